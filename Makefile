@@ -1,0 +1,50 @@
+# Every command of the project. `make` alone prints this list.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+STUBS ?= .
+
+export ORT_DISABLE_TELEMETRY = 1
+
+help: ## this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[36m%-14s\033[0m %s\n", "make " $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml
+	@echo "setting up $(VENV) (once; a few hundred megabytes, torch among them)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@
+
+demo: $(READY) ## train, export, serve and stream: watch the gates open and close (about a minute)
+	@$(BIN)/python -m bench.demo
+
+test: $(READY) ## every test but those that need a container engine
+	$(BIN)/python -m pytest
+
+check: $(READY) ## lint, format, types, import layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+proto: $(READY) ## generate the stubs in tidegate/v1 from proto/
+	@$(BIN)/python -m grpc_tools.protoc -I proto --python_out=$(STUBS) --pyi_out=$(STUBS) proto/tidegate/v1/*.proto
+	@$(BIN)/python -m grpc_tools.protoc -I proto --grpc_python_out=$(STUBS) \
+		--plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --mypy_grpc_out=quiet:$(STUBS) \
+		proto/tidegate/v1/tidegate.proto
+
+serve: $(READY) ## serve models/ on port 50051
+	$(BIN)/python -m server
+
+bench: $(READY) ## what is claimed about speed, as ratios in one run
+	$(BIN)/python -m bench
+
+clean: ## remove what the other commands made
+	rm -rf $(VENV) build dist runs .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help demo test check proto serve bench clean

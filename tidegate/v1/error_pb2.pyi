@@ -1,0 +1,59 @@
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    REASON_UNSPECIFIED: _ClassVar[Reason]
+    REASON_MALFORMED: _ClassVar[Reason]
+    REASON_WRONG_NAME: _ClassVar[Reason]
+    REASON_WRONG_SHAPE: _ClassVar[Reason]
+    REASON_WRONG_TYPE: _ClassVar[Reason]
+    REASON_WRONG_SIZE: _ClassVar[Reason]
+    REASON_NOT_FINITE: _ClassVar[Reason]
+    REASON_WRONG_STEP: _ClassVar[Reason]
+    REASON_TOO_LARGE: _ClassVar[Reason]
+    REASON_BAD_TRACE: _ClassVar[Reason]
+    REASON_STEP_FAILED: _ClassVar[Reason]
+    REASON_UNKNOWN_MODEL: _ClassVar[Reason]
+    REASON_UNKNOWN_VERSION: _ClassVar[Reason]
+    REASON_MODEL_NOT_READY: _ClassVar[Reason]
+    REASON_MODEL_REFUSED: _ClassVar[Reason]
+    REASON_UNKNOWN_HANDLE: _ClassVar[Reason]
+    REASON_HANDLE_IN_USE: _ClassVar[Reason]
+    REASON_TOO_MANY_SEQUENCES: _ClassVar[Reason]
+    REASON_TOO_MANY_STREAMS: _ClassVar[Reason]
+    REASON_DRAINING: _ClassVar[Reason]
+    REASON_INTERNAL: _ClassVar[Reason]
+REASON_UNSPECIFIED: Reason
+REASON_MALFORMED: Reason
+REASON_WRONG_NAME: Reason
+REASON_WRONG_SHAPE: Reason
+REASON_WRONG_TYPE: Reason
+REASON_WRONG_SIZE: Reason
+REASON_NOT_FINITE: Reason
+REASON_WRONG_STEP: Reason
+REASON_TOO_LARGE: Reason
+REASON_BAD_TRACE: Reason
+REASON_STEP_FAILED: Reason
+REASON_UNKNOWN_MODEL: Reason
+REASON_UNKNOWN_VERSION: Reason
+REASON_MODEL_NOT_READY: Reason
+REASON_MODEL_REFUSED: Reason
+REASON_UNKNOWN_HANDLE: Reason
+REASON_HANDLE_IN_USE: Reason
+REASON_TOO_MANY_SEQUENCES: Reason
+REASON_TOO_MANY_STREAMS: Reason
+REASON_DRAINING: Reason
+REASON_INTERNAL: Reason
+
+class Error(_message.Message):
+    __slots__ = ("reason", "message")
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    reason: Reason
+    message: str
+    def __init__(self, reason: _Optional[_Union[Reason, str]] = ..., message: _Optional[str] = ...) -> None: ...

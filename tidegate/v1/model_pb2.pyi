@@ -1,0 +1,120 @@
+from tidegate.v1 import tensor_pb2 as _tensor_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class CellKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CELL_KIND_UNSPECIFIED: _ClassVar[CellKind]
+    CELL_KIND_RNN: _ClassVar[CellKind]
+    CELL_KIND_LSTM: _ClassVar[CellKind]
+    CELL_KIND_GRU: _ClassVar[CellKind]
+
+class ModelStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MODEL_STATUS_UNSPECIFIED: _ClassVar[ModelStatus]
+    MODEL_STATUS_LOADING: _ClassVar[ModelStatus]
+    MODEL_STATUS_READY: _ClassVar[ModelStatus]
+    MODEL_STATUS_REFUSED: _ClassVar[ModelStatus]
+CELL_KIND_UNSPECIFIED: CellKind
+CELL_KIND_RNN: CellKind
+CELL_KIND_LSTM: CellKind
+CELL_KIND_GRU: CellKind
+MODEL_STATUS_UNSPECIFIED: ModelStatus
+MODEL_STATUS_LOADING: ModelStatus
+MODEL_STATUS_READY: ModelStatus
+MODEL_STATUS_REFUSED: ModelStatus
+
+class TensorSpec(_message.Message):
+    __slots__ = ("name", "type", "shape", "features", "units")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    UNITS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    type: _tensor_pb2.DataType
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    features: _containers.RepeatedScalarFieldContainer[str]
+    units: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[_tensor_pb2.DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., features: _Optional[_Iterable[str]] = ..., units: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Layer(_message.Message):
+    __slots__ = ("index", "kind", "node", "input_size", "hidden_size", "gates", "activations")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    INPUT_SIZE_FIELD_NUMBER: _ClassVar[int]
+    HIDDEN_SIZE_FIELD_NUMBER: _ClassVar[int]
+    GATES_FIELD_NUMBER: _ClassVar[int]
+    ACTIVATIONS_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    kind: CellKind
+    node: str
+    input_size: int
+    hidden_size: int
+    gates: _containers.RepeatedScalarFieldContainer[str]
+    activations: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, index: _Optional[int] = ..., kind: _Optional[_Union[CellKind, str]] = ..., node: _Optional[str] = ..., input_size: _Optional[int] = ..., hidden_size: _Optional[int] = ..., gates: _Optional[_Iterable[str]] = ..., activations: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class TraceColumns(_message.Message):
+    __slots__ = ("layer", "name", "offset", "size")
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    layer: int
+    name: str
+    offset: int
+    size: int
+    def __init__(self, layer: _Optional[int] = ..., name: _Optional[str] = ..., offset: _Optional[int] = ..., size: _Optional[int] = ...) -> None: ...
+
+class Proof(_message.Message):
+    __slots__ = ("max_error", "tolerance", "steps")
+    MAX_ERROR_FIELD_NUMBER: _ClassVar[int]
+    TOLERANCE_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    max_error: float
+    tolerance: float
+    steps: int
+    def __init__(self, max_error: _Optional[float] = ..., tolerance: _Optional[float] = ..., steps: _Optional[int] = ...) -> None: ...
+
+class Model(_message.Message):
+    __slots__ = ("name", "version", "status", "reason", "inputs", "outputs", "layers", "trace", "state_bytes", "sha256", "proof", "metadata")
+    class MetadataEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
+    TRACE_FIELD_NUMBER: _ClassVar[int]
+    STATE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: int
+    status: ModelStatus
+    reason: str
+    inputs: _containers.RepeatedCompositeFieldContainer[TensorSpec]
+    outputs: _containers.RepeatedCompositeFieldContainer[TensorSpec]
+    layers: _containers.RepeatedCompositeFieldContainer[Layer]
+    trace: _containers.RepeatedCompositeFieldContainer[TraceColumns]
+    state_bytes: int
+    sha256: str
+    proof: Proof
+    metadata: _containers.ScalarMap[str, str]
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., status: _Optional[_Union[ModelStatus, str]] = ..., reason: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ..., trace: _Optional[_Iterable[_Union[TraceColumns, _Mapping]]] = ..., state_bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., proof: _Optional[_Union[Proof, _Mapping]] = ..., metadata: _Optional[_Mapping[str, str]] = ...) -> None: ...

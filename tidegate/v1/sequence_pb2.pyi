@@ -1,0 +1,167 @@
+from tidegate.v1 import error_pb2 as _error_pb2
+from tidegate.v1 import model_pb2 as _model_pb2
+from tidegate.v1 import tensor_pb2 as _tensor_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class TraceSelection(_message.Message):
+    __slots__ = ("none", "parts", "layers", "every")
+    class Part(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        PART_UNSPECIFIED: _ClassVar[TraceSelection.Part]
+        PART_HIDDEN: _ClassVar[TraceSelection.Part]
+        PART_CELL: _ClassVar[TraceSelection.Part]
+        PART_GATES: _ClassVar[TraceSelection.Part]
+    PART_UNSPECIFIED: TraceSelection.Part
+    PART_HIDDEN: TraceSelection.Part
+    PART_CELL: TraceSelection.Part
+    PART_GATES: TraceSelection.Part
+    NONE_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
+    EVERY_FIELD_NUMBER: _ClassVar[int]
+    none: bool
+    parts: _containers.RepeatedScalarFieldContainer[TraceSelection.Part]
+    layers: _containers.RepeatedScalarFieldContainer[int]
+    every: int
+    def __init__(self, none: bool = ..., parts: _Optional[_Iterable[_Union[TraceSelection.Part, str]]] = ..., layers: _Optional[_Iterable[int]] = ..., every: _Optional[int] = ...) -> None: ...
+
+class Open(_message.Message):
+    __slots__ = ("handle", "count", "model", "version", "trace", "encoding")
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    TRACE_FIELD_NUMBER: _ClassVar[int]
+    ENCODING_FIELD_NUMBER: _ClassVar[int]
+    handle: int
+    count: int
+    model: str
+    version: int
+    trace: TraceSelection
+    encoding: _tensor_pb2.Encoding
+    def __init__(self, handle: _Optional[int] = ..., count: _Optional[int] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., trace: _Optional[_Union[TraceSelection, _Mapping]] = ..., encoding: _Optional[_Union[_tensor_pb2.Encoding, str]] = ...) -> None: ...
+
+class Steps(_message.Message):
+    __slots__ = ("handle", "first_step", "inputs")
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    FIRST_STEP_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    handle: int
+    first_step: int
+    inputs: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
+    def __init__(self, handle: _Optional[int] = ..., first_step: _Optional[int] = ..., inputs: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ...) -> None: ...
+
+class FleetSteps(_message.Message):
+    __slots__ = ("handles", "steps", "inputs")
+    HANDLES_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    handles: _containers.RepeatedScalarFieldContainer[int]
+    steps: _containers.RepeatedScalarFieldContainer[int]
+    inputs: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
+    def __init__(self, handles: _Optional[_Iterable[int]] = ..., steps: _Optional[_Iterable[int]] = ..., inputs: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ...) -> None: ...
+
+class Close(_message.Message):
+    __slots__ = ("handle", "count")
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    handle: int
+    count: int
+    def __init__(self, handle: _Optional[int] = ..., count: _Optional[int] = ...) -> None: ...
+
+class StreamRequest(_message.Message):
+    __slots__ = ("open", "steps", "fleet", "close")
+    OPEN_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    FLEET_FIELD_NUMBER: _ClassVar[int]
+    CLOSE_FIELD_NUMBER: _ClassVar[int]
+    open: Open
+    steps: Steps
+    fleet: FleetSteps
+    close: Close
+    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., steps: _Optional[_Union[Steps, _Mapping]] = ..., fleet: _Optional[_Union[FleetSteps, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ...) -> None: ...
+
+class Opened(_message.Message):
+    __slots__ = ("handle", "sequence_ids", "model", "version", "trace")
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_IDS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    TRACE_FIELD_NUMBER: _ClassVar[int]
+    handle: int
+    sequence_ids: _containers.RepeatedScalarFieldContainer[str]
+    model: str
+    version: int
+    trace: _containers.RepeatedCompositeFieldContainer[_model_pb2.TraceColumns]
+    def __init__(self, handle: _Optional[int] = ..., sequence_ids: _Optional[_Iterable[str]] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., trace: _Optional[_Iterable[_Union[_model_pb2.TraceColumns, _Mapping]]] = ...) -> None: ...
+
+class Answers(_message.Message):
+    __slots__ = ("handle", "first_step", "outputs", "trace", "checkpointed")
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    FIRST_STEP_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    TRACE_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINTED_FIELD_NUMBER: _ClassVar[int]
+    handle: int
+    first_step: int
+    outputs: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
+    trace: _tensor_pb2.Tensor
+    checkpointed: int
+    def __init__(self, handle: _Optional[int] = ..., first_step: _Optional[int] = ..., outputs: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., trace: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., checkpointed: _Optional[int] = ...) -> None: ...
+
+class FleetAnswers(_message.Message):
+    __slots__ = ("handles", "steps", "outputs", "trace", "checkpointed")
+    HANDLES_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    TRACE_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINTED_FIELD_NUMBER: _ClassVar[int]
+    handles: bytes
+    steps: bytes
+    outputs: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]
+    trace: _tensor_pb2.Tensor
+    checkpointed: bytes
+    def __init__(self, handles: _Optional[bytes] = ..., steps: _Optional[bytes] = ..., outputs: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., trace: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., checkpointed: _Optional[bytes] = ...) -> None: ...
+
+class Closed(_message.Message):
+    __slots__ = ("handle", "count", "steps")
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    handle: int
+    count: int
+    steps: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, handle: _Optional[int] = ..., count: _Optional[int] = ..., steps: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Failure(_message.Message):
+    __slots__ = ("handles", "first_step", "expected_steps", "error")
+    HANDLES_FIELD_NUMBER: _ClassVar[int]
+    FIRST_STEP_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_STEPS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    handles: _containers.RepeatedScalarFieldContainer[int]
+    first_step: int
+    expected_steps: _containers.RepeatedScalarFieldContainer[int]
+    error: _error_pb2.Error
+    def __init__(self, handles: _Optional[_Iterable[int]] = ..., first_step: _Optional[int] = ..., expected_steps: _Optional[_Iterable[int]] = ..., error: _Optional[_Union[_error_pb2.Error, _Mapping]] = ...) -> None: ...
+
+class StreamResponse(_message.Message):
+    __slots__ = ("opened", "answers", "fleet", "closed", "failure")
+    OPENED_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    FLEET_FIELD_NUMBER: _ClassVar[int]
+    CLOSED_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    opened: Opened
+    answers: Answers
+    fleet: FleetAnswers
+    closed: Closed
+    failure: Failure
+    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., answers: _Optional[_Union[Answers, _Mapping]] = ..., fleet: _Optional[_Union[FleetAnswers, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
