@@ -1,0 +1,174 @@
+"""numpy arrays to and from `tidegate.v1.Tensor`.
+
+Pure functions, used by clients and by the server. They know types, shapes and bytes; they do not know models,
+sequences, or what a message means.
+"""
+
+import math
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidegate.v1.error_pb2 import (
+    REASON_MALFORMED,
+    REASON_WRONG_SHAPE,
+    REASON_WRONG_SIZE,
+    REASON_WRONG_TYPE,
+)
+from tidegate.v1.tensor_pb2 import (
+    DATA_TYPE_BOOL,
+    DATA_TYPE_FLOAT16,
+    DATA_TYPE_FLOAT32,
+    DATA_TYPE_FLOAT64,
+    DATA_TYPE_INT8,
+    DATA_TYPE_INT16,
+    DATA_TYPE_INT32,
+    DATA_TYPE_INT64,
+    DATA_TYPE_UINT8,
+    DATA_TYPE_UINT16,
+    DATA_TYPE_UINT32,
+    DATA_TYPE_UINT64,
+    ENCODING_VALUES,
+    DataType,
+    Tensor,
+)
+
+Array: TypeAlias = NDArray[Any]
+DType: TypeAlias = np.dtype[Any]
+
+# Little-endian whatever the host is: on a little-endian one these are the native types.
+_DTYPES: dict[DataType, DType] = {
+    code: np.dtype(name)
+    for code, name in (
+        (DATA_TYPE_FLOAT32, "<f4"),
+        (DATA_TYPE_FLOAT64, "<f8"),
+        (DATA_TYPE_FLOAT16, "<f2"),
+        (DATA_TYPE_INT8, "<i1"),
+        (DATA_TYPE_INT16, "<i2"),
+        (DATA_TYPE_INT32, "<i4"),
+        (DATA_TYPE_INT64, "<i8"),
+        (DATA_TYPE_UINT8, "<u1"),
+        (DATA_TYPE_UINT16, "<u2"),
+        (DATA_TYPE_UINT32, "<u4"),
+        (DATA_TYPE_UINT64, "<u8"),
+        (DATA_TYPE_BOOL, "?"),
+    )
+}
+_DATA_TYPES: dict[DType, DataType] = {dtype: code for code, dtype in _DTYPES.items()}
+
+
+class WireError(ValueError):
+    """A tensor that does not mean anything, or an array that no tensor can carry.
+
+    `reason` is the number of a `tidegate.v1.Reason`; `message` says what was wrong, where, and what was expected.
+    """
+
+    def __init__(self, reason: int, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+def dtype_of(data_type: DataType | int) -> DType:
+    """The little-endian numpy type of a `DataType`. Raises WireError (WRONG_TYPE) for a number that is none."""
+    dtype = _DTYPES.get(cast(DataType, data_type))
+    if dtype is None:
+        raise WireError(REASON_WRONG_TYPE, f"{data_type} is not a DataType; known are {_span(_DTYPES)}")
+    return dtype
+
+
+def data_type_of(dtype: DType) -> DataType:
+    """The `DataType` of a numpy type of any byte order. Raises WireError (WRONG_TYPE) if tensors cannot carry it."""
+    code = _DATA_TYPES.get(dtype)
+    if code is None:
+        code = _DATA_TYPES.get(dtype.newbyteorder("<"))
+    if code is None:
+        names = ", ".join(known.name for known in _DATA_TYPES)
+        raise WireError(REASON_WRONG_TYPE, f"a tensor cannot hold {dtype.name}; it can hold {names}")
+    return code
+
+
+def encode(name: str, array: Array, encoding: int = 0) -> Tensor:
+    """An array as a tensor, in row-major order whatever its strides are.
+
+    With ENCODING_VALUES the elements are written as doubles, which a person can read; integers beyond 2^53 are rounded.
+    Raises WireError (WRONG_TYPE) if tensors cannot carry the array's type.
+    """
+    code = data_type_of(array.dtype)
+    if encoding == ENCODING_VALUES:
+        return Tensor(name=name, type=code, shape=array.shape, values=array.astype(np.float64).ravel().tolist())
+    little = array.astype(_DTYPES[code], copy=False)
+    return Tensor(name=name, type=code, shape=array.shape, data=little.tobytes())
+
+
+def decode(tensor: Tensor) -> Array:
+    """A tensor as an array of its type and shape; from `data` a read-only view of the message's own bytes, no copy.
+
+    Raises WireError: WRONG_TYPE (an unknown type, or elements that do not fit it), WRONG_SHAPE (a negative axis),
+    WRONG_SIZE (more or fewer elements than the shape says), MALFORMED (both `data` and `values`).
+    """
+    dtype = _DTYPES.get(tensor.type) or dtype_of(tensor.type)
+    shape = tuple(tensor.shape)
+    data = tensor.data
+    if shape and min(shape) < 0:
+        raise WireError(REASON_WRONG_SHAPE, f"{_label(tensor)} has a negative axis in its shape {list(shape)}")
+    if tensor.values:
+        flat = _from_values(tensor, dtype, math.prod(shape))
+    elif len(data) != math.prod(shape) * dtype.itemsize:
+        raise WireError(REASON_WRONG_SIZE, _wrong_size(tensor, dtype))
+    else:
+        flat = np.frombuffer(data, dtype)
+        if dtype == np.bool_ and flat.view(np.uint8).max(initial=0) > 1:
+            raise WireError(REASON_WRONG_TYPE, f"{_label(tensor)} is bool and holds a byte that is neither 0 nor 1")
+    return _shaped(tensor, flat, shape)
+
+
+def _shaped(tensor: Tensor, flat: Array, shape: tuple[int, ...]) -> Array:
+    try:
+        return flat.reshape(shape)
+    except ValueError as error:  # more axes than numpy has, or an empty array with an axis beyond all memory
+        raise WireError(REASON_WRONG_SHAPE, f"{_label(tensor)} has the shape {list(shape)}: {error}") from None
+
+
+def _from_values(tensor: Tensor, dtype: DType, count: int) -> Array:
+    """The elements of a tensor written by hand, [count], read-only like those that come as bytes."""
+    if tensor.data:
+        raise WireError(REASON_MALFORMED, f"{_label(tensor)} has both data and values; exactly one of them is expected")
+    if len(tensor.values) != count:
+        raise WireError(REASON_WRONG_SIZE, _wrong_size(tensor, dtype))
+    values = np.array(tensor.values, np.float64)
+    if dtype.kind != "f":
+        _check_whole(tensor, values, dtype)
+    with np.errstate(over="ignore"):  # too large for the type becomes Inf, which a model's check refuses by its name
+        flat = values.astype(dtype)
+    flat.flags.writeable = False
+    return flat
+
+
+def _check_whole(tensor: Tensor, values: NDArray[np.float64], dtype: DType) -> None:
+    """Refuses values that an integer type cannot hold: fractions, NaN, and what lies beyond its range."""
+    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    # float(2^63 - 1) rounds up to 2^63, which does not fit: compare with the first value beyond the range.
+    fits = (values >= float(low)) & (values < float(high + 1)) & (np.floor(values) == values)
+    if not fits.all():
+        odd = values[~fits][0]
+        raise WireError(
+            REASON_WRONG_TYPE, f"{_label(tensor)} is {dtype.name} and holds {odd:g}; whole numbers {low} to {high} fit"
+        )
+
+
+def _wrong_size(tensor: Tensor, dtype: DType) -> str:
+    elements = math.prod(tensor.shape)
+    expected = f"{elements} elements of {dtype.name} in the shape {list(tensor.shape)}"
+    if tensor.values:
+        return f"{_label(tensor)} has {len(tensor.values)} values; {expected} were expected"
+    return f"{_label(tensor)} has {len(tensor.data)} bytes; {expected} take {elements * dtype.itemsize}"
+
+
+def _label(tensor: Tensor) -> str:
+    return f"tensor {tensor.name!r}" if tensor.name else "the tensor"
+
+
+def _span(codes: dict[DataType, DType]) -> str:
+    return ", ".join(f"{code} ({dtype.name})" for code, dtype in codes.items())
