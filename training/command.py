@@ -1,0 +1,97 @@
+"""The command line: `python -m training RECIPE [--field value ...]`."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from rich.console import Console
+
+from training.errors import ConfigError, Interrupted, TrainingError
+from training.field import Field, fields_of
+from training.recipes import RECIPES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from training.config import Config
+
+FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """argparse, whose errors are one line without the list of all options above it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and leave."""
+        self.exit(WRONG_USE, f"{self.prog}: {message}; see --help\n")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Train, and return the exit status: 0, 1 if it failed, 2 for a wrong use, 130 if interrupted."""
+    from training.session import train  # noqa: PLC0415 - torch takes seconds to import, --help should not
+
+    try:
+        given = parser().parse_args(arguments)
+        train(configure(given), fresh=given.fresh, console=Console(soft_wrap=True))
+    except Interrupted as stop:
+        again = shlex.join(["python", "-m", "training", *resumed(arguments)])
+        return complain(f"{stop}\nto go on: {again}", INTERRUPTED)
+    except ConfigError as error:
+        return complain(f"python -m training {given.recipe}: {error}", WRONG_USE)
+    except TrainingError as error:
+        return complain(f"python -m training {given.recipe}: {error}", FAILED)
+    return 0
+
+
+def complain(message: str, status: int) -> int:
+    """Say why on standard error, and give back the exit status."""
+    print(message, file=sys.stderr)
+    return status
+
+
+def resumed(arguments: Sequence[str]) -> list[str]:
+    """The arguments that go on with this run."""
+    return [argument for argument in arguments if argument != "--fresh"]
+
+
+def parser() -> argparse.ArgumentParser:
+    """One subcommand for each recipe, one option for each field of its config."""
+    root = OneLineParser(prog="python -m training", description="Fit a recurrent network and export it as ONNX.")
+    recipes = root.add_subparsers(metavar="RECIPE", dest="recipe", required=True)
+    for name, recipe in RECIPES.items():
+        text = (recipe.__doc__ or "").replace("%", "%%")
+        sub = recipes.add_parser(name, help=text, description=text, allow_abbrev=False)
+        for field in fields_of(recipe()):
+            sub.add_argument(
+                field.flag,
+                dest=field.name,
+                type=reader(field),
+                default=argparse.SUPPRESS,
+                metavar="|".join(field.choices) or field.name.rpartition("_")[2].upper(),
+                help=field.help.replace("%", "%%"),
+            )
+        sub.add_argument("--fresh", action="store_true", help="Start anew even if an interrupted run could be resumed.")
+    return root
+
+
+def reader(field: Field) -> Callable[[str], object]:
+    """The field's `parse`, with errors as argparse wants them."""
+
+    def read(text: str) -> object:
+        try:
+            return field.parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return read
+
+
+def configure(given: argparse.Namespace) -> Config:
+    """The recipe's config with what was given in place of its defaults."""
+    recipe = RECIPES[given.recipe]()
+    changes: dict[str, Any] = {name: value for name, value in vars(given).items() if name not in {"recipe", "fresh"}}
+    return replace(recipe, **changes)

@@ -1,0 +1,77 @@
+# ruff: noqa: N803, N806 - shapes as suffixes, as the legend says
+"""The lesson's figure: which gate is open at which step, computed from the weights by the textbook equations.
+
+Legend: T time, H hidden units.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from rich.table import Table
+
+from training.initialisation import GATES
+from training.task import Report
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor, nn
+
+# (value, write, read): the value at t=1 is to be said at t=4 and t=6; the values in between are there to disturb.
+LESSON = (
+    (-0.3, 0.0, 0.0),
+    (0.8, 1.0, 0.0),
+    (-0.5, 0.0, 0.0),
+    (0.4, 0.0, 0.0),
+    (-0.9, 0.0, 1.0),
+    (0.6, 0.0, 0.0),
+    (0.1, 0.0, 1.0),
+)
+OPEN, CLOSED = 0.9, 0.1
+
+
+def draw(network: nn.Module) -> Report:
+    """What the network answers to the lesson and, if it is an LSTM, the gates of its first unit at every step."""
+    x_T3 = torch.tensor(LESSON)
+    with torch.no_grad():
+        answer_T = network(x_T3[None])[0, :, 0]
+        gates = gates_of(network.get_submodule("cell"), x_T3)
+    table = Table("", *(f"t={step}" for step in range(len(LESSON))))
+    for name, column in (("value", 0), ("write", 1), ("read", 2)):
+        table.add_row(name, *(f"{row[column]:g}" for row in LESSON))
+    for name, gate_T in gates.items():
+        table.add_row(f"{name} gate", *(f"{glyph(value)} {value:.2f}" for value in gate_T.tolist()))
+    table.add_row("answer", *(f"{value:.2f}" for value in answer_T.tolist()))
+    values: dict[str, object] = {name: gate_T.tolist() for name, gate_T in gates.items()}
+    return Report(table, values | {"answer": answer_T.tolist()})
+
+
+def glyph(value: float) -> str:
+    """`o` for an open gate, `-` for a closed one, `~` in between."""
+    return "o" if value > OPEN else "-" if value < CLOSED else "~"
+
+
+def gates_of(cell: nn.Module, x_TF: Tensor) -> dict[str, Tensor]:
+    """The input, forget and output gate of an LSTM's first unit at each step, [T]; nothing for other cells."""
+    weights = dict(cell.named_parameters())
+    hidden = weights["weight_hh_l0"].shape[1]
+    if weights["weight_ih_l0"].shape[0] != 4 * hidden or "weight_ih_l1" in weights:
+        return {}
+    h_H, c_H = torch.zeros(hidden), torch.zeros(hidden)
+    seen = []
+    for x_F in x_TF:
+        i_H, f_H, g_H, o_H = lstm_gates(weights, x_F, h_H)
+        c_H = f_H * c_H + i_H * g_H
+        h_H = o_H * torch.tanh(c_H)
+        seen.append(torch.stack([i_H[0], f_H[0], g_H[0], o_H[0]]))
+    return {name: row_T for name, row_T in zip(GATES["lstm"], torch.stack(seen, 1), strict=True) if name != "candidate"}
+
+
+def lstm_gates(weights: Mapping[str, Tensor], x_F: Tensor, h_H: Tensor) -> tuple[Tensor, ...]:
+    """i, f, g, o of one step, each [H]."""
+    from_x_4H = weights["weight_ih_l0"] @ x_F + weights["bias_ih_l0"]
+    from_h_4H = weights["weight_hh_l0"] @ h_H + weights["bias_hh_l0"]
+    i_H, f_H, g_H, o_H = (from_x_4H + from_h_4H).chunk(4)
+    return torch.sigmoid(i_H), torch.sigmoid(f_H), torch.tanh(g_H), torch.sigmoid(o_H)

@@ -1,0 +1,51 @@
+"""The picture of a fit: training and validation loss over the steps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+
+    from training.trainer import Evaluation
+
+TRAINING, VALIDATION, INK = "#9db4c8", "#0b4f6c", "#334155"
+
+
+def draw(evaluations: Sequence[Evaluation], title: str, path: Path) -> None:
+    """Write a PNG. The figure is made without pyplot, which would keep it in a global list and look for a screen."""
+    figure = Figure(figsize=(7.2, 4.0), dpi=160, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    steps = [entry.step for entry in evaluations]
+    axes.plot(steps, [entry.training_loss for entry in evaluations], color=TRAINING, label="training", lw=1.6)
+    axes.plot(steps, [entry.validation_loss for entry in evaluations], color=VALIDATION, label="validation", lw=1.8)
+    mark_best(axes, evaluations)
+    axes.set_yscale("log")
+    axes.set_xlabel("optimiser step", color=INK)
+    axes.set_ylabel("loss", color=INK)
+    axes.set_title(title, loc="left", color=INK, fontsize=11, fontweight="bold")
+    tidy(axes)
+    figure.savefig(path, metadata={"Software": None})
+
+
+def mark_best(axes: Axes, evaluations: Sequence[Evaluation]) -> None:
+    """A dot and a number where the exported weights are from."""
+    best = min(evaluations, key=lambda entry: entry.validation_loss)
+    axes.plot(best.step, best.validation_loss, "o", color=VALIDATION, ms=6, label=f"best: {best.validation_loss:.3g}")
+
+
+def tidy(axes: Axes) -> None:
+    """Fewer lines, lighter ones."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#cbd5e1")
+    axes.tick_params(colors=INK, which="both", length=3)
+    axes.grid(visible=True, which="major", color="#e8edf2", lw=0.8)
+    axes.set_axisbelow(True)
+    axes.legend(frameon=False, labelcolor=INK)

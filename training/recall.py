@@ -1,0 +1,125 @@
+# ruff: noqa: N803, N806, N815 - shapes as suffixes, as the legend says
+"""The lesson's own task: remember the value that was written, say it when asked, be silent otherwise.
+
+Legend: B batch, T time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+from training.config import Config
+from training.figure import draw
+from training.task import Feature, Report, Signature
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from training.scaling import Scaling
+
+SIGNATURE = Signature(
+    description="Remembers the value of the last step whose write flag was set; gives it where the read flag is set.",
+    inputs=(Feature("value"), Feature("write"), Feature("read")),
+    outputs=(Feature("recalled"),),
+)
+VALIDATION_SEQUENCES = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recall(Config):
+    """Settings of the recall task."""
+
+    recipe: ClassVar[str] = "recall"
+
+    length: int = 20
+    """Length of a training sequence. [steps]"""
+    write_rate: float = 0.15
+    """Share of the steps that write."""
+    read_rate: float = 0.15
+    """Share of the steps that read."""
+    flag_noise: float = 0.3
+    """Flags are drawn up to this far from 0 and 1: only a gate that is fully open or closed is blind to it."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        super().__post_init__()
+        self.require("length", self.length >= 2, "must be at least 2")
+        for name in ("write_rate", "read_rate"):
+            self.require(name, 0 < getattr(self, name) < 1, "must lie between 0 and 1")
+        self.require("flag_noise", 0 <= self.flag_noise < 0.5, "must lie from 0 to below 0.5")
+
+    def task(self) -> RecallTask:
+        """The task with these settings."""
+        return RecallTask(self)
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """A batch: x_BT3 holds (value, write, read), y_BT1 what should be said."""
+
+    x_BT3: Tensor
+    y_BT1: Tensor
+
+
+class RecallTask:
+    """Sequences drawn afresh for every step."""
+
+    signature = SIGNATURE
+    scaling: Scaling | None = None
+    notes = ()
+
+    def __init__(self, config: Recall) -> None:
+        self._config = config
+        # Step numbers count up from 0, so -1 is a batch that training never sees.
+        self._validation = self.draw(-1, VALIDATION_SEQUENCES)
+
+    @property
+    def data(self) -> dict[str, str]:
+        """Nothing was read: the generator and its seed are in the config."""
+        return {"source": "drawn at random from the config's seed", "sha256": ""}
+
+    def loss(self, network: nn.Module, step: int) -> Tensor:
+        """Mean squared error on the sequences of this step."""
+        lessons = self.draw(step, self._config.batch)
+        return mse_loss(network(lessons.x_BT3), lessons.y_BT1)
+
+    def validation_loss(self, network: nn.Module) -> float:
+        """Mean squared error on sequences that training never sees."""
+        return mse_loss(network(self._validation.x_BT3), self._validation.y_BT1).item()
+
+    def report(self, network: nn.Module) -> Report:
+        """The lesson's figure: one write, then two reads."""
+        return draw(network)
+
+    def draw(self, step: int, sequences: int) -> Lessons:
+        """The sequences of one step: a function of the seed and the step's number."""
+        config = self._config
+        generator = torch.Generator().manual_seed((config.seed << 32) + step + 1)
+        shape = (sequences, config.length)
+        value_BT = torch.rand(shape, generator=generator) * 2 - 1
+        write_BT = torch.rand(shape, generator=generator) < config.write_rate
+        read_BT = torch.rand(shape, generator=generator) < config.read_rate
+        noise_2BT = torch.rand((2, *shape), generator=generator) * config.flag_noise
+        x_BT3 = torch.stack([value_BT, blur(write_BT, noise_2BT[0]), blur(read_BT, noise_2BT[1])], dim=-1)
+        return Lessons(x_BT3, targets(value_BT, write_BT, read_BT)[..., None])
+
+
+def blur(flag_BT: Tensor, noise_BT: Tensor) -> Tensor:
+    """A set flag somewhat below 1, an unset one somewhat above 0."""
+    return torch.where(flag_BT, 1 - noise_BT, noise_BT)
+
+
+def targets(value_BT: Tensor, write_BT: Tensor, read_BT: Tensor) -> Tensor:
+    """The last written value where read is set, 0 elsewhere and before the first write, [B, T].
+
+    A step that writes and reads gives the value that it writes.
+    """
+    now_T = torch.arange(value_BT.shape[1])
+    last_BT = torch.where(write_BT, now_T, -1).cummax(dim=1).values
+    written_BT = value_BT.gather(1, last_BT.clamp(min=0)) * (last_BT >= 0)
+    return written_BT * read_BT

@@ -1,0 +1,30 @@
+"""The recipes: named functions that return a config. The command line is an override of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from training.recall import Recall
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from training.config import Config
+
+
+def recall() -> Recall:
+    """The lesson's figure: one LSTM unit learns to keep a value until it is asked for (a few seconds)."""
+    return Recall(
+        name="recall",
+        cell="lstm",
+        hidden=1,
+        chrono=20,
+        steps=3000,
+        batch=64,
+        learning_rate=0.03,
+        evaluate_every=100,
+        patience=10,
+    )
+
+
+RECIPES: dict[str, Callable[[], Config]] = {"recall": recall}

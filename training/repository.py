@@ -1,0 +1,65 @@
+"""The model repository as a writer sees it: `<name>/<version>/model.onnx`, versions counting up from 1.
+
+A version appears whole or not at all, and two writers at once get two versions.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+FILE = "model.onnx"
+# mkdtemp's own mode would hide a model from a server that runs as another user.
+READABLE = 0o755
+
+
+@dataclass(frozen=True)
+class Version:
+    """A model that has landed."""
+
+    name: str
+    number: int
+    path: Path
+
+
+def land(content: bytes, models: Path, name: str) -> Version:
+    """Write the next version of a model."""
+    folder = models / name
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=".landing-", dir=folder))
+    try:
+        write(content, unfinished / FILE)
+        unfinished.chmod(READABLE)
+        return move(unfinished, folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def move(unfinished: Path, folder: Path) -> Version:
+    """Rename to the next free number: a number that somebody else took meanwhile is a rename that fails."""
+    number = next_version(folder)
+    while True:
+        try:
+            unfinished.rename(folder / str(number))
+        except OSError:
+            if not (folder / str(number)).exists():
+                raise
+            number += 1
+        else:
+            return Version(folder.name, number, folder / str(number) / FILE)
+
+
+def next_version(folder: Path) -> int:
+    """One more than the highest version there is."""
+    return max((int(path.name) for path in folder.iterdir() if path.name.isdecimal()), default=0) + 1
+
+
+def write(content: bytes, path: Path) -> None:
+    """Write and wait for the disk, so that a rename never shows an empty file after a power cut."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,64 @@
+"""The folder of one run, `runs/<name>/<fingerprint>/`: the same config finds the same folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from training.config import Config
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where the files of one run are."""
+
+    folder: Path
+
+    @property
+    def config(self) -> Path:
+        """The config, as JSON."""
+        return self.folder / "config.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        """What an interrupted fit goes on from."""
+        return self.folder / "checkpoint.pt"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON line for each validation."""
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def plot(self) -> Path:
+        """The loss over the steps."""
+        return self.folder / "loss.png"
+
+    @property
+    def report(self) -> Path:
+        """What the trained network achieves, for the eye."""
+        return self.folder / "report.txt"
+
+    @property
+    def result(self) -> Path:
+        """What came out, as JSON; it is there once the run is finished."""
+        return self.folder / "result.json"
+
+    def begin(self, config: Config) -> None:
+        """Make the folder, and say in it what it is for."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.config.write_text(json.dumps(config.as_json(), indent=2) + "\n")
+
+    def clear(self) -> None:
+        """Forget what was there."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def open_run(config: Config, data_sha256: str) -> Run:
+    """The run of this config on this data, whether it has begun or not."""
+    return Run(config.runs / config.name / config.fingerprint(data_sha256))

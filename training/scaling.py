@@ -1,0 +1,67 @@
+# ruff: noqa: N803, N806, N815 - shapes as suffixes, as the legend says
+"""Raw units in, raw units out: the part of the graph that clients never see.
+
+Legend: B batch, T time, F raw features, A angles, O outputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """The constants of a network's first and last nodes."""
+
+    # input: (x - mean) / deviation, and the sine of some angles
+    mean_F: Tensor
+    deviation_F: Tensor
+    turn_FA: Tensor
+    phase_A: Tensor
+    # output: x @ base + z * spread, where z is what the network's head gives
+    base_FO: Tensor
+    spread_O: Tensor
+
+    @property
+    def width(self) -> int:
+        """How many numbers the recurrence gets."""
+        return self.turn_FA.shape[0] + self.turn_FA.shape[1]
+
+
+class Encoder(nn.Module):
+    """Standardises every feature, and adds sines of those that go round (hour, month)."""
+
+    mean_F: Tensor
+    deviation_F: Tensor
+    turn_FA: Tensor
+    phase_A: Tensor
+
+    def __init__(self, scaling: Scaling) -> None:
+        super().__init__()
+        for name in ("mean_F", "deviation_F", "turn_FA", "phase_A"):
+            self.register_buffer(name, getattr(scaling, name))
+
+    def forward(self, x_BTF: Tensor) -> Tensor:
+        """[B, T, F] in raw units to [B, T, F + A]."""
+        standard_BTF = (x_BTF - self.mean_F) / self.deviation_F
+        wave_BTA = torch.sin(x_BTF @ self.turn_FA + self.phase_A)
+        return torch.cat([standard_BTF, wave_BTA], dim=-1)
+
+
+class Decoder(nn.Module):
+    """Turns the head's answer into raw units, as a change from a combination of the raw inputs."""
+
+    base_FO: Tensor
+    spread_O: Tensor
+
+    def __init__(self, scaling: Scaling) -> None:
+        super().__init__()
+        for name in ("base_FO", "spread_O"):
+            self.register_buffer(name, getattr(scaling, name))
+
+    def forward(self, z_BTO: Tensor, x_BTF: Tensor) -> Tensor:
+        """[B, T, O] of the head and [B, T, F] in raw units to [B, T, O] in raw units."""
+        return x_BTF @ self.base_FO + z_BTO * self.spread_O

@@ -1,0 +1,138 @@
+"""One training run from its start to the exported model: joins the parts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.console import Console
+
+from training import checkpoint, plot
+from training.errors import Interrupted
+from training.export import Artefact, export
+from training.interrupt import Interrupt
+from training.metrics import Metrics, read
+from training.progress import watch
+from training.repository import Version, land
+from training.run import Run, open_run
+from training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from training.config import Config
+    from training.task import Report, Task
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run leaves behind."""
+
+    run: Run
+    model: Version
+    steps: int
+    best_step: int
+    validation_loss: float
+    export_error: float
+    report: Report
+
+
+def train(config: Config, *, fresh: bool = False, console: Console | None = None) -> Result:
+    """Fit, report, export. Goes on from an unfinished run of the same config, unless `fresh`.
+
+    Raises:
+        Interrupted: Ctrl-C or SIGTERM; a checkpoint holds the step that was reached.
+        ExportRefused: the file would not compute what torch computes; nothing was exported.
+    """
+    console = console or Console()
+    torch.set_num_threads(config.threads)
+    task = config.task()
+    for note in task.notes:
+        console.print(note)
+    run = open_run(config, task.data["sha256"])
+    state = take_up(run, fresh=fresh, console=console)
+    run.begin(config)
+    trainer = fit(config, task, run, state, console)
+    trainer.restore_best()
+    return finish(config, task, run, trainer, console)
+
+
+def take_up(run: Run, *, fresh: bool, console: Console) -> dict[str, Any] | None:
+    """The checkpoint to go on from, if there is one; says what happens and why."""
+    if run.checkpoint.exists() and not run.result.exists() and not fresh:
+        state = checkpoint.load(run.checkpoint)
+        console.print(f"resuming {run.folder} at step {state['step']}")
+        return state
+    why = " (--fresh)" if fresh else " (it was finished before)" if run.result.exists() else ""
+    run.clear()
+    console.print(f"starting {run.folder}{why}")
+    return None
+
+
+def fit(config: Config, task: Task, run: Run, state: dict[str, Any] | None, console: Console) -> Trainer:
+    """Train until finished, with a checkpoint now and then."""
+    start = state["step"] if state else 0
+    with Interrupt() as interrupt, watch(console, config, start) as progress:
+        trainer = Trainer(config, task, [Metrics(run.metrics, start), progress])
+        if state:
+            trainer.resume(state)
+        advance(trainer, config, run, interrupt.asked)
+    if not trainer.finished:
+        raise Interrupted(f"stopped at step {trainer.step} of {config.steps}; the checkpoint is {run.checkpoint}")
+    return trainer
+
+
+def advance(trainer: Trainer, config: Config, run: Run, asked: Callable[[], bool]) -> None:
+    """Fit from checkpoint to checkpoint."""
+    while not trainer.finished and not asked():
+        trainer.fit(until=trainer.step + config.checkpoint_every, stop=asked)
+        checkpoint.save(trainer.state(), run.checkpoint)
+
+
+def finish(config: Config, task: Task, run: Run, trainer: Trainer, console: Console) -> Result:
+    """Plot, report, export."""
+    early = " (stopped early)" if trainer.stopped_early else ""
+    console.print(
+        f"{trainer.step} steps{early}; best validation loss {trainer.best_loss:.3g} at step {trainer.best_step}"
+    )
+    plot.draw(read(run.metrics), f"{config.name}: {config.cell}, {config.layers} x {config.hidden}", run.plot)
+    report = task.report(trainer.network)
+    console.print(report.picture)
+    artefact = export(trainer.network, task, provenance(config, task, trainer))
+    model = land(artefact.content, config.models, config.name)
+    console.print(f"exported {model.path} (onnxruntime within {artefact.error:.0e} of torch); plot {run.plot}")
+    result = Result(run, model, trainer.step, trainer.best_step, trainer.best_loss, artefact.error, report)
+    record(result, artefact)
+    return result
+
+
+def provenance(config: Config, task: Task, trainer: Trainer) -> dict[str, object]:
+    """Where a model is from: enough to make it again, and nothing of the machine or the day."""
+    return {
+        "recipe": config.recipe,
+        "config": config.as_json(),
+        "data": task.data,
+        "torch": torch.__version__,
+        "steps": trainer.step,
+        "best_step": trainer.best_step,
+        "validation_loss": trainer.best_loss,
+        "seed": config.seed,
+    }
+
+
+def record(result: Result, artefact: Artefact) -> None:
+    """Write the report and, last, the file that marks the run as finished."""
+    with result.run.report.open("w") as file:
+        Console(file=file, width=100).print(result.report.picture)
+    values = {
+        "model": result.model.name,
+        "version": result.model.number,
+        "steps": result.steps,
+        "best_step": result.best_step,
+        "validation_loss": result.validation_loss,
+        "export_error": artefact.error,
+        "report": result.report.values,
+    }
+    result.run.result.write_text(json.dumps(values, indent=2) + "\n")
