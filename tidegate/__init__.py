@@ -1,0 +1,55 @@
+"""Client of Tidegate: recurrent networks served as streams, with their gates in view.
+
+>>> with tidegate.connect("localhost:50051") as client, client.sequence("recall") as sequence:
+...     answer = sequence.step([0.7, 1, 0])
+...     answer.output, answer.layer[0].forget
+"""
+
+from tidegate.aio import AsyncClient, AsyncFleet, AsyncSequence
+from tidegate.answers import Answer, Answers, FleetAnswers, LayerTrace, Prediction
+from tidegate.client import Client, Fleet, Sequence, connect
+from tidegate.errors import (
+    BadInput,
+    ConnectionLost,
+    ModelNotReady,
+    NotTraced,
+    ProtocolError,
+    Refused,
+    SequenceEnded,
+    ServerBusy,
+    TidegateError,
+    TimedOut,
+    UnknownModel,
+)
+from tidegate.model import Layer, Model, TensorSpec
+from tidegate.trace import Trace
+
+__all__ = [
+    "Answer",
+    "Answers",
+    "AsyncClient",
+    "AsyncFleet",
+    "AsyncSequence",
+    "BadInput",
+    "Client",
+    "ConnectionLost",
+    "Fleet",
+    "FleetAnswers",
+    "Layer",
+    "LayerTrace",
+    "Model",
+    "ModelNotReady",
+    "NotTraced",
+    "Prediction",
+    "ProtocolError",
+    "Refused",
+    "Sequence",
+    "SequenceEnded",
+    "ServerBusy",
+    "TensorSpec",
+    "TidegateError",
+    "TimedOut",
+    "Trace",
+    "UnknownModel",
+    "connect",
+]

@@ -38,7 +38,7 @@ Array: TypeAlias = NDArray[Any]
 DType: TypeAlias = np.dtype[Any]
 
 # Little-endian whatever the host is: on a little-endian one these are the native types.
-_DTYPES: dict[DataType, DType] = {
+_DTYPES: dict[int, DType] = {
     code: np.dtype(name)
     for code, name in (
         (DATA_TYPE_FLOAT32, "<f4"),
@@ -55,7 +55,7 @@ _DTYPES: dict[DataType, DType] = {
         (DATA_TYPE_BOOL, "?"),
     )
 }
-_DATA_TYPES: dict[DType, DataType] = {dtype: code for code, dtype in _DTYPES.items()}
+_DATA_TYPES: dict[DType, DataType] = {dtype: cast(DataType, code) for code, dtype in _DTYPES.items()}
 
 
 class WireError(ValueError):
@@ -70,9 +70,9 @@ class WireError(ValueError):
         self.message = message
 
 
-def dtype_of(data_type: DataType | int) -> DType:
+def dtype_of(data_type: int) -> DType:
     """The little-endian numpy type of a `DataType`. Raises WireError (WRONG_TYPE) for a number that is none."""
-    dtype = _DTYPES.get(cast(DataType, data_type))
+    dtype = _DTYPES.get(data_type)
     if dtype is None:
         raise WireError(REASON_WRONG_TYPE, f"{data_type} is not a DataType; known are {_span(_DTYPES)}")
     return dtype
@@ -108,7 +108,7 @@ def decode(tensor: Tensor) -> Array:
     Raises WireError: WRONG_TYPE (an unknown type, or elements that do not fit it), WRONG_SHAPE (a negative axis),
     WRONG_SIZE (more or fewer elements than the shape says), MALFORMED (both `data` and `values`).
     """
-    dtype = _DTYPES.get(tensor.type) or dtype_of(tensor.type)
+    dtype = dtype_of(tensor.type)
     shape = tuple(tensor.shape)
     data = tensor.data
     if shape and min(shape) < 0:
@@ -170,5 +170,5 @@ def _label(tensor: Tensor) -> str:
     return f"tensor {tensor.name!r}" if tensor.name else "the tensor"
 
 
-def _span(codes: dict[DataType, DType]) -> str:
+def _span(codes: dict[int, DType]) -> str:
     return ", ".join(f"{code} ({dtype.name})" for code, dtype in codes.items())

@@ -1,0 +1,276 @@
+"""The client for asyncio: the same words as the client for threads, with `async with`, `await` and `async for`."""
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
+from collections.abc import Sequence as Rows
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, cast
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from tidegate import calls
+from tidegate.aio_connection import AsyncConnection
+from tidegate.answers import Answer, Answers, FleetAnswers, Prediction
+from tidegate.client import WINDOW
+from tidegate.facts import FleetFacts, SequenceFacts
+from tidegate.fleet_ledger import FleetLedger
+from tidegate.inputs import InputLayout, Inputs
+from tidegate.ledger import Ledger, StepsTicket
+from tidegate.model import Model
+from tidegate.opening import Opening, Order
+from tidegate.status import explain
+from tidegate.trace import TraceChoice, choose
+from tidegate.v1 import tidegate_pb2
+from tidegate.v1.tidegate_pb2_grpc import TidegateStub
+
+if TYPE_CHECKING:
+    from tidegate.v1.tidegate_pb2_grpc import TidegateAsyncStub  # a name that only type checkers know
+
+# ruff: noqa: ASYNC109 - `timeout` has the same name and meaning in both clients, and raises our own TimedOut
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+
+
+class AsyncSequence(SequenceFacts):
+    """A sequence that remembers: it lives on the server and ends with this context manager."""
+
+    def __init__(self, connection: AsyncConnection, ledger: Ledger, timeout: float | None) -> None:
+        self._connection = connection
+        self._ledger = ledger
+        self._timeout = timeout
+
+    async def step(self, values: Inputs, timeout: float | None = None) -> Answer:
+        """One step in, one answer out; see Sequence.step."""
+        return await self._answer(self._connection.send(self._ledger.send_step, values), timeout)
+
+    async def chunk(self, values: Inputs, timeout: float | None = None) -> Answers:
+        """Many steps in one message; see Sequence.chunk."""
+        ticket = self._connection.send(self._ledger.send_chunk, values)
+        await self._connection.wait(ticket, calls.limit(timeout, self._timeout))
+        return self._ledger.answers(ticket)
+
+    async def stream(
+        self, rows: Iterable[Inputs] | AsyncIterable[Inputs], window: int = WINDOW, timeout: float | None = None
+    ) -> AsyncIterator[Answer]:
+        """Steps from any iterable or async iterable, up to `window` of them in flight; their answers in order.
+
+        Each answer is handed out as it comes, also while `rows` is waiting for its next row. See Sequence.stream.
+        """
+        sent: asyncio.Queue[StepsTicket | None] = asyncio.Queue()
+        room = asyncio.Semaphore(window)
+        sender = asyncio.create_task(self._send_all(rows, sent, room))
+        try:
+            while (ticket := await sent.get()) is not None:
+                answer = await self._answer(ticket, timeout)
+                room.release()
+                yield answer
+            await sender
+        finally:
+            sender.cancel()
+            await asyncio.gather(sender, return_exceptions=True)
+
+    async def _send_all(
+        self,
+        rows: Iterable[Inputs] | AsyncIterable[Inputs],
+        sent: asyncio.Queue[StepsTicket | None],
+        room: asyncio.Semaphore,
+    ) -> None:
+        try:
+            async for row in _each(rows):
+                await room.acquire()
+                sent.put_nowait(self._connection.send(self._ledger.send_step, row))
+        finally:
+            sent.put_nowait(None)
+
+    async def close(self, timeout: float | None = None) -> None:
+        """Ends the sequence and waits until the server has done so. Leaving the context does not wait."""
+        ticket = self._connection.end(self._ledger)
+        await self._connection.wait(ticket, calls.limit(timeout, self._timeout))
+        ticket.result()
+
+    def leave(self) -> None:
+        """Ends the sequence without waiting for the server's word."""
+        self._connection.end(self._ledger)
+
+    async def _answer(self, ticket: StepsTicket, timeout: float | None) -> Answer:
+        await self._connection.wait(ticket, calls.limit(timeout, self._timeout))
+        return self._ledger.answer(ticket)
+
+
+class AsyncFleet(FleetFacts):
+    """Many sequences of one model that take their steps together; its members are numbered from 0."""
+
+    def __init__(self, connection: AsyncConnection, ledger: FleetLedger, timeout: float | None) -> None:
+        self._connection = connection
+        self._ledger = ledger
+        self._timeout = timeout
+
+    async def step(
+        self, values: Inputs, members: Rows[int] | NDArray[np.integer[Any]] | None = None, timeout: float | None = None
+    ) -> FleetAnswers:
+        """One step of every member, or of `members`: values [N, ...row] in their order. See Fleet.step."""
+        ticket = self._connection.send(self._ledger.send, values, members)
+        await self._connection.wait(ticket, calls.limit(timeout, self._timeout))
+        return self._ledger.answers(ticket)
+
+    async def close(self, timeout: float | None = None) -> None:
+        """Ends all members and waits until the server has done so. Leaving the context does not wait."""
+        ticket = self._connection.end(self._ledger)
+        await self._connection.wait(ticket, calls.limit(timeout, self._timeout))
+        ticket.result()
+
+    def leave(self) -> None:
+        """Ends all members without waiting for the server's word."""
+        self._connection.end(self._ledger)
+
+
+class _Leaves(Protocol):
+    def leave(self) -> None: ...
+
+
+S = TypeVar("S", bound=_Leaves)
+
+
+class _Soon(Generic[S]):
+    """Something that is being opened: `async with` it, or await it and close it by hand."""
+
+    def __init__(self, opening: Callable[[], Awaitable[S]]) -> None:
+        self._opening = opening
+        self._opened: S | None = None
+
+    def __await__(self) -> Generator[Any, None, S]:
+        return self._opening().__await__()
+
+    async def __aenter__(self) -> S:
+        self._opened = await self._opening()
+        return self._opened
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._opened is not None:
+            self._opened.leave()
+
+
+class AsyncClient:
+    """A server, as one event loop uses it; the arguments are those of Client."""
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        timeout: float | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        options: Rows[tuple[str, Any]] = (),
+    ) -> None:
+        self.address = address
+        self._timeout = timeout
+        self._channel = _channel(address, credentials, (*calls.CHANNEL_OPTIONS, *options))
+        self._stub = cast("TidegateAsyncStub", TidegateStub(self._channel))
+        # What changes while it lives.
+        self._connection: AsyncConnection | None = None
+        self._layouts: dict[tuple[str, int], InputLayout] = {}
+
+    # Models.
+
+    async def models(self, timeout: float | None = None) -> tuple[Model, ...]:
+        """Every model of the server by name and version, refused ones with their reason."""
+        return calls.models(await self._call(self._stub.ListModels, tidegate_pb2.ListModelsRequest(), timeout))
+
+    async def describe(self, model: str, version: int = 0, timeout: float | None = None) -> Model:
+        """One model; version 0 is the newest that is ready. Raises UnknownModel."""
+        request = tidegate_pb2.DescribeModelRequest(model=model, version=version)
+        return calls.model(await self._call(self._stub.DescribeModel, request, timeout))
+
+    async def predict(
+        self, model: str, values: Inputs, *, version: int = 0, trace: TraceChoice = True, timeout: float | None = None
+    ) -> Prediction:
+        """A whole sequence at once, values [T, ...row], from the initial state; nothing is kept on the server."""
+        selection = choose(trace)
+        request = calls.predict_request(await self.describe(model, version, timeout), values, selection)
+        return calls.prediction(await self._call(self._stub.Predict, request, timeout), selection)
+
+    # Sequences.
+
+    def sequence(
+        self, model: str, *, version: int = 0, trace: TraceChoice = True, timeout: float | None = None
+    ) -> _Soon[AsyncSequence]:
+        """Opens a sequence: `async with client.sequence(...) as sequence`, or await it. See Client.sequence."""
+        order = Order(model, version, 1, choose(trace))
+        return _Soon(lambda: self._open_sequence(order, timeout))
+
+    def fleet(
+        self, model: str, count: int, *, version: int = 0, trace: TraceChoice = True, timeout: float | None = None
+    ) -> _Soon[AsyncFleet]:
+        """Opens `count` sequences that take their steps together. See Client.fleet."""
+        order = Order(model, version, count, choose(trace))
+        return _Soon(lambda: self._open_fleet(order, timeout))
+
+    async def close(self) -> None:
+        """Ends the stream and what is open on it. The client cannot be used after that."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+        await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    # How.
+
+    async def _open_sequence(self, order: Order, timeout: float | None) -> AsyncSequence:
+        connection = self._connected()
+        ledger = Ledger(await self._open(connection, order, timeout))
+        connection.enrol(ledger)
+        return AsyncSequence(connection, ledger, self._timeout)
+
+    async def _open_fleet(self, order: Order, timeout: float | None) -> AsyncFleet:
+        connection = self._connected()
+        ledger = FleetLedger(await self._open(connection, order, timeout))
+        connection.enrol(ledger)
+        return AsyncFleet(connection, ledger, self._timeout)
+
+    def _connected(self) -> AsyncConnection:
+        """The stream that this client's sequences share; a new one if there is none that works."""
+        if self._connection is None or not self._connection.alive:
+            self._connection = AsyncConnection(self._stub, self.address)
+        return self._connection
+
+    async def _open(self, connection: AsyncConnection, order: Order, timeout: float | None) -> Opening:
+        ticket = connection.open(order)
+        await connection.wait(ticket, calls.limit(timeout, self._timeout))
+        opened = ticket.result()
+        return Opening.read(order, opened, await self._inputs(opened.model, opened.version, timeout))
+
+    async def _inputs(self, model: str, version: int, timeout: float | None) -> InputLayout:
+        """The inputs of one version, which the server is asked for once."""
+        layout = self._layouts.get((model, version))
+        if layout is None:
+            layout = self._layouts[model, version] = InputLayout((await self.describe(model, version, timeout)).inputs)
+        return layout
+
+    async def _call(self, method: grpc.aio.UnaryUnaryMultiCallable[Q, R], request: Q, timeout: float | None) -> R:
+        try:
+            return await method(request, timeout=calls.limit(timeout, self._timeout))
+        except grpc.RpcError as error:
+            raise explain(error, self.address) from None
+
+
+async def _each(rows: Iterable[Inputs] | AsyncIterable[Inputs]) -> AsyncIterator[Inputs]:
+    if isinstance(rows, AsyncIterable):
+        async for row in rows:
+            yield row
+    else:
+        for row in rows:
+            yield row
+
+
+def _channel(
+    address: str, credentials: grpc.ChannelCredentials | None, options: Rows[tuple[str, Any]]
+) -> grpc.aio.Channel:
+    if credentials is None:
+        return grpc.aio.insecure_channel(address, options)
+    return grpc.aio.secure_channel(address, credentials, options)

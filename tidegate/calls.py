@@ -1,0 +1,64 @@
+"""The unary calls as messages: what both clients ask and how they read what comes. No call is made here."""
+
+import math
+
+from tidegate.answers import Prediction, TraceLayout, read_outputs, read_tensor
+from tidegate.errors import ProtocolError
+from tidegate.inputs import InputLayout, Inputs
+from tidegate.model import Model
+from tidegate.trace import Trace
+from tidegate.v1 import model_pb2, tidegate_pb2
+from tidegate.wire import WireError
+
+# Larger answers than gRPC's default of 4 MiB are welcome, and a server that comes back is found within two seconds.
+CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+)
+
+
+def limit(timeout: float | None, default: float | None) -> float | None:
+    """The seconds a call may take: its own limit, else the client's. math.inf is no limit, and so is None for both."""
+    chosen = default if timeout is None else timeout
+    return None if chosen is None or math.isinf(chosen) else chosen
+
+
+def predict_request(model: Model, values: Inputs, trace: Trace) -> tidegate_pb2.PredictRequest:
+    """Asks for a whole sequence, values [T, ...row]. Raises BadInput."""
+    block = InputLayout(model.inputs).block(values)
+    return tidegate_pb2.PredictRequest(
+        model=model.name, version=model.version, inputs=block.tensors, trace=trace.message()
+    )
+
+
+def prediction(response: tidegate_pb2.PredictResponse, trace: Trace) -> Prediction:
+    """Reads a whole sequence's answer."""
+    outputs = read_outputs(response.outputs)
+    return Prediction(
+        outputs=outputs,
+        trace=read_tensor(response.trace) if response.HasField("trace") else None,
+        layout=TraceLayout.read(response.columns, trace.every),
+        first_step=0,
+        count=len(next(iter(outputs.values()))),
+        model=response.model,
+        version=response.version,
+    )
+
+
+def model(response: tidegate_pb2.DescribeModelResponse) -> Model:
+    """Reads one model's description."""
+    return _read(response.model)
+
+
+def models(response: tidegate_pb2.ListModelsResponse) -> tuple[Model, ...]:
+    """Reads the list of models."""
+    return tuple(_read(message) for message in response.models)
+
+
+def _read(message: model_pb2.Model) -> Model:
+    try:
+        return Model.read(message)
+    except WireError as error:
+        raise ProtocolError(f"the server describes {message.name!r} in a way unknown here: {error.message}") from error

@@ -1,0 +1,103 @@
+"""What can go wrong for a client, in one tree.
+
+TidegateError
+├── Refused              the server (or the client, before it asked) said no; nothing changed. `.reason`, `.message`
+│   ├── UnknownModel     no such model or version
+│   ├── ModelNotReady    it is still loading, or its file cannot be served
+│   ├── BadInput         wrong name, shape, type or size, not finite, too large, or the model could not compute it
+│   └── ServerBusy       a limit of the server is reached, or it is stopping: try again later or elsewhere
+├── ConnectionLost       nothing answers at the address, or what answered is gone; the sequences on it are gone too
+├── TimedOut             no answer within `timeout=`; it may still come, and is then dropped
+├── SequenceEnded        a step after the sequence or its client was closed
+├── NotTraced            a gate, layer or step that this answer does not show. An AttributeError
+└── ProtocolError        the other side does not speak tidegate.v1 as the contract has it
+"""
+
+from tidegate.v1.error_pb2 import Reason
+
+
+class TidegateError(Exception):
+    """Anything that this package raises by itself."""
+
+
+class Refused(TidegateError):  # noqa: N818 - the word that the whole project uses for it
+    """A request was refused, and nothing changed: no state, no step number, no other sequence.
+
+    `reason` is the contract's word for why, for example "WRONG_SHAPE"; `message` says what was wrong, where, and what
+    was expected; `expected_step` is the step that the sequence takes next (None outside a sequence that is open).
+    """
+
+    def __init__(self, reason: str, message: str, expected_step: int | None = None) -> None:
+        super().__init__(f"{message} ({reason})")
+        self.reason = reason
+        self.message = message
+        self.expected_step = expected_step
+
+    def __reduce__(self) -> tuple[type["Refused"], tuple[str, str, int | None]]:
+        return type(self), (self.reason, self.message, self.expected_step)
+
+
+class UnknownModel(Refused):
+    """There is no such model, or not in this version."""
+
+
+class ModelNotReady(Refused):
+    """The model is still loading, or its file cannot be served."""
+
+
+class BadInput(Refused, ValueError):  # noqa: N818 - see Refused
+    """The input is not what the model takes."""
+
+
+class ServerBusy(Refused):
+    """A limit of the server is reached, or it is stopping."""
+
+
+class ConnectionLost(TidegateError, ConnectionError):  # noqa: N818 - it says what happened
+    """Nothing answers at the address, or what answered is gone."""
+
+
+class TimedOut(TidegateError, TimeoutError):  # noqa: N818 - it says what happened
+    """No answer came within the time that the caller gave."""
+
+
+class SequenceEnded(TidegateError):  # noqa: N818 - it says what happened
+    """The sequence takes no more steps: it, or its client, was closed."""
+
+
+class NotTraced(TidegateError, AttributeError):  # noqa: N818 - it says what happened
+    """The answer does not show this part of the inside."""
+
+
+class ProtocolError(TidegateError):
+    """The other side does not keep the contract."""
+
+
+_KINDS: dict[str, type[Refused]] = {
+    "UNKNOWN_MODEL": UnknownModel,
+    "UNKNOWN_VERSION": UnknownModel,
+    "MODEL_NOT_READY": ModelNotReady,
+    "MODEL_REFUSED": ModelNotReady,
+    "MALFORMED": BadInput,
+    "WRONG_NAME": BadInput,
+    "WRONG_SHAPE": BadInput,
+    "WRONG_TYPE": BadInput,
+    "WRONG_SIZE": BadInput,
+    "NOT_FINITE": BadInput,
+    "TOO_LARGE": BadInput,
+    "STEP_FAILED": BadInput,
+    "TOO_MANY_SEQUENCES": ServerBusy,
+    "TOO_MANY_STREAMS": ServerBusy,
+    "DRAINING": ServerBusy,
+}
+
+
+def refused(reason: str, message: str, expected_step: int | None = None) -> Refused:
+    """The error for a reason, in the class that a caller would catch."""
+    return _KINDS.get(reason, Refused)(reason, message, expected_step)
+
+
+def reason_name(reason: int) -> str:
+    """The name of a `tidegate.v1.Reason` without its prefix; a number that this client does not know stays a number."""
+    known = Reason.DESCRIPTOR.values_by_number.get(reason)
+    return known.name.removeprefix("REASON_") if known else str(reason)

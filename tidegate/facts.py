@@ -1,0 +1,59 @@
+"""What an open sequence or fleet tells about itself: the same words in both clients."""
+
+from abc import ABC
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidegate.fleet_ledger import FleetLedger
+from tidegate.ledger import Ledger
+
+L = TypeVar("L", Ledger, FleetLedger)
+
+
+class Facts(ABC, Generic[L]):
+    """What sequences and fleets have in common."""
+
+    _ledger: L
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self._ledger.opening.model
+
+    @property
+    def version(self) -> int:
+        """The version of the model that it runs on, to its end."""
+        return self._ledger.opening.version
+
+
+class SequenceFacts(Facts[Ledger]):
+    """What a sequence tells."""
+
+    @property
+    def id(self) -> str:
+        """The server's name for it, unique across servers and restarts; "" if the server gave none."""
+        return next(iter(self._ledger.opening.ids), "")
+
+    @property
+    def next_step(self) -> int:
+        """The number that the next step will have."""
+        return self._ledger.next_step
+
+
+class FleetFacts(Facts[FleetLedger]):
+    """What a fleet tells."""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The server's names for the members, in their order."""
+        return self._ledger.opening.ids
+
+    @property
+    def next_steps(self) -> NDArray[np.uint64]:
+        """The number that the next step of each member will have, [members]."""
+        return self._ledger.next_steps.copy()
+
+    def __len__(self) -> int:
+        return self._ledger.count

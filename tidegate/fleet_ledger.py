@@ -1,0 +1,199 @@
+"""The books of a fleet: many sequences of one model that take a step each in one message. Pure, as the ledger is.
+
+Arrays throughout: nothing here loops over sequences. N rows of one message, C sequences of the fleet.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from copy import copy
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidegate.answers import FleetAnswers, TraceLayout, read_outputs, read_tensor
+from tidegate.errors import ProtocolError, SequenceEnded, TidegateError, reason_name, refused
+from tidegate.inputs import Inputs
+from tidegate.opening import Opening
+from tidegate.ticket import Ticket
+from tidegate.v1 import sequence_pb2 as pb
+
+_HANDLE = np.dtype("<u4")
+_STEP = np.dtype("<u8")
+
+Members = NDArray[np.int64]
+
+
+class FleetTicket(Ticket[list[pb.FleetAnswers]]):
+    """One FleetSteps message on its way: `members` [N] take the steps `steps` [N]."""
+
+    __slots__ = ("attempts", "members", "parts", "received", "refusal", "steps")
+
+    def __init__(self, members: Members, steps: NDArray[np.uint64], attempts: NDArray[np.int64]) -> None:
+        super().__init__()
+        self.members = members
+        self.steps = steps
+        self.attempts = attempts
+        self.parts: list[pb.FleetAnswers] = []
+        self.received = 0
+        self.refusal: TidegateError | None = None
+
+    def takes(self, member: int, step: int) -> bool:
+        """Whether this message has that step of that member."""
+        return bool(np.any(self.steps[self.members == member] == step))
+
+    def settle(self, rows: int) -> bool:
+        """Counts rows that were answered or refused; whether that was all."""
+        self.received += rows
+        if self.received < len(self.members):
+            return False
+        if self.refusal is not None:
+            self.fail(self.refusal)
+        else:
+            self.resolve(self.parts)
+        return True
+
+
+class FleetLedger:
+    """The books of one fleet. `next_steps` [C] is the number that the next step of each member will have."""
+
+    def __init__(self, opening: Opening) -> None:
+        # The fleet.
+        self.opening = opening
+        self.handle = opening.handle
+        self.count = count = opening.count
+        self._inputs = opening.inputs
+        self._layout = opening.layout
+        self._all: Members = np.arange(count, dtype=np.int64)
+        self._handles: list[int] = (self._all + self.handle).tolist()
+        # Its steps.
+        self.next_steps: NDArray[np.uint64] = np.zeros(count, np.uint64)
+        self.ended: TidegateError | None = None
+        self._attempts: NDArray[np.int64] = np.zeros(count, np.int64)  # see Ledger
+        self._pending: deque[FleetTicket] = deque()
+
+    # Sending.
+
+    def send(self, values: Inputs, members: Sequence[int] | NDArray[np.integer] | None = None) -> "Sent":
+        """One step of these members (None: all), values [N, ...row] in their order. Raises BadInput, SequenceEnded."""
+        if self.ended is not None:
+            raise copy(self.ended)
+        chosen = self._all if members is None else self._chosen(members)
+        block = self._inputs.block(values, rows=len(chosen))
+        handles = self._handles if members is None else (chosen + self.handle).tolist()
+        steps = self.next_steps[chosen]
+        ticket = FleetTicket(chosen, steps, self._attempts[chosen])
+        self._pending.append(ticket)
+        self.next_steps[chosen] += np.uint64(1)
+        fleet = pb.FleetSteps(handles=handles, steps=steps.tolist(), inputs=block.tensors)
+        return ticket, pb.StreamRequest(fleet=fleet)
+
+    def _chosen(self, members: Sequence[int] | NDArray[np.integer]) -> Members:
+        chosen = np.array(members, np.int64)
+        if chosen.ndim != 1 or not len(chosen):
+            raise refused("MALFORMED", "a fleet's step needs a list of at least one member")
+        if chosen.min() < 0 or chosen.max() >= self.count:
+            raise refused("UNKNOWN_HANDLE", f"this fleet has the members 0 to {self.count - 1}")
+        if np.bincount(chosen).max() > 1:
+            raise refused("MALFORMED", "a member of a fleet can take only one step in one message")
+        return chosen
+
+    # Receiving.
+
+    def owns(self, handle: int) -> bool:
+        """Whether this handle is one of the fleet's."""
+        return self.handle <= handle < self.handle + self.count
+
+    def answered(self, message: pb.FleetAnswers) -> FleetTicket | None:
+        """Enters a part of an answer; the ticket that it settles, if it is the last."""
+        handles = np.frombuffer(message.handles, _HANDLE)
+        ticket = self._awaiting(int(handles[0]) - self.handle, int(np.frombuffer(message.steps, _STEP)[0]))
+        if ticket is None:
+            raise ProtocolError(f"the server answered a fleet step of handle {handles[0]} that nobody waits for")
+        ticket.parts.append(message)
+        return self._settled(ticket, len(handles))
+
+    def refused(self, failure: pb.Failure) -> FleetTicket | None:
+        """Enters a refusal; the ticket that it settles, None if it concerns none or only a part of one."""
+        members = np.array(failure.handles, np.int64) - self.handle
+        ticket = self._awaiting(int(members[0]), failure.first_step)
+        if ticket is None:
+            return None
+        expected = np.array(failure.expected_steps, np.uint64)
+        if len(expected) == len(members):
+            self._begin_again(ticket, members, expected)
+        else:
+            self.end(SequenceEnded(f"the server does not know this fleet any more: {failure.error.message}"))
+        first = int(expected[0]) if len(expected) else None
+        ticket.refusal = refused(reason_name(failure.error.reason), failure.error.message, first)
+        return self._settled(ticket, len(members))
+
+    def end(self, error: TidegateError) -> None:
+        """No more steps: whoever tries gets this error."""
+        self.ended = self.ended or error
+
+    def abandon(self, error: TidegateError) -> list[FleetTicket]:
+        """Ends it and fails everything that is still waiting."""
+        self.end(error)
+        waiting = list(self._pending)
+        self._pending.clear()
+        for ticket in waiting:
+            ticket.fail(error)
+        return waiting
+
+    def _awaiting(self, member: int, step: int) -> FleetTicket | None:
+        return next((ticket for ticket in self._pending if ticket.takes(member, step)), None)
+
+    def _settled(self, ticket: FleetTicket, rows: int) -> FleetTicket | None:
+        if not ticket.settle(rows):
+            return None
+        self._pending.remove(ticket)
+        return ticket
+
+    def _begin_again(self, ticket: FleetTicket, members: Members, expected: NDArray[np.uint64]) -> None:
+        sent = np.zeros(self.count, np.int64)
+        sent[ticket.members] = ticket.attempts
+        current = sent[members] == self._attempts[members]
+        self.next_steps[members[current]] = expected[current]
+        self._attempts[members[current]] += 1
+
+    # Reading.
+
+    def answers(self, ticket: FleetTicket) -> FleetAnswers:
+        """The answers in the order of the inputs, put together from their parts. Raises what the ticket failed with."""
+        parts = [_Part(part, self.handle, self._layout) for part in ticket.result()]
+        if len(parts) > 1 or not np.array_equal(parts[0].members, ticket.members):
+            return self._assembled(ticket, parts)
+        only = parts[0]
+        return FleetAnswers(only.outputs, only.trace, self._layout, ticket.members, ticket.steps, only.checkpointed)
+
+    def _assembled(self, ticket: FleetTicket, parts: list["_Part"]) -> FleetAnswers:
+        row_of = np.zeros(self.count, np.int64)
+        row_of[ticket.members] = np.arange(len(ticket.members))
+        order = np.argsort(row_of[np.concatenate([part.members for part in parts])])
+        traced = np.concatenate([part.traced for part in parts])
+        traces = [part.trace for part in parts if part.trace is not None]
+        # Where each traced row stands among all traced rows as they came.
+        came = np.cumsum(traced) - 1
+        return FleetAnswers(
+            outputs={name: np.concatenate([part.outputs[name] for part in parts])[order] for name in parts[0].outputs},
+            trace=np.concatenate(traces)[came[order[traced[order]]]] if traces else None,
+            layout=self._layout,
+            members=ticket.members,
+            steps=ticket.steps,
+            checkpointed=np.concatenate([part.checkpointed for part in parts])[order],
+        )
+
+
+Sent = tuple[FleetTicket, pb.StreamRequest]
+
+
+class _Part:
+    """One FleetAnswers message as arrays: some of the members that a ticket waits for."""
+
+    def __init__(self, message: pb.FleetAnswers, first: int, layout: TraceLayout) -> None:
+        self.members: Members = np.frombuffer(message.handles, _HANDLE).astype(np.int64) - first
+        self.outputs = read_outputs(message.outputs)
+        self.trace = read_tensor(message.trace) if message.HasField("trace") else None
+        safe = np.frombuffer(message.checkpointed, _STEP)
+        self.checkpointed = safe if len(safe) else np.zeros(len(self.members), np.uint64)
+        self.traced = layout.traced(np.frombuffer(message.steps, _STEP))

@@ -1,0 +1,101 @@
+"""What a server says about its models, as frozen values. They know the contract's messages and no call."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from google.protobuf.descriptor import EnumDescriptor
+
+from tidegate import wire
+from tidegate.v1 import model_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One input or output, as one step of one sequence sees it: `shape` is without batch and time."""
+
+    name: str
+    dtype: wire.DType
+    shape: tuple[int, ...]
+    features: tuple[str, ...]
+    units: tuple[str, ...]
+
+    @classmethod
+    def read(cls, message: pb.TensorSpec) -> "TensorSpec":
+        """From the contract's message. Raises WireError (WRONG_TYPE) for a type that this client does not know."""
+        dtype = wire.dtype_of(message.type)
+        return cls(message.name, dtype, tuple(message.shape), tuple(message.features), tuple(message.units))
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One recurrent layer. `kind` is "RNN", "LSTM" or "GRU"; `gates` are named as in the equations."""
+
+    index: int
+    kind: str
+    node: str
+    input_size: int
+    hidden_size: int
+    gates: tuple[str, ...]
+    activations: tuple[str, ...]
+
+    @classmethod
+    def read(cls, message: pb.Layer) -> "Layer":
+        """From the contract's message."""
+        return cls(
+            index=message.index,
+            kind=_word(pb.CellKind.DESCRIPTOR, message.kind, "CELL_KIND_"),
+            node=message.node,
+            input_size=message.input_size,
+            hidden_size=message.hidden_size,
+            gates=tuple(message.gates),
+            activations=tuple(message.activations),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """How far the served step graph was from the file, relative to max(1, |value|), over so many steps at load."""
+
+    max_error: float
+    tolerance: float
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One version of a model. `status` is "loading", "ready" or "refused"; what follows `reason` is there if ready."""
+
+    name: str
+    version: int
+    status: str
+    reason: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    layers: tuple[Layer, ...]
+    state_bytes: int
+    sha256: str
+    proof: Proof
+    metadata: Mapping[str, str]
+
+    @classmethod
+    def read(cls, message: pb.Model) -> "Model":
+        """From the contract's message."""
+        return cls(
+            name=message.name,
+            version=message.version,
+            status=_word(pb.ModelStatus.DESCRIPTOR, message.status, "MODEL_STATUS_").lower(),
+            reason=message.reason,
+            inputs=tuple(TensorSpec.read(spec) for spec in message.inputs),
+            outputs=tuple(TensorSpec.read(spec) for spec in message.outputs),
+            layers=tuple(Layer.read(layer) for layer in message.layers),
+            state_bytes=message.state_bytes,
+            sha256=message.sha256,
+            proof=Proof(message.proof.max_error, message.proof.tolerance, message.proof.steps),
+            metadata=dict(message.metadata),
+        )
+
+
+def _word(enum: EnumDescriptor, number: int, prefix: str) -> str:
+    """An enum's word without its prefix; a number newer than this client stays a number."""
+    known = enum.values_by_number.get(number)
+    return known.name.removeprefix(prefix) if known else str(number)

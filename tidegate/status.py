@@ -1,0 +1,51 @@
+"""Failed gRPC calls in our own words. The only place that reads status codes; it knows nothing of sequences."""
+
+import grpc
+from google.rpc.error_details_pb2 import ErrorInfo
+from grpc_status import rpc_status
+
+from tidegate.errors import ConnectionLost, ProtocolError, TidegateError, TimedOut, refused
+
+_DOMAIN = "tidegate"
+
+
+def explain(error: grpc.RpcError, address: str) -> TidegateError:
+    """What a failed call means: first by the server's own ErrorInfo, then by the status code."""
+    code, details = _outcome(error)
+    reason = _reason(error)
+    if reason:
+        return refused(reason, details)
+    match code:
+        case grpc.StatusCode.UNAVAILABLE:
+            return ConnectionLost(f"no Tidegate server answers at {address} ({details})")
+        case grpc.StatusCode.CANCELLED:
+            return ConnectionLost(f"the call to {address} was cancelled ({details})")
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return TimedOut(f"no answer from {address} in the given time")
+        case grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return refused("TOO_LARGE", f"a message was larger than one side takes: {details}")
+        case grpc.StatusCode.UNIMPLEMENTED:
+            return ProtocolError(f"the server at {address} does not speak tidegate.v1 ({details})")
+        case _:
+            return refused("INTERNAL", f"the call to {address} failed with {code.name}: {details}")
+
+
+def _outcome(error: grpc.RpcError) -> tuple[grpc.StatusCode, str]:
+    if isinstance(error, grpc.Call | grpc.aio.AioRpcError):
+        return error.code(), error.details() or "no details"
+    return grpc.StatusCode.UNKNOWN, str(error)
+
+
+def _reason(error: grpc.RpcError) -> str:
+    """The reason in the status details, "" if there is none."""
+    if not isinstance(error, grpc.Call | grpc.aio.AioRpcError):
+        return ""
+    try:
+        status = rpc_status.from_call(error)
+    except ValueError:  # the details contradict the code: then the code is what we have
+        return ""
+    for detail in status.details if status else ():
+        info = ErrorInfo()
+        if detail.Unpack(info) and info.domain == _DOMAIN:
+            return str(info.reason)
+    return ""

@@ -1,0 +1,35 @@
+"""A promise without a clock or a thread: what was asked, and in time its answer or its error."""
+
+from copy import copy
+from typing import Generic, TypeVar
+
+from tidegate.errors import TidegateError
+
+T = TypeVar("T")
+
+
+class Ticket(Generic[T]):
+    """Settled once, by `resolve` or `fail`; a shell waits for that in its own way."""
+
+    __slots__ = ("_error", "_value", "done")
+
+    def __init__(self) -> None:
+        self.done = False
+        self._value: T | None = None
+        self._error: TidegateError | None = None
+
+    def resolve(self, value: T) -> None:
+        """Settles it with an answer."""
+        self._value = value
+        self.done = True
+
+    def fail(self, error: TidegateError) -> None:
+        """Settles it with an error, which `result` raises."""
+        self._error = error
+        self.done = True
+
+    def result(self) -> T:
+        """The answer. Raises the error if there is one. Only when `done`."""
+        if self._error is not None:
+            raise copy(self._error)  # one error may settle many tickets, and each raise writes into it
+        return self._value  # type: ignore[return-value] # resolved: T, which may itself be None
