@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 Cell = Literal["rnn", "lstm", "gru"]
 
-# Where things are put, which has no influence on what comes out.
-PLACES = ("runs", "models")
+# Where things are. They have no influence on what comes out: data is told apart by its content.
+PLACES = ("runs", "models", "data")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,11 @@ class Config(ABC):
     def require(self, name: str, holds: bool, rule: str) -> None:
         """Raise a ConfigError that names the field, its value and the rule, unless the rule holds."""
         if not holds:
-            raise ConfigError(f"--{name.replace('_', '-')}: {getattr(self, name)} {rule}")
+            raise self.error(name, rule)
+
+    def error(self, name: str, reason: str) -> ConfigError:
+        """An error that names a field and its value."""
+        return ConfigError(f"--{name.replace('_', '-')}: {getattr(self, name)} {reason}")
 
     def as_json(self) -> dict[str, Any]:
         """What decides the result, as plain values: without the places where things are put."""

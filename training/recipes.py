@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from training.recall import Recall
+from training.weather import Weather
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,4 +28,21 @@ def recall() -> Recall:
     )
 
 
-RECIPES: dict[str, Callable[[], Config]] = {"recall": recall}
+def weather() -> Weather:
+    """Temperature 1, 6 and 24 hours ahead from hourly weather in Beijing, beside two plain forecasts."""
+    return Weather(
+        name="weather",
+        cell="lstm",
+        hidden=32,
+        forget_bias=1.0,
+        steps=600,
+        batch=32,
+        learning_rate=0.01,
+        decay=0.5,
+        evaluate_every=25,
+        patience=8,
+        checkpoint_every=100,
+    )
+
+
+RECIPES: dict[str, Callable[[], Config]] = {"recall": recall, "weather": weather}
