@@ -1,0 +1,6 @@
+"""The Tidegate server: recurrent ONNX models as streams. Run it with `python -m server`."""
+
+import os
+
+# onnxruntime sends telemetry by default from 1.29 on, and reads this once, when it is imported.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"

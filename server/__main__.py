@@ -1,0 +1,33 @@
+"""`python -m server`: reads the settings and runs the server."""
+
+import asyncio
+import logging
+import sys
+
+from server.lifecycle import Server
+from server.settings import read
+
+
+def main() -> int:
+    """Runs until stopped; the process's exit status."""
+    settings = read(sys.argv[1:])
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    if not settings.models.is_dir():
+        logging.error("the model repository %s is not a folder; give another with --models", settings.models)
+        return 1
+    try:
+        asyncio.run(_run(settings))
+    except OSError as error:
+        logging.error("%s", error)
+        return 1
+    return 0
+
+
+async def _run(settings):
+    await Server(settings).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,168 @@
+"""The loop: the scheduler decides, the engine computes, the answers go out.
+
+The engine has a thread of its own, so that the event loop never waits for onnxruntime; everything else here runs in the
+event loop's thread. While a batch computes, the next one gathers.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Iterable, Iterator
+from queue import SimpleQueue
+
+import numpy as np
+
+from server.engine import Engine, Result
+from server.errors import StepFailed, TidegateError
+from server.scheduler import Batch, Block, Part, Scheduler, Take
+from server.states import SlotTable
+
+log = logging.getLogger(__name__)
+
+
+class Batcher:
+    """Runs the blocks of one model.
+
+    Args:
+        engine: computes; warmed up to `largest` rows.
+        slots: the states of the sequences.
+        largest: the most rows of a batch.
+        patience: the longest that a newcomer may have to wait for a batch that has begun, in seconds, where a batch
+            could also be cut shorter.
+    """
+
+    def __init__(self, engine: Engine, slots: SlotTable, capacity: int, largest: int, patience: float) -> None:
+        self._engine = engine
+        self._slots = slots
+        self._scheduler = Scheduler(
+            capacity, largest, lambda rows: max(1, int(patience / max(engine.seconds(rows), 1e-6)))
+        )
+        self._work: SimpleQueue[Batch | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
+        self._loop: asyncio.AbstractEventLoop
+        self._busy = False  # a batch is with the engine, or about to be chosen
+
+    def start(self) -> None:
+        """Starts the engine's thread; answers come in the running event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Lets the engine finish its batch and ends the thread. What waits is not run."""
+        self._work.put(None)
+        self._thread.join()
+
+    def submit(self, block: Block) -> None:
+        """Takes in a block; its sink hears of it."""
+        if self._scheduler.add(block):
+            block.sink.reached(block)
+        elif not self._busy:
+            self._busy = True
+            self._loop.call_soon(self._dispatch)  # after the messages that came together with this one
+
+    def drop(self, blocks: Iterable[Block]) -> None:
+        """Forgets blocks that no batch holds."""
+        self._announce(self._scheduler.drop(blocks))
+
+    def _dispatch(self) -> None:
+        batch = self._scheduler.next()
+        self._busy = batch is not None
+        if batch is not None:
+            self._work.put(batch)
+
+    def _serve(self) -> None:
+        while (batch := self._work.get()) is not None:
+            parts = self._compute(batch)
+            self._loop.call_soon_threadsafe(self._deliver, batch, parts)
+
+    def _deliver(self, batch: Batch, parts: list[Part]) -> None:
+        """The engine gets its next batch before the answers go out, unless a failure must be heard first: it keeps later
+        steps of the same sequence from running.
+        """
+        failed = any(part.error for part in parts)
+        if failed:
+            self._answer(parts)
+        marks = self._scheduler.finish(batch)
+        self._dispatch()
+        if not failed:
+            self._answer(parts)
+        self._announce(marks)
+
+    def _answer(self, parts: Iterable[Part]) -> None:
+        for part in parts:
+            if part.error is not None:
+                _truncate(part)
+            part.take.block.sink.answered(part)
+
+    def _announce(self, marks: Iterable[Block]) -> None:
+        for block in marks:
+            block.sink.reached(block)
+
+    def _compute(self, batch: Batch) -> list[Part]:
+        """In the engine's thread."""
+        try:
+            return list(self._together(batch))
+        except StepFailed:
+            return [part for take in batch.takes for part in self._alone(take, batch.steps)]
+        except Exception:
+            log.exception("the engine failed")
+            failure = TidegateError("the server failed to compute this step; its log has the details")
+            return [Part(take, take.block.done, 0, {}, None, failure) for take in batch.takes]
+
+    def _together(self, batch: Batch) -> Iterator[Part]:
+        """The whole batch in one run."""
+        slots = _join([take.block.slots[take.first : take.first + take.rows] for take in batch.takes], 0)
+        cuts = [_cut(take, batch.steps) for take in batch.takes]
+        inputs = {name: _join([cut[name] for cut in cuts], 1) for name in cuts[0]}
+        trace = any(take.block.trace for take in batch.takes)
+        result = self._engine.run(inputs, self._slots.gather(slots), trace)
+        self._slots.scatter(slots, result.state)
+        start = 0
+        for take in batch.takes:
+            yield _part(take, result, slice(start, start + take.rows))
+            start += take.rows
+
+    def _alone(self, take: Take, steps: int) -> Iterator[Part]:
+        """Row by row and step by step, to find out which of them cannot be computed."""
+        for row in range(take.first, take.first + take.rows):
+            yield from self._row(Take(take.block, row, 1), steps)
+
+    def _row(self, take: Take, steps: int) -> Iterator[Part]:
+        chunk = take.block.steps > 1
+        slots = take.block.slots[take.first : take.first + 1]
+        for step in range(take.block.done, take.block.done + steps) if chunk else [0]:
+            inputs = {name: x[step : step + 1, take.first : take.first + 1] for name, x in take.block.inputs.items()}
+            try:
+                result = self._engine.run(inputs, self._slots.gather(slots), take.block.trace)
+            except StepFailed as error:
+                yield Part(take, step, 0, {}, None, error)
+                return
+            self._slots.scatter(slots, result.state)
+            yield Part(take, step, 1, result.outputs, result.trace)
+
+
+def _cut(take: Take, steps: int) -> dict[str, np.ndarray]:
+    """The inputs of a take, [steps, rows, ...row]."""
+    block = take.block
+    if len(block.slots) == 1:
+        return {name: x[block.done : block.done + steps] for name, x in block.inputs.items()}
+    return {name: x[:, take.first : take.first + take.rows] for name, x in block.inputs.items()}
+
+
+def _join(arrays: list[np.ndarray], axis: int) -> np.ndarray:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis)
+
+
+def _part(take: Take, result: Result, rows: slice) -> Part:
+    step = take.block.done if take.block.steps > 1 else 0
+    outputs = {name: y[:, rows] for name, y in result.outputs.items()}
+    trace = result.trace[:, rows] if take.block.trace and result.trace is not None else None
+    return Part(take, step, len(next(iter(outputs.values()))), outputs, trace)
+
+
+def _truncate(part: Part) -> None:
+    """A chunk ends at the step that failed."""
+    block = part.take.block
+    if len(block.slots) == 1:
+        block.steps = max(part.step, 1)
+        block.done = block.steps

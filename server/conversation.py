@@ -1,0 +1,136 @@
+"""One gRPC stream: reads requests, writes answers, and stops reading while the client does not read.
+
+Translates between messages and a `Stream`, which does the work and has never heard of gRPC.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from server import messages
+from server.errors import OverLimit, Refusal, TidegateError
+from server.events import Answered, Event, Failed, FleetAnswered
+from server.stream import Catalogue, Stream
+from tidegate.v1 import sequence_pb2
+
+log = logging.getLogger(__name__)
+
+Context = Any  # grpc.aio.ServicerContext: its type parameters differ between releases
+_BACKLOG = 1_024  # messages that carry no answer (openings, refusals) that may wait to be written
+
+
+def reader(limit: int) -> Callable[[bytes], "sequence_pb2.StreamRequest | Refusal"]:
+    """A deserialiser that answers a message it cannot take with the refusal instead of ending the stream."""
+
+    def read(data: bytes) -> sequence_pb2.StreamRequest | Refusal:
+        if len(data) > limit:
+            return OverLimit(
+                f"a message of {len(data)} bytes came; {limit} is the limit. Send smaller chunks or fleets"
+            )
+        try:
+            return sequence_pb2.StreamRequest.FromString(data)
+        except DecodeError:
+            return Refusal("a message came that is no StreamRequest")
+
+    return read
+
+
+class Conversation:
+    """Serves one stream from its first message to its last."""
+
+    def __init__(self, catalogue: Catalogue, max_sequences: int, window: int, context: Context) -> None:
+        self._context = context
+        self._stream = Stream(catalogue, max_sequences, window, self._emit)
+        self._outbox: deque[Event] = deque()
+        self._news = asyncio.Event()  # set while the outbox holds something
+        self._room = asyncio.Event()  # set when an answer has left
+
+    async def serve(self) -> None:
+        """Runs until the client has said its last word and has every answer, or is gone."""
+        writer = asyncio.create_task(self._write())
+        try:
+            await self._read(writer)
+            while not (self._stream.idle and not self._outbox) and not writer.done():
+                await self._wait_for_room(writer)
+            if writer.done():
+                writer.result()
+        finally:
+            writer.cancel()
+            self._stream.abandon()
+
+    async def _read(self, writer: "asyncio.Task[None]") -> None:
+        while True:
+            while (self._stream.full or len(self._outbox) > _BACKLOG) and not writer.done():
+                await self._wait_for_room(writer)
+            request = await self._context.read()
+            if request is grpc.aio.EOF or writer.done():
+                return
+            self._take(request)
+
+    async def _wait_for_room(self, writer: "asyncio.Task[None]") -> None:
+        self._room.clear()
+        waiting = asyncio.ensure_future(self._room.wait())
+        await asyncio.wait((waiting, writer), return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+
+    async def _write(self) -> None:
+        while True:
+            while self._outbox:
+                event = self._outbox.popleft()
+                await self._context.write(messages.response(event))
+                if isinstance(event, Answered | FleetAnswered):
+                    self._stream.written(event.size)
+                self._room.set()
+            self._news.clear()
+            await self._news.wait()
+
+    def _emit(self, event: Event) -> None:
+        self._outbox.append(event)
+        self._news.set()
+
+    def _take(self, request: "sequence_pb2.StreamRequest | Refusal") -> None:
+        if isinstance(request, Refusal):
+            self._emit(Failed(request))
+            return
+        kind = request.WhichOneof("request")
+        try:
+            if kind == "steps":
+                steps = request.steps
+                self._stream.steps(steps.handle, steps.first_step, messages.named_inputs(steps.inputs))
+            elif kind == "fleet":
+                self._fleet(request.fleet)
+            elif kind == "open":
+                self._open(request.open)
+            elif kind == "close":
+                self._stream.close(request.close.handle, request.close.count)
+            else:
+                raise Refusal("an empty message came; expected one of open, steps, fleet, close")
+        except TidegateError as error:
+            self._emit(self._failure(request, error))
+        except Exception:
+            log.exception("a request failed")
+            self._emit(self._failure(request, TidegateError("the server failed; its log has the details")))
+
+    def _open(self, message: sequence_pb2.Open) -> None:
+        self._stream.open(
+            message.handle,
+            message.count or 1,
+            message.model,
+            message.version,
+            messages.selection(message.trace),
+            messages.wants_values(message.encoding),
+        )
+
+    def _fleet(self, message: sequence_pb2.FleetSteps) -> None:
+        handles = messages.numbers(message.handles, "<u4", "the handles of a fleet")
+        steps = messages.numbers(message.steps, "<u8", "the steps of a fleet")
+        self._stream.fleet(handles, steps, messages.named_inputs(message.inputs))
+
+    def _failure(self, request: sequence_pb2.StreamRequest, error: TidegateError) -> Failed:
+        handles, first_step = messages.concerned(request)
+        return Failed(error, handles, first_step, self._stream.expected(handles))

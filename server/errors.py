@@ -1,0 +1,87 @@
+"""What can go wrong, in our own words; no gRPC in it.
+
+TidegateError
+├── Refusal              a request that cannot be met; nothing changed
+│   ├── BadInput         wrong name, shape, type, size, value
+│   ├── WrongStep        a gap or a repetition in the step numbers
+│   ├── UnknownModel     no such model, or version of it
+│   ├── ModelUnavailable loading, or refused
+│   ├── UnknownHandle    nothing is open under it, or something is already
+│   ├── OverLimit        too many, too large
+│   └── Draining         the server is stopping
+├── StepFailed           the model could not compute a step
+└── ModelRefused         a file that cannot be served, with the node and the reason
+
+Each carries a `reason` of the contract (proto/tidegate/v1/error.proto) and one sentence.
+"""
+
+from tidegate.v1 import error_pb2
+
+
+class TidegateError(Exception):
+    """The root. `str(error)` is one sentence: what was wrong, where, what was expected."""
+
+    reason: int = error_pb2.REASON_INTERNAL
+
+    def __init__(self, message: str, reason: int | None = None) -> None:
+        super().__init__(message)
+        if reason is not None:
+            self.reason = reason
+
+
+class Refusal(TidegateError):
+    """A request that cannot be met. No state, no step number, no other sequence has changed."""
+
+    reason = error_pb2.REASON_MALFORMED
+
+
+class BadInput(Refusal):
+    """Wrong name, shape, type, size or value; the reason says which."""
+
+
+class WrongStep(Refusal):
+    """A gap or a repetition in the step numbers of a sequence."""
+
+    reason = error_pb2.REASON_WRONG_STEP
+
+
+class UnknownModel(Refusal):
+    """No such model or version in the repository."""
+
+    reason = error_pb2.REASON_UNKNOWN_MODEL
+
+
+class ModelUnavailable(Refusal):
+    """The model is still loading, or its file was refused."""
+
+    reason = error_pb2.REASON_MODEL_NOT_READY
+
+
+class UnknownHandle(Refusal):
+    """Nothing is open under the handle, or, when opening, something is."""
+
+    reason = error_pb2.REASON_UNKNOWN_HANDLE
+
+
+class OverLimit(Refusal):
+    """More than a limit of the server allows; the sentence names the limit."""
+
+    reason = error_pb2.REASON_TOO_LARGE
+
+
+class Draining(Refusal):
+    """The server is stopping and opens nothing new."""
+
+    reason = error_pb2.REASON_DRAINING
+
+
+class StepFailed(TidegateError):
+    """The model could not compute a step; the sequence stands where it stood before."""
+
+    reason = error_pb2.REASON_STEP_FAILED
+
+
+class ModelRefused(TidegateError):
+    """A model file that cannot be served. The sentence names the node, its operator and the reason."""
+
+    reason = error_pb2.REASON_MODEL_REFUSED

@@ -1,0 +1,68 @@
+"""What a stream tells its client, in our own words. The servicer turns these into messages."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from server.errors import TidegateError
+from server.stepgraph import Columns
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Sequences are open under the handles from `handle` on."""
+
+    handle: int
+    ids: tuple[str, ...]
+    model: str
+    version: int
+    columns: tuple[Columns, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answered:
+    """Steps of one sequence: `outputs[name]` [N, ...row], `trace` [traced, columns] or None.
+
+    `size` is what the answer was counted as in the stream's window, in bytes.
+    """
+
+    handle: int
+    first_step: int
+    outputs: Mapping[str, np.ndarray]
+    trace: np.ndarray | None
+    values: bool  # whether the client wants numbers instead of bytes
+    size: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FleetAnswered:
+    """One step of each of many sequences; rows in the order of `handles` [N] and `steps` [N]."""
+
+    handles: np.ndarray
+    steps: np.ndarray
+    outputs: Mapping[str, np.ndarray]
+    trace: np.ndarray | None
+    values: bool
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Sequences have ended after so many steps each."""
+
+    handle: int
+    steps: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A request was refused or could not be met."""
+
+    error: TidegateError
+    handles: tuple[int, ...] = ()
+    first_step: int = 0
+    expected: tuple[int, ...] = field(default=())
+
+
+Event = Opened | Answered | FleetAnswered | Closed | Failed

@@ -1,0 +1,65 @@
+"""Writes ONNX nodes as formulas. Knows operators and names, nothing of recurrence."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+
+class GraphBuilder:
+    """Collects nodes and constants under names that begin with `prefix`, which no other name in the graph may do.
+
+    `opset` is the version of the default operator domain that the nodes must be valid in (7 or later).
+    """
+
+    def __init__(self, prefix: str, opset: int) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+        self._prefix = prefix
+        self._opset = opset
+
+    def name(self, hint: str) -> str:
+        """A name that is used once."""
+        return f"{self._prefix}{hint}.{len(self.nodes)}.{len(self.constants)}"
+
+    def op(self, operator: str, *inputs: str, **attributes: object) -> str:
+        """Adds a node with one output; returns the output's name."""
+        return self.op_to(self.name(operator), operator, *inputs, **attributes)
+
+    def op_to(self, output: str, operator: str, *inputs: str, **attributes: object) -> str:
+        """Like `op`, with the output's name given."""
+        self.nodes.append(helper.make_node(operator, inputs, [output], name=f"{output}:node", **attributes))
+        return output
+
+    def constant(self, array: np.ndarray) -> str:
+        """Adds an initialiser."""
+        name = self.name("constant")
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def reshape(self, tensor: str, shape: Sequence[int], output: str | None = None) -> str:
+        """`shape` may hold one -1."""
+        return self.op_to(output or self.name("Reshape"), "Reshape", tensor, self.constant(np.array(shape, np.int64)))
+
+    def split(self, tensor: str, sizes: Sequence[int]) -> list[str]:
+        """Cuts [B, sum(sizes)] into [B, size] each."""
+        if len(sizes) == 1:
+            return [tensor]
+        outputs = [self.name(f"Split{i}") for i in range(len(sizes))]
+        if self._opset < 13:  # the sizes became an input then
+            node = helper.make_node("Split", [tensor], outputs, axis=1, split=list(sizes))
+        else:
+            node = helper.make_node("Split", [tensor, self.constant(np.array(sizes, np.int64))], outputs, axis=1)
+        self.nodes.append(node)
+        return outputs
+
+    def concat(self, *tensors: str, output: str | None = None) -> str:
+        """Joins [B, n] tensors along their columns."""
+        if len(tensors) == 1:
+            return tensors[0] if output is None else self.op_to(output, "Identity", *tensors)
+        return self.op_to(output or self.name("Concat"), "Concat", *tensors, axis=1)
+
+    def affine(self, tensor: str, weight: np.ndarray, bias: np.ndarray) -> str:
+        """[B, K] times weight [K, N] plus bias [N]. One Gemm: its rows do not depend on how many there are."""
+        return self.op("Gemm", tensor, self.constant(weight), self.constant(bias))

@@ -1,0 +1,67 @@
+"""Checks the inputs of a message against the ports of a model, before they may touch any state."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from server.errors import BadInput
+from server.probe import Port
+from tidegate.v1 import error_pb2
+
+Named = Sequence[tuple[str, np.ndarray]]
+
+
+def check(ports: Sequence[Port], given: Named, rows: int | None) -> dict[str, np.ndarray]:
+    """The inputs by name, each [N, ...row].
+
+    `rows` is how many rows are expected; None takes any number from 1 up, and a single row without its first axis.
+
+    Raises:
+        BadInput: a name, type, shape or value that the model does not take, or inputs of unequal length.
+    """
+    named = _by_name(ports, given)
+    checked = {port.name: _check(port, named[port.name], rows) for port in ports}
+    if len(ports) > 1:
+        _check_lengths(checked)
+    return checked
+
+
+def _by_name(ports: Sequence[Port], given: Named) -> Mapping[str, np.ndarray]:
+    if len(ports) == len(given) == 1 and given[0][0] in ("", ports[0].name):
+        return {ports[0].name: given[0][1]}
+    named = dict(given)
+    names = {port.name for port in ports}
+    if len(named) != len(given) or named.keys() != names:
+        got = ", ".join(repr(name) for name, _ in given) or "none"
+        raise BadInput(
+            f"inputs are {got}; this model takes {', '.join(repr(n) for n in sorted(names))}",
+            error_pb2.REASON_WRONG_NAME,
+        )
+    return named
+
+
+def _check(port: Port, x: np.ndarray, rows: int | None) -> np.ndarray:
+    if x.dtype != port.dtype:
+        raise BadInput(f"input '{port.name}' is {x.dtype}; expected {port.dtype}", error_pb2.REASON_WRONG_TYPE)
+    if x.shape == port.row and rows is None:
+        x = x[np.newaxis]
+    if x.shape[1:] != port.row or x.ndim != len(port.row) + 1 or not len(x) or (rows is not None and len(x) != rows):
+        leading = "steps" if rows is None else str(rows)
+        expected = ", ".join([leading, *map(str, port.row)])
+        raise BadInput(
+            f"input '{port.name}' has shape {list(x.shape)}; expected [{expected}]", error_pb2.REASON_WRONG_SHAPE
+        )
+    if port.dtype.kind == "f" and not np.logical_and.reduce(np.isfinite(x), axis=None):
+        row, *column = np.argwhere(~np.isfinite(x))[0].tolist()
+        raise BadInput(
+            f"input '{port.name}' holds {x[(row, *column)]} in row {row}, element {column}; only finite numbers are "
+            "taken",
+            error_pb2.REASON_NOT_FINITE,
+        )
+    return x
+
+
+def _check_lengths(inputs: Mapping[str, np.ndarray]) -> None:
+    lengths = {name: len(x) for name, x in inputs.items()}
+    if len(set(lengths.values())) > 1:
+        raise BadInput(f"inputs have different numbers of rows: {lengths}", error_pb2.REASON_WRONG_SHAPE)

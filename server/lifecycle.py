@@ -1,0 +1,99 @@
+"""Start, serve, drain, stop: called in that order."""
+
+import asyncio
+import logging
+import signal
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from server.admission import Admission
+from server.repository import Repository
+from server.servicer import SERVICE, Servicer
+from server.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_HEALTH = health_pb2.HealthCheckResponse
+_SLACK = 4  # gRPC itself takes messages this much larger than we do, so that we can refuse them in a sentence
+
+
+class Server:
+    """The process's one server."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._repository = Repository(settings)
+        self._admission = Admission(self._repository, settings.max_streams)
+        self._health = health.aio.HealthServicer()
+        self._server = grpc.aio.server(options=_options(settings))
+        self._stopping = asyncio.Event()
+        self._poller: asyncio.Task[None]
+        self.port = 0
+
+    async def run(self) -> None:
+        """The whole life, until SIGTERM or SIGINT."""
+        for sign in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(sign, self._stopping.set)
+        await self.start()
+        await self._stopping.wait()
+        await self.drain()
+        await self.stop()
+
+    async def start(self) -> None:
+        """Listens, loads the models, and then says that it serves."""
+        Servicer(self._repository, self._admission, self._settings).add_to(self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        await self._set_health(_HEALTH.NOT_SERVING)
+        address = f"{self._settings.host}:{self._settings.port}"
+        try:
+            self.port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {address}: is the port taken?") from error
+        await self._server.start()
+        await self._repository.refresh(settled=True)
+        await self._set_health(_HEALTH.SERVING)
+        self._poller = asyncio.create_task(self._poll())
+        log.info("serving %d models on %s:%d", self._ready(), self._settings.host, self.port)
+
+    async def drain(self) -> None:
+        """Opens nothing new and gives what is open its time to end."""
+        log.info("stopping: %d streams are open", self._admission.streams)
+        self._poller.cancel()
+        self._admission.drain()
+        await self._set_health(_HEALTH.NOT_SERVING)
+        await self._server.stop(self._settings.grace_seconds)
+
+    async def stop(self) -> None:
+        """Ends what is left."""
+        await self._health.enter_graceful_shutdown()
+        self._repository.stop()
+        log.info("stopped")
+
+    def _ready(self) -> int:
+        return sum(entry.served is not None for entry in self._repository.entries())
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.poll_seconds)
+            try:
+                await self._repository.refresh()
+            except Exception:
+                log.exception("looking through the repository failed; trying again")
+
+    async def _set_health(self, status: "_HEALTH.ServingStatus") -> None:
+        for service in (health.OVERALL_HEALTH, SERVICE):
+            await self._health.set(service, status)
+
+
+def _options(settings: Settings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", _SLACK * settings.max_message_bytes),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.so_reuseport", 0),  # a second server on the same port is a mistake, not a share
+        ("grpc.keepalive_time_ms", 30_000),  # finds out about clients that vanished without a word
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ]

@@ -1,0 +1,41 @@
+"""Turns a file into a model that is rewritten, proved and warmed up. Slow; made to be called away from the event loop."""
+
+import hashlib
+from pathlib import Path
+
+import onnx
+from onnx import inliner
+
+from server import probe, proof, recurrence, stepgraph
+from server.engine import Engine
+from server.errors import ModelRefused, TidegateError
+from server.model import LoadedModel
+
+
+def load(path: Path, max_batch: int) -> LoadedModel:
+    """Loads a model.onnx and warms it up for batches of up to `max_batch`.
+
+    Raises:
+        ModelRefused: the file cannot be served; the sentence says why, and where in the graph.
+    """
+    try:
+        return _load(path, max_batch)
+    except ModelRefused:
+        raise
+    except TidegateError as error:
+        raise ModelRefused(f"the model does not run: {error}") from error
+    except Exception as error:  # whatever a damaged file makes the libraries do, it is the file's fault
+        raise ModelRefused(f"the file cannot be read as an ONNX model: {type(error).__name__}: {error}") from error
+
+
+def _load(path: Path, max_batch: int) -> LoadedModel:
+    content = path.read_bytes()
+    model = onnx.load(path)
+    onnx.checker.check_model(model)
+    model = inliner.inline_local_functions(model)
+    cells = recurrence.find(model)
+    engine = Engine(stepgraph.rewrite(model, cells, probe.probe(model, cells)))
+    proved = proof.prove(model, engine)
+    engine.warm_up(max_batch)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    return LoadedModel(engine.graph, engine, proved, hashlib.sha256(content).hexdigest(), metadata)

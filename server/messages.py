@@ -1,0 +1,191 @@
+"""Our words to and from the messages of the contract. Translates; decides nothing."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from server.cells import Cell
+from server.errors import BadInput, Refusal
+from server.events import Answered, Closed, Event, Failed, FleetAnswered, Opened
+from server.inputs import Named
+from server.model import LoadedModel
+from server.probe import Port
+from server.repository import Entry
+from server.selection import CELL, GATES, HIDDEN, Selection
+from server.stepgraph import Columns
+from tidegate import wire
+from tidegate.v1 import error_pb2, model_pb2, sequence_pb2, tensor_pb2
+
+_PARTS = {
+    sequence_pb2.TraceSelection.PART_HIDDEN: HIDDEN,
+    sequence_pb2.TraceSelection.PART_CELL: CELL,
+    sequence_pb2.TraceSelection.PART_GATES: GATES,
+}
+_KINDS = {"RNN": model_pb2.CELL_KIND_RNN, "LSTM": model_pb2.CELL_KIND_LSTM, "GRU": model_pb2.CELL_KIND_GRU}
+
+
+def named_inputs(tensors: Sequence[tensor_pb2.Tensor]) -> Named:
+    """The tensors of a request as arrays.
+
+    Raises:
+        BadInput: a tensor that contradicts itself.
+    """
+    try:
+        return [(tensor.name, wire.decode(tensor)) for tensor in tensors]
+    except wire.WireError as error:
+        raise BadInput(error.message, error.reason) from error
+
+
+def numbers(data: bytes, dtype: str, what: str) -> np.ndarray:
+    """An array of one number a sequence, written as little-endian bytes."""
+    if len(data) % np.dtype(dtype).itemsize:
+        raise BadInput(
+            f"{what} hold {len(data)} bytes, which is no whole number of {dtype}", error_pb2.REASON_WRONG_SIZE
+        )
+    return np.frombuffer(data, dtype).astype(np.int64)
+
+
+def selection(message: sequence_pb2.TraceSelection) -> Selection:
+    """What of the inside a client wants to see."""
+    unknown = [part for part in message.parts if part not in _PARTS]
+    if unknown:
+        raise BadInput(f"the trace selection names part {unknown[0]}, which is unknown", error_pb2.REASON_BAD_TRACE)
+    parts = frozenset(_PARTS[part] for part in message.parts)
+    return Selection(message.none, parts, frozenset(message.layers), max(1, message.every))
+
+
+def response(event: Event) -> sequence_pb2.StreamResponse:
+    """The message that tells a client of an event."""
+    match event:
+        case Answered():
+            return sequence_pb2.StreamResponse(answers=_answers(event))
+        case FleetAnswered():
+            return sequence_pb2.StreamResponse(fleet=_fleet(event))
+        case Failed():
+            return sequence_pb2.StreamResponse(failure=_failure(event))
+        case Opened():
+            return sequence_pb2.StreamResponse(opened=_opened(event))
+        case Closed():
+            closed = sequence_pb2.Closed(handle=event.handle, count=len(event.steps), steps=event.steps)
+            return sequence_pb2.StreamResponse(closed=closed)
+
+
+def _answers(event: Answered) -> sequence_pb2.Answers:
+    return sequence_pb2.Answers(
+        handle=event.handle,
+        first_step=event.first_step,
+        outputs=tensors(event.outputs, event.values),
+        trace=trace(event.trace, event.values),
+    )
+
+
+def _fleet(event: FleetAnswered) -> sequence_pb2.FleetAnswers:
+    return sequence_pb2.FleetAnswers(
+        handles=event.handles.astype("<u4").tobytes(),
+        steps=event.steps.astype("<u8").tobytes(),
+        outputs=tensors(event.outputs, event.values),
+        trace=trace(event.trace, event.values),
+    )
+
+
+def _failure(event: Failed) -> sequence_pb2.Failure:
+    error = error_pb2.Error(reason=event.error.reason, message=str(event.error))  # type: ignore[arg-type] # an enum's int
+    return sequence_pb2.Failure(
+        handles=event.handles, first_step=event.first_step, expected_steps=event.expected, error=error
+    )
+
+
+def _opened(event: Opened) -> sequence_pb2.Opened:
+    return sequence_pb2.Opened(
+        handle=event.handle,
+        sequence_ids=event.ids,
+        model=event.model,
+        version=event.version,
+        trace=columns(event.columns),
+    )
+
+
+def tensors(arrays: Mapping[str, np.ndarray], values: bool) -> list[tensor_pb2.Tensor]:
+    """Outputs by name."""
+    encoding = tensor_pb2.ENCODING_VALUES if values else tensor_pb2.ENCODING_RAW
+    return [wire.encode(name, array, encoding) for name, array in arrays.items()]
+
+
+def trace(array: np.ndarray | None, values: bool) -> tensor_pb2.Tensor | None:
+    """A trace, or nothing."""
+    return None if array is None else tensors({"trace": array}, values)[0]
+
+
+def columns(given: Sequence[Columns]) -> list[model_pb2.TraceColumns]:
+    """The layout of a trace."""
+    return [model_pb2.TraceColumns(layer=c.layer, name=c.name, offset=c.offset, size=c.size) for c in given]
+
+
+def model(entry: Entry) -> model_pb2.Model:
+    """What there is to say of a version."""
+    message = model_pb2.Model(name=entry.found.name, version=entry.found.version)
+    if entry.served is not None:
+        message.status = model_pb2.MODEL_STATUS_READY
+        _describe(message, entry.served.loaded)
+    elif entry.refusal is not None:
+        message.status = model_pb2.MODEL_STATUS_REFUSED
+        message.reason = str(entry.refusal)
+    else:
+        message.status = model_pb2.MODEL_STATUS_LOADING
+    return message
+
+
+def _describe(message: model_pb2.Model, loaded: LoadedModel) -> None:
+    graph, proof = loaded.graph, loaded.proof
+    message.inputs.extend(_spec(port, *loaded.legend("inputs", port.name)) for port in graph.inputs)
+    message.outputs.extend(_spec(port, *loaded.legend("outputs", port.name)) for port in graph.outputs)
+    message.layers.extend(_layer(index, cell) for index, cell in enumerate(graph.layers))
+    message.trace.extend(columns(graph.trace))
+    message.state_bytes = loaded.state_bytes
+    message.sha256 = loaded.sha256
+    message.proof.CopyFrom(model_pb2.Proof(max_error=proof.max_error, tolerance=proof.tolerance, steps=proof.steps))
+    message.metadata.update(loaded.metadata)
+
+
+def _spec(port: Port, features: Sequence[str], units: Sequence[str]) -> model_pb2.TensorSpec:
+    kind = wire.data_type_of(port.dtype)
+    return model_pb2.TensorSpec(name=port.name, type=kind, shape=port.row, features=features, units=units)
+
+
+def _layer(index: int, cell: Cell) -> model_pb2.Layer:
+    return model_pb2.Layer(
+        index=index,
+        kind=_KINDS[cell.kind],
+        node=cell.node,
+        input_size=cell.input_size,
+        hidden_size=cell.hidden_size,
+        gates=cell.gates,
+        activations=[activation.operator for activation in cell.activations],
+    )
+
+
+def wants_values(encoding: int) -> bool:
+    """Whether answers are to be written as numbers.
+
+    Raises:
+        Refusal: an encoding that is unknown.
+    """
+    if encoding not in (tensor_pb2.ENCODING_UNSPECIFIED, tensor_pb2.ENCODING_RAW, tensor_pb2.ENCODING_VALUES):
+        raise Refusal(f"encoding {encoding} is unknown")
+    return encoding == tensor_pb2.ENCODING_VALUES
+
+
+def concerned(request: sequence_pb2.StreamRequest) -> tuple[tuple[int, ...], int]:
+    """The handles that a request is about, and its first step."""
+    match request.WhichOneof("request"):
+        case "steps":
+            return (request.steps.handle,), request.steps.first_step
+        case "fleet":
+            handles, steps = request.fleet.handles, request.fleet.steps
+            first = int.from_bytes(steps[:8], "little")
+            return tuple(np.frombuffer(handles[: len(handles) // 4 * 4], "<u4").tolist()), first
+        case "open":
+            return (request.open.handle,), 0
+        case "close":
+            return (request.close.handle,), 0
+    return (), 0

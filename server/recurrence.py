@@ -1,0 +1,166 @@
+"""Finds the recurrent operators of an ONNX model and reads them into cells. Pure onnx; changes nothing."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from server import cells
+from server.cells import Activation, Cell
+from server.errors import ModelRefused
+
+RECURRENT = frozenset(cells.STATES)
+_BLOCKS = {"RNN": 1, "LSTM": 4, "GRU": 3}
+_SUPPORTED_ACTIVATIONS = frozenset({"Relu", "Tanh", "Sigmoid"})
+
+
+@dataclass(frozen=True, eq=False)
+class CellNode:
+    """A recurrent node of the graph and the cell that it stands for.
+
+    `initial` names the tensor of each state before the first step, or None for zeros.
+    """
+
+    node: onnx.NodeProto
+    cell: Cell
+    initial: tuple[str | None, ...]
+
+    @property
+    def x(self) -> str:
+        """The name of the input sequence, [T, B, I]."""
+        return self.node.input[0]
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of Y, Y_h and, for LSTM, Y_c; "" where the model does not use one."""
+        absent = 1 + len(self.cell.states) - len(self.node.output)
+        return (*self.node.output, *[""] * absent)
+
+
+def label(node: onnx.NodeProto) -> str:
+    """How a refusal names a node."""
+    return f"node '{node.name}' ({node.op_type})" if node.name else f"the {node.op_type} that makes '{node.output[0]}'"
+
+
+def find(model: onnx.ModelProto) -> tuple[CellNode, ...]:
+    """The recurrent nodes in the order in which data runs through them.
+
+    Raises:
+        ModelRefused: there is none, or one that cannot be served as a stream.
+    """
+    constants = Constants(model)
+    found = tuple(_read(node, constants) for node in model.graph.node if node.op_type in RECURRENT)
+    if not found:
+        raise ModelRefused("the graph holds no RNN, LSTM or GRU node, so there is no state to carry from step to step")
+    return found
+
+
+class Constants:
+    """The values of tensors that do not depend on the model's inputs."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self._model = model
+        self._initializers = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._producers = {output: node for node in model.graph.node for output in node.output if output}
+
+    def value(self, name: str) -> np.ndarray | None:
+        """The tensor's value, or None if it depends on an input."""
+        if name in self._initializers:
+            return numpy_helper.to_array(self._initializers[name])
+        nodes = self._ancestors(name)
+        if nodes is None:
+            return None
+        used = {tensor for node in nodes for tensor in node.input}
+        initializers = [tensor for key, tensor in self._initializers.items() if key in used]
+        graph = helper.make_graph(nodes, "constant", [], [helper.make_empty_tensor_value_info(name)], initializers)
+        model = helper.make_model(graph, opset_imports=self._model.opset_import)
+        value: np.ndarray = ReferenceEvaluator(model).run(None, {})[0]
+        return value
+
+    def _ancestors(self, name: str) -> list[onnx.NodeProto] | None:
+        """The nodes that make a tensor, in the graph's order; None if an input of the model is among their inputs."""
+        needed, seen = [name], set()
+        while needed:
+            tensor = needed.pop()
+            if not tensor or tensor in self._initializers or tensor in seen:
+                continue
+            if tensor not in self._producers:
+                return None
+            seen.add(tensor)
+            needed.extend(self._producers[tensor].input)
+        return [node for node in self._model.graph.node if seen.intersection(node.output)]
+
+
+def _read(node: onnx.NodeProto, constants: Constants) -> CellNode:
+    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    _refuse_unsupported(node, attributes)
+    inputs = [*node.input, *[""] * (8 - len(node.input))]
+    w_GHI, r_GHH, b_2GH = (_weight(node, constants, inputs, i) for i in (1, 2, 3))
+    if w_GHI is None or r_GHH is None:
+        raise ModelRefused(f"{label(node)} has no {'W' if w_GHI is None else 'R'}: its weights are missing")
+    _check_shapes(node, attributes, w_GHI, r_GHH, b_2GH)
+    cell = Cell(
+        node.op_type,
+        node.name or node.output[0],
+        w_GHI.shape[1],
+        r_GHH.shape[1],
+        *cells.unpack(node.op_type, w_GHI, r_GHH, b_2GH),
+        activations=_activations(node, attributes),
+        linear_before_reset=bool(attributes.get("linear_before_reset", 0)),
+    )
+    return CellNode(node, cell, tuple(name or None for name in inputs[5 : 5 + len(cell.states)]))
+
+
+def _weight(node: onnx.NodeProto, constants: Constants, inputs: list[str], index: int) -> np.ndarray | None:
+    """Input `index` of the node without its axis of directions."""
+    if not inputs[index]:
+        return None
+    value = constants.value(inputs[index])
+    if value is None:
+        raise ModelRefused(f"{label(node)} takes its {' WRB'[index]} from the model's input; it must be constant")
+    return value[0]
+
+
+def _check_shapes(
+    node: onnx.NodeProto, attributes: dict[str, object], w: np.ndarray, r: np.ndarray, b: np.ndarray | None
+) -> None:
+    blocks, hidden = _BLOCKS[node.op_type], r.shape[-1]
+    expected = attributes.get("hidden_size", hidden)
+    if w.ndim != 2 or r.shape != (blocks * hidden, hidden) or len(w) != blocks * hidden or expected != hidden:
+        raise ModelRefused(f"{label(node)}: W {w.shape}, R {r.shape} and hidden_size {expected} do not fit together")
+    if b is not None and b.shape != (2 * blocks * hidden,):
+        raise ModelRefused(f"{label(node)}: B has shape {b.shape}, expected {(2 * blocks * hidden,)}")
+
+
+def _refuse_unsupported(node: onnx.NodeProto, attributes: dict[str, object]) -> None:
+    for complaint in _complaints(node, attributes):
+        raise ModelRefused(f"{label(node)} {complaint}")
+
+
+def _complaints(node: onnx.NodeProto, attributes: dict[str, object]) -> Iterator[str]:
+    direction = attributes.get("direction", b"forward")
+    if direction != b"forward":
+        yield (
+            f"runs {bytes(direction).decode()}: it needs steps that have not come yet, so it cannot answer a stream. "  # type: ignore[call-overload] # a string attribute is bytes
+            "Train a forward model"
+        )
+    for name in ("clip", "input_forget", "layout"):
+        if attributes.get(name):
+            yield f"sets the attribute {name}, which is not supported"
+    if len(node.input) > 4 and node.input[4]:
+        yield "takes sequence_lens, which is not supported"
+    if len(node.input) > 7 and node.input[7]:
+        yield "has peepholes (input P), which are not supported"
+
+
+def _activations(node: onnx.NodeProto, attributes: dict[str, object]) -> tuple[Activation, ...]:
+    given = attributes.get("activations")
+    names = [name.decode().capitalize() for name in given] if isinstance(given, list) else []
+    names = names or list(cells.default_activations(node.op_type))
+    for name in names:
+        if name not in _SUPPORTED_ACTIVATIONS:
+            raise ModelRefused(f"{label(node)} uses the activation {name}, which is not supported")
+    return tuple(Activation(name) for name in names)

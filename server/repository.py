@@ -1,0 +1,158 @@
+"""The models on disk: found, loaded, served, replaced while sequences run. `models/NAME/VERSION/model.onnx`.
+
+Looks at the folder every now and then. A version is loaded once its file has stopped changing; the newest that load are
+served; one that is superseded or gone serves its open sequences to their end.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from server.errors import ModelRefused, ModelUnavailable, UnknownModel
+from server.loader import load
+from server.model import LoadedModel, ServedModel
+from server.settings import Settings
+from tidegate.v1 import error_pb2
+
+log = logging.getLogger(__name__)
+
+FILE = "model.onnx"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file of the repository. `stamp` changes when the file does."""
+
+    name: str
+    version: int
+    path: Path
+    stamp: tuple[int, int, int]
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A version and what became of it: neither served nor refused while it loads."""
+
+    found: Found
+    served: ServedModel | None = None
+    refusal: ModelRefused | None = None
+
+
+class Repository:
+    """The versions of all models. Lives in the event loop; loads in a thread."""
+
+    def __init__(self, settings: Settings, load: Callable[[Path, int], LoadedModel] = load) -> None:
+        self._settings = settings
+        self._load = load
+        self._entries: dict[tuple[str, int], Entry] = {}
+        self._leaving: list[ServedModel] = []  # superseded or gone, with sequences still open
+        self._last_seen: dict[tuple[str, int], Found] = {}
+
+    def entries(self) -> list[Entry]:
+        """Every version that is loading, served or refused, by name and version."""
+        return [self._entries[key] for key in sorted(self._entries)]
+
+    def find(self, name: str, version: int) -> ServedModel:
+        """The model to open sequences of; version 0 is the newest that is ready.
+
+        Raises:
+            UnknownModel, ModelUnavailable: there is none, or not yet; the sentence lists what there is.
+        """
+        entry = self.entry(name, version)
+        if entry.served is not None:
+            return entry.served
+        if entry.refusal is not None:
+            raise ModelUnavailable(
+                f"model '{name}' version {entry.found.version} was refused: {entry.refusal}",
+                error_pb2.REASON_MODEL_REFUSED,
+            )
+        raise ModelUnavailable(f"model '{name}' version {entry.found.version} is still loading; try again in a moment")
+
+    def entry(self, name: str, version: int) -> Entry:
+        """A version; 0 is the newest that is ready, else the newest."""
+        versions = {v: entry for (n, v), entry in self._entries.items() if n == name}
+        if not versions:
+            names = ", ".join(sorted({f"'{n}'" for n, _ in self._entries})) or "none"
+            raise UnknownModel(f"there is no model '{name}'; this server has {names}")
+        if version and version not in versions:
+            raise UnknownModel(
+                f"model '{name}' has no version {version} here; it has {', '.join(map(str, sorted(versions)))}",
+                error_pb2.REASON_UNKNOWN_VERSION,
+            )
+        return versions[version or max(versions, key=lambda v: (versions[v].served is not None, v))]
+
+    async def refresh(self, settled: bool = False) -> None:
+        """Looks through the folder and follows it. With `settled`, files are taken to be complete."""
+        found = {(f.name, f.version): f for f in await asyncio.to_thread(lambda: list(_scan(self._settings.models)))}
+        for key in self._entries.keys() - found.keys():
+            self._remove(key)
+        for name in sorted({f.name for f in found.values()}):
+            versions = sorted((f for f in found.values() if f.name == name), key=lambda f: -f.version)
+            await self._follow(versions, settled)
+        self._last_seen = found
+        self._let_go()
+
+    def stop(self) -> None:
+        """Stops every model."""
+        for key in list(self._entries):
+            self._remove(key)
+        for model in self._leaving:
+            model.stop()
+
+    async def _follow(self, versions: list[Found], settled: bool) -> None:
+        """From the newest down, until enough of them are served."""
+        ready = 0
+        for found in versions:
+            key = (found.name, found.version)
+            entry = self._entries.get(key)
+            if ready >= self._settings.keep_versions:
+                self._remove(key)
+            elif (entry is None or entry.found.stamp != found.stamp) and (settled or self._last_seen.get(key) == found):
+                await self._bring_in(key, found)
+            entry = self._entries.get(key)
+            ready += entry is not None and entry.served is not None
+
+    async def _bring_in(self, key: tuple[str, int], found: Found) -> None:
+        before = self._entries.get(key)
+        entry = Entry(found)
+        if before is None:
+            self._entries[key] = entry
+        log.info("loading %s version %d", *key)
+        try:
+            loaded = await asyncio.to_thread(self._load, found.path, self._settings.max_batch)
+            entry.served = ServedModel(found.name, found.version, loaded, self._settings)
+            entry.served.start()
+        except ModelRefused as refusal:
+            entry.refusal = refusal
+            log.warning("refused %s version %d: %s", *key, refusal)
+        else:
+            log.info("serving %s version %d (largest error %.1e)", *key, loaded.proof.max_error)
+        if before is not None:
+            self._remove(key)
+        self._entries[key] = entry
+
+    def _remove(self, key: tuple[str, int]) -> None:
+        entry = self._entries.pop(key, None)
+        if entry is not None and entry.served is not None:
+            self._leaving.append(entry.served)
+
+    def _let_go(self) -> None:
+        """Stops those that left and have no sequence any more."""
+        for model in [m for m in self._leaving if not m.slots.in_use]:
+            log.info("unloading %s version %d", model.name, model.version)
+            model.stop()
+            self._leaving.remove(model)
+
+
+def _scan(folder: Path) -> Iterator[Found]:
+    """The files of the repository; whatever is not NAME/VERSION/model.onnx is passed over."""
+    for path in folder.glob(f"*/*/{FILE}"):
+        version = path.parent.name
+        try:
+            status = path.stat()
+        except OSError:
+            continue  # it went away while we looked
+        if version.isascii() and version.isdecimal() and int(version) > 0 and not path.parts[-3].startswith("."):
+            yield Found(path.parts[-3], int(version), path, (status.st_mtime_ns, status.st_size, status.st_ino))

@@ -1,0 +1,192 @@
+"""Decides which waiting steps run together. Pure: no clock, no threads, no arrays but slot numbers.
+
+Work comes as blocks: the steps of one message. A block of one sequence may hold many steps (a chunk), a block of many
+sequences holds one step of each (a fleet). Blocks that share a sequence run one after the other, in the order in which
+they came; all others are free to run at any time, and a batch takes at most one step of each sequence at a time.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Protocol
+
+import numpy as np
+
+from server.errors import TidegateError
+
+
+class Sink(Protocol):
+    """Where a block's answers go. Called in the order of its steps, in the event loop's thread."""
+
+    def answered(self, part: "Part") -> None:
+        """Some steps of a block have run, or could not."""
+
+    def reached(self, block: "Block") -> None:
+        """Everything before a mark has run."""
+
+
+@dataclass(slots=True, eq=False)
+class Block:
+    """The steps of one message: `steps` steps of each of the sequences in `slots`; one of the two numbers is 1.
+
+    A block of 0 steps is a mark: it is done as soon as all before it are. `inputs[name]` is [steps, sequences, ...row];
+    inputs, trace and sink are carried along for those who run the block.
+    """
+
+    slots: np.ndarray
+    steps: int
+    inputs: Mapping[str, np.ndarray]
+    trace: bool  # whether any of its steps is to be traced
+    sink: Sink
+    done: int = 0  # steps of a chunk, rows of a fleet
+    number: int = -1
+    running: bool = False  # in the batch that was handed out last
+    waits_for: int = 0
+    followers: list["Block"] = field(default_factory=list)
+
+    @property
+    def left(self) -> int:
+        """How many steps or rows have not run."""
+        return self.steps * len(self.slots) - self.done
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """The part of a block that runs in a batch: its rows first to first + rows."""
+
+    block: Block
+    first: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """What became of a take: `steps` steps from `step` on ran, then came `error`, if there is one.
+
+    `outputs[name]` is [steps, rows, ...row], `trace` [steps, rows, V] or None.
+    """
+
+    take: Take
+    step: int
+    steps: int
+    outputs: Mapping[str, np.ndarray]
+    trace: np.ndarray | None
+    error: TidegateError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What runs together: `steps` consecutive steps of every row of every take."""
+
+    takes: tuple[Take, ...]
+    steps: int
+    rows: int
+
+
+class Scheduler:
+    """Holds the waiting blocks of one model.
+
+    Args:
+        capacity: how many slots there are.
+        largest: the most rows of a batch.
+        longest: how many consecutive steps a batch of so many rows may take, so that a newcomer is not kept waiting.
+    """
+
+    def __init__(self, capacity: int, largest: int, longest: Callable[[int], int]) -> None:
+        self._largest = largest
+        self._longest = longest
+        self._numbers = count()
+        self._last = np.full(capacity, -1, np.int64)  # the number of the newest block of each slot
+        self._open: dict[int, Block] = {}  # blocks that have not finished, by number
+        self._narrow: deque[Block] = deque()  # ready blocks of one sequence
+        self._wide: deque[Block] = deque()  # ready blocks of many
+
+    def add(self, block: Block) -> bool:
+        """Takes a block in. True if it is finished already: a mark with nothing before it."""
+        block.number = next(self._numbers)
+        for earlier in self._earlier(block.slots):
+            earlier.followers.append(block)
+            block.waits_for += 1
+        if not block.waits_for and not block.steps:
+            return True
+        self._last[block.slots] = block.number
+        self._open[block.number] = block
+        if not block.waits_for:
+            self._make_ready(block)
+        return False
+
+    def next(self) -> Batch | None:
+        """The next batch, or None if nothing is ready. Its blocks are not handed out again before `finish`."""
+        takes = tuple(self._choose())
+        if not takes:
+            return None
+        for take in takes:
+            take.block.running = True
+        rows = sum(take.rows for take in takes)
+        steps = min(take.block.left if take.block.steps > 1 else 1 for take in takes)
+        return Batch(takes, min(steps, self._longest(rows)) if steps > 1 else 1, rows)
+
+    def finish(self, batch: Batch) -> list[Block]:
+        """Accounts for a batch that ran. Returns the marks that are done thereby."""
+        marks: list[Block] = []
+        for take in batch.takes:
+            block = take.block
+            block.running = False
+            block.done += take.rows * batch.steps
+            if block.left > 0:
+                self._make_ready(block)
+            else:
+                marks.extend(self._close(block))
+        return marks
+
+    def drop(self, blocks: Iterable[Block]) -> list[Block]:
+        """Forgets what has not run of these blocks. Returns the marks that are done thereby."""
+        marks: list[Block] = []
+        for block in blocks:
+            if block.running:
+                block.done = block.steps * len(block.slots)  # `finish` will close it
+            elif block.number in self._open:
+                ready = self._narrow if len(block.slots) == 1 else self._wide
+                if not block.waits_for:
+                    ready.remove(block)
+                marks.extend(self._close(block))
+        return marks
+
+    def _earlier(self, slots: np.ndarray) -> list[Block]:
+        """The unfinished blocks that come right before a new one of these slots."""
+        if len(slots) == 1:
+            block = self._open.get(int(self._last[slots[0]]))
+            return [block] if block else []
+        if not self._open:
+            return []
+        return [self._open[n] for n in np.unique(self._last[slots]).tolist() if n in self._open]
+
+    def _make_ready(self, block: Block) -> None:
+        (self._narrow if len(block.slots) == 1 else self._wide).append(block)
+
+    def _choose(self) -> Iterator[Take]:
+        """Single sequences first, so that a fleet does not hold them up; a quarter is kept for fleets."""
+        room = self._largest
+        reserved = min(room // 4, sum(block.left for block in self._wide))
+        while self._narrow and room > reserved:
+            yield Take(self._narrow.popleft(), 0, 1)
+            room -= 1
+        while self._wide and room > 0:
+            block = self._wide.popleft()
+            rows = min(room, block.left)
+            yield Take(block, block.done, rows)
+            room -= rows
+
+    def _close(self, block: Block) -> Iterator[Block]:
+        """Removes a block; what waited for it alone is ready. Yields marks that are done."""
+        del self._open[block.number]
+        for follower in block.followers:
+            follower.waits_for -= 1
+            if not follower.waits_for and follower.number in self._open:
+                if follower.steps:
+                    self._make_ready(follower)
+                else:
+                    yield follower
+                    yield from self._close(follower)
+        block.followers.clear()

@@ -1,0 +1,52 @@
+"""Makes and runs onnxruntime sessions: one thread, quiet, on the CPU. The only file that imports onnxruntime."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from server.errors import ModelRefused, StepFailed
+
+Session = onnxruntime.InferenceSession
+_ERRORS_ONLY = 3
+
+
+def create(model: onnx.ModelProto) -> Session:
+    """A session over `model`, computing in the caller's thread alone.
+
+    Raises:
+        ModelRefused: onnxruntime cannot load it.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _ERRORS_ONLY
+    try:
+        return Session(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises a type of its own for each status
+        raise ModelRefused(f"onnxruntime cannot load the file: {_first_line(error)}") from error
+
+
+def run(session: Session, outputs: Sequence[str], feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """One run.
+
+    Raises:
+        StepFailed: the graph could not compute it, for example because a token is out of range.
+    """
+    try:
+        result: list[Any] = session.run(outputs, feeds)
+    except Exception as error:
+        raise StepFailed(f"the model could not compute this: {_first_line(error)}") from error
+    return result
+
+
+def real_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """The graph's inputs without those that are initialisers (files before IR version 4 list them)."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return [info for info in model.graph.input if info.name not in constants]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,57 @@
+"""The states of all open sequences of a model: fixed slots, one row each. Knows no sequence, only slot numbers."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from server.errors import OverLimit
+from tidegate.v1 import error_pb2
+
+
+class SlotTable:
+    """`capacity` rows of `initial.shape`, taken and given back by number.
+
+    The memory is reserved, not used: a row costs something once a sequence has lived in it.
+    """
+
+    def __init__(self, initial: np.ndarray, capacity: int) -> None:
+        self._initial = initial
+        self._rows = np.zeros((capacity, *initial.shape), initial.dtype)
+        self._free: list[int] = []
+        self._used = 0  # rows below this one have been handed out at least once
+
+    @property
+    def in_use(self) -> int:
+        """How many slots are taken."""
+        return self._used - len(self._free)
+
+    def take(self, count: int) -> np.ndarray:
+        """Takes `count` slots, each holding the initial state. Returns their numbers.
+
+        Raises:
+            OverLimit: there are not so many; none is taken then.
+        """
+        capacity = len(self._rows)
+        if self.in_use + count > capacity:
+            raise OverLimit(
+                f"{count} more sequences would make {self.in_use + count} of this model, and {capacity} is the limit",
+                error_pb2.REASON_TOO_MANY_SEQUENCES,
+            )
+        reused = [self._free.pop() for _ in range(min(count, len(self._free)))]
+        fresh = range(self._used, self._used + count - len(reused))
+        self._used = max(self._used, fresh.stop)
+        slots = np.array([*reused, *fresh], np.intp)
+        self._rows[slots] = self._initial
+        return slots
+
+    def give_back(self, slots: Sequence[int]) -> None:
+        """Frees slots; what they held is gone."""
+        self._free.extend(slots)
+
+    def gather(self, slots: np.ndarray) -> np.ndarray:
+        """A copy of the rows, [len(slots), W]."""
+        return self._rows.take(slots, 0)
+
+    def scatter(self, slots: np.ndarray, rows: np.ndarray) -> None:
+        """Puts rows [len(slots), W] back."""
+        self._rows[slots] = rows
