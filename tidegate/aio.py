@@ -252,7 +252,7 @@ class AsyncClient:
             layout = self._layouts[model, version] = InputLayout((await self.describe(model, version, timeout)).inputs)
         return layout
 
-    async def _call(self, method: grpc.aio.UnaryUnaryMultiCallable[Q, R], request: Q, timeout: float | None) -> R:
+    async def _call(self, method: "grpc.aio.UnaryUnaryMultiCallable[Q, R]", request: Q, timeout: float | None) -> R:
         try:
             return await method(request, timeout=calls.limit(timeout, self._timeout))
         except grpc.RpcError as error:

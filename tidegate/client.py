@@ -227,7 +227,7 @@ class Client:
             layout = self._layouts[model, version] = InputLayout(self.describe(model, version, timeout).inputs)
         return layout
 
-    def _call(self, method: grpc.UnaryUnaryMultiCallable[Q, R], request: Q, timeout: float | None) -> R:
+    def _call(self, method: "grpc.UnaryUnaryMultiCallable[Q, R]", request: Q, timeout: float | None) -> R:
         try:
             return method(request, timeout=calls.limit(timeout, self._timeout))
         except grpc.RpcError as error:

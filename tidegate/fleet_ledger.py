@@ -64,7 +64,7 @@ class FleetLedger:
         self._inputs = opening.inputs
         self._layout = opening.layout
         self._all: Members = np.arange(count, dtype=np.int64)
-        self._handles: list[int] = (self._all + self.handle).tolist()
+        self._handles: bytes = (self._all + self.handle).astype(_HANDLE).tobytes()
         # Its steps.
         self.next_steps: NDArray[np.uint64] = np.zeros(count, np.uint64)
         self.ended: TidegateError | None = None
@@ -79,12 +79,12 @@ class FleetLedger:
             raise copy(self.ended)
         chosen = self._all if members is None else self._chosen(members)
         block = self._inputs.block(values, rows=len(chosen))
-        handles = self._handles if members is None else (chosen + self.handle).tolist()
+        handles = self._handles if members is None else (chosen + self.handle).astype(_HANDLE).tobytes()
         steps = self.next_steps[chosen]
         ticket = FleetTicket(chosen, steps, self._attempts[chosen])
         self._pending.append(ticket)
         self.next_steps[chosen] += np.uint64(1)
-        fleet = pb.FleetSteps(handles=handles, steps=steps.tolist(), inputs=block.tensors)
+        fleet = pb.FleetSteps(handles=handles, steps=steps.astype(_STEP).tobytes(), inputs=block.tensors)
         return ticket, pb.StreamRequest(fleet=fleet)
 
     def _chosen(self, members: Sequence[int] | NDArray[np.integer]) -> Members:
