@@ -1,0 +1,132 @@
+"""Models as text for a person: a table of all, a page about one; and as JSON for a program. Pure."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from tidegate.glyphs import Style
+from tidegate.model import Layer, Model, TensorSpec
+
+_RED, _GREEN, _YELLOW = 203, 78, 221
+_STATUS_COLOURS = {"ready": _GREEN, "refused": _RED, "loading": _YELLOW}
+_HEADER = ("MODEL", "VERSION", "STATUS", "LAYERS", "INPUTS", "OUTPUTS")
+_DESCRIPTION, _PROVENANCE = "tidegate.description", "tidegate.provenance"
+
+
+# The table.
+
+
+def table(models: Sequence[Model], style: Style) -> list[str]:
+    """One line for each model; under a refused one, why."""
+    rows = [_cells(model) for model in models]
+    widths = [max(len(row[at]) for row in (_HEADER, *rows)) for at in range(len(_HEADER))]
+    lines = [style.dim("  ".join(_aligned(_HEADER, widths)).rstrip())]
+    for model, row in zip(models, rows, strict=True):
+        cells = _aligned(row, widths)
+        cells[2] = style.paint(cells[2], _STATUS_COLOURS.get(model.status, _YELLOW))
+        lines.append("  ".join(cells).rstrip())
+        if model.reason:
+            lines.append(style.paint(f"  {model.reason}", _RED))
+    return lines
+
+
+def _cells(model: Model) -> tuple[str, ...]:
+    return (
+        model.name,
+        str(model.version),
+        model.status,
+        layers_in_short(model.layers),
+        ", ".join(_tensor(spec) for spec in model.inputs),
+        ", ".join(_tensor(spec) for spec in model.outputs),
+    )
+
+
+def layers_in_short(layers: Sequence[Layer]) -> str:
+    """Like "LSTM 2x128": runs of equal layers are counted."""
+    runs: list[tuple[str, int, int]] = []
+    for layer in layers:
+        if runs and runs[-1][:2] == (layer.kind, layer.hidden_size):
+            runs[-1] = (layer.kind, layer.hidden_size, runs[-1][2] + 1)
+        else:
+            runs.append((layer.kind, layer.hidden_size, 1))
+    return ", ".join(f"{kind} {count}x{size}" if count > 1 else f"{kind} {size}" for kind, size, count in runs)
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
+    return [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
+
+
+def _tensor(spec: TensorSpec) -> str:
+    return f"{spec.name} [{', '.join(map(str, spec.shape))}]" if spec.shape else spec.name
+
+
+# The page.
+
+
+def page(model: Model, style: Style) -> list[str]:
+    """Everything that the server says about one model."""
+    lines = [f"{style.bold(model.name)} version {model.version}, {_status(model, style)}"]
+    if model.reason:
+        lines.append(style.paint(model.reason, _RED))
+    lines += [model.metadata[key] for key in (_DESCRIPTION, _PROVENANCE) if key in model.metadata]
+    if model.inputs:
+        lines += ["", style.bold("inputs"), *_tensors(model.inputs)]
+        lines += ["", style.bold("outputs"), *_tensors(model.outputs)]
+        lines += ["", style.bold("layers"), *_ladder(model, style)]
+        lines += ["", *_facts(model)]
+    others = {key: value for key, value in model.metadata.items() if key not in {_DESCRIPTION, _PROVENANCE}}
+    if others:
+        lines += ["", style.bold("metadata"), *(f"  {key}: {value}" for key, value in sorted(others.items()))]
+    return lines
+
+
+def _status(model: Model, style: Style) -> str:
+    return style.paint(model.status, _STATUS_COLOURS.get(model.status, _YELLOW))
+
+
+def _tensors(specs: Sequence[TensorSpec]) -> Iterator[str]:
+    for spec in specs:
+        yield f"  {_tensor(spec)}  {spec.dtype.name}"
+        width = max((len(name) for name in spec.features), default=0)
+        units = spec.units if len(spec.units) == len(spec.features) else ("",) * len(spec.features)
+        for name, unit in zip(spec.features, units, strict=True):
+            yield f"    {name.ljust(width)}  {unit}".rstrip()
+
+
+def _ladder(model: Model, style: Style) -> Iterator[str]:
+    """The layers from input to output, as data climbs down through them."""
+    rail, rung = ("│", "├─") if style.unicode else ("|", "+-")
+    arrow = "→" if style.unicode else "->"
+    kinds = [f"{layer.kind} {layer.input_size} {arrow} {layer.hidden_size}" for layer in model.layers]
+    width = max((len(kind) for kind in kinds), default=0)
+    yield f"    {', '.join(spec.name for spec in model.inputs)}"
+    for layer, kind in zip(model.layers, kinds, strict=True):
+        gates = f"gates {', '.join(layer.gates)}" if layer.gates else "no gates"
+        yield f"    {rail}"
+        yield f"  {layer.index} {rung} {kind.ljust(width)}  {gates}  {style.dim(layer.node)}"
+    yield f"    {rail}"
+    yield f"    {', '.join(spec.name for spec in model.outputs)}"
+
+
+def _facts(model: Model) -> Iterator[str]:
+    proof = model.proof
+    yield f"state   {model.state_bytes:,} bytes for each sequence"
+    margin = f"within {proof.max_error:.2g} ({proof.tolerance:.2g} is allowed)"
+    yield f"proof   {proof.steps} steps agree with the file {margin}"
+    yield f"sha256  {model.sha256}"
+
+
+# For a program.
+
+
+def as_json(value: Model | Sequence[Model]) -> str:
+    """One model as a JSON object, or several as a list of them."""
+    return json.dumps(_record(value) if isinstance(value, Model) else [_record(model) for model in value], indent=2)
+
+
+def _record(model: Model) -> dict[str, Any]:
+    record = asdict(model)
+    for spec in (*record["inputs"], *record["outputs"]):
+        spec["dtype"] = spec["dtype"].name
+    return record
