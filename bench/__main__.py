@@ -1,0 +1,111 @@
+"""Measures Tidegate beside an echo, beside the obvious server and beside onnxruntime alone; prints ratios.
+
+Everything runs on this machine, over the loopback: one process that makes the load, one for each server. The
+contestants of a comparison take turns in short rounds, and a ratio is the median of the rounds' ratios.
+"""
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.status import Status
+
+from bench import machine, plan, report, verdict
+from bench.cache import Cache
+from bench.child import RigError
+from bench.outcome import Outcome
+from bench.plan import Comparison
+from bench.rig import Pace, Rig
+from bench.scenario import HIDDEN_SIZES
+
+
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="only what the verdict needs, in short rounds")
+    parser.add_argument("--only", action="append", choices=plan.SECTIONS, help="only this section; may be repeated")
+    parser.add_argument("--hidden", action="append", type=int, choices=HIDDEN_SIZES, help="only this hidden size; same")
+    parser.add_argument("--without", action="append", default=[], choices=("echo", "afternoon", "tidegate"))
+    parser.add_argument("--rounds", type=int, help="rounds of each comparison (default: 5; 3 if quick)")
+    parser.add_argument("--seconds", type=float, help="length of a window (default: 1; 0.6 if quick)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure of every round to this file")
+    return parser.parse_args(given)
+
+
+def planned(options: argparse.Namespace) -> list[Comparison]:
+    """Choose what is measured."""
+    comparisons = plan.full(options.hidden or HIDDEN_SIZES, options.only or plan.SECTIONS)
+    if options.quick:
+        comparisons = verdict.needed(comparisons)
+    return plan.without(comparisons, options.without)
+
+
+def paced(options: argparse.Namespace) -> Pace:
+    """Choose how long it is measured."""
+    rounds, length = (3, 0.6) if options.quick else (5, 1.0)
+    return Pace(rounds=options.rounds or rounds, length=options.seconds or length)
+
+
+def measure(comparisons: Sequence[Comparison], pace: Pace, console: Console) -> list[Outcome]:
+    """Carry out the plan, with a line that says where it is."""
+    cache, outcomes = Cache(), []
+    with console.status("exporting the models") as status:
+        subprocess.run([sys.executable, "-m", "bench.models", str(cache.root)], check=True, timeout=300)
+        status.update("starting the servers")
+        with Rig(cache, plan.servers(comparisons)) as rig:
+            rig.check()
+            for number, comparison in enumerate(comparisons, 1):
+                place = f"{number}/{len(comparisons)} {comparison.title}"
+                outcomes.append(rig.carry_out(comparison, pace, partial(show, status, place)))
+    return outcomes
+
+
+def show(status: Status, place: str, turn: str) -> None:
+    """Say where the run is."""
+    status.update(f"{place}, {turn}")
+
+
+def written(outcomes: Sequence[Outcome], verdicts: Sequence[verdict.Verdict], file: Path) -> None:
+    """Write everything that was measured as JSON."""
+    content = {
+        "machine": machine.describe(),
+        "outcomes": [asdict(outcome) for outcome in outcomes],
+        "verdict": [
+            {"limit": v.limit.sentence, v.limit.kind: v.limit.bound, "measured": v.ratio, "met": v.met}
+            for v in verdicts
+        ],
+    }
+    file.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def main() -> int:
+    """Measure and print; 1 if a limit is missed, 2 if the rig fails."""
+    options = arguments()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins with it ignored
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    console = report.console()
+    console.print(report.machine(machine.describe()))
+    try:
+        outcomes = measure(planned(options), paced(options), console)
+    except RigError as error:
+        console.print(f"[bold red]{error}[/]")
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    verdicts = verdict.decide(outcomes)
+    for table in [*report.sections(outcomes), report.verdict(verdicts)]:
+        console.print(table, "")
+    if options.json:
+        written(outcomes, verdicts, options.json)
+    return int(any(v.ratio is not None and not v.met for v in verdicts))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""The folder that the rig keeps between runs: models and logs. It knows only where things stand."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.scenario import model_name
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A folder that git ignores and that anyone may delete."""
+
+    root: Path = Path(".bench")
+
+    @property
+    def models(self) -> Path:
+        """The model repository that Tidegate serves."""
+        return self.root / "models"
+
+    @property
+    def afternoon(self) -> Path:
+        """The same models with their states as inputs and outputs."""
+        return self.root / "afternoon"
+
+    def served_file(self, hidden: int) -> Path:
+        """The file of one model as any tool exports it."""
+        return self.models / model_name(hidden) / "1" / "model.onnx"
+
+    def afternoon_file(self, hidden: int) -> Path:
+        """The file of one model with its states outside."""
+        return self.afternoon / f"{model_name(hidden)}.onnx"
+
+    def log(self, name: str) -> Path:
+        """Where a process of the rig writes what it has to say."""
+        return self.root / f"{name}.log"

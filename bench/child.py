@@ -1,0 +1,96 @@
+"""Processes that the rig starts, asks and stops. None outlives the rig."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self, cast
+
+from bench.worker import Json
+
+# Seconds that a process may take to stop before it is killed.
+GRACE = 5.0
+
+
+class RigError(Exception):
+    """A process of the rig failed; the sentence says which, and where it wrote why."""
+
+
+class Child:
+    """One Python process, from `with` to the end of the block."""
+
+    def __init__(self, name: str, command: list[str], log: Path) -> None:
+        self._name, self._log = name, log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("w") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", *command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
+                process_group=0,  # Ctrl-C is for the rig, which then stops its children
+                text=True,
+            )
+        self._answers = cast("IO[str]", self._process.stdout)
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    def ask(self, question: Json, patience: float = 120.0) -> Json:
+        """Ask a worker; one that does not answer in time is killed."""
+        watchdog = threading.Timer(patience, self._process.kill)
+        watchdog.start()
+        try:
+            reply = self._exchange(json.dumps(question))
+        finally:
+            watchdog.cancel()
+        if "error" in reply:
+            raise RigError(f"{self._name}: {reply['error']} (log: {self._log})")
+        return reply
+
+    def _exchange(self, line: str) -> Json:
+        try:
+            print(line, file=self._process.stdin, flush=True)
+            reply: Json = json.loads(self._answers.readline())
+        except (BrokenPipeError, json.JSONDecodeError) as error:
+            raise RigError(f"{self._name} ended or did not answer (log: {self._log})") from error
+        return reply
+
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self._process.poll() is None
+
+    def stop(self) -> None:
+        """Ask it to stop, wait, kill it."""
+        self._process.terminate()
+        try:
+            self._process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                pipe.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def free_port() -> int:
+    """Find a port of the loopback that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,78 @@
+"""Closed loops over an open call, and the window of time in which they count. They know no server and no message."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from bench.processors import Usage, reading, used
+from bench.traffic import Traffic, WrongAnswerError
+from tidegate.v1 import sequence_pb2
+
+if TYPE_CHECKING:
+    import grpc
+
+    Call: TypeAlias = grpc.aio.StreamStreamCall[sequence_pb2.StreamRequest, sequence_pb2.StreamResponse]
+
+now = time.perf_counter
+
+
+@dataclass(frozen=True)
+class Window:
+    """When answers count, in seconds of this process's performance counter."""
+
+    start: float
+    end: float
+
+
+async def answer(call: "Call") -> sequence_pb2.StreamResponse:
+    """Read the next answer; a stream that ends here ends too early."""
+    response = await call.read()
+    if not isinstance(response, sequence_pb2.StreamResponse):
+        raise WrongAnswerError(f"the server ended the stream: {await call.code()} {await call.details()}")
+    return response
+
+
+async def one_by_one(call: "Call", traffic: Traffic, window: Window) -> list[float]:
+    """Send, wait for the whole answer, send the next; give the seconds that each message in the window took."""
+    took = []
+    moment = now()
+    while moment < window.end:
+        sent = moment
+        await call.write(traffic.send())
+        while not traffic.take(await answer(call)):
+            pass
+        moment = now()
+        if window.start <= moment < window.end:
+            took.append(moment - sent)
+    return took
+
+
+async def side_by_side(call: "Call", traffics: Sequence[Traffic], window: Window) -> list[float]:
+    """Do the same for many sequences on one stream; the place of a sequence is its handle."""
+    took, sent, open_loops = [], [now()] * len(traffics), len(traffics)
+    for traffic in traffics:
+        await call.write(traffic.send())
+    while open_loops:
+        response = await answer(call)
+        handle = response.answers.handle
+        if not traffics[handle].take(response):
+            continue
+        moment = now()
+        if window.start <= moment < window.end:
+            took.append(moment - sent[handle])
+        if moment >= window.end:
+            open_loops -= 1
+        else:
+            sent[handle] = moment
+            await call.write(traffics[handle].send())
+    return took
+
+
+async def processors(window: Window, server: int) -> Usage:
+    """Wait for the window's start and end, and see what was used between them."""
+    await asyncio.sleep(window.start - now())
+    before = reading(server)
+    await asyncio.sleep(window.end - now())
+    return used(before, reading(server))

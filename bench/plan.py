@@ -1,0 +1,118 @@
+"""What is compared with what. Pure values; the rig carries a plan out."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from bench.scenario import HIDDEN_SIZES, Scenario
+
+Server = Literal["echo", "afternoon", "tidegate"]
+
+SECTIONS = ("single", "multiplexed", "connections", "chunks", "fleets", "bare", "traces")
+CONCURRENCY = (1, 16, 64, 256)
+FLEET = 1000
+CHUNK = 100
+
+
+@dataclass(frozen=True)
+class Wire:
+    """A server that is asked over the wire."""
+
+    server: Server
+    scenario: Scenario
+
+
+@dataclass(frozen=True)
+class Local:
+    """A loop in one process: onnxruntime's session on the step graph, or Tidegate's engine around it."""
+
+    loop: Literal["loop", "engine"]
+    hidden: int
+    batch: int
+    traces: bool = False
+
+
+Contestant: TypeAlias = Wire | Local
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Contestants that are measured in turns, so that their ratios mean something. The first is the reference."""
+
+    section: str
+    title: str
+    contestants: tuple[Contestant, ...]
+
+
+def full(hidden_sizes: Sequence[int] = HIDDEN_SIZES, sections: Sequence[str] = SECTIONS) -> list[Comparison]:
+    """Plan everything, or some sections and sizes of it."""
+    everything = [c for hidden in hidden_sizes for c in of_size(hidden) if c.section in sections]
+    return sorted(everything, key=lambda c: SECTIONS.index(c.section))
+
+
+def of_size(hidden: int) -> Iterator[Comparison]:
+    """Plan everything for one hidden size."""
+    yield from single(hidden)
+    for count in CONCURRENCY[1:]:
+        one_stream = Scenario(hidden, count, "multiplexed")
+        yield compared("multiplexed", f"{count} sequences on one stream", one_stream, ("afternoon", "tidegate"))
+    apart = Scenario(hidden, 64, "connections")
+    yield compared("connections", "64 sequences, a connection each", apart, ("echo", "afternoon", "tidegate"))
+    yield from chunks(hidden)
+    yield from fleets(hidden)
+    bare = tuple(Local("loop", hidden, batch) for batch in (1, 16, 64))
+    yield Comparison("bare", f"hidden {hidden}: onnxruntime alone", bare)
+    engines = tuple(Local("engine", hidden, 64, traces) for traces in (False, True))
+    yield Comparison("traces", f"hidden {hidden}: the engine alone, without and with traces", engines)
+
+
+def single(hidden: int) -> Iterator[Comparison]:
+    """Plan single steps, a stream for each sequence."""
+    for count in CONCURRENCY:
+        plain = Scenario(hidden, count)
+        title = "1 sequence" if count == 1 else f"{count} sequences"
+        comparison = compared("single", title, plain, ("echo", "afternoon", "tidegate"))
+        yield traced(comparison, plain)
+
+
+def chunks(hidden: int) -> Iterator[Comparison]:
+    """Plan many steps of a sequence in one message."""
+    for count in (1, 16):
+        plain = Scenario(hidden, count, steps=CHUNK)
+        title = f"chunks of {CHUNK}, {count} sequence{'s' * (count > 1)}"
+        yield traced(compared("chunks", title, plain, ("afternoon", "tidegate")), plain)
+
+
+def fleets(hidden: int) -> Iterator[Comparison]:
+    """Plan one step of many sequences in one message, beside the loop that it could be at best."""
+    plain = Scenario(hidden, FLEET, "fleet")
+    contestants = (Local("loop", hidden, 64), Wire("tidegate", plain))
+    yield traced(Comparison("fleets", f"hidden {hidden}: a fleet of {FLEET:,}", contestants), plain)
+
+
+def compared(section: str, title: str, scenario: Scenario, servers: Sequence[Server]) -> Comparison:
+    """Put servers side by side in one scenario."""
+    contestants = tuple(Wire(server, scenario) for server in servers)
+    return Comparison(section, f"hidden {scenario.hidden}: {title}", contestants)
+
+
+def traced(comparison: Comparison, plain: Scenario) -> Comparison:
+    """Add Tidegate with every trace to a comparison."""
+    with_traces = Scenario(plain.hidden, plain.sequences, plain.layout, plain.steps, traces=True)
+    return Comparison(comparison.section, comparison.title, (*comparison.contestants, Wire("tidegate", with_traces)))
+
+
+def without(comparisons: Sequence[Comparison], servers: Sequence[str]) -> list[Comparison]:
+    """Leave servers out, and what cannot be compared then."""
+    kept = []
+    for comparison in comparisons:
+        rest = tuple(c for c in comparison.contestants if not (isinstance(c, Wire) and c.server in servers))
+        if rest:
+            kept.append(Comparison(comparison.section, comparison.title, rest))
+    return kept
+
+
+def servers(comparisons: Sequence[Comparison]) -> list[Server]:
+    """Name the servers that a plan needs."""
+    contestants = (contestant for comparison in comparisons for contestant in comparison.contestants)
+    return sorted({contestant.server for contestant in contestants if isinstance(contestant, Wire)})

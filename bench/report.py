@@ -1,0 +1,84 @@
+"""Draws what was measured: a table for each section, and the verdict. In a pipe it is plain text."""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.outcome import Measure, Outcome, latency, messages, steps
+from bench.plan import Contestant, Wire
+from bench.verdict import Verdict
+
+# As wide as a report is in a pipe, where no terminal says how wide it may be.
+WIDTH = 140
+
+
+def console() -> Console:
+    """Write to a terminal as wide as it is, to a pipe without colours and unwrapped."""
+    terminal = Console(highlight=False)
+    return terminal if terminal.is_terminal else Console(highlight=False, width=WIDTH)
+
+
+def label(contestant: Contestant) -> str:
+    """Name a contestant in a row."""
+    if isinstance(contestant, Wire):
+        return f"{contestant.server}{', traces' * contestant.scenario.traces}"
+    traces = ", traces" * contestant.traces
+    return f"{'engine' if contestant.loop == 'engine' else 'onnxruntime'}, batch {contestant.batch}{traces}"
+
+
+def machine(description: dict[str, str]) -> str:
+    """Write on one line what the figures were measured on."""
+    return ", ".join(f"{key} {value}" for key, value in description.items())
+
+
+def sections(outcomes: Sequence[Outcome]) -> list[Table]:
+    """Draw a table for each section."""
+    return [section(name, list(group)) for name, group in groupby(outcomes, lambda o: o.comparison.section)]
+
+
+def section(name: str, outcomes: Sequence[Outcome]) -> Table:
+    """Draw the table of one section; ratios are to the first contestant of each comparison."""
+    table = Table(title=name, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table.add_column("")
+    for heading in ("messages/s", "steps/s", "ratio", "median ms", "p99 ms", "client cores", "server", "others"):
+        table.add_column(heading, justify="right")
+    for outcome in outcomes:
+        table.add_row(outcome.comparison.title, style="dim")
+        for contestant in outcome.comparison.contestants:
+            table.add_row(f"  {label(contestant)}", *cells(outcome, contestant))
+    return table
+
+
+def cells(outcome: Outcome, contestant: Contestant) -> list[str]:
+    """Write the figures of one contestant, medians of all rounds."""
+
+    def median(measure: Measure) -> float:
+        return outcome.median(contestant, measure)
+
+    reference = outcome.comparison.contestants[0]
+    ratio = "1" if contestant == reference else f"{outcome.ratio(contestant, reference, steps):.2f}"
+    rates = [f"{median(messages):,.0f}", f"{median(steps):,.0f}", ratio, f"{median(latency) * 1e3:.3f}"]
+    if not isinstance(contestant, Wire):
+        return [*rates, "", "", f"{median(lambda f: f.server):.2f}", f"{median(lambda f: f.others):.2f}"]
+    shares = (f"{median(share):.2f}" for share in (lambda f: f.client, lambda f: f.server, lambda f: f.others))
+    return [*rates, f"{median(lambda f: f.p99) * 1e3:.3f}", *shares]
+
+
+def verdict(verdicts: Sequence[Verdict]) -> Table:
+    """Draw the limits, how they were met, and how far from the limit."""
+    table = Table(title="verdict", title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table.add_column("")
+    for heading in ("limit", "measured", "margin", ""):
+        table.add_column(heading, justify="right")
+    for one in verdicts:
+        table.add_row(one.limit.sentence, f"{one.limit.kind} {one.limit.bound:g}", *judged(one))
+    return table
+
+
+def judged(one: Verdict) -> tuple[str, str, str]:
+    """Write what was measured of one limit."""
+    if one.ratio is None or one.margin is None:
+        return "", "", "[dim]not measured[/]"
+    return f"{one.ratio:.2f}", f"{one.margin:+.0%}", "[green]met[/]" if one.met else "[bold red]missed[/]"

@@ -1,0 +1,135 @@
+"""Carries out a plan: starts the processes, checks that the servers compute the same, and measures in turns."""
+
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Self
+
+from bench.cache import Cache
+from bench.child import Child, RigError, free_port
+from bench.figure import Figure
+from bench.outcome import Outcome
+from bench.plan import Comparison, Contestant, Local, Server, Wire
+from bench.scenario import HIDDEN_SIZES, Scenario, model_name
+from bench.worker import Json
+
+# How far two servers' float32 answers to the same steps may be apart.
+TOLERANCE = 1e-4
+# Seconds within which a server must be ready.
+START = 120.0
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long and how often everything is measured."""
+
+    # How many times each comparison goes round its contestants.
+    rounds: int = 5
+    # Seconds of load before the window, in which nothing counts.
+    warm: float = 0.3
+    # Seconds of the window.
+    length: float = 1.0
+
+
+class Rig:
+    """The processes of a run, from `with` to the end of the block."""
+
+    def __init__(self, cache: Cache, servers: Iterable[Server]) -> None:
+        self._cache, self._servers = cache, tuple(servers)
+        self._stack = ExitStack()
+        self._targets: dict[Server, Json] = {}
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._load = self._child(stack, "load", ["bench.load"])
+            self._bare = self._child(stack, "bare", ["bench.bare"])
+            for server in self._servers:
+                self._targets[server] = self._start(stack, server)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _child(self, stack: ExitStack, name: str, command: list[str]) -> Child:
+        return stack.enter_context(Child(name, command, self._cache.log(name)))
+
+    def _start(self, stack: ExitStack, server: Server) -> Json:
+        port, models = free_port(), self._models(server)
+        child = self._child(stack, server, [*command(server, self._cache), "--port", str(port)])
+        target = {"port": port, "pid": child.pid}
+        patience = time.monotonic() + START
+        while not self._load.ask({"ask": "ready", "target": target, "models": models})["ready"]:
+            if time.monotonic() > patience or not child.alive():
+                raise RigError(f"{server} did not start (log: {self._cache.log(server)})")
+            time.sleep(0.1)
+        return target
+
+    def _models(self, server: Server) -> list[str]:
+        """Name the models that a server must have loaded; only Tidegate can be asked."""
+        return [model_name(hidden) for hidden in HIDDEN_SIZES] if server == "tidegate" else []
+
+    def check(self) -> None:
+        """Make sure that all servers give the original model's answers."""
+        for hidden in HIDDEN_SIZES:
+            scenario = Scenario(hidden, 1)
+            truth = self._bare.ask({"ask": "truth", "file": str(self._cache.served_file(hidden)), "steps": 60})
+            for server in self._servers:
+                if server != "echo":
+                    compare(server, scenario, self._sample(server, scenario)["outputs"], truth["outputs"])
+
+    def carry_out(self, comparison: Comparison, pace: Pace, progress: Callable[[str], None]) -> Outcome:
+        """Measure the contestants in turns, round after round."""
+        rounds = []
+        for number in range(pace.rounds):
+            figures = []
+            for contestant in comparison.contestants:
+                progress(f"round {number + 1} of {pace.rounds}")
+                figures.append(self._measure(contestant, pace))
+            rounds.append(tuple(figures))
+        return Outcome(comparison, tuple(rounds))
+
+    def _measure(self, contestant: Contestant, pace: Pace) -> Figure:
+        timing = {"warm": pace.warm, "length": pace.length}
+        if isinstance(contestant, Local):
+            return Figure(**self._bare.ask({**self._local(contestant), **timing}))
+        question = {"ask": "measure", "target": self._target(contestant), "scenario": asdict(contestant.scenario)}
+        return Figure(**self._load.ask({**question, **timing}))
+
+    def _local(self, contestant: Local) -> Json:
+        file = str(self._cache.served_file(contestant.hidden))
+        return {"ask": contestant.loop, "file": file, "batch": contestant.batch, "traces": contestant.traces}
+
+    def _target(self, contestant: Wire) -> Json:
+        """Say where the server is, and to the echo what a real server would answer."""
+        target = self._targets[contestant.server]
+        if contestant.server != "echo":
+            return target
+        model: Server = "tidegate" if "tidegate" in self._targets else "afternoon"
+        return {**target, "canned": self._sample(model, contestant.scenario)["answer"]}
+
+    def _sample(self, server: Server, scenario: Scenario) -> Json:
+        return self._load.ask({"ask": "sample", "target": self._targets[server], "scenario": asdict(scenario)})
+
+
+def command(server: Server, cache: Cache) -> list[str]:
+    """Say how a server is started; its port comes last."""
+    commands = {
+        "echo": ["bench.echo"],
+        "afternoon": ["bench.afternoon", "--models", str(cache.afternoon)],
+        "tidegate": ["server", "--models", str(cache.models)],
+    }
+    return commands[server]
+
+
+def compare(server: Server, scenario: Scenario, outputs: list[list[float]], truth: list[list[float]]) -> None:
+    """Refuse to measure a server that computes something else."""
+    apart = max(
+        abs(a - b) for row, wanted in zip(outputs, truth, strict=True) for a, b in zip(row, wanted, strict=True)
+    )
+    if apart > TOLERANCE:
+        raise RigError(f"{server} answers {scenario.model} up to {apart:.1e} away from the model itself")

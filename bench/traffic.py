@@ -1,0 +1,145 @@
+"""A client's side of a sequence, or of a fleet: what it sends next, and whether an answer is the one it waits for.
+
+It knows the contract and no network: the loop that sends and reads is in load.py.
+"""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.scenario import FEATURES, OUTPUTS, Scenario
+from tidegate.v1 import sequence_pb2, tensor_pb2
+
+# How many different rows a sequence sends before it begins again.
+PERIOD = 50
+
+
+class WrongAnswerError(Exception):
+    """A server answered something else than was asked."""
+
+
+class Traffic(Protocol):
+    """One closed loop: `send`, then `take` until it says that the answer is whole."""
+
+    def opening(self) -> sequence_pb2.StreamRequest:
+        """Open what is needed."""
+
+    def send(self) -> sequence_pb2.StreamRequest:
+        """Give the next message; it is reused, so it must be written before the next call."""
+
+    def take(self, response: sequence_pb2.StreamResponse) -> bool:
+        """Check an answer; true if the message sent last is answered whole."""
+
+    def closing(self) -> sequence_pb2.StreamRequest:
+        """Close what was opened."""
+
+
+def rows(seed: int, steps: int) -> npt.NDArray[np.float32]:
+    """Give a sequence its inputs, [steps, features], the same in every process; they repeat after PERIOD steps."""
+    period = np.random.default_rng(seed).standard_normal((PERIOD, FEATURES), dtype=np.float32)
+    return np.resize(period, (steps, FEATURES))
+
+
+def opening(scenario: Scenario, handle: int, count: int) -> sequence_pb2.StreamRequest:
+    """Open sequences of the scenario's model, with every trace or none."""
+    trace = sequence_pb2.TraceSelection(none=not scenario.traces)
+    wanted = sequence_pb2.Open(handle=handle, count=count, model=scenario.model, trace=trace)
+    return sequence_pb2.StreamRequest(open=wanted)
+
+
+def closing(handle: int, count: int) -> sequence_pb2.StreamRequest:
+    """Close sequences."""
+    return sequence_pb2.StreamRequest(close=sequence_pb2.Close(handle=handle, count=count))
+
+
+class OneSequence:
+    """One sequence, one step or one chunk in a message."""
+
+    def __init__(self, scenario: Scenario, handle: int, *, unchecked: bool = False) -> None:
+        self._scenario, self._handle, self._unchecked = scenario, handle, unchecked
+        self._chunks = list(chunks(scenario.steps, handle))
+        self._request = sequence_pb2.StreamRequest()
+        self._steps = self._request.steps
+        self._steps.handle = handle
+        self._tensor = self._steps.inputs.add(type=tensor_pb2.DATA_TYPE_FLOAT32, shape=(scenario.steps, FEATURES))
+        self._sent = self._answered = 0
+
+    def opening(self) -> sequence_pb2.StreamRequest:
+        """See Traffic."""
+        return opening(self._scenario, self._handle, 1)
+
+    def send(self) -> sequence_pb2.StreamRequest:
+        """See Traffic."""
+        self._steps.first_step = self._sent
+        self._tensor.data = self._chunks[self._sent // self._scenario.steps % len(self._chunks)]
+        self._sent += self._scenario.steps
+        return self._request
+
+    def take(self, response: sequence_pb2.StreamResponse) -> bool:
+        """See Traffic."""
+        answers = response.answers
+        right = answers.handle == self._handle and answers.first_step == self._answered
+        if not (right or self._unchecked) or not answers.outputs:
+            raise WrongAnswerError(f"sequence {self._handle} waited for step {self._answered}, got {response}")
+        self._answered += answers.outputs[0].shape[0]
+        return self._answered == self._sent
+
+    def closing(self) -> sequence_pb2.StreamRequest:
+        """See Traffic."""
+        return closing(self._handle, 1)
+
+
+def chunks(steps: int, seed: int) -> Iterator[bytes]:
+    """Cut a sequence's inputs into the data of its messages, up to where they repeat."""
+    length = int(np.lcm(PERIOD, steps))
+    for chunk in np.split(rows(seed, length), length // steps):
+        yield chunk.tobytes()
+
+
+class OneFleet:
+    """One step of each of many sequences in a message."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._scenario, self._count = scenario, scenario.sequences
+        self._rows = fleet_rows(scenario.sequences)
+        self._request = sequence_pb2.StreamRequest()
+        self._fleet = self._request.fleet
+        self._fleet.handles = np.arange(self._count, dtype="<u4").tobytes()
+        self._tensor = self._fleet.inputs.add(type=tensor_pb2.DATA_TYPE_FLOAT32, shape=(self._count, FEATURES))
+        self._step, self._missing = -1, np.zeros(self._count, bool)
+
+    def opening(self) -> sequence_pb2.StreamRequest:
+        """See Traffic."""
+        return opening(self._scenario, 0, self._count)
+
+    def send(self) -> sequence_pb2.StreamRequest:
+        """See Traffic."""
+        self._step += 1
+        self._fleet.steps = np.full(self._count, self._step, "<u8").tobytes()
+        self._tensor.data = self._rows[self._step % PERIOD]
+        self._missing[:] = True
+        return self._request
+
+    def take(self, response: sequence_pb2.StreamResponse) -> bool:
+        """See Traffic."""
+        answers = response.fleet
+        handles = np.frombuffer(answers.handles, "<u4")
+        steps = np.frombuffer(answers.steps, "<u8")
+        sized = sum(len(output.data) for output in answers.outputs) == 4 * OUTPUTS * len(handles)
+        if not (len(handles) and sized and (steps == self._step).all() and self._missing[handles].all()):
+            got = response.failure.error.message or f"steps {set(steps.tolist())}"
+            raise WrongAnswerError(f"the fleet waited for step {self._step}, got {got}")
+        self._missing[handles] = False
+        return not self._missing.any()
+
+    def closing(self) -> sequence_pb2.StreamRequest:
+        """See Traffic."""
+        return closing(0, self._count)
+
+
+def fleet_rows(count: int) -> list[bytes]:
+    """Give each step of a fleet its rows, [sequences, features], up to where they repeat."""
+    inputs = np.stack([rows(handle, PERIOD) for handle in range(count)], axis=1)
+    return [step.tobytes() for step in inputs]

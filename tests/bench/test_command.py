@@ -1,0 +1,40 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+
+def test_the_command_prints_a_table_the_verdict_and_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    options = ["--only", "traces", "--hidden", "128", "--rounds", "1", "--seconds", "0.1", "--json", str(file)]
+    ran = subprocess.run(
+        [sys.executable, "-m", "bench", *options], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ran.returncode in (0, 1), ran.stdout + ran.stderr
+    assert "engine, batch 64, traces" in ran.stdout
+    assert "\x1b" not in ran.stdout
+    assert len(json.loads(file.read_text())["verdict"]) == 7
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_every_process_is_gone_when_the_command_is_interrupted(how: signal.Signals) -> None:
+    options = ["--only", "single", "--hidden", "32", "--without", "tidegate"]
+    with subprocess.Popen([sys.executable, "-m", "bench", *options], stdout=subprocess.DEVNULL) as command:
+        children = wait_for_children(command.pid)
+        command.send_signal(how)
+        assert command.wait(timeout=30) in (130, 143)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in children)
+
+
+def wait_for_children(pid: int, count: int = 4, patience: float = 60.0) -> list[str]:
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        if len(children) >= count:
+            return children
+        time.sleep(0.05)
+    raise TimeoutError(f"{count} children were expected")

@@ -1,0 +1,71 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.cache import Cache
+from bench.child import Child, RigError
+from bench.plan import Comparison, Local, Wire
+from bench.rig import Pace, Rig, compare
+from bench.scenario import Scenario
+
+SHORT = Pace(rounds=2, warm=0.05, length=0.2)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    root = tmp_path_factory.mktemp("bench")
+    subprocess.run([sys.executable, "-m", "bench.models", str(root)], check=True, timeout=120)
+    return Cache(root)
+
+
+def test_the_servers_compute_the_same_and_every_layout_is_measured(cache: Cache) -> None:
+    scenarios = (
+        Scenario(32, 2),
+        Scenario(32, 2, "connections"),
+        Scenario(32, 2, "multiplexed"),
+        Scenario(32, 2, steps=7),
+    )
+    everyone = (*(Wire("afternoon", s) for s in scenarios), Wire("echo", scenarios[0]), Local("loop", 32, 4))
+    with Rig(cache, ("echo", "afternoon")) as rig:
+        rig.check()
+        outcome = rig.carry_out(Comparison("single", "small", everyone), SHORT, lambda _: None)
+    assert len(outcome.rounds) == 2
+    assert all(figure.steps_per_second > 0 for figures in outcome.rounds for figure in figures)
+
+
+def test_tidegate_is_measured_in_every_way_of_asking(cache: Cache) -> None:
+    plain, fleet = Scenario(32, 2), Scenario(32, 10, "fleet")
+    traced = Scenario(32, 2, steps=7, traces=True)
+    everyone = (Wire("tidegate", plain), Wire("tidegate", fleet), Wire("tidegate", traced))
+    with Rig(cache, ("tidegate",)) as rig:
+        rig.check()
+        outcome = rig.carry_out(Comparison("single", "small", everyone), SHORT, lambda _: None)
+    assert all(figure.steps_per_second > 0 for figures in outcome.rounds for figure in figures)
+
+
+def test_no_process_outlives_the_rig_when_it_fails(cache: Cache) -> None:
+    with pytest.raises(KeyboardInterrupt), Child("load", ["bench.load"], cache.log("load")) as child:
+        raise KeyboardInterrupt
+    with pytest.raises(ProcessLookupError):
+        os.kill(child.pid, 0)
+
+
+def test_what_goes_wrong_in_a_worker_is_told_to_the_one_who_asked(cache: Cache) -> None:
+    with (
+        Child("bare", ["bench.bare"], cache.log("bare")) as child,
+        pytest.raises(RigError, match="KeyError: 'nothing'"),
+    ):
+        child.ask({"ask": "nothing", "file": str(cache.served_file(32)), "batch": 1, "traces": False})
+
+
+def test_a_worker_that_ends_is_noticed(tmp_path: Path) -> None:
+    with Child("gone", ["bench.nothing"], tmp_path / "gone.log") as child, pytest.raises(RigError, match="gone"):
+        child.ask({})
+
+
+def test_a_server_that_computes_something_else_is_not_measured() -> None:
+    with pytest.raises(RigError, match="away from the model"):
+        compare("afternoon", Scenario(32, 1), [[1.0]], [[1.1]])
