@@ -44,7 +44,7 @@ bench: $(READY) ## what is claimed about speed, as ratios in one run
 	$(BIN)/python -m bench
 
 clean: ## remove what the other commands made
-	rm -rf $(VENV) build dist runs .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
+	rm -rf $(VENV) build dist runs .demo .bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help demo test check proto serve bench clean

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import sys
 
+
 from server.lifecycle import Server
 from server.settings import read
 
@@ -11,6 +12,7 @@ from server.settings import read
 def main() -> int:
     """Runs until stopped; the process's exit status."""
     settings = read(sys.argv[1:])
+    sys.setswitchinterval(float(__import__("os").environ.get("SWI", "0.005")))
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )

@@ -12,7 +12,7 @@ from queue import SimpleQueue
 
 import numpy as np
 
-from server.engine import Engine, Result
+from server.engine import Engine
 from server.errors import StepFailed, TidegateError
 from server.scheduler import Batch, Block, Part, Scheduler, Take
 from server.states import SlotTable
@@ -107,19 +107,19 @@ class Batcher:
         except Exception:
             log.exception("the engine failed")
             failure = TidegateError("the server failed to compute this step; its log has the details")
-            return [Part(take, take.block.done, 0, {}, None, failure) for take in batch.takes]
+            return [Part(take, take.block.done, 0, None, 0, failure) for take in batch.takes]
 
     def _together(self, batch: Batch) -> Iterator[Part]:
         """The whole batch in one run."""
-        slots = _join([take.block.slots[take.first : take.first + take.rows] for take in batch.takes], 0)
-        cuts = [_cut(take, batch.steps) for take in batch.takes]
-        inputs = {name: _join([cut[name] for cut in cuts], 1) for name in cuts[0]}
+        slots = _join([_slots(take) for take in batch.takes], 0)
+        names = batch.takes[0].block.inputs
+        inputs = {name: _join([_cut(take, name, batch.steps) for take in batch.takes], 1) for name in names}
         trace = any(take.block.trace for take in batch.takes)
         result = self._engine.run(inputs, self._slots.gather(slots), trace)
         self._slots.scatter(slots, result.state)
         start = 0
         for take in batch.takes:
-            yield _part(take, result, slice(start, start + take.rows))
+            yield Part(take, take.block.done if take.block.steps > 1 else 0, batch.steps, result, start)
             start += take.rows
 
     def _alone(self, take: Take, steps: int) -> Iterator[Part]:
@@ -135,29 +135,28 @@ class Batcher:
             try:
                 result = self._engine.run(inputs, self._slots.gather(slots), take.block.trace)
             except StepFailed as error:
-                yield Part(take, step, 0, {}, None, error)
+                yield Part(take, step, 0, None, 0, error)
                 return
             self._slots.scatter(slots, result.state)
-            yield Part(take, step, 1, result.outputs, result.trace)
+            yield Part(take, step, 1, result)
 
 
-def _cut(take: Take, steps: int) -> dict[str, np.ndarray]:
-    """The inputs of a take, [steps, rows, ...row]."""
+def _slots(take: Take) -> np.ndarray:
+    slots = take.block.slots
+    return slots if len(slots) == 1 else slots[take.first : take.first + take.rows]
+
+
+def _cut(take: Take, name: str, steps: int) -> np.ndarray:
+    """An input of a take, [steps, rows, ...row]."""
     block = take.block
-    if len(block.slots) == 1:
-        return {name: x[block.done : block.done + steps] for name, x in block.inputs.items()}
-    return {name: x[:, take.first : take.first + take.rows] for name, x in block.inputs.items()}
+    x = block.inputs[name]
+    if len(block.slots) > 1:
+        return x[:, take.first : take.first + take.rows]
+    return x if len(x) == steps else x[block.done : block.done + steps]
 
 
 def _join(arrays: list[np.ndarray], axis: int) -> np.ndarray:
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis)
-
-
-def _part(take: Take, result: Result, rows: slice) -> Part:
-    step = take.block.done if take.block.steps > 1 else 0
-    outputs = {name: y[:, rows] for name, y in result.outputs.items()}
-    trace = result.trace[:, rows] if take.block.trace and result.trace is not None else None
-    return Part(take, step, len(next(iter(outputs.values()))), outputs, trace)
 
 
 def _truncate(part: Part) -> None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from server import session
-from server.errors import StepFailed
 from server.probe import Port
 from server.stepgraph import NEXT_STATE, STATE, TRACE, StepGraph
 
@@ -27,7 +26,8 @@ class Engine:
     def __init__(self, graph: StepGraph) -> None:
         self.graph = graph
         self._session = session.create(graph.model)
-        self._ports = graph.outputs
+        self._inputs = [_Shaper(port) for port in graph.inputs]
+        self._outputs = [_Shaper(port) for port in graph.outputs]
         self._names = [*(port.name for port in graph.outputs), NEXT_STATE]
         self._seconds: dict[int, float] = {}
 
@@ -37,16 +37,15 @@ class Engine:
         Raises:
             StepFailed: onnxruntime could not compute one of them. Nothing is kept of the others either.
         """
-        steps = len(next(iter(inputs.values())))
         names = [*self._names, TRACE] if trace else self._names
         taken = []
-        for k in range(steps):
-            feeds = {port.name: _to_graph(port, inputs[port.name][k]) for port in self.graph.inputs}
+        for k in range(len(next(iter(inputs.values())))):
+            feeds = {shaper.name: shaper.to_graph(inputs[shaper.name][k]) for shaper in self._inputs}
             feeds[STATE] = state
             values = session.run(self._session, names, feeds)
-            state = values[len(self._ports)]
+            state = values[len(self._outputs)]
             taken.append(values)
-        outputs = {port.name: self._gather(port, taken, i) for i, port in enumerate(self._ports)}
+        outputs = {shaper.name: shaper.from_graph([v[i] for v in taken]) for i, shaper in enumerate(self._outputs)}
         return Result(outputs, _stack([values[-1] for values in taken]) if trace else None, state)
 
     def warm_up(self, largest: int) -> None:
@@ -66,30 +65,39 @@ class Engine:
         """About how long one step of `batch` sequences takes, measured by `warm_up`; 0 before it."""
         return self._seconds.get(batch, 0.0)
 
-    def _gather(self, port: Port, taken: Sequence[Sequence[np.ndarray]], index: int) -> np.ndarray:
-        """[K, B, ...row] from the K values that the graph gave for an output."""
-        return _stack([_from_graph(port, values[index]) for values in taken])
 
+class _Shaper:
+    """Puts [B, ...row] into the axes that the graph has for one step, and back."""
 
-def _to_graph(port: Port, x: np.ndarray) -> np.ndarray:
-    """[B, ...row] to the axes of the graph's input with one step."""
-    axis = port.time or 0
-    if port.batch == 0:
-        return np.expand_dims(x, axis)
-    moved = np.moveaxis(x, 0, port.batch - (axis < port.batch))
-    return np.expand_dims(moved, axis)
+    def __init__(self, port: Port) -> None:
+        self.name = port.name
+        # where the batch comes first but for an axis of length 1, a reshape will do
+        self._batch = port.batch - (port.time is not None and port.time < port.batch)
+        self._time = port.time
+        self._graph_shape = list(port.shape(0, 1))
+        self._graph_shape[port.batch] = -1
+        self._row_shape = (1, -1, *port.row)
 
+    def to_graph(self, x: np.ndarray) -> np.ndarray:
+        """[B, ...row] to the graph's axes."""
+        if not self._batch:
+            return x.reshape(self._graph_shape)
+        moved = np.moveaxis(x, 0, self._batch)
+        return moved if self._time is None else np.expand_dims(moved, self._time)
 
-def _from_graph(port: Port, y: np.ndarray) -> np.ndarray:
-    """The graph's output for one step to [B, ...row]."""
-    if port.time is not None:
-        if y.shape[port.time] != 1:
-            raise StepFailed(f"output '{port.name}' has {y.shape[port.time]} rows for one step")
-        y = np.squeeze(y, port.time)
-    axis = port.batch - (port.time is not None and port.time < port.batch)
-    return np.moveaxis(y, axis, 0) if axis else y
+    def from_graph(self, steps: Sequence[np.ndarray]) -> np.ndarray:
+        """K values of the graph to [K, B, ...row]."""
+        if not self._batch:
+            return _stack_rows([y.reshape(self._row_shape) for y in steps])
+        rows = [y if self._time is None else np.squeeze(y, self._time) for y in steps]
+        return _stack([np.moveaxis(y, self._batch, 0) for y in rows])
 
 
 def _stack(arrays: Sequence[np.ndarray]) -> np.ndarray:
     """Adds the axis K in front; without a copy for one step."""
     return arrays[0][np.newaxis] if len(arrays) == 1 else np.stack(arrays)
+
+
+def _stack_rows(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Joins [1, B, ...row] to [K, B, ...row]; without a copy for one step."""
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)

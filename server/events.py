@@ -1,6 +1,6 @@
 """What a stream tells its client, in our own words. The servicer turns these into messages."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,30 +20,38 @@ class Opened:
     columns: tuple[Columns, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True)
+class Form:
+    """How the answers of sequences are written: the outputs' names, and whether as numbers instead of bytes."""
+
+    names: tuple[str, ...]
+    values: bool
+
+
+@dataclass(slots=True, eq=False)
 class Answered:
-    """Steps of one sequence: `outputs[name]` [N, ...row], `trace` [traced, columns] or None.
+    """Steps of one sequence: `outputs` [N, ...row] in the order of the form's names, `trace` [traced, columns] or None.
 
     `size` is what the answer was counted as in the stream's window, in bytes.
     """
 
     handle: int
     first_step: int
-    outputs: Mapping[str, np.ndarray]
+    form: Form
+    outputs: Sequence[np.ndarray]
     trace: np.ndarray | None
-    values: bool  # whether the client wants numbers instead of bytes
     size: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class FleetAnswered:
-    """One step of each of many sequences; rows in the order of `handles` [N] and `steps` [N]."""
+    """One step of each of many sequences; rows in the order of `handles` [N] and `steps` [N]. Else as Answered."""
 
     handles: np.ndarray
     steps: np.ndarray
-    outputs: Mapping[str, np.ndarray]
+    form: Form
+    outputs: Sequence[np.ndarray]
     trace: np.ndarray | None
-    values: bool
     size: int
 
 

@@ -1,6 +1,7 @@
 """Checks the inputs of a message against the ports of a model, before they may touch any state."""
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def _check(port: Port, x: np.ndarray, rows: int | None) -> np.ndarray:
         raise BadInput(
             f"input '{port.name}' has shape {list(x.shape)}; expected [{expected}]", error_pb2.REASON_WRONG_SHAPE
         )
-    if port.dtype.kind == "f" and not np.logical_and.reduce(np.isfinite(x), axis=None):
+    if port.dtype.kind == "f" and not isfinite(np.vdot(x, x)) and not np.isfinite(x).all():
         row, *column = np.argwhere(~np.isfinite(x))[0].tolist()
         raise BadInput(
             f"input '{port.name}' holds {x[(row, *column)]} in row {row}, element {column}; only finite numbers are "

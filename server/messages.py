@@ -54,38 +54,50 @@ def selection(message: sequence_pb2.TraceSelection) -> Selection:
     return Selection(message.none, parts, frozenset(message.layers), max(1, message.every))
 
 
-def response(event: Event) -> sequence_pb2.StreamResponse:
-    """The message that tells a client of an event."""
+def response(event: Event) -> bytes:
+    """The message, serialised, that tells a client of an event."""
     match event:
         case Answered():
-            return sequence_pb2.StreamResponse(answers=_answers(event))
+            return _answers(event)
         case FleetAnswered():
-            return sequence_pb2.StreamResponse(fleet=_fleet(event))
+            return _fleet(event)
         case Failed():
-            return sequence_pb2.StreamResponse(failure=_failure(event))
+            return sequence_pb2.StreamResponse(failure=_failure(event)).SerializeToString()
         case Opened():
-            return sequence_pb2.StreamResponse(opened=_opened(event))
+            return sequence_pb2.StreamResponse(opened=_opened(event)).SerializeToString()
         case Closed():
             closed = sequence_pb2.Closed(handle=event.handle, count=len(event.steps), steps=event.steps)
-            return sequence_pb2.StreamResponse(closed=closed)
+            return sequence_pb2.StreamResponse(closed=closed).SerializeToString()
 
 
-def _answers(event: Answered) -> sequence_pb2.Answers:
-    return sequence_pb2.Answers(
-        handle=event.handle,
-        first_step=event.first_step,
-        outputs=tensors(event.outputs, event.values),
-        trace=trace(event.trace, event.values),
-    )
+def _answers(event: Answered) -> bytes:
+    message = sequence_pb2.StreamResponse()
+    answers = message.answers
+    answers.handle = event.handle
+    answers.first_step = event.first_step
+    _fill(answers, event)
+    return message.SerializeToString()
 
 
-def _fleet(event: FleetAnswered) -> sequence_pb2.FleetAnswers:
-    return sequence_pb2.FleetAnswers(
-        handles=event.handles.astype("<u4").tobytes(),
-        steps=event.steps.astype("<u8").tobytes(),
-        outputs=tensors(event.outputs, event.values),
-        trace=trace(event.trace, event.values),
-    )
+def _fleet(event: FleetAnswered) -> bytes:
+    message = sequence_pb2.StreamResponse()
+    answers = message.fleet
+    answers.handles = event.handles.astype("<u4").tobytes()
+    answers.steps = event.steps.astype("<u8").tobytes()
+    _fill(answers, event)
+    return message.SerializeToString()
+
+
+def _fill(message: sequence_pb2.Answers | sequence_pb2.FleetAnswers, event: Answered | FleetAnswered) -> None:
+    encoding = _encoding(event.form.values)
+    for name, array in zip(event.form.names, event.outputs, strict=True):
+        wire.encode_to(message.outputs.add(), name, array, encoding)
+    if event.trace is not None:
+        wire.encode_to(message.trace, "", event.trace, encoding)
+
+
+def _encoding(values: bool) -> tensor_pb2.Encoding:
+    return tensor_pb2.ENCODING_VALUES if values else tensor_pb2.ENCODING_RAW
 
 
 def _failure(event: Failed) -> sequence_pb2.Failure:
@@ -107,13 +119,12 @@ def _opened(event: Opened) -> sequence_pb2.Opened:
 
 def tensors(arrays: Mapping[str, np.ndarray], values: bool) -> list[tensor_pb2.Tensor]:
     """Outputs by name."""
-    encoding = tensor_pb2.ENCODING_VALUES if values else tensor_pb2.ENCODING_RAW
-    return [wire.encode(name, array, encoding) for name, array in arrays.items()]
+    return [wire.encode(name, array, _encoding(values)) for name, array in arrays.items()]
 
 
 def trace(array: np.ndarray | None, values: bool) -> tensor_pb2.Tensor | None:
     """A trace, or nothing."""
-    return None if array is None else tensors({"trace": array}, values)[0]
+    return None if array is None else wire.encode("", array, _encoding(values))
 
 
 def columns(given: Sequence[Columns]) -> list[model_pb2.TraceColumns]:

@@ -64,6 +64,7 @@ class _Collector:
         if self._error is not None:
             raise self._error
         assert self._opened is not None
-        outputs = {name: np.concatenate([a.outputs[name] for a in self._answers]) for name in self._answers[0].outputs}
+        names = self._answers[0].form.names
+        outputs = {name: np.concatenate([a.outputs[i] for a in self._answers]) for i, name in enumerate(names)}
         traces = [a.trace for a in self._answers if a.trace is not None]
         return Prediction(self._opened, outputs, np.concatenate(traces) if traces else None)

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from server.errors import TidegateError
-from server.events import Answered, Event, FleetAnswered
+from server.events import Answered, Event, FleetAnswered, Form
 from server.model import ServedModel
 from server.scheduler import Block, Part
 from server.selection import TracePlan
@@ -23,7 +23,7 @@ class Group:
 
     model: ServedModel
     trace: TracePlan
-    values: bool  # whether the client wants numbers instead of bytes
+    form: Form
     row_bytes: int  # about what one step's answer takes
     members: int = 0
 
@@ -48,85 +48,87 @@ class Owner(Protocol):
 
 
 class Chunk:
-    """Collects the answers to steps of one sequence."""
+    """Collects the answers to consecutive steps of one sequence."""
+
+    __slots__ = ("_group", "_handle", "_left", "_parts", "_stream", "first_step", "size")
 
     def __init__(self, stream: Owner, group: Group, handle: int, first_step: int, steps: int) -> None:
         self._stream = stream
         self._group = group
         self._handle = handle
-        self._first = first_step
         self._left = steps
         self._parts: list[Part] = []
+        self.first_step = first_step
         self.size = steps * group.row_bytes + MESSAGE_BYTES
 
     @property
-    def handle_list(self) -> list[int]:
-        return [self._handle]
+    def handles(self) -> np.ndarray:
+        """The sequence, as an array of one."""
+        return np.array([self._handle])
 
     @property
     def first_steps(self) -> np.ndarray:
-        return np.array([self._first])
+        """Its first step here, as an array of one."""
+        return np.array([self.first_step])
 
     def answered(self, part: Part) -> None:
+        """See scheduler.Sink."""
         if part.error is not None:
-            self._fail(part)
+            self._fail(part.take.block, part.error)
             return
-        self._parts.append(part)
         self._left -= part.steps
+        self._parts.append(part)
         if not self._left:
             self._stream.done(part.take.block)
             self._stream.emit(self._event(self.size))
 
     def reached(self, block: Block) -> None:
-        raise AssertionError("a chunk is no mark")
+        """See scheduler.Sink; a chunk is no mark."""
+        raise NotImplementedError
 
-    def _fail(self, part: Part) -> None:
-        block, done = part.take.block, sum(p.steps for p in self._parts)
+    def _fail(self, block: Block, error: TidegateError) -> None:
+        """Steps before the one that failed are answered; the rest is not."""
+        done = sum(part.steps for part in self._parts)
         kept = done * self._group.row_bytes + MESSAGE_BYTES if done else 0
         if done:
             self._stream.emit(self._event(kept))
-        assert part.error is not None
-        self._stream.failed(block, self._handle, self._first + done, part.error, self.size - kept)
+        self._stream.failed(block, self._handle, self.first_step + done, error, self.size - kept)
         self._stream.done(block)
 
     def _event(self, size: int) -> Answered:
-        parts = self._parts
-        outputs = {name: _flat([p.outputs[name] for p in parts]) for name in parts[0].outputs}
-        return Answered(self._handle, self._first, outputs, self._trace(), self._group.values, size)
+        """Its arrays are views of the batch's where one batch answered everything."""
+        outputs = [
+            _joined([part.outputs(name)[:, part.row] for part in self._parts]) for name in self._group.form.names
+        ]
+        return Answered(self._handle, self.first_step, self._group.form, outputs, self._trace(), size)
 
     def _trace(self) -> np.ndarray | None:
-        traces = [p.trace for p in self._parts if p.trace is not None]
-        if not traces:
+        plan = self._group.trace
+        if not plan.columns:
             return None
-        full = _flat(traces)
-        return self._group.trace.cut(full, np.arange(self._first, self._first + len(full)))
+        full = _joined([part.traces()[:, part.row] for part in self._parts])
+        return plan.cut(full, np.arange(self.first_step, self.first_step + len(full)))
 
 
 class Fleet:
     """Collects the answers to one step of each of many sequences."""
 
+    __slots__ = ("_group", "_left", "_parts", "_stream", "first_steps", "handles", "size")
+
     def __init__(self, stream: Owner, group: Group, handles: np.ndarray, steps: np.ndarray) -> None:
         self._stream = stream
         self._group = group
-        self._handles = handles
-        self.first_steps = steps
         self._left = len(handles)
         self._parts: list[Part] = []
+        self.handles = handles
+        self.first_steps = steps
         self.size = len(handles) * group.row_bytes + MESSAGE_BYTES
 
-    @property
-    def handle_list(self) -> list[int]:
-        listed: list[int] = self._handles.tolist()
-        return listed
-
     def answered(self, part: Part) -> None:
-        row, rows = part.take.first, part.take.rows
-        self._left -= rows
+        """See scheduler.Sink."""
+        self._left -= part.take.rows
         if part.error is not None:
-            for each in range(row, row + rows):
-                handle, step = int(self._handles[each]), int(self.first_steps[each])
-                self._stream.failed(part.take.block, handle, step, part.error, self._group.row_bytes)
-                self.size -= self._group.row_bytes
+            self._fail(part, part.error)
         else:
             self._parts.append(part)
         if not self._left:
@@ -135,20 +137,33 @@ class Fleet:
                 self._stream.emit(self._event())
 
     def reached(self, block: Block) -> None:
-        raise AssertionError("a fleet is no mark")
+        """See scheduler.Sink; a fleet is no mark."""
+        raise NotImplementedError
+
+    def _fail(self, part: Part, error: TidegateError) -> None:
+        freed = self._group.row_bytes
+        for row in range(part.take.first, part.take.first + part.take.rows):
+            handle, step = self.handles.item(row), self.first_steps.item(row)
+            self._stream.failed(part.take.block, handle, step, error, freed)
+            self.size -= freed
 
     def _event(self) -> FleetAnswered:
         parts = sorted(self._parts, key=lambda part: part.take.first)
         rows = np.concatenate([np.arange(p.take.first, p.take.first + p.take.rows) for p in parts])
-        outputs = {name: _flat([p.outputs[name] for p in parts], 1) for name in parts[0].outputs}
-        steps = self.first_steps[rows]
-        traces = [p.trace for p in parts if p.trace is not None]
-        trace = self._group.trace.cut(_flat(traces, 1), steps) if traces else None
-        return FleetAnswered(self._handles[rows], steps, outputs, trace, self._group.values, self.size)
+        steps, plan = self.first_steps[rows], self._group.trace
+        outputs = [
+            _joined([p.outputs(name)[0, p.row : p.row + p.take.rows] for p in parts]) for name in self._group.form.names
+        ]
+        trace = None
+        if plan.columns:
+            trace = plan.cut(_joined([p.traces()[0, p.row : p.row + p.take.rows] for p in parts]), steps)
+        return FleetAnswered(self.handles[rows], steps, self._group.form, outputs, trace, self.size)
 
 
 class Ending:
     """Waits for the last step of sequences that are being closed, in as many groups as there are."""
+
+    __slots__ = ("_handles", "_left", "_stream")
 
     def __init__(self, stream: Owner, handles: np.ndarray, groups: int) -> None:
         self._stream = stream
@@ -156,16 +171,16 @@ class Ending:
         self._left = groups
 
     def answered(self, part: Part) -> None:
-        raise AssertionError("a mark has no steps")
+        """See scheduler.Sink; a mark has no steps."""
+        raise NotImplementedError
 
     def reached(self, block: Block) -> None:
+        """See scheduler.Sink."""
         self._stream.free(block)
         self._left -= 1
         if not self._left:
             self._stream.ended(self._handles)
 
 
-def _flat(arrays: list[np.ndarray], axis: int = 0) -> np.ndarray:
-    """Parts [K, R, ...], of which K or R is 1, joined along `axis` to [N, ...]."""
-    joined = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis)
-    return joined[:, 0] if axis == 0 else joined[0]
+def _joined(arrays: list[np.ndarray]) -> np.ndarray:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)

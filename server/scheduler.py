@@ -6,13 +6,14 @@ they came; all others are free to run at any time, and a batch takes at most one
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Protocol
 
 import numpy as np
 
+from server.engine import Result
 from server.errors import TidegateError
 
 
@@ -62,17 +63,28 @@ class Take:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """What became of a take: `steps` steps from `step` on ran, then came `error`, if there is one.
+    """What became of a take: `steps` steps from `step` on ran, or `error` came instead.
 
-    `outputs[name]` is [steps, rows, ...row], `trace` [steps, rows, V] or None.
+    Its answers are the rows of `result` (as the engine gave it) from `row` on.
     """
 
     take: Take
     step: int
     steps: int
-    outputs: Mapping[str, np.ndarray]
-    trace: np.ndarray | None
+    result: Result | None
+    row: int = 0
     error: TidegateError | None = None
+
+    def outputs(self, name: str) -> np.ndarray:
+        """An output of everything that ran together, [steps, B, ...row]. Only without an error."""
+        assert self.result is not None
+        return self.result.outputs[name]
+
+    def traces(self) -> np.ndarray:
+        """The traces of everything that ran together, [steps, B, V]. Only where they were asked for."""
+        assert self.result is not None
+        assert self.result.trace is not None
+        return self.result.trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,13 +165,13 @@ class Scheduler:
                 marks.extend(self._close(block))
         return marks
 
-    def _earlier(self, slots: np.ndarray) -> list[Block]:
+    def _earlier(self, slots: np.ndarray) -> Sequence[Block]:
         """The unfinished blocks that come right before a new one of these slots."""
-        if len(slots) == 1:
-            block = self._open.get(int(self._last[slots[0]]))
-            return [block] if block else []
         if not self._open:
-            return []
+            return ()
+        if len(slots) == 1:
+            block = self._open.get(self._last.item(slots.item(0)))
+            return (block,) if block else ()
         return [self._open[n] for n in np.unique(self._last[slots]).tolist() if n in self._open]
 
     def _make_ready(self, block: Block) -> None:

@@ -36,6 +36,11 @@ class TracePlan:
         """How many columns the client gets."""
         return sum(columns.size for columns in self.columns)
 
+    @property
+    def wanted(self) -> bool:
+        """Whether the client gets any."""
+        return bool(self.columns)
+
     def cut(self, trace: np.ndarray, steps: np.ndarray) -> np.ndarray | None:
         """The rows and columns wanted of `trace` [N, V], whose rows are the steps numbered `steps` [N]; None if none."""
         if not self.columns:

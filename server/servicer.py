@@ -35,7 +35,7 @@ class Servicer:
             "Stream": grpc.stream_stream_rpc_method_handler(
                 self.stream,
                 reader(self._settings.max_message_bytes),
-                sequence_pb2.StreamResponse.SerializeToString,
+                None,  # a conversation writes bytes
             ),
             "Predict": unary(
                 self.predict, request.PredictRequest.FromString, response.PredictResponse.SerializeToString

@@ -5,7 +5,7 @@ happens in one thread. Its window bounds what may wait for a client that does no
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import count as counter
 from secrets import token_hex
 from typing import Protocol
@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from server.errors import BadInput, OverLimit, TidegateError, UnknownHandle, WrongStep
-from server.events import Closed, Event, Failed, Opened
+from server.events import Closed, Event, Failed, Form, Opened
 from server.inputs import Named, check
 from server.model import ServedModel
 from server.replies import Chunk, Ending, Fleet, Group
@@ -94,18 +94,17 @@ class Stream:
     def steps(self, handle: int, first_step: int, inputs: Named) -> None:
         """Takes consecutive steps of one sequence: `inputs` are [N, ...row] each, or one row."""
         group = self._group(handle)
-        expected = int(self._next[handle])
+        expected = self._next.item(handle)
         if first_step != expected:
             raise WrongStep(f"steps begin at {first_step}; sequence {handle} expects step {expected} next")
         checked = check(group.model.graph.inputs, inputs, None)
         total = len(next(iter(checked.values())))
         self._next[handle] = expected + total
         slot = self._slots[handle : handle + 1]
-        traced = bool(group.trace.columns)
         for start, stop in _pieces(total, group.row_bytes):
             part = {name: x[start:stop, np.newaxis] for name, x in checked.items()}
-            sink = Chunk(self, group, handle, expected + start, stop - start)
-            self._enqueue(group, Block(slot, stop - start, part, traced, sink), sink.size)
+            reply = Chunk(self, group, handle, expected + start, stop - start)
+            self._enqueue(group, Block(slot, stop - start, part, group.trace.wanted, reply), reply.size)
 
     def fleet(self, handles: np.ndarray, steps: np.ndarray, inputs: Named) -> None:
         """Takes one step of each of many sequences: `handles` and `steps` [N], `inputs` [N, ...row] each."""
@@ -116,11 +115,11 @@ class Stream:
             raise WrongStep(f"step {steps[i]} of sequence {handles[i]} came; it expects step {expected[i]} next")
         checked = check(group.model.graph.inputs, inputs, len(handles))
         self._next[handles] += 1
-        slots, traced = self._slots[handles], bool(group.trace.columns)
+        slots = self._slots[handles]
         for start, stop in _pieces(len(handles), group.row_bytes):
             part = {name: x[np.newaxis, start:stop] for name, x in checked.items()}
-            sink = Fleet(self, group, handles[start:stop], expected[start:stop])
-            self._enqueue(group, Block(slots[start:stop], 1, part, traced, sink), sink.size)
+            reply = Fleet(self, group, handles[start:stop], expected[start:stop])
+            self._enqueue(group, Block(slots[start:stop], 1, part, group.trace.wanted, reply), reply.size)
 
     def close(self, handle: int, count: int) -> None:
         """Ends sequences once their last step is answered."""
@@ -158,7 +157,7 @@ class Stream:
     # Inside -----------------------------------------------------------------------------------------------------------
 
     def _group(self, handle: int) -> Group:
-        index = self._groups[handle] if handle < len(self._groups) else _FREE
+        index = self._groups.item(handle) if handle < len(self._groups) else _FREE
         if index < 0:
             raise UnknownHandle(f"no sequence is open under handle {handle} on this stream")
         return self._known[index]
@@ -190,7 +189,8 @@ class Stream:
         key = (model, selection, values)
         if key not in self._alike:
             self._alike[key] = next(self._indices)
-            self._known[self._alike[key]] = Group(model, trace, values, _row_bytes(model, trace))
+            form = Form(tuple(port.name for port in model.graph.outputs), values)
+            self._known[self._alike[key]] = Group(model, trace, form, _row_bytes(model, trace))
         self._known[self._alike[key]].members += count
         return self._alike[key]
 
@@ -260,10 +260,10 @@ class Stream:
         self.emit(Failed(error, (handle,), step, (step,)))
         affected = {handle}
         for later, group in self._later(block):
-            sink = later.sink
-            if isinstance(sink, Chunk | Fleet) and affected.intersection(sink.handle_list):
-                affected.update(sink.handle_list)
-                self._refuse(later, group, sink, f"step {step} of sequence {handle} failed")
+            reply = later.sink
+            if isinstance(reply, Chunk | Fleet) and affected.intersection(reply.handles.tolist()):
+                affected.update(reply.handles.tolist())
+                self._refuse(later, group, reply, f"step {step} of sequence {handle} failed")
 
     def free(self, block: Block) -> None:
         """The sequences of a mark take no more steps: their slots go back."""
@@ -288,10 +288,10 @@ class Stream:
             group.model.batcher.drop([later])
         else:
             self._waiting = deque(entry for entry in self._waiting if entry[1] is not later)
-        handles, first = reply.handle_list, reply.first_steps
+        handles, first = reply.handles, reply.first_steps
         self._next[handles] = np.minimum(self._next[handles], first)
         error = WrongStep(f"{why}, so the steps sent after it were not taken")
-        self.emit(Failed(error, tuple(handles), int(first[0]), tuple(self._next[handles].tolist())))
+        self.emit(Failed(error, tuple(handles.tolist()), int(first[0]), tuple(self._next[handles].tolist())))
 
 
 def _row_bytes(model: ServedModel, trace: TracePlan) -> int:
@@ -299,7 +299,9 @@ def _row_bytes(model: ServedModel, trace: TracePlan) -> int:
     return outputs + trace.width * model.graph.dtype.itemsize // trace.every + 8
 
 
-def _pieces(rows: int, row_bytes: int) -> Iterator[tuple[int, int]]:
+def _pieces(rows: int, row_bytes: int) -> Sequence[tuple[int, int]]:
+    """Cuts rows into runs whose answers are of a handy size."""
     size = max(1, _PIECE_BYTES // row_bytes)
-    for start in range(0, rows, size):
-        yield start, min(start + size, rows)
+    if rows <= size:
+        return ((0, rows),)
+    return [(start, min(start + size, rows)) for start in range(0, rows, size)]

@@ -5,6 +5,7 @@ sequences, or what a message means.
 """
 
 import math
+import sys
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -55,6 +56,7 @@ _DTYPES: dict[int, DType] = {
         (DATA_TYPE_BOOL, "?"),
     )
 }
+_LITTLE = sys.byteorder == "little"
 _DATA_TYPES: dict[DType, DataType] = {dtype: cast(DataType, code) for code, dtype in _DTYPES.items()}
 
 
@@ -95,11 +97,21 @@ def encode(name: str, array: Array, encoding: int = 0) -> Tensor:
     With ENCODING_VALUES the elements are written as doubles, which a person can read; integers beyond 2^53 are rounded.
     Raises WireError (WRONG_TYPE) if tensors cannot carry the array's type.
     """
+    tensor = Tensor()
+    encode_to(tensor, name, array, encoding)
+    return tensor
+
+
+def encode_to(tensor: Tensor, name: str, array: Array, encoding: int = 0) -> None:
+    """Like `encode`, into an empty tensor that is part of a larger message: nothing is copied twice."""
     code = data_type_of(array.dtype)
+    tensor.name = name
+    tensor.type = code
+    tensor.shape.extend(array.shape)
     if encoding == ENCODING_VALUES:
-        return Tensor(name=name, type=code, shape=array.shape, values=array.astype(np.float64).ravel().tolist())
-    little = array.astype(_DTYPES[code], copy=False)
-    return Tensor(name=name, type=code, shape=array.shape, data=little.tobytes())
+        tensor.values.extend(array.astype(np.float64).ravel().tolist())
+    else:
+        tensor.data = (array if _LITTLE else array.astype(_DTYPES[code], copy=False)).tobytes()
 
 
 def decode(tensor: Tensor) -> Array:
