@@ -13,7 +13,7 @@ from tidegate import glyphs
 from tidegate.answers import Answer, TraceLayout
 from tidegate.glyphs import Style
 from tidegate.model import Model
-from tidegate.names import column_names
+from tidegate.names import column_names, layers_in_short
 
 # What is drawn of a cell, in this order, with its short label. The candidate is left to the data: it is no gate.
 _LABELS = {
@@ -27,9 +27,10 @@ _LABELS = {
 }
 _STATES = {"cell", "hidden"}
 _BAR_UNITS = 4  # as long as a layer has no more units, its states are bars
-_BAR_WIDTH = 7
+_BAR_WIDTH = 9
 _STEP_WIDTH = 6
 _NUMBER_WIDTH = 9
+_LONG = 1e4  # numbers from here on are written with an exponent
 _MOST_NUMBERS = 4  # outputs that are drawn as numbers
 
 
@@ -108,8 +109,7 @@ class Drawing:
         return [line for line in [*lines, self._labels_line(), self._notes()] if line.strip()]
 
     def _title(self) -> str:
-        kinds = ", ".join(f"{layer.kind} {layer.hidden_size}" for layer in self._model.layers)
-        return f"{self._model.name} version {self._model.version}: {kinds}"
+        return f"{self._model.name} version {self._model.version}: {layers_in_short(self._model.layers)}"
 
     def _legend(self) -> str:
         between = "▓▒░" if self._style.unicode else "+:."
@@ -138,7 +138,7 @@ class Drawing:
         return self._style.bold(("step".rjust(_STEP_WIDTH) + numbers + "  " + self._gap.join(labels)).rstrip())
 
     def _notes(self) -> str:
-        notes = [f"layer {layer}: +{count} more units" for layer, count in self._hidden_units.items() if count]
+        notes = _units_left_out(self._hidden_units)
         if len(self._names) > len(self._shown):
             notes.append(f"+{len(self._names) - len(self._shown)} more outputs")
         return self._style.dim(_cut("; ".join(notes), self._width)) if notes else ""
@@ -214,6 +214,16 @@ def _hidden_units(layout: TraceLayout, groups: Sequence[Group]) -> dict[int, int
     return {layer: _size(parts) - drawn.get(layer, 0) for layer, parts in sorted(layout.columns.items())}
 
 
+def _units_left_out(hidden: Mapping[int, int]) -> list[str]:
+    """What the header says about units that are not drawn."""
+    if not any(hidden.values()):
+        return []
+    if len(set(hidden.values())) == 1:
+        each = " in each layer" if len(hidden) > 1 else ""
+        return [f"+{next(iter(hidden.values()))} more units{each}: --units and --layers choose"]
+    return [f"layer {layer}: +{count} more units" for layer, count in hidden.items() if count]
+
+
 def _size(parts: Mapping[str, slice]) -> int:
     """How many units a layer has."""
     run = next(iter(parts.values()))
@@ -221,7 +231,7 @@ def _size(parts: Mapping[str, slice]) -> int:
 
 
 def _number(value: float) -> str:
-    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 or value == 0 else f"{value:.4g}"
+    return f"{value:.4f}" if abs(value) < _LONG else f"{value:.4g}"
 
 
 def _cut(text: str, width: int) -> str:

@@ -12,6 +12,7 @@ _SHADES = "░▒▓"
 _ASCII_SHADES = ".:+"
 _RISING = "▁▂▃▄▅▆▇█"
 _HANGING = "▔▔▔▔▀▀▀█"
+_BEYOND = 1.25  # a bar for a state further out than this ends in a mark
 _NOTHING = 0.02  # a state closer to 0 than this is drawn as nothing
 
 # Colours of the 256-colour palette: a gate from closed to open, a state from negative to positive.
@@ -57,19 +58,20 @@ def state(value: float, style: Style) -> str:
     return style.paint(_state_mark(value, style), _sign(value))
 
 
-def bar(value: float, style: Style, half: int = 3) -> str:
+def bar(value: float, style: Style, half: int = 4) -> str:
     """One state of about -1 to 1 as a bar to the left or the right of zero, 2 * half + 1 characters wide."""
     if not np.isfinite(value):
         return "?".center(2 * half + 1)
-    length = min(half, round(abs(value) * half)) if abs(value) < 1 else half
-    full, zero, beyond = ("█", "│", "»«") if style.unicode else ("#", "|", "><")
-    run = full * length
-    if abs(value) > 1.5:
-        run = full * (half - 1) + beyond[0]
-    if value >= 0:
-        return " " * half + style.dim(zero) + style.paint(run, _POSITIVE) + " " * (half - len(run))
-    mirrored = run.replace(beyond[0], beyond[1])[::-1]
-    return " " * (half - len(run)) + style.paint(mirrored, _NEGATIVE) + style.dim(zero) + " " * half
+    full, part, zero, beyond = ("█", "▌▐", "│", "»«") if style.unicode else ("#", "", "|", "><")
+    side = int(value < 0)
+    length = min(2 * half, round(abs(value) * 2 * half))  # in half characters
+    run = full * (length // 2) + (part[side] if part and length % 2 else "")
+    if abs(value) > _BEYOND:
+        run = full * (half - 1) + beyond[side]
+    blank = " " * (half - len(run))
+    if value < 0:
+        return blank + style.paint(run[::-1], _NEGATIVE) + style.dim(zero) + " " * half
+    return " " * half + style.dim(zero) + style.paint(run, _POSITIVE) + blank
 
 
 def shade(share: float, style: Style) -> str:

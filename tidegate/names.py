@@ -1,10 +1,10 @@
-"""What the columns of a model's inputs, outputs and traces are called in a table. Pure."""
+"""What a model's layers are called in short, and its inputs, outputs and traces as columns of a table. Pure."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tidegate.answers import TraceLayout
-from tidegate.model import TensorSpec
+from tidegate.model import Layer, TensorSpec
 
 
 def column_names(spec: TensorSpec) -> list[str]:
@@ -21,3 +21,14 @@ def trace_names(layout: TraceLayout) -> Iterator[str]:
         for part, run in parts.items():
             for unit in range(run.stop - run.start):
                 yield f"l{layer}.{part}.{unit}"
+
+
+def layers_in_short(layers: Sequence[Layer]) -> str:
+    """Like "LSTM 2x128": runs of equal layers are counted."""
+    runs: list[tuple[str, int, int]] = []
+    for layer in layers:
+        if runs and runs[-1][:2] == (layer.kind, layer.hidden_size):
+            runs[-1] = (layer.kind, layer.hidden_size, runs[-1][2] + 1)
+        else:
+            runs.append((layer.kind, layer.hidden_size, 1))
+    return ", ".join(f"{kind} {count}x{size}" if count > 1 else f"{kind} {size}" for kind, size, count in runs)

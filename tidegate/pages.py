@@ -1,17 +1,22 @@
 """Models as text for a person: a table of all, a page about one; and as JSON for a program. Pure."""
 
 import json
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from tidegate.glyphs import Style
-from tidegate.model import Layer, Model, TensorSpec
+from tidegate.model import Model, TensorSpec
+from tidegate.names import layers_in_short
 
 _RED, _GREEN, _YELLOW = 203, 78, 221
 _STATUS_COLOURS = {"ready": _GREEN, "refused": _RED, "loading": _YELLOW}
 _HEADER = ("MODEL", "VERSION", "STATUS", "LAYERS", "INPUTS", "OUTPUTS")
 _DESCRIPTION, _PROVENANCE = "tidegate.description", "tidegate.provenance"
+# Metadata that the page shows elsewhere: names and units stand with the inputs and outputs.
+_SHOWN = {_DESCRIPTION, _PROVENANCE, "tidegate.inputs", "tidegate.outputs"}
+_PAGE_WIDTH = 100
 
 
 # The table.
@@ -42,17 +47,6 @@ def _cells(model: Model) -> tuple[str, ...]:
     )
 
 
-def layers_in_short(layers: Sequence[Layer]) -> str:
-    """Like "LSTM 2x128": runs of equal layers are counted."""
-    runs: list[tuple[str, int, int]] = []
-    for layer in layers:
-        if runs and runs[-1][:2] == (layer.kind, layer.hidden_size):
-            runs[-1] = (layer.kind, layer.hidden_size, runs[-1][2] + 1)
-        else:
-            runs.append((layer.kind, layer.hidden_size, 1))
-    return ", ".join(f"{kind} {count}x{size}" if count > 1 else f"{kind} {size}" for kind, size, count in runs)
-
-
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
     return [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
 
@@ -69,16 +63,35 @@ def page(model: Model, style: Style) -> list[str]:
     lines = [f"{style.bold(model.name)} version {model.version}, {_status(model, style)}"]
     if model.reason:
         lines.append(style.paint(model.reason, _RED))
-    lines += [model.metadata[key] for key in (_DESCRIPTION, _PROVENANCE) if key in model.metadata]
+    lines += [model.metadata[_DESCRIPTION]] if _DESCRIPTION in model.metadata else []
     if model.inputs:
         lines += ["", style.bold("inputs"), *_tensors(model.inputs)]
         lines += ["", style.bold("outputs"), *_tensors(model.outputs)]
         lines += ["", style.bold("layers"), *_ladder(model, style)]
         lines += ["", *_facts(model)]
-    others = {key: value for key, value in model.metadata.items() if key not in {_DESCRIPTION, _PROVENANCE}}
+    if _PROVENANCE in model.metadata:
+        lines += ["", style.bold("provenance"), *_paragraph(model.metadata[_PROVENANCE])]
+    others = {key: value for key, value in model.metadata.items() if key not in _SHOWN}
     if others:
         lines += ["", style.bold("metadata"), *(f"  {key}: {value}" for key, value in sorted(others.items()))]
     return lines
+
+
+def _paragraph(text: str) -> Iterator[str]:
+    """A text, or a line for each entry of a JSON object; long lines are wrapped."""
+    try:
+        entries = json.loads(text)
+    except ValueError:
+        entries = text
+    lines = [f"{key}: {_flat(value)}" for key, value in entries.items()] if isinstance(entries, dict) else [text]
+    for line in lines:
+        yield from textwrap.wrap(line, _PAGE_WIDTH, initial_indent="  ", subsequent_indent="      ")
+
+
+def _flat(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_flat(entry)}" for key, entry in value.items())
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _status(model: Model, style: Style) -> str:
