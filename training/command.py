@@ -13,6 +13,7 @@ from rich.console import Console
 from training.errors import ConfigError, Interrupted, TrainingError
 from training.field import Field, fields_of
 from training.recipes import RECIPES
+from training.session import train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,11 +33,9 @@ class OneLineParser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str]) -> int:
     """Train, and return the exit status: 0, 1 if it failed, 2 for a wrong use, 130 if interrupted."""
-    from training.session import train  # noqa: PLC0415 - torch takes seconds to import, --help should not
-
     try:
         given = parser().parse_args(arguments)
-        train(configure(given), fresh=given.fresh, console=Console(soft_wrap=True))
+        train(configure(given), fresh=given.fresh, console=Console(highlight=False, soft_wrap=True))
     except Interrupted as stop:
         again = shlex.join(["python", "-m", "training", *resumed(arguments)])
         return complain(f"{stop}\nto go on: {again}", INTERRUPTED)

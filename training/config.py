@@ -69,7 +69,7 @@ class Config(ABC):
 
     # the machine
     threads: int = 1
-    """Threads that torch computes with; for small networks one is the fastest. [threads]"""
+    """Threads that torch computes with; for small networks one is the fastest."""
     runs: Path = Path("runs")
     """Folder of the runs: checkpoint, metrics, plot, report."""
     models: Path = Path("models")

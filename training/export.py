@@ -32,11 +32,12 @@ TOLERANCE = 1e-5
 # Batch size and length of the random sequences that an export must prove itself on.
 TRIALS = ((1, 1), (1, 2), (3, 7), (2, 50), (16, 25))
 # What torch says on every export: that this exporter is the old one (we name it on purpose) and that its own parts are;
-# and that a state of zeros may be frozen at one batch size, which the proof would find.
+# and that a state of zeros, or a check of a shape, may be frozen at one size, which the proof would find.
 EXPECTED_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
     ("You are using the legacy TorchScript-based ONNX export", DeprecationWarning),
     ("The feature will be removed. Please remove usage of this function", DeprecationWarning),
     ("Exporting a model to ONNX with a batch_size other than 1", UserWarning),
+    ("Converting a tensor to a Python boolean", torch.jit.TracerWarning),
 )
 
 

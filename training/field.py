@@ -41,8 +41,9 @@ class Field:
     @property
     def help(self) -> str:
         """Sentence, default and unit."""
-        default = NONE if self.default is None else self.default
-        return f"{self.sentence} (default: {default}{' ' + self.unit if self.unit else ''})"
+        if self.default is None:
+            return f"{self.sentence} (default: {NONE}{'; in ' + self.unit if self.unit else ''})"
+        return f"{self.sentence} (default: {self.default}{' ' + self.unit if self.unit else ''})"
 
     @property
     def choices(self) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ LESSON = (
     (0.6, 0.0, 0.0),
     (0.1, 0.0, 1.0),
 )
+WRITE = 1
 OPEN, CLOSED = 0.9, 0.1
 
 
@@ -43,14 +44,33 @@ def draw(network: nn.Module) -> Report:
         table.add_row(name, *(f"{row[column]:g}" for row in LESSON))
     for name, gate_T in gates.items():
         table.add_row(f"{name} gate", *(f"{glyph(value)} {value:.2f}" for value in gate_T.tolist()))
+    memory = memory_of_write(network.get_submodule("cell"), x_T3)
+    table.add_row("memory of t=1", *("" if value is None else f"{value:.2f}" for value in memory))
     table.add_row("answer", *(f"{value:.2f}" for value in answer_T.tolist()))
     values: dict[str, object] = {name: gate_T.tolist() for name, gate_T in gates.items()}
-    return Report(table, values | {"answer": answer_T.tolist()})
+    return Report(table, values | {"memory": memory, "answer": answer_T.tolist()})
 
 
 def glyph(value: float) -> str:
     """`o` for an open gate, `-` for a closed one, `~` in between."""
     return "o" if value > OPEN else "-" if value < CLOSED else "~"
+
+
+def memory_of_write(cell: nn.Module, x_T3: Tensor) -> list[float | None]:
+    """How much of the written value the state still holds, as a share of what it held at the write; None before it.
+
+    It is the distance between the states that the lesson and its opposite, a written -0.8, lead to.
+    """
+    opposite_T3 = x_T3.clone()
+    opposite_T3[WRITE, 0] *= -1
+    pair_2T3 = torch.stack([x_T3, opposite_T3])
+    state, distances = None, []
+    with torch.no_grad():
+        for step in range(len(LESSON)):
+            _, state = cell(pair_2T3[:, step : step + 1], state)
+            kept_L2H = state[1] if isinstance(state, tuple) else state
+            distances.append((kept_L2H[:, 0] - kept_L2H[:, 1]).norm().item())
+    return [distance / distances[WRITE] if step >= WRITE else None for step, distance in enumerate(distances)]
 
 
 def gates_of(cell: nn.Module, x_TF: Tensor) -> dict[str, Tensor]:

@@ -70,6 +70,8 @@ def load(path: Path = FILE) -> Observations:
         rows = list(csv.DictReader(io.StringIO(gzip.decompress(content).decode("ascii"))))
         raw_NF = np.array([features(row) for row in rows], dtype=np.float32)
         time_N = np.array([hour(row) for row in rows], dtype="datetime64[h]")
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist") from None
     except (OSError, EOFError, ValueError, KeyError) as error:
         raise DataError(f"{path}: {type(error).__name__}: {error}") from error
     require_every_hour(time_N, path)

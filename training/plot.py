@@ -27,12 +27,18 @@ def draw(evaluations: Sequence[Evaluation], title: str, path: Path) -> None:
     axes.plot(steps, [entry.training_loss for entry in evaluations], color=TRAINING, label="training", lw=1.6)
     axes.plot(steps, [entry.validation_loss for entry in evaluations], color=VALIDATION, label="validation", lw=1.8)
     mark_best(axes, evaluations)
-    axes.set_yscale("log")
+    axes.set_yscale(scale(evaluations))
     axes.set_xlabel("optimiser step", color=INK)
     axes.set_ylabel("loss", color=INK)
     axes.set_title(title, loc="left", color=INK, fontsize=11, fontweight="bold")
     tidy(axes)
     figure.savefig(path, metadata={"Software": None})
+
+
+def scale(evaluations: Sequence[Evaluation]) -> str:
+    """Logarithmic if the loss fell by a factor of ten or more: below that its labels are hard to read."""
+    losses = [loss for entry in evaluations for loss in (entry.training_loss, entry.validation_loss)]
+    return "log" if min(losses) > 0 and max(losses) >= 10 * min(losses) else "linear"
 
 
 def mark_best(axes: Axes, evaluations: Sequence[Evaluation]) -> None:

@@ -46,7 +46,7 @@ def train(config: Config, *, fresh: bool = False, console: Console | None = None
         Interrupted: Ctrl-C or SIGTERM; a checkpoint holds the step that was reached.
         ExportRefused: the file would not compute what torch computes; nothing was exported.
     """
-    console = console or Console()
+    console = console or Console(highlight=False, soft_wrap=True)
     torch.set_num_threads(config.threads)
     task = config.task()
     for note in task.notes:
@@ -86,9 +86,11 @@ def fit(config: Config, task: Task, run: Run, state: dict[str, Any] | None, cons
 
 def advance(trainer: Trainer, config: Config, run: Run, asked: Callable[[], bool]) -> None:
     """Fit from checkpoint to checkpoint."""
-    while not trainer.finished and not asked():
+    while True:
         trainer.fit(until=trainer.step + config.checkpoint_every, stop=asked)
         checkpoint.save(trainer.state(), run.checkpoint)
+        if trainer.finished or asked():
+            return
 
 
 def finish(config: Config, task: Task, run: Run, trainer: Trainer, console: Console) -> Result:
@@ -97,7 +99,7 @@ def finish(config: Config, task: Task, run: Run, trainer: Trainer, console: Cons
     console.print(
         f"{trainer.step} steps{early}; best validation loss {trainer.best_loss:.3g} at step {trainer.best_step}"
     )
-    plot.draw(read(run.metrics), f"{config.name}: {config.cell}, {config.layers} x {config.hidden}", run.plot)
+    plot.draw(read(run.metrics), title(config), run.plot)
     report = task.report(trainer.network)
     console.print(report.picture)
     artefact = export(trainer.network, task, provenance(config, task, trainer))
@@ -106,6 +108,12 @@ def finish(config: Config, task: Task, run: Run, trainer: Trainer, console: Cons
     result = Result(run, model, trainer.step, trainer.best_step, trainer.best_loss, artefact.error, report)
     record(result, artefact)
     return result
+
+
+def title(config: Config) -> str:
+    """What a plot is of."""
+    plural = "s" if config.layers > 1 else ""
+    return f"{config.name}: {config.layers} {config.cell.upper()} layer{plural} of {config.hidden}"
 
 
 def provenance(config: Config, task: Task, trainer: Trainer) -> dict[str, object]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from training.errors import CheckpointError, Diverged
 from training.network import build
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ class Trainer:
         self.network.train()
         self._optimiser.zero_grad()
         loss = self._task.loss(self.network, self.step)
+        if not loss.isfinite():
+            raise Diverged(f"the loss at step {self.step} is {loss.item()}: try a lower --learning-rate or --clip")
         loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self._config.clip)
         self._optimiser.step()
@@ -129,13 +132,20 @@ class Trainer:
         }
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Take up the fit where `state()` was asked for."""
-        self.network.load_state_dict(state["network"])
-        self._optimiser.load_state_dict(state["optimiser"])
-        torch.set_rng_state(state["random"])
-        self.step = state["step"]
-        self._best, self.best_step, self.best_loss = state["best"], state["best_step"], state["best_loss"]
-        self._stale, self._loss_sum, self._loss_count = state["stale"], state["loss_sum"], state["loss_count"]
+        """Take up the fit where `state()` was asked for.
+
+        Raises:
+            CheckpointError: the state is of another network or of another release.
+        """
+        try:
+            self.network.load_state_dict(state["network"])
+            self._optimiser.load_state_dict(state["optimiser"])
+            torch.set_rng_state(state["random"])
+            self.step = state["step"]
+            self._best, self.best_step, self.best_loss = state["best"], state["best_step"], state["best_loss"]
+            self._stale, self._loss_sum, self._loss_count = state["stale"], state["loss_sum"], state["loss_count"]
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"the checkpoint does not fit this network ({error}); --fresh starts anew") from error
 
 
 def learning_rate(config: Config, step: int) -> float:

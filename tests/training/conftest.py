@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from rich.console import Console
+
+from training.recipes import recall, weather
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from training.recall import Recall
+    from training.weather import Weather
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Small networks are fastest on one thread, and other tests keep the number they had."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def console() -> Console:
+    """A pipe that is read with `console.file.getvalue()`."""
+    return Console(file=io.StringIO(), width=200, highlight=False)
+
+
+@pytest.fixture
+def brief(tmp_path: Path) -> Recall:
+    """The recall recipe, for 60 steps, in folders of its own."""
+
+    places = {"runs": tmp_path / "runs", "models": tmp_path / "models"}
+    return replace(recall(), steps=60, evaluate_every=10, checkpoint_every=25, **places)
+
+
+@pytest.fixture
+def brief_weather(tmp_path: Path) -> Weather:
+    """The weather recipe, for 60 steps, in folders of its own."""
+
+    return replace(weather(), steps=60, runs=tmp_path / "runs", models=tmp_path / "models")

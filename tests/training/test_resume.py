@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from training import checkpoint
+from training.command import main
+from training.errors import CheckpointError, Interrupted
+from training.metrics import read
+from training.run import open_run
+from training.session import train
+from training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from training.config import Config
+    from training.recall import Recall
+    from training.weather import Weather
+
+ROOT = os.getcwd()  # noqa: PTH109 - PYTHONPATH wants a text
+
+
+def same(one: object, other: object) -> bool:
+    """Equal bit for bit, through dictionaries and lists."""
+    match one, other:
+        case torch.Tensor(), torch.Tensor():
+            return one.shape == other.shape and one.numpy().tobytes() == other.numpy().tobytes()
+        case dict(), dict():
+            return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+        case list(), list():
+            return len(one) == len(other) and all(map(same, one, other))
+    return type(one) is type(other) and one == other
+
+
+def uninterrupted(config: Config) -> dict[str, Any]:
+    trainer = Trainer(config, config.task())
+    trainer.fit(until=config.steps)
+    return trainer.state()
+
+
+def stopped_and_resumed(config: Config, stops: tuple[int, ...], path: Path) -> dict[str, Any]:
+    """Each stretch in a new trainer that gets nothing but the file that the one before it wrote."""
+    for stop in (*stops, config.steps):
+        trainer = Trainer(config, config.task())
+        if path.exists():
+            trainer.resume(checkpoint.load(path))
+        trainer.fit(until=stop)
+        checkpoint.save(trainer.state(), path)
+        torch.rand(3)  # somebody else's use of the random numbers must not matter
+    return checkpoint.load(path)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_an_interrupted_fit_ends_with_the_same_bits_as_an_uninterrupted_one(
+    brief: Recall, tmp_path: Path, cell: str
+) -> None:
+    config = replace(brief, cell=cell, layers=2, hidden=3)
+    expected = uninterrupted(config)
+    found = stopped_and_resumed(config, (7, 10, 44), tmp_path / "checkpoint.pt")
+    assert expected["step"] == 60
+    assert same(expected, found)
+
+
+def test_the_weather_fit_resumes_to_the_same_bits_too(brief_weather: Weather, tmp_path: Path) -> None:
+    config = replace(brief_weather, steps=30, evaluate_every=10)
+    assert same(uninterrupted(config), stopped_and_resumed(config, (13,), tmp_path / "checkpoint.pt"))
+
+
+def test_another_seed_gives_other_bits(brief: Recall) -> None:
+    first, second = uninterrupted(brief), uninterrupted(replace(brief, seed=1))
+    assert not same(first["network"], second["network"])
+
+
+def arguments(folder: Path) -> list[str]:
+    places = ["--runs", str(folder / "runs"), "--models", str(folder / "models")]
+    fields = ["--steps", "800", "--evaluate-every", "10", "--patience", "1000"]
+    return ["recall", *fields, *places]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": ROOT}
+
+
+def signalled(folder: Path, number: signal.Signals) -> subprocess.CompletedProcess[str]:
+    """Start a training process and send it a signal once it has validated five times."""
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        [sys.executable, "-m", "training", *arguments(folder)], env=environment(), stdout=pipe, stderr=pipe, text=True
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and process.poll() is None:
+            lines = [line for path in folder.glob("runs/*/*/metrics.jsonl") for line in path.read_text().splitlines()]
+            if len(lines) >= 5:
+                break
+            time.sleep(0.02)
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_the_same_command_goes_on_to_the_same_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    stopped = signalled(broken, signal.SIGINT)
+    assert stopped.returncode == 130, stopped.stderr
+    assert "stopped at step" in stopped.stderr
+    assert "to go on: python -m training recall" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    assert not (broken / "models").exists()
+    assert main(arguments(broken)) == 0
+    assert "resuming" in capsys.readouterr().out
+    assert main(arguments(whole)) == 0
+    exported = [folder / "models" / "recall" / "1" / "model.onnx" for folder in (whole, broken)]
+    assert exported[0].read_bytes() == exported[1].read_bytes()
+    metrics = [next(folder.glob("runs/*/*/metrics.jsonl")).read_text() for folder in (whole, broken)]
+    assert metrics[0] == metrics[1]
+
+
+def interrupted(config: Config, console: Console, steps: int) -> str:
+    """Train, and send this process the signal of Ctrl-C from inside a step; what was said at the end."""
+    train_step = Trainer._train
+
+    def step(self: Trainer) -> None:
+        train_step(self)
+        if self.step == steps:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "_train", step)
+        with pytest.raises(Interrupted) as caught:
+            train(config, console=console)
+    return str(caught.value)
+
+
+def said(console: Console) -> list[str]:
+    """The lines that a run begins with."""
+    assert isinstance(console.file, io.StringIO)
+    return [line for line in console.file.getvalue().splitlines() if line.startswith(("starting", "resuming"))]
+
+
+def test_a_run_says_whether_it_starts_or_resumes(brief: Recall, console: Console) -> None:
+    assert "stopped at step 33 of 60" in interrupted(brief, console, 33)
+    train(brief, console=console)
+    train(brief, console=console)
+    first, second, third = said(console)
+    assert first.startswith("starting")
+    assert second.startswith("resuming")
+    assert second.endswith("at step 33")
+    assert third.startswith("starting")
+    assert third.endswith("(it was finished before)")
+
+
+def test_fresh_starts_anew_beside_an_unfinished_checkpoint(brief: Recall, console: Console) -> None:
+    interrupted(brief, console, 33)
+    train(brief, console=console, fresh=True)
+    assert said(console)[1].endswith("(--fresh)")
+    assert [entry.step for entry in read(open_run(brief, "").metrics)] == [10, 20, 30, 40, 50, 60]
+
+
+def test_metrics_after_the_checkpoint_are_not_told_twice(brief: Recall, console: Console) -> None:
+    run = open_run(brief, "")
+    run.begin(brief)
+    trainer = Trainer(brief, brief.task())
+    trainer.fit(until=25)
+    checkpoint.save(trainer.state(), run.checkpoint)
+    # Killed at step 47, while it wrote the line of step 40 for the second time.
+    run.metrics.write_text(
+        "".join(
+            f'{{"step": {step}, "training_loss": 1, "validation_loss": 1, "learning_rate": 1, "best": true}}\n'
+            for step in (10, 20, 30, 40)
+        )
+        + '{"step": 4'
+    )
+    train(brief, console=console)
+    assert [entry.step for entry in read(run.metrics)] == [10, 20, 30, 40, 50, 60]
+
+
+def test_a_config_that_differs_in_anything_that_matters_is_another_run(brief: Recall, tmp_path: Path) -> None:
+    assert open_run(brief, "") != open_run(replace(brief, seed=1), "")
+    assert open_run(brief, "") != open_run(brief, "other data")
+    assert open_run(brief, "") == open_run(replace(brief, models=tmp_path / "elsewhere"), "")
+
+
+def test_a_damaged_checkpoint_is_a_clear_error(brief: Recall, console: Console) -> None:
+    run = open_run(brief, "")
+    run.begin(brief)
+    run.checkpoint.write_bytes(b"not a checkpoint")
+    with pytest.raises(CheckpointError, match="--fresh starts anew"):
+        train(brief, console=console)
+
+
+def test_a_checkpoint_of_another_network_is_a_clear_error(brief: Recall, console: Console) -> None:
+    run = open_run(brief, "")
+    run.begin(brief)
+    other = replace(brief, hidden=2)
+    checkpoint.save(Trainer(other, other.task()).state(), run.checkpoint)
+    with pytest.raises(CheckpointError, match="does not fit"):
+        train(brief, console=console)
+
+
+def test_a_checkpoint_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "checkpoint.pt"
+    checkpoint.save({"step": 1}, path)
+
+    def fail(*_: object) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="full"):
+        checkpoint.save({"step": 2}, path)
+    assert checkpoint.load(path) == {"step": 1}
