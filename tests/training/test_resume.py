@@ -114,7 +114,7 @@ def signalled(folder: Path, number: signal.Signals) -> subprocess.CompletedProce
     return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
-def test_ctrl_c_leaves_a_checkpoint_and_the_same_command_goes_on_to_the_same_model(
+def test_ctrl_c_leaves_a_checkpoint_from_which_the_same_command_gets_the_same_model(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
