@@ -3,7 +3,7 @@
 import math
 
 from tidegate.answers import Prediction, TraceLayout, read_outputs, read_tensor
-from tidegate.errors import ProtocolError
+from tidegate.errors import ProtocolError, refused
 from tidegate.inputs import InputLayout, Inputs
 from tidegate.model import Model
 from tidegate.trace import Trace
@@ -26,7 +26,10 @@ def limit(timeout: float | None, default: float | None) -> float | None:
 
 
 def predict_request(model: Model, values: Inputs, trace: Trace) -> tidegate_pb2.PredictRequest:
-    """Asks for a whole sequence, values [T, ...row]. Raises BadInput."""
+    """Asks for a whole sequence, values [T, ...row]. Raises BadInput, ModelNotReady."""
+    if model.status != "ready":
+        reason = "MODEL_REFUSED" if model.status == "refused" else "MODEL_NOT_READY"
+        raise refused(reason, f"model {model.name!r} is {model.status}: {model.reason or 'try again later'}")
     block = InputLayout(model.inputs).block(values)
     return tidegate_pb2.PredictRequest(
         model=model.name, version=model.version, inputs=block.tensors, trace=trace.message()

@@ -105,8 +105,9 @@ class Drawing:
 
     def header(self) -> list[str]:
         """What is drawn: the model, the glyphs, and what each column is."""
-        lines = [self._style.bold(self._title()), self._style.dim(self._legend()), self._layers_line()]
-        return [line for line in [*lines, self._labels_line(), self._notes()] if line.strip()]
+        asides = [self._style.dim(line) for line in (self._legend(), self._notes()) if line]
+        layers = [line for line in [self._layers_line()] if line]
+        return [self._style.bold(self._title()), *asides, *layers, self._labels_line()]
 
     def _title(self) -> str:
         return f"{self._model.name} version {self._model.version}: {layers_in_short(self._model.layers)}"
@@ -141,7 +142,7 @@ class Drawing:
         notes = _units_left_out(self._hidden_units)
         if len(self._names) > len(self._shown):
             notes.append(f"+{len(self._names) - len(self._shown)} more outputs")
-        return self._style.dim(_cut("; ".join(notes), self._width)) if notes else ""
+        return _cut("; ".join(notes), self._width)
 
     # The lines.
 

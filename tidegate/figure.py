@@ -62,7 +62,7 @@ def _first(trace: LayerTrace, names: Sequence[str]) -> list[str]:
 
 def _middle(trace: LayerTrace) -> str:
     gate = next(iter(_first(trace, _LEFT)), None)
-    return f"{gate} · unit" if gate else "unit"
+    return f"{gate}, unit" if gate else "unit"
 
 
 def _row(label: str, cells: Iterable[str]) -> str:

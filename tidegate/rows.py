@@ -42,7 +42,7 @@ class Columns:
         at = 0
         for spec in self._specs:
             width = int(np.prod(spec.shape, dtype=np.int64))
-            part = rows[..., at : at + width].reshape(*leading, *spec.shape)
+            part = rows[..., at : at + width].reshape((*leading, *spec.shape))
             taken[spec.name] = part if spec.dtype.kind == "f" else _whole(spec.name, part)
             at += width
         return taken

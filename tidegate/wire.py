@@ -111,7 +111,8 @@ def encode_to(tensor: Tensor, name: str, array: Array, encoding: int = 0) -> Non
     if encoding == ENCODING_VALUES:
         tensor.values.extend(array.astype(np.float64).ravel().tolist())
     else:
-        tensor.data = (array if _LITTLE else array.astype(_DTYPES[code], copy=False)).tobytes()
+        little = _LITTLE and array.dtype.isnative
+        tensor.data = (array if little else array.astype(_DTYPES[code])).tobytes()
 
 
 def decode(tensor: Tensor) -> Array:

@@ -20,7 +20,8 @@ from grpc_status import rpc_status
 
 from tidegate import wire
 from tidegate.errors import reason_name
-from tidegate.v1 import error_pb2, model_pb2, sequence_pb2 as pb, tensor_pb2, tidegate_pb2, tidegate_pb2_grpc
+from tidegate.v1 import error_pb2, model_pb2, tensor_pb2, tidegate_pb2, tidegate_pb2_grpc
+from tidegate.v1 import sequence_pb2 as pb
 
 GATES = {
     model_pb2.CELL_KIND_LSTM: ["input", "forget", "candidate", "output"],
@@ -312,9 +313,7 @@ def abort(context: grpc.ServicerContext, reason: int, message: str) -> None:
     detail = AnyMessage()
     detail.Pack(ErrorInfo(reason=reason_name(reason), domain="tidegate"))
     code = grpc.StatusCode.NOT_FOUND if reason == error_pb2.REASON_UNKNOWN_MODEL else grpc.StatusCode.INVALID_ARGUMENT
-    context.abort_with_status(
-        rpc_status.to_status(Status(code=code.value[0], message=message, details=[detail]))
-    )
+    context.abort_with_status(rpc_status.to_status(Status(code=code.value[0], message=message, details=[detail])))
 
 
 class FakeServer:

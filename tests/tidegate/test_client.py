@@ -1,0 +1,385 @@
+import pickle
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import numpy as np
+import pytest
+
+import tidegate
+from tests.tidegate.fake_server import FakeServer, expected
+from tidegate.errors import reason_name
+from tidegate.v1 import error_pb2
+
+ROWS = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
+
+
+# One step in, one answer out.
+
+
+def test_steps_are_answered_in_order_with_their_numbers(client: tidegate.Client) -> None:
+    with client.sequence("toy") as sequence:
+        answers = [sequence.step(row) for row in ROWS[:20]]
+    assert [answer.step for answer in answers] == list(range(20))
+    np.testing.assert_array_equal([answer.output[0] for answer in answers], expected(ROWS[:20]))
+    assert (sequence.model, sequence.version, sequence.id, sequence.next_step) == ("toy", 1, "s0", 20)
+
+
+def test_gates_are_read_by_name_and_are_not_mixed_up(client: tidegate.Client) -> None:
+    with client.sequence("toy") as sequence:
+        layer = sequence.step([1, 0]).layer[1]
+    for part in ("hidden", "cell", "input", "forget", "candidate", "output"):
+        np.testing.assert_array_equal(getattr(layer, part), np.array([1, 2, 3]) + len(part))
+        np.testing.assert_array_equal(layer[part], getattr(layer, part))
+    with client.sequence("pair") as sequence:
+        layer = sequence.step({"a": [1], "token": 2}).layer[0]
+    assert layer.parts == ("hidden", "update", "reset", "candidate")
+    assert layer.update.shape == (2,)
+
+
+def test_a_gate_that_the_layer_does_not_have_says_what_it_has(client: tidegate.Client) -> None:
+    with client.sequence("toy") as sequence:
+        answer = sequence.step([1, 0])
+    with pytest.raises(tidegate.NotTraced, match="no 'update' here; it shows hidden, cell, input, forget"):
+        _ = answer.layer[0].update
+    with pytest.raises(AttributeError, match=r"layer 2 is not in this trace; it shows the layers \[0, 1\]"):
+        _ = answer.layer[2]
+
+
+@pytest.mark.parametrize("nothing", [False, None, tidegate.Trace(layers=[]), tidegate.Trace(False, False, False)])
+def test_without_a_trace_an_answer_says_that_none_was_selected(client: tidegate.Client, nothing: None) -> None:
+    with client.sequence("toy", trace=nothing) as sequence, pytest.raises(tidegate.NotTraced, match="no trace was sel"):
+        _ = sequence.step([1, 0]).layer
+
+
+def test_a_trace_shows_what_was_selected(client: tidegate.Client) -> None:
+    with client.sequence("toy", trace=tidegate.Trace(cell=False, gates=False, layers=[1], every=2)) as sequence:
+        first, second = sequence.step([1, 0]), sequence.step([1, 0])
+        block = sequence.chunk(ROWS[:5])
+    assert {index: layer.parts for index, layer in first.layer.items()} == {1: ("hidden",)}
+    with pytest.raises(tidegate.NotTraced, match=r"every 2\. step"):
+        _ = second.layer
+    assert block.traced_steps.tolist() == [2, 4, 6]
+    assert block.layer[1].hidden.shape == (3, 3)
+    np.testing.assert_array_equal(block[2].layer[1].hidden, block.layer[1].hidden[1])
+    assert [answer.trace is None for answer in block] == [False, True, False, True, False]
+
+
+def test_a_trace_of_every_zeroth_step_is_no_trace() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        tidegate.Trace(every=0)
+
+
+def test_several_inputs_and_outputs_go_by_their_names(client: tidegate.Client) -> None:
+    with client.sequence("pair") as sequence:
+        answer = sequence.step({"a": [1.5], "token": 2})
+        block = sequence.chunk({"a": np.zeros((4, 1)), "token": np.arange(4)})
+    assert answer.outputs["y"].tolist() == [8]
+    assert answer.outputs["top"].dtype == np.int64
+    assert block.outputs["top"].shape == (4,)
+    with pytest.raises(AttributeError, match=r"2 outputs: read .outputs\[name\]"):
+        _ = answer.output
+
+
+# Chunks, streams, whole sequences.
+
+
+@pytest.mark.parametrize("part", [10**9, 7, 1])
+def test_a_chunk_gives_what_its_steps_would_have_given_however_it_is_answered(part: int) -> None:
+    with (
+        FakeServer(part=part) as server,
+        tidegate.connect(server.address) as client,
+        client.sequence("toy") as sequence,
+    ):
+        sequence.step(ROWS[0])
+        block = sequence.chunk(ROWS[1:101])
+    assert len(block) == 100
+    np.testing.assert_array_equal(block.output[:, 0], expected(ROWS[:101])[1:])
+    assert [answer.step for answer in block] == list(range(1, 101))
+    assert block[-1].step == 100
+
+
+def test_a_stream_answers_every_row_in_order(client: tidegate.Client) -> None:
+    with client.sequence("toy") as sequence:
+        answers = list(sequence.stream(iter(ROWS)))
+    assert [answer.step for answer in answers] == list(range(200))
+    np.testing.assert_array_equal([answer.output[0] for answer in answers], expected(ROWS))
+
+
+def test_a_stream_reads_only_as_many_rows_ahead_as_its_window_holds(client: tidegate.Client) -> None:
+    taken = 0
+
+    def rows() -> Iterator[list[int]]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield [taken, 0]
+
+    with client.sequence("toy") as sequence:
+        stream = sequence.stream(rows(), window=5)
+        for answered in range(1, 20):
+            next(stream)
+            assert taken == answered + 4
+
+
+def test_a_stream_with_a_window_of_one_answers_each_row_before_it_asks_for_the_next(client: tidegate.Client) -> None:
+    events = []
+
+    def rows() -> Iterator[list[int]]:
+        for row in range(3):
+            events.append(f"row {row}")
+            yield [row, 0]
+
+    with client.sequence("toy") as sequence:
+        for answer in sequence.stream(rows(), window=1):
+            events.append(f"answer {answer.step}")  # noqa: PERF401 - the rows write into the same list
+    assert events == ["row 0", "answer 0", "row 1", "answer 1", "row 2", "answer 2"]
+
+
+@pytest.mark.parametrize("bad", [[float("nan"), 0], [1, 2, 3]], ids=["refused by the server", "refused by the client"])
+def test_a_refused_row_raises_at_its_turn_and_the_sequence_goes_on(client: tidegate.Client, bad: list[float]) -> None:
+    rows = [*ROWS[:10].tolist(), bad, *ROWS[10:20].tolist()]
+    answers = []
+    with client.sequence("toy") as sequence:
+        with pytest.raises(tidegate.BadInput) as caught:  # noqa: PT012 - what came before counts
+            for answer in sequence.stream(rows):
+                answers.append(answer)  # noqa: PERF402 - an extend would lose them
+        answers += sequence.stream(rows[11:])
+    assert caught.value.expected_step == 10
+    assert [answer.step for answer in answers] == list(range(20))
+    np.testing.assert_array_equal([answer.output[0] for answer in answers], expected(ROWS[:20]))
+
+
+def test_predict_answers_a_whole_sequence_and_says_which_version_did(client: tidegate.Client) -> None:
+    prediction = client.predict("toy", ROWS)
+    np.testing.assert_array_equal(prediction.output[:, 0], expected(ROWS))
+    assert (prediction.model, prediction.version, len(prediction)) == ("toy", 1, 200)
+    assert prediction.layer[0].forget.shape == (200, 3)
+
+
+# Fleets.
+
+
+@pytest.mark.parametrize("part", [10**9, 300])
+def test_a_fleet_takes_a_step_of_each_of_its_sequences_in_one_message(part: int) -> None:
+    rows = np.random.default_rng(1).normal(size=(3, 1000, 2)).astype(np.float32)
+    with FakeServer(part=part) as server, tidegate.connect(server.address) as client:
+        with client.fleet("toy", 1000) as fleet:
+            blocks = [fleet.step(step) for step in rows]
+            assert len(fleet) == len(fleet.ids) == 1000
+        assert server.servicer.requests.count("fleet") == 3
+    for member in (0, 1, 500, 999):
+        np.testing.assert_array_equal([block.output[member, 0] for block in blocks], expected(rows[:, member]))
+    assert blocks[2].layer[1].forget.shape == (1000, 3)
+    assert set(blocks[2].steps) == {2}
+
+
+def test_a_fleet_without_members_is_no_fleet(client: tidegate.Client) -> None:
+    with pytest.raises(ValueError, match="at least one member"):
+        client.fleet("toy", 0)
+
+
+def test_inputs_for_the_wrong_number_of_members_are_refused(client: tidegate.Client) -> None:
+    with client.fleet("toy", 3) as fleet, pytest.raises(tidegate.BadInput, match=r"\[2, 2\]; \[3, 2\] was expected"):
+        fleet.step(np.ones((2, 2)))
+
+
+# Refusals.
+
+
+@pytest.mark.parametrize(
+    ("values", "reason", "words"),
+    [
+        ([1], "WRONG_SHAPE", r"input 'x' has the shape \[1\]; \[2\] was expected"),
+        ([[1, 2]], "WRONG_SHAPE", r"shape \[1, 2\]; \[2\]"),
+        ([[1], [1, 2]], "WRONG_SHAPE", "is no array"),
+        (["a", "b"], "WRONG_TYPE", "input 'x' is float32; an array of <U1 came"),
+        ([1j, 1], "WRONG_TYPE", "complex128"),
+        ({"z": [1, 2]}, "WRONG_NAME", "the model has the inputs 'x'; 'z' came"),
+        ([1, float("inf")], "NOT_FINITE", "NaN or Inf"),
+        ([1, 1e300], "NOT_FINITE", "NaN or Inf"),
+    ],
+)
+def test_a_refused_step_says_why_and_changes_nothing(
+    client: tidegate.Client, values: object, reason: str, words: str
+) -> None:
+    with client.sequence("toy") as sequence:
+        before = sequence.step([1, 1])
+        with pytest.raises(tidegate.BadInput, match=words) as caught:
+            sequence.step(values)
+        after = sequence.step([1, 1])
+    assert (caught.value.reason, caught.value.expected_step) == (reason, 1)
+    np.testing.assert_array_equal([before.output[0], after.output[0]], expected(np.ones((2, 2))))
+
+
+def test_integers_go_into_integer_inputs_and_fractions_do_not(client: tidegate.Client) -> None:
+    with client.sequence("pair") as sequence:
+        sequence.step({"a": [1], "token": np.uint8(3)})
+        with pytest.raises(tidegate.BadInput, match="input 'token' is int64; an array of float64"):
+            sequence.step({"a": [1], "token": 3.5})
+        with pytest.raises(tidegate.BadInput, match="an array for each name"):
+            sequence.step([1, 2])
+
+
+def test_an_empty_chunk_is_refused(client: tidegate.Client) -> None:
+    with client.sequence("toy") as sequence, pytest.raises(tidegate.BadInput, match="at least one step"):
+        sequence.chunk(np.zeros((0, 2)))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "words"),
+    [("nope", tidegate.UnknownModel, "no model 'nope'"), ("broken", tidegate.ModelNotReady, "bidirectional")],
+)
+def test_a_model_that_cannot_be_opened_says_why(
+    client: tidegate.Client, name: str, kind: type[tidegate.Refused], words: str
+) -> None:
+    for open_it in (client.sequence, lambda model: client.fleet(model, 3), lambda model: client.predict(model, ROWS)):
+        with pytest.raises(kind, match=words):
+            open_it(name)
+    with client.sequence("toy") as sequence:
+        assert sequence.step([1, 1]).step == 0
+
+
+def test_a_refused_call_is_told_by_the_reason_in_its_status(client: tidegate.Client) -> None:
+    with pytest.raises(tidegate.UnknownModel) as caught:
+        client.describe("nope")
+    assert (caught.value.reason, caught.value.message) == ("UNKNOWN_MODEL", "there is no model 'nope'")
+
+
+def test_a_refusal_travels_between_processes_as_it_is() -> None:
+    error = pickle.loads(pickle.dumps(tidegate.BadInput("WRONG_SHAPE", "no", 7)))  # noqa: S301 - our own bytes
+    assert (type(error), error.reason, error.expected_step) == (tidegate.BadInput, "WRONG_SHAPE", 7)
+
+
+def test_every_reason_of_the_contract_has_a_name_and_a_later_one_stays_a_number() -> None:
+    assert reason_name(error_pb2.REASON_NOT_FINITE) == "NOT_FINITE"
+    assert reason_name(999) == "999"
+
+
+def test_a_message_that_is_too_large_is_a_refusal(server: FakeServer) -> None:
+    with tidegate.connect(server.address) as client:
+        with pytest.raises(tidegate.BadInput, match="TOO_LARGE"):
+            client.predict("toy", np.zeros((10**6, 2)))
+        with client.sequence("toy") as sequence:
+            with pytest.raises(tidegate.BadInput, match="TOO_LARGE"):
+                sequence.chunk(np.zeros((10**6, 2)))
+            with pytest.raises(tidegate.ConnectionLost, match="TOO_LARGE"):  # gRPC ended the whole stream
+                sequence.step([1, 1])
+        with client.sequence("toy") as sequence:
+            assert sequence.step([1, 1]).step == 0
+
+
+# Losses and limits.
+
+
+def test_a_server_that_is_not_there_is_named() -> None:
+    with tidegate.connect("127.0.0.1:1") as client:
+        for call in (client.models, lambda: client.sequence("toy")):
+            with pytest.raises(tidegate.ConnectionLost, match=r"no Tidegate server answers at 127\.0\.0\.1:1"):
+                call()
+
+
+def test_a_server_that_vanishes_ends_its_sequences(server: FakeServer) -> None:
+    with tidegate.connect(server.address) as client, client.sequence("toy") as sequence:
+        sequence.step([1, 1])
+        server.vanish()
+        for _ in range(2):
+            with pytest.raises(tidegate.ConnectionLost):
+                sequence.step([1, 1])
+        with pytest.raises(tidegate.ConnectionLost):
+            client.sequence("toy")
+
+
+def test_a_server_that_vanishes_wakes_everybody_who_waits(server: FakeServer) -> None:
+    server.behaviour.silent = True
+    with tidegate.connect(server.address) as client, ThreadPoolExecutor(3) as pool:
+        waiting = [pool.submit(client.sequence("toy").step, [1, 1]) for _ in range(3)]
+        time.sleep(0.1)
+        server.vanish()
+        for future in waiting:
+            with pytest.raises(tidegate.ConnectionLost):
+                future.result(5)
+
+
+def test_a_wait_has_a_limit_and_a_late_answer_is_not_taken_for_the_next(server: FakeServer) -> None:
+    with tidegate.connect(server.address) as client, client.sequence("toy") as sequence:
+        server.behaviour.gate.clear()
+        with pytest.raises(tidegate.TimedOut):
+            sequence.step([1, 1], timeout=0.1)
+        server.behaviour.gate.set()
+        answer = sequence.step([2, 2])
+    assert answer.step == 1
+    assert answer.output[0] == expected(np.array([[1, 1], [2, 2]]))[1]
+
+
+def test_the_limit_of_the_client_holds_where_a_call_has_none(server: FakeServer) -> None:
+    server.behaviour.silent = True
+    with tidegate.connect(server.address, timeout=0.1) as client, client.sequence("toy") as sequence:
+        with pytest.raises(TimeoutError):
+            sequence.step([1, 1])
+        with pytest.raises(tidegate.TimedOut):
+            list(sequence.stream([[1, 1]]))
+
+
+def test_a_lone_sequence_reads_its_answers_without_another_thread(client: tidegate.Client) -> None:
+    with client.sequence("toy") as sequence:
+        sequence.step([1, 1])
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("tidegate reader")]
+
+
+def test_threads_use_sequences_of_one_client_at_once(server: FakeServer) -> None:
+    def run(client: tidegate.Client, seed: int) -> bool:
+        rows = np.random.default_rng(seed).normal(size=(150, 2)).astype(np.float32)
+        limit = 5.0 if seed % 2 else None
+        with client.sequence("toy") as sequence:
+            answers = [sequence.step(row, timeout=limit).output[0] for row in rows[:50]]
+            answers += [answer.output[0] for answer in sequence.stream(rows[50:100], window=8)]
+            answers += sequence.chunk(rows[100:]).output[:, 0].tolist()
+        return np.array_equal(answers, expected(rows))
+
+    with tidegate.connect(server.address) as client, ThreadPoolExecutor(6) as pool:
+        assert all(pool.map(lambda seed: run(client, seed), range(12)))
+        assert server.servicer.streams == 1
+
+
+def test_a_closed_sequence_takes_no_more_steps(client: tidegate.Client) -> None:
+    sequence = client.sequence("toy")
+    sequence.step([1, 1])
+    sequence.close()
+    with pytest.raises(tidegate.SequenceEnded):
+        sequence.step([1, 1])
+
+
+def test_leaving_a_client_ends_what_is_open_on_it(server: FakeServer) -> None:
+    with tidegate.connect(server.address) as client:
+        sequence = client.sequence("toy")
+    with pytest.raises(tidegate.ConnectionLost, match="closed"):
+        sequence.step([1, 1])
+
+
+def test_a_model_tells_its_inputs_outputs_layers_and_proof(client: tidegate.Client) -> None:
+    models = client.models()
+    assert [(model.name, model.status) for model in models] == [
+        ("broken", "refused"),
+        ("pair", "ready"),
+        ("toy", "ready"),
+    ]
+    toy = client.describe("toy")
+    assert toy == models[2]
+    assert toy.inputs[0].features == ("left", "right")
+    assert (toy.inputs[0].dtype, toy.inputs[0].shape) == (np.float32, (2,))
+    assert [layer.kind for layer in toy.layers] == ["LSTM", "LSTM"]
+    assert toy.proof.steps == 64
+
+
+def test_another_service_at_the_address_does_not_speak_the_contract() -> None:
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with tidegate.connect(f"127.0.0.1:{port}") as client, pytest.raises(tidegate.ProtocolError, match="not speak"):
+            client.models()
+    finally:
+        server.stop(None).wait()
