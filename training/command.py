@@ -37,8 +37,9 @@ def main(arguments: Sequence[str]) -> int:
         given = parser().parse_args(arguments)
         train(configure(given), fresh=given.fresh, console=Console(highlight=False, soft_wrap=True))
     except Interrupted as stop:
-        again = shlex.join(["python", "-m", "training", *resumed(arguments)])
-        return complain(f"{stop}\nto go on: {again}", INTERRUPTED)
+        return complain(f"{stop}\nto go on: {again(arguments)}", INTERRUPTED)
+    except KeyboardInterrupt:  # while it exported: the fit itself is in its checkpoint
+        return complain(f"stopped\nto go on: {again(arguments)}", INTERRUPTED)
     except ConfigError as error:
         return complain(f"python -m training {given.recipe}: {error}", WRONG_USE)
     except TrainingError as error:
@@ -52,9 +53,9 @@ def complain(message: str, status: int) -> int:
     return status
 
 
-def resumed(arguments: Sequence[str]) -> list[str]:
-    """The arguments that go on with this run."""
-    return [argument for argument in arguments if argument != "--fresh"]
+def again(arguments: Sequence[str]) -> str:
+    """The command that goes on with this run."""
+    return shlex.join(["python", "-m", "training", *(argument for argument in arguments if argument != "--fresh")])
 
 
 def parser() -> argparse.ArgumentParser:

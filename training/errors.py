@@ -4,6 +4,7 @@ TrainingError
 ├── ConfigError       a setting is out of range, or two contradict each other
 ├── DataError         a data file is missing or is not what it should be
 ├── CheckpointError   a checkpoint cannot be read
+├── RunBusy           another process is training with the same config
 ├── Diverged          the loss is no longer a number
 ├── Interrupted       somebody stopped the run; a checkpoint holds what was reached
 └── ExportRefused     the ONNX file does not compute what torch computes, or does not stream
@@ -24,6 +25,10 @@ class DataError(TrainingError):
 
 class CheckpointError(TrainingError):
     """A checkpoint cannot be read."""
+
+
+class RunBusy(TrainingError):  # noqa: N818 - named after what is
+    """Another process is training with the same config."""
 
 
 class Diverged(TrainingError):  # noqa: N818 - named after what happened

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from training.errors import RunBusy
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from training.config import Config
@@ -48,6 +53,21 @@ class Run:
     def result(self) -> Path:
         """What came out, as JSON; it is there once the run is finished."""
         return self.folder / "result.json"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes out of this run for as long as the context lasts, however it ends.
+
+        Raises:
+            RunBusy: another process is in it.
+        """
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        with self.folder.with_suffix(".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunBusy(f"another process is training in {self.folder}") from None
+            yield
 
     def begin(self, config: Config) -> None:
         """Make the folder, and say in it what it is for."""

@@ -44,6 +44,7 @@ def train(config: Config, *, fresh: bool = False, console: Console | None = None
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM; a checkpoint holds the step that was reached.
+        RunBusy: another process is training with this config.
         ExportRefused: the file would not compute what torch computes; nothing was exported.
     """
     console = console or Console(highlight=False, soft_wrap=True)
@@ -52,11 +53,12 @@ def train(config: Config, *, fresh: bool = False, console: Console | None = None
     for note in task.notes:
         console.print(note)
     run = open_run(config, task.data["sha256"])
-    state = take_up(run, fresh=fresh, console=console)
-    run.begin(config)
-    trainer = fit(config, task, run, state, console)
-    trainer.restore_best()
-    return finish(config, task, run, trainer, console)
+    with run.held():
+        state = take_up(run, fresh=fresh, console=console)
+        run.begin(config)
+        trainer = fit(config, task, run, state, console)
+        trainer.restore_best()
+        return finish(config, task, run, trainer, console)
 
 
 def take_up(run: Run, *, fresh: bool, console: Console) -> dict[str, Any] | None:

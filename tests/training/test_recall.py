@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from training.recall import Recall, RecallTask
 
-COMMITTED = Path("models") / "recall" / "1" / "model.onnx"
+COMMITTED = Path(__file__).parents[2] / "models" / "recall" / "1" / "model.onnx"
 # The lesson: write at t=1, read at t=4 and t=6; the values in between are there to disturb.
 VALUES = np.array([0.5, 0.8, -0.6, 0.9, -1.0, 0.3, -0.2])
 X = np.stack([VALUES, np.eye(7)[1], np.eye(7)[4] + np.eye(7)[6]], axis=1)

@@ -7,29 +7,28 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
-from training import checkpoint
+from training import checkpoint, session
 from training.command import main
-from training.errors import CheckpointError, Interrupted
+from training.errors import CheckpointError, Interrupted, RunBusy
 from training.metrics import read
 from training.run import open_run
 from training.session import train
 from training.trainer import Trainer
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.console import Console
 
     from training.config import Config
     from training.recall import Recall
     from training.weather import Weather
 
-ROOT = os.getcwd()  # noqa: PTH109 - PYTHONPATH wants a text
+ROOT = str(Path(__file__).parents[2])
 
 
 def same(one: object, other: object) -> bool:
@@ -196,6 +195,27 @@ def test_a_config_that_differs_in_anything_that_matters_is_another_run(brief: Re
     assert open_run(brief, "") != open_run(replace(brief, seed=1), "")
     assert open_run(brief, "") != open_run(brief, "other data")
     assert open_run(brief, "") == open_run(replace(brief, models=tmp_path / "elsewhere"), "")
+
+
+def test_two_processes_cannot_train_in_the_same_run(brief: Recall, console: Console) -> None:
+    with open_run(brief, "").held(), pytest.raises(RunBusy, match="another process"):
+        train(brief, console=console)
+    assert train(brief, console=console).model.number == 1
+
+
+def test_a_run_that_was_stopped_at_its_export_goes_on_with_the_export(
+    brief: Recall, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "land", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(brief, console=console)
+    monkeypatch.setattr(Trainer, "_train", None)  # not one more step is needed
+    assert train(brief, console=console).model.number == 1
+    assert said(console)[1].endswith("at step 60")
 
 
 def test_a_damaged_checkpoint_is_a_clear_error(brief: Recall, console: Console) -> None:
