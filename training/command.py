@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
         return complain(f"stopped\nto go on: {again(arguments)}", INTERRUPTED)
     except ConfigError as error:
         return complain(f"python -m training {given.recipe}: {error}", WRONG_USE)
-    except TrainingError as error:
+    except (TrainingError, OSError) as error:  # OSError: a full disk, a folder that may not be written
         return complain(f"python -m training {given.recipe}: {error}", FAILED)
     return 0
 

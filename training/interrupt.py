@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -12,7 +13,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupt:
-    """While entered, the first signal is remembered; a second one has its usual effect at once."""
+    """While entered, the first signal is remembered; a second one has its usual effect at once.
+
+    Only the main thread may have signals; in another one nobody asks.
+    """
 
     def __init__(self) -> None:
         self._asked = False
@@ -23,7 +27,8 @@ class Interrupt:
         return self._asked
 
     def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._remember) for number in SIGNALS}
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._remember) for number in SIGNALS}
         return self
 
     def __exit__(

@@ -36,7 +36,6 @@ def console() -> Console:
 @pytest.fixture
 def brief(tmp_path: Path) -> Recall:
     """The recall recipe, for 60 steps, in folders of its own."""
-
     places = {"runs": tmp_path / "runs", "models": tmp_path / "models"}
     return replace(recall(), steps=60, evaluate_every=10, checkpoint_every=25, **places)
 
@@ -44,5 +43,4 @@ def brief(tmp_path: Path) -> Recall:
 @pytest.fixture
 def brief_weather(tmp_path: Path) -> Weather:
     """The weather recipe, for 60 steps, in folders of its own."""
-
     return replace(weather(), steps=60, runs=tmp_path / "runs", models=tmp_path / "models")

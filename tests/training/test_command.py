@@ -112,6 +112,14 @@ def test_a_failure_is_one_clear_line_and_exit_status_1(tmp_path: Path, capsys: p
     assert capsys.readouterr().err == f"python -m training weather: {missing} does not exist\n"
 
 
+def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert main(["recall", "--steps", "5", "--runs", str(tmp_path / "file")]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("python -m training recall: ")
+    assert said.count("\n") == 1
+
+
 def test_a_pipe_gets_few_plain_lines_and_a_run_leaves_its_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

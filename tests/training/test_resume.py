@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -216,6 +217,11 @@ def test_a_run_that_was_stopped_at_its_export_goes_on_with_the_export(
     monkeypatch.setattr(Trainer, "_train", None)  # not one more step is needed
     assert train(brief, console=console).model.number == 1
     assert said(console)[1].endswith("at step 60")
+
+
+def test_a_thread_can_train_too(brief: Recall, console: Console) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(train, brief, console=console).result().steps == 60
 
 
 def test_a_damaged_checkpoint_is_a_clear_error(brief: Recall, console: Console) -> None:
