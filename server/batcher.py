@@ -1,7 +1,8 @@
 """The loop: the scheduler decides, the engine computes, the answers go out.
 
-The engine has a thread of its own, so that the event loop never waits for onnxruntime; everything else here runs in the
-event loop's thread. While a batch computes, the next one gathers.
+The engine has a thread of its own, so that the event loop does not wait for onnxruntime; everything else here runs in the
+event loop's thread. While a batch computes, the next one gathers. Only a batch that takes less time than waking another
+thread and being woken by it is computed on the spot: whoever is alone does not pay for the batcher.
 """
 
 import asyncio
@@ -29,14 +30,19 @@ class Batcher:
         largest: the most rows of a batch.
         patience: the longest that a newcomer may have to wait for a batch that has begun, in seconds, where a batch
             could also be cut shorter.
+        on_the_spot: how long a batch may take to be computed in the event loop's own thread, in seconds.
     """
 
-    def __init__(self, engine: Engine, slots: SlotTable, capacity: int, largest: int, patience: float) -> None:
+    def __init__(
+        self, engine: Engine, slots: SlotTable, capacity: int, largest: int, patience: float, on_the_spot: float
+    ) -> None:
         self._engine = engine
         self._slots = slots
+        self._on_the_spot = on_the_spot
         self._scheduler = Scheduler(
             capacity, largest, lambda rows: max(1, int(patience / max(engine.seconds(rows), 1e-6)))
         )
+        self._latest: np.ndarray | None = None  # the slots of the block that came last
         self._work: SimpleQueue[Batch | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
         self._loop: asyncio.AbstractEventLoop
@@ -54,20 +60,34 @@ class Batcher:
 
     def submit(self, block: Block) -> None:
         """Takes in a block; its sink hears of it."""
+        alone = self._is_latest(block.slots)
         if self._scheduler.add(block):
             block.sink.reached(block)
         elif not self._busy:
             self._busy = True
-            self._loop.call_soon(self._dispatch)  # after the messages that came together with this one
+            if alone:
+                self._dispatch()
+            else:
+                self._loop.call_soon(self._dispatch)  # after the messages that came together with this one
 
     def drop(self, blocks: Iterable[Block]) -> None:
         """Forgets blocks that no batch holds."""
         self._announce(self._scheduler.drop(blocks))
 
+    def _is_latest(self, slots: np.ndarray) -> bool:
+        """Whether a block is of the same sequence as the one before it: then there is nobody else to wait for."""
+        latest, self._latest = self._latest, slots
+        return latest is not None and len(slots) == len(latest) == 1 and slots.item(0) == latest.item(0)
+
     def _dispatch(self) -> None:
         batch = self._scheduler.next()
         self._busy = batch is not None
-        if batch is not None:
+        if batch is None:
+            return
+        if self._engine.seconds(batch.rows) * batch.steps <= self._on_the_spot:
+            self._settle(batch, self._compute(batch))
+            self._loop.call_soon(self._dispatch)
+        else:
             self._work.put(batch)
 
     def _serve(self) -> None:
@@ -79,14 +99,18 @@ class Batcher:
         """The engine gets its next batch before the answers go out, unless a failure must be heard first: it keeps later
         steps of the same sequence from running.
         """
-        failed = any(part.error for part in parts)
-        if failed:
-            self._answer(parts)
+        if any(part.error is not None for part in parts):
+            self._settle(batch, parts)
+            self._dispatch()
+            return
         marks = self._scheduler.finish(batch)
         self._dispatch()
-        if not failed:
-            self._answer(parts)
+        self._answer(parts)
         self._announce(marks)
+
+    def _settle(self, batch: Batch, parts: list[Part]) -> None:
+        self._answer(parts)
+        self._announce(self._scheduler.finish(batch))
 
     def _answer(self, parts: Iterable[Part]) -> None:
         for part in parts:

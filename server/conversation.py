@@ -46,9 +46,11 @@ class Conversation:
     def __init__(self, catalogue: Catalogue, max_sequences: int, window: int, context: Context) -> None:
         self._context = context
         self._stream = Stream(catalogue, max_sequences, window, self._emit)
+        self._writer = messages.Writer()
         self._outbox: deque[Event] = deque()
         self._news = asyncio.Event()  # set while the outbox holds something
-        self._room = asyncio.Event()  # set when an answer has left
+        self._room = asyncio.Event()  # set when an answer has left, while somebody waits for it
+        self._waits_for_room = False
 
     async def serve(self) -> None:
         """Runs until the client has said its last word and has every answer, or is gone."""
@@ -74,18 +76,21 @@ class Conversation:
 
     async def _wait_for_room(self, writer: "asyncio.Task[None]") -> None:
         self._room.clear()
+        self._waits_for_room = True
         waiting = asyncio.ensure_future(self._room.wait())
         await asyncio.wait((waiting, writer), return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
+        self._waits_for_room = False
 
     async def _write(self) -> None:
         while True:
             while self._outbox:
                 event = self._outbox.popleft()
-                await self._context.write(messages.response(event))
+                await self._context.write(self._writer.write(event))
                 if isinstance(event, Answered | FleetAnswered):
                     self._stream.written(event.size)
-                self._room.set()
+                if self._waits_for_room:
+                    self._room.set()
             self._news.clear()
             await self._news.wait()
 

@@ -20,7 +20,7 @@ class Opened:
     columns: tuple[Columns, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Form:
     """How the answers of sequences are written: the outputs' names, and whether as numbers instead of bytes."""
 

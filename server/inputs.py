@@ -12,19 +12,36 @@ from tidegate.v1 import error_pb2
 Named = Sequence[tuple[str, np.ndarray]]
 
 
-def check(ports: Sequence[Port], given: Named, rows: int | None) -> dict[str, np.ndarray]:
-    """The inputs by name, each [N, ...row].
+class InputCheck:
+    """Knows the ports of one model."""
 
-    `rows` is how many rows are expected; None takes any number from 1 up, and a single row without its first axis.
+    def __init__(self, ports: Sequence[Port]) -> None:
+        self._ports = ports
+        self._only = ports[0] if len(ports) == 1 else None
 
-    Raises:
-        BadInput: a name, type, shape or value that the model does not take, or inputs of unequal length.
-    """
-    named = _by_name(ports, given)
-    checked = {port.name: _check(port, named[port.name], rows) for port in ports}
-    if len(ports) > 1:
-        _check_lengths(checked)
-    return checked
+    def steps(self, given: Named) -> dict[str, np.ndarray]:
+        """The inputs of steps of one sequence by name, each [N, 1, ...row]; a single step may lack the axis N.
+
+        Raises:
+            BadInput: a name, type, shape or value that the model does not take, or inputs of unequal length.
+        """
+        only = self._only
+        if only is not None and len(given) == 1:  # nearly every step: one row of one input
+            name, x = given[0]
+            if x.shape == only.row and x.dtype == only.dtype and name in ("", only.name) and _finite(x):
+                return {only.name: x[np.newaxis, np.newaxis]}
+        return {name: x[:, np.newaxis] for name, x in self._check(given, None).items()}
+
+    def fleet(self, given: Named, rows: int) -> dict[str, np.ndarray]:
+        """The inputs of one step of `rows` sequences by name, each [1, rows, ...row]. Raises as `steps`."""
+        return {name: x[np.newaxis] for name, x in self._check(given, rows).items()}
+
+    def _check(self, given: Named, rows: int | None) -> dict[str, np.ndarray]:
+        named = _by_name(self._ports, given)
+        checked = {port.name: _check(port, named[port.name], rows) for port in self._ports}
+        if len(checked) > 1:
+            _check_lengths(checked)
+        return checked
 
 
 def _by_name(ports: Sequence[Port], given: Named) -> Mapping[str, np.ndarray]:
@@ -52,7 +69,7 @@ def _check(port: Port, x: np.ndarray, rows: int | None) -> np.ndarray:
         raise BadInput(
             f"input '{port.name}' has shape {list(x.shape)}; expected [{expected}]", error_pb2.REASON_WRONG_SHAPE
         )
-    if port.dtype.kind == "f" and not isfinite(np.vdot(x, x)) and not np.isfinite(x).all():
+    if not _finite(x):
         row, *column = np.argwhere(~np.isfinite(x))[0].tolist()
         raise BadInput(
             f"input '{port.name}' holds {x[(row, *column)]} in row {row}, element {column}; only finite numbers are "
@@ -66,3 +83,8 @@ def _check_lengths(inputs: Mapping[str, np.ndarray]) -> None:
     lengths = {name: len(x) for name, x in inputs.items()}
     if len(set(lengths.values())) > 1:
         raise BadInput(f"inputs have different numbers of rows: {lengths}", error_pb2.REASON_WRONG_SHAPE)
+
+
+def _finite(x: np.ndarray) -> bool:
+    """Whether there is neither NaN nor Inf. The sum of squares tells quickly, unless it overflows itself."""
+    return x.dtype.kind != "f" or isfinite(np.vdot(x, x)) or bool(np.isfinite(x).all())

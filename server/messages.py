@@ -6,7 +6,7 @@ import numpy as np
 
 from server.cells import Cell
 from server.errors import BadInput, Refusal
-from server.events import Answered, Closed, Event, Failed, FleetAnswered, Opened
+from server.events import Answered, Closed, Event, Failed, FleetAnswered, Form, Opened
 from server.inputs import Named
 from server.model import LoadedModel
 from server.probe import Port
@@ -54,29 +54,66 @@ def selection(message: sequence_pb2.TraceSelection) -> Selection:
     return Selection(message.none, parts, frozenset(message.layers), max(1, message.every))
 
 
-def response(event: Event) -> bytes:
-    """The message, serialised, that tells a client of an event."""
-    match event:
-        case Answered():
-            return _answers(event)
-        case FleetAnswered():
-            return _fleet(event)
-        case Failed():
-            return sequence_pb2.StreamResponse(failure=_failure(event)).SerializeToString()
-        case Opened():
-            return sequence_pb2.StreamResponse(opened=_opened(event)).SerializeToString()
-        case Closed():
-            closed = sequence_pb2.Closed(handle=event.handle, count=len(event.steps), steps=event.steps)
-            return sequence_pb2.StreamResponse(closed=closed).SerializeToString()
+class Writer:
+    """Serialises the events of one stream.
+
+    The answer to a single step is nearly all that a stream ever sends, and differs from the one before in three fields:
+    its message is kept and filled again.
+    """
+
+    def __init__(self) -> None:
+        self._single: dict[tuple[Form, bool], _Single] = {}
+
+    def write(self, event: Event) -> bytes:
+        """The message that tells the client of an event."""
+        match event:
+            case Answered():
+                return self._answers(event)
+            case FleetAnswered():
+                return _fleet(event)
+            case Failed():
+                return sequence_pb2.StreamResponse(failure=_failure(event)).SerializeToString()
+            case Opened():
+                return sequence_pb2.StreamResponse(opened=_opened(event)).SerializeToString()
+            case Closed():
+                closed = sequence_pb2.Closed(handle=event.handle, count=len(event.steps), steps=event.steps)
+                return sequence_pb2.StreamResponse(closed=closed).SerializeToString()
+
+    def _answers(self, event: Answered) -> bytes:
+        if event.form.values or len(event.outputs[0]) > 1:
+            return _answers(event).SerializeToString()
+        key = event.form, event.trace is not None
+        single = self._single.get(key)
+        if single is None:
+            single = self._single[key] = _Single(_answers(event))
+        return single.fill(event)
 
 
-def _answers(event: Answered) -> bytes:
+class _Single:
+    """The answer to one step, its numbers as bytes, to be filled again and again."""
+
+    def __init__(self, message: sequence_pb2.StreamResponse) -> None:
+        self._message = message
+        self._answers = message.answers
+        self._outputs = list(message.answers.outputs)
+
+    def fill(self, event: Answered) -> bytes:
+        """The message for another step of the same form."""
+        self._answers.handle = event.handle
+        self._answers.first_step = event.first_step
+        for tensor, array in zip(self._outputs, event.outputs, strict=True):
+            tensor.data = array.tobytes()
+        if event.trace is not None:
+            self._answers.trace.data = event.trace.tobytes()
+        return self._message.SerializeToString()
+
+
+def _answers(event: Answered) -> sequence_pb2.StreamResponse:
     message = sequence_pb2.StreamResponse()
-    answers = message.answers
-    answers.handle = event.handle
-    answers.first_step = event.first_step
-    _fill(answers, event)
-    return message.SerializeToString()
+    message.answers.handle = event.handle
+    message.answers.first_step = event.first_step
+    _fill(message.answers, event)
+    return message
 
 
 def _fleet(event: FleetAnswered) -> bytes:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from server.batcher import Batcher
 from server.engine import Engine
+from server.inputs import InputCheck
 from server.proof import Proof
 from server.settings import Settings
 from server.states import SlotTable
@@ -47,9 +48,15 @@ class ServedModel:
         self.version = version
         self.loaded = loaded
         self.graph = loaded.graph
+        self.check = InputCheck(loaded.graph.inputs)
         self.slots = SlotTable(loaded.graph.initial, settings.max_sequences)
         self.batcher = Batcher(
-            loaded.engine, self.slots, settings.max_sequences, settings.max_batch, settings.patience_ms / 1000
+            loaded.engine,
+            self.slots,
+            settings.max_sequences,
+            settings.max_batch,
+            settings.patience_ms / 1e3,
+            settings.spot_us / 1e6,
         )
 
     def start(self) -> None:

@@ -104,7 +104,7 @@ class Chunk:
 
     def _trace(self) -> np.ndarray | None:
         plan = self._group.trace
-        if not plan.columns:
+        if not plan.wanted:
             return None
         full = _joined([part.traces()[:, part.row] for part in self._parts])
         return plan.cut(full, np.arange(self.first_step, self.first_step + len(full)))
@@ -155,7 +155,7 @@ class Fleet:
             _joined([p.outputs(name)[0, p.row : p.row + p.take.rows] for p in parts]) for name in self._group.form.names
         ]
         trace = None
-        if plan.columns:
+        if plan.wanted:
             trace = plan.cut(_joined([p.traces()[0, p.row : p.row + p.take.rows] for p in parts]), steps)
         return FleetAnswered(self.handles[rows], steps, self._group.form, outputs, trace, self.size)
 

@@ -5,9 +5,10 @@ sequences holds one step of each (a fleet). Blocks that share a sequence run one
 they came; all others are free to run at any time, and a batch takes at most one step of each sequence at a time.
 """
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from typing import Protocol
 
@@ -44,7 +45,7 @@ class Block:
     number: int = -1
     running: bool = False  # in the batch that was handed out last
     waits_for: int = 0
-    followers: list["Block"] = field(default_factory=list)
+    followers: list["Block"] | None = None
 
     @property
     def left(self) -> int:
@@ -118,11 +119,14 @@ class Scheduler:
         """Takes a block in. True if it is finished already: a mark with nothing before it."""
         block.number = next(self._numbers)
         for earlier in self._earlier(block.slots):
-            earlier.followers.append(block)
+            earlier.followers = [*(earlier.followers or ()), block]
             block.waits_for += 1
         if not block.waits_for and not block.steps:
             return True
-        self._last[block.slots] = block.number
+        if len(block.slots) == 1:
+            self._last[block.slots.item(0)] = block.number
+        else:
+            self._last[block.slots] = block.number
         self._open[block.number] = block
         if not block.waits_for:
             self._make_ready(block)
@@ -133,10 +137,12 @@ class Scheduler:
         takes = tuple(self._choose())
         if not takes:
             return None
+        rows, steps = 0, sys.maxsize
         for take in takes:
-            take.block.running = True
-        rows = sum(take.rows for take in takes)
-        steps = min(take.block.left if take.block.steps > 1 else 1 for take in takes)
+            block = take.block
+            block.running = True
+            rows += take.rows
+            steps = min(steps, block.left if block.steps > 1 else 1)
         return Batch(takes, min(steps, self._longest(rows)) if steps > 1 else 1, rows)
 
     def finish(self, batch: Batch) -> list[Block]:
@@ -193,7 +199,7 @@ class Scheduler:
     def _close(self, block: Block) -> Iterator[Block]:
         """Removes a block; what waited for it alone is ready. Yields marks that are done."""
         del self._open[block.number]
-        for follower in block.followers:
+        for follower in block.followers or ():
             follower.waits_for -= 1
             if not follower.waits_for and follower.number in self._open:
                 if follower.steps:
@@ -201,4 +207,4 @@ class Scheduler:
                 else:
                     yield follower
                     yield from self._close(follower)
-        block.followers.clear()
+        block.followers = None

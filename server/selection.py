@@ -30,21 +30,15 @@ class TracePlan:
     columns: tuple[Columns, ...]
     every: int
     _indices: np.ndarray | slice
+    wanted: bool  # whether the client gets any
 
     @property
     def width(self) -> int:
         """How many columns the client gets."""
         return sum(columns.size for columns in self.columns)
 
-    @property
-    def wanted(self) -> bool:
-        """Whether the client gets any."""
-        return bool(self.columns)
-
     def cut(self, trace: np.ndarray, steps: np.ndarray) -> np.ndarray | None:
         """The rows and columns wanted of `trace` [N, V], whose rows are the steps numbered `steps` [N]; None if none."""
-        if not self.columns:
-            return None
         if self.every > 1:
             trace = trace[steps % self.every == 0]
             if not len(trace):
@@ -61,7 +55,7 @@ def plan(selection: Selection, trace: Sequence[Columns], layers: Sequence[Cell])
     if selection.none:
         if selection.parts or selection.layers or selection.every > 1:
             raise BadInput("the trace selection says none and selects something", error_pb2.REASON_BAD_TRACE)
-        return TracePlan((), 1, slice(0, 0))
+        return TracePlan((), 1, slice(0, 0), wanted=False)
     for layer in sorted(selection.layers):
         if layer >= len(layers):
             raise BadInput(
@@ -74,7 +68,7 @@ def plan(selection: Selection, trace: Sequence[Columns], layers: Sequence[Cell])
             f"the trace selection asks for {', '.join(sorted(selection.parts))}, which the selected layers do not have",
             error_pb2.REASON_BAD_TRACE,
         )
-    return TracePlan(_laid_out(wanted), selection.every, _indices(wanted, len(wanted) == len(trace)))
+    return TracePlan(_laid_out(wanted), selection.every, _indices(wanted, len(wanted) == len(trace)), wanted=True)
 
 
 def _wants(selection: Selection, columns: Columns) -> bool:

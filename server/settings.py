@@ -27,6 +27,9 @@ class Settings:
     # batching
     max_batch: int = _setting(64, "the most sequences that one run of a model takes a step of")
     patience_ms: float = _setting(1.0, "the longest that a newcomer waits for a chunk that is running, in ms")
+    spot_us: float = _setting(
+        200.0, "a batch that takes less time is computed on the spot instead of in the engine's thread, in us"
+    )
     # limits
     max_sequences: int = _setting(65_536, "the most open sequences of one model")
     max_streams: int = _setting(1_024, "the most client streams at a time")
@@ -89,7 +92,7 @@ def _from_environment(parser: argparse.ArgumentParser, f: Field[Any], name: str,
 def _check(parser: argparse.ArgumentParser, settings: Settings) -> None:
     for f in fields(Settings):
         value = getattr(settings, f.name)
-        lowest = 0 if f.name in ("port", "patience_ms", "grace_seconds") else 1e-3
+        lowest = 0 if f.name in ("port", "patience_ms", "spot_us", "grace_seconds") else 1e-3
         if isinstance(value, int | float) and value < lowest:
             parser.error(f"--{f.name.replace('_', '-')} is {value}; expected {'0 or more' if not lowest else 'more'}")
     if settings.log_level not in ("debug", "info", "warning", "error"):

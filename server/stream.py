@@ -14,7 +14,7 @@ import numpy as np
 
 from server.errors import BadInput, OverLimit, TidegateError, UnknownHandle, WrongStep
 from server.events import Closed, Event, Failed, Form, Opened
-from server.inputs import Named, check
+from server.inputs import Named
 from server.model import ServedModel
 from server.replies import Chunk, Ending, Fleet, Group
 from server.scheduler import Block
@@ -97,12 +97,12 @@ class Stream:
         expected = self._next.item(handle)
         if first_step != expected:
             raise WrongStep(f"steps begin at {first_step}; sequence {handle} expects step {expected} next")
-        checked = check(group.model.graph.inputs, inputs, None)
+        checked = group.model.check.steps(inputs)
         total = len(next(iter(checked.values())))
         self._next[handle] = expected + total
         slot = self._slots[handle : handle + 1]
         for start, stop in _pieces(total, group.row_bytes):
-            part = {name: x[start:stop, np.newaxis] for name, x in checked.items()}
+            part = checked if total == stop - start else {name: x[start:stop] for name, x in checked.items()}
             reply = Chunk(self, group, handle, expected + start, stop - start)
             self._enqueue(group, Block(slot, stop - start, part, group.trace.wanted, reply), reply.size)
 
@@ -113,11 +113,11 @@ class Stream:
         if not np.array_equal(steps, expected):
             i = int(np.argmax(steps != expected))
             raise WrongStep(f"step {steps[i]} of sequence {handles[i]} came; it expects step {expected[i]} next")
-        checked = check(group.model.graph.inputs, inputs, len(handles))
+        checked = group.model.check.fleet(inputs, len(handles))
         self._next[handles] += 1
         slots = self._slots[handles]
         for start, stop in _pieces(len(handles), group.row_bytes):
-            part = {name: x[np.newaxis, start:stop] for name, x in checked.items()}
+            part = {name: x[:, start:stop] for name, x in checked.items()}
             reply = Fleet(self, group, handles[start:stop], expected[start:stop])
             self._enqueue(group, Block(slots[start:stop], 1, part, group.trace.wanted, reply), reply.size)
 
