@@ -140,8 +140,8 @@ class Answer(_Traced):
 
 
 @dataclass(frozen=True)
-class Answers(_Traced):
-    """The answers to a chunk of T steps: outputs [T, ...row], the inside [T', H] of the steps `traced_steps` [T']."""
+class _Block(_Traced):
+    """T consecutive steps of one sequence: outputs [T, ...row], the inside [T', H] of the steps `traced_steps` [T']."""
 
     first_step: int
     count: int
@@ -200,8 +200,16 @@ class FleetAnswers(_Traced):
 
 
 @dataclass(frozen=True)
-class Prediction(Answers):
-    """A whole sequence at once, [T, ...row], and which version of the model computed it."""
+class Answers(_Block):
+    """The answers to a chunk of T steps: outputs [T, ...row], the inside [T', H] of the steps `traced_steps` [T'].
+
+    Its length is T, and each of its items the answer to one step.
+    """
+
+
+@dataclass(frozen=True)
+class Prediction(_Block):
+    """A whole sequence at once, read as Answers are, and which version of the model computed it."""
 
     model: str = ""
     version: int = 0

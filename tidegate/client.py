@@ -196,7 +196,7 @@ class Client:
         with self._lock:
             connection, self._connection = self._connection, None
         if connection is not None:
-            connection.close()
+            connection.close("this client was closed")
         self._channel.close()
 
     def __enter__(self) -> Self:
@@ -210,7 +210,10 @@ class Client:
     def _connected(self) -> Connection:
         """The stream that this client's sequences share; a new one if there is none that works."""
         with self._lock:
-            if self._connection is None or not self._connection.alive:
+            if self._connection is not None and not self._connection.alive:
+                self._connection.close(f"the stream to {self.address} was lost")
+                self._connection = None
+            if self._connection is None:
                 self._connection = Connection(self._stub, self.address)
             return self._connection
 

@@ -39,7 +39,7 @@ class Connection:
         # Guards the conversation and the three fields below; never held while reading.
         self._lock = Lock()
         self._reading = False
-        self._threaded = False
+        self._reader: Thread | None = None
         self._waiting: dict[Ticket[Any], Condition] = {}
 
     @property
@@ -82,17 +82,20 @@ class Connection:
             finally:
                 self._hand_over()
 
-    def close(self) -> None:
+    def close(self, why: str) -> None:
         """Ends the stream: in peace if nothing is open on it, else by cancelling it. Whoever waits gets an error."""
         with self._lock:
-            peaceful = self.alive and self._talk.idle and not self._reading
+            peaceful = self.alive and self._talk.idle
+            reader, others_read = self._reader, self._reading
             self._reading = True
         self._outbox.put(None)
-        if peaceful:
+        if peaceful and reader is not None:
+            reader.join(_GOODBYE)
+        elif peaceful and not others_read:
             self._drain()
         self._call.cancel()
         with self._lock:
-            self._lose(ConnectionLost("this client was closed"))
+            self._lose(ConnectionLost(why))
 
     # Reading, with the lock held except while the read blocks.
 
@@ -103,7 +106,7 @@ class Connection:
             response = self._next()
         finally:
             self._lock.acquire()
-            self._reading = self._threaded
+            self._reading = self._reader is not None
         self._enter(response)
 
     def _next(self) -> pb.StreamResponse | TidegateError:
@@ -158,8 +161,9 @@ class Connection:
             next(iter(self._waiting.values())).notify()
 
     def _start_reader(self) -> None:
-        self._threaded = self._reading = True
-        Thread(target=self._read_on, name=f"tidegate reader of {self._address}", daemon=True).start()
+        self._reading = True
+        self._reader = Thread(target=self._read_on, name=f"tidegate reader of {self._address}", daemon=True)
+        self._reader.start()
 
     def _read_on(self) -> None:
         while self._talk.lost is None:

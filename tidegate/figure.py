@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from tidegate import glyphs, wire
-from tidegate.answers import Answers, LayerTrace
+from tidegate.answers import Answers, LayerTrace, Prediction
 from tidegate.glyphs import Style
 
 _COLUMN = 8  # characters for each step
@@ -21,7 +21,7 @@ _PLAIN = Style()
 
 
 def figure(
-    answers: Answers, layer: int = 0, unit: int = 0, style: Style = _PLAIN, full: float | None = None
+    answers: Answers | Prediction, layer: int = 0, unit: int = 0, style: Style = _PLAIN, full: float | None = None
 ) -> list[str]:
     """Lines for one unit of one layer over a block of steps, each of them traced.
 

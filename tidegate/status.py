@@ -26,8 +26,11 @@ def explain(error: grpc.RpcError, address: str) -> TidegateError:
             return refused("TOO_LARGE", f"a message was larger than one side takes: {details}")
         case grpc.StatusCode.UNIMPLEMENTED:
             return ProtocolError(f"the server at {address} does not speak tidegate.v1 ({details})")
+        case grpc.StatusCode.INTERNAL | grpc.StatusCode.UNKNOWN | grpc.StatusCode.ABORTED:
+            # A fault of the transport: what Tidegate itself has to say carries a reason.
+            return ConnectionLost(f"the connection to {address} broke ({code.name}: {details})")
         case _:
-            return refused("INTERNAL", f"the call to {address} failed with {code.name}: {details}")
+            return refused(code.name, f"the call to {address} failed: {details}")
 
 
 def _outcome(error: grpc.RpcError) -> tuple[grpc.StatusCode, str]:

@@ -154,6 +154,7 @@ class FakeServicer(tidegate_pb2_grpc.TidegateServicer):
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
         self.streams = 0
+        self.ended_in_peace = 0
         self.requests: list[str] = []
 
     def ListModels(self, request, context):  # noqa: ANN001, ANN201, ARG002, N802
@@ -186,6 +187,7 @@ class FakeServicer(tidegate_pb2_grpc.TidegateServicer):
                 if not context.is_active():
                     return
             yield from session.answer(request)
+        self.ended_in_peace += 1
 
 
 class Session:
@@ -319,12 +321,12 @@ def abort(context: grpc.ServicerContext, reason: int, message: str) -> None:
 class FakeServer:
     """The fake on a free port, as a context manager."""
 
-    def __init__(self, **behaviour: object) -> None:
+    def __init__(self, port: int = 0, **behaviour: object) -> None:
         self.behaviour = Behaviour(**behaviour)
         self.servicer = FakeServicer(self.behaviour)
         self._server = grpc.server(futures.ThreadPoolExecutor(8))
         tidegate_pb2_grpc.add_TidegateServicer_to_server(self.servicer, self._server)
-        self.port = self._server.add_insecure_port("127.0.0.1:0")
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
         self.address = f"127.0.0.1:{self.port}"
 
     def vanish(self) -> None:

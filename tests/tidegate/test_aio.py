@@ -146,6 +146,22 @@ async def test_a_cancelled_wait_does_not_harm_the_stream(server: FakeServer, cli
         assert (await one.step([1, 1])).step == 1
 
 
+async def test_a_client_finds_a_server_that_came_back(server: FakeServer, client: tidegate.AsyncClient) -> None:
+    async with client.sequence("toy") as before:
+        await asyncio.to_thread(server.vanish)
+        with FakeServer(port=server.port):
+            async with asyncio.timeout(5):
+                while True:
+                    try:
+                        after = await client.sequence("toy")
+                        break
+                    except tidegate.ConnectionLost:
+                        await asyncio.sleep(0.05)
+            assert (await after.step([1, 1])).step == 0
+            with pytest.raises(tidegate.ConnectionLost):
+                await before.step([1, 1])
+
+
 async def test_a_server_that_vanishes_ends_its_sequences(server: FakeServer, client: tidegate.AsyncClient) -> None:
     server.behaviour.silent = True
     async with client.sequence("toy") as sequence:

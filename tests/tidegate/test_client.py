@@ -1,7 +1,7 @@
 import pickle
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -292,6 +292,29 @@ def test_a_server_that_vanishes_ends_its_sequences(server: FakeServer) -> None:
             client.sequence("toy")
 
 
+def test_a_client_finds_a_server_that_came_back(server: FakeServer) -> None:
+    with tidegate.connect(server.address) as client, client.sequence("toy") as before:
+        before.step([1, 1])
+        server.vanish()
+        with FakeServer(port=server.port):
+            with eventually(lambda: client.sequence("toy")) as after:
+                assert after.step([1, 1]).step == 0
+            with pytest.raises(tidegate.ConnectionLost):
+                before.step([1, 1])
+
+
+def eventually(attempt: Callable[[], tidegate.Sequence]) -> tidegate.Sequence:
+    """What the attempt gives once a server answers, within five seconds."""
+    end = time.monotonic() + 5
+    while True:
+        try:
+            return attempt()
+        except tidegate.ConnectionLost:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+
+
 def test_a_server_that_vanishes_wakes_everybody_who_waits(server: FakeServer) -> None:
     server.behaviour.silent = True
     with tidegate.connect(server.address) as client, ThreadPoolExecutor(3) as pool:
@@ -350,6 +373,13 @@ def test_a_closed_sequence_takes_no_more_steps(client: tidegate.Client) -> None:
     sequence.close()
     with pytest.raises(tidegate.SequenceEnded):
         sequence.step([1, 1])
+
+
+@pytest.mark.parametrize("timeout", [None, 5.0])
+def test_a_client_with_nothing_open_ends_its_stream_in_peace(server: FakeServer, timeout: float | None) -> None:
+    with tidegate.connect(server.address, timeout=timeout) as client, client.sequence("toy") as sequence:
+        sequence.step([1, 1])
+    assert server.servicer.ended_in_peace == 1
 
 
 def test_leaving_a_client_ends_what_is_open_on_it(server: FakeServer) -> None:
