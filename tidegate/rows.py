@@ -150,7 +150,7 @@ def _by_name(header: Sequence[str], columns: Columns) -> tuple[list[int], tuple[
     names = [name.removeprefix("\ufeff") for name in header]
     missing = [name for name in columns.names if name not in names]
     if missing and not columns.named and len(names) == len(columns.names):
-        return list(range(len(names))), ("the model's columns have no names: the table's are taken in their order",)
+        return list(range(len(names))), ("columns are taken in their order: the model has no names for them",)
     if missing:
         raise BadTable(f"the table has no column {_listed(missing)}; the model takes {_listed(columns.names)}")
     extra = [name for name in names if name not in columns.names]
