@@ -84,7 +84,7 @@ class _Probe:
             info.name: _sample(_dtype(info), [sizes.get(d, d) if isinstance(d, str) else d for d in dims], 0)
             for info, dims in zip(self._inputs, self._dims, strict=True)
         }
-        seen = session.run(self._session, [self._cells[0].x], feeds)[0].shape
+        seen = self._first_cell_input(feeds).shape
         if sorted(seen[:2]) != sorted(_SIZES):
             raise ModelRefused(
                 f"{label(self._cells[0].node)} sees an input of shape {list(seen)} where batch and time are "
@@ -95,6 +95,11 @@ class _Probe:
             _input_port(info, dims, of_time, next(n for n in names if n != of_time))
             for info, dims in zip(self._inputs, self._dims, strict=True)
         ]
+
+    def _first_cell_input(self, feeds: dict[str, np.ndarray]) -> np.ndarray:
+        """What reaches the first cell; with nothing before it, an input of the model itself."""
+        name = self._cells[0].x
+        return feeds[name] if name in feeds else session.run(self._session, [name], feeds)[0]
 
     def _run(self, inputs: Sequence[Port], names: list[str], batch: int, time: int, seed: int) -> list[np.ndarray]:
         feeds = {p.name: _sample(p.dtype, p.shape(batch, time), seed) for p in inputs}
