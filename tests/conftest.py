@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.running_server import RunningServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.zoo import Zoo
+
+
+@pytest.fixture(scope="session")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
+    """A repository of small torch networks, some of them unservable."""
+    from tests.zoo import build  # torch takes seconds: only for those who need it
+
+    return build(tmp_path_factory.mktemp("zoo"))
+
+
+@pytest.fixture(scope="session")
+def server(zoo: Zoo) -> Iterator[RunningServer]:
+    """One server over the zoo, shared by all tests that leave it as it was. It takes messages of up to 1 MiB."""
+    with RunningServer(zoo.models, "--max-message-mib", "1") as running:
+        yield running.ready()
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., RunningServer]]:
+    """Starts servers that end with the test: `start(models, "--port", "0")`."""
+    with ExitStack() as stack:
+        yield lambda models, *arguments, **more: stack.enter_context(RunningServer(models, *arguments, **more))
+
+
+@pytest.fixture
+def lstm_only(zoo: Zoo, tmp_path: Path) -> Path:
+    """A repository that holds one small model, `lstm`, and is the test's own."""
+    path = tmp_path / "models" / "lstm" / "1" / "model.onnx"
+    path.parent.mkdir(parents=True)
+    path.write_bytes((zoo.models / "lstm" / "1" / "model.onnx").read_bytes())
+    return tmp_path / "models"

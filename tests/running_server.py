@@ -1,0 +1,99 @@
+"""The real server as a process of its own on a free port; its log is read as it comes."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from threading import Condition, Thread
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ROOT = Path(__file__).parents[1]
+PATIENCE = 60  # seconds: what is waited for comes within a fraction of it, or something is broken
+
+
+class RunningServer:
+    """`python -m server` over a folder of models. Leaving the context kills it if it has not ended."""
+
+    def __init__(self, models: Path, *arguments: str, environment: Mapping[str, str | None] | None = None) -> None:
+        variables = {key: value for key, value in os.environ.items() if not key.startswith("TIDEGATE_")}
+        for name, value in (environment or {}).items():
+            variables.pop(name, None)
+            if value is not None:
+                variables[name] = value
+        given = [] if "--port" in arguments else ["--port", "0"]
+        self._news = Condition()
+        self._ended = False
+        self.lines: list[str] = []
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "server", "--models", str(models), *given, *arguments],
+            cwd=ROOT,
+            env=variables,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._reader = Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.wait()
+
+    def ready(self) -> Self:
+        """Waits until it serves."""
+        self.address = self.line(r"serving \d+ models on (\S+:\d+)").group(1)
+        return self
+
+    def line(self, pattern: str, after: int = 0) -> re.Match[str]:
+        """The first line of the log that matches, waited for."""
+        with self._news:
+            found: list[re.Match[str]] = []
+
+            def matched() -> bool:
+                found.extend(m for line in self.lines[after:] if (m := re.search(pattern, line)))
+                return bool(found) or self._ended
+
+            assert self._news.wait_for(matched, PATIENCE), f"no line {pattern!r} in {self.log}"
+            assert found, f"the server ended without a line {pattern!r}:\n{self.log}"
+            return found[0]
+
+    @property
+    def log(self) -> str:
+        """Everything that it wrote so far."""
+        return "".join(self.lines)
+
+    @property
+    def resident(self) -> float:
+        """Its memory in MiB."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
+        return int(re.search(r"VmRSS:\s+(\d+) kB", status).group(1)) / 1024
+
+    def terminate(self) -> None:
+        """Asks it to stop."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait(self) -> int:
+        """Its exit status, and the whole log."""
+        status = self.process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        return status
+
+    def _read(self) -> None:
+        with self.process.stderr as lines:
+            for line in lines:
+                with self._news:
+                    self.lines.append(line)
+                    self._news.notify_all()
+        with self._news:
+            self._ended = True
+            self._news.notify_all()
