@@ -8,6 +8,7 @@ import asyncio
 from typing import Any
 
 import grpc
+import uvloop
 
 from tidegate.v1 import sequence_pb2
 
@@ -50,7 +51,7 @@ def main() -> None:
     """Serve on the port that is given."""
     parser = argparse.ArgumentParser(prog="python -m bench.echo", description=__doc__)
     parser.add_argument("--port", type=int, required=True)
-    asyncio.run(serve(parser.parse_args().port))
+    uvloop.run(serve(parser.parse_args().port))
 
 
 if __name__ == "__main__":

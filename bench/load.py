@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, cast
 
 import grpc
 import numpy as np
+import uvloop
 import numpy.typing as npt
 
 from bench import echo, loop
@@ -53,7 +54,7 @@ class Load:
     """Answers the questions, one at a time, in one event loop."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
 
     def __call__(self, question: Json) -> Json:
         """Answer one question within its time."""

@@ -5,8 +5,10 @@ import logging
 import sys
 
 
+from uvloop import new_event_loop
+
 from server.lifecycle import Server
-from server.settings import read
+from server.settings import Settings, read
 
 
 def main() -> int:
@@ -20,14 +22,15 @@ def main() -> int:
         logging.error("the model repository %s is not a folder; give another with --models", settings.models)
         return 1
     try:
-        asyncio.run(_run(settings))
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(_run(settings))
     except OSError as error:
         logging.error("%s", error)
         return 1
     return 0
 
 
-async def _run(settings):
+async def _run(settings: Settings) -> None:
     await Server(settings).run()
 
 

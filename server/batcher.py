@@ -8,12 +8,12 @@ thread and being woken by it is computed on the spot: whoever is alone does not 
 import asyncio
 import logging
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from queue import SimpleQueue
 
 import numpy as np
 
-from server.engine import Engine
+from server.engine import Engine, Result
 from server.errors import StepFailed, TidegateError
 from server.scheduler import Batch, Block, Part, Scheduler, Take
 from server.states import SlotTable
@@ -69,6 +69,22 @@ class Batcher:
                 self._dispatch()
             else:
                 self._loop.call_soon(self._dispatch)  # after the messages that came together with this one
+
+    def at_once(self, slots: np.ndarray, inputs: Mapping[str, np.ndarray], trace: bool) -> Result | None:
+        """One step of the sequence whose slot `slots` [1] holds, if there is nobody to share a batch with.
+
+        `inputs[name]` is [1, 1, ...row]. None if the step should take the ordinary way, with a block: because others are
+        about, because it takes too long to be computed on the spot, or because it fails.
+        """
+        if self._busy or self._engine.seconds(1) > self._on_the_spot or not self._is_latest(slots):
+            return None
+        slot = slots.item(0)
+        try:
+            result = self._engine.run(inputs, self._slots.row(slot), trace)
+        except StepFailed:
+            return None
+        self._slots.put(slot, result.state)
+        return result
 
     def drop(self, blocks: Iterable[Block]) -> None:
         """Forgets blocks that no batch holds."""

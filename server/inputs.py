@@ -18,6 +18,8 @@ class InputCheck:
     def __init__(self, ports: Sequence[Port]) -> None:
         self._ports = ports
         self._only = ports[0] if len(ports) == 1 else None
+        self._one_row = (ports[0].row, (1, *ports[0].row))
+        self._one_step = (1, 1, *ports[0].row)
 
     def steps(self, given: Named) -> dict[str, np.ndarray]:
         """The inputs of steps of one sequence by name, each [N, 1, ...row]; a single step may lack the axis N.
@@ -28,8 +30,8 @@ class InputCheck:
         only = self._only
         if only is not None and len(given) == 1:  # nearly every step: one row of one input
             name, x = given[0]
-            if x.shape == only.row and x.dtype == only.dtype and name in ("", only.name) and _finite(x):
-                return {only.name: x[np.newaxis, np.newaxis]}
+            if x.shape in self._one_row and x.dtype == only.dtype and name in ("", only.name) and _finite(x):
+                return {only.name: x.reshape(self._one_step)}
         return {name: x[:, np.newaxis] for name, x in self._check(given, None).items()}
 
     def fleet(self, given: Named, rows: int) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from server.engine import Result
 from server.errors import TidegateError
 from server.events import Answered, Event, FleetAnswered, Form
 from server.model import ServedModel
@@ -108,6 +109,15 @@ class Chunk:
             return None
         full = _joined([part.traces()[:, part.row] for part in self._parts])
         return plan.cut(full, np.arange(self.first_step, self.first_step + len(full)))
+
+
+def single(group: Group, handle: int, step: int, result: Result) -> Answered:
+    """The answer to a step that was computed by itself."""
+    outputs = [result.outputs[name][:, 0] for name in group.form.names]
+    trace = None
+    if result.trace is not None:
+        trace = group.trace.cut(result.trace[:, 0], np.array([step]))
+    return Answered(handle, step, group.form, outputs, trace, group.row_bytes + MESSAGE_BYTES)
 
 
 class Fleet:

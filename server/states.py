@@ -48,6 +48,14 @@ class SlotTable:
         """Frees slots; what they held is gone."""
         self._free.extend(slots)
 
+    def row(self, slot: int) -> np.ndarray:
+        """One row as a view, [1, W]."""
+        return self._rows[slot : slot + 1]
+
+    def put(self, slot: int, row: np.ndarray) -> None:
+        """Puts one row [1, W] back."""
+        self._rows[slot] = row[0]
+
     def gather(self, slots: np.ndarray) -> np.ndarray:
         """A copy of the rows, [len(slots), W]."""
         return self._rows.take(slots, 0)

@@ -16,7 +16,7 @@ from server.errors import BadInput, OverLimit, TidegateError, UnknownHandle, Wro
 from server.events import Closed, Event, Failed, Form, Opened
 from server.inputs import Named
 from server.model import ServedModel
-from server.replies import Chunk, Ending, Fleet, Group
+from server.replies import single, Chunk, Ending, Fleet, Group
 from server.scheduler import Block
 from server.selection import Selection, TracePlan, plan
 from tidegate.v1 import error_pb2
@@ -101,6 +101,13 @@ class Stream:
         total = len(next(iter(checked.values())))
         self._next[handle] = expected + total
         slot = self._slots[handle : handle + 1]
+        if total == 1 and not self._waiting:
+            result = group.model.batcher.at_once(slot, checked, group.trace.wanted)
+            if result is not None:
+                answer = single(group, handle, expected, result)
+                self._outstanding += answer.size
+                self._tell(answer)
+                return
         for start, stop in _pieces(total, group.row_bytes):
             part = checked if total == stop - start else {name: x[start:stop] for name, x in checked.items()}
             reply = Chunk(self, group, handle, expected + start, stop - start)
