@@ -43,7 +43,7 @@ def answer(question: Json) -> Json:
 @cache
 def step_graph(file: str) -> StepGraph:
     """Rewrite a file to one step, as the server does when it loads it."""
-    return loader.load(Path(file), max_batch=1).graph
+    return loader.load(Path(file), max_batch=1, patience=1.0).graph
 
 
 def bare_step(graph: StepGraph, batch: int, *, traces: bool) -> Step:

@@ -4,7 +4,6 @@ The first message of a stream brings the answer, ready in bytes; every message a
 """
 
 import argparse
-import asyncio
 from typing import Any
 
 import grpc

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, cast
 
 import grpc
 import numpy as np
-import uvloop
 import numpy.typing as npt
+import uvloop
 
 from bench import echo, loop
 from bench.figure import Figure

@@ -4,28 +4,28 @@ import asyncio
 import logging
 import sys
 
-
 from uvloop import new_event_loop
 
 from server.lifecycle import Server
 from server.settings import Settings, read
 
+log = logging.getLogger("server")
+
 
 def main() -> int:
     """Runs until stopped; the process's exit status."""
     settings = read(sys.argv[1:])
-    sys.setswitchinterval(float(__import__("os").environ.get("SWI", "0.005")))
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
     if not settings.models.is_dir():
-        logging.error("the model repository %s is not a folder; give another with --models", settings.models)
+        log.error("the model repository %s is not a folder; give another with --models", settings.models)
         return 1
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(_run(settings))
     except OSError as error:
-        logging.error("%s", error)
+        log.error("%s", error)  # noqa: TRY400 # the sentence is enough: the port is taken, or not ours to open
         return 1
     return 0
 

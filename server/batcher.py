@@ -1,8 +1,8 @@
 """The loop: the scheduler decides, the engine computes, the answers go out.
 
-The engine has a thread of its own, so that the event loop does not wait for onnxruntime; everything else here runs in the
-event loop's thread. While a batch computes, the next one gathers. Only a batch that takes less time than waking another
-thread and being woken by it is computed on the spot: whoever is alone does not pay for the batcher.
+The engine has a thread of its own, so that the event loop does not wait for onnxruntime; everything else here runs in
+the event loop's thread. While a batch computes, the next one gathers. Only a batch that takes about as little time as
+waking another thread and being woken by it is computed on the spot: whoever is alone does not pay for the batcher.
 """
 
 import asyncio
@@ -25,22 +25,20 @@ class Batcher:
     """Runs the blocks of one model.
 
     Args:
-        engine: computes; warmed up to `largest` rows.
+        engine: computes; warmed up.
         slots: the states of the sequences.
-        largest: the most rows of a batch.
+        capacity: how many slots there are.
         patience: the longest that a newcomer may have to wait for a batch that has begun, in seconds, where a batch
             could also be cut shorter.
         on_the_spot: how long a batch may take to be computed in the event loop's own thread, in seconds.
     """
 
-    def __init__(
-        self, engine: Engine, slots: SlotTable, capacity: int, largest: int, patience: float, on_the_spot: float
-    ) -> None:
+    def __init__(self, engine: Engine, slots: SlotTable, capacity: int, patience: float, on_the_spot: float) -> None:
         self._engine = engine
         self._slots = slots
         self._on_the_spot = on_the_spot
         self._scheduler = Scheduler(
-            capacity, largest, lambda rows: max(1, int(patience / max(engine.seconds(rows), 1e-6)))
+            capacity, engine.largest, lambda rows: max(1, int(patience / max(engine.seconds(rows), 1e-6)))
         )
         self._latest: np.ndarray | None = None  # the slots of the block that came last
         self._work: SimpleQueue[Batch | None] = SimpleQueue()
@@ -73,8 +71,8 @@ class Batcher:
     def at_once(self, slots: np.ndarray, inputs: Mapping[str, np.ndarray], trace: bool) -> Result | None:
         """One step of the sequence whose slot `slots` [1] holds, if there is nobody to share a batch with.
 
-        `inputs[name]` is [1, 1, ...row]. None if the step should take the ordinary way, with a block: because others are
-        about, because it takes too long to be computed on the spot, or because it fails.
+        `inputs[name]` is [1, 1, ...row]. None if the step should take the ordinary way, with a block: because others
+        are about, because it takes too long to be computed on the spot, or because it fails.
         """
         if self._busy or self._engine.seconds(1) > self._on_the_spot or not self._is_latest(slots):
             return None
@@ -112,8 +110,9 @@ class Batcher:
             self._loop.call_soon_threadsafe(self._deliver, batch, parts)
 
     def _deliver(self, batch: Batch, parts: list[Part]) -> None:
-        """The engine gets its next batch before the answers go out, unless a failure must be heard first: it keeps later
-        steps of the same sequence from running.
+        """Gives the engine its next batch before the answers go out.
+
+        A failure must be heard first: it keeps later steps of the same sequence from running.
         """
         if any(part.error is not None for part in parts):
             self._settle(batch, parts)

@@ -40,21 +40,25 @@ class Activation:
         return g.op(self.operator, tensor, **self.attributes)
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One recurrent operator of a model, its weights unpacked by gate.
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """A cell's weights by gate: `x[gate]` is [I, H], `h[gate]` [H, H], `x_bias[gate]` and `h_bias[gate]` [H]."""
 
-    `input_weights[gate]` is [I, H], `hidden_weights[gate]` [H, H], `input_biases` and `hidden_biases` [H].
-    """
+    x: Mapping[str, np.ndarray]
+    h: Mapping[str, np.ndarray]
+    x_bias: Mapping[str, np.ndarray]
+    h_bias: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One recurrent operator of a model."""
 
     kind: str
     node: str
     input_size: int
     hidden_size: int
-    input_weights: Mapping[str, np.ndarray]
-    hidden_weights: Mapping[str, np.ndarray]
-    input_biases: Mapping[str, np.ndarray]
-    hidden_biases: Mapping[str, np.ndarray]
+    weights: Weights
     activations: tuple[Activation, ...]
     linear_before_reset: bool = False
 
@@ -71,7 +75,7 @@ class Cell:
     @property
     def dtype(self) -> np.dtype:
         """The type of weights and states."""
-        return next(iter(self.input_weights.values())).dtype
+        return next(iter(self.weights.x.values())).dtype
 
 
 def default_activations(kind: str) -> tuple[str, ...]:
@@ -79,22 +83,15 @@ def default_activations(kind: str) -> tuple[str, ...]:
     return _DEFAULT_ACTIVATIONS[kind]
 
 
-def unpack(
-    kind: str, w_GHI: np.ndarray, r_GHH: np.ndarray, b_2GH: np.ndarray | None
-) -> tuple[dict[str, np.ndarray], ...]:
-    """Takes the operator's packed W [G*H, I], R [G*H, H] and B [2*G*H] (or None: zeros) apart by gate.
+def unpack(kind: str, w_GHI: np.ndarray, r_GHH: np.ndarray, b_2GH: np.ndarray | None) -> Weights:
+    """Takes the operator's packed W [G*H, I], R [G*H, H] and B [2*G*H] (or None: zeros) apart by gate."""
+    wb_GH, rb_GH = np.split(np.zeros(2 * len(w_GHI), w_GHI.dtype) if b_2GH is None else b_2GH, 2)
+    return Weights(*(_by_gate(kind, packed) for packed in (w_GHI, r_GHH, wb_GH, rb_GH)))
 
-    Returns input weights [I, H], hidden weights [H, H], input biases [H], hidden biases [H].
-    """
-    gates = _PACKED[kind]
-    if b_2GH is None:
-        b_2GH = np.zeros(2 * len(w_GHI), w_GHI.dtype)
-    blocks = (*np.split(b_2GH, 2),)
-    columns = (w_GHI, r_GHH, *blocks)
-    return tuple(
-        {gate: part.T if part.ndim == 2 else part for gate, part in zip(gates, np.split(a, len(gates)), strict=True)}
-        for a in columns
-    )
+
+def _by_gate(kind: str, packed: np.ndarray) -> dict[str, np.ndarray]:
+    parts = np.split(packed, len(_PACKED[kind]))
+    return {gate: part.T for gate, part in zip(_PACKED[kind], parts, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -134,8 +131,7 @@ def _gru(g: GraphBuilder, cell: Cell, x_BI: str, states: Mapping[str, str]) -> S
     h_BH = states["hidden"]
     z_BH, r_BH = g.split(sigma(g, _affine(g, cell, ("update", "reset"), x_BI, h_BH)), [cell.hidden_size] * 2)
     n_BH = squash(g, _gru_candidate(g, cell, x_BI, h_BH, r_BH))
-    # (1 - z) * n + z * h
-    new_BH = g.op("Add", n_BH, g.op("Mul", z_BH, g.op("Sub", h_BH, n_BH)))
+    new_BH = g.op("Add", n_BH, g.op("Mul", z_BH, g.op("Sub", h_BH, n_BH)))  # the same as (1 - z) n + z h
     return Step({"hidden": new_BH}, {"update": z_BH, "reset": r_BH, "candidate": n_BH})
 
 
@@ -144,17 +140,17 @@ def _gru_candidate(g: GraphBuilder, cell: Cell, x_BI: str, h_BH: str, r_BH: str)
     gate = "candidate"
     if not cell.linear_before_reset:
         return _affine(g, cell, (gate,), x_BI, g.op("Mul", r_BH, h_BH))
-    from_x = g.affine(x_BI, cell.input_weights[gate], cell.input_biases[gate])
-    from_h = g.affine(h_BH, cell.hidden_weights[gate], cell.hidden_biases[gate])
+    weights = cell.weights
+    from_x = g.affine(x_BI, weights.x[gate], weights.x_bias[gate])
+    from_h = g.affine(h_BH, weights.h[gate], weights.h_bias[gate])
     return g.op("Add", from_x, g.op("Mul", r_BH, from_h))
 
 
 def _affine(g: GraphBuilder, cell: Cell, gates: tuple[str, ...], x_BI: str, h_BH: str) -> str:
     """X W + H R + Wb + Rb of several gates side by side, [B, len(gates) * H], as one product with [x, h]."""
-    weight = np.concatenate(
-        [np.concatenate([part[gate] for gate in gates], 1) for part in (cell.input_weights, cell.hidden_weights)]
-    )
-    bias = np.concatenate([cell.input_biases[gate] + cell.hidden_biases[gate] for gate in gates])
+    weights = cell.weights
+    weight = np.concatenate([np.concatenate([part[gate] for gate in gates], 1) for part in (weights.x, weights.h)])
+    bias = np.concatenate([weights.x_bias[gate] + weights.h_bias[gate] for gate in gates])
     return g.affine(g.concat(x_BI, h_BH), weight, bias)
 
 

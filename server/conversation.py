@@ -114,7 +114,7 @@ class Conversation:
             elif kind == "close":
                 self._stream.close(request.close.handle, request.close.count)
             else:
-                raise Refusal("an empty message came; expected one of open, steps, fleet, close")
+                self._emit(Failed(Refusal("an empty message came; expected one of open, steps, fleet, close")))
         except TidegateError as error:
             self._emit(self._failure(request, error))
         except Exception:

@@ -1,6 +1,7 @@
 """Writes ONNX nodes as formulas. Knows operators and names, nothing of recurrence."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -23,11 +24,11 @@ class GraphBuilder:
         """A name that is used once."""
         return f"{self._prefix}{hint}.{len(self.nodes)}.{len(self.constants)}"
 
-    def op(self, operator: str, *inputs: str, **attributes: object) -> str:
+    def op(self, operator: str, *inputs: str, **attributes: Any) -> str:  # noqa: ANN401 # whatever ONNX has
         """Adds a node with one output; returns the output's name."""
         return self.op_to(self.name(operator), operator, *inputs, **attributes)
 
-    def op_to(self, output: str, operator: str, *inputs: str, **attributes: object) -> str:
+    def op_to(self, output: str, operator: str, *inputs: str, **attributes: Any) -> str:  # noqa: ANN401 # whatever ONNX has
         """Like `op`, with the output's name given."""
         self.nodes.append(helper.make_node(operator, inputs, [output], name=f"{output}:node", **attributes))
         return output

@@ -85,7 +85,7 @@ class Server:
             except Exception:
                 log.exception("looking through the repository failed; trying again")
 
-    async def _set_health(self, status: "_HEALTH.ServingStatus") -> None:
+    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for service in (health.OVERALL_HEALTH, SERVICE):
             await self._health.set(service, status)
 

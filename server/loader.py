@@ -1,4 +1,4 @@
-"""Turns a file into a model that is rewritten, proved and warmed up. Slow; made to be called away from the event loop."""
+"""Turns a file into a model that is rewritten, proved and warmed up. Slow: to be called away from the event loop."""
 
 import hashlib
 from pathlib import Path
@@ -12,14 +12,14 @@ from server.errors import ModelRefused, TidegateError
 from server.model import LoadedModel
 
 
-def load(path: Path, max_batch: int) -> LoadedModel:
-    """Loads a model.onnx and warms it up for batches of up to `max_batch`.
+def load(path: Path, max_batch: int, patience: float) -> LoadedModel:
+    """Loads a model.onnx and warms it up for batches of up to `max_batch`, or that take `patience` seconds.
 
     Raises:
         ModelRefused: the file cannot be served; the sentence says why, and where in the graph.
     """
     try:
-        return _load(path, max_batch)
+        return _load(path, max_batch, patience)
     except ModelRefused:
         raise
     except TidegateError as error:
@@ -28,7 +28,7 @@ def load(path: Path, max_batch: int) -> LoadedModel:
         raise ModelRefused(f"the file cannot be read as an ONNX model: {type(error).__name__}: {error}") from error
 
 
-def _load(path: Path, max_batch: int) -> LoadedModel:
+def _load(path: Path, max_batch: int, patience: float) -> LoadedModel:
     content = path.read_bytes()
     model = onnx.load(path)
     onnx.checker.check_model(model)
@@ -36,6 +36,6 @@ def _load(path: Path, max_batch: int) -> LoadedModel:
     cells = recurrence.find(model)
     engine = Engine(stepgraph.rewrite(model, cells, probe.probe(model, cells)))
     proved = proof.prove(model, engine)
-    engine.warm_up(max_batch)
+    engine.warm_up(max_batch, patience)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     return LoadedModel(engine.graph, engine, proved, hashlib.sha256(content).hexdigest(), metadata)

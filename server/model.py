@@ -54,7 +54,6 @@ class ServedModel:
             loaded.engine,
             self.slots,
             settings.max_sequences,
-            settings.max_batch,
             settings.patience_ms / 1e3,
             settings.spot_us / 1e6,
         )

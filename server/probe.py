@@ -81,7 +81,7 @@ class _Probe:
             )
         sizes = dict(zip(names, _SIZES, strict=True))
         feeds = {
-            info.name: _sample(_dtype(info), [sizes.get(d, d) if isinstance(d, str) else d for d in dims], 0)
+            info.name: _sample(_dtype(info), [sizes[d] if isinstance(d, str) else d for d in dims], 0)
             for info, dims in zip(self._inputs, self._dims, strict=True)
         }
         seen = self._first_cell_input(feeds).shape
@@ -140,7 +140,8 @@ class _Probe:
         rows = np.concatenate([draw.reshape(-1, cell.cell.hidden_size) for draw in draws])
         if not (rows == rows[0]).all():
             raise ModelRefused(f"{label(cell.node)} starts from a state that depends on its input ('{name}')")
-        return rows[0]
+        first: np.ndarray = rows[0]
+        return first
 
 
 def _dynamic_dims(inputs: Sequence[onnx.ValueInfoProto]) -> list[list[int | str]]:

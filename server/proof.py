@@ -68,9 +68,9 @@ def _compare(reference: Session, engine: Engine, feeds: dict[str, np.ndarray], t
             error = _error(_last(port, wanted), result.outputs[port.name][0])
             if not error <= tolerance:
                 raise ModelRefused(
-                    f"output '{port.name}' at step {step} differs by {error:.2g} from the original file's answer to the "
-                    f"first {step + 1} steps (at most {tolerance:.0e} is accepted): something outside the recurrent "
-                    "cells mixes steps, so this model cannot answer a stream"
+                    f"output '{port.name}' at step {step} differs by {error:.2g} from the original file's answer to "
+                    f"the first {step + 1} steps (at most {tolerance:.0e} is accepted): something outside the "
+                    "recurrent cells mixes steps, so this model cannot answer a stream"
                 )
             worst = max(worst, error)
     return worst
@@ -86,7 +86,8 @@ def _last(port: Port, y: np.ndarray) -> np.ndarray:
     y = np.moveaxis(y, port.batch, 0)
     if port.time is None:
         return y
-    return np.take(y, -1, port.time + (port.time < port.batch))
+    last: np.ndarray = np.take(y, -1, port.time + (port.time < port.batch))
+    return last
 
 
 def _error(wanted: np.ndarray, got: np.ndarray) -> float:

@@ -77,8 +77,8 @@ class Constants:
         initializers = [tensor for key, tensor in self._initializers.items() if key in used]
         graph = helper.make_graph(nodes, "constant", [], [helper.make_empty_tensor_value_info(name)], initializers)
         model = helper.make_model(graph, opset_imports=self._model.opset_import)
-        value: np.ndarray = ReferenceEvaluator(model).run(None, {})[0]
-        return value
+        (value,) = ReferenceEvaluator(model).run(None, {})
+        return np.asarray(value)
 
     def _ancestors(self, name: str) -> list[onnx.NodeProto] | None:
         """The nodes that make a tensor, in the graph's order; None if an input of the model is among their inputs."""
@@ -107,9 +107,9 @@ def _read(node: onnx.NodeProto, constants: Constants) -> CellNode:
         node.name or node.output[0],
         w_GHI.shape[1],
         r_GHH.shape[1],
-        *cells.unpack(node.op_type, w_GHI, r_GHH, b_2GH),
-        activations=_activations(node, attributes),
-        linear_before_reset=bool(attributes.get("linear_before_reset", 0)),
+        cells.unpack(node.op_type, w_GHI, r_GHH, b_2GH),
+        _activations(node, attributes),
+        bool(attributes.get("linear_before_reset", 0)),
     )
     return CellNode(node, cell, tuple(name or None for name in inputs[5 : 5 + len(cell.states)]))
 
@@ -121,7 +121,8 @@ def _weight(node: onnx.NodeProto, constants: Constants, inputs: list[str], index
     value = constants.value(inputs[index])
     if value is None:
         raise ModelRefused(f"{label(node)} takes its {' WRB'[index]} from the model's input; it must be constant")
-    return value[0]
+    without_directions: np.ndarray = value[0]
+    return without_directions
 
 
 def _check_shapes(

@@ -43,7 +43,7 @@ class Entry:
 class Repository:
     """The versions of all models. Lives in the event loop; loads in a thread."""
 
-    def __init__(self, settings: Settings, load: Callable[[Path, int], LoadedModel] = load) -> None:
+    def __init__(self, settings: Settings, load: Callable[[Path, int, float], LoadedModel] = load) -> None:
         self._settings = settings
         self._load = load
         self._entries: dict[tuple[str, int], Entry] = {}
@@ -121,7 +121,9 @@ class Repository:
             self._entries[key] = entry
         log.info("loading %s version %d", *key)
         try:
-            loaded = await asyncio.to_thread(self._load, found.path, self._settings.max_batch)
+            loaded = await asyncio.to_thread(
+                self._load, found.path, self._settings.max_batch, self._settings.patience_ms / 1e3
+            )
             entry.served = ServedModel(found.name, found.version, loaded, self._settings)
             entry.served.start()
         except ModelRefused as refusal:

@@ -38,7 +38,7 @@ class TracePlan:
         return sum(columns.size for columns in self.columns)
 
     def cut(self, trace: np.ndarray, steps: np.ndarray) -> np.ndarray | None:
-        """The rows and columns wanted of `trace` [N, V], whose rows are the steps numbered `steps` [N]; None if none."""
+        """The rows and columns wanted of `trace` [N, V], whose rows are the steps `steps` [N]; None if none is."""
         if self.every > 1:
             trace = trace[steps % self.every == 0]
             if not len(trace):

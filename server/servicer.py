@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import grpc
 
@@ -12,7 +13,7 @@ from server.conversation import Context, Conversation, reader
 from server.errors import TidegateError
 from server.repository import Repository
 from server.settings import Settings
-from tidegate.v1 import sequence_pb2, tidegate_pb2
+from tidegate.v1 import tidegate_pb2
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ class Servicer:
         """Registers the service. The stream has a deserialiser of its own, so a bad message does not end it."""
         unary = grpc.unary_unary_rpc_method_handler
         request, response = tidegate_pb2, tidegate_pb2
-        handlers = {
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             "Stream": grpc.stream_stream_rpc_method_handler(
                 self.stream,
                 reader(self._settings.max_message_bytes),

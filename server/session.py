@@ -1,7 +1,7 @@
 """Makes and runs onnxruntime sessions: one thread, quiet, on the CPU. The only file that imports onnxruntime."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import onnx
@@ -9,8 +9,14 @@ import onnxruntime
 
 from server.errors import ModelRefused, StepFailed
 
-Session = onnxruntime.InferenceSession
 _ERRORS_ONLY = 3
+
+
+class Session(Protocol):
+    """What we use of onnxruntime.InferenceSession."""
+
+    def run(self, output_names: Sequence[str], input_feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """The values of the outputs."""
 
 
 def create(model: onnx.ModelProto) -> Session:
@@ -24,9 +30,12 @@ def create(model: onnx.ModelProto) -> Session:
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERRORS_ONLY
     try:
-        return Session(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session: Session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
     except Exception as error:  # onnxruntime raises a type of its own for each status
         raise ModelRefused(f"onnxruntime cannot load the file: {_first_line(error)}") from error
+    return session
 
 
 def run(session: Session, outputs: Sequence[str], feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
@@ -36,10 +45,9 @@ def run(session: Session, outputs: Sequence[str], feeds: Mapping[str, np.ndarray
         StepFailed: the graph could not compute it, for example because a token is out of range.
     """
     try:
-        result: list[Any] = session.run(outputs, feeds)
+        return session.run(outputs, feeds)
     except Exception as error:
         raise StepFailed(f"the model could not compute this: {_first_line(error)}") from error
-    return result
 
 
 def real_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:

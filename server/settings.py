@@ -1,17 +1,13 @@
-"""What can be set, each with its default and unit. From the command line, else from the environment, else the default."""
+"""What can be set, each with its default and unit: on the command line, else in the environment, else the default."""
 
 import argparse
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
 PREFIX = "TIDEGATE_"
-
-
-def _setting(default: object, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
 
 
 @dataclass(frozen=True)
@@ -19,25 +15,27 @@ class Settings:
     """Read-only for the life of the process."""
 
     # what and where
-    models: Path = _setting(Path("models"), "the model repository: a folder of NAME/VERSION/model.onnx")
-    host: str = _setting("127.0.0.1", "the address to listen on; 0.0.0.0 for every interface")
-    port: int = _setting(50051, "the port to listen on; 0 takes a free one, which the log names")
-    poll_seconds: float = _setting(2.0, "how often the repository is looked through for new versions, in seconds")
-    keep_versions: int = _setting(1, "how many versions of each model are served, the newest first")
+    models: Annotated[Path, "the model repository: a folder of NAME/VERSION/model.onnx"] = Path("models")
+    host: Annotated[str, "the address to listen on; 0.0.0.0 for every interface"] = "127.0.0.1"
+    port: Annotated[int, "the port to listen on; 0 takes a free one, which the log names"] = 50051
+    poll_seconds: Annotated[float, "how often the repository is looked through for new versions, in seconds"] = 2.0
+    keep_versions: Annotated[int, "how many versions of each model are served, the newest first"] = 1
     # batching
-    max_batch: int = _setting(64, "the most sequences that one run of a model takes a step of")
-    patience_ms: float = _setting(1.0, "the longest that a newcomer waits for a chunk that is running, in ms")
-    spot_us: float = _setting(
-        200.0, "a batch that takes less time is computed on the spot instead of in the engine's thread, in us"
-    )
+    max_batch: Annotated[int, "the most sequences that one run of a model takes a step of"] = 256
+    patience_ms: Annotated[
+        float, "how long a batch may take that could also be cut shorter, in ms: the longest that a newcomer waits"
+    ] = 1.0
+    spot_us: Annotated[
+        float, "a batch that takes less time is computed on the spot instead of in the engine's thread, in us"
+    ] = 200.0
     # limits
-    max_sequences: int = _setting(65_536, "the most open sequences of one model")
-    max_streams: int = _setting(1_024, "the most client streams at a time")
-    max_message_mib: float = _setting(4.0, "the largest message that is taken, in MiB")
-    window_mib: float = _setting(4.0, "how much of answers may wait for a client that does not read, in MiB a stream")
-    grace_seconds: float = _setting(10.0, "how long open sequences may go on after a request to stop, in seconds")
+    max_sequences: Annotated[int, "the most open sequences of one model"] = 65_536
+    max_streams: Annotated[int, "the most client streams at a time"] = 1_024
+    max_message_mib: Annotated[float, "the largest message that is taken, in MiB"] = 4.0
+    window_mib: Annotated[float, "how much of answers may wait for a client that does not read, in MiB a stream"] = 4.0
+    grace_seconds: Annotated[float, "how long open sequences may go on after a request to stop, in seconds"] = 10.0
     # logs
-    log_level: str = _setting("info", "debug, info, warning or error")
+    log_level: Annotated[str, "debug, info, warning or error"] = "info"
 
     @property
     def max_message_bytes(self) -> int:
@@ -75,18 +73,27 @@ def _parser() -> argparse.ArgumentParser:
     for f in fields(Settings):
         parser.add_argument(
             f"--{f.name.replace('_', '-')}",
-            type=type(f.default),
-            metavar=type(f.default).__name__.removesuffix("Path") or "PATH",
-            help=f"{f.metadata['help']} (default: {f.default})",
+            type=_type(f),
+            metavar=_type(f).__name__.upper(),
+            help=f"{_help(f)} (default: {f.default})",
         )
     return parser
 
 
+def _type(f: Field[Any]) -> type[Any]:
+    kind: type[Any] = get_type_hints(Settings)[f.name]
+    return kind
+
+
+def _help(f: Field[Any]) -> str:
+    return str(get_type_hints(Settings, include_extras=True)[f.name].__metadata__[0])
+
+
 def _from_environment(parser: argparse.ArgumentParser, f: Field[Any], name: str, text: str) -> object:
     try:
-        return type(f.default)(text)
+        return _type(f)(text)
     except ValueError:
-        parser.error(f"{name} is {text!r}; expected {type(f.default).__name__}")
+        parser.error(f"{name} is {text!r}; expected {_type(f).__name__}")
 
 
 def _check(parser: argparse.ArgumentParser, settings: Settings) -> None:

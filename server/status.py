@@ -32,7 +32,7 @@ async def abort(context: "grpc.aio.ServicerContext[object, object]", error: Tide
 
 def reason_name(reason: int) -> str:
     """The stable word for a reason: WRONG_SHAPE."""
-    return error_pb2.Reason.Name(reason).removeprefix("REASON_")  # type: ignore[arg-type] # an enum's int
+    return error_pb2.Reason.Name(reason).removeprefix("REASON_")
 
 
 def _code(reason: int) -> int:
@@ -44,5 +44,5 @@ def _code(reason: int) -> int:
         ({error_pb2.REASON_INTERNAL}, code_pb2.INTERNAL),
     ):
         if reason in reasons:
-            return code
-    return code_pb2.INVALID_ARGUMENT
+            return int(code)
+    return int(code_pb2.INVALID_ARGUMENT)

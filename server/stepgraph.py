@@ -97,13 +97,19 @@ def _graph(
     carried = dict(zip(state, g.split(STATE, [columns.size for columns in state]), strict=True))
     by_output = {node.node.output[0] or node.node.output[1]: layer for layer, node in enumerate(nodes)}
     steps: list[cells.Step] = []
+    flat: dict[str, str] = {}  # tensors that are a cell's output but for axes of length 1, and that output [B, H]
     for node in model.graph.node:
         layer = by_output.get(next((o for o in node.output if o), ""))
         if layer is None:
             g.nodes.append(node)
+            if node.op_type in ("Squeeze", "Identity") and node.input[0] in flat:
+                flat[node.output[0]] = flat[node.input[0]]
             continue
+        cell = nodes[layer]
         before = {columns.name: tensor for columns, tensor in carried.items() if columns.layer == layer}
-        steps.append(_replace(g, nodes[layer], before))
+        x_BI = flat.get(cell.x) or g.reshape(cell.x, (-1, cell.cell.input_size))
+        steps.append(_replace(g, cell, x_BI, before))
+        flat[cell.outputs[0]] = steps[-1].states["hidden"]
     g.concat(*(tensor for step in steps for tensor in step.states.values()), output=NEXT_STATE)
     g.concat(
         *(tensor for step in steps for part in (step.states, step.gates) for tensor in part.values()), output=TRACE
@@ -117,10 +123,9 @@ def _graph(
     )
 
 
-def _replace(g: GraphBuilder, node: CellNode, before: dict[str, str]) -> cells.Step:
+def _replace(g: GraphBuilder, node: CellNode, x_BI: str, before: dict[str, str]) -> cells.Step:
     """Writes one step of the cell and gives its results the names and shapes of the operator's outputs."""
     cell = node.cell
-    x_BI = g.reshape(node.x, (-1, cell.input_size))
     step = cells.step(g, cell, x_BI, before)
     y, *last = node.outputs
     if y:

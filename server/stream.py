@@ -16,7 +16,7 @@ from server.errors import BadInput, OverLimit, TidegateError, UnknownHandle, Wro
 from server.events import Closed, Event, Failed, Form, Opened
 from server.inputs import Named
 from server.model import ServedModel
-from server.replies import single, Chunk, Ending, Fleet, Group
+from server.replies import Chunk, Ending, Fleet, Group, single
 from server.scheduler import Block
 from server.selection import Selection, TracePlan, plan
 from tidegate.v1 import error_pb2
@@ -220,7 +220,7 @@ class Stream:
     def _fleet_group(self, handles: np.ndarray, steps: np.ndarray) -> Group:
         if not len(handles) or len(handles) != len(steps):
             raise BadInput(
-                f"a fleet came with {len(handles)} handles and {len(steps)} steps; expected as many of both, at least one",
+                f"a fleet came with {len(handles)} handles and {len(steps)} steps; expected as many of both",
                 error_pb2.REASON_MALFORMED,
             )
         group = self._group(int(handles.max()))
