@@ -49,10 +49,10 @@ def main(arguments: Sequence[str]) -> int:
 def show(to: Page, folder: Path) -> None:
     """All of it. Raises DemoError, TidegateError, TrainingError, OSError."""
     begun = time.monotonic()
-    to.title("Tidegate: watch a recurrent network think")
+    to.title("Tidegate: see what a recurrent network remembers")
     to.say(
         "A recurrent network reads one step at a time and keeps a memory. Three small ones are trained here and now, "
-        "then served; every number below has come back from the server over gRPC, step by step."
+        "then served; the answers, memories and gates below came back from the server over gRPC, step by step."
     )
     _train(to, folder)
     with _served(folder) as client:
@@ -134,7 +134,10 @@ def _show_weather(to: Page, client: Client, folder: Path) -> None:
         time.sleep(_PACE if to.console.is_terminal else 0)
     to.draw([drawing.legend()])
     to.gap()
-    to.say("Below, how far off it was on average, beside the forecast that nothing will change.")
+    to.say(
+        "How far off it was on average, beside the forecast that nothing will change; the last two lines are the "
+        "pipeline's own test on the half year that it kept aside."
+    )
     to.gap()
     to.draw(weather_page.summary(errors(hours), trainings.report(WEATHER, folder), to.style))
 
@@ -143,13 +146,13 @@ def _show_next(to: Page, seconds: float) -> None:
     to.heading("What to try next")
     to.say(f"All of this took {seconds:.0f} seconds, and the server has been stopped. In one terminal:")
     to.draw(["", "  make serve", ""])
-    to.say("and in another, the network with one unit, drawn line by line as your own steps are answered:")
+    to.say("and in another, the network with one unit, drawn as it answers steps of your own (value, write, read):")
     to.draw(
         [
             "",
             "  source .venv/bin/activate",
             "  tidegate describe recall",
-            r"  printf 'value,write,read\n0.8,1,0\n-0.5,0,0\n0.1,0,1\n' | tidegate stream recall",
+            r"  printf '0.8,1,0\n-0.5,0,0\n0.1,0,1\n' | tidegate stream recall",
             "",
         ]
     )

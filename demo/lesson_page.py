@@ -22,7 +22,7 @@ def gates(taken: Taken, style: Style) -> list[str]:
         "",
         *figure(taken.answers, style=style),
         "",
-        style.dim(f"{'':{_LABEL}}   o gate open (above 0.9)   - gate closed (below 0.1)   {block * 3} memory"),
+        style.dim(f"{'':{_LABEL}}   o gate open (> 0.9)   - gate closed (< 0.1)   {block * 3} memory"),
     ]
 
 

@@ -37,7 +37,7 @@ class DayPage:
     def legend(self) -> str:
         """The strip's marks."""
         said = "   ".join(f"{ahead} said {ahead} h before" for ahead in AHEAD)
-        return self._style.dim(f"{'':{_LEFT}}{self._mark} what came   {said}")
+        return self._style.dim(f"{f'{self._mark} came   {said}':>{_LEFT + self._strip}}")
 
     def _said(self, forecast: Forecast, came: float) -> str:
         return f"{forecast.said:>8.1f} {forecast.said - came:>+5.1f}"
