@@ -1,4 +1,3 @@
-
 """The textbook's equations of LSTM, GRU and RNN, from torch's own weights, in double precision, one step at a time.
 
 torch packs LSTM as i, f, g, o and GRU as r, z, n. T steps, H hidden size.
@@ -25,7 +24,7 @@ def sigmoid(x: Array) -> Array:
     return 1 / (1 + np.exp(-x))
 
 
-def inside(network: Network, x_T: torch.Tensor) -> list[dict[str, Array]]:  # noqa: N803
+def inside(network: Network, x_T: torch.Tensor) -> list[dict[str, Array]]:
     """For each layer: hidden, cell and every gate by name, [T, H] each, of one sequence from zeros."""
     import torch
 

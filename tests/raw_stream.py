@@ -1,3 +1,4 @@
+# ruff: noqa: ANN401 - a response is one of five messages; the tests look which
 """A stream spoken by hand, message by message, with the generated stubs: also what no good client would say."""
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from tidegate.v1.sequence_pb2 import StreamRequest, StreamResponse
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PATIENCE = 60  # seconds
+PATIENCE = 20  # seconds
 UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
@@ -90,6 +91,13 @@ class RawStream:
                 heard.append(content(response))
             assert await self.call.code() == grpc.StatusCode.OK
             return heard
+
+    async def rows(self, count: int) -> list[bytes]:
+        """Hears answers, one message or several, until there are `count` rows of them."""
+        heard: list[bytes] = []
+        while len(heard) < count:
+            heard.extend(rows_of(await self.hear()))
+        return heard
 
     async def run(self, handle: int, first: int, rows: np.ndarray) -> list[bytes]:
         """Takes single steps, one after the other; the bytes of each answer."""

@@ -75,7 +75,7 @@ class Network(nn.Module):
         x = x if self.embedding is None else self.embedding(x)
         return x if self.before is None else self.before(x)
 
-    def of_prefixes(self, x_T: Tensor) -> Tensor:  # noqa: N803 - T steps of one sequence
+    def of_prefixes(self, x_T: Tensor) -> Tensor:
         """The last answer to each prefix of one sequence, [T, outputs]."""
         axis = 0 if self.spec.batch_first else 1
         with torch.no_grad():

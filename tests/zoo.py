@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 TOKENS = 10
 
-# Everything that the equations are compared with: each cell in one and three layers, and around them each kind of graph.
+# What the equations are compared with: each cell in one and three layers, and around them each kind of graph.
 COMPARED = {
     f"{cell}-{layers}-{'batch' if batch_first else 'time'}-{'last' if last else 'every'}": Spec(
         cell, layers, batch_first=batch_first, last_only=last, before=last, seed=seed
