@@ -20,7 +20,7 @@ $(READY): pyproject.toml
 	@touch $@
 
 demo: $(READY) ## train, export, serve and stream: watch the gates open and close (about a minute)
-	@$(BIN)/python -m bench.demo
+	@$(BIN)/python -m demo
 
 test: $(READY) ## every test but those that need a container engine
 	$(BIN)/python -m pytest
