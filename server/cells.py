@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from server.activations import Activation
 from server.graph import GraphBuilder
 
 STATES = {"RNN": ("hidden",), "LSTM": ("hidden", "cell"), "GRU": ("hidden",)}
@@ -26,18 +27,6 @@ _PACKED = {
     "GRU": ("update", "reset", "candidate"),
 }
 _DEFAULT_ACTIVATIONS = {"RNN": ("Tanh",), "LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh")}
-
-
-@dataclass(frozen=True)
-class Activation:
-    """An ONNX activation operator with its attributes."""
-
-    operator: str
-    attributes: Mapping[str, float] = field(default_factory=dict)
-
-    def __call__(self, g: GraphBuilder, tensor: str) -> str:
-        """Applies it."""
-        return g.op(self.operator, tensor, **self.attributes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +50,9 @@ class Cell:
     weights: Weights
     activations: tuple[Activation, ...]
     linear_before_reset: bool = False
+    input_forget: bool = False  # couples the gates of an LSTM: f = 1 - i
+    clip: float | None = None  # bounds what goes into the gates' activation functions
+    peepholes: Mapping[str, np.ndarray] = field(default_factory=dict)  # [H] by gate; empty if there are none
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -89,6 +81,11 @@ def unpack(kind: str, w_GHI: np.ndarray, r_GHH: np.ndarray, b_2GH: np.ndarray | 
     return Weights(*(_by_gate(kind, packed) for packed in (w_GHI, r_GHH, wb_GH, rb_GH)))
 
 
+def unpack_peepholes(p_3H: np.ndarray) -> dict[str, np.ndarray]:
+    """Takes the operator's packed P [3*H] apart by gate."""
+    return dict(zip(("input", "output", "forget"), np.split(p_3H, 3), strict=True))
+
+
 def _by_gate(kind: str, packed: np.ndarray) -> dict[str, np.ndarray]:
     parts = np.split(packed, len(_PACKED[kind]))
     return {gate: part.T for gate, part in zip(_PACKED[kind], parts, strict=True)}
@@ -108,29 +105,56 @@ def step(g: GraphBuilder, cell: Cell, x_BI: str, states: Mapping[str, str]) -> S
 
 
 def _rnn(g: GraphBuilder, cell: Cell, x_BI: str, states: Mapping[str, str]) -> Step:
-    (act,) = cell.activations
-    h_BH = act(g, _affine(g, cell, ("hidden",), x_BI, states["hidden"]))
+    h_BH = _gate(g, cell, 0, _affine(g, cell, ("hidden",), x_BI, states["hidden"]))
     return Step({"hidden": h_BH}, {})
 
 
 def _lstm(g: GraphBuilder, cell: Cell, x_BI: str, states: Mapping[str, str]) -> Step:
-    sigma, squash, out = cell.activations
-    h_size = cell.hidden_size
     a_BG = _affine(g, cell, ("input", "forget", "output", "candidate"), x_BI, states["hidden"])
-    ifo_BG, g_BH = g.split(a_BG, [3 * h_size, h_size])
-    i_BH, f_BH, o_BH = g.split(sigma(g, ifo_BG), [h_size] * 3)
-    g_BH = squash(g, g_BH)
-    c_BH = g.op("Add", g.op("Mul", f_BH, states["cell"]), g.op("Mul", i_BH, g_BH))
-    h_BH = g.op("Mul", o_BH, out(g, c_BH))
-    gates = {"input": i_BH, "forget": f_BH, "candidate": g_BH, "output": o_BH}
+    if cell.peepholes or cell.input_forget:
+        return _lstm_gate_by_gate(g, cell, a_BG, states["cell"])
+    ifo_BG, g_BH = g.split(a_BG, [3 * cell.hidden_size, cell.hidden_size])
+    i_BH, f_BH, o_BH = g.split(_gate(g, cell, 0, ifo_BG), [cell.hidden_size] * 3)
+    g_BH = _gate(g, cell, 1, g_BH)
+    c_BH = _remember(g, i_BH, f_BH, g_BH, states["cell"])
+    return _lstm_step(g, cell, {"input": i_BH, "forget": f_BH, "candidate": g_BH, "output": o_BH}, c_BH)
+
+
+def _lstm_gate_by_gate(g: GraphBuilder, cell: Cell, a_BG: str, c_BH: str) -> Step:
+    """The output gate peeps at the new cell, so it comes last."""
+    ai_BH, af_BH, ao_BH, ag_BH = g.split(a_BG, [cell.hidden_size] * 4)
+    i_BH = _gate(g, cell, 0, _peep(g, cell, "input", ai_BH, c_BH))
+    if cell.input_forget:
+        f_BH = g.op("Sub", g.constant(np.ones(1, cell.dtype)), i_BH)
+    else:
+        f_BH = _gate(g, cell, 0, _peep(g, cell, "forget", af_BH, c_BH))
+    g_BH = _gate(g, cell, 1, ag_BH)
+    new_BH = _remember(g, i_BH, f_BH, g_BH, c_BH)
+    o_BH = _gate(g, cell, 0, _peep(g, cell, "output", ao_BH, new_BH))
+    return _lstm_step(g, cell, {"input": i_BH, "forget": f_BH, "candidate": g_BH, "output": o_BH}, new_BH)
+
+
+def _lstm_step(g: GraphBuilder, cell: Cell, gates: Mapping[str, str], c_BH: str) -> Step:
+    h_BH = g.op("Mul", gates["output"], cell.activations[2](g, c_BH, cell.dtype))
     return Step({"hidden": h_BH, "cell": c_BH}, gates)
 
 
+def _remember(g: GraphBuilder, i_BH: str, f_BH: str, g_BH: str, c_BH: str) -> str:
+    """What is kept of the cell and what is written into it."""
+    return g.op("Add", g.op("Mul", f_BH, c_BH), g.op("Mul", i_BH, g_BH))
+
+
+def _peep(g: GraphBuilder, cell: Cell, gate: str, a_BH: str, c_BH: str) -> str:
+    if not cell.peepholes:
+        return a_BH
+    return g.op("Add", a_BH, g.op("Mul", g.constant(cell.peepholes[gate]), c_BH))
+
+
 def _gru(g: GraphBuilder, cell: Cell, x_BI: str, states: Mapping[str, str]) -> Step:
-    sigma, squash = cell.activations
     h_BH = states["hidden"]
-    z_BH, r_BH = g.split(sigma(g, _affine(g, cell, ("update", "reset"), x_BI, h_BH)), [cell.hidden_size] * 2)
-    n_BH = squash(g, _gru_candidate(g, cell, x_BI, h_BH, r_BH))
+    zr_BG = _gate(g, cell, 0, _affine(g, cell, ("update", "reset"), x_BI, h_BH))
+    z_BH, r_BH = g.split(zr_BG, [cell.hidden_size] * 2)
+    n_BH = _gate(g, cell, 1, _gru_candidate(g, cell, x_BI, h_BH, r_BH))
     new_BH = g.op("Add", n_BH, g.op("Mul", z_BH, g.op("Sub", h_BH, n_BH)))  # the same as (1 - z) n + z h
     return Step({"hidden": new_BH}, {"update": z_BH, "reset": r_BH, "candidate": n_BH})
 
@@ -144,6 +168,13 @@ def _gru_candidate(g: GraphBuilder, cell: Cell, x_BI: str, h_BH: str, r_BH: str)
     from_x = g.affine(x_BI, weights.x[gate], weights.x_bias[gate])
     from_h = g.affine(h_BH, weights.h[gate], weights.h_bias[gate])
     return g.op("Add", from_x, g.op("Mul", r_BH, from_h))
+
+
+def _gate(g: GraphBuilder, cell: Cell, activation: int, a_BG: str) -> str:
+    """The cell's activation function number `activation` of one or more gates side by side."""
+    if cell.clip is not None:
+        a_BG = g.clip(a_BG, cell.clip, cell.dtype)
+    return cell.activations[activation](g, a_BG, cell.dtype)
 
 
 def _affine(g: GraphBuilder, cell: Cell, gates: tuple[str, ...], x_BI: str, h_BH: str) -> str:

@@ -39,6 +39,16 @@ class GraphBuilder:
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
 
+    def cast(self, tensor: str, dtype: np.dtype) -> str:
+        """The tensor in another type."""
+        return self.op("Cast", tensor, to=helper.np_dtype_to_tensor_dtype(dtype))
+
+    def clip(self, tensor: str, bound: float, dtype: np.dtype) -> str:
+        """Bounds a tensor of type `dtype` to [-bound, bound]."""
+        if self._opset < 11:  # the bounds became inputs then
+            return self.op("Clip", tensor, min=-bound, max=bound)
+        return self.op("Clip", tensor, *(self.constant(np.array(b, dtype)) for b in (-bound, bound)))
+
     def reshape(self, tensor: str, shape: Sequence[int], output: str | None = None) -> str:
         """`shape` may hold one -1."""
         return self.op_to(output or self.name("Reshape"), "Reshape", tensor, self.constant(np.array(shape, np.int64)))

@@ -208,7 +208,7 @@ def _layer(index: int, cell: Cell) -> model_pb2.Layer:
         input_size=cell.input_size,
         hidden_size=cell.hidden_size,
         gates=cell.gates,
-        activations=[activation.operator for activation in cell.activations],
+        activations=[activation.name for activation in cell.activations],
     )
 
 

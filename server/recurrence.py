@@ -1,20 +1,21 @@
 """Finds the recurrent operators of an ONNX model and reads them into cells. Pure onnx; changes nothing."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from server import cells
-from server.cells import Activation, Cell
+from server import activations, cells
+from server.activations import Activation
+from server.cells import Cell
 from server.errors import ModelRefused
 
 RECURRENT = frozenset(cells.STATES)
 _BLOCKS = {"RNN": 1, "LSTM": 4, "GRU": 3}
-_SUPPORTED_ACTIVATIONS = frozenset({"Relu", "Tanh", "Sigmoid"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +99,7 @@ def _read(node: onnx.NodeProto, constants: Constants) -> CellNode:
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     _refuse_unsupported(node, attributes)
     inputs = [*node.input, *[""] * (8 - len(node.input))]
-    w_GHI, r_GHH, b_2GH = (_weight(node, constants, inputs, i) for i in (1, 2, 3))
+    w_GHI, r_GHH, b_2GH, p_3H = (_weight(node, constants, inputs, i) for i in (1, 2, 3, 7))
     if w_GHI is None or r_GHH is None:
         raise ModelRefused(f"{label(node)} has no {'W' if w_GHI is None else 'R'}: its weights are missing")
     _check_shapes(node, attributes, w_GHI, r_GHH, b_2GH)
@@ -109,7 +110,10 @@ def _read(node: onnx.NodeProto, constants: Constants) -> CellNode:
         r_GHH.shape[1],
         cells.unpack(node.op_type, w_GHI, r_GHH, b_2GH),
         _activations(node, attributes),
-        bool(attributes.get("linear_before_reset", 0)),
+        linear_before_reset=bool(attributes.get("linear_before_reset", 0)),
+        input_forget=bool(attributes.get("input_forget", 0)),
+        clip=attributes.get("clip"),
+        peepholes={} if p_3H is None else cells.unpack_peepholes(p_3H),
     )
     return CellNode(node, cell, tuple(name or None for name in inputs[5 : 5 + len(cell.states)]))
 
@@ -120,13 +124,13 @@ def _weight(node: onnx.NodeProto, constants: Constants, inputs: list[str], index
         return None
     value = constants.value(inputs[index])
     if value is None:
-        raise ModelRefused(f"{label(node)} takes its {' WRB'[index]} from the model's input; it must be constant")
+        raise ModelRefused(f"{label(node)} takes its {' WRB    P'[index]} from the model's input; it must be constant")
     without_directions: np.ndarray = value[0]
     return without_directions
 
 
 def _check_shapes(
-    node: onnx.NodeProto, attributes: dict[str, object], w: np.ndarray, r: np.ndarray, b: np.ndarray | None
+    node: onnx.NodeProto, attributes: Mapping[str, Any], w: np.ndarray, r: np.ndarray, b: np.ndarray | None
 ) -> None:
     blocks, hidden = _BLOCKS[node.op_type], r.shape[-1]
     expected = attributes.get("hidden_size", hidden)
@@ -136,32 +140,30 @@ def _check_shapes(
         raise ModelRefused(f"{label(node)}: B has shape {b.shape}, expected {(2 * blocks * hidden,)}")
 
 
-def _refuse_unsupported(node: onnx.NodeProto, attributes: dict[str, object]) -> None:
+def _refuse_unsupported(node: onnx.NodeProto, attributes: Mapping[str, Any]) -> None:
     for complaint in _complaints(node, attributes):
         raise ModelRefused(f"{label(node)} {complaint}")
 
 
-def _complaints(node: onnx.NodeProto, attributes: dict[str, object]) -> Iterator[str]:
+def _complaints(node: onnx.NodeProto, attributes: Mapping[str, Any]) -> Iterator[str]:
     direction = attributes.get("direction", b"forward")
     if direction != b"forward":
         yield (
-            f"runs {bytes(direction).decode()}: it needs steps that have not come yet, so it cannot answer a stream. "  # type: ignore[call-overload] # a string attribute is bytes
+            f"runs {direction.decode()}: it needs steps that have not come yet, so it cannot answer a stream. "
             "Train a forward model"
         )
-    for name in ("clip", "input_forget", "layout"):
-        if attributes.get(name):
-            yield f"sets the attribute {name}, which is not supported"
+    if attributes.get("layout"):
+        yield "sets the attribute layout, which is not supported"
     if len(node.input) > 4 and node.input[4]:
         yield "takes sequence_lens, which is not supported"
-    if len(node.input) > 7 and node.input[7]:
-        yield "has peepholes (input P), which are not supported"
 
 
-def _activations(node: onnx.NodeProto, attributes: dict[str, object]) -> tuple[Activation, ...]:
-    given = attributes.get("activations")
-    names = [name.decode().capitalize() for name in given] if isinstance(given, list) else []
-    names = names or list(cells.default_activations(node.op_type))
-    for name in names:
-        if name not in _SUPPORTED_ACTIVATIONS:
-            raise ModelRefused(f"{label(node)} uses the activation {name}, which is not supported")
-    return tuple(Activation(name) for name in names)
+def _activations(node: onnx.NodeProto, attributes: Mapping[str, Any]) -> tuple[Activation, ...]:
+    given = [name.decode() for name in attributes.get("activations", ())]
+    names = given or cells.default_activations(node.op_type)
+    try:
+        return activations.read(names, attributes.get("activation_alpha", ()), attributes.get("activation_beta", ()))
+    except KeyError as unknown:
+        raise ModelRefused(
+            f"{label(node)} uses the activation {unknown}; ONNX has {', '.join(activations.NAMES)}"
+        ) from None
