@@ -90,7 +90,7 @@ class _Probe:
                 f"{label(self._cells[0].node)} sees an input of shape {list(seen)} where batch and time are "
                 f"{batch} and {time}: they are mixed before they reach it"
             )
-        of_time = {size: name for name, size in sizes.items()}[seen[0]]
+        of_time = {size: name for name, size in sizes.items()}[seen[self._cells[0].time_axis]]
         return [
             _input_port(info, dims, of_time, next(n for n in names if n != of_time))
             for info, dims in zip(self._inputs, self._dims, strict=True)

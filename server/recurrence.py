@@ -30,8 +30,13 @@ class CellNode:
     initial: tuple[str | None, ...]
 
     @property
+    def time_axis(self) -> int:
+        """Which axis of `x` is the time; the other of the first two is the batch. Set by the attribute `layout`."""
+        return int(any(a.name == "layout" and a.i == 1 for a in self.node.attribute))
+
+    @property
     def x(self) -> str:
-        """The name of the input sequence, [T, B, I]."""
+        """The name of the input sequence, [T, B, I] or, where `time_axis` is 1, [B, T, I]."""
         return self.node.input[0]
 
     @property
@@ -152,8 +157,6 @@ def _complaints(node: onnx.NodeProto, attributes: Mapping[str, Any]) -> Iterator
             f"runs {direction.decode()}: it needs steps that have not come yet, so it cannot answer a stream. "
             "Train a forward model"
         )
-    if attributes.get("layout"):
-        yield "sets the attribute layout, which is not supported"
     if len(node.input) > 4 and node.input[4]:
         yield "takes sequence_lens, which is not supported"
 

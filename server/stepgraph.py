@@ -128,11 +128,16 @@ def _replace(g: GraphBuilder, node: CellNode, x_BI: str, before: dict[str, str])
     cell = node.cell
     step = cells.step(g, cell, x_BI, before)
     y, *last = node.outputs
-    if y:
-        g.reshape(step.states["hidden"], (1, 1, -1, cell.hidden_size), y)
+    batch_first = node.time_axis == 1
+    if y:  # [T, D, B, H] or [B, T, D, H], with one step and one direction
+        g.reshape(
+            step.states["hidden"], (-1, 1, 1, cell.hidden_size) if batch_first else (1, 1, -1, cell.hidden_size), y
+        )
     for name, output in zip(cell.states, last, strict=True):
-        if output:
-            g.reshape(step.states[name], (1, -1, cell.hidden_size), output)
+        if output:  # [D, B, H] or [B, D, H]
+            g.reshape(
+                step.states[name], (-1, 1, cell.hidden_size) if batch_first else (1, -1, cell.hidden_size), output
+            )
     return step
 
 
