@@ -1,0 +1,91 @@
+# Two images. Sources come last, so that a change of ours never installs a package again.
+#   docker build --target server   -t tidegate-server .      serves models: no torch, no compiler, not root
+#   docker build --target training -t tidegate-training .    fits models and exports them
+# Needs BuildKit of Docker 25 or newer. Where packages come from can be said with pip's own names, as
+# --build-arg PIP_EXTRA_INDEX_URL=..., which an index with a small CPU build of torch makes well worth it.
+
+FROM python:3.11-slim AS pip
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
+ARG PIP_FIND_LINKS
+ARG PIP_TRUSTED_HOST
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /build
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip install --quiet 'pip>=25.1' && python -m venv --without-pip /opt/venv
+COPY pyproject.toml .
+
+
+FROM pip AS server-packages
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip --python /opt/venv install --quiet --group server
+# A quarter of what was installed is tests, headers and converters, which a server never opens.
+RUN cd /opt/venv/lib/python3*/site-packages \
+ && rm -rf onnx/backend/test onnx/test onnxruntime/transformers onnxruntime/quantization onnxruntime/tools \
+ && find . -type d -name tests -prune -exec rm -rf {} + \
+ && find . -type f \( -name '*.pyi' -o -name '*.pyx' -o -name '*.h' -o -name '*.c' -o -name '*.cc' \) -delete
+
+
+FROM pip AS training-packages
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip --python /opt/venv install --quiet --group training
+# Headers and tests are for those who build torch or compile against it.
+RUN cd /opt/venv/lib/python3*/site-packages/torch && rm -rf include share/cmake test bin/*[Tt]est* bin/protoc*
+
+
+FROM python:3.11-slim AS base
+# Nothing writes byte code at run time: pip and compileall have, and the file system may be read-only.
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    ORT_DISABLE_TELEMETRY=1
+LABEL org.opencontainers.image.vendor="Tidegate" \
+      org.opencontainers.image.licenses="Apache-2.0"
+STOPSIGNAL SIGTERM
+WORKDIR /app
+
+
+FROM base AS server
+LABEL org.opencontainers.image.title="tidegate-server" \
+      org.opencontainers.image.description="Serves recurrent ONNX models (RNN, LSTM, GRU) as gRPC streams"
+COPY --from=server-packages /opt/venv /opt/venv
+COPY LICENSE ./
+COPY tidegate tidegate
+COPY server server
+# What there is to serve if nothing is mounted over it.
+COPY models /models
+# A checkout made under a strict umask must be readable here all the same.
+RUN chmod -R a+rX /app /models && python -m compileall -q /app
+ENV TIDEGATE_HOST=0.0.0.0 \
+    TIDEGATE_PORT=50051 \
+    TIDEGATE_MODELS=/models
+USER 10001:10001
+EXPOSE 50051
+HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --start-interval=1s \
+    CMD ["python", "-m", "server.healthcheck"]
+ENTRYPOINT ["python", "-m", "server"]
+
+
+FROM base AS training
+LABEL org.opencontainers.image.title="tidegate-training" \
+      org.opencontainers.image.description="Fits recurrent networks and exports them as ONNX models for Tidegate"
+COPY --from=training-packages /opt/venv /opt/venv
+# Whoever owns the model repository is who trains: what lands there then belongs to the same user on the host, whatever
+# their number is. Started as another user than root (--user), it trains as that user.
+COPY --chmod=755 <<'SCRIPT' /usr/local/bin/as-owner
+#!/bin/sh
+set -eu
+if [ "$(id -u)" = 0 ]; then
+  owner=$(stat -c %u:%g models)
+  [ "$(stat -c %u:%g runs)" = "$owner" ] || chown "$owner" runs
+  set -- setpriv --reuid="${owner%:*}" --regid="${owner#*:}" --clear-groups -- "$@"
+fi
+exec "$@"
+SCRIPT
+COPY LICENSE ./
+COPY training training
+RUN mkdir models runs && chown 10001:10001 models runs && chmod -R a+rX /app && python -m compileall -q /app
+# That user has no name and no home here, and both torch and matplotlib ask for them.
+ENV HOME=/tmp USER=tidegate
+ENTRYPOINT ["as-owner", "python", "-m", "training"]
+CMD ["--help"]
