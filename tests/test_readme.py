@@ -1,0 +1,84 @@
+"""What README.md shows, done: the stream in Python and the one for a stock gRPC tool, against a real server."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+from google.protobuf import json_format
+
+from tests.running_server import ROOT, RunningServer
+from tidegate.v1.sequence_pb2 import StreamRequest
+from tidegate.v1.tidegate_pb2_grpc import TidegateStub
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+ADDRESS = "localhost:50051"
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with RunningServer(ROOT / "models") as server:
+        yield server.ready().address
+
+
+def blocks(kind: str) -> list[str]:
+    """The fenced blocks of one kind, in order."""
+    return [
+        text for found, text in re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL) if found == kind
+    ]
+
+
+def test_the_stream_in_python_prints_what_stands_below_it(address: str) -> None:
+    (code,) = blocks("python")
+    printed = README[README.index(code) :].split("```\n", 2)[2].split("```")[0]
+    assert len([line for line in code.splitlines() if line]) <= 10
+    assert ADDRESS in code
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace(ADDRESS, address)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stderr == ""
+    assert done.stdout.replace("-0.00", "0.00") == printed
+
+
+def test_the_stock_tools_messages_are_answered(address: str) -> None:
+    (command,) = (block for block in blocks("sh") if block.startswith("grpcurl"))
+    assert f"{ADDRESS} tidegate.v1.Tidegate/Stream <<EOF\n" in command
+    body = command.split("<<EOF\n")[1].split("EOF")[0]
+    requests = [json_format.ParseDict(message, StreamRequest()) for message in documents(body)]
+    with grpc.insecure_channel(address) as channel:
+        responses = list(TidegateStub(channel).Stream(iter(requests), timeout=30))
+    assert [response.WhichOneof("response") for response in responses] == ["opened", "answers", "closed"]
+    answers = responses[1].answers
+    assert list(answers.outputs[0].values) == pytest.approx([0, 0, 0.8], abs=0.05)
+    assert len(answers.trace.values) == 3 * 4
+
+
+def documents(text: str) -> Iterator[dict[str, object]]:
+    """One JSON object after the other, as a stock tool reads them."""
+    decoder, rest = json.JSONDecoder(), text.strip()
+    while rest:
+        document, end = decoder.raw_decode(rest)
+        yield document
+        rest = rest[end:].lstrip()
+
+
+@pytest.mark.parametrize("page", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_lead_to_files_that_exist(page: str) -> None:
+    targets = re.findall(r"\]\((?!https?://)([^)#]+)", (ROOT / page).read_text(encoding="utf-8"))
+    assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def test_every_make_target_that_a_page_names_exists() -> None:
+    known = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    pages = [(ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")]
+    named = {name for page in pages for name in re.findall(r"(?:^|`)make ([a-z-]+)", page, re.MULTILINE)}
+    assert named >= {"demo", "test", "check", "serve", "bench", "proto"}
+    assert named <= known
