@@ -25,6 +25,9 @@ demo: $(READY) ## train, export, serve and stream: watch the gates open and clos
 test: $(READY) ## every test but those that need a container engine
 	$(BIN)/python -m pytest
 
+test-compose: $(READY) ## build, run and stop the containers (needs a Docker engine; one to two minutes)
+	$(BIN)/python -m pytest tests/compose
+
 check: $(READY) ## lint, format, types, import layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -47,4 +50,4 @@ clean: ## remove what the other commands made
 	rm -rf $(VENV) build dist runs .demo .bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test check proto serve bench clean
+.PHONY: help demo test test-compose check proto serve bench clean
