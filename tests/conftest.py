@@ -39,7 +39,6 @@ def start() -> Iterator[Callable[..., RunningServer]]:
 @pytest.fixture
 def lstm_only(zoo: Zoo, tmp_path: Path) -> Path:
     """A repository that holds one small model, `lstm`, and is the test's own."""
-    path = tmp_path / "models" / "lstm" / "1" / "model.onnx"
-    path.parent.mkdir(parents=True)
-    path.write_bytes((zoo.models / "lstm" / "1" / "model.onnx").read_bytes())
-    return tmp_path / "models"
+    from tests.zoo import repository
+
+    return repository(zoo, tmp_path, "lstm")

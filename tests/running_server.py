@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ROOT = Path(__file__).parents[1]
-PATIENCE = 60  # seconds: what is waited for comes within a fraction of it, or something is broken
+PATIENCE = 20  # seconds: what is waited for comes within a fraction of it, or something is broken
 
 
 class RunningServer:

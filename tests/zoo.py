@@ -34,6 +34,7 @@ SPECS = COMPARED | {
     "gru": Spec("gru", hidden=33, layers=2, seed=2),
     "rnn": Spec("rnn_tanh", hidden=16, seed=3),
     "wide": Spec(hidden=128, layers=2, seed=4),
+    "tiny": Spec(hidden=1, inputs=1, outputs=1, seed=5),
 }
 
 
@@ -89,6 +90,15 @@ class Mixing(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y, _ = self.cell(x)
         return y + x.mean(1, keepdim=True).mean(2, keepdim=True)
+
+
+def repository(zoo: Zoo, folder: Path, *names: str) -> Path:
+    """A repository of a test's own, with copies of some of the zoo's models."""
+    for name in names:
+        path = folder / "models" / name / "1" / "model.onnx"
+        path.parent.mkdir(parents=True)
+        path.write_bytes((zoo.models / name / "1" / "model.onnx").read_bytes())
+    return folder / "models"
 
 
 def build(models: Path) -> Zoo:

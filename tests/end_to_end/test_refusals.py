@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -21,7 +23,6 @@ from tidegate.v1.tidegate_pb2_grpc import TidegateStub
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.running_server import RunningServer
 
@@ -174,11 +175,22 @@ async def test_steps_on_their_way_before_and_after_a_bad_request_are_answered(se
         assert heard == await stream.run(1, 0, ROWS[:12])
 
 
-async def test_a_million_million_sequences_cannot_be_ended(server: RunningServer) -> None:
-    async with bystander(server.address), RawStream(server.address) as stream:
+async def test_more_handles_than_memory_holds_cannot_be_closed(
+    start: Callable[..., RunningServer], lstm_only: Path
+) -> None:
+    small = start(lstm_only).ready()
+    limit_memory(small, more=2**30)
+    async with bystander(small.address), RawStream(small.address) as stream:
         await stream.ask(open_())
         assert reason(await stream.ask(close(0, 2**32 - 1))) == "UNKNOWN_HANDLE"
         await stream.run(0, 0, ROWS[:3])
+
+
+def limit_memory(server: RunningServer, more: int) -> None:
+    """What would take `more` bytes than now fails, instead of taking the machine's memory."""
+    taken = int(Path(f"/proc/{server.process.pid}/statm").read_text(encoding="ascii").split()[0])
+    limit = taken * resource.getpagesize() + more
+    resource.prlimit(server.process.pid, resource.RLIMIT_AS, (limit, limit))
 
 
 async def test_a_message_far_beyond_the_limit_ends_that_stream_only(server: RunningServer) -> None:

@@ -1,0 +1,107 @@
+"""What a server keeps does not grow with time, nor with clients who do not read."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tests.end_to_end.bystander import bystander
+from tests.raw_stream import NO_TRACE, RawStream, bits, fleet, open_, rows_of, steps
+from tests.zoo import repository
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.running_server import RunningServer
+    from tests.zoo import Zoo
+
+CHUNK = 10_000
+FEW, MANY = 100_000, 1_000_000
+
+
+async def test_a_million_steps_of_one_sequence_take_no_memory(
+    start: Callable[..., RunningServer], zoo: Zoo, tmp_path: Path
+) -> None:
+    server = start(repository(zoo, tmp_path, "tiny")).ready()
+    rows = zoo.networks["tiny"].rows(CHUNK).numpy()
+    async with RawStream(server.address) as stream:
+        await stream.ask(open_(0, "tiny", trace=NO_TRACE))
+        await stream.say(steps(0, 0, rows), steps(0, CHUNK, rows))  # the next chunk is always there already
+        for first in range(2 * CHUNK, FEW, CHUNK):
+            await stream.say(steps(0, first, rows))
+            await stream.rows(CHUNK)
+        before = server.resident
+        for first in range(FEW, MANY, CHUNK):
+            await stream.say(steps(0, first, rows))
+            await stream.rows(CHUNK)
+        await stream.rows(2 * CHUNK)
+        assert server.resident - before < 4
+        assert [event.steps for event in await stream.rest()] == []
+
+
+async def test_ten_thousand_idle_sequences_cost_under_100_mib(
+    start: Callable[..., RunningServer], zoo: Zoo, tmp_path: Path
+) -> None:
+    count = 10_000
+    server = start(repository(zoo, tmp_path, "wide")).ready()
+    empty = server.resident
+    async with RawStream(server.address) as stream:
+        opened = await stream.ask(open_(0, "wide", count=count, trace=NO_TRACE))
+        assert len(set(opened.sequence_ids)) == count
+        rows = np.random.default_rng(0).normal(size=(count, 3)).astype(np.float32)
+        await stream.say(fleet(range(count), [0] * count, rows))
+        await stream.rows(count)
+        assert server.resident - empty < 100
+
+
+async def test_sequences_that_end_give_their_memory_to_the_next(
+    start: Callable[..., RunningServer], lstm_only: Path
+) -> None:
+    server = start(lstm_only).ready()
+    rows = np.ones((200, 3), np.float32)
+
+    async def live_and_die(times: int) -> None:
+        for _ in range(times):
+            async with RawStream(server.address) as stream:
+                await stream.say(open_(count=200), fleet(range(200), [0] * 200, rows))
+                await stream.hear()
+                await stream.rows(200)
+
+    await live_and_die(50)
+    before = server.resident
+    await live_and_die(150)
+    assert server.resident - before < 4
+
+
+async def test_a_client_that_never_reads_is_bounded_and_others_go_on(
+    start: Callable[..., RunningServer], zoo: Zoo, tmp_path: Path
+) -> None:
+    server = start(repository(zoo, tmp_path, "wide", "lstm"), "--window-mib", "1").ready()
+    rows = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)
+    sent = 0
+
+    async def send(stream: RawStream) -> None:
+        nonlocal sent
+        for first in range(0, 300_000, len(rows)):  # answers of 1.8 GB, if they were made
+            await stream.call.write(steps(0, first, rows).SerializeToString())
+            sent += 1
+
+    async with bystander(server.address) as other, RawStream(server.address) as stream:
+        await stream.ask(open_(0, "wide"))
+        before = server.resident
+        sending = asyncio.create_task(send(stream))
+        seen = -1
+        while sent > seen:  # until nothing moves any more
+            seen = sent
+            await other.more(300)
+        assert server.resident - before < 40
+        heard = []
+        while len(heard) < 1_000:
+            heard.extend(rows_of(await stream.hear()))
+        sending.cancel()
+        async with RawStream(server.address) as alone:
+            await alone.ask(open_(0, "wide"))
+            assert [bits(await alone.ask(steps(0, i, rows[i % 100]))) for i in range(1_000)] == heard[:1_000]
