@@ -30,7 +30,8 @@ class Engine:
         self._session = session.create(graph.model)
         self._inputs = [_Shaper(port) for port in graph.inputs]
         self._outputs = [_Shaper(port) for port in graph.outputs]
-        self._names = [*(port.name for port in graph.outputs), NEXT_STATE]
+        self._carries = bool(graph.state)  # a model may have cells and yet carry nothing from step to step
+        self._names = [*(port.name for port in graph.outputs), *([NEXT_STATE] if self._carries else [])]
         self._traced_names = [*self._names, TRACE]
         self._seconds: dict[int, float] = {}
 
@@ -45,20 +46,23 @@ class Engine:
         if steps == 1:
             values = self._step(names, inputs, state)
             outputs = {shaper.name: shaper.from_graph(values[i]) for i, shaper in enumerate(self._outputs)}
-            return Result(outputs, values[-1][np.newaxis] if trace else None, values[len(self._outputs)])
+            return Result(outputs, values[-1][np.newaxis] if trace else None, self._next_state(values, state))
         taken = []
         for k in range(steps):
             taken.append(self._step(names, {name: x[k : k + 1] for name, x in inputs.items()}, state))
-            state = taken[-1][len(self._outputs)]
+            state = self._next_state(taken[-1], state)
         outputs = {
             shaper.name: np.concatenate([shaper.from_graph(values[i]) for values in taken])
             for i, shaper in enumerate(self._outputs)
         }
         return Result(outputs, np.stack([values[-1] for values in taken]) if trace else None, state)
 
+    def _next_state(self, values: list[np.ndarray], state: np.ndarray) -> np.ndarray:
+        return values[len(self._outputs)] if self._carries else state
+
     def _step(self, names: list[str], inputs: Mapping[str, np.ndarray], state: np.ndarray) -> list[np.ndarray]:
         """One step, `inputs[name]` [1, B, ...row]: the graph's values for `names`."""
-        feeds = {STATE: state}
+        feeds = {STATE: state} if self._carries else {}
         for shaper in self._inputs:
             feeds[shaper.name] = shaper.to_graph(inputs[shaper.name])
         return session.run(self._session, names, feeds)

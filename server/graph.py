@@ -53,6 +53,11 @@ class GraphBuilder:
         """`shape` may hold one -1."""
         return self.op_to(output or self.name("Reshape"), "Reshape", tensor, self.constant(np.array(shape, np.int64)))
 
+    def rows(self, row: str, like: str) -> str:
+        """Repeats [1, n] to as many rows as the tensor `like` has."""
+        count = self.op("Slice", self.op("Shape", like), *(self.constant(np.array([i], np.int64)) for i in (0, 1)))
+        return self.op("Expand", row, self.op("Concat", count, self.constant(np.array([1], np.int64)), axis=0))
+
     def split(self, tensor: str, sizes: Sequence[int]) -> list[str]:
         """Cuts [B, sum(sizes)] into [B, size] each."""
         if len(sizes) == 1:

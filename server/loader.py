@@ -6,7 +6,7 @@ from pathlib import Path
 import onnx
 from onnx import inliner
 
-from server import oracle, probe, proof, recurrence, stepgraph
+from server import interface, oracle, probe, proof, recurrence, stepgraph
 from server.engine import Engine
 from server.errors import ModelRefused, TidegateError
 from server.model import LoadedModel
@@ -35,8 +35,9 @@ def _load(path: Path, max_batch: int, patience: float) -> LoadedModel:
     model = inliner.inline_local_functions(model)
     cells = recurrence.find(model)
     original = oracle.runnable(model)
-    engine = Engine(stepgraph.rewrite(model, cells, probe.probe(original, cells)))
-    proved = proof.prove(original, engine)
+    facts = probe.probe(original, cells, interface.find(model, cells))
+    engine = Engine(stepgraph.rewrite(model, cells, facts))
+    proved = proof.prove(original, facts, engine)
     engine.warm_up(max_batch, patience)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     return LoadedModel(engine.graph, engine, proved, hashlib.sha256(content).hexdigest(), metadata)

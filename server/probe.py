@@ -1,27 +1,30 @@
 """Learns from running a model what its file does not say: which axes are batch and time, and the initial states.
 
-Runs the original file with onnxruntime at a few sizes and looks at the shapes. Changes nothing.
+Runs the original with onnxruntime at a few sizes and looks at the shapes. Changes nothing.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import permutations
 
 import numpy as np
 import onnx
 from onnx import helper
 
 from server import session
-from server.errors import ModelRefused
+from server.errors import ModelRefused, StepFailed
+from server.interface import Interface
 from server.recurrence import CellNode, label
 
-_SIZES = (5, 7)  # batch and time of the first run: unlike each other, unlike 1
+_BATCH, _TIME = 5, 7  # of the first run: unlike each other, unlike 1
 
 
 @dataclass(frozen=True)
 class Port:
     """An input or output of a model. `row` is its shape for one step of one sequence.
 
-    `time` is None for an output that has no time axis: one answer for all steps so far.
+    `time` is None where there is no time axis: an output that answers once for all steps so far, an input that is the
+    same at every step, or a file that takes one step at a time.
     """
 
     name: str
@@ -38,105 +41,155 @@ class Port:
         return tuple(axes)
 
 
+@dataclass(frozen=True)
+class Carried:
+    """A state in the interface: what the output `returned` holds goes into the input `given` at the next step."""
+
+    given: Port
+    returned: Port
+
+
 @dataclass(frozen=True, eq=False)
 class Facts:
-    """What was learnt. `initial[layer][state]` is the [H] that a new sequence starts from."""
+    """What was learnt.
+
+    `inputs` and `outputs` are data and answers; `carried`, `starts` and `lengths` what else the interface holds.
+    `initial[layer][state]` is the [H] that a new sequence starts from, or None where the interface carries the state.
+    """
 
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
-    initial: tuple[tuple[np.ndarray, ...], ...]
+    carried: tuple[Carried, ...]
+    starts: tuple[Port, ...]
+    lengths: tuple[Port, ...]
+    initial: tuple[tuple[np.ndarray | None, ...], ...]
+
+    @property
+    def one_step(self) -> bool:
+        """Whether the file takes one step at a time."""
+        return all(port.time is None for port in self.inputs)
+
+    def feeds(self, data: dict[str, np.ndarray], batch: int, time: int) -> dict[str, np.ndarray]:
+        """The feeds of the original for sequences that begin: `data` in its own axes, and zeros for every state."""
+        fresh = (*(c.given for c in self.carried), *self.starts)
+        return (
+            data
+            | {port.name: np.zeros(port.shape(batch, time), port.dtype) for port in fresh}
+            | {port.name: np.full(port.shape(batch, time), time, port.dtype) for port in self.lengths}
+        )
 
 
-def probe(model: onnx.ModelProto, cells: Sequence[CellNode]) -> Facts:
+def probe(model: onnx.ModelProto, cells: Sequence[CellNode], interface: Interface) -> Facts:
     """Learns the facts of `model`, whose recurrent nodes are `cells`.
 
     Raises:
         ModelRefused: batch or time cannot be told or freed, or the model does not run.
     """
-    return _Probe(model, cells).facts()
+    return _Probe(model, cells, interface).facts()
+
+
+Shaped = tuple[tuple[int, ...], np.dtype]
 
 
 class _Probe:
-    def __init__(self, model: onnx.ModelProto, cells: Sequence[CellNode]) -> None:
+    def __init__(self, model: onnx.ModelProto, cells: Sequence[CellNode], interface: Interface) -> None:
         self._cells = cells
-        self._inputs = session.real_inputs(model)
+        self._interface = interface
+        self._inputs = {info.name: info for info in session.real_inputs(model)}
         self._outputs = [output.name for output in model.graph.output]
         self._session = session.create(_with_outputs(model, cells))
-        self._dims = _dynamic_dims(self._inputs)
+        self._dims = {name: _dims(info) for name, info in self._inputs.items()}
 
     def facts(self) -> Facts:
-        inputs = self._input_ports()
-        shapes = [self._output_shapes(inputs, *size) for size in ((2, 3), (4, 3), (2, 6))]
-        outputs = [self._output_port(name, *(by_size[i] for by_size in shapes)) for i, name in enumerate(self._outputs)]
-        return Facts(tuple(inputs), tuple(outputs), self._initial_states(inputs))
-
-    def _input_ports(self) -> list[Port]:
-        """Gives the two free sizes to the axes and sees which of them reaches the first cell as its time axis."""
-        batch, time = _SIZES
-        names = list(dict.fromkeys(name for dims in self._dims for name in dims if isinstance(name, str)))
-        if len(names) != 2:
-            raise ModelRefused(
-                f"the inputs have {len(names)} free axes ({', '.join(names) or 'none'}), expected two: batch and time. "
-                "Export with both axes dynamic"
-            )
-        sizes = dict(zip(names, _SIZES, strict=True))
-        feeds = {
-            info.name: _sample(_dtype(info), [sizes[d] if isinstance(d, str) else d for d in dims], 0)
-            for info, dims in zip(self._inputs, self._dims, strict=True)
-        }
-        seen = self._first_cell_input(feeds).shape
-        if sorted(seen[:2]) != sorted(_SIZES):
-            raise ModelRefused(
-                f"{label(self._cells[0].node)} sees an input of shape {list(seen)} where batch and time are "
-                f"{batch} and {time}: they are mixed before they reach it"
-            )
-        of_time = {size: name for name, size in sizes.items()}[seen[self._cells[0].time_axis]]
-        return [
-            _input_port(info, dims, of_time, next(n for n in names if n != of_time))
-            for info, dims in zip(self._inputs, self._dims, strict=True)
-        ]
-
-    def _first_cell_input(self, feeds: dict[str, np.ndarray]) -> np.ndarray:
-        """What reaches the first cell; with nothing before it, an input of the model itself."""
-        name = self._cells[0].x
-        return feeds[name] if name in feeds else session.run(self._session, [name], feeds)[0]
-
-    def _run(self, inputs: Sequence[Port], names: list[str], batch: int, time: int, seed: int) -> list[np.ndarray]:
-        feeds = {p.name: _sample(p.dtype, p.shape(batch, time), seed) for p in inputs}
-        return session.run(self._session, names, feeds)
-
-    def _output_shapes(self, inputs: Sequence[Port], batch: int, time: int) -> list[tuple[tuple[int, ...], np.dtype]]:
-        return [(y.shape, y.dtype) for y in self._run(inputs, self._outputs, batch, time, 0)]
-
-    def _output_port(
-        self,
-        name: str,
-        base: tuple[tuple[int, ...], np.dtype],
-        wider: tuple[tuple[int, ...], np.dtype],
-        longer: tuple[tuple[int, ...], np.dtype],
-    ) -> Port:
-        """Finds the axes that grew with the batch and with the time."""
-        batch = [i for i, (a, b) in enumerate(zip(base[0], wider[0], strict=False)) if (a, b) == (2, 4)]
-        time = [i for i, (a, b) in enumerate(zip(base[0], longer[0], strict=False)) if (a, b) == (3, 6)]
-        if len(batch) != 1 or len(time) > 1:
-            raise ModelRefused(
-                f"output '{name}' of shape {list(base[0])} for 2 sequences of 3 steps becomes {list(wider[0])} for 4 "
-                f"sequences and {list(longer[0])} for 6 steps: it must have one batch axis and at most one time axis"
-            )
-        row = tuple(size for i, size in enumerate(base[0]) if i not in (*batch, *time))
-        return Port(name, base[1], row, batch[0], time[0] if time else None)
-
-    def _initial_states(self, inputs: Sequence[Port]) -> tuple[tuple[np.ndarray, ...], ...]:
-        return tuple(
-            tuple(self._initial_state(inputs, cell, name) for name in cell.initial[: len(cell.cell.states)])
-            for cell in self._cells
+        batch, time = self._axes()
+        ports = {name: self._input_port(name, batch, time) for name in self._inputs}
+        known = self._interface
+        facts = Facts(
+            tuple(port for name, port in ports.items() if name not in known.inputs),
+            (),
+            (),
+            tuple(ports[name] for name in known.starts),
+            tuple(ports[name] for name in known.lengths),
+            (),
+        )
+        given = {name: ports[name] for name, _ in known.states}
+        self._facts = replace(facts, carried=tuple(Carried(port, port) for port in given.values()))
+        outputs = self._output_ports()
+        return replace(
+            facts,
+            outputs=tuple(port for name, port in outputs.items() if name not in known.returned),
+            carried=tuple(Carried(given[name], outputs[returned]) for name, returned in known.states),
+            initial=tuple(self._initial_states(i, cell) for i, cell in enumerate(self._cells)),
         )
 
-    def _initial_state(self, inputs: Sequence[Port], cell: CellNode, name: str | None) -> np.ndarray:
+    def _axes(self) -> tuple[str, str | None]:
+        """The names of the batch axis and the time axis: tries what is free, and sees what reaches the first cell."""
+        data = [name for name in self._inputs if name not in self._interface.inputs]
+        free = list(dict.fromkeys(d for name in data for d in self._dims[name] if isinstance(d, str)))
+        for batch, time in _candidates(free):
+            if self._reaches_the_cell(batch, time):
+                return batch, time
+        raise ModelRefused(
+            f"the inputs {', '.join(data)} have the free axes {', '.join(free) or '(none)'}, and batch and time cannot "
+            f"be found among them: {label(self._cells[0].node)} must see one step after the other of every sequence of "
+            "a batch. Export the model with both axes dynamic"
+        )
+
+    def _reaches_the_cell(self, batch: str, time: str | None) -> bool:
+        cell = self._cells[0]
+        sizes = {batch: _BATCH, time: _TIME}
+        feeds = {}
+        for name, dims in self._dims.items():
+            private = {d: _BATCH for d in dims if isinstance(d, str) and name in self._interface.inputs}
+            shape = [(private | sizes)[d] if isinstance(d, str) else d for d in dims]
+            feeds[name] = self._fill(name, shape, _TIME if time else 1)
+        try:
+            seen = feeds[cell.x] if cell.x in feeds else session.run(self._session, [cell.x], feeds)[0]
+        except StepFailed:
+            return False
+        expected = (_TIME if time else 1, _BATCH)
+        return seen.shape[:2] == (expected if cell.time_axis == 0 else expected[::-1])
+
+    def _fill(self, name: str, shape: Sequence[int], time: int) -> np.ndarray:
+        """Something for an input: zeros for a state, the length for lengths, else random data."""
+        dtype = _dtype(self._inputs[name])
+        if name in self._interface.lengths:
+            return np.full(shape, time, dtype)
+        return np.zeros(shape, dtype) if name in self._interface.inputs else _sample(dtype, shape, 0)
+
+    def _input_port(self, name: str, batch: str, time: str | None) -> Port:
+        dims = self._dims[name]
+        state = name in self._interface.inputs
+        free = [i for i, d in enumerate(dims) if isinstance(d, str)]
+        of_batch = [i for i in free if dims[i] == batch or (state and dims[i] != time)]
+        of_time = [i for i in free if dims[i] == time]
+        if len(of_batch) != 1 or len(of_time) > 1 or (state and of_time):
+            raise ModelRefused(f"input '{name}' with the axes {dims} needs one batch axis")
+        row = tuple(d for d in dims if isinstance(d, int))
+        return Port(name, _dtype(self._inputs[name]), row, of_batch[0], of_time[0] if of_time else None)
+
+    def _run(self, names: list[str], batch: int, time: int, seed: int) -> list[np.ndarray]:
+        data = {p.name: _sample(p.dtype, p.shape(batch, time), seed) for p in self._facts.inputs}
+        return session.run(self._session, names, self._facts.feeds(data, batch, time))
+
+    def _output_ports(self) -> dict[str, Port]:
+        sizes = ((2, 3), (4, 3), (2, 6))
+        base, wider, longer = ([(y.shape, y.dtype) for y in self._run(self._outputs, *size, 0)] for size in sizes)
+        shapes = zip(self._outputs, base, wider, longer, strict=True)
+        return {name: _output_port(name, *of_sizes) for name, *of_sizes in shapes}
+
+    def _initial_states(self, index: int, cell: CellNode) -> tuple[np.ndarray | None, ...]:
+        states = range(len(cell.cell.states))
+        return tuple(
+            None if (index, k) in self._interface.carried else self._initial_state(cell, cell.initial[k])
+            for k in states
+        )
+
+    def _initial_state(self, cell: CellNode, name: str | None) -> np.ndarray:
         """The value that the state has before the first step, whatever the input. [H]."""
         if name is None:
             return np.zeros(cell.cell.hidden_size, cell.cell.dtype)
-        draws = [self._run(inputs, [name], batch, time, seed)[0] for batch, time, seed in ((2, 3, 1), (3, 4, 2))]
+        draws = [self._run([name], batch, time, seed)[0] for batch, time, seed in ((2, 3, 1), (3, 4, 2))]
         rows = np.concatenate([draw.reshape(-1, cell.cell.hidden_size) for draw in draws])
         if not (rows == rows[0]).all():
             raise ModelRefused(f"{label(cell.node)} starts from a state that depends on its input ('{name}')")
@@ -144,26 +197,36 @@ class _Probe:
         return first
 
 
-def _dynamic_dims(inputs: Sequence[onnx.ValueInfoProto]) -> list[list[int | str]]:
-    """Each input's axes: a size, or a name for a free axis (made up where the file has none)."""
+def _candidates(free: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """What could be the batch axis and the time axis."""
+    yield from permutations(free, 2)
+    if len(free) == 1:
+        yield free[0], None
+
+
+def _output_port(name: str, base: Shaped, wider: Shaped, longer: Shaped) -> Port:
+    """Finds the axes that grew with the batch and with the time."""
+    batch = [i for i, (a, b) in enumerate(zip(base[0], wider[0], strict=False)) if (a, b) == (2, 4)]
+    time = [i for i, (a, b) in enumerate(zip(base[0], longer[0], strict=False)) if (a, b) == (3, 6)]
+    if len(batch) != 1 or len(time) > 1:
+        raise ModelRefused(
+            f"output '{name}' of shape {list(base[0])} for 2 sequences of 3 steps becomes {list(wider[0])} for 4 "
+            f"sequences and {list(longer[0])} for 6 steps: it must have one batch axis and at most one time axis"
+        )
+    row = tuple(size for i, size in enumerate(base[0]) if i not in (*batch, *time))
+    return Port(name, base[1], row, batch[0], time[0] if time else None)
+
+
+def _dims(info: onnx.ValueInfoProto) -> list[int | str]:
+    """An input's axes: a size, or a name for a free axis (made up where the file has none)."""
     return [
-        [
-            d.dim_value if d.HasField("dim_value") else d.dim_param or f"{info.name}[{i}]"
-            for i, d in enumerate(info.type.tensor_type.shape.dim)
-        ]
-        for info in inputs
+        d.dim_value if d.HasField("dim_value") else d.dim_param or f"{info.name}[{i}]"
+        for i, d in enumerate(info.type.tensor_type.shape.dim)
     ]
 
 
 def _dtype(info: onnx.ValueInfoProto) -> np.dtype:
     return helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type)
-
-
-def _input_port(info: onnx.ValueInfoProto, dims: Sequence[int | str], time: str, batch: str) -> Port:
-    if time not in dims or batch not in dims:
-        raise ModelRefused(f"input '{info.name}' with axes {list(dims)} needs both a batch and a time axis")
-    row = tuple(d for d in dims if isinstance(d, int))
-    return Port(info.name, _dtype(info), row, dims.index(batch), dims.index(time))
 
 
 def _sample(dtype: np.dtype, shape: Sequence[int], seed: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Proves a step graph against the original file: the same random sequences through both must give the same numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +9,10 @@ import onnx
 from server import session
 from server.engine import Engine
 from server.errors import ModelRefused
-from server.probe import Port
+from server.probe import Facts, Port
 from server.session import Session
+
+Data = dict[str, np.ndarray]
 
 _LENGTHS, _BATCHES = (1, 2, 5, 13), (1, 3)
 _TOLERANCE = {"float16": 2e-3, "float32": 1e-5, "float64": 1e-5}  # the oracle computes doubles in single precision
@@ -25,10 +27,11 @@ class Proof:
     steps: int
 
 
-def prove(original: onnx.ModelProto, engine: Engine) -> Proof:
+def prove(original: onnx.ModelProto, facts: Facts, engine: Engine) -> Proof:
     """Compares the engine, step by step, with the original on every prefix of random sequences.
 
-    The step graph's answer at step t must be the original's answer to the prefix that ends at t.
+    The step graph's answer at step t must be the original's answer to the prefix that ends at t. A file that takes one
+    step at a time is given its own state back after each.
 
     Raises:
         ModelRefused: they differ by more than the tolerance, or the step graph does not run.
@@ -37,35 +40,62 @@ def prove(original: onnx.ModelProto, engine: Engine) -> Proof:
     tolerance = _TOLERANCE[engine.graph.dtype.name]
     worst, steps = 0.0, 0
     for seed, (length, batch) in enumerate((t, b) for t in _LENGTHS for b in _BATCHES):
-        feeds = _sequences(engine.graph.inputs, length, batch, seed)
-        worst = max(worst, _compare(reference, engine, feeds, tolerance))
+        data = _sequences(facts, length, batch, seed)
+        answers = _one_by_one(reference, facts, data) if facts.one_step else _prefixes(reference, facts, data)
+        worst = max(worst, _compare(answers, facts, engine, data, tolerance))
         steps += length * batch
     return Proof(worst, tolerance, steps)
 
 
-def _sequences(ports: Sequence[Port], length: int, batch: int, seed: int) -> dict[str, np.ndarray]:
-    """[T, B, ...row] for each input."""
+def _prefixes(reference: Session, facts: Facts, data: Data) -> Iterator[list[np.ndarray]]:
+    """The original's answers to each prefix: for each step a list of [B, ...row]."""
+    length, batch = next(iter(data.values())).shape[:2]
+    names = [port.name for port in facts.outputs]
+    for step in range(length):
+        prefix = {port.name: _to_original(port, data[port.name][: step + 1]) for port in facts.inputs}
+        answers = session.run(reference, names, facts.feeds(prefix, batch, step + 1))
+        yield [_last(port, y) for port, y in zip(facts.outputs, answers, strict=True)]
+
+
+def _one_by_one(reference: Session, facts: Facts, data: Data) -> Iterator[list[np.ndarray]]:
+    """The same of a file that takes one step at a time and may hand its state back."""
+    length, batch = next(iter(data.values())).shape[:2]
+    names = [port.name for port in (*facts.outputs, *(carried.returned for carried in facts.carried))]
+    states: Data = {}
+    for step in range(length):
+        one = {port.name: _to_original(port, data[port.name][step : step + 1]) for port in facts.inputs}
+        values = session.run(reference, names, facts.feeds(one, batch, 1) | states)
+        yield [_last(port, y) for port, y in zip(facts.outputs, values, strict=False)]
+        states = {c.given.name: v for c, v in zip(facts.carried, values[len(facts.outputs) :], strict=True)}
+
+
+def _sequences(facts: Facts, length: int, batch: int, seed: int) -> Data:
+    """[T, B, ...row] for each input; what has no time axis beside others that have one stays the same."""
     random = np.random.default_rng(seed)
-    shapes = {port.name: (length, batch, *port.row) for port in ports}
-    return {
-        port.name: random.standard_normal(shapes[port.name]).astype(port.dtype)
-        if port.dtype.kind == "f"
-        else random.integers(0, 2, shapes[port.name]).astype(port.dtype)
-        for port in ports
-    }
+    data = {port.name: _random(port, (length, batch, *port.row), random) for port in facts.inputs}
+    if not facts.one_step:
+        for port in facts.inputs:
+            if port.time is None:
+                data[port.name][:] = data[port.name][0]
+    return data
 
 
-def _compare(reference: Session, engine: Engine, feeds: dict[str, np.ndarray], tolerance: float) -> float:
-    length, batch = next(iter(feeds.values())).shape[:2]
+def _random(port: Port, shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray:
+    if port.dtype.kind == "f":
+        return random.standard_normal(shape).astype(port.dtype)
+    return random.integers(0, 2, shape).astype(port.dtype)
+
+
+def _compare(answers: Iterable[list[np.ndarray]], facts: Facts, engine: Engine, data: Data, tolerance: float) -> float:
+    """The largest error of the engine's steps; refuses the first that is too large."""
+    batch = next(iter(data.values())).shape[1]
     state = np.tile(engine.graph.initial, (batch, 1))
     worst = 0.0
-    for step in range(length):
-        result = engine.run({name: x[step : step + 1] for name, x in feeds.items()}, state, trace=False)
+    for step, expected in enumerate(answers):
+        result = engine.run({name: x[step : step + 1] for name, x in data.items()}, state, trace=False)
         state = result.state
-        prefix = {p.name: _to_original(p, feeds[p.name][: step + 1]) for p in engine.graph.inputs}
-        expected = session.run(reference, [port.name for port in engine.graph.outputs], prefix)
-        for port, wanted in zip(engine.graph.outputs, expected, strict=True):
-            error = _error(_last(port, wanted), result.outputs[port.name][0])
+        for port, wanted in zip(facts.outputs, expected, strict=True):
+            error = _error(wanted, result.outputs[port.name][0])
             if not error <= tolerance:
                 raise ModelRefused(
                     f"output '{port.name}' at step {step} differs by {error:.2g} from the original file's answer to "
@@ -78,7 +108,9 @@ def _compare(reference: Session, engine: Engine, feeds: dict[str, np.ndarray], t
 
 def _to_original(port: Port, x: np.ndarray) -> np.ndarray:
     """[T, B, ...row] to the axes of the original's input."""
-    return np.moveaxis(x, (0, 1), (port.time or 0, port.batch))
+    if port.time is None:  # the same at every step
+        return np.moveaxis(x[-1], 0, port.batch)
+    return np.moveaxis(x, (0, 1), (port.time, port.batch))
 
 
 def _last(port: Port, y: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Finds the recurrent operators of an ONNX model and reads them into cells. Pure onnx; changes nothing."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,7 +102,7 @@ class Constants:
 
 def _read(node: onnx.NodeProto, constants: Constants) -> CellNode:
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    _refuse_unsupported(node, attributes)
+    _refuse_backwards(node, attributes)
     inputs = [*node.input, *[""] * (8 - len(node.input))]
     w_GHI, r_GHH, b_2GH, p_3H = (_weight(node, constants, inputs, i) for i in (1, 2, 3, 7))
     if w_GHI is None or r_GHH is None:
@@ -145,20 +145,13 @@ def _check_shapes(
         raise ModelRefused(f"{label(node)}: B has shape {b.shape}, expected {(2 * blocks * hidden,)}")
 
 
-def _refuse_unsupported(node: onnx.NodeProto, attributes: Mapping[str, Any]) -> None:
-    for complaint in _complaints(node, attributes):
-        raise ModelRefused(f"{label(node)} {complaint}")
-
-
-def _complaints(node: onnx.NodeProto, attributes: Mapping[str, Any]) -> Iterator[str]:
+def _refuse_backwards(node: onnx.NodeProto, attributes: Mapping[str, Any]) -> None:
     direction = attributes.get("direction", b"forward")
     if direction != b"forward":
-        yield (
-            f"runs {direction.decode()}: it needs steps that have not come yet, so it cannot answer a stream. "
-            "Train a forward model"
+        raise ModelRefused(
+            f"{label(node)} runs {direction.decode()}: it needs steps that have not come yet, so it cannot answer a "
+            "stream. Train a forward model"
         )
-    if len(node.input) > 4 and node.input[4]:
-        yield "takes sequence_lens, which is not supported"
 
 
 def _activations(node: onnx.NodeProto, attributes: Mapping[str, Any]) -> tuple[Activation, ...]:

@@ -6,6 +6,7 @@ traces [B, V]: one gather, one scatter and one copy for a batch, however many la
 Knows no onnxruntime; what the file does not say it is told as `Facts`.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -25,9 +26,12 @@ STATE, NEXT_STATE, TRACE = f"{PREFIX}state", f"{PREFIX}next_state", f"{PREFIX}tr
 
 @dataclass(frozen=True)
 class Columns:
-    """A run of columns of the state or the trace: `name` ("hidden", "cell" or a gate) of layer `layer`."""
+    """A run of columns of the state or the trace: `name` ("hidden", "cell" or a gate) of layer `layer`.
 
-    layer: int
+    A state that the interface of the file carries has no layer; its name is that of the input.
+    """
+
+    layer: int | None
     name: str
     offset: int
     size: int
@@ -71,17 +75,28 @@ def rewrite(model: onnx.ModelProto, nodes: Sequence[CellNode], facts: Facts) -> 
         if cell.cell.dtype != nodes[0].cell.dtype:
             raise ModelRefused(f"{label(cell.node)} is {cell.cell.dtype}, another cell {nodes[0].cell.dtype}")
     layers = tuple(node.cell for node in nodes)
-    state = _columns((i, name, layer.hidden_size) for i, layer in enumerate(layers) for name in layer.states)
+    kept = (
+        []
+        if facts.one_step
+        else [(i, k) for i, rows in enumerate(facts.initial) for k, row in enumerate(rows) if row is not None]
+    )
+    state = _columns(
+        [
+            *((i, layers[i].states[k], layers[i].hidden_size) for i, k in kept),
+            *((None, c.given.name, math.prod(c.given.row)) for c in facts.carried),
+        ]
+    )
     trace = _columns(
         (i, name, layer.hidden_size) for i, layer in enumerate(layers) for name in (*layer.states, *layer.gates)
     )
-    initial = np.concatenate([row for rows in facts.initial for row in rows])
-    graph = _graph(model, nodes, facts, state)
+    zeros = [np.zeros(math.prod(c.given.row), layers[0].dtype) for c in facts.carried]
+    initial = np.concatenate([*(facts.initial[i][k] for i, k in kept), *zeros, np.zeros(0, layers[0].dtype)])
+    graph = _Rewriter(model, nodes, facts, state).graph()
     rewritten = helper.make_model(graph, opset_imports=model.opset_import, ir_version=max(model.ir_version, 4))
     return StepGraph(rewritten, layers, facts.inputs, facts.outputs, state, trace, initial)
 
 
-def _columns(runs: Iterable[tuple[int, str, int]]) -> tuple[Columns, ...]:
+def _columns(runs: Iterable[tuple[int | None, str, int]]) -> tuple[Columns, ...]:
     columns: list[Columns] = []
     offset = 0
     for layer, name, size in runs:
@@ -90,37 +105,89 @@ def _columns(runs: Iterable[tuple[int, str, int]]) -> tuple[Columns, ...]:
     return tuple(columns)
 
 
-def _graph(
-    model: onnx.ModelProto, nodes: Sequence[CellNode], facts: Facts, state: tuple[Columns, ...]
-) -> onnx.GraphProto:
-    g = GraphBuilder(PREFIX, _opset(model))
-    carried = dict(zip(state, g.split(STATE, [columns.size for columns in state]), strict=True))
-    by_output = {node.node.output[0] or node.node.output[1]: layer for layer, node in enumerate(nodes)}
-    steps: list[cells.Step] = []
-    flat: dict[str, str] = {}  # tensors that are a cell's output but for axes of length 1, and that output [B, H]
-    for node in model.graph.node:
-        layer = by_output.get(next((o for o in node.output if o), ""))
-        if layer is None:
+class _Rewriter:
+    """Writes the step graph, node after node."""
+
+    def __init__(
+        self, model: onnx.ModelProto, nodes: Sequence[CellNode], facts: Facts, state: tuple[Columns, ...]
+    ) -> None:
+        self._model = model
+        self._nodes = nodes
+        self._facts = facts
+        self._g = GraphBuilder(PREFIX, _opset(model))
+        names = self._g.split(STATE, [columns.size for columns in state]) if state else []
+        self._before = {(columns.layer, columns.name): name for columns, name in zip(state, names, strict=True)}
+        # tensors that are a cell's output but for axes of length 1, and that output [B, H]
+        self._flat: dict[str, str] = {}
+
+    def graph(self) -> onnx.GraphProto:
+        g, facts, dtype = self._g, self._facts, self._nodes[0].cell.dtype
+        for carried in facts.carried:
+            self._unpack(carried.given)
+        steps = self._steps()
+        kept = [steps[layer].states[name] for layer, name in self._before if layer is not None]
+        next_state = [*kept, *(self._pack(c.returned) for c in facts.carried)]
+        outputs = [*(port.name for port in facts.outputs), TRACE]
+        infos = [*map(_output, facts.outputs), _matrix(TRACE, dtype)]
+        if next_state:
+            g.concat(*next_state, output=NEXT_STATE)
+            outputs.append(NEXT_STATE)
+            infos.append(_matrix(NEXT_STATE, dtype))
+        g.concat(
+            *(tensor for step in steps for part in (step.states, step.gates) for tensor in part.values()), output=TRACE
+        )
+        nodes = _reachable(g.nodes, outputs)
+        inputs = [_input(port) for port in facts.inputs] + ([_matrix(STATE, dtype)] if next_state else [])
+        return helper.make_graph(nodes, "step", inputs, infos, [*self._model.graph.initializer, *g.constants])
+
+    def _steps(self) -> list[cells.Step]:
+        """Copies the nodes around the cells, and writes each cell as its equations."""
+        g = self._g
+        by_output = {next(o for o in node.node.output if o): layer for layer, node in enumerate(self._nodes)}
+        steps: list[cells.Step] = []
+        for node in self._model.graph.node:
+            layer = by_output.get(next((o for o in node.output if o), ""))
+            if layer is not None:
+                steps.append(self._step(layer))
+                continue
             g.nodes.append(node)
-            if node.op_type in ("Squeeze", "Identity") and node.input[0] in flat:
-                flat[node.output[0]] = flat[node.input[0]]
-            continue
-        cell = nodes[layer]
-        before = {columns.name: tensor for columns, tensor in carried.items() if columns.layer == layer}
-        x_BI = flat.get(cell.x) or g.reshape(cell.x, (-1, cell.cell.input_size))
-        steps.append(_replace(g, cell, x_BI, before))
-        flat[cell.outputs[0]] = steps[-1].states["hidden"]
-    g.concat(*(tensor for step in steps for tensor in step.states.values()), output=NEXT_STATE)
-    g.concat(
-        *(tensor for step in steps for part in (step.states, step.gates) for tensor in part.values()), output=TRACE
-    )
-    return helper.make_graph(
-        _reachable(g.nodes, [*(port.name for port in facts.outputs), NEXT_STATE, TRACE]),
-        "step",
-        [_input(port) for port in facts.inputs] + [_matrix(STATE, nodes[0].cell.dtype)],
-        [_output(port) for port in facts.outputs] + [_matrix(n, nodes[0].cell.dtype) for n in (NEXT_STATE, TRACE)],
-        [*model.graph.initializer, *g.constants],
-    )
+            if node.op_type in ("Squeeze", "Identity") and node.input[0] in self._flat:
+                self._flat[node.output[0]] = self._flat[node.input[0]]
+        return steps
+
+    def _step(self, layer: int) -> cells.Step:
+        cell = self._nodes[layer]
+        size = cell.cell.input_size
+        x_BI = self._flat.get(cell.x) or self._g.reshape(cell.x, (-1, size))
+        before = {name: self._state(layer, k, x_BI) for k, name in enumerate(cell.cell.states)}
+        step = _replace(self._g, cell, x_BI, before)
+        if cell.outputs[0]:
+            self._flat[cell.outputs[0]] = step.states["hidden"]
+        return step
+
+    def _state(self, layer: int, index: int, x_BI: str) -> str:
+        """A state before the step, [B, H]: kept by us, carried by the interface, or the same at every step."""
+        cell = self._nodes[layer]
+        kept = self._before.get((layer, cell.cell.states[index]))
+        if kept:
+            return kept
+        row, initial = self._facts.initial[layer][index], cell.initial[index]
+        if row is not None:
+            return self._g.rows(self._g.constant(row[np.newaxis]), x_BI)
+        assert initial is not None  # the interface carries it, so it comes from there
+        return self._g.reshape(initial, (-1, cell.cell.hidden_size))
+
+    def _unpack(self, port: Port) -> None:
+        """Gives an input of the original that is state the columns that hold it, in its own axes."""
+        g, rank = self._g, len(port.row) + 1
+        shaped = g.reshape(self._before[None, port.name], (-1, *port.row))
+        axes = [*range(1, port.batch + 1), 0, *range(port.batch + 1, rank)]
+        g.op_to(port.name, "Transpose", shaped, perm=axes)
+
+    def _pack(self, port: Port) -> str:
+        """The columns [B, n] of an output of the original that is state."""
+        axes = [port.batch, *(i for i in range(len(port.row) + 1) if i != port.batch)]
+        return self._g.reshape(self._g.op("Transpose", port.name, perm=axes), (-1, math.prod(port.row)))
 
 
 def _replace(g: GraphBuilder, node: CellNode, x_BI: str, before: dict[str, str]) -> cells.Step:

@@ -1,0 +1,132 @@
+"""Finds the state in a model's interface: inputs that start the cells and outputs that return how they ended.
+
+Follows the graph from each cell, through operators that only move numbers about; names mean nothing. Pure onnx.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import onnx
+
+from server.errors import ModelRefused
+from server.recurrence import CellNode, label
+
+_MOVES = frozenset(
+    {
+        "Cast",
+        "Concat",
+        "Flatten",
+        "Gather",
+        "Identity",
+        "Reshape",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+    }
+)
+
+State = tuple[int, int]  # which cell, and which of its states
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What the inputs of a model are for. All others are data that comes step by step.
+
+    `states`: pairs of an input and the output that it becomes at the next step. `starts`: inputs that start a cell and
+    are never returned: a sequence starts from zeros. `lengths`: how many steps each sequence of a batch has.
+    """
+
+    states: tuple[tuple[str, str], ...] = ()
+    starts: tuple[str, ...] = ()
+    lengths: tuple[str, ...] = ()
+    carried: frozenset[State] = frozenset()  # the states of cells that are in `states`
+
+    @property
+    def inputs(self) -> frozenset[str]:
+        """The inputs that are not data."""
+        return frozenset((*(name for name, _ in self.states), *self.starts, *self.lengths))
+
+    @property
+    def returned(self) -> frozenset[str]:
+        """The outputs that are not answers."""
+        return frozenset(output for _, output in self.states)
+
+
+def find(model: onnx.ModelProto, cells: Sequence[CellNode]) -> Interface:
+    """Says what the inputs of `model`, whose recurrent nodes are `cells`, are for.
+
+    Raises:
+        ModelRefused: an input starts cells, and it cannot be told which output returns it.
+    """
+    flow = _Flow(model)
+    fed: dict[str, set[State]] = defaultdict(set)
+    returned: dict[str, set[State]] = defaultdict(set)
+    for i, cell in enumerate(cells):
+        for k, initial in enumerate(cell.initial):
+            for name in flow.sources(initial or ""):
+                fed[name].add((i, k))
+            for name in flow.sinks(cell.outputs[1 + k]):
+                returned[name].add((i, k))
+    states, starts, carried = list[tuple[str, str]](), list[str](), set[State]()
+    for name, of in fed.items():
+        matches = [output for output, states_of in returned.items() if states_of == of]
+        if len(matches) > 1:
+            matches = [output for output in matches if flow.shape(output) == flow.shape(name)]
+        if len(matches) > 1:
+            raise ModelRefused(
+                f"input '{name}' starts {label(cells[min(of)[0]].node)}, and the outputs {', '.join(matches)} could "
+                "all return it"
+            )
+        states.extend((name, output) for output in matches)
+        starts.extend([name] if not matches else [])
+        carried.update(of if matches else ())
+    lengths = {name for cell in cells if len(cell.node.input) > 4 for name in flow.sources(cell.node.input[4])}
+    return Interface(tuple(states), tuple(starts), tuple(sorted(lengths)), frozenset(carried))
+
+
+class _Flow:
+    """Where tensors come from and go to, through operators that only move numbers."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        graph = model.graph
+        constants = {tensor.name for tensor in graph.initializer}
+        self._inputs = {info.name: info for info in graph.input if info.name not in constants}
+        self._outputs = {info.name: info for info in graph.output}
+        self._makers = {name: node for node in graph.node for name in node.output if name}
+        self._users: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+        for node in graph.node:
+            for name in _moved(node):
+                self._users[name].append(node)
+
+    def sources(self, tensor: str) -> Iterator[str]:
+        """The inputs of the graph whose numbers a tensor holds."""
+        if tensor in self._inputs:
+            yield tensor
+        elif tensor in self._makers:
+            for name in _moved(self._makers[tensor]):
+                yield from self.sources(name)
+
+    def sinks(self, tensor: str) -> Iterator[str]:
+        """The outputs of the graph that hold a tensor's numbers."""
+        if not tensor:
+            return
+        if tensor in self._outputs:
+            yield tensor
+        for node in self._users[tensor]:
+            for name in node.output:
+                yield from self.sinks(name)
+
+    def shape(self, name: str) -> list[int | str]:
+        """The shape that the file gives an input or output."""
+        info = self._inputs.get(name) or self._outputs[name]
+        return [d.dim_value or d.dim_param for d in info.type.tensor_type.shape.dim]
+
+
+def _moved(node: onnx.NodeProto) -> list[str]:
+    """The inputs whose numbers an operator moves; none if it computes."""
+    if node.op_type not in _MOVES:
+        return []
+    return [name for name in (node.input if node.op_type == "Concat" else node.input[:1]) if name]
