@@ -1,5 +1,6 @@
 """Where the demonstration writes: headings, sentences, pictures. Colours in a terminal, plain text in a pipe."""
 
+import textwrap
 from collections.abc import Iterable
 
 from rich.console import Console
@@ -38,7 +39,7 @@ class Page:
 
     def say(self, text: str) -> None:
         """A paragraph."""
-        self.console.print(Text(text), width=self.width)
+        self.draw(textwrap.wrap(text, self.width, break_on_hyphens=False))
 
     def gap(self) -> None:
         """An empty line."""

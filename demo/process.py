@@ -57,9 +57,13 @@ class Process:
             time.sleep(PACE)
         return found
 
+    def ask_to_stop(self) -> None:
+        """Does not wait for it. Nothing happens if it has ended."""
+        self._process.terminate()
+
     def stop(self) -> None:
         """Asks it to stop, waits, kills it. Nothing happens if it has ended."""
-        self._process.terminate()
+        self.ask_to_stop()
         try:
             self._process.wait(_GRACE)
         finally:  # also when a second Ctrl-C ends the wait

@@ -65,17 +65,26 @@ def train(trainings: Sequence[Training], folder: Path, page: Page) -> None:
     """Train them all into folder/models. Raises DemoError."""
     waiting, running = deque(trainings), dict[Training, Process]()
     with ExitStack() as processes, _watched(trainings, page) as tell:
-        while waiting or running:
-            while waiting and len(running) < _AT_ONCE:
-                one = waiting.popleft()
-                process = Process(f"training {one.name}", one.arguments(folder), folder / f"{one.name}.log")
-                running[one] = processes.enter_context(process)
-                tell(one, Progressed(0, 1))
-            time.sleep(PACE)
-            for one, process in list(running.items()):
-                if process.ended:
-                    del running[one]
-                tell(one, Progressed.read(process.said))
+        try:
+            while waiting or running:
+                while waiting and len(running) < _AT_ONCE:
+                    one = waiting.popleft()
+                    process = Process(f"training {one.name}", one.arguments(folder), folder / f"{one.name}.log")
+                    running[one] = processes.enter_context(process)
+                    tell(one, Progressed(0, 1))
+                time.sleep(PACE)
+                _look(running, tell)
+        finally:
+            for process in running.values():
+                process.ask_to_stop()  # all of them before the first one is waited for
+
+
+def _look(running: dict[Training, Process], tell: Tell) -> None:
+    """Tells how far each is, and forgets those that have ended."""
+    for one, process in list(running.items()):
+        if process.ended:
+            del running[one]
+        tell(one, Progressed.read(process.said))
 
 
 def report(training: Training, folder: Path) -> dict[str, Any]:
