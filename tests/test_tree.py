@@ -1,0 +1,112 @@
+"""What must be true of the tree as it stands: stubs, wheel, who imports whom in a fresh interpreter."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+GENERATED = sorted(path.name for path in (ROOT / "tidegate" / "v1").glob("*_pb2*"))
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stubs as `make proto` generates them now."""
+    folder = tmp_path_factory.mktemp("stubs")
+    built = ".venv/.ready"  # what runs this test is the environment already
+    command = ["make", "--silent", "-o", built, "proto", f"STUBS={folder}", f"BIN={BIN}", f"READY={built}"]
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    subprocess.run(command, cwd=ROOT, check=True, env=variables)
+    return folder / "tidegate" / "v1"
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_a_committed_stub_is_what_make_proto_generates(fresh: Path, name: str) -> None:
+    assert (ROOT / "tidegate" / "v1" / name).read_text(encoding="utf-8") == (fresh / name).read_text(encoding="utf-8")
+
+
+def test_make_proto_generates_nothing_that_is_not_committed(fresh: Path) -> None:
+    assert sorted(path.name for path in fresh.iterdir()) == GENERATED
+
+
+def imported(statement: str, **environment: str) -> set[str]:
+    """The top-level modules that a fresh interpreter holds after a statement."""
+    variables = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
+    code = f"{statement}\nimport sys\nprint(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=ROOT,
+        env=variables | environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return set(done.stdout.split())
+
+
+def test_the_server_imports_neither_torch_nor_training() -> None:
+    modules = imported("import server.__main__")
+    assert {"server", "onnxruntime", "onnx", "grpc"} <= modules
+    assert not modules & {"torch", "training", "bench", "demo", "matplotlib", "rich"}
+
+
+def test_the_client_imports_grpc_protobuf_and_numpy_and_nothing_of_the_applications() -> None:
+    modules = imported("import tidegate, tidegate.cli")
+    assert {"grpc", "google", "numpy"} <= modules
+    assert not modules & {"server", "training", "bench", "demo", "onnx", "onnxruntime", "torch", "matplotlib", "rich"}
+
+
+def test_the_pipeline_imports_neither_server_nor_client() -> None:
+    assert not imported("import training.__main__") & {"server", "tidegate", "grpc"}
+
+
+def test_telemetry_is_off_before_onnxruntime_is_imported() -> None:
+    statement = """
+import importlib.abc, os, sys
+
+class Watch(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "onnxruntime":
+            assert os.environ.get("ORT_DISABLE_TELEMETRY") == "1", "onnxruntime is imported with telemetry on"
+            print("seen")
+
+assert "CI" not in os.environ and "ORT_DISABLE_TELEMETRY" not in os.environ
+sys.meta_path.insert(0, Watch())
+import server.__main__
+"""
+    assert "seen" in imported(statement)
+    assert "seen" in imported(statement.replace("server.__main__", "server.session"))
+
+
+def test_telemetry_is_off_even_where_the_environment_says_otherwise() -> None:
+    modules = imported("import server, os; assert os.environ['ORT_DISABLE_TELEMETRY'] == '1'")
+    assert "onnxruntime" not in modules
+    imported(
+        "import os; os.environ['ORT_DISABLE_TELEMETRY'] = '0'\n"
+        "import server; assert os.environ['ORT_DISABLE_TELEMETRY'] == '1'"
+    )
+
+
+def test_the_wheel_is_said_to_hold_the_client_alone() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)
+    assert project["tool"]["hatch"]["build"]["targets"]["wheel"] == {"packages": ["tidegate"]}
+    names = {requirement.split(">")[0] for requirement in project["project"]["dependencies"]}
+    assert names == {"grpcio", "grpcio-status", "numpy", "protobuf"}
+
+
+def test_the_wheel_holds_the_client_alone(tmp_path: Path) -> None:
+    builders = pytest.importorskip("hatchling.builders.wheel", reason="hatchling is not installed")
+    (name,) = builders.WheelBuilder(str(ROOT)).build(directory=str(tmp_path))
+    import zipfile
+
+    with zipfile.ZipFile(name) as wheel:
+        files = wheel.namelist()
+    assert {file.split("/")[0].split("-")[0] for file in files} == {"tidegate"}
+    assert {"tidegate/py.typed", "tidegate/v1/sequence_pb2.py", "tidegate/v1/sequence_pb2.pyi"} <= set(files)
