@@ -44,9 +44,7 @@ class Afternoon(tidegate_pb2_grpc.TidegateServicer):
     def __init__(self, models: dict[str, ort.InferenceSession]) -> None:
         self._models = models
 
-    async def Stream(  # noqa: N802 - the contract's name
-        self, request_iterator: Requests, context: Context
-    ) -> AsyncIterator[sequence_pb2.StreamResponse]:
+    async def Stream(self, request_iterator: Requests, context: Context) -> AsyncIterator[sequence_pb2.StreamResponse]:
         """Take one message after the other and answer it."""
         sequences: dict[int, Sequence] = {}
         async for request in request_iterator:

@@ -94,15 +94,22 @@ class Batcher:
         return latest is not None and len(slots) == len(latest) == 1 and slots.item(0) == latest.item(0)
 
     def _dispatch(self) -> None:
+        batch = self._hand_over()
+        if batch is not None:
+            self._compute_here(batch)
+
+    def _hand_over(self) -> Batch | None:
+        """Gives the next batch to the engine's thread; returns it instead if it is to be computed on the spot."""
         batch = self._scheduler.next()
         self._busy = batch is not None
-        if batch is None:
-            return
-        if self._engine.seconds(batch.rows) * batch.steps <= self._on_the_spot:
-            self._settle(batch, self._compute(batch))
-            self._loop.call_soon(self._dispatch)
-        else:
-            self._work.put(batch)
+        if batch is None or self._engine.seconds(batch.rows) * batch.steps <= self._on_the_spot:
+            return batch
+        self._work.put(batch)
+        return None
+
+    def _compute_here(self, batch: Batch) -> None:
+        self._settle(batch, self._compute(batch))
+        self._loop.call_soon(self._dispatch)
 
     def _serve(self) -> None:
         while (batch := self._work.get()) is not None:
@@ -119,9 +126,11 @@ class Batcher:
             self._dispatch()
             return
         marks = self._scheduler.finish(batch)
-        self._dispatch()
+        nearby = self._hand_over()
         self._answer(parts)
         self._announce(marks)
+        if nearby is not None:  # only now, or its answers would overtake these
+            self._compute_here(nearby)
 
     def _settle(self, batch: Batch, parts: list[Part]) -> None:
         self._answer(parts)

@@ -44,11 +44,12 @@ class Conversation:
     """Serves one stream from its first message to its last."""
 
     def __init__(self, catalogue: Catalogue, max_sequences: int, window: int, context: Context) -> None:
+        self._loop = asyncio.get_running_loop()
         self._context = context
         self._stream = Stream(catalogue, max_sequences, window, self._emit)
         self._writer = messages.Writer()
         self._outbox: deque[Event] = deque()
-        self._news = asyncio.Event()  # set while the outbox holds something
+        self._asleep: asyncio.Future[None] | None = None  # what the writer waits on while the outbox is empty
         self._room = asyncio.Event()  # set when an answer has left, while somebody waits for it
         self._waits_for_room = False
 
@@ -91,12 +92,13 @@ class Conversation:
                     self._stream.written(event.size)
                 if self._waits_for_room:
                     self._room.set()
-            self._news.clear()
-            await self._news.wait()
+            self._asleep = self._loop.create_future()
+            await self._asleep
 
     def _emit(self, event: Event) -> None:
         self._outbox.append(event)
-        self._news.set()
+        if self._asleep is not None and not self._asleep.done():
+            self._asleep.set_result(None)
 
     def _take(self, request: "sequence_pb2.StreamRequest | Refusal") -> None:
         if isinstance(request, Refusal):

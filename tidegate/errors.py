@@ -20,7 +20,7 @@ class TidegateError(Exception):
     """Anything that this package raises by itself."""
 
 
-class Refused(TidegateError):  # noqa: N818 - the word that the whole project uses for it
+class Refused(TidegateError):
     """A request was refused, and nothing changed: no state, no step number, no other sequence.
 
     `reason` is the contract's word for why, for example "WRONG_SHAPE"; `message` says what was wrong, where, and what
@@ -45,7 +45,7 @@ class ModelNotReady(Refused):
     """The model is still loading, or its file cannot be served."""
 
 
-class BadInput(Refused, ValueError):  # noqa: N818 - see Refused
+class BadInput(Refused, ValueError):
     """The input is not what the model takes."""
 
 
@@ -53,19 +53,19 @@ class ServerBusy(Refused):
     """A limit of the server is reached, or it is stopping."""
 
 
-class ConnectionLost(TidegateError, ConnectionError):  # noqa: N818 - it says what happened
+class ConnectionLost(TidegateError, ConnectionError):
     """Nothing answers at the address, or what answered is gone."""
 
 
-class TimedOut(TidegateError, TimeoutError):  # noqa: N818 - it says what happened
+class TimedOut(TidegateError, TimeoutError):
     """No answer came within the time that the caller gave."""
 
 
-class SequenceEnded(TidegateError):  # noqa: N818 - it says what happened
+class SequenceEnded(TidegateError):
     """The sequence takes no more steps: it, or its client, was closed."""
 
 
-class NotTraced(TidegateError, AttributeError):  # noqa: N818 - it says what happened
+class NotTraced(TidegateError, AttributeError):
     """The answer does not show this part of the inside."""
 
 

@@ -22,7 +22,7 @@ _DELIMITERS = ",;\t"
 _NO_NOTES: tuple[str, ...] = ()
 
 
-class BadTable(TidegateError):  # noqa: N818 - it says what is wrong
+class BadTable(TidegateError):
     """A table that does not hold what the model takes; the message says where."""
 
 

@@ -27,17 +27,17 @@ class CheckpointError(TrainingError):
     """A checkpoint cannot be read."""
 
 
-class RunBusy(TrainingError):  # noqa: N818 - named after what is
+class RunBusy(TrainingError):
     """Another process is training with the same config."""
 
 
-class Diverged(TrainingError):  # noqa: N818 - named after what happened
+class Diverged(TrainingError):
     """The loss is no longer a number."""
 
 
-class Interrupted(TrainingError):  # noqa: N818 - it is no error of anybody
+class Interrupted(TrainingError):
     """Somebody stopped the run; a checkpoint holds what was reached."""
 
 
-class ExportRefused(TrainingError):  # noqa: N818 - named after what happened, as the message reads it out
+class ExportRefused(TrainingError):
     """The ONNX file does not compute what torch computes, or does not stream."""

@@ -1,4 +1,3 @@
-# ruff: noqa: N806 - shapes as suffixes, as the legend says
 """A trained network as a standard ONNX file: RNN, LSTM or GRU operators, dynamic batch and time, proved against torch.
 
 Legend: B batch, T time, F features, O outputs.

@@ -1,4 +1,3 @@
-# ruff: noqa: N803, N806 - shapes as suffixes, as the legend says
 """The lesson's figure: which gate is open at which step, computed from the weights by the textbook equations.
 
 Legend: T time, H hidden units.

@@ -1,4 +1,3 @@
-# ruff: noqa: N803, N806 - shapes as suffixes, as the legend says
 """The network: raw units, recurrence, head, raw units.
 
 Legend: B batch, T time, F features, H hidden units, O outputs.

@@ -1,4 +1,3 @@
-# ruff: noqa: N802, N803, N806, N815 - shapes as suffixes, as the legend says
 """The weather of Beijing, hour by hour, as rows that a client could send. Needs neither torch nor a network.
 
 Legend: N hours, F features.

@@ -1,4 +1,3 @@
-# ruff: noqa: N803, N806, N815 - shapes as suffixes, as the legend says
 """The lesson's own task: remember the value that was written, say it when asked, be silent otherwise.
 
 Legend: B batch, T time.

@@ -1,4 +1,3 @@
-# ruff: noqa: N803, N806, N815 - shapes as suffixes, as the legend says
 """Raw units in, raw units out: the part of the graph that clients never see.
 
 Legend: B batch, T time, F raw features, A angles, O outputs.

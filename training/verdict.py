@@ -1,4 +1,3 @@
-# ruff: noqa: N803, N806 - shapes as suffixes, as the legend says
 """A forecast beside two that need no network: nothing changes, and the same hour of yesterday.
 
 Legend: N hours of all observations, M hours of the test that have a future, O horizons.

@@ -1,4 +1,3 @@
-# ruff: noqa: N803, N806, N815 - shapes as suffixes, as the legend says
 """Forecast the temperature 1, 6 and 24 hours ahead from the rows of a weather station as they come in.
 
 Legend: N hours, B windows, T hours of a window, F features, A angles, O outputs (one for each horizon).
@@ -7,7 +6,7 @@ Legend: N hours, B windows, T hours of a window, F features, A angles, O outputs
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path  # noqa: TC003 - the command line reads the field's type
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np

@@ -136,6 +136,17 @@ async def test_a_chunk_of_any_length_has_the_bits_of_single_steps(
         assert await stream.rows(length) == expected
 
 
+async def test_no_part_of_a_chunk_overtakes_another(server: RunningServer, zoo: Zoo) -> None:
+    """Its last batch may be short enough to be computed on the spot while an earlier one is with the engine's thread."""
+    rows = zoo.networks["tiny"].rows(240, seed=10).numpy()
+    async with RawStream(server.address) as stream:
+        await stream.ask(open_(0, "tiny", count=241))
+        expected = await stream.run(0, 0, rows)
+        for length in range(1, len(rows) + 1):
+            await stream.say(steps(length, 0, rows[:length]))
+            assert await stream.rows(length) == expected[:length], length
+
+
 async def test_the_size_of_the_batch_does_not_matter(server: RunningServer, zoo: Zoo) -> None:
     rows = zoo.networks["gru"].rows(1, seed=4).numpy()
     async with tidegate.AsyncClient(server.address) as client, client.sequence("gru") as one:

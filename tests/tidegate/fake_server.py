@@ -83,7 +83,7 @@ MODELS = [
 ]
 
 
-class Refusal(Exception):  # noqa: N818
+class Refusal(Exception):
     def __init__(self, reason: int, message: str) -> None:
         super().__init__(message)
         self.error = error_pb2.Error(reason=reason, message=message)
@@ -157,16 +157,16 @@ class FakeServicer(tidegate_pb2_grpc.TidegateServicer):
         self.ended_in_peace = 0
         self.requests: list[str] = []
 
-    def ListModels(self, request, context):  # noqa: ANN001, ANN201, ARG002, N802
+    def ListModels(self, request, context):  # noqa: ANN001, ANN201, ARG002
         return tidegate_pb2.ListModelsResponse(models=MODELS)
 
-    def DescribeModel(self, request, context):  # noqa: ANN001, ANN201, N802
+    def DescribeModel(self, request, context):  # noqa: ANN001, ANN201
         for known in MODELS:
             if known.name == request.model and request.version in {0, known.version}:
                 return tidegate_pb2.DescribeModelResponse(model=known)
         return abort(context, error_pb2.REASON_UNKNOWN_MODEL, f"there is no model {request.model!r}")
 
-    def Predict(self, request, context):  # noqa: ANN001, ANN201, N802
+    def Predict(self, request, context):  # noqa: ANN001, ANN201
         try:
             life = Life(find(request.model, request.version), request.trace)
             outputs, trace = run_rows(life, check(life, request.inputs))
@@ -176,7 +176,7 @@ class FakeServicer(tidegate_pb2_grpc.TidegateServicer):
             model=life.model.name, version=life.model.version, outputs=outputs, trace=trace, columns=life.columns
         )
 
-    def Stream(self, request_iterator, context):  # noqa: ANN001, ANN201, N802
+    def Stream(self, request_iterator, context):  # noqa: ANN001, ANN201
         self.streams += 1
         session = Session(self.behaviour)
         for request in request_iterator:

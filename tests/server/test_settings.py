@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from server.settings import Settings, read
+
+UNITS = ("second", "MiB", "ms", "us", "port", "most", "how many", "folder", "address", "debug")
+
+
+def test_without_a_word_everything_has_its_default() -> None:
+    assert read([], {}) == Settings()
+
+
+def test_the_command_line_goes_before_the_environment() -> None:
+    environment = {"TIDEGATE_PORT": "1234", "TIDEGATE_HOST": "0.0.0.0", "TIDEGATE_MODELS": "/m"}  # noqa: S104
+    settings = read(["--port", "4321"], environment)
+    assert (settings.port, settings.host, settings.models) == (4321, "0.0.0.0", Path("/m"))  # noqa: S104
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Settings)])
+def test_every_setting_can_come_either_way(name: str) -> None:
+    default = getattr(Settings(), name)
+    other = {"models": "elsewhere", "host": "::1", "log_level": "debug"}.get(name, "7")
+    by_argument = read([f"--{name.replace('_', '-')}", other], {})
+    by_environment = read([], {f"TIDEGATE_{name.upper()}": other})
+    assert by_argument == by_environment
+    assert getattr(by_argument, name) == type(default)(other) != default
+
+
+def test_help_names_every_setting_with_its_default_and_unit(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        read(["--help"], {})
+    assert caught.value.code == 0
+    text = re.sub(r"\s+", " ", capsys.readouterr().out)
+    for field in fields(Settings):
+        entry = re.search(rf"(?<!\[)--{field.name.replace('_', '-')} \S+ ([^[]*?)\(default: ([^)]*)\)", text)
+        assert entry, field.name
+        assert entry.group(2) == str(field.default)
+        assert any(unit in entry.group(1) for unit in UNITS), entry.group(1)
+    assert "TIDEGATE_" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "words"),
+    [
+        (["--port", "-1"], {}, "--port is -1"),
+        (["--port", "65536"], {}, "--port is 65536"),
+        (["--port", "http"], {}, "--port"),
+        ([], {"TIDEGATE_PORT": "http"}, "TIDEGATE_PORT is 'http'"),
+        ([], {"TIDEGATE_PORT": "70000"}, "70000"),
+        (["--max-batch", "0"], {}, "--max-batch is 0"),
+        (["--max-streams", "-5"], {}, "--max-streams is -5"),
+        (["--max-sequences", "0"], {}, "--max-sequences is 0"),
+        (["--window-mib", "0"], {}, "--window-mib is 0"),
+        (["--max-message-mib", "-1"], {}, "--max-message-mib is -1"),
+        (["--poll-seconds", "0"], {}, "--poll-seconds is 0"),
+        (["--poll-seconds", "nan"], {}, "--poll-seconds is nan"),
+        (["--grace-seconds", "-1"], {}, "--grace-seconds is -1"),
+        (["--window-mib", "inf"], {}, "--window-mib is inf"),
+        (["--log-level", "loud"], {}, "'loud'"),
+        (["--nothing"], {}, "--nothing"),
+    ],
+)
+def test_a_wrong_setting_ends_with_status_2_and_a_sentence(
+    arguments: list[str], environment: dict[str, str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        read(arguments, environment)
+    assert caught.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_sizes_are_given_in_mib_and_used_in_bytes() -> None:
+    settings = read(["--max-message-mib", "0.5", "--window-mib", "2"], {})
+    assert (settings.max_message_bytes, settings.window_bytes) == (2**19, 2**21)
