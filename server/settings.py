@@ -4,6 +4,7 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, fields
+from math import inf
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -100,8 +101,10 @@ def _check(parser: argparse.ArgumentParser, settings: Settings) -> None:
     for f in fields(Settings):
         value = getattr(settings, f.name)
         lowest = 0 if f.name in ("port", "patience_ms", "spot_us", "grace_seconds") else 1e-3
-        if isinstance(value, int | float) and value < lowest:
-            parser.error(f"--{f.name.replace('_', '-')} is {value}; expected {'0 or more' if not lowest else 'more'}")
+        if isinstance(value, int | float) and not lowest <= value < inf:  # NaN is not either
+            parser.error(
+                f"--{f.name.replace('_', '-')} is {value}; expected {'0 or more' if not lowest else 'more than 0'}"
+            )
     if settings.log_level not in ("debug", "info", "warning", "error"):
         parser.error(f"--log-level is {settings.log_level!r}; expected debug, info, warning or error")
     if not settings.port <= 65_535:
