@@ -157,19 +157,19 @@ async def test_a_folder_that_is_gone_takes_its_models_and_no_other(
 
 async def test_a_model_that_loads_is_listed_and_says_so(settings: Settings, repositories: Repositories) -> None:
     put(settings, "a", "1")
-    waiting = asyncio.Event()
+    loading, waiting = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     repository = repositories.make(settings)
     load = repository._load
 
     def slowly(*arguments: Any) -> LoadedModel:  # noqa: ANN401 - as the loader is called
+        loop.call_soon_threadsafe(loading.set)
         asyncio.run_coroutine_threadsafe(waiting.wait(), loop).result()
         return load(*arguments)
 
     repository._load = slowly
     refreshing = asyncio.create_task(repository.refresh(settled=True))
-    while not repository.entries():
-        await asyncio.sleep(0)
+    await loading.wait()
     with pytest.raises(ModelUnavailable, match="still loading"):
         repository.find("a", 0)
     waiting.set()

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import resource
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -40,9 +43,16 @@ def test_too_many_slots_are_refused_and_none_is_taken() -> None:
 
 
 def test_memory_is_reserved_and_not_used() -> None:
-    table = SlotTable(np.zeros(100_000, np.float32), 1_000_000)  # 400 GB
+    before = resident_mib()
+    table = SlotTable(np.zeros(2_048, np.float32), 65_536)  # 512 MiB
     table.take(3)
     assert table.in_use == 3
+    assert resident_mib() - before < 50
+
+
+def resident_mib() -> float:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize() / 2**20
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 5)), max_size=30))
