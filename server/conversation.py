@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from server import messages
 from server.errors import OverLimit, Refusal, TidegateError
 from server.events import Answered, Event, Failed, FleetAnswered
+from server.settings import Settings
 from server.stream import Catalogue, Stream
 from tidegate.v1 import sequence_pb2
 
@@ -43,11 +44,11 @@ def reader(limit: int) -> Callable[[bytes], "sequence_pb2.StreamRequest | Refusa
 class Conversation:
     """Serves one stream from its first message to its last."""
 
-    def __init__(self, catalogue: Catalogue, max_sequences: int, window: int, context: Context) -> None:
+    def __init__(self, catalogue: Catalogue, settings: Settings, context: Context) -> None:
         self._loop = asyncio.get_running_loop()
         self._context = context
-        self._stream = Stream(catalogue, max_sequences, window, self._emit)
-        self._writer = messages.Writer()
+        self._stream = Stream(catalogue, settings.max_sequences, settings.window_bytes, self._emit)
+        self._writer = messages.Writer(settings.max_message_bytes)
         self._outbox: deque[Event] = deque()
         self._asleep: asyncio.Future[None] | None = None  # what the writer waits on while the outbox is empty
         self._room = asyncio.Event()  # set when an answer has left, while somebody waits for it

@@ -40,4 +40,4 @@ def _load(path: Path, max_batch: int, patience: float) -> LoadedModel:
     proved = proof.prove(original, facts, engine)
     engine.warm_up(max_batch, patience)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    return LoadedModel(engine.graph, engine, proved, hashlib.sha256(content).hexdigest(), metadata)
+    return LoadedModel(engine.graph, facts, engine, proved, hashlib.sha256(content).hexdigest(), metadata)

@@ -59,9 +59,13 @@ class Writer:
 
     The answer to a single step is nearly all that a stream ever sends, and differs from the one before in three fields:
     its message is kept and filled again.
+
+    Args:
+        max_message: the largest request that is taken, in bytes, for the client to know.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_message: int) -> None:
+        self._max_message = max_message
         self._single: dict[tuple[Form, bool], _Single] = {}
 
     def write(self, event: Event) -> bytes:
@@ -74,7 +78,7 @@ class Writer:
             case Failed():
                 return sequence_pb2.StreamResponse(failure=_failure(event)).SerializeToString()
             case Opened():
-                return sequence_pb2.StreamResponse(opened=_opened(event)).SerializeToString()
+                return sequence_pb2.StreamResponse(opened=_opened(event, self._max_message)).SerializeToString()
             case Closed():
                 closed = sequence_pb2.Closed(handle=event.handle, count=len(event.steps), steps=event.steps)
                 return sequence_pb2.StreamResponse(closed=closed).SerializeToString()
@@ -144,13 +148,14 @@ def _failure(event: Failed) -> sequence_pb2.Failure:
     )
 
 
-def _opened(event: Opened) -> sequence_pb2.Opened:
+def _opened(event: Opened, max_message: int) -> sequence_pb2.Opened:
     return sequence_pb2.Opened(
         handle=event.handle,
         sequence_ids=event.ids,
         model=event.model,
         version=event.version,
         trace=columns(event.columns),
+        max_message_bytes=max_message,
     )
 
 

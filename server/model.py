@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from server.batcher import Batcher
 from server.engine import Engine
 from server.inputs import InputCheck
+from server.probe import Facts
 from server.proof import Proof
 from server.settings import Settings
 from server.states import SlotTable
@@ -18,6 +19,7 @@ class LoadedModel:
     """A file that was rewritten and proved. Made by `loader`, away from the event loop."""
 
     graph: StepGraph
+    facts: Facts
     engine: Engine
     proof: Proof
     sha256: str

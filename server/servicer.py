@@ -56,8 +56,7 @@ class Servicer:
         """Opens sequences, takes their steps, answers each, closes them."""
         async with _errors(context):
             with self._admission.stream():
-                settings = self._settings
-                await Conversation(self._admission, settings.max_sequences, settings.window_bytes, context).serve()
+                await Conversation(self._admission, self._settings, context).serve()
 
     async def predict(self, request: tidegate_pb2.PredictRequest, context: Context) -> tidegate_pb2.PredictResponse:
         """A whole sequence at once."""

@@ -89,18 +89,20 @@ class StreamRequest(_message.Message):
     def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., steps: _Optional[_Union[Steps, _Mapping]] = ..., fleet: _Optional[_Union[FleetSteps, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ...) -> None: ...
 
 class Opened(_message.Message):
-    __slots__ = ("handle", "sequence_ids", "model", "version", "trace")
+    __slots__ = ("handle", "sequence_ids", "model", "version", "trace", "max_message_bytes")
     HANDLE_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_IDS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TRACE_FIELD_NUMBER: _ClassVar[int]
+    MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     handle: int
     sequence_ids: _containers.RepeatedScalarFieldContainer[str]
     model: str
     version: int
     trace: _containers.RepeatedCompositeFieldContainer[_model_pb2.TraceColumns]
-    def __init__(self, handle: _Optional[int] = ..., sequence_ids: _Optional[_Iterable[str]] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., trace: _Optional[_Iterable[_Union[_model_pb2.TraceColumns, _Mapping]]] = ...) -> None: ...
+    max_message_bytes: int
+    def __init__(self, handle: _Optional[int] = ..., sequence_ids: _Optional[_Iterable[str]] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., trace: _Optional[_Iterable[_Union[_model_pb2.TraceColumns, _Mapping]]] = ..., max_message_bytes: _Optional[int] = ...) -> None: ...
 
 class Answers(_message.Message):
     __slots__ = ("handle", "first_step", "outputs", "trace", "checkpointed")
