@@ -130,9 +130,12 @@ class Stream:
 
     def close(self, handle: int, count: int) -> None:
         """Ends sequences once their last step is answered."""
-        handles = np.arange(handle, handle + max(count, 1))
-        for each in handles.tolist():
-            self._group(each)
+        last = handle + max(count, 1) - 1
+        self._group(last)  # before an array is made of them
+        handles = np.arange(handle, last + 1)
+        closed = self._groups[handles] < 0
+        if closed.any():
+            self._group(handles.item(np.argmax(closed)))
         self._end(handles)
 
     def expected(self, handles: Sequence[int]) -> tuple[int, ...]:
