@@ -3,8 +3,9 @@
 An own limit, because grpc.aio's maximum_concurrent_rpcs cannot be relied on (grpc issue 41531).
 """
 
+import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from server.errors import Draining, OverLimit
 from server.model import ServedModel
@@ -19,16 +20,21 @@ class Admission:
         self._repository = repository
         self._max_streams = max_streams
         self._streams = 0
+        self._calls = 0  # streams and predictions
         self._draining = False
+        self._quiet = asyncio.Event()
+        self._quiet.set()
 
     @property
     def streams(self) -> int:
         """How many streams are open."""
         return self._streams
 
-    def drain(self) -> None:
-        """From now on nothing new is opened."""
+    async def drain(self, seconds: float) -> None:
+        """From now on nothing new is opened. Waits for what is under way to end, but not longer than `seconds`."""
         self._draining = True
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._quiet.wait(), seconds)
 
     @contextmanager
     def stream(self) -> Iterator[None]:
@@ -45,9 +51,22 @@ class Admission:
             )
         self._streams += 1
         try:
-            yield
+            with self.call():
+                yield
         finally:
             self._streams -= 1
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """A place for one call that a server which stops should wait for."""
+        self._calls += 1
+        self._quiet.clear()
+        try:
+            yield
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self._quiet.set()
 
     def find(self, name: str, version: int) -> ServedModel:
         """The model to open sequences of. Raises Refusal."""

@@ -17,6 +17,7 @@ from server.settings import Settings
 log = logging.getLogger(__name__)
 
 _HEALTH = health_pb2.HealthCheckResponse
+_FAREWELL = 0.2  # seconds for the last statuses to leave
 _SLACK = 4  # gRPC itself takes messages this much larger than we do, so that we can refuse them in a sentence
 
 
@@ -64,12 +65,12 @@ class Server:
         """Opens nothing new and gives what is open its time to end."""
         log.info("stopping: %d streams are open", self._admission.streams)
         self._poller.cancel()
-        self._admission.drain()
         await self._set_health(_HEALTH.NOT_SERVING)
-        await self._server.stop(self._settings.grace_seconds)
+        await self._admission.drain(self._settings.grace_seconds)
 
     async def stop(self) -> None:
-        """Ends what is left."""
+        """Ends what is left: streams that took too long, and those who watch its health."""
+        await self._server.stop(_FAREWELL)
         await self._health.enter_graceful_shutdown()
         self._repository.stop()
         log.info("stopped")

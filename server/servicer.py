@@ -64,7 +64,8 @@ class Servicer:
             selection = messages.selection(request.trace)
             values = messages.wants_values(request.encoding)
             inputs = messages.named_inputs(request.inputs)
-            made = await prediction.predict(self._admission, request.model, request.version, inputs, selection)
+            with self._admission.call():
+                made = await prediction.predict(self._admission, request.model, request.version, inputs, selection)
             return tidegate_pb2.PredictResponse(
                 model=made.opened.model,
                 version=made.opened.version,
