@@ -96,6 +96,11 @@ class Engine:
         return self._seconds.get(batch, 0.0)
 
 
+def shaped_feeds(graph: StepGraph, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """One step's inputs, [1, B, ...row] each, in the axes of the step graph; without the state."""
+    return {port.name: _Shaper(port).to_graph(inputs[port.name]) for port in graph.inputs}
+
+
 class _Shaper:
     """Puts [1, B, ...row] into the axes that the graph has for one step, and back."""
 

@@ -40,6 +40,12 @@ class Port:
             axes.insert(axis, size)
         return tuple(axes)
 
+    def original(self, x: np.ndarray) -> np.ndarray:
+        """[T, B, ...row] in the original's own axes; what has no time axis is the same at every step."""
+        if self.time is None:
+            return np.moveaxis(x[-1], 0, self.batch)
+        return np.moveaxis(x, (0, 1), (self.time, self.batch))
+
 
 @dataclass(frozen=True)
 class Carried:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from server import session
+from server import diagnosis, session
 from server.engine import Engine
 from server.errors import ModelRefused
 from server.probe import Facts, Port
+from server.recurrence import label
 from server.session import Session
 
 Data = dict[str, np.ndarray]
@@ -42,7 +43,10 @@ def prove(original: onnx.ModelProto, facts: Facts, engine: Engine) -> Proof:
     for seed, (length, batch) in enumerate((t, b) for t in _LENGTHS for b in _BATCHES):
         data = _sequences(facts, length, batch, seed)
         answers = _one_by_one(reference, facts, data) if facts.one_step else _prefixes(reference, facts, data)
-        worst = max(worst, _compare(answers, facts, engine, data, tolerance))
+        try:
+            worst = max(worst, _compare(answers, facts, engine, data, tolerance))
+        except _Differs as differs:
+            raise ModelRefused(f"{differs}: {_blame(original, facts, engine, tolerance)}") from None
         steps += length * batch
     return Proof(worst, tolerance, steps)
 
@@ -52,7 +56,7 @@ def _prefixes(reference: Session, facts: Facts, data: Data) -> Iterator[list[np.
     length, batch = next(iter(data.values())).shape[:2]
     names = [port.name for port in facts.outputs]
     for step in range(length):
-        prefix = {port.name: _to_original(port, data[port.name][: step + 1]) for port in facts.inputs}
+        prefix = {port.name: port.original(data[port.name][: step + 1]) for port in facts.inputs}
         answers = session.run(reference, names, facts.feeds(prefix, batch, step + 1))
         yield [_last(port, y) for port, y in zip(facts.outputs, answers, strict=True)]
 
@@ -63,7 +67,7 @@ def _one_by_one(reference: Session, facts: Facts, data: Data) -> Iterator[list[n
     names = [port.name for port in (*facts.outputs, *(carried.returned for carried in facts.carried))]
     states: Data = {}
     for step in range(length):
-        one = {port.name: _to_original(port, data[port.name][step : step + 1]) for port in facts.inputs}
+        one = {port.name: port.original(data[port.name][step : step + 1]) for port in facts.inputs}
         values = session.run(reference, names, facts.feeds(one, batch, 1) | states)
         yield [_last(port, y) for port, y in zip(facts.outputs, values, strict=False)]
         states = {c.given.name: v for c, v in zip(facts.carried, values[len(facts.outputs) :], strict=True)}
@@ -86,6 +90,19 @@ def _random(port: Port, shape: tuple[int, ...], random: np.random.Generator) -> 
     return random.integers(0, 2, shape).astype(port.dtype)
 
 
+class _Differs(Exception):  # it never leaves this file
+    """What differs by more than the tolerance, as the beginning of a sentence."""
+
+
+def _blame(original: onnx.ModelProto, facts: Facts, engine: Engine, tolerance: float) -> str:
+    node = diagnosis.mixing_node(original, facts, engine.graph, tolerance)
+    where = "something outside the recurrent cells" if node is None else label(node)
+    return (
+        f"{where} mixes steps with one another, so this model cannot answer a stream. Only recurrent cells may carry "
+        "anything from step to step; let the rest of the network see one step at a time"
+    )
+
+
 def _compare(answers: Iterable[list[np.ndarray]], facts: Facts, engine: Engine, data: Data, tolerance: float) -> float:
     """The largest error of the engine's steps; refuses the first that is too large."""
     batch = next(iter(data.values())).shape[1]
@@ -97,20 +114,12 @@ def _compare(answers: Iterable[list[np.ndarray]], facts: Facts, engine: Engine, 
         for port, wanted in zip(facts.outputs, expected, strict=True):
             error = _error(wanted, result.outputs[port.name][0])
             if not error <= tolerance:
-                raise ModelRefused(
+                raise _Differs(
                     f"output '{port.name}' at step {step} differs by {error:.2g} from the original file's answer to "
-                    f"the first {step + 1} steps (at most {tolerance:.0e} is accepted): something outside the "
-                    "recurrent cells mixes steps, so this model cannot answer a stream"
+                    f"the first {step + 1} steps (at most {tolerance:.0e} is accepted)"
                 )
             worst = max(worst, error)
     return worst
-
-
-def _to_original(port: Port, x: np.ndarray) -> np.ndarray:
-    """[T, B, ...row] to the axes of the original's input."""
-    if port.time is None:  # the same at every step
-        return np.moveaxis(x[-1], 0, port.batch)
-    return np.moveaxis(x, (0, 1), (port.time, port.batch))
 
 
 def _last(port: Port, y: np.ndarray) -> np.ndarray:

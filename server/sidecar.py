@@ -1,0 +1,77 @@
+"""The small file beside a model that says what its graph alone cannot: `model.toml`.
+
+[state]               # an input that is state, and the output that it becomes at the next step
+buffer = "buffer_out"
+
+[fixed]               # an input that has the same value at every step of every sequence
+sample_rate = 16000
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from server.errors import ModelRefused
+
+FILE = "model.toml"
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """What the file says; empty if there is none."""
+
+    state: Mapping[str, str] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read(model: Path) -> Sidecar:
+    """What stands beside a model file.
+
+    Raises:
+        ModelRefused: it is no TOML, or says something that is unknown.
+    """
+    path = model.with_name(FILE)
+    if not path.exists():
+        return Sidecar()
+    try:
+        said = tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ModelRefused(f"{FILE} cannot be read: {error}") from error
+    unknown = said.keys() - {"state", "fixed"}
+    if unknown or not all(isinstance(table, dict) for table in said.values()):
+        raise ModelRefused(f"{FILE} holds {', '.join(sorted(said))}; expected the tables [state] and [fixed]")
+    return Sidecar(said.get("state", {}), said.get("fixed", {}))
+
+
+def fix(model: onnx.ModelProto, fixed: Mapping[str, Any]) -> onnx.ModelProto:
+    """A copy in which inputs have become constants.
+
+    Raises:
+        ModelRefused: there is no such input, or it cannot have that value.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    infos = {info.name: info for info in copy.graph.input}
+    for name, value in fixed.items():
+        if name not in infos:
+            raise ModelRefused(f"{FILE} fixes '{name}', which is no input of the model; it has {', '.join(infos)}")
+        copy.graph.initializer.append(_constant(infos[name], value))
+        copy.graph.input.remove(infos[name])
+    return copy
+
+
+def _constant(info: onnx.ValueInfoProto, value: object) -> onnx.TensorProto:
+    kind = info.type.tensor_type
+    shape = [d.dim_value or 1 for d in kind.shape.dim]
+    try:
+        array = np.asarray(value, helper.tensor_dtype_to_np_dtype(kind.elem_type))
+        array = np.broadcast_to(array, shape) if array.ndim < len(shape) else array.reshape(shape)
+    except (TypeError, ValueError) as error:
+        raise ModelRefused(f"{FILE} fixes '{info.name}' to {value!r}, which does not fit its shape {shape}") from error
+    return numpy_helper.from_array(np.ascontiguousarray(array).reshape(shape), info.name)
