@@ -28,7 +28,7 @@ def _resolve_once(model: onnx.ModelProto, numbers: Iterator[int]) -> bool:
             continue
         wanted = "then_branch" if condition.item() else "else_branch"
         branch = next(attribute.g for attribute in node.attribute if attribute.name == wanted)
-        inner, initializers = _inline(branch, list(node.output), f"tidegate/branch{next(numbers)}/")
+        inner, initializers = _inline(branch, list(node.output), f"taken{next(numbers)}/")
         nodes.extend(inner)
         graph.initializer.extend(initializers)
         changed = True

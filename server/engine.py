@@ -32,7 +32,8 @@ class Engine:
         self._outputs = [_Shaper(port) for port in graph.outputs]
         self._carries = bool(graph.state)  # a model may have cells and yet carry nothing from step to step
         self._names = [*(port.name for port in graph.outputs), *([NEXT_STATE] if self._carries else [])]
-        self._traced_names = [*self._names, TRACE]
+        self._shows = bool(graph.trace)  # a model whose state is declared may have no cells to look into
+        self._traced_names = [*self._names, *([TRACE] if self._shows else [])]
         self._seconds: dict[int, float] = {}
 
     def run(self, inputs: Mapping[str, np.ndarray], state: np.ndarray, trace: bool) -> Result:
@@ -46,7 +47,9 @@ class Engine:
         if steps == 1:
             values = self._step(names, inputs, state)
             outputs = {shaper.name: shaper.from_graph(values[i]) for i, shaper in enumerate(self._outputs)}
-            return Result(outputs, values[-1][np.newaxis] if trace else None, self._next_state(values, state))
+            return Result(
+                outputs, values[-1][np.newaxis] if trace and self._shows else None, self._next_state(values, state)
+            )
         taken = []
         for k in range(steps):
             taken.append(self._step(names, {name: x[k : k + 1] for name, x in inputs.items()}, state))
@@ -55,7 +58,7 @@ class Engine:
             shaper.name: np.concatenate([shaper.from_graph(values[i]) for values in taken])
             for i, shaper in enumerate(self._outputs)
         }
-        return Result(outputs, np.stack([values[-1] for values in taken]) if trace else None, state)
+        return Result(outputs, np.stack([values[-1] for values in taken]) if trace and self._shows else None, state)
 
     def _next_state(self, values: list[np.ndarray], state: np.ndarray) -> np.ndarray:
         return values[len(self._outputs)] if self._carries else state

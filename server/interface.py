@@ -4,8 +4,9 @@ Follows the graph from each cell, through operators that only move numbers about
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import onnx
 
@@ -29,6 +30,7 @@ _MOVES = frozenset(
 )
 
 State = tuple[int, int]  # which cell, and which of its states
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,17 @@ class Interface:
         return frozenset(output for _, output in self.states)
 
 
-def find(model: onnx.ModelProto, cells: Sequence[CellNode]) -> Interface:
+def find(model: onnx.ModelProto, cells: Sequence[CellNode], declared: Mapping[str, str] = _NOTHING) -> Interface:
     """Says what the inputs of `model`, whose recurrent nodes are `cells`, are for.
 
+    `declared` are the pairs of an input and an output that are said to be state; they go before what is found.
+
     Raises:
-        ModelRefused: an input starts cells, and it cannot be told which output returns it.
+        ModelRefused: an input starts cells, and it cannot be told which output returns it; or what is declared is not
+            there.
     """
     flow = _Flow(model)
+    _check_declared(flow, declared)
     fed: dict[str, set[State]] = defaultdict(set)
     returned: dict[str, set[State]] = defaultdict(set)
     for i, cell in enumerate(cells):
@@ -70,15 +76,18 @@ def find(model: onnx.ModelProto, cells: Sequence[CellNode]) -> Interface:
                 fed[name].add((i, k))
             for name in flow.sinks(cell.outputs[1 + k]):
                 returned[name].add((i, k))
-    states, starts, carried = list[tuple[str, str]](), list[str](), set[State]()
+    states, starts, carried = list(declared.items()), list[str](), set[State]()
     for name, of in fed.items():
+        if name in declared:
+            carried.update(of)
+            continue
         matches = [output for output, states_of in returned.items() if states_of == of]
         if len(matches) > 1:
             matches = [output for output in matches if flow.shape(output) == flow.shape(name)]
         if len(matches) > 1:
             raise ModelRefused(
                 f"input '{name}' starts {label(cells[min(of)[0]].node)}, and the outputs {', '.join(matches)} could "
-                "all return it"
+                f'all return it. Say which in model.toml beside the file, under [state]: "{name}" = "{matches[0]}"'
             )
         states.extend((name, output) for output in matches)
         starts.extend([name] if not matches else [])
@@ -87,14 +96,24 @@ def find(model: onnx.ModelProto, cells: Sequence[CellNode]) -> Interface:
     return Interface(tuple(states), tuple(starts), tuple(sorted(lengths)), frozenset(carried))
 
 
+def _check_declared(flow: "_Flow", declared: Mapping[str, str]) -> None:
+    for name, output in declared.items():
+        for kind, end, known in (("input", name, flow.inputs), ("output", output, flow.outputs)):
+            if end not in known:
+                raise ModelRefused(
+                    f"model.toml says that '{name}' becomes '{output}', and the model has no {kind} '{end}'; it has "
+                    f"{', '.join(known)}"
+                )
+
+
 class _Flow:
     """Where tensors come from and go to, through operators that only move numbers."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         graph = model.graph
         constants = {tensor.name for tensor in graph.initializer}
-        self._inputs = {info.name: info for info in graph.input if info.name not in constants}
-        self._outputs = {info.name: info for info in graph.output}
+        self.inputs = {info.name: info for info in graph.input if info.name not in constants}
+        self.outputs = {info.name: info for info in graph.output}
         self._makers = {name: node for node in graph.node for name in node.output if name}
         self._users: dict[str, list[onnx.NodeProto]] = defaultdict(list)
         for node in graph.node:
@@ -103,7 +122,7 @@ class _Flow:
 
     def sources(self, tensor: str) -> Iterator[str]:
         """The inputs of the graph whose numbers a tensor holds."""
-        if tensor in self._inputs:
+        if tensor in self.inputs:
             yield tensor
         elif tensor in self._makers:
             for name in _moved(self._makers[tensor]):
@@ -113,7 +132,7 @@ class _Flow:
         """The outputs of the graph that hold a tensor's numbers."""
         if not tensor:
             return
-        if tensor in self._outputs:
+        if tensor in self.outputs:
             yield tensor
         for node in self._users[tensor]:
             for name in node.output:
@@ -121,7 +140,7 @@ class _Flow:
 
     def shape(self, name: str) -> list[int | str]:
         """The shape that the file gives an input or output."""
-        info = self._inputs.get(name) or self._outputs[name]
+        info = self.inputs.get(name) or self.outputs[name]
         return [d.dim_value or d.dim_param for d in info.type.tensor_type.shape.dim]
 
 

@@ -6,10 +6,16 @@ from pathlib import Path
 import onnx
 from onnx import inliner
 
-from server import interface, oracle, probe, proof, recurrence, stepgraph
+from server import branches, interface, oracle, probe, proof, recurrence, sidecar, stepgraph
 from server.engine import Engine
 from server.errors import ModelRefused, TidegateError
 from server.model import LoadedModel
+
+_NO_STATE = (
+    "the graph holds no RNN, LSTM or GRU node that is always run, so there is no state to carry from step to step. If "
+    "an input is state that an output returns, say so in model.toml beside the file, under [state]; if a node `If` "
+    "hides the cells, fix the input that decides it under [fixed]"
+)
 
 
 def load(path: Path, max_batch: int, patience: float) -> LoadedModel:
@@ -32,10 +38,13 @@ def _load(path: Path, max_batch: int, patience: float) -> LoadedModel:
     content = path.read_bytes()
     model = onnx.load(path)
     onnx.checker.check_model(model)
-    model = inliner.inline_local_functions(model)
+    said = sidecar.read(path)
+    model = branches.resolve(sidecar.fix(inliner.inline_local_functions(model), said.fixed))
     cells = recurrence.find(model)
+    if not cells and not said.state:
+        raise ModelRefused(_NO_STATE)
     original = oracle.runnable(model)
-    facts = probe.probe(original, cells, interface.find(model, cells))
+    facts = probe.probe(original, cells, interface.find(model, cells, said.state))
     engine = Engine(stepgraph.rewrite(model, cells, facts))
     proved = proof.prove(original, facts, engine)
     engine.warm_up(max_batch, patience)

@@ -135,14 +135,14 @@ class _Probe:
         for batch, time in _candidates(free):
             if self._reaches_the_cell(batch, time):
                 return batch, time
+        seer = label(self._cells[0].node) if self._cells else "the model"
         raise ModelRefused(
             f"the inputs {', '.join(data)} have the free axes {', '.join(free) or '(none)'}, and batch and time cannot "
-            f"be found among them: {label(self._cells[0].node)} must see one step after the other of every sequence of "
-            "a batch. Export the model with both axes dynamic"
+            f"be found among them: {seer} must see one step after the other of every sequence of a batch. Export the "
+            "model with both axes dynamic"
         )
 
     def _reaches_the_cell(self, batch: str, time: str | None) -> bool:
-        cell = self._cells[0]
         sizes = {batch: _BATCH, time: _TIME}
         feeds = {}
         for name, dims in self._dims.items():
@@ -150,6 +150,10 @@ class _Probe:
             shape = [(private | sizes)[d] if isinstance(d, str) else d for d in dims]
             feeds[name] = self._fill(name, shape, _TIME if time else 1)
         try:
+            if not self._cells:  # state alone: nothing tells a time axis from a batch axis, so there may be none
+                session.run(self._session, self._outputs, feeds)
+                return time is None
+            cell = self._cells[0]
             seen = feeds[cell.x] if cell.x in feeds else session.run(self._session, [cell.x], feeds)[0]
         except StepFailed:
             return False

@@ -55,13 +55,10 @@ def find(model: onnx.ModelProto) -> tuple[CellNode, ...]:
     """The recurrent nodes in the order in which data runs through them.
 
     Raises:
-        ModelRefused: there is none, or one that cannot be served as a stream.
+        ModelRefused: there is one that cannot be served as a stream.
     """
     constants = Constants(model)
-    found = tuple(_read(node, constants) for node in model.graph.node if node.op_type in RECURRENT)
-    if not found:
-        raise ModelRefused("the graph holds no RNN, LSTM or GRU node, so there is no state to carry from step to step")
-    return found
+    return tuple(_read(node, constants) for node in model.graph.node if node.op_type in RECURRENT)
 
 
 class Constants:

@@ -52,6 +52,8 @@ def plan(selection: Selection, trace: Sequence[Columns], layers: Sequence[Cell])
     Raises:
         BadInput: a layer that there is not, or a selection that asks for nothing and something at once.
     """
+    if not trace and selection == Selection():
+        selection = Selection(none=True)  # everything of nothing
     if selection.none:
         if selection.parts or selection.layers or selection.every > 1:
             raise BadInput("the trace selection says none and selects something", error_pb2.REASON_BAD_TRACE)

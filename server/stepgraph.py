@@ -71,9 +71,7 @@ def rewrite(model: onnx.ModelProto, nodes: Sequence[CellNode], facts: Facts) -> 
     """
     if any(name.startswith(PREFIX) for node in model.graph.node for name in node.output):
         raise ModelRefused(f"the graph uses names that begin with '{PREFIX}', which are taken")
-    for cell in nodes:
-        if cell.cell.dtype != nodes[0].cell.dtype:
-            raise ModelRefused(f"{label(cell.node)} is {cell.cell.dtype}, another cell {nodes[0].cell.dtype}")
+    dtype = _state_type(nodes, facts)
     layers = tuple(node.cell for node in nodes)
     kept = (
         []
@@ -89,11 +87,22 @@ def rewrite(model: onnx.ModelProto, nodes: Sequence[CellNode], facts: Facts) -> 
     trace = _columns(
         (i, name, layer.hidden_size) for i, layer in enumerate(layers) for name in (*layer.states, *layer.gates)
     )
-    zeros = [np.zeros(math.prod(c.given.row), layers[0].dtype) for c in facts.carried]
-    initial = np.concatenate([*(facts.initial[i][k] for i, k in kept), *zeros, np.zeros(0, layers[0].dtype)])
-    graph = _Rewriter(model, nodes, facts, state).graph()
+    zeros = [np.zeros(math.prod(c.given.row), dtype) for c in facts.carried]
+    initial = np.concatenate([*(facts.initial[i][k] for i, k in kept), *zeros, np.zeros(0, dtype)])
+    graph = _Rewriter(model, nodes, facts, state).graph(dtype)
     rewritten = helper.make_model(graph, opset_imports=model.opset_import, ir_version=max(model.ir_version, 4))
     return StepGraph(rewritten, layers, facts.inputs, facts.outputs, state, trace, initial)
+
+
+def _state_type(nodes: Sequence[CellNode], facts: Facts) -> np.dtype:
+    """The one type of all states."""
+    types = {label(node.node): node.cell.dtype for node in nodes}
+    types |= {f"the state '{carried.given.name}'": carried.given.dtype for carried in facts.carried}
+    if len(set(types.values())) > 1:
+        raise ModelRefused(
+            f"all states must have one type, and there are {', '.join(f'{who}: {kind}' for who, kind in types.items())}"
+        )
+    return next(iter(types.values()))
 
 
 def _columns(runs: Iterable[tuple[int | None, str, int]]) -> tuple[Columns, ...]:
@@ -120,22 +129,22 @@ class _Rewriter:
         # tensors that are a cell's output but for axes of length 1, and that output [B, H]
         self._flat: dict[str, str] = {}
 
-    def graph(self) -> onnx.GraphProto:
-        g, facts, dtype = self._g, self._facts, self._nodes[0].cell.dtype
+    def graph(self, dtype: np.dtype) -> onnx.GraphProto:
+        """The step graph, its states and traces of type `dtype`."""
+        g, facts = self._g, self._facts
         for carried in facts.carried:
             self._unpack(carried.given)
         steps = self._steps()
         kept = [steps[layer].states[name] for layer, name in self._before if layer is not None]
         next_state = [*kept, *(self._pack(c.returned) for c in facts.carried)]
-        outputs = [*(port.name for port in facts.outputs), TRACE]
-        infos = [*map(_output, facts.outputs), _matrix(TRACE, dtype)]
-        if next_state:
-            g.concat(*next_state, output=NEXT_STATE)
-            outputs.append(NEXT_STATE)
-            infos.append(_matrix(NEXT_STATE, dtype))
-        g.concat(
-            *(tensor for step in steps for part in (step.states, step.gates) for tensor in part.values()), output=TRACE
-        )
+        traces = [tensor for step in steps for part in (step.states, step.gates) for tensor in part.values()]
+        outputs = [port.name for port in facts.outputs]
+        infos = [_output(port) for port in facts.outputs]
+        for name, tensors in ((TRACE, traces), (NEXT_STATE, next_state)):
+            if tensors:
+                g.concat(*tensors, output=name)
+                outputs.append(name)
+                infos.append(_matrix(name, dtype))
         nodes = _reachable(g.nodes, outputs)
         inputs = [_input(port) for port in facts.inputs] + ([_matrix(STATE, dtype)] if next_state else [])
         return helper.make_graph(nodes, "step", inputs, infos, [*self._model.graph.initializer, *g.constants])
