@@ -1,5 +1,6 @@
 """Writes ONNX nodes as formulas. Knows operators and names, nothing of recurrence."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,10 +20,11 @@ class GraphBuilder:
         self.constants: list[onnx.TensorProto] = []
         self._prefix = prefix
         self._opset = opset
+        self._names = itertools.count()
 
     def name(self, hint: str) -> str:
         """A name that is used once."""
-        return f"{self._prefix}{hint}.{len(self.nodes)}.{len(self.constants)}"
+        return f"{self._prefix}{hint}.{next(self._names)}"
 
     def op(self, operator: str, *inputs: str, **attributes: Any) -> str:  # noqa: ANN401 # whatever ONNX has
         """Adds a node with one output; returns the output's name."""
