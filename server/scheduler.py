@@ -44,6 +44,7 @@ class Block:
     done: int = 0  # steps of a chunk, rows of a fleet
     number: int = -1
     running: bool = False  # in the batch that was handed out last
+    dropped: bool = False  # what has not run is not wanted any more
     waits_for: int = 0
     followers: list["Block"] | None = None
 
@@ -114,6 +115,7 @@ class Scheduler:
         self._open: dict[int, Block] = {}  # blocks that have not finished, by number
         self._narrow: deque[Block] = deque()  # ready blocks of one sequence
         self._wide: deque[Block] = deque()  # ready blocks of many
+        self._even = False  # every other batch
 
     def add(self, block: Block) -> bool:
         """Takes a block in. True if it is finished already: a mark with nothing before it."""
@@ -152,22 +154,23 @@ class Scheduler:
             block = take.block
             block.running = False
             block.done += take.rows * batch.steps
-            if block.left > 0:
+            if block.left > 0 and not block.dropped:
                 self._make_ready(block)
             else:
                 marks.extend(self._close(block))
         return marks
 
     def drop(self, blocks: Iterable[Block]) -> list[Block]:
-        """Forgets what has not run of these blocks. Returns the marks that are done thereby."""
+        """Forgets what has not run of these blocks. Returns the marks that are done thereby.
+
+        A block that waits, or runs now, keeps its place until all before it are done: what comes after it in the same
+        sequences goes on waiting for those.
+        """
         marks: list[Block] = []
         for block in blocks:
-            if block.running:
-                block.done = block.steps * len(block.slots)  # `finish` will close it
-            elif block.number in self._open:
-                ready = self._narrow if len(block.slots) == 1 else self._wide
-                if not block.waits_for:
-                    ready.remove(block)
+            block.dropped = True
+            if block.number in self._open and not block.running and not block.waits_for:
+                (self._narrow if len(block.slots) == 1 else self._wide).remove(block)
                 marks.extend(self._close(block))
         return marks
 
@@ -184,9 +187,13 @@ class Scheduler:
         (self._narrow if len(block.slots) == 1 else self._wide).append(block)
 
     def _choose(self) -> Iterator[Take]:
-        """Single sequences first, so that a fleet does not hold them up; a quarter is kept for fleets."""
+        """Single sequences first, so that a fleet does not hold them up; a quarter is kept for fleets.
+
+        Where a quarter is less than one row, fleets get one every other time.
+        """
         room = self._largest
-        reserved = min(room // 4, sum(block.left for block in self._wide))
+        self._even = not self._even
+        reserved = min(room // 4 or int(self._even), sum(block.left for block in self._wide))
         while self._narrow and room > reserved:
             yield Take(self._narrow.popleft(), 0, 1)
             room -= 1
@@ -196,15 +203,22 @@ class Scheduler:
             yield Take(block, block.done, rows)
             room -= rows
 
-    def _close(self, block: Block) -> Iterator[Block]:
-        """Removes a block; what waited for it alone is ready. Yields marks that are done."""
-        del self._open[block.number]
-        for follower in block.followers or ():
-            follower.waits_for -= 1
-            if not follower.waits_for and follower.number in self._open:
-                if follower.steps:
+    def _close(self, block: Block) -> list[Block]:
+        """Removes a block; what waited for it alone is ready. Returns the marks that are done thereby, in order."""
+        marks: list[Block] = []
+        closing = deque([block])  # marks and dropped blocks may stand in long rows
+        while closing:
+            closed = closing.popleft()
+            del self._open[closed.number]
+            for follower in closed.followers or ():
+                follower.waits_for -= 1
+                if follower.waits_for:
+                    continue
+                if follower.steps and not follower.dropped:
                     self._make_ready(follower)
-                else:
-                    yield follower
-                    yield from self._close(follower)
-        block.followers = None
+                    continue
+                closing.append(follower)
+                if not follower.dropped:
+                    marks.append(follower)
+            closed.followers = None
+        return marks

@@ -279,3 +279,17 @@ def test_more_singles_than_a_batch_takes_have_their_turns_alike() -> None:
         assert batch is not None
         scheduler.finish(batch)
     assert {each.done for each in blocks} == {20}
+
+
+def test_a_long_row_of_dropped_blocks_is_closed_at_once() -> None:
+    scheduler = Scheduler(1, 1, lambda _: 1)
+    row = [block([0], 1) for _ in range(5_000)]
+    for each in row:
+        scheduler.add(each)
+    batch = scheduler.next()
+    assert batch is not None
+    scheduler.drop(row)
+    mark = block([0], 0)
+    assert not scheduler.add(mark)
+    assert scheduler.finish(batch) == [mark]
+    assert scheduler.next() is None
