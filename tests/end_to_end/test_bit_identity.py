@@ -137,7 +137,7 @@ async def test_a_chunk_of_any_length_has_the_bits_of_single_steps(
 
 
 async def test_no_part_of_a_chunk_overtakes_another(server: RunningServer, zoo: Zoo) -> None:
-    """Its last batch may be short enough to be computed on the spot while an earlier one is with the engine's thread."""
+    """Its last batch may be short enough to be computed on the spot while an earlier one is with the thread."""
     rows = zoo.networks["tiny"].rows(240, seed=10).numpy()
     async with RawStream(server.address) as stream:
         await stream.ask(open_(0, "tiny", count=241))

@@ -174,3 +174,28 @@ async def test_sequences_that_are_closed_with_steps_on_their_way_end_after_the_l
     assert isinstance(events[0], sequence_pb2.Opened)
     assert sorted(event.handle for event in events[1:-1]) == [0, 1, 2]
     assert (events[-1].handle, events[-1].count, list(events[-1].steps)) == (0, 3, [100, 200, 300])
+
+
+CLOSE = sequence_pb2.StreamRequest(close=sequence_pb2.Close(handle=0))
+
+
+@pytest.mark.parametrize(
+    ("requests", "heard"),
+    [
+        ([open_(model="nothing")], ["Failure"]),
+        ([open_()], ["Opened"]),
+        ([open_(), steps(0, 0, BIG[0])], ["Opened", "Answers"]),
+        ([open_(), steps(0, 7, BIG[0])], ["Opened", "Failure"]),
+        ([open_(), steps(0, 0, BIG[:9]), CLOSE], ["Opened", "Answers", "Closed"]),
+    ],
+    ids=lambda value: "-".join(map(str, value)) if isinstance(value[0], str) else "",
+)
+async def test_a_stream_whose_last_word_follows_at_once_hears_everything_and_ends_well(
+    limited: RunningServer, requests: list[sequence_pb2.StreamRequest], heard: list[str]
+) -> None:
+    """As a tool does that sends a file of requests and half-closes: also where the last event is no answer."""
+    for _ in range(30):
+        async with RawStream(limited.address) as stream:
+            await stream.say(*requests)
+            assert [type(event).__name__ for event in await stream.rest()] == heard
+    assert "ERROR" not in limited.log
