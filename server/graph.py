@@ -47,6 +47,10 @@ class GraphBuilder:
 
     def clip(self, tensor: str, bound: float, dtype: np.dtype) -> str:
         """Bounds a tensor of type `dtype` to [-bound, bound]."""
+        if dtype == np.float64 and self._opset < 12:  # onnxruntime has no Clip for it there
+            above = self.op("Relu", self.op("Sub", tensor, self.constant(np.array(bound, dtype))))
+            below = self.op("Relu", self.op("Sub", self.constant(np.array(-bound, dtype)), tensor))
+            return self.op("Add", self.op("Sub", tensor, above), below)
         if self._opset < 11:  # the bounds became inputs then
             return self.op("Clip", tensor, min=-bound, max=bound)
         return self.op("Clip", tensor, *(self.constant(np.array(b, dtype)) for b in (-bound, bound)))
