@@ -1,4 +1,4 @@
-"""`python -m server`: reads the settings and runs the server."""
+"""`python -m server`: reads the settings and runs the server. `python -m server check FILE` looks at a model file."""
 
 import asyncio
 import logging
@@ -6,6 +6,7 @@ import sys
 
 from uvloop import new_event_loop
 
+from server import check
 from server.lifecycle import Server
 from server.settings import Settings, read
 
@@ -14,7 +15,12 @@ log = logging.getLogger("server")
 
 def main() -> int:
     """Runs until stopped; the process's exit status."""
-    settings = read(sys.argv[1:])
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["check"]:
+        return check.main(arguments[1:])
+    if {"-h", "--help"}.intersection(arguments):
+        print("python -m server check FILE says what a model file holds and whether it will be served.\n")
+    settings = read(arguments)
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )

@@ -1,0 +1,341 @@
+"""`python -m server check`: the report as a value, the page, JSON, and the exit status of the real command."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from server import check, ladder
+
+if TYPE_CHECKING:
+    from tests.zoo import Zoo
+
+ROOT = Path(__file__).parents[2]
+
+
+class Handed(nn.Module):
+    """Two layers whose states go in and come out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.cell = nn.LSTM(3, 4, num_layers=2, batch_first=True)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor, h0: Tensor, c0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        y, (hn, cn) = self.cell(x, (h0, c0))
+        return self.head(y), hn, cn
+
+
+class Packed(Handed):
+    """h and c of both layers in one tensor [4, B, H]."""
+
+    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        y, (hn, cn) = self.cell(x, (state[:2].contiguous(), state[2:].contiguous()))
+        return self.head(y), torch.cat([hn, cn])
+
+
+def write(
+    network: nn.Module, path: Path, example: tuple[Tensor, ...], axes: dict[str, dict[int, str]], inputs: int
+) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = list(axes)
+    with pytest.warns():  # the exporter warns of itself
+        torch.onnx.export(
+            network.eval(),
+            example,
+            path,
+            input_names=names[:inputs],
+            output_names=names[inputs:],
+            dynamic_axes={name: free for name, free in axes.items() if free},
+            opset_version=17,
+            dynamo=False,
+        )
+    return path
+
+
+STEPS, STATE = {0: "batch", 1: "time"}, {1: "batch"}
+
+
+@pytest.fixture(scope="module")
+def handed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("handed") / "model.onnx"
+    example = (torch.zeros(2, 3, 3), torch.zeros(2, 2, 4), torch.zeros(2, 2, 4))
+    return write(
+        Handed(), path, example, {"x": STEPS, "h0": STATE, "c0": STATE, "y": STEPS, "hn": STATE, "cn": STATE}, 3
+    )
+
+
+def recurrent(kind: str = "LSTM", **attributes: object) -> onnx.ModelProto:
+    """One operator named `the_cell`, over [time, batch, 3]."""
+    random = np.random.default_rng(0)
+    blocks = {"RNN": 1, "LSTM": 4, "GRU": 3}[kind] * 4
+    weights = [
+        numpy_helper.from_array(random.normal(size=(1, blocks, width)).astype(np.float32), name)
+        for name, width in (("W", 3), ("R", 4))
+    ]
+    node = helper.make_node(kind, ["x", "W", "R"], ["y"], "the_cell", hidden_size=4, **attributes)
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["time", "batch", 3])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["time", 1, "batch", 4])
+    graph = helper.make_graph([node], "g", [x], [y], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def saved(model: onnx.ModelProto, folder: Path) -> Path:
+    onnx.save(model, folder / "model.onnx")
+    return folder / "model.onnx"
+
+
+def text(report: check.Report) -> str:
+    return "\n".join(line.text for line in check.page(report))
+
+
+def one_line(page: str) -> str:
+    return " ".join(page.split())
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    variables = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    return subprocess.run(
+        [sys.executable, "-m", "server", *arguments],
+        cwd=ROOT,
+        env=variables | {"PYTHONIOENCODING": "utf-8"} | environment,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=120,
+        check=False,
+    )
+
+
+def test_a_model_of_two_layers_is_reported_with_all_that_a_client_needs(zoo: Zoo) -> None:
+    report = check.check(zoo.models / "lstm" / "1" / "model.onnx")
+    assert report.served
+    assert report.reason is None
+    assert [(cell.kind, cell.input_size, cell.hidden_size) for cell in report.cells] == [("LSTM", 3, 8), ("LSTM", 8, 8)]
+    assert {state.home for state in report.states} == {"server"}
+    assert [(state.layer, state.name, state.row) for state in report.states] == [
+        (0, "hidden", (8,)),
+        (0, "cell", (8,)),
+        (1, "hidden", (8,)),
+        (1, "cell", (8,)),
+    ]
+    (x,) = report.inputs
+    assert (x.name, x.dtype, x.row, x.features, x.units) == ("x", "float32", (3,), ("a", "b", "c"), ("degC", "hPa", ""))
+    assert report.state_bytes == 4 * 8 * 4
+    assert report.traces[0].shown == ("hidden", "cell", "input", "forget", "candidate", "output")
+    assert report.traces[0].unseen == ()
+    assert report.proof is not None
+    assert report.proof.max_error <= report.proof.tolerance
+    assert [cost.batch for cost in report.costs] == [1, 16, 64]
+    assert all(cost.step_us > 0 for cost in report.costs)
+
+
+def test_the_page_of_a_served_model_says_so_and_stays_within_80_columns(zoo: Zoo) -> None:
+    page = text(check.check(zoo.models / "lstm" / "1" / "model.onnx"))
+    assert page.splitlines()[0].endswith("WILL BE SERVED")
+    assert max(map(len, page.splitlines())) <= 80
+    for part in (
+        "x  [3] float32: a [degC], b [hPa], c",
+        "0  LSTM 3 -> 8  (Sigmoid, Tanh, Tanh)",
+        "kept by the server, starts from zeros",
+        "128 bytes of state",
+        "│ LSTM  3 -> 8                       ├──╮ layer 0",
+        "│  Squeeze, Transpose, Linear 8->2 (MatMul+Add)",
+    ):
+        assert part in page
+
+
+def test_the_ladder_goes_from_the_inputs_through_the_cells_to_the_outputs(zoo: Zoo) -> None:
+    rungs = check.check(zoo.models / "pair" / "1" / "model.onnx").ladder
+    assert [(rung.kind, [word.text for word in rung.words]) for rung in rungs] == [
+        ("input", []),
+        ("input", []),
+        ("operators", ["Embedding 10->2 (Gather)"]),
+        ("operators", ["Concat", "Transpose"]),
+        ("cell", ["LSTM"]),
+        ("operators", ["Squeeze"]),
+        ("cell", ["GRU"]),
+        ("operators", ["Squeeze", "Transpose"]),
+        ("operators", ["Linear 6->3 (MatMul+Add)"]),
+        ("output", []),
+        ("operators", ["Softmax"]),
+        ("output", []),
+    ]
+    assert rungs[3].above == (0, 2)
+    assert rungs[10].above == (7,)
+
+
+def test_a_state_that_starts_from_values_of_the_file_is_said_to(zoo: Zoo) -> None:
+    report = check.check(zoo.models / "pair" / "1" / "model.onnx")
+    assert [state.start for state in report.states] == ["zeros", "zeros", "values of the file"]
+
+
+def test_states_in_the_interface_are_shown_as_an_output_that_becomes_an_input(handed: Path) -> None:
+    report = check.check(handed)
+    assert report.served, report.reason
+    homes = [(s.layer, s.name, s.home, s.given, s.returned) for s in report.states]
+    assert homes == [
+        (0, "hidden", "interface", "h0", "hn"),
+        (0, "cell", "interface", "c0", "cn"),
+        (1, "hidden", "interface", "h0", "hn"),
+        (1, "cell", "interface", "c0", "cn"),
+    ]
+    assert [port.name for port in report.inputs] == ["x"]
+    page = text(report)
+    assert "hidden [4]: hn -> h0" in page
+    assert "output hn goes back into input h0" in one_line(page)
+    assert [rung.name for rung in report.ladder if rung.kind in ("input", "output")] == ["x", "y"]
+
+
+def test_states_that_are_packed_into_one_tensor_are_shown_too(tmp_path: Path) -> None:
+    example = (torch.zeros(2, 3, 3), torch.zeros(4, 2, 4))
+    axes = {"x": STEPS, "state": STATE, "y": STEPS, "after": STATE}
+    report = check.check(write(Packed(), tmp_path / "model.onnx", example, axes, 2))
+    assert report.served, report.reason
+    assert {(s.home, s.given, s.returned) for s in report.states} == {("interface", "state", "after")}
+
+
+def test_a_file_that_takes_one_step_at_a_time_is_said_to(tmp_path: Path) -> None:
+    example = (torch.zeros(2, 1, 3), torch.zeros(2, 2, 4), torch.zeros(2, 2, 4))
+    free = {0: "batch"}
+    axes = {"x": free, "h0": STATE, "c0": STATE, "y": free, "hn": STATE, "cn": STATE}
+    report = check.check(write(Handed(), tmp_path / "model.onnx", example, axes, 3))
+    assert report.served, report.reason
+    assert report.one_step
+    assert "the file itself takes one step at a time" in text(report)
+
+
+def test_attributes_that_are_not_the_defaults_stand_in_the_box(tmp_path: Path) -> None:
+    report = check.check(saved(recurrent("LSTM", clip=2.5, activations=["Sigmoid", "Relu", "Tanh"]), tmp_path))
+    assert report.served, report.reason
+    assert report.cells[0].special == ("clip 2.5",)
+    assert report.cells[0].activations == ("Sigmoid", "Relu", "Tanh")
+    assert "│ Sigmoid, Relu, Tanh, clip 2.5 " in text(report)
+
+
+def test_a_refused_cell_is_named_and_marked_in_the_ladder(zoo: Zoo) -> None:
+    report = check.check(zoo.models / "both-ways" / "1" / "model.onnx")
+    assert not report.served
+    assert report.nodes == ("node '/cell/LSTM' (LSTM)",)
+    assert report.cells[0].special == ("bidirectional",)
+    page = text(report)
+    assert page.splitlines()[0].endswith("REFUSED")
+    assert "Node '/cell/LSTM' (LSTM) runs bidirectional" in page
+    assert "│ LSTM  3 -> 4                       │    <-- refused" in page
+    assert page.rstrip().endswith("y  [batch, time, 8] float32")
+
+
+def test_an_operator_that_mixes_steps_is_marked_in_the_ladder(zoo: Zoo) -> None:
+    report = check.check(zoo.models / "mixing" / "1" / "model.onnx")
+    assert not report.served
+    assert report.nodes == ("node '/ReduceMean' (ReduceMean)",)
+    assert "│  ReduceMean  <-- refused" in text(report)
+
+
+def test_a_file_that_is_no_model_has_a_reason_and_no_ladder(zoo: Zoo) -> None:
+    report = check.check(zoo.models / "garbage" / "1" / "model.onnx")
+    assert not report.served
+    assert report.ladder == ()
+    assert "cannot be read as an ONNX model" in one_line(text(report))
+    assert "Export or copy it once more" in text(report)
+
+
+def test_a_graph_with_a_cycle_has_a_reason_and_no_ladder(tmp_path: Path) -> None:
+    model = recurrent()
+    model.graph.node[0].input[0] = "z"
+    model.graph.node.append(helper.make_node("Add", ["x", "y"], ["z"]))
+    report = check.check(saved(model, tmp_path))
+    assert not report.served
+    assert report.reason
+
+
+def test_names_that_a_terminal_would_obey_are_printed_without_effect(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = recurrent(direction="reverse")
+    model.graph.node[0].name = "\x1b[2J\nevil\u202e"
+    assert check.main([str(saved(model, tmp_path))]) == 1
+    printed = capsys.readouterr().out
+    assert "evil" in printed
+    assert "\x1b" not in printed
+    assert "\u202e" not in printed
+
+
+@pytest.mark.parametrize("name", ["pair", "mixing", "garbage", "no-state"])
+def test_the_json_is_the_report(name: str, zoo: Zoo, capsys: pytest.CaptureFixture[str]) -> None:
+    path = zoo.models / name / "1" / "model.onnx"
+    status = check.main([str(path), "--json"])
+    said = json.loads(capsys.readouterr().out)
+    report = json.loads(json.dumps(asdict(check.check(path))))
+    for measured in (said, report):
+        del measured["costs"]
+    assert said == report
+    assert status == (0 if said["served"] else 1)
+
+
+def test_a_folder_is_checked_model_by_model(zoo: Zoo, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from tests.zoo import repository
+
+    models = repository(zoo, tmp_path, "tiny", "both-ways")
+    assert check.main([str(models)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("refused")
+    assert "runs bidirectional" in lines[0]
+    assert lines[1].startswith("served")
+    assert lines[1].endswith("LSTM 1 -> 1")
+    assert lines[2] == "1 of 2 will be served"
+    assert check.main([str(models), "--json"]) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert (said["served"], len(said["models"])) == (1, 2)
+    assert check.main([str(models / "tiny")]) == 0
+    assert "WILL BE SERVED" in capsys.readouterr().out
+
+
+def test_the_exit_status_tells_scripts_what_became_of_a_file(zoo: Zoo, tmp_path: Path) -> None:
+    statuses = {
+        name: run("check", str(path))
+        for name, path in {
+            "served": zoo.models / "tiny" / "1" / "model.onnx",
+            "refused": zoo.models / "garbage" / "1" / "model.onnx",
+            "missing": tmp_path / "missing.onnx",
+        }.items()
+    }
+    assert {name: done.returncode for name, done in statuses.items()} == {"served": 0, "refused": 1, "missing": 2}
+    assert "No such file" in statuses["missing"].stderr
+    assert not any("Traceback" in done.stdout + done.stderr for done in statuses.values())
+    assert "\x1b" not in statuses["served"].stdout  # colour is for terminals
+    assert run("check").returncode == 2
+    assert run("check", str(tmp_path)).returncode == 2  # a folder without models
+
+
+def test_where_the_encoding_has_no_lines_the_ladder_is_drawn_in_ascii(zoo: Zoo) -> None:
+    done = run("check", str(zoo.models / "tiny" / "1" / "model.onnx"), PYTHONIOENCODING="ascii")
+    assert done.returncode == 0
+    assert done.stdout.isascii()
+    assert "| LSTM  1 -> 1                       +--+ hidden [1], cell [1]" in done.stdout
+
+
+def test_the_servers_help_mentions_the_check() -> None:
+    done = run("--help")
+    assert done.returncode == 0
+    assert "check FILE" in done.stdout
+
+
+def test_an_empty_graph_has_an_empty_ladder() -> None:
+    model = helper.make_model(helper.make_graph([], "g", [], []))
+    assert ladder.read(model) == ()
+    assert ladder.draw((), {}, {}) == []
