@@ -5,9 +5,10 @@
 ...     answer.output, answer.layer[0].forget
 """
 
-from tidegate.aio import AsyncClient, AsyncFleet, AsyncSequence
+from tidegate.aio import AsyncClient
+from tidegate.aio_sequence import AsyncFleet, AsyncSequence
 from tidegate.answers import Answer, Answers, FleetAnswers, LayerTrace, Prediction
-from tidegate.client import Client, Fleet, Sequence, connect
+from tidegate.client import Client, connect
 from tidegate.errors import (
     BadInput,
     ConnectionLost,
@@ -22,6 +23,7 @@ from tidegate.errors import (
     UnknownModel,
 )
 from tidegate.model import Layer, Model, TensorSpec
+from tidegate.sequence import Fleet, Sequence
 from tidegate.trace import Trace
 
 __all__ = [

@@ -13,12 +13,13 @@ import numpy as np
 
 from tidegate import pages, rows
 from tidegate.answers import Answer
-from tidegate.client import WINDOW, Client
-from tidegate.client import Sequence as OpenSequence
+from tidegate.client import Client
 from tidegate.drawing import Drawing
 from tidegate.glyphs import Style
 from tidegate.model import Model
 from tidegate.output import CsvSink, DrawingSink, JsonSink, Sink
+from tidegate.sequence import WINDOW
+from tidegate.sequence import Sequence as OpenSequence
 from tidegate.trace import Trace
 
 
