@@ -42,10 +42,11 @@ class AsyncConnection:
         """Whether sequences can be opened on it."""
         return self._talk.lost is None and not self._call.done()
 
-    def send(self, build: Callable[..., tuple[K, pb.StreamRequest]], *values: object) -> K:
-        """Builds a message and sends it."""
-        ticket, request = build(*values)
-        self._outbox.put_nowait(request)
+    def send(self, build: Callable[..., tuple[K, list[pb.StreamRequest]]], *values: object) -> K:
+        """Builds messages and sends them. gRPC takes them from the outbox as the server reads."""
+        ticket, requests = build(*values)
+        for request in requests:
+            self._outbox.put_nowait(request)
         return ticket
 
     def open(self, order: Order) -> Ticket[pb.Opened]:

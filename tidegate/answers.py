@@ -37,6 +37,8 @@ class TraceLayout:
         """Which of these steps have a trace, as a mask of the same shape."""
         if not self.columns:
             return np.zeros(steps.shape, bool)
+        if self.every == 1:
+            return np.ones(steps.shape, bool)
         mask: NDArray[np.bool_] = steps % np.uint64(self.every) == 0
         return mask
 

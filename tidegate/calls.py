@@ -30,10 +30,9 @@ def predict_request(model: Model, values: Inputs, trace: Trace) -> tidegate_pb2.
     if model.status != "ready":
         reason = "MODEL_REFUSED" if model.status == "refused" else "MODEL_NOT_READY"
         raise refused(reason, f"model {model.name!r} is {model.status}: {model.reason or 'try again later'}")
-    block = InputLayout(model.inputs).block(values)
-    return tidegate_pb2.PredictRequest(
-        model=model.name, version=model.version, inputs=block.tensors, trace=trace.message()
-    )
+    request = tidegate_pb2.PredictRequest(model=model.name, version=model.version, trace=trace.message())
+    InputLayout(model.inputs).block(values).write(request)
+    return request
 
 
 def prediction(response: tidegate_pb2.PredictResponse, trace: Trace) -> Prediction:

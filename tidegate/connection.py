@@ -47,11 +47,15 @@ class Connection:
         """Whether sequences can be opened on it."""
         return self._talk.lost is None and self._call.is_active()
 
-    def send(self, build: Callable[..., tuple[K, pb.StreamRequest]], *values: object) -> K:
-        """Builds a message and sends it; one at a time, so that step numbers go out in their order."""
+    def send(self, build: Callable[..., tuple[K, list[pb.StreamRequest]]], *values: object) -> K:
+        """Builds messages and sends them; one after the other, so that step numbers go out in their order.
+
+        Never blocks: gRPC takes them from the outbox as the server reads, while whoever waits reads the answers.
+        """
         with self._lock:
-            ticket, request = build(*values)
-            self._outbox.put(request)
+            ticket, requests = build(*values)
+            for request in requests:
+                self._outbox.put(request)
         return ticket
 
     def open(self, order: Order) -> Ticket[pb.Opened]:

@@ -37,14 +37,14 @@ class Conversation:
 
     # Sending.
 
-    def open(self, order: Order) -> tuple[Ticket[pb.Opened], pb.StreamRequest]:
+    def open(self, order: Order) -> tuple[Ticket[pb.Opened], list[pb.StreamRequest]]:
         """Asks for new sequences."""
         if self.lost is not None:
             raise copy(self.lost)
         handle = self._handles.take(order.count)
         ticket: Ticket[pb.Opened] = Ticket()
         self._opening[handle] = (order, ticket)
-        return ticket, order.request(handle)
+        return ticket, [order.request(handle)]
 
     def enrol(self, ledger: Ledger | FleetLedger) -> None:
         """Enters the books of what was opened; from now on its answers go there."""
@@ -55,7 +55,7 @@ class Conversation:
         if self.lost is not None:
             ledger.abandon(self.lost)
 
-    def close(self, ledger: Ledger | FleetLedger) -> tuple[Ticket[pb.Closed], pb.StreamRequest]:
+    def close(self, ledger: Ledger | FleetLedger) -> tuple[Ticket[pb.Closed], list[pb.StreamRequest]]:
         """Asks to end sequences after their last answer. No more steps can be sent."""
         ticket: Ticket[pb.Closed] = Ticket()
         ledger.end(SequenceEnded("this sequence was closed"))
@@ -64,7 +64,7 @@ class Conversation:
         else:
             self._closing[ledger.handle] = ticket
         close = pb.Close(handle=ledger.handle, count=ledger.opening.count)
-        return ticket, pb.StreamRequest(close=close)
+        return ticket, [pb.StreamRequest(close=close)]
 
     # Receiving.
 
@@ -131,8 +131,8 @@ class Conversation:
         return ticket
 
     def _refused(self, failure: pb.Failure) -> AnyTicket | None:
-        if not failure.handles:
-            return None  # it concerns no sequence of ours
+        if not failure.handles:  # a message of ours, and nobody would ever hear of it
+            raise ProtocolError(f"the server could not tell whose message it refused: {failure.error.message}")
         handle = failure.handles[0]
         if handle in self._opening:
             return self._open_refused(handle, failure)

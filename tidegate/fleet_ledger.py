@@ -10,21 +10,22 @@ from copy import copy
 import numpy as np
 from numpy.typing import NDArray
 
-from tidegate.answers import FleetAnswers, TraceLayout, read_outputs, read_tensor
+from tidegate.answers import FleetAnswers, read_outputs, read_tensor
 from tidegate.errors import ProtocolError, SequenceEnded, TidegateError, reason_name, refused
-from tidegate.inputs import Inputs
+from tidegate.inputs import Block, Inputs
 from tidegate.opening import Opening
 from tidegate.ticket import Ticket
 from tidegate.v1 import sequence_pb2 as pb
 
 _HANDLE = np.dtype("<u4")
 _STEP = np.dtype("<u8")
+_ROW_BYTES = _HANDLE.itemsize + _STEP.itemsize  # what a row takes besides its inputs
 
 Members = NDArray[np.int64]
 
 
 class FleetTicket(Ticket[list[pb.FleetAnswers]]):
-    """One FleetSteps message on its way: `members` [N] take the steps `steps` [N]."""
+    """One step of many members on its way: `members` [N] take the steps `steps` [N], in one message or several."""
 
     __slots__ = ("attempts", "members", "parts", "received", "refusal", "steps")
 
@@ -39,7 +40,7 @@ class FleetTicket(Ticket[list[pb.FleetAnswers]]):
 
     def takes(self, member: int, step: int) -> bool:
         """Whether this message has that step of that member."""
-        return bool(np.any(self.steps[self.members == member] == step))
+        return bool(((self.members == member) & (self.steps == step)).any())
 
     def settle(self, rows: int) -> bool:
         """Counts rows that were answered or refused; whether that was all."""
@@ -64,7 +65,8 @@ class FleetLedger:
         self._inputs = opening.inputs
         self._layout = opening.layout
         self._all: Members = np.arange(count, dtype=np.int64)
-        self._handles: bytes = (self._all + self.handle).astype(_HANDLE).tobytes()
+        self._handles = (self._all + self.handle).astype(_HANDLE)
+        self._most = 0  # rows of one message, once it is known
         # Its steps.
         self.next_steps: NDArray[np.uint64] = np.zeros(count, np.uint64)
         self.ended: TidegateError | None = None
@@ -78,14 +80,17 @@ class FleetLedger:
         if self.ended is not None:
             raise copy(self.ended)
         chosen = self._all if members is None else self._chosen(members)
-        block = self._inputs.block(values, rows=len(chosen))
-        handles = self._handles if members is None else (chosen + self.handle).astype(_HANDLE).tobytes()
+        blocks = self._cut(self._inputs.block(values, rows=len(chosen)))
         steps = self.next_steps[chosen]
         ticket = FleetTicket(chosen, steps, self._attempts[chosen])
         self._pending.append(ticket)
-        self.next_steps[chosen] += np.uint64(1)
-        fleet = pb.FleetSteps(handles=handles, steps=steps.astype(_STEP).tobytes(), inputs=block.tensors)
-        return ticket, pb.StreamRequest(fleet=fleet)
+        self.next_steps[chosen] = steps + np.uint64(1)
+        handles = self._handles if members is None else (chosen + self.handle).astype(_HANDLE)
+        return ticket, [_message(block, handles, steps) for block in blocks]
+
+    def _cut(self, block: Block) -> list[Block]:
+        self._most = self._most or self._inputs.rows_within(self.opening.max_message_bytes, _ROW_BYTES)
+        return block.cut(self._most)
 
     def _chosen(self, members: Sequence[int] | NDArray[np.integer]) -> Members:
         chosen = np.array(members, np.int64)
@@ -160,40 +165,55 @@ class FleetLedger:
 
     def answers(self, ticket: FleetTicket) -> FleetAnswers:
         """The answers in the order of the inputs, put together from their parts. Raises what the ticket failed with."""
-        parts = [_Part(part, self.handle, self._layout) for part in ticket.result()]
-        if len(parts) > 1 or not np.array_equal(parts[0].members, ticket.members):
-            return self._assembled(ticket, parts)
-        only = parts[0]
-        return FleetAnswers(only.outputs, only.trace, self._layout, ticket.members, ticket.steps, only.checkpointed)
-
-    def _assembled(self, ticket: FleetTicket, parts: list["_Part"]) -> FleetAnswers:
-        row_of = np.zeros(self.count, np.int64)
-        row_of[ticket.members] = np.arange(len(ticket.members))
-        order = np.argsort(row_of[np.concatenate([part.members for part in parts])])
-        traced = np.concatenate([part.traced for part in parts])
+        parts = [_Part(part, self.handle) for part in ticket.result()]
+        came = _joined([part.members for part in parts])
+        outputs = {name: _joined([part.outputs[name] for part in parts]) for name in parts[0].outputs}
         traces = [part.trace for part in parts if part.trace is not None]
-        # Where each traced row stands among all traced rows as they came.
-        came = np.cumsum(traced) - 1
-        return FleetAnswers(
-            outputs={name: np.concatenate([part.outputs[name] for part in parts])[order] for name in parts[0].outputs},
-            trace=np.concatenate(traces)[came[order[traced[order]]]] if traces else None,
-            layout=self._layout,
-            members=ticket.members,
-            steps=ticket.steps,
-            checkpointed=np.concatenate([part.checkpointed for part in parts])[order],
-        )
+        trace = _joined(traces) if traces else None
+        checkpointed = _joined([part.checkpointed for part in parts])
+        if not np.array_equal(came, ticket.members):
+            order = self._order(ticket, came)
+            outputs = {name: array[order] for name, array in outputs.items()}
+            trace = trace if trace is None else trace[self._traced_order(ticket, order)]
+            checkpointed = checkpointed[order]
+        return FleetAnswers(outputs, trace, self._layout, ticket.members, ticket.steps, checkpointed)
+
+    def _order(self, ticket: FleetTicket, came: Members) -> NDArray[np.int64]:
+        """Where the row of each of the ticket's members stands among the rows as they came."""
+        row_of = np.zeros(self.count, np.int64)
+        row_of[came] = np.arange(len(came))
+        return row_of[ticket.members]
+
+    def _traced_order(self, ticket: FleetTicket, order: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The same for the rows of the trace, which only some members may have."""
+        traced = self._layout.traced(ticket.steps)
+        came = np.zeros(len(order), np.int64)
+        came[order] = traced
+        return (np.cumsum(came) - 1)[order[traced]]
 
 
-Sent = tuple[FleetTicket, pb.StreamRequest]
+Sent = tuple[FleetTicket, list[pb.StreamRequest]]
+
+
+def _message(block: Block, handles: NDArray[np.uint32], steps: NDArray[np.uint64]) -> pb.StreamRequest:
+    rows = slice(block.first, block.first + block.rows)
+    request = pb.StreamRequest()
+    request.fleet.handles = handles[rows].tobytes()
+    request.fleet.steps = steps[rows].astype(_STEP).tobytes()
+    block.write(request.fleet)
+    return request
 
 
 class _Part:
     """One FleetAnswers message as arrays: some of the members that a ticket waits for."""
 
-    def __init__(self, message: pb.FleetAnswers, first: int, layout: TraceLayout) -> None:
+    def __init__(self, message: pb.FleetAnswers, first: int) -> None:
         self.members: Members = np.frombuffer(message.handles, _HANDLE).astype(np.int64) - first
         self.outputs = read_outputs(message.outputs)
         self.trace = read_tensor(message.trace) if message.HasField("trace") else None
         safe = np.frombuffer(message.checkpointed, _STEP)
         self.checkpointed = safe if len(safe) else np.zeros(len(self.members), np.uint64)
-        self.traced = layout.traced(np.frombuffer(message.steps, _STEP))
+
+
+def _joined(blocks: Sequence[np.ndarray]) -> np.ndarray:
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)

@@ -1,5 +1,6 @@
-"""What a caller passes in, as the tensors of one model. Knows the model's inputs and no sequence."""
+"""What a caller passes in, checked and written as the tensors of one model. Knows its inputs and no sequence."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,18 +10,18 @@ import numpy as np
 from tidegate import wire
 from tidegate.errors import refused
 from tidegate.model import TensorSpec
-from tidegate.v1.tensor_pb2 import DataType, Tensor
+from tidegate.v1.sequence_pb2 import FleetSteps, Steps
+from tidegate.v1.tensor_pb2 import DataType
+from tidegate.v1.tidegate_pb2 import PredictRequest
 
 # One input: anything that numpy takes as an array. Several: an array for each input's name.
 Inputs = Any
 
+# The messages that carry inputs.
+Carrier = Steps | FleetSteps | PredictRequest
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    """The inputs of `rows` steps (or of one step of `rows` sequences), ready to send."""
-
-    tensors: list[Tensor]
-    rows: int
+# What a message costs at most besides names and rows: tags, lengths, numbers; and each of its tensors, with each axis.
+_MESSAGE_BYTES, _TENSOR_BYTES, _AXIS_BYTES = 48, 32, 10
 
 
 class _Input:
@@ -54,8 +55,43 @@ class _Input:
         limits = np.iinfo(self.dtype)
         return bool(limits.min <= int(array.min()) and int(array.max()) <= limits.max)
 
-    def tensor(self, array: wire.Array) -> Tensor:
-        return Tensor(name=self.name, type=self._type, shape=array.shape, data=array.tobytes())
+    def write(self, array: wire.Array, message: Carrier) -> None:
+        message.inputs.add(name=self.name, type=self._type, shape=array.shape, data=array.tobytes())
+
+    def check_finite(self, array: wire.Array) -> None:
+        if self.dtype.kind == "f" and not np.isfinite(array).all():
+            row = int(np.argwhere(~np.isfinite(array))[0, 0])
+            raise refused("NOT_FINITE", f"input {self.name!r} holds NaN or Inf in row {row}; only numbers are taken")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Inputs that fit their model: one row, or the `rows` of many steps or sequences from number `first` on."""
+
+    parts: Sequence[_Input]
+    arrays: Sequence[wire.Array]
+    rows: int = 1
+    first: int = 0
+
+    def write(self, message: Carrier) -> None:
+        """Writes a tensor for each input, straight into the message that carries them: nothing is copied twice."""
+        for part, array in zip(self.parts, self.arrays, strict=True):
+            part.write(array, message)
+
+    def cut(self, most: int) -> "list[Block]":
+        """Runs of at most so many rows, for a message each. Raises BadInput.
+
+        The server checks each message by itself: a number that it would refuse is refused here, or the messages before
+        it would have changed the sequence.
+        """
+        if self.rows <= most:
+            return [self]
+        for part, array in zip(self.parts, self.arrays, strict=True):
+            part.check_finite(array)
+        return [self._run(at, min(most, self.rows - at)) for at in range(0, self.rows, most)]
+
+    def _run(self, at: int, rows: int) -> "Block":
+        return Block(self.parts, [array[at : at + rows] for array in self.arrays], rows, self.first + at)
 
 
 class InputLayout:
@@ -65,28 +101,30 @@ class InputLayout:
         self._inputs = tuple(_Input(spec) for spec in specs)
         self._single = self._inputs[0] if len(self._inputs) == 1 else None
 
-    def step(self, values: Inputs) -> list[Tensor]:
-        """The tensors of one step; each array has exactly the shape of the model's row."""
-        single = self._single
-        if single is not None and not isinstance(values, Mapping):
-            array = single.array(values)
-            if array.shape != single.row:
-                raise _wrong_shape(single, array, list(single.row))
-            return [single.tensor(array)]
+    def step(self, values: Inputs) -> Block:
+        """One step; each array has exactly the shape of the model's row."""
         arrays = self._arrays(values)
         for part, array in zip(self._inputs, arrays, strict=True):
             if array.shape != part.row:
                 raise _wrong_shape(part, array, list(part.row))
-        return [part.tensor(array) for part, array in zip(self._inputs, arrays, strict=True)]
+        return Block(self._inputs, arrays)
 
     def block(self, values: Inputs, axis: str = "steps", rows: int | None = None) -> Block:
-        """The tensors of many rows: each array is [rows, ...the model's row]. `axis` names the rows in an error."""
+        """Many rows: each array is [rows, ...the model's row]. `axis` names the rows in an error."""
         arrays = self._arrays(values)
         expected = rows if rows is not None else (arrays[0].shape[0] if arrays[0].ndim else 0)
         for part, array in zip(self._inputs, arrays, strict=True):
             if array.shape != (expected, *part.row):
                 raise _wrong_shape(part, array, [axis if rows is None else rows, *part.row])
-        return Block([part.tensor(array) for part, array in zip(self._inputs, arrays, strict=True)], expected)
+        return Block(self._inputs, arrays, expected)
+
+    def rows_within(self, limit: int, extra: int = 0) -> int:
+        """How many rows a message of `limit` bytes holds, each with `extra` bytes besides. Raises BadInput for none."""
+        frame = _MESSAGE_BYTES + sum(_frame_bytes(part) for part in self._inputs)
+        row = extra + sum(math.prod(part.row) * part.dtype.itemsize for part in self._inputs)
+        if frame + row > limit:
+            raise refused("TOO_LARGE", f"one row takes {frame + row} bytes; this server takes {limit} in a message")
+        return (limit - frame) // max(row, 1)
 
     def _arrays(self, values: Inputs) -> list[wire.Array]:
         if not isinstance(values, Mapping):
@@ -99,6 +137,10 @@ class InputLayout:
 
     def _names(self) -> str:
         return _listed([part.name for part in self._inputs])
+
+
+def _frame_bytes(part: _Input) -> int:
+    return _TENSOR_BYTES + len(part.name.encode()) + _AXIS_BYTES * (len(part.row) + 1)
 
 
 def _wrong_shape(part: _Input, array: wire.Array, expected: list[int | str] | list[int]) -> Exception:

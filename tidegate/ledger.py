@@ -12,25 +12,58 @@ import numpy as np
 
 from tidegate.answers import Answer, Answers, read_outputs, read_tensor
 from tidegate.errors import ProtocolError, Refused, SequenceEnded, TidegateError, reason_name, refused
-from tidegate.inputs import Inputs
+from tidegate.inputs import Block, Inputs
 from tidegate.opening import Opening
 from tidegate.ticket import Ticket
 from tidegate.v1 import sequence_pb2 as pb
-from tidegate.v1.tensor_pb2 import Tensor
 
 
 class StepsTicket(Ticket[list[pb.Answers]]):
-    """One Steps message on its way: `count` steps from `first_step`, answered in one or more parts."""
+    """`count` steps from `first_step`, sent in one message or several, each of them answered in one or more parts."""
 
-    __slots__ = ("attempt", "count", "first_step", "parts", "received")
+    __slots__ = ("_left", "_refusal", "count", "first_step", "parts")
 
-    def __init__(self, first_step: int, count: int, attempt: int) -> None:
+    def __init__(self, first_step: int, count: int, messages: int) -> None:
         super().__init__()
         self.first_step = first_step
         self.count = count
-        self.attempt = attempt
         self.parts: list[pb.Answers] = []
-        self.received = 0
+        self._left = messages
+        self._refusal: TidegateError | None = None
+
+    def settle(self, refusal: TidegateError | None = None) -> bool:
+        """Counts a message that was answered or refused; whether it was the last one. The first refusal counts."""
+        self._refusal = self._refusal or refusal
+        self._left -= 1
+        if self._left:
+            return False
+        if self._refusal is not None:
+            self.fail(self._refusal)
+        else:
+            self.resolve(self.parts)
+        return True
+
+
+class _Sent:
+    """One Steps message on its way."""
+
+    __slots__ = ("attempt", "end", "first_step", "next_answer", "ticket")
+
+    def __init__(self, ticket: StepsTicket, first_step: int, count: int, attempt: int) -> None:
+        self.ticket = ticket
+        self.first_step = self.next_answer = first_step
+        self.end = first_step + count
+        self.attempt = attempt
+
+    def is_refused_by(self, failure: pb.Failure) -> bool:
+        """Refused as a whole, or from a step on that could not be computed, before which the sequence then stands.
+
+        A server may take a long message in several parts. If a step fails, it refuses each part after it; those
+        refusals say nothing new, and nothing of messages that were sent since.
+        """
+        step = failure.first_step
+        stands_there = not failure.expected_steps or failure.expected_steps[0] == step
+        return step == self.first_step or (self.first_step < step < self.end and stands_there)
 
 
 class Ledger:
@@ -42,72 +75,83 @@ class Ledger:
         self.handle = opening.handle
         self._inputs = opening.inputs
         self._layout = opening.layout
+        self._most = 0  # rows of one message, once it is known
         # Its steps.
         self.next_step = 0
         self.ended: TidegateError | None = None
         # How often sending began again after a refusal. A refusal of what was sent before that says nothing about
         # where the sequence stands now.
         self._attempt = 0
-        self._pending: deque[StepsTicket] = deque()
+        self._pending: deque[_Sent] = deque()
 
     # Sending.
 
-    def send_step(self, values: Inputs) -> tuple[StepsTicket, pb.StreamRequest]:
+    def send_step(self, values: Inputs) -> tuple[StepsTicket, list[pb.StreamRequest]]:
         """One step as a message, and the ticket of its answer. Raises BadInput, SequenceEnded; then nothing changed."""
         try:
-            return self._send(self._inputs.step(values), 1)
+            block = self._inputs.step(values)
+            return self._send([block] if self._most else self._cut(block), 1)
         except Refused as error:
             error.expected_step = self.next_step
             raise
 
-    def send_chunk(self, values: Inputs) -> tuple[StepsTicket, pb.StreamRequest]:
-        """Many steps in one message, [T, ...row]. Raises as `send_step` does."""
+    def send_chunk(self, values: Inputs) -> tuple[StepsTicket, list[pb.StreamRequest]]:
+        """Many steps, [T, ...row], in as few messages as the server's limit allows. Raises as `send_step` does."""
         try:
             block = self._inputs.block(values)
             if not block.rows:
                 raise refused("WRONG_SHAPE", "a chunk needs at least one step")
-            return self._send(block.tensors, block.rows)
+            return self._send(self._cut(block), block.rows)
         except Refused as error:
             error.expected_step = self.next_step
             raise
 
-    def _send(self, inputs: list[Tensor], count: int) -> tuple[StepsTicket, pb.StreamRequest]:
+    def _cut(self, block: Block) -> list[Block]:
+        self._most = self._most or self._inputs.rows_within(self.opening.max_message_bytes)
+        return block.cut(self._most)
+
+    def _send(self, blocks: list[Block], count: int) -> tuple[StepsTicket, list[pb.StreamRequest]]:
         if self.ended is not None:
             raise copy(self.ended)
+        ticket = StepsTicket(self.next_step, count, len(blocks))
+        return ticket, [self._message(ticket, block) for block in blocks]
+
+    def _message(self, ticket: StepsTicket, block: Block) -> pb.StreamRequest:
         first = self.next_step
-        ticket = StepsTicket(first, count, self._attempt)
-        self._pending.append(ticket)
-        self.next_step = first + count
-        return ticket, pb.StreamRequest(steps=pb.Steps(handle=self.handle, first_step=first, inputs=inputs))
+        self._pending.append(_Sent(ticket, first, block.rows, self._attempt))
+        self.next_step = first + block.rows
+        request = pb.StreamRequest()
+        request.steps.handle = self.handle
+        request.steps.first_step = first
+        block.write(request.steps)
+        return request
 
     # Receiving.
 
     def answered(self, message: pb.Answers) -> StepsTicket | None:
         """Enters an answer; the ticket that it settles, if it is the last part of one."""
-        ticket = self._awaiting(message.first_step)
+        sent = self._awaiting(message.first_step)
+        ticket = sent.ticket
         ticket.parts.append(message)
-        ticket.received += 1 if ticket.count == 1 else _rows(message)
-        if ticket.received < ticket.count:
-            return None
-        self._pending.remove(ticket)
-        ticket.resolve(ticket.parts)
-        return ticket
+        sent.next_answer += 1 if ticket.count == 1 else _rows(message)
+        return self._settled(sent) if sent.next_answer >= sent.end else None
 
     def refused(self, failure: pb.Failure) -> StepsTicket | None:
-        """Enters a refusal; the ticket that it settles, None if it concerns none of these steps."""
-        step = failure.first_step
-        ticket = next((t for t in self._pending if t.first_step <= step < t.first_step + t.count), None)
-        if ticket is None:
+        """Enters a refusal; the ticket that it settles, if it is the last part of one."""
+        sent = next((sent for sent in self._pending if sent.is_refused_by(failure)), None)
+        if sent is None:
             return None
         expected = failure.expected_steps[0] if failure.expected_steps else None
         if expected is None:
             self.end(SequenceEnded(f"the server does not know this sequence any more: {failure.error.message}"))
-        elif ticket.attempt == self._attempt:
+        elif sent.attempt == self._attempt:
             self._attempt += 1
             self.next_step = expected
-        self._pending.remove(ticket)
-        ticket.fail(refused(reason_name(failure.error.reason), failure.error.message, expected))
-        return ticket
+        return self._settled(sent, refused(reason_name(failure.error.reason), failure.error.message, expected))
+
+    def _settled(self, sent: _Sent, refusal: TidegateError | None = None) -> StepsTicket | None:
+        self._pending.remove(sent)
+        return sent.ticket if sent.ticket.settle(refusal) else None
 
     def end(self, error: TidegateError) -> None:
         """No more steps: whoever tries gets this error."""
@@ -116,16 +160,16 @@ class Ledger:
     def abandon(self, error: TidegateError) -> list[StepsTicket]:
         """Ends it and fails everything that is still waiting."""
         self.end(error)
-        waiting = list(self._pending)
+        waiting = list(dict.fromkeys(sent.ticket for sent in self._pending))
         self._pending.clear()
         for ticket in waiting:
             ticket.fail(error)
         return waiting
 
-    def _awaiting(self, step: int) -> StepsTicket:
-        for ticket in self._pending:  # the first one, but for steps whose refusal is still to come
-            if ticket.first_step + ticket.received == step:
-                return ticket
+    def _awaiting(self, step: int) -> _Sent:
+        for sent in self._pending:  # the first one, but for steps whose refusal is still to come
+            if sent.next_answer == step:
+                return sent
         raise ProtocolError(f"the server answered step {step} of handle {self.handle}, which waits for no such answer")
 
     # Reading.
@@ -133,7 +177,9 @@ class Ledger:
     def answer(self, ticket: StepsTicket) -> Answer:
         """The answer to one step. Raises what the ticket failed with."""
         message = ticket.result()[0]
-        outputs = {name: array[0] for name, array in read_outputs(message.outputs).items()}
+        outputs = read_outputs(message.outputs)
+        for name, array in outputs.items():
+            outputs[name] = array[0]
         trace = read_tensor(message.trace)[0] if message.HasField("trace") else None
         return Answer(outputs, trace, self._layout, message.first_step, message.checkpointed)
 

@@ -7,6 +7,8 @@ from tidegate.inputs import InputLayout
 from tidegate.trace import Trace
 from tidegate.v1 import sequence_pb2 as pb
 
+_USUAL_LIMIT = 4 * 2**20  # of a message, where a server does not say: gRPC's own
+
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -40,6 +42,7 @@ class Opening:
     version: int
     inputs: InputLayout
     layout: TraceLayout
+    max_message_bytes: int = _USUAL_LIMIT
 
     @classmethod
     def read(cls, order: Order, opened: pb.Opened, inputs: InputLayout) -> "Opening":
@@ -52,4 +55,5 @@ class Opening:
             version=opened.version,
             inputs=inputs,
             layout=TraceLayout.read(opened.trace, order.trace.every),
+            max_message_bytes=opened.max_message_bytes or _USUAL_LIMIT,
         )

@@ -23,7 +23,8 @@ def explain(error: grpc.RpcError, address: str) -> TidegateError:
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return TimedOut(f"no answer from {address} in the given time")
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return refused("TOO_LARGE", f"a message was larger than one side takes: {details}")
+            advice = "send a long sequence with sequence(...).chunk, which cuts it into messages"
+            return refused("TOO_LARGE", f"a message is larger than one side takes ({details}): {advice}")
         case grpc.StatusCode.UNIMPLEMENTED:
             return ProtocolError(f"the server at {address} does not speak tidegate.v1 ({details})")
         case grpc.StatusCode.INTERNAL | grpc.StatusCode.UNKNOWN | grpc.StatusCode.ABORTED:

@@ -123,17 +123,17 @@ def decode(tensor: Tensor) -> Array:
     """
     dtype = dtype_of(tensor.type)
     shape = tuple(tensor.shape)
-    data = tensor.data
+    count = math.prod(shape)
     if shape and min(shape) < 0:
         raise WireError(REASON_WRONG_SHAPE, f"{_label(tensor)} has a negative axis in its shape {list(shape)}")
     if tensor.values:
-        flat = _from_values(tensor, dtype, math.prod(shape))
-    elif len(data) != math.prod(shape) * dtype.itemsize:
+        return _shaped(tensor, _from_values(tensor, dtype, count), shape)
+    data = tensor.data
+    if len(data) != count * dtype.itemsize:
         raise WireError(REASON_WRONG_SIZE, _wrong_size(tensor, dtype))
-    else:
-        flat = np.frombuffer(data, dtype)
-        if dtype == np.bool_ and flat.view(np.uint8).max(initial=0) > 1:
-            raise WireError(REASON_WRONG_TYPE, f"{_label(tensor)} is bool and holds a byte that is neither 0 nor 1")
+    flat = np.frombuffer(data, dtype)
+    if dtype.kind == "b" and flat.view(np.uint8).max(initial=0) > 1:
+        raise WireError(REASON_WRONG_TYPE, f"{_label(tensor)} is bool and holds a byte that is neither 0 nor 1")
     return _shaped(tensor, flat, shape)
 
 

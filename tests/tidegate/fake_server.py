@@ -144,6 +144,7 @@ class Behaviour:
     silent: bool = False  # never answers a step
     gate: threading.Event = field(default_factory=threading.Event)  # steps are answered while it is set
     most_waiting: int = 0  # the most steps that were sent before they were answered
+    max_message: int = 0  # bytes of the largest request; 0: does not say, as an older server
     backwards: bool = False  # parts of fleets come last first, rows reversed
 
     def __post_init__(self) -> None:
@@ -200,9 +201,14 @@ class Session:
     def answer(self, request: pb.StreamRequest) -> Iterator[pb.StreamResponse]:
         kind = request.WhichOneof("request")
         try:
+            self._check_size(request)
             yield from getattr(self, f"_{kind}")(getattr(request, kind))
         except Refusal as refusal:
             yield self._failure(request, refusal)
+
+    def _check_size(self, request: pb.StreamRequest) -> None:
+        if 0 < self.behaviour.max_message < request.ByteSize():
+            raise Refusal(error_pb2.REASON_TOO_LARGE, f"a message of {request.ByteSize()} bytes came")
 
     def _failure(self, request: pb.StreamRequest, refusal: Refusal) -> pb.StreamResponse:
         body = getattr(request, request.WhichOneof("request"))
@@ -223,6 +229,7 @@ class Session:
             model=found.name,
             version=found.version,
             trace=self.lives[order.handle].columns,
+            max_message_bytes=self.behaviour.max_message,
         )
         yield pb.StreamResponse(opened=opened)
 

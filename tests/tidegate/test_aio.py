@@ -106,6 +106,17 @@ async def test_a_fleet_takes_a_step_of_each_of_its_sequences_in_one_message() ->
     assert some.steps.tolist() == [1, 1]
 
 
+async def test_chunks_and_fleets_larger_than_a_message_go_in_several() -> None:
+    with FakeServer(max_message=400) as server:
+        async with tidegate.AsyncClient(server.address) as client, client.fleet("toy", 100) as fleet:
+            async with client.sequence("toy") as sequence:
+                chunk = await sequence.chunk(ROWS)
+            block = await fleet.step(ROWS[:100])
+        assert server.servicer.requests.count("steps") > 200 * 8 / 400
+    np.testing.assert_array_equal(chunk.output[:, 0], expected(ROWS))
+    np.testing.assert_array_equal(block.output[:, 0], [expected(row[np.newaxis])[0] for row in ROWS[:100]])
+
+
 async def test_models_and_whole_sequences_are_there_too(client: tidegate.AsyncClient) -> None:
     assert [model.name for model in await client.models()] == ["broken", "pair", "toy"]
     assert (await client.describe("toy")).layers[1].hidden_size == 3

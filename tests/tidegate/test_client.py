@@ -258,17 +258,62 @@ def test_every_reason_of_the_contract_has_a_name_and_a_later_one_stays_a_number(
     assert reason_name(999) == "999"
 
 
-def test_a_message_that_is_too_large_is_a_refusal(server: FakeServer) -> None:
-    with tidegate.connect(server.address) as client:
-        with pytest.raises(tidegate.BadInput, match="TOO_LARGE"):
-            client.predict("toy", np.zeros((10**6, 2)))
+# Messages as large as the server takes.
+
+
+@pytest.mark.parametrize("timeout", [None, 5.0])
+def test_a_chunk_larger_than_a_message_goes_in_several(timeout: float | None) -> None:
+    with FakeServer(max_message=400) as server, tidegate.connect(server.address, timeout=timeout) as client:
         with client.sequence("toy") as sequence:
-            with pytest.raises(tidegate.BadInput, match="TOO_LARGE"):
-                sequence.chunk(np.zeros((10**6, 2)))
-            with pytest.raises(tidegate.ConnectionLost, match="TOO_LARGE"):  # gRPC ended the whole stream
-                sequence.step([1, 1])
-        with client.sequence("toy") as sequence:
-            assert sequence.step([1, 1]).step == 0
+            blocks = [sequence.chunk(ROWS[:130]), sequence.chunk(ROWS[130:])]
+        assert server.servicer.requests.count("steps") > 200 * 8 / 400
+    np.testing.assert_array_equal(np.concatenate([b.output[:, 0] for b in blocks]), expected(ROWS))
+    assert blocks[1].steps.tolist() == list(range(130, 200))
+    assert blocks[0].layer[1].forget.shape == (130, 3)
+
+
+def test_a_fleet_larger_than_a_message_goes_in_several() -> None:
+    rows = np.random.default_rng(1).normal(size=(2, 100, 2)).astype(np.float32)
+    with FakeServer(max_message=400) as server, tidegate.connect(server.address) as client:
+        with client.fleet("toy", 100) as fleet:
+            blocks = [fleet.step(step) for step in rows]
+        assert server.servicer.requests.count("fleet") > 2 * 100 * 20 / 400
+    for member in (0, 50, 99):
+        np.testing.assert_array_equal([block.output[member, 0] for block in blocks], expected(rows[:, member]))
+
+
+def test_a_number_that_would_be_refused_in_a_later_message_refuses_the_whole() -> None:
+    rows = ROWS[:100].copy()
+    rows[90, 1] = np.nan
+    with FakeServer(max_message=400) as server, tidegate.connect(server.address) as client:
+        with client.sequence("toy") as sequence, pytest.raises(tidegate.BadInput, match=r"'x' .* in row 90") as caught:
+            sequence.chunk(rows)
+        with client.fleet("toy", 100) as fleet, pytest.raises(tidegate.BadInput, match="NOT_FINITE"):
+            fleet.step(rows)
+    assert (caught.value.reason, caught.value.expected_step, sequence.next_step) == ("NOT_FINITE", 0, 0)
+    assert not fleet.next_steps.any()
+
+
+def test_a_row_larger_than_a_message_is_refused_before_it_is_sent() -> None:
+    with FakeServer(max_message=50) as server, tidegate.connect(server.address) as client:
+        with client.sequence("toy") as sequence, client.fleet("toy", 2) as fleet:
+            for attempt in (lambda: sequence.step([1, 1]), lambda: sequence.chunk(ROWS), lambda: fleet.step(ROWS[:2])):
+                with pytest.raises(tidegate.BadInput, match=r"one row takes \d+ bytes; this server takes 50") as caught:
+                    attempt()
+                assert caught.value.reason == "TOO_LARGE"
+        assert set(server.servicer.requests) <= {"open", "close"}
+
+
+def test_a_server_that_does_not_say_how_much_it_takes_gets_as_much_as_grpc_allows(client: tidegate.Client) -> None:
+    with client.sequence("toy") as sequence:
+        ticket, requests = sequence._ledger.send_chunk(np.zeros((10**6, 2), np.float32))
+    assert [request.ByteSize() < 4 * 2**20 for request in requests] == [True, True]
+    assert sum(request.steps.inputs[0].shape[0] for request in requests) == ticket.count == 10**6
+
+
+def test_a_whole_sequence_that_is_too_large_says_what_to_do_instead(client: tidegate.Client) -> None:
+    with pytest.raises(tidegate.BadInput, match=r"sequence\(...\).chunk.*TOO_LARGE"):
+        client.predict("toy", np.zeros((10**6, 2)))
 
 
 # Losses and limits.

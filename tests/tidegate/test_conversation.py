@@ -23,9 +23,10 @@ class Talk:
         self.core = Conversation()
         self.session = Session(Behaviour(**behaviour))
 
-    def deliver(self, request: pb.StreamRequest) -> None:
-        for response in self.session.answer(request):
-            self.core.receive(response)
+    def deliver(self, requests: list[pb.StreamRequest]) -> None:
+        for request in requests:
+            for response in self.session.answer(request):
+                self.core.receive(response)
 
     def opening(self, count: int = 1, model: str = "toy", trace: Trace | None = None) -> Opening:
         order = Order(model, 0, count, trace or Trace())
@@ -96,6 +97,34 @@ def test_a_refused_chunk_leaves_the_counter_where_the_server_says() -> None:
     failure = pb.Failure(handles=[0], first_step=4, expected_steps=[4])
     assert talk.core.receive(pb.StreamResponse(failure=failure)) is ticket
     assert ledger.next_step == 4
+
+
+def test_a_chunk_of_several_messages_fails_once_all_of_them_are_settled_and_goes_on_from_there() -> None:
+    talk = Talk(max_message=200)
+    ledger = talk.sequence()
+    ticket, requests = ledger.send_chunk(np.ones((30, 2)))
+    talk.deliver(requests[:1])
+    failed = requests[1].steps.first_step + 2
+    talk.session.lives[0].step = failed
+    failure = pb.Failure(handles=[0], first_step=failed, expected_steps=[failed])
+    assert talk.core.receive(pb.StreamResponse(failure=failure)) is None
+    talk.deliver(requests[2:])
+    with pytest.raises(Refused) as caught:
+        ticket.result()
+    assert caught.value.expected_step == failed == ledger.next_step
+
+
+def test_the_refusal_of_a_later_part_of_a_chunk_that_failed_is_not_one_of_the_next_chunk() -> None:
+    talk = Talk()
+    ledger = talk.sequence()
+    ledger.send_chunk(np.zeros((10, 2)))
+    failures = [pb.Failure(handles=[0], first_step=step, expected_steps=[4]) for step in (4, 7)]
+    talk.session.lives[0].step = 4
+    assert talk.core.receive(pb.StreamResponse(failure=failures[0])) is not None
+    again, requests = ledger.send_chunk(np.zeros((10, 2)))
+    assert talk.core.receive(pb.StreamResponse(failure=failures[1])) is None
+    talk.deliver(requests)
+    assert len(ledger.answers(again)) == 10
 
 
 def test_a_sequence_that_the_server_no_longer_knows_takes_no_more_steps() -> None:
@@ -227,6 +256,7 @@ def test_a_lost_stream_fails_everything_that_waits_and_everything_that_comes_aft
         pb.StreamResponse(answers=pb.Answers(handle=0, first_step=3)),
         pb.StreamResponse(fleet=pb.FleetAnswers(handles=bytes(4), steps=bytes(8))),
         pb.StreamResponse(opened=pb.Opened(handle=5)),
+        pb.StreamResponse(failure=pb.Failure()),
     ],
 )
 def test_an_answer_that_nobody_waits_for_breaks_the_contract(response: pb.StreamResponse) -> None:
@@ -236,10 +266,9 @@ def test_an_answer_that_nobody_waits_for_breaks_the_contract(response: pb.Stream
         talk.core.receive(response)
 
 
-def test_a_message_that_concerns_no_sequence_is_left_aside() -> None:
+def test_a_message_that_is_newer_than_this_client_is_left_aside() -> None:
     talk = Talk()
     assert talk.core.receive(pb.StreamResponse()) is None
-    assert talk.core.receive(pb.StreamResponse(failure=pb.Failure())) is None
 
 
 def test_handles_are_the_smallest_that_are_free() -> None:
