@@ -155,10 +155,28 @@ def _read(path: Path) -> onnx.ModelProto | None:
         model = inliner.inline_local_functions(onnx.load(path, load_external_data=False))
     except Exception:  # noqa: BLE001 # whatever a damaged file makes the library do: the loader says what is wrong
         return None
+    if not all(isinstance(text, str) for text in _texts(model)):
+        return None  # a damaged file
     try:
         return branches.resolve(sidecar.fix(model, sidecar.read(path).fixed))
     except Exception:  # noqa: BLE001 # then it is shown as it stands
         return model
+
+
+def _texts(model: onnx.ModelProto) -> Iterator[object]:
+    """All names that a report may hold."""
+    yield from (model.producer_name, model.producer_version)
+    yield from (text for entry in model.metadata_props for text in (entry.key, entry.value))
+    graphs = [model.graph]
+    while graphs:
+        graph = graphs.pop()
+        yield from (tensor.name for tensor in graph.initializer)
+        for info in (*graph.input, *graph.output):
+            yield from (info.name, *(d.dim_param for d in info.type.tensor_type.shape.dim))
+        for node in graph.node:
+            yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+            yield from (a.name for a in node.attribute)
+            graphs.extend(inner for a in node.attribute for inner in (a.g, *a.graphs) if inner.node)
 
 
 def _rungs(model: onnx.ModelProto | None, left_out: Iterable[str] = ()) -> tuple[Rung, ...]:
@@ -208,17 +226,18 @@ def _advice(model: onnx.ModelProto | None, cells: bool) -> str | None:
 
 def _served(report: Report, loaded: LoadedModel, model: onnx.ModelProto | None) -> Report:
     facts, graph, engine = loaded.facts, loaded.graph, loaded.engine
+    states = tuple(_states(loaded, model))
     return replace(
         report,
         served=True,
         sha256=loaded.sha256,
-        ladder=_rungs(model, (carried.returned.name for carried in facts.carried)),
+        ladder=_rungs(model, (state.returned for state in states if state.returned and state.layer is not None)),
         cells=tuple(_cell(i, cell) for i, cell in enumerate(graph.layers)),
         one_step=facts.one_step,
         inputs=tuple(_port(loaded, "inputs", port) for port in facts.inputs),
         outputs=tuple(_port(loaded, "outputs", port) for port in facts.outputs),
         remarks=tuple(_remarks(loaded, sidecar.read(Path(report.file)).fixed)),
-        states=tuple(_states(loaded, model)),
+        states=states,
         traces=tuple(_trace(loaded, i, cell) for i, cell in enumerate(graph.layers)),
         proof=ProofFact(loaded.proof.max_error, loaded.proof.tolerance, loaded.proof.steps),
         state_bytes=loaded.state_bytes,
@@ -237,7 +256,12 @@ def _cell(layer: int, cell: Cell) -> CellFact:
     }
     special += [name for name, is_set in given.items() if is_set]
     functions = tuple(map(_activation, cell.activations))
-    return CellFact(layer, cell.node, cell.kind, cell.input_size, cell.hidden_size, functions, tuple(special))
+    return CellFact(layer, _text(cell.node), cell.kind, cell.input_size, cell.hidden_size, functions, tuple(special))
+
+
+def _text(name: str | bytes) -> str:
+    """A name; protobuf hands out bytes where a damaged file holds no UTF-8."""
+    return name.decode(errors="replace") if isinstance(name, bytes) else name
 
 
 def _activation(function: Activation) -> str:
@@ -249,7 +273,7 @@ def _activation(function: Activation) -> str:
 def _port(loaded: LoadedModel, side: str, port: Port) -> PortFact:
     every_step = port.time is not None or loaded.facts.one_step or side == "outputs"
     features, units = loaded.legend(side, port.name)
-    return PortFact(port.name, port.dtype.name, port.row, every_step, tuple(features), tuple(units))
+    return PortFact(_text(port.name), port.dtype.name, port.row, every_step, tuple(features), tuple(units))
 
 
 def _remarks(loaded: LoadedModel, fixed: Mapping[str, object]) -> Iterator[str]:
@@ -423,8 +447,9 @@ def _notes(report: Report) -> dict[str, Note]:
             layer = [f"layer {cell.layer}"] if len(report.cells) > 1 else []
             notes[cell.node] = Note((*layer, *lines), loop=any(state.home != "reset" for state in states))
     for state in report.states:
-        if state.layer is None and state.given is not None:
-            notes[state.given] = Note((f"{list(state.row)} state, from {state.returned} of the step before",))
+        if state.layer is None and state.given and state.returned:
+            notes[state.given] = Note((f"{list(state.row)} state: {state.returned} of the step before",))
+            notes[state.returned] = Note((f"{list(state.row)} state: {state.given} of the next step",))
     return notes
 
 

@@ -278,7 +278,7 @@ class _Constants:
         quantised = node.op_type not in cells.STATES  # its weights are the other way round
         inputs = w[1 if quantised else 2] if len(w) == 3 else None
         hidden = attributes.get("hidden_size", r[2] if len(r) == 3 and not quantised else None)
-        return Box(node.op_type, inputs, hidden, tuple(_special(node, attributes)))
+        return Box(node.op_type, inputs, hidden if isinstance(hidden, int) else None, (*_special(node, attributes),))
 
 
 def _declared(info: onnx.ValueInfoProto) -> str:
@@ -295,12 +295,13 @@ def _special(node: onnx.NodeProto, attributes: Mapping[str, object]) -> Iterator
     if isinstance(direction, bytes) and direction != b"forward":
         yield direction.decode(errors="replace")
     names = attributes.get("activations", ())
-    given = tuple(n.decode(errors="replace") for n in names) if isinstance(names, list) else ()
+    given = tuple(n.decode(errors="replace") for n in names if isinstance(n, bytes)) if isinstance(names, list) else ()
     default = cells.default_activations(node.op_type) if node.op_type in cells.STATES else ()
     if tuple(n.lower() for n in given[: len(default)]) not in ((), tuple(n.lower() for n in default)):
         yield ", ".join(given)
-    if "clip" in attributes:
-        yield f"clip {attributes['clip']:.6g}"
+    clip = attributes.get("clip")
+    if isinstance(clip, float):
+        yield f"clip {clip:.6g}"
     if len(node.input) > 7 and node.input[7]:
         yield "peepholes"
     for name in ("input_forget", "linear_before_reset", "layout"):

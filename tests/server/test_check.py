@@ -218,6 +218,34 @@ def test_a_file_that_takes_one_step_at_a_time_is_said_to(tmp_path: Path) -> None
     assert "the file itself takes one step at a time" in text(report)
 
 
+def test_a_state_that_is_no_cells_is_shown_where_it_goes_in_and_comes_out(tmp_path: Path) -> None:
+    """y = x + the x of the step before, which the file hands from output `after` to input `before`."""
+    infos = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3]) for name in "xy"}
+    before, after = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", 3]) for n in ("before", "after"))
+    nodes = [helper.make_node("Add", ["x", "before"], ["y"]), helper.make_node("Relu", ["x"], ["after"])]
+    graph = helper.make_graph(nodes, "g", [infos["x"], before], [infos["y"], after])
+    path = saved(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path)
+    assert "any server for ONNX files will do" in one_line(text(check.check(path)))
+    (tmp_path / "model.toml").write_text('[state]\nbefore = "after"\n')
+    report = check.check(path)
+    assert report.served, report.reason
+    assert [(s.layer, s.given, s.returned, s.row) for s in report.states] == [(None, "before", "after", (3,))]
+    assert "before  [3] state: after of the step before" in text(report)
+    assert "after  [3] state: before of the next step" in text(report)
+
+
+def test_an_input_that_is_fixed_beside_the_file_is_noted(tmp_path: Path) -> None:
+    model = recurrent()
+    model.graph.input.append(helper.make_tensor_value_info("gain", TensorProto.FLOAT, []))
+    model.graph.node[0].output[0] = "plain"
+    model.graph.node.append(helper.make_node("Mul", ["plain", "gain"], ["y"]))
+    (tmp_path / "model.toml").write_text("[fixed]\ngain = 2.5\n")
+    report = check.check(saved(model, tmp_path))
+    assert report.served, report.reason
+    assert [port.name for port in report.inputs] == ["x"]
+    assert report.remarks == ("input 'gain' is fixed to 2.5 by model.toml: nobody is asked for it",)
+
+
 def test_attributes_that_are_not_the_defaults_stand_in_the_box(tmp_path: Path) -> None:
     report = check.check(saved(recurrent("LSTM", clip=2.5, activations=["Sigmoid", "Relu", "Tanh"]), tmp_path))
     assert report.served, report.reason
@@ -260,6 +288,15 @@ def test_a_graph_with_a_cycle_has_a_reason_and_no_ladder(tmp_path: Path) -> None
     report = check.check(saved(model, tmp_path))
     assert not report.served
     assert report.reason
+
+
+def test_a_file_whose_names_are_no_text_has_a_reason(tmp_path: Path) -> None:
+    path = saved(recurrent(direction="reverse"), tmp_path)
+    path.write_bytes(path.read_bytes().replace(b"the_cell", b"the\xff\xfecel"))
+    report = check.check(path)
+    assert not report.served
+    assert json.dumps(asdict(report))
+    assert "REFUSED" in text(report)
 
 
 def test_names_that_a_terminal_would_obey_are_printed_without_effect(
