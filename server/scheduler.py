@@ -6,7 +6,7 @@ they came; all others are free to run at any time, and a batch takes at most one
 """
 
 import sys
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -113,8 +113,9 @@ class Scheduler:
         self._numbers = count()
         self._last = np.full(capacity, -1, np.int64)  # the number of the newest block of each slot
         self._open: dict[int, Block] = {}  # blocks that have not finished, by number
-        self._narrow: deque[Block] = deque()  # ready blocks of one sequence
-        self._wide: deque[Block] = deque()  # ready blocks of many
+        # ready blocks of one sequence, and of many: queues from which any block can be taken out quickly
+        self._narrow: OrderedDict[Block, None] = OrderedDict()
+        self._wide: OrderedDict[Block, None] = OrderedDict()
         self._even = False  # every other batch
 
     def add(self, block: Block) -> bool:
@@ -170,7 +171,7 @@ class Scheduler:
         for block in blocks:
             block.dropped = True
             if block.number in self._open and not block.running and not block.waits_for:
-                (self._narrow if len(block.slots) == 1 else self._wide).remove(block)
+                del self._queue(block)[block]
                 marks.extend(self._close(block))
         return marks
 
@@ -184,7 +185,10 @@ class Scheduler:
         return [self._open[n] for n in np.unique(self._last[slots]).tolist() if n in self._open]
 
     def _make_ready(self, block: Block) -> None:
-        (self._narrow if len(block.slots) == 1 else self._wide).append(block)
+        self._queue(block)[block] = None
+
+    def _queue(self, block: Block) -> OrderedDict[Block, None]:
+        return self._narrow if len(block.slots) == 1 else self._wide
 
     def _choose(self) -> Iterator[Take]:
         """Single sequences first, so that a fleet does not hold them up; a quarter is kept for fleets.
@@ -195,10 +199,10 @@ class Scheduler:
         self._even = not self._even
         reserved = min(room // 4 or int(self._even), sum(block.left for block in self._wide))
         while self._narrow and room > reserved:
-            yield Take(self._narrow.popleft(), 0, 1)
+            yield Take(self._narrow.popitem(last=False)[0], 0, 1)
             room -= 1
         while self._wide and room > 0:
-            block = self._wide.popleft()
+            block, _ = self._wide.popitem(last=False)
             rows = min(room, block.left)
             yield Take(block, block.done, rows)
             room -= rows
