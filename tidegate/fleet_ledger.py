@@ -27,11 +27,14 @@ Members = NDArray[np.int64]
 class FleetTicket(Ticket[list[pb.FleetAnswers]]):
     """One step of many members on its way: `members` [N] take the steps `steps` [N], in one message or several."""
 
-    __slots__ = ("attempts", "members", "parts", "received", "refusal", "steps")
+    __slots__ = ("attempts", "handles", "members", "parts", "received", "refusal", "steps")
 
-    def __init__(self, members: Members, steps: NDArray[np.uint64], attempts: NDArray[np.int64]) -> None:
+    def __init__(
+        self, members: Members, handles: bytes, steps: NDArray[np.uint64], attempts: NDArray[np.int64]
+    ) -> None:
         super().__init__()
         self.members = members
+        self.handles = handles
         self.steps = steps
         self.attempts = attempts
         self.parts: list[pb.FleetAnswers] = []
@@ -40,6 +43,8 @@ class FleetTicket(Ticket[list[pb.FleetAnswers]]):
 
     def takes(self, member: int, step: int) -> bool:
         """Whether this message has that step of that member."""
+        if self.members[0] == member and self.steps[0] == step:  # nearly every answer begins as its request did
+            return True
         return bool(((self.members == member) & (self.steps == step)).any())
 
     def settle(self, rows: int) -> bool:
@@ -65,7 +70,7 @@ class FleetLedger:
         self._inputs = opening.inputs
         self._layout = opening.layout
         self._all: Members = np.arange(count, dtype=np.int64)
-        self._handles = (self._all + self.handle).astype(_HANDLE)
+        self._handles = _handles(self._all, self.handle)
         self._most = 0  # rows of one message, once it is known
         # Its steps.
         self.next_steps: NDArray[np.uint64] = np.zeros(count, np.uint64)
@@ -80,13 +85,15 @@ class FleetLedger:
         if self.ended is not None:
             raise copy(self.ended)
         chosen = self._all if members is None else self._chosen(members)
+        handles = self._handles if members is None else _handles(chosen, self.handle)
         blocks = self._cut(self._inputs.block(values, rows=len(chosen)))
-        steps = self.next_steps[chosen]
-        ticket = FleetTicket(chosen, steps, self._attempts[chosen])
+        rows = slice(None) if members is None else chosen  # all of them at once cost less
+        steps = self.next_steps[rows].copy()
+        ticket = FleetTicket(chosen, handles, steps, self._attempts[rows].copy())
         self._pending.append(ticket)
-        self.next_steps[chosen] = steps + np.uint64(1)
-        handles = self._handles if members is None else (chosen + self.handle).astype(_HANDLE)
-        return ticket, [_message(block, handles, steps) for block in blocks]
+        self.next_steps[rows] = steps + np.uint64(1)
+        numbers = steps.astype(_STEP).tobytes()
+        return ticket, [_message(block, handles, numbers) for block in blocks]
 
     def _cut(self, block: Block) -> list[Block]:
         self._most = self._most or self._inputs.rows_within(self.opening.max_message_bytes, _ROW_BYTES)
@@ -165,14 +172,15 @@ class FleetLedger:
 
     def answers(self, ticket: FleetTicket) -> FleetAnswers:
         """The answers in the order of the inputs, put together from their parts. Raises what the ticket failed with."""
-        parts = [_Part(part, self.handle) for part in ticket.result()]
-        came = _joined([part.members for part in parts])
-        outputs = {name: _joined([part.outputs[name] for part in parts]) for name in parts[0].outputs}
-        traces = [part.trace for part in parts if part.trace is not None]
+        parts = ticket.result()
+        blocks = [read_outputs(part.outputs) for part in parts]
+        outputs = {name: _joined([block[name] for block in blocks]) for name in blocks[0]}
+        traces = [read_tensor(part.trace) for part in parts if part.HasField("trace")]
         trace = _joined(traces) if traces else None
-        checkpointed = _joined([part.checkpointed for part in parts])
-        if not np.array_equal(came, ticket.members):
-            order = self._order(ticket, came)
+        checkpointed = _joined([_checkpointed(part) for part in parts])
+        handles = b"".join([part.handles for part in parts])
+        if handles != ticket.handles:  # they came in another order
+            order = self._order(ticket, np.frombuffer(handles, _HANDLE).astype(np.int64) - self.handle)
             outputs = {name: array[order] for name, array in outputs.items()}
             trace = trace if trace is None else trace[self._traced_order(ticket, order)]
             checkpointed = checkpointed[order]
@@ -195,24 +203,23 @@ class FleetLedger:
 Sent = tuple[FleetTicket, list[pb.StreamRequest]]
 
 
-def _message(block: Block, handles: NDArray[np.uint32], steps: NDArray[np.uint64]) -> pb.StreamRequest:
-    rows = slice(block.first, block.first + block.rows)
+def _handles(members: Members, first: int) -> bytes:
+    return (members + first).astype(_HANDLE).tobytes()
+
+
+def _message(block: Block, handles: bytes, steps: bytes) -> pb.StreamRequest:
+    first, end = block.first, block.first + block.rows
     request = pb.StreamRequest()
-    request.fleet.handles = handles[rows].tobytes()
-    request.fleet.steps = steps[rows].astype(_STEP).tobytes()
+    request.fleet.handles = handles[first * _HANDLE.itemsize : end * _HANDLE.itemsize]
+    request.fleet.steps = steps[first * _STEP.itemsize : end * _STEP.itemsize]
     block.write(request.fleet)
     return request
 
 
-class _Part:
-    """One FleetAnswers message as arrays: some of the members that a ticket waits for."""
-
-    def __init__(self, message: pb.FleetAnswers, first: int) -> None:
-        self.members: Members = np.frombuffer(message.handles, _HANDLE).astype(np.int64) - first
-        self.outputs = read_outputs(message.outputs)
-        self.trace = read_tensor(message.trace) if message.HasField("trace") else None
-        safe = np.frombuffer(message.checkpointed, _STEP)
-        self.checkpointed = safe if len(safe) else np.zeros(len(self.members), np.uint64)
+def _checkpointed(part: pb.FleetAnswers) -> NDArray[np.uint64]:
+    if part.checkpointed:
+        return np.frombuffer(part.checkpointed, _STEP)
+    return np.zeros(len(part.handles) // _HANDLE.itemsize, np.uint64)
 
 
 def _joined(blocks: Sequence[np.ndarray]) -> np.ndarray:

@@ -121,9 +121,10 @@ class Ledger:
         self._pending.append(_Sent(ticket, first, block.rows, self._attempt))
         self.next_step = first + block.rows
         request = pb.StreamRequest()
-        request.steps.handle = self.handle
-        request.steps.first_step = first
-        block.write(request.steps)
+        steps = request.steps
+        steps.handle = self.handle
+        steps.first_step = first
+        block.write(steps)
         return request
 
     # Receiving.
