@@ -31,7 +31,7 @@ l0.forget.3 (layer 0, forget gate, unit 3).
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The command line; exits."""
-    options = _parser().parse_args(arguments)
+    options = _options(arguments)
     try:
         status = _run(options)
         sys.stdout.flush()
@@ -51,7 +51,9 @@ def _run(options: argparse.Namespace) -> int:
         raise
     except Refused as error:
         return _fail(f"{error.message} ({error.reason})")
-    except (TidegateError, OSError, ValueError, UnicodeError) as error:
+    except OSError as error:  # a ConnectionLost is one, too
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except (TidegateError, ValueError, UnicodeError) as error:
         return _fail(str(error))
     return 0
 
@@ -82,6 +84,18 @@ def _stream_order(options: argparse.Namespace) -> commands.StreamOrder:
         trace=Trace(layers=options.layers, every=options.every) if options.trace else NOTHING,
         units=options.units,
     )
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments as they are meant; exits if they make no sense."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    # argparse takes an optional FILE that stands after options for one too many: it has settled that there is none.
+    if options.command == "stream" and options.file == "-" and len(rest) == 1 and not rest[0].startswith("-"):
+        options.file = rest.pop()
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:

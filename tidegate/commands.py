@@ -55,7 +55,8 @@ def list_models(client: Client, *, as_json: bool) -> None:
 def describe(client: Client, model: str, version: int, *, as_json: bool) -> None:
     """Prints the page of one model."""
     found = client.describe(model, version)
-    print(pages.as_json(found) if as_json else "\n".join(pages.page(found, style_of(sys.stdout))))
+    width = shutil.get_terminal_size().columns
+    print(pages.as_json(found) if as_json else "\n".join(pages.page(found, style_of(sys.stdout), width)))
 
 
 def stream(client: Client, order: StreamOrder) -> None:
@@ -63,12 +64,18 @@ def stream(client: Client, order: StreamOrder) -> None:
     with client.sequence(order.model, version=order.version, trace=order.trace) as sequence:
         model = client.describe(sequence.model, sequence.version)
         columns = rows.Columns(model)
+        if order.source == "-" and sys.stdin.isatty():
+            _note(f"type rows, with commas between their numbers; Ctrl-D ends. Columns: {', '.join(columns.names)}")
         table = rows.read(order.source, sys.stdin, columns)
         for note in table.notes:
-            print(f"tidegate: {note}", file=sys.stderr)
+            _note(note)
         sink = _sink(order, model)
         for answer in _answers(sequence, table, columns, order):
             sink.write(answer)
+
+
+def _note(text: str) -> None:
+    print(f"tidegate: {text}", file=sys.stderr)
 
 
 def _answers(sequence: OpenSequence, table: rows.Table, columns: rows.Columns, order: StreamOrder) -> Iterator[Answer]:

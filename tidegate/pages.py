@@ -16,7 +16,7 @@ _HEADER = ("MODEL", "VERSION", "STATUS", "LAYERS", "INPUTS", "OUTPUTS")
 _DESCRIPTION, _PROVENANCE = "tidegate.description", "tidegate.provenance"
 # Metadata that the page shows elsewhere: names and units stand with the inputs and outputs.
 _SHOWN = {_DESCRIPTION, _PROVENANCE, "tidegate.inputs", "tidegate.outputs"}
-_PAGE_WIDTH = 100
+_PAGE_WIDTH = 100  # wider lines are hard to read
 
 
 # The table.
@@ -58,26 +58,27 @@ def _tensor(spec: TensorSpec) -> str:
 # The page.
 
 
-def page(model: Model, style: Style) -> list[str]:
-    """Everything that the server says about one model."""
+def page(model: Model, style: Style, width: int = _PAGE_WIDTH) -> list[str]:
+    """Everything that the server says about one model; text is wrapped at `width`, or earlier."""
+    width = min(width, _PAGE_WIDTH)
     lines = [f"{style.bold(model.name)} version {model.version}, {_status(model, style)}"]
     if model.reason:
         lines.append(style.paint(model.reason, _RED))
-    lines += [model.metadata[_DESCRIPTION]] if _DESCRIPTION in model.metadata else []
+    lines += textwrap.wrap(model.metadata.get(_DESCRIPTION, ""), width)
     if model.inputs:
         lines += ["", style.bold("inputs"), *_tensors(model.inputs)]
         lines += ["", style.bold("outputs"), *_tensors(model.outputs)]
         lines += ["", style.bold("layers"), *_ladder(model, style)]
         lines += ["", *_facts(model)]
     if _PROVENANCE in model.metadata:
-        lines += ["", style.bold("provenance"), *_paragraph(model.metadata[_PROVENANCE])]
+        lines += ["", style.bold("provenance"), *_paragraph(model.metadata[_PROVENANCE], width)]
     others = {key: value for key, value in model.metadata.items() if key not in _SHOWN}
     if others:
         lines += ["", style.bold("metadata"), *(f"  {key}: {value}" for key, value in sorted(others.items()))]
     return lines
 
 
-def _paragraph(text: str) -> Iterator[str]:
+def _paragraph(text: str, width: int) -> Iterator[str]:
     """A text, or a line for each entry of a JSON object; long lines are wrapped."""
     try:
         entries = json.loads(text)
@@ -85,12 +86,12 @@ def _paragraph(text: str) -> Iterator[str]:
         entries = text
     lines = [f"{key}: {_flat(value)}" for key, value in entries.items()] if isinstance(entries, dict) else [text]
     for line in lines:
-        yield from textwrap.wrap(line, _PAGE_WIDTH, initial_indent="  ", subsequent_indent="      ")
+        yield from textwrap.wrap(line, width, initial_indent="  ", subsequent_indent="      ")
 
 
 def _flat(value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_flat(entry)}" for key, entry in value.items())
+        return ", ".join(f"{key} {_flat(entry)}" for key, entry in value.items() if entry not in ("", None))
     return value if isinstance(value, str) else json.dumps(value)
 
 

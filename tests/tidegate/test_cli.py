@@ -73,6 +73,12 @@ def test_columns_are_found_by_their_names_and_others_are_left_out(server: FakeSe
     assert done.stderr == "tidegate: columns that the model does not take are left out: when\n"
 
 
+def test_the_file_may_stand_after_the_options(server: FakeServer, table: str) -> None:
+    before = run(server, "stream", "toy", table, "--no-trace")
+    after = run(server, "stream", "toy", "--no-trace", table)
+    assert (after.returncode, after.stdout) == (0, before.stdout)
+
+
 def test_json_lines_have_outputs_and_layers_by_name(server: FakeServer, table: str) -> None:
     done = run(server, "stream", "toy", table, "--output", "jsonl", "--layers", "1", "--every", "4")
     records = [json.loads(line) for line in done.stdout.splitlines()]
@@ -126,7 +132,7 @@ def test_a_reader_that_has_seen_enough_ends_the_command_quietly(server: FakeServ
         (["describe", "nope"], "", "tidegate: there is no model 'nope' (UNKNOWN_MODEL)\n"),
         (["stream", "toy"], "1,2\nnan,3\n", "tidegate: x holds NaN or Inf (NOT_FINITE)\n"),
         (["stream", "toy"], "1,2,3\n", "tidegate: 3 columns; 2 were expected: left, right\n"),
-        (["stream", "toy", "/no/such/file"], "", "tidegate: [Errno 2] No such file or directory: '/no/such/file'\n"),
+        (["stream", "toy", "/no/such/file"], "", "tidegate: /no/such/file: No such file or directory\n"),
     ],
 )
 def test_what_fails_says_so_in_one_line_and_exits_with_one(
@@ -149,7 +155,16 @@ def test_a_server_that_is_not_there_is_named_in_one_line() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["stream"], ["stream", "toy", "--chunk", "0"], ["stream", "toy", "--units", "a"], ["--timeout", "0"]],
+    [
+        [],
+        ["stream"],
+        ["stream", "toy", "a", "b"],
+        ["models", "a"],
+        ["stream", "toy", "--nope"],
+        ["stream", "toy", "--chunk", "0"],
+        ["stream", "toy", "--units", "a"],
+        ["--timeout", "0"],
+    ],
 )
 def test_wrong_usage_exits_with_two(arguments: list[str]) -> None:
     assert run("127.0.0.1:1", *arguments).returncode == 2

@@ -1,0 +1,27 @@
+import json
+from dataclasses import replace
+
+from tests.tidegate.fake_server import find
+from tidegate.glyphs import Style
+from tidegate.model import Model
+from tidegate.pages import page
+
+LONG = "many words " * 20
+TOY = replace(
+    Model.read(find("toy", 0)),
+    metadata={
+        "tidegate.description": LONG,
+        "tidegate.provenance": json.dumps({"config": {"words": LONG}, "data": {"sha256": "", "source": "x"}}),
+    },
+)
+
+
+def test_text_is_wrapped_at_the_terminals_width_and_at_a_hundred_in_a_wider_one() -> None:
+    for width, most in ((80, 80), (200, 100)):
+        lines = page(TOY, Style(), width)
+        assert most - 12 < max(len(line) for line in lines) <= most
+        assert " ".join(" ".join(lines).split()).count("many words") == 40
+
+
+def test_what_the_provenance_leaves_empty_is_not_shown() -> None:
+    assert "  data: source x" in page(TOY, Style())
