@@ -3,7 +3,7 @@
 Source: the attribute `activations` of LSTM-22, and the functions' own operators.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +36,15 @@ class Activation:
     beta: float | None = None
 
     def __call__(self, g: GraphBuilder, tensor: str, dtype: np.dtype) -> str:
-        """Applies it to a tensor of type `dtype`."""
+        """Applies it to a tensor of type `dtype`.
+
+        A row's bits must not depend on how many rows there are. onnxruntime's Elu, Softplus and Log, and in double
+        precision all that is not plain arithmetic, round the last elements of a tensor differently: those two are
+        written out, and doubles go through single precision (onnxruntime's own cells have no other).
+        """
+        if dtype != np.float32:
+            single = self(g, g.cast(tensor, np.dtype(np.float32)), np.dtype(np.float32))
+            return g.cast(single, dtype)
         alpha, beta = (g.constant(np.array(value or 0, dtype)) for value in (self.alpha, self.beta))
         match self.name:
             case "Affine":
@@ -45,8 +53,10 @@ class Activation:
                 return g.op("Mul", g.op("Tanh", g.op("Mul", tensor, beta)), alpha)
             case "ThresholdedRelu":
                 return g.op("Mul", tensor, g.cast(g.op("Greater", tensor, alpha), dtype))
-        if dtype == np.float64 and self.name in _DOUBLE:
-            return _DOUBLE[self.name](g, tensor, g.constant(np.ones((), dtype)), alpha, beta)
+            case "Elu":
+                return _elu(g, tensor, alpha)
+            case "Softplus":
+                return _softplus(g, tensor)
         given = {"alpha": self.alpha, "beta": self.beta}
         return g.op(self.name, tensor, **{key: value for key, value in given.items() if value is not None})
 
@@ -65,40 +75,22 @@ def read(names: Sequence[str], alphas: Sequence[float], betas: Sequence[float]) 
     )
 
 
-def _hard_sigmoid(g: GraphBuilder, x: str, one: str, alpha: str, beta: str) -> str:
-    """Between 0 and 1: 1 - relu(1 - relu(alpha x + beta))."""
-    above_0 = g.op("Relu", g.op("Add", g.op("Mul", x, alpha), beta))
-    return g.op("Sub", one, g.op("Relu", g.op("Sub", one, above_0)))
-
-
-def _elu(g: GraphBuilder, x: str, one: str, alpha: str, _: str) -> str:
+def _elu(g: GraphBuilder, x: str, alpha: str) -> str:
     """relu(x) + alpha (exp(-relu(-x)) - 1)."""
-    power = g.op("Exp", g.op("Neg", g.op("Relu", g.op("Neg", x))))
-    return g.op("Add", g.op("Relu", x), g.op("Mul", g.op("Sub", power, one), alpha))
+    below = g.op("Sub", g.op("Exp", g.op("Neg", g.op("Relu", g.op("Neg", x)))), _number(g, 1))
+    return g.op("Add", g.op("Relu", x), g.op("Mul", below, alpha))
 
 
-def _leaky_relu(g: GraphBuilder, x: str, _one: str, alpha: str, _: str) -> str:
-    """relu(x) - alpha relu(-x)."""
-    below = g.op("Relu", g.op("Neg", x))
-    return g.op("Sub", g.op("Relu", x), g.op("Mul", below, alpha))
+def _softplus(g: GraphBuilder, x: str) -> str:
+    """relu(x) + log(1 + e), e = exp(-|x|), by the series of 2 artanh(s), s = e / (2 + e), to 1e-8."""
+    e = g.op("Exp", g.op("Neg", g.op("Abs", x)))
+    s = g.op("Div", e, g.op("Add", e, _number(g, 2)))
+    squared = g.op("Mul", s, s)
+    series = _number(g, 2 / 15)
+    for odd in range(13, 0, -2):
+        series = g.op("Add", g.op("Mul", squared, series), _number(g, 2 / odd))
+    return g.op("Add", g.op("Relu", x), g.op("Mul", s, series))
 
 
-def _softsign(g: GraphBuilder, x: str, one: str, *_: str) -> str:
-    """The quotient x / (1 + |x|)."""
-    return g.op("Div", x, g.op("Add", one, g.op("Abs", x)))
-
-
-def _softplus(g: GraphBuilder, x: str, one: str, *_: str) -> str:
-    """relu(x) + log(1 + exp(-|x|)), which cannot overflow."""
-    tail = g.op("Log", g.op("Add", one, g.op("Exp", g.op("Neg", g.op("Abs", x)))))
-    return g.op("Add", g.op("Relu", x), tail)
-
-
-# onnxruntime has these operators in single precision only
-_DOUBLE: dict[str, Callable[[GraphBuilder, str, str, str, str], str]] = {
-    "Elu": _elu,
-    "HardSigmoid": _hard_sigmoid,
-    "LeakyRelu": _leaky_relu,
-    "Softplus": _softplus,
-    "Softsign": _softsign,
-}
+def _number(g: GraphBuilder, value: float) -> str:
+    return g.constant(np.array(value, np.float32))

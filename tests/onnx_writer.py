@@ -91,8 +91,8 @@ class Writer:
         if where == "computed" and array.ndim > 1:
             return self._computed(array)
         if where == "node":
-            return self.op("Constant", value=numpy_helper.from_array(np.ascontiguousarray(array)))
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), self.name()))
+            return self.op("Constant", value=numpy_helper.from_array(array))
+        self.constants.append(numpy_helper.from_array(array, self.name()))
         return self.constants[-1].name
 
     def _computed(self, array: NDArray[np.generic]) -> str:
