@@ -87,8 +87,9 @@ class Conversation:
     async def _write(self) -> None:
         while True:
             while self._outbox:
-                event = self._outbox.popleft()
+                event = self._outbox[0]
                 await self._context.write(self._writer.write(event))
+                self._outbox.popleft()  # only now: while it is written, the stream is not at its end
                 if isinstance(event, Answered | FleetAnswered):
                     self._stream.written(event.size)
                 if self._waits_for_room:

@@ -41,6 +41,9 @@ class Owner(Protocol):
     def failed(self, block: Block, handle: int, step: int, error: TidegateError, freed: int) -> None:
         """A step could not be computed; `freed` bytes of answers will not come."""
 
+    def freed(self, size: int) -> None:
+        """So many bytes of answers will not come."""
+
     def free(self, block: Block) -> None:
         """The sequences of a mark take no more steps: their slots can go back."""
 
@@ -82,6 +85,7 @@ class Chunk:
         if not self._left:
             self._stream.done(part.take.block)
             self._stream.emit(self._event(self.size))
+            self._parts = []  # they know the block, which knows us
 
     def reached(self, block: Block) -> None:
         """See scheduler.Sink; a chunk is no mark."""
@@ -145,6 +149,7 @@ class Fleet:
             self._stream.done(part.take.block)
             if self._parts:
                 self._stream.emit(self._event())
+                self._parts = []  # they know the block, which knows us
 
     def reached(self, block: Block) -> None:
         """See scheduler.Sink; a fleet is no mark."""
@@ -152,6 +157,8 @@ class Fleet:
 
     def _fail(self, part: Part, error: TidegateError) -> None:
         freed = self._group.row_bytes
+        if not self._left and not self._parts:
+            self._stream.freed(MESSAGE_BYTES)  # no row is answered, so there will be no message
         for row in range(part.take.first, part.take.first + part.take.rows):
             handle, step = self.handles.item(row), self.first_steps.item(row)
             self._stream.failed(part.take.block, handle, step, error, freed)

@@ -9,7 +9,7 @@ import onnxruntime
 
 from server.errors import ModelRefused, StepFailed
 
-_ERRORS_ONLY = 3
+_FATAL_ONLY = 4  # every error comes as an exception too; nothing is written past our logs
 
 
 class Session(Protocol):
@@ -28,7 +28,7 @@ def create(model: onnx.ModelProto) -> Session:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    options.log_severity_level = _ERRORS_ONLY
+    options.log_severity_level = _FATAL_ONLY
     try:
         session: Session = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]

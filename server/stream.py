@@ -275,6 +275,10 @@ class Stream:
                 affected.update(reply.handles.tolist())
                 self._refuse(later, group, reply, f"step {step} of sequence {handle} failed")
 
+    def freed(self, size: int) -> None:
+        """So many bytes of answers will not come."""
+        self._outstanding -= size
+
     def free(self, block: Block) -> None:
         """The sequences of a mark take no more steps: their slots go back."""
         group = self._blocks.pop(block)
