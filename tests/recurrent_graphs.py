@@ -24,9 +24,10 @@ class Graph:
 
     `state`, where it lives: "absent" (zeros), "constant" or "computed" start rows; in the interface one tensor for each
     "layers"' state, one for each of the "kinds" h and c [L, B, H], all in "one" [n, B, H], "batch-first" [B, n, H], or
-    "flat" [B, n]. `cut` is how a packed state is taken apart. `head`: none, over "every" step, over the "last" step, or
-    over the last "state". `before` the cells: nothing, a "dense" layer, or an embedding of "tokens". `steps`: "many"
-    with a time axis, "one" with that axis fixed to 1, "none" without.
+    "flat" [B, n]. `cut` is how a packed state is taken apart. `head`: "none", over "every" step, over the "last" step
+    (perhaps with another operator than Relu at its end, "last Tanh"), or over the last "state". `before` the cells:
+    nothing, a "dense" layer, or an embedding of "tokens". `steps`: "many" with a time axis, "one" with that axis fixed
+    to 1, "none" without.
     """
 
     layers: tuple[Layer, ...]
@@ -237,9 +238,9 @@ class _Writing:
         if graph.head == "state":
             row = g.squeeze(last["Y_h"], 1 if graph.layers[-1].layout else 0)
             return Axes(g.output(g.dense(row, width, OUTPUTS), [batch, OUTPUTS]), 0)
-        if graph.head == "last" or graph.steps == "none":
-            row = g.gather(tensor, 1 if batch_first else 0, -1)
-            return Axes(g.output(g.op("Tanh", g.dense(row, width, OUTPUTS)), [batch, OUTPUTS]), 0)
+        if graph.head.startswith("last") or graph.steps == "none":
+            row = g.dense(g.gather(tensor, 1 if batch_first else 0, -1), width, OUTPUTS)
+            return Axes(g.output(g.op(graph.head.partition(" ")[2] or "Relu", row), [batch, OUTPUTS]), 0)
         if batch_first != graph.batch_first:
             tensor = g.transpose(tensor, 1, 0, 2)
         if graph.head == "every":
