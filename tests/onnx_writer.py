@@ -157,7 +157,7 @@ class Writer:
 
     def dense(self, tensor: str, inputs: int, outputs: int) -> str:
         """A layer without activation over the last axis."""
-        product = self.op("MatMul", tensor, self.constant(self.numbers(inputs, outputs)))
+        product = self.op("MatMul", tensor, self.constant(self.numbers(inputs, outputs, scale=0.8 / np.sqrt(inputs))))
         return self.op("Add", product, self.constant(self.numbers(outputs)))
 
     def cell(
