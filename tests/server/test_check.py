@@ -17,7 +17,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from server import check, ladder
+from server import check, drawing, ladder, page
+from server.report import Report
 
 if TYPE_CHECKING:
     from tests.zoo import Zoo
@@ -98,8 +99,8 @@ def saved(model: onnx.ModelProto, folder: Path) -> Path:
     return folder / "model.onnx"
 
 
-def text(report: check.Report) -> str:
-    return "\n".join(line.text for line in check.page(report))
+def text(report: Report) -> str:
+    return "\n".join(line.text for line in page.lines(report))
 
 
 def one_line(page: str) -> str:
@@ -375,4 +376,4 @@ def test_the_servers_help_mentions_the_check() -> None:
 def test_an_empty_graph_has_an_empty_ladder() -> None:
     model = helper.make_model(helper.make_graph([], "g", [], []))
     assert ladder.read(model) == ()
-    assert ladder.draw((), {}, {}) == []
+    assert drawing.draw((), {}, {}) == []
