@@ -370,7 +370,8 @@ def test_where_the_encoding_has_no_lines_the_ladder_is_drawn_in_ascii(zoo: Zoo) 
 def test_the_servers_help_mentions_the_check() -> None:
     done = run("--help")
     assert done.returncode == 0
-    assert "check FILE" in done.stdout
+    assert done.stdout.startswith("usage:")
+    assert "`python -m server check FILE` says" in one_line(done.stdout)
 
 
 def test_an_empty_graph_has_an_empty_ladder() -> None:
