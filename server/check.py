@@ -8,14 +8,14 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import onnx
 from onnx import inliner
 
-from server import branches, inspection, page, sidecar
+from server import branches, inspection, names, page, sidecar
 from server.drawing import Line
 from server.errors import ModelRefused
 from server.loader import load
@@ -39,31 +39,16 @@ def check(path: Path) -> Report:
 def _read(path: Path) -> onnx.ModelProto | None:
     """The graph as the loader sees it, without weights that lie in other files; None if it cannot be read."""
     try:
-        model = inliner.inline_local_functions(onnx.load(path, load_external_data=False))
+        model = onnx.load(path, load_external_data=False)
+        if names.unreadable(model) is not None:
+            return None
+        model = inliner.inline_local_functions(model)
     except Exception:  # noqa: BLE001 # whatever a damaged file makes the library do: the loader says what is wrong
         return None
-    if not all(isinstance(text, str) for text in _texts(model)):
-        return None  # a damaged file
     try:
         return branches.resolve(sidecar.fix(model, sidecar.read(path).fixed))
     except Exception:  # noqa: BLE001 # then it is shown as it stands
         return model
-
-
-def _texts(model: onnx.ModelProto) -> Iterator[object]:
-    """All names that a report may hold."""
-    yield from (model.producer_name, model.producer_version)
-    yield from (text for entry in model.metadata_props for text in (entry.key, entry.value))
-    graphs = [model.graph]
-    while graphs:
-        graph = graphs.pop()
-        yield from (tensor.name for tensor in graph.initializer)
-        for info in (*graph.input, *graph.output):
-            yield from (info.name, *(d.dim_param for d in info.type.tensor_type.shape.dim))
-        for node in graph.node:
-            yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
-            yield from (a.name for a in node.attribute)
-            graphs.extend(inner for a in node.attribute for inner in (a.g, *a.graphs) if inner.node)
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> int:

@@ -89,12 +89,7 @@ def _cell(layer: int, cell: Cell) -> CellFact:
     }
     special += [name for name, is_set in given.items() if is_set]
     functions = tuple(map(_activation, cell.activations))
-    return CellFact(layer, _text(cell.node), cell.kind, cell.input_size, cell.hidden_size, functions, tuple(special))
-
-
-def _text(name: str | bytes) -> str:
-    """A name; protobuf hands out bytes where a damaged file holds no UTF-8."""
-    return name.decode(errors="replace") if isinstance(name, bytes) else name
+    return CellFact(layer, cell.node, cell.kind, cell.input_size, cell.hidden_size, functions, tuple(special))
 
 
 def _activation(function: Activation) -> str:
@@ -106,7 +101,7 @@ def _activation(function: Activation) -> str:
 def _port(loaded: LoadedModel, side: str, port: Port) -> PortFact:
     every_step = port.time is not None or loaded.facts.one_step or side == "outputs"
     features, units = loaded.legend(side, port.name)
-    return PortFact(_text(port.name), port.dtype.name, port.row, every_step, tuple(features), tuple(units))
+    return PortFact(port.name, port.dtype.name, port.row, every_step, tuple(features), tuple(units))
 
 
 def _remarks(loaded: LoadedModel, fixed: Mapping[str, object]) -> Iterator[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import onnx
 from onnx import inliner
 
-from server import branches, interface, oracle, probe, proof, recurrence, sidecar, stepgraph
+from server import branches, interface, names, oracle, probe, proof, recurrence, sidecar, stepgraph
 from server.engine import Engine
 from server.errors import ModelRefused, TidegateError
 from server.model import LoadedModel
@@ -37,6 +37,7 @@ def load(path: Path, max_batch: int, patience: float) -> LoadedModel:
 def _load(path: Path, max_batch: int, patience: float) -> LoadedModel:
     content = path.read_bytes()
     model = onnx.load(path)
+    _refuse_unreadable(model)
     onnx.checker.check_model(model)
     said = sidecar.read(path)
     model = branches.resolve(sidecar.fix(inliner.inline_local_functions(model), said.fixed))
@@ -50,3 +51,12 @@ def _load(path: Path, max_batch: int, patience: float) -> LoadedModel:
     engine.warm_up(max_batch, patience)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     return LoadedModel(engine.graph, facts, engine, proved, hashlib.sha256(content).hexdigest(), metadata)
+
+
+def _refuse_unreadable(model: onnx.ModelProto) -> None:
+    name = names.unreadable(model)
+    if name is not None:
+        raise ModelRefused(
+            f"the file holds the name '{name}', which is not UTF-8: names of nodes, tensors and axes must be text. The "
+            "file is damaged, or was written in another encoding"
+        )

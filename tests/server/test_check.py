@@ -292,12 +292,13 @@ def test_a_graph_with_a_cycle_has_a_reason_and_no_ladder(tmp_path: Path) -> None
 
 
 def test_a_file_whose_names_are_no_text_has_a_reason(tmp_path: Path) -> None:
-    path = saved(recurrent(direction="reverse"), tmp_path)
+    path = saved(recurrent(), tmp_path)
     path.write_bytes(path.read_bytes().replace(b"the_cell", b"the\xff\xfecel"))
     report = check.check(path)
     assert not report.served
     assert json.dumps(asdict(report))
     assert "REFUSED" in text(report)
+    assert r"the name 'the\xff\xfecel', which is not UTF-8" in one_line(text(report))
 
 
 def test_names_that_a_terminal_would_obey_are_printed_without_effect(
