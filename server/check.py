@@ -32,7 +32,7 @@ def check(path: Path) -> Report:
     try:
         loaded = load(path, max(inspection.BATCHES), 0.0)
     except ModelRefused as refusal:
-        return inspection.refused(report, str(refusal), model)
+        return inspection.refused(report, refusal, model)
     return inspection.served(report, loaded, model, sidecar.read(path).fixed)
 
 

@@ -33,7 +33,7 @@ class Note:
 def draw(rungs: Sequence[Rung], notes: Mapping[str, Note], marked: Mapping[str, str]) -> list[Line]:
     """The ladder in lines of 80 columns.
 
-    `notes` are what to write beside inputs, outputs and cells, by name; `marked` what to say of a node, by its label.
+    `notes` are what to write beside inputs, outputs and cells, by name; `marked` what to say of a node, by its name.
     """
     page = _Page(rungs, notes, marked)
     for i in range(len(rungs)):

@@ -82,6 +82,13 @@ class StepFailed(TidegateError):
 
 
 class ModelRefused(TidegateError):
-    """A model file that cannot be served. The sentence names the node, its operator and the reason."""
+    """A model file that cannot be served. The sentence names the node, its operator and the reason.
+
+    `node` is that node's name, or its first output's where it has none; None where no one node is to blame.
+    """
 
     reason = error_pb2.REASON_MODEL_REFUSED
+
+    def __init__(self, message: str, node: str | None = None) -> None:
+        super().__init__(message)
+        self.node = node

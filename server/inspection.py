@@ -8,9 +8,11 @@ import onnx
 from server import ladder, sidecar
 from server.activations import Activation
 from server.cells import Cell
+from server.errors import ModelRefused
 from server.ladder import Rung
 from server.model import LoadedModel
 from server.probe import Port
+from server.recurrence import name_of
 from server.report import CellFact, CostFact, PortFact, ProofFact, Report, StateFact, TraceFact
 
 BATCHES = (1, 16, 64)  # whose cost is reported
@@ -29,16 +31,15 @@ def described(file: str, size: int, model: onnx.ModelProto | None) -> Report:
     )
 
 
-def refused(report: Report, reason: str, model: onnx.ModelProto | None) -> Report:
+def refused(report: Report, refusal: ModelRefused, model: onnx.ModelProto | None) -> Report:
     """The report of a file that the loader refuses."""
     rungs = _rungs(model)
-    labels = list(dict.fromkeys(node for rung in rungs for word in rung.words for node in word.nodes))
     boxes = [(rung.name, rung.box) for rung in rungs if rung.box]
     return replace(
         report,
-        reason=reason,
+        reason=str(refusal),
         advice=_advice(model, bool(boxes)),
-        nodes=tuple(node for node in labels if node in reason),
+        node=refusal.node,
         ladder=rungs,
         cells=tuple(
             CellFact(i, name, box.kind, box.input_size, box.hidden_size, (), box.special)
@@ -117,7 +118,7 @@ def _states(loaded: LoadedModel, model: onnx.ModelProto | None) -> Iterator[Stat
     """The states of the cells, then those that the interface carries and that are no cell's."""
     facts, graph = loaded.facts, loaded.graph
     kept = {(columns.layer, columns.name): columns for columns in graph.state}
-    nodes = {ladder.name_of(node): node for node in model.graph.node} if model else {}
+    nodes = {name_of(node): node for node in model.graph.node} if model else {}
     carried = {c.given.name: c for c in facts.carried}
     of_cells = set[str]()
     for i, cell in enumerate(graph.layers):

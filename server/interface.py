@@ -11,7 +11,7 @@ from types import MappingProxyType
 import onnx
 
 from server.errors import ModelRefused
-from server.recurrence import CellNode, label
+from server.recurrence import CellNode, label, name_of
 
 _MOVES = frozenset(
     {
@@ -85,9 +85,11 @@ def find(model: onnx.ModelProto, cells: Sequence[CellNode], declared: Mapping[st
         if len(matches) > 1:
             matches = [output for output in matches if flow.shape(output) == flow.shape(name)]
         if len(matches) > 1:
+            node = cells[min(of)[0]].node
             raise ModelRefused(
-                f"input '{name}' starts {label(cells[min(of)[0]].node)}, and the outputs {', '.join(matches)} could "
-                f'all return it. Say which in model.toml beside the file, under [state]: "{name}" = "{matches[0]}"'
+                f"input '{name}' starts {label(node)}, and the outputs {', '.join(matches)} could "
+                f'all return it. Say which in model.toml beside the file, under [state]: "{name}" = "{matches[0]}"',
+                name_of(node),
             )
         states.extend((name, output) for output in matches)
         starts.extend([name] if not matches else [])

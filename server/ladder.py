@@ -10,7 +10,7 @@ from typing import Literal
 
 import onnx
 
-from server.recurrence import label
+from server.recurrence import name_of
 from server.words import Box, Constants, Word, declared, is_cell
 
 _UNSEEN = frozenset({"Identity", "Dropout"})  # they change nothing
@@ -27,11 +27,6 @@ class Rung:
     words: tuple[Word, ...] = ()
     box: Box | None = None
     declared: str = ""  # the shape and type of an input or output, as the file has it
-
-
-def name_of(node: onnx.NodeProto) -> str:
-    """How a rung of a cell is called: the node's name, else its first output's."""
-    return node.name or next(iter(filter(None, node.output)), node.op_type)
 
 
 def read(model: onnx.ModelProto, left_out: Collection[str] = ()) -> tuple[Rung, ...]:
@@ -128,7 +123,7 @@ class _Reader:
             case ("input" | "output" as kind, str(name)):
                 return Rung(kind, name, above, declared=declared(self._infos[name]))
         if is_cell(nodes[0]):
-            word = Word(nodes[0].op_type, (label(nodes[0]),))
+            word = Word(nodes[0].op_type, (name_of(nodes[0]),))
             return Rung("cell", name_of(nodes[0]), above, (word,), self._constants.box(nodes[0]))
         return Rung("operators", name_of(nodes[0]), above, tuple(self._words(nodes)))
 
@@ -178,7 +173,7 @@ class _Reader:
             if bias is not None:
                 said.add(bias)
             parts = (node, *([nodes[bias]] if bias is not None else []))
-            yield Word(self._constants.say(node, bias is not None), tuple(map(label, parts)))
+            yield Word(self._constants.say(node, bias is not None), tuple(map(name_of, parts)))
 
     def _bias(self, node: onnx.NodeProto, nodes: Sequence[onnx.NodeProto]) -> int | None:
         """The index of the Add that puts a constant on top of a product, if nothing else reads the product."""

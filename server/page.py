@@ -144,7 +144,7 @@ def _beside(state: StateFact) -> str:
 
 
 def _marks(report: Report) -> dict[str, str]:
-    return dict.fromkeys(report.nodes, "refused")
+    return {} if report.node is None else {report.node: "refused"}
 
 
 def _paragraph(about: str, text: str, style: str) -> Iterator[Line]:

@@ -14,7 +14,7 @@ from onnx import helper
 from server import session
 from server.errors import ModelRefused, StepFailed
 from server.interface import Interface
-from server.recurrence import CellNode, label
+from server.recurrence import CellNode, label, name_of
 
 _BATCH, _TIME = 5, 7  # of the first run: unlike each other, unlike 1
 
@@ -135,11 +135,13 @@ class _Probe:
         for batch, time in _candidates(free):
             if self._reaches_the_cell(batch, time):
                 return batch, time
-        seer = label(self._cells[0].node) if self._cells else "the model"
+        first = self._cells[0].node if self._cells else None
+        seer = "the model" if first is None else label(first)
         raise ModelRefused(
             f"the inputs {', '.join(data)} have the free axes {', '.join(free) or '(none)'}, and batch and time cannot "
             f"be found among them: {seer} must see one step after the other of every sequence of a batch. Export the "
-            "model with both axes dynamic"
+            "model with both axes dynamic",
+            None if first is None else name_of(first),
         )
 
     def _reaches_the_cell(self, batch: str, time: str | None) -> bool:
@@ -202,7 +204,8 @@ class _Probe:
         draws = [self._run([name], batch, time, seed)[0] for batch, time, seed in ((2, 3, 1), (3, 4, 2))]
         rows = np.concatenate([draw.reshape(-1, cell.cell.hidden_size) for draw in draws])
         if not (rows == rows[0]).all():
-            raise ModelRefused(f"{label(cell.node)} starts from a state that depends on its input ('{name}')")
+            reason = f"{label(cell.node)} starts from a state that depends on its input ('{name}')"
+            raise ModelRefused(reason, name_of(cell.node))
         first: np.ndarray = rows[0]
         return first
 

@@ -10,7 +10,7 @@ from server import diagnosis, session
 from server.engine import Engine
 from server.errors import ModelRefused
 from server.probe import Facts, Port
-from server.recurrence import label
+from server.recurrence import label, name_of
 from server.session import Session
 
 Data = dict[str, np.ndarray]
@@ -46,7 +46,8 @@ def prove(original: onnx.ModelProto, facts: Facts, engine: Engine) -> Proof:
         try:
             worst = max(worst, _compare(answers, facts, engine, data, tolerance))
         except _Differs as differs:
-            raise ModelRefused(f"{differs}: {_blame(original, facts, engine, tolerance)}") from None
+            node = diagnosis.mixing_node(original, facts, engine.graph, tolerance)
+            raise ModelRefused(f"{differs}: {_blame(node)}", None if node is None else name_of(node)) from None
         steps += length * batch
     return Proof(worst, tolerance, steps)
 
@@ -94,8 +95,7 @@ class _Differs(Exception):  # it never leaves this file
     """What differs by more than the tolerance, as the beginning of a sentence."""
 
 
-def _blame(original: onnx.ModelProto, facts: Facts, engine: Engine, tolerance: float) -> str:
-    node = diagnosis.mixing_node(original, facts, engine.graph, tolerance)
+def _blame(node: onnx.NodeProto | None) -> str:
     where = "something outside the recurrent cells" if node is None else label(node)
     return (
         f"{where} mixes steps with one another, so this model cannot answer a stream. Only recurrent cells may carry "

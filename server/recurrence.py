@@ -46,6 +46,11 @@ class CellNode:
         return (*self.node.output, *[""] * absent)
 
 
+def name_of(node: onnx.NodeProto) -> str:
+    """What tells a node from others: its name, else its first output's."""
+    return node.name or next(iter(filter(None, node.output)), node.op_type)
+
+
 def label(node: onnx.NodeProto) -> str:
     """How a refusal names a node."""
     return f"node '{node.name}' ({node.op_type})" if node.name else f"the {node.op_type} that makes '{node.output[0]}'"
@@ -103,7 +108,8 @@ def _read(node: onnx.NodeProto, constants: Constants) -> CellNode:
     inputs = [*node.input, *[""] * (8 - len(node.input))]
     w_GHI, r_GHH, b_2GH, p_3H = (_weight(node, constants, inputs, i) for i in (1, 2, 3, 7))
     if w_GHI is None or r_GHH is None:
-        raise ModelRefused(f"{label(node)} has no {'W' if w_GHI is None else 'R'}: its weights are missing")
+        missing = "W" if w_GHI is None else "R"
+        raise ModelRefused(f"{label(node)} has no {missing}: its weights are missing", name_of(node))
     _check_shapes(node, attributes, w_GHI, r_GHH, b_2GH)
     cell = Cell(
         node.op_type,
@@ -126,7 +132,9 @@ def _weight(node: onnx.NodeProto, constants: Constants, inputs: list[str], index
         return None
     value = constants.value(inputs[index])
     if value is None:
-        raise ModelRefused(f"{label(node)} takes its {' WRB    P'[index]} from the model's input; it must be constant")
+        raise ModelRefused(
+            f"{label(node)} takes its {' WRB    P'[index]} from the model's input; it must be constant", name_of(node)
+        )
     without_directions: np.ndarray = value[0]
     return without_directions
 
@@ -137,9 +145,11 @@ def _check_shapes(
     blocks, hidden = _BLOCKS[node.op_type], r.shape[-1]
     expected = attributes.get("hidden_size", hidden)
     if w.ndim != 2 or r.shape != (blocks * hidden, hidden) or len(w) != blocks * hidden or expected != hidden:
-        raise ModelRefused(f"{label(node)}: W {w.shape}, R {r.shape} and hidden_size {expected} do not fit together")
+        raise ModelRefused(
+            f"{label(node)}: W {w.shape}, R {r.shape} and hidden_size {expected} do not fit together", name_of(node)
+        )
     if b is not None and b.shape != (2 * blocks * hidden,):
-        raise ModelRefused(f"{label(node)}: B has shape {b.shape}, expected {(2 * blocks * hidden,)}")
+        raise ModelRefused(f"{label(node)}: B has shape {b.shape}, expected {(2 * blocks * hidden,)}", name_of(node))
 
 
 def _refuse_backwards(node: onnx.NodeProto, attributes: Mapping[str, Any]) -> None:
@@ -147,7 +157,8 @@ def _refuse_backwards(node: onnx.NodeProto, attributes: Mapping[str, Any]) -> No
     if direction != b"forward":
         raise ModelRefused(
             f"{label(node)} runs {direction.decode()}: it needs steps that have not come yet, so it cannot answer a "
-            "stream. Train a forward model"
+            "stream. Train a forward model",
+            name_of(node),
         )
 
 
@@ -158,5 +169,5 @@ def _activations(node: onnx.NodeProto, attributes: Mapping[str, Any]) -> tuple[A
         return activations.read(names, attributes.get("activation_alpha", ()), attributes.get("activation_beta", ()))
     except KeyError as unknown:
         raise ModelRefused(
-            f"{label(node)} uses the activation {unknown}; ONNX has {', '.join(activations.NAMES)}"
+            f"{label(node)} uses the activation {unknown}; ONNX has {', '.join(activations.NAMES)}", name_of(node)
         ) from None

@@ -86,7 +86,7 @@ class Report:
     # why not
     reason: str | None = None
     advice: str | None = None
-    nodes: tuple[str, ...] = ()  # labels of those that the reason names
+    node: str | None = None  # the one that is to blame: its name, or its first output's
     # the file
     bytes: int = 0
     opset: int | None = None

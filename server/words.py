@@ -14,7 +14,7 @@ _SAME_SHAPE = frozenset({"Cast", "DequantizeLinear", "Identity"})
 
 @dataclass(frozen=True)
 class Word:
-    """One or a few operators, as a person would say them; `nodes` are their labels."""
+    """One or a few operators, as a person would say them; `nodes` are their names."""
 
     text: str
     nodes: tuple[str, ...] = ()

@@ -258,7 +258,7 @@ def test_attributes_that_are_not_the_defaults_stand_in_the_box(tmp_path: Path) -
 def test_a_refused_cell_is_named_and_marked_in_the_ladder(zoo: Zoo) -> None:
     report = check.check(zoo.models / "both-ways" / "1" / "model.onnx")
     assert not report.served
-    assert report.nodes == ("node '/cell/LSTM' (LSTM)",)
+    assert report.node == "/cell/LSTM"
     assert report.cells[0].special == ("bidirectional",)
     page = text(report)
     assert page.splitlines()[0].endswith("REFUSED")
@@ -270,8 +270,23 @@ def test_a_refused_cell_is_named_and_marked_in_the_ladder(zoo: Zoo) -> None:
 def test_an_operator_that_mixes_steps_is_marked_in_the_ladder(zoo: Zoo) -> None:
     report = check.check(zoo.models / "mixing" / "1" / "model.onnx")
     assert not report.served
-    assert report.nodes == ("node '/ReduceMean' (ReduceMean)",)
+    assert report.node == "/ReduceMean"
     assert "│  ReduceMean  <-- refused" in text(report)
+
+
+def test_only_the_refused_node_is_marked_also_where_it_has_no_name(tmp_path: Path) -> None:
+    """Two unnamed cells, the second of which runs backwards, and is known by its first output."""
+    model = recurrent()
+    first, axis = model.graph.node[0], helper.make_tensor("axis", TensorProto.INT64, [1], [1])
+    first.name, first.output[0] = "", "y_of"
+    model.graph.initializer.append(axis)
+    model.graph.node.append(helper.make_node("Squeeze", ["y_of", "axis"], ["y_of_1"]))
+    model.graph.node.append(helper.make_node("LSTM", ["y_of_1", "R", "R"], ["y"], hidden_size=4, direction="reverse"))
+    report = check.check(saved(model, tmp_path))
+    assert report.node == "y"
+    marked = [line.text for line in page.lines(report) if "<-- refused" in line.text]
+    assert [rung.name for rung in report.ladder if rung.kind == "cell"] == ["y_of", "y"]
+    assert len(marked) == 1
 
 
 def test_a_file_that_is_no_model_has_a_reason_and_no_ladder(zoo: Zoo) -> None:
