@@ -12,7 +12,7 @@ import onnx
 from onnx import helper
 
 from server import session
-from server.errors import ModelRefused, StepFailed
+from server.errors import AxesUnknown, ModelRefused, StepFailed
 from server.interface import Interface
 from server.recurrence import CellNode, label
 
@@ -69,6 +69,7 @@ class Facts:
     starts: tuple[Port, ...]
     lengths: tuple[Port, ...]
     initial: tuple[tuple[np.ndarray | None, ...], ...]
+    freed: bool = False  # whether the file fixes batch or time to a size that was freed
 
     @property
     def one_step(self) -> bool:
@@ -89,7 +90,8 @@ def probe(model: onnx.ModelProto, cells: Sequence[CellNode], interface: Interfac
     """Learns the facts of `model`, whose recurrent nodes are `cells`.
 
     Raises:
-        ModelRefused: batch or time cannot be told or freed, or the model does not run.
+        AxesUnknown: batch and time cannot be found among the free axes.
+        ModelRefused: the model does not run, or its outputs and states are not those of a stream.
     """
     return _Probe(model, cells, interface).facts()
 
@@ -136,7 +138,7 @@ class _Probe:
             if self._reaches_the_cell(batch, time):
                 return batch, time
         seer = label(self._cells[0].node) if self._cells else "the model"
-        raise ModelRefused(
+        raise AxesUnknown(
             f"the inputs {', '.join(data)} have the free axes {', '.join(free) or '(none)'}, and batch and time cannot "
             f"be found among them: {seer} must see one step after the other of every sequence of a batch. Export the "
             "model with both axes dynamic"
