@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,7 +14,7 @@ from demo import lesson_page, trainings, weather_page
 from demo.errors import DemoError
 from demo.lesson import VALUE, take
 from demo.page import Page, page
-from demo.process import ROOT, Process
+from demo.process import ROOT, Process, uninterrupted
 from demo.trainings import LSTM, RNN, WEATHER
 from demo.weather import DAY, HOURS, WARM_UP, errors, stream_day
 from tidegate.client import Client
@@ -77,7 +77,9 @@ def _train(to: Page, folder: Path) -> None:
 def _served(folder: Path) -> Iterator[Client]:
     """A client of a server of its own on a free port."""
     arguments = ["server", "--models", str(folder / "models"), "--host", "127.0.0.1", "--port", "0"]
-    with Process("the server", arguments, folder / "server.log") as server:
+    with ExitStack() as processes:
+        with uninterrupted():
+            server = processes.enter_context(Process("the server", arguments, folder / "server.log"))
         ready = server.wait_for(r"serving \d+ models on (\S+:\d+)", _PATIENCE)
         # The server is on this machine, whatever proxy the environment names for others.
         with Client(ready[1], timeout=_PATIENCE, options=[("grpc.enable_http_proxy", 0)]) as client:

@@ -2,10 +2,12 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -15,6 +17,22 @@ ROOT = Path(__file__).parent.parent
 PACE = 0.05  # seconds between two looks
 _GRACE = 5.0  # seconds that a process may take to stop before it is killed
 _COLOURS = re.compile("\x1b\\[[0-9;?]*[A-Za-z]")
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Holds requests to stop back until its end: a process that is being started is in nobody's hands yet."""
+    handlers = {sign: signal.getsignal(sign) for sign in (signal.SIGINT, signal.SIGTERM)}
+    caught: list[int] = []
+    for sign in handlers:
+        signal.signal(sign, lambda number, _frame: caught.append(number))
+    try:
+        yield
+    finally:
+        for sign, handler in handlers.items():
+            signal.signal(sign, handler)
+        if caught:
+            signal.raise_signal(caught[0])
 
 
 class Process:

@@ -13,7 +13,7 @@ from typing import Any
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from demo.page import Page
-from demo.process import PACE, Process
+from demo.process import PACE, Process, uninterrupted
 
 _AT_ONCE = 2
 _STEP = re.compile(r"^step (\d+)/(\d+)", re.MULTILINE)
@@ -69,8 +69,9 @@ def train(trainings: Sequence[Training], folder: Path, page: Page) -> None:
             while waiting or running:
                 while waiting and len(running) < _AT_ONCE:
                     one = waiting.popleft()
-                    process = Process(f"training {one.name}", one.arguments(folder), folder / f"{one.name}.log")
-                    running[one] = processes.enter_context(process)
+                    with uninterrupted():
+                        process = Process(f"training {one.name}", one.arguments(folder), folder / f"{one.name}.log")
+                        running[one] = processes.enter_context(process)
                     tell(one, Progressed(0, 1))
                 time.sleep(PACE)
                 _look(running, tell)

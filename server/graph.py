@@ -47,6 +47,7 @@ class GraphBuilder:
 
     def clip(self, tensor: str, bound: float, dtype: np.dtype) -> str:
         """Bounds a tensor of type `dtype` to [-bound, bound]."""
+        bound = min(bound, float(np.finfo(dtype).max))
         if dtype == np.float64 and self._opset < 12:  # onnxruntime has no Clip for it there
             above = self.op("Relu", self.op("Sub", tensor, self.constant(np.array(bound, dtype))))
             below = self.op("Relu", self.op("Sub", self.constant(np.array(-bound, dtype)), tensor))
@@ -61,8 +62,9 @@ class GraphBuilder:
 
     def rows(self, row: str, like: str) -> str:
         """Repeats [1, n] to as many rows as the tensor `like` has."""
-        count = self.op("Slice", self.op("Shape", like), *(self.constant(np.array([i], np.int64)) for i in (0, 1)))
-        return self.op("Expand", row, self.op("Concat", count, self.constant(np.array([1], np.int64)), axis=0))
+        zero, one = (self.constant(np.array([i], np.int64)) for i in (0, 1))
+        count = self.op("Gather", self.op("Shape", like), zero)
+        return self.op("Tile", row, self.op("Concat", count, one, axis=0))
 
     def split(self, tensor: str, sizes: Sequence[int]) -> list[str]:
         """Cuts [B, sum(sizes)] into [B, size] each."""

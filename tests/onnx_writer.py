@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -157,7 +157,7 @@ class Writer:
 
     def dense(self, tensor: str, inputs: int, outputs: int) -> str:
         """A layer without activation over the last axis."""
-        product = self.op("MatMul", tensor, self.constant(self.numbers(inputs, outputs)))
+        product = self.op("MatMul", tensor, self.constant(self.numbers(inputs, outputs, scale=0.8 / np.sqrt(inputs))))
         return self.op("Add", product, self.constant(self.numbers(outputs)))
 
     def cell(
@@ -206,7 +206,3 @@ class Writer:
     def _info(self, name: str, shape: Shape | None, dtype: type | np.dtype | None) -> onnx.ValueInfoProto:
         kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype or self.dtype))
         return helper.make_tensor_value_info(name, kind, shape)
-
-
-def feeds(names: Sequence[str], values: Sequence[NDArray[np.generic]]) -> Mapping[str, NDArray[np.generic]]:
-    return dict(zip(names, values, strict=True))
