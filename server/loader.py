@@ -52,6 +52,7 @@ def _load(path: Path, max_batch: int, patience: float) -> LoadedModel:
     engine = Engine(stepgraph.rewrite(found.model, found.cells, found.facts))
     proved = proof.prove(found.original, found.facts, engine)
     engine.warm_up(max_batch, patience)
+    engine.keep_bits()
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     return LoadedModel(engine.graph, found.facts, engine, proved, hashlib.sha256(content).hexdigest(), metadata)
 
@@ -81,4 +82,7 @@ def _understand(model: onnx.ModelProto, declared: Mapping[str, str]) -> _Underst
 
 def _probed(model: onnx.ModelProto, known: Interface) -> _Understood:
     cells, original = recurrence.find(model), oracle.runnable(model)
-    return _Understood(model, original, cells, probe.probe(original, cells, known))
+    facts = probe.probe(original, cells, known)
+    if not facts.outputs:
+        raise ModelRefused("all that the model returns is its state, so there is no answer to give; export an output")
+    return _Understood(model, original, cells, facts)

@@ -78,6 +78,7 @@ class Facts:
 
     def feeds(self, data: dict[str, np.ndarray], batch: int, time: int) -> dict[str, np.ndarray]:
         """The feeds of the original for sequences that begin: `data` in its own axes, and zeros for every state."""
+        time = 1 if self.one_step else time
         fresh = (*(c.given for c in self.carried), *self.starts)
         return (
             data
@@ -199,7 +200,7 @@ class _Probe:
 
     def _initial_state(self, cell: CellNode, name: str | None) -> np.ndarray:
         """The value that the state has before the first step, whatever the input. [H]."""
-        if name is None:
+        if name is None or name in self._inputs:
             return np.zeros(cell.cell.hidden_size, cell.cell.dtype)
         draws = [self._run([name], batch, time, seed)[0] for batch, time, seed in ((2, 3, 1), (3, 4, 2))]
         rows = np.concatenate([draw.reshape(-1, cell.cell.hidden_size) for draw in draws])
