@@ -18,8 +18,6 @@ def main() -> int:
     arguments = sys.argv[1:]
     if arguments[:1] == ["check"]:
         return check.main(arguments[1:])
-    if {"-h", "--help"}.intersection(arguments):
-        print("python -m server check FILE says what a model file holds and whether it will be served.\n")
     settings = read(arguments)
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr

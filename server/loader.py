@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 from onnx import inliner
 
-from server import axes, branches, interface, oracle, probe, proof, recurrence, sidecar, stepgraph
+from server import axes, branches, interface, names, oracle, probe, proof, recurrence, sidecar, stepgraph
 from server.engine import Engine
 from server.errors import AxesUnknown, ModelRefused, TidegateError
 from server.interface import Interface
@@ -43,6 +43,7 @@ def load(path: Path, max_batch: int, patience: float) -> LoadedModel:
 def _load(path: Path, max_batch: int, patience: float) -> LoadedModel:
     content = path.read_bytes()
     model = onnx.load(path)
+    _refuse_unreadable(model)
     onnx.checker.check_model(model)
     said = sidecar.read(path)
     model = branches.resolve(sidecar.fix(inliner.inline_local_functions(model), said.fixed))
@@ -86,3 +87,12 @@ def _probed(model: onnx.ModelProto, known: Interface) -> _Understood:
     if not facts.outputs:
         raise ModelRefused("all that the model returns is its state, so there is no answer to give; export an output")
     return _Understood(model, original, cells, facts)
+
+
+def _refuse_unreadable(model: onnx.ModelProto) -> None:
+    name = names.unreadable(model)
+    if name is not None:
+        raise ModelRefused(
+            f"the file holds the name '{name}', which is not UTF-8: names of nodes, tensors and axes must be text. The "
+            "file is damaged, or was written in another encoding"
+        )

@@ -69,7 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m server",
         description="Serves the recurrent ONNX models of a folder as gRPC streams.",
-        epilog=f"Each option can also be set in the environment: --max-batch is {PREFIX}MAX_BATCH.",
+        epilog=f"Each option can also be set in the environment: --max-batch is {PREFIX}MAX_BATCH. Beside these, "
+        "`python -m server check FILE` says what a model file holds and whether it will be served.",
     )
     for f in fields(Settings):
         parser.add_argument(

@@ -17,7 +17,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from server import check, ladder
+from server import check, drawing, ladder, page
+from server.report import Report
 
 if TYPE_CHECKING:
     from tests.zoo import Zoo
@@ -98,8 +99,8 @@ def saved(model: onnx.ModelProto, folder: Path) -> Path:
     return folder / "model.onnx"
 
 
-def text(report: check.Report) -> str:
-    return "\n".join(line.text for line in check.page(report))
+def text(report: Report) -> str:
+    return "\n".join(line.text for line in page.lines(report))
 
 
 def one_line(page: str) -> str:
@@ -291,12 +292,13 @@ def test_a_graph_with_a_cycle_has_a_reason_and_no_ladder(tmp_path: Path) -> None
 
 
 def test_a_file_whose_names_are_no_text_has_a_reason(tmp_path: Path) -> None:
-    path = saved(recurrent(direction="reverse"), tmp_path)
+    path = saved(recurrent(), tmp_path)
     path.write_bytes(path.read_bytes().replace(b"the_cell", b"the\xff\xfecel"))
     report = check.check(path)
     assert not report.served
     assert json.dumps(asdict(report))
     assert "REFUSED" in text(report)
+    assert r"the name 'the\xff\xfecel', which is not UTF-8" in one_line(text(report))
 
 
 def test_names_that_a_terminal_would_obey_are_printed_without_effect(
@@ -369,10 +371,11 @@ def test_where_the_encoding_has_no_lines_the_ladder_is_drawn_in_ascii(zoo: Zoo) 
 def test_the_servers_help_mentions_the_check() -> None:
     done = run("--help")
     assert done.returncode == 0
-    assert "check FILE" in done.stdout
+    assert done.stdout.startswith("usage:")
+    assert "`python -m server check FILE` says" in one_line(done.stdout)
 
 
 def test_an_empty_graph_has_an_empty_ladder() -> None:
     model = helper.make_model(helper.make_graph([], "g", [], []))
     assert ladder.read(model) == ()
-    assert ladder.draw((), {}, {}) == []
+    assert drawing.draw((), {}, {}) == []

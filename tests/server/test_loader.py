@@ -134,6 +134,26 @@ def test_every_way_to_cut_a_file_short_is_refused(zoo: Zoo, tmp_path: Path) -> N
             load(path, 4, 1e-3)
 
 
+@pytest.mark.parametrize("name", ["the_cell", "time", "an_axis", "a_key", "the_graph"])
+def test_a_name_that_is_no_text_is_refused_in_a_sentence_that_shows_it(name: str, tmp_path: Path) -> None:
+    model = operator("LSTM")
+    model.graph.name = "the_graph"
+    model.graph.value_info.append(helper.make_tensor_value_info("h", TensorProto.FLOAT, ["an_axis"]))
+    helper.set_model_props(model, {"a_key": "a value"})
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString().replace(name.encode(), b"\xff" + name[1:].encode()))
+    with pytest.raises(ModelRefused, match=rf"the name '\\xff{name[1:]}', which is not UTF-8"):
+        load(path, 4, 1e-3)
+
+
+def test_a_comment_that_is_no_text_is_nobodys_business(tmp_path: Path) -> None:
+    model = operator("LSTM")
+    model.graph.node[0].doc_string = "a comment"
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString().replace(b"a comment", b"\xff comment"))
+    assert load(path, 4, 1e-3).graph.layers[0].node == "the_cell"
+
+
 @pytest.mark.parametrize("name", ["both-ways", "no-state", "mixing"])
 def test_an_unservable_export_of_torch_is_refused(zoo: Zoo, name: str) -> None:
     with pytest.raises(ModelRefused):

@@ -1,0 +1,163 @@
+"""From a graph, and what came of loading it, to the report. Pure: loads nothing, is told the model or the refusal."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+import onnx
+
+from server import ladder, sidecar
+from server.activations import Activation
+from server.cells import Cell
+from server.ladder import Rung
+from server.model import LoadedModel
+from server.probe import Port
+from server.report import CellFact, CostFact, PortFact, ProofFact, Report, StateFact, TraceFact
+
+BATCHES = (1, 16, 64)  # whose cost is reported
+
+
+def described(file: str, size: int, model: onnx.ModelProto | None) -> Report:
+    """What is known before it is loaded, and it is not served yet; `model` is None where it cannot be read."""
+    report = Report(file, served=False, bytes=size)
+    if model is None:
+        return report
+    return replace(
+        report,
+        opset=next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), None),
+        producer=f"{model.producer_name} {model.producer_version}".strip(),
+        description=next((e.value for e in model.metadata_props if e.key == "tidegate.description"), ""),
+    )
+
+
+def refused(report: Report, reason: str, model: onnx.ModelProto | None) -> Report:
+    """The report of a file that the loader refuses."""
+    rungs = _rungs(model)
+    labels = list(dict.fromkeys(node for rung in rungs for word in rung.words for node in word.nodes))
+    boxes = [(rung.name, rung.box) for rung in rungs if rung.box]
+    return replace(
+        report,
+        reason=reason,
+        advice=_advice(model, bool(boxes)),
+        nodes=tuple(node for node in labels if node in reason),
+        ladder=rungs,
+        cells=tuple(
+            CellFact(i, name, box.kind, box.input_size, box.hidden_size, (), box.special)
+            for i, (name, box) in enumerate(boxes)
+        ),
+    )
+
+
+def _advice(model: onnx.ModelProto | None, cells: bool) -> str | None:
+    """What to do about it, where the reason alone does not say."""
+    if model is None:
+        return "Is it complete, and is it an ONNX file? Export or copy it once more."
+    if not cells and not any(a.HasField("g") for node in model.graph.node for a in node.attribute):
+        return "If nothing in it remembers, it needs no sequences: any server for ONNX files will do for it."
+    return None
+
+
+def served(report: Report, loaded: LoadedModel, model: onnx.ModelProto | None, fixed: Mapping[str, object]) -> Report:
+    """The report of a file that will be served; `fixed` are the inputs that have one value for ever."""
+    facts, graph, engine = loaded.facts, loaded.graph, loaded.engine
+    states = tuple(_states(loaded, model))
+    return replace(
+        report,
+        served=True,
+        sha256=loaded.sha256,
+        ladder=_rungs(model, (state.returned for state in states if state.returned and state.layer is not None)),
+        cells=tuple(_cell(i, cell) for i, cell in enumerate(graph.layers)),
+        one_step=facts.one_step,
+        inputs=tuple(_port(loaded, "inputs", port) for port in facts.inputs),
+        outputs=tuple(_port(loaded, "outputs", port) for port in facts.outputs),
+        remarks=tuple(_remarks(loaded, fixed)),
+        states=states,
+        traces=tuple(_trace(loaded, i, cell) for i, cell in enumerate(graph.layers)),
+        proof=ProofFact(loaded.proof.max_error, loaded.proof.tolerance, loaded.proof.steps),
+        state_bytes=loaded.state_bytes,
+        costs=tuple(
+            CostFact(batch, engine.seconds(batch) * 1e6, engine.seconds(batch) * 1e6 / batch) for batch in BATCHES
+        ),
+    )
+
+
+def _cell(layer: int, cell: Cell) -> CellFact:
+    special = [] if cell.clip is None else [f"clip {cell.clip:.6g}"]
+    given = {
+        "peepholes": bool(cell.peepholes),
+        "input_forget": cell.input_forget,
+        "linear_before_reset": cell.linear_before_reset,
+    }
+    special += [name for name, is_set in given.items() if is_set]
+    functions = tuple(map(_activation, cell.activations))
+    return CellFact(layer, cell.node, cell.kind, cell.input_size, cell.hidden_size, functions, tuple(special))
+
+
+def _activation(function: Activation) -> str:
+    given = {"alpha": function.alpha, "beta": function.beta}
+    parameters = ", ".join(f"{name} {value:.6g}" for name, value in given.items() if value is not None)
+    return f"{function.name} ({parameters})" if parameters else function.name
+
+
+def _port(loaded: LoadedModel, side: str, port: Port) -> PortFact:
+    every_step = port.time is not None or loaded.facts.one_step or side == "outputs"
+    features, units = loaded.legend(side, port.name)
+    return PortFact(port.name, port.dtype.name, port.row, every_step, tuple(features), tuple(units))
+
+
+def _remarks(loaded: LoadedModel, fixed: Mapping[str, object]) -> Iterator[str]:
+    for name, value in fixed.items():
+        yield f"input '{name}' is fixed to {value} by {sidecar.FILE}: nobody is asked for it"
+    for port in loaded.facts.starts:
+        yield f"input '{port.name}' starts cells and no output returns it: nobody is asked for it, it begins as zeros"
+    for port in loaded.facts.lengths:
+        yield f"input '{port.name}' says how long sequences are: nobody is asked for it"
+
+
+def _states(loaded: LoadedModel, model: onnx.ModelProto | None) -> Iterator[StateFact]:
+    """The states of the cells, then those that the interface carries and that are no cell's."""
+    facts, graph = loaded.facts, loaded.graph
+    kept = {(columns.layer, columns.name): columns for columns in graph.state}
+    nodes = {ladder.name_of(node): node for node in model.graph.node} if model else {}
+    carried = {c.given.name: c for c in facts.carried}
+    of_cells = set[str]()
+    for i, cell in enumerate(graph.layers):
+        for k, name in enumerate(cell.states):
+            row = (cell.hidden_size,)
+            columns = kept.get((i, name))
+            made_of = _initial(model, nodes.get(cell.node), k) & carried.keys()
+            if columns is not None:
+                start = "values of the file" if graph.initial[columns.span].any() else "zeros"
+                yield StateFact(i, name, row, "server", None, None, start)
+            elif made_of:
+                of_cells |= made_of
+                pair = carried[min(made_of)]
+                yield StateFact(i, name, row, "interface", pair.given.name, pair.returned.name, "zeros")
+            else:
+                yield StateFact(i, name, row, "reset", None, None, _reset_to(loaded, i, k))
+    for name, pair in carried.items():
+        if name not in of_cells:
+            yield StateFact(None, name, pair.given.row, "interface", name, pair.returned.name, "zeros")
+
+
+def _reset_to(loaded: LoadedModel, layer: int, index: int) -> str:
+    row = loaded.facts.initial[layer][index]
+    return "zeros" if row is None or not row.any() else "values of the file"
+
+
+def _initial(model: onnx.ModelProto | None, node: onnx.NodeProto | None, index: int) -> set[str]:
+    """The inputs of the file that a cell's state number `index` begins with."""
+    if model is None or node is None or len(node.input) <= 5 + index:
+        return set()
+    return ladder.sources(model, node.input[5 + index])
+
+
+def _trace(loaded: LoadedModel, layer: int, cell: Cell) -> TraceFact:
+    shown = tuple(columns.name for columns in loaded.graph.trace if columns.layer == layer)
+    return TraceFact(layer, shown, tuple(gate for gate in cell.gates if gate not in shown))
+
+
+def _rungs(model: onnx.ModelProto | None, left_out: Iterable[str] = ()) -> tuple[Rung, ...]:
+    try:
+        return ladder.read(model, frozenset(left_out)) if model else ()
+    except Exception:  # noqa: BLE001 # a graph with cycles or holes has no ladder, and is refused in other words
+        return ()
