@@ -1,7 +1,7 @@
 """Computes steps of many sequences at once with onnxruntime. Knows arrays and the step graph, no sequences."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ from server import session
 from server.probe import Port
 from server.stepgraph import NEXT_STATE, STATE, TRACE, StepGraph
 
+_BATCHES, _DRAWS = (2, 3, 5, 8, 17, 33, 64), 50  # sizes and rows that `keep_bits` tries
 _WIDE = 64  # past this many rows a batch gains next to nothing (two layers of 128: 5.5 us a row at 64, 5.4 at 256)
 
 
@@ -35,6 +36,7 @@ class Engine:
         self._shows = bool(graph.trace)  # a model whose state is declared may have no cells to look into
         self._traced_names = [*self._names, *([TRACE] if self._shows else [])]
         self._seconds: dict[int, float] = {}
+        self._alone = False
 
     def run(self, inputs: Mapping[str, np.ndarray], state: np.ndarray, trace: bool) -> Result:
         """Takes K consecutive steps: `inputs[name]` is [K, B, ...row], `state` [B, W] before them.
@@ -86,8 +88,36 @@ class Engine:
 
     @property
     def largest(self) -> int:
-        """The largest batch that is warmed up."""
-        return max(self._seconds, default=1)
+        """The largest batch to run: of those that are warmed up, unless rows have to run alone."""
+        return 1 if self._alone else max(self._seconds, default=1)
+
+    def keep_bits(self) -> None:
+        """Has rows run alone from now on if a batch would change their bits.
+
+        Gemm and the cells' activations are not to blame: some other operators of onnxruntime round the last elements of
+        a tensor unlike the others.
+        """
+        random = np.random.default_rng(0)
+        sizes = sorted({size for size in _BATCHES if size < self.largest} | {self.largest})
+        inputs, state = self._draw(self.largest, random)
+        rows = [self._bits(inputs, state, np.array([i])) for i in range(self.largest)]
+        self._alone = any(self._bits(inputs, state, np.arange(size)) != _joined(rows[:size]) for size in sizes)
+        for _ in range(_DRAWS):  # one row in every place of a batch
+            inputs, state = self._draw(1, random)
+            alone = self._bits(inputs, state, np.zeros(1, int))
+            for size in sizes:
+                self._alone = self._alone or self._bits(inputs, state, np.zeros(size, int)) != _joined([alone] * size)
+
+    def _draw(self, batch: int, random: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        inputs = {p.name: _random(p, (1, batch, *p.row), random) for p in self.graph.inputs}
+        return inputs, random.standard_normal((batch, len(self.graph.initial))).astype(self.graph.dtype)
+
+    def _bits(self, inputs: Mapping[str, np.ndarray], state: np.ndarray, rows: np.ndarray) -> list[list[bytes]]:
+        """What each of some rows gets: its outputs, its trace, its state."""
+        result = self.run({name: x[:, rows] for name, x in inputs.items()}, state[rows], trace=True)
+        arrays = [*(y[0] for y in result.outputs.values()), result.state]
+        arrays.extend([result.trace[0]] if result.trace is not None else [])
+        return [[row.tobytes() for row in array] for array in arrays]
 
     def _timed(self, feeds: Mapping[str, np.ndarray], state: np.ndarray) -> float:
         started = time.perf_counter()
@@ -102,6 +132,16 @@ class Engine:
 def shaped_feeds(graph: StepGraph, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """One step's inputs, [1, B, ...row] each, in the axes of the step graph; without the state."""
     return {port.name: _Shaper(port).to_graph(inputs[port.name]) for port in graph.inputs}
+
+
+def _joined(rows: Sequence[list[list[bytes]]]) -> list[list[bytes]]:
+    return [[row for each in parts for row in each] for parts in zip(*rows, strict=True)]
+
+
+def _random(port: Port, shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray:
+    if port.dtype.kind == "f":
+        return random.standard_normal(shape).astype(port.dtype)
+    return random.integers(0, 2, shape).astype(port.dtype)
 
 
 class _Shaper:

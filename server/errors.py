@@ -10,6 +10,7 @@ TidegateError
 │   ├── OverLimit        too many, too large
 │   └── Draining         the server is stopping
 ├── StepFailed           the model could not compute a step
+├── AxesUnknown          batch and time cannot be found among the free axes of a file
 └── ModelRefused         a file that cannot be served, with the node and the reason
 
 Each carries a `reason` of the contract (proto/tidegate/v1/error.proto) and one sentence.
@@ -79,6 +80,16 @@ class StepFailed(TidegateError):
     """The model could not compute a step; the sequence stands where it stood before."""
 
     reason = error_pb2.REASON_STEP_FAILED
+
+
+class AxesUnknown(TidegateError):
+    """Batch and time cannot be found among the free axes of a file; others may have to be freed. `node` as below."""
+
+    reason = error_pb2.REASON_MODEL_REFUSED
+
+    def __init__(self, message: str, node: str | None = None) -> None:
+        super().__init__(message)
+        self.node = node
 
 
 class ModelRefused(TidegateError):

@@ -87,3 +87,22 @@ class GraphBuilder:
     def affine(self, tensor: str, weight: np.ndarray, bias: np.ndarray) -> str:
         """[B, K] times weight [K, N] plus bias [N]. One Gemm: its rows do not depend on how many there are."""
         return self.op("Gemm", tensor, self.constant(weight), self.constant(bias))
+
+
+def reachable(nodes: Sequence[onnx.NodeProto], outputs: Sequence[str]) -> list[onnx.NodeProto]:
+    """The nodes that the outputs need: what computed the initial states is needed no more."""
+    needed, kept = set(outputs), []
+    for node in reversed(nodes):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            needed.update(name for name in _outer_names(node))
+            kept.append(node)
+    return kept[::-1]
+
+
+def _outer_names(node: onnx.NodeProto) -> set[str]:
+    """Names that the subgraphs of a node may take from around it."""
+    graphs = [a.g for a in node.attribute if a.HasField("g")] + [g for a in node.attribute for g in a.graphs]
+    inner = [n for graph in graphs for n in graph.node]
+    names = {name for n in inner for name in (*n.input, *_outer_names(n))}
+    return names | {output.name for graph in graphs for output in graph.output}

@@ -1,15 +1,21 @@
 """Turns a file into a model that is rewritten, proved and warmed up. Slow: to be called away from the event loop."""
 
 import hashlib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
 from onnx import inliner
 
-from server import branches, interface, names, oracle, probe, proof, recurrence, sidecar, stepgraph
+from server import axes, branches, interface, names, oracle, probe, proof, recurrence, sidecar, stepgraph
 from server.engine import Engine
-from server.errors import ModelRefused, TidegateError
+from server.errors import AxesUnknown, ModelRefused, TidegateError
+from server.interface import Interface
 from server.model import LoadedModel
+from server.probe import Facts
+from server.recurrence import CellNode
 
 _NO_STATE = (
     "the graph holds no RNN, LSTM or GRU node that is always run, so there is no state to carry from step to step. If "
@@ -41,16 +47,46 @@ def _load(path: Path, max_batch: int, patience: float) -> LoadedModel:
     onnx.checker.check_model(model)
     said = sidecar.read(path)
     model = branches.resolve(sidecar.fix(inliner.inline_local_functions(model), said.fixed))
-    cells = recurrence.find(model)
-    if not cells and not said.state:
+    if not recurrence.find(model) and not said.state:
         raise ModelRefused(_NO_STATE)
-    original = oracle.runnable(model)
-    facts = probe.probe(original, cells, interface.find(model, cells, said.state))
-    engine = Engine(stepgraph.rewrite(model, cells, facts))
-    proved = proof.prove(original, facts, engine)
+    found = _understand(model, said.state)
+    engine = Engine(stepgraph.rewrite(found.model, found.cells, found.facts))
+    proved = proof.prove(found.original, found.facts, engine)
     engine.warm_up(max_batch, patience)
+    engine.keep_bits()
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    return LoadedModel(engine.graph, facts, engine, proved, hashlib.sha256(content).hexdigest(), metadata)
+    return LoadedModel(engine.graph, found.facts, engine, proved, hashlib.sha256(content).hexdigest(), metadata)
+
+
+@dataclass(frozen=True, eq=False)
+class _Understood:
+    """A model, what its step graph is to be measured by, its cells, and its facts."""
+
+    model: onnx.ModelProto
+    original: onnx.ModelProto
+    cells: Sequence[CellNode]
+    facts: Facts
+
+
+def _understand(model: onnx.ModelProto, declared: Mapping[str, str]) -> _Understood:
+    """Learns all there is to know; axes that the file fixes are freed if it cannot be understood otherwise."""
+    known = interface.find(model, recurrence.find(model), declared)
+    try:
+        return _probed(model, known)
+    except AxesUnknown as unknown:
+        for candidate in axes.freed(model, known):
+            with suppress(TidegateError):
+                found = _probed(candidate, known)
+                return replace(found, facts=replace(found.facts, freed=True))
+        raise ModelRefused(str(unknown), node=unknown.node) from unknown
+
+
+def _probed(model: onnx.ModelProto, known: Interface) -> _Understood:
+    cells, original = recurrence.find(model), oracle.runnable(model)
+    facts = probe.probe(original, cells, known)
+    if not facts.outputs:
+        raise ModelRefused("all that the model returns is its state, so there is no answer to give; export an output")
+    return _Understood(model, original, cells, facts)
 
 
 def _refuse_unreadable(model: onnx.ModelProto) -> None:

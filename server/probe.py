@@ -12,7 +12,7 @@ import onnx
 from onnx import helper
 
 from server import session
-from server.errors import ModelRefused, StepFailed
+from server.errors import AxesUnknown, ModelRefused, StepFailed
 from server.interface import Interface
 from server.recurrence import CellNode, label, name_of
 
@@ -69,6 +69,7 @@ class Facts:
     starts: tuple[Port, ...]
     lengths: tuple[Port, ...]
     initial: tuple[tuple[np.ndarray | None, ...], ...]
+    freed: bool = False  # whether the file fixes batch or time to a size that was freed
 
     @property
     def one_step(self) -> bool:
@@ -77,6 +78,7 @@ class Facts:
 
     def feeds(self, data: dict[str, np.ndarray], batch: int, time: int) -> dict[str, np.ndarray]:
         """The feeds of the original for sequences that begin: `data` in its own axes, and zeros for every state."""
+        time = 1 if self.one_step else time
         fresh = (*(c.given for c in self.carried), *self.starts)
         return (
             data
@@ -89,7 +91,8 @@ def probe(model: onnx.ModelProto, cells: Sequence[CellNode], interface: Interfac
     """Learns the facts of `model`, whose recurrent nodes are `cells`.
 
     Raises:
-        ModelRefused: batch or time cannot be told or freed, or the model does not run.
+        AxesUnknown: batch and time cannot be found among the free axes.
+        ModelRefused: the model does not run, or its outputs and states are not those of a stream.
     """
     return _Probe(model, cells, interface).facts()
 
@@ -137,7 +140,7 @@ class _Probe:
                 return batch, time
         first = self._cells[0].node if self._cells else None
         seer = "the model" if first is None else label(first)
-        raise ModelRefused(
+        raise AxesUnknown(
             f"the inputs {', '.join(data)} have the free axes {', '.join(free) or '(none)'}, and batch and time cannot "
             f"be found among them: {seer} must see one step after the other of every sequence of a batch. Export the "
             "model with both axes dynamic",
@@ -199,7 +202,7 @@ class _Probe:
 
     def _initial_state(self, cell: CellNode, name: str | None) -> np.ndarray:
         """The value that the state has before the first step, whatever the input. [H]."""
-        if name is None:
+        if name is None or name in self._inputs:
             return np.zeros(cell.cell.hidden_size, cell.cell.dtype)
         draws = [self._run([name], batch, time, seed)[0] for batch, time, seed in ((2, 3, 1), (3, 4, 2))]
         rows = np.concatenate([draw.reshape(-1, cell.cell.hidden_size) for draw in draws])

@@ -9,6 +9,7 @@ import onnxruntime
 
 from server.errors import ModelRefused, StepFailed
 
+_DEADLY = ["MatmulTransposeFusion"]  # onnxruntime 1.32 dies in it where a Transpose feeds a MatMul in half precision
 _FATAL_ONLY = 4  # every error comes as an exception too; nothing is written past our logs
 
 
@@ -31,7 +32,10 @@ def create(model: onnx.ModelProto) -> Session:
     options.log_severity_level = _FATAL_ONLY
     try:
         session: Session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            model.SerializeToString(),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=_DEADLY if _holds_half(model) else None,
         )
     except Exception as error:  # onnxruntime raises a type of its own for each status
         raise ModelRefused(f"onnxruntime cannot load the file: {_first_line(error)}") from error
@@ -54,6 +58,12 @@ def real_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     """The graph's inputs without those that are initialisers (files before IR version 4 list them)."""
     constants = {tensor.name for tensor in model.graph.initializer}
     return [info for info in model.graph.input if info.name not in constants]
+
+
+def _holds_half(model: onnx.ModelProto) -> bool:
+    return any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in model.graph.initializer) or any(
+        info.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16 for info in model.graph.input
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -16,7 +16,7 @@ from onnx import helper
 
 from server import cells
 from server.errors import ModelRefused
-from server.graph import GraphBuilder
+from server.graph import GraphBuilder, reachable
 from server.probe import Facts, Port
 from server.recurrence import CellNode, label
 
@@ -145,7 +145,7 @@ class _Rewriter:
                 g.concat(*tensors, output=name)
                 outputs.append(name)
                 infos.append(_matrix(name, dtype))
-        nodes = _reachable(g.nodes, outputs)
+        nodes = reachable(g.nodes, outputs)
         inputs = [_input(port) for port in facts.inputs] + ([_matrix(STATE, dtype)] if next_state else [])
         return helper.make_graph(nodes, "step", inputs, infos, [*self._model.graph.initializer, *g.constants])
 
@@ -219,25 +219,6 @@ def _replace(g: GraphBuilder, node: CellNode, x_BI: str, before: dict[str, str])
 
 def _opset(model: onnx.ModelProto) -> int:
     return next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
-
-
-def _reachable(nodes: Sequence[onnx.NodeProto], outputs: Sequence[str]) -> list[onnx.NodeProto]:
-    """The nodes that the outputs need: what computed the initial states is needed no more."""
-    needed, kept = set(outputs), []
-    for node in reversed(nodes):
-        if needed.intersection(node.output):
-            needed.update(node.input)
-            needed.update(name for name in _outer_names(node))
-            kept.append(node)
-    return kept[::-1]
-
-
-def _outer_names(node: onnx.NodeProto) -> set[str]:
-    """Names that the subgraphs of a node may take from around it."""
-    graphs = [a.g for a in node.attribute if a.HasField("g")] + [g for a in node.attribute for g in a.graphs]
-    inner = [n for graph in graphs for n in graph.node]
-    names = {name for n in inner for name in (*n.input, *_outer_names(n))}
-    return names | {output.name for graph in graphs for output in graph.output}
 
 
 def _input(port: Port) -> onnx.ValueInfoProto:

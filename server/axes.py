@@ -1,0 +1,78 @@
+"""Frees axes that a file fixes: exporters write the sizes of their example where nobody told them not to. Pure onnx.
+
+Makes copies to try; whether one of them runs, and is still the same network, others find out.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import permutations
+
+import onnx
+
+from server.graph import reachable
+from server.interface import Interface
+from server.recurrence import RECURRENT, Constants
+
+BATCH, TIME = "batch", "time"
+_SHAPING = frozenset({"Concat", "Expand", "Identity", "Reshape", "Slice", "Squeeze", "Tile", "Transpose", "Unsqueeze"})
+
+
+def freed(model: onnx.ModelProto, interface: Interface) -> Iterator[onnx.ModelProto]:
+    """Copies of `model` in which two axes of the data, or only one, are free: batch and time, in each possible way."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    data = [i for i in model.graph.input if i.name not in constants and i.name not in interface.inputs]
+    if not data:
+        return
+    rank = len(data[0].type.tensor_type.shape.dim)
+    for batch, time in [*permutations(range(rank), 2), *((axis, None) for axis in range(rank))]:
+        yield _freed(model, interface, [info.name for info in data], batch, time)
+
+
+def _freed(
+    model: onnx.ModelProto, interface: Interface, data: Sequence[str], batch: int, time: int | None
+) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    infos = {info.name: info.type.tensor_type.shape.dim for info in copy.graph.input}
+    size = infos[data[0]][batch].dim_value
+    for name in data:
+        for axis, label in ((batch, BATCH), (time, TIME)):
+            if axis is not None and axis < len(infos[name]):
+                infos[name][axis].dim_param = label
+    for name in interface.inputs:
+        _free_state(infos[name], size)
+    _drop_zero_starts(copy)
+    del copy.graph.value_info[:]
+    for output in copy.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    return copy
+
+
+def _drop_zero_starts(model: onnx.ModelProto) -> None:
+    """Constant zeros for the states of a batch of the fixed size are what an operator starts from without them."""
+    constants = Constants(model)
+    makers = {name: node for node in model.graph.node for name in node.output}
+    for node in model.graph.node:
+        if node.op_type in RECURRENT:
+            for index in range(5, min(7, len(node.input))):
+                if node.input[index] and _is_zero(node.input[index], makers, constants):
+                    node.input[index] = ""
+    needed = reachable(model.graph.node, [output.name for output in model.graph.output])
+    del model.graph.node[:]
+    model.graph.node.extend(needed)
+
+
+def _is_zero(tensor: str, makers: Mapping[str, onnx.NodeProto], constants: Constants) -> bool:
+    """Whether a tensor is made of constant zeros, whatever its shape is made of."""
+    value = constants.value(tensor)
+    if value is None and tensor in makers and makers[tensor].op_type in _SHAPING:
+        node = makers[tensor]
+        parts = node.input if node.op_type == "Concat" else node.input[:1]
+        return all(_is_zero(part, makers, constants) for part in parts)
+    return value is not None and not value.any()
+
+
+def _free_state(dims: Sequence[onnx.TensorShapeProto.Dimension], size: int) -> None:
+    """Frees the batch axis of a state: [layers, batch, hidden] as the operators have it, else the first that fits."""
+    fitting = [axis for axis, dim in enumerate(dims) if dim.dim_value == size]
+    if fitting:
+        dims[1 if 1 in fitting and len(dims) == 3 else fitting[0]].dim_param = BATCH
