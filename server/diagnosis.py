@@ -9,7 +9,7 @@ import onnx
 from server import session
 from server.engine import shaped_feeds
 from server.errors import TidegateError
-from server.probe import Facts
+from server.probe import Facts, sample
 from server.stepgraph import STATE, StepGraph
 
 _STEPS = 4
@@ -28,13 +28,7 @@ def mixing_node(original: onnx.ModelProto, facts: Facts, graph: StepGraph, toler
 
 def _search(original: onnx.ModelProto, facts: Facts, graph: StepGraph, tolerance: float) -> onnx.NodeProto | None:
     random = np.random.default_rng(0)
-    shapes = {port.name: (_STEPS, 1, *port.row) for port in facts.inputs}
-    data = {
-        port.name: random.standard_normal(shapes[port.name]).astype(port.dtype)
-        if port.dtype.kind == "f"
-        else random.integers(0, 2, shapes[port.name]).astype(port.dtype)
-        for port in facts.inputs
-    }
+    data = {port.name: sample(port.dtype, (_STEPS, 1, *port.row), random) for port in facts.inputs}
     whole = _values(original, facts.feeds({p.name: p.original(data[p.name]) for p in facts.inputs}, 1, _STEPS))
     last = _last_step(graph, data)
     agreed: set[str] = set()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from server import session
-from server.probe import Port
+from server.probe import Port, sample
 from server.stepgraph import NEXT_STATE, STATE, TRACE, StepGraph
 
 _BATCHES, _DRAWS = (2, 3, 5, 8, 17, 33, 64), 50  # sizes and rows that `keep_bits` tries
@@ -109,7 +109,7 @@ class Engine:
                 self._alone = self._alone or self._bits(inputs, state, np.zeros(size, int)) != _joined([alone] * size)
 
     def _draw(self, batch: int, random: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        inputs = {p.name: _random(p, (1, batch, *p.row), random) for p in self.graph.inputs}
+        inputs = {p.name: sample(p.dtype, (1, batch, *p.row), random) for p in self.graph.inputs}
         return inputs, random.standard_normal((batch, len(self.graph.initial))).astype(self.graph.dtype)
 
     def _bits(self, inputs: Mapping[str, np.ndarray], state: np.ndarray, rows: np.ndarray) -> list[list[bytes]]:
@@ -136,12 +136,6 @@ def shaped_feeds(graph: StepGraph, inputs: Mapping[str, np.ndarray]) -> dict[str
 
 def _joined(rows: Sequence[list[list[bytes]]]) -> list[list[bytes]]:
     return [[row for each in parts for row in each] for parts in zip(*rows, strict=True)]
-
-
-def _random(port: Port, shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray:
-    if port.dtype.kind == "f":
-        return random.standard_normal(shape).astype(port.dtype)
-    return random.integers(0, 2, shape).astype(port.dtype)
 
 
 class _Shaper:

@@ -19,6 +19,13 @@ from server.recurrence import CellNode, label, name_of
 _BATCH, _TIME = 5, 7  # of the first run: unlike each other, unlike 1
 
 
+def sample(dtype: np.dtype, shape: Sequence[int], random: np.random.Generator) -> np.ndarray:
+    """Random values that any model should take: normal floats, and 0 or 1 for integers, which may be tokens."""
+    if dtype.kind == "f":
+        return random.standard_normal(shape).astype(dtype)
+    return random.integers(0, 2, shape).astype(dtype)
+
+
 @dataclass(frozen=True)
 class Port:
     """An input or output of a model. `row` is its shape for one step of one sequence.
@@ -170,7 +177,9 @@ class _Probe:
         dtype = _dtype(self._inputs[name])
         if name in self._interface.lengths:
             return np.full(shape, time, dtype)
-        return np.zeros(shape, dtype) if name in self._interface.inputs else _sample(dtype, shape, 0)
+        return (
+            np.zeros(shape, dtype) if name in self._interface.inputs else sample(dtype, shape, np.random.default_rng(0))
+        )
 
     def _input_port(self, name: str, batch: str, time: str | None) -> Port:
         dims = self._dims[name]
@@ -184,7 +193,8 @@ class _Probe:
         return Port(name, _dtype(self._inputs[name]), row, of_batch[0], of_time[0] if of_time else None)
 
     def _run(self, names: list[str], batch: int, time: int, seed: int) -> list[np.ndarray]:
-        data = {p.name: _sample(p.dtype, p.shape(batch, time), seed) for p in self._facts.inputs}
+        random = np.random.default_rng(seed)
+        data = {p.name: sample(p.dtype, p.shape(batch, time), random) for p in self._facts.inputs}
         return session.run(self._session, names, self._facts.feeds(data, batch, time))
 
     def _output_ports(self) -> dict[str, Port]:
@@ -243,14 +253,6 @@ def _dims(info: onnx.ValueInfoProto) -> list[int | str]:
 
 def _dtype(info: onnx.ValueInfoProto) -> np.dtype:
     return helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type)
-
-
-def _sample(dtype: np.dtype, shape: Sequence[int], seed: int) -> np.ndarray:
-    """Random values that any model should take: normal floats, and 0 or 1 for integers, which may be tokens."""
-    random = np.random.default_rng(seed)
-    if dtype.kind == "f":
-        return random.standard_normal(shape).astype(dtype)
-    return random.integers(0, 2, shape).astype(dtype)
 
 
 def _with_outputs(model: onnx.ModelProto, cells: Sequence[CellNode]) -> onnx.ModelProto:

@@ -9,7 +9,7 @@ import onnx
 from server import diagnosis, session
 from server.engine import Engine
 from server.errors import ModelRefused
-from server.probe import Facts, Port
+from server.probe import Facts, Port, sample
 from server.recurrence import label, name_of
 from server.session import Session
 
@@ -77,18 +77,12 @@ def _one_by_one(reference: Session, facts: Facts, data: Data) -> Iterator[list[n
 def _sequences(facts: Facts, length: int, batch: int, seed: int) -> Data:
     """[T, B, ...row] for each input; what has no time axis beside others that have one stays the same."""
     random = np.random.default_rng(seed)
-    data = {port.name: _random(port, (length, batch, *port.row), random) for port in facts.inputs}
+    data = {port.name: sample(port.dtype, (length, batch, *port.row), random) for port in facts.inputs}
     if not facts.one_step:
         for port in facts.inputs:
             if port.time is None:
                 data[port.name][:] = data[port.name][0]
     return data
-
-
-def _random(port: Port, shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray:
-    if port.dtype.kind == "f":
-        return random.standard_normal(shape).astype(port.dtype)
-    return random.integers(0, 2, shape).astype(port.dtype)
 
 
 class _Differs(Exception):  # it never leaves this file
