@@ -44,7 +44,7 @@ def _load(path: Path, max_batch: int, patience: float) -> LoadedModel:
     content = path.read_bytes()
     model = onnx.load(path)
     _refuse_unreadable(model)
-    onnx.checker.check_model(model)
+    _check(model)
     said = sidecar.read(path)
     model = branches.resolve(sidecar.fix(inliner.inline_local_functions(model), said.fixed))
     if not recurrence.find(model) and not said.state:
@@ -87,6 +87,15 @@ def _probed(model: onnx.ModelProto, known: Interface) -> _Understood:
     if not facts.outputs:
         raise ModelRefused("all that the model returns is its state, so there is no answer to give; export an output")
     return _Understood(model, original, cells, facts)
+
+
+def _check(model: onnx.ModelProto) -> None:
+    """What onnx itself has to say against a file, but that it wants outputs to have shapes: onnxruntime does not."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for output in copy.graph.output:
+        output.type.tensor_type.shape.SetInParent()
+    onnx.checker.check_model(copy)
 
 
 def _refuse_unreadable(model: onnx.ModelProto) -> None:
