@@ -85,7 +85,7 @@ class Batcher:
         return result
 
     def drop(self, blocks: Iterable[Block]) -> None:
-        """Forgets blocks that no batch holds."""
+        """Forgets what has not run of these blocks."""
         self._announce(self._scheduler.drop(blocks))
 
     def _is_latest(self, slots: np.ndarray) -> bool:

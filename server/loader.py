@@ -47,9 +47,10 @@ def _load(path: Path, max_batch: int, patience: float) -> LoadedModel:
     _check(model)
     said = sidecar.read(path)
     model = branches.resolve(sidecar.fix(inliner.inline_local_functions(model), said.fixed))
-    if not recurrence.find(model) and not said.state:
+    cells = recurrence.find(model)
+    if not cells and not said.state:
         raise ModelRefused(_NO_STATE)
-    found = _understand(model, said.state)
+    found = _understand(model, cells, said.state)
     engine = Engine(stepgraph.rewrite(found.model, found.cells, found.facts))
     proved = proof.prove(found.original, found.facts, engine)
     engine.warm_up(max_batch, patience)
@@ -68,21 +69,21 @@ class _Understood:
     facts: Facts
 
 
-def _understand(model: onnx.ModelProto, declared: Mapping[str, str]) -> _Understood:
+def _understand(model: onnx.ModelProto, cells: Sequence[CellNode], declared: Mapping[str, str]) -> _Understood:
     """Learns all there is to know; axes that the file fixes are freed if it cannot be understood otherwise."""
-    known = interface.find(model, recurrence.find(model), declared)
+    known = interface.find(model, cells, declared)
     try:
-        return _probed(model, known)
+        return _probed(model, cells, known)
     except AxesUnknown as unknown:
         for candidate in axes.freed(model, known):
             with suppress(TidegateError):
-                found = _probed(candidate, known)
+                found = _probed(candidate, recurrence.find(candidate), known)
                 return replace(found, facts=replace(found.facts, freed=True))
         raise ModelRefused(str(unknown), node=unknown.node) from unknown
 
 
-def _probed(model: onnx.ModelProto, known: Interface) -> _Understood:
-    cells, original = recurrence.find(model), oracle.runnable(model)
+def _probed(model: onnx.ModelProto, cells: Sequence[CellNode], known: Interface) -> _Understood:
+    original = oracle.runnable(model)
     facts = probe.probe(original, cells, known)
     if not facts.outputs:
         raise ModelRefused("all that the model returns is its state, so there is no answer to give; export an output")

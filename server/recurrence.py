@@ -113,7 +113,7 @@ def _read(node: onnx.NodeProto, constants: Constants) -> CellNode:
     _check_shapes(node, attributes, w_GHI, r_GHH, b_2GH)
     cell = Cell(
         node.op_type,
-        node.name or node.output[0],
+        name_of(node),
         w_GHI.shape[1],
         r_GHH.shape[1],
         cells.unpack(node.op_type, w_GHI, r_GHH, b_2GH),

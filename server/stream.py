@@ -99,15 +99,16 @@ class Stream:
             raise WrongStep(f"steps begin at {first_step}; sequence {handle} expects step {expected} next")
         checked = group.model.check.steps(inputs)
         total = len(next(iter(checked.values())))
-        self._next[handle] = expected + total
         slot = self._slots[handle : handle + 1]
         if total == 1 and not self._waiting:
             result = group.model.batcher.at_once(slot, checked, group.trace.wanted)
             if result is not None:
+                self._next[handle] = expected + 1
                 answer = single(group, handle, expected, result)
                 self._outstanding += answer.size
                 self._tell(answer)
                 return
+        self._next[handle] = expected + total
         for start, stop in _pieces(total, group.row_bytes):
             part = checked if total == stop - start else {name: x[start:stop] for name, x in checked.items()}
             reply = Chunk(self, group, handle, expected + start, stop - start)
