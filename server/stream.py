@@ -73,11 +73,6 @@ class Stream:
         """Whether nothing is being computed or waits to be written."""
         return not self._waiting and not self._blocks and not self._outstanding
 
-    @property
-    def sequences(self) -> int:
-        """How many sequences are open."""
-        return int(np.count_nonzero(self._groups != _FREE))
-
     # Requests ---------------------------------------------------------------------------------------------------------
 
     def open(self, handle: int, count: int, name: str, version: int, selection: Selection, values: bool) -> None:
