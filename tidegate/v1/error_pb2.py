@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17tidegate/v1/error.proto\x12\x0btidegate.v1\"=\n\x05\x45rror\x12#\n\x06reason\x18\x01 \x01(\x0e\x32\x13.tidegate.v1.Reason\x12\x0f\n\x07message\x18\x02 \x01(\t*\x8c\x04\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x14\n\x10REASON_MALFORMED\x10\x01\x12\x15\n\x11REASON_WRONG_NAME\x10\x02\x12\x16\n\x12REASON_WRONG_SHAPE\x10\x03\x12\x15\n\x11REASON_WRONG_TYPE\x10\x04\x12\x15\n\x11REASON_WRONG_SIZE\x10\x05\x12\x15\n\x11REASON_NOT_FINITE\x10\x06\x12\x15\n\x11REASON_WRONG_STEP\x10\x07\x12\x14\n\x10REASON_TOO_LARGE\x10\x08\x12\x14\n\x10REASON_BAD_TRACE\x10\t\x12\x16\n\x12REASON_STEP_FAILED\x10\n\x12\x18\n\x14REASON_UNKNOWN_MODEL\x10\x14\x12\x1a\n\x16REASON_UNKNOWN_VERSION\x10\x15\x12\x1a\n\x16REASON_MODEL_NOT_READY\x10\x16\x12\x18\n\x14REASON_MODEL_REFUSED\x10\x17\x12\x19\n\x15REASON_UNKNOWN_HANDLE\x10\x1e\x12\x18\n\x14REASON_HANDLE_IN_USE\x10\x1f\x12\x1d\n\x19REASON_TOO_MANY_SEQUENCES\x10(\x12\x1b\n\x17REASON_TOO_MANY_STREAMS\x10)\x12\x13\n\x0fREASON_DRAINING\x10*\x12\x13\n\x0fREASON_INTERNAL\x10+b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17tidegate/v1/error.proto\x12\x0btidegate.v1\"=\n\x05\x45rror\x12#\n\x06reason\x18\x01 \x01(\x0e\x32\x13.tidegate.v1.Reason\x12\x0f\n\x07message\x18\x02 \x01(\t*\xd0\x06\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x14\n\x10REASON_MALFORMED\x10\x01\x12\x15\n\x11REASON_WRONG_NAME\x10\x02\x12\x16\n\x12REASON_WRONG_SHAPE\x10\x03\x12\x15\n\x11REASON_WRONG_TYPE\x10\x04\x12\x15\n\x11REASON_WRONG_SIZE\x10\x05\x12\x15\n\x11REASON_NOT_FINITE\x10\x06\x12\x15\n\x11REASON_WRONG_STEP\x10\x07\x12\x14\n\x10REASON_TOO_LARGE\x10\x08\x12\x14\n\x10REASON_BAD_TRACE\x10\t\x12\x16\n\x12REASON_STEP_FAILED\x10\n\x12\x18\n\x14REASON_UNKNOWN_MODEL\x10\x14\x12\x1a\n\x16REASON_UNKNOWN_VERSION\x10\x15\x12\x1a\n\x16REASON_MODEL_NOT_READY\x10\x16\x12\x18\n\x14REASON_MODEL_REFUSED\x10\x17\x12\x19\n\x15REASON_UNKNOWN_HANDLE\x10\x1e\x12\x18\n\x14REASON_HANDLE_IN_USE\x10\x1f\x12\x1b\n\x17REASON_UNKNOWN_SEQUENCE\x10 \x12\x16\n\x12REASON_WRONG_TOKEN\x10!\x12\x19\n\x15REASON_SEQUENCE_ENDED\x10\"\x12\x1b\n\x17REASON_SEQUENCE_EXPIRED\x10#\x12\x1b\n\x17REASON_SEQUENCE_EVICTED\x10$\x12\x15\n\x11REASON_TAKEN_OVER\x10%\x12\x1a\n\x16REASON_CHECKPOINT_GONE\x10&\x12\x16\n\x12REASON_WRONG_STATE\x10\'\x12\x1d\n\x19REASON_TOO_MANY_SEQUENCES\x10(\x12\x1b\n\x17REASON_TOO_MANY_STREAMS\x10)\x12\x13\n\x0fREASON_DRAINING\x10*\x12\x13\n\x0fREASON_INTERNAL\x10+\x12\x1a\n\x16REASON_TOO_MANY_PARKED\x10,\x12\x1c\n\x18REASON_TOO_MANY_OF_OWNER\x10-\x12\x15\n\x11REASON_STORE_FULL\x10.\x12\x1c\n\x18REASON_STORE_UNAVAILABLE\x10/b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,7 +32,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidegate.v1.error_pb2', _gl
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REASON']._serialized_start=104
-  _globals['_REASON']._serialized_end=628
+  _globals['_REASON']._serialized_end=952
   _globals['_ERROR']._serialized_start=40
   _globals['_ERROR']._serialized_end=101
 # @@protoc_insertion_point(module_scope)

@@ -24,10 +24,22 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_MODEL_REFUSED: _ClassVar[Reason]
     REASON_UNKNOWN_HANDLE: _ClassVar[Reason]
     REASON_HANDLE_IN_USE: _ClassVar[Reason]
+    REASON_UNKNOWN_SEQUENCE: _ClassVar[Reason]
+    REASON_WRONG_TOKEN: _ClassVar[Reason]
+    REASON_SEQUENCE_ENDED: _ClassVar[Reason]
+    REASON_SEQUENCE_EXPIRED: _ClassVar[Reason]
+    REASON_SEQUENCE_EVICTED: _ClassVar[Reason]
+    REASON_TAKEN_OVER: _ClassVar[Reason]
+    REASON_CHECKPOINT_GONE: _ClassVar[Reason]
+    REASON_WRONG_STATE: _ClassVar[Reason]
     REASON_TOO_MANY_SEQUENCES: _ClassVar[Reason]
     REASON_TOO_MANY_STREAMS: _ClassVar[Reason]
     REASON_DRAINING: _ClassVar[Reason]
     REASON_INTERNAL: _ClassVar[Reason]
+    REASON_TOO_MANY_PARKED: _ClassVar[Reason]
+    REASON_TOO_MANY_OF_OWNER: _ClassVar[Reason]
+    REASON_STORE_FULL: _ClassVar[Reason]
+    REASON_STORE_UNAVAILABLE: _ClassVar[Reason]
 REASON_UNSPECIFIED: Reason
 REASON_MALFORMED: Reason
 REASON_WRONG_NAME: Reason
@@ -45,10 +57,22 @@ REASON_MODEL_NOT_READY: Reason
 REASON_MODEL_REFUSED: Reason
 REASON_UNKNOWN_HANDLE: Reason
 REASON_HANDLE_IN_USE: Reason
+REASON_UNKNOWN_SEQUENCE: Reason
+REASON_WRONG_TOKEN: Reason
+REASON_SEQUENCE_ENDED: Reason
+REASON_SEQUENCE_EXPIRED: Reason
+REASON_SEQUENCE_EVICTED: Reason
+REASON_TAKEN_OVER: Reason
+REASON_CHECKPOINT_GONE: Reason
+REASON_WRONG_STATE: Reason
 REASON_TOO_MANY_SEQUENCES: Reason
 REASON_TOO_MANY_STREAMS: Reason
 REASON_DRAINING: Reason
 REASON_INTERNAL: Reason
+REASON_TOO_MANY_PARKED: Reason
+REASON_TOO_MANY_OF_OWNER: Reason
+REASON_STORE_FULL: Reason
+REASON_STORE_UNAVAILABLE: Reason
 
 class Error(_message.Message):
     __slots__ = ("reason", "message")

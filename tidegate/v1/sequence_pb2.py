@@ -27,7 +27,7 @@ from tidegate.v1 import model_pb2 as tidegate_dot_v1_dot_model__pb2
 from tidegate.v1 import tensor_pb2 as tidegate_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atidegate/v1/sequence.proto\x12\x0btidegate.v1\x1a\x17tidegate/v1/error.proto\x1a\x17tidegate/v1/model.proto\x1a\x18tidegate/v1/tensor.proto\"\xbc\x01\n\x0eTraceSelection\x12\x0c\n\x04none\x18\x01 \x01(\x08\x12/\n\x05parts\x18\x02 \x03(\x0e\x32 .tidegate.v1.TraceSelection.Part\x12\x0e\n\x06layers\x18\x03 \x03(\r\x12\r\n\x05\x65very\x18\x04 \x01(\r\"L\n\x04Part\x12\x14\n\x10PART_UNSPECIFIED\x10\x00\x12\x0f\n\x0bPART_HIDDEN\x10\x01\x12\r\n\tPART_CELL\x10\x02\x12\x0e\n\nPART_GATES\x10\x03\"\x9a\x01\n\x04Open\x12\x0e\n\x06handle\x18\x01 \x01(\r\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\x04\x12*\n\x05trace\x18\x05 \x01(\x0b\x32\x1b.tidegate.v1.TraceSelection\x12\'\n\x08\x65ncoding\x18\x06 \x01(\x0e\x32\x15.tidegate.v1.Encoding\"P\n\x05Steps\x12\x0e\n\x06handle\x18\x01 \x01(\r\x12\x12\n\nfirst_step\x18\x02 \x01(\x04\x12#\n\x06inputs\x18\x03 \x03(\x0b\x32\x13.tidegate.v1.Tensor\"Q\n\nFleetSteps\x12\x0f\n\x07handles\x18\x01 \x01(\x0c\x12\r\n\x05steps\x18\x02 \x01(\x0c\x12#\n\x06inputs\x18\x03 \x03(\x0b\x32\x13.tidegate.v1.Tensor\"&\n\x05\x43lose\x12\x0e\n\x06handle\x18\x01 \x01(\r\x12\r\n\x05\x63ount\x18\x02 \x01(\r\"\xb1\x01\n\rStreamRequest\x12!\n\x04open\x18\x01 \x01(\x0b\x32\x11.tidegate.v1.OpenH\x00\x12#\n\x05steps\x18\x02 \x01(\x0b\x32\x12.tidegate.v1.StepsH\x00\x12(\n\x05\x66leet\x18\x03 \x01(\x0b\x32\x17.tidegate.v1.FleetStepsH\x00\x12#\n\x05\x63lose\x18\x04 \x01(\x0b\x32\x12.tidegate.v1.CloseH\x00\x42\t\n\x07request\"\x93\x01\n\x06Opened\x12\x0e\n\x06handle\x18\x01 \x01(\r\x12\x14\n\x0csequence_ids\x18\x02 \x03(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\x04\x12(\n\x05trace\x18\x05 \x03(\x0b\x32\x19.tidegate.v1.TraceColumns\x12\x19\n\x11max_message_bytes\x18\x06 \x01(\x04\"\x8d\x01\n\x07\x41nswers\x12\x0e\n\x06handle\x18\x01 \x01(\r\x12\x12\n\nfirst_step\x18\x02 \x01(\x04\x12$\n\x07outputs\x18\x03 \x03(\x0b\x32\x13.tidegate.v1.Tensor\x12\"\n\x05trace\x18\x04 \x01(\x0b\x32\x13.tidegate.v1.Tensor\x12\x14\n\x0c\x63heckpointed\x18\x05 \x01(\x04\"\x8e\x01\n\x0c\x46leetAnswers\x12\x0f\n\x07handles\x18\x01 \x01(\x0c\x12\r\n\x05steps\x18\x02 \x01(\x0c\x12$\n\x07outputs\x18\x03 \x03(\x0b\x32\x13.tidegate.v1.Tensor\x12\"\n\x05trace\x18\x04 \x01(\x0b\x32\x13.tidegate.v1.Tensor\x12\x14\n\x0c\x63heckpointed\x18\x05 \x01(\x0c\"6\n\x06\x43losed\x12\x0e\n\x06handle\x18\x01 \x01(\r\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\r\n\x05steps\x18\x03 \x03(\x04\"i\n\x07\x46\x61ilure\x12\x0f\n\x07handles\x18\x01 \x03(\x07\x12\x12\n\nfirst_step\x18\x02 \x01(\x04\x12\x16\n\x0e\x65xpected_steps\x18\x03 \x03(\x06\x12!\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x12.tidegate.v1.Error\"\xe8\x01\n\x0eStreamResponse\x12%\n\x06opened\x18\x01 \x01(\x0b\x32\x13.tidegate.v1.OpenedH\x00\x12\'\n\x07\x61nswers\x18\x02 \x01(\x0b\x32\x14.tidegate.v1.AnswersH\x00\x12*\n\x05\x66leet\x18\x03 \x01(\x0b\x32\x19.tidegate.v1.FleetAnswersH\x00\x12%\n\x06\x63losed\x18\x04 \x01(\x0b\x32\x13.tidegate.v1.ClosedH\x00\x12\'\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x14.tidegate.v1.FailureH\x00\x42\n\n\x08responseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atidegate/v1/sequence.proto\x12\x0btidegate.v1\x1a\x17tidegate/v1/error.proto\x1a\x17tidegate/v1/model.proto\x1a\x18tidegate/v1/tensor.proto\"\xbc\x01\n\x0eTraceSelection\x12\x0c\n\x04none\x18\x01 \x01(\x08\x12/\n\x05parts\x18\x02 \x03(\x0e\x32 .tidegate.v1.TraceSelection.Part\x12\x0e\n\x06layers\x18\x03 \x03(\r\x12\r\n\x05\x65very\x18\x04 \x01(\r\"L\n\x04Part\x12\x14\n\x10PART_UNSPECIFIED\x10\x00\x12\x0f\n\x0bPART_HIDDEN\x10\x01\x12\r\n\tPART_CELL\x10\x02\x12\x0e\n\nPART_GATES\x10\x03\"\xdc\x01\n\x04Open\x12\x0e\n\x06handle\x18\x01 \x01(\r\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\x04\x12*\n\x05trace\x18\x05 \x01(\x0b\x32\x1b.tidegate.v1.TraceSelection\x12\'\n\x08\x65ncoding\x18\x06 \x01(\x0e\x32\x15.tidegate.v1.Encoding\x12\x0e\n\x06\x62undle\x18\x07 \x01(\x08\x12!\n\x05state\x18\x08 \x01(\x0b\x32\x12.tidegate.v1.State\x12\r\n\x05owner\x18\t \x01(\t\"\xbb\x01\n\x06Resume\x12\x0e\n\x06handle\x18\x01 \x01(\r\x12\x14\n\x0csequence_ids\x18\x02 \x03(\t\x12\x14\n\x0cresume_token\x18\x03 \x01(\t\x12\x10\n\x08\x61nswered\x18\x04 \x03(\x06\x12*\n\x05trace\x18\x05 \x01(\x0b\x32\x1b.tidegate.v1.TraceSelection\x12\'\n\x08\x65ncoding\x18\x06 \x01(\x0e\x32\x15.tidegate.v1.Encoding\x12\x0e\n\x06\x62undle\x18\x07 \x01(\x08\"b\n\x05Steps\x12\x0e\n\x06handle\x18\x01 \x01(\r\x12\x12\n\nfirst_step\x18\x02 \x01(\x04\x12#\n\x06inputs\x18\x03 \x03(\x0b\x32\x13.tidegate.v1.Tensor\x12\x10\n\x08\x61nswered\x18\x04 \x01(\x04\"c\n\nFleetSteps\x12\x0f\n\x07handles\x18\x01 \x01(\x0c\x12\r\n\x05steps\x18\x02 \x01(\x0c\x12#\n\x06inputs\x18\x03 \x03(\x0b\x32\x13.tidegate.v1.Tensor\x12\x10\n\x08\x61nswered\x18\x04 \x01(\x0c\"&\n\x05\x43lose\x12\x0e\n\x06handle\x18\x01 \x01(\r\x12\r\n\x05\x63ount\x18\x02 \x01(\r\"\x1b\n\tReadState\x12\x0e\n\x06handle\x18\x01 \x01(\r\"&\n\x06Rewind\x12\x0e\n\x06handle\x18\x01 \x01(\r\x12\x0c\n\x04step\x18\x02 \x01(\x04\"\'\n\x04Move\x12\x0e\n\x06handle\x18\x01 \x01(\r\x12\x0f\n\x07version\x18\x02 \x01(\x04\"\xfa\x02\n\rStreamRequest\x12!\n\x04open\x18\x01 \x01(\x0b\x32\x11.tidegate.v1.OpenH\x00\x12#\n\x05steps\x18\x02 \x01(\x0b\x32\x12.tidegate.v1.StepsH\x00\x12(\n\x05\x66leet\x18\x03 \x01(\x0b\x32\x17.tidegate.v1.FleetStepsH\x00\x12#\n\x05\x63lose\x18\x04 \x01(\x0b\x32\x12.tidegate.v1.CloseH\x00\x12%\n\x06resume\x18\x05 \x01(\x0b\x32\x13.tidegate.v1.ResumeH\x00\x12,\n\nread_state\x18\x06 \x01(\x0b\x32\x16.tidegate.v1.ReadStateH\x00\x12%\n\x06rewind\x18\x07 \x01(\x0b\x32\x13.tidegate.v1.RewindH\x00\x12!\n\x04move\x18\x08 \x01(\x0b\x32\x11.tidegate.v1.MoveH\x00\x12(\n\x04more\x18\x0f \x03(\x0b\x32\x1a.tidegate.v1.StreamRequestB\t\n\x07request\"\\\n\x05State\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x0c\n\x04step\x18\x03 \x01(\x04\x12%\n\x05parts\x18\x04 \x03(\x0b\x32\x16.tidegate.v1.StatePart\"L\n\tStatePart\x12\r\n\x05layer\x18\x01 \x01(\x05\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\"\n\x05value\x18\x03 \x01(\x0b\x32\x13.tidegate.v1.Tensor\"\xbd\x01\n\x06Opened\x12\x0e\n\x06handle\x18\x01 \x01(\r\x12\x14\n\x0csequence_ids\x18\x02 \x03(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\x04\x12(\n\x05trace\x18\x05 \x03(\x0b\x32\x19.tidegate.v1.TraceColumns\x12\x19\n\x11max_message_bytes\x18\x06 \x01(\x04\x12\x14\n\x0cresume_token\x18\x07 \x01(\t\x12\x12\n\nnext_steps\x18\x08 \x03(\x06\"\x8d\x01\n\x07\x41nswers\x12\x0e\n\x06handle\x18\x01 \x01(\r\x12\x12\n\nfirst_step\x18\x02 \x01(\x04\x12$\n\x07outputs\x18\x03 \x03(\x0b\x32\x13.tidegate.v1.Tensor\x12\"\n\x05trace\x18\x04 \x01(\x0b\x32\x13.tidegate.v1.Tensor\x12\x14\n\x0c\x63heckpointed\x18\x05 \x01(\x04\"\x8e\x01\n\x0c\x46leetAnswers\x12\x0f\n\x07handles\x18\x01 \x01(\x0c\x12\r\n\x05steps\x18\x02 \x01(\x0c\x12$\n\x07outputs\x18\x03 \x03(\x0b\x32\x13.tidegate.v1.Tensor\x12\"\n\x05trace\x18\x04 \x01(\x0b\x32\x13.tidegate.v1.Tensor\x12\x14\n\x0c\x63heckpointed\x18\x05 \x01(\x0c\"6\n\x06\x43losed\x12\x0e\n\x06handle\x18\x01 \x01(\r\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\r\n\x05steps\x18\x03 \x03(\x04\"i\n\x07\x46\x61ilure\x12\x0f\n\x07handles\x18\x01 \x03(\x07\x12\x12\n\nfirst_step\x18\x02 \x01(\x04\x12\x16\n\x0e\x65xpected_steps\x18\x03 \x03(\x06\x12!\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x12.tidegate.v1.Error\".\n\x0c\x43heckpointed\x12\x0f\n\x07handles\x18\x01 \x01(\x0c\x12\r\n\x05steps\x18\x02 \x01(\x0c\">\n\x08Released\x12\x0f\n\x07handles\x18\x01 \x03(\x07\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.tidegate.v1.Error\"B\n\rSequenceState\x12\x0e\n\x06handle\x18\x01 \x01(\r\x12!\n\x05state\x18\x02 \x01(\x0b\x32\x12.tidegate.v1.State\",\n\x07Rewound\x12\x0e\n\x06handle\x18\x01 \x01(\r\x12\x11\n\tnext_step\x18\x02 \x01(\x04\"e\n\x05Moved\x12\x0e\n\x06handle\x18\x01 \x01(\r\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x11\n\tnext_step\x18\x03 \x01(\x04\x12(\n\x05trace\x18\x04 \x03(\x0b\x32\x19.tidegate.v1.TraceColumns\"\xec\x03\n\x0eStreamResponse\x12%\n\x06opened\x18\x01 \x01(\x0b\x32\x13.tidegate.v1.OpenedH\x00\x12\'\n\x07\x61nswers\x18\x02 \x01(\x0b\x32\x14.tidegate.v1.AnswersH\x00\x12*\n\x05\x66leet\x18\x03 \x01(\x0b\x32\x19.tidegate.v1.FleetAnswersH\x00\x12%\n\x06\x63losed\x18\x04 \x01(\x0b\x32\x13.tidegate.v1.ClosedH\x00\x12\'\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x14.tidegate.v1.FailureH\x00\x12\x31\n\x0c\x63heckpointed\x18\x06 \x01(\x0b\x32\x19.tidegate.v1.CheckpointedH\x00\x12)\n\x08released\x18\x07 \x01(\x0b\x32\x15.tidegate.v1.ReleasedH\x00\x12+\n\x05state\x18\x08 \x01(\x0b\x32\x1a.tidegate.v1.SequenceStateH\x00\x12\'\n\x07rewound\x18\t \x01(\x0b\x32\x14.tidegate.v1.RewoundH\x00\x12#\n\x05moved\x18\n \x01(\x0b\x32\x12.tidegate.v1.MovedH\x00\x12)\n\x04more\x18\x0f \x03(\x0b\x32\x1b.tidegate.v1.StreamResponseB\n\n\x08responseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,25 +39,47 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRACESELECTION_PART']._serialized_start=232
   _globals['_TRACESELECTION_PART']._serialized_end=308
   _globals['_OPEN']._serialized_start=311
-  _globals['_OPEN']._serialized_end=465
-  _globals['_STEPS']._serialized_start=467
-  _globals['_STEPS']._serialized_end=547
-  _globals['_FLEETSTEPS']._serialized_start=549
-  _globals['_FLEETSTEPS']._serialized_end=630
-  _globals['_CLOSE']._serialized_start=632
-  _globals['_CLOSE']._serialized_end=670
-  _globals['_STREAMREQUEST']._serialized_start=673
-  _globals['_STREAMREQUEST']._serialized_end=850
-  _globals['_OPENED']._serialized_start=853
-  _globals['_OPENED']._serialized_end=1000
-  _globals['_ANSWERS']._serialized_start=1003
-  _globals['_ANSWERS']._serialized_end=1144
-  _globals['_FLEETANSWERS']._serialized_start=1147
-  _globals['_FLEETANSWERS']._serialized_end=1289
-  _globals['_CLOSED']._serialized_start=1291
-  _globals['_CLOSED']._serialized_end=1345
-  _globals['_FAILURE']._serialized_start=1347
-  _globals['_FAILURE']._serialized_end=1452
-  _globals['_STREAMRESPONSE']._serialized_start=1455
-  _globals['_STREAMRESPONSE']._serialized_end=1687
+  _globals['_OPEN']._serialized_end=531
+  _globals['_RESUME']._serialized_start=534
+  _globals['_RESUME']._serialized_end=721
+  _globals['_STEPS']._serialized_start=723
+  _globals['_STEPS']._serialized_end=821
+  _globals['_FLEETSTEPS']._serialized_start=823
+  _globals['_FLEETSTEPS']._serialized_end=922
+  _globals['_CLOSE']._serialized_start=924
+  _globals['_CLOSE']._serialized_end=962
+  _globals['_READSTATE']._serialized_start=964
+  _globals['_READSTATE']._serialized_end=991
+  _globals['_REWIND']._serialized_start=993
+  _globals['_REWIND']._serialized_end=1031
+  _globals['_MOVE']._serialized_start=1033
+  _globals['_MOVE']._serialized_end=1072
+  _globals['_STREAMREQUEST']._serialized_start=1075
+  _globals['_STREAMREQUEST']._serialized_end=1453
+  _globals['_STATE']._serialized_start=1455
+  _globals['_STATE']._serialized_end=1547
+  _globals['_STATEPART']._serialized_start=1549
+  _globals['_STATEPART']._serialized_end=1625
+  _globals['_OPENED']._serialized_start=1628
+  _globals['_OPENED']._serialized_end=1817
+  _globals['_ANSWERS']._serialized_start=1820
+  _globals['_ANSWERS']._serialized_end=1961
+  _globals['_FLEETANSWERS']._serialized_start=1964
+  _globals['_FLEETANSWERS']._serialized_end=2106
+  _globals['_CLOSED']._serialized_start=2108
+  _globals['_CLOSED']._serialized_end=2162
+  _globals['_FAILURE']._serialized_start=2164
+  _globals['_FAILURE']._serialized_end=2269
+  _globals['_CHECKPOINTED']._serialized_start=2271
+  _globals['_CHECKPOINTED']._serialized_end=2317
+  _globals['_RELEASED']._serialized_start=2319
+  _globals['_RELEASED']._serialized_end=2381
+  _globals['_SEQUENCESTATE']._serialized_start=2383
+  _globals['_SEQUENCESTATE']._serialized_end=2449
+  _globals['_REWOUND']._serialized_start=2451
+  _globals['_REWOUND']._serialized_end=2495
+  _globals['_MOVED']._serialized_start=2497
+  _globals['_MOVED']._serialized_end=2598
+  _globals['_STREAMRESPONSE']._serialized_start=2601
+  _globals['_STREAMRESPONSE']._serialized_end=3093
 # @@protoc_insertion_point(module_scope)
