@@ -8,7 +8,7 @@ Gates go by the names of the equations; the packing orders (LSTM i, o, f, c; GRU
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -68,6 +68,22 @@ class Cell:
     def dtype(self) -> np.dtype:
         """The type of weights and states."""
         return next(iter(self.weights.x.values())).dtype
+
+    def in_type(self, dtype: np.dtype) -> "Cell":
+        """The same cell with its weights in another type."""
+        if dtype == self.dtype:
+            return self
+        weights = self.weights
+        parts = (weights.x, weights.h, weights.x_bias, weights.h_bias)
+        return replace(
+            self,
+            weights=Weights(*(_in_type(part, dtype) for part in parts)),
+            peepholes=_in_type(self.peepholes, dtype),
+        )
+
+
+def _in_type(arrays: Mapping[str, np.ndarray], dtype: np.dtype) -> dict[str, np.ndarray]:
+    return {gate: array.astype(dtype) for gate, array in arrays.items()}
 
 
 def default_activations(kind: str) -> tuple[str, ...]:

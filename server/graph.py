@@ -45,6 +45,17 @@ class GraphBuilder:
         """The tensor in another type."""
         return self.op("Cast", tensor, to=helper.np_dtype_to_tensor_dtype(dtype))
 
+    def free_cast(self, tensor: str, dtype: np.dtype) -> str:
+        """The same, and a rounding to half that is undone at once may be left out.
+
+        onnxruntime computes most of half precision in single, between casts that it adds itself and knows by their
+        names; a pair of them that meet it takes away. So it does with this one.
+        """
+        output = self.name("Cast")
+        kind = helper.np_dtype_to_tensor_dtype(dtype)
+        self.nodes.append(helper.make_node("Cast", [tensor], [output], f"InsertedPrecisionFreeCast_{output}", to=kind))
+        return output
+
     def clip(self, tensor: str, bound: float, dtype: np.dtype) -> str:
         """Bounds a tensor of type `dtype` to [-bound, bound]."""
         bound = min(bound, float(np.finfo(dtype).max))

@@ -7,7 +7,7 @@ Knows no onnxruntime; what the file does not say it is told as `Facts`.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,21 +88,26 @@ def rewrite(model: onnx.ModelProto, nodes: Sequence[CellNode], facts: Facts) -> 
         (i, name, layer.hidden_size) for i, layer in enumerate(layers) for name in (*layer.states, *layer.gates)
     )
     zeros = [np.zeros(math.prod(c.given.row), dtype) for c in facts.carried]
-    initial = np.concatenate([*(facts.initial[i][k] for i, k in kept), *zeros, np.zeros(0, dtype)])
-    graph = _Rewriter(model, nodes, facts, state).graph(dtype)
+    rows = [np.asarray(facts.initial[i][k], dtype) for i, k in kept]
+    initial = np.concatenate([*rows, *zeros, np.zeros(0, dtype)])
+    graph = _Rewriter(model, nodes, facts, state, dtype).graph()
     rewritten = helper.make_model(graph, opset_imports=model.opset_import, ir_version=max(model.ir_version, 4))
     return StepGraph(rewritten, layers, facts.inputs, facts.outputs, state, trace, initial)
 
 
 def _state_type(nodes: Sequence[CellNode], facts: Facts) -> np.dtype:
-    """The one type of all states."""
+    """The type of the state matrix: the widest of the states' own.
+
+    Half precision is carried in single, as in a run of onnxruntime, which has no recurrent operator in half.
+    """
     types = {label(node.node): node.cell.dtype for node in nodes}
     types |= {f"the state '{carried.given.name}'": carried.given.dtype for carried in facts.carried}
-    if len(set(types.values())) > 1:
+    strange = {who: kind for who, kind in types.items() if kind.kind != "f"}
+    if strange:
         raise ModelRefused(
-            f"all states must have one type, and there are {', '.join(f'{who}: {kind}' for who, kind in types.items())}"
+            f"states must be floating-point numbers; {', '.join(f'{who} is {kind}' for who, kind in strange.items())}"
         )
-    return next(iter(types.values()))
+    return np.result_type(np.float32, *types.values())
 
 
 def _columns(runs: Iterable[tuple[int | None, str, int]]) -> tuple[Columns, ...]:
@@ -118,35 +123,50 @@ class _Rewriter:
     """Writes the step graph, node after node."""
 
     def __init__(
-        self, model: onnx.ModelProto, nodes: Sequence[CellNode], facts: Facts, state: tuple[Columns, ...]
+        self,
+        model: onnx.ModelProto,
+        nodes: Sequence[CellNode],
+        facts: Facts,
+        state: tuple[Columns, ...],
+        dtype: np.dtype,
     ) -> None:
         self._model = model
         self._nodes = nodes
         self._facts = facts
+        self._dtype = dtype
         self._g = GraphBuilder(PREFIX, _opset(model))
         names = self._g.split(STATE, [columns.size for columns in state]) if state else []
         self._before = {(columns.layer, columns.name): name for columns, name in zip(state, names, strict=True)}
         # tensors that are a cell's output but for axes of length 1, and that output [B, H]
         self._flat: dict[str, str] = {}
 
-    def graph(self, dtype: np.dtype) -> onnx.GraphProto:
-        """The step graph, its states and traces of type `dtype`."""
+    def graph(self) -> onnx.GraphProto:
+        """The step graph."""
         g, facts = self._g, self._facts
         for carried in facts.carried:
             self._unpack(carried.given)
         steps = self._steps()
-        kept = [steps[layer].states[name] for layer, name in self._before if layer is not None]
+        kept = [
+            self._cast(steps[layer].states[name], _wide(self._nodes[layer].cell), self._dtype)
+            for layer, name in self._before
+            if layer is not None
+        ]
         next_state = [*kept, *(self._pack(c.returned) for c in facts.carried)]
-        traces = [tensor for step in steps for part in (step.states, step.gates) for tensor in part.values()]
+        traces = [
+            self._cast(tensor, _wide(node.cell), self._dtype)
+            for node, step in zip(self._nodes, steps, strict=True)
+            for part in (step.states, step.gates)
+            for tensor in part.values()
+        ]
         outputs = [port.name for port in facts.outputs]
         infos = [_output(port) for port in facts.outputs]
         for name, tensors in ((TRACE, traces), (NEXT_STATE, next_state)):
             if tensors:
                 g.concat(*tensors, output=name)
                 outputs.append(name)
-                infos.append(_matrix(name, dtype))
+                infos.append(_matrix(name, self._dtype))
         nodes = reachable(g.nodes, outputs)
-        inputs = [_input(port) for port in facts.inputs] + ([_matrix(STATE, dtype)] if next_state else [])
+        inputs = [_input(port) for port in facts.inputs] + ([_matrix(STATE, self._dtype)] if next_state else [])
         return helper.make_graph(nodes, "step", inputs, infos, [*self._model.graph.initializer, *g.constants])
 
     def _steps(self) -> list[cells.Step]:
@@ -165,56 +185,63 @@ class _Rewriter:
         return steps
 
     def _step(self, layer: int) -> cells.Step:
-        cell = self._nodes[layer]
-        size = cell.cell.input_size
-        x_BI = self._flat.get(cell.x) or self._g.reshape(cell.x, (-1, size))
-        before = {name: self._state(layer, k, x_BI) for k, name in enumerate(cell.cell.states)}
-        step = _replace(self._g, cell, x_BI, before)
-        if cell.outputs[0]:
-            self._flat[cell.outputs[0]] = step.states["hidden"]
+        node = self._nodes[layer]
+        narrow, wide = node.cell.dtype, _wide(node.cell)
+        x_BI = self._flat.get(node.x) or self._g.reshape(node.x, (-1, node.cell.input_size))
+        x_BI = self._cast(x_BI, narrow, wide)
+        before = {name: self._state(layer, k, x_BI) for k, name in enumerate(node.cell.states)}
+        step = cells.step(self._g, node.cell.in_type(wide), x_BI, before)
+        after = {name: self._cast(tensor, wide, narrow) for name, tensor in step.states.items()}
+        _shape_outputs(self._g, node, after)
+        if node.outputs[0]:
+            self._flat[node.outputs[0]] = after["hidden"]
         return step
 
     def _state(self, layer: int, index: int, x_BI: str) -> str:
         """A state before the step, [B, H]: kept by us, carried by the interface, or the same at every step."""
-        cell = self._nodes[layer]
-        kept = self._before.get((layer, cell.cell.states[index]))
+        cell = self._nodes[layer].cell
+        kept = self._before.get((layer, cell.states[index]))
         if kept:
-            return kept
-        row, initial = self._facts.initial[layer][index], cell.initial[index]
+            return self._cast(kept, self._dtype, _wide(cell))
+        row, initial = self._facts.initial[layer][index], self._nodes[layer].initial[index]
         if row is not None:
-            return self._g.rows(self._g.constant(row[np.newaxis]), x_BI)
+            return self._g.rows(self._g.constant(row[np.newaxis].astype(_wide(cell))), x_BI)
         assert initial is not None  # the interface carries it, so it comes from there
-        return self._g.reshape(initial, (-1, cell.cell.hidden_size))
+        return self._cast(self._g.reshape(initial, (-1, cell.hidden_size)), cell.dtype, _wide(cell))
+
+    def _cast(self, tensor: str, have: np.dtype, want: np.dtype) -> str:
+        return tensor if have == want else self._g.free_cast(tensor, want)
 
     def _unpack(self, port: Port) -> None:
         """Gives an input of the original that is state the columns that hold it, in its own axes."""
         g, rank = self._g, len(port.row) + 1
-        shaped = g.reshape(self._before[None, port.name], (-1, *port.row))
+        columns = self._cast(self._before[None, port.name], self._dtype, port.dtype)
+        shaped = g.reshape(columns, (-1, *port.row))
         axes = [*range(1, port.batch + 1), 0, *range(port.batch + 1, rank)]
         g.op_to(port.name, "Transpose", shaped, perm=axes)
 
     def _pack(self, port: Port) -> str:
         """The columns [B, n] of an output of the original that is state."""
         axes = [port.batch, *(i for i in range(len(port.row) + 1) if i != port.batch)]
-        return self._g.reshape(self._g.op("Transpose", port.name, perm=axes), (-1, math.prod(port.row)))
+        flat = self._g.reshape(self._g.op("Transpose", port.name, perm=axes), (-1, math.prod(port.row)))
+        return self._cast(flat, port.dtype, self._dtype)
 
 
-def _replace(g: GraphBuilder, node: CellNode, x_BI: str, before: dict[str, str]) -> cells.Step:
-    """Writes one step of the cell and gives its results the names and shapes of the operator's outputs."""
-    cell = node.cell
-    step = cells.step(g, cell, x_BI, before)
+def _wide(cell: cells.Cell) -> np.dtype:
+    """The type that a cell is computed in: as onnxruntime has it, single precision for half."""
+    return np.result_type(np.float32, cell.dtype)
+
+
+def _shape_outputs(g: GraphBuilder, node: CellNode, states: Mapping[str, str]) -> None:
+    """Gives the states after the step the names and shapes of the operator's outputs."""
+    size = node.cell.hidden_size
     y, *last = node.outputs
     batch_first = node.time_axis == 1
     if y:  # [T, D, B, H] or [B, T, D, H], with one step and one direction
-        g.reshape(
-            step.states["hidden"], (-1, 1, 1, cell.hidden_size) if batch_first else (1, 1, -1, cell.hidden_size), y
-        )
-    for name, output in zip(cell.states, last, strict=True):
+        g.reshape(states["hidden"], (-1, 1, 1, size) if batch_first else (1, 1, -1, size), y)
+    for name, output in zip(node.cell.states, last, strict=True):
         if output:  # [D, B, H] or [B, D, H]
-            g.reshape(
-                step.states[name], (-1, 1, cell.hidden_size) if batch_first else (1, -1, cell.hidden_size), output
-            )
-    return step
+            g.reshape(states[name], (-1, 1, size) if batch_first else (1, -1, size), output)
 
 
 def _opset(model: onnx.ModelProto) -> int:

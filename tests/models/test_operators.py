@@ -145,7 +145,7 @@ def check(case: Case, folder: Path) -> None:
     fresh = [np.tile(row, (BATCH, 1)) for row in rows]
     random_states = [random.normal(size=(BATCH, case.layer.hidden)) for _ in rows]
     for states in (fresh, random_states):
-        given = np.concatenate(states, 1).astype(case.dtype)
+        given = np.concatenate(states, 1).astype(engine.graph.dtype)
         if states is fresh:
             np.testing.assert_allclose(
                 np.tile(engine.graph.initial, (BATCH, 1)), given, rtol=0, atol=TOLERANCE[case.dtype]
