@@ -159,7 +159,7 @@ def numbers(response: sequence_pb2.StreamResponse) -> npt.NDArray[np.float32]:
 async def measure(target: Target, scenario: Scenario, warm: float, length: float) -> Figure:
     """Open everything, warm up, count for the length of a window, close everything."""
     traffics = traffic_of(scenario, target)
-    groups = [traffics] if scenario.layout == "multiplexed" else [[traffic] for traffic in traffics]
+    groups = [traffics] if scenario.layout in ("multiplexed", "bundled") else [[traffic] for traffic in traffics]
     connections = len(groups) if scenario.layout == "connections" else 1
     async with AsyncExitStack() as stack:
         channels = [await stack.enter_async_context(connected(target)) for _ in range(connections)]
@@ -168,14 +168,19 @@ async def measure(target: Target, scenario: Scenario, warm: float, length: float
         window = Window(loop.now() + warm, loop.now() + warm + length)
         async with asyncio.TaskGroup() as tasks:
             used = tasks.create_task(loop.processors(window, target.pid))
-            loops = [tasks.create_task(run(*pair, window)) for pair in zip(calls, groups, strict=True)]
+            loops = [
+                tasks.create_task(run(*pair, window, bundled=scenario.layout == "bundled"))
+                for pair in zip(calls, groups, strict=True)
+            ]
     return figure(scenario, sorted(second for task in loops for second in task.result()), used.result(), length)
 
 
-async def run(call: "Call", traffics: list[Traffic], window: Window) -> list[float]:
+async def run(call: "Call", traffics: list[Traffic], window: Window, *, bundled: bool) -> list[float]:
     """Run the loops of one stream."""
     if len(traffics) == 1:
         return await loop.one_by_one(call, traffics[0], window)
+    if bundled:
+        return await loop.together(call, traffics, window)
     return await loop.side_by_side(call, traffics, window)
 
 

@@ -70,6 +70,38 @@ async def side_by_side(call: "Call", traffics: Sequence[Traffic], window: Window
     return took
 
 
+async def together(call: "Call", traffics: Sequence[Traffic], window: Window) -> list[float]:
+    """Do the same with a message for all that is ready: what one message answered, the next one asks."""
+    took, sent, open_loops = [], [now()] * len(traffics), len(traffics)
+    await call.write(bundle(traffics))
+    while open_loops:
+        response = await answer(call)
+        moment, ready = now(), []
+        for part in (response, *response.more):
+            handle = part.answers.handle
+            if not traffics[handle].take(part):
+                continue
+            if window.start <= moment < window.end:
+                took.append(moment - sent[handle])
+            if moment >= window.end:
+                open_loops -= 1
+            else:
+                sent[handle] = moment
+                ready.append(traffics[handle])
+        if ready:
+            await call.write(bundle(ready))
+    return took
+
+
+def bundle(traffics: Sequence[Traffic]) -> sequence_pb2.StreamRequest:
+    """Put the next message of each into one."""
+    request = sequence_pb2.StreamRequest()
+    request.CopyFrom(traffics[0].send())
+    for traffic in traffics[1:]:
+        request.more.append(traffic.send())
+    return request
+
+
 async def processors(window: Window, server: int) -> Usage:
     """Wait for the window's start and end, and see what was used between them."""
     await asyncio.sleep(window.start - now())

@@ -54,8 +54,7 @@ def of_size(hidden: int) -> Iterator[Comparison]:
     """Plan everything for one hidden size."""
     yield from single(hidden)
     for count in CONCURRENCY[1:]:
-        one_stream = Scenario(hidden, count, "multiplexed")
-        yield compared("multiplexed", f"{count} sequences on one stream", one_stream, ("afternoon", "tidegate"))
+        yield shared(hidden, count)
     apart = Scenario(hidden, 64, "connections")
     yield compared("connections", "64 sequences, a connection each", apart, ("echo", "afternoon", "tidegate"))
     yield from chunks(hidden)
@@ -73,6 +72,19 @@ def single(hidden: int) -> Iterator[Comparison]:
         title = "1 sequence" if count == 1 else f"{count} sequences"
         comparison = compared("single", title, plain, ("echo", "afternoon", "tidegate"))
         yield traced(comparison, plain)
+
+
+def shared(hidden: int, count: int) -> Comparison:
+    """Plan single steps of sequences that share a stream, as those of one client do, beside a stream for each."""
+    apart, one_stream, bundled = (Scenario(hidden, count, layout) for layout in ("streams", "multiplexed", "bundled"))
+    contestants = (
+        Wire("echo", apart),
+        Wire("afternoon", apart),
+        Wire("afternoon", one_stream),
+        Wire("tidegate", one_stream),
+        Wire("tidegate", bundled),
+    )
+    return Comparison("multiplexed", f"hidden {hidden}: {count} sequences on one stream", contestants)
 
 
 def chunks(hidden: int) -> Iterator[Comparison]:

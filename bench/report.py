@@ -1,6 +1,6 @@
 """Draws what was measured: a table for each section, and the verdict. In a pipe it is plain text."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from rich.console import Console
@@ -8,6 +8,7 @@ from rich.table import Table
 
 from bench.outcome import Measure, Outcome, latency, messages, steps
 from bench.plan import Contestant, Wire
+from bench.scenario import Scenario
 from bench.verdict import Verdict
 
 # As wide as a report is in a pipe, where no terminal says how wide it may be.
@@ -23,9 +24,21 @@ def console() -> Console:
 def label(contestant: Contestant) -> str:
     """Name a contestant in a row."""
     if isinstance(contestant, Wire):
-        return f"{contestant.server}{', traces' * contestant.scenario.traces}"
+        return ", ".join([contestant.server, *how(contestant.scenario)])
     traces = ", traces" * contestant.traces
     return f"{'engine' if contestant.loop == 'engine' else 'onnxruntime'}, batch {contestant.batch}{traces}"
+
+
+def how(scenario: Scenario) -> Iterator[str]:
+    """Say in what a row differs from others of its comparison."""
+    if scenario.layout == "streams" and scenario.sequences > 1:
+        yield "a stream each"
+    if scenario.layout in ("multiplexed", "bundled"):
+        yield "one stream"
+    if scenario.layout == "bundled":
+        yield "bundled"
+    if scenario.traces:
+        yield "traces"
 
 
 def machine(description: dict[str, str]) -> str:

@@ -8,7 +8,7 @@ OUTPUTS = 4
 LAYERS = 2
 HIDDEN_SIZES = (32, 128, 256)
 
-Layout = Literal["streams", "connections", "multiplexed", "fleet"]
+Layout = Literal["streams", "connections", "multiplexed", "bundled", "fleet"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Scenario:
     # How many sequences are open at once.
     sequences: int
     # A stream for each sequence on one connection, or each on a connection of its own, or all sequences on one stream,
-    # or all of them in every message.
+    # a message each or together what is ready at the same time, or all of them in every message.
     layout: Layout = "streams"
     # How many steps of one sequence a message carries.
     steps: int = 1

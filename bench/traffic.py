@@ -46,6 +46,7 @@ def opening(scenario: Scenario, handle: int, count: int) -> sequence_pb2.StreamR
     """Open sequences of the scenario's model, with every trace or none."""
     trace = sequence_pb2.TraceSelection(none=not scenario.traces)
     wanted = sequence_pb2.Open(handle=handle, count=count, model=scenario.model, trace=trace)
+    wanted.bundle = scenario.layout == "bundled"
     return sequence_pb2.StreamRequest(open=wanted)
 
 

@@ -13,15 +13,16 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from server import messages
-from server.errors import OverLimit, Refusal, TidegateError
+from server.errors import BadInput, OverLimit, Refusal, TidegateError
 from server.events import Answered, Event, Failed, FleetAnswered
 from server.settings import Settings
 from server.stream import Catalogue, Stream
-from tidegate.v1 import sequence_pb2
+from tidegate.v1 import error_pb2, sequence_pb2
 
 log = logging.getLogger(__name__)
 
 Context = Any  # grpc.aio.ServicerContext: its type parameters differ between releases
+_MOST = 1_024  # requests of a bundle
 _BACKLOG = 1_024  # messages that carry no answer (openings, refusals) that may wait to be written
 
 
@@ -87,11 +88,12 @@ class Conversation:
     async def _write(self) -> None:
         while True:
             while self._outbox:
-                event = self._outbox[0]
-                await self._context.write(self._writer.write(event))
-                self._outbox.popleft()  # only now: while it is written, the stream is not at its end
-                if isinstance(event, Answered | FleetAnswered):
-                    self._stream.written(event.size)
+                message, events = self._writer.bundle(self._outbox)
+                await self._context.write(message)
+                for _ in range(events):
+                    event = self._outbox.popleft()  # only now: while it is written, the stream is not at its end
+                    if isinstance(event, Answered | FleetAnswered):
+                        self._stream.written(event.size)
                 if self._waits_for_room:
                     self._room.set()
             self._asleep = self._loop.create_future()
@@ -106,11 +108,26 @@ class Conversation:
         if isinstance(request, Refusal):
             self._emit(Failed(request))
             return
+        more = request.more
+        if not more:
+            self._take_one(request)
+            return
+        if len(more) >= _MOST:
+            self._emit(self._failure(request, OverLimit(f"a bundle of {len(more) + 1} requests came; {_MOST} may")))
+            return
+        if any(further.more for further in more):
+            self._emit(self._failure(request, BadInput("a bundle came in a bundle", error_pb2.REASON_MALFORMED)))
+            return
+        self._take_one(request, company=True)
+        for further in more:
+            self._take_one(further, company=True)
+
+    def _take_one(self, request: sequence_pb2.StreamRequest, company: bool = False) -> None:
         kind = request.WhichOneof("request")
         try:
             if kind == "steps":
                 steps = request.steps
-                self._stream.steps(steps.handle, steps.first_step, messages.named_inputs(steps.inputs))
+                self._stream.steps(steps.handle, steps.first_step, messages.named_inputs(steps.inputs), company)
             elif kind == "fleet":
                 self._fleet(request.fleet)
             elif kind == "open":
@@ -131,8 +148,7 @@ class Conversation:
             message.count or 1,
             message.model,
             message.version,
-            messages.selection(message.trace),
-            messages.wants_values(message.encoding),
+            messages.manner(message),
         )
 
     def _fleet(self, message: sequence_pb2.FleetSteps) -> None:

@@ -22,10 +22,14 @@ class Opened:
 
 @dataclass(frozen=True, eq=False)
 class Form:
-    """How the answers of sequences are written: the outputs' names, and whether as numbers instead of bytes."""
+    """How the answers of sequences are written.
+
+    The outputs' names, whether as numbers instead of bytes, and whether several answers may share a message.
+    """
 
     names: tuple[str, ...]
     values: bool
+    bundle: bool
 
 
 @dataclass(slots=True, eq=False)

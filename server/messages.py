@@ -1,6 +1,7 @@
 """Our words to and from the messages of the contract. Translates; decides nothing."""
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from server.inputs import Named
 from server.model import LoadedModel
 from server.probe import Port
 from server.repository import Entry
-from server.selection import CELL, GATES, HIDDEN, Selection
+from server.selection import CELL, GATES, HIDDEN, Manner, Selection
 from server.stepgraph import Columns
 from tidegate import wire
 from tidegate.v1 import error_pb2, model_pb2, sequence_pb2, tensor_pb2
@@ -21,6 +22,8 @@ _PARTS = {
     sequence_pb2.TraceSelection.PART_CELL: CELL,
     sequence_pb2.TraceSelection.PART_GATES: GATES,
 }
+_MORE = bytes([sequence_pb2.StreamResponse.MORE_FIELD_NUMBER << 3 | 2])  # how protobuf begins an element of `more`
+_BUNDLE_BYTES = 2**16  # past this a message gains nothing from being shared
 _KINDS = {"RNN": model_pb2.CELL_KIND_RNN, "LSTM": model_pb2.CELL_KIND_LSTM, "GRU": model_pb2.CELL_KIND_GRU}
 
 
@@ -45,6 +48,11 @@ def numbers(data: bytes, dtype: str, what: str) -> np.ndarray:
     return np.frombuffer(data, dtype).astype(np.int64)
 
 
+def manner(message: sequence_pb2.Open | sequence_pb2.Resume) -> Manner:
+    """How a client wants to be answered."""
+    return Manner(selection(message.trace), wants_values(message.encoding), message.bundle)
+
+
 def selection(message: sequence_pb2.TraceSelection) -> Selection:
     """What of the inside a client wants to see."""
     unknown = [part for part in message.parts if part not in _PARTS]
@@ -55,7 +63,7 @@ def selection(message: sequence_pb2.TraceSelection) -> Selection:
 
 
 class Writer:
-    """Serialises the events of one stream.
+    """Serialises the events of one stream, several in a message where their sequences allow it.
 
     The answer to a single step is nearly all that a stream ever sends, and differs from the one before in three fields:
     its message is kept and filled again.
@@ -68,8 +76,22 @@ class Writer:
         self._max_message = max_message
         self._single: dict[tuple[Form, bool], _Single] = {}
 
-    def write(self, event: Event) -> bytes:
-        """The message that tells the client of an event."""
+    def bundle(self, events: Sequence[Event]) -> tuple[bytes, int]:
+        """The next message, and how many of the events, in their order, it tells the client of: at least one."""
+        message = self._write(events[0])
+        if len(events) == 1 or not _may_share(events[0]):
+            return message, 1
+        pieces, size = [message], len(message)
+        for event in islice(events, 1, None):
+            if size >= _BUNDLE_BYTES or not _may_share(event):
+                break
+            message = self._write(event)
+            pieces += (_MORE, encode_length(len(message)), message)
+            size += len(message)
+        return b"".join(pieces), 1 + len(pieces) // 3
+
+    def _write(self, event: Event) -> bytes:
+        """The message that tells the client of one event."""
         match event:
             case Answered():
                 return self._answers(event)
@@ -91,6 +113,20 @@ class Writer:
         if single is None:
             single = self._single[key] = _Single(_answers(event))
         return single.fill(event)
+
+
+def _may_share(event: Event) -> bool:
+    return isinstance(event, Answered | FleetAnswered) and event.form.bundle
+
+
+def encode_length(length: int) -> bytes:
+    """A length as protobuf writes it before the bytes of a field."""
+    digits = bytearray()
+    while length > 0x7F:
+        digits.append(length & 0x7F | 0x80)
+        length >>= 7
+    digits.append(length)
+    return bytes(digits)
 
 
 class _Single:

@@ -8,7 +8,7 @@ import numpy as np
 from server.errors import TidegateError
 from server.events import Answered, Event, Failed, Opened
 from server.inputs import Named
-from server.selection import Selection
+from server.selection import Manner, Selection
 from server.stream import Catalogue, Stream
 
 
@@ -30,7 +30,7 @@ async def predict(catalogue: Catalogue, name: str, version: int, inputs: Named, 
     collector = _Collector()
     stream = collector.stream = Stream(catalogue, 1, 2**62, collector.take)
     try:
-        stream.open(0, 1, name, version, selection, values=False)
+        stream.open(0, 1, name, version, Manner(selection))
         stream.steps(0, 0, inputs)
         stream.close(0, 1)
         await collector.ended.wait()

@@ -23,6 +23,18 @@ class Selection:
     every: int = 1
 
 
+@dataclass(frozen=True)
+class Manner:
+    """How a client wants to be answered.
+
+    What it sees of the inside, whether numbers are written as such, and whether several answers may share a message.
+    """
+
+    selection: Selection = Selection()
+    values: bool = False
+    bundle: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class TracePlan:
     """How to cut what was asked for out of the full trace. `columns` are laid out as the client gets them."""

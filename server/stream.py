@@ -18,7 +18,7 @@ from server.inputs import Named
 from server.model import ServedModel
 from server.replies import Chunk, Ending, Fleet, Group, single
 from server.scheduler import Block
-from server.selection import Selection, TracePlan, plan
+from server.selection import Manner, TracePlan, plan
 from tidegate.v1 import error_pb2
 
 _FREE, _CLOSING = -1, -2  # what `_groups` says of a handle that belongs to no group
@@ -55,7 +55,7 @@ class Stream:
         self._next = np.zeros(0, np.int64)  # the step that is expected next
         self._groups = np.zeros(0, np.int32)  # an index into `_known`, or _FREE or _CLOSING
         self._known: dict[int, Group] = {}
-        self._alike: dict[tuple[ServedModel, Selection, bool], int] = {}
+        self._alike: dict[tuple[ServedModel, Manner], int] = {}
         self._indices = counter()
         # work
         self._outstanding = 0  # bytes of answers that are computed or to be computed, and not written
@@ -75,19 +75,22 @@ class Stream:
 
     # Requests ---------------------------------------------------------------------------------------------------------
 
-    def open(self, handle: int, count: int, name: str, version: int, selection: Selection, values: bool) -> None:
+    def open(self, handle: int, count: int, name: str, version: int, manner: Manner) -> None:
         """Opens `count` sequences of a model under the handles from `handle` on."""
         handles = self._new_handles(handle, count)
         model = self._catalogue.find(name, version)
-        trace = plan(selection, model.graph.trace, model.graph.layers)
+        trace = plan(manner.selection, model.graph.trace, model.graph.layers)
         self._slots[handles] = model.slots.take(count)
         self._next[handles] = 0
-        self._groups[handles] = self._join(model, selection, trace, values, count)
+        self._groups[handles] = self._join(model, manner, trace, count)
         ids = tuple(f"{_RUN}-{next(_SERIAL)}" for _ in range(count))
         self.emit(Opened(handle, ids, model.name, model.version, trace.columns))
 
-    def steps(self, handle: int, first_step: int, inputs: Named) -> None:
-        """Takes consecutive steps of one sequence: `inputs` are [N, ...row] each, or one row."""
+    def steps(self, handle: int, first_step: int, inputs: Named, company: bool = False) -> None:
+        """Takes consecutive steps of one sequence: `inputs` are [N, ...row] each, or one row.
+
+        With `company` others came together with them, so they had better wait for a batch.
+        """
         group = self._group(handle)
         expected = self._next.item(handle)
         if first_step != expected:
@@ -95,7 +98,7 @@ class Stream:
         checked = group.model.check.steps(inputs)
         total = len(next(iter(checked.values())))
         slot = self._slots[handle : handle + 1]
-        if total == 1 and not self._waiting:
+        if total == 1 and not company and not self._waiting:
             result = group.model.batcher.at_once(slot, checked, group.trace.wanted)
             if result is not None:
                 self._next[handle] = expected + 1
@@ -190,12 +193,12 @@ class Stream:
             self._next = np.concatenate([self._next, np.zeros(more, np.int64)])
             self._groups = np.concatenate([self._groups, np.full(more, _FREE, np.int32)])
 
-    def _join(self, model: ServedModel, selection: Selection, trace: TracePlan, values: bool, count: int) -> int:
+    def _join(self, model: ServedModel, manner: Manner, trace: TracePlan, count: int) -> int:
         """The index of the group of sequences opened like these, which become members of it."""
-        key = (model, selection, values)
+        key = (model, manner)
         if key not in self._alike:
             self._alike[key] = next(self._indices)
-            form = Form(tuple(port.name for port in model.graph.outputs), values)
+            form = Form(tuple(port.name for port in model.graph.outputs), manner.values, manner.bundle)
             self._known[self._alike[key]] = Group(model, trace, form, _row_bytes(model, trace))
         self._known[self._alike[key]].members += count
         return self._alike[key]
