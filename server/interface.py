@@ -24,6 +24,7 @@ _MOVES = frozenset(
         "Slice",
         "Split",
         "Squeeze",
+        "TopK",  # sorts sequences by their lengths
         "Transpose",
         "Unsqueeze",
     }

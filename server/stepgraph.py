@@ -145,6 +145,9 @@ class _Rewriter:
         g, facts = self._g, self._facts
         for carried in facts.carried:
             self._unpack(carried.given)
+        for value, ports in ((0, facts.starts), (1, facts.lengths)):
+            for port in ports:
+                self._fill(port, value)
         steps = self._steps()
         kept = [
             self._cast(steps[layer].states[name], _wide(self._nodes[layer].cell), self._dtype)
@@ -219,6 +222,14 @@ class _Rewriter:
         shaped = g.reshape(columns, (-1, *port.row))
         axes = [*range(1, port.batch + 1), 0, *range(port.batch + 1, rank)]
         g.op_to(port.name, "Transpose", shaped, perm=axes)
+
+    def _fill(self, port: Port, value: int) -> None:
+        """Gives an input of the original that nobody is asked for the same value everywhere, for whoever reads it."""
+        g, like = self._g, self._facts.inputs[0]
+        repeats = [g.constant(np.array([1], np.int64)) for _ in port.shape(1, 1)]
+        repeats[port.batch] = g.op("Gather", g.op("Shape", like.name), g.constant(np.array([like.batch], np.int64)))
+        one = g.constant(np.full(port.shape(1, 1), value, port.dtype))
+        g.op_to(port.name, "Tile", one, g.op("Concat", *repeats, axis=0))
 
     def _pack(self, port: Port) -> str:
         """The columns [B, n] of an output of the original that is state."""

@@ -1,0 +1,242 @@
+"""Torch networks, as either of torch's exporters writes them.
+
+`python -m tests.models.makers.torch_exporters [FOLDER [NAME]]` writes the dynamo exporter's files, each from a process
+of its own: a second export of a recurrent network in one process can fail on what the first one left behind. The files
+of the older exporter take milliseconds, and tests make them as they need them.
+"""
+
+import subprocess
+import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from tests.models.makers.artefact import BATCH, STEPS, Recorded, save
+
+FOLDER = Path(__file__).parents[1] / "made" / "torch-dynamo"
+FEATURES, HIDDEN, OUTPUTS, TOKENS = 3, 4, 2, 7
+
+
+class Net(nn.Module):
+    """Cells and a head; what lies between them, others say."""
+
+    def __init__(self, kind: str = "LSTM", layers: int = 1, inputs: int = FEATURES, **options: object) -> None:
+        super().__init__()
+        self.cell = getattr(nn, kind)(inputs, HIDDEN, layers, **({"batch_first": True} | options))
+        self.head = nn.Linear(self.cell.proj_size or HIDDEN * (1 + self.cell.bidirectional), OUTPUTS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.cell(x)[0])
+
+
+class LastOnly(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.cell(x)[0][:, -1])
+
+
+class Shown(Net):
+    def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, ...]:
+        y, (h, c) = self.cell(x, (h, c))
+        return self.head(y), h, c
+
+
+class ShownAlone(Net):
+    """The one state of a GRU or an RNN."""
+
+    def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
+        y, h = self.cell(x, h)
+        return self.head(y), h
+
+
+class Lengths(Net):
+    """Sequences of unequal lengths, packed."""
+
+    def forward(self, x: Tensor, n: Tensor) -> Tensor:
+        y, _ = self.cell(nn.utils.rnn.pack_padded_sequence(x, n, batch_first=True, enforce_sorted=False))
+        return self.head(nn.utils.rnn.pad_packed_sequence(y, batch_first=True)[0])
+
+
+class Tokens(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(TOKENS, FEATURES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.embedding(x))
+
+
+class Convolved(Net):
+    """A convolution over time in front."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(FEATURES, FEATURES, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.conv(x.transpose(1, 2)).transpose(1, 2))
+
+
+class Attending(Net):
+    """Attention over all steps, after the cells."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, _ = self.cell(x)
+        return self.head(torch.softmax(y @ y.transpose(1, 2), -1) @ y)
+
+
+class OneStep(nn.Module):
+    """A cell that torch computes with ordinary operators, for one step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.LSTMCell(FEATURES, HIDDEN)
+        self.head = nn.Linear(HIDDEN, OUTPUTS)
+
+    def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, ...]:
+        h, c = self.cell(x, (h, c))
+        return self.head(h), h, c
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network and how it is exported. `states` are shapes of the inputs that start it, with -1 for the batch."""
+
+    net: nn.Module
+    states: Mapping[str, tuple[int, ...]]
+    free: tuple[str, ...] = ("batch", "time")
+    time: int | None = 1  # which axis of x is the time; None for one step at a time
+    tokens: bool = False
+    lengths: bool = False
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The axes of x but the last."""
+        return ("batch",) if self.time is None else ("time", "batch") if self.time == 0 else ("batch", "time")
+
+    def x(self, rows_TB: Tensor) -> Tensor:
+        """[T, B, ...row] as the network takes it."""
+        return rows_TB[-1] if self.time is None else rows_TB.transpose(0, self.time)
+
+    def arguments(self, rows_TB: Tensor) -> tuple[Tensor, ...]:
+        """What the network takes for sequences that begin with these rows."""
+        batch = rows_TB.shape[1]
+        zeros = [torch.zeros([batch if size == -1 else size for size in shape]) for shape in self.states.values()]
+        lengths = [torch.full((batch,), len(rows_TB))] if self.lengths else []
+        return (self.x(rows_TB), *zeros, *lengths)
+
+    def dims(self) -> dict[str, dict[int, str]]:
+        """The free axes of each input and of the outputs."""
+        shaped = {"x": self.axes} | {
+            name: tuple("batch" if size == -1 else "" for size in shape) for name, shape in self.states.items()
+        }
+        shaped |= {"n": ("batch",)} if self.lengths else {}
+        return {name: {i: axis for i, axis in enumerate(axes) if axis in self.free} for name, axes in shaped.items()}
+
+
+H_AND_C = {"h": (1, -1, HIDDEN), "c": (1, -1, HIDDEN)}
+CASES = {
+    "lstm": lambda: Case(Net(), {}),
+    "lstm-static": lambda: Case(Net(), {}, free=()),
+    "lstm-batch": lambda: Case(Net(), {}, free=("batch",)),
+    "lstm-stacked": lambda: Case(Net(layers=2), {}),
+    "lstm-time-first": lambda: Case(Net(batch_first=False), {}, time=0),
+    "lstm-projected": lambda: Case(Net(proj_size=2), {}),
+    "lstm-shown": lambda: Case(Shown(), H_AND_C),
+    "lstm-last": lambda: Case(LastOnly(), {}),
+    "lstm-packed": lambda: Case(Lengths(), {}, lengths=True),
+    "lstm-cell": lambda: Case(OneStep(), {"h": (-1, HIDDEN), "c": (-1, HIDDEN)}, free=("batch",), time=None),
+    "gru": lambda: Case(Net("GRU"), {}),
+    "gru-static": lambda: Case(Net("GRU"), {}, free=()),
+    "gru-shown": lambda: Case(ShownAlone("GRU", layers=2), {"h": (2, -1, HIDDEN)}),
+    "rnn-tanh": lambda: Case(Net("RNN"), {}),
+    "rnn-relu": lambda: Case(Net("RNN", nonlinearity="relu"), {}),
+    "rnn-static": lambda: Case(Net("RNN"), {}, free=()),
+    "rnn-shown": lambda: Case(ShownAlone("RNN"), {"h": (1, -1, HIDDEN)}),
+    "tokens": lambda: Case(Tokens(), {}, tokens=True),
+    "bidirectional": lambda: Case(Net(bidirectional=True), {}),
+    "conv1d": lambda: Case(Convolved(), {}),
+    "attention": lambda: Case(Attending(), {}),
+}
+NOT_BY_DYNAMO = frozenset({"lstm-packed"})  # that exporter gives up
+NOT_BY_TORCHSCRIPT = frozenset({"lstm-projected"})  # and this one
+
+
+def make(name: str, path: Path, *, dynamo: bool) -> Recorded:
+    """Exports a case, and says what torch itself answers."""
+    torch.manual_seed(list(CASES).index(name))
+    case = CASES[name]()
+    case.net.eval()
+    with torch.no_grad():
+        for parameter in case.net.parameters():
+            parameter.normal_(0, 0.5)
+    shape = (STEPS, BATCH) if case.tokens else (STEPS, BATCH, FEATURES)
+    rows = torch.randint(0, TOKENS, shape) if case.tokens else torch.randn(shape)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporters' own
+        _export(case, rows, path, dynamo=dynamo)
+    return _recorded(case, rows)
+
+
+def _export(case: Case, rows_TB: Tensor, path: Path, *, dynamo: bool) -> None:
+    dims = case.dims()
+    returned = {f"{name}_out": dims[name] for name in case.states}
+    names = {"input_names": list(dims), "output_names": ["y", *returned]}
+    arguments = case.arguments(rows_TB)
+    if dynamo:
+        named = {axis: torch.export.Dim(axis) for axis in case.free}
+        shapes = {name: {i: named[axis] for i, axis in axes.items()} for name, axes in dims.items()}
+        options = {"dynamic_shapes": shapes, "verbose": False, "external_data": False}
+        torch.onnx.export(case.net, arguments, str(path), dynamo=True, **names, **options)
+    else:
+        axes = dims | returned | {"y": {i: axis for i, axis in enumerate(case.axes) if axis in case.free}}
+        torch.onnx.export(case.net, arguments, str(path), dynamo=False, opset_version=17, dynamic_axes=axes, **names)
+
+
+def _recorded(case: Case, rows_TB: Tensor) -> Recorded:
+    """What torch answers to each prefix, and the states that it ends in."""
+    states: list[Tensor | tuple[Tensor, Tensor]] = []
+    case.net.cell.register_forward_hook(lambda _module, _given, y: states.append(y[1]))
+    answers, trace = [], dict[tuple[int, str], list[np.ndarray]]()
+    arguments = case.arguments(rows_TB[:1])
+    for step in range(STEPS):
+        fresh = case.arguments(rows_TB[: step + 1])
+        arguments = fresh if case.time is not None else (fresh[0], *arguments[1:])
+        with torch.no_grad():
+            y = case.net(*arguments)
+        y = y if isinstance(y, tuple) else (y,)
+        if case.time is None:
+            arguments = (fresh[0], *y[1:])
+        answers.append(y[0].select(case.time, -1) if y[0].ndim == 3 else y[0])
+        if case.time is not None and not case.net.cell.bidirectional:
+            last = states[-1] if isinstance(states[-1], tuple) else (states[-1],)
+            for name, of_layers in zip(("hidden", "cell"), last, strict=False):
+                for layer, state in enumerate(of_layers):
+                    trace.setdefault((layer, name), []).append(state.numpy())
+    return Recorded(
+        {"x": rows_TB.numpy()},
+        {"y": torch.stack(answers).numpy()},
+        {key: np.stack(values) for key, values in trace.items()},
+    )
+
+
+def main() -> None:
+    """Makes the one file that is asked for, or all of them."""
+    match sys.argv[1:]:
+        case [folder, name]:
+            path = Path(folder) / f"{name}.onnx"
+            recorded = make(name, path, dynamo=True)
+            save(path, onnx.load(path), recorded)
+        case _:
+            for name in sorted(CASES.keys() - NOT_BY_DYNAMO):
+                subprocess.run([sys.executable, "-m", __spec__.name, *(sys.argv[1:] or [FOLDER]), name], check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""Files as toolkits make them: each is served with the toolkit's own answers, or refused for a true reason.
+
+`makers/` says how those in `made/` were made; those of torch's older exporter are made here.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from server.errors import ModelRefused
+from server.loader import load
+from tests.models.makers import artefact, torch_exporters
+
+if TYPE_CHECKING:
+    from server.model import LoadedModel
+    from tests.models.makers.artefact import Recorded
+
+MADE = Path(__file__).parent / "made"
+MIXES = "mixes steps with one another"
+NO_CELL = "holds no RNN, LSTM or GRU node"
+
+# what each file holds once it is served: its cells in their order
+SERVED = {
+    "keras2/gru": ("GRU",),
+    "keras2/lstm": ("LSTM",),
+    "keras2/lstm-stateful": ("LSTM",),
+    "keras2/time-distributed": ("LSTM",),
+    "keras3/lstm": ("LSTM",),
+    "keras3/lstm-last": ("LSTM",),
+    "keras3/lstm-shown": ("LSTM",),
+    "keras3/lstm-sigmoid": ("LSTM",),
+    "keras3/lstm-stacked": ("LSTM", "LSTM"),
+    "keras3/lstm-stateful": ("LSTM",),
+    "keras3/normalised": ("LSTM",),
+    "keras3/tokens": ("LSTM",),
+    "darts/lstm-free-axes": ("LSTM",),
+    "torch-dynamo/gru": ("GRU",),
+    "torch-dynamo/gru-shown": ("GRU", "GRU"),
+    "torch-dynamo/lstm": ("LSTM",),
+    "torch-dynamo/lstm-batch": ("LSTM",),
+    "torch-dynamo/lstm-last": ("LSTM",),
+    "torch-dynamo/lstm-shown": ("LSTM",),
+    "torch-dynamo/lstm-stacked": ("LSTM", "LSTM"),
+    "torch-dynamo/tokens": ("LSTM",),
+}
+
+# and why not
+REFUSED = {
+    "keras3/attention": rf"attention.*\(MatMul\) {MIXES}",
+    "keras3/backwards": rf"\(ReverseSequence\) {MIXES}",
+    "keras3/bidirectional": r"\(LSTM\) runs bidirectional: it needs steps that have not come yet",
+    "keras3/conv1d": rf"\(Conv\) {MIXES}",
+    "keras3/lstm-unrolled": NO_CELL,  # it is written out for six steps
+    "keras3/pooled": rf"\(ReduceMean\) {MIXES}",
+    "torch-dynamo/attention": rf"\(MatMul\) {MIXES}",
+    "torch-dynamo/bidirectional": r"\(LSTM\) runs bidirectional",
+    "torch-dynamo/conv1d": rf"\(Conv\) {MIXES}",
+    "torch-dynamo/rnn-relu": NO_CELL,  # this exporter writes nn.RNN out for the steps of its example
+    "torch-dynamo/rnn-shown": NO_CELL,
+    "torch-dynamo/rnn-static": NO_CELL,
+    "torch-dynamo/rnn-tanh": NO_CELL,
+}
+
+TORCHSCRIPT_REFUSED = {
+    "attention": rf"\(MatMul\) {MIXES}",
+    "bidirectional": r"\(LSTM\) runs bidirectional",
+    "conv1d": rf"\(Conv\) {MIXES}",
+    "lstm-cell": NO_CELL,  # it is made of ordinary operators
+}
+BY_TORCHSCRIPT = torch_exporters.CASES.keys() - torch_exporters.NOT_BY_TORCHSCRIPT
+
+
+def check_stream(model: LoadedModel, recorded: Recorded) -> None:
+    """What the model answers step by step is what the toolkit answered, and so are the states of its cells."""
+    steps, batch = next(iter(recorded.inputs.values())).shape[:2]
+    state = np.tile(model.graph.initial, (batch, 1))
+    for step in range(steps):
+        inputs = {name: x[step : step + 1] for name, x in recorded.inputs.items()}
+        answer = model.engine.run(inputs, state, trace=bool(model.graph.trace))
+        state = answer.state
+        for name, wanted in recorded.outputs.items():
+            np.testing.assert_allclose(answer.outputs[name][0], wanted[step], atol=1e-5)
+        for columns in model.graph.trace:
+            wanted = recorded.trace.get((columns.layer, columns.name))
+            if wanted is not None:
+                np.testing.assert_allclose(answer.trace[0][:, columns.span], wanted[step], atol=1e-5)
+
+
+def kinds(model: LoadedModel) -> tuple[str, ...]:
+    return tuple(cell.kind for cell in model.graph.layers)
+
+
+@pytest.mark.parametrize("name", SERVED)
+def test_a_file_streams_what_the_toolkit_that_made_it_answers(name: str) -> None:
+    model = load(MADE / f"{name}.onnx", 4, 1.0)
+    assert kinds(model) == SERVED[name]
+    check_stream(model, artefact.read(MADE / f"{name}.onnx"))
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_file_that_cannot_stream_is_refused_for_what_it_holds(name: str) -> None:
+    with pytest.raises(ModelRefused, match=REFUSED[name]):
+        load(MADE / f"{name}.onnx", 4, 1.0)
+
+
+@pytest.mark.parametrize("name", sorted(BY_TORCHSCRIPT - TORCHSCRIPT_REFUSED.keys()))
+def test_what_torchs_older_exporter_writes_streams_what_torch_answers(name: str, tmp_path: Path) -> None:
+    recorded = torch_exporters.make(name, tmp_path / "model.onnx", dynamo=False)
+    model = load(tmp_path / "model.onnx", 4, 1.0)
+    cells = torch_exporters.CASES[name]().net.cell
+    assert kinds(model) == (type(cells).__name__,) * cells.num_layers
+    assert recorded.trace.keys() <= {(columns.layer, columns.name) for columns in model.graph.trace}
+    check_stream(model, recorded)
+
+
+@pytest.mark.parametrize("name", TORCHSCRIPT_REFUSED)
+def test_what_torchs_older_exporter_writes_is_refused_where_it_cannot_stream(name: str, tmp_path: Path) -> None:
+    torch_exporters.make(name, tmp_path / "model.onnx", dynamo=False)
+    with pytest.raises(ModelRefused, match=TORCHSCRIPT_REFUSED[name]):
+        load(tmp_path / "model.onnx", 4, 1.0)
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+def test_what_torchs_dynamo_exporter_writes_today_streams_what_torch_answers(name: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", torch_exporters.__name__, str(tmp_path), name]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    model = load(tmp_path / f"{name}.onnx", 4, 1.0)
+    assert kinds(model) == SERVED[f"torch-dynamo/{name}"]
+    check_stream(model, artefact.read(tmp_path / f"{name}.onnx"))
+
+
+def test_no_file_tells_of_the_machine_that_made_it() -> None:
+    for path in MADE.rglob("*.onnx"):
+        content = path.read_bytes()
+        assert not any(word in content for word in (b"/tmp", b"/home", b"/root", b".py")), path  # looked for
