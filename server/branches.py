@@ -5,6 +5,7 @@ from itertools import count
 
 import onnx
 
+from server import inlining
 from server.recurrence import Constants
 
 
@@ -28,49 +29,16 @@ def _resolve_once(model: onnx.ModelProto, numbers: Iterator[int]) -> bool:
             continue
         wanted = "then_branch" if condition.item() else "else_branch"
         branch = next(attribute.g for attribute in node.attribute if attribute.name == wanted)
-        inner, initializers = _inline(branch, list(node.output), f"taken{next(numbers)}/")
-        nodes.extend(inner)
-        graph.initializer.extend(initializers)
+        inner = inlining.inline(branch, {}, f"taken{next(numbers)}/")
+        nodes.extend(inner.nodes)
+        nodes.extend(
+            onnx.helper.make_node("Identity", [name], [output])
+            for name, output in zip(inner.outputs, node.output, strict=True)
+            if output
+        )
+        graph.initializer.extend(inner.initializers)
         changed = True
     if changed:
         del graph.node[:]
         graph.node.extend(nodes)
     return changed
-
-
-def _inline(
-    branch: onnx.GraphProto, outputs: list[str], prefix: str
-) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    """The nodes and constants of a branch under names of their own, ending in the tensors `outputs`."""
-    inner = {name for node in branch.node for name in node.output} | {tensor.name for tensor in branch.initializer}
-    names = {name: prefix + name for name in inner if name}
-    nodes = [_renamed(node, names) for node in branch.node]
-    for output, name in zip(branch.output, outputs, strict=True):
-        nodes.append(onnx.helper.make_node("Identity", [names.get(output.name, output.name)], [name]))
-    initializers = []
-    for tensor in branch.initializer:
-        renamed = onnx.TensorProto()
-        renamed.CopyFrom(tensor)
-        renamed.name = names[tensor.name]
-        initializers.append(renamed)
-    return nodes, initializers
-
-
-def _renamed(node: onnx.NodeProto, names: dict[str, str]) -> onnx.NodeProto:
-    """A copy of a node, and of all in its subgraphs, with other names for some tensors."""
-    copy = onnx.NodeProto()
-    copy.CopyFrom(node)
-    _rename(copy, names)
-    return copy
-
-
-def _rename(node: onnx.NodeProto, names: dict[str, str]) -> None:
-    for field in (node.input, node.output):
-        for i, name in enumerate(field):
-            field[i] = names.get(name, name)
-    for attribute in node.attribute:
-        for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-            for inner in graph.node:
-                _rename(inner, names)
-            for output in graph.output:
-                output.name = names.get(output.name, output.name)

@@ -50,9 +50,8 @@ def _last_step(graph: StepGraph, data: dict[str, np.ndarray]) -> dict[str, np.nd
     names = [output.name for output in exposed.graph.output]
     for step in range(_STEPS):
         feeds = shaped_feeds(graph, {name: x[step : step + 1] for name, x in data.items()})
-        values = dict(
-            zip(names, session.run(runner, names, feeds | ({STATE: state} if graph.state else {})), strict=True)
-        )
+        run = session.run(runner, names, feeds | ({STATE: state} if graph.state else {}))
+        values = {name: value for name, value in zip(names, run, strict=True) if session.is_tensor(value)}
         state = values.get("tidegate/next_state", state)
     return values
 
@@ -60,7 +59,8 @@ def _last_step(graph: StepGraph, data: dict[str, np.ndarray]) -> dict[str, np.nd
 def _values(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     exposed = _exposed(model)
     names = [output.name for output in exposed.graph.output]
-    return dict(zip(names, session.run(session.create(exposed), names, feeds), strict=True))
+    values = zip(names, session.run(session.create(exposed), names, feeds), strict=True)
+    return {name: value for name, value in values if session.is_tensor(value)}
 
 
 def _exposed(model: onnx.ModelProto) -> onnx.ModelProto:

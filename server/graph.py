@@ -38,7 +38,7 @@ class GraphBuilder:
     def constant(self, array: np.ndarray) -> str:
         """Adds an initialiser."""
         name = self.name("constant")
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self.constants.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
 
     def cast(self, tensor: str, dtype: np.dtype) -> str:
@@ -77,6 +77,20 @@ class GraphBuilder:
         count = self.op("Gather", self.op("Shape", like), zero)
         return self.op("Tile", row, self.op("Concat", count, one, axis=0))
 
+    def squeeze(self, tensor: str, axis: int, output: str | None = None) -> str:
+        """Without an axis of length 1."""
+        return self._axes("Squeeze", tensor, axis, output)
+
+    def unsqueeze(self, tensor: str, axis: int, output: str | None = None) -> str:
+        """With an axis of length 1 more."""
+        return self._axes("Unsqueeze", tensor, axis, output)
+
+    def _axes(self, operator: str, tensor: str, axis: int, output: str | None) -> str:
+        output = output or self.name(operator)
+        if self._opset < 13:  # the axes became an input then
+            return self.op_to(output, operator, tensor, axes=[axis])
+        return self.op_to(output, operator, tensor, self.constant(np.array([axis], np.int64)))
+
     def split(self, tensor: str, sizes: Sequence[int]) -> list[str]:
         """Cuts [B, sum(sizes)] into [B, size] each."""
         if len(sizes) == 1:
@@ -106,14 +120,24 @@ def reachable(nodes: Sequence[onnx.NodeProto], outputs: Sequence[str]) -> list[o
     for node in reversed(nodes):
         if needed.intersection(node.output):
             needed.update(node.input)
-            needed.update(name for name in _outer_names(node))
+            needed.update(captured(node))
             kept.append(node)
     return kept[::-1]
 
 
-def _outer_names(node: onnx.NodeProto) -> set[str]:
-    """Names that the subgraphs of a node may take from around it."""
-    graphs = [a.g for a in node.attribute if a.HasField("g")] + [g for a in node.attribute for g in a.graphs]
-    inner = [n for graph in graphs for n in graph.node]
-    names = {name for n in inner for name in (*n.input, *_outer_names(n))}
-    return names | {output.name for graph in graphs for output in graph.output}
+def captured(node: onnx.NodeProto) -> set[str]:
+    """Names that the subgraphs of a node take from around it."""
+    return {name for graph in subgraphs(node) for name in _taken(graph)}
+
+
+def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """The branches or the body of a node that has some."""
+    return [graph for a in node.attribute for graph in (*([a.g] if a.HasField("g") else []), *a.graphs)]
+
+
+def _taken(graph: onnx.GraphProto) -> set[str]:
+    own = {name for node in graph.node for name in node.output}
+    own.update(info.name for info in graph.input)
+    own.update(tensor.name for tensor in graph.initializer)
+    used = {name for node in graph.node for name in (*node.input, *captured(node))}
+    return (used | {output.name for output in graph.output}) - own

@@ -5,15 +5,14 @@ from dataclasses import replace
 
 import onnx
 
-from server import ladder, sidecar
+from server import homes, ladder, sidecar
 from server.activations import Activation
 from server.cells import Cell
 from server.errors import ModelRefused
 from server.ladder import Rung
 from server.model import LoadedModel
 from server.probe import Port
-from server.recurrence import name_of
-from server.report import CellFact, CostFact, PortFact, ProofFact, Report, StateFact, TraceFact
+from server.report import CellFact, CostFact, PortFact, ProofFact, Report, TraceFact
 
 BATCHES = (1, 16, 64)  # whose cost is reported
 
@@ -60,7 +59,7 @@ def _advice(model: onnx.ModelProto | None, cells: bool) -> str | None:
 def served(report: Report, loaded: LoadedModel, model: onnx.ModelProto | None, fixed: Mapping[str, object]) -> Report:
     """The report of a file that will be served; `fixed` are the inputs that have one value for ever."""
     facts, graph, engine = loaded.facts, loaded.graph, loaded.engine
-    states = tuple(_states(loaded, model))
+    states = homes.states(loaded)
     return replace(
         report,
         served=True,
@@ -70,7 +69,7 @@ def served(report: Report, loaded: LoadedModel, model: onnx.ModelProto | None, f
         one_step=facts.one_step,
         inputs=tuple(_port(loaded, "inputs", port) for port in facts.inputs),
         outputs=tuple(_port(loaded, "outputs", port) for port in facts.outputs),
-        remarks=tuple(_remarks(loaded, fixed)),
+        remarks=(*_remarks(loaded, fixed), *dict.fromkeys(state.unseen for state in states if state.unseen)),
         states=states,
         traces=tuple(_trace(loaded, i, cell) for i, cell in enumerate(graph.layers)),
         proof=ProofFact(loaded.proof.max_error, loaded.proof.tolerance, loaded.proof.steps),
@@ -112,44 +111,6 @@ def _remarks(loaded: LoadedModel, fixed: Mapping[str, object]) -> Iterator[str]:
         yield f"input '{port.name}' starts cells and no output returns it: nobody is asked for it, it begins as zeros"
     for port in loaded.facts.lengths:
         yield f"input '{port.name}' says how long sequences are: nobody is asked for it"
-
-
-def _states(loaded: LoadedModel, model: onnx.ModelProto | None) -> Iterator[StateFact]:
-    """The states of the cells, then those that the interface carries and that are no cell's."""
-    facts, graph = loaded.facts, loaded.graph
-    kept = {(columns.layer, columns.name): columns for columns in graph.state}
-    nodes = {name_of(node): node for node in model.graph.node} if model else {}
-    carried = {c.given.name: c for c in facts.carried}
-    of_cells = set[str]()
-    for i, cell in enumerate(graph.layers):
-        for k, name in enumerate(cell.states):
-            row = (cell.hidden_size,)
-            columns = kept.get((i, name))
-            made_of = _initial(model, nodes.get(cell.node), k) & carried.keys()
-            if columns is not None:
-                start = "values of the file" if graph.initial[columns.span].any() else "zeros"
-                yield StateFact(i, name, row, "server", None, None, start)
-            elif made_of:
-                of_cells |= made_of
-                pair = carried[min(made_of)]
-                yield StateFact(i, name, row, "interface", pair.given.name, pair.returned.name, "zeros")
-            else:
-                yield StateFact(i, name, row, "reset", None, None, _reset_to(loaded, i, k))
-    for name, pair in carried.items():
-        if name not in of_cells:
-            yield StateFact(None, name, pair.given.row, "interface", name, pair.returned.name, "zeros")
-
-
-def _reset_to(loaded: LoadedModel, layer: int, index: int) -> str:
-    row = loaded.facts.initial[layer][index]
-    return "zeros" if row is None or not row.any() else "values of the file"
-
-
-def _initial(model: onnx.ModelProto | None, node: onnx.NodeProto | None, index: int) -> set[str]:
-    """The inputs of the file that a cell's state number `index` begins with."""
-    if model is None or node is None or len(node.input) <= 5 + index:
-        return set()
-    return ladder.sources(model, node.input[5 + index])
 
 
 def _trace(loaded: LoadedModel, layer: int, cell: Cell) -> TraceFact:

@@ -5,13 +5,14 @@ Follows the graph from each cell, through operators that only move numbers about
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Protocol
 
 import onnx
 
 from server.errors import ModelRefused
-from server.recurrence import CellNode, label, name_of
+from server.recurrence import RECURRENT, label, name_of
 
 _MOVES = frozenset(
     {
@@ -30,8 +31,28 @@ _MOVES = frozenset(
     }
 )
 
-State = tuple[int, int]  # which cell, and which of its states
+State = tuple[int, int]  # which carrier, and which of its states
 _NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+class Carrier(Protocol):
+    """What carries states from step to step: a cell or a loop.
+
+    `initial` are the tensors that its states begin with, `outputs` what it makes of each step ("" for nothing) and then
+    the tensors that its states end with.
+    """
+
+    @property
+    def node(self) -> onnx.NodeProto:
+        """The operator."""
+
+    @property
+    def initial(self) -> Sequence[str | None]:
+        """See above."""
+
+    @property
+    def outputs(self) -> Sequence[str]:
+        """See above."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +66,8 @@ class Interface:
     states: tuple[tuple[str, str], ...] = ()
     starts: tuple[str, ...] = ()
     lengths: tuple[str, ...] = ()
-    carried: frozenset[State] = frozenset()  # the states of cells that are in `states`
+    carried: frozenset[State] = frozenset()  # the states of cells and loops that are in `states`
+    holds: Mapping[str, frozenset[State]] = field(default_factory=dict)  # which these are, by input
 
     @property
     def inputs(self) -> frozenset[str]:
@@ -58,8 +80,8 @@ class Interface:
         return frozenset(output for _, output in self.states)
 
 
-def find(model: onnx.ModelProto, cells: Sequence[CellNode], declared: Mapping[str, str] = _NOTHING) -> Interface:
-    """Says what the inputs of `model`, whose recurrent nodes are `cells`, are for.
+def find(model: onnx.ModelProto, cells: Sequence[Carrier], declared: Mapping[str, str] = _NOTHING) -> Interface:
+    """Says what the inputs of `model`, whose recurrent nodes and loops are `cells`, are for.
 
     `declared` are the pairs of an input and an output that are said to be state; they go before what is found.
 
@@ -95,8 +117,13 @@ def find(model: onnx.ModelProto, cells: Sequence[CellNode], declared: Mapping[st
         states.extend((name, output) for output in matches)
         starts.extend([name] if not matches else [])
         carried.update(of if matches else ())
-    lengths = {name for cell in cells if len(cell.node.input) > 4 for name in flow.sources(cell.node.input[4])}
-    return Interface(tuple(states), tuple(starts), tuple(sorted(lengths)), frozenset(carried))
+    lengths = {name for cell in cells for name in flow.sources(_lengths(cell.node))}
+    holds = {name: frozenset(of) for name, of in fed.items()}
+    return Interface(tuple(states), tuple(starts), tuple(sorted(lengths)), frozenset(carried), holds)
+
+
+def _lengths(node: onnx.NodeProto) -> str:
+    return node.input[4] if node.op_type in RECURRENT and len(node.input) > 4 else ""
 
 
 def _check_declared(flow: "_Flow", declared: Mapping[str, str]) -> None:

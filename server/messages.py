@@ -5,12 +5,14 @@ from itertools import islice
 
 import numpy as np
 
+from server import homes
 from server.cells import Cell
 from server.errors import BadInput, Refusal
 from server.events import Answered, Closed, Event, Failed, FleetAnswered, Form, Opened
 from server.inputs import Named
 from server.model import LoadedModel
 from server.probe import Port
+from server.report import StateFact
 from server.repository import Entry
 from server.selection import CELL, GATES, HIDDEN, Manner, Selection
 from server.stepgraph import Columns
@@ -24,6 +26,12 @@ _PARTS = {
 }
 _MORE = bytes([sequence_pb2.StreamResponse.MORE_FIELD_NUMBER << 3 | 2])  # how protobuf begins an element of `more`
 _BUNDLE_BYTES = 2**16  # past this a message gains nothing from being shared
+_HOMES = {
+    "server": model_pb2.STATE_HOME_SERVER,
+    "interface": model_pb2.STATE_HOME_INTERFACE,
+    "loop": model_pb2.STATE_HOME_LOOP,
+    "reset": model_pb2.STATE_HOME_RESET,
+}
 _KINDS = {"RNN": model_pb2.CELL_KIND_RNN, "LSTM": model_pb2.CELL_KIND_LSTM, "GRU": model_pb2.CELL_KIND_GRU}
 
 
@@ -230,6 +238,7 @@ def _describe(message: model_pb2.Model, loaded: LoadedModel) -> None:
     message.outputs.extend(_spec(port, *loaded.legend("outputs", port.name)) for port in graph.outputs)
     message.layers.extend(_layer(index, cell) for index, cell in enumerate(graph.layers))
     message.trace.extend(columns(graph.trace))
+    message.states.extend(_state(fact) for fact in homes.states(loaded))
     message.state_bytes = loaded.state_bytes
     message.sha256 = loaded.sha256
     message.proof.CopyFrom(model_pb2.Proof(max_error=proof.max_error, tolerance=proof.tolerance, steps=proof.steps))
@@ -250,6 +259,17 @@ def _layer(index: int, cell: Cell) -> model_pb2.Layer:
         hidden_size=cell.hidden_size,
         gates=cell.gates,
         activations=[activation.name for activation in cell.activations],
+    )
+
+
+def _state(fact: StateFact) -> model_pb2.StateSpec:
+    return model_pb2.StateSpec(
+        layer=-1 if fact.layer is None else fact.layer,
+        name=fact.name,
+        shape=fact.row,
+        home=_HOMES[fact.home],
+        loop=fact.node or "",
+        unseen=fact.unseen,
     )
 
 

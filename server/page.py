@@ -94,6 +94,8 @@ def _home(state: StateFact) -> str:
         return f"kept by the server, starts from {state.start}"
     if state.home == "interface":
         return f"output {state.returned} goes back into input {state.given}, starts from {state.start}"
+    if state.home == "loop":
+        return f"carried by {state.node}, starts from {state.start}"
     return f"thrown away: every step starts from {state.start}, as in the file"
 
 
@@ -140,7 +142,7 @@ def _states_beside(states: Sequence[StateFact]) -> Iterator[str]:
 def _beside(state: StateFact) -> str:
     if state.home == "interface":
         return f"{shortened(str(state.returned), 14)} -> {shortened(str(state.given), 14)}"
-    return "kept by the server" if state.home == "server" else "thrown away after each step"
+    return {"server": "kept by the server", "loop": "carried by a loop"}.get(state.home, "thrown away after each step")
 
 
 def _marks(report: Report) -> dict[str, str]:

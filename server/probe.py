@@ -3,8 +3,8 @@
 Runs the original with onnxruntime at a few sizes and looks at the shapes. Changes nothing.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import permutations
 
 import numpy as np
@@ -63,11 +63,27 @@ class Carried:
 
 
 @dataclass(frozen=True, eq=False)
+class LoopState:
+    """A tensor that a `Loop` or `Scan` carries, as an input and an output of the graph of one step.
+
+    `start` is its value before the first step, in the shape of the port's row; `loop` is what a refusal calls the node,
+    `tensor` what its body calls it.
+    """
+
+    carried: Carried
+    start: np.ndarray
+    loop: str
+    tensor: str
+
+
+@dataclass(frozen=True, eq=False)
 class Facts:
     """What was learnt.
 
     `inputs` and `outputs` are data and answers; `carried`, `starts` and `lengths` what else the interface holds.
-    `initial[layer][state]` is the [H] that a new sequence starts from, or None where the interface carries the state.
+    `initial[layer][state]` is the [H] that a new sequence starts from, or None where the interface or a loop carries
+    the state. `looped` are the states of loops; the layers `anew`, in a loop, begin anew at every step. `holds` says of
+    an input that is state which layers' states it holds, and which of them.
     """
 
     inputs: tuple[Port, ...]
@@ -77,11 +93,19 @@ class Facts:
     lengths: tuple[Port, ...]
     initial: tuple[tuple[np.ndarray | None, ...], ...]
     freed: bool = False  # whether the file fixes batch or time to a size that was freed
+    looped: tuple[LoopState, ...] = ()
+    anew: frozenset[int] = frozenset()
+    holds: Mapping[str, frozenset[tuple[int, int]]] = field(default_factory=dict)
 
     @property
     def one_step(self) -> bool:
         """Whether the file takes one step at a time."""
         return all(port.time is None for port in self.inputs)
+
+    @property
+    def through(self) -> tuple[Carried, ...]:
+        """All states that are inputs and outputs of the graph of one step."""
+        return (*self.carried, *(state.carried for state in self.looped))
 
     def feeds(self, data: dict[str, np.ndarray], batch: int, time: int) -> dict[str, np.ndarray]:
         """The feeds of the original for sequences that begin: `data` in its own axes, and zeros for every state."""
@@ -94,26 +118,29 @@ class Facts:
         )
 
 
-def probe(model: onnx.ModelProto, cells: Sequence[CellNode], interface: Interface) -> Facts:
-    """Learns the facts of `model`, whose recurrent nodes are `cells`.
+def probe(model: onnx.ModelProto, cells: Sequence[CellNode], interface: Interface, counts: Sequence[str] = ()) -> Facts:
+    """Learns the facts of `model`, whose recurrent nodes are `cells`; `counts` say how often its loops ran.
 
     Raises:
         AxesUnknown: batch and time cannot be found among the free axes.
         ModelRefused: the model does not run, or its outputs and states are not those of a stream.
     """
-    return _Probe(model, cells, interface).facts()
+    return _Probe(model, cells, interface, counts).facts()
 
 
 Shaped = tuple[tuple[int, ...], np.dtype]
 
 
 class _Probe:
-    def __init__(self, model: onnx.ModelProto, cells: Sequence[CellNode], interface: Interface) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, cells: Sequence[CellNode], interface: Interface, counts: Sequence[str]
+    ) -> None:
         self._cells = cells
+        self._counts = list(counts)
         self._interface = interface
         self._inputs = {info.name: info for info in session.real_inputs(model)}
         self._outputs = [output.name for output in model.graph.output]
-        self._session = session.create(_with_outputs(model, cells))
+        self._session = session.create(_with_outputs(model, cells, counts))
         self._dims = {name: _dims(info) for name, info in self._inputs.items()}
 
     def facts(self) -> Facts:
@@ -159,12 +186,14 @@ class _Probe:
         feeds = {}
         for name, dims in self._dims.items():
             private = {d: _BATCH for d in dims if isinstance(d, str) and name in self._interface.inputs}
+            if any(isinstance(d, str) and d not in private | sizes for d in dims):
+                return False
             shape = [(private | sizes)[d] if isinstance(d, str) else d for d in dims]
             feeds[name] = self._fill(name, shape, _TIME if time else 1)
         try:
             if not self._cells:  # state alone: nothing tells a time axis from a batch axis, so there may be none
-                session.run(self._session, self._outputs, feeds)
-                return time is None
+                ran = session.run(self._session, [*self._outputs, *self._counts], feeds)[len(self._outputs) :]
+                return _TIME in ran if _BATCH in ran else time is None or bool(ran)
             cell = self._cells[0]
             seen = feeds[cell.x] if cell.x in feeds else session.run(self._session, [cell.x], feeds)[0]
         except StepFailed:
@@ -255,10 +284,11 @@ def _dtype(info: onnx.ValueInfoProto) -> np.dtype:
     return helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type)
 
 
-def _with_outputs(model: onnx.ModelProto, cells: Sequence[CellNode]) -> onnx.ModelProto:
-    """A copy that also returns the cells' inputs and initial states."""
+def _with_outputs(model: onnx.ModelProto, cells: Sequence[CellNode], others: Sequence[str]) -> onnx.ModelProto:
+    """A copy that also returns the cells' inputs and initial states, and other tensors."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in others)
     known = {output.name for output in copy.graph.output} | {i.name for i in copy.graph.input}
     for cell in cells:
         for name in dict.fromkeys((cell.x, *(n for n in cell.initial if n))):

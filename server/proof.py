@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from server import diagnosis, session
+from server import diagnosis, loops, session
 from server.engine import Engine
 from server.errors import ModelRefused
 from server.probe import Facts, Port, sample
@@ -47,14 +47,16 @@ def prove(original: onnx.ModelProto, facts: Facts, engine: Engine) -> Proof:
             worst = max(worst, _compare(answers, facts, engine, data, tolerance))
         except _Differs as differs:
             node = diagnosis.mixing_node(original, facts, engine.graph, tolerance)
-            raise ModelRefused(f"{differs}: {_blame(node)}", None if node is None else name_of(node)) from None
+            raise ModelRefused(
+                f"{differs}: {_blame(original, node)}", None if node is None else name_of(node)
+            ) from None
         steps += length * batch
     return Proof(worst, tolerance, steps)
 
 
 def _tolerance(facts: Facts, engine: Engine) -> float:
     """Half precision anywhere in the file makes it coarse."""
-    ports = (*facts.inputs, *facts.outputs, *(carried.given for carried in facts.carried))
+    ports = (*facts.inputs, *facts.outputs, *(carried.given for carried in facts.through))
     types = {*(port.dtype for port in ports), *(cell.dtype for cell in engine.graph.layers)}
     return _HALF_TOLERANCE if np.dtype(np.float16) in types else _TOLERANCE
 
@@ -96,7 +98,10 @@ class _Differs(Exception):  # it never leaves this file
     """What differs by more than the tolerance, as the beginning of a sentence."""
 
 
-def _blame(node: onnx.NodeProto | None) -> str:
+def _blame(model: onnx.ModelProto, node: onnx.NodeProto | None) -> str:
+    loop = next((loop for loop in loops.find(model) if loop.node is node), None)
+    if loop:
+        return f"{label(loop.node)} cannot be cut into steps: {loops.objection(loop)}"
     where = "something outside the recurrent cells" if node is None else label(node)
     return (
         f"{where} mixes steps with one another, so this model cannot answer a stream. Only recurrent cells may carry "

@@ -13,6 +13,7 @@ from server import activations, cells
 from server.activations import Activation
 from server.cells import Cell
 from server.errors import ModelRefused
+from server.graph import captured
 
 RECURRENT = frozenset(cells.STATES)
 _BLOCKS = {"RNN": 1, "LSTM": 4, "GRU": 3}
@@ -81,7 +82,7 @@ class Constants:
         nodes = self._ancestors(name)
         if nodes is None:
             return None
-        used = {tensor for node in nodes for tensor in node.input}
+        used = {tensor for node in nodes for tensor in (*node.input, *captured(node))}
         initializers = [tensor for key, tensor in self._initializers.items() if key in used]
         graph = helper.make_graph(nodes, "constant", [], [helper.make_empty_tensor_value_info(name)], initializers)
         model = helper.make_model(graph, opset_imports=self._model.opset_import)
@@ -99,6 +100,7 @@ class Constants:
                 return None
             seen.add(tensor)
             needed.extend(self._producers[tensor].input)
+            needed.extend(captured(self._producers[tensor]))
         return [node for node in self._model.graph.node if seen.intersection(node.output)]
 
 

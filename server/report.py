@@ -38,7 +38,8 @@ class StateFact:
     """A state and where it lives.
 
     `home` is "server": kept by the server; "interface": the file takes it in as input `given` and hands it out as
-    output `returned`; or "reset": thrown away after each step. `layer` is None if it is no cell's.
+    output `returned`; "loop": `node`, a `Loop` or `Scan`, carries it; or "reset": thrown away after each step. `layer`
+    is None if it is no cell's; `unseen` says why no gates of it can be shown, "" if they can.
     """
 
     layer: int | None
@@ -48,6 +49,8 @@ class StateFact:
     given: str | None
     returned: str | None
     start: str  # "zeros" or "values of the file"
+    node: str | None = None
+    unseen: str = ""
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,11 @@ def run(session: Session, outputs: Sequence[str], feeds: Mapping[str, np.ndarray
         raise StepFailed(f"the model could not compute this: {_first_line(error)}") from error
 
 
+def is_tensor(value: object) -> bool:
+    """Whether a value of an output is a tensor: a sequence of tensors comes as a list."""
+    return isinstance(value, np.ndarray)
+
+
 def real_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     """The graph's inputs without those that are initialisers (files before IR version 4 list them)."""
     constants = {tensor.name for tensor in model.graph.initializer}

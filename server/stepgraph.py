@@ -76,20 +76,26 @@ def rewrite(model: onnx.ModelProto, nodes: Sequence[CellNode], facts: Facts) -> 
     kept = (
         []
         if facts.one_step
-        else [(i, k) for i, rows in enumerate(facts.initial) for k, row in enumerate(rows) if row is not None]
+        else [
+            (i, k)
+            for i, rows in enumerate(facts.initial)
+            for k, row in enumerate(rows)
+            if row is not None and i not in facts.anew
+        ]
     )
     state = _columns(
         [
             *((i, layers[i].states[k], layers[i].hidden_size) for i, k in kept),
-            *((None, c.given.name, math.prod(c.given.row)) for c in facts.carried),
+            *((None, c.given.name, math.prod(c.given.row)) for c in facts.through),
         ]
     )
     trace = _columns(
         (i, name, layer.hidden_size) for i, layer in enumerate(layers) for name in (*layer.states, *layer.gates)
     )
     zeros = [np.zeros(math.prod(c.given.row), dtype) for c in facts.carried]
+    starts = [np.asarray(state.start, dtype).reshape(-1) for state in facts.looped]
     rows = [np.asarray(facts.initial[i][k], dtype) for i, k in kept]
-    initial = np.concatenate([*rows, *zeros, np.zeros(0, dtype)])
+    initial = np.concatenate([*rows, *zeros, *starts, np.zeros(0, dtype)])
     graph = _Rewriter(model, nodes, facts, state, dtype).graph()
     rewritten = helper.make_model(graph, opset_imports=model.opset_import, ir_version=max(model.ir_version, 4))
     return StepGraph(rewritten, layers, facts.inputs, facts.outputs, state, trace, initial)
@@ -101,12 +107,10 @@ def _state_type(nodes: Sequence[CellNode], facts: Facts) -> np.dtype:
     Half precision is carried in single, as in a run of onnxruntime, which has no recurrent operator in half.
     """
     types = {label(node.node): node.cell.dtype for node in nodes}
-    types |= {f"the state '{carried.given.name}'": carried.given.dtype for carried in facts.carried}
-    strange = {who: kind for who, kind in types.items() if kind.kind != "f"}
+    types |= {f"the state '{carried.given.name}'": carried.given.dtype for carried in facts.through}
+    strange = {who: kind for who, kind in types.items() if kind.kind not in "fiub"}
     if strange:
-        raise ModelRefused(
-            f"states must be floating-point numbers; {', '.join(f'{who} is {kind}' for who, kind in strange.items())}"
-        )
+        raise ModelRefused(f"states must be numbers; {', '.join(f'{who} is {kind}' for who, kind in strange.items())}")
     return np.result_type(np.float32, *types.values())
 
 
@@ -143,7 +147,7 @@ class _Rewriter:
     def graph(self) -> onnx.GraphProto:
         """The step graph."""
         g, facts = self._g, self._facts
-        for carried in facts.carried:
+        for carried in facts.through:
             self._unpack(carried.given)
         for value, ports in ((0, facts.starts), (1, facts.lengths)):
             for port in ports:
@@ -154,7 +158,7 @@ class _Rewriter:
             for layer, name in self._before
             if layer is not None
         ]
-        next_state = [*kept, *(self._pack(c.returned) for c in facts.carried)]
+        next_state = [*kept, *(self._pack(c.returned) for c in facts.through)]
         traces = [
             self._cast(tensor, _wide(node.cell), self._dtype)
             for node, step in zip(self._nodes, steps, strict=True)
@@ -213,7 +217,9 @@ class _Rewriter:
         return self._cast(self._g.reshape(initial, (-1, cell.hidden_size)), cell.dtype, _wide(cell))
 
     def _cast(self, tensor: str, have: np.dtype, want: np.dtype) -> str:
-        return tensor if have == want else self._g.free_cast(tensor, want)
+        if have == want:
+            return tensor
+        return self._g.free_cast(tensor, want) if have.kind == want.kind == "f" else self._g.cast(tensor, want)
 
     def _unpack(self, port: Port) -> None:
         """Gives an input of the original that is state the columns that hold it, in its own axes."""

@@ -22,7 +22,7 @@ from tidegate.errors import (
     TimedOut,
     UnknownModel,
 )
-from tidegate.model import Layer, Model, TensorSpec
+from tidegate.model import Layer, Model, StateSpec, TensorSpec
 from tidegate.sequence import Fleet, Sequence
 from tidegate.trace import Trace
 
@@ -48,6 +48,7 @@ __all__ = [
     "Sequence",
     "SequenceEnded",
     "ServerBusy",
+    "StateSpec",
     "TensorSpec",
     "TidegateError",
     "TimedOut",

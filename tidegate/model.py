@@ -53,6 +53,34 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
+class StateSpec:
+    """A state of a model. `layer` is None where it is no layer's.
+
+    `home` is "server", "interface", "loop" (of the file's `loop`) or "reset"; `unseen` says why no gates of it can be
+    shown, "" if they can or if there are none.
+    """
+
+    layer: int | None
+    name: str
+    shape: tuple[int, ...]
+    home: str
+    loop: str
+    unseen: str
+
+    @classmethod
+    def read(cls, message: pb.StateSpec) -> "StateSpec":
+        """From the contract's message."""
+        return cls(
+            layer=message.layer if message.layer >= 0 else None,
+            name=message.name,
+            shape=tuple(message.shape),
+            home=_word(pb.StateHome.DESCRIPTOR, message.home, "STATE_HOME_").lower(),
+            loop=message.loop,
+            unseen=message.unseen,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Proof:
     """How far the served step graph was from the file, relative to max(1, |value|), over so many steps at load."""
 
@@ -76,6 +104,7 @@ class Model:
     sha256: str
     proof: Proof
     metadata: Mapping[str, str]
+    states: tuple[StateSpec, ...] = ()
 
     @classmethod
     def read(cls, message: pb.Model) -> "Model":
@@ -92,6 +121,7 @@ class Model:
             sha256=message.sha256,
             proof=Proof(message.proof.max_error, message.proof.tolerance, message.proof.steps),
             metadata=dict(message.metadata),
+            states=tuple(StateSpec.read(state) for state in message.states),
         )
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tidegate.glyphs import Style
-from tidegate.model import Model, TensorSpec
+from tidegate.model import Model, StateSpec, TensorSpec
 from tidegate.names import layers_in_short
 
 _RED, _GREEN, _YELLOW = 203, 78, 221
@@ -69,6 +69,7 @@ def page(model: Model, style: Style, width: int = _PAGE_WIDTH) -> list[str]:
         lines += ["", style.bold("inputs"), *_tensors(model.inputs)]
         lines += ["", style.bold("outputs"), *_tensors(model.outputs)]
         lines += ["", style.bold("layers"), *_ladder(model, style)]
+        lines += [line for state in model.states if state.unseen for line in ["", *_unseen(state, width)]]
         lines += ["", *_facts(model)]
     if _PROVENANCE in model.metadata:
         lines += ["", style.bold("provenance"), *_paragraph(model.metadata[_PROVENANCE], width)]
@@ -121,6 +122,10 @@ def _ladder(model: Model, style: Style) -> Iterator[str]:
         yield f"  {layer.index} {rung} {kind.ljust(width)}  {gates}  {style.dim(layer.node)}"
     yield f"    {rail}"
     yield f"    {', '.join(spec.name for spec in model.outputs)}"
+
+
+def _unseen(state: StateSpec, width: int) -> list[str]:
+    return textwrap.wrap(f"{state.name} [{', '.join(map(str, state.shape))}]: {state.unseen}", width)
 
 
 def _facts(model: Model) -> Iterator[str]:

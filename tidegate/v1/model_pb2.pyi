@@ -15,6 +15,14 @@ class CellKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CELL_KIND_LSTM: _ClassVar[CellKind]
     CELL_KIND_GRU: _ClassVar[CellKind]
 
+class StateHome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    STATE_HOME_UNSPECIFIED: _ClassVar[StateHome]
+    STATE_HOME_SERVER: _ClassVar[StateHome]
+    STATE_HOME_INTERFACE: _ClassVar[StateHome]
+    STATE_HOME_LOOP: _ClassVar[StateHome]
+    STATE_HOME_RESET: _ClassVar[StateHome]
+
 class ModelStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     MODEL_STATUS_UNSPECIFIED: _ClassVar[ModelStatus]
@@ -25,6 +33,11 @@ CELL_KIND_UNSPECIFIED: CellKind
 CELL_KIND_RNN: CellKind
 CELL_KIND_LSTM: CellKind
 CELL_KIND_GRU: CellKind
+STATE_HOME_UNSPECIFIED: StateHome
+STATE_HOME_SERVER: StateHome
+STATE_HOME_INTERFACE: StateHome
+STATE_HOME_LOOP: StateHome
+STATE_HOME_RESET: StateHome
 MODEL_STATUS_UNSPECIFIED: ModelStatus
 MODEL_STATUS_LOADING: ModelStatus
 MODEL_STATUS_READY: ModelStatus
@@ -62,6 +75,22 @@ class Layer(_message.Message):
     activations: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, index: _Optional[int] = ..., kind: _Optional[_Union[CellKind, str]] = ..., node: _Optional[str] = ..., input_size: _Optional[int] = ..., hidden_size: _Optional[int] = ..., gates: _Optional[_Iterable[str]] = ..., activations: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class StateSpec(_message.Message):
+    __slots__ = ("layer", "name", "shape", "home", "loop", "unseen")
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    HOME_FIELD_NUMBER: _ClassVar[int]
+    LOOP_FIELD_NUMBER: _ClassVar[int]
+    UNSEEN_FIELD_NUMBER: _ClassVar[int]
+    layer: int
+    name: str
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    home: StateHome
+    loop: str
+    unseen: str
+    def __init__(self, layer: _Optional[int] = ..., name: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., home: _Optional[_Union[StateHome, str]] = ..., loop: _Optional[str] = ..., unseen: _Optional[str] = ...) -> None: ...
+
 class TraceColumns(_message.Message):
     __slots__ = ("layer", "name", "offset", "size")
     LAYER_FIELD_NUMBER: _ClassVar[int]
@@ -85,7 +114,7 @@ class Proof(_message.Message):
     def __init__(self, max_error: _Optional[float] = ..., tolerance: _Optional[float] = ..., steps: _Optional[int] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "status", "reason", "inputs", "outputs", "layers", "trace", "state_bytes", "sha256", "proof", "metadata")
+    __slots__ = ("name", "version", "status", "reason", "inputs", "outputs", "layers", "trace", "state_bytes", "sha256", "proof", "metadata", "states")
     class MetadataEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -105,6 +134,7 @@ class Model(_message.Message):
     SHA256_FIELD_NUMBER: _ClassVar[int]
     PROOF_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
+    STATES_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: int
     status: ModelStatus
@@ -117,4 +147,5 @@ class Model(_message.Message):
     sha256: str
     proof: Proof
     metadata: _containers.ScalarMap[str, str]
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., status: _Optional[_Union[ModelStatus, str]] = ..., reason: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ..., trace: _Optional[_Iterable[_Union[TraceColumns, _Mapping]]] = ..., state_bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., proof: _Optional[_Union[Proof, _Mapping]] = ..., metadata: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    states: _containers.RepeatedCompositeFieldContainer[StateSpec]
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., status: _Optional[_Union[ModelStatus, str]] = ..., reason: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ..., trace: _Optional[_Iterable[_Union[TraceColumns, _Mapping]]] = ..., state_bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., proof: _Optional[_Union[Proof, _Mapping]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., states: _Optional[_Iterable[_Union[StateSpec, _Mapping]]] = ...) -> None: ...

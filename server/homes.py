@@ -1,0 +1,59 @@
+"""Where each state of a model that is ready lives, and what cannot be seen of it."""
+
+from collections.abc import Iterator
+
+from server.model import LoadedModel
+from server.probe import LoopState
+from server.report import StateFact
+
+
+def states(loaded: LoadedModel) -> tuple[StateFact, ...]:
+    """The states of the cells, then those that the interface or a loop carries and that are no cell's."""
+    return (*_of_cells(loaded), *_of_others(loaded))
+
+
+def _of_cells(loaded: LoadedModel) -> Iterator[StateFact]:
+    facts, graph = loaded.facts, loaded.graph
+    kept = {(columns.layer, columns.name): columns for columns in graph.state}
+    carried = {of: name for name, all_of in facts.holds.items() for of in all_of}
+    returned = {c.given.name: c.returned.name for c in facts.carried}
+    looped = {state.carried.given.name: state for state in facts.looped}
+    for i, cell in enumerate(graph.layers):
+        for k, name in enumerate(cell.states):
+            row, given = (cell.hidden_size,), carried.get((i, k))
+            columns = kept.get((i, name))
+            if columns is not None:
+                yield StateFact(i, name, row, "server", None, None, _start(graph.initial[columns.span].any()))
+            elif given in returned:
+                yield StateFact(i, name, row, "interface", given, returned[given], "zeros")
+            elif given in looped:
+                yield StateFact(
+                    i, name, row, "loop", None, None, _start(looped[given].start.any()), node=looped[given].loop
+                )
+            else:
+                first = facts.initial[i][k]
+                yield StateFact(i, name, row, "reset", None, None, _start(first is not None and first.any()))
+
+
+def _of_others(loaded: LoadedModel) -> Iterator[StateFact]:
+    facts = loaded.facts
+    for pair in facts.carried:
+        name = pair.given.name
+        if not facts.holds.get(name):
+            yield StateFact(None, name, pair.given.row, "interface", name, pair.returned.name, "zeros")
+    for state in facts.looped:
+        given = state.carried.given
+        if not facts.holds.get(given.name):
+            start = _start(state.start.any())
+            yield StateFact(None, given.name, given.row, "loop", None, None, start, state.loop, _unseen(state))
+
+
+def _unseen(state: LoopState) -> str:
+    return (
+        f"{state.loop} carries '{state.tensor}' and computes it with operators of its own, not with RNN, LSTM or GRU: "
+        "gates cannot be told apart in it, so a trace does not show it"
+    )
+
+
+def _start(values: object) -> str:
+    return "values of the file" if values else "zeros"
