@@ -10,6 +10,10 @@ TidegateError
 │   ├── OverLimit        too many, too large
 │   └── Draining         the server is stopping
 ├── StepFailed           the model could not compute a step
+├── StoreFailed          the store cannot be reached, or refuses to serve; the next call tries again
+├── CheckpointRefused    bytes that are no checkpoint that can be gone back to
+│   ├── TornCheckpoint   cut short or damaged
+│   └── ForeignCheckpoint  of something else, or of a format that this server does not read
 ├── AxesUnknown          batch and time cannot be found among the free axes of a file
 └── ModelRefused         a file that cannot be served, with the node and the reason
 
@@ -80,6 +84,22 @@ class StepFailed(TidegateError):
     """The model could not compute a step; the sequence stands where it stood before."""
 
     reason = error_pb2.REASON_STEP_FAILED
+
+
+class StoreFailed(TidegateError):
+    """The store cannot be reached, is full, locked, or holds something else. The next call tries again by itself."""
+
+
+class CheckpointRefused(TidegateError):
+    """Bytes that are no checkpoint that can be gone back to; the one before them may be."""
+
+
+class TornCheckpoint(CheckpointRefused):
+    """Cut short or damaged: its checksum is not that of its bytes."""
+
+
+class ForeignCheckpoint(CheckpointRefused):
+    """No checkpoint of ours, or whole and of a format that this server does not read."""
 
 
 class AxesUnknown(TidegateError):

@@ -1,0 +1,98 @@
+"""Who may do what with a kept sequence, and what becomes of its checkpoints; pure. `valkey_store.lua` says the same."""
+
+from dataclasses import dataclass
+from hmac import compare_digest
+
+from server.store import End, Gone, Reason, Refused, Terms, Write
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """What is remembered of a sequence that is gone, until `until` (seconds since 1970)."""
+
+    digest: bytes
+    fence: int
+    reason: Reason
+    model: str
+    step: int | None
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is known of a sequence that is there.
+
+    `touched` is the time of its last write or claim, `step` that of the newest checkpoint.
+    """
+
+    digest: bytes
+    owner: str
+    model: str
+    fence: int
+    touched: float
+    step: int | None
+
+
+Entry = Kept | Tombstone | None
+
+
+def as_of(entry: Entry, now: float, terms: Terms) -> Entry:
+    """An entry with the time taken into account: what nobody has swept yet is gone all the same."""
+    if isinstance(entry, Kept) and entry.touched <= now - terms.retention:
+        return buried(entry, Reason.EXPIRED, entry.fence, now, terms)
+    if isinstance(entry, Tombstone) and entry.until <= now:
+        return None
+    return entry
+
+
+def buried(kept: Kept, reason: Reason, fence: int, now: float, terms: Terms) -> Tombstone:
+    """What is remembered of a sequence that goes now, under the fence of who ends it."""
+    return Tombstone(kept.digest, fence, reason, kept.model, kept.step, now + terms.tombstone)
+
+
+def write_refused(write: Write, entry: Entry) -> Refused | None:
+    """Why a write changes nothing, if so."""
+    match entry:
+        case None if write.birth is None:
+            return Refused(write.id, Reason.UNKNOWN, 0)
+        case Tombstone():
+            return Refused(write.id, entry.reason, entry.fence)
+        case Kept() if write.birth is not None and not compare_digest(write.birth.digest, entry.digest):
+            return Refused(write.id, Reason.NOT_YOURS, entry.fence)
+        case Kept() if write.fence < entry.fence:
+            return Refused(write.id, Reason.FENCED, entry.fence)
+    return None
+
+
+def end_refused(end: End, entry: Entry) -> Refused | None:
+    """Why an end changes nothing, if it is not because that very end has been carried out before."""
+    match entry:
+        case None:
+            return Refused(end.id, Reason.UNKNOWN, 0)
+        case Tombstone() if (entry.fence, entry.reason) != (end.fence, end.reason):
+            return Refused(end.id, entry.reason, entry.fence)
+        case Kept() if end.fence < entry.fence:
+            return Refused(end.id, Reason.FENCED, entry.fence)
+    return None
+
+
+def gone(entry: Entry, digest: bytes) -> Gone | None:
+    """Why a sequence cannot be had by who proves `digest`, if so. To a stranger it says nothing else."""
+    if entry is None:
+        return Gone(Reason.UNKNOWN)
+    if not compare_digest(entry.digest, digest):
+        return Gone(Reason.NOT_YOURS)
+    if isinstance(entry, Tombstone):
+        return Gone(entry.reason, entry.model, entry.step)
+    return None
+
+
+def next_fence(fence: int, now: float) -> int:
+    """Above every fence that was ever given, also one that a crash has made the store forget."""
+    return max(fence + 1, int(now * 1_000))
+
+
+def superseded(steps: list[int], step: int, keep: int) -> list[int]:
+    """Of the steps that are kept, those that go when `step` is written: later ones, the same, and the oldest."""
+    earlier = sorted(s for s in steps if s < step)
+    return [s for s in steps if s >= step] + earlier[: max(0, len(earlier) + 1 - keep)]

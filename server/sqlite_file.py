@@ -1,0 +1,204 @@
+"""One SQLite file that is ours: opened, checked, opened again after a failure. Knows no call of a store.
+
+A write-ahead log that is synced with every transaction: what was said to be kept survives a power cut, not only a
+killed process; and whatever a cut leaves of the log, the file opens with the transactions before it.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from time import monotonic, sleep
+
+from server.errors import StoreFailed
+
+APPLICATION = 0x54474350  # "TGCP", SQLite's application_id
+SCHEMA = 1  # SQLite's user_version
+
+TABLES = """
+CREATE TABLE sequence (
+  key INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  digest BLOB NOT NULL,
+  owner TEXT NOT NULL,
+  model TEXT NOT NULL,
+  fence INTEGER NOT NULL,
+  touched REAL NOT NULL, -- the last write or claim, seconds since 1970
+  slots BLOB NOT NULL    -- what `slots.py` packs: which step is in which slot
+);
+CREATE INDEX sequence_touched ON sequence (touched);
+CREATE INDEX sequence_owner ON sequence (owner, touched);
+CREATE TABLE checkpoint (
+  key INTEGER PRIMARY KEY, -- 256 x the sequence's + the slot: those of a sequence are neighbours, and stay in place
+  data BLOB NOT NULL
+);
+CREATE TABLE tombstone (
+  id TEXT PRIMARY KEY,
+  digest BLOB NOT NULL,
+  fence INTEGER NOT NULL,
+  reason TEXT NOT NULL,
+  model TEXT NOT NULL,
+  step INTEGER,
+  until REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX tombstone_until ON tombstone (until);
+CREATE TABLE usage (
+  owner TEXT PRIMARY KEY,
+  sequences INTEGER NOT NULL,
+  bytes INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE total (
+  sequences INTEGER NOT NULL,
+  bytes INTEGER NOT NULL
+);
+INSERT INTO total VALUES (0, 0);
+"""
+
+
+class SqliteFile:
+    """`path`, made if it is not there. `patience`: so long another process may hold it, in seconds.
+
+    Raises:
+        StoreFailed: it cannot be opened, or is something else.
+    """
+
+    def __init__(self, path: Path, patience: float) -> None:
+        self.path, self._patience = path, patience
+        self._connection: sqlite3.Connection | None = None
+        self._inode = 0
+        with self._sentences():
+            self._opened()
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """One moment's view of the file."""
+        with self._between("BEGIN") as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that nobody else writes beside: kept whole, or not at all."""
+        with self._between("BEGIN IMMEDIATE") as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Lets go of the file; the next transaction opens it again."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):  # a connection that failed may fail here again
+                connection.close()
+
+    @contextmanager
+    def _between(self, begin: str) -> Iterator[sqlite3.Connection]:
+        with self._sentences():
+            connection = self._opened()
+            connection.execute(begin)
+            yield connection
+            connection.execute("COMMIT")
+
+    @contextmanager
+    def _sentences(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            self.close()
+            raise StoreFailed(f"the store {self.path} {_says(error, self._patience)}") from error
+        except BaseException:
+            self.close()  # and with it whatever a transaction had begun
+            raise
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._connection is not None and self._is_ours():
+            return self._connection
+        self.close()
+        _touch(self.path)
+        self._inode = self.path.stat().st_ino
+        # The thread that opens a store need not be the one that uses it.
+        self._connection = sqlite3.connect(
+            self.path, timeout=self._patience, isolation_level=None, check_same_thread=False
+        )
+        _prepare(self._connection, self._patience)
+        return self._connection
+
+    def _is_ours(self) -> bool:
+        """A file that was moved away or replaced would be written to for ever, and never be found again."""
+        try:
+            return self.path.stat().st_ino == self._inode
+        except FileNotFoundError:
+            return False
+
+
+def _touch(path: Path) -> None:
+    """A new file is for its owner alone: states tell what a sequence was about. SQLite gives its log the same mode.
+
+    One that exists is not opened here: closing it would drop the locks that this process may have on it.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
+
+
+def _prepare(connection: sqlite3.Connection, patience: float) -> None:
+    if _pragma(connection, "application_id") != APPLICATION:
+        if not _is_empty(connection):
+            raise sqlite3.DataError("is a SQLite file of something else; nothing in it was touched")
+        connection.execute("PRAGMA page_size = 8192")  # room for three states of a 2 x 128 LSTM
+        _log_ahead(connection, patience)
+        _create(connection)
+    if (schema := _pragma(connection, "user_version")) != SCHEMA:
+        raise sqlite3.DataError(f"is of schema {schema}; this server reads schema {SCHEMA}")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA journal_size_limit = 67108864")
+    connection.execute("PRAGMA cache_size = -16384")  # KiB
+
+
+def _log_ahead(connection: sqlite3.Connection, patience: float) -> None:
+    """Asks for the write-ahead log. SQLite does not wait here while another process does the same, so we do."""
+    deadline = monotonic() + patience
+    while True:
+        try:
+            mode = _pragma(connection, "journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or monotonic() > deadline:
+                raise
+            sleep(0.01)
+        else:
+            break
+    if mode != "wal":
+        raise sqlite3.DataError("is on a file system without shared memory, such as a network's; expected a local one")
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    if _is_empty(connection):  # else another process was faster
+        for statement in TABLES.strip().removesuffix(";").split(";\n"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA}")
+    connection.execute("COMMIT")
+
+
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    return bool(connection.execute("SELECT count(*) = 0 FROM sqlite_master").fetchone()[0])
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> object:
+    return connection.execute(f"PRAGMA {name}").fetchone()[0]
+
+
+def _says(error: sqlite3.Error | OSError, patience: float) -> str:
+    match getattr(error, "sqlite_errorname", None):
+        case "SQLITE_BUSY" | "SQLITE_BUSY_SNAPSHOT" | "SQLITE_BUSY_RECOVERY" | "SQLITE_LOCKED":
+            return f"is held by another process for more than {patience:g} s"
+        case "SQLITE_FULL":
+            return "cannot grow: the disk is full"
+        case "SQLITE_NOTADB":
+            return "is no SQLite file; nothing in it was touched"
+        case "SQLITE_CORRUPT":
+            return f"is damaged ({error}); stop the servers and let `sqlite3 FILE .recover` rescue what is whole"
+        case None if isinstance(error, sqlite3.DataError):
+            return str(error)
+        case None if isinstance(error, OSError):
+            return f"cannot be opened: {error.strerror}"
+        case name:
+            return f"fails: {error} ({name})"

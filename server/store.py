@@ -1,0 +1,202 @@
+"""What a store of checkpoints is: its calls, and what goes in and comes out. Knows no implementation, and no state.
+
+Every call is synchronous, takes a whole batch, and is made from one thread. Two servers may have a store each on the
+same data: whoever claimed a sequence last owns it, and the fencing number says so. A call that raised `StoreFailed` may
+have been carried out, in part or whole: the same call again does no harm, and is how one recovers.
+
+`now` is seconds since 1970, from the caller's clock; the clocks of servers that share data may differ by little beside
+the retention.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class Reason(StrEnum):
+    """Why a store does not do what was asked with a sequence."""
+
+    UNKNOWN = "unknown"  # never written, or gone so long that nothing is known of it any more
+    NOT_YOURS = "not yours"  # the digest is another one
+    FENCED = "fenced"  # claimed since by another, who owns it now
+    ENDED = "ended"  # by its client
+    EXPIRED = "expired"  # not written for as long as sequences are kept
+    EVICTED = "evicted"  # to make room
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How long things are kept.
+
+    Attributes:
+        keep: so many checkpoints of each sequence, the newest, 1 to 255.
+        retention: a sequence that was neither written nor claimed for so many seconds has expired.
+        tombstone: why a sequence is gone is known for so many seconds after.
+    """
+
+    keep: int = 4
+    retention: float = 7 * 86_400.0
+    tombstone: float = 7 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """What is kept of a sequence from its first write on.
+
+    Attributes:
+        digest: SHA-256 of its secret resume token, 32 bytes.
+        owner: whom the limits count it for.
+        model: the name of its model.
+    """
+
+    digest: bytes
+    owner: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One checkpoint of one sequence.
+
+    Attributes:
+        id: the sequence.
+        fence: the number under which the writer owns it; 1 for who opened it.
+        step: how many steps are done.
+        data: the checkpoint's bytes, which a store does not look into.
+        birth: creates the sequence if it is unknown, with the fence as given: a store that has lost its data is filled
+            again by those who run the sequences. No change for one that exists.
+    """
+
+    id: str
+    fence: int
+    step: int
+    data: bytes
+    birth: Birth | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Who holds the token that `digest` (SHA-256, 32 bytes) is of says that the sequence is theirs."""
+
+    id: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Ends a sequence, under the fence of its owner; the reason is ENDED, EXPIRED or EVICTED."""
+
+    id: str
+    fence: int
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A write or an end that changed nothing. `fence`: the one that the sequence has or had; 0 if it is unknown."""
+
+    id: str
+    reason: Reason
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A sequence and its kept checkpoints, the newest first. `fence`: its number, since the claim the claimant's."""
+
+    fence: int
+    owner: str
+    model: str
+    checkpoints: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """Why there is nothing to go on with; of which model and after which checkpointed step, if that may be known."""
+
+    reason: Reason
+    model: str = ""
+    step: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evicted:
+    """A sequence that had to make room, and the bytes of its checkpoints; EXPIRED if it was past its retention."""
+
+    id: str
+    owner: str
+    bytes: int
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """How many sequences have just expired, and whether more are waiting."""
+
+    expired: int
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Sequences, open and parked, and the bytes of their checkpoints. Expired ones count until they are swept."""
+
+    sequences: int
+    bytes: int
+
+
+class Store(Protocol):
+    """Checkpoints that outlive a server. Each call may raise `StoreFailed`; the next one tries again by itself."""
+
+    def write(self, writes: Sequence[Write], now: float) -> list[Refused]:
+        """Keeps checkpoints, in the order given. Returns what was refused; all else is kept, safe from a power cut.
+
+        The step of a write becomes the newest: kept checkpoints of later steps are gone (a rewind), one of the same
+        step is replaced, and of the earlier ones the newest stay, `terms.keep` in all. The sequence's retention begins
+        anew. Refused are: UNKNOWN without a birth; NOT_YOURS, where the birth's digest is not that of the sequence;
+        FENCED, where the fence is older than the sequence's; ENDED, EXPIRED and EVICTED.
+        """
+
+    def claim(self, claims: Sequence[Claim], now: float) -> list[Claimed | Gone]:
+        """Makes the caller the owner of sequences: one answer for each claim, in their order.
+
+        The fence rises above every earlier one: to the milliseconds of `now`, or by one if that is more, so that a
+        claim that a store has lost in a crash is not given to a second claimant. Retention begins anew.
+        """
+
+    def read(self, claims: Sequence[Claim], now: float) -> list[Claimed | Gone]:
+        """As `claim`, and changes nothing: the fence is the owner's."""
+
+    def end(self, ends: Sequence[End], now: float) -> list[Refused]:
+        """Deletes the checkpoints of sequences, and remembers the reason for `terms.tombstone` seconds.
+
+        Refused are: UNKNOWN; FENCED, where the fence is older than the sequence's; and ENDED, EXPIRED and EVICTED
+        unless it was by this very end.
+        """
+
+    def expire(self, now: float, limit: int = 1_000) -> Swept:
+        """Makes up to `limit` sequences past their retention EXPIRED, and forgets as many old reasons.
+
+        Nobody needs to wait for this: a sequence past its retention is EXPIRED for every call, swept or not.
+        """
+
+    def evict(self, count: int, now: float, *, owner: str | None = None, spare: Collection[str] = ()) -> list[Evicted]:
+        """Ends up to `count` sequences as EVICTED, whoever owns them: those not written or claimed for longest.
+
+        Args:
+            count: the most that are evicted.
+            now: the time.
+            owner: only sequences counted for this owner.
+            spare: sequences that stay, such as those that the caller has open. One that another server has open may
+                be taken if it was idle for longer than all others; its next write is refused as EVICTED.
+        """
+
+    def usage(self) -> Usage:
+        """What everything takes; counters, no scan."""
+
+    def usage_of(self, owner: str) -> Usage:
+        """What one owner's sequences take; counters, no scan."""
+
+    def close(self) -> None:
+        """Lets go of files and connections."""

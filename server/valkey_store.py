@@ -1,0 +1,189 @@
+"""A store in Valkey or Redis, for many replicas: `Store`'s calls as pipelines of one script, `valkey_store.lua`.
+
+All keys are in one hash slot, and no redirection is followed: one primary with its replicas, not a cluster over which
+the data would spread. Its memory is the limit, and `maxmemory-policy` has to be `noeviction`. What was kept survives a
+crash of Valkey itself as far as its `appendonly` and `appendfsync` say.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import sha1
+from itertools import chain, islice
+from itertools import count as count_from
+from pathlib import Path
+from typing import Any
+
+from valkey import Valkey
+from valkey import exceptions as of_valkey
+from valkey.backoff import NoBackoff
+from valkey.retry import Retry
+
+from server.errors import StoreFailed
+from server.store import Claim, Claimed, End, Evicted, Gone, Reason, Refused, Swept, Terms, Usage, Write
+
+SCRIPT = Path(__file__).with_suffix(".lua").read_bytes()
+NAME = sha1(SCRIPT, usedforsecurity=False).hexdigest()
+BATCH = 128  # what one run of the script takes: everybody else waits for a millisecond or two
+PAGE = 1_024  # what is looked through at a time for a sequence that may be evicted
+
+Item = tuple[str | bytes | int | float, ...]
+
+
+class ValkeyStore:
+    """See `server.store.Store`. Connects with the first call, and again after a failure.
+
+    Args:
+        url: `valkey://USER:PASSWORD@HOST:PORT/DATABASE`; `valkeys://` with TLS, `unix://PATH`; `redis://`, `rediss://`.
+            What the client library takes can follow: `?ssl_ca_certs=FILE&socket_timeout=SECONDS`.
+        terms: how long things are kept.
+        prefix: of all keys. Its hash tag, the part in braces, is added where there is none.
+        patience: so long the server may take to accept a connection, and to answer, in seconds.
+
+    Raises:
+        StoreFailed: the url cannot be understood.
+    """
+
+    def __init__(self, url: str, terms: Terms, prefix: str = "tidegate", patience: float = 5.0) -> None:
+        self.terms = terms
+        self._prefix = f"{prefix}:" if "{" in prefix else f"{{{prefix}}}:"
+        once_more = Retry(NoBackoff(), 1, (of_valkey.ConnectionError,))  # a connection that was closed while idle
+        try:
+            self._client = Valkey.from_url(
+                url, socket_timeout=patience, socket_connect_timeout=patience, retry=once_more
+            )
+            connection = self._client.connection_pool.make_connection()
+        except (ValueError, TypeError) as error:
+            raise StoreFailed(f"the address of the store cannot be understood: {error}") from error
+        self._name = " ".join(f"{key}={value}" for key, value in connection.repr_pieces())  # no password among them
+
+    def write(self, writes: Sequence[Write], now: float) -> list[Refused]:
+        """See `Store.write`."""
+        return _refused(writes, self._each("write", now, [_written(write) for write in writes]))
+
+    def claim(self, claims: Sequence[Claim], now: float) -> list[Claimed | Gone]:
+        """See `Store.claim`."""
+        answers = self._each("claim", now, [(claim.id, claim.digest) for claim in claims])
+        return [_claimed(*found) for answer in answers for found in answer]
+
+    def read(self, claims: Sequence[Claim], now: float) -> list[Claimed | Gone]:
+        """See `Store.read`."""
+        answers = self._each("read", now, [(claim.id, claim.digest) for claim in claims])
+        return [_claimed(*found) for answer in answers for found in answer]
+
+    def end(self, ends: Sequence[End], now: float) -> list[Refused]:
+        """See `Store.end`."""
+        return _refused(ends, self._each("end", now, [(end.id, end.fence, end.reason) for end in ends]))
+
+    def expire(self, now: float, limit: int = 1_000) -> Swept:
+        """See `Store.expire`. Old reasons are forgotten by Valkey itself."""
+        expired, more = 0, True
+        while more and expired < limit:
+            ((done, more),) = self._each("expire", now, [(min(BATCH, limit - expired),)])
+            expired += done
+        return Swept(expired, bool(more))
+
+    def evict(self, count: int, now: float, *, owner: str | None = None, spare: Collection[str] = ()) -> list[Evicted]:
+        """See `Store.evict`."""
+        victims = list(islice(self._by_age("touched" if owner is None else f"owner:{owner}", spare), count))
+        answers = self._each("evict", now, victims)
+        return [_evicted(*found) for answer in answers for found in answer]
+
+    def usage(self) -> Usage:
+        """See `Store.usage`."""
+        return self._counted(("ZCARD", self._prefix + "touched"), ("GET", self._prefix + "total"))
+
+    def usage_of(self, owner: str) -> Usage:
+        """See `Store.usage_of`."""
+        return self._counted(("ZCARD", f"{self._prefix}owner:{owner}"), ("HGET", self._prefix + "bytes", owner))
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        self._client.close()  # type: ignore[no-untyped-call] # valkey types its commands alone
+
+    def _each(self, verb: str, now: float, items: Sequence[Item]) -> list[Any]:
+        """Runs the script on all items, a batch at a time. Returns its answers, one for each batch."""
+        terms = self.terms
+        given = (verb, repr(now), repr(now - terms.retention), repr(terms.tombstone), terms.keep)
+        start = ("EVALSHA", NAME, 1, self._prefix + "touched", *given)
+        batches = (items[at : at + BATCH] for at in range(0, len(items), BATCH))
+        return self._run([(*start, *chain.from_iterable(batch)) for batch in batches])
+
+    def _run(self, commands: Sequence[Item]) -> list[Any]:
+        """Sends all commands at once. The script is sent along the first time, and once Valkey has forgotten it."""
+        with self._sentences():
+            answers = self._answers(commands)
+            if any(isinstance(answer, of_valkey.NoScriptError) for answer in answers):
+                self._client.script_load(SCRIPT)
+                answers = self._answers(commands)
+            for answer in answers:
+                if isinstance(answer, Exception):
+                    raise answer
+            return answers
+
+    def _answers(self, commands: Sequence[Item]) -> list[Any]:
+        pipeline = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)  # type: ignore[no-untyped-call] # valkey types its commands alone
+        answers: list[Any] = pipeline.execute(raise_on_error=False)  # type: ignore[no-untyped-call] # likewise
+        return answers
+
+    def _by_age(self, key: str, spare: Collection[str]) -> Iterator[Item]:
+        """Which sequences were touched when, the longest ago first, without those to spare."""
+        for start in count_from(0, PAGE):
+            (page,) = self._run([("ZRANGE", self._prefix + key, start, start + PAGE - 1, "WITHSCORES")])
+            found = zip(page[::2], page[1::2], strict=True)
+            yield from ((id_, when) for id_, when in found if id_.decode() not in spare)
+            if len(page) < 2 * PAGE:
+                return
+
+    def _counted(self, sequences: Item, size: Item) -> Usage:
+        found = self._run([sequences, size])
+        return Usage(found[0], int(found[1] or 0))
+
+    @contextmanager
+    def _sentences(self) -> Iterator[None]:
+        try:
+            yield
+        except (of_valkey.ValkeyError, OSError) as error:
+            self._client.connection_pool.disconnect()  # the next call may find another primary behind the address
+            raise StoreFailed(f"the store at {self._name} {_says(error)}") from error
+
+
+def _written(write: Write) -> Item:
+    born = ("0", "", "", "") if write.birth is None else ("1", write.birth.digest, write.birth.owner, write.birth.model)
+    return (write.id, write.fence, write.step, write.data, *born)
+
+
+def _refused(items: Sequence[Write] | Sequence[End], answers: list[Any]) -> list[Refused]:
+    return [
+        Refused(items[batch * BATCH + at].id, Reason(reason.decode()), int(fence))
+        for batch, answer in enumerate(answers)
+        for at, reason, fence in answer
+    ]
+
+
+def _claimed(reason: bytes, fence: bytes, owner: bytes, model: bytes, step: bytes, *data: bytes) -> Claimed | Gone:
+    if reason:
+        return Gone(Reason(reason.decode()), model.decode(), int(step) if step else None)
+    return Claimed(int(fence), owner.decode(), model.decode(), data)
+
+
+def _evicted(id_: bytes, owner: bytes, size: bytes, reason: bytes) -> Evicted:
+    return Evicted(id_.decode(), owner.decode(), int(size), Reason(reason.decode()))
+
+
+def _says(error: Exception) -> str:
+    match error:
+        case of_valkey.AuthenticationError() | of_valkey.NoPermissionError():
+            return f"does not let us in: {error}"
+        case of_valkey.TimeoutError():
+            return f"does not answer in time: {error}"
+        case of_valkey.MovedError() | of_valkey.ClusterError():
+            return "is a node of a cluster, and not the one with our keys; expected one primary"
+        case of_valkey.ReadOnlyError():
+            return "is a replica, which takes no writes"
+        case of_valkey.OutOfMemoryError():
+            return "takes no writes: its memory is full"
+        case of_valkey.ConnectionError() | OSError():
+            return f"cannot be reached: {error}"
+    return f"fails: {error}"
