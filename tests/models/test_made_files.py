@@ -31,6 +31,19 @@ SERVED = {
     "keras2/lstm": ("LSTM",),
     "keras2/lstm-stateful": ("LSTM",),
     "keras2/time-distributed": ("LSTM",),
+    # tf2onnx writes these cells as `Loop`, so that they are not seen as such
+    "keras2/gru-masking": (),
+    "keras2/gru-reset-before": (),
+    "keras2/lstm-masking": (),
+    "keras2/simple-rnn": (),
+    "keras3/gru": (),
+    "keras3/gru-last": (),
+    "keras3/gru-masking": (),
+    "keras3/gru-reset-before": (),
+    "keras3/lstm-masking": (),
+    "keras3/lstm-then-gru": ("LSTM",),
+    "keras3/simple-rnn": (),
+    "keras3/simple-rnn-last": (),
     "keras3/lstm": ("LSTM",),
     "keras3/lstm-last": ("LSTM",),
     "keras3/lstm-shown": ("LSTM",),
@@ -47,7 +60,9 @@ SERVED = {
     "torch-dynamo/lstm-last": ("LSTM",),
     "torch-dynamo/lstm-shown": ("LSTM",),
     "torch-dynamo/lstm-stacked": ("LSTM", "LSTM"),
+    "torch-dynamo/scan": (),
     "torch-dynamo/tokens": ("LSTM",),
+    "torch-dynamo/while-loop": (),
 }
 
 # and why not

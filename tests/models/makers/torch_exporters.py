@@ -16,6 +16,8 @@ import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
+from torch._higher_order_ops.scan import scan
+from torch._higher_order_ops.while_loop import while_loop
 
 from tests.models.makers.artefact import BATCH, STEPS, Recorded, save
 
@@ -90,6 +92,42 @@ class Attending(Net):
         return self.head(torch.softmax(y @ y.transpose(1, 2), -1) @ y)
 
 
+class Scanned(Net):
+    """A GRU that is written with torch's own `scan` over the steps, and computed by torch as what it is."""
+
+    def __init__(self) -> None:
+        super().__init__("GRU")
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.compiler.is_exporting():
+            return super().forward(x)
+        _, y = scan(lambda h, x_T: (self.step(x_T, h), self.step(x_T, h)), self.start(x), x.transpose(0, 1), dim=0)
+        return self.head(y.transpose(0, 1))
+
+    def start(self, x: Tensor) -> Tensor:
+        return x.new_zeros(x.shape[0], HIDDEN)
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        cell = self.cell
+        return torch.gru_cell(x, h, cell.weight_ih_l0, cell.weight_hh_l0, cell.bias_ih_l0, cell.bias_hh_l0)
+
+
+class Looped(Scanned):
+    """The same with torch's `while_loop`: the number of the step and all answers are carried too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.compiler.is_exporting():
+            return super().forward(x)
+        steps = x.shape[1]
+
+        def body(i: Tensor, h: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+            h = self.step(torch.index_select(x, 1, i.reshape(1)).squeeze(1), h)
+            return i + 1, h.clone(), torch.index_copy(y, 1, i.reshape(1), h.unsqueeze(1))
+
+        carried = (torch.tensor(0), self.start(x), x.new_zeros(x.shape[0], steps, HIDDEN))
+        return self.head(while_loop(lambda i, _h, _y: i < steps, body, carried)[2])
+
+
 class OneStep(nn.Module):
     """A cell that torch computes with ordinary operators, for one step."""
 
@@ -162,9 +200,11 @@ CASES = {
     "bidirectional": lambda: Case(Net(bidirectional=True), {}),
     "conv1d": lambda: Case(Convolved(), {}),
     "attention": lambda: Case(Attending(), {}),
+    "scan": lambda: Case(Scanned(), {}),
+    "while-loop": lambda: Case(Looped(), {}),
 }
 NOT_BY_DYNAMO = frozenset({"lstm-packed"})  # that exporter gives up
-NOT_BY_TORCHSCRIPT = frozenset({"lstm-projected"})  # and this one
+NOT_BY_TORCHSCRIPT = frozenset({"lstm-projected", "scan", "while-loop"})  # and this one
 
 
 def make(name: str, path: Path, *, dynamo: bool) -> Recorded:
