@@ -1,18 +1,23 @@
 """Recurrences that exporters wrote as `Loop` or `Scan`: as text and from torch's scripts, also with cells inside."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper, parser
+from torch import Tensor, nn
 
+import tidegate
 from server.errors import ModelRefused
 from server.loader import load
 from server.model import LoadedModel
+from tests.running_server import RunningServer
 
 INPUTS, HIDDEN = 3, 4
 Array = NDArray[np.float32]
@@ -157,3 +162,166 @@ def test_a_loop_that_cannot_be_cut_into_steps_is_refused_with_its_reason(name: s
     with pytest.raises(ModelRefused, match=reason) as refused:
         load(write(tmp_path, body), 4, 1.0)
     assert refused.value.node
+
+
+def test_a_state_begins_with_what_the_file_gives_it(tmp_path: Path) -> None:
+    learnt = "row = Constant<value_floats=[0.5,-1.0,2.0,0.25]>() h0 = Add(zeros, row)"
+    path = write(
+        tmp_path, scan(GRU).replace("h0 = ConstantOfShape(size)", f"zeros = ConstantOfShape(size) {learnt}"), gates=3
+    )
+    model = load(path, 4, 1.0)
+    assert model.graph.initial.tolist() == [0.5, -1.0, 2.0, 0.25]
+    (whole,) = onnxruntime.InferenceSession(path).run(["y"], {"x": rows()})
+    np.testing.assert_allclose(streamed(model, rows()), whole, atol=1e-6)
+
+
+def test_a_state_of_a_loop_may_go_in_and_out_of_the_file(tmp_path: Path) -> None:
+    body = scan(RNN).replace(ZEROS, "").replace("(h0, x)", "(given, x)")
+    path = write(tmp_path, body, "float[b,t,4] y, float[b,4] last", more=", float[b,4] given")
+    model = load(path, 4, 1.0)
+    assert states(model) == [(None, "given", HIDDEN)]
+    assert [port.name for port in model.graph.outputs] == ["y"]
+    feeds = {"x": rows(), "given": np.zeros((3, HIDDEN), np.float32)}
+    (whole,) = onnxruntime.InferenceSession(path).run(["y"], feeds)
+    np.testing.assert_allclose(streamed(model, rows()), whole, atol=1e-6)
+
+
+def test_whole_numbers_and_truths_are_carried_too(tmp_path: Path) -> None:
+    """Each sequence counts its large inputs, and says whether there was one yet."""
+    body = """
+        n0 = Shape<start=0, end=1>(x)
+        none = ConstantOfShape<value=int64[1] {0}>(n0)
+        never = ConstantOfShape<value=bool[1] {0}>(n0)
+        last, lastly, y = Scan<num_scan_inputs=1, scan_input_axes=[1], scan_output_axes=[1],
+            body = step (int64[b] count, bool[b] ever, float[b,3] xt) => (int64[b] more, bool[b] now, float[b,2] o) {
+                axis = Constant<value_ints=[1]>()
+                one = Constant<value_float=1.0>()
+                peak = ReduceMax<keepdims=0>(xt, axis)
+                high = Greater(peak, one)
+                whole = Cast<to=7>(high)
+                more = Add(count, whole)
+                now = Or(ever, high)
+                a = Cast<to=1>(more)
+                b = Cast<to=1>(now)
+                a1 = Unsqueeze(a, axis)
+                b1 = Unsqueeze(b, axis)
+                o = Concat<axis=1>(a1, b1)
+            }>(none, never, x)"""
+    path = write(tmp_path, body, "float[b,t,2] y")
+    model = load(path, 4, 1.0)
+    answers = streamed(model, rows(50))
+    (whole,) = onnxruntime.InferenceSession(path).run(["y"], {"x": rows(50)})
+    np.testing.assert_array_equal(answers, whole)
+    assert answers[:, -1, 0].min() > 2
+
+
+def test_a_loop_that_has_nothing_to_do_with_time_stays_as_it_is(tmp_path: Path) -> None:
+    body = f"""{scan(RNN).replace("last, y", "last, u")}
+        three = Constant<value=int64 {{3}}>()
+        on = Constant<value=bool {{1}}>()
+        y = Loop<body = again (int64 i, bool cond, float[b,t,4] v) => (bool go, float[b,t,4] vn)
+            {{go = Identity(cond) vt = Tanh(v) vn = Add(vt, u)}}>(three, on, u)"""
+    path = write(tmp_path, body)
+    model = load(path, 4, 1.0)
+    assert len(states(model)) == 1
+    (whole,) = onnxruntime.InferenceSession(path).run(["y"], {"x": rows()})
+    np.testing.assert_allclose(streamed(model, rows()), whole, atol=1e-6)
+
+
+class Stepping(nn.Module):
+    """An LSTM called once for each step, as people write decoders, and one of two layers in front of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Linear(INPUTS, INPUTS), nn.Linear(INPUTS, INPUTS)
+        self.cell = nn.LSTM(INPUTS, HIDDEN)
+
+    def forward(self, x: Tensor, mode: Tensor, twice: Tensor) -> Tensor:
+        h = torch.zeros(1, x.size(0), self.cell.hidden_size)
+        c = torch.zeros(1, x.size(0), self.cell.hidden_size)
+        answers = []
+        for t in range(x.size(1)):
+            z = x[:, t]
+            if bool(mode == 1):
+                z = self.first(z)
+                if bool(twice == 1):
+                    z = self.second(z)
+            y, (h, c) = self.cell(z.unsqueeze(0), (h, c))
+            answers.append(y[0])
+        return torch.stack(answers, 1)
+
+
+@pytest.fixture(scope="module")
+def stepping(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("stepping") / "model.onnx"
+    axes = {"x": {0: "batch", 1: "time"}, "y": {0: "batch", 1: "time"}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scripting is on its way out, as is this exporter
+        torch.onnx.export(
+            torch.jit.script(Stepping().eval()),
+            (torch.zeros(2, 3, INPUTS), torch.tensor(1), torch.tensor(1)),
+            str(path),
+            dynamo=False,
+            opset_version=17,
+            dynamic_axes=axes,
+            input_names=["x", "mode", "twice"],
+            output_names=["y"],
+        )
+    return path
+
+
+@pytest.mark.parametrize(("mode", "twice"), [(0, 0), (1, 0), (1, 1)])
+def test_a_cell_in_a_loop_has_its_gates_once_what_decides_the_branches_is_fixed(
+    stepping: Path, tmp_path: Path, mode: int, twice: int
+) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(stepping.read_bytes())
+    path.with_name("model.toml").write_text(f"[fixed]\nmode = {mode}\ntwice = {twice}\n")
+    model = load(path, 4, 1.0)
+    assert [columns.name for columns in model.graph.trace] == [
+        "hidden",
+        "cell",
+        "input",
+        "forget",
+        "candidate",
+        "output",
+    ]
+    assert sorted(size for _, _, size in states(model)) == [HIDDEN, HIDDEN]
+    assert not {"If", "Loop"} & {node.op_type for node in model.graph.model.graph.node}
+    net, x = Stepping().eval(), torch.from_numpy(rows())
+    with torch.no_grad():
+        whole = net(x, torch.tensor(mode), torch.tensor(twice)).numpy()
+    np.testing.assert_allclose(streamed(model, rows()), whole, atol=1e-6)
+
+
+def test_a_branch_in_a_loop_that_the_data_decide_stays_a_branch(tmp_path: Path) -> None:
+    body = loop(f"""g = Gather<axis=1>(x, i) top = ReduceMax<keepdims=0>(g) big = Constant<value_float=100.0>()
+        q = Greater(top, big)
+        xt = If(q)<then_branch = yes_ () => (float[b,3] p) {{p = Neg(g)}},
+            else_branch = no_ () => (float[b,3] r_) {{r_ = Identity(g)}}> {RNN}""")
+    model = load(write(tmp_path, body), 4, 1.0)
+    assert "If" in {node.op_type for node in model.graph.model.graph.node}
+    assert len(states(model)) == 1
+
+
+def test_what_is_served_says_where_each_state_lives_and_what_cannot_be_seen(
+    stepping: Path, tmp_path: Path, start: Callable[..., RunningServer]
+) -> None:
+    for name in ("plain", "stepping"):
+        (tmp_path / name / "1").mkdir(parents=True)
+    write(tmp_path / "plain" / "1", scan(GRU), gates=3)
+    (tmp_path / "stepping/1/model.onnx").write_bytes(stepping.read_bytes())
+    (tmp_path / "stepping/1/model.toml").write_text("[fixed]\nmode = 0\ntwice = 0\n")
+    server = start(tmp_path).ready()
+    with tidegate.Client(server.address) as client:
+        (state,) = client.describe("plain").states
+        assert (state.layer, state.shape, state.home, state.loop) == (
+            None,
+            (HIDDEN,),
+            "loop",
+            "the Scan that makes 'last'",
+        )
+        assert "gates cannot be told apart" in state.unseen
+        homes = {(s.layer, s.name, s.home, s.unseen) for s in client.describe("stepping").states}
+        assert homes == {(0, "hidden", "loop", ""), (0, "cell", "loop", "")}
