@@ -139,8 +139,11 @@ def _touch(path: Path) -> None:
 
 
 def _prepare(connection: sqlite3.Connection, patience: float) -> None:
-    if _pragma(connection, "application_id") != APPLICATION:
-        if not _is_empty(connection):
+    connection.execute("BEGIN")  # one view of both, while another process may be making it
+    ours, empty = _pragma(connection, "application_id") == APPLICATION, _is_empty(connection)
+    connection.execute("COMMIT")
+    if not ours:
+        if not empty:
             raise sqlite3.DataError("is a SQLite file of something else; nothing in it was touched")
         connection.execute("PRAGMA page_size = 8192")  # room for three states of a 2 x 128 LSTM
         _log_ahead(connection, patience)
@@ -194,6 +197,8 @@ def _says(error: sqlite3.Error | OSError, patience: float) -> str:
             return "cannot grow: the disk is full"
         case "SQLITE_NOTADB":
             return "is no SQLite file; nothing in it was touched"
+        case "SQLITE_CANTOPEN":
+            return "cannot be opened: it is no file, or not ours to read and write"
         case "SQLITE_CORRUPT":
             return f"is damaged ({error}); stop the servers and let `sqlite3 FILE .recover` rescue what is whole"
         case None if isinstance(error, sqlite3.DataError):

@@ -178,7 +178,7 @@ def _says(error: Exception) -> str:
             return f"does not let us in: {error}"
         case of_valkey.TimeoutError():
             return f"does not answer in time: {error}"
-        case of_valkey.MovedError() | of_valkey.ClusterError():
+        case of_valkey.ResponseError() if str(error).startswith(("MOVED", "ASK", "CLUSTERDOWN")):
             return "is a node of a cluster, and not the one with our keys; expected one primary"
         case of_valkey.ReadOnlyError():
             return "is a replica, which takes no writes"
