@@ -94,5 +94,5 @@ def next_fence(fence: int, now: float) -> int:
 
 def superseded(steps: list[int], step: int, keep: int) -> list[int]:
     """Of the steps that are kept, those that go when `step` is written: later ones, the same, and the oldest."""
-    earlier = sorted(s for s in steps if s < step)
-    return [s for s in steps if s >= step] + earlier[: max(0, len(earlier) + 1 - keep)]
+    staying = sorted([s for s in steps if s < step], reverse=True)[: keep - 1]
+    return [s for s in steps if s not in staying]

@@ -2,61 +2,57 @@
 
 import struct
 from dataclasses import dataclass
+from typing import Self
 
 from server.fencing import superseded
 
-PLACE = struct.Struct("<qQ")  # step, bytes
 FREE = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
-    """A place that is taken: its number, whose step, how many bytes."""
-
-    number: int
-    step: int
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
 class Slots:
-    """All that are taken, in no order."""
+    """By number: the step whose checkpoint is there (or FREE), and its bytes (or 0)."""
 
-    taken: tuple[Slot, ...] = ()
+    steps: tuple[int, ...] = ()
+    sizes: tuple[int, ...] = ()
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> Self:
+        """As they were when `packed`."""
+        numbers = struct.unpack(f"<{len(data) // 8}q", data)
+        return cls(numbers[::2], numbers[1::2])
+
+    @property
+    def packed(self) -> bytes:
+        """As they stand in the file."""
+        numbers = [number for place in zip(self.steps, self.sizes, strict=True) for number in place]
+        return struct.pack(f"<{len(numbers)}q", *numbers)
 
     @property
     def bytes(self) -> int:
         """Of all checkpoints together."""
-        return sum(slot.size for slot in self.taken)
+        return sum(self.sizes)
 
     @property
     def newest(self) -> int | None:
         """The latest step that is kept."""
-        return max((slot.step for slot in self.taken), default=None)
+        return max(self.steps) if self.steps else None
 
     @property
-    def newest_first(self) -> list[Slot]:
-        """By step, the newest first."""
-        return sorted(self.taken, key=lambda slot: -slot.step)
+    def newest_first(self) -> list[int]:
+        """The numbers that are taken, by step."""
+        taken = [number for number, step in enumerate(self.steps) if step != FREE]
+        return sorted(taken, key=lambda number: -self.steps[number])
 
-    def placed(self, step: int, size: int, keep: int) -> tuple["Slots", Slot, list[int]]:
-        """The slots once `step` is kept, where that goes, and the numbers of those that are free then."""
-        going = set(superseded([slot.step for slot in self.taken], step, keep))
-        staying = [slot for slot in self.taken if slot.step not in going]
-        before, after = {slot.number for slot in self.taken}, {slot.number for slot in staying}
-        number = min(set(range(len(after) + 1)) - after)
-        slot = Slot(number, step, size)
-        return Slots((*staying, slot)), slot, sorted(before - after - {number})
+    def placed(self, step: int, size: int, keep: int) -> tuple["Slots", int, list[int]]:
+        """The slots once `step` is kept, its number there, and the numbers that are free from now on.
 
-
-def packed(slots: Slots) -> bytes:
-    """As it stands in the file."""
-    by_number = {slot.number: slot for slot in slots.taken}
-    places = [by_number.get(number) for number in range(max(by_number, default=-1) + 1)]
-    return b"".join(PLACE.pack(FREE, 0) if slot is None else PLACE.pack(slot.step, slot.size) for slot in places)
-
-
-def unpacked(data: bytes) -> Slots:
-    """As it was when `packed`."""
-    places = enumerate(PLACE.iter_unpack(data))
-    return Slots(tuple(Slot(number, step, size) for number, (step, size) in places if step != FREE))
+        Which steps go is said in `fencing.superseded`.
+        """
+        going = superseded([s for s in self.steps if s != FREE], step, keep)
+        steps = [FREE if s in going else s for s in self.steps]
+        sizes = [0 if s in going else n for s, n in zip(self.steps, self.sizes, strict=True)]
+        number = steps.index(FREE) if FREE in steps else len(steps)
+        steps[number : number + 1], sizes[number : number + 1] = [step], [size]
+        freed = [n for n, (s, before) in enumerate(zip(steps, self.steps, strict=False)) if s == FREE != before]
+        return Slots(tuple(steps), tuple(sizes)), number, freed

@@ -23,6 +23,7 @@ class SqliteStore:
     def write(self, writes: Sequence[Write], now: float) -> list[Refused]:
         """See `Store.write`."""
         with self._changing(now) as table:
+            table.look_up(write.id for write in writes)
             return [refused for write in writes if (refused := table.write(write)) is not None]
 
     def claim(self, claims: Sequence[Claim], now: float) -> list[Claimed | Gone]:

@@ -1,17 +1,19 @@
 """What one transaction reads and changes in the tables; changes are collected, and written in few statements."""
 
+import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import count as counting
 from itertools import islice
 
 from server.fencing import Kept, Tombstone, as_of, buried, end_refused, gone, next_fence, write_refused
-from server.slots import Slots, packed, unpacked
+from server.slots import Slots
 from server.store import Claim, Claimed, End, Evicted, Gone, Reason, Refused, Terms, Write
 
 SEQUENCES = "SELECT key, id, digest, owner, model, fence, touched, slots FROM sequence"
+AMONG = "WHERE id IN (SELECT value FROM json_each(?))"
 PER_SEQUENCE = 256  # keys of checkpoints
 
 
@@ -44,6 +46,12 @@ class SqliteTable:
         self._sequences_of: defaultdict[str, int] = defaultdict(int)  # changes by owner
         self._bytes_of: defaultdict[str, int] = defaultdict(int)
 
+    def look_up(self, ids: Iterable[str]) -> None:
+        """Reads many sequences in one statement, those that are there."""
+        found = self._connection.execute(f"{SEQUENCES} {AMONG}", (json.dumps(list(ids)),))
+        rows = (_row(*columns) for columns in found)
+        self._seen |= {row.id: row for row in rows}
+
     def write(self, write: Write) -> Refused | None:
         """See `Store.write`."""
         row = self._look(write.id)
@@ -51,9 +59,9 @@ class SqliteTable:
             return refused
         if not isinstance(row, Row):
             row = self._bear(write)
-        slots, slot, freed = row.slots.placed(write.step, len(write.data), self._terms.keep)
+        slots, number, freed = row.slots.placed(write.step, len(write.data), self._terms.keep)
         self._checkpoints |= dict.fromkeys(map(row.place, freed))
-        self._checkpoints[row.place(slot.number)] = write.data
+        self._checkpoints[row.place(number)] = write.data
         self._bytes_of[row.kept.owner] += slots.bytes - row.slots.bytes
         self._change(row, write.fence, slots)
         return None
@@ -73,7 +81,7 @@ class SqliteTable:
         assert isinstance(row, Row), "else it is gone"
         query = "SELECT key, data FROM checkpoint WHERE key BETWEEN ? AND ?"
         data = dict(self._connection.execute(query, (row.place(0), row.place(PER_SEQUENCE - 1))))
-        places = [row.place(slot.number) for slot in row.slots.newest_first]
+        places = [row.place(number) for number in row.slots.newest_first]
         newest_first = tuple(data[place] for place in places if place in data)  # none is missing but after a rescue
         return Claimed(row.kept.fence, row.kept.owner, row.kept.model, newest_first)
 
@@ -129,7 +137,7 @@ class SqliteTable:
         many("INSERT INTO sequence VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [_columns(row) for row in self._born.values()])
         many(
             "UPDATE sequence SET fence = ?, touched = ?, slots = ? WHERE key = ?",
-            [(r.kept.fence, r.kept.touched, packed(r.slots), r.key) for r in self._changed.values()],
+            [(r.kept.fence, r.kept.touched, r.slots.packed, r.key) for r in self._changed.values()],
         )
         checkpoints = self._checkpoints.items()
         many("DELETE FROM checkpoint WHERE key = ?", [(key,) for key, data in checkpoints if data is None])
@@ -190,13 +198,13 @@ class SqliteTable:
 
 
 def _row(key: int, id_: str, digest: bytes, owner: str, model: str, fence: int, touched: float, data: bytes) -> Row:
-    slots = unpacked(data)
+    slots = Slots.unpacked(data)
     return Row(key, id_, Kept(digest, owner, model, fence, touched, slots.newest), slots)
 
 
 def _columns(row: Row) -> tuple[int, str, bytes, str, str, int, float, bytes]:
     kept = row.kept
-    return (row.key, row.id, kept.digest, kept.owner, kept.model, kept.fence, kept.touched, packed(row.slots))
+    return (row.key, row.id, kept.digest, kept.owner, kept.model, kept.fence, kept.touched, row.slots.packed)
 
 
 def _range(row: Row) -> tuple[int, int]:

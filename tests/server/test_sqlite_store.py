@@ -207,7 +207,7 @@ def test_a_file_of_a_later_schema_is_refused(store: SqliteStore, path: Path) -> 
 
 @pytest.mark.parametrize("name", ["missing/tidegate.db", "."])
 def test_a_path_where_no_file_can_be_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(StoreFailed, match="cannot be opened: (No such file or directory|it is no file)"):
+    with pytest.raises(StoreFailed, match=r"cannot be opened: (No such file or directory|it is no file)"):
         SqliteStore(tmp_path / name, TERMS)
 
 

@@ -135,7 +135,7 @@ def test_a_wrong_password_is_said_and_never_shown(valkey: RunningValkey) -> None
 
 def test_an_address_with_tls_never_speaks_in_the_clear(valkey: RunningValkey) -> None:
     store = ValkeyStore(valkey.url.replace("valkey://", "valkeys://"), TERMS, patience=0.5)
-    with pytest.raises(StoreFailed, match="(?i)cannot be reached: .*ssl|does not answer"):
+    with pytest.raises(StoreFailed, match=r"(?i)cannot be reached: .*ssl|does not answer"):
         store.usage()
 
 
