@@ -1,5 +1,6 @@
 """Who may do what with a kept sequence, and what becomes of its checkpoints; pure. `valkey_store.lua` says the same."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from hmac import compare_digest
 
@@ -92,7 +93,7 @@ def next_fence(fence: int, now: float) -> int:
     return max(fence + 1, int(now * 1_000))
 
 
-def superseded(steps: list[int], step: int, keep: int) -> list[int]:
+def superseded(steps: list[int], step: int, keep: int, spare: Collection[int] = ()) -> list[int]:
     """Of the steps that are kept, those that go when `step` is written: later ones, the same, and the oldest."""
-    staying = sorted([s for s in steps if s < step], reverse=True)[: keep - 1]
-    return [s for s in steps if s not in staying]
+    staying = sorted([s for s in steps if s < step and s not in spare], reverse=True)[: keep - 1]
+    return [s for s in steps if s not in staying and not (s < step and s in spare)]

@@ -100,7 +100,7 @@ class MemoryStore:
             entry = Kept(write.birth.digest, write.birth.owner, write.birth.model, write.fence, now, None)
             self._tombstones.pop(write.id, None)
         kept = self._checkpoints.setdefault(write.id, {})
-        for step in superseded(list(kept), write.step, self.terms.keep):
+        for step in superseded(list(kept), write.step, self.terms.keep, write.spare):
             self._count(entry.owner, -len(kept.pop(step)))
         kept[write.step] = write.data
         self._count(entry.owner, len(write.data))

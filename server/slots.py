@@ -1,6 +1,7 @@
 """Where the checkpoints of one sequence are in a file: numbered places that are used again and again; pure."""
 
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Self
 
@@ -44,12 +45,12 @@ class Slots:
         taken = [number for number, step in enumerate(self.steps) if step != FREE]
         return sorted(taken, key=lambda number: -self.steps[number])
 
-    def placed(self, step: int, size: int, keep: int) -> tuple["Slots", int, list[int]]:
+    def placed(self, step: int, size: int, keep: int, spare: Collection[int] = ()) -> tuple["Slots", int, list[int]]:
         """The slots once `step` is kept, its number there, and the numbers that are free from now on.
 
         Which steps go is said in `fencing.superseded`.
         """
-        going = superseded([s for s in self.steps if s != FREE], step, keep)
+        going = superseded([s for s in self.steps if s != FREE], step, keep, spare)
         steps = [FREE if s in going else s for s in self.steps]
         sizes = [0 if s in going else n for s, n in zip(self.steps, self.sizes, strict=True)]
         number = steps.index(FREE) if FREE in steps else len(steps)

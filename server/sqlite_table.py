@@ -59,7 +59,7 @@ class SqliteTable:
             return refused
         if not isinstance(row, Row):
             row = self._bear(write)
-        slots, number, freed = row.slots.placed(write.step, len(write.data), self._terms.keep)
+        slots, number, freed = row.slots.placed(write.step, len(write.data), self._terms.keep, write.spare)
         self._checkpoints |= dict.fromkeys(map(row.place, freed))
         self._checkpoints[row.place(number)] = write.data
         self._bytes_of[row.kept.owner] += slots.bytes - row.slots.bytes

@@ -66,6 +66,7 @@ class Write:
         data: the checkpoint's bytes, which a store does not look into.
         birth: creates the sequence if it is unknown, with the fence as given: a store that has lost its data is filled
             again by those who run the sequences. No change for one that exists.
+        spare: earlier steps whose checkpoints stay, if they are kept, beside the newest: somebody may go back there.
     """
 
     id: str
@@ -73,6 +74,7 @@ class Write:
     step: int
     data: bytes
     birth: Birth | None = None
+    spare: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +155,9 @@ class Store(Protocol):
         """Keeps checkpoints, in the order given. Returns what was refused; all else is kept, safe from a power cut.
 
         The step of a write becomes the newest: kept checkpoints of later steps are gone (a rewind), one of the same
-        step is replaced, and of the earlier ones the newest stay, `terms.keep` in all. The sequence's retention begins
-        anew. Refused are: UNKNOWN without a birth; NOT_YOURS, where the birth's digest is not that of the sequence;
-        FENCED, where the fence is older than the sequence's; ENDED, EXPIRED and EVICTED.
+        step is replaced, and of the earlier ones the newest stay, `terms.keep` in all, and those to spare. The
+        sequence's retention begins anew. Refused are: UNKNOWN without a birth; NOT_YOURS, where the birth's digest is
+        not that of the sequence; FENCED, where the fence is older than the sequence's; ENDED, EXPIRED and EVICTED.
         """
 
     def claim(self, claims: Sequence[Claim], now: float) -> list[Claimed | Gone]:

@@ -92,13 +92,19 @@ local function refused(id, fence, birth, digest)
   return { sequence = sequence }
 end
 
--- Keeps one checkpoint: later steps go, the same is replaced, and of the earlier ones the newest stay.
-local function place(sequence, step, data)
+-- Keeps one checkpoint: later steps go, the same is replaced, and of the earlier ones the newest and those to spare stay.
+local function place(sequence, step, data, spare)
   local key, number, change = prefix .. 'checkpoint:' .. sequence.id, tonumber(step), string.len(data)
-  local steps = { step }
+  local steps, spared, newest = { step }, {}, 1
+  for other in string.gmatch(spare, '%d+') do
+    spared[other] = true
+  end
   for _, other in ipairs(sequence.steps) do
-    if tonumber(other) < number and #steps < keep then
+    if tonumber(other) < number and spared[other] then
       table.insert(steps, other)
+    elseif tonumber(other) < number and newest < keep then
+      table.insert(steps, other)
+      newest = newest + 1
     else
       change = change - redis.call('HSTRLEN', key, other)
       redis.call('HDEL', key, other)
@@ -110,14 +116,14 @@ local function place(sequence, step, data)
     'steps', table.concat(steps, ' '), 'bytes', text(sequence.bytes + change))
 end
 
--- id, fence, step, data, '1' if there is a birth, digest, owner, model -> place in the batch, reason, fence of the refused
+-- id, fence, step, data, '1' if there is a birth, digest, owner, model, steps to spare -> place in the batch, reason, fence of the refused
 local function write()
   local answers = {}
-  for at = FIRST, #ARGV, 8 do
+  for at = FIRST, #ARGV, 9 do
     local id, fence, step, data, birth = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4] == '1'
     local found = refused(id, fence, birth, ARGV[at + 5])
     if found[1] then
-      table.insert(answers, { (at - FIRST) / 8, found[1], found[2] })
+      table.insert(answers, { (at - FIRST) / 9, found[1], found[2] })
     else
       local sequence = found.sequence
       if not sequence then
@@ -126,7 +132,7 @@ local function write()
         redis.call('HSET', prefix .. 'sequence:' .. id, 'digest', ARGV[at + 5], 'owner', sequence.owner, 'model', ARGV[at + 7])
       end
       sequence.fence = fence
-      place(sequence, step, data)
+      place(sequence, step, data, ARGV[at + 8])
       touch(sequence)
     end
   end

@@ -151,7 +151,7 @@ class ValkeyStore:
 
 def _written(write: Write) -> Item:
     born = ("0", "", "", "") if write.birth is None else ("1", write.birth.digest, write.birth.owner, write.birth.model)
-    return (write.id, write.fence, write.step, write.data, *born)
+    return (write.id, write.fence, write.step, write.data, *born, " ".join(map(str, write.spare)))
 
 
 def _refused(items: Sequence[Write] | Sequence[End], answers: list[Any]) -> list[Refused]:

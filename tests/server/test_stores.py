@@ -173,6 +173,19 @@ def test_one_batch_may_hold_many_checkpoints_of_a_sequence(store: Store) -> None
 
 
 @every
+def test_checkpoints_to_spare_stay_beside_the_newest_and_go_once_they_are_not_spared(store: Store) -> None:
+    born(store, "s")
+    for step in (64, 128, 192, 256, 320):
+        assert store.write([Write("s", 1, step, data(step), spare=(64, 128, 7))], NOW) == []
+    assert steps(store, "s") == [320, 256, 192, 128, 64]
+    assert store.write([Write("s", 1, 384, data(384), spare=(128,))], NOW) == []
+    assert steps(store, "s") == [384, 320, 256, 128]
+    assert store.write([Write("s", 1, 100, data(100), spare=(128, 384))], NOW) == []
+    assert steps(store, "s") == [100]
+    assert store.usage() == Usage(1, len(data(100)))
+
+
+@every
 def test_steps_beyond_what_a_double_counts_as_neighbours_to_a_million_are_kept_in_order(store: Store) -> None:
     born(store, "s")
     for step in (999_999, 1_000_000, 2**50, 2**50 + 1):
