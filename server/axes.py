@@ -4,6 +4,7 @@ Makes copies to try; whether one of them runs, and is still the same network, ot
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import permutations
 
 import onnx
@@ -16,35 +17,57 @@ BATCH, TIME = "batch", "time"
 _SHAPING = frozenset({"Concat", "Expand", "Identity", "Reshape", "Slice", "Squeeze", "Tile", "Transpose", "Unsqueeze"})
 
 
-def freed(model: onnx.ModelProto, interface: Interface) -> Iterator[onnx.ModelProto]:
-    """Copies of `model` in which two axes of the data, or only one, are free: batch and time, in each possible way."""
+@dataclass(frozen=True, eq=False)
+class Freed:
+    """A copy of a model with axes freed, and what was done, in words."""
+
+    model: onnx.ModelProto
+    said: str
+
+
+def freed(model: onnx.ModelProto, interface: Interface, alone: bool = False) -> Iterator[Freed]:
+    """Copies of `model` in which two axes of the data, or only one, are free: batch and time, in each possible way.
+
+    With `alone`, time only: a batch of one will do.
+    """
     constants = {tensor.name for tensor in model.graph.initializer}
     data = [i for i in model.graph.input if i.name not in constants and i.name not in interface.inputs]
     if not data:
         return
-    rank = len(data[0].type.tensor_type.shape.dim)
-    for batch, time in [*permutations(range(rank), 2), *((axis, None) for axis in range(rank))]:
-        yield _freed(model, interface, [info.name for info in data], batch, time)
+    axes = range(len(data[0].type.tensor_type.shape.dim))
+    both = [*permutations(axes, 2), *((axis, None) for axis in axes)]
+    for batch, time in [(None, axis) for axis in axes] if alone else both:
+        candidate = _freed(model, interface, [info.name for info in data], batch, time)
+        if candidate.said:
+            yield candidate
 
 
 def _freed(
-    model: onnx.ModelProto, interface: Interface, data: Sequence[str], batch: int, time: int | None
-) -> onnx.ModelProto:
+    model: onnx.ModelProto, interface: Interface, data: Sequence[str], batch: int | None, time: int | None
+) -> Freed:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     infos = {info.name: info.type.tensor_type.shape.dim for info in copy.graph.input}
-    size = infos[data[0]][batch].dim_value
+    first = [(dim.dim_param, dim.dim_value) for dim in infos[data[0]]]
+    said = list[str]()
     for name in data:
         for axis, label in ((batch, BATCH), (time, TIME)):
-            if axis is not None and axis < len(infos[name]):
+            if axis is not None and axis < len(infos[name]) and _is_same(infos[name][axis], first[axis], axis == batch):
+                said += [f"the {label} axis of input '{name}'"] if infos[name][axis].dim_value else []
                 infos[name][axis].dim_param = label
-    for name in interface.inputs:
-        _free_state(infos[name], size)
+    if batch is not None:
+        for name in interface.inputs:
+            _free_state(infos[name], first[batch][1])
     _drop_zero_starts(copy)
     del copy.graph.value_info[:]
     for output in copy.graph.output:
         output.type.tensor_type.ClearField("shape")
-    return copy
+    return Freed(copy, ", ".join(said))
+
+
+def _is_same(dim: onnx.TensorShapeProto.Dimension, first: tuple[str, int], is_batch: bool) -> bool:
+    """Whether an axis is the one that the first input has there: side information may have other axes."""
+    return (dim.dim_param, dim.dim_value) == first or (is_batch and dim.dim_value == 1)
 
 
 def _drop_zero_starts(model: onnx.ModelProto) -> None:

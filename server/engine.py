@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from server import session
-from server.probe import Port, sample
+from server.ports import Port
 from server.stepgraph import NEXT_STATE, STATE, TRACE, StepGraph
 
 _BATCHES, _DRAWS = (2, 3, 5, 8, 17, 33, 64), 50  # sizes and rows that `keep_bits` tries
@@ -24,10 +24,16 @@ class Result:
 
 
 class Engine:
-    """Runs one step graph. Not for several threads at once."""
+    """Runs one step graph. Not for several threads at once.
 
-    def __init__(self, graph: StepGraph) -> None:
+    Args:
+        graph: what to run.
+        alone: why it can take one row at a time only, or None if rows may share a batch.
+    """
+
+    def __init__(self, graph: StepGraph, alone: str | None = None) -> None:
         self.graph = graph
+        self.alone = alone
         self._session = session.create(graph.model)
         self._inputs = [_Shaper(port) for port in graph.inputs]
         self._outputs = [_Shaper(port) for port in graph.outputs]
@@ -36,7 +42,6 @@ class Engine:
         self._shows = bool(graph.trace)  # a model whose state is declared may have no cells to look into
         self._traced_names = [*self._names, *([TRACE] if self._shows else [])]
         self._seconds: dict[int, float] = {}
-        self._alone = False
 
     def run(self, inputs: Mapping[str, np.ndarray], state: np.ndarray, trace: bool) -> Result:
         """Takes K consecutive steps: `inputs[name]` is [K, B, ...row], `state` [B, W] before them.
@@ -78,8 +83,9 @@ class Engine:
         Goes up to `largest`, or past a batch of 64 until a step takes longer than `patience`, in seconds. Learns what a
         step costs at each size, for `seconds`, and `largest`.
         """
-        for batch in range(1, largest + 1):
-            feeds = {p.name: np.zeros((1, batch, *p.row), p.dtype) for p in self.graph.inputs}
+        random = np.random.default_rng(0)
+        for batch in range(1, 1 + (1 if self.alone else largest)):
+            feeds = {p.name: p.sample(1, batch, random) for p in self.graph.inputs}
             state = np.tile(self.graph.initial, (batch, 1))
             self.run(feeds, state, trace=True)
             self._seconds[batch] = min(self._timed(feeds, state) for _ in range(3))
@@ -89,7 +95,7 @@ class Engine:
     @property
     def largest(self) -> int:
         """The largest batch to run: of those that are warmed up, unless rows have to run alone."""
-        return 1 if self._alone else max(self._seconds, default=1)
+        return 1 if self.alone else max(self._seconds, default=1)
 
     def keep_bits(self) -> None:
         """Has rows run alone from now on if a batch would change their bits.
@@ -97,19 +103,25 @@ class Engine:
         Gemm and the cells' activations are not to blame: some other operators of onnxruntime round the last elements of
         a tensor unlike the others.
         """
+        if not self.alone and not self._keeps_bits():
+            self.alone = "an operator of onnxruntime rounds some rows of a batch unlike the others"
+
+    def _keeps_bits(self) -> bool:
         random = np.random.default_rng(0)
         sizes = sorted({size for size in _BATCHES if size < self.largest} | {self.largest})
         inputs, state = self._draw(self.largest, random)
         rows = [self._bits(inputs, state, np.array([i])) for i in range(self.largest)]
-        self._alone = any(self._bits(inputs, state, np.arange(size)) != _joined(rows[:size]) for size in sizes)
+        if any(self._bits(inputs, state, np.arange(size)) != _joined(rows[:size]) for size in sizes):
+            return False
         for _ in range(_DRAWS):  # one row in every place of a batch
             inputs, state = self._draw(1, random)
             alone = self._bits(inputs, state, np.zeros(1, int))
-            for size in sizes:
-                self._alone = self._alone or self._bits(inputs, state, np.zeros(size, int)) != _joined([alone] * size)
+            if any(self._bits(inputs, state, np.zeros(size, int)) != _joined([alone] * size) for size in sizes):
+                return False
+        return True
 
     def _draw(self, batch: int, random: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        inputs = {p.name: sample(p.dtype, (1, batch, *p.row), random) for p in self.graph.inputs}
+        inputs = {p.name: p.sample(1, batch, random) for p in self.graph.inputs}
         return inputs, random.standard_normal((batch, len(self.graph.initial))).astype(self.graph.dtype)
 
     def _bits(self, inputs: Mapping[str, np.ndarray], state: np.ndarray, rows: np.ndarray) -> list[list[bytes]]:
@@ -143,11 +155,12 @@ class _Shaper:
 
     def __init__(self, port: Port) -> None:
         self.name = port.name
-        # where the batch comes first but for axes of length 1, a reshape will do
-        self._batch = port.batch - (port.time is not None and port.time < port.batch)
-        self._time = port.time
-        self._graph_shape = list(port.shape(0, 1))
-        self._graph_shape[port.batch] = -1
+        # where the batch comes first but for axes of length 1, or there is one row, a reshape will do
+        self._batch = 0 if port.batch is None else port.step_batch
+        self._time = None if port.block else port.time
+        self._graph_shape = list(port.shape(1, 1))
+        if port.batch is not None:
+            self._graph_shape[port.batch] = -1
         self._row_shape = (1, -1, *port.row)
 
     def to_graph(self, x: np.ndarray) -> np.ndarray:
@@ -161,5 +174,5 @@ class _Shaper:
         """The graph's value to [1, B, ...row]."""
         if not self._batch:
             return y.reshape(self._row_shape)
-        row = y if self._time is None else np.squeeze(y, self._time)
+        row = y if self._time is None else np.squeeze(y, self._time)  # `_batch` is counted without it
         return np.moveaxis(row, self._batch, 0)[np.newaxis]

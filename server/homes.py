@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from server.model import LoadedModel
-from server.probe import LoopState
+from server.ports import LoopState
 from server.report import StateFact
 
 
@@ -20,7 +22,8 @@ def _of_cells(loaded: LoadedModel) -> Iterator[StateFact]:
     looped = {state.carried.given.name: state for state in facts.looped}
     for i, cell in enumerate(graph.layers):
         for k, name in enumerate(cell.states):
-            row, given = (cell.hidden_size,), carried.get((i, k))
+            rows, given = facts.paces[i].rows, carried.get((i, k))
+            row = (cell.hidden_size,) if rows == 1 else (rows, cell.hidden_size)
             columns = kept.get((i, name))
             if columns is not None:
                 yield StateFact(i, name, row, "server", None, None, _start(graph.initial[columns.span].any()))
@@ -31,8 +34,7 @@ def _of_cells(loaded: LoadedModel) -> Iterator[StateFact]:
                     i, name, row, "loop", None, None, _start(looped[given].start.any()), node=looped[given].loop
                 )
             else:
-                first = facts.initial[i][k]
-                yield StateFact(i, name, row, "reset", None, None, _start(first is not None and first.any()))
+                yield StateFact(i, name, row, "reset", None, None, _reset_to(facts.initial[i][k]))
 
 
 def _of_others(loaded: LoadedModel) -> Iterator[StateFact]:
@@ -53,6 +55,10 @@ def _unseen(state: LoopState) -> str:
         f"{state.loop} carries '{state.tensor}' and computes it with operators of its own, not with RNN, LSTM or GRU: "
         "gates cannot be told apart in it, so a trace does not show it"
     )
+
+
+def _reset_to(first: np.ndarray | None) -> str:
+    return "what the step itself computes" if first is None else _start(first.any())
 
 
 def _start(values: object) -> str:

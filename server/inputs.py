@@ -6,7 +6,7 @@ from math import isfinite
 import numpy as np
 
 from server.errors import BadInput
-from server.probe import Port
+from server.ports import Port
 from tidegate.v1 import error_pb2
 
 Named = Sequence[tuple[str, np.ndarray]]

@@ -11,7 +11,7 @@ from server.cells import Cell
 from server.errors import ModelRefused
 from server.ladder import Rung
 from server.model import LoadedModel
-from server.probe import Port
+from server.ports import Port
 from server.report import CellFact, CostFact, PortFact, ProofFact, Report, TraceFact
 
 BATCHES = (1, 16, 64)  # whose cost is reported
@@ -75,7 +75,9 @@ def served(report: Report, loaded: LoadedModel, model: onnx.ModelProto | None, f
         proof=ProofFact(loaded.proof.max_error, loaded.proof.tolerance, loaded.proof.steps),
         state_bytes=loaded.state_bytes,
         costs=tuple(
-            CostFact(batch, engine.seconds(batch) * 1e6, engine.seconds(batch) * 1e6 / batch) for batch in BATCHES
+            CostFact(batch, engine.seconds(batch) * 1e6, engine.seconds(batch) * 1e6 / batch)
+            for batch in BATCHES
+            if batch <= engine.largest
         ),
     )
 
@@ -107,10 +109,33 @@ def _port(loaded: LoadedModel, side: str, port: Port) -> PortFact:
 def _remarks(loaded: LoadedModel, fixed: Mapping[str, object]) -> Iterator[str]:
     for name, value in fixed.items():
         yield f"input '{name}' is fixed to {value} by {sidecar.FILE}: nobody is asked for it"
+    if loaded.facts.freed:
+        yield f"the file fixes {loaded.facts.freed}; the proof shows that it runs with any"
+    if loaded.engine.alone:
+        yield f"sequences run one by one, not in batches: {loaded.engine.alone}"
+    yield from _cell_remarks(loaded)
     for port in loaded.facts.starts:
-        yield f"input '{port.name}' starts cells and no output returns it: nobody is asked for it, it begins as zeros"
+        yield (
+            f"input '{port.name}' starts cells and no output returns it: nobody is asked for it, it begins as zeros. "
+            f"If an output is what it becomes, say so in {sidecar.FILE} beside the file, under [state]"
+        )
     for port in loaded.facts.lengths:
         yield f"input '{port.name}' says how long sequences are: nobody is asked for it"
+
+
+def _cell_remarks(loaded: LoadedModel) -> Iterator[str]:
+    """Cells that take several time steps of their own within a step."""
+    for i, (cell, pace) in enumerate(zip(loaded.graph.layers, loaded.facts.paces, strict=True)):
+        shown = any(columns.layer == i and columns.name in cell.gates for columns in loaded.graph.trace)
+        if pace.inner > 1 and (shown or not cell.gates):
+            yield f"layer {i} takes {pace.inner} time steps of its own within each step; a trace shows the last of them"
+        elif pace.inner > 1:
+            yield (
+                f"layer {i} takes {pace.inner} time steps of its own within each step, in the file's own operator: a "
+                "trace shows its states after the last of them, and not its gates"
+            )
+        if pace.rows > 1:
+            yield f"layer {i} has {pace.rows} rows for each sequence; a trace shows them one after the other"
 
 
 def _trace(loaded: LoadedModel, layer: int, cell: Cell) -> TraceFact:

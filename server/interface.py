@@ -93,18 +93,23 @@ def find(model: onnx.ModelProto, cells: Sequence[Carrier], declared: Mapping[str
     _check_declared(flow, declared)
     fed: dict[str, set[State]] = defaultdict(set)
     returned: dict[str, set[State]] = defaultdict(set)
+    shown: dict[str, set[State]] = defaultdict(set)  # the last hidden state is the end of Y, too
     for i, cell in enumerate(cells):
         for k, initial in enumerate(cell.initial):
             for name in flow.sources(initial or ""):
                 fed[name].add((i, k))
             for name in flow.sinks(cell.outputs[1 + k]):
                 returned[name].add((i, k))
+                shown[name].add((i, k))
+        for name in flow.sinks(cell.outputs[0]):
+            shown[name].add((i, 0))
     states, starts, carried = list(declared.items()), list[str](), set[State]()
     for name, of in fed.items():
         if name in declared:
             carried.update(of)
             continue
         matches = [output for output, states_of in returned.items() if states_of == of]
+        matches = matches or [o for o, states_of in shown.items() if states_of == of and flow.alike(o, name)]
         if len(matches) > 1:
             matches = [output for output in matches if flow.shape(output) == flow.shape(name)]
         if len(matches) > 1:
@@ -124,6 +129,12 @@ def find(model: onnx.ModelProto, cells: Sequence[Carrier], declared: Mapping[str
 
 def _lengths(node: onnx.NodeProto) -> str:
     return node.input[4] if node.op_type in RECURRENT and len(node.input) > 4 else ""
+
+
+def reset(known: Interface) -> Interface:
+    """The same, but that no state goes from step to step through the interface: what starts cells is zeros."""
+    starts = (*known.starts, *(name for name, _ in known.states))
+    return Interface((), starts, known.lengths)
 
 
 def _check_declared(flow: "_Flow", declared: Mapping[str, str]) -> None:
@@ -167,6 +178,12 @@ class _Flow:
         for node in self._users[tensor]:
             for name in node.output:
                 yield from self.sinks(name)
+
+    def alike(self, output: str, name: str) -> bool:
+        """Whether an output may have the shape of an input: sizes agree where both are known."""
+        given, returned = self.shape(name), self.shape(output)
+        sizes = zip(given, returned, strict=False)
+        return len(given) == len(returned) and all(a == b for a, b in sizes if isinstance(a, int) or isinstance(b, int))
 
     def shape(self, name: str) -> list[int | str]:
         """The shape that the file gives an input or output."""

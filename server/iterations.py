@@ -14,7 +14,7 @@ from server import loops, session
 from server.errors import ModelRefused
 from server.interface import State
 from server.loops import LoopNode
-from server.probe import Carried, Facts, LoopState, Port, sample
+from server.ports import Carried, Facts, LoopState, Port
 from server.recurrence import label, name_of
 
 _SIZES = ((2, 3), (4, 3), (2, 6))  # sequences and steps of the runs
@@ -39,7 +39,7 @@ def learn(model: onnx.ModelProto, facts: Facts, carried: frozenset[State]) -> tu
     """
     copy, counts = loops.counted(model)
     found = loops.find(copy)
-    if facts.one_step or not found:
+    if facts.one_step or facts.alone or not found:
         return ()
     runs = _runs(copy, counts, facts)
     learnt = []
@@ -64,7 +64,7 @@ def _runs(model: onnx.ModelProto, counts: Sequence[str], facts: Facts) -> list[d
     runs = []
     for seed, (batch, time) in enumerate(_SIZES):
         random = np.random.default_rng(seed)
-        data = {p.name: sample(p.dtype, p.shape(batch, time), random) for p in facts.inputs}
+        data = {p.name: p.original(p.sample(time, batch, random)) for p in facts.inputs}
         feeds = facts.feeds(data, batch, time)
         runs.append(feeds | dict(zip(wanted, session.run(runner, wanted, feeds), strict=True)))
     return runs

@@ -1,7 +1,7 @@
 """Turns a file into a model that is rewritten, proved and warmed up. Slow: to be called away from the event loop."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,14 +29,15 @@ from server.errors import AxesUnknown, ModelRefused, TidegateError
 from server.interface import Interface
 from server.iterations import Iteration
 from server.model import LoadedModel
-from server.probe import Facts
-from server.recurrence import CellNode
+from server.ports import Facts, Pace
+from server.proof import Original, Proof
+from server.recurrence import CellNode, name_of
+from server.sidecar import Sidecar
 
 _NO_STATE = (
     "the graph holds no RNN, LSTM or GRU node that is always run, and no Loop or Scan that runs once for each step, so "
-    "there is no state to carry from step to step. If "
-    "an input is state that an output returns, say so in model.toml beside the file, under [state]; if a node `If` "
-    "hides the cells, fix the input that decides it under [fixed]"
+    "there is no state to carry from step to step. If an input is state that an output returns, say so in model.toml "
+    "beside the file, under [state]; if a node `If` hides the cells, fix the input that decides it under [fixed]"
 )
 
 
@@ -65,63 +66,121 @@ def _load(path: Path, max_batch: int, patience: float) -> LoadedModel:
     model = branches.resolve(sidecar.fix(inliner.inline_local_functions(model), said.fixed))
     cells = recurrence.find(model)
     if not cells and not said.state and not loops.find(model):
+        _refuse_backwards(model)
         raise ModelRefused(_NO_STATE)
-    found = _understand(model, cells, said.state)
-    engine = Engine(stepgraph.rewrite(found.model, found.cells, found.facts))
-    proved = proof.prove(found.original, found.facts, engine)
+    found = _understand(model, cells, said)
+    engine = found.engine
     engine.warm_up(max_batch, patience)
     engine.keep_bits()
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    return LoadedModel(engine.graph, found.facts, engine, proved, hashlib.sha256(content).hexdigest(), metadata)
+    return LoadedModel(engine.graph, found.facts, engine, found.proof, hashlib.sha256(content).hexdigest(), metadata)
 
 
 @dataclass(frozen=True, eq=False)
 class _Understood:
-    """A model, what its step graph is to be measured by, its cells, and its facts."""
+    """A model's facts, what runs it, and the proof that they are right."""
+
+    facts: Facts
+    engine: Engine
+    proof: Proof
+
+
+def _understand(model: onnx.ModelProto, cells: Sequence[CellNode], said: Sidecar) -> _Understood:
+    """Learns all there is to know, and proves it.
+
+    Axes that the file fixes are freed if it cannot be understood otherwise; if its batch axis cannot be, a batch of one
+    will do.
+    """
+    known = interface.find(model, [*cells, *loops.find(model)], said.state)
+    try:
+        return _proved(model, cells, known, said)
+    except AxesUnknown as unknown:
+        refusal = ModelRefused(str(unknown), node=unknown.node)
+    refusals = list[ModelRefused]()
+    for candidate, alone in _candidates(model, known):
+        with suppress(AxesUnknown):
+            try:
+                return _freed(model, candidate, known, said, alone)
+            except ModelRefused as refused:
+                refusals.append(refused)
+    raise next((r for r in refusals if r.node), refusals[0] if refusals else refusal)
+
+
+def _candidates(model: onnx.ModelProto, known: Interface) -> Iterator[tuple[axes.Freed, bool]]:
+    """What to try with a file whose axes are not free, best first, and whether a batch of one will do."""
+    yield from ((candidate, False) for candidate in axes.freed(model, known))
+    yield axes.Freed(model, ""), True
+    yield from ((candidate, True) for candidate in axes.freed(model, known, alone=True))
+
+
+def _freed(fixed: onnx.ModelProto, candidate: axes.Freed, known: Interface, said: Sidecar, alone: bool) -> _Understood:
+    cells = recurrence.find(candidate.model)
+    found = _proved(candidate.model, cells, known, said, alone, fixed if candidate.said else None)
+    return replace(found, facts=replace(found.facts, freed=candidate.said))
+
+
+def _proved(
+    model: onnx.ModelProto,
+    cells: Sequence[CellNode],
+    known: Interface,
+    said: Sidecar,
+    alone: bool = False,
+    fixed: onnx.ModelProto | None = None,
+) -> _Understood:
+    """The model as one reading of its interface has it.
+
+    Where states go in and come out and the proof says that they are not meant to go on from step to step, they start
+    from zeros each time: the proof decides.
+    """
+    try:
+        return _read(model, cells, known, said, alone, fixed)
+    except ModelRefused:
+        if not known.states or said.state:
+            raise
+        with suppress(TidegateError):
+            found = _read(model, cells, interface.reset(known), said, alone, fixed)
+            if not found.facts.one_step:  # of one step alone, a proof cannot tell
+                return found
+        raise
+
+
+def _read(
+    model: onnx.ModelProto,
+    cells: Sequence[CellNode],
+    known: Interface,
+    said: Sidecar,
+    alone: bool,
+    fixed: onnx.ModelProto | None,
+) -> _Understood:
+    original = oracle.runnable(model)
+    copy, counts = loops.counted(original)
+    facts = probe.probe(copy, cells, known, counts, said.block, alone, fixed is not None)
+    learnt = iterations.learn(
+        original, facts, frozenset((i - len(cells), k) for i, k in known.carried if i >= len(cells))
+    )
+    if not learnt and not cells and not facts.carried:
+        raise ModelRefused(_NO_STATE)
+    step = (
+        _without_loops(_Step(model, cells, facts), known, learnt)
+        if learnt
+        else _Step(model, cells, replace(facts, holds=_holds(known, cells)))
+    )
+    engine = Engine(stepgraph.rewrite(step.model, step.cells, step.facts), facts.alone)
+    return _Understood(step.facts, engine, proof.prove(Original(model, step.cells, fixed), step.facts, engine))
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """The graph that one step is cut from, its cells, and its facts."""
 
     model: onnx.ModelProto
-    original: onnx.ModelProto
     cells: Sequence[CellNode]
     facts: Facts
 
 
-def _understand(model: onnx.ModelProto, cells: Sequence[CellNode], declared: Mapping[str, str]) -> _Understood:
-    """Learns all there is to know; axes that the file fixes are freed if it cannot be understood otherwise."""
-    known = interface.find(model, [*cells, *loops.find(model)], declared)
-    try:
-        return _probed(model, cells, known)
-    except AxesUnknown as unknown:
-        for candidate in axes.freed(model, known):
-            with suppress(TidegateError):
-                found = _probed(candidate, recurrence.find(candidate), known)
-                return replace(found, facts=replace(found.facts, freed=True))
-        raise ModelRefused(str(unknown), node=unknown.node) from unknown
-
-
-def _probed(model: onnx.ModelProto, cells: Sequence[CellNode], known: Interface) -> _Understood:
-    original = oracle.runnable(model)
-    copy, counts = loops.counted(original)
-    facts = probe.probe(copy, cells, known, counts)
-    if not facts.outputs:
-        raise ModelRefused("all that the model returns is its state, so there is no answer to give; export an output")
-    of_loops = frozenset((i - len(cells), k) for i, k in known.carried if i >= len(cells))
-    learnt = iterations.learn(original, facts, of_loops)
-    if not learnt:
-        if not cells and not facts.carried:
-            raise ModelRefused(_NO_STATE)
-        return _Understood(model, original, cells, replace(facts, holds=_holds(known, cells)))
-    return _without_loops(model, original, cells, facts, known, learnt)
-
-
-def _without_loops(
-    model: onnx.ModelProto,
-    original: onnx.ModelProto,
-    cells: Sequence[CellNode],
-    facts: Facts,
-    known: Interface,
-    learnt: Sequence[Iteration],
-) -> _Understood:
+def _without_loops(whole: _Step, known: Interface, learnt: Sequence[Iteration]) -> _Step:
     """The loops have become one step of theirs, and what was in them is the graph's own."""
+    model, facts = whole.model, whole.facts
     stepped = branches.resolve(
         loops.stepped(model, loops.find(model), {it.loop.name: [s is not None for s in it.states] for it in learnt})
     )
@@ -129,16 +188,17 @@ def _without_loops(
     ends = {state.carried.given.name: state.carried.returned.name for state in states}
     found = recurrence.find(stepped)
     of_step = interface.find(stepped, found, {**dict(known.states), **ends})
-    outside = {tuple(cell.node.output): rows for cell, rows in zip(cells, facts.initial, strict=True)}
-    return _Understood(
+    rows = zip(whole.cells, facts.initial, facts.paces, strict=True)
+    outside = {tuple(cell.node.output): (initial, pace) for cell, initial, pace in rows}
+    of_cells = [outside.get(tuple(cell.node.output)) or (_inside(cell), Pace(streams=False)) for cell in found]
+    return _Step(
         stepped,
-        original,
         found,
         replace(
             facts,
-            initial=tuple(outside.get(tuple(cell.node.output)) or _inside(cell) for cell in found),
+            initial=tuple(initial for initial, _ in of_cells),
+            paces=tuple(pace for _, pace in of_cells),
             looped=tuple(states),
-            anew=frozenset(i for i, cell in enumerate(found) if tuple(cell.node.output) not in outside),
             holds=_holds(of_step, found),
         ),
     )
@@ -156,6 +216,13 @@ def _inside(node: CellNode) -> tuple[np.ndarray | None, ...]:
     """What the states of a cell in a loop begin with: None if the body says it."""
     zeros = np.zeros(node.cell.hidden_size, node.cell.dtype)
     return tuple(None if initial else zeros for initial in node.initial)
+
+
+def _refuse_backwards(model: onnx.ModelProto) -> None:
+    """A file of backward cells alone."""
+    for node in model.graph.node:
+        if recurrence.runs_backwards(node):
+            raise ModelRefused(probe.backwards(node), name_of(node))
 
 
 def _check(model: onnx.ModelProto) -> None:

@@ -11,7 +11,7 @@ from server.errors import BadInput, Refusal
 from server.events import Answered, Closed, Event, Failed, FleetAnswered, Form, Opened
 from server.inputs import Named
 from server.model import LoadedModel
-from server.probe import Port
+from server.ports import Port
 from server.report import StateFact
 from server.repository import Entry
 from server.selection import CELL, GATES, HIDDEN, Manner, Selection

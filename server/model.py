@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from server.batcher import Batcher
 from server.engine import Engine
 from server.inputs import InputCheck
-from server.probe import Facts
+from server.ports import Facts
 from server.proof import Proof
 from server.settings import Settings
 from server.states import SlotTable

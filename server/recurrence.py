@@ -33,7 +33,7 @@ class CellNode:
     @property
     def time_axis(self) -> int:
         """Which axis of `x` is the time; the other of the first two is the batch. Set by the attribute `layout`."""
-        return int(any(a.name == "layout" and a.i == 1 for a in self.node.attribute))
+        return time_axis(self.node)
 
     @property
     def x(self) -> str:
@@ -57,14 +57,26 @@ def label(node: onnx.NodeProto) -> str:
     return f"node '{node.name}' ({node.op_type})" if node.name else f"the {node.op_type} that makes '{node.output[0]}'"
 
 
+def time_axis(node: onnx.NodeProto) -> int:
+    """Which axis of a recurrent node's input is the time, by its attribute `layout`."""
+    return int(any(a.name == "layout" and a.i == 1 for a in node.attribute))
+
+
+def runs_backwards(node: onnx.NodeProto) -> bool:
+    """Whether a node is recurrent and does not run forward: what it does may still lie within one step."""
+    return node.op_type in RECURRENT and any(a.name == "direction" and a.s != b"forward" for a in node.attribute)
+
+
 def find(model: onnx.ModelProto) -> tuple[CellNode, ...]:
-    """The recurrent nodes in the order in which data runs through them.
+    """The recurrent nodes that run forward, in the order in which data runs through them.
 
     Raises:
         ModelRefused: there is one that cannot be served as a stream.
     """
     constants = Constants(model)
-    return tuple(_read(node, constants) for node in model.graph.node if node.op_type in RECURRENT)
+    return tuple(
+        _read(node, constants) for node in model.graph.node if node.op_type in RECURRENT and not runs_backwards(node)
+    )
 
 
 class Constants:
@@ -106,7 +118,6 @@ class Constants:
 
 def _read(node: onnx.NodeProto, constants: Constants) -> CellNode:
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    _refuse_backwards(node, attributes)
     inputs = [*node.input, *[""] * (8 - len(node.input))]
     w_GHI, r_GHH, b_2GH, p_3H = (_weight(node, constants, inputs, i) for i in (1, 2, 3, 7))
     if w_GHI is None or r_GHH is None:
@@ -152,16 +163,6 @@ def _check_shapes(
         )
     if b is not None and b.shape != (2 * blocks * hidden,):
         raise ModelRefused(f"{label(node)}: B has shape {b.shape}, expected {(2 * blocks * hidden,)}", name_of(node))
-
-
-def _refuse_backwards(node: onnx.NodeProto, attributes: Mapping[str, Any]) -> None:
-    direction = attributes.get("direction", b"forward")
-    if direction != b"forward":
-        raise ModelRefused(
-            f"{label(node)} runs {direction.decode()}: it needs steps that have not come yet, so it cannot answer a "
-            "stream. Train a forward model",
-            name_of(node),
-        )
 
 
 def _activations(node: onnx.NodeProto, attributes: Mapping[str, Any]) -> tuple[Activation, ...]:

@@ -5,6 +5,9 @@ buffer = "buffer_out"
 
 [fixed]               # an input that has the same value at every step of every sequence
 sample_rate = 16000
+
+[block]               # so much of this input's time axis is one step: samples of a signal, say
+audio = 160
 """
 
 import tomllib
@@ -28,6 +31,7 @@ class Sidecar:
 
     state: Mapping[str, str] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    block: Mapping[str, int] = field(default_factory=dict)
 
 
 def read(model: Path) -> Sidecar:
@@ -43,10 +47,13 @@ def read(model: Path) -> Sidecar:
         said = tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ModelRefused(f"{FILE} cannot be read: {error}") from error
-    unknown = said.keys() - {"state", "fixed"}
+    unknown = said.keys() - {"state", "fixed", "block"}
     if unknown or not all(isinstance(table, dict) for table in said.values()):
-        raise ModelRefused(f"{FILE} holds {', '.join(sorted(said))}; expected the tables [state] and [fixed]")
-    return Sidecar(said.get("state", {}), said.get("fixed", {}))
+        raise ModelRefused(f"{FILE} holds {', '.join(sorted(said))}; expected the tables [state], [fixed] and [block]")
+    for name, size in said.get("block", {}).items():
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+            raise ModelRefused(f"{FILE} says that {size!r} of '{name}' are one step; expected a whole number above 0")
+    return Sidecar(said.get("state", {}), said.get("fixed", {}), said.get("block", {}))
 
 
 def fix(model: onnx.ModelProto, fixed: Mapping[str, Any]) -> onnx.ModelProto:

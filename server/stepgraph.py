@@ -14,13 +14,15 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from server import cells
+from server import cells, oracle
 from server.errors import ModelRefused
 from server.graph import GraphBuilder, reachable
-from server.probe import Facts, Port
+from server.ports import Facts, Pace, Port
 from server.recurrence import CellNode, label
 
 PREFIX = "tidegate/"
+_INITIAL = 5  # the operators' input initial_h
+_UNROLLED = 16  # time steps within one step that are written one after the other
 STATE, NEXT_STATE, TRACE = f"{PREFIX}state", f"{PREFIX}next_state", f"{PREFIX}trace"
 
 
@@ -73,32 +75,40 @@ def rewrite(model: onnx.ModelProto, nodes: Sequence[CellNode], facts: Facts) -> 
         raise ModelRefused(f"the graph uses names that begin with '{PREFIX}', which are taken")
     dtype = _state_type(nodes, facts)
     layers = tuple(node.cell for node in nodes)
-    kept = (
-        []
-        if facts.one_step
-        else [
-            (i, k)
-            for i, rows in enumerate(facts.initial)
-            for k, row in enumerate(rows)
-            if row is not None and i not in facts.anew
-        ]
-    )
+    kept = [
+        (i, k, np.asarray(row, dtype))
+        for i, (pace, rows) in enumerate(zip(facts.paces, facts.initial, strict=True))
+        for k, row in enumerate(rows)
+        if pace.streams and row is not None
+    ]
     state = _columns(
         [
-            *((i, layers[i].states[k], layers[i].hidden_size) for i, k in kept),
+            *((i, layers[i].states[k], row.size) for i, k, row in kept),
             *((None, c.given.name, math.prod(c.given.row)) for c in facts.through),
         ]
     )
     trace = _columns(
-        (i, name, layer.hidden_size) for i, layer in enumerate(layers) for name in (*layer.states, *layer.gates)
+        (i, name, layer.hidden_size * pace.rows)
+        for i, (layer, pace) in enumerate(zip(layers, facts.paces, strict=True))
+        for name in (*layer.states, *(layer.gates if unrolled(nodes[i], pace) else ()))
     )
     zeros = [np.zeros(math.prod(c.given.row), dtype) for c in facts.carried]
     starts = [np.asarray(state.start, dtype).reshape(-1) for state in facts.looped]
-    rows = [np.asarray(facts.initial[i][k], dtype) for i, k in kept]
-    initial = np.concatenate([*rows, *zeros, *starts, np.zeros(0, dtype)])
+    initial = np.concatenate([*(row for _, _, row in kept), *zeros, *starts, np.zeros(0, dtype)])
     graph = _Rewriter(model, nodes, facts, state, dtype).graph()
     rewritten = helper.make_model(graph, opset_imports=model.opset_import, ir_version=max(model.ir_version, 4))
+    if not all(map(unrolled, nodes, facts.paces)):
+        rewritten = oracle.runnable(rewritten)
     return StepGraph(rewritten, layers, facts.inputs, facts.outputs, state, trace, initial)
+
+
+def unrolled(node: CellNode, pace: Pace) -> bool:
+    """Whether a cell is written as its equations; if not, its operator is kept, and its gates cannot be seen.
+
+    A cell that takes many time steps of its own within one step stays as it is, and so does one that is told how many.
+    """
+    lengths = len(node.node.input) > 4 and bool(node.node.input[4])
+    return pace.inner == 1 or (pace.inner <= _UNROLLED and not lengths)
 
 
 def _state_type(nodes: Sequence[CellNode], facts: Facts) -> np.dtype:
@@ -149,19 +159,16 @@ class _Rewriter:
         g, facts = self._g, self._facts
         for carried in facts.through:
             self._unpack(carried.given)
-        for value, ports in ((0, facts.starts), (1, facts.lengths)):
-            for port in ports:
-                self._fill(port, value)
+        for port in facts.starts:
+            self._same_for_all(port, 0)
+        for port in facts.lengths:
+            self._same_for_all(port, 1)
         steps = self._steps()
-        kept = [
-            self._cast(steps[layer].states[name], _wide(self._nodes[layer].cell), self._dtype)
-            for layer, name in self._before
-            if layer is not None
-        ]
+        kept = [self._row(layer, steps[layer].states[name]) for layer, name in self._before if layer is not None]
         next_state = [*kept, *(self._pack(c.returned) for c in facts.through)]
         traces = [
-            self._cast(tensor, _wide(node.cell), self._dtype)
-            for node, step in zip(self._nodes, steps, strict=True)
+            self._row(layer, tensor)
+            for layer, step in enumerate(steps)
             for part in (step.states, step.gates)
             for tensor in part.values()
         ]
@@ -192,29 +199,72 @@ class _Rewriter:
         return steps
 
     def _step(self, layer: int) -> cells.Step:
-        node = self._nodes[layer]
+        node, pace = self._nodes[layer], self._facts.paces[layer]
+        if not unrolled(node, pace):
+            return self._operator(layer)
         narrow, wide = node.cell.dtype, _wide(node.cell)
-        x_BI = self._flat.get(node.x) or self._g.reshape(node.x, (-1, node.cell.input_size))
-        x_BI = self._cast(x_BI, narrow, wide)
-        before = {name: self._state(layer, k, x_BI) for k, name in enumerate(node.cell.states)}
-        step = cells.step(self._g, node.cell.in_type(wide), x_BI, before)
-        after = {name: self._cast(tensor, wide, narrow) for name, tensor in step.states.items()}
-        _shape_outputs(self._g, node, after)
-        if node.outputs[0]:
-            self._flat[node.outputs[0]] = after["hidden"]
+        cell = node.cell.in_type(wide)
+        moments = [self._cast(x, narrow, wide) for x in self._moments(layer)]
+        before = {name: self._state(layer, k, moments[0]) for k, name in enumerate(cell.states)}
+        hidden = []
+        for x_BI in moments:
+            step = cells.step(self._g, cell, x_BI, before)
+            before = dict(step.states)
+            hidden.append(self._cast(before["hidden"], wide, narrow))
+        _shape_outputs(self._g, node, hidden, {name: self._cast(h, wide, narrow) for name, h in before.items()})
+        if node.outputs[0] and len(hidden) == 1:
+            self._flat[node.outputs[0]] = hidden[0]
         return step
+
+    def _moments(self, layer: int) -> list[str]:
+        """What the cell sees at each time step of its own within the step, [B, I] each; B counts all its rows."""
+        g, node, size = self._g, self._nodes[layer], self._nodes[layer].cell.input_size
+        inner = self._facts.paces[layer].inner
+        if inner == 1:
+            return [self._flat.get(node.x) or g.reshape(node.x, (-1, size))]
+        picked = [
+            g.op("Gather", node.x, g.constant(np.array([k], np.int64)), axis=node.time_axis) for k in range(inner)
+        ]
+        return [g.reshape(moment, (-1, size)) for moment in picked]
+
+    def _operator(self, layer: int) -> cells.Step:
+        """Keeps a cell's operator, with the state before the step fed to it and that after the step taken from it."""
+        g, node, pace = self._g, self._nodes[layer], self._facts.paces[layer]
+        cell = node.cell
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node.node)
+        copy.input.extend([""] * (_INITIAL + len(cell.states) - len(copy.input)))
+        copy.output.extend([""] * (1 + len(cell.states) - len(copy.output)))
+        shape = (-1, 1, cell.hidden_size) if node.time_axis else (1, -1, cell.hidden_size)
+        for k, name in enumerate(cell.states):
+            kept = self._before.get((layer, name))
+            if kept:
+                copy.input[_INITIAL + k] = self._cast(g.reshape(kept, shape), self._dtype, cell.dtype)
+            copy.output[1 + k] = copy.output[1 + k] or g.name(name)
+        g.nodes.append(copy)
+        ends = dict(zip(cell.states, copy.output[1:], strict=True))
+        width = (-1, pace.rows * cell.hidden_size)
+        return cells.Step({n: self._cast(g.reshape(t, width), cell.dtype, _wide(cell)) for n, t in ends.items()}, {})
 
     def _state(self, layer: int, index: int, x_BI: str) -> str:
         """A state before the step, [B, H]: kept by us, carried by the interface, or the same at every step."""
-        cell = self._nodes[layer].cell
+        cell, initial = self._nodes[layer].cell, self._nodes[layer].initial[index]
         kept = self._before.get((layer, cell.states[index]))
         if kept:
-            return self._cast(kept, self._dtype, _wide(cell))
-        row, initial = self._facts.initial[layer][index], self._nodes[layer].initial[index]
-        if row is not None:
-            return self._g.rows(self._g.constant(row[np.newaxis].astype(_wide(cell))), x_BI)
-        assert initial is not None  # the interface carries it, so it comes from there
+            rows = kept if self._facts.paces[layer].rows == 1 else self._g.reshape(kept, (-1, cell.hidden_size))
+            return self._cast(rows, self._dtype, _wide(cell))
+        row = self._facts.initial[layer][index]
+        if row is not None and (len(row) == cell.hidden_size or not row.any()):
+            row = row[: cell.hidden_size].astype(_wide(cell))
+            return self._g.rows(self._g.constant(row[np.newaxis]), x_BI)
+        assert initial is not None  # the interface carries it or the step computes it, so it comes from there
         return self._cast(self._g.reshape(initial, (-1, cell.hidden_size)), cell.dtype, _wide(cell))
+
+    def _row(self, layer: int, tensor: str) -> str:
+        """A state or gate of a cell as columns, one row for each sequence."""
+        cell, pace = self._nodes[layer].cell, self._facts.paces[layer]
+        rows = tensor if pace.rows == 1 else self._g.reshape(tensor, (-1, pace.rows * cell.hidden_size))
+        return self._cast(rows, _wide(cell), self._dtype)
 
     def _cast(self, tensor: str, have: np.dtype, want: np.dtype) -> str:
         if have == want:
@@ -225,23 +275,33 @@ class _Rewriter:
         """Gives an input of the original that is state the columns that hold it, in its own axes."""
         g, rank = self._g, len(port.row) + 1
         columns = self._cast(self._before[None, port.name], self._dtype, port.dtype)
+        if port.batch is None:
+            g.reshape(columns, port.row, port.name)
+            return
         shaped = g.reshape(columns, (-1, *port.row))
         axes = [*range(1, port.batch + 1), 0, *range(port.batch + 1, rank)]
         g.op_to(port.name, "Transpose", shaped, perm=axes)
 
-    def _fill(self, port: Port, value: int) -> None:
-        """Gives an input of the original that nobody is asked for the same value everywhere, for whoever reads it."""
-        g, like = self._g, self._facts.inputs[0]
-        repeats = [g.constant(np.array([1], np.int64)) for _ in port.shape(1, 1)]
-        repeats[port.batch] = g.op("Gather", g.op("Shape", like.name), g.constant(np.array([like.batch], np.int64)))
-        one = g.constant(np.full(port.shape(1, 1), value, port.dtype))
-        g.op_to(port.name, "Tile", one, g.op("Concat", *repeats, axis=0))
-
     def _pack(self, port: Port) -> str:
         """The columns [B, n] of an output of the original that is state."""
-        axes = [port.batch, *(i for i in range(len(port.row) + 1) if i != port.batch)]
-        flat = self._g.reshape(self._g.op("Transpose", port.name, perm=axes), (-1, math.prod(port.row)))
-        return self._cast(flat, port.dtype, self._dtype)
+        tensor = port.name
+        if port.batch is not None:
+            axes = [port.batch, *(i for i in range(len(port.row) + 1) if i != port.batch)]
+            tensor = self._g.op("Transpose", tensor, perm=axes)
+        return self._cast(self._g.reshape(tensor, (-1, math.prod(port.row))), port.dtype, self._dtype)
+
+    def _same_for_all(self, port: Port, value: int) -> None:
+        """Gives an input of the original that nobody is asked for the same value everywhere."""
+        g, facts = self._g, self._facts
+        row = g.constant(np.full(port.shape(1, 1), value, port.dtype))
+        like = next((p for p in facts.inputs if p.batch is not None), None)
+        if port.batch is None or like is None or like.batch is None:
+            g.op_to(port.name, "Identity", row)
+            return
+        count = g.op("Gather", g.op("Shape", like.name), g.constant(np.array([like.batch], np.int64)))
+        ones = [g.constant(np.array([1], np.int64))] * len(port.shape(1, 1))
+        ones[port.batch] = count
+        g.op_to(port.name, "Tile", row, g.op("Concat", *ones, axis=0) if len(ones) > 1 else count)
 
 
 def _wide(cell: cells.Cell) -> np.dtype:
@@ -249,13 +309,16 @@ def _wide(cell: cells.Cell) -> np.dtype:
     return np.result_type(np.float32, cell.dtype)
 
 
-def _shape_outputs(g: GraphBuilder, node: CellNode, states: Mapping[str, str]) -> None:
-    """Gives the states after the step the names and shapes of the operator's outputs."""
+def _shape_outputs(g: GraphBuilder, node: CellNode, hidden: Sequence[str], states: Mapping[str, str]) -> None:
+    """Gives the hidden states of each time step, and the states after the last, the names and shapes of the outputs."""
     size = node.cell.hidden_size
     y, *last = node.outputs
     batch_first = node.time_axis == 1
-    if y:  # [T, D, B, H] or [B, T, D, H], with one step and one direction
-        g.reshape(states["hidden"], (-1, 1, 1, size) if batch_first else (1, 1, -1, size), y)
+    shape = (-1, 1, 1, size) if batch_first else (1, 1, -1, size)  # [B, T, D, H] or [T, D, B, H], of one direction
+    if y and len(hidden) == 1:
+        g.reshape(hidden[0], shape, y)
+    elif y:
+        g.op_to(y, "Concat", *(g.reshape(h, shape) for h in hidden), axis=node.time_axis)
     for name, output in zip(node.cell.states, last, strict=True):
         if output:  # [D, B, H] or [B, D, H]
             g.reshape(states[name], (-1, 1, size) if batch_first else (1, -1, size), output)
@@ -267,8 +330,9 @@ def _opset(model: onnx.ModelProto) -> int:
 
 def _input(port: Port) -> onnx.ValueInfoProto:
     """The original input with one step and any batch."""
-    shape: list[int | str] = list(port.shape(0, 1))
-    shape[port.batch] = "batch"
+    shape: list[int | str] = list(port.shape(1, 1))
+    if port.batch is not None:
+        shape[port.batch] = "batch"
     return helper.make_tensor_value_info(port.name, helper.np_dtype_to_tensor_dtype(port.dtype), shape)
 
 

@@ -147,28 +147,6 @@ def scripted() -> nn.Module:
         return torch.jit.script(Rates())
 
 
-@pytest.fixture
-def export(tmp_path: Path) -> Export:
-    def run(
-        net: nn.Module,
-        args: tuple[Tensor, ...],
-        inputs: str,
-        outputs: str,
-        axes: dict[str, dict[int, str]],
-        toml: str = "",
-    ) -> Path:
-        path = tmp_path / "model.onnx"
-        names = {"input_names": inputs.split(), "output_names": outputs.split()}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the exporter's own
-            torch.onnx.export(net.eval(), args, str(path), dynamo=False, opset_version=17, dynamic_axes=axes, **names)
-        if toml:
-            path.with_name("model.toml").write_text(toml)
-        return path
-
-    return run
-
-
 def states(model: LoadedModel) -> list[tuple[int | None, str, int]]:
     return [(column.layer, column.name, column.size) for column in model.graph.state]
 
@@ -289,7 +267,7 @@ def test_a_branch_is_taken_once_what_decides_it_is_fixed(export: Export, rate: i
     ("toml", "complaint"),
     [
         ("rate = ", "cannot be read"),
-        ("[rates]\na = 1\n", r"expected the tables \[state\] and \[fixed\]"),
+        ("[rates]\na = 1\n", r"expected the tables \[state\], \[fixed\] and \[block\]"),
         ("[fixed]\nrat = 1\n", "fixes 'rat', which is no input of the model; it has x, rate"),
         ("[fixed]\nrate = [1, 2]\n", "does not fit its shape"),
         ('[state]\nx = "z"\n', "has no output 'z'; it has y"),

@@ -1,0 +1,156 @@
+"""Inputs and outputs of a model, as one step of one sequence has them and as the original file has them. Pure numpy."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of a model. `row` is its shape for one step of one sequence.
+
+    `batch` is None where all sequences of a batch share one value. `time` is None where there is no time axis: an
+    output that answers once for all steps so far, an input that is the same at every step, or a file that takes one
+    step at a time. Where a step is a block of the time axis (K samples of audio), `block` is K and the block is part of
+    `row`; else `block` is 0.
+    """
+
+    name: str
+    dtype: np.dtype
+    row: tuple[int, ...]
+    batch: int | None
+    time: int | None
+    block: int = 0
+    # what random values suit it
+    tokens: int = 2  # integers lie below this
+    positive: bool = False  # numbers are above zero: the file divides by them, or takes their logarithm
+
+    def shape(self, batch: int, time: int) -> tuple[int, ...]:
+        """The tensor's shape for so many sequences of so many steps."""
+        axes = list(self.row)
+        inserted = [] if self.batch is None else [(self.batch, batch)]
+        if self.time is not None and not self.block:
+            inserted.append((self.time, time))
+        for axis, size in sorted(inserted):
+            axes.insert(axis, size)
+        if self.time is not None and self.block:
+            axes[self.time] *= time
+        return tuple(axes)
+
+    def original(self, x: np.ndarray) -> np.ndarray:
+        """[T, B, ...row] in the original's own axes; what has no time axis is the same at every step."""
+        steps = x[:, 0] if self.batch is None else np.moveaxis(x, 1, 1 + self.step_batch)
+        if self.time is None:
+            return np.asarray(steps[-1])
+        return np.moveaxis(steps, 0, self.time).reshape(self.shape(x.shape[1], len(x)))
+
+    def at(self, y: np.ndarray, step: int) -> np.ndarray:
+        """One step, perhaps counted from the end, of a tensor in the original's own axes, [B, ...row]."""
+        if self.time is not None:
+            start = (step % (y.shape[self.time] // max(1, self.block))) * max(1, self.block)
+            y = np.take(y, range(start, start + self.block) if self.block else start, self.time)
+        return y[np.newaxis] if self.batch is None else np.moveaxis(y, self.step_batch, 0)
+
+    def last(self, y: np.ndarray) -> np.ndarray:
+        """The last step of a tensor in the original's own axes, [B, ...row]."""
+        return self.at(y, -1)
+
+    def sample(self, steps: int, batch: int, random: np.random.Generator) -> np.ndarray:
+        """Random steps [T, B, ...row] that suit it."""
+        shape = (steps, batch, *self.row)
+        if self.dtype.kind != "f":
+            x = random.integers(int(self.positive), max(2, self.tokens), shape).astype(self.dtype)
+        else:
+            x = random.standard_normal(shape).astype(self.dtype)
+            if self.positive:
+                x = np.abs(x) + self.dtype.type(0.1)
+        if self.batch is None:
+            x[:] = x[:, :1]
+        return x
+
+    @property
+    def step_batch(self) -> int:
+        """The batch axis of `row` with a batch axis: there is no time axis but that of a block."""
+        assert self.batch is not None
+        return self.batch - (self.time is not None and not self.block and self.time < self.batch)
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A state in the interface: what the output `returned` holds goes into the input `given` at the next step."""
+
+    given: Port
+    returned: Port
+
+
+@dataclass(frozen=True, eq=False)
+class LoopState:
+    """A tensor that a `Loop` or `Scan` carries, as an input and an output of the graph of one step.
+
+    `start` is its value before the first step, in the shape of the port's row; `loop` is what a refusal calls the node,
+    `tensor` what its body calls it.
+    """
+
+    carried: Carried
+    start: np.ndarray
+    loop: str
+    tensor: str
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How a cell runs within one step of the model.
+
+    `inner`: how many time steps of its own it takes (an audio frame may be cut into several). `rows`: how many rows it
+    has for each sequence (the bands of a spectrum, say). `streams`: whether it goes on from step to step by the file's
+    own time axis; if not, its state is in the interface, or it begins anew.
+    """
+
+    inner: int = 1
+    rows: int = 1
+    streams: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """What was learnt from running a model.
+
+    `inputs` and `outputs` are data and answers; `carried`, `starts` and `lengths` what else the interface holds.
+    `initial[layer][state]` is the [rows * H] that a new sequence starts from, or None where the interface or a loop
+    carries the state, or the step itself computes it. `alone`: why sequences cannot share a batch, or None if they can.
+    `looped` are the states of loops. `holds` says of an input that is state which layers' states it holds, and which of
+    them.
+    """
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    carried: tuple[Carried, ...]
+    starts: tuple[Port, ...]
+    lengths: tuple[Port, ...]
+    paces: tuple[Pace, ...]
+    initial: tuple[tuple[np.ndarray | None, ...], ...]
+    freed: str = ""  # which axes that the file fixes were freed
+    alone: str | None = None
+    looped: tuple[LoopState, ...] = ()
+    holds: Mapping[str, frozenset[tuple[int, int]]] = field(default_factory=dict)
+
+    @property
+    def one_step(self) -> bool:
+        """Whether the file takes one step at a time."""
+        return all(port.time is None for port in self.inputs)
+
+    @property
+    def through(self) -> tuple[Carried, ...]:
+        """All states that are inputs and outputs of the graph of one step."""
+        return (*self.carried, *(state.carried for state in self.looped))
+
+    def feeds(self, data: dict[str, np.ndarray], batch: int, time: int) -> dict[str, np.ndarray]:
+        """The feeds of the original for sequences that begin: `data` in its own axes, and zeros for every state."""
+        time = 1 if self.one_step else time
+        fresh = (*(c.given for c in self.carried), *self.starts)
+        return (
+            data
+            | {port.name: np.zeros(port.shape(batch, time), port.dtype) for port in fresh}
+            | {port.name: np.full(port.shape(batch, time), time, port.dtype) for port in self.lengths}
+        )
