@@ -1,26 +1,32 @@
-"""Replaces every `If` whose condition is constant by the branch that it takes. Pure onnx."""
+"""Replaces every `If` whose condition is known before any data comes by the branch that it takes. Pure onnx."""
 
 from collections.abc import Iterator
 from itertools import count
 
 import onnx
 
-from server import inlining
+from server import folding, inlining
 from server.recurrence import Constants
 
 
 def resolve(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy without the `If` nodes whose condition does not depend on an input, however deeply they are nested."""
+    """A copy without the `If` nodes whose condition depends on no input, or on sizes that the file fixes.
+
+    However deeply they are nested.
+    """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     numbers = count()
-    while _resolve_once(copy, numbers):
+    while _resolve_once(copy, numbers) or _resolve_once(copy, numbers, by_size=True):
         pass
     return copy
 
 
-def _resolve_once(model: onnx.ModelProto, numbers: Iterator[int]) -> bool:
-    graph, constants, nodes = model.graph, Constants(model), list[onnx.NodeProto]()
+def _resolve_once(model: onnx.ModelProto, numbers: Iterator[int], by_size: bool = False) -> bool:
+    if not any(node.op_type == "If" for node in model.graph.node):
+        return False
+    graph, nodes = model.graph, list[onnx.NodeProto]()
+    constants = Constants(folding.folded(model) if by_size else model)
     changed = False
     for node in graph.node:
         condition = constants.value(node.input[0]) if node.op_type == "If" else None

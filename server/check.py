@@ -46,7 +46,11 @@ def _read(path: Path) -> onnx.ModelProto | None:
     except Exception:  # noqa: BLE001 # whatever a damaged file makes the library do: the loader says what is wrong
         return None
     try:
-        return branches.resolve(sidecar.fix(model, sidecar.read(path).fixed))
+        said = sidecar.read(path)
+        fixed = sidecar.fix(model, said.fixed)
+        resolved = branches.resolve(fixed)
+        decided = all(node.op_type != "If" for node in resolved.graph.node)
+        return resolved if decided else branches.resolve(sidecar.cut(fixed, said.block))
     except Exception:  # noqa: BLE001 # then it is shown as it stands
         return model
 

@@ -37,7 +37,8 @@ from server.sidecar import Sidecar
 _NO_STATE = (
     "the graph holds no RNN, LSTM or GRU node that is always run, and no Loop or Scan that runs once for each step, so "
     "there is no state to carry from step to step. If an input is state that an output returns, say so in model.toml "
-    "beside the file, under [state]; if a node `If` hides the cells, fix the input that decides it under [fixed]"
+    "beside the file, under [state]; if a node `If` hides the cells, fix the input that decides it under [fixed], or "
+    "its size at each step under [block]"
 )
 
 
@@ -63,17 +64,35 @@ def _load(path: Path, max_batch: int, patience: float) -> LoadedModel:
     _refuse_unreadable(model)
     _check(model)
     said = sidecar.read(path)
-    model = branches.resolve(sidecar.fix(inliner.inline_local_functions(model), said.fixed))
-    cells = recurrence.find(model)
-    if not cells and not said.state and not loops.find(model):
-        _refuse_backwards(model)
-        raise ModelRefused(_NO_STATE)
-    found = _understand(model, cells, said)
+    found = _found(sidecar.fix(inliner.inline_local_functions(model), said.fixed), said)
     engine = found.engine
     engine.warm_up(max_batch, patience)
     engine.keep_bits()
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     return LoadedModel(engine.graph, found.facts, engine, found.proof, hashlib.sha256(content).hexdigest(), metadata)
+
+
+def _found(model: onnx.ModelProto, said: Sidecar) -> "_Understood":
+    """What the file is as it stands or else, if it shows its state, as it takes one block at a time."""
+    try:
+        return _decided(branches.resolve(model), said)
+    except TidegateError:
+        if not said.block:
+            raise
+        with suppress(TidegateError):
+            found = _decided(branches.resolve(sidecar.cut(model, said.block)), said)
+            if found.facts.carried:  # else each block would begin anew
+                return found
+        raise
+
+
+def _decided(model: onnx.ModelProto, said: Sidecar) -> "_Understood":
+    """What a file is in which every `If` that can be decided is."""
+    cells = recurrence.find(model)
+    if not cells and not said.state and not loops.find(model):
+        _refuse_backwards(model)
+        raise ModelRefused(_NO_STATE)
+    return _understand(model, cells, said)
 
 
 @dataclass(frozen=True, eq=False)

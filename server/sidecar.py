@@ -73,6 +73,17 @@ def fix(model: onnx.ModelProto, fixed: Mapping[str, Any]) -> onnx.ModelProto:
     return copy
 
 
+def cut(model: onnx.ModelProto, block: Mapping[str, int]) -> onnx.ModelProto:
+    """A copy that takes one block at a time: the last free axis of the inputs in `block` has that size and no other."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for info in copy.graph.input:
+        free = [dim for dim in info.type.tensor_type.shape.dim if not dim.HasField("dim_value")]
+        if free and info.name in block:
+            free[-1].dim_value = block[info.name]
+    return copy
+
+
 def _constant(info: onnx.ValueInfoProto, value: object) -> onnx.TensorProto:
     kind = info.type.tensor_type
     shape = [d.dim_value or 1 for d in kind.shape.dim]

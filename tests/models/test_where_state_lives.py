@@ -134,17 +134,37 @@ class Rates(nn.Module):
         return y
 
 
+class Samples(nn.Module):
+    """A frame of samples at each step: how many there are decides which of two ways is taken to the cell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.conv = nn.Conv1d(1, INPUTS, 8, 8)
+        self.cell = nn.LSTM(INPUTS, HIDDEN, batch_first=True)
+
+    def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        frames = self.conv(x.unsqueeze(1))
+        if frames.shape[2] == 1:
+            y, (h, c) = self.cell(frames.transpose(1, 2), (h, c))
+        else:
+            y, (h, c) = self.cell(frames.mean(2).unsqueeze(1), (h, c))
+        if h.shape[0] == 1:
+            y = y.sigmoid()
+        return y[:, 0], h, c
+
+
 class MeanOverTime(Net):
     def forward(self, x: Tensor) -> Tensor:
         y, _ = self.cell(x)
         return self.head(y + y.mean(1, keepdim=True))
 
 
-def scripted() -> nn.Module:
+def scripted(net: type[nn.Module] = Rates) -> nn.Module:
     """Tracing would lose the branch that is not taken."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # scripting is on its way out, as is this exporter
-        return torch.jit.script(Rates())
+        return torch.jit.script(net())
 
 
 def states(model: LoadedModel) -> list[tuple[int | None, str, int]]:
@@ -261,6 +281,26 @@ def test_a_branch_is_taken_once_what_decides_it_is_fixed(export: Export, rate: i
         answer = model.engine.run({"x": x[:, step][np.newaxis]}, state, trace=False)
         state = answer.state
         np.testing.assert_allclose(answer.outputs["y"][0], whole[:, step], atol=1e-6)
+
+
+@pytest.mark.parametrize("samples", [8, 16])
+def test_a_branch_that_the_size_of_a_block_decides_is_taken_once_that_is_said(export: Export, samples: int) -> None:
+    one = STATE[:1, :1]
+    axes = {"x": {0: "batch", 1: "samples"}, "y": {0: "batch"}} | H_AND_C
+    path = export(scripted(Samples), (torch.zeros(1, 8), one, one), "x h c", "y hn cn", axes)
+    with pytest.raises(ModelRefused, match=r"under \[fixed\], or its size at each step under \[block\]"):
+        load(path, 4, 1.0)
+    path.with_name("model.toml").write_text(f"[block]\nx = {samples}\n")
+    model = load(path, 4, 1.0)
+    assert [layer.kind for layer in model.graph.layers] == ["LSTM"]
+    assert ports(model) == ({"x": (samples,)}, {"y": (HIDDEN,)})
+    original, carried = onnxruntime.InferenceSession(path), {"h": one.numpy(), "c": one.numpy()}
+    state = model.graph.initial[np.newaxis]
+    for x in np.random.default_rng(1).standard_normal((5, 1, samples)).astype(np.float32):
+        y, carried["h"], carried["c"] = original.run(None, {"x": x} | carried)
+        answer = model.engine.run({"x": x[np.newaxis]}, state, trace=False)
+        state = answer.state
+        np.testing.assert_allclose(answer.outputs["y"][0], y, atol=1e-6)
 
 
 @pytest.mark.parametrize(
