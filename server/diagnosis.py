@@ -30,6 +30,7 @@ class _Part:
     start: int
     size: int
     of: int
+    beginning: bool = False  # of sequences, not of the rows of a batch
 
 
 def explained(node: onnx.NodeProto) -> str:
@@ -62,7 +63,7 @@ def ahead_node(original: onnx.ModelProto, facts: Facts, tolerance: float) -> onn
         original,
         lambda: _values(original, _feeds(facts, data, _STEPS)),
         lambda: _values(original, _feeds(facts, data, fewer)),
-        _Part(0, fewer, _STEPS),
+        _Part(0, fewer, _STEPS, beginning=True),
         tolerance,
     )
 
@@ -99,9 +100,11 @@ def _first_unlike(
     agreed: set[str] = set()
     for node in original.graph.node:
         names = [name for name in node.output if name in whole and name in other]
-        if all(_same(whole[name], other[name], part, tolerance) for name in names):
-            agreed.update(names)
-        elif all(name in agreed or name not in whole or name not in other for name in node.input):
+        same = {name: _same(whole[name], other[name], part, tolerance) for name in names}
+        agreed.update(name for name in names if same[name])
+        if False in same.values() and all(
+            name in agreed or name not in whole or name not in other for name in node.input
+        ):
             return node
     return None
 
@@ -159,8 +162,11 @@ def _exposed(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def _same(whole: np.ndarray, other: np.ndarray, part: _Part, tolerance: float) -> bool:
-    """Whether a tensor holds in that part of one of its axes what the other holds."""
+def _same(whole: np.ndarray, other: np.ndarray, part: _Part, tolerance: float) -> bool | None:
+    """Whether a tensor holds in that part of one of its axes what the other holds; None if that says nothing.
+
+    What has no time axis may be of the last step, which is another where a sequence goes on.
+    """
     if whole.dtype.kind != "f":
         return True  # shapes, indices, masks: they differ by nature
     if whole.ndim != other.ndim:
@@ -168,7 +174,9 @@ def _same(whole: np.ndarray, other: np.ndarray, part: _Part, tolerance: float) -
     sizes = [(i, a, b) for i, (a, b) in enumerate(zip(whole.shape, other.shape, strict=True))]
     axes = [(i, b // part.size) for i, a, b in sizes if a != b and a * part.size == b * part.of]
     pieces = [np.take(whole, range(part.start * k, (part.start + part.size) * k), i) for i, k in axes]
-    return any(_close(piece, other, tolerance) for piece in (*pieces, whole))
+    if any(_close(piece, other, tolerance) for piece in (*pieces, whole)):
+        return True
+    return None if part.beginning and whole.shape == other.shape else False
 
 
 def _close(a: np.ndarray, b: np.ndarray, tolerance: float) -> bool:

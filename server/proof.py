@@ -131,12 +131,12 @@ class _Comparison:
     def _looks_ahead(self, output: str, step: int, error: float) -> ModelRefused:
         node = diagnosis.ahead_node(self._model, self._facts, self._tolerance)
         said = (
-            f"output '{output}' at step {step} changes by {error:.2g} in the original file once later steps follow, so "
-            "it looks ahead, and a stream cannot"
+            f"output '{output}' at step {step} changes by {error:.2g} in the original file once later steps follow: it "
+            "looks ahead"
         )
         if node is None:
-            return ModelRefused(f"{said}. {diagnosis.ADVICE}")
-        return ModelRefused(f"{said}: {diagnosis.explained(node)}", name_of(node))
+            return ModelRefused(f"the model looks ahead, and a stream cannot. {diagnosis.ADVICE} ({said})")
+        return ModelRefused(f"{diagnosis.explained(node)} ({said})", name_of(node))
 
     def _one_by_one(self, data: Data) -> Iterator[_Answer]:
         """The same of a file that takes one step at a time and may hand its state back."""
@@ -200,7 +200,7 @@ class _Comparison:
         if not error <= self._tolerance:
             raise _Differs(
                 f"{what} at step {step} differs by {error:.2g} from the original file's answer to the first {step + 1} "
-                f"steps (at most {self._tolerance:.0e} is accepted)",
+                f"steps; at most {self._tolerance:.0e} is accepted",
                 step == 0,
             )
         self._worst = max(self._worst, error)
@@ -219,9 +219,9 @@ class _Comparison:
         node = diagnosis.row_mixing_node(self._model, self._facts, self._tolerance)
         where = "something in it" if node is None else label(node)
         return ModelRefused(
-            f"rows of a batch influence each other: output '{output}' of one sequence differs by {error:.2g} when "
-            f"others are beside it: {where} mixes sequences. Let the network treat each row of its batch axis by "
-            "itself, or export it with a batch axis that is fixed to 1",
+            f"rows of a batch influence each other: {where} mixes sequences. Let the network treat each row of its "
+            f"batch axis by itself, or export it with a batch axis that is fixed to 1 (output '{output}' of one sequence "
+            f"differs by {error:.2g} when others are beside it)",
             None if node is None else name_of(node),
         )
 
@@ -230,17 +230,17 @@ class _Comparison:
         loop = next((loop for loop in loops.find(self._model) if loop.node is node), None)
         if loop:
             said = f"{label(loop.node)} cannot be cut into steps: {loops.objection(loop)}"
-            return ModelRefused(f"{differs}: {said}", name_of(loop.node))
+            return ModelRefused(f"{said} ({differs})", name_of(loop.node))
         if node is not None:
-            return ModelRefused(f"{differs}: {diagnosis.explained(node)}", name_of(node))
+            return ModelRefused(f"{diagnosis.explained(node)} ({differs})", name_of(node))
         if differs.first:
             return ModelRefused(
-                f"{differs}: the equations do not give what the file gives, even for a single step. This is a fault of "
-                "the server's; please report it with the file"
+                "the equations do not give what the file gives, even for a single step. This is a fault of the "
+                f"server's; please report it with the file ({differs})"
             )
         return ModelRefused(
-            f"{differs}: something outside the recurrent cells mixes steps with one another, or a state is fed back "
-            f"that is not meant to be. {diagnosis.ADVICE}"
+            "something outside the recurrent cells mixes steps with one another, or a state is fed back that is not "
+            f"meant to be. {diagnosis.ADVICE} ({differs})"
         )
 
     def _compare_fixed(self, fixed: onnx.ModelProto) -> int:
