@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from onnx import helper
 
 from server.activations import Activation
 from server.graph import GraphBuilder
@@ -26,6 +27,7 @@ _PACKED = {
     "LSTM": ("input", "output", "forget", "candidate"),
     "GRU": ("update", "reset", "candidate"),
 }
+_LSTM_ORDER = ("input", "forget", "output", "candidate")  # in which they are computed: three sigmoids side by side
 _DEFAULT_ACTIVATIONS = {"RNN": ("Tanh",), "LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh")}
 
 
@@ -37,6 +39,24 @@ class Weights:
     h: Mapping[str, np.ndarray]
     x_bias: Mapping[str, np.ndarray]
     h_bias: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Rounded:
+    """The weights of an LSTM in 8 bits: numbers [K, 4*H] in the operator's packing, for one of its two products.
+
+    `scale` and `zero` are [1] or [4*H]; a weight is (number - zero) * scale.
+    """
+
+    numbers: np.ndarray
+    scale: np.ndarray
+    zero: np.ndarray
+
+    @property
+    def values(self) -> np.ndarray:
+        """The weights as they are meant, [4*H, K]."""
+        values: np.ndarray = ((self.numbers.astype(np.float32) - self.zero.astype(np.float32)) * self.scale).T
+        return values
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +73,7 @@ class Cell:
     input_forget: bool = False  # couples the gates of an LSTM: f = 1 - i
     clip: float | None = None  # bounds what goes into the gates' activation functions
     peepholes: Mapping[str, np.ndarray] = field(default_factory=dict)  # [H] by gate; empty if there are none
+    rounded: tuple[Rounded, Rounded] | None = None  # the weights of x and h, if the operator computes with 8 bits
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -126,7 +147,7 @@ def _rnn(g: GraphBuilder, cell: Cell, x_BI: str, states: Mapping[str, str]) -> S
 
 
 def _lstm(g: GraphBuilder, cell: Cell, x_BI: str, states: Mapping[str, str]) -> Step:
-    a_BG = _affine(g, cell, ("input", "forget", "output", "candidate"), x_BI, states["hidden"])
+    a_BG = _affine(g, cell, _LSTM_ORDER, x_BI, states["hidden"])
     if cell.peepholes or cell.input_forget:
         return _lstm_gate_by_gate(g, cell, a_BG, states["cell"])
     ifo_BG, g_BH = g.split(a_BG, [3 * cell.hidden_size, cell.hidden_size])
@@ -134,6 +155,41 @@ def _lstm(g: GraphBuilder, cell: Cell, x_BI: str, states: Mapping[str, str]) -> 
     g_BH = _gate(g, cell, 1, g_BH)
     c_BH = _remember(g, i_BH, f_BH, g_BH, states["cell"])
     return _lstm_step(g, cell, {"input": i_BH, "forget": f_BH, "candidate": g_BH, "output": o_BH}, c_BH)
+
+
+def rounded_gates(g: GraphBuilder, cell: Cell, x_BI: str, states: Mapping[str, str]) -> Mapping[str, str]:
+    """The gates of an LSTM of 8 bits, whose operator keeps them to itself, from its input and its states [B, H].
+
+    They are what the operator computes: it rounds x and h by their range, as `DynamicQuantizeLinear` does. Source:
+    onnxruntime, the operator com.microsoft.DynamicQuantizeLSTM.
+    """
+    assert cell.rounded is not None
+    products = [
+        _rounded_product(g, rounded, tensor)
+        for rounded, tensor in zip(cell.rounded, (x_BI, states["hidden"]), strict=True)
+    ]
+    biases = cell.weights.x_bias, cell.weights.h_bias
+    bias = np.concatenate([sum(part[gate] for part in biases) for gate in _LSTM_ORDER])
+    a_BG = g.op("Add", g.op("Add", *products), g.constant(bias.astype(np.float32)))
+    return _lstm_gate_by_gate(g, cell, a_BG, states["cell"]).gates
+
+
+def _rounded_product(g: GraphBuilder, rounded: Rounded, tensor: str) -> str:
+    """[B, K] times the weights, in whole numbers, [B, 4*H] in the order of `_LSTM_ORDER`."""
+    number, scale, zero = (g.name(part) for part in ("number", "scale", "zero"))
+    g.nodes.append(helper.make_node("DynamicQuantizeLinear", [tensor], [number, scale, zero]))
+    weights = (_reordered(part) for part in (rounded.numbers, rounded.zero, rounded.scale))
+    numbers_KG, zeros_G, scales_G = (g.constant(part) for part in weights)
+    product = g.cast(g.op("MatMulInteger", number, numbers_KG, zero, zeros_G), np.dtype(np.float32))
+    return g.op("Mul", product, g.op("Mul", scale, scales_G))
+
+
+def _reordered(packed: np.ndarray) -> np.ndarray:
+    """What belongs to the gates along the last axis, from the operator's packing to `_LSTM_ORDER`; or one for all."""
+    if packed.shape[-1] == 1:
+        return packed.reshape(())
+    parts = dict(zip(_PACKED["LSTM"], np.split(packed, 4, -1), strict=True))
+    return np.concatenate([parts[gate] for gate in _LSTM_ORDER], -1)
 
 
 def _lstm_gate_by_gate(g: GraphBuilder, cell: Cell, a_BG: str, c_BH: str) -> Step:

@@ -1,7 +1,7 @@
 """From a graph, and what came of loading it, to the report. Pure: loads nothing, is told the model or the refusal."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import onnx
 
@@ -72,7 +72,7 @@ def served(report: Report, loaded: LoadedModel, model: onnx.ModelProto | None, f
         remarks=(*_remarks(loaded, fixed), *dict.fromkeys(state.unseen for state in states if state.unseen)),
         states=states,
         traces=tuple(_trace(loaded, i, cell) for i, cell in enumerate(graph.layers)),
-        proof=ProofFact(loaded.proof.max_error, loaded.proof.tolerance, loaded.proof.steps),
+        proof=ProofFact(**asdict(loaded.proof)),
         state_bytes=loaded.state_bytes,
         costs=tuple(
             CostFact(batch, engine.seconds(batch) * 1e6, engine.seconds(batch) * 1e6 / batch)
@@ -88,6 +88,7 @@ def _cell(layer: int, cell: Cell) -> CellFact:
         "peepholes": bool(cell.peepholes),
         "input_forget": cell.input_forget,
         "linear_before_reset": cell.linear_before_reset,
+        "8 bits": cell.rounded is not None,
     }
     special += [name for name, is_set in given.items() if is_set]
     functions = tuple(map(_activation, cell.activations))

@@ -21,6 +21,7 @@ from server import (
     probe,
     proof,
     recurrence,
+    rounding,
     sidecar,
     stepgraph,
 )
@@ -171,6 +172,47 @@ def _read(
     alone: bool,
     fixed: onnx.ModelProto | None,
 ) -> _Understood:
+    if rounding.rounds(model):
+        return _read_rounded(model, cells, known, said, alone, fixed)
+    return _read_exact(model, cells, known, said, alone, fixed)[0]
+
+
+def _read_rounded(
+    model: onnx.ModelProto,
+    cells: Sequence[CellNode],
+    known: Interface,
+    said: Sidecar,
+    alone: bool,
+    fixed: onnx.ModelProto | None,
+) -> _Understood:
+    """A file that rounds to 8 bits is understood and proved without that, and measured with it."""
+    exact = rounding.unrounded(model)
+    exact_fixed = fixed and rounding.unrounded(fixed)
+    found, facts, learnt = _read_exact(exact, recurrence.find(exact), known, said, alone, exact_fixed)
+    step = _step(_Step(model, cells, facts), known, learnt)
+    engine = Engine(stepgraph.rewrite(step.model, step.cells, step.facts), _rounding_alone(model) or facts.alone)
+    apart = proof.rounding_error(Original(model, step.cells), step.facts, engine)
+    return _Understood(step.facts, engine, replace(found.proof, rounding=apart))
+
+
+def _rounding_alone(model: onnx.ModelProto) -> str | None:
+    if not rounding.by_range(model):
+        return None
+    return (
+        "the file rounds to 8 bits by the range of all that it is given at once, so its own answer to a step depends a "
+        "little on the steps and sequences beside it. Each step by itself, it has the same bits whoever else is served"
+    )
+
+
+def _read_exact(
+    model: onnx.ModelProto,
+    cells: Sequence[CellNode],
+    known: Interface,
+    said: Sidecar,
+    alone: bool,
+    fixed: onnx.ModelProto | None,
+) -> tuple[_Understood, Facts, Sequence[Iteration]]:
+    """What was understood; the facts of the file as it is, and its loops."""
     original = oracle.runnable(model)
     copy, counts = loops.counted(original)
     facts = probe.probe(copy, cells, known, counts, said.block, alone, fixed is not None)
@@ -179,13 +221,16 @@ def _read(
     )
     if not learnt and not cells and not facts.carried:
         raise ModelRefused(_NO_STATE)
-    step = (
-        _without_loops(_Step(model, cells, facts), known, learnt)
-        if learnt
-        else _Step(model, cells, replace(facts, holds=_holds(known, cells)))
-    )
+    step = _step(_Step(model, cells, facts), known, learnt)
     engine = Engine(stepgraph.rewrite(step.model, step.cells, step.facts), facts.alone)
-    return _Understood(step.facts, engine, proof.prove(Original(model, step.cells, fixed), step.facts, engine))
+    proved = proof.prove(Original(model, step.cells, fixed), step.facts, engine)
+    return _Understood(step.facts, engine, proved), facts, learnt
+
+
+def _step(whole: "_Step", known: Interface, learnt: Sequence[Iteration]) -> "_Step":
+    if learnt:
+        return _without_loops(whole, known, learnt)
+    return replace(whole, facts=replace(whole.facts, holds=_holds(known, whole.cells)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,7 @@
 """Our words to and from the messages of the contract. Translates; decides nothing."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import islice
 
 import numpy as np
@@ -241,7 +242,7 @@ def _describe(message: model_pb2.Model, loaded: LoadedModel) -> None:
     message.states.extend(_state(fact) for fact in homes.states(loaded))
     message.state_bytes = loaded.state_bytes
     message.sha256 = loaded.sha256
-    message.proof.CopyFrom(model_pb2.Proof(max_error=proof.max_error, tolerance=proof.tolerance, steps=proof.steps))
+    message.proof.CopyFrom(model_pb2.Proof(**asdict(proof)))
     message.metadata.update(loaded.metadata)
 
 
@@ -259,6 +260,7 @@ def _layer(index: int, cell: Cell) -> model_pb2.Layer:
         hidden_size=cell.hidden_size,
         gates=cell.gates,
         activations=[activation.name for activation in cell.activations],
+        quantised=cell.rounded is not None,
     )
 
 

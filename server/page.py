@@ -7,6 +7,7 @@ from itertools import groupby
 
 from server import drawing
 from server.drawing import WIDTH, Line, Note, shortened
+from server.proof import ROUNDING
 from server.report import CellFact, CostFact, PortFact, ProofFact, Report, StateFact, TraceFact
 
 _LABELS = 10  # columns for what a paragraph is about
@@ -105,16 +106,24 @@ def _trace_text(trace: TraceFact) -> str:
 
 
 def _proof_text(proof: ProofFact) -> str:
-    return (
-        f"agrees with the original file in all of {proof.steps} steps: largest error "
-        f"{f'{proof.max_error:.1e}' if proof.max_error else 0}, at most {proof.tolerance:.0e} is accepted"
+    rounded = proof.rounding is not None
+    text = (
+        f"{'without its rounding to 8 bits, ' if rounded else ''}agrees with the original file in all of {proof.steps} "
+        f"steps: largest error {_error(proof.max_error)}, at most {proof.tolerance:.0e} is accepted"
     )
+    if proof.rounding is None:
+        return text
+    return f"{text}; with it, largest error {_error(proof.rounding)}, at most {ROUNDING:g} is accepted"
+
+
+def _error(error: float) -> str:
+    return f"{error:.1e}" if error else "0"
 
 
 def _cost_text(costs: Sequence[CostFact]) -> str:
     alone, *batches = costs
-    rest = ", ".join(f"{cost.row_us:.3g} us in a batch of {cost.batch}" for cost in batches)
-    return f"{alone.step_us:.3g} us a step alone, {rest} (computing only, on this machine)"
+    parts = [f"{alone.step_us:.3g} us a step alone", *(f"{c.row_us:.3g} us in a batch of {c.batch}" for c in batches)]
+    return f"{', '.join(parts)} (computing only, on this machine)"
 
 
 def _notes(report: Report) -> dict[str, Note]:

@@ -18,6 +18,7 @@ Data = dict[str, np.ndarray]  # [T, B, ...row] by input
 _LENGTHS, _BATCHES = (1, 2, 5, 13), (1, 3)
 _LONGEST = 1000  # steps of a file that fixes its time axis to more are not compared at that length
 _TOLERANCE, _HALF_TOLERANCE = 1e-5, 2e-3  # the oracle computes doubles in single precision
+ROUNDING = 0.1  # how far a file that rounds to 8 bits may be from itself, one step at a time
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,14 @@ class Proof:
     A difference counts in units of the largest value that the same element has had so far in that random sequence, in
     any row, or of 1 where that is less: elements of different scale are each measured by their own, a value near zero
     is not held to more digits than its neighbours in time, and what is small is measured absolutely.
+    A file that rounds to 8 bits while it runs is compared without its rounding; `rounding` is then how far apart they
+    were with it, each sequence alone. None for other files.
     """
 
     max_error: float
     tolerance: float
     steps: int
+    rounding: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +59,16 @@ def prove(original: Original, facts: Facts, engine: Engine) -> Proof:
         ModelRefused: they differ by more than the tolerance, the original's own answers are no numbers, its rows
             influence each other, or the step graph does not run.
     """
-    return _Comparison(original, facts, engine).proof()
+    return _Comparison(original, facts, engine, _tolerance(facts, engine)).proof()
+
+
+def rounding_error(original: Original, facts: Facts, engine: Engine) -> float:
+    """How far the answers are from those of a file that rounds to 8 bits, one sequence at a time.
+
+    Raises:
+        ModelRefused: by more than `ROUNDING`.
+    """
+    return _Comparison(original, facts, engine, ROUNDING).rounding()
 
 
 class _Differs(Exception):  # it never leaves this file
@@ -75,14 +88,14 @@ class _Answer:
 
 
 class _Comparison:
-    def __init__(self, original: Original, facts: Facts, engine: Engine) -> None:
+    def __init__(self, original: Original, facts: Facts, engine: Engine, tolerance: float) -> None:
         self._original = original
         self._facts = facts
         self._engine = engine
         shown, self._ends = _showing_states(original.model, original.cells, engine)
         self._model = oracle.runnable(shown)
         self._reference = session.create(self._model)
-        self._tolerance = _tolerance(facts, engine)
+        self._tolerance = tolerance
         self._worst = 0.0
 
     def proof(self) -> Proof:
@@ -101,6 +114,17 @@ class _Comparison:
             steps += self._compare_fixed(self._original.fixed)
         return Proof(self._worst, self._tolerance, steps)
 
+    def rounding(self) -> float:
+        for seed, length in enumerate(_LENGTHS):
+            try:
+                self._compare(_sequences(self._facts, length, 1, seed))
+            except _Differs as differs:
+                raise ModelRefused(
+                    f"{differs}: the file rounds to 8 bits by the range of all steps at once, and one step at a time "
+                    "that comes to something else. Serve the model as it was before it was quantised"
+                ) from None
+        return self._worst
+
     # what the original says
 
     def _answers(self, data: Data) -> Iterator[_Answer]:
@@ -115,7 +139,8 @@ class _Comparison:
             values = self._values(self._facts.feeds(prefix, batch, step + 1))
             answers.append(self._answer(values, batch))
             yield answers[-1]
-        self._check_causal(answers, values)
+        if self._tolerance < ROUNDING:  # a file that rounds by range breaks this by nature
+            self._check_causal(answers, values)
 
     def _check_causal(self, answers: Sequence[_Answer], whole: Data) -> None:
         """What the original answers at a step must not change when more steps follow."""
@@ -220,7 +245,7 @@ class _Comparison:
         where = "something in it" if node is None else label(node)
         return ModelRefused(
             f"rows of a batch influence each other: {where} mixes sequences. Let the network treat each row of its "
-            f"batch axis by itself, or export it with a batch axis that is fixed to 1 (output '{output}' of one sequence "
+            f"batch axis by itself, or export it with a batch axis that is fixed to 1 (output '{output}' of one row "
             f"differs by {error:.2g} when others are beside it)",
             None if node is None else name_of(node),
         )

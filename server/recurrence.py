@@ -15,7 +15,9 @@ from server.cells import Cell
 from server.errors import ModelRefused
 from server.graph import captured
 
-RECURRENT = frozenset(cells.STATES)
+QUANTISED = "DynamicQuantizeLSTM"  # onnxruntime's own: weights, x and h in 8 bits
+RECURRENT = frozenset({*cells.STATES, QUANTISED})
+_INPUTS = {1: "W", 2: "R", 3: "B", 7: "P"} | dict.fromkeys((8, 10), "a scale") | dict.fromkeys((9, 11), "a zero point")
 _BLOCKS = {"RNN": 1, "LSTM": 4, "GRU": 3}
 
 
@@ -118,23 +120,28 @@ class Constants:
 
 def _read(node: onnx.NodeProto, constants: Constants) -> CellNode:
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    inputs = [*node.input, *[""] * (8 - len(node.input))]
+    inputs = [*node.input, *[""] * (12 - len(node.input))]
     w_GHI, r_GHH, b_2GH, p_3H = (_weight(node, constants, inputs, i) for i in (1, 2, 3, 7))
+    kind, rounded = node.op_type, None
+    if kind == QUANTISED:
+        kind, rounded = "LSTM", (_rounded(node, constants, inputs, 1, 8), _rounded(node, constants, inputs, 2, 10))
+        w_GHI, r_GHH = (part.values for part in rounded)
     if w_GHI is None or r_GHH is None:
         missing = "W" if w_GHI is None else "R"
         raise ModelRefused(f"{label(node)} has no {missing}: its weights are missing", name_of(node))
-    _check_shapes(node, attributes, w_GHI, r_GHH, b_2GH)
+    _check_shapes(node, _BLOCKS[kind], attributes, w_GHI, r_GHH, b_2GH)
     cell = Cell(
-        node.op_type,
+        kind,
         name_of(node),
         w_GHI.shape[1],
         r_GHH.shape[1],
-        cells.unpack(node.op_type, w_GHI, r_GHH, b_2GH),
-        _activations(node, attributes),
+        cells.unpack(kind, w_GHI, r_GHH, b_2GH),
+        _activations(node, kind, attributes),
         linear_before_reset=bool(attributes.get("linear_before_reset", 0)),
         input_forget=bool(attributes.get("input_forget", 0)),
         clip=attributes.get("clip"),
         peepholes={} if p_3H is None else cells.unpack_peepholes(p_3H),
+        rounded=rounded,
     )
     return CellNode(node, cell, tuple(name or None for name in inputs[5 : 5 + len(cell.states)]))
 
@@ -146,16 +153,24 @@ def _weight(node: onnx.NodeProto, constants: Constants, inputs: list[str], index
     value = constants.value(inputs[index])
     if value is None:
         raise ModelRefused(
-            f"{label(node)} takes its {' WRB    P'[index]} from the model's input; it must be constant", name_of(node)
+            f"{label(node)} takes its {_INPUTS[index]} from the model's input; it must be constant", name_of(node)
         )
     without_directions: np.ndarray = value[0]
     return without_directions
 
 
+def _rounded(node: onnx.NodeProto, constants: Constants, inputs: list[str], weight: int, scale: int) -> cells.Rounded:
+    """A weight in 8 bits; its scale is the input `scale` of the node, its zero point the one after."""
+    numbers, of_scale, zero = (_weight(node, constants, inputs, i) for i in (weight, scale, scale + 1))
+    if numbers is None or of_scale is None or zero is None:
+        raise ModelRefused(f"{label(node)} has no weights, or no scales of them", name_of(node))
+    return cells.Rounded(numbers, np.atleast_1d(of_scale), np.atleast_1d(zero))
+
+
 def _check_shapes(
-    node: onnx.NodeProto, attributes: Mapping[str, Any], w: np.ndarray, r: np.ndarray, b: np.ndarray | None
+    node: onnx.NodeProto, blocks: int, attributes: Mapping[str, Any], w: np.ndarray, r: np.ndarray, b: np.ndarray | None
 ) -> None:
-    blocks, hidden = _BLOCKS[node.op_type], r.shape[-1]
+    hidden = r.shape[-1]
     expected = attributes.get("hidden_size", hidden)
     if w.ndim != 2 or r.shape != (blocks * hidden, hidden) or len(w) != blocks * hidden or expected != hidden:
         raise ModelRefused(
@@ -165,9 +180,9 @@ def _check_shapes(
         raise ModelRefused(f"{label(node)}: B has shape {b.shape}, expected {(2 * blocks * hidden,)}", name_of(node))
 
 
-def _activations(node: onnx.NodeProto, attributes: Mapping[str, Any]) -> tuple[Activation, ...]:
+def _activations(node: onnx.NodeProto, kind: str, attributes: Mapping[str, Any]) -> tuple[Activation, ...]:
     given = [name.decode() for name in attributes.get("activations", ())]
-    names = given or cells.default_activations(node.op_type)
+    names = given or cells.default_activations(kind)
     try:
         return activations.read(names, attributes.get("activation_alpha", ()), attributes.get("activation_beta", ()))
     except KeyError as unknown:

@@ -69,6 +69,7 @@ class ProofFact:
     max_error: float
     tolerance: float
     steps: int
+    rounding: float | None = None
 
 
 @dataclass(frozen=True)

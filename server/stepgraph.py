@@ -106,9 +106,10 @@ def unrolled(node: CellNode, pace: Pace) -> bool:
     """Whether a cell is written as its equations; if not, its operator is kept, and its gates cannot be seen.
 
     A cell that takes many time steps of its own within one step stays as it is, and so does one that is told how many.
+    One of 8 bits keeps its operator in any case, and for one step its gates are computed beside it.
     """
     lengths = len(node.node.input) > 4 and bool(node.node.input[4])
-    return pace.inner == 1 or (pace.inner <= _UNROLLED and not lengths)
+    return pace.inner == 1 or (pace.inner <= _UNROLLED and not lengths and not node.cell.rounded)
 
 
 def _state_type(nodes: Sequence[CellNode], facts: Facts) -> np.dtype:
@@ -202,6 +203,8 @@ class _Rewriter:
         node, pace = self._nodes[layer], self._facts.paces[layer]
         if not unrolled(node, pace):
             return self._operator(layer)
+        if node.cell.rounded:
+            return self._rounded(layer)
         narrow, wide = node.cell.dtype, _wide(node.cell)
         cell = node.cell.in_type(wide)
         moments = [self._cast(x, narrow, wide) for x in self._moments(layer)]
@@ -245,6 +248,12 @@ class _Rewriter:
         ends = dict(zip(cell.states, copy.output[1:], strict=True))
         width = (-1, pace.rows * cell.hidden_size)
         return cells.Step({n: self._cast(g.reshape(t, width), cell.dtype, _wide(cell)) for n, t in ends.items()}, {})
+
+    def _rounded(self, layer: int) -> cells.Step:
+        """Keeps the operator of a cell of 8 bits, and computes its gates beside it."""
+        cell, (x_BI,) = self._nodes[layer].cell, self._moments(layer)
+        before = {name: self._state(layer, k, x_BI) for k, name in enumerate(cell.states)}
+        return cells.Step(self._operator(layer).states, cells.rounded_gates(self._g, cell, x_BI, before))
 
     def _state(self, layer: int, index: int, x_BI: str) -> str:
         """A state before the step, [B, H]: kept by us, carried by the interface, or the same at every step."""

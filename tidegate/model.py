@@ -28,7 +28,10 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One recurrent layer. `kind` is "RNN", "LSTM" or "GRU"; `gates` are named as in the equations."""
+    """One recurrent layer. `kind` is "RNN", "LSTM" or "GRU"; `gates` are named as in the equations.
+
+    `quantised`: it computes with 8 bits.
+    """
 
     index: int
     kind: str
@@ -37,6 +40,7 @@ class Layer:
     hidden_size: int
     gates: tuple[str, ...]
     activations: tuple[str, ...]
+    quantised: bool = False
 
     @classmethod
     def read(cls, message: pb.Layer) -> "Layer":
@@ -49,6 +53,7 @@ class Layer:
             hidden_size=message.hidden_size,
             gates=tuple(message.gates),
             activations=tuple(message.activations),
+            quantised=message.quantised,
         )
 
 
@@ -82,11 +87,15 @@ class StateSpec:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """How far the served step graph was from the file, relative to max(1, |value|), over so many steps at load."""
+    """How far the served step graph was from the file, relative to max(1, |value|), over so many steps at load.
+
+    A file that rounds to 8 bits was compared without its rounding; `rounding` says how far it was with it.
+    """
 
     max_error: float
     tolerance: float
     steps: int
+    rounding: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +128,15 @@ class Model:
             layers=tuple(Layer.read(layer) for layer in message.layers),
             state_bytes=message.state_bytes,
             sha256=message.sha256,
-            proof=Proof(message.proof.max_error, message.proof.tolerance, message.proof.steps),
+            proof=_proof(message.proof),
             metadata=dict(message.metadata),
             states=tuple(StateSpec.read(state) for state in message.states),
         )
+
+
+def _proof(message: pb.Proof) -> Proof:
+    rounding = message.rounding if message.HasField("rounding") else None
+    return Proof(message.max_error, message.tolerance, message.steps, rounding)
 
 
 def _word(enum: EnumDescriptor, number: int, prefix: str) -> str:

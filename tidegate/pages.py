@@ -118,6 +118,7 @@ def _ladder(model: Model, style: Style) -> Iterator[str]:
     yield f"    {', '.join(spec.name for spec in model.inputs)}"
     for layer, kind in zip(model.layers, kinds, strict=True):
         gates = f"gates {', '.join(layer.gates)}" if layer.gates else "no gates"
+        gates += ", in 8 bits" if layer.quantised else ""
         yield f"    {rail}"
         yield f"  {layer.index} {rung} {kind.ljust(width)}  {gates}  {style.dim(layer.node)}"
     yield f"    {rail}"
@@ -133,6 +134,8 @@ def _facts(model: Model) -> Iterator[str]:
     yield f"state   {model.state_bytes:,} bytes for each sequence"
     margin = f"within {proof.max_error:.2g} ({proof.tolerance:.2g} is allowed)"
     yield f"proof   {proof.steps} steps agree with the file {margin}"
+    if proof.rounding is not None:
+        yield f"        without the file's rounding to 8 bits; within {proof.rounding:.2g} with it"
     yield f"sha256  {model.sha256}"
 
 

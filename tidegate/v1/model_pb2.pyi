@@ -58,7 +58,7 @@ class TensorSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[_tensor_pb2.DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., features: _Optional[_Iterable[str]] = ..., units: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Layer(_message.Message):
-    __slots__ = ("index", "kind", "node", "input_size", "hidden_size", "gates", "activations")
+    __slots__ = ("index", "kind", "node", "input_size", "hidden_size", "gates", "activations", "quantised")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
@@ -66,6 +66,7 @@ class Layer(_message.Message):
     HIDDEN_SIZE_FIELD_NUMBER: _ClassVar[int]
     GATES_FIELD_NUMBER: _ClassVar[int]
     ACTIVATIONS_FIELD_NUMBER: _ClassVar[int]
+    QUANTISED_FIELD_NUMBER: _ClassVar[int]
     index: int
     kind: CellKind
     node: str
@@ -73,7 +74,8 @@ class Layer(_message.Message):
     hidden_size: int
     gates: _containers.RepeatedScalarFieldContainer[str]
     activations: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, index: _Optional[int] = ..., kind: _Optional[_Union[CellKind, str]] = ..., node: _Optional[str] = ..., input_size: _Optional[int] = ..., hidden_size: _Optional[int] = ..., gates: _Optional[_Iterable[str]] = ..., activations: _Optional[_Iterable[str]] = ...) -> None: ...
+    quantised: bool
+    def __init__(self, index: _Optional[int] = ..., kind: _Optional[_Union[CellKind, str]] = ..., node: _Optional[str] = ..., input_size: _Optional[int] = ..., hidden_size: _Optional[int] = ..., gates: _Optional[_Iterable[str]] = ..., activations: _Optional[_Iterable[str]] = ..., quantised: bool = ...) -> None: ...
 
 class StateSpec(_message.Message):
     __slots__ = ("layer", "name", "shape", "home", "loop", "unseen")
@@ -104,14 +106,16 @@ class TraceColumns(_message.Message):
     def __init__(self, layer: _Optional[int] = ..., name: _Optional[str] = ..., offset: _Optional[int] = ..., size: _Optional[int] = ...) -> None: ...
 
 class Proof(_message.Message):
-    __slots__ = ("max_error", "tolerance", "steps")
+    __slots__ = ("max_error", "tolerance", "steps", "rounding")
     MAX_ERROR_FIELD_NUMBER: _ClassVar[int]
     TOLERANCE_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
+    ROUNDING_FIELD_NUMBER: _ClassVar[int]
     max_error: float
     tolerance: float
     steps: int
-    def __init__(self, max_error: _Optional[float] = ..., tolerance: _Optional[float] = ..., steps: _Optional[int] = ...) -> None: ...
+    rounding: float
+    def __init__(self, max_error: _Optional[float] = ..., tolerance: _Optional[float] = ..., steps: _Optional[int] = ..., rounding: _Optional[float] = ...) -> None: ...
 
 class Model(_message.Message):
     __slots__ = ("name", "version", "status", "reason", "inputs", "outputs", "layers", "trace", "state_bytes", "sha256", "proof", "metadata", "states")
