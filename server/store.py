@@ -151,6 +151,8 @@ class Usage:
 class Store(Protocol):
     """Checkpoints that outlive a server. Each call may raise `StoreFailed`; the next one tries again by itself."""
 
+    terms: Terms
+
     def write(self, writes: Sequence[Write], now: float) -> list[Refused]:
         """Keeps checkpoints, in the order given. Returns what was refused; all else is kept, safe from a power cut.
 

@@ -173,16 +173,17 @@ def _evicted(id_: bytes, owner: bytes, size: bytes, reason: bytes) -> Evicted:
 
 
 def _says(error: Exception) -> str:
+    text = str(error)  # Redis 6 tells what a script ran into in its text alone
     match error:
         case of_valkey.AuthenticationError() | of_valkey.NoPermissionError():
             return f"does not let us in: {error}"
         case of_valkey.TimeoutError():
             return f"does not answer in time: {error}"
-        case of_valkey.ResponseError() if str(error).startswith(("MOVED", "ASK", "CLUSTERDOWN")):
+        case of_valkey.ResponseError() if text.startswith(("MOVED", "ASK", "CLUSTERDOWN")):
             return "is a node of a cluster, and not the one with our keys; expected one primary"
-        case of_valkey.ReadOnlyError():
+        case of_valkey.ResponseError() if isinstance(error, of_valkey.ReadOnlyError) or " -READONLY" in text:
             return "is a replica, which takes no writes"
-        case of_valkey.OutOfMemoryError():
+        case of_valkey.ResponseError() if isinstance(error, of_valkey.OutOfMemoryError) or " -OOM" in text:
             return "takes no writes: its memory is full"
         case of_valkey.ConnectionError() | OSError():
             return f"cannot be reached: {error}"
