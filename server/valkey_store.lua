@@ -186,13 +186,24 @@ local function finish()
   return answers
 end
 
+-- What is to be buried by age. Of one that Valkey itself has evicted, against our word, only its age is left.
+local function oldest(id)
+  local sequence = look(id)
+  if not sequence then
+    redis.call('ZREM', touched, id)
+  end
+  return sequence
+end
+
 -- limit -> how many have expired, and whether there are more
 local function expire()
   local limit = tonumber(ARGV[FIRST])
   local ids = redis.call('ZRANGEBYSCORE', touched, '-inf', cutoff, 'LIMIT', 0, limit + 1)
   for at = 1, math.min(#ids, limit) do
-    local sequence = look(ids[at])
-    bury(sequence, 'expired', sequence.fence)
+    local sequence = oldest(ids[at])
+    if sequence then
+      bury(sequence, 'expired', sequence.fence)
+    end
   end
   return { math.min(#ids, limit), #ids > limit and 1 or 0 }
 end
@@ -203,8 +214,8 @@ local function evict()
   for at = FIRST, #ARGV, 2 do
     local id, seen = ARGV[at], ARGV[at + 1]
     local score = redis.call('ZSCORE', touched, id)
-    if score and tonumber(score) == tonumber(seen) then
-      local sequence = look(id)
+    local sequence = score and tonumber(score) == tonumber(seen) and oldest(id)
+    if sequence then
       local reason = sequence.reason or 'evicted'
       bury(sequence, reason, sequence.fence)
       table.insert(answers, { id, sequence.owner, text(sequence.bytes), reason })

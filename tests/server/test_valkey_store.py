@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from server.errors import StoreFailed
-from server.store import Birth, Claim, Claimed, End, Gone, Reason, Refused, Terms, Usage, Write
+from server.store import Birth, Claim, Claimed, End, Gone, Reason, Refused, Swept, Terms, Usage, Write
 from server.valkey_store import ValkeyStore
 from tests.valkey_server import RunningValkey
 
@@ -177,6 +177,18 @@ def test_only_tombstones_end_by_themselves_and_nothing_else_is_left_of_what_is_g
     last = b"{tidegate}:sequence:kept"
     assert set(client.scan_iter()) == {*graves, last, b"{tidegate}:total"}
     assert client.get("{tidegate}:total") == b"0"
+
+
+def test_a_sequence_that_valkey_itself_has_evicted_does_not_stop_the_sweep(
+    store: ValkeyStore, valkey: RunningValkey
+) -> None:
+    write(store, 1, "s", "t", "u")
+    valkey.client().delete("{tidegate}:sequence:s", "{tidegate}:sequence:t")
+    assert store.read([Claim("s", TOKEN)], NOW) == [Gone(Reason.UNKNOWN)]
+    assert store.evict(1, NOW, spare={"t", "u"}) == []
+    assert store.usage().sequences == 2
+    assert store.expire(NOW + 100) == Swept(2, more=False)
+    assert store.usage().sequences == 0
 
 
 def test_a_node_of_a_cluster_without_our_slot_is_refused(tmp_path: Path) -> None:
