@@ -25,7 +25,7 @@ WIDTH = 2 * 2 * 128  # h and c of two layers
 BATCH = 1_000
 FLEET = 64
 TURNS = 200
-LATEST = 2**52  # a fence above those that the claims give
+LATEST = 2**52  # no clock gets as far, so claims raise such a fence by one
 
 
 class Parked:
@@ -35,7 +35,7 @@ class Parked:
         self.sequences = sequences
         self._random = np.random.default_rng(0)
         self._store = SqliteStore(path, Terms(keep=checkpoints))
-        self._step = 0
+        self._step = self._turn = 0
         start = time.perf_counter()
         for self._step in range(checkpoints):
             for first in range(0, sequences, BATCH):
@@ -47,11 +47,12 @@ class Parked:
 
     def take_turn(self) -> None:
         """Makes each call once, with random sequences."""
+        self._turn += 1
         one = name(int(self._random.integers(self.sequences)))
         fleet = self._random.choice(self.sequences, min(FLEET, self.sequences), replace=False).tolist()
         self._time("read", lambda: found(self._store.read([Claim(one, token(one))], time.time())))
         self._time("claim", lambda: found(self._store.claim([Claim(one, token(one))], time.time())))
-        self._time("write", lambda: self._write(fleet, LATEST))
+        self._time("write", lambda: self._write(fleet, LATEST + 2 * self._turn))
         self._time("usage", self._store.usage)
 
     def close(self) -> None:
@@ -69,10 +70,9 @@ class Parked:
         states = np.random.default_rng(0).standard_normal((len(numbers), WIDTH), np.float32)
         ids, steps = [name(number) for number in numbers], [self._step] * len(numbers)
         births = [Birth(token(id_), "bench", "parked") for id_ in ids]
-        given = zip(ids, encode_many("parked", 1, "00" * 32, steps, states), births, strict=True)
-        refused = self._store.write(
-            [Write(id_, fence, self._step, data, birth) for id_, data, birth in given], time.time()
-        )
+        data = encode_many("parked", 1, "00" * 32, steps, states)
+        writes = [Write(i, fence, self._step, d, b) for i, d, b in zip(ids, data, births, strict=True)]
+        refused = self._store.write(writes, time.time())
         assert not refused, refused
 
     def _time(self, call: str, make: Callable[[], object]) -> None:
