@@ -7,8 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 
+import numpy as np
 import onnx
+from onnx import numpy_helper
 
+from server.folding import shapes_of
 from server.graph import reachable
 from server.interface import Interface
 from server.recurrence import RECURRENT, Constants
@@ -34,16 +37,22 @@ def freed(model: onnx.ModelProto, interface: Interface, alone: bool = False) -> 
     data = [i for i in model.graph.input if i.name not in constants and i.name not in interface.inputs]
     if not data:
         return
+    loose = _loose_shapes(model)
     axes = range(len(data[0].type.tensor_type.shape.dim))
     both = [*permutations(axes, 2), *((axis, None) for axis in axes)]
     for batch, time in [(None, axis) for axis in axes] if alone else both:
-        candidate = _freed(model, interface, [info.name for info in data], batch, time)
+        candidate = _freed(model, interface, [info.name for info in data], loose, batch, time)
         if candidate.said:
             yield candidate
 
 
 def _freed(
-    model: onnx.ModelProto, interface: Interface, data: Sequence[str], batch: int | None, time: int | None
+    model: onnx.ModelProto,
+    interface: Interface,
+    data: Sequence[str],
+    loose: Mapping[str, np.ndarray],
+    batch: int | None,
+    time: int | None,
 ) -> Freed:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -59,6 +68,7 @@ def _freed(
         for name in interface.inputs:
             _free_state(infos[name], first[batch][1])
     _drop_zero_starts(copy)
+    _loosen(copy, loose)
     del copy.graph.value_info[:]
     for output in copy.graph.output:
         output.type.tensor_type.ClearField("shape")
@@ -68,6 +78,41 @@ def _freed(
 def _is_same(dim: onnx.TensorShapeProto.Dimension, first: tuple[str, int], is_batch: bool) -> bool:
     """Whether an axis is the one that the first input has there: side information may have other axes."""
     return (dim.dim_param, dim.dim_value) == first or (is_batch and dim.dim_value == 1)
+
+
+def _loose_shapes(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    """For each Reshape with a constant shape, by its output, one that is the same at the file's sizes, and fits others.
+
+    A leading size that is the input's own is copied from it (0), and the first that is not is left to be computed (-1).
+    """
+    constants = Constants(model)
+    shapes = shapes_of(model, constants)
+    loose = {}
+    for node in (node for node in model.graph.node if node.op_type == "Reshape"):
+        wanted, given = constants.value(node.input[1]), shapes.get(node.input[0])
+        if wanted is not None and given is not None and (wanted != 0).all():
+            loose[node.output[0]] = _loosened(wanted, given)
+    return loose
+
+
+def _loosen(model: onnx.ModelProto, shapes: Mapping[str, np.ndarray]) -> None:
+    for node in model.graph.node:
+        if node.op_type == "Reshape" and node.output[0] in shapes:
+            name = f"{node.output[0]}/any_size"
+            model.graph.initializer.append(numpy_helper.from_array(shapes[node.output[0]], name))
+            node.input[1] = name
+            del node.attribute[:]  # allowzero: none of the sizes was zero
+
+
+def _loosened(wanted: np.ndarray, given: Sequence[int | None]) -> np.ndarray:
+    shape = wanted.copy()
+    same = next(
+        (i for i, (a, b) in enumerate(zip(wanted, given, strict=False)) if a != b), min(len(wanted), len(given))
+    )
+    shape[:same] = 0
+    if same < len(shape) and (shape > 0).all(where=np.arange(len(shape)) >= same):
+        shape[same] = -1
+    return shape
 
 
 def _drop_zero_starts(model: onnx.ModelProto) -> None:

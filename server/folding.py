@@ -19,7 +19,7 @@ def folded(model: onnx.ModelProto) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     constants = Constants(model)
-    shapes = _shapes(model, constants)
+    shapes = shapes_of(model, constants)
     measured = {node.output[0]: _measured(node, shapes) for node in copy.graph.node if node.op_type in _MEASURING}
     for node in copy.graph.node:
         value = _value(node, measured, constants)
@@ -50,7 +50,7 @@ def _measured(node: onnx.NodeProto, shapes: Mapping[str, Dims]) -> Dims | None:
     return None if dims is None else dims[limits.get("start", 0) : limits.get("end", len(dims))]
 
 
-def _shapes(model: onnx.ModelProto, constants: Constants) -> dict[str, Dims]:
+def shapes_of(model: onnx.ModelProto, constants: Constants) -> dict[str, Dims]:
     """The shape of each tensor as far as onnx can infer it from the inputs, whatever else the file may say."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)

@@ -123,6 +123,7 @@ def find(model: onnx.ModelProto, cells: Sequence[Carrier], declared: Mapping[str
         starts.extend([name] if not matches else [])
         carried.update(of if matches else ())
     lengths = {name for cell in cells for name in flow.sources(_lengths(cell.node))}
+    starts = starts if flow.inputs.keys() - {*dict(states), *starts, *lengths} else []  # something must be data
     holds = {name: frozenset(of) for name, of in fed.items()}
     return Interface(tuple(states), tuple(starts), tuple(sorted(lengths)), frozenset(carried), holds)
 

@@ -91,6 +91,8 @@ class _Probe:
         self._seen = list(dict.fromkeys([*(cell.x for cell in cells), *(node.input[0] for node in self._backwards)]))
         self._blocks = self._declared(blocks)
         self._tokens = {name: tokens.count(model, name) for name in self._data}
+        self._failure = ""  # of the first guess that did not run
+        self._runs_at_all = False
         self._positive = frozenset[str]()  # kinds of numbers, "f" or "i", that must be above zero
         self._strange_loops = False
         self._guesses = list(self._possible())
@@ -169,8 +171,10 @@ class _Probe:
             runs = self._runs(guess, sizes)
             if not self._finite(runs[0]) or not self._takes_zero(guess):
                 runs = self._positive_runs(guess, sizes) or runs
-        except StepFailed:
+        except StepFailed as failure:
+            self._failure = self._failure or str(failure)
             return None
+        self._runs_at_all = True
         paces = [self._pace(guess, [run[cell.x].shape[:2] for run in runs], cell.time_axis) for cell in self._cells]
         counts = [_growth([int(run[name]) for run in runs]) for name in self._counts]
         if None in paces or not self._remembers(guess, paces, counts):
@@ -251,6 +255,12 @@ class _Probe:
             return AxesUnknown(backwards(self._backwards[0]), name_of(self._backwards[0]))
         first = self._cells[0].node if self._cells else None
         seer = "the model" if first is None else label(first)
+        if self._failure and not self._runs_at_all:
+            return AxesUnknown(
+                f"the file does not run, whichever of the free axes {', '.join(free)} is batch and which is time: "
+                f"{self._failure}. Run it in onnxruntime with other sizes than those of its export, and export it anew",
+                None if first is None else name_of(first),
+            )
         return AxesUnknown(
             f"the inputs {', '.join(self._data)} have the free axes {', '.join(free) or '(none)'}, and batch and time "
             f"cannot be found among them: {seer} must see one step after the other of every sequence of a batch. "

@@ -52,14 +52,21 @@ SERVED = {
     "keras3/lstm-stateful": ("LSTM",),
     "keras3/normalised": ("LSTM",),
     "keras3/tokens": ("LSTM",),
+    "darts/gru": ("GRU", "GRU"),
+    "darts/gru-likelihood": ("GRU",),
+    "darts/lstm": ("LSTM",),
+    "darts/lstm-covariates": ("LSTM",),
     "darts/lstm-free-axes": ("LSTM",),
+    "darts/rnn": ("RNN",),
     "torch-dynamo/gru": ("GRU",),
     "torch-dynamo/gru-shown": ("GRU", "GRU"),
+    "torch-dynamo/gru-static": ("GRU",),
     "torch-dynamo/lstm": ("LSTM",),
     "torch-dynamo/lstm-batch": ("LSTM",),
     "torch-dynamo/lstm-last": ("LSTM",),
     "torch-dynamo/lstm-shown": ("LSTM",),
     "torch-dynamo/lstm-stacked": ("LSTM", "LSTM"),
+    "torch-dynamo/lstm-static": ("LSTM",),
     "torch-dynamo/scan": (),
     "torch-dynamo/tokens": ("LSTM",),
     "torch-dynamo/while-loop": (),
@@ -73,9 +80,13 @@ REFUSED = {
     "keras3/conv1d": rf"\(Conv\) {MIXES}",
     "keras3/lstm-unrolled": NO_CELL,  # it is written out for six steps
     "keras3/pooled": rf"\(ReduceMean\) {MIXES}",
+    "keras3/time-distributed": "batch and time cannot be found",  # tf2onnx confuses them
     "torch-dynamo/attention": rf"\(MatMul\) {MIXES}",
     "torch-dynamo/bidirectional": r"\(LSTM\) runs bidirectional",
     "torch-dynamo/conv1d": rf"\(Conv\) {MIXES}",
+    # the exporter forgets the projection, and the states have another size than the cell
+    "torch-dynamo/lstm-projected": r"does not run.*initial_c must have shape \{1,\d,2\}. Actual:\{1,\d,4\}",
+    "torch-dynamo/lstm-time-first": r"output 'y' of shape \[6, 1, 2\] for 2 sequences of 3 steps",  # six are in it
     "torch-dynamo/rnn-relu": NO_CELL,  # this exporter writes nn.RNN out for the steps of its example
     "torch-dynamo/rnn-shown": NO_CELL,
     "torch-dynamo/rnn-static": NO_CELL,
@@ -105,6 +116,21 @@ def check_stream(model: LoadedModel, recorded: Recorded) -> None:
             wanted = recorded.trace.get((columns.layer, columns.name))
             if wanted is not None:
                 np.testing.assert_allclose(answer.trace[0][:, columns.span], wanted[step], atol=1e-5)
+
+
+def test_a_cell_that_torch_wrote_as_operators_streams_once_its_states_are_said(tmp_path: Path) -> None:
+    made = MADE / "torch-dynamo" / "lstm-cell.onnx"
+    path = tmp_path / "model.onnx"
+    path.write_bytes(made.read_bytes())
+    with pytest.raises(ModelRefused, match=NO_CELL):
+        load(path, 4, 1.0)
+    path.with_name("model.toml").write_text('[state]\nh = "h_out"\nc = "c_out"\n')
+    check_stream(load(path, 4, 1.0), artefact.read(made))
+
+
+def test_every_file_is_either_served_or_refused() -> None:
+    made = {str(path.relative_to(MADE).with_suffix("")) for path in MADE.rglob("*.onnx")}
+    assert made == {*SERVED, *REFUSED, "torch-dynamo/lstm-cell"}
 
 
 def kinds(model: LoadedModel) -> tuple[str, ...]:

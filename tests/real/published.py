@@ -103,6 +103,19 @@ G2P_DECODER = Published(
     "g2p_id/models/lstm/decoder_model.onnx",
     "d269795a4b504a46af6bbcbd388142e7e4d8fc3d34f491bd377b1247287766cb",
 )
+DTLN_OPERATORS = Published(
+    DTLN.package,
+    DTLN.version,
+    "livekit/plugins/dtln/models/model_2.onnx",
+    "e20c92f9233fccf29cddf86970d0d0161a03aebccc26d6f4d5639c4d5ec2e639",
+    '[state]\ninput_5 = "tf_op_layer_stack_5"\n',
+)
+WHISPER_VAD = Published(
+    "faster-whisper",
+    "1.2.1",
+    "faster_whisper/assets/silero_vad_v6.onnx",
+    "4cbf549b8326f60f80f2536d9eefeb450a9abe83365a098031c89719f1be17d2",
+)
 CAPTCHA = Published(
     "captcha-whisperer",
     "0.1.0",
@@ -143,6 +156,19 @@ STREAMING = {
             for layer in (0, 1)
             for k, part in enumerate(("hidden", "cell"))
         },
+    ),
+    "dtln-operators": Streaming(
+        DTLN_OPERATORS, "input_4", (1, 1, 512), "conv1d_3", (), {"input_5": "tf_op_layer_stack_5"}
+    ),
+    # silero-vad for a whole recording, whose blocks are the time: it has no batch axis
+    "whisper-vad": Streaming(
+        WHISPER_VAD,
+        "input",
+        (1, 576),
+        "speech_probs",
+        ("LSTM",),
+        {"h": "hn", "c": "cn"},
+        inside={(0, "hidden"): ("hn", np.s_[0, 0]), (0, "cell"): ("cn", np.s_[0, 0])},
     ),
     # the file returns its last state alone
     "g2p-encoder": Streaming(

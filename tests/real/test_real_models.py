@@ -50,8 +50,9 @@ def test_a_published_model_streams_what_its_own_file_answers(name: str, served: 
     original = Original(models / name / "1" / "model.onnx", how)
     rows = np.random.default_rng(0).normal(0, 0.3, (STEPS, how.shape[-1])).astype(np.float32)
     with tidegate.connect(served.address) as client, client.sequence(name) as sequence:
+        (given,) = client.describe(name).inputs
         for step in range(STEPS):
-            answer = sequence.step(rows[step])
+            answer = sequence.step(rows[step].reshape(given.shape))
             wanted = original.step(rows[: step + 1])
             got = answer.outputs[how.output]
             np.testing.assert_allclose(got, wanted[how.output].reshape(-1, *got.shape)[-1], atol=TOLERANCE)

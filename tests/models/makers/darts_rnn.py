@@ -31,7 +31,6 @@ CASES: dict[str, dict[str, Any]] = {
     "rnn": {"model": "RNN"},
     "lstm-covariates": {"model": "LSTM", "covariates": True},
     "gru-likelihood": {"model": "GRU", "likelihood": GaussianLikelihood()},
-    "lstm-normalised": {"model": "LSTM", "use_reversible_instance_norm": True},
     "lstm-free-axes": {"model": "LSTM", "free": True},
 }
 
