@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 
 import onnx
 
-from server import homes, ladder, sidecar
+from server import homes, ladder, remarks, sidecar
 from server.activations import Activation
 from server.cells import Cell
 from server.errors import ModelRefused
@@ -110,33 +110,7 @@ def _port(loaded: LoadedModel, side: str, port: Port) -> PortFact:
 def _remarks(loaded: LoadedModel, fixed: Mapping[str, object]) -> Iterator[str]:
     for name, value in fixed.items():
         yield f"input '{name}' is fixed to {value} by {sidecar.FILE}: nobody is asked for it"
-    if loaded.facts.freed:
-        yield f"the file fixes {loaded.facts.freed}; the proof shows that it runs with any"
-    if loaded.engine.alone:
-        yield f"sequences run one by one, not in batches: {loaded.engine.alone}"
-    yield from _cell_remarks(loaded)
-    for port in loaded.facts.starts:
-        yield (
-            f"input '{port.name}' starts cells and no output returns it: nobody is asked for it, it begins as zeros. "
-            f"If an output is what it becomes, say so in {sidecar.FILE} beside the file, under [state]"
-        )
-    for port in loaded.facts.lengths:
-        yield f"input '{port.name}' says how long sequences are: nobody is asked for it"
-
-
-def _cell_remarks(loaded: LoadedModel) -> Iterator[str]:
-    """Cells that take several time steps of their own within a step."""
-    for i, (cell, pace) in enumerate(zip(loaded.graph.layers, loaded.facts.paces, strict=True)):
-        shown = any(columns.layer == i and columns.name in cell.gates for columns in loaded.graph.trace)
-        if pace.inner > 1 and (shown or not cell.gates):
-            yield f"layer {i} takes {pace.inner} time steps of its own within each step; a trace shows the last of them"
-        elif pace.inner > 1:
-            yield (
-                f"layer {i} takes {pace.inner} time steps of its own within each step, in the file's own operator: a "
-                "trace shows its states after the last of them, and not its gates"
-            )
-        if pace.rows > 1:
-            yield f"layer {i} has {pace.rows} rows for each sequence; a trace shows them one after the other"
+    yield from remarks.remarks(loaded)
 
 
 def _trace(loaded: LoadedModel, layer: int, cell: Cell) -> TraceFact:

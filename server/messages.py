@@ -6,7 +6,7 @@ from itertools import islice
 
 import numpy as np
 
-from server import homes
+from server import homes, remarks
 from server.cells import Cell
 from server.errors import BadInput, Refusal
 from server.events import Answered, Closed, Event, Failed, FleetAnswered, Form, Opened
@@ -237,13 +237,14 @@ def _describe(message: model_pb2.Model, loaded: LoadedModel) -> None:
     graph, proof = loaded.graph, loaded.proof
     message.inputs.extend(_spec(port, *loaded.legend("inputs", port.name)) for port in graph.inputs)
     message.outputs.extend(_spec(port, *loaded.legend("outputs", port.name)) for port in graph.outputs)
-    message.layers.extend(_layer(index, cell) for index, cell in enumerate(graph.layers))
+    message.layers.extend(_layer(index, cell, graph.gates_of(index)) for index, cell in enumerate(graph.layers))
     message.trace.extend(columns(graph.trace))
     message.states.extend(_state(fact) for fact in homes.states(loaded))
     message.state_bytes = loaded.state_bytes
     message.sha256 = loaded.sha256
     message.proof.CopyFrom(model_pb2.Proof(**asdict(proof)))
     message.metadata.update(loaded.metadata)
+    message.remarks.extend(remarks.remarks(loaded))
 
 
 def _spec(port: Port, features: Sequence[str], units: Sequence[str]) -> model_pb2.TensorSpec:
@@ -251,14 +252,14 @@ def _spec(port: Port, features: Sequence[str], units: Sequence[str]) -> model_pb
     return model_pb2.TensorSpec(name=port.name, type=kind, shape=port.row, features=features, units=units)
 
 
-def _layer(index: int, cell: Cell) -> model_pb2.Layer:
+def _layer(index: int, cell: Cell, gates: Sequence[str]) -> model_pb2.Layer:
     return model_pb2.Layer(
         index=index,
         kind=_KINDS[cell.kind],
         node=cell.node,
         input_size=cell.input_size,
         hidden_size=cell.hidden_size,
-        gates=cell.gates,
+        gates=gates,
         activations=[activation.name for activation in cell.activations],
         quantised=cell.rounded is not None,
     )

@@ -64,6 +64,11 @@ class StepGraph:
         """The type of state and trace."""
         return self.initial.dtype
 
+    def gates_of(self, layer: int) -> tuple[str, ...]:
+        """The gates of a layer that a trace shows."""
+        shown = {columns.name for columns in self.trace if columns.layer == layer}
+        return tuple(gate for gate in self.layers[layer].gates if gate in shown)
+
 
 def rewrite(model: onnx.ModelProto, nodes: Sequence[CellNode], facts: Facts) -> StepGraph:
     """Makes the step graph of `model`, whose recurrent operators are `nodes`.

@@ -87,7 +87,7 @@ class StateSpec:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """How far the served step graph was from the file, relative to max(1, |value|), over so many steps at load.
+    """How far the served step graph was from the file, relative to its largest values so far or to 1.
 
     A file that rounds to 8 bits was compared without its rounding; `rounding` says how far it was with it.
     """
@@ -114,6 +114,7 @@ class Model:
     proof: Proof
     metadata: Mapping[str, str]
     states: tuple[StateSpec, ...] = ()
+    remarks: tuple[str, ...] = ()  # what is particular about how it is served
 
     @classmethod
     def read(cls, message: pb.Model) -> "Model":
@@ -131,6 +132,7 @@ class Model:
             proof=_proof(message.proof),
             metadata=dict(message.metadata),
             states=tuple(StateSpec.read(state) for state in message.states),
+            remarks=tuple(message.remarks),
         )
 
 

@@ -70,6 +70,7 @@ def page(model: Model, style: Style, width: int = _PAGE_WIDTH) -> list[str]:
         lines += ["", style.bold("outputs"), *_tensors(model.outputs)]
         lines += ["", style.bold("layers"), *_ladder(model, style)]
         lines += [line for state in model.states if state.unseen for line in ["", *_unseen(state, width)]]
+        lines += [line for remark in model.remarks for line in ["", *textwrap.wrap(remark, width)]]
         lines += ["", *_facts(model)]
     if _PROVENANCE in model.metadata:
         lines += ["", style.bold("provenance"), *_paragraph(model.metadata[_PROVENANCE], width)]

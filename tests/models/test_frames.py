@@ -238,7 +238,7 @@ def test_a_frame_in_a_file_with_fixed_axes_stays_one_step(export: Export) -> Non
     path = export(Audio(), (zeros(1, 64), start, start), "x h c", "y hn cn", {})
     model = load(path, 4, 1.0)
     assert rows_of(model)[0] == {"x": (64,)}
-    assert model.facts.freed
+    assert model.facts.freed == "the batch axis of input 'x'"
     assert model.engine.largest == 4
 
 

@@ -25,3 +25,8 @@ def test_text_is_wrapped_at_the_terminals_width_and_at_a_hundred_in_a_wider_one(
 
 def test_what_the_provenance_leaves_empty_is_not_shown() -> None:
     assert "  data: source x" in page(TOY, Style())
+
+
+def test_what_is_particular_about_a_model_is_said_on_its_page() -> None:
+    said = "sequences run one by one, not in batches: the file fixes its batch axis to 1"
+    assert said in page(replace(TOY, remarks=(said,)), Style())

@@ -118,7 +118,7 @@ class Proof(_message.Message):
     def __init__(self, max_error: _Optional[float] = ..., tolerance: _Optional[float] = ..., steps: _Optional[int] = ..., rounding: _Optional[float] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "status", "reason", "inputs", "outputs", "layers", "trace", "state_bytes", "sha256", "proof", "metadata", "states")
+    __slots__ = ("name", "version", "status", "reason", "inputs", "outputs", "layers", "trace", "state_bytes", "sha256", "proof", "metadata", "states", "remarks")
     class MetadataEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -139,6 +139,7 @@ class Model(_message.Message):
     PROOF_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
     STATES_FIELD_NUMBER: _ClassVar[int]
+    REMARKS_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: int
     status: ModelStatus
@@ -152,4 +153,5 @@ class Model(_message.Message):
     proof: Proof
     metadata: _containers.ScalarMap[str, str]
     states: _containers.RepeatedCompositeFieldContainer[StateSpec]
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., status: _Optional[_Union[ModelStatus, str]] = ..., reason: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ..., trace: _Optional[_Iterable[_Union[TraceColumns, _Mapping]]] = ..., state_bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., proof: _Optional[_Union[Proof, _Mapping]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., states: _Optional[_Iterable[_Union[StateSpec, _Mapping]]] = ...) -> None: ...
+    remarks: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., status: _Optional[_Union[ModelStatus, str]] = ..., reason: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ..., trace: _Optional[_Iterable[_Union[TraceColumns, _Mapping]]] = ..., state_bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., proof: _Optional[_Union[Proof, _Mapping]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., states: _Optional[_Iterable[_Union[StateSpec, _Mapping]]] = ..., remarks: _Optional[_Iterable[str]] = ...) -> None: ...
