@@ -168,9 +168,9 @@ class _Probe:
         """How the cells run, and all outputs at the three sizes; None if the guess is wrong."""
         sizes = _SIZES if guess.batch else [(1, time) for _, time in _SIZES]
         try:
-            runs = self._runs(guess, sizes)
-            if not self._finite(runs[0]) or not self._takes_zero(guess):
-                runs = self._positive_runs(guess, sizes) or runs
+            runs = self._runs(guess, sizes) if self._takes_zero(guess) else None
+            if runs is None or not self._finite(runs[0]):
+                runs = self._positive_runs(guess, sizes) or runs or self._runs(guess, sizes)
         except StepFailed as failure:
             self._failure = self._failure or str(failure)
             return None
@@ -190,7 +190,11 @@ class _Probe:
         return [self._run_at(guess, batch, time if guess.time else 1) for batch, time in sizes]
 
     def _takes_zero(self, guess: _Guess) -> bool:
-        """Whether integers may be zero: some files divide by them."""
+        """Whether whole numbers that pick from no table may be zero: some files divide by them."""
+        if not any(
+            _dtype(self._inputs[name]).kind in "iu" and self._tokens[name] == tokens.UNKNOWN for name in self._data
+        ):
+            return True
         try:
             return self._finite(self._run_at(guess, 1, _SIZES[0][1] if guess.time else 1, zero=True))
         except StepFailed:

@@ -10,7 +10,7 @@ from server import diagnosis, loops, oracle, session
 from server.engine import Engine
 from server.errors import ModelRefused
 from server.ports import Facts
-from server.recurrence import CellNode, label, name_of
+from server.recurrence import RECURRENT, CellNode, label, name_of
 from server.stepgraph import PREFIX
 
 Data = dict[str, np.ndarray]  # [T, B, ...row] by input
@@ -256,7 +256,7 @@ class _Comparison:
         if loop:
             said = f"{label(loop.node)} cannot be cut into steps: {loops.objection(loop)}"
             return ModelRefused(f"{said} ({differs})", name_of(loop.node))
-        if node is not None:
+        if node is not None and node.op_type not in RECURRENT:
             return ModelRefused(f"{diagnosis.explained(node)} ({differs})", name_of(node))
         if differs.first:
             return ModelRefused(

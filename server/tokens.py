@@ -5,7 +5,7 @@ import onnx
 from server.recurrence import Constants
 
 _PASSES = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
-_UNKNOWN = 2  # 0 and 1 are in most tables
+UNKNOWN = 2  # 0 and 1 are in most tables
 
 
 def count(model: onnx.ModelProto, name: str) -> int:
@@ -21,4 +21,4 @@ def count(model: onnx.ModelProto, name: str) -> int:
         if node.op_type == "OneHot" and node.input[0] in same:
             depth = constants.value(node.input[1])
             rows += [int(depth.item())] if depth is not None else []
-    return min(rows, default=_UNKNOWN)
+    return min(rows, default=UNKNOWN)

@@ -11,11 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+import tidegate
 from server import check
 from server.errors import ModelRefused
 from server.loader import load
 from server.model import LoadedModel
 from tests.onnx_writer import Layer, Writer
+from tests.running_server import RunningServer
 
 Array = NDArray[np.generic]
 Export = Callable[..., Path]
@@ -402,3 +404,22 @@ def test_a_state_that_comes_back_as_the_end_of_y_is_found(export: Export) -> Non
     xs = random(STEPS, BATCH, 4)
     expected = fed_back(path, xs, {"h": ("hn", start.numpy())})
     np.testing.assert_allclose(stepped(model, {"x": xs})["y"], expected, rtol=0, atol=1e-5)
+
+
+def test_a_fleet_of_a_model_that_takes_one_row_at_a_time_is_answered_by_the_real_server(
+    export: Export, tmp_path: Path
+) -> None:
+    x, rate = random(BATCH, STEPS, 4), np.array([8000, 16000, 44100], np.float32)
+    path = export(Rated(), (zeros(2, 5, 4), torch.tensor(8000.0)), "x sr", "y", SEQUENCES)
+    version = tmp_path / "models" / "rated" / "1"
+    version.mkdir(parents=True)
+    path.rename(version / "model.onnx")
+    session = onnxruntime.InferenceSession(version / "model.onnx")
+    with RunningServer(tmp_path / "models").ready() as server, tidegate.connect(server.address) as client:
+        (remark,) = client.describe("rated").remarks
+        assert remark.startswith("sequences run one by one, not in batches: input 'sr' has no batch axis")
+        with client.fleet("rated", BATCH, trace=False) as fleet:
+            got = [fleet.step({"x": x[:, step], "sr": rate}).outputs["y"] for step in range(STEPS)]
+    for row in range(BATCH):
+        (y,) = session.run(None, {"x": x[row : row + 1], "sr": np.asarray(rate[row])})
+        np.testing.assert_allclose(np.stack(got, 1)[row], y[0], rtol=0, atol=1e-5)
