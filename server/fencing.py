@@ -94,6 +94,10 @@ def next_fence(fence: int, now: float) -> int:
 
 
 def superseded(steps: list[int], step: int, keep: int, spare: Collection[int] = ()) -> list[int]:
-    """Of the steps that are kept, those that go when `step` is written: later ones, the same, and the oldest."""
-    staying = sorted([s for s in steps if s < step and s not in spare], reverse=True)[: keep - 1]
-    return [s for s in steps if s not in staying and not (s < step and s in spare)]
+    """Of the steps that are kept, those that go when `step` is written: later ones, the same, and the oldest.
+
+    Those to spare stay if they are earlier, and do not count as kept.
+    """
+    earlier = [s for s in steps if s < step and s not in spare]
+    oldest = sorted(earlier, reverse=True)[keep - 1 :]
+    return [s for s in steps if s >= step] + oldest

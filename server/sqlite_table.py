@@ -28,6 +28,7 @@ class Row:
 
     def place(self, slot: int) -> int:
         """The key of the checkpoint in a slot."""
+        assert slot < PER_SEQUENCE, f"{slot} checkpoints of one sequence; what is to be spared may be few"
         return self.key * PER_SEQUENCE + slot
 
 

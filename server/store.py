@@ -39,6 +39,10 @@ class Terms:
     retention: float = 7 * 86_400.0
     tombstone: float = 7 * 86_400.0
 
+    def __post_init__(self) -> None:
+        if not (1 <= self.keep <= 255 and self.retention > 0 and self.tombstone >= 0):
+            raise ValueError(f"{self}: expected to keep 1 to 255, a retention above 0 s, no tombstone below")
+
 
 @dataclass(frozen=True, slots=True)
 class Birth:
@@ -67,6 +71,7 @@ class Write:
         birth: creates the sequence if it is unknown, with the fence as given: a store that has lost its data is filled
             again by those who run the sequences. No change for one that exists.
         spare: earlier steps whose checkpoints stay, if they are kept, beside the newest: somebody may go back there.
+            Few: with the newest no more than 256.
     """
 
     id: str

@@ -92,7 +92,7 @@ local function refused(id, fence, birth, digest)
   return { sequence = sequence }
 end
 
--- Keeps one checkpoint: later steps go, the same is replaced, and of the earlier ones the newest and those to spare stay.
+-- Keeps one checkpoint: later steps go, the same is replaced, of the earlier ones the newest and those to spare stay.
 local function place(sequence, step, data, spare)
   local key, number, change = prefix .. 'checkpoint:' .. sequence.id, tonumber(step), string.len(data)
   local steps, spared, newest = { step }, {}, 1
@@ -116,7 +116,8 @@ local function place(sequence, step, data, spare)
     'steps', table.concat(steps, ' '), 'bytes', text(sequence.bytes + change))
 end
 
--- id, fence, step, data, '1' if there is a birth, digest, owner, model, steps to spare -> place in the batch, reason, fence of the refused
+-- id, fence, step, data, '1' if there is a birth, digest, owner, model, steps to spare
+-- -> place in the batch, reason, fence of the refused
 local function write()
   local answers = {}
   for at = FIRST, #ARGV, 9 do

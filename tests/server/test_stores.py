@@ -532,8 +532,9 @@ def test_a_store_that_was_closed_opens_by_itself(store: Store) -> None:
 
 IDS = st.sampled_from(["a", "b", "c"])
 FENCES = st.integers(1, 4)
+STEPS = st.integers(0, 9)
 MOVES = st.one_of(
-    st.tuples(st.just("write"), IDS, FENCES, st.lists(st.integers(0, 9), min_size=1, max_size=5), st.booleans()),
+    st.tuples(st.just("write"), IDS, FENCES, st.lists(STEPS, min_size=1, max_size=5), st.booleans(), st.sets(STEPS)),
     st.tuples(st.just("claim"), IDS, st.sampled_from([TOKEN, OTHER])),
     st.tuples(st.just("end"), IDS, FENCES, st.sampled_from([Reason.ENDED, Reason.EVICTED])),
     st.tuples(st.just("expire"), st.integers(1, 3)),
@@ -543,9 +544,9 @@ MOVES = st.one_of(
 
 def moved(store: Store, move: tuple, now: float) -> object:  # type: ignore[type-arg] # one of the above
     match move:
-        case ("write", id_, fence, at, birth):
+        case ("write", id_, fence, at, birth, spare):
             owner = Birth(TOKEN, "ann" if id_ < "c" else "bob", "recall") if birth else None
-            return store.write([Write(id_, fence, step, bytes(step), owner) for step in at], now)
+            return store.write([Write(id_, fence, step, bytes(step), owner, tuple(spare)) for step in at], now)
         case ("claim", id_, digest):
             return store.claim([Claim(id_, digest)], now)
         case ("end", id_, fence, reason):
@@ -576,6 +577,12 @@ def test_whatever_happens_a_store_answers_as_the_one_in_memory_does(
             assert store.usage_of(owner) == plain.usage_of(owner)
         claims = [Claim(id_, TOKEN) for id_ in "abc"]
         assert store.read(claims, now) == plain.read(claims, now)
+
+
+@pytest.mark.parametrize("wrong", [{"keep": 0}, {"keep": 256}, {"retention": 0.0}, {"tombstone": -1.0}])
+def test_terms_that_no_store_can_keep_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"expected to keep 1 to 255, a retention above 0 s"):
+        Terms(**wrong)
 
 
 # Where it is
