@@ -7,6 +7,7 @@ import sys
 from uvloop import new_event_loop
 
 from server import check
+from server.errors import StoreFailed
 from server.lifecycle import Server
 from server.settings import Settings, read
 
@@ -28,7 +29,7 @@ def main() -> int:
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(_run(settings))
-    except OSError as error:
+    except (OSError, StoreFailed) as error:
         log.error("%s", error)  # noqa: TRY400 # the sentence is enough: the port is taken, or not ours to open
         return 1
     return 0

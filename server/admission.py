@@ -14,10 +14,18 @@ from tidegate.v1 import error_pb2
 
 
 class Admission:
-    """Finds models for those who may open sequences. Lives in the event loop."""
+    """Finds models for those who may open sequences. Lives in the event loop.
 
-    def __init__(self, repository: Repository, max_streams: int) -> None:
+    Args:
+        repository: where the models are.
+        max_streams: the most streams at a time.
+        moves: whether open sequences can go on elsewhere when this server stops, so that nobody has to wait for them.
+    """
+
+    def __init__(self, repository: Repository, max_streams: int, moves: bool) -> None:
         self._repository = repository
+        self._moves = moves
+        self.leaving = asyncio.Event()  # set when open sequences are to go elsewhere
         self._max_streams = max_streams
         self._streams = 0
         self._calls = 0  # streams and predictions
@@ -33,6 +41,8 @@ class Admission:
     async def drain(self, seconds: float) -> None:
         """From now on nothing new is opened. Waits for what is under way to end, but not longer than `seconds`."""
         self._draining = True
+        if self._moves:
+            self.leaving.set()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._quiet.wait(), seconds)
 
@@ -72,6 +82,11 @@ class Admission:
         """The model to open sequences of. Raises Refusal."""
         self._check_open()
         return self._repository.find(name, version)
+
+    def exact(self, name: str, version: int, sha256: str) -> ServedModel:
+        """The model of this very content, to continue sequences of. Raises Refusal."""
+        self._check_open()
+        return self._repository.exact(name, version, sha256)
 
     def _check_open(self) -> None:
         if self._draining:

@@ -8,7 +8,7 @@ waking another thread and being woken by it is computed on the spot: whoever is 
 import asyncio
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from queue import SimpleQueue
 
 import numpy as np
@@ -45,6 +45,8 @@ class Batcher:
         self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
         self._loop: asyncio.AbstractEventLoop
         self._busy = False  # a batch is with the engine, or about to be chosen
+        self._pauses: list[Callable[[], None]] = []  # what waits for the engine to stand still
+        self.rounds = 0  # the most steps that a sequence may have taken so far
 
     def start(self) -> None:
         """Starts the engine's thread; answers come in the running event loop."""
@@ -82,7 +84,15 @@ class Batcher:
         except StepFailed:
             return None
         self._slots.put(slot, result.state)
+        self.rounds += 1
         return result
+
+    def pause(self, call: Callable[[], None]) -> None:
+        """Calls when no step is half done: every row then holds the state after as many steps as its count says."""
+        if self._busy:
+            self._pauses.append(call)
+        else:
+            call()
 
     def drop(self, blocks: Iterable[Block]) -> None:
         """Forgets what has not run of these blocks."""
@@ -100,8 +110,12 @@ class Batcher:
 
     def _hand_over(self) -> Batch | None:
         """Gives the next batch to the engine's thread; returns it instead if it is to be computed on the spot."""
+        while self._pauses:
+            self._pauses.pop()()
         batch = self._scheduler.next()
         self._busy = batch is not None
+        if batch is not None:
+            self.rounds += batch.steps
         if batch is None or self._engine.seconds(batch.rows) * batch.steps <= self._on_the_spot:
             return batch
         self._work.put(batch)
@@ -164,7 +178,7 @@ class Batcher:
         inputs = {name: _join([_cut(take, name, batch.steps) for take in batch.takes], 1) for name in names}
         trace = any(take.block.trace for take in batch.takes)
         result = self._engine.run(inputs, self._slots.gather(slots), trace)
-        self._slots.scatter(slots, result.state)
+        self._slots.scatter(slots, result.state, batch.steps)
         start = 0
         for take in batch.takes:
             yield Part(take, take.block.done if take.block.steps > 1 else 0, batch.steps, result, start)
@@ -185,7 +199,7 @@ class Batcher:
             except StepFailed as error:
                 yield Part(take, step, 0, None, 0, error)
                 return
-            self._slots.scatter(slots, result.state)
+            self._slots.scatter(slots, result.state, 1)
             yield Part(take, step, 1, result)
 
 

@@ -13,8 +13,9 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from server import messages
-from server.errors import BadInput, OverLimit, Refusal, TidegateError
+from server.errors import BadInput, Draining, OverLimit, Refusal, TidegateError
 from server.events import Answered, Event, Failed, FleetAnswered
+from server.keeper import Keeper
 from server.settings import Settings
 from server.stream import Catalogue, Stream
 from tidegate.v1 import error_pb2, sequence_pb2
@@ -45,28 +46,49 @@ def reader(limit: int) -> Callable[[bytes], "sequence_pb2.StreamRequest | Refusa
 class Conversation:
     """Serves one stream from its first message to its last."""
 
-    def __init__(self, catalogue: Catalogue, settings: Settings, context: Context) -> None:
+    def __init__(self, catalogue: Catalogue, keeper: Keeper | None, settings: Settings, context: Context) -> None:
         self._loop = asyncio.get_running_loop()
         self._context = context
-        self._stream = Stream(catalogue, settings.max_sequences, settings.window_bytes, self._emit)
+        self._keeper = keeper
+        self._stream = Stream(catalogue, keeper, settings.max_sequences, settings.window_bytes, self._emit)
+        self._leaving = False
         self._writer = messages.Writer(settings.max_message_bytes)
         self._outbox: deque[Event] = deque()
         self._asleep: asyncio.Future[None] | None = None  # what the writer waits on while the outbox is empty
         self._room = asyncio.Event()  # set when an answer has left, while somebody waits for it
         self._waits_for_room = False
 
-    async def serve(self) -> None:
-        """Runs until the client has said its last word and has every answer, or is gone."""
+    async def serve(self, leave: asyncio.Event) -> None:
+        """Runs until the client has said its last word and has every answer, or is gone.
+
+        Once `leave` is set, the sequences are let go of if somebody keeps them; the client hears that it has to move.
+        """
         writer = asyncio.create_task(self._write())
+        reader = asyncio.create_task(self._read(writer))
+        leaving = asyncio.create_task(leave.wait())
         try:
-            await self._read(writer)
+            await asyncio.wait((reader, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if not reader.done() and self._keeper is not None:
+                await self._leave(self._keeper)
+            else:
+                await reader
             while not (self._stream.idle and not self._outbox) and not writer.done():
                 await self._wait_for_room(writer)
             if writer.done():
                 writer.result()
         finally:
-            writer.cancel()
+            for task in (writer, reader, leaving):
+                task.cancel()
             self._stream.abandon()
+
+    async def _leave(self, keeper: Keeper) -> None:
+        """Lets go of every sequence: what was taken is answered, and what was answered is written before it is told."""
+        self._leaving = True
+        gone: asyncio.Future[tuple[int, ...]] = self._loop.create_future()
+        self._stream.leave(gone.set_result)
+        handles = await gone
+        await keeper.flush()
+        self._stream.release(handles, Draining("this server is stopping; resume at another, or here in a while"))
 
     async def _read(self, writer: "asyncio.Task[None]") -> None:
         while True:
@@ -75,6 +97,8 @@ class Conversation:
             request = await self._context.read()
             if request is grpc.aio.EOF or writer.done():
                 return
+            if self._leaving:
+                continue  # the client will send it again where it goes on
             self._take(request)
 
     async def _wait_for_room(self, writer: "asyncio.Task[None]") -> None:
@@ -123,24 +147,37 @@ class Conversation:
             self._take_one(further, company=True)
 
     def _take_one(self, request: sequence_pb2.StreamRequest, company: bool = False) -> None:
-        kind = request.WhichOneof("request")
         try:
-            if kind == "steps":
+            if request.HasField("steps"):
                 steps = request.steps
-                self._stream.steps(steps.handle, steps.first_step, messages.named_inputs(steps.inputs), company)
-            elif kind == "fleet":
+                inputs = messages.named_inputs(steps.inputs)
+                self._stream.steps(steps.handle, steps.first_step, inputs, steps.answered, company)
+            elif request.HasField("fleet"):
                 self._fleet(request.fleet)
-            elif kind == "open":
-                self._open(request.open)
-            elif kind == "close":
-                self._stream.close(request.close.handle, request.close.count)
             else:
-                self._emit(Failed(Refusal("an empty message came; expected one of open, steps, fleet, close")))
+                self._take_rare(request)
         except TidegateError as error:
             self._emit(self._failure(request, error))
         except Exception:
             log.exception("a request failed")
             self._emit(self._failure(request, TidegateError("the server failed; its log has the details")))
+
+    def _take_rare(self, request: sequence_pb2.StreamRequest) -> None:
+        match request.WhichOneof("request"):
+            case "open":
+                self._open(request.open)
+            case "close":
+                self._stream.close(request.close.handle, request.close.count)
+            case "resume":
+                self._resume(request.resume)
+            case "read_state":
+                self._stream.read_state(request.read_state.handle)
+            case "rewind":
+                self._stream.rewind(request.rewind.handle, request.rewind.step)
+            case "move":
+                self._stream.move(request.move.handle, request.move.version)
+            case _:
+                self._emit(Failed(Refusal("an empty message came; expected open, steps, fleet, close or another")))
 
     def _open(self, message: sequence_pb2.Open) -> None:
         self._stream.open(
@@ -149,13 +186,26 @@ class Conversation:
             message.model,
             message.version,
             messages.manner(message),
+            messages.beginning(message.state) if message.HasField("state") else None,
+            message.owner or _host(self._context.peer()),
+        )
+
+    def _resume(self, message: sequence_pb2.Resume) -> None:
+        self._stream.resume(
+            message.handle, message.sequence_ids, message.resume_token, message.answered, messages.manner(message)
         )
 
     def _fleet(self, message: sequence_pb2.FleetSteps) -> None:
         handles = messages.numbers(message.handles, "<u4", "the handles of a fleet")
         steps = messages.numbers(message.steps, "<u8", "the steps of a fleet")
-        self._stream.fleet(handles, steps, messages.named_inputs(message.inputs))
+        answered = messages.numbers(message.answered, "<u8", "the answers of a fleet") if message.answered else None
+        self._stream.fleet(handles, steps, messages.named_inputs(message.inputs), answered)
 
     def _failure(self, request: sequence_pb2.StreamRequest, error: TidegateError) -> Failed:
         handles, first_step = messages.concerned(request)
         return Failed(error, handles, first_step, self._stream.expected(handles))
+
+
+def _host(peer: str) -> str:
+    """Who connects, without the port: gRPC says ipv4:HOST:PORT, ipv6:[HOST]:PORT or unix:PATH."""
+    return peer.rpartition(":")[0] if peer.startswith("ip") else peer

@@ -8,7 +8,11 @@ TidegateError
 │   ├── ModelUnavailable loading, or refused
 │   ├── UnknownHandle    nothing is open under it, or something is already
 │   ├── OverLimit        too many, too large
-│   └── Draining         the server is stopping
+│   ├── Draining         the server is stopping
+│   ├── SequenceGone     it cannot be continued: unknown, not yours, ended, expired, evicted, taken over
+│   ├── WrongState       a state of another model, or a checkpoint that is not kept
+│   ├── StoreSilent      the store of checkpoints does not answer
+│   └── IllegalMove      a sequence cannot do that where it is in its life
 ├── StepFailed           the model could not compute a step
 ├── StoreFailed          the store cannot be reached, or refuses to serve; the next call tries again
 ├── CheckpointRefused    bytes that are no checkpoint that can be gone back to
@@ -78,6 +82,28 @@ class Draining(Refusal):
     """The server is stopping and opens nothing new."""
 
     reason = error_pb2.REASON_DRAINING
+
+
+class SequenceGone(Refusal):
+    """A sequence that cannot be continued; the reason says why."""
+
+    reason = error_pb2.REASON_UNKNOWN_SEQUENCE
+
+
+class WrongState(Refusal):
+    """A state that does not fit, or none to go back to."""
+
+    reason = error_pb2.REASON_WRONG_STATE
+
+
+class StoreSilent(Refusal):
+    """The store of checkpoints does not answer; what needs it may be tried again."""
+
+    reason = error_pb2.REASON_STORE_UNAVAILABLE
+
+
+class IllegalMove(Refusal):
+    """What a sequence cannot do where it is in its life; the sentence says what it can."""
 
 
 class StepFailed(TidegateError):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from server.errors import TidegateError
+from server.parts import Part
 from server.stepgraph import Columns
 
 
@@ -18,6 +19,8 @@ class Opened:
     model: str
     version: int
     columns: tuple[Columns, ...]
+    token: str = ""  # resumes them; empty if they are not kept, or were resumed with it
+    steps: tuple[int, ...] = ()  # the step that each takes next; empty: all of them 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +39,7 @@ class Form:
 class Answered:
     """Steps of one sequence: `outputs` [N, ...row] in the order of the form's names, `trace` [traced, columns] or None.
 
-    `size` is what the answer was counted as in the stream's window, in bytes.
+    `size` is what the answer was counted as in the stream's window, in bytes; `checkpointed` how many steps are safe.
     """
 
     handle: int
@@ -45,6 +48,7 @@ class Answered:
     outputs: Sequence[np.ndarray]
     trace: np.ndarray | None
     size: int
+    checkpointed: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -57,6 +61,7 @@ class FleetAnswered:
     outputs: Sequence[np.ndarray]
     trace: np.ndarray | None
     size: int
+    checkpointed: np.ndarray  # [N]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,4 +82,49 @@ class Failed:
     expected: tuple[int, ...] = field(default=())
 
 
-Event = Opened | Answered | FleetAnswered | Closed | Failed
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpointed:
+    """Sequences that no answer is under way for are safe after so many steps, [N] each."""
+
+    handles: np.ndarray
+    steps: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Sequences that their client did not close are not here any more."""
+
+    handles: tuple[int, ...]
+    error: TidegateError
+
+
+@dataclass(frozen=True, slots=True)
+class StateRead:
+    """The state of a sequence after `step` steps."""
+
+    handle: int
+    model: str
+    version: int
+    step: int
+    parts: Sequence[Part]
+
+
+@dataclass(frozen=True, slots=True)
+class Rewound:
+    """A sequence went back, and takes this step next."""
+
+    handle: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A sequence goes on with another version of its model, from this step on."""
+
+    handle: int
+    version: int
+    step: int
+    columns: tuple[Columns, ...]
+
+
+Event = Opened | Answered | FleetAnswered | Closed | Failed | Checkpointed | Released | StateRead | Rewound | Moved

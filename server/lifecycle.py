@@ -10,13 +10,19 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from server.admission import Admission
+from server.clerk import Clerk
+from server.keeper import Keeper
 from server.repository import Repository
 from server.servicer import SERVICE, Servicer
 from server.settings import Settings
+from server.store import Terms
+from server.stores import open_store
 
 log = logging.getLogger(__name__)
 
 _HEALTH = health_pb2.HealthCheckResponse
+STORE = "tidegate.store"  # the name under which the store's health is told
+_GLANCE = 0.5  # seconds between two looks at the store's health
 _FAREWELL = 0.2  # seconds for the last statuses to leave
 _SLACK = 4  # gRPC itself takes messages this much larger than we do, so that we can refuse them in a sentence
 
@@ -27,11 +33,12 @@ class Server:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._repository = Repository(settings)
-        self._admission = Admission(self._repository, settings.max_streams)
+        self._admission = Admission(self._repository, settings.max_streams, settings.outlives)
+        self._clerk, self._keeper = _kept(settings, self._admission)
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(options=_options(settings))
         self._stopping = asyncio.Event()
-        self._poller: asyncio.Task[None]
+        self._tasks: list[asyncio.Task[None]] = []
         self.port = 0
 
     async def run(self) -> None:
@@ -45,7 +52,9 @@ class Server:
 
     async def start(self) -> None:
         """Listens, loads the models, and then says that it serves."""
-        Servicer(self._repository, self._admission, self._settings).add_to(self._server)
+        if self._clerk is not None:
+            await self._clerk.start()
+        Servicer(self._repository, self._admission, self._keeper, self._settings).add_to(self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
         await self._set_health(_HEALTH.NOT_SERVING)
@@ -57,21 +66,28 @@ class Server:
         await self._server.start()
         await self._repository.refresh(settled=True)
         await self._set_health(_HEALTH.SERVING)
-        self._poller = asyncio.create_task(self._poll())
+        self._tasks.append(asyncio.create_task(self._poll()))
+        if self._keeper is not None:
+            self._tasks.append(asyncio.create_task(self._keeper.run()))
+            self._tasks.append(asyncio.create_task(self._watch_store()))
         _settle_memory()
         log.info("serving %d models on %s:%d", self._ready(), self._settings.host, self.port)
 
     async def drain(self) -> None:
         """Opens nothing new and gives what is open its time to end."""
         log.info("stopping: %d streams are open", self._admission.streams)
-        self._poller.cancel()
         await self._set_health(_HEALTH.NOT_SERVING)
         await self._admission.drain(self._settings.grace_seconds)
+        for task in self._tasks:
+            task.cancel()
 
     async def stop(self) -> None:
         """Ends what is left: streams that took too long, and those who watch its health."""
         await self._server.stop(_FAREWELL)
         await self._health.enter_graceful_shutdown()
+        if self._keeper is not None and self._clerk is not None:
+            await self._keeper.flush()
+            await self._clerk.stop()
         self._repository.stop()
         log.info("stopped")
 
@@ -86,9 +102,27 @@ class Server:
             except Exception:
                 log.exception("looking through the repository failed; trying again")
 
+    async def _watch_store(self) -> None:
+        """Says by the health of a service of its own whether checkpoints are written."""
+        assert self._clerk is not None
+        while True:
+            failing = self._clerk.failing_since is not None
+            await self._health.set(STORE, _HEALTH.NOT_SERVING if failing else _HEALTH.SERVING)
+            await asyncio.sleep(_GLANCE)
+
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for service in (health.OVERALL_HEALTH, SERVICE):
             await self._health.set(service, status)
+
+
+def _kept(settings: Settings, models: Admission) -> tuple[Clerk | None, Keeper | None]:
+    """Who keeps sequences, unless nobody is to."""
+    if settings.store == "none":
+        return None, None
+    retention = settings.retention_hours * 3_600
+    terms = Terms(keep=1, retention=retention, tombstone=retention)
+    clerk = Clerk(lambda: open_store(settings.store, terms), settings.store_seconds)
+    return clerk, Keeper(clerk, settings, models)
 
 
 def _settle_memory() -> None:

@@ -1,17 +1,31 @@
 """Our words to and from the messages of the contract. Translates; decides nothing."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import islice
 
 import numpy as np
 
 from server import homes, remarks
 from server.cells import Cell
-from server.errors import BadInput, Refusal
-from server.events import Answered, Closed, Event, Failed, FleetAnswered, Form, Opened
+from server.errors import BadInput, Refusal, TidegateError
+from server.events import (
+    Answered,
+    Checkpointed,
+    Closed,
+    Event,
+    Failed,
+    FleetAnswered,
+    Form,
+    Moved,
+    Opened,
+    Released,
+    Rewound,
+    StateRead,
+)
 from server.inputs import Named
 from server.model import LoadedModel
+from server.parts import Part
 from server.ports import Port
 from server.report import StateFact
 from server.repository import Entry
@@ -59,7 +73,29 @@ def numbers(data: bytes, dtype: str, what: str) -> np.ndarray:
 
 def manner(message: sequence_pb2.Open | sequence_pb2.Resume) -> Manner:
     """How a client wants to be answered."""
-    return Manner(selection(message.trace), wants_values(message.encoding), message.bundle)
+    return Manner(selection(message.trace), wants_values(message.encoding), message.bundle, message.announce)
+
+
+@dataclass(frozen=True, eq=False)
+class Beginning:
+    """See stream.Beginning."""
+
+    step: int
+    parts: list[Part]
+
+
+def beginning(message: sequence_pb2.State) -> Beginning:
+    """The state that a new sequence begins from.
+
+    Raises:
+        BadInput: a tensor that contradicts itself.
+    """
+    given = [(part.layer, part.name, part.value) for part in message.parts]
+    try:
+        parts = [Part(None if layer < 0 else layer, name, wire.decode(value)) for layer, name, value in given]
+    except wire.WireError as error:
+        raise BadInput(error.message, error.reason) from error
+    return Beginning(message.step, parts)
 
 
 def selection(message: sequence_pb2.TraceSelection) -> Selection:
@@ -113,6 +149,8 @@ class Writer:
             case Closed():
                 closed = sequence_pb2.Closed(handle=event.handle, count=len(event.steps), steps=event.steps)
                 return sequence_pb2.StreamResponse(closed=closed).SerializeToString()
+            case _:
+                return _rare(event).SerializeToString()
 
     def _answers(self, event: Answered) -> bytes:
         if event.form.values or len(event.outputs[0]) > 1:
@@ -150,6 +188,7 @@ class _Single:
         """The message for another step of the same form."""
         self._answers.handle = event.handle
         self._answers.first_step = event.first_step
+        self._answers.checkpointed = event.checkpointed
         for tensor, array in zip(self._outputs, event.outputs, strict=True):
             tensor.data = array.tobytes()
         if event.trace is not None:
@@ -161,6 +200,7 @@ def _answers(event: Answered) -> sequence_pb2.StreamResponse:
     message = sequence_pb2.StreamResponse()
     message.answers.handle = event.handle
     message.answers.first_step = event.first_step
+    message.answers.checkpointed = event.checkpointed
     _fill(message.answers, event)
     return message
 
@@ -170,6 +210,8 @@ def _fleet(event: FleetAnswered) -> bytes:
     answers = message.fleet
     answers.handles = event.handles.astype("<u4").tobytes()
     answers.steps = event.steps.astype("<u8").tobytes()
+    if event.checkpointed.any():
+        answers.checkpointed = event.checkpointed.astype("<u8").tobytes()
     _fill(answers, event)
     return message.SerializeToString()
 
@@ -186,10 +228,39 @@ def _encoding(values: bool) -> tensor_pb2.Encoding:
     return tensor_pb2.ENCODING_VALUES if values else tensor_pb2.ENCODING_RAW
 
 
+def _rare(event: Checkpointed | Released | StateRead | Rewound | Moved) -> sequence_pb2.StreamResponse:
+    """What is said of a sequence beside its answers."""
+    message = sequence_pb2.StreamResponse()
+    match event:
+        case Checkpointed():
+            message.checkpointed.handles = event.handles.astype("<u4").tobytes()
+            message.checkpointed.steps = event.steps.astype("<u8").tobytes()
+        case Released():
+            message.released.handles.extend(event.handles)
+            message.released.error.CopyFrom(_error(event.error))
+        case StateRead():
+            state = sequence_pb2.State(model=event.model, version=event.version, step=event.step)
+            for part in event.parts:
+                added = state.parts.add(layer=-1 if part.layer is None else part.layer, name=part.name)
+                wire.encode_to(added.value, "", part.value)
+            message.state.handle = event.handle
+            message.state.state.CopyFrom(state)
+        case Rewound():
+            message.rewound.handle, message.rewound.next_step = event.handle, event.step
+        case Moved():
+            moved = sequence_pb2.Moved(handle=event.handle, version=event.version, next_step=event.step)
+            moved.trace.extend(columns(event.columns))
+            message.moved.CopyFrom(moved)
+    return message
+
+
+def _error(error: TidegateError) -> error_pb2.Error:
+    return error_pb2.Error(reason=error.reason, message=str(error))  # type: ignore[arg-type] # an enum's int
+
+
 def _failure(event: Failed) -> sequence_pb2.Failure:
-    error = error_pb2.Error(reason=event.error.reason, message=str(event.error))  # type: ignore[arg-type] # an enum's int
     return sequence_pb2.Failure(
-        handles=event.handles, first_step=event.first_step, expected_steps=event.expected, error=error
+        handles=event.handles, first_step=event.first_step, expected_steps=event.expected, error=_error(event.error)
     )
 
 
@@ -201,6 +272,8 @@ def _opened(event: Opened, max_message: int) -> sequence_pb2.Opened:
         version=event.version,
         trace=columns(event.columns),
         max_message_bytes=max_message,
+        resume_token=event.token,
+        next_steps=event.steps,
     )
 
 
@@ -300,4 +373,13 @@ def concerned(request: sequence_pb2.StreamRequest) -> tuple[tuple[int, ...], int
             return (request.open.handle,), 0
         case "close":
             return (request.close.handle,), 0
+        case "resume":
+            first = request.resume.handle
+            return tuple(range(first, first + len(request.resume.sequence_ids))), 0
+        case "read_state":
+            return (request.read_state.handle,), 0
+        case "rewind":
+            return (request.rewind.handle,), request.rewind.step
+        case "move":
+            return (request.move.handle,), 0
     return (), 0

@@ -8,6 +8,7 @@ from server.batcher import Batcher
 from server.engine import Engine
 from server.inputs import InputCheck
 from server.ports import Facts
+from server.progress import Progress
 from server.proof import Proof
 from server.settings import Settings
 from server.states import SlotTable
@@ -52,6 +53,8 @@ class ServedModel:
         self.graph = loaded.graph
         self.check = InputCheck(loaded.graph.inputs)
         self.slots = SlotTable(loaded.graph.initial, settings.max_sequences)
+        self.progress = Progress(settings.max_sequences)
+        self.sleepers = 0  # open sequences without a slot
         self.batcher = Batcher(
             loaded.engine,
             self.slots,
@@ -59,6 +62,11 @@ class ServedModel:
             settings.patience_ms / 1e3,
             settings.spot_us / 1e6,
         )
+
+    @property
+    def in_use(self) -> bool:
+        """Whether any sequence is open."""
+        return bool(self.slots.in_use or self.sleepers)
 
     def start(self) -> None:
         """Starts computing."""

@@ -28,7 +28,7 @@ async def predict(catalogue: Catalogue, name: str, version: int, inputs: Named, 
         TidegateError: the request was refused, or a step could not be computed.
     """
     collector = _Collector()
-    stream = collector.stream = Stream(catalogue, 1, 2**62, collector.take)
+    stream = collector.stream = Stream(catalogue, None, 1, 2**62, collector.take)
     try:
         stream.open(0, 1, name, version, Manner(selection))
         stream.steps(0, 0, inputs)

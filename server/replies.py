@@ -3,6 +3,7 @@
 These are the sinks of the batcher: it calls them in the event loop's thread, in the order of a sequence's steps.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +14,7 @@ from server.errors import TidegateError
 from server.events import Answered, Event, FleetAnswered, Form
 from server.model import ServedModel
 from server.scheduler import Block, Part
-from server.selection import TracePlan
+from server.selection import Manner, TracePlan
 
 MESSAGE_BYTES = 64  # what an answer costs besides its numbers
 
@@ -25,6 +26,7 @@ class Group:
     model: ServedModel
     trace: TracePlan
     form: Form
+    manner: Manner
     row_bytes: int  # about what one step's answer takes
     members: int = 0
 
@@ -43,12 +45,6 @@ class Owner(Protocol):
 
     def freed(self, size: int) -> None:
         """So many bytes of answers will not come."""
-
-    def free(self, block: Block) -> None:
-        """The sequences of a mark take no more steps: their slots can go back."""
-
-    def ended(self, handles: np.ndarray) -> None:
-        """Sequences are over."""
 
 
 class Chunk:
@@ -105,7 +101,8 @@ class Chunk:
         outputs = [
             _joined([part.outputs(name)[:, part.row] for part in self._parts]) for name in self._group.form.names
         ]
-        return Answered(self._handle, self.first_step, self._group.form, outputs, self._trace(), size)
+        safe = self._group.model.progress.told.item(self._parts[0].take.block.slots.item(0))
+        return Answered(self._handle, self.first_step, self._group.form, outputs, self._trace(), size, safe)
 
     def _trace(self) -> np.ndarray | None:
         plan = self._group.trace
@@ -115,13 +112,14 @@ class Chunk:
         return plan.cut(full, np.arange(self.first_step, self.first_step + len(full)))
 
 
-def single(group: Group, handle: int, step: int, result: Result) -> Answered:
+def single(group: Group, handle: int, step: int, slot: int, result: Result) -> Answered:
     """The answer to a step that was computed by itself."""
     outputs = [result.outputs[name][:, 0] for name in group.form.names]
     trace = None
     if result.trace is not None:
         trace = group.trace.cut(result.trace[:, 0], np.array([step]))
-    return Answered(handle, step, group.form, outputs, trace, group.row_bytes + MESSAGE_BYTES)
+    safe = group.model.progress.told.item(slot)
+    return Answered(handle, step, group.form, outputs, trace, group.row_bytes + MESSAGE_BYTES, safe)
 
 
 class Fleet:
@@ -174,18 +172,18 @@ class Fleet:
         trace = None
         if plan.wanted:
             trace = plan.cut(_joined([p.traces()[0, p.row : p.row + p.take.rows] for p in parts]), steps)
-        return FleetAnswered(self.handles[rows], steps, self._group.form, outputs, trace, self.size)
+        safe = self._group.model.progress.told[parts[0].take.block.slots[rows]]
+        return FleetAnswered(self.handles[rows], steps, self._group.form, outputs, trace, self.size, safe)
 
 
-class Ending:
-    """Waits for the last step of sequences that are being closed, in as many groups as there are."""
+class Mark:
+    """Waits for the last step of some sequences that was sent so far."""
 
-    __slots__ = ("_handles", "_left", "_stream")
+    __slots__ = ("_reached", "_stream")
 
-    def __init__(self, stream: Owner, handles: np.ndarray, groups: int) -> None:
+    def __init__(self, stream: Owner, reached: Callable[[], None]) -> None:
         self._stream = stream
-        self._handles = handles
-        self._left = groups
+        self._reached = reached
 
     def answered(self, part: Part) -> None:
         """See scheduler.Sink; a mark has no steps."""
@@ -193,10 +191,8 @@ class Ending:
 
     def reached(self, block: Block) -> None:
         """See scheduler.Sink."""
-        self._stream.free(block)
-        self._left -= 1
-        if not self._left:
-            self._stream.ended(self._handles)
+        self._stream.done(block)
+        self._reached()
 
 
 def _joined(arrays: list[np.ndarray]) -> np.ndarray:

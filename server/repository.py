@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.errors import ModelRefused, ModelUnavailable, UnknownModel
+from server.errors import ModelRefused, ModelUnavailable, UnknownModel, WrongState
 from server.loader import load
 from server.model import LoadedModel, ServedModel
 from server.settings import Settings
@@ -19,6 +19,7 @@ from tidegate.v1 import error_pb2
 log = logging.getLogger(__name__)
 
 FILE = "model.onnx"
+_STAY = 30  # looks through the folder
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,9 @@ class Repository:
         self._entries: dict[tuple[str, int], Entry] = {}
         self._leaving: list[ServedModel] = []  # superseded or gone, with sequences still open
         self._last_seen: dict[tuple[str, int], Found] = {}
+        self._complete = False  # whether the folder has been looked through once
+        # superseded versions that sequences come back to, and for how many more looks they stay without one
+        self._wanted: dict[tuple[str, int], int] = {}
 
     def entries(self) -> list[Entry]:
         """Every version that is loading, served or refused, by name and version."""
@@ -70,9 +74,33 @@ class Repository:
             )
         raise ModelUnavailable(f"model '{name}' version {entry.found.version} is still loading; try again in a moment")
 
+    def exact(self, name: str, version: int, sha256: str) -> ServedModel:
+        """The model of this very content, to continue sequences of; a superseded one is brought back.
+
+        Raises:
+            UnknownModel, ModelUnavailable: it is not here any more, or not yet.
+        """
+        entry = self._entries.get((name, version))
+        served = [entry.served] if entry is not None and entry.served is not None else []
+        for model in [*served, *self._leaving]:
+            if (model.name, model.version, model.loaded.sha256) == (name, version, sha256):
+                return model
+        if served:
+            raise WrongState(f"model '{name}' version {version} has another content here than where the sequence ran")
+        if entry is not None and entry.refusal is not None:
+            return self.find(name, version)  # says why not
+        if entry is None and (name, version) in self._last_seen:
+            self._wanted[name, version] = _STAY
+            raise ModelUnavailable(f"model '{name}' version {version} is brought back; try again in a moment")
+        if entry is not None or not self._complete:
+            raise ModelUnavailable(f"model '{name}' version {version} is still loading; try again in a moment")
+        raise UnknownModel(f"model '{name}' version {version} is not here any more", error_pb2.REASON_UNKNOWN_VERSION)
+
     def entry(self, name: str, version: int) -> Entry:
         """A version; 0 is the newest that is ready, else the newest."""
         versions = {v: entry for (n, v), entry in self._entries.items() if n == name}
+        if not versions and not self._complete:
+            raise ModelUnavailable("this server is still looking through its models; try again in a moment")
         if not versions:
             names = ", ".join(sorted({f"'{n}'" for n, _ in self._entries})) or "none"
             raise UnknownModel(f"there is no model '{name}'; this server has {names}")
@@ -92,6 +120,8 @@ class Repository:
             versions = sorted((f for f in found.values() if f.name == name), key=lambda f: -f.version)
             await self._follow(versions, settled)
         self._last_seen = found
+        self._complete = True
+        self._count_down()
         self._let_go()
 
     def stop(self) -> None:
@@ -107,7 +137,7 @@ class Repository:
         for found in versions:
             key = (found.name, found.version)
             entry = self._entries.get(key)
-            if ready >= self._settings.keep_versions:
+            if ready >= self._settings.keep_versions and key not in self._wanted:
                 self._remove(key)
             elif (entry is None or entry.found.stamp != found.stamp) and (settled or self._last_seen.get(key) == found):
                 await self._bring_in(key, found)
@@ -140,9 +170,17 @@ class Repository:
         if entry is not None and entry.served is not None:
             self._leaving.append(entry.served)
 
+    def _count_down(self) -> None:
+        for key in list(self._wanted):
+            entry = self._entries.get(key)
+            in_use = entry is not None and entry.served is not None and entry.served.in_use
+            self._wanted[key] = _STAY if in_use else self._wanted[key] - 1
+            if not self._wanted[key]:
+                del self._wanted[key]
+
     def _let_go(self) -> None:
         """Stops those that left and have no sequence any more."""
-        for model in [m for m in self._leaving if not m.slots.in_use]:
+        for model in [m for m in self._leaving if not m.in_use]:
             log.info("unloading %s version %d", model.name, model.version)
             model.stop()
             self._leaving.remove(model)

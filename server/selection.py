@@ -27,12 +27,14 @@ class Selection:
 class Manner:
     """How a client wants to be answered.
 
-    What it sees of the inside, whether numbers are written as such, and whether several answers may share a message.
+    What it sees of the inside, whether numbers are written as such, whether several answers may share a message, and
+    whether it hears of checkpoints while no answer is under way.
     """
 
     selection: Selection = Selection()
     values: bool = False
     bundle: bool = False
+    announce: bool = False
 
 
 @dataclass(frozen=True, eq=False)

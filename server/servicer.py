@@ -11,6 +11,7 @@ from server import messages, prediction, status
 from server.admission import Admission
 from server.conversation import Context, Conversation, reader
 from server.errors import TidegateError
+from server.keeper import Keeper
 from server.repository import Repository
 from server.settings import Settings
 from tidegate.v1 import tidegate_pb2
@@ -23,8 +24,9 @@ SERVICE = "tidegate.v1.Tidegate"
 class Servicer:
     """Serves the four calls of the contract."""
 
-    def __init__(self, repository: Repository, admission: Admission, settings: Settings) -> None:
+    def __init__(self, repository: Repository, admission: Admission, keeper: Keeper | None, settings: Settings) -> None:
         self._repository = repository
+        self._keeper = keeper
         self._admission = admission
         self._settings = settings
 
@@ -56,7 +58,8 @@ class Servicer:
         """Opens sequences, takes their steps, answers each, closes them."""
         async with _errors(context):
             with self._admission.stream():
-                await Conversation(self._admission, self._settings, context).serve()
+                conversation = Conversation(self._admission, self._keeper, self._settings, context)
+                await conversation.serve(self._admission.leaving)
 
     async def predict(self, request: tidegate_pb2.PredictRequest, context: Context) -> tidegate_pb2.PredictResponse:
         """A whole sequence at once."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 PREFIX = "TIDEGATE_"
+_ZERO = {"port", "patience_ms", "spot_us", "grace_seconds", "max_per_owner"}  # settings that may be 0
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,23 @@ class Settings:
     max_streams: Annotated[int, "the most client streams at a time"] = 1_024
     max_message_mib: Annotated[float, "the largest message that is taken, in MiB"] = 4.0
     window_mib: Annotated[float, "how much of answers may wait for a client that does not read, in MiB a stream"] = 4.0
+    max_per_owner: Annotated[int, "the most sequences that one owner may have open; 0 is no limit"] = 0
+    # what survives
+    store: Annotated[
+        str,
+        "where checkpoints are kept: sqlite:FILE, valkey://HOST:PORT/DB (valkeys:// for TLS), memory: or none; sqlite: "
+        "alone is a file in the user's state folder",
+    ] = "sqlite:"
+    checkpoint_steps: Annotated[int, "after how many steps of a sequence checkpoints are written"] = 64
+    checkpoint_ms: Annotated[float, "and after how much time at the latest, in ms"] = 250.0
+    store_seconds: Annotated[
+        float, "how long a client waits for the store before it is told to try again, in seconds"
+    ] = 5.0
+    idle_seconds: Annotated[float, "after how long without a step a sequence is parked, in seconds"] = 600.0
+    retention_hours: Annotated[float, "how long a parked sequence is kept, in hours"] = 168.0
+    max_parked: Annotated[int, "the most parked sequences; beyond, those parked for longest give way"] = 1_000_000
+    max_store_mib: Annotated[float, "the most that checkpoints may take, in MiB; beyond, the same"] = 16_384.0
+    # stopping
     grace_seconds: Annotated[float, "how long open sequences may go on after a request to stop, in seconds"] = 10.0
     # logs
     log_level: Annotated[str, "debug, info, warning or error"] = "info"
@@ -42,6 +60,11 @@ class Settings:
     def max_message_bytes(self) -> int:
         """`max_message_mib` in bytes."""
         return int(self.max_message_mib * 2**20)
+
+    @property
+    def outlives(self) -> bool:
+        """Whether checkpoints outlive the server."""
+        return self.store not in ("none", "memory:")
 
     @property
     def window_bytes(self) -> int:
@@ -101,7 +124,7 @@ def _from_environment(parser: argparse.ArgumentParser, f: Field[Any], name: str,
 def _check(parser: argparse.ArgumentParser, settings: Settings) -> None:
     for f in fields(Settings):
         value = getattr(settings, f.name)
-        lowest = 0 if f.name in ("port", "patience_ms", "spot_us", "grace_seconds") else 1e-3
+        lowest = 0 if f.name in _ZERO else 1e-3
         if isinstance(value, int | float) and not lowest <= value < inf:  # NaN is not either
             parser.error(
                 f"--{f.name.replace('_', '-')} is {value}; expected {'0 or more' if not lowest else 'more than 0'}"

@@ -17,6 +17,7 @@ class SlotTable:
     def __init__(self, initial: np.ndarray, capacity: int) -> None:
         self._initial = initial
         self._rows = np.zeros((capacity, *initial.shape), initial.dtype)
+        self.done = np.zeros(capacity, np.int64)  # how many steps led to each row
         self._free: list[int] = []
         self._used = 0  # rows below this one have been handed out at least once
 
@@ -24,6 +25,11 @@ class SlotTable:
     def in_use(self) -> int:
         """How many slots are taken."""
         return self._used - len(self._free)
+
+    @property
+    def free(self) -> int:
+        """How many slots are not."""
+        return len(self._rows) - self.in_use
 
     def take(self, count: int) -> np.ndarray:
         """Takes `count` slots, each holding the initial state. Returns their numbers.
@@ -42,7 +48,13 @@ class SlotTable:
         self._used = max(self._used, fresh.stop)
         slots = np.array([*reused, *fresh], np.intp)
         self._rows[slots] = self._initial
+        self.done[slots] = 0
         return slots
+
+    def restore(self, slots: np.ndarray, rows: np.ndarray, steps: np.ndarray) -> None:
+        """Puts rows [len(slots), W] in that so many steps led to."""
+        self._rows[slots] = rows
+        self.done[slots] = steps
 
     def give_back(self, slots: Sequence[int]) -> None:
         """Frees slots; what they held is gone."""
@@ -53,13 +65,15 @@ class SlotTable:
         return self._rows[slot : slot + 1]
 
     def put(self, slot: int, row: np.ndarray) -> None:
-        """Puts one row [1, W] back."""
+        """Puts one row [1, W] back after a step."""
         self._rows[slot] = row[0]
+        self.done[slot] += 1
 
     def gather(self, slots: np.ndarray) -> np.ndarray:
         """A copy of the rows, [len(slots), W]."""
         return self._rows.take(slots, 0)
 
-    def scatter(self, slots: np.ndarray, rows: np.ndarray) -> None:
-        """Puts rows [len(slots), W] back."""
+    def scatter(self, slots: np.ndarray, rows: np.ndarray, steps: int) -> None:
+        """Puts rows [len(slots), W] back after so many steps."""
         self._rows[slots] = rows
+        self.done[slots] += steps

@@ -6,25 +6,29 @@ happens in one thread. Its window bounds what may wait for a client that does no
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import count as counter
-from secrets import token_hex
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 
-from server.errors import BadInput, OverLimit, TidegateError, UnknownHandle, WrongStep
-from server.events import Closed, Event, Failed, Form, Opened
+from server import parts
+from server.checkpoint import Checkpoint
+from server.errors import BadInput, SequenceGone, TidegateError, WrongState, WrongStep
+from server.events import Checkpointed, Closed, Event, Failed, Moved, Opened, Released, Rewound, StateRead
+from server.handles import ASLEEP, BUSY, CLOSING, FREE, OPENING, Handles
 from server.inputs import Named
+from server.keeper import Keeper, Restored
 from server.model import ServedModel
-from server.replies import Chunk, Ending, Fleet, Group, single
+from server.parts import Part
+from server.replies import Chunk, Fleet, Group, Mark, single
 from server.scheduler import Block
-from server.selection import Manner, TracePlan, plan
+from server.selection import Manner, plan
+from server.sequence import Move
+from server.tenant import Tenant, new_ids
 from tidegate.v1 import error_pb2
 
-_FREE, _CLOSING = -1, -2  # what `_groups` says of a handle that belongs to no group
 _PIECE_BYTES = 2**20  # answers of long chunks and large fleets go out in messages of about this size
-
-_RUN, _SERIAL = token_hex(6), counter()  # sequence ids are unique across servers and restarts
+_HELD = 1_024  # requests that may wait for sequences to wake up
 
 
 class Catalogue(Protocol):
@@ -34,94 +38,162 @@ class Catalogue(Protocol):
         """The model to open sequences of; version 0 is the newest. Raises Refusal."""
 
 
+class Beginning(Protocol):
+    """What a new sequence may begin from instead of the model's initial state."""
+
+    @property
+    def step(self) -> int:
+        """How many steps led to it."""
+
+    @property
+    def parts(self) -> Sequence[Part]:
+        """The state."""
+
+
 class Stream:
     """The sequences of one client.
 
     Args:
         catalogue: where the models are.
+        keeper: keeps sequences beyond this stream; None: they end with it.
         max_sequences: the most sequences that this stream may have open, and the limit of its handles.
         window: how many bytes of answers may be on their way before no more steps are run.
         emit: takes each event. The caller says `written` when an answer has left.
     """
 
-    def __init__(self, catalogue: Catalogue, max_sequences: int, window: int, emit: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        keeper: Keeper | None,
+        max_sequences: int,
+        window: int,
+        emit: Callable[[Event], None],
+    ) -> None:
         # fixed
         self._catalogue = catalogue
-        self._limit = max_sequences
+        self._keeper = keeper
         self._window = window
         self._tell = emit
-        # by handle
-        self._slots = np.zeros(0, np.intp)
-        self._next = np.zeros(0, np.int64)  # the step that is expected next
-        self._groups = np.zeros(0, np.int32)  # an index into `_known`, or _FREE or _CLOSING
-        self._known: dict[int, Group] = {}
-        self._alike: dict[tuple[ServedModel, Manner], int] = {}
-        self._indices = counter()
         # work
+        self._handles = Handles(max_sequences)
         self._outstanding = 0  # bytes of answers that are computed or to be computed, and not written
         self._waiting: deque[tuple[Group, Block, int]] = deque()  # not yet with a batcher, with the size of the answer
         self._blocks: dict[Block, Group] = {}  # with a batcher, oldest first
+        self._held: deque[_Held] = deque()  # for sequences that sleep
         self._gone = False
 
     @property
     def full(self) -> bool:
         """Whether the client should be read no further for now."""
-        return bool(self._waiting) or self._outstanding >= self._window
+        return bool(self._waiting) or self._outstanding >= self._window or len(self._held) >= _HELD
 
     @property
     def idle(self) -> bool:
         """Whether nothing is being computed or waits to be written."""
-        return not self._waiting and not self._blocks and not self._outstanding
+        return not self._waiting and not self._blocks and not self._outstanding and not self._held
 
     # Requests ---------------------------------------------------------------------------------------------------------
 
-    def open(self, handle: int, count: int, name: str, version: int, manner: Manner) -> None:
+    def open(
+        self,
+        handle: int,
+        count: int,
+        name: str,
+        version: int,
+        manner: Manner,
+        beginning: Beginning | None = None,
+        owner: str = "",
+    ) -> None:
         """Opens `count` sequences of a model under the handles from `handle` on."""
-        handles = self._new_handles(handle, count)
+        handles = self._handles.new(handle, count)
         model = self._catalogue.find(name, version)
         trace = plan(manner.selection, model.graph.trace, model.graph.layers)
-        self._slots[handles] = model.slots.take(count)
-        self._next[handles] = 0
-        self._groups[handles] = self._join(model, manner, trace, count)
-        ids = tuple(f"{_RUN}-{next(_SERIAL)}" for _ in range(count))
-        self.emit(Opened(handle, ids, model.name, model.version, trace.columns))
+        row = None if beginning is None else parts.together(model.graph, beginning.parts)
+        step = 0 if beginning is None else beginning.step
+        slots = self._room(model, count)
+        if row is not None:
+            model.slots.restore(slots, np.tile(row, (count, 1)), np.full(count, step))
+        tenants: tuple[Tenant, ...] = ()
+        token = ""
+        if self._keeper is not None:
+            try:
+                enrolled = self._keeper.enrol(model, slots, step, owner)
+            except TidegateError:
+                model.slots.give_back(slots.tolist())
+                raise
+            tenants, token = enrolled.tenants, enrolled.token
+        self._place(handles, slots, step, self._handles.join(model, manner, trace), tenants)
+        ids = tuple(tenant.id for tenant in tenants) or new_ids(count)
+        steps = (step,) * count if step else ()
+        self.emit(Opened(handle, ids, model.name, model.version, trace.columns, token, steps))
 
-    def steps(self, handle: int, first_step: int, inputs: Named, company: bool = False) -> None:
+    def resume(self, handle: int, ids: Sequence[str], token: str, answered: Sequence[int], manner: Manner) -> None:
+        """Continues sequences that were opened before, here or on another server."""
+        if self._keeper is None:
+            raise SequenceGone("this server keeps no checkpoints, so no sequence can be resumed")
+        if len(ids) != len(answered) or len(set(ids)) != len(ids):
+            raise BadInput(
+                f"a resume came with {len(ids)} ids and {len(answered)} numbers of answers; expected as many of both, "
+                "and each id once",
+                error_pb2.REASON_MALFORMED,
+            )
+        handles = self._handles.new(handle, len(ids))
+        self._handles.mark(handles, OPENING)
+        self._keeper.claim(ids, token, answered, partial(self._resumed, handles, manner))
+
+    def steps(self, handle: int, first_step: int, inputs: Named, answered: int = 0, company: bool = False) -> None:
         """Takes consecutive steps of one sequence: `inputs` are [N, ...row] each, or one row.
 
-        With `company` others came together with them, so they had better wait for a batch.
+        With `company` others came together with them, so they had better wait for a batch. `answered`: how many
+        answers the client has.
         """
-        group = self._group(handle)
-        expected = self._next.item(handle)
+        group = self._handles.group(handle)
+        expected = self._handles.next.item(handle)
+        slot = self._handles.slots[handle : handle + 1]
+        if self._keeper is not None:
+            if slot.item() < 0 or self._held:
+                again = partial(self.steps, handle, first_step, inputs, answered)
+                if self._hold(np.array([handle]), again, first_step):
+                    return
+            self._note(group.model, slot.item(), min(answered, expected))
         if first_step != expected:
             raise WrongStep(f"steps begin at {first_step}; sequence {handle} expects step {expected} next")
         checked = group.model.check.steps(inputs)
         total = len(next(iter(checked.values())))
-        slot = self._slots[handle : handle + 1]
         if total == 1 and not company and not self._waiting:
             result = group.model.batcher.at_once(slot, checked, group.trace.wanted)
             if result is not None:
-                self._next[handle] = expected + 1
-                answer = single(group, handle, expected, result)
+                self._handles.next[handle] = expected + 1
+                answer = single(group, handle, expected, slot.item(), result)
                 self._outstanding += answer.size
                 self._tell(answer)
                 return
-        self._next[handle] = expected + total
+        self._handles.next[handle] = expected + total
         for start, stop in _pieces(total, group.row_bytes):
             part = checked if total == stop - start else {name: x[start:stop] for name, x in checked.items()}
             reply = Chunk(self, group, handle, expected + start, stop - start)
             self._enqueue(group, Block(slot, stop - start, part, group.trace.wanted, reply), reply.size)
 
-    def fleet(self, handles: np.ndarray, steps: np.ndarray, inputs: Named) -> None:
-        """Takes one step of each of many sequences: `handles` and `steps` [N], `inputs` [N, ...row] each."""
-        group = self._fleet_group(handles, steps)
-        expected = self._next[handles]
+    def fleet(self, handles: np.ndarray, steps: np.ndarray, inputs: Named, answered: np.ndarray | None = None) -> None:
+        """Takes a step of each of many sequences: `handles`, `steps` and `answered` [N], `inputs` [N, ...row] each."""
+        if not len(handles) or len(handles) != len(steps) or (answered is not None and len(answered) != len(handles)):
+            raise BadInput(
+                f"a fleet came with {len(handles)} handles and {len(steps)} steps; expected as many of both",
+                error_pb2.REASON_MALFORMED,
+            )
+        group = self._handles.fleet(handles)
+        slots, expected = self._handles.slots[handles], self._handles.next[handles]
+        if self._keeper is not None:
+            if self._held or (slots < 0).any():
+                again = partial(self.fleet, handles, steps, inputs, answered)
+                if self._hold(handles, again, int(steps[0])):
+                    return
+            self._note(group.model, slots, 0 if answered is None else np.minimum(answered, expected))
         if not np.array_equal(steps, expected):
             i = int(np.argmax(steps != expected))
             raise WrongStep(f"step {steps[i]} of sequence {handles[i]} came; it expects step {expected[i]} next")
         checked = group.model.check.fleet(inputs, len(handles))
-        self._next[handles] += 1
-        slots = self._slots[handles]
+        self._handles.next[handles] += 1
         for start, stop in _pieces(len(handles), group.row_bytes):
             part = {name: x[:, start:stop] for name, x in checked.items()}
             reply = Fleet(self, group, handles[start:stop], expected[start:stop])
@@ -129,23 +201,69 @@ class Stream:
 
     def close(self, handle: int, count: int) -> None:
         """Ends sequences once their last step is answered."""
-        last = handle + max(count, 1) - 1
-        self._group(last)  # before an array is made of them
-        handles = np.arange(handle, last + 1)
-        closed = self._groups[handles] < 0
-        if closed.any():
-            self._group(handles.item(np.argmax(closed)))
-        self._end(handles)
+        handles = self._handles.run(handle, max(count, 1))
+        if self._hold_back(handles, partial(self.close, handle, count)):
+            return
+        self._end(handles, _keeper_end, lambda: self.emit(Closed(handle, tuple(self._handles.next[handles].tolist()))))
+
+    def read_state(self, handle: int) -> None:
+        """Says what the state is after the steps that were sent before."""
+        group = self._handles.group(handle)
+        if not self._hold(np.array([handle]), partial(self.read_state, handle), 0):
+            self._after(group, np.array([handle]), partial(self._state_reached, group, handle))
+
+    def rewind(self, handle: int, step: int) -> None:
+        """Goes back to the newest checkpoint at or before a step, after the steps that were sent before."""
+        group = self._handles.group(handle)
+        if self._keeper is None:
+            raise WrongState("this server keeps no checkpoints", error_pb2.REASON_CHECKPOINT_GONE)
+        if not self._hold(np.array([handle]), partial(self.rewind, handle, step), 0):
+            self._handles.mark(np.array([handle]), BUSY)
+            found = partial(self._rewound, group, handle, step)
+            tenant, keeper = self._handles.tenants[handle], self._keeper
+            self._after(group, np.array([handle]), lambda: keeper.go_back(tenant, step, found))
+
+    def move(self, handle: int, version: int) -> None:
+        """Goes on with another version of the model, after the steps that were sent before."""
+        group = self._handles.group(handle)
+        if not self._hold(np.array([handle]), partial(self.move, handle, version), 0):
+            model = self._catalogue.find(group.model.name, version)
+            if not parts.alike(model.graph, group.model.graph):
+                raise WrongState(
+                    f"version {model.version} keeps another state than version {group.model.version}, so a sequence "
+                    "cannot go on with it"
+                )
+            plan(group.manner.selection, model.graph.trace, model.graph.layers)  # before anything changes
+            self._handles.mark(np.array([handle]), BUSY)
+            self._after(group, np.array([handle]), partial(self._move_reached, group, handle, model))
 
     def expected(self, handles: Sequence[int]) -> tuple[int, ...]:
         """The step that each sequence expects next; empty if one of them is not open."""
-        known = [h for h in handles if 0 <= h < len(self._groups) and self._groups[h] >= 0]
-        return tuple(self._next[known].tolist()) if len(known) == len(handles) else ()
+        return self._handles.expected(handles)
+
+    def leave(self, done: Callable[[tuple[int, ...]], None]) -> None:
+        """The server lets go of every sequence: parks them after the steps that were taken; `done` hears which."""
+        self._held.clear()
+        handles = self._handles.open()
+        for handle in handles.tolist():
+            tenant = self._handles.tenants.get(handle)
+            if tenant is not None and tenant.slot >= 0:
+                tenant.move(Move.DRAIN)
+        if len(handles):
+            self._end(handles, _keeper_park, lambda: done(tuple(handles.tolist())))
+        else:
+            done(())
+
+    def release(self, handles: tuple[int, ...], error: TidegateError) -> None:
+        """Tells the client that sequences are not here any more."""
+        if handles:
+            self.emit(Released(handles, error))
 
     def abandon(self) -> None:
-        """The client is gone: forgets the steps that wait and ends every sequence."""
+        """The client is gone: forgets the steps that wait, and parks every sequence, or ends it if it is not kept."""
         self._gone = True
         self._outstanding = 0
+        self._held.clear()
         marks = [(group, block, 0) for group, block, _ in self._waiting if not block.steps]
         self._waiting.clear()
         for block, group in list(self._blocks.items()):
@@ -153,9 +271,9 @@ class Stream:
                 group.model.batcher.drop([block])
         for mark in marks:
             self._submit(*mark)
-        still_open = np.flatnonzero(self._groups >= 0)
+        still_open = self._handles.open()
         if len(still_open):
-            self._end(still_open)
+            self._end(still_open, _keeper_park, lambda: None)
 
     def written(self, size: int) -> None:
         """An answer of this size has left: there is room for more steps."""
@@ -163,79 +281,229 @@ class Stream:
         while self._waiting and self._fits(self._waiting[0][2]):
             self._submit(*self._waiting.popleft())
 
-    # Inside -----------------------------------------------------------------------------------------------------------
+    # What the keeper says, see tenant.Holder --------------------------------------------------------------------------
 
-    def _group(self, handle: int) -> Group:
-        index = self._groups.item(handle) if handle < len(self._groups) else _FREE
-        if index < 0:
-            raise UnknownHandle(f"no sequence is open under handle {handle} on this stream")
-        return self._known[index]
+    def tell(self) -> None:
+        """Of sequences that no answer is under way for, says how much is safe if that is news."""
+        handles, steps = [], []
+        for group, members in self._handles.split(self._handles.open()):
+            if not group.manner.announce:
+                continue
+            slots = self._handles.slots[members]
+            told = np.where(slots < 0, 0, group.model.progress.told[slots])
+            quiet = self._handles.next[members] == group.model.slots.done[slots]
+            news = quiet & (told > self._handles.told[members])
+            self._handles.told[members[news]] = told[news]
+            handles.append(members[news])
+            steps.append(told[news])
+        if handles and sum(map(len, handles)):
+            self.emit(Checkpointed(np.concatenate(handles), np.concatenate(steps)))
 
-    def _new_handles(self, handle: int, count: int) -> np.ndarray:
-        if not 0 < count <= self._limit - handle:
-            raise OverLimit(
-                f"handles {handle} to {handle + count - 1} go beyond {self._limit - 1}, the highest that is allowed",
-                error_pb2.REASON_TOO_MANY_SEQUENCES,
-            )
-        self._grow(handle + count)
-        handles = np.arange(handle, handle + count)
-        taken = handles[self._groups[handles] != _FREE]
-        if len(taken):
-            raise UnknownHandle(
-                f"handle {taken[0]} is open already; close it first or use another", error_pb2.REASON_HANDLE_IN_USE
-            )
-        return handles
+    def take_away(self, tenants: Sequence[Tenant], error: TidegateError) -> None:
+        """They are not here any more: frees what they hold, and tells the client why."""
+        handles = np.array([tenant.handle for tenant in tenants])
+        self._end(handles, _nothing, lambda: self.emit(Released(tuple(handles.tolist()), error)))
 
-    def _grow(self, size: int) -> None:
-        more = max(size, 2 * len(self._groups)) - len(self._groups) if size > len(self._groups) else 0
-        if more:
-            self._slots = np.concatenate([self._slots, np.zeros(more, np.intp)])
-            self._next = np.concatenate([self._next, np.zeros(more, np.int64)])
-            self._groups = np.concatenate([self._groups, np.full(more, _FREE, np.int32)])
+    def put_to_sleep(self, tenant: Tenant) -> bool:
+        """Gives the slot of an idle sequence back. False if something of it is under way."""
+        handle, model = tenant.handle, tenant.model
+        if self._gone or not self._handles.is_open(handle) or self._keeper is None:
+            return False
+        slot = self._handles.slots.item(handle)
+        if self._handles.next.item(handle) != model.slots.done.item(slot):
+            return False
+        self._keeper.sleep(tenant)
+        model.slots.give_back([slot])
+        model.sleepers += 1
+        self._handles.slots[handle] = ASLEEP
+        return True
 
-    def _join(self, model: ServedModel, manner: Manner, trace: TracePlan, count: int) -> int:
-        """The index of the group of sequences opened like these, which become members of it."""
-        key = (model, manner)
-        if key not in self._alike:
-            self._alike[key] = next(self._indices)
-            form = Form(tuple(port.name for port in model.graph.outputs), manner.values, manner.bundle)
-            self._known[self._alike[key]] = Group(model, trace, form, _row_bytes(model, trace))
-        self._known[self._alike[key]].members += count
-        return self._alike[key]
+    # Inside: opening, moving ------------------------------------------------------------------------------------------
 
-    def _leave(self, group: Group, count: int) -> None:
-        """Members of a group have ended; a group without members is forgotten, and its model with it."""
-        group.members -= count
-        if not group.members:
-            index = next(i for i, known in self._known.items() if known is group)
-            del self._known[index]
-            self._alike = {key: i for key, i in self._alike.items() if i != index}
+    def _room(self, model: ServedModel, count: int) -> np.ndarray:
+        if self._keeper is not None:
+            self._keeper.make_room(model, count)
+        return model.slots.take(count)
 
-    def _end(self, handles: np.ndarray) -> None:
-        groups = self._groups[handles]
-        ending = Ending(self, handles, len(np.unique(groups)))
-        self._groups[handles] = _CLOSING
-        for index in np.unique(groups).tolist():
-            slots = self._slots[handles[groups == index]]
-            self._enqueue(self._known[index], Block(slots, 0, {}, False, ending), 0)
+    def _place(
+        self, handles: np.ndarray, slots: np.ndarray, steps: np.ndarray | int, group: Group, tenants: Sequence[Tenant]
+    ) -> None:
+        self._handles.settle(handles, slots, steps, group, tenants)
+        for tenant in tenants:
+            tenant.holder = self
 
-    def _fleet_group(self, handles: np.ndarray, steps: np.ndarray) -> Group:
-        if not len(handles) or len(handles) != len(steps):
-            raise BadInput(
-                f"a fleet came with {len(handles)} handles and {len(steps)} steps; expected as many of both",
-                error_pb2.REASON_MALFORMED,
-            )
-        group = self._group(int(handles.max()))
-        indices = self._groups[handles]
-        if (indices < 0).any():
-            self._group(int(handles[np.argmax(indices < 0)]))
-        if (indices != indices[0]).any():
-            raise BadInput("a fleet takes sequences that were opened together, in one Open", error_pb2.REASON_MALFORMED)
-        rows = np.empty(len(self._groups), np.intp)
-        rows[handles] = np.arange(len(handles))
-        if (rows[handles] != np.arange(len(handles))).any():
-            raise BadInput("a fleet names a handle twice", error_pb2.REASON_MALFORMED)
-        return group
+    def _resumed(self, handles: np.ndarray, manner: Manner, result: list[Restored] | TidegateError) -> None:
+        if self._gone:
+            return
+        if not isinstance(result, TidegateError):
+            try:
+                self._take_in(handles, manner, result)
+            except TidegateError as error:
+                result = error
+        if isinstance(result, TidegateError):
+            self._handles.mark(handles, FREE)
+            self.emit(Failed(result, tuple(handles.tolist())))
+
+    def _take_in(self, handles: np.ndarray, manner: Manner, restored: list[Restored]) -> None:
+        model = restored[0].tenant.model
+        if any(r.tenant.model is not model for r in restored):
+            raise BadInput("sequences of different models cannot be resumed together", error_pb2.REASON_MALFORMED)
+        trace = plan(manner.selection, model.graph.trace, model.graph.layers)
+        slots = self._room(model, len(handles))
+        assert self._keeper is not None
+        self._keeper.settle(restored, slots)
+        tenants = [r.tenant for r in restored]
+        steps = np.array([tenant.steps for tenant in tenants])
+        self._place(handles, slots, steps, self._handles.join(model, manner, trace), tenants)
+        ids = tuple(tenant.id for tenant in tenants)
+        first = int(handles[0])
+        self.emit(Opened(first, ids, model.name, model.version, trace.columns, "", tuple(steps.tolist())))
+
+    def _state_reached(self, group: Group, handle: int) -> None:
+        row = group.model.slots.row(self._handles.slots.item(handle))[0]
+        model, step = group.model, int(self._handles.next[handle])
+        self.emit(StateRead(handle, model.name, model.version, step, parts.apart(model.graph, row)))
+
+    def _rewound(self, group: Group, handle: int, step: int, found: Checkpoint | TidegateError) -> None:
+        if self._gone:
+            return
+        self._handles.unmark(handle, group)
+        if isinstance(found, TidegateError):
+            self.emit(Failed(found, (handle,), step, self.expected((handle,))))
+            return
+        model, slots = group.model, self._handles.slots[handle : handle + 1]
+        row = model.graph.initial if found.state is None else found.state
+        model.slots.restore(slots, row[np.newaxis], np.array([found.step]))
+        model.progress.begin(slots, found.step, found.step, model.progress.seen.item(slots.item()))
+        self._handles.next[handle] = self._handles.told[handle] = found.step
+        self.emit(Rewound(handle, found.step))
+
+    def _move_reached(self, group: Group, handle: int, model: ServedModel) -> None:
+        tenant, keeper = self._handles.tenants.get(handle), self._keeper
+        done = partial(self._moved, group, handle, model)
+        if tenant is None or keeper is None:
+            done(None)
+        else:
+            row = group.model.slots.row(self._handles.slots.item(handle))[0].copy()
+            keeper.anchor(tenant, model, int(self._handles.next[handle]), row, done)
+
+    def _moved(self, group: Group, handle: int, model: ServedModel, error: TidegateError | None) -> None:
+        if self._gone:
+            return
+        slots = self._handles.slots[handle : handle + 1]
+        step = int(self._handles.next[handle])
+        if error is None:
+            try:
+                fresh = self._room(model, 1)
+            except TidegateError as full:
+                error = full
+        if error is not None:
+            self._handles.unmark(handle, group)
+            self.emit(Failed(error, (handle,), step, self.expected((handle,))))
+            return
+        model.slots.restore(fresh, group.model.slots.gather(slots), np.array([step]))
+        tenant = self._handles.tenants.get(handle)
+        if tenant is not None and self._keeper is not None:
+            self._keeper.relocate(tenant, model, fresh.item())
+        group.model.slots.give_back(slots.tolist())
+        trace = plan(group.manner.selection, model.graph.trace, model.graph.layers)
+        joined = self._handles.join(model, group.manner, trace)
+        self._handles.settle(np.array([handle]), fresh, step, joined, [tenant] if tenant is not None else [])
+        self._handles.leave(group, 1)
+        self.emit(Moved(handle, model.version, step, trace.columns))
+
+    # Inside: ending ---------------------------------------------------------------------------------------------------
+
+    def _end(
+        self, handles: np.ndarray, farewell: "Callable[[Keeper, Sequence[Tenant]], None]", done: Callable[[], None]
+    ) -> None:
+        """Frees sequences once all their steps are through, and then calls `done`."""
+        split = self._handles.split(handles)
+        self._handles.mark(handles, CLOSING)
+        left = len(split)
+
+        def through(group: Group, members: np.ndarray) -> None:
+            nonlocal left
+            self._free(group, members, farewell)
+            left -= 1
+            if not left:
+                done()
+
+        for group, members in split:
+            self._after(group, members, partial(through, group, members))
+
+    def _free(self, group: Group, members: np.ndarray, farewell: "Callable[[Keeper, Sequence[Tenant]], None]") -> None:
+        slots = self._handles.slots[members]
+        tenants = [t for handle in members.tolist() if (t := self._handles.tenants.pop(handle, None)) is not None]
+        if self._keeper is not None and tenants:
+            farewell(self._keeper, tenants)
+        for tenant in tenants:
+            tenant.holder = None
+        awake = slots[slots >= 0]
+        group.model.slots.give_back(awake.tolist())
+        group.model.sleepers -= len(slots) - len(awake)
+        self._handles.leave(group, len(members))
+        self._handles.mark(members, FREE)
+
+    def _after(self, group: Group, handles: np.ndarray, call: Callable[[], None]) -> None:
+        """Calls once all steps of these sequences that were sent so far are through."""
+        slots = self._handles.slots[handles]
+        awake = slots[slots >= 0]
+        if len(awake):
+            self._enqueue(group, Block(awake, 0, {}, False, Mark(self, call)), 0)
+        else:
+            call()
+
+    # Inside: sequences that sleep -------------------------------------------------------------------------------------
+
+    def _note(self, model: ServedModel, slots: "int | np.ndarray", answered: "int | np.ndarray") -> None:
+        """A step has come: its client has so many answers, and is awake."""
+        assert self._keeper is not None
+        model.progress.seen[slots] = self._keeper.monotonic()
+        model.progress.acked[slots] = answered
+        self._keeper.nudge(model)
+
+    def _hold_back(self, handles: np.ndarray, again: Callable[[], None]) -> bool:
+        """Whether a request waits behind others that wait for the same sequences."""
+        concerned = any(held.concerns(handles) for held in self._held)
+        if concerned:
+            self._held.append(_Held(handles, again, 0))
+        return concerned
+
+    def _hold(self, handles: np.ndarray, again: Callable[[], None], first_step: int) -> bool:
+        """Whether a request waits until its sequences are awake, and for its turn; wakes them."""
+        asleep = handles[self._handles.slots[handles] < 0]
+        waits = any(held.concerns(handles) for held in self._held)
+        if not len(asleep) and not waits:
+            return False
+        self._held.append(_Held(handles, again, first_step))
+        if len(asleep) and not waits:
+            assert self._keeper is not None
+            self._keeper.wake([self._handles.tenants[h] for h in asleep.tolist()], partial(self._awake, handles))
+        return True
+
+    def _awake(self, handles: np.ndarray, error: TidegateError | None) -> None:
+        """Takes up what has waited for these sequences, or refuses it."""
+        for handle in handles.tolist():
+            tenant = self._handles.tenants.get(handle)
+            if tenant is not None and tenant.slot >= 0 and self._handles.slots[handle] < 0:
+                self._handles.slots[handle] = tenant.slot
+                tenant.model.sleepers -= 1
+        held, self._held = self._held, deque()
+        for one in held:
+            if error is not None and one.concerns(handles):
+                self._refuse_held(one, error)
+                continue
+            try:
+                one.again()
+            except TidegateError as refusal:
+                self._refuse_held(one, refusal)
+
+    def _refuse_held(self, held: "_Held", error: TidegateError) -> None:
+        handles = tuple(held.handles.tolist())
+        self.emit(Failed(error, handles, held.first_step, self.expected(handles)))
+
+    # Inside: running --------------------------------------------------------------------------------------------------
 
     def _fits(self, size: int) -> bool:
         return not self._outstanding or self._outstanding + size <= self._window
@@ -265,7 +533,7 @@ class Stream:
     def failed(self, block: Block, handle: int, step: int, error: TidegateError, freed: int) -> None:
         """A step could not be computed: the sequence stands before it, and the steps sent after it are refused."""
         self._outstanding -= freed
-        self._next[handle] = step
+        self._handles.next[handle] = step
         self.emit(Failed(error, (handle,), step, (step,)))
         affected = {handle}
         for later, group in self._later(block):
@@ -277,17 +545,6 @@ class Stream:
     def freed(self, size: int) -> None:
         """So many bytes of answers will not come."""
         self._outstanding -= size
-
-    def free(self, block: Block) -> None:
-        """The sequences of a mark take no more steps: their slots go back."""
-        group = self._blocks.pop(block)
-        group.model.slots.give_back(block.slots.tolist())
-        self._leave(group, len(block.slots))
-
-    def ended(self, handles: np.ndarray) -> None:
-        """Sequences are over."""
-        self._groups[handles] = _FREE
-        self.emit(Closed(int(handles[0]), tuple(self._next[handles].tolist())))
 
     def _later(self, block: Block) -> list[tuple[Block, Group]]:
         blocks = list(self._blocks.items())
@@ -302,14 +559,35 @@ class Stream:
         else:
             self._waiting = deque(entry for entry in self._waiting if entry[1] is not later)
         handles, first = reply.handles, reply.first_steps
-        self._next[handles] = np.minimum(self._next[handles], first)
+        self._handles.next[handles] = np.minimum(self._handles.next[handles], first)
         error = WrongStep(f"{why}, so the steps sent after it were not taken")
-        self.emit(Failed(error, tuple(handles.tolist()), int(first[0]), tuple(self._next[handles].tolist())))
+        expected = tuple(self._handles.next[handles].tolist())
+        self.emit(Failed(error, tuple(handles.tolist()), int(first[0]), expected))
 
 
-def _row_bytes(model: ServedModel, trace: TracePlan) -> int:
-    outputs = sum(int(np.prod(port.row)) * port.dtype.itemsize for port in model.graph.outputs)
-    return outputs + trace.width * model.graph.dtype.itemsize // trace.every + 8
+class _Held:
+    """A request that waits."""
+
+    def __init__(self, handles: np.ndarray, again: Callable[[], None], first_step: int) -> None:
+        self.handles = handles
+        self.again = again
+        self.first_step = first_step
+
+    def concerns(self, handles: np.ndarray) -> bool:
+        """Whether it is about one of these sequences."""
+        return bool(np.isin(self.handles, handles).any())
+
+
+def _keeper_end(keeper: Keeper, tenants: Sequence[Tenant]) -> None:
+    keeper.end(tenants)
+
+
+def _keeper_park(keeper: Keeper, tenants: Sequence[Tenant]) -> None:
+    keeper.park(tenants)
+
+
+def _nothing(_keeper: Keeper, _tenants: Sequence[Tenant]) -> None:
+    """They are out of the keeper's books already."""
 
 
 def _pieces(rows: int, row_bytes: int) -> Sequence[tuple[int, int]]:

@@ -28,6 +28,7 @@ class RunningServer:
             if value is not None:
                 variables[name] = value
         given = [] if "--port" in arguments else ["--port", "0"]
+        given += [] if "--store" in arguments or "TIDEGATE_STORE" in variables else ["--store", "memory:"]
         self._news = Condition()
         self._ended = False
         self.lines: list[str] = []

@@ -8,7 +8,23 @@ import pytest
 
 from server.settings import Settings, read
 
-UNITS = ("second", "MiB", "ms", "us", "port", "most", "how many", "folder", "address", "debug")
+UNITS = (
+    "in hours",
+    "no limit",
+    "sqlite:FILE",
+    "steps",
+    "sequences",
+    "second",
+    "MiB",
+    "ms",
+    "us",
+    "port",
+    "most",
+    "how many",
+    "folder",
+    "address",
+    "debug",
+)
 
 
 def test_without_a_word_everything_has_its_default() -> None:

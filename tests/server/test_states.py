@@ -18,7 +18,7 @@ INITIAL = np.array([1, 2, 3], np.float32)
 def test_a_slot_begins_with_the_initial_state_also_when_it_is_taken_again() -> None:
     table = SlotTable(INITIAL, 4)
     slots = table.take(3)
-    table.scatter(slots, np.full((3, 3), 9, np.float32))
+    table.scatter(slots, np.full((3, 3), 9, np.float32), 1)
     table.give_back(slots[:2].tolist())
     again = table.take(2)
     np.testing.assert_array_equal(table.gather(again), np.tile(INITIAL, (2, 1)))

@@ -33,7 +33,7 @@ class TraceSelection(_message.Message):
     def __init__(self, none: bool = ..., parts: _Optional[_Iterable[_Union[TraceSelection.Part, str]]] = ..., layers: _Optional[_Iterable[int]] = ..., every: _Optional[int] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("handle", "count", "model", "version", "trace", "encoding", "bundle", "state", "owner")
+    __slots__ = ("handle", "count", "model", "version", "trace", "encoding", "bundle", "state", "owner", "announce")
     HANDLE_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -43,6 +43,7 @@ class Open(_message.Message):
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
+    ANNOUNCE_FIELD_NUMBER: _ClassVar[int]
     handle: int
     count: int
     model: str
@@ -52,10 +53,11 @@ class Open(_message.Message):
     bundle: bool
     state: State
     owner: str
-    def __init__(self, handle: _Optional[int] = ..., count: _Optional[int] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., trace: _Optional[_Union[TraceSelection, _Mapping]] = ..., encoding: _Optional[_Union[_tensor_pb2.Encoding, str]] = ..., bundle: bool = ..., state: _Optional[_Union[State, _Mapping]] = ..., owner: _Optional[str] = ...) -> None: ...
+    announce: bool
+    def __init__(self, handle: _Optional[int] = ..., count: _Optional[int] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., trace: _Optional[_Union[TraceSelection, _Mapping]] = ..., encoding: _Optional[_Union[_tensor_pb2.Encoding, str]] = ..., bundle: bool = ..., state: _Optional[_Union[State, _Mapping]] = ..., owner: _Optional[str] = ..., announce: bool = ...) -> None: ...
 
 class Resume(_message.Message):
-    __slots__ = ("handle", "sequence_ids", "resume_token", "answered", "trace", "encoding", "bundle")
+    __slots__ = ("handle", "sequence_ids", "resume_token", "answered", "trace", "encoding", "bundle", "announce")
     HANDLE_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_IDS_FIELD_NUMBER: _ClassVar[int]
     RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
@@ -63,6 +65,7 @@ class Resume(_message.Message):
     TRACE_FIELD_NUMBER: _ClassVar[int]
     ENCODING_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
+    ANNOUNCE_FIELD_NUMBER: _ClassVar[int]
     handle: int
     sequence_ids: _containers.RepeatedScalarFieldContainer[str]
     resume_token: str
@@ -70,7 +73,8 @@ class Resume(_message.Message):
     trace: TraceSelection
     encoding: _tensor_pb2.Encoding
     bundle: bool
-    def __init__(self, handle: _Optional[int] = ..., sequence_ids: _Optional[_Iterable[str]] = ..., resume_token: _Optional[str] = ..., answered: _Optional[_Iterable[int]] = ..., trace: _Optional[_Union[TraceSelection, _Mapping]] = ..., encoding: _Optional[_Union[_tensor_pb2.Encoding, str]] = ..., bundle: bool = ...) -> None: ...
+    announce: bool
+    def __init__(self, handle: _Optional[int] = ..., sequence_ids: _Optional[_Iterable[str]] = ..., resume_token: _Optional[str] = ..., answered: _Optional[_Iterable[int]] = ..., trace: _Optional[_Union[TraceSelection, _Mapping]] = ..., encoding: _Optional[_Union[_tensor_pb2.Encoding, str]] = ..., bundle: bool = ..., announce: bool = ...) -> None: ...
 
 class Steps(_message.Message):
     __slots__ = ("handle", "first_step", "inputs", "answered")

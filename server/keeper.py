@@ -1,0 +1,649 @@
+"""Keeps the sequences of this server beyond their streams: checkpoints them, parks, restores and ends them.
+
+Lives in the event loop. The store is asked by the clerk, off the path of a step; what is written together is a copy of
+states taken while no step is half done. Knows no gRPC; who holds a sequence hears through `Holder`.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from secrets import token_urlsafe
+from typing import Any, Protocol
+
+import numpy as np
+
+from server import checkpoint, store
+from server.checkpoint import Checkpoint
+from server.clerk import Clerk
+from server.errors import OverLimit, SequenceGone, StoreFailed, TidegateError, WrongState
+from server.model import ServedModel
+from server.progress import NONE
+from server.sequence import Life, Move
+from server.settings import Settings
+from server.tenant import Tenant, new_ids
+from tidegate.v1 import error_pb2
+
+log = logging.getLogger(__name__)
+
+_MOST = 4_096  # checkpoints of one model in one write
+_FAREWELLS = 100_000  # parked states that may wait for a store that does not answer
+_HOUSEKEEPING = 5.0  # seconds between two looks at limits and retention
+_BACKOFF = 0.1, 2.0  # seconds: the first and the longest wait after a failure of the store
+
+_GONE = {
+    store.Reason.UNKNOWN: (error_pb2.REASON_UNKNOWN_SEQUENCE, "no sequence '{}' is kept here"),
+    store.Reason.NOT_YOURS: (error_pb2.REASON_WRONG_TOKEN, "the resume token is not that of sequence '{}'"),
+    store.Reason.FENCED: (error_pb2.REASON_TAKEN_OVER, "sequence '{}' goes on at another server"),
+    store.Reason.ENDED: (error_pb2.REASON_SEQUENCE_ENDED, "sequence '{}' was closed by its client"),
+    store.Reason.EXPIRED: (
+        error_pb2.REASON_SEQUENCE_EXPIRED,
+        "nobody came back to sequence '{}' within the retention time",
+    ),
+    store.Reason.EVICTED: (
+        error_pb2.REASON_SEQUENCE_EVICTED,
+        "sequence '{}' was parked, and gave way when a limit was reached",
+    ),
+}
+
+
+class Exact(Protocol):
+    """Where the very model of a checkpoint is found."""
+
+    def exact(self, name: str, version: int, sha256: str) -> ServedModel:
+        """The model of this content. Raises Refusal."""
+
+
+@dataclass(frozen=True, eq=False)
+class Enrolled:
+    """Sequences that were opened together: their ids, and the secret that resumes them."""
+
+    tenants: tuple[Tenant, ...]
+    token: str
+
+
+@dataclass(frozen=True, eq=False)
+class Restored:
+    """A sequence that was claimed, and the checkpoint to go on from."""
+
+    tenant: Tenant
+    checkpoint: Checkpoint
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """States of sequences of one model at a moment: `steps` [N], `states` [N, W], and the steps [N, 3] to keep too."""
+
+    model: ServedModel
+    tenants: tuple[Tenant, ...]
+    steps: np.ndarray
+    states: np.ndarray
+    kept: np.ndarray
+
+
+class Keeper:
+    """All sequences that are open here.
+
+    Args:
+        clerk: asks the store.
+        settings: how often, how many, how long.
+        models: finds the model of a checkpoint.
+        clock: seconds since 1970, for the store.
+        monotonic: seconds, for what is idle.
+    """
+
+    def __init__(
+        self,
+        clerk: Clerk,
+        settings: Settings,
+        models: Exact,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clerk = clerk
+        self._settings = settings
+        self._models = models
+        self._clock = clock
+        self.monotonic = monotonic
+        self._here: dict[str, Tenant] = {}
+        self._by_slot: dict[ServedModel, dict[int, Tenant]] = {}
+        self._owners: Counter[str] = Counter()
+        self._farewells: deque[Snapshot] = deque()
+        self._errands: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Lock()  # one write at a time
+        self._awake = asyncio.Event()
+        self._rounds: dict[ServedModel, int] = {}
+        self._full = False
+        # what happened, for the metrics
+        self.resumed = 0
+        self.replayed = 0
+        self.checkpoints = 0
+        self.lost: Counter[str] = Counter()
+        self.parked_here = 0  # open, and without a slot
+
+    # Opening ----------------------------------------------------------------------------------------------------------
+
+    def enrol(self, model: ServedModel, slots: np.ndarray, steps: int, owner: str) -> Enrolled:
+        """Takes in new sequences that live in these slots after so many steps.
+
+        Raises:
+            OverLimit: the owner has too many, or the store is full.
+        """
+        limit = self._settings.max_per_owner
+        if limit and self._owners[owner] + len(slots) > limit:
+            raise OverLimit(
+                f"'{owner}' has {self._owners[owner]} sequences open here; {limit} is the limit",
+                error_pb2.REASON_TOO_MANY_OF_OWNER,
+            )
+        if self._full:
+            raise OverLimit(
+                f"the checkpoints take more than {self._settings.max_store_mib} MiB, and none may give way",
+                error_pb2.REASON_STORE_FULL,
+            )
+        token = token_urlsafe(18)
+        digest = _digest(token)
+        tenants = tuple(
+            Tenant(name, digest, owner, model, slot)
+            for name, slot in zip(new_ids(len(slots)), slots.tolist(), strict=True)
+        )
+        self._move_in(tenants)
+        model.progress.begin(slots, steps, NONE, self.monotonic())
+        self._awake.set()
+        return Enrolled(tenants, token)
+
+    def claim(
+        self,
+        ids: Sequence[str],
+        token: str,
+        answered: Sequence[int],
+        then: Callable[[list[Restored] | TidegateError], None],
+    ) -> None:
+        """Takes over sequences that were opened before; `then` hears of all of them, or why not.
+
+        Those that are open here on another stream leave it first. Their states still have to be put into slots, and
+        `settle` be called.
+        """
+        self._errand(self._claim(ids, token, answered, then))
+
+    async def _claim(
+        self,
+        ids: Sequence[str],
+        token: str,
+        answered: Sequence[int],
+        then: Callable[[list[Restored] | TidegateError], None],
+    ) -> None:
+        try:
+            then(await self._claimed(ids, _digest(token), answered))
+        except TidegateError as error:
+            then(error)
+
+    async def _claimed(self, ids: Sequence[str], digest: bytes, answered: Sequence[int]) -> list[Restored]:
+        here = [self._here[i] for i in ids if i in self._here]
+        if self._farewells or any(not tenant.born for tenant in here):
+            await self._write_soon()
+        for tenant in here:
+            if self._here.get(tenant.id) is tenant and hmac.compare_digest(tenant.digest, digest):
+                self._lose([tenant], error_pb2.REASON_TAKEN_OVER, "sequence '{}' goes on on another stream")
+        claims = [store.Claim(i, digest) for i in ids]
+        now = self._clock()
+        answers = await self._clerk.ask_soon(lambda s: s.claim(claims, now))
+        found = zip(ids, answers, answered, strict=True)
+        return [self._restored(id_, digest, claimed, step) for id_, claimed, step in found]
+
+    def _restored(self, name: str, digest: bytes, claimed: store.Claimed | store.Gone, answered: int) -> Restored:
+        if isinstance(claimed, store.Gone):
+            raise _gone(name, claimed.reason)
+        found = checkpoint.newest(claimed.checkpoints, answered)
+        for refused in found.refused:
+            log.warning("a checkpoint of sequence '%s' is passed over: %s", name, refused)
+        kept = found.checkpoint
+        if kept is None:
+            raise SequenceGone(
+                f"no checkpoint of sequence '{name}' is kept at or before step {answered}",
+                error_pb2.REASON_CHECKPOINT_GONE,
+            )
+        model = self._models.exact(kept.model, kept.version, kept.sha256)
+        tenant = Tenant(
+            name, digest, claimed.owner, model, -1, claimed.fence, born=True, life=Life.PARKED, steps=kept.step
+        )
+        tenant.move(Move.RESUME)
+        return Restored(tenant, kept)
+
+    def settle(self, restored: Sequence[Restored], slots: np.ndarray) -> None:
+        """What was claimed lives in these slots from now on."""
+        model = restored[0].tenant.model
+        steps = np.array([r.checkpoint.step for r in restored])
+        rows = [model.graph.initial if r.checkpoint.state is None else r.checkpoint.state for r in restored]
+        model.slots.restore(slots, np.stack(rows), steps)
+        for r, slot in zip(restored, slots.tolist(), strict=True):
+            r.tenant.slot = slot
+        self._move_in([r.tenant for r in restored])
+        model.progress.begin(slots, steps, steps, self.monotonic())
+        self.resumed += len(restored)
+
+    # Leaving ----------------------------------------------------------------------------------------------------------
+
+    def park(self, tenants: Sequence[Tenant]) -> None:
+        """These sequences leave their stream, after all of its steps; their last states are written."""
+        here = [tenant for tenant in tenants if tenant.slot >= 0]
+        for tenant in tenants:
+            if tenant.life is not Life.PARKED:
+                tenant.move(Move.PARK)
+        if here:
+            model, slots = here[0].model, np.array([tenant.slot for tenant in here])
+            done = model.slots.done[slots]
+            if len(self._farewells) < _FAREWELLS:
+                rows = model.slots.gather(slots)
+                self._farewells.append(Snapshot(model, tuple(here), done, rows, model.progress.kept(slots)))
+            self._awake.set()
+        self._move_out(tenants)
+
+    def end(self, tenants: Sequence[Tenant]) -> None:
+        """The client has closed these sequences."""
+        for tenant in tenants:
+            tenant.move(Move.END)
+        self._move_out(tenants)
+        ends = [store.End(tenant.id, tenant.fence, store.Reason.ENDED) for tenant in tenants]
+        self._errand(self._end(ends))
+
+    async def _end(self, ends: Sequence[store.End]) -> None:
+        try:
+            async with self._turn:  # after a write that may be creating them
+                await self._clerk.ask(lambda s: s.end(ends, self._clock()))
+        except StoreFailed as error:
+            log.warning("%d sequences that ended stay until they expire: %s", len(ends), error)
+
+    def _lose(self, tenants: Sequence[Tenant], reason: int, sentence: str) -> None:
+        for tenant in tenants:
+            if tenant.holder is not None:
+                tenant.holder.take_away([tenant], SequenceGone(sentence.format(tenant.id), reason))
+            tenant.move(Move.LOSE)
+            self.lost[error_pb2.Reason.Name(reason).removeprefix("REASON_")] += 1
+        self._move_out(tenants)
+
+    # Sleeping ---------------------------------------------------------------------------------------------------------
+
+    def sleep(self, tenant: Tenant) -> None:
+        """An open sequence gives up its slot; what it holds is written."""
+        tenant.move(Move.PARK)
+        tenant.steps = int(tenant.model.slots.done[tenant.slot])
+        self._vacate([tenant])
+        tenant.slot = -1
+        self.parked_here += 1
+
+    def wake(self, tenants: Sequence[Tenant], then: Callable[[TidegateError | None], None]) -> None:
+        """Puts sleeping sequences back into slots; `then` hears when they are there, or why not."""
+        self._errand(self._wake(tenants, then))
+
+    async def _wake(self, tenants: Sequence[Tenant], then: Callable[[TidegateError | None], None]) -> None:
+        try:
+            await self._bring_back(tenants)
+        except TidegateError as error:
+            then(error)
+        else:
+            then(None)
+
+    async def _bring_back(self, tenants: Sequence[Tenant]) -> None:
+        claims = [store.Claim(tenant.id, tenant.digest) for tenant in tenants]
+        now = self._clock()
+        kept = await self._clerk.ask_soon(lambda s: s.read(claims, now))
+        for tenant, found in zip(tenants, kept, strict=True):
+            if tenant.slot >= 0 or tenant.id not in self._here:
+                continue  # it woke up, or left, meanwhile
+            if isinstance(found, store.Claimed) and found.fence == tenant.fence:
+                self._return(tenant, checkpoint.newest(found.checkpoints).checkpoint)
+            else:
+                reason = store.Reason.FENCED if isinstance(found, store.Claimed) else found.reason
+                self._lose([tenant], *_GONE[reason])
+
+    def _return(self, tenant: Tenant, kept: Checkpoint | None) -> None:
+        if kept is None or kept.step != tenant.steps:  # the newest is damaged: its client can go back further
+            self._lose([tenant], error_pb2.REASON_DRAINING, "sequence '{}' has to be resumed")
+            return
+        model = tenant.model
+        self.make_room(model, 1)
+        slots = model.slots.take(1)
+        tenant.move(Move.RESUME)
+        tenant.slot = slots.item(0)
+        self._by_slot.setdefault(model, {})[tenant.slot] = tenant
+        row = model.graph.initial if kept.state is None else kept.state
+        model.slots.restore(slots, row[np.newaxis], np.array([kept.step]))
+        model.progress.begin(slots, kept.step, kept.step, self.monotonic())
+        self.parked_here -= 1
+
+    def make_room(self, model: ServedModel, wanted: int) -> None:
+        """Parks those that are idle, the longest idle first, if the slots would not do."""
+        missing = wanted - model.slots.free
+        if missing > 0:
+            since = self.monotonic() - self._settings.idle_seconds
+            self._put_to_sleep(model, model.progress.idle(model.slots.done, since), missing)
+
+    def _put_to_sleep(self, model: ServedModel, slots: np.ndarray, most: int) -> None:
+        tenants = self._by_slot.get(model, {})
+        for slot in slots.tolist():
+            if most <= 0:
+                return
+            tenant = tenants.get(slot)
+            if tenant is not None and tenant.holder is not None and tenant.holder.put_to_sleep(tenant):
+                most -= 1
+
+    # Going back, going over -------------------------------------------------------------------------------------------
+
+    def go_back(self, tenant: Tenant, step: int, then: Callable[[Checkpoint | TidegateError], None]) -> None:
+        """Makes the newest checkpoint of an open sequence at or before a step its last one; `then` puts it in place."""
+        self._errand(self._go_back(tenant, step, then))
+
+    async def _go_back(self, tenant: Tenant, step: int, then: Callable[[Checkpoint | TidegateError], None]) -> None:
+        claims = [store.Claim(tenant.id, tenant.digest)]
+        async with self._turn:
+            try:
+                found = (await self._clerk.ask_soon(lambda s: s.read(claims, self._clock())))[0]
+                kept = _kept(tenant, found, step)
+                await self._write_one(tenant, tenant.model, kept.step, checkpoint.encode(kept))
+            except TidegateError as error:
+                then(error)
+            else:
+                then(kept)
+
+    def anchor(
+        self,
+        tenant: Tenant,
+        model: ServedModel,
+        step: int,
+        row: np.ndarray,
+        then: Callable[[TidegateError | None], None],
+    ) -> None:
+        """Writes that a sequence goes on with another version of its model from this step and state [W] on."""
+        data = checkpoint.encode(Checkpoint(model.name, model.version, model.loaded.sha256, step, row))
+        self._errand(self._anchor(tenant, model, step, data, then))
+
+    async def _anchor(
+        self,
+        tenant: Tenant,
+        model: ServedModel,
+        step: int,
+        data: bytes,
+        then: Callable[[TidegateError | None], None],
+    ) -> None:
+        async with self._turn:
+            try:
+                await self._write_one(tenant, model, step, data)
+            except TidegateError as error:
+                then(error)
+            else:
+                then(None)
+
+    async def _write_one(self, tenant: Tenant, model: ServedModel, step: int, data: bytes) -> None:
+        kept = tenant.model.progress.kept(np.array([tenant.slot]))[0].tolist()
+        birth = None if tenant.born else store.Birth(tenant.digest, tenant.owner, model.name)
+        writes = [store.Write(tenant.id, tenant.fence, step, data, birth, tuple(kept))]
+        refused = await self._clerk.ask_soon(lambda s: s.write(writes, self._clock()))
+        if refused:
+            raise _gone(tenant.id, refused[0].reason)
+        tenant.born = True
+
+    # Writing ----------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Writes checkpoints every so often, looks after limits and retention; until cancelled."""
+        wait, (first, longest) = 0.0, _BACKOFF
+        housekept = self.monotonic()
+        while True:
+            try:
+                await self._rest(wait)
+                await self.checkpoint()
+                if self.monotonic() - housekept >= _HOUSEKEEPING:
+                    housekept = self.monotonic()
+                    await self.keep_house()
+                wait = 0.0
+            except StoreFailed:
+                wait = min(longest, 2 * wait or first)
+            except Exception:
+                log.exception("writing checkpoints failed; trying again")
+                wait = longest
+
+    async def _rest(self, wait: float) -> None:
+        if wait:
+            await asyncio.sleep(wait)
+            return
+        self._awake.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._awake.wait(), self._settings.checkpoint_ms / 1e3)
+
+    def nudge(self, model: ServedModel) -> None:
+        """Some steps have run: wakes the writer if a sequence may be as far ahead of its checkpoint as it should be."""
+        if model.batcher.rounds - self._rounds.get(model, 0) >= self._settings.checkpoint_steps:
+            self._rounds[model] = model.batcher.rounds
+            self._awake.set()
+
+    async def checkpoint(self) -> None:
+        """Writes the states of all sequences that have moved since, in one write.
+
+        Raises:
+            StoreFailed: nothing is lost: they are written the next time.
+        """
+        async with self._turn:
+            farewells = [self._farewells.popleft() for _ in range(len(self._farewells))]
+            snapshots = [snapshot for model in list(self._by_slot) if (snapshot := await self._snapshot(model))]
+            try:
+                await self._write([*farewells, *snapshots])
+            except BaseException:
+                self._farewells.extendleft(reversed(farewells))
+                raise
+            for model in list(self._by_slot):
+                self._tell(model)
+
+    async def _write_soon(self) -> None:
+        """For somebody who waits. If it fails, what is asked next fails too, and says so."""
+        with suppress(StoreFailed):
+            await self.checkpoint()
+
+    async def flush(self) -> bool:
+        """Writes all there is; whether that succeeded."""
+        try:
+            await self.checkpoint()
+        except StoreFailed:
+            return False
+        return not self._farewells
+
+    async def _snapshot(self, model: ServedModel) -> Snapshot | None:
+        taken: asyncio.Future[Snapshot | None] = asyncio.get_running_loop().create_future()
+
+        def copy() -> None:
+            if not taken.done():
+                taken.set_result(self._copy(model))
+
+        model.batcher.pause(copy)
+        return await taken
+
+    def _copy(self, model: ServedModel) -> Snapshot | None:
+        tenants = self._by_slot.get(model, {})
+        slots = model.progress.behind(model.slots.done, _MOST)
+        if len(slots) == _MOST:
+            self._awake.set()
+        if not len(slots):
+            return None
+        steps = model.slots.done[slots]
+        return Snapshot(
+            model,
+            tuple(tenants[slot] for slot in slots.tolist()),
+            steps,
+            model.slots.gather(slots),
+            model.progress.kept(slots),
+        )
+
+    async def _write(self, snapshots: Sequence[Snapshot]) -> None:
+        if not snapshots:
+            return
+        now = self._clock()
+        refused = await self._clerk.ask(lambda s: s.write(list(_writes(snapshots)), now))
+        unwanted = {r.id: r.reason for r in refused}
+        for snapshot in snapshots:
+            self._note(snapshot, unwanted)
+
+    def _note(self, snapshot: Snapshot, refused: dict[str, store.Reason]) -> None:
+        """What was written, and what was not wanted because the sequence is not ours any more."""
+        tenants = self._by_slot.get(snapshot.model, {})
+        for tenant, step in zip(snapshot.tenants, snapshot.steps.tolist(), strict=True):
+            reason = refused.get(tenant.id)
+            if reason is store.Reason.UNKNOWN:
+                tenant.born = False  # the store has lost its data: the next write makes it known again
+                continue
+            if reason is not None:
+                if self._here.get(tenant.id) is tenant:
+                    self._lose([tenant], *_GONE[reason])
+                continue
+            tenant.born = True
+            self.checkpoints += 1
+            if step > tenant.steps and tenant.life in (Life.OPEN, Life.RESUMED):
+                tenant.move(Move.STEP)
+            if tenants.get(tenant.slot) is tenant:
+                snapshot.model.progress.written[tenant.slot] = step
+
+    def _tell(self, model: ServedModel) -> None:
+        slots = model.progress.tell()
+        tenants = self._by_slot.get(model, {})
+        for holder in {tenants[slot].holder for slot in slots.tolist()}:
+            if holder is not None:
+                holder.tell()
+
+    # Limits -----------------------------------------------------------------------------------------------------------
+
+    async def keep_house(self) -> None:
+        """Parks what is idle, ends what nobody came back to, and makes room where a limit is passed.
+
+        Raises:
+            StoreFailed.
+        """
+        since = self.monotonic() - self._settings.idle_seconds
+        for model in list(self._by_slot):
+            self._put_to_sleep(model, model.progress.idle(model.slots.done, since), _MOST)
+        now = self._clock()
+        while (await self._clerk.ask(lambda s: s.expire(now))).more:
+            pass
+        await self._make_way(now)
+
+    async def _make_way(self, now: float) -> None:
+        limit = self._settings.max_store_mib * 2**20
+        usage = await self._clerk.ask(lambda s: s.usage())
+        awake = [tenant.id for tenant in self._here.values() if tenant.slot >= 0]
+        surplus = usage.sequences - len(awake) - self._settings.max_parked
+        if usage.bytes > limit:
+            surplus = max(surplus, int(np.ceil((usage.bytes - limit) / max(1, usage.bytes / usage.sequences))))
+        evicted = []
+        if surplus > 0:
+            evicted = await self._clerk.ask(lambda s: s.evict(surplus, now, spare=frozenset(awake)))
+            log.warning("%d parked sequences gave way: a limit of the store is reached", len(evicted))
+        for one in evicted:
+            tenant = self._here.get(one.id)
+            if tenant is not None:
+                self._lose([tenant], *_GONE[one.reason])
+            else:
+                self.lost["SEQUENCE_EVICTED"] += 1
+        self._full = usage.bytes - sum(one.bytes for one in evicted) > limit
+
+    # Books ------------------------------------------------------------------------------------------------------------
+
+    @property
+    def open(self) -> int:
+        """How many sequences are open here, sleeping ones among them."""
+        return len(self._here)
+
+    @property
+    def lag(self) -> int:
+        """By how many steps the sequence that is furthest behind is ahead of its checkpoint."""
+        return max((model.progress.lag(model.slots.done) for model in self._by_slot), default=0)
+
+    def relocate(self, tenant: Tenant, model: ServedModel, slot: int) -> None:
+        """A sequence goes on in a slot of another model, where it is anchored."""
+        self._vacate([tenant])
+        tenant.model, tenant.slot = model, slot
+        self._by_slot.setdefault(model, {})[slot] = tenant
+        done = model.slots.done[slot]
+        model.progress.begin(np.array([slot]), done, done, self.monotonic())
+
+    def _move_in(self, tenants: Iterable[Tenant]) -> None:
+        for tenant in tenants:
+            self._here[tenant.id] = tenant
+            self._owners[tenant.owner] += 1
+            self._by_slot.setdefault(tenant.model, {})[tenant.slot] = tenant
+
+    def _move_out(self, tenants: Iterable[Tenant]) -> None:
+        for tenant in tenants:
+            if self._here.get(tenant.id) is not tenant:
+                continue
+            del self._here[tenant.id]
+            self._owners[tenant.owner] -= 1
+            if not self._owners[tenant.owner]:
+                del self._owners[tenant.owner]
+            if tenant.slot < 0:
+                self.parked_here -= 1
+            else:
+                self._vacate([tenant])
+
+    def _vacate(self, tenants: Iterable[Tenant]) -> None:
+        for tenant in tenants:
+            by_slot = self._by_slot.get(tenant.model)
+            if by_slot is not None and by_slot.get(tenant.slot) is tenant:
+                del by_slot[tenant.slot]
+                tenant.model.progress.held[tenant.slot] = False
+                if not by_slot:
+                    del self._by_slot[tenant.model]
+                    self._rounds.pop(tenant.model, None)
+
+    def _errand(self, call: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(call)
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
+
+
+def _writes(snapshots: Iterable[Snapshot]) -> Iterable[store.Write]:
+    """In the clerk's thread."""
+    for snapshot in snapshots:
+        model = snapshot.model
+        steps = snapshot.steps.tolist()
+        data = _encoded(snapshot)
+        kept = snapshot.kept.tolist()
+        for tenant, step, bytes_, spare in zip(snapshot.tenants, steps, data, kept, strict=True):
+            birth = None if tenant.born else store.Birth(tenant.digest, tenant.owner, model.name)
+            yield store.Write(tenant.id, tenant.fence, step, bytes_, birth, tuple(spare))
+
+
+def _encoded(snapshot: Snapshot) -> list[bytes]:
+    """A state that is still the model's initial one takes next to nothing."""
+    model, steps, states = snapshot.model, snapshot.steps, snapshot.states
+    who = model.name, model.version, model.loaded.sha256
+    moved = (steps > 0) | (states != model.graph.initial).any(axis=1)
+    initial = checkpoint.encode(Checkpoint(*who, 0, None))
+    encoded = iter(checkpoint.encode_many(*who, steps[moved].tolist(), states[moved]))
+    return [next(encoded) if has else initial for has in moved.tolist()]
+
+
+def _kept(tenant: Tenant, found: store.Claimed | store.Gone, step: int) -> Checkpoint:
+    """The newest of the checkpoints at or before a step. Raises SequenceGone, WrongState."""
+    if isinstance(found, store.Gone):
+        raise _gone(tenant.id, found.reason)
+    kept = checkpoint.newest(found.checkpoints, step).checkpoint
+    if kept is None:
+        raise WrongState(f"no checkpoint is kept at or before step {step}", error_pb2.REASON_CHECKPOINT_GONE)
+    if kept.sha256 != tenant.model.loaded.sha256:
+        raise WrongState(
+            f"the checkpoint at step {kept.step} is of version {kept.version}; the sequence is at version "
+            f"{tenant.model.version} now",
+            error_pb2.REASON_CHECKPOINT_GONE,
+        )
+    return kept
+
+
+def _gone(name: str, reason: store.Reason) -> SequenceGone:
+    number, sentence = _GONE[reason]
+    return SequenceGone(sentence.format(name), number)
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()

@@ -1,0 +1,74 @@
+"""How far the checkpoints of a model's sequences are behind them. Arrays by slot; knows no store and no stream.
+
+A checkpoint that is written is told to the client only once the client has every answer up to the one told before: so
+of the checkpoints that a client may count on, none is later than its answers, and three of them are kept.
+"""
+
+import numpy as np
+
+NONE = -1  # no checkpoint
+
+
+class Progress:
+    """One model's. All but `held`, `seen` and `acked` are numbers of steps, NONE where there is no checkpoint."""
+
+    def __init__(self, capacity: int) -> None:
+        self.held = np.zeros(capacity, bool)  # whether the slot's sequence is kept beyond its stream
+        self.seen = np.zeros(capacity)  # when its last step came, in seconds of a monotonic clock
+        self.acked = np.zeros(capacity, np.int64)  # how many answers its client has
+        self.written = np.full(capacity, NONE)  # the newest checkpoint
+        self.told = np.zeros(capacity, np.int64)  # the newest that the client was told of
+        self.before = np.zeros(capacity, np.int64)  # the one told before that
+        self.earlier = np.zeros(capacity, np.int64)  # and before that
+
+    def begin(self, slots: np.ndarray, steps: np.ndarray | int, written: np.ndarray | int, now: float) -> None:
+        """New tenants after so many steps, whose newest checkpoint is `written`."""
+        self.held[slots] = True
+        self.seen[slots] = now
+        self.acked[slots] = steps
+        self.written[slots] = written
+        known = np.maximum(written, 0)
+        self.told[slots] = known
+        self.before[slots] = known
+        self.earlier[slots] = known
+
+    def leave(self, slots: np.ndarray) -> None:
+        """The tenants are gone."""
+        self.held[slots] = False
+
+    def behind(self, done: np.ndarray, most: int) -> np.ndarray:
+        """The slots whose newest checkpoint is not of their last step, at most `most`; those seen longest ago first."""
+        held = np.flatnonzero(self.held)
+        slots: np.ndarray = held[self.written[held] != done[held]]
+        if len(slots) > most:
+            return _sorted(slots, self.seen)[:most]
+        return slots
+
+    def lag(self, done: np.ndarray) -> int:
+        """By how many steps the one that is furthest behind is."""
+        slots = np.flatnonzero(self.held)
+        return int((done[slots] - np.maximum(self.written[slots], 0)).max(initial=0))
+
+    def kept(self, slots: np.ndarray) -> np.ndarray:
+        """The steps [N, 3] whose checkpoints must stay beside a new one."""
+        return np.stack([self.told[slots], self.before[slots], self.earlier[slots]], axis=1)
+
+    def tell(self) -> np.ndarray:
+        """Moves on to the newest checkpoints where the clients are ready for it; those slots."""
+        slots = np.flatnonzero(self.held)
+        slots = slots[(self.written[slots] > self.told[slots]) & (self.acked[slots] >= self.told[slots])]
+        self.earlier[slots] = self.before[slots]
+        self.before[slots] = self.told[slots]
+        self.told[slots] = self.written[slots]
+        return slots
+
+    def idle(self, done: np.ndarray, since: float) -> np.ndarray:
+        """The slots that have had no step since then and whose last state is written; the longest idle first."""
+        slots = np.flatnonzero(self.held)
+        slots = slots[(self.seen[slots] <= since) & (self.written[slots] == done[slots])]
+        return _sorted(slots, self.seen)
+
+
+def _sorted(slots: np.ndarray, by: np.ndarray) -> np.ndarray:
+    in_order: np.ndarray = slots[np.argsort(by[slots], kind="stable")]
+    return in_order

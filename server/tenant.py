@@ -1,0 +1,52 @@
+"""A sequence that this server holds: who it is, whose it is, and where its state is. One object each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count as counter
+from secrets import token_hex
+from typing import Protocol
+
+from server.errors import TidegateError
+from server.model import ServedModel
+from server.sequence import Life, Move, after
+
+_RUN, _SERIAL = token_hex(6), counter()
+
+
+def new_ids(count: int) -> tuple[str, ...]:
+    """Sequence ids, unique across servers and restarts."""
+    return tuple(f"{_RUN}-{next(_SERIAL)}" for _ in range(count))
+
+
+class Holder(Protocol):
+    """The stream on which a sequence is open."""
+
+    def tell(self) -> None:
+        """Checkpoints have moved on; some of its sequences may be idle and should hear of it."""
+
+    def take_away(self, tenants: "Sequence[Tenant]", error: TidegateError) -> None:
+        """These sequences are not here any more; the client hears why."""
+
+    def put_to_sleep(self, tenant: "Tenant") -> bool:
+        """Gives up the slot of an idle sequence, which stays open. False if something of it is under way."""
+
+
+@dataclass(slots=True, eq=False)
+class Tenant:
+    """What is known of a sequence beside its state. `slot` is -1 while it is parked."""
+
+    id: str
+    digest: bytes  # SHA-256 of its resume token
+    owner: str
+    model: ServedModel
+    slot: int
+    fence: int = 1
+    born: bool = False  # whether the store knows it
+    life: Life = Life.OPEN
+    holder: Holder | None = None
+    handle: int = -1  # under which its holder has it
+    steps: int = 0  # how many it had taken when it was parked
+
+    def move(self, move: Move) -> None:
+        """Goes on in its life. Raises IllegalMove."""
+        self.life = after(self.life, move)
