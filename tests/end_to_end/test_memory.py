@@ -58,9 +58,9 @@ async def test_ten_thousand_idle_sequences_cost_under_100_mib(
 
 
 async def test_sequences_that_end_give_their_memory_to_the_next(
-    start: Callable[..., RunningServer], lstm_only: Path
+    start: Callable[..., RunningServer], lstm_only: Path, tmp_path: Path
 ) -> None:
-    server = start(lstm_only).ready()
+    server = start(lstm_only, "--store", f"sqlite:{tmp_path / 'parked.sqlite'}").ready()
     rows = np.ones((200, 3), np.float32)
 
     async def live_and_die(times: int) -> None:
