@@ -12,11 +12,12 @@ import onnx
 from onnx import numpy_helper
 
 from server.folding import shapes_of
-from server.graph import reachable
+from server.graph import GraphBuilder, opset, reachable
 from server.interface import Interface
 from server.recurrence import RECURRENT, Constants
 
 BATCH, TIME = "batch", "time"
+_FOREVER = 2**63 - 1  # how often a loop may run that only its condition ends
 _SHAPING = frozenset({"Concat", "Expand", "Identity", "Reshape", "Slice", "Squeeze", "Tile", "Transpose", "Unsqueeze"})
 
 
@@ -69,6 +70,8 @@ def _freed(
             _free_state(infos[name], first[batch][1])
     _drop_zero_starts(copy)
     _loosen(copy, loose)
+    if time is not None and first[time][1]:
+        _run_once_a_step(copy, data[0], time, first[time][1])
     del copy.graph.value_info[:]
     for output in copy.graph.output:
         output.type.tensor_type.ClearField("shape")
@@ -127,6 +130,27 @@ def _drop_zero_starts(model: onnx.ModelProto) -> None:
     needed = reachable(model.graph.node, [output.name for output in model.graph.output])
     del model.graph.node[:]
     model.graph.node.extend(needed)
+
+
+def _run_once_a_step(model: onnx.ModelProto, data: str, time: int, size: int) -> None:
+    """Loops that may be meant to run as often as there are steps, whose number the file fixes, count them instead."""
+    g, constants = GraphBuilder("tidegate.steps/", opset(model)), Constants(model)
+    nodes = list[onnx.NodeProto]()
+    for node in model.graph.node:
+        limit = constants.value(node.input[0]) if node.op_type == "Loop" and node.input[0] else None
+        if node.op_type == "Loop" and (not node.input[0] or (limit is not None and limit.item() in (size, _FOREVER))):
+            g.nodes = []
+            node.input[0] = g.op("Gather", g.op("Shape", data), g.constant(np.array(time, np.int64)))
+            node.input[1] = ""
+            body = next(attribute.g for attribute in node.attribute if attribute.name == "body")
+            again = g.op("Identity", body.input[1].name)
+            body.node.append(g.nodes.pop())
+            body.output[0].name = again
+            nodes.extend(g.nodes)
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(g.constants)
 
 
 def _is_zero(tensor: str, makers: Mapping[str, onnx.NodeProto], constants: Constants) -> bool:

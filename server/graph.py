@@ -125,6 +125,11 @@ def reachable(nodes: Sequence[onnx.NodeProto], outputs: Sequence[str]) -> list[o
     return kept[::-1]
 
 
+def opset(model: onnx.ModelProto) -> int:
+    """The version of the default operator domain that a model is written in."""
+    return next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+
+
 def captured(node: onnx.NodeProto) -> set[str]:
     """Names that the subgraphs of a node take from around it."""
     return {name for graph in subgraphs(node) for name in _taken(graph)}

@@ -12,7 +12,7 @@ import onnx
 from onnx import helper
 
 from server import inlining
-from server.graph import GraphBuilder, reachable
+from server.graph import GraphBuilder, opset, reachable
 from server.recurrence import label, name_of
 
 LOOPS = frozenset({"Loop", "Scan"})
@@ -123,7 +123,7 @@ def find(model: onnx.ModelProto) -> tuple[LoopNode, ...]:
     """The loops of the graph itself, not those in the subgraphs of other nodes."""
     found = list[LoopNode]()
     for node in model.graph.node:
-        if node.op_type == "Loop" or (node.op_type == "Scan" and _opset(model) > 8):  # it was another operator before
+        if node.op_type == "Loop" or (node.op_type == "Scan" and opset(model) > 8):  # it was another operator before
             known = {loop.name for loop in found}
             name = name_of(node) if name_of(node) not in known else next(filter(None, node.output))
             body = next(a.g for a in node.attribute if a.name == "body")
@@ -153,7 +153,7 @@ def counted(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    g = GraphBuilder(_PREFIX, _opset(model))
+    g = GraphBuilder(_PREFIX, opset(model))
     nodes, names = list(copy.graph.node), list[str]()
     for loop in find(copy):
         _name_last(g, loop)
@@ -211,7 +211,7 @@ def stepped(model: onnx.ModelProto, loops: Sequence[LoopNode], once: Mapping[str
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     by_output = {tuple(loop.node.output): loop for loop in loops if loop.name in once}
-    nodes, g = list[onnx.NodeProto](), GraphBuilder(_PREFIX, _opset(model))
+    nodes, g = list[onnx.NodeProto](), GraphBuilder(_PREFIX, opset(model))
     for node in model.graph.node:
         loop = by_output.get(tuple(node.output))
         g.nodes = []
@@ -254,7 +254,3 @@ def _inputs(g: GraphBuilder, loop: LoopNode, before: Sequence[str]) -> list[str]
     slices = loop.node.input[len(before) :]
     axes = loop.axes("scan_input_axes", len(slices))
     return [*before, *(g.squeeze(name, axis) for name, axis in zip(slices, axes, strict=True))]
-
-
-def _opset(model: onnx.ModelProto) -> int:
-    return next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))

@@ -7,7 +7,7 @@ it has, between transposes or casts; every other node stays as it is.
 import onnx
 from onnx import TensorProto, shape_inference
 
-from server.graph import GraphBuilder
+from server.graph import GraphBuilder, opset
 
 _KINDS = frozenset({"RNN", "LSTM", "GRU"})
 _INITIAL = (5, 6)  # initial_h and, for LSTM, initial_c
@@ -17,7 +17,7 @@ _SWAPPED = [1, 0, 2]
 
 def runnable(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy that onnxruntime runs and that computes the same; double cells are computed in single precision."""
-    g = GraphBuilder("oracle/", next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")))
+    g = GraphBuilder("oracle/", opset(model))
     doubles = _double_tensors(model)
     for node in model.graph.node:
         if node.op_type in _KINDS and node.domain in ("", "ai.onnx"):

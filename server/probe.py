@@ -222,7 +222,7 @@ class _Probe:
         if guess.time:
             return any(pace is not None and pace.streams for pace in paces) or (not paces and bool(counts))
         single = all(pace is None or pace.inner == 1 for pace in paces)
-        return bool(self._interface.states) or (single and not self._backwards)
+        return bool(self._interface.states) or (single and bool(self._cells) and not self._backwards)
 
     def _pace(self, guess: _Guess, shapes: Sequence[tuple[int, ...]], axis: int) -> Pace | None:
         """How a cell runs whose input has these first two axes at the three sizes, its own time at `axis`."""

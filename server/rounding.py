@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from server.graph import GraphBuilder, subgraphs
+from server.graph import GraphBuilder, opset, subgraphs
 
 _PREFIX = "tidegate.exact/"
 _BY_RANGE = frozenset({"DynamicQuantizeLinear", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul"})
@@ -51,7 +51,7 @@ class _Writer:
     """Writes operators that round as ones that do not, under the same names."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        self._g = GraphBuilder(_PREFIX, next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")))
+        self._g = GraphBuilder(_PREFIX, opset(model))
         self._tensors = {tensor.name: tensor for tensor in model.graph.initializer}
         self._write: dict[str, Callable[[onnx.NodeProto], None]] = {
             "DynamicQuantizeLinear": self._dynamic,

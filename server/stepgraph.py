@@ -16,7 +16,7 @@ from onnx import helper
 
 from server import cells, oracle
 from server.errors import ModelRefused
-from server.graph import GraphBuilder, reachable
+from server.graph import GraphBuilder, opset, reachable
 from server.ports import Facts, Pace, Port
 from server.recurrence import CellNode, label
 
@@ -154,7 +154,7 @@ class _Rewriter:
         self._nodes = nodes
         self._facts = facts
         self._dtype = dtype
-        self._g = GraphBuilder(PREFIX, _opset(model))
+        self._g = GraphBuilder(PREFIX, opset(model))
         names = self._g.split(STATE, [columns.size for columns in state]) if state else []
         self._before = {(columns.layer, columns.name): name for columns, name in zip(state, names, strict=True)}
         # tensors that are a cell's output but for axes of length 1, and that output [B, H]
@@ -336,10 +336,6 @@ def _shape_outputs(g: GraphBuilder, node: CellNode, hidden: Sequence[str], state
     for name, output in zip(node.cell.states, last, strict=True):
         if output:  # [D, B, H] or [B, D, H]
             g.reshape(states[name], (-1, 1, size) if batch_first else (1, -1, size), output)
-
-
-def _opset(model: onnx.ModelProto) -> int:
-    return next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
 
 
 def _input(port: Port) -> onnx.ValueInfoProto:

@@ -58,9 +58,11 @@ STEPS = """
 """
 
 
-def write(path: Path, body: str, outputs: str = "float[b,t,4] y", gates: int = 1, more: str = "") -> Path:
+def write(
+    path: Path, body: str, outputs: str = "float[b,t,4] y", gates: int = 1, more: str = "", steps: str = "t"
+) -> Path:
     """A file from the text of its nodes; the weights of a cell of `gates` gates are `w`, `r`, `bw` and `br` in it."""
-    text = f'<ir_version: 10, opset_import: ["": 20]> g (float[b,t,3] x{more}) => ({outputs}) {{{body}}}'
+    text = f'<ir_version: 10, opset_import: ["": 20]> g (float[b,{steps},3] x{more}) => ({outputs}) {{{body}}}'
     model = parser.parse_model(text)
     random = np.random.default_rng(0)
     shapes = {"w": (INPUTS,), "r": (HIDDEN,), "bw": (), "br": ()}
@@ -325,3 +327,36 @@ def test_what_is_served_says_where_each_state_lives_and_what_cannot_be_seen(
         assert "gates cannot be told apart" in state.unseen
         homes = {(s.layer, s.name, s.home, s.unseen) for s in client.describe("stepping").states}
         assert homes == {(0, "hidden", "loop", ""), (0, "cell", "loop", "")}
+
+
+COUNTED = f"""
+        n0 = Shape<start=0, end=1>(x)
+        four = Constant<value_ints=[4]>()
+        size = Concat<axis=0>(n0, four)
+        h0 = ConstantOfShape(size)
+        six = Constant<value=int64 {{6}}>()
+        nought = Constant<value=int64 {{0}}>()
+        yes = Less(nought, six)
+        end, last, all = Loop<body = step (int64 i, bool cond, int64 n, float[b,4] h)
+            => (bool go, int64 next, float[b,4] hn, float[b,4] o) {{
+                xt = Gather<axis=1>(x, n) {RNN} o = Identity(hn)
+                one = Constant<value=int64 {{1}}>() next = Add(n, one) go = Less(next, six)
+            }}>(LIMIT, yes, nought, h0)
+        y = Transpose<perm=[1,0,2]>(all)"""
+
+
+@pytest.mark.parametrize("limit", ["six", ""])
+def test_a_loop_over_a_fixed_number_of_steps_is_freed(tmp_path: Path, limit: str) -> None:
+    """As tf2onnx writes a network of Keras whose sequences have one length, and torch a `while_loop`."""
+    path = write(tmp_path, COUNTED.replace("LIMIT", limit), "float[b,6,4] y", steps="6")
+    model = load(path, 4, 1.0)
+    assert model.facts.freed
+    assert [size for _, _, size in states(model)] == [HIDDEN]
+    (whole,) = onnxruntime.InferenceSession(path).run(["y"], {"x": rows(6)})
+    np.testing.assert_allclose(streamed(model, rows(6)), whole, atol=1e-6)
+
+
+def test_a_loop_for_another_number_of_times_than_there_are_steps_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, COUNTED.replace("LIMIT", "six"), "float[b,6,4] y", steps="9")
+    with pytest.raises(ModelRefused):
+        load(path, 4, 1.0)
