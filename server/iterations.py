@@ -18,6 +18,7 @@ from server.ports import Carried, Facts, LoopState, Port
 from server.recurrence import label, name_of
 
 _SIZES = ((2, 3), (4, 3), (2, 6))  # sequences and steps of the runs
+_ALONE = ((1, 3), (1, 3), (1, 6))  # of a file that takes one sequence only
 Values = tuple[np.ndarray, ...]  # of one tensor in each of the runs
 
 
@@ -39,7 +40,7 @@ def learn(model: onnx.ModelProto, facts: Facts, carried: frozenset[State]) -> tu
     """
     copy, counts = loops.counted(model)
     found = loops.find(copy)
-    if facts.one_step or facts.alone or not found:
+    if facts.one_step or not found:
         return ()
     runs = _runs(copy, counts, facts)
     learnt = []
@@ -47,7 +48,7 @@ def learn(model: onnx.ModelProto, facts: Facts, carried: frozenset[State]) -> tu
         if _once_a_step(loop, [int(run[count]) for run in runs]):
             _refuse_backwards(loop)
             inside = frozenset(k for of, k in carried if of == i)
-            learnt.append(Iteration(loop, tuple(_states(loop, runs, inside))))
+            learnt.append(Iteration(loop, tuple(_states(loop, runs, inside, alone=bool(facts.alone)))))
     return tuple(learnt)
 
 
@@ -62,7 +63,7 @@ def _runs(model: onnx.ModelProto, counts: Sequence[str], facts: Facts) -> list[d
     copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
     runner = session.create(copy)
     runs = []
-    for seed, (batch, time) in enumerate(_SIZES):
+    for seed, (batch, time) in enumerate(_ALONE if facts.alone else _SIZES):
         random = np.random.default_rng(seed)
         data = {p.name: p.original(p.sample(time, batch, random)) for p in facts.inputs}
         feeds = facts.feeds(data, batch, time)
@@ -92,11 +93,13 @@ def _refuse_backwards(loop: LoopNode) -> None:
         )
 
 
-def _states(loop: LoopNode, runs: Sequence[dict[str, np.ndarray]], inside: frozenset[int]) -> list[LoopState | None]:
+def _states(
+    loop: LoopNode, runs: Sequence[dict[str, np.ndarray]], inside: frozenset[int], alone: bool
+) -> list[LoopState | None]:
     states: list[LoopState | None] = []
     for k, end in enumerate(loops.ends(loop)):
         first, last = (tuple(run[name] for run in runs) for name in (loop.initial[k], loop.last[k]))
-        port = None if k in inside or loop.keeps(k) else _port(last)
+        port = None if k in inside or loop.keeps(k) else _port(last, alone)
         if port is None:
             states.append(None)
             continue
@@ -106,20 +109,23 @@ def _states(loop: LoopNode, runs: Sequence[dict[str, np.ndarray]], inside: froze
     return states
 
 
-def _port(last: Values) -> tuple[int, tuple[int, ...]] | None:
-    """The batch axis of a tensor and its other axes; None if it is no state."""
+def _port(last: Values, alone: bool) -> tuple[int | None, tuple[int, ...]] | None:
+    """The batch axis of a tensor and its other axes; None if it is no state. One sequence alone has no batch axis."""
     if not all(map(session.is_tensor, last)) or last[0].dtype.kind not in "fiub":
         return None
     base, wider, longer = (value.shape for value in last)
     if len({len(base), len(wider), len(longer)}) > 1 or base != longer:
         return None
+    if alone:
+        return None if last[0].dtype.kind in "iu" and last[0].size == 1 else (None, base)
     batch = [i for i, sizes in enumerate(zip(base, wider, strict=True)) if sizes == (_SIZES[0][0], _SIZES[1][0])]
     return (batch[0], base[: batch[0]] + base[batch[0] + 1 :]) if len(batch) == 1 else None
 
 
-def _start(loop: LoopNode, index: int, first: Values, last: Values, batch: int) -> np.ndarray:
+def _start(loop: LoopNode, index: int, first: Values, last: Values, batch: int | None) -> np.ndarray:
     """What a state begins with, whatever the input, in the shape of one row."""
-    rows = [row for a, b in zip(first, last, strict=True) for row in np.moveaxis(np.broadcast_to(a, b.shape), batch, 0)]
+    whole = [np.broadcast_to(a, b.shape) for a, b in zip(first, last, strict=True)]
+    rows = whole if batch is None else [row for tensor in whole for row in np.moveaxis(tensor, batch, 0)]
     if any(not np.array_equal(row, rows[0]) for row in rows):
         raise ModelRefused(
             f"{label(loop.node)} carries '{loop.names[index]}', which starts from a state that depends on its input "

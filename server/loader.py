@@ -32,7 +32,7 @@ from server.iterations import Iteration
 from server.model import LoadedModel
 from server.ports import Facts, Pace
 from server.proof import Original, Proof
-from server.recurrence import CellNode, name_of
+from server.recurrence import CellNode, label, name_of
 from server.sidecar import Sidecar
 
 _NO_STATE = (
@@ -220,6 +220,7 @@ def _read_exact(
         original, facts, frozenset((i - len(cells), k) for i, k in known.carried if i >= len(cells))
     )
     if not learnt and not cells and not facts.carried:
+        _refuse_loops(original)
         raise ModelRefused(_NO_STATE)
     step = _step(_Step(model, cells, facts), known, learnt)
     engine = Engine(stepgraph.rewrite(step.model, step.cells, step.facts), facts.alone)
@@ -280,6 +281,16 @@ def _inside(node: CellNode) -> tuple[np.ndarray | None, ...]:
     """What the states of a cell in a loop begin with: None if the body says it."""
     zeros = np.zeros(node.cell.hidden_size, node.cell.dtype)
     return tuple(None if initial else zeros for initial in node.initial)
+
+
+def _refuse_loops(model: onnx.ModelProto) -> None:
+    """A file whose loops run as often as they will, however many steps there are."""
+    for loop in loops.find(model):
+        raise ModelRefused(
+            f"{label(loop.node)} does not run once for each step of a sequence, so it is no recurrence, and there is "
+            "no RNN, LSTM or GRU node either that is always run. Export the model with a dynamic time axis",
+            loop.name,
+        )
 
 
 def _refuse_backwards(model: onnx.ModelProto) -> None:

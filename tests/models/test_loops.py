@@ -59,10 +59,16 @@ STEPS = """
 
 
 def write(
-    path: Path, body: str, outputs: str = "float[b,t,4] y", gates: int = 1, more: str = "", steps: str = "t"
+    path: Path,
+    body: str,
+    outputs: str = "float[b,t,4] y",
+    gates: int = 1,
+    more: str = "",
+    steps: str = "t",
+    batch: str = "b",
 ) -> Path:
     """A file from the text of its nodes; the weights of a cell of `gates` gates are `w`, `r`, `bw` and `br` in it."""
-    text = f'<ir_version: 10, opset_import: ["": 20]> g (float[b,{steps},3] x{more}) => ({outputs}) {{{body}}}'
+    text = f'<ir_version: 10, opset_import: ["": 20]> g (float[{batch},{steps},3] x{more}) => ({outputs}) {{{body}}}'
     model = parser.parse_model(text)
     random = np.random.default_rng(0)
     shapes = {"w": (INPUTS,), "r": (HIDDEN,), "bw": (), "br": ()}
@@ -358,5 +364,24 @@ def test_a_loop_over_a_fixed_number_of_steps_is_freed(tmp_path: Path, limit: str
 
 def test_a_loop_for_another_number_of_times_than_there_are_steps_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, COUNTED.replace("LIMIT", "six"), "float[b,6,4] y", steps="9")
-    with pytest.raises(ModelRefused):
+    with pytest.raises(ModelRefused, match=r"Loop.*does not run once for each step of a sequence") as refused:
         load(path, 4, 1.0)
+    assert refused.value.node == "end"
+
+
+def test_a_loop_over_the_steps_of_one_sequence_only_is_served_alone(tmp_path: Path) -> None:
+    """Its state has no axis for a batch at all."""
+    body = f"""
+        h0 = Constant<value_floats=[0.0, 1.0, 0.0, 0.0]>()
+        first = Constant<value_ints=[0]>()
+        steps_ = Squeeze(x, first)
+        last, ys = Scan<num_scan_inputs=1, body = step (float[4] h4, float[3] x3) => (float[4] h4n, float[4] o) {{
+            xt = Unsqueeze(x3, first) h = Unsqueeze(h4, first) {RNN} h4n = Squeeze(hn, first) o = Identity(h4n)
+        }}>(h0, steps_)
+        y = Unsqueeze(ys, first)"""
+    path = write(tmp_path, body, "float[1,t,4] y", batch="1")
+    model = load(path, 4, 1.0)
+    assert model.facts.alone
+    assert model.graph.initial.tolist() == [0, 1, 0, 0]
+    (whole,) = onnxruntime.InferenceSession(path).run(["y"], {"x": rows()[:1]})
+    np.testing.assert_allclose(streamed(model, rows()[:1]), whole, atol=1e-6)
