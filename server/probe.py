@@ -330,7 +330,7 @@ class _Probe:
 
     def _why_alone(self, guess: _Guess, ports: Mapping[str, Port]) -> str | None:
         if not guess.batch:
-            return "the file fixes its batch axis to 1, or has none, and does not run with another"
+            return "the file fixes its batch axis, or has none, and does not run with another size of it"
         shared = [name for name in self._data if ports[name].batch is None]
         if not shared:
             return None

@@ -335,11 +335,11 @@ def _size(data: Data) -> tuple[int, int]:
 
 
 def _fixed_size(fixed: onnx.ModelProto, facts: Facts) -> tuple[int, int]:
-    """The steps and sequences that a file is fixed to; 3 and 2 where it is not."""
+    """The steps and sequences that a file is fixed to; 3 and 2 where it is not, or 1 if sequences run alone."""
     dims = {info.name: [d.dim_value for d in info.type.tensor_type.shape.dim] for info in fixed.graph.input}
     times = [dims[p.name][p.time] // max(1, p.block) for p in facts.inputs if p.time is not None]
     batches = [dims[p.name][p.batch] for p in facts.inputs if p.batch is not None]
-    return next(filter(None, times), 3 if times else 1), next(filter(None, batches), 2)
+    return next(filter(None, times), 3 if times else 1), next(filter(None, batches), 1 if facts.alone else 2)
 
 
 def _error(what: str, wanted: np.ndarray, got: np.ndarray, scales: Data) -> float:

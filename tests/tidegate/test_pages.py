@@ -28,5 +28,5 @@ def test_what_the_provenance_leaves_empty_is_not_shown() -> None:
 
 
 def test_what_is_particular_about_a_model_is_said_on_its_page() -> None:
-    said = "sequences run one by one, not in batches: the file fixes its batch axis to 1"
+    said = "sequences run one by one, not in batches: the file fixes its batch axis"
     assert said in page(replace(TOY, remarks=(said,)), Style())
