@@ -50,12 +50,12 @@ class RunningServer:
             self.process.kill()
         self.wait()
 
-    def ready(self) -> Self:
+    def ready(self, patience: float = PATIENCE) -> Self:
         """Waits until it serves."""
-        self.address = self.line(r"serving \d+ models on (\S+:\d+)").group(1)
+        self.address = self.line(r"serving \d+ models on (\S+:\d+)", patience=patience).group(1)
         return self
 
-    def line(self, pattern: str, after: int = 0) -> re.Match[str]:
+    def line(self, pattern: str, after: int = 0, patience: float = PATIENCE) -> re.Match[str]:
         """The first line of the log that matches, waited for."""
         with self._news:
             found: list[re.Match[str]] = []
@@ -64,7 +64,7 @@ class RunningServer:
                 found.extend(m for line in self.lines[after:] if (m := re.search(pattern, line)))
                 return bool(found) or self._ended
 
-            assert self._news.wait_for(matched, PATIENCE), f"no line {pattern!r} in {self.log}"
+            assert self._news.wait_for(matched, patience), f"no line {pattern!r} in {self.log}"
             assert found, f"the server ended without a line {pattern!r}:\n{self.log}"
             return found[0]
 

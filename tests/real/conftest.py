@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from tests.real.published import Published
 
+PATIENCE = 300  # seconds to load all of them: hundreds of megabytes, proved and warmed up
 CACHE = Path(__file__).parents[2] / ".real"
 
 
@@ -39,7 +40,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def served(models: Path) -> Iterator[RunningServer]:
     """One server over all of them."""
     with RunningServer(models) as running:
-        yield running.ready()
+        yield running.ready(PATIENCE)
 
 
 def fetched(published: Published) -> Path:

