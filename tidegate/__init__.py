@@ -17,13 +17,16 @@ from tidegate.errors import (
     ProtocolError,
     Refused,
     SequenceEnded,
+    SequenceLost,
     ServerBusy,
     TidegateError,
     TimedOut,
     UnknownModel,
 )
 from tidegate.model import Layer, Model, StateSpec, TensorSpec
+from tidegate.recovery import Resuming
 from tidegate.sequence import Fleet, Sequence
+from tidegate.state import State
 from tidegate.trace import Trace
 
 __all__ = [
@@ -45,9 +48,12 @@ __all__ = [
     "Prediction",
     "ProtocolError",
     "Refused",
+    "Resuming",
     "Sequence",
     "SequenceEnded",
+    "SequenceLost",
     "ServerBusy",
+    "State",
     "StateSpec",
     "TensorSpec",
     "TidegateError",

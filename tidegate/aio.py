@@ -8,13 +8,15 @@ import grpc
 
 from tidegate import calls
 from tidegate.aio_connection import AsyncConnection
-from tidegate.aio_sequence import AsyncFleet, AsyncSequence
+from tidegate.aio_sequence import AsyncFleet, AsyncSequence, AsyncSource
 from tidegate.answers import Prediction
 from tidegate.fleet_ledger import FleetLedger
 from tidegate.inputs import InputLayout, Inputs
 from tidegate.ledger import Ledger
 from tidegate.model import Model
-from tidegate.opening import Opening, Order
+from tidegate.opening import Claim, Opening, Order
+from tidegate.recovery import RESUME_WITHIN, USUAL, Resuming
+from tidegate.state import State
 from tidegate.status import explain
 from tidegate.trace import TraceChoice, choose
 from tidegate.v1 import tidegate_pb2
@@ -63,11 +65,17 @@ class AsyncClient:
         address: str,
         *,
         timeout: float | None = None,
+        resume_within: float | None = RESUME_WITHIN,
+        resuming: Resuming = USUAL,
+        owner: str = "",
         credentials: grpc.ChannelCredentials | None = None,
         options: Rows[tuple[str, Any]] = (),
     ) -> None:
         self.address = address
         self._timeout = timeout
+        self._resuming = resuming
+        self._resume_within = resume_within
+        self._owner = owner
         self._channel = _channel(address, credentials, (*calls.CHANNEL_OPTIONS, *options))
         self._stub = cast("TidegateAsyncStub", TidegateStub(self._channel))
         # What changes while it lives.
@@ -96,21 +104,41 @@ class AsyncClient:
     # Sequences.
 
     def sequence(
-        self, model: str, *, version: int = 0, trace: TraceChoice = True, timeout: float | None = None
+        self,
+        model: str,
+        *,
+        version: int = 0,
+        trace: TraceChoice = True,
+        state: State | None = None,
+        timeout: float | None = None,
     ) -> _Soon[AsyncSequence]:
         """Opens a sequence: `async with client.sequence(...) as sequence`, or await it. See Client.sequence."""
-        order = Order(model, version, 1, choose(trace))
+        order = Order(model, version, 1, choose(trace), state, self._owner)
         return _Soon(lambda: self._open_sequence(order, timeout))
 
+    def resume(
+        self, sequence_id: str, token: str, *, answered: int, trace: TraceChoice = True, timeout: float | None = None
+    ) -> _Soon[AsyncSequence]:
+        """Takes up a sequence that was opened before. See Client.resume."""
+        claim = Claim((sequence_id,), token, (answered,), choose(trace))
+        return _Soon(lambda: self._open_sequence(claim, timeout))
+
     def fleet(
-        self, model: str, count: int, *, version: int = 0, trace: TraceChoice = True, timeout: float | None = None
+        self,
+        model: str,
+        count: int,
+        *,
+        version: int = 0,
+        trace: TraceChoice = True,
+        state: State | None = None,
+        timeout: float | None = None,
     ) -> _Soon[AsyncFleet]:
         """Opens `count` sequences that take their steps together. See Client.fleet."""
-        order = Order(model, version, count, choose(trace))
+        order = Order(model, version, count, choose(trace), state, self._owner)
         return _Soon(lambda: self._open_fleet(order, timeout))
 
     async def close(self) -> None:
-        """Ends the stream and what is open on it. The client cannot be used after that."""
+        """Ends the stream and what is open on it; see Client.close. The client cannot be used after that."""
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
@@ -124,25 +152,29 @@ class AsyncClient:
 
     # How.
 
-    async def _open_sequence(self, order: Order, timeout: float | None) -> AsyncSequence:
+    async def _open_sequence(self, order: Order | Claim, timeout: float | None) -> AsyncSequence:
         connection = self._connected()
-        ledger = Ledger(await self._open(connection, order, timeout))
+        ledger = Ledger(await self._open(connection, order, timeout), connection.talk.budget)
         connection.enrol(ledger)
-        return AsyncSequence(connection, ledger, self._timeout)
+        return AsyncSequence(AsyncSource(self._timeout, self._fork, self._inputs), connection, ledger)
 
     async def _open_fleet(self, order: Order, timeout: float | None) -> AsyncFleet:
         connection = self._connected()
-        ledger = FleetLedger(await self._open(connection, order, timeout))
+        ledger = FleetLedger(await self._open(connection, order, timeout), connection.talk.budget)
         connection.enrol(ledger)
         return AsyncFleet(connection, ledger, self._timeout)
+
+    async def _fork(self, state: State, like: Opening, version: int, timeout: float | None) -> AsyncSequence:
+        order = Order(like.model, version, 1, like.order.trace, state, self._owner)
+        return await self._open_sequence(order, timeout)
 
     def _connected(self) -> AsyncConnection:
         """The stream that this client's sequences share; a new one if there is none that works."""
         if self._connection is None or not self._connection.alive:
-            self._connection = AsyncConnection(self._stub, self.address)
+            self._connection = AsyncConnection(self._stub, self.address, self._resuming, self._resume_within)
         return self._connection
 
-    async def _open(self, connection: AsyncConnection, order: Order, timeout: float | None) -> Opening:
+    async def _open(self, connection: AsyncConnection, order: Order | Claim, timeout: float | None) -> Opening:
         ticket = connection.open(order)
         await connection.wait(ticket, calls.limit(timeout, self._timeout))
         opened = ticket.result()

@@ -1,19 +1,22 @@
-"""One stream, for asyncio: what a Conversation says goes out, what comes in goes to it.
+"""A client's stream, for asyncio: what a Conversation says goes out, what comes in goes to it. It outlives a loss.
 
-One task reads and another writes, because leaving a read or a write of grpc.aio half-way ends the whole stream.
+One task reads and another writes, because leaving a read or a write of grpc.aio half-way ends the whole stream. The
+task that reads makes the next stream when one is lost.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
-from tidegate.conversation import Conversation
+from tidegate.budget import Budget
+from tidegate.bundles import Bundler
+from tidegate.conversation import Books, Conversation
 from tidegate.errors import ConnectionLost, ProtocolError, TidegateError, TimedOut
-from tidegate.fleet_ledger import FleetLedger
-from tidegate.ledger import Ledger
-from tidegate.opening import Order
+from tidegate.opening import Claim, Order
+from tidegate.recovery import Recovery, Resuming, report
 from tidegate.status import explain
 from tidegate.ticket import Ticket
 from tidegate.v1 import sequence_pb2 as pb
@@ -21,51 +24,84 @@ from tidegate.v1 import sequence_pb2 as pb
 if TYPE_CHECKING:
     from tidegate.v1.tidegate_pb2_grpc import TidegateAsyncStub  # a name that only type checkers know
 
+# ruff: noqa: ASYNC109 - `timeout` has the same name and meaning in both clients, and raises our own TimedOut
+
 K = TypeVar("K", bound=Ticket[Any])
+Outbox = asyncio.Queue[pb.StreamRequest | None]
 
 _GOODBYE = 1.0  # seconds that a server may take to end a stream on which nothing is open
 
 
 class AsyncConnection:
-    """A stream that any number of tasks of one event loop share."""
+    """One stream after the other, which any number of tasks of one event loop share."""
 
-    def __init__(self, stub: "TidegateAsyncStub", address: str) -> None:
+    def __init__(self, stub: "TidegateAsyncStub", address: str, resuming: Resuming, within: float | None) -> None:
+        self._stub = stub
         self._address = address
-        self._talk = Conversation()
-        self._outbox: asyncio.Queue[pb.StreamRequest | None] = asyncio.Queue()
-        self._waiting: dict[Ticket[Any], asyncio.Future[None]] = {}
-        self._call = stub.Stream(self._requests())
+        self._resuming = resuming
+        self._within = within
+        self._talk = Conversation(None if within == 0 else Budget(resuming.keep_bytes, resuming.keep_steps))
+        self._recovery: Recovery | None = None
+        self._closed = asyncio.Event()
+        self._parting: asyncio.Future[None] | None = None  # done when nothing is left to be closed
+        self._connect()
         self._reader = asyncio.create_task(self._read_on())
+
+    def _connect(self) -> None:
+        self._outbox: Outbox = asyncio.Queue()
+        self._call = self._stub.Stream(_messages(self._outbox, lambda: self._talk.max_message_bytes))
 
     @property
     def alive(self) -> bool:
         """Whether sequences can be opened on it."""
-        return self._talk.lost is None and not self._call.done()
+        return self._talk.lost is None and (not self._call.done() or self._talk.resumable)
 
-    def send(self, build: Callable[..., tuple[K, list[pb.StreamRequest]]], *values: object) -> K:
-        """Builds messages and sends them. gRPC takes them from the outbox as the server reads."""
+    async def send(
+        self,
+        books: Books,
+        timeout: float | None,
+        build: Callable[..., tuple[K, list[pb.StreamRequest]]],
+        *values: object,
+    ) -> K:
+        """Builds messages with steps and sends them. gRPC takes them from the outbox as the server reads.
+
+        Waits only where as much is kept for a resumption as may be, for `timeout` seconds at most (TimedOut).
+        """
+        while (room := books.room()) is not None:
+            await self.wait(room, timeout)
+        return self.ask(build, *values)
+
+    def ask(self, build: Callable[..., tuple[K, list[pb.StreamRequest]]], *values: object) -> K:
+        """Builds messages and sends them, without a look at what is kept."""
         ticket, requests = build(*values)
         for request in requests:
             self._outbox.put_nowait(request)
         return ticket
 
-    def open(self, order: Order) -> Ticket[pb.Opened]:
-        """Asks for new sequences."""
-        return self.send(self._talk.open, order)
+    def open(self, order: Order | Claim) -> Ticket[pb.Opened]:
+        """Asks for new sequences, or for ones that were opened before."""
+        return self.ask(self._talk.open, order)
 
-    def enrol(self, ledger: Ledger | FleetLedger) -> None:
+    def enrol(self, books: Books) -> None:
         """Enters what was opened."""
-        self._talk.enrol(ledger)
+        for request in self._talk.enrol(books):
+            self._outbox.put_nowait(request)
 
-    def end(self, ledger: Ledger | FleetLedger) -> Ticket[pb.Closed]:
+    def end(self, books: Books) -> Ticket[pb.Closed]:
         """Asks to end sequences."""
-        return self.send(self._talk.close, ledger)
+        return self.ask(self._talk.close, books)
 
-    async def wait(self, ticket: Ticket[Any], timeout: float | None) -> None:  # noqa: ASYNC109 - our own error
+    @property
+    def talk(self) -> Conversation:
+        """What is said: how to build what `ask` sends."""
+        return self._talk
+
+    async def wait(self, ticket: Ticket[Any], timeout: float | None) -> None:
         """Until the ticket is settled. Raises TimedOut after `timeout` seconds; the answer is then dropped."""
         if ticket.done:
             return
-        settled = self._waiting[ticket] = asyncio.get_running_loop().create_future()
+        settled = asyncio.get_running_loop().create_future()
+        ticket.wake = lambda: None if settled.done() else settled.set_result(None)
         try:
             if timeout is None:
                 await settled
@@ -74,31 +110,42 @@ class AsyncConnection:
         except TimeoutError:
             raise TimedOut(f"no answer from {self._address} in the given time") from None
         finally:
-            self._waiting.pop(ticket, None)
+            ticket.wake = None
 
     async def close(self) -> None:
-        """Ends the stream: in peace if nothing is open on it, else by cancelling it. Whoever waits gets an error."""
-        peaceful = self.alive and self._talk.idle
+        """Ends the stream: in peace if nothing is open on it, else by cancelling it. Whoever waits gets an error.
+
+        What is open on a server that keeps checkpoints is parked there, and can be resumed.
+        """
+        if self._talk.lost is None and self._talk.idle:
+            await self._part()
+        self._closed.set()
         self._outbox.put_nowait(None)
-        if peaceful:
-            await asyncio.wait({self._reader}, timeout=_GOODBYE)
-        self._lose(ConnectionLost("this client was closed"))
+        self._talk.lose(ConnectionLost("this client was closed"))
         self._call.cancel()
         await asyncio.wait({self._reader})
 
-    async def _requests(self) -> AsyncIterator[pb.StreamRequest]:
-        while (request := await self._outbox.get()) is not None:
-            yield request
+    async def _part(self) -> None:
+        """Lets the server confirm what is being closed, on a new stream if need be, and end the stream."""
+        self._parting = asyncio.get_running_loop().create_future()
+        if self._talk.closing:
+            await asyncio.wait({self._reader, self._parting}, timeout=_GOODBYE, return_when=asyncio.FIRST_COMPLETED)
+        self._outbox.put_nowait(None)
+        if not self._talk.closing:
+            await asyncio.wait({self._reader}, timeout=_GOODBYE)
 
     async def _read_on(self) -> None:
-        self._lose(await self._read_all())
-        self._call.cancel()
+        while self._talk.lost is None:
+            self._break_off(await self._read_all())
+            await self._reconnect()
 
     async def _read_all(self) -> TidegateError:
         """Reads to the end, and says what the end was."""
         try:
             async for response in self._call:
-                self._settle(self._talk.receive(response))
+                self._enter(response)
+                if self._talk.broken is not None:
+                    return self._talk.broken
         except ProtocolError as error:
             return error
         except grpc.RpcError as error:
@@ -107,12 +154,53 @@ class AsyncConnection:
             return ConnectionLost(f"the stream of {self._address} was cancelled")
         return ConnectionLost(f"the server at {self._address} ended the stream")
 
-    def _lose(self, error: TidegateError) -> None:
-        for ticket in self._talk.lose(error):
-            self._settle(ticket)
-        self._outbox.put_nowait(None)
+    def _enter(self, response: pb.StreamResponse) -> None:
+        for request in self._talk.receive(response):
+            self._outbox.put_nowait(request)
+        if self._recovery is not None and self._recovery.over(self._talk):
+            self._recovery = None
+        elif self._talk.casualties:
+            report(self._talk)
+        if self._parting is not None and not self._talk.closing and not self._parting.done():
+            self._parting.set_result(None)
 
-    def _settle(self, ticket: Ticket[Any] | None) -> None:
-        waiting = None if ticket is None else self._waiting.get(ticket)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(None)
+    def _break_off(self, error: TidegateError) -> None:
+        """Lets go of the stream; the conversation goes on, on another one, if there is something to resume."""
+        self._talk.break_off(error)
+        self._call.cancel()
+        self._outbox.put_nowait(None)
+        if self._talk.broken is not None and self._recovery is None:
+            self._recovery = Recovery(self._resuming, self._within, self._address, self._talk)
+
+    async def _reconnect(self) -> None:
+        """Waits for its turn and makes the next stream; whether it works is seen when it is read."""
+        if self._talk.lost is not None or self._recovery is None:
+            return
+        wait = self._recovery.next_wait()
+        if wait is None:
+            self._talk.give_up(self._recovery.why_over(self._talk))
+            report(self._talk)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait):
+                await self._closed.wait()
+        if self._talk.lost is None:
+            self._connect()
+            for request in self._talk.resume():
+                self._outbox.put_nowait(request)
+
+
+async def _messages(outbox: Outbox, limit: Callable[[], int]) -> AsyncIterator[pb.StreamRequest]:
+    """What gRPC is to send: what waits in an outbox until its end, bundled where several wait."""
+
+    def next_now() -> pb.StreamRequest | None:
+        if outbox.empty():
+            return None
+        request = outbox.get_nowait()
+        if request is None:
+            outbox.put_nowait(None)
+        return request
+
+    bundler = Bundler(next_now, limit)
+    while (request := bundler.left() or await outbox.get()) is not None:
+        yield bundler.fill(request)

@@ -1,8 +1,9 @@
 """What is open on a server, for asyncio: a sequence, a fleet. They send, wait, and hand out what came."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from collections.abc import Sequence as Rows
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,31 +12,49 @@ from numpy.typing import NDArray
 from tidegate import calls
 from tidegate.aio_connection import AsyncConnection
 from tidegate.answers import Answer, Answers, FleetAnswers
+from tidegate.conversation import Asked
 from tidegate.facts import FleetFacts, SequenceFacts
 from tidegate.fleet_ledger import FleetLedger
-from tidegate.inputs import Inputs
+from tidegate.inputs import InputLayout, Inputs
 from tidegate.ledger import Ledger, StepsTicket
+from tidegate.opening import Opening
 from tidegate.sequence import WINDOW
+from tidegate.state import State
+from tidegate.v1 import sequence_pb2 as pb
 
 # ruff: noqa: ASYNC109 - `timeout` has the same name and meaning in both clients, and raises our own TimedOut
 
 
-class AsyncSequence(SequenceFacts):
-    """A sequence that remembers: it lives on the server and ends with this context manager."""
+@dataclass(frozen=True, slots=True)
+class AsyncSource:
+    """Where a sequence comes from; see Source."""
 
-    def __init__(self, connection: AsyncConnection, ledger: Ledger, timeout: float | None) -> None:
+    timeout: float | None
+    open: Callable[[State, Opening, int, float | None], Awaitable["AsyncSequence"]]
+    inputs: Callable[[str, int, float | None], Awaitable[InputLayout]]
+
+
+class AsyncSequence(SequenceFacts):
+    """A sequence that remembers: it lives on the server and ends with this context manager; see Sequence."""
+
+    def __init__(self, source: AsyncSource, connection: AsyncConnection, ledger: Ledger) -> None:
+        self._source = source
         self._connection = connection
         self._ledger = ledger
-        self._timeout = timeout
+        self._timeout = source.timeout
 
     async def step(self, values: Inputs, timeout: float | None = None) -> Answer:
         """One step in, one answer out; see Sequence.step."""
-        return await self._answer(self._connection.send(self._ledger.send_step, values), timeout)
+        limit = calls.limit(timeout, self._timeout)
+        ticket = await self._connection.send(self._ledger, limit, self._ledger.send_step, values)
+        await self._connection.wait(ticket, limit)
+        return self._ledger.answer(ticket)
 
     async def chunk(self, values: Inputs, timeout: float | None = None) -> Answers:
         """Many steps at once; see Sequence.chunk."""
-        ticket = self._connection.send(self._ledger.send_chunk, values)
-        await self._connection.wait(ticket, calls.limit(timeout, self._timeout))
+        limit = calls.limit(timeout, self._timeout)
+        ticket = await self._connection.send(self._ledger, limit, self._ledger.send_chunk, values)
+        await self._connection.wait(ticket, limit)
         return self._ledger.answers(ticket)
 
     async def stream(
@@ -47,7 +66,8 @@ class AsyncSequence(SequenceFacts):
         """
         sent: asyncio.Queue[StepsTicket | None] = asyncio.Queue()
         room = asyncio.Semaphore(window)
-        sender = asyncio.create_task(self._send_all(rows, sent, room))
+        limit = calls.limit(timeout, self._timeout)
+        sender = asyncio.create_task(self._send_all(rows, sent, room, limit))
         try:
             while (ticket := await sent.get()) is not None:
                 answer = await self._answer(ticket, timeout)
@@ -63,13 +83,32 @@ class AsyncSequence(SequenceFacts):
         rows: Iterable[Inputs] | AsyncIterable[Inputs],
         sent: asyncio.Queue[StepsTicket | None],
         room: asyncio.Semaphore,
+        limit: float | None,
     ) -> None:
         try:
             async for row in _each(rows):
                 await room.acquire()
-                sent.put_nowait(self._connection.send(self._ledger.send_step, row))
+                sent.put_nowait(await self._connection.send(self._ledger, limit, self._ledger.send_step, row))
         finally:
             sent.put_nowait(None)
+
+    async def state(self, timeout: float | None = None) -> State:
+        """Its state after the steps that were sent, as a value; see Sequence.state."""
+        return State.read((await self._ask(self._connection.talk.read_state, timeout)).state.state)
+
+    async def fork(self, timeout: float | None = None) -> "AsyncSequence":
+        """A new sequence of the same version that begins where this one stands; see Sequence.fork."""
+        return await self._source.open(await self.state(timeout), self._ledger.opening, self.version, timeout)
+
+    async def rewind(self, step: int, timeout: float | None = None) -> int:
+        """Goes back to the newest checkpoint at or before `step`; see Sequence.rewind."""
+        return (await self._ask(self._connection.talk.rewind, timeout, step)).rewound.next_step
+
+    async def move(self, version: int = 0, timeout: float | None = None) -> int:
+        """Goes on with another version of the model; see Sequence.move."""
+        moved = (await self._ask(self._connection.talk.move, timeout, version)).moved
+        self._ledger.takes(await self._source.inputs(self.model, moved.version, timeout))
+        return moved.next_step
 
     async def close(self, timeout: float | None = None) -> None:
         """Ends the sequence and waits until the server has done so. Leaving the context does not wait."""
@@ -80,6 +119,11 @@ class AsyncSequence(SequenceFacts):
     def leave(self) -> None:
         """Ends the sequence without waiting for the server's word."""
         self._connection.end(self._ledger)
+
+    async def _ask(self, build: Callable[..., Asked], timeout: float | None, *values: object) -> pb.StreamResponse:
+        ticket = self._connection.ask(build, self._ledger, *values)
+        await self._connection.wait(ticket, calls.limit(timeout, self._timeout))
+        return ticket.result()
 
     async def _answer(self, ticket: StepsTicket, timeout: float | None) -> Answer:
         await self._connection.wait(ticket, calls.limit(timeout, self._timeout))
@@ -98,8 +142,9 @@ class AsyncFleet(FleetFacts):
         self, values: Inputs, members: Rows[int] | NDArray[np.integer[Any]] | None = None, timeout: float | None = None
     ) -> FleetAnswers:
         """One step of every member, or of `members`: values [N, ...row] in their order. See Fleet.step."""
-        ticket = self._connection.send(self._ledger.send, values, members)
-        await self._connection.wait(ticket, calls.limit(timeout, self._timeout))
+        limit = calls.limit(timeout, self._timeout)
+        ticket = await self._connection.send(self._ledger, limit, self._ledger.send, values, members)
+        await self._connection.wait(ticket, limit)
         return self._ledger.answers(ticket)
 
     async def close(self, timeout: float | None = None) -> None:

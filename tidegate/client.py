@@ -13,8 +13,10 @@ from tidegate.fleet_ledger import FleetLedger
 from tidegate.inputs import InputLayout, Inputs
 from tidegate.ledger import Ledger
 from tidegate.model import Model
-from tidegate.opening import Opening, Order
-from tidegate.sequence import Fleet, Sequence
+from tidegate.opening import Claim, Opening, Order
+from tidegate.recovery import RESUME_WITHIN, USUAL, Resuming
+from tidegate.sequence import Fleet, Sequence, Source
+from tidegate.state import State
 from tidegate.status import explain
 from tidegate.trace import TraceChoice, choose
 from tidegate.v1 import tidegate_pb2
@@ -28,7 +30,10 @@ class Client:
     """A server, as threads use it. Nothing is connected before the first call; a lost stream is replaced by the next.
 
     `address` is HOST:PORT. `timeout` is the default for every call, in seconds; None waits as long as it takes.
-    `credentials` are gRPC's, for TLS; None is plain text. `options` are further gRPC channel options.
+    `resume_within` is for how many seconds a call tries to go on after a loss, where the server keeps checkpoints; None
+    is as long as it takes, 0 not at all. `resuming` sets the rest of that: how often, and how much is kept for it.
+    `owner` is a label for the server's limits. `credentials` are gRPC's, for TLS; None is plain text. `options` are
+    further gRPC channel options.
     """
 
     def __init__(
@@ -36,11 +41,17 @@ class Client:
         address: str,
         *,
         timeout: float | None = None,
+        resume_within: float | None = RESUME_WITHIN,
+        resuming: Resuming = USUAL,
+        owner: str = "",
         credentials: grpc.ChannelCredentials | None = None,
         options: Rows[tuple[str, Any]] = (),
     ) -> None:
         self.address = address
         self._timeout = timeout
+        self._resuming = resuming
+        self._resume_within = resume_within
+        self._owner = owner
         self._channel = _channel(address, credentials, (*calls.CHANNEL_OPTIONS, *options))
         self._stub = TidegateStub(self._channel)
         # What changes while it lives.
@@ -70,28 +81,54 @@ class Client:
     # Sequences.
 
     def sequence(
-        self, model: str, *, version: int = 0, trace: TraceChoice = True, timeout: float | None = None
+        self,
+        model: str,
+        *,
+        version: int = 0,
+        trace: TraceChoice = True,
+        state: State | None = None,
+        timeout: float | None = None,
     ) -> Sequence:
         """Opens a sequence of a model, by default of its newest version and with everything in its trace.
 
-        `timeout` is for opening. Raises UnknownModel, ServerBusy, BAD_TRACE as Refused, ConnectionLost.
+        It begins at step 0, or where `state` was taken. `timeout` is for opening. Raises UnknownModel, ServerBusy,
+        BAD_TRACE or WRONG_STATE as Refused, ConnectionLost.
         """
-        connection = self._connected()
-        ledger = Ledger(self._open(connection, Order(model, version, 1, choose(trace)), timeout))
-        connection.enrol(ledger)
-        return Sequence(connection, ledger, self._timeout)
+        return self._sequence(Order(model, version, 1, choose(trace), state, self._owner), timeout)
+
+    def resume(
+        self, sequence_id: str, token: str, *, answered: int, trace: TraceChoice = True, timeout: float | None = None
+    ) -> Sequence:
+        """Takes up a sequence that was opened before, by this process or another; whoever has it lets it go.
+
+        `sequence_id` and `token` are its `id` and `resume_token`, `answered` how many answers there are. The server
+        goes back to the newest checkpoint at or before that: send the inputs from the sequence's `next_step` on, also
+        of steps that were answered. Raises SequenceLost, ServerBusy, ConnectionLost.
+        """
+        return self._sequence(Claim((sequence_id,), token, (answered,), choose(trace)), timeout)
 
     def fleet(
-        self, model: str, count: int, *, version: int = 0, trace: TraceChoice = True, timeout: float | None = None
+        self,
+        model: str,
+        count: int,
+        *,
+        version: int = 0,
+        trace: TraceChoice = True,
+        state: State | None = None,
+        timeout: float | None = None,
     ) -> Fleet:
         """Opens `count` sequences that take their steps together. Raises as `sequence`."""
         connection = self._connected()
-        ledger = FleetLedger(self._open(connection, Order(model, version, count, choose(trace)), timeout))
+        order = Order(model, version, count, choose(trace), state, self._owner)
+        ledger = FleetLedger(self._open(connection, order, timeout), connection.talk.budget)
         connection.enrol(ledger)
         return Fleet(connection, ledger, self._timeout)
 
     def close(self) -> None:
-        """Ends the stream and what is open on it. The client cannot be used after that."""
+        """Ends the stream and what is open on it. The client cannot be used after that.
+
+        What is open on a server that keeps checkpoints is parked there, and can be resumed: see `resume`.
+        """
         with self._lock:
             connection, self._connection = self._connection, None
         if connection is not None:
@@ -113,10 +150,20 @@ class Client:
                 self._connection.close(f"the stream to {self.address} was lost")
                 self._connection = None
             if self._connection is None:
-                self._connection = Connection(self._stub, self.address)
+                self._connection = Connection(self._stub, self.address, self._resuming, self._resume_within)
             return self._connection
 
-    def _open(self, connection: Connection, order: Order, timeout: float | None) -> Opening:
+    def _sequence(self, order: Order | Claim, timeout: float | None) -> Sequence:
+        connection = self._connected()
+        ledger = Ledger(self._open(connection, order, timeout), connection.talk.budget)
+        connection.enrol(ledger)
+        return Sequence(Source(self._timeout, self._fork, self._inputs), connection, ledger)
+
+    def _fork(self, state: State, like: Opening, version: int, timeout: float | None) -> Sequence:
+        order = Order(like.model, version, 1, like.order.trace, state, self._owner)
+        return self._sequence(order, timeout)
+
+    def _open(self, connection: Connection, order: Order | Claim, timeout: float | None) -> Opening:
         ticket = connection.open(order)
         connection.wait(ticket, calls.limit(timeout, self._timeout))
         opened = ticket.result()
@@ -140,11 +187,22 @@ def connect(
     address: str,
     *,
     timeout: float | None = None,
+    resume_within: float | None = RESUME_WITHIN,
+    resuming: Resuming = USUAL,
+    owner: str = "",
     credentials: grpc.ChannelCredentials | None = None,
     options: Rows[tuple[str, Any]] = (),
 ) -> Client:
     """A client of the server at HOST:PORT; see Client."""
-    return Client(address, timeout=timeout, credentials=credentials, options=options)
+    return Client(
+        address,
+        timeout=timeout,
+        resume_within=resume_within,
+        resuming=resuming,
+        owner=owner,
+        credentials=credentials,
+        options=options,
+    )
 
 
 def _channel(address: str, credentials: grpc.ChannelCredentials | None, options: Rows[tuple[str, Any]]) -> grpc.Channel:

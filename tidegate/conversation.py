@@ -1,31 +1,63 @@
-"""One stream's talk, without the stream: which messages to send, and to whom each message that comes belongs.
+"""A client's talk with a server, without the stream: which messages to send, and to whom each that comes belongs.
 
-Any number of sequences and fleets share it. Pure: a shell puts the requests on a wire, hands in what comes, and waits
-for tickets in its own way, with threads or with asyncio. Not thread-safe by itself.
+Any number of sequences and fleets share it, and it outlives its streams: `break_off` when one is gone, `resume` for the
+first words on the next. Pure: a shell puts the requests on a wire, hands in what comes, waits for tickets in its own
+way, with threads or with asyncio, and decides when to try again. Not thread-safe by itself.
 """
 
+from collections.abc import Iterable
 from copy import copy
-from typing import Any
 
-from tidegate.errors import ConnectionLost, ProtocolError, SequenceEnded, TidegateError, reason_name, refused
+import numpy as np
+
+from tidegate.budget import Budget
+from tidegate.errors import (
+    ConnectionLost,
+    ModelNotReady,
+    ProtocolError,
+    Refused,
+    SequenceEnded,
+    SequenceLost,
+    ServerBusy,
+    TidegateError,
+    reason_name,
+    refused,
+)
 from tidegate.fleet_ledger import FleetLedger
+from tidegate.fleet_replay import HANDLE, STEP
 from tidegate.handles import Handles
 from tidegate.ledger import Ledger
-from tidegate.opening import Order
+from tidegate.opening import Claim, Order
 from tidegate.ticket import Ticket
 from tidegate.v1 import sequence_pb2 as pb
 from tidegate.v1.error_pb2 import REASON_HANDLE_IN_USE
 
-AnyTicket = Ticket[Any]
+Books = Ledger | FleetLedger
+Requests = list[pb.StreamRequest]
+
+# Reasons for which a client tries again after a while; every other is final for what it concerns.
+_LATER = {"DRAINING", "MODEL_NOT_READY", "STORE_UNAVAILABLE"}
+# Ends of a stream that say nothing against the next one, besides the connection's own.
+_PASSING = {*_LATER, "TOO_MANY_STREAMS"}
+# There is nothing left to end.
+_ENDED = {"UNKNOWN_SEQUENCE", "SEQUENCE_ENDED", "SEQUENCE_EXPIRED", "SEQUENCE_EVICTED"}
 
 
 class Conversation:
-    """The bookkeeping of one stream."""
+    """The bookkeeping of one client. Without a `budget` nothing is kept, and nothing is resumed."""
 
-    def __init__(self) -> None:
-        self.lost: TidegateError | None = None
+    def __init__(self, budget: Budget | None = None) -> None:
+        self.lost: TidegateError | None = None  # for good
+        self.broken: TidegateError | None = None  # for now: why there is no stream
+        self.recovering: set[int] = set()  # handles of books that did not get on since the last loss
+        self.resumed = 0  # sequences since the first loss, and how many of their steps were sent again
+        self.sent_again = 0
+        self.casualties: list[SequenceLost] = []  # what could not be resumed
+        self.max_message_bytes = 0  # of the server; 0: it did not say
+        self.budget = budget
         self._handles = Handles()
-        self._opening: dict[int, tuple[Order, Ticket[pb.Opened]]] = {}
+        self._opening: dict[int, tuple[Order | Claim, Ticket[pb.Opened]]] = {}
+        self._unclaimed: dict[int, bool] = {}  # opened and not enrolled; whether its stream is gone
         self._sequences: dict[int, Ledger] = {}
         self._fleets: dict[int, FleetLedger] = {}
         self._closing: dict[int, Ticket[pb.Closed]] = {}
@@ -35,126 +67,371 @@ class Conversation:
         """Whether nothing is open on it, but for what is already being closed."""
         return not self._opening and {*self._sequences, *self._fleets} <= self._closing.keys()
 
+    @property
+    def closing(self) -> bool:
+        """Whether a server is still to confirm that something is closed."""
+        return bool(self._closing)
+
+    @property
+    def resumable(self) -> bool:
+        """Whether something is open that can go on after a loss."""
+        return any(self._goes_on(books) for books in self._all())
+
     # Sending.
 
-    def open(self, order: Order) -> tuple[Ticket[pb.Opened], list[pb.StreamRequest]]:
-        """Asks for new sequences."""
+    def open(self, order: Order | Claim) -> tuple[Ticket[pb.Opened], Requests]:
+        """Asks for new sequences, or for ones that were opened before."""
         if self.lost is not None:
             raise copy(self.lost)
         handle = self._handles.take(order.count)
         ticket: Ticket[pb.Opened] = Ticket()
         self._opening[handle] = (order, ticket)
-        return ticket, [order.request(handle)]
+        return ticket, [] if self.broken else [order.request(handle)]
 
-    def enrol(self, ledger: Ledger | FleetLedger) -> None:
+    def enrol(self, books: Books) -> Requests:
         """Enters the books of what was opened; from now on its answers go there."""
-        if isinstance(ledger, FleetLedger):
-            self._fleets[ledger.handle] = ledger
+        if isinstance(books, FleetLedger):
+            self._fleets[books.handle] = books
         else:
-            self._sequences[ledger.handle] = ledger
+            self._sequences[books.handle] = books
+        gone = self._unclaimed.pop(books.handle, False)
         if self.lost is not None:
-            ledger.abandon(self.lost)
+            books.abandon(self.lost)
+        elif gone and not books.resumable:
+            books.abandon(ConnectionLost("the stream was lost while the sequence was being opened"))
+        elif gone:
+            books.park()
+            self.recovering.add(books.handle)
+            return [] if self.broken else [self._claim(books)]
+        return []
 
-    def close(self, ledger: Ledger | FleetLedger) -> tuple[Ticket[pb.Closed], list[pb.StreamRequest]]:
+    def close(self, books: Books) -> tuple[Ticket[pb.Closed], Requests]:
         """Asks to end sequences after their last answer. No more steps can be sent."""
         ticket: Ticket[pb.Closed] = Ticket()
-        ledger.end(SequenceEnded("this sequence was closed"))
+        over = books.ended
+        books.end(SequenceEnded("this sequence was closed"))
         if self.lost is not None:
             ticket.fail(self.lost)
+        elif self._find(books.handle) is not books:  # lost, or closed before
+            ticket.fail(over or SequenceEnded("this sequence was closed"))
         else:
-            self._closing[ledger.handle] = ticket
-        close = pb.Close(handle=ledger.handle, count=ledger.opening.count)
-        return ticket, [pb.StreamRequest(close=close)]
+            self._closing[books.handle] = ticket
+            return ticket, [] if books.parked else [_close(books)]
+        return ticket, []
+
+    def read_state(self, ledger: Ledger) -> "Asked":
+        """Asks for the state after the steps that were sent."""
+        return ledger.ask("read_state", pb.StreamRequest(read_state=pb.ReadState(handle=ledger.handle)))
+
+    def rewind(self, ledger: Ledger, step: int) -> "Asked":
+        """Asks to go back to the newest checkpoint at or before a step."""
+        return ledger.ask("rewind", pb.StreamRequest(rewind=pb.Rewind(handle=ledger.handle, step=step)))
+
+    def move(self, ledger: Ledger, version: int) -> "Asked":
+        """Asks to go on with another version of the model."""
+        return ledger.ask("move", pb.StreamRequest(move=pb.Move(handle=ledger.handle, version=version)))
 
     # Receiving.
 
-    def receive(self, response: pb.StreamResponse) -> AnyTicket | None:
-        """Enters a message; the ticket that it settles, if any. Raises ProtocolError for one that makes no sense."""
+    def receive(self, response: pb.StreamResponse) -> Requests:
+        """Enters a message, or a bundle of them; what is to be said to it. Raises ProtocolError if it makes no sense.
+
+        It may turn out that the stream is to be left: then `broken` says why.
+        """
+        requests = self._receive(response)
+        if response.more:
+            for message in response.more:
+                if self.broken is None and self.lost is None:
+                    requests = [*requests, *self._receive(message)]
+        return requests
+
+    def _receive(self, response: pb.StreamResponse) -> Requests:
         match response.WhichOneof("response"):
             case "answers":
-                return self._answered(response.answers)
+                self._answered(response.answers)
             case "fleet":
-                return self._fleet_answered(response.fleet)
+                self._fleet_answered(response.fleet)
             case "opened":
                 return self._opened(response.opened)
             case "closed":
-                return self._closed(response.closed)
+                self._closed(response.closed)
             case "failure":
                 return self._refused(response.failure)
+            case "released":
+                return self._released(response.released)
+            case "checkpointed":
+                self._checkpointed(response.checkpointed)
             case _:
-                return None  # a message newer than this client
+                self._told(response)
+        return []
 
-    def lose(self, error: TidegateError) -> list[AnyTicket]:
-        """The stream is gone: everything that waits fails with this error, and so does whatever comes after."""
-        if self.lost is not None:
-            return []
-        self.lost = error if isinstance(error, ConnectionLost) else ConnectionLost(f"the stream is gone: {error}")
-        tickets: list[AnyTicket] = [ticket for _, ticket in self._opening.values()]
-        tickets += self._closing.values()
-        for ticket in tickets:
-            ticket.fail(error)
-        books: list[Ledger | FleetLedger] = [*self._sequences.values(), *self._fleets.values()]
-        for ledger in books:
-            ledger.end(self.lost)
-            tickets += ledger.abandon(error)
-        self._opening.clear()
-        self._closing.clear()
-        return tickets
+    def _told(self, response: pb.StreamResponse) -> None:
+        match response.WhichOneof("response"):
+            case "state":
+                self._sequence(response.state.handle).told_state(response)
+            case "rewound":
+                self._sequence(response.rewound.handle).rewound(response)
+            case "moved":
+                self._sequence(response.moved.handle).moved(response)
+            case _:
+                pass  # a message newer than this client
 
-    def _answered(self, answers: pb.Answers) -> AnyTicket | None:
+    def _answered(self, answers: pb.Answers) -> None:
         ledger = self._sequences.get(answers.handle)
         if ledger is None:
             raise ProtocolError(f"the server answered handle {answers.handle}, which is not open")
-        return ledger.answered(answers)
+        ledger.receive(answers)
+        if self.recovering:
+            self._check_recovered(ledger)
 
-    def _fleet_answered(self, answers: pb.FleetAnswers) -> AnyTicket | None:
-        ledger = self._books(int.from_bytes(answers.handles[:4], "little"))
+    def _fleet_answered(self, answers: pb.FleetAnswers) -> None:
+        ledger = self._find(int.from_bytes(answers.handles[:4], "little"))
         if not isinstance(ledger, FleetLedger):
             raise ProtocolError("the server answered a fleet that is not open")
-        return ledger.answered(answers)
+        ledger.receive(answers)
+        if self.recovering:
+            self._check_recovered(ledger)
 
-    def _opened(self, opened: pb.Opened) -> AnyTicket:
-        if opened.handle not in self._opening:
+    def _opened(self, opened: pb.Opened) -> Requests:
+        self.max_message_bytes = opened.max_message_bytes
+        if opened.handle in self._opening:
+            _, ticket = self._opening.pop(opened.handle)
+            self._unclaimed[opened.handle] = False
+            ticket.resolve(opened)
+            return []
+        books = self._sequences.get(opened.handle) or self._fleets.get(opened.handle)
+        if books is None or not books.parked:
             raise ProtocolError(f"the server opened handle {opened.handle}, which nobody asked for")
-        _, ticket = self._opening.pop(opened.handle)
-        ticket.resolve(opened)
-        return ticket
+        return self._resumed(books, opened)
 
-    def _closed(self, closed: pb.Closed) -> AnyTicket | None:
-        ledger = self._sequences.pop(closed.handle, None) or self._fleets.pop(closed.handle, None)
-        if ledger is not None:
-            ledger.abandon(SequenceEnded("the server closed this sequence"))
+    def _closed(self, closed: pb.Closed) -> None:
+        books = self._sequences.pop(closed.handle, None) or self._fleets.pop(closed.handle, None)
+        if books is not None:
+            books.abandon(SequenceEnded("the server closed this sequence"))
+            self.recovering.discard(closed.handle)
         ticket = self._closing.pop(closed.handle, None)
         if ticket is not None:
             self._handles.give(closed.handle, closed.count or 1)
             ticket.resolve(closed)
-        return ticket
 
-    def _refused(self, failure: pb.Failure) -> AnyTicket | None:
+    def _refused(self, failure: pb.Failure) -> Requests:
         if not failure.handles:  # a message of ours, and nobody would ever hear of it
             raise ProtocolError(f"the server could not tell whose message it refused: {failure.error.message}")
         handle = failure.handles[0]
+        refusal = refused(reason_name(failure.error.reason), failure.error.message)
         if handle in self._opening:
-            return self._open_refused(handle, failure)
-        ledger = self._books(handle)
-        ticket = ledger.refused(failure) if ledger is not None else None
-        if ticket is None and handle in self._closing:
-            return _failed(self._closing.pop(handle), failure)
-        return ticket
+            self._open_refused(handle, refusal, failure)
+            return []
+        books = self._find(handle)
+        if books is not None and books.parked:
+            return self._resume_refused(books, refusal)
+        if books is not None and books.resumable and refusal.reason == "DRAINING":
+            self.break_off(refusal)
+            return []
+        if books is not None and books.refused(failure):
+            return self._after_refusal(books)
+        if handle in self._closing:
+            self._closing.pop(handle).fail(refusal)
+            if books is not None and not failure.expected_steps:  # the server does not have it
+                self._forget(books)
+                books.abandon(refusal)
+        return []
 
-    def _open_refused(self, handle: int, failure: pb.Failure) -> AnyTicket:
-        order, ticket = self._opening.pop(handle)
+    def _after_refusal(self, books: Books) -> Requests:
+        """A step that could not be repeated has ended the books, and the server has to be told."""
+        if self.recovering:
+            self._check_recovered(books)
+        if isinstance(books.ended, SequenceLost) and books.caught_up and books.handle not in self._closing:
+            self.casualties.append(books.ended)
+            self._closing[books.handle] = Ticket()
+            return [_close(books)]
+        return []
+
+    def _open_refused(self, handle: int, refusal: Refused, failure: pb.Failure) -> None:
+        order, ticket = self._opening[handle]
+        if refusal.reason == "DRAINING" and self.resumable:  # what is open moves, and this goes with it
+            self.break_off(refusal)
+            return
+        del self._opening[handle]
         if failure.error.reason != REASON_HANDLE_IN_USE:
             self._handles.give(handle, order.count)
-        return _failed(ticket, failure)
+        if isinstance(order, Claim) and not isinstance(refusal, ServerBusy | ModelNotReady):
+            ticket.fail(SequenceLost(refusal.reason, refusal.message, int(np.min(order.answered))))
+        else:
+            ticket.fail(refusal)
 
-    def _books(self, handle: int) -> Ledger | FleetLedger | None:
+    def _checkpointed(self, message: pb.Checkpointed) -> None:
+        handles = np.frombuffer(message.handles, HANDLE).astype(np.int64)
+        steps = np.frombuffer(message.steps, STEP)
+        for fleet in self._fleets.values():
+            rows = (handles >= fleet.handle) & (handles < fleet.handle + fleet.count)
+            if rows.any():
+                fleet.checkpointed(handles[rows] - fleet.handle, steps[rows])
+                handles, steps = handles[~rows], steps[~rows]
+        for handle, step in zip(handles.tolist(), steps.tolist(), strict=True):
+            ledger = self._sequences.get(handle)
+            if ledger is not None:
+                ledger.checkpointed(step)
+
+    def _released(self, released: pb.Released) -> Requests:
+        refusal = refused(reason_name(released.error.reason), released.error.message)
+        concerned = self._books_of(released.handles)
+        if refusal.reason == "DRAINING" and any(books.resumable for books in concerned):
+            self.break_off(refusal)
+            return []
+        requests = []
+        for books in concerned:
+            rest = _close_rest(books, released.handles)
+            self._fail(books, SequenceLost(refusal.reason, refusal.message, _answered(books)), free=not rest)
+            requests += rest
+        return requests
+
+    # A stream is gone.
+
+    def break_off(self, error: TidegateError) -> None:
+        """The stream is gone. What can be resumed waits for the next one; everything else fails with this error."""
+        if self.lost is not None:
+            return
+        passing = isinstance(error, ConnectionLost) or (isinstance(error, Refused) and error.reason in _PASSING)
+        if not passing or not self.resumable:
+            self.lose(error)
+            return
+        for books in self._all():
+            if self._goes_on(books):
+                books.park()
+                self.recovering.add(books.handle)
+            else:
+                self._forget(books)
+                books.end(_as_loss(error))
+                books.abandon(error)
+        self._unclaimed = dict.fromkeys(self._unclaimed, True)
+        self.broken = error
+
+    def resume(self) -> Requests:
+        """The first words on a new stream."""
+        self.broken = None
+        requests = [self._claim(books) for books in self._all() if books.parked]
+        return requests + [order.request(handle) for handle, (order, _) in self._opening.items()]
+
+    def give_up(self, why: str) -> None:
+        """No stream could be had: what waited for one is lost."""
+        for books in self._all():
+            self._fail(books, SequenceLost("UNREACHABLE", why, _answered(books)))
+        self.lose(ConnectionLost(why))
+
+    def lose(self, error: TidegateError) -> None:
+        """It is over: everything that waits fails with this error, and so does whatever comes after."""
+        if self.lost is not None:
+            return
+        self.lost = _as_loss(error)
+        for ticket in self._closing.values():
+            ticket.fail(error)
+        self._closing.clear()
+        for books in self._all():
+            books.end(self.lost)
+            books.abandon(error)
+        self.recovering.clear()
+        self._fail_opening(error)
+
+    def _fail_opening(self, error: TidegateError) -> None:
+        opening, self._opening = self._opening, {}
+        for handle, (order, ticket) in opening.items():
+            self._handles.give(handle, order.count)
+            ticket.fail(error)
+
+    def _goes_on(self, books: Books) -> bool:
+        return books.resumable and (books.ended is None or books.handle in self._closing)
+
+    def _claim(self, books: Books) -> pb.StreamRequest:
+        return books.claim().request(books.handle)
+
+    def _resumed(self, books: Books, opened: pb.Opened) -> Requests:
+        try:
+            requests = books.resumed(opened)
+        except SequenceLost as error:
+            books.parked = False
+            books.abandon(error)
+            return self._after_refusal(books)
+        self.resumed += books.count
+        self.sent_again += books.sent_again
+        self._check_recovered(books)
+        return [*requests, _close(books)] if books.handle in self._closing else requests
+
+    def _resume_refused(self, books: Books, refusal: Refused) -> Requests:
+        if refusal.reason in _LATER:
+            self.break_off(refusal)
+            return []
+        if refusal.reason == "UNKNOWN_SEQUENCE" and books.order is not None:
+            return [books.order.request(books.handle)]
+        if books.handle in self._closing and refusal.reason in _ENDED and not books.waiting:
+            self._closed(pb.Closed(handle=books.handle, count=books.count, steps=_steps(books)))
+            return []
+        self._fail(books, SequenceLost(refusal.reason, refusal.message, _answered(books)))
+        return []
+
+    def _check_recovered(self, books: Books) -> None:
+        if books.caught_up:
+            self.recovering.discard(books.handle)
+
+    def _fail(self, books: Books, error: SequenceLost, *, free: bool = True) -> None:
+        """These alone cannot go on. Their handles are `free`, unless the server still has some of them."""
+        self.casualties.append(error)
+        self._forget(books, free=free)
+        books.abandon(error)
+        ticket = self._closing.pop(books.handle, None)
+        if ticket is not None:
+            ticket.fail(error)
+
+    def _forget(self, books: Books, *, free: bool = True) -> None:
+        self._sequences.pop(books.handle, None)
+        self._fleets.pop(books.handle, None)
+        self.recovering.discard(books.handle)
+        if free:
+            self._handles.give(books.handle, books.count)
+
+    # Whose is it.
+
+    def _all(self) -> list[Books]:
+        return [*self._sequences.values(), *self._fleets.values()]
+
+    def _find(self, handle: int) -> Books | None:
         ledger = self._sequences.get(handle)
         if ledger is not None:
             return ledger
         return next((fleet for fleet in self._fleets.values() if fleet.owns(handle)), None)
 
+    def _sequence(self, handle: int) -> Ledger:
+        ledger = self._sequences.get(handle)
+        if ledger is None:
+            raise ProtocolError(f"the server said something of handle {handle}, which is not an open sequence")
+        return ledger
 
-def _failed(ticket: AnyTicket, failure: pb.Failure) -> AnyTicket:
-    ticket.fail(refused(reason_name(failure.error.reason), failure.error.message))
-    return ticket
+    def _books_of(self, handles: Iterable[int]) -> list[Books]:
+        found = {id(books): books for books in map(self._find, handles) if books is not None}
+        return list(found.values())
+
+
+Asked = tuple[Ticket[pb.StreamResponse], Requests]
+
+
+def _close(books: Books) -> pb.StreamRequest:
+    return pb.StreamRequest(close=pb.Close(handle=books.handle, count=books.count))
+
+
+def _close_rest(books: Books, released: Iterable[int]) -> Requests:
+    """Ends the members of a fleet that were not released with the others: it can only go on as a whole."""
+    rest = np.setdiff1d(np.arange(books.handle, books.handle + books.count), np.array(list(released)))
+    runs = np.split(rest, np.flatnonzero(np.diff(rest) > 1) + 1) if len(rest) else []
+    return [pb.StreamRequest(close=pb.Close(handle=int(run[0]), count=len(run))) for run in runs]
+
+
+def _as_loss(error: TidegateError) -> ConnectionLost:
+    return error if isinstance(error, ConnectionLost) else ConnectionLost(f"the stream is gone: {error}")
+
+
+def _answered(books: Books) -> int:
+    return int(np.min(books.answered))
+
+
+def _steps(books: Books) -> list[int]:
+    return [int(step) for step in np.atleast_1d(books.answered)]

@@ -6,7 +6,8 @@ TidegateError
 │   ├── ModelNotReady    it is still loading, or its file cannot be served
 │   ├── BadInput         wrong name, shape, type or size, not finite, too large, or the model could not compute it
 │   └── ServerBusy       a limit of the server is reached, or it is stopping: try again later or elsewhere
-├── ConnectionLost       nothing answers at the address, or what answered is gone; the sequences on it are gone too
+├── ConnectionLost       nothing answers at the address, or what answered is gone, and nothing could be resumed
+├── SequenceLost         one sequence cannot go on, for a `.reason`; the others of the client do
 ├── TimedOut             no answer within `timeout=`; it may still come, and is then dropped
 ├── SequenceEnded        a step after the sequence or its client was closed
 ├── NotTraced            a gate, layer or step that this answer does not show. An AttributeError
@@ -57,6 +58,24 @@ class ConnectionLost(TidegateError, ConnectionError):
     """Nothing answers at the address, or what answered is gone."""
 
 
+class SequenceLost(TidegateError):
+    """A sequence or fleet that cannot go on after a loss; other sequences of the same client are not concerned.
+
+    `reason` is the contract's word for why: UNKNOWN_SEQUENCE, SEQUENCE_ENDED, SEQUENCE_EXPIRED, SEQUENCE_EVICTED,
+    TAKEN_OVER, WRONG_TOKEN, CHECKPOINT_GONE and others; or UNREACHABLE: no server answered within `resume_within`.
+    `answered` is how many answers the client had (of a fleet: the member that has the fewest).
+    """
+
+    def __init__(self, reason: str, message: str, answered: int | None = None) -> None:
+        super().__init__(f"{message} ({reason})")
+        self.reason = reason
+        self.message = message
+        self.answered = answered
+
+    def __reduce__(self) -> tuple[type["SequenceLost"], tuple[str, str, int | None]]:
+        return type(self), (self.reason, self.message, self.answered)
+
+
 class TimedOut(TidegateError, TimeoutError):
     """No answer came within the time that the caller gave."""
 
@@ -88,6 +107,10 @@ _KINDS: dict[str, type[Refused]] = {
     "STEP_FAILED": BadInput,
     "TOO_MANY_SEQUENCES": ServerBusy,
     "TOO_MANY_STREAMS": ServerBusy,
+    "TOO_MANY_PARKED": ServerBusy,
+    "TOO_MANY_OF_OWNER": ServerBusy,
+    "STORE_FULL": ServerBusy,
+    "STORE_UNAVAILABLE": ServerBusy,
     "DRAINING": ServerBusy,
 }
 

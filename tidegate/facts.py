@@ -1,7 +1,7 @@
 """What an open sequence or fleet tells about itself: the same words in both clients."""
 
 from abc import ABC
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,13 @@ class Facts(ABC, Generic[L]):
 
     @property
     def version(self) -> int:
-        """The version of the model that it runs on, to its end."""
-        return self._ledger.opening.version
+        """The version of the model that it runs on, to its end or until it is moved."""
+        return self._ledger.version
+
+    @property
+    def resume_token(self) -> str:
+        """The secret that, with an id, lets a client continue after a loss; "" if the server keeps no checkpoints."""
+        return self._ledger.opening.token
 
 
 class SequenceFacts(Facts[Ledger]):
@@ -41,6 +46,18 @@ class SequenceFacts(Facts[Ledger]):
         """The number that the next step will have."""
         return self._ledger.next_step
 
+    @property
+    def answered(self) -> int:
+        """How many steps are answered: the number of the first step without an answer."""
+        return self._ledger.answered
+
+    def kept(self) -> tuple[int, dict[str, NDArray[Any]]]:
+        """The inputs of answered steps that a server may want again: their first step, and [K, ...row] by name.
+
+        With `id`, `resume_token` and `answered` they are all that another process needs to go on; see `Client.resume`.
+        """
+        return self._ledger.kept()
+
 
 class FleetFacts(Facts[FleetLedger]):
     """What a fleet tells."""
@@ -54,6 +71,11 @@ class FleetFacts(Facts[FleetLedger]):
     def next_steps(self) -> NDArray[np.uint64]:
         """The number that the next step of each member will have, [members]."""
         return self._ledger.next_steps.copy()
+
+    @property
+    def answered(self) -> NDArray[np.uint64]:
+        """How many steps of each member are answered, [members]."""
+        return self._ledger.answered.copy()
 
     def __len__(self) -> int:
         return self._ledger.count

@@ -11,32 +11,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidegate.answers import FleetAnswers, read_outputs, read_tensor
-from tidegate.errors import ProtocolError, SequenceEnded, TidegateError, reason_name, refused
+from tidegate.budget import Budget
+from tidegate.errors import (
+    ProtocolError,
+    Refused,
+    SequenceEnded,
+    SequenceLost,
+    TidegateError,
+    reason_name,
+    refused,
+)
+from tidegate.fleet_replay import HANDLE, STEP, FleetReplay, Members, Steps
 from tidegate.inputs import Block, Inputs
-from tidegate.opening import Opening
+from tidegate.opening import Claim, Opening, Order
 from tidegate.ticket import Ticket
 from tidegate.v1 import sequence_pb2 as pb
 
-_HANDLE = np.dtype("<u4")
-_STEP = np.dtype("<u8")
-_ROW_BYTES = _HANDLE.itemsize + _STEP.itemsize  # what a row takes besides its inputs
-
-Members = NDArray[np.int64]
+_ROW_BYTES = HANDLE.itemsize + 2 * STEP.itemsize  # what a row takes besides its inputs
+_SAY_EVERY = 8  # messages: how often a fleet tells which answers it has
 
 
 class FleetTicket(Ticket[list[pb.FleetAnswers]]):
     """One step of many members on its way: `members` [N] take the steps `steps` [N], in one message or several."""
 
-    __slots__ = ("attempts", "handles", "members", "parts", "received", "refusal", "steps")
+    __slots__ = ("doomed", "handles", "members", "parts", "received", "refusal", "steps")
 
-    def __init__(
-        self, members: Members, handles: bytes, steps: NDArray[np.uint64], attempts: NDArray[np.int64]
-    ) -> None:
+    def __init__(self, members: Members, handles: bytes, steps: Steps) -> None:
         super().__init__()
         self.members = members
         self.handles = handles
         self.steps = steps
-        self.attempts = attempts
+        # Rows [N] that were sent after one of their member that turned out to be refused, and will be so, too.
+        self.doomed: NDArray[np.bool_] | None = None
         self.parts: list[pb.FleetAnswers] = []
         self.received = 0
         self.refusal: TidegateError | None = None
@@ -47,36 +53,68 @@ class FleetTicket(Ticket[list[pb.FleetAnswers]]):
             return True
         return bool(((self.members == member) & (self.steps == step)).any())
 
-    def settle(self, rows: int) -> bool:
+    def doom(self, expected: Steps) -> None:
+        """Rows of members [C] from their step `expected` [C] on will be refused."""
+        rows = self.steps >= expected[self.members]
+        if rows.any():
+            self.doomed = rows if self.doomed is None else self.doomed | rows
+
+    def was_doomed(self, members: Members) -> bool:
+        """Whether the rows of these members were bound to be refused, which they now are."""
+        if self.doomed is None:
+            return False
+        rows = np.isin(self.members, members)
+        doomed = bool(self.doomed[rows].any())
+        self.doomed &= ~rows
+        return doomed
+
+    def complete(self, rows: int) -> bool:
         """Counts rows that were answered or refused; whether that was all."""
         self.received += rows
-        if self.received < len(self.members):
-            return False
+        return self.received >= len(self.members)
+
+    def settle(self) -> None:
+        """Everything is there."""
         if self.refusal is not None:
             self.fail(self.refusal)
         else:
             self.resolve(self.parts)
-        return True
 
 
 class FleetLedger:
-    """The books of one fleet. `next_steps` [C] is the number that the next step of each member will have."""
+    """The books of one fleet.
 
-    def __init__(self, opening: Opening) -> None:
+    `next_steps` [C] is the number that the next step of each member will have, `answered` [C] that of its first step
+    without an answer. See Ledger for the rest.
+    """
+
+    def __init__(self, opening: Opening, budget: Budget | None = None) -> None:
         # The fleet.
         self.opening = opening
         self.handle = opening.handle
+        self.version = opening.version
         self.count = count = opening.count
         self._inputs = opening.inputs
-        self._layout = opening.layout
         self._all: Members = np.arange(count, dtype=np.int64)
         self._handles = _handles(self._all, self.handle)
         self._most = 0  # rows of one message, once it is known
+        self._budget = budget
+        self._replay = FleetReplay(opening.next_steps, budget) if budget is not None and opening.token else None
         # Its steps.
-        self.next_steps: NDArray[np.uint64] = np.zeros(count, np.uint64)
+        self.next_steps: Steps = opening.next_steps.copy()
+        self.answered: Steps = opening.next_steps.copy()
         self.ended: TidegateError | None = None
-        self._attempts: NDArray[np.int64] = np.zeros(count, np.int64)  # see Ledger
         self._pending: deque[FleetTicket] = deque()
+        self._unsaid = 0  # messages since the server was told of `answered`
+        # Its stream.
+        self.parked = False
+        self._back_at: Steps = opening.next_steps.copy()  # answers to steps from here to before
+        self._again: Steps = opening.next_steps.copy()  # there come a second time
+
+    @property
+    def resumable(self) -> bool:
+        """Whether it can go on after a loss."""
+        return self._replay is not None
 
     # Sending.
 
@@ -89,11 +127,35 @@ class FleetLedger:
         blocks = self._cut(self._inputs.block(values, rows=len(chosen)))
         rows = slice(None) if members is None else chosen  # all of them at once cost less
         steps = self.next_steps[rows].copy()
-        ticket = FleetTicket(chosen, handles, steps, self._attempts[rows].copy())
+        ticket = FleetTicket(chosen, handles, steps)
         self._pending.append(ticket)
         self.next_steps[rows] = steps + np.uint64(1)
-        numbers = steps.astype(_STEP).tobytes()
-        return ticket, [_message(block, handles, numbers) for block in blocks]
+        numbers = steps.astype(STEP).tobytes()
+        requests = [_message(block, handles, numbers) for block in blocks]
+        if self._replay is not None:
+            self._keep(self._replay, ticket, blocks, requests)
+        return ticket, [] if self.parked else requests
+
+    def room(self) -> Ticket[None] | None:
+        """What to wait for before more can be sent; None: nothing."""
+        if self._replay is None or self._budget is None or self.ended is not None or self._replay.room():
+            return None
+        return self._budget.room()
+
+    def _keep(
+        self, replay: FleetReplay, ticket: FleetTicket, blocks: list[Block], requests: list[pb.StreamRequest]
+    ) -> None:
+        for block, request in zip(blocks, requests, strict=True):
+            rows = slice(block.first, block.first + block.rows)
+            members = ticket.members[rows]
+            replay.add(members, ticket.steps[rows], request, block.size + block.rows * _ROW_BYTES)
+            self._unsaid += 1
+            if self._unsaid >= _SAY_EVERY:
+                self._say_answered(members, request)
+
+    def _say_answered(self, members: Members, request: pb.StreamRequest) -> None:
+        request.fleet.answered = self.answered[members].astype(STEP).tobytes()
+        self._unsaid = 0
 
     def _cut(self, block: Block) -> list[Block]:
         self._most = self._most or self._inputs.rows_within(self.opening.max_message_bytes, _ROW_BYTES)
@@ -115,58 +177,157 @@ class FleetLedger:
         """Whether this handle is one of the fleet's."""
         return self.handle <= handle < self.handle + self.count
 
-    def answered(self, message: pb.FleetAnswers) -> FleetTicket | None:
-        """Enters a part of an answer; the ticket that it settles, if it is the last."""
-        handles = np.frombuffer(message.handles, _HANDLE)
-        ticket = self._awaiting(int(handles[0]) - self.handle, int(np.frombuffer(message.steps, _STEP)[0]))
-        if ticket is None:
-            raise ProtocolError(f"the server answered a fleet step of handle {handles[0]} that nobody waits for")
-        ticket.parts.append(message)
-        return self._settled(ticket, len(handles))
+    def receive(self, message: pb.FleetAnswers) -> bool:
+        """Enters a part of an answer; whether it is one that the caller did not have. Raises ProtocolError."""
+        handles = np.frombuffer(message.handles, HANDLE)
+        steps = np.frombuffer(message.steps, STEP)
+        members = handles.astype(np.int64) - self.handle
+        first, step = int(members[0]), steps[0]
+        again = self._back_at[first] <= step < self._again[first]
+        if not again:
+            self._answered(message, members, steps)
+        if message.checkpointed:
+            self.checkpointed(members, np.frombuffer(message.checkpointed, STEP))
+        return not again
 
-    def refused(self, failure: pb.Failure) -> FleetTicket | None:
-        """Enters a refusal; the ticket that it settles, None if it concerns none or only a part of one."""
+    def _answered(self, message: pb.FleetAnswers, members: Members, steps: Steps) -> None:
+        first, step = int(members[0]), steps[0]
+        ticket = self._awaiting(first, int(step))
+        if ticket is None:
+            raise ProtocolError(f"the server answered a step of member {first} that nobody waits for")
+        ticket.parts.append(message)
+        self.answered[members] = steps + np.uint64(1)
+        self._settle(ticket, len(members))
+
+    def checkpointed(self, members: Members, safe: Steps) -> None:
+        """Enters that the first `safe` [N] steps of `members` [N] are safe; see Ledger."""
+        if self._replay is not None:
+            heard = safe <= self.answered[members]
+            self._replay.checkpointed(members[heard], safe[heard])
+
+    def refused(self, failure: pb.Failure) -> bool:
+        """Enters a refusal; whether it concerned anything that waits here."""
         members = np.array(failure.handles, np.int64) - self.handle
+        expected = np.array(failure.expected_steps, np.uint64)
+        first = int(expected[0]) if len(expected) else None
+        refusal = refused(reason_name(failure.error.reason), failure.error.message, first)
         ticket = self._awaiting(int(members[0]), failure.first_step)
         if ticket is None:
-            return None
-        expected = np.array(failure.expected_steps, np.uint64)
-        if len(expected) == len(members):
+            return self._refused_again(int(members[0]), failure.first_step, refusal)
+        if len(expected) != len(members):
+            self._unknown(refusal)
+        elif not ticket.was_doomed(members):
             self._begin_again(ticket, members, expected)
+        ticket.refusal = self.ended if isinstance(self.ended, SequenceLost) else refusal
+        self._settle(ticket, len(members))
+        return True
+
+    def _refused_again(self, member: int, step: int, refusal: Refused) -> bool:
+        if not self._back_at[member] <= step < self._again[member]:
+            return False
+        why = f"a step could not be repeated: {refusal.message}"
+        self.abandon(SequenceLost(refusal.reason, why, int(self.answered.min())))
+        return True
+
+    def _unknown(self, refusal: Refused) -> None:
+        """The server does not have the fleet any more."""
+        if self.resumable:
+            self.end(SequenceLost(refusal.reason, refusal.message, int(self.answered.min())))
         else:
-            self.end(SequenceEnded(f"the server does not know this fleet any more: {failure.error.message}"))
-        first = int(expected[0]) if len(expected) else None
-        ticket.refusal = refused(reason_name(failure.error.reason), failure.error.message, first)
-        return self._settled(ticket, len(members))
+            self.end(SequenceEnded(f"the server does not know this fleet any more: {refusal.message}"))
 
     def end(self, error: TidegateError) -> None:
         """No more steps: whoever tries gets this error."""
         self.ended = self.ended or error
 
-    def abandon(self, error: TidegateError) -> list[FleetTicket]:
+    def abandon(self, error: TidegateError) -> None:
         """Ends it and fails everything that is still waiting."""
         self.end(error)
         waiting = list(self._pending)
         self._pending.clear()
+        if self._replay is not None:
+            self._replay.clear()
         for ticket in waiting:
             ticket.fail(error)
-        return waiting
 
     def _awaiting(self, member: int, step: int) -> FleetTicket | None:
         return next((ticket for ticket in self._pending if ticket.takes(member, step)), None)
 
-    def _settled(self, ticket: FleetTicket, rows: int) -> FleetTicket | None:
-        if not ticket.settle(rows):
-            return None
-        self._pending.remove(ticket)
-        return ticket
+    def _settle(self, ticket: FleetTicket, rows: int) -> None:
+        if ticket.complete(rows):
+            self._pending.remove(ticket)
+            ticket.settle()
 
-    def _begin_again(self, ticket: FleetTicket, members: Members, expected: NDArray[np.uint64]) -> None:
-        sent = np.zeros(self.count, np.int64)
-        sent[ticket.members] = ticket.attempts
-        current = sent[members] == self._attempts[members]
-        self.next_steps[members[current]] = expected[current]
-        self._attempts[members[current]] += 1
+    def _begin_again(self, ticket: FleetTicket, members: Members, expected: Steps) -> None:
+        """These members stand at `expected` [N]: what was sent of them since will be refused."""
+        self.next_steps[members] = expected
+        if self._replay is not None:
+            self._replay.cut(members, expected)
+        ends = np.full(self.count, np.iinfo(np.uint64).max, np.uint64)
+        ends[members] = expected
+        later = list(self._pending)[self._pending.index(ticket) + 1 :]
+        for sent in later:
+            sent.doom(ends)
+
+    # After a loss.
+
+    def park(self) -> None:
+        """The stream is gone: what is sent from now on goes out when the fleet is open on another one."""
+        self.parked = True
+        for ticket in list(self._pending):
+            if ticket.doomed is not None and ticket.doomed.any():
+                why = "a step of this fleet was sent after one that was refused"
+                ticket.refusal = ticket.refusal or refused("WRONG_STEP", why)
+                rows, ticket.doomed = int(ticket.doomed.sum()), None
+                self._settle(ticket, rows)
+
+    def claim(self) -> Claim:
+        """How to ask for it."""
+        return self.opening.claim(self.answered)
+
+    @property
+    def order(self) -> Order | None:
+        """How to open it anew, if no checkpoint was ever told; else None."""
+        order = self.opening.order
+        return order if isinstance(order, Order) and self._replay is not None and not self._replay.told else None
+
+    def resumed(self, opened: pb.Opened) -> list[pb.StreamRequest]:
+        """It is open again: what to send, in this order. Raises ProtocolError, SequenceLost."""
+        assert self._replay is not None
+        self.opening = self.opening.renewed(opened)
+        self._most = 0
+        start = self.opening.next_steps
+        self._check_start(self._replay, start)
+        self.parked = False
+        self._back_at, self._again = start.copy(), self.answered.copy()
+        most = self._inputs.rows_within(self.opening.max_message_bytes, _ROW_BYTES)
+        requests = []
+        for members, request in self._replay.since(start, self.answered, most):
+            self._say_answered(members, request)
+            requests.append(request)
+        return requests
+
+    def _check_start(self, replay: FleetReplay, start: Steps) -> None:
+        if (start > self.answered).any():
+            raise ProtocolError("the server goes on at a step of a fleet whose earlier answers are not all here")
+        if not replay.reaches(start):
+            why = "the server wants inputs of this fleet again that are not kept any more"
+            raise SequenceLost("CHECKPOINT_GONE", why, int(self.answered.min()))
+
+    @property
+    def waiting(self) -> bool:
+        """Whether an answer is still to come."""
+        return bool(self._pending)
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether it got on since it was resumed, or has nothing to get on with."""
+        return not self.parked and (not self._pending or bool((self.answered > self._again).any()))
+
+    @property
+    def sent_again(self) -> int:
+        """How many steps had to be repeated when it was resumed."""
+        return int((self._again - self._back_at).sum())
 
     # Reading.
 
@@ -180,11 +341,11 @@ class FleetLedger:
         checkpointed = _joined([_checkpointed(part) for part in parts])
         handles = b"".join([part.handles for part in parts])
         if handles != ticket.handles:  # they came in another order
-            order = self._order(ticket, np.frombuffer(handles, _HANDLE).astype(np.int64) - self.handle)
+            order = self._order(ticket, np.frombuffer(handles, HANDLE).astype(np.int64) - self.handle)
             outputs = {name: array[order] for name, array in outputs.items()}
             trace = trace if trace is None else trace[self._traced_order(ticket, order)]
             checkpointed = checkpointed[order]
-        return FleetAnswers(outputs, trace, self._layout, ticket.members, ticket.steps, checkpointed)
+        return FleetAnswers(outputs, trace, self.opening.layout, ticket.members, ticket.steps, checkpointed)
 
     def _order(self, ticket: FleetTicket, came: Members) -> NDArray[np.int64]:
         """Where the row of each of the ticket's members stands among the rows as they came."""
@@ -194,7 +355,7 @@ class FleetLedger:
 
     def _traced_order(self, ticket: FleetTicket, order: NDArray[np.int64]) -> NDArray[np.int64]:
         """The same for the rows of the trace, which only some members may have."""
-        traced = self._layout.traced(ticket.steps)
+        traced = self.opening.layout.traced(ticket.steps)
         came = np.zeros(len(order), np.int64)
         came[order] = traced
         return (np.cumsum(came) - 1)[order[traced]]
@@ -204,22 +365,22 @@ Sent = tuple[FleetTicket, list[pb.StreamRequest]]
 
 
 def _handles(members: Members, first: int) -> bytes:
-    return (members + first).astype(_HANDLE).tobytes()
+    return (members + first).astype(HANDLE).tobytes()
 
 
 def _message(block: Block, handles: bytes, steps: bytes) -> pb.StreamRequest:
     first, end = block.first, block.first + block.rows
     request = pb.StreamRequest()
-    request.fleet.handles = handles[first * _HANDLE.itemsize : end * _HANDLE.itemsize]
-    request.fleet.steps = steps[first * _STEP.itemsize : end * _STEP.itemsize]
+    request.fleet.handles = handles[first * HANDLE.itemsize : end * HANDLE.itemsize]
+    request.fleet.steps = steps[first * STEP.itemsize : end * STEP.itemsize]
     block.write(request.fleet)
     return request
 
 
 def _checkpointed(part: pb.FleetAnswers) -> NDArray[np.uint64]:
     if part.checkpointed:
-        return np.frombuffer(part.checkpointed, _STEP)
-    return np.zeros(len(part.handles) // _HANDLE.itemsize, np.uint64)
+        return np.frombuffer(part.checkpointed, STEP)
+    return np.zeros(len(part.handles) // HANDLE.itemsize, np.uint64)
 
 
 def _joined(blocks: Sequence[np.ndarray]) -> np.ndarray:

@@ -11,7 +11,7 @@ from tidegate import wire
 from tidegate.errors import refused
 from tidegate.model import TensorSpec
 from tidegate.v1.sequence_pb2 import FleetSteps, Steps
-from tidegate.v1.tensor_pb2 import DataType
+from tidegate.v1.tensor_pb2 import DataType, Tensor
 from tidegate.v1.tidegate_pb2 import PredictRequest
 
 # One input: anything that numpy takes as an array. Several: an array for each input's name.
@@ -73,6 +73,12 @@ class Block:
     rows: int = 1
     first: int = 0
 
+    @property
+    def size(self) -> int:
+        """How many bytes the numbers take."""
+        arrays = self.arrays
+        return arrays[0].nbytes if len(arrays) == 1 else sum([array.nbytes for array in arrays])
+
     def write(self, message: Carrier) -> None:
         """Writes a tensor for each input, straight into the message that carries them: nothing is copied twice."""
         for part, array in zip(self.parts, self.arrays, strict=True):
@@ -117,6 +123,11 @@ class InputLayout:
             if array.shape != (expected, *part.row):
                 raise _wrong_shape(part, array, [axis if rows is None else rows, *part.row])
         return Block(self._inputs, arrays, expected)
+
+    def read(self, tensors: Sequence[Tensor], rows: int) -> dict[str, wire.Array]:
+        """The arrays [rows, ...the model's row] of a message that was written here."""
+        rows_of = {part.name: (rows, *part.row) for part in self._inputs}
+        return {tensor.name: wire.decode(tensor).reshape(rows_of[tensor.name]) for tensor in tensors}
 
     def rows_within(self, limit: int, extra: int = 0) -> int:
         """How many rows a message of `limit` bytes holds, each with `extra` bytes besides. Raises BadInput for none."""

@@ -1,7 +1,8 @@
 """The books of one open sequence: which step comes next, what was sent, what is still to be answered.
 
 Pure: no connection, no thread, no clock. Answers come in the order of the steps; a refusal may overtake the answers of
-earlier steps, because the server checks a step before it runs it.
+earlier steps, because the server checks a step before it runs it. After a loss the books are parked until the sequence
+is open on another stream; what is sent meanwhile goes out then.
 """
 
 from collections import deque
@@ -11,9 +12,20 @@ from copy import copy
 import numpy as np
 
 from tidegate.answers import Answer, Answers, read_outputs, read_tensor
-from tidegate.errors import ProtocolError, Refused, SequenceEnded, TidegateError, reason_name, refused
-from tidegate.inputs import Block, Inputs
-from tidegate.opening import Opening
+from tidegate.budget import Budget
+from tidegate.control import Control, Controls
+from tidegate.errors import (
+    ProtocolError,
+    Refused,
+    SequenceEnded,
+    SequenceLost,
+    TidegateError,
+    reason_name,
+    refused,
+)
+from tidegate.inputs import Block, InputLayout, Inputs
+from tidegate.opening import Claim, Opening, Order
+from tidegate.replay import Replay
 from tidegate.ticket import Ticket
 from tidegate.v1 import sequence_pb2 as pb
 
@@ -45,15 +57,19 @@ class StepsTicket(Ticket[list[pb.Answers]]):
 
 
 class _Sent:
-    """One Steps message on its way."""
+    """One Steps message on its way.
 
-    __slots__ = ("attempt", "end", "first_step", "next_answer", "ticket")
+    It is doomed if it was sent after one that turned out to be refused: then it will be refused as well, and that says
+    nothing about where the sequence stands since.
+    """
 
-    def __init__(self, ticket: StepsTicket, first_step: int, count: int, attempt: int) -> None:
+    __slots__ = ("doomed", "end", "first_step", "next_answer", "ticket")
+
+    def __init__(self, ticket: StepsTicket, first_step: int, count: int) -> None:
         self.ticket = ticket
         self.first_step = self.next_answer = first_step
         self.end = first_step + count
-        self.attempt = attempt
+        self.doomed = False
 
     def is_refused_by(self, failure: pb.Failure) -> bool:
         """Refused as a whole, or from a step on that could not be computed, before which the sequence then stands.
@@ -67,22 +83,43 @@ class _Sent:
 
 
 class Ledger:
-    """The books of one sequence. `next_step` is the number that its next step will have."""
+    """The books of one sequence.
 
-    def __init__(self, opening: Opening) -> None:
+    `next_step` is the number that its next step will have, `answered` that of the first step without an answer. With a
+    `budget`, and a server that keeps checkpoints, the inputs are kept that it takes to go on after a loss.
+    """
+
+    def __init__(self, opening: Opening, budget: Budget | None = None) -> None:
+        first = int(opening.next_steps[0])
         # The sequence.
         self.opening = opening
         self.handle = opening.handle
+        self.version = opening.version
         self._inputs = opening.inputs
-        self._layout = opening.layout
         self._most = 0  # rows of one message, once it is known
+        self._budget = budget
+        self._replay: Replay | None = None
+        if budget is not None and opening.token:
+            self._replay = Replay(first, budget, claimed=isinstance(opening.order, Claim))
         # Its steps.
-        self.next_step = 0
+        self.next_step = first
+        self.answered = first
         self.ended: TidegateError | None = None
-        # How often sending began again after a refusal. A refusal of what was sent before that says nothing about
-        # where the sequence stands now.
-        self._attempt = 0
         self._pending: deque[_Sent] = deque()
+        self._controls = Controls()
+        # Its stream.
+        self.parked = False
+        self._back_at = self._again = first  # answers to steps from the one to before the other come a second time
+
+    @property
+    def resumable(self) -> bool:
+        """Whether it can go on after a loss."""
+        return self._replay is not None
+
+    @property
+    def count(self) -> int:
+        """How many sequences these books are for."""
+        return 1
 
     # Sending.
 
@@ -106,6 +143,14 @@ class Ledger:
             error.expected_step = self.next_step
             raise
 
+    def room(self) -> Ticket[None] | None:
+        """What to wait for before more can be sent; None: nothing."""
+        if self._replay is None or self.ended is not None:
+            return None
+        if self._controls.held:
+            return self._controls.room()
+        return None if self._budget is None or self._replay.room() else self._budget.room()
+
     def _cut(self, block: Block) -> list[Block]:
         self._most = self._most or self._inputs.rows_within(self.opening.max_message_bytes)
         return block.cut(self._most)
@@ -114,64 +159,230 @@ class Ledger:
         if self.ended is not None:
             raise copy(self.ended)
         ticket = StepsTicket(self.next_step, count, len(blocks))
-        return ticket, [self._message(ticket, block) for block in blocks]
+        requests = [self._message(ticket, block) for block in blocks]
+        return ticket, [] if self.parked else requests
 
     def _message(self, ticket: StepsTicket, block: Block) -> pb.StreamRequest:
         first = self.next_step
-        self._pending.append(_Sent(ticket, first, block.rows, self._attempt))
-        self.next_step = first + block.rows
+        self._pending.append(_Sent(ticket, first, block.rows))
+        self.next_step = end = first + block.rows
         request = pb.StreamRequest()
         steps = request.steps
         steps.handle = self.handle
         steps.first_step = first
         block.write(steps)
+        if self._replay is not None:
+            steps.answered = self.answered
+            self._replay.add(first, end, request, block.size)
         return request
+
+    # Asking for more than answers.
+
+    def ask(self, kind: str, message: pb.StreamRequest) -> tuple[Ticket[pb.StreamResponse], list[pb.StreamRequest]]:
+        """A request about the sequence as it stands after the steps that were sent. Raises SequenceEnded."""
+        if self.ended is not None:
+            raise copy(self.ended)
+        control = Control(kind, self.next_step, message)
+        self._controls.add(control)
+        return control.ticket, [] if self.parked else [message]
+
+    def told_state(self, response: pb.StreamResponse) -> None:
+        """Enters the state that was asked for."""
+        self._controls.settle("read_state", response)
+
+    def rewound(self, response: pb.StreamResponse) -> None:
+        """Enters where the sequence stands now."""
+        step = response.rewound.next_step
+        self.next_step = self.answered = self._back_at = self._again = step
+        if self._replay is not None:
+            self._replay.rewound(step)
+        self._controls.forget_moves(step)
+        self._controls.settle("rewind", response)
+
+    def moved(self, response: pb.StreamResponse) -> None:
+        """Enters the version that it runs on now."""
+        moved = response.moved
+        self.opening = self.opening.moved(moved)
+        self.version = moved.version
+        self._controls.moved(moved.next_step, moved.version, response)
+
+    def takes(self, inputs: InputLayout) -> None:
+        """From now on its steps are written for these inputs, those of the version that it moved to."""
+        self._inputs = inputs
+        self._most = 0
 
     # Receiving.
 
-    def answered(self, message: pb.Answers) -> StepsTicket | None:
-        """Enters an answer; the ticket that it settles, if it is the last part of one."""
-        sent = self._awaiting(message.first_step)
+    def receive(self, message: pb.Answers) -> bool:
+        """Enters an answer; whether it is one that the caller did not have. Raises ProtocolError."""
+        first = message.first_step
+        if self._back_at <= first < self._again:
+            self._check_again(first + _rows(message))
+            self.checkpointed(message.checkpointed)
+            return False
+        sent = self._awaiting(first)
         ticket = sent.ticket
         ticket.parts.append(message)
         sent.next_answer += 1 if ticket.count == 1 else _rows(message)
-        return self._settled(sent) if sent.next_answer >= sent.end else None
+        self.answered = sent.next_answer
+        if message.checkpointed:
+            self.checkpointed(message.checkpointed)
+        if sent.next_answer >= sent.end:
+            self._settle(sent)
+        return True
 
-    def refused(self, failure: pb.Failure) -> StepsTicket | None:
-        """Enters a refusal; the ticket that it settles, if it is the last part of one."""
-        sent = next((sent for sent in self._pending if sent.is_refused_by(failure)), None)
-        if sent is None:
-            return None
+    def checkpointed(self, step: int) -> None:
+        """Enters that the first `step` steps are safe. What is not answered yet is kept all the same."""
+        if self._replay is not None and step <= self.answered:
+            self._replay.checkpointed(step)
+
+    def refused(self, failure: pb.Failure) -> bool:
+        """Enters a refusal; whether it concerned anything that waits here."""
         expected = failure.expected_steps[0] if failure.expected_steps else None
-        if expected is None:
-            self.end(SequenceEnded(f"the server does not know this sequence any more: {failure.error.message}"))
-        elif sent.attempt == self._attempt:
-            self._attempt += 1
-            self.next_step = expected
-        return self._settled(sent, refused(reason_name(failure.error.reason), failure.error.message, expected))
+        refusal = refused(reason_name(failure.error.reason), failure.error.message, expected)
+        sent = next((sent for sent in self._pending if sent.is_refused_by(failure)), None)
+        control = self._controls.refused(refusal, certain=sent is None and not failure.first_step)
+        if control is not None:
+            self._check_made(control, refusal)
+            return True
+        if sent is None and self._back_at <= failure.first_step < self._again:
+            self._lose(refusal, "a step could not be repeated")
+            return True
+        if sent is not None and expected is None:
+            self._unknown(refusal)
+        elif sent is not None and not sent.doomed:
+            self._begin_again(sent, expected or 0)
+        if sent is not None and sent in self._pending:
+            self._settle(sent, self.ended if isinstance(self.ended, SequenceLost) else refusal)
+        return sent is not None
 
-    def _settled(self, sent: _Sent, refusal: TidegateError | None = None) -> StepsTicket | None:
+    def _check_made(self, control: Control, refusal: Refused) -> None:
+        if control.ticket.done and self._controls.was_made(control):
+            self._lose(refusal, "the move to another version could not be repeated")
+
+    def _lose(self, refusal: Refused, what: str) -> None:
+        self.abandon(SequenceLost(refusal.reason, f"{what}: {refusal.message}", self.answered))
+
+    def _unknown(self, refusal: Refused) -> None:
+        """The server does not have the sequence any more."""
+        if self.resumable:
+            self.end(SequenceLost(refusal.reason, refusal.message, self.answered))
+        else:
+            self.end(SequenceEnded(f"the server does not know this sequence any more: {refusal.message}"))
+
+    def _begin_again(self, refused_one: _Sent, expected: int) -> None:
+        self.next_step = expected
+        if self._replay is not None:
+            self._replay.cut(expected)
+        at = self._pending.index(refused_one)
+        for sent in list(self._pending)[at + 1 :]:
+            sent.doomed = True
+
+    def _settle(self, sent: _Sent, refusal: TidegateError | None = None) -> None:
         self._pending.remove(sent)
-        return sent.ticket if sent.ticket.settle(refusal) else None
+        sent.ticket.settle(refusal)
 
     def end(self, error: TidegateError) -> None:
         """No more steps: whoever tries gets this error."""
         self.ended = self.ended or error
 
-    def abandon(self, error: TidegateError) -> list[StepsTicket]:
+    def abandon(self, error: TidegateError) -> None:
         """Ends it and fails everything that is still waiting."""
         self.end(error)
         waiting = list(dict.fromkeys(sent.ticket for sent in self._pending))
         self._pending.clear()
+        if self._replay is not None:
+            self._replay.clear()
         for ticket in waiting:
             ticket.fail(error)
-        return waiting
+        self._controls.fail(error)
 
     def _awaiting(self, step: int) -> _Sent:
         for sent in self._pending:  # the first one, but for steps whose refusal is still to come
-            if sent.next_answer == step:
+            if sent.next_answer == step and not sent.doomed:
                 return sent
         raise ProtocolError(f"the server answered step {step} of handle {self.handle}, which waits for no such answer")
+
+    def _check_again(self, end: int) -> None:
+        if end > self._again:
+            raise ProtocolError(f"the server answered steps of two messages of handle {self.handle} in one")
+
+    # After a loss.
+
+    def park(self) -> None:
+        """The stream is gone: what is sent from now on goes out when the sequence is open on another one."""
+        self.parked = True
+        for sent in [sent for sent in self._pending if sent.doomed]:
+            why = f"step {sent.first_step} was sent after one that was refused"
+            self._settle(sent, refused("WRONG_STEP", why, self.next_step))
+
+    def claim(self) -> Claim:
+        """How to ask for it."""
+        return self.opening.claim((self.answered,))
+
+    @property
+    def order(self) -> Order | None:
+        """How to open it anew, if it is known how it began and no checkpoint was ever told; else None."""
+        order = self.opening.order
+        return order if isinstance(order, Order) and self._replay is not None and not self._replay.told else None
+
+    def resumed(self, opened: pb.Opened) -> list[pb.StreamRequest]:
+        """It is open again: what to send, in this order. Raises ProtocolError, SequenceLost."""
+        assert self._replay is not None
+        self.opening = self.opening.renewed(opened)
+        self._most = 0
+        start = int(self.opening.next_steps[0])
+        if not self._replay.reaches(start) and self._controls.took_place("rewind"):
+            self.rewound(pb.StreamResponse(rewound=pb.Rewound(handle=self.handle, next_step=start)))
+        self._check_start(start)
+        self.parked = False
+        self._back_at, self._again = start, self.answered
+        for sent in self._pending:
+            sent.first_step = sent.next_answer
+        return self._resend(start, opened.version)
+
+    def _check_start(self, start: int) -> None:
+        assert self._replay is not None
+        if start > self.answered:
+            raise ProtocolError(f"the server goes on at step {start}, and {self.answered} of its answers are here")
+        if not self._replay.reaches(start):
+            why = f"the server wants the inputs from step {start} on again, which are not kept any more"
+            raise SequenceLost("CHECKPOINT_GONE", why, self.answered)
+
+    def _resend(self, start: int, version: int) -> list[pb.StreamRequest]:
+        assert self._replay is not None
+        most = self._inputs.rows_within(self.opening.max_message_bytes)
+        controls = self._controls.again(start, version)
+        requests: list[pb.StreamRequest] = []
+        for first, _, request in self._replay.since(start, self.answered, most):
+            while controls and controls[0].at <= first:
+                requests.append(controls.popleft().request)
+            request.steps.answered = self.answered
+            requests.append(request)
+        return [*requests, *(control.request for control in controls)]
+
+    @property
+    def waiting(self) -> bool:
+        """Whether an answer is still to come."""
+        return bool(self._pending)
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether it got on since it was resumed, or has nothing to get on with."""
+        return not self.parked and (not self._pending or self.answered > self._again)
+
+    @property
+    def sent_again(self) -> int:
+        """How many steps had to be repeated when it was resumed."""
+        return self._again - self._back_at
+
+    def kept(self) -> tuple[int, dict[str, np.ndarray]]:
+        """The inputs of answered steps that are kept, [K, ...row] by name, and the step of the first row."""
+        blocks = [] if self._replay is None else list(self._replay.since(0, self.answered, 2**62))
+        blocks = [(first, end, request) for first, end, request in blocks if end <= self.answered]
+        read = [self._inputs.read(request.steps.inputs, end - first) for first, end, request in blocks]
+        arrays = {name: np.concatenate([block[name] for block in read]) for name in (read[0] if read else ())}
+        return (blocks[0][0] if blocks else self.answered), arrays
 
     # Reading.
 
@@ -182,7 +393,7 @@ class Ledger:
         for name, array in outputs.items():
             outputs[name] = array[0]
         trace = read_tensor(message.trace)[0] if message.HasField("trace") else None
-        return Answer(outputs, trace, self._layout, message.first_step, message.checkpointed)
+        return Answer(outputs, trace, self.opening.layout, message.first_step, message.checkpointed)
 
     def answers(self, ticket: StepsTicket) -> Answers:
         """The answers to a chunk, put together from its parts. Raises what the ticket failed with."""
@@ -192,7 +403,7 @@ class Ledger:
         return Answers(
             outputs={name: _joined([block[name] for block in blocks]) for name in blocks[0]},
             trace=_joined(traces) if traces else None,
-            layout=self._layout,
+            layout=self.opening.layout,
             first_step=ticket.first_step,
             count=ticket.count,
             checkpointed=parts[-1].checkpointed,

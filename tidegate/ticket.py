@@ -1,5 +1,6 @@
 """A promise without a clock or a thread: what was asked, and in time its answer or its error."""
 
+from collections.abc import Callable
 from copy import copy
 from typing import Generic, TypeVar
 
@@ -9,12 +10,13 @@ T = TypeVar("T")
 
 
 class Ticket(Generic[T]):
-    """Settled once, by `resolve` or `fail`; a shell waits for that in its own way."""
+    """Settled once, by `resolve` or `fail`; a shell waits for that in its own way, and `wake` tells it."""
 
-    __slots__ = ("_error", "_value", "done")
+    __slots__ = ("_error", "_value", "done", "wake")
 
     def __init__(self) -> None:
         self.done = False
+        self.wake: Callable[[], object] | None = None
         self._value: T | None = None
         self._error: TidegateError | None = None
 
@@ -22,11 +24,15 @@ class Ticket(Generic[T]):
         """Settles it with an answer."""
         self._value = value
         self.done = True
+        if self.wake is not None:
+            self.wake()
 
     def fail(self, error: TidegateError) -> None:
         """Settles it with an error, which `result` raises."""
         self._error = error
         self.done = True
+        if self.wake is not None:
+            self.wake()
 
     def result(self) -> T:
         """The answer. Raises the error if there is one. Only when `done`."""

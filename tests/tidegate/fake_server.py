@@ -2,6 +2,9 @@
 
 Every hidden unit u of every layer follows h[u] = h[u] / 2 + sum of all inputs + u; the first output is the sum of all
 hidden units of the last layer. Every column of a trace named N shows h + len(N), so that no two parts are alike.
+Version 2 of "toy", which has to be asked for, forgets faster: h[u] / 4.
+
+With a Store it keeps checkpoints, and everything of the contract that comes with them.
 """
 
 import threading
@@ -83,6 +86,18 @@ MODELS = [
 ]
 
 
+LATER = [
+    model(
+        "toy",
+        2,
+        model_pb2.CELL_KIND_LSTM,
+        [3, 3],
+        [tensor_spec("x", F32, [2], ["left", "right"])],
+        [tensor_spec("y", F32, [1])],
+    ),
+]
+
+
 class Refusal(Exception):
     def __init__(self, reason: int, message: str) -> None:
         super().__init__(message)
@@ -90,12 +105,75 @@ class Refusal(Exception):
 
 
 def find(name: str, version: int) -> model_pb2.Model:
-    for known in MODELS:
+    for known in [*MODELS, *(later for later in LATER if version)]:
         if known.name == name and version in {0, known.version}:
             if known.status != model_pb2.MODEL_STATUS_READY:
                 raise Refusal(error_pb2.REASON_MODEL_REFUSED, known.reason)
             return known
     raise Refusal(error_pb2.REASON_UNKNOWN_MODEL, f"there is no model {name!r}")
+
+
+@dataclass
+class Record:
+    """What a store has of one sequence: its checkpoints, each the version and h after so many steps."""
+
+    id: str
+    token: str
+    model: str
+    checkpoints: dict[int, tuple[int, np.ndarray]]
+    ended: int = 0  # the reason why it is no more
+    written: bool = False  # whether it would outlive the server
+    owner: object = None  # the session that runs it
+
+    def write(self, life: "Life", answered: int) -> None:
+        """Writes a checkpoint, and lets go of those that its client needs no more."""
+        self.checkpoints[life.step] = (life.model.version, life.h.copy())
+        self.written = True
+        safe = sorted(step for step in self.checkpoints if step <= answered)
+        for step in safe[:-2]:
+            del self.checkpoints[step]
+
+    def newest(self, limit: int) -> int:
+        steps = [step for step in self.checkpoints if step <= limit]
+        if not steps:
+            raise Refusal(error_pb2.REASON_CHECKPOINT_GONE, f"no checkpoint is kept at or before step {limit}")
+        return max(steps)
+
+
+class Store:
+    """Checkpoints that outlive a server."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, Record] = {}
+        self._made = 0
+
+    def add(self, life: "Life", token: str, owner: object) -> Record:
+        name = f"k{self._made}"
+        self._made += 1
+        first = {life.step: (life.model.version, life.h.copy())}
+        self.records[name] = record = Record(name, token, life.model.name, first, owner=owner)
+        return record
+
+    def lose_the_unwritten(self) -> None:
+        """What a killed server takes with it."""
+        self.records = {name: record for name, record in self.records.items() if record.written}
+
+    def claim(self, resume: pb.Resume, owner: object) -> list[Record]:
+        """The records of a Resume. Raises Refusal."""
+        found = [self._claimable(name, resume.resume_token) for name in resume.sequence_ids]
+        for record in found:
+            record.owner = owner
+        return found
+
+    def _claimable(self, name: str, token: str) -> Record:
+        record = self.records.get(name)
+        if record is None:
+            raise Refusal(error_pb2.REASON_UNKNOWN_SEQUENCE, f"no sequence {name} was ever kept here")
+        if record.token != token:
+            raise Refusal(error_pb2.REASON_WRONG_TOKEN, f"that is not the token of {name}")
+        if record.ended:
+            raise Refusal(record.ended, f"{name} is no more")
+        return record
 
 
 @dataclass
@@ -106,9 +184,17 @@ class Life:
     trace: pb.TraceSelection
     step: int = 0
     h: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    record: Record | None = None
+    answered: int = 0
 
     def __post_init__(self) -> None:
-        self.h = np.zeros(self.model.layers[0].hidden_size, np.float64)
+        if not len(self.h):
+            self.h = np.zeros(self.model.layers[0].hidden_size, np.float64)
+
+    @property
+    def checkpointed(self) -> int:
+        """The newest checkpoint that is written."""
+        return max(self.record.checkpoints) if self.record is not None and self.record.written else 0
 
     @property
     def columns(self) -> list[model_pb2.TraceColumns]:
@@ -126,7 +212,7 @@ class Life:
 
     def run(self, row: list[np.ndarray]) -> list[np.ndarray]:
         """One step; one row of each output, and at the end the trace's row."""
-        self.h = self.h / 2 + sum(float(part.sum()) for part in row) + np.arange(len(self.h))
+        self.h = self.h / 2**self.model.version + sum(float(part.sum()) for part in row) + np.arange(len(self.h))
         self.step += 1
         outputs = [np.full(tuple(spec.shape), self.h.sum(), wire.dtype_of(spec.type)) for spec in self.model.outputs]
         columns = [self.h + len(run.name) for run in self.columns]
@@ -146,6 +232,11 @@ class Behaviour:
     most_waiting: int = 0  # the most steps that were sent before they were answered
     max_message: int = 0  # bytes of the largest request; 0: does not say, as an older server
     backwards: bool = False  # parts of fleets come last first, rows reversed
+    store: Store | None = None
+    every: int = 4  # steps from one checkpoint of a sequence to the next; 0: none
+    break_after: int = -1  # messages that a stream brings before it breaks
+    refuse: list[int] = field(default_factory=list)  # reasons for which it refuses what comes, one after the other
+    refused: str = "resume"  # the requests that are refused so
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -157,12 +248,14 @@ class FakeServicer(tidegate_pb2_grpc.TidegateServicer):
         self.streams = 0
         self.ended_in_peace = 0
         self.requests: list[str] = []
+        self.bundles: list[int] = []  # how many requests each message held
+        self.sessions: list[Session] = []
 
     def ListModels(self, request, context):  # noqa: ANN001, ANN201, ARG002
         return tidegate_pb2.ListModelsResponse(models=MODELS)
 
     def DescribeModel(self, request, context):  # noqa: ANN001, ANN201
-        for known in MODELS:
+        for known in [*MODELS, *(later for later in LATER if request.version)]:
             if known.name == request.model and request.version in {0, known.version}:
                 return tidegate_pb2.DescribeModelResponse(model=known)
         return abort(context, error_pb2.REASON_UNKNOWN_MODEL, f"there is no model {request.model!r}")
@@ -180,15 +273,29 @@ class FakeServicer(tidegate_pb2_grpc.TidegateServicer):
     def Stream(self, request_iterator, context):  # noqa: ANN001, ANN201
         self.streams += 1
         session = Session(self.behaviour)
-        for request in request_iterator:
-            self.requests.append(request.WhichOneof("request"))
-            if self.behaviour.silent and request.HasField("steps"):
-                continue
-            while not self.behaviour.gate.wait(0.05):
+        self.sessions.append(session)
+        for bundle in request_iterator:
+            self.bundles.append(1 + len(bundle.more))
+            for request in (bundle, *bundle.more):
+                for response in self._answer(session, request, context):
+                    if self.behaviour.break_after == 0:
+                        self.behaviour.break_after = -1
+                        session.park()
+                        context.abort(grpc.StatusCode.UNAVAILABLE, "the stream broke")
+                    self.behaviour.break_after -= 1
+                    yield response
                 if not context.is_active():
                     return
-            yield from session.answer(request)
         self.ended_in_peace += 1
+
+    def _answer(self, session, request, context):  # noqa: ANN001, ANN202
+        self.requests.append(request.WhichOneof("request"))
+        if self.behaviour.silent and request.HasField("steps"):
+            return
+        while not self.behaviour.gate.wait(0.05):
+            if not context.is_active():
+                return
+        yield from session.answer(request)
 
 
 class Session:
@@ -202,18 +309,52 @@ class Session:
         kind = request.WhichOneof("request")
         try:
             self._check_size(request)
+            self._check_willing(kind)
             yield from getattr(self, f"_{kind}")(getattr(request, kind))
         except Refusal as refusal:
             yield self._failure(request, refusal)
+
+    def park(self) -> None:
+        """The client is gone: the sequences are kept as they stand."""
+        for life in self.lives.values():
+            if life.record is not None and life.record.owner is self:
+                life.record.write(life, life.answered)
+        self.lives.clear()
+
+    def release(self, reason: int) -> pb.StreamResponse:
+        """Lets go of everything."""
+        handles = list(self.lives)
+        for life in self.lives.values():
+            if life.record is not None and reason != error_pb2.REASON_DRAINING:
+                life.record.ended = reason
+        self.park()
+        return pb.StreamResponse(
+            released=pb.Released(handles=handles, error=error_pb2.Error(reason=reason, message="let go"))
+        )
+
+    def write(self, handle: int) -> pb.StreamResponse:
+        """Writes a checkpoint, and tells it."""
+        life = self.lives[handle]
+        if life.record is not None:
+            life.record.write(life, life.answered)
+        steps = np.array([life.checkpointed], "<u8").tobytes()
+        handles = np.array([handle], "<u4").tobytes()
+        return pb.StreamResponse(checkpointed=pb.Checkpointed(handles=handles, steps=steps))
 
     def _check_size(self, request: pb.StreamRequest) -> None:
         if 0 < self.behaviour.max_message < request.ByteSize():
             raise Refusal(error_pb2.REASON_TOO_LARGE, f"a message of {request.ByteSize()} bytes came")
 
+    def _check_willing(self, kind: str) -> None:
+        if self.behaviour.refuse and kind == self.behaviour.refused:
+            raise Refusal(self.behaviour.refuse.pop(0), "not now")
+
     def _failure(self, request: pb.StreamRequest, refusal: Refusal) -> pb.StreamResponse:
         body = getattr(request, request.WhichOneof("request"))
         handles = list(body.handles) if request.HasField("fleet") else [body.handle]
         first = body.first_step if request.HasField("steps") else body.steps[0] if request.HasField("fleet") else 0
+        if request.HasField("resume"):
+            handles = list(range(body.handle, body.handle + len(body.sequence_ids)))
         expected = [self.lives[handle].step for handle in handles if handle in self.lives]
         return pb.StreamResponse(
             failure=pb.Failure(handles=handles, first_step=first, expected_steps=expected, error=refusal.error)
@@ -222,29 +363,88 @@ class Session:
     def _open(self, order: pb.Open) -> Iterator[pb.StreamResponse]:
         found = find(order.model, order.version)
         handles = range(order.handle, order.handle + max(1, order.count))
-        self.lives |= {handle: Life(found, order.trace) for handle in handles}
+        first, h = 0, np.zeros(0)
+        if order.HasField("state"):
+            first, h = order.state.step, read_state(order.state, found)
+        self.lives |= {handle: Life(found, order.trace, first, h.copy()) for handle in handles}
+        token = ""
+        if self.behaviour.store is not None:
+            token = f"token of {order.handle}"
+            for handle in handles:
+                self.lives[handle].record = self.behaviour.store.add(self.lives[handle], token, self)
+        yield self._opened(order.handle, list(handles), token)
+
+    def _resume(self, resume: pb.Resume) -> Iterator[pb.StreamResponse]:
+        assert self.behaviour.store is not None
+        handles = range(resume.handle, resume.handle + len(resume.sequence_ids))
+        if any(handle in self.lives for handle in handles):
+            raise Refusal(error_pb2.REASON_HANDLE_IN_USE, "a handle is in use")
+        records = self.behaviour.store.claim(resume, self)
+        starts = [record.newest(answered) for record, answered in zip(records, resume.answered, strict=True)]
+        for handle, record, start, answered in zip(handles, records, starts, resume.answered, strict=True):
+            version, h = record.checkpoints[start]
+            life = Life(find(record.model, version), resume.trace, start, h.copy(), record, answered)
+            self.lives[handle] = life
+        yield self._opened(resume.handle, list(handles), resume.resume_token)
+
+    def _opened(self, handle: int, handles: list[int], token: str) -> pb.StreamResponse:
+        lives = [self.lives[handle] for handle in handles]
+        names = [
+            life.record.id if life.record is not None else f"s{at}" for at, life in zip(handles, lives, strict=True)
+        ]
         opened = pb.Opened(
-            handle=order.handle,
-            sequence_ids=[f"s{handle}" for handle in handles],
-            model=found.name,
-            version=found.version,
-            trace=self.lives[order.handle].columns,
+            handle=handle,
+            sequence_ids=names,
+            model=lives[0].model.name,
+            version=lives[0].model.version,
+            trace=lives[0].columns,
             max_message_bytes=self.behaviour.max_message,
+            resume_token=token,
+            next_steps=[life.step for life in lives] if any(life.step for life in lives) else (),
         )
-        yield pb.StreamResponse(opened=opened)
+        return pb.StreamResponse(opened=opened)
+
+    def _read_state(self, read: pb.ReadState) -> Iterator[pb.StreamResponse]:
+        life = self._life(read.handle)
+        state = pb.State(model=life.model.name, version=life.model.version, step=life.step)
+        state.parts.add(layer=0, name="hidden", value=wire.encode("", life.h))
+        yield pb.StreamResponse(state=pb.SequenceState(handle=read.handle, state=state))
+
+    def _rewind(self, rewind: pb.Rewind) -> Iterator[pb.StreamResponse]:
+        life = self._life(rewind.handle)
+        if life.record is None:
+            raise Refusal(error_pb2.REASON_CHECKPOINT_GONE, "no checkpoints are kept here")
+        step = life.record.newest(rewind.step)
+        for later in [kept for kept in life.record.checkpoints if kept > step]:
+            del life.record.checkpoints[later]
+        version, h = life.record.checkpoints[step]
+        life.model, life.step, life.h = find(life.model.name, version), step, h.copy()
+        life.answered = min(life.answered, step)
+        life.record.written = True
+        yield pb.StreamResponse(rewound=pb.Rewound(handle=rewind.handle, next_step=step))
+
+    def _move(self, move: pb.Move) -> Iterator[pb.StreamResponse]:
+        life = self._life(move.handle)
+        found = find(life.model.name, move.version)
+        life.model = found
+        yield pb.StreamResponse(
+            moved=pb.Moved(handle=move.handle, version=found.version, next_step=life.step, trace=life.columns)
+        )
 
     def _steps(self, steps: pb.Steps) -> Iterator[pb.StreamResponse]:
         life = self._life(steps.handle)
         rows = check(life, steps.inputs)
         if steps.first_step != life.step:
             raise Refusal(error_pb2.REASON_WRONG_STEP, f"step {steps.first_step} came; {life.step} was expected")
+        life.answered = steps.answered
         for at in range(0, len(rows), self.behaviour.part):
             part = rows[at : at + self.behaviour.part]
             first = life.step
-            outputs, trace = run_rows(life, part)
-            yield pb.StreamResponse(
-                answers=pb.Answers(handle=steps.handle, first_step=first, outputs=outputs, trace=trace)
+            outputs, trace = run_rows(life, part, self.behaviour.every)
+            answers = pb.Answers(
+                handle=steps.handle, first_step=first, outputs=outputs, trace=trace, checkpointed=life.checkpointed
             )
+            yield pb.StreamResponse(answers=answers)
 
     def _fleet(self, fleet: pb.FleetSteps) -> Iterator[pb.StreamResponse]:
         handles, steps = np.frombuffer(fleet.handles, "<u4").tolist(), np.frombuffer(fleet.steps, "<u8").tolist()
@@ -252,28 +452,46 @@ class Session:
         rows = check(lives[0], fleet.inputs)
         if [life.step for life in lives] != steps:
             raise Refusal(error_pb2.REASON_WRONG_STEP, "a step of this fleet is out of order")
+        for life, answered in zip(lives, np.frombuffer(fleet.answered, "<u8").tolist(), strict=False):
+            life.answered = answered
         order = list(range(len(rows)))
         if self.behaviour.backwards:
             order.reverse()
         for at in range(0, len(order), self.behaviour.part):
             part = order[at : at + self.behaviour.part]
-            yield fleet_answer(fleet, part, lives, rows)
+            yield fleet_answer(fleet, part, lives, rows, self.behaviour.every)
 
     def _close(self, close: pb.Close) -> Iterator[pb.StreamResponse]:
         handles = range(close.handle, close.handle + max(1, close.count))
         steps = [self._life(handle).step for handle in handles]
         for handle in handles:
-            del self.lives[handle]
+            life = self.lives.pop(handle)
+            if life.record is not None:
+                life.record.ended = error_pb2.REASON_SEQUENCE_ENDED
         yield pb.StreamResponse(closed=pb.Closed(handle=close.handle, count=len(steps), steps=steps))
 
     def _life(self, handle: int) -> Life:
         if handle not in self.lives:
             raise Refusal(error_pb2.REASON_UNKNOWN_HANDLE, f"nothing is open under the handle {handle}")
-        return self.lives[handle]
+        life = self.lives[handle]
+        if life.record is not None and life.record.owner is not self:
+            del self.lives[handle]
+            raise Refusal(error_pb2.REASON_TAKEN_OVER, f"{life.record.id} goes on elsewhere")
+        return life
 
 
-def fleet_answer(fleet: pb.FleetSteps, part: list[int], lives: list[Life], rows: list) -> pb.StreamResponse:
-    results = [run_rows(lives[row], [rows[row]]) for row in part]
+def read_state(state: pb.State, model: model_pb2.Model) -> np.ndarray:
+    if [(part.layer, part.name) for part in state.parts] != [(0, "hidden")]:
+        raise Refusal(error_pb2.REASON_WRONG_STATE, f"the state has not the parts of {model.name}")
+    h = wire.decode(state.parts[0].value)
+    if h.shape != (model.layers[0].hidden_size,):
+        raise Refusal(error_pb2.REASON_WRONG_STATE, f"the state of {model.name} has another shape")
+    return h
+
+
+def fleet_answer(fleet: pb.FleetSteps, part: list[int], lives: list[Life], rows: list, every: int) -> pb.StreamResponse:
+    results = [run_rows(lives[row], [rows[row]], every) for row in part]
+    safe = np.array([lives[row].checkpointed for row in part], "<u8")
     steps = np.frombuffer(fleet.steps, "<u8")[part]
     traces = [wire.decode(trace) for _, trace in results if trace is not None]
     answers = pb.FleetAnswers(
@@ -284,6 +502,7 @@ def fleet_answer(fleet: pb.FleetSteps, part: list[int], lives: list[Life], rows:
             for outputs in zip(*(outputs for outputs, _ in results), strict=True)
         ],
         trace=wire.encode("", np.concatenate(traces)) if traces else None,
+        checkpointed=safe.tobytes() if safe.any() else b"",
     )
     return pb.StreamResponse(fleet=answers)
 
@@ -307,9 +526,15 @@ def check(life: Life, tensors: Iterable[tensor_pb2.Tensor]) -> list[list[np.ndar
     return [list(row) for row in zip(*blocks, strict=True)]
 
 
-def run_rows(life: Life, rows: list[list[np.ndarray]]) -> tuple[list[tensor_pb2.Tensor], tensor_pb2.Tensor | None]:
+def run_rows(
+    life: Life, rows: list[list[np.ndarray]], every: int = 0
+) -> tuple[list[tensor_pb2.Tensor], tensor_pb2.Tensor | None]:
     first = life.step
-    results = [life.run([np.asarray(part) for part in row]) for row in rows]
+    results = []
+    for row in rows:
+        results.append(life.run([np.asarray(part) for part in row]))
+        if life.record is not None and every and life.step % every == 0:
+            life.record.write(life, life.answered)
     outputs = [
         wire.encode(spec.name, np.stack([result[at] for result in results]))
         for at, spec in enumerate(life.model.outputs)
@@ -339,6 +564,10 @@ class FakeServer:
     def vanish(self) -> None:
         self._server.stop(None).wait()
 
+    def cut(self) -> None:
+        """Breaks every stream at its next message."""
+        self.behaviour.break_after = 0
+
     def __enter__(self) -> Self:
         self._server.start()
         return self
@@ -350,11 +579,11 @@ class FakeServer:
         self.vanish()
 
 
-def expected(rows: np.ndarray) -> np.ndarray:
-    """What "toy" answers to rows [T, 2], by its recurrence written out: [T]."""
+def expected(rows: np.ndarray, moved_at: int = 2**62) -> np.ndarray:
+    """What "toy" answers to rows [T, 2], by its recurrence written out: [T]. From `moved_at` on it is version 2."""
     h = np.zeros(3)
     answers = []
-    for row in rows:
-        h = h / 2 + float(np.float32(row[0]) + np.float32(row[1])) + np.arange(3)
+    for step, row in enumerate(rows):
+        h = h / (2 if step < moved_at else 4) + float(np.float32(row[0]) + np.float32(row[1])) + np.arange(3)
         answers.append(h.sum())
     return np.array(answers, np.float32)

@@ -1,0 +1,183 @@
+"""Random schedules of what a client can do and a server can suffer, against a plain list of rows.
+
+The real books on one side, the fake server and its store as values on the other; what is on its way is delivered or
+The real books on one side, the fake server and its store as values on the other; what is on its way is delivered or
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from tests.tidegate.fake_server import expected
+from tests.tidegate.world import World
+from tidegate.errors import Refused
+from tidegate.ledger import Ledger, StepsTicket
+
+COUNT = 3  # members of the fleet
+ROWS = np.random.default_rng(5).normal(size=(997, 2)).astype(np.float32)
+NAN = np.array([np.nan, 0], np.float32)
+
+few = st.integers(1, 6)
+which = st.integers(0, 1)
+
+
+@dataclass
+class Told:
+    """What was asked of a sequence, and the list that the answers are compared with."""
+
+    ledger: Ledger
+    sent: list[tuple[StepsTicket, np.ndarray]] = field(default_factory=list)
+    rows: list[np.ndarray] = field(default_factory=list)  # those that were answered, by their steps
+    moved_at: int = 2**62
+
+    def take(self) -> None:
+        """Moves what is settled into the list."""
+        for ticket, rows in self.sent:
+            assert ticket.done
+            try:
+                block = self.ledger.answers(ticket)
+            except Refused as error:
+                if error.reason != "WRONG_STEP" and not (error.reason == "NOT_FINITE" and np.isnan(rows).any()):
+                    raise
+                continue
+            assert block.first_step == len(self.rows)
+            self.rows += list(rows)
+            wanted = expected(np.array(self.rows), self.moved_at)[block.first_step :]
+            np.testing.assert_array_equal(block.output[:, 0], wanted)
+            assert len(block.layer[0].hidden) == len(rows)
+        self.sent.clear()
+
+
+class Losses(RuleBasedStateMachine):
+    """Two sequences and a fleet on one conversation."""
+
+    @initialize(every=st.sampled_from([0, 1, 3, 4]), part=st.sampled_from([1, 2, 100]), backwards=st.booleans())
+    def begin(self, every: int, part: int, backwards: bool) -> None:
+        self.world = World(every=every, part=part, backwards=backwards)
+        self.told = [Told(self.world.sequence()) for _ in range(2)]
+        self.fleet = self.world.fleet(COUNT)
+        self.fleet_sent: list[tuple] = []
+        self.fleet_rows: list[list[np.ndarray]] = [[] for _ in range(COUNT)]
+        self.at = 0
+
+    def row(self) -> np.ndarray:
+        self.at += 1
+        return ROWS[self.at % len(ROWS)]
+
+    # What the client does.
+
+    @rule(which=which)
+    def step(self, which: int) -> None:
+        told, row = self.told[which], self.row()
+        told.sent.append((self.world.step(told.ledger, row), row[np.newaxis]))
+
+    @rule(which=which, count=few)
+    def chunk(self, which: int, count: int) -> None:
+        told, rows = self.told[which], np.array([self.row() for _ in range(count)])
+        told.sent.append((self.world.chunk(told.ledger, rows), rows))
+
+    @rule(which=which)
+    def bad_step(self, which: int) -> None:
+        told = self.told[which]
+        told.sent.append((self.world.step(told.ledger, NAN), NAN[np.newaxis]))
+
+    @rule(members=st.lists(st.integers(0, COUNT - 1), unique=True, min_size=1))
+    def fleet_step(self, members: list[int]) -> None:
+        rows = np.array([self.row() for _ in members])
+        self.fleet_sent.append((self.world.tell(self.fleet.send(rows, members)), members, rows))
+
+    @rule(which=which, at=st.floats(0, 1))
+    def rewind(self, which: int, at: float) -> None:
+        self.settle()
+        told = self.told[which]
+        first = told.ledger.kept()[0]
+        asked = self.world.tell(self.world.talk.rewind(told.ledger, first + round(at * (len(told.rows) - first))))
+        self.world.serve(1 if at > 0.5 else 0)
+        self.world.kill()
+        self.world.settle()
+        try:
+            step = asked.result().rewound.next_step
+        except Refused as error:
+            if error.reason != "CHECKPOINT_GONE":
+                raise
+            return
+        assert told.ledger.next_step == step
+        told.moved_at = told.moved_at if told.moved_at < step else 2**62
+        del told.rows[step:]
+
+    @rule(which=which)
+    def move(self, which: int) -> None:
+        told = self.told[which]
+        if (
+            told.ledger.version == 1
+            and told.moved_at == 2**62
+            and not any(np.isnan(rows).any() for _, rows in told.sent)
+        ):
+            told.moved_at = told.ledger.next_step
+            self.world.tell(self.world.talk.move(told.ledger, 2))
+
+    @rule(which=which)
+    def close_and_open(self, which: int) -> None:
+        self.settle()
+        closed = self.world.tell(self.world.talk.close(self.told[which].ledger))
+        self.world.serve(1)
+        self.world.cut()
+        self.world.settle()
+        assert closed.done
+        self.told[which] = Told(self.world.sequence())
+
+    # What the wire and the server do.
+
+    @rule(messages=few)
+    def serve(self, messages: int) -> None:
+        if self.world.talk.broken is None:
+            self.world.serve(messages)
+
+    @rule(messages=few)
+    def hear(self, messages: int) -> None:
+        self.world.hear(messages)
+
+    @rule(handle=st.integers(0, 1 + COUNT))
+    def write(self, handle: int) -> None:
+        if handle in self.world.session.lives and not self.world.down:
+            self.world.down.append(self.world.session.write(handle))
+
+    @rule()
+    def cut(self) -> None:
+        self.world.cut()
+
+    @rule()
+    def kill(self) -> None:
+        self.world.kill()
+
+    @rule()
+    def reconnect(self) -> None:
+        if self.world.talk.broken is not None:
+            self.world.reconnect()
+
+    # What must be true.
+
+    @rule()
+    def settle(self) -> None:
+        self.world.settle()
+        for told in self.told:
+            told.take()
+        for ticket, members, rows in self.fleet_sent:
+            block = self.fleet.answers(ticket)
+            for at, member in enumerate(members):
+                assert block.steps[at] == len(self.fleet_rows[member])
+                self.fleet_rows[member].append(rows[at])
+                assert block.output[at, 0] == expected(np.array(self.fleet_rows[member]))[-1]
+        self.fleet_sent.clear()
+
+    def teardown(self) -> None:
+        if hasattr(self, "world"):
+            self.settle()
+            assert not self.world.talk.casualties
+
+
+Losses.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestLosses = Losses.TestCase

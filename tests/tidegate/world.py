@@ -1,0 +1,127 @@
+"""A conversation and the fake server's sessions as values: messages lie between them until a test moves them.
+
+No clock, no thread, no wire: a test decides what arrives before a stream breaks.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+
+import numpy as np
+
+from tests.tidegate.fake_server import Behaviour, Session, Store, find
+from tidegate.budget import Budget
+from tidegate.conversation import Conversation
+from tidegate.errors import ConnectionLost
+from tidegate.fleet_ledger import FleetLedger
+from tidegate.inputs import InputLayout
+from tidegate.ledger import Ledger, StepsTicket
+from tidegate.model import Model
+from tidegate.opening import Claim, Opening, Order
+from tidegate.state import State
+from tidegate.ticket import Ticket
+from tidegate.trace import Trace
+from tidegate.v1 import sequence_pb2 as pb
+
+INPUTS = InputLayout(Model.read(find("toy", 1)).inputs)
+
+
+class World:
+    """One client, one store, and one server after the other."""
+
+    def __init__(self, budget: Budget | None = None, **behaviour: object) -> None:
+        self.store = Store()
+        self.behaviour = Behaviour(store=self.store, **behaviour)
+        self.budget = budget or Budget()
+        self.talk = Conversation(self.budget)
+        self.session = Session(self.behaviour)
+        self.up: deque[pb.StreamRequest] = deque()
+        self.down: deque[pb.StreamResponse] = deque()
+
+    # What is on its way.
+
+    def say(self, requests: Iterable[pb.StreamRequest]) -> None:
+        if self.talk.broken is None:
+            self.up.extend(requests)
+
+    def serve(self, messages: int = 10**9) -> None:
+        """The server takes so many requests."""
+        while self.up and messages:
+            request = self.up.popleft()
+            for one in (request, *request.more):
+                self.down.extend(self.session.answer(one))
+            messages -= 1
+
+    def hear(self, messages: int = 10**9) -> None:
+        """The client takes so many responses."""
+        while self.down and messages:
+            self.say(self.talk.receive(self.down.popleft()))
+            messages -= 1
+            if self.talk.broken is not None:
+                self._hang_up()
+
+    def settle(self) -> None:
+        """Until nothing is on its way, on a new stream if there is none."""
+        while self.up or self.down or self.talk.broken is not None:
+            if self.talk.broken is not None:
+                self.reconnect()
+            self.serve()
+            self.hear()
+
+    # Losses.
+
+    def cut(self) -> None:
+        """The connection breaks; the server goes on, and parks what is open."""
+        self._hang_up()
+        self.talk.break_off(ConnectionLost("cut"))
+
+    def kill(self) -> None:
+        """The server dies, with what it has not written."""
+        self.session.lives.clear()
+        self.store.lose_the_unwritten()
+        self.cut()
+
+    def _hang_up(self) -> None:
+        self.up.clear()
+        self.down.clear()
+        self.session.park()
+
+    def reconnect(self) -> None:
+        self.session = Session(self.behaviour)
+        self.up.extend(self.talk.resume())
+
+    # What is open.
+
+    def opening(self, order: Order | Claim) -> Opening:
+        ticket, requests = self.talk.open(order)
+        self.say(requests)
+        self.settle()
+        return Opening.read(order, ticket.result(), INPUTS)
+
+    def sequence(self, state: State | None = None, claim: Claim | None = None) -> Ledger:
+        order = claim or Order("toy", 0, 1, Trace(layers=[0], cell=False, gates=False), state)
+        ledger = Ledger(self.opening(order), self.budget)
+        self.say(self.talk.enrol(ledger))
+        return ledger
+
+    def fleet(self, count: int) -> FleetLedger:
+        ledger = FleetLedger(self.opening(Order("toy", 0, count, Trace())), self.budget)
+        self.say(self.talk.enrol(ledger))
+        return ledger
+
+    def step(self, ledger: Ledger, row: object) -> StepsTicket:
+        return self.tell(ledger.send_step(row))
+
+    def chunk(self, ledger: Ledger, rows: object) -> StepsTicket:
+        return self.tell(ledger.send_chunk(rows))
+
+    def tell(self, said: tuple[Ticket, list[pb.StreamRequest]]) -> Ticket:
+        self.say(said[1])
+        return said[0]
+
+
+def numbers(ledger: Ledger, *tickets: StepsTicket) -> np.ndarray:
+    """What steps and chunks were answered, one after the other; each answer has its own step's number."""
+    blocks = [ledger.answers(ticket) for ticket in tickets]
+    for block, ticket in zip(blocks, tickets, strict=True):
+        assert len(block.output) == len(block.layer[0].hidden) == ticket.count
+    return np.concatenate([block.output[:, 0] for block in blocks])

@@ -1,0 +1,48 @@
+"""Several requests in one message, where they wait for the wire at the same time. Pure."""
+
+from collections.abc import Callable
+
+from tidegate.v1 import sequence_pb2 as pb
+
+_MOST = 256  # requests of one bundle
+_SHARE = 4  # a bundle takes at most this part of what a server takes in a message
+_USUAL_LIMIT = 4 * 2**20
+
+
+class Bundler:
+    """Puts together what waits. A request that waits alone goes as it is, and costs nothing more.
+
+    `next_now` is the next request that waits, or None. What is kept for a replay is copied, never written into.
+    """
+
+    def __init__(self, next_now: Callable[[], pb.StreamRequest | None], limit: Callable[[], int]) -> None:
+        self._next_now = next_now
+        self._limit = limit  # bytes of the largest message that the server takes; 0: it did not say
+        self._left: pb.StreamRequest | None = None  # did not fit any more
+
+    def left(self) -> pb.StreamRequest | None:
+        """What did not fit into the last bundle."""
+        left, self._left = self._left, None
+        return left
+
+    def fill(self, first: pb.StreamRequest) -> pb.StreamRequest:
+        """The message to send: the first request, with those that wait behind it."""
+        following = self._next_now()
+        if following is None:
+            return first
+        room = (self._limit() or _USUAL_LIMIT) // _SHARE - first.ByteSize()
+        bundle: pb.StreamRequest | None = None
+        count = 1
+        while following is not None:
+            size = following.ByteSize() + 8
+            if size > room or count >= _MOST:
+                self._left = following
+                break
+            if bundle is None:
+                bundle = pb.StreamRequest()
+                bundle.CopyFrom(first)
+            bundle.more.append(following)
+            room -= size
+            count += 1
+            following = self._next_now()
+        return first if bundle is None else bundle

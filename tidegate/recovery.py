@@ -1,0 +1,98 @@
+"""Going on after a loss: when to try again, for how long, and what there is to say about it. Makes no connection."""
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tidegate.budget import KEEP_BYTES, KEEP_STEPS
+from tidegate.conversation import Conversation
+
+log = logging.getLogger("tidegate")
+
+RESUME_WITHIN = 60.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Resuming:
+    """How a client goes on after a loss, where the server keeps checkpoints.
+
+    Before attempt n it waits a random part of `first_wait` * 2^n seconds, of `longest_wait` at most.
+
+    `keep_bytes` and `keep_steps` bound the inputs that it keeps for all its sequences together; where that is reached,
+    sending waits until the server tells of a checkpoint. A chunk is never split for it, and a sequence whose every step
+    is in a checkpoint may always send one: the bound may be exceeded by that much.
+
+    `clock` (seconds) and `chance` (0 to 1) are there for tests.
+    """
+
+    first_wait: float = 0.05
+    longest_wait: float = 5.0
+    keep_bytes: int = KEEP_BYTES
+    keep_steps: int = KEEP_STEPS
+    clock: Callable[[], float] = time.monotonic
+    chance: Callable[[], float] = random.random
+
+    def __post_init__(self) -> None:
+        if self.keep_bytes < 1 or self.keep_steps < 1:
+            raise ValueError("keep_bytes and keep_steps must be at least 1")
+
+
+USUAL = Resuming()
+
+
+class Recovery:
+    """One loss, from the moment it is noticed until every sequence got on."""
+
+    def __init__(self, resuming: Resuming, within: float | None, address: str, talk: Conversation) -> None:
+        self._resuming = resuming
+        self._within = within  # seconds; None: for ever
+        self._address = address
+        self._before = (talk.resumed, talk.sent_again)
+        self._began = self._contact = resuming.clock()
+        self._attempts = 0
+        self._behind = 0
+        log.warning("connection to %s lost (%s); resuming what is open", address, talk.broken)
+
+    def next_wait(self) -> float | None:
+        """Seconds to wait before the next attempt; None: the time is over."""
+        how = self._resuming
+        left = None if self._within is None else self._within - (how.clock() - self._contact)
+        if left is not None and left <= 0:
+            return None
+        wait = how.chance() * min(how.longest_wait, how.first_wait * 2.0 ** min(self._attempts, 60))
+        self._attempts += 1
+        return wait if left is None else min(wait, left)
+
+    def why_over(self, talk: Conversation) -> str:
+        """What to say when the time is over."""
+        return f"not resumed within {self._within:g} s: {talk.broken}"
+
+    def over(self, talk: Conversation) -> bool:
+        """Looks at what came; whether everything got on."""
+        report(talk)
+        if talk.broken is not None or talk.lost is not None:
+            return False
+        if len(talk.recovering) < self._behind:
+            self._contact = self._resuming.clock()
+        self._behind = len(talk.recovering)
+        if talk.recovering:
+            return False
+        resumed, sent_again = self._before
+        log.info(
+            "resumed %d sequences at %s after %.3f s, in attempt %d; sent %d steps again",
+            talk.resumed - resumed,
+            self._address,
+            self._resuming.clock() - self._began,
+            self._attempts,
+            talk.sent_again - sent_again,
+        )
+        return True
+
+
+def report(talk: Conversation) -> None:
+    """Logs which sequences could not go on."""
+    for casualty in talk.casualties:
+        log.warning("a sequence is lost: %s", casualty)
+    talk.casualties.clear()
