@@ -6,7 +6,8 @@ from itertools import count
 import onnx
 
 from server import folding, inlining
-from server.recurrence import Constants
+from server.graph import captured, subgraphs
+from server.recurrence import RECURRENT, Constants
 
 
 def resolve(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -20,6 +21,31 @@ def resolve(model: onnx.ModelProto) -> onnx.ModelProto:
     while _resolve_once(copy, numbers) or _resolve_once(copy, numbers, by_size=True):
         pass
     return copy
+
+
+def undecided(model: onnx.ModelProto) -> tuple[onnx.NodeProto, tuple[str, ...]] | None:
+    """The first `If` left that hides recurrent operators, and the inputs that decide it; None if there is none."""
+    for node in model.graph.node:
+        if node.op_type == "If" and _hides_cells(node):
+            return node, tuple(sorted(_inputs_of(model, node.input[0])))
+    return None
+
+
+def _hides_cells(node: onnx.NodeProto) -> bool:
+    inner = [n for graph in subgraphs(node) for n in graph.node]
+    return any(n.op_type in RECURRENT or _hides_cells(n) for n in inner)
+
+
+def _inputs_of(model: onnx.ModelProto, tensor: str) -> set[str]:
+    """The inputs of the graph that a tensor is made of."""
+    makers = {name: node for node in model.graph.node for name in node.output if name}
+    needed, seen = [tensor], set[str]()
+    while needed:
+        name = needed.pop()
+        if name not in seen and name in makers:
+            needed.extend((*makers[name].input, *captured(makers[name])))
+        seen.add(name)
+    return seen.intersection(info.name for info in model.graph.input)
 
 
 def _resolve_once(model: onnx.ModelProto, numbers: Iterator[int], by_size: bool = False) -> bool:

@@ -247,6 +247,13 @@ _EXPLAINED: tuple[tuple[frozenset[str], tuple[str, str]], ...] = (
         ("it chooses among all steps of a sequence", _CELLS_INSTEAD),
     ),
     (
+        frozenset({"If"}),
+        (
+            "what is in its branches has a state that cannot be reached while data decide which is taken",
+            "Say what the input that decides it always is in model.toml beside the file, under [fixed]",
+        ),
+    ),
+    (
         frozenset({"Resize", "Upsample"}),
         ("it changes how many steps a sequence has", "Resample before the model, or after it"),
     ),

@@ -92,6 +92,7 @@ def _decided(model: onnx.ModelProto, said: Sidecar) -> "_Understood":
     cells = recurrence.find(model)
     if not cells and not said.state and not loops.find(model):
         _refuse_backwards(model)
+        _refuse_undecided(model)
         raise ModelRefused(_NO_STATE)
     return _understand(model, cells, said)
 
@@ -281,6 +282,20 @@ def _inside(node: CellNode) -> tuple[np.ndarray | None, ...]:
     """What the states of a cell in a loop begin with: None if the body says it."""
     zeros = np.zeros(node.cell.hidden_size, node.cell.dtype)
     return tuple(None if initial else zeros for initial in node.initial)
+
+
+def _refuse_undecided(model: onnx.ModelProto) -> None:
+    """A file whose cells lie in branches, and data decide which is taken."""
+    found = branches.undecided(model)
+    if found:
+        node, inputs = found
+        said = " and ".join(f"'{name}'" for name in inputs) or "what it computes"
+        raise ModelRefused(
+            f"{label(node)} hides the recurrent cells: which of its branches is taken depends on {said}, and until "
+            "that is known, their states cannot be reached. Say in model.toml beside the file what it always is under "
+            f"[fixed], or its size at each step under [block]: {inputs[0] if inputs else 'input'} = ...",
+            name_of(node),
+        )
 
 
 def _refuse_loops(model: onnx.ModelProto) -> None:

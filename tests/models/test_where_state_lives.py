@@ -303,6 +303,14 @@ def test_a_branch_that_the_size_of_a_block_decides_is_taken_once_that_is_said(ex
         np.testing.assert_allclose(answer.outputs["y"][0], y, atol=1e-6)
 
 
+def test_branches_that_data_decide_are_refused_by_the_name_of_the_input_to_fix(export: Export) -> None:
+    path = export(scripted(), (X, torch.tensor(16000)), "x rate", "y", FREE)
+    with pytest.raises(
+        ModelRefused, match=r"\(If\) hides the recurrent cells: .* depends on 'rate'.*under \[fixed\].*: rate = "
+    ):
+        load(path, 4, 1.0)
+
+
 @pytest.mark.parametrize(
     ("toml", "complaint"),
     [
