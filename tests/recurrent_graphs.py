@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 INPUTS, OUTPUTS, TOKENS = 3, 2, 8
+PIECES = 3  # time steps of the cells within a frame
 NOWHERE = ("absent", "constant", "computed")
 INTERFACE = ("layers", "kinds", "one", "batch-first", "flat")
 
@@ -27,7 +28,8 @@ class Graph:
     "flat" [B, n]. `cut` is how a packed state is taken apart. `head`: "none", over "every" step, over the "last" step
     (perhaps with another operator than Relu at its end, "last Tanh"), or over the last "state". `before` the cells:
     nothing, a "dense" layer, or an embedding of "tokens". `steps`: "many" with a time axis, "one" with that axis fixed
-    to 1, "none" without.
+    to 1, "none" without, as "frames" over whose pieces the cells run, or with "blocks" of numbers along the time axis,
+    each of which is a step. `end`: the hidden state is returned as the end of Y instead of Y_h.
     """
 
     layers: tuple[Layer, ...]
@@ -37,6 +39,7 @@ class Graph:
     before: str = ""
     batch_first: bool = False
     steps: str = "many"
+    end: bool = False
     lengths: bool = False
     opset: int = 17
     dtype: str = "float32"
@@ -74,7 +77,7 @@ class File:
 
     @property
     def one_step(self) -> bool:
-        return self.graph.steps != "many"
+        return self.graph.steps not in ("many", "blocks")
 
     def fresh(self, batch: int, random: np.random.Generator) -> dict[str, NDArray[np.generic]]:
         """Random states for the interface."""
@@ -87,14 +90,17 @@ class File:
 
     def rows(self, steps: int, batch: int, random: np.random.Generator) -> NDArray[np.generic]:
         """Random steps, [T, B, ...row]."""
+        pieces = [PIECES] if self.graph.steps == "frames" else []
         if self.graph.before == "tokens":
-            return random.integers(0, TOKENS, (steps, batch))
-        return random.normal(size=(steps, batch, INPUTS)).astype(self.graph.dtype)
+            return random.integers(0, TOKENS, (steps, batch, *pieces))
+        return random.normal(size=(steps, batch, INPUTS * (PIECES if pieces else 1))).astype(self.graph.dtype)
 
     def as_x(self, rows: NDArray[np.generic]) -> NDArray[np.generic]:
         """[T, B, ...row] in the axes of the file's input."""
         if self.x.time is None:
             return rows[0]
+        if self.graph.steps == "blocks":
+            return rows.swapaxes(0, 1).reshape(rows.shape[1], -1)
         return np.moveaxis(rows, (0, 1), (self.x.time, self.x.batch))
 
 
@@ -114,13 +120,18 @@ class _Writing:
         shape: list[int | str] = [free[0], free[1]] if graph.batch_first else [free[1], free[0]]
         if graph.steps == "one":
             shape[time] = 1
-        if graph.steps == "none":
+        if graph.steps in ("none", "frames"):
             shape, batch = [free[0]], 0
         tokens = graph.before == "tokens"
-        x = g.input([*shape, *([] if tokens else [INPUTS])], np.int64 if tokens else None)
-        x_axes = Axes(x, batch, None if graph.steps == "none" else time)
+        row = [] if tokens else [INPUTS]
+        if graph.steps == "frames":
+            row = [PIECES] if tokens else [PIECES * INPUTS]
+        if graph.steps == "blocks":
+            shape, row, (batch, time) = [free[0], free[1]], [], (0, 1)
+        x = g.input([*shape, *row], np.int64 if tokens else None)
+        x_axes = Axes(x, batch, None if graph.steps in ("none", "frames") else time)
         lengths = g.input([free[0]], np.int32) if graph.lengths else ""
-        tensor, width = self._before(x)
+        tensor, width = self._before(self._pieces(x))
         given, starts = self._given(free[0])
         tensor = tensor if graph.steps != "none" else g.unsqueeze(tensor, 1 if graph.batch_first else 0)
         batch_first, ends = graph.batch_first, list[Tensors]()
@@ -135,6 +146,15 @@ class _Writing:
         answer = self._answer(tensor, batch_first, width, ends[-1], free)
         states = tuple((a, b, shape) for (a, shape), b in zip(given, returned, strict=True))
         return File(graph, g.model(), x_axes, answer, states, lengths)
+
+    def _pieces(self, x: str) -> str:
+        """Takes frames and blocks apart: [B, T, ...row], or time first."""
+        g, graph = self.g, self.graph
+        if graph.steps not in ("frames", "blocks"):
+            return x
+        tokens = graph.before == "tokens"
+        pieces = x if tokens else g.reshape(x, 0, PIECES if graph.steps == "frames" else -1, INPUTS)
+        return pieces if graph.batch_first else g.transpose(pieces, *((1, 0) if tokens else (1, 0, 2)))
 
     def _before(self, x: str) -> tuple[str, int]:
         g = self.g
@@ -215,7 +235,7 @@ class _Writing:
         g, layers, style = self.g, self.graph.layers, self.graph.state
         returned = []
         for group in self._groups():
-            tensors = [(ends[i][("Y_h", "Y_c")[k]], bool(layers[i].layout)) for i, k in group]
+            tensors = [(self._end(ends[i], layers[i], k), bool(layers[i].layout)) for i, k in group]
             sizes = [layers[i].hidden for i, _ in group]
             if style == "flat":
                 packed = g.concat(1, *(g.squeeze(tensor, int(first)) for tensor, first in tensors))
@@ -232,13 +252,19 @@ class _Writing:
             returned.append(Axes(packed, 0 if wanted else 1))
         return returned
 
+    def _end(self, outputs: Tensors, layer: Layer, state: int) -> str:
+        """The last state of a layer, in the operator's own axes."""
+        if state or not self.graph.end:
+            return outputs[("Y_h", "Y_c")[state]]
+        return self.g.gather(outputs["Y"], 1 if layer.layout else 0, -1)
+
     def _answer(self, tensor: str, batch_first: bool, width: int, last: Tensors, free: tuple[str, str]) -> Axes:
         g, graph = self.g, self.graph
-        batch, time = free[0], free[1] if graph.steps == "many" else 1
+        batch, time = free[0], free[1] if graph.steps in ("many", "blocks") else 1
         if graph.head == "state":
             row = g.squeeze(last["Y_h"], 1 if graph.layers[-1].layout else 0)
             return Axes(g.output(g.dense(row, width, OUTPUTS), [batch, OUTPUTS]), 0)
-        if graph.head.startswith("last") or graph.steps == "none":
+        if graph.head.startswith("last") or graph.steps in ("none", "frames"):
             row = g.dense(g.gather(tensor, 1 if batch_first else 0, -1), width, OUTPUTS)
             return Axes(g.output(g.op(graph.head.partition(" ")[2] or "Relu", row), [batch, OUTPUTS]), 0)
         if batch_first != graph.batch_first:

@@ -79,8 +79,8 @@ def layers(draw: st.DrawFn, opset: int, hidden: int | None) -> Layer:
 def graphs(draw: st.DrawFn) -> Graph:
     """Any file that these parts make."""
     opset = draw(st.integers(7, 22))
-    steps = draw(st.sampled_from(("many", "many", "many", "one", "none")))
-    state = draw(st.sampled_from(INTERFACE if steps != "many" else (*NOWHERE, *INTERFACE)))
+    steps = draw(st.sampled_from(("many", "many", "many", "many", "blocks", "one", "none", "frames")))
+    state = draw(st.sampled_from((*NOWHERE, *INTERFACE) if steps in ("many", "blocks") else INTERFACE))
     same = state in ("kinds", "one", "batch-first")
     hidden = draw(st.integers(1, 6)) if same else None
     cells = tuple(draw(layers(opset, hidden)) for _ in range(draw(st.integers(1, 3))))
@@ -89,9 +89,10 @@ def graphs(draw: st.DrawFn) -> Graph:
         state,
         draw(st.sampled_from(("slice", "split", "gather"))),
         draw(st.sampled_from(("none", "every", "last", "state"))),
-        draw(st.sampled_from(("", "dense", "tokens"))),
+        draw(st.sampled_from(("", "dense") if steps == "blocks" else ("", "dense", "tokens"))),
         batch_first=draw(st.booleans()),
         steps=steps,
+        end=draw(st.booleans()),
         lengths=steps == "many" and draw(st.integers(0, 4)) == 4,
         opset=opset,
         dtype=draw(st.sampled_from(("float32", "float32", "float32", "float16", "float64"))),
