@@ -122,7 +122,9 @@ class Engine:
 
     def _draw(self, batch: int, random: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray]:
         inputs = {p.name: p.sample(1, batch, random) for p in self.graph.inputs}
-        return inputs, random.standard_normal((batch, len(self.graph.initial))).astype(self.graph.dtype)
+        state = random.standard_normal((batch, len(self.graph.initial)))
+        state = np.where(self.graph.whole, state > 0, state)  # a whole number may be a place in a table
+        return inputs, state.astype(self.graph.dtype)
 
     def _bits(self, inputs: Mapping[str, np.ndarray], state: np.ndarray, rows: np.ndarray) -> list[list[bytes]]:
         """What each of some rows gets: its outputs, its trace, its state."""

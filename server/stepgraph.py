@@ -58,6 +58,7 @@ class StepGraph:
     state: tuple[Columns, ...]
     trace: tuple[Columns, ...]
     initial: np.ndarray
+    whole: np.ndarray  # [W]: which columns of the state hold whole numbers or truths
 
     @property
     def dtype(self) -> np.dtype:
@@ -104,7 +105,18 @@ def rewrite(model: onnx.ModelProto, nodes: Sequence[CellNode], facts: Facts) -> 
     rewritten = helper.make_model(graph, opset_imports=model.opset_import, ir_version=max(model.ir_version, 4))
     if not all(map(unrolled, nodes, facts.paces)):
         rewritten = oracle.runnable(rewritten)
-    return StepGraph(rewritten, layers, facts.inputs, facts.outputs, state, trace, initial)
+    kinds = {c.given.name: c.given.dtype.kind for c in facts.through}
+    whole = [columns.layer is None and kinds[columns.name] != "f" for columns in state]
+    return StepGraph(
+        rewritten,
+        layers,
+        facts.inputs,
+        facts.outputs,
+        state,
+        trace,
+        initial,
+        np.repeat(whole, [columns.size for columns in state]).astype(bool),
+    )
 
 
 def unrolled(node: CellNode, pace: Pace) -> bool:

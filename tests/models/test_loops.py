@@ -223,6 +223,24 @@ def test_whole_numbers_and_truths_are_carried_too(tmp_path: Path) -> None:
     assert answers[:, -1, 0].min() > 2
 
 
+def test_a_place_in_a_table_is_carried_too(tmp_path: Path) -> None:
+    """As a decoder carries the token that it chose last: here the place of the largest input."""
+    body = """
+        n0 = Shape<start=0, end=1>(x)
+        none = ConstantOfShape<value=int64[1] {0}>(n0)
+        last, y = Scan<num_scan_inputs=1, scan_input_axes=[1], scan_output_axes=[1],
+            body = step (int64[b] token, float[b,3] xt) => (int64[b] next, float[b,3] o) {
+                table = Constant<value=float[3,3] {0.1,0.2,0.3,-1,-2,-3,5,6,7}>()
+                row = Gather(table, token)
+                o = Add(row, xt)
+                next = ArgMax<axis=1, keepdims=0>(o)
+            }>(none, x)"""
+    path = write(tmp_path, body, "float[b,t,3] y")
+    model = load(path, 16, 1.0)
+    (whole,) = onnxruntime.InferenceSession(path).run(["y"], {"x": rows(20)})
+    np.testing.assert_array_equal(streamed(model, rows(20)), whole)
+
+
 def test_a_loop_that_has_nothing_to_do_with_time_stays_as_it_is(tmp_path: Path) -> None:
     body = f"""{scan(RNN).replace("last, y", "last, u")}
         three = Constant<value=int64 {{3}}>()
