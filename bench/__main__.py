@@ -32,7 +32,9 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="only what the verdict needs, in short rounds")
     parser.add_argument("--only", action="append", choices=plan.SECTIONS, help="only this section; may be repeated")
     parser.add_argument("--hidden", action="append", type=int, choices=HIDDEN_SIZES, help="only this hidden size; same")
-    parser.add_argument("--without", action="append", default=[], choices=("echo", "afternoon", "tidegate"))
+    parser.add_argument(
+        "--without", action="append", default=[], choices=("echo", "afternoon", "tidegate", "forgetful")
+    )
     parser.add_argument("--rounds", type=int, help="rounds of each comparison (default: 5; 3 if quick)")
     parser.add_argument("--seconds", type=float, help="length of a window (default: 1; 0.6 if quick)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure of every round to this file")

@@ -22,6 +22,11 @@ class Cache:
         """The same models with their states as inputs and outputs."""
         return self.root / "afternoon"
 
+    @property
+    def store(self) -> Path:
+        """Where Tidegate keeps its checkpoints."""
+        return self.root / "sequences.sqlite"
+
     def served_file(self, hidden: int) -> Path:
         """The file of one model as any tool exports it."""
         return self.models / model_name(hidden) / "1" / "model.onnx"

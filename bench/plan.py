@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
-from bench.scenario import HIDDEN_SIZES, Scenario
+from bench.scenario import HIDDEN_SIZES, Layout, Scenario
 
-Server = Literal["echo", "afternoon", "tidegate"]
+# Tidegate as it is installed, with its checkpoints in SQLite, and one that keeps none.
+Server = Literal["echo", "afternoon", "tidegate", "forgetful"]
 
-SECTIONS = ("single", "multiplexed", "connections", "chunks", "fleets", "bare", "traces")
+SECTIONS = ("single", "multiplexed", "connections", "chunks", "fleets", "survival", "bare", "traces")
 CONCURRENCY = (1, 16, 64, 256)
 FLEET = 1000
 CHUNK = 100
@@ -59,6 +60,7 @@ def of_size(hidden: int) -> Iterator[Comparison]:
     yield compared("connections", "64 sequences, a connection each", apart, ("echo", "afternoon", "tidegate"))
     yield from chunks(hidden)
     yield from fleets(hidden)
+    yield from survival(hidden)
     bare = tuple(Local("loop", hidden, batch) for batch in (1, 16, 64))
     yield Comparison("bare", f"hidden {hidden}: onnxruntime alone", bare)
     engines = tuple(Local("engine", hidden, 64, traces) for traces in (False, True))
@@ -100,6 +102,16 @@ def fleets(hidden: int) -> Iterator[Comparison]:
     plain = Scenario(hidden, FLEET, "fleet")
     contestants = (Local("loop", hidden, 64), Wire("tidegate", plain))
     yield traced(Comparison("fleets", f"hidden {hidden}: a fleet of {FLEET:,}", contestants), plain)
+
+
+def survival(hidden: int) -> Iterator[Comparison]:
+    """Plan what it costs that sequences outlive their server."""
+    for layout, title in (("streams", "a stream each"), ("bundled", "one stream")):
+        scenario = Scenario(hidden, 64, cast("Layout", layout))
+        contestants = tuple(Wire(server, scenario) for server in ("forgetful", "tidegate"))
+        yield Comparison(
+            "survival", f"hidden {hidden}: 64 sequences, {title}, without and with checkpoints", contestants
+        )
 
 
 def compared(section: str, title: str, scenario: Scenario, servers: Sequence[Server]) -> Comparison:

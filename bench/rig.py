@@ -71,7 +71,7 @@ class Rig:
 
     def _models(self, server: Server) -> list[str]:
         """Name the models that a server must have loaded; only Tidegate can be asked."""
-        return [model_name(hidden) for hidden in HIDDEN_SIZES] if server == "tidegate" else []
+        return [model_name(hidden) for hidden in HIDDEN_SIZES] if server in ("tidegate", "forgetful") else []
 
     def check(self) -> None:
         """Make sure that all servers give the original model's answers."""
@@ -121,7 +121,8 @@ def command(server: Server, cache: Cache) -> list[str]:
     commands = {
         "echo": ["bench.echo"],
         "afternoon": ["bench.afternoon", "--models", str(cache.afternoon)],
-        "tidegate": ["server", "--models", str(cache.models)],
+        "tidegate": ["server", "--models", str(cache.models), "--store", f"sqlite:{cache.store}"],
+        "forgetful": ["server", "--models", str(cache.models), "--store", "none"],
     }
     return commands[server]
 

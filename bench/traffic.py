@@ -74,6 +74,7 @@ class OneSequence:
     def send(self) -> sequence_pb2.StreamRequest:
         """See Traffic."""
         self._steps.first_step = self._sent
+        self._steps.answered = self._answered
         self._tensor.data = self._chunks[self._sent // self._scenario.steps % len(self._chunks)]
         self._sent += self._scenario.steps
         return self._request

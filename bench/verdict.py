@@ -72,6 +72,13 @@ def carried() -> Limit:
     return Limit(sentence, Wire("tidegate", many), Wire("echo", many), messages, "at least", 0.65)
 
 
+def kept() -> Limit:
+    """That a sequence outlives its server must cost next to nothing."""
+    many = Scenario(128, 64, "bundled")
+    sentence = "64 sequences of one client, hidden 128: steps/s, with checkpoints in SQLite / without"
+    return Limit(sentence, Wire("tidegate", many), Wire("forgetful", many), steps, "at least", 0.9)
+
+
 def fleet() -> Limit:
     """A fleet must come near to what the machine can compute."""
     fleet, bare = Wire("tidegate", Scenario(128, FLEET, "fleet")), Local("loop", 128, 64)
@@ -86,7 +93,7 @@ def traces() -> Limit:
     return Limit(sentence, seen, unseen, steps, "at least", 0.9)
 
 
-LIMITS = (batched(), bundled(), carried(), *(alone(hidden) for hidden in HIDDEN_SIZES), fleet(), traces())
+LIMITS = (batched(), bundled(), carried(), *(alone(hidden) for hidden in HIDDEN_SIZES), fleet(), kept(), traces())
 
 
 def decide(outcomes: Sequence[Outcome]) -> list[Verdict]:

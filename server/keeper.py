@@ -417,9 +417,13 @@ class Keeper:
 
     def nudge(self, model: ServedModel) -> None:
         """Some steps have run: wakes the writer if a sequence may be as far ahead of its checkpoint as it should be."""
-        if model.batcher.rounds - self._rounds.get(model, 0) >= self._settings.checkpoint_steps:
-            self._rounds[model] = model.batcher.rounds
-            self._awake.set()
+        rounds, limit = model.batcher.rounds, self._settings.checkpoint_steps
+        if rounds - self._rounds.get(model, 0) >= limit:  # else no sequence can be so far
+            lag = model.progress.lag(model.slots.done)
+            self._rounds[model] = rounds - min(lag, limit - 1)
+            if lag >= limit:
+                self._rounds[model] = rounds
+                self._awake.set()
 
     async def checkpoint(self) -> None:
         """Writes the states of all sequences that have moved since, in one write.

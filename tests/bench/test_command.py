@@ -17,7 +17,7 @@ def test_the_command_prints_a_table_the_verdict_and_a_file(tmp_path: Path) -> No
     assert ran.returncode in (0, 1), ran.stdout + ran.stderr
     assert "engine, batch 64, traces" in ran.stdout
     assert "\x1b" not in ran.stdout
-    assert len(json.loads(file.read_text())["verdict"]) == 8
+    assert len(json.loads(file.read_text())["verdict"]) == 9
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
