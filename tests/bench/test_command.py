@@ -38,3 +38,15 @@ def wait_for_children(pid: int, count: int = 4, patience: float = 60.0) -> list[
             return children
         time.sleep(0.05)
     raise TimeoutError(f"{count} children were expected")
+
+
+def test_resuming_is_measured_for_a_young_and_an_old_sequence() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "bench.resuming", "--ages", "10", "2500", "--times", "3"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode in (0, 1), ran.stdout + ran.stderr
+    assert "after     2,500 steps: median" in ran.stdout
