@@ -9,7 +9,7 @@ import grpc
 import numpy as np
 import pytest
 
-from tests.raw_stream import RawStream, bits, close, fleet, open_, reason, steps
+from tests.raw_stream import RawStream, bits, close, fleet, open_, reason, rows_of, steps
 from tests.running_server import RunningServer
 from tidegate import wire
 from tidegate.v1 import sequence_pb2
@@ -193,9 +193,10 @@ async def test_an_idle_sequence_is_parked_and_comes_back_on_its_next_step(
     expected = await undisturbed(server, 12)
     async with RawStream(server.address) as stream, RawStream(server.address) as other:
         await stream.ask(open_(0, announce=True))
-        heard = await stream.run(0, 0, ROWS[:6])
-        while not isinstance(await stream.hear(), sequence_pb2.Checkpointed):
-            pass
+        await stream.say(steps(0, 0, ROWS[:6]))
+        heard = rows_of(await stream.hear())
+        told = await stream.hear()
+        assert np.frombuffer(told.steps, "<u8").tolist() == [6]
         # two slots: the idle one gives up its own for the second of these
         assert isinstance(await other.ask(open_(0, count=2)), sequence_pb2.Opened)
         assert reason(await other.ask(open_(5))) == "TOO_MANY_SEQUENCES"
@@ -203,7 +204,7 @@ async def test_an_idle_sequence_is_parked_and_comes_back_on_its_next_step(
         for step in range(6, 12):
             await stream.say(steps(0, step, ROWS[step]))
             while not isinstance(answer := await stream.hear(), sequence_pb2.Answers):
-                pass
+                pass  # checkpoints
             heard.append(bits(answer))
     assert heard == expected
 
