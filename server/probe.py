@@ -14,6 +14,7 @@ from onnx import helper
 
 from server import session, tokens
 from server.errors import AxesUnknown, ModelRefused, StepFailed
+from server.graph import reachable
 from server.interface import Interface
 from server.ports import Carried, Facts, Pace, Port
 from server.recurrence import CellNode, label, name_of, runs_backwards, time_axis
@@ -78,6 +79,7 @@ class _Probe:
         alone: bool,
         whole_blocks: bool,
     ) -> None:
+        self._model = model
         self._whole_blocks = whole_blocks
         self._cells = cells
         self._counts = list(counts)
@@ -240,15 +242,24 @@ class _Probe:
 
     def _with_block(self, guess: _Guess) -> _Guess | None:
         """The guess with the samples that make one step of the first cell, if there is such a number."""
-        if self._whole_blocks or not self._cells or len(guess.time) != 1 or guess.blocks:
+        if (
+            self._whole_blocks
+            or not self._cells
+            or self._cells[0].x in self._inputs
+            or len(guess.time) != 1
+            or guess.blocks
+        ):
             return None
         (axis,) = guess.time
+        cell = self._cells[0]
+        front = session.create(_up_to(self._model, cell.x))
         for length in _LENGTHS:
+            feeds = {name: self._fill(name, guess, _SIZES[0][0], length) for name in self._inputs}
             try:
-                seen = self._run_at(guess, _SIZES[0][0], length, [self._cells[0].x])
+                (seen,) = session.run(front, [cell.x], feeds)
             except StepFailed:
                 continue
-            steps = seen[self._cells[0].x].shape[self._cells[0].time_axis]
+            steps = seen.shape[cell.time_axis]
             if 1 < steps < length and length % steps == 0:
                 return replace(guess, blocks={axis: length // steps})
         return None
@@ -274,16 +285,15 @@ class _Probe:
 
     # runs
 
-    def _run_at(
-        self, guess: _Guess, batch: int, time: int, names: Sequence[str] = (), zero: bool = False
-    ) -> dict[str, np.ndarray]:
-        """Values of all outputs and of what the cells see, or of `names`, with random data, its integers perhaps 0."""
-        wanted = list(dict.fromkeys(names or [*self._outputs, *self._seen, *self._counts]))
+    def _run_at(self, guess: _Guess, batch: int, time: int, zero: bool = False) -> dict[str, np.ndarray]:
+        """Values of all outputs and of what the cells see, with random data, its integers perhaps 0."""
+        wanted = list(dict.fromkeys([*self._outputs, *self._seen, *self._counts]))
         feeds = {name: self._fill(name, guess, batch, time) for name in self._inputs}
         if zero:
             feeds |= {n: np.zeros_like(feeds[n]) for n in self._data if feeds[n].dtype.kind != "f"}
         computed = [name for name in wanted if name not in feeds]
-        return feeds | dict(zip(computed, session.run(self._session, computed, feeds), strict=True) if computed else {})
+        ran = session.run(self._session, computed, feeds) if computed else []
+        return feeds | dict(zip(computed, ran, strict=True))
 
     def _fill(self, name: str, guess: _Guess, batch: int, time: int) -> np.ndarray:
         """Something for an input: zeros for a state, the length for lengths, else random data."""
@@ -428,6 +438,17 @@ def _dims(info: onnx.ValueInfoProto) -> list[int | str]:
 
 def _dtype(info: onnx.ValueInfoProto) -> np.dtype:
     return helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type)
+
+
+def _up_to(model: onnx.ModelProto, tensor: str) -> onnx.ModelProto:
+    """The part of a model that computes a tensor: a long signal is cut into blocks without running what comes after."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    del copy.graph.node[:]
+    copy.graph.node.extend(reachable(model.graph.node, [tensor]))
+    del copy.graph.output[:]
+    copy.graph.output.append(onnx.ValueInfoProto(name=tensor))
+    return copy
 
 
 def _with_outputs(model: onnx.ModelProto, cells: Sequence[CellNode], others: Sequence[str]) -> onnx.ModelProto:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from server import sidecar
 from server.model import LoadedModel
+from server.recurrence import label, runs_backwards
 
 
 def remarks(loaded: LoadedModel) -> Iterator[str]:
@@ -14,6 +15,8 @@ def remarks(loaded: LoadedModel) -> Iterator[str]:
     if loaded.engine.alone:
         yield f"sequences run one by one, not in batches: {loaded.engine.alone}"
     yield from _of_cells(loaded)
+    for node in filter(runs_backwards, loaded.graph.model.graph.node):
+        yield f"{label(node)} runs backwards or both ways within each step, then begins anew: no trace shows it"
     for port in facts.starts:
         yield (
             f"input '{port.name}' starts cells and no output returns it: nobody is asked for it, it begins as zeros. "
