@@ -118,11 +118,12 @@ class Rig:
 
 def command(server: Server, cache: Cache) -> list[str]:
     """Say how a server is started; its port comes last."""
+    ours = ["server", "--models", str(cache.models), "--cache", "off"]
     commands = {
         "echo": ["bench.echo"],
         "afternoon": ["bench.afternoon", "--models", str(cache.afternoon)],
-        "tidegate": ["server", "--models", str(cache.models), "--store", f"sqlite:{cache.store}"],
-        "forgetful": ["server", "--models", str(cache.models), "--store", "none"],
+        "tidegate": [*ours, "--store", f"sqlite:{cache.store}"],
+        "forgetful": [*ours, "--store", "none"],
     }
     return commands[server]
 

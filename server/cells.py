@@ -123,6 +123,13 @@ def unpack_peepholes(p_3H: np.ndarray) -> dict[str, np.ndarray]:
     return dict(zip(("input", "output", "forget"), np.split(p_3H, 3), strict=True))
 
 
+def without_weights(cell: Cell) -> Cell:
+    """The cell as it is described: its weights are empty, and keep their type."""
+    given = cell.weights
+    parts = (given.x, given.h, given.x_bias, given.h_bias)
+    return replace(cell, weights=Weights(*({gate: w[:0] for gate, w in part.items()} for part in parts)))
+
+
 def _by_gate(kind: str, packed: np.ndarray) -> dict[str, np.ndarray]:
     parts = np.split(packed, len(_PACKED[kind]))
     return {gate: part.T for gate, part in zip(_PACKED[kind], parts, strict=True)}

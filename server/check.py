@@ -1,7 +1,7 @@
 """`python -m server check FILE`: says in one page what a model file holds and whether it will be served, and why not.
 
-Loads the file as the server would, and looks at what came of it; serves nothing. First the report as a value, then the
-page or JSON. Exit status: 0 it will be served, 1 it is refused, 2 there is no such file.
+Has the file examined in quarantine, with the limits that the server has, and writes the report as a page or as JSON.
+ Exit status: 0 it will be served, 1 it is refused, 2 there is no such file.
 """
 
 import argparse
@@ -9,50 +9,26 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
-import onnx
-from onnx import inliner
-
-from server import branches, inspection, names, page, sidecar
+from server import page, settings
 from server.drawing import Line
 from server.errors import ModelRefused
-from server.loader import load
+from server.quarantine import Limits, Quarantine
 from server.report import Report
 from server.repository import FILE
 
+_LIMITS = ("load_seconds", "load_memory_mib")
 _TO_ASCII = str.maketrans("─│┌┐└┘├┤┬┴╮╯◀▼", "-|++++++++++<v")
 
 
-def check(path: Path) -> Report:
+def check(path: Path, quarantine: Quarantine) -> Report:
     """The report of a file. Whatever is wrong with the file is in it."""
-    model = _read(path)
-    report = inspection.described(str(path), path.stat().st_size, model)
     try:
-        loaded = load(path, max(inspection.BATCHES), 0.0)
+        return replace(quarantine.ask(Report, "examine", path), file=str(path))
     except ModelRefused as refusal:
-        return inspection.refused(report, refusal, model)
-    return inspection.served(report, loaded, model, sidecar.read(path).fixed)
-
-
-def _read(path: Path) -> onnx.ModelProto | None:
-    """The graph as the loader sees it, without weights that lie in other files; None if it cannot be read."""
-    try:
-        model = onnx.load(path, load_external_data=False)
-        if names.unreadable(model) is not None:
-            return None
-        model = inliner.inline_local_functions(model)
-    except Exception:  # noqa: BLE001 # whatever a damaged file makes the library do: the loader says what is wrong
-        return None
-    try:
-        said = sidecar.read(path)
-        fixed = sidecar.fix(model, said.fixed)
-        resolved = branches.resolve(fixed)
-        decided = all(node.op_type != "If" for node in resolved.graph.node)
-        return resolved if decided else branches.resolve(sidecar.cut(fixed, said.block))
-    except Exception:  # noqa: BLE001 # then it is shown as it stands
-        return model
+        return Report(str(path), served=False, bytes=path.stat().st_size, reason=str(refusal))
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> int:
@@ -64,7 +40,9 @@ def main(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
     )
     parser.add_argument("file", type=Path, metavar="FILE", help=f"an ONNX file, or a folder of NAME/VERSION/{FILE}")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a page")
+    settings.add_options(parser, _LIMITS)
     options = parser.parse_args(list(arguments))
+    limits = settings.settle(parser, vars(options), environment)
     try:
         files = _files(options.file)
     except OSError as error:
@@ -72,7 +50,10 @@ def main(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
     if not files:
         parser.error(f"there is no VERSION/{FILE} or NAME/VERSION/{FILE} in the folder {options.file}")
     try:
-        return _one(files[0], options.json, environment) if len(files) == 1 else _several(files, options.json)
+        with Quarantine(Limits(limits.load_seconds, limits.load_memory_mib)) as quarantine:
+            if len(files) > 1:
+                return _several(files, quarantine, options.json)
+            return _one(files[0], quarantine, options.json, environment)
     except BrokenPipeError:  # who reads has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -86,14 +67,14 @@ def main(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
 def _files(path: Path) -> list[Path]:
     """The file itself, or the models of a folder: of one version, of one name, or of a repository."""
     if not path.is_dir():
-        path.open("rb").close()
+        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))  # it may be a pipe that nobody writes into
         return [path]
     patterns = (FILE, f"*/{FILE}", f"*/*/{FILE}")
     return next((found for found in (sorted(path.glob(pattern)) for pattern in patterns) if found), [])
 
 
-def _one(path: Path, as_json: bool, environment: Mapping[str, str]) -> int:
-    report = check(path)
+def _one(path: Path, quarantine: Quarantine, as_json: bool, environment: Mapping[str, str]) -> int:
+    report = check(path, quarantine)
     if as_json:
         print(json.dumps(asdict(report), indent=2), flush=True)
     else:
@@ -101,10 +82,10 @@ def _one(path: Path, as_json: bool, environment: Mapping[str, str]) -> int:
     return 0 if report.served else 1
 
 
-def _several(paths: Sequence[Path], as_json: bool) -> int:
+def _several(paths: Sequence[Path], quarantine: Quarantine, as_json: bool) -> int:
     reports = []
     for path in paths:
-        reports.append(check(path))
+        reports.append(check(path, quarantine))
         if not as_json:
             _print([_summary(reports[-1])], os.environ)
     served = sum(report.served for report in reports)

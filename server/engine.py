@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from server import session
+from server.errors import StepFailed
 from server.ports import Port
 from server.stepgraph import NEXT_STATE, STATE, TRACE, StepGraph
 
@@ -75,20 +76,24 @@ class Engine:
         feeds = {STATE: state} if self._carries else {}
         for shaper in self._inputs:
             feeds[shaper.name] = shaper.to_graph(inputs[shaper.name])
-        return session.run(self._session, names, feeds)
+        try:
+            return session.run(self._session, names, feeds)
+        except MemoryError as error:
+            raise StepFailed(f"there is too little memory to compute this: {error}") from error
 
-    def warm_up(self, largest: int, patience: float) -> None:
+    def warm_up(self, largest: int, patience: float, seconds: Sequence[float] = ()) -> None:
         """Runs every batch size once, because onnxruntime plans its memory when it first sees a shape.
 
         Goes up to `largest`, or past a batch of 64 until a step takes longer than `patience`, in seconds. Learns what a
-        step costs at each size, for `seconds`, and `largest`.
+        step costs at each size, for `seconds`, and `largest`; from `seconds` for 1, 2 and so on, if they are given.
         """
         random = np.random.default_rng(0)
         for batch in range(1, 1 + (1 if self.alone else largest)):
             feeds = {p.name: p.sample(1, batch, random) for p in self.graph.inputs}
             state = np.tile(self.graph.initial, (batch, 1))
             self.run(feeds, state, trace=True)
-            self._seconds[batch] = min(self._timed(feeds, state) for _ in range(3))
+            known = seconds[batch - 1] if seconds else min(self._timed(feeds, state) for _ in range(3))
+            self._seconds[batch] = known
             if batch >= _WIDE and self._seconds[batch] > patience:
                 break
 

@@ -26,6 +26,8 @@ Each carries a `reason` of the contract (proto/tidegate/v1/error.proto) and one 
 
 from tidegate.v1 import error_pb2
 
+_LONGEST = 2_000  # characters of a refusal
+
 
 class TidegateError(Exception):
     """The root. `str(error)` is one sentence: what was wrong, where, what was expected."""
@@ -141,11 +143,17 @@ class AxesUnknown(TidegateError):
 class ModelRefused(TidegateError):
     """A model file that cannot be served. The sentence names the node, its operator and the reason.
 
+    What a file calls its nodes may hold anything: what cannot be printed is escaped, and what is very long is cut.
     `node` is that node's name, or its first output's where it has none; None where no one node is to blame.
     """
 
     reason = error_pb2.REASON_MODEL_REFUSED
 
     def __init__(self, message: str, node: str | None = None) -> None:
-        super().__init__(message)
+        super().__init__(_printable(message))
         self.node = node
+
+
+def _printable(text: str) -> str:
+    shown = text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)

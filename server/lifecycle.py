@@ -45,8 +45,12 @@ class Server:
         """The whole life, until SIGTERM or SIGINT."""
         for sign in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(sign, self._stopping.set)
-        await self.start()
-        await self._stopping.wait()
+        starting, stopping = asyncio.create_task(self.start()), asyncio.create_task(self._stopping.wait())
+        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            self._repository.stop()  # a load that is under way is not waited for
+        await starting
+        await stopping
         await self.drain()
         await self.stop()
 
@@ -65,7 +69,8 @@ class Server:
             raise OSError(f"cannot listen on {address}: is the port taken?") from error
         await self._server.start()
         await self._repository.refresh(settled=True)
-        await self._set_health(_HEALTH.SERVING)
+        if not self._stopping.is_set():
+            await self._set_health(_HEALTH.SERVING)
         self._tasks.append(asyncio.create_task(self._poll()))
         if self._keeper is not None:
             self._tasks.append(asyncio.create_task(self._keeper.run()))

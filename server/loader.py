@@ -1,8 +1,7 @@
 """Turns a file into a model that is rewritten, proved and warmed up. Slow: to be called away from the event loop."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,18 +12,21 @@ from onnx import inliner
 from server import (
     axes,
     branches,
+    content,
     interface,
     iterations,
     loops,
-    names,
     oracle,
     probe,
     proof,
     recurrence,
     rounding,
+    session,
     sidecar,
+    soundness,
     stepgraph,
 )
+from server.content import Content
 from server.engine import Engine
 from server.errors import AxesUnknown, ModelRefused, TidegateError
 from server.interface import Interface
@@ -48,29 +50,61 @@ def load(path: Path, max_batch: int, patience: float) -> LoadedModel:
 
     Raises:
         ModelRefused: the file cannot be served; the sentence says why, and where in the graph.
+        MemoryError: this process may not have as much memory as the file asks for.
     """
+    return prove(read(path), max_batch, patience)
+
+
+def read(path: Path) -> Content:
+    """Reads a model.onnx and what belongs to it. Raises as `load`."""
+    with _refusing():
+        return content.read(path)
+
+
+def prove(content: Content, max_batch: int, patience: float) -> LoadedModel:
+    """Loads what was read, as `load` does."""
+    with _refusing():
+        return _prove(content, max_batch, patience)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Whatever a file makes the libraries do becomes a refusal of the file."""
     try:
-        return _load(path, max_batch, patience)
-    except ModelRefused:
-        raise
-    except TidegateError as error:
-        raise ModelRefused(f"the model does not run: {error}") from error
-    except Exception as error:  # whatever a damaged file makes the libraries do, it is the file's fault
-        raise ModelRefused(f"the file cannot be read as an ONNX model: {type(error).__name__}: {error}") from error
+        yield
+    except Exception as error:
+        if _is_starved(error):
+            raise MemoryError(str(error)) from error
+        if isinstance(error, ModelRefused):
+            raise
+        if isinstance(error, TidegateError):
+            raise ModelRefused(f"the model does not run: {error}") from error
+        if isinstance(error, onnx.checker.ValidationError):
+            raise ModelRefused(f"the file breaks a rule of ONNX: {_one_line(error)}. Export the model again") from error
+        raise ModelRefused(
+            f"the file cannot be read as an ONNX model: {type(error).__name__}: {_one_line(error)}"
+        ) from error
 
 
-def _load(path: Path, max_batch: int, patience: float) -> LoadedModel:
-    content = path.read_bytes()
-    model = onnx.load(path)
-    _refuse_unreadable(model)
-    _check(model)
-    said = sidecar.read(path)
-    found = _found(sidecar.fix(inliner.inline_local_functions(model), said.fixed), said)
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")
+
+
+def _is_starved(error: BaseException | None) -> bool:
+    """Whether there was too little memory at the root of an error."""
+    return error is not None and (session.is_starved(error) or _is_starved(error.__cause__ or error.__context__))
+
+
+def _prove(content: Content, max_batch: int, patience: float) -> LoadedModel:
+    soundness.check(content.model)
+    _check(content.model)
+    said = content.said
+    found = _found(sidecar.fix(inliner.inline_local_functions(content.model), said.fixed), said)
     engine = found.engine
     engine.warm_up(max_batch, patience)
     engine.keep_bits()
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
-    return LoadedModel(engine.graph, found.facts, engine, found.proof, hashlib.sha256(content).hexdigest(), metadata)
+    metadata = {entry.key: entry.value for entry in content.model.metadata_props}
+    return LoadedModel(engine.graph, found.facts, engine, found.proof, content.prints.whole, metadata)
 
 
 def _found(model: onnx.ModelProto, said: Sidecar) -> "_Understood":
@@ -322,12 +356,3 @@ def _check(model: onnx.ModelProto) -> None:
     for output in copy.graph.output:
         output.type.tensor_type.shape.SetInParent()
     onnx.checker.check_model(copy)
-
-
-def _refuse_unreadable(model: onnx.ModelProto) -> None:
-    name = names.unreadable(model)
-    if name is not None:
-        raise ModelRefused(
-            f"the file holds the name '{name}', which is not UTF-8: names of nodes, tensors and axes must be text. The "
-            "file is damaged, or was written in another encoding"
-        )

@@ -6,12 +6,14 @@ served; one that is superseded or gone serves its open sequences to their end.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from server.errors import ModelRefused, ModelUnavailable, UnknownModel, WrongState
-from server.loader import load
+from server.intake import Intake
 from server.model import LoadedModel, ServedModel
 from server.settings import Settings
 from tidegate.v1 import error_pb2
@@ -24,12 +26,12 @@ _STAY = 30  # looks through the folder
 
 @dataclass(frozen=True)
 class Found:
-    """A file of the repository. `stamp` changes when the file does."""
+    """A model of the repository. `stamp` changes when its file does, or one beside it."""
 
     name: str
     version: int
     path: Path
-    stamp: tuple[int, int, int]
+    stamp: tuple[tuple[str, int, int, int], ...]
 
 
 @dataclass(slots=True, eq=False)
@@ -41,18 +43,29 @@ class Entry:
     refusal: ModelRefused | None = None
 
 
+class Source(Protocol):
+    """What makes models of files: `Intake`."""
+
+    def load(self, path: Path) -> LoadedModel:
+        """A model that is ready, or a `ModelRefused`. Called in a thread, for one file at a time."""
+
+    def close(self) -> None:
+        """Lets go of what only loading needs; a load that is under way is refused. Called in any thread."""
+
+
 class Repository:
     """The versions of all models. Lives in the event loop; loads in a thread."""
 
-    def __init__(self, settings: Settings, load: Callable[[Path, int, float], LoadedModel] = load) -> None:
+    def __init__(self, settings: Settings, source: Source | None = None) -> None:
         self._settings = settings
-        self._load = load
+        self._source = source or Intake(settings)
         self._entries: dict[tuple[str, int], Entry] = {}
         self._leaving: list[ServedModel] = []  # superseded or gone, with sequences still open
         self._last_seen: dict[tuple[str, int], Found] = {}
         self._complete = False  # whether the folder has been looked through once
         # superseded versions that sequences come back to, and for how many more looks they stay without one
         self._wanted: dict[tuple[str, int], int] = {}
+        self._stopped = False
 
     def entries(self) -> list[Entry]:
         """Every version that is loading, served or refused, by name and version."""
@@ -123,9 +136,12 @@ class Repository:
         self._complete = True
         self._count_down()
         self._let_go()
+        await asyncio.to_thread(self._source.close)
 
     def stop(self) -> None:
-        """Stops every model."""
+        """Stops every model, and brings in no more; may be called again."""
+        self._stopped = True
+        self._source.close()
         for key in list(self._entries):
             self._remove(key)
         for model in self._leaving:
@@ -135,6 +151,8 @@ class Repository:
         """From the newest down, until enough of them are served."""
         ready = 0
         for found in versions:
+            if self._stopped:
+                return
             key = (found.name, found.version)
             entry = self._entries.get(key)
             if ready >= self._settings.keep_versions and key not in self._wanted:
@@ -151,9 +169,7 @@ class Repository:
             self._entries[key] = entry
         log.info("loading %s version %d", *key)
         try:
-            loaded = await asyncio.to_thread(
-                self._load, found.path, self._settings.max_batch, self._settings.patience_ms / 1e3
-            )
+            loaded = await asyncio.to_thread(self._source.load, found.path)
             entry.served = ServedModel(found.name, found.version, loaded, self._settings)
             entry.served.start()
         except ModelRefused as refusal:
@@ -191,8 +207,13 @@ def _scan(folder: Path) -> Iterator[Found]:
     for path in folder.glob(f"*/*/{FILE}"):
         version = path.parent.name
         try:
-            status = path.stat()
+            stamp = tuple(sorted(map(_stamp, os.scandir(path.parent))))
         except OSError:
             continue  # it went away while we looked
         if version.isascii() and version.isdecimal() and int(version) > 0 and not path.parts[-3].startswith("."):
-            yield Found(path.parts[-3], int(version), path, (status.st_mtime_ns, status.st_size, status.st_ino))
+            yield Found(path.parts[-3], int(version), path, stamp)
+
+
+def _stamp(file: os.DirEntry[str]) -> tuple[str, int, int, int]:
+    status = file.stat()
+    return file.name, status.st_mtime_ns, status.st_size, status.st_ino

@@ -7,9 +7,11 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from server import tensors
 from server.errors import ModelRefused, StepFailed
 
 _DEADLY = ["MatmulTransposeFusion"]  # onnxruntime 1.32 dies in it where a Transpose feeds a MatMul in half precision
+_STARVED = ("bad_alloc", "bad allocation", "Failed to allocate memory")
 _FATAL_ONLY = 4  # every error comes as an exception too; nothing is written past our logs
 
 
@@ -47,16 +49,24 @@ def run(session: Session, outputs: Sequence[str], feeds: Mapping[str, np.ndarray
 
     Raises:
         StepFailed: the graph could not compute it, for example because a token is out of range.
+        MemoryError: it takes more memory than there is.
     """
     try:
         return session.run(outputs, feeds)
     except Exception as error:
+        if is_starved(error):
+            raise MemoryError(_first_line(error)) from error
         raise StepFailed(f"the model could not compute this: {_first_line(error)}") from error
 
 
 def is_tensor(value: object) -> bool:
     """Whether a value of an output is a tensor: a sequence of tensors comes as a list."""
     return isinstance(value, np.ndarray)
+
+
+def is_starved(error: BaseException) -> bool:
+    """Whether somebody gave up for want of memory; onnxruntime says so in words only."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _STARVED)
 
 
 def real_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
@@ -66,8 +76,11 @@ def real_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
 
 
 def _holds_half(model: onnx.ModelProto) -> bool:
-    return any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in model.graph.initializer) or any(
-        info.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16 for info in model.graph.input
+    half = onnx.TensorProto.FLOAT16
+    return (
+        any(tensor.data_type == half for tensor in tensors.within(model))
+        or any(info.type.tensor_type.elem_type == half for info in model.graph.input)
+        or any(a.name == "to" and a.i == half for node in model.graph.node for a in node.attribute)
     )
 
 

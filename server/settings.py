@@ -2,7 +2,8 @@
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import Field, dataclass, fields
 from math import inf
 from pathlib import Path
@@ -22,6 +23,13 @@ class Settings:
     port: Annotated[int, "the port to listen on; 0 takes a free one, which the log names"] = 50051
     poll_seconds: Annotated[float, "how often the repository is looked through for new versions, in seconds"] = 2.0
     keep_versions: Annotated[int, "how many versions of each model are served, the newest first"] = 1
+    # loading
+    load_seconds: Annotated[float, "how long looking into one model file may take, in seconds"] = 60.0
+    load_memory_mib: Annotated[float, "how much memory looking into one model file may take, in MiB"] = 4_096.0
+    cache: Annotated[Path, "the folder that keeps what was proved, so that a restart is quick; off keeps nothing"] = (
+        Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "tidegate")
+    )
+    cache_mib: Annotated[float, "how much that folder may hold, in MiB; the least used goes first"] = 1_024.0
     # batching
     max_batch: Annotated[int, "the most sequences that one run of a model takes a step of"] = 256
     patience_ms: Annotated[
@@ -67,6 +75,20 @@ class Settings:
         return self.store not in ("none", "memory:")
 
     @property
+    def cache_folder(self) -> Path | None:
+        """`cache`, unless it is off."""
+        if str(self.cache) == "off":
+            return None
+        with suppress(RuntimeError):  # a user who has no home
+            return self.cache.expanduser()
+        return None
+
+    @property
+    def cache_bytes(self) -> int:
+        """`cache_mib` in bytes."""
+        return int(self.cache_mib * 2**20)
+
+    @property
     def window_bytes(self) -> int:
         """`window_mib` in bytes."""
         return int(self.window_mib * 2**20)
@@ -75,10 +97,16 @@ class Settings:
 def read(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Settings:
     """The settings for a command line. Exits with status 2 and a sentence if one of them is wrong."""
     parser = _parser()
-    given = vars(parser.parse_args(list(arguments)))
+    return settle(parser, vars(parser.parse_args(list(arguments))), environment)
+
+
+def settle(parser: argparse.ArgumentParser, given: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
+    """The settings for the options that a parser took, None where not given; those that it knows not keep defaults."""
     values = {}
     for f in fields(Settings):
         name = PREFIX + f.name.upper()
+        if f.name not in given:
+            continue
         if given[f.name] is not None:
             values[f.name] = given[f.name]
         elif name in environment:
@@ -95,14 +123,19 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"Each option can also be set in the environment: --max-batch is {PREFIX}MAX_BATCH. Beside these, "
         "`python -m server check FILE` says what a model file holds and whether it will be served.",
     )
-    for f in fields(Settings):
+    add_options(parser, [f.name for f in fields(Settings)])
+    return parser
+
+
+def add_options(parser: argparse.ArgumentParser, names: Collection[str]) -> None:
+    """Gives a parser the options of some settings."""
+    for f in (f for f in fields(Settings) if f.name in names):
         parser.add_argument(
             f"--{f.name.replace('_', '-')}",
             type=_type(f),
             metavar=_type(f).__name__.upper(),
             help=f"{_help(f)} (default: {f.default})",
         )
-    return parser
 
 
 def _type(f: Field[Any]) -> type[Any]:

@@ -13,7 +13,6 @@ audio = 160
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,8 @@ from onnx import helper, numpy_helper
 from server.errors import ModelRefused
 
 FILE = "model.toml"
+_MOST = 65_536  # bytes
+_LARGEST = 2**24  # samples in a block: minutes of sound
 
 
 @dataclass(frozen=True)
@@ -34,25 +35,29 @@ class Sidecar:
     block: Mapping[str, int] = field(default_factory=dict)
 
 
-def read(model: Path) -> Sidecar:
-    """What stands beside a model file.
+def parse(content: bytes) -> Sidecar:
+    """What the bytes of a model.toml say.
 
     Raises:
-        ModelRefused: it is no TOML, or says something that is unknown.
+        ModelRefused: they are no TOML, or say something that is unknown.
     """
-    path = model.with_name(FILE)
-    if not path.exists():
-        return Sidecar()
+    if len(content) > _MOST:
+        raise ModelRefused(f"{FILE} has {len(content)} bytes; at most {_MOST} are read")
     try:
-        said = tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        said = tomllib.loads(content.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ModelRefused(f"{FILE} cannot be read: {error}") from error
     unknown = said.keys() - {"state", "fixed", "block"}
     if unknown or not all(isinstance(table, dict) for table in said.values()):
         raise ModelRefused(f"{FILE} holds {', '.join(sorted(said))}; expected the tables [state], [fixed] and [block]")
+    for name, output in said.get("state", {}).items():
+        if not isinstance(output, str):
+            raise ModelRefused(f"{FILE} says that '{name}' becomes {output!r:.60}; expected the name of an output")
     for name, size in said.get("block", {}).items():
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-            raise ModelRefused(f"{FILE} says that {size!r} of '{name}' are one step; expected a whole number above 0")
+        if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size < _LARGEST:
+            raise ModelRefused(
+                f"{FILE} says that {size!r:.60} of '{name}' are one step; expected a whole number from 1 to {_LARGEST}"
+            )
     return Sidecar(said.get("state", {}), said.get("fixed", {}), said.get("block", {}))
 
 
@@ -90,6 +95,8 @@ def _constant(info: onnx.ValueInfoProto, value: object) -> onnx.TensorProto:
     try:
         array = np.asarray(value, helper.tensor_dtype_to_np_dtype(kind.elem_type))
         array = np.broadcast_to(array, shape) if array.ndim < len(shape) else array.reshape(shape)
-    except (TypeError, ValueError) as error:
-        raise ModelRefused(f"{FILE} fixes '{info.name}' to {value!r}, which does not fit its shape {shape}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ModelRefused(
+            f"{FILE} fixes '{info.name}' to {value!r:.60}, which does not fit its shape {shape}"
+        ) from error
     return numpy_helper.from_array(np.ascontiguousarray(array).reshape(shape), info.name)

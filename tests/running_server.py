@@ -8,13 +8,16 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Condition, Thread
+from time import monotonic
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ROOT = Path(__file__).parents[1]
+_CACHE = TemporaryDirectory(prefix="tidegate-cache-")  # all servers of a test run share it, as they would at home
 PATIENCE = 20  # seconds: what is waited for comes within a fraction of it, or something is broken
 
 
@@ -23,6 +26,7 @@ class RunningServer:
 
     def __init__(self, models: Path, *arguments: str, environment: Mapping[str, str | None] | None = None) -> None:
         variables = {key: value for key, value in os.environ.items() if not key.startswith("TIDEGATE_")}
+        variables["TIDEGATE_CACHE"] = _CACHE.name
         for name, value in (environment or {}).items():
             variables.pop(name, None)
             if value is not None:
@@ -79,6 +83,16 @@ class RunningServer:
         status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
         return int(re.search(r"VmRSS:\s+(\d+) kB", status).group(1)) / 1024
 
+    def job(self) -> int:
+        """The process that looks into a file for it, waited for."""
+        end = monotonic() + PATIENCE
+        while monotonic() < end:
+            for workshop in _children(self.process.pid):
+                for job in _children(workshop):
+                    return job
+            self._reader.join(0.01)
+        raise AssertionError(f"it looks into no file:\n{self.log}")
+
     def terminate(self) -> None:
         """Asks it to stop."""
         self.process.send_signal(signal.SIGTERM)
@@ -98,3 +112,12 @@ class RunningServer:
         with self._news:
             self._ended = True
             self._news.notify_all()
+
+
+def _children(process: int) -> list[int]:
+    """The children of all threads of a process."""
+    try:
+        lists = [path.read_text(encoding="ascii") for path in Path(f"/proc/{process}/task").glob("*/children")]
+    except OSError:
+        return []  # it has ended
+    return [int(child) for children in lists for child in children.split()]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
-from contextlib import closing, suppress
-from threading import Thread
+from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -16,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 import tidegate
+from tests.hostile_models import endless, filling
 from tests.raw_stream import RawStream, close, open_, reason
 from tests.torch_models import Spec, write
 from tidegate.v1 import model_pb2, sequence_pb2, tidegate_pb2
@@ -23,7 +25,8 @@ from tidegate.v1.tidegate_pb2_grpc import TidegateStub
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
+
+    import onnx
 
     from tests.running_server import RunningServer
     from tests.zoo import Zoo
@@ -53,33 +56,18 @@ async def following(states: AsyncIterator[int]) -> int:
         return await anext(states)
 
 
-class SlowFile:
-    """A model.onnx whose reader waits until the test lets go of it: a pipe."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True)
-        os.mkfifo(path)
-        self._path = path
-        self._stop = False
-
-    def let_go(self) -> None:
-        """Whoever reads it gets bytes that are no model, as often as it likes."""
-        Thread(target=self._feed, daemon=True).start()
-
-    def close(self) -> None:
-        self._stop = True
-        os.close(os.open(self._path, os.O_RDONLY | os.O_NONBLOCK))
-
-    def _feed(self) -> None:
-        while not self._stop:
-            with suppress(BrokenPipeError), self._path.open("wb") as pipe:  # whoever reads may have had enough
-                pipe.write(b"no model")
+def put(models: Path, name: str, model: onnx.ModelProto) -> None:
+    """Brings a model into a repository as a whole file at once."""
+    path = models / name / "1" / "model.onnx"
+    path.parent.mkdir(parents=True)
+    path.with_name("new").write_bytes(model.SerializeToString())
+    path.with_name("new").rename(path)
 
 
 async def test_it_is_not_serving_until_every_model_is_loaded(
     start: Callable[..., RunningServer], lstm_only: Path
 ) -> None:
-    slow = SlowFile(lstm_only / "slow" / "1" / "model.onnx")
+    put(lstm_only, "slow", endless())
     port = free_port()
     server = start(lstm_only, "--port", str(port), "--poll-seconds", "1000")
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", EAGER) as channel:
@@ -91,11 +79,10 @@ async def test_it_is_not_serving_until_every_model_is_loaded(
         assert {m.name: m.status for m in models}["slow"] == model_pb2.MODEL_STATUS_LOADING
         async with RawStream(f"127.0.0.1:{port}") as stream:
             assert reason(await stream.ask(open_(model="slow"))) == "MODEL_NOT_READY"
-        slow.let_go()
+        os.kill(await asyncio.to_thread(server.job), signal.SIGKILL)
         assert await following(states) == SERVING
         assert await following(overall) == SERVING
         await asyncio.to_thread(server.ready)
-        slow.close()
         models = (await TidegateStub(channel).ListModels(tidegate_pb2.ListModelsRequest())).models
         assert {m.name: m.status for m in models} == {
             "lstm": model_pb2.MODEL_STATUS_READY,
@@ -256,6 +243,46 @@ async def test_several_versions_are_served_where_that_is_set(
         assert (await stream.ask(open_(0))).version == 3
         assert (await stream.ask(open_(1, version=2))).version == 2
         assert reason(await stream.ask(open_(2, version=1))) == "UNKNOWN_VERSION"
+
+
+async def test_files_that_fill_the_memory_or_never_end_are_listed_as_refused_and_others_served(
+    start: Callable[..., RunningServer], lstm_only: Path
+) -> None:
+    for name, model in {"fill": filling([2**32, 1, 1, 1]), "hang": endless()}.items():
+        put(lstm_only, name, model)
+    server = start(lstm_only, "--load-seconds", "1", "--load-memory-mib", "512").ready()
+    async with tidegate.AsyncClient(server.address) as client, client.sequence("lstm") as sequence:
+        models = {model.name: model for model in await client.models()}
+        assert "more than 512 MiB of memory, at node 'expand' (Expand)" in models["fill"].reason
+        assert "more than 1 s" in models["hang"].reason
+        assert (await sequence.step(ROWS[0])).step == 0
+
+
+async def test_a_crash_of_what_looks_into_a_file_refuses_that_file_and_disturbs_nobody(
+    start: Callable[..., RunningServer], lstm_only: Path
+) -> None:
+    server = start(lstm_only, "--poll-seconds", "0.05").ready()
+    async with tidegate.AsyncClient(server.address) as client, client.sequence("lstm") as sequence:
+        assert (await sequence.step(ROWS[0])).step == 0
+        put(lstm_only, "crash", endless())
+        os.kill(await asyncio.to_thread(server.job), signal.SIGSEGV)
+        await asyncio.to_thread(server.line, "refused crash version 1: the file makes onnx or onnxruntime crash")
+        assert (await sequence.step(ROWS[1])).step == 1
+        models = {model.name: model for model in await client.models()}
+        assert "(signal 11, Segmentation fault)" in models["crash"].reason
+
+
+def test_a_server_that_is_asked_to_stop_while_it_looks_into_a_file_does_so_at_once(
+    start: Callable[..., RunningServer], tmp_path: Path
+) -> None:
+    put(tmp_path, "hang", endless())
+    put(tmp_path, "hang-too", endless())
+    server = start(tmp_path, "--load-seconds", "1000")
+    job = server.job()
+    server.terminate()
+    assert server.wait() == 0
+    assert not Path(f"/proc/{job}").exists()
+    assert "Traceback" not in server.log
 
 
 async def test_models_that_cannot_be_served_are_listed_with_the_reason_and_others_served(

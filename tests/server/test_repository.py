@@ -41,14 +41,17 @@ class Repositories:
         self.loads: list[str] = []
 
     def make(self, settings: Settings) -> Repository:
-        self.made.append(Repository(settings, self._load))
+        self.made.append(Repository(settings, self))
         return self.made[-1]
 
-    def _load(self, path: Path, *_: Any) -> LoadedModel:  # noqa: ANN401 - how it is warmed up
+    def load(self, path: Path) -> LoadedModel:
         self.loads.append("/".join(path.parts[-3:-1]))
         if path.read_text(encoding="utf-8") == "bad":
             raise ModelRefused("bad is no model")
         return self._loaded
+
+    def close(self) -> None:
+        pass
 
 
 @pytest.fixture
@@ -160,14 +163,14 @@ async def test_a_model_that_loads_is_listed_and_says_so(settings: Settings, repo
     loading, waiting = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     repository = repositories.make(settings)
-    load = repository._load
+    load = repositories.load
 
-    def slowly(*arguments: Any) -> LoadedModel:  # noqa: ANN401 - as the loader is called
+    def slowly(path: Path) -> LoadedModel:
         loop.call_soon_threadsafe(loading.set)
         asyncio.run_coroutine_threadsafe(waiting.wait(), loop).result()
-        return load(*arguments)
+        return load(path)
 
-    repository._load = slowly
+    repositories.load = slowly
     refreshing = asyncio.create_task(repository.refresh(settled=True))
     await loading.wait()
     with pytest.raises(ModelUnavailable, match="still loading"):

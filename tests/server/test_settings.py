@@ -40,7 +40,7 @@ def test_the_command_line_goes_before_the_environment() -> None:
 @pytest.mark.parametrize("name", [field.name for field in fields(Settings)])
 def test_every_setting_can_come_either_way(name: str) -> None:
     default = getattr(Settings(), name)
-    other = {"models": "elsewhere", "host": "::1", "log_level": "debug"}.get(name, "7")
+    other = {"models": "elsewhere", "host": "::1", "log_level": "debug", "cache": "off"}.get(name, "7")
     by_argument = read([f"--{name.replace('_', '-')}", other], {})
     by_environment = read([], {f"TIDEGATE_{name.upper()}": other})
     assert by_argument == by_environment
