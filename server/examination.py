@@ -10,11 +10,11 @@ from server.errors import ModelRefused
 from server.report import Report
 
 
-def examine(path: str) -> Report:
+def examine(path: str | Path) -> Report:
     """The report of a file. Whatever is wrong with the file is in it."""
     file = Path(path)
     graph = _graph(file)
-    report = inspection.described(path, file.stat().st_size, graph)
+    report = inspection.described(str(path), file.stat().st_size, graph)
     try:
         whole = loader.read(file)
         model = loader.prove(whole, max(inspection.BATCHES), 0.0)

@@ -54,9 +54,10 @@ def parse(content: bytes) -> Sidecar:
         if not isinstance(output, str):
             raise ModelRefused(f"{FILE} says that '{name}' becomes {output!r:.60}; expected the name of an output")
     for name, size in said.get("block", {}).items():
-        if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size < _LARGEST:
+        if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= _LARGEST:
             raise ModelRefused(
-                f"{FILE} says that {size!r:.60} of '{name}' are one step; expected a whole number from 1 to {_LARGEST}"
+                f"{FILE} says that {size!r:.60} of '{name}' are one step; expected a whole number above 0, at most "
+                f"{_LARGEST}"
             )
     return Sidecar(said.get("state", {}), said.get("fixed", {}), said.get("block", {}))
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import tidegate
-from server import check
 from server.errors import ModelRefused
+from server.examination import examine
 from server.loader import load
 from server.model import LoadedModel
 from tests.onnx_writer import Layer, Writer
@@ -222,14 +222,14 @@ def test_the_trace_of_a_frame_is_that_of_its_last_piece(export: Export) -> None:
     (hidden,) = (columns for columns in model.graph.trace if columns.name == "hidden")
     hn = onnxruntime.InferenceSession(path).run(["hn"], {"x": x[0], "h": start.numpy(), "c": start.numpy()})[0]
     np.testing.assert_allclose(result.trace[0][:, hidden.span], hn[0], rtol=0, atol=1e-6)
-    (remark,) = check.check(path).remarks
+    (remark,) = examine(path).remarks
     assert remark == "layer 0 takes 4 time steps of its own within each step; a trace shows the last of them"
 
 
 def test_gates_that_a_kept_operator_hides_are_said_to_be_unseen(export: Export) -> None:
     start = zeros(1, 1, HIDDEN)
     axes = STATES | {"x": {0: "b"}, "y": {0: "b"}}
-    report = check.check(export(Audio(), (zeros(1, 640), start, start), "x h c", "y hn cn", axes))
+    report = examine(export(Audio(), (zeros(1, 640), start, start), "x h c", "y hn cn", axes))
     assert report.traces[0].unseen == ("input", "forget", "candidate", "output")
     assert "in the file's own operator" in report.remarks[0]
 
@@ -306,7 +306,7 @@ def test_a_cell_may_have_several_rows_for_each_sequence(export: Export) -> None:
     (y,) = onnxruntime.InferenceSession(path).run(None, {"x": x})
     got = np.stack(stepped(model, {"x": x.swapaxes(0, 1)})["y"], 1)
     np.testing.assert_allclose(got, y, rtol=0, atol=1e-5)
-    assert "9 rows for each sequence" in " ".join(check.check(path).remarks)
+    assert "9 rows for each sequence" in " ".join(examine(path).remarks)
 
 
 def test_axes_of_several_inputs_may_go_by_different_names(export: Export) -> None:
@@ -339,7 +339,7 @@ def test_a_number_that_all_share_keeps_sequences_out_of_batches_unless_it_is_fix
     got = stepped(model, {"x": x.swapaxes(0, 1), "sr": np.full((STEPS, 1, *rate.shape), 8000, np.float32)})["y"]
     np.testing.assert_allclose(np.stack(got, 1), y, rtol=0, atol=1e-5)
     assert model.engine.largest == 1
-    assert "[fixed]: sr = VALUE" in " ".join(check.check(path).remarks)
+    assert "[fixed]: sr = VALUE" in " ".join(examine(path).remarks)
     path.with_name("model.toml").write_text("[fixed]\nsr = 8000\n")
     fixed = load(path, 4, 1.0)
     assert fixed.engine.largest == 4
@@ -357,7 +357,7 @@ def test_a_batch_axis_that_cannot_be_freed_is_served_one_by_one_and_said_so(
     x = random(1, STEPS, 4)
     (y,) = onnxruntime.InferenceSession(path).run(None, {"x": x})
     np.testing.assert_allclose(np.stack(stepped(model, {"x": x.swapaxes(0, 1)})["y"], 1), y, rtol=0, atol=1e-5)
-    report = check.check(path)
+    report = examine(path)
     assert report.remarks[-1].startswith("sequences run one by one, not in batches: the file fixes its batch axis")
     assert [cost.batch for cost in report.costs] == [1]
 
@@ -372,7 +372,7 @@ def test_a_file_without_a_batch_axis_is_served_one_by_one(export: Export) -> Non
 
 
 def test_axes_that_were_freed_are_named_in_the_check(export: Export) -> None:
-    report = check.check(export(Rated(), (zeros(2, 5, 4), torch.ones(2, 1, 1)), "x sr", "y", {}))
+    report = examine(export(Rated(), (zeros(2, 5, 4), torch.ones(2, 1, 1)), "x sr", "y", {}))
     assert report.served, report.reason
     assert "the file fixes the batch axis of input 'x', the time axis of input 'x'" in report.remarks[0]
 
@@ -383,7 +383,7 @@ def test_rows_that_run_alone_for_their_bits_are_said_to(tmp_path: Path) -> None:
     outputs, _ = g.cell(Layer("GRU", hidden=3), x, 3)
     g.output(g.op("Atan", outputs["Y"]), ["time", 1, "batch", 3])
     onnx.save(g.model(), tmp_path / "model.onnx")
-    (remark,) = check.check(tmp_path / "model.onnx").remarks
+    (remark,) = examine(tmp_path / "model.onnx").remarks
     assert remark.startswith("sequences run one by one, not in batches: an operator of onnxruntime rounds")
 
 

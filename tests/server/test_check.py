@@ -123,7 +123,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 def test_a_model_of_two_layers_is_reported_with_all_that_a_client_needs(zoo: Zoo) -> None:
-    report = examine(str(zoo.models / "lstm" / "1" / "model.onnx"))
+    report = examine(zoo.models / "lstm" / "1" / "model.onnx")
     assert report.served
     assert report.reason is None
     assert [(cell.kind, cell.input_size, cell.hidden_size) for cell in report.cells] == [("LSTM", 3, 8), ("LSTM", 8, 8)]
@@ -146,7 +146,7 @@ def test_a_model_of_two_layers_is_reported_with_all_that_a_client_needs(zoo: Zoo
 
 
 def test_the_page_of_a_served_model_says_so_and_stays_within_80_columns(zoo: Zoo) -> None:
-    page = text(examine(str(zoo.models / "lstm" / "1" / "model.onnx")))
+    page = text(examine(zoo.models / "lstm" / "1" / "model.onnx"))
     assert page.splitlines()[0].endswith("WILL BE SERVED")
     assert max(map(len, page.splitlines())) <= 80
     for part in (
@@ -161,7 +161,7 @@ def test_the_page_of_a_served_model_says_so_and_stays_within_80_columns(zoo: Zoo
 
 
 def test_the_ladder_goes_from_the_inputs_through_the_cells_to_the_outputs(zoo: Zoo) -> None:
-    rungs = examine(str(zoo.models / "pair" / "1" / "model.onnx")).ladder
+    rungs = examine(zoo.models / "pair" / "1" / "model.onnx").ladder
     assert [(rung.kind, [word.text for word in rung.words]) for rung in rungs] == [
         ("input", []),
         ("input", []),
@@ -181,12 +181,12 @@ def test_the_ladder_goes_from_the_inputs_through_the_cells_to_the_outputs(zoo: Z
 
 
 def test_a_state_that_starts_from_values_of_the_file_is_said_to(zoo: Zoo) -> None:
-    report = examine(str(zoo.models / "pair" / "1" / "model.onnx"))
+    report = examine(zoo.models / "pair" / "1" / "model.onnx")
     assert [state.start for state in report.states] == ["zeros", "zeros", "values of the file"]
 
 
 def test_states_in_the_interface_are_shown_as_an_output_that_becomes_an_input(handed: Path) -> None:
-    report = examine(str(handed))
+    report = examine(handed)
     assert report.served, report.reason
     homes = [(s.layer, s.name, s.home, s.given, s.returned) for s in report.states]
     assert homes == [
@@ -205,7 +205,7 @@ def test_states_in_the_interface_are_shown_as_an_output_that_becomes_an_input(ha
 def test_states_that_are_packed_into_one_tensor_are_shown_too(tmp_path: Path) -> None:
     example = (torch.zeros(2, 3, 3), torch.zeros(4, 2, 4))
     axes = {"x": STEPS, "state": STATE, "y": STEPS, "after": STATE}
-    report = examine(str(write(Packed(), tmp_path / "model.onnx", example, axes, 2)))
+    report = examine(write(Packed(), tmp_path / "model.onnx", example, axes, 2))
     assert report.served, report.reason
     assert {(s.home, s.given, s.returned) for s in report.states} == {("interface", "state", "after")}
 
@@ -214,7 +214,7 @@ def test_a_file_that_takes_one_step_at_a_time_is_said_to(tmp_path: Path) -> None
     example = (torch.zeros(2, 1, 3), torch.zeros(2, 2, 4), torch.zeros(2, 2, 4))
     free = {0: "batch"}
     axes = {"x": free, "h0": STATE, "c0": STATE, "y": free, "hn": STATE, "cn": STATE}
-    report = examine(str(write(Handed(), tmp_path / "model.onnx", example, axes, 3)))
+    report = examine(write(Handed(), tmp_path / "model.onnx", example, axes, 3))
     assert report.served, report.reason
     assert report.one_step
     assert "the file itself takes one step at a time" in text(report)
@@ -227,9 +227,9 @@ def test_a_state_that_is_no_cells_is_shown_where_it_goes_in_and_comes_out(tmp_pa
     nodes = [helper.make_node("Add", ["x", "before"], ["y"]), helper.make_node("Relu", ["x"], ["after"])]
     graph = helper.make_graph(nodes, "g", [infos["x"], before], [infos["y"], after])
     path = saved(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path)
-    assert "any server for ONNX files will do" in one_line(text(examine(str(path))))
+    assert "any server for ONNX files will do" in one_line(text(examine(path)))
     (tmp_path / "model.toml").write_text('[state]\nbefore = "after"\n')
-    report = examine(str(path))
+    report = examine(path)
     assert report.served, report.reason
     assert [(s.layer, s.given, s.returned, s.row) for s in report.states] == [(None, "before", "after", (3,))]
     assert "before  [3] state: after of the step before" in text(report)
@@ -242,14 +242,14 @@ def test_an_input_that_is_fixed_beside_the_file_is_noted(tmp_path: Path) -> None
     model.graph.node[0].output[0] = "plain"
     model.graph.node.append(helper.make_node("Mul", ["plain", "gain"], ["y"]))
     (tmp_path / "model.toml").write_text("[fixed]\ngain = 2.5\n")
-    report = examine(str(saved(model, tmp_path)))
+    report = examine(saved(model, tmp_path))
     assert report.served, report.reason
     assert [port.name for port in report.inputs] == ["x"]
     assert report.remarks == ("input 'gain' is fixed to 2.5 by model.toml: nobody is asked for it",)
 
 
 def test_attributes_that_are_not_the_defaults_stand_in_the_box(tmp_path: Path) -> None:
-    report = examine(str(saved(recurrent("LSTM", clip=2.5, activations=["Sigmoid", "Relu", "Tanh"]), tmp_path)))
+    report = examine(saved(recurrent("LSTM", clip=2.5, activations=["Sigmoid", "Relu", "Tanh"]), tmp_path))
     assert report.served, report.reason
     assert report.cells[0].special == ("clip 2.5",)
     assert report.cells[0].activations == ("Sigmoid", "Relu", "Tanh")
@@ -257,7 +257,7 @@ def test_attributes_that_are_not_the_defaults_stand_in_the_box(tmp_path: Path) -
 
 
 def test_a_refused_cell_is_named_and_marked_in_the_ladder(zoo: Zoo) -> None:
-    report = examine(str(zoo.models / "both-ways" / "1" / "model.onnx"))
+    report = examine(zoo.models / "both-ways" / "1" / "model.onnx")
     assert not report.served
     assert report.node == "/cell/LSTM"
     assert report.cells[0].special == ("bidirectional",)
@@ -269,7 +269,7 @@ def test_a_refused_cell_is_named_and_marked_in_the_ladder(zoo: Zoo) -> None:
 
 
 def test_an_operator_that_mixes_steps_is_marked_in_the_ladder(zoo: Zoo) -> None:
-    report = examine(str(zoo.models / "mixing" / "1" / "model.onnx"))
+    report = examine(zoo.models / "mixing" / "1" / "model.onnx")
     assert not report.served
     assert report.node == "/ReduceMean"
     assert "│  ReduceMean  <-- refused" in text(report)
@@ -283,7 +283,7 @@ def test_only_the_refused_node_is_marked_also_where_it_has_no_name(tmp_path: Pat
     model.graph.initializer.append(axis)
     model.graph.node.append(helper.make_node("Squeeze", ["y_of", "axis"], ["y_of_1"]))
     model.graph.node.append(helper.make_node("LSTM", ["y_of_1", "R", "R"], ["y"], hidden_size=4, direction="reverse"))
-    report = examine(str(saved(model, tmp_path)))
+    report = examine(saved(model, tmp_path))
     assert report.node == "y"
     marked = [line.text for line in page.lines(report) if "<-- refused" in line.text]
     assert [rung.name for rung in report.ladder if rung.kind == "cell"] == ["y_of", "y"]
@@ -291,7 +291,7 @@ def test_only_the_refused_node_is_marked_also_where_it_has_no_name(tmp_path: Pat
 
 
 def test_a_file_that_is_no_model_has_a_reason_and_no_ladder(zoo: Zoo) -> None:
-    report = examine(str(zoo.models / "garbage" / "1" / "model.onnx"))
+    report = examine(zoo.models / "garbage" / "1" / "model.onnx")
     assert not report.served
     assert report.ladder == ()
     assert "cannot be read as an ONNX model" in one_line(text(report))
@@ -302,7 +302,7 @@ def test_a_graph_with_a_cycle_has_a_reason_and_no_ladder(tmp_path: Path) -> None
     model = recurrent()
     model.graph.node[0].input[0] = "z"
     model.graph.node.append(helper.make_node("Add", ["x", "y"], ["z"]))
-    report = examine(str(saved(model, tmp_path)))
+    report = examine(saved(model, tmp_path))
     assert not report.served
     assert report.reason
 
@@ -310,7 +310,7 @@ def test_a_graph_with_a_cycle_has_a_reason_and_no_ladder(tmp_path: Path) -> None
 def test_a_file_whose_names_are_no_text_has_a_reason(tmp_path: Path) -> None:
     path = saved(recurrent(), tmp_path)
     path.write_bytes(path.read_bytes().replace(b"the_cell", b"the\xff\xfecel"))
-    report = examine(str(path))
+    report = examine(path)
     assert not report.served
     assert json.dumps(asdict(report))
     assert "REFUSED" in text(report)
@@ -334,7 +334,7 @@ def test_the_json_is_the_report(name: str, zoo: Zoo, capsys: pytest.CaptureFixtu
     path = zoo.models / name / "1" / "model.onnx"
     status = check.main([str(path), "--json"])
     said = json.loads(capsys.readouterr().out)
-    report = json.loads(json.dumps(asdict(examine(str(path)))))
+    report = json.loads(json.dumps(asdict(examine(path))))
     for measured in (said, report):
         del measured["costs"]
     assert said == report
