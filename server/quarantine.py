@@ -27,7 +27,7 @@ T = TypeVar("T")
 NO_MEMORY = 64  # the exit status of a job that wanted more memory than it may have
 _ROOT = Path(__file__).parents[1]
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # it is going to fork
-_STARVED = ("bad_alloc", "Cannot allocate memory", "out of memory")
+_STARVED = ("bad_alloc", "BFCArena", "Cannot allocate memory", "out of memory")
 _FAREWELL = 5.0  # seconds
 _CHUNK = 2**20
 
@@ -150,8 +150,9 @@ class Quarantine:
         if number < 0:
             return f"looking into the file failed: {(said.splitlines() or [f'exit status {status}'])[-1]}"
         return (
-            f"the file makes onnx or onnxruntime crash (signal {number}, {signal.strsignal(number)}). It is "
-            "damaged, or hits a fault of theirs: export it again, with another version of the exporter if it stays so"
+            f"the file makes onnx or onnxruntime crash (signal {number}, {signal.strsignal(number)}). It is damaged, "
+            f"or wants more memory than {limits.memory_mib:g} MiB (--load-memory-mib), or hits a fault of theirs: "
+            "export it again, with another version of the exporter if it stays so"
         )
 
 
