@@ -294,7 +294,7 @@ def test_a_cell_may_run_both_ways_within_a_step(export: Export) -> None:
     rows = xs.reshape(STEPS, 1, *model.graph.inputs[0].row)
     got = np.stack(stepped(model, {name: rows})["y"])
     np.testing.assert_allclose(got.reshape(np.shape(expected)), expected, rtol=0, atol=1e-5)
-    assert "(GRU) runs backwards or both ways within each step" in " ".join(check.check(path).remarks)
+    assert "(GRU) runs backwards or both ways within each step" in " ".join(examine(path).remarks)
 
 
 def test_a_cell_may_have_several_rows_for_each_sequence(export: Export) -> None:
