@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from tidegate import commands
+from tidegate.bookmark import Bookmark
 from tidegate.client import Client
 from tidegate.errors import Refused, TidegateError
 from tidegate.trace import NOTHING, Trace
@@ -26,6 +27,16 @@ found by their names in any order, and others are left out; without one, they st
 In a terminal the answers are drawn: each unit's gates as o (open, > 0.9), - (closed, < 0.1) or a shade between, its
 cell and hidden state as a bar or a mark. In a pipe they are CSV: step, the outputs, and the trace in columns like
 l0.forget.3 (layer 0, forget gate, unit 3).
+
+With --keep the sequence outlives the command: stop it with Ctrl-C, or at the end of the table, and go on later with
+`tidegate resume`. The file that is kept holds a secret.
+"""
+
+_RESUME_HELP = """\
+Goes on with a sequence that `stream --keep` left, exactly where it was: now, or within the server's retention time.
+
+KEEP is the file that was kept; it is kept up to date. The table holds the rows that come next; with --whole, all rows
+from step 0 on, of which those that were sent are left out. For the rest see `tidegate stream --help`.
 """
 
 
@@ -45,8 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _run(options: argparse.Namespace) -> int:
     try:
-        with Client(options.server, timeout=options.timeout) as client:
-            _dispatch(client, options)
+        bookmark = Bookmark.load(options.kept) if "kept" in options else None
+        with Client(_server(options, bookmark), timeout=options.timeout) as client:
+            if bookmark is None:
+                _dispatch(client, options)
+            else:
+                _dispatch_kept(client, options, bookmark)
     except BrokenPipeError:
         raise
     except Refused as error:
@@ -63,6 +78,25 @@ def _fail(message: str) -> int:
     return 1
 
 
+def _server(options: argparse.Namespace, bookmark: Bookmark | None) -> str:
+    known = bookmark.server if bookmark is not None else os.environ.get("TIDEGATE_SERVER", _DEFAULT_SERVER)
+    return options.server or known
+
+
+def _dispatch_kept(client: Client, options: argparse.Namespace, bookmark: Bookmark) -> None:
+    match options.command:
+        case "resume":
+            commands.resume(client, bookmark, _stream_order(options, bookmark))
+        case "state":
+            commands.take_state(client, bookmark, options.output)
+        case "fork":
+            commands.fork(client, bookmark, options.other)
+        case "rewind":
+            commands.rewind(client, bookmark, options.step, options.kept)
+        case _:
+            commands.end(client, bookmark, options.kept)
+
+
 def _dispatch(client: Client, options: argparse.Namespace) -> None:
     match options.command:
         case "models":
@@ -73,11 +107,14 @@ def _dispatch(client: Client, options: argparse.Namespace) -> None:
             commands.stream(client, _stream_order(options))
 
 
-def _stream_order(options: argparse.Namespace) -> commands.StreamOrder:
+def _stream_order(options: argparse.Namespace, bookmark: Bookmark | None = None) -> commands.StreamOrder:
     output = options.output or ("drawing" if sys.stdout.isatty() else "csv")
     return commands.StreamOrder(
-        model=options.model,
-        version=options.version,
+        model=options.model if bookmark is None else bookmark.model,
+        version=options.version if bookmark is None else bookmark.version,
+        state=options.state if bookmark is None else None,
+        keep=options.keep if bookmark is None else options.kept,
+        whole=bookmark is not None and options.whole,
         source=options.file,
         chunk=options.chunk,
         output=output,
@@ -91,7 +128,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     # argparse takes an optional FILE that stands after options for one too many: it has settled that there is none.
-    if options.command == "stream" and options.file == "-" and len(rest) == 1 and not rest[0].startswith("-"):
+    if (
+        options.command in {"stream", "resume"}
+        and options.file == "-"
+        and len(rest) == 1
+        and not rest[0].startswith("-")
+    ):
         options.file = rest.pop()
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -103,8 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--server",
         metavar="HOST:PORT",
-        default=os.environ.get("TIDEGATE_SERVER", _DEFAULT_SERVER),
-        help=f"the server (default: $TIDEGATE_SERVER, else {_DEFAULT_SERVER})",
+        help=f"the server (default: the one of a kept sequence, else $TIDEGATE_SERVER, else {_DEFAULT_SERVER})",
     )
     parser.add_argument(
         "--timeout", metavar="SECONDS", type=_seconds, default=30.0, help="the longest wait for an answer (default: 30)"
@@ -118,6 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_model(describe)
     describe.add_argument("--json", action="store_true", help="as a JSON object")
     _add_stream(commands_of)
+    _add_kept(commands_of)
     return parser
 
 
@@ -136,6 +178,14 @@ def _add_stream(commands_of: "argparse._SubParsersAction[argparse.ArgumentParser
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_model(stream)
+    _add_table(stream)
+    stream.add_argument("--state", metavar="FILE", help="begin from this state, as `tidegate state` writes it")
+    stream.add_argument(
+        "--keep", metavar="FILE", help="let the sequence outlive the command, and keep here how to go on"
+    )
+
+
+def _add_table(stream: argparse.ArgumentParser) -> None:
     stream.add_argument("file", metavar="FILE", nargs="?", default="-", help="CSV or .npy; - is standard input")
     stream.add_argument("--chunk", metavar="N", type=_count, default=1, help="send N steps in one message (default: 1)")
     stream.add_argument("--output", choices=_OUTPUTS, help="default: drawing in a terminal, csv in a pipe")
@@ -143,6 +193,51 @@ def _add_stream(commands_of: "argparse._SubParsersAction[argparse.ArgumentParser
     stream.add_argument("--layers", metavar="LIST", type=_numbers, help="trace these layers only, like 0 or 0,2 or 1-3")
     stream.add_argument("--every", metavar="N", type=_count, default=1, help="trace every N-th step (default: 1)")
     stream.add_argument("--units", metavar="LIST", type=_numbers, help="draw these units only, like 0-7 or 3,5")
+
+
+def _add_kept(commands_of: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """The commands for a sequence that was kept."""
+    resume = commands_of.add_parser(
+        "resume",
+        help="go on with a kept sequence",
+        description=_RESUME_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_keep(resume)
+    _add_table(resume)
+    resume.add_argument("--whole", action="store_true", help="the table begins at step 0: leave out what was sent")
+    state = commands_of.add_parser(
+        "state", help="take the state out", description="Writes the state of a kept sequence to a NumPy .npz file."
+    )
+    _add_keep(state)
+    state.add_argument("output", metavar="FILE", help="the file to write")
+    fork = commands_of.add_parser(
+        "fork",
+        help="begin another sequence where a kept one stands",
+        description="Begins another sequence where a kept one stands, and keeps it, too.",
+    )
+    _add_keep(fork)
+    fork.add_argument("other", metavar="NEW", help="the file to keep the other sequence in")
+    rewind = commands_of.add_parser(
+        "rewind",
+        help="take a kept sequence back",
+        description="Takes a kept sequence back to the newest checkpoint at or before a step.",
+    )
+    _add_keep(rewind)
+    rewind.add_argument("step", metavar="STEP", type=_step, help="the number of the step to take next, at most")
+    end = commands_of.add_parser("end", help="end a kept sequence", description="Ends a kept sequence, and its file.")
+    _add_keep(end)
+
+
+def _add_keep(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("kept", metavar="KEEP", help="the file that `stream --keep` wrote")
+
+
+def _step(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} is less than 0")
+    return number
 
 
 def _count(text: str) -> int:

@@ -7,20 +7,24 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import TextIO
 
 import numpy as np
 
 from tidegate import pages, rows
 from tidegate.answers import Answer
+from tidegate.bookmark import BadBookmark, Bookmark, Bookmarks
 from tidegate.client import Client
 from tidegate.drawing import Drawing
+from tidegate.errors import SequenceLost
 from tidegate.glyphs import Style
 from tidegate.model import Model
 from tidegate.output import CsvSink, DrawingSink, JsonSink, Sink
 from tidegate.sequence import WINDOW
 from tidegate.sequence import Sequence as OpenSequence
-from tidegate.trace import Trace
+from tidegate.state import State
+from tidegate.trace import NOTHING, Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,9 @@ class StreamOrder:
     output: str
     trace: Trace
     units: Sequence[int] | None
+    state: str | None = None  # the file of a state to begin from
+    keep: str | None = None  # the file of a bookmark, with which the sequence outlives the command
+    whole: bool = False  # the table begins at step 0, also where the sequence goes on later
 
 
 def style_of(file: TextIO) -> Style:
@@ -60,32 +67,139 @@ def describe(client: Client, model: str, version: int, *, as_json: bool) -> None
 
 
 def stream(client: Client, order: StreamOrder) -> None:
-    """Sends a table through a sequence of a model, and prints each answer as it comes."""
-    with client.sequence(order.model, version=order.version, trace=order.trace) as sequence:
-        model = client.describe(sequence.model, sequence.version)
-        columns = rows.Columns(model)
-        if order.source == "-" and sys.stdin.isatty():
-            _note(f"type rows, with commas between their numbers; Ctrl-D ends. Columns: {', '.join(columns.names)}")
-        table = rows.read(order.source, sys.stdin, columns)
-        for note in table.notes:
-            _note(note)
-        sink = _sink(order, model)
-        for answer in _answers(sequence, table, columns, order):
+    """Sends a table through a new sequence of a model, and prints each answer as it comes."""
+    state = None if order.state is None else State.load(order.state)
+    sequence = client.sequence(order.model, version=order.version, trace=order.trace, state=state)
+    if order.keep is None:
+        with sequence:
+            _run_table(client, sequence, order, sequence.next_step, None)
+        return
+    _keep(client, sequence, order.keep, sequence.next_step)
+    _run_table(client, sequence, order, sequence.next_step, order.keep)
+
+
+def resume(client: Client, bookmark: Bookmark, order: StreamOrder) -> None:
+    """Goes on with a kept sequence: answers what was sent and not answered, then sends the table's rows."""
+    sequence = _take_up(client, bookmark, order.trace)
+    model = client.describe(sequence.model, sequence.version)
+    sink = _sink(order, model)
+    for answer in _catch_up(sequence, bookmark):
+        if answer.step >= bookmark.answered:
             sink.write(answer)
+    assert order.keep is not None
+    _keep(client, sequence, order.keep, sequence.next_step)
+    _run_table(client, sequence, order, sequence.next_step, order.keep, sink)
+
+
+def take_state(client: Client, bookmark: Bookmark, path: str) -> None:
+    """Writes the state of a kept sequence to a file."""
+    sequence = _take_up(client, bookmark, NOTHING)
+    _catch_up(sequence, bookmark)
+    state = sequence.state()
+    state.save(path)
+    print(f"{state.model} version {state.version} after {state.step} steps: {path}")
+
+
+def fork(client: Client, bookmark: Bookmark, path: str) -> None:
+    """Begins another sequence where a kept one stands, and keeps it in a file of its own."""
+    sequence = _take_up(client, bookmark, NOTHING)
+    _catch_up(sequence, bookmark)
+    other = sequence.fork()
+    _keep(client, other, path, other.next_step)
+    print(f"{other.model} version {other.version} from step {other.next_step} on: {path}")
+
+
+def rewind(client: Client, bookmark: Bookmark, step: int, path: str) -> None:
+    """Takes a kept sequence back to the newest checkpoint at or before a step."""
+    sequence = _take_up(client, bookmark, NOTHING)
+    at = sequence.rewind(step)
+    bookmark.at(at).save(path)
+    print(f"{sequence.model} version {sequence.version} takes step {at} next")
+
+
+def end(client: Client, bookmark: Bookmark, path: str) -> None:
+    """Ends a kept sequence, and removes its file."""
+    _take_up(client, bookmark, NOTHING).close()
+    Path(path).unlink()
+
+
+def _take_up(client: Client, bookmark: Bookmark, trace: Trace) -> OpenSequence:
+    try:
+        return client.resume(bookmark.id, bookmark.token, answered=bookmark.answered, trace=trace)
+    except SequenceLost as lost:
+        # A server that was lost before its first write: every input is still here, and begins anew.
+        if lost.reason != "UNKNOWN_SEQUENCE" or bookmark.first or not bookmark.inputs:
+            raise
+        return client.sequence(bookmark.model, version=bookmark.version, trace=trace)
+
+
+def _catch_up(sequence: OpenSequence, bookmark: Bookmark) -> Sequence[Answer]:
+    """Sends the inputs that the server wants again, and those that were not answered; the answers to all of them."""
+    inputs = bookmark.since(sequence.next_step)
+    if not inputs or not len(next(iter(inputs.values()))):
+        return []
+    return list(sequence.chunk(inputs))
+
+
+def _run_table(
+    client: Client, sequence: OpenSequence, order: StreamOrder, shown: int, keep: str | None, sink: Sink | None = None
+) -> None:
+    model = client.describe(sequence.model, sequence.version)
+    columns = rows.Columns(model)
+    if order.source == "-" and sys.stdin.isatty():
+        _note(f"type rows, with commas between their numbers; Ctrl-D ends. Columns: {', '.join(columns.names)}")
+    table = rows.read(order.source, sys.stdin, columns)
+    for note in table.notes:
+        _note(note)
+    table_rows = islice(table.rows, sequence.next_step if order.whole else 0, None)
+    sink = sink or _sink(order, model)
+    bookmarks = None if keep is None else Bookmarks(keep, lambda answered: _bookmark(client, sequence, answered))
+    try:
+        for answer in _answers(sequence, table_rows, columns, order):
+            sink.write(answer)
+            shown = answer.step + 1
+            if bookmarks is not None:
+                bookmarks.shown(answer.step)
+    finally:
+        if bookmarks is not None and sequence.resume_token:
+            bookmarks.write(shown)
+            _note(f"{shown} steps are answered; go on with: tidegate resume {keep}")
+
+
+def _bookmark(client: Client, sequence: OpenSequence, answered: int) -> Bookmark:
+    first, inputs = sequence.kept()
+    return Bookmark(
+        server=client.address,
+        model=sequence.model,
+        version=sequence.version,
+        id=sequence.id,
+        token=sequence.resume_token,
+        answered=answered,
+        first=first,
+        inputs=inputs,
+    )
+
+
+def _keep(client: Client, sequence: OpenSequence, path: str, answered: int) -> None:
+    if not sequence.resume_token:
+        raise BadBookmark(f"the server at {client.address} keeps no checkpoints: nothing could be resumed later")
+    _bookmark(client, sequence, answered).save(path)
 
 
 def _note(text: str) -> None:
     print(f"tidegate: {text}", file=sys.stderr)
 
 
-def _answers(sequence: OpenSequence, table: rows.Table, columns: rows.Columns, order: StreamOrder) -> Iterator[Answer]:
+def _answers(
+    sequence: OpenSequence, table: Iterator[rows.Row], columns: rows.Columns, order: StreamOrder
+) -> Iterator[Answer]:
     if order.chunk > 1:
-        while block := list(islice(table.rows, order.chunk)):
+        while block := list(islice(table, order.chunk)):
             yield from sequence.chunk(columns.inputs(np.stack(block)))
         return
-    # A row that comes live is answered before the next one is asked for.
-    window = 1 if _is_live(order.source) else WINDOW
-    yield from sequence.stream((columns.inputs(row) for row in table.rows), window)
+    # A row that comes live is answered before the next one is asked for; what is kept is shown as it is answered.
+    window = 1 if order.keep is not None or _is_live(order.source) else WINDOW
+    yield from sequence.stream((columns.inputs(row) for row in table), window)
 
 
 def _is_live(source: str) -> bool:

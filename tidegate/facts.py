@@ -52,9 +52,10 @@ class SequenceFacts(Facts[Ledger]):
         return self._ledger.answered
 
     def kept(self) -> tuple[int, dict[str, NDArray[Any]]]:
-        """The inputs of answered steps that a server may want again: their first step, and [K, ...row] by name.
+        """The inputs that a server may want again: the first step of them, and [K, ...row] by name.
 
-        With `id`, `resume_token` and `answered` they are all that another process needs to go on; see `Client.resume`.
+        They begin at the last checkpoint but one, and end with the last step that was sent. With `id`, `resume_token`
+        and `answered` they are all that another process needs to go on; see `Client.resume`.
         """
         return self._ledger.kept()
 

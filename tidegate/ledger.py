@@ -292,7 +292,7 @@ class Ledger:
         waiting = list(dict.fromkeys(sent.ticket for sent in self._pending))
         self._pending.clear()
         if self._replay is not None:
-            self._replay.clear()
+            self._replay.clear(forget=isinstance(error, SequenceEnded))
         for ticket in waiting:
             ticket.fail(error)
         self._controls.fail(error)
@@ -377,12 +377,11 @@ class Ledger:
         return self._again - self._back_at
 
     def kept(self) -> tuple[int, dict[str, np.ndarray]]:
-        """The inputs of answered steps that are kept, [K, ...row] by name, and the step of the first row."""
+        """The inputs that are kept, [K, ...row] by name, and the step of the first row."""
         blocks = [] if self._replay is None else list(self._replay.since(0, self.answered, 2**62))
-        blocks = [(first, end, request) for first, end, request in blocks if end <= self.answered]
         read = [self._inputs.read(request.steps.inputs, end - first) for first, end, request in blocks]
         arrays = {name: np.concatenate([block[name] for block in read]) for name in (read[0] if read else ())}
-        return (blocks[0][0] if blocks else self.answered), arrays
+        return (blocks[0][0] if blocks else self.next_step), arrays
 
     # Reading.
 

@@ -30,6 +30,7 @@ class Replay:
         self._last = self._before = first  # the last checkpoint that was told, and the one before
         self._end = first
         self._kept: deque[_Kept] = deque()
+        self._over = False
 
     def room(self) -> bool:
         """Whether more can be kept. A sequence whose every step is in a checkpoint always has room for more.
@@ -75,12 +76,13 @@ class Replay:
         self._last = self._end = step
         self._before = min(self._before, step)
 
-    def clear(self) -> None:
-        """Nothing will be sent again."""
+    def clear(self, *, forget: bool) -> None:
+        """Nothing will be sent again from here. Unless it is to `forget` them, the inputs can still be looked at."""
         for kept in self._kept:
             self._free(kept)
-        self._kept.clear()
-        self._end = self._last
+        self._over = True
+        if forget:
+            self._kept.clear()
         self._budget.stir()
 
     def reaches(self, step: int) -> bool:
@@ -104,7 +106,8 @@ class Replay:
                 yield start, stop, request if whole else rows(request, start - first, stop - first)
 
     def _free(self, kept: _Kept) -> None:
-        self._budget.free(kept[3], kept[1] - kept[0])
+        if not self._over:
+            self._budget.free(kept[3], kept[1] - kept[0])
 
 
 def rows(request: pb.StreamRequest, start: int, stop: int) -> pb.StreamRequest:

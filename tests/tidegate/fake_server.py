@@ -249,7 +249,7 @@ class FakeServicer(tidegate_pb2_grpc.TidegateServicer):
         self.ended_in_peace = 0
         self.requests: list[str] = []
         self.bundles: list[int] = []  # how many requests each message held
-        self.sessions: list[Session] = []
+        self.dead = False  # killed: it writes nothing any more
 
     def ListModels(self, request, context):  # noqa: ANN001, ANN201, ARG002
         return tidegate_pb2.ListModelsResponse(models=MODELS)
@@ -273,14 +273,13 @@ class FakeServicer(tidegate_pb2_grpc.TidegateServicer):
     def Stream(self, request_iterator, context):  # noqa: ANN001, ANN201
         self.streams += 1
         session = Session(self.behaviour)
-        self.sessions.append(session)
+        context.add_callback(lambda: None if self.dead else session.park())
         for bundle in request_iterator:
             self.bundles.append(1 + len(bundle.more))
             for request in (bundle, *bundle.more):
                 for response in self._answer(session, request, context):
                     if self.behaviour.break_after == 0:
                         self.behaviour.break_after = -1
-                        session.park()
                         context.abort(grpc.StatusCode.UNAVAILABLE, "the stream broke")
                     self.behaviour.break_after -= 1
                     yield response
@@ -562,6 +561,7 @@ class FakeServer:
         self.address = f"127.0.0.1:{self.port}"
 
     def vanish(self) -> None:
+        self.servicer.dead = True
         self._server.stop(None).wait()
 
     def cut(self) -> None:

@@ -236,5 +236,5 @@ def test_a_terminal_that_knows_ascii_only_gets_ascii(server: FakeServer, table: 
 
 
 def test_help_explains_every_command() -> None:
-    for command in ([], ["models"], ["describe"], ["stream"]):
+    for command in ([], ["models"], ["describe"], ["stream"], ["resume"], ["state"], ["fork"], ["rewind"], ["end"]):
         assert "usage: tidegate" in run("127.0.0.1:1", *command, "--help").stdout

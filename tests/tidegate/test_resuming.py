@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from tests.tidegate.fake_server import expected
-from tests.tidegate.world import World, numbers
+from tests.tidegate.world import INPUTS, World, numbers
 from tidegate.budget import Budget
-from tidegate.errors import BadInput, ConnectionLost, Refused, SequenceEnded, SequenceLost
-from tidegate.opening import Order
+from tidegate.errors import BadInput, ConnectionLost, Refused, SequenceLost
+from tidegate.ledger import Ledger
+from tidegate.opening import Opening, Order
 from tidegate.state import State
 from tidegate.trace import Trace
 from tidegate.v1 import error_pb2
@@ -85,8 +86,9 @@ def test_only_inputs_since_the_last_checkpoint_but_one_are_kept() -> None:
     first, inputs = ledger.kept()
     assert first == 36
     np.testing.assert_array_equal(inputs["x"], ROWS[36:])
-    ledger.abandon(SequenceEnded("over"))
+    ledger.abandon(SequenceLost("UNREACHABLE", "gone"))
     assert (world.budget.steps, world.budget.bytes) == (0, 0)
+    assert ledger.kept()[0] == 36  # another process may still want them
 
 
 def test_a_caller_may_write_into_its_own_array_as_soon_as_it_is_sent() -> None:
@@ -569,10 +571,6 @@ def test_an_opening_on_its_way_goes_with_what_is_resumed() -> None:
 
 
 def test_a_sequence_whose_stream_is_lost_before_it_is_entered_in_the_books_is_resumed() -> None:
-    from tests.tidegate.world import INPUTS
-    from tidegate.ledger import Ledger
-    from tidegate.opening import Opening
-
     world = World()
     world.sequence()
     order = Order("toy", 0, 1, Trace(layers=[0]))

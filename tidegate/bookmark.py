@@ -1,0 +1,103 @@
+"""A place in a sequence, kept in a file: what it takes to go on from there later, in another process."""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from tidegate import wire
+from tidegate.errors import TidegateError
+
+_FORMAT = 1
+_EVERY = 1.0  # seconds between two writes while answers come
+
+
+class BadBookmark(TidegateError):
+    """A file that holds no bookmark, or one of a later format; the message says which."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bookmark:
+    """One sequence, and where its reader stands: `answered` steps were shown.
+
+    `inputs` are those from step `first` on, [K, ...row] by name: steps that the server may want again, and then perhaps
+    some that were sent and not answered. `token` is a secret: whoever has it can take the sequence over.
+    """
+
+    server: str
+    model: str
+    version: int
+    id: str
+    token: str = field(repr=False)
+    answered: int = 0
+    first: int = 0
+    inputs: Mapping[str, wire.Array] = field(default_factory=dict, repr=False)
+
+    @property
+    def sent(self) -> int:
+        """The number of the first step without an input."""
+        return self.first + (len(next(iter(self.inputs.values()))) if self.inputs else 0)
+
+    def since(self, step: int) -> dict[str, wire.Array]:
+        """The inputs from `step` on. Raises BadBookmark if they begin later."""
+        if step < self.first:
+            why = f"the server wants the inputs from step {step} on again; this bookmark has those from {self.first} on"
+            raise BadBookmark(why)
+        return {name: array[step - self.first :] for name, array in self.inputs.items()}
+
+    def at(self, step: int) -> "Bookmark":
+        """The same sequence, gone back to `step`."""
+        rows = max(0, step - self.first)
+        inputs = {name: array[:rows] for name, array in self.inputs.items()} if rows else {}
+        return replace(self, answered=step, first=min(self.first, step), inputs=inputs)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes it in one piece, readable by its owner alone."""
+        beside = Path(f"{os.fspath(path)}.new")
+        head = {"format": _FORMAT, "server": self.server, "model": self.model, "version": self.version, "id": self.id}
+        head |= {"token": self.token, "answered": self.answered, "first": self.first}
+        entries = {name: np.asarray(value) for name, value in head.items()}
+        entries["names"] = np.array(list(self.inputs), np.str_)
+        entries |= {f"input{at}": array for at, array in enumerate(self.inputs.values())}
+        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:  # noqa: PTH123 - its mode
+            np.savez(file, allow_pickle=False, **entries)
+        beside.replace(path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Bookmark":
+        """From a file that `save` wrote. Raises BadBookmark, OSError."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                if int(file["format"]) != _FORMAT:
+                    raise BadBookmark(f"{os.fspath(path)} is a bookmark of a format that is not known here")
+                texts = (str(file[name]) for name in ("server", "model", "id", "token"))
+                server, model, id_, token = texts
+                inputs = {name: file[f"input{at}"] for at, name in enumerate(file["names"].tolist())}
+                numbers = {name: int(file[name]) for name in ("version", "answered", "first")}
+                return cls(server=server, model=model, id=id_, token=token, inputs=inputs, **numbers)
+        except (KeyError, ValueError, BadZipFile, AttributeError, EOFError):
+            raise BadBookmark(f"{os.fspath(path)} holds no bookmark of a sequence") from None
+
+
+class Bookmarks:
+    """Keeps a file up to date while a sequence runs: at most once a second, and at its end."""
+
+    def __init__(self, path: str, now: Callable[[int], Bookmark], clock: Callable[[], float] = time.monotonic) -> None:
+        self._path = path
+        self._now = now  # the bookmark where so many steps were shown
+        self._clock = clock
+        self._written = clock()
+
+    def shown(self, step: int) -> None:
+        """The answer to a step was shown."""
+        if self._clock() - self._written >= _EVERY:
+            self.write(step + 1)
+
+    def write(self, answered: int) -> None:
+        """Writes the file."""
+        self._now(answered).save(self._path)
+        self._written = self._clock()
