@@ -19,6 +19,7 @@ from tidegate.client import Client
 from tidegate.drawing import Drawing
 from tidegate.errors import SequenceLost
 from tidegate.glyphs import Style
+from tidegate.interrupt import Interrupt
 from tidegate.model import Model
 from tidegate.output import CsvSink, DrawingSink, JsonSink, Sink
 from tidegate.sequence import WINDOW
@@ -153,17 +154,22 @@ def _run_table(
         _note(note)
     table_rows = islice(table.rows, sequence.next_step if order.whole else 0, None)
     sink = sink or _sink(order, model)
-    bookmarks = None if keep is None else Bookmarks(keep, lambda answered: _bookmark(client, sequence, answered))
-    try:
-        for answer in _answers(sequence, table_rows, columns, order):
+    answers = _answers(sequence, table_rows, columns, order)
+    if keep is None:
+        for answer in answers:
             sink.write(answer)
-            shown = answer.step + 1
-            if bookmarks is not None:
-                bookmarks.shown(answer.step)
+        return
+    bookmarks = Bookmarks(keep, lambda answered: _bookmark(client, sequence, answered))
+    try:
+        with Interrupt() as interrupt:
+            for answer in answers:
+                with interrupt.held_back():  # or a line that was shown would be shown again
+                    sink.write(answer)
+                    shown = answer.step + 1
+                    bookmarks.shown(answer.step)
     finally:
-        if bookmarks is not None and sequence.resume_token:
-            bookmarks.write(shown)
-            _note(f"{shown} steps are answered; go on with: tidegate resume {keep}")
+        bookmarks.write(shown)
+        _note(f"{shown} steps are answered; go on with: tidegate resume {keep}")
 
 
 def _bookmark(client: Client, sequence: OpenSequence, answered: int) -> Bookmark:
