@@ -128,6 +128,13 @@ def test_a_cell_that_torch_wrote_as_operators_streams_once_its_states_are_said(t
     check_stream(load(path, 4, 1.0), artefact.read(made))
 
 
+@pytest.mark.parametrize("name", ["darts/lstm", "torch-dynamo/lstm-static"])
+def test_a_batch_that_is_fixed_in_the_shape_of_a_reshape_is_freed(name: str) -> None:
+    facts = load(MADE / f"{name}.onnx", 4, 1.0).facts
+    assert "batch" in facts.freed
+    assert not facts.alone
+
+
 def test_every_file_is_either_served_or_refused() -> None:
     made = {str(path.relative_to(MADE).with_suffix("")) for path in MADE.rglob("*.onnx")}
     assert made == {*SERVED, *REFUSED, "torch-dynamo/lstm-cell"}
