@@ -28,7 +28,7 @@ test: $(READY) ## every test but those that need a container engine or a downloa
 test-compose: $(READY) ## build, run and stop the containers (needs a Docker engine; one to two minutes)
 	$(BIN)/python -m pytest tests/compose
 
-test-real: $(READY) ## serve models that others published (downloads some 80 MB the first time)
+test-real: $(READY) ## serve models that others published (downloads some 100 MB the first time)
 	$(BIN)/python -m pytest tests/real
 
 check: $(READY) ## lint, format, types, import layers

