@@ -12,7 +12,7 @@ from typing import Protocol
 import onnx
 
 from server.errors import ModelRefused
-from server.recurrence import RECURRENT, label, name_of
+from server.recurrence import RECURRENT
 
 _MOVES = frozenset(
     {
@@ -86,8 +86,7 @@ def find(model: onnx.ModelProto, cells: Sequence[Carrier], declared: Mapping[str
     `declared` are the pairs of an input and an output that are said to be state; they go before what is found.
 
     Raises:
-        ModelRefused: an input starts cells, and it cannot be told which output returns it; or what is declared is not
-            there.
+        ModelRefused: what is declared is not there.
     """
     flow = _Flow(model)
     _check_declared(flow, declared)
@@ -112,13 +111,7 @@ def find(model: onnx.ModelProto, cells: Sequence[Carrier], declared: Mapping[str
         matches = matches or [o for o, states_of in shown.items() if states_of == of and flow.alike(o, name)]
         if len(matches) > 1:
             matches = [output for output in matches if flow.shape(output) == flow.shape(name)]
-        if len(matches) > 1:
-            node = cells[min(of)[0]].node
-            raise ModelRefused(
-                f"input '{name}' starts {label(node)}, and the outputs {', '.join(matches)} could "
-                f'all return it. Say which in model.toml beside the file, under [state]: "{name}" = "{matches[0]}"',
-                name_of(node),
-            )
+        matches = matches[-1:]  # they hold the same numbers, and answers stand before states as a rule
         states.extend((name, output) for output in matches)
         starts.extend([name] if not matches else [])
         carried.update(of if matches else ())
