@@ -44,6 +44,7 @@ class Order:
             version=self.version,
             trace=self.trace.message(),
             bundle=True,
+            announce=True,
             state=None if self.state is None else self.state.message(),
             owner=self.owner,
         )
@@ -73,6 +74,7 @@ class Claim:
             answered=self.answered,
             trace=self.trace.message(),
             bundle=True,
+            announce=True,
         )
         return pb.StreamRequest(resume=resume)
 
