@@ -19,7 +19,7 @@ class Opened:
     model: str
     version: int
     columns: tuple[Columns, ...]
-    token: str = ""  # resumes them; empty if they are not kept, or were resumed with it
+    token: str = ""  # resumes them; empty if they are not kept
     steps: tuple[int, ...] = ()  # the step that each takes next; empty: all of them 0
 
 

@@ -139,7 +139,7 @@ class Stream:
             )
         handles = self._handles.new(handle, len(ids))
         self._handles.mark(handles, OPENING)
-        self._keeper.claim(ids, token, answered, partial(self._resumed, handles, manner))
+        self._keeper.claim(ids, token, answered, partial(self._resumed, handles, manner, token))
 
     def steps(self, handle: int, first_step: int, inputs: Named, answered: int = 0, company: bool = False) -> None:
         """Takes consecutive steps of one sequence: `inputs` are [N, ...row] each, or one row.
@@ -332,19 +332,19 @@ class Stream:
         for tenant in tenants:
             tenant.holder = self
 
-    def _resumed(self, handles: np.ndarray, manner: Manner, result: list[Restored] | TidegateError) -> None:
+    def _resumed(self, handles: np.ndarray, manner: Manner, token: str, result: list[Restored] | TidegateError) -> None:
         if self._gone:
             return
         if not isinstance(result, TidegateError):
             try:
-                self._take_in(handles, manner, result)
+                self._take_in(handles, manner, token, result)
             except TidegateError as error:
                 result = error
         if isinstance(result, TidegateError):
             self._handles.mark(handles, FREE)
             self.emit(Failed(result, tuple(handles.tolist())))
 
-    def _take_in(self, handles: np.ndarray, manner: Manner, restored: list[Restored]) -> None:
+    def _take_in(self, handles: np.ndarray, manner: Manner, token: str, restored: list[Restored]) -> None:
         model = restored[0].tenant.model
         if any(r.tenant.model is not model for r in restored):
             raise BadInput("sequences of different models cannot be resumed together", error_pb2.REASON_MALFORMED)
@@ -357,7 +357,7 @@ class Stream:
         self._place(handles, slots, steps, self._handles.join(model, manner, trace), tenants)
         ids = tuple(tenant.id for tenant in tenants)
         first = int(handles[0])
-        self.emit(Opened(first, ids, model.name, model.version, trace.columns, "", tuple(steps.tolist())))
+        self.emit(Opened(first, ids, model.name, model.version, trace.columns, token, tuple(steps.tolist())))
 
     def _state_reached(self, group: Group, handle: int) -> None:
         row = group.model.slots.row(self._handles.slots.item(handle))[0]

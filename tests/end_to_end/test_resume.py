@@ -62,6 +62,7 @@ async def test_a_sequence_goes_on_after_a_cut_with_the_bits_that_it_would_have_h
     async with RawStream(server.address) as stream:
         again = await stream.ask(resume(list(opened.sequence_ids), opened.resume_token, [50], handle=7))
         assert list(again.sequence_ids) == list(opened.sequence_ids)
+        assert again.resume_token == opened.resume_token
         assert again.next_steps[0] <= 50
         heard = heard[: again.next_steps[0]] + await stream.run(7, again.next_steps[0], ROWS[again.next_steps[0] :])
     assert heard == expected
