@@ -12,7 +12,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from secrets import token_urlsafe
 from typing import Any, Protocol
 
@@ -128,8 +128,10 @@ class Keeper:
 
     # Opening ----------------------------------------------------------------------------------------------------------
 
-    def enrol(self, model: ServedModel, slots: np.ndarray, steps: int, owner: str) -> Enrolled:
-        """Takes in new sequences that live in these slots after so many steps.
+    def enrol(
+        self, model: ServedModel, slots: np.ndarray, owner: str, steps: int = 0, origin: np.ndarray | None = None
+    ) -> Enrolled:
+        """Takes in new sequences that live in these slots after so many steps, with this state [W] or the initial one.
 
         Raises:
             OverLimit: the owner has too many, or the store is full.
@@ -148,7 +150,7 @@ class Keeper:
         token = token_urlsafe(18)
         digest = _digest(token)
         tenants = tuple(
-            Tenant(name, digest, owner, model, slot)
+            Tenant(name, digest, owner, model, slot, steps=steps, new=True, origin=origin)
             for name, slot in zip(new_ids(len(slots)), slots.tolist(), strict=True)
         )
         self._move_in(tenants)
@@ -344,7 +346,7 @@ class Keeper:
             try:
                 found = (await self._clerk.ask_soon(lambda s: s.read(claims, self._clock())))[0]
                 kept = _kept(tenant, found, step)
-                await self._write_one(tenant, tenant.model, kept.step, checkpoint.encode(kept))
+                await self._write_one(tenant, kept.step, checkpoint.encode(kept))
             except TidegateError as error:
                 then(error)
             else:
@@ -372,20 +374,19 @@ class Keeper:
     ) -> None:
         async with self._turn:
             try:
-                await self._write_one(tenant, model, step, data)
+                await self._write_one(tenant, step, data)
             except TidegateError as error:
                 then(error)
             else:
                 then(None)
 
-    async def _write_one(self, tenant: Tenant, model: ServedModel, step: int, data: bytes) -> None:
+    async def _write_one(self, tenant: Tenant, step: int, data: bytes) -> None:
         kept = tenant.model.progress.kept(np.array([tenant.slot]))[0].tolist()
-        birth = None if tenant.born else store.Birth(tenant.digest, tenant.owner, model.name)
-        writes = [store.Write(tenant.id, tenant.fence, step, data, birth, tuple(kept))]
+        writes = list(_born(tenant, store.Write(tenant.id, tenant.fence, step, data, spare=tuple(kept))))
         refused = await self._clerk.ask_soon(lambda s: s.write(writes, self._clock()))
         if refused:
             raise _gone(tenant.id, refused[0].reason)
-        tenant.born = True
+        tenant.is_born()
 
     # Writing ----------------------------------------------------------------------------------------------------------
 
@@ -502,7 +503,7 @@ class Keeper:
                 if self._here.get(tenant.id) is tenant:
                     self._lose([tenant], *_GONE[reason])
                 continue
-            tenant.born = True
+            tenant.is_born()
             self.checkpoints += 1
             if step > tenant.steps and tenant.life in (Life.OPEN, Life.RESUMED):
                 tenant.move(Move.STEP)
@@ -609,13 +610,26 @@ class Keeper:
 def _writes(snapshots: Iterable[Snapshot]) -> Iterable[store.Write]:
     """In the clerk's thread."""
     for snapshot in snapshots:
-        model = snapshot.model
         steps = snapshot.steps.tolist()
         data = _encoded(snapshot)
         kept = snapshot.kept.tolist()
         for tenant, step, bytes_, spare in zip(snapshot.tenants, steps, data, kept, strict=True):
-            birth = None if tenant.born else store.Birth(tenant.digest, tenant.owner, model.name)
-            yield store.Write(tenant.id, tenant.fence, step, bytes_, birth, tuple(spare))
+            yield from _born(tenant, store.Write(tenant.id, tenant.fence, step, bytes_, spare=tuple(spare)))
+
+
+def _born(tenant: Tenant, write: store.Write) -> Iterable[store.Write]:
+    """A write, with what makes its sequence known to the store.
+
+    Of a new one its beginning is kept too: a client that has no answer yet has to go back there.
+    """
+    if tenant.born:
+        yield write
+        return
+    model, birth = tenant.model, store.Birth(tenant.digest, tenant.owner, tenant.model.name)
+    if tenant.new and write.step != tenant.steps:
+        origin = Checkpoint(model.name, model.version, model.loaded.sha256, tenant.steps, tenant.origin)
+        yield store.Write(tenant.id, tenant.fence, tenant.steps, checkpoint.encode(origin), birth)
+    yield replace(write, birth=birth)
 
 
 def _encoded(snapshot: Snapshot) -> list[bytes]:
@@ -634,7 +648,11 @@ def _kept(tenant: Tenant, found: store.Claimed | store.Gone, step: int) -> Check
         raise _gone(tenant.id, found.reason)
     kept = checkpoint.newest(found.checkpoints, step).checkpoint
     if kept is None:
-        raise WrongState(f"no checkpoint is kept at or before step {step}", error_pb2.REASON_CHECKPOINT_GONE)
+        kept_steps = ", ".join(str(checkpoint.decode(data).step) for data in reversed(found.checkpoints))
+        raise WrongState(
+            f"no checkpoint is kept at or before step {step}; kept are those at {kept_steps}",
+            error_pb2.REASON_CHECKPOINT_GONE,
+        )
     if kept.sha256 != tenant.model.loaded.sha256:
         raise WrongState(
             f"the checkpoint at step {kept.step} is of version {kept.version}; the sequence is at version "

@@ -27,10 +27,9 @@ class Progress:
         self.seen[slots] = now
         self.acked[slots] = steps
         self.written[slots] = written
-        known = np.maximum(written, 0)
-        self.told[slots] = known
-        self.before[slots] = known
-        self.earlier[slots] = known
+        self.told[slots] = np.maximum(written, 0)
+        self.before[slots] = steps  # where a sequence begins is written together with its first checkpoint
+        self.earlier[slots] = steps
 
     def leave(self, slots: np.ndarray) -> None:
         """The tenants are gone."""

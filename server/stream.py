@@ -117,7 +117,7 @@ class Stream:
         token = ""
         if self._keeper is not None:
             try:
-                enrolled = self._keeper.enrol(model, slots, step, owner)
+                enrolled = self._keeper.enrol(model, slots, owner, step, row)
             except TidegateError:
                 model.slots.give_back(slots.tolist())
                 raise

@@ -6,6 +6,8 @@ from itertools import count as counter
 from secrets import token_hex
 from typing import Protocol
 
+import numpy as np
+
 from server.errors import TidegateError
 from server.model import ServedModel
 from server.sequence import Life, Move, after
@@ -45,7 +47,13 @@ class Tenant:
     life: Life = Life.OPEN
     holder: Holder | None = None
     handle: int = -1  # under which its holder has it
-    steps: int = 0  # how many it had taken when it was parked
+    steps: int = 0  # how many it had taken when it came here, or was parked
+    new: bool = False  # opened here, and not born yet
+    origin: np.ndarray | None = None  # the state [W] that a new one came with; None: the model's initial one
+
+    def is_born(self) -> None:
+        """The store knows it."""
+        self.born, self.new, self.origin = True, False, None
 
     def move(self, move: Move) -> None:
         """Goes on in its life. Raises IllegalMove."""

@@ -108,6 +108,34 @@ async def test_a_server_that_is_asked_to_stop_writes_every_state_before_it_lets_
         assert await stream.run(1, 33, ROWS[33:]) == expected[33:]
 
 
+async def test_who_has_no_answer_yet_goes_back_to_where_the_sequence_began(
+    start: Callable[..., RunningServer], lstm_only: Path, store: str
+) -> None:
+    """Its first checkpoint is of a later step, because the whole chunk ran before anything was written."""
+    first = start(lstm_only, "--store", store, "--checkpoint-ms", "100000", "--checkpoint-steps", "100000").ready()
+    expected = await undisturbed(first)
+    async with RawStream(first.address) as stream:
+        await stream.ask(open_(7))
+        await stream.say(steps(7, 0, ROWS[:10]))
+        await stream.hear()
+        state = (await stream.ask(StreamRequest(read_state=sequence_pb2.ReadState(handle=7)))).state
+        fresh = await stream.ask(open_(0))
+        begun = await stream.ask(open_(1, state=state))
+        await stream.say(steps(0, 0, ROWS), steps(1, 10, ROWS[10:]))
+        await stream.hear()
+        await stream.hear()
+    first.terminate()
+    assert await asyncio.to_thread(first.wait) == 0
+    second = start(lstm_only, "--store", store).ready()
+    async with RawStream(second.address) as stream:
+        again = await stream.ask(resume(list(fresh.sequence_ids), fresh.resume_token, [0], handle=0))
+        assert list(again.next_steps) == [0]
+        assert await stream.run(0, 0, ROWS) == expected
+        again = await stream.ask(resume(list(begun.sequence_ids), begun.resume_token, [12], handle=1))
+        assert list(again.next_steps) == [10]
+        assert await stream.run(1, 10, ROWS[10:]) == expected[10:]
+
+
 async def test_a_fleet_is_resumed_in_one_message(server: RunningServer) -> None:
     rows = np.random.default_rng(1).standard_normal((4, 300, 3), dtype=np.float32)
     async with RawStream(server.address) as stream:
