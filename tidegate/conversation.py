@@ -61,6 +61,7 @@ class Conversation:
         self._sequences: dict[int, Ledger] = {}
         self._fleets: dict[int, FleetLedger] = {}
         self._closing: dict[int, Ticket[pb.Closed]] = {}
+        self._worked = False  # whether a server ever answered
 
     @property
     def idle(self) -> bool:
@@ -138,6 +139,7 @@ class Conversation:
 
         It may turn out that the stream is to be left: then `broken` says why.
         """
+        self._worked = True
         requests = self._receive(response)
         if response.more:
             for message in response.more:
@@ -293,7 +295,8 @@ class Conversation:
         if self.lost is not None:
             return
         passing = isinstance(error, ConnectionLost) or (isinstance(error, Refused) and error.reason in _PASSING)
-        if not passing or not self.resumable:
+        goes_on = self.resumable or (self._worked and self._opening and self.budget is not None)
+        if not passing or not goes_on:
             self.lose(error)
             return
         for books in self._all():

@@ -570,6 +570,22 @@ def test_an_opening_on_its_way_goes_with_what_is_resumed() -> None:
     assert ticket.result().handle == 1
 
 
+def test_an_opening_on_its_way_is_repeated_where_a_server_has_answered_before_and_else_fails_at_once() -> None:
+    fresh, used = World(), World()
+    used.tell(used.talk.close(used.sequence()))
+    used.settle()
+    tickets = []
+    for world in (fresh, used):
+        ticket, requests = world.talk.open(Order("toy", 0, 1, Trace()))
+        world.say(requests)
+        world.cut()
+        tickets.append(ticket)
+    with pytest.raises(ConnectionLost):
+        tickets[0].result()
+    used.settle()
+    assert tickets[1].result().handle == 0
+
+
 def test_a_sequence_whose_stream_is_lost_before_it_is_entered_in_the_books_is_resumed() -> None:
     world = World()
     world.sequence()
