@@ -16,10 +16,15 @@ _REASONS = {
     "MODEL_NOT_READY",
     "MODEL_REFUSED",
     "STORE_UNAVAILABLE",
+    "TOO_MANY_SEQUENCES",
     "UNKNOWN_MODEL",
     "UNKNOWN_VERSION",
     "WRONG_STATE",
 }
+
+
+# While one of these is on its way the server takes nothing else of the sequence.
+BLOCKING = {"rewind", "move"}
 
 
 class Control:
@@ -100,9 +105,12 @@ class Controls:
                 control.ticket.fail(error)
         self._stir()
 
-    def forget_moves(self, step: int) -> None:
-        """The sequence went back to `step`: what was moved later did not happen."""
-        self._made = [made for made in self._made if made[0].at <= step]
+    def rewound(self, step: int) -> None:
+        """The sequence went back to `step`, in its state and not in its version: the last move counts from there on."""
+        later = [made for made in self._made if made[0].at >= step]
+        self._made = [made for made in self._made if made[0].at < step] + later[-1:]
+        for control, _ in later[-1:]:
+            control.at = step
 
     # After a loss.
 

@@ -117,7 +117,7 @@ class Conversation:
             ticket.fail(over or SequenceEnded("this sequence was closed"))
         else:
             self._closing[books.handle] = ticket
-            return ticket, [] if books.parked else [_close(books)]
+            return ticket, books.say([_close(books)])
         return ticket, []
 
     def read_state(self, ledger: Ledger) -> "Asked":
@@ -164,19 +164,20 @@ class Conversation:
             case "checkpointed":
                 self._checkpointed(response.checkpointed)
             case _:
-                self._told(response)
+                return self._told(response)
         return []
 
-    def _told(self, response: pb.StreamResponse) -> None:
+    def _told(self, response: pb.StreamResponse) -> Requests:
         match response.WhichOneof("response"):
             case "state":
                 self._sequence(response.state.handle).told_state(response)
             case "rewound":
-                self._sequence(response.rewound.handle).rewound(response)
+                return self._sequence(response.rewound.handle).rewound(response)
             case "moved":
-                self._sequence(response.moved.handle).moved(response)
+                return self._sequence(response.moved.handle).moved(response)
             case _:
                 pass  # a message newer than this client
+        return []
 
     def _answered(self, answers: pb.Answers) -> None:
         ledger = self._sequences.get(answers.handle)
@@ -247,7 +248,7 @@ class Conversation:
             self.casualties.append(books.ended)
             self._closing[books.handle] = Ticket()
             return [_close(books)]
-        return []
+        return books.say([])
 
     def _open_refused(self, handle: int, refusal: Refused, failure: pb.Failure) -> None:
         order, ticket = self._opening[handle]
@@ -358,7 +359,7 @@ class Conversation:
         self.resumed += books.count
         self.sent_again += books.sent_again
         self._check_recovered(books)
-        return [*requests, _close(books)] if books.handle in self._closing else requests
+        return [*requests, *books.say([_close(books)])] if books.handle in self._closing else requests
 
     def _resume_refused(self, books: Books, refusal: Refused) -> Requests:
         if refusal.reason in _LATER:

@@ -100,6 +100,7 @@ class FleetLedger:
         self._most = 0  # rows of one message, once it is known
         self._budget = budget
         self._replay = FleetReplay(opening.next_steps, budget) if budget is not None and opening.token else None
+        self._first = opening.next_steps.copy()
         # Its steps.
         self.next_steps: Steps = opening.next_steps.copy()
         self.answered: Steps = opening.next_steps.copy()
@@ -269,6 +270,10 @@ class FleetLedger:
         for sent in later:
             sent.doom(ends)
 
+    def say(self, requests: list[pb.StreamRequest]) -> list[pb.StreamRequest]:
+        """What of these can be sent now: nothing while there is no stream."""
+        return [] if self.parked else requests
+
     # After a loss.
 
     def park(self) -> None:
@@ -287,9 +292,13 @@ class FleetLedger:
 
     @property
     def order(self) -> Order | None:
-        """How to open it anew, if no checkpoint was ever told; else None."""
+        """How to open it anew, if every input since then is still here; else None.
+
+        A server may have written some members and not others.
+        """
         order = self.opening.order
-        return order if isinstance(order, Order) and self._replay is not None and not self._replay.told else None
+        known = self._replay is not None and self._replay.reaches(self._first)
+        return order if isinstance(order, Order) and known else None
 
     def resumed(self, opened: pb.Opened) -> list[pb.StreamRequest]:
         """It is open again: what to send, in this order. Raises ProtocolError, SequenceLost."""

@@ -49,7 +49,6 @@ class FleetReplay:
     """The kept inputs of one fleet; `first` [C] is the step at which each member began. See Replay."""
 
     def __init__(self, first: Steps, budget: Budget) -> None:
-        self.told = False  # whether any checkpoint of any member is known
         self._budget = budget
         self._last = first.copy()  # the last checkpoint that was told of each member, and the one before
         self._before = first.copy()
@@ -72,7 +71,6 @@ class FleetReplay:
         newer = safe > self._last[members]
         if not newer.any():
             return
-        self.told = True
         members = members[newer]
         self._before[members] = self._last[members]
         self._last[members] = safe[newer]

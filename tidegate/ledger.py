@@ -13,7 +13,7 @@ import numpy as np
 
 from tidegate.answers import Answer, Answers, read_outputs, read_tensor
 from tidegate.budget import Budget
-from tidegate.control import Control, Controls
+from tidegate.control import BLOCKING, Control, Controls
 from tidegate.errors import (
     ProtocolError,
     Refused,
@@ -109,6 +109,8 @@ class Ledger:
         self._controls = Controls()
         # Its stream.
         self.parked = False
+        self._blocked = False  # the server takes nothing before it has answered a move or a rewind
+        self._later: deque[pb.StreamRequest] = deque()  # what goes out then
         self._back_at = self._again = first  # answers to steps from the one to before the other come a second time
 
     @property
@@ -145,11 +147,13 @@ class Ledger:
 
     def room(self) -> Ticket[None] | None:
         """What to wait for before more can be sent; None: nothing."""
-        if self._replay is None or self.ended is not None:
+        if self.ended is not None:
             return None
         if self._controls.held:
             return self._controls.room()
-        return None if self._budget is None or self._replay.room() else self._budget.room()
+        if self._replay is None or self._budget is None or self._replay.room():
+            return None
+        return self._budget.room()
 
     def _cut(self, block: Block) -> list[Block]:
         self._most = self._most or self._inputs.rows_within(self.opening.max_message_bytes)
@@ -160,7 +164,7 @@ class Ledger:
             raise copy(self.ended)
         ticket = StepsTicket(self.next_step, count, len(blocks))
         requests = [self._message(ticket, block) for block in blocks]
-        return ticket, [] if self.parked else requests
+        return ticket, self.say(requests) if self.parked or self._blocked else requests
 
     def _message(self, ticket: StepsTicket, block: Block) -> pb.StreamRequest:
         first = self.next_step
@@ -184,27 +188,45 @@ class Ledger:
             raise copy(self.ended)
         control = Control(kind, self.next_step, message)
         self._controls.add(control)
-        return control.ticket, [] if self.parked else [message]
+        return control.ticket, self.say([message])
+
+    def say(self, requests: list[pb.StreamRequest]) -> list[pb.StreamRequest]:
+        """What of these can be sent now. The rest goes out in its turn; nothing while there is no stream."""
+        if self.parked:
+            return []
+        self._later.extend(requests)
+        return [] if self._blocked else self._go_on()
+
+    def _go_on(self) -> list[pb.StreamRequest]:
+        """What waits, up to the next request that the server has to answer first."""
+        self._blocked = False
+        requests: list[pb.StreamRequest] = []
+        while self._later and not self._blocked:
+            requests.append(self._later.popleft())
+            self._blocked = requests[-1].WhichOneof("request") in BLOCKING
+        return requests
 
     def told_state(self, response: pb.StreamResponse) -> None:
         """Enters the state that was asked for."""
         self._controls.settle("read_state", response)
 
-    def rewound(self, response: pb.StreamResponse) -> None:
-        """Enters where the sequence stands now."""
+    def rewound(self, response: pb.StreamResponse) -> list[pb.StreamRequest]:
+        """Enters where the sequence stands now; what goes out."""
         step = response.rewound.next_step
         self.next_step = self.answered = self._back_at = self._again = step
         if self._replay is not None:
             self._replay.rewound(step)
-        self._controls.forget_moves(step)
+        self._controls.rewound(step)
         self._controls.settle("rewind", response)
+        return self._go_on()
 
-    def moved(self, response: pb.StreamResponse) -> None:
-        """Enters the version that it runs on now."""
+    def moved(self, response: pb.StreamResponse) -> list[pb.StreamRequest]:
+        """Enters the version that it runs on now; what goes out."""
         moved = response.moved
         self.opening = self.opening.moved(moved)
         self.version = moved.version
         self._controls.moved(moved.next_step, moved.version, response)
+        return self._go_on()
 
     def takes(self, inputs: InputLayout) -> None:
         """From now on its steps are written for these inputs, those of the version that it moved to."""
@@ -241,8 +263,9 @@ class Ledger:
         expected = failure.expected_steps[0] if failure.expected_steps else None
         refusal = refused(reason_name(failure.error.reason), failure.error.message, expected)
         sent = next((sent for sent in self._pending if sent.is_refused_by(failure)), None)
-        control = self._controls.refused(refusal, certain=sent is None and not failure.first_step)
+        control = self._controls.refused(refusal, certain=sent is None and (self._blocked or not failure.first_step))
         if control is not None:
+            self._blocked = self._blocked and control.kind not in BLOCKING
             self._check_made(control, refusal)
             return True
         if sent is None and self._back_at <= failure.first_step < self._again:
@@ -312,6 +335,8 @@ class Ledger:
     def park(self) -> None:
         """The stream is gone: what is sent from now on goes out when the sequence is open on another one."""
         self.parked = True
+        self._blocked = False
+        self._later.clear()
         for sent in [sent for sent in self._pending if sent.doomed]:
             why = f"step {sent.first_step} was sent after one that was refused"
             self._settle(sent, refused("WRONG_STEP", why, self.next_step))
@@ -359,7 +384,7 @@ class Ledger:
                 requests.append(controls.popleft().request)
             request.steps.answered = self.answered
             requests.append(request)
-        return [*requests, *(control.request for control in controls)]
+        return self.say([*requests, *(control.request for control in controls)])
 
     @property
     def waiting(self) -> bool:

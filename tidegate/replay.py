@@ -12,7 +12,7 @@ from tidegate import wire
 from tidegate.budget import Budget
 from tidegate.v1 import sequence_pb2 as pb
 
-MESSAGE_BYTES = 1024  # what Python and protobuf take for a message besides its numbers, about
+MESSAGE_BYTES = 1792  # what Python and protobuf take for a message besides its numbers, about
 
 _Kept = tuple[int, int, pb.StreamRequest, int]  # first step, one past the last, the message, its bytes
 

@@ -107,7 +107,8 @@ class Sequence(SequenceFacts):
     def rewind(self, step: int, timeout: float | None = None) -> int:
         """Goes back to the newest checkpoint at or before `step`, and says which step it takes next.
 
-        What came after is forgotten. Raises Refused (CHECKPOINT_GONE) if no such checkpoint is kept.
+        What came after is forgotten, but for a move: it stays on its version. Raises Refused (CHECKPOINT_GONE) if no
+        such checkpoint is kept.
         """
         return self._ask(self._connection.talk.rewind, timeout, step).rewound.next_step
 

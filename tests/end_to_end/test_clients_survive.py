@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import tidegate
-from tests.end_to_end.test_life import free_port
+from tests.end_to_end.test_life import add, free_port
+from tests.torch_models import Spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +28,7 @@ class Server:
     def __init__(self, start: Callable[..., RunningServer], models: Path, folder: Path) -> None:
         port = str(free_port())
         arguments = ("--port", port, "--store", f"sqlite:{folder / 'kept.sqlite'}", "--checkpoint-steps", "8")
-        self._begin = lambda: start(models, *arguments)
+        self._begin = lambda: start(models, *arguments, "--keep-versions", "2", "--poll-seconds", "0.05")
         self.address = f"127.0.0.1:{port}"
         self.process = self._begin().ready()
 
@@ -129,3 +130,35 @@ def test_a_state_a_fork_a_rewind_and_another_process_give_the_same_bits(server: 
         np.testing.assert_array_equal([whole(taken.step(row)) for row in ROWS[0, 25:30]], expected[25:30])
     with tidegate.connect(server.address) as late, pytest.raises(tidegate.SequenceLost, match="SEQUENCE_ENDED"):
         late.resume(*place, answered=30)
+
+
+def test_a_move_counts_from_its_step_on_though_the_server_goes_back_behind_it(server: Server, lstm_only: Path) -> None:
+    add(Spec(hidden=8, layers=2, seed=50), lstm_only, "lstm", 2)
+    server.process.line("serving lstm version 2")
+
+    def run(disturb: Callable[[], None]) -> list[np.ndarray]:
+        client = tidegate.connect(server.address, timeout=60, resuming=SOON)
+        with client, client.sequence("lstm", version=1) as sequence:
+            answers = [whole(sequence.step(row)) for row in ROWS[0, :13]]
+            assert (sequence.move(), sequence.version) == (13, 2)
+            answers += [whole(sequence.step(row)) for row in ROWS[0, 13:15]]
+            disturb()
+            return answers + [whole(answer) for answer in sequence.stream(ROWS[0, 15:40])]
+
+    expected = run(lambda: None)
+    np.testing.assert_array_equal(run(server.kill), expected)
+
+
+def test_members_of_a_fleet_that_rest_go_on_with_those_that_do_not(server: Server) -> None:
+    expected = undisturbed(server.address)
+    with tidegate.connect(server.address, timeout=60, resuming=SOON) as client, client.fleet("lstm", 3) as fleet:
+        for step in range(40):
+            fleet.step(ROWS[0, step : step + 1], members=[0])
+        server.kill()
+        blocks = [fleet.step(np.stack([ROWS[0, 40], ROWS[1, 0], ROWS[2, 0]]))]
+        server.kill()
+        blocks.append(fleet.step(np.stack([ROWS[0, 41], ROWS[1, 1], ROWS[2, 1]])))
+    for at, block in enumerate(blocks):
+        assert block.steps.tolist() == [40 + at, at, at]
+        wanted = [expected[0][40 + at], expected[1][at], expected[2][at]]
+        np.testing.assert_array_equal(np.concatenate([block.output.reshape(3, -1), block.trace], axis=1), wanted)

@@ -124,11 +124,13 @@ class Record:
     ended: int = 0  # the reason why it is no more
     written: bool = False  # whether it would outlive the server
     owner: object = None  # the session that runs it
+    fellows: list["Record"] = field(default_factory=list)  # those of the same Open, which are first written together
 
     def write(self, life: "Life", answered: int) -> None:
         """Writes a checkpoint, and lets go of those that its client needs no more."""
         self.checkpoints[life.step] = (life.model.version, life.h.copy())
-        self.written = True
+        for record in (self, *self.fellows):
+            record.written = True
         safe = sorted(step for step in self.checkpoints if step <= answered)
         for step in safe[:-2]:
             del self.checkpoints[step]
@@ -371,6 +373,9 @@ class Session:
             token = f"token of {order.handle}"
             for handle in handles:
                 self.lives[handle].record = self.behaviour.store.add(self.lives[handle], token, self)
+            fellows = [self.lives[handle].record for handle in handles]
+            for record in fellows:
+                record.fellows = fellows
         yield self._opened(order.handle, list(handles), token)
 
     def _resume(self, resume: pb.Resume) -> Iterator[pb.StreamResponse]:
@@ -416,8 +421,7 @@ class Session:
         step = life.record.newest(rewind.step)
         for later in [kept for kept in life.record.checkpoints if kept > step]:
             del life.record.checkpoints[later]
-        version, h = life.record.checkpoints[step]
-        life.model, life.step, life.h = find(life.model.name, version), step, h.copy()
+        life.step, life.h = step, life.record.checkpoints[step][1].copy()
         life.answered = min(life.answered, step)
         life.record.written = True
         yield pb.StreamResponse(rewound=pb.Rewound(handle=rewind.handle, next_step=step))

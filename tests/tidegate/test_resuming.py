@@ -508,6 +508,42 @@ def test_a_move_is_made_again_at_its_step_where_the_server_goes_back_behind_it(m
     assert ledger.version == 2
 
 
+@pytest.mark.parametrize("moved", [2, 4])
+def test_a_rewind_to_or_behind_a_move_stays_on_the_version_also_after_a_loss(moved: int) -> None:
+    world = World(every=2)
+    ledger = world.sequence()
+    first = [world.step(ledger, row) for row in ROWS[:moved]]
+    world.tell(world.talk.move(ledger, 2))
+    for row in ROWS[moved:6]:
+        world.step(ledger, row)
+    world.settle()
+    rewound = world.tell(world.talk.rewind(ledger, 2))
+    world.settle()
+    assert rewound.result().rewound.next_step == 2
+    world.kill()
+    again = [world.step(ledger, row) for row in ROWS[10:14]]
+    world.settle()
+    rows = np.concatenate([ROWS[:2], ROWS[10:14]])
+    np.testing.assert_array_equal(numbers(ledger, *first[:2], *again), expected(rows, 2))
+
+
+def test_a_fleet_of_which_the_server_had_written_some_members_is_opened_anew() -> None:
+    world = World(every=0)
+    fleet = world.fleet(3)
+    ticket = world.tell(fleet.send(ROWS[:3]))
+    world.settle()
+    world.down.append(world.session.write(1))
+    world.settle()
+    for name in ("k0", "k2"):
+        del world.store.records[name]
+    world.cut()
+    later = world.tell(fleet.send(ROWS[3:6]))
+    world.settle()
+    assert fleet.answers(ticket).steps.tolist() == [0] * 3
+    second = [expected(np.stack([ROWS[member], ROWS[3 + member]]))[1] for member in range(3)]
+    np.testing.assert_array_equal(fleet.answers(later).output[:, 0], second)
+
+
 def test_a_refused_move_changes_nothing() -> None:
     world = World()
     ledger = world.sequence()

@@ -36,6 +36,7 @@ class World:
         self.session = Session(self.behaviour)
         self.up: deque[pb.StreamRequest] = deque()
         self.down: deque[pb.StreamResponse] = deque()
+        self.busy: set[int] = set()  # handles whose move or rewind is not known to be over by the client
 
     # What is on its way.
 
@@ -48,16 +49,35 @@ class World:
         while self.up and messages:
             request = self.up.popleft()
             for one in (request, *request.more):
+                self._check_busy(one)
                 self.down.extend(self.session.answer(one))
             messages -= 1
 
     def hear(self, messages: int = 10**9) -> None:
         """The client takes so many responses."""
         while self.down and messages:
-            self.say(self.talk.receive(self.down.popleft()))
+            response = self.down.popleft()
+            self._note_over(response)
+            self.say(self.talk.receive(response))
             messages -= 1
             if self.talk.broken is not None:
                 self._hang_up()
+
+    def _check_busy(self, request: pb.StreamRequest) -> None:
+        """A server takes nothing of a sequence that is being moved or rewound."""
+        kind = request.WhichOneof("request")
+        if kind not in {"open", "resume", "fleet"}:
+            handle = getattr(request, kind).handle
+            assert handle not in self.busy, f"{kind} came before the server answered what it has to answer first"
+            if kind in {"move", "rewind"}:
+                self.busy.add(handle)
+
+    def _note_over(self, response: pb.StreamResponse) -> None:
+        for kind in ("moved", "rewound"):
+            if response.HasField(kind):
+                self.busy.discard(getattr(response, kind).handle)
+        if response.HasField("failure"):
+            self.busy.difference_update(response.failure.handles)
 
     def settle(self) -> None:
         """Until nothing is on its way, on a new stream if there is none."""
@@ -83,6 +103,7 @@ class World:
     def _hang_up(self) -> None:
         self.up.clear()
         self.down.clear()
+        self.busy.clear()
         self.session.park()
 
     def reconnect(self) -> None:
