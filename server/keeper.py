@@ -362,12 +362,11 @@ class Keeper:
     ) -> None:
         """Writes that a sequence goes on with another version of its model from this step and state [W] on."""
         data = checkpoint.encode(Checkpoint(model.name, model.version, model.loaded.sha256, step, row))
-        self._errand(self._anchor(tenant, model, step, data, then))
+        self._errand(self._anchor(tenant, step, data, then))
 
     async def _anchor(
         self,
         tenant: Tenant,
-        model: ServedModel,
         step: int,
         data: bytes,
         then: Callable[[TidegateError | None], None],

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import grpc
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from tests.raw_stream import RawStream, bits, close, fleet, open_, reason, rows_of, steps
 from tests.running_server import RunningServer
@@ -295,3 +297,55 @@ async def test_a_sequence_rewinds_to_a_checkpoint_and_goes_on_from_there(server:
 
 def reason_of(released: sequence_pb2.Released) -> str:
     return reason(sequence_pb2.Failure(error=released.error))
+
+
+@pytest.fixture
+def two_versions(tmp_path: Path, lstm_only: Path) -> Path:
+    """The same network twice, the second with another output layer."""
+    folder = tmp_path / "versions"
+    original = next(lstm_only.glob("*/1/model.onnx"))
+    for version in ("1", "2"):
+        (folder / "lstm" / version).mkdir(parents=True)
+    model = onnx.load(original)
+    onnx.save(model, folder / "lstm" / "1" / "model.onnx")
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    last = next(name for node in reversed(model.graph.node) for name in node.input if name in weights)
+    weights[last].CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weights[last]) * 2, last))
+    onnx.save(model, folder / "lstm" / "2" / "model.onnx")
+    return folder
+
+
+async def test_a_sequence_moves_to_another_version_with_its_memory(
+    start: Callable[..., RunningServer], two_versions: Path, store: str
+) -> None:
+    server = start(two_versions, "--store", store, "--keep-versions", "2").ready()
+    async with RawStream(server.address) as stream:
+        await stream.ask(open_(0, version=1))
+        await stream.ask(open_(1, version=2))
+        old = await stream.run(0, 0, ROWS[:20])
+        new = await stream.run(1, 0, ROWS)
+        assert old != new[:20]
+        moved = await stream.ask(StreamRequest(move=sequence_pb2.Move(handle=0, version=2)))
+        assert isinstance(moved, sequence_pb2.Moved)
+        assert (moved.version, moved.next_step) == (2, 20)
+        assert await stream.run(0, 20, ROWS[20:60]) == new[20:60]
+    server.process.kill()
+    server.wait()
+
+
+async def test_a_sequence_that_moved_is_resumed_with_its_new_version(
+    start: Callable[..., RunningServer], two_versions: Path, store: str
+) -> None:
+    first = start(two_versions, "--store", store, "--keep-versions", "2").ready()
+    async with RawStream(first.address) as stream:
+        await stream.ask(open_(1, version=2))
+        expected = await stream.run(1, 0, ROWS)
+        opened = await stream.ask(open_(0, version=1))
+        await stream.run(0, 0, ROWS[:20])
+        await stream.ask(StreamRequest(move=sequence_pb2.Move(handle=0)))
+        first.process.kill()
+    second = start(two_versions, "--store", store, "--keep-versions", "2").ready()
+    async with RawStream(second.address) as stream:
+        again = await stream.ask(resume(list(opened.sequence_ids), opened.resume_token, [20]))
+        assert (again.version, list(again.next_steps)) == (2, [20])
+        assert await stream.run(0, 20, ROWS[20:]) == expected[20:]
