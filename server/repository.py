@@ -60,7 +60,7 @@ class Repository:
         self._settings = settings
         self._source = source or Intake(settings)
         self._entries: dict[tuple[str, int], Entry] = {}
-        self._leaving: list[ServedModel] = []  # superseded or gone, with sequences still open
+        self._leaving: list[Entry] = []  # superseded or gone, with sequences still open
         self._last_seen: dict[tuple[str, int], Found] = {}
         self._complete = False  # whether the folder has been looked through once
         # superseded versions that sequences come back to, and for how many more looks they stay without one
@@ -95,7 +95,7 @@ class Repository:
         """
         entry = self._entries.get((name, version))
         served = [entry.served] if entry is not None and entry.served is not None else []
-        for model in [*served, *self._leaving]:
+        for model in [*served, *(left.served for left in self._leaving if left.served is not None)]:
             if (model.name, model.version, model.loaded.sha256) == (name, version, sha256):
                 return model
         if served:
@@ -110,8 +110,11 @@ class Repository:
         raise UnknownModel(f"model '{name}' version {version} is not here any more", error_pb2.REASON_UNKNOWN_VERSION)
 
     def entry(self, name: str, version: int) -> Entry:
-        """A version; 0 is the newest that is ready, else the newest."""
+        """A version; 0 is the newest that is ready, else the newest. One that is leaving is found by its number."""
         versions = {v: entry for (n, v), entry in self._entries.items() if n == name}
+        if version and version not in versions:
+            leaving = {entry.found.version: entry for entry in self._leaving if entry.found.name == name}
+            versions |= {version: leaving[version]} if version in leaving else {}
         if not versions and not self._complete:
             raise ModelUnavailable("this server is still looking through its models; try again in a moment")
         if not versions:
@@ -144,8 +147,9 @@ class Repository:
         self._source.close()
         for key in list(self._entries):
             self._remove(key)
-        for model in self._leaving:
-            model.stop()
+        for entry in self._leaving:
+            if entry.served is not None:
+                entry.served.stop()
 
     async def _follow(self, versions: list[Found], settled: bool) -> None:
         """From the newest down, until enough of them are served."""
@@ -184,7 +188,7 @@ class Repository:
     def _remove(self, key: tuple[str, int]) -> None:
         entry = self._entries.pop(key, None)
         if entry is not None and entry.served is not None:
-            self._leaving.append(entry.served)
+            self._leaving.append(entry)
 
     def _count_down(self) -> None:
         for key in list(self._wanted):
@@ -196,10 +200,11 @@ class Repository:
 
     def _let_go(self) -> None:
         """Stops those that left and have no sequence any more."""
-        for model in [m for m in self._leaving if not m.in_use]:
-            log.info("unloading %s version %d", model.name, model.version)
-            model.stop()
-            self._leaving.remove(model)
+        for entry in [left for left in self._leaving if left.served is not None and not left.served.in_use]:
+            log.info("unloading %s version %d", entry.found.name, entry.found.version)
+            self._leaving.remove(entry)
+            if entry.served is not None:
+                entry.served.stop()
 
 
 def _scan(folder: Path) -> Iterator[Found]:
