@@ -6,8 +6,8 @@ from typing import Literal, TypeAlias, cast
 
 from bench.scenario import HIDDEN_SIZES, Layout, Scenario
 
-# Tidegate as it is installed, with its checkpoints in SQLite, and one that keeps none.
-Server = Literal["echo", "afternoon", "tidegate", "forgetful"]
+# Tidegate as it is installed, with its checkpoints in SQLite; one that writes them every 64 steps; one that writes none.
+Server = Literal["echo", "afternoon", "tidegate", "diligent", "forgetful"]
 
 SECTIONS = ("single", "multiplexed", "connections", "chunks", "fleets", "survival", "bare", "traces")
 CONCURRENCY = (1, 16, 64, 256)
@@ -108,7 +108,7 @@ def survival(hidden: int) -> Iterator[Comparison]:
     """Plan what it costs that sequences outlive their server."""
     for layout, title in (("streams", "a stream each"), ("bundled", "one stream")):
         scenario = Scenario(hidden, 64, cast("Layout", layout))
-        contestants = tuple(Wire(server, scenario) for server in ("forgetful", "tidegate"))
+        contestants = tuple(Wire(server, scenario) for server in ("forgetful", "tidegate", "diligent"))
         yield Comparison(
             "survival", f"hidden {hidden}: 64 sequences, {title}, without and with checkpoints", contestants
         )

@@ -13,6 +13,8 @@ from server.settings import Settings, read
 
 log = logging.getLogger("server")
 
+_SWITCH = 2e-4  # seconds after which a thread that works yields to the event loop: the usual 5 ms are many steps
+
 
 def main() -> int:
     """Runs until stopped; the process's exit status."""
@@ -20,6 +22,7 @@ def main() -> int:
     if arguments[:1] == ["check"]:
         return check.main(arguments[1:])
     settings = read(arguments)
+    sys.setswitchinterval(_SWITCH)
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )

@@ -7,6 +7,7 @@ waking another thread and being woken by it is computed on the spot: whoever is 
 
 import asyncio
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from queue import SimpleQueue
@@ -46,7 +47,9 @@ class Batcher:
         self._loop: asyncio.AbstractEventLoop
         self._busy = False  # a batch is with the engine, or about to be chosen
         self._pauses: list[Callable[[], None]] = []  # what waits for the engine to stand still
-        self.rounds = 0  # the most steps that a sequence may have taken so far
+        self._rounds = 0  # the most steps that a sequence may have taken so far
+        self._due = sys.maxsize  # the round that somebody wants to hear of
+        self._remind: Callable[[], None] = _nobody
 
     def start(self) -> None:
         """Starts the engine's thread; answers come in the running event loop."""
@@ -84,8 +87,12 @@ class Batcher:
         except StepFailed:
             return None
         self._slots.put(slot, result.state)
-        self.rounds += 1
+        self._count(1)
         return result
+
+    def remind(self, rounds: int, call: Callable[[], None]) -> None:
+        """Calls once a sequence may have taken so many steps from now on; the last wish counts."""
+        self._due, self._remind = self._rounds + rounds, call
 
     def pause(self, call: Callable[[], None]) -> None:
         """Calls when no step is half done: every row then holds the state after as many steps as its count says."""
@@ -97,6 +104,12 @@ class Batcher:
     def drop(self, blocks: Iterable[Block]) -> None:
         """Forgets what has not run of these blocks."""
         self._announce(self._scheduler.drop(blocks))
+
+    def _count(self, steps: int) -> None:
+        self._rounds += steps
+        if self._rounds >= self._due:
+            self._due = sys.maxsize
+            self._remind()
 
     def _is_latest(self, slots: np.ndarray) -> bool:
         """Whether a block is of the same sequence as the one before it: then there is nobody else to wait for."""
@@ -115,7 +128,7 @@ class Batcher:
         batch = self._scheduler.next()
         self._busy = batch is not None
         if batch is not None:
-            self.rounds += batch.steps
+            self._count(batch.steps)
         if batch is None or self._engine.seconds(batch.rows) * batch.steps <= self._on_the_spot:
             return batch
         self._work.put(batch)
@@ -201,6 +214,10 @@ class Batcher:
                 return
             self._slots.scatter(slots, result.state, 1)
             yield Part(take, step, 1, result)
+
+
+def _nobody() -> None:
+    """Wants to hear of nothing."""
 
 
 def _slots(take: Take) -> np.ndarray:

@@ -117,7 +117,6 @@ class Keeper:
         self._errands: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Lock()  # one write at a time
         self._awake = asyncio.Event()
-        self._rounds: dict[ServedModel, int] = {}
         self._full = False
         # what happened, for the metrics
         self.resumed = 0
@@ -415,15 +414,13 @@ class Keeper:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._awake.wait(), self._settings.checkpoint_ms / 1e3)
 
-    def nudge(self, model: ServedModel) -> None:
-        """Some steps have run: wakes the writer if a sequence may be as far ahead of its checkpoint as it should be."""
-        rounds, limit = model.batcher.rounds, self._settings.checkpoint_steps
-        if rounds - self._rounds.get(model, 0) >= limit:  # else no sequence can be so far
-            lag = model.progress.lag(model.slots.done)
-            self._rounds[model] = rounds - min(lag, limit - 1)
-            if lag >= limit:
-                self._rounds[model] = rounds
-                self._awake.set()
+    def _watch(self, model: ServedModel) -> None:
+        """Wakes the writer once a sequence is as far ahead of its checkpoint as it may be."""
+        left = self._settings.checkpoint_steps - model.progress.lag(model.slots.done)
+        if left > 0:  # no sequence can be so far before that many rounds
+            model.batcher.remind(left, lambda: self._watch(model))
+        else:
+            self._awake.set()
 
     async def checkpoint(self) -> None:
         """Writes the states of all sequences that have moved since, in one write.
@@ -441,6 +438,7 @@ class Keeper:
                 raise
             for model in list(self._by_slot):
                 self._tell(model)
+                self._watch(model)
 
     async def _write_soon(self) -> None:
         """For somebody who waits. If it fails, what is asked next fails too, and says so."""
@@ -468,6 +466,7 @@ class Keeper:
     def _copy(self, model: ServedModel) -> Snapshot | None:
         tenants = self._by_slot.get(model, {})
         slots = model.progress.behind(model.slots.done, _MOST)
+        model.progress.seen[slots] = self.monotonic()
         if len(slots) == _MOST:
             self._awake.set()
         if not len(slots):
@@ -598,7 +597,6 @@ class Keeper:
                 tenant.model.progress.held[tenant.slot] = False
                 if not by_slot:
                     del self._by_slot[tenant.model]
-                    self._rounds.pop(tenant.model, None)
 
     def _errand(self, call: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(call)

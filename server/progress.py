@@ -14,7 +14,7 @@ class Progress:
 
     def __init__(self, capacity: int) -> None:
         self.held = np.zeros(capacity, bool)  # whether the slot's sequence is kept beyond its stream
-        self.seen = np.zeros(capacity)  # when its last step came, in seconds of a monotonic clock
+        self.seen = np.zeros(capacity)  # about when its last step came, in seconds of a monotonic clock
         self.acked = np.zeros(capacity, np.int64)  # how many answers its client has
         self.written = np.full(capacity, NONE)  # the newest checkpoint
         self.told = np.zeros(capacity, np.int64)  # the newest that the client was told of

@@ -50,7 +50,7 @@ class Settings:
         "where checkpoints are kept: sqlite:FILE, valkey://HOST:PORT/DB (valkeys:// for TLS), memory: or none; sqlite: "
         "alone is a file in the user's state folder",
     ] = "sqlite:"
-    checkpoint_steps: Annotated[int, "after how many steps of a sequence checkpoints are written"] = 64
+    checkpoint_steps: Annotated[int, "after how many steps of a sequence checkpoints are written"] = 256
     checkpoint_ms: Annotated[float, "and after how much time at the latest, in ms"] = 250.0
     store_seconds: Annotated[
         float, "how long a client waits for the store before it is told to try again, in seconds"

@@ -155,7 +155,7 @@ class Stream:
                 again = partial(self.steps, handle, first_step, inputs, answered)
                 if self._hold(np.array([handle]), again, first_step):
                     return
-            self._note(group.model, slot.item(), min(answered, expected))
+            group.model.progress.acked[slot] = min(answered, expected)
         if first_step != expected:
             raise WrongStep(f"steps begin at {first_step}; sequence {handle} expects step {expected} next")
         checked = group.model.check.steps(inputs)
@@ -188,7 +188,7 @@ class Stream:
                 again = partial(self.fleet, handles, steps, inputs, answered)
                 if self._hold(handles, again, int(steps[0])):
                     return
-            self._note(group.model, slots, 0 if answered is None else np.minimum(answered, expected))
+            group.model.progress.acked[slots] = 0 if answered is None else np.minimum(answered, expected)
         if not np.array_equal(steps, expected):
             i = int(np.argmax(steps != expected))
             raise WrongStep(f"step {steps[i]} of sequence {handles[i]} came; it expects step {expected[i]} next")
@@ -455,13 +455,6 @@ class Stream:
             call()
 
     # Inside: sequences that sleep -------------------------------------------------------------------------------------
-
-    def _note(self, model: ServedModel, slots: "int | np.ndarray", answered: "int | np.ndarray") -> None:
-        """A step has come: its client has so many answers, and is awake."""
-        assert self._keeper is not None
-        model.progress.seen[slots] = self._keeper.monotonic()
-        model.progress.acked[slots] = answered
-        self._keeper.nudge(model)
 
     def _hold_back(self, handles: np.ndarray, again: Callable[[], None]) -> bool:
         """Whether a request waits behind others that wait for the same sequences."""
