@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from queue import SimpleQueue
+from time import perf_counter
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from server.engine import Engine, Result
 from server.errors import StepFailed, TidegateError
 from server.scheduler import Batch, Block, Part, Scheduler, Take
 from server.states import SlotTable
+from server.tally import Tally
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +34,16 @@ class Batcher:
         patience: the longest that a newcomer may have to wait for a batch that has begun, in seconds, where a batch
             could also be cut shorter.
         on_the_spot: how long a batch may take to be computed in the event loop's own thread, in seconds.
+        tally: hears of what ran.
     """
 
-    def __init__(self, engine: Engine, slots: SlotTable, capacity: int, patience: float, on_the_spot: float) -> None:
+    def __init__(
+        self, engine: Engine, slots: SlotTable, capacity: int, patience: float, on_the_spot: float, tally: Tally
+    ) -> None:
         self._engine = engine
         self._slots = slots
         self._on_the_spot = on_the_spot
+        self._tally = tally
         self._scheduler = Scheduler(
             capacity, engine.largest, lambda rows: max(1, int(patience / max(engine.seconds(rows), 1e-6)))
         )
@@ -64,6 +70,7 @@ class Batcher:
     def submit(self, block: Block) -> None:
         """Takes in a block; its sink hears of it."""
         alone = self._is_latest(block.slots)
+        block.came = perf_counter()
         if self._scheduler.add(block):
             block.sink.reached(block)
         elif not self._busy:
@@ -82,11 +89,13 @@ class Batcher:
         if self._busy or self._engine.seconds(1) > self._on_the_spot or not self._is_latest(slots):
             return None
         slot = slots.item(0)
+        began = perf_counter()
         try:
             result = self._engine.run(inputs, self._slots.row(slot), trace)
         except StepFailed:
             return None
         self._slots.put(slot, result.state)
+        self._tally.ran_alone(perf_counter() - began)
         self._count(1)
         return result
 
@@ -129,10 +138,17 @@ class Batcher:
         self._busy = batch is not None
         if batch is not None:
             self._count(batch.steps)
+            self._note_waiting(batch)
         if batch is None or self._engine.seconds(batch.rows) * batch.steps <= self._on_the_spot:
             return batch
         self._work.put(batch)
         return None
+
+    def _note_waiting(self, batch: Batch) -> None:
+        now = perf_counter()
+        for take in batch.takes:
+            if not take.block.done:
+                self._tally.waiting.add(now - take.block.came)
 
     def _compute_here(self, batch: Batch) -> None:
         self._settle(batch, self._compute(batch))
@@ -190,8 +206,7 @@ class Batcher:
         names = batch.takes[0].block.inputs
         inputs = {name: _join([_cut(take, name, batch.steps) for take in batch.takes], 1) for name in names}
         trace = any(take.block.trace for take in batch.takes)
-        result = self._engine.run(inputs, self._slots.gather(slots), trace)
-        self._slots.scatter(slots, result.state, batch.steps)
+        result = self._run(slots, inputs, trace, batch.steps)
         start = 0
         for take in batch.takes:
             yield Part(take, take.block.done if take.block.steps > 1 else 0, batch.steps, result, start)
@@ -208,12 +223,18 @@ class Batcher:
         for step in range(take.block.done, take.block.done + steps) if chunk else [0]:
             inputs = {name: x[step : step + 1, take.first : take.first + 1] for name, x in take.block.inputs.items()}
             try:
-                result = self._engine.run(inputs, self._slots.gather(slots), take.block.trace)
+                result = self._run(slots, inputs, take.block.trace, 1)
             except StepFailed as error:
                 yield Part(take, step, 0, None, 0, error)
                 return
-            self._slots.scatter(slots, result.state, 1)
             yield Part(take, step, 1, result)
+
+    def _run(self, slots: np.ndarray, inputs: Mapping[str, np.ndarray], trace: bool, steps: int) -> Result:
+        began = perf_counter()
+        result = self._engine.run(inputs, self._slots.gather(slots), trace)
+        self._slots.scatter(slots, result.state, steps)
+        self._tally.ran(len(slots), steps, perf_counter() - began)
+        return result
 
 
 def _nobody() -> None:

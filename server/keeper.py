@@ -73,17 +73,22 @@ class Restored:
 
     tenant: Tenant
     checkpoint: Checkpoint
+    answered: int  # how many answers its client has
 
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """States of sequences of one model at a moment: `steps` [N], `states` [N, W], and the steps [N, 3] to keep too."""
+    """States of sequences of one model at a moment: `steps` [N], `states` [N, W], and the steps [N, 3] to keep too.
+
+    `complete`: that moment, if nothing else of the model is to be written; else 0.
+    """
 
     model: ServedModel
     tenants: tuple[Tenant, ...]
     steps: np.ndarray
     states: np.ndarray
     kept: np.ndarray
+    complete: float = 0.0
 
 
 class Keeper:
@@ -118,12 +123,9 @@ class Keeper:
         self._turn = asyncio.Lock()  # one write at a time
         self._awake = asyncio.Event()
         self._full = False
-        # what happened, for the metrics
-        self.resumed = 0
-        self.replayed = 0
-        self.checkpoints = 0
-        self.lost: Counter[str] = Counter()
-        self.parked_here = 0  # open, and without a slot
+        # for the metrics
+        self.lost: Counter[str] = Counter()  # by reason
+        self.usage = store.Usage(0, 0)  # of the store, when the house was kept last
 
     # Opening ----------------------------------------------------------------------------------------------------------
 
@@ -213,7 +215,7 @@ class Keeper:
             name, digest, claimed.owner, model, -1, claimed.fence, born=True, life=Life.PARKED, steps=kept.step
         )
         tenant.move(Move.RESUME)
-        return Restored(tenant, kept)
+        return Restored(tenant, kept, answered)
 
     def settle(self, restored: Sequence[Restored], slots: np.ndarray) -> None:
         """What was claimed lives in these slots from now on."""
@@ -225,7 +227,8 @@ class Keeper:
             r.tenant.slot = slot
         self._move_in([r.tenant for r in restored])
         model.progress.begin(slots, steps, steps, self.monotonic())
-        self.resumed += len(restored)
+        model.progress.had[slots] = [r.answered for r in restored]
+        model.tally.resumed += len(restored)
 
     # Leaving ----------------------------------------------------------------------------------------------------------
 
@@ -235,6 +238,7 @@ class Keeper:
         for tenant in tenants:
             if tenant.life is not Life.PARKED:
                 tenant.move(Move.PARK)
+                tenant.model.tally.parked += 1
         if here:
             model, slots = here[0].model, np.array([tenant.slot for tenant in here])
             done = model.slots.done[slots]
@@ -275,7 +279,7 @@ class Keeper:
         tenant.steps = int(tenant.model.slots.done[tenant.slot])
         self._vacate([tenant])
         tenant.slot = -1
-        self.parked_here += 1
+        tenant.model.tally.parked += 1
 
     def wake(self, tenants: Sequence[Tenant], then: Callable[[TidegateError | None], None]) -> None:
         """Puts sleeping sequences back into slots; `then` hears when they are there, or why not."""
@@ -315,7 +319,6 @@ class Keeper:
         row = model.graph.initial if kept.state is None else kept.state
         model.slots.restore(slots, row[np.newaxis], np.array([kept.step]))
         model.progress.begin(slots, kept.step, kept.step, self.monotonic())
-        self.parked_here -= 1
 
     def make_room(self, model: ServedModel, wanted: int) -> None:
         """Parks those that are idle, the longest idle first, if the slots would not do."""
@@ -466,10 +469,12 @@ class Keeper:
     def _copy(self, model: ServedModel) -> Snapshot | None:
         tenants = self._by_slot.get(model, {})
         slots = model.progress.behind(model.slots.done, _MOST)
-        model.progress.seen[slots] = self.monotonic()
+        now = self.monotonic()
+        model.progress.seen[slots] = now
         if len(slots) == _MOST:
             self._awake.set()
         if not len(slots):
+            model.progress.complete = now
             return None
         steps = model.slots.done[slots]
         return Snapshot(
@@ -478,6 +483,7 @@ class Keeper:
             steps,
             model.slots.gather(slots),
             model.progress.kept(slots),
+            now if len(slots) < _MOST else 0.0,
         )
 
     async def _write(self, snapshots: Sequence[Snapshot]) -> None:
@@ -492,6 +498,8 @@ class Keeper:
     def _note(self, snapshot: Snapshot, refused: dict[str, store.Reason]) -> None:
         """What was written, and what was not wanted because the sequence is not ours any more."""
         tenants = self._by_slot.get(snapshot.model, {})
+        progress = snapshot.model.progress
+        progress.complete = max(progress.complete, snapshot.complete)
         for tenant, step in zip(snapshot.tenants, snapshot.steps.tolist(), strict=True):
             reason = refused.get(tenant.id)
             if reason is store.Reason.UNKNOWN:
@@ -502,11 +510,11 @@ class Keeper:
                     self._lose([tenant], *_GONE[reason])
                 continue
             tenant.is_born()
-            self.checkpoints += 1
+            snapshot.model.tally.written += 1
             if step > tenant.steps and tenant.life in (Life.OPEN, Life.RESUMED):
                 tenant.move(Move.STEP)
             if tenants.get(tenant.slot) is tenant:
-                snapshot.model.progress.written[tenant.slot] = step
+                progress.written[tenant.slot] = step
 
     def _tell(self, model: ServedModel) -> None:
         slots = model.progress.tell()
@@ -527,13 +535,16 @@ class Keeper:
         for model in list(self._by_slot):
             self._put_to_sleep(model, model.progress.idle(model.slots.done, since), _MOST)
         now = self._clock()
-        while (await self._clerk.ask(lambda s: s.expire(now))).more:
-            pass
+        more = True
+        while more:
+            swept = await self._clerk.ask(lambda s: s.expire(now))
+            self.lost["SEQUENCE_EXPIRED"] += swept.expired
+            more = swept.more
         await self._make_way(now)
 
     async def _make_way(self, now: float) -> None:
         limit = self._settings.max_store_mib * 2**20
-        usage = await self._clerk.ask(lambda s: s.usage())
+        usage = self.usage = await self._clerk.ask(lambda s: s.usage())
         awake = [tenant.id for tenant in self._here.values() if tenant.slot >= 0]
         surplus = usage.sequences - len(awake) - self._settings.max_parked
         if usage.bytes > limit:
@@ -558,9 +569,13 @@ class Keeper:
         return len(self._here)
 
     @property
-    def lag(self) -> int:
-        """By how many steps the sequence that is furthest behind is ahead of its checkpoint."""
-        return max((model.progress.lag(model.slots.done) for model in self._by_slot), default=0)
+    def unwritten(self) -> int:
+        """How many sequences have left while the store did not answer, and wait to be written."""
+        return sum(len(farewell.tenants) for farewell in self._farewells)
+
+    def count_replayed(self, model: ServedModel) -> None:
+        """Brings the tally of steps that were taken again up to date."""
+        model.tally.replayed += model.progress.replayed(model.slots.done)
 
     def relocate(self, tenant: Tenant, model: ServedModel, slot: int) -> None:
         """A sequence goes on in a slot of another model, where it is anchored."""
@@ -584,9 +599,7 @@ class Keeper:
             self._owners[tenant.owner] -= 1
             if not self._owners[tenant.owner]:
                 del self._owners[tenant.owner]
-            if tenant.slot < 0:
-                self.parked_here -= 1
-            else:
+            if tenant.slot >= 0:
                 self._vacate([tenant])
 
     def _vacate(self, tenants: Iterable[Tenant]) -> None:
@@ -594,7 +607,10 @@ class Keeper:
             by_slot = self._by_slot.get(tenant.model)
             if by_slot is not None and by_slot.get(tenant.slot) is tenant:
                 del by_slot[tenant.slot]
-                tenant.model.progress.held[tenant.slot] = False
+                progress = tenant.model.progress
+                if progress.retaken.item(tenant.slot) < progress.had.item(tenant.slot):
+                    self.count_replayed(tenant.model)
+                progress.held[tenant.slot] = False
                 if not by_slot:
                     del self._by_slot[tenant.model]
 

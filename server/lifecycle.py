@@ -9,9 +9,11 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from server import reading
 from server.admission import Admission
 from server.clerk import Clerk
 from server.keeper import Keeper
+from server.metrics import Metrics
 from server.repository import Repository
 from server.servicer import SERVICE, Servicer
 from server.settings import Settings
@@ -39,6 +41,7 @@ class Server:
         self._server = grpc.aio.server(options=_options(settings))
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._metrics: Metrics | None = None
         self.port = 0
 
     async def run(self) -> None:
@@ -67,6 +70,7 @@ class Server:
             self.port = self._server.add_insecure_port(address)
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address}: is the port taken?") from error
+        self._start_metrics()
         await self._server.start()
         await self._repository.refresh(settled=True)
         if not self._stopping.is_set():
@@ -93,8 +97,18 @@ class Server:
         if self._keeper is not None and self._clerk is not None:
             await self._keeper.flush()
             await self._clerk.stop()
+        if self._metrics is not None:
+            await self._metrics.stop()
         self._repository.stop()
         log.info("stopped")
+
+    def _start_metrics(self) -> None:
+        if self._settings.metrics_port:
+            self._metrics = Metrics(self._read)
+            self._metrics.start(self._settings.host, self._settings.metrics_port)
+
+    def _read(self) -> reading.Reading:
+        return reading.take(self._repository, self._keeper, self._clerk, self._admission.streams)
 
     def _ready(self) -> int:
         return sum(entry.served is not None for entry in self._repository.entries())

@@ -13,6 +13,7 @@ from server.proof import Proof
 from server.settings import Settings
 from server.states import SlotTable
 from server.stepgraph import StepGraph
+from server.tally import Tally
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,12 +56,14 @@ class ServedModel:
         self.slots = SlotTable(loaded.graph.initial, settings.max_sequences)
         self.progress = Progress(settings.max_sequences)
         self.sleepers = 0  # open sequences without a slot
+        self.tally = Tally()
         self.batcher = Batcher(
             loaded.engine,
             self.slots,
             settings.max_sequences,
             settings.patience_ms / 1e3,
             settings.spot_us / 1e6,
+            self.tally,
         )
 
     @property

@@ -20,9 +20,14 @@ class Progress:
         self.told = np.zeros(capacity, np.int64)  # the newest that the client was told of
         self.before = np.zeros(capacity, np.int64)  # the one told before that
         self.earlier = np.zeros(capacity, np.int64)  # and before that
+        self.had = np.zeros(capacity, np.int64)  # of one that was resumed: how many answers its client had then
+        self.retaken = np.zeros(capacity, np.int64)  # and up to where its steps count as taken again
+        self.complete = 0.0  # the last moment of which everything is written, by the same clock
 
     def begin(self, slots: np.ndarray, steps: np.ndarray | int, written: np.ndarray | int, now: float) -> None:
         """New tenants after so many steps, whose newest checkpoint is `written`."""
+        if not self.held.any():
+            self.complete = now
         self.held[slots] = True
         self.seen[slots] = now
         self.acked[slots] = steps
@@ -30,6 +35,8 @@ class Progress:
         self.told[slots] = np.maximum(written, 0)
         self.before[slots] = steps  # where a sequence begins is written together with its first checkpoint
         self.earlier[slots] = steps
+        self.had[slots] = 0
+        self.retaken[slots] = steps
 
     def leave(self, slots: np.ndarray) -> None:
         """The tenants are gone."""
@@ -47,6 +54,18 @@ class Progress:
         """By how many steps the one that is furthest behind is."""
         slots = np.flatnonzero(self.held)
         return int((done[slots] - np.maximum(self.written[slots], 0)).max(initial=0))
+
+    def lag_seconds(self, done: np.ndarray, now: float) -> float:
+        """For how long something has not been written, at most."""
+        slots = np.flatnonzero(self.held)
+        return now - self.complete if (self.written[slots] != done[slots]).any() else 0.0
+
+    def replayed(self, done: np.ndarray) -> int:
+        """How many steps have been taken since the last call whose answers the clients had before."""
+        slots = np.flatnonzero(self.held & (self.retaken < self.had))
+        again = np.maximum(np.minimum(done[slots], self.had[slots]) - self.retaken[slots], 0)
+        self.retaken[slots] += again
+        return int(again.sum())
 
     def kept(self, slots: np.ndarray) -> np.ndarray:
         """The steps [N, 3] whose checkpoints must stay beside a new one."""

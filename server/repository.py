@@ -71,6 +71,11 @@ class Repository:
         """Every version that is loading, served or refused, by name and version."""
         return [self._entries[key] for key in sorted(self._entries)]
 
+    def served(self) -> list[ServedModel]:
+        """Every model that takes steps, those among them that are leaving."""
+        entries = [*self._entries.values(), *self._leaving]
+        return [entry.served for entry in entries if entry.served is not None]
+
     def find(self, name: str, version: int) -> ServedModel:
         """The model to open sequences of; version 0 is the newest that is ready.
 

@@ -42,6 +42,7 @@ class Block:
     trace: bool  # whether any of its steps is to be traced
     sink: Sink
     done: int = 0  # steps of a chunk, rows of a fleet
+    came: float = 0.0  # when, in seconds of the batcher's clock
     number: int = -1
     running: bool = False  # in the batch that was handed out last
     dropped: bool = False  # what has not run is not wanted any more

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 PREFIX = "TIDEGATE_"
-_ZERO = {"port", "patience_ms", "spot_us", "grace_seconds", "max_per_owner"}  # settings that may be 0
+_ZERO = {"port", "metrics_port", "patience_ms", "spot_us", "grace_seconds", "max_per_owner"}  # settings that may be 0
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Settings:
     models: Annotated[Path, "the model repository: a folder of NAME/VERSION/model.onnx"] = Path("models")
     host: Annotated[str, "the address to listen on; 0.0.0.0 for every interface"] = "127.0.0.1"
     port: Annotated[int, "the port to listen on; 0 takes a free one, which the log names"] = 50051
+    metrics_port: Annotated[int, "the port of the page for Prometheus, http://HOST:PORT/metrics; 0 for none"] = 0
     poll_seconds: Annotated[float, "how often the repository is looked through for new versions, in seconds"] = 2.0
     keep_versions: Annotated[int, "how many versions of each model are served, the newest first"] = 1
     # loading
@@ -164,5 +165,6 @@ def _check(parser: argparse.ArgumentParser, settings: Settings) -> None:
             )
     if settings.log_level not in ("debug", "info", "warning", "error"):
         parser.error(f"--log-level is {settings.log_level!r}; expected debug, info, warning or error")
-    if not settings.port <= 65_535:
-        parser.error(f"--port is {settings.port}; expected 0 to 65535")
+    for name in ("port", "metrics_port"):
+        if not getattr(settings, name) <= 65_535:
+            parser.error(f"--{name.replace('_', '-')} is {getattr(settings, name)}; expected 0 to 65535")

@@ -123,6 +123,7 @@ class Stream:
                 raise
             tenants, token = enrolled.tenants, enrolled.token
         self._place(handles, slots, step, self._handles.join(model, manner, trace), tenants)
+        model.tally.opened += count
         ids = tuple(tenant.id for tenant in tenants) or new_ids(count)
         steps = (step,) * count if step else ()
         self.emit(Opened(handle, ids, model.name, model.version, trace.columns, token, steps))
@@ -442,6 +443,8 @@ class Stream:
         awake = slots[slots >= 0]
         group.model.slots.give_back(awake.tolist())
         group.model.sleepers -= len(slots) - len(awake)
+        if farewell is _keeper_end:
+            group.model.tally.closed += len(members)
         self._handles.leave(group, len(members))
         self._handles.mark(members, FREE)
 
