@@ -33,7 +33,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=plan.SECTIONS, help="only this section; may be repeated")
     parser.add_argument("--hidden", action="append", type=int, choices=HIDDEN_SIZES, help="only this hidden size; same")
     parser.add_argument(
-        "--without", action="append", default=[], choices=("echo", "afternoon", "tidegate", "forgetful")
+        "--without", action="append", default=[], choices=("echo", "afternoon", "tidegate", "diligent", "forgetful")
     )
     parser.add_argument("--rounds", type=int, help="rounds of each comparison (default: 5; 3 if quick)")
     parser.add_argument("--seconds", type=float, help="length of a window (default: 1; 0.6 if quick)")

@@ -22,10 +22,9 @@ class Cache:
         """The same models with their states as inputs and outputs."""
         return self.root / "afternoon"
 
-    @property
-    def store(self) -> Path:
-        """Where Tidegate keeps its checkpoints."""
-        return self.root / "sequences.sqlite"
+    def store(self, server: str) -> Path:
+        """Where a server keeps its checkpoints."""
+        return self.root / f"{server}.sqlite"
 
     def served_file(self, hidden: int) -> Path:
         """The file of one model as any tool exports it."""

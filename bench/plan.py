@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias, cast
 
 from bench.scenario import HIDDEN_SIZES, Layout, Scenario
 
-# Tidegate as it is installed, with its checkpoints in SQLite; one that writes them every 64 steps; one that writes none.
+# Tidegate as it is installed, its checkpoints in SQLite; one that writes them every 64 steps; one that writes none.
 Server = Literal["echo", "afternoon", "tidegate", "diligent", "forgetful"]
 
 SECTIONS = ("single", "multiplexed", "connections", "chunks", "fleets", "survival", "bare", "traces")

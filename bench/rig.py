@@ -71,7 +71,9 @@ class Rig:
 
     def _models(self, server: Server) -> list[str]:
         """Name the models that a server must have loaded; only Tidegate can be asked."""
-        return [model_name(hidden) for hidden in HIDDEN_SIZES] if server in ("tidegate", "forgetful") else []
+        return (
+            [model_name(hidden) for hidden in HIDDEN_SIZES] if server in ("tidegate", "diligent", "forgetful") else []
+        )
 
     def check(self) -> None:
         """Make sure that all servers give the original model's answers."""
@@ -122,7 +124,8 @@ def command(server: Server, cache: Cache) -> list[str]:
     commands = {
         "echo": ["bench.echo"],
         "afternoon": ["bench.afternoon", "--models", str(cache.afternoon)],
-        "tidegate": [*ours, "--store", f"sqlite:{cache.store}"],
+        "tidegate": [*ours, "--store", f"sqlite:{cache.store('tidegate')}"],
+        "diligent": [*ours, "--store", f"sqlite:{cache.store('diligent')}", "--checkpoint-steps", "64"],
         "forgetful": [*ours, "--store", "none"],
     }
     return commands[server]
