@@ -76,7 +76,8 @@ def _train(to: Page, folder: Path) -> None:
 @contextmanager
 def _served(folder: Path) -> Iterator[Client]:
     """A client of a server of its own on a free port."""
-    arguments = ["server", "--models", str(folder / "models"), "--host", "127.0.0.1", "--port", "0", "--cache", "off"]
+    arguments = ["server", "--models", str(folder / "models"), "--host", "127.0.0.1", "--port", "0"]
+    arguments += ["--cache", "off", "--store", "memory:"]
     with ExitStack() as processes:
         with uninterrupted():
             server = processes.enter_context(Process("the server", arguments, folder / "server.log"))
