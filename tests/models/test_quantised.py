@@ -13,8 +13,8 @@ from onnx import helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
-from server.check import check
 from server.errors import ModelRefused
+from server.examination import examine
 from server.loader import load
 from server.model import LoadedModel
 from server.page import lines
@@ -227,7 +227,7 @@ def test_a_bidirectional_cell_in_8_bits_is_refused(tmp_path: Path) -> None:
 
 def test_the_check_says_what_8_bits_do_to_the_answers(tmp_path: Path) -> None:
     _, path = export(Net(), tmp_path)
-    page = " ".join(" ".join(line.text for line in lines(check(path))).split())
+    page = " ".join(" ".join(line.text for line in lines(examine(path))).split())
     assert "0 LSTM 3 -> 8 (Sigmoid, Tanh, Tanh) 8 bits" in page
     assert "sequences run one by one, not in batches: the file rounds to 8 bits by the range" in page
     assert "without its rounding to 8 bits, agrees with the original file in all of 84 steps" in page
