@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import signal
+from collections.abc import Callable
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -30,32 +31,38 @@ _SLACK = 4  # gRPC itself takes messages this much larger than we do, so that we
 
 
 class Server:
-    """The process's one server."""
+    """The process's one server. `shares_port`: with others that are started for that."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, shares_port: bool = False) -> None:
         self._settings = settings
+        self._shares_port = shares_port
         self._repository = Repository(settings)
         self._admission = Admission(self._repository, settings.max_streams, settings.outlives)
         self._clerk, self._keeper = _kept(settings, self._admission)
         self._health = health.aio.HealthServicer()
-        self._server = grpc.aio.server(options=_options(settings))
+        self._server = grpc.aio.server(options=_options(settings, shares_port))
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._metrics: Metrics | None = None
         self.port = 0
 
-    async def run(self) -> None:
-        """The whole life, until SIGTERM or SIGINT."""
+    async def run(self, ready: Callable[[], None] = lambda: None) -> None:
+        """The whole life, until SIGTERM or SIGINT; `ready` is called once it serves."""
         for sign in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(sign, self._stopping.set)
+            asyncio.get_running_loop().add_signal_handler(sign, self.ask_to_stop)
         starting, stopping = asyncio.create_task(self.start()), asyncio.create_task(self._stopping.wait())
         await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
             self._repository.stop()  # a load that is under way is not waited for
         await starting
+        ready()
         await stopping
         await self.drain()
         await self.stop()
+
+    def ask_to_stop(self) -> None:
+        """Has `run` come to its end."""
+        self._stopping.set()
 
     async def start(self) -> None:
         """Listens, loads the models, and then says that it serves."""
@@ -65,14 +72,13 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
         await self._set_health(_HEALTH.NOT_SERVING)
-        address = f"{self._settings.host}:{self._settings.port}"
-        try:
-            self.port = self._server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise OSError(f"cannot listen on {address}: is the port taken?") from error
         self._start_metrics()
-        await self._server.start()
-        await self._repository.refresh(settled=True)
+        if self._shares_port:  # who connects meanwhile is better served by the others
+            await self._repository.refresh(settled=True)
+            await self._listen()
+        else:
+            await self._listen()
+            await self._repository.refresh(settled=True)
         if not self._stopping.is_set():
             await self._set_health(_HEALTH.SERVING)
         self._tasks.append(asyncio.create_task(self._poll()))
@@ -109,6 +115,14 @@ class Server:
 
     def _read(self) -> reading.Reading:
         return reading.take(self._repository, self._keeper, self._clerk, self._admission.streams)
+
+    async def _listen(self) -> None:
+        address = f"{self._settings.host}:{self._settings.port}"
+        try:
+            self.port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {address}: is the port taken?") from error
+        await self._server.start()
 
     def _ready(self) -> int:
         return sum(entry.served is not None for entry in self._repository.entries())
@@ -151,11 +165,11 @@ def _settle_memory() -> None:
     gc.set_threshold(20_000, 20, 50)
 
 
-def _options(settings: Settings) -> list[tuple[str, int]]:
+def _options(settings: Settings, shares_port: bool) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", _SLACK * settings.max_message_bytes),
         ("grpc.max_send_message_length", -1),
-        ("grpc.so_reuseport", 0),  # a second server on the same port is a mistake, not a share
+        ("grpc.so_reuseport", int(shares_port)),  # else a second server on the same port is a mistake, not a share
         ("grpc.keepalive_time_ms", 30_000),  # finds out about clients that vanished without a word
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),

@@ -21,7 +21,11 @@ class Settings:
     models: Annotated[Path, "the model repository: a folder of NAME/VERSION/model.onnx"] = Path("models")
     host: Annotated[str, "the address to listen on; 0.0.0.0 for every interface"] = "127.0.0.1"
     port: Annotated[int, "the port to listen on; 0 takes a free one, which the log names"] = 50051
-    metrics_port: Annotated[int, "the port of the page for Prometheus, http://HOST:PORT/metrics; 0 for none"] = 0
+    workers: Annotated[int, "how many processes serve on that port and share the store; each takes a core"] = 1
+    metrics_port: Annotated[
+        int,
+        "the port of the page for Prometheus, http://HOST:PORT/metrics, with workers of the first one's; 0 for none",
+    ] = 0
     poll_seconds: Annotated[float, "how often the repository is looked through for new versions, in seconds"] = 2.0
     keep_versions: Annotated[int, "how many versions of each model are served, the newest first"] = 1
     # loading
@@ -165,6 +169,11 @@ def _check(parser: argparse.ArgumentParser, settings: Settings) -> None:
             )
     if settings.log_level not in ("debug", "info", "warning", "error"):
         parser.error(f"--log-level is {settings.log_level!r}; expected debug, info, warning or error")
+    if settings.workers > 1 and not settings.outlives:
+        parser.error(
+            f"--workers is {settings.workers}, but --store {settings.store} is of one process alone: no worker could "
+            "go on with another's sequences; expected sqlite:FILE or valkey://HOST:PORT/DB"
+        )
     for name in ("port", "metrics_port"):
         if not getattr(settings, name) <= 65_535:
             parser.error(f"--{name.replace('_', '-')} is {getattr(settings, name)}; expected 0 to 65535")

@@ -78,6 +78,10 @@ def test_help_names_every_setting_with_its_default_and_unit(capsys: pytest.Captu
         (["--grace-seconds", "-1"], {}, "--grace-seconds is -1"),
         (["--window-mib", "inf"], {}, "--window-mib is inf"),
         (["--log-level", "loud"], {}, "'loud'"),
+        (["--workers", "0"], {}, "--workers is 0"),
+        (["--workers", "2", "--store", "memory:"], {}, "--store memory: is of one process alone"),
+        (["--workers", "2", "--store", "none"], {}, "--store none is of one process alone"),
+        (["--metrics-port", "65536"], {}, "--metrics-port is 65536"),
         (["--nothing"], {}, "--nothing"),
     ],
 )

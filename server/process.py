@@ -1,0 +1,33 @@
+"""What every server's process has: a log, an event loop, an exit status. Knows no more of what runs in it."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from uvloop import new_event_loop
+
+from server.errors import StoreFailed
+from server.settings import Settings
+
+log = logging.getLogger("server")
+
+_SWITCH = 2e-4  # seconds after which a thread that works yields to the event loop: the usual 5 ms are many steps
+
+
+def run(settings: Settings, life: Callable[[], Coroutine[Any, Any, None]], name: str = "") -> int:
+    """Runs a whole life, and says why it could not begin; the process's exit status. `name` goes into the log."""
+    sys.setswitchinterval(_SWITCH)
+    form = f"%(asctime)s %(levelname)s {name}%(name)s: %(message)s"
+    logging.basicConfig(level=settings.log_level.upper(), format=form, stream=sys.stderr)
+    if not settings.models.is_dir():
+        log.error("the model repository %s is not a folder; give another with --models", settings.models)
+        return 1
+    try:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(life())
+    except (OSError, StoreFailed) as error:
+        log.error("%s", error)  # noqa: TRY400 # the sentence is enough: the port is taken, or not ours to open
+        return 1
+    return 0
