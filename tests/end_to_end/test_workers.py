@@ -12,7 +12,7 @@ import grpc
 import numpy as np
 import pytest
 
-from tests.raw_stream import RawStream, open_
+from tests.raw_stream import RawStream, open_, rows_of, steps
 from tidegate.v1 import sequence_pb2
 from tidegate.v1.sequence_pb2 import StreamRequest
 
@@ -44,9 +44,10 @@ async def test_the_sequences_of_a_killed_worker_go_on_at_the_other_to_the_last_b
         while len({one.sequence_ids[0].split("-")[0] for one in opened}) < 2:  # each worker has ids of its own
             assert len(streams) < MANY
             streams.append(await stack.enter_async_context(RawStream(pair.address)))
-            opened.append(await streams[-1].ask(open_()))
-        heard = [await stream.run(0, 0, ROWS[:CUT]) for stream in streams]
+            opened.append(await streams[-1].ask(open_(announce=True)))
+        heard = [await begun(stream) for stream in streams]
         os.kill(process_of(pair, 0), signal.SIGKILL)
+        await asyncio.to_thread(pair.line, "worker 0 has ended")
         orphans = [i for i, stream in enumerate(streams) if not await goes_on(stream, heard[i])]
         assert 0 < len(orphans) < len(streams)
         for i in orphans:
@@ -59,9 +60,10 @@ async def test_the_sequences_of_a_killed_worker_go_on_at_the_other_to_the_last_b
 async def test_a_worker_that_was_killed_is_started_again(pair: RunningServer) -> None:
     before = len(pair.lines)
     os.kill(process_of(pair, 1), signal.SIGKILL)
-    pair.line(r"worker 1 has ended \(exit status -9\)", before)
-    again = pair.line(r"worker 1 serves \(process (\d+)\)", before)
+    await asyncio.to_thread(pair.line, r"worker 1 has ended \(exit status -9\)", before)
+    again = await asyncio.to_thread(pair.line, r"worker 1 serves \(process (\d+)\)", before)
     os.kill(process_of(pair, 0), signal.SIGKILL)
+    await asyncio.to_thread(pair.line, "worker 0 has ended", before)
     async with RawStream(pair.address) as stream:
         await stream.ask(open_())
         assert len(await stream.run(0, 0, ROWS)) == len(ROWS)
@@ -99,6 +101,19 @@ def test_workers_that_cannot_start_end_with_the_reason_of_the_first(
     assert len(reasons) == 1
     assert str(lstm_only) in reasons[0]
     assert "worker 0 could not start" in server.lines[-1]
+
+
+async def begun(stream: RawStream) -> list[bytes]:
+    """Takes the first steps, and waits until a checkpoint of them is written."""
+    await stream.say(steps(0, 0, ROWS[:CUT]))
+    heard: list[bytes] = []
+    safe = False
+    while not safe or len(heard) < CUT:
+        message = await stream.hear()
+        if isinstance(message, sequence_pb2.Answers):
+            heard.extend(rows_of(message))
+        safe = safe or isinstance(message, sequence_pb2.Checkpointed) or message.checkpointed > 0
+    return heard
 
 
 async def goes_on(stream: RawStream, heard: list[bytes]) -> bool:
