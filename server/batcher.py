@@ -91,7 +91,7 @@ class Batcher:
         slot = slots.item(0)
         began = perf_counter()
         try:
-            result = self._engine.run(inputs, self._slots.row(slot), trace)
+            result = self._engine.run_alone(inputs, self._slots.row(slot), trace)
         except StepFailed:
             return None
         self._slots.put(slot, result.state)

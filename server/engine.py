@@ -24,6 +24,15 @@ class Result:
     state: np.ndarray
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Lane:
+    """The arrays that steps of a sequence alone go through, by the graph's names."""
+
+    feeds: Mapping[str, np.ndarray]
+    values: Mapping[str, np.ndarray]
+    bound: session.Bound
+
+
 class Engine:
     """Runs one step graph. Not for several threads at once.
 
@@ -43,6 +52,7 @@ class Engine:
         self._shows = bool(graph.trace)  # a model whose state is declared may have no cells to look into
         self._traced_names = [*self._names, *([TRACE] if self._shows else [])]
         self._seconds: dict[int, float] = {}
+        self._lanes: dict[bool, _Lane | None] = {}  # without and with a trace
 
     def run(self, inputs: Mapping[str, np.ndarray], state: np.ndarray, trace: bool) -> Result:
         """Takes K consecutive steps: `inputs[name]` is [K, B, ...row], `state` [B, W] before them.
@@ -67,6 +77,38 @@ class Engine:
             for i, shaper in enumerate(self._outputs)
         }
         return Result(outputs, np.stack([values[-1] for values in taken]) if trace and self._shows else None, state)
+
+    def run_alone(self, inputs: Mapping[str, np.ndarray], state: np.ndarray, trace: bool) -> Result:
+        """One step of one sequence, as `run` takes it with K = B = 1; its state is good until the next one.
+
+        Raises:
+            StepFailed: onnxruntime could not compute it.
+        """
+        lane = self._lanes.get(trace)
+        if lane is None:
+            return self.run(inputs, state, trace)
+        for shaper in self._inputs:
+            lane.feeds[shaper.name][...] = shaper.to_graph(inputs[shaper.name])
+        if self._carries:
+            lane.feeds[STATE][...] = state
+        try:
+            lane.bound.run()
+        except MemoryError as error:
+            raise StepFailed(f"there is too little memory to compute this: {error}") from error
+        outputs = {shaper.name: shaper.from_graph(lane.values[shaper.name].copy()) for shaper in self._outputs}
+        shown = lane.values[TRACE].copy()[np.newaxis] if trace and self._shows else None
+        return Result(outputs, shown, lane.values[NEXT_STATE] if self._carries else state)
+
+    def _lane(self, feeds: Mapping[str, np.ndarray], state: np.ndarray, trace: bool) -> "_Lane | None":
+        """Where steps of one sequence run, unless there is an array without elements or numbers."""
+        names = self._traced_names if trace else self._names
+        values = dict(zip(names, self._step(names, feeds, state), strict=True))
+        given = {shaper.name: shaper.to_graph(feeds[shaper.name]).copy() for shaper in self._inputs}
+        given |= {STATE: state.copy()} if self._carries else {}
+        arrays = [*values.values(), *given.values()]
+        if not all(array.size and array.dtype.kind in "fiub" and array.flags.c_contiguous for array in arrays):
+            return None
+        return _Lane(given, values, session.Bound(self._session, given, values))
 
     def _next_state(self, values: list[np.ndarray], state: np.ndarray) -> np.ndarray:
         return values[len(self._outputs)] if self._carries else state
@@ -94,6 +136,8 @@ class Engine:
             self.run(feeds, state, trace=True)
             known = seconds[batch - 1] if seconds else min(self._timed(feeds, state) for _ in range(3))
             self._seconds[batch] = known
+            if batch == 1:
+                self._lanes = {shown: self._lane(feeds, state, shown) for shown in (False, True)}
             if batch >= _WIDE and self._seconds[batch] > patience:
                 break
 
