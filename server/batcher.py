@@ -162,16 +162,21 @@ class Batcher:
     def _deliver(self, batch: Batch, parts: list[Part]) -> None:
         """Gives the engine its next batch before the answers go out.
 
-        A failure must be heard first: it keeps later steps of the same sequence from running.
+        A failure must be heard first: it keeps later steps of the same sequence from running. So must a mark: who waits
+        for it sees the state after the steps before it, and not after those behind it.
         """
         if any(part.error is not None for part in parts):
             self._settle(batch, parts)
             self._dispatch()
             return
         marks = self._scheduler.finish(batch)
+        if marks:
+            self._answer(parts)
+            self._announce(marks)
+            self._dispatch()
+            return
         nearby = self._hand_over()
         self._answer(parts)
-        self._announce(marks)
         if nearby is not None:  # only now, or its answers would overtake these
             self._compute_here(nearby)
 

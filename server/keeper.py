@@ -6,15 +6,15 @@ states taken while no step is half done. Knows no gRPC; who holds a sequence hea
 
 import asyncio
 import hashlib
-import hmac
 import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import count as counter
 from secrets import token_urlsafe
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -31,8 +31,10 @@ from tidegate.v1 import error_pb2
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _MOST = 4_096  # checkpoints of one model in one write
-_FAREWELLS = 100_000  # parked states that may wait for a store that does not answer
+_FAREWELLS = 100_000  # parked states, and ends, that may wait for a store that does not answer
 _HOUSEKEEPING = 5.0  # seconds between two looks at limits and retention
 _BACKOFF = 0.1, 2.0  # seconds: the first and the longest wait after a failure of the store
 
@@ -90,6 +92,11 @@ class Snapshot:
     kept: np.ndarray
     complete: float = 0.0
 
+    def of(self, places: list[int]) -> "Snapshot":
+        """Some of them."""
+        tenants = tuple(self.tenants[at] for at in places)
+        return Snapshot(self.model, tenants, self.steps[places], self.states[places], self.kept[places])
+
 
 class Keeper:
     """All sequences that are open here.
@@ -119,6 +126,9 @@ class Keeper:
         self._by_slot: dict[ServedModel, dict[int, Tenant]] = {}
         self._owners: Counter[str] = Counter()
         self._farewells: deque[Snapshot] = deque()
+        self._ends: list[store.End] = []  # after a write that may be creating them
+        self._claiming: dict[str, int] = {}  # the number of the last that wants a sequence, while the store is asked
+        self._numbers = counter()
         self._errands: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Lock()  # one write at a time
         self._awake = asyncio.Event()
@@ -165,38 +175,51 @@ class Keeper:
         token: str,
         answered: Sequence[int],
         then: Callable[[list[Restored] | TidegateError], None],
+        wanted: Callable[[], bool] = lambda: True,
     ) -> None:
         """Takes over sequences that were opened before; `then` hears of all of them, or why not.
 
-        Those that are open here on another stream leave it first. Their states still have to be put into slots, and
-        `settle` be called.
+        Those that are open here on another stream leave it. Their states still have to be put into slots, and
+        `settle` be called, by `then` itself. Of several that want the same sequence the one that came last gets it,
+        however slow the store is; none who says that it is not `wanted` any more.
         """
-        self._errand(self._claim(ids, token, answered, then))
+        number = next(self._numbers)
+        self._claiming.update(dict.fromkeys(ids, number))
 
-    async def _claim(
-        self,
-        ids: Sequence[str],
-        token: str,
-        answered: Sequence[int],
-        then: Callable[[list[Restored] | TidegateError], None],
-    ) -> None:
-        try:
-            then(await self._claimed(ids, _digest(token), answered))
-        except TidegateError as error:
-            then(error)
+        def done(found: list[Restored] | TidegateError) -> None:
+            for id_ in ids:
+                if self._claiming.get(id_) == number:
+                    del self._claiming[id_]
+            then(found)
 
-    async def _claimed(self, ids: Sequence[str], digest: bytes, answered: Sequence[int]) -> list[Restored]:
+        self._errand(self._claimed(number, ids, _digest(token), answered, wanted), done)
+
+    async def _claimed(
+        self, number: int, ids: Sequence[str], digest: bytes, answered: Sequence[int], wanted: Callable[[], bool]
+    ) -> list[Restored]:
         here = [self._here[i] for i in ids if i in self._here]
-        if self._farewells or any(not tenant.born for tenant in here):
+        if self._farewells or self._ends or any(not tenant.born for tenant in here):
             await self._write_soon()
-        for tenant in here:
-            if self._here.get(tenant.id) is tenant and hmac.compare_digest(tenant.digest, digest):
-                self._lose([tenant], error_pb2.REASON_TAKEN_OVER, "sequence '{}' goes on on another stream")
+        late = next((i for i in ids if self._claiming.get(i) != number), None if wanted() else ids[0])
+        if late is not None:
+            raise _gone(late, store.Reason.FENCED)
         claims = [store.Claim(i, digest) for i in ids]
         now = self._clock()
         answers = await self._clerk.ask_soon(lambda s: s.claim(claims, now))
+        for id_, claimed in zip(ids, answers, strict=True):
+            if isinstance(claimed, store.Claimed):
+                self._give_way(id_, claimed.fence)
         found = zip(ids, answers, answered, strict=True)
         return [self._restored(id_, digest, claimed, step) for id_, claimed, step in found]
+
+    def _give_way(self, name: str, fence: int) -> None:
+        """Whoever has a sequence here under an older number leaves it. Raises SequenceGone: its number is newer."""
+        tenant = self._here.get(name)
+        if tenant is None:
+            return
+        if tenant.fence >= fence:
+            raise _gone(name, store.Reason.FENCED)
+        self._lose([tenant], error_pb2.REASON_TAKEN_OVER, "sequence '{}' goes on on another stream")
 
     def _restored(self, name: str, digest: bytes, claimed: store.Claimed | store.Gone, answered: int) -> Restored:
         if isinstance(claimed, store.Gone):
@@ -242,7 +265,7 @@ class Keeper:
         if here:
             model, slots = here[0].model, np.array([tenant.slot for tenant in here])
             done = model.slots.done[slots]
-            if len(self._farewells) < _FAREWELLS:
+            if sum(len(waiting.tenants) for waiting in self._farewells) < _FAREWELLS:
                 rows = model.slots.gather(slots)
                 self._farewells.append(Snapshot(model, tuple(here), done, rows, model.progress.kept(slots)))
             self._awake.set()
@@ -253,15 +276,9 @@ class Keeper:
         for tenant in tenants:
             tenant.move(Move.END)
         self._move_out(tenants)
-        ends = [store.End(tenant.id, tenant.fence, store.Reason.ENDED) for tenant in tenants]
-        self._errand(self._end(ends))
-
-    async def _end(self, ends: Sequence[store.End]) -> None:
-        try:
-            async with self._turn:  # after a write that may be creating them
-                await self._clerk.ask(lambda s: s.end(ends, self._clock()))
-        except StoreFailed as error:
-            log.warning("%d sequences that ended stay until they expire: %s", len(ends), error)
+        if len(self._ends) < _FAREWELLS:  # else they stay until they expire
+            self._ends.extend(store.End(tenant.id, tenant.fence, store.Reason.ENDED) for tenant in tenants)
+        self._awake.set()
 
     def _lose(self, tenants: Sequence[Tenant], reason: int, sentence: str) -> None:
         for tenant in tenants:
@@ -283,22 +300,14 @@ class Keeper:
 
     def wake(self, tenants: Sequence[Tenant], then: Callable[[TidegateError | None], None]) -> None:
         """Puts sleeping sequences back into slots; `then` hears when they are there, or why not."""
-        self._errand(self._wake(tenants, then))
-
-    async def _wake(self, tenants: Sequence[Tenant], then: Callable[[TidegateError | None], None]) -> None:
-        try:
-            await self._bring_back(tenants)
-        except TidegateError as error:
-            then(error)
-        else:
-            then(None)
+        self._errand(self._bring_back(tenants), then)
 
     async def _bring_back(self, tenants: Sequence[Tenant]) -> None:
         claims = [store.Claim(tenant.id, tenant.digest) for tenant in tenants]
         now = self._clock()
         kept = await self._clerk.ask_soon(lambda s: s.read(claims, now))
         for tenant, found in zip(tenants, kept, strict=True):
-            if tenant.slot >= 0 or tenant.id not in self._here:
+            if tenant.slot >= 0 or self._here.get(tenant.id) is not tenant:
                 continue  # it woke up, or left, meanwhile
             if isinstance(found, store.Claimed) and found.fence == tenant.fence:
                 self._return(tenant, checkpoint.newest(found.checkpoints).checkpoint)
@@ -340,19 +349,19 @@ class Keeper:
 
     def go_back(self, tenant: Tenant, step: int, then: Callable[[Checkpoint | TidegateError], None]) -> None:
         """Makes the newest checkpoint of an open sequence at or before a step its last one; `then` puts it in place."""
-        self._errand(self._go_back(tenant, step, then))
+        self._errand(self._gone_back(tenant, step), then)
 
-    async def _go_back(self, tenant: Tenant, step: int, then: Callable[[Checkpoint | TidegateError], None]) -> None:
+    async def _gone_back(self, tenant: Tenant, step: int) -> Checkpoint:
+        if not tenant.born:
+            await self._write_soon()
         claims = [store.Claim(tenant.id, tenant.digest)]
         async with self._turn:
-            try:
-                found = (await self._clerk.ask_soon(lambda s: s.read(claims, self._clock())))[0]
-                kept = _kept(tenant, found, step)
-                await self._write_one(tenant, kept.step, checkpoint.encode(kept))
-            except TidegateError as error:
-                then(error)
-            else:
-                then(kept)
+            found = (await self._clerk.ask_soon(lambda s: s.read(claims, self._clock())))[0]
+            if isinstance(found, store.Gone) and found.reason is not store.Reason.UNKNOWN:
+                self._let_go(tenant, found.reason)
+            kept = _kept(tenant, found, step)
+            await self._write_one(tenant, kept.step, checkpoint.encode(kept))
+            return kept
 
     def anchor(
         self,
@@ -364,30 +373,34 @@ class Keeper:
     ) -> None:
         """Writes that a sequence goes on with another version of its model from this step and state [W] on."""
         data = checkpoint.encode(Checkpoint(model.name, model.version, model.loaded.sha256, step, row))
-        self._errand(self._anchor(tenant, step, data, then))
+        self._errand(self._anchored(tenant, step, data), then)
 
-    async def _anchor(
-        self,
-        tenant: Tenant,
-        step: int,
-        data: bytes,
-        then: Callable[[TidegateError | None], None],
-    ) -> None:
+    async def _anchored(self, tenant: Tenant, step: int, data: bytes) -> None:
         async with self._turn:
-            try:
-                await self._write_one(tenant, step, data)
-            except TidegateError as error:
-                then(error)
-            else:
-                then(None)
+            await self._write_one(tenant, step, data)
 
     async def _write_one(self, tenant: Tenant, step: int, data: bytes) -> None:
-        kept = tenant.model.progress.kept(np.array([tenant.slot]))[0].tolist()
+        progress, slots = tenant.model.progress, np.array([tenant.slot])
+        kept = progress.kept(slots)[0].tolist()
+        progress.written[slots] = NONE  # until who asked has taken it up: it may be written although it fails
+        refused = await self._write_alone(tenant, step, data, kept)
+        if refused is store.Reason.UNKNOWN:  # the store has lost its data
+            tenant.born = False
+            refused = await self._write_alone(tenant, step, data, kept)
+        if refused is not None:
+            self._let_go(tenant, refused)
+            raise _gone(tenant.id, refused)
+        tenant.is_born()
+
+    async def _write_alone(self, tenant: Tenant, step: int, data: bytes, kept: Sequence[int]) -> store.Reason | None:
         writes = list(_born(tenant, store.Write(tenant.id, tenant.fence, step, data, spare=tuple(kept))))
         refused = await self._clerk.ask_soon(lambda s: s.write(writes, self._clock()))
-        if refused:
-            raise _gone(tenant.id, refused[0].reason)
-        tenant.is_born()
+        return refused[0].reason if refused else None
+
+    def _let_go(self, tenant: Tenant, reason: store.Reason) -> None:
+        """The store does not take it for ours any more."""
+        if self._here.get(tenant.id) is tenant:
+            self._lose([tenant], *_GONE[reason])
 
     # Writing ----------------------------------------------------------------------------------------------------------
 
@@ -439,6 +452,7 @@ class Keeper:
             except BaseException:
                 self._farewells.extendleft(reversed(farewells))
                 raise
+            await self._write_ends()
             for model in list(self._by_slot):
                 self._tell(model)
                 self._watch(model)
@@ -491,23 +505,45 @@ class Keeper:
             return
         now = self._clock()
         refused = await self._clerk.ask(lambda s: s.write(list(_writes(snapshots)), now))
-        unwanted = {r.id: r.reason for r in refused}
+        unwanted = {r.id: r for r in refused}
         for snapshot in snapshots:
             self._note(snapshot, unwanted)
+        if any(r.reason is store.Reason.UNKNOWN for r in refused):
+            self._write_anew(snapshots, unwanted)
 
-    def _note(self, snapshot: Snapshot, refused: dict[str, store.Reason]) -> None:
+    async def _write_ends(self) -> None:
+        ends = list(self._ends)
+        if ends:
+            await self._clerk.ask(lambda s: s.end(ends, self._clock()))
+            del self._ends[: len(ends)]
+
+    def _write_anew(self, snapshots: Iterable[Snapshot], refused: dict[str, store.Refused]) -> None:
+        """The store has lost its data: whatever is known here is made known to it again."""
+        log.warning("the store of checkpoints has lost sequences; they are written again")
+        for snapshot in snapshots:
+            lost = [at for at, t in enumerate(snapshot.tenants) if t.id in refused and t.id not in self._here]
+            left = [at for at in lost if refused[snapshot.tenants[at].id].reason is store.Reason.UNKNOWN]
+            if left:
+                self._farewells.append(snapshot.of(left))
+        for model, tenants in self._by_slot.items():
+            model.progress.written[list(tenants)] = NONE
+        for tenant in self._here.values():
+            tenant.born = False
+        self._awake.set()
+
+    def _note(self, snapshot: Snapshot, refused: dict[str, store.Refused]) -> None:
         """What was written, and what was not wanted because the sequence is not ours any more."""
         tenants = self._by_slot.get(snapshot.model, {})
         progress = snapshot.model.progress
         progress.complete = max(progress.complete, snapshot.complete)
         for tenant, step in zip(snapshot.tenants, snapshot.steps.tolist(), strict=True):
-            reason = refused.get(tenant.id)
-            if reason is store.Reason.UNKNOWN:
-                tenant.born = False  # the store has lost its data: the next write makes it known again
+            refusal = refused.get(tenant.id)
+            if refusal is not None and refusal.reason is store.Reason.UNKNOWN:
+                tenant.born = False
                 continue
-            if reason is not None:
-                if self._here.get(tenant.id) is tenant:
-                    self._lose([tenant], *_GONE[reason])
+            # the same sequence can be written twice: as it left one stream, and as it goes on on another
+            if refusal is not None and (refusal.reason is not store.Reason.FENCED or refusal.fence > tenant.fence):
+                self._let_go(tenant, refusal.reason)
                 continue
             tenant.is_born()
             snapshot.model.tally.written += 1
@@ -519,7 +555,7 @@ class Keeper:
     def _tell(self, model: ServedModel) -> None:
         slots = model.progress.tell()
         tenants = self._by_slot.get(model, {})
-        for holder in {tenants[slot].holder for slot in slots.tolist()}:
+        for holder in dict.fromkeys(tenants[slot].holder for slot in slots.tolist()):
             if holder is not None:
                 holder.tell()
 
@@ -579,11 +615,15 @@ class Keeper:
 
     def relocate(self, tenant: Tenant, model: ServedModel, slot: int) -> None:
         """A sequence goes on in a slot of another model, where it is anchored."""
+        before, left = tenant.model.progress, tenant.slot
         self._vacate([tenant])
         tenant.model, tenant.slot = model, slot
         self._by_slot.setdefault(model, {})[slot] = tenant
-        done = model.slots.done[slot]
-        model.progress.begin(np.array([slot]), done, done, self.monotonic())
+        model.progress.go_on(slot, before, left, int(model.slots.done[slot]), self.monotonic())
+
+    def gone_back(self, tenant: Tenant) -> None:
+        """A sequence goes on from where `go_back` said."""
+        tenant.model.progress.go_back(tenant.slot, int(tenant.model.slots.done[tenant.slot]))
 
     def _move_in(self, tenants: Iterable[Tenant]) -> None:
         for tenant in tenants:
@@ -614,8 +654,21 @@ class Keeper:
                 if not by_slot:
                     del self._by_slot[tenant.model]
 
-    def _errand(self, call: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(call)
+    def _errand(self, call: Coroutine[Any, Any, T], then: "Callable[[T | TidegateError], None]") -> None:
+        """Does something with the store; `then` hears what came of it."""
+
+        async def tried() -> None:
+            found: T | TidegateError
+            try:
+                found = await call
+            except TidegateError as error:
+                found = error
+            except Exception:
+                log.exception("something with the store failed")
+                found = TidegateError("the server failed; its log has the details")
+            then(found)
+
+        task = asyncio.get_running_loop().create_task(tried())
         self._errands.add(task)
         task.add_done_callback(self._errands.discard)
 
@@ -658,7 +711,8 @@ def _encoded(snapshot: Snapshot) -> list[bytes]:
 def _kept(tenant: Tenant, found: store.Claimed | store.Gone, step: int) -> Checkpoint:
     """The newest of the checkpoints at or before a step. Raises SequenceGone, WrongState."""
     if isinstance(found, store.Gone):
-        raise _gone(tenant.id, found.reason)
+        reason = error_pb2.REASON_CHECKPOINT_GONE if found.reason is store.Reason.UNKNOWN else None
+        raise SequenceGone(str(gone := _gone(tenant.id, found.reason)), reason or gone.reason)
     kept = checkpoint.newest(found.checkpoints, step).checkpoint
     if kept is None:
         kept_steps = ", ".join(str(checkpoint.decode(data).step) for data in reversed(found.checkpoints))

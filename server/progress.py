@@ -38,6 +38,21 @@ class Progress:
         self.had[slots] = 0
         self.retaken[slots] = steps
 
+    def go_on(self, slot: int, other: "Progress", left: int, written: int, now: float) -> None:
+        """The tenant of another model's slot comes over; its checkpoint at `written` is of this model.
+
+        What its client may count on stays: it may not have all answers up to here.
+        """
+        self.begin(np.array([slot]), written, written, now)
+        self.acked[slot], self.told[slot] = other.acked[left], other.told[left]
+        self.before[slot], self.earlier[slot] = other.before[left], other.earlier[left]
+
+    def go_back(self, slot: int, step: int) -> None:
+        """The tenant goes on from an earlier checkpoint; those after it are gone, those before it stay."""
+        self.written[slot] = step
+        for steps in (self.acked, self.told, self.before, self.earlier):
+            steps[slot] = min(steps[slot], step)
+
     def leave(self, slots: np.ndarray) -> None:
         """The tenants are gone."""
         self.held[slots] = False

@@ -6,6 +6,7 @@ happens in one thread. Its window bounds what may wait for a client that does no
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from server import parts
 from server.checkpoint import Checkpoint
-from server.errors import BadInput, SequenceGone, TidegateError, WrongState, WrongStep
+from server.errors import BadInput, Draining, SequenceGone, TidegateError, WrongState, WrongStep
 from server.events import Checkpointed, Closed, Event, Failed, Moved, Opened, Released, Rewound, StateRead
 from server.handles import ASLEEP, BUSY, CLOSING, FREE, OPENING, Handles
 from server.inputs import Named
@@ -23,7 +24,7 @@ from server.parts import Part
 from server.replies import Chunk, Fleet, Group, Mark, single
 from server.scheduler import Block
 from server.selection import Manner, plan
-from server.sequence import Move
+from server.sequence import Life, Move
 from server.tenant import Tenant, new_ids
 from tidegate.v1 import error_pb2
 
@@ -80,7 +81,9 @@ class Stream:
         self._waiting: deque[tuple[Group, Block, int]] = deque()  # not yet with a batcher, with the size of the answer
         self._blocks: dict[Block, Group] = {}  # with a batcher, oldest first
         self._held: deque[_Held] = deque()  # for sequences that sleep
-        self._gone = False
+        self._trips: dict[int, _Trip] = {}  # by handle: those that are being rewound or moved
+        self._left = False  # by its server
+        self._gone = False  # its client is
 
     @property
     def full(self) -> bool:
@@ -219,10 +222,11 @@ class Stream:
         if self._keeper is None:
             raise WrongState("this server keeps no checkpoints", error_pb2.REASON_CHECKPOINT_GONE)
         if not self._hold(np.array([handle]), partial(self.rewind, handle, step), 0):
-            self._handles.mark(np.array([handle]), BUSY)
-            found = partial(self._rewound, group, handle, step)
-            tenant, keeper = self._handles.tenants[handle], self._keeper
-            self._after(group, np.array([handle]), lambda: keeper.go_back(tenant, step, found))
+            trip = self._set_out(handle, _Trip(group, self._handles.tenants[handle]))
+            go = partial(
+                self._keeper.go_back, self._handles.tenants[handle], step, partial(self._rewound, trip, handle, step)
+            )
+            self._after(group, np.array([handle]), partial(self._go, trip, handle, go))
 
     def move(self, handle: int, version: int) -> None:
         """Goes on with another version of the model, after the steps that were sent before."""
@@ -235,8 +239,10 @@ class Stream:
                     "cannot go on with it"
                 )
             plan(group.manner.selection, model.graph.trace, model.graph.layers)  # before anything changes
-            self._handles.mark(np.array([handle]), BUSY)
-            self._after(group, np.array([handle]), partial(self._move_reached, group, handle, model))
+            trip = _Trip(group, self._handles.tenants.get(handle), model, self._room(model, 1))
+            self._set_out(handle, trip)
+            go = partial(self._move_reached, trip, handle, model)
+            self._after(group, np.array([handle]), partial(self._go, trip, handle, go))
 
     def expected(self, handles: Sequence[int]) -> tuple[int, ...]:
         """The step that each sequence expects next; empty if one of them is not open."""
@@ -244,7 +250,9 @@ class Stream:
 
     def leave(self, done: Callable[[tuple[int, ...]], None]) -> None:
         """The server lets go of every sequence: parks them after the steps that were taken; `done` hears which."""
+        self._left = True
         self._held.clear()
+        self._turn_back(list(self._trips))
         handles = self._handles.open()
         for handle in handles.tolist():
             tenant = self._handles.tenants.get(handle)
@@ -272,6 +280,7 @@ class Stream:
                 group.model.batcher.drop([block])
         for mark in marks:
             self._submit(*mark)
+        self._turn_back(list(self._trips))
         still_open = self._handles.open()
         if len(still_open):
             self._end(still_open, _keeper_park, lambda: None)
@@ -302,13 +311,16 @@ class Stream:
 
     def take_away(self, tenants: Sequence[Tenant], error: TidegateError) -> None:
         """They are not here any more: frees what they hold, and tells the client why."""
-        handles = np.array([tenant.handle for tenant in tenants])
-        self._end(handles, _nothing, lambda: self.emit(Released(tuple(handles.tolist()), error)))
+        self._turn_back([tenant.handle for tenant in tenants])
+        # one that is being closed is not told of: its client has done with it
+        lost = [tenant.handle for tenant in tenants if self._handles.is_open(tenant.handle)]
+        if lost:
+            self._end(np.array(lost), _nothing, lambda: self.emit(Released(tuple(lost), error)))
 
     def put_to_sleep(self, tenant: Tenant) -> bool:
         """Gives the slot of an idle sequence back. False if something of it is under way."""
         handle, model = tenant.handle, tenant.model
-        if self._gone or not self._handles.is_open(handle) or self._keeper is None:
+        if self._gone or self._waiting or not self._handles.is_open(handle) or self._keeper is None:
             return False
         slot = self._handles.slots.item(handle)
         if self._handles.next.item(handle) != model.slots.done.item(slot):
@@ -319,7 +331,7 @@ class Stream:
         self._handles.slots[handle] = ASLEEP
         return True
 
-    # Inside: opening, moving ------------------------------------------------------------------------------------------
+    # Inside: opening --------------------------------------------------------------------------------------------------
 
     def _room(self, model: ServedModel, count: int) -> np.ndarray:
         if self._keeper is not None:
@@ -336,6 +348,8 @@ class Stream:
     def _resumed(self, handles: np.ndarray, manner: Manner, token: str, result: list[Restored] | TidegateError) -> None:
         if self._gone:
             return
+        if self._left:
+            result = Draining("this server is stopping; resume at another, or here in a while")
         if not isinstance(result, TidegateError):
             try:
                 self._take_in(handles, manner, token, result)
@@ -361,55 +375,78 @@ class Stream:
         self.emit(Opened(first, ids, model.name, model.version, trace.columns, token, tuple(steps.tolist())))
 
     def _state_reached(self, group: Group, handle: int) -> None:
-        row = group.model.slots.row(self._handles.slots.item(handle))[0]
-        model, step = group.model, int(self._handles.next[handle])
-        self.emit(StateRead(handle, model.name, model.version, step, parts.apart(model.graph, row)))
+        model, slot = group.model, self._handles.slots.item(handle)
+        state = parts.apart(model.graph, model.slots.row(slot)[0])
+        self.emit(StateRead(handle, model.name, model.version, model.slots.done.item(slot), state))
 
-    def _rewound(self, group: Group, handle: int, step: int, found: Checkpoint | TidegateError) -> None:
-        if self._gone:
+    # Inside: going back, going over -----------------------------------------------------------------------------------
+
+    def _set_out(self, handle: int, trip: "_Trip") -> "_Trip":
+        self._handles.mark(np.array([handle]), BUSY)
+        self._trips[handle] = trip
+        return trip
+
+    def _go(self, trip: "_Trip", handle: int, call: Callable[[], None]) -> None:
+        if self._trips.get(handle) is trip:
+            call()
+
+    def _arrive(self, trip: "_Trip", handle: int) -> bool:
+        """The sequence takes steps again. False if it did before, or is gone."""
+        if self._trips.get(handle) is not trip:
+            return False
+        del self._trips[handle]
+        self._handles.unmark(handle, trip.group)
+        return True
+
+    def _turn_back(self, handles: Sequence[int]) -> None:
+        """Those of them that are being rewound or moved are not: they end as they are."""
+        for handle in handles:
+            trip = self._trips.get(handle)
+            if trip is not None:
+                self._arrive(trip, handle)
+                trip.give_up()
+
+    def _rewound(self, trip: "_Trip", handle: int, step: int, found: Checkpoint | TidegateError) -> None:
+        if not self._arrive(trip, handle):
             return
-        self._handles.unmark(handle, group)
         if isinstance(found, TidegateError):
             self.emit(Failed(found, (handle,), step, self.expected((handle,))))
             return
-        model, slots = group.model, self._handles.slots[handle : handle + 1]
+        model, slots = trip.group.model, self._handles.slots[handle : handle + 1]
         row = model.graph.initial if found.state is None else found.state
         model.slots.restore(slots, row[np.newaxis], np.array([found.step]))
-        model.progress.begin(slots, found.step, found.step, model.progress.seen.item(slots.item()))
+        assert self._keeper is not None
+        assert trip.tenant is not None
+        self._keeper.gone_back(trip.tenant)
         self._handles.next[handle] = self._handles.told[handle] = found.step
         self.emit(Rewound(handle, found.step))
 
-    def _move_reached(self, group: Group, handle: int, model: ServedModel) -> None:
-        tenant, keeper = self._handles.tenants.get(handle), self._keeper
-        done = partial(self._moved, group, handle, model)
-        if tenant is None or keeper is None:
+    def _move_reached(self, trip: "_Trip", handle: int, model: ServedModel) -> None:
+        done = partial(self._moved, trip, handle, model)
+        if trip.tenant is None or self._keeper is None:
             done(None)
         else:
-            row = group.model.slots.row(self._handles.slots.item(handle))[0].copy()
-            keeper.anchor(tenant, model, int(self._handles.next[handle]), row, done)
+            row = trip.group.model.slots.row(self._handles.slots.item(handle))[0].copy()
+            self._keeper.anchor(trip.tenant, model, int(self._handles.next[handle]), row, done)
 
-    def _moved(self, group: Group, handle: int, model: ServedModel, error: TidegateError | None) -> None:
-        if self._gone:
+    def _moved(self, trip: "_Trip", handle: int, model: ServedModel, error: TidegateError | None) -> None:
+        if not self._arrive(trip, handle):
             return
-        slots = self._handles.slots[handle : handle + 1]
+        group, slots = trip.group, self._handles.slots[handle : handle + 1].copy()
         step = int(self._handles.next[handle])
-        if error is None:
-            try:
-                fresh = self._room(model, 1)
-            except TidegateError as full:
-                error = full
         if error is not None:
-            self._handles.unmark(handle, group)
+            trip.give_up()
             self.emit(Failed(error, (handle,), step, self.expected((handle,))))
             return
-        model.slots.restore(fresh, group.model.slots.gather(slots), np.array([step]))
-        tenant = self._handles.tenants.get(handle)
-        if tenant is not None and self._keeper is not None:
-            self._keeper.relocate(tenant, model, fresh.item())
+        model.slots.restore(trip.room, group.model.slots.gather(slots), np.array([step]))
+        if trip.tenant is not None and self._keeper is not None:
+            self._keeper.relocate(trip.tenant, model, trip.room.item())
         group.model.slots.give_back(slots.tolist())
         trace = plan(group.manner.selection, model.graph.trace, model.graph.layers)
         joined = self._handles.join(model, group.manner, trace)
-        self._handles.settle(np.array([handle]), fresh, step, joined, [tenant] if tenant is not None else [])
+        self._handles.settle(
+            np.array([handle]), trip.room, step, joined, [trip.tenant] if trip.tenant is not None else []
+        )
         self._handles.leave(group, 1)
         self.emit(Moved(handle, model.version, step, trace.columns))
 
@@ -436,8 +473,9 @@ class Stream:
     def _free(self, group: Group, members: np.ndarray, farewell: "Callable[[Keeper, Sequence[Tenant]], None]") -> None:
         slots = self._handles.slots[members]
         tenants = [t for handle in members.tolist() if (t := self._handles.tenants.pop(handle, None)) is not None]
-        if self._keeper is not None and tenants:
-            farewell(self._keeper, tenants)
+        ours = [tenant for tenant in tenants if tenant.life is not Life.LOST]  # meanwhile
+        if self._keeper is not None and ours:
+            farewell(self._keeper, ours)
         for tenant in tenants:
             tenant.holder = None
         awake = slots[slots >= 0]
@@ -572,6 +610,21 @@ class _Held:
     def concerns(self, handles: np.ndarray) -> bool:
         """Whether it is about one of these sequences."""
         return bool(np.isin(self.handles, handles).any())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Trip:
+    """A rewind or a move that is under way. A move has a model and a slot [1] in it already, so that both stay."""
+
+    group: Group
+    tenant: Tenant | None
+    model: ServedModel | None = None
+    room: np.ndarray = field(default_factory=lambda: np.zeros(0, np.intp))
+
+    def give_up(self) -> None:
+        """It does not take place."""
+        if self.model is not None:
+            self.model.slots.give_back(self.room.tolist())
 
 
 def _keeper_end(keeper: Keeper, tenants: Sequence[Tenant]) -> None:
