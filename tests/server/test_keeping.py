@@ -10,6 +10,8 @@ import pytest
 from server.memory_store import MemoryStore
 from server.store import Terms
 from tests.server.world import World
+from tidegate.v1 import error_pb2
+from tidegate.v1 import sequence_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -196,3 +198,119 @@ def test_what_was_closed_while_the_store_was_dead_is_ended_when_it_answers_again
     world.store.mood = "fine"
     world.write(0)
     assert world.store.usage().sequences == 0
+
+
+# Limits ---------------------------------------------------------------------------------------------------------------
+
+
+def limited(tmp_path_factory: pytest.TempPathFactory, **given: object) -> World:
+    world = World(tmp_path_factory.getbasetemp(), **given)
+    world.connect(0, 0)
+    return world
+
+
+def refusals(world: World) -> list[str]:
+    """Why what was said last was refused; each with a sentence."""
+    flow(world)
+    line = world.lines[0]
+    assert line is not None
+    said = [pb.StreamResponse.FromString(message) for message in line.down]
+    line.down.clear()
+    assert all(one.failure.error.message for one in said if one.HasField("failure"))
+    return [error_pb2.Reason.Name(one.failure.error.reason)[7:] for one in said if one.HasField("failure")]
+
+
+def test_an_owner_has_no_more_sequences_than_may_be_and_others_have_theirs(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    world = limited(tmp_path_factory, max_per_owner=2)
+
+    def ask(handle: int, count: int, owner: str) -> list[str]:
+        line = world.lines[0]
+        assert line is not None
+        line.say(pb.StreamRequest(open=pb.Open(handle=handle, count=count, model="recall", version=1, owner=owner)))
+        return refusals(world)
+
+    assert ask(0, 2, "ann") == []
+    assert ask(2, 1, "ann") == ["TOO_MANY_OF_OWNER"]
+    assert ask(2, 2, "bob") == []
+    assert world.servers[0].models[1].slots.in_use == 4
+    world.close()
+
+
+def test_beyond_the_most_parked_the_longest_parked_give_way_and_say_so_to_who_comes_back(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    world = limited(tmp_path_factory, max_parked=2)
+    old = opened(world, 2)
+    world.cut(0)
+    world.quiet()
+    world.write(0)
+    for one in old:
+        one.gone = "STOLEN"  # for as long as the others settle
+    world.now += 1.0
+    world.connect(0, 0)
+    young = opened(world, 2)
+    world.cut(0)
+    world.quiet()
+    world.write(0)
+    world.keep_house(0)
+    assert world.servers[0].keeper.lost["SEQUENCE_EVICTED"] == 2
+    for one in old:
+        one.gone = ""
+    world.connect(0, 0)
+    for _ in range(3):
+        flow(world)
+        world.work(0)
+        world.hear(0)
+    assert [one.gone for one in old] == ["SEQUENCE_EVICTED"] * 2
+    assert all(one.ready for one in young)
+    world.close()
+
+
+def test_an_open_sequence_that_sleeps_and_gives_way_is_told_of_on_its_stream(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    world = limited(tmp_path_factory, max_parked=1)
+    asleep = opened(world, 3)
+    world.write(0)
+    world.now += 60.0
+    world.keep_house(0)
+    world.hear(0)
+    assert sorted(one.gone for one in asleep) == ["", "SEQUENCE_EVICTED", "SEQUENCE_EVICTED"]
+    world.close()
+
+
+def test_a_full_store_takes_no_new_sequences_until_there_is_room(tmp_path_factory: pytest.TempPathFactory) -> None:
+    world = limited(tmp_path_factory, max_store_mib=1e-4)  # the checkpoint of one sequence, not of two
+    one, other = opened(world, 2)
+    world.write(0)
+    world.keep_house(0)
+    assert world.open(0) != []
+    assert refusals(world) == ["STORE_FULL"]
+    world.clients[0].lost()
+    world.cut(0)
+    world.quiet()
+    world.write(0)
+    world.keep_house(0)  # they are parked now: one of them gives way
+    assert sum(reason == "SEQUENCE_EVICTED" for reason in world.servers[0].keeper.lost) == 1
+    world.keep_house(0)
+    assert not world.servers[0].keeper._full
+    assert one.id != other.id
+    world.close()
+
+
+def test_after_the_retention_time_a_sequence_has_expired_and_says_so(world: World) -> None:
+    (one,) = opened(world)
+    world.cut(0)
+    world.quiet()
+    world.write(0)
+    world.now += 8 * 86_400
+    world.keep_house(0)
+    assert world.store.usage().sequences == 0
+    world.connect(0, 0)
+    flow(world)
+    world.work(0)
+    world.hear(0)
+    assert one.gone == "SEQUENCE_EXPIRED"
+    del world.truth[one]
