@@ -55,12 +55,15 @@ COPY server server
 # What there is to serve if nothing is mounted over it.
 COPY models /models
 # A checkout made under a strict umask must be readable here all the same.
-RUN chmod -R a+rX /app /models && python -m compileall -q /app && install -d -m 700 -o 10001 -g 10001 /cache
+RUN chmod -R a+rX /app /models && python -m compileall -q /app && install -d -m 700 -o 10001 -g 10001 /cache /state
 ENV TIDEGATE_HOST=0.0.0.0 \
     TIDEGATE_PORT=50051 \
     TIDEGATE_MODELS=/models \
-    TIDEGATE_CACHE=/cache
+    TIDEGATE_CACHE=/cache \
+    TIDEGATE_STORE=sqlite:/state/sequences.sqlite
 USER 10001:10001
+# What outlives the container: the checkpoints of sequences, unless TIDEGATE_STORE says otherwise.
+VOLUME /state
 EXPOSE 50051
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --start-interval=1s \
     CMD ["python", "-m", "server.healthcheck"]

@@ -172,5 +172,5 @@ def _options(settings: Settings, shares_port: bool) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", int(shares_port)),  # else a second server on the same port is a mistake, not a share
         ("grpc.keepalive_time_ms", 30_000),  # finds out about clients that vanished without a word
         ("grpc.keepalive_timeout_ms", 10_000),
-        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 1_000),  # a proxy may look after its streams so often
     ]

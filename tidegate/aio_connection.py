@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
+from tidegate.affinity import affinity
 from tidegate.budget import Budget
 from tidegate.bundles import Bundler
 from tidegate.conversation import Books, Conversation
@@ -41,6 +42,7 @@ class AsyncConnection:
         self._resuming = resuming
         self._within = within
         self._talk = Conversation(None if within == 0 else Budget(resuming.keep_bytes, resuming.keep_steps))
+        self._affinity = affinity()
         self._recovery: Recovery | None = None
         self._closed = asyncio.Event()
         self._parting: asyncio.Future[None] | None = None  # done when nothing is left to be closed
@@ -49,7 +51,9 @@ class AsyncConnection:
 
     def _connect(self) -> None:
         self._outbox: Outbox = asyncio.Queue()
-        self._call = self._stub.Stream(_messages(self._outbox, lambda: self._talk.max_message_bytes))
+        self._call = self._stub.Stream(
+            _messages(self._outbox, lambda: self._talk.max_message_bytes), metadata=self._affinity
+        )
 
     @property
     def alive(self) -> bool:

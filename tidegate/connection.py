@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import grpc
 
+from tidegate.affinity import affinity
 from tidegate.budget import Budget
 from tidegate.bundles import Bundler
 from tidegate.conversation import Books, Conversation
@@ -40,6 +41,7 @@ class Connection:
         self._resuming = resuming
         self._within = within
         self._talk = Conversation(None if within == 0 else Budget(resuming.keep_bytes, resuming.keep_steps))
+        self._affinity = affinity()
         # Guards everything below; never held while reading.
         self._lock = Lock()
         self._reading = False
@@ -51,7 +53,9 @@ class Connection:
 
     def _connect(self) -> None:
         self._outbox: Outbox = SimpleQueue()
-        self._call = self._stub.Stream(_messages(self._outbox, lambda: self._talk.max_message_bytes))
+        self._call = self._stub.Stream(
+            _messages(self._outbox, lambda: self._talk.max_message_bytes), metadata=self._affinity
+        )
 
     @property
     def alive(self) -> bool:

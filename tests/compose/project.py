@@ -39,6 +39,11 @@ class Project:
         return f"127.0.0.1:{self.environment['TIDEGATE_PORT']}"
 
     @property
+    def entrance(self) -> str:
+        """Where the replicas are published."""
+        return f"127.0.0.1:{self.environment['TIDEGATE_REPLICAS_PORT']}"
+
+    @property
     def models(self) -> Path:
         """The model repository on this side."""
         return Path(self.environment["TIDEGATE_MODELS"])
@@ -77,7 +82,7 @@ class Project:
 
 @contextmanager
 def built(folder: Path) -> Iterator[Project]:
-    """Both images built, nothing started; nothing is left behind. Models and runs are in `folder`."""
+    """Every image built, nothing started; nothing is left behind. Models and runs are in `folder`."""
     models = shutil.copytree(REPOSITORY / "models" / "recall" / "1", folder / "models" / "recall" / "1").parents[1]
     if os.geteuid() == 0:  # else it belongs to an ordinary user as it is
         for path in (models, *models.rglob("*")):
@@ -85,16 +90,17 @@ def built(folder: Path) -> Iterator[Project]:
     places = {
         "TIDEGATE_HOST": "127.0.0.1",
         "TIDEGATE_PORT": str(free_port()),
+        "TIDEGATE_REPLICAS_PORT": str(free_port()),
         "TIDEGATE_MODELS": str(models),
         "TIDEGATE_RUNS": str(folder / "runs"),  # not there yet: the engine makes it
     }
     with wheels() as sources:
         project = Project(f"tidegate-test-{os.getpid()}", {**os.environ, **sources, **places})
         try:
-            project.compose("--profile", "training", "build")
+            project.compose("--profile", "*", "build")
             yield project
         finally:
-            project.compose("--profile", "training", "down", "--volumes", "--remove-orphans", "--rmi", "local")
+            project.compose("--profile", "*", "down", "--volumes", "--remove-orphans", "--rmi", "local")
 
 
 @contextmanager

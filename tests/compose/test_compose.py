@@ -100,6 +100,14 @@ def test_sigterm_ends_the_server_with_status_0_within_its_grace_though_a_client_
     assert took < GRACE
 
 
+def test_a_sequence_outlives_its_container(up: Project) -> None:
+    with tidegate.connect(up.address, timeout=60) as client, client.sequence("recall") as sequence:
+        sequence.step(WRITE)
+        up.compose("up", "--detach", "--no-build", "--force-recreate", "--wait", "--wait-timeout", "120", "server")
+        assert sequence.step(HOLD).step == 1
+        assert sequence.step(READ).output == pytest.approx([0.7], abs=0.1)
+
+
 def eventually(holds: Callable[[], bool], seconds: float = 60) -> None:
     """Waits for it, and fails if it takes longer."""
     deadline = time.monotonic() + seconds

@@ -248,6 +248,7 @@ class FakeServicer(tidegate_pb2_grpc.TidegateServicer):
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
         self.streams = 0
+        self.affinities: list[str] = []  # of each stream
         self.ended_in_peace = 0
         self.requests: list[str] = []
         self.bundles: list[int] = []  # how many requests each message held
@@ -274,6 +275,7 @@ class FakeServicer(tidegate_pb2_grpc.TidegateServicer):
 
     def Stream(self, request_iterator, context):  # noqa: ANN001, ANN201
         self.streams += 1
+        self.affinities.append(dict(context.invocation_metadata()).get("tidegate-sequence", ""))
         session = Session(self.behaviour)
         context.add_callback(lambda: None if self.dead else session.park())
         for bundle in request_iterator:

@@ -158,6 +158,18 @@ def test_a_client_that_is_not_to_resume_does_not(server: FakeServer) -> None:
             sequence.step(ROWS[1])
 
 
+def test_a_balancer_can_lead_a_client_back_to_where_it_was(server: FakeServer, client: tidegate.Client) -> None:
+    with client.sequence("toy") as sequence:
+        sequence.step(ROWS[0])
+        server.cut()
+        sequence.step(ROWS[1])
+    with tidegate.connect(server.address) as another, another.sequence("toy") as sequence:
+        sequence.step(ROWS[0])
+    first, again, other = server.servicer.affinities
+    assert first == again != other
+    assert len({first, other, ""}) == 3
+
+
 def test_waits_between_attempts_grow_vary_and_are_bounded() -> None:
     from tidegate.conversation import Conversation
     from tidegate.recovery import Recovery
@@ -281,6 +293,16 @@ async def test_tasks_do_not_notice_that_their_stream_breaks(server: FakeServer) 
         assert all(await asyncio.gather(*(run(client, seed) for seed in range(20))))
     assert server.servicer.streams == 5
     assert {record.ended for record in server.behaviour.store.records.values()} == {error_pb2.REASON_SEQUENCE_ENDED}
+
+
+async def test_a_balancer_can_lead_an_asyncio_client_back_to_where_it_was(server: FakeServer) -> None:
+    async with tidegate.AsyncClient(server.address, resuming=AT_ONCE) as client:
+        sequence = await client.sequence("toy")
+        await sequence.step(ROWS[0])
+        server.cut()
+        await sequence.step(ROWS[1])
+    first, again = server.servicer.affinities
+    assert first == again != ""
 
 
 async def test_requests_that_wait_together_go_in_one_message(server: FakeServer) -> None:
