@@ -25,7 +25,7 @@ demo: $(READY) ## train, export, serve and stream: watch the gates open and clos
 test: $(READY) ## every test but those that need a container engine or a download
 	$(BIN)/python -m pytest
 
-test-compose: $(READY) ## build, run and stop the containers (needs a Docker engine; three to four minutes)
+test-compose: $(READY) ## build, run and stop the containers (needs a Docker engine; two to four minutes)
 	$(BIN)/python -m pytest tests/compose
 
 test-real: $(READY) ## serve models that others published (downloads some 100 MB the first time)
