@@ -11,7 +11,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count as counter
 from secrets import token_urlsafe
 from typing import Any, Protocol, TypeVar
@@ -21,11 +21,13 @@ import numpy as np
 from server import checkpoint, store
 from server.checkpoint import Checkpoint
 from server.clerk import Clerk
-from server.errors import OverLimit, SequenceGone, StoreFailed, TidegateError, WrongState
+from server.errors import OverLimit, SequenceGone, StoreFailed, TidegateError
+from server.losses import WHY, gone, kept_at
 from server.model import ServedModel
 from server.progress import NONE
 from server.sequence import Life, Move
 from server.settings import Settings
+from server.snapshot import Snapshot, born, writes
 from server.tenant import Tenant, new_ids
 from tidegate.v1 import error_pb2
 
@@ -37,21 +39,6 @@ _MOST = 4_096  # checkpoints of one model in one write
 _FAREWELLS = 100_000  # parked states, and ends, that may wait for a store that does not answer
 _HOUSEKEEPING = 5.0  # seconds between two looks at limits and retention
 _BACKOFF = 0.1, 2.0  # seconds: the first and the longest wait after a failure of the store
-
-_GONE = {
-    store.Reason.UNKNOWN: (error_pb2.REASON_UNKNOWN_SEQUENCE, "no sequence '{}' is kept here"),
-    store.Reason.NOT_YOURS: (error_pb2.REASON_WRONG_TOKEN, "the resume token is not that of sequence '{}'"),
-    store.Reason.FENCED: (error_pb2.REASON_TAKEN_OVER, "sequence '{}' goes on at another server"),
-    store.Reason.ENDED: (error_pb2.REASON_SEQUENCE_ENDED, "sequence '{}' was closed by its client"),
-    store.Reason.EXPIRED: (
-        error_pb2.REASON_SEQUENCE_EXPIRED,
-        "nobody came back to sequence '{}' within the retention time",
-    ),
-    store.Reason.EVICTED: (
-        error_pb2.REASON_SEQUENCE_EVICTED,
-        "sequence '{}' was parked, and gave way when a limit was reached",
-    ),
-}
 
 
 class Exact(Protocol):
@@ -76,26 +63,6 @@ class Restored:
     tenant: Tenant
     checkpoint: Checkpoint
     answered: int  # how many answers its client has
-
-
-@dataclass(frozen=True, eq=False)
-class Snapshot:
-    """States of sequences of one model at a moment: `steps` [N], `states` [N, W], and the steps [N, 3] to keep too.
-
-    `complete`: that moment, if nothing else of the model is to be written; else 0.
-    """
-
-    model: ServedModel
-    tenants: tuple[Tenant, ...]
-    steps: np.ndarray
-    states: np.ndarray
-    kept: np.ndarray
-    complete: float = 0.0
-
-    def of(self, places: list[int]) -> "Snapshot":
-        """Some of them."""
-        tenants = tuple(self.tenants[at] for at in places)
-        return Snapshot(self.model, tenants, self.steps[places], self.states[places], self.kept[places])
 
 
 class Keeper:
@@ -202,7 +169,7 @@ class Keeper:
             await self._write_soon()
         late = next((i for i in ids if self._claiming.get(i) != number), None if wanted() else ids[0])
         if late is not None:
-            raise _gone(late, store.Reason.FENCED)
+            raise gone(late, store.Reason.FENCED)
         claims = [store.Claim(i, digest) for i in ids]
         now = self._clock()
         answers = await self._clerk.ask_soon(lambda s: s.claim(claims, now))
@@ -218,12 +185,12 @@ class Keeper:
         if tenant is None:
             return
         if tenant.fence >= fence:
-            raise _gone(name, store.Reason.FENCED)
+            raise gone(name, store.Reason.FENCED)
         self._lose([tenant], error_pb2.REASON_TAKEN_OVER, "sequence '{}' goes on on another stream")
 
     def _restored(self, name: str, digest: bytes, claimed: store.Claimed | store.Gone, answered: int) -> Restored:
         if isinstance(claimed, store.Gone):
-            raise _gone(name, claimed.reason)
+            raise gone(name, claimed.reason)
         found = checkpoint.newest(claimed.checkpoints, answered)
         for refused in found.refused:
             log.warning("a checkpoint of sequence '%s' is passed over: %s", name, refused)
@@ -313,7 +280,7 @@ class Keeper:
                 self._return(tenant, checkpoint.newest(found.checkpoints).checkpoint)
             else:
                 reason = store.Reason.FENCED if isinstance(found, store.Claimed) else found.reason
-                self._lose([tenant], *_GONE[reason])
+                self._lose([tenant], *WHY[reason])
 
     def _return(self, tenant: Tenant, kept: Checkpoint | None) -> None:
         if kept is None or kept.step != tenant.steps:  # the newest is damaged: its client can go back further
@@ -359,7 +326,7 @@ class Keeper:
             found = (await self._clerk.ask_soon(lambda s: s.read(claims, self._clock())))[0]
             if isinstance(found, store.Gone) and found.reason is not store.Reason.UNKNOWN:
                 self._let_go(tenant, found.reason)
-            kept = _kept(tenant, found, step)
+            kept = kept_at(tenant, found, step)
             await self._write_one(tenant, kept.step, checkpoint.encode(kept))
             return kept
 
@@ -389,18 +356,18 @@ class Keeper:
             refused = await self._write_alone(tenant, step, data, kept)
         if refused is not None:
             self._let_go(tenant, refused)
-            raise _gone(tenant.id, refused)
+            raise gone(tenant.id, refused)
         tenant.is_born()
 
     async def _write_alone(self, tenant: Tenant, step: int, data: bytes, kept: Sequence[int]) -> store.Reason | None:
-        writes = list(_born(tenant, store.Write(tenant.id, tenant.fence, step, data, spare=tuple(kept))))
+        writes = list(born(tenant, store.Write(tenant.id, tenant.fence, step, data, spare=tuple(kept))))
         refused = await self._clerk.ask_soon(lambda s: s.write(writes, self._clock()))
         return refused[0].reason if refused else None
 
     def _let_go(self, tenant: Tenant, reason: store.Reason) -> None:
         """The store does not take it for ours any more."""
         if self._here.get(tenant.id) is tenant:
-            self._lose([tenant], *_GONE[reason])
+            self._lose([tenant], *WHY[reason])
 
     # Writing ----------------------------------------------------------------------------------------------------------
 
@@ -504,7 +471,7 @@ class Keeper:
         if not snapshots:
             return
         now = self._clock()
-        refused = await self._clerk.ask(lambda s: s.write(list(_writes(snapshots)), now))
+        refused = await self._clerk.ask(lambda s: s.write(list(writes(snapshots)), now))
         unwanted = {r.id: r for r in refused}
         for snapshot in snapshots:
             self._note(snapshot, unwanted)
@@ -592,7 +559,7 @@ class Keeper:
         for one in evicted:
             tenant = self._here.get(one.id)
             if tenant is not None:
-                self._lose([tenant], *_GONE[one.reason])
+                self._lose([tenant], *WHY[one.reason])
             else:
                 self.lost["SEQUENCE_EVICTED"] += 1
         self._full = usage.bytes - sum(one.bytes for one in evicted) > limit
@@ -671,67 +638,6 @@ class Keeper:
         task = asyncio.get_running_loop().create_task(tried())
         self._errands.add(task)
         task.add_done_callback(self._errands.discard)
-
-
-def _writes(snapshots: Iterable[Snapshot]) -> Iterable[store.Write]:
-    """In the clerk's thread."""
-    for snapshot in snapshots:
-        steps = snapshot.steps.tolist()
-        data = _encoded(snapshot)
-        kept = snapshot.kept.tolist()
-        for tenant, step, bytes_, spare in zip(snapshot.tenants, steps, data, kept, strict=True):
-            yield from _born(tenant, store.Write(tenant.id, tenant.fence, step, bytes_, spare=tuple(spare)))
-
-
-def _born(tenant: Tenant, write: store.Write) -> Iterable[store.Write]:
-    """A write, with what makes its sequence known to the store.
-
-    Of a new one its beginning is kept too: a client that has no answer yet has to go back there.
-    """
-    if tenant.born:
-        yield write
-        return
-    model, birth = tenant.model, store.Birth(tenant.digest, tenant.owner, tenant.model.name)
-    if tenant.new and write.step != tenant.steps:
-        origin = Checkpoint(model.name, model.version, model.loaded.sha256, tenant.steps, tenant.origin)
-        yield store.Write(tenant.id, tenant.fence, tenant.steps, checkpoint.encode(origin), birth)
-    yield replace(write, birth=birth)
-
-
-def _encoded(snapshot: Snapshot) -> list[bytes]:
-    """A state that is still the model's initial one takes next to nothing."""
-    model, steps, states = snapshot.model, snapshot.steps, snapshot.states
-    who = model.name, model.version, model.loaded.sha256
-    moved = (steps > 0) | (states != model.graph.initial).any(axis=1)
-    initial = checkpoint.encode(Checkpoint(*who, 0, None))
-    encoded = iter(checkpoint.encode_many(*who, steps[moved].tolist(), states[moved]))
-    return [next(encoded) if has else initial for has in moved.tolist()]
-
-
-def _kept(tenant: Tenant, found: store.Claimed | store.Gone, step: int) -> Checkpoint:
-    """The newest of the checkpoints at or before a step. Raises SequenceGone, WrongState."""
-    if isinstance(found, store.Gone):
-        reason = error_pb2.REASON_CHECKPOINT_GONE if found.reason is store.Reason.UNKNOWN else None
-        raise SequenceGone(str(gone := _gone(tenant.id, found.reason)), reason or gone.reason)
-    kept = checkpoint.newest(found.checkpoints, step).checkpoint
-    if kept is None:
-        kept_steps = ", ".join(str(checkpoint.decode(data).step) for data in reversed(found.checkpoints))
-        raise WrongState(
-            f"no checkpoint is kept at or before step {step}; kept are those at {kept_steps}",
-            error_pb2.REASON_CHECKPOINT_GONE,
-        )
-    if kept.sha256 != tenant.model.loaded.sha256:
-        raise WrongState(
-            f"the checkpoint at step {kept.step} is of version {kept.version}; the sequence is at version "
-            f"{tenant.model.version} now",
-            error_pb2.REASON_CHECKPOINT_GONE,
-        )
-    return kept
-
-
-def _gone(name: str, reason: store.Reason) -> SequenceGone:
-    number, sentence = _GONE[reason]
-    return SequenceGone(sentence.format(name), number)
 
 
 def _digest(token: str) -> bytes:
