@@ -12,7 +12,7 @@ import onnx
 from onnx import numpy_helper
 
 from server.folding import shapes_of
-from server.graph import GraphBuilder, opset, reachable
+from server.graph import GraphBuilder, copied, opset, reachable
 from server.interface import Interface
 from server.recurrence import RECURRENT, Constants
 
@@ -55,8 +55,7 @@ def _freed(
     batch: int | None,
     time: int | None,
 ) -> Freed:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = copied(model)
     infos = {info.name: info.type.tensor_type.shape.dim for info in copy.graph.input}
     first = [(dim.dim_param, dim.dim_value) for dim in infos[data[0]]]
     said = list[str]()

@@ -6,7 +6,7 @@ from itertools import count
 import onnx
 
 from server import folding, inlining
-from server.graph import captured, subgraphs
+from server.graph import captured, copied, subgraphs
 from server.recurrence import RECURRENT, Constants
 
 
@@ -15,8 +15,7 @@ def resolve(model: onnx.ModelProto) -> onnx.ModelProto:
 
     However deeply they are nested.
     """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = copied(model)
     numbers = count()
     while _resolve_once(copy, numbers) or _resolve_once(copy, numbers, by_size=True):
         pass

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper, shape_inference
 
+from server.graph import copied
 from server.recurrence import Constants
 
 Dims = Sequence[int | None]
@@ -16,8 +17,7 @@ _SHAPING = frozenset({"ConstantOfShape", "Expand", "Pad", "Reshape", "Slice", "S
 
 def folded(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy in which the sizes of tensors are constants wherever they are the same for all inputs."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = copied(model)
     constants = Constants(model)
     shapes = shapes_of(model, constants)
     measured = {node.output[0]: _measured(node, shapes) for node in copy.graph.node if node.op_type in _MEASURING}
@@ -52,8 +52,7 @@ def _measured(node: onnx.NodeProto, shapes: Mapping[str, Dims]) -> Dims | None:
 
 def shapes_of(model: onnx.ModelProto, constants: Constants) -> dict[str, Dims]:
     """The shape of each tensor as far as onnx can infer it from the inputs, whatever else the file may say."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = copied(model)
     _write_out(copy, constants)
     del copy.graph.value_info[:]
     for output in copy.graph.output:

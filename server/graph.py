@@ -1,7 +1,7 @@
 """Writes ONNX nodes as formulas. Knows operators and names, nothing of recurrence."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -112,6 +112,22 @@ class GraphBuilder:
     def affine(self, tensor: str, weight: np.ndarray, bias: np.ndarray) -> str:
         """[B, K] times weight [K, N] plus bias [N]. One Gemm: its rows do not depend on how many there are."""
         return self.op("Gemm", tensor, self.constant(weight), self.constant(bias))
+
+
+def copied(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy that may be changed."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
+
+
+def returning(model: onnx.ModelProto, tensors: Iterable[str]) -> onnx.ModelProto:
+    """A copy that returns these tensors too, where it does not yet. What is fed needs no return."""
+    copy = copied(model)
+    known = {info.name for info in (*copy.graph.input, *copy.graph.output)}
+    wanted = (name for name in dict.fromkeys(tensors) if name not in known)
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
+    return copy
 
 
 def reachable(nodes: Sequence[onnx.NodeProto], outputs: Sequence[str]) -> list[onnx.NodeProto]:

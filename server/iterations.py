@@ -12,6 +12,7 @@ import onnx
 
 from server import loops, session
 from server.errors import ModelRefused
+from server.graph import copied
 from server.interface import State
 from server.loops import LoopNode
 from server.ports import Carried, Facts, LoopState, Port
@@ -57,16 +58,14 @@ def _runs(model: onnx.ModelProto, counts: Sequence[str], facts: Facts) -> list[d
     names = {*counts, *(name for loop in loops.find(model) for name in (*loop.initial, *loop.last))}
     fed = {port.name for port in (*facts.inputs, *(c.given for c in facts.carried), *facts.starts, *facts.lengths)}
     wanted = sorted(names - fed)
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = copied(model)
     del copy.graph.output[:]
     copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
     runner = session.create(copy)
     runs = []
     for seed, (batch, time) in enumerate(_ALONE if facts.alone else _SIZES):
         random = np.random.default_rng(seed)
-        data = {p.name: p.original(p.sample(time, batch, random)) for p in facts.inputs}
-        feeds = facts.feeds(data, batch, time)
+        feeds = facts.feeds(facts.sample(time, batch, random), batch, time)
         runs.append(feeds | dict(zip(wanted, session.run(runner, wanted, feeds), strict=True)))
     return runs
 

@@ -29,12 +29,14 @@ from server import (
 from server.content import Content
 from server.engine import Engine
 from server.errors import AxesUnknown, ModelRefused, TidegateError
+from server.graph import copied
 from server.interface import Interface
 from server.iterations import Iteration
 from server.model import LoadedModel
 from server.ports import Facts, Pace
-from server.proof import Original, Proof
+from server.proof import Proof
 from server.recurrence import CellNode, label, name_of
+from server.reference import Original
 from server.sidecar import Sidecar
 
 _NO_STATE = (
@@ -351,8 +353,7 @@ def _refuse_backwards(model: onnx.ModelProto) -> None:
 
 def _check(model: onnx.ModelProto) -> None:
     """What onnx itself has to say against a file, but that it wants outputs to have shapes: onnxruntime does not."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = copied(model)
     for output in copy.graph.output:
         output.type.tensor_type.shape.SetInParent()
     onnx.checker.check_model(copy)

@@ -12,7 +12,7 @@ import onnx
 from onnx import helper
 
 from server import inlining
-from server.graph import GraphBuilder, opset, reachable
+from server.graph import GraphBuilder, copied, opset, reachable
 from server.recurrence import label, name_of
 
 LOOPS = frozenset({"Loop", "Scan"})
@@ -151,8 +151,7 @@ def counted(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
 
     Outputs of a loop that nobody asked for have names in it: see `LoopNode.last`.
     """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = copied(model)
     g = GraphBuilder(_PREFIX, opset(model))
     nodes, names = list(copy.graph.node), list[str]()
     for loop in find(copy):
@@ -208,8 +207,7 @@ def stepped(model: onnx.ModelProto, loops: Sequence[LoopNode], once: Mapping[str
     `once` says, by the names of these loops, which of the tensors that they carry are states: such a tensor is an input
     and an output of the copy, under the names of `ends`. The others begin anew at every step.
     """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = copied(model)
     by_output = {tuple(loop.node.output): loop for loop in loops if loop.name in once}
     nodes, g = list[onnx.NodeProto](), GraphBuilder(_PREFIX, opset(model))
     for node in model.graph.node:

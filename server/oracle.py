@@ -7,7 +7,7 @@ it has, between transposes or casts; every other node stays as it is.
 import onnx
 from onnx import TensorProto, shape_inference
 
-from server.graph import GraphBuilder, opset
+from server.graph import GraphBuilder, copied, opset
 
 _KINDS = frozenset({"RNN", "LSTM", "GRU"})
 _INITIAL = (5, 6)  # initial_h and, for LSTM, initial_c
@@ -24,8 +24,7 @@ def runnable(model: onnx.ModelProto) -> onnx.ModelProto:
             _recurrent(g, node, double=node.input[1] in doubles)
         else:
             g.nodes.append(node)
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = copied(model)
     del copy.graph.node[:]
     copy.graph.node.extend(g.nodes)
     copy.graph.initializer.extend(g.constants)

@@ -122,8 +122,12 @@ def _error(error: float) -> str:
 
 def _cost_text(costs: Sequence[CostFact]) -> str:
     alone, *batches = costs
-    parts = [f"{alone.step_us:.3g} us a step alone", *(f"{c.row_us:.3g} us in a batch of {c.batch}" for c in batches)]
+    parts = [f"{_us(alone.step_us)} a step alone", *(f"{_us(c.row_us)} in a batch of {c.batch}" for c in batches)]
     return f"{', '.join(parts)} (computing only, on this machine)"
+
+
+def _us(microseconds: float) -> str:
+    return f"{microseconds:.{max(0, 2 - int(math.log10(max(1.0, microseconds))))}f} us"
 
 
 def _notes(report: Report) -> dict[str, Note]:

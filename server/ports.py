@@ -145,12 +145,16 @@ class Facts:
         """All states that are inputs and outputs of the graph of one step."""
         return (*self.carried, *(state.carried for state in self.looped))
 
-    def feeds(self, data: dict[str, np.ndarray], batch: int, time: int) -> dict[str, np.ndarray]:
-        """The feeds of the original for sequences that begin: `data` in its own axes, and zeros for every state."""
+    def sample(self, steps: int, batch: int, random: np.random.Generator) -> dict[str, np.ndarray]:
+        """Random steps [T, B, ...row] by input."""
+        return {port.name: port.sample(steps, batch, random) for port in self.inputs}
+
+    def feeds(self, data: Mapping[str, np.ndarray], batch: int, time: int) -> dict[str, np.ndarray]:
+        """The feeds of the original for sequences that begin: steps [T, B, ...row] by input, zeros for every state."""
         time = 1 if self.one_step else time
         fresh = (*(c.given for c in self.carried), *self.starts)
         return (
-            data
+            {port.name: port.original(data[port.name]) for port in self.inputs}
             | {port.name: np.zeros(port.shape(batch, time), port.dtype) for port in fresh}
             | {port.name: np.full(port.shape(batch, time), time, port.dtype) for port in self.lengths}
         )

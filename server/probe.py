@@ -14,7 +14,7 @@ from onnx import helper
 
 from server import session, tokens
 from server.errors import AxesUnknown, ModelRefused, StepFailed
-from server.graph import reachable
+from server.graph import copied, reachable, returning
 from server.interface import Interface
 from server.ports import Carried, Facts, Pace, Port
 from server.recurrence import CellNode, label, name_of, runs_backwards, time_axis
@@ -307,8 +307,7 @@ class _Probe:
         return port.original(port.sample(1, shape[0] if shape else 1, np.random.default_rng(0)))
 
     def _run(self, name: str, batch: int, time: int, seed: int) -> np.ndarray:
-        random = np.random.default_rng(seed)
-        data = {p.name: p.original(p.sample(time, batch, random)) for p in self._facts.inputs}
+        data = self._facts.sample(time, batch, np.random.default_rng(seed))
         return session.run(self._session, [name], self._facts.feeds(data, batch, time))[0]
 
     # ports
@@ -442,8 +441,7 @@ def _dtype(info: onnx.ValueInfoProto) -> np.dtype:
 
 def _up_to(model: onnx.ModelProto, tensor: str) -> onnx.ModelProto:
     """The part of a model that computes a tensor: a long signal is cut into blocks without running what comes after."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = copied(model)
     del copy.graph.node[:]
     copy.graph.node.extend(reachable(model.graph.node, [tensor]))
     del copy.graph.output[:]
@@ -453,11 +451,5 @@ def _up_to(model: onnx.ModelProto, tensor: str) -> onnx.ModelProto:
 
 def _with_outputs(model: onnx.ModelProto, cells: Sequence[CellNode], others: Sequence[str]) -> onnx.ModelProto:
     """A copy that also returns the inputs and initial states of cells, and other tensors."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    known = {output.name for output in copy.graph.output} | {i.name for i in copy.graph.input}
     wanted = [name for cell in cells for name in (cell.x, *(n for n in cell.initial if n))]
-    for name in dict.fromkeys((*wanted, *others)):
-        if name not in known:
-            copy.graph.output.append(onnx.ValueInfoProto(name=name))
-    return copy
+    return returning(model, (*wanted, *others))

@@ -1,23 +1,23 @@
 """Proves a step graph against the original file: the same random sequences through both must give the same numbers."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 
-from server import diagnosis, loops, oracle, session
+from server import diagnosis, explanation, loops, oracle, session
+from server.diagnosis import Bounds
 from server.engine import Engine
 from server.errors import ModelRefused
 from server.ports import Facts
-from server.recurrence import RECURRENT, CellNode, label, name_of
-from server.stepgraph import PREFIX
-
-Data = dict[str, np.ndarray]  # [T, B, ...row] by input
+from server.recurrence import RECURRENT, label, name_of
+from server.reference import Answer, Data, Original, Reference, sequences, size
 
 _LENGTHS, _BATCHES = (1, 2, 5, 13), (1, 3)
 _LONGEST = 1000  # steps of a file that fixes its time axis to more are not compared at that length
-_TOLERANCE, _HALF_TOLERANCE = 1e-5, 2e-3  # the oracle computes doubles in single precision
+_BOUNDS = Bounds(same=1e-5, other=1e-3)  # the oracle computes doubles in single precision
+_HALF_BOUNDS = Bounds(same=2e-3, other=2e-2)
 ROUNDING = 0.1  # how far a file that rounds to 8 bits may be from itself, one step at a time
 
 
@@ -38,15 +38,6 @@ class Proof:
     rounding: float | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class Original:
-    """What is proved against: the file, its recurrent nodes, and, where axes were freed, the file as it was."""
-
-    model: onnx.ModelProto
-    cells: Sequence[CellNode]
-    fixed: onnx.ModelProto | None = None
-
-
 def prove(original: Original, facts: Facts, engine: Engine) -> Proof:
     """Compares the engine, step by step, with the original on every prefix of random sequences.
 
@@ -59,7 +50,7 @@ def prove(original: Original, facts: Facts, engine: Engine) -> Proof:
         ModelRefused: they differ by more than the tolerance, the original's own answers are no numbers, its rows
             influence each other, or the step graph does not run.
     """
-    return _Comparison(original, facts, engine, _tolerance(facts, engine)).proof()
+    return _Comparison(original, facts, engine, _bounds(facts, engine)).proof()
 
 
 def rounding_error(original: Original, facts: Facts, engine: Engine) -> float:
@@ -68,204 +59,160 @@ def rounding_error(original: Original, facts: Facts, engine: Engine) -> float:
     Raises:
         ModelRefused: by more than `ROUNDING`.
     """
-    return _Comparison(original, facts, engine, ROUNDING).rounding()
+    return _Comparison(original, facts, engine, Bounds(ROUNDING, ROUNDING)).rounding()
 
 
-class _Differs(Exception):  # it never leaves this file
-    """What differs by more than the tolerance, as the beginning of a sentence; `first`: at a sequence's first step."""
+@dataclass(frozen=True)
+class _Difference:
+    """How far an output or a state is from the original's at a step."""
 
-    def __init__(self, said: str, first: bool) -> None:
-        super().__init__(said)
-        self.first = first
-
-
-@dataclass(frozen=True, eq=False)
-class _Answer:
-    """What the original says after a step, [B, ...row] each: outputs by name, states by their columns."""
-
-    outputs: Mapping[str, np.ndarray]
-    states: Mapping[tuple[int | None, str], np.ndarray]
+    what: str
+    step: int
+    error: float
 
 
 class _Comparison:
-    def __init__(self, original: Original, facts: Facts, engine: Engine, tolerance: float) -> None:
-        self._original = original
+    def __init__(self, original: Original, facts: Facts, engine: Engine, bounds: Bounds) -> None:
+        self._fixed = original.fixed
         self._facts = facts
         self._engine = engine
-        shown, self._ends = _showing_states(original.model, original.cells, engine)
-        self._model = oracle.runnable(shown)
-        self._reference = session.create(self._model)
-        self._tolerance = tolerance
+        self._bounds = bounds
+        self._reference = Reference(original, facts, engine.graph)
         self._worst = 0.0
 
     def proof(self) -> Proof:
         steps = 0
         batches = (1,) if self._facts.alone else _BATCHES
         for seed, (length, batch) in enumerate((t, b) for t in _LENGTHS for b in batches):
-            data = _sequences(self._facts, length, batch, seed)
-            try:
-                self._compare(data)
-            except _Differs as differs:
-                raise self._refusal(differs) from None
+            data = sequences(self._facts, length, batch, seed)
+            answers = self._answers(data)
+            apart = self._compare(data, answers)
+            if apart:
+                raise self._refusal(apart, batch)
+            if not self._facts.one_step:
+                self._check_causal(answers)
             if batch > 1:
-                self._check_rows(data)
+                self._check_rows(data, answers[-1])
             steps += length * batch
-        if self._original.fixed is not None:
-            steps += self._compare_fixed(self._original.fixed)
-        return Proof(self._worst, self._tolerance, steps)
+        if self._fixed is not None:
+            steps += self._compare_fixed(self._fixed)
+        return Proof(self._worst, self._bounds.same, steps)
 
     def rounding(self) -> float:
         for seed, length in enumerate(_LENGTHS):
-            try:
-                self._compare(_sequences(self._facts, length, 1, seed))
-            except _Differs as differs:
+            data = sequences(self._facts, length, 1, seed)
+            apart = self._compare(data, self._answers(data))
+            if apart:
                 raise ModelRefused(
-                    f"{differs}: the file rounds to 8 bits by the range of all steps at once, and one step at a time "
-                    "that comes to something else. Serve the model as it was before it was quantised"
-                ) from None
+                    f"{self._said(apart)}: the file rounds to 8 bits by the range of all steps at once, and one step "
+                    "at a time that comes to something else. Serve the model as it was before it was quantised"
+                )
         return self._worst
 
-    # what the original says
+    # step by step
 
-    def _answers(self, data: Data) -> Iterator[_Answer]:
-        return self._one_by_one(data) if self._facts.one_step else self._prefixes(data)
+    def _compare(self, data: Data, answers: Sequence[Answer]) -> _Difference | None:
+        """Notes the largest error of the engine's steps; returns the first that is too large."""
+        for difference in self._differences(data, answers):
+            if not difference.error <= self._bounds.same:
+                return difference
+            self._worst = max(self._worst, difference.error)
+        return None
 
-    def _prefixes(self, data: Data) -> Iterator[_Answer]:
-        """The original's answers to each prefix."""
-        length, batch = _size(data)
-        answers = []
-        for step in range(length):
-            prefix = {port.name: port.original(data[port.name][: step + 1]) for port in self._facts.inputs}
-            values = self._values(self._facts.feeds(prefix, batch, step + 1))
-            answers.append(self._answer(values, batch))
-            yield answers[-1]
-        if self._tolerance < ROUNDING:  # a file that rounds by range breaks this by nature
-            self._check_causal(answers, values)
+    def _differences(self, data: Data, answers: Sequence[Answer]) -> Iterator[_Difference]:
+        """Between what the engine and what the original says at each step, of every output and state."""
+        engine = self._engine
+        state = np.tile(engine.graph.initial, (size(data)[1], 1))
+        scales: Data = {}
+        for step, expected in enumerate(answers):
+            result = engine.run({name: x[step : step + 1] for name, x in data.items()}, state, trace=False)
+            state = result.state
+            for name, wanted in expected.outputs.items():
+                yield _difference(f"output '{name}'", step, wanted, result.outputs[name][0], scales)
+            for columns in engine.graph.state:
+                what = f"state '{columns.name}'" + ("" if columns.layer is None else f" of layer {columns.layer}")
+                shown = expected.states.get((columns.layer, columns.name))  # a loop's own states are not
+                if shown is not None:
+                    yield _difference(what, step, shown, state[:, columns.span], scales)
 
-    def _check_causal(self, answers: Sequence[_Answer], whole: Data) -> None:
+    def _refusal(self, apart: _Difference, batch: int) -> ModelRefused:
+        model = self._reference.model
+        node = diagnosis.mixing_node(model, self._facts, self._engine.graph, self._bounds)
+        said = self._said(apart)
+        loop = next((loop for loop in loops.find(model) if loop.node is node), None)
+        if loop:
+            objection = f"{label(loop.node)} cannot be cut into steps: {loops.objection(loop)}"
+            return ModelRefused(f"{objection} ({said})", name_of(loop.node))
+        if node is not None and node.op_type not in RECURRENT:
+            return ModelRefused(f"{explanation.mixing(node)} ({said})", name_of(node))
+        largest = self._largest(batch) if apart.error < self._bounds.other else apart.error
+        if largest < self._bounds.other:
+            return _rounds_differently(f"{said}; over {max(_LENGTHS)} steps it is never more than {largest:.2g}")
+        if apart.step == 0:
+            return ModelRefused(
+                "the equations do not give what the file gives, even for a single step. This is a fault of the "
+                f"server's; please report it with the file ({said})"
+            )
+        return ModelRefused(
+            "something outside the recurrent cells mixes steps with one another, or a state is fed back that is not "
+            f"meant to be. {explanation.ADVICE} ({said})"
+        )
+
+    def _largest(self, batch: int) -> float:
+        """The largest difference in the longest of the sequences: what is no rounding grows from step to step."""
+        data = sequences(self._facts, max(_LENGTHS), batch, 0)
+        return max(difference.error for difference in self._differences(data, self._answers(data)))
+
+    def _said(self, apart: _Difference) -> str:
+        return (
+            f"{apart.what} at step {apart.step} differs by {apart.error:.2g} from the original file's answer to the "
+            f"first {apart.step + 1} steps; at most {self._bounds.same:.0e} is accepted"
+        )
+
+    def _answers(self, data: Data) -> list[Answer]:
+        return list(self._reference.answers(data))
+
+    # the original by itself
+
+    def _check_causal(self, answers: Sequence[Answer]) -> None:
         """What the original answers at a step must not change when more steps follow."""
         for port in self._facts.outputs:
             if port.time is None:
                 continue
             for step, answer in enumerate(answers):
-                wanted = port.at(whole[port.name], step).astype(np.float64)
-                error = _error("step", wanted, answer.outputs[port.name], {})
-                if not error <= self._tolerance:
+                wanted = port.at(answers[-1].whole[port.name], step).astype(np.float64)
+                error = distance("step", wanted, answer.outputs[port.name], {})
+                if not error <= self._bounds.same:
                     raise self._looks_ahead(port.name, step, error)
 
     def _looks_ahead(self, output: str, step: int, error: float) -> ModelRefused:
-        node = diagnosis.ahead_node(self._model, self._facts, self._tolerance)
-        said = (
-            f"output '{output}' at step {step} changes by {error:.2g} in the original file once later steps follow: it "
-            "looks ahead"
-        )
-        if node is None:
-            return ModelRefused(f"the model looks ahead, and a stream cannot. {diagnosis.ADVICE} ({said})")
-        return ModelRefused(f"{diagnosis.explained(node)} ({said})", name_of(node))
+        node = diagnosis.ahead_node(self._reference.model, self._facts, self._bounds)
+        said = f"output '{output}' at step {step} changes by {error:.2g} in the original file once later steps follow"
+        if node is not None:
+            return ModelRefused(f"{explanation.mixing(node)} ({said}: it looks ahead)", name_of(node))
+        if error < self._bounds.other:
+            return _rounds_differently(said)
+        return ModelRefused(f"the model looks ahead, and a stream cannot. {explanation.ADVICE} ({said})")
 
-    def _one_by_one(self, data: Data) -> Iterator[_Answer]:
-        """The same of a file that takes one step at a time and may hand its state back."""
-        length, batch = _size(data)
-        states: Data = {}
-        for step in range(length):
-            one = {port.name: port.original(data[port.name][step : step + 1]) for port in self._facts.inputs}
-            values = self._values(self._facts.feeds(one, batch, 1) | states)
-            yield self._answer(values, batch)
-            states = {c.given.name: values[c.returned.name] for c in self._facts.carried}
-
-    def _values(self, feeds: Data) -> Data:
-        ports = (*self._facts.outputs, *(carried.returned for carried in self._facts.carried))
-        names = list(dict.fromkeys((*(port.name for port in ports), *self._ends.values())))
-        return dict(zip(names, session.run(self._reference, names, feeds), strict=True))
-
-    def _answer(self, values: Data, batch: int) -> _Answer:
-        states: dict[tuple[int | None, str], np.ndarray] = {
-            (None, c.given.name): c.returned.last(values[c.returned.name]) for c in self._facts.carried
-        }
-        states |= {key: values[tensor] for key, tensor in self._ends.items()}
-        return _Answer(
-            {port.name: port.last(values[port.name]) for port in self._facts.outputs},
-            {key: value.reshape(batch, -1) for key, value in states.items()},
-        )
-
-    # how the engine compares
-
-    def _compare(self, data: Data) -> None:
-        """Notes the largest error of the engine's steps; raises at the first that is too large."""
-        engine = self._engine
-        state = np.tile(engine.graph.initial, (_size(data)[1], 1))
-        scales: Data = {}
-        for step, expected in enumerate(self._answers(data)):
-            result = engine.run({name: x[step : step + 1] for name, x in data.items()}, state, trace=False)
-            state = result.state
-            for name, wanted in expected.outputs.items():
-                self._judge(f"output '{name}'", step, wanted, result.outputs[name][0], scales)
-            for columns in engine.graph.state:
-                what = f"state '{columns.name}'" + ("" if columns.layer is None else f" of layer {columns.layer}")
-                shown = expected.states.get((columns.layer, columns.name))  # a loop's own states are not
-                if shown is not None:
-                    self._judge(what, step, shown, state[:, columns.span], scales)
-
-    def _judge(self, what: str, step: int, wanted: np.ndarray, got: np.ndarray, scales: Data) -> None:
-        wanted = wanted.astype(np.float64)
-        if not np.isfinite(wanted).all() and (what.startswith("state") or np.isnan(wanted).any()):
-            raise ModelRefused(
-                f"the original file itself answers {_first_strange(wanted)} in {what} at step {step} of a random "
-                "sequence (normal numbers, positive ones where those did not do, tokens within their tables): it "
-                "overflows, or takes numbers of another kind only. Nothing can be proved of it; scale its inputs "
-                "within the graph, so that ordinary numbers can go in"
-            )
-        if np.isnan(got).any() and not np.isnan(wanted).any():
-            raise ModelRefused(
-                f"{what} is NaN at step {step} of a random sequence, where the original file's operator makes a number "
-                "of a NaN that it is given: the file divides by its input, or takes its root or logarithm, where that "
-                "is not defined. Let it bound its input first"
-            )
-        error = _error(what, wanted, got, scales)
-        if not error <= self._tolerance:
-            raise _Differs(
-                f"{what} at step {step} differs by {error:.2g} from the original file's answer to the first {step + 1} "
-                f"steps; at most {self._tolerance:.0e} is accepted",
-                step == 0,
-            )
-        self._worst = max(self._worst, error)
-
-    def _check_rows(self, data: Data) -> None:
+    def _check_rows(self, data: Data, together: Answer) -> None:
         """Each row must end as it does without the others."""
-        *_, together = self._answers(data)
-        for row in range(_size(data)[1]):
-            *_, alone = self._answers({name: x[:, row : row + 1] for name, x in data.items()})
+        for row in range(size(data)[1]):
+            alone = self._reference.last({name: x[:, row : row + 1] for name, x in data.items()})
             for name, wanted in alone.outputs.items():
-                error = _error("row", wanted.astype(np.float64), together.outputs[name][row : row + 1], {})
-                if not error <= self._tolerance:
+                error = distance("row", wanted.astype(np.float64), together.outputs[name][row : row + 1], {})
+                if not error <= self._bounds.same:
                     raise self._mixed_rows(name, error)
 
     def _mixed_rows(self, output: str, error: float) -> ModelRefused:
-        node = diagnosis.row_mixing_node(self._model, self._facts, self._tolerance)
+        node = diagnosis.row_mixing_node(self._reference.model, self._facts, self._bounds)
+        said = f"output '{output}' of one row differs by {error:.2g} when others are beside it"
+        if node is None and error < self._bounds.other:
+            return _rounds_differently(said)
         where = "something in it" if node is None else label(node)
         return ModelRefused(
             f"rows of a batch influence each other: {where} mixes sequences. Let the network treat each row of its "
-            f"batch axis by itself, or export it with a batch axis that is fixed to 1 (output '{output}' of one row "
-            f"differs by {error:.2g} when others are beside it)",
+            f"batch axis by itself, or export it with a batch axis that is fixed to 1 ({said})",
             None if node is None else name_of(node),
-        )
-
-    def _refusal(self, differs: _Differs) -> ModelRefused:
-        node = diagnosis.mixing_node(self._model, self._facts, self._engine.graph, self._tolerance)
-        loop = next((loop for loop in loops.find(self._model) if loop.node is node), None)
-        if loop:
-            said = f"{label(loop.node)} cannot be cut into steps: {loops.objection(loop)}"
-            return ModelRefused(f"{said} ({differs})", name_of(loop.node))
-        if node is not None and node.op_type not in RECURRENT:
-            return ModelRefused(f"{diagnosis.explained(node)} ({differs})", name_of(node))
-        if differs.first:
-            return ModelRefused(
-                "the equations do not give what the file gives, even for a single step. This is a fault of the "
-                f"server's; please report it with the file ({differs})"
-            )
-        return ModelRefused(
-            "something outside the recurrent cells mixes steps with one another, or a state is fed back that is not "
-            f"meant to be. {diagnosis.ADVICE} ({differs})"
         )
 
     def _compare_fixed(self, fixed: onnx.ModelProto) -> int:
@@ -273,15 +220,14 @@ class _Comparison:
         length, batch = _fixed_size(fixed, self._facts)
         if length > _LONGEST:
             return 0
-        data = _sequences(self._facts, length, batch, 0)
-        feeds = self._facts.feeds({p.name: p.original(data[p.name]) for p in self._facts.inputs}, batch, length)
+        data = sequences(self._facts, length, batch, 0)
         names = [port.name for port in self._facts.outputs]
-        values = session.run(session.create(oracle.runnable(fixed)), names, feeds)
+        values = session.run(session.create(oracle.runnable(fixed)), names, self._facts.feeds(data, batch, length))
         state = np.tile(self._engine.graph.initial, (batch, 1))
         result = self._engine.run(data, state, trace=False)
         for port, y in zip(self._facts.outputs, values, strict=True):
-            error = _error(port.name, port.last(y).astype(np.float64), result.outputs[port.name][-1], {})
-            if not error <= self._tolerance:
+            error = distance(port.name, port.last(y).astype(np.float64), result.outputs[port.name][-1], {})
+            if not error <= self._bounds.same:
                 raise ModelRefused(
                     f"output '{port.name}' differs by {error:.2g} once the axes that the file fixes are freed, so they "
                     "cannot be. Export the model with a dynamic batch axis and a dynamic time axis"
@@ -290,48 +236,11 @@ class _Comparison:
         return length * batch
 
 
-def _showing_states(
-    model: onnx.ModelProto, cells: Sequence[CellNode], engine: Engine
-) -> tuple[onnx.ModelProto, dict[tuple[int | None, str], str]]:
-    """A copy that also returns how the cells end whose states the engine keeps, and the names of those tensors."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    nodes = {next(filter(None, node.output), ""): node for node in copy.graph.node}
-    known, ends = {output.name for output in copy.graph.output}, dict[tuple[int | None, str], str]()
-    for columns in engine.graph.state:
-        if columns.layer is None:
-            continue
-        cell = cells[columns.layer]
-        node = nodes[next(filter(None, cell.node.output))]
-        index = 1 + cell.cell.states.index(columns.name)
-        node.output.extend([""] * (index + 1 - len(node.output)))
-        node.output[index] = node.output[index] or f"{PREFIX}end/{columns.layer}/{columns.name}"
-        ends[columns.layer, columns.name] = node.output[index]
-    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in ends.values() if name not in known)
-    return copy, ends
-
-
-def _tolerance(facts: Facts, engine: Engine) -> float:
+def _bounds(facts: Facts, engine: Engine) -> Bounds:
     """Half precision anywhere in the file makes it coarse."""
     ports = (*facts.inputs, *facts.outputs, *(carried.given for carried in facts.through))
     types = {*(port.dtype for port in ports), *(cell.dtype for cell in engine.graph.layers)}
-    return _HALF_TOLERANCE if np.dtype(np.float16) in types else _TOLERANCE
-
-
-def _sequences(facts: Facts, length: int, batch: int, seed: int) -> Data:
-    """Random steps for each input; what has no time axis beside others that have one stays the same."""
-    random = np.random.default_rng(seed)
-    data = {port.name: port.sample(length, batch, random) for port in facts.inputs}
-    for port in facts.inputs:
-        if port.time is None and not facts.one_step:
-            data[port.name][:] = data[port.name][0]
-    return data
-
-
-def _size(data: Data) -> tuple[int, int]:
-    """Steps and sequences."""
-    length, batch = next(iter(data.values())).shape[:2]
-    return length, batch
+    return _HALF_BOUNDS if np.dtype(np.float16) in types else _BOUNDS
 
 
 def _fixed_size(fixed: onnx.ModelProto, facts: Facts) -> tuple[int, int]:
@@ -342,7 +251,33 @@ def _fixed_size(fixed: onnx.ModelProto, facts: Facts) -> tuple[int, int]:
     return next(filter(None, times), 3 if times else 1), next(filter(None, batches), 1 if facts.alone else 2)
 
 
-def _error(what: str, wanted: np.ndarray, got: np.ndarray, scales: Data) -> float:
+def _rounds_differently(said: str) -> ModelRefused:
+    return ModelRefused(
+        "this network makes more of the last digits of its numbers than the proof accepts. Nothing in it was seen to "
+        "mix steps or sequences: so small a difference is rounding, as sums are added in another order. Let it take no "
+        f"large numbers from one another, and scale what goes in and comes out to about 1 ({said})"
+    )
+
+
+def _difference(what: str, step: int, wanted: np.ndarray, got: np.ndarray, scales: Data) -> _Difference:
+    wanted = wanted.astype(np.float64)
+    if not np.isfinite(wanted).all() and (what.startswith("state") or np.isnan(wanted).any()):
+        raise ModelRefused(
+            f"the original file itself answers {_first_strange(wanted)} in {what} at step {step} of a random "
+            "sequence (normal numbers, positive ones where those did not do, tokens within their tables): it "
+            "overflows, or takes numbers of another kind only. Nothing can be proved of it; scale its inputs "
+            "within the graph, so that ordinary numbers can go in"
+        )
+    if np.isnan(got).any() and not np.isnan(wanted).any():
+        raise ModelRefused(
+            f"{what} is NaN at step {step} of a random sequence, where the original file's operator makes a number "
+            "of a NaN that it is given: the file divides by its input, or takes its root or logarithm, where that "
+            "is not defined. Let it bound its input first"
+        )
+    return _Difference(what, step, distance(what, wanted, got, scales))
+
+
+def distance(what: str, wanted: np.ndarray, got: np.ndarray, scales: Data) -> float:
     """The largest difference as `Proof` counts it. `wanted` and `got` are [B, ...row], `scales[what]` is updated."""
     if wanted.size == 0:
         return 0.0

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from server.graph import GraphBuilder, opset, subgraphs
+from server.graph import GraphBuilder, copied, opset, subgraphs
 
 _PREFIX = "tidegate.exact/"
 _BY_RANGE = frozenset({"DynamicQuantizeLinear", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul"})
@@ -39,8 +39,7 @@ def _all(nodes: Iterable[onnx.NodeProto]) -> Iterable[onnx.NodeProto]:
 
 def unrounded(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy in which numbers keep the precision that they come with; rounded weights are what they are."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = copied(model)
     writer = _Writer(copy)
     writer.rewrite(copy.graph)
     copy.graph.initializer.extend(writer.constants)

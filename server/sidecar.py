@@ -20,6 +20,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from server.errors import ModelRefused
+from server.graph import copied
 
 FILE = "model.toml"
 _MOST = 65_536  # bytes
@@ -68,8 +69,7 @@ def fix(model: onnx.ModelProto, fixed: Mapping[str, Any]) -> onnx.ModelProto:
     Raises:
         ModelRefused: there is no such input, or it cannot have that value.
     """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = copied(model)
     infos = {info.name: info for info in copy.graph.input}
     for name, value in fixed.items():
         if name not in infos:
@@ -81,8 +81,7 @@ def fix(model: onnx.ModelProto, fixed: Mapping[str, Any]) -> onnx.ModelProto:
 
 def cut(model: onnx.ModelProto, block: Mapping[str, int]) -> onnx.ModelProto:
     """A copy that takes one block at a time: the last free axis of the inputs in `block` has that size and no other."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = copied(model)
     for info in copy.graph.input:
         free = [dim for dim in info.type.tensor_type.shape.dim if not dim.HasField("dim_value")]
         if free and info.name in block:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from server import check, drawing, ladder, page
 from server.examination import examine
-from server.report import Report
+from server.report import CostFact, Report
 
 if TYPE_CHECKING:
     from tests.zoo import Zoo
@@ -143,6 +143,21 @@ def test_a_model_of_two_layers_is_reported_with_all_that_a_client_needs(zoo: Zoo
     assert report.proof.max_error <= report.proof.tolerance
     assert [cost.batch for cost in report.costs] == [1, 16, 64]
     assert all(cost.step_us > 0 for cost in report.costs)
+
+
+@pytest.mark.parametrize(
+    ("costs", "said"),
+    [
+        ([CostFact(1, 89.34, 89.34)], "89.3 us a step alone (computing only, on this machine)"),
+        (
+            [CostFact(1, 1234.5, 1234.5), CostFact(16, 150.4, 9.4), CostFact(64, 40.0, 0.625)],
+            "1234 us a step alone, 9.40 us in a batch of 16, 0.62 us in a batch of 64 (computing only,",
+        ),
+    ],
+    ids=["alone", "batches"],
+)
+def test_the_page_says_what_a_step_costs(costs: list[CostFact], said: str) -> None:
+    assert said in one_line(text(Report("model.onnx", served=True, costs=tuple(costs))))
 
 
 def test_the_page_of_a_served_model_says_so_and_stays_within_80_columns(zoo: Zoo) -> None:

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from server import axes, loader, proof, stepgraph
+from server import axes, loader, proof, session, stepgraph
 from server.errors import ModelRefused
 from server.loader import load
 from server.ports import Port
@@ -135,17 +135,17 @@ def test_an_equation_that_is_wrong_at_the_first_step_is_called_the_servers_fault
 def test_an_error_counts_by_the_largest_value_that_the_element_has_had(scale: float) -> None:
     """Rounding of a large feature is no error of its small values, nor one of another feature."""
     wanted = np.array([[1000.0, 0.001], [-2000.0, 0.002]]) * scale
-    error = proof._error("y", wanted, wanted + 0.01 * scale, {})
+    error = proof.distance("y", wanted, wanted + 0.01 * scale, {})
     assert error == pytest.approx(0.01 * scale / max(1.0, 0.002 * scale))
     before = {"y": np.array([1e12, 1e12])}
-    assert proof._error("y", wanted, wanted + 1.0, before) == pytest.approx(1e-12)
+    assert proof.distance("y", wanted, wanted + 1.0, before) == pytest.approx(1e-12)
 
 
 @pytest.mark.parametrize("strange", [np.inf, -np.inf])
 def test_infinity_agrees_with_itself_only(strange: float) -> None:
     wanted = np.array([[strange, 1.0]])
-    assert proof._error("y", wanted, wanted.copy(), {}) == 0
-    assert proof._error("y", wanted, np.array([[0.0, 1.0]]), {}) == np.inf
+    assert proof.distance("y", wanted, wanted.copy(), {}) == 0
+    assert proof.distance("y", wanted, np.array([[0.0, 1.0]]), {}) == np.inf
 
 
 def test_a_model_that_overflows_by_itself_is_refused_for_that_and_not_for_mixing(tmp_path: Path) -> None:
@@ -250,13 +250,13 @@ def test_a_sequence_that_is_not_a_tensor_does_not_make_the_diagnosis_fail(tmp_pa
 def test_a_proof_reads_the_file_and_not_what_was_made_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the loader makes of an interface, the reference is a session over the file's own operators."""
     seen: list[list[str]] = []
-    create = proof.session.create
+    create = session.create
 
     def noting(model: onnx.ModelProto) -> object:
         seen.append([node.op_type for node in model.graph.node])
         return create(model)
 
-    monkeypatch.setattr(proof.session, "create", noting)
+    monkeypatch.setattr(session, "create", noting)
     g = Writer()
     _, _, outputs = started(g)
     g.output(outputs["Y"], ["time", 1, "batch", HIDDEN])
@@ -268,3 +268,30 @@ def test_a_proof_reads_the_file_and_not_what_was_made_of_it(tmp_path: Path, monk
 def _saved(model: onnx.ModelProto, folder: Path) -> Path:
     onnx.save(model, folder / "model.onnx")
     return folder / "model.onnx"
+
+
+@pytest.mark.parametrize("factor", [600.0, 3000.0])
+def test_a_network_that_loses_digits_is_refused_for_its_rounding_and_no_node_is_blamed(
+    factor: float, tmp_path: Path
+) -> None:
+    """The sine of something large has few of its digits: answers differ by more than is accepted, and not by much."""
+    g = Writer()
+    _, _, outputs = started(g)
+    large = g.op("Mul", outputs["Y"], g.constant(np.full(1, factor, np.float32)))
+    g.output(g.op("Sin", large), ["time", 1, "batch", HIDDEN])
+    said = r"so small a difference is rounding.* over 13 steps it is never more than"
+    with pytest.raises(ModelRefused, match=said) as refused:
+        loaded(g.model(), tmp_path)
+    assert refused.value.node is None
+
+
+@pytest.mark.parametrize("share", [3e-5, 1e-3])
+def test_a_node_that_mixes_steps_is_named_however_little_the_answer_has_of_it(share: float, tmp_path: Path) -> None:
+    g = Writer()
+    _, _, outputs = started(g)
+    mean = g.op("ReduceMean", outputs["Y"], axes=[0], keepdims=1)
+    little = g.op("Mul", mean, g.constant(np.full(1, share, np.float32)))
+    g.output(g.op("Add", outputs["Y"], little), ["time", 1, "batch", HIDDEN])
+    with pytest.raises(ModelRefused, match=r"ReduceMean.* mixes steps") as refused:
+        loaded(g.model(), tmp_path)
+    assert refused.value.node
