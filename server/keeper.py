@@ -217,7 +217,7 @@ class Keeper:
             r.tenant.slot = slot
         self._move_in([r.tenant for r in restored])
         model.progress.begin(slots, steps, steps, self.monotonic())
-        model.progress.had[slots] = [r.answered for r in restored]
+        model.progress.come_back(slots, [r.answered for r in restored])
         model.tally.resumed += len(restored)
 
     # Leaving ----------------------------------------------------------------------------------------------------------
@@ -578,7 +578,7 @@ class Keeper:
 
     def count_replayed(self, model: ServedModel) -> None:
         """Brings the tally of steps that were taken again up to date."""
-        model.tally.replayed += model.progress.replayed(model.slots.done)
+        model.tally.replayed += model.progress.replayed(model.progress.replaying(), model.slots.done)
 
     def relocate(self, tenant: Tenant, model: ServedModel, slot: int) -> None:
         """A sequence goes on in a slot of another model, where it is anchored."""
@@ -614,9 +614,9 @@ class Keeper:
             by_slot = self._by_slot.get(tenant.model)
             if by_slot is not None and by_slot.get(tenant.slot) is tenant:
                 del by_slot[tenant.slot]
-                progress = tenant.model.progress
+                model, progress = tenant.model, tenant.model.progress
                 if progress.retaken.item(tenant.slot) < progress.had.item(tenant.slot):
-                    self.count_replayed(tenant.model)
+                    model.tally.replayed += progress.replayed(np.array([tenant.slot]), model.slots.done)
                 progress.held[tenant.slot] = False
                 if not by_slot:
                     del self._by_slot[tenant.model]

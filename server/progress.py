@@ -4,9 +4,12 @@ A checkpoint that is written is told to the client only once the client has ever
 of the checkpoints that a client may count on, none is later than its answers, and three of them are kept.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 NONE = -1  # no checkpoint
+_FAR = np.uint64(2**62)  # beyond all steps
 
 
 class Progress:
@@ -75,9 +78,16 @@ class Progress:
         slots = np.flatnonzero(self.held)
         return now - self.complete if (self.written[slots] != done[slots]).any() else 0.0
 
-    def replayed(self, done: np.ndarray) -> int:
-        """How many steps have been taken since the last call whose answers the clients had before."""
-        slots = np.flatnonzero(self.held & (self.retaken < self.had))
+    def come_back(self, slots: np.ndarray, answered: Sequence[int]) -> None:
+        """Clients have resumed these, and say that they have so many answers, which may be any number."""
+        self.had[slots] = np.minimum(np.array(answered, np.uint64), _FAR).astype(np.int64)
+
+    def replaying(self) -> np.ndarray:
+        """The slots whose next step is one that the client has the answer to."""
+        return np.flatnonzero(self.held & (self.retaken < self.had))
+
+    def replayed(self, slots: np.ndarray, done: np.ndarray) -> int:
+        """How many steps these have taken since the last call whose answers the clients had before."""
         again = np.maximum(np.minimum(done[slots], self.had[slots]) - self.retaken[slots], 0)
         self.retaken[slots] += again
         return int(again.sum())

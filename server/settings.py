@@ -174,6 +174,12 @@ def _check(parser: argparse.ArgumentParser, settings: Settings) -> None:
             f"--workers is {settings.workers}, but --store {settings.store} is of one process alone: no worker could "
             "go on with another's sequences; expected sqlite:FILE or valkey://HOST:PORT/DB"
         )
-    for name in ("port", "metrics_port"):
-        if not getattr(settings, name) <= 65_535:
-            parser.error(f"--{name.replace('_', '-')} is {getattr(settings, name)}; expected 0 to 65535")
+    if not settings.port <= 65_535:
+        parser.error(f"--port is {settings.port}; expected 0 to 65535")
+    last = settings.metrics_port + settings.workers - 1
+    if settings.metrics_port and last > 65_535:
+        parser.error(
+            f"--metrics-port is {settings.metrics_port}, and {last} for the last worker; expected 0 to 65535"
+            if settings.workers > 1
+            else f"--metrics-port is {settings.metrics_port}; expected 0 to 65535"
+        )

@@ -114,6 +114,23 @@ async def test_what_is_resumed_taken_over_and_replayed_is_counted(
     assert labels == {"model", "version", "reason", "le"}
 
 
+async def test_a_client_that_claims_to_have_every_answer_is_served_and_counted_by_what_it_sends(
+    start: Callable[..., RunningServer], lstm_only: Path
+) -> None:
+    port = free_port()
+    server = start(lstm_only, "--metrics-port", str(port), *SELDOM).ready()
+    async with RawStream(server.address) as stream:
+        opened = await stream.ask(open_())
+        heard = await stream.run(0, 0, ROWS[:3])
+    async with RawStream(server.address) as stream:
+        again = await stream.ask(resume(list(opened.sequence_ids), opened.resume_token, [2**64 - 1]))
+        begin = again.next_steps[0]
+        await stream.run(0, begin, ROWS[begin:])
+        seen = await page(port)
+    assert len(heard) == 3
+    assert seen("steps_replayed_total") == len(ROWS) - begin
+
+
 async def test_a_dead_store_shows_and_so_does_its_recovery(
     start: Callable[..., RunningServer], lstm_only: Path, tmp_path: Path
 ) -> None:

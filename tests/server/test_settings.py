@@ -82,6 +82,7 @@ def test_help_names_every_setting_with_its_default_and_unit(capsys: pytest.Captu
         (["--workers", "2", "--store", "memory:"], {}, "--store memory: is of one process alone"),
         (["--workers", "2", "--store", "none"], {}, "--store none is of one process alone"),
         (["--metrics-port", "65536"], {}, "--metrics-port is 65536"),
+        (["--metrics-port", "65530", "--workers", "9"], {}, "65538 for the last worker"),
         (["--nothing"], {}, "--nothing"),
     ],
 )
