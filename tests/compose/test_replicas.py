@@ -68,6 +68,26 @@ def test_a_rolling_restart_under_load_loses_nothing(replicas: Project, container
             running.advance()
 
 
+async def test_a_store_that_crashes_is_not_noticed_and_has_kept_what_nobody_had_open(
+    replicas: Project, containers: list[str]
+) -> None:
+    (valkey,) = replicas.compose("ps", "--quiet", "valkey").split()
+    with load(replicas.entrance) as running:
+        async with RawStream(f"{address(containers[0])}:50051") as stream:
+            opened = await stream.ask(open_(model="recall", announce=True))
+            heard = await kept(stream)
+        docker("kill", valkey)
+        running.advance()
+        docker("start", valkey)
+        eventually(lambda: all("tidegate_store_up 1.0\n" in page(container) for container in containers))
+        async with RawStream(f"{address(containers[1])}:50051") as stream:
+            begin = (await stream.ask(resume(opened, CUT))).next_steps[0]
+            heard = heard[:begin] + await stream.run(0, begin, ROWS[begin:])
+            await stream.ask(open_(1, model="recall"))
+            assert await stream.run(1, 0, ROWS) == heard
+        running.advance()
+
+
 async def test_a_container_that_was_paused_cannot_write_over_what_went_on_without_it(
     replicas: Project, containers: list[str]
 ) -> None:
@@ -133,9 +153,14 @@ def busiest(containers: list[str]) -> tuple[str, int]:
 
 def metric(container: str, name: str) -> float:
     """A number of `recall` on a replica's page for Prometheus."""
-    with urllib.request.urlopen(f"http://{address(container)}:9464/metrics", timeout=20) as page:
-        text = page.read().decode()
-    return float(re.search(rf'^tidegate_{name}{{model="recall",version="1"}} (\S+)$', text, re.MULTILINE).group(1))
+    pattern = rf'^tidegate_{name}{{model="recall",version="1"}} (\S+)$'
+    return float(re.search(pattern, page(container), re.MULTILINE).group(1))
+
+
+def page(container: str) -> str:
+    with urllib.request.urlopen(f"http://{address(container)}:9464/metrics", timeout=20) as answer:
+        text: str = answer.read().decode()
+    return text
 
 
 def address(container: str) -> str:
