@@ -11,8 +11,10 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from tests.end_to_end.test_life import add
 from tests.raw_stream import RawStream, bits, close, fleet, open_, reason, rows_of, steps
 from tests.running_server import RunningServer
+from tests.torch_models import Spec
 from tidegate import wire
 from tidegate.v1 import sequence_pb2
 from tidegate.v1.sequence_pb2 import StreamRequest
@@ -349,3 +351,32 @@ async def test_a_sequence_that_moved_is_resumed_with_its_new_version(
         again = await stream.ask(resume(list(opened.sequence_ids), opened.resume_token, [20]))
         assert (again.version, list(again.next_steps)) == (2, [20])
         assert await stream.run(0, 20, ROWS[20:]) == expected[20:]
+
+
+async def test_a_parked_sequence_of_a_superseded_version_comes_back_to_it_and_takes_it_along_when_it_ends(
+    start: Callable[..., RunningServer], lstm_only: Path, store: str
+) -> None:
+    server = start(lstm_only, "--store", store, "--poll-seconds", "0.05").ready()
+    expected = await undisturbed(server)
+    async with RawStream(server.address) as stream:
+        opened = await stream.ask(open_())
+        heard = await stream.run(0, 0, ROWS[:20])
+        add(Spec(hidden=5, layers=2, seed=77), lstm_only, "lstm", 2)  # a state of another size
+        await asyncio.to_thread(server.line, "serving lstm version 2")
+        heard += await stream.run(0, 20, ROWS[20:40])
+        failure = await stream.ask(StreamRequest(move=sequence_pb2.Move(handle=0)))
+        assert reason(failure) == "WRONG_STATE"
+        heard += await stream.run(0, 40, ROWS[40:50])
+    await asyncio.to_thread(server.line, "unloading lstm version 1")
+    seen = len(server.lines)
+    async with RawStream(server.address) as stream:
+        assert (await stream.ask(open_(5))).version == 2
+        again = await stream.ask(resume(list(opened.sequence_ids), opened.resume_token, [50]))
+        assert reason(again) == "MODEL_NOT_READY"
+        await asyncio.to_thread(server.line, "serving lstm version 1", seen)
+        again = await stream.ask(resume(list(opened.sequence_ids), opened.resume_token, [50]))
+        assert (again.version, list(again.next_steps)) == (1, [50])
+        assert heard + await stream.run(0, 50, ROWS[50:]) == expected
+        assert (await stream.ask(open_(6))).version == 2
+        await stream.ask(close(0))
+        await asyncio.to_thread(server.line, "unloading lstm version 1", seen)
