@@ -6,6 +6,8 @@ from hmac import compare_digest
 
 from server.store import End, Gone, Reason, Refused, Terms, Write
 
+LATE = 1_000  # milliseconds; `valkey_store.lua` knows it too
+
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
@@ -85,6 +87,17 @@ def gone(entry: Entry, digest: bytes) -> Gone | None:
         return Gone(Reason.NOT_YOURS)
     if isinstance(entry, Tombstone):
         return Gone(entry.reason, entry.model, entry.step)
+    return None
+
+
+def outrun(entry: Entry, now: float) -> Gone | None:
+    """That a claim was asked for before the one that holds now, and was carried out after it, if so.
+
+    Its claimant has given up long since: a store that hangs carries out late what it was sent. A second is left to
+    clocks that differ.
+    """
+    if isinstance(entry, Kept) and entry.fence - int(now * 1_000) > LATE:
+        return Gone(Reason.FENCED, entry.model, entry.step)
     return None
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from server import checkpoint, store
 from server.checkpoint import Checkpoint
 from server.clerk import Clerk
-from server.errors import OverLimit, SequenceGone, StoreFailed, TidegateError
+from server.errors import OverLimit, SequenceGone, StoreFailed, StoreSilent, TidegateError
 from server.losses import WHY, gone, kept_at
 from server.model import ServedModel
 from server.progress import NONE
@@ -150,6 +150,11 @@ class Keeper:
         `settle` be called, by `then` itself. Of several that want the same sequence the one that came last gets it,
         however slow the store is; none who says that it is not `wanted` any more.
         """
+        now, digest = (
+            self._clock(),
+            _digest(token),
+        )  # as it was asked for: if it is carried out late, the store sees that
+        claims = [store.Claim(id_, digest) for id_ in ids]
         number = next(self._numbers)
         self._claiming.update(dict.fromkeys(ids, number))
 
@@ -159,25 +164,29 @@ class Keeper:
                     del self._claiming[id_]
             then(found)
 
-        self._errand(self._claimed(number, ids, _digest(token), answered, wanted), done)
+        self._errand(self._claimed(number, claims, now, answered, wanted), done)
 
     async def _claimed(
-        self, number: int, ids: Sequence[str], digest: bytes, answered: Sequence[int], wanted: Callable[[], bool]
+        self,
+        number: int,
+        claims: Sequence[store.Claim],
+        now: float,
+        answered: Sequence[int],
+        wanted: Callable[[], bool],
     ) -> list[Restored]:
+        ids = [claim.id for claim in claims]
         here = [self._here[i] for i in ids if i in self._here]
         if self._farewells or self._ends or any(not tenant.born for tenant in here):
             await self._write_soon()
         late = next((i for i in ids if self._claiming.get(i) != number), None if wanted() else ids[0])
         if late is not None:
             raise gone(late, store.Reason.FENCED)
-        claims = [store.Claim(i, digest) for i in ids]
-        now = self._clock()
         answers = await self._clerk.ask_soon(lambda s: s.claim(claims, now))
         for id_, claimed in zip(ids, answers, strict=True):
             if isinstance(claimed, store.Claimed):
                 self._give_way(id_, claimed.fence)
-        found = zip(ids, answers, answered, strict=True)
-        return [self._restored(id_, digest, claimed, step) for id_, claimed, step in found]
+        found = zip(claims, answers, answered, strict=True)
+        return [self._restored(claim.id, claim.digest, claimed, step) for claim, claimed, step in found]
 
     def _give_way(self, name: str, fence: int) -> None:
         """Whoever has a sequence here under an older number leaves it. Raises SequenceGone: its number is newer."""
@@ -189,6 +198,8 @@ class Keeper:
         self._lose([tenant], error_pb2.REASON_TAKEN_OVER, "sequence '{}' goes on on another stream")
 
     def _restored(self, name: str, digest: bytes, claimed: store.Claimed | store.Gone, answered: int) -> Restored:
+        if isinstance(claimed, store.Gone) and claimed.reason is store.Reason.FENCED:
+            raise StoreSilent(f"the store was too slow: another has claimed sequence '{name}' since; try again")
         if isinstance(claimed, store.Gone):
             raise gone(name, claimed.reason)
         found = checkpoint.newest(claimed.checkpoints, answered)

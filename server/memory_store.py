@@ -18,6 +18,7 @@ from server.fencing import (
     end_refused,
     gone,
     next_fence,
+    outrun,
     superseded,
     write_refused,
 )
@@ -122,6 +123,8 @@ class MemoryStore:
         if refused := gone(entry, claim.digest):
             return refused
         assert isinstance(entry, Kept), "else it is gone"
+        if take and (late := outrun(entry, now)):
+            return late
         if take:
             entry = replace(entry, fence=next_fence(entry.fence, now), touched=now)
             self._touch(claim.id, entry)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import count as counting
 from itertools import islice
 
-from server.fencing import Kept, Tombstone, as_of, buried, end_refused, gone, next_fence, write_refused
+from server.fencing import Kept, Tombstone, as_of, buried, end_refused, gone, next_fence, outrun, write_refused
 from server.slots import Slots
 from server.store import Claim, Claimed, End, Evicted, Gone, Reason, Refused, Terms, Write
 
@@ -71,6 +71,8 @@ class SqliteTable:
         """See `Store.claim`."""
         row = self._look(claim.id)
         if isinstance(row, Row) and gone(row.kept, claim.digest) is None:
+            if late := outrun(row.kept, self._now):
+                return late
             self._change(row, next_fence(row.kept.fence, self._now), row.slots)
         return self.read(claim)
 

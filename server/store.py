@@ -171,7 +171,8 @@ class Store(Protocol):
         """Makes the caller the owner of sequences: one answer for each claim, in their order.
 
         The fence rises above every earlier one: to the milliseconds of `now`, or by one if that is more, so that a
-        claim that a store has lost in a crash is not given to a second claimant. Retention begins anew.
+        claim that a store has lost in a crash is not given to a second claimant. Retention begins anew. FENCED is a
+        claim that was asked for more than a second before the one that holds: it came late.
         """
 
     def read(self, claims: Sequence[Claim], now: float) -> list[Claimed | Gone]:

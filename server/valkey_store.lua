@@ -153,6 +153,9 @@ local function claimed(id, digest, take)
   end
   if take then
     local milliseconds = math.floor(tonumber(now) * 1000)
+    if tonumber(sequence.fence) - milliseconds > 1000 then -- `fencing.LATE`
+      return { 'fenced', sequence.fence, '', sequence.model, sequence.step }
+    end
     sequence.fence = text(math.max(tonumber(sequence.fence) + 1, milliseconds))
     redis.call('HSET', prefix .. 'sequence:' .. id, 'fence', sequence.fence, 'touched', now)
     touch(sequence)

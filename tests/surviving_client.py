@@ -56,7 +56,6 @@ class Survivor:
     asked: str = ""  # rewind, move, close (closing once it is said), and not answered
     target: int = 0
     reads: deque[int] = field(default_factory=deque)
-    doubtful: bool = False  # a Resume of ours was lost, and may be carried out late
 
     @property
     def answered(self) -> int:
@@ -186,9 +185,6 @@ class SurvivingClient:
 
     def lost(self) -> None:
         """The stream is gone, and whatever was on its way."""
-        for group in self._opening.values():
-            for one in group:
-                one.doubtful = bool(one.id)
         self.out.clear()
         self._open.clear()
         self._opening.clear()
@@ -383,9 +379,7 @@ class SurvivingClient:
         for handle in released.handles:
             one = self._open[handle]
             self._unbind(one, spent=True)
-            if reason == "TAKEN_OVER" and one.doubtful:
-                one.doubtful = False
-            elif reason not in AGAIN:
+            if reason not in AGAIN:
                 one.gone = one.gone or reason
 
     def _hear_failure(self, failure: pb.Failure) -> None:
@@ -424,9 +418,6 @@ class SurvivingClient:
                 self._resume([one], one.token)
             return
         (one,) = group
-        if reason == "TAKEN_OVER" and one.doubtful:
-            one.doubtful = False
-            return
         if reason == "UNKNOWN_SEQUENCE" and not one.safe:
             one.id = ""
             one.asked = "close" if one.asked == "close" else ""
@@ -450,6 +441,8 @@ class SurvivingClient:
             one.reads.clear()
             if expected is not None:
                 one.sent = min(one.sent, expected)
+        elif reason == "UNKNOWN_HANDLE" and "wait for the answer" in failure.error.message:
+            one.sent = one.answered  # we took what was refused before it for the rewind or the move
         else:
             raise AssertionError(failure)
 

@@ -138,6 +138,30 @@ def test_of_two_resumes_the_one_that_came_last_has_the_sequence_however_slow_the
     assert one.gone == ""
 
 
+def test_a_resume_that_a_slow_server_carries_out_late_takes_the_sequence_from_nobody(world: World) -> None:
+    (one,) = opened(world)
+    world.give(0, one, ROWS[:3])
+    world.settle()
+    world.cut(0)
+    world.quiet()
+    world.write(0)
+    world.connect(0, 0)
+    flow(world)  # the resume waits for a store that hangs
+    world.cut(0, noticed=False)
+    world.connect(0, 1)
+    flow(world)
+    world.work(1)
+    world.hear(0)
+    assert one.ready
+    world.work(0)
+    world.give(0, one, ROWS[3:6])
+    world.settle()
+    world.write(1)
+    world.hear(0)
+    assert (one.gone, one.answered) == ("", 6)
+    world.notice()
+
+
 def test_two_claims_that_the_store_has_answered_do_not_leave_a_sequence_in_two_places(world: World) -> None:
     (one,) = opened(world)
     world.give(0, one, ROWS[:3])

@@ -307,6 +307,16 @@ def test_claims_take_turns_and_each_outdoes_all_before_it(backend: Backend) -> N
 
 
 @every
+def test_a_claim_that_the_store_carries_out_after_a_later_one_is_refused(backend: Backend) -> None:
+    hanging, later = backend(), backend()
+    born(later, "s")
+    owner = claimed(later, "s", NOW + 5)
+    assert hanging.claim([Claim("s", TOKEN)], NOW) == [Gone(Reason.FENCED, "recall", 0)]
+    assert write(later, 64, owner.fence) == []
+    assert claimed(hanging, "s", NOW + 4.5).fence > owner.fence  # clocks may differ a little
+
+
+@every
 def test_a_claim_that_a_crash_made_the_store_forget_is_outdone_by_the_next_one(
     fresh: Callable[[], Backend],
 ) -> None:

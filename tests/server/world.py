@@ -39,6 +39,7 @@ MODEL = "recall"
 SOURCE = Path(__file__).parents[2] / "models" / MODEL / "1" / "model.onnx"
 STOLEN = "STOLEN"
 ROUNDS = 200
+BACKOFF = 2.0  # seconds between two attempts of a client; a claim that is carried out later than that is too late
 
 
 @cache
@@ -280,6 +281,7 @@ class World:
 
     def connect(self, who: int, at: int) -> None:
         server = self.servers[at]
+        self.now += BACKOFF
 
         async def begin() -> Line:
             line = Line()
