@@ -1,13 +1,12 @@
 """Our words to and from the messages of the contract. Translates; decides nothing."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 
-from server import homes, remarks
-from server.cells import Cell
+from server import descriptions
 from server.errors import BadInput, Refusal, TidegateError
 from server.events import (
     Answered,
@@ -24,15 +23,10 @@ from server.events import (
     StateRead,
 )
 from server.inputs import Named
-from server.model import LoadedModel
 from server.parts import Part
-from server.ports import Port
-from server.report import StateFact
-from server.repository import Entry
 from server.selection import CELL, GATES, HIDDEN, Manner, Selection
-from server.stepgraph import Columns
 from tidegate import wire
-from tidegate.v1 import error_pb2, model_pb2, sequence_pb2, tensor_pb2
+from tidegate.v1 import error_pb2, sequence_pb2, tensor_pb2
 
 _PARTS = {
     sequence_pb2.TraceSelection.PART_HIDDEN: HIDDEN,
@@ -41,13 +35,6 @@ _PARTS = {
 }
 _MORE = bytes([sequence_pb2.StreamResponse.MORE_FIELD_NUMBER << 3 | 2])  # how protobuf begins an element of `more`
 _BUNDLE_BYTES = 2**16  # past this a message gains nothing from being shared
-_HOMES = {
-    "server": model_pb2.STATE_HOME_SERVER,
-    "interface": model_pb2.STATE_HOME_INTERFACE,
-    "loop": model_pb2.STATE_HOME_LOOP,
-    "reset": model_pb2.STATE_HOME_RESET,
-}
-_KINDS = {"RNN": model_pb2.CELL_KIND_RNN, "LSTM": model_pb2.CELL_KIND_LSTM, "GRU": model_pb2.CELL_KIND_GRU}
 
 
 def named_inputs(tensors: Sequence[tensor_pb2.Tensor]) -> Named:
@@ -249,7 +236,7 @@ def _rare(event: Checkpointed | Released | StateRead | Rewound | Moved) -> seque
             message.rewound.handle, message.rewound.next_step = event.handle, event.step
         case Moved():
             moved = sequence_pb2.Moved(handle=event.handle, version=event.version, next_step=event.step)
-            moved.trace.extend(columns(event.columns))
+            moved.trace.extend(descriptions.columns(event.columns))
             message.moved.CopyFrom(moved)
     return message
 
@@ -270,7 +257,7 @@ def _opened(event: Opened, max_message: int) -> sequence_pb2.Opened:
         sequence_ids=event.ids,
         model=event.model,
         version=event.version,
-        trace=columns(event.columns),
+        trace=descriptions.columns(event.columns),
         max_message_bytes=max_message,
         resume_token=event.token,
         next_steps=event.steps,
@@ -285,68 +272,6 @@ def tensors(arrays: Mapping[str, np.ndarray], values: bool) -> list[tensor_pb2.T
 def trace(array: np.ndarray | None, values: bool) -> tensor_pb2.Tensor | None:
     """A trace, or nothing."""
     return None if array is None else wire.encode("", array, _encoding(values))
-
-
-def columns(given: Sequence[Columns]) -> list[model_pb2.TraceColumns]:
-    """The layout of a trace."""
-    return [model_pb2.TraceColumns(layer=c.layer, name=c.name, offset=c.offset, size=c.size) for c in given]
-
-
-def model(entry: Entry) -> model_pb2.Model:
-    """What there is to say of a version."""
-    message = model_pb2.Model(name=entry.found.name, version=entry.found.version)
-    if entry.served is not None:
-        message.status = model_pb2.MODEL_STATUS_READY
-        _describe(message, entry.served.loaded)
-    elif entry.refusal is not None:
-        message.status = model_pb2.MODEL_STATUS_REFUSED
-        message.reason = str(entry.refusal)
-    else:
-        message.status = model_pb2.MODEL_STATUS_LOADING
-    return message
-
-
-def _describe(message: model_pb2.Model, loaded: LoadedModel) -> None:
-    graph, proof = loaded.graph, loaded.proof
-    message.inputs.extend(_spec(port, *loaded.legend("inputs", port.name)) for port in graph.inputs)
-    message.outputs.extend(_spec(port, *loaded.legend("outputs", port.name)) for port in graph.outputs)
-    message.layers.extend(_layer(index, cell, graph.gates_of(index)) for index, cell in enumerate(graph.layers))
-    message.trace.extend(columns(graph.trace))
-    message.states.extend(_state(fact) for fact in homes.states(loaded))
-    message.state_bytes = loaded.state_bytes
-    message.sha256 = loaded.sha256
-    message.proof.CopyFrom(model_pb2.Proof(**asdict(proof)))
-    message.metadata.update(loaded.metadata)
-    message.remarks.extend(remarks.remarks(loaded))
-
-
-def _spec(port: Port, features: Sequence[str], units: Sequence[str]) -> model_pb2.TensorSpec:
-    kind = wire.data_type_of(port.dtype)
-    return model_pb2.TensorSpec(name=port.name, type=kind, shape=port.row, features=features, units=units)
-
-
-def _layer(index: int, cell: Cell, gates: Sequence[str]) -> model_pb2.Layer:
-    return model_pb2.Layer(
-        index=index,
-        kind=_KINDS[cell.kind],
-        node=cell.node,
-        input_size=cell.input_size,
-        hidden_size=cell.hidden_size,
-        gates=gates,
-        activations=[activation.name for activation in cell.activations],
-        quantised=cell.rounded is not None,
-    )
-
-
-def _state(fact: StateFact) -> model_pb2.StateSpec:
-    return model_pb2.StateSpec(
-        layer=-1 if fact.layer is None else fact.layer,
-        name=fact.name,
-        shape=fact.row,
-        home=_HOMES[fact.home],
-        loop=fact.node or "",
-        unseen=fact.unseen,
-    )
 
 
 def wants_values(encoding: int) -> bool:

@@ -69,6 +69,15 @@ def runs_backwards(node: onnx.NodeProto) -> bool:
     return node.op_type in RECURRENT and any(a.name == "direction" and a.s != b"forward" for a in node.attribute)
 
 
+def backwards(node: onnx.NodeProto) -> str:
+    """Why a cell that does not run forward is refused."""
+    direction = next(a.s.decode() for a in node.attribute if a.name == "direction")
+    return (
+        f"{label(node)} runs {direction}: it needs steps that have not come yet, so it cannot answer a stream. Train a "
+        "forward model"
+    )
+
+
 def find(model: onnx.ModelProto) -> tuple[CellNode, ...]:
     """The recurrent nodes that run forward, in the order in which data runs through them.
 

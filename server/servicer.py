@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 
-from server import messages, prediction, status
+from server import descriptions, messages, prediction, status
 from server.admission import Admission
 from server.conversation import Context, Conversation, reader
 from server.errors import TidegateError
@@ -74,7 +74,7 @@ class Servicer:
                 version=made.opened.version,
                 outputs=messages.tensors(made.outputs, values),
                 trace=messages.trace(made.trace, values),
-                columns=messages.columns(made.opened.columns),
+                columns=descriptions.columns(made.opened.columns),
             )
         raise AssertionError("an error ends the call")
 
@@ -82,7 +82,7 @@ class Servicer:
         self, _request: tidegate_pb2.ListModelsRequest, _context: Context
     ) -> tidegate_pb2.ListModelsResponse:
         """Every model in the repository."""
-        return tidegate_pb2.ListModelsResponse(models=[messages.model(e) for e in self._repository.entries()])
+        return tidegate_pb2.ListModelsResponse(models=[descriptions.model(e) for e in self._repository.entries()])
 
     async def describe_model(
         self, request: tidegate_pb2.DescribeModelRequest, context: Context
@@ -90,7 +90,7 @@ class Servicer:
         """One model."""
         async with _errors(context):
             entry = self._repository.entry(request.model, request.version)
-            return tidegate_pb2.DescribeModelResponse(model=messages.model(entry))
+            return tidegate_pb2.DescribeModelResponse(model=descriptions.model(entry))
         raise AssertionError("an error ends the call")
 
 

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from server import axes, loader, proof, session, stepgraph
+from server import axes, equations, loader, proof, session
 from server.errors import ModelRefused
 from server.loader import load
 from server.ports import Port
@@ -106,13 +106,13 @@ def test_states_are_compared_where_no_output_shows_them(tmp_path: Path, monkeypa
     zero = g.constant(np.zeros((1, 1, 1, 1), np.float32))
     g.output(g.op("Mul", outputs["Y"], zero), ["time", 1, "batch", HIDDEN])
     assert loaded(g.model(), tmp_path).proof.max_error > 0
-    step = stepgraph.cells.step
+    step = equations.step
 
     def forgetful(*args: object) -> object:
         graph, cell, x_BI, states = args
         return step(graph, cell, x_BI, {**states, "cell": states["hidden"]})  # type: ignore[arg-type, dict-item, index]
 
-    monkeypatch.setattr(stepgraph.cells, "step", forgetful)
+    monkeypatch.setattr(equations, "step", forgetful)
     with pytest.raises(ModelRefused, match=r"state '(hidden|cell)' of layer 0 at step 1 differs"):
         loaded(g.model(), tmp_path)
 
@@ -125,7 +125,7 @@ def test_an_equation_that_is_wrong_at_the_first_step_is_called_the_servers_fault
     g.output(outputs["Y"], ["time", 1, "batch", HIDDEN])
     ones, zeros = np.ones((INPUTS + HIDDEN, HIDDEN), np.float32), np.zeros(HIDDEN, np.float32)
     monkeypatch.setattr(
-        stepgraph.cells, "_affine", lambda graph, _cell, _gates, x, h: graph.affine(graph.concat(x, h), ones, zeros)
+        equations, "_affine", lambda graph, _cell, _gates, x, h: graph.affine(graph.concat(x, h), ones, zeros)
     )
     with pytest.raises(ModelRefused, match=r"even for a single step\. This is a fault of the server's"):
         loaded(g.model(), tmp_path)

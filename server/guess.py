@@ -1,0 +1,54 @@
+"""A guess at which of a file's free axes are batch and which are time. Pure: whether it is right, others find out."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+
+import onnx
+
+_LABELS = 6  # free axes under different names: how many are tried in every way
+
+Dims = Sequence[int | str]
+
+
+@dataclass(frozen=True)
+class Guess:
+    """Which free axes are batch, which are time, and how much of a time axis is one step."""
+
+    batch: frozenset[str]
+    time: frozenset[str]
+    blocks: Mapping[str, int] = field(default_factory=dict)
+
+    def size(self, dim: int | str, batch: int, time: int) -> int:
+        """An axis for so many sequences of so many steps."""
+        if isinstance(dim, int):
+            return dim
+        return time * self.blocks.get(dim, 1) if dim in self.time else batch
+
+    def fits(self, dims: Dims, alone: bool) -> bool:
+        """Whether an input has at most one time axis, and one batch axis; or, if a batch of one will do, none."""
+        batches, times = (sum(d in labels for d in dims) for labels in (self.batch, self.time))
+        return times <= 1 and (batches <= 1 if alone else batches == 1)
+
+
+def guesses(inputs: Mapping[str, Dims], blocks: Mapping[str, int], alone: bool) -> Iterator[Guess]:
+    """All that fit the inputs. `blocks`: so much of a free axis is one step, if it is time."""
+    labels = free(inputs)
+    for are_time in product((False, True), repeat=len(labels)) if len(labels) <= _LABELS else ():
+        time = frozenset(d for d, is_time in zip(labels, are_time, strict=True) if is_time)
+        guess = Guess(frozenset(labels) - time, time, {d: k for d, k in blocks.items() if d in time})
+        if all(guess.fits(dims, alone) for dims in inputs.values()):
+            yield guess
+
+
+def free(inputs: Mapping[str, Dims]) -> list[str]:
+    """The names of the free axes."""
+    return list(dict.fromkeys(d for dims in inputs.values() for d in dims if isinstance(d, str)))
+
+
+def dims_of(info: onnx.ValueInfoProto) -> list[int | str]:
+    """An input's axes: a size, or a name for a free axis (made up where the file has none)."""
+    return [
+        d.dim_value if d.HasField("dim_value") else d.dim_param or f"{info.name}[{i}]"
+        for i, d in enumerate(info.type.tensor_type.shape.dim)
+    ]
