@@ -1,7 +1,7 @@
 """`python -m server check FILE`: says in one page what a model file holds and whether it will be served, and why not.
 
 Has the file examined in quarantine, with the limits that the server has, and writes the report as a page or as JSON.
- Exit status: 0 it will be served, 1 it is refused, 2 there is no such file.
+Exit status: 0 it will be served, 1 it is refused, 2 there is no such file or the check itself failed, 130 stopped.
 """
 
 import argparse
@@ -36,7 +36,8 @@ def main(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
     parser = argparse.ArgumentParser(
         prog="python -m server check",
         description="Says what a model file holds, and whether it will be served.",
-        epilog="Exit status: 0 it will be served, 1 it (or one of several) is refused, 2 there is no such file.",
+        epilog="Exit status: 0 it will be served, 1 it (or one of several) is refused, 2 there is no such file "
+        "or the check itself failed, 130 it was stopped.",
     )
     parser.add_argument("file", type=Path, metavar="FILE", help=f"an ONNX file, or a folder of NAME/VERSION/{FILE}")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a page")
@@ -46,9 +47,9 @@ def main(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
     try:
         files = _files(options.file)
     except OSError as error:
-        parser.error(f"{options.file}: {error.strerror or error}")
+        parser.exit(2, f"{parser.prog}: {options.file}: {error.strerror or error}\n")
     if not files:
-        parser.error(f"there is no VERSION/{FILE} or NAME/VERSION/{FILE} in the folder {options.file}")
+        parser.exit(2, f"{parser.prog}: there is no VERSION/{FILE} or NAME/VERSION/{FILE} in {options.file}\n")
     try:
         with Quarantine(Limits(limits.load_seconds, limits.load_memory_mib)) as quarantine:
             if len(files) > 1:

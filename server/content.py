@@ -125,7 +125,7 @@ def _opened(path: Path) -> BinaryIO:
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return file
     file.close()
-    raise ModelRefused(f"{path.name} is no ordinary file")
+    raise ModelRefused(f"'{path.name}' is no ordinary file, and only those are read")
 
 
 def _take_in(model: onnx.ModelProto, folder: Path) -> Iterator[tuple[str, bytes]]:

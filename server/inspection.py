@@ -25,7 +25,7 @@ def described(file: str, size: int, model: onnx.ModelProto | None) -> Report:
     return replace(
         report,
         opset=next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), None),
-        producer=f"{model.producer_name} {model.producer_version}".strip(),
+        producer=" ".join(part for part in (model.producer_name, model.producer_version) if part not in ("", "None")),
         description=next((e.value for e in model.metadata_props if e.key == "tidegate.description"), ""),
     )
 
@@ -49,11 +49,9 @@ def refused(report: Report, refusal: ModelRefused, model: onnx.ModelProto | None
 
 def _advice(model: onnx.ModelProto | None, cells: bool) -> str | None:
     """What to do about it, where the reason alone does not say."""
-    if model is None:
-        return "Is it complete, and is it an ONNX file? Export or copy it once more."
-    if not cells and not any(a.HasField("g") for node in model.graph.node for a in node.attribute):
-        return "If nothing in it remembers, it needs no sequences: any server for ONNX files will do for it."
-    return None
+    if model is None or cells or any(a.HasField("g") for node in model.graph.node for a in node.attribute):
+        return None
+    return "If nothing in it remembers, it needs no sequences: any server for ONNX files will do for it."
 
 
 def served(report: Report, loaded: LoadedModel, model: onnx.ModelProto | None, fixed: Mapping[str, object]) -> Report:

@@ -51,7 +51,8 @@ def _refusing() -> Iterator[None]:
         if isinstance(error, onnx.checker.ValidationError):
             raise ModelRefused(f"the file breaks a rule of ONNX: {_one_line(error)}. Export the model again") from error
         raise ModelRefused(
-            f"the file cannot be read as an ONNX model: {type(error).__name__}: {_one_line(error)}"
+            f"the file cannot be read as an ONNX model: {type(error).__name__}: {_one_line(error)}. "
+            "Export the model again"
         ) from error
 
 

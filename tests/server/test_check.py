@@ -160,6 +160,12 @@ def test_the_page_says_what_a_step_costs(costs: list[CostFact], said: str) -> No
     assert said in one_line(text(Report("model.onnx", served=True, costs=tuple(costs))))
 
 
+def test_a_producer_without_a_version_is_named_alone(tmp_path: Path) -> None:
+    model = recurrent()
+    model.producer_name, model.producer_version = "tf2onnx", "None"
+    assert "written by tf2onnx\n" in text(examine(saved(model, tmp_path)))
+
+
 def test_the_page_of_a_served_model_says_so_and_stays_within_80_columns(zoo: Zoo) -> None:
     page = text(examine(zoo.models / "lstm" / "1" / "model.onnx"))
     assert page.splitlines()[0].endswith("WILL BE SERVED")
@@ -385,7 +391,9 @@ def test_the_exit_status_tells_scripts_what_became_of_a_file(zoo: Zoo, tmp_path:
         }.items()
     }
     assert {name: done.returncode for name, done in statuses.items()} == {"served": 0, "refused": 1, "missing": 2}
-    assert "No such file" in statuses["missing"].stderr
+    assert statuses["missing"].stderr.startswith("python -m server check: ")
+    assert statuses["missing"].stderr.endswith("missing.onnx: No such file or directory\n")
+    assert statuses["refused"].stdout.count("Export or copy it once more") == 1
     assert not any("Traceback" in done.stdout + done.stderr for done in statuses.values())
     assert "\x1b" not in statuses["served"].stdout  # colour is for terminals
     assert run("check").returncode == 2

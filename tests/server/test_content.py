@@ -127,7 +127,7 @@ def test_a_place_that_does_not_hold_the_weights_is_refused(path: Path, entries: 
 def test_a_pipe_or_a_device_in_place_of_a_file_is_refused_at_once(path: Path) -> None:
     path.with_name("weights").unlink()
     os.mkfifo(path.with_name("weights"))
-    with pytest.raises(ModelRefused, match="weights is no ordinary file"):
+    with pytest.raises(ModelRefused, match="'weights' is no ordinary file"):
         content.read(path)
 
 

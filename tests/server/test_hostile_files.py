@@ -272,4 +272,4 @@ def test_a_pipe_of_that_name_is_refused_and_nobody_waits_for_it(files: Files) ->
     os.mkfifo(files.path)
     outcome = files.quarantine.ask(Verdict, "load", files.path, max_batch=1, patience=0.0).outcome
     assert isinstance(outcome, Refused)
-    assert outcome.message == "model.onnx is no ordinary file"
+    assert outcome.message == "'model.onnx' is no ordinary file, and only those are read"
