@@ -13,6 +13,8 @@ import numpy as np
 from server.activations import Activation
 
 STATES = {"RNN": ("hidden",), "LSTM": ("hidden", "cell"), "GRU": ("hidden",)}
+QUANTISED = "DynamicQuantizeLSTM"  # onnxruntime's own: weights, x and h in 8 bits
+OPERATORS = frozenset({*STATES, QUANTISED})
 GATES = {
     "RNN": (),
     "LSTM": ("input", "forget", "candidate", "output"),

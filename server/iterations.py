@@ -13,12 +13,12 @@ import onnx
 from server import loops, session
 from server.errors import ModelRefused
 from server.graph import copied
+from server.growth import SIZES
 from server.interface import State
 from server.loops import LoopNode
 from server.ports import Carried, Facts, LoopState, Port
 from server.recurrence import label, name_of
 
-_SIZES = ((2, 3), (4, 3), (2, 6))  # sequences and steps of the runs
 _ALONE = ((1, 3), (1, 3), (1, 6))  # of a file that takes one sequence only
 Values = tuple[np.ndarray, ...]  # of one tensor in each of the runs
 
@@ -63,7 +63,7 @@ def _runs(model: onnx.ModelProto, counts: Sequence[str], facts: Facts) -> list[d
     copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
     runner = session.create(copy)
     runs = []
-    for seed, (batch, time) in enumerate(_ALONE if facts.alone else _SIZES):
+    for seed, (batch, time) in enumerate(_ALONE if facts.alone else SIZES):
         random = np.random.default_rng(seed)
         feeds = facts.feeds(facts.sample(time, batch, random), batch, time)
         runs.append(feeds | dict(zip(wanted, session.run(runner, wanted, feeds), strict=True)))
@@ -71,7 +71,7 @@ def _runs(model: onnx.ModelProto, counts: Sequence[str], facts: Facts) -> list[d
 
 
 def _once_a_step(loop: LoopNode, counts: Sequence[int]) -> bool:
-    steps = [time for _, time in _SIZES]
+    steps = [time for _, time in SIZES]
     if counts == steps:
         return True
     if counts[0] == counts[2]:  # it has nothing to do with time
@@ -117,7 +117,7 @@ def _port(last: Values, alone: bool) -> tuple[int | None, tuple[int, ...]] | Non
         return None
     if alone:
         return None if last[0].dtype.kind in "iu" and last[0].size == 1 else (None, base)
-    batch = [i for i, sizes in enumerate(zip(base, wider, strict=True)) if sizes == (_SIZES[0][0], _SIZES[1][0])]
+    batch = [i for i, sizes in enumerate(zip(base, wider, strict=True)) if sizes == (SIZES[0][0], SIZES[1][0])]
     return (batch[0], base[: batch[0]] + base[batch[0] + 1 :]) if len(batch) == 1 else None
 
 

@@ -15,7 +15,6 @@ from server import inlining
 from server.graph import GraphBuilder, copied, opset, reachable
 from server.recurrence import label, name_of
 
-LOOPS = frozenset({"Loop", "Scan"})
 _WHOLE = frozenset({onnx.TensorProto.INT32, onnx.TensorProto.INT64})
 _PREFIX = "tidegate.loops/"
 _ALIKE = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze"})  # they leave a number as it is

@@ -8,6 +8,7 @@ import onnx
 
 from server import diagnosis, explanation, loops, oracle, session
 from server.diagnosis import Bounds
+from server.difference import Difference, difference, distance
 from server.engine import Engine
 from server.errors import ModelRefused
 from server.ports import Facts
@@ -62,15 +63,6 @@ def rounding_error(original: Original, facts: Facts, engine: Engine) -> float:
     return _Comparison(original, facts, engine, Bounds(ROUNDING, ROUNDING)).rounding()
 
 
-@dataclass(frozen=True)
-class _Difference:
-    """How far an output or a state is from the original's at a step."""
-
-    what: str
-    step: int
-    error: float
-
-
 class _Comparison:
     def __init__(self, original: Original, facts: Facts, engine: Engine, bounds: Bounds) -> None:
         self._fixed = original.fixed
@@ -111,15 +103,15 @@ class _Comparison:
 
     # step by step
 
-    def _compare(self, data: Data, answers: Sequence[Answer]) -> _Difference | None:
+    def _compare(self, data: Data, answers: Sequence[Answer]) -> Difference | None:
         """Notes the largest error of the engine's steps; returns the first that is too large."""
-        for difference in self._differences(data, answers):
-            if not difference.error <= self._bounds.same:
-                return difference
-            self._worst = max(self._worst, difference.error)
+        for apart in self._differences(data, answers):
+            if not apart.error <= self._bounds.same:
+                return apart
+            self._worst = max(self._worst, apart.error)
         return None
 
-    def _differences(self, data: Data, answers: Sequence[Answer]) -> Iterator[_Difference]:
+    def _differences(self, data: Data, answers: Sequence[Answer]) -> Iterator[Difference]:
         """Between what the engine and what the original says at each step, of every output and state."""
         engine = self._engine
         state = np.tile(engine.graph.initial, (size(data)[1], 1))
@@ -128,14 +120,14 @@ class _Comparison:
             result = engine.run({name: x[step : step + 1] for name, x in data.items()}, state, trace=False)
             state = result.state
             for name, wanted in expected.outputs.items():
-                yield _difference(f"output '{name}'", step, wanted, result.outputs[name][0], scales)
+                yield difference(f"output '{name}'", step, wanted, result.outputs[name][0], scales)
             for columns in engine.graph.state:
                 what = f"state '{columns.name}'" + ("" if columns.layer is None else f" of layer {columns.layer}")
                 shown = expected.states.get((columns.layer, columns.name))  # a loop's own states are not
                 if shown is not None:
-                    yield _difference(what, step, shown, state[:, columns.span], scales)
+                    yield difference(what, step, shown, state[:, columns.span], scales)
 
-    def _refusal(self, apart: _Difference, batch: int) -> ModelRefused:
+    def _refusal(self, apart: Difference, batch: int) -> ModelRefused:
         model = self._reference.model
         node = diagnosis.mixing_node(model, self._facts, self._engine.graph, self._bounds)
         said = self._said(apart)
@@ -161,9 +153,9 @@ class _Comparison:
     def _largest(self, batch: int) -> float:
         """The largest difference in the longest of the sequences: what is no rounding grows from step to step."""
         data = sequences(self._facts, max(_LENGTHS), batch, 0)
-        return max(difference.error for difference in self._differences(data, self._answers(data)))
+        return max(apart.error for apart in self._differences(data, self._answers(data)))
 
-    def _said(self, apart: _Difference) -> str:
+    def _said(self, apart: Difference) -> str:
         return (
             f"{apart.what} at step {apart.step} differs by {apart.error:.2g} from the original file's answer to the "
             f"first {apart.step + 1} steps; at most {self._bounds.same:.0e} is accepted"
@@ -257,37 +249,3 @@ def _rounds_differently(said: str) -> ModelRefused:
         "mix steps or sequences: so small a difference is rounding, as sums are added in another order. Let it take no "
         f"large numbers from one another, and scale what goes in and comes out to about 1 ({said})"
     )
-
-
-def _difference(what: str, step: int, wanted: np.ndarray, got: np.ndarray, scales: Data) -> _Difference:
-    wanted = wanted.astype(np.float64)
-    if not np.isfinite(wanted).all() and (what.startswith("state") or np.isnan(wanted).any()):
-        raise ModelRefused(
-            f"the original file itself answers {_first_strange(wanted)} in {what} at step {step} of a random "
-            "sequence (normal numbers, positive ones where those did not do, tokens within their tables): it "
-            "overflows, or takes numbers of another kind only. Nothing can be proved of it; scale its inputs "
-            "within the graph, so that ordinary numbers can go in"
-        )
-    if np.isnan(got).any() and not np.isnan(wanted).any():
-        raise ModelRefused(
-            f"{what} is NaN at step {step} of a random sequence, where the original file's operator makes a number "
-            "of a NaN that it is given: the file divides by its input, or takes its root or logarithm, where that "
-            "is not defined. Let it bound its input first"
-        )
-    return _Difference(what, step, distance(what, wanted, got, scales))
-
-
-def distance(what: str, wanted: np.ndarray, got: np.ndarray, scales: Data) -> float:
-    """The largest difference as `Proof` counts it. `wanted` and `got` are [B, ...row], `scales[what]` is updated."""
-    if wanted.size == 0:
-        return 0.0
-    finite = np.isfinite(wanted)
-    if not np.array_equal(wanted[~finite], got[~finite]):
-        return float("inf")
-    values = np.where(finite, wanted, 0)
-    scales[what] = np.maximum(scales.get(what, np.ones(1)), np.abs(values).max(0))
-    return float((np.abs(values - np.where(finite, got, 0)) / scales[what]).max())
-
-
-def _first_strange(array: np.ndarray) -> str:
-    return "NaN" if np.isnan(array).any() else "Inf"

@@ -15,8 +15,7 @@ from server.cells import Cell
 from server.errors import ModelRefused
 from server.graph import captured
 
-QUANTISED = "DynamicQuantizeLSTM"  # onnxruntime's own: weights, x and h in 8 bits
-RECURRENT = frozenset({*cells.STATES, QUANTISED})
+RECURRENT = cells.OPERATORS
 _INPUTS = {1: "W", 2: "R", 3: "B", 7: "P"} | dict.fromkeys((8, 10), "a scale") | dict.fromkeys((9, 11), "a zero point")
 _BLOCKS = {"RNN": 1, "LSTM": 4, "GRU": 3}
 
@@ -132,7 +131,7 @@ def _read(node: onnx.NodeProto, constants: Constants) -> CellNode:
     inputs = [*node.input, *[""] * (12 - len(node.input))]
     w_GHI, r_GHH, b_2GH, p_3H = (_weight(node, constants, inputs, i) for i in (1, 2, 3, 7))
     kind, rounded = node.op_type, None
-    if kind == QUANTISED:
+    if kind == cells.QUANTISED:
         kind, rounded = "LSTM", (_rounded(node, constants, inputs, 1, 8), _rounded(node, constants, inputs, 2, 10))
         w_GHI, r_GHH = (part.values for part in rounded)
     if w_GHI is None or r_GHH is None:

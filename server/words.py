@@ -8,7 +8,6 @@ from onnx import helper
 
 from server import cells
 
-KINDS = frozenset({*cells.STATES, "DynamicQuantizeLSTM"})
 _SAME_SHAPE = frozenset({"Cast", "DequantizeLinear", "Identity"})
 
 
@@ -32,7 +31,7 @@ class Box:
 
 def is_cell(node: onnx.NodeProto) -> bool:
     """Whether a node is drawn as a box."""
-    return node.op_type in KINDS
+    return node.op_type in cells.OPERATORS
 
 
 class Constants:

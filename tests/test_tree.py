@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -12,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
+COLUMN = 52  # where the drawing in ARCHITECTURE.md ends and its words begin
 GENERATED = sorted(path.name for path in (ROOT / "tidegate" / "v1").glob("*_pb2*"))
 
 
@@ -64,6 +66,17 @@ def test_the_client_imports_grpc_protobuf_and_numpy_and_nothing_of_the_applicati
 
 def test_the_pipeline_imports_neither_server_nor_client() -> None:
     assert not imported("import training.__main__") & {"server", "tidegate", "grpc"}
+
+
+def test_the_drawing_of_the_server_names_each_file_once_in_the_order_of_the_layers() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        contracts = tomllib.load(file)["tool"]["importlinter"]["contracts"]
+    places = {name: i for i, layer in enumerate(contracts[0]["layers"]) for name in layer.split(" | ")}
+    drawn = list[str]()
+    for line in (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").split("```")[1].splitlines():
+        drawn += re.findall(r"[a-z_]+", line[:COLUMN])
+    assert sorted(drawn) == sorted(places)
+    assert [places[name] for name in drawn] == sorted(places.values())
 
 
 def test_telemetry_is_off_before_onnxruntime_is_imported() -> None:

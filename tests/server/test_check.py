@@ -396,8 +396,16 @@ def test_the_exit_status_tells_scripts_what_became_of_a_file(zoo: Zoo, tmp_path:
     assert statuses["refused"].stdout.count("Export or copy it once more") == 1
     assert not any("Traceback" in done.stdout + done.stderr for done in statuses.values())
     assert "\x1b" not in statuses["served"].stdout  # colour is for terminals
-    assert run("check").returncode == 2
-    assert run("check", str(tmp_path)).returncode == 2  # a folder without models
+
+
+@pytest.mark.parametrize("arguments", [[], ["."]], ids=["no file", "a folder without models"])
+def test_the_exit_status_is_2_where_there_is_nothing_to_check(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as left:
+        check.main(arguments)
+    assert left.value.code == 2
 
 
 def test_where_the_encoding_has_no_lines_the_ladder_is_drawn_in_ascii(zoo: Zoo) -> None:

@@ -10,6 +10,7 @@ import pytest
 from onnx import numpy_helper
 
 from server import axes, equations, loader, proof, session
+from server.difference import distance
 from server.errors import ModelRefused
 from server.loader import load
 from server.ports import Port
@@ -135,17 +136,17 @@ def test_an_equation_that_is_wrong_at_the_first_step_is_called_the_servers_fault
 def test_an_error_counts_by_the_largest_value_that_the_element_has_had(scale: float) -> None:
     """Rounding of a large feature is no error of its small values, nor one of another feature."""
     wanted = np.array([[1000.0, 0.001], [-2000.0, 0.002]]) * scale
-    error = proof.distance("y", wanted, wanted + 0.01 * scale, {})
+    error = distance("y", wanted, wanted + 0.01 * scale, {})
     assert error == pytest.approx(0.01 * scale / max(1.0, 0.002 * scale))
     before = {"y": np.array([1e12, 1e12])}
-    assert proof.distance("y", wanted, wanted + 1.0, before) == pytest.approx(1e-12)
+    assert distance("y", wanted, wanted + 1.0, before) == pytest.approx(1e-12)
 
 
 @pytest.mark.parametrize("strange", [np.inf, -np.inf])
 def test_infinity_agrees_with_itself_only(strange: float) -> None:
     wanted = np.array([[strange, 1.0]])
-    assert proof.distance("y", wanted, wanted.copy(), {}) == 0
-    assert proof.distance("y", wanted, np.array([[0.0, 1.0]]), {}) == np.inf
+    assert distance("y", wanted, wanted.copy(), {}) == 0
+    assert distance("y", wanted, np.array([[0.0, 1.0]]), {}) == np.inf
 
 
 def test_a_model_that_overflows_by_itself_is_refused_for_that_and_not_for_mixing(tmp_path: Path) -> None:
