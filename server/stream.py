@@ -14,11 +14,12 @@ import numpy as np
 
 from server import parts
 from server.checkpoint import Checkpoint
+from server.claims import Restored
 from server.errors import BadInput, Draining, SequenceGone, TidegateError, WrongState, WrongStep
 from server.events import Checkpointed, Closed, Event, Failed, Moved, Opened, Released, Rewound, StateRead
 from server.handles import ASLEEP, BUSY, CLOSING, FREE, OPENING, Handles
 from server.inputs import Named
-from server.keeper import Keeper, Restored
+from server.keeper import Keeper
 from server.model import ServedModel
 from server.parts import Part
 from server.replies import Chunk, Fleet, Group, Mark, single

@@ -1,5 +1,6 @@
 """A sequence that this server holds: who it is, whose it is, and where its state is. One object each."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count as counter
@@ -18,6 +19,11 @@ _RUN, _SERIAL = token_hex(6), counter()
 def new_ids(count: int) -> tuple[str, ...]:
     """Sequence ids, unique across servers and restarts."""
     return tuple(f"{_RUN}-{next(_SERIAL)}" for _ in range(count))
+
+
+def digest_of(token: str) -> bytes:
+    """What is kept of a resume token, which itself is known to the client alone."""
+    return hashlib.sha256(token.encode()).digest()
 
 
 class Holder(Protocol):

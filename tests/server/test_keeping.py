@@ -319,7 +319,7 @@ def test_a_full_store_takes_no_new_sequences_until_there_is_room(tmp_path_factor
     world.keep_house(0)  # they are parked now: one of them gives way
     assert sum(reason == "SEQUENCE_EVICTED" for reason in world.servers[0].keeper.lost) == 1
     world.keep_house(0)
-    assert not world.servers[0].keeper._full
+    assert not world.servers[0].keeper._limits.full
     assert one.id != other.id
     world.close()
 

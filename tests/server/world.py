@@ -161,8 +161,8 @@ class Server:
         for model in self.models.values():
             assert not model.in_use, f"{model.slots.in_use} slots are taken, {model.sleepers} sleep"
             assert not model.progress.held.any()
-        assert (self.keeper.open, dict(self.keeper._owners)) == (0, {})
-        assert not self.keeper._by_slot
+        assert (self.keeper.open, dict(self.keeper._residents._owners)) == (0, {})
+        assert not self.keeper._residents._by_slot
 
 
 class World:

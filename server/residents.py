@@ -1,0 +1,126 @@
+"""Who is here: the sequences of this server by id, by slot and by owner, and which slots that holds. Asks no store."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from server import store
+from server.errors import SequenceGone
+from server.losses import WHY
+from server.model import ServedModel
+from server.sequence import Move
+from server.tenant import Tenant
+from tidegate.v1 import error_pb2
+
+_NOBODY: Mapping[int, Tenant] = {}
+
+
+class Residents:
+    """All sequences that are open here, sleeping ones among them.
+
+    Args:
+        monotonic: seconds, for what is idle.
+    """
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._here: dict[str, Tenant] = {}
+        self._by_slot: dict[ServedModel, dict[int, Tenant]] = {}
+        self._owners: Counter[str] = Counter()
+        self.lost: Counter[str] = Counter()  # by reason, for the metrics
+
+    def __len__(self) -> int:
+        return len(self._here)
+
+    def __iter__(self) -> Iterator[Tenant]:
+        return iter(self._here.values())
+
+    def __contains__(self, tenant: Tenant) -> bool:
+        return self._here.get(tenant.id) is tenant
+
+    def get(self, name: str) -> Tenant | None:
+        """Who is here under this id."""
+        return self._here.get(name)
+
+    def of_owner(self, owner: str) -> int:
+        """How many of an owner's sequences are here."""
+        return self._owners[owner]
+
+    def models(self) -> list[ServedModel]:
+        """Those that sequences have slots of now."""
+        return list(self._by_slot)
+
+    def at(self, model: ServedModel) -> Mapping[int, Tenant]:
+        """Who has which slot of a model."""
+        return self._by_slot.get(model, _NOBODY)
+
+    # Coming -----------------------------------------------------------------------------------------------------------
+
+    def move_in(
+        self, tenants: Sequence[Tenant], slots: np.ndarray, steps: np.ndarray | int, written: np.ndarray | int
+    ) -> None:
+        """Sequences of one model live in these slots after so many steps; their newest checkpoints are `written`."""
+        for tenant, slot in zip(tenants, slots.tolist(), strict=True):
+            self._here[tenant.id] = tenant
+            self._owners[tenant.owner] += 1
+            self._house(tenant, slot)
+        tenants[0].model.progress.begin(slots, steps, written, self._monotonic())
+
+    def wake(self, tenant: Tenant, slot: int, step: int) -> None:
+        """A sequence that slept has a slot again; its newest checkpoint is of its last step."""
+        self._house(tenant, slot)
+        tenant.model.progress.begin(np.array([slot]), step, step, self._monotonic())
+
+    def relocate(self, tenant: Tenant, model: ServedModel, slot: int) -> None:
+        """A sequence goes on in a slot of another model, where it is anchored."""
+        before, left = tenant.model.progress, tenant.slot
+        self.vacate(tenant)
+        tenant.model = model
+        self._house(tenant, slot)
+        model.progress.go_on(slot, before, left, int(model.slots.done[slot]), self._monotonic())
+
+    def _house(self, tenant: Tenant, slot: int) -> None:
+        tenant.slot = slot
+        self._by_slot.setdefault(tenant.model, {})[slot] = tenant
+
+    # Going ------------------------------------------------------------------------------------------------------------
+
+    def move_out(self, tenants: Sequence[Tenant]) -> None:
+        """They are not here any more; those that were not are passed over."""
+        for tenant in tenants:
+            if tenant not in self:
+                continue
+            del self._here[tenant.id]
+            self._owners[tenant.owner] -= 1
+            if not self._owners[tenant.owner]:
+                del self._owners[tenant.owner]
+            if tenant.slot >= 0:
+                self.vacate(tenant)
+
+    def vacate(self, tenant: Tenant) -> None:
+        """It leaves its slot, which its stream gives back."""
+        model, by_slot = tenant.model, self._by_slot.get(tenant.model)
+        if by_slot is None or by_slot.get(tenant.slot) is not tenant:
+            return
+        del by_slot[tenant.slot]
+        progress = model.progress
+        if progress.retaken.item(tenant.slot) < progress.had.item(tenant.slot):
+            model.tally.replayed += progress.replayed(np.array([tenant.slot]), model.slots.done)
+        progress.held[tenant.slot] = False
+        if not by_slot:
+            del self._by_slot[model]
+
+    def lose(self, tenants: Sequence[Tenant], reason: int, sentence: str) -> None:
+        """They leave against their clients' will, who hear of it; `sentence` has a place for the id."""
+        for tenant in tenants:
+            if tenant.holder is not None:
+                tenant.holder.take_away([tenant], SequenceGone(sentence.format(tenant.id), reason))
+            tenant.move(Move.LOSE)
+            self.lost[error_pb2.Reason.Name(reason).removeprefix("REASON_")] += 1
+        self.move_out(tenants)
+
+    def let_go(self, tenant: Tenant, reason: store.Reason) -> None:
+        """The store does not take it for ours any more."""
+        if tenant in self:
+            self.lose([tenant], *WHY[reason])

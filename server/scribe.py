@@ -1,0 +1,195 @@
+"""Writes the checkpoints of all sequences that have moved since, in one write, off the path of a step.
+
+What is written together is a copy of states taken while no step is half done. Knows no stream and no limit.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+
+from server import store
+from server.clerk import Clerk
+from server.departures import Departures
+from server.errors import StoreFailed
+from server.model import ServedModel
+from server.progress import NONE
+from server.residents import Residents
+from server.sequence import Life, Move
+from server.snapshot import Snapshot, writes
+from server.tenant import Tenant
+
+log = logging.getLogger(__name__)
+
+_MOST = 4_096  # checkpoints of one model in one write
+
+
+class Scribe:
+    """Lives in the event loop.
+
+    Args:
+        clerk: asks the store.
+        residents: whose states are written.
+        departures: what else is.
+        most_steps: how far a sequence may be ahead of its checkpoint before it is hurried.
+        clock: seconds since 1970, for the store.
+        monotonic: seconds, for what is behind.
+    """
+
+    def __init__(
+        self,
+        clerk: Clerk,
+        residents: Residents,
+        departures: Departures,
+        most_steps: int,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._clerk = clerk
+        self._residents = residents
+        self._departures = departures
+        self._most_steps = most_steps
+        self._clock = clock
+        self._monotonic = monotonic
+        self._hurried = asyncio.Event()
+        self.turn = asyncio.Lock()  # one write at a time, whoever writes
+
+    # When -------------------------------------------------------------------------------------------------------------
+
+    def hurry(self) -> None:
+        """There is something to write: `rest` ends."""
+        self._hurried.set()
+
+    async def rest(self, seconds: float) -> None:
+        """Waits so long, or until hurried."""
+        self._hurried.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._hurried.wait(), seconds)
+
+    def _watch(self, model: ServedModel) -> None:
+        """Hurries once a sequence is as far ahead of its checkpoint as it may be."""
+        left = self._most_steps - model.progress.lag(model.slots.done)
+        if left > 0:  # no sequence can be so far before that many rounds
+            model.batcher.remind(left, lambda: self._watch(model))
+        else:
+            self.hurry()
+
+    # Writing ----------------------------------------------------------------------------------------------------------
+
+    async def checkpoint(self) -> None:
+        """Writes the states of all sequences that have moved since, in one write.
+
+        Raises:
+            StoreFailed: nothing is lost: they are written the next time.
+        """
+        async with self.turn:
+            farewells = self._departures.take()
+            snapshots = [snapshot for model in self._residents.models() if (snapshot := await self._snapshot(model))]
+            try:
+                await self._write([*farewells, *snapshots])
+            except BaseException:
+                self._departures.put_back(farewells)
+                raise
+            await self._write_ends()
+            for model in self._residents.models():
+                self._tell(model)
+                self._watch(model)
+
+    async def write_soon(self) -> None:
+        """For somebody who waits. If it fails, what is asked next fails too, and says so."""
+        with suppress(StoreFailed):
+            await self.checkpoint()
+
+    async def _snapshot(self, model: ServedModel) -> Snapshot | None:
+        taken: asyncio.Future[Snapshot | None] = asyncio.get_running_loop().create_future()
+
+        def copy() -> None:
+            if not taken.done():
+                taken.set_result(self._copy(model))
+
+        model.batcher.pause(copy)
+        return await taken
+
+    def _copy(self, model: ServedModel) -> Snapshot | None:
+        tenants, progress = self._residents.at(model), model.progress
+        slots = progress.behind(model.slots.done, _MOST)
+        now = self._monotonic()
+        progress.seen[slots] = now
+        if len(slots) == _MOST:
+            self.hurry()
+        if not len(slots):
+            progress.complete = now
+            return None
+        who = tuple(tenants[slot] for slot in slots.tolist())
+        steps, rows = model.slots.done[slots], model.slots.gather(slots)
+        return Snapshot(model, who, steps, rows, progress.kept(slots), now if len(slots) < _MOST else 0.0)
+
+    async def _write(self, snapshots: Sequence[Snapshot]) -> None:
+        if not snapshots:
+            return
+        now = self._clock()
+        refused = await self._clerk.ask(lambda s: s.write(list(writes(snapshots)), now))
+        unwanted = {r.id: r for r in refused}
+        for snapshot in snapshots:
+            self._note(snapshot, unwanted)
+        if any(r.reason is store.Reason.UNKNOWN for r in refused):
+            self._write_anew(snapshots, unwanted)
+
+    async def _write_ends(self) -> None:
+        ends = self._departures.ends()
+        if ends:
+            await self._clerk.ask(lambda s: s.end(ends, self._clock()))
+            self._departures.ended(len(ends))
+
+    # What came of it --------------------------------------------------------------------------------------------------
+
+    def _note(self, snapshot: Snapshot, refused: Mapping[str, store.Refused]) -> None:
+        """What was written, and what was not wanted because the sequence is not ours any more."""
+        model, tenants = snapshot.model, self._residents.at(snapshot.model)
+        model.progress.complete = max(model.progress.complete, snapshot.complete)
+        for tenant, step in zip(snapshot.tenants, snapshot.steps.tolist(), strict=True):
+            refusal = refused.get(tenant.id)
+            if refusal is None or _is_old(refusal, tenant):
+                model.tally.written += 1
+                _note_written(tenant, step)
+                if tenants.get(tenant.slot) is tenant:
+                    model.progress.written[tenant.slot] = step
+            elif refusal.reason is store.Reason.UNKNOWN:
+                tenant.born = False
+            else:
+                self._residents.let_go(tenant, refusal.reason)
+
+    def _write_anew(self, snapshots: Iterable[Snapshot], refused: Mapping[str, store.Refused]) -> None:
+        """The store has lost its data: whatever is known here is made known to it again."""
+        log.warning("the store of checkpoints has lost sequences; they are written again")
+        for snapshot in snapshots:
+            lost = [at for at, t in enumerate(snapshot.tenants) if self._has_left(t) and t.id in refused]
+            left = [at for at in lost if refused[snapshot.tenants[at].id].reason is store.Reason.UNKNOWN]
+            if left:
+                self._departures.add([snapshot.of(left)])
+        for model in self._residents.models():
+            model.progress.written[list(self._residents.at(model))] = NONE
+        for tenant in self._residents:
+            tenant.born = False
+        self.hurry()
+
+    def _has_left(self, tenant: Tenant) -> bool:
+        return self._residents.get(tenant.id) is None
+
+    def _tell(self, model: ServedModel) -> None:
+        slots = model.progress.tell()
+        tenants = self._residents.at(model)
+        for holder in dict.fromkeys(tenants[slot].holder for slot in slots.tolist()):
+            if holder is not None:
+                holder.tell()
+
+
+def _is_old(refusal: store.Refused, tenant: Tenant) -> bool:
+    """Whether it is only of an earlier stay: one write can hold a sequence as it left one stream, and goes on here."""
+    return refusal.reason is store.Reason.FENCED and refusal.fence <= tenant.fence
+
+
+def _note_written(tenant: Tenant, step: int) -> None:
+    tenant.is_born()
+    if step > tenant.steps and tenant.life in (Life.OPEN, Life.RESUMED):
+        tenant.move(Move.STEP)
