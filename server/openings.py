@@ -1,0 +1,147 @@
+"""How sequences come to be open on a stream: new ones, and those that go on from a checkpoint."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+
+from server import parts
+from server.claims import Restored
+from server.errors import BadInput, Draining, SequenceGone, TidegateError
+from server.events import Failed, Opened
+from server.handles import FREE, OPENING, Handles
+from server.keeper import Enrolled, Keeper
+from server.model import ServedModel
+from server.parts import Part
+from server.replies import Group
+from server.selection import Manner, plan
+from server.tenant import Holder, Tenant, new_ids
+from server.window import Window
+from tidegate.v1 import error_pb2
+
+
+class Beginning(Protocol):
+    """What a new sequence may begin from instead of the model's initial state."""
+
+    @property
+    def step(self) -> int:
+        """How many steps led to it."""
+
+    @property
+    def parts(self) -> Sequence[Part]:
+        """The state."""
+
+
+class Openings:
+    """Opens sequences on one stream.
+
+    Args:
+        handles: where they are put.
+        keeper: keeps them beyond this stream; None: they end with it.
+        window: tells the client.
+        holder: hears from the keeper of those that are kept.
+    """
+
+    def __init__(self, handles: Handles, keeper: Keeper | None, window: Window, holder: Holder) -> None:
+        self._handles = handles
+        self._keeper = keeper
+        self._window = window
+        self._holder = holder
+        self._shut = False
+
+    def shut(self) -> None:
+        """The server is stopping: what is being resumed is not."""
+        self._shut = True
+
+    def room(self, model: ServedModel, count: int) -> np.ndarray:
+        """Slots for so many sequences. Raises OverLimit."""
+        if self._keeper is not None:
+            self._keeper.make_room(model, count)
+        return model.slots.take(count)
+
+    # New ones ---------------------------------------------------------------------------------------------------------
+
+    def open(
+        self, handles: np.ndarray, model: ServedModel, manner: Manner, beginning: Beginning | None, owner: str
+    ) -> None:
+        """Opens new sequences under free handles, all from the same state. Raises Refusal."""
+        count = len(handles)
+        trace = plan(manner.selection, model.graph.trace, model.graph.layers)
+        row = None if beginning is None else parts.together(model.graph, beginning.parts)
+        step = 0 if beginning is None else beginning.step
+        slots = self.room(model, count)
+        if row is not None:
+            model.slots.restore(slots, np.tile(row, (count, 1)), np.full(count, step))
+        enrolled = self._enrol(model, slots, owner, step, row)
+        self._place(handles, slots, step, self._handles.join(model, manner, trace), enrolled.tenants)
+        model.tally.opened += count
+        ids = tuple(tenant.id for tenant in enrolled.tenants) or new_ids(count)
+        steps = (step,) * count if step else ()
+        first = int(handles[0])
+        self._window.emit(Opened(first, ids, model.name, model.version, trace.columns, enrolled.token, steps))
+
+    def _enrol(self, model: ServedModel, slots: np.ndarray, owner: str, step: int, row: np.ndarray | None) -> Enrolled:
+        if self._keeper is None:
+            return Enrolled((), "")
+        try:
+            return self._keeper.enrol(model, slots, owner, step, row)
+        except TidegateError:
+            model.slots.give_back(slots.tolist())
+            raise
+
+    # Those that go on -------------------------------------------------------------------------------------------------
+
+    def resume(self, handle: int, ids: Sequence[str], token: str, answered: Sequence[int], manner: Manner) -> None:
+        """Claims sequences, and opens them under the handles from `handle` on or tells the client why not.
+
+        Raises:
+            Refusal: it is clear at once that it cannot be done.
+        """
+        if self._keeper is None:
+            raise SequenceGone("this server keeps no checkpoints, so no sequence can be resumed")
+        if len(ids) != len(answered) or len(set(ids)) != len(ids):
+            raise BadInput(
+                f"a resume came with {len(ids)} ids and {len(answered)} numbers of answers; expected as many of both, "
+                "and each id once",
+                error_pb2.REASON_MALFORMED,
+            )
+        handles = self._handles.new(handle, len(ids))
+        self._handles.mark(handles, OPENING)
+        self._keeper.claim(ids, token, answered, partial(self._resumed, handles, manner, token))
+
+    def _resumed(self, handles: np.ndarray, manner: Manner, token: str, result: list[Restored] | TidegateError) -> None:
+        if self._window.gone:
+            return
+        if self._shut:
+            result = Draining("this server is stopping; resume at another, or here in a while")
+        if not isinstance(result, TidegateError):
+            try:
+                self._take_in(handles, manner, token, result)
+            except TidegateError as error:
+                result = error
+        if isinstance(result, TidegateError):
+            self._handles.mark(handles, FREE)
+            self._window.emit(Failed(result, tuple(handles.tolist())))
+
+    def _take_in(self, handles: np.ndarray, manner: Manner, token: str, restored: list[Restored]) -> None:
+        model = restored[0].tenant.model
+        if any(r.tenant.model is not model for r in restored):
+            raise BadInput("sequences of different models cannot be resumed together", error_pb2.REASON_MALFORMED)
+        trace = plan(manner.selection, model.graph.trace, model.graph.layers)
+        slots = self.room(model, len(handles))
+        assert self._keeper is not None
+        self._keeper.settle(restored, slots)
+        tenants = [r.tenant for r in restored]
+        steps = np.array([tenant.steps for tenant in tenants])
+        self._place(handles, slots, steps, self._handles.join(model, manner, trace), tenants)
+        ids = tuple(tenant.id for tenant in tenants)
+        first = int(handles[0])
+        self._window.emit(Opened(first, ids, model.name, model.version, trace.columns, token, tuple(steps.tolist())))
+
+    def _place(
+        self, handles: np.ndarray, slots: np.ndarray, steps: np.ndarray | int, group: Group, tenants: Sequence[Tenant]
+    ) -> None:
+        self._handles.settle(handles, slots, steps, group, tenants)
+        for tenant in tenants:
+            tenant.holder = self._holder
