@@ -1,7 +1,8 @@
 """How much may be open and kept: refuses what goes beyond, ends what nobody came back to, makes room for the rest."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from math import ceil
 
 from server import store
@@ -9,9 +10,12 @@ from server.clerk import Clerk
 from server.errors import OverLimit
 from server.residents import Residents
 from server.settings import Settings
+from server.tenant import Tenant
 from tidegate.v1 import error_pb2
 
 log = logging.getLogger(__name__)
+
+_MOST = 256  # owners that the store is asked about at once
 
 
 class Limits:
@@ -29,6 +33,7 @@ class Limits:
         self._residents = residents
         self._settings = settings
         self._clock = clock
+        self._active: set[str] = set()  # owners that have not been looked at since they were active
         self.full = False  # whether the store takes no new sequences
         self.usage = store.Usage(0, 0)  # of the store, when the limits were enforced last
 
@@ -38,7 +43,7 @@ class Limits:
         Raises:
             OverLimit: the owner has too many, or the store is full.
         """
-        limit, has = self._settings.max_per_owner, self._residents.of_owner(owner)
+        limit, has = self._settings.max_per_owner, len(self._residents.of_owner(owner))
         if limit and has + count > limit:
             raise OverLimit(
                 f"'{owner}' has {has} sequences open here; {limit} is the limit", error_pb2.REASON_TOO_MANY_OF_OWNER
@@ -57,16 +62,8 @@ class Limits:
         """
         now = self._clock()
         await self._sweep(now)
-        usage = self.usage = await self._clerk.ask(lambda s: s.usage())
-        awake = frozenset(tenant.id for tenant in self._residents if tenant.slot >= 0)
-        evicted: list[store.Evicted] = []
-        surplus = self._surplus(usage, len(awake))
-        if surplus > 0:
-            evicted = await self._clerk.ask(lambda s: s.evict(surplus, now, spare=awake))
-            log.warning("%d parked sequences gave way: a limit of the store is reached", len(evicted))
-        for one in evicted:
-            self._lose(one)
-        self.full = usage.bytes - sum(one.bytes for one in evicted) > self._most_bytes
+        await self._enforce_by_owner(now)
+        await self._enforce_for_all(now)
 
     async def _sweep(self, now: float) -> None:
         more = True
@@ -74,6 +71,42 @@ class Limits:
             swept = await self._clerk.ask(lambda s: s.expire(now))
             self._residents.lost["SEQUENCE_EXPIRED"] += swept.expired
             more = swept.more
+
+    # By owner ---------------------------------------------------------------------------------------------------------
+
+    async def _enforce_by_owner(self, now: float) -> None:
+        """Whoever has more parked than may be makes room by its own; of who was not active there is nothing new."""
+        self._active |= self._residents.take_active()
+        if not self._settings.max_parked_per_owner:
+            self._active.clear()
+        while self._active:
+            for owner, usage in (await self._usages(list(islice(self._active, _MOST)))).items():
+                await self._make_way(owner, usage, now)
+                self._active.discard(owner)
+
+    async def _usages(self, owners: Sequence[str]) -> dict[str, store.Usage]:
+        return await self._clerk.ask(lambda s: {owner: s.usage_of(owner) for owner in owners})
+
+    async def _make_way(self, owner: str, usage: store.Usage, now: float) -> None:
+        awake = _awake(self._residents.of_owner(owner))
+        surplus = usage.sequences - len(awake) - self._settings.max_parked_per_owner
+        if surplus > 0:
+            evicted = await self._clerk.ask(lambda s: s.evict(surplus, now, owner=owner, spare=awake))
+            log.warning("%d parked sequences of %.40r gave way: no owner may have more", len(evicted), owner)
+            self._lose(evicted)
+
+    # Of all -----------------------------------------------------------------------------------------------------------
+
+    async def _enforce_for_all(self, now: float) -> None:
+        usage = self.usage = await self._clerk.ask(lambda s: s.usage())
+        awake = _awake(self._residents)
+        evicted: list[store.Evicted] = []
+        surplus = self._surplus(usage, len(awake))
+        if surplus > 0:
+            evicted = await self._clerk.ask(lambda s: s.evict(surplus, now, spare=awake))
+            log.warning("%d parked sequences gave way: a limit of the store is reached", len(evicted))
+            self._lose(evicted)
+        self.full = usage.bytes - sum(one.bytes for one in evicted) > self._most_bytes
 
     @property
     def _most_bytes(self) -> float:
@@ -87,9 +120,17 @@ class Limits:
             surplus = max(surplus, ceil(excess / max(1, usage.bytes / usage.sequences)))
         return surplus
 
-    def _lose(self, one: store.Evicted) -> None:
-        tenant = self._residents.get(one.id)
-        if tenant is not None:
-            self._residents.let_go(tenant, one.reason)
-        else:
-            self._residents.lost["SEQUENCE_EVICTED"] += 1
+    # Both -------------------------------------------------------------------------------------------------------------
+
+    def _lose(self, evicted: Sequence[store.Evicted]) -> None:
+        for one in evicted:
+            tenant = self._residents.get(one.id)
+            if tenant is not None:
+                self._residents.let_go(tenant, one.reason)
+            else:
+                self._residents.lost["SEQUENCE_EVICTED"] += 1
+
+
+def _awake(tenants: Iterable[Tenant]) -> frozenset[str]:
+    """Those that have a slot here may not give way."""
+    return frozenset(tenant.id for tenant in tenants if tenant.slot >= 0)

@@ -1,7 +1,7 @@
 """Who is here: the sequences of this server by id, by slot and by owner, and which slots that holds. Asks no store."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -27,7 +27,8 @@ class Residents:
         self._monotonic = monotonic
         self._here: dict[str, Tenant] = {}
         self._by_slot: dict[ServedModel, dict[int, Tenant]] = {}
-        self._owners: Counter[str] = Counter()
+        self._owners: dict[str, dict[str, Tenant]] = {}
+        self._active: set[str] = set()  # owners, since somebody looked
         self.lost: Counter[str] = Counter()  # by reason, for the metrics
 
     def __len__(self) -> int:
@@ -43,9 +44,18 @@ class Residents:
         """Who is here under this id."""
         return self._here.get(name)
 
-    def of_owner(self, owner: str) -> int:
-        """How many of an owner's sequences are here."""
-        return self._owners[owner]
+    def of_owner(self, owner: str) -> Collection[Tenant]:
+        """An owner's sequences that are here."""
+        return self._owners.get(owner, {}).values()
+
+    def note(self, tenants: Iterable[Tenant]) -> None:
+        """The store may hold more that is parked of their owners than before."""
+        self._active.update(tenant.owner for tenant in tenants)
+
+    def take_active(self) -> set[str]:
+        """Whose sequences have come, gone or fallen asleep here since the last call."""
+        active, self._active = self._active, set()
+        return active
 
     def models(self) -> list[ServedModel]:
         """Those that sequences have slots of now."""
@@ -63,8 +73,9 @@ class Residents:
         """Sequences of one model live in these slots after so many steps; their newest checkpoints are `written`."""
         for tenant, slot in zip(tenants, slots.tolist(), strict=True):
             self._here[tenant.id] = tenant
-            self._owners[tenant.owner] += 1
+            self._owners.setdefault(tenant.owner, {})[tenant.id] = tenant
             self._house(tenant, slot)
+        self.note(tenants)
         tenants[0].model.progress.begin(slots, steps, written, self._monotonic())
 
     def wake(self, tenant: Tenant, slot: int, step: int) -> None:
@@ -88,11 +99,12 @@ class Residents:
 
     def move_out(self, tenants: Sequence[Tenant]) -> None:
         """They are not here any more; those that were not are passed over."""
+        self.note(tenants)
         for tenant in tenants:
             if tenant not in self:
                 continue
             del self._here[tenant.id]
-            self._owners[tenant.owner] -= 1
+            del self._owners[tenant.owner][tenant.id]
             if not self._owners[tenant.owner]:
                 del self._owners[tenant.owner]
             if tenant.slot >= 0:

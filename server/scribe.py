@@ -90,6 +90,8 @@ class Scribe:
             except BaseException:
                 self._departures.put_back(farewells)
                 raise
+            for farewell in farewells:
+                self._residents.note(farewell.tenants)
             await self._write_ends()
             for model in self._residents.models():
                 self._tell(model)

@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 PREFIX = "TIDEGATE_"
-_ZERO = {"port", "metrics_port", "patience_ms", "spot_us", "grace_seconds", "max_per_owner"}  # settings that may be 0
+_ZERO = {  # settings that may be 0
+    "port",
+    "metrics_port",
+    "patience_ms",
+    "spot_us",
+    "grace_seconds",
+    "max_per_owner",
+    "max_parked_per_owner",
+}
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,11 @@ class Settings:
     retention_hours: Annotated[float, "how long a parked sequence is kept, in hours"] = 168.0
     max_parked: Annotated[int, "the most parked sequences; beyond, those parked for longest give way"] = 1_000_000
     max_store_mib: Annotated[float, "the most that checkpoints may take, in MiB; beyond, the same"] = 16_384.0
+    max_parked_per_owner: Annotated[
+        int,
+        "the most parked sequences of one owner, those open at other servers of the store among them; beyond, its own "
+        "that were parked for longest give way; 0 is no limit",
+    ] = 0
     # stopping
     grace_seconds: Annotated[float, "how long open sequences may go on after a request to stop, in seconds"] = 10.0
     # logs

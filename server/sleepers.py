@@ -53,6 +53,7 @@ class Sleepers:
         tenant.move(Move.PARK)
         tenant.steps = int(tenant.model.slots.done[tenant.slot])
         self._residents.vacate(tenant)
+        self._residents.note([tenant])
         tenant.slot = -1
         tenant.model.tally.parked += 1
 

@@ -305,6 +305,82 @@ def test_an_open_sequence_that_sleeps_and_gives_way_is_told_of_on_its_stream(
     world.close()
 
 
+def come_and_go(world: World, owner: str, count: int) -> list[tuple[str, str]]:
+    """Opens sequences for an owner and disconnects; their ids and tokens."""
+    world.connect(0, 0)
+    line = world.lines[0]
+    assert line is not None
+    line.say(pb.StreamRequest(open=pb.Open(count=count, model="recall", version=1, owner=owner)))
+    world.quiet()
+    (told,) = [pb.StreamResponse.FromString(message).opened for message in line.down]
+    world.cut(0)
+    world.quiet()
+    world.write(0)
+    return [(id_, told.resume_token) for id_ in told.sequence_ids]
+
+
+def come_back(world: World, at: int, id_: str, token: str) -> list[str]:
+    """Resumes a sequence, and disconnects; why that was refused."""
+    world.connect(0, at)
+    line = world.lines[0]
+    assert line is not None
+    line.say(pb.StreamRequest(resume=pb.Resume(sequence_ids=[id_], resume_token=token, answered=[0])))
+    world.quiet()
+    world.work(at)
+    refused = refusals(world)
+    world.cut(0)
+    world.quiet()
+    world.write(at)
+    return refused
+
+
+def test_an_owner_that_comes_again_and_again_pushes_out_its_own_sequences_and_nobody_elses(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    world = World(tmp_path_factory.getbasetemp(), max_parked_per_owner=2)
+    of_bob = come_and_go(world, "bob", 2)
+    of_ann = []
+    for _ in range(3):
+        world.now += 1.0
+        of_ann += come_and_go(world, "ann", 2)
+        world.keep_house(0)
+    assert (world.store.usage_of("ann").sequences, world.store.usage_of("bob").sequences) == (2, 2)
+    assert world.servers[0].keeper.lost["SEQUENCE_EVICTED"] == 4
+    assert [come_back(world, 1, *one) for one in of_ann] == [["SEQUENCE_EVICTED"]] * 4 + [[]] * 2
+    assert [come_back(world, 0, *one) for one in of_bob] == [[]] * 2
+    world.close()
+
+
+def test_what_an_owner_has_awake_counts_for_no_limit_of_the_parked_and_does_not_give_way(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    world = limited(tmp_path_factory, max_parked_per_owner=1)
+    awake = opened(world, 3)
+    world.write(0)
+    world.keep_house(0)
+    assert world.servers[0].keeper.lost["SEQUENCE_EVICTED"] == 0
+    world.now += 60.0
+    world.keep_house(0)  # now they sleep
+    world.hear(0)
+    assert sorted(one.gone for one in awake) == ["", "SEQUENCE_EVICTED", "SEQUENCE_EVICTED"]
+    world.close()
+
+
+def test_an_owner_whose_last_states_are_written_late_is_counted_once_they_are(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    world = World(tmp_path_factory.getbasetemp(), max_parked_per_owner=1)
+    world.store.mood = "dead"
+    come_and_go(world, "ann", 3)
+    world.keep_house(0)
+    world.store.mood = "fine"
+    world.keep_house(0)  # nothing of them is in the store yet
+    world.write(0)
+    world.keep_house(0)
+    assert world.store.usage_of("ann").sequences == 1
+    world.close()
+
+
 def test_a_full_store_takes_no_new_sequences_until_there_is_room(tmp_path_factory: pytest.TempPathFactory) -> None:
     world = limited(tmp_path_factory, max_store_mib=1e-4)  # the checkpoint of one sequence, not of two
     one, other = opened(world, 2)
