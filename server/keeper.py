@@ -107,9 +107,17 @@ class Keeper:
     # Opening ----------------------------------------------------------------------------------------------------------
 
     def enrol(
-        self, model: ServedModel, slots: np.ndarray, owner: str, steps: int = 0, origin: np.ndarray | None = None
+        self,
+        model: ServedModel,
+        slots: np.ndarray,
+        owner: str,
+        route: str,
+        steps: int = 0,
+        origin: np.ndarray | None = None,
     ) -> Enrolled:
         """Takes in new sequences that live in these slots after so many steps, with this state [W] or the initial one.
+
+        Their ids begin with `route`.
 
         Raises:
             OverLimit: the owner has too many, or the store is full.
@@ -129,7 +137,7 @@ class Keeper:
         digest = _digest(token)
         tenants = tuple(
             Tenant(name, digest, owner, model, slot, steps=steps, new=True, origin=origin)
-            for name, slot in zip(new_ids(len(slots)), slots.tolist(), strict=True)
+            for name, slot in zip(new_ids(len(slots), route), slots.tolist(), strict=True)
         )
         self._move_in(tenants)
         model.progress.begin(slots, steps, NONE, self.monotonic())

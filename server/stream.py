@@ -25,7 +25,7 @@ from server.replies import Chunk, Fleet, Group, Mark, single
 from server.scheduler import Block
 from server.selection import Manner, plan
 from server.sequence import Life, Move
-from server.tenant import Tenant, new_ids
+from server.tenant import Tenant, fit_route, new_ids
 from tidegate.v1 import error_pb2
 
 _PIECE_BYTES = 2**20  # answers of long chunks and large fleets go out in messages of about this size
@@ -60,6 +60,7 @@ class Stream:
         max_sequences: the most sequences that this stream may have open, and the limit of its handles.
         window: how many bytes of answers may be on their way before no more steps are run.
         emit: takes each event. The caller says `written` when an answer has left.
+        route: what the client wants the ids of its sequences to begin with.
     """
 
     def __init__(
@@ -69,12 +70,14 @@ class Stream:
         max_sequences: int,
         window: int,
         emit: Callable[[Event], None],
+        route: str = "",
     ) -> None:
         # fixed
         self._catalogue = catalogue
         self._keeper = keeper
         self._window = window
         self._tell = emit
+        self._route = fit_route(route)
         # work
         self._handles = Handles(max_sequences)
         self._outstanding = 0  # bytes of answers that are computed or to be computed, and not written
@@ -120,14 +123,14 @@ class Stream:
         token = ""
         if self._keeper is not None:
             try:
-                enrolled = self._keeper.enrol(model, slots, owner, step, row)
+                enrolled = self._keeper.enrol(model, slots, owner, self._route, step, row)
             except TidegateError:
                 model.slots.give_back(slots.tolist())
                 raise
             tenants, token = enrolled.tenants, enrolled.token
         self._place(handles, slots, step, self._handles.join(model, manner, trace), tenants)
         model.tally.opened += count
-        ids = tuple(tenant.id for tenant in tenants) or new_ids(count)
+        ids = tuple(tenant.id for tenant in tenants) or new_ids(count, self._route)
         steps = (step,) * count if step else ()
         self.emit(Opened(handle, ids, model.name, model.version, trace.columns, token, steps))
 
