@@ -23,6 +23,7 @@ from tidegate.v1 import error_pb2, sequence_pb2
 log = logging.getLogger(__name__)
 
 Context = Any  # grpc.aio.ServicerContext: its type parameters differ between releases
+_ROUTE = "tidegate-sequence"  # the header by which a client, and whoever resumes its sequences, is led here
 _MOST = 1_024  # requests of a bundle
 _BACKLOG = 1_024  # messages that carry no answer (openings, refusals) that may wait to be written
 
@@ -50,7 +51,8 @@ class Conversation:
         self._loop = asyncio.get_running_loop()
         self._context = context
         self._keeper = keeper
-        self._stream = Stream(catalogue, keeper, settings.max_sequences, settings.window_bytes, self._emit)
+        route = dict(context.invocation_metadata()).get(_ROUTE, "")
+        self._stream = Stream(catalogue, keeper, settings.max_sequences, settings.window_bytes, self._emit, route)
         self._leaving = False
         self._writer = messages.Writer(settings.max_message_bytes)
         self._outbox: deque[Event] = deque()

@@ -81,9 +81,17 @@ class Keeper:
     # Coming -----------------------------------------------------------------------------------------------------------
 
     def enrol(
-        self, model: ServedModel, slots: np.ndarray, owner: str, steps: int = 0, origin: np.ndarray | None = None
+        self,
+        model: ServedModel,
+        slots: np.ndarray,
+        owner: str,
+        route: str,
+        steps: int = 0,
+        origin: np.ndarray | None = None,
     ) -> Enrolled:
         """Takes in new sequences that live in these slots after so many steps, with this state [W] or the initial one.
+
+        Their ids begin with `route`.
 
         Raises:
             OverLimit: the owner has too many, or the store is full.
@@ -93,7 +101,7 @@ class Keeper:
         digest = digest_of(token)
         tenants = tuple(
             Tenant(name, digest, owner, model, slot, steps=steps, new=True, origin=origin)
-            for name, slot in zip(new_ids(len(slots)), slots.tolist(), strict=True)
+            for name, slot in zip(new_ids(len(slots), route), slots.tolist(), strict=True)
         )
         self._residents.move_in(tenants, slots, steps, NONE)
         self._scribe.hurry()

@@ -41,13 +41,15 @@ class Openings:
         keeper: keeps them beyond this stream; None: they end with it.
         window: tells the client.
         holder: hears from the keeper of those that are kept.
+        route: begins the ids of new ones.
     """
 
-    def __init__(self, handles: Handles, keeper: Keeper | None, window: Window, holder: Holder) -> None:
+    def __init__(self, handles: Handles, keeper: Keeper | None, window: Window, holder: Holder, route: str) -> None:
         self._handles = handles
         self._keeper = keeper
         self._window = window
         self._holder = holder
+        self._route = route
         self._shut = False
 
     def shut(self) -> None:
@@ -76,7 +78,7 @@ class Openings:
         enrolled = self._enrol(model, slots, owner, step, row)
         self._place(handles, slots, step, self._handles.join(model, manner, trace), enrolled.tenants)
         model.tally.opened += count
-        ids = tuple(tenant.id for tenant in enrolled.tenants) or new_ids(count)
+        ids = tuple(tenant.id for tenant in enrolled.tenants) or new_ids(count, self._route)
         steps = (step,) * count if step else ()
         first = int(handles[0])
         self._window.emit(Opened(first, ids, model.name, model.version, trace.columns, enrolled.token, steps))
@@ -85,7 +87,7 @@ class Openings:
         if self._keeper is None:
             return Enrolled((), "")
         try:
-            return self._keeper.enrol(model, slots, owner, step, row)
+            return self._keeper.enrol(model, slots, owner, self._route, step, row)
         except TidegateError:
             model.slots.give_back(slots.tolist())
             raise

@@ -25,6 +25,7 @@ from server.scheduler import Block
 from server.selection import Manner, plan
 from server.sequence import Move
 from server.tenancy import Tenancy
+from server.tenant import fit_route
 from server.trips import Trips
 from server.window import Window
 from tidegate.v1 import error_pb2
@@ -48,6 +49,7 @@ class Stream:
         max_sequences: the most sequences that this stream may have open, and the limit of its handles.
         window: how many bytes of answers may be on their way before no more steps are run.
         emit: takes each event. The caller says `written` when an answer has left.
+        route: what the client wants the ids of its sequences to begin with.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Stream:
         max_sequences: int,
         window: int,
         emit: Callable[[Event], None],
+        route: str = "",
     ) -> None:
         # fixed
         self._catalogue = catalogue
@@ -70,7 +73,7 @@ class Stream:
         # their beginning and end
         self._endings = Endings(self._handles, keeper, self._window)
         tenancy = Tenancy(self._handles, keeper, self._window, self._trips, self._endings)
-        self._openings = Openings(self._handles, keeper, self._window, tenancy)
+        self._openings = Openings(self._handles, keeper, self._window, tenancy, fit_route(route))
 
     @property
     def full(self) -> bool:

@@ -1,6 +1,7 @@
 """A sequence that this server holds: who it is, whose it is, and where its state is. One object each."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count as counter
@@ -14,11 +15,17 @@ from server.model import ServedModel
 from server.sequence import Life, Move, after
 
 _RUN, _SERIAL = token_hex(6), counter()
+_FIT = re.compile("[0-9a-z]{1,32}")
 
 
-def new_ids(count: int) -> tuple[str, ...]:
-    """Sequence ids, unique across servers and restarts."""
-    return tuple(f"{_RUN}-{next(_SERIAL)}" for _ in range(count))
+def new_ids(count: int, route: str) -> tuple[str, ...]:
+    """Sequence ids that begin with a route, unique across servers and restarts."""
+    return tuple(f"{route}-{_RUN}-{next(_SERIAL)}" for _ in range(count))
+
+
+def fit_route(given: str) -> str:
+    """The route that a client gave, if ids can begin with it; else one of our own making."""
+    return given if _FIT.fullmatch(given) else token_hex(4)
 
 
 def digest_of(token: str) -> bytes:

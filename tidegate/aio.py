@@ -153,13 +153,13 @@ class AsyncClient:
     # How.
 
     async def _open_sequence(self, order: Order | Claim, timeout: float | None) -> AsyncSequence:
-        connection = self._connected()
+        connection = self._connected(order)
         ledger = Ledger(await self._open(connection, order, timeout), connection.talk.budget)
         connection.enrol(ledger)
         return AsyncSequence(AsyncSource(self._timeout, self._fork, self._inputs), connection, ledger)
 
     async def _open_fleet(self, order: Order, timeout: float | None) -> AsyncFleet:
-        connection = self._connected()
+        connection = self._connected(order)
         ledger = FleetLedger(await self._open(connection, order, timeout), connection.talk.budget)
         connection.enrol(ledger)
         return AsyncFleet(connection, ledger, self._timeout)
@@ -168,10 +168,12 @@ class AsyncClient:
         order = Order(like.model, version, 1, like.order.trace, state, self._owner)
         return await self._open_sequence(order, timeout)
 
-    def _connected(self) -> AsyncConnection:
-        """The stream that this client's sequences share; a new one if there is none that works."""
+    def _connected(self, order: Order | Claim) -> AsyncConnection:
+        """The stream that all sequences share; a new one, by the order's route, if there is none that works."""
         if self._connection is None or not self._connection.alive:
-            self._connection = AsyncConnection(self._stub, self.address, self._resuming, self._resume_within)
+            self._connection = AsyncConnection(
+                self._stub, self.address, order.route(), self._resuming, self._resume_within
+            )
         return self._connection
 
     async def _open(self, connection: AsyncConnection, order: Order | Claim, timeout: float | None) -> Opening:

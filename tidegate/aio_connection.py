@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
-from tidegate.affinity import affinity
 from tidegate.budget import Budget
 from tidegate.bundles import Bundler
 from tidegate.conversation import Books, Conversation
 from tidegate.errors import ConnectionLost, ProtocolError, TidegateError, TimedOut
 from tidegate.opening import Claim, Order
 from tidegate.recovery import Recovery, Resuming, report
+from tidegate.route import headers
 from tidegate.status import explain
 from tidegate.ticket import Ticket
 from tidegate.v1 import sequence_pb2 as pb
@@ -36,13 +36,15 @@ _GOODBYE = 1.0  # seconds that a server may take to end a stream on which nothin
 class AsyncConnection:
     """One stream after the other, which any number of tasks of one event loop share."""
 
-    def __init__(self, stub: "TidegateAsyncStub", address: str, resuming: Resuming, within: float | None) -> None:
+    def __init__(
+        self, stub: "TidegateAsyncStub", address: str, route: str, resuming: Resuming, within: float | None
+    ) -> None:
         self._stub = stub
         self._address = address
+        self._headers = headers(route)
         self._resuming = resuming
         self._within = within
         self._talk = Conversation(None if within == 0 else Budget(resuming.keep_bytes, resuming.keep_steps))
-        self._affinity = affinity()
         self._recovery: Recovery | None = None
         self._closed = asyncio.Event()
         self._parting: asyncio.Future[None] | None = None  # done when nothing is left to be closed
@@ -52,7 +54,7 @@ class AsyncConnection:
     def _connect(self) -> None:
         self._outbox: Outbox = asyncio.Queue()
         self._call = self._stub.Stream(
-            _messages(self._outbox, lambda: self._talk.max_message_bytes), metadata=self._affinity
+            _messages(self._outbox, lambda: self._talk.max_message_bytes), metadata=self._headers
         )
 
     @property

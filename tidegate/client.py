@@ -118,8 +118,8 @@ class Client:
         timeout: float | None = None,
     ) -> Fleet:
         """Opens `count` sequences that take their steps together. Raises as `sequence`."""
-        connection = self._connected()
         order = Order(model, version, count, choose(trace), state, self._owner)
+        connection = self._connected(order)
         ledger = FleetLedger(self._open(connection, order, timeout), connection.talk.budget)
         connection.enrol(ledger)
         return Fleet(connection, ledger, self._timeout)
@@ -143,18 +143,20 @@ class Client:
 
     # How.
 
-    def _connected(self) -> Connection:
-        """The stream that this client's sequences share; a new one if there is none that works."""
+    def _connected(self, order: Order | Claim) -> Connection:
+        """The stream that all sequences share; a new one, by the order's route, if there is none that works."""
         with self._lock:
             if self._connection is not None and not self._connection.alive:
                 self._connection.close(f"the stream to {self.address} was lost")
                 self._connection = None
             if self._connection is None:
-                self._connection = Connection(self._stub, self.address, self._resuming, self._resume_within)
+                self._connection = Connection(
+                    self._stub, self.address, order.route(), self._resuming, self._resume_within
+                )
             return self._connection
 
     def _sequence(self, order: Order | Claim, timeout: float | None) -> Sequence:
-        connection = self._connected()
+        connection = self._connected(order)
         ledger = Ledger(self._open(connection, order, timeout), connection.talk.budget)
         connection.enrol(ledger)
         return Sequence(Source(self._timeout, self._fork, self._inputs), connection, ledger)

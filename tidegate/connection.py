@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 
 import grpc
 
-from tidegate.affinity import affinity
 from tidegate.budget import Budget
 from tidegate.bundles import Bundler
 from tidegate.conversation import Books, Conversation
 from tidegate.errors import ConnectionLost, ProtocolError, TidegateError, TimedOut
 from tidegate.opening import Claim, Order
 from tidegate.recovery import Recovery, Resuming, report
+from tidegate.route import headers
 from tidegate.status import explain
 from tidegate.ticket import Ticket
 from tidegate.v1 import sequence_pb2 as pb
@@ -35,13 +35,13 @@ _GOODBYE = 1.0  # seconds that a server may take to end a stream on which nothin
 class Connection:
     """One stream after the other, which any number of threads share."""
 
-    def __init__(self, stub: TidegateStub, address: str, resuming: Resuming, within: float | None) -> None:
+    def __init__(self, stub: TidegateStub, address: str, route: str, resuming: Resuming, within: float | None) -> None:
         self._stub = stub
         self._address = address
+        self._headers = headers(route)
         self._resuming = resuming
         self._within = within
         self._talk = Conversation(None if within == 0 else Budget(resuming.keep_bytes, resuming.keep_steps))
-        self._affinity = affinity()
         # Guards everything below; never held while reading.
         self._lock = Lock()
         self._reading = False
@@ -54,7 +54,7 @@ class Connection:
     def _connect(self) -> None:
         self._outbox: Outbox = SimpleQueue()
         self._call = self._stub.Stream(
-            _messages(self._outbox, lambda: self._talk.max_message_bytes), metadata=self._affinity
+            _messages(self._outbox, lambda: self._talk.max_message_bytes), metadata=self._headers
         )
 
     @property

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tidegate.answers import TraceLayout
 from tidegate.errors import ProtocolError
 from tidegate.inputs import InputLayout
+from tidegate.route import new_route, route_of
 from tidegate.state import State
 from tidegate.trace import Trace
 from tidegate.v1 import sequence_pb2 as pb
@@ -34,6 +35,10 @@ class Order:
     def __post_init__(self) -> None:
         if self.count < 1:
             raise ValueError(f"a fleet of {self.count}: it needs at least one member")
+
+    def route(self) -> str:
+        """By which to connect for it: a new one."""
+        return new_route()
 
     def request(self, handle: int) -> pb.StreamRequest:
         """The message that opens them under `handle` and the numbers after it."""
@@ -64,6 +69,10 @@ class Claim:
     def count(self) -> int:
         """How many sequences."""
         return len(self.ids)
+
+    def route(self) -> str:
+        """By which to connect for it: that of the first sequence."""
+        return route_of(self.ids[0])
 
     def request(self, handle: int) -> pb.StreamRequest:
         """The message that resumes them under `handle` and the numbers after it."""

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import urllib.request
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.compose.load import load, rows
-from tests.compose.project import EngineError, docker, inspect
+from tests.compose.project import REPOSITORY, EngineError, docker, inspect
 from tests.compose.test_compose import eventually
 from tests.raw_stream import RawStream, open_, rows_of, steps
 from tidegate.v1 import error_pb2, sequence_pb2
 from tidegate.v1.sequence_pb2 import StreamRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tests.compose.project import Project
 
 CUT = 40
 ROWS = rows(99, 3 * CUT)
+KEPT = 9  # sequences: that all of them come to the right one of three replicas by chance is 1 to 20,000
+HEALTHY = r"""
+exec 3<>/dev/tcp/127.0.0.1/9901
+printf 'GET /clusters HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' >&3
+grep 'replicas::.*::health_flags::healthy' <&3 || true
+"""
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +52,23 @@ def containers(replicas: Project) -> list[str]:
     for container in found:
         healthy(container)
     return found
+
+
+def test_another_process_resumes_a_sequence_at_the_replica_where_it_was(
+    replicas: Project, containers: list[str], tmp_path: Path
+) -> None:
+    eventually(lambda: led_to(replicas) == len(containers))
+    keeps = [str(tmp_path / f"{number}.seq") for number in range(KEPT)]
+    for_keep = partial(tidegate_command, replicas.entrance)
+    began = [
+        where(containers, "sequences_opened_total", partial(for_keep, "stream", "recall", "--keep", keep))
+        for keep in keeps
+    ]
+    went_on = [
+        where(containers, "sequences_resumed_total", partial(for_keep, "resume", keep)) for keep in reversed(keeps)
+    ]
+    assert went_on[::-1] == began
+    assert len(set(began)) > 1
 
 
 def test_the_sequences_of_a_container_that_crashes_go_on_at_the_others(
@@ -116,6 +143,29 @@ async def test_a_container_that_was_paused_cannot_write_over_what_went_on_withou
             await stream.ask(open_(1, model="recall"))
             assert await stream.run(1, 0, ROWS) == heard
         running.advance()
+
+
+def tidegate_command(server: str, *arguments: str) -> None:
+    """A process that sends some rows through a sequence."""
+    table = "".join(",".join(map(str, row)) + "\n" for row in ROWS[:CUT])
+    command = [sys.executable, "-m", "tidegate.cli", "--server", server, *arguments]
+    done = subprocess.run(command, cwd=REPOSITORY, input=table, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1 + CUT
+
+
+def where(containers: list[str], name: str, call: Callable[[], None]) -> str:
+    """The only replica whose number has grown by a call, and that by one."""
+    before = [metric(container, name) for container in containers]
+    call()
+    grown = [metric(container, name) - was for container, was in zip(containers, before, strict=True)]
+    assert sorted(grown) == [0, 0, 1]
+    return containers[grown.index(1)]
+
+
+def led_to(replicas: Project) -> int:
+    """How many replicas the entrance takes for healthy."""
+    return len(replicas.compose("exec", "--no-TTY", "entrance", "bash", "-c", HEALTHY).splitlines())
 
 
 async def kept(stream: RawStream) -> list[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -192,6 +193,28 @@ async def test_sequence_ids_are_never_the_same(server: RunningServer) -> None:
             await stream.ask(close(0, 100))
             ids += (await stream.ask(open_(0, count=50))).sequence_ids
     assert len(ids) == len(set(ids)) == 450
+
+
+async def test_sequence_ids_begin_with_the_route_that_their_stream_came_by(server: RunningServer) -> None:
+    ids: list[str] = []
+    for _ in range(2):
+        async with RawStream(server.address, route="0tide9") as stream:
+            ids += (await stream.ask(open_(0, count=3))).sequence_ids
+            ids += (await stream.ask(open_(3))).sequence_ids
+    assert [id_.split("-")[0] for id_ in ids] == ["0tide9"] * 8
+    assert len(set(ids)) == 8
+
+
+async def test_a_stream_without_a_route_that_fits_gets_one_of_its_own(server: RunningServer) -> None:
+    routes: list[str] = []
+    for given in (None, None, "", "Tide", "a-b", "0" * 33):
+        async with RawStream(server.address, route=given) as stream:
+            opened = [await stream.ask(open_(handle)) for handle in range(2)]
+        first, second = (one.sequence_ids[0].split("-")[0] for one in opened)
+        assert first == second
+        routes.append(first)
+    assert len(set(routes)) == len(routes)
+    assert all(re.fullmatch("[0-9a-z]{1,32}", route) for route in routes)
 
 
 async def test_a_handle_can_be_used_again_and_starts_anew(server: RunningServer) -> None:

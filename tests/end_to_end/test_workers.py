@@ -41,7 +41,7 @@ def process_of(server: RunningServer, worker: int) -> int:
 async def test_the_sequences_of_a_killed_worker_go_on_at_the_other_to_the_last_bit(pair: RunningServer) -> None:
     async with AsyncExitStack() as stack:
         streams, opened = [], []
-        while len({one.sequence_ids[0].split("-")[0] for one in opened}) < 2:  # each worker has ids of its own
+        while len({one.sequence_ids[0].split("-")[1] for one in opened}) < 2:  # each worker has ids of its own
             assert len(streams) < MANY
             streams.append(await stack.enter_async_context(RawStream(pair.address)))
             opened.append(await streams[-1].ask(open_(announce=True)))

@@ -127,6 +127,9 @@ class Line:
     def peer(self) -> str:
         return "ipv4:10.0.0.1:1"
 
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return (("tidegate-sequence", "route"),)
+
 
 class Server:
     """One server: catalogue, keeper and clerk."""

@@ -149,8 +149,8 @@ class Store:
         self.records: dict[str, Record] = {}
         self._made = 0
 
-    def add(self, life: "Life", token: str, owner: object) -> Record:
-        name = f"k{self._made}"
+    def add(self, life: "Life", token: str, owner: object, route: str) -> Record:
+        name = f"{route}-{self._made}"
         self._made += 1
         first = {life.step: (life.model.version, life.h.copy())}
         self.records[name] = record = Record(name, token, life.model.name, first, owner=owner)
@@ -248,7 +248,7 @@ class FakeServicer(tidegate_pb2_grpc.TidegateServicer):
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
         self.streams = 0
-        self.affinities: list[str] = []  # of each stream
+        self.routes: list[str] = []  # of each stream
         self.ended_in_peace = 0
         self.requests: list[str] = []
         self.bundles: list[int] = []  # how many requests each message held
@@ -275,8 +275,8 @@ class FakeServicer(tidegate_pb2_grpc.TidegateServicer):
 
     def Stream(self, request_iterator, context):  # noqa: ANN001, ANN201
         self.streams += 1
-        self.affinities.append(dict(context.invocation_metadata()).get("tidegate-sequence", ""))
-        session = Session(self.behaviour)
+        self.routes.append(dict(context.invocation_metadata()).get("tidegate-sequence", ""))
+        session = Session(self.behaviour, self.routes[-1])
         context.add_callback(lambda: None if self.dead else session.park())
         for bundle in request_iterator:
             self.bundles.append(1 + len(bundle.more))
@@ -304,8 +304,9 @@ class FakeServicer(tidegate_pb2_grpc.TidegateServicer):
 class Session:
     """One stream of the fake."""
 
-    def __init__(self, behaviour: Behaviour) -> None:
+    def __init__(self, behaviour: Behaviour, route: str = "k") -> None:
         self.behaviour = behaviour
+        self.route = route
         self.lives: dict[int, Life] = {}
 
     def answer(self, request: pb.StreamRequest) -> Iterator[pb.StreamResponse]:
@@ -374,7 +375,7 @@ class Session:
         if self.behaviour.store is not None:
             token = f"token of {order.handle}"
             for handle in handles:
-                self.lives[handle].record = self.behaviour.store.add(self.lives[handle], token, self)
+                self.lives[handle].record = self.behaviour.store.add(self.lives[handle], token, self, self.route)
             fellows = [self.lives[handle].record for handle in handles]
             for record in fellows:
                 record.fellows = fellows

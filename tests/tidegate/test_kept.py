@@ -1,5 +1,6 @@
 """Sequences that outlive the command that began them, each command in a process of its own."""
 
+import re
 import signal
 import stat
 import subprocess
@@ -53,6 +54,8 @@ def test_a_kept_sequence_goes_on_with_the_next_table(server: FakeServer, keep: s
     (tmp_path / "all.csv").write_text(table(np.concatenate([both, ROWS[:2]])))
     whole = run(server, "resume", keep, str(tmp_path / "all.csv"), "--whole", "--no-trace", "--chunk", "2")
     assert lines(whole.stdout) == answers(np.concatenate([both, ROWS[:2]]), 17)
+    route = Bookmark.load(keep).id.partition("-")[0]
+    assert server.servicer.routes == [route] * 3
 
 
 def test_a_stream_that_is_stopped_by_hand_goes_on_where_it_was(server: FakeServer, keep: str) -> None:
@@ -106,7 +109,7 @@ def test_a_kept_sequence_is_ended_with_its_file(server: FakeServer, keep: str, t
     assert not Path(keep).exists()
     late = run(server, "resume", str(copy), given=TABLE)
     assert (late.returncode, late.stdout) == (1, "")
-    assert late.stderr == "tidegate: k0 is no more (SEQUENCE_ENDED)\n"
+    assert re.fullmatch(r"tidegate: [0-9a-f]+-0 is no more \(SEQUENCE_ENDED\)\n", late.stderr)
 
 
 def test_a_server_that_was_lost_before_its_first_write_gets_everything_again(keep: str) -> None:

@@ -188,7 +188,7 @@ def test_a_step_that_cannot_be_repeated_ends_its_sequence_alone_and_the_server_i
     world.settle()
     world.cut()
     world.reconnect()
-    world.store.records["k0"].checkpoints = {0: (1, np.zeros(3))}
+    world.store.records["k-0"].checkpoints = {0: (1, np.zeros(3))}
     world.serve(2)
     world.hear()
     failure = pb.Failure(handles=[0], first_step=0, expected_steps=[0])
@@ -199,7 +199,7 @@ def test_a_step_that_cannot_be_repeated_ends_its_sequence_alone_and_the_server_i
         ledger.send_step(ROWS[1])
     assert (caught.value.reason, caught.value.answered) == ("TOO_LARGE", 1)
     world.settle()
-    assert world.store.records["k0"].ended == error_pb2.REASON_SEQUENCE_ENDED
+    assert world.store.records["k-0"].ended == error_pb2.REASON_SEQUENCE_ENDED
     ticket = world.step(other, ROWS[0])
     world.settle()
     assert ticket.done
@@ -462,7 +462,7 @@ def test_a_rewind_far_behind_what_is_kept_is_understood_though_its_answer_was_lo
     for row in ROWS[:12]:
         world.step(ledger, row)
         world.settle()
-    record = world.store.records["k0"]
+    record = world.store.records["k-0"]
     record.checkpoints[2] = (1, record.checkpoints[min(record.checkpoints)][1])
     asked = world.tell(world.talk.rewind(ledger, 3))
     world.serve()
@@ -534,7 +534,7 @@ def test_a_fleet_of_which_the_server_had_written_some_members_is_opened_anew() -
     world.settle()
     world.down.append(world.session.write(1))
     world.settle()
-    for name in ("k0", "k2"):
+    for name in ("k-0", "k-2"):
         del world.store.records[name]
     world.cut()
     later = world.tell(fleet.send(ROWS[3:6]))
@@ -569,7 +569,7 @@ def test_a_close_that_was_lost_is_said_again_after_the_last_answer(served: int) 
     if ticket.done and served < 2:
         np.testing.assert_array_equal(numbers(ledger, ticket), expected(ROWS[:1]))
     assert closed.done
-    assert world.store.records["k0"].ended == error_pb2.REASON_SEQUENCE_ENDED
+    assert world.store.records["k-0"].ended == error_pb2.REASON_SEQUENCE_ENDED
     assert not world.talk.closing
     assert world.sequence().handle == 0
 
@@ -593,7 +593,7 @@ def test_what_is_closed_while_there_is_no_stream_is_closed_on_the_next() -> None
     closed = world.tell(world.talk.close(ledger))
     world.settle()
     assert closed.done
-    assert world.store.records["k0"].ended == error_pb2.REASON_SEQUENCE_ENDED
+    assert world.store.records["k-0"].ended == error_pb2.REASON_SEQUENCE_ENDED
 
 
 def test_an_opening_on_its_way_goes_with_what_is_resumed() -> None:

@@ -54,7 +54,7 @@ def test_a_loop_of_steps_does_not_notice_that_its_stream_breaks(server: FakeServ
     assert [answer.step for answer in answers] == list(range(60))
     np.testing.assert_array_equal([answer.output[0] for answer in answers], expected(ROWS[:60]))
     assert server.servicer.streams == 8
-    assert server.behaviour.store.records["k0"].ended == error_pb2.REASON_SEQUENCE_ENDED
+    assert server.behaviour.store.records[one.id].ended == error_pb2.REASON_SEQUENCE_ENDED
 
 
 def test_streams_chunks_and_fleets_go_on_where_they_were(server: FakeServer, client: tidegate.Client) -> None:
@@ -165,9 +165,40 @@ def test_a_balancer_can_lead_a_client_back_to_where_it_was(server: FakeServer, c
         sequence.step(ROWS[1])
     with tidegate.connect(server.address) as another, another.sequence("toy") as sequence:
         sequence.step(ROWS[0])
-    first, again, other = server.servicer.affinities
+    first, again, other = server.servicer.routes
     assert first == again != other
     assert len({first, other, ""}) == 3
+
+
+def test_a_new_client_that_resumes_a_sequence_comes_by_the_route_of_its_id(
+    server: FakeServer, client: tidegate.Client
+) -> None:
+    mine = client.sequence("toy")
+    mine.step(ROWS[0])
+    with tidegate.connect(server.address, resuming=AT_ONCE) as another:
+        theirs = another.resume(mine.id, mine.resume_token, answered=1)
+        server.cut()
+        theirs.step(ROWS[1])
+        beside = another.sequence("toy")
+        beside.step(ROWS[0])
+    first, *others = server.servicer.routes
+    assert others == [first, first]
+    assert {one.id.partition("-")[0] for one in (mine, theirs, beside)} == {first}
+
+
+def test_a_client_that_is_connected_resumes_by_the_route_that_it_has(
+    server: FakeServer, client: tidegate.Client
+) -> None:
+    mine = client.sequence("toy")
+    mine.step(ROWS[0])
+    with tidegate.connect(server.address, resuming=AT_ONCE) as another:
+        another.sequence("toy")
+        theirs = another.resume(mine.id, mine.resume_token, answered=1)
+        server.cut()
+        theirs.step(ROWS[1])
+    first, other, again = server.servicer.routes
+    assert first != other == again
+    assert theirs.id == mine.id
 
 
 def test_waits_between_attempts_grow_vary_and_are_bounded() -> None:
@@ -205,7 +236,7 @@ def test_whoever_closes_a_client_ends_what_was_closed_on_a_stream_that_broke(ser
     with tidegate.connect(server.address, resuming=AT_ONCE) as client, client.sequence("toy") as sequence:
         sequence.step(ROWS[0])
         server.cut()
-    assert server.behaviour.store.records["k0"].ended == error_pb2.REASON_SEQUENCE_ENDED
+    assert server.behaviour.store.records[sequence.id].ended == error_pb2.REASON_SEQUENCE_ENDED
 
 
 # State is a value.
@@ -301,8 +332,10 @@ async def test_a_balancer_can_lead_an_asyncio_client_back_to_where_it_was(server
         await sequence.step(ROWS[0])
         server.cut()
         await sequence.step(ROWS[1])
-    first, again = server.servicer.affinities
-    assert first == again != ""
+    async with tidegate.AsyncClient(server.address) as another:
+        await another.resume(sequence.id, sequence.resume_token, answered=2)
+    first, again, resumed = server.servicer.routes
+    assert first == again == resumed != ""
 
 
 async def test_requests_that_wait_together_go_in_one_message(server: FakeServer) -> None:
