@@ -1,5 +1,6 @@
 """The client for asyncio: the same words as the client for threads, with `async with`, `await` and `async for`."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Generator
 from collections.abc import Sequence as Rows
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, cast
@@ -10,12 +11,15 @@ from tidegate import calls
 from tidegate.aio_connection import AsyncConnection
 from tidegate.aio_sequence import AsyncFleet, AsyncSequence, AsyncSource
 from tidegate.answers import Prediction
+from tidegate.budget import Budget
+from tidegate.conversation import Books
+from tidegate.errors import ConnectionLost
 from tidegate.fleet_ledger import FleetLedger
 from tidegate.inputs import InputLayout, Inputs
 from tidegate.ledger import Ledger
 from tidegate.model import Model
 from tidegate.opening import Claim, Opening, Order
-from tidegate.recovery import RESUME_WITHIN, USUAL, Resuming
+from tidegate.recovery import RESUME_WITHIN, USUAL, Attempts, Resuming
 from tidegate.state import State
 from tidegate.status import explain
 from tidegate.trace import TraceChoice, choose
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
 
 Q = TypeVar("Q")
 R = TypeVar("R")
+B = TypeVar("B", bound=Books)
 
 
 class _Leaves(Protocol):
@@ -154,14 +159,12 @@ class AsyncClient:
 
     async def _open_sequence(self, order: Order | Claim, timeout: float | None) -> AsyncSequence:
         connection = self._connected(order)
-        ledger = Ledger(await self._open(connection, order, timeout), connection.talk.budget)
-        connection.enrol(ledger)
+        ledger = await self._open(connection, order, timeout, Ledger)
         return AsyncSequence(AsyncSource(self._timeout, self._fork, self._inputs), connection, ledger)
 
     async def _open_fleet(self, order: Order, timeout: float | None) -> AsyncFleet:
         connection = self._connected(order)
-        ledger = FleetLedger(await self._open(connection, order, timeout), connection.talk.budget)
-        connection.enrol(ledger)
+        ledger = await self._open(connection, order, timeout, FleetLedger)
         return AsyncFleet(connection, ledger, self._timeout)
 
     async def _fork(self, state: State, like: Opening, version: int, timeout: float | None) -> AsyncSequence:
@@ -176,17 +179,39 @@ class AsyncClient:
             )
         return self._connection
 
-    async def _open(self, connection: AsyncConnection, order: Order | Claim, timeout: float | None) -> Opening:
+    async def _open(
+        self,
+        connection: AsyncConnection,
+        order: Order | Claim,
+        timeout: float | None,
+        books: Callable[[Opening, Budget | None], B],
+    ) -> B:
+        """Opens it, and its books. Who gives up meanwhile leaves nothing open."""
         ticket = connection.open(order)
-        await connection.wait(ticket, calls.limit(timeout, self._timeout))
-        opened = ticket.result()
-        return Opening.read(order, opened, await self._inputs(opened.model, opened.version, timeout))
+        try:
+            await connection.wait(ticket, calls.limit(timeout, self._timeout))
+            opened = ticket.result()
+            inputs = await self._inputs(opened.model, opened.version, timeout)
+            made = books(Opening.read(order, opened, inputs), connection.talk.budget)
+            connection.enrol(made)
+        except BaseException:
+            connection.disown(ticket)
+            raise
+        return made
 
     async def _inputs(self, model: str, version: int, timeout: float | None) -> InputLayout:
-        """The inputs of one version, which the server is asked for once."""
+        """The inputs of one version, which the server is asked for once; as long as sequences are resumed for."""
         layout = self._layouts.get((model, version))
-        if layout is None:
-            layout = self._layouts[model, version] = InputLayout((await self.describe(model, version, timeout)).inputs)
+        attempts = Attempts(self._resuming, self._resume_within)
+        while layout is None:
+            try:
+                layout = InputLayout((await self.describe(model, version, timeout)).inputs)
+            except ConnectionLost:
+                wait = attempts.next_wait()
+                if wait is None:
+                    raise
+                await asyncio.sleep(wait)
+        self._layouts[model, version] = layout
         return layout
 
     async def _call(self, method: "grpc.aio.UnaryUnaryMultiCallable[Q, R]", request: Q, timeout: float | None) -> R:

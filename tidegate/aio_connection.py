@@ -93,6 +93,11 @@ class AsyncConnection:
         for request in self._talk.enrol(books):
             self._outbox.put_nowait(request)
 
+    def disown(self, ticket: Ticket[pb.Opened]) -> None:
+        """Nobody will enrol what this ticket was for."""
+        for request in self._talk.disown(ticket):
+            self._outbox.put_nowait(request)
+
     def end(self, books: Books) -> Ticket[pb.Closed]:
         """Asks to end sequences."""
         return self.ask(self._talk.close, books)

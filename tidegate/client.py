@@ -1,5 +1,7 @@
 """The client for threads. What is said on the wire is decided elsewhere; here it is sent and waited for."""
 
+import time
+from collections.abc import Callable
 from collections.abc import Sequence as Rows
 from threading import Lock
 from typing import Any, Self, TypeVar
@@ -8,13 +10,16 @@ import grpc
 
 from tidegate import calls
 from tidegate.answers import Prediction
+from tidegate.budget import Budget
 from tidegate.connection import Connection
+from tidegate.conversation import Books
+from tidegate.errors import ConnectionLost
 from tidegate.fleet_ledger import FleetLedger
 from tidegate.inputs import InputLayout, Inputs
 from tidegate.ledger import Ledger
 from tidegate.model import Model
 from tidegate.opening import Claim, Opening, Order
-from tidegate.recovery import RESUME_WITHIN, USUAL, Resuming
+from tidegate.recovery import RESUME_WITHIN, USUAL, Attempts, Resuming
 from tidegate.sequence import Fleet, Sequence, Source
 from tidegate.state import State
 from tidegate.status import explain
@@ -24,6 +29,7 @@ from tidegate.v1.tidegate_pb2_grpc import TidegateStub
 
 Q = TypeVar("Q")
 R = TypeVar("R")
+B = TypeVar("B", bound=Books)
 
 
 class Client:
@@ -120,8 +126,7 @@ class Client:
         """Opens `count` sequences that take their steps together. Raises as `sequence`."""
         order = Order(model, version, count, choose(trace), state, self._owner)
         connection = self._connected(order)
-        ledger = FleetLedger(self._open(connection, order, timeout), connection.talk.budget)
-        connection.enrol(ledger)
+        ledger = self._open(connection, order, timeout, FleetLedger)
         return Fleet(connection, ledger, self._timeout)
 
     def close(self) -> None:
@@ -157,25 +162,46 @@ class Client:
 
     def _sequence(self, order: Order | Claim, timeout: float | None) -> Sequence:
         connection = self._connected(order)
-        ledger = Ledger(self._open(connection, order, timeout), connection.talk.budget)
-        connection.enrol(ledger)
+        ledger = self._open(connection, order, timeout, Ledger)
         return Sequence(Source(self._timeout, self._fork, self._inputs), connection, ledger)
 
     def _fork(self, state: State, like: Opening, version: int, timeout: float | None) -> Sequence:
         order = Order(like.model, version, 1, like.order.trace, state, self._owner)
         return self._sequence(order, timeout)
 
-    def _open(self, connection: Connection, order: Order | Claim, timeout: float | None) -> Opening:
+    def _open(
+        self,
+        connection: Connection,
+        order: Order | Claim,
+        timeout: float | None,
+        books: Callable[[Opening, Budget | None], B],
+    ) -> B:
+        """Opens it, and its books. Who gives up meanwhile leaves nothing open."""
         ticket = connection.open(order)
-        connection.wait(ticket, calls.limit(timeout, self._timeout))
-        opened = ticket.result()
-        return Opening.read(order, opened, self._inputs(opened.model, opened.version, timeout))
+        try:
+            connection.wait(ticket, calls.limit(timeout, self._timeout))
+            opened = ticket.result()
+            inputs = self._inputs(opened.model, opened.version, timeout)
+            made = books(Opening.read(order, opened, inputs), connection.talk.budget)
+            connection.enrol(made)
+        except BaseException:
+            connection.disown(ticket)
+            raise
+        return made
 
     def _inputs(self, model: str, version: int, timeout: float | None) -> InputLayout:
-        """The inputs of one version, which the server is asked for once."""
+        """The inputs of one version, which the server is asked for once; as long as sequences are resumed for."""
         layout = self._layouts.get((model, version))
-        if layout is None:
-            layout = self._layouts[model, version] = InputLayout(self.describe(model, version, timeout).inputs)
+        attempts = Attempts(self._resuming, self._resume_within)
+        while layout is None:
+            try:
+                layout = InputLayout(self.describe(model, version, timeout).inputs)
+            except ConnectionLost:
+                wait = attempts.next_wait()
+                if wait is None:
+                    raise
+                time.sleep(wait)
+        self._layouts[model, version] = layout
         return layout
 
     def _call(self, method: "grpc.UnaryUnaryMultiCallable[Q, R]", request: Q, timeout: float | None) -> R:

@@ -103,6 +103,12 @@ class Connection:
             for request in self._talk.enrol(books):
                 self._outbox.put(request)
 
+    def disown(self, ticket: Ticket[pb.Opened]) -> None:
+        """Nobody will enrol what this ticket was for."""
+        with self._lock:
+            for request in self._talk.disown(ticket):
+                self._outbox.put(request)
+
     def end(self, books: Books) -> Ticket[pb.Closed]:
         """Asks to end sequences."""
         return self.ask(self._talk.close, books)

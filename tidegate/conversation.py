@@ -43,6 +43,19 @@ _PASSING = {*_LATER, "TOO_MANY_STREAMS"}
 _ENDED = {"UNKNOWN_SEQUENCE", "SEQUENCE_ENDED", "SEQUENCE_EXPIRED", "SEQUENCE_EVICTED"}
 
 
+class _Entry:
+    """What is being opened, or was and has no books yet: who asked may have to learn more before it can make them."""
+
+    __slots__ = ("gone", "opened", "order", "ticket", "wanted")
+
+    def __init__(self, order: Order | Claim) -> None:
+        self.order = order
+        self.ticket: Ticket[pb.Opened] = Ticket()
+        self.opened = False
+        self.gone = False  # from the server that opened it, since
+        self.wanted = True
+
+
 class Conversation:
     """The bookkeeping of one client. Without a `budget` nothing is kept, and nothing is resumed."""
 
@@ -56,8 +69,7 @@ class Conversation:
         self.max_message_bytes = 0  # of the server; 0: it did not say
         self.budget = budget
         self._handles = Handles()
-        self._opening: dict[int, tuple[Order | Claim, Ticket[pb.Opened]]] = {}
-        self._unclaimed: dict[int, bool] = {}  # opened and not enrolled; whether its stream is gone
+        self._entering: dict[int, _Entry] = {}
         self._sequences: dict[int, Ledger] = {}
         self._fleets: dict[int, FleetLedger] = {}
         self._closing: dict[int, Ticket[pb.Closed]] = {}
@@ -66,7 +78,7 @@ class Conversation:
     @property
     def idle(self) -> bool:
         """Whether nothing is open on it, but for what is already being closed."""
-        return not self._opening and {*self._sequences, *self._fleets} <= self._closing.keys()
+        return not self._awaited and {*self._sequences, *self._fleets} <= self._closing.keys()
 
     @property
     def closing(self) -> bool:
@@ -85,9 +97,16 @@ class Conversation:
         if self.lost is not None:
             raise copy(self.lost)
         handle = self._handles.take(order.count)
-        ticket: Ticket[pb.Opened] = Ticket()
-        self._opening[handle] = (order, ticket)
-        return ticket, [] if self.broken else [order.request(handle)]
+        entry = self._entering[handle] = _Entry(order)
+        return entry.ticket, [] if self.broken else [order.request(handle)]
+
+    def disown(self, ticket: Ticket[pb.Opened]) -> Requests:
+        """Nobody will enrol what was asked for: what is new is ended; what was there before stays as it is."""
+        handle = next((handle for handle, entry in self._entering.items() if entry.ticket is ticket), None)
+        if handle is None:
+            return []
+        self._entering[handle].wanted = False
+        return self._discard(handle) if self._entering[handle].opened else []
 
     def enrol(self, books: Books) -> Requests:
         """Enters the books of what was opened; from now on its answers go there."""
@@ -95,7 +114,8 @@ class Conversation:
             self._fleets[books.handle] = books
         else:
             self._sequences[books.handle] = books
-        gone = self._unclaimed.pop(books.handle, False)
+        entry = self._entering.pop(books.handle, None)
+        gone = entry is not None and entry.gone
         if self.lost is not None:
             books.abandon(self.lost)
         elif gone and not books.resumable:
@@ -111,10 +131,8 @@ class Conversation:
         ticket: Ticket[pb.Closed] = Ticket()
         over = books.ended
         books.end(SequenceEnded("this sequence was closed"))
-        if self.lost is not None:
-            ticket.fail(self.lost)
-        elif self._find(books.handle) is not books:  # lost, or closed before
-            ticket.fail(over or SequenceEnded("this sequence was closed"))
+        if self.lost is not None or self._find(books.handle) is not books:  # lost, or closed before
+            ticket.fail(over or self.lost or SequenceEnded("this sequence was closed"))
         else:
             self._closing[books.handle] = ticket
             return ticket, books.say([_close(books)])
@@ -197,11 +215,11 @@ class Conversation:
 
     def _opened(self, opened: pb.Opened) -> Requests:
         self.max_message_bytes = opened.max_message_bytes
-        if opened.handle in self._opening:
-            _, ticket = self._opening.pop(opened.handle)
-            self._unclaimed[opened.handle] = False
-            ticket.resolve(opened)
-            return []
+        entry = self._entering.get(opened.handle)
+        if entry is not None and not entry.opened:
+            entry.opened = True
+            entry.ticket.resolve(opened)
+            return [] if entry.wanted else self._discard(opened.handle)
         books = self._sequences.get(opened.handle) or self._fleets.get(opened.handle)
         if books is None or not books.parked:
             raise ProtocolError(f"the server opened handle {opened.handle}, which nobody asked for")
@@ -216,13 +234,15 @@ class Conversation:
         if ticket is not None:
             self._handles.give(closed.handle, closed.count or 1)
             ticket.resolve(closed)
+        elif closed.handle in self._entering:  # what was opened for nobody
+            self._leave(closed.handle)
 
     def _refused(self, failure: pb.Failure) -> Requests:
         if not failure.handles:  # a message of ours, and nobody would ever hear of it
             raise ProtocolError(f"the server could not tell whose message it refused: {failure.error.message}")
         handle = failure.handles[0]
         refusal = refused(reason_name(failure.error.reason), failure.error.message)
-        if handle in self._opening:
+        if handle in self._entering and not self._entering[handle].opened:
             self._open_refused(handle, refusal, failure)
             return []
         books = self._find(handle)
@@ -251,11 +271,11 @@ class Conversation:
         return books.say([])
 
     def _open_refused(self, handle: int, refusal: Refused, failure: pb.Failure) -> None:
-        order, ticket = self._opening[handle]
+        order, ticket = self._entering[handle].order, self._entering[handle].ticket
         if refusal.reason == "DRAINING" and self.resumable:  # what is open moves, and this goes with it
             self.break_off(refusal)
             return
-        del self._opening[handle]
+        del self._entering[handle]
         if failure.error.reason != REASON_HANDLE_IN_USE:
             self._handles.give(handle, order.count)
         if isinstance(order, Claim) and not isinstance(refusal, ServerBusy | ModelNotReady):
@@ -279,7 +299,10 @@ class Conversation:
     def _released(self, released: pb.Released) -> Requests:
         refusal = refused(reason_name(released.error.reason), released.error.message)
         concerned = self._books_of(released.handles)
-        if refusal.reason == "DRAINING" and any(books.resumable for books in concerned):
+        entering = [entry for handle, entry in self._entering.items() if handle in released.handles]
+        for entry in entering:
+            entry.gone = True
+        if refusal.reason == "DRAINING" and (entering or any(books.resumable for books in concerned)):
             self.break_off(refusal)
             return []
         requests = []
@@ -296,7 +319,7 @@ class Conversation:
         if self.lost is not None:
             return
         passing = isinstance(error, ConnectionLost) or (isinstance(error, Refused) and error.reason in _PASSING)
-        goes_on = self.resumable or (self._worked and self._opening and self.budget is not None)
+        goes_on = self.resumable or (self._worked and self._awaited and self.budget is not None)
         if not passing or not goes_on:
             self.lose(error)
             return
@@ -308,14 +331,18 @@ class Conversation:
                 self._forget(books)
                 books.end(_as_loss(error))
                 books.abandon(error)
-        self._unclaimed = dict.fromkeys(self._unclaimed, True)
+        for handle, entry in list(self._entering.items()):
+            entry.gone = entry.opened
+            if not entry.wanted:
+                self._leave(handle)
         self.broken = error
 
     def resume(self) -> Requests:
         """The first words on a new stream."""
         self.broken = None
         requests = [self._claim(books) for books in self._all() if books.parked]
-        return requests + [order.request(handle) for handle, (order, _) in self._opening.items()]
+        opening = ((handle, entry) for handle, entry in self._entering.items() if not entry.opened)
+        return requests + [entry.order.request(handle) for handle, entry in opening]
 
     def give_up(self, why: str) -> None:
         """No stream could be had: what waited for one is lost."""
@@ -338,10 +365,23 @@ class Conversation:
         self._fail_opening(error)
 
     def _fail_opening(self, error: TidegateError) -> None:
-        opening, self._opening = self._opening, {}
-        for handle, (order, ticket) in opening.items():
-            self._handles.give(handle, order.count)
-            ticket.fail(error)
+        for handle, entry in list(self._entering.items()):
+            if not entry.opened:
+                self._leave(handle)
+                entry.ticket.fail(error)
+
+    @property
+    def _awaited(self) -> bool:
+        """Whether somebody waits for something to be opened, or is about to enrol it."""
+        return any(entry.wanted for entry in self._entering.values())
+
+    def _discard(self, handle: int) -> Requests:
+        """Ends what was opened for nobody. What was only taken up is let go of with the stream."""
+        order = self._entering[handle].order
+        return [] if isinstance(order, Claim) else [pb.StreamRequest(close=pb.Close(handle=handle, count=order.count))]
+
+    def _leave(self, handle: int) -> None:
+        self._handles.give(handle, self._entering.pop(handle).order.count)
 
     def _goes_on(self, books: Books) -> bool:
         return books.resumable and (books.ended is None or books.handle in self._closing)

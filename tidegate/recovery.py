@@ -42,28 +42,46 @@ class Resuming:
 USUAL = Resuming()
 
 
+class Attempts:
+    """When to try again, `within` so many seconds of the last good news; None: for ever."""
+
+    def __init__(self, resuming: Resuming, within: float | None) -> None:
+        self._resuming = resuming
+        self._within = within
+        self._since = resuming.clock()
+        self.made = 0
+
+    def next_wait(self) -> float | None:
+        """Seconds to wait before the next attempt; None: the time is over."""
+        how = self._resuming
+        left = None if self._within is None else self._within - (how.clock() - self._since)
+        if left is not None and left <= 0:
+            return None
+        wait = how.chance() * min(how.longest_wait, how.first_wait * 2.0 ** min(self.made, 60))
+        self.made += 1
+        return wait if left is None else min(wait, left)
+
+    def good_news(self) -> None:
+        """The time begins anew."""
+        self._since = self._resuming.clock()
+
+
 class Recovery:
     """One loss, from the moment it is noticed until every sequence got on."""
 
     def __init__(self, resuming: Resuming, within: float | None, address: str, talk: Conversation) -> None:
-        self._resuming = resuming
+        self._clock = resuming.clock
         self._within = within  # seconds; None: for ever
         self._address = address
         self._before = (talk.resumed, talk.sent_again)
-        self._began = self._contact = resuming.clock()
-        self._attempts = 0
+        self._began = resuming.clock()
+        self._attempts = Attempts(resuming, within)
         self._behind = 0
         log.warning("connection to %s lost (%s); resuming what is open", address, talk.broken)
 
     def next_wait(self) -> float | None:
         """Seconds to wait before the next attempt; None: the time is over."""
-        how = self._resuming
-        left = None if self._within is None else self._within - (how.clock() - self._contact)
-        if left is not None and left <= 0:
-            return None
-        wait = how.chance() * min(how.longest_wait, how.first_wait * 2.0 ** min(self._attempts, 60))
-        self._attempts += 1
-        return wait if left is None else min(wait, left)
+        return self._attempts.next_wait()
 
     def why_over(self, talk: Conversation) -> str:
         """What to say when the time is over."""
@@ -75,7 +93,7 @@ class Recovery:
         if talk.broken is not None or talk.lost is not None:
             return False
         if len(talk.recovering) < self._behind:
-            self._contact = self._resuming.clock()
+            self._attempts.good_news()
         self._behind = len(talk.recovering)
         if talk.recovering:
             return False
@@ -84,8 +102,8 @@ class Recovery:
             "resumed %d sequences at %s after %.3f s, in attempt %d; sent %d steps again",
             talk.resumed - resumed,
             self._address,
-            self._resuming.clock() - self._began,
-            self._attempts,
+            self._clock() - self._began,
+            self._attempts.made,
             talk.sent_again - sent_again,
         )
         return True
