@@ -49,6 +49,7 @@ class Survivor:
     told: int = 0  # the checkpoint that was told of last, and the one before
     before: int = 0
     safe: bool = False  # whether any was told of
+    doubted: bool = False  # whether a stream was lost with a Resume on its way
     # on this stream
     handle: int = -1
     ready: bool = False
@@ -185,6 +186,8 @@ class SurvivingClient:
 
     def lost(self) -> None:
         """The stream is gone, and whatever was on its way."""
+        for one in [one for group in self._opening.values() for one in group if one.id]:
+            one.doubted = True
         self.out.clear()
         self._open.clear()
         self._opening.clear()
@@ -379,7 +382,9 @@ class SurvivingClient:
         for handle in released.handles:
             one = self._open[handle]
             self._unbind(one, spent=True)
-            if reason not in AGAIN:
+            if reason == "TAKEN_OVER" and one.doubted:
+                one.doubted = False  # perhaps by ourselves
+            elif reason not in AGAIN:
                 one.gone = one.gone or reason
 
     def _hear_failure(self, failure: pb.Failure) -> None:

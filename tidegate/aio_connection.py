@@ -46,6 +46,7 @@ class AsyncConnection:
         self._within = within
         self._talk = Conversation(None if within == 0 else Budget(resuming.keep_bytes, resuming.keep_steps))
         self._recovery: Recovery | None = None
+        self._later: asyncio.TimerHandle | None = None  # for what the server had no room for
         self._closed = asyncio.Event()
         self._parting: asyncio.Future[None] | None = None  # done when nothing is left to be closed
         self._connect()
@@ -131,6 +132,8 @@ class AsyncConnection:
         if self._talk.lost is None and self._talk.idle:
             await self._part()
         self._closed.set()
+        if self._later is not None:
+            self._later.cancel()
         self._outbox.put_nowait(None)
         self._talk.lose(ConnectionLost("this client was closed"))
         self._call.cancel()
@@ -168,12 +171,27 @@ class AsyncConnection:
     def _enter(self, response: pb.StreamResponse) -> None:
         for request in self._talk.receive(response):
             self._outbox.put_nowait(request)
+        if self._talk.deferred and self._later is None:
+            self._defer()
         if self._recovery is not None and self._recovery.over(self._talk):
             self._recovery = None
         elif self._talk.casualties:
             report(self._talk)
         if self._parting is not None and not self._talk.closing and not self._parting.done():
             self._parting.set_result(None)
+
+    def _defer(self) -> None:
+        """Has what there was no room for asked for again, after a while."""
+        wait = None if self._recovery is None else self._recovery.next_wait()
+        if wait is None:
+            self._talk.give_up_deferred()
+        else:
+            self._later = asyncio.get_running_loop().call_later(wait, self._try_deferred)
+
+    def _try_deferred(self) -> None:
+        self._later = None
+        for request in self._talk.try_deferred():
+            self._outbox.put_nowait(request)
 
     def _break_off(self, error: TidegateError) -> None:
         """Lets go of the stream; the conversation goes on, on another one, if there is something to resume."""

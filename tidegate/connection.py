@@ -48,6 +48,7 @@ class Connection:
         self._reader: Thread | None = None
         self._waiting: dict[Ticket[Any], Condition] = {}
         self._recovery: Recovery | None = None
+        self._later: Timer | None = None  # for what the server had no room for
         self._closed = Event()
         self._connect()
 
@@ -131,6 +132,8 @@ class Connection:
         """
         self._closed.set()
         with self._lock:
+            if self._later is not None:
+                self._later.cancel()
             peaceful = self._talk.idle and self._talk.lost is None and (self._talk.closing or self._call.is_active())
             others_read = self._reading and self._reader is None
             self._reading = True
@@ -190,12 +193,30 @@ class Connection:
         except ProtocolError as error:
             self._lose(error)
             return
+        if self._talk.deferred and self._later is None:
+            self._defer()
         if self._talk.broken is not None:
             self._break_off(self._talk.broken)
         elif self._recovery is not None and self._recovery.over(self._talk):
             self._recovery = None
         elif self._talk.casualties:
             report(self._talk)
+
+    def _defer(self) -> None:
+        """Has what there was no room for asked for again, after a while."""
+        wait = None if self._recovery is None else self._recovery.next_wait()
+        if wait is None:
+            self._talk.give_up_deferred()
+            return
+        self._later = Timer(wait, self._try_deferred)
+        self._later.daemon = True
+        self._later.start()
+
+    def _try_deferred(self) -> None:
+        with self._lock:
+            self._later = None
+            for request in self._talk.try_deferred():
+                self._outbox.put(request)
 
     # A stream is lost.
 

@@ -73,6 +73,8 @@ class Conversation:
         self._sequences: dict[int, Ledger] = {}
         self._fleets: dict[int, FleetLedger] = {}
         self._closing: dict[int, Ticket[pb.Closed]] = {}
+        self.deferred: dict[int, Refused] = {}  # by handle: what a server has no room for now, and how it said so
+        self._doubted: set[int] = set()  # handles of books whose Resume a stream took with it, unanswered
         self._worked = False  # whether a server ever answered
 
     @property
@@ -230,6 +232,7 @@ class Conversation:
         if books is not None:
             books.abandon(SequenceEnded("the server closed this sequence"))
             self.recovering.discard(closed.handle)
+            self._doubted.discard(closed.handle)
         ticket = self._closing.pop(closed.handle, None)
         if ticket is not None:
             self._handles.give(closed.handle, closed.count or 1)
@@ -305,6 +308,10 @@ class Conversation:
         if refusal.reason == "DRAINING" and (entering or any(books.resumable for books in concerned)):
             self.break_off(refusal)
             return []
+        if refusal.reason == "TAKEN_OVER" and self._doubted.intersection(books.handle for books in concerned):
+            self._doubted.clear()  # perhaps by ourselves: a server may carry out late what it was asked
+            self.break_off(ConnectionLost(f"an earlier attempt to resume may have come through late: {refusal}"))
+            return []
         requests = []
         for books in concerned:
             rest = _close_rest(books, released.handles)
@@ -325,12 +332,15 @@ class Conversation:
             return
         for books in self._all():
             if self._goes_on(books):
+                if books.parked and self.broken is None:
+                    self._doubted.add(books.handle)
                 books.park()
                 self.recovering.add(books.handle)
             else:
                 self._forget(books)
                 books.end(_as_loss(error))
                 books.abandon(error)
+        self.deferred.clear()
         for handle, entry in list(self._entering.items()):
             entry.gone = entry.opened
             if not entry.wanted:
@@ -343,6 +353,18 @@ class Conversation:
         requests = [self._claim(books) for books in self._all() if books.parked]
         opening = ((handle, entry) for handle, entry in self._entering.items() if not entry.opened)
         return requests + [entry.order.request(handle) for handle, entry in opening]
+
+    def try_deferred(self) -> Requests:
+        """Asks again for what the server had no room for."""
+        deferred, self.deferred = self.deferred, {}
+        return [self._claim(books) for books in self._all() if books.handle in deferred]
+
+    def give_up_deferred(self) -> None:
+        """There was no room in time."""
+        deferred, self.deferred = self.deferred, {}
+        for books in [books for books in self._all() if books.handle in deferred]:
+            refusal = deferred[books.handle]
+            self._fail(books, SequenceLost(refusal.reason, refusal.message, _answered(books)))
 
     def give_up(self, why: str) -> None:
         """No stream could be had: what waited for one is lost."""
@@ -405,6 +427,9 @@ class Conversation:
         if refusal.reason in _LATER:
             self.break_off(refusal)
             return []
+        if refusal.reason == "TOO_MANY_SEQUENCES":  # others go on meanwhile
+            self.deferred[books.handle] = refusal
+            return []
         if refusal.reason == "UNKNOWN_SEQUENCE" and books.order is not None:
             return [books.order.request(books.handle)]
         if books.handle in self._closing and refusal.reason in _ENDED and not books.waiting:
@@ -430,6 +455,7 @@ class Conversation:
         self._sequences.pop(books.handle, None)
         self._fleets.pop(books.handle, None)
         self.recovering.discard(books.handle)
+        self._doubted.discard(books.handle)
         if free:
             self._handles.give(books.handle, books.count)
 

@@ -10,6 +10,7 @@ import pytest
 
 import tidegate
 from tests.end_to_end.test_life import add, free_port
+from tests.raw_stream import RawStream, close, open_
 from tests.torch_models import Spec
 
 if TYPE_CHECKING:
@@ -25,9 +26,9 @@ SOON = tidegate.Resuming(longest_wait=0.5)
 class Server:
     """One address and one store, and one process after the other."""
 
-    def __init__(self, start: Callable[..., RunningServer], models: Path, folder: Path) -> None:
+    def __init__(self, start: Callable[..., RunningServer], models: Path, folder: Path, *given: str) -> None:
         port = str(free_port())
-        arguments = ("--port", port, "--store", f"sqlite:{folder / 'kept.sqlite'}", "--checkpoint-steps", "8")
+        arguments = ("--port", port, "--store", f"sqlite:{folder / 'kept.sqlite'}", "--checkpoint-steps", "8", *given)
         self._begin = lambda: start(models, *arguments, "--keep-versions", "2", "--poll-seconds", "0.05")
         self.address = f"127.0.0.1:{port}"
         self.process = self._begin().ready()
@@ -162,3 +163,39 @@ def test_members_of_a_fleet_that_rest_go_on_with_those_that_do_not(server: Serve
         assert block.steps.tolist() == [40 + at, at, at]
         wanted = [expected[0][40 + at], expected[1][at], expected[2][at]]
         np.testing.assert_array_equal(np.concatenate([block.output.reshape(3, -1), block.trace], axis=1), wanted)
+
+
+@pytest.fixture
+def small(start: Callable[..., RunningServer], lstm_only: Path, tmp_path: Path) -> Server:
+    """One that takes two sequences."""
+    return Server(start, lstm_only, tmp_path, "--max-sequences", "2")
+
+
+async def test_a_sequence_waits_for_room_where_it_is_resumed(small: Server) -> None:
+    expected = undisturbed(small.address)[0]
+    with tidegate.connect(small.address, timeout=60, resuming=SOON) as client, client.sequence("lstm") as sequence:
+        sequence.chunk(ROWS[0, :5])
+        small.kill()
+        small.process.ready()
+        async with RawStream(small.address) as others:
+            await others.say(open_(count=2))
+            await others.hear()
+            step = asyncio.create_task(asyncio.to_thread(sequence.step, ROWS[0, 5]))
+            while not sequence._connection.talk.deferred:  # noqa: ASYNC110 - a thread has no event to wait for
+                await asyncio.sleep(0.01)
+            await others.say(close(count=1))
+            answer = await step
+    np.testing.assert_array_equal(whole(answer), expected[5])
+
+
+async def test_a_sequence_that_finds_no_room_in_time_is_lost_for_that_reason(small: Server) -> None:
+    client = tidegate.connect(small.address, timeout=60, resuming=SOON, resume_within=3.0)
+    with client, client.sequence("lstm") as sequence:
+        sequence.chunk(ROWS[0, :5])
+        small.kill()
+        small.process.ready()
+        async with RawStream(small.address) as others:
+            await others.say(open_(count=2))
+            await others.hear()
+            with pytest.raises(tidegate.SequenceLost, match="TOO_MANY_SEQUENCES"):
+                await asyncio.to_thread(sequence.step, ROWS[0, 5])

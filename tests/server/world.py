@@ -39,7 +39,7 @@ MODEL = "recall"
 SOURCE = Path(__file__).parents[2] / "models" / MODEL / "1" / "model.onnx"
 STOLEN = "STOLEN"
 ROUNDS = 200
-BACKOFF = 2.0  # seconds between two attempts of a client; a claim that is carried out later than that is too late
+BACKOFF = 0.1  # seconds between two attempts of a client
 
 
 @cache
