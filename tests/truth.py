@@ -1,0 +1,57 @@
+"""What a sequence has to answer: a plain list, made one step after the other, by itself, without a server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from server.selection import Selection, plan
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from server.model import LoadedModel
+
+
+class Truth:
+    """One sequence that begins after `start` steps with a state [W], or with the model's initial one."""
+
+    def __init__(
+        self, versions: Mapping[int, LoadedModel], version: int, start: int = 0, state: np.ndarray | None = None
+    ) -> None:
+        self._versions = versions
+        self.start = start
+        self.rows: list[np.ndarray] = []
+        self.version_at: list[int] = []  # of each step
+        self.version = version  # of the next one
+        self.states = [versions[version].graph.initial if state is None else state]
+        self.outputs: list[bytes] = []
+        self.traces: list[bytes] = []
+
+    @property
+    def end(self) -> int:
+        """The number of the next step."""
+        return self.start + len(self.rows)
+
+    def take(self, row: np.ndarray) -> None:
+        """One more step."""
+        loaded = self._versions[self.version]
+        result = loaded.engine.run({"x": row[None, None]}, self.states[-1][None], trace=True)
+        trace = plan(Selection(), loaded.graph.trace, loaded.graph.layers).cut(result.trace[0], np.zeros(1))
+        self.rows.append(row)
+        self.version_at.append(self.version)
+        self.states.append(result.state[0].copy())
+        self.outputs.append(result.outputs["y"][0, 0].tobytes())
+        self.traces.append(trace[0].tobytes())
+
+    def cut(self, step: int) -> None:
+        """Back to a step, with the version that it has now."""
+        at = step - self.start
+        for each in (self.rows, self.version_at, self.outputs, self.traces):
+            del each[at:]
+        del self.states[at + 1 :]
+
+    def fork(self) -> Truth:
+        """Another one that begins where this one stands."""
+        return Truth(self._versions, self.version, self.end, self.states[-1])
