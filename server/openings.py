@@ -110,7 +110,8 @@ class Openings:
             )
         handles = self._handles.new(handle, len(ids))
         self._handles.mark(handles, OPENING)
-        self._keeper.claim(ids, token, answered, partial(self._resumed, handles, manner, token))
+        then = partial(self._resumed, handles, manner, token)
+        self._keeper.claim(ids, token, answered, then, lambda: not self._window.gone)
 
     def _resumed(self, handles: np.ndarray, manner: Manner, token: str, result: list[Restored] | TidegateError) -> None:
         if self._window.gone:

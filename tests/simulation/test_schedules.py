@@ -37,19 +37,38 @@ def opened(world: World) -> Single:
 
 def test_a_sequence_goes_on_although_its_clients_own_earlier_claim_comes_through_late(world: World) -> None:
     user = opened(world)
-    world.hang(0)
+    world.hang(1)
+    world.channels[0].home = 1
     world.cut(0)
     world.advance(0.1)  # it resumes there, and hears nothing
     world.cut(0)
-    world.channels[0].home = 1
-    world.advance(0.5)  # so it goes on elsewhere
+    world.channels[0].home = 0
+    world.advance(0.5)  # so it goes on where it was
     user.tell("chunk", ROWS[5:9])
     world.advance(0.1)
-    world.hang(0)  # what was asked first is done last
+    world.hang(1)  # what was asked first is done last
     world.advance(3.0)  # which the next checkpoint comes to know
     user.tell("stream", ROWS[9:30], 3)
     world.settle()
     assert (user.over, user.truth.end) == ("", 30)
+
+
+def test_a_claim_that_waits_for_the_store_is_not_made_once_its_stream_is_gone(world: World) -> None:
+    user = opened(world)
+    world.hang(0)  # what it has written of the sequence comes before the claim
+    world.cut(0)
+    world.advance(0.1)
+    world.cut(0)
+    world.channels[0].home = 1
+    world.advance(0.5)
+    user.tell("chunk", ROWS[5:9])
+    world.advance(0.1)
+    world.hang(0)
+    world.advance(3.0)
+    server = world.servers[1]
+    assert user.idle
+    assert server is not None
+    assert not server.keeper.lost
 
 
 def test_what_is_opened_when_its_stream_breaks_is_not_lost_with_it(world: World) -> None:
