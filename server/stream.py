@@ -203,6 +203,9 @@ class Stream:
         group = self._handles.group(handle)
         if not self._backlog.hold(np.array([handle]), partial(self.move, handle, version)):
             model = self._catalogue.find(group.model.name, version)
+            if model is group.model:
+                self._trips.stay(group, handle)
+                return
             if not parts.alike(model.graph, group.model.graph):
                 raise WrongState(
                     f"version {model.version} keeps another state than version {group.model.version}, so a sequence "

@@ -65,6 +65,10 @@ class Trips:
         trip = _Trip(handle, group, self._handles.tenants.get(handle), model, room)
         self._set_out(trip, partial(self._move_reached, trip, model))
 
+    def stay(self, group: Group, handle: int) -> None:
+        """It is where it was to move to; the client hears so after the steps that were sent before."""
+        self._window.after(group, np.array([handle]), partial(self._stayed, group, handle))
+
     def turn_all_back(self) -> None:
         """None is under way any more: they end as they are."""
         self.turn_back(list(self._under_way))
@@ -133,6 +137,10 @@ class Trips:
             return
         columns = self._settle(trip, model, step)
         self._window.emit(Moved(trip.handle, model.version, step, columns))
+
+    def _stayed(self, group: Group, handle: int) -> None:
+        step = group.model.slots.done.item(self._handles.slots.item(handle))
+        self._window.emit(Moved(handle, group.model.version, step, group.trace.columns))
 
     def _settle(self, trip: _Trip, model: ServedModel, step: int) -> tuple[Columns, ...]:
         group, handle = trip.group, trip.handle

@@ -93,6 +93,31 @@ def test_a_state_is_read_after_the_steps_before_it_and_not_after_those_behind_it
     world.end()
 
 
+def test_a_claim_that_waits_for_the_store_is_not_made_once_its_stream_is_gone(world: World) -> None:
+    (one,) = opened(world)
+    world.give(0, one, ROWS[:3])
+    world.settle()
+    world.write(0)
+    world.give(0, one, ROWS[3:5])
+    flow(world)
+    world.begin_to_write(0)  # and the store hangs
+    world.quiet()
+    world.cut(0)
+    world.quiet()
+    world.connect(0, 0)
+    flow(world)  # what is written of it now comes before the claim
+    world.cut(0)
+    world.quiet()
+    world.connect(0, 1)
+    flow(world)
+    world.work(1)
+    world.hear(0)
+    flow(world)
+    world.work(0)
+    world.write(1)
+    assert not world.servers[1].keeper.lost["TAKEN_OVER"]
+
+
 def test_a_sequence_that_is_closed_moved_or_rewound_while_another_takes_it_leaves_nothing_behind(world: World) -> None:
     world.connect(1, 1)
     for asked in ("close", "move", "rewind"):

@@ -182,7 +182,7 @@ class Schedules(RuleBasedStateMachine):
 
     @rule(mood=st.sampled_from(["fine", "fine", "dead", "late"]))
     def store(self, mood: str) -> None:
-        self.world.store.mood = mood
+        self.world.set_mood(mood)
 
     @rule()
     def be_away(self) -> None:

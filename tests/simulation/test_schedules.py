@@ -53,22 +53,18 @@ def test_a_sequence_goes_on_although_its_clients_own_earlier_claim_comes_through
     assert (user.over, user.truth.end) == ("", 30)
 
 
-def test_a_claim_that_waits_for_the_store_is_not_made_once_its_stream_is_gone(world: World) -> None:
+def test_a_sequence_that_moves_to_where_it_is_does_not_give_way_to_itself(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    world = World(tmp_path_factory.getbasetemp(), max_sequences=1)
     user = opened(world)
-    world.hang(0)  # what it has written of the sequence comes before the claim
-    world.cut(0)
-    world.advance(0.1)
-    world.cut(0)
-    world.channels[0].home = 1
-    world.advance(0.5)
-    user.tell("chunk", ROWS[5:9])
-    world.advance(0.1)
-    world.hang(0)
-    world.advance(3.0)
-    server = world.servers[1]
-    assert user.idle
-    assert server is not None
-    assert not server.keeper.lost
+    world.advance(4.0)
+    world.loop.now += 7.0  # it is idle, and nobody has looked yet
+    user.tell("move", 1)
+    user.tell("step", ROWS[:1])
+    world.settle()
+    assert user.truth.end == 6
+    world.end()
 
 
 def test_what_is_opened_when_its_stream_breaks_is_not_lost_with_it(world: World) -> None:

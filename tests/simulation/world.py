@@ -231,6 +231,11 @@ class World:
                 if line.server is server:
                     line.cut(noticed=True)
 
+    def set_mood(self, mood: str) -> None:
+        """How the store is from now on."""
+        self.careless = self.careless or mood != "fine"
+        self.store.mood = mood
+
     def hang(self, at: int) -> None:
         """The store does not do what a server asks it, or does it again."""
         self.careless = True
