@@ -1,4 +1,4 @@
-# ruff: noqa: ANN401 - stands in for a store, which is given whatever it is given
+# ruff: noqa: ANN401 - settings are what they are
 """Clients and servers in one event loop whose time stands still: both real, and nothing happens by itself but them.
 
 Real are the asyncio client as a user has it, and of the server everything from its gRPC edge to its clerk. Stood in for
@@ -9,29 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import random
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from server.admission import Admission
-from server.clerk import Clerk
-from server.errors import StoreFailed, UnknownModel
-from server.fencing import Tombstone
-from server.keeper import Keeper
-from server.memory_store import MemoryStore
-from server.model import LoadedModel, ServedModel
-from server.servicer import Servicer
 from server.settings import Settings
 from server.store import Terms
-from tests.server.world import Desk, versions
+from tests.server.world import versions
 from tests.simulation.loop import StandingLoop
-from tests.simulation.users import MODEL, Many, Single, User
-from tests.simulation.wire import Channel, Context
+from tests.simulation.server import Server, Store
+from tests.simulation.users import Many, Single, User
+from tests.simulation.wire import Channel
 from tidegate import AsyncClient, Resuming, aio
-from tidegate.v1 import tidegate_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
 EPOCH = 1_700_000_000.0
@@ -45,97 +36,6 @@ SETTINGS: dict[str, Any] = {
     "idle_seconds": 10.0,
     "retention_hours": RETENTION / 3_600,
 }
-
-
-class Store:
-    """One in memory that can fail: before it does what it is asked (`dead`), or after (`late`)."""
-
-    def __init__(self, world: World, terms: Terms) -> None:
-        self._world = world
-        self.memory = MemoryStore(terms)
-        self.mood = "fine"
-
-    def __getattr__(self, name: str) -> Any:
-        call = getattr(self.memory, name)
-        if not callable(call) or name == "close":
-            return call
-
-        def carried_out(*given: Any, **named: Any) -> Any:
-            if self.mood == "dead":
-                raise StoreFailed("it is dead")
-            done = call(*given, **named)
-            if self.mood == "late":
-                raise StoreFailed("it is too late")
-            return done
-
-        return carried_out
-
-    def why_gone(self, name: str) -> str:
-        """The contract's word for why a sequence is not there any more."""
-        entry = self.memory._entry(name, self._world.now)
-        return f"SEQUENCE_{entry.reason.name}" if isinstance(entry, Tombstone) else ""
-
-
-class Shelf:
-    """The models of a server, in place of its folder."""
-
-    def __init__(self, loaded: Mapping[int, LoadedModel], settings: Settings) -> None:
-        self.models = {v: ServedModel(MODEL, v, model, settings) for v, model in loaded.items()}
-
-    def find(self, name: str, version: int) -> ServedModel:
-        if name != MODEL:
-            raise UnknownModel("there is no such model")
-        return self.models[version or max(self.models)]
-
-    def exact(self, _name: str, version: int, sha256: str) -> ServedModel:
-        assert self.models[version].loaded.sha256 == sha256
-        return self.models[version]
-
-    def entry(self, name: str, version: int) -> Any:
-        return SimpleNamespace(
-            found=SimpleNamespace(name=name, version=version), served=self.find(name, version), refusal=None
-        )
-
-
-class Server:
-    """Everything of a server but its port."""
-
-    def __init__(self, world: World) -> None:
-        self.settings = world.settings
-        self.desk = Desk()
-        self.prompt = True  # whether what it asks of the store is done at once
-        self.shelf = Shelf(world.loaded, world.settings)
-        for model in self.shelf.models.values():
-            model.start()
-        self.clerk = Clerk(lambda: world.store, world.settings.store_seconds)  # type: ignore[arg-type, return-value]
-        self.clerk._thread.shutdown()
-        self.clerk._thread = self.desk  # type: ignore[assignment]
-        self.admission = Admission(self.shelf, 100, moves=True)  # type: ignore[arg-type]
-        self.keeper = Keeper(self.clerk, world.settings, self.admission, lambda: world.now, lambda: world.now)
-        self.servicer = Servicer(self.shelf, self.admission, self.keeper, world.settings)  # type: ignore[arg-type]
-        self.keeping = asyncio.create_task(self.keeper.run())
-        self.stopping: asyncio.Task[None] | None = None
-
-    async def unary(self, path: str, request: bytes) -> bytes:
-        assert path.endswith("/DescribeModel")
-        wanted = tidegate_pb2.DescribeModelRequest.FromString(request)
-        return (await self.servicer.describe_model(wanted, Context(None))).SerializeToString()
-
-    async def stop(self, world: World, at: int) -> None:
-        """As `lifecycle.Server` does it after SIGTERM."""
-        await self.admission.drain(self.settings.grace_seconds)
-        self.keeping.cancel()
-        world.hang_up(self)
-        await self.keeper.flush()
-        await self.clerk.stop()
-        world.bury(at)
-
-    def assert_empty(self) -> None:
-        """Nobody has a place here."""
-        for model in self.shelf.models.values():
-            assert not model.in_use, f"{model.slots.in_use} slots are taken, {model.sleepers} sleep"
-            assert not model.progress.held.any()
-        assert (self.keeper.open, self.admission.streams) == (0, 0)
 
 
 class World:
@@ -282,7 +182,7 @@ class World:
         """A user with a fleet."""
         self._user(lambda: Many(self, self._shared[who], count))
 
-    def _user(self, make: Any) -> None:
+    def _user(self, make: Callable[[], User]) -> None:
         async def made() -> None:
             self.users.append(make())
 

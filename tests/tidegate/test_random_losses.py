@@ -1,7 +1,7 @@
 """Random schedules of what a client can do and a server can suffer, against a plain list of rows.
 
 The real books on one side, the fake server and its store as values on the other; what is on its way is delivered or
-The real books on one side, the fake server and its store as values on the other; what is on its way is delivered or
+lost as the schedule says. In `tests/simulation` the whole client meets the whole server.
 """
 
 from dataclasses import dataclass, field
