@@ -107,7 +107,6 @@ _KINDS: dict[str, type[Refused]] = {
     "STEP_FAILED": BadInput,
     "TOO_MANY_SEQUENCES": ServerBusy,
     "TOO_MANY_STREAMS": ServerBusy,
-    "TOO_MANY_PARKED": ServerBusy,
     "TOO_MANY_OF_OWNER": ServerBusy,
     "STORE_FULL": ServerBusy,
     "STORE_UNAVAILABLE": ServerBusy,

@@ -36,7 +36,6 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_TOO_MANY_STREAMS: _ClassVar[Reason]
     REASON_DRAINING: _ClassVar[Reason]
     REASON_INTERNAL: _ClassVar[Reason]
-    REASON_TOO_MANY_PARKED: _ClassVar[Reason]
     REASON_TOO_MANY_OF_OWNER: _ClassVar[Reason]
     REASON_STORE_FULL: _ClassVar[Reason]
     REASON_STORE_UNAVAILABLE: _ClassVar[Reason]
@@ -69,7 +68,6 @@ REASON_TOO_MANY_SEQUENCES: Reason
 REASON_TOO_MANY_STREAMS: Reason
 REASON_DRAINING: Reason
 REASON_INTERNAL: Reason
-REASON_TOO_MANY_PARKED: Reason
 REASON_TOO_MANY_OF_OWNER: Reason
 REASON_STORE_FULL: Reason
 REASON_STORE_UNAVAILABLE: Reason
