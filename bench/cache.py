@@ -22,6 +22,11 @@ class Cache:
         """The same models with their states as inputs and outputs."""
         return self.root / "afternoon"
 
+    @property
+    def proofs(self) -> Path:
+        """What Tidegate has proved of the models, where a start is not to do it again."""
+        return self.root / "proofs"
+
     def store(self, server: str) -> Path:
         """Where a server keeps its checkpoints."""
         return self.root / f"{server}.sqlite"

@@ -1,15 +1,19 @@
-"""What parked sequences cost a store: their place on disk, and the time to claim one of ten and one of very many.
+"""What parked sequences cost a server: a million of a 2 x 128 LSTM, beside ten.
 
-Fills two SQLite files with sequences of a 2 x 128 LSTM, a thousand to a write, as a busy server does. Then the two take
-turns: claims of random sequences, one at a time, and writes of a checkpoint each for 64 random ones. Both wait for the
-disk, whose mood the turns share.
+Fills two SQLite files as a busy server does, and takes them out of the machine's cache: what was parked long ago is on
+the disk. Then a server is started on each, and once both have looked after their stores they take turns: a new
+connection, Resume of a random sequence, one step.
 """
 
 import argparse
+import asyncio
 import os
-import resource
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from statistics import median
@@ -17,106 +21,188 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from bench import machine
+from bench.cache import Cache
+from bench.child import Child, free_port
+from bench.connection import ready
+from bench.gauges import gauges, most_memory
+from bench.scenario import LAYERS, model_name
+from bench.sequence import Sequence as Kept
+from server import content
 from server.checkpoint import encode_many
 from server.sqlite_store import SqliteStore
-from server.store import Birth, Claim, Claimed, Terms, Write
+from server.store import Birth, Terms, Write
+from server.tenant import digest_of
 
-WIDTH = 2 * 2 * 128  # h and c of two layers
+HIDDEN = 128
+WIDTH = 2 * LAYERS * HIDDEN  # h and c of every layer
+FEW = 10
 BATCH = 1_000
-FLEET = 64
-TURNS = 200
-LATEST = 2**52  # no clock gets as far, so claims raise such a fence by one
+MOST_MEMORY = 500.0  # MB that a server may take
+MOST_TIMES = 1.5  # so many times as long may it take to resume one of the many
+PATIENCE = 60.0  # seconds for a server to look after its store
 
 
+@dataclass(frozen=True)
 class Parked:
-    """A file with so many sequences, and how long its calls took, in seconds."""
+    """A file with so many parked sequences, each after so many steps."""
 
-    def __init__(self, path: Path, sequences: int, checkpoints: int) -> None:
-        self.sequences = sequences
-        self._random = np.random.default_rng(0)
-        self._store = SqliteStore(path, Terms(keep=checkpoints))
-        self._step = self._turn = 0
-        start = time.perf_counter()
-        for self._step in range(checkpoints):
-            for first in range(0, sequences, BATCH):
-                self._write(range(first, min(first + BATCH, sequences)), 1)
-        self.seconds_to_fill = time.perf_counter() - start
-        self._store.close()  # carries the log over
-        self.bytes_each = path.stat().st_size / sequences
-        self.times: dict[str, list[float]] = {"read": [], "claim": [], "write": [], "usage": []}
+    path: Path
+    sequences: int
+    steps: int
 
-    def take_turn(self) -> None:
-        """Makes each call once, with random sequences."""
-        self._turn += 1
-        one = name(int(self._random.integers(self.sequences)))
-        fleet = self._random.choice(self.sequences, min(FLEET, self.sequences), replace=False).tolist()
-        self._time("read", lambda: found(self._store.read([Claim(one, token(one))], time.time())))
-        self._time("claim", lambda: found(self._store.claim([Claim(one, token(one))], time.time())))
-        self._time("write", lambda: self._write(fleet, LATEST + 2 * self._turn))
-        self._time("usage", self._store.usage)
+    @property
+    def bytes_each(self) -> float:
+        """What one takes on the disk."""
+        return self.path.stat().st_size / self.sequences
 
-    def close(self) -> None:
-        """Lets go of the file."""
-        self._store.close()
+    def fill(self, sha256_: str) -> None:
+        """Writes a checkpoint of every step of every sequence, many to a write."""
+        store = SqliteStore(self.path, Terms())
+        for step in range(1, self.steps + 1):
+            for first in range(0, self.sequences, BATCH):
+                ids = [name(number) for number in range(first, min(first + BATCH, self.sequences))]
+                store.write(list(written(ids, step, sha256_)), time.time())
+        store.close()  # carries the log over
+
+    def cool(self) -> None:
+        """Takes the file out of the machine's cache."""
+        with self.path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+class Host:
+    """A server on such a file."""
+
+    def __init__(self, parked: Parked, cache: Cache, times: int) -> None:
+        self.parked, self.port, self._page = parked, free_port(), free_port()
+        store = ["--store", f"sqlite:{parked.path}", "--max-parked", str(parked.sequences)]
+        self._start = time.perf_counter()
+        self.child = Child(f"parked-{parked.sequences}", self._command(cache, store), cache.log(parked.path.stem))
+        # what is found out
+        numbers = np.random.default_rng(0).permutation(parked.sequences)[:times]
+        self._turns = iter(np.resize(numbers, times).tolist())
+        self._resumed: dict[int, Kept] = {}
+        self.seconds_to_start = self.memory = 0.0
+        self.times: list[float] = []
+
+    def _command(self, cache: Cache, store: list[str]) -> list[str]:
+        ports = ["--port", str(self.port), "--metrics-port", str(self._page)]
+        return ["server", "--models", str(cache.models), "--cache", str(cache.proofs), *ports, *store]
+
+    async def serve(self) -> None:
+        """Until it serves the model."""
+        await ready(self.port, model_name(HIDDEN))
+        self.seconds_to_start = time.perf_counter() - self._start
+
+    async def keep_house(self) -> None:
+        """Until it has looked after its store, which it does every so many seconds."""
+        patience = time.monotonic() + PATIENCE
+        while gauges(self._page)["tidegate_store_sequences"] != self.parked.sequences:
+            if time.monotonic() > patience:
+                raise TimeoutError(f"nobody looked after {self.parked.path}")
+            await asyncio.sleep(0.5)
+
+    async def resume(self) -> None:
+        """Goes on with a random sequence."""
+        number = next(self._turns)
+        sequence = Kept(self.port, name(number), name(number), self.parked.steps)
+        self.times.append(await self._resumed.setdefault(number, sequence).resume())
+
+    def look(self) -> None:
+        """At what it took."""
+        self.memory = most_memory(self.child.pid)
 
     def __str__(self) -> str:
-        calls = ", ".join(f"{call} {median(times) * 1e3:.3f} ms" for call, times in self.times.items())
         return (
-            f"{self.sequences:>9,} sequences, {self.bytes_each / 1024:.2f} KiB each on disk, filled in "
-            f"{self.seconds_to_fill:.0f} s: {calls}"
+            f"{self.parked.sequences:>9,} sequences: {self.parked.bytes_each / 1024:5.2f} KiB each on disk, "
+            f"{self.memory:.0f} MB of memory at most, serves after {self.seconds_to_start:.2f} s, "
+            f"resumes in {median(self.times) * 1e3:.2f} ms (longest {max(self.times) * 1e3:.1f} ms)"
         )
-
-    def _write(self, numbers: Sequence[int], fence: int) -> None:
-        states = np.random.default_rng(0).standard_normal((len(numbers), WIDTH), np.float32)
-        ids, steps = [name(number) for number in numbers], [self._step] * len(numbers)
-        births = [Birth(token(id_), "bench", "parked") for id_ in ids]
-        data = encode_many("parked", 1, "00" * 32, steps, states)
-        writes = [Write(i, fence, self._step, d, b) for i, d, b in zip(ids, data, births, strict=True)]
-        refused = self._store.write(writes, time.time())
-        assert not refused, refused
-
-    def _time(self, call: str, make: Callable[[], object]) -> None:
-        start = time.perf_counter()
-        make()
-        self.times[call].append(time.perf_counter() - start)
 
 
 def name(number: int) -> str:
-    """An id without any order."""
+    """An id without any order; as a token it is as good."""
     return sha256(b"%d" % number).hexdigest()[:32]
 
 
-def token(id_: str) -> bytes:
-    """The digest of a sequence's token."""
-    return sha256(id_.encode()).digest()
+def written(ids: Sequence[str], step: int, sha256_: str) -> Iterator[Write]:
+    """A checkpoint of each, as the server writes them."""
+    states = np.random.default_rng(step).standard_normal((len(ids), WIDTH), np.float32)
+    data = encode_many(model_name(HIDDEN), 1, sha256_, [step] * len(ids), states)
+    for id_, bytes_ in zip(ids, data, strict=True):
+        yield Write(id_, 1, step, bytes_, Birth(digest_of(id_), "", model_name(HIDDEN)))
 
 
-def found(answers: Sequence[object]) -> None:
-    """Make sure that it was worth the time."""
-    assert all(isinstance(answer, Claimed) for answer in answers), answers
+async def measure(stores: Sequence[Parked], cache: Cache, times: int) -> list[Host]:
+    """Starts one server after the other, and has them take turns."""
+    await prove(cache)
+    with ExitStack() as stack:
+        hosts = []
+        for parked in stores:
+            hosts.append(Host(parked, cache, times))
+            stack.enter_context(hosts[-1].child)
+            await hosts[-1].serve()
+        for host in hosts:
+            await host.keep_house()
+        for _ in range(times):
+            for host in hosts:
+                await host.resume()
+        for host in hosts:
+            host.look()
+    return hosts
 
 
-def main() -> None:
-    """Measure a small store beside a large one."""
+async def prove(cache: Cache) -> None:
+    """Has the models proved, once: a start is to be about the store."""
+    port = free_port()
+    command = ["server", "--models", str(cache.models), "--cache", str(cache.proofs), "--store", "none"]
+    with Child("prove", [*command, "--port", str(port)], cache.log("prove")):
+        await ready(port, model_name(HIDDEN))
+
+
+def main() -> int:
+    """Measures a small store beside a large one; 1 if the large one takes more memory or time than it may."""
     parser = argparse.ArgumentParser(prog="python -m bench.parked", description=__doc__)
     parser.add_argument("--sequences", type=int, default=1_000_000, help="in the large store (default: 1,000,000)")
     parser.add_argument("--checkpoints", type=int, default=1, help="of each sequence (default: 1)")
+    parser.add_argument("--times", type=int, default=200, help="how many are resumed of each store (default: 200)")
     parser.add_argument("--folder", type=Path, help="where the files are made, and removed (default: the system's)")
     options = parser.parse_args()
+    cache = Cache()
+    subprocess.run([sys.executable, "-m", "bench.models", str(cache.root)], check=True, timeout=300)
+    print(", ".join(f"{key} {value}" for key, value in machine.describe().items()))
     with TemporaryDirectory(dir=options.folder) as place:
-        few = Parked(Path(place) / "few.db", 10, options.checkpoints)
-        many = Parked(Path(place) / "many.db", options.sequences, options.checkpoints)
-        os.sync()  # what was filled is not written out at the expense of what is timed
-        for _ in range(TURNS):
-            few.take_turn()
-            many.take_turn()
-        few.close()
-        many.close()
-    print(f"{few}\n{many}")
-    ratio = median(many.times["claim"]) / median(few.times["claim"])
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"a claim among the many takes {ratio:.2f} times as long; this process took {memory:.0f} MiB at most")
+        sizes = (FEW, options.sequences)
+        stores = [Parked(Path(place) / f"{size}.sqlite", size, options.checkpoints) for size in sizes]
+        for parked in stores:
+            parked.fill(content.hashed(cache.served_file(HIDDEN)))
+            parked.cool()
+        few, many = asyncio.run(measure(stores, cache, options.times))
+        print(f"{few}\n{many}")
+    return int(not all([fits(few, many), is_quick(few, many)]))
+
+
+def fits(few: Host, many: Host) -> bool:
+    """Whether a server with many takes no more memory than it may."""
+    met = many.memory <= MOST_MEMORY
+    print(
+        f"the many take {many.memory - few.memory:+.0f} MB of memory, {many.memory:.0f} MB with the server; "
+        f"at most {MOST_MEMORY:.0f}: {'met' if met else 'missed'}"
+    )
+    return met
+
+
+def is_quick(few: Host, many: Host) -> bool:
+    """Whether resuming one of the many takes not much longer."""
+    ratio = median(many.times) / median(few.times)
+    met = ratio <= MOST_TIMES
+    print(
+        f"resuming one of the many takes {ratio:.2f} times as long; at most {MOST_TIMES}: {'met' if met else 'missed'}"
+    )
+    return met
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

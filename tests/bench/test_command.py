@@ -50,3 +50,17 @@ def test_resuming_is_measured_for_a_young_and_an_old_sequence() -> None:
     )
     assert ran.returncode in (0, 1), ran.stdout + ran.stderr
     assert "after     2,500 steps: median" in ran.stdout
+
+
+def test_parked_sequences_are_measured_at_a_server_with_few_and_one_with_many() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "bench.parked", "--sequences", "300", "--checkpoints", "2", "--times", "15"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode in (0, 1), ran.stdout + ran.stderr
+    assert "      300 sequences: " in ran.stdout
+    assert "MB of memory, " in ran.stdout
+    assert "resuming one of the many takes" in ran.stdout
