@@ -55,6 +55,13 @@ class Bookmark:
         inputs = {name: array[:rows] for name, array in self.inputs.items()} if rows else {}
         return replace(self, answered=step, first=min(self.first, step), inputs=inputs)
 
+    def moved(self, step: int, version: int) -> "Bookmark":
+        """The same sequence, on another version from `step` on.
+
+        The inputs before are let go: they belong to the version before, and the move was kept by the server.
+        """
+        return replace(self, version=version, answered=step, first=step, inputs=self.since(step))
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes it in one piece, readable by its owner alone."""
         beside = Path(f"{os.fspath(path)}.new")

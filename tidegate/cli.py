@@ -93,6 +93,8 @@ def _dispatch_kept(client: Client, options: argparse.Namespace, bookmark: Bookma
             commands.fork(client, bookmark, options.other)
         case "rewind":
             commands.rewind(client, bookmark, options.step, options.kept)
+        case "move":
+            commands.move(client, bookmark, options.to, options.kept)
         case _:
             commands.end(client, bookmark, options.kept)
 
@@ -225,6 +227,15 @@ def _add_kept(commands_of: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     _add_keep(rewind)
     rewind.add_argument("step", metavar="STEP", type=_step, help="the number of the step to take next, at most")
+    move = commands_of.add_parser(
+        "move",
+        help="go on with another version of the model",
+        description="Has a kept sequence go on with another version of its model, without losing its memory.",
+    )
+    _add_keep(move)
+    move.add_argument(
+        "to", metavar="VERSION", nargs="?", type=_count, default=0, help="default: the newest that is ready"
+    )
     end = commands_of.add_parser("end", help="end a kept sequence", description="Ends a kept sequence, and its file.")
     _add_keep(end)
 

@@ -118,6 +118,19 @@ def rewind(client: Client, bookmark: Bookmark, step: int, path: str) -> None:
     print(f"{sequence.model} version {sequence.version} takes step {at} next")
 
 
+def move(client: Client, bookmark: Bookmark, version: int, path: str) -> None:
+    """Goes on with a kept sequence on another version of its model.
+
+    It moves after the steps whose answers were shown. Those that were sent and not answered are the new version's: they
+    are answered when it is resumed.
+    """
+    sequence = _take_up(client, bookmark, NOTHING)
+    _catch_up(sequence, bookmark.at(bookmark.answered))
+    at = sequence.move(version)
+    bookmark.moved(at, sequence.version).save(path)
+    print(f"{sequence.model} version {sequence.version} takes step {at} next")
+
+
 def end(client: Client, bookmark: Bookmark, path: str) -> None:
     """Ends a kept sequence, and removes its file."""
     _take_up(client, bookmark, NOTHING).close()

@@ -163,6 +163,7 @@ def test_a_server_that_is_not_there_is_named_in_one_line() -> None:
         ["stream", "toy", "--nope"],
         ["stream", "toy", "--chunk", "0"],
         ["stream", "toy", "--units", "a"],
+        ["move", "keep", "0"],
         ["--timeout", "0"],
     ],
 )
@@ -236,5 +237,5 @@ def test_a_terminal_that_knows_ascii_only_gets_ascii(server: FakeServer, table: 
 
 
 def test_help_explains_every_command() -> None:
-    for command in ([], ["models"], ["describe"], ["stream"], ["resume"], ["state"], ["fork"], ["rewind"], ["end"]):
-        assert "usage: tidegate" in run("127.0.0.1:1", *command, "--help").stdout
+    for command in ("", "models", "describe", "stream", "resume", "state", "fork", "rewind", "move", "end"):
+        assert "usage: tidegate" in run("127.0.0.1:1", *command.split(), "--help").stdout

@@ -101,6 +101,42 @@ def test_a_state_a_fork_and_a_rewind_of_a_kept_sequence(server: FakeServer, keep
     assert lines(back.stdout) == answers(np.concatenate([ROWS[:8], MORE]), 8)
 
 
+def test_a_kept_sequence_moves_to_another_version_and_goes_on_there(server: FakeServer, keep: str) -> None:
+    run(server, "stream", "toy", "--keep", keep, given=TABLE)
+    moved = run(server, "move", keep, "2")
+    assert (moved.stdout, moved.stderr) == ("toy version 2 takes step 10 next\n", "")
+    bookmark = Bookmark.load(keep)
+    assert (bookmark.version, bookmark.answered, bookmark.first, bookmark.sent) == (2, 10, 10, 10)
+    both = np.concatenate([ROWS, MORE])
+    for part in (MORE[:4], MORE[4:]):
+        at = Bookmark.load(keep).answered
+        went_on = run(server, "resume", keep, "--no-trace", given=table(part))
+        assert lines(went_on.stdout) == list(enumerate(expected(both, moved_at=10)))[at : at + len(part)]
+    assert run(server, "move", keep).stdout == "toy version 1 takes step 17 next\n"
+
+
+def test_a_move_comes_after_the_answers_that_were_shown_and_before_the_others(server: FakeServer, keep: str) -> None:
+    run(server, "stream", "toy", "--keep", keep, given=TABLE)
+    bookmark = Bookmark.load(keep)
+    record = server.behaviour.store.records[bookmark.id]
+    record.checkpoints = {step: kept for step, kept in record.checkpoints.items() if step < 9}
+    Bookmark(**{**vars(bookmark), "answered": 9}).save(keep)
+    assert run(server, "move", keep, "2").stdout == "toy version 2 takes step 9 next\n"
+    went_on = run(server, "resume", keep, "--no-trace", given=table(MORE))
+    assert lines(went_on.stdout) == list(enumerate(expected(np.concatenate([ROWS, MORE]), moved_at=9)))[9:]
+
+
+def test_a_move_that_is_refused_leaves_the_sequence_and_its_file_as_they_were(server: FakeServer, keep: str) -> None:
+    run(server, "stream", "toy", "--keep", keep, given=TABLE)
+    before = Path(keep).read_bytes()
+    refused = run(server, "move", keep, "9")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr == "tidegate: there is no model 'toy' (UNKNOWN_MODEL)\n"
+    assert Path(keep).read_bytes() == before
+    went_on = run(server, "resume", keep, "--no-trace", given=table(MORE))
+    assert lines(went_on.stdout) == answers(np.concatenate([ROWS, MORE]), 10)
+
+
 def test_a_kept_sequence_is_ended_with_its_file(server: FakeServer, keep: str, tmp_path: Path) -> None:
     run(server, "stream", "toy", "--keep", keep, given=TABLE)
     copy = tmp_path / "copy"
