@@ -79,6 +79,11 @@ class Block:
         arrays = self.arrays
         return arrays[0].nbytes if len(arrays) == 1 else sum([array.nbytes for array in arrays])
 
+    @property
+    def alone(self) -> bool:
+        """Whether it is one row without an axis for rows."""
+        return self.arrays[0].ndim == len(self.parts[0].row)
+
     def write(self, message: Carrier) -> None:
         """Writes a tensor for each input, straight into the message that carries them: nothing is copied twice."""
         for part, array in zip(self.parts, self.arrays, strict=True):

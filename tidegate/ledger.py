@@ -177,7 +177,8 @@ class Ledger:
         block.write(steps)
         if self._replay is not None:
             steps.answered = self.answered
-            self._replay.add(first, end, request, block.size)
+            self._replay.add(first, end, request, block.size, alone=block.alone)
+            self._replay.fold(self.answered)
         return request
 
     # Asking for more than answers.
@@ -232,6 +233,8 @@ class Ledger:
         """From now on its steps are written for these inputs, those of the version that it moved to."""
         self._inputs = inputs
         self._most = 0
+        if self._replay is not None:
+            self._replay.part()
 
     # Receiving.
 
@@ -379,7 +382,8 @@ class Ledger:
         most = self._inputs.rows_within(self.opening.max_message_bytes)
         controls = self._controls.again(start, version)
         requests: list[pb.StreamRequest] = []
-        for first, _, request in self._replay.since(start, self.answered, most):
+        parted = {self.answered, *(control.at for control in controls)}
+        for first, _, request in self._replay.since(start, parted, most):
             while controls and controls[0].at <= first:
                 requests.append(controls.popleft().request)
             request.steps.answered = self.answered
@@ -403,7 +407,7 @@ class Ledger:
 
     def kept(self) -> tuple[int, dict[str, np.ndarray]]:
         """The inputs that are kept, [K, ...row] by name, and the step of the first row."""
-        blocks = [] if self._replay is None else list(self._replay.since(0, self.answered, 2**62))
+        blocks = [] if self._replay is None else list(self._replay.since(0, (), 2**62))
         read = [self._inputs.read(request.steps.inputs, end - first) for first, end, request in blocks]
         arrays = {name: np.concatenate([block[name] for block in read]) for name in (read[0] if read else ())}
         return (blocks[0][0] if blocks else self.next_step), arrays

@@ -1,20 +1,35 @@
 """The inputs of one sequence that a server may want again: those since its last checkpoint but one. Pure.
 
 They are kept as the messages that carried them, which nobody changes: a caller may write into an array of its own as
-soon as it is sent.
+soon as it is sent. Steps that went one by one are put together once they are answered: a message takes fifty times as
+much as the numbers of a step, and while a store is dead a client keeps hundreds of thousands.
 """
 
 from collections import deque
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, pairwise
 
 from tidegate import wire
 from tidegate.budget import Budget
 from tidegate.v1 import sequence_pb2 as pb
 
 MESSAGE_BYTES = 1792  # what Python and protobuf take for a message besides its numbers, about
+TOGETHER = 32  # steps that are put into one message
 
-_Kept = tuple[int, int, pb.StreamRequest, int]  # first step, one past the last, the message, its bytes
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A message with the steps from `first` to before `end`; `size` is what it counts in bytes.
+
+    `alone`: it carries one step, whose inputs have no axis for steps.
+    """
+
+    first: int
+    end: int
+    request: pb.StreamRequest
+    size: int
+    alone: bool = False
 
 
 class Replay:
@@ -29,7 +44,8 @@ class Replay:
         self._budget = budget
         self._last = self._before = first  # the last checkpoint that was told, and the one before
         self._end = first
-        self._kept: deque[_Kept] = deque()
+        self._folded: deque[_Kept] = deque()  # the earlier ones, as few messages as may be
+        self._loose: deque[_Kept] = deque()  # the later ones, as they were sent
         self._over = False
 
     def room(self) -> bool:
@@ -40,13 +56,34 @@ class Replay:
         """
         return not self._budget.full or self._end <= self._last
 
-    def add(self, first: int, end: int, request: pb.StreamRequest, size: int) -> None:
-        """Keeps a message with the steps from `first` to before `end`, whose inputs take `size` bytes."""
-        size += MESSAGE_BYTES
-        self._kept.append((first, end, request, size))
-        self._end = end
-        self._budget.bytes += size
-        self._budget.steps += end - first
+    def add(self, first: int, end: int, request: pb.StreamRequest, size: int, *, alone: bool = False) -> None:
+        """Keeps a message with the steps from `first` to before `end`, whose inputs take `size` bytes.
+
+        `alone`: it is one step, whose inputs have no axis for steps.
+        """
+        self._append(self._loose, _Kept(first, end, request, size + MESSAGE_BYTES, alone))
+
+    def fold(self, answered: int) -> None:
+        """Puts the oldest steps together that came one by one, if they are among the first `answered` ones.
+
+        Those that are not answered stay as they were sent: sent again, each is answered by itself.
+        """
+        loose = self._loose
+        if len(loose) < TOGETHER or loose[TOGETHER - 1].end > answered:
+            return
+        oldest = [loose.popleft() for _ in range(TOGETHER)]
+        if not all(kept.alone for kept in oldest):
+            self._folded.extend(oldest)
+            return
+        spared = (TOGETHER - 1) * MESSAGE_BYTES
+        size = sum(kept.size for kept in oldest) - spared
+        self._folded.append(_Kept(oldest[0].first, oldest[-1].end, joined([kept.request for kept in oldest]), size))
+        self._budget.free(spared, 0)
+
+    def part(self) -> None:
+        """What comes from here on may have other inputs: it is not put together with what came before."""
+        self._folded.extend(self._loose)
+        self._loose.clear()
 
     def checkpointed(self, step: int) -> None:
         """The server told that the first `step` steps are safe."""
@@ -54,19 +91,21 @@ class Replay:
             return
         self.told = True
         self._before, self._last = self._last, step
-        kept = self._kept
-        while kept and kept[0][1] <= self._before:
-            self._free(kept.popleft())
+        for kept in (self._folded, self._loose):
+            while kept and kept[0].end <= self._before:
+                self._free(kept.popleft())
         if self._end <= step:
             self._budget.stir()
 
     def cut(self, step: int) -> None:
         """Steps from `step` on were not taken."""
-        while self._kept and self._kept[-1][1] > step:
-            kept = self._kept.pop()
-            self._free(kept)
-            if kept[0] < step:
-                self.add(kept[0], step, rows(kept[2], 0, step - kept[0]), kept[3] - MESSAGE_BYTES)
+        for block in (self._loose, self._folded):
+            while block and block[-1].end > step:
+                kept = block.pop()
+                self._free(kept)
+                if kept.first < step:
+                    part = rows(kept.request, 0, step - kept.first)
+                    self._append(block, _Kept(kept.first, step, part, kept.size))
         self._end = min(self._end, step)
 
     def rewound(self, step: int) -> None:
@@ -78,36 +117,56 @@ class Replay:
 
     def clear(self, *, forget: bool) -> None:
         """Nothing will be sent again from here. Unless it is to `forget` them, the inputs can still be looked at."""
-        for kept in self._kept:
+        for kept in chain(self._folded, self._loose):
             self._free(kept)
         self._over = True
         if forget:
-            self._kept.clear()
+            self._folded.clear()
+            self._loose.clear()
         self._budget.stir()
 
     def reaches(self, step: int) -> bool:
         """Whether every input from `step` on is here."""
-        return step >= (self._kept[0][0] if self._kept else self._end)
+        oldest = next(chain(self._folded, self._loose), None)
+        return step >= (self._end if oldest is None else oldest.first)
 
-    def since(self, step: int, parted: int, most: int) -> Iterator[tuple[int, int, pb.StreamRequest]]:
+    def since(self, step: int, parted: Collection[int], most: int) -> Iterator[tuple[int, int, pb.StreamRequest]]:
         """The messages with the inputs from `step` on, each with its first step and one past its last.
 
-        No message holds steps on both sides of `parted`, nor more than `most` rows: where it did it comes in pieces.
+        No message holds steps on both sides of one of `parted`, nor more than `most` rows: where it did it comes in
+        pieces.
         """
-        for first, end, request, _ in self._kept:
+        for kept in chain(self._folded, self._loose):
+            first, end, request = kept.first, kept.end, kept.request
             if end <= step:
                 continue
             begin = max(first, step)
-            edges = [begin, *range(begin + most, end, most), end]
-            if begin < parted < end:
-                edges = sorted({*edges, parted})
-            for start, stop in pairwise(edges):
+            edges = {begin, *range(begin + most, end, most), *(at for at in parted if begin < at < end), end}
+            for start, stop in pairwise(sorted(edges)):
                 whole = stop - start == end - first
                 yield start, stop, request if whole else rows(request, start - first, stop - first)
 
+    def _append(self, block: deque[_Kept], kept: _Kept) -> None:
+        block.append(kept)
+        self._end = kept.end
+        self._budget.bytes += kept.size
+        self._budget.steps += kept.end - kept.first
+
     def _free(self, kept: _Kept) -> None:
         if not self._over:
-            self._budget.free(kept[3], kept[1] - kept[0])
+            self._budget.free(kept.size, kept.end - kept.first)
+
+
+def joined(requests: Sequence[pb.StreamRequest]) -> pb.StreamRequest:
+    """One message of many steps: those of messages that carry one each, with the same inputs."""
+    whole = pb.StreamRequest()
+    steps, first = whole.steps, requests[0].steps
+    steps.handle = first.handle
+    steps.first_step = first.first_step
+    for at, tensor in enumerate(first.inputs):
+        data = b"".join([request.steps.inputs[at].data for request in requests])
+        steps.inputs.add(name=tensor.name, type=tensor.type, shape=(len(requests), *tensor.shape), data=data)
+    return whole
 
 
 def rows(request: pb.StreamRequest, start: int, stop: int) -> pb.StreamRequest:

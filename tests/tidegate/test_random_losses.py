@@ -7,12 +7,14 @@ lost as the schedule says. In `tests/simulation` the whole client meets the whol
 from dataclasses import dataclass, field
 
 import numpy as np
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from tests.tidegate.fake_server import expected
 from tests.tidegate.world import World
+from tidegate import replay
 from tidegate.errors import Refused
 from tidegate.ledger import Ledger, StepsTicket
 
@@ -54,8 +56,15 @@ class Told:
 class Losses(RuleBasedStateMachine):
     """Two sequences and a fleet on one conversation."""
 
-    @initialize(every=st.sampled_from([0, 1, 3, 4]), part=st.sampled_from([1, 2, 100]), backwards=st.booleans())
-    def begin(self, every: int, part: int, backwards: bool) -> None:
+    @initialize(
+        every=st.sampled_from([0, 1, 3, 4]),
+        part=st.sampled_from([1, 2, 100]),
+        backwards=st.booleans(),
+        together=st.sampled_from([2, 3, replay.TOGETHER]),
+    )
+    def begin(self, every: int, part: int, backwards: bool, together: int) -> None:
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(replay, "TOGETHER", together)
         self.world = World(every=every, part=part, backwards=backwards)
         self.told = [Told(self.world.sequence()) for _ in range(2)]
         self.fleet = self.world.fleet(COUNT)
@@ -175,9 +184,13 @@ class Losses(RuleBasedStateMachine):
         self.fleet_sent.clear()
 
     def teardown(self) -> None:
-        if hasattr(self, "world"):
+        if not hasattr(self, "world"):
+            return
+        try:
             self.settle()
             assert self.world.talk.casualties == []
+        finally:
+            self.patch.undo()
 
 
 Losses.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)

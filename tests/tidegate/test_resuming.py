@@ -5,6 +5,7 @@ import pytest
 
 from tests.tidegate.fake_server import expected
 from tests.tidegate.world import INPUTS, World, numbers
+from tidegate import replay
 from tidegate.budget import Budget
 from tidegate.errors import BadInput, ConnectionLost, Refused, SequenceLost
 from tidegate.ledger import Ledger
@@ -506,6 +507,24 @@ def test_a_move_is_made_again_at_its_step_where_the_server_goes_back_behind_it(m
     assert asked.result().moved.next_step == moved
     np.testing.assert_array_equal(numbers(ledger, *tickets), expected(ROWS[:10], moved))
     assert ledger.version == 2
+
+
+@pytest.mark.parametrize("moved", [4, 5, 6])
+def test_a_move_is_made_again_between_steps_that_were_put_together(moved: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "TOGETHER", 2)
+    world = World(every=4)
+    ledger = world.sequence()
+    tickets = []
+    for step, row in enumerate(ROWS[:7]):
+        if step == moved:
+            world.tell(world.talk.move(ledger, 2))
+        tickets.append(world.step(ledger, row))
+        world.settle()
+    world.kill()
+    tickets.append(world.step(ledger, ROWS[7]))
+    world.settle()
+    assert ledger.sent_again == 3
+    np.testing.assert_array_equal(numbers(ledger, *tickets), expected(ROWS[:8], moved))
 
 
 @pytest.mark.parametrize("moved", [2, 4])
