@@ -64,3 +64,18 @@ def test_parked_sequences_are_measured_at_a_server_with_few_and_one_with_many() 
     assert "      300 sequences: " in ran.stdout
     assert "MB of memory, " in ran.stdout
     assert "resuming one of the many takes" in ran.stdout
+
+
+def test_an_outage_of_the_store_is_measured_in_three_phases() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "bench.outage", "--seconds", "1.5", "--well", "1"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode in (0, 1), ran.stdout + ran.stderr
+    phases = [line.split(":")[0].strip() for line in ran.stdout.splitlines()[1:4]]
+    assert phases == ["before", "dead", "after"]
+    assert "none had to wait for room" in ran.stdout
+    assert "each once and in order" in ran.stdout
