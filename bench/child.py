@@ -2,10 +2,13 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self, cast
@@ -14,6 +17,7 @@ from bench.worker import Json
 
 # Seconds that a process may take to stop before it is killed.
 GRACE = 5.0
+_STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 class RigError(Exception):
@@ -26,7 +30,7 @@ class Child:
     def __init__(self, name: str, command: list[str], log: Path) -> None:
         self._name, self._log = name, log
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("w") as errors:
+        with log.open("w") as errors, stopped_later() as interrupted:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *command],
                 stdin=subprocess.PIPE,
@@ -37,6 +41,9 @@ class Child:
                 text=True,
             )
         self._answers = cast("IO[str]", self._process.stdout)
+        if interrupted:  # nobody has entered the block that would stop it
+            self.stop()
+            signal.raise_signal(interrupted[0])
 
     @property
     def pid(self) -> int:
@@ -86,6 +93,21 @@ class Child:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+@contextmanager
+def stopped_later() -> Iterator[list[int]]:
+    """Signals to stop are noted instead of obeyed: in the midst of a start they would leave a process behind."""
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # where no signal arrives
+        yield came
+        return
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in _STOPS}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def free_port() -> int:
