@@ -24,9 +24,9 @@ from tidegate.errors import (
     refused,
 )
 from tidegate.fleet_ledger import FleetLedger
-from tidegate.fleet_replay import HANDLE, STEP
 from tidegate.handles import Handles
 from tidegate.ledger import Ledger
+from tidegate.members import HANDLE, STEP
 from tidegate.opening import Claim, Order
 from tidegate.ticket import Ticket
 from tidegate.v1 import sequence_pb2 as pb

@@ -11,14 +11,9 @@ from numpy.typing import NDArray
 
 from tidegate import wire
 from tidegate.budget import Budget
+from tidegate.members import HANDLE, STEP, Members, Steps
 from tidegate.replay import MESSAGE_BYTES
 from tidegate.v1 import sequence_pb2 as pb
-
-Members = NDArray[np.int64]
-Steps = NDArray[np.uint64]
-
-HANDLE = np.dtype("<u4")
-STEP = np.dtype("<u8")
 
 
 class _Kept:
