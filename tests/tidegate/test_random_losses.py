@@ -189,7 +189,7 @@ class Losses(RuleBasedStateMachine):
             return
         try:
             self.settle()
-            assert self.world.talk.casualties == []
+            assert self.world.talk.resumption.casualties == []
         finally:
             self.patch.undo()
 
