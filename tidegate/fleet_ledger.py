@@ -15,7 +15,7 @@ from tidegate.errors import ProtocolError, Refused, SequenceEnded, SequenceLost,
 from tidegate.fleet_flight import FleetFlight, FleetTicket
 from tidegate.fleet_replay import FleetReplay
 from tidegate.inputs import Block, Inputs
-from tidegate.members import HANDLE, STEP, Members, Steps, handles_of
+from tidegate.members import HANDLE, STEP, Members, Steps, choose, handles_of
 from tidegate.opening import Claim, Opening, Order
 from tidegate.reading import read_fleet_step
 from tidegate.ticket import Ticket
@@ -42,7 +42,6 @@ class FleetLedger:
         self._all: Members = np.arange(count, dtype=np.int64)
         self._handles = handles_of(self._all, self.handle)
         self._most = 0  # rows of one message, once it is known
-        self._budget = budget
         self._replay = FleetReplay(opening.next_steps, budget) if budget is not None and opening.token else None
         self._first = opening.next_steps.copy()
         # Its steps.
@@ -67,7 +66,7 @@ class FleetLedger:
         """One step of these members (None: all), values [N, ...row] in their order. Raises BadInput, SequenceEnded."""
         if self.ended is not None:
             raise copy(self.ended)
-        chosen = self._all if members is None else self._chosen(members)
+        chosen = self._all if members is None else choose(members, count=self.count)
         handles = self._handles if members is None else handles_of(chosen, self.handle)
         blocks = self._cut(self._inputs.block(values, rows=len(chosen)))
         rows = slice(None) if members is None else chosen  # all of them at once cost less
@@ -83,9 +82,7 @@ class FleetLedger:
 
     def room(self) -> Ticket[None] | None:
         """What to wait for before more can be sent; None: nothing."""
-        if self._replay is None or self._budget is None or self.ended is not None or self._replay.room():
-            return None
-        return self._budget.room()
+        return None if self._replay is None or self.ended is not None else self._replay.room()
 
     def _keep(
         self, replay: FleetReplay, ticket: FleetTicket, blocks: list[Block], requests: list[pb.StreamRequest]
@@ -105,16 +102,6 @@ class FleetLedger:
     def _cut(self, block: Block) -> list[Block]:
         self._most = self._most or self._inputs.rows_within(self.opening.max_message_bytes, _ROW_BYTES)
         return block.cut(self._most)
-
-    def _chosen(self, members: Sequence[int] | NDArray[np.integer]) -> Members:
-        chosen = np.array(members, np.int64)
-        if chosen.ndim != 1 or not len(chosen):
-            raise refused("MALFORMED", "a fleet's step needs a list of at least one member")
-        if chosen.min() < 0 or chosen.max() >= self.count:
-            raise refused("UNKNOWN_HANDLE", f"this fleet has the members 0 to {self.count - 1}")
-        if np.bincount(chosen).max() > 1:
-            raise refused("MALFORMED", "a member of a fleet can take only one step in one message")
-        return chosen
 
     # Receiving.
 

@@ -38,7 +38,6 @@ class Ledger:
         self.version = opening.version
         self._inputs = opening.inputs
         self._most = 0  # rows of one message, once it is known
-        self._budget = budget
         self._replay: Replay | None = None
         if budget is not None and opening.token:
             self._replay = Replay(first, budget, claimed=isinstance(opening.order, Claim))
@@ -91,9 +90,7 @@ class Ledger:
             return None
         if self._controls.held:
             return self._controls.room()
-        if self._replay is None or self._budget is None or self._replay.room():
-            return None
-        return self._budget.room()
+        return None if self._replay is None else self._replay.room()
 
     def _cut(self, block: Block) -> list[Block]:
         self._most = self._most or self._inputs.rows_within(self.opening.max_message_bytes)
