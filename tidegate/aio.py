@@ -12,7 +12,6 @@ from tidegate.aio_connection import AsyncConnection
 from tidegate.aio_sequence import AsyncFleet, AsyncSequence, AsyncSource
 from tidegate.answers import Prediction
 from tidegate.budget import Budget
-from tidegate.conversation import Books
 from tidegate.errors import ConnectionLost
 from tidegate.fleet_ledger import FleetLedger
 from tidegate.inputs import InputLayout, Inputs
@@ -20,6 +19,7 @@ from tidegate.ledger import Ledger
 from tidegate.model import Model
 from tidegate.opening import Claim, Opening, Order
 from tidegate.recovery import RESUME_WITHIN, USUAL, Attempts, Resuming
+from tidegate.register import Books
 from tidegate.state import State
 from tidegate.status import explain
 from tidegate.trace import TraceChoice, choose

@@ -13,10 +13,11 @@ import grpc
 
 from tidegate.budget import Budget
 from tidegate.bundles import Bundler
-from tidegate.conversation import Books, Conversation
+from tidegate.conversation import Conversation
 from tidegate.errors import ConnectionLost, ProtocolError, TidegateError, TimedOut
 from tidegate.opening import Claim, Order
 from tidegate.recovery import Recovery, Resuming, report
+from tidegate.register import Books
 from tidegate.route import headers
 from tidegate.status import explain
 from tidegate.ticket import Ticket
@@ -171,11 +172,11 @@ class AsyncConnection:
     def _enter(self, response: pb.StreamResponse) -> None:
         for request in self._talk.receive(response):
             self._outbox.put_nowait(request)
-        if self._talk.deferred and self._later is None:
+        if self._talk.resumption.deferred and self._later is None:
             self._defer()
         if self._recovery is not None and self._recovery.over(self._talk):
             self._recovery = None
-        elif self._talk.casualties:
+        elif self._talk.resumption.casualties:
             report(self._talk)
         if self._parting is not None and not self._talk.closing and not self._parting.done():
             self._parting.set_result(None)
@@ -184,13 +185,13 @@ class AsyncConnection:
         """Has what there was no room for asked for again, after a while."""
         wait = None if self._recovery is None else self._recovery.next_wait()
         if wait is None:
-            self._talk.give_up_deferred()
+            self._talk.resumption.give_up_deferred()
         else:
             self._later = asyncio.get_running_loop().call_later(wait, self._try_deferred)
 
     def _try_deferred(self) -> None:
         self._later = None
-        for request in self._talk.try_deferred():
+        for request in self._talk.resumption.try_deferred():
             self._outbox.put_nowait(request)
 
     def _break_off(self, error: TidegateError) -> None:

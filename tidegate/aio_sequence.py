@@ -15,8 +15,9 @@ from tidegate.answers import Answer, Answers, FleetAnswers
 from tidegate.conversation import Asked
 from tidegate.facts import FleetFacts, SequenceFacts
 from tidegate.fleet_ledger import FleetLedger
+from tidegate.flight import StepsTicket
 from tidegate.inputs import InputLayout, Inputs
-from tidegate.ledger import Ledger, StepsTicket
+from tidegate.ledger import Ledger
 from tidegate.opening import Opening
 from tidegate.sequence import WINDOW
 from tidegate.state import State

@@ -16,10 +16,11 @@ import grpc
 
 from tidegate.budget import Budget
 from tidegate.bundles import Bundler
-from tidegate.conversation import Books, Conversation
+from tidegate.conversation import Conversation
 from tidegate.errors import ConnectionLost, ProtocolError, TidegateError, TimedOut
 from tidegate.opening import Claim, Order
 from tidegate.recovery import Recovery, Resuming, report
+from tidegate.register import Books
 from tidegate.route import headers
 from tidegate.status import explain
 from tidegate.ticket import Ticket
@@ -193,20 +194,20 @@ class Connection:
         except ProtocolError as error:
             self._lose(error)
             return
-        if self._talk.deferred and self._later is None:
+        if self._talk.resumption.deferred and self._later is None:
             self._defer()
         if self._talk.broken is not None:
             self._break_off(self._talk.broken)
         elif self._recovery is not None and self._recovery.over(self._talk):
             self._recovery = None
-        elif self._talk.casualties:
+        elif self._talk.resumption.casualties:
             report(self._talk)
 
     def _defer(self) -> None:
         """Has what there was no room for asked for again, after a while."""
         wait = None if self._recovery is None else self._recovery.next_wait()
         if wait is None:
-            self._talk.give_up_deferred()
+            self._talk.resumption.give_up_deferred()
             return
         self._later = Timer(wait, self._try_deferred)
         self._later.daemon = True
@@ -215,7 +216,7 @@ class Connection:
     def _try_deferred(self) -> None:
         with self._lock:
             self._later = None
-            for request in self._talk.try_deferred():
+            for request in self._talk.resumption.try_deferred():
                 self._outbox.put(request)
 
     # A stream is lost.

@@ -3,82 +3,26 @@
 Arrays throughout: nothing here loops over sequences. N rows of one message, C sequences of the fleet.
 """
 
-from collections import deque
 from collections.abc import Sequence
 from copy import copy
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tidegate.answers import FleetAnswers, read_outputs, read_tensor
+from tidegate.answers import FleetAnswers
 from tidegate.budget import Budget
-from tidegate.errors import (
-    ProtocolError,
-    Refused,
-    SequenceEnded,
-    SequenceLost,
-    TidegateError,
-    reason_name,
-    refused,
-)
-from tidegate.fleet_replay import HANDLE, STEP, FleetReplay, Members, Steps
+from tidegate.errors import ProtocolError, Refused, SequenceEnded, SequenceLost, TidegateError, reason_name, refused
+from tidegate.fleet_flight import FleetFlight, FleetTicket
+from tidegate.fleet_replay import FleetReplay
 from tidegate.inputs import Block, Inputs
+from tidegate.members import HANDLE, STEP, Members, Steps, choose, handles_of
 from tidegate.opening import Claim, Opening, Order
+from tidegate.reading import read_fleet_step
 from tidegate.ticket import Ticket
 from tidegate.v1 import sequence_pb2 as pb
 
 _ROW_BYTES = HANDLE.itemsize + 2 * STEP.itemsize  # what a row takes besides its inputs
 _SAY_EVERY = 8  # messages: how often a fleet tells which answers it has
-
-
-class FleetTicket(Ticket[list[pb.FleetAnswers]]):
-    """One step of many members on its way: `members` [N] take the steps `steps` [N], in one message or several."""
-
-    __slots__ = ("doomed", "handles", "members", "parts", "received", "refusal", "steps")
-
-    def __init__(self, members: Members, handles: bytes, steps: Steps) -> None:
-        super().__init__()
-        self.members = members
-        self.handles = handles
-        self.steps = steps
-        # Rows [N] that were sent after one of their member that turned out to be refused, and will be so, too.
-        self.doomed: NDArray[np.bool_] | None = None
-        self.parts: list[pb.FleetAnswers] = []
-        self.received = 0
-        self.refusal: TidegateError | None = None
-
-    def takes(self, member: int, step: int) -> bool:
-        """Whether this message has that step of that member."""
-        if self.members[0] == member and self.steps[0] == step:  # nearly every answer begins as its request did
-            return True
-        return bool(((self.members == member) & (self.steps == step)).any())
-
-    def doom(self, expected: Steps) -> None:
-        """Rows of members [C] from their step `expected` [C] on will be refused."""
-        rows = self.steps >= expected[self.members]
-        if rows.any():
-            self.doomed = rows if self.doomed is None else self.doomed | rows
-
-    def was_doomed(self, members: Members) -> bool:
-        """Whether the rows of these members were bound to be refused, which they now are."""
-        if self.doomed is None:
-            return False
-        rows = np.isin(self.members, members)
-        doomed = bool(self.doomed[rows].any())
-        self.doomed &= ~rows
-        return doomed
-
-    def complete(self, rows: int) -> bool:
-        """Counts rows that were answered or refused; whether that was all."""
-        self.received += rows
-        return self.received >= len(self.members)
-
-    def settle(self) -> None:
-        """Everything is there."""
-        if self.refusal is not None:
-            self.fail(self.refusal)
-        else:
-            self.resolve(self.parts)
 
 
 class FleetLedger:
@@ -96,16 +40,15 @@ class FleetLedger:
         self.count = count = opening.count
         self._inputs = opening.inputs
         self._all: Members = np.arange(count, dtype=np.int64)
-        self._handles = _handles(self._all, self.handle)
+        self._handles = handles_of(self._all, self.handle)
         self._most = 0  # rows of one message, once it is known
-        self._budget = budget
         self._replay = FleetReplay(opening.next_steps, budget) if budget is not None and opening.token else None
         self._first = opening.next_steps.copy()
         # Its steps.
         self.next_steps: Steps = opening.next_steps.copy()
         self.answered: Steps = opening.next_steps.copy()
         self.ended: TidegateError | None = None
-        self._pending: deque[FleetTicket] = deque()
+        self._flight = FleetFlight()
         self._unsaid = 0  # messages since the server was told of `answered`
         # Its stream.
         self.parked = False
@@ -123,13 +66,13 @@ class FleetLedger:
         """One step of these members (None: all), values [N, ...row] in their order. Raises BadInput, SequenceEnded."""
         if self.ended is not None:
             raise copy(self.ended)
-        chosen = self._all if members is None else self._chosen(members)
-        handles = self._handles if members is None else _handles(chosen, self.handle)
+        chosen = self._all if members is None else choose(members, count=self.count)
+        handles = self._handles if members is None else handles_of(chosen, self.handle)
         blocks = self._cut(self._inputs.block(values, rows=len(chosen)))
         rows = slice(None) if members is None else chosen  # all of them at once cost less
         steps = self.next_steps[rows].copy()
         ticket = FleetTicket(chosen, handles, steps)
-        self._pending.append(ticket)
+        self._flight.add(ticket)
         self.next_steps[rows] = steps + np.uint64(1)
         numbers = steps.astype(STEP).tobytes()
         requests = [_message(block, handles, numbers) for block in blocks]
@@ -139,9 +82,7 @@ class FleetLedger:
 
     def room(self) -> Ticket[None] | None:
         """What to wait for before more can be sent; None: nothing."""
-        if self._replay is None or self._budget is None or self.ended is not None or self._replay.room():
-            return None
-        return self._budget.room()
+        return None if self._replay is None or self.ended is not None else self._replay.room()
 
     def _keep(
         self, replay: FleetReplay, ticket: FleetTicket, blocks: list[Block], requests: list[pb.StreamRequest]
@@ -161,16 +102,6 @@ class FleetLedger:
     def _cut(self, block: Block) -> list[Block]:
         self._most = self._most or self._inputs.rows_within(self.opening.max_message_bytes, _ROW_BYTES)
         return block.cut(self._most)
-
-    def _chosen(self, members: Sequence[int] | NDArray[np.integer]) -> Members:
-        chosen = np.array(members, np.int64)
-        if chosen.ndim != 1 or not len(chosen):
-            raise refused("MALFORMED", "a fleet's step needs a list of at least one member")
-        if chosen.min() < 0 or chosen.max() >= self.count:
-            raise refused("UNKNOWN_HANDLE", f"this fleet has the members 0 to {self.count - 1}")
-        if np.bincount(chosen).max() > 1:
-            raise refused("MALFORMED", "a member of a fleet can take only one step in one message")
-        return chosen
 
     # Receiving.
 
@@ -193,12 +124,12 @@ class FleetLedger:
 
     def _answered(self, message: pb.FleetAnswers, members: Members, steps: Steps) -> None:
         first, step = int(members[0]), steps[0]
-        ticket = self._awaiting(first, int(step))
+        ticket = self._flight.awaiting(first, int(step))
         if ticket is None:
             raise ProtocolError(f"the server answered a step of member {first} that nobody waits for")
         ticket.parts.append(message)
         self.answered[members] = steps + np.uint64(1)
-        self._settle(ticket, len(members))
+        self._flight.settle(ticket, len(members))
 
     def checkpointed(self, members: Members, safe: Steps) -> None:
         """Enters that the first `safe` [N] steps of `members` [N] are safe; see Ledger."""
@@ -212,7 +143,7 @@ class FleetLedger:
         expected = np.array(failure.expected_steps, np.uint64)
         first = int(expected[0]) if len(expected) else None
         refusal = refused(reason_name(failure.error.reason), failure.error.message, first)
-        ticket = self._awaiting(int(members[0]), failure.first_step)
+        ticket = self._flight.awaiting(int(members[0]), failure.first_step)
         if ticket is None:
             return self._refused_again(int(members[0]), failure.first_step, refusal)
         if len(expected) != len(members):
@@ -220,22 +151,25 @@ class FleetLedger:
         elif not ticket.was_doomed(members):
             self._begin_again(ticket, members, expected)
         ticket.refusal = self.ended if isinstance(self.ended, SequenceLost) else refusal
-        self._settle(ticket, len(members))
+        self._flight.settle(ticket, len(members))
         return True
 
     def _refused_again(self, member: int, step: int, refusal: Refused) -> bool:
         if not self._back_at[member] <= step < self._again[member]:
             return False
-        why = f"a step could not be repeated: {refusal.message}"
-        self.abandon(SequenceLost(refusal.reason, why, int(self.answered.min())))
+        self.abandon(self.loss(refusal.reason, f"a step could not be repeated: {refusal.message}"))
         return True
 
     def _unknown(self, refusal: Refused) -> None:
         """The server does not have the fleet any more."""
         if self.resumable:
-            self.end(SequenceLost(refusal.reason, refusal.message, int(self.answered.min())))
+            self.end(self.loss(refusal.reason, refusal.message))
         else:
             self.end(SequenceEnded(f"the server does not know this fleet any more: {refusal.message}"))
+
+    def loss(self, reason: str, message: str) -> SequenceLost:
+        """Why it cannot go on."""
+        return SequenceLost(reason, message, int(self.answered.min()))
 
     def end(self, error: TidegateError) -> None:
         """No more steps: whoever tries gets this error."""
@@ -244,20 +178,9 @@ class FleetLedger:
     def abandon(self, error: TidegateError) -> None:
         """Ends it and fails everything that is still waiting."""
         self.end(error)
-        waiting = list(self._pending)
-        self._pending.clear()
         if self._replay is not None:
             self._replay.clear()
-        for ticket in waiting:
-            ticket.fail(error)
-
-    def _awaiting(self, member: int, step: int) -> FleetTicket | None:
-        return next((ticket for ticket in self._pending if ticket.takes(member, step)), None)
-
-    def _settle(self, ticket: FleetTicket, rows: int) -> None:
-        if ticket.complete(rows):
-            self._pending.remove(ticket)
-            ticket.settle()
+        self._flight.fail(error)
 
     def _begin_again(self, ticket: FleetTicket, members: Members, expected: Steps) -> None:
         """These members stand at `expected` [N]: what was sent of them since will be refused."""
@@ -266,9 +189,7 @@ class FleetLedger:
             self._replay.cut(members, expected)
         ends = np.full(self.count, np.iinfo(np.uint64).max, np.uint64)
         ends[members] = expected
-        later = list(self._pending)[self._pending.index(ticket) + 1 :]
-        for sent in later:
-            sent.doom(ends)
+        self._flight.doom_after(ticket, ends)
 
     def say(self, requests: list[pb.StreamRequest]) -> list[pb.StreamRequest]:
         """What of these can be sent now: nothing while there is no stream."""
@@ -279,12 +200,7 @@ class FleetLedger:
     def park(self) -> None:
         """The stream is gone: what is sent from now on goes out when the fleet is open on another one."""
         self.parked = True
-        for ticket in list(self._pending):
-            if ticket.doomed is not None and ticket.doomed.any():
-                why = "a step of this fleet was sent after one that was refused"
-                ticket.refusal = ticket.refusal or refused("WRONG_STEP", why)
-                rows, ticket.doomed = int(ticket.doomed.sum()), None
-                self._settle(ticket, rows)
+        self._flight.refuse_doomed()
 
     def claim(self) -> Claim:
         """How to ask for it."""
@@ -321,17 +237,17 @@ class FleetLedger:
             raise ProtocolError("the server goes on at a step of a fleet whose earlier answers are not all here")
         if not replay.reaches(start):
             why = "the server wants inputs of this fleet again that are not kept any more"
-            raise SequenceLost("CHECKPOINT_GONE", why, int(self.answered.min()))
+            raise self.loss("CHECKPOINT_GONE", why)
 
     @property
     def waiting(self) -> bool:
         """Whether an answer is still to come."""
-        return bool(self._pending)
+        return bool(self._flight)
 
     @property
     def caught_up(self) -> bool:
         """Whether it got on since it was resumed, or has nothing to get on with."""
-        return not self.parked and (not self._pending or bool((self.answered > self._again).any()))
+        return not self.parked and (not self._flight or bool((self.answered > self._again).any()))
 
     @property
     def sent_again(self) -> int:
@@ -341,40 +257,11 @@ class FleetLedger:
     # Reading.
 
     def answers(self, ticket: FleetTicket) -> FleetAnswers:
-        """The answers in the order of the inputs, put together from their parts. Raises what the ticket failed with."""
-        parts = ticket.result()
-        blocks = [read_outputs(part.outputs) for part in parts]
-        outputs = {name: _joined([block[name] for block in blocks]) for name in blocks[0]}
-        traces = [read_tensor(part.trace) for part in parts if part.HasField("trace")]
-        trace = _joined(traces) if traces else None
-        checkpointed = _joined([_checkpointed(part) for part in parts])
-        handles = b"".join([part.handles for part in parts])
-        if handles != ticket.handles:  # they came in another order
-            order = self._order(ticket, np.frombuffer(handles, HANDLE).astype(np.int64) - self.handle)
-            outputs = {name: array[order] for name, array in outputs.items()}
-            trace = trace if trace is None else trace[self._traced_order(ticket, order)]
-            checkpointed = checkpointed[order]
-        return FleetAnswers(outputs, trace, self.opening.layout, ticket.members, ticket.steps, checkpointed)
-
-    def _order(self, ticket: FleetTicket, came: Members) -> NDArray[np.int64]:
-        """Where the row of each of the ticket's members stands among the rows as they came."""
-        row_of = np.zeros(self.count, np.int64)
-        row_of[came] = np.arange(len(came))
-        return row_of[ticket.members]
-
-    def _traced_order(self, ticket: FleetTicket, order: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The same for the rows of the trace, which only some members may have."""
-        traced = self.opening.layout.traced(ticket.steps)
-        came = np.zeros(len(order), np.int64)
-        came[order] = traced
-        return (np.cumsum(came) - 1)[order[traced]]
+        """The answers in the order of the inputs. Raises what the ticket failed with."""
+        return read_fleet_step(ticket, self.opening)
 
 
 Sent = tuple[FleetTicket, list[pb.StreamRequest]]
-
-
-def _handles(members: Members, first: int) -> bytes:
-    return (members + first).astype(HANDLE).tobytes()
 
 
 def _message(block: Block, handles: bytes, steps: bytes) -> pb.StreamRequest:
@@ -384,13 +271,3 @@ def _message(block: Block, handles: bytes, steps: bytes) -> pb.StreamRequest:
     request.fleet.steps = steps[first * STEP.itemsize : end * STEP.itemsize]
     block.write(request.fleet)
     return request
-
-
-def _checkpointed(part: pb.FleetAnswers) -> NDArray[np.uint64]:
-    if part.checkpointed:
-        return np.frombuffer(part.checkpointed, STEP)
-    return np.zeros(len(part.handles) // HANDLE.itemsize, np.uint64)
-
-
-def _joined(blocks: Sequence[np.ndarray]) -> np.ndarray:
-    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)

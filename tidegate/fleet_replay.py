@@ -11,14 +11,10 @@ from numpy.typing import NDArray
 
 from tidegate import wire
 from tidegate.budget import Budget
+from tidegate.members import HANDLE, STEP, Members, Steps
 from tidegate.replay import MESSAGE_BYTES
+from tidegate.ticket import Ticket
 from tidegate.v1 import sequence_pb2 as pb
-
-Members = NDArray[np.int64]
-Steps = NDArray[np.uint64]
-
-HANDLE = np.dtype("<u4")
-STEP = np.dtype("<u8")
 
 
 class _Kept:
@@ -57,8 +53,11 @@ class FleetReplay:
         self._bytes = 0
         self._sift_at = 0  # bytes at which messages are looked through for rows that are not needed
 
-    def room(self) -> bool:
-        """Whether more can be kept; see Replay."""
+    def room(self) -> Ticket[None] | None:
+        """What to wait for before more can be kept; None: nothing. See Replay."""
+        return None if self._has_room() else self._budget.room()
+
+    def _has_room(self) -> bool:
         return not self._budget.full or bool((self._end <= self._last).all())
 
     def add(self, members: Members, steps: Steps, request: pb.StreamRequest, size: int) -> None:
@@ -75,7 +74,7 @@ class FleetReplay:
         self._before[members] = self._last[members]
         self._last[members] = safe[newer]
         self._drop()
-        if self._budget.full and self.room():
+        if self._budget.full and self._has_room():
             self._budget.stir()
 
     def cut(self, members: Members, expected: Steps) -> None:
@@ -120,7 +119,7 @@ class FleetReplay:
         kept = self._kept
         while kept and (kept[0].steps < self._before[kept[0].members]).all():
             self._free(kept.popleft())
-        if self._bytes > self._sift_at or (self._budget.full and not self.room()):
+        if self._bytes > self._sift_at or (self._budget.full and not self._has_room()):
             self._keep(lambda kept: kept.steps >= self._before[kept.members])
             self._sift_at = 2 * self._bytes
 

@@ -5,81 +5,22 @@ earlier steps, because the server checks a step before it runs it. After a loss 
 is open on another stream; what is sent meanwhile goes out then.
 """
 
-from collections import deque
-from collections.abc import Sequence
 from copy import copy
 
 import numpy as np
 
-from tidegate.answers import Answer, Answers, read_outputs, read_tensor
+from tidegate.answers import Answer, Answers
 from tidegate.budget import Budget
 from tidegate.control import BLOCKING, Control, Controls
-from tidegate.errors import (
-    ProtocolError,
-    Refused,
-    SequenceEnded,
-    SequenceLost,
-    TidegateError,
-    reason_name,
-    refused,
-)
+from tidegate.errors import ProtocolError, Refused, SequenceEnded, SequenceLost, TidegateError, reason_name, refused
+from tidegate.flight import Flight, Sent, StepsTicket
 from tidegate.inputs import Block, InputLayout, Inputs
 from tidegate.opening import Claim, Opening, Order
+from tidegate.reading import read_chunk, read_step
 from tidegate.replay import Replay
 from tidegate.ticket import Ticket
+from tidegate.turns import Turns
 from tidegate.v1 import sequence_pb2 as pb
-
-
-class StepsTicket(Ticket[list[pb.Answers]]):
-    """`count` steps from `first_step`, sent in one message or several, each of them answered in one or more parts."""
-
-    __slots__ = ("_left", "_refusal", "count", "first_step", "parts")
-
-    def __init__(self, first_step: int, count: int, messages: int) -> None:
-        super().__init__()
-        self.first_step = first_step
-        self.count = count
-        self.parts: list[pb.Answers] = []
-        self._left = messages
-        self._refusal: TidegateError | None = None
-
-    def settle(self, refusal: TidegateError | None = None) -> bool:
-        """Counts a message that was answered or refused; whether it was the last one. The first refusal counts."""
-        self._refusal = self._refusal or refusal
-        self._left -= 1
-        if self._left:
-            return False
-        if self._refusal is not None:
-            self.fail(self._refusal)
-        else:
-            self.resolve(self.parts)
-        return True
-
-
-class _Sent:
-    """One Steps message on its way.
-
-    It is doomed if it was sent after one that turned out to be refused: then it will be refused as well, and that says
-    nothing about where the sequence stands since.
-    """
-
-    __slots__ = ("doomed", "end", "first_step", "next_answer", "ticket")
-
-    def __init__(self, ticket: StepsTicket, first_step: int, count: int) -> None:
-        self.ticket = ticket
-        self.first_step = self.next_answer = first_step
-        self.end = first_step + count
-        self.doomed = False
-
-    def is_refused_by(self, failure: pb.Failure) -> bool:
-        """Refused as a whole, or from a step on that could not be computed, before which the sequence then stands.
-
-        A server may take a long message in several parts. If a step fails, it refuses each part after it; those
-        refusals say nothing new, and nothing of messages that were sent since.
-        """
-        step = failure.first_step
-        stands_there = not failure.expected_steps or failure.expected_steps[0] == step
-        return step == self.first_step or (self.first_step < step < self.end and stands_there)
 
 
 class Ledger:
@@ -97,7 +38,6 @@ class Ledger:
         self.version = opening.version
         self._inputs = opening.inputs
         self._most = 0  # rows of one message, once it is known
-        self._budget = budget
         self._replay: Replay | None = None
         if budget is not None and opening.token:
             self._replay = Replay(first, budget, claimed=isinstance(opening.order, Claim))
@@ -105,12 +45,11 @@ class Ledger:
         self.next_step = first
         self.answered = first
         self.ended: TidegateError | None = None
-        self._pending: deque[_Sent] = deque()
+        self._flight = Flight()
         self._controls = Controls()
+        self._turns = Turns()
         # Its stream.
         self.parked = False
-        self._blocked = False  # the server takes nothing before it has answered a move or a rewind
-        self._later: deque[pb.StreamRequest] = deque()  # what goes out then
         self._back_at = self._again = first  # answers to steps from the one to before the other come a second time
 
     @property
@@ -151,9 +90,7 @@ class Ledger:
             return None
         if self._controls.held:
             return self._controls.room()
-        if self._replay is None or self._budget is None or self._replay.room():
-            return None
-        return self._budget.room()
+        return None if self._replay is None else self._replay.room()
 
     def _cut(self, block: Block) -> list[Block]:
         self._most = self._most or self._inputs.rows_within(self.opening.max_message_bytes)
@@ -164,11 +101,11 @@ class Ledger:
             raise copy(self.ended)
         ticket = StepsTicket(self.next_step, count, len(blocks))
         requests = [self._message(ticket, block) for block in blocks]
-        return ticket, self.say(requests) if self.parked or self._blocked else requests
+        return ticket, self.say(requests) if self.parked or self._turns.blocked else requests
 
     def _message(self, ticket: StepsTicket, block: Block) -> pb.StreamRequest:
         first = self.next_step
-        self._pending.append(_Sent(ticket, first, block.rows))
+        self._flight.add(ticket, first, block.rows)
         self.next_step = end = first + block.rows
         request = pb.StreamRequest()
         steps = request.steps
@@ -193,19 +130,7 @@ class Ledger:
 
     def say(self, requests: list[pb.StreamRequest]) -> list[pb.StreamRequest]:
         """What of these can be sent now. The rest goes out in its turn; nothing while there is no stream."""
-        if self.parked:
-            return []
-        self._later.extend(requests)
-        return [] if self._blocked else self._go_on()
-
-    def _go_on(self) -> list[pb.StreamRequest]:
-        """What waits, up to the next request that the server has to answer first."""
-        self._blocked = False
-        requests: list[pb.StreamRequest] = []
-        while self._later and not self._blocked:
-            requests.append(self._later.popleft())
-            self._blocked = requests[-1].WhichOneof("request") in BLOCKING
-        return requests
+        return [] if self.parked else self._turns.say(requests)
 
     def told_state(self, response: pb.StreamResponse) -> None:
         """Enters the state that was asked for."""
@@ -219,7 +144,7 @@ class Ledger:
             self._replay.rewound(step)
         self._controls.rewound(step)
         self._controls.settle("rewind", response)
-        return self._go_on()
+        return self._turns.go_on()
 
     def moved(self, response: pb.StreamResponse) -> list[pb.StreamRequest]:
         """Enters the version that it runs on now; what goes out."""
@@ -227,7 +152,7 @@ class Ledger:
         self.opening = self.opening.moved(moved)
         self.version = moved.version
         self._controls.moved(moved.next_step, moved.version, response)
-        return self._go_on()
+        return self._turns.go_on()
 
     def takes(self, inputs: InputLayout) -> None:
         """From now on its steps are written for these inputs, those of the version that it moved to."""
@@ -245,7 +170,10 @@ class Ledger:
             self._check_again(first + _rows(message))
             self.checkpointed(message.checkpointed)
             return False
-        sent = self._awaiting(first)
+        sent = self._flight.awaiting(first)
+        if sent is None:
+            what = f"step {first} of handle {self.handle}"
+            raise ProtocolError(f"the server answered {what}, which waits for no such answer")
         ticket = sent.ticket
         ticket.parts.append(message)
         sent.next_answer += 1 if ticket.count == 1 else _rows(message)
@@ -253,7 +181,7 @@ class Ledger:
         if message.checkpointed:
             self.checkpointed(message.checkpointed)
         if sent.next_answer >= sent.end:
-            self._settle(sent)
+            self._flight.settle(sent)
         return True
 
     def checkpointed(self, step: int) -> None:
@@ -265,10 +193,11 @@ class Ledger:
         """Enters a refusal; whether it concerned anything that waits here."""
         expected = failure.expected_steps[0] if failure.expected_steps else None
         refusal = refused(reason_name(failure.error.reason), failure.error.message, expected)
-        sent = next((sent for sent in self._pending if sent.is_refused_by(failure)), None)
-        control = self._controls.refused(refusal, certain=sent is None and (self._blocked or not failure.first_step))
+        sent = self._flight.refused_by(failure)
+        certain = sent is None and (self._turns.blocked or not failure.first_step)
+        control = self._controls.refused(refusal, certain=certain)
         if control is not None:
-            self._blocked = self._blocked and control.kind not in BLOCKING
+            self._turns.blocked = self._turns.blocked and control.kind not in BLOCKING
             self._check_made(control, refusal)
             return True
         if sent is None and self._back_at <= failure.first_step < self._again:
@@ -278,8 +207,8 @@ class Ledger:
             self._unknown(refusal)
         elif sent is not None and not sent.doomed:
             self._begin_again(sent, expected or 0)
-        if sent is not None and sent in self._pending:
-            self._settle(sent, self.ended if isinstance(self.ended, SequenceLost) else refusal)
+        if sent is not None:
+            self._flight.settle(sent, self.ended if isinstance(self.ended, SequenceLost) else refusal)
         return sent is not None
 
     def _check_made(self, control: Control, refusal: Refused) -> None:
@@ -287,26 +216,24 @@ class Ledger:
             self._lose(refusal, "the move to another version could not be repeated")
 
     def _lose(self, refusal: Refused, what: str) -> None:
-        self.abandon(SequenceLost(refusal.reason, f"{what}: {refusal.message}", self.answered))
+        self.abandon(self.loss(refusal.reason, f"{what}: {refusal.message}"))
 
     def _unknown(self, refusal: Refused) -> None:
         """The server does not have the sequence any more."""
         if self.resumable:
-            self.end(SequenceLost(refusal.reason, refusal.message, self.answered))
+            self.end(self.loss(refusal.reason, refusal.message))
         else:
             self.end(SequenceEnded(f"the server does not know this sequence any more: {refusal.message}"))
 
-    def _begin_again(self, refused_one: _Sent, expected: int) -> None:
+    def _begin_again(self, refused_one: Sent, expected: int) -> None:
         self.next_step = expected
         if self._replay is not None:
             self._replay.cut(expected)
-        at = self._pending.index(refused_one)
-        for sent in list(self._pending)[at + 1 :]:
-            sent.doomed = True
+        self._flight.doom_after(refused_one)
 
-    def _settle(self, sent: _Sent, refusal: TidegateError | None = None) -> None:
-        self._pending.remove(sent)
-        sent.ticket.settle(refusal)
+    def loss(self, reason: str, message: str) -> SequenceLost:
+        """Why it cannot go on."""
+        return SequenceLost(reason, message, self.answered)
 
     def end(self, error: TidegateError) -> None:
         """No more steps: whoever tries gets this error."""
@@ -315,19 +242,10 @@ class Ledger:
     def abandon(self, error: TidegateError) -> None:
         """Ends it and fails everything that is still waiting."""
         self.end(error)
-        waiting = list(dict.fromkeys(sent.ticket for sent in self._pending))
-        self._pending.clear()
         if self._replay is not None:
             self._replay.clear(forget=isinstance(error, SequenceEnded))
-        for ticket in waiting:
-            ticket.fail(error)
+        self._flight.fail(error)
         self._controls.fail(error)
-
-    def _awaiting(self, step: int) -> _Sent:
-        for sent in self._pending:  # the first one, but for steps whose refusal is still to come
-            if sent.next_answer == step and not sent.doomed:
-                return sent
-        raise ProtocolError(f"the server answered step {step} of handle {self.handle}, which waits for no such answer")
 
     def _check_again(self, end: int) -> None:
         if end > self._again:
@@ -338,11 +256,8 @@ class Ledger:
     def park(self) -> None:
         """The stream is gone: what is sent from now on goes out when the sequence is open on another one."""
         self.parked = True
-        self._blocked = False
-        self._later.clear()
-        for sent in [sent for sent in self._pending if sent.doomed]:
-            why = f"step {sent.first_step} was sent after one that was refused"
-            self._settle(sent, refused("WRONG_STEP", why, self.next_step))
+        self._turns.clear()
+        self._flight.refuse_doomed(self.next_step)
 
     def claim(self) -> Claim:
         """How to ask for it."""
@@ -365,8 +280,7 @@ class Ledger:
         self._check_start(start)
         self.parked = False
         self._back_at, self._again = start, self.answered
-        for sent in self._pending:
-            sent.first_step = sent.next_answer
+        self._flight.send_again()
         return self._resend(start, opened.version)
 
     def _check_start(self, start: int) -> None:
@@ -375,7 +289,7 @@ class Ledger:
             raise ProtocolError(f"the server goes on at step {start}, and {self.answered} of its answers are here")
         if not self._replay.reaches(start):
             why = f"the server wants the inputs from step {start} on again, which are not kept any more"
-            raise SequenceLost("CHECKPOINT_GONE", why, self.answered)
+            raise self.loss("CHECKPOINT_GONE", why)
 
     def _resend(self, start: int, version: int) -> list[pb.StreamRequest]:
         assert self._replay is not None
@@ -393,12 +307,12 @@ class Ledger:
     @property
     def waiting(self) -> bool:
         """Whether an answer is still to come."""
-        return bool(self._pending)
+        return bool(self._flight)
 
     @property
     def caught_up(self) -> bool:
         """Whether it got on since it was resumed, or has nothing to get on with."""
-        return not self.parked and (not self._pending or self.answered > self._again)
+        return not self.parked and (not self._flight or self.answered > self._again)
 
     @property
     def sent_again(self) -> int:
@@ -416,26 +330,11 @@ class Ledger:
 
     def answer(self, ticket: StepsTicket) -> Answer:
         """The answer to one step. Raises what the ticket failed with."""
-        message = ticket.result()[0]
-        outputs = read_outputs(message.outputs)
-        for name, array in outputs.items():
-            outputs[name] = array[0]
-        trace = read_tensor(message.trace)[0] if message.HasField("trace") else None
-        return Answer(outputs, trace, self.opening.layout, message.first_step, message.checkpointed)
+        return read_step(ticket, self.opening.layout)
 
     def answers(self, ticket: StepsTicket) -> Answers:
-        """The answers to a chunk, put together from its parts. Raises what the ticket failed with."""
-        parts = ticket.result()
-        blocks = [read_outputs(part.outputs) for part in parts]
-        traces = [read_tensor(part.trace) for part in parts if part.HasField("trace")]
-        return Answers(
-            outputs={name: _joined([block[name] for block in blocks]) for name in blocks[0]},
-            trace=_joined(traces) if traces else None,
-            layout=self.opening.layout,
-            first_step=ticket.first_step,
-            count=ticket.count,
-            checkpointed=parts[-1].checkpointed,
-        )
+        """The answers to a chunk. Raises what the ticket failed with."""
+        return read_chunk(ticket, self.opening.layout)
 
 
 def _rows(message: pb.Answers) -> int:
@@ -443,7 +342,3 @@ def _rows(message: pb.Answers) -> int:
     if not message.outputs or not message.outputs[0].shape:
         raise ProtocolError("the server sent an answer without a first axis for its steps")
     return message.outputs[0].shape[0]
-
-
-def _joined(blocks: Sequence[np.ndarray]) -> np.ndarray:
-    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)

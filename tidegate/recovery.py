@@ -73,7 +73,7 @@ class Recovery:
         self._clock = resuming.clock
         self._within = within  # seconds; None: for ever
         self._address = address
-        self._before = (talk.resumed, talk.sent_again)
+        self._before = (talk.resumption.resumed, talk.resumption.sent_again)
         self._began = resuming.clock()
         self._attempts = Attempts(resuming, within)
         self._behind = 0
@@ -92,25 +92,25 @@ class Recovery:
         report(talk)
         if talk.broken is not None or talk.lost is not None:
             return False
-        if len(talk.recovering) < self._behind:
+        if len(talk.resumption.recovering) < self._behind:
             self._attempts.good_news()
-        self._behind = len(talk.recovering)
-        if talk.recovering:
+        self._behind = len(talk.resumption.recovering)
+        if talk.resumption.recovering:
             return False
         resumed, sent_again = self._before
         log.info(
             "resumed %d sequences at %s after %.3f s, in attempt %d; sent %d steps again",
-            talk.resumed - resumed,
+            talk.resumption.resumed - resumed,
             self._address,
             self._clock() - self._began,
             self._attempts.made,
-            talk.sent_again - sent_again,
+            talk.resumption.sent_again - sent_again,
         )
         return True
 
 
 def report(talk: Conversation) -> None:
     """Logs which sequences could not go on."""
-    for casualty in talk.casualties:
+    for casualty in talk.resumption.casualties:
         log.warning("a sequence is lost: %s", casualty)
-    talk.casualties.clear()
+    talk.resumption.casualties.clear()

@@ -12,6 +12,7 @@ from itertools import chain, pairwise
 
 from tidegate import wire
 from tidegate.budget import Budget
+from tidegate.ticket import Ticket
 from tidegate.v1 import sequence_pb2 as pb
 
 MESSAGE_BYTES = 1792  # what Python and protobuf take for a message besides its numbers, about
@@ -48,13 +49,13 @@ class Replay:
         self._loose: deque[_Kept] = deque()  # the later ones, as they were sent
         self._over = False
 
-    def room(self) -> bool:
-        """Whether more can be kept. A sequence whose every step is in a checkpoint always has room for more.
+    def room(self) -> Ticket[None] | None:
+        """What to wait for before more can be kept; None: nothing.
 
-        Otherwise sequences that rest could fill the budget for ever: the inputs since their last checkpoint but one
-        stay until they go on.
+        A sequence whose every step is in a checkpoint always has room for more. Otherwise sequences that rest could
+        fill the budget for ever: the inputs since their last checkpoint but one stay until they go on.
         """
-        return not self._budget.full or self._end <= self._last
+        return self._budget.room() if self._budget.full and self._end > self._last else None
 
     def add(self, first: int, end: int, request: pb.StreamRequest, size: int, *, alone: bool = False) -> None:
         """Keeps a message with the steps from `first` to before `end`, whose inputs take `size` bytes.

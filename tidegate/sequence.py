@@ -16,8 +16,9 @@ from tidegate.conversation import Asked
 from tidegate.errors import Refused
 from tidegate.facts import FleetFacts, SequenceFacts
 from tidegate.fleet_ledger import FleetLedger
+from tidegate.flight import StepsTicket
 from tidegate.inputs import InputLayout, Inputs
-from tidegate.ledger import Ledger, StepsTicket
+from tidegate.ledger import Ledger
 from tidegate.opening import Opening
 from tidegate.state import State
 from tidegate.v1 import sequence_pb2 as pb

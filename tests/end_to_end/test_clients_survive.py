@@ -181,7 +181,7 @@ async def test_a_sequence_waits_for_room_where_it_is_resumed(small: Server) -> N
             await others.say(open_(count=2))
             await others.hear()
             step = asyncio.create_task(asyncio.to_thread(sequence.step, ROWS[0, 5]))
-            while not sequence._connection.talk.deferred:  # noqa: ASYNC110 - a thread has no event to wait for
+            while not sequence._connection.talk.resumption.deferred:  # noqa: ASYNC110 - a thread has no event to wait for
                 await asyncio.sleep(0.01)
             await others.say(close(count=1))
             answer = await step

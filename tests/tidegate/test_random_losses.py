@@ -16,7 +16,8 @@ from tests.tidegate.fake_server import expected
 from tests.tidegate.world import World
 from tidegate import replay
 from tidegate.errors import Refused
-from tidegate.ledger import Ledger, StepsTicket
+from tidegate.flight import StepsTicket
+from tidegate.ledger import Ledger
 
 COUNT = 3  # members of the fleet
 ROWS = np.random.default_rng(5).normal(size=(997, 2)).astype(np.float32)
@@ -188,7 +189,7 @@ class Losses(RuleBasedStateMachine):
             return
         try:
             self.settle()
-            assert self.world.talk.casualties == []
+            assert self.world.talk.resumption.casualties == []
         finally:
             self.patch.undo()
 

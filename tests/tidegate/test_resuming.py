@@ -226,7 +226,7 @@ def test_a_sequence_that_cannot_be_resumed_fails_alone_with_its_reason(reason: s
     with pytest.raises(SequenceLost):
         one.send_step(ROWS[2])
     np.testing.assert_array_equal(numbers(other, waiting[1]), expected(ROWS[:2])[1:])
-    assert [casualty.reason for casualty in world.talk.casualties] == [reason]
+    assert [casualty.reason for casualty in world.talk.resumption.casualties] == [reason]
     assert world.sequence().handle == 0  # its handle is free
 
 

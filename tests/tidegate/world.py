@@ -13,8 +13,9 @@ from tidegate.budget import Budget
 from tidegate.conversation import Conversation
 from tidegate.errors import ConnectionLost
 from tidegate.fleet_ledger import FleetLedger
+from tidegate.flight import StepsTicket
 from tidegate.inputs import InputLayout
-from tidegate.ledger import Ledger, StepsTicket
+from tidegate.ledger import Ledger
 from tidegate.model import Model
 from tidegate.opening import Claim, Opening, Order
 from tidegate.state import State

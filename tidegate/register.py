@@ -1,0 +1,129 @@
+"""What is open, and what of it is being closed: whose books are whose, by the client's handles. Pure.
+
+Knows neither streams nor their losses.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from tidegate.errors import ProtocolError, SequenceEnded, TidegateError
+from tidegate.fleet_ledger import FleetLedger
+from tidegate.handles import Handles
+from tidegate.ledger import Ledger
+from tidegate.members import HANDLE, STEP
+from tidegate.ticket import Ticket
+from tidegate.v1 import sequence_pb2 as pb
+
+Books = Ledger | FleetLedger
+
+
+class Register:
+    """The books of one client. A fleet has one handle for each member, and stands under the first of them."""
+
+    def __init__(self, handles: Handles) -> None:
+        self._handles = handles
+        self.sequences: dict[int, Ledger] = {}
+        self.fleets: dict[int, FleetLedger] = {}
+        self.closing: dict[int, Ticket[pb.Closed]] = {}
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is open, but for what is already being closed."""
+        return {*self.sequences, *self.fleets} <= self.closing.keys()
+
+    def enter(self, books: Books) -> None:
+        """From now on answers go to these books."""
+        if isinstance(books, FleetLedger):
+            self.fleets[books.handle] = books
+        else:
+            self.sequences[books.handle] = books
+
+    def remove(self, books: Books, *, free: bool = True) -> None:
+        """They are open no longer. Their handles are `free`, unless the server still has some of them."""
+        self.sequences.pop(books.handle, None)
+        self.fleets.pop(books.handle, None)
+        if free:
+            self._handles.give(books.handle, books.count)
+
+    # Closing.
+
+    def close(self, books: Books) -> tuple[Ticket[pb.Closed], pb.StreamRequest]:
+        """Asks to end sequences."""
+        ticket = self.closing[books.handle] = Ticket()
+        return ticket, close_request(books)
+
+    def closed(self, closed: pb.Closed) -> bool:
+        """The server ended sequences; whether it was asked to."""
+        books = self.sequences.pop(closed.handle, None) or self.fleets.pop(closed.handle, None)
+        if books is not None:
+            books.abandon(SequenceEnded("the server closed this sequence"))
+        ticket = self.closing.pop(closed.handle, None)
+        if ticket is not None:
+            self._handles.give(closed.handle, closed.count or 1)
+            ticket.resolve(closed)
+        return ticket is not None
+
+    def not_closed(self, handle: int, error: TidegateError) -> bool:
+        """Nobody will confirm that it is closed; whether somebody waited for that."""
+        ticket = self.closing.pop(handle, None)
+        if ticket is not None:
+            ticket.fail(error)
+        return ticket is not None
+
+    def lose(self, error: TidegateError, lost: TidegateError) -> None:
+        """Whoever waits gets the one error, whoever sends more the other."""
+        for ticket in self.closing.values():
+            ticket.fail(error)
+        self.closing.clear()
+        for books in self.all():
+            books.end(lost)
+            books.abandon(error)
+
+    def checkpointed(self, message: pb.Checkpointed) -> None:
+        """Enters which steps are safe, of any number of sequences and members of fleets."""
+        handles = np.frombuffer(message.handles, HANDLE).astype(np.int64)
+        steps = np.frombuffer(message.steps, STEP)
+        for fleet in self.fleets.values():
+            rows = (handles >= fleet.handle) & (handles < fleet.handle + fleet.count)
+            if rows.any():
+                fleet.checkpointed(handles[rows] - fleet.handle, steps[rows])
+                handles, steps = handles[~rows], steps[~rows]
+        for handle, step in zip(handles.tolist(), steps.tolist(), strict=True):
+            ledger = self.sequences.get(handle)
+            if ledger is not None:
+                ledger.checkpointed(step)
+
+    # Whose is it.
+
+    def all(self) -> list[Books]:
+        """Those of every sequence and fleet."""
+        return [*self.sequences.values(), *self.fleets.values()]
+
+    def opened_as(self, handle: int) -> Books | None:
+        """Those that stand under this handle."""
+        return self.sequences.get(handle) or self.fleets.get(handle)
+
+    def find(self, handle: int) -> Books | None:
+        """Those of a sequence, or of the fleet that it is a member of."""
+        ledger = self.sequences.get(handle)
+        if ledger is not None:
+            return ledger
+        return next((fleet for fleet in self.fleets.values() if fleet.owns(handle)), None)
+
+    def sequence(self, handle: int) -> Ledger:
+        """Those of a sequence that is no member. Raises ProtocolError."""
+        ledger = self.sequences.get(handle)
+        if ledger is None:
+            raise ProtocolError(f"the server said something of handle {handle}, which is not an open sequence")
+        return ledger
+
+    def books_of(self, handles: Iterable[int]) -> list[Books]:
+        """Those of all these, each once."""
+        found = {id(books): books for books in map(self.find, handles) if books is not None}
+        return list(found.values())
+
+
+def close_request(books: Books) -> pb.StreamRequest:
+    """The message that ends what these books are for."""
+    return pb.StreamRequest(close=pb.Close(handle=books.handle, count=books.count))
