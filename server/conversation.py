@@ -169,7 +169,7 @@ class Conversation:
             case "open":
                 self._open(request.open)
             case "close":
-                self._stream.close(request.close.handle, request.close.count)
+                self._stream.close(request.close.handle, request.close.count, request.close.park)
             case "resume":
                 self._resume(request.resume)
             case "read_state":

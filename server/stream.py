@@ -216,11 +216,12 @@ class Stream:
 
     # Ending -----------------------------------------------------------------------------------------------------------
 
-    def close(self, handle: int, count: int) -> None:
-        """Ends sequences once their last step is answered."""
+    def close(self, handle: int, count: int, park: bool = False) -> None:
+        """Ends sequences once their last step is answered, or parks them."""
         handles = self._handles.run(handle, max(count, 1))
-        if not self._backlog.queue(handles, partial(self.close, handle, count)):
-            self._endings.end(handles, Farewell.END, partial(self._closed, handle, handles))
+        if not self._backlog.queue(handles, partial(self.close, handle, count, park)):
+            farewell = Farewell.PARK if park else Farewell.END
+            self._endings.end(handles, farewell, partial(self._closed, handle, handles))
 
     def _closed(self, handle: int, handles: np.ndarray) -> None:
         self._window.emit(Closed(handle, tuple(self._handles.next[handles].tolist())))

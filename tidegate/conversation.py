@@ -10,7 +10,6 @@ from copy import copy
 from tidegate.budget import Budget
 from tidegate.entries import Entries
 from tidegate.errors import ConnectionLost, ProtocolError, Refused, SequenceEnded, TidegateError, reason_name, refused
-from tidegate.fleet_ledger import FleetLedger
 from tidegate.handles import Handles
 from tidegate.ledger import Ledger
 from tidegate.opening import Claim, Order
@@ -144,27 +143,30 @@ class Conversation:
     def _told(self, response: pb.StreamResponse) -> Requests:
         match response.WhichOneof("response"):
             case "state":
-                self._register.sequence(response.state.handle).told_state(response)
+                if (ledger := self._register.sequence(response.state.handle)) is not None:
+                    ledger.told_state(response)
             case "rewound":
-                return self._register.sequence(response.rewound.handle).rewound(response)
+                if (ledger := self._register.sequence(response.rewound.handle)) is not None:
+                    return ledger.rewound(response)
             case "moved":
-                return self._register.sequence(response.moved.handle).moved(response)
+                if (ledger := self._register.sequence(response.moved.handle)) is not None:
+                    return ledger.moved(response)
             case _:
                 pass  # a message newer than this client
         return []
 
     def _answered(self, answers: pb.Answers) -> None:
-        ledger = self._register.sequences.get(answers.handle)
+        ledger = self._register.sequences.get(answers.handle) or self._register.sequence(answers.handle)
         if ledger is None:
-            raise ProtocolError(f"the server answered handle {answers.handle}, which is not open")
+            return
         ledger.receive(answers)
         if self.resumption.recovering:
             self.resumption.check_recovered(ledger)
 
     def _fleet_answered(self, answers: pb.FleetAnswers) -> None:
-        ledger = self._register.find(int.from_bytes(answers.handles[:4], "little"))
-        if not isinstance(ledger, FleetLedger):
-            raise ProtocolError("the server answered a fleet that is not open")
+        ledger = self._register.fleet(int.from_bytes(answers.handles[:4], "little"))
+        if ledger is None:
+            return
         ledger.receive(answers)
         if self.resumption.recovering:
             self.resumption.check_recovered(ledger)

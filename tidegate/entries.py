@@ -47,7 +47,7 @@ class Entries:
         return handle, entry.ticket
 
     def disown(self, ticket: Ticket[pb.Opened]) -> list[pb.StreamRequest]:
-        """Nobody will enrol what was asked for: what is new is ended; what was there before stays as it is."""
+        """Nobody will enrol what was asked for: what is new is ended; what was there before is parked again."""
         handle = next((handle for handle, entry in self._entering.items() if entry.ticket is ticket), None)
         if handle is None:
             return []
@@ -112,9 +112,10 @@ class Entries:
                 entry.ticket.fail(error)
 
     def _discard(self, handle: int) -> list[pb.StreamRequest]:
-        """Ends what was opened for nobody. What was only taken up is let go of with the stream."""
+        """Ends what was opened for nobody, or parks it if it was only taken up."""
         order = self._entering[handle].order
-        return [] if isinstance(order, Claim) else [pb.StreamRequest(close=pb.Close(handle=handle, count=order.count))]
+        close = pb.Close(handle=handle, count=order.count, park=isinstance(order, Claim))
+        return [pb.StreamRequest(close=close)]
 
     def _leave(self, handle: int) -> None:
         self._handles.give(handle, self._entering.pop(handle).order.count)

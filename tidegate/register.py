@@ -3,9 +3,11 @@
 Knows neither streams nor their losses.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tidegate.errors import ProtocolError, SequenceEnded, TidegateError
 from tidegate.fleet_ledger import FleetLedger
@@ -26,6 +28,7 @@ class Register:
         self.sequences: dict[int, Ledger] = {}
         self.fleets: dict[int, FleetLedger] = {}
         self.closing: dict[int, Ticket[pb.Closed]] = {}
+        self._left: dict[int, int] = {}  # runs of handles, by the first, that the server is to park
 
     @property
     def idle(self) -> bool:
@@ -39,12 +42,38 @@ class Register:
         else:
             self.sequences[books.handle] = books
 
-    def remove(self, books: Books, *, free: bool = True) -> None:
-        """They are open no longer. Their handles are `free`, unless the server still has some of them."""
+    def remove(self, books: Books) -> None:
+        """They are open no longer."""
+        self._pop(books)
+        self._handles.give(books.handle, books.count)
+
+    def leave(self, books: Books, gone: Collection[int] = ()) -> list[pb.StreamRequest]:
+        """Nobody goes on with them here: what to say for those that are not `gone` from the server already."""
+        self._pop(books)
+        handles = np.arange(books.handle, books.handle + books.count)
+        away = np.isin(handles, list(gone))
+        for first, count in _runs(handles[away]):
+            self._handles.give(first, count)
+        self._left.update(runs := _runs(handles[~away]))
+        return [pb.StreamRequest(close=pb.Close(handle=first, count=count, park=True)) for first, count in runs]
+
+    def left(self, handle: int) -> bool:
+        """Whether it is one that was left: what still comes for it is for nobody."""
+        return any(first <= handle < first + count for first, count in self._left.items())
+
+    def parted(self, handle: int) -> None:
+        """The server has parked what was left."""
+        if handle in self._left:
+            self._handles.give(handle, self._left.pop(handle))
+
+    def hang_up(self) -> None:
+        """The stream is gone, and with it what was left on it."""
+        for first in list(self._left):
+            self.parted(first)
+
+    def _pop(self, books: Books) -> None:
         self.sequences.pop(books.handle, None)
         self.fleets.pop(books.handle, None)
-        if free:
-            self._handles.give(books.handle, books.count)
 
     # Closing.
 
@@ -111,17 +140,30 @@ class Register:
             return ledger
         return next((fleet for fleet in self.fleets.values() if fleet.owns(handle)), None)
 
-    def sequence(self, handle: int) -> Ledger:
-        """Those of a sequence that is no member. Raises ProtocolError."""
+    def sequence(self, handle: int) -> Ledger | None:
+        """Those of a sequence that is no member; None if it was left. Raises ProtocolError."""
         ledger = self.sequences.get(handle)
-        if ledger is None:
+        if ledger is None and not self.left(handle):
             raise ProtocolError(f"the server said something of handle {handle}, which is not an open sequence")
         return ledger
+
+    def fleet(self, handle: int) -> FleetLedger | None:
+        """Those of the fleet that has this member; None if it was left. Raises ProtocolError."""
+        fleet = next((fleet for fleet in self.fleets.values() if fleet.owns(handle)), None)
+        if fleet is None and not self.left(handle):
+            raise ProtocolError(f"the server said something of handle {handle}, which is no member of an open fleet")
+        return fleet
 
     def books_of(self, handles: Iterable[int]) -> list[Books]:
         """Those of all these, each once."""
         found = {id(books): books for books in map(self.find, handles) if books is not None}
         return list(found.values())
+
+
+def _runs(handles: NDArray[np.integer[Any]]) -> list[tuple[int, int]]:
+    """Consecutive ones together: the first and how many."""
+    runs = np.split(handles, np.flatnonzero(np.diff(handles) > 1) + 1) if len(handles) else []
+    return [(int(run[0]), len(run)) for run in runs]
 
 
 def close_request(books: Books) -> pb.StreamRequest:

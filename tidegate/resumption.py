@@ -3,7 +3,7 @@
 Knows the books of what is open, and neither what is being opened nor when another stream is tried.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 import numpy as np
 
@@ -37,6 +37,7 @@ class Resumption:
 
     def break_off(self, error: TidegateError, *, unanswered: bool) -> None:
         """The stream is gone. What can go on waits for the next one; a Resume that was said on it is `unanswered`."""
+        self._register.hang_up()
         for books in self._register.all():
             if self._goes_on(books):
                 if books.parked and unanswered:
@@ -89,13 +90,13 @@ class Resumption:
         return []
 
     def after_refusal(self, books: Books) -> list[pb.StreamRequest]:
-        """A step that could not be repeated has ended the books, and the server has to be told."""
+        """A step that could not be repeated may have ended the books; the sequence stays, for who knows more of it."""
         if self.recovering:
             self.check_recovered(books)
         closing = books.handle in self._register.closing
         if isinstance(books.ended, SequenceLost) and books.caught_up and not closing:
             self.casualties.append(books.ended)
-            return [self._register.close(books)[1]]
+            return self._leave(books)
         return books.say([])
 
     def check_recovered(self, books: Books) -> None:
@@ -110,13 +111,12 @@ class Resumption:
             self._doubted.clear()
         return doubted
 
-    def released(self, concerned: list[Books], refusal: Refused, handles: Iterable[int]) -> list[pb.StreamRequest]:
-        """The server let go of what stands under these handles, and no other has it."""
+    def released(self, concerned: list[Books], refusal: Refused, handles: Collection[int]) -> list[pb.StreamRequest]:
+        """The server let go of these for good. A fleet only goes on as a whole; its other members are parked."""
         requests = []
         for books in concerned:
-            rest = _close_rest(books, handles)
-            self._fail(books, books.loss(refusal.reason, refusal.message), free=not rest)
-            requests += rest
+            requests += self._leave(books, handles)
+            self._mourn(books, books.loss(refusal.reason, refusal.message))
         return requests
 
     # What there was no room for.
@@ -147,19 +147,27 @@ class Resumption:
 
     def closed(self, closed: pb.Closed) -> bool:
         """The server ended sequences; whether it was asked to."""
+        self._register.parted(closed.handle)
         if self._register.opened_as(closed.handle) is not None:
             self._let_go(closed.handle)
         return self._register.closed(closed)
 
-    def forget(self, books: Books, *, free: bool = True) -> None:
-        """They are open no longer. Their handles are `free`, unless the server still has some of them."""
-        self._register.remove(books, free=free)
+    def forget(self, books: Books) -> None:
+        """They are open no longer."""
+        self._register.remove(books)
         self._let_go(books.handle)
 
-    def _fail(self, books: Books, error: SequenceLost, *, free: bool = True) -> None:
+    def _leave(self, books: Books, gone: Collection[int] = ()) -> list[pb.StreamRequest]:
+        self._let_go(books.handle)
+        return self._register.leave(books, gone)
+
+    def _fail(self, books: Books, error: SequenceLost) -> None:
         """These alone cannot go on."""
+        self.forget(books)
+        self._mourn(books, error)
+
+    def _mourn(self, books: Books, error: SequenceLost) -> None:
         self.casualties.append(error)
-        self.forget(books, free=free)
         books.abandon(error)
         self._register.not_closed(books.handle, error)
 
@@ -175,13 +183,6 @@ def as_loss(error: TidegateError) -> ConnectionLost:
 
 def _claim(books: Books) -> pb.StreamRequest:
     return books.claim().request(books.handle)
-
-
-def _close_rest(books: Books, released: Iterable[int]) -> list[pb.StreamRequest]:
-    """Ends the members of a fleet that were not released with the others: it can only go on as a whole."""
-    rest = np.setdiff1d(np.arange(books.handle, books.handle + books.count), np.array(list(released)))
-    runs = np.split(rest, np.flatnonzero(np.diff(rest) > 1) + 1) if len(rest) else []
-    return [pb.StreamRequest(close=pb.Close(handle=int(run[0]), count=len(run))) for run in runs]
 
 
 def _steps(books: Books) -> list[int]:

@@ -145,7 +145,11 @@ class Sequence(SequenceFacts):
 
 
 class Fleet(FleetFacts):
-    """Many sequences of one model that take their steps together; its members are numbered from 0."""
+    """Many sequences of one model that take their steps together; its members are numbered from 0.
+
+    It goes on as a whole: if a member is lost, so is the fleet, and the other members are parked; `client.resume` takes
+    each of them up by its id.
+    """
 
     def __init__(self, connection: Connection, ledger: FleetLedger, timeout: float | None) -> None:
         self._connection = connection

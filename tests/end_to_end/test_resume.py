@@ -72,6 +72,26 @@ async def test_a_sequence_goes_on_after_a_cut_with_the_bits_that_it_would_have_h
     assert heard == expected
 
 
+async def test_a_sequence_that_is_closed_to_be_parked_goes_on_later_on_the_same_stream_or_another(
+    server: RunningServer,
+) -> None:
+    expected = await undisturbed(server, 12)
+    async with RawStream(server.address) as stream:
+        opened = await stream.ask(open_(count=2))
+        heard = await stream.run(1, 0, ROWS[:5])
+        closed = await stream.ask(StreamRequest(close=sequence_pb2.Close(handle=0, count=2, park=True)))
+        assert list(closed.steps) == [0, 5]
+        assert reason(await stream.ask(steps(1, 5, ROWS[5]))) == "UNKNOWN_HANDLE"
+        again = await stream.ask(resume(list(opened.sequence_ids[1:]), opened.resume_token, [5], handle=4))
+        assert list(again.next_steps) == [5]
+        heard += await stream.run(4, 5, ROWS[5:9])
+        await stream.ask(StreamRequest(close=sequence_pb2.Close(handle=4, park=True)))
+        async with RawStream(server.address) as other:
+            await other.ask(resume(list(opened.sequence_ids[1:]), opened.resume_token, [9]))
+            heard += await other.run(0, 9, ROWS[9:12])
+    assert heard == expected
+
+
 async def test_a_sequence_goes_on_after_its_server_was_killed(
     start: Callable[..., RunningServer], lstm_only: Path, store: str
 ) -> None:

@@ -77,6 +77,10 @@ class User:
             if error.reason not in LOST & known:
                 raise AssertionError(f"{self.ids} are lost without reason: {known}") from error
             self.over = error.reason
+            self.inherit()
+
+    def inherit(self) -> None:
+        """What is lost may have left something behind."""
 
     async def later(self, call: Callable[[], Awaitable[T]], check: Callable[[], None]) -> T:
         """Tries until it is not told to come again; `check` looks whether nothing changed meanwhile."""
@@ -255,6 +259,29 @@ class Single(User):
         assert self.sequence.version == self.truth.version
 
 
+class Heir(Single):
+    """Goes on with a member of a fleet that is lost because of others."""
+
+    def __init__(self, world: World, client: AsyncClient, truth: Truth, name: str, token: str) -> None:
+        super().__init__(world, client)
+        self.truth = truth
+        self._name, self._token = name, token
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return (self._name,)
+
+    async def begin(self) -> None:
+        try:
+            self.sequence = await self.obtain(lambda: self._take_up(self._name, self._token))
+        except SequenceLost as error:
+            if error.reason != "UNKNOWN_SEQUENCE":
+                raise
+            self.over = "never kept"
+            return
+        await self._again(self.sequence.next_step)
+
+
 class Many(User):
     """Has a fleet."""
 
@@ -293,6 +320,11 @@ class Many(User):
         await self.later(self.fleet.close, lambda: None)
         self.over = "closed"
         self.world.closed.update(self.fleet.ids)
+
+    def inherit(self) -> None:
+        for name, truth in zip(self.fleet.ids, self.truths, strict=True):
+            if not self.world.store.why_gone(name):
+                self.world.users.append(Heir(self.world, self.client, truth, name, self.fleet.resume_token))
 
     def _check_unchanged(self) -> None:
         assert self.fleet.next_steps.tolist() == [truth.end for truth in self.truths]

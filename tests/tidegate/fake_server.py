@@ -472,7 +472,9 @@ class Session:
         steps = [self._life(handle).step for handle in handles]
         for handle in handles:
             life = self.lives.pop(handle)
-            if life.record is not None:
+            if life.record is not None and close.park:
+                life.record.write(life, life.answered)
+            elif life.record is not None:
                 life.record.ended = error_pb2.REASON_SEQUENCE_ENDED
         yield pb.StreamResponse(closed=pb.Closed(handle=close.handle, count=len(steps), steps=steps))
 

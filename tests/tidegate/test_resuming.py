@@ -9,7 +9,7 @@ from tidegate import replay
 from tidegate.budget import Budget
 from tidegate.errors import BadInput, ConnectionLost, Refused, SequenceLost
 from tidegate.ledger import Ledger
-from tidegate.opening import Opening, Order
+from tidegate.opening import Claim, Opening, Order
 from tidegate.state import State
 from tidegate.trace import Trace
 from tidegate.v1 import error_pb2
@@ -182,7 +182,7 @@ def test_a_step_that_is_bound_to_be_refused_is_refused_by_the_loss_and_a_newer_o
     np.testing.assert_array_equal(numbers(ledger, good, newer), expected(np.array([[1, 1], [3, 3]])))
 
 
-def test_a_step_that_cannot_be_repeated_ends_its_sequence_alone_and_the_server_is_told() -> None:
+def test_a_step_that_cannot_be_repeated_ends_its_sequence_here_alone_and_another_may_take_it_up() -> None:
     world = World(every=0)
     ledger, other = world.sequence(), world.sequence()
     world.step(ledger, ROWS[0])
@@ -199,11 +199,13 @@ def test_a_step_that_cannot_be_repeated_ends_its_sequence_alone_and_the_server_i
     with pytest.raises(SequenceLost, match="could not be repeated") as caught:
         ledger.send_step(ROWS[1])
     assert (caught.value.reason, caught.value.answered) == ("TOO_LARGE", 1)
-    world.settle()
-    assert world.store.records["k-0"].ended == error_pb2.REASON_SEQUENCE_ENDED
     ticket = world.step(other, ROWS[0])
     world.settle()
     assert ticket.done
+    again = world.sequence(claim=Claim(("k-0",), ledger.opening.token, (0,), Trace()))
+    repeated = world.step(again, ROWS[0])
+    world.settle()
+    np.testing.assert_array_equal(numbers(again, repeated), expected(ROWS[:1]))
 
 
 # What cannot be resumed.
@@ -293,15 +295,60 @@ def test_a_step_refused_by_a_draining_server_goes_elsewhere() -> None:
     np.testing.assert_array_equal(numbers(ledger, ticket), expected(ROWS[:1]))
 
 
-def test_one_member_that_is_released_ends_its_fleet_and_the_rest_of_it_is_closed() -> None:
+def test_one_member_that_is_released_ends_its_fleet_and_the_rest_of_it_can_be_taken_up() -> None:
     world = World()
     fleet = world.fleet(5)
+    step = world.tell(fleet.send(ROWS[:2], [0, 4]))
+    world.serve()
     released = pb.Released(handles=[2])
     released.error.reason = error_pb2.REASON_SEQUENCE_EVICTED
     world.say(world.talk.receive(pb.StreamResponse(released=released)))
-    assert [(request.close.handle, request.close.count) for request in world.up] == [(0, 2), (3, 2)]
+    with pytest.raises(SequenceLost):
+        step.result()
     with pytest.raises(SequenceLost):
         fleet.send(ROWS[:5])
+    world.hear()  # the answer to what was under way is for nobody
+    closes = [request.close for request in world.up]
+    assert [(close.handle, close.count, close.park) for close in closes] == [(0, 2, True), (3, 2, True)]
+    world.settle()
+    member = world.sequence(claim=Claim(fleet.opening.ids[4:5], fleet.opening.token, (0,), Trace()))
+    assert member.handle == 0
+    again = world.step(member, ROWS[1])
+    world.settle()
+    np.testing.assert_array_equal(numbers(member, again), expected(ROWS[1:2]))
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_what_is_opened_for_nobody_is_ended(opened: bool) -> None:
+    world = World()
+    ticket, requests = world.talk.open(Order("toy", 0, 3, Trace()))
+    world.say(requests)
+    if opened:
+        world.settle()
+    world.say(world.talk.disown(ticket))
+    world.settle()
+    assert {record.ended for record in world.store.records.values()} == {error_pb2.REASON_SEQUENCE_ENDED}
+    assert world.sequence().handle == 0
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_what_is_taken_up_for_nobody_is_parked_again(opened: bool) -> None:
+    world = World()
+    ledger = world.sequence()
+    world.cut()
+    world.settle()
+    claim = Claim(ledger.opening.ids, ledger.opening.token, (0,), Trace())
+    ticket, requests = world.talk.open(claim)
+    world.say(requests)
+    if opened:
+        world.settle()
+    world.say(world.talk.disown(ticket))
+    world.settle()
+    assert not world.store.records["k-0"].ended
+    again = world.sequence(claim=claim)
+    step = world.step(again, ROWS[0])
+    world.settle()
+    np.testing.assert_array_equal(numbers(again, step), expected(ROWS[:1]))
 
 
 # Fleets.

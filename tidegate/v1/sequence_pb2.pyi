@@ -101,12 +101,14 @@ class FleetSteps(_message.Message):
     def __init__(self, handles: _Optional[bytes] = ..., steps: _Optional[bytes] = ..., inputs: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., answered: _Optional[bytes] = ...) -> None: ...
 
 class Close(_message.Message):
-    __slots__ = ("handle", "count")
+    __slots__ = ("handle", "count", "park")
     HANDLE_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
+    PARK_FIELD_NUMBER: _ClassVar[int]
     handle: int
     count: int
-    def __init__(self, handle: _Optional[int] = ..., count: _Optional[int] = ...) -> None: ...
+    park: bool
+    def __init__(self, handle: _Optional[int] = ..., count: _Optional[int] = ..., park: bool = ...) -> None: ...
 
 class ReadState(_message.Message):
     __slots__ = ("handle",)
