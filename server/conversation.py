@@ -168,8 +168,10 @@ class Conversation:
         match request.WhichOneof("request"):
             case "open":
                 self._open(request.open)
+            case "close" if request.close.park:
+                self._stream.park(request.close.handle, request.close.count)
             case "close":
-                self._stream.close(request.close.handle, request.close.count, request.close.park)
+                self._stream.close(request.close.handle, request.close.count)
             case "resume":
                 self._resume(request.resume)
             case "read_state":

@@ -44,17 +44,21 @@ class Handles:
 
     def new(self, handle: int, count: int) -> np.ndarray:
         """The handles from `handle` on. Raises OverLimit, UnknownHandle: they are too high, or in use."""
-        if not 0 < count <= self._limit - handle:
-            raise OverLimit(
-                f"handles {handle} to {handle + count - 1} go beyond {self._limit - 1}, the highest that is allowed",
-                error_pb2.REASON_TOO_MANY_SEQUENCES,
-            )
+        self.check(handle, count)
         self._grow(handle + count)
         handles = np.arange(handle, handle + count)
         taken = handles[self._groups[handles] != FREE]
         if len(taken):
             raise UnknownHandle(f"handle {taken[0]} is in use on this stream", error_pb2.REASON_HANDLE_IN_USE)
         return handles
+
+    def check(self, handle: int, count: int) -> None:
+        """Whether there are so many handles from this one on. Raises OverLimit."""
+        if not 0 < count <= self._limit - handle:
+            raise OverLimit(
+                f"handles {handle} to {handle + count - 1} go beyond {self._limit - 1}, the highest that is allowed",
+                error_pb2.REASON_TOO_MANY_SEQUENCES,
+            )
 
     def group(self, handle: int) -> Group:
         """What the sequence under a handle is. Raises UnknownHandle: there is none that takes steps."""
@@ -76,6 +80,12 @@ class Handles:
         if closed.any():
             self.group(handles.item(np.argmax(closed)))
         return handles
+
+    def those_open(self, handle: int, count: int) -> np.ndarray:
+        """Those of `count` handles under which a sequence takes steps."""
+        handles = np.arange(handle, min(handle + count, len(self._groups)))
+        here: np.ndarray = handles[self._groups[handles] >= 0]
+        return here
 
     def fleet(self, handles: np.ndarray) -> Group:
         """What the sequences under these handles have in common. Raises UnknownHandle, BadInput."""

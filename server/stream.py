@@ -216,15 +216,30 @@ class Stream:
 
     # Ending -----------------------------------------------------------------------------------------------------------
 
-    def close(self, handle: int, count: int, park: bool = False) -> None:
-        """Ends sequences once their last step is answered, or parks them."""
+    def close(self, handle: int, count: int) -> None:
+        """Ends sequences once their last step is answered."""
         handles = self._handles.run(handle, max(count, 1))
-        if not self._backlog.queue(handles, partial(self.close, handle, count, park)):
-            farewell = Farewell.PARK if park else Farewell.END
-            self._endings.end(handles, farewell, partial(self._closed, handle, handles))
+        if not self._backlog.queue(handles, partial(self.close, handle, count)):
+            self._endings.end(handles, Farewell.END, partial(self._closed, handle, handles, len(handles)))
 
-    def _closed(self, handle: int, handles: np.ndarray) -> None:
-        self._window.emit(Closed(handle, tuple(self._handles.next[handles].tolist())))
+    def park(self, handle: int, count: int) -> None:
+        """Parks sequences once their last step is answered. Those that are not here any more are passed over."""
+        count = max(count, 1)
+        self._handles.check(handle, count)
+        self._trips.turn_back(range(handle, handle + count))
+        handles = self._handles.those_open(handle, count)
+        if self._backlog.queue(handles, partial(self.park, handle, count)):
+            return
+        closed = partial(self._closed, handle, handles, count)
+        if len(handles):
+            self._endings.end(handles, Farewell.PARK, closed)
+        else:
+            closed()
+
+    def _closed(self, first: int, handles: np.ndarray, count: int) -> None:
+        steps = np.zeros(count, np.int64)
+        steps[handles - first] = self._handles.next[handles]
+        self._window.emit(Closed(first, tuple(steps.tolist())))
 
     def leave(self, done: Callable[[tuple[int, ...]], None]) -> None:
         """The server lets go of every sequence: parks them after the steps that were taken; `done` hears which."""

@@ -85,7 +85,10 @@ async def test_a_sequence_that_is_closed_to_be_parked_goes_on_later_on_the_same_
         again = await stream.ask(resume(list(opened.sequence_ids[1:]), opened.resume_token, [5], handle=4))
         assert list(again.next_steps) == [5]
         heard += await stream.run(4, 5, ROWS[5:9])
-        await stream.ask(StreamRequest(close=sequence_pb2.Close(handle=4, park=True)))
+        closed = await stream.ask(StreamRequest(close=sequence_pb2.Close(handle=3, count=2, park=True)))
+        assert list(closed.steps) == [0, 9]  # nothing was open under the first
+        endless = StreamRequest(close=sequence_pb2.Close(handle=3, count=2**32 - 1, park=True))
+        assert reason(await stream.ask(endless)) == "TOO_MANY_SEQUENCES"
         async with RawStream(server.address) as other:
             await other.ask(resume(list(opened.sequence_ids[1:]), opened.resume_token, [9]))
             heard += await other.run(0, 9, ROWS[9:12])

@@ -95,6 +95,26 @@ def test_a_lost_sequence_that_is_closed_says_why_it_was_lost_also_after_its_stre
     world.end()
 
 
+def test_a_fleet_whose_members_give_way_one_by_one_leaves_its_handles_to_the_next(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    world = World(tmp_path_factory.getbasetemp(), max_sequences=3, max_parked=1)
+    world.open_fleet(0, 3)
+    world.advance(30.0)  # all are parked, and all but one give way
+    world.users[0].tell("step", [0, 1, 2], ROWS[:3])
+    world.advance(1.0)
+    fleet, *heirs = world.users
+    assert len(heirs) == 1
+    assert fleet.over == "SEQUENCE_EVICTED"
+    for heir in heirs:
+        heir.tell("step", ROWS[:2])
+        heir.tell("close")
+    world.advance(5.0)
+    world.open_fleet(0, 3)
+    world.settle()
+    world.end()
+
+
 def test_a_sequence_that_the_next_server_has_no_room_for_goes_on_once_there_is_and_others_do_not_wait(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
