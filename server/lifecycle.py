@@ -153,7 +153,7 @@ def _kept(settings: Settings, models: Admission) -> tuple[Clerk | None, Keeper |
     if settings.store == "none":
         return None, None
     retention = settings.retention_hours * 3_600
-    terms = Terms(keep=1, retention=retention, tombstone=retention)
+    terms = Terms(keep=settings.keep_checkpoints, retention=retention, tombstone=retention)
     clerk = Clerk(lambda: open_store(settings.store, terms), settings.store_seconds)
     return clerk, Keeper(clerk, settings, models)
 

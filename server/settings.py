@@ -20,6 +20,8 @@ _ZERO = {  # settings that may be 0
     "max_parked_per_owner",
 }
 
+_MOST_KEPT = 250  # a store has room for 256 checkpoints of a sequence, and some are kept for who resumes
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -65,6 +67,9 @@ class Settings:
     ] = "sqlite:"
     checkpoint_steps: Annotated[int, "after how many steps of a sequence checkpoints are written"] = 256
     checkpoint_ms: Annotated[float, "and after how much time at the latest, in ms"] = 250.0
+    keep_checkpoints: Annotated[
+        int, "how many checkpoints of each sequence are kept, 1 to 250: it can be taken back to any of them"
+    ] = 1
     store_seconds: Annotated[
         float, "how long a client waits for the store before it is told to try again, in seconds"
     ] = 5.0
@@ -187,6 +192,8 @@ def _check(parser: argparse.ArgumentParser, settings: Settings) -> None:
             f"--workers is {settings.workers}, but --store {settings.store} is of one process alone: no worker could "
             "go on with another's sequences; expected sqlite:FILE or valkey://HOST:PORT/DB"
         )
+    if settings.keep_checkpoints > _MOST_KEPT:
+        parser.error(f"--keep-checkpoints is {settings.keep_checkpoints}; expected 1 to {_MOST_KEPT}")
     if not settings.port <= 65_535:
         parser.error(f"--port is {settings.port}; expected 0 to 65535")
     last = settings.metrics_port + settings.workers - 1

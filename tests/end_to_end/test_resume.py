@@ -95,6 +95,22 @@ async def test_a_sequence_that_is_closed_to_be_parked_goes_on_later_on_the_same_
     assert heard == expected
 
 
+async def test_a_sequence_goes_back_as_far_as_checkpoints_are_kept(
+    start: Callable[..., RunningServer], lstm_only: Path, store: str
+) -> None:
+    server = start(lstm_only, "--store", store, "--checkpoint-ms", "10", "--keep-checkpoints", "200").ready()
+    expected = await undisturbed(server)
+    async with RawStream(server.address) as stream:
+        await stream.ask(open_())
+        step = first = await checkpointed(stream, 0, 0, 1)
+        for _ in range(6):  # without the setting, the oldest of so many is gone
+            step = await checkpointed(stream, 0, step, step)
+        rewound = await stream.ask(StreamRequest(rewind=sequence_pb2.Rewind(handle=0, step=first)))
+        assert 1 <= rewound.next_step <= first
+        begin = rewound.next_step
+        assert await stream.run(0, begin, ROWS[begin : begin + 9]) == expected[begin : begin + 9]
+
+
 async def test_a_sequence_goes_on_after_its_server_was_killed(
     start: Callable[..., RunningServer], lstm_only: Path, store: str
 ) -> None:

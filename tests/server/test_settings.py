@@ -83,6 +83,7 @@ def test_help_names_every_setting_with_its_default_and_unit(capsys: pytest.Captu
         (["--workers", "2", "--store", "none"], {}, "--store none is of one process alone"),
         (["--metrics-port", "65536"], {}, "--metrics-port is 65536"),
         (["--metrics-port", "65530", "--workers", "9"], {}, "65538 for the last worker"),
+        (["--keep-checkpoints", "251"], {}, "--keep-checkpoints is 251; expected 1 to 250"),
         (["--nothing"], {}, "--nothing"),
     ],
 )
