@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from server.admission import Admission
 from server.clerk import Clerk
-from server.errors import StoreFailed, UnknownModel
+from server.errors import UnknownModel
 from server.fencing import Tombstone
 from server.keeper import Keeper
 from server.memory_store import MemoryStore
 from server.model import LoadedModel, ServedModel
 from server.servicer import Servicer
-from tests.server.world import Desk
+from tests.server.world import Desk, Moody
 from tests.simulation.users import MODEL
 from tests.simulation.wire import Context
 from tidegate.v1 import tidegate_pb2
@@ -28,28 +28,13 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 
-class Store:
-    """One in memory that can fail: before it does what it is asked (`dead`), or after (`late`)."""
+class Store(Moody):
+    """One in memory that can fail, and can be asked what became of a sequence."""
 
     def __init__(self, world: World, terms: Terms) -> None:
-        self._world = world
         self.memory = MemoryStore(terms)
-        self.mood = "fine"
-
-    def __getattr__(self, name: str) -> Any:
-        call = getattr(self.memory, name)
-        if not callable(call) or name == "close":
-            return call
-
-        def carried_out(*given: Any, **named: Any) -> Any:
-            if self.mood == "dead":
-                raise StoreFailed("it is dead")
-            done = call(*given, **named)
-            if self.mood == "late":
-                raise StoreFailed("it is too late")
-            return done
-
-        return carried_out
+        super().__init__(self.memory)
+        self._world = world
 
     def why_gone(self, name: str) -> str:
         """The contract's word for why a sequence is not there any more."""
