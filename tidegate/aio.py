@@ -202,17 +202,20 @@ class AsyncClient:
     async def _inputs(self, model: str, version: int, timeout: float | None) -> InputLayout:
         """The inputs of one version, which the server is asked for once; as long as sequences are resumed for."""
         layout = self._layouts.get((model, version))
+        if layout is None:
+            layout = self._layouts[model, version] = await self._ask_inputs(model, version, timeout)
+        return layout
+
+    async def _ask_inputs(self, model: str, version: int, timeout: float | None) -> InputLayout:
         attempts = Attempts(self._resuming, self._resume_within)
-        while layout is None:
+        while True:
             try:
-                layout = InputLayout((await self.describe(model, version, timeout)).inputs)
+                return InputLayout((await self.describe(model, version, timeout)).inputs)
             except ConnectionLost:
                 wait = attempts.next_wait()
                 if wait is None:
                     raise
                 await asyncio.sleep(wait)
-        self._layouts[model, version] = layout
-        return layout
 
     async def _call(self, method: "grpc.aio.UnaryUnaryMultiCallable[Q, R]", request: Q, timeout: float | None) -> R:
         try:

@@ -181,9 +181,15 @@ class AsyncConnection:
         if self._parting is not None and not self._talk.closing and not self._parting.done():
             self._parting.set_result(None)
 
+    def _recover(self) -> Recovery:
+        """The recovery that is under way, or else begins."""
+        if self._recovery is None:
+            self._recovery = Recovery(self._resuming, self._within, self._address, self._talk)
+        return self._recovery
+
     def _defer(self) -> None:
         """Has what there was no room for asked for again, after a while."""
-        wait = None if self._recovery is None else self._recovery.next_wait()
+        wait = self._recover().next_wait()
         if wait is None:
             self._talk.resumption.give_up_deferred()
         else:
@@ -199,8 +205,8 @@ class AsyncConnection:
         self._talk.break_off(error)
         self._call.cancel()
         self._outbox.put_nowait(None)
-        if self._talk.broken is not None and self._recovery is None:
-            self._recovery = Recovery(self._resuming, self._within, self._address, self._talk)
+        if self._talk.broken is not None:
+            self._recover()
 
     async def _reconnect(self) -> None:
         """Waits for its turn and makes the next stream; whether it works is seen when it is read."""

@@ -192,17 +192,20 @@ class Client:
     def _inputs(self, model: str, version: int, timeout: float | None) -> InputLayout:
         """The inputs of one version, which the server is asked for once; as long as sequences are resumed for."""
         layout = self._layouts.get((model, version))
+        if layout is None:
+            layout = self._layouts[model, version] = self._ask_inputs(model, version, timeout)
+        return layout
+
+    def _ask_inputs(self, model: str, version: int, timeout: float | None) -> InputLayout:
         attempts = Attempts(self._resuming, self._resume_within)
-        while layout is None:
+        while True:
             try:
-                layout = InputLayout(self.describe(model, version, timeout).inputs)
+                return InputLayout(self.describe(model, version, timeout).inputs)
             except ConnectionLost:
                 wait = attempts.next_wait()
                 if wait is None:
                     raise
                 time.sleep(wait)
-        self._layouts[model, version] = layout
-        return layout
 
     def _call(self, method: "grpc.UnaryUnaryMultiCallable[Q, R]", request: Q, timeout: float | None) -> R:
         try:

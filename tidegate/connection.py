@@ -203,9 +203,15 @@ class Connection:
         elif self._talk.resumption.casualties:
             report(self._talk)
 
+    def _recover(self) -> Recovery:
+        """The recovery that is under way, or else begins."""
+        if self._recovery is None:
+            self._recovery = Recovery(self._resuming, self._within, self._address, self._talk)
+        return self._recovery
+
     def _defer(self) -> None:
         """Has what there was no room for asked for again, after a while."""
-        wait = None if self._recovery is None else self._recovery.next_wait()
+        wait = self._recover().next_wait()
         if wait is None:
             self._talk.resumption.give_up_deferred()
             return
@@ -225,8 +231,8 @@ class Connection:
         """Lets go of the stream; the conversation goes on, on another one, if there is something to resume."""
         self._talk.break_off(error)
         self._hang_up()
-        if self._talk.broken is not None and self._recovery is None:
-            self._recovery = Recovery(self._resuming, self._within, self._address, self._talk)
+        if self._talk.broken is not None:
+            self._recover()
 
     def _hang_up(self) -> None:
         self._call.cancel()

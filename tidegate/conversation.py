@@ -156,7 +156,7 @@ class Conversation:
         return []
 
     def _answered(self, answers: pb.Answers) -> None:
-        ledger = self._register.sequences.get(answers.handle) or self._register.sequence(answers.handle)
+        ledger = self._register.sequence(answers.handle)
         if ledger is None:
             return
         ledger.receive(answers)

@@ -67,7 +67,7 @@ class Attempts:
 
 
 class Recovery:
-    """One loss, from the moment it is noticed until every sequence got on."""
+    """One loss, of a stream or of a place on it, from the moment it is noticed until every sequence got on."""
 
     def __init__(self, resuming: Resuming, within: float | None, address: str, talk: Conversation) -> None:
         self._clock = resuming.clock
@@ -77,7 +77,8 @@ class Recovery:
         self._began = resuming.clock()
         self._attempts = Attempts(resuming, within)
         self._behind = 0
-        log.warning("connection to %s lost (%s); resuming what is open", address, talk.broken)
+        if talk.broken is not None:
+            log.warning("connection to %s lost (%s); resuming what is open", address, talk.broken)
 
     def next_wait(self) -> float | None:
         """Seconds to wait before the next attempt; None: the time is over."""

@@ -135,10 +135,7 @@ class Register:
 
     def find(self, handle: int) -> Books | None:
         """Those of a sequence, or of the fleet that it is a member of."""
-        ledger = self.sequences.get(handle)
-        if ledger is not None:
-            return ledger
-        return next((fleet for fleet in self.fleets.values() if fleet.owns(handle)), None)
+        return self.sequences.get(handle) or self._fleet_of(handle)
 
     def sequence(self, handle: int) -> Ledger | None:
         """Those of a sequence that is no member; None if it was left. Raises ProtocolError."""
@@ -149,10 +146,13 @@ class Register:
 
     def fleet(self, handle: int) -> FleetLedger | None:
         """Those of the fleet that has this member; None if it was left. Raises ProtocolError."""
-        fleet = next((fleet for fleet in self.fleets.values() if fleet.owns(handle)), None)
+        fleet = self._fleet_of(handle)
         if fleet is None and not self.left(handle):
             raise ProtocolError(f"the server said something of handle {handle}, which is no member of an open fleet")
         return fleet
+
+    def _fleet_of(self, handle: int) -> FleetLedger | None:
+        return next((fleet for fleet in self.fleets.values() if fleet.owns(handle)), None)
 
     def books_of(self, handles: Iterable[int]) -> list[Books]:
         """Those of all these, each once."""

@@ -192,13 +192,13 @@ class Codec:
         self.metadata = metadata
 
 
-class Refused:
+class Unreachable:
     """A stream that could not be made."""
 
     def __init__(self, why: str) -> None:
         self._error = AioRpcError(grpc.StatusCode.UNAVAILABLE, Metadata(), Metadata(), why)
 
-    def __aiter__(self) -> Refused:
+    def __aiter__(self) -> Unreachable:
         return self
 
     async def __anext__(self) -> Any:
@@ -228,10 +228,10 @@ class Channel:
     def stream_stream(
         self, _path: str, *, request_serializer: Any, response_deserializer: Any, **_given: Any
     ) -> Callable[..., Any]:
-        def call(requests: AsyncIterator[Any], metadata: tuple[tuple[str, str], ...] = ()) -> Line | Refused:
+        def call(requests: AsyncIterator[Any], metadata: tuple[tuple[str, str], ...] = ()) -> Line | Unreachable:
             server = self._led_to()
             if server is None:
-                return Refused("nothing listens there")
+                return Unreachable("nothing listens there")
             codec = Codec(request_serializer, response_deserializer, metadata)
             self.lines.append(Line(server, requests, codec, self.held))
             return self.lines[-1]
