@@ -52,6 +52,13 @@ class Truth:
             del each[at:]
         del self.states[at + 1 :]
 
+    def copy(self) -> Truth:
+        """The same, for somebody else to go on with."""
+        other = Truth(self._versions, self.version, self.start, self.states[0])
+        other.rows, other.version_at, other.states = list(self.rows), list(self.version_at), list(self.states)
+        other.outputs, other.traces = list(self.outputs), list(self.traces)
+        return other
+
     def fork(self) -> Truth:
         """Another one that begins where this one stands."""
         return Truth(self._versions, self.version, self.end, self.states[-1])

@@ -200,7 +200,7 @@ def test_two_claims_that_the_store_has_answered_do_not_leave_a_sequence_in_two_p
     flow(world)
     flow(world, 1)
     world.settle()
-    assert sum(model.slots.in_use for model in world.servers[0].models.values()) == 1
+    assert sum(model.slots.in_use for model in world.servers[0].shelf.models.values()) == 1
     assert mine.gone in ("", "TAKEN_OVER")
 
 
@@ -283,7 +283,7 @@ def test_an_owner_has_no_more_sequences_than_may_be_and_others_have_theirs(
     assert ask(0, 2, "ann") == []
     assert ask(2, 1, "ann") == ["TOO_MANY_OF_OWNER"]
     assert ask(2, 2, "bob") == []
-    assert world.servers[0].models[1].slots.in_use == 4
+    assert world.servers[0].shelf.models[1].slots.in_use == 4
     world.close()
 
 

@@ -21,21 +21,21 @@ from onnx import numpy_helper
 
 from server.clerk import Clerk
 from server.conversation import Conversation
-from server.errors import StoreFailed, UnknownModel
+from server.errors import StoreFailed
 from server.keeper import Keeper
 from server.loader import load
 from server.memory_store import MemoryStore
-from server.model import LoadedModel, ServedModel
-from server.selection import Selection, plan
+from server.model import LoadedModel
 from server.settings import Settings
 from server.store import Terms
+from tests.shelf import MODEL, Shelf
 from tests.surviving_client import CLOSED, SurvivingClient, Survivor
+from tests.truth import Truth
 from tidegate.v1 import sequence_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-MODEL = "recall"
 SOURCE = Path(__file__).parents[2] / "models" / MODEL / "1" / "model.onnx"
 STOLEN = "STOLEN"
 ROUNDS = 200
@@ -137,33 +137,17 @@ class Server:
     def __init__(self, world: World) -> None:
         self.desk = Desk()
         self.leave = asyncio.Event()
-        self.models = {v: ServedModel(MODEL, v, loaded, world.settings) for v, loaded in world.loaded.items()}
-        for model in self.models.values():
-            model.start()
+        self.shelf = Shelf(world.loaded, world.settings)
+        self.shelf.start()
         clerk = Clerk(lambda: world.store, 1e6)  # type: ignore[arg-type, return-value] # it is one, with moods
         clerk._thread.shutdown()
         clerk._thread = self.desk  # type: ignore[assignment]
-        self.keeper = Keeper(clerk, world.settings, self, lambda: world.now, lambda: world.now)
+        self.keeper = Keeper(clerk, world.settings, self.shelf, lambda: world.now, lambda: world.now)
         self.settings = world.settings
-
-    def find(self, name: str, version: int) -> ServedModel:
-        if name != MODEL:
-            raise UnknownModel("there is no such model")
-        return self.models[version or max(self.models)]
-
-    def exact(self, _name: str, version: int, sha256: str) -> ServedModel:
-        assert self.models[version].loaded.sha256 == sha256
-        return self.models[version]
-
-    def stop(self) -> None:
-        for model in self.models.values():
-            model.stop()
 
     def assert_empty(self) -> None:
         """Nobody has a place here."""
-        for model in self.models.values():
-            assert not model.in_use, f"{model.slots.in_use} slots are taken, {model.sleepers} sleep"
-            assert not model.progress.held.any()
+        self.shelf.assert_empty()
         assert (self.keeper.open, dict(self.keeper._residents._owners)) == (0, {})
         assert not self.keeper._residents._by_slot
 
@@ -186,9 +170,8 @@ class World:
         self._killed: list[Server] = []  # what they have begun never ends
         self._errands: list[asyncio.Task[None]] = []
         self.cut_lines: list[Line] = []  # that their server has not noticed
-        self.truth: dict[Survivor, list[bytes]] = {}
+        self.truth: dict[Survivor, Truth] = {}
         self._contested: set[Survivor] = set()
-        self._states: dict[Survivor, list[np.ndarray]] = {}
 
     # Time -------------------------------------------------------------------------------------------------------------
 
@@ -226,7 +209,7 @@ class World:
             if line is not None and self.at[i] == at:
                 self.cut(i)
         self.quiet()
-        old.stop()
+        old.shelf.stop()
         self._killed.append(old)
         self.servers[at] = self.run(self._make())
 
@@ -288,7 +271,7 @@ class World:
 
         async def begin() -> Line:
             line = Line()
-            talk = Conversation(server, server.keeper, self.settings, line)  # type: ignore[arg-type]
+            talk = Conversation(server.shelf, server.keeper, self.settings, line)  # type: ignore[arg-type]
             line.serving = asyncio.create_task(talk.serve(server.leave))
             return line
 
@@ -330,11 +313,9 @@ class World:
 
     def open(self, who: int, count: int = 1, version: int = 1, state: pb.State | None = None) -> list[Survivor]:
         fresh = self.clients[who].open(count, MODEL, version, state)
-        loaded = self.loaded[version]
-        row = loaded.graph.initial if state is None else _row(state)
         for one in fresh:
             one.want = version
-            self.truth[one], self._states[one] = [], [row]
+            self.truth[one] = Truth(self.loaded, version, one.start, None if state is None else _row(state))
         return fresh
 
     def give(self, who: int, one: Survivor, rows: np.ndarray) -> None:
@@ -350,7 +331,7 @@ class World:
         """Another client goes on with it, by what the first one knew."""
         other = self.clients[1 - who]
         mine = other.take_up(one)
-        self.truth[mine], self._states[mine] = list(self.truth[one]), list(self._states[one])
+        self.truth[mine] = self.truth[one].copy()
         one.gone = STOLEN
         self._contested.add(mine)
         if self.lines[1 - who] is not None:
@@ -358,19 +339,16 @@ class World:
         return mine
 
     def _compute(self, one: Survivor, rows: np.ndarray) -> None:
-        """What the answers have to be: one step after the other, alone."""
+        """What the answers have to be."""
+        truth = self.truth[one]
         for at, row in enumerate(rows):
-            loaded = self.loaded[one.wanted(one.end + at)]
-            result = loaded.engine.run({"x": row[None, None]}, self._states[one][-1][None], trace=True)
-            trace = plan(Selection(), loaded.graph.trace, loaded.graph.layers).cut(result.trace[0], np.zeros(1))
-            self.truth[one].append(result.outputs["y"][0, 0].tobytes() + b"|" + trace[0].tobytes())
-            self._states[one].append(result.state[0].copy())
+            truth.version = one.wanted(one.end + at)
+            truth.take(row)
 
     def _forget(self) -> None:
         """What a rewind has undone."""
         for one, truth in self.truth.items():
-            del truth[one.end - one.start :]
-            del self._states[one][one.end - one.start + 1 :]
+            truth.cut(one.end)
 
     # The end ----------------------------------------------------------------------------------------------------------
 
@@ -410,9 +388,10 @@ class World:
         for one, truth in self.truth.items():
             # of two clients that want the same sequence, the one whose word came last has it
             assert one.gone in ("", CLOSED, STOLEN) or (one.gone == "TAKEN_OVER" and one in self._contested), one
-            assert one.answers == truth[: len(one.answers)], one
+            said = [b"|".join(each) for each in zip(truth.outputs, truth.traces, strict=True)]
+            assert one.answers == said[: len(one.answers)], one
             for state in one.states:
-                np.testing.assert_array_equal(_row(state), self._states[one][state.step - one.start], str(one))
+                np.testing.assert_array_equal(_row(state), truth.states[state.step - one.start], str(one))
 
     def end(self) -> None:
         """Everybody leaves, and nothing stays behind."""
@@ -436,7 +415,7 @@ class World:
             task.cancel()
         self.run(_all(tasks))
         for server in self.servers:
-            server.stop()
+            server.shelf.stop()
         self.loop.close()
 
 

@@ -1,29 +1,22 @@
-# ruff: noqa: ANN401 - stands in for a store, which is given whatever it is given
 """A server of a simulation: real from its gRPC edge to its clerk; not the clerk's thread, the store and the models."""
 
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from server.admission import Admission
 from server.clerk import Clerk
-from server.errors import UnknownModel
 from server.fencing import Tombstone
 from server.keeper import Keeper
 from server.memory_store import MemoryStore
-from server.model import LoadedModel, ServedModel
 from server.servicer import Servicer
 from tests.server.world import Desk, Moody
-from tests.simulation.users import MODEL
+from tests.shelf import Shelf
 from tests.simulation.wire import Context
 from tidegate.v1 import tidegate_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from server.settings import Settings
     from server.store import Terms
     from tests.simulation.world import World
 
@@ -42,27 +35,6 @@ class Store(Moody):
         return f"SEQUENCE_{entry.reason.name}" if isinstance(entry, Tombstone) else ""
 
 
-class Shelf:
-    """The models of a server, in place of its folder."""
-
-    def __init__(self, loaded: Mapping[int, LoadedModel], settings: Settings) -> None:
-        self.models = {v: ServedModel(MODEL, v, model, settings) for v, model in loaded.items()}
-
-    def find(self, name: str, version: int) -> ServedModel:
-        if name != MODEL:
-            raise UnknownModel("there is no such model")
-        return self.models[version or max(self.models)]
-
-    def exact(self, _name: str, version: int, sha256: str) -> ServedModel:
-        assert self.models[version].loaded.sha256 == sha256
-        return self.models[version]
-
-    def entry(self, name: str, version: int) -> Any:
-        return SimpleNamespace(
-            found=SimpleNamespace(name=name, version=version), served=self.find(name, version), refusal=None
-        )
-
-
 class Server:
     """Everything of a server but its port."""
 
@@ -71,8 +43,7 @@ class Server:
         self.desk = Desk()
         self.prompt = True  # whether what it asks of the store is done at once
         self.shelf = Shelf(world.loaded, world.settings)
-        for model in self.shelf.models.values():
-            model.start()
+        self.shelf.start()
         self.clerk = Clerk(lambda: world.store, world.settings.store_seconds)  # type: ignore[arg-type, return-value]
         self.clerk._thread.shutdown()
         self.clerk._thread = self.desk  # type: ignore[assignment]
@@ -98,7 +69,5 @@ class Server:
 
     def assert_empty(self) -> None:
         """Nobody has a place here."""
-        for model in self.shelf.models.values():
-            assert not model.in_use, f"{model.slots.in_use} slots are taken, {model.sleepers} sleep"
-            assert not model.progress.held.any()
+        self.shelf.assert_empty()
         assert (self.keeper.open, self.admission.streams) == (0, 0)

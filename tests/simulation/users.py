@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from tests.shelf import MODEL
 from tests.truth import Truth
 from tidegate.errors import ConnectionLost, Refused, SequenceLost
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from tidegate.aio_sequence import AsyncFleet, AsyncSequence
     from tidegate.answers import Answer
 
-MODEL = "recall"
 NAN = np.array([np.nan, 0, 0], np.float32)
 # What a user is told when nothing is wrong with what it asked: it asks again later.
 LATER = {"STORE_UNAVAILABLE", "TOO_MANY_SEQUENCES", "DRAINING", "MODEL_NOT_READY"}

@@ -120,8 +120,7 @@ class World:
         """It is gone."""
         server, self.servers[at] = self.servers[at], None
         if server is not None:
-            for model in server.shelf.models.values():
-                model.stop()
+            server.shelf.stop()
             self._killed.append(server)
 
     def hang_up(self, server: Server) -> None:

@@ -1,0 +1,50 @@
+"""The models of a server in a test, in place of its folder: there from the start, all their versions served."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from server.errors import UnknownModel
+from server.model import LoadedModel, ServedModel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from server.settings import Settings
+
+MODEL = "recall"
+
+
+class Shelf:
+    """Versions of one model, from `start` to `stop`."""
+
+    def __init__(self, loaded: Mapping[int, LoadedModel], settings: Settings) -> None:
+        self.models = {v: ServedModel(MODEL, v, model, settings) for v, model in loaded.items()}
+
+    def start(self) -> None:
+        for model in self.models.values():
+            model.start()
+
+    def stop(self) -> None:
+        for model in self.models.values():
+            model.stop()
+
+    def find(self, name: str, version: int) -> ServedModel:
+        if name != MODEL:
+            raise UnknownModel("there is no such model")
+        return self.models[version or max(self.models)]
+
+    def exact(self, _name: str, version: int, sha256: str) -> ServedModel:
+        assert self.models[version].loaded.sha256 == sha256
+        return self.models[version]
+
+    def entry(self, name: str, version: int) -> Any:  # noqa: ANN401 - as a repository has it
+        found = SimpleNamespace(name=name, version=version)
+        return SimpleNamespace(found=found, served=self.find(name, version), refusal=None)
+
+    def assert_empty(self) -> None:
+        """Nobody has a place here."""
+        for model in self.models.values():
+            assert not model.in_use, f"{model.slots.in_use} slots are taken, {model.sleepers} sleep"
+            assert not model.progress.held.any()
