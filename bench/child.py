@@ -53,8 +53,8 @@ class Child:
     def ask(self, question: Json, patience: float = 120.0) -> Json:
         """Ask a worker; one that does not answer in time is killed."""
         watchdog = threading.Timer(patience, self._process.kill)
-        watchdog.start()
-        try:
+        try:  # around the start too: an interrupt that comes there must not leave the watchdog to its patience
+            watchdog.start()
             reply = self._exchange(json.dumps(question))
         finally:
             watchdog.cancel()

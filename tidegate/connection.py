@@ -309,8 +309,8 @@ class Connection:
         with self._lock:
             self._repeat_closes()
         limit = Timer(_GOODBYE, self._call.cancel)
-        limit.start()
         try:
+            limit.start()
             self._hear_closed()
             self._outbox.put(None)
             while not isinstance(self._next(), TidegateError):
