@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.zoo import Zoo
+
+
+def pytest_configure() -> None:
+    """A shell's background job begins with SIGINT ignored, and so would every command that a test interrupts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
