@@ -104,7 +104,9 @@ class Bookmarks:
         if self._clock() - self._written >= _EVERY:
             self.write(step + 1)
 
-    def write(self, answered: int) -> None:
-        """Writes the file."""
-        self._now(answered).save(self._path)
+    def write(self, answered: int) -> Bookmark:
+        """Writes the file; what it holds now."""
+        bookmark = self._now(answered)
+        bookmark.save(self._path)
         self._written = self._clock()
+        return bookmark

@@ -86,7 +86,7 @@ def _server(options: argparse.Namespace, bookmark: Bookmark | None) -> str:
 def _dispatch_kept(client: Client, options: argparse.Namespace, bookmark: Bookmark) -> None:
     match options.command:
         case "resume":
-            commands.resume(client, bookmark, _stream_order(options, bookmark))
+            commands.resume(client, bookmark, _stream_order(options, bookmark), options.kept)
         case "state":
             commands.take_state(client, bookmark, options.output)
         case "fork":
@@ -115,7 +115,7 @@ def _stream_order(options: argparse.Namespace, bookmark: Bookmark | None = None)
         model=options.model if bookmark is None else bookmark.model,
         version=options.version if bookmark is None else bookmark.version,
         state=options.state if bookmark is None else None,
-        keep=options.keep if bookmark is None else options.kept,
+        keep=options.keep if bookmark is None else None,
         whole=bookmark is not None and options.whole,
         source=options.file,
         chunk=options.chunk,

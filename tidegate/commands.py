@@ -12,9 +12,9 @@ from typing import TextIO
 
 import numpy as np
 
-from tidegate import pages, rows
+from tidegate import keeping, pages, rows
 from tidegate.answers import Answer
-from tidegate.bookmark import BadBookmark, Bookmark, Bookmarks
+from tidegate.bookmark import Bookmark, Bookmarks
 from tidegate.client import Client
 from tidegate.drawing import Drawing
 from tidegate.errors import SequenceLost
@@ -70,32 +70,35 @@ def describe(client: Client, model: str, version: int, *, as_json: bool) -> None
 def stream(client: Client, order: StreamOrder) -> None:
     """Sends a table through a new sequence of a model, and prints each answer as it comes."""
     state = None if order.state is None else State.load(order.state)
-    sequence = client.sequence(order.model, version=order.version, trace=order.trace, state=state)
+    if order.keep is not None:
+        keeping.check_free(order.keep)
+    source = _Source(client.describe(order.model, order.version), order)
+    sequence = client.sequence(order.model, version=source.model.version, trace=order.trace, state=state)
     if order.keep is None:
         with sequence:
-            _run_table(client, sequence, order, sequence.next_step, None)
+            for answer in _answers(sequence, source, order, _window(order)):
+                source.sink.write(answer)
         return
-    _keep(client, sequence, order.keep, sequence.next_step)
-    _run_table(client, sequence, order, sequence.next_step, order.keep)
+    keeping.keep(client, sequence, order.keep, sequence.next_step)
+    _run_kept(client, sequence, source, order, order.keep)
 
 
-def resume(client: Client, bookmark: Bookmark, order: StreamOrder) -> None:
+def resume(client: Client, bookmark: Bookmark, order: StreamOrder, path: str) -> None:
     """Goes on with a kept sequence: answers what was sent and not answered, then sends the table's rows."""
-    sequence = _take_up(client, bookmark, order.trace)
-    model = client.describe(sequence.model, sequence.version)
-    sink = _sink(order, model)
-    for answer in _catch_up(sequence, bookmark):
+    source = _Source(client.describe(bookmark.model, bookmark.version), order)
+    sequence = keeping.take_up(client, bookmark, order.trace)
+    for answer in keeping.catch_up(sequence, bookmark):
         if answer.step >= bookmark.answered:
-            sink.write(answer)
-    assert order.keep is not None
-    _keep(client, sequence, order.keep, sequence.next_step)
-    _run_table(client, sequence, order, sequence.next_step, order.keep, sink)
+            source.sink.write(answer)
+    keeping.keep(client, sequence, path, sequence.next_step)
+    _run_kept(client, sequence, source, order, path)
 
 
 def take_state(client: Client, bookmark: Bookmark, path: str) -> None:
     """Writes the state of a kept sequence to a file."""
-    sequence = _take_up(client, bookmark, NOTHING)
-    _catch_up(sequence, bookmark)
+    keeping.check_state(path)
+    sequence = keeping.take_up(client, bookmark, NOTHING)
+    keeping.catch_up(sequence, bookmark)
     state = sequence.state()
     state.save(path)
     print(f"{state.model} version {state.version} after {state.step} steps: {path}")
@@ -103,16 +106,17 @@ def take_state(client: Client, bookmark: Bookmark, path: str) -> None:
 
 def fork(client: Client, bookmark: Bookmark, path: str) -> None:
     """Begins another sequence where a kept one stands, and keeps it in a file of its own."""
-    sequence = _take_up(client, bookmark, NOTHING)
-    _catch_up(sequence, bookmark)
+    keeping.check_free(path)
+    sequence = keeping.take_up(client, bookmark, NOTHING)
+    keeping.catch_up(sequence, bookmark)
     other = sequence.fork()
-    _keep(client, other, path, other.next_step)
+    keeping.keep(client, other, path, other.next_step)
     print(f"{other.model} version {other.version} from step {other.next_step} on: {path}")
 
 
 def rewind(client: Client, bookmark: Bookmark, step: int, path: str) -> None:
     """Takes a kept sequence back to the newest checkpoint at or before a step."""
-    sequence = _take_up(client, bookmark, NOTHING)
+    sequence = keeping.take_up(client, bookmark, NOTHING)
     at = sequence.rewind(step)
     bookmark.at(at).save(path)
     print(f"{sequence.model} version {sequence.version} takes step {at} next")
@@ -124,106 +128,88 @@ def move(client: Client, bookmark: Bookmark, version: int, path: str) -> None:
     It moves after the steps whose answers were shown. Those that were sent and not answered are the new version's: they
     are answered when it is resumed.
     """
-    sequence = _take_up(client, bookmark, NOTHING)
-    _catch_up(sequence, bookmark.at(bookmark.answered))
+    sequence = keeping.take_up(client, bookmark, NOTHING)
+    keeping.catch_up(sequence, bookmark.at(bookmark.answered))
     at = sequence.move(version)
     bookmark.moved(at, sequence.version).save(path)
     print(f"{sequence.model} version {sequence.version} takes step {at} next")
 
 
 def end(client: Client, bookmark: Bookmark, path: str) -> None:
-    """Ends a kept sequence, and removes its file."""
-    _take_up(client, bookmark, NOTHING).close()
+    """Ends a kept sequence, and removes its file, also of one that is no more."""
+    try:
+        keeping.take_up(client, bookmark, NOTHING).close()
+    except SequenceLost as lost:
+        if lost.reason not in keeping.NO_MORE:
+            raise
+        _note(f"it had ended before: {lost.message}")
     Path(path).unlink()
 
 
-def _take_up(client: Client, bookmark: Bookmark, trace: Trace) -> OpenSequence:
-    try:
-        return client.resume(bookmark.id, bookmark.token, answered=bookmark.answered, trace=trace)
-    except SequenceLost as lost:
-        # A server that was lost before its first write: every input is still here, and begins anew.
-        if lost.reason != "UNKNOWN_SEQUENCE" or bookmark.first or not bookmark.inputs:
-            raise
-        return client.sequence(bookmark.model, version=bookmark.version, trace=trace)
+class _Source:
+    """The rows that a model is to take, and where its answers are shown."""
+
+    def __init__(self, model: Model, order: StreamOrder) -> None:
+        self.model = model
+        self.columns = rows.Columns(model)
+        self.sink = _sink(order, model)
+        self._order = order
+        # A file that cannot be read is found out before anything is opened; what comes live is waited for after it.
+        self._table = None if order.source == "-" else rows.read(order.source, sys.stdin, self.columns)
+
+    def rows(self, sent: int) -> Iterator[rows.Row]:
+        """Those to send after the first `sent` steps. Raises BadTable, also while they are read."""
+        if self._table is None:
+            if sys.stdin.isatty():
+                names = ", ".join(self.columns.names)
+                _note(f"type rows, with commas between their numbers; Ctrl-D ends. Columns: {names}")
+            self._table = rows.read("-", sys.stdin, self.columns)
+        for note in self._table.notes:
+            _note(note)
+        return islice(self._table.rows, sent if self._order.whole else 0, None)
 
 
-def _catch_up(sequence: OpenSequence, bookmark: Bookmark) -> Sequence[Answer]:
-    """Sends the inputs that the server wants again, and those that were not answered; the answers to all of them."""
-    inputs = bookmark.since(sequence.next_step)
-    if not inputs or not len(next(iter(inputs.values()))):
-        return []
-    return list(sequence.chunk(inputs))
-
-
-def _run_table(
-    client: Client, sequence: OpenSequence, order: StreamOrder, shown: int, keep: str | None, sink: Sink | None = None
-) -> None:
-    model = client.describe(sequence.model, sequence.version)
-    columns = rows.Columns(model)
-    if order.source == "-" and sys.stdin.isatty():
-        _note(f"type rows, with commas between their numbers; Ctrl-D ends. Columns: {', '.join(columns.names)}")
-    table = rows.read(order.source, sys.stdin, columns)
-    for note in table.notes:
-        _note(note)
-    table_rows = islice(table.rows, sequence.next_step if order.whole else 0, None)
-    sink = sink or _sink(order, model)
-    answers = _answers(sequence, table_rows, columns, order)
-    if keep is None:
-        for answer in answers:
-            sink.write(answer)
-        return
-    bookmarks = Bookmarks(keep, lambda answered: _bookmark(client, sequence, answered))
+def _run_kept(client: Client, sequence: OpenSequence, source: _Source, order: StreamOrder, path: str) -> None:
+    shown = sequence.next_step
+    bookmarks = Bookmarks(path, lambda answered: keeping.bookmark(client, sequence, answered))
     try:
         with Interrupt() as interrupt:
-            for answer in answers:
+            for answer in _answers(sequence, source, order, 1):  # what is kept is shown as it is answered
                 with interrupt.held_back():  # or a line that was shown would be shown again
-                    sink.write(answer)
+                    source.sink.write(answer)
                     shown = answer.step + 1
                     bookmarks.shown(answer.step)
-    finally:
-        bookmarks.write(shown)
-        _note(f"{shown} steps are answered; go on with: tidegate resume {keep}")
+    except SequenceLost:
+        raise  # the file is left to whoever went on with it
+    except BaseException:
+        _leave(bookmarks, shown, path)
+        raise
+    _leave(bookmarks, shown, path)
 
 
-def _bookmark(client: Client, sequence: OpenSequence, answered: int) -> Bookmark:
-    first, inputs = sequence.kept()
-    return Bookmark(
-        server=client.address,
-        model=sequence.model,
-        version=sequence.version,
-        id=sequence.id,
-        token=sequence.resume_token,
-        answered=answered,
-        first=first,
-        inputs=inputs,
-    )
-
-
-def _keep(client: Client, sequence: OpenSequence, path: str, answered: int) -> None:
-    if not sequence.resume_token:
-        raise BadBookmark(f"the server at {client.address} keeps no checkpoints: nothing could be resumed later")
-    _bookmark(client, sequence, answered).save(path)
+def _leave(bookmarks: Bookmarks, shown: int, path: str) -> None:
+    unheard = bookmarks.write(shown).sent - shown
+    more = f", {unheard} more were sent and are answered first" if unheard > 0 else ""
+    _note(f"{shown} steps are answered{more}; go on with: tidegate resume {path}")
 
 
 def _note(text: str) -> None:
     print(f"tidegate: {text}", file=sys.stderr)
 
 
-def _answers(
-    sequence: OpenSequence, table: Iterator[rows.Row], columns: rows.Columns, order: StreamOrder
-) -> Iterator[Answer]:
+def _answers(sequence: OpenSequence, source: _Source, order: StreamOrder, window: int) -> Iterator[Answer]:
+    table, columns = source.rows(sequence.next_step), source.columns
     if order.chunk > 1:
         while block := list(islice(table, order.chunk)):
             yield from sequence.chunk(columns.inputs(np.stack(block)))
         return
-    # A row that comes live is answered before the next one is asked for; what is kept is shown as it is answered.
-    window = 1 if order.keep is not None or _is_live(order.source) else WINDOW
     yield from sequence.stream((columns.inputs(row) for row in table), window)
 
 
-def _is_live(source: str) -> bool:
-    """Whether rows may come slowly: from a pipe or a terminal, not from a file."""
-    return source == "-" and not stat.S_ISREG(os.fstat(sys.stdin.fileno()).st_mode)
+def _window(order: StreamOrder) -> int:
+    """A row that may come slowly, from a pipe or a terminal, is answered before the next one is asked for."""
+    live = order.source == "-" and not stat.S_ISREG(os.fstat(sys.stdin.fileno()).st_mode)
+    return 1 if live else WINDOW
 
 
 def _sink(order: StreamOrder, model: Model) -> Sink:

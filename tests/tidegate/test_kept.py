@@ -194,3 +194,92 @@ def test_a_bookmark_is_written_once_a_second_and_comes_back_as_it_was(tmp_path: 
     assert loaded.at(3).sent == 3
     with pytest.raises(BadBookmark, match="from step 1 on again"):
         loaded.since(1)
+
+
+def test_keeping_a_sequence_never_writes_over_a_file(server: FakeServer, keep: str, tmp_path: Path) -> None:
+    run(server, "stream", "toy", "--keep", keep, given=TABLE)
+    precious = tmp_path / "precious.csv"
+    precious.write_text(TABLE)
+    before = Path(keep).read_bytes()
+    for file, words in ((keep, "keeps a sequence already"), (str(precious), "exists and would be lost")):
+        for command in (["stream", "toy", "--keep", file], ["fork", keep, file]):
+            done = run(server, *command, given=TABLE)
+            assert (done.returncode, done.stdout) == (1, "")
+            assert words in done.stderr
+    for file in (keep, str(precious)):
+        done = run(server, "state", keep, file)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "exists and is no state" in done.stderr
+    assert run(server, "stream", "toy", "--keep", str(tmp_path / "no" / "keep")).returncode == 1
+    assert (Path(keep).read_bytes(), precious.read_text()) == (before, TABLE)
+    assert server.servicer.requests.count("open") == 1
+    assert "resume" not in server.servicer.requests
+
+
+def test_a_state_may_be_written_over_an_earlier_one(server: FakeServer, keep: str, tmp_path: Path) -> None:
+    run(server, "stream", "toy", "--keep", keep, given=TABLE)
+    for rows in (0, 7):
+        run(server, "resume", keep, given=table(MORE[:rows]))
+        assert run(server, "state", keep, str(tmp_path / "state")).returncode == 0
+        assert tidegate.State.load(tmp_path / "state").step == 10 + rows
+
+
+def test_a_table_that_cannot_be_read_opens_and_keeps_nothing(server: FakeServer, keep: str, tmp_path: Path) -> None:
+    (tmp_path / "narrow.csv").write_text("1\n2\n")
+    for file in ("none.csv", "narrow.csv"):
+        assert run(server, "stream", "toy", "--keep", keep, str(tmp_path / file)).returncode == 1
+    assert not Path(keep).exists()
+    run(server, "stream", "toy", "--keep", keep, given=TABLE)
+    taken = server.servicer.requests.count("resume")
+    assert run(server, "resume", keep, str(tmp_path / "none.csv")).returncode == 1
+    assert server.servicer.requests.count("resume") == taken
+    assert server.servicer.requests.count("open") == 1
+
+
+def test_who_was_overtaken_leaves_the_file_to_who_went_on(server: FakeServer, keep: str) -> None:
+    command = [*COMMAND, "--server", server.address, "stream", "toy", "--no-trace", "--keep", keep]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, text=True) as slow:
+        assert slow.stdin is not None
+        assert slow.stdout is not None
+        slow.stdin.write(table(ROWS[:3]))
+        slow.stdin.flush()
+        _ = [slow.stdout.readline() for _ in range(4)]
+        went_on = run(server, "resume", keep, "--whole", "--no-trace", given=table(ROWS))
+        assert lines(went_on.stdout)[-1][0] == 9
+        left = Path(keep).read_bytes()
+        _, said = slow.communicate(table(MORE[:1]), timeout=30)
+    assert slow.returncode == 1
+    assert "TAKEN_OVER" in said
+    assert "go on with" not in said
+    assert Path(keep).read_bytes() == left
+
+
+def test_what_was_sent_and_not_answered_when_the_server_was_lost_is_said(server: FakeServer, keep: str) -> None:
+    command = [*COMMAND, "--server", server.address, "--timeout", "1", "stream", "toy", "--no-trace", "--keep", keep]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, text=True) as stream:
+        assert stream.stdin is not None
+        assert stream.stdout is not None
+        stream.stdin.write(table(ROWS[:3]))
+        stream.stdin.flush()
+        _ = [stream.stdout.readline() for _ in range(4)]
+        server.behaviour.silent = True
+        _, said = stream.communicate(table(ROWS[3:4]), timeout=30)
+    assert said.splitlines()[0] == (
+        f"tidegate: 3 steps are answered, 1 more were sent and are answered first; go on with: tidegate resume {keep}"
+    )
+    server.behaviour.silent = False
+    went_on = run(server, "resume", keep, "--no-trace", given=table(ROWS[4:]))
+    assert lines(went_on.stdout) == answers(ROWS, 3)
+
+
+def test_ending_a_sequence_that_is_no_more_removes_its_file_and_says_why(server: FakeServer, keep: str) -> None:
+    run(server, "stream", "toy", "--keep", keep, given=TABLE)
+    before = Path(keep).read_bytes()
+    run(server, "end", keep)
+    Path(keep).write_bytes(before)
+    done = run(server, "end", keep)
+    assert done.returncode == 0
+    assert "it had ended before: " in done.stderr
+    assert not Path(keep).exists()
