@@ -1,9 +1,9 @@
 """The client for asyncio: the same words as the client for threads, with `async with`, `await` and `async for`."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable
 from collections.abc import Sequence as Rows
-from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import grpc
 
@@ -12,14 +12,16 @@ from tidegate.aio_connection import AsyncConnection
 from tidegate.aio_sequence import AsyncFleet, AsyncSequence, AsyncSource
 from tidegate.answers import Prediction
 from tidegate.budget import Budget
-from tidegate.errors import ConnectionLost
+from tidegate.errors import ConnectionLost, ModelNotReady
+from tidegate.facts import again
 from tidegate.fleet_ledger import FleetLedger
 from tidegate.inputs import InputLayout, Inputs
 from tidegate.ledger import Ledger
 from tidegate.model import Model
 from tidegate.opening import Claim, Opening, Order
-from tidegate.recovery import RESUME_WITHIN, USUAL, Attempts, Resuming
+from tidegate.recovery import RESUME_WITHIN, USUAL, Attempts, Resuming, patience
 from tidegate.register import Books
+from tidegate.soon import Soon
 from tidegate.state import State
 from tidegate.status import explain
 from tidegate.trace import TraceChoice, choose
@@ -34,32 +36,6 @@ if TYPE_CHECKING:
 Q = TypeVar("Q")
 R = TypeVar("R")
 B = TypeVar("B", bound=Books)
-
-
-class _Leaves(Protocol):
-    def leave(self) -> None: ...
-
-
-S = TypeVar("S", bound=_Leaves)
-
-
-class _Soon(Generic[S]):
-    """Something that is being opened: `async with` it, or await it and close it by hand."""
-
-    def __init__(self, opening: Callable[[], Awaitable[S]]) -> None:
-        self._opening = opening
-        self._opened: S | None = None
-
-    def __await__(self) -> Generator[Any, None, S]:
-        return self._opening().__await__()
-
-    async def __aenter__(self) -> S:
-        self._opened = await self._opening()
-        return self._opened
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._opened is not None:
-            self._opened.leave()
 
 
 class AsyncClient:
@@ -116,17 +92,24 @@ class AsyncClient:
         trace: TraceChoice = True,
         state: State | None = None,
         timeout: float | None = None,
-    ) -> _Soon[AsyncSequence]:
+    ) -> Soon[AsyncSequence]:
         """Opens a sequence: `async with client.sequence(...) as sequence`, or await it. See Client.sequence."""
         order = Order(model, version, 1, choose(trace), state, self._owner)
-        return _Soon(lambda: self._open_sequence(order, timeout))
+        return Soon(lambda: self._open_sequence(order, timeout))
 
     def resume(
-        self, sequence_id: str, token: str, *, answered: int, trace: TraceChoice = True, timeout: float | None = None
-    ) -> _Soon[AsyncSequence]:
+        self,
+        sequence_id: str,
+        token: str,
+        *,
+        answered: int,
+        inputs: Callable[[int], Inputs] | None = None,
+        trace: TraceChoice = True,
+        timeout: float | None = None,
+    ) -> Soon[AsyncSequence]:
         """Takes up a sequence that was opened before. See Client.resume."""
         claim = Claim((sequence_id,), token, (answered,), choose(trace))
-        return _Soon(lambda: self._open_sequence(claim, timeout))
+        return Soon(lambda: self._resume(claim, inputs, timeout))
 
     def fleet(
         self,
@@ -137,10 +120,10 @@ class AsyncClient:
         trace: TraceChoice = True,
         state: State | None = None,
         timeout: float | None = None,
-    ) -> _Soon[AsyncFleet]:
+    ) -> Soon[AsyncFleet]:
         """Opens `count` sequences that take their steps together. See Client.fleet."""
         order = Order(model, version, count, choose(trace), state, self._owner)
-        return _Soon(lambda: self._open_fleet(order, timeout))
+        return Soon(lambda: self._open_fleet(order, timeout))
 
     async def close(self) -> None:
         """Ends the stream and what is open on it; see Client.close. The client cannot be used after that."""
@@ -157,14 +140,21 @@ class AsyncClient:
 
     # How.
 
+    async def _resume(
+        self, claim: Claim, inputs: Callable[[int], Inputs] | None, timeout: float | None
+    ) -> AsyncSequence:
+        sequence = await self._open_sequence(claim, timeout)
+        rows = again(sequence, claim.answered[0], inputs)
+        if rows is not None:
+            await sequence.chunk(rows, timeout)
+        return sequence
+
     async def _open_sequence(self, order: Order | Claim, timeout: float | None) -> AsyncSequence:
-        connection = self._connected(order)
-        ledger = await self._open(connection, order, timeout, Ledger)
+        connection, ledger = await self._open(order, timeout, Ledger)
         return AsyncSequence(AsyncSource(self._timeout, self._fork, self._inputs), connection, ledger)
 
     async def _open_fleet(self, order: Order, timeout: float | None) -> AsyncFleet:
-        connection = self._connected(order)
-        ledger = await self._open(connection, order, timeout, FleetLedger)
+        connection, ledger = await self._open(order, timeout, FleetLedger)
         return AsyncFleet(connection, ledger, self._timeout)
 
     async def _fork(self, state: State, like: Opening, version: int, timeout: float | None) -> AsyncSequence:
@@ -180,6 +170,21 @@ class AsyncClient:
         return self._connection
 
     async def _open(
+        self, order: Order | Claim, timeout: float | None, books: Callable[[Opening, Budget | None], B]
+    ) -> tuple[AsyncConnection, B]:
+        """Opens it, and its books, as soon as its model is loaded."""
+        attempts = Attempts(self._resuming, patience(self._resume_within, calls.limit(timeout, self._timeout)))
+        while True:
+            connection = self._connected(order)
+            try:
+                return connection, await self._open_on(connection, order, timeout, books)
+            except ModelNotReady as error:
+                wait = attempts.wait_for_model(error)
+                if wait is None:
+                    raise
+            await asyncio.sleep(wait)
+
+    async def _open_on(
         self,
         connection: AsyncConnection,
         order: Order | Claim,

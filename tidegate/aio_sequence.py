@@ -20,6 +20,7 @@ from tidegate.inputs import InputLayout, Inputs
 from tidegate.ledger import Ledger
 from tidegate.opening import Opening
 from tidegate.sequence import WINDOW
+from tidegate.soon import Soon
 from tidegate.state import State
 from tidegate.v1 import sequence_pb2 as pb
 
@@ -97,8 +98,11 @@ class AsyncSequence(SequenceFacts):
         """Its state after the steps that were sent, as a value; see Sequence.state."""
         return State.read((await self._ask(self._connection.talk.read_state, timeout)).state.state)
 
-    async def fork(self, timeout: float | None = None) -> "AsyncSequence":
-        """A new sequence of the same version that begins where this one stands; see Sequence.fork."""
+    def fork(self, timeout: float | None = None) -> Soon["AsyncSequence"]:
+        """A new sequence of the same version that begins where this one stands; see AsyncClient.sequence."""
+        return Soon(lambda: self._fork(timeout))
+
+    async def _fork(self, timeout: float | None) -> "AsyncSequence":
         return await self._source.open(await self.state(timeout), self._ledger.opening, self.version, timeout)
 
     async def rewind(self, step: int, timeout: float | None = None) -> int:

@@ -12,13 +12,14 @@ from tidegate import calls
 from tidegate.answers import Prediction
 from tidegate.budget import Budget
 from tidegate.connection import Connection
-from tidegate.errors import ConnectionLost
+from tidegate.errors import ConnectionLost, ModelNotReady
+from tidegate.facts import again
 from tidegate.fleet_ledger import FleetLedger
 from tidegate.inputs import InputLayout, Inputs
 from tidegate.ledger import Ledger
 from tidegate.model import Model
 from tidegate.opening import Claim, Opening, Order
-from tidegate.recovery import RESUME_WITHIN, USUAL, Attempts, Resuming
+from tidegate.recovery import RESUME_WITHIN, USUAL, Attempts, Resuming, patience
 from tidegate.register import Books
 from tidegate.sequence import Fleet, Sequence, Source
 from tidegate.state import State
@@ -97,21 +98,36 @@ class Client:
     ) -> Sequence:
         """Opens a sequence of a model, by default of its newest version and with everything in its trace.
 
-        It begins at step 0, or where `state` was taken. `timeout` is for opening. Raises UnknownModel, ServerBusy,
-        BAD_TRACE or WRONG_STATE as Refused, ConnectionLost.
+        It begins at step 0, or where `state` was taken. `timeout` is for opening, which waits for a model that is being
+        loaded, no longer than `resume_within`. Raises UnknownModel, ModelNotReady, ServerBusy, BAD_TRACE or WRONG_STATE
+        as Refused, ConnectionLost.
         """
         return self._sequence(Order(model, version, 1, choose(trace), state, self._owner), timeout)
 
     def resume(
-        self, sequence_id: str, token: str, *, answered: int, trace: TraceChoice = True, timeout: float | None = None
+        self,
+        sequence_id: str,
+        token: str,
+        *,
+        answered: int,
+        inputs: Callable[[int], Inputs] | None = None,
+        trace: TraceChoice = True,
+        timeout: float | None = None,
     ) -> Sequence:
         """Takes up a sequence that was opened before, by this process or another; whoever has it lets it go.
 
         `sequence_id` and `token` are its `id` and `resume_token`, `answered` how many answers there are. The server
-        goes back to the newest checkpoint at or before that: send the inputs from the sequence's `next_step` on, also
-        of steps that were answered. Raises SequenceLost, ServerBusy, ConnectionLost.
+        goes back to the newest checkpoint at or before that, and wants the inputs since once more: `inputs(first)`
+        gives those of the steps from `first` on, [answered - first, ...row]; their answers are passed over, and the
+        sequence stands at `answered`. Without `inputs` it stands at its `next_step`, and it is for the caller to send
+        from there on, also what was answered. Raises SequenceLost, ServerBusy, ConnectionLost, BadInput.
         """
-        return self._sequence(Claim((sequence_id,), token, (answered,), choose(trace)), timeout)
+        claim = Claim((sequence_id,), token, (answered,), choose(trace))
+        sequence = self._sequence(claim, timeout)
+        rows = again(sequence, answered, inputs)
+        if rows is not None:
+            sequence.chunk(rows, timeout)
+        return sequence
 
     def fleet(
         self,
@@ -125,8 +141,7 @@ class Client:
     ) -> Fleet:
         """Opens `count` sequences that take their steps together. Raises as `sequence`."""
         order = Order(model, version, count, choose(trace), state, self._owner)
-        connection = self._connected(order)
-        ledger = self._open(connection, order, timeout, FleetLedger)
+        connection, ledger = self._open(order, timeout, FleetLedger)
         return Fleet(connection, ledger, self._timeout)
 
     def close(self) -> None:
@@ -161,8 +176,7 @@ class Client:
             return self._connection
 
     def _sequence(self, order: Order | Claim, timeout: float | None) -> Sequence:
-        connection = self._connected(order)
-        ledger = self._open(connection, order, timeout, Ledger)
+        connection, ledger = self._open(order, timeout, Ledger)
         return Sequence(Source(self._timeout, self._fork, self._inputs), connection, ledger)
 
     def _fork(self, state: State, like: Opening, version: int, timeout: float | None) -> Sequence:
@@ -170,6 +184,21 @@ class Client:
         return self._sequence(order, timeout)
 
     def _open(
+        self, order: Order | Claim, timeout: float | None, books: Callable[[Opening, Budget | None], B]
+    ) -> tuple[Connection, B]:
+        """Opens it, and its books, as soon as its model is loaded."""
+        attempts = Attempts(self._resuming, patience(self._resume_within, calls.limit(timeout, self._timeout)))
+        while True:
+            connection = self._connected(order)
+            try:
+                return connection, self._open_on(connection, order, timeout, books)
+            except ModelNotReady as error:
+                wait = attempts.wait_for_model(error)
+                if wait is None:
+                    raise
+            time.sleep(wait)
+
+    def _open_on(
         self,
         connection: Connection,
         order: Order | Claim,

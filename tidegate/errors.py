@@ -6,10 +6,11 @@ TidegateError
 │   ├── ModelNotReady    it is still loading, or its file cannot be served
 │   ├── BadInput         wrong name, shape, type or size, not finite, too large, or the model could not compute it
 │   └── ServerBusy       a limit of the server is reached, or it is stopping: try again later or elsewhere
-├── ConnectionLost       nothing answers at the address, or what answered is gone, and nothing could be resumed
+├── ConnectionLost       nothing answers at the address, or what answered is gone, and nothing could be resumed; or
+│                        the client was closed
 ├── SequenceLost         one sequence cannot go on, for a `.reason`; the others of the client do
 ├── TimedOut             no answer within `timeout=`; it may still come, and is then dropped
-├── SequenceEnded        a step after the sequence or its client was closed
+├── SequenceEnded        a step after the sequence was closed
 ├── NotTraced            a gate, layer or step that this answer does not show. An AttributeError
 └── ProtocolError        the other side does not speak tidegate.v1 as the contract has it
 """
@@ -55,7 +56,7 @@ class ServerBusy(Refused):
 
 
 class ConnectionLost(TidegateError, ConnectionError):
-    """Nothing answers at the address, or what answered is gone."""
+    """Nothing answers at the address, or what answered is gone, or this client was closed."""
 
 
 class SequenceLost(TidegateError):
@@ -81,7 +82,7 @@ class TimedOut(TidegateError, TimeoutError):
 
 
 class SequenceEnded(TidegateError):
-    """The sequence takes no more steps: it, or its client, was closed."""
+    """The sequence takes no more steps: it was closed."""
 
 
 class NotTraced(TidegateError, AttributeError):

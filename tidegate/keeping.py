@@ -69,9 +69,10 @@ def bookmark(client: Client, sequence: OpenSequence, answered: int) -> Bookmark:
 
 
 def take_up(client: Client, bookmark: Bookmark, trace: Trace) -> OpenSequence:
-    """The sequence, as far back as the server's checkpoint. Raises SequenceLost."""
+    """The sequence, where it was answered; begun anew at step 0 if no server ever kept it. Raises SequenceLost."""
+    at = bookmark.answered
     try:
-        return client.resume(bookmark.id, bookmark.token, answered=bookmark.answered, trace=trace)
+        return client.resume(bookmark.id, bookmark.token, answered=at, inputs=bookmark.at(at).since, trace=trace)
     except SequenceLost as lost:
         # A server that was lost before its first write: every input is still here, and begins anew.
         if lost.reason != "UNKNOWN_SEQUENCE" or bookmark.first or not bookmark.inputs:
@@ -80,7 +81,7 @@ def take_up(client: Client, bookmark: Bookmark, trace: Trace) -> OpenSequence:
 
 
 def catch_up(sequence: OpenSequence, bookmark: Bookmark) -> Sequence[Answer]:
-    """Sends the inputs that the server wants again, and those that were not answered; the answers to all of them."""
+    """Sends the inputs that are kept of the steps that it takes next; the answers to all of them."""
     inputs = bookmark.since(sequence.next_step)
     if not inputs or not len(next(iter(inputs.values()))):
         return []

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from tidegate.budget import KEEP_BYTES, KEEP_STEPS
 from tidegate.conversation import Conversation
+from tidegate.errors import Refused
 
 log = logging.getLogger("tidegate")
 
@@ -42,6 +43,12 @@ class Resuming:
 USUAL = Resuming()
 
 
+def patience(within: float | None, timeout: float | None) -> float | None:
+    """For how many seconds to try what has a time limit of its own; None: for ever."""
+    limits = [limit for limit in (within, timeout) if limit is not None]
+    return min(limits, default=None)
+
+
 class Attempts:
     """When to try again, `within` so many seconds of the last good news; None: for ever."""
 
@@ -60,6 +67,10 @@ class Attempts:
         wait = how.chance() * min(how.longest_wait, how.first_wait * 2.0 ** min(self.made, 60))
         self.made += 1
         return wait if left is None else min(wait, left)
+
+    def wait_for_model(self, refusal: Refused) -> float | None:
+        """Seconds to wait until a model may be loaded; None: no waiting will help, or the time is over."""
+        return self.next_wait() if refusal.reason == "MODEL_NOT_READY" else None
 
     def good_news(self) -> None:
         """The time begins anew."""

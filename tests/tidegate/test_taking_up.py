@@ -1,0 +1,116 @@
+"""Taking up a sequence that another process opened, and opening what is not loaded yet, with both clients."""
+
+import logging
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+import tidegate
+from tests.tidegate.fake_server import FakeServer, Store, expected
+from tidegate.v1 import error_pb2
+
+ROWS = np.random.default_rng(5).normal(size=(12, 2)).astype(np.float32)
+AT_ONCE = tidegate.Resuming(first_wait=0.01, longest_wait=0.05)
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    with FakeServer(store=Store()) as running:
+        yield running
+
+
+@pytest.fixture
+def left(server: FakeServer) -> tuple[str, str]:
+    """Id and token of a sequence with ten steps answered by a server that was killed after its checkpoint at step 8."""
+    with FakeServer(store=server.behaviour.store) as first, tidegate.connect(first.address) as client:
+        sequence = client.sequence("toy")
+        list(sequence.stream(ROWS[:10]))
+        first.vanish()
+        return sequence.id, sequence.resume_token
+
+
+def test_a_sequence_is_taken_up_where_it_was_answered_with_the_inputs_that_the_server_wants(
+    server: FakeServer, left: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = []
+
+    def inputs(first: int) -> np.ndarray:
+        asked.append(first)
+        return ROWS[first:10]
+
+    with tidegate.connect(server.address) as client:
+        sequence = client.resume(*left, answered=10, inputs=inputs)
+        assert (asked, sequence.next_step, sequence.answered) == ([8], 10, 10)
+        assert sequence.step(ROWS[10]).output[0] == expected(ROWS)[10]
+    assert not caplog.records
+
+
+async def test_asyncio_takes_a_sequence_up_the_same_way(server: FakeServer, left: tuple[str, str]) -> None:
+    async with (
+        tidegate.AsyncClient(server.address) as client,
+        client.resume(*left, answered=10, inputs=lambda first: {"x": ROWS[first:10]}) as sequence,
+    ):
+        assert sequence.next_step == 10
+        assert (await sequence.step(ROWS[10])).output[0] == expected(ROWS)[10]
+
+
+def test_without_the_inputs_the_log_says_from_where_they_have_to_be_sent(
+    server: FakeServer, left: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "tidegate")
+    with tidegate.connect(server.address) as client:
+        sequence = client.resume(*left, answered=10)
+        answers = [answer.output[0] for answer in sequence.stream(ROWS[sequence.next_step :])]
+    np.testing.assert_array_equal(answers, expected(ROWS)[8:])
+    assert [r.getMessage() for r in caplog.records] == [
+        f"sequence {left[0]} goes on at step 8: send its inputs from there on again"
+    ]
+
+
+def test_too_few_inputs_are_refused_before_any_is_sent(server: FakeServer, left: tuple[str, str]) -> None:
+    with tidegate.connect(server.address) as client:
+        with pytest.raises(tidegate.BadInput, match="steps 8 to 9 are wanted again: 2 rows, and 1 were given"):
+            client.resume(*left, answered=10, inputs=lambda first: ROWS[first:9])
+        assert "steps" not in server.servicer.requests
+        assert client.resume(*left, answered=10, inputs=lambda first: ROWS[first:10]).next_step == 10
+
+
+@pytest.mark.parametrize("kind", ["open", "resume"])
+def test_whoever_opens_waits_for_a_model_that_is_being_loaded(
+    server: FakeServer, left: tuple[str, str], kind: str
+) -> None:
+    server.behaviour.refused = kind
+    server.behaviour.refuse = [error_pb2.REASON_MODEL_NOT_READY] * 3
+    with tidegate.connect(server.address, resuming=AT_ONCE) as client:
+        one = client.sequence("toy") if kind == "open" else client.resume(*left, answered=8)
+        assert one.step(ROWS[one.next_step]).output[0] == expected(ROWS)[one.answered - 1]
+    assert not server.behaviour.refuse
+
+
+async def test_asyncio_waits_for_a_model_that_is_being_loaded(server: FakeServer) -> None:
+    server.behaviour.refused = "open"
+    server.behaviour.refuse = [error_pb2.REASON_MODEL_NOT_READY] * 3
+    async with tidegate.AsyncClient(server.address, resuming=AT_ONCE) as client, client.fleet("toy", 2) as fleet:
+        assert len(await fleet.step(ROWS[:2])) == 2
+    assert not server.behaviour.refuse
+
+
+def test_waiting_for_a_model_ends_with_the_time_that_was_given(server: FakeServer) -> None:
+    server.behaviour.refused = "open"
+    server.behaviour.refuse = [error_pb2.REASON_MODEL_NOT_READY] * 1_000
+    for limits in ({"timeout": 0.05}, {"resume_within": 0.05}, {"resume_within": 0}):
+        client = tidegate.connect(server.address, resuming=AT_ONCE, **limits)
+        with client, pytest.raises(tidegate.ModelNotReady):
+            client.sequence("toy")
+
+
+async def test_a_fork_is_awaited_or_entered_as_what_is_opened_is(server: FakeServer) -> None:
+    async with tidegate.AsyncClient(server.address) as client, client.sequence("toy") as sequence:
+        await sequence.step(ROWS[0])
+        async with sequence.fork() as fork:
+            assert fork.next_step == 1
+        other = await sequence.fork()
+        assert other.id not in {sequence.id, fork.id}
+        await other.close()
+    assert server.behaviour.store.records[fork.id].ended == error_pb2.REASON_SEQUENCE_ENDED
