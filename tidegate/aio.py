@@ -60,6 +60,7 @@ class AsyncClient:
         self._channel = _channel(address, credentials, (*calls.CHANNEL_OPTIONS, *options))
         self._stub = cast("TidegateAsyncStub", TidegateStub(self._channel))
         # What changes while it lives.
+        self._closed = False
         self._connection: AsyncConnection | None = None
         self._layouts: dict[tuple[str, int], InputLayout] = {}
 
@@ -127,6 +128,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Ends the stream and what is open on it; see Client.close. The client cannot be used after that."""
+        self._closed = True
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
@@ -163,6 +165,8 @@ class AsyncClient:
 
     def _connected(self, order: Order | Claim) -> AsyncConnection:
         """The stream that all sequences share; a new one, by the order's route, if there is none that works."""
+        if self._closed:
+            raise ConnectionLost("this client was closed")
         if self._connection is None or not self._connection.alive:
             self._connection = AsyncConnection(
                 self._stub, self.address, order.route(), self._resuming, self._resume_within
@@ -223,6 +227,8 @@ class AsyncClient:
                 await asyncio.sleep(wait)
 
     async def _call(self, method: "grpc.aio.UnaryUnaryMultiCallable[Q, R]", request: Q, timeout: float | None) -> R:
+        if self._closed:
+            raise ConnectionLost("this client was closed")
         try:
             return await method(request, timeout=calls.limit(timeout, self._timeout))
         except grpc.RpcError as error:

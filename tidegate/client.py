@@ -62,6 +62,7 @@ class Client:
         self._channel = _channel(address, credentials, (*calls.CHANNEL_OPTIONS, *options))
         self._stub = TidegateStub(self._channel)
         # What changes while it lives.
+        self._closed = False
         self._lock = Lock()
         self._connection: Connection | None = None
         self._layouts: dict[tuple[str, int], InputLayout] = {}
@@ -150,6 +151,7 @@ class Client:
         What is open on a server that keeps checkpoints is parked there, and can be resumed: see `resume`.
         """
         with self._lock:
+            self._closed = True
             connection, self._connection = self._connection, None
         if connection is not None:
             connection.close("this client was closed")
@@ -166,6 +168,8 @@ class Client:
     def _connected(self, order: Order | Claim) -> Connection:
         """The stream that all sequences share; a new one, by the order's route, if there is none that works."""
         with self._lock:
+            if self._closed:
+                raise ConnectionLost("this client was closed")
             if self._connection is not None and not self._connection.alive:
                 self._connection.close(f"the stream to {self.address} was lost")
                 self._connection = None
@@ -237,6 +241,8 @@ class Client:
                 time.sleep(wait)
 
     def _call(self, method: "grpc.UnaryUnaryMultiCallable[Q, R]", request: Q, timeout: float | None) -> R:
+        if self._closed:
+            raise ConnectionLost("this client was closed")
         try:
             return method(request, timeout=calls.limit(timeout, self._timeout))
         except grpc.RpcError as error:

@@ -98,10 +98,14 @@ class Conversation:
 
     def rewind(self, ledger: Ledger, step: int) -> "Asked":
         """Asks to go back to the newest checkpoint at or before a step."""
+        if step < 0:
+            raise ValueError(f"step {step}: steps are numbered from 0")
         return ledger.ask("rewind", pb.StreamRequest(rewind=pb.Rewind(handle=ledger.handle, step=step)))
 
     def move(self, ledger: Ledger, version: int) -> "Asked":
         """Asks to go on with another version of the model."""
+        if version < 0:
+            raise ValueError(f"version {version}: versions are numbered from 1, and 0 is the newest")
         return ledger.ask("move", pb.StreamRequest(move=pb.Move(handle=ledger.handle, version=version)))
 
     # Receiving.

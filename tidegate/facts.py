@@ -57,6 +57,9 @@ class SequenceFacts(Facts[Ledger]):
         """How many steps are answered: the number of the first step without an answer."""
         return self._ledger.answered
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id or '?'} of {self.model} {self.version}, step {self.next_step} next>"
+
     def kept(self) -> tuple[int, dict[str, NDArray[Any]]]:
         """The inputs that a server may want again: the first step of them, and [K, ...row] by name.
 
@@ -103,6 +106,9 @@ class FleetFacts(Facts[FleetLedger]):
     def answered(self) -> NDArray[np.uint64]:
         """How many steps of each member are answered, [members]."""
         return self._ledger.answered.copy()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {len(self)} sequences of {self.model} {self.version}>"
 
     def __len__(self) -> int:
         return self._ledger.count

@@ -35,6 +35,8 @@ class Order:
     def __post_init__(self) -> None:
         if self.count < 1:
             raise ValueError(f"a fleet of {self.count}: it needs at least one member")
+        if self.version < 0:
+            raise ValueError(f"version {self.version}: versions are numbered from 1, and 0 is the newest")
 
     def route(self) -> str:
         """By which to connect for it: a new one."""

@@ -29,7 +29,7 @@ class Resuming:
     """
 
     first_wait: float = 0.05
-    longest_wait: float = 5.0
+    longest_wait: float = 2.0
     keep_bytes: int = KEEP_BYTES
     keep_steps: int = KEEP_STEPS
     clock: Callable[[], float] = time.monotonic

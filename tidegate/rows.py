@@ -71,9 +71,12 @@ def read(path: str, standard_input: TextIO, columns: Columns) -> Table:
         return _read_pipe(standard_input, columns)
     with Path(path).open("rb") as file:
         is_array = file.read(len(_NPY)) == _NPY
-    if is_array:
-        return _array_table(np.load(path, mmap_mode="r", allow_pickle=False), columns)
-    return _csv_table(_lines(path), columns)
+    try:
+        if is_array:
+            return _array_table(np.load(path, mmap_mode="r", allow_pickle=False), columns)
+        return _csv_table(_lines(path), columns)
+    except (UnicodeDecodeError, ValueError) as error:
+        raise BadTable(f"{path}: a CSV file in UTF-8, or a .npy file of numbers, was expected ({error})") from None
 
 
 def _read_pipe(standard_input: TextIO, columns: Columns) -> Table:

@@ -239,3 +239,34 @@ def test_a_terminal_that_knows_ascii_only_gets_ascii(server: FakeServer, table: 
 def test_help_explains_every_command() -> None:
     for command in ("", "models", "describe", "stream", "resume", "state", "fork", "rewind", "move", "end"):
         assert "usage: tidegate" in run("127.0.0.1:1", *command.split(), "--help").stdout
+
+
+def test_options_of_the_connection_stand_before_the_command_or_after_it(server: FakeServer) -> None:
+    before = run(server, "models")
+    after = subprocess.run([*COMMAND, "models", "--server", server.address], capture_output=True, text=True, check=True)
+    assert after.stdout == before.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["rewind", "keep", "abc"], "argument STEP: 'abc' is no whole number from 0 on (see tidegate rewind --help)"),
+        (["models", "--timeout", "x"], "argument --timeout: 'x' is no number of seconds above 0"),
+        (["stream", "toy", "--units", "1-x"], "argument --units: '1-x' is no list of numbers like 0,2 or 1-3"),
+        (["describe", "toy", "--version", "0"], "argument --version: '0' is no whole number from 1 on"),
+    ],
+)
+def test_a_wrong_argument_is_explained_in_one_line(arguments: list[str], words: str) -> None:
+    done = run("127.0.0.1:1", *arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_file_that_is_no_table_is_named(server: FakeServer, tmp_path: Path) -> None:
+    np.savez(tmp_path / "state.npz", x=np.zeros(2))
+    np.save(tmp_path / "objects.npy", np.array([{}, {}]), allow_pickle=True)
+    for name in ("state.npz", "objects.npy"):
+        done = run(server, "stream", "toy", str(tmp_path / name))
+        assert done.returncode == 1
+        assert f"{name}: a CSV file in UTF-8, or a .npy file of numbers, was expected" in done.stderr

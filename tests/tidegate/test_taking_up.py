@@ -114,3 +114,36 @@ async def test_a_fork_is_awaited_or_entered_as_what_is_opened_is(server: FakeSer
         assert other.id not in {sequence.id, fork.id}
         await other.close()
     assert server.behaviour.store.records[fork.id].ended == error_pb2.REASON_SEQUENCE_ENDED
+
+
+async def test_a_client_that_was_closed_says_so_to_every_call(server: FakeServer) -> None:
+    client = tidegate.connect(server.address)
+    sequence = client.sequence("toy")
+    client.close()
+    for call in (client.models, lambda: client.sequence("toy"), lambda: sequence.step(ROWS[0])):
+        with pytest.raises(tidegate.ConnectionLost, match="this client was closed"):
+            call()
+    theirs = tidegate.AsyncClient(server.address)
+    other = await theirs.sequence("toy")
+    await theirs.close()
+    for call in (theirs.models, lambda: theirs.sequence("toy"), lambda: other.step(ROWS[0])):
+        with pytest.raises(tidegate.ConnectionLost, match="this client was closed"):
+            await call()
+
+
+def test_a_sequence_shows_its_id_its_model_and_its_next_step(server: FakeServer) -> None:
+    with tidegate.connect(server.address) as client, client.sequence("toy") as one, client.fleet("toy", 3) as fleet:
+        one.step(ROWS[0])
+        assert repr(one) == f"<Sequence {one.id} of toy 1, step 1 next>"
+        assert repr(fleet) == "<Fleet of 3 sequences of toy 1>"
+
+
+def test_numbers_below_the_first_are_refused_before_anything_is_sent(server: FakeServer) -> None:
+    with tidegate.connect(server.address) as client, client.sequence("toy") as one:
+        with pytest.raises(ValueError, match="step -1: steps are numbered from 0"):
+            one.rewind(-1)
+        for call in (one.move, lambda version: client.sequence("toy", version=version)):
+            with pytest.raises(ValueError, match="version -1: versions are numbered from 1"):
+                call(-1)
+        assert one.step(ROWS[0]).step == 0
+    assert set(server.servicer.requests) <= {"open", "steps", "close"}

@@ -1,0 +1,219 @@
+"""The arguments of the command `tidegate`, and what it says of them. Does nothing with them."""
+
+import argparse
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import NoReturn
+
+DEFAULT_SERVER = "localhost:50051"
+_OUTPUTS = ("drawing", "csv", "jsonl")
+
+_STREAM_HELP = """\
+Sends a table through a new sequence, one step for each row, and prints each answer as it comes.
+
+The table is a CSV file, a NumPy .npy file, or standard input (-, the default). With a header, the model's columns are
+found by their names in any order, and others are left out; without one, they stand in the order of `describe`.
+
+In a terminal the answers are drawn: each unit's gates as o (open, > 0.9), - (closed, < 0.1) or a shade between, its
+cell and hidden state as a bar or a mark. In a pipe they are CSV: step, the outputs, and the trace in columns like
+l0.forget.3 (layer 0, forget gate, unit 3).
+
+With --keep the sequence outlives the command: stop it with Ctrl-C, or at the end of the table, and go on later with
+`tidegate resume`. The file that is kept holds a secret.
+"""
+
+_RESUME_HELP = """\
+Goes on with a sequence that `stream --keep` left, exactly where it was: now, or within the server's retention time.
+
+KEEP is the file that was kept; it is kept up to date. The table holds the rows that come next; with --whole, all rows
+from step 0 on, of which those that were sent are left out. For the rest see `tidegate stream --help`.
+"""
+
+
+def read(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments as they are meant; exits if they make no sense."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    # argparse takes an optional FILE that stands after options for one too many: it has settled that there is none.
+    if (
+        options.command in {"stream", "resume"}
+        and options.file == "-"
+        and len(rest) == 1
+        and not rest[0].startswith("-")
+    ):
+        options.file = rest.pop()
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, and where to read more."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="tidegate", description="Recurrent networks as streams, with their gates.", parents=[_anywhere()]
+    )
+    parser.add_argument("--version", action="version", version=f"tidegate {version('tidegate')}")
+    parser.set_defaults(server=None, timeout=30.0, owner="")
+    commands_of = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    models = commands_of.add_parser(
+        "models", parents=[_anywhere()], help="list the server's models", description="Lists the server's models."
+    )
+    models.add_argument("--json", action="store_true", help="as a JSON list")
+    describe = commands_of.add_parser(
+        "describe",
+        parents=[_anywhere()],
+        help="show one model",
+        description="Shows a model's inputs, outputs, layers, gates and proof.",
+    )
+    _add_model(describe)
+    describe.add_argument("--json", action="store_true", help="as a JSON object")
+    _add_stream(commands_of)
+    _add_kept(commands_of)
+    return parser
+
+
+def _anywhere() -> "_Parser":
+    """What may stand before the command and after it; without defaults, which would undo what stood before."""
+    parser = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
+    parser.add_argument(
+        "--server",
+        metavar="HOST:PORT",
+        help=f"the server (default: the one of a kept sequence, else $TIDEGATE_SERVER, else {DEFAULT_SERVER})",
+    )
+    parser.add_argument(
+        "--timeout", metavar="SECONDS", type=_seconds, help="the longest wait for an answer (default: 30)"
+    )
+    parser.add_argument("--owner", metavar="NAME", help="whom the server's limits count the sequence for")
+    return parser
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="its name")
+    parser.add_argument(
+        "--version", metavar="N", type=_count, default=0, help="its version (default: the newest that is ready)"
+    )
+
+
+def _add_stream(commands_of: "argparse._SubParsersAction[_Parser]") -> None:
+    stream = commands_of.add_parser(
+        "stream",
+        parents=[_anywhere()],
+        help="send a table through a sequence",
+        description=_STREAM_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_model(stream)
+    _add_table(stream)
+    stream.add_argument("--state", metavar="FILE", help="begin from this state, as `tidegate state` writes it")
+    stream.add_argument(
+        "--keep", metavar="FILE", help="let the sequence outlive the command, and keep here how to go on"
+    )
+
+
+def _add_table(stream: argparse.ArgumentParser) -> None:
+    stream.add_argument("file", metavar="FILE", nargs="?", default="-", help="CSV or .npy; - is standard input")
+    stream.add_argument("--chunk", metavar="N", type=_count, default=1, help="send N steps in one message (default: 1)")
+    stream.add_argument("--output", choices=_OUTPUTS, help="default: drawing in a terminal, csv in a pipe")
+    stream.add_argument("--no-trace", dest="trace", action="store_false", help="outputs only, nothing of the inside")
+    stream.add_argument("--layers", metavar="LIST", type=_numbers, help="trace these layers only, like 0 or 0,2 or 1-3")
+    stream.add_argument("--every", metavar="N", type=_count, default=1, help="trace every N-th step (default: 1)")
+    stream.add_argument("--units", metavar="LIST", type=_numbers, help="draw these units only, like 0-7 or 3,5")
+
+
+def _add_kept(commands_of: "argparse._SubParsersAction[_Parser]") -> None:
+    """The commands for a sequence that was kept."""
+    resume = commands_of.add_parser(
+        "resume",
+        parents=[_anywhere()],
+        help="go on with a kept sequence",
+        description=_RESUME_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_keep(resume)
+    _add_table(resume)
+    resume.add_argument("--whole", action="store_true", help="the table begins at step 0: leave out what was sent")
+    state = commands_of.add_parser(
+        "state",
+        parents=[_anywhere()],
+        help="take the state out",
+        description="Writes the state of a kept sequence to a NumPy .npz file.",
+    )
+    _add_keep(state)
+    state.add_argument("output", metavar="FILE", help="the file to write")
+    fork = commands_of.add_parser(
+        "fork",
+        parents=[_anywhere()],
+        help="begin another sequence where a kept one stands",
+        description="Begins another sequence where a kept one stands, and keeps it, too.",
+    )
+    _add_keep(fork)
+    fork.add_argument("other", metavar="NEW", help="the file to keep the other sequence in")
+    rewind = commands_of.add_parser(
+        "rewind",
+        parents=[_anywhere()],
+        help="take a kept sequence back",
+        description="Takes a kept sequence back to the newest checkpoint at or before a step.",
+    )
+    _add_keep(rewind)
+    rewind.add_argument("step", metavar="STEP", type=_step, help="the number of the step to take next, at most")
+    move = commands_of.add_parser(
+        "move",
+        parents=[_anywhere()],
+        help="go on with another version of the model",
+        description="Has a kept sequence go on with another version of its model, without losing its memory.",
+    )
+    _add_keep(move)
+    move.add_argument(
+        "to", metavar="VERSION", nargs="?", type=_count, default=0, help="default: the newest that is ready"
+    )
+    end = commands_of.add_parser(
+        "end", parents=[_anywhere()], help="end a kept sequence", description="Ends a kept sequence, and its file."
+    )
+    _add_keep(end)
+
+
+def _add_keep(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("kept", metavar="KEEP", help="the file that `stream --keep` wrote")
+
+
+def _step(text: str) -> int:
+    return _whole(text, 0)
+
+
+def _count(text: str) -> int:
+    return _whole(text, 1)
+
+
+def _whole(text: str, least: int) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} on")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return seconds
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """Numbers like 0,2 or 1-3, each once and in order."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if not all(bound.isascii() and bound.isdigit() for bound in (first, last or first)):
+            raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers like 0,2 or 1-3")
+        found.update(range(int(first), int(last or first) + 1))
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} names no number")
+    return tuple(sorted(found))
