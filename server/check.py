@@ -4,7 +4,6 @@ Has the file examined in quarantine, with the limits that the server has, and wr
 Exit status: 0 it will be served, 1 it is refused, 2 there is no such file or the check itself failed, 130 stopped.
 """
 
-import argparse
 import json
 import os
 import sys
@@ -33,7 +32,7 @@ def check(path: Path, quarantine: Quarantine) -> Report:
 
 def main(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> int:
     """The command; its exit status."""
-    parser = argparse.ArgumentParser(
+    parser = settings.Parser(
         prog="python -m server check",
         description="Says what a model file holds, and whether it will be served.",
         epilog="Exit status: 0 it will be served, 1 it (or one of several) is refused, 2 there is no such file "

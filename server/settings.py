@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import Field, dataclass, fields
 from math import inf
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, NoReturn, get_type_hints
 
 PREFIX = "TIDEGATE_"
 _ZERO = {  # settings that may be 0
@@ -139,8 +139,16 @@ def settle(parser: argparse.ArgumentParser, given: Mapping[str, Any], environmen
     return settings
 
 
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the list of all options above it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exits with status 2 and a sentence."""
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m server",
         description="Serves the recurrent ONNX models of a folder as gRPC streams.",
         epilog=f"Each option can also be set in the environment: --max-batch is {PREFIX}MAX_BATCH. Beside these, "

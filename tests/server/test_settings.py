@@ -93,7 +93,8 @@ def test_a_wrong_setting_ends_with_status_2_and_a_sentence(
     with pytest.raises(SystemExit) as caught:
         read(arguments, environment)
     assert caught.value.code == 2
-    assert words in capsys.readouterr().err
+    (said,) = capsys.readouterr().err.splitlines()
+    assert words in said
 
 
 def test_sizes_are_given_in_mib_and_used_in_bytes() -> None:
