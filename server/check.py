@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from server import page, settings
+from server import folder, page, settings
 from server.drawing import Line
 from server.errors import ModelRefused
+from server.folder import FILE, PLACE
 from server.quarantine import Limits, Quarantine
 from server.report import Report
-from server.repository import FILE
 
 _LIMITS = ("load_seconds", "load_memory_mib")
 _TO_ASCII = str.maketrans("─│┌┐└┘├┤┬┴╮╯◀▼", "-|++++++++++<v")
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
     except OSError as error:
         parser.exit(2, f"{parser.prog}: {options.file}: {error.strerror or error}\n")
     if not files:
-        parser.exit(2, f"{parser.prog}: there is no VERSION/{FILE} or NAME/VERSION/{FILE} in {options.file}\n")
+        parser.exit(2, f"{parser.prog}: there is no VERSION/{FILE} or {PLACE} in {options.file}\n")
     try:
         with Quarantine(Limits(limits.load_seconds, limits.load_memory_mib)) as quarantine:
             if len(files) > 1:
@@ -69,8 +69,14 @@ def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))  # it may be a pipe that nobody writes into
         return [path]
-    patterns = (FILE, f"*/{FILE}", f"*/*/{FILE}")
-    return next((found for found in (sorted(path.glob(pattern)) for pattern in patterns) if found), [])
+    if (path / FILE).exists():
+        return [path / FILE]
+    versions = sorted(found for found in path.glob(f"*/{FILE}") if folder.is_version(found.parent.name))
+    if versions:
+        return versions
+    for stray in folder.strays(path):
+        print(f"{stray.path} is passed over: {stray.reason}", file=sys.stderr)
+    return sorted(found.path for found in folder.models(path))
 
 
 def _one(path: Path, quarantine: Quarantine, as_json: bool, environment: Mapping[str, str]) -> int:

@@ -6,13 +6,13 @@ served; one that is superseded or gone serves its open sequences to their end.
 
 import asyncio
 import logging
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from server import folder
 from server.errors import ModelRefused, ModelUnavailable, UnknownModel, WrongState
+from server.folder import Found, Stray
 from server.intake import Intake
 from server.model import LoadedModel, ServedModel
 from server.settings import Settings
@@ -20,18 +20,7 @@ from tidegate.v1 import error_pb2
 
 log = logging.getLogger(__name__)
 
-FILE = "model.onnx"
 _STAY = 30  # looks through the folder
-
-
-@dataclass(frozen=True)
-class Found:
-    """A model of the repository. `stamp` changes when its file does, or one beside it."""
-
-    name: str
-    version: int
-    path: Path
-    stamp: tuple[tuple[str, int, int, int], ...]
 
 
 @dataclass(slots=True, eq=False)
@@ -62,6 +51,7 @@ class Repository:
         self._entries: dict[tuple[str, int], Entry] = {}
         self._leaving: list[Entry] = []  # superseded or gone, with sequences still open
         self._last_seen: dict[tuple[str, int], Found] = {}
+        self._strays: dict[Stray, bool] = {}  # files in the wrong place, and whether that was said
         self._complete = False  # whether the folder has been looked through once
         # superseded versions that sequences come back to, and for how many more looks they stay without one
         self._wanted: dict[tuple[str, int], int] = {}
@@ -134,7 +124,8 @@ class Repository:
 
     async def refresh(self, settled: bool = False) -> None:
         """Looks through the folder and follows it. With `settled`, files are taken to be complete."""
-        found = {(f.name, f.version): f for f in await asyncio.to_thread(lambda: list(_scan(self._settings.models)))}
+        found, strays = await asyncio.to_thread(self._look)
+        self._warn(strays, settled)
         for key in self._entries.keys() - found.keys():
             self._remove(key)
         for name in sorted({f.name for f in found.values()}):
@@ -145,6 +136,17 @@ class Repository:
         self._count_down()
         self._let_go()
         await asyncio.to_thread(self._source.close)
+
+    def _look(self) -> tuple[dict[tuple[str, int], Found], list[Stray]]:
+        models = self._settings.models
+        return {(f.name, f.version): f for f in folder.models(models)}, list(folder.strays(models))
+
+    def _warn(self, strays: list[Stray], settled: bool) -> None:
+        """Says once of each file that lies in the wrong place, and stays there, that it is not served."""
+        for stray in strays:
+            if self._strays.get(stray) is False or (settled and stray not in self._strays):
+                log.warning("%s is not served: %s", stray.path.relative_to(self._settings.models), stray.reason)
+        self._strays = {stray: settled or stray in self._strays for stray in strays}
 
     def stop(self) -> None:
         """Stops every model, and brings in no more; may be called again."""
@@ -210,20 +212,3 @@ class Repository:
             self._leaving.remove(entry)
             if entry.served is not None:
                 entry.served.stop()
-
-
-def _scan(folder: Path) -> Iterator[Found]:
-    """The files of the repository; whatever is not NAME/VERSION/model.onnx is passed over."""
-    for path in folder.glob(f"*/*/{FILE}"):
-        version = path.parent.name
-        try:
-            stamp = tuple(sorted(map(_stamp, os.scandir(path.parent))))
-        except OSError:
-            continue  # it went away while we looked
-        if version.isascii() and version.isdecimal() and int(version) > 0 and not path.parts[-3].startswith("."):
-            yield Found(path.parts[-3], int(version), path, stamp)
-
-
-def _stamp(file: os.DirEntry[str]) -> tuple[str, int, int, int]:
-    status = file.stat()
-    return file.name, status.st_mtime_ns, status.st_size, status.st_ino

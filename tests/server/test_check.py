@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict
@@ -396,6 +397,21 @@ def test_the_exit_status_tells_scripts_what_became_of_a_file(zoo: Zoo, tmp_path:
     assert statuses["refused"].stdout.count("Export or copy it once more") == 1
     assert not any("Traceback" in done.stdout + done.stderr for done in statuses.values())
     assert "\x1b" not in statuses["served"].stdout  # colour is for terminals
+
+
+def test_a_file_that_the_server_would_not_find_in_a_folder_is_named_and_not_checked(
+    zoo: Zoo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = zoo.models / "tiny" / "1" / "model.onnx"
+    for place in ("tiny/1", "tiny/new"):
+        (tmp_path / place).mkdir(parents=True)
+        shutil.copy(tiny, tmp_path / place)
+    assert check.main([str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    assert (
+        said.err == f"{tmp_path}/tiny/new/model.onnx is passed over: the version 'new' is no whole number from 1 on\n"
+    )
+    assert "tiny/new" not in said.out
 
 
 @pytest.mark.parametrize("arguments", [[], ["."]], ids=["no file", "a folder without models"])

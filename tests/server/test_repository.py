@@ -125,6 +125,26 @@ async def test_what_is_not_name_version_file_is_passed_over(settings: Settings, 
     assert repository.entries() == []
 
 
+async def test_a_model_in_the_wrong_place_is_named_once_with_the_right_one(
+    settings: Settings, repositories: Repositories, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(settings, "a", "x")
+    put(settings, "a", "1").rename(settings.models / "a" / "1" / "weights.onnx")
+    put(settings, "b", "1").rename(settings.models / "loose.onnx")
+    put(settings, ".landing-b", "1")
+    (put(settings, "c", "1").parent / "vocabulary.onnx").write_text("good", encoding="utf-8")
+    repository = repositories.make(settings)
+    await repository.refresh()
+    assert not caplog.records, "it may be about to be moved"
+    for _ in range(3):
+        await repository.refresh()
+    assert [record.getMessage() for record in caplog.records] == [
+        "loose.onnx is not served: it is looked for at NAME/VERSION/model.onnx",
+        "a/1/weights.onnx is not served: it is not called model.onnx",
+        "a/x/model.onnx is not served: the version 'x' is no whole number from 1 on",
+    ]
+
+
 async def test_a_superseded_version_stays_until_its_last_sequence_ends(
     settings: Settings, repositories: Repositories, caplog: pytest.LogCaptureFixture
 ) -> None:
