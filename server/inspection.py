@@ -30,6 +30,12 @@ def described(file: str, size: int, model: onnx.ModelProto | None) -> Report:
     )
 
 
+_UNROLLED = (
+    "If it is a plain RNN: torch's newer exporter writes one out for the length of its example; export it with "
+    "torch.onnx.export(..., dynamo=False), which keeps the operator."
+)
+
+
 def refused(report: Report, refusal: ModelRefused, model: onnx.ModelProto | None) -> Report:
     """The report of a file that the loader refuses."""
     rungs = _rungs(model)
@@ -51,7 +57,8 @@ def _advice(model: onnx.ModelProto | None, cells: bool) -> str | None:
     """What to do about it, where the reason alone does not say."""
     if model is None or cells or any(a.HasField("g") for node in model.graph.node for a in node.attribute):
         return None
-    return "If nothing in it remembers, it needs no sequences: any server for ONNX files will do for it."
+    stateless = "If nothing in it remembers, it needs no sequences: any server for ONNX files will do for it."
+    return f"{_UNROLLED} {stateless}" if model.producer_name == "pytorch" else stateless
 
 
 def served(report: Report, loaded: LoadedModel, model: onnx.ModelProto | None, fixed: Mapping[str, object]) -> Report:

@@ -414,6 +414,17 @@ def test_a_file_that_the_server_would_not_find_in_a_folder_is_named_and_not_chec
     assert "tiny/new" not in said.out
 
 
+@pytest.mark.parametrize(("producer", "mentioned"), [("pytorch", True), ("", False)])
+def test_where_torch_may_have_written_a_plain_rnn_out_the_way_to_keep_it_is_said(
+    tmp_path: Path, producer: str, mentioned: bool
+) -> None:
+    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 5, 2]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Tanh", ["x"], ["y"])], "g", infos[:1], infos[1:])
+    model = helper.make_model(graph, producer_name=producer, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    said = one_line(text(examine(saved(model, tmp_path))))
+    assert ("export it with torch.onnx.export(..., dynamo=False)" in said) == mentioned
+
+
 @pytest.mark.parametrize("arguments", [[], ["."]], ids=["no file", "a folder without models"])
 def test_the_exit_status_is_2_where_there_is_nothing_to_check(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
