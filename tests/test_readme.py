@@ -6,12 +6,14 @@ import json
 import re
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+import textwrap
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 from google.protobuf import json_format
 
+import tidegate
 from tests.running_server import ROOT, RunningServer
 from tidegate.v1.sequence_pb2 import StreamRequest
 from tidegate.v1.tidegate_pb2_grpc import TidegateStub
@@ -46,6 +48,19 @@ def test_the_stream_in_python_prints_what_stands_below_it(address: str) -> None:
     )
     assert done.stderr == ""
     assert done.stdout.replace("-0.00", "0.00") == printed
+
+
+def test_what_is_said_of_sequences_that_survive_runs_as_it_stands(address: str) -> None:
+    taken_up, values = (textwrap.dedent(block).replace(ADDRESS, address) for block in blocks("py"))
+    names: dict[str, Any] = {"tidegate": tidegate, "steps": [(0.8, 1, 0), *[(0.1, 0, 0)] * 40]}
+    exec(taken_up, names)  # noqa: S102 - our own page
+    assert [answer.step for answer in names["answers"]] == list(range(41))
+    assert names["answer"].step == 41
+    assert names["answer"].output[0] == pytest.approx(0.8, abs=0.05)
+    with tidegate.connect(address) as client, client.sequence("recall") as sequence:
+        sequence.step((0.8, 1, 0))
+        exec(values, {"client": client, "sequence": sequence})  # noqa: S102
+        assert sequence.next_step <= 1
 
 
 def test_the_stock_tools_messages_are_answered(address: str) -> None:
