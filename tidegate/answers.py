@@ -6,6 +6,7 @@ Shapes: T steps of a chunk, T' of them traced; N sequences of a fleet, N' of the
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,8 +163,16 @@ class _Block(_Traced):
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, row: int) -> Answer:
-        """The answer of one row as it would have come alone; negative rows count from the end."""
+    @overload
+    def __getitem__(self, row: int) -> Answer: ...
+
+    @overload
+    def __getitem__(self, row: slice) -> list[Answer]: ...
+
+    def __getitem__(self, row: int | slice) -> Answer | list[Answer]:
+        """The answer of one row, or of each of some, as it would have come alone; negative rows count from the end."""
+        if isinstance(row, slice):
+            return [self[at] for at in range(self.count)[row]]
         at = range(self.count)[row]
         step = self.first_step + at
         outputs = {name: array[at] for name, array in self.outputs.items()}

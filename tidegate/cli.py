@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from tidegate import commands
@@ -19,6 +20,7 @@ from tidegate.trace import NOTHING, Trace
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The command line; exits."""
+    _open_what_is_closed()
     options = read(arguments)
     try:
         status = _run(options)
@@ -29,6 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
     sys.exit(status)
+
+
+def _open_what_is_closed() -> None:
+    """A shell may start a command without standard input or output (`<&-`, `>&-`); Python has None for them then."""
+    sys.stdin = sys.stdin or Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115 - until the end
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
 
 
 def _run(options: argparse.Namespace) -> int:

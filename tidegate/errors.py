@@ -11,7 +11,7 @@ TidegateError
 ├── SequenceLost         one sequence cannot go on, for a `.reason`; the others of the client do
 ├── TimedOut             no answer within `timeout=`; it may still come, and is then dropped
 ├── SequenceEnded        a step after the sequence was closed
-├── NotTraced            a gate, layer or step that this answer does not show. An AttributeError
+├── NotTraced            a gate, layer or step that this answer does not show. An AttributeError, and a KeyError
 └── ProtocolError        the other side does not speak tidegate.v1 as the contract has it
 """
 
@@ -85,8 +85,10 @@ class SequenceEnded(TidegateError):
     """The sequence takes no more steps: it was closed."""
 
 
-class NotTraced(TidegateError, AttributeError):
+class NotTraced(TidegateError, AttributeError, KeyError):
     """The answer does not show this part of the inside."""
+
+    __str__ = Exception.__str__  # a KeyError shows its message in quotes
 
 
 class ProtocolError(TidegateError):

@@ -21,9 +21,12 @@ def handles_of(members: Members, first: int) -> bytes:
 
 def choose(members: Sequence[int] | NDArray[np.integer], count: int) -> Members:
     """Those that a caller names, of a fleet of so many. Raises BadInput, Refused (UNKNOWN_HANDLE)."""
-    chosen = np.array(members, np.int64)
-    if chosen.ndim != 1 or not len(chosen):
+    named = np.asarray(members)
+    if named.ndim != 1 or not len(named):
         raise refused("MALFORMED", "a fleet's step needs a list of at least one member")
+    if named.dtype.kind not in "iu":
+        raise refused("MALFORMED", f"members are named by whole numbers, and {named.dtype} came")
+    chosen = named.astype(np.int64)
     if chosen.min() < 0 or chosen.max() >= count:
         raise refused("UNKNOWN_HANDLE", f"this fleet has the members 0 to {count - 1}")
     if np.bincount(chosen).max() > 1:

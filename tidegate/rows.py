@@ -131,7 +131,10 @@ def _after(first: tuple[int, str], rest: Iterable[tuple[int, str]]) -> Iterator[
 
 
 def _split(line: str, delimiter: str) -> list[str]:
-    return [cell.strip() for cell in next(csv.reader([line.rstrip("\r\n")], delimiter=delimiter))]
+    try:
+        return [cell.strip() for cell in next(csv.reader([line.rstrip("\r\n")], delimiter=delimiter))]
+    except csv.Error as error:
+        raise BadTable(f"a line that is no CSV: {error}") from None
 
 
 def _is_number(cell: str) -> bool:

@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -270,3 +271,18 @@ def test_a_file_that_is_no_table_is_named(server: FakeServer, tmp_path: Path) ->
         done = run(server, "stream", "toy", str(tmp_path / name))
         assert done.returncode == 1
         assert f"{name}: a CSV file in UTF-8, or a .npy file of numbers, was expected" in done.stderr
+
+
+def test_a_cell_too_long_for_csv_is_refused_in_one_line(server: FakeServer) -> None:
+    done = run(server, "stream", "toy", given="1,2\n" + "1" * 200_000 + ",2\n")
+    assert done.returncode == 1
+    assert "a line that is no CSV: field larger than field limit" in done.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-"])
+def test_a_command_runs_with_its_input_or_output_closed(server: FakeServer, closed: str) -> None:
+    command = f"{shlex.join([*COMMAND, '--server', server.address, 'stream', 'toy'])} {closed}"
+    done = subprocess.run(
+        ["/bin/sh", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

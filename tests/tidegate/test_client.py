@@ -458,3 +458,28 @@ def test_another_service_at_the_address_does_not_speak_the_contract() -> None:
             client.models()
     finally:
         server.stop(None).wait()
+
+
+def test_what_is_not_traced_is_missing_from_a_mapping_as_anything_else_is(client: tidegate.Client) -> None:
+    with client.sequence("toy", trace=tidegate.Trace(layers=[1])) as sequence:
+        layers = sequence.step(ROWS[0]).layer
+    assert 5 not in layers
+    assert layers.get(5) is None
+    with pytest.raises(KeyError) as missing:
+        layers[5]
+    assert str(missing.value) == "layer 5 is not in this trace; it shows the layers [1]"
+
+
+def test_answers_are_cut_like_a_list(client: tidegate.Client) -> None:
+    with client.sequence("toy") as sequence:
+        answers = sequence.chunk(ROWS[:5])
+    assert [answer.step for answer in answers[1:4:2]] == [1, 3]
+    assert [answer.step for answer in answers[-2:]] == [3, 4]
+
+
+@pytest.mark.parametrize("members", [[0.7, 1.2], [True, False], ["a", "b"]])
+def test_members_that_are_no_whole_numbers_are_refused(client: tidegate.Client, members: list[object]) -> None:
+    with client.fleet("toy", 2) as fleet:
+        with pytest.raises(tidegate.BadInput, match="members are named by whole numbers"):
+            fleet.step(ROWS[:2], members=members)
+        assert list(fleet.next_steps) == [0, 0]
