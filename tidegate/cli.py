@@ -1,6 +1,7 @@
 """The command `tidegate`: reads its arguments, calls what they ask for, and turns the outcome into an exit status.
 
-0: done. 1: refused or failed, with one line on standard error. 2: wrong usage. 130: interrupted.
+0: done. 1: refused or failed, with one line on standard error. 2: wrong usage. 130: interrupted; of a sequence that is kept,
+128 and the number of whatever signal stopped it.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from tidegate.arguments import DEFAULT_SERVER, read
 from tidegate.bookmark import Bookmark
 from tidegate.client import Client
 from tidegate.errors import Refused, TidegateError
+from tidegate.interrupt import Stopped
 from tidegate.trace import NOTHING, Trace
 
 
@@ -25,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         status = _run(options)
         sys.stdout.flush()
+    except Stopped as stopped:
+        status = stopped.status
     except KeyboardInterrupt:
         status = 130
     except BrokenPipeError:  # whoever read our output has seen enough

@@ -58,7 +58,10 @@ def test_a_kept_sequence_goes_on_with_the_next_table(server: FakeServer, keep: s
     assert server.servicer.routes == [route] * 3
 
 
-def test_a_stream_that_is_stopped_by_hand_goes_on_where_it_was(server: FakeServer, keep: str) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_stream_that_is_stopped_by_a_signal_goes_on_where_it_was(
+    server: FakeServer, keep: str, how: signal.Signals
+) -> None:
     command = [*COMMAND, "--server", server.address, "stream", "toy", "--no-trace", "--keep", keep]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
@@ -66,8 +69,8 @@ def test_a_stream_that_is_stopped_by_hand_goes_on_where_it_was(server: FakeServe
         process.stdin.write(table(ROWS[:5]))
         process.stdin.flush()
         seen = "".join(process.stdout.readline() for _ in range(6))
-        process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 130
+        process.send_signal(how)
+        assert process.wait(10) == 128 + how
     went_on = run(server, "resume", keep, "--no-trace", given=table(ROWS[5:]))
     assert lines(seen) + lines(went_on.stdout) == answers(ROWS)
 
