@@ -1,7 +1,7 @@
 """The command `tidegate`: reads its arguments, calls what they ask for, and turns the outcome into an exit status.
 
-0: done. 1: refused or failed, with one line on standard error. 2: wrong usage. 130: interrupted; of a sequence that is kept,
-128 and the number of whatever signal stopped it.
+0: done. 1: refused or failed, with one line on standard error. 2: wrong usage. 130: interrupted. 129 and 143: a
+sequence that is kept was left in order at SIGHUP or SIGTERM.
 """
 
 import argparse
