@@ -16,7 +16,7 @@ from server.model import ServedModel
 from server.parts import Part
 from server.replies import Group
 from server.selection import Manner, plan
-from server.tenant import Holder, Tenant, new_ids
+from server.tenant import Holder, Tenant, check_name, new_ids
 from server.window import Window
 from tidegate.v1 import error_pb2
 
@@ -68,6 +68,7 @@ class Openings:
         self, handles: np.ndarray, model: ServedModel, manner: Manner, beginning: Beginning | None, owner: str
     ) -> None:
         """Opens new sequences under free handles, all from the same state. Raises Refusal."""
+        check_name("the owner", owner)
         count = len(handles)
         trace = plan(manner.selection, model.graph.trace, model.graph.layers)
         row = None if beginning is None else parts.together(model.graph, beginning.parts)
@@ -102,12 +103,14 @@ class Openings:
         """
         if self._keeper is None:
             raise SequenceGone("this server keeps no checkpoints, so no sequence can be resumed")
-        if len(ids) != len(answered) or len(set(ids)) != len(ids):
+        if not ids or len(ids) != len(answered) or len(set(ids)) != len(ids):
             raise BadInput(
                 f"a resume came with {len(ids)} ids and {len(answered)} numbers of answers; expected as many of both, "
-                "and each id once",
+                "at least one, and each id once",
                 error_pb2.REASON_MALFORMED,
             )
+        for id_ in ids:
+            check_name("the sequence id", id_)
         handles = self._handles.new(handle, len(ids))
         self._handles.mark(handles, OPENING)
         then = partial(self._resumed, handles, manner, token)
