@@ -39,7 +39,7 @@ class Checkpoint:
     Attributes:
         model: the name of the model.
         version: its version.
-        sha256: of the model's file, 64 hexadecimal digits: a state means something to this very network alone.
+        sha256: of the model's files, 64 hexadecimal digits: a state means something to this very network alone.
         step: how many steps are done; the next step has this number.
         state: after those steps, [W], float32, float64 or float16. None is the model's initial state.
     """
