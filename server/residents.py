@@ -29,6 +29,7 @@ class Residents:
         self._by_slot: dict[ServedModel, dict[int, Tenant]] = {}
         self._owners: dict[str, dict[str, Tenant]] = {}
         self._active: set[str] = set()  # owners, since somebody looked
+        self.coming: dict[str, str] = {}  # by id the owners of those that the store is being asked for
         self.lost: Counter[str] = Counter()  # by reason, for the metrics
 
     def __len__(self) -> int:
@@ -47,6 +48,12 @@ class Residents:
     def of_owner(self, owner: str) -> Collection[Tenant]:
         """An owner's sequences that are here."""
         return self._owners.get(owner, {}).values()
+
+    def count(self, owner: str, besides: Collection[str] = ()) -> int:
+        """How many an owner has here or coming, without some."""
+        here = self._owners.get(owner, {})
+        coming = sum(whose == owner and id_ not in here for id_, whose in self.coming.items() if id_ not in besides)
+        return len(here) + coming - sum(id_ in here for id_ in besides)
 
     def note(self, tenants: Iterable[Tenant]) -> None:
         """The store may hold more that is parked of their owners than before."""

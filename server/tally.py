@@ -1,4 +1,4 @@
-"""What has happened to one version's sequences, in numbers that only grow. Knows no metrics: whoever wants them reads."""
+"""What has happened to a version's sequences, in numbers that only grow. Knows no metrics: whoever wants them reads."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
