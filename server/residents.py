@@ -139,6 +139,11 @@ class Residents:
             self.lost[error_pb2.Reason.Name(reason).removeprefix("REASON_")] += 1
         self.move_out(tenants)
 
+    def disown(self, tenant: Tenant) -> None:
+        """Where it stands in the store is not known any more, so nothing is written of it: it has to be resumed."""
+        if tenant in self:
+            self.lose([tenant], error_pb2.REASON_DRAINING, "sequence '{}' has to be resumed: the store did not answer")
+
     def let_go(self, tenant: Tenant, reason: store.Reason) -> None:
         """The store does not take it for ours any more."""
         if tenant in self:
