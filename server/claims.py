@@ -176,7 +176,7 @@ class Claims:
             if claimed.reason is store.Reason.FENCED:
                 raise StoreSilent(f"the store was too slow: another has claimed sequence '{claim.id}' since; try again")
             raise gone(claim.id, claimed.reason)
-        kept = _newest(claim.id, claimed, answered)
+        kept, later = _newest(claim.id, claimed, answered)
         model = self._models.exact(kept.model, kept.version, kept.sha256)
         _check_fits(claim.id, kept, model)
         tenant = Tenant(
@@ -189,6 +189,7 @@ class Claims:
             born=True,
             life=Life.PARKED,
             steps=kept.step,
+            branched=later,
         )
         tenant.move(Move.RESUME)
         return Restored(tenant, kept, answered)
@@ -204,8 +205,12 @@ def _check_fits(name: str, kept: Checkpoint, model: ServedModel) -> None:
         )
 
 
-def _newest(name: str, claimed: store.Claimed, answered: int) -> Checkpoint:
-    """The newest checkpoint that is whole, and not later than the client's answers. Raises SequenceGone."""
+def _newest(name: str, claimed: store.Claimed, answered: int) -> tuple[Checkpoint, bool]:
+    """The newest checkpoint that is whole and not later than the client's answers, and whether later ones are kept.
+
+    Raises:
+        SequenceGone: there is none.
+    """
     found = checkpoint.newest(claimed.checkpoints, answered)
     for refused in found.refused:
         log.warning("a checkpoint of sequence '%s' is passed over: %s", name, refused)
@@ -213,4 +218,4 @@ def _newest(name: str, claimed: store.Claimed, answered: int) -> Checkpoint:
         raise SequenceGone(
             f"no checkpoint of sequence '{name}' is kept at or before step {answered}", error_pb2.REASON_CHECKPOINT_GONE
         )
-    return found.checkpoint
+    return found.checkpoint, found.later

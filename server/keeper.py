@@ -151,7 +151,10 @@ class Keeper:
         self._sleepers.sleep(tenant)
 
     def wake(self, tenants: Sequence[Tenant], then: Callable[[TidegateError | None], None]) -> None:
-        """Puts sleeping sequences back into slots; `then` hears when they are there, or why not."""
+        """Makes sequences ready for a step; `then` hears when they are, or why not.
+
+        Those that sleep are put back into slots; of those that are branched, what they take anew is cut off.
+        """
         self._sleepers.wake(tenants, then)
 
     def go_back(self, tenant: Tenant, step: int, then: Callable[[Checkpoint | TidegateError], None]) -> None:
@@ -185,9 +188,9 @@ class Keeper:
             if tenant.life is not Life.PARKED:
                 tenant.move(Move.PARK)
                 tenant.model.tally.parked += 1
-        awake = [tenant for tenant in tenants if tenant.slot >= 0]
-        if awake:
-            self._departures.park(awake)
+        moved = [tenant for tenant in tenants if tenant.slot >= 0 and not (tenant.branched and tenant.born)]
+        if moved:
+            self._departures.park(moved)
             self._scribe.hurry()
         self._residents.move_out(tenants)
 

@@ -71,10 +71,11 @@ class Tenant:
     steps: int = 0  # how many it had taken when it came here, or was parked
     new: bool = False  # opened here, and not born yet
     origin: np.ndarray | None = None  # the state [W] that a new one came with; None: the model's initial one
+    branched: bool = False  # the store has checkpoints of steps that it takes anew: they go before it takes the first
 
     def is_born(self) -> None:
-        """The store knows it."""
-        self.born, self.new, self.origin = True, False, None
+        """The store knows it, and where it stands."""
+        self.born, self.new, self.origin, self.branched = True, False, None, False
 
     def move(self, move: Move) -> None:
         """Goes on in its life. Raises IllegalMove."""

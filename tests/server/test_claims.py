@@ -1,3 +1,4 @@
+# ruff: noqa: ANN401, S105 - what is said is one of many messages; a token of a test is no secret
 """Who resumes a sequence: what is refused has changed nothing, and what is taken goes on from one line of steps."""
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import pytest
 
 from server.checkpoint import Checkpoint, encode
 from server.errors import ModelUnavailable
-from server.store import Write
+from server.memory_store import MemoryStore
+from server.store import Terms, Write
 from tests.server.world import World
 from tidegate import wire
 from tidegate.v1 import error_pb2
@@ -224,6 +226,113 @@ def test_a_checkpoint_whose_state_is_laid_out_otherwise_is_refused(make: Callabl
     bench.world.store.write([Write(opened.sequence_ids[0], 1, 1, encode(other))], bench.world.now)
     assert why(bench.resume(1, opened, [1])) == "WRONG_STATE"
     assert bench.slots.in_use == 0
+
+
+# Another way ----------------------------------------------------------------------------------------------------------
+
+OTHER = ROWS[::-1].copy()
+
+
+def forked(make: Callable[..., Bench], count: int = 1) -> tuple[Bench, Any]:
+    """Sequences with checkpoints after one step and after three, which stream 1 resumes after the first."""
+    bench = make()
+    opened = bench.open(0, count=count)
+    for at in range(3):
+        for handle in range(count):
+            bench.step(0, at, handle)
+        if at != 1:
+            bench.write()
+    again = bench.resume(1, opened, [1] * count)
+    assert list(again.next_steps) == [1] * count
+    bench.hear(0)
+    return bench, again
+
+
+def killed(bench: Bench) -> None:
+    bench.world.kill(0)
+    for who in range(2):
+        bench.world.connect(who, 0)
+
+
+def test_once_a_step_is_answered_after_an_earlier_one_no_later_checkpoint_of_before_is_gone_back_to(
+    make: Callable[..., Bench],
+) -> None:
+    bench, again = forked(make)
+    answers = [bench.step(1, at, rows=OTHER) for at in range(1, 5)]
+    killed(bench)
+    assert list(bench.resume(1, again, [4]).next_steps) == [1]
+    assert [bench.step(1, at, rows=OTHER) for at in range(1, 5)] == answers
+
+
+def test_a_fleet_that_goes_another_way_leaves_none_of_its_later_checkpoints(make: Callable[..., Bench]) -> None:
+    bench, again = forked(make, 3)
+    steps = pb.FleetSteps(
+        handles=np.arange(3, dtype="<u4").tobytes(),
+        steps=np.full(3, 1, "<u8").tobytes(),
+        inputs=[wire.encode("x", OTHER[:3])],
+    )
+    assert isinstance(bench.ask(1, fleet=steps), pb.FleetAnswers)
+    killed(bench)
+    assert list(bench.resume(1, again, [4] * 3).next_steps) == [1] * 3
+
+
+@pytest.mark.parametrize("leaves", ["parked", "cut", "killed", "late"])
+def test_a_resume_after_which_no_step_comes_leaves_the_later_checkpoints(
+    make: Callable[..., Bench], leaves: str
+) -> None:
+    bench, again = forked(make)
+    match leaves:
+        case "parked":
+            bench.ask(1, close=pb.Close(park=True))
+        case "cut":
+            bench.world.cut(1)
+            bench.world.quiet()
+            bench.world.connect(1, 0)
+        case "killed":
+            killed(bench)
+        case "late":  # it sleeps
+            bench.world.now += 100.0
+            bench.world.keep_house(0)
+    bench.write()
+    assert list(bench.resume(0, again, [3]).next_steps) == [3]
+    assert [bench.step(0, at, rows=ROWS).first_step for at in (3, 4)] == [3, 4]
+
+
+def test_one_that_sleeps_before_its_first_step_goes_on_from_where_it_was_resumed(make: Callable[..., Bench]) -> None:
+    bench, again = forked(make)
+    bench.world.now += 100.0
+    bench.world.keep_house(0)
+    assert bench.slots.in_use == 0
+    answer = bench.step(1, 1, rows=OTHER)
+    killed(bench)
+    bench.resume(1, again, [2])
+    assert bench.step(1, 1, rows=OTHER) == answer
+
+
+@pytest.mark.parametrize("mood", ["dead", "late"])
+def test_no_step_is_answered_while_the_store_may_hold_what_it_contradicts(
+    make: Callable[..., Bench], mood: str
+) -> None:
+    bench, again = forked(make)
+    bench.world.store.mood = mood
+    bench.tell(1, steps=pb.Steps(first_step=1, inputs=[wire.encode("x", OTHER[1:2])]))
+    released, refused = bench.hear(1)
+    assert isinstance(released, pb.Released)
+    assert released.error.reason == error_pb2.REASON_DRAINING, "it has to be resumed"
+    assert isinstance(refused, pb.Failure)
+    assert (bench.slots.in_use, bench.keeper.open) == (0, 0)
+    bench.world.store.mood = "fine"
+    assert isinstance(bench.resume(1, again, [1]), pb.Opened)
+    assert isinstance(bench.step(1, 1, rows=OTHER), pb.Answers)
+
+
+def test_a_store_that_has_lost_its_data_has_nothing_to_cut_off_and_is_filled_again(make: Callable[..., Bench]) -> None:
+    bench, again = forked(make)
+    bench.world.store._store = MemoryStore(Terms(keep=1))
+    assert isinstance(bench.step(1, 1, rows=OTHER), pb.Answers)
+    bench.write()
+    killed(bench)
+    assert list(bench.resume(1, again, [2]).next_steps) == [2]
 
 
 def _not_ready(*_: object) -> None:
