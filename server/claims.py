@@ -132,17 +132,28 @@ class Claims:
 
     async def _claimed(self, wish: _Wish) -> list[Restored]:
         """Looks before it takes: who is refused has thrown nobody out."""
-        if self._departures or any(self._is_unborn(claim.id) for claim in wish.claims):
-            await self._scribe.write_soon()
-        self._check_wanted(wish)
-        seen = self._restored(wish, await self._clerk.ask_soon(lambda s: s.read(wish.claims, wish.now)))
-        self._check_wanted(wish)
+        here = self._here(wish)
+        seen = await self._seen(wish)
+        if self._here(wish) != here:  # somebody has left its stream meanwhile, in a state that is not in the store yet
+            seen = await self._seen(wish)
         self._limits.expect({restored.tenant.id: restored.tenant.owner for restored in seen})
         wish.admit(seen)
         answers = await self._clerk.ask_soon(lambda s: s.claim(wish.claims, wish.now))
         if all(isinstance(claimed, store.Claimed) for claimed in answers):
             self._give_way(wish, answers)
         return self._restored(wish, answers)
+
+    async def _seen(self, wish: _Wish) -> list[Restored]:
+        if self._departures or any(not tenant.born for tenant in self._here(wish)):
+            await self._scribe.write_soon()
+        self._check_wanted(wish)
+        seen = await self._clerk.ask_soon(lambda s: s.read(wish.claims, wish.now))
+        self._check_wanted(wish)
+        return self._restored(wish, seen)
+
+    def _here(self, wish: _Wish) -> list[Tenant]:
+        """Those of them that are open here now."""
+        return [tenant for claim in wish.claims if (tenant := self._residents.get(claim.id)) is not None]
 
     def _check_wanted(self, wish: _Wish) -> None:
         """Whether it is the last one for all that it wants, and its client is there. Raises SequenceGone."""
@@ -151,15 +162,11 @@ class Claims:
         if late is not None:
             raise gone(late, store.Reason.FENCED)
 
-    def _is_unborn(self, name: str) -> bool:
-        tenant = self._residents.get(name)
-        return tenant is not None and not tenant.born
-
     def _give_way(self, wish: _Wish, answers: Sequence[store.Claimed | store.Gone]) -> None:
         """Whoever has them here under an older number leaves them. Raises SequenceGone: a number here is newer."""
         found = zip(wish.claims, answers, strict=True)
         fences = {claim.id: claimed.fence for claim, claimed in found if isinstance(claimed, store.Claimed)}
-        here = [tenant for id_ in fences if (tenant := self._residents.get(id_)) is not None]
+        here = self._here(wish)
         former = [tenant for tenant in here if tenant.fence < fences[tenant.id]]
         self._residents.lose(former, error_pb2.REASON_TAKEN_OVER, "sequence '{}' goes on on another stream")
         if len(former) < len(here):

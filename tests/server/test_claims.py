@@ -175,6 +175,19 @@ def test_the_room_that_was_kept_for_a_resume_is_free_again_once_it_is_refused(ma
     assert bench.slots.in_use == 0
 
 
+def test_a_stream_whose_end_is_noticed_while_it_is_looked_for_leaves_its_last_state(make: Callable[..., Bench]) -> None:
+    bench = make()
+    opened = bench.open(0)
+    bench.step(0, 0)
+    bench.write()
+    bench.step(0, 1)
+    bench.tell(1, resume=resume(opened, [2]))
+    bench.world.quiet()  # the store is being asked
+    bench.world.cut(0)
+    (again,) = bench.hear(1)
+    assert list(again.next_steps) == [2]
+
+
 def test_an_owner_has_no_more_sequences_than_may_be_although_they_are_resumed(make: Callable[..., Bench]) -> None:
     bench = make(max_per_owner=2)
     parked = []
