@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from math import ceil
 
@@ -44,7 +44,7 @@ class Limits:
         Raises:
             OverLimit: the owner has too many, or the store is full.
         """
-        self._check_owner(owner, count, self._residents.count(owner))
+        self._check_owner(owner, count)
         if self.full:
             raise OverLimit(
                 f"the checkpoints take more than {self._settings.max_store_mib} MiB, and none may give way",
@@ -60,12 +60,12 @@ class Limits:
             OverLimit: an owner would have too many; then none is expected.
         """
         for owner, count in Counter(coming.values()).items():
-            self._check_owner(owner, count, self._residents.count(owner, coming.keys()))
+            self._check_owner(owner, count, coming.keys())
         self._residents.coming.update(coming)
 
-    def _check_owner(self, owner: str, count: int, has: int) -> None:
+    def _check_owner(self, owner: str, count: int, besides: Collection[str] = ()) -> None:
         limit = self._settings.max_per_owner
-        if limit and has + count > limit:
+        if limit and (has := self._residents.count(owner, besides)) + count > limit:
             raise OverLimit(
                 f"'{owner}' has {has} sequences open here; {limit} is the limit", error_pb2.REASON_TOO_MANY_OF_OWNER
             )

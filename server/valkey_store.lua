@@ -140,8 +140,8 @@ local function write()
   return answers
 end
 
--- id, digest -> reason or '', fence, owner, model, step, checkpoints. The digests are of secrets, so how long their
--- comparison takes tells nothing about these.
+-- id, digest -> reason or '', fence, owner, model, step; and the sequence, if it can be had. The digests are of secrets,
+-- so how long their comparison takes tells nothing about these.
 local function seen(id, digest)
   local sequence = look(id)
   if not sequence then
@@ -154,6 +154,7 @@ local function seen(id, digest)
   return { '', sequence.fence, sequence.owner, sequence.model, sequence.step }, sequence
 end
 
+-- id, digest -> as `seen` has it, and the checkpoints
 local function read()
   local answers = {}
   for at = FIRST, #ARGV, 2 do
@@ -166,7 +167,7 @@ local function read()
   return answers
 end
 
--- id, digest -> as `read` without the checkpoints. All are taken, or none.
+-- id, digest -> as `seen` has it, with the fence that each has now. All are taken, or none.
 local function claim()
   local answers, milliseconds, all = {}, math.floor(tonumber(now) * 1000), true
   for at = FIRST, #ARGV, 2 do
