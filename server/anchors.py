@@ -1,6 +1,7 @@
 """Makes one checkpoint the last of an open sequence: an earlier one, or one of another version of its model.
 
-Whoever asked puts the state in place. Does not wait for the next write of all, and does not run beside it.
+Whoever asked puts the state in place. Does not wait for the next write of all, and does not run beside it. If it does
+not become known whether the store has done it, the sequence is let go of: who resumes it finds out.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from server import checkpoint, store
 from server.checkpoint import Checkpoint
 from server.clerk import Clerk
 from server.errands import Errands
-from server.errors import TidegateError
+from server.errors import StoreSilent, TidegateError
 from server.losses import gone, kept_at
 from server.model import ServedModel
 from server.progress import NONE
@@ -60,18 +61,22 @@ class Anchors:
     async def _gone_back(self, tenant: Tenant, step: int) -> Checkpoint:
         if not tenant.born:
             await self._scribe.write_soon()
-        claims = [store.Claim(tenant.id, tenant.digest)]
         async with self._scribe.turn:
-            found = (await self._clerk.ask_soon(lambda s: s.read(claims, self._clock())))[0]
-            if isinstance(found, store.Gone) and found.reason is not store.Reason.UNKNOWN:
-                self._residents.let_go(tenant, found.reason)
-            kept = kept_at(tenant, found, step)
+            kept = kept_at(tenant, await self._seen(tenant), step)
             await self._write(tenant, kept.step, checkpoint.encode(kept))
             return kept
 
     async def _gone_over(self, tenant: Tenant, step: int, data: bytes) -> None:
         async with self._scribe.turn:
+            await self._seen(tenant)  # a store that does not answer is not asked to change anything
             await self._write(tenant, step, data)
+
+    async def _seen(self, tenant: Tenant) -> store.Claimed | store.Gone:
+        claims = [store.Claim(tenant.id, tenant.digest)]
+        found = (await self._clerk.ask_soon(lambda s: s.read(claims, self._clock())))[0]
+        if isinstance(found, store.Gone) and found.reason is not store.Reason.UNKNOWN:
+            self._residents.let_go(tenant, found.reason)
+        return found
 
     async def _write(self, tenant: Tenant, step: int, data: bytes) -> None:
         progress, slots = tenant.model.progress, np.array([tenant.slot])
@@ -88,5 +93,9 @@ class Anchors:
 
     async def _write_alone(self, tenant: Tenant, step: int, data: bytes, kept: Sequence[int]) -> store.Reason | None:
         writes = list(born(tenant, store.Write(tenant.id, tenant.fence, step, data, spare=tuple(kept))))
-        refused = await self._clerk.ask_soon(lambda s: s.write(writes, self._clock()))
+        try:
+            refused = await self._clerk.ask_soon(lambda s: s.write(writes, self._clock()))
+        except StoreSilent:  # it may have been carried out, or will be: nobody here knows where the sequence stands
+            self._residents.disown(tenant)
+            raise
         return refused[0].reason if refused else None

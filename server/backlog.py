@@ -1,4 +1,4 @@
-"""Requests of one client that wait until their sequences are awake, and for their turn; others go on meanwhile."""
+"""Requests of one client that wait until their sequences are ready, and for their turn; others go on meanwhile."""
 
 from collections import deque
 from collections.abc import Callable
@@ -20,8 +20,8 @@ class Backlog:
     """What is held back for one stream.
 
     Args:
-        handles: which of its sequences sleep.
-        keeper: wakes them; None: none ever does.
+        handles: which of its sequences sleep, or are branched.
+        keeper: wakes them, and cuts off what they take anew; None: none ever has to wait.
         window: tells the client what is refused.
     """
 
@@ -39,18 +39,18 @@ class Backlog:
         return waits
 
     def hold(self, handles: np.ndarray, again: Callable[[], None], first_step: int = 0) -> bool:
-        """Whether a request waits until its sequences are awake, and for its turn; wakes them.
+        """Whether a request waits until its sequences are ready, and for its turn; has them made ready.
 
         `again` takes it up then; `first_step` is its first, for the client, if it is refused.
         """
-        asleep = handles[self._handles.slots[handles] < 0]
+        unready = self._handles.unready(handles)
         waits = self._waits_for(handles)
-        if not len(asleep) and not waits:
+        if not len(unready) and not waits:
             return False
         self.held.append(_Held(handles, again, first_step))
-        if len(asleep) and not waits:
+        if len(unready) and not waits:
             assert self._keeper is not None
-            self._keeper.wake([self._handles.tenants[h] for h in asleep.tolist()], partial(self._awake, handles))
+            self._keeper.wake([self._handles.tenants[h] for h in unready.tolist()], partial(self._awake, handles))
         return True
 
     def clear(self) -> None:

@@ -39,7 +39,7 @@ class Checkpoint:
     Attributes:
         model: the name of the model.
         version: its version.
-        sha256: of the model's file, 64 hexadecimal digits: a state means something to this very network alone.
+        sha256: of the model's files, 64 hexadecimal digits: a state means something to this very network alone.
         step: how many steps are done; the next step has this number.
         state: after those steps, [W], float32, float64 or float16. None is the model's initial state.
     """
@@ -53,10 +53,14 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Found:
-    """The newest checkpoint that can be gone back to (None: there is none), and why newer ones could not."""
+    """The newest checkpoint that can be gone back to (None: there is none), and why newer ones could not.
+
+    `later`: whether one was passed over that is whole, and too late.
+    """
 
     checkpoint: Checkpoint | None
     refused: tuple[CheckpointRefused, ...]
+    later: bool = False
 
 
 def encode(checkpoint: Checkpoint) -> bytes:
@@ -112,7 +116,7 @@ def decode(data: bytes) -> Checkpoint:
 
 def newest(kept: Sequence[bytes], at_most: int | None = None) -> Found:
     """The first of `kept` (newest first, as a store gives them) that is whole and at step `at_most` or before it."""
-    refused = []
+    refused, later = [], False
     for data in kept:
         try:
             checkpoint = decode(data)
@@ -120,8 +124,9 @@ def newest(kept: Sequence[bytes], at_most: int | None = None) -> Found:
             refused.append(error)
         else:
             if at_most is None or checkpoint.step <= at_most:
-                return Found(checkpoint, tuple(refused))
-    return Found(None, tuple(refused))
+                return Found(checkpoint, tuple(refused), later)
+            later = True
+    return Found(None, tuple(refused), later)
 
 
 def _head(model: str, version: int, sha256: str, width: int, code: int) -> bytes:

@@ -39,10 +39,12 @@ class Prints:
 
     @property
     def whole(self) -> str:
-        """One sha256 for all: that of model.onnx where all weights lie in it."""
-        if not self.weights:
+        """One sha256 for all: that of model.onnx where all weights lie in it and no model.toml is beside it."""
+        if not self.weights and self.sidecar is None:
             return self.model
         lines = [f"{self.model}\n", *(f"{each}  {name}\n" for name, each in sorted(self.weights.items()))]
+        if self.sidecar is not None:
+            lines.append(f"{sidecar.FILE} {self.sidecar}\n")  # in another form: weights may lie in a file of any name
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

@@ -212,4 +212,4 @@ class Conversation:
 
 def _host(peer: str) -> str:
     """Who connects, without the port: gRPC says ipv4:HOST:PORT, ipv6:[HOST]:PORT or unix:PATH."""
-    return peer.rpartition(":")[0] if peer.startswith("ip") else peer
+    return peer.rpartition(":")[0] if peer.startswith("ip") else peer[:128]  # as long as an owner may be

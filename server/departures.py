@@ -3,10 +3,8 @@
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-
 from server import store
-from server.snapshot import Snapshot
+from server.snapshot import Snapshot, taken
 from server.tenant import Tenant
 
 _MOST = 100_000  # parked states, and ends, that may wait for a store that does not answer
@@ -30,9 +28,7 @@ class Departures:
     def park(self, tenants: Sequence[Tenant]) -> None:
         """Copies states of one model out of their slots; if too many wait already, what the store has must do."""
         if self.unwritten < _MOST:
-            model, slots = tenants[0].model, np.array([tenant.slot for tenant in tenants])
-            done, rows = model.slots.done[slots], model.slots.gather(slots)
-            self._farewells.append(Snapshot(model, tuple(tenants), done, rows, model.progress.kept(slots)))
+            self._farewells.append(taken(tenants))
 
     def end(self, tenants: Sequence[Tenant]) -> None:
         """They were closed; if too many wait already, they stay in the store until they expire."""

@@ -26,7 +26,7 @@ Each carries a `reason` of the contract (proto/tidegate/v1/error.proto) and one 
 
 from tidegate.v1 import error_pb2
 
-_LONGEST = 2_000  # characters of a refusal
+_LONGEST = 2_000  # characters of a sentence: what is wrong may be in it, and may be a megabyte
 
 
 class TidegateError(Exception):
@@ -35,7 +35,7 @@ class TidegateError(Exception):
     reason: int = error_pb2.REASON_INTERNAL
 
     def __init__(self, message: str, reason: int | None = None) -> None:
-        super().__init__(message)
+        super().__init__(_cut(message))
         if reason is not None:
             self.reason = reason
 
@@ -154,6 +154,9 @@ class ModelRefused(TidegateError):
         self.node = node
 
 
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
 def _printable(text: str) -> str:
-    shown = text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in _cut(text))

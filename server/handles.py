@@ -37,6 +37,7 @@ class Handles:
         self.told = np.zeros(0, np.int64)  # the checkpoint that the client heard of last without an answer
         self._groups = np.zeros(0, np.int32)  # an index into `_known`, or one of the above
         self.tenants: dict[int, Tenant] = {}
+        self.branched: set[int] = set()  # those whose tenants are, or were
         # groups
         self._known: dict[int, Group] = {}
         self._alike: dict[tuple[ServedModel, Manner], int] = {}
@@ -113,10 +114,14 @@ class Handles:
         for handle, tenant in zip(handles.tolist(), tenants, strict=False):
             tenant.handle = handle
             self.tenants[handle] = tenant
+            if tenant.branched:
+                self.branched.add(handle)
 
     def mark(self, handles: np.ndarray, as_: int) -> None:
         """They take no steps for now, or any more."""
         self._groups[handles] = as_
+        if as_ == FREE and self.branched:
+            self.branched.difference_update(handles.tolist())
 
     def unmark(self, handle: int, group: Group) -> None:
         """It takes steps again."""
@@ -126,6 +131,15 @@ class Handles:
         """These handles, apart by their groups."""
         groups = self._groups[handles]
         return [(self._known[i], handles[groups == i]) for i in np.unique(groups).tolist()]
+
+    def unready(self, handles: np.ndarray) -> np.ndarray:
+        """Those of these open ones that have to wait for the store before they take a step: asleep, or branched."""
+        unready = self.slots[handles] < 0
+        if self.branched:
+            unready |= [handle in self.branched and self.tenants[handle].branched for handle in handles.tolist()]
+            self.branched.difference_update(handles[~unready].tolist())
+        those: np.ndarray = handles[unready]
+        return those
 
     def open(self) -> np.ndarray:
         """The handles that take steps."""

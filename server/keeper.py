@@ -74,9 +74,11 @@ class Keeper:
         errands = Errands()
         self._scribe = Scribe(clerk, self._residents, self._departures, settings.checkpoint_steps, clock, monotonic)
         self._sleepers = Sleepers(clerk, self._residents, errands, settings.idle_seconds, clock, monotonic)
-        self._claims = Claims(clerk, self._residents, self._departures, self._scribe, errands, models, clock)
-        self._anchors = Anchors(clerk, self._residents, self._scribe, errands, clock)
         self._limits = Limits(clerk, self._residents, settings, clock)
+        self._claims = Claims(
+            clerk, self._residents, self._departures, self._scribe, errands, self._limits, models, clock
+        )
+        self._anchors = Anchors(clerk, self._residents, self._scribe, errands, clock)
 
     # Coming -----------------------------------------------------------------------------------------------------------
 
@@ -112,20 +114,31 @@ class Keeper:
         ids: Sequence[str],
         token: str,
         answered: Sequence[int],
+        admit: Callable[[list[Restored]], None],
         then: Callable[[list[Restored] | TidegateError], None],
         wanted: Callable[[], bool] = lambda: True,
     ) -> None:
         """Takes over sequences that were opened before; `then` hears of all of them, or why not.
 
-        Those that are open here on another stream leave it. Their states still have to be put into slots, and
-        `settle` be called, by `then` itself. Of several that want the same sequence the one that came last gets it,
-        however slow the store is; none who says that it is not `wanted` any more.
+        `admit` is asked first, with what they would go on from as far as that is known, and raises a Refusal if they
+        cannot be taken in. Then those that are open here on another stream leave it. Their states still have to be put
+        into slots, and `settle` be called, by `then` itself. Of several that want the same sequence the one that came
+        last gets it, however slow the store is; none who says that it is not `wanted` any more.
         """
-        self._claims.claim(ids, token, answered, then, wanted)
+        self._claims.claim(ids, token, answered, admit, then, wanted)
 
     def settle(self, restored: Sequence[Restored], slots: np.ndarray) -> None:
         """What was claimed lives in these slots from now on."""
         self._claims.settle(restored, slots)
+
+    def unsettle(self, restored: Sequence[Restored]) -> None:
+        """They could not be taken in after all; the store has them as they were."""
+        self._residents.move_out([r.tenant for r in restored])
+
+    def giving_way(self, model: ServedModel, ids: Sequence[str]) -> int:
+        """How many slots of a model are free once these sequences are resumed: those that they have now."""
+        here = [self._residents.get(id_) for id_ in ids]
+        return sum(tenant is not None and tenant.slot >= 0 and tenant.model is model for tenant in here)
 
     # Staying ----------------------------------------------------------------------------------------------------------
 
@@ -138,7 +151,10 @@ class Keeper:
         self._sleepers.sleep(tenant)
 
     def wake(self, tenants: Sequence[Tenant], then: Callable[[TidegateError | None], None]) -> None:
-        """Puts sleeping sequences back into slots; `then` hears when they are there, or why not."""
+        """Makes sequences ready for a step; `then` hears when they are, or why not.
+
+        Those that sleep are put back into slots; of those that are branched, what they take anew is cut off.
+        """
         self._sleepers.wake(tenants, then)
 
     def go_back(self, tenant: Tenant, step: int, then: Callable[[Checkpoint | TidegateError], None]) -> None:
@@ -172,9 +188,9 @@ class Keeper:
             if tenant.life is not Life.PARKED:
                 tenant.move(Move.PARK)
                 tenant.model.tally.parked += 1
-        awake = [tenant for tenant in tenants if tenant.slot >= 0]
-        if awake:
-            self._departures.park(awake)
+        moved = [tenant for tenant in tenants if tenant.slot >= 0 and not (tenant.branched and tenant.born)]
+        if moved:
+            self._departures.park(moved)
             self._scribe.hurry()
         self._residents.move_out(tenants)
 

@@ -1,7 +1,8 @@
 """How much may be open and kept: refuses what goes beyond, ends what nobody came back to, makes room for the rest."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from math import ceil
 
@@ -43,15 +44,30 @@ class Limits:
         Raises:
             OverLimit: the owner has too many, or the store is full.
         """
-        limit, has = self._settings.max_per_owner, len(self._residents.of_owner(owner))
-        if limit and has + count > limit:
-            raise OverLimit(
-                f"'{owner}' has {has} sequences open here; {limit} is the limit", error_pb2.REASON_TOO_MANY_OF_OWNER
-            )
+        self._check_owner(owner, count)
         if self.full:
             raise OverLimit(
                 f"the checkpoints take more than {self._settings.max_store_mib} MiB, and none may give way",
                 error_pb2.REASON_STORE_FULL,
+            )
+
+    def expect(self, coming: Mapping[str, str]) -> None:
+        """Sequences, by id with their owners, are about to be resumed here, and count from now on.
+
+        Those of them that are open here give way to themselves.
+
+        Raises:
+            OverLimit: an owner would have too many; then none is expected.
+        """
+        for owner, count in Counter(coming.values()).items():
+            self._check_owner(owner, count, coming.keys())
+        self._residents.coming.update(coming)
+
+    def _check_owner(self, owner: str, count: int, besides: Collection[str] = ()) -> None:
+        limit = self._settings.max_per_owner
+        if limit and (has := self._residents.count(owner, besides)) + count > limit:
+            raise OverLimit(
+                f"'{owner}' has {has} sequences open here; {limit} is the limit", error_pb2.REASON_TOO_MANY_OF_OWNER
             )
 
     async def enforce(self) -> None:

@@ -46,7 +46,9 @@ class MemoryStore:
     def claim(self, claims: Sequence[Claim], now: float) -> list[Claimed | Gone]:
         """See `Store.claim`."""
         with self._lock:
-            return [self._claim(claim, now, take=True) for claim in claims]
+            refused = [self._unclaimable(claim, now) for claim in claims]
+            take = not any(refused)
+            return [why or self._claim(claim, now, take=take) for claim, why in zip(claims, refused, strict=True)]
 
     def read(self, claims: Sequence[Claim], now: float) -> list[Claimed | Gone]:
         """See `Store.read`."""
@@ -118,13 +120,15 @@ class MemoryStore:
         self._of_owner[kept.owner][id_] = None
         self._of_owner[kept.owner].move_to_end(id_)
 
+    def _unclaimable(self, claim: Claim, now: float) -> Gone | None:
+        entry = self._entry(claim.id, now)
+        return gone(entry, claim.digest) or outrun(entry, now)
+
     def _claim(self, claim: Claim, now: float, *, take: bool) -> Claimed | Gone:
         entry = self._entry(claim.id, now)
         if refused := gone(entry, claim.digest):
             return refused
         assert isinstance(entry, Kept), "else it is gone"
-        if take and (late := outrun(entry, now)):
-            return late
         if take:
             entry = replace(entry, fence=next_fence(entry.fence, now), touched=now)
             self._touch(claim.id, entry)

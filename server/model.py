@@ -47,7 +47,9 @@ class LoadedModel:
 class ServedModel:
     """A version of a model that takes steps. `start` and `stop` belong to the event loop."""
 
-    def __init__(self, name: str, version: int, loaded: LoadedModel, settings: Settings) -> None:
+    def __init__(
+        self, name: str, version: int, loaded: LoadedModel, settings: Settings, tally: Tally | None = None
+    ) -> None:
         self.name = name
         self.version = version
         self.loaded = loaded
@@ -56,7 +58,7 @@ class ServedModel:
         self.slots = SlotTable(loaded.graph.initial, settings.max_sequences)
         self.progress = Progress(settings.max_sequences)
         self.sleepers = 0  # open sequences without a slot
-        self.tally = Tally()
+        self.tally = Tally() if tally is None else tally  # one for all files that this version has ever been
         self.batcher = Batcher(
             loaded.engine,
             self.slots,

@@ -1,6 +1,7 @@
 """How sequences come to be open on a stream: new ones, and those that go on from a checkpoint."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
@@ -16,7 +17,7 @@ from server.model import ServedModel
 from server.parts import Part
 from server.replies import Group
 from server.selection import Manner, plan
-from server.tenant import Holder, Tenant, new_ids
+from server.tenant import Holder, Tenant, check_name, new_ids
 from server.window import Window
 from tidegate.v1 import error_pb2
 
@@ -68,6 +69,7 @@ class Openings:
         self, handles: np.ndarray, model: ServedModel, manner: Manner, beginning: Beginning | None, owner: str
     ) -> None:
         """Opens new sequences under free handles, all from the same state. Raises Refusal."""
+        check_name("the owner", owner)
         count = len(handles)
         trace = plan(manner.selection, model.graph.trace, model.graph.layers)
         row = None if beginning is None else parts.together(model.graph, beginning.parts)
@@ -102,45 +104,65 @@ class Openings:
         """
         if self._keeper is None:
             raise SequenceGone("this server keeps no checkpoints, so no sequence can be resumed")
-        if len(ids) != len(answered) or len(set(ids)) != len(ids):
+        if not ids or len(ids) != len(answered) or len(set(ids)) != len(ids):
             raise BadInput(
                 f"a resume came with {len(ids)} ids and {len(answered)} numbers of answers; expected as many of both, "
-                "and each id once",
+                "at least one, and each id once",
                 error_pb2.REASON_MALFORMED,
             )
+        for id_ in ids:
+            check_name("the sequence id", id_)
         handles = self._handles.new(handle, len(ids))
         self._handles.mark(handles, OPENING)
-        then = partial(self._resumed, handles, manner, token)
-        self._keeper.claim(ids, token, answered, then, lambda: not self._window.gone)
+        coming = _Coming(handles, manner, token)
+        admit, then = partial(self._admit, coming), partial(self._resumed, coming)
+        self._keeper.claim(ids, token, answered, admit, then, lambda: not self._window.gone)
 
-    def _resumed(self, handles: np.ndarray, manner: Manner, token: str, result: list[Restored] | TidegateError) -> None:
-        if self._window.gone:
-            return
+    def _admit(self, coming: "_Coming", restored: Sequence[Restored]) -> None:
+        """Keeps slots for them, but for those that they have here themselves. Raises Refusal."""
         if self._shut:
-            result = Draining("this server is stopping; resume at another, or here in a while")
-        if not isinstance(result, TidegateError):
-            try:
-                self._take_in(handles, manner, token, result)
-            except TidegateError as error:
-                result = error
-        if isinstance(result, TidegateError):
-            self._handles.mark(handles, FREE)
-            self._window.emit(Failed(result, tuple(handles.tolist())))
-
-    def _take_in(self, handles: np.ndarray, manner: Manner, token: str, restored: list[Restored]) -> None:
+            raise Draining("this server is stopping; resume at another, or here in a while")
         model = restored[0].tenant.model
         if any(r.tenant.model is not model for r in restored):
             raise BadInput("sequences of different models cannot be resumed together", error_pb2.REASON_MALFORMED)
-        trace = plan(manner.selection, model.graph.trace, model.graph.layers)
-        slots = self.room(model, len(handles))
+        plan(coming.manner.selection, model.graph.trace, model.graph.layers)
+        if coming.model is not model:
+            coming.give_up()
+            assert self._keeper is not None
+            theirs = self._keeper.giving_way(model, [r.tenant.id for r in restored])
+            coming.slots = self.room(model, len(restored) - theirs)
+            coming.model = model
+
+    def _resumed(self, coming: "_Coming", result: list[Restored] | TidegateError) -> None:
+        if not isinstance(result, TidegateError) and not self._window.gone:
+            try:
+                self._take_in(coming, result)
+            except TidegateError as error:
+                result = error
+            else:
+                return
+        if self._keeper is not None:
+            self._keeper.unsettle(coming.settled)
+        coming.give_up()
+        if isinstance(result, TidegateError) and not self._window.gone:
+            self._handles.mark(coming.handles, FREE)
+            self._window.emit(Failed(result, tuple(coming.handles.tolist())))
+
+    def _take_in(self, coming: "_Coming", restored: list[Restored]) -> None:
+        self._admit(coming, restored)  # once more: what is claimed may be another checkpoint than what was seen
+        model, manner, handles = restored[0].tenant.model, coming.manner, coming.handles
+        slots = np.concatenate([coming.slots, self.room(model, len(handles) - len(coming.slots))])
+        coming.slots, coming.settled = slots, restored
         assert self._keeper is not None
         self._keeper.settle(restored, slots)
+        trace = plan(manner.selection, model.graph.trace, model.graph.layers)
         tenants = [r.tenant for r in restored]
         steps = np.array([tenant.steps for tenant in tenants])
         self._place(handles, slots, steps, self._handles.join(model, manner, trace), tenants)
-        ids = tuple(tenant.id for tenant in tenants)
+        ids, next_steps = tuple(tenant.id for tenant in tenants), tuple(steps.tolist())
         first = int(handles[0])
-        self._window.emit(Opened(first, ids, model.name, model.version, trace.columns, token, tuple(steps.tolist())))
+        opened = Opened(first, ids, model.name, model.version, trace.columns, coming.token, next_steps)
+        self._window.emit(opened)
 
     def _place(
         self, handles: np.ndarray, slots: np.ndarray, steps: np.ndarray | int, group: Group, tenants: Sequence[Tenant]
@@ -148,3 +170,21 @@ class Openings:
         self._handles.settle(handles, slots, steps, group, tenants)
         for tenant in tenants:
             tenant.holder = self._holder
+
+
+@dataclass(slots=True, eq=False)
+class _Coming:
+    """Sequences that are being resumed, the slots that are kept for them, and those that are settled there."""
+
+    handles: np.ndarray
+    manner: Manner
+    token: str
+    model: ServedModel | None = None
+    slots: np.ndarray = field(default_factory=lambda: np.zeros(0, np.intp))
+    settled: Sequence[Restored] = ()
+
+    def give_up(self) -> None:
+        """They do not come."""
+        if self.model is not None:
+            self.model.slots.give_back(self.slots.tolist())
+        self.model, self.slots = None, np.zeros(0, np.intp)

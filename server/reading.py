@@ -12,7 +12,10 @@ from server.tally import Tally
 
 @dataclass(frozen=True, eq=False)
 class ModelReading:
-    """A version, together with those of the same number that it replaced and that still have sequences."""
+    """A version, together with those of the same number that it replaced and that still have sequences.
+
+    They share one tally: it counts once, as the later of the two has seen it.
+    """
 
     open: int
     asleep: int
@@ -28,7 +31,7 @@ class ModelReading:
             max(self.limit, other.limit),
             max(self.lag_steps, other.lag_steps),
             max(self.lag_seconds, other.lag_seconds),
-            self.tally + other.tally,
+            other.tally,
         )
 
 

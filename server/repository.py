@@ -16,6 +16,7 @@ from server.folder import Found, Stray
 from server.intake import Intake
 from server.model import LoadedModel, ServedModel
 from server.settings import Settings
+from server.tally import Tally
 from tidegate.v1 import error_pb2
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class Repository:
         self._leaving: list[Entry] = []  # superseded or gone, with sequences still open
         self._last_seen: dict[tuple[str, int], Found] = {}
         self._strays: dict[Stray, bool] = {}  # files in the wrong place, and whether that was said
+        self._tallies: dict[tuple[str, int], Tally] = {}  # also of what is not here any more: it may come back
         self._complete = False  # whether the folder has been looked through once
         # superseded versions that sequences come back to, and for how many more looks they stay without one
         self._wanted: dict[tuple[str, int], int] = {}
@@ -114,7 +116,7 @@ class Repository:
             raise ModelUnavailable("this server is still looking through its models; try again in a moment")
         if not versions:
             names = ", ".join(sorted({f"'{n}'" for n, _ in self._entries})) or "none"
-            raise UnknownModel(f"there is no model '{name}'; this server has {names}")
+            raise UnknownModel(f"there is no model '{name:.60}'; this server has {names}")
         if version and version not in versions:
             raise UnknownModel(
                 f"model '{name}' has no version {version} here; it has {', '.join(map(str, sorted(versions)))}",
@@ -181,7 +183,8 @@ class Repository:
         log.info("loading %s version %d", *key)
         try:
             loaded = await asyncio.to_thread(self._source.load, found.path)
-            entry.served = ServedModel(found.name, found.version, loaded, self._settings)
+            tally = self._tallies.setdefault(key, Tally())
+            entry.served = ServedModel(found.name, found.version, loaded, self._settings, tally)
             entry.served.start()
         except ModelRefused as refusal:
             entry.refusal = refusal

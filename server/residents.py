@@ -29,6 +29,7 @@ class Residents:
         self._by_slot: dict[ServedModel, dict[int, Tenant]] = {}
         self._owners: dict[str, dict[str, Tenant]] = {}
         self._active: set[str] = set()  # owners, since somebody looked
+        self.coming: dict[str, str] = {}  # by id the owners of those that the store is being asked for
         self.lost: Counter[str] = Counter()  # by reason, for the metrics
 
     def __len__(self) -> int:
@@ -47,6 +48,12 @@ class Residents:
     def of_owner(self, owner: str) -> Collection[Tenant]:
         """An owner's sequences that are here."""
         return self._owners.get(owner, {}).values()
+
+    def count(self, owner: str, besides: Collection[str] = ()) -> int:
+        """How many an owner has here or coming, without some."""
+        here = self._owners.get(owner, {})
+        coming = sum(whose == owner and id_ not in here for id_, whose in self.coming.items() if id_ not in besides)
+        return len(here) + coming - sum(id_ in here for id_ in besides)
 
     def note(self, tenants: Iterable[Tenant]) -> None:
         """The store may hold more that is parked of their owners than before."""
@@ -131,6 +138,11 @@ class Residents:
             tenant.move(Move.LOSE)
             self.lost[error_pb2.Reason.Name(reason).removeprefix("REASON_")] += 1
         self.move_out(tenants)
+
+    def disown(self, tenant: Tenant) -> None:
+        """Where it stands in the store is not known any more, so nothing is written of it: it has to be resumed."""
+        if tenant in self:
+            self.lose([tenant], error_pb2.REASON_DRAINING, "sequence '{}' has to be resumed: the store did not answer")
 
     def let_go(self, tenant: Tenant, reason: store.Reason) -> None:
         """The store does not take it for ours any more."""

@@ -1,4 +1,7 @@
-"""Open sequences that are parked because no step came for long: gives up their slots, and brings them back."""
+"""Open sequences that are parked because no step came for long: gives up their slots, and brings them back.
+
+And those that were resumed, and have not taken a step since, where the store knows of later ones: makes them ready too.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -8,10 +11,12 @@ from server import checkpoint, store
 from server.checkpoint import Checkpoint
 from server.clerk import Clerk
 from server.errands import Errands
-from server.errors import TidegateError
+from server.errors import StoreSilent, TidegateError
 from server.model import ServedModel
+from server.progress import NONE
 from server.residents import Residents
 from server.sequence import Move
+from server.snapshot import taken, writes
 from server.tenant import Tenant
 from tidegate.v1 import error_pb2
 
@@ -81,8 +86,16 @@ class Sleepers:
     # Waking up --------------------------------------------------------------------------------------------------------
 
     def wake(self, tenants: Sequence[Tenant], then: Callable[[TidegateError | None], None]) -> None:
-        """Puts sleeping sequences back into slots; `then` hears when they are there, or why not."""
-        self._errands.run(self._bring_back(tenants), then)
+        """Makes sequences ready for a step; `then` hears when they are, or why not. See `Keeper.wake`."""
+        self._errands.run(self._make_ready(tenants), then)
+
+    async def _make_ready(self, tenants: Sequence[Tenant]) -> None:
+        asleep = [tenant for tenant in tenants if tenant.slot < 0]
+        if asleep:
+            await self._bring_back(asleep)
+        branched = [tenant for tenant in tenants if tenant.branched and tenant.slot >= 0]
+        if branched:
+            await self._cut_off(branched)
 
     async def _bring_back(self, tenants: Sequence[Tenant]) -> None:
         claims = [store.Claim(tenant.id, tenant.digest) for tenant in tenants]
@@ -92,7 +105,7 @@ class Sleepers:
             if tenant.slot >= 0 or tenant not in self._residents:
                 continue  # it woke up, or left, meanwhile
             if isinstance(found, store.Claimed) and found.fence == tenant.fence:
-                self._return(tenant, checkpoint.newest(found.checkpoints).checkpoint)
+                self._return(tenant, checkpoint.newest(found.checkpoints, tenant.steps).checkpoint)
             else:
                 reason = store.Reason.FENCED if isinstance(found, store.Claimed) else found.reason
                 self._residents.let_go(tenant, reason)
@@ -108,3 +121,33 @@ class Sleepers:
         row = model.graph.initial if kept.state is None else kept.state
         model.slots.restore(slots, row[np.newaxis], np.array([kept.step]))
         self._residents.wake(tenant, slots.item(), kept.step)
+
+    # Going another way ------------------------------------------------------------------------------------------------
+
+    async def _cut_off(self, tenants: Sequence[Tenant]) -> None:
+        """Has the store forget what is later than where these stand: they go on from here, perhaps with other inputs.
+
+        Not when they are claimed, because a claim may be carried out late; who sends a step has heard where it stands.
+        """
+        models = dict.fromkeys(tenant.model for tenant in tenants)
+        snapshots = [taken([tenant for tenant in tenants if tenant.model is model]) for model in models]
+        now = self._clock()
+        try:
+            refused = await self._clerk.ask_soon(lambda s: s.write(list(writes(snapshots)), now))
+        except StoreSilent:
+            for tenant in tenants:
+                self._residents.disown(tenant)
+            raise
+        why = {refusal.id: refusal.reason for refusal in refused}
+        for tenant in tenants:
+            self._note_cut_off(tenant, why.get(tenant.id))
+
+    def _note_cut_off(self, tenant: Tenant, refused: store.Reason | None) -> None:
+        if refused is None:
+            tenant.is_born()
+        elif refused is store.Reason.UNKNOWN:  # the store has lost its data, and with it what was to go
+            tenant.born = tenant.branched = False
+            if tenant.slot >= 0:
+                tenant.model.progress.written[tenant.slot] = NONE
+        else:
+            self._residents.let_go(tenant, refused)

@@ -1,6 +1,6 @@
 """Copies of states at a moment, and what a store is to write of them. Knows no store that does it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,6 +29,14 @@ class Snapshot:
         """Some of them."""
         tenants = tuple(self.tenants[at] for at in places)
         return Snapshot(self.model, tenants, self.steps[places], self.states[places], self.kept[places])
+
+
+def taken(tenants: Sequence[Tenant]) -> Snapshot:
+    """The states of sequences of one model as they are now in their slots."""
+    model, slots = tenants[0].model, np.array([tenant.slot for tenant in tenants])
+    return Snapshot(
+        model, tuple(tenants), model.slots.done[slots], model.slots.gather(slots), model.progress.kept(slots)
+    )
 
 
 def writes(snapshots: Iterable[Snapshot]) -> Iterable[store.Write]:

@@ -29,7 +29,7 @@ class SqliteStore:
     def claim(self, claims: Sequence[Claim], now: float) -> list[Claimed | Gone]:
         """See `Store.claim`."""
         with self._changing(now) as table:
-            return [table.claim(claim) for claim in claims]
+            return table.claim(claims)
 
     def read(self, claims: Sequence[Claim], now: float) -> list[Claimed | Gone]:
         """See `Store.read`."""

@@ -3,7 +3,7 @@
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count as counting
 from itertools import islice
@@ -67,13 +67,22 @@ class SqliteTable:
         self._change(row, write.fence, slots)
         return None
 
-    def claim(self, claim: Claim) -> Claimed | Gone:
+    def claim(self, claims: Sequence[Claim]) -> list[Claimed | Gone]:
         """See `Store.claim`."""
+        refused = [self._unclaimable(claim) for claim in claims]
+        if any(refused):
+            return [why or self.read(claim) for claim, why in zip(claims, refused, strict=True)]
+        return [self._take(claim) for claim in claims]
+
+    def _unclaimable(self, claim: Claim) -> Gone | None:
         row = self._look(claim.id)
-        if isinstance(row, Row) and gone(row.kept, claim.digest) is None:
-            if late := outrun(row.kept, self._now):
-                return late
-            self._change(row, next_fence(row.kept.fence, self._now), row.slots)
+        entry = row.kept if isinstance(row, Row) else row
+        return gone(entry, claim.digest) or outrun(entry, self._now)
+
+    def _take(self, claim: Claim) -> Claimed | Gone:
+        row = self._look(claim.id)
+        assert isinstance(row, Row), "else it is gone"
+        self._change(row, next_fence(row.kept.fence, self._now), row.slots)
         return self.read(claim)
 
     def read(self, claim: Claim) -> Claimed | Gone:

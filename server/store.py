@@ -168,8 +168,9 @@ class Store(Protocol):
         """
 
     def claim(self, claims: Sequence[Claim], now: float) -> list[Claimed | Gone]:
-        """Makes the caller the owner of sequences: one answer for each claim, in their order.
+        """Makes the caller the owner of sequences, all or none: one answer for each claim, in their order.
 
+        If one of them is gone, none has changed, and the answers for the others are those of `read`.
         The fence rises above every earlier one: to the milliseconds of `now`, or by one if that is more, so that a
         claim that a store has lost in a crash is not given to a second claimant. Retention begins anew. FENCED is a
         claim that was asked for more than a second before the one that holds: it came late.

@@ -119,7 +119,7 @@ class Stream:
         expected = self._handles.next.item(handle)
         slot = self._handles.slots[handle : handle + 1]
         if self._keeper is not None:
-            if slot.item() < 0 or self._backlog.held:
+            if slot.item() < 0 or self._backlog.held or self._handles.branched:
                 again = partial(self.steps, handle, first_step, inputs, answered)
                 if self._backlog.hold(np.array([handle]), again, first_step):
                     return
@@ -152,7 +152,7 @@ class Stream:
         group = self._handles.fleet(handles)
         slots, expected = self._handles.slots[handles], self._handles.next[handles]
         if self._keeper is not None:
-            if self._backlog.held or (slots < 0).any():
+            if self._backlog.held or self._handles.branched or (slots < 0).any():
                 again = partial(self.fleet, handles, steps, inputs, answered)
                 if self._backlog.hold(handles, again, int(steps[0])):
                     return

@@ -1,4 +1,4 @@
-"""What has happened to one model's sequences, in numbers that only grow. Knows no metrics: whoever wants them reads."""
+"""What has happened to a version's sequences, in numbers that only grow. Knows no metrics: whoever wants them reads."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ class Histogram:
 
 @dataclass(slots=True, eq=False)
 class Tally:
-    """One model's, since it was loaded."""
+    """One version's, since the server began; a file that replaces another goes on with it."""
 
     # sequences
     opened: int = 0

@@ -10,12 +10,13 @@ from typing import Protocol
 
 import numpy as np
 
-from server.errors import TidegateError
+from server.errors import OverLimit, TidegateError
 from server.model import ServedModel
 from server.sequence import Life, Move, after
 
 _RUN, _SERIAL = token_hex(6), counter()
 _FIT = re.compile("[0-9a-z]{1,32}")
+_LONGEST = 128  # bytes of UTF-8 that an owner's name or an id may have; ours are much shorter
 
 
 def new_ids(count: int, route: str) -> tuple[str, ...]:
@@ -26,6 +27,13 @@ def new_ids(count: int, route: str) -> tuple[str, ...]:
 def fit_route(given: str) -> str:
     """The route that a client gave, if ids can begin with it; else one of our own making."""
     return given if _FIT.fullmatch(given) else token_hex(4)
+
+
+def check_name(what: str, name: str) -> None:
+    """Whether an owner or an id may be called so: it is kept with each sequence. Raises OverLimit."""
+    size = len(name.encode())
+    if size > _LONGEST:
+        raise OverLimit(f"{what} '{name:.40}...' has {size} bytes; {_LONGEST} is the limit")
 
 
 def digest_of(token: str) -> bytes:
@@ -63,10 +71,11 @@ class Tenant:
     steps: int = 0  # how many it had taken when it came here, or was parked
     new: bool = False  # opened here, and not born yet
     origin: np.ndarray | None = None  # the state [W] that a new one came with; None: the model's initial one
+    branched: bool = False  # the store has checkpoints of steps that it takes anew: they go before it takes the first
 
     def is_born(self) -> None:
-        """The store knows it."""
-        self.born, self.new, self.origin = True, False, None
+        """The store knows it, and where it stands."""
+        self.born, self.new, self.origin, self.branched = True, False, None, False
 
     def move(self, move: Move) -> None:
         """Goes on in its life. Raises IllegalMove."""

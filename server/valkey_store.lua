@@ -140,9 +140,9 @@ local function write()
   return answers
 end
 
--- id, digest -> reason or '', fence, owner, model, step, checkpoints. The digests are of secrets, so how long their
--- comparison takes tells nothing about these.
-local function claimed(id, digest, take)
+-- id, digest -> reason or '', fence, owner, model, step; and the sequence, if it can be had. The digests are of secrets,
+-- so how long their comparison takes tells nothing about these.
+local function seen(id, digest)
   local sequence = look(id)
   if not sequence then
     return { 'unknown', '', '', '', '' }
@@ -151,26 +151,41 @@ local function claimed(id, digest, take)
   elseif not sequence.kept then
     return { sequence.reason, '', '', sequence.model, sequence.step }
   end
-  if take then
-    local milliseconds = math.floor(tonumber(now) * 1000)
-    if tonumber(sequence.fence) - milliseconds > 1000 then -- `fencing.LATE`
-      return { 'fenced', sequence.fence, '', sequence.model, sequence.step }
-    end
-    sequence.fence = text(math.max(tonumber(sequence.fence) + 1, milliseconds))
-    redis.call('HSET', prefix .. 'sequence:' .. id, 'fence', sequence.fence, 'touched', now)
-    touch(sequence)
-  end
-  local answer = { '', sequence.fence, sequence.owner, sequence.model, sequence.step }
-  for _, step in ipairs(sequence.steps) do
-    table.insert(answer, redis.call('HGET', prefix .. 'checkpoint:' .. id, step))
-  end
-  return answer
+  return { '', sequence.fence, sequence.owner, sequence.model, sequence.step }, sequence
 end
 
-local function claim(take)
+-- id, digest -> as `seen` has it, and the checkpoints
+local function read()
   local answers = {}
   for at = FIRST, #ARGV, 2 do
-    table.insert(answers, claimed(ARGV[at], ARGV[at + 1], take))
+    local answer, sequence = seen(ARGV[at], ARGV[at + 1])
+    for _, step in ipairs(sequence and sequence.steps or {}) do
+      table.insert(answer, redis.call('HGET', prefix .. 'checkpoint:' .. sequence.id, step))
+    end
+    table.insert(answers, answer)
+  end
+  return answers
+end
+
+-- id, digest -> as `seen` has it, with the fence that each has now. All are taken, or none.
+local function claim()
+  local answers, milliseconds, all = {}, math.floor(tonumber(now) * 1000), true
+  for at = FIRST, #ARGV, 2 do
+    local answer = seen(ARGV[at], ARGV[at + 1])
+    if answer[1] == '' and tonumber(answer[2]) - milliseconds > 1000 then -- `fencing.LATE`
+      answer[1] = 'fenced'
+    end
+    all = all and answer[1] == ''
+    table.insert(answers, answer)
+  end
+  if all then
+    for at = FIRST, #ARGV, 2 do
+      local id, answer = ARGV[at], answers[(at - FIRST) / 2 + 1]
+      local fence = redis.call('HGET', prefix .. 'sequence:' .. id, 'fence')
+      answer[2] = text(math.max(tonumber(fence) + 1, milliseconds))
+      redis.call('HSET', prefix .. 'sequence:' .. id, 'fence', answer[2], 'touched', now)
+      touch({ id = id, owner = answer[3] })
+    end
   end
   return answers
 end
@@ -231,9 +246,9 @@ end
 if verb == 'write' then
   return write()
 elseif verb == 'claim' then
-  return claim(true)
+  return claim()
 elseif verb == 'read' then
-  return claim(false)
+  return read()
 elseif verb == 'end' then
   return finish()
 elseif verb == 'expire' then

@@ -7,6 +7,7 @@ crash of Valkey itself as far as its `appendonly` and `appendfsync` say.
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from hashlib import sha1
 from itertools import chain, islice
 from itertools import count as count_from
@@ -61,9 +62,14 @@ class ValkeyStore:
         return _refused(writes, self._each("write", now, [_written(write) for write in writes]))
 
     def claim(self, claims: Sequence[Claim], now: float) -> list[Claimed | Gone]:
-        """See `Store.claim`."""
-        answers = self._each("claim", now, [(claim.id, claim.digest) for claim in claims])
-        return [_claimed(*found) for answer in answers for found in answer]
+        """See `Store.claim`. One run takes all, however many; what is kept of them is read a batch at a time."""
+        items = [(claim.id, claim.digest) for claim in claims]
+        (taken,) = self._run([self._command("claim", now, items)])
+        last = {claim.id: int(fence) for claim, (_, fence, *_) in zip(claims, taken, strict=True) if fence}
+        return [
+            _claimed(*of_claim) if of_claim[0] else _under(int(of_claim[1]), last[claim.id], found)
+            for claim, of_claim, found in zip(claims, taken, self.read(claims, now), strict=True)
+        ]
 
     def read(self, claims: Sequence[Claim], now: float) -> list[Claimed | Gone]:
         """See `Store.read`."""
@@ -102,11 +108,13 @@ class ValkeyStore:
 
     def _each(self, verb: str, now: float, items: Sequence[Item]) -> list[Any]:
         """Runs the script on all items, a batch at a time. Returns its answers, one for each batch."""
+        batches = (items[at : at + BATCH] for at in range(0, len(items), BATCH))
+        return self._run([self._command(verb, now, batch) for batch in batches])
+
+    def _command(self, verb: str, now: float, items: Sequence[Item]) -> Item:
         terms = self.terms
         given = (verb, repr(now), repr(now - terms.retention), repr(terms.tombstone), terms.keep)
-        start = ("EVALSHA", NAME, 1, self._prefix + "touched", *given)
-        batches = (items[at : at + BATCH] for at in range(0, len(items), BATCH))
-        return self._run([(*start, *chain.from_iterable(batch)) for batch in batches])
+        return ("EVALSHA", NAME, 1, self._prefix + "touched", *given, *chain.from_iterable(items))
 
     def _run(self, commands: Sequence[Item]) -> list[Any]:
         """Sends all commands at once. The script is sent along the first time, and once Valkey has forgotten it."""
@@ -166,6 +174,13 @@ def _claimed(reason: bytes, fence: bytes, owner: bytes, model: bytes, step: byte
     if reason:
         return Gone(Reason(reason.decode()), model.decode(), int(step) if step else None)
     return Claimed(int(fence), owner.decode(), model.decode(), data)
+
+
+def _under(fence: int, last: int, found: Claimed | Gone) -> Claimed | Gone:
+    """What is read of a sequence after a claim that gave it a fence, whose last in that run was `last`."""
+    if isinstance(found, Gone):
+        return found
+    return replace(found, fence=fence) if found.fence == last else Gone(Reason.FENCED, found.model)
 
 
 def _evicted(id_: bytes, owner: bytes, size: bytes, reason: bytes) -> Evicted:

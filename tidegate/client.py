@@ -39,8 +39,8 @@ class Client:
     `address` is HOST:PORT. `timeout` is the default for every call, in seconds; None waits as long as it takes.
     `resume_within` is for how many seconds a call tries to go on after a loss, where the server keeps checkpoints; None
     is as long as it takes, 0 not at all. `resuming` sets the rest of that: how often, and how much is kept for it.
-    `owner` is a label for the server's limits. `credentials` are gRPC's, for TLS; None is plain text. `options` are
-    further gRPC channel options.
+    `owner` is a label for the server's limits, of at most 128 bytes. `credentials` are gRPC's, for TLS; None is plain
+    text. `options` are further gRPC channel options.
     """
 
     def __init__(

@@ -13,6 +13,8 @@ from tidegate.v1 import sequence_pb2 as pb
 
 # There is nothing left to end.
 _ENDED = {"UNKNOWN_SEQUENCE", "SEQUENCE_ENDED", "SEQUENCE_EXPIRED", "SEQUENCE_EVICTED"}
+# There is no room for it now.
+_FULL = {"TOO_MANY_SEQUENCES", "TOO_MANY_OF_OWNER"}
 
 
 class Resumption:
@@ -78,7 +80,7 @@ class Resumption:
 
     def refused(self, books: Books, refusal: Refused) -> list[pb.StreamRequest]:
         """This server does not open them again: what to ask for instead."""
-        if refusal.reason == "TOO_MANY_SEQUENCES":  # others go on meanwhile
+        if refusal.reason in _FULL:  # others go on meanwhile
             self.deferred[books.handle] = refusal
             return []
         if refusal.reason == "UNKNOWN_SEQUENCE" and books.order is not None:

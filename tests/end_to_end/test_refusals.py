@@ -54,6 +54,10 @@ def fleet_message(**fields: object) -> StreamRequest:
     return StreamRequest(fleet=sequence_pb2.FleetSteps(**fields))
 
 
+def resume_of(*ids: str) -> StreamRequest:
+    return StreamRequest(resume=sequence_pb2.Resume(handle=9, sequence_ids=ids, answered=[0] * len(ids)))
+
+
 @dataclass(frozen=True)
 class Bad:
     what: str
@@ -114,6 +118,10 @@ BAD = [
     Bad("an encoding that there is not", open_(9, encoding=5), "MALFORMED", (9,), ()),
     Bad("more sequences than there may be", open_(9, count=70_000), "TOO_MANY_SEQUENCES", (9,), ()),
     Bad("a handle beyond the limit", open_(2**32 - 1), "TOO_MANY_SEQUENCES", (2**32 - 1,), ()),
+    Bad("an owner with a long name", open_(9, owner="ö" * 65), "TOO_LARGE", (9,), ()),
+    Bad("a model with a name of nearly a megabyte", open_(9, "x" * 900_000), "UNKNOWN_MODEL", (9,), ()),
+    Bad("a resume of none", StreamRequest(resume=sequence_pb2.Resume(handle=9)), "MALFORMED", (), ()),
+    Bad("a resume of an id of nearly a megabyte", resume_of("x" * 900_000), "TOO_LARGE", (9,), ()),
     Bad("an empty message", StreamRequest(), "MALFORMED", (), ()),
     Bad("bytes that are no message", b"\xff\xff\xff\xff", "MALFORMED", (), ()),
     Bad("a message that is cut", steps(0, AT, ROWS[AT]).SerializeToString()[:-3], "MALFORMED", (), ()),
@@ -151,6 +159,7 @@ async def test_a_bad_request_has_its_own_reason_and_changes_nothing(server: Runn
         heard = await stream.run(0, 0, ROWS[:AT])
         failure = await stream.ask(bad.request)
         assert reason(failure) == bad.reason
+        assert len(failure.error.message) < 3_000
         assert tuple(failure.handles) == bad.handles
         assert tuple(failure.expected_steps) == bad.expected
         heard += await stream.run(0, AT, ROWS[AT:12])

@@ -54,6 +54,18 @@ def test_a_model_in_one_file_has_the_hash_of_that_file(tmp_path: Path) -> None:
     assert content.read(path).prints.whole == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def test_what_model_toml_says_is_part_of_the_hash_and_without_one_the_hash_is_that_of_the_rest(path: Path) -> None:
+    beside = path.with_name("model.toml")
+    hashes = [content.read(path).prints.whole]
+    model, weights = (hashlib.sha256(path.with_name(name).read_bytes()).hexdigest() for name in (path.name, "weights"))
+    lines = f"{model}\n{weights}  weights\n"
+    assert hashes == [hashlib.sha256(lines.encode()).hexdigest()]
+    for said in ("", "[fixed]\ngain = 1.0\n", "[fixed]\ngain = 3.0\n"):
+        beside.write_text(said, encoding="utf-8")
+        hashes.append(content.read(path).prints.whole)
+    assert len(set(hashes)) == 4
+
+
 def test_weights_in_a_folder_below_and_in_a_constant_of_a_node_are_taken_in(path: Path) -> None:
     below = path.parent / "deep" / "er"
     below.mkdir(parents=True)

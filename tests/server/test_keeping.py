@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from server.checkpoint import Checkpoint, decode
 from server.memory_store import MemoryStore
 from server.store import Terms
 from tests.server.world import World
@@ -439,3 +440,77 @@ def test_after_the_retention_time_a_sequence_has_expired_and_says_so(world: Worl
     world.hear(0)
     assert one.gone == "SEQUENCE_EXPIRED"
     del world.truth[one]
+
+
+# A store that breaks off ----------------------------------------------------------------------------------------------
+
+
+def break_off(world: World, mood: str) -> None:
+    """The server reads what it needs, and the store breaks off at the write that follows."""
+    flow(world)
+    world.work(0, 1)
+    world.store.mood = mood
+    world.work(0)
+    world.store.mood = "fine"
+    world.write(0)  # whatever the server still believes
+
+
+def stands_at(world: World, one: Survivor) -> Checkpoint:
+    """What the store has as the newest of a sequence."""
+    newest = max(world.store._store._checkpoints[one.id].items())
+    return decode(newest[1])
+
+
+@pytest.mark.parametrize(("mood", "stands"), [("late", 4), ("dead", 9)])
+def test_nothing_is_written_of_a_sequence_of_which_nobody_knows_whether_it_was_rewound_until_it_is_resumed(
+    world: World, mood: str, stands: int
+) -> None:
+    (one,) = opened(world)
+    world.give(0, one, ROWS[:4])
+    world.settle()
+    world.write(0)
+    world.give(0, one, ROWS[4:9])
+    flow(world)
+    world.hear(0)
+    world.write(0)
+    world.clients[0].rewind(one, 5)
+    break_off(world, mood)
+    assert stands_at(world, one).step == stands
+    assert world.servers[0].keeper.open == 0
+    world.hear(0)
+    world.settle()
+    assert one.answered == one.end
+
+
+@pytest.mark.parametrize(("mood", "version"), [("late", 2), ("dead", 1)])
+def test_nothing_is_written_of_a_sequence_of_which_nobody_knows_whether_it_has_moved_until_it_is_resumed(
+    world: World, mood: str, version: int
+) -> None:
+    (one,) = opened(world)
+    world.give(0, one, ROWS[:4])
+    world.settle()
+    world.write(0)
+    world.clients[0].move(one, 2)
+    break_off(world, mood)
+    assert (stands_at(world, one).step, stands_at(world, one).version) == (4, version)
+    assert world.servers[0].keeper.open == 0
+    world.hear(0)
+    world.give(0, one, ROWS[4:9])
+    world.settle()
+    assert (one.version, one.answered) == (2, 9)
+
+
+def test_a_store_that_does_not_answer_at_all_refuses_a_rewind_or_a_move_and_changes_nothing(world: World) -> None:
+    (one,) = opened(world)
+    world.give(0, one, ROWS[:4])
+    world.settle()
+    for ask in (lambda: world.clients[0].rewind(one, 2), lambda: world.clients[0].move(one, 2)):
+        world.store.mood = "dead"
+        ask()
+        flow(world)
+        world.work(0)
+        assert world.servers[0].keeper.open == 1
+        world.store.mood = "fine"
+        world.hear(0)
+        world.settle()
+    assert not world.servers[0].keeper.lost["DRAINING"]

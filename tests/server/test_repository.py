@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from server import reading
 from server.errors import ModelRefused, ModelUnavailable, UnknownModel
 from server.repository import Repository
 from server.settings import Settings
@@ -162,6 +163,32 @@ async def test_a_superseded_version_stays_until_its_last_sequence_ends(
     await repository.refresh()
     assert "unloading a version 1" in caplog.text
     assert [entry.found.version for entry in repository.entries()] == [2]
+
+
+async def test_what_is_counted_of_a_version_stays_when_its_file_is_replaced_or_goes_and_comes_back(
+    settings: Settings, repositories: Repositories
+) -> None:
+    def opened() -> int:
+        return reading.take(repository, None, None, 0).models["a", "1"].tally.opened
+
+    path = put(settings, "a", "1")
+    repository = repositories.make(settings)
+    await repository.refresh(settled=True)
+    old = repository.find("a", 1)
+    old.tally.opened += 3
+    slots = old.slots.take(1)
+    path.write_text("good, and another", encoding="utf-8")
+    await repository.refresh(settled=True)
+    repository.find("a", 1).tally.opened += 1
+    assert opened() == 4, "both are served"
+    old.slots.give_back(slots.tolist())
+    await repository.refresh()
+    assert opened() == 4, "the first is gone"
+    path.unlink()
+    await repository.refresh()
+    path.write_text("good", encoding="utf-8")
+    await repository.refresh(settled=True)
+    assert opened() == 4, "it has come back"
 
 
 async def test_a_folder_that_is_gone_takes_its_models_and_no_other(

@@ -307,6 +307,32 @@ def test_claims_take_turns_and_each_outdoes_all_before_it(backend: Backend) -> N
 
 
 @every
+def test_of_a_list_that_is_claimed_all_are_taken_or_none(backend: Backend) -> None:
+    owner, other = backend(), backend()
+    many = [f"sequence {number}" for number in range(300)]
+    born(owner, *many, "ended", "late")
+    owner.end([End("ended", 1, Reason.ENDED)], NOW)
+    claimed(owner, "late", NOW + 50)
+    whole = [Claim(id_, TOKEN) for id_ in many]
+    for spoilt, why in (
+        (Claim("nobody", TOKEN), Gone(Reason.UNKNOWN)),
+        (Claim("ended", TOKEN), Gone(Reason.ENDED, "recall", 0)),
+        (Claim("late", TOKEN), Gone(Reason.FENCED, "recall", 0)),
+        (Claim(many[0], OTHER), Gone(Reason.NOT_YOURS)),
+    ):
+        for at in (0, 150, 300):
+            answers = other.claim([*whole[:at], spoilt, *whole[at:]], NOW + 1)
+            assert answers.pop(at) == why
+            assert answers == other.read(whole, NOW + 1)
+    assert owner.write([Write(id_, 1, 64, data(64)) for id_ in many], NOW) == []
+    assert steps(owner, "late", NOW + 50) == [0]
+    taken = other.claim(whole, NOW + 1)
+    assert {answer.fence for answer in taken if isinstance(answer, Claimed)} == {int(NOW + 1) * 1_000}
+    refused = owner.write([Write(id_, 1, 128, data(128)) for id_ in many], NOW)
+    assert [one.reason for one in refused] == [Reason.FENCED] * 300
+
+
+@every
 def test_a_claim_that_the_store_carries_out_after_a_later_one_is_refused(backend: Backend) -> None:
     hanging, later = backend(), backend()
     born(later, "s")

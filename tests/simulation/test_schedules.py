@@ -115,10 +115,11 @@ def test_a_fleet_whose_members_give_way_one_by_one_leaves_its_handles_to_the_nex
     world.end()
 
 
+@pytest.mark.parametrize("limit", ["max_sequences", "max_per_owner"])
 def test_a_sequence_that_the_next_server_has_no_room_for_goes_on_once_there_is_and_others_do_not_wait(
-    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path_factory: pytest.TempPathFactory, limit: str
 ) -> None:
-    world = World(tmp_path_factory.getbasetemp(), max_sequences=2, idle_seconds=60.0)
+    world = World(tmp_path_factory.getbasetemp(), idle_seconds=60.0, **{limit: 2})
     user = opened(world)
     world.open(0, 1)
     world.channels[1].home = 1
