@@ -127,6 +127,11 @@ class Keeper:
         """What was claimed lives in these slots from now on."""
         self._claims.settle(restored, slots)
 
+    def turn_away(self, model: ServedModel, slots: np.ndarray) -> None:
+        """Who has moved into these slots just now does not stay after all."""
+        here = self._residents.at(model)
+        self._residents.move_out([here[slot] for slot in slots.tolist() if slot in here])
+
     # Staying ----------------------------------------------------------------------------------------------------------
 
     def make_room(self, model: ServedModel, wanted: int) -> None:

@@ -1,6 +1,8 @@
 """How sequences come to be open on a stream: new ones, and those that go on from a checkpoint."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Protocol
 
@@ -19,6 +21,8 @@ from server.selection import Manner, plan
 from server.tenant import Holder, Tenant, new_ids
 from server.window import Window
 from tidegate.v1 import error_pb2
+
+log = logging.getLogger(__name__)
 
 
 class Beginning(Protocol):
@@ -62,6 +66,19 @@ class Openings:
             self._keeper.make_room(model, count)
         return model.slots.take(count)
 
+    @contextmanager
+    def _housed(self, model: ServedModel, handles: np.ndarray) -> Iterator[np.ndarray]:
+        """Slots for what is being opened. Whatever goes wrong meanwhile, nothing of it stays behind."""
+        slots = self.room(model, len(handles))
+        try:
+            yield slots
+        except BaseException:
+            if self._keeper is not None:
+                self._keeper.turn_away(model, slots)
+            self._handles.mark(handles, FREE)
+            model.slots.give_back(slots.tolist())
+            raise
+
     # New ones ---------------------------------------------------------------------------------------------------------
 
     def open(
@@ -72,11 +89,11 @@ class Openings:
         trace = plan(manner.selection, model.graph.trace, model.graph.layers)
         row = None if beginning is None else parts.together(model.graph, beginning.parts)
         step = 0 if beginning is None else beginning.step
-        slots = self.room(model, count)
-        if row is not None:
-            model.slots.restore(slots, np.tile(row, (count, 1)), np.full(count, step))
-        enrolled = self._enrol(model, slots, owner, step, row)
-        self._place(handles, slots, step, self._handles.join(model, manner, trace), enrolled.tenants)
+        with self._housed(model, handles) as slots:
+            if row is not None:
+                model.slots.restore(slots, np.tile(row, (count, 1)), np.full(count, step))
+            enrolled = self._enrol(model, slots, owner, step, row)
+            self._place(handles, slots, step, self._handles.join(model, manner, trace), enrolled.tenants)
         model.tally.opened += count
         ids = tuple(tenant.id for tenant in enrolled.tenants) or new_ids(count, self._route)
         steps = (step,) * count if step else ()
@@ -86,11 +103,7 @@ class Openings:
     def _enrol(self, model: ServedModel, slots: np.ndarray, owner: str, step: int, row: np.ndarray | None) -> Enrolled:
         if self._keeper is None:
             return Enrolled((), "")
-        try:
-            return self._keeper.enrol(model, slots, owner, self._route, step, row)
-        except TidegateError:
-            model.slots.give_back(slots.tolist())
-            raise
+        return self._keeper.enrol(model, slots, owner, self._route, step, row)
 
     # Those that go on -------------------------------------------------------------------------------------------------
 
@@ -123,6 +136,9 @@ class Openings:
                 self._take_in(handles, manner, token, result)
             except TidegateError as error:
                 result = error
+            except Exception:
+                log.exception("sequences could not be taken in")
+                result = TidegateError("the server failed; its log has the details")
         if isinstance(result, TidegateError):
             self._handles.mark(handles, FREE)
             self._window.emit(Failed(result, tuple(handles.tolist())))
@@ -132,12 +148,12 @@ class Openings:
         if any(r.tenant.model is not model for r in restored):
             raise BadInput("sequences of different models cannot be resumed together", error_pb2.REASON_MALFORMED)
         trace = plan(manner.selection, model.graph.trace, model.graph.layers)
-        slots = self.room(model, len(handles))
-        assert self._keeper is not None
-        self._keeper.settle(restored, slots)
         tenants = [r.tenant for r in restored]
         steps = np.array([tenant.steps for tenant in tenants])
-        self._place(handles, slots, steps, self._handles.join(model, manner, trace), tenants)
+        assert self._keeper is not None
+        with self._housed(model, handles) as slots:
+            self._keeper.settle(restored, slots)
+            self._place(handles, slots, steps, self._handles.join(model, manner, trace), tenants)
         ids = tuple(tenant.id for tenant in tenants)
         first = int(handles[0])
         self._window.emit(Opened(first, ids, model.name, model.version, trace.columns, token, tuple(steps.tolist())))
