@@ -198,21 +198,29 @@ class Keeper:
         wait, (first, longest) = 0.0, _BACKOFF
         housekept = self.monotonic()
         while True:
+            if wait:
+                await asyncio.sleep(wait)
+            else:
+                await self._scribe.rest(self._rest)
             try:
-                if wait:
-                    await asyncio.sleep(wait)
-                else:
-                    await self._scribe.rest(self._rest)
                 await self.checkpoint()
-                if self.monotonic() - housekept >= _HOUSEKEEPING:
-                    housekept = self.monotonic()
-                    await self.keep_house()
                 wait = 0.0
             except StoreFailed:
                 wait = min(longest, 2 * wait or first)
             except Exception:
                 log.exception("writing checkpoints failed; trying again")
                 wait = longest
+            if self.monotonic() - housekept >= _HOUSEKEEPING:  # although nothing can be written: it may make room
+                housekept = self.monotonic()
+                await self._try_to_keep_house()
+
+    async def _try_to_keep_house(self) -> None:
+        try:
+            await self.keep_house()
+        except StoreFailed:
+            pass  # the next time
+        except Exception:
+            log.exception("keeping house failed; trying again")
 
     async def checkpoint(self) -> None:
         """Writes the states of all sequences that have moved since, in one write.
