@@ -5,8 +5,8 @@ What is written together is a copy of states taken while no step is half done. K
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 
 from server import store
 from server.clerk import Clerk
@@ -18,6 +18,7 @@ from server.residents import Residents
 from server.sequence import Life, Move
 from server.snapshot import Snapshot, writes
 from server.tenant import Tenant
+from tidegate.v1 import error_pb2
 
 log = logging.getLogger(__name__)
 
@@ -130,10 +131,12 @@ class Scribe:
         if not snapshots:
             return
         now = self._clock()
-        refused = await self._clerk.ask(lambda s: s.write(list(writes(snapshots)), now))
+        unfit: set[Tenant] = set()
+        refused = await self._clerk.ask(lambda s: s.write(list(writes(snapshots, unfit)), now))
+        self._give_up(unfit)
         unwanted = {r.id: r for r in refused}
         for snapshot in snapshots:
-            self._note(snapshot, unwanted)
+            self._note(snapshot, unwanted, unfit)
         if any(r.reason is store.Reason.UNKNOWN for r in refused):
             self._write_anew(snapshots, unwanted)
 
@@ -145,11 +148,13 @@ class Scribe:
 
     # What came of it --------------------------------------------------------------------------------------------------
 
-    def _note(self, snapshot: Snapshot, refused: Mapping[str, store.Refused]) -> None:
+    def _note(self, snapshot: Snapshot, refused: Mapping[str, store.Refused], unfit: Collection[Tenant]) -> None:
         """What was written, and what was not wanted because the sequence is not ours any more."""
         model, tenants = snapshot.model, self._residents.at(snapshot.model)
         model.progress.complete = max(model.progress.complete, snapshot.complete)
         for tenant, step in zip(snapshot.tenants, snapshot.steps.tolist(), strict=True):
+            if tenant in unfit:
+                continue
             refusal = refused.get(tenant.id)
             if refusal is None or _is_old(refusal, tenant):
                 model.tally.written += 1
@@ -160,6 +165,14 @@ class Scribe:
                 tenant.born = False
             else:
                 self._residents.let_go(tenant, refusal.reason)
+
+    def _give_up(self, tenants: Iterable[Tenant]) -> None:
+        """Their states cannot be written, so nothing that is said of their checkpoints could be kept."""
+        for tenant in tenants:
+            log.error("sequence '%s' is given up", tenant.id)
+            if tenant in self._residents:
+                sentence = "the state of sequence '{}' cannot be written; the server's log has the details"
+                self._residents.lose([tenant], error_pb2.REASON_INTERNAL, sentence)
 
     def _write_anew(self, snapshots: Iterable[Snapshot], refused: Mapping[str, store.Refused]) -> None:
         """The store has lost its data: whatever is known here is made known to it again."""
