@@ -62,10 +62,10 @@ class Scribe:
         self._hurried.set()
 
     async def rest(self, seconds: float) -> None:
-        """Waits so long, or until hurried."""
-        self._hurried.clear()
+        """Waits so long, or until hurried; not at all if that was while the last write went on."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._hurried.wait(), seconds)
+        self._hurried.clear()
 
     def _watch(self, model: ServedModel) -> None:
         """Hurries once a sequence is as far ahead of its checkpoint as it may be."""
