@@ -43,7 +43,7 @@ class Anchors:
 
     def go_back(self, tenant: Tenant, step: int, then: Callable[[Checkpoint | TidegateError], None]) -> None:
         """Makes the newest checkpoint at or before a step the last one; `then` puts it in place."""
-        self._errands.run(self._gone_back(tenant, step), then)
+        self._errands.run(self._clerk.in_time(self._gone_back(tenant, step)), then)
 
     def go_over(
         self,
@@ -55,13 +55,13 @@ class Anchors:
     ) -> None:
         """Makes the last one say that it goes on with another version of its model from this step and state [W] on."""
         data = checkpoint.encode(Checkpoint(model.name, model.version, model.loaded.sha256, step, row))
-        self._errands.run(self._gone_over(tenant, step, data), then)
+        self._errands.run(self._clerk.in_time(self._gone_over(tenant, step, data)), then)
 
     async def _gone_back(self, tenant: Tenant, step: int) -> Checkpoint:
         if not tenant.born:
             await self._scribe.write_soon()
         claims = [store.Claim(tenant.id, tenant.digest)]
-        async with self._scribe.turn:
+        async with self._scribe.turn_soon():
             found = (await self._clerk.ask_soon(lambda s: s.read(claims, self._clock())))[0]
             if isinstance(found, store.Gone) and found.reason is not store.Reason.UNKNOWN:
                 self._residents.let_go(tenant, found.reason)
@@ -70,7 +70,7 @@ class Anchors:
             return kept
 
     async def _gone_over(self, tenant: Tenant, step: int, data: bytes) -> None:
-        async with self._scribe.turn:
+        async with self._scribe.turn_soon():
             await self._write(tenant, step, data)
 
     async def _write(self, tenant: Tenant, step: int, data: bytes) -> None:

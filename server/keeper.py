@@ -67,6 +67,7 @@ class Keeper:
     ) -> None:
         self.monotonic = monotonic
         self._rest = settings.checkpoint_ms / 1e3
+        self._patience = settings.store_seconds
         # books
         self._residents = Residents(monotonic)
         self._departures = Departures()
@@ -230,13 +231,19 @@ class Keeper:
         """
         await self._scribe.checkpoint()
 
-    async def flush(self) -> bool:
-        """Writes all there is; whether that succeeded."""
+    async def flush(self, seconds: float | None = None) -> bool:
+        """Writes all there is, within so many seconds or as long as anybody waits; whether that succeeded."""
         try:
-            await self.checkpoint()
-        except StoreFailed:
+            async with asyncio.timeout(self._patience if seconds is None else seconds):
+                await self.checkpoint()
+                while self.unwritten:  # who left meanwhile
+                    await self.checkpoint()
+        except (StoreFailed, TimeoutError):
             return False
-        return not self.unwritten
+        except Exception:
+            log.exception("writing checkpoints failed")
+            return False
+        return True
 
     async def keep_house(self) -> None:
         """Parks what is idle, ends what nobody came back to, and makes room where a limit is passed.

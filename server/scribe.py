@@ -53,7 +53,7 @@ class Scribe:
         self._clock = clock
         self._monotonic = monotonic
         self._hurried = asyncio.Event()
-        self.turn = asyncio.Lock()  # one write at a time, whoever writes
+        self._turn = asyncio.Lock()  # one write at a time, whoever writes
 
     # When -------------------------------------------------------------------------------------------------------------
 
@@ -83,10 +83,10 @@ class Scribe:
         Raises:
             StoreFailed: nothing is lost: they are written the next time.
         """
-        async with self.turn:
+        async with self._turn:
             farewells = self._departures.take()
-            snapshots = [snapshot for model in self._residents.models() if (snapshot := await self._snapshot(model))]
             try:
+                snapshots = [s for model in self._residents.models() if (s := await self._snapshot(model))]
                 await self._write([*farewells, *snapshots])
             except BaseException:
                 self._departures.put_back(farewells)
@@ -99,16 +99,37 @@ class Scribe:
                 self._watch(model)
 
     async def write_soon(self) -> None:
-        """For somebody who waits. If it fails, what is asked next fails too, and says so."""
+        """For somebody who waits. If it fails, what is asked next fails too, and says so.
+
+        Raises:
+            StoreSilent: it took too long.
+        """
         with suppress(StoreFailed):
-            await self.checkpoint()
+            await self._clerk.soon(self.checkpoint)
+
+    @asynccontextmanager
+    async def turn_soon(self) -> AsyncIterator[None]:
+        """Nobody writes meanwhile.
+
+        Raises:
+            StoreSilent: whoever does took too long.
+        """
+        await self._clerk.soon(self._turn.acquire)
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     async def _snapshot(self, model: ServedModel) -> Snapshot | None:
         taken: asyncio.Future[Snapshot | None] = asyncio.get_running_loop().create_future()
 
         def copy() -> None:
-            if not taken.done():
+            if taken.done():
+                return
+            try:
                 taken.set_result(self._copy(model))
+            except Exception as error:  # noqa: BLE001 - it is heard where the snapshot is waited for
+                taken.set_exception(error)
 
         model.batcher.pause(copy)
         return await taken
