@@ -196,15 +196,15 @@ class Keeper:
 
     async def run(self) -> None:
         """Writes checkpoints every so often, looks after limits and retention; until cancelled."""
-        wait, (first, longest) = 0.0, _BACKOFF
+        wait, everything, (first, longest) = 0.0, True, _BACKOFF
         housekept = self.monotonic()
         while True:
             if wait:
                 await asyncio.sleep(wait)
             else:
-                await self._scribe.rest(self._rest)
+                everything = await self._scribe.rest(self._rest)
             try:
-                await self.checkpoint()
+                await self._scribe.checkpoint(everything)
                 wait = 0.0
             except StoreFailed:
                 wait = min(longest, 2 * wait or first)

@@ -53,6 +53,8 @@ class Scribe:
         self._clock = clock
         self._monotonic = monotonic
         self._hurried = asyncio.Event()
+        self._complete = monotonic()  # when everything was written last
+        self._cut = False  # whether there was more than one write takes
         self._turn = asyncio.Lock()  # one write at a time, whoever writes
 
     # When -------------------------------------------------------------------------------------------------------------
@@ -61,11 +63,16 @@ class Scribe:
         """There is something to write: `rest` ends."""
         self._hurried.set()
 
-    async def rest(self, seconds: float) -> None:
-        """Waits so long, or until hurried; not at all if that was while the last write went on."""
+    async def rest(self, seconds: float) -> bool:
+        """Waits until so long after everything was written, or until hurried; whether everything is to be written now.
+
+        Does not wait if it was hurried while the last write went on.
+        """
+        due = self._complete + seconds
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._hurried.wait(), seconds)
+            await asyncio.wait_for(self._hurried.wait(), due - self._monotonic())
         self._hurried.clear()
+        return self._monotonic() >= due
 
     def _watch(self, model: ServedModel) -> None:
         """Hurries once a sequence is as far ahead of its checkpoint as it may be."""
@@ -77,16 +84,21 @@ class Scribe:
 
     # Writing ----------------------------------------------------------------------------------------------------------
 
-    async def checkpoint(self) -> None:
+    async def checkpoint(self, everything: bool = True) -> None:
         """Writes the states of all sequences that have moved since, in one write.
+
+        Or else only of those that are new or far ahead of their checkpoint: whoever is fast does not have the slow
+        written at its own pace.
 
         Raises:
             StoreFailed: nothing is lost: they are written the next time.
         """
         async with self._turn:
             farewells = self._departures.take()
+            self._cut = False
             try:
-                snapshots = [s for model in self._residents.models() if (s := await self._snapshot(model))]
+                least = 1 if everything else max(1, self._most_steps // 2)
+                snapshots = [s for model in self._residents.models() if (s := await self._snapshot(model, least))]
                 await self._write([*farewells, *snapshots])
             except BaseException:
                 self._departures.put_back(farewells)
@@ -97,6 +109,8 @@ class Scribe:
             for model in self._residents.models():
                 self._tell(model)
                 self._watch(model)
+            if everything and not self._cut:
+                self._complete = self._monotonic()
 
     async def write_soon(self) -> None:
         """For somebody who waits. If it fails, what is asked next fails too, and says so.
@@ -120,33 +134,35 @@ class Scribe:
         finally:
             self._turn.release()
 
-    async def _snapshot(self, model: ServedModel) -> Snapshot | None:
+    async def _snapshot(self, model: ServedModel, least: int) -> Snapshot | None:
         taken: asyncio.Future[Snapshot | None] = asyncio.get_running_loop().create_future()
 
         def copy() -> None:
             if taken.done():
                 return
             try:
-                taken.set_result(self._copy(model))
+                taken.set_result(self._copy(model, least))
             except Exception as error:  # noqa: BLE001 - it is heard where the snapshot is waited for
                 taken.set_exception(error)
 
         model.batcher.pause(copy)
         return await taken
 
-    def _copy(self, model: ServedModel) -> Snapshot | None:
+    def _copy(self, model: ServedModel, least: int) -> Snapshot | None:
         tenants, progress = self._residents.at(model), model.progress
-        slots = progress.behind(model.slots.done, _MOST)
+        slots = progress.behind(model.slots.done, _MOST, least)
         now = self._monotonic()
         progress.seen[slots] = now
         if len(slots) == _MOST:
+            self._cut = True
             self.hurry()
+        whole = least == 1 and len(slots) < _MOST
         if not len(slots):
-            progress.complete = now
+            progress.complete = now if whole else progress.complete
             return None
         who = tuple(tenants[slot] for slot in slots.tolist())
         steps, rows = model.slots.done[slots], model.slots.gather(slots)
-        return Snapshot(model, who, steps, rows, progress.kept(slots), now if len(slots) < _MOST else 0.0)
+        return Snapshot(model, who, steps, rows, progress.kept(slots), now if whole else 0.0)
 
     async def _write(self, snapshots: Sequence[Snapshot]) -> None:
         if not snapshots:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from server import scribe
 from server.errors import StoreFailed
 from server.scribe import Scribe
 from tests.server.world import World
@@ -62,6 +63,47 @@ def test_a_sequence_that_gets_too_far_ahead_while_a_write_goes_on_is_written_nex
     flow(world)
     world.work(0)
     assert rests(world) is not hurried
+
+
+def test_one_who_is_fast_does_not_have_the_slow_written_at_its_own_pace(world: World) -> None:
+    fast, slow = opened(world, 2)
+    keeper = world.servers[0].keeper
+    world.now += 0.1
+    world.give(0, fast, ROWS[:8])
+    world.give(0, slow, ROWS[:1])
+    flow(world)
+    everything = world.run(keeper._scribe.rest(0.25))
+    writing = world.loop.create_task(keeper._scribe.checkpoint(everything))
+    world.quiet()
+    world.work(0)
+    assert writing.done()
+    flow(world)
+    assert (fast.told, slow.told) == (8, 0)
+    assert rests(world)
+    world.now += 0.2
+    assert world.run(keeper._scribe.rest(0.25)) is True  # the slow one's time has come
+    world.write(0)
+    flow(world)
+    assert (fast.told, slow.told) == (8, 1)
+
+
+def test_what_one_write_has_no_room_for_is_written_next_without_rest(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scribe, "_MOST", 2)
+    some = opened(world, 3)
+    keeper = world.servers[0].keeper
+    world.now += 1.0
+    for one in some:
+        world.give(0, one, ROWS[:1])
+    flow(world)
+    assert world.run(keeper._scribe.rest(0.25)) is True
+    world.write(0)
+    assert world.run(keeper._scribe.rest(0.25)) is True
+    world.write(0)
+    flow(world)
+    assert [one.told for one in some] == [1, 1, 1]
+    assert rests(world)
 
 
 def test_what_is_opened_while_a_write_goes_on_is_written_next_without_rest(world: World) -> None:
