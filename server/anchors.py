@@ -44,7 +44,7 @@ class Anchors:
 
     def go_back(self, tenant: Tenant, step: int, then: Callable[[Checkpoint | TidegateError], None]) -> None:
         """Makes the newest checkpoint at or before a step the last one; `then` puts it in place."""
-        self._errands.run(self._gone_back(tenant, step), then)
+        self._errands.run(self._clerk.in_time(self._gone_back(tenant, step)), then)
 
     def go_over(
         self,
@@ -56,18 +56,18 @@ class Anchors:
     ) -> None:
         """Makes the last one say that it goes on with another version of its model from this step and state [W] on."""
         data = checkpoint.encode(Checkpoint(model.name, model.version, model.loaded.sha256, step, row))
-        self._errands.run(self._gone_over(tenant, step, data), then)
+        self._errands.run(self._clerk.in_time(self._gone_over(tenant, step, data)), then)
 
     async def _gone_back(self, tenant: Tenant, step: int) -> Checkpoint:
         if not tenant.born:
             await self._scribe.write_soon()
-        async with self._scribe.turn:
+        async with self._scribe.turn_soon():
             kept = kept_at(tenant, await self._seen(tenant), step)
             await self._write(tenant, kept.step, checkpoint.encode(kept))
             return kept
 
     async def _gone_over(self, tenant: Tenant, step: int, data: bytes) -> None:
-        async with self._scribe.turn:
+        async with self._scribe.turn_soon():
             await self._seen(tenant)  # a store that does not answer is not asked to change anything
             await self._write(tenant, step, data)
 

@@ -72,7 +72,7 @@ class Batcher:
         alone = self._is_latest(block.slots)
         block.came = perf_counter()
         if self._scheduler.add(block):
-            block.sink.reached(block)
+            _tell(block.sink.reached, block)
         elif not self._busy:
             self._busy = True
             if alone:
@@ -118,7 +118,7 @@ class Batcher:
         self._rounds += steps
         if self._rounds >= self._due:
             self._due = sys.maxsize
-            self._remind()
+            _tell(self._remind)
 
     def _is_latest(self, slots: np.ndarray) -> bool:
         """Whether a block is of the same sequence as the one before it: then there is nobody else to wait for."""
@@ -133,7 +133,7 @@ class Batcher:
     def _hand_over(self) -> Batch | None:
         """Gives the next batch to the engine's thread; returns it instead if it is to be computed on the spot."""
         while self._pauses:
-            self._pauses.pop()()
+            _tell(self._pauses.pop())
         batch = self._scheduler.next()
         self._busy = batch is not None
         if batch is not None:
@@ -188,11 +188,11 @@ class Batcher:
         for part in parts:
             if part.error is not None:
                 _truncate(part)
-            part.take.block.sink.answered(part)
+            _tell(part.take.block.sink.answered, part)
 
     def _announce(self, marks: Iterable[Block]) -> None:
         for block in marks:
-            block.sink.reached(block)
+            _tell(block.sink.reached, block)
 
     def _compute(self, batch: Batch) -> list[Part]:
         """In the engine's thread."""
@@ -240,6 +240,14 @@ class Batcher:
         self._slots.scatter(slots, result.state, steps)
         self._tally.ran(len(slots), steps, perf_counter() - began)
         return result
+
+
+def _tell(call: Callable[..., None], *given: object) -> None:
+    """Calls somebody whose mistake is not ours: the loop goes on, for all others."""
+    try:
+        call(*given)
+    except Exception:
+        log.exception("somebody who waited for a step failed")
 
 
 def _nobody() -> None:

@@ -118,7 +118,7 @@ class Claims:
                     self._residents.coming.pop(id_, None)
             then(found)
 
-        self._errands.run(self._claimed(wish), done)
+        self._errands.run(self._clerk.in_time(self._claimed(wish)), done)
 
     def settle(self, restored: Sequence[Restored], slots: np.ndarray) -> None:
         """What was claimed lives in these slots from now on; all of one model."""

@@ -1,11 +1,19 @@
-"""Makes the calls to the store, one after the other in a thread of its own: a slow or dead store delays nobody else."""
+"""Makes the calls to the store, one after the other in a thread of its own: a slow or dead store delays nobody else.
+
+Whoever waits for an answer waits for so long and no longer, however many calls it takes.
+"""
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Executor, Future
+from contextlib import suppress
+from contextvars import ContextVar
+from functools import partial
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, TypeVar
 
 from server.errors import StoreFailed, StoreSilent
 from server.store import Store
@@ -13,6 +21,8 @@ from server.store import Store
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_until: ContextVar[float] = ContextVar("until")  # when who waits has waited for long enough, by the event loop's clock
 
 
 class Clerk:
@@ -26,7 +36,7 @@ class Clerk:
     def __init__(self, open_store: Callable[[], Store], patience: float) -> None:
         self._open = open_store
         self._patience = patience
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="clerk")
+        self._thread: Executor = _Thread()
         self._store: Store | None = None
         self.failing_since: float | None = None  # in seconds of the monotonic clock
         self.errors = 0
@@ -54,15 +64,39 @@ class Clerk:
             StoreSilent: it failed, or took too long.
         """
         try:
-            return await asyncio.wait_for(self.ask(call), self._patience)
-        except (StoreFailed, TimeoutError) as error:
-            raise StoreSilent(
-                f"the store of checkpoints does not answer ({str(error) or 'too slow'}); try again"
-            ) from error
+            return await self.soon(lambda: self.ask(call))
+        except StoreFailed as error:
+            raise _silent(str(error)) from error
 
-    async def stop(self) -> None:
-        """Lets go of the store after the last call."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+    async def soon(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Something else that takes as long as the store does, for somebody who waits.
+
+        Raises:
+            StoreSilent: it took too long.
+        """
+        now = asyncio.get_running_loop().time()
+        until = _until.get(now + self._patience)
+        if until <= now:  # it is not even begun
+            raise _silent("too slow")
+        try:
+            async with asyncio.timeout_at(until):
+                return await call()
+        except TimeoutError as error:
+            raise _silent("too slow") from error
+
+    async def in_time(self, errand: Coroutine[Any, Any, T]) -> T:
+        """All that is done in an errand for somebody who waits takes together no longer than one call may."""
+        begun = _until.set(asyncio.get_running_loop().time() + self._patience)
+        try:
+            return await errand
+        finally:
+            _until.reset(begun)
+
+    async def stop(self, seconds: float | None = None) -> None:
+        """Lets go of the store after the last call, or leaves it alone with that after so long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         self._thread.shutdown(wait=False)
 
     def _carry_out(self, call: Callable[[Store], T]) -> T:
@@ -84,3 +118,35 @@ class Clerk:
     def _close(self) -> None:
         if self._store is not None:
             self._store.close()
+
+
+class _Thread(Executor):
+    """One thread, which the end of the process does not wait for: a store may hang for longer than anybody should."""
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        Thread(target=self._run, name="clerk", daemon=True).start()
+
+    def submit(self, call: Callable[..., Any], /, *given: object, **named: object) -> Future[Any]:
+        """See `Executor.submit`."""
+        future: Future[Any] = Future()
+        self._calls.put((future, partial(call, *given, **named)))
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002 - nobody waits here
+        """Ends the thread after the calls that were made before."""
+        self._calls.put(None)
+
+    def _run(self) -> None:
+        while (waiting := self._calls.get()) is not None:
+            future, call = waiting
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(call())
+            except BaseException as error:  # noqa: BLE001 - whoever called hears of it
+                future.set_exception(error)
+
+
+def _silent(why: str) -> StoreSilent:
+    return StoreSilent(f"the store of checkpoints does not answer ({why}); try again")

@@ -87,7 +87,12 @@ class Conversation:
         """Lets go of every sequence: what was taken is answered, and what was answered is written before it is told."""
         self._leaving = True
         gone: asyncio.Future[tuple[int, ...]] = self._loop.create_future()
-        self._stream.leave(gone.set_result)
+
+        def left(handles: tuple[int, ...]) -> None:
+            if not gone.done():  # the stream can be cut meanwhile
+                gone.set_result(handles)
+
+        self._stream.leave(left)
         handles = await gone
         await keeper.flush()
         self._stream.release(handles, Draining("this server is stopping; resume at another, or here in a while"))

@@ -67,6 +67,7 @@ class Keeper:
     ) -> None:
         self.monotonic = monotonic
         self._rest = settings.checkpoint_ms / 1e3
+        self._patience = settings.store_seconds
         # books
         self._residents = Residents(monotonic)
         self._departures = Departures()
@@ -140,6 +141,11 @@ class Keeper:
         here = [self._residents.get(id_) for id_ in ids]
         return sum(tenant is not None and tenant.slot >= 0 and tenant.model is model for tenant in here)
 
+    def turn_away(self, model: ServedModel, slots: np.ndarray) -> None:
+        """Who has moved into these slots just now does not stay after all."""
+        here = self._residents.at(model)
+        self._residents.move_out([here[slot] for slot in slots.tolist() if slot in here])
+
     # Staying ----------------------------------------------------------------------------------------------------------
 
     def make_room(self, model: ServedModel, wanted: int) -> None:
@@ -206,24 +212,32 @@ class Keeper:
 
     async def run(self) -> None:
         """Writes checkpoints every so often, looks after limits and retention; until cancelled."""
-        wait, (first, longest) = 0.0, _BACKOFF
+        wait, everything, (first, longest) = 0.0, True, _BACKOFF
         housekept = self.monotonic()
         while True:
+            if wait:
+                await asyncio.sleep(wait)
+            else:
+                everything = await self._scribe.rest(self._rest)
             try:
-                if wait:
-                    await asyncio.sleep(wait)
-                else:
-                    await self._scribe.rest(self._rest)
-                await self.checkpoint()
-                if self.monotonic() - housekept >= _HOUSEKEEPING:
-                    housekept = self.monotonic()
-                    await self.keep_house()
+                await self._scribe.checkpoint(everything)
                 wait = 0.0
             except StoreFailed:
                 wait = min(longest, 2 * wait or first)
             except Exception:
                 log.exception("writing checkpoints failed; trying again")
                 wait = longest
+            if self.monotonic() - housekept >= _HOUSEKEEPING:  # although nothing can be written: it may make room
+                housekept = self.monotonic()
+                await self._try_to_keep_house()
+
+    async def _try_to_keep_house(self) -> None:
+        try:
+            await self.keep_house()
+        except StoreFailed:
+            pass  # the next time
+        except Exception:
+            log.exception("keeping house failed; trying again")
 
     async def checkpoint(self) -> None:
         """Writes the states of all sequences that have moved since, in one write.
@@ -233,13 +247,19 @@ class Keeper:
         """
         await self._scribe.checkpoint()
 
-    async def flush(self) -> bool:
-        """Writes all there is; whether that succeeded."""
+    async def flush(self, seconds: float | None = None) -> bool:
+        """Writes all there is, within so many seconds or as long as anybody waits; whether that succeeded."""
         try:
-            await self.checkpoint()
-        except StoreFailed:
+            async with asyncio.timeout(self._patience if seconds is None else seconds):
+                await self.checkpoint()
+                while self.unwritten:  # who left meanwhile
+                    await self.checkpoint()
+        except (StoreFailed, TimeoutError):
             return False
-        return not self.unwritten
+        except Exception:
+            log.exception("writing checkpoints failed")
+            return False
+        return True
 
     async def keep_house(self) -> None:
         """Parks what is idle, ends what nobody came back to, and makes room where a limit is passed.

@@ -7,7 +7,7 @@ from itertools import islice
 import numpy as np
 
 from server import descriptions
-from server.errors import BadInput, Refusal, TidegateError
+from server.errors import BadInput, Refusal, TidegateError, WrongState
 from server.events import (
     Answered,
     Checkpointed,
@@ -23,7 +23,7 @@ from server.events import (
     StateRead,
 )
 from server.inputs import Named
-from server.parts import Part
+from server.parts import LATEST, Part
 from server.selection import CELL, GATES, HIDDEN, Manner, Selection
 from tidegate import wire
 from tidegate.v1 import error_pb2, sequence_pb2, tensor_pb2
@@ -76,7 +76,10 @@ def beginning(message: sequence_pb2.State) -> Beginning:
 
     Raises:
         BadInput: a tensor that contradicts itself.
+        WrongState: a step beyond all that a sequence can take.
     """
+    if message.step > LATEST:
+        raise WrongState(f"the state is of step {message.step}; a sequence can begin up to step {LATEST}")
     given = [(part.layer, part.name, part.value) for part in message.parts]
     try:
         parts = [Part(None if layer < 0 else layer, name, wire.decode(value)) for layer, name, value in given]

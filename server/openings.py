@@ -1,6 +1,7 @@
 """How sequences come to be open on a stream: new ones, and those that go on from a checkpoint."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -63,6 +64,19 @@ class Openings:
             self._keeper.make_room(model, count)
         return model.slots.take(count)
 
+    @contextmanager
+    def _housed(self, model: ServedModel, handles: np.ndarray) -> Iterator[np.ndarray]:
+        """Slots for what is being opened. Whatever goes wrong meanwhile, nothing of it stays behind."""
+        slots = self.room(model, len(handles))
+        try:
+            yield slots
+        except BaseException:
+            if self._keeper is not None:
+                self._keeper.turn_away(model, slots)
+            self._handles.mark(handles, FREE)
+            model.slots.give_back(slots.tolist())
+            raise
+
     # New ones ---------------------------------------------------------------------------------------------------------
 
     def open(
@@ -74,11 +88,11 @@ class Openings:
         trace = plan(manner.selection, model.graph.trace, model.graph.layers)
         row = None if beginning is None else parts.together(model.graph, beginning.parts)
         step = 0 if beginning is None else beginning.step
-        slots = self.room(model, count)
-        if row is not None:
-            model.slots.restore(slots, np.tile(row, (count, 1)), np.full(count, step))
-        enrolled = self._enrol(model, slots, owner, step, row)
-        self._place(handles, slots, step, self._handles.join(model, manner, trace), enrolled.tenants)
+        with self._housed(model, handles) as slots:
+            if row is not None:
+                model.slots.restore(slots, np.tile(row, (count, 1)), np.full(count, step))
+            enrolled = self._enrol(model, slots, owner, step, row)
+            self._place(handles, slots, step, self._handles.join(model, manner, trace), enrolled.tenants)
         model.tally.opened += count
         ids = tuple(tenant.id for tenant in enrolled.tenants) or new_ids(count, self._route)
         steps = (step,) * count if step else ()
@@ -88,11 +102,7 @@ class Openings:
     def _enrol(self, model: ServedModel, slots: np.ndarray, owner: str, step: int, row: np.ndarray | None) -> Enrolled:
         if self._keeper is None:
             return Enrolled((), "")
-        try:
-            return self._keeper.enrol(model, slots, owner, self._route, step, row)
-        except TidegateError:
-            model.slots.give_back(slots.tolist())
-            raise
+        return self._keeper.enrol(model, slots, owner, self._route, step, row)
 
     # Those that go on -------------------------------------------------------------------------------------------------
 

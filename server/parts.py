@@ -8,6 +8,8 @@ import numpy as np
 from server.errors import WrongState
 from server.stepgraph import StepGraph
 
+LATEST = 2**52  # the step at which a sequence can begin at the latest: a store may count in doubles, exact up to 2^53
+
 
 @dataclass(frozen=True, eq=False)
 class Part:

@@ -60,10 +60,14 @@ class Progress:
         """The tenants are gone."""
         self.held[slots] = False
 
-    def behind(self, done: np.ndarray, most: int) -> np.ndarray:
-        """The slots whose newest checkpoint is not of their last step, at most `most`; those seen longest ago first."""
+    def behind(self, done: np.ndarray, most: int, least: int = 1) -> np.ndarray:
+        """The slots whose newest checkpoint is not of their last step, at most `most`; those seen longest ago first.
+
+        With `least` above 1 those that have so many steps since, or no checkpoint.
+        """
         held = np.flatnonzero(self.held)
-        slots: np.ndarray = held[self.written[held] != done[held]]
+        written = self.written[held]
+        slots: np.ndarray = held[(written == NONE) | (np.abs(done[held] - written) >= least)]
         if len(slots) > most:
             return _sorted(slots, self.seen)[:most]
         return slots

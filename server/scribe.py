@@ -5,8 +5,8 @@ What is written together is a copy of states taken while no step is half done. K
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 
 from server import store
 from server.clerk import Clerk
@@ -18,6 +18,7 @@ from server.residents import Residents
 from server.sequence import Life, Move
 from server.snapshot import Snapshot, writes
 from server.tenant import Tenant
+from tidegate.v1 import error_pb2
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,9 @@ class Scribe:
         self._clock = clock
         self._monotonic = monotonic
         self._hurried = asyncio.Event()
-        self.turn = asyncio.Lock()  # one write at a time, whoever writes
+        self._complete = monotonic()  # when everything was written last
+        self._cut = False  # whether there was more than one write takes
+        self._turn = asyncio.Lock()  # one write at a time, whoever writes
 
     # When -------------------------------------------------------------------------------------------------------------
 
@@ -60,11 +63,16 @@ class Scribe:
         """There is something to write: `rest` ends."""
         self._hurried.set()
 
-    async def rest(self, seconds: float) -> None:
-        """Waits so long, or until hurried."""
-        self._hurried.clear()
+    async def rest(self, seconds: float) -> bool:
+        """Waits until so long after everything was written, or until hurried; whether everything is to be written now.
+
+        Does not wait if it was hurried while the last write went on.
+        """
+        due = self._complete + seconds
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._hurried.wait(), seconds)
+            await asyncio.wait_for(self._hurried.wait(), due - self._monotonic())
+        self._hurried.clear()
+        return self._monotonic() >= due
 
     def _watch(self, model: ServedModel) -> None:
         """Hurries once a sequence is as far ahead of its checkpoint as it may be."""
@@ -76,16 +84,21 @@ class Scribe:
 
     # Writing ----------------------------------------------------------------------------------------------------------
 
-    async def checkpoint(self) -> None:
+    async def checkpoint(self, everything: bool = True) -> None:
         """Writes the states of all sequences that have moved since, in one write.
+
+        Or else only of those that are new or far ahead of their checkpoint: whoever is fast does not have the slow
+        written at its own pace.
 
         Raises:
             StoreFailed: nothing is lost: they are written the next time.
         """
-        async with self.turn:
+        async with self._turn:
             farewells = self._departures.take()
-            snapshots = [snapshot for model in self._residents.models() if (snapshot := await self._snapshot(model))]
+            self._cut = False
             try:
+                least = 1 if everything else max(1, self._most_steps // 2)
+                snapshots = [s for model in self._residents.models() if (s := await self._snapshot(model, least))]
                 await self._write([*farewells, *snapshots])
             except BaseException:
                 self._departures.put_back(farewells)
@@ -96,44 +109,71 @@ class Scribe:
             for model in self._residents.models():
                 self._tell(model)
                 self._watch(model)
+            if everything and not self._cut:
+                self._complete = self._monotonic()
 
     async def write_soon(self) -> None:
-        """For somebody who waits. If it fails, what is asked next fails too, and says so."""
-        with suppress(StoreFailed):
-            await self.checkpoint()
+        """For somebody who waits. If it fails, what is asked next fails too, and says so.
 
-    async def _snapshot(self, model: ServedModel) -> Snapshot | None:
+        Raises:
+            StoreSilent: it took too long.
+        """
+        with suppress(StoreFailed):
+            await self._clerk.soon(self.checkpoint)
+
+    @asynccontextmanager
+    async def turn_soon(self) -> AsyncIterator[None]:
+        """Nobody writes meanwhile.
+
+        Raises:
+            StoreSilent: whoever does took too long.
+        """
+        await self._clerk.soon(self._turn.acquire)
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    async def _snapshot(self, model: ServedModel, least: int) -> Snapshot | None:
         taken: asyncio.Future[Snapshot | None] = asyncio.get_running_loop().create_future()
 
         def copy() -> None:
-            if not taken.done():
-                taken.set_result(self._copy(model))
+            if taken.done():
+                return
+            try:
+                taken.set_result(self._copy(model, least))
+            except Exception as error:  # noqa: BLE001 - it is heard where the snapshot is waited for
+                taken.set_exception(error)
 
         model.batcher.pause(copy)
         return await taken
 
-    def _copy(self, model: ServedModel) -> Snapshot | None:
+    def _copy(self, model: ServedModel, least: int) -> Snapshot | None:
         tenants, progress = self._residents.at(model), model.progress
-        slots = progress.behind(model.slots.done, _MOST)
+        slots = progress.behind(model.slots.done, _MOST, least)
         now = self._monotonic()
         progress.seen[slots] = now
         if len(slots) == _MOST:
+            self._cut = True
             self.hurry()
+        whole = least == 1 and len(slots) < _MOST
         if not len(slots):
-            progress.complete = now
+            progress.complete = now if whole else progress.complete
             return None
         who = tuple(tenants[slot] for slot in slots.tolist())
         steps, rows = model.slots.done[slots], model.slots.gather(slots)
-        return Snapshot(model, who, steps, rows, progress.kept(slots), now if len(slots) < _MOST else 0.0)
+        return Snapshot(model, who, steps, rows, progress.kept(slots), now if whole else 0.0)
 
     async def _write(self, snapshots: Sequence[Snapshot]) -> None:
         if not snapshots:
             return
         now = self._clock()
-        refused = await self._clerk.ask(lambda s: s.write(list(writes(snapshots)), now))
+        unfit: set[Tenant] = set()
+        refused = await self._clerk.ask(lambda s: s.write(list(writes(snapshots, unfit)), now))
+        self._give_up(unfit)
         unwanted = {r.id: r for r in refused}
         for snapshot in snapshots:
-            self._note(snapshot, unwanted)
+            self._note(snapshot, unwanted, unfit)
         if any(r.reason is store.Reason.UNKNOWN for r in refused):
             self._write_anew(snapshots, unwanted)
 
@@ -145,11 +185,13 @@ class Scribe:
 
     # What came of it --------------------------------------------------------------------------------------------------
 
-    def _note(self, snapshot: Snapshot, refused: Mapping[str, store.Refused]) -> None:
+    def _note(self, snapshot: Snapshot, refused: Mapping[str, store.Refused], unfit: Collection[Tenant]) -> None:
         """What was written, and what was not wanted because the sequence is not ours any more."""
         model, tenants = snapshot.model, self._residents.at(snapshot.model)
         model.progress.complete = max(model.progress.complete, snapshot.complete)
         for tenant, step in zip(snapshot.tenants, snapshot.steps.tolist(), strict=True):
+            if tenant in unfit:
+                continue
             refusal = refused.get(tenant.id)
             if refusal is None or _is_old(refusal, tenant):
                 model.tally.written += 1
@@ -160,6 +202,14 @@ class Scribe:
                 tenant.born = False
             else:
                 self._residents.let_go(tenant, refusal.reason)
+
+    def _give_up(self, tenants: Iterable[Tenant]) -> None:
+        """Their states cannot be written, so nothing that is said of their checkpoints could be kept."""
+        for tenant in tenants:
+            log.error("sequence '%s' is given up", tenant.id)
+            if tenant in self._residents:
+                sentence = "the state of sequence '{}' cannot be written; the server's log has the details"
+                self._residents.lose([tenant], error_pb2.REASON_INTERNAL, sentence)
 
     def _write_anew(self, snapshots: Iterable[Snapshot], refused: Mapping[str, store.Refused]) -> None:
         """The store has lost its data: whatever is known here is made known to it again."""

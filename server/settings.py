@@ -83,7 +83,9 @@ class Settings:
         "that were parked for longest give way; 0 is no limit",
     ] = 0
     # stopping
-    grace_seconds: Annotated[float, "how long open sequences may go on after a request to stop, in seconds"] = 10.0
+    grace_seconds: Annotated[
+        float, "how long open sequences may go on after a request to stop, in seconds; 2 later it has ended"
+    ] = 10.0
     # logs
     log_level: Annotated[str, "debug, info, warning or error"] = "info"
 

@@ -131,14 +131,16 @@ class Sleepers:
         """
         models = dict.fromkeys(tenant.model for tenant in tenants)
         snapshots = [taken([tenant for tenant in tenants if tenant.model is model]) for model in models]
-        now = self._clock()
+        now, unfit = self._clock(), set[Tenant]()
         try:
-            refused = await self._clerk.ask_soon(lambda s: s.write(list(writes(snapshots)), now))
+            refused = await self._clerk.ask_soon(lambda s: s.write(list(writes(snapshots, unfit)), now))
         except StoreSilent:
             for tenant in tenants:
                 self._residents.disown(tenant)
             raise
         why = {refusal.id: refusal.reason for refusal in refused}
+        for tenant in unfit:
+            self._residents.disown(tenant)
         for tenant in tenants:
             self._note_cut_off(tenant, why.get(tenant.id))
 

@@ -1,5 +1,6 @@
 """Copies of states at a moment, and what a store is to write of them. Knows no store that does it."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,8 @@ from server import checkpoint, store
 from server.checkpoint import Checkpoint
 from server.model import ServedModel
 from server.tenant import Tenant
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,14 +42,24 @@ def taken(tenants: Sequence[Tenant]) -> Snapshot:
     )
 
 
-def writes(snapshots: Iterable[Snapshot]) -> Iterable[store.Write]:
-    """What a store is to write of them."""
+def writes(snapshots: Iterable[Snapshot], unfit: set[Tenant]) -> Iterable[store.Write]:
+    """What a store is to write of them. Adds to `unfit` whose states cannot be written: they hold up nobody else's."""
     for snapshot in snapshots:
-        steps = snapshot.steps.tolist()
-        data = _encoded(snapshot)
-        kept = snapshot.kept.tolist()
-        for tenant, step, bytes_, spare in zip(snapshot.tenants, steps, data, kept, strict=True):
-            yield from born(tenant, store.Write(tenant.id, tenant.fence, step, bytes_, spare=tuple(spare)))
+        try:
+            yield from list(_writes(snapshot))
+        except Exception:
+            if not unfit:  # the log needs no more than an example
+                log.exception("a state of %s version %d cannot be written", snapshot.model.name, snapshot.model.version)
+            if len(snapshot.tenants) == 1:
+                unfit.update(snapshot.tenants)
+            else:
+                yield from writes((snapshot.of([at]) for at in range(len(snapshot.tenants))), unfit)
+
+
+def _writes(snapshot: Snapshot) -> Iterable[store.Write]:
+    steps, kept = snapshot.steps.tolist(), snapshot.kept.tolist()
+    for tenant, step, data, spare in zip(snapshot.tenants, steps, _encoded(snapshot), kept, strict=True):
+        yield from born(tenant, store.Write(tenant.id, tenant.fence, step, data, spare=tuple(spare)))
 
 
 def born(tenant: Tenant, write: store.Write) -> Iterable[store.Write]:

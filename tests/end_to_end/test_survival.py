@@ -336,6 +336,25 @@ async def test_a_valkey_that_hangs_stops_nobody(start: Callable[..., RunningServ
     await outlive(start(MODELS, "--store", url, *OFTEN).ready(), valkey.pause, valkey.go_on)
 
 
+async def test_a_server_whose_store_hangs_stops_within_its_grace(
+    start: Callable[..., RunningServer], valkey: RunningValkey
+) -> None:
+    server = start(MODELS, "--store", valkey.url, "--grace-seconds", "1", "--store-seconds", "0.5", *OFTEN).ready()
+    async with RawStream(server.address) as stream:
+        await stream.ask(open_(0, "recall"))
+        await stream.ask(steps(0, 0, ROWS[0, 0]))
+        valkey.pause()
+        await stream.ask(steps(0, 1, ROWS[0, 1]))
+        began = time.monotonic()
+        server.terminate()
+        released = await stream.hear()
+        assert released.error.reason == error_pb2.REASON_DRAINING
+        assert await asyncio.to_thread(server.wait) == 0
+        assert time.monotonic() - began < 5  # the store's own patience is twice as long
+    assert "the last checkpoints could not be written" in server.log
+    valkey.go_on()
+
+
 async def test_a_sqlite_file_that_another_process_holds_stops_nobody(
     start: Callable[..., RunningServer], tmp_path: Path
 ) -> None:

@@ -1,0 +1,140 @@
+"""A stream that the server lets go of because it is stopping."""
+
+from __future__ import annotations
+
+import asyncio
+from threading import Event
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from tests.server.world import World
+from tests.simulation.loop import StandingLoop
+from tidegate.v1 import error_pb2
+from tidegate.v1 import sequence_pb2 as pb
+
+if TYPE_CHECKING:
+    from tests.server.world import Line
+
+ROWS = np.random.default_rng(7).normal(size=(60, 3)).astype(np.float32)
+
+
+def test_a_client_that_vanishes_with_steps_under_way_does_not_keep_a_server_from_stopping(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path_factory.getbasetemp(), spot_us=0.0)  # the engine's thread computes
+    world.connect(0, 0)
+    (one,) = world.open(0)
+    world.settle()
+    server, line, go_on = world.servers[0], world.lines[0], Event()
+    assert line is not None
+    engine = server.shelf.models[1].batcher._engine
+    run = engine.run
+    monkeypatch.setattr(engine, "run", lambda *given: go_on.wait() and run(*given))
+    world.clients[0].give(one, ROWS)
+    world.send(0)
+    world.quiet()
+    server.leave.set()
+    world.quiet()
+    line.serving.cancel()
+    world.quiet()
+    go_on.set()
+    flushed = world.loop.create_task(server.keeper.flush(5.0))
+    while not flushed.done():
+        world.quiet()
+        world.work(0)
+    assert flushed.result()
+    assert not world.faults
+    server.assert_empty()
+    world.close()
+
+
+def world_of_patience(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Its time stands still, and whoever waits for the store waits for 5 seconds."""
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncio, "new_event_loop", StandingLoop)
+        world = World(tmp_path_factory.getbasetemp())
+    for server in world.servers:
+        server.keeper._scribe._clerk._patience = world.settings.store_seconds
+    world.connect(0, 0)
+    return world
+
+
+def heard(world: World) -> list[pb.StreamResponse]:
+    line = world.lines[0]
+    assert line is not None
+    said = [pb.StreamResponse.FromString(message) for message in line.down]
+    line.down.clear()
+    return said
+
+
+def begin(world: World) -> tuple[Line, pb.Opened]:
+    """Two sequences of which there is something to write; the store hangs over that."""
+    line = world.lines[0]
+    assert line is not None
+    line.say(pb.StreamRequest(open=pb.Open(count=2, model="recall", version=1)))
+    world.quiet()
+    world.write(0)
+    (told,) = heard(world)
+    line.say(pb.StreamRequest(close=pb.Close(handle=1, park=True)))
+    world.quiet()
+    heard(world)
+    world.begin_to_write(0)
+    world.quiet()
+    return line, told.opened
+
+
+@pytest.mark.parametrize("asked", ["resume", "rewind", "move"])
+def test_who_waits_behind_a_write_that_hangs_is_told_so_as_soon_as_behind_any_other_call(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    world = world_of_patience(tmp_path_factory, monkeypatch)
+    line, opened = begin(world)
+    requests = {
+        "resume": pb.StreamRequest(
+            resume=pb.Resume(
+                handle=1, sequence_ids=opened.sequence_ids[1:], resume_token=opened.resume_token, answered=[0]
+            )
+        ),
+        "rewind": pb.StreamRequest(rewind=pb.Rewind(handle=0, step=0)),
+        "move": pb.StreamRequest(move=pb.Move(handle=0, version=2)),
+    }
+    if asked == "resume":  # what has left since is to be written before
+        line.say(pb.StreamRequest(open=pb.Open(handle=2, model="recall", version=1)))
+        line.say(pb.StreamRequest(close=pb.Close(handle=2, park=True)))
+        world.quiet()
+        heard(world)
+    line.say(requests[asked])
+    assert isinstance(world.loop, StandingLoop)
+    world.loop.advance(4.9, world.quiet)
+    assert heard(world) == []
+    world.loop.advance(0.2, world.quiet)
+    (failure,) = heard(world)
+    assert failure.failure.error.reason == error_pb2.REASON_STORE_UNAVAILABLE
+    world.close()
+
+
+def test_a_client_hears_that_its_server_stops_although_the_store_hangs(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = world_of_patience(tmp_path_factory, monkeypatch)
+    begin(world)
+    world.servers[0].leave.set()
+    assert isinstance(world.loop, StandingLoop)
+    world.loop.advance(5.1, world.quiet)
+    (released,) = heard(world)
+    assert released.released.error.reason == error_pb2.REASON_DRAINING
+    world.close()
+
+
+def test_a_last_write_ends_when_its_time_is_over(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = world_of_patience(tmp_path_factory, monkeypatch)
+    begin(world)
+    flushed = world.loop.create_task(world.servers[0].keeper.flush(1.0))
+    assert isinstance(world.loop, StandingLoop)
+    world.loop.advance(1.1, world.quiet)
+    assert flushed.result() is False
+    world.close()
