@@ -52,6 +52,7 @@ class Sleepers:
         """An open sequence gives up its slot; what it holds is written."""
         tenant.move(Move.PARK)
         tenant.steps = int(tenant.model.slots.done[tenant.slot])
+        tenant.standing = tenant.model.progress.standing(tenant.slot)
         self._residents.vacate(tenant)
         self._residents.note([tenant])
         tenant.slot = -1
