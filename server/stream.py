@@ -83,8 +83,8 @@ class Stream:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is being computed or waits to be written."""
-        return self._window.idle and not self._backlog
+        """Whether nothing is owed: no step waits or runs, no answer is to be written, nothing is asked of the store."""
+        return self._window.idle and not self._backlog and self._handles.at_rest
 
     # Opening ----------------------------------------------------------------------------------------------------------
 
