@@ -1,7 +1,12 @@
-"""Requests of one client that wait until their sequences are ready, and for their turn; others go on meanwhile."""
+"""Requests of one client that wait until their sequences are ready, and for their turn; others go on meanwhile.
 
+Each sequence has a queue of those that concern it. A request goes on once it is the first in all of its queues and its
+sequences are ready, and is then taken up once, whoever else becomes ready.
+"""
+
+import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,7 +16,10 @@ from server.errors import TidegateError
 from server.events import Failed
 from server.handles import Handles
 from server.keeper import Keeper
+from server.tenant import Tenant
 from server.window import Window
+
+log = logging.getLogger(__name__)
 
 MOST = 1_024  # requests that may wait
 
@@ -29,67 +37,147 @@ class Backlog:
         self._handles = handles
         self._keeper = keeper
         self._window = window
-        self.held: deque[_Held] = deque()
+        self._queues: dict[int, list[_Held]] = {}  # by handle, in the order in which they came; none is empty
+        self._held: set[_Held] = set()
+        self._called: set[Tenant] = set()
+        self._turn = False  # whether a request that was held is being taken up
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def concerns(self, handle: int) -> bool:
+        """Whether something waits for this sequence."""
+        return handle in self._queues
 
     def queue(self, handles: np.ndarray, again: Callable[[], None]) -> bool:
-        """Whether a request waits behind others that wait for the same sequences."""
-        waits = self._waits_for(handles)
-        if waits:
-            self.held.append(_Held(handles, again, 0))
-        return waits
+        """Whether a request waits behind others that wait for the same sequences, ready or not; see `hold`."""
+        if self._turn or not self._concerns_any(handles):
+            return False
+        self._put(_Held(handles, again, 0, ready=False))
+        return True
 
     def hold(self, handles: np.ndarray, again: Callable[[], None], first_step: int = 0) -> bool:
         """Whether a request waits until its sequences are ready, and for its turn; has them made ready.
 
         `again` takes it up then; `first_step` is its first, for the client, if it is refused.
         """
-        unready = self._handles.unready(handles)
-        waits = self._waits_for(handles)
-        if not len(unready) and not waits:
+        if self._turn:
             return False
-        self.held.append(_Held(handles, again, first_step))
-        if len(unready) and not waits:
-            assert self._keeper is not None
-            self._keeper.wake([self._handles.tenants[h] for h in unready.tolist()], partial(self._awake, handles))
+        unready = self._unready(handles)
+        if not unready and not self._concerns_any(handles):
+            return False
+        self._put(_Held(handles, again, first_step, ready=True))
+        self._make_ready(unready)
         return True
 
     def clear(self) -> None:
         """Forgets what waits."""
-        self.held.clear()
+        self._held.clear()
+        self._queues.clear()
 
-    def _waits_for(self, handles: np.ndarray) -> bool:
-        return any(held.concerns(handles) for held in self.held)
+    # Queues -----------------------------------------------------------------------------------------------------------
 
-    def _awake(self, handles: np.ndarray, error: TidegateError | None) -> None:
-        """Takes up what has waited for these sequences, or refuses it."""
-        for handle in handles.tolist():
-            tenant = self._handles.tenants.get(handle)
-            if tenant is not None and tenant.slot >= 0 and self._handles.slots[handle] < 0:
+    def _concerns_any(self, handles: np.ndarray) -> bool:
+        return bool(self._queues) and not self._queues.keys().isdisjoint(handles.tolist())
+
+    def _put(self, one: "_Held") -> None:
+        self._held.add(one)
+        for handle in one.handles.tolist():
+            queue = self._queues.setdefault(handle, [])
+            one.behind += bool(queue)
+            queue.append(one)
+
+    def _remove(self, one: "_Held") -> None:
+        self._held.discard(one)
+        for handle in one.handles.tolist():
+            queue = self._queues[handle]
+            was_first = queue[0] is one
+            queue.remove(one)
+            if not queue:
+                del self._queues[handle]
+            elif was_first:
+                queue[0].behind -= 1
+
+    def _first(self, handles: Iterable[int]) -> Iterable["_Held"]:
+        """Those that are the first for one of these sequences, each once."""
+        return dict.fromkeys(queue[0] for handle in handles if (queue := self._queues.get(handle)))
+
+    # Made ready -------------------------------------------------------------------------------------------------------
+
+    def _unready(self, handles: np.ndarray) -> list[Tenant]:
+        """Those that wait for the store, and are still open."""
+        unready = self._handles.unready(handles).tolist()
+        return [tenant for handle in unready if (tenant := self._handles.tenants.get(handle)) is not None]
+
+    def _make_ready(self, unready: Sequence[Tenant]) -> None:
+        called = [tenant for tenant in unready if tenant not in self._called]
+        if called:
+            assert self._keeper is not None
+            self._called.update(called)
+            self._keeper.wake(called, partial(self._made_ready, called))
+
+    def _made_ready(self, called: Sequence[Tenant], error: TidegateError | None) -> None:
+        """Takes up what has waited for these alone, or refuses it."""
+        self._called.difference_update(called)
+        concerned = [tenant.handle for tenant in called]
+        for tenant in called:
+            handle = tenant.handle
+            if self._handles.tenants.get(handle) is not tenant:
+                continue  # it is gone
+            if tenant.slot >= 0 and self._handles.slots[handle] < 0:
                 self._handles.slots[handle] = tenant.slot
                 tenant.model.sleepers -= 1
-        held, self.held = self.held, deque()
-        for one in held:
-            if error is not None and one.concerns(handles):
-                self._refuse(one, error)
+            if error is not None and (tenant.slot < 0 or tenant.branched):
+                concerned += self._refuse_all(handle, error)
+        self._go_on(concerned)
+
+    def _go_on(self, handles: Iterable[int]) -> None:
+        """Takes up whatever waits for these and can go, and what it has kept waiting."""
+        ready = deque(self._first(handles))
+        while ready:
+            one = ready.popleft()
+            if one not in self._held or one.behind:
                 continue
-            try:
-                one.again()
-            except TidegateError as refusal:
-                self._refuse(one, refusal)
+            unready = self._unready(one.handles) if one.ready else ()
+            if unready:
+                self._make_ready(unready)
+                continue
+            self._remove(one)
+            self._take_up(one)
+            ready.extend(self._first(one.handles.tolist()))
 
-    def _refuse(self, held: "_Held", error: TidegateError) -> None:
-        handles = tuple(held.handles.tolist())
-        self._window.emit(Failed(error, handles, held.first_step, self._handles.expected(handles)))
+    def _take_up(self, one: "_Held") -> None:
+        self._turn = True
+        try:
+            one.again()
+        except TidegateError as refusal:
+            self._refuse(one, refusal)
+        except Exception:
+            log.exception("a request that had waited failed")
+            self._refuse(one, TidegateError("the server failed; its log has the details"))
+        finally:
+            self._turn = False
+
+    def _refuse_all(self, handle: int, error: TidegateError) -> list[int]:
+        """Refuses what waits for a sequence; returns which sequences that was about."""
+        handles: list[int] = []
+        for one in list(self._queues.get(handle, ())):
+            self._remove(one)
+            self._refuse(one, error)
+            handles += one.handles.tolist()
+        return handles
+
+    def _refuse(self, one: "_Held", error: TidegateError) -> None:
+        handles = tuple(one.handles.tolist())
+        self._window.emit(Failed(error, handles, one.first_step, self._handles.expected(handles)))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Held:
     """A request that waits."""
 
     handles: np.ndarray
     again: Callable[[], None]
     first_step: int
-
-    def concerns(self, handles: np.ndarray) -> bool:
-        """Whether it is about one of these sequences."""
-        return bool(np.isin(self.handles, handles).any())
+    ready: bool  # whether it wants its sequences ready
+    behind: int = 0  # in how many of their queues it is not the first

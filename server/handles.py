@@ -72,6 +72,11 @@ class Handles:
         """Whether the sequence under a handle takes steps."""
         return handle < len(self._groups) and self._groups.item(handle) >= 0
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether no sequence is being resumed, rewound, moved or closed."""
+        return not (self._groups < FREE).any()
+
     def run(self, handle: int, count: int) -> np.ndarray:
         """The handles of `count` open sequences. Raises UnknownHandle: one of them is not."""
         last = handle + count - 1

@@ -5,11 +5,23 @@ of the checkpoints that a client may count on, none is later than its answers, a
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 NONE = -1  # no checkpoint
 _FAR = np.uint64(2**62)  # beyond all steps
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What one client has of one sequence, and may count on: it stays when the sequence leaves its slot."""
+
+    acked: int
+    told: int
+    before: int
+    earlier: int
+    had: int
 
 
 class Progress:
@@ -41,14 +53,20 @@ class Progress:
         self.had[slots] = 0
         self.retaken[slots] = steps
 
-    def go_on(self, slot: int, other: "Progress", left: int, written: int, now: float) -> None:
-        """The tenant of another model's slot comes over; its checkpoint at `written` is of this model.
+    def standing(self, slot: int) -> Standing:
+        """What the tenant's client has and may count on."""
+        columns = self.acked, self.told, self.before, self.earlier, self.had
+        return Standing(*(column.item(slot) for column in columns))
+
+    def go_on(self, slot: int, standing: Standing, written: int, now: float) -> None:
+        """The tenant of another slot, of this or another model, comes here, with its newest checkpoint at `written`.
 
         What its client may count on stays: it may not have all answers up to here.
         """
         self.begin(np.array([slot]), written, written, now)
-        self.acked[slot], self.told[slot] = other.acked[left], other.told[left]
-        self.before[slot], self.earlier[slot] = other.before[left], other.earlier[left]
+        self.acked[slot], self.told[slot] = standing.acked, standing.told
+        self.before[slot], self.earlier[slot] = standing.before, standing.earlier
+        self.had[slot] = standing.had
 
     def go_back(self, slot: int, step: int) -> None:
         """The tenant goes on from an earlier checkpoint; those after it are gone, those before it stay."""

@@ -87,16 +87,17 @@ class Residents:
 
     def wake(self, tenant: Tenant, slot: int, step: int) -> None:
         """A sequence that slept has a slot again; its newest checkpoint is of its last step."""
+        assert tenant.standing is not None
         self._house(tenant, slot)
-        tenant.model.progress.begin(np.array([slot]), step, step, self._monotonic())
+        tenant.model.progress.go_on(slot, tenant.standing, step, self._monotonic())
 
     def relocate(self, tenant: Tenant, model: ServedModel, slot: int) -> None:
         """A sequence goes on in a slot of another model, where it is anchored."""
-        before, left = tenant.model.progress, tenant.slot
+        standing = tenant.model.progress.standing(tenant.slot)
         self.vacate(tenant)
         tenant.model = model
         self._house(tenant, slot)
-        model.progress.go_on(slot, before, left, int(model.slots.done[slot]), self._monotonic())
+        model.progress.go_on(slot, standing, int(model.slots.done[slot]), self._monotonic())
 
     def _house(self, tenant: Tenant, slot: int) -> None:
         tenant.slot = slot

@@ -3,7 +3,9 @@
 And those that were resumed, and have not taken a step since, where the store knows of later ones: makes them ready too.
 """
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -21,6 +23,8 @@ from server.tenant import Tenant
 from tidegate.v1 import error_pb2
 
 _MOST = 4_096  # sequences of one model that are parked at once
+
+_Found = Mapping[Tenant, store.Claimed | store.Gone]
 
 
 class Sleepers:
@@ -50,6 +54,8 @@ class Sleepers:
         self._patience = patience
         self._clock = clock
         self._monotonic = monotonic
+        self._called: list[Tenant] = []  # in this turn of the loop
+        self._reading: Awaitable[_Found]
 
     # Falling asleep ---------------------------------------------------------------------------------------------------
 
@@ -57,6 +63,7 @@ class Sleepers:
         """An open sequence gives up its slot; what it holds is written."""
         tenant.move(Move.PARK)
         tenant.steps = int(tenant.model.slots.done[tenant.slot])
+        tenant.standing = tenant.model.progress.standing(tenant.slot)
         self._residents.vacate(tenant)
         self._residents.note([tenant])
         tenant.slot = -1
@@ -98,10 +105,9 @@ class Sleepers:
             await self._cut_off(branched)
 
     async def _bring_back(self, tenants: Sequence[Tenant]) -> None:
-        claims = [store.Claim(tenant.id, tenant.digest) for tenant in tenants]
-        now = self._clock()
-        kept = await self._clerk.ask_soon(lambda s: s.read(claims, now))
-        for tenant, found in zip(tenants, kept, strict=True):
+        kept = await self._read(tenants)
+        for tenant in tenants:
+            found = kept[tenant]
             if tenant.slot >= 0 or tenant not in self._residents:
                 continue  # it woke up, or left, meanwhile
             if isinstance(found, store.Claimed) and found.fence == tenant.fence:
@@ -109,6 +115,22 @@ class Sleepers:
             else:
                 reason = store.Reason.FENCED if isinstance(found, store.Claimed) else found.reason
                 self._residents.let_go(tenant, reason)
+
+    def _read(self, tenants: Sequence[Tenant]) -> Awaitable[_Found]:
+        """What the store has of them; it is asked once for all that are called in one turn of the event loop."""
+        if not self._called:
+            self._reading = asyncio.ensure_future(self._read_all())
+        self._called.extend(tenants)
+        return self._reading
+
+    async def _read_all(self) -> _Found:
+        called, self._called = self._called, []
+        claims = [store.Claim(tenant.id, tenant.digest) for tenant in called]
+        now = self._clock()
+        kept = await self._clerk.ask_soon(lambda s: s.read(claims, now))
+        for model, count in Counter(tenant.model for tenant in called).items():
+            self.make_room(model, count)  # for all at once: who looks for the idle looks at every slot
+        return dict(zip(called, kept, strict=True))
 
     def _return(self, tenant: Tenant, kept: Checkpoint | None) -> None:
         if kept is None or kept.step != tenant.steps:  # the newest is damaged: its client can go back further

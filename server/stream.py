@@ -72,19 +72,19 @@ class Stream:
         self._trips = Trips(self._handles, keeper, self._window)
         # their beginning and end
         self._endings = Endings(self._handles, keeper, self._window)
-        tenancy = Tenancy(self._handles, keeper, self._window, self._trips, self._endings)
+        tenancy = Tenancy(self._handles, keeper, self._window, self._backlog, self._trips, self._endings)
         self._openings = Openings(self._handles, keeper, self._window, tenancy, fit_route(route))
 
     @property
     def full(self) -> bool:
         """Whether the client should be read no further for now."""
         window = self._window
-        return bool(window.waiting) or window.outstanding >= window.size or len(self._backlog.held) >= backlog.MOST
+        return bool(window.waiting) or window.outstanding >= window.size or len(self._backlog) >= backlog.MOST
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is being computed or waits to be written."""
-        return self._window.idle and not self._backlog.held
+        """Whether nothing is owed: no step waits or runs, no answer is to be written, nothing is asked of the store."""
+        return self._window.idle and not self._backlog and self._handles.at_rest
 
     # Opening ----------------------------------------------------------------------------------------------------------
 
@@ -119,8 +119,9 @@ class Stream:
         expected = self._handles.next.item(handle)
         slot = self._handles.slots[handle : handle + 1]
         if self._keeper is not None:
-            if slot.item() < 0 or self._backlog.held or self._handles.branched:
-                again = partial(self.steps, handle, first_step, inputs, answered)
+            if slot.item() < 0 or self._backlog or self._handles.branched:
+                # others may be made ready together with it
+                again = partial(self.steps, handle, first_step, inputs, answered, company=True)
                 if self._backlog.hold(np.array([handle]), again, first_step):
                     return
             group.model.progress.acked[slot] = min(answered, expected)
@@ -152,7 +153,7 @@ class Stream:
         group = self._handles.fleet(handles)
         slots, expected = self._handles.slots[handles], self._handles.next[handles]
         if self._keeper is not None:
-            if self._backlog.held or self._handles.branched or (slots < 0).any():
+            if self._backlog or self._handles.branched or (slots < 0).any():
                 again = partial(self.fleet, handles, steps, inputs, answered)
                 if self._backlog.hold(handles, again, int(steps[0])):
                     return

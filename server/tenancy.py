@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from server.backlog import Backlog
 from server.endings import Endings, Farewell
 from server.errors import TidegateError
 from server.events import Checkpointed, Released
@@ -24,14 +25,24 @@ class Tenancy:
         handles: what the client's numbers stand for.
         keeper: who says it; None: nobody.
         window: tells the client, and knows what is under way.
+        backlog: what waits for those that sleep.
         trips: those that are being rewound or moved.
         endings: free what is lost.
     """
 
-    def __init__(self, handles: Handles, keeper: Keeper | None, window: Window, trips: Trips, endings: Endings) -> None:
+    def __init__(
+        self,
+        handles: Handles,
+        keeper: Keeper | None,
+        window: Window,
+        backlog: Backlog,
+        trips: Trips,
+        endings: Endings,
+    ) -> None:
         self._handles = handles
         self._keeper = keeper
         self._window = window
+        self._backlog = backlog
         self._trips = trips
         self._endings = endings
 
@@ -66,7 +77,7 @@ class Tenancy:
         if window.gone or window.waiting or not self._handles.is_open(handle) or self._keeper is None:
             return False
         slot = self._handles.slots.item(handle)
-        if self._handles.next.item(handle) != model.slots.done.item(slot):
+        if self._handles.next.item(handle) != model.slots.done.item(slot) or self._backlog.concerns(handle):
             return False
         self._keeper.sleep(tenant)
         model.slots.give_back([slot])

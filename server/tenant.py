@@ -12,6 +12,7 @@ import numpy as np
 
 from server.errors import OverLimit, TidegateError
 from server.model import ServedModel
+from server.progress import Standing
 from server.sequence import Life, Move, after
 
 _RUN, _SERIAL = token_hex(6), counter()
@@ -69,6 +70,7 @@ class Tenant:
     holder: Holder | None = None
     handle: int = -1  # under which its holder has it
     steps: int = 0  # how many it had taken when it came here, or was parked
+    standing: Standing | None = None  # what its client may count on, while it sleeps
     new: bool = False  # opened here, and not born yet
     origin: np.ndarray | None = None  # the state [W] that a new one came with; None: the model's initial one
     branched: bool = False  # the store has checkpoints of steps that it takes anew: they go before it takes the first

@@ -77,6 +77,47 @@ def test_a_rewind_whose_answers_are_lost_keeps_the_checkpoints_that_its_client_c
     assert one.answered == one.end
 
 
+@pytest.mark.parametrize("way", ["idle", "room"])
+def test_a_sequence_whose_client_reads_late_can_be_resumed_after_it_has_slept(
+    tmp_path_factory: pytest.TempPathFactory, way: str
+) -> None:
+    world = World(tmp_path_factory.getbasetemp(), max_sequences=2)
+    world.connect(0, 0)
+    (one,) = opened(world)
+    for at in range(2):  # it has no answer yet: it may count on its beginning alone
+        world.give(0, one, ROWS[at : at + 1])
+        flow(world)
+        world.write(0)
+    for at in range(2, 6):
+        world.now += 60.0
+        put_to_sleep(world, way)
+        assert world.servers[0].keeper._residents.get(one.id).slot < 0
+        world.give(0, one, ROWS[at : at + 1])
+        flow(world)
+        world.work(0)
+        world.write(0)
+    world.kill(0)
+    world.settle()
+    assert (one.gone, one.answered) == ("", 6)
+    world.end()
+
+
+def put_to_sleep(world: World, way: str) -> None:
+    """All that are idle: for so long, or because others want their slots."""
+    if way == "idle":
+        world.keep_house(0)
+        return
+    world.connect(1, 0)
+    line = world.lines[1]
+    assert line is not None
+    line.say(pb.StreamRequest(open=pb.Open(count=2, model="recall", version=1)))
+    world.quiet()
+    assert pb.StreamResponse.FromString(line.down.popleft()).HasField("opened")
+    line.say(pb.StreamRequest(close=pb.Close(count=2)))
+    world.quiet()
+    world.cut(1)
+
+
 def test_a_state_is_read_after_the_steps_before_it_and_not_after_those_behind_it(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:

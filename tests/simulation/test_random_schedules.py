@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 EXAMPLES = int(os.environ.get("TIDEGATE_TEST_SCHEDULES", "60"))
 ROWS = np.random.default_rng(5).normal(size=(997, 3)).astype(np.float32)
 
+SLEEPY = 16.0  # seconds after which a sequence without steps sleeps
+
 few = st.integers(1, 4)
 which = st.integers(0, 5)
 two = st.integers(0, 1)
@@ -119,6 +121,30 @@ class Schedules(RuleBasedStateMachine):
         for fleet in [user for user in self.world.at_work if isinstance(user, Many)]:
             chosen = [member for member in members if member < len(fleet.truths)] or [0]
             fleet.tell("step", chosen, self.rows(len(chosen)))
+
+    @rule()
+    def all_step_after_a_rest(self) -> None:
+        """Whoever sleeps is called at once."""
+        self.world.advance(SLEEPY)
+        for user in self.world.at_work:
+            if isinstance(user, Many):
+                user.tell("step", list(range(user.size)), self.rows(user.size))
+            else:
+                user.tell("step", self.rows(1))
+
+    @rule(which=which, count=st.integers(2, 4), at=two, loss=st.sampled_from(["cut", "kill"]))
+    def read_late(self, which: int, count: int, at: int, loss: str) -> None:
+        """Nobody hears the answers of a sequence that sleeps between its steps; and then what was not heard is lost."""
+        for channel in range(2):
+            self.world.hold_answers(channel)
+        self.tell(which, [("stream", count, count, SLEEPY)])
+        self.world.advance(count * SLEEPY)
+        for channel in range(2):
+            self.world.flow(channel) if channel != at else self.world.cut(channel)
+        if loss == "kill":
+            self.world.kill(at)
+            self.world.start(at)
+        self.world.flow(at)
 
     # What happens on the way.
 

@@ -137,3 +137,37 @@ def test_a_sequence_that_the_next_server_has_no_room_for_goes_on_once_there_is_a
     assert user.idle
     assert another.idle
     world.end()
+
+
+def test_a_sequence_that_sleeps_between_its_steps_goes_on_although_none_of_its_answers_was_heard(world: World) -> None:
+    user = opened(world)
+    world.hold_answers(0)
+    user.tell("stream", ROWS[5:9], 8, 16.0)
+    world.advance(4 * 16.0)
+    assert user.truth.end == 5
+    world.kill(0)
+    world.start(0)
+    world.flow(0)
+    world.settle()
+    assert (user.over, user.truth.end) == ("", 9)
+
+
+def test_all_who_sleep_at_a_server_go_on_together(tmp_path_factory: pytest.TempPathFactory) -> None:
+    world = World(tmp_path_factory.getbasetemp(), max_sequences=40)
+    for channel in world.channels:
+        channel.home = 0
+    for at in range(30):
+        world.open(at % 2, 1)
+    world.open_fleet(0, 5)
+    world.advance(30.0)
+    server = world.servers[0]
+    assert server is not None
+    assert server.shelf.models[1].slots.in_use == 0
+    for user in world.users:
+        if isinstance(user, Single):
+            user.tell("step", ROWS[:3])
+        else:
+            user.tell("step", [0, 1, 2, 3, 4], ROWS[:5])
+    world.advance(0.0)
+    assert all(user.idle for user in world.users)
+    world.end()

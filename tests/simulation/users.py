@@ -12,7 +12,7 @@ from tests.truth import Truth
 from tidegate.errors import ConnectionLost, Refused, SequenceLost
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from tests.simulation.world import World
     from tidegate import AsyncClient
@@ -147,16 +147,23 @@ class Single(User):
         for answer, row in zip(answers, rows, strict=True):
             self._take(answer, row)
 
-    async def stream(self, rows: np.ndarray, window: int) -> None:
+    async def stream(self, rows: np.ndarray, window: int, pause: float = 0.0) -> None:
+        """With a pause of so many seconds after each row, whether its answer is there or not, if there is time."""
         first = self.truth.end
 
         async def go_on() -> None:
-            left = rows[self.truth.end - first :]
-            async for answer in self.sequence.stream(list(left), window=window):
+            left = list(rows[self.truth.end - first :])
+            given = self._now_and_then(left, pause) if pause else left
+            async for answer in self.sequence.stream(given, window=window):
                 self._take(answer, rows[self.truth.end - first])
 
         await self.later(go_on, self._check_unchanged)
         assert self.truth.end == first + len(rows)
+
+    async def _now_and_then(self, rows: list[np.ndarray], pause: float) -> AsyncIterator[np.ndarray]:
+        for row in rows:
+            yield row
+            await asyncio.sleep(0.0 if self.world.settling else pause)
 
     async def bad_step(self) -> None:
         try:

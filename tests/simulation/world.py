@@ -18,7 +18,7 @@ from tests.server.world import versions
 from tests.simulation.loop import StandingLoop
 from tests.simulation.server import Server, Store
 from tests.simulation.users import Many, Single, User
-from tests.simulation.wire import Channel
+from tests.simulation.wire import EVERY, Channel
 from tidegate import AsyncClient, Resuming, aio
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class World:
         self.store = Store(self, Terms(keep=1, retention=RETENTION, tombstone=100 * RETENTION))
         self.users: list[User] = []
         self.closed: set[str] = set()  # ids
+        self.settling = False  # then nobody takes their time
         self.careless = False  # whether a server may have forgotten, or been too late to say, that one was closed
         self.channels: list[Channel] = []
         self._chance = random.Random(seed)  # noqa: S311 - no secret
@@ -206,6 +207,11 @@ class World:
         if (line := self.channels[which].line) is not None:
             line.hold()
 
+    def hold_answers(self, which: int) -> None:
+        """From now on a client says what it has to say, and hears nothing on this stream."""
+        self.hold(which)
+        self.let_through(which, EVERY, 0)
+
     def let_through(self, which: int, up: int, down: int) -> None:
         """So many messages may cross each way."""
         if (line := self.channels[which].line) is not None:
@@ -257,8 +263,10 @@ class World:
     def settle(self) -> None:
         """Heals, and waits until everybody has what they asked for."""
         self.heal()
+        self.settling = True
         for _ in range(ROUNDS):
             if all(user.idle for user in self.users):
+                self.settling = False
                 return
             self.advance(2.0)
             self.heal()
