@@ -236,8 +236,10 @@ async def test_a_resume_that_cannot_be_is_refused_and_changes_nothing(
 
 async def test_a_closed_sequence_cannot_be_resumed_and_says_why(server: RunningServer) -> None:
     async with RawStream(server.address) as stream:
-        opened = await stream.ask(open_())
-        await stream.run(0, 0, ROWS[:3])
+        opened = await stream.ask(open_(announce=True))
+        await stream.say(steps(0, 0, ROWS[:3]))
+        while not isinstance(await stream.hear(), sequence_pb2.Checkpointed):
+            pass  # one that ends before its first checkpoint was never known to the store
         await stream.ask(close())
         for _ in range(200):
             failure = await stream.ask(resume(list(opened.sequence_ids), opened.resume_token, [3]))
