@@ -127,7 +127,7 @@ class Claims:
         late = next((i for i in ids if self._last.get(i) != wish.number), None if wish.wanted() else ids[0])
         if late is not None:
             raise gone(late, store.Reason.FENCED)
-        answers = await self._clerk.ask_soon(lambda s: s.claim(wish.claims, wish.now))
+        answers = await self._clerk.ask_soon(lambda s: s.claim(wish.claims, self._clock(), wish.now))
         for id_, claimed in zip(ids, answers, strict=True):
             if isinstance(claimed, store.Claimed):
                 self._give_way(id_, claimed.fence)

@@ -32,7 +32,7 @@ class Departures:
         if self.unwritten < _MOST:
             model, slots = tenants[0].model, np.array([tenant.slot for tenant in tenants])
             done, rows = model.slots.done[slots], model.slots.gather(slots)
-            self._farewells.append(Snapshot(model, tuple(tenants), done, rows, model.progress.kept(slots)))
+            self._farewells.append(Snapshot(model, tuple(tenants), done, rows, model.progress.kept(slots), awake=False))
 
     def end(self, tenants: Sequence[Tenant]) -> None:
         """They were closed; if too many wait already, they stay in the store until they expire."""

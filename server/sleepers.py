@@ -1,6 +1,8 @@
 """Open sequences that are parked because no step came for long: gives up their slots, and brings them back."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from math import inf
 
 import numpy as np
 
@@ -8,7 +10,7 @@ from server import checkpoint, store
 from server.checkpoint import Checkpoint
 from server.clerk import Clerk
 from server.errands import Errands
-from server.errors import TidegateError
+from server.errors import StoreFailed, TidegateError
 from server.model import ServedModel
 from server.residents import Residents
 from server.sequence import Move
@@ -54,7 +56,7 @@ class Sleepers:
         tenant.steps = int(tenant.model.slots.done[tenant.slot])
         self._residents.vacate(tenant)
         self._residents.note([tenant])
-        tenant.slot = -1
+        tenant.slot, tenant.held = -1, -inf  # the store hears of it when the house is kept
         tenant.model.tally.parked += 1
 
     def park_idle(self) -> None:
@@ -87,7 +89,8 @@ class Sleepers:
     async def _bring_back(self, tenants: Sequence[Tenant]) -> None:
         claims = [store.Claim(tenant.id, tenant.digest) for tenant in tenants]
         now = self._clock()
-        kept = await self._clerk.ask_soon(lambda s: s.read(claims, now))
+        holds = [store.Hold(tenant.id, tenant.fence, awake=True) for tenant in tenants]
+        kept = await self._clerk.ask_soon(lambda s: _woken(s, holds, claims, now))
         for tenant, found in zip(tenants, kept, strict=True):
             if tenant.slot >= 0 or tenant not in self._residents:
                 continue  # it woke up, or left, meanwhile
@@ -108,3 +111,12 @@ class Sleepers:
         row = model.graph.initial if kept.state is None else kept.state
         model.slots.restore(slots, row[np.newaxis], np.array([kept.step]))
         self._residents.wake(tenant, slots.item(), kept.step)
+
+
+def _woken(
+    kept: store.Store, holds: Sequence[store.Hold], claims: Sequence[store.Claim], now: float
+) -> list[store.Claimed | store.Gone]:
+    """What is kept of sequences that give way to nobody from now on, unless the store takes no writes."""
+    with suppress(StoreFailed):
+        kept.hold(holds, now)
+    return kept.read(claims, now)

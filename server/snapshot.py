@@ -15,6 +15,7 @@ from server.tenant import Tenant
 class Snapshot:
     """States of sequences of one model at a moment: `steps` [N], `states` [N, W], and the steps [N, 3] to keep too.
 
+    `awake`: whether they went on from there, as far as is known.
     `complete`: that moment, if nothing else of the model is to be written; else 0.
     """
 
@@ -24,11 +25,12 @@ class Snapshot:
     states: np.ndarray
     kept: np.ndarray
     complete: float = 0.0
+    awake: bool = True
 
-    def of(self, places: list[int]) -> "Snapshot":
-        """Some of them."""
+    def left(self, places: list[int]) -> "Snapshot":
+        """Some of them, that have left since."""
         tenants = tuple(self.tenants[at] for at in places)
-        return Snapshot(self.model, tenants, self.steps[places], self.states[places], self.kept[places])
+        return Snapshot(self.model, tenants, self.steps[places], self.states[places], self.kept[places], awake=False)
 
 
 def writes(snapshots: Iterable[Snapshot]) -> Iterable[store.Write]:
@@ -38,7 +40,8 @@ def writes(snapshots: Iterable[Snapshot]) -> Iterable[store.Write]:
         data = _encoded(snapshot)
         kept = snapshot.kept.tolist()
         for tenant, step, bytes_, spare in zip(snapshot.tenants, steps, data, kept, strict=True):
-            yield from born(tenant, store.Write(tenant.id, tenant.fence, step, bytes_, spare=tuple(spare)))
+            write = store.Write(tenant.id, tenant.fence, step, bytes_, spare=tuple(spare), awake=snapshot.awake)
+            yield from born(tenant, write)
 
 
 def born(tenant: Tenant, write: store.Write) -> Iterable[store.Write]:

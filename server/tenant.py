@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count as counter
+from math import inf
 from secrets import token_hex
 from typing import Protocol
 
@@ -62,6 +63,7 @@ class Tenant:
     handle: int = -1  # under which its holder has it
     steps: int = 0  # how many it had taken when it came here, or was parked
     new: bool = False  # opened here, and not born yet
+    held: float = -inf  # when the store was last told whether it is awake, in seconds of a monotonic clock
     origin: np.ndarray | None = None  # the state [W] that a new one came with; None: the model's initial one
 
     def is_born(self) -> None:
