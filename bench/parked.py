@@ -132,7 +132,7 @@ def written(ids: Sequence[str], step: int, sha256_: str) -> Iterator[Write]:
     states = np.random.default_rng(step).standard_normal((len(ids), WIDTH), np.float32)
     data = encode_many(model_name(HIDDEN), 1, sha256_, [step] * len(ids), states)
     for id_, bytes_ in zip(ids, data, strict=True):
-        yield Write(id_, 1, step, bytes_, Birth(digest_of(id_), "", model_name(HIDDEN)))
+        yield Write(id_, 1, step, bytes_, Birth(digest_of(id_), "", model_name(HIDDEN)), awake=False)
 
 
 async def measure(stores: Sequence[Parked], cache: Cache, times: int) -> list[Host]:

@@ -138,7 +138,7 @@ class Claims:
             seen = await self._seen(wish)
         self._limits.expect({restored.tenant.id: restored.tenant.owner for restored in seen})
         wish.admit(seen)
-        answers = await self._clerk.ask_soon(lambda s: s.claim(wish.claims, wish.now))
+        answers = await self._clerk.ask_soon(lambda s: s.claim(wish.claims, self._clock(), wish.now))
         if all(isinstance(claimed, store.Claimed) for claimed in answers):
             self._give_way(wish, answers)
         return self._restored(wish, answers)

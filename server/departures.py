@@ -28,7 +28,7 @@ class Departures:
     def park(self, tenants: Sequence[Tenant]) -> None:
         """Copies states of one model out of their slots; if too many wait already, what the store has must do."""
         if self.unwritten < _MOST:
-            self._farewells.append(taken(tenants))
+            self._farewells.append(taken(tenants, awake=False))
 
     def end(self, tenants: Sequence[Tenant]) -> None:
         """They were closed; if too many wait already, they stay in the store until they expire."""

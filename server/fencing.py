@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from hmac import compare_digest
 
-from server.store import End, Gone, Reason, Refused, Terms, Write
+from server.store import End, Gone, Hold, Reason, Refused, Terms, Write
 
 LATE = 1_000  # milliseconds; `valkey_store.lua` knows it too
 
@@ -25,7 +25,7 @@ class Tombstone:
 class Kept:
     """What is known of a sequence that is there.
 
-    `touched` is the time of its last write or claim, `step` that of the newest checkpoint.
+    `awake`: as its owner said last, which was at `touched`. `step`: that of the newest checkpoint.
     """
 
     digest: bytes
@@ -33,19 +33,23 @@ class Kept:
     model: str
     fence: int
     touched: float
+    awake: bool
     step: int | None
 
 
 Entry = Kept | Tombstone | None
 
 
+def remembered(entry: Entry, now: float) -> Entry:
+    """An entry as its owner finds it: a tombstone falls in time, whether or not somebody clears it away."""
+    return None if isinstance(entry, Tombstone) and entry.until <= now else entry
+
+
 def as_of(entry: Entry, now: float, terms: Terms) -> Entry:
-    """An entry with the time taken into account: what nobody has swept yet is gone all the same."""
-    if isinstance(entry, Kept) and entry.touched <= now - terms.retention:
+    """An entry as everybody else finds it: what is past its retention is gone, though nobody has swept it yet."""
+    if isinstance(entry, Kept) and not entry.awake and entry.touched <= now - terms.retention:
         return buried(entry, Reason.EXPIRED, entry.fence, now, terms)
-    if isinstance(entry, Tombstone) and entry.until <= now:
-        return None
-    return entry
+    return remembered(entry, now)
 
 
 def buried(kept: Kept, reason: Reason, fence: int, now: float, terms: Terms) -> Tombstone:
@@ -64,6 +68,18 @@ def write_refused(write: Write, entry: Entry) -> Refused | None:
             return Refused(write.id, Reason.NOT_YOURS, entry.fence)
         case Kept() if write.fence < entry.fence:
             return Refused(write.id, Reason.FENCED, entry.fence)
+    return None
+
+
+def hold_refused(hold: Hold, entry: Entry) -> Refused | None:
+    """Why a hold changes nothing, if it is not the caller's any more."""
+    match entry:
+        case None:
+            return Refused(hold.id, Reason.UNKNOWN, 0)
+        case Tombstone():
+            return Refused(hold.id, entry.reason, entry.fence)
+        case Kept() if hold.fence < entry.fence:
+            return Refused(hold.id, Reason.FENCED, entry.fence)
     return None
 
 
@@ -90,13 +106,13 @@ def gone(entry: Entry, digest: bytes) -> Gone | None:
     return None
 
 
-def outrun(entry: Entry, now: float) -> Gone | None:
-    """That a claim was asked for before the one that holds now, and was carried out after it, if so.
+def outrun(entry: Entry, asked: float, now: float) -> Gone | None:
+    """That the claim which holds now came between when another was asked for and now, when that is carried out, if so.
 
-    Its claimant has given up long since: a store that hangs carries out late what it was sent. A second is left to
-    clocks that differ.
+    Who asked for it has given up long since: a store that hangs carries out late what it was sent. A second is left to
+    clocks that differ. A clock that differs by more, or jumps, may be wrong about one claim, not about the next.
     """
-    if isinstance(entry, Kept) and entry.fence - int(now * 1_000) > LATE:
+    if isinstance(entry, Kept) and int(asked * 1_000) + LATE < entry.fence <= int(now * 1_000):
         return Gone(Reason.FENCED, entry.model, entry.step)
     return None
 

@@ -22,6 +22,7 @@ from server.clerk import Clerk
 from server.departures import Departures
 from server.errands import Errands
 from server.errors import StoreFailed, TidegateError
+from server.leases import Leases
 from server.limits import Limits
 from server.model import ServedModel
 from server.progress import NONE
@@ -75,6 +76,7 @@ class Keeper:
         errands = Errands()
         self._scribe = Scribe(clerk, self._residents, self._departures, settings.checkpoint_steps, clock, monotonic)
         self._sleepers = Sleepers(clerk, self._residents, errands, settings.idle_seconds, clock, monotonic)
+        self._leases = Leases(clerk, self._residents, clock, monotonic)
         self._limits = Limits(clerk, self._residents, settings, clock)
         self._claims = Claims(
             clerk, self._residents, self._departures, self._scribe, errands, self._limits, models, clock
@@ -262,12 +264,13 @@ class Keeper:
         return True
 
     async def keep_house(self) -> None:
-        """Parks what is idle, ends what nobody came back to, and makes room where a limit is passed.
+        """Parks what is idle, renews leases, ends what nobody came back to, and makes room where a limit is passed.
 
         Raises:
             StoreFailed.
         """
         self._sleepers.park_idle()
+        await self._leases.renew()
         await self._limits.enforce()
 
     # In numbers -------------------------------------------------------------------------------------------------------

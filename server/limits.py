@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import islice
 from math import ceil
 
@@ -11,12 +11,12 @@ from server.clerk import Clerk
 from server.errors import OverLimit
 from server.residents import Residents
 from server.settings import Settings
-from server.tenant import Tenant
 from tidegate.v1 import error_pb2
 
 log = logging.getLogger(__name__)
 
 _MOST = 256  # owners that the store is asked about at once
+_BATCH = 500  # sequences that give way at once: nobody who needs the store waits behind all of them
 
 
 class Limits:
@@ -24,7 +24,7 @@ class Limits:
 
     Args:
         clerk: asks the store.
-        residents: who counts, and who may not give way.
+        residents: who counts, and who hears that theirs gave way.
         settings: how many, and how much.
         clock: seconds since 1970, for the store.
     """
@@ -85,7 +85,9 @@ class Limits:
         more = True
         while more:
             swept = await self._clerk.ask(lambda s: s.expire(now))
-            self._residents.lost["SEQUENCE_EXPIRED"] += swept.expired
+            self._active |= swept.owners
+            for id_ in swept.expired:
+                self._lose(id_, store.Reason.EXPIRED)
             more = swept.more
 
     # By owner ---------------------------------------------------------------------------------------------------------
@@ -104,33 +106,29 @@ class Limits:
         return await self._clerk.ask(lambda s: {owner: s.usage_of(owner) for owner in owners})
 
     async def _make_way(self, owner: str, usage: store.Usage, now: float) -> None:
-        awake = _awake(self._residents.of_owner(owner))
-        surplus = usage.sequences - len(awake) - self._settings.max_parked_per_owner
+        surplus = usage.parked - self._settings.max_parked_per_owner
         if surplus > 0:
-            evicted = await self._clerk.ask(lambda s: s.evict(surplus, now, owner=owner, spare=awake))
+            evicted = await self._evict(surplus, now, owner)
             log.warning("%d parked sequences of %.40r gave way: no owner may have more", len(evicted), owner)
-            self._lose(evicted)
 
     # Of all -----------------------------------------------------------------------------------------------------------
 
     async def _enforce_for_all(self, now: float) -> None:
         usage = self.usage = await self._clerk.ask(lambda s: s.usage())
-        awake = _awake(self._residents)
         evicted: list[store.Evicted] = []
-        surplus = self._surplus(usage, len(awake))
+        surplus = self._surplus(usage)
         if surplus > 0:
-            evicted = await self._clerk.ask(lambda s: s.evict(surplus, now, spare=awake))
+            evicted = await self._evict(surplus, now)
             log.warning("%d parked sequences gave way: a limit of the store is reached", len(evicted))
-            self._lose(evicted)
         self.full = usage.bytes - sum(one.bytes for one in evicted) > self._most_bytes
 
     @property
     def _most_bytes(self) -> float:
         return self._settings.max_store_mib * 2**20
 
-    def _surplus(self, usage: store.Usage, awake: int) -> int:
+    def _surplus(self, usage: store.Usage) -> int:
         """How many have to give way."""
-        surplus = usage.sequences - awake - self._settings.max_parked
+        surplus = usage.parked - self._settings.max_parked
         excess = usage.bytes - self._most_bytes
         if excess > 0:
             surplus = max(surplus, ceil(excess / max(1, usage.bytes / usage.sequences)))
@@ -138,15 +136,22 @@ class Limits:
 
     # Both -------------------------------------------------------------------------------------------------------------
 
-    def _lose(self, evicted: Sequence[store.Evicted]) -> None:
-        for one in evicted:
-            tenant = self._residents.get(one.id)
-            if tenant is not None:
-                self._residents.let_go(tenant, one.reason)
-            else:
-                self._residents.lost["SEQUENCE_EVICTED"] += 1
+    async def _evict(self, count: int, now: float, owner: str | None = None) -> list[store.Evicted]:
+        """Ends those that were parked longest ago, a batch at a time; fewer, if no more are parked."""
+        gone: list[store.Evicted] = []
+        while len(gone) < count:
+            batch = min(_BATCH, count - len(gone))
+            evicted = await self._clerk.ask(lambda s, most=batch: s.evict(most, now, owner=owner))  # type: ignore[misc]
+            gone += evicted
+            for one in evicted:
+                self._lose(one.id, one.reason)
+            if len(evicted) < batch:
+                break
+        return gone
 
-
-def _awake(tenants: Iterable[Tenant]) -> frozenset[str]:
-    """Those that have a slot here may not give way."""
-    return frozenset(tenant.id for tenant in tenants if tenant.slot >= 0)
+    def _lose(self, id_: str, reason: store.Reason) -> None:
+        """One was ended here, and is counted here, wherever it is open."""
+        self._residents.lost[f"SEQUENCE_{reason.name}"] += 1
+        tenant = self._residents.get(id_)
+        if tenant is not None:
+            self._residents.let_go(tenant, reason)

@@ -4,9 +4,9 @@ One may be shared by several servers of a process, each with a thread of its own
 """
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, takewhile
 from threading import Lock
 
 from server.fencing import (
@@ -17,12 +17,14 @@ from server.fencing import (
     buried,
     end_refused,
     gone,
+    hold_refused,
     next_fence,
     outrun,
+    remembered,
     superseded,
     write_refused,
 )
-from server.store import Claim, Claimed, End, Evicted, Gone, Reason, Refused, Swept, Terms, Usage, Write
+from server.store import Claim, Claimed, End, Evicted, Gone, Hold, Reason, Refused, Swept, Terms, Usage, Write
 
 
 class MemoryStore:
@@ -31,8 +33,11 @@ class MemoryStore:
     def __init__(self, terms: Terms) -> None:
         self.terms = terms
         self._lock = Lock()
-        self._kept: OrderedDict[str, Kept] = OrderedDict()  # the longest untouched first
-        self._of_owner: defaultdict[str, OrderedDict[str, None]] = defaultdict(OrderedDict)  # likewise
+        self._kept: dict[str, Kept] = {}
+        self._awake: OrderedDict[str, None] = OrderedDict()  # the longest untouched first
+        self._parked: OrderedDict[str, None] = OrderedDict()  # likewise
+        self._parked_of: defaultdict[str, OrderedDict[str, None]] = defaultdict(OrderedDict)  # likewise, by owner
+        self._sequences_of: defaultdict[str, int] = defaultdict(int)  # by owner
         self._checkpoints: dict[str, dict[int, bytes]] = {}
         self._bytes = 0
         self._bytes_of: defaultdict[str, int] = defaultdict(int)  # by owner
@@ -43,17 +48,23 @@ class MemoryStore:
         with self._lock:
             return [refused for write in writes if (refused := self._write(write, now)) is not None]
 
-    def claim(self, claims: Sequence[Claim], now: float) -> list[Claimed | Gone]:
+    def claim(self, claims: Sequence[Claim], now: float, asked: float | None = None) -> list[Claimed | Gone]:
         """See `Store.claim`."""
         with self._lock:
-            refused = [self._unclaimable(claim, now) for claim in claims]
+            asked = now if asked is None else asked
+            refused = [self._unclaimable(claim, asked, now) for claim in claims]
             take = not any(refused)
             return [why or self._claim(claim, now, take=take) for claim, why in zip(claims, refused, strict=True)]
 
     def read(self, claims: Sequence[Claim], now: float) -> list[Claimed | Gone]:
         """See `Store.read`."""
         with self._lock:
-            return [self._claim(claim, now, take=False) for claim in claims]
+            return [self._read(claim, now) for claim in claims]
+
+    def hold(self, holds: Sequence[Hold], now: float) -> list[Refused]:
+        """See `Store.hold`."""
+        with self._lock:
+            return [refused for hold in holds if (refused := self._hold(hold, now)) is not None]
 
     def end(self, ends: Sequence[End], now: float) -> list[Refused]:
         """See `Store.end`."""
@@ -63,51 +74,60 @@ class MemoryStore:
     def expire(self, now: float, limit: int = 1_000) -> Swept:
         """See `Store.expire`."""
         with self._lock:
-            for id_, tombstone in list(islice(self._tombstones.items(), limit)):
-                if tombstone.until <= now:
-                    del self._tombstones[id_]
-            oldest = list(islice(self._kept, limit + 1))
-            expired = [id_ for id_ in oldest if isinstance(self._entry(id_, now), Tombstone)]
+            expired = list(islice(self._past(self._parked, now - self.terms.retention), limit + 1))
             for id_ in expired[:limit]:
                 self._bury(id_, Reason.EXPIRED, now)
-            return Swept(len(expired[:limit]), len(expired) > limit)
+            lapsed = list(islice(self._past(self._awake, now - self.terms.lease), limit + 1))
+            for id_ in sorted(lapsed[:limit]):
+                self._touch(id_, replace(self._kept[id_], touched=now, awake=False))
+            owners = frozenset(self._kept[id_].owner for id_ in lapsed[:limit])
+            old = [id_ for id_, t in islice(self._tombstones.items(), limit + 1) if t.until <= now]
+            for id_ in old[:limit]:
+                del self._tombstones[id_]
+            return Swept(tuple(expired[:limit]), max(map(len, (expired, lapsed, old))) > limit, owners)
 
-    def evict(self, count: int, now: float, *, owner: str | None = None, spare: Collection[str] = ()) -> list[Evicted]:
+    def evict(self, count: int, now: float, *, owner: str | None = None) -> list[Evicted]:
         """See `Store.evict`."""
         with self._lock:
-            oldest: Iterable[str] = self._kept if owner is None else self._of_owner.get(owner, ())
-            return [self._evict(id_, now) for id_ in list(islice((i for i in oldest if i not in spare), count))]
+            oldest: Iterable[str] = self._parked if owner is None else self._parked_of.get(owner, ())
+            return [self._evict(id_, now) for id_ in list(islice(oldest, count))]
 
     def usage(self) -> Usage:
         """See `Store.usage`."""
         with self._lock:
-            return Usage(len(self._kept), self._bytes)
+            return Usage(len(self._kept), self._bytes, len(self._parked))
 
     def usage_of(self, owner: str) -> Usage:
         """See `Store.usage_of`."""
         with self._lock:
-            return Usage(len(self._of_owner.get(owner, ())), self._bytes_of.get(owner, 0))
+            parked = len(self._parked_of.get(owner, ()))
+            return Usage(self._sequences_of.get(owner, 0), self._bytes_of.get(owner, 0), parked)
 
     def close(self) -> None:
         """Nothing to let go of."""
 
-    def _entry(self, id_: str, now: float) -> Entry:
-        return as_of(self._kept.get(id_) or self._tombstones.get(id_), now, self.terms)
+    def _entry(self, id_: str) -> Entry:
+        return self._kept.get(id_) or self._tombstones.get(id_)
+
+    def _past(self, ids: Iterable[str], time: float) -> Iterable[str]:
+        return takewhile(lambda id_: self._kept[id_].touched <= time, ids)
 
     def _write(self, write: Write, now: float) -> Refused | None:
-        entry = self._entry(write.id, now)
+        entry = remembered(self._entry(write.id), now)
         if refused := write_refused(write, entry):
             return refused
         if not isinstance(entry, Kept):
             assert write.birth is not None, "else it is refused"
-            entry = Kept(write.birth.digest, write.birth.owner, write.birth.model, write.fence, now, None)
+            born = write.birth
+            entry = Kept(born.digest, born.owner, born.model, write.fence, now, write.awake, None)
             self._tombstones.pop(write.id, None)
+            self._sequences_of[born.owner] += 1
         kept = self._checkpoints.setdefault(write.id, {})
         for step in superseded(list(kept), write.step, self.terms.keep, write.spare):
             self._count(entry.owner, -len(kept.pop(step)))
         kept[write.step] = write.data
         self._count(entry.owner, len(write.data))
-        self._touch(write.id, replace(entry, fence=write.fence, touched=now, step=write.step))
+        self._touch(write.id, replace(entry, fence=write.fence, touched=now, awake=write.awake, step=write.step))
         return None
 
     def _count(self, owner: str, change: int) -> None:
@@ -115,28 +135,49 @@ class MemoryStore:
         self._bytes_of[owner] += change
 
     def _touch(self, id_: str, kept: Kept) -> None:
+        self._unlist(id_, kept.owner)
         self._kept[id_] = kept
-        self._kept.move_to_end(id_)
-        self._of_owner[kept.owner][id_] = None
-        self._of_owner[kept.owner].move_to_end(id_)
+        if kept.awake:
+            self._awake[id_] = None
+        else:
+            self._parked[id_] = self._parked_of[kept.owner][id_] = None
 
-    def _unclaimable(self, claim: Claim, now: float) -> Gone | None:
-        entry = self._entry(claim.id, now)
-        return gone(entry, claim.digest) or outrun(entry, now)
+    def _unlist(self, id_: str, owner: str) -> None:
+        self._awake.pop(id_, None)
+        self._parked.pop(id_, None)
+        self._parked_of[owner].pop(id_, None)
+        if not self._parked_of[owner]:
+            del self._parked_of[owner]
+
+    def _unclaimable(self, claim: Claim, asked: float, now: float) -> Gone | None:
+        entry = as_of(self._entry(claim.id), now, self.terms)
+        return gone(entry, claim.digest) or outrun(entry, asked, now)
 
     def _claim(self, claim: Claim, now: float, *, take: bool) -> Claimed | Gone:
-        entry = self._entry(claim.id, now)
+        entry = as_of(self._entry(claim.id), now, self.terms)
+        if take and isinstance(entry, Kept):
+            self._touch(claim.id, replace(entry, fence=next_fence(entry.fence, now), touched=now, awake=True))
+        return self._read(claim, now)
+
+    def _read(self, claim: Claim, now: float) -> Claimed | Gone:
+        entry = as_of(self._entry(claim.id), now, self.terms)
         if refused := gone(entry, claim.digest):
             return refused
         assert isinstance(entry, Kept), "else it is gone"
-        if take:
-            entry = replace(entry, fence=next_fence(entry.fence, now), touched=now)
-            self._touch(claim.id, entry)
         newest_first = sorted(self._checkpoints[claim.id].items(), reverse=True)
         return Claimed(entry.fence, entry.owner, entry.model, tuple(data for _, data in newest_first))
 
+    def _hold(self, hold: Hold, now: float) -> Refused | None:
+        entry = remembered(self._entry(hold.id), now)
+        if refused := hold_refused(hold, entry):
+            return refused
+        assert isinstance(entry, Kept), "else it is refused"
+        if hold.awake or entry.awake:
+            self._touch(hold.id, replace(entry, fence=hold.fence, touched=now, awake=hold.awake))
+        return None
+
     def _end(self, end: End, now: float) -> Refused | None:
-        entry = self._entry(end.id, now)
+        entry = remembered(self._entry(end.id), now)
         if refused := end_refused(end, entry):
             return refused
         if isinstance(entry, Kept):
@@ -145,14 +186,16 @@ class MemoryStore:
 
     def _evict(self, id_: str, now: float) -> Evicted:
         owner, size = self._kept[id_].owner, sum(map(len, self._checkpoints[id_].values()))
-        reason = Reason.EXPIRED if isinstance(self._entry(id_, now), Tombstone) else Reason.EVICTED
+        past = isinstance(as_of(self._kept[id_], now, self.terms), Tombstone)
+        reason = Reason.EXPIRED if past else Reason.EVICTED
         self._bury(id_, reason, now)
         return Evicted(id_, owner, size, reason)
 
     def _bury(self, id_: str, reason: Reason, now: float, fence: int = 0) -> None:
         kept = self._kept.pop(id_)
         self._count(kept.owner, -sum(map(len, self._checkpoints.pop(id_).values())))
-        del self._of_owner[kept.owner][id_]
-        if not self._of_owner[kept.owner]:
-            del self._of_owner[kept.owner], self._bytes_of[kept.owner]
+        self._unlist(id_, kept.owner)
+        self._sequences_of[kept.owner] -= 1
+        if not self._sequences_of[kept.owner]:
+            del self._sequences_of[kept.owner], self._bytes_of[kept.owner]
         self._tombstones[id_] = buried(kept, reason, max(fence, kept.fence), now, self.terms)

@@ -120,7 +120,9 @@ def _of_store(store: StoreReading) -> Iterator[Metric]:
         "tidegate_sequences_unwritten", "Parked sequences that wait for the store.", store.unwritten
     )
     lost = CounterMetricFamily(
-        "tidegate_sequences_lost", "Sequences that left this server without their client's will.", labels=("reason",)
+        "tidegate_sequences_lost",
+        "Sequences that this server ended or lost without their client's will.",
+        labels=("reason",),
     )
     for reason, count in store.lost.items():
         lost.add_metric((reason.lower(),), count)

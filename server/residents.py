@@ -13,6 +13,7 @@ from server.sequence import Move
 from server.tenant import Tenant
 from tidegate.v1 import error_pb2
 
+_SWEPT = error_pb2.REASON_SEQUENCE_EXPIRED, error_pb2.REASON_SEQUENCE_EVICTED  # counted by the server that ended them
 _NOBODY: Mapping[int, Tenant] = {}
 
 
@@ -137,7 +138,8 @@ class Residents:
             if tenant.holder is not None:
                 tenant.holder.take_away([tenant], SequenceGone(sentence.format(tenant.id), reason))
             tenant.move(Move.LOSE)
-            self.lost[error_pb2.Reason.Name(reason).removeprefix("REASON_")] += 1
+            if reason not in _SWEPT:
+                self.lost[error_pb2.Reason.Name(reason).removeprefix("REASON_")] += 1
         self.move_out(tenants)
 
     def disown(self, tenant: Tenant) -> None:

@@ -167,13 +167,13 @@ class Scribe:
     async def _write(self, snapshots: Sequence[Snapshot]) -> None:
         if not snapshots:
             return
-        now = self._clock()
+        now, held = self._clock(), self._monotonic()
         unfit: set[Tenant] = set()
         refused = await self._clerk.ask(lambda s: s.write(list(writes(snapshots, unfit)), now))
         self._give_up(unfit)
         unwanted = {r.id: r for r in refused}
         for snapshot in snapshots:
-            self._note(snapshot, unwanted, unfit)
+            self._note(snapshot, unwanted, unfit, held)
         if any(r.reason is store.Reason.UNKNOWN for r in refused):
             self._write_anew(snapshots, unwanted)
 
@@ -185,7 +185,9 @@ class Scribe:
 
     # What came of it --------------------------------------------------------------------------------------------------
 
-    def _note(self, snapshot: Snapshot, refused: Mapping[str, store.Refused], unfit: Collection[Tenant]) -> None:
+    def _note(
+        self, snapshot: Snapshot, refused: Mapping[str, store.Refused], unfit: Collection[Tenant], held: float
+    ) -> None:
         """What was written, and what was not wanted because the sequence is not ours any more."""
         model, tenants = snapshot.model, self._residents.at(snapshot.model)
         model.progress.complete = max(model.progress.complete, snapshot.complete)
@@ -198,6 +200,7 @@ class Scribe:
                 _note_written(tenant, step)
                 if tenants.get(tenant.slot) is tenant:
                     model.progress.written[tenant.slot] = step
+                    tenant.held = held
             elif refusal.reason is store.Reason.UNKNOWN:
                 tenant.born = False
             else:
@@ -218,7 +221,7 @@ class Scribe:
             lost = [at for at, t in enumerate(snapshot.tenants) if self._has_left(t) and t.id in refused]
             left = [at for at in lost if refused[snapshot.tenants[at].id].reason is store.Reason.UNKNOWN]
             if left:
-                self._departures.add([snapshot.of(left)])
+                self._departures.add([snapshot.left(left)])
         for model in self._residents.models():
             model.progress.written[list(self._residents.at(model))] = NONE
         for tenant in self._residents:

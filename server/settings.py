@@ -79,8 +79,7 @@ class Settings:
     max_store_mib: Annotated[float, "the most that checkpoints may take, in MiB; beyond, the same"] = 16_384.0
     max_parked_per_owner: Annotated[
         int,
-        "the most parked sequences of one owner, those open at other servers of the store among them; beyond, its own "
-        "that were parked for longest give way; 0 is no limit",
+        "the most parked sequences of one owner; beyond, its own that were parked for longest give way; 0 is no limit",
     ] = 0
     # stopping
     grace_seconds: Annotated[

@@ -6,6 +6,8 @@ And those that were resumed, and have not taken a step since, where the store kn
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from math import inf
 
 import numpy as np
 
@@ -13,7 +15,7 @@ from server import checkpoint, store
 from server.checkpoint import Checkpoint
 from server.clerk import Clerk
 from server.errands import Errands
-from server.errors import StoreSilent, TidegateError
+from server.errors import StoreFailed, StoreSilent, TidegateError
 from server.model import ServedModel
 from server.progress import NONE
 from server.residents import Residents
@@ -66,7 +68,7 @@ class Sleepers:
         tenant.standing = tenant.model.progress.standing(tenant.slot)
         self._residents.vacate(tenant)
         self._residents.note([tenant])
-        tenant.slot = -1
+        tenant.slot, tenant.held = -1, -inf  # the store hears of it when the house is kept
         tenant.model.tally.parked += 1
 
     def park_idle(self) -> None:
@@ -126,8 +128,9 @@ class Sleepers:
     async def _read_all(self) -> _Found:
         called, self._called = self._called, []
         claims = [store.Claim(tenant.id, tenant.digest) for tenant in called]
+        holds = [store.Hold(tenant.id, tenant.fence, awake=True) for tenant in called]
         now = self._clock()
-        kept = await self._clerk.ask_soon(lambda s: s.read(claims, now))
+        kept = await self._clerk.ask_soon(lambda s: _woken(s, holds, claims, now))
         for model, count in Counter(tenant.model for tenant in called).items():
             self.make_room(model, count)  # for all at once: who looks for the idle looks at every slot
         return dict(zip(called, kept, strict=True))
@@ -175,3 +178,12 @@ class Sleepers:
                 tenant.model.progress.written[tenant.slot] = NONE
         else:
             self._residents.let_go(tenant, refused)
+
+
+def _woken(
+    kept: store.Store, holds: Sequence[store.Hold], claims: Sequence[store.Claim], now: float
+) -> list[store.Claimed | store.Gone]:
+    """What is kept of sequences that give way to nobody from now on, unless the store takes no writes."""
+    with suppress(StoreFailed):
+        kept.hold(holds, now)
+    return kept.read(claims, now)

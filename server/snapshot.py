@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 class Snapshot:
     """States of sequences of one model at a moment: `steps` [N], `states` [N, W], and the steps [N, 3] to keep too.
 
+    `awake`: whether they went on from there, as far as is known.
     `complete`: that moment, if nothing else of the model is to be written; else 0.
     """
 
@@ -27,19 +28,24 @@ class Snapshot:
     states: np.ndarray
     kept: np.ndarray
     complete: float = 0.0
+    awake: bool = True
 
     def of(self, places: list[int]) -> "Snapshot":
         """Some of them."""
         tenants = tuple(self.tenants[at] for at in places)
-        return Snapshot(self.model, tenants, self.steps[places], self.states[places], self.kept[places])
+        steps, states, kept = self.steps[places], self.states[places], self.kept[places]
+        return Snapshot(self.model, tenants, steps, states, kept, awake=self.awake)
+
+    def left(self, places: list[int]) -> "Snapshot":
+        """Some of them, that have left since."""
+        return replace(self.of(places), awake=False)
 
 
-def taken(tenants: Sequence[Tenant]) -> Snapshot:
+def taken(tenants: Sequence[Tenant], *, awake: bool = True) -> Snapshot:
     """The states of sequences of one model as they are now in their slots."""
     model, slots = tenants[0].model, np.array([tenant.slot for tenant in tenants])
-    return Snapshot(
-        model, tuple(tenants), model.slots.done[slots], model.slots.gather(slots), model.progress.kept(slots)
-    )
+    steps, rows = model.slots.done[slots], model.slots.gather(slots)
+    return Snapshot(model, tuple(tenants), steps, rows, model.progress.kept(slots), awake=awake)
 
 
 def writes(snapshots: Iterable[Snapshot], unfit: set[Tenant]) -> Iterable[store.Write]:
@@ -59,7 +65,8 @@ def writes(snapshots: Iterable[Snapshot], unfit: set[Tenant]) -> Iterable[store.
 def _writes(snapshot: Snapshot) -> Iterable[store.Write]:
     steps, kept = snapshot.steps.tolist(), snapshot.kept.tolist()
     for tenant, step, data, spare in zip(snapshot.tenants, steps, _encoded(snapshot), kept, strict=True):
-        yield from born(tenant, store.Write(tenant.id, tenant.fence, step, data, spare=tuple(spare)))
+        write = store.Write(tenant.id, tenant.fence, step, data, spare=tuple(spare), awake=snapshot.awake)
+        yield from born(tenant, write)
 
 
 def born(tenant: Tenant, write: store.Write) -> Iterable[store.Write]:

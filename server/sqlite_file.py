@@ -14,7 +14,7 @@ from time import monotonic, sleep
 from server.errors import StoreFailed
 
 APPLICATION = 0x54474350  # "TGCP", SQLite's application_id
-SCHEMA = 1  # SQLite's user_version
+SCHEMA = 2  # SQLite's user_version
 
 TABLES = """
 CREATE TABLE sequence (
@@ -24,11 +24,13 @@ CREATE TABLE sequence (
   owner TEXT NOT NULL,
   model TEXT NOT NULL,
   fence INTEGER NOT NULL,
-  touched REAL NOT NULL, -- the last write or claim, seconds since 1970
-  slots BLOB NOT NULL    -- what `slots.py` packs: which step is in which slot
+  touched REAL NOT NULL, -- when its owner last said whether it is awake, seconds since 1970
+  slots BLOB NOT NULL,   -- what `slots.py` packs: which step is in which slot
+  awake INTEGER NOT NULL -- 1, or 0 for one that is parked
 );
-CREATE INDEX sequence_touched ON sequence (touched);
-CREATE INDEX sequence_owner ON sequence (owner, touched);
+CREATE INDEX sequence_awake ON sequence (touched) WHERE awake = 1;
+CREATE INDEX sequence_parked ON sequence (touched) WHERE awake = 0;
+CREATE INDEX sequence_parked_of ON sequence (owner, touched) WHERE awake = 0;
 CREATE TABLE checkpoint (
   key INTEGER PRIMARY KEY, -- 256 x the sequence's + the slot: those of a sequence are neighbours, and stay in place
   data BLOB NOT NULL
@@ -46,13 +48,29 @@ CREATE INDEX tombstone_until ON tombstone (until);
 CREATE TABLE usage (
   owner TEXT PRIMARY KEY,
   sequences INTEGER NOT NULL,
-  bytes INTEGER NOT NULL
+  bytes INTEGER NOT NULL,
+  parked INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE total (
   sequences INTEGER NOT NULL,
-  bytes INTEGER NOT NULL
+  bytes INTEGER NOT NULL,
+  parked INTEGER NOT NULL
 );
-INSERT INTO total VALUES (0, 0);
+INSERT INTO total VALUES (0, 0, 0);
+"""
+
+# From schema 1, which did not tell who is awake. All count as parked until their owners write again.
+SINCE_1 = """
+ALTER TABLE sequence ADD COLUMN awake INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE usage ADD COLUMN parked INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE total ADD COLUMN parked INTEGER NOT NULL DEFAULT 0;
+UPDATE usage SET parked = sequences;
+UPDATE total SET parked = sequences;
+DROP INDEX sequence_touched;
+DROP INDEX sequence_owner;
+CREATE INDEX sequence_awake ON sequence (touched) WHERE awake = 1;
+CREATE INDEX sequence_parked ON sequence (touched) WHERE awake = 0;
+CREATE INDEX sequence_parked_of ON sequence (owner, touched) WHERE awake = 0;
 """
 
 
@@ -148,6 +166,8 @@ def _prepare(connection: sqlite3.Connection, patience: float) -> None:
         connection.execute("PRAGMA page_size = 8192")  # room for three states of a 2 x 128 LSTM
         _log_ahead(connection, patience)
         _create(connection)
+    if _pragma(connection, "user_version") == 1:
+        _bring_up_to_date(connection)
     if (schema := _pragma(connection, "user_version")) != SCHEMA:
         raise sqlite3.DataError(f"is of schema {schema}; this server reads schema {SCHEMA}")
     connection.execute("PRAGMA synchronous = FULL")
@@ -174,11 +194,23 @@ def _log_ahead(connection: sqlite3.Connection, patience: float) -> None:
 def _create(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     if _is_empty(connection):  # else another process was faster
-        for statement in TABLES.strip().removesuffix(";").split(";\n"):
-            connection.execute(statement)
+        _run(connection, TABLES)
         connection.execute(f"PRAGMA application_id = {APPLICATION}")
         connection.execute(f"PRAGMA user_version = {SCHEMA}")
     connection.execute("COMMIT")
+
+
+def _bring_up_to_date(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    if _pragma(connection, "user_version") == 1:  # else another process was faster
+        _run(connection, SINCE_1)
+        connection.execute(f"PRAGMA user_version = {SCHEMA}")
+    connection.execute("COMMIT")
+
+
+def _run(connection: sqlite3.Connection, statements: str) -> None:
+    for statement in statements.strip().removesuffix(";").split(";\n"):
+        connection.execute(statement)
 
 
 def _is_empty(connection: sqlite3.Connection) -> bool:

@@ -1,12 +1,12 @@
 """A store in one SQLite file, for the servers and workers of one machine: `Store`'s calls as transactions."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from server.sqlite_file import SqliteFile
 from server.sqlite_table import SqliteTable
-from server.store import Claim, Claimed, End, Evicted, Gone, Reason, Refused, Swept, Terms, Usage, Write
+from server.store import Claim, Claimed, End, Evicted, Gone, Hold, Reason, Refused, Swept, Terms, Usage, Write
 
 
 class SqliteStore:
@@ -26,16 +26,22 @@ class SqliteStore:
             table.look_up(write.id for write in writes)
             return [refused for write in writes if (refused := table.write(write)) is not None]
 
-    def claim(self, claims: Sequence[Claim], now: float) -> list[Claimed | Gone]:
+    def claim(self, claims: Sequence[Claim], now: float, asked: float | None = None) -> list[Claimed | Gone]:
         """See `Store.claim`."""
         with self._changing(now) as table:
-            return table.claim(claims)
+            return table.claim(claims, now if asked is None else asked)
 
     def read(self, claims: Sequence[Claim], now: float) -> list[Claimed | Gone]:
         """See `Store.read`."""
         with self._file.reading() as connection:
             table = SqliteTable(connection, now, self.terms)
             return [table.read(claim) for claim in claims]
+
+    def hold(self, holds: Sequence[Hold], now: float) -> list[Refused]:
+        """See `Store.hold`."""
+        with self._changing(now) as table:
+            table.look_up(hold.id for hold in holds)
+            return [refused for hold in holds if (refused := table.hold(hold)) is not None]
 
     def end(self, ends: Sequence[End], now: float) -> list[Refused]:
         """See `Store.end`."""
@@ -45,27 +51,31 @@ class SqliteStore:
     def expire(self, now: float, limit: int = 1_000) -> Swept:
         """See `Store.expire`."""
         with self._changing(now) as table:
-            table.forget(limit)
-            rows = table.expired(limit + 1)
-            for row in rows[:limit]:
+            more = table.forget(limit)
+            expired, lapsed = table.expired(limit + 1), table.lapsed(limit + 1)
+            for row in expired[:limit]:
                 table.bury(row, Reason.EXPIRED)
-            return Swept(len(rows[:limit]), len(rows) > limit)
+            for row in lapsed[:limit]:
+                table.park(row)
+            more = more or max(len(expired), len(lapsed)) > limit
+            owners = frozenset(row.kept.owner for row in lapsed[:limit])
+            return Swept(tuple(row.id for row in expired[:limit]), more, owners)
 
-    def evict(self, count: int, now: float, *, owner: str | None = None, spare: Collection[str] = ()) -> list[Evicted]:
+    def evict(self, count: int, now: float, *, owner: str | None = None) -> list[Evicted]:
         """See `Store.evict`."""
         with self._changing(now) as table:
-            return [table.evict(row) for row in table.oldest(count, owner, spare)]
+            return [table.evict(row) for row in table.oldest(count, owner)]
 
     def usage(self) -> Usage:
         """See `Store.usage`."""
         with self._file.reading() as connection:
-            return Usage(*connection.execute("SELECT sequences, bytes FROM total").fetchone())
+            return Usage(*connection.execute("SELECT sequences, bytes, parked FROM total").fetchone())
 
     def usage_of(self, owner: str) -> Usage:
         """See `Store.usage_of`."""
         with self._file.reading() as connection:
-            found = connection.execute("SELECT sequences, bytes FROM usage WHERE owner = ?", (owner,)).fetchone()
-            return Usage(*(found or (0, 0)))
+            query = "SELECT sequences, bytes, parked FROM usage WHERE owner = ?"
+            return Usage(*(connection.execute(query, (owner,)).fetchone() or (0, 0)))
 
     def close(self) -> None:
         """See `Store.close`."""

@@ -3,16 +3,16 @@
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import count as counting
-from itertools import islice
 
-from server.fencing import Kept, Tombstone, as_of, buried, end_refused, gone, next_fence, outrun, write_refused
+from server import fencing
+from server.fencing import Entry, Kept, Tombstone
 from server.slots import Slots
-from server.store import Claim, Claimed, End, Evicted, Gone, Reason, Refused, Terms, Write
+from server.store import Claim, Claimed, End, Evicted, Gone, Hold, Reason, Refused, Terms, Write
 
-SEQUENCES = "SELECT key, id, digest, owner, model, fence, touched, slots FROM sequence"
+SEQUENCES = "SELECT key, id, digest, owner, model, fence, touched, slots, awake FROM sequence"
 AMONG = "WHERE id IN (SELECT value FROM json_each(?))"
 PER_SEQUENCE = 256  # keys of checkpoints
 
@@ -46,6 +46,7 @@ class SqliteTable:
         self._buried: list[tuple[Row, Tombstone]] = []
         self._sequences_of: defaultdict[str, int] = defaultdict(int)  # changes by owner
         self._bytes_of: defaultdict[str, int] = defaultdict(int)
+        self._parked_of: defaultdict[str, int] = defaultdict(int)
 
     def look_up(self, ids: Iterable[str]) -> None:
         """Reads many sequences in one statement, those that are there."""
@@ -56,7 +57,7 @@ class SqliteTable:
     def write(self, write: Write) -> Refused | None:
         """See `Store.write`."""
         row = self._look(write.id)
-        if refused := write_refused(write, row.kept if isinstance(row, Row) else row):
+        if refused := fencing.write_refused(write, self._of_owner(row)):
             return refused
         if not isinstance(row, Row):
             row = self._bear(write)
@@ -64,31 +65,30 @@ class SqliteTable:
         self._checkpoints |= dict.fromkeys(map(row.place, freed))
         self._checkpoints[row.place(number)] = write.data
         self._bytes_of[row.kept.owner] += slots.bytes - row.slots.bytes
-        self._change(row, write.fence, slots)
+        self._change(row, write.fence, awake=write.awake, slots=slots)
         return None
 
-    def claim(self, claims: Sequence[Claim]) -> list[Claimed | Gone]:
+    def claim(self, claims: Sequence[Claim], asked: float) -> list[Claimed | Gone]:
         """See `Store.claim`."""
-        refused = [self._unclaimable(claim) for claim in claims]
+        refused = [self._unclaimable(claim, asked) for claim in claims]
         if any(refused):
             return [why or self.read(claim) for claim, why in zip(claims, refused, strict=True)]
         return [self._take(claim) for claim in claims]
 
-    def _unclaimable(self, claim: Claim) -> Gone | None:
-        row = self._look(claim.id)
-        entry = row.kept if isinstance(row, Row) else row
-        return gone(entry, claim.digest) or outrun(entry, self._now)
+    def _unclaimable(self, claim: Claim, asked: float) -> Gone | None:
+        entry = self._of_all(self._look(claim.id))
+        return fencing.gone(entry, claim.digest) or fencing.outrun(entry, asked, self._now)
 
     def _take(self, claim: Claim) -> Claimed | Gone:
         row = self._look(claim.id)
         assert isinstance(row, Row), "else it is gone"
-        self._change(row, next_fence(row.kept.fence, self._now), row.slots)
+        self._change(row, fencing.next_fence(row.kept.fence, self._now), awake=True)
         return self.read(claim)
 
     def read(self, claim: Claim) -> Claimed | Gone:
         """See `Store.read`."""
         row = self._look(claim.id)
-        if refused := gone(row.kept if isinstance(row, Row) else row, claim.digest):
+        if refused := fencing.gone(self._of_all(row), claim.digest):
             return refused
         assert isinstance(row, Row), "else it is gone"
         query = "SELECT key, data FROM checkpoint WHERE key BETWEEN ? AND ?"
@@ -97,10 +97,24 @@ class SqliteTable:
         newest_first = tuple(data[place] for place in places if place in data)  # none is missing but after a rescue
         return Claimed(row.kept.fence, row.kept.owner, row.kept.model, newest_first)
 
+    def hold(self, hold: Hold) -> Refused | None:
+        """See `Store.hold`."""
+        row = self._look(hold.id)
+        if refused := fencing.hold_refused(hold, self._of_owner(row)):
+            return refused
+        assert isinstance(row, Row), "else it is refused"
+        if hold.awake or row.kept.awake:
+            self._change(row, hold.fence, awake=hold.awake)
+        return None
+
+    def park(self, row: Row) -> None:
+        """Its owner has been silent for too long."""
+        self._change(row, row.kept.fence, awake=False)
+
     def end(self, end: End) -> Refused | None:
         """See `Store.end`."""
         row = self._look(end.id)
-        if refused := end_refused(end, row.kept if isinstance(row, Row) else row):
+        if refused := fencing.end_refused(end, self._of_owner(row)):
             return refused
         if isinstance(row, Row):
             self.bury(row, end.reason, end.fence)
@@ -108,35 +122,43 @@ class SqliteTable:
 
     def evict(self, row: Row) -> Evicted:
         """Ends a sequence for room; one that is past its retention, as expired."""
-        reason = Reason.EXPIRED if isinstance(as_of(row.kept, self._now, self._terms), Tombstone) else Reason.EVICTED
+        reason = Reason.EXPIRED if isinstance(self._of_all(row), Tombstone) else Reason.EVICTED
         self.bury(row, reason)
         return Evicted(row.id, row.kept.owner, row.slots.bytes, reason)
 
     def bury(self, row: Row, reason: Reason, fence: int = 0) -> None:
         """Leaves of a sequence what is remembered of it."""
-        tombstone = buried(row.kept, reason, max(fence, row.kept.fence), self._now, self._terms)
+        tombstone = fencing.buried(row.kept, reason, max(fence, row.kept.fence), self._now, self._terms)
         self._seen[row.id] = tombstone
         self._buried.append((row, tombstone))
         self._sequences_of[row.kept.owner] -= 1
         self._bytes_of[row.kept.owner] -= row.slots.bytes
+        self._parked_of[row.kept.owner] -= not row.kept.awake
 
-    def forget(self, limit: int) -> None:
-        """Removes tombstones that have stood long enough, at once."""
-        self._connection.execute(
-            "DELETE FROM tombstone WHERE id IN (SELECT id FROM tombstone WHERE until <= ? ORDER BY until LIMIT ?)",
-            (self._now, limit),
-        )
+    def forget(self, limit: int) -> bool:
+        """Removes tombstones that have stood long enough, at once. Whether more have."""
+        query = "SELECT id FROM tombstone WHERE until <= ? ORDER BY until LIMIT ?"
+        due = self._connection.execute(query, (self._now, limit + 1)).fetchall()
+        self._connection.executemany("DELETE FROM tombstone WHERE id = ?", due[:limit])
+        return len(due) > limit
 
     def expired(self, limit: int) -> list[Row]:
-        """Sequences that are past their retention, the longest untouched first."""
-        query = f"{SEQUENCES} WHERE touched <= ? ORDER BY touched LIMIT ?"
-        return [_row(*found) for found in self._connection.execute(query, (self._now - self._terms.retention, limit))]
+        """Sequences that are past their retention, the longest parked first."""
+        return self._rows("awake = 0 AND touched <= ?", self._now - self._terms.retention, limit)
 
-    def oldest(self, count: int, owner: str | None, spare: Collection[str]) -> list[Row]:
-        """The longest untouched sequences, of an owner or of all, without those to spare."""
-        where, given = ("", ()) if owner is None else ("WHERE owner = ?", (owner,))
-        found = self._connection.execute(f"{SEQUENCES} {where} ORDER BY touched", given)
-        return [_row(*columns) for columns in islice((f for f in found if f[1] not in spare), count)]
+    def lapsed(self, limit: int) -> list[Row]:
+        """Sequences that are past their lease, the longest first."""
+        return self._rows("awake = 1 AND touched <= ?", self._now - self._terms.lease, limit)
+
+    def oldest(self, count: int, owner: str | None) -> list[Row]:
+        """The sequences that were parked longest ago, of an owner or of all."""
+        if owner is None:
+            return self._rows("awake = 0", count)
+        return self._rows("awake = 0 AND owner = ?", owner, count)
+
+    def _rows(self, where: str, *given: str | float) -> list[Row]:
+        found = self._connection.execute(f"{SEQUENCES} WHERE {where} ORDER BY touched, id LIMIT ?", given)
+        return [_row(*columns) for columns in found]
 
     def flush(self) -> None:
         """Writes all changes."""
@@ -146,10 +168,10 @@ class SqliteTable:
         many("DELETE FROM sequence WHERE key = ?", [(row.key,) for row, _ in self._buried])
         many("INSERT OR REPLACE INTO tombstone VALUES (?, ?, ?, ?, ?, ?, ?)", graves)
         many("DELETE FROM tombstone WHERE id = ?", [(row.id,) for row in self._born.values()])
-        many("INSERT INTO sequence VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [_columns(row) for row in self._born.values()])
+        many("INSERT INTO sequence VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", [_columns(row) for row in self._born.values()])
         many(
-            "UPDATE sequence SET fence = ?, touched = ?, slots = ? WHERE key = ?",
-            [(r.kept.fence, r.kept.touched, r.slots.packed, r.key) for r in self._changed.values()],
+            "UPDATE sequence SET fence = ?, touched = ?, slots = ?, awake = ? WHERE key = ?",
+            [(r.kept.fence, r.kept.touched, r.slots.packed, r.kept.awake, r.key) for r in self._changed.values()],
         )
         checkpoints = self._checkpoints.items()
         many("DELETE FROM checkpoint WHERE key = ?", [(key,) for key, data in checkpoints if data is None])
@@ -160,27 +182,34 @@ class SqliteTable:
         self._count()
 
     def _count(self) -> None:
-        counts = [(owner, self._sequences_of[owner], change) for owner, change in self._bytes_of.items()]
+        owners = {*self._bytes_of, *self._parked_of}
+        if not owners:
+            return  # nothing to sync
+        counts = [(o, self._sequences_of[o], self._bytes_of[o], self._parked_of[o]) for o in owners]
         self._connection.executemany(
-            "INSERT INTO usage VALUES (?, ?, ?) ON CONFLICT (owner) DO UPDATE "
-            "SET sequences = sequences + excluded.sequences, bytes = bytes + excluded.bytes",
+            "INSERT INTO usage VALUES (?, ?, ?, ?) ON CONFLICT (owner) DO UPDATE SET sequences = sequences + "
+            "excluded.sequences, bytes = bytes + excluded.bytes, parked = parked + excluded.parked",
             counts,
         )
         self._connection.executemany(
-            "DELETE FROM usage WHERE owner = ? AND sequences = 0", [(owner,) for owner, gone, _ in counts if gone < 0]
+            "DELETE FROM usage WHERE owner = ? AND sequences = 0", [(owner,) for owner, gone, *_ in counts if gone < 0]
         )
+        changes = self._sequences_of, self._bytes_of, self._parked_of
         self._connection.execute(
-            "UPDATE total SET sequences = sequences + ?, bytes = bytes + ?",
-            (sum(self._sequences_of.values()), sum(self._bytes_of.values())),
+            "UPDATE total SET sequences = sequences + ?, bytes = bytes + ?, parked = parked + ?",
+            [sum(change.values()) for change in changes],
         )
 
     def _look(self, id_: str) -> Row | Tombstone | None:
-        """A sequence as of now."""
         if id_ not in self._seen:
             self._seen[id_] = self._find(id_)
-        row = self._seen[id_]
-        entry = as_of(row.kept if isinstance(row, Row) else row, self._now, self._terms)
-        return row if isinstance(entry, Kept) else entry
+        return self._seen[id_]
+
+    def _of_owner(self, row: Row | Tombstone | None) -> Entry:
+        return fencing.remembered(row.kept if isinstance(row, Row) else row, self._now)
+
+    def _of_all(self, row: Row | Tombstone | None) -> Entry:
+        return fencing.as_of(row.kept if isinstance(row, Row) else row, self._now, self._terms)
 
     def _find(self, id_: str) -> Row | Tombstone | None:
         if found := self._connection.execute(f"{SEQUENCES} WHERE id = ?", (id_,)).fetchone():
@@ -197,26 +226,41 @@ class SqliteTable:
             self._keys = counting(
                 self._connection.execute("SELECT ifnull(max(key), 0) + 1 FROM sequence").fetchone()[0]
             )
-        kept = Kept(write.birth.digest, write.birth.owner, write.birth.model, write.fence, self._now, None)
+        birth = write.birth
+        kept = Kept(birth.digest, birth.owner, birth.model, write.fence, self._now, awake=True, step=None)
         row = Row(next(self._keys), write.id, kept, Slots())
         self._born[row.key] = row
         self._sequences_of[kept.owner] += 1
         return row
 
-    def _change(self, row: Row, fence: int, slots: Slots) -> None:
-        kept = Kept(row.kept.digest, row.kept.owner, row.kept.model, fence, self._now, slots.newest)
+    def _change(self, row: Row, fence: int, *, awake: bool, slots: Slots | None = None) -> None:
+        slots = slots or row.slots
+        kept = replace(row.kept, fence=fence, touched=self._now, awake=awake, step=slots.newest)
+        self._parked_of[kept.owner] += row.kept.awake - awake
         row = self._seen[row.id] = Row(row.key, row.id, kept, slots)
         (self._born if row.key in self._born else self._changed)[row.key] = row
 
 
-def _row(key: int, id_: str, digest: bytes, owner: str, model: str, fence: int, touched: float, data: bytes) -> Row:
+def _row(
+    key: int, id_: str, digest: bytes, owner: str, model: str, fence: int, touched: float, data: bytes, awake: int
+) -> Row:
     slots = Slots.unpacked(data)
-    return Row(key, id_, Kept(digest, owner, model, fence, touched, slots.newest), slots)
+    return Row(key, id_, Kept(digest, owner, model, fence, touched, bool(awake), slots.newest), slots)
 
 
-def _columns(row: Row) -> tuple[int, str, bytes, str, str, int, float, bytes]:
+def _columns(row: Row) -> tuple[int, str, bytes, str, str, int, float, bytes, bool]:
     kept = row.kept
-    return (row.key, row.id, kept.digest, kept.owner, kept.model, kept.fence, kept.touched, row.slots.packed)
+    return (
+        row.key,
+        row.id,
+        kept.digest,
+        kept.owner,
+        kept.model,
+        kept.fence,
+        kept.touched,
+        row.slots.packed,
+        kept.awake,
+    )
 
 
 def _range(row: Row) -> tuple[int, int]:

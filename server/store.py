@@ -2,16 +2,24 @@
 
 Every call is synchronous, takes a whole batch, and is made from one thread. Two servers may have a store each on the
 same data: whoever claimed a sequence last owns it, and the fencing number says so. A call that raised `StoreFailed` may
-have been carried out, in part or whole: the same call again does no harm, and is how one recovers.
+have been carried out, in part or whole, or may still be, but never after a later one of the same store: the same call
+again does no harm, and is how one recovers.
 
-`now` is seconds since 1970, from the caller's clock; the clocks of servers that share data may differ by little beside
-the retention.
+A sequence is awake while its owner has it open and steps it, and parked otherwise; the owner says which. That it is
+awake is a lease: those of an owner that has been silent for `Terms.lease` count as parked. Only parked ones make room,
+and only parked ones expire.
+
+`now` is seconds since 1970, from the caller's clock. The clocks of servers that share data may differ by little beside
+the lease and the retention. One that jumps may park what is awake until its owner says otherwise, but it neither makes
+that expire nor takes a write or a claim from who owns it.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
+
+LEASE = 600.0  # seconds
 
 
 class Reason(StrEnum):
@@ -21,7 +29,7 @@ class Reason(StrEnum):
     NOT_YOURS = "not yours"  # the digest is another one
     FENCED = "fenced"  # claimed since by another, who owns it now
     ENDED = "ended"  # by its client
-    EXPIRED = "expired"  # not written for as long as sequences are kept
+    EXPIRED = "expired"  # parked for as long as sequences are kept
     EVICTED = "evicted"  # to make room
 
 
@@ -31,17 +39,21 @@ class Terms:
 
     Attributes:
         keep: so many checkpoints of each sequence, the newest, 1 to 255.
-        retention: a sequence that was neither written nor claimed for so many seconds has expired.
+        retention: a sequence that has been parked for so many seconds has expired.
         tombstone: why a sequence is gone is known for so many seconds after.
+        lease: of a sequence that is awake its owner has to say so again within so many seconds.
     """
 
     keep: int = 4
     retention: float = 7 * 86_400.0
     tombstone: float = 7 * 86_400.0
+    lease: float = LEASE
 
     def __post_init__(self) -> None:
-        if not (1 <= self.keep <= 255 and self.retention > 0 and self.tombstone >= 0):
-            raise ValueError(f"{self}: expected to keep 1 to 255, a retention above 0 s, no tombstone below")
+        if not (1 <= self.keep <= 255 and self.retention > 0 and self.tombstone >= 0 and self.lease > 0):
+            raise ValueError(
+                f"{self}: expected to keep 1 to 255, a retention and a lease above 0 s, no tombstone below"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +84,7 @@ class Write:
             again by those who run the sequences. No change for one that exists.
         spare: earlier steps whose checkpoints stay, if they are kept, beside the newest: somebody may go back there.
             Few: with the newest no more than 256.
+        awake: whether the sequence is awake from now on, or parked.
     """
 
     id: str
@@ -80,6 +93,7 @@ class Write:
     data: bytes
     birth: Birth | None = None
     spare: tuple[int, ...] = ()
+    awake: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +102,15 @@ class Claim:
 
     id: str
     digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """The owner under this fence has the sequence open, awake or not."""
+
+    id: str
+    fence: int
+    awake: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +124,7 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A write or an end that changed nothing. `fence`: the one that the sequence has or had; 0 if it is unknown."""
+    """A write, a hold or an end that changed nothing. `fence`: what the sequence has or had; 0 if it is unknown."""
 
     id: str
     reason: Reason
@@ -139,18 +162,20 @@ class Evicted:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """How many sequences have just expired, and whether more are waiting."""
+    """Which sequences have just expired, whether more is left to do, and the owners of those that were just parked."""
 
-    expired: int
+    expired: tuple[str, ...]
     more: bool
+    owners: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Sequences, open and parked, and the bytes of their checkpoints. Expired ones count until they are swept."""
+    """Sequences, the bytes of their checkpoints, and how many are parked. Expired ones count until they are swept."""
 
     sequences: int
     bytes: int
+    parked: int = 0
 
 
 class Store(Protocol):
@@ -163,21 +188,31 @@ class Store(Protocol):
 
         The step of a write becomes the newest: kept checkpoints of later steps are gone (a rewind), one of the same
         step is replaced, and of the earlier ones the newest stay, `terms.keep` in all, and those to spare. The
-        sequence's retention begins anew. Refused are: UNKNOWN without a birth; NOT_YOURS, where the birth's digest is
-        not that of the sequence; FENCED, where the fence is older than the sequence's; ENDED, EXPIRED and EVICTED.
+        sequence's lease or retention begins anew. Refused are: UNKNOWN without a birth; NOT_YOURS, where the birth's
+        digest is not that of the sequence; FENCED, where the fence is older than the sequence's; and what is ENDED or
+        EVICTED, or was swept as EXPIRED: the time alone takes nothing from its owner.
         """
 
-    def claim(self, claims: Sequence[Claim], now: float) -> list[Claimed | Gone]:
-        """Makes the caller the owner of sequences, all or none: one answer for each claim, in their order.
+    def claim(self, claims: Sequence[Claim], now: float, asked: float | None = None) -> list[Claimed | Gone]:
+        """Makes the caller the owner of sequences, which are awake then, all or none: one answer for each, in order.
 
         If one of them is gone, none has changed, and the answers for the others are those of `read`.
         The fence rises above every earlier one: to the milliseconds of `now`, or by one if that is more, so that a
-        claim that a store has lost in a crash is not given to a second claimant. Retention begins anew. FENCED is a
-        claim that was asked for more than a second before the one that holds: it came late.
+        claim that a store has lost in a crash is not given to a second claimant. FENCED is a claim that came late:
+        another was carried out since, or between a second after `asked`, by the same clock as `now`, and now. Where
+        clocks differ that may be wrong; the next claim, which is asked for later, gets the sequence.
         """
 
     def read(self, claims: Sequence[Claim], now: float) -> list[Claimed | Gone]:
         """As `claim`, and changes nothing: the fence is the owner's."""
+
+    def hold(self, holds: Sequence[Hold], now: float) -> list[Refused]:
+        """Keeps sequences awake, or parks them, and says which are not the caller's any more.
+
+        The lease of one that is awake begins anew, the retention of one that falls asleep begins, and one that is
+        parked already stays as it is. Refused are: UNKNOWN; FENCED, where the fence is older than the sequence's; and
+        what is ENDED or EVICTED, or was swept as EXPIRED.
+        """
 
     def end(self, ends: Sequence[End], now: float) -> list[Refused]:
         """Deletes the checkpoints of sequences, and remembers the reason for `terms.tombstone` seconds.
@@ -187,20 +222,19 @@ class Store(Protocol):
         """
 
     def expire(self, now: float, limit: int = 1_000) -> Swept:
-        """Makes up to `limit` sequences past their retention EXPIRED, and forgets as many old reasons.
+        """Makes up to `limit` sequences past their retention EXPIRED, and clears up as much of what else is due.
 
-        Nobody needs to wait for this: a sequence past its retention is EXPIRED for every call, swept or not.
+        Those past their lease are parked, and their retention begins now; old reasons are forgotten. Nobody who reads
+        or claims needs to wait for this: to them a sequence past its retention is EXPIRED, swept or not.
         """
 
-    def evict(self, count: int, now: float, *, owner: str | None = None, spare: Collection[str] = ()) -> list[Evicted]:
-        """Ends up to `count` sequences as EVICTED, whoever owns them: those not written or claimed for longest.
+    def evict(self, count: int, now: float, *, owner: str | None = None) -> list[Evicted]:
+        """Ends up to `count` parked sequences as EVICTED, whoever owns them: those parked for longest.
 
         Args:
             count: the most that are evicted.
             now: the time.
             owner: only sequences counted for this owner.
-            spare: sequences that stay, such as those that the caller has open. One that another server has open may
-                be taken if it was idle for longer than all others; its next write is refused as EVICTED.
         """
 
     def usage(self) -> Usage:

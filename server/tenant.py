@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count as counter
+from math import inf
 from secrets import token_hex
 from typing import Protocol
 
@@ -72,6 +73,7 @@ class Tenant:
     steps: int = 0  # how many it had taken when it came here, or was parked
     standing: Standing | None = None  # what its client may count on, while it sleeps
     new: bool = False  # opened here, and not born yet
+    held: float = -inf  # when the store was last told whether it is awake, in seconds of a monotonic clock
     origin: np.ndarray | None = None  # the state [W] that a new one came with; None: the model's initial one
     branched: bool = False  # the store has checkpoints of steps that it takes anew: they go before it takes the first
 

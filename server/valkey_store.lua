@@ -1,31 +1,38 @@
 -- What happens inside Valkey or Redis, atomically: the rules of fencing.py where the data is.
 --
 -- Keys, all under one prefix with one hash tag, so that all are in one slot:
---   PREFIX:sequence:ID    hash: digest owner model fence touched steps bytes, while it is kept;
+--   PREFIX:sequence:ID    hash: digest owner model fence touched awake steps bytes, while it is kept;
 --                               digest model fence step reason until, once it is gone (a tombstone)
 --   PREFIX:checkpoint:ID  hash: step -> the checkpoint
---   PREFIX:touched        sorted set: ID by the time of its last write or claim
+--   PREFIX:touched        sorted set: ID of the parked by the time since when they are
 --   PREFIX:owner:OWNER    likewise, of one owner
+--   PREFIX:awake          sorted set: ID of the others by when their owner last said that they are awake
+--   PREFIX:awake_of       hash: owner -> how many of them
 --   PREFIX:bytes          hash: owner -> bytes of checkpoints
 --   PREFIX:total          bytes of all checkpoints
+--   PREFIX:writer:WRITER  the number of its last call
+-- A sequence that was written before there was `awake` is one of the parked.
 --
--- KEYS[1]: PREFIX:touched. ARGV: verb, now, the time at or before which what was touched last has expired, for how many
--- seconds a tombstone stands, how many checkpoints are kept, and what the verb takes.
+-- KEYS[1]: PREFIX:touched. ARGV: verb, writer, the number of its call, now, the times at or before which what was touched
+-- last has expired or is not awake any more, for how many seconds a tombstone stands, how many checkpoints are kept, and
+-- what the verb takes.
 -- Numbers are doubles here: fences, steps and times are passed on as the text that they came as, and only compared.
 
 local touched = KEYS[1]
 local prefix = string.sub(touched, 1, -8)
-local verb, now, cutoff, tombstone, keep = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
-local FIRST = 6
+local verb, writer, call, now, cutoff, lapse, tombstone, keep =
+  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8])
+local FIRST = 9
+local WRITER = 86400 -- seconds for which no network holds back what was sent
 
 local function text(number)
   return string.format('%.0f', number)
 end
 
--- A sequence as of now: { kept = true, ... }, { reason = ..., ... }, or nil.
+-- A sequence as of now, or nil; with a reason if it is gone, and `expired` if it is to all but its owner.
 local function look(id)
   local key = prefix .. 'sequence:' .. id
-  local f = redis.call('HMGET', key, 'fence', 'digest', 'model', 'reason', 'until', 'step', 'owner', 'touched', 'steps', 'bytes')
+  local f = redis.call('HMGET', key, 'fence', 'digest', 'model', 'reason', 'until', 'step', 'owner', 'touched', 'steps', 'bytes', 'awake')
   if not f[1] then
     return nil
   end
@@ -42,17 +49,41 @@ local function look(id)
     table.insert(found.steps, step) -- the newest first
   end
   found.step = found.steps[1] or ''
-  if tonumber(f[8]) <= tonumber(cutoff) then
-    found.reason = 'expired'
-  else
-    found.kept = true
-  end
+  found.awake = f[11] == '1'
+  found.expired = not found.awake and tonumber(f[8]) <= tonumber(cutoff)
   return found
 end
 
-local function touch(sequence)
-  redis.call('ZADD', touched, now, sequence.id)
-  redis.call('ZADD', prefix .. 'owner:' .. sequence.owner, now, sequence.id)
+local function leave_awake(sequence)
+  redis.call('ZREM', prefix .. 'awake', sequence.id)
+  if redis.call('HINCRBY', prefix .. 'awake_of', sequence.owner, -1) <= 0 then
+    redis.call('HDEL', prefix .. 'awake_of', sequence.owner)
+  end
+end
+
+local function leave_parked(sequence)
+  redis.call('ZREM', touched, sequence.id)
+  redis.call('ZREM', prefix .. 'owner:' .. sequence.owner, sequence.id)
+end
+
+-- From now on it is awake, or parked.
+local function touch(sequence, awake)
+  if awake then
+    if not sequence.awake then
+      leave_parked(sequence)
+      redis.call('HINCRBY', prefix .. 'awake_of', sequence.owner, 1)
+    end
+    redis.call('ZADD', prefix .. 'awake', now, sequence.id)
+  else
+    if sequence.awake then
+      leave_awake(sequence)
+    end
+    redis.call('ZADD', touched, now, sequence.id)
+    redis.call('ZADD', prefix .. 'owner:' .. sequence.owner, now, sequence.id)
+  end
+  redis.call('HSET', prefix .. 'sequence:' .. sequence.id, 'fence', sequence.fence, 'touched', now,
+    'awake', awake and '1' or '0')
+  sequence.awake = awake
 end
 
 local function count(owner, change)
@@ -70,10 +101,13 @@ local function bury(sequence, reason, fence)
       'step', sequence.step, 'reason', reason, 'until', string.format('%.17g', tonumber(now) + tonumber(tombstone)))
     redis.call('PEXPIRE', key, text(math.ceil(tonumber(tombstone) * 1000)))
   end
-  redis.call('ZREM', touched, sequence.id)
-  redis.call('ZREM', owner, sequence.id)
+  if sequence.awake then
+    leave_awake(sequence)
+  else
+    leave_parked(sequence)
+  end
   count(sequence.owner, -sequence.bytes)
-  if redis.call('EXISTS', owner) == 0 then
+  if redis.call('EXISTS', owner) == 0 and redis.call('HEXISTS', prefix .. 'awake_of', sequence.owner) == 0 then
     redis.call('HDEL', prefix .. 'bytes', sequence.owner)
   end
 end
@@ -82,7 +116,7 @@ local function refused(id, fence, birth, digest)
   local sequence = look(id)
   if not sequence then
     return birth and {} or { 'unknown', '0' }
-  elseif not sequence.kept then
+  elseif sequence.reason then
     return { sequence.reason, sequence.fence }
   elseif birth and sequence.digest ~= digest then
     return { 'not yours', sequence.fence }
@@ -112,19 +146,19 @@ local function place(sequence, step, data, spare)
   end
   redis.call('HSET', key, step, data)
   count(sequence.owner, change)
-  redis.call('HSET', prefix .. 'sequence:' .. sequence.id, 'fence', sequence.fence, 'touched', now,
+  redis.call('HSET', prefix .. 'sequence:' .. sequence.id,
     'steps', table.concat(steps, ' '), 'bytes', text(sequence.bytes + change))
 end
 
--- id, fence, step, data, '1' if there is a birth, digest, owner, model, steps to spare
+-- id, fence, step, data, '1' if there is a birth, digest, owner, model, steps to spare, '1' if it is awake
 -- -> place in the batch, reason, fence of the refused
 local function write()
   local answers = {}
-  for at = FIRST, #ARGV, 9 do
+  for at = FIRST, #ARGV, 10 do
     local id, fence, step, data, birth = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4] == '1'
     local found = refused(id, fence, birth, ARGV[at + 5])
     if found[1] then
-      table.insert(answers, { (at - FIRST) / 9, found[1], found[2] })
+      table.insert(answers, { (at - FIRST) / 10, found[1], found[2] })
     else
       local sequence = found.sequence
       if not sequence then
@@ -134,7 +168,24 @@ local function write()
       end
       sequence.fence = fence
       place(sequence, step, data, ARGV[at + 8])
-      touch(sequence)
+      touch(sequence, ARGV[at + 9] == '1')
+    end
+  end
+  return answers
+end
+
+-- id, fence, '1' if it is awake -> place in the batch, reason, fence of the refused
+local function hold()
+  local answers = {}
+  for at = FIRST, #ARGV, 3 do
+    local fence, awake = ARGV[at + 1], ARGV[at + 2] == '1'
+    local found = refused(ARGV[at], fence, false)
+    if not found.sequence then
+      table.insert(answers, { (at - FIRST) / 3, found[1], found[2] })
+    elseif awake or found.sequence.awake then
+      found.sequence.fence = fence
+      redis.call('ZREM', touched, ARGV[at]) -- a full memory lets through what removes, and then all the rest
+      touch(found.sequence, awake)
     end
   end
   return answers
@@ -148,8 +199,8 @@ local function seen(id, digest)
     return { 'unknown', '', '', '', '' }
   elseif sequence.digest ~= digest then
     return { 'not yours', '', '', '', '' }
-  elseif not sequence.kept then
-    return { sequence.reason, '', '', sequence.model, sequence.step }
+  elseif sequence.reason or sequence.expired then
+    return { sequence.reason or 'expired', '', '', sequence.model, sequence.step }
   end
   return { '', sequence.fence, sequence.owner, sequence.model, sequence.step }, sequence
 end
@@ -167,25 +218,35 @@ local function read()
   return answers
 end
 
--- id, digest -> as `seen` has it, with the fence that each has now. All are taken, or none.
+-- ids -> their fences, '' where there is none
+local function fences()
+  local answers = {}
+  for at = FIRST, #ARGV do
+    table.insert(answers, redis.call('HGET', prefix .. 'sequence:' .. ARGV[at], 'fence') or '')
+  end
+  return answers
+end
+
+-- id, digest, the fence that it had when the claim was sent, when that was asked for in milliseconds -> as `seen` has it,
+-- with the fence that each has now. All are taken, or none.
 local function claim()
-  local answers, milliseconds, all = {}, math.floor(tonumber(now) * 1000), true
-  for at = FIRST, #ARGV, 2 do
-    local answer = seen(ARGV[at], ARGV[at + 1])
-    if answer[1] == '' and tonumber(answer[2]) - milliseconds > 1000 then -- `fencing.LATE`
+  local answers, taken, milliseconds, all = {}, {}, math.floor(tonumber(now) * 1000), true
+  for at = FIRST, #ARGV, 4 do
+    local before, asked = ARGV[at + 2], tonumber(ARGV[at + 3])
+    local answer, sequence = seen(ARGV[at], ARGV[at + 1])
+    local fence = sequence and tonumber(sequence.fence)
+    if sequence and (sequence.fence ~= before or (asked + 1000 < fence and fence <= milliseconds)) then -- `fencing.LATE`
       answer[1] = 'fenced'
     end
     all = all and answer[1] == ''
     table.insert(answers, answer)
+    table.insert(taken, taken[ARGV[at]] or sequence or false)
+    taken[ARGV[at]] = sequence
   end
-  if all then
-    for at = FIRST, #ARGV, 2 do
-      local id, answer = ARGV[at], answers[(at - FIRST) / 2 + 1]
-      local fence = redis.call('HGET', prefix .. 'sequence:' .. id, 'fence')
-      answer[2] = text(math.max(tonumber(fence) + 1, milliseconds))
-      redis.call('HSET', prefix .. 'sequence:' .. id, 'fence', answer[2], 'touched', now)
-      touch({ id = id, owner = answer[3] })
-    end
+  for place, sequence in ipairs(all and taken or {}) do
+    sequence.fence = text(math.max(tonumber(sequence.fence) + 1, milliseconds))
+    touch(sequence, true)
+    answers[place][2] = sequence.fence
   end
   return answers
 end
@@ -205,37 +266,52 @@ local function finish()
   return answers
 end
 
--- What is to be buried by age. Of one that Valkey itself has evicted, against our word, only its age is left.
-local function oldest(id)
+-- What a sorted set says is kept. Of one that Valkey itself has evicted, against our word, only its age is left.
+local function listed(set, id)
   local sequence = look(id)
-  if not sequence then
-    redis.call('ZREM', touched, id)
+  if not sequence or sequence.reason then
+    redis.call('ZREM', set, id)
+    return nil
   end
   return sequence
 end
 
--- limit -> how many have expired, and whether there are more
-local function expire()
-  local limit = tonumber(ARGV[FIRST])
-  local ids = redis.call('ZRANGEBYSCORE', touched, '-inf', cutoff, 'LIMIT', 0, limit + 1)
-  for at = 1, math.min(#ids, limit) do
-    local sequence = oldest(ids[at])
+-- Does something with up to so many that were touched last at or before a time -> their ids, and whether there are more
+local function each(set, before, limit, done)
+  local found, ids = redis.call('ZRANGEBYSCORE', set, '-inf', before, 'LIMIT', 0, limit + 1), {}
+  for at = 1, math.min(#found, limit) do
+    local sequence = listed(set, found[at])
     if sequence then
-      bury(sequence, 'expired', sequence.fence)
+      table.insert(ids, found[at])
+      done(sequence)
     end
   end
-  return { math.min(#ids, limit), #ids > limit and 1 or 0 }
+  return ids, #found > limit
 end
 
--- id, the time of its last touch as it was seen -> id, owner, bytes, reason of those that were not touched since
+-- limit -> whether there are more, which have expired, and whose leases have ended
+local function expire()
+  local limit = tonumber(ARGV[FIRST])
+  local expired, more = each(touched, cutoff, limit, function(sequence)
+    bury(sequence, 'expired', sequence.fence)
+  end)
+  local owners = {}
+  local _, others = each(prefix .. 'awake', lapse, limit, function(sequence)
+    touch(sequence, false)
+    table.insert(owners, sequence.owner)
+  end)
+  return { (more or others) and 1 or 0, expired, owners }
+end
+
+-- id, since when it was seen to be parked -> id, owner, bytes, reason of those that were not touched since
 local function evict()
   local answers = {}
   for at = FIRST, #ARGV, 2 do
     local id, seen = ARGV[at], ARGV[at + 1]
     local score = redis.call('ZSCORE', touched, id)
-    local sequence = score and tonumber(score) == tonumber(seen) and oldest(id)
+    local sequence = score and tonumber(score) == tonumber(seen) and listed(touched, id)
     if sequence then
-      local reason = sequence.reason or 'evicted'
+      local reason = sequence.expired and 'expired' or 'evicted'
       bury(sequence, reason, sequence.fence)
       table.insert(answers, { id, sequence.owner, text(sequence.bytes), reason })
     end
@@ -243,15 +319,17 @@ local function evict()
   return answers
 end
 
-if verb == 'write' then
-  return write()
-elseif verb == 'claim' then
-  return claim()
-elseif verb == 'read' then
+if verb == 'read' then
   return read()
-elseif verb == 'end' then
-  return finish()
-elseif verb == 'expire' then
-  return expire()
+elseif verb == 'fences' then
+  return fences()
 end
-return evict()
+
+-- What a network held back is not carried out after what the same writer has asked for since.
+if tonumber(call) < tonumber(redis.call('GET', prefix .. 'writer:' .. writer) or '0') then
+  return redis.error_reply('LATE a later call was carried out already')
+end
+local verbs = { write = write, claim = claim, hold = hold, ['end'] = finish, expire = expire, evict = evict }
+local answer = verbs[verb]()
+redis.pcall('SET', prefix .. 'writer:' .. writer, call, 'EX', WRITER) -- a full memory does not mind what makes room
+return answer

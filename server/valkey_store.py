@@ -5,13 +5,14 @@ the data would spread. Its memory is the limit, and `maxmemory-policy` has to be
 crash of Valkey itself as far as its `appendonly` and `appendfsync` say.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha1
-from itertools import chain, islice
-from itertools import count as count_from
+from itertools import chain
+from itertools import count as counting
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from valkey import Valkey
@@ -20,12 +21,11 @@ from valkey.backoff import NoBackoff
 from valkey.retry import Retry
 
 from server.errors import StoreFailed
-from server.store import Claim, Claimed, End, Evicted, Gone, Reason, Refused, Swept, Terms, Usage, Write
+from server.store import Claim, Claimed, End, Evicted, Gone, Hold, Reason, Refused, Swept, Terms, Usage, Write
 
 SCRIPT = Path(__file__).with_suffix(".lua").read_bytes()
 NAME = sha1(SCRIPT, usedforsecurity=False).hexdigest()
 BATCH = 128  # what one run of the script takes: everybody else waits for a millisecond or two
-PAGE = 1_024  # what is looked through at a time for a sequence that may be evicted
 
 Item = tuple[str | bytes | int | float, ...]
 
@@ -46,6 +46,7 @@ class ValkeyStore:
 
     def __init__(self, url: str, terms: Terms, prefix: str = "tidegate", patience: float = 5.0) -> None:
         self.terms = terms
+        self._writer, self._calls = token_hex(8), counting(1)
         self._prefix = f"{prefix}:" if "{" in prefix else f"{{{prefix}}}:"
         once_more = Retry(NoBackoff(), 1, (of_valkey.ConnectionError,))  # a connection that was closed while idle
         try:
@@ -61,9 +62,14 @@ class ValkeyStore:
         """See `Store.write`."""
         return _refused(writes, self._each("write", now, [_written(write) for write in writes]))
 
-    def claim(self, claims: Sequence[Claim], now: float) -> list[Claimed | Gone]:
-        """See `Store.claim`. One run takes all, however many; what is kept of them is read a batch at a time."""
-        items = [(claim.id, claim.digest) for claim in claims]
+    def claim(self, claims: Sequence[Claim], now: float, asked: float | None = None) -> list[Claimed | Gone]:
+        """See `Store.claim`. It looks first: if it is held back on its way, it outdoes nobody who comes meanwhile.
+
+        One run takes all, however many; what is kept of them is read a batch at a time.
+        """
+        asked_at = int((now if asked is None else asked) * 1_000)
+        fences = chain.from_iterable(self._each("fences", now, [(claim.id,) for claim in claims]))
+        items = [(claim.id, claim.digest, fence, asked_at) for claim, fence in zip(claims, fences, strict=True)]
         (taken,) = self._run([self._command("claim", now, items)])
         last = {claim.id: int(fence) for claim, (_, fence, *_) in zip(claims, taken, strict=True) if fence}
         return [
@@ -76,31 +82,41 @@ class ValkeyStore:
         answers = self._each("read", now, [(claim.id, claim.digest) for claim in claims])
         return [_claimed(*found) for answer in answers for found in answer]
 
+    def hold(self, holds: Sequence[Hold], now: float) -> list[Refused]:
+        """See `Store.hold`."""
+        return _refused(holds, self._each("hold", now, [(hold.id, hold.fence, int(hold.awake)) for hold in holds]))
+
     def end(self, ends: Sequence[End], now: float) -> list[Refused]:
         """See `Store.end`."""
         return _refused(ends, self._each("end", now, [(end.id, end.fence, end.reason) for end in ends]))
 
     def expire(self, now: float, limit: int = 1_000) -> Swept:
         """See `Store.expire`. Old reasons are forgotten by Valkey itself."""
-        expired, more = 0, True
-        while more and expired < limit:
-            ((done, more),) = self._each("expire", now, [(min(BATCH, limit - expired),)])
-            expired += done
-        return Swept(expired, bool(more))
+        expired: list[bytes] = []
+        owners: list[bytes] = []
+        more = True
+        for left in range(limit, 0, -BATCH):
+            if more:
+                ((more, ids, lapsed),) = self._each("expire", now, [(min(BATCH, left),)])
+                expired, owners = expired + ids, owners + lapsed
+        return Swept(tuple(id_.decode() for id_ in expired), bool(more), frozenset(o.decode() for o in owners))
 
-    def evict(self, count: int, now: float, *, owner: str | None = None, spare: Collection[str] = ()) -> list[Evicted]:
+    def evict(self, count: int, now: float, *, owner: str | None = None) -> list[Evicted]:
         """See `Store.evict`."""
-        victims = list(islice(self._by_age("touched" if owner is None else f"owner:{owner}", spare), count))
-        answers = self._each("evict", now, victims)
+        key = self._prefix + ("touched" if owner is None else f"owner:{owner}")
+        (found,) = self._run([("ZRANGEBYSCORE", key, "-inf", "+inf", "WITHSCORES", "LIMIT", 0, count)])
+        answers = self._each("evict", now, list(zip(found[::2], found[1::2], strict=True)))
         return [_evicted(*found) for answer in answers for found in answer]
 
     def usage(self) -> Usage:
         """See `Store.usage`."""
-        return self._counted(("ZCARD", self._prefix + "touched"), ("GET", self._prefix + "total"))
+        prefix = self._prefix
+        return self._usage(("ZCARD", prefix + "touched"), ("ZCARD", prefix + "awake"), ("GET", prefix + "total"))
 
     def usage_of(self, owner: str) -> Usage:
         """See `Store.usage_of`."""
-        return self._counted(("ZCARD", f"{self._prefix}owner:{owner}"), ("HGET", self._prefix + "bytes", owner))
+        parked = ("ZCARD", f"{self._prefix}owner:{owner}")
+        return self._usage(parked, *(("HGET", self._prefix + key, owner) for key in ("awake_of", "bytes")))
 
     def close(self) -> None:
         """See `Store.close`."""
@@ -113,7 +129,8 @@ class ValkeyStore:
 
     def _command(self, verb: str, now: float, items: Sequence[Item]) -> Item:
         terms = self.terms
-        given = (verb, repr(now), repr(now - terms.retention), repr(terms.tombstone), terms.keep)
+        times = (now, now - terms.retention, now - terms.lease, terms.tombstone)
+        given: Item = (verb, self._writer, next(self._calls), *map(repr, times), terms.keep)
         return ("EVALSHA", NAME, 1, self._prefix + "touched", *given, *chain.from_iterable(items))
 
     def _run(self, commands: Sequence[Item]) -> list[Any]:
@@ -135,18 +152,9 @@ class ValkeyStore:
         answers: list[Any] = pipeline.execute(raise_on_error=False)  # type: ignore[no-untyped-call] # likewise
         return answers
 
-    def _by_age(self, key: str, spare: Collection[str]) -> Iterator[Item]:
-        """Which sequences were touched when, the longest ago first, without those to spare."""
-        for start in count_from(0, PAGE):
-            (page,) = self._run([("ZRANGE", self._prefix + key, start, start + PAGE - 1, "WITHSCORES")])
-            found = zip(page[::2], page[1::2], strict=True)
-            yield from ((id_, when) for id_, when in found if id_.decode() not in spare)
-            if len(page) < 2 * PAGE:
-                return
-
-    def _counted(self, sequences: Item, size: Item) -> Usage:
-        found = self._run([sequences, size])
-        return Usage(found[0], int(found[1] or 0))
+    def _usage(self, *asked: Item) -> Usage:
+        parked, awake, size = (int(found or 0) for found in self._run(asked))
+        return Usage(parked + awake, size, parked)
 
     @contextmanager
     def _sentences(self) -> Iterator[None]:
@@ -159,10 +167,10 @@ class ValkeyStore:
 
 def _written(write: Write) -> Item:
     born = ("0", "", "", "") if write.birth is None else ("1", write.birth.digest, write.birth.owner, write.birth.model)
-    return (write.id, write.fence, write.step, write.data, *born, " ".join(map(str, write.spare)))
+    return (write.id, write.fence, write.step, write.data, *born, " ".join(map(str, write.spare)), int(write.awake))
 
 
-def _refused(items: Sequence[Write] | Sequence[End], answers: list[Any]) -> list[Refused]:
+def _refused(items: Sequence[Write] | Sequence[Hold] | Sequence[End], answers: list[Any]) -> list[Refused]:
     return [
         Refused(items[batch * BATCH + at].id, Reason(reason.decode()), int(fence))
         for batch, answer in enumerate(answers)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
+from unittest.mock import AsyncMock, patch
 
 import numpy as np
 import pytest
 
 from server.checkpoint import Checkpoint, decode
+from server.errors import StoreFailed
 from server.memory_store import MemoryStore
-from server.store import Terms
+from server.store import LEASE, Birth, End, Reason, Terms, Write
 from tests.server.world import World
 from tidegate.v1 import error_pb2
 from tidegate.v1 import sequence_pb2 as pb
@@ -226,6 +229,29 @@ def test_a_resume_that_a_slow_server_carries_out_late_takes_the_sequence_from_no
     world.write(1)
     world.hear(0)
     assert (one.gone, one.answered) == ("", 6)
+    world.notice()
+
+
+def test_a_resume_that_is_carried_out_seconds_after_a_later_one_is_refused(world: World) -> None:
+    (one,) = opened(world)
+    world.cut(0)
+    world.quiet()
+    world.write(0)
+    world.connect(0, 0)
+    flow(world)  # the resume waits for a store that hangs
+    world.cut(0, noticed=False)
+    world.now += 2.0
+    world.connect(0, 1)
+    flow(world)
+    world.work(1)
+    world.hear(0)
+    assert one.ready
+    world.now += 1.0
+    world.work(0)
+    world.give(0, one, ROWS[:3])
+    flow(world)
+    world.write(1)
+    assert not world.servers[1].keeper.lost
     world.notice()
 
 
@@ -555,3 +581,216 @@ def test_a_store_that_does_not_answer_at_all_refuses_a_rewind_or_a_move_and_chan
         world.hear(0)
         world.settle()
     assert not world.servers[0].keeper.lost["DRAINING"]
+
+
+# Who is awake, wherever ----------------------------------------------------------------------------------------------
+
+
+def lost(world: World) -> dict[str, int]:
+    """How many all servers have counted, by reason."""
+    return dict(sum((server.keeper.lost for server in world.servers), Counter()))
+
+
+def steps_on(world: World, one: Survivor, rows: np.ndarray) -> None:
+    """What is said is answered and written, at server 0."""
+    world.give(0, one, rows)
+    flow(world)
+    world.write(0)
+    world.hear(0)
+
+
+@pytest.mark.parametrize("limit", [{"max_parked": 0}, {"max_parked_per_owner": 1}, {"max_store_mib": 1e-9}])
+def test_what_is_awake_at_one_server_gives_way_to_no_limit_of_another(
+    tmp_path_factory: pytest.TempPathFactory, limit: dict[str, float]
+) -> None:
+    world = limited(tmp_path_factory, idle_seconds=1e9, **limit)
+    world.open(0, 3)
+    flow(world)
+    world.hear(0)
+    for at in range(4):
+        steps_on(world, world.clients[0].all[0], ROWS[at : at + 1])
+        world.servers[1].keeper._residents.note(world.servers[0].keeper._residents)
+        world.keep_house(1)
+        world.now += 1.0
+    assert lost(world) == {}
+    assert world.store.usage().parked == 0
+    world.close()
+
+
+@pytest.mark.parametrize("limit", ["max_parked", "max_parked_per_owner"])
+def test_what_is_awake_anywhere_takes_no_place_of_the_parked(
+    tmp_path_factory: pytest.TempPathFactory, limit: str
+) -> None:
+    world = World(tmp_path_factory.getbasetemp(), idle_seconds=1e9, **{limit: 1})
+    come_and_go(world, "ann", 1)
+    world.connect(0, 0)
+    line = world.lines[0]
+    assert line is not None
+    line.say(pb.StreamRequest(open=pb.Open(count=3, model="recall", version=1, owner="ann")))
+    world.quiet()
+    world.write(0)
+    for at in range(2):
+        world.servers[at].keeper._residents._active.add("ann")
+        world.keep_house(at)
+    assert (world.store.usage().sequences, world.store.usage().parked) == (4, 1)
+    world.close()
+
+
+def test_the_store_is_not_told_again_of_what_was_written_to_it_just_now(world: World) -> None:
+    (one,) = opened(world)
+    world.now += LEASE
+    steps_on(world, one, ROWS[:2])
+    with patch.object(world.store._store, "hold") as hold:
+        world.keep_house(0)
+        assert not hold.called
+        world.now += LEASE / 5
+        world.servers[0].keeper._sleepers._patience = 1e9
+        world.keep_house(0)
+        assert hold.called
+
+
+def test_what_a_crashed_server_had_awake_is_parked_after_a_while(tmp_path_factory: pytest.TempPathFactory) -> None:
+    world = limited(tmp_path_factory, max_parked=0, idle_seconds=1e9)
+    world.open(0, 3)
+    flow(world)
+    world.write(0)
+    world.kill(0)
+    world.keep_house(1)
+    assert (world.store.usage().sequences, world.store.usage().parked) == (3, 0)
+    world.now += LEASE
+    world.keep_house(1)
+    assert world.store.usage().sequences == 0
+    assert lost(world) == {"SEQUENCE_EVICTED": 3}
+    world.close()
+
+
+def test_an_owner_of_whom_a_crashed_server_had_too_many_awake_has_no_more_parked_than_may_be(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    world = limited(tmp_path_factory, max_parked_per_owner=1, idle_seconds=1e9)
+    world.open(0, 3)
+    flow(world)
+    world.write(0)
+    world.kill(0)
+    world.now += LEASE
+    world.keep_house(1)
+    assert (world.store.usage().sequences, lost(world)) == (1, {"SEQUENCE_EVICTED": 2})
+    world.close()
+
+
+def test_an_open_sequence_without_a_step_for_hours_stays_awake(tmp_path_factory: pytest.TempPathFactory) -> None:
+    world = limited(tmp_path_factory, max_parked=0, idle_seconds=1e9, retention_hours=1.0)
+    (one,) = world.open(0)
+    flow(world)
+    world.write(0)
+    for _ in range(40):
+        world.now += LEASE / 2
+        world.keep_house(0)
+        world.keep_house(1)
+    world.hear(0)
+    assert (one.gone, lost(world), world.store.usage().parked) == ("", {}, 0)
+    world.close()
+
+
+def test_a_sleeper_that_wakes_up_gives_way_to_nobody_before_its_first_step_is_written(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    world = limited(tmp_path_factory, max_parked=1)
+    (one,) = opened(world)
+    world.write(0)
+    world.now += 60.0
+    world.keep_house(0)
+    assert world.store.usage().parked == 1
+    world.give(0, one, ROWS[:1])
+    flow(world)
+    world.work(0)
+    assert world.store.usage().parked == 0
+    world.close()
+
+
+def test_a_sleeper_wakes_up_although_the_store_takes_no_writes(world: World) -> None:
+    (one,) = opened(world)
+    world.write(0)
+    world.now += 60.0
+    world.keep_house(0)
+    with patch.object(world.store._store, "hold", side_effect=StoreFailed("its memory is full")):
+        world.give(0, one, ROWS[:1])
+        flow(world)
+        world.work(0)
+        world.hear(0)
+    assert one.answered == 1
+
+
+@pytest.mark.parametrize("days", [8, -1 / 24])
+def test_an_open_sequence_goes_on_after_a_jump_of_the_clock(world: World, days: float) -> None:
+    (one,) = opened(world)
+    steps_on(world, one, ROWS[:2])
+    world.cut(0)
+    world.connect(0, 0)  # a fence of now
+    world.settle()
+    steps_on(world, one, ROWS[2:4])
+    world.now += 86_400 * days
+    steps_on(world, one, ROWS[4:6])
+    world.cut(0)
+    world.connect(0, 1)
+    flow(world)
+    world.work(1)
+    world.hear(0)
+    assert one.ready
+    assert lost(world) == {}
+
+
+def test_a_sleeper_that_another_server_evicts_is_told_of_on_its_stream_and_counted_once(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    world = limited(tmp_path_factory, max_parked=1)
+    asleep = opened(world, 2)
+    world.write(0)
+    world.now += 60.0
+    with patch.object(world.servers[0].keeper._limits, "enforce", AsyncMock()):
+        world.keep_house(0)
+    world.keep_house(1)
+    world.now += LEASE / 5
+    world.keep_house(0)
+    world.hear(0)
+    assert sorted(one.gone for one in asleep) == ["", "SEQUENCE_EVICTED"]
+    assert lost(world) == {"SEQUENCE_EVICTED": 1}
+    assert world.servers[0].keeper.open == 1
+    world.close()
+
+
+def test_a_server_whose_own_sleepers_expire_tells_their_client_and_counts_each_once(world: World) -> None:
+    asleep = opened(world, 2)
+    world.write(0)
+    world.now += 60.0
+    world.keep_house(0)
+    world.now += 8 * 86_400
+    world.keep_house(0)
+    world.hear(0)
+    assert [one.gone for one in asleep] == ["SEQUENCE_EXPIRED"] * 2
+    assert world.servers[0].keeper.open == 0
+    assert lost(world) == {"SEQUENCE_EXPIRED": 2}
+    for one in asleep:
+        del world.truth[one]
+
+
+def test_many_give_way_in_portions_so_that_nobody_waits_for_all_of_them(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    world = limited(tmp_path_factory, max_parked=1)
+    many = [Write(f"{n}", 1, 0, b"", Birth(bytes(32), "ann", "recall"), awake=False) for n in range(1_301)]
+    world.store.write(many, world.now)
+    with patch.object(world.store._store, "evict", wraps=world.store._store.evict) as evict:
+        world.keep_house(0)
+    assert [call.args[0] for call in evict.call_args_list] == [500, 500, 300]
+    assert world.store.usage().sequences == 1
+    world.close()
+
+
+def test_old_reasons_are_forgotten_in_one_round_of_housekeeping(world: World) -> None:
+    ids = [f"{n}" for n in range(2_500)]
+    world.store.write([Write(id_, 1, 0, b"", Birth(bytes(32), "ann", "recall")) for id_ in ids], world.now)
+    world.store.end([End(id_, 1, Reason.ENDED) for id_ in ids], world.now)
+    world.now += 8 * 86_400
+    world.keep_house(0)
+    assert not world.store._store._tombstones

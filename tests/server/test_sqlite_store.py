@@ -7,6 +7,7 @@ import re
 import shutil
 import sqlite3
 import stat
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ import pytest
 from server.checkpoint import Checkpoint, decode, encode
 from server.errors import StoreFailed
 from server.sqlite_store import SqliteStore
-from server.store import Birth, Claim, Claimed, Gone, Reason, Terms, Usage, Write
+from server.store import Birth, Claim, Claimed, Gone, Hold, Reason, Terms, Usage, Write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -199,10 +200,78 @@ def test_a_file_that_is_no_database_is_refused_and_left_as_it_was(path: Path) ->
 def test_a_file_of_a_later_schema_is_refused(store: SqliteStore, path: Path) -> None:
     store.close()
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 2")
+    connection.execute("PRAGMA user_version = 3")
     connection.close()
-    with pytest.raises(StoreFailed, match="is of schema 2; this server reads schema 1"):
+    with pytest.raises(StoreFailed, match="is of schema 3; this server reads schema 2"):
         SqliteStore(path, TERMS)
+
+
+SCHEMA_1 = """
+CREATE TABLE sequence (
+  key INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, digest BLOB NOT NULL, owner TEXT NOT NULL, model TEXT NOT NULL,
+  fence INTEGER NOT NULL, touched REAL NOT NULL, slots BLOB NOT NULL
+);
+CREATE INDEX sequence_touched ON sequence (touched);
+CREATE INDEX sequence_owner ON sequence (owner, touched);
+CREATE TABLE checkpoint (key INTEGER PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE tombstone (
+  id TEXT PRIMARY KEY, digest BLOB NOT NULL, fence INTEGER NOT NULL, reason TEXT NOT NULL, model TEXT NOT NULL,
+  step INTEGER, until REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX tombstone_until ON tombstone (until);
+CREATE TABLE usage (owner TEXT PRIMARY KEY, sequences INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE total (sequences INTEGER NOT NULL, bytes INTEGER NOT NULL);
+PRAGMA application_id = 0x54474350;
+PRAGMA user_version = 1;
+PRAGMA journal_mode = WAL;
+"""
+
+
+def of_schema_1(path: Path) -> None:
+    """A store as it was before it told who is awake: `ann` has two sequences, `bob` one."""
+    connection = sqlite3.connect(path)
+    connection.executescript(SCHEMA_1)
+    for key, (id_, owner) in enumerate([("a", "ann"), ("b", "ann"), ("c", "bob")], start=1):
+        slots = struct.pack("<2q", 7, len(saved(7)))
+        sequence = (key, id_, TOKEN, owner, "recall", 1, NOW + key, slots)
+        connection.execute("INSERT INTO sequence VALUES (?, ?, ?, ?, ?, ?, ?, ?)", sequence)
+        connection.execute("INSERT INTO checkpoint VALUES (?, ?)", (256 * key, saved(7)))
+    size = len(saved(7))
+    connection.execute("INSERT INTO tombstone VALUES ('d', ?, 1, 'ended', 'recall', 5, ?)", (TOKEN, NOW + 50))
+    connection.executemany("INSERT INTO usage VALUES (?, ?, ?)", [("ann", 2, 2 * size), ("bob", 1, size)])
+    connection.execute("INSERT INTO total VALUES (3, ?)", (3 * size,))
+    connection.commit()
+    connection.close()
+
+
+def layout(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    """The columns of all tables and indexes."""
+    connection = sqlite3.connect(path)
+    names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master")]
+    found = {
+        name: connection.execute("SELECT name, type FROM pragma_table_info(?)", (name,)).fetchall() for name in names
+    }
+    connection.close()
+    return found
+
+
+def test_a_file_of_the_schema_before_is_brought_up_to_date_and_what_was_open_is_awake_with_its_next_write(
+    path: Path, tmp_path: Path
+) -> None:
+    of_schema_1(path)
+    store = SqliteStore(path, TERMS)
+    size = len(saved(7))
+    assert (store.usage(), store.usage_of("ann")) == (Usage(3, 3 * size, 3), Usage(2, 2 * size, 2))
+    assert store.read([Claim("d", TOKEN)], NOW) == [Gone(Reason.ENDED, "recall", 5)]
+    assert store.write([Write("a", 1, 8, saved(8))], NOW + 5) == []
+    assert store.usage_of("ann").parked == 1
+    assert [victim.id for victim in store.evict(5, NOW + 5)] == ["b", "c"]
+    store.close()
+    SqliteStore(tmp_path / "new", TERMS).close()
+    assert layout(path) == layout(tmp_path / "new")
+    again = SqliteStore(path, TERMS)
+    assert again.usage() == Usage(1, size + len(saved(8)))
+    again.close()
 
 
 @pytest.mark.parametrize("name", ["missing/tidegate.db", "."])
@@ -248,6 +317,7 @@ def test_the_file_of_sequences_that_come_and_go_does_not_grow(store: SqliteStore
     for turn in range(6):
         for step in range(4):
             write(store, step)
+        store.hold([Hold(id_, 1, awake=False) for id_ in IDS], NOW)
         store.evict(len(IDS), NOW)
         store.expire(NOW + 50)
         store.close()  # the log is carried over

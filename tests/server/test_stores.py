@@ -16,7 +16,22 @@ from server.checkpoint import Checkpoint, encode, newest
 from server.errors import ForeignCheckpoint, StoreFailed, TornCheckpoint
 from server.memory_store import MemoryStore
 from server.sqlite_store import SqliteStore
-from server.store import Birth, Claim, Claimed, End, Evicted, Gone, Reason, Refused, Store, Swept, Terms, Usage, Write
+from server.store import (
+    Birth,
+    Claim,
+    Claimed,
+    End,
+    Evicted,
+    Gone,
+    Hold,
+    Reason,
+    Refused,
+    Store,
+    Swept,
+    Terms,
+    Usage,
+    Write,
+)
 from server.stores import open_store
 from server.valkey_store import ValkeyStore
 from tests.valkey_server import RunningValkey
@@ -25,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-TERMS = Terms(keep=3, retention=100.0, tombstone=50.0)
+TERMS = Terms(keep=3, retention=100.0, tombstone=50.0, lease=200.0)
 NOW = 1_700_000_000.0
 TOKEN = hashlib.sha256(b"the secret of the client").digest()
 OTHER = hashlib.sha256(b"another secret").digest()
@@ -84,6 +99,7 @@ def store(backend: Backend) -> Store:
 
 
 every = pytest.mark.parametrize("fresh", ["memory", "sqlite", "valkey"], indirect=True)
+forgetful = pytest.mark.parametrize("fresh", ["memory", "sqlite"], indirect=True)  # Valkey forgets by itself
 lasting = pytest.mark.parametrize("fresh", ["sqlite", "valkey"], indirect=True)
 
 
@@ -91,9 +107,17 @@ def data(step: int, of: str = "") -> bytes:
     return f"{of} after {step} steps".encode()
 
 
-def born(store: Store, *ids: str, now: float = NOW, owner: str = "ann", step: int = 0) -> None:
+def born(store: Store, *ids: str, now: float = NOW, owner: str = "ann", step: int = 0, awake: bool = True) -> None:
     birth = Birth(TOKEN, owner, "recall")
-    assert store.write([Write(id_, 1, step, data(step, id_), birth) for id_ in ids], now) == []
+    assert store.write([Write(id_, 1, step, data(step, id_), birth, awake=awake) for id_ in ids], now) == []
+
+
+def parked(store: Store, *ids: str, now: float = NOW, owner: str = "ann", step: int = 0) -> None:
+    born(store, *ids, now=now, owner=owner, step=step, awake=False)
+
+
+def hold(store: Store, id_: str, fence: int = 1, now: float = NOW, *, awake: bool = True) -> list[Refused]:
+    return store.hold([Hold(id_, fence, awake)], now)
 
 
 def claimed(store: Store, id_: str, now: float = NOW, digest: bytes = TOKEN) -> Claimed:
@@ -207,6 +231,8 @@ def test_any_text_is_an_id_an_owner_and_a_model(store: Store, name: str) -> None
     assert store.write([Write(name, 1, 5, b"5", Birth(TOKEN, name, name)), Write("s", 1, 6, b"6", BIRTH)], NOW) == []
     assert seen(store, name) == Claimed(1, name, name, (b"5",))
     assert store.usage_of(name) == Usage(1, 1)
+    assert hold(store, name, awake=False) == []
+    assert store.usage_of(name) == Usage(1, 1, 1)
     assert store.end([End(name, 0, Reason.ENDED)], NOW) == [Refused(name, Reason.FENCED, 1)]
     assert store.evict(5, NOW, owner=name) == [Evicted(name, name, 1, Reason.EVICTED)]
     assert seen(store, name) == Gone(Reason.EVICTED, name, 5)
@@ -238,7 +264,8 @@ def test_an_empty_batch_is_no_matter(store: Store) -> None:
     assert store.usage() == store.usage_of("ann") == Usage(0, 0)
     assert store.evict(10, NOW) == []
     assert store.evict(10, NOW, owner="ann") == []
-    assert store.expire(NOW) == Swept(0, more=False)
+    assert store.expire(NOW) == Swept((), more=False)
+    assert store.hold([], NOW) == []
 
 
 @every
@@ -312,7 +339,7 @@ def test_of_a_list_that_is_claimed_all_are_taken_or_none(backend: Backend) -> No
     many = [f"sequence {number}" for number in range(300)]
     born(owner, *many, "ended", "late")
     owner.end([End("ended", 1, Reason.ENDED)], NOW)
-    claimed(owner, "late", NOW + 50)
+    claimed(owner, "late", NOW + 10)
     whole = [Claim(id_, TOKEN) for id_ in many]
     for spoilt, why in (
         (Claim("nobody", TOKEN), Gone(Reason.UNKNOWN)),
@@ -321,11 +348,11 @@ def test_of_a_list_that_is_claimed_all_are_taken_or_none(backend: Backend) -> No
         (Claim(many[0], OTHER), Gone(Reason.NOT_YOURS)),
     ):
         for at in (0, 150, 300):
-            answers = other.claim([*whole[:at], spoilt, *whole[at:]], NOW + 1)
+            answers = other.claim([*whole[:at], spoilt, *whole[at:]], NOW + 12, asked=NOW + 1)
             assert answers.pop(at) == why
-            assert answers == other.read(whole, NOW + 1)
+            assert answers == other.read(whole, NOW + 12)
     assert owner.write([Write(id_, 1, 64, data(64)) for id_ in many], NOW) == []
-    assert steps(owner, "late", NOW + 50) == [0]
+    assert steps(owner, "late", NOW + 10) == [0]
     taken = other.claim(whole, NOW + 1)
     assert {answer.fence for answer in taken if isinstance(answer, Claimed)} == {int(NOW + 1) * 1_000}
     refused = owner.write([Write(id_, 1, 128, data(128)) for id_ in many], NOW)
@@ -337,9 +364,27 @@ def test_a_claim_that_the_store_carries_out_after_a_later_one_is_refused(backend
     hanging, later = backend(), backend()
     born(later, "s")
     owner = claimed(later, "s", NOW + 5)
-    assert hanging.claim([Claim("s", TOKEN)], NOW) == [Gone(Reason.FENCED, "recall", 0)]
+    assert hanging.claim([Claim("s", TOKEN)], NOW + 6, asked=NOW) == [Gone(Reason.FENCED, "recall", 0)]
     assert write(later, 64, owner.fence) == []
-    assert claimed(hanging, "s", NOW + 4.5).fence > owner.fence  # clocks may differ a little
+    assert hanging.claim([Claim("s", OTHER)], NOW + 6, asked=NOW) == [Gone(Reason.NOT_YOURS)]
+    (answer,) = hanging.claim([Claim("s", TOKEN)], NOW + 6, asked=NOW + 4.5)  # clocks may differ a little
+    assert isinstance(answer, Claimed)
+    assert answer.fence > owner.fence
+
+
+@every
+@pytest.mark.parametrize("jump", [-3_600.0, -180.0, 180.0, 3_600.0])
+def test_clocks_that_jump_or_differ_refuse_no_claim_and_no_write(backend: Backend, jump: float) -> None:
+    server, other = backend(), backend()
+    born(server, "s")
+    fence = claimed(server, "s").fence
+    assert write(server, 64, fence, NOW + jump) == []
+    (answer,) = other.claim([Claim("s", TOKEN)], NOW + jump + 3, asked=NOW + jump)
+    assert isinstance(answer, Claimed), answer
+    assert answer.fence > fence
+    assert write(server, 128, fence, NOW + 1) == [Refused("s", Reason.FENCED, answer.fence)]
+    assert write(other, 128, answer.fence, NOW + jump) == []
+    assert claimed(server, "s", NOW + 1).fence > answer.fence
 
 
 @every
@@ -426,17 +471,18 @@ def test_a_reason_is_forgotten_in_time_and_the_id_is_free_then(store: Store) -> 
 
 
 @every
-def test_a_sequence_expires_when_it_was_not_written_for_the_retention_swept_or_not(store: Store) -> None:
-    born(store, "s", "t")
+def test_a_parked_sequence_expires_after_the_retention_swept_or_not(store: Store) -> None:
+    parked(store, "s", "t")
     write(store, 64, now=NOW + 60)
     assert isinstance(seen(store, "t", NOW + 99), Claimed)
     expired = Gone(Reason.EXPIRED, "recall", 0)
     for _ in range(2):
         assert seen(store, "t", NOW + 100) == expired
         assert store.claim([Claim("t", TOKEN)], NOW + 100) == [expired]
-        assert write(store, 64, now=NOW + 100, id_="t") == [Refused("t", Reason.EXPIRED, 1)]
-        assert store.end([End("t", 1, Reason.ENDED)], NOW + 100) == [Refused("t", Reason.EXPIRED, 1)]
         store.expire(NOW + 100)
+    assert write(store, 64, now=NOW + 100, id_="t") == [Refused("t", Reason.EXPIRED, 1)]
+    assert hold(store, "t", now=NOW + 100) == [Refused("t", Reason.EXPIRED, 1)]
+    assert store.end([End("t", 1, Reason.ENDED)], NOW + 100) == [Refused("t", Reason.EXPIRED, 1)]
     assert steps(store, "s", NOW + 100) == [64, 0]
     assert store.usage() == Usage(1, len(data(64) + data(0, "s")))
     store.expire(NOW + 150)
@@ -445,81 +491,194 @@ def test_a_sequence_expires_when_it_was_not_written_for_the_retention_swept_or_n
 
 @every
 def test_a_claim_begins_the_retention_anew_and_reading_does_not(store: Store) -> None:
-    born(store, "s", "t")
-    claimed(store, "s", NOW + 99)
+    parked(store, "s", "t")
+    assert hold(store, "s", claimed(store, "s", NOW + 99).fence, NOW + 99, awake=False) == []
     seen(store, "t", NOW + 99)
-    assert store.expire(NOW + 150) == Swept(1, more=False)
+    assert store.expire(NOW + 150) == Swept(("t",), more=False)
     assert isinstance(seen(store, "s", NOW + 150), Claimed)
     assert seen(store, "t", NOW + 150) == Gone(Reason.EXPIRED, "recall", 0)
 
 
 @every
+@pytest.mark.parametrize("revive", ["write", "hold"])
+def test_what_its_owner_comes_back_to_before_it_is_swept_has_not_expired(store: Store, revive: str) -> None:
+    parked(store, "s")
+    later = NOW + 8 * 86_400
+    assert (write(store, 64, now=later) if revive == "write" else hold(store, "s", now=later)) == []
+    assert store.expire(later) == Swept((), more=False)
+    assert isinstance(seen(store, "s", later), Claimed)
+
+
+@every
 def test_sweeping_does_a_bounded_amount_of_work_and_says_whether_there_is_more(store: Store) -> None:
-    born(store, *(f"s{n}" for n in range(250)))
-    born(store, "young", now=NOW + 1)
-    assert store.expire(NOW + 99, 100) == Swept(0, more=False)
-    assert store.expire(NOW + 100, 100) == Swept(100, more=True)
+    parked(store, *(f"s{n:03}" for n in range(250)))
+    parked(store, "young", now=NOW + 1)
+    assert store.expire(NOW + 99, 100) == Swept((), more=False)
+    swept = store.expire(NOW + 100, 100)
+    assert (len(set(swept.expired)), swept.more) == (100, True)
     assert store.usage().sequences == 151
-    assert store.expire(NOW + 100, 149) == Swept(149, more=True)
-    assert store.expire(NOW + 100, 149) == Swept(1, more=False)
-    assert store.usage() == Usage(1, len(data(0, "young")))
-    assert store.expire(NOW + 100) == Swept(0, more=False)
+    swept = store.expire(NOW + 100, 149)
+    assert (len(set(swept.expired)), swept.more) == (149, True)
+    assert store.expire(NOW + 100, 149) == Swept(("s249",), more=False)
+    assert store.usage() == Usage(1, len(data(0, "young")), 1)
+    assert store.expire(NOW + 100) == Swept((), more=False)
+
+
+@forgetful
+def test_a_sweep_says_that_there_is_more_as_long_as_old_reasons_are_left(store: Store) -> None:
+    ids = [f"s{n}" for n in range(25)]
+    born(store, *ids)
+    store.end([End(id_, 1, Reason.ENDED) for id_ in ids], NOW)
+    assert store.expire(NOW + 49, 10) == Swept((), more=False)
+    assert [store.expire(NOW + 50, 10).more for _ in range(4)] == [True, True, False, False]
 
 
 @every
 def test_two_servers_that_sweep_the_same_count_each_sequence_once(backend: Backend) -> None:
     servers = [backend(), backend()]
-    born(servers[0], *(f"s{n}" for n in range(20)))
-    swept = [servers[turn % 2].expire(NOW + 100, 7).expired for turn in range(6)]
-    assert sum(swept) == 20
+    parked(servers[0], *(f"s{n}" for n in range(20)))
+    swept = [id_ for turn in range(6) for id_ in servers[turn % 2].expire(NOW + 100, 7).expired]
+    assert sorted(swept) == sorted(f"s{n}" for n in range(20))
     assert servers[1].usage() == Usage(0, 0)
+
+
+# Who is awake
+
+
+@every
+def test_what_is_awake_is_counted_apart_and_neither_expires_nor_makes_room(backend: Backend) -> None:
+    store, other = backend(), backend()
+    born(store, "awake", "asleep")
+    assert store.usage() == Usage(2, len(data(0, "awake") + data(0, "asleep")))
+    assert hold(store, "asleep", awake=False) == []
+    assert other.usage_of("ann") == other.usage() == Usage(2, len(data(0, "awake") + data(0, "asleep")), 1)
+    assert other.expire(NOW + 150) == Swept(("asleep",), more=False)
+    assert other.evict(5, NOW + 150) == other.evict(5, NOW + 150, owner="ann") == []
+    assert isinstance(seen(other, "awake", NOW + 150), Claimed)
+    assert other.usage() == other.usage_of("ann") == Usage(1, len(data(0, "awake")))
+
+
+@every
+def test_writing_claiming_and_waking_make_a_parked_sequence_awake_again(store: Store) -> None:
+    for wake in (
+        lambda: write(store, 64),
+        lambda: hold(store, "s"),
+        lambda: store.claim([Claim("s", TOKEN)], NOW),
+    ):
+        store.end([End("s", 10**15, Reason.ENDED)], NOW)
+        store.expire(NOW + 50)
+        parked(store, "s", now=NOW + 50)
+        assert store.usage().parked == store.usage_of("ann").parked == 1
+        wake()
+        assert store.usage().parked == store.usage_of("ann").parked == 0
+        assert store.evict(1, NOW) == []
+
+
+@every
+def test_a_sequence_counts_as_parked_once_its_owner_is_silent_for_the_lease_and_is_awake_again_when_it_is_not(
+    store: Store,
+) -> None:
+    born(store, "s", "renewed")
+    hold(store, "renewed", now=NOW + 1)
+    assert store.expire(NOW + 199) == Swept((), more=False)
+    assert store.usage().parked == 0
+    assert store.expire(NOW + 200) == Swept((), more=False, owners=frozenset({"ann"}))
+    assert store.usage().parked == store.usage_of("ann").parked == 1
+    assert isinstance(seen(store, "s", NOW + 299), Claimed)  # its retention began when it was found to be parked
+    assert hold(store, "s", now=NOW + 200) == []
+    assert store.usage().parked == 0
+    store.expire(NOW + 400)
+    assert [victim.id for victim in store.evict(5, NOW + 400)] == ["renewed", "s"]
+
+
+@every
+def test_leases_that_end_together_are_seen_to_in_portions(store: Store) -> None:
+    born(store, *(f"s{n}" for n in range(25)))
+    assert [store.expire(NOW + 200, 10).more for _ in range(3)] == [True, True, False]
+    assert store.usage().parked == 25
+
+
+@every
+def test_the_longest_jump_of_a_clock_sweeps_nothing_that_is_awake(store: Store) -> None:
+    born(store, "s")
+    later = NOW + 365 * 86_400
+    for _ in range(3):
+        assert store.expire(later).expired == ()
+    assert write(store, 64, now=later) == []
+    assert write(store, 128) == []  # and back
+
+
+@every
+def test_holding_says_of_each_sequence_whether_it_is_still_the_callers(backend: Backend) -> None:
+    store, other = backend(), backend()
+    born(store, "mine", "taken", "ended", "evicted")
+    hold(store, "evicted", awake=False)
+    other.evict(1, NOW)
+    store.end([End("ended", 1, Reason.ENDED)], NOW)
+    fence = claimed(other, "taken").fence
+    for awake in (True, False):
+        holds = [Hold(id_, 1, awake) for id_ in ("mine", "taken", "ended", "evicted", "unknown")]
+        assert store.hold(holds, NOW) == [
+            Refused("taken", Reason.FENCED, fence),
+            Refused("ended", Reason.ENDED, 1),
+            Refused("evicted", Reason.EVICTED, 1),
+            Refused("unknown", Reason.UNKNOWN, 0),
+        ]
+    assert store.usage().parked == 1
+
+
+@every
+def test_holding_what_is_parked_already_does_not_begin_its_retention_anew(store: Store) -> None:
+    parked(store, "s")
+    assert hold(store, "s", now=NOW + 99, awake=False) == []
+    assert store.expire(NOW + 100) == Swept(("s",), more=False)
 
 
 # Who makes room
 
 
 @every
-def test_the_longest_untouched_sequences_make_room_first(store: Store) -> None:
-    for number in range(6):
-        born(store, f"s{number}", now=NOW + number)
-    write(store, 64, now=NOW + 10, id_="s0")
-    claimed(store, "s1", NOW + 11)
+def test_those_parked_for_longest_make_room_first(store: Store) -> None:
+    for number in range(7):
+        parked(store, f"s{number}", now=NOW + number)
+    born(store, "awake", now=NOW - 50)
+    store.write([Write("s0", 1, 64, data(64), awake=False)], NOW + 10)
+    hold(store, "s1", claimed(store, "s1", NOW + 11).fence, NOW + 11, awake=False)
     seen(store, "s2", NOW + 12)
-    evicted = store.evict(3, NOW + 13, spare={"s3"})
+    hold(store, "s3", now=NOW + 12)
+    evicted = store.evict(3, NOW + 13)
     assert [victim.id for victim in evicted] == ["s2", "s4", "s5"]
     assert evicted[0] == Evicted("s2", "ann", len(data(0, "s2")), Reason.EVICTED)
     assert seen(store, "s2", NOW + 14) == Gone(Reason.EVICTED, "recall", 0)
     assert write(store, 64, id_="s2", now=NOW + 14) == [Refused("s2", Reason.EVICTED, 1)]
-    assert [victim.id for victim in store.evict(9, NOW + 14)] == ["s3", "s0", "s1"]
-    assert store.usage() == Usage(0, 0)
+    assert [victim.id for victim in store.evict(9, NOW + 14)] == ["s6", "s0", "s1"]
+    assert store.usage() == Usage(2, len(data(0, "awake") + data(0, "s3")))
 
 
 @every
 def test_an_owner_over_the_limit_makes_room_with_sequences_of_their_own(store: Store) -> None:
-    born(store, "a1", "a2", owner="ann")
-    born(store, "b1", now=NOW + 1, owner="bob")
-    born(store, "b2", now=NOW + 2, owner="bob")
+    parked(store, "a1", "a2", owner="ann")
+    parked(store, "b1", now=NOW + 1, owner="bob")
+    parked(store, "b2", now=NOW + 2, owner="bob")
     assert [victim.id for victim in store.evict(1, NOW + 3, owner="bob")] == ["b1"]
-    assert store.usage_of("bob") == Usage(1, len(data(0, "b2")))
-    assert store.usage_of("ann") == Usage(2, len(data(0, "a1") + data(0, "a2")))
-    assert store.evict(1, NOW + 3, owner="bob", spare={"b2"}) == []
-    assert store.evict(1, NOW + 3, owner="nobody") == []
+    assert store.usage_of("bob") == Usage(1, len(data(0, "b2")), 1)
+    assert store.usage_of("ann") == Usage(2, len(data(0, "a1") + data(0, "a2")), 2)
+    assert store.evict(0, NOW + 3) == store.evict(1, NOW + 3, owner="nobody") == []
     assert store.usage().sequences == 3
 
 
 @every
-def test_of_thousands_that_are_spared_none_is_taken(store: Store) -> None:
-    spare = [f"s{number:04}" for number in range(2_500)]
-    born(store, *spare)
-    born(store, "t", "u", now=NOW + 1)
-    assert {victim.id for victim in store.evict(5, NOW + 2, spare=set(spare))} == {"t", "u"}
+def test_of_thousands_that_are_awake_none_is_taken(store: Store) -> None:
+    born(store, *(f"s{number:04}" for number in range(2_500)))
+    parked(store, "t", "u", now=NOW + 1)
+    assert {victim.id for victim in store.evict(5, NOW + 2)} == {"t", "u"}
     assert store.usage().sequences == 2_500
 
 
 @every
 def test_a_sequence_past_its_retention_makes_room_as_expired(store: Store) -> None:
-    born(store, "s")
-    born(store, "t", now=NOW + 1)
+    parked(store, "s")
+    parked(store, "t", now=NOW + 1)
     assert [(v.id, v.reason) for v in store.evict(2, NOW + 100)] == [("s", Reason.EXPIRED), ("t", Reason.EVICTED)]
     assert seen(store, "s", NOW + 101) == Gone(Reason.EXPIRED, "recall", 0)
 
@@ -544,15 +703,17 @@ def test_what_everything_and_each_owner_takes_is_counted(store: Store) -> None:
 @lasting
 def test_a_new_process_finds_everything(backend: Backend) -> None:
     first = backend()
-    born(first, "s", "ended", "evicted")
+    born(first, "s", "ended")
+    parked(first, "evicted", "parked")
     write(first, 64)
     fence = claimed(first, "s").fence
     first.end([End("ended", 1, Reason.ENDED)], NOW)
-    first.evict(1, NOW, spare={"s"})
+    first.evict(1, NOW)
     usage = first.usage()
     first.close()
     second = backend()
     assert second.usage() == usage
+    assert (usage.sequences, usage.parked) == (2, 1)
     assert write(second, 128, fence=1) == [Refused("s", Reason.FENCED, fence)]
     assert seen(second, "s") == Claimed(fence, "ann", "recall", (data(64), data(0, "s")))
     assert seen(second, "ended") == Gone(Reason.ENDED, "recall", 0)
@@ -570,27 +731,39 @@ IDS = st.sampled_from(["a", "b", "c"])
 FENCES = st.integers(1, 4)
 STEPS = st.integers(0, 9)
 MOVES = st.one_of(
-    st.tuples(st.just("write"), IDS, FENCES, st.lists(STEPS, min_size=1, max_size=5), st.booleans(), st.sets(STEPS)),
-    st.tuples(st.just("claim"), IDS, st.sampled_from([TOKEN, OTHER])),
+    st.tuples(
+        st.just("write"),
+        IDS,
+        FENCES,
+        st.lists(STEPS, min_size=1, max_size=5),
+        st.booleans(),
+        st.sets(STEPS),
+        st.booleans(),
+    ),
+    st.tuples(st.just("claim"), IDS, st.sampled_from([TOKEN, OTHER]), st.sampled_from([0.0, 10.0])),
+    st.tuples(st.just("hold"), IDS, FENCES, st.booleans()),
     st.tuples(st.just("end"), IDS, FENCES, st.sampled_from([Reason.ENDED, Reason.EVICTED])),
     st.tuples(st.just("expire"), st.integers(1, 3)),
-    st.tuples(st.just("evict"), st.integers(1, 2), st.sampled_from([None, "ann", "bob"]), st.sets(IDS, max_size=1)),
+    st.tuples(st.just("evict"), st.integers(1, 2), st.sampled_from([None, "ann", "bob"])),
 )
 
 
 def moved(store: Store, move: tuple, now: float) -> object:  # type: ignore[type-arg] # one of the above
     match move:
-        case ("write", id_, fence, at, birth, spare):
+        case ("write", id_, fence, at, birth, spare, awake):
             owner = Birth(TOKEN, "ann" if id_ < "c" else "bob", "recall") if birth else None
-            return store.write([Write(id_, fence, step, bytes(step), owner, tuple(spare)) for step in at], now)
-        case ("claim", id_, digest):
-            return store.claim([Claim(id_, digest)], now)
+            return store.write([Write(id_, fence, step, bytes(step), owner, tuple(spare), awake) for step in at], now)
+        case ("claim", id_, digest, ago):
+            return store.claim([Claim(id_, digest)], now, now - ago)
+        case ("hold", id_, fence, awake):
+            return store.hold([Hold(id_, fence, awake)], now)
         case ("end", id_, fence, reason):
             return store.end([End(id_, fence, reason)], now)
         case ("expire", limit):
-            return store.expire(now, limit)
-        case ("evict", count, owner, spare):
-            return store.evict(count, now, owner=owner, spare=spare)
+            swept = store.expire(now, limit)
+            return swept.expired, swept.owners
+        case ("evict", count, owner):
+            return store.evict(count, now, owner=owner)
     raise AssertionError(move)
 
 
@@ -607,7 +780,7 @@ def test_whatever_happens_a_store_answers_as_the_one_in_memory_does(
     for move, later in moves:
         now += later
         store = next(servers)
-        assert moved(store, move, now) == moved(plain, move, now)
+        assert moved(store, move, now) == moved(plain, move, now), move
         assert store.usage() == plain.usage()
         for owner in ("ann", "bob"):
             assert store.usage_of(owner) == plain.usage_of(owner)
@@ -615,9 +788,9 @@ def test_whatever_happens_a_store_answers_as_the_one_in_memory_does(
         assert store.read(claims, now) == plain.read(claims, now)
 
 
-@pytest.mark.parametrize("wrong", [{"keep": 0}, {"keep": 256}, {"retention": 0.0}, {"tombstone": -1.0}])
+@pytest.mark.parametrize("wrong", [{"keep": 0}, {"keep": 256}, {"retention": 0.0}, {"tombstone": -1.0}, {"lease": 0.0}])
 def test_terms_that_no_store_can_keep_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=r"expected to keep 1 to 255, a retention above 0 s"):
+    with pytest.raises(ValueError, match=r"expected to keep 1 to 255, a retention and a lease above 0 s"):
         Terms(**wrong)
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pytest
+from valkey.exceptions import ResponseError
 
 from server.errors import StoreFailed
-from server.store import Birth, Claim, Claimed, End, Gone, Reason, Refused, Swept, Terms, Usage, Write
-from server.valkey_store import ValkeyStore
+from server.store import Birth, Claim, Claimed, End, Gone, Hold, Reason, Refused, Swept, Terms, Usage, Write
+from server.valkey_store import Item, ValkeyStore
 from tests.valkey_server import RunningValkey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 TERMS = Terms(keep=2, retention=100.0, tombstone=50.0)
@@ -166,29 +168,124 @@ def test_only_tombstones_end_by_themselves_and_nothing_else_is_left_of_what_is_g
 ) -> None:
     write(store, 1, "kept", "ended", "evicted", "expired")
     client = valkey.client()
-    assert {client.pttl(key) for key in client.scan_iter()} == {-1}
+    writer = f"{{tidegate}}:writer:{store._writer}".encode()
+    assert {key for key in client.scan_iter() if client.pttl(key) != -1} == {writer}
     store.end([End("ended", 1, Reason.ENDED)], NOW)
-    store.evict(1, NOW, spare={"kept", "expired"})
-    store.claim([Claim("kept", TOKEN)], NOW + 1)
-    store.expire(NOW + 100)
+    store.hold([Hold("evicted", 1, awake=False)], NOW)
+    store.evict(1, NOW)
+    store.hold([Hold("expired", 1, awake=False)], NOW)
+    assert store.expire(NOW + 100) == Swept(("expired",), more=False)
     graves = {f"{{tidegate}}:sequence:{id_}".encode() for id_ in ("ended", "evicted", "expired")}
     assert all(0 < client.pttl(key) <= 50_000 for key in graves)
     store.end([End("kept", 10**15, Reason.ENDED)], NOW + 100)
     last = b"{tidegate}:sequence:kept"
-    assert set(client.scan_iter()) == {*graves, last, b"{tidegate}:total"}
+    assert set(client.scan_iter()) == {*graves, last, writer, b"{tidegate}:total"}
     assert client.get("{tidegate}:total") == b"0"
 
 
 def test_a_sequence_that_valkey_itself_has_evicted_does_not_stop_the_sweep(
     store: ValkeyStore, valkey: RunningValkey
 ) -> None:
-    write(store, 1, "s", "t", "u")
-    valkey.client().delete("{tidegate}:sequence:s", "{tidegate}:sequence:t")
+    write(store, 1, "s", "t", "u", "v")
+    store.hold([Hold(id_, 1, awake=False) for id_ in "stu"], NOW)
+    valkey.client().delete(*(f"{{tidegate}}:sequence:{id_}" for id_ in "stv"))
     assert store.read([Claim("s", TOKEN)], NOW) == [Gone(Reason.UNKNOWN)]
-    assert store.evict(1, NOW, spare={"t", "u"}) == []
-    assert store.usage().sequences == 2
-    assert store.expire(NOW + 100) == Swept(2, more=False)
+    assert store.evict(1, NOW) == []
+    assert store.usage().parked == 2
+    assert store.expire(NOW + 100) == Swept(("u",), more=False)
+    assert store.expire(NOW + 1_000) == Swept((), more=False)
     assert store.usage().sequences == 0
+
+
+def sent(store: ValkeyStore, call: Callable[[], object]) -> list[Item]:
+    """What a call sends, and carries out."""
+    commands: list[Item] = []
+    with patch.object(store, "_answers", lambda given: commands.extend(given) or ValkeyStore._answers(store, given)):
+        call()
+    return commands
+
+
+def test_what_a_network_held_back_is_not_carried_out_after_a_later_call(
+    store: ValkeyStore, valkey: RunningValkey
+) -> None:
+    write(store, 1)
+    held_back = [
+        *sent(store, lambda: write(store, 2)),
+        *sent(store, lambda: store.hold([Hold("s", 1, awake=False)], NOW)),
+        *sent(store, lambda: store.claim([Claim("s", TOKEN)], NOW)),
+        *sent(store, lambda: store.end([End("t", 1, Reason.ENDED)], NOW)),
+    ]
+    write(store, 1, "t")
+    fence = int(NOW * 1_000)
+    store.write([Write("s", fence, 3, b"3")], NOW)
+    kept, usage = store.read([Claim("s", TOKEN), Claim("t", TOKEN)], NOW), store.usage()
+    late = valkey.client()
+    for command in held_back:
+        if not {"fences", "read"} & set(command):  # what only looks
+            with pytest.raises(ResponseError, match="LATE a later call was carried out already"):
+                late.execute_command(*command)
+    assert (store.read([Claim("s", TOKEN), Claim("t", TOKEN)], NOW), store.usage()) == (kept, usage)
+    assert store.write([Write("s", fence, 4, b"4")], NOW) == []
+
+
+def test_a_claim_that_a_network_held_back_takes_a_sequence_from_nobody(
+    store: ValkeyStore, valkey: RunningValkey
+) -> None:
+    write(store, 1)
+    other = ValkeyStore(valkey.url, TERMS)
+
+    def claimed_meanwhile(commands: Sequence[Item]) -> list[Any]:
+        if "claim" in commands[0]:
+            other.claim([Claim("s", TOKEN)], NOW)
+        return ValkeyStore._answers(store, commands)
+
+    with patch.object(store, "_answers", claimed_meanwhile):
+        assert store.claim([Claim("s", TOKEN)], NOW) == [Gone(Reason.FENCED, "recall", 1)]
+    (owner,) = other.read([Claim("s", TOKEN)], NOW)
+    assert isinstance(owner, Claimed)
+    assert other.write([Write("s", owner.fence, 2, b"2")], NOW) == []
+    other.close()
+
+
+def test_a_full_memory_stops_nobody_from_holding_expiring_and_evicting(
+    store: ValkeyStore, valkey: RunningValkey
+) -> None:
+    write(store, 1, "awake", "silent", "old", "parked")
+    store.hold([Hold("old", 1, awake=False)], NOW)
+    store.hold([Hold("parked", 1, awake=False)], NOW + 50)
+    client = valkey.client()
+    client.config_set("maxmemory", 1)
+    try:
+        assert store.hold([Hold("awake", 1, awake=True), Hold("unknown", 1, awake=True)], NOW + 600) == [
+            Refused("unknown", Reason.UNKNOWN, 0)
+        ]
+        assert store.expire(NOW + 100) == Swept(("old",), more=False)
+        assert [victim.id for victim in store.evict(1, NOW + 100)] == ["parked"]
+        assert store.expire(NOW + 600) == Swept((), more=False, owners=frozenset({"ann"}))
+        assert store.expire(NOW + 600) == Swept((), more=False)
+        assert store.usage() == Usage(2, 2, 1)
+    finally:
+        client.config_set("maxmemory", 0)
+
+
+def test_what_was_written_before_there_were_leases_is_parked_until_its_owner_writes_or_claims_it(
+    store: ValkeyStore, valkey: RunningValkey
+) -> None:
+    client, at = valkey.client(), "{tidegate}:"
+    for id_ in "st":
+        entry = {"digest": TOKEN, "owner": "ann", "model": "recall", "fence": 1, "touched": NOW, "steps": 7, "bytes": 1}
+        client.hset(f"{at}sequence:{id_}", mapping=entry)
+        client.hset(f"{at}checkpoint:{id_}", "7", b"7")
+        client.zadd(f"{at}touched", {id_: NOW})
+        client.zadd(f"{at}owner:ann", {id_: NOW})
+        client.incrby(f"{at}total", 1)
+        client.hincrby(f"{at}bytes", "ann", 1)
+    assert store.usage() == store.usage_of("ann") == Usage(2, 2, 2)
+    assert store.read([Claim("s", TOKEN)], NOW) == [Claimed(1, "ann", "recall", (b"7",))]
+    assert store.write([Write("s", 1, 8, b"8")], NOW + 1) == []
+    assert store.usage() == store.usage_of("ann") == Usage(2, 3, 1)
+    assert [victim.id for victim in store.evict(5, NOW + 1)] == ["t"]
+    assert store.usage() == store.usage_of("ann") == Usage(1, 2)
 
 
 def test_a_node_of_a_cluster_without_our_slot_is_refused(tmp_path: Path) -> None:

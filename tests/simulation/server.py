@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from server.admission import Admission
 from server.clerk import Clerk
-from server.fencing import Tombstone
+from server.fencing import Tombstone, as_of
 from server.keeper import Keeper
 from server.memory_store import MemoryStore
 from server.servicer import Servicer
@@ -31,7 +31,7 @@ class Store(Moody):
 
     def why_gone(self, name: str) -> str:
         """The contract's word for why a sequence is not there any more."""
-        entry = self.memory._entry(name, self._world.now)
+        entry = as_of(self.memory._entry(name), self._world.now, self.memory.terms)
         return f"SEQUENCE_{entry.reason.name}" if isinstance(entry, Tombstone) else ""
 
 
