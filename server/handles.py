@@ -57,7 +57,8 @@ class Handles:
         """Whether there are so many handles from this one on. Raises OverLimit."""
         if not 0 < count <= self._limit - handle:
             raise OverLimit(
-                f"handles {handle} to {handle + count - 1} go beyond {self._limit - 1}, the highest that is allowed",
+                f"{_many(count, 'sequence')} under handle {handle} and above would go beyond what one client may have "
+                f"open, {self._limit}, under the handles 0 to {self._limit - 1}",
                 error_pb2.REASON_TOO_MANY_SEQUENCES,
             )
 
@@ -183,6 +184,10 @@ class Handles:
             self.next = np.concatenate([self.next, np.zeros(more, np.int64)])
             self.told = np.concatenate([self.told, np.zeros(more, np.int64)])
             self._groups = np.concatenate([self._groups, np.full(more, FREE, np.int32)])
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _row_bytes(model: ServedModel, trace: TracePlan) -> int:

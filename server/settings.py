@@ -54,7 +54,7 @@ class Settings:
         float, "a batch that takes less time is computed on the spot instead of in the engine's thread, in us"
     ] = 200.0
     # limits
-    max_sequences: Annotated[int, "the most open sequences of one model"] = 65_536
+    max_sequences: Annotated[int, "the most open sequences of one model, and of one client"] = 65_536
     max_streams: Annotated[int, "the most client streams at a time"] = 1_024
     max_message_mib: Annotated[float, "the largest message that is taken, in MiB"] = 4.0
     window_mib: Annotated[float, "how much of answers may wait for a client that does not read, in MiB a stream"] = 4.0

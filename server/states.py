@@ -40,7 +40,7 @@ class SlotTable:
         capacity = len(self._rows)
         if self.in_use + count > capacity:
             raise OverLimit(
-                f"{count} more sequences would make {self.in_use + count} of this model, and {capacity} is the limit",
+                f"{count} more would make {self.in_use + count} of this model, and {capacity} is the limit",
                 error_pb2.REASON_TOO_MANY_SEQUENCES,
             )
         reused = [self._free.pop() for _ in range(min(count, len(self._free)))]
