@@ -93,9 +93,16 @@ class Bookmark:
 class Bookmarks:
     """Keeps a file up to date while a sequence runs: at most once a second, and at its end."""
 
-    def __init__(self, path: str, now: Callable[[int], Bookmark], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        path: str,
+        now: Callable[[int], Bookmark],
+        saved: Callable[[int], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._path = path
         self._now = now  # the bookmark where so many steps were shown
+        self._saved = saved  # hears of how many the file knows
         self._clock = clock
         self._written = clock()
 
@@ -108,5 +115,6 @@ class Bookmarks:
         """Writes the file; what it holds now."""
         bookmark = self._now(answered)
         bookmark.save(self._path)
+        self._saved(answered)
         self._written = self._clock()
         return bookmark

@@ -171,7 +171,7 @@ class _Source:
 
 def _run_kept(client: Client, sequence: OpenSequence, source: _Source, order: StreamOrder, path: str) -> None:
     shown = sequence.next_step
-    bookmarks = Bookmarks(path, lambda answered: keeping.bookmark(client, sequence, answered))
+    bookmarks = Bookmarks(path, lambda answered: keeping.bookmark(client, sequence, answered), sequence.hold)
     try:
         with Interrupt() as interrupt:
             for answer in _answers(sequence, source, order, 1):  # what is kept is shown as it is answered

@@ -64,9 +64,18 @@ class SequenceFacts(Facts[Ledger]):
         """The inputs that a server may want again: the first step of them, and [K, ...row] by name.
 
         They begin at the last checkpoint but one, and end with the last step that was sent. With `id`, `resume_token`
-        and `answered` they are all that another process needs to go on; see `Client.resume`.
+        and `answered` they are all that another process needs to go on; see `Client.resume`. For how long they do, once
+        more steps are taken, is for `hold` to say.
         """
         return self._ledger.kept()
+
+    def hold(self, answered: int) -> None:
+        """Says that the caller has put so many answers in a safe place, and may have to go on from there.
+
+        The server then keeps what that takes, until it is called with more. Without it, every answer is taken to be
+        safe as soon as it is here, and what was `kept` a while ago may not suffice any more.
+        """
+        self._ledger.held = answered
 
 
 def again(sequence: SequenceFacts, answered: int, inputs: Callable[[int], Inputs] | None) -> Inputs | None:

@@ -51,6 +51,7 @@ def keep(client: Client, sequence: OpenSequence, path: str, answered: int) -> No
     if not sequence.resume_token:
         raise BadBookmark(f"the server at {client.address} keeps no checkpoints: nothing could be resumed later")
     bookmark(client, sequence, answered).save(path)
+    sequence.hold(answered)
 
 
 def bookmark(client: Client, sequence: OpenSequence, answered: int) -> Bookmark:

@@ -44,6 +44,7 @@ class Ledger:
         # Its steps.
         self.next_step = first
         self.answered = first
+        self.held: int | None = None  # of the answers so many are safe with the caller; None: all
         self.ended: TidegateError | None = None
         self._flight = Flight()
         self._controls = Controls()
@@ -61,6 +62,11 @@ class Ledger:
     def count(self) -> int:
         """How many sequences these books are for."""
         return 1
+
+    @property
+    def _safe(self) -> int:
+        """How many answers the server need not be able to give again."""
+        return self.answered if self.held is None else min(self.held, self.answered)
 
     # Sending.
 
@@ -113,7 +119,7 @@ class Ledger:
         steps.first_step = first
         block.write(steps)
         if self._replay is not None:
-            steps.answered = self.answered
+            steps.answered = self._safe
             self._replay.add(first, end, request, block.size, alone=block.alone)
             self._replay.fold(self.answered)
         return request
@@ -186,7 +192,7 @@ class Ledger:
 
     def checkpointed(self, step: int) -> None:
         """Enters that the first `step` steps are safe. What is not answered yet is kept all the same."""
-        if self._replay is not None and step <= self.answered:
+        if self._replay is not None and step <= self._safe:
             self._replay.checkpointed(step)
 
     def refused(self, failure: pb.Failure) -> bool:
@@ -261,7 +267,7 @@ class Ledger:
 
     def claim(self) -> Claim:
         """How to ask for it."""
-        return self.opening.claim((self.answered,))
+        return self.opening.claim((self._safe,))
 
     @property
     def order(self) -> Order | None:
@@ -300,7 +306,7 @@ class Ledger:
         for first, _, request in self._replay.since(start, parted, most):
             while controls and controls[0].at <= first:
                 requests.append(controls.popleft().request)
-            request.steps.answered = self.answered
+            request.steps.answered = self._safe
             requests.append(request)
         return self.say([*requests, *(control.request for control in controls)])
 

@@ -147,3 +147,21 @@ def test_numbers_below_the_first_are_refused_before_anything_is_sent(server: Fak
                 call(-1)
         assert one.step(ROWS[0]).step == 0
     assert set(server.servicer.requests) <= {"open", "steps", "close"}
+
+
+def test_what_the_caller_holds_stays_resumable_however_far_its_sequence_gets(server: FakeServer) -> None:
+    with FakeServer(store=server.behaviour.store) as first, tidegate.connect(first.address) as client:
+        sequence = client.sequence("toy")
+        list(sequence.stream(ROWS[:5]))
+        at, (start, inputs) = sequence.answered, sequence.kept()
+        sequence.hold(at)
+        many = np.concatenate([ROWS] * 4)
+        list(sequence.stream(many))
+        first.cut()  # and after a loss of the stream
+        list(sequence.stream(many))
+        first.vanish()
+    with tidegate.connect(server.address) as other:
+        again = other.resume(
+            sequence.id, sequence.resume_token, answered=at, inputs=lambda step: inputs["x"][step - start : at - start]
+        )
+        assert again.step(ROWS[5]).output[0] == expected(ROWS)[5]
