@@ -31,23 +31,24 @@ class Backlog:
         self._window = window
         self.held: deque[_Held] = deque()
 
-    def queue(self, handles: np.ndarray, again: Callable[[], None]) -> bool:
+    def queue(self, request: str, handles: np.ndarray, again: Callable[[], None]) -> bool:
         """Whether a request waits behind others that wait for the same sequences."""
         waits = self._waits_for(handles)
         if waits:
-            self.held.append(_Held(handles, again, 0))
+            self.held.append(_Held(request, handles, again, 0))
         return waits
 
-    def hold(self, handles: np.ndarray, again: Callable[[], None], first_step: int = 0) -> bool:
+    def hold(self, request: str, handles: np.ndarray, again: Callable[[], None], first_step: int = 0) -> bool:
         """Whether a request waits until its sequences are awake, and for its turn; wakes them.
 
-        `again` takes it up then; `first_step` is its first, for the client, if it is refused.
+        `again` takes it up then; its kind, as the contract names it, and its `first_step` are for the client, if it is
+        refused.
         """
         asleep = handles[self._handles.slots[handles] < 0]
         waits = self._waits_for(handles)
         if not len(asleep) and not waits:
             return False
-        self.held.append(_Held(handles, again, first_step))
+        self.held.append(_Held(request, handles, again, first_step))
         if len(asleep) and not waits:
             assert self._keeper is not None
             self._keeper.wake([self._handles.tenants[h] for h in asleep.tolist()], partial(self._awake, handles))
@@ -79,13 +80,14 @@ class Backlog:
 
     def _refuse(self, held: "_Held", error: TidegateError) -> None:
         handles = tuple(held.handles.tolist())
-        self._window.emit(Failed(error, handles, held.first_step, self._handles.expected(handles)))
+        self._window.emit(Failed(error, handles, held.first_step, self._handles.expected(handles), held.request))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Held:
     """A request that waits."""
 
+    request: str
     handles: np.ndarray
     again: Callable[[], None]
     first_step: int

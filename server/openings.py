@@ -125,7 +125,7 @@ class Openings:
                 result = error
         if isinstance(result, TidegateError):
             self._handles.mark(handles, FREE)
-            self._window.emit(Failed(result, tuple(handles.tolist())))
+            self._window.emit(Failed(result, tuple(handles.tolist()), request="resume"))
 
     def _take_in(self, handles: np.ndarray, manner: Manner, token: str, restored: list[Restored]) -> None:
         model = restored[0].tenant.model
