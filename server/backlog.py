@@ -49,24 +49,25 @@ class Backlog:
         """Whether something waits for this sequence."""
         return handle in self._queues
 
-    def queue(self, handles: np.ndarray, again: Callable[[], None]) -> bool:
+    def queue(self, request: str, handles: np.ndarray, again: Callable[[], None]) -> bool:
         """Whether a request waits behind others that wait for the same sequences, ready or not; see `hold`."""
         if self._turn or not self._concerns_any(handles):
             return False
-        self._put(_Held(handles, again, 0, ready=False))
+        self._put(_Held(request, handles, again, 0, ready=False))
         return True
 
-    def hold(self, handles: np.ndarray, again: Callable[[], None], first_step: int = 0) -> bool:
+    def hold(self, request: str, handles: np.ndarray, again: Callable[[], None], first_step: int = 0) -> bool:
         """Whether a request waits until its sequences are ready, and for its turn; has them made ready.
 
-        `again` takes it up then; `first_step` is its first, for the client, if it is refused.
+        `again` takes it up then; its kind, as the contract names it, and its `first_step` are for the client, if it is
+        refused.
         """
         if self._turn:
             return False
         unready = self._unready(handles)
         if not unready and not self._concerns_any(handles):
             return False
-        self._put(_Held(handles, again, first_step, ready=True))
+        self._put(_Held(request, handles, again, first_step, ready=True))
         self._make_ready(unready)
         return True
 
@@ -169,13 +170,14 @@ class Backlog:
 
     def _refuse(self, one: "_Held", error: TidegateError) -> None:
         handles = tuple(one.handles.tolist())
-        self._window.emit(Failed(error, handles, one.first_step, self._handles.expected(handles)))
+        self._window.emit(Failed(error, handles, one.first_step, self._handles.expected(handles), one.request))
 
 
 @dataclass(slots=True, eq=False)
 class _Held:
     """A request that waits."""
 
+    request: str
     handles: np.ndarray
     again: Callable[[], None]
     first_step: int

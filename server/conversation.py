@@ -212,7 +212,7 @@ class Conversation:
 
     def _failure(self, request: sequence_pb2.StreamRequest, error: TidegateError) -> Failed:
         handles, first_step = messages.concerned(request)
-        return Failed(error, handles, first_step, self._stream.expected(handles))
+        return Failed(error, handles, first_step, self._stream.expected(handles), request.WhichOneof("request") or "")
 
 
 def _host(peer: str) -> str:

@@ -35,11 +35,14 @@ class Endings:
         self._handles = handles
         self._keeper = keeper
         self._window = window
+        self._under_way: list[np.ndarray] = []  # handles of those that are leaving
+        self._waiting: list[tuple[np.ndarray, Callable[[], None]]] = []
 
     def end(self, handles: np.ndarray, farewell: Farewell, done: Callable[[], None]) -> None:
         """Frees sequences once all their steps are through, and then calls `done`."""
         split = self._handles.split(handles)
         self._handles.mark(handles, CLOSING)
+        self._under_way.append(handles)
         left = len(split)
 
         def through(group: Group, members: np.ndarray) -> None:
@@ -47,10 +50,24 @@ class Endings:
             self._free(group, members, farewell)
             left -= 1
             if not left:
+                self._under_way = [leaving for leaving in self._under_way if leaving is not handles]
                 done()
+                self._go_on()
 
         for group, members in split:
             self._window.after(group, members, partial(through, group, members))
+
+    def after(self, handles: np.ndarray, call: Callable[[], None]) -> None:
+        """Calls once none of these is leaving any more, and the client was told of those that were."""
+        if any(np.isin(leaving, handles).any() for leaving in self._under_way):
+            self._waiting.append((handles, call))
+        else:
+            call()
+
+    def _go_on(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for handles, call in waiting:
+            self.after(handles, call)
 
     def _free(self, group: Group, members: np.ndarray, farewell: Farewell) -> None:
         slots = self._handles.slots[members]

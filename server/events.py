@@ -80,6 +80,7 @@ class Failed:
     handles: tuple[int, ...] = ()
     first_step: int = 0
     expected: tuple[int, ...] = field(default=())
+    request: str = ""  # its kind, as the contract names it; "": nobody could tell
 
 
 @dataclass(frozen=True, slots=True, eq=False)

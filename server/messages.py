@@ -250,7 +250,11 @@ def _error(error: TidegateError) -> error_pb2.Error:
 
 def _failure(event: Failed) -> sequence_pb2.Failure:
     return sequence_pb2.Failure(
-        handles=event.handles, first_step=event.first_step, expected_steps=event.expected, error=_error(event.error)
+        handles=event.handles,
+        first_step=event.first_step,
+        expected_steps=event.expected,
+        error=_error(event.error),
+        request=event.request,
     )
 
 

@@ -156,7 +156,7 @@ class Openings:
         coming.give_up()
         if isinstance(result, TidegateError) and not self._window.gone:
             self._handles.mark(coming.handles, FREE)
-            self._window.emit(Failed(result, tuple(coming.handles.tolist())))
+            self._window.emit(Failed(result, tuple(coming.handles.tolist()), request="resume"))
 
     def _take_in(self, coming: "_Coming", restored: list[Restored]) -> None:
         self._admit(coming, restored)  # once more: what is claimed may be another checkpoint than what was seen

@@ -122,7 +122,7 @@ class Stream:
             if slot.item() < 0 or self._backlog or self._handles.branched:
                 # others may be made ready together with it
                 again = partial(self.steps, handle, first_step, inputs, answered, company=True)
-                if self._backlog.hold(np.array([handle]), again, first_step):
+                if self._backlog.hold("steps", np.array([handle]), again, first_step):
                     return
             group.model.progress.acked[slot] = min(answered, expected)
         if first_step != expected:
@@ -155,7 +155,7 @@ class Stream:
         if self._keeper is not None:
             if self._backlog or self._handles.branched or (slots < 0).any():
                 again = partial(self.fleet, handles, steps, inputs, answered)
-                if self._backlog.hold(handles, again, int(steps[0])):
+                if self._backlog.hold("fleet", handles, again, int(steps[0])):
                     return
             group.model.progress.acked[slots] = 0 if answered is None else np.minimum(answered, expected)
         if not np.array_equal(steps, expected):
@@ -183,7 +183,7 @@ class Stream:
     def read_state(self, handle: int) -> None:
         """Says what the state is after the steps that were sent before."""
         group, one = self._handles.group(handle), np.array([handle])
-        if not self._backlog.hold(one, partial(self.read_state, handle)):
+        if not self._backlog.hold("read_state", one, partial(self.read_state, handle)):
             self._window.after(group, one, partial(self._state_reached, group, handle))
 
     def _state_reached(self, group: Group, handle: int) -> None:
@@ -196,13 +196,13 @@ class Stream:
         group = self._handles.group(handle)
         if self._keeper is None:
             raise WrongState("this server keeps no checkpoints", error_pb2.REASON_CHECKPOINT_GONE)
-        if not self._backlog.hold(np.array([handle]), partial(self.rewind, handle, step)):
+        if not self._backlog.hold("rewind", np.array([handle]), partial(self.rewind, handle, step)):
             self._trips.rewind(group, handle, step)
 
     def move(self, handle: int, version: int) -> None:
         """Goes on with another version of the model, after the steps that were sent before."""
         group = self._handles.group(handle)
-        if not self._backlog.hold(np.array([handle]), partial(self.move, handle, version)):
+        if not self._backlog.hold("move", np.array([handle]), partial(self.move, handle, version)):
             model = self._catalogue.find(group.model.name, version)
             if model is group.model:
                 self._trips.stay(group, handle)
@@ -220,22 +220,26 @@ class Stream:
     def close(self, handle: int, count: int) -> None:
         """Ends sequences once their last step is answered."""
         handles = self._handles.run(handle, max(count, 1))
-        if not self._backlog.queue(handles, partial(self.close, handle, count)):
+        if not self._backlog.queue("close", handles, partial(self.close, handle, count)):
             self._endings.end(handles, Farewell.END, partial(self._closed, handle, handles, len(handles)))
 
     def park(self, handle: int, count: int) -> None:
-        """Parks sequences once their last step is answered. Those that are not here any more are passed over."""
+        """Parks sequences once their last step is answered. Those that are not here any more are passed over.
+
+        What else there is to say of any of these handles is said before it is confirmed.
+        """
         count = max(count, 1)
         self._handles.check(handle, count)
         self._trips.turn_back(range(handle, handle + count))
         handles = self._handles.those_open(handle, count)
-        if self._backlog.queue(handles, partial(self.park, handle, count)):
+        if self._backlog.queue("close", handles, partial(self.park, handle, count)):
             return
         closed = partial(self._closed, handle, handles, count)
+        said = partial(self._endings.after, np.arange(handle, handle + count), closed)
         if len(handles):
-            self._endings.end(handles, Farewell.PARK, closed)
+            self._endings.end(handles, Farewell.PARK, said)
         else:
-            closed()
+            said()
 
     def _closed(self, first: int, handles: np.ndarray, count: int) -> None:
         steps = np.zeros(count, np.int64)

@@ -99,7 +99,8 @@ class Trips:
         return True
 
     def _fail(self, trip: _Trip, step: int, error: TidegateError) -> None:
-        self._window.emit(Failed(error, (trip.handle,), step, self._handles.expected((trip.handle,))))
+        request = "rewind" if trip.model is None else "move"
+        self._window.emit(Failed(error, (trip.handle,), step, self._handles.expected((trip.handle,)), request))
 
     # Going back -------------------------------------------------------------------------------------------------------
 

@@ -103,7 +103,7 @@ class Window:
         """A step could not be computed: the sequence stands before it, and the steps sent after it are refused."""
         self.outstanding -= freed
         self._handles.next[handle] = step
-        self.emit(Failed(error, (handle,), step, (step,)))
+        self.emit(Failed(error, (handle,), step, (step,), _request(block.sink)))
         affected = {handle}
         for later, group in self._later(block):
             reply = later.sink
@@ -127,4 +127,9 @@ class Window:
         self._handles.next[handles] = np.minimum(self._handles.next[handles], first)
         error = WrongStep(f"{why}, so the steps sent after it were not taken")
         expected = tuple(self._handles.next[handles].tolist())
-        self.emit(Failed(error, tuple(handles.tolist()), int(first[0]), expected))
+        self.emit(Failed(error, tuple(handles.tolist()), int(first[0]), expected, _request(reply)))
+
+
+def _request(sink: object) -> str:
+    """What the contract calls the request that a block is of."""
+    return "fleet" if isinstance(sink, Fleet) else "steps"

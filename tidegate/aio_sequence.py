@@ -48,14 +48,14 @@ class AsyncSequence(SequenceFacts):
     async def step(self, values: Inputs, timeout: float | None = None) -> Answer:
         """One step in, one answer out; see Sequence.step."""
         limit = calls.limit(timeout, self._timeout)
-        ticket = await self._connection.send(self._ledger, limit, self._ledger.send_step, values)
+        ticket = await self._send(limit, self._ledger.send_step, values)
         await self._connection.wait(ticket, limit)
         return self._ledger.answer(ticket)
 
     async def chunk(self, values: Inputs, timeout: float | None = None) -> Answers:
         """Many steps at once; see Sequence.chunk."""
         limit = calls.limit(timeout, self._timeout)
-        ticket = await self._connection.send(self._ledger, limit, self._ledger.send_chunk, values)
+        ticket = await self._send(limit, self._ledger.send_chunk, values)
         await self._connection.wait(ticket, limit)
         return self._ledger.answers(ticket)
 
@@ -90,7 +90,7 @@ class AsyncSequence(SequenceFacts):
         try:
             async for row in _each(rows):
                 await room.acquire()
-                sent.put_nowait(await self._connection.send(self._ledger, limit, self._ledger.send_step, row))
+                sent.put_nowait(await self._send(limit, self._ledger.send_step, row))
         finally:
             sent.put_nowait(None)
 
@@ -111,9 +111,7 @@ class AsyncSequence(SequenceFacts):
 
     async def move(self, version: int = 0, timeout: float | None = None) -> int:
         """Goes on with another version of the model; see Sequence.move."""
-        moved = (await self._ask(self._connection.talk.move, timeout, version)).moved
-        self._ledger.takes(await self._source.inputs(self.model, moved.version, timeout))
-        return moved.next_step
+        return (await self._ask(self._connection.talk.move, timeout, version)).moved.next_step
 
     async def close(self, timeout: float | None = None) -> None:
         """Ends the sequence and waits until the server has done so. Leaving the context does not wait."""
@@ -129,6 +127,14 @@ class AsyncSequence(SequenceFacts):
         ticket = self._connection.ask(build, self._ledger, *values)
         await self._connection.wait(ticket, calls.limit(timeout, self._timeout))
         return ticket.result()
+
+    async def _send(
+        self, limit: float | None, build: Callable[[Inputs], tuple[StepsTicket, list[pb.StreamRequest]]], values: Inputs
+    ) -> StepsTicket:
+        if not self._ledger.knows_inputs:  # it moved since the last step
+            version = self._ledger.version
+            self._ledger.takes(version, await self._source.inputs(self.model, version, limit))
+        return await self._connection.send(self._ledger, limit, build, values)
 
     async def _answer(self, ticket: StepsTicket, timeout: float | None) -> Answer:
         await self._connection.wait(ticket, calls.limit(timeout, self._timeout))

@@ -28,6 +28,7 @@ from tidegate.v1 import sequence_pb2 as pb
 from tidegate.v1.tidegate_pb2_grpc import TidegateStub
 
 K = TypeVar("K", bound=Ticket[Any])
+R = TypeVar("R")
 Outbox = SimpleQueue[pb.StreamRequest | None]
 
 _GOODBYE = 1.0  # seconds that a server may take to end a stream on which nothing is open
@@ -94,6 +95,11 @@ class Connection:
             for request in requests:
                 self._outbox.put(request)
         return ticket
+
+    def look(self, read: Callable[[], R]) -> R:
+        """Reads something of the books while nobody writes there."""
+        with self._lock:
+            return read()
 
     def open(self, order: Order | Claim) -> Ticket[pb.Opened]:
         """Asks for new sequences, or for ones that were opened before."""

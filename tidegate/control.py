@@ -10,7 +10,7 @@ from tidegate.errors import Refused, TidegateError
 from tidegate.ticket import Ticket
 from tidegate.v1 import sequence_pb2 as pb
 
-# What a server says of these and never of a step.
+# What a server says of these and never of a step: how an older one is understood, which does not name the request.
 _REASONS = {
     "CHECKPOINT_GONE",
     "MODEL_NOT_READY",
@@ -83,14 +83,17 @@ class Controls:
         if not control.ticket.done:
             control.ticket.resolve(response)
 
-    def refused(self, refusal: Refused, *, certain: bool) -> Control | None:
-        """The one that a refusal concerns, if any: by its reason, or because it is `certain` that it is no step's."""
-        if not self._waiting or not (certain or refusal.reason in _REASONS):
-            return None
-        control = self._waiting.popleft()
-        if not control.ticket.done:
+    def refused(self, request: str, refusal: Refused, *, certain: bool) -> Control | None:
+        """The one that a refusal concerns, if any.
+
+        The first one of the kind `request`; where the server does not name it the first one of all, if the reason tells
+        that it is no step's, or that is `certain`.
+        """
+        if not request and self._waiting and (certain or refusal.reason in _REASONS):
+            request = self._waiting[0].kind
+        control = self._pop(request)
+        if control is not None and not control.ticket.done:
             control.ticket.fail(refusal)
-        self._stir()
         return control
 
     def was_made(self, control: Control) -> bool:

@@ -61,8 +61,8 @@ class Conversation:
         """Asks for new sequences, or for ones that were opened before."""
         if self.lost is not None:
             raise copy(self.lost)
-        handle, ticket = self._entries.open(order)
-        return ticket, [] if self.broken else [order.request(handle)]
+        ticket, request = self._entries.open(order)
+        return ticket, [] if self.broken else [request]
 
     def disown(self, ticket: Ticket[pb.Opened]) -> Requests:
         """Nobody will enrol what was asked for: what is new is ended; what was there before stays as it is."""
@@ -82,15 +82,18 @@ class Conversation:
         return []
 
     def close(self, books: Books) -> tuple[Ticket[pb.Closed], Requests]:
-        """Asks to end sequences after their last answer. No more steps can be sent."""
+        """Asks to end sequences after their last answer, once. No more steps can be sent."""
         over = books.ended
         books.end(SequenceEnded("this sequence was closed"))
-        if self.lost is not None or self._register.find(books.handle) is not books:  # lost, or closed before
-            ticket: Ticket[pb.Closed] = Ticket()
+        if self.lost is None and self._register.find(books.handle) is books:
+            ticket, requests = self._register.close(books)
+            return ticket, books.say(requests)
+        ticket = Ticket()
+        if books.closed:
+            ticket.resolve(pb.Closed(handle=books.handle, count=books.count))
+        else:
             ticket.fail(over or self.lost or SequenceEnded("this sequence was closed"))
-            return ticket, []
-        ticket, request = self._register.close(books)
-        return ticket, books.say([request])
+        return ticket, []
 
     def read_state(self, ledger: Ledger) -> "Asked":
         """Asks for the state after the steps that were sent."""
@@ -189,6 +192,8 @@ class Conversation:
             raise ProtocolError(f"the server could not tell whose message it refused: {failure.error.message}")
         handle = failure.handles[0]
         refusal = refused(reason_name(failure.error.reason), failure.error.message)
+        if refusal.reason == "UNKNOWN_HANDLE":  # the server lets go of it: Released tells why, now or before
+            return []
         if self._entries.asked(handle):
             self._open_refused(handle, refusal)
             return []
@@ -198,11 +203,12 @@ class Conversation:
         if books is not None and books.resumable and refusal.reason == "DRAINING":
             self.break_off(refusal)
             return []
-        if books is not None and books.refused(failure):
+        if books is not None and failure.request != "close" and books.refused(failure):
             return self.resumption.after_refusal(books)
-        if self._register.not_closed(handle, refusal) and books is not None and not failure.expected_steps:
-            self.resumption.forget(books)  # the server does not have it
+        stays_open = failure.request in {"", "close"} and self._register.not_closed(handle, refusal)
+        if stays_open and books is not None and not failure.expected_steps:  # the server does not have it
             books.abandon(refusal)
+            return self.resumption.leave(books)
         return []
 
     def _open_refused(self, handle: int, refusal: Refused) -> None:
@@ -227,7 +233,7 @@ class Conversation:
         if refusal.reason == "TAKEN_OVER" and self.resumption.may_be_ours(concerned):
             self.break_off(ConnectionLost(f"an earlier attempt to resume may have come through late: {refusal}"))
             return []
-        return self.resumption.released(concerned, refusal, released.handles)
+        return self.resumption.released(concerned, refusal)
 
     # A stream is gone.
 

@@ -40,11 +40,16 @@ class Entries:
         """Whether a server is still to answer what was asked for under this handle."""
         return handle in self._entering and not self._entering[handle].opened
 
-    def open(self, order: Order | Claim) -> tuple[int, Ticket[pb.Opened]]:
-        """What is asked for, and under which handle."""
+    def open(self, order: Order | Claim) -> tuple[Ticket[pb.Opened], pb.StreamRequest]:
+        """Enters what is asked for, and how to say it; nothing if it cannot be said."""
         handle = self._handles.take(order.count)
+        try:
+            request = order.request(handle)
+        except BaseException:
+            self._handles.give(handle, order.count)
+            raise
         entry = self._entering[handle] = _Entry(order)
-        return handle, entry.ticket
+        return entry.ticket, request
 
     def disown(self, ticket: Ticket[pb.Opened]) -> list[pb.StreamRequest]:
         """Nobody will enrol what was asked for: what is new is ended; what was there before is parked again."""
@@ -86,7 +91,7 @@ class Entries:
 
     def released(self, handles: Collection[int]) -> bool:
         """The server let go of these; whether anything here is among them."""
-        entering = [entry for handle, entry in self._entering.items() if handle in handles]
+        entering = [entry for handle, entry in self._entering.items() if entry.opened and handle in handles]
         for entry in entering:
             entry.gone = True
         return bool(entering)

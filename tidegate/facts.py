@@ -63,9 +63,9 @@ class SequenceFacts(Facts[Ledger]):
     def kept(self) -> tuple[int, dict[str, NDArray[Any]]]:
         """The inputs that a server may want again: the first step of them, and [K, ...row] by name.
 
-        They begin at the last checkpoint but one, and end with the last step that was sent. With `id`, `resume_token`
-        and `answered` they are all that another process needs to go on; see `Client.resume`. For how long they do, once
-        more steps are taken, is for `hold` to say.
+        They begin at the last checkpoint but one, or where the sequence moved to a version with other inputs, and end
+        with the last step that was sent. With `id`, `resume_token` and `answered` they are all that another process
+        needs to go on; see `Client.resume`. For how long they do, once more steps are taken, is for `hold` to say.
         """
         return self._ledger.kept()
 

@@ -48,6 +48,7 @@ class FleetLedger:
         self.next_steps: Steps = opening.next_steps.copy()
         self.answered: Steps = opening.next_steps.copy()
         self.ended: TidegateError | None = None
+        self.closed = False  # the server has confirmed that it was closed
         self._flight = FleetFlight()
         self._unsaid = 0  # messages since the server was told of `answered`
         # Its stream.
@@ -126,6 +127,8 @@ class FleetLedger:
         first, step = int(members[0]), steps[0]
         ticket = self._flight.awaiting(first, int(step))
         if ticket is None:
+            if self.ended is not None and not self._flight:
+                return  # it was abandoned
             raise ProtocolError(f"the server answered a step of member {first} that nobody waits for")
         ticket.parts.append(message)
         self.answered[members] = steps + np.uint64(1)
@@ -148,7 +151,8 @@ class FleetLedger:
             return self._refused_again(int(members[0]), failure.first_step, refusal)
         if len(expected) != len(members):
             self._unknown(refusal)
-        elif not ticket.was_doomed(members):
+            return True
+        if not ticket.was_doomed(members):
             self._begin_again(ticket, members, expected)
         ticket.refusal = self.ended if isinstance(self.ended, SequenceLost) else refusal
         self._flight.settle(ticket, len(members))
@@ -161,11 +165,11 @@ class FleetLedger:
         return True
 
     def _unknown(self, refusal: Refused) -> None:
-        """The server does not have the fleet any more."""
+        """The server does not have the fleet any more: nothing that is on its way will be answered."""
         if self.resumable:
-            self.end(self.loss(refusal.reason, refusal.message))
+            self.abandon(self.loss(refusal.reason, refusal.message))
         else:
-            self.end(SequenceEnded(f"the server does not know this fleet any more: {refusal.message}"))
+            self.abandon(SequenceEnded(f"the server does not know this fleet any more: {refusal.message}"))
 
     def loss(self, reason: str, message: str) -> SequenceLost:
         """Why it cannot go on."""

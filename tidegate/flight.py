@@ -6,15 +6,21 @@ step before it runs it. Where the sequence stands, and what a refusal means for 
 
 from collections import deque
 
+from tidegate.answers import TraceLayout
 from tidegate.errors import TidegateError, refused
 from tidegate.ticket import Ticket
 from tidegate.v1 import sequence_pb2 as pb
 
 
 class StepsTicket(Ticket[list[pb.Answers]]):
-    """`count` steps from `first_step`, sent in one message or several, each of them answered in one or more parts."""
+    """`count` steps from `first_step`, sent in one message or several, each of them answered in one or more parts.
 
-    __slots__ = ("_left", "_refusal", "count", "first_step", "parts")
+    `layout`: the columns of their traces, those of the version that answered them; set with the first part.
+    """
+
+    __slots__ = ("_left", "_refusal", "count", "first_step", "layout", "parts")
+
+    layout: TraceLayout
 
     def __init__(self, first_step: int, count: int, messages: int) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ from tidegate import wire
 from tidegate.errors import refused
 from tidegate.model import TensorSpec
 from tidegate.v1.sequence_pb2 import FleetSteps, Steps
-from tidegate.v1.tensor_pb2 import DataType, Tensor
+from tidegate.v1.tensor_pb2 import DataType
 from tidegate.v1.tidegate_pb2 import PredictRequest
 
 # One input: anything that numpy takes as an array. Several: an array for each input's name.
@@ -128,11 +128,6 @@ class InputLayout:
             if array.shape != (expected, *part.row):
                 raise _wrong_shape(part, array, [axis if rows is None else rows, *part.row])
         return Block(self._inputs, arrays, expected)
-
-    def read(self, tensors: Sequence[Tensor], rows: int) -> dict[str, wire.Array]:
-        """The arrays [rows, ...the model's row] of a message that was written here."""
-        rows_of = {part.name: (rows, *part.row) for part in self._inputs}
-        return {tensor.name: wire.decode(tensor).reshape(rows_of[tensor.name]) for tensor in tensors}
 
     def rows_within(self, limit: int, extra: int = 0) -> int:
         """How many rows a message of `limit` bytes holds, each with `extra` bytes besides. Raises BadInput for none."""

@@ -36,7 +36,8 @@ class Ledger:
         self.opening = opening
         self.handle = opening.handle
         self.version = opening.version
-        self._inputs = opening.inputs
+        self._inputs = opening.inputs  # those that steps are written for
+        self._takes = (opening.version, opening.inputs)  # those of a version, as the shell learnt them last
         self._most = 0  # rows of one message, once it is known
         self._replay: Replay | None = None
         if budget is not None and opening.token:
@@ -46,6 +47,7 @@ class Ledger:
         self.answered = first
         self.held: int | None = None  # of the answers so many are safe with the caller; None: all
         self.ended: TidegateError | None = None
+        self.closed = False  # the server has confirmed that it was closed
         self._flight = Flight()
         self._controls = Controls()
         self._turns = Turns()
@@ -73,7 +75,7 @@ class Ledger:
     def send_step(self, values: Inputs) -> tuple[StepsTicket, list[pb.StreamRequest]]:
         """One step as a message, and the ticket of its answer. Raises BadInput, SequenceEnded; then nothing changed."""
         try:
-            block = self._inputs.step(values)
+            block = self._written().step(values)
             return self._send([block] if self._most else self._cut(block), 1)
         except Refused as error:
             error.expected_step = self.next_step
@@ -82,7 +84,7 @@ class Ledger:
     def send_chunk(self, values: Inputs) -> tuple[StepsTicket, list[pb.StreamRequest]]:
         """Many steps, [T, ...row], in as few messages as the server's limit allows. Raises as `send_step` does."""
         try:
-            block = self._inputs.block(values)
+            block = self._written().block(values)
             if not block.rows:
                 raise refused("WRONG_SHAPE", "a chunk needs at least one step")
             return self._send(self._cut(block), block.rows)
@@ -97,6 +99,25 @@ class Ledger:
         if self._controls.held:
             return self._controls.room()
         return None if self._replay is None else self._replay.room()
+
+    @property
+    def knows_inputs(self) -> bool:
+        """Whether the inputs of the version that it runs on are known; else the shell asks for them: see `takes`."""
+        return self._takes[0] == self.version
+
+    def takes(self, version: int, inputs: InputLayout) -> None:
+        """The inputs of a version that it moved to: the next step is written for them. Any thread may say so."""
+        self._takes = (version, inputs)
+
+    def _written(self) -> InputLayout:
+        """What the next step is written for."""
+        version, inputs = self._takes
+        if inputs is not self._inputs and version == self.version:
+            self._inputs = inputs
+            self._most = 0
+            if self._replay is not None:
+                self._replay.part()
+        return self._inputs
 
     def _cut(self, block: Block) -> list[Block]:
         self._most = self._most or self._inputs.rows_within(self.opening.max_message_bytes)
@@ -160,13 +181,6 @@ class Ledger:
         self._controls.moved(moved.next_step, moved.version, response)
         return self._turns.go_on()
 
-    def takes(self, inputs: InputLayout) -> None:
-        """From now on its steps are written for these inputs, those of the version that it moved to."""
-        self._inputs = inputs
-        self._most = 0
-        if self._replay is not None:
-            self._replay.part()
-
     # Receiving.
 
     def receive(self, message: pb.Answers) -> bool:
@@ -178,10 +192,13 @@ class Ledger:
             return False
         sent = self._flight.awaiting(first)
         if sent is None:
+            if self.ended is not None and not self._flight:
+                return False  # it was abandoned
             what = f"step {first} of handle {self.handle}"
             raise ProtocolError(f"the server answered {what}, which waits for no such answer")
         ticket = sent.ticket
         ticket.parts.append(message)
+        ticket.layout = self.opening.layout
         sent.next_answer += 1 if ticket.count == 1 else _rows(message)
         self.answered = sent.next_answer
         if message.checkpointed:
@@ -199,23 +216,26 @@ class Ledger:
         """Enters a refusal; whether it concerned anything that waits here."""
         expected = failure.expected_steps[0] if failure.expected_steps else None
         refusal = refused(reason_name(failure.error.reason), failure.error.message, expected)
-        sent = self._flight.refused_by(failure)
+        steps = failure.request in {"", "steps"}
+        sent = self._flight.refused_by(failure) if steps else None
         certain = sent is None and (self._turns.blocked or not failure.first_step)
-        control = self._controls.refused(refusal, certain=certain)
+        control = self._controls.refused(failure.request, refusal, certain=certain)
         if control is not None:
             self._turns.blocked = self._turns.blocked and control.kind not in BLOCKING
             self._check_made(control, refusal)
             return True
-        if sent is None and self._back_at <= failure.first_step < self._again:
+        if steps and sent is None and self._back_at <= failure.first_step < self._again:
             self._lose(refusal, "a step could not be repeated")
             return True
-        if sent is not None and expected is None:
+        if sent is None:
+            return False
+        if expected is None:
             self._unknown(refusal)
-        elif sent is not None and not sent.doomed:
-            self._begin_again(sent, expected or 0)
-        if sent is not None:
-            self._flight.settle(sent, self.ended if isinstance(self.ended, SequenceLost) else refusal)
-        return sent is not None
+            return True
+        if not sent.doomed:
+            self._begin_again(sent, expected)
+        self._flight.settle(sent, self.ended if isinstance(self.ended, SequenceLost) else refusal)
+        return True
 
     def _check_made(self, control: Control, refusal: Refused) -> None:
         if control.ticket.done and self._controls.was_made(control):
@@ -225,11 +245,11 @@ class Ledger:
         self.abandon(self.loss(refusal.reason, f"{what}: {refusal.message}"))
 
     def _unknown(self, refusal: Refused) -> None:
-        """The server does not have the sequence any more."""
+        """The server does not have the sequence any more: nothing that is on its way will be answered."""
         if self.resumable:
-            self.end(self.loss(refusal.reason, refusal.message))
+            self.abandon(self.loss(refusal.reason, refusal.message))
         else:
-            self.end(SequenceEnded(f"the server does not know this sequence any more: {refusal.message}"))
+            self.abandon(SequenceEnded(f"the server does not know this sequence any more: {refusal.message}"))
 
     def _begin_again(self, refused_one: Sent, expected: int) -> None:
         self.next_step = expected
@@ -326,21 +346,22 @@ class Ledger:
         return self._again - self._back_at
 
     def kept(self) -> tuple[int, dict[str, np.ndarray]]:
-        """The inputs that are kept, [K, ...row] by name, and the step of the first row."""
-        blocks = [] if self._replay is None else list(self._replay.since(0, (), 2**62))
-        read = [self._inputs.read(request.steps.inputs, end - first) for first, end, request in blocks]
-        arrays = {name: np.concatenate([block[name] for block in read]) for name in (read[0] if read else ())}
-        return (blocks[0][0] if blocks else self.next_step), arrays
+        """The inputs that are kept, [K, ...row] by name, and the step of the first row.
+
+        Those before a move to other inputs are left out: no array holds both.
+        """
+        first, arrays = (self.next_step, {}) if self._replay is None else self._replay.arrays()
+        return (first if arrays else self.next_step), arrays
 
     # Reading.
 
     def answer(self, ticket: StepsTicket) -> Answer:
         """The answer to one step. Raises what the ticket failed with."""
-        return read_step(ticket, self.opening.layout)
+        return read_step(ticket)
 
     def answers(self, ticket: StepsTicket) -> Answers:
         """The answers to a chunk. Raises what the ticket failed with."""
-        return read_chunk(ticket, self.opening.layout)
+        return read_chunk(ticket)
 
 
 def _rows(message: pb.Answers) -> int:

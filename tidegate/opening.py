@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from tidegate.trace import Trace
 from tidegate.v1 import sequence_pb2 as pb
 
 _USUAL_LIMIT = 4 * 2**20  # of a message, where a server does not say: gRPC's own
+_MOST_HANDLES = 2**32  # a handle is a uint32
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +35,14 @@ class Order:
     owner: str = ""
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise ValueError(f"a fleet of {self.count}: it needs at least one member")
-        if self.version < 0:
+        _check_text("model", self.model)
+        _check_text("owner", self.owner)
+        if not isinstance(self.state, State | None):
+            raise TypeError(f"state={self.state!r}: a tidegate.State is wanted, as a sequence's state() gives it")
+        if not 0 < _whole("count", self.count) < _MOST_HANDLES:
+            few = self.count < 1
+            raise ValueError(f"a fleet of {self.count}: it {'needs at least one member' if few else 'is too large'}")
+        if not 0 <= _whole("version", self.version) < 2**64:
             raise ValueError(f"version {self.version}: versions are numbered from 1, and 0 is the newest")
 
     def route(self) -> str:
@@ -66,6 +73,14 @@ class Claim:
     token: str
     answered: Sequence[int] | NDArray[np.uint64]
     trace: Trace
+
+    def __post_init__(self) -> None:
+        for id_ in self.ids:
+            _check_text("sequence_id", id_)
+        _check_text("token", self.token)
+        for step in self.answered:
+            if not 0 <= _whole("answered", step) < 2**64:
+                raise ValueError(f"answered={step}: it is the number of answers that there are, 0 or more")
 
     @property
     def count(self) -> int:
@@ -146,6 +161,18 @@ class Opening:
     def claim(self, answered: Sequence[int] | NDArray[np.uint64]) -> Claim:
         """What to say in order to continue after a loss."""
         return Claim(self.ids, self.token, answered, self.order.trace)
+
+
+def _whole(name: str, value: int) -> int:
+    try:
+        return index(value)
+    except TypeError:
+        raise TypeError(f"{name}={value!r}: a whole number is wanted") from None
+
+
+def _check_text(name: str, value: str) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{name}={value!r}: a str is wanted")
 
 
 def _next_steps(opened: pb.Opened, count: int) -> NDArray[np.uint64]:

@@ -13,21 +13,21 @@ from tidegate.opening import Opening
 from tidegate.v1 import sequence_pb2 as pb
 
 
-def read_step(ticket: StepsTicket, layout: TraceLayout) -> Answer:
+def read_step(ticket: StepsTicket) -> Answer:
     """The answer to one step. Raises what the ticket failed with."""
     message = ticket.result()[0]
     outputs = read_outputs(message.outputs)
     for name, array in outputs.items():
         outputs[name] = array[0]
     trace = read_tensor(message.trace)[0] if message.HasField("trace") else None
-    return Answer(outputs, trace, layout, message.first_step, message.checkpointed)
+    return Answer(outputs, trace, ticket.layout, message.first_step, message.checkpointed)
 
 
-def read_chunk(ticket: StepsTicket, layout: TraceLayout) -> Answers:
+def read_chunk(ticket: StepsTicket) -> Answers:
     """The answers to a chunk, put together from its parts. Raises what the ticket failed with."""
     parts = ticket.result()
     outputs, trace = _read_parts(parts)
-    return Answers(outputs, trace, layout, ticket.first_step, ticket.count, parts[-1].checkpointed)
+    return Answers(outputs, trace, ticket.layout, ticket.first_step, ticket.count, parts[-1].checkpointed)
 
 
 def read_fleet_step(ticket: FleetTicket, opening: Opening) -> FleetAnswers:

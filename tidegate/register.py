@@ -3,11 +3,9 @@
 Knows neither streams nor their losses.
 """
 
-from collections.abc import Collection, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tidegate.errors import ProtocolError, SequenceEnded, TidegateError
 from tidegate.fleet_ledger import FleetLedger
@@ -27,8 +25,8 @@ class Register:
         self._handles = handles
         self.sequences: dict[int, Ledger] = {}
         self.fleets: dict[int, FleetLedger] = {}
-        self.closing: dict[int, Ticket[pb.Closed]] = {}
-        self._left: dict[int, int] = {}  # runs of handles, by the first, that the server is to park
+        self.closing: dict[int, list[Ticket[pb.Closed]]] = {}  # one for each who waits for it
+        self._left: dict[int, int] = {}  # runs of handles, by the first, that messages may still be under way for
 
     @property
     def idle(self) -> bool:
@@ -47,22 +45,22 @@ class Register:
         self._pop(books)
         self._handles.give(books.handle, books.count)
 
-    def leave(self, books: Books, gone: Collection[int] = ()) -> list[pb.StreamRequest]:
-        """Nobody goes on with them here: what to say for those that are not `gone` from the server already."""
+    def leave(self, books: Books) -> list[pb.StreamRequest]:
+        """Nobody goes on with them here: what to say.
+
+        Said also for what is gone from the server already, which passes it over: until the server has answered, what it
+        said to earlier requests may be under way, and would be taken for an answer to the next who got the handle.
+        """
         self._pop(books)
-        handles = np.arange(books.handle, books.handle + books.count)
-        away = np.isin(handles, list(gone))
-        for first, count in _runs(handles[away]):
-            self._handles.give(first, count)
-        self._left.update(runs := _runs(handles[~away]))
-        return [pb.StreamRequest(close=pb.Close(handle=first, count=count, park=True)) for first, count in runs]
+        self._left[books.handle] = books.count
+        return [pb.StreamRequest(close=pb.Close(handle=books.handle, count=books.count, park=True))]
 
     def left(self, handle: int) -> bool:
         """Whether it is one that was left: what still comes for it is for nobody."""
         return any(first <= handle < first + count for first, count in self._left.items())
 
     def parted(self, handle: int) -> None:
-        """The server has parked what was left."""
+        """The server has parked what was left: nothing comes for it any more."""
         if handle in self._left:
             self._handles.give(handle, self._left.pop(handle))
 
@@ -77,34 +75,37 @@ class Register:
 
     # Closing.
 
-    def close(self, books: Books) -> tuple[Ticket[pb.Closed], pb.StreamRequest]:
-        """Asks to end sequences."""
-        ticket = self.closing[books.handle] = Ticket()
-        return ticket, close_request(books)
+    def close(self, books: Books) -> tuple[Ticket[pb.Closed], list[pb.StreamRequest]]:
+        """Asks to end sequences, once: whoever wants it after that waits for the same answer."""
+        ticket: Ticket[pb.Closed] = Ticket()
+        waiting = self.closing.setdefault(books.handle, [])
+        waiting.append(ticket)
+        return ticket, [close_request(books)] if len(waiting) == 1 else []
 
     def closed(self, closed: pb.Closed) -> bool:
         """The server ended sequences; whether it was asked to."""
         books = self.sequences.pop(closed.handle, None) or self.fleets.pop(closed.handle, None)
         if books is not None:
             books.abandon(SequenceEnded("the server closed this sequence"))
-        ticket = self.closing.pop(closed.handle, None)
-        if ticket is not None:
+        waiting = self.closing.pop(closed.handle, [])
+        if books is not None and waiting:
+            books.closed = True
             self._handles.give(closed.handle, closed.count or 1)
+        for ticket in waiting:
             ticket.resolve(closed)
-        return ticket is not None
+        return bool(waiting)
 
     def not_closed(self, handle: int, error: TidegateError) -> bool:
         """Nobody will confirm that it is closed; whether somebody waited for that."""
-        ticket = self.closing.pop(handle, None)
-        if ticket is not None:
+        waiting = self.closing.pop(handle, [])
+        for ticket in waiting:
             ticket.fail(error)
-        return ticket is not None
+        return bool(waiting)
 
     def lose(self, error: TidegateError, lost: TidegateError) -> None:
         """Whoever waits gets the one error, whoever sends more the other."""
-        for ticket in self.closing.values():
-            ticket.fail(error)
-        self.closing.clear()
+        for handle in list(self.closing):
+            self.not_closed(handle, error)
         for books in self.all():
             books.end(lost)
             books.abandon(error)
@@ -158,12 +159,6 @@ class Register:
         """Those of all these, each once."""
         found = {id(books): books for books in map(self.find, handles) if books is not None}
         return list(found.values())
-
-
-def _runs(handles: NDArray[np.integer[Any]]) -> list[tuple[int, int]]:
-    """Consecutive ones together: the first and how many."""
-    runs = np.split(handles, np.flatnonzero(np.diff(handles) > 1) + 1) if len(handles) else []
-    return [(int(run[0]), len(run)) for run in runs]
 
 
 def close_request(books: Books) -> pb.StreamRequest:

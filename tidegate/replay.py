@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
 
+import numpy as np
+
 from tidegate import wire
 from tidegate.budget import Budget
 from tidegate.ticket import Ticket
@@ -31,6 +33,11 @@ class _Kept:
     request: pb.StreamRequest
     size: int
     alone: bool = False
+
+    def arrays(self) -> dict[str, wire.Array]:
+        """Its inputs, [steps, ...row] by name."""
+        arrays = {tensor.name: wire.decode(tensor) for tensor in self.request.steps.inputs}
+        return {name: array[np.newaxis] for name, array in arrays.items()} if self.alone else arrays
 
 
 class Replay:
@@ -147,6 +154,19 @@ class Replay:
                 whole = stop - start == end - first
                 yield start, stop, request if whole else rows(request, start - first, stop - first)
 
+    def arrays(self) -> tuple[int, dict[str, wire.Array]]:
+        """The last of them that have the same inputs: the step of the first row, and [K, ...row] by name."""
+        run: list[dict[str, wire.Array]] = []
+        first = self._end
+        for kept in chain(reversed(self._loose), reversed(self._folded)):
+            arrays = kept.arrays()
+            if run and not _alike(run[-1], arrays):
+                break
+            run.append(arrays)
+            first = kept.first
+        names = run[0] if run else ()
+        return first, {name: np.concatenate([arrays[name] for arrays in reversed(run)]) for name in names}
+
     def _append(self, block: deque[_Kept], kept: _Kept) -> None:
         block.append(kept)
         self._end = kept.end
@@ -156,6 +176,13 @@ class Replay:
     def _free(self, kept: _Kept) -> None:
         if not self._over:
             self._budget.free(kept.size, kept.end - kept.first)
+
+
+def _alike(some: dict[str, wire.Array], others: dict[str, wire.Array]) -> bool:
+    def rows_of(arrays: dict[str, wire.Array]) -> dict[str, tuple[object, ...]]:
+        return {name: (array.dtype, array.shape[1:]) for name, array in arrays.items()}
+
+    return rows_of(some) == rows_of(others)
 
 
 def joined(requests: Sequence[pb.StreamRequest]) -> pb.StreamRequest:

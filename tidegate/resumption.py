@@ -3,8 +3,6 @@
 Knows the books of what is open, and neither what is being opened nor when another stream is tried.
 """
 
-from collections.abc import Collection
-
 import numpy as np
 
 from tidegate.errors import ConnectionLost, Refused, SequenceLost, TidegateError
@@ -92,13 +90,14 @@ class Resumption:
         return []
 
     def after_refusal(self, books: Books) -> list[pb.StreamRequest]:
-        """A step that could not be repeated may have ended the books; the sequence stays, for who knows more of it."""
+        """What the server says may have ended the books; the sequence stays, for who knows more of it."""
         if self.recovering:
             self.check_recovered(books)
         closing = books.handle in self._register.closing
-        if isinstance(books.ended, SequenceLost) and books.caught_up and not closing:
-            self.casualties.append(books.ended)
-            return self._leave(books)
+        if books.ended is not None and books.caught_up and not closing:
+            if isinstance(books.ended, SequenceLost):
+                self.casualties.append(books.ended)
+            return self.leave(books)
         return books.say([])
 
     def check_recovered(self, books: Books) -> None:
@@ -113,11 +112,11 @@ class Resumption:
             self._doubted.clear()
         return doubted
 
-    def released(self, concerned: list[Books], refusal: Refused, handles: Collection[int]) -> list[pb.StreamRequest]:
+    def released(self, concerned: list[Books], refusal: Refused) -> list[pb.StreamRequest]:
         """The server let go of these for good. A fleet only goes on as a whole; its other members are parked."""
         requests = []
         for books in concerned:
-            requests += self._leave(books, handles)
+            requests += self.leave(books)
             self._mourn(books, books.loss(refusal.reason, refusal.message))
         return requests
 
@@ -159,9 +158,10 @@ class Resumption:
         self._register.remove(books)
         self._let_go(books.handle)
 
-    def _leave(self, books: Books, gone: Collection[int] = ()) -> list[pb.StreamRequest]:
+    def leave(self, books: Books) -> list[pb.StreamRequest]:
+        """Nobody goes on with them here: what to say."""
         self._let_go(books.handle)
-        return self._register.leave(books, gone)
+        return self._register.leave(books)
 
     def _fail(self, books: Books, error: SequenceLost) -> None:
         """These alone cannot go on."""

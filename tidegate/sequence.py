@@ -13,7 +13,6 @@ from tidegate import calls
 from tidegate.answers import Answer, Answers, FleetAnswers
 from tidegate.connection import Connection
 from tidegate.conversation import Asked
-from tidegate.errors import Refused
 from tidegate.facts import FleetFacts, SequenceFacts
 from tidegate.fleet_ledger import FleetLedger
 from tidegate.flight import StepsTicket
@@ -58,7 +57,7 @@ class Sequence(SequenceFacts):
         it was and can go on), ConnectionLost, TimedOut (the step may have been taken), SequenceEnded.
         """
         limit = calls.limit(timeout, self._timeout)
-        ticket = self._connection.send(self._ledger, limit, self._ledger.send_step, values)
+        ticket = self._send(limit, self._ledger.send_step, values)
         self._connection.wait(ticket, limit)
         return self._ledger.answer(ticket)
 
@@ -70,7 +69,7 @@ class Sequence(SequenceFacts):
         the steps before taken: see `next_step`.
         """
         limit = calls.limit(timeout, self._timeout)
-        ticket = self._connection.send(self._ledger, limit, self._ledger.send_chunk, values)
+        ticket = self._send(limit, self._ledger.send_chunk, values)
         self._connection.wait(ticket, limit)
         return self._ledger.answers(ticket)
 
@@ -78,24 +77,31 @@ class Sequence(SequenceFacts):
         """Steps from any iterable, up to `window` of them in flight; their answers in order.
 
         An answer is handed out once `window` steps are in flight or `rows` is at its end: with rows that come live, use
-        window=1. A refused row raises at its turn, and the sequence can go on from there. `timeout` is for each answer.
+        window=1. A refused row raises at its turn, and the sequence can go on from there; so does an error of `rows`
+        itself, after the answers to the rows before it. `timeout` is for each answer.
         Leaving early leaves the sequence after the last row that was sent: see `next_step`.
         """
         limit = calls.limit(timeout, self._timeout)
         in_flight: deque[StepsTicket] = deque()
-        refusal: Refused | None = None
-        for row in rows:
+        failure: Exception | None = None
+        source = iter(rows)
+        while True:
             try:
-                in_flight.append(self._connection.send(self._ledger, limit, self._ledger.send_step, row))
-            except Refused as error:
-                refusal = error
+                in_flight.append(self._send(limit, self._ledger.send_step, next(source)))
+            except StopIteration:
+                break
+            except Exception as error:  # noqa: BLE001 - of whatever kind: what was sent before has its answers
+                failure = error
                 break
             if len(in_flight) >= window:
                 yield self._answer(in_flight.popleft(), timeout)
         while in_flight:
             yield self._answer(in_flight.popleft(), timeout)
-        if refusal is not None:
-            raise refusal
+        if failure is not None:
+            raise failure
+
+    def kept(self) -> tuple[int, dict[str, NDArray[Any]]]:  # noqa: D102 - as SequenceFacts has it
+        return self._connection.look(super().kept)  # other threads send, and read
 
     def state(self, timeout: float | None = None) -> State:
         """Its state after the steps that were sent, as a value. Raises as `step`."""
@@ -118,9 +124,7 @@ class Sequence(SequenceFacts):
 
         Raises Refused (WRONG_STATE) if its states have other names or shapes; then nothing changed.
         """
-        moved = self._ask(self._connection.talk.move, timeout, version).moved
-        self._ledger.takes(self._source.inputs(self.model, moved.version, timeout))
-        return moved.next_step
+        return self._ask(self._connection.talk.move, timeout, version).moved.next_step
 
     def close(self, timeout: float | None = None) -> None:
         """Ends the sequence and waits until the server has done so. Leaving the context does not wait."""
@@ -132,6 +136,14 @@ class Sequence(SequenceFacts):
         ticket = self._connection.ask(build, self._ledger, *values)
         self._connection.wait(ticket, calls.limit(timeout, self._timeout))
         return ticket.result()
+
+    def _send(
+        self, limit: float | None, build: Callable[[Inputs], tuple[StepsTicket, list[pb.StreamRequest]]], values: Inputs
+    ) -> StepsTicket:
+        if not self._ledger.knows_inputs:  # it moved since the last step
+            version = self._ledger.version
+            self._ledger.takes(version, self._source.inputs(self.model, version, limit))
+        return self._connection.send(self._ledger, limit, build, values)
 
     def _answer(self, ticket: StepsTicket, timeout: float | None) -> Answer:
         self._connection.wait(ticket, calls.limit(timeout, self._timeout))

@@ -30,6 +30,8 @@ class Trace:
     def __post_init__(self) -> None:
         if self.every < 1:
             raise ValueError(f"every={self.every}: a trace of every n-th step needs n of at least 1")
+        if self.layers is not None and any(layer < 0 for layer in self.layers):
+            raise ValueError(f"layers={self.layers}: layers are numbered from 0")
 
     @property
     def nothing(self) -> bool:

@@ -162,6 +162,8 @@ async def test_a_bad_request_has_its_own_reason_and_changes_nothing(server: Runn
         assert len(failure.error.message) < 3_000
         assert tuple(failure.handles) == bad.handles
         assert tuple(failure.expected_steps) == bad.expected
+        if failure.handles:  # it could be read
+            assert failure.request == bad.request.WhichOneof("request")
         heard += await stream.run(0, AT, ROWS[AT:12])
         assert heard == await stream.run(1, 0, ROWS[:12])
         await stream.run(5, 0, ROWS[:2])  # the others of the same stream stand where they stood

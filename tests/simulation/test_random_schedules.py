@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from tests.simulation.users import Many, Single
+from tests.simulation.users import Many, Single, Taker
 from tests.simulation.world import RETENTION, World
 
 if TYPE_CHECKING:
@@ -145,6 +145,24 @@ class Schedules(RuleBasedStateMachine):
             self.world.kill(at)
             self.world.start(at)
         self.world.flow(at)
+
+    @rule(
+        which=which,
+        orders=orders,
+        ticks=st.integers(1, 60),
+        member=st.integers(0, 2),
+        again=st.sampled_from([0, 0, 20]),
+    )
+    def tell_and_take_over(
+        self, which: int, orders: list[tuple[Any, ...]], ticks: int, member: int, again: int
+    ) -> None:
+        """In the midst of it another takes a sequence over, and perhaps one more does."""
+        self.tell(which, orders)
+        self.world.loop.tick(ticks)
+        users = [user for user in self.world.at_work if not isinstance(user, Taker)]
+        for pause in [0, again][: 1 + bool(again)] if users else []:
+            self.world.loop.tick(pause)
+            self.world.take_over(users[which % len(users)], member)
 
     # What happens on the way.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -74,7 +75,8 @@ class User:
                 self.working = False
         except SequenceLost as error:
             known = {self.world.store.why_gone(name) for name in self.ids}
-            if error.reason not in LOST & known:
+            taken = error.reason == "TAKEN_OVER" and self.world.taken.intersection(self.ids)
+            if error.reason not in LOST & known and not taken:
                 raise AssertionError(f"{self.ids} are lost without reason: {known}") from error
             self.over = error.reason
             self.inherit()
@@ -207,9 +209,13 @@ class Single(User):
 
     async def close(self) -> None:
         name = self.sequence.id
-        await self.later(self.sequence.close, lambda: None)
+        await self.later(self._close_twice, lambda: None)
+        await self.sequence.close()
         self.over = "closed"
         self.world.closed.add(name)
+
+    async def _close_twice(self) -> None:
+        await asyncio.gather(self.sequence.close(), self.sequence.close())
 
     async def come_back(self) -> None:
         """Leaves with its client, and takes the sequence up with another one."""
@@ -287,6 +293,28 @@ class Heir(Single):
             self.over = "never kept"
             return
         await self._again(self.sequence.next_step)
+
+
+class Taker(User):
+    """Takes over a sequence that another has, with a client of its own, and leaves it as it is."""
+
+    def __init__(self, world: World, name: str, token: str, answered: int) -> None:
+        super().__init__(world, world.client())
+        self._claim = (name, token, answered)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return self._claim[:1]
+
+    async def begin(self) -> None:
+        name, token, answered = self._claim
+        with suppress(SequenceLost):  # who has it may have closed it, or lost it
+            await self.obtain(lambda: self._take_up(name, token, answered))
+        await self.client.close()
+        self.over = "left"
+
+    async def _take_up(self, name: str, token: str, answered: int) -> AsyncSequence:
+        return await self.client.resume(name, token, answered=answered)
 
 
 class Many(User):

@@ -17,7 +17,7 @@ from server.store import Terms
 from tests.server.world import versions
 from tests.simulation.loop import StandingLoop
 from tests.simulation.server import Server, Store
-from tests.simulation.users import Many, Single, User
+from tests.simulation.users import Many, Single, Taker, User
 from tests.simulation.wire import EVERY, Channel
 from tidegate import AsyncClient, Resuming, aio
 
@@ -49,6 +49,7 @@ class World:
         self.users: list[User] = []
         self.closed: set[str] = set()  # ids
         self.settling = False  # then nobody takes their time
+        self.taken: set[str] = set()  # ids that somebody else took over
         self.careless = False  # whether a server may have forgotten, or been too late to say, that one was closed
         self.channels: list[Channel] = []
         self._chance = random.Random(seed)  # noqa: S311 - no secret
@@ -182,6 +183,19 @@ class World:
         """A user with a fleet."""
         self._user(lambda: Many(self, self._shared[who], count))
 
+    def take_over(self, user: User, member: int = 0) -> None:
+        """Somebody else takes over what a user has."""
+        if isinstance(user, Single) and hasattr(user, "sequence"):
+            name, token, answered = user.sequence.id, user.sequence.resume_token, user.sequence.answered
+        elif isinstance(user, Many) and hasattr(user, "fleet"):
+            member %= user.size
+            name, token = user.fleet.ids[member], user.fleet.resume_token
+            answered = int(user.fleet.answered[member])
+        else:
+            return
+        self.taken.add(name)
+        self._user(lambda: Taker(self, name, token, answered))
+
     def _user(self, make: Callable[[], User]) -> None:
         async def made() -> None:
             self.users.append(make())
@@ -291,7 +305,7 @@ class World:
                 assert server is not None
                 server.assert_empty()
             if not self.careless:
-                assert not self.closed.intersection(self.store.memory._kept)
+                assert not (self.closed - self.taken).intersection(self.store.memory._kept)
             self.check()
         finally:
             self.close()

@@ -2,7 +2,7 @@
 
 Every hidden unit u of every layer follows h[u] = h[u] / 2 + sum of all inputs + u; the first output is the sum of all
 hidden units of the last layer. Every column of a trace named N shows h + len(N), so that no two parts are alike.
-Version 2 of "toy", which has to be asked for, forgets faster: h[u] / 4.
+Versions 2 and 3 of "toy", which have to be asked for, forget faster, h[u] / 4 and h[u] / 8; version 3 has other inputs.
 
 With a Store it keeps checkpoints, and everything of the contract that comes with them.
 """
@@ -95,6 +95,7 @@ LATER = [
         [tensor_spec("x", F32, [2], ["left", "right"])],
         [tensor_spec("y", F32, [1])],
     ),
+    model("toy", 3, model_pb2.CELL_KIND_LSTM, [3, 3], [tensor_spec("wide", F32, [3])], [tensor_spec("y", F32, [1])]),
 ]
 
 
@@ -239,6 +240,7 @@ class Behaviour:
     break_after: int = -1  # messages that a stream brings before it breaks
     refuse: list[int] = field(default_factory=list)  # reasons for which it refuses what comes, one after the other
     refused: str = "resume"  # the requests that are refused so
+    names_refused: bool = True  # whether a refusal tells which kind of request it is of, which older servers do not
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -299,6 +301,7 @@ class FakeServicer(tidegate_pb2_grpc.TidegateServicer):
             if not context.is_active():
                 return
         yield from session.answer(request)
+        yield from session.release_taken()
 
 
 class Session:
@@ -336,6 +339,14 @@ class Session:
             released=pb.Released(handles=handles, error=error_pb2.Error(reason=reason, message="let go"))
         )
 
+    def release_taken(self) -> list[pb.StreamResponse]:
+        """Lets go of what others have claimed."""
+        taken = [handle for handle in self.lives if self._taken(handle)]
+        for handle in taken:
+            del self.lives[handle]
+        error = error_pb2.Error(reason=error_pb2.REASON_TAKEN_OVER, message="it goes on on another stream")
+        return [pb.StreamResponse(released=pb.Released(handles=taken, error=error))] if taken else []
+
     def write(self, handle: int) -> pb.StreamResponse:
         """Writes a checkpoint, and tells it."""
         life = self.lives[handle]
@@ -359,9 +370,13 @@ class Session:
         first = body.first_step if request.HasField("steps") else body.steps[0] if request.HasField("fleet") else 0
         if request.HasField("resume"):
             handles = list(range(body.handle, body.handle + len(body.sequence_ids)))
-        expected = [self.lives[handle].step for handle in handles if handle in self.lives]
+        here = [handle for handle in handles if handle in self.lives and not self._taken(handle)]
+        expected = [self.lives[handle].step for handle in here] if len(here) == len(handles) else []
+        kind = request.WhichOneof("request") if self.behaviour.names_refused else ""
         return pb.StreamResponse(
-            failure=pb.Failure(handles=handles, first_step=first, expected_steps=expected, error=refusal.error)
+            failure=pb.Failure(
+                handles=handles, first_step=first, expected_steps=expected, error=refusal.error, request=kind
+            )
         )
 
     def _open(self, order: pb.Open) -> Iterator[pb.StreamResponse]:
@@ -469,8 +484,11 @@ class Session:
 
     def _close(self, close: pb.Close) -> Iterator[pb.StreamResponse]:
         handles = range(close.handle, close.handle + max(1, close.count))
-        steps = [self._life(handle).step for handle in handles]
-        for handle in handles:
+        here = [handle for handle in handles if handle in self.lives and not self._taken(handle)]
+        if not close.park:
+            here = [handle for handle in handles if self._life(handle)]
+        steps = [self.lives[handle].step if handle in here else 0 for handle in handles]
+        for handle in here:
             life = self.lives.pop(handle)
             if life.record is not None and close.park:
                 life.record.write(life, life.answered)
@@ -481,11 +499,13 @@ class Session:
     def _life(self, handle: int) -> Life:
         if handle not in self.lives:
             raise Refusal(error_pb2.REASON_UNKNOWN_HANDLE, f"nothing is open under the handle {handle}")
-        life = self.lives[handle]
-        if life.record is not None and life.record.owner is not self:
-            del self.lives[handle]
-            raise Refusal(error_pb2.REASON_TAKEN_OVER, f"{life.record.id} goes on elsewhere")
-        return life
+        if self._taken(handle):  # Released is to say so
+            raise Refusal(error_pb2.REASON_UNKNOWN_HANDLE, f"the sequence under handle {handle} is being closed")
+        return self.lives[handle]
+
+    def _taken(self, handle: int) -> bool:
+        record = self.lives[handle].record
+        return record is not None and record.owner is not self
 
 
 def read_state(state: pb.State, model: model_pb2.Model) -> np.ndarray:

@@ -135,6 +135,19 @@ async def test_an_awaited_sequence_is_closed_by_hand(client: tidegate.AsyncClien
         await sequence.step([1, 1])
 
 
+async def test_a_sequence_can_be_closed_again_and_by_many_at_once(client: tidegate.AsyncClient) -> None:
+    neighbour = await client.sequence("toy")
+    async with client.sequence("toy") as sequence:
+        await asyncio.wait_for(asyncio.gather(sequence.close(), sequence.close()), 10)
+    await sequence.close()
+    async with client.sequence("toy") as sequence:
+        closing = asyncio.create_task(sequence.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+    await asyncio.wait_for(sequence.close(), 10)
+    assert (await neighbour.step([1, 0])).output == [6]
+
+
 async def test_a_wait_has_a_limit_and_a_late_answer_is_not_taken_for_the_next(
     server: FakeServer, client: tidegate.AsyncClient
 ) -> None:

@@ -412,6 +412,33 @@ def test_threads_use_sequences_of_one_client_at_once(server: FakeServer) -> None
         assert server.servicer.streams == 1
 
 
+def test_answers_are_handed_out_before_the_error_of_the_rows_is_raised(client: tidegate.Client) -> None:
+    def rows() -> Iterator[np.ndarray]:
+        yield from ROWS[:40]
+        raise OSError("the sensor is unplugged")
+
+    with client.sequence("toy") as sequence:
+        stream = sequence.stream(rows())
+        np.testing.assert_array_equal([next(stream).output[0] for _ in range(40)], expected(ROWS[:40]))
+        with pytest.raises(OSError, match="unplugged"):
+            next(stream)
+        assert sequence.next_step == 40
+
+
+def test_a_sequence_can_be_closed_again_and_by_many_at_once(client: tidegate.Client) -> None:
+    neighbour = client.sequence("toy")
+    for _ in range(20):
+        with client.sequence("toy") as sequence:
+            sequence.step([1, 1])
+        sequence.close()
+    with ThreadPoolExecutor(4) as pool:
+        sequence = client.sequence("toy")
+        for closed in [pool.submit(sequence.close) for _ in range(4)]:
+            closed.result(10)
+    sequence.close()
+    assert neighbour.step([1, 0]).output == [6]
+
+
 def test_a_closed_sequence_takes_no_more_steps(client: tidegate.Client) -> None:
     sequence = client.sequence("toy")
     sequence.step([1, 1])

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from tests.tidegate.fake_server import expected
 from tests.tidegate.world import World
 from tidegate import replay
-from tidegate.errors import Refused
+from tidegate.errors import Refused, SequenceLost
 from tidegate.flight import StepsTicket
 from tidegate.ledger import Ledger
 
@@ -24,7 +24,7 @@ ROWS = np.random.default_rng(5).normal(size=(997, 2)).astype(np.float32)
 NAN = np.array([np.nan, 0], np.float32)
 
 few = st.integers(1, 6)
-which = st.integers(0, 1)
+which = two = st.integers(0, 1)
 
 
 @dataclass
@@ -44,6 +44,10 @@ class Told:
                 block = self.ledger.answers(ticket)
             except Refused as error:
                 if error.reason != "WRONG_STEP" and not (error.reason == "NOT_FINITE" and np.isnan(rows).any()):
+                    raise
+                continue
+            except SequenceLost as error:
+                if error.reason != "TAKEN_OVER" or self.ledger.ended is None:
                     raise
                 continue
             assert block.first_step == len(self.rows)
@@ -77,25 +81,33 @@ class Losses(RuleBasedStateMachine):
         self.at += 1
         return ROWS[self.at % len(ROWS)]
 
+    def alive(self, which: int) -> Told:
+        """One of the sequences; if it was lost, another takes its place."""
+        if self.told[which].ledger.ended is not None:
+            self.settle()
+        return self.told[which]
+
     # What the client does.
 
     @rule(which=which)
     def step(self, which: int) -> None:
-        told, row = self.told[which], self.row()
+        told, row = self.alive(which), self.row()
         told.sent.append((self.world.step(told.ledger, row), row[np.newaxis]))
 
     @rule(which=which, count=few)
     def chunk(self, which: int, count: int) -> None:
-        told, rows = self.told[which], np.array([self.row() for _ in range(count)])
+        told, rows = self.alive(which), np.array([self.row() for _ in range(count)])
         told.sent.append((self.world.chunk(told.ledger, rows), rows))
 
     @rule(which=which)
     def bad_step(self, which: int) -> None:
-        told = self.told[which]
+        told = self.alive(which)
         told.sent.append((self.world.step(told.ledger, NAN), NAN[np.newaxis]))
 
     @rule(members=st.lists(st.integers(0, COUNT - 1), unique=True, min_size=1))
     def fleet_step(self, members: list[int]) -> None:
+        if self.fleet.ended is not None:
+            self.settle()
         rows = np.array([self.row() for _ in members])
         self.fleet_sent.append((self.world.tell(self.fleet.send(rows, members)), members, rows))
 
@@ -121,7 +133,7 @@ class Losses(RuleBasedStateMachine):
 
     @rule(which=which)
     def move(self, which: int) -> None:
-        told = self.told[which]
+        told = self.alive(which)
         if (
             told.ledger.version == 1
             and told.moved_at == 2**62
@@ -130,17 +142,44 @@ class Losses(RuleBasedStateMachine):
             told.moved_at = told.ledger.next_step
             self.world.tell(self.world.talk.move(told.ledger, 2))
 
-    @rule(which=which)
-    def close_and_open(self, which: int) -> None:
+    @rule(which=which, served=two, heard=two, cut=st.booleans())
+    def close_and_open(self, which: int, served: int, heard: int, cut: bool) -> None:
         self.settle()
-        closed = self.world.tell(self.world.talk.close(self.told[which].ledger))
-        self.world.serve(1)
-        self.world.cut()
+        ledger = self.told[which].ledger
+        closed = [self.world.tell(self.world.talk.close(ledger)) for _ in range(2)]
+        self.world.serve(served)
+        self.world.hear(heard)
+        closed.append(self.world.tell(self.world.talk.close(ledger)))
+        if cut:
+            self.world.cut()
+        closed.append(self.world.tell(self.world.talk.close(ledger)))
         self.world.settle()
-        assert closed.done
+        for ticket in closed:
+            assert ticket.result().handle == ledger.handle
         self.told[which] = Told(self.world.sequence())
 
+    @rule(which=which)
+    def close_while_taken(self, which: int) -> None:
+        """Another takes it over, and its client closes it before it hears of that."""
+        told = self.alive(which)
+        self.world.take_over(told.ledger)
+        closed = [self.world.tell(self.world.talk.close(told.ledger)) for _ in range(2)]
+        self.told[which] = Told(self.world.sequence())
+        assert all(ticket.done for ticket in (*closed, *(ticket for ticket, _ in told.sent)))
+
     # What the wire and the server do.
+
+    @rule(which=which)
+    def take_over(self, which: int) -> None:
+        self.world.take_over(self.told[which].ledger)
+
+    @rule(member=st.integers(0, COUNT - 1))
+    def take_over_member(self, member: int) -> None:
+        self.world.take_over(self.fleet, member)
+
+    @rule()
+    def release(self) -> None:
+        self.world.release()
 
     @rule(messages=few)
     def serve(self, messages: int) -> None:
@@ -174,22 +213,47 @@ class Losses(RuleBasedStateMachine):
     @rule()
     def settle(self) -> None:
         self.world.settle()
-        for told in self.told:
+        for at, told in enumerate(self.told):
             told.take()
+            if told.ledger.ended is not None:
+                self.told[at] = Told(self.world.sequence())
+        self.take_fleet()
+        self.check_handles()
+
+    def check_handles(self) -> None:
+        """Those that are taken are those of what is open."""
+        register = self.world.talk._register
+        assert not register.closing
+        free = register._handles._free
+        taken = set(range(int(free[-1][0]))).difference(*(range(int(first), int(end)) for first, end in free[:-1]))
+        assert taken == {
+            handle for books in register.all() for handle in range(books.handle, books.handle + books.count)
+        }
+        assert len(taken) == 2 + COUNT
+
+    def take_fleet(self) -> None:
         for ticket, members, rows in self.fleet_sent:
-            block = self.fleet.answers(ticket)
+            try:
+                block = self.fleet.answers(ticket)
+            except SequenceLost as error:
+                if error.reason != "TAKEN_OVER" or self.fleet.ended is None:
+                    raise
+                continue
             for at, member in enumerate(members):
                 assert block.steps[at] == len(self.fleet_rows[member])
                 self.fleet_rows[member].append(rows[at])
                 assert block.output[at, 0] == expected(np.array(self.fleet_rows[member]))[-1]
         self.fleet_sent.clear()
+        if self.fleet.ended is not None:
+            self.fleet = self.world.fleet(COUNT)
+            self.fleet_rows = [[] for _ in range(COUNT)]
 
     def teardown(self) -> None:
         if not hasattr(self, "world"):
             return
         try:
             self.settle()
-            assert self.world.talk.resumption.casualties == []
+            assert {lost.reason for lost in self.world.talk.resumption.casualties} <= {"TAKEN_OVER"}
         finally:
             self.patch.undo()
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.tidegate.world import INPUTS
+from tidegate import wire
 from tidegate.budget import Budget
 from tidegate.inputs import Block
 from tidegate.replay import MESSAGE_BYTES, TOGETHER, Replay
@@ -35,7 +36,7 @@ def inputs(replay: Replay, step: int = 0, parted: tuple[int, ...] = (), most: in
         assert (first, request.steps.handle, request.steps.first_step) == (at, 7, at)
         assert end - first <= most
         assert not any(first < cut < end for cut in parted)
-        found.append(INPUTS.read(request.steps.inputs, end - first)["x"])
+        found.append(wire.decode(request.steps.inputs[0]).reshape(end - first, 2))
         at = end
     return np.concatenate(found)
 

@@ -302,6 +302,7 @@ def test_one_member_that_is_released_ends_its_fleet_and_the_rest_of_it_can_be_ta
     world.serve()
     released = pb.Released(handles=[2])
     released.error.reason = error_pb2.REASON_SEQUENCE_EVICTED
+    world.session.lives.pop(2)
     world.say(world.talk.receive(pb.StreamResponse(released=released)))
     with pytest.raises(SequenceLost):
         step.result()
@@ -309,7 +310,7 @@ def test_one_member_that_is_released_ends_its_fleet_and_the_rest_of_it_can_be_ta
         fleet.send(ROWS[:5])
     world.hear()  # the answer to what was under way is for nobody
     closes = [request.close for request in world.up]
-    assert [(close.handle, close.count, close.park) for close in closes] == [(0, 2, True), (3, 2, True)]
+    assert [(close.handle, close.count, close.park) for close in closes] == [(0, 5, True)]
     world.settle()
     member = world.sequence(claim=Claim(fleet.opening.ids[4:5], fleet.opening.token, (0,), Trace()))
     assert member.handle == 0

@@ -54,6 +54,11 @@ class World:
                 self.down.extend(self.session.answer(one))
             messages -= 1
 
+    def release(self) -> None:
+        """The server tells of what others have taken over."""
+        if self.talk.broken is None:
+            self.down.extend(self.session.release_taken())
+
     def hear(self, messages: int = 10**9) -> None:
         """The client takes so many responses."""
         while self.down and messages:
@@ -65,9 +70,11 @@ class World:
                 self._hang_up()
 
     def _check_busy(self, request: pb.StreamRequest) -> None:
-        """A server takes nothing of a sequence that is being moved or rewound."""
+        """A server takes nothing of a sequence that is being moved or rewound, but that it be parked."""
         kind = request.WhichOneof("request")
-        if kind not in {"open", "resume", "fleet"}:
+        if request.close.park:
+            self.busy.discard(request.close.handle)
+        elif kind not in {"open", "resume", "fleet"}:
             handle = getattr(request, kind).handle
             assert handle not in self.busy, f"{kind} came before the server answered what it has to answer first"
             if kind in {"move", "rewind"}:
@@ -82,11 +89,20 @@ class World:
 
     def settle(self) -> None:
         """Until nothing is on its way, on a new stream if there is none."""
+        self.release()
         while self.up or self.down or self.talk.broken is not None:
             if self.talk.broken is not None:
                 self.reconnect()
             self.serve()
+            self.release()
             self.hear()
+
+    def take_over(self, books: Ledger | FleetLedger, member: int = 0) -> None:
+        """Another client claims it, or a member of it."""
+        claim = books.claim()
+        ids, answered = claim.ids[member : member + 1], (int(claim.answered[member]),)
+        resume = Claim(ids, claim.token, answered, claim.trace).request(0)
+        list(Session(self.behaviour).answer(resume))
 
     # Losses.
 

@@ -235,16 +235,18 @@ class Closed(_message.Message):
     def __init__(self, handle: _Optional[int] = ..., count: _Optional[int] = ..., steps: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Failure(_message.Message):
-    __slots__ = ("handles", "first_step", "expected_steps", "error")
+    __slots__ = ("handles", "first_step", "expected_steps", "error", "request")
     HANDLES_FIELD_NUMBER: _ClassVar[int]
     FIRST_STEP_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_STEPS_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
     handles: _containers.RepeatedScalarFieldContainer[int]
     first_step: int
     expected_steps: _containers.RepeatedScalarFieldContainer[int]
     error: _error_pb2.Error
-    def __init__(self, handles: _Optional[_Iterable[int]] = ..., first_step: _Optional[int] = ..., expected_steps: _Optional[_Iterable[int]] = ..., error: _Optional[_Union[_error_pb2.Error, _Mapping]] = ...) -> None: ...
+    request: str
+    def __init__(self, handles: _Optional[_Iterable[int]] = ..., first_step: _Optional[int] = ..., expected_steps: _Optional[_Iterable[int]] = ..., error: _Optional[_Union[_error_pb2.Error, _Mapping]] = ..., request: _Optional[str] = ...) -> None: ...
 
 class Checkpointed(_message.Message):
     __slots__ = ("handles", "steps")
