@@ -66,6 +66,7 @@ class AsyncSequence(SequenceFacts):
 
         Each answer is handed out as it comes, also while `rows` is waiting for its next row. See Sequence.stream.
         """
+        calls.check_window(window)
         sent: asyncio.Queue[StepsTicket | None] = asyncio.Queue()
         room = asyncio.Semaphore(window)
         limit = calls.limit(timeout, self._timeout)

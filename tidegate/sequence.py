@@ -81,6 +81,7 @@ class Sequence(SequenceFacts):
         window=1. A refused row raises at its turn, and the sequence can go on from there. `timeout` is for each answer.
         Leaving early leaves the sequence after the last row that was sent: see `next_step`.
         """
+        calls.check_window(window)
         limit = calls.limit(timeout, self._timeout)
         in_flight: deque[StepsTicket] = deque()
         refusal: Refused | None = None
@@ -141,7 +142,7 @@ class Sequence(SequenceFacts):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._connection.end(self._ledger)
+        self._connection.leave(self._ledger)
 
 
 class Fleet(FleetFacts):
@@ -175,4 +176,4 @@ class Fleet(FleetFacts):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._connection.end(self._ledger)
+        self._connection.leave(self._ledger)
