@@ -13,7 +13,7 @@ from tidegate.answers import Prediction
 from tidegate.budget import Budget
 from tidegate.connection import Connection
 from tidegate.deadline import Deadline
-from tidegate.errors import ConnectionLost, ModelNotReady
+from tidegate.errors import ConnectionLost, ModelNotReady, TimedOut
 from tidegate.facts import again
 from tidegate.fleet_ledger import FleetLedger
 from tidegate.home import Home
@@ -199,14 +199,20 @@ class Client:
         """Opens it, and its books, as soon as its model is loaded."""
         deadline = Deadline(calls.limit(timeout, self._timeout))
         attempts = Attempts(self._resuming, patience(self._resume_within, deadline.left))
+        not_ready: ModelNotReady | None = None
         while True:
             connection = self._connected(order)
             try:
                 return connection, self._open_on(connection, order, deadline, books)
             except ModelNotReady as error:
+                not_ready = error
                 wait = attempts.wait_for_model(error)
                 if wait is None:
                     raise
+            except TimedOut:
+                if not_ready is None:
+                    raise
+                raise not_ready from None
             time.sleep(wait)
 
     def _open_on(

@@ -1,4 +1,4 @@
-"""What the shells of both clients do beyond what is said on the wire: limits, threads, loops, processes, their own faults."""
+"""What the shells of both clients do beyond what is said on the wire: limits, threads, loops, processes, faults."""
 
 import asyncio
 import gc
@@ -153,7 +153,7 @@ async def test_a_wait_that_is_cancelled_as_its_answer_comes_is_cancelled(server:
             await waiting
 
 
-async def test_several_wait_for_the_same_and_all_wake_up(server: FakeServer, client: tidegate.Client) -> None:
+async def test_several_wait_for_the_same_and_all_wake_up(server: FakeServer) -> None:
     ticket: Ticket[None] = Ticket()
     async with tidegate.AsyncClient(server.address) as theirs, theirs.sequence("toy") as sequence:
         waiting = [asyncio.create_task(sequence._connection.wait(ticket, limit)) for limit in (None, PATIENCE, None)]

@@ -1,8 +1,9 @@
-"""Ctrl-C strikes wherever a program is. It is let in at every place of a call, one after the other, and nothing hangs."""
+"""Ctrl-C strikes wherever a program is. It is let in at every place of a call, in turn, and nothing hangs."""
 
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -62,7 +63,7 @@ def test_wherever_a_call_is_interrupted_the_sequence_goes_on(server: FakeServer,
     with tidegate.connect(server.address, resuming=AT_ONCE) as client, client.sequence("toy") as sequence:
         sequence.step(ROWS[0], timeout=20)
         taken.append(ROWS[0])
-        while interrupted(lambda: call(ROWS[at : at + 3]), at):
+        while interrupted(partial(call, ROWS[at : at + 3]), at):
             taken += list(ROWS[at : at + 3])[: sequence.next_step - len(taken)]
             answer = sequence.step(ROWS[at + 3], timeout=20)
             taken.append(ROWS[at + 3])
@@ -76,7 +77,7 @@ def test_wherever_a_fleet_is_interrupted_it_goes_on(server: FakeServer) -> None:
     taken: list[np.ndarray] = []
     at = 0
     with tidegate.connect(server.address, resuming=AT_ONCE) as client, client.fleet("toy", 2) as fleet:
-        while interrupted(lambda: fleet.step(ROWS[[at, at]]), at):
+        while interrupted(partial(fleet.step, ROWS[[at, at]]), at):
             taken += [ROWS[at]] * (int(fleet.next_steps[0]) - len(taken))
             block = fleet.step(ROWS[[at + 1, at + 1]], timeout=20)
             taken.append(ROWS[at + 1])
@@ -90,7 +91,7 @@ def test_wherever_leaving_is_interrupted_other_sequences_go_on(server: FakeServe
     at = 0
     with tidegate.connect(server.address, resuming=AT_ONCE) as client, client.sequence("toy") as neighbour:
         left = client.sequence("toy")
-        while interrupted(lambda: left.__exit__(None, None, None), at):
+        while interrupted(partial(left.__exit__, None, None, None), at):
             assert neighbour.step(ROWS[at], timeout=20).step == at
             left = client.sequence("toy", timeout=20)
             at += 1
