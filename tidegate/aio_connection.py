@@ -51,6 +51,7 @@ class AsyncConnection:
         self._within = within
         self._talk = Conversation(None if within == 0 else Budget(resuming.keep_bytes, resuming.keep_steps))
         self._loop = asyncio.get_running_loop()
+        self._waiting = 0  # tasks
         self._pace = Pace(resuming)
         self._recovery: Recovery | None = None
         self._later: asyncio.TimerHandle | None = None  # for what the server had no room for
@@ -129,13 +130,18 @@ class AsyncConnection:
             return True
         settled = self._loop.create_future()
         ticket.wake = _both(ticket.wake, lambda: None if settled.done() else settled.set_result(None))
-        if timeout is None:
-            await settled
-            return True
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout):  # `wait_for` of Python 3.11 may swallow a cancellation
+        self._waiting += 1
+        try:
+            if timeout is None:
                 await settled
-        return ticket.done
+            else:
+                async with asyncio.timeout(timeout):  # `wait_for` of Python 3.11 may swallow a cancellation
+                    await settled
+        except TimeoutError:
+            return ticket.done
+        finally:
+            self._waiting -= 1
+        return True
 
     async def _await_room(self, room: Ticket[None], timeout: float | None) -> None:
         settled = False
@@ -222,9 +228,16 @@ class AsyncConnection:
             self._recovery = Recovery(self._resuming, self._within, self._address, self._talk, self._pace)
         return self._recovery
 
+    def _next_wait(self) -> float | None:
+        """Seconds until the next attempt; None: the time is over, which runs only while somebody waits."""
+        recovery = self._recover()
+        if not self._waiting:
+            recovery.begin_anew()
+        return recovery.next_wait()
+
     def _defer(self) -> None:
         """Has what there was no room for asked for again, after a while."""
-        wait = self._recover().next_wait()
+        wait = self._next_wait()
         if wait is None:
             self._talk.resumption.give_up_deferred()
         else:
@@ -250,11 +263,11 @@ class AsyncConnection:
 
     async def _reconnect(self) -> None:
         """Waits for its turn and makes the next stream; whether it works is seen when it is read."""
-        if self._talk.lost is not None or self._recovery is None:
+        if self._talk.lost is not None:
             return
-        wait = self._recovery.next_wait()
+        wait = self._next_wait()
         if wait is None:
-            self._talk.give_up(self._recovery.why_over(self._talk))
+            self._talk.give_up(self._recover().why_over(self._talk))
             report(self._talk)
             return
         with suppress(TimeoutError):

@@ -40,9 +40,11 @@ class Client:
 
     `address` is HOST:PORT. `timeout` is the default for every call, in seconds; None waits as long as it takes.
     `resume_within` is for how many seconds a call tries to go on after a loss, where the server keeps checkpoints; None
-    is as long as it takes, 0 not at all. `resuming` sets the rest of that: how often, and how much is kept for it.
-    `owner` is a label for the server's limits. `credentials` are gRPC's, for TLS; None is plain text. `options` are
-    further gRPC channel options. It belongs to the process in which it was made: after os.fork() a child makes its own.
+    is as long as it takes, 0 not at all; time in which nobody waits for anything does not count. `resuming` sets the
+    rest of that: how often, and how much is kept for it. `owner` is a label for the server's limits. `credentials` are
+    gRPC's, for TLS; None is plain text. `options` are further gRPC channel options.
+
+    It belongs to the process in which it was made: elsewhere, as after os.fork(), its calls raise RuntimeError.
     """
 
     def __init__(

@@ -313,11 +313,32 @@ def test_time_in_which_nobody_calls_does_not_count_against_a_sequence() -> None:
         gone = time.perf_counter()
         while time.perf_counter() < gone + 0.2:
             assert tried.acquire(timeout=PATIENCE)
-    with client, FakeServer(port=first.port, store=store) as _:
+    with client, FakeServer(port=first.port, store=store):
         connection = sequence._connection
         while connection.talk.broken is not None or connection.talk.resumption.recovering:
             assert tried.acquire(timeout=0.01) or connection.alive
         assert sequence.step(ROWS[1]).step == 1
+
+
+async def test_time_in_which_no_task_waits_does_not_count_either() -> None:
+    tried = asyncio.Semaphore(0)
+    resuming = tidegate.Resuming(first_wait=0.0, clock=time.perf_counter, chance=lambda: tried.release() or 0.0)
+    store = Store()
+    with FakeServer(store=store) as first:
+        client = tidegate.AsyncClient(first.address, resume_within=0.05, resuming=resuming)
+        sequence = await client.sequence("toy")
+        await sequence.step(ROWS[0])
+        await asyncio.to_thread(first.vanish)
+        gone = time.perf_counter()
+        while time.perf_counter() < gone + 0.2:
+            await asyncio.wait_for(tried.acquire(), PATIENCE)
+    with FakeServer(port=first.port, store=store):
+        connection = sequence._connection
+        while connection.talk.broken is not None or connection.talk.resumption.recovering:
+            assert connection.alive
+            await asyncio.sleep(0.01)  # nothing tells when it got on
+        assert (await sequence.step(ROWS[1])).step == 1
+        await client.close()
 
 
 def test_where_one_loss_follows_the_other_it_is_tried_less_and_less_often_and_that_is_forgotten() -> None:
