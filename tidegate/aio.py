@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from collections.abc import Sequence as Rows
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import grpc
@@ -12,7 +13,8 @@ from tidegate.aio_connection import AsyncConnection
 from tidegate.aio_sequence import AsyncFleet, AsyncSequence, AsyncSource
 from tidegate.answers import Prediction
 from tidegate.budget import Budget
-from tidegate.errors import ConnectionLost, ModelNotReady
+from tidegate.deadline import Deadline
+from tidegate.errors import ConnectionLost, ModelNotReady, TimedOut
 from tidegate.facts import again
 from tidegate.fleet_ledger import FleetLedger
 from tidegate.inputs import InputLayout, Inputs
@@ -39,7 +41,7 @@ B = TypeVar("B", bound=Books)
 
 
 class AsyncClient:
-    """A server, as one event loop uses it; the arguments are those of Client."""
+    """A server, as one event loop uses it: that in which it is first used. The arguments are those of Client."""
 
     def __init__(
         self,
@@ -57,10 +59,11 @@ class AsyncClient:
         self._resuming = resuming
         self._resume_within = resume_within
         self._owner = owner
-        self._channel = _channel(address, credentials, (*calls.CHANNEL_OPTIONS, *options))
-        self._stub = cast("TidegateAsyncStub", TidegateStub(self._channel))
+        self._make_channel = partial(_channel, address, credentials, (*calls.CHANNEL_OPTIONS, *options))
         # What changes while it lives.
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._channel: grpc.aio.Channel | None = None
         self._connection: AsyncConnection | None = None
         self._layouts: dict[tuple[str, int], InputLayout] = {}
 
@@ -130,9 +133,12 @@ class AsyncClient:
         """Ends the stream and what is open on it; see Client.close. The client cannot be used after that."""
         self._closed = True
         connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.close()
-        await self._channel.close()
+        try:
+            if connection is not None:
+                await connection.close()
+        finally:
+            if self._channel is not None:
+                await self._channel.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -141,6 +147,19 @@ class AsyncClient:
         await self.close()
 
     # How.
+
+    @property
+    def _stub(self) -> "TidegateAsyncStub":
+        """The calls. gRPC's channels belong to an event loop, and a client may be made before there is one."""
+        if self._closed:
+            raise ConnectionLost("this client was closed")
+        loop = asyncio.get_running_loop()
+        if self._channel is None:
+            self._loop, self._channel = loop, self._make_channel()
+            self._calls = cast("TidegateAsyncStub", TidegateStub(self._channel))
+        elif loop is not self._loop:
+            raise RuntimeError("this client belongs to another event loop, in which it was first used")
+        return self._calls
 
     async def _resume(
         self, claim: Claim, inputs: Callable[[int], Inputs] | None, timeout: float | None
@@ -165,42 +184,46 @@ class AsyncClient:
 
     def _connected(self, order: Order | Claim) -> AsyncConnection:
         """The stream that all sequences share; a new one, by the order's route, if there is none that works."""
-        if self._closed:
-            raise ConnectionLost("this client was closed")
+        stub = self._stub
         if self._connection is None or not self._connection.alive:
-            self._connection = AsyncConnection(
-                self._stub, self.address, order.route(), self._resuming, self._resume_within
-            )
+            self._connection = AsyncConnection(stub, self.address, order.route(), self._resuming, self._resume_within)
         return self._connection
 
     async def _open(
         self, order: Order | Claim, timeout: float | None, books: Callable[[Opening, Budget | None], B]
     ) -> tuple[AsyncConnection, B]:
         """Opens it, and its books, as soon as its model is loaded."""
-        attempts = Attempts(self._resuming, patience(self._resume_within, calls.limit(timeout, self._timeout)))
+        deadline = Deadline(calls.limit(timeout, self._timeout))
+        attempts = Attempts(self._resuming, patience(self._resume_within, deadline.left))
+        not_ready: ModelNotReady | None = None
         while True:
             connection = self._connected(order)
             try:
-                return connection, await self._open_on(connection, order, timeout, books)
+                return connection, await self._open_on(connection, order, deadline, books)
             except ModelNotReady as error:
+                not_ready = error
                 wait = attempts.wait_for_model(error)
                 if wait is None:
                     raise
+            except TimedOut:
+                if not_ready is None:
+                    raise
+                raise not_ready from None
             await asyncio.sleep(wait)
 
     async def _open_on(
         self,
         connection: AsyncConnection,
         order: Order | Claim,
-        timeout: float | None,
+        deadline: Deadline,
         books: Callable[[Opening, Budget | None], B],
     ) -> B:
         """Opens it, and its books. Who gives up meanwhile leaves nothing open."""
         ticket = connection.open(order)
         try:
-            await connection.wait(ticket, calls.limit(timeout, self._timeout))
+            await connection.wait(ticket, deadline.left)
             opened = ticket.result()
-            inputs = await self._inputs(opened.model, opened.version, timeout)
+            inputs = await self._inputs(opened.model, opened.version, deadline.limit)
             made = books(Opening.read(order, opened, inputs), connection.talk.budget)
             connection.enrol(made)
         except BaseException:
@@ -216,10 +239,11 @@ class AsyncClient:
         return layout
 
     async def _ask_inputs(self, model: str, version: int, timeout: float | None) -> InputLayout:
-        attempts = Attempts(self._resuming, self._resume_within)
+        deadline = Deadline(calls.limit(timeout, self._timeout))
+        attempts = Attempts(self._resuming, patience(self._resume_within, deadline.left))
         while True:
             try:
-                return InputLayout((await self.describe(model, version, timeout)).inputs)
+                return InputLayout((await self.describe(model, version, deadline.limit)).inputs)
             except ConnectionLost:
                 wait = attempts.next_wait()
                 if wait is None:
@@ -227,8 +251,6 @@ class AsyncClient:
                 await asyncio.sleep(wait)
 
     async def _call(self, method: "grpc.aio.UnaryUnaryMultiCallable[Q, R]", request: Q, timeout: float | None) -> R:
-        if self._closed:
-            raise ConnectionLost("this client was closed")
         try:
             return await method(request, timeout=calls.limit(timeout, self._timeout))
         except grpc.RpcError as error:

@@ -5,18 +5,20 @@ task that reads makes the next stream when one is lost.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
-from tidegate.budget import Budget
+from tidegate.budget import Budget, why_no_room
 from tidegate.bundles import Bundler
 from tidegate.conversation import Conversation
+from tidegate.deadline import Deadline
 from tidegate.errors import ConnectionLost, ProtocolError, TidegateError, TimedOut
 from tidegate.opening import Claim, Order
-from tidegate.recovery import Recovery, Resuming, report
+from tidegate.recovery import Pace, Recovery, Resuming, report
 from tidegate.register import Books
 from tidegate.route import headers
 from tidegate.status import explain
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from tidegate.v1.tidegate_pb2_grpc import TidegateAsyncStub  # a name that only type checkers know
 
 # ruff: noqa: ASYNC109 - `timeout` has the same name and meaning in both clients, and raises our own TimedOut
+
+log = logging.getLogger("tidegate")
 
 K = TypeVar("K", bound=Ticket[Any])
 Outbox = asyncio.Queue[pb.StreamRequest | None]
@@ -46,6 +50,9 @@ class AsyncConnection:
         self._resuming = resuming
         self._within = within
         self._talk = Conversation(None if within == 0 else Budget(resuming.keep_bytes, resuming.keep_steps))
+        self._loop = asyncio.get_running_loop()
+        self._waiting = 0  # tasks
+        self._pace = Pace(resuming)
         self._recovery: Recovery | None = None
         self._later: asyncio.TimerHandle | None = None  # for what the server had no room for
         self._closed = asyncio.Event()
@@ -73,10 +80,13 @@ class AsyncConnection:
     ) -> K:
         """Builds messages with steps and sends them. gRPC takes them from the outbox as the server reads.
 
-        Waits only where as much is kept for a resumption as may be, for `timeout` seconds at most (TimedOut).
+        Waits only where as much is kept for a resumption as may be, or the sequence is being rewound, for `timeout`
+        seconds at most (TimedOut).
         """
+        self._check_loop()
+        deadline = Deadline(timeout)
         while (room := books.room()) is not None:
-            await self.wait(room, timeout)
+            await self._await_room(room, deadline.left)
         return self.ask(build, *values)
 
     def ask(self, build: Callable[..., tuple[K, list[pb.StreamRequest]]], *values: object) -> K:
@@ -111,33 +121,55 @@ class AsyncConnection:
 
     async def wait(self, ticket: Ticket[Any], timeout: float | None) -> None:
         """Until the ticket is settled. Raises TimedOut after `timeout` seconds; the answer is then dropped."""
+        if not await self._settled(ticket, timeout):
+            raise TimedOut(f"no answer from {self._address} in the given time")
+
+    async def _settled(self, ticket: Ticket[Any], timeout: float | None) -> bool:
+        self._check_loop()
         if ticket.done:
-            return
-        settled = asyncio.get_running_loop().create_future()
-        ticket.wake = lambda: None if settled.done() else settled.set_result(None)
+            return True
+        settled = self._loop.create_future()
+        ticket.wake = _both(ticket.wake, lambda: None if settled.done() else settled.set_result(None))
+        self._waiting += 1
         try:
             if timeout is None:
                 await settled
             else:
-                await asyncio.wait_for(settled, timeout)
+                async with asyncio.timeout(timeout):  # `wait_for` of Python 3.11 may swallow a cancellation
+                    await settled
         except TimeoutError:
-            raise TimedOut(f"no answer from {self._address} in the given time") from None
+            return ticket.done
         finally:
-            ticket.wake = None
+            self._waiting -= 1
+        return True
+
+    async def _await_room(self, room: Ticket[None], timeout: float | None) -> None:
+        settled = False
+        try:
+            settled = await self._settled(room, timeout)
+        finally:
+            if not settled:
+                why = why_no_room(self._talk.budget, room)
+        if not settled:
+            raise TimedOut(why)
+
+    def _check_loop(self) -> None:
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError("this sequence was opened in another event loop")
 
     async def close(self) -> None:
         """Ends the stream: in peace if nothing is open on it, else by cancelling it. Whoever waits gets an error.
 
         What is open on a server that keeps checkpoints is parked there, and can be resumed.
         """
-        if self._talk.lost is None and self._talk.idle:
-            await self._part()
-        self._closed.set()
-        if self._later is not None:
-            self._later.cancel()
-        self._outbox.put_nowait(None)
-        self._talk.lose(ConnectionLost("this client was closed"))
-        self._call.cancel()
+        try:
+            if self._talk.lost is None and self._talk.idle:
+                await self._part()
+        finally:  # also if whoever closes is cancelled
+            self._closed.set()
+            if self._later is not None:
+                self._later.cancel()
+            self._lose(ConnectionLost("this client was closed"))
         await asyncio.wait({self._reader})
 
     async def _part(self) -> None:
@@ -150,9 +182,16 @@ class AsyncConnection:
             await asyncio.wait({self._reader}, timeout=_GOODBYE)
 
     async def _read_on(self) -> None:
-        while self._talk.lost is None:
-            self._break_off(await self._read_all())
-            await self._reconnect()
+        try:
+            while self._talk.lost is None:
+                self._break_off(await self._read_all())
+                await self._reconnect()
+        except asyncio.CancelledError:
+            self._lose(ConnectionLost(f"the event loop ended before the client of {self._address} was closed"))
+            raise
+        except Exception as error:
+            log.exception("reading from %s failed", self._address)
+            self._lose(ConnectionLost(f"this client failed while it read from {self._address}: {error!r}"))
 
     async def _read_all(self) -> TidegateError:
         """Reads to the end, and says what the end was."""
@@ -166,6 +205,8 @@ class AsyncConnection:
         except grpc.RpcError as error:
             return explain(error, self._address)
         except asyncio.CancelledError:
+            if (reader := asyncio.current_task()) is not None and reader.cancelling():
+                raise  # it is not the call that was cancelled
             return ConnectionLost(f"the stream of {self._address} was cancelled")
         return ConnectionLost(f"the server at {self._address} ended the stream")
 
@@ -184,12 +225,19 @@ class AsyncConnection:
     def _recover(self) -> Recovery:
         """The recovery that is under way, or else begins."""
         if self._recovery is None:
-            self._recovery = Recovery(self._resuming, self._within, self._address, self._talk)
+            self._recovery = Recovery(self._resuming, self._within, self._address, self._talk, self._pace)
         return self._recovery
+
+    def _next_wait(self) -> float | None:
+        """Seconds until the next attempt; None: the time is over, which runs only while somebody waits."""
+        recovery = self._recover()
+        if not self._waiting:
+            recovery.begin_anew()
+        return recovery.next_wait()
 
     def _defer(self) -> None:
         """Has what there was no room for asked for again, after a while."""
-        wait = self._recover().next_wait()
+        wait = self._next_wait()
         if wait is None:
             self._talk.resumption.give_up_deferred()
         else:
@@ -208,13 +256,18 @@ class AsyncConnection:
         if self._talk.broken is not None:
             self._recover()
 
+    def _lose(self, error: TidegateError) -> None:
+        self._talk.lose(error)
+        self._outbox.put_nowait(None)
+        self._call.cancel()
+
     async def _reconnect(self) -> None:
         """Waits for its turn and makes the next stream; whether it works is seen when it is read."""
-        if self._talk.lost is not None or self._recovery is None:
+        if self._talk.lost is not None:
             return
-        wait = self._recovery.next_wait()
+        wait = self._next_wait()
         if wait is None:
-            self._talk.give_up(self._recovery.why_over(self._talk))
+            self._talk.give_up(self._recover().why_over(self._talk))
             report(self._talk)
             return
         with suppress(TimeoutError):
@@ -224,6 +277,13 @@ class AsyncConnection:
             self._connect()
             for request in self._talk.resume():
                 self._outbox.put_nowait(request)
+
+
+def _both(first: Callable[[], object] | None, second: Callable[[], object]) -> Callable[[], object]:
+    """Several may wait for the same."""
+    if first is None:
+        return second
+    return lambda: (first(), second())
 
 
 async def _messages(outbox: Outbox, limit: Callable[[], int]) -> AsyncIterator[pb.StreamRequest]:

@@ -13,6 +13,7 @@ from tidegate import calls
 from tidegate.aio_connection import AsyncConnection
 from tidegate.answers import Answer, Answers, FleetAnswers
 from tidegate.conversation import Asked
+from tidegate.deadline import Deadline
 from tidegate.facts import FleetFacts, SequenceFacts
 from tidegate.fleet_ledger import FleetLedger
 from tidegate.flight import StepsTicket
@@ -47,16 +48,16 @@ class AsyncSequence(SequenceFacts):
 
     async def step(self, values: Inputs, timeout: float | None = None) -> Answer:
         """One step in, one answer out; see Sequence.step."""
-        limit = calls.limit(timeout, self._timeout)
-        ticket = await self._send(limit, self._ledger.send_step, values)
-        await self._connection.wait(ticket, limit)
+        deadline = Deadline(calls.limit(timeout, self._timeout))
+        ticket = await self._send(deadline.left, self._ledger.send_step, values)
+        await self._connection.wait(ticket, deadline.left)
         return self._ledger.answer(ticket)
 
     async def chunk(self, values: Inputs, timeout: float | None = None) -> Answers:
         """Many steps at once; see Sequence.chunk."""
-        limit = calls.limit(timeout, self._timeout)
-        ticket = await self._send(limit, self._ledger.send_chunk, values)
-        await self._connection.wait(ticket, limit)
+        deadline = Deadline(calls.limit(timeout, self._timeout))
+        ticket = await self._send(deadline.left, self._ledger.send_chunk, values)
+        await self._connection.wait(ticket, deadline.left)
         return self._ledger.answers(ticket)
 
     async def stream(
@@ -66,6 +67,7 @@ class AsyncSequence(SequenceFacts):
 
         Each answer is handed out as it comes, also while `rows` is waiting for its next row. See Sequence.stream.
         """
+        calls.check_window(window)
         sent: asyncio.Queue[StepsTicket | None] = asyncio.Queue()
         room = asyncio.Semaphore(window)
         limit = calls.limit(timeout, self._timeout)
@@ -153,9 +155,9 @@ class AsyncFleet(FleetFacts):
         self, values: Inputs, members: Rows[int] | NDArray[np.integer[Any]] | None = None, timeout: float | None = None
     ) -> FleetAnswers:
         """One step of every member, or of `members`: values [N, ...row] in their order. See Fleet.step."""
-        limit = calls.limit(timeout, self._timeout)
-        ticket = await self._connection.send(self._ledger, limit, self._ledger.send, values, members)
-        await self._connection.wait(ticket, limit)
+        deadline = Deadline(calls.limit(timeout, self._timeout))
+        ticket = await self._connection.send(self._ledger, deadline.left, self._ledger.send, values, members)
+        await self._connection.wait(ticket, deadline.left)
         return self._ledger.answers(ticket)
 
     async def close(self, timeout: float | None = None) -> None:

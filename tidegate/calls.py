@@ -29,6 +29,12 @@ def limit(timeout: float | None, default: float | None) -> float | None:
     return None if chosen is None or math.isinf(chosen) else chosen
 
 
+def check_window(window: int) -> None:
+    """Raises ValueError if not one step could be in flight."""
+    if window < 1:
+        raise ValueError(f"window={window}: at least one step has to be in flight")
+
+
 def predict_request(model: Model, values: Inputs, trace: Trace) -> tidegate_pb2.PredictRequest:
     """Asks for a whole sequence, values [T, ...row]. Raises BadInput, ModelNotReady."""
     if model.status != "ready":

@@ -12,9 +12,11 @@ from tidegate import calls
 from tidegate.answers import Prediction
 from tidegate.budget import Budget
 from tidegate.connection import Connection
-from tidegate.errors import ConnectionLost, ModelNotReady
+from tidegate.deadline import Deadline
+from tidegate.errors import ConnectionLost, ModelNotReady, TimedOut
 from tidegate.facts import again
 from tidegate.fleet_ledger import FleetLedger
+from tidegate.home import Home
 from tidegate.inputs import InputLayout, Inputs
 from tidegate.ledger import Ledger
 from tidegate.model import Model
@@ -38,9 +40,11 @@ class Client:
 
     `address` is HOST:PORT. `timeout` is the default for every call, in seconds; None waits as long as it takes.
     `resume_within` is for how many seconds a call tries to go on after a loss, where the server keeps checkpoints; None
-    is as long as it takes, 0 not at all. `resuming` sets the rest of that: how often, and how much is kept for it.
-    `owner` is a label for the server's limits, of at most 128 bytes. `credentials` are gRPC's, for TLS; None is plain
-    text. `options` are further gRPC channel options.
+    is as long as it takes, 0 not at all; time in which nobody waits for anything does not count. `resuming` sets the
+    rest of that: how often, and how much is kept for it. `owner` is a label for the server's limits, of at most 128
+    bytes. `credentials` are gRPC's, for TLS; None is plain text. `options` are further gRPC channel options.
+
+    It belongs to the process in which it was made: elsewhere, as after os.fork(), its calls raise RuntimeError.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class Client:
         self._owner = owner
         self._channel = _channel(address, credentials, (*calls.CHANNEL_OPTIONS, *options))
         self._stub = TidegateStub(self._channel)
+        self._home = Home()
         # What changes while it lives.
         self._closed = False
         self._lock = Lock()
@@ -150,6 +155,8 @@ class Client:
 
         What is open on a server that keeps checkpoints is parked there, and can be resumed: see `resume`.
         """
+        if not self._home.here:  # its connection is its parent's
+            return
         with self._lock:
             self._closed = True
             connection, self._connection = self._connection, None
@@ -167,6 +174,7 @@ class Client:
 
     def _connected(self, order: Order | Claim) -> Connection:
         """The stream that all sequences share; a new one, by the order's route, if there is none that works."""
+        self._home.check()
         with self._lock:
             if self._closed:
                 raise ConnectionLost("this client was closed")
@@ -191,30 +199,37 @@ class Client:
         self, order: Order | Claim, timeout: float | None, books: Callable[[Opening, Budget | None], B]
     ) -> tuple[Connection, B]:
         """Opens it, and its books, as soon as its model is loaded."""
-        attempts = Attempts(self._resuming, patience(self._resume_within, calls.limit(timeout, self._timeout)))
+        deadline = Deadline(calls.limit(timeout, self._timeout))
+        attempts = Attempts(self._resuming, patience(self._resume_within, deadline.left))
+        not_ready: ModelNotReady | None = None
         while True:
             connection = self._connected(order)
             try:
-                return connection, self._open_on(connection, order, timeout, books)
+                return connection, self._open_on(connection, order, deadline, books)
             except ModelNotReady as error:
+                not_ready = error
                 wait = attempts.wait_for_model(error)
                 if wait is None:
                     raise
+            except TimedOut:
+                if not_ready is None:
+                    raise
+                raise not_ready from None
             time.sleep(wait)
 
     def _open_on(
         self,
         connection: Connection,
         order: Order | Claim,
-        timeout: float | None,
+        deadline: Deadline,
         books: Callable[[Opening, Budget | None], B],
     ) -> B:
         """Opens it, and its books. Who gives up meanwhile leaves nothing open."""
         ticket = connection.open(order)
         try:
-            connection.wait(ticket, calls.limit(timeout, self._timeout))
+            connection.wait(ticket, deadline.left)
             opened = ticket.result()
-            inputs = self._inputs(opened.model, opened.version, timeout)
+            inputs = self._inputs(opened.model, opened.version, deadline.limit)
             made = books(Opening.read(order, opened, inputs), connection.talk.budget)
             connection.enrol(made)
         except BaseException:
@@ -230,10 +245,11 @@ class Client:
         return layout
 
     def _ask_inputs(self, model: str, version: int, timeout: float | None) -> InputLayout:
-        attempts = Attempts(self._resuming, self._resume_within)
+        deadline = Deadline(calls.limit(timeout, self._timeout))
+        attempts = Attempts(self._resuming, patience(self._resume_within, deadline.left))
         while True:
             try:
-                return InputLayout(self.describe(model, version, timeout).inputs)
+                return InputLayout(self.describe(model, version, deadline.limit).inputs)
             except ConnectionLost:
                 wait = attempts.next_wait()
                 if wait is None:
@@ -241,6 +257,7 @@ class Client:
                 time.sleep(wait)
 
     def _call(self, method: "grpc.UnaryUnaryMultiCallable[Q, R]", request: Q, timeout: float | None) -> R:
+        self._home.check()
         if self._closed:
             raise ConnectionLost("this client was closed")
         try:

@@ -102,6 +102,11 @@ class FleetFlight:
                 rows, ticket.doomed = int(ticket.doomed.sum()), None
                 self.settle(ticket, rows)
 
+    def forget(self, next_steps: Steps) -> None:
+        """Of steps from `next_steps` [C] on, whoever was sending them was interrupted before they were sent."""
+        while self._pending and (self._pending[-1].steps >= next_steps[self._pending[-1].members]).all():
+            self._pending.pop()
+
     def fail(self, error: TidegateError) -> None:
         """Nothing of it will be answered."""
         waiting = list(self._pending)

@@ -73,12 +73,12 @@ class FleetLedger:
         rows = slice(None) if members is None else chosen  # all of them at once cost less
         steps = self.next_steps[rows].copy()
         ticket = FleetTicket(chosen, handles, steps)
-        self._flight.add(ticket)
-        self.next_steps[rows] = steps + np.uint64(1)
         numbers = steps.astype(STEP).tobytes()
         requests = [_message(block, handles, numbers) for block in blocks]
         if self._replay is not None:
             self._keep(self._replay, ticket, blocks, requests)
+        self._flight.add(ticket)
+        self.next_steps[rows] = steps + np.uint64(1)  # last: see Ledger
         return ticket, [] if self.parked else requests
 
     def room(self) -> Ticket[None] | None:
@@ -205,6 +205,9 @@ class FleetLedger:
         """The stream is gone: what is sent from now on goes out when the fleet is open on another one."""
         self.parked = True
         self._flight.refuse_doomed()
+        self._flight.forget(self.next_steps)
+        if self._replay is not None:
+            self._replay.cut(self._all, self.next_steps)
 
     def claim(self) -> Claim:
         """How to ask for it."""

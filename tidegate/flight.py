@@ -112,6 +112,11 @@ class Flight:
             why = f"step {sent.first_step} was sent after one that was refused"
             self.settle(sent, refused("WRONG_STEP", why, next_step))
 
+    def forget(self, next_step: int) -> None:
+        """Of steps from `next_step` on, whoever was sending them was interrupted before they were sent."""
+        while self._pending and self._pending[-1].first_step >= next_step:
+            self._pending.pop()
+
     def send_again(self) -> None:
         """Every message goes out once more, with the steps of it that have no answer."""
         for sent in self._pending:

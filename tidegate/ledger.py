@@ -127,13 +127,11 @@ class Ledger:
         if self.ended is not None:
             raise copy(self.ended)
         ticket = StepsTicket(self.next_step, count, len(blocks))
-        requests = [self._message(ticket, block) for block in blocks]
+        requests = [self._message(ticket, block, self.next_step + block.first) for block in blocks]
+        self.next_step += count  # last: where this is interrupted nothing was sent, and `park` forgets it
         return ticket, self.say(requests) if self.parked or self._turns.blocked else requests
 
-    def _message(self, ticket: StepsTicket, block: Block) -> pb.StreamRequest:
-        first = self.next_step
-        self._flight.add(ticket, first, block.rows)
-        self.next_step = end = first + block.rows
+    def _message(self, ticket: StepsTicket, block: Block, first: int) -> pb.StreamRequest:
         request = pb.StreamRequest()
         steps = request.steps
         steps.handle = self.handle
@@ -141,8 +139,8 @@ class Ledger:
         block.write(steps)
         if self._replay is not None:
             steps.answered = self._safe
-            self._replay.add(first, end, request, block.size, alone=block.alone)
-            self._replay.fold(self.answered)
+            self._replay.add(first, first + block.rows, request, block.size, alone=block.alone)
+        self._flight.add(ticket, first, block.rows)
         return request
 
     # Asking for more than answers.
@@ -205,6 +203,8 @@ class Ledger:
             self.checkpointed(message.checkpointed)
         if sent.next_answer >= sent.end:
             self._flight.settle(sent)
+        if self._replay is not None:
+            self._replay.fold(self.answered)
         return True
 
     def checkpointed(self, step: int) -> None:
@@ -284,6 +284,9 @@ class Ledger:
         self.parked = True
         self._turns.clear()
         self._flight.refuse_doomed(self.next_step)
+        self._flight.forget(self.next_step)
+        if self._replay is not None:
+            self._replay.cut(self.next_step)
 
     def claim(self) -> Claim:
         """How to ask for it."""

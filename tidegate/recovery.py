@@ -49,22 +49,50 @@ def patience(within: float | None, timeout: float | None) -> float | None:
     return min(limits, default=None)
 
 
+class Pace:
+    """How long to wait before each attempt, over all losses of one client.
+
+    Where one loss follows the other it gets slower, whether or not each was recovered from: half of `longest_wait`
+    without a loss makes up for one attempt.
+    """
+
+    def __init__(self, resuming: Resuming) -> None:
+        self._how = resuming
+        self._tried = 0.0
+        self._well_since: float | None = None
+
+    def next_wait(self) -> float:
+        """Seconds to wait before the next attempt."""
+        how = self._how
+        if self._well_since is not None:
+            forgotten = 2 * (how.clock() - self._well_since) / max(how.longest_wait, 1e-3)
+            self._tried = max(0.0, self._tried - forgotten)
+            self._well_since = None
+        wait: float = how.chance() * min(how.longest_wait, how.first_wait * 2.0 ** min(self._tried, 60.0))
+        self._tried += 1
+        return wait
+
+    def well(self) -> None:
+        """An attempt was a success."""
+        self._well_since = self._how.clock()
+
+
 class Attempts:
     """When to try again, `within` so many seconds of the last good news; None: for ever."""
 
-    def __init__(self, resuming: Resuming, within: float | None) -> None:
+    def __init__(self, resuming: Resuming, within: float | None, pace: Pace | None = None) -> None:
         self._resuming = resuming
         self._within = within
+        self._pace = pace or Pace(resuming)
         self._since = resuming.clock()
         self.made = 0
 
     def next_wait(self) -> float | None:
         """Seconds to wait before the next attempt; None: the time is over."""
-        how = self._resuming
-        left = None if self._within is None else self._within - (how.clock() - self._since)
+        left = None if self._within is None else self._within - (self._resuming.clock() - self._since)
         if left is not None and left <= 0:
             return None
-        wait = how.chance() * min(how.longest_wait, how.first_wait * 2.0 ** min(self.made, 60))
+        wait = self._pace.next_wait()
         self.made += 1
         return wait if left is None else min(wait, left)
 
@@ -78,22 +106,32 @@ class Attempts:
 
 
 class Recovery:
-    """One loss, of a stream or of a place on it, from the moment it is noticed until every sequence got on."""
+    """One loss, of a stream or of a place on it, from the moment it is noticed until every sequence got on.
 
-    def __init__(self, resuming: Resuming, within: float | None, address: str, talk: Conversation) -> None:
+    Its time begins with the first attempt, which is always made.
+    """
+
+    def __init__(self, resuming: Resuming, within: float | None, address: str, talk: Conversation, pace: Pace) -> None:
         self._clock = resuming.clock
         self._within = within  # seconds; None: for ever
         self._address = address
         self._before = (talk.resumption.resumed, talk.resumption.sent_again)
         self._began = resuming.clock()
-        self._attempts = Attempts(resuming, within)
+        self._pace = pace
+        self._attempts = Attempts(resuming, within, pace)
         self._behind = 0
         if talk.broken is not None:
             log.warning("connection to %s lost (%s); resuming what is open", address, talk.broken)
 
     def next_wait(self) -> float | None:
         """Seconds to wait before the next attempt; None: the time is over."""
+        if not self._attempts.made:
+            self.begin_anew()
         return self._attempts.next_wait()
+
+    def begin_anew(self) -> None:
+        """Its time begins now."""
+        self._attempts.good_news()
 
     def why_over(self, talk: Conversation) -> str:
         """What to say when the time is over."""
@@ -109,6 +147,7 @@ class Recovery:
         self._behind = len(talk.resumption.recovering)
         if talk.resumption.recovering:
             return False
+        self._pace.well()
         resumed, sent_again = self._before
         log.info(
             "resumed %d sequences at %s after %.3f s, in attempt %d; sent %d steps again",

@@ -66,9 +66,10 @@ class Resumption:
         """They are open again: what to send."""
         try:
             requests = books.resumed(opened)
-        except SequenceLost as error:
+        except (SequenceLost, Refused) as error:  # refused by the books: this server takes no message as large as a row
+            lost = error if isinstance(error, SequenceLost) else books.loss(error.reason, error.message)
             books.parked = False
-            books.abandon(error)
+            books.abandon(lost)
             return self.after_refusal(books)
         self.resumed += books.count
         self.sent_again += books.sent_again

@@ -13,6 +13,7 @@ from tidegate import calls
 from tidegate.answers import Answer, Answers, FleetAnswers
 from tidegate.connection import Connection
 from tidegate.conversation import Asked
+from tidegate.deadline import Deadline
 from tidegate.facts import FleetFacts, SequenceFacts
 from tidegate.fleet_ledger import FleetLedger
 from tidegate.flight import StepsTicket
@@ -56,9 +57,9 @@ class Sequence(SequenceFacts):
         `values` is one row, or a mapping of input names to rows. Raises BadInput or another Refused (the sequence is as
         it was and can go on), ConnectionLost, TimedOut (the step may have been taken), SequenceEnded.
         """
-        limit = calls.limit(timeout, self._timeout)
-        ticket = self._send(limit, self._ledger.send_step, values)
-        self._connection.wait(ticket, limit)
+        deadline = Deadline(calls.limit(timeout, self._timeout))
+        ticket = self._send(deadline.left, self._ledger.send_step, values)
+        self._connection.wait(ticket, deadline.left)
         return self._ledger.answer(ticket)
 
     def chunk(self, values: Inputs, timeout: float | None = None) -> Answers:
@@ -68,9 +69,9 @@ class Sequence(SequenceFacts):
         sequences of this client wait until they are sent. Only if the model itself fails in the midst (STEP_FAILED) are
         the steps before taken: see `next_step`.
         """
-        limit = calls.limit(timeout, self._timeout)
-        ticket = self._send(limit, self._ledger.send_chunk, values)
-        self._connection.wait(ticket, limit)
+        deadline = Deadline(calls.limit(timeout, self._timeout))
+        ticket = self._send(deadline.left, self._ledger.send_chunk, values)
+        self._connection.wait(ticket, deadline.left)
         return self._ledger.answers(ticket)
 
     def stream(self, rows: Iterable[Inputs], window: int = WINDOW, timeout: float | None = None) -> Iterator[Answer]:
@@ -81,6 +82,7 @@ class Sequence(SequenceFacts):
         itself, after the answers to the rows before it. `timeout` is for each answer.
         Leaving early leaves the sequence after the last row that was sent: see `next_step`.
         """
+        calls.check_window(window)
         limit = calls.limit(timeout, self._timeout)
         in_flight: deque[StepsTicket] = deque()
         failure: Exception | None = None
@@ -153,7 +155,7 @@ class Sequence(SequenceFacts):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._connection.end(self._ledger)
+        self._connection.leave(self._ledger)
 
 
 class Fleet(FleetFacts):
@@ -172,9 +174,9 @@ class Fleet(FleetFacts):
         self, values: Inputs, members: Rows[int] | NDArray[np.integer[Any]] | None = None, timeout: float | None = None
     ) -> FleetAnswers:
         """One step of every member, or of `members`: values [N, ...row] in their order. Raises as Sequence.chunk."""
-        limit = calls.limit(timeout, self._timeout)
-        ticket = self._connection.send(self._ledger, limit, self._ledger.send, values, members)
-        self._connection.wait(ticket, limit)
+        deadline = Deadline(calls.limit(timeout, self._timeout))
+        ticket = self._connection.send(self._ledger, deadline.left, self._ledger.send, values, members)
+        self._connection.wait(ticket, deadline.left)
         return self._ledger.answers(ticket)
 
     def close(self, timeout: float | None = None) -> None:
@@ -187,4 +189,4 @@ class Fleet(FleetFacts):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._connection.end(self._ledger)
+        self._connection.leave(self._ledger)

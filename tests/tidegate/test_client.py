@@ -391,10 +391,17 @@ def test_the_limit_of_the_client_holds_where_a_call_has_none(server: FakeServer)
             list(sequence.stream([[1, 1]]))
 
 
-def test_a_lone_sequence_reads_its_answers_without_another_thread(client: tidegate.Client) -> None:
+def test_nobody_who_waits_reads_the_stream_where_an_interrupt_would_leave_it_half_read(
+    client: tidegate.Client,
+) -> None:
     with client.sequence("toy") as sequence:
+        assert [thread for thread in threading.enumerate() if thread.name.startswith("tidegate reader")]
+        readers = []
+        take = sequence._connection.talk.receive
+        sequence._connection.talk.receive = lambda message: readers.append(threading.current_thread()) or take(message)
         sequence.step([1, 1])
-        assert not [thread for thread in threading.enumerate() if thread.name.startswith("tidegate reader")]
+    assert readers
+    assert threading.current_thread() not in readers
 
 
 def test_threads_use_sequences_of_one_client_at_once(server: FakeServer) -> None:

@@ -91,7 +91,7 @@ def test_a_server_that_is_killed_and_comes_back_goes_on(caplog: pytest.LogCaptur
             others.append(never_written.step(ROWS[1]).output[0])
         np.testing.assert_array_equal(answers, expected(ROWS[:20]))
         np.testing.assert_array_equal(others, expected(ROWS[:2]))
-    lost, resumed = (record.getMessage() for record in caplog.records if record.name == "tidegate")
+    lost, resumed, *_ = (record.getMessage() for record in caplog.records if record.name == "tidegate")
     assert f"connection to {first.address} lost" in lost
     assert "resumed 2 sequences" in resumed
     assert "sent 3 steps again" in resumed  # two since the checkpoint at 8, and one that was never written
@@ -203,10 +203,10 @@ def test_a_client_that_is_connected_resumes_by_the_route_that_it_has(
 
 def test_waits_between_attempts_grow_vary_and_are_bounded() -> None:
     from tidegate.conversation import Conversation
-    from tidegate.recovery import Recovery
+    from tidegate.recovery import Pace, Recovery
 
     resuming = tidegate.Resuming(first_wait=0.1, longest_wait=1.0, clock=lambda: 0.0, chance=lambda: 0.5)
-    recovery = Recovery(resuming, None, "here", Conversation())
+    recovery = Recovery(resuming, None, "here", Conversation(), Pace(resuming))
     assert [recovery.next_wait() for _ in range(6)] == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.5, 0.5])
 
 

@@ -1,0 +1,22 @@
+"""Until when: one time limit for something that takes several waits."""
+
+import math
+import time
+
+
+class Deadline:
+    """So many seconds from now; None: never."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._end = math.inf if seconds is None else time.monotonic() + seconds
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until then, 0 where it is past; None: for ever."""
+        return None if math.isinf(self._end) else max(0.0, self._end - time.monotonic())
+
+    @property
+    def limit(self) -> float:
+        """The same as a `timeout=` that replaces a client's own limit: math.inf is none."""
+        left = self.left
+        return math.inf if left is None else left
