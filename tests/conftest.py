@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 
 def pytest_configure() -> None:
-    """A shell's background job begins with SIGINT ignored, and so would every command that a test interrupts."""
+    """A shell's background job begins with SIGINT ignored, and so would every command that a test stops; so for nohup."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
