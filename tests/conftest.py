@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def pytest_configure() -> None:
-    """A shell's background job begins with SIGINT ignored, and so would every command that a test stops; so for nohup."""
+    """A shell's background job begins with SIGINT ignored, under nohup SIGHUP too: so would what a test is to stop."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 

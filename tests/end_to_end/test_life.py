@@ -106,7 +106,7 @@ async def test_a_server_that_is_asked_to_stop_lets_open_sequences_finish(
         assert await stream.run(1, 0, ROWS) == heard
         async with RawStream(server.address) as late:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await late.ask(open_())
+                await late.hear()
             assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         closed = await stream.ask(close(0, 2))
         assert list(closed.steps) == [30, 30]
