@@ -25,11 +25,12 @@ class Standing:
 
 
 class Progress:
-    """One model's. All but `held`, `seen` and `acked` are numbers of steps, NONE where there is no checkpoint."""
+    """One model's. All but the first three are numbers of steps; NONE is no checkpoint."""
 
     def __init__(self, capacity: int) -> None:
         self.held = np.zeros(capacity, bool)  # whether the slot's sequence is kept beyond its stream
         self.seen = np.zeros(capacity)  # about when its last step came, in seconds of a monotonic clock
+        self.safe_at = np.zeros(capacity)  # when its checkpoint was of its last step the last time, by the same clock
         self.acked = np.zeros(capacity, np.int64)  # how many answers its client has
         self.written = np.full(capacity, NONE)  # the newest checkpoint
         self.told = np.zeros(capacity, np.int64)  # the newest that the client was told of
@@ -37,14 +38,11 @@ class Progress:
         self.earlier = np.zeros(capacity, np.int64)  # and before that
         self.had = np.zeros(capacity, np.int64)  # of one that was resumed: how many answers its client had then
         self.retaken = np.zeros(capacity, np.int64)  # and up to where its steps count as taken again
-        self.complete = 0.0  # the last moment of which everything is written, by the same clock
 
     def begin(self, slots: np.ndarray, steps: np.ndarray | int, written: np.ndarray | int, now: float) -> None:
         """New tenants after so many steps, whose newest checkpoint is `written`."""
-        if not self.held.any():
-            self.complete = now
         self.held[slots] = True
-        self.seen[slots] = now
+        self.seen[slots] = self.safe_at[slots] = now
         self.acked[slots] = steps
         self.written[slots] = written
         self.told[slots] = np.maximum(written, 0)
@@ -96,9 +94,15 @@ class Progress:
         return int((done[slots] - np.maximum(self.written[slots], 0)).max(initial=0))
 
     def lag_seconds(self, done: np.ndarray, now: float) -> float:
-        """For how long something has not been written, at most."""
+        """For how long the one that has waited longest has not been written."""
         slots = np.flatnonzero(self.held)
-        return now - self.complete if (self.written[slots] != done[slots]).any() else 0.0
+        behind = slots[self.written[slots] != done[slots]]
+        return float((now - self.safe_at[behind]).max(initial=0.0))
+
+    def look(self, done: np.ndarray, now: float) -> None:
+        """Notes who has nothing to wait for at this moment."""
+        slots = np.flatnonzero(self.held)
+        self.safe_at[slots[self.written[slots] == done[slots]]] = now
 
     def come_back(self, slots: np.ndarray, answered: Sequence[int]) -> None:
         """Clients have resumed these, and say that they have so many answers, which may be any number."""

@@ -152,17 +152,16 @@ class Scribe:
         tenants, progress = self._residents.at(model), model.progress
         slots = progress.behind(model.slots.done, _MOST, least)
         now = self._monotonic()
+        progress.look(model.slots.done, now)
         progress.seen[slots] = now
         if len(slots) == _MOST:
             self._cut = True
             self.hurry()
-        whole = least == 1 and len(slots) < _MOST
         if not len(slots):
-            progress.complete = now if whole else progress.complete
             return None
         who = tuple(tenants[slot] for slot in slots.tolist())
         steps, rows = model.slots.done[slots], model.slots.gather(slots)
-        return Snapshot(model, who, steps, rows, progress.kept(slots), now if whole else 0.0)
+        return Snapshot(model, who, steps, rows, progress.kept(slots), now)
 
     async def _write(self, snapshots: Sequence[Snapshot]) -> None:
         if not snapshots:
@@ -190,7 +189,6 @@ class Scribe:
     ) -> None:
         """What was written, and what was not wanted because the sequence is not ours any more."""
         model, tenants = snapshot.model, self._residents.at(snapshot.model)
-        model.progress.complete = max(model.progress.complete, snapshot.complete)
         for tenant, step in zip(snapshot.tenants, snapshot.steps.tolist(), strict=True):
             if tenant in unfit:
                 continue
@@ -200,6 +198,7 @@ class Scribe:
                 _note_written(tenant, step)
                 if tenants.get(tenant.slot) is tenant:
                     model.progress.written[tenant.slot] = step
+                    model.progress.safe_at[tenant.slot] = snapshot.moment
                     tenant.held = held
             elif refusal.reason is store.Reason.UNKNOWN:
                 tenant.born = False

@@ -19,7 +19,7 @@ class Snapshot:
     """States of sequences of one model at a moment: `steps` [N], `states` [N, W], and the steps [N, 3] to keep too.
 
     `awake`: whether they went on from there, as far as is known.
-    `complete`: that moment, if nothing else of the model is to be written; else 0.
+    `moment`: when, by a monotonic clock; 0 where nobody asks.
     """
 
     model: ServedModel
@@ -27,7 +27,7 @@ class Snapshot:
     steps: np.ndarray
     states: np.ndarray
     kept: np.ndarray
-    complete: float = 0.0
+    moment: float = 0.0
     awake: bool = True
 
     def of(self, places: list[int]) -> "Snapshot":

@@ -106,6 +106,30 @@ def test_what_one_write_has_no_room_for_is_written_next_without_rest(
     assert rests(world)
 
 
+def test_the_lag_in_seconds_is_of_who_has_waited_longest_however_many_are_written_in_turns(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scribe, "_MOST", 2)
+    some = opened(world, 3)
+    keeper = world.servers[0].keeper
+    (model,) = keeper._residents.models()
+
+    def lag() -> float:
+        return model.progress.lag_seconds(model.slots.done, keeper.monotonic())
+
+    world.now += 100.0
+    world.write(0)
+    for at in range(6):
+        world.now += 1.0
+        for one in some:
+            world.give(0, one, ROWS[at : at + 1])
+        flow(world)
+        world.write(0)
+        assert 0 < lag() <= 2.0
+    world.write(0)
+    assert lag() == 0
+
+
 def test_what_is_opened_while_a_write_goes_on_is_written_next_without_rest(world: World) -> None:
     opened(world, 1)
     world.begin_to_write(0)
