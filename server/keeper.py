@@ -134,10 +134,6 @@ class Keeper:
         """What was claimed lives in these slots from now on."""
         self._claims.settle(restored, slots)
 
-    def unsettle(self, restored: Sequence[Restored]) -> None:
-        """They could not be taken in after all; the store has them as they were."""
-        self._residents.move_out([r.tenant for r in restored])
-
     def giving_way(self, model: ServedModel, ids: Sequence[str]) -> int:
         """How many slots of a model are free once these sequences are resumed: those that they have now."""
         here = [self._residents.get(id_) for id_ in ids]

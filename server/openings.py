@@ -151,8 +151,8 @@ class Openings:
                 result = error
             else:
                 return
-        if self._keeper is not None:
-            self._keeper.unsettle(coming.settled)
+        if self._keeper is not None and coming.model is not None:
+            self._keeper.turn_away(coming.model, coming.slots)
         coming.give_up()
         if isinstance(result, TidegateError) and not self._window.gone:
             self._handles.mark(coming.handles, FREE)
@@ -162,7 +162,7 @@ class Openings:
         self._admit(coming, restored)  # once more: what is claimed may be another checkpoint than what was seen
         model, manner, handles = restored[0].tenant.model, coming.manner, coming.handles
         slots = np.concatenate([coming.slots, self.room(model, len(handles) - len(coming.slots))])
-        coming.slots, coming.settled = slots, restored
+        coming.slots = slots
         assert self._keeper is not None
         self._keeper.settle(restored, slots)
         trace = plan(manner.selection, model.graph.trace, model.graph.layers)
@@ -184,14 +184,13 @@ class Openings:
 
 @dataclass(slots=True, eq=False)
 class _Coming:
-    """Sequences that are being resumed, the slots that are kept for them, and those that are settled there."""
+    """Sequences that are being resumed, and the slots that are kept for them."""
 
     handles: np.ndarray
     manner: Manner
     token: str
     model: ServedModel | None = None
     slots: np.ndarray = field(default_factory=lambda: np.zeros(0, np.intp))
-    settled: Sequence[Restored] = ()
 
     def give_up(self) -> None:
         """They do not come."""

@@ -164,10 +164,11 @@ class Sleepers:
                 self._residents.disown(tenant)
             raise
         why = {refusal.id: refusal.reason for refusal in refused}
-        for tenant in unfit:
-            self._residents.disown(tenant)
         for tenant in tenants:
-            self._note_cut_off(tenant, why.get(tenant.id))
+            if tenant in unfit:
+                self._residents.disown(tenant)
+            else:
+                self._note_cut_off(tenant, why.get(tenant.id))
 
     def _note_cut_off(self, tenant: Tenant, refused: store.Reason | None) -> None:
         if refused is None:

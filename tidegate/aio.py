@@ -15,7 +15,6 @@ from tidegate.answers import Prediction
 from tidegate.budget import Budget
 from tidegate.deadline import Deadline
 from tidegate.errors import ConnectionLost, ModelNotReady, TimedOut
-from tidegate.facts import again
 from tidegate.fleet_ledger import FleetLedger
 from tidegate.inputs import InputLayout, Inputs
 from tidegate.ledger import Ledger
@@ -26,6 +25,7 @@ from tidegate.register import Books
 from tidegate.soon import Soon
 from tidegate.state import State
 from tidegate.status import explain
+from tidegate.taking_up import again
 from tidegate.trace import TraceChoice, choose
 from tidegate.v1 import tidegate_pb2
 from tidegate.v1.tidegate_pb2_grpc import TidegateStub

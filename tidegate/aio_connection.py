@@ -129,7 +129,7 @@ class AsyncConnection:
         if ticket.done:
             return True
         settled = self._loop.create_future()
-        ticket.wake = _both(ticket.wake, lambda: None if settled.done() else settled.set_result(None))
+        ticket.call(lambda: None if settled.done() else settled.set_result(None))
         self._waiting += 1
         try:
             if timeout is None:
@@ -277,13 +277,6 @@ class AsyncConnection:
             self._connect()
             for request in self._talk.resume():
                 self._outbox.put_nowait(request)
-
-
-def _both(first: Callable[[], object] | None, second: Callable[[], object]) -> Callable[[], object]:
-    """Several may wait for the same."""
-    if first is None:
-        return second
-    return lambda: (first(), second())
 
 
 async def _messages(outbox: Outbox, limit: Callable[[], int]) -> AsyncIterator[pb.StreamRequest]:

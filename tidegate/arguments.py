@@ -3,10 +3,12 @@
 import argparse
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
 DEFAULT_SERVER = "localhost:50051"
 _OUTPUTS = ("drawing", "csv", "jsonl")
+
+_Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"  # noqa: SLF001 - the library's only name for it
 
 _STREAM_HELP = """\
 Sends a table through a new sequence, one step for each row, and prints each answer as it comes.
@@ -61,13 +63,11 @@ def _parser() -> _Parser:
     parser.add_argument("--version", action="version", version=f"tidegate {version('tidegate')}")
     parser.set_defaults(server=None, timeout=30.0, owner="")
     commands_of = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    models = commands_of.add_parser(
-        "models", parents=[_anywhere()], help="list the server's models", description="Lists the server's models."
-    )
+    models = _command(commands_of, "models", help="list the server's models", description="Lists the server's models.")
     models.add_argument("--json", action="store_true", help="as a JSON list")
-    describe = commands_of.add_parser(
+    describe = _command(
+        commands_of,
         "describe",
-        parents=[_anywhere()],
         help="show one model",
         description="Shows a model's inputs, outputs, layers, gates and proof.",
     )
@@ -76,6 +76,12 @@ def _parser() -> _Parser:
     _add_stream(commands_of)
     _add_kept(commands_of)
     return parser
+
+
+def _command(commands_of: _Commands, name: str, *, help: str, description: str) -> _Parser:  # noqa: A002 - as argparse
+    """One command; a text of several lines stays as it is written."""
+    form = argparse.RawDescriptionHelpFormatter if "\n" in description else argparse.HelpFormatter
+    return commands_of.add_parser(name, parents=[_anywhere()], help=help, description=description, formatter_class=form)
 
 
 def _anywhere() -> "_Parser":
@@ -100,13 +106,12 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_stream(commands_of: "argparse._SubParsersAction[_Parser]") -> None:
-    stream = commands_of.add_parser(
+def _add_stream(commands_of: _Commands) -> None:
+    stream = _command(
+        commands_of,
         "stream",
-        parents=[_anywhere()],
         help="send a table through a sequence",
         description=_STREAM_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_model(stream)
     _add_table(stream)
@@ -126,45 +131,44 @@ def _add_table(stream: argparse.ArgumentParser) -> None:
     stream.add_argument("--units", metavar="LIST", type=_numbers, help="draw these units only, like 0-7 or 3,5")
 
 
-def _add_kept(commands_of: "argparse._SubParsersAction[_Parser]") -> None:
+def _add_kept(commands_of: _Commands) -> None:
     """The commands for a sequence that was kept."""
-    resume = commands_of.add_parser(
+    resume = _command(
+        commands_of,
         "resume",
-        parents=[_anywhere()],
         help="go on with a kept sequence",
         description=_RESUME_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_keep(resume)
     _add_table(resume)
     resume.add_argument("--whole", action="store_true", help="the table begins at step 0: leave out what was sent")
-    state = commands_of.add_parser(
+    state = _command(
+        commands_of,
         "state",
-        parents=[_anywhere()],
         help="take the state out",
         description="Writes the state of a kept sequence to a NumPy .npz file.",
     )
     _add_keep(state)
     state.add_argument("output", metavar="FILE", help="the file to write")
-    fork = commands_of.add_parser(
+    fork = _command(
+        commands_of,
         "fork",
-        parents=[_anywhere()],
         help="begin another sequence where a kept one stands",
         description="Begins another sequence where a kept one stands, and keeps it, too.",
     )
     _add_keep(fork)
     fork.add_argument("other", metavar="NEW", help="the file to keep the other sequence in")
-    rewind = commands_of.add_parser(
+    rewind = _command(
+        commands_of,
         "rewind",
-        parents=[_anywhere()],
         help="take a kept sequence back",
         description="Takes a kept sequence back to the newest checkpoint at or before a step.",
     )
     _add_keep(rewind)
     rewind.add_argument("step", metavar="STEP", type=_step, help="the number of the step to take next, at most")
-    move = commands_of.add_parser(
+    move = _command(
+        commands_of,
         "move",
-        parents=[_anywhere()],
         help="go on with another version of the model",
         description="Has a kept sequence go on with another version of its model, without losing its memory.",
     )
@@ -172,9 +176,7 @@ def _add_kept(commands_of: "argparse._SubParsersAction[_Parser]") -> None:
     move.add_argument(
         "to", metavar="VERSION", nargs="?", type=_count, default=0, help="default: the newest that is ready"
     )
-    end = commands_of.add_parser(
-        "end", parents=[_anywhere()], help="end a kept sequence", description="Ends a kept sequence, and its file."
-    )
+    end = _command(commands_of, "end", help="end a kept sequence", description="Ends a kept sequence, and its file.")
     _add_keep(end)
 
 

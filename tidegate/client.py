@@ -14,7 +14,6 @@ from tidegate.budget import Budget
 from tidegate.connection import Connection
 from tidegate.deadline import Deadline
 from tidegate.errors import ConnectionLost, ModelNotReady, TimedOut
-from tidegate.facts import again
 from tidegate.fleet_ledger import FleetLedger
 from tidegate.home import Home
 from tidegate.inputs import InputLayout, Inputs
@@ -26,6 +25,7 @@ from tidegate.register import Books
 from tidegate.sequence import Fleet, Sequence, Source
 from tidegate.state import State
 from tidegate.status import explain
+from tidegate.taking_up import again
 from tidegate.trace import TraceChoice, choose
 from tidegate.v1 import tidegate_pb2
 from tidegate.v1.tidegate_pb2_grpc import TidegateStub

@@ -175,7 +175,7 @@ class Connection:
         with self._lock:
             if ticket.done:
                 return True
-            ticket.wake = _both(ticket.wake, gate.release)
+            ticket.call(gate.release)
         try:
             self._waiting.add(ticket)
             return gate.acquire(timeout=-1 if timeout is None else min(max(timeout, 0.0), TIMEOUT_MAX))
@@ -335,10 +335,3 @@ class Connection:
         if self._confirmed.wait(_GOODBYE):
             self._stream.end()
             self._reader.join(_GOODBYE)
-
-
-def _both(first: Callable[[], object] | None, second: Callable[[], object]) -> Callable[[], object]:
-    """Several may wait for the same."""
-    if first is None:
-        return second
-    return lambda: (first(), second())

@@ -1,19 +1,13 @@
 """What an open sequence or fleet tells about itself: the same words in both clients."""
 
-import logging
 from abc import ABC
-from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tidegate.errors import refused
 from tidegate.fleet_ledger import FleetLedger
-from tidegate.inputs import Inputs
 from tidegate.ledger import Ledger
-
-log = logging.getLogger("tidegate")
 
 L = TypeVar("L", Ledger, FleetLedger)
 
@@ -76,26 +70,6 @@ class SequenceFacts(Facts[Ledger]):
         safe as soon as it is here, and what was `kept` a while ago may not suffice any more.
         """
         self._ledger.held = answered
-
-
-def again(sequence: SequenceFacts, answered: int, inputs: Callable[[int], Inputs] | None) -> Inputs | None:
-    """What a sequence that was taken up has to be sent once more before it stands at `answered`; None: nothing.
-
-    `inputs` gives the rows [T, ...row] from a step to `answered`. Without it, the log says what is left to the caller.
-    Raises BadInput if it gives another number of them.
-    """
-    first = sequence.next_step
-    if first >= answered:
-        return None
-    if inputs is None:
-        log.warning("sequence %s goes on at step %d: send its inputs from there on again", sequence.id, first)
-        return None
-    rows = inputs(first)
-    counts = [len(array) for array in (rows.values() if isinstance(rows, Mapping) else [rows])]
-    if any(count != answered - first for count in counts):
-        wanted = f"the inputs of steps {first} to {answered - 1} are wanted again"
-        raise refused("WRONG_SHAPE", f"{wanted}: {answered - first} rows, and {counts[0]} were given")
-    return rows
 
 
 class FleetFacts(Facts[FleetLedger]):

@@ -10,29 +10,34 @@ T = TypeVar("T")
 
 
 class Ticket(Generic[T]):
-    """Settled once, by `resolve` or `fail`; a shell waits for that in its own way, and `wake` tells it."""
+    """Settled once, by `resolve` or `fail`; a shell waits for that in its own way, and is called then."""
 
-    __slots__ = ("_error", "_value", "done", "wake")
+    __slots__ = ("_error", "_value", "_wake", "done")
 
     def __init__(self) -> None:
         self.done = False
-        self.wake: Callable[[], object] | None = None
+        self._wake: Callable[[], object] | None = None
         self._value: T | None = None
         self._error: TidegateError | None = None
+
+    def call(self, wake: Callable[[], object]) -> None:
+        """Has it called once it is settled, after those who asked before. Only while it is not `done`."""
+        before = self._wake
+        self._wake = wake if before is None else lambda: (before(), wake())
 
     def resolve(self, value: T) -> None:
         """Settles it with an answer."""
         self._value = value
         self.done = True
-        if self.wake is not None:
-            self.wake()
+        if self._wake is not None:
+            self._wake()
 
     def fail(self, error: TidegateError) -> None:
         """Settles it with an error, which `result` raises."""
         self._error = error
         self.done = True
-        if self.wake is not None:
-            self.wake()
+        if self._wake is not None:
+            self._wake()
 
     def result(self) -> T:
         """The answer. Raises the error if there is one. Only when `done`."""
