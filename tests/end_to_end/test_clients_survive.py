@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -173,13 +175,16 @@ def small(start: Callable[..., RunningServer], lstm_only: Path, tmp_path: Path) 
 
 async def test_a_sequence_waits_for_room_where_it_is_resumed(small: Server) -> None:
     expected = undisturbed(small.address)[0]
-    with tidegate.connect(small.address, timeout=60, resuming=SOON) as client, client.sequence("lstm") as sequence:
+    full = threading.Event()  # before that the client is not to come back
+    late = replace(SOON, chance=lambda: 0.5 * full.wait(60))
+    with tidegate.connect(small.address, timeout=60, resuming=late) as client, client.sequence("lstm") as sequence:
         sequence.chunk(ROWS[0, :5])
         small.kill()
         small.process.ready()
         async with RawStream(small.address) as others:
             await others.say(open_(count=2))
             await others.hear()
+            full.set()
             step = asyncio.create_task(asyncio.to_thread(sequence.step, ROWS[0, 5]))
             while not sequence._connection.talk.resumption.deferred:  # noqa: ASYNC110 - a thread has no event to wait for
                 await asyncio.sleep(0.01)
@@ -189,7 +194,9 @@ async def test_a_sequence_waits_for_room_where_it_is_resumed(small: Server) -> N
 
 
 async def test_a_sequence_that_finds_no_room_in_time_is_lost_for_that_reason(small: Server) -> None:
-    client = tidegate.connect(small.address, timeout=60, resuming=SOON, resume_within=3.0)
+    full = threading.Event()
+    late = replace(SOON, chance=lambda: 0.5 * full.wait(60))
+    client = tidegate.connect(small.address, timeout=60, resuming=late, resume_within=3.0)
     with client, client.sequence("lstm") as sequence:
         sequence.chunk(ROWS[0, :5])
         small.kill()
@@ -197,5 +204,6 @@ async def test_a_sequence_that_finds_no_room_in_time_is_lost_for_that_reason(sma
         async with RawStream(small.address) as others:
             await others.say(open_(count=2))
             await others.hear()
+            full.set()
             with pytest.raises(tidegate.SequenceLost, match="TOO_MANY_SEQUENCES"):
                 await asyncio.to_thread(sequence.step, ROWS[0, 5])
