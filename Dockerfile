@@ -51,6 +51,7 @@ LABEL org.opencontainers.image.title="tidegate-server" \
 COPY --from=server-packages /opt/venv /opt/venv
 COPY LICENSE ./
 COPY tidegate tidegate
+COPY stepgraph stepgraph
 COPY server server
 # What there is to serve if nothing is mounted over it.
 COPY models /models
@@ -66,7 +67,7 @@ USER 10001:10001
 VOLUME /state
 EXPOSE 50051
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --start-interval=1s \
-    CMD ["python", "-m", "server.healthcheck"]
+    CMD ["python", "-m", "server.operations.healthcheck"]
 ENTRYPOINT ["python", "-m", "server"]
 
 

@@ -23,9 +23,10 @@ from bench.figure import Figure
 from bench.scenario import FEATURES
 from bench.traffic import rows
 from bench.worker import Json, work
-from server import loader, session
-from server.engine import Engine
-from server.stepgraph import NEXT_STATE, STATE, TRACE, StepGraph
+from stepgraph import loading
+from stepgraph.rewriting.stepgraph import NEXT_STATE, STATE, TRACE, StepGraph
+from stepgraph.running import session
+from stepgraph.running.engine import Engine
 
 Step = Callable[[], object]
 
@@ -43,7 +44,7 @@ def answer(question: Json) -> Json:
 @cache
 def step_graph(file: str) -> StepGraph:
     """Rewrite a file to one step, as the server does when it loads it."""
-    return loader.load(Path(file), max_batch=1, patience=1.0).graph
+    return loading.load(Path(file), max_batch=1, patience=1.0).graph
 
 
 def bare_step(graph: StepGraph, batch: int, *, traces: bool) -> Step:

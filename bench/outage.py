@@ -33,7 +33,7 @@ from bench.scenario import model_name
 from bench.traffic import PERIOD, WrongAnswerError, rows
 from tidegate import AsyncClient
 from tidegate.aio_sequence import AsyncSequence
-from tidegate.budget import Budget
+from tidegate.protocol.budget import Budget
 
 HIDDEN = 128
 SEQUENCES = 64

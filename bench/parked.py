@@ -28,11 +28,11 @@ from bench.connection import ready
 from bench.gauges import gauges, most_memory
 from bench.scenario import LAYERS, model_name
 from bench.sequence import Sequence as Kept
-from server import content
-from server.checkpoint import encode_many
-from server.sqlite_store import SqliteStore
-from server.store import Birth, Terms, Write
-from server.tenant import digest_of
+from server.durability.checkpoint import encode_many
+from server.durability.tenant import digest_of
+from server.stores.sqlite.store import SqliteStore
+from server.stores.store import Birth, Terms, Write
+from stepgraph.file import content
 
 HIDDEN = 128
 WIDTH = 2 * LAYERS * HIDDEN  # h and c of every layer

@@ -18,8 +18,8 @@ from demo.process import ROOT, Process, uninterrupted
 from demo.trainings import LSTM, RNN, WEATHER
 from demo.weather import DAY, HOURS, WARM_UP, errors, stream_day
 from tidegate.client import Client
+from tidegate.drawing.names import layers_in_short
 from tidegate.errors import TidegateError
-from tidegate.names import layers_in_short
 from training import observations
 from training.errors import TrainingError
 

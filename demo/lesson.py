@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tidegate.answers import Answer, Answers
 from tidegate.client import Client
-from tidegate.glyphs import CLOSED, OPEN
+from tidegate.drawing.glyphs import CLOSED, OPEN
 
 # (value, write, read) of each step: what is written at step 1 is asked for at 4 and 6; the rest is there to disturb.
 LESSON = (

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 
 from demo.lesson import LESSON, READS, VALUE, WRITE, Taken
-from tidegate.figure import figure
-from tidegate.glyphs import Style
+from tidegate.drawing.figure import figure
+from tidegate.drawing.glyphs import Style
 
 # As wide as in tidegate.figure, whose steps stand right below.
 _LABEL, _COLUMN = 14, 8

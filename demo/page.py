@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.text import Text
 
-from tidegate.glyphs import Style
+from tidegate.drawing.glyphs import Style
 
 _WIDEST = 100  # sentences that are longer are hard to read
 

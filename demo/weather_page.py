@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from demo.weather import AHEAD, Error, Forecast, Hour
-from tidegate.glyphs import Style
+from tidegate.drawing.glyphs import Style
 
 _LEFT = 44  # characters before the strip
 _CAME, _SAID = 215, 75  # colours

@@ -2,11 +2,11 @@
 
 import sys
 
-from server import check
-from server.lifecycle import Server
-from server.process import run
+from server.operations import check
+from server.operations.lifecycle import Server
+from server.operations.process import run
+from server.operations.workers import Workers
 from server.settings import Settings, read
-from server.workers import Workers
 
 
 def main() -> int:

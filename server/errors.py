@@ -15,18 +15,15 @@ TidegateError
 │   └── IllegalMove      a sequence cannot do that where it is in its life
 ├── StepFailed           the model could not compute a step
 ├── StoreFailed          the store cannot be reached, or refuses to serve; the next call tries again
-├── CheckpointRefused    bytes that are no checkpoint that can be gone back to
-│   ├── TornCheckpoint   cut short or damaged
-│   └── ForeignCheckpoint  of something else, or of a format that this server does not read
-├── AxesUnknown          batch and time cannot be found among the free axes of a file
-└── ModelRefused         a file that cannot be served, with the node and the reason
+└── CheckpointRefused    bytes that are no checkpoint that can be gone back to
+    ├── TornCheckpoint   cut short or damaged
+    └── ForeignCheckpoint  of something else, or of a format that this server does not read
 
 Each carries a `reason` of the contract (proto/tidegate/v1/error.proto) and one sentence.
 """
 
+from stepgraph.errors import cut
 from tidegate.v1 import error_pb2
-
-_LONGEST = 2_000  # characters of a sentence: what is wrong may be in it, and may be a megabyte
 
 
 class TidegateError(Exception):
@@ -35,7 +32,7 @@ class TidegateError(Exception):
     reason: int = error_pb2.REASON_INTERNAL
 
     def __init__(self, message: str, reason: int | None = None) -> None:
-        super().__init__(_cut(message))
+        super().__init__(cut(message))
         if reason is not None:
             self.reason = reason
 
@@ -128,35 +125,3 @@ class TornCheckpoint(CheckpointRefused):
 
 class ForeignCheckpoint(CheckpointRefused):
     """No checkpoint of ours, or whole and of a format that this server does not read."""
-
-
-class AxesUnknown(TidegateError):
-    """Batch and time cannot be found among the free axes of a file; others may have to be freed. `node` as below."""
-
-    reason = error_pb2.REASON_MODEL_REFUSED
-
-    def __init__(self, message: str, node: str | None = None) -> None:
-        super().__init__(message)
-        self.node = node
-
-
-class ModelRefused(TidegateError):
-    """A model file that cannot be served. The sentence names the node, its operator and the reason.
-
-    What a file calls its nodes may hold anything: what cannot be printed is escaped, and what is very long is cut.
-    `node` is that node's name, or its first output's where it has none; None where no one node is to blame.
-    """
-
-    reason = error_pb2.REASON_MODEL_REFUSED
-
-    def __init__(self, message: str, node: str | None = None) -> None:
-        super().__init__(_printable(message))
-        self.node = node
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in _cut(text))

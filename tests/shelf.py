@@ -6,7 +6,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from server.errors import UnknownModel
-from server.model import LoadedModel, ServedModel
+from server.runtime.served_model import ServedModel
+from stepgraph.model import LoadedModel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

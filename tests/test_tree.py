@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import tomllib
@@ -13,7 +12,6 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
-COLUMN = 52  # where the drawing in ARCHITECTURE.md ends and its words begin
 GENERATED = sorted(path.name for path in (ROOT / "tidegate" / "v1").glob("*_pb2*"))
 
 
@@ -59,24 +57,13 @@ def test_the_server_imports_neither_torch_nor_training() -> None:
 
 
 def test_the_client_imports_grpc_protobuf_and_numpy_and_nothing_of_the_applications() -> None:
-    modules = imported("import tidegate, tidegate.cli")
+    modules = imported("import tidegate.cli.command")
     assert {"grpc", "google", "numpy"} <= modules
     assert not modules & {"server", "training", "bench", "demo", "onnx", "onnxruntime", "torch", "matplotlib", "rich"}
 
 
 def test_the_pipeline_imports_neither_server_nor_client() -> None:
     assert not imported("import training.__main__") & {"server", "tidegate", "grpc"}
-
-
-def test_the_drawing_of_the_server_names_each_file_once_in_the_order_of_the_layers() -> None:
-    with (ROOT / "pyproject.toml").open("rb") as file:
-        contracts = tomllib.load(file)["tool"]["importlinter"]["contracts"]
-    places = {name: i for i, layer in enumerate(contracts[0]["layers"]) for name in layer.split(" | ")}
-    drawn = list[str]()
-    for line in (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").split("```")[1].splitlines():
-        drawn += re.findall(r"[a-z_]+", line[:COLUMN])
-    assert sorted(drawn) == sorted(places)
-    assert [places[name] for name in drawn] == sorted(places.values())
 
 
 def test_telemetry_is_off_before_onnxruntime_is_imported() -> None:
@@ -94,16 +81,17 @@ sys.meta_path.insert(0, Watch())
 import server.__main__
 """
     assert "seen" in imported(statement)
-    assert "seen" in imported(statement.replace("server.__main__", "server.session"))
+    assert "seen" in imported(statement.replace("server.__main__", "stepgraph.running.session"))
 
 
 def test_telemetry_is_off_even_where_the_environment_says_otherwise() -> None:
-    modules = imported("import server, os; assert os.environ['ORT_DISABLE_TELEMETRY'] == '1'")
-    assert "onnxruntime" not in modules
-    imported(
-        "import os; os.environ['ORT_DISABLE_TELEMETRY'] = '0'\n"
-        "import server; assert os.environ['ORT_DISABLE_TELEMETRY'] == '1'"
-    )
+    for package in ("server", "stepgraph"):
+        modules = imported(f"import {package}, os; assert os.environ['ORT_DISABLE_TELEMETRY'] == '1'")
+        assert "onnxruntime" not in modules
+        imported(
+            "import os; os.environ['ORT_DISABLE_TELEMETRY'] = '0'\n"
+            f"import {package}; assert os.environ['ORT_DISABLE_TELEMETRY'] == '1'"
+        )
 
 
 def test_the_wheel_is_said_to_hold_the_client_alone() -> None:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from server.selection import Selection, plan
+from server.streams.trace import Selection, plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from server.model import LoadedModel
+    from stepgraph.model import LoadedModel
 
 
 class Truth:

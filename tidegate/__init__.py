@@ -24,10 +24,10 @@ from tidegate.errors import (
     UnknownModel,
 )
 from tidegate.model import Layer, Model, StateSpec, TensorSpec
-from tidegate.recovery import Resuming
 from tidegate.sequence import Fleet, Sequence
 from tidegate.state import State
 from tidegate.trace import Trace
+from tidegate.transport.recovery import Resuming
 
 __all__ = [
     "Answer",

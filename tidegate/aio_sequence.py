@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tidegate import calls
-from tidegate.aio_connection import AsyncConnection
 from tidegate.answers import Answer, Answers, FleetAnswers
-from tidegate.conversation import Asked
-from tidegate.deadline import Deadline
 from tidegate.facts import FleetFacts, SequenceFacts
-from tidegate.fleet_ledger import FleetLedger
-from tidegate.flight import StepsTicket
 from tidegate.inputs import InputLayout, Inputs
-from tidegate.ledger import Ledger
-from tidegate.opening import Opening
+from tidegate.protocol.conversation import Asked
+from tidegate.protocol.fleet_books import FleetLedger
+from tidegate.protocol.in_flight import StepsTicket
+from tidegate.protocol.opening import Opening
+from tidegate.protocol.sequence_books import Ledger
 from tidegate.sequence import WINDOW
-from tidegate.soon import Soon
 from tidegate.state import State
+from tidegate.transport import calls
+from tidegate.transport.aio import AsyncConnection
+from tidegate.transport.deadline import Deadline
+from tidegate.transport.soon import Soon
 from tidegate.v1 import sequence_pb2 as pb
 
 # ruff: noqa: ASYNC109 - `timeout` has the same name and meaning in both clients, and raises our own TimedOut

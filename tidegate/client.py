@@ -8,25 +8,25 @@ from typing import Any, Self, TypeVar
 
 import grpc
 
-from tidegate import calls
 from tidegate.answers import Prediction
-from tidegate.budget import Budget
-from tidegate.connection import Connection
-from tidegate.deadline import Deadline
 from tidegate.errors import ConnectionLost, ModelNotReady, TimedOut
-from tidegate.fleet_ledger import FleetLedger
-from tidegate.home import Home
 from tidegate.inputs import InputLayout, Inputs
-from tidegate.ledger import Ledger
 from tidegate.model import Model
-from tidegate.opening import Claim, Opening, Order
-from tidegate.recovery import RESUME_WITHIN, USUAL, Attempts, Resuming, patience
-from tidegate.register import Books
+from tidegate.protocol.budget import Budget
+from tidegate.protocol.fleet_books import FleetLedger
+from tidegate.protocol.opening import Claim, Opening, Order
+from tidegate.protocol.registry import Books
+from tidegate.protocol.sequence_books import Ledger
 from tidegate.sequence import Fleet, Sequence, Source
 from tidegate.state import State
-from tidegate.status import explain
-from tidegate.taking_up import again
 from tidegate.trace import TraceChoice, choose
+from tidegate.transport import calls
+from tidegate.transport.deadline import Deadline
+from tidegate.transport.process import Home
+from tidegate.transport.recovery import RESUME_WITHIN, USUAL, Attempts, Resuming, patience
+from tidegate.transport.resending import again
+from tidegate.transport.status import explain
+from tidegate.transport.threads import Connection
 from tidegate.v1 import tidegate_pb2
 from tidegate.v1.tidegate_pb2_grpc import TidegateStub
 

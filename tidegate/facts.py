@@ -6,8 +6,8 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tidegate.fleet_ledger import FleetLedger
-from tidegate.ledger import Ledger
+from tidegate.protocol.fleet_books import FleetLedger
+from tidegate.protocol.sequence_books import Ledger
 
 L = TypeVar("L", Ledger, FleetLedger)
 

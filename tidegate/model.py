@@ -89,7 +89,7 @@ class StateSpec:
 class Proof:
     """How far the served step graph was from the file, relative to its largest values so far or to 1.
 
-    A file that rounds to 8 bits was compared without its rounding; `rounding` says how far it was with it.
+    A file that rounds to 8 bits was compared without its rounding; `unrounded` says how far it was with it.
     """
 
     max_error: float

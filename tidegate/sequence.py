@@ -9,18 +9,18 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tidegate import calls
 from tidegate.answers import Answer, Answers, FleetAnswers
-from tidegate.connection import Connection
-from tidegate.conversation import Asked
-from tidegate.deadline import Deadline
 from tidegate.facts import FleetFacts, SequenceFacts
-from tidegate.fleet_ledger import FleetLedger
-from tidegate.flight import StepsTicket
 from tidegate.inputs import InputLayout, Inputs
-from tidegate.ledger import Ledger
-from tidegate.opening import Opening
+from tidegate.protocol.conversation import Asked
+from tidegate.protocol.fleet_books import FleetLedger
+from tidegate.protocol.in_flight import StepsTicket
+from tidegate.protocol.opening import Opening
+from tidegate.protocol.sequence_books import Ledger
 from tidegate.state import State
+from tidegate.transport import calls
+from tidegate.transport.deadline import Deadline
+from tidegate.transport.threads import Connection
 from tidegate.v1 import sequence_pb2 as pb
 
 WINDOW = 64  # steps that `stream` keeps in flight

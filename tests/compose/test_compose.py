@@ -49,8 +49,8 @@ def test_the_server_can_write_nothing(up: Project, folder: str) -> None:
 
 def test_the_healthcheck_tells_a_server_from_a_closed_port(up: Project) -> None:
     assert inspect(up.server, ".State.Health.Status") == "healthy"
-    assert up.inside("python", "-m", "server.healthcheck").returncode == 0
-    assert up.inside("python", "-m", "server.healthcheck", "--port", "1").returncode == 1
+    assert up.inside("python", "-m", "server.operations.healthcheck").returncode == 0
+    assert up.inside("python", "-m", "server.operations.healthcheck", "--port", "1").returncode == 1
 
 
 def test_a_sequence_streams_from_outside_with_its_gates(up: Project) -> None:

@@ -148,7 +148,7 @@ async def test_a_container_that_was_paused_cannot_write_over_what_went_on_withou
 def tidegate_command(server: str, *arguments: str) -> None:
     """A process that sends some rows through a sequence."""
     table = "".join(",".join(map(str, row)) + "\n" for row in ROWS[:CUT])
-    command = [sys.executable, "-m", "tidegate.cli", "--server", server, *arguments]
+    command = [sys.executable, "-m", "tidegate.cli.command", "--server", server, *arguments]
     done = subprocess.run(command, cwd=REPOSITORY, input=table, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1 + CUT

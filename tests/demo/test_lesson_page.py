@@ -6,7 +6,7 @@ import pytest
 from demo import lesson_page
 from demo.lesson import LESSON, READS, WRITE, Taken, block
 from tidegate.answers import Answer, Answers, TraceLayout
-from tidegate.glyphs import Style
+from tidegate.drawing.glyphs import Style
 from training import figure
 
 PLAIN = Style()

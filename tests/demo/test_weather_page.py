@@ -4,7 +4,7 @@ import numpy as np
 
 from demo import weather_page
 from demo.weather import DAY, WARM_UP, Error, Forecast, Hour, errors
-from tidegate.glyphs import Style
+from tidegate.drawing.glyphs import Style
 from training import observations, recipes
 from training.weather import split
 

@@ -73,14 +73,14 @@ async def test_a_worker_that_was_killed_is_started_again(pair: RunningServer) ->
 def test_sigterm_stops_every_worker_in_order(pair: RunningServer) -> None:
     pair.terminate()
     assert pair.wait() == 0
-    assert len([line for line in pair.lines if line.endswith("server.lifecycle: stopped\n")]) == 2
+    assert len([line for line in pair.lines if line.endswith("server.operations.lifecycle: stopped\n")]) == 2
     assert "all 2 workers have stopped" in pair.lines[-1]
 
 
 def test_workers_whose_parent_is_killed_stop_by_themselves(pair: RunningServer) -> None:
     pair.process.kill()
     pair.wait()  # reads the log until the last of them has closed it
-    assert len([line for line in pair.lines if line.endswith("server.lifecycle: stopped\n")]) == 2
+    assert len([line for line in pair.lines if line.endswith("server.operations.lifecycle: stopped\n")]) == 2
 
 
 def test_a_port_that_another_server_has_is_not_shared(

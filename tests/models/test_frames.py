@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import tidegate
-from server.errors import ModelRefused
-from server.examination import examine
-from server.loader import load
-from server.model import LoadedModel
+from stepgraph.errors import ModelRefused
+from stepgraph.loading import load
+from stepgraph.model import LoadedModel
+from stepgraph.report.examination import examine
 from tests.onnx_writer import Layer, Writer
 from tests.running_server import RunningServer
 

@@ -14,9 +14,9 @@ from onnx import numpy_helper, parser
 from torch import Tensor, nn
 
 import tidegate
-from server.errors import ModelRefused
-from server.loader import load
-from server.model import LoadedModel
+from stepgraph.errors import ModelRefused
+from stepgraph.loading import load
+from stepgraph.model import LoadedModel
 from tests.running_server import RunningServer
 
 INPUTS, HIDDEN = 3, 4

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from server.errors import ModelRefused
-from server.loader import load
+from stepgraph.errors import ModelRefused
+from stepgraph.loading import load
 from tests.models.makers import artefact, torch_exporters
 
 if TYPE_CHECKING:
-    from server.model import LoadedModel
+    from stepgraph.model import LoadedModel
     from tests.models.makers.artefact import Recorded
 
 MADE = Path(__file__).parent / "made"

@@ -10,8 +10,8 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from server.errors import ModelRefused
-from server.loader import load
+from stepgraph.errors import ModelRefused
+from stepgraph.loading import load
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ import onnx
 import pytest
 import torch
 
-from server.loader import load
+from stepgraph.loading import load
 from tests import onnx_equations as equations
 from tests.onnx_writer import Layer, Writer
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from server.engine import Engine
+    from stepgraph.running.engine import Engine
 
 KINDS = ("RNN", "LSTM", "GRU")
 INPUTS, STEPS, BATCH = 3, 7, 4

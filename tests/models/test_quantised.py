@@ -13,11 +13,11 @@ from onnx import helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
-from server.errors import ModelRefused
-from server.examination import examine
-from server.loader import load
-from server.model import LoadedModel
-from server.page import lines
+from stepgraph.errors import ModelRefused
+from stepgraph.loading import load
+from stepgraph.model import LoadedModel
+from stepgraph.report.examination import examine
+from stepgraph.report.page import lines
 from tests.equations import sigmoid
 
 BATCH, TIME, INPUTS, HIDDEN, OUTPUTS = 3, 6, 3, 8, 2

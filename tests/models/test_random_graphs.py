@@ -19,8 +19,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server import oracle, session
-from server.loader import load
+from stepgraph.loading import load
+from stepgraph.rewriting import runnable
+from stepgraph.running import session
 from tests import onnx_equations as equations
 from tests.onnx_writer import Layer, Writer
 from tests.recurrent_graphs import INPUTS, INTERFACE, NOWHERE, File, Graph, write
@@ -28,7 +29,7 @@ from tests.recurrent_graphs import INPUTS, INTERFACE, NOWHERE, File, Graph, writ
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from server.engine import Engine
+    from stepgraph.running.engine import Engine
 
     Values = dict[str, NDArray[np.generic]]
 
@@ -118,7 +119,7 @@ def whole(file: File, rows: NDArray[np.generic], states: Values) -> tuple[list[N
 
     A file for one step at a time is run step after step, with its states handed back.
     """
-    reference = session.create(oracle.runnable(file.model))
+    reference = session.create(runnable.runnable(file.model))
     answers: list[NDArray[np.generic] | None] = []
     for part in np.split(rows, len(rows)) if file.one_step else [rows]:
         lengths = {file.lengths: np.full(rows.shape[1], len(part), np.int32)} if file.lengths else {}

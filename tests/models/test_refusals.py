@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from server.errors import ModelRefused
-from server.loader import load
+from stepgraph.errors import ModelRefused
+from stepgraph.loading import load
 
 INPUTS, HIDDEN = 3, 4
 X = torch.zeros(2, 5, INPUTS)

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from server.errors import ModelRefused
-from server.loader import load
-from server.model import LoadedModel
+from stepgraph.errors import ModelRefused
+from stepgraph.loading import load
+from stepgraph.model import LoadedModel
 
 BATCH, TIME, INPUTS, HIDDEN, LAYERS, OUTPUTS = 2, 3, 3, 4, 2, 2
 X = torch.randn(BATCH, TIME, INPUTS, generator=torch.Generator().manual_seed(0))

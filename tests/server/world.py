@@ -19,15 +19,15 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from server.clerk import Clerk
-from server.conversation import Conversation
+from server.durability.keeper import Keeper
+from server.durability.store_thread import Clerk
+from server.edge.native.dialect import Conversation
 from server.errors import StoreFailed
-from server.keeper import Keeper
-from server.loader import load
-from server.memory_store import MemoryStore
-from server.model import LoadedModel
 from server.settings import Settings
-from server.store import Terms
+from server.stores.memory import MemoryStore
+from server.stores.store import Terms
+from stepgraph.loading import load
+from stepgraph.model import LoadedModel
 from tests.shelf import MODEL, Shelf
 from tests.surviving_client import CLOSED, SurvivingClient, Survivor
 from tests.truth import Truth

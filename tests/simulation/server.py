@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from server.admission import Admission
-from server.clerk import Clerk
-from server.fencing import Tombstone, as_of
-from server.keeper import Keeper
-from server.memory_store import MemoryStore
-from server.servicer import Servicer
+from server.durability.keeper import Keeper
+from server.durability.store_thread import Clerk
+from server.edge.admission import Admission
+from server.edge.native.service import Servicer
+from server.stores.fencing import Tombstone, as_of
+from server.stores.memory import MemoryStore
 from tests.server.world import Desk, Moody
 from tests.shelf import Shelf
 from tests.simulation.wire import Context
 from tidegate.v1 import tidegate_pb2
 
 if TYPE_CHECKING:
-    from server.store import Terms
+    from server.stores.store import Terms
     from tests.simulation.world import World
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from server.settings import Settings
-from server.store import Terms
+from server.stores.store import Terms
 from tests.server.world import versions
 from tests.simulation.loop import StandingLoop
 from tests.simulation.server import Server, Store

@@ -6,7 +6,7 @@ import pytest
 from tests.tidegate.fake_server import expected
 from tests.tidegate.world import World, numbers
 from tidegate.errors import SequenceEnded, SequenceLost
-from tidegate.opening import Order
+from tidegate.protocol.opening import Order
 from tidegate.trace import Trace
 from tidegate.v1 import error_pb2
 from tidegate.v1 import sequence_pb2 as pb

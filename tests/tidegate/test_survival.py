@@ -202,8 +202,8 @@ def test_a_client_that_is_connected_resumes_by_the_route_that_it_has(
 
 
 def test_waits_between_attempts_grow_vary_and_are_bounded() -> None:
-    from tidegate.conversation import Conversation
-    from tidegate.recovery import Pace, Recovery
+    from tidegate.protocol.conversation import Conversation
+    from tidegate.transport.recovery import Pace, Recovery
 
     resuming = tidegate.Resuming(first_wait=0.1, longest_wait=1.0, clock=lambda: 0.0, chance=lambda: 0.5)
     recovery = Recovery(resuming, None, "here", Conversation(), Pace(resuming))

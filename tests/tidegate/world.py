@@ -9,17 +9,17 @@ from collections.abc import Iterable
 import numpy as np
 
 from tests.tidegate.fake_server import Behaviour, Session, Store, find
-from tidegate.budget import Budget
-from tidegate.conversation import Conversation
 from tidegate.errors import ConnectionLost
-from tidegate.fleet_ledger import FleetLedger
-from tidegate.flight import StepsTicket
 from tidegate.inputs import InputLayout
-from tidegate.ledger import Ledger
 from tidegate.model import Model
-from tidegate.opening import Claim, Opening, Order
+from tidegate.protocol.budget import Budget
+from tidegate.protocol.conversation import Conversation
+from tidegate.protocol.fleet_books import FleetLedger
+from tidegate.protocol.in_flight import StepsTicket
+from tidegate.protocol.opening import Claim, Opening, Order
+from tidegate.protocol.promise import Ticket
+from tidegate.protocol.sequence_books import Ledger
 from tidegate.state import State
-from tidegate.ticket import Ticket
 from tidegate.trace import Trace
 from tidegate.v1 import sequence_pb2 as pb
 

@@ -1,0 +1,1 @@
+"""Sequences outlive their streams and their server."""

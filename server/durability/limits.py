@@ -1,0 +1,157 @@
+"""How much may be open and kept: refuses what goes beyond, ends what nobody came back to, makes room for the rest."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import islice
+from math import ceil
+
+from server.durability.registry import Residents
+from server.durability.store_thread import Clerk
+from server.errors import OverLimit
+from server.settings import Settings
+from server.stores import store
+from tidegate.v1 import error_pb2
+
+log = logging.getLogger(__name__)
+
+_MOST = 256  # owners that the store is asked about at once
+_BATCH = 500  # sequences that give way at once: nobody who needs the store waits behind all of them
+
+
+class Limits:
+    """Lives in the event loop.
+
+    Args:
+        clerk: asks the store.
+        residents: who counts, and who hears that theirs gave way.
+        settings: how many, and how much.
+        clock: seconds since 1970, for the store.
+    """
+
+    def __init__(self, clerk: Clerk, residents: Residents, settings: Settings, clock: Callable[[], float]) -> None:
+        self._clerk = clerk
+        self._residents = residents
+        self._settings = settings
+        self._clock = clock
+        self._active: set[str] = set()  # owners that have not been looked at since they were active
+        self.full = False  # whether the store takes no new sequences
+        self.usage = store.Usage(0, 0)  # of the store, when the limits were enforced last
+
+    def check(self, owner: str, count: int) -> None:
+        """Whether an owner may open so many more sequences.
+
+        Raises:
+            OverLimit: the owner has too many, or the store is full.
+        """
+        self._check_owner(owner, count)
+        if self.full:
+            raise OverLimit(
+                f"the checkpoints take more than {self._settings.max_store_mib} MiB, and none may give way",
+                error_pb2.REASON_STORE_FULL,
+            )
+
+    def expect(self, coming: Mapping[str, str]) -> None:
+        """Sequences, by id with their owners, are about to be resumed here, and count from now on.
+
+        Those of them that are open here give way to themselves.
+
+        Raises:
+            OverLimit: an owner would have too many; then none is expected.
+        """
+        for owner, count in Counter(coming.values()).items():
+            self._check_owner(owner, count, coming.keys())
+        self._residents.coming.update(coming)
+
+    def _check_owner(self, owner: str, count: int, besides: Collection[str] = ()) -> None:
+        limit = self._settings.max_per_owner
+        if limit and (has := self._residents.count(owner, besides)) + count > limit:
+            raise OverLimit(
+                f"'{owner}' has {has} sequences open here; {limit} is the limit", error_pb2.REASON_TOO_MANY_OF_OWNER
+            )
+
+    async def enforce(self) -> None:
+        """Ends what nobody came back to, and makes room where a limit is passed.
+
+        Raises:
+            StoreFailed.
+        """
+        now = self._clock()
+        await self._sweep(now)
+        await self._enforce_by_owner(now)
+        await self._enforce_for_all(now)
+
+    async def _sweep(self, now: float) -> None:
+        more = True
+        while more:
+            swept = await self._clerk.ask(lambda s: s.expire(now))
+            self._active |= swept.owners
+            for id_ in swept.expired:
+                self._lose(id_, store.Reason.EXPIRED)
+            more = swept.more
+
+    # By owner ---------------------------------------------------------------------------------------------------------
+
+    async def _enforce_by_owner(self, now: float) -> None:
+        """Whoever has more parked than may be makes room by its own; of who was not active there is nothing new."""
+        self._active |= self._residents.take_active()
+        if not self._settings.max_parked_per_owner:
+            self._active.clear()
+        while self._active:
+            for owner, usage in (await self._usages(list(islice(self._active, _MOST)))).items():
+                await self._make_way(owner, usage, now)
+                self._active.discard(owner)
+
+    async def _usages(self, owners: Sequence[str]) -> dict[str, store.Usage]:
+        return await self._clerk.ask(lambda s: {owner: s.usage_of(owner) for owner in owners})
+
+    async def _make_way(self, owner: str, usage: store.Usage, now: float) -> None:
+        surplus = usage.parked - self._settings.max_parked_per_owner
+        if surplus > 0:
+            evicted = await self._evict(surplus, now, owner)
+            log.warning("%d parked sequences of %.40r gave way: no owner may have more", len(evicted), owner)
+
+    # Of all -----------------------------------------------------------------------------------------------------------
+
+    async def _enforce_for_all(self, now: float) -> None:
+        usage = self.usage = await self._clerk.ask(lambda s: s.usage())
+        evicted: list[store.Evicted] = []
+        surplus = self._surplus(usage)
+        if surplus > 0:
+            evicted = await self._evict(surplus, now)
+            log.warning("%d parked sequences gave way: a limit of the store is reached", len(evicted))
+        self.full = usage.bytes - sum(one.bytes for one in evicted) > self._most_bytes
+
+    @property
+    def _most_bytes(self) -> float:
+        return self._settings.max_store_mib * 2**20
+
+    def _surplus(self, usage: store.Usage) -> int:
+        """How many have to give way."""
+        surplus = usage.parked - self._settings.max_parked
+        excess = usage.bytes - self._most_bytes
+        if excess > 0:
+            surplus = max(surplus, ceil(excess / max(1, usage.bytes / usage.sequences)))
+        return surplus
+
+    # Both -------------------------------------------------------------------------------------------------------------
+
+    async def _evict(self, count: int, now: float, owner: str | None = None) -> list[store.Evicted]:
+        """Ends those that were parked longest ago, a batch at a time; fewer, if no more are parked."""
+        gone: list[store.Evicted] = []
+        while len(gone) < count:
+            batch = min(_BATCH, count - len(gone))
+            evicted = await self._clerk.ask(lambda s, most=batch: s.evict(most, now, owner=owner))  # type: ignore[misc]
+            gone += evicted
+            for one in evicted:
+                self._lose(one.id, one.reason)
+            if len(evicted) < batch:
+                break
+        return gone
+
+    def _lose(self, id_: str, reason: store.Reason) -> None:
+        """One was ended here, and is counted here, wherever it is open."""
+        self._residents.lost[f"SEQUENCE_{reason.name}"] += 1
+        tenant = self._residents.get(id_)
+        if tenant is not None:
+            self._residents.let_go(tenant, reason)

@@ -1,0 +1,50 @@
+"""Why a sequence cannot be had, or not from where it was asked for: what a store says, in the contract's words."""
+
+from server.durability import checkpoint
+from server.durability.checkpoint import Checkpoint
+from server.durability.tenant import Tenant
+from server.errors import SequenceGone, WrongState
+from server.stores import store
+from tidegate.v1 import error_pb2
+
+WHY = {
+    store.Reason.UNKNOWN: (error_pb2.REASON_UNKNOWN_SEQUENCE, "no sequence '{}' is kept here"),
+    store.Reason.NOT_YOURS: (error_pb2.REASON_WRONG_TOKEN, "the resume token is not that of sequence '{}'"),
+    store.Reason.FENCED: (error_pb2.REASON_TAKEN_OVER, "sequence '{}' goes on at another server"),
+    store.Reason.ENDED: (error_pb2.REASON_SEQUENCE_ENDED, "sequence '{}' was closed by its client"),
+    store.Reason.EXPIRED: (
+        error_pb2.REASON_SEQUENCE_EXPIRED,
+        "nobody came back to sequence '{}' within the retention time",
+    ),
+    store.Reason.EVICTED: (
+        error_pb2.REASON_SEQUENCE_EVICTED,
+        "sequence '{}' was parked, and gave way when a limit was reached",
+    ),
+}
+
+
+def kept_at(tenant: Tenant, found: store.Claimed | store.Gone, step: int) -> Checkpoint:
+    """The newest of the checkpoints at or before a step. Raises SequenceGone, WrongState."""
+    if isinstance(found, store.Gone):
+        reason = error_pb2.REASON_CHECKPOINT_GONE if found.reason is store.Reason.UNKNOWN else None
+        raise SequenceGone(str(why := gone(tenant.id, found.reason)), reason or why.reason)
+    kept = checkpoint.newest(found.checkpoints, step).checkpoint
+    if kept is None:
+        kept_steps = ", ".join(str(checkpoint.decode(data).step) for data in reversed(found.checkpoints))
+        raise WrongState(
+            f"no checkpoint is kept at or before step {step}; kept are those at {kept_steps}",
+            error_pb2.REASON_CHECKPOINT_GONE,
+        )
+    if kept.sha256 != tenant.model.loaded.sha256:
+        raise WrongState(
+            f"the checkpoint at step {kept.step} is of version {kept.version}; the sequence is at version "
+            f"{tenant.model.version} now",
+            error_pb2.REASON_CHECKPOINT_GONE,
+        )
+    return kept
+
+
+def gone(name: str, reason: store.Reason) -> SequenceGone:
+    """The refusal for a reason of the store."""
+    number, sentence = WHY[reason]
+    return SequenceGone(sentence.format(name), number)

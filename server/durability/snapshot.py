@@ -1,0 +1,95 @@
+"""Copies of states at a moment, and what a store is to write of them. Knows no store that does it."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from server.durability import checkpoint
+from server.durability.checkpoint import Checkpoint
+from server.durability.tenant import Tenant
+from server.runtime.served_model import ServedModel
+from server.stores import store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """States of sequences of one model at a moment: `steps` [N], `slots` [N, W], and the steps [N, 3] to keep too.
+
+    `awake`: whether they went on from there, as far as is known.
+    `moment`: when, by a monotonic clock; 0 where nobody asks.
+    """
+
+    model: ServedModel
+    tenants: tuple[Tenant, ...]
+    steps: np.ndarray
+    states: np.ndarray
+    kept: np.ndarray
+    moment: float = 0.0
+    awake: bool = True
+
+    def of(self, places: list[int]) -> "Snapshot":
+        """Some of them."""
+        tenants = tuple(self.tenants[at] for at in places)
+        steps, states, kept = self.steps[places], self.states[places], self.kept[places]
+        return Snapshot(self.model, tenants, steps, states, kept, awake=self.awake)
+
+    def left(self, places: list[int]) -> "Snapshot":
+        """Some of them, that have left since."""
+        return replace(self.of(places), awake=False)
+
+
+def taken(tenants: Sequence[Tenant], *, awake: bool = True) -> Snapshot:
+    """The states of sequences of one model as they are now in their slots."""
+    model, slots = tenants[0].model, np.array([tenant.slot for tenant in tenants])
+    steps, rows = model.slots.done[slots], model.slots.gather(slots)
+    return Snapshot(model, tuple(tenants), steps, rows, model.progress.kept(slots), awake=awake)
+
+
+def writes(snapshots: Iterable[Snapshot], unfit: set[Tenant]) -> Iterable[store.Write]:
+    """What a store is to write of them. Adds to `unfit` whose states cannot be written: they hold up nobody else's."""
+    for snapshot in snapshots:
+        try:
+            yield from list(_writes(snapshot))
+        except Exception:
+            if not unfit:  # the log needs no more than an example
+                log.exception("a state of %s version %d cannot be written", snapshot.model.name, snapshot.model.version)
+            if len(snapshot.tenants) == 1:
+                unfit.update(snapshot.tenants)
+            else:
+                yield from writes((snapshot.of([at]) for at in range(len(snapshot.tenants))), unfit)
+
+
+def _writes(snapshot: Snapshot) -> Iterable[store.Write]:
+    steps, kept = snapshot.steps.tolist(), snapshot.kept.tolist()
+    for tenant, step, data, spare in zip(snapshot.tenants, steps, _encoded(snapshot), kept, strict=True):
+        write = store.Write(tenant.id, tenant.fence, step, data, spare=tuple(spare), awake=snapshot.awake)
+        yield from born(tenant, write)
+
+
+def born(tenant: Tenant, write: store.Write) -> Iterable[store.Write]:
+    """A write, with what makes its sequence known to the store.
+
+    Of a new one its beginning is kept too: a client that has no answer yet has to go back there.
+    """
+    if tenant.born:
+        yield write
+        return
+    model, birth = tenant.model, store.Birth(tenant.digest, tenant.owner, tenant.model.name)
+    if tenant.new and write.step != tenant.steps:
+        origin = Checkpoint(model.name, model.version, model.loaded.sha256, tenant.steps, tenant.origin)
+        yield store.Write(tenant.id, tenant.fence, tenant.steps, checkpoint.encode(origin), birth)
+    yield replace(write, birth=birth)
+
+
+def _encoded(snapshot: Snapshot) -> list[bytes]:
+    """A state that is still the model's initial one takes next to nothing."""
+    model, steps, states = snapshot.model, snapshot.steps, snapshot.states
+    who = model.name, model.version, model.loaded.sha256
+    moved = (steps > 0) | (states != model.graph.initial).any(axis=1)
+    initial = checkpoint.encode(Checkpoint(*who, 0, None))
+    encoded = iter(checkpoint.encode_many(*who, steps[moved].tolist(), states[moved]))
+    return [next(encoded) if has else initial for has in moved.tolist()]

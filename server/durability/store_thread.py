@@ -1,0 +1,152 @@
+"""Makes the calls to the store, one after the other in a thread of its own: a slow or dead store delays nobody else.
+
+Whoever waits for an answer waits for so long and no longer, however many calls it takes.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Executor, Future
+from contextlib import suppress
+from contextvars import ContextVar
+from functools import partial
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, TypeVar
+
+from server.errors import StoreFailed, StoreSilent
+from server.stores.store import Store
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_until: ContextVar[float] = ContextVar("until")  # when who waits has waited for long enough, by the event loop's clock
+
+
+class Clerk:
+    """Lives in the event loop; owns the store from `start` to `stop`.
+
+    Args:
+        open_store: makes the store; called in the clerk's own thread.
+        patience: how long who waits for an answer of the store waits, in seconds.
+    """
+
+    def __init__(self, open_store: Callable[[], Store], patience: float) -> None:
+        self._open = open_store
+        self._patience = patience
+        self._thread: Executor = _Thread()
+        self._store: Store | None = None
+        self.failing_since: float | None = None  # in seconds of the monotonic clock
+        self.errors = 0
+
+    async def start(self) -> None:
+        """Opens the store.
+
+        Raises:
+            StoreFailed: its address means nothing, or what is there is no store of ours.
+        """
+        await self.ask(lambda _: None)
+
+    async def ask(self, call: Callable[[Store], T]) -> T:
+        """Carries out one call.
+
+        Raises:
+            StoreFailed: the store could not do it.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._carry_out, call)
+
+    async def ask_soon(self, call: Callable[[Store], T]) -> T:
+        """The same for somebody who waits.
+
+        Raises:
+            StoreSilent: it failed, or took too long.
+        """
+        try:
+            return await self.soon(lambda: self.ask(call))
+        except StoreFailed as error:
+            raise _silent(str(error)) from error
+
+    async def soon(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Something else that takes as long as the store does, for somebody who waits.
+
+        Raises:
+            StoreSilent: it took too long.
+        """
+        now = asyncio.get_running_loop().time()
+        until = _until.get(now + self._patience)
+        if until <= now:  # it is not even begun
+            raise _silent("too slow")
+        try:
+            async with asyncio.timeout_at(until):
+                return await call()
+        except TimeoutError as error:
+            raise _silent("too slow") from error
+
+    async def in_time(self, errand: Coroutine[Any, Any, T]) -> T:
+        """All that is done in an errand for somebody who waits takes together no longer than one call may."""
+        begun = _until.set(asyncio.get_running_loop().time() + self._patience)
+        try:
+            return await errand
+        finally:
+            _until.reset(begun)
+
+    async def stop(self, seconds: float | None = None) -> None:
+        """Lets go of the store after the last call, or leaves it alone with that after so long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+        self._thread.shutdown(wait=False)
+
+    def _carry_out(self, call: Callable[[Store], T]) -> T:
+        try:
+            if self._store is None:
+                self._store = self._open()
+            done = call(self._store)
+        except StoreFailed as error:
+            self.errors += 1
+            if self.failing_since is None:
+                self.failing_since = time.monotonic()
+                log.warning("the store of checkpoints fails: %s", error)
+            raise
+        if self.failing_since is not None:
+            log.info("the store of checkpoints answers again after %.1f s", time.monotonic() - self.failing_since)
+            self.failing_since = None
+        return done
+
+    def _close(self) -> None:
+        if self._store is not None:
+            self._store.close()
+
+
+class _Thread(Executor):
+    """One thread, which the end of the process does not wait for: a store may hang for longer than anybody should."""
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        Thread(target=self._run, name="clerk", daemon=True).start()
+
+    def submit(self, call: Callable[..., Any], /, *given: object, **named: object) -> Future[Any]:
+        """See `Executor.submit`."""
+        future: Future[Any] = Future()
+        self._calls.put((future, partial(call, *given, **named)))
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002 - nobody waits here
+        """Ends the thread after the calls that were made before."""
+        self._calls.put(None)
+
+    def _run(self) -> None:
+        while (waiting := self._calls.get()) is not None:
+            future, call = waiting
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(call())
+            except BaseException as error:  # noqa: BLE001 - whoever called hears of it
+                future.set_exception(error)
+
+
+def _silent(why: str) -> StoreSilent:
+    return StoreSilent(f"the store of checkpoints does not answer ({why}); try again")

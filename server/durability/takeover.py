@@ -1,0 +1,229 @@
+"""Takes over sequences that were opened before, here or at another server, with the checkpoints to go on from.
+
+Of several that want the same one, the one that came last gets it. Knows no stream: whoever claims has the slots.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import count as counter
+from typing import Protocol
+
+import numpy as np
+
+from server.durability import checkpoint
+from server.durability.checkpoint import Checkpoint
+from server.durability.checkpointer import Scribe
+from server.durability.errands import Errands
+from server.durability.limits import Limits
+from server.durability.losses import gone
+from server.durability.outbox import Departures
+from server.durability.registry import Residents
+from server.durability.sequence import Life, Move
+from server.durability.store_thread import Clerk
+from server.durability.tenant import Tenant, digest_of
+from server.errors import SequenceGone, StoreSilent, TidegateError, WrongState
+from server.runtime.served_model import ServedModel
+from server.stores import store
+from tidegate.v1 import error_pb2
+
+log = logging.getLogger(__name__)
+
+
+class Exact(Protocol):
+    """Where the very model of a checkpoint is found."""
+
+    def exact(self, name: str, version: int, sha256: str) -> ServedModel:
+        """The model of this content. Raises Refusal."""
+
+
+@dataclass(frozen=True, eq=False)
+class Restored:
+    """A sequence that was claimed, and the checkpoint to go on from."""
+
+    tenant: Tenant
+    checkpoint: Checkpoint
+    answered: int  # how many answers its client has
+
+
+@dataclass(frozen=True, eq=False)
+class _Wish:
+    """Sequences that one client wants, each with how many answers it has, and the moment at which it asked.
+
+    `admit` is asked before anything changes, and refuses what there is no place for.
+    """
+
+    number: int  # a later wish has a larger one
+    claims: Sequence[store.Claim]
+    answered: Sequence[int]
+    now: float  # if it is carried out late, the store sees that
+    admit: Callable[[list[Restored]], None]
+    wanted: Callable[[], bool]
+
+
+class Claims:
+    """Lives in the event loop.
+
+    Args:
+        clerk: asks the store.
+        residents: who leaves its stream if it is claimed.
+        departures: what the store should know before.
+        scribe: writes that.
+        errands: carry out what waits for the store.
+        limits: how many an owner may have.
+        models: finds the model of a checkpoint.
+        clock: seconds since 1970, for the store.
+    """
+
+    def __init__(
+        self,
+        clerk: Clerk,
+        residents: Residents,
+        departures: Departures,
+        scribe: Scribe,
+        errands: Errands,
+        limits: Limits,
+        models: Exact,
+        clock: Callable[[], float],
+    ) -> None:
+        self._clerk = clerk
+        self._residents = residents
+        self._departures = departures
+        self._scribe = scribe
+        self._errands = errands
+        self._limits = limits
+        self._models = models
+        self._clock = clock
+        self._numbers = counter()
+        self._last: dict[str, int] = {}  # the number of the last that wants a sequence, while the store is asked
+
+    def claim(
+        self,
+        ids: Sequence[str],
+        token: str,
+        answered: Sequence[int],
+        admit: Callable[[list[Restored]], None],
+        then: Callable[[list[Restored] | TidegateError], None],
+        wanted: Callable[[], bool],
+    ) -> None:
+        """Takes over sequences; `then` hears of all of them, or why not. See `Keeper.claim`."""
+        digest = digest_of(token)
+        claims = [store.Claim(id_, digest) for id_ in ids]
+        wish = _Wish(next(self._numbers), claims, answered, self._clock(), admit, wanted)
+        self._last.update(dict.fromkeys(ids, wish.number))
+
+        def done(found: list[Restored] | TidegateError) -> None:
+            for id_ in ids:
+                if self._last.get(id_) == wish.number:
+                    del self._last[id_]
+                    self._residents.coming.pop(id_, None)
+            then(found)
+
+        self._errands.run(self._clerk.in_time(self._claimed(wish)), done)
+
+    def settle(self, restored: Sequence[Restored], slots: np.ndarray) -> None:
+        """What was claimed lives in these slots from now on; all of one model."""
+        model = restored[0].tenant.model
+        steps = np.array([r.checkpoint.step for r in restored])
+        rows = [model.graph.initial if r.checkpoint.state is None else r.checkpoint.state for r in restored]
+        model.slots.restore(slots, np.stack(rows), steps)
+        self._residents.move_in([r.tenant for r in restored], slots, steps, steps)
+        model.progress.come_back(slots, [r.answered for r in restored])
+        model.tally.resumed += len(restored)
+
+    async def _claimed(self, wish: _Wish) -> list[Restored]:
+        """Looks before it takes: who is refused has thrown nobody out."""
+        here = self._here(wish)
+        seen = await self._seen(wish)
+        if self._here(wish) != here:  # somebody has left its stream meanwhile, in a state that is not in the store yet
+            seen = await self._seen(wish)
+        self._limits.expect({restored.tenant.id: restored.tenant.owner for restored in seen})
+        wish.admit(seen)
+        answers = await self._clerk.ask_soon(lambda s: s.claim(wish.claims, self._clock(), wish.now))
+        if all(isinstance(claimed, store.Claimed) for claimed in answers):
+            self._give_way(wish, answers)
+        return self._restored(wish, answers)
+
+    async def _seen(self, wish: _Wish) -> list[Restored]:
+        if self._departures or any(not tenant.born for tenant in self._here(wish)):
+            await self._scribe.write_soon()
+        self._check_wanted(wish)
+        seen = await self._clerk.ask_soon(lambda s: s.read(wish.claims, wish.now))
+        self._check_wanted(wish)
+        return self._restored(wish, seen)
+
+    def _here(self, wish: _Wish) -> list[Tenant]:
+        """Those of them that are open here now."""
+        return [tenant for claim in wish.claims if (tenant := self._residents.get(claim.id)) is not None]
+
+    def _check_wanted(self, wish: _Wish) -> None:
+        """Whether it is the last one for all that it wants, and its client is there. Raises SequenceGone."""
+        ids = [claim.id for claim in wish.claims]
+        late = next((i for i in ids if self._last.get(i) != wish.number), None if wish.wanted() else ids[0])
+        if late is not None:
+            raise gone(late, store.Reason.FENCED)
+
+    def _give_way(self, wish: _Wish, answers: Sequence[store.Claimed | store.Gone]) -> None:
+        """Whoever has them here under an older number leaves them. Raises SequenceGone: a number here is newer."""
+        found = zip(wish.claims, answers, strict=True)
+        fences = {claim.id: claimed.fence for claim, claimed in found if isinstance(claimed, store.Claimed)}
+        here = self._here(wish)
+        former = [tenant for tenant in here if tenant.fence < fences[tenant.id]]
+        self._residents.lose(former, error_pb2.REASON_TAKEN_OVER, "sequence '{}' goes on on another stream")
+        if len(former) < len(here):
+            newer = next(tenant for tenant in here if tenant.fence >= fences[tenant.id])
+            raise gone(newer.id, store.Reason.FENCED)
+
+    def _restored(self, wish: _Wish, answers: Sequence[store.Claimed | store.Gone]) -> list[Restored]:
+        """What a store said of each, as what to go on with. Raises Refusal: of the first with which that cannot be."""
+        found = zip(wish.claims, answers, wish.answered, strict=True)
+        return [self._restored_one(claim, claimed, answered) for claim, claimed, answered in found]
+
+    def _restored_one(self, claim: store.Claim, claimed: store.Claimed | store.Gone, answered: int) -> Restored:
+        if isinstance(claimed, store.Gone):
+            if claimed.reason is store.Reason.FENCED:
+                raise StoreSilent(f"the store was too slow: another has claimed sequence '{claim.id}' since; try again")
+            raise gone(claim.id, claimed.reason)
+        kept, later = _newest(claim.id, claimed, answered)
+        model = self._models.exact(kept.model, kept.version, kept.sha256)
+        _check_fits(claim.id, kept, model)
+        tenant = Tenant(
+            claim.id,
+            claim.digest,
+            claimed.owner,
+            model,
+            -1,
+            claimed.fence,
+            born=True,
+            life=Life.PARKED,
+            steps=kept.step,
+            branched=later,
+        )
+        tenant.move(Move.RESUME)
+        return Restored(tenant, kept, answered)
+
+
+def _check_fits(name: str, kept: Checkpoint, model: ServedModel) -> None:
+    """Whether a state lies as the model's states do here. Raises WrongState: another release laid it out."""
+    state, initial = kept.state, model.graph.initial
+    if state is not None and (state.shape, state.dtype) != (initial.shape, initial.dtype):
+        raise WrongState(
+            f"the checkpoint of sequence '{name}' holds {state.size} numbers of {state.dtype}; model '{model.name}' "
+            f"version {model.version} keeps {initial.size} of {initial.dtype} here"
+        )
+
+
+def _newest(name: str, claimed: store.Claimed, answered: int) -> tuple[Checkpoint, bool]:
+    """The newest checkpoint that is whole and not later than the client's answers, and whether later ones are kept.
+
+    Raises:
+        SequenceGone: there is none.
+    """
+    found = checkpoint.newest(claimed.checkpoints, answered)
+    for refused in found.refused:
+        log.warning("a checkpoint of sequence '%s' is passed over: %s", name, refused)
+    if found.checkpoint is None:
+        raise SequenceGone(
+            f"no checkpoint of sequence '{name}' is kept at or before step {answered}", error_pb2.REASON_CHECKPOINT_GONE
+        )
+    return found.checkpoint, found.later

@@ -1,0 +1,84 @@
+"""What there is to say of a model's version, as the contract's messages. Translates; decides nothing."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from server.repository.repository import Entry
+from stepgraph.cells.cell import Cell
+from stepgraph.model import LoadedModel
+from stepgraph.report import remarks, state_homes
+from stepgraph.report.report import StateFact
+from stepgraph.rewriting.ports import Port
+from stepgraph.rewriting.stepgraph import Columns
+from tidegate import wire
+from tidegate.v1 import model_pb2
+
+_HOMES = {
+    "server": model_pb2.STATE_HOME_SERVER,
+    "interface": model_pb2.STATE_HOME_INTERFACE,
+    "loop": model_pb2.STATE_HOME_LOOP,
+    "reset": model_pb2.STATE_HOME_RESET,
+}
+_KINDS = {"RNN": model_pb2.CELL_KIND_RNN, "LSTM": model_pb2.CELL_KIND_LSTM, "GRU": model_pb2.CELL_KIND_GRU}
+
+
+def columns(given: Sequence[Columns]) -> list[model_pb2.TraceColumns]:
+    """The layout of a trace."""
+    return [model_pb2.TraceColumns(layer=c.layer, name=c.name, offset=c.offset, size=c.size) for c in given]
+
+
+def model(entry: Entry) -> model_pb2.Model:
+    """What there is to say of a version."""
+    message = model_pb2.Model(name=entry.found.name, version=entry.found.version)
+    if entry.served is not None:
+        message.status = model_pb2.MODEL_STATUS_READY
+        _describe(message, entry.served.loaded)
+    elif entry.refusal is not None:
+        message.status = model_pb2.MODEL_STATUS_REFUSED
+        message.reason = str(entry.refusal)
+    else:
+        message.status = model_pb2.MODEL_STATUS_LOADING
+    return message
+
+
+def _describe(message: model_pb2.Model, loaded: LoadedModel) -> None:
+    graph, proof = loaded.graph, loaded.proof
+    message.inputs.extend(_spec(port, *loaded.legend("inputs", port.name)) for port in graph.inputs)
+    message.outputs.extend(_spec(port, *loaded.legend("outputs", port.name)) for port in graph.outputs)
+    message.layers.extend(_layer(index, cell, graph.gates_of(index)) for index, cell in enumerate(graph.layers))
+    message.trace.extend(columns(graph.trace))
+    message.states.extend(_state(fact) for fact in state_homes.states(loaded))
+    message.state_bytes = loaded.state_bytes
+    message.sha256 = loaded.sha256
+    message.proof.CopyFrom(model_pb2.Proof(**asdict(proof)))
+    message.metadata.update(loaded.metadata)
+    message.remarks.extend(remarks.remarks(loaded))
+
+
+def _spec(port: Port, features: Sequence[str], units: Sequence[str]) -> model_pb2.TensorSpec:
+    kind = wire.data_type_of(port.dtype)
+    return model_pb2.TensorSpec(name=port.name, type=kind, shape=port.row, features=features, units=units)
+
+
+def _layer(index: int, cell: Cell, gates: Sequence[str]) -> model_pb2.Layer:
+    return model_pb2.Layer(
+        index=index,
+        kind=_KINDS[cell.kind],
+        node=cell.node,
+        input_size=cell.input_size,
+        hidden_size=cell.hidden_size,
+        gates=gates,
+        activations=[activation.name for activation in cell.activations],
+        quantised=cell.rounded is not None,
+    )
+
+
+def _state(fact: StateFact) -> model_pb2.StateSpec:
+    return model_pb2.StateSpec(
+        layer=-1 if fact.layer is None else fact.layer,
+        name=fact.name,
+        shape=fact.row,
+        home=_HOMES[fact.home],
+        loop=fact.node or "",
+        unseen=fact.unseen,
+    )

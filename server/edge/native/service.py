@@ -1,0 +1,110 @@
+"""The gRPC edge of tidegate.v1: converts, calls, converts."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+
+from server.durability.keeper import Keeper
+from server.edge import status
+from server.edge.admission import Admission
+from server.edge.native import descriptions, messages
+from server.edge.native.dialect import Context, Conversation, reader
+from server.errors import TidegateError
+from server.repository.repository import Repository
+from server.settings import Settings
+from server.streams import prediction
+from tidegate.v1 import tidegate_pb2
+
+log = logging.getLogger(__name__)
+
+SERVICE = "tidegate.v1.Tidegate"
+
+
+class Servicer:
+    """Serves the four calls of the contract."""
+
+    def __init__(self, repository: Repository, admission: Admission, keeper: Keeper | None, settings: Settings) -> None:
+        self._repository = repository
+        self._keeper = keeper
+        self._admission = admission
+        self._settings = settings
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Registers the service. The stream has a deserialiser of its own, so a bad message does not end it."""
+        unary = grpc.unary_unary_rpc_method_handler
+        request, response = tidegate_pb2, tidegate_pb2
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            "Stream": grpc.stream_stream_rpc_method_handler(
+                self.stream,
+                reader(self._settings.max_message_bytes),
+                None,  # a conversation writes bytes
+            ),
+            "Predict": unary(
+                self.predict, request.PredictRequest.FromString, response.PredictResponse.SerializeToString
+            ),
+            "ListModels": unary(
+                self.list_models, request.ListModelsRequest.FromString, response.ListModelsResponse.SerializeToString
+            ),
+            "DescribeModel": unary(
+                self.describe_model,
+                request.DescribeModelRequest.FromString,
+                response.DescribeModelResponse.SerializeToString,
+            ),
+        }
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+
+    async def stream(self, _requests: object, context: Context) -> None:
+        """Opens sequences, takes their steps, answers each, closes them."""
+        async with _errors(context):
+            with self._admission.stream():
+                conversation = Conversation(self._admission, self._keeper, self._settings, context)
+                await conversation.serve(self._admission.leaving)
+
+    async def predict(self, request: tidegate_pb2.PredictRequest, context: Context) -> tidegate_pb2.PredictResponse:
+        """A whole sequence at once."""
+        async with _errors(context):
+            selection = messages.selection(request.trace)
+            values = messages.wants_values(request.encoding)
+            inputs = messages.named_inputs(request.inputs)
+            with self._admission.call():
+                made = await prediction.predict(self._admission, request.model, request.version, inputs, selection)
+            return tidegate_pb2.PredictResponse(
+                model=made.opened.model,
+                version=made.opened.version,
+                outputs=messages.tensors(made.outputs, values),
+                trace=messages.trace(made.trace, values),
+                columns=descriptions.columns(made.opened.columns),
+            )
+        raise AssertionError("an error ends the call")
+
+    async def list_models(
+        self, _request: tidegate_pb2.ListModelsRequest, _context: Context
+    ) -> tidegate_pb2.ListModelsResponse:
+        """Every model in the repository."""
+        return tidegate_pb2.ListModelsResponse(models=[descriptions.model(e) for e in self._repository.entries()])
+
+    async def describe_model(
+        self, request: tidegate_pb2.DescribeModelRequest, context: Context
+    ) -> tidegate_pb2.DescribeModelResponse:
+        """One model."""
+        async with _errors(context):
+            entry = self._repository.entry(request.model, request.version)
+            return tidegate_pb2.DescribeModelResponse(model=descriptions.model(entry))
+        raise AssertionError("an error ends the call")
+
+
+@asynccontextmanager
+async def _errors(context: Context) -> AsyncIterator[None]:
+    """Ends the call with the status for an error; a fault of ours is logged and told without its inside."""
+    try:
+        yield
+    except TidegateError as error:
+        await status.abort(context, error)
+    except (grpc.aio.AbortError, grpc.aio.UsageError):
+        raise
+    except Exception:
+        log.exception("a call failed")
+        await status.abort(context, TidegateError("the server failed; its log has the details"))

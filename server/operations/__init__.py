@@ -1,0 +1,1 @@
+"""Start, serve, drain, stop; and what an operator runs."""

@@ -1,0 +1,185 @@
+"""Start, serve, drain, stop: called in that order."""
+
+import asyncio
+import gc
+import logging
+import signal
+from collections.abc import Callable
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from server.durability.keeper import Keeper
+from server.durability.store_thread import Clerk
+from server.edge.admission import Admission
+from server.edge.native.service import SERVICE, Servicer
+from server.operations import reading
+from server.operations.metrics import Metrics
+from server.repository.repository import Repository
+from server.settings import Settings
+from server.stores.open import open_store
+from server.stores.store import Terms
+
+log = logging.getLogger(__name__)
+
+_HEALTH = health_pb2.HealthCheckResponse
+STORE = "tidegate.store"  # the name under which the store's health is told
+_GLANCE = 0.5  # seconds between two looks at the store's health
+_FAREWELL = 0.2  # seconds for the last statuses to leave
+_LAST = 2.0  # seconds beyond the grace, for the last checkpoints
+_SLACK = 4  # gRPC itself takes messages this much larger than we do, so that we can refuse them in a sentence
+
+
+class Server:
+    """The process's one server. `shares_port`: with others that are started for that."""
+
+    def __init__(self, settings: Settings, shares_port: bool = False) -> None:
+        self._settings = settings
+        self._shares_port = shares_port
+        self._repository = Repository(settings)
+        self._admission = Admission(self._repository, settings.max_streams, settings.outlives)
+        self._clerk, self._keeper = _kept(settings, self._admission)
+        self._health = health.aio.HealthServicer()
+        self._server = grpc.aio.server(options=_options(settings, shares_port))
+        self._stopping = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._end = 0.0  # when it has to have ended, by the event loop's clock
+        self._metrics: Metrics | None = None
+        self.port = 0
+
+    async def run(self, ready: Callable[[], None] = lambda: None) -> None:
+        """The whole life, until SIGTERM or SIGINT; `ready` is called once it serves."""
+        for sign in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(sign, self.ask_to_stop)
+        starting, stopping = asyncio.create_task(self.start()), asyncio.create_task(self._stopping.wait())
+        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            self._repository.stop()  # a load that is under way is not waited for
+        await starting
+        ready()
+        await stopping
+        await self.drain()
+        await self.stop()
+
+    def ask_to_stop(self) -> None:
+        """Has `run` come to its end."""
+        self._stopping.set()
+
+    async def start(self) -> None:
+        """Listens, loads the models, and then says that it serves."""
+        if self._clerk is not None:
+            await self._clerk.start()
+        Servicer(self._repository, self._admission, self._keeper, self._settings).add_to(self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        await self._set_health(_HEALTH.NOT_SERVING)
+        self._start_metrics()
+        if self._shares_port:  # who connects meanwhile is better served by the others
+            await self._repository.refresh(settled=True)
+            await self._listen()
+        else:
+            await self._listen()
+            await self._repository.refresh(settled=True)
+        if not self._stopping.is_set():
+            await self._set_health(_HEALTH.SERVING)
+        self._tasks.append(asyncio.create_task(self._poll()))
+        if self._keeper is not None:
+            self._tasks.append(asyncio.create_task(self._keeper.run()))
+            self._tasks.append(asyncio.create_task(self._watch_store()))
+        _settle_memory()
+        log.info("serving %d models on %s:%d", self._ready(), self._settings.host, self.port)
+
+    async def drain(self) -> None:
+        """Opens nothing new and gives what is open its time to end."""
+        log.info("stopping: %d streams are open", self._admission.streams)
+        self._end = asyncio.get_running_loop().time() + self._settings.grace_seconds + _LAST
+        await self._set_health(_HEALTH.NOT_SERVING)
+        await self._admission.drain(self._settings.grace_seconds)
+        for task in self._tasks:
+            task.cancel()
+
+    async def stop(self) -> None:
+        """Ends what is left: streams that took too long, and those who watch its health."""
+        await self._server.stop(_FAREWELL)
+        await self._health.enter_graceful_shutdown()
+        if self._keeper is not None and self._clerk is not None:
+            if not await self._keeper.flush(self._left):
+                log.warning("the last checkpoints could not be written: who comes back goes on from earlier ones")
+            await self._clerk.stop(self._left)
+        if self._metrics is not None:
+            await self._metrics.stop()
+        self._repository.stop()
+        log.info("stopped")
+
+    @property
+    def _left(self) -> float:
+        """Seconds until it has to have ended."""
+        return self._end - asyncio.get_running_loop().time()
+
+    def _start_metrics(self) -> None:
+        if self._settings.metrics_port:
+            self._metrics = Metrics(self._read)
+            self._metrics.start(self._settings.host, self._settings.metrics_port)
+
+    def _read(self) -> reading.Reading:
+        return reading.take(self._repository, self._keeper, self._clerk, self._admission.streams)
+
+    async def _listen(self) -> None:
+        address = f"{self._settings.host}:{self._settings.port}"
+        try:
+            self.port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {address}: is the port taken?") from error
+        await self._server.start()
+
+    def _ready(self) -> int:
+        return sum(entry.served is not None for entry in self._repository.entries())
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.poll_seconds)
+            try:
+                await self._repository.refresh()
+            except Exception:
+                log.exception("looking through the repository failed; trying again")
+
+    async def _watch_store(self) -> None:
+        """Says by the health of a service of its own whether checkpoints are written."""
+        assert self._clerk is not None
+        while True:
+            failing = self._clerk.failing_since is not None
+            await self._health.set(STORE, _HEALTH.NOT_SERVING if failing else _HEALTH.SERVING)
+            await asyncio.sleep(_GLANCE)
+
+    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for service in (health.OVERALL_HEALTH, SERVICE):
+            await self._health.set(service, status)
+
+
+def _kept(settings: Settings, models: Admission) -> tuple[Clerk | None, Keeper | None]:
+    """Who keeps sequences, unless nobody is to."""
+    if settings.store == "none":
+        return None, None
+    retention = settings.retention_hours * 3_600
+    terms = Terms(keep=settings.keep_checkpoints, retention=retention, tombstone=retention)
+    clerk = Clerk(lambda: open_store(settings.store, terms), settings.store_seconds)
+    return clerk, Keeper(clerk, settings, models)
+
+
+def _settle_memory() -> None:
+    """What was made so far stays: the collector need not look at it again, and need not look often at all."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+
+
+def _options(settings: Settings, shares_port: bool) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", _SLACK * settings.max_message_bytes),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.so_reuseport", int(shares_port)),  # else a second server on the same port is a mistake, not a share
+        ("grpc.keepalive_time_ms", 30_000),  # finds out about clients that vanished without a word
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 1_000),  # a proxy may look after its streams so often
+    ]

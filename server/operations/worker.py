@@ -1,0 +1,40 @@
+"""`python -m server.operations.worker NUMBER DESCRIPTOR ...`: one of several servers that share a port.
+
+The descriptor is a socket that leads there: it is told that this one serves, and its end is a wish to stop.
+"""
+
+import asyncio
+import sys
+from contextlib import suppress
+from socket import socket
+
+from server.operations.lifecycle import Server
+from server.operations.process import run
+from server.settings import Settings, read
+
+
+def main() -> int:
+    """Runs until stopped; the process's exit status."""
+    number, descriptor, *arguments = sys.argv[1:]
+    settings = read(arguments)
+    with socket(fileno=int(descriptor)) as parent:
+        return run(settings, lambda: _serve(settings, parent), f"worker {number} ")
+
+
+async def _serve(settings: Settings, parent: socket) -> None:
+    loop, server = asyncio.get_running_loop(), Server(settings, shares_port=True)
+
+    def tell() -> None:
+        with suppress(OSError):  # it is gone, and we shall hear of that
+            parent.send(b"\n")
+
+    def orphaned() -> None:
+        loop.remove_reader(parent)
+        server.ask_to_stop()
+
+    loop.add_reader(parent, orphaned)
+    await server.run(tell)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

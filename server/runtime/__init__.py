@@ -1,0 +1,1 @@
+"""Steps of many sequences, run together."""

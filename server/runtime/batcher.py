@@ -1,0 +1,282 @@
+"""The loop: the scheduler decides, the engine computes, the answers go out.
+
+The engine has a thread of its own, so that the event loop does not wait for onnxruntime; everything else here runs in
+the event loop's thread. While a batch computes, the next one gathers. Only a batch that takes about as little time as
+waking another thread and being woken by it is computed on the spot: whoever is alone does not pay for the batcher.
+"""
+
+import asyncio
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from queue import SimpleQueue
+from time import perf_counter
+
+import numpy as np
+
+from server import errors
+from server.errors import TidegateError
+from server.runtime.counters import Tally
+from server.runtime.scheduler import Batch, Block, Part, Scheduler, Take
+from server.runtime.slots import SlotTable
+from stepgraph.errors import StepFailed
+from stepgraph.running.engine import Engine, Result
+
+log = logging.getLogger(__name__)
+
+
+class Batcher:
+    """Runs the blocks of one model.
+
+    Args:
+        engine: computes; warmed up.
+        slots: the states of the sequences.
+        capacity: how many slots there are.
+        patience: the longest that a newcomer may have to wait for a batch that has begun, in seconds, where a batch
+            could also be cut shorter.
+        on_the_spot: how long a batch may take to be computed in the event loop's own thread, in seconds.
+        tally: hears of what ran.
+    """
+
+    def __init__(
+        self, engine: Engine, slots: SlotTable, capacity: int, patience: float, on_the_spot: float, tally: Tally
+    ) -> None:
+        self._engine = engine
+        self._slots = slots
+        self._on_the_spot = on_the_spot
+        self._tally = tally
+        self._scheduler = Scheduler(
+            capacity, engine.largest, lambda rows: max(1, int(patience / max(engine.seconds(rows), 1e-6)))
+        )
+        self._latest: np.ndarray | None = None  # the slots of the block that came last
+        self._work: SimpleQueue[Batch | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
+        self._loop: asyncio.AbstractEventLoop
+        self._busy = False  # a batch is with the engine, or about to be chosen
+        self._pauses: list[Callable[[], None]] = []  # what waits for the engine to stand still
+        self._rounds = 0  # the most steps that a sequence may have taken so far
+        self._due = sys.maxsize  # the round that somebody wants to hear of
+        self._remind: Callable[[], None] = _nobody
+
+    def start(self) -> None:
+        """Starts the engine's thread; answers come in the running event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Lets the engine finish its batch and ends the thread. What waits is not run."""
+        self._work.put(None)
+        self._thread.join()
+
+    def submit(self, block: Block) -> None:
+        """Takes in a block; its sink hears of it."""
+        alone = self._is_latest(block.slots)
+        block.came = perf_counter()
+        if self._scheduler.add(block):
+            _tell(block.sink.reached, block)
+        elif not self._busy:
+            self._busy = True
+            if alone:
+                self._dispatch()
+            else:
+                self._loop.call_soon(self._dispatch)  # after the messages that came together with this one
+
+    def at_once(self, slots: np.ndarray, inputs: Mapping[str, np.ndarray], trace: bool) -> Result | None:
+        """One step of the sequence whose slot `slots` [1] holds, if there is nobody to share a batch with.
+
+        `inputs[name]` is [1, 1, ...row]. None if the step should take the ordinary way, with a block: because others
+        are about, because it takes too long to be computed on the spot, or because it fails.
+        """
+        if self._busy or self._engine.seconds(1) > self._on_the_spot or not self._is_latest(slots):
+            return None
+        slot = slots.item(0)
+        began = perf_counter()
+        try:
+            result = self._engine.run_alone(inputs, self._slots.row(slot), trace)
+        except StepFailed:
+            return None
+        self._slots.put(slot, result.state)
+        self._tally.ran_alone(perf_counter() - began)
+        self._count(1)
+        return result
+
+    def remind(self, rounds: int, call: Callable[[], None]) -> None:
+        """Calls once a sequence may have taken so many steps from now on; the last wish counts."""
+        self._due, self._remind = self._rounds + rounds, call
+
+    def pause(self, call: Callable[[], None]) -> None:
+        """Calls when no step is half done: every row then holds the state after as many steps as its count says."""
+        if self._busy:
+            self._pauses.append(call)
+        else:
+            call()
+
+    def drop(self, blocks: Iterable[Block]) -> None:
+        """Forgets what has not run of these blocks."""
+        self._announce(self._scheduler.drop(blocks))
+
+    def _count(self, steps: int) -> None:
+        self._rounds += steps
+        if self._rounds >= self._due:
+            self._due = sys.maxsize
+            _tell(self._remind)
+
+    def _is_latest(self, slots: np.ndarray) -> bool:
+        """Whether a block is of the same sequence as the one before it: then there is nobody else to wait for."""
+        latest, self._latest = self._latest, slots
+        return latest is not None and len(slots) == len(latest) == 1 and slots.item(0) == latest.item(0)
+
+    def _dispatch(self) -> None:
+        batch = self._hand_over()
+        if batch is not None:
+            self._compute_here(batch)
+
+    def _hand_over(self) -> Batch | None:
+        """Gives the next batch to the engine's thread; returns it instead if it is to be computed on the spot."""
+        while self._pauses:
+            _tell(self._pauses.pop())
+        batch = self._scheduler.next()
+        self._busy = batch is not None
+        if batch is not None:
+            self._count(batch.steps)
+            self._note_waiting(batch)
+        if batch is None or self._engine.seconds(batch.rows) * batch.steps <= self._on_the_spot:
+            return batch
+        self._work.put(batch)
+        return None
+
+    def _note_waiting(self, batch: Batch) -> None:
+        now = perf_counter()
+        for take in batch.takes:
+            if not take.block.done:
+                self._tally.waiting.add(now - take.block.came)
+
+    def _compute_here(self, batch: Batch) -> None:
+        self._settle(batch, self._compute(batch))
+        self._loop.call_soon(self._dispatch)
+
+    def _serve(self) -> None:
+        while (batch := self._work.get()) is not None:
+            parts = self._compute(batch)
+            self._loop.call_soon_threadsafe(self._deliver, batch, parts)
+
+    def _deliver(self, batch: Batch, parts: list[Part]) -> None:
+        """Gives the engine its next batch before the answers go out.
+
+        A failure must be heard first: it keeps later steps of the same sequence from running. So must a mark: who waits
+        for it sees the state after the steps before it, and not after those behind it.
+        """
+        if any(part.error is not None for part in parts):
+            self._settle(batch, parts)
+            self._dispatch()
+            return
+        marks = self._scheduler.finish(batch)
+        if marks:
+            self._answer(parts)
+            self._announce(marks)
+            self._dispatch()
+            return
+        nearby = self._hand_over()
+        self._answer(parts)
+        if nearby is not None:  # only now, or its answers would overtake these
+            self._compute_here(nearby)
+
+    def _settle(self, batch: Batch, parts: list[Part]) -> None:
+        self._answer(parts)
+        self._announce(self._scheduler.finish(batch))
+
+    def _answer(self, parts: Iterable[Part]) -> None:
+        for part in parts:
+            if part.error is not None:
+                _truncate(part)
+            _tell(part.take.block.sink.answered, part)
+
+    def _announce(self, marks: Iterable[Block]) -> None:
+        for block in marks:
+            _tell(block.sink.reached, block)
+
+    def _compute(self, batch: Batch) -> list[Part]:
+        """In the engine's thread."""
+        try:
+            return list(self._together(batch))
+        except StepFailed:
+            return [part for take in batch.takes for part in self._alone(take, batch.steps)]
+        except Exception:
+            log.exception("the engine failed")
+            failure = TidegateError("the server failed to compute this step; its log has the details")
+            return [Part(take, take.block.done, 0, None, 0, failure) for take in batch.takes]
+
+    def _together(self, batch: Batch) -> Iterator[Part]:
+        """The whole batch in one run."""
+        slots = _join([_slots(take) for take in batch.takes], 0)
+        names = batch.takes[0].block.inputs
+        inputs = {name: _join([_cut(take, name, batch.steps) for take in batch.takes], 1) for name in names}
+        trace = any(take.block.trace for take in batch.takes)
+        result = self._run(slots, inputs, trace, batch.steps)
+        start = 0
+        for take in batch.takes:
+            yield Part(take, take.block.done if take.block.steps > 1 else 0, batch.steps, result, start)
+            start += take.rows
+
+    def _alone(self, take: Take, steps: int) -> Iterator[Part]:
+        """Row by row and step by step, to find out which of them cannot be computed."""
+        for row in range(take.first, take.first + take.rows):
+            yield from self._row(Take(take.block, row, 1), steps)
+
+    def _row(self, take: Take, steps: int) -> Iterator[Part]:
+        chunk = take.block.steps > 1
+        slots = take.block.slots[take.first : take.first + 1]
+        for step in range(take.block.done, take.block.done + steps) if chunk else [0]:
+            inputs = {name: x[step : step + 1, take.first : take.first + 1] for name, x in take.block.inputs.items()}
+            try:
+                result = self._run(slots, inputs, take.block.trace, 1)
+            except StepFailed as error:
+                yield Part(take, step, 0, None, 0, errors.StepFailed(str(error)))
+                return
+            yield Part(take, step, 1, result)
+
+    def _run(self, slots: np.ndarray, inputs: Mapping[str, np.ndarray], trace: bool, steps: int) -> Result:
+        began = perf_counter()
+        result = self._engine.run(inputs, self._slots.gather(slots), trace)
+        self._slots.scatter(slots, result.state, steps)
+        self._tally.ran(len(slots), steps, perf_counter() - began)
+        return result
+
+
+def _tell(call: Callable[..., None], *given: object) -> None:
+    """Calls somebody whose mistake is not ours: the loop goes on, for all others."""
+    try:
+        call(*given)
+    except Exception:
+        log.exception("somebody who waited for a step failed")
+
+
+def _nobody() -> None:
+    """Wants to hear of nothing."""
+
+
+def _slots(take: Take) -> np.ndarray:
+    slots = take.block.slots
+    return slots if len(slots) == 1 else slots[take.first : take.first + take.rows]
+
+
+def _cut(take: Take, name: str, steps: int) -> np.ndarray:
+    """An input of a take, [steps, rows, ...row]."""
+    block = take.block
+    x = block.inputs[name]
+    if len(block.slots) > 1:
+        return x[:, take.first : take.first + take.rows]
+    return x if len(x) == steps else x[block.done : block.done + steps]
+
+
+def _join(arrays: list[np.ndarray], axis: int) -> np.ndarray:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis)
+
+
+def _truncate(part: Part) -> None:
+    """A chunk ends at the step that failed."""
+    block = part.take.block
+    if len(block.slots) == 1:
+        block.steps = max(part.step, 1)
+        block.done = block.steps

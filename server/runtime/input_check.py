@@ -1,0 +1,92 @@
+"""Checks the inputs of a message against the ports of a model, before they may touch any state."""
+
+from collections.abc import Mapping, Sequence
+from math import isfinite
+
+import numpy as np
+
+from server.errors import BadInput
+from stepgraph.rewriting.ports import Port
+from tidegate.v1 import error_pb2
+
+Named = Sequence[tuple[str, np.ndarray]]
+
+
+class InputCheck:
+    """Knows the ports of one model."""
+
+    def __init__(self, ports: Sequence[Port]) -> None:
+        self._ports = ports
+        self._only = ports[0] if len(ports) == 1 else None
+        self._one_row = (ports[0].row, (1, *ports[0].row))
+        self._one_step = (1, 1, *ports[0].row)
+
+    def steps(self, given: Named) -> dict[str, np.ndarray]:
+        """The inputs of steps of one sequence by name, each [N, 1, ...row]; a single step may lack the axis N.
+
+        Raises:
+            BadInput: a name, type, shape or value that the model does not take, or inputs of unequal length.
+        """
+        only = self._only
+        if only is not None and len(given) == 1:  # nearly every step: one row of one input
+            name, x = given[0]
+            if x.shape in self._one_row and x.dtype == only.dtype and name in ("", only.name) and _finite(x):
+                return {only.name: x.reshape(self._one_step)}
+        return {name: x[:, np.newaxis] for name, x in self._check(given, None).items()}
+
+    def fleet(self, given: Named, rows: int) -> dict[str, np.ndarray]:
+        """The inputs of one step of `rows` sequences by name, each [1, rows, ...row]. Raises as `steps`."""
+        return {name: x[np.newaxis] for name, x in self._check(given, rows).items()}
+
+    def _check(self, given: Named, rows: int | None) -> dict[str, np.ndarray]:
+        named = _by_name(self._ports, given)
+        checked = {port.name: _check(port, named[port.name], rows) for port in self._ports}
+        if len(checked) > 1:
+            _check_lengths(checked)
+        return checked
+
+
+def _by_name(ports: Sequence[Port], given: Named) -> Mapping[str, np.ndarray]:
+    if len(ports) == len(given) == 1 and given[0][0] in ("", ports[0].name):
+        return {ports[0].name: given[0][1]}
+    named = dict(given)
+    names = {port.name for port in ports}
+    if len(named) != len(given) or named.keys() != names:
+        got = ", ".join(repr(name) for name, _ in given) or "none"
+        raise BadInput(
+            f"inputs are {got}; this model takes {', '.join(repr(n) for n in sorted(names))}",
+            error_pb2.REASON_WRONG_NAME,
+        )
+    return named
+
+
+def _check(port: Port, x: np.ndarray, rows: int | None) -> np.ndarray:
+    if x.dtype != port.dtype:
+        raise BadInput(f"input '{port.name}' is {x.dtype}; expected {port.dtype}", error_pb2.REASON_WRONG_TYPE)
+    if x.shape == port.row and rows is None:
+        x = x[np.newaxis]
+    if x.shape[1:] != port.row or x.ndim != len(port.row) + 1 or not len(x) or (rows is not None and len(x) != rows):
+        leading = "steps" if rows is None else str(rows)
+        expected = ", ".join([leading, *map(str, port.row)])
+        raise BadInput(
+            f"input '{port.name}' has shape {list(x.shape)}; expected [{expected}]", error_pb2.REASON_WRONG_SHAPE
+        )
+    if not _finite(x):
+        row, *column = np.argwhere(~np.isfinite(x))[0].tolist()
+        raise BadInput(
+            f"input '{port.name}' holds {x[(row, *column)]} in row {row}, element {column}; only finite numbers are "
+            "taken",
+            error_pb2.REASON_NOT_FINITE,
+        )
+    return x
+
+
+def _check_lengths(inputs: Mapping[str, np.ndarray]) -> None:
+    lengths = {name: len(x) for name, x in inputs.items()}
+    if len(set(lengths.values())) > 1:
+        raise BadInput(f"inputs have different numbers of rows: {lengths}", error_pb2.REASON_WRONG_SHAPE)
+
+
+def _finite(x: np.ndarray) -> bool:
+    """Whether there is neither NaN nor Inf. The sum of squares tells quickly, unless it overflows itself."""
+    return x.dtype.kind != "f" or isfinite(np.vdot(x, x)) or bool(np.isfinite(x).all())

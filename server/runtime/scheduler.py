@@ -1,0 +1,229 @@
+"""Decides which waiting steps run together. Pure: no clock, no threads, no arrays but slot numbers.
+
+Work comes as blocks: the steps of one message. A block of one sequence may hold many steps (a chunk), a block of many
+sequences holds one step of each (a fleet). Blocks that share a sequence run one after the other, in the order in which
+they came; all others are free to run at any time, and a batch takes at most one step of each sequence at a time.
+"""
+
+import sys
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Protocol
+
+import numpy as np
+
+from server.errors import TidegateError
+from stepgraph.running.engine import Result
+
+
+class Sink(Protocol):
+    """Where a block's answers go. Called in the order of its steps, in the event loop's thread."""
+
+    def answered(self, part: "Part") -> None:
+        """Some steps of a block have run, or could not."""
+
+    def reached(self, block: "Block") -> None:
+        """Everything before a mark has run."""
+
+
+@dataclass(slots=True, eq=False)
+class Block:
+    """The steps of one message: `steps` steps of each of the sequences in `slots`; one of the two numbers is 1.
+
+    A block of 0 steps is a mark: it is done as soon as all before it are. `inputs[name]` is [steps, sequences, ...row];
+    inputs, trace and sink are carried along for those who run the block.
+    """
+
+    slots: np.ndarray
+    steps: int
+    inputs: Mapping[str, np.ndarray]
+    trace: bool  # whether any of its steps is to be traced
+    sink: Sink
+    done: int = 0  # steps of a chunk, rows of a fleet
+    came: float = 0.0  # when, in seconds of the batcher's clock
+    number: int = -1
+    running: bool = False  # in the batch that was handed out last
+    dropped: bool = False  # what has not run is not wanted any more
+    waits_for: int = 0
+    followers: list["Block"] | None = None
+
+    @property
+    def left(self) -> int:
+        """How many steps or rows have not run."""
+        return self.steps * len(self.slots) - self.done
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """The part of a block that runs in a batch: its rows first to first + rows."""
+
+    block: Block
+    first: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """What became of a take: `steps` steps from `step` on ran, or `error` came instead.
+
+    Its answers are the rows of `result` (as the engine gave it) from `row` on.
+    """
+
+    take: Take
+    step: int
+    steps: int
+    result: Result | None
+    row: int = 0
+    error: TidegateError | None = None
+
+    def outputs(self, name: str) -> np.ndarray:
+        """An output of everything that ran together, [steps, B, ...row]. Only without an error."""
+        assert self.result is not None
+        return self.result.outputs[name]
+
+    def traces(self) -> np.ndarray:
+        """The traces of everything that ran together, [steps, B, V]. Only where they were asked for."""
+        assert self.result is not None
+        assert self.result.trace is not None
+        return self.result.trace
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What runs together: `steps` consecutive steps of every row of every take."""
+
+    takes: tuple[Take, ...]
+    steps: int
+    rows: int
+
+
+class Scheduler:
+    """Holds the waiting blocks of one model.
+
+    Args:
+        capacity: how many slots there are.
+        largest: the most rows of a batch.
+        longest: how many consecutive steps a batch of so many rows may take, so that a newcomer is not kept waiting.
+    """
+
+    def __init__(self, capacity: int, largest: int, longest: Callable[[int], int]) -> None:
+        self._largest = largest
+        self._longest = longest
+        self._numbers = count()
+        self._last = np.full(capacity, -1, np.int64)  # the number of the newest block of each slot
+        self._open: dict[int, Block] = {}  # blocks that have not finished, by number
+        # ready blocks of one sequence, and of many: queues from which any block can be taken out quickly
+        self._narrow: OrderedDict[Block, None] = OrderedDict()
+        self._wide: OrderedDict[Block, None] = OrderedDict()
+        self._even = False  # every other batch
+
+    def add(self, block: Block) -> bool:
+        """Takes a block in. True if it is finished already: a mark with nothing before it."""
+        block.number = next(self._numbers)
+        for earlier in self._earlier(block.slots):
+            earlier.followers = [*(earlier.followers or ()), block]
+            block.waits_for += 1
+        if not block.waits_for and not block.steps:
+            return True
+        if len(block.slots) == 1:
+            self._last[block.slots.item(0)] = block.number
+        else:
+            self._last[block.slots] = block.number
+        self._open[block.number] = block
+        if not block.waits_for:
+            self._make_ready(block)
+        return False
+
+    def next(self) -> Batch | None:
+        """The next batch, or None if nothing is ready. Its blocks are not handed out again before `finish`."""
+        takes = tuple(self._choose())
+        if not takes:
+            return None
+        rows, steps = 0, sys.maxsize
+        for take in takes:
+            block = take.block
+            block.running = True
+            rows += take.rows
+            steps = min(steps, block.left if block.steps > 1 else 1)
+        return Batch(takes, min(steps, self._longest(rows)) if steps > 1 else 1, rows)
+
+    def finish(self, batch: Batch) -> list[Block]:
+        """Accounts for a batch that ran. Returns the marks that are done thereby."""
+        marks: list[Block] = []
+        for take in batch.takes:
+            block = take.block
+            block.running = False
+            block.done += take.rows * batch.steps
+            if block.left > 0 and not block.dropped:
+                self._make_ready(block)
+            else:
+                marks.extend(self._close(block))
+        return marks
+
+    def drop(self, blocks: Iterable[Block]) -> list[Block]:
+        """Forgets what has not run of these blocks. Returns the marks that are done thereby.
+
+        A block that waits, or runs now, keeps its place until all before it are done: what comes after it in the same
+        sequences goes on waiting for those.
+        """
+        marks: list[Block] = []
+        for block in blocks:
+            block.dropped = True
+            if block.number in self._open and not block.running and not block.waits_for:
+                del self._queue(block)[block]
+                marks.extend(self._close(block))
+        return marks
+
+    def _earlier(self, slots: np.ndarray) -> Sequence[Block]:
+        """The unfinished blocks that come right before a new one of these slots."""
+        if not self._open:
+            return ()
+        if len(slots) == 1:
+            block = self._open.get(self._last.item(slots.item(0)))
+            return (block,) if block else ()
+        return [self._open[n] for n in np.unique(self._last[slots]).tolist() if n in self._open]
+
+    def _make_ready(self, block: Block) -> None:
+        self._queue(block)[block] = None
+
+    def _queue(self, block: Block) -> OrderedDict[Block, None]:
+        return self._narrow if len(block.slots) == 1 else self._wide
+
+    def _choose(self) -> Iterator[Take]:
+        """Single sequences first, so that a fleet does not hold them up; a quarter is kept for fleets.
+
+        Where a quarter is less than one row, fleets get one every other time.
+        """
+        room = self._largest
+        self._even = not self._even
+        reserved = min(room // 4 or int(self._even), sum(block.left for block in self._wide))
+        while self._narrow and room > reserved:
+            yield Take(self._narrow.popitem(last=False)[0], 0, 1)
+            room -= 1
+        while self._wide and room > 0:
+            block, _ = self._wide.popitem(last=False)
+            rows = min(room, block.left)
+            yield Take(block, block.done, rows)
+            room -= rows
+
+    def _close(self, block: Block) -> list[Block]:
+        """Removes a block; what waited for it alone is ready. Returns the marks that are done thereby, in order."""
+        marks: list[Block] = []
+        closing = deque([block])  # marks and dropped blocks may stand in long rows
+        while closing:
+            closed = closing.popleft()
+            del self._open[closed.number]
+            for follower in closed.followers or ():
+                follower.waits_for -= 1
+                if follower.waits_for:
+                    continue
+                if follower.steps and not follower.dropped:
+                    self._make_ready(follower)
+                    continue
+                closing.append(follower)
+                if not follower.dropped:
+                    marks.append(follower)
+            closed.followers = None
+        return marks

@@ -1,0 +1,47 @@
+"""A model that is ready: what it says of itself, and what runs it."""
+
+from server.runtime.batcher import Batcher
+from server.runtime.counters import Tally
+from server.runtime.input_check import InputCheck
+from server.runtime.slots import SlotTable
+from server.runtime.watermarks import Progress
+from server.settings import Settings
+from stepgraph.model import LoadedModel
+
+
+class ServedModel:
+    """A version of a model that takes steps. `start` and `stop` belong to the event loop."""
+
+    def __init__(
+        self, name: str, version: int, loaded: LoadedModel, settings: Settings, tally: Tally | None = None
+    ) -> None:
+        self.name = name
+        self.version = version
+        self.loaded = loaded
+        self.graph = loaded.graph
+        self.check = InputCheck(loaded.graph.inputs)
+        self.slots = SlotTable(loaded.graph.initial, settings.max_sequences)
+        self.progress = Progress(settings.max_sequences)
+        self.sleepers = 0  # open sequences without a slot
+        self.tally = Tally() if tally is None else tally  # one for all files that this version has ever been
+        self.batcher = Batcher(
+            loaded.engine,
+            self.slots,
+            settings.max_sequences,
+            settings.patience_ms / 1e3,
+            settings.spot_us / 1e6,
+            self.tally,
+        )
+
+    @property
+    def in_use(self) -> bool:
+        """Whether any sequence is open."""
+        return bool(self.slots.in_use or self.sleepers)
+
+    def start(self) -> None:
+        """Starts computing."""
+        self.batcher.start()
+
+    def stop(self) -> None:
+        """Stops computing; what waits is not run."""
+        self.batcher.stop()

@@ -1,0 +1,50 @@
+"""Which store an address means."""
+
+import os
+from pathlib import Path
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from server.errors import StoreFailed
+from server.stores.memory import MemoryStore
+from server.stores.sqlite.store import SqliteStore
+from server.stores.store import Store, Terms
+from server.stores.valkey.store import ValkeyStore
+
+REMOTE = ("valkey", "valkeys", "redis", "rediss", "unix")
+FORMS = "memory:, sqlite:FILE, valkey://HOST:PORT/DATABASE, valkeys://... (TLS) or unix://SOCKET"
+
+
+def open_store(url: str, terms: Terms) -> Store:
+    """The store at an address.
+
+    Args:
+        url: `memory:`, `sqlite:FILE` (`sqlite:` alone is a file in the user's state folder), or
+            `valkey://USER:PASSWORD@HOST:PORT/DATABASE` (`valkeys://` with TLS, `unix://SOCKET`, and as well
+            `redis://`, `rediss://`), where `?prefix=...` is put before all keys, and the client library's options may
+            follow, as in `&ssl_ca_certs=FILE`.
+        terms: how long things are kept.
+
+    Raises:
+        StoreFailed: the address means nothing, or the file is none of ours. A Valkey is only asked with the first call.
+    """
+    scheme, _, rest = url.partition(":")
+    if url == "memory:":
+        return MemoryStore(terms)
+    if scheme == "sqlite" and not rest.startswith("//"):
+        return SqliteStore(Path(rest) if rest else _usual(), terms)
+    if scheme in REMOTE and rest.startswith("//"):
+        parts = urlsplit(url)
+        options = dict(parse_qsl(parts.query))
+        prefix = options.pop("prefix", "tidegate")
+        return ValkeyStore(urlunsplit(parts._replace(query=urlencode(options))), terms, prefix)
+    raise StoreFailed(f"{scheme!r} and what follows is no address of a store; expected {FORMS}")
+
+
+def _usual() -> Path:
+    """Where a service of this user keeps what has to outlive it (XDG Base Directory Specification)."""
+    folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "tidegate"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreFailed(f"no folder for checkpoints can be made ({error}); name a file with --store") from error
+    return folder / "sequences.sqlite"

@@ -1,0 +1,59 @@
+"""Where the checkpoints of one sequence are in a file: numbered places that are used again and again; pure."""
+
+import struct
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Self
+
+from server.stores.fencing import superseded
+
+FREE = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """By number: the step whose checkpoint is there (or FREE), and its bytes (or 0)."""
+
+    steps: tuple[int, ...] = ()
+    sizes: tuple[int, ...] = ()
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> Self:
+        """As they were when `packed`."""
+        numbers = struct.unpack(f"<{len(data) // 8}q", data)
+        return cls(numbers[::2], numbers[1::2])
+
+    @property
+    def packed(self) -> bytes:
+        """As they stand in the file."""
+        numbers = [number for place in zip(self.steps, self.sizes, strict=True) for number in place]
+        return struct.pack(f"<{len(numbers)}q", *numbers)
+
+    @property
+    def bytes(self) -> int:
+        """Of all checkpoints together."""
+        return sum(self.sizes)
+
+    @property
+    def newest(self) -> int | None:
+        """The latest step that is kept."""
+        return max(self.steps) if self.steps else None
+
+    @property
+    def newest_first(self) -> list[int]:
+        """The numbers that are taken, by step."""
+        taken = [number for number, step in enumerate(self.steps) if step != FREE]
+        return sorted(taken, key=lambda number: -self.steps[number])
+
+    def placed(self, step: int, size: int, keep: int, spare: Collection[int] = ()) -> tuple["Slots", int, list[int]]:
+        """The slots once `step` is kept, its number there, and the numbers that are free from now on.
+
+        Which steps go is said in `fencing.superseded`.
+        """
+        going = superseded([s for s in self.steps if s != FREE], step, keep, spare)
+        steps = [FREE if s in going else s for s in self.steps]
+        sizes = [0 if s in going else n for s, n in zip(self.steps, self.sizes, strict=True)]
+        number = steps.index(FREE) if FREE in steps else len(steps)
+        steps[number : number + 1], sizes[number : number + 1] = [step], [size]
+        freed = [n for n, (s, before) in enumerate(zip(steps, self.steps, strict=False)) if s == FREE != before]
+        return Slots(tuple(steps), tuple(sizes)), number, freed

@@ -1,0 +1,213 @@
+"""A store in Valkey or Redis, for many replicas: `Store`'s calls as pipelines of one script, `store.lua`.
+
+All keys are in one hash slot, and no redirection is followed: one primary with its replicas, not a cluster over which
+the data would spread. Its memory is the limit, and `maxmemory-policy` has to be `noeviction`. What was kept survives a
+crash of Valkey itself as far as its `appendonly` and `appendfsync` say.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from hashlib import sha1
+from itertools import chain
+from itertools import count as counting
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+from valkey import Valkey
+from valkey import exceptions as of_valkey
+from valkey.backoff import NoBackoff
+from valkey.retry import Retry
+
+from server.errors import StoreFailed
+from server.stores.store import Claim, Claimed, End, Evicted, Gone, Hold, Reason, Refused, Swept, Terms, Usage, Write
+
+SCRIPT = Path(__file__).with_suffix(".lua").read_bytes()
+NAME = sha1(SCRIPT, usedforsecurity=False).hexdigest()
+BATCH = 128  # what one run of the script takes: everybody else waits for a millisecond or two
+
+Item = tuple[str | bytes | int | float, ...]
+
+
+class ValkeyStore:
+    """See `server.store.Store`. Connects with the first call, and again after a failure.
+
+    Args:
+        url: `valkey://USER:PASSWORD@HOST:PORT/DATABASE`; `valkeys://` with TLS, `unix://PATH`; `redis://`, `rediss://`.
+            What the client library takes can follow: `?ssl_ca_certs=FILE&socket_timeout=SECONDS`.
+        terms: how long things are kept.
+        prefix: of all keys. Its hash tag, the part in braces, is added where there is none.
+        patience: so long the server may take to accept a connection, and to answer, in seconds.
+
+    Raises:
+        StoreFailed: the url cannot be understood.
+    """
+
+    def __init__(self, url: str, terms: Terms, prefix: str = "tidegate", patience: float = 5.0) -> None:
+        self.terms = terms
+        self._writer, self._calls = token_hex(8), counting(1)
+        self._prefix = f"{prefix}:" if "{" in prefix else f"{{{prefix}}}:"
+        once_more = Retry(NoBackoff(), 1, (of_valkey.ConnectionError,))  # a connection that was closed while idle
+        try:
+            self._client = Valkey.from_url(
+                url, socket_timeout=patience, socket_connect_timeout=patience, retry=once_more
+            )
+            connection = self._client.connection_pool.make_connection()
+        except (ValueError, TypeError) as error:
+            raise StoreFailed(f"the address of the store cannot be understood: {error}") from error
+        self._name = " ".join(f"{key}={value}" for key, value in connection.repr_pieces())  # no password among them
+
+    def write(self, writes: Sequence[Write], now: float) -> list[Refused]:
+        """See `Store.write`."""
+        return _refused(writes, self._each("write", now, [_written(write) for write in writes]))
+
+    def claim(self, claims: Sequence[Claim], now: float, asked: float | None = None) -> list[Claimed | Gone]:
+        """See `Store.claim`. It looks first: if it is held back on its way, it outdoes nobody who comes meanwhile.
+
+        One run takes all, however many; what is kept of them is read a batch at a time.
+        """
+        asked_at = int((now if asked is None else asked) * 1_000)
+        fences = chain.from_iterable(self._each("fences", now, [(claim.id,) for claim in claims]))
+        items = [(claim.id, claim.digest, fence, asked_at) for claim, fence in zip(claims, fences, strict=True)]
+        (taken,) = self._run([self._command("claim", now, items)])
+        last = {claim.id: int(fence) for claim, (_, fence, *_) in zip(claims, taken, strict=True) if fence}
+        return [
+            _claimed(*of_claim) if of_claim[0] else _under(int(of_claim[1]), last[claim.id], found)
+            for claim, of_claim, found in zip(claims, taken, self.read(claims, now), strict=True)
+        ]
+
+    def read(self, claims: Sequence[Claim], now: float) -> list[Claimed | Gone]:
+        """See `Store.read`."""
+        answers = self._each("read", now, [(claim.id, claim.digest) for claim in claims])
+        return [_claimed(*found) for answer in answers for found in answer]
+
+    def hold(self, holds: Sequence[Hold], now: float) -> list[Refused]:
+        """See `Store.hold`."""
+        return _refused(holds, self._each("hold", now, [(hold.id, hold.fence, int(hold.awake)) for hold in holds]))
+
+    def end(self, ends: Sequence[End], now: float) -> list[Refused]:
+        """See `Store.end`."""
+        return _refused(ends, self._each("end", now, [(end.id, end.fence, end.reason) for end in ends]))
+
+    def expire(self, now: float, limit: int = 1_000) -> Swept:
+        """See `Store.expire`. Old reasons are forgotten by Valkey itself."""
+        expired: list[bytes] = []
+        owners: list[bytes] = []
+        more = True
+        for left in range(limit, 0, -BATCH):
+            if more:
+                ((more, ids, lapsed),) = self._each("expire", now, [(min(BATCH, left),)])
+                expired, owners = expired + ids, owners + lapsed
+        return Swept(tuple(id_.decode() for id_ in expired), bool(more), frozenset(o.decode() for o in owners))
+
+    def evict(self, count: int, now: float, *, owner: str | None = None) -> list[Evicted]:
+        """See `Store.evict`."""
+        key = self._prefix + ("touched" if owner is None else f"owner:{owner}")
+        (found,) = self._run([("ZRANGEBYSCORE", key, "-inf", "+inf", "WITHSCORES", "LIMIT", 0, count)])
+        answers = self._each("evict", now, list(zip(found[::2], found[1::2], strict=True)))
+        return [_evicted(*found) for answer in answers for found in answer]
+
+    def usage(self) -> Usage:
+        """See `Store.usage`."""
+        prefix = self._prefix
+        return self._usage(("ZCARD", prefix + "touched"), ("ZCARD", prefix + "awake"), ("GET", prefix + "total"))
+
+    def usage_of(self, owner: str) -> Usage:
+        """See `Store.usage_of`."""
+        parked = ("ZCARD", f"{self._prefix}owner:{owner}")
+        return self._usage(parked, *(("HGET", self._prefix + key, owner) for key in ("awake_of", "bytes")))
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        self._client.close()  # type: ignore[no-untyped-call] # valkey types its commands alone
+
+    def _each(self, verb: str, now: float, items: Sequence[Item]) -> list[Any]:
+        """Runs the script on all items, a batch at a time. Returns its answers, one for each batch."""
+        batches = (items[at : at + BATCH] for at in range(0, len(items), BATCH))
+        return self._run([self._command(verb, now, batch) for batch in batches])
+
+    def _command(self, verb: str, now: float, items: Sequence[Item]) -> Item:
+        terms = self.terms
+        times = (now, now - terms.retention, now - terms.lease, terms.tombstone)
+        given: Item = (verb, self._writer, next(self._calls), *map(repr, times), terms.keep)
+        return ("EVALSHA", NAME, 1, self._prefix + "touched", *given, *chain.from_iterable(items))
+
+    def _run(self, commands: Sequence[Item]) -> list[Any]:
+        """Sends all commands at once. The script is sent along the first time, and once Valkey has forgotten it."""
+        with self._sentences():
+            answers = self._answers(commands)
+            if any(isinstance(answer, of_valkey.NoScriptError) for answer in answers):
+                self._client.script_load(SCRIPT)
+                answers = self._answers(commands)
+            for answer in answers:
+                if isinstance(answer, Exception):
+                    raise answer
+            return answers
+
+    def _answers(self, commands: Sequence[Item]) -> list[Any]:
+        pipeline = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)  # type: ignore[no-untyped-call] # valkey types its commands alone
+        answers: list[Any] = pipeline.execute(raise_on_error=False)  # type: ignore[no-untyped-call] # likewise
+        return answers
+
+    def _usage(self, *asked: Item) -> Usage:
+        parked, awake, size = (int(found or 0) for found in self._run(asked))
+        return Usage(parked + awake, size, parked)
+
+    @contextmanager
+    def _sentences(self) -> Iterator[None]:
+        try:
+            yield
+        except (of_valkey.ValkeyError, OSError) as error:
+            self._client.connection_pool.disconnect()  # the next call may find another primary behind the address
+            raise StoreFailed(f"the store at {self._name} {_says(error)}") from error
+
+
+def _written(write: Write) -> Item:
+    born = ("0", "", "", "") if write.birth is None else ("1", write.birth.digest, write.birth.owner, write.birth.model)
+    return (write.id, write.fence, write.step, write.data, *born, " ".join(map(str, write.spare)), int(write.awake))
+
+
+def _refused(items: Sequence[Write] | Sequence[Hold] | Sequence[End], answers: list[Any]) -> list[Refused]:
+    return [
+        Refused(items[batch * BATCH + at].id, Reason(reason.decode()), int(fence))
+        for batch, answer in enumerate(answers)
+        for at, reason, fence in answer
+    ]
+
+
+def _claimed(reason: bytes, fence: bytes, owner: bytes, model: bytes, step: bytes, *data: bytes) -> Claimed | Gone:
+    if reason:
+        return Gone(Reason(reason.decode()), model.decode(), int(step) if step else None)
+    return Claimed(int(fence), owner.decode(), model.decode(), data)
+
+
+def _under(fence: int, last: int, found: Claimed | Gone) -> Claimed | Gone:
+    """What is read of a sequence after a claim that gave it a fence, whose last in that run was `last`."""
+    if isinstance(found, Gone):
+        return found
+    return replace(found, fence=fence) if found.fence == last else Gone(Reason.FENCED, found.model)
+
+
+def _evicted(id_: bytes, owner: bytes, size: bytes, reason: bytes) -> Evicted:
+    return Evicted(id_.decode(), owner.decode(), int(size), Reason(reason.decode()))
+
+
+def _says(error: Exception) -> str:
+    text = str(error)  # Redis 6 tells what a script ran into in its text alone
+    match error:
+        case of_valkey.AuthenticationError() | of_valkey.NoPermissionError():
+            return f"does not let us in: {error}"
+        case of_valkey.TimeoutError():
+            return f"does not answer in time: {error}"
+        case of_valkey.ResponseError() if text.startswith(("MOVED", "ASK", "CLUSTERDOWN")):
+            return "is a node of a cluster, and not the one with our keys; expected one primary"
+        case of_valkey.ResponseError() if isinstance(error, of_valkey.ReadOnlyError) or " -READONLY" in text:
+            return "is a replica, which takes no writes"
+        case of_valkey.ResponseError() if isinstance(error, of_valkey.OutOfMemoryError) or " -OOM" in text:
+            return "takes no writes: its memory is full"
+        case of_valkey.ConnectionError() | OSError():
+            return f"cannot be reached: {error}"
+    return f"fails: {error}"

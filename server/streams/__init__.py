@@ -1,0 +1,1 @@
+"""One client's sequences, without gRPC."""

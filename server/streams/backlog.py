@@ -1,0 +1,185 @@
+"""Requests of one client that wait until their sequences are ready, and for their turn; others go on meanwhile.
+
+Each sequence has a queue of those that concern it. A request goes on once it is the first in all of its queues and its
+sequences are ready, and is then taken up once, whoever else becomes ready.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from server.durability.keeper import Keeper
+from server.durability.tenant import Tenant
+from server.errors import TidegateError
+from server.streams.events import Failed
+from server.streams.handles import Handles
+from server.streams.window import Window
+
+log = logging.getLogger(__name__)
+
+MOST = 1_024  # requests that may wait
+
+
+class Backlog:
+    """What is held back for one stream.
+
+    Args:
+        handles: which of its sequences sleep, or are branched.
+        keeper: wakes them, and cuts off what they take anew; None: none ever has to wait.
+        window: tells the client what is refused.
+    """
+
+    def __init__(self, handles: Handles, keeper: Keeper | None, window: Window) -> None:
+        self._handles = handles
+        self._keeper = keeper
+        self._window = window
+        self._queues: dict[int, list[_Held]] = {}  # by handle, in the order in which they came; none is empty
+        self._held: set[_Held] = set()
+        self._called: set[Tenant] = set()
+        self._turn = False  # whether a request that was held is being taken up
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def concerns(self, handle: int) -> bool:
+        """Whether something waits for this sequence."""
+        return handle in self._queues
+
+    def queue(self, request: str, handles: np.ndarray, again: Callable[[], None]) -> bool:
+        """Whether a request waits behind others that wait for the same sequences, ready or not; see `hold`."""
+        if self._turn or not self._concerns_any(handles):
+            return False
+        self._put(_Held(request, handles, again, 0, ready=False))
+        return True
+
+    def hold(self, request: str, handles: np.ndarray, again: Callable[[], None], first_step: int = 0) -> bool:
+        """Whether a request waits until its sequences are ready, and for its turn; has them made ready.
+
+        `again` takes it up then; its kind, as the contract names it, and its `first_step` are for the client, if it is
+        refused.
+        """
+        if self._turn:
+            return False
+        unready = self._unready(handles)
+        if not unready and not self._concerns_any(handles):
+            return False
+        self._put(_Held(request, handles, again, first_step, ready=True))
+        self._make_ready(unready)
+        return True
+
+    def clear(self) -> None:
+        """Forgets what waits."""
+        self._held.clear()
+        self._queues.clear()
+
+    # Queues -----------------------------------------------------------------------------------------------------------
+
+    def _concerns_any(self, handles: np.ndarray) -> bool:
+        return bool(self._queues) and not self._queues.keys().isdisjoint(handles.tolist())
+
+    def _put(self, one: "_Held") -> None:
+        self._held.add(one)
+        for handle in one.handles.tolist():
+            queue = self._queues.setdefault(handle, [])
+            one.behind += bool(queue)
+            queue.append(one)
+
+    def _remove(self, one: "_Held") -> None:
+        self._held.discard(one)
+        for handle in one.handles.tolist():
+            queue = self._queues[handle]
+            was_first = queue[0] is one
+            queue.remove(one)
+            if not queue:
+                del self._queues[handle]
+            elif was_first:
+                queue[0].behind -= 1
+
+    def _first(self, handles: Iterable[int]) -> Iterable["_Held"]:
+        """Those that are the first for one of these sequences, each once."""
+        return dict.fromkeys(queue[0] for handle in handles if (queue := self._queues.get(handle)))
+
+    # Made ready -------------------------------------------------------------------------------------------------------
+
+    def _unready(self, handles: np.ndarray) -> list[Tenant]:
+        """Those that wait for the store, and are still open."""
+        unready = self._handles.unready(handles).tolist()
+        return [tenant for handle in unready if (tenant := self._handles.tenants.get(handle)) is not None]
+
+    def _make_ready(self, unready: Sequence[Tenant]) -> None:
+        called = [tenant for tenant in unready if tenant not in self._called]
+        if called:
+            assert self._keeper is not None
+            self._called.update(called)
+            self._keeper.wake(called, partial(self._made_ready, called))
+
+    def _made_ready(self, called: Sequence[Tenant], error: TidegateError | None) -> None:
+        """Takes up what has waited for these alone, or refuses it."""
+        self._called.difference_update(called)
+        concerned = [tenant.handle for tenant in called]
+        for tenant in called:
+            handle = tenant.handle
+            if self._handles.tenants.get(handle) is not tenant:
+                continue  # it is gone
+            if tenant.slot >= 0 and self._handles.slots[handle] < 0:
+                self._handles.slots[handle] = tenant.slot
+                tenant.model.sleepers -= 1
+            if error is not None and (tenant.slot < 0 or tenant.branched):
+                concerned += self._refuse_all(handle, error)
+        self._go_on(concerned)
+
+    def _go_on(self, handles: Iterable[int]) -> None:
+        """Takes up whatever waits for these and can go, and what it has kept waiting."""
+        ready = deque(self._first(handles))
+        while ready:
+            one = ready.popleft()
+            if one not in self._held or one.behind:
+                continue
+            unready = self._unready(one.handles) if one.ready else ()
+            if unready:
+                self._make_ready(unready)
+                continue
+            self._remove(one)
+            self._take_up(one)
+            ready.extend(self._first(one.handles.tolist()))
+
+    def _take_up(self, one: "_Held") -> None:
+        self._turn = True
+        try:
+            one.again()
+        except TidegateError as refusal:
+            self._refuse(one, refusal)
+        except Exception:
+            log.exception("a request that had waited failed")
+            self._refuse(one, TidegateError("the server failed; its log has the details"))
+        finally:
+            self._turn = False
+
+    def _refuse_all(self, handle: int, error: TidegateError) -> list[int]:
+        """Refuses what waits for a sequence; returns which sequences that was about."""
+        handles: list[int] = []
+        for one in list(self._queues.get(handle, ())):
+            self._remove(one)
+            self._refuse(one, error)
+            handles += one.handles.tolist()
+        return handles
+
+    def _refuse(self, one: "_Held", error: TidegateError) -> None:
+        handles = tuple(one.handles.tolist())
+        self._window.emit(Failed(error, handles, one.first_step, self._handles.expected(handles), one.request))
+
+
+@dataclass(slots=True, eq=False)
+class _Held:
+    """A request that waits."""
+
+    request: str
+    handles: np.ndarray
+    again: Callable[[], None]
+    first_step: int
+    ready: bool  # whether it wants its sequences ready
+    behind: int = 0  # in how many of their queues it is not the first

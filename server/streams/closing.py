@@ -1,0 +1,93 @@
+"""How sequences leave a stream: once all their steps are through, they are closed, parked, or were lost already."""
+
+from collections.abc import Callable, Sequence
+from enum import Enum
+from functools import partial
+
+import numpy as np
+
+from server.durability.keeper import Keeper
+from server.durability.sequence import Life
+from server.durability.tenant import Tenant
+from server.streams.handles import CLOSING, FREE, Handles
+from server.streams.replies import Group
+from server.streams.window import Window
+
+
+class Farewell(Enum):
+    """What becomes of a sequence that leaves."""
+
+    END = "its client has closed it"
+    PARK = "it is kept, if anybody keeps it"
+    NONE = "it is out of the keeper's books already"
+
+
+class Endings:
+    """Ends sequences of one stream.
+
+    Args:
+        handles: what the client's numbers stand for.
+        keeper: hears of it; None: they end with the stream.
+        window: knows when their steps are through.
+    """
+
+    def __init__(self, handles: Handles, keeper: Keeper | None, window: Window) -> None:
+        self._handles = handles
+        self._keeper = keeper
+        self._window = window
+        self._under_way: list[np.ndarray] = []  # handles of those that are leaving
+        self._waiting: list[tuple[np.ndarray, Callable[[], None]]] = []
+
+    def end(self, handles: np.ndarray, farewell: Farewell, done: Callable[[], None]) -> None:
+        """Frees sequences once all their steps are through, and then calls `done`."""
+        split = self._handles.split(handles)
+        self._handles.mark(handles, CLOSING)
+        self._under_way.append(handles)
+        left = len(split)
+
+        def through(group: Group, members: np.ndarray) -> None:
+            nonlocal left
+            self._free(group, members, farewell)
+            left -= 1
+            if not left:
+                self._under_way = [leaving for leaving in self._under_way if leaving is not handles]
+                done()
+                self._go_on()
+
+        for group, members in split:
+            self._window.after(group, members, partial(through, group, members))
+
+    def after(self, handles: np.ndarray, call: Callable[[], None]) -> None:
+        """Calls once none of these is leaving any more, and the client was told of those that were."""
+        if any(np.isin(leaving, handles).any() for leaving in self._under_way):
+            self._waiting.append((handles, call))
+        else:
+            call()
+
+    def _go_on(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for handles, call in waiting:
+            self.after(handles, call)
+
+    def _free(self, group: Group, members: np.ndarray, farewell: Farewell) -> None:
+        slots = self._handles.slots[members]
+        tenants = [t for handle in members.tolist() if (t := self._handles.tenants.pop(handle, None)) is not None]
+        self._take_leave(tenants, farewell)
+        awake = slots[slots >= 0]
+        group.model.slots.give_back(awake.tolist())
+        group.model.sleepers -= len(slots) - len(awake)
+        if farewell is Farewell.END:
+            group.model.tally.closed += len(members)
+        self._handles.leave(group, len(members))
+        self._handles.mark(members, FREE)
+
+    def _take_leave(self, tenants: Sequence[Tenant], farewell: Farewell) -> None:
+        ours = [tenant for tenant in tenants if tenant.life is not Life.LOST]  # meanwhile
+        if self._keeper is not None and ours:
+            match farewell:
+                case Farewell.END:
+                    self._keeper.end(ours)
+                case Farewell.PARK:
+                    self._keeper.park(ours)
+        for tenant in tenants:
+            tenant.holder = None

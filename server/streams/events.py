@@ -1,0 +1,131 @@
+"""What a stream tells its client, in our own words. The servicer turns these into messages."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from server.errors import TidegateError
+from server.runtime.state_value import Part
+from stepgraph.rewriting.stepgraph import Columns
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Sequences are open under the handles from `handle` on."""
+
+    handle: int
+    ids: tuple[str, ...]
+    model: str
+    version: int
+    columns: tuple[Columns, ...]
+    token: str = ""  # resumes them; empty if they are not kept
+    steps: tuple[int, ...] = ()  # the step that each takes next; empty: all of them 0
+
+
+@dataclass(frozen=True, eq=False)
+class Form:
+    """How the answers of sequences are written.
+
+    The outputs' names, whether as numbers instead of bytes, and whether several answers may share a message.
+    """
+
+    names: tuple[str, ...]
+    values: bool
+    bundle: bool
+
+
+@dataclass(slots=True, eq=False)
+class Answered:
+    """Steps of one sequence: `outputs` [N, ...row] in the order of the form's names, `trace` [traced, columns] or None.
+
+    `size` is what the answer was counted as in the stream's window, in bytes; `checkpointed` how many steps are safe.
+    """
+
+    handle: int
+    first_step: int
+    form: Form
+    outputs: Sequence[np.ndarray]
+    trace: np.ndarray | None
+    size: int
+    checkpointed: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class FleetAnswered:
+    """One step of each of many sequences; rows in the order of `handles` [N] and `steps` [N]. Else as Answered."""
+
+    handles: np.ndarray
+    steps: np.ndarray
+    form: Form
+    outputs: Sequence[np.ndarray]
+    trace: np.ndarray | None
+    size: int
+    checkpointed: np.ndarray  # [N]
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Sequences have ended after so many steps each."""
+
+    handle: int
+    steps: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A request was refused or could not be met."""
+
+    error: TidegateError
+    handles: tuple[int, ...] = ()
+    first_step: int = 0
+    expected: tuple[int, ...] = field(default=())
+    request: str = ""  # its kind, as the contract names it; "": nobody could tell
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpointed:
+    """Sequences that no answer is under way for are safe after so many steps, [N] each."""
+
+    handles: np.ndarray
+    steps: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Sequences that their client did not close are not here any more."""
+
+    handles: tuple[int, ...]
+    error: TidegateError
+
+
+@dataclass(frozen=True, slots=True)
+class StateRead:
+    """The state of a sequence after `step` steps."""
+
+    handle: int
+    model: str
+    version: int
+    step: int
+    parts: Sequence[Part]
+
+
+@dataclass(frozen=True, slots=True)
+class Rewound:
+    """A sequence went back, and takes this step next."""
+
+    handle: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A sequence goes on with another version of its model, from this step on."""
+
+    handle: int
+    version: int
+    step: int
+    columns: tuple[Columns, ...]
+
+
+Event = Opened | Answered | FleetAnswered | Closed | Failed | Checkpointed | Released | StateRead | Rewound | Moved

@@ -1,0 +1,195 @@
+"""The handles of one stream: which sequence each stands for, where its state is, and which step it takes next.
+
+Arrays by handle, so that a fleet of thousands is looked up at once. Knows no messages and no store.
+"""
+
+from collections.abc import Sequence
+from itertools import count as counter
+
+import numpy as np
+
+from server.durability.tenant import Tenant
+from server.errors import BadInput, OverLimit, UnknownHandle
+from server.runtime.served_model import ServedModel
+from server.streams.events import Form
+from server.streams.replies import Group
+from server.streams.trace import Manner, TracePlan
+from tidegate.v1 import error_pb2
+
+FREE, CLOSING, OPENING, BUSY = -1, -2, -3, -4  # what stands where a handle belongs to no group
+_WHY = {
+    FREE: "no sequence is open under handle {} on this stream",
+    CLOSING: "the sequence under handle {} is being closed",
+    OPENING: "the sequence under handle {} is still being resumed",
+    BUSY: "the sequence under handle {} is being rewound or moved; wait for the answer",
+}
+ASLEEP = -1  # the slot of a sequence that is parked
+
+
+class Handles:
+    """Handles from 0 up to a limit."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        # by handle
+        self.slots = np.zeros(0, np.intp)
+        self.next = np.zeros(0, np.int64)  # the step that is expected next
+        self.told = np.zeros(0, np.int64)  # the checkpoint that the client heard of last without an answer
+        self._groups = np.zeros(0, np.int32)  # an index into `_known`, or one of the above
+        self.tenants: dict[int, Tenant] = {}
+        self.branched: set[int] = set()  # those whose tenants are, or were
+        # groups
+        self._known: dict[int, Group] = {}
+        self._alike: dict[tuple[ServedModel, Manner], int] = {}
+        self._indices = counter()
+
+    def new(self, handle: int, count: int) -> np.ndarray:
+        """The handles from `handle` on. Raises OverLimit, UnknownHandle: they are too high, or in use."""
+        self.check(handle, count)
+        self._grow(handle + count)
+        handles = np.arange(handle, handle + count)
+        taken = handles[self._groups[handles] != FREE]
+        if len(taken):
+            raise UnknownHandle(f"handle {taken[0]} is in use on this stream", error_pb2.REASON_HANDLE_IN_USE)
+        return handles
+
+    def check(self, handle: int, count: int) -> None:
+        """Whether there are so many handles from this one on. Raises OverLimit."""
+        if not 0 < count <= self._limit - handle:
+            raise OverLimit(
+                f"{_many(count, 'sequence')} under handle {handle} and above would go beyond what one client may have "
+                f"open, {self._limit}, under the handles 0 to {self._limit - 1}",
+                error_pb2.REASON_TOO_MANY_SEQUENCES,
+            )
+
+    def group(self, handle: int) -> Group:
+        """What the sequence under a handle is. Raises UnknownHandle: there is none that takes steps."""
+        index = self._groups.item(handle) if handle < len(self._groups) else FREE
+        if index < 0:
+            raise UnknownHandle(_WHY[index].format(handle))
+        return self._known[index]
+
+    def is_open(self, handle: int) -> bool:
+        """Whether the sequence under a handle takes steps."""
+        return handle < len(self._groups) and self._groups.item(handle) >= 0
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether no sequence is being resumed, rewound, moved or closed."""
+        return not (self._groups < FREE).any()
+
+    def run(self, handle: int, count: int) -> np.ndarray:
+        """The handles of `count` open sequences. Raises UnknownHandle: one of them is not."""
+        last = handle + count - 1
+        self.group(last)  # before an array is made of them
+        handles = np.arange(handle, last + 1)
+        closed = self._groups[handles] < 0
+        if closed.any():
+            self.group(handles.item(np.argmax(closed)))
+        return handles
+
+    def those_open(self, handle: int, count: int) -> np.ndarray:
+        """Those of `count` handles under which a sequence takes steps."""
+        handles = np.arange(handle, min(handle + count, len(self._groups)))
+        here: np.ndarray = handles[self._groups[handles] >= 0]
+        return here
+
+    def fleet(self, handles: np.ndarray) -> Group:
+        """What the sequences under these handles have in common. Raises UnknownHandle, BadInput."""
+        group = self.group(int(handles.max()))
+        indices = self._groups[handles]
+        if (indices < 0).any():
+            self.group(int(handles[np.argmax(indices < 0)]))
+        if (indices != indices[0]).any():
+            raise BadInput("a fleet takes sequences that were opened together, in one Open", error_pb2.REASON_MALFORMED)
+        rows = np.empty(len(self._groups), np.intp)
+        rows[handles] = np.arange(len(handles))
+        if (rows[handles] != np.arange(len(handles))).any():
+            raise BadInput("a fleet names a handle twice", error_pb2.REASON_MALFORMED)
+        return group
+
+    def settle(
+        self, handles: np.ndarray, slots: np.ndarray, steps: np.ndarray | int, group: Group, tenants: Sequence[Tenant]
+    ) -> None:
+        """Sequences of a group live here from now on; without tenants nobody keeps them."""
+        self.slots[handles] = slots
+        self.next[handles] = steps
+        self.told[handles] = group.model.progress.told[slots]
+        self._groups[handles] = self._index(group)
+        group.members += len(handles)
+        for handle, tenant in zip(handles.tolist(), tenants, strict=False):
+            tenant.handle = handle
+            self.tenants[handle] = tenant
+            if tenant.branched:
+                self.branched.add(handle)
+
+    def mark(self, handles: np.ndarray, as_: int) -> None:
+        """They take no steps for now, or any more."""
+        self._groups[handles] = as_
+        if as_ == FREE and self.branched:
+            self.branched.difference_update(handles.tolist())
+
+    def unmark(self, handle: int, group: Group) -> None:
+        """It takes steps again."""
+        self._groups[handle] = self._index(group)
+
+    def split(self, handles: np.ndarray) -> list[tuple[Group, np.ndarray]]:
+        """These handles, apart by their groups."""
+        groups = self._groups[handles]
+        return [(self._known[i], handles[groups == i]) for i in np.unique(groups).tolist()]
+
+    def unready(self, handles: np.ndarray) -> np.ndarray:
+        """Those of these open ones that have to wait for the store before they take a step: asleep, or branched."""
+        unready = self.slots[handles] < 0
+        if self.branched:
+            unready |= [handle in self.branched and self.tenants[handle].branched for handle in handles.tolist()]
+            self.branched.difference_update(handles[~unready].tolist())
+        those: np.ndarray = handles[unready]
+        return those
+
+    def open(self) -> np.ndarray:
+        """The handles that take steps."""
+        return np.flatnonzero(self._groups >= 0)
+
+    def expected(self, handles: Sequence[int]) -> tuple[int, ...]:
+        """The step that each sequence expects next; empty if one of them is not open."""
+        known = [h for h in handles if 0 <= h < len(self._groups) and self._groups[h] >= 0]
+        return tuple(self.next[known].tolist()) if len(known) == len(handles) else ()
+
+    def join(self, model: ServedModel, manner: Manner, trace: TracePlan) -> Group:
+        """The group of sequences that are opened alike."""
+        index = self._alike.get((model, manner))
+        if index is not None:
+            return self._known[index]
+        index = self._alike[model, manner] = next(self._indices)
+        form = Form(tuple(port.name for port in model.graph.outputs), manner.values, manner.bundle)
+        group = self._known[index] = Group(model, trace, form, manner, _row_bytes(model, trace))
+        return group
+
+    def leave(self, group: Group, count: int) -> None:
+        """Members of a group have ended; a group without members is forgotten, and its model with it."""
+        group.members -= count
+        if not group.members:
+            index = self._index(group)
+            del self._known[index]
+            self._alike = {key: i for key, i in self._alike.items() if i != index}
+
+    def _index(self, group: Group) -> int:
+        return self._alike[group.model, group.manner]
+
+    def _grow(self, size: int) -> None:
+        more = max(size, 2 * len(self._groups), 16) - len(self._groups) if size > len(self._groups) else 0
+        if more > 0:
+            self.slots = np.concatenate([self.slots, np.zeros(more, np.intp)])
+            self.next = np.concatenate([self.next, np.zeros(more, np.int64)])
+            self.told = np.concatenate([self.told, np.zeros(more, np.int64)])
+            self._groups = np.concatenate([self._groups, np.full(more, FREE, np.int32)])
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _row_bytes(model: ServedModel, trace: TracePlan) -> int:
+    outputs = sum(int(np.prod(port.row)) * port.dtype.itemsize for port in model.graph.outputs)
+    return outputs + trace.width * model.graph.dtype.itemsize // trace.every + 8

@@ -1,0 +1,86 @@
+"""One stream as its keeper sees it: hears what is kept of its sequences and which are lost, and parks idle ones.
+
+It is the tenant.Holder of all of them.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from server.durability.keeper import Keeper
+from server.durability.tenant import Tenant
+from server.errors import TidegateError
+from server.streams.backlog import Backlog
+from server.streams.closing import Endings, Farewell
+from server.streams.events import Checkpointed, Released
+from server.streams.handles import ASLEEP, Handles
+from server.streams.moves import Trips
+from server.streams.window import Window
+
+
+class Tenancy:
+    """Hears from the keeper.
+
+    Args:
+        handles: what the client's numbers stand for.
+        keeper: who says it; None: nobody.
+        window: tells the client, and knows what is under way.
+        backlog: what waits for those that sleep.
+        trips: those that are being rewound or moved.
+        endings: free what is lost.
+    """
+
+    def __init__(
+        self,
+        handles: Handles,
+        keeper: Keeper | None,
+        window: Window,
+        backlog: Backlog,
+        trips: Trips,
+        endings: Endings,
+    ) -> None:
+        self._handles = handles
+        self._keeper = keeper
+        self._window = window
+        self._backlog = backlog
+        self._trips = trips
+        self._endings = endings
+
+    def tell(self) -> None:
+        """Of sequences that no answer is under way for, says how much is safe if that is news."""
+        handles, steps = [], []
+        for group, members in self._handles.split(self._handles.open()):
+            if not group.manner.announce:
+                continue
+            slots = self._handles.slots[members]
+            told = np.where(slots < 0, 0, group.model.progress.told[slots])
+            quiet = self._handles.next[members] == group.model.slots.done[slots]
+            news = quiet & (told > self._handles.told[members])
+            self._handles.told[members[news]] = told[news]
+            handles.append(members[news])
+            steps.append(told[news])
+        if handles and sum(map(len, handles)):
+            self._window.emit(Checkpointed(np.concatenate(handles), np.concatenate(steps)))
+
+    def take_away(self, tenants: Sequence[Tenant], error: TidegateError) -> None:
+        """They are not here any more: frees what they hold, and tells the client why."""
+        self._trips.turn_back([tenant.handle for tenant in tenants])
+        # one that is being closed is not told of: its client has done with it
+        lost = [tenant.handle for tenant in tenants if self._handles.is_open(tenant.handle)]
+        if lost:
+            told = Released(tuple(lost), error)
+            self._endings.end(np.array(lost), Farewell.NONE, lambda: self._window.emit(told))
+
+    def put_to_sleep(self, tenant: Tenant) -> bool:
+        """Gives the slot of an idle sequence back. False if something of it is under way."""
+        handle, model, window = tenant.handle, tenant.model, self._window
+        if window.gone or window.waiting or not self._handles.is_open(handle) or self._keeper is None:
+            return False
+        slot = self._handles.slots.item(handle)
+        if self._handles.next.item(handle) != model.slots.done.item(slot) or self._backlog.concerns(handle):
+            return False
+        self._keeper.sleep(tenant)
+        model.slots.give_back([slot])
+        model.sleepers += 1
+        self._handles.slots[handle] = ASLEEP
+        return True

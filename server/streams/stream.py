@@ -1,0 +1,285 @@
+"""One client's sequences: takes its requests, checks steps and hands them on in order; see the files that it joins.
+
+Knows no gRPC and no asyncio: it is called with requests in our own words, raises Refusals, and emits events. Everything
+happens in one thread. Its window bounds what may wait for a client that does not read.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+
+from server.durability.keeper import Keeper
+from server.durability.sequence import Move
+from server.durability.tenant import fit_route
+from server.errors import BadInput, TidegateError, WrongState, WrongStep
+from server.runtime import state_value
+from server.runtime.input_check import Named
+from server.runtime.scheduler import Block
+from server.runtime.served_model import ServedModel
+from server.streams import backlog
+from server.streams.backlog import Backlog
+from server.streams.closing import Endings, Farewell
+from server.streams.events import Closed, Event, Released, StateRead
+from server.streams.handles import Handles
+from server.streams.moves import Trips
+from server.streams.notices import Tenancy
+from server.streams.opening import Beginning, Openings
+from server.streams.replies import Chunk, Fleet, Group, single
+from server.streams.trace import Manner, plan
+from server.streams.window import Window
+from tidegate.v1 import error_pb2
+
+_PIECE_BYTES = 2**20  # answers of long chunks and large fleets go out in messages of about this size
+
+
+class Catalogue(Protocol):
+    """Where a stream finds its models."""
+
+    def find(self, name: str, version: int) -> ServedModel:
+        """The model to open sequences of; version 0 is the newest. Raises Refusal."""
+
+
+class Stream:
+    """The sequences of one client.
+
+    Args:
+        catalogue: where the models are.
+        keeper: keeps sequences beyond this stream; None: they end with it.
+        max_sequences: the most sequences that this stream may have open, and the limit of its handles.
+        window: how many bytes of answers may be on their way before no more steps are run.
+        emit: takes each event. The caller says `written` when an answer has left.
+        route: what the client wants the ids of its sequences to begin with.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        keeper: Keeper | None,
+        max_sequences: int,
+        window: int,
+        emit: Callable[[Event], None],
+        route: str = "",
+    ) -> None:
+        # fixed
+        self._catalogue = catalogue
+        self._keeper = keeper
+        self._tell = emit
+        # sequences, and what is under way for them
+        self._handles = Handles(max_sequences)
+        self._window = Window(self._handles, window, emit)
+        self._backlog = Backlog(self._handles, keeper, self._window)
+        self._trips = Trips(self._handles, keeper, self._window)
+        # their beginning and end
+        self._endings = Endings(self._handles, keeper, self._window)
+        tenancy = Tenancy(self._handles, keeper, self._window, self._backlog, self._trips, self._endings)
+        self._openings = Openings(self._handles, keeper, self._window, tenancy, fit_route(route))
+
+    @property
+    def full(self) -> bool:
+        """Whether the client should be read no further for now."""
+        window = self._window
+        return bool(window.waiting) or window.outstanding >= window.size or len(self._backlog) >= backlog.MOST
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is owed: no step waits or runs, no answer is to be written, nothing is asked of the store."""
+        return self._window.idle and not self._backlog and self._handles.at_rest
+
+    # Opening ----------------------------------------------------------------------------------------------------------
+
+    def open(
+        self,
+        handle: int,
+        count: int,
+        name: str,
+        version: int,
+        manner: Manner,
+        beginning: Beginning | None = None,
+        owner: str = "",
+    ) -> None:
+        """Opens `count` sequences of a model under the handles from `handle` on."""
+        handles = self._handles.new(handle, count)
+        model = self._catalogue.find(name, version)
+        self._openings.open(handles, model, manner, beginning, owner)
+
+    def resume(self, handle: int, ids: Sequence[str], token: str, answered: Sequence[int], manner: Manner) -> None:
+        """Continues sequences that were opened before, here or on another server."""
+        self._openings.resume(handle, ids, token, answered, manner)
+
+    # Steps ------------------------------------------------------------------------------------------------------------
+
+    def steps(self, handle: int, first_step: int, inputs: Named, answered: int = 0, company: bool = False) -> None:
+        """Takes consecutive steps of one sequence: `inputs` are [N, ...row] each, or one row.
+
+        With `company` others came together with them, so they had better wait for a batch. `answered`: how many
+        answers the client has.
+        """
+        group = self._handles.group(handle)
+        expected = self._handles.next.item(handle)
+        slot = self._handles.slots[handle : handle + 1]
+        if self._keeper is not None:
+            if slot.item() < 0 or self._backlog or self._handles.branched:
+                # others may be made ready together with it
+                again = partial(self.steps, handle, first_step, inputs, answered, company=True)
+                if self._backlog.hold("steps", np.array([handle]), again, first_step):
+                    return
+            group.model.progress.acked[slot] = min(answered, expected)
+        if first_step != expected:
+            raise WrongStep(f"steps begin at {first_step}; sequence {handle} expects step {expected} next")
+        checked = group.model.check.steps(inputs)
+        total = len(next(iter(checked.values())))
+        if total == 1 and not company and not self._window.waiting:
+            result = group.model.batcher.at_once(slot, checked, group.trace.wanted)
+            if result is not None:
+                self._handles.next[handle] = expected + 1
+                answer = single(group, handle, expected, slot.item(), result)
+                self._window.outstanding += answer.size
+                self._tell(answer)
+                return
+        self._handles.next[handle] = expected + total
+        for start, stop in _pieces(total, group.row_bytes):
+            part = checked if total == stop - start else {name: x[start:stop] for name, x in checked.items()}
+            reply = Chunk(self._window, group, handle, expected + start, stop - start)
+            self._window.enqueue(group, Block(slot, stop - start, part, group.trace.wanted, reply), reply.size)
+
+    def fleet(self, handles: np.ndarray, steps: np.ndarray, inputs: Named, answered: np.ndarray | None = None) -> None:
+        """Takes a step of each of many sequences: `handles`, `steps` and `answered` [N], `inputs` [N, ...row] each."""
+        if not len(handles) or len(handles) != len(steps) or (answered is not None and len(answered) != len(handles)):
+            raise BadInput(
+                f"a fleet came with {len(handles)} handles and {len(steps)} steps; expected as many of both",
+                error_pb2.REASON_MALFORMED,
+            )
+        group = self._handles.fleet(handles)
+        slots, expected = self._handles.slots[handles], self._handles.next[handles]
+        if self._keeper is not None:
+            if self._backlog or self._handles.branched or (slots < 0).any():
+                again = partial(self.fleet, handles, steps, inputs, answered)
+                if self._backlog.hold("fleet", handles, again, int(steps[0])):
+                    return
+            group.model.progress.acked[slots] = 0 if answered is None else np.minimum(answered, expected)
+        if not np.array_equal(steps, expected):
+            i = int(np.argmax(steps != expected))
+            raise WrongStep(f"step {steps[i]} of sequence {handles[i]} came; it expects step {expected[i]} next")
+        checked = group.model.check.fleet(inputs, len(handles))
+        self._handles.next[handles] += 1
+        for start, stop in _pieces(len(handles), group.row_bytes):
+            part = {name: x[:, start:stop] for name, x in checked.items()}
+            reply = Fleet(self._window, group, handles[start:stop], expected[start:stop])
+            self._window.enqueue(group, Block(slots[start:stop], 1, part, group.trace.wanted, reply), reply.size)
+
+    def expected(self, handles: Sequence[int]) -> tuple[int, ...]:
+        """The step that each sequence expects next; empty if one of them is not open."""
+        return self._handles.expected(handles)
+
+    def written(self, size: int) -> None:
+        """An answer of this size has left: there is room for more steps."""
+        self._window.outstanding -= size
+        if self._window.waiting:
+            self._window.go_on()
+
+    # Between two steps ------------------------------------------------------------------------------------------------
+
+    def read_state(self, handle: int) -> None:
+        """Says what the state is after the steps that were sent before."""
+        group, one = self._handles.group(handle), np.array([handle])
+        if not self._backlog.hold("read_state", one, partial(self.read_state, handle)):
+            self._window.after(group, one, partial(self._state_reached, group, handle))
+
+    def _state_reached(self, group: Group, handle: int) -> None:
+        model, slot = group.model, self._handles.slots.item(handle)
+        state = state_value.apart(model.graph, model.slots.row(slot)[0])
+        self._window.emit(StateRead(handle, model.name, model.version, model.slots.done.item(slot), state))
+
+    def rewind(self, handle: int, step: int) -> None:
+        """Goes back to the newest checkpoint at or before a step, after the steps that were sent before."""
+        group = self._handles.group(handle)
+        if self._keeper is None:
+            raise WrongState("this server keeps no checkpoints", error_pb2.REASON_CHECKPOINT_GONE)
+        if not self._backlog.hold("rewind", np.array([handle]), partial(self.rewind, handle, step)):
+            self._trips.rewind(group, handle, step)
+
+    def move(self, handle: int, version: int) -> None:
+        """Goes on with another version of the model, after the steps that were sent before."""
+        group = self._handles.group(handle)
+        if not self._backlog.hold("move", np.array([handle]), partial(self.move, handle, version)):
+            model = self._catalogue.find(group.model.name, version)
+            if model is group.model:
+                self._trips.stay(group, handle)
+                return
+            if not state_value.alike(model.graph, group.model.graph):
+                raise WrongState(
+                    f"version {model.version} keeps another state than version {group.model.version}, so a sequence "
+                    "cannot go on with it"
+                )
+            plan(group.manner.selection, model.graph.trace, model.graph.layers)  # before anything changes
+            self._trips.move(group, handle, model, self._openings.room(model, 1))
+
+    # Ending -----------------------------------------------------------------------------------------------------------
+
+    def close(self, handle: int, count: int) -> None:
+        """Ends sequences once their last step is answered."""
+        handles = self._handles.run(handle, max(count, 1))
+        if not self._backlog.queue("close", handles, partial(self.close, handle, count)):
+            self._endings.end(handles, Farewell.END, partial(self._closed, handle, handles, len(handles)))
+
+    def park(self, handle: int, count: int) -> None:
+        """Parks sequences once their last step is answered. Those that are not here any more are passed over.
+
+        What else there is to say of any of these handles is said before it is confirmed.
+        """
+        count = max(count, 1)
+        self._handles.check(handle, count)
+        self._trips.turn_back(range(handle, handle + count))
+        handles = self._handles.those_open(handle, count)
+        if self._backlog.queue("close", handles, partial(self.park, handle, count)):
+            return
+        closed = partial(self._closed, handle, handles, count)
+        said = partial(self._endings.after, np.arange(handle, handle + count), closed)
+        if len(handles):
+            self._endings.end(handles, Farewell.PARK, said)
+        else:
+            said()
+
+    def _closed(self, first: int, handles: np.ndarray, count: int) -> None:
+        steps = np.zeros(count, np.int64)
+        steps[handles - first] = self._handles.next[handles]
+        self._window.emit(Closed(first, tuple(steps.tolist())))
+
+    def leave(self, done: Callable[[tuple[int, ...]], None]) -> None:
+        """The server lets go of every sequence: parks them after the steps that were taken; `done` hears which."""
+        self._openings.shut()
+        self._backlog.clear()
+        self._trips.turn_all_back()
+        handles = self._handles.open()
+        for handle in handles.tolist():
+            tenant = self._handles.tenants.get(handle)
+            if tenant is not None and tenant.slot >= 0:
+                tenant.move(Move.DRAIN)
+        if len(handles):
+            self._endings.end(handles, Farewell.PARK, lambda: done(tuple(handles.tolist())))
+        else:
+            done(())
+
+    def release(self, handles: tuple[int, ...], error: TidegateError) -> None:
+        """Tells the client that sequences are not here any more."""
+        if handles:
+            self._window.emit(Released(handles, error))
+
+    def abandon(self) -> None:
+        """The client is gone: forgets the steps that wait, and parks every sequence, or ends it if it is not kept."""
+        self._backlog.clear()
+        self._window.abandon()
+        self._trips.turn_all_back()
+        still_open = self._handles.open()
+        if len(still_open):
+            self._endings.end(still_open, Farewell.PARK, lambda: None)
+
+
+def _pieces(rows: int, row_bytes: int) -> Sequence[tuple[int, int]]:
+    """Cuts rows into runs whose answers are of a handy size."""
+    size = max(1, _PIECE_BYTES // row_bytes)
+    if rows <= size:
+        return ((0, rows),)
+    return [(start, min(start + size, rows)) for start in range(0, rows, size)]

@@ -1,0 +1,105 @@
+"""Which columns of a trace a client sees, and at which steps. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from server.errors import BadInput
+from stepgraph.cells.cell import Cell
+from stepgraph.rewriting.stepgraph import Columns
+from tidegate.v1 import error_pb2
+
+HIDDEN, CELL, GATES = "hidden", "cell", "gates"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a client asked for. Empty `parts` or `layers` mean all of them; `every` is at least 1."""
+
+    none: bool = False
+    parts: frozenset[str] = frozenset()
+    layers: frozenset[int] = frozenset()
+    every: int = 1
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a client wants to be answered.
+
+    What it sees of the inside, whether numbers are written as such, whether several answers may share a message, and
+    whether it hears of checkpoints while no answer is under way.
+    """
+
+    selection: Selection = Selection()
+    values: bool = False
+    bundle: bool = False
+    announce: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class TracePlan:
+    """How to cut what was asked for out of the full trace. `columns` are laid out as the client gets them."""
+
+    columns: tuple[Columns, ...]
+    every: int
+    _indices: np.ndarray | slice
+    wanted: bool  # whether the client gets any
+
+    @property
+    def width(self) -> int:
+        """How many columns the client gets."""
+        return sum(columns.size for columns in self.columns)
+
+    def cut(self, trace: np.ndarray, steps: np.ndarray) -> np.ndarray | None:
+        """The rows and columns wanted of `trace` [N, V], whose rows are the steps `steps` [N]; None if none is."""
+        if self.every > 1:
+            trace = trace[steps % self.every == 0]
+            if not len(trace):
+                return None
+        return trace[:, self._indices]
+
+
+def plan(selection: Selection, trace: Sequence[Columns], layers: Sequence[Cell]) -> TracePlan:
+    """Lays a selection over the columns that a model has.
+
+    Raises:
+        BadInput: a layer that there is not, or a selection that asks for nothing and something at once.
+    """
+    if not trace and selection == Selection():
+        selection = Selection(none=True)  # everything of nothing
+    if selection.none:
+        if selection.parts or selection.layers or selection.every > 1:
+            raise BadInput("the trace selection says none and selects something", error_pb2.REASON_BAD_TRACE)
+        return TracePlan((), 1, slice(0, 0), wanted=False)
+    for layer in sorted(selection.layers):
+        if layer >= len(layers):
+            raise BadInput(
+                f"the trace selection names layer {layer}; this model has layers 0 to {len(layers) - 1}",
+                error_pb2.REASON_BAD_TRACE,
+            )
+    wanted = [columns for columns in trace if _wants(selection, columns)]
+    if not wanted:
+        raise BadInput(
+            f"the trace selection asks for {', '.join(sorted(selection.parts))}, which the selected layers do not have",
+            error_pb2.REASON_BAD_TRACE,
+        )
+    return TracePlan(_laid_out(wanted), selection.every, _indices(wanted, len(wanted) == len(trace)), wanted=True)
+
+
+def _wants(selection: Selection, columns: Columns) -> bool:
+    part = columns.name if columns.name in (HIDDEN, CELL) else GATES
+    return (not selection.parts or part in selection.parts) and (
+        not selection.layers or columns.layer in selection.layers
+    )
+
+
+def _laid_out(wanted: Sequence[Columns]) -> tuple[Columns, ...]:
+    offsets = np.cumsum([0, *(columns.size for columns in wanted)]).tolist()
+    return tuple(Columns(c.layer, c.name, offset, c.size) for c, offset in zip(wanted, offsets, strict=False))
+
+
+def _indices(wanted: Sequence[Columns], everything: bool) -> np.ndarray | slice:
+    if everything:
+        return slice(None)
+    return np.concatenate([np.arange(c.offset, c.offset + c.size) for c in wanted])

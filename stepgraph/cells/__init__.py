@@ -1,0 +1,1 @@
+"""A recurrent cell as a value, and its equations."""

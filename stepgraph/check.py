@@ -1,0 +1,16 @@
+"""What a model file holds and whether it can be served, found out in a process of its own."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from stepgraph.errors import ModelRefused
+from stepgraph.isolation.sandbox import Quarantine
+from stepgraph.report.report import Report
+
+
+def check(path: Path, quarantine: Quarantine) -> Report:
+    """The report of a file. Whatever is wrong with the file is in it."""
+    try:
+        return replace(quarantine.ask(Report, "examine", path), file=str(path))
+    except ModelRefused as refusal:
+        return Report(str(path), served=False, bytes=path.stat().st_size, reason=str(refusal))

@@ -1,0 +1,194 @@
+"""What a model is made of on disk: model.onnx, model.toml, and files beside it that hold weights. Each is read once.
+
+Everything that comes of a model comes of these bytes, and `Prints` are the hashes of the same bytes.
+"""
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import BinaryIO
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from stepgraph.errors import ModelRefused
+from stepgraph.file import sidecar, tensors
+from stepgraph.file.sidecar import Sidecar
+
+_CHUNK = 2**20
+
+
+@dataclass(frozen=True)
+class Prints:
+    """The sha256 of each file of a model. `weights` are of files beside it, by their path from its folder."""
+
+    model: str
+    sidecar: str | None
+    weights: Mapping[str, str]
+
+    def still_hold(self, path: Path) -> bool:
+        """Whether the files of the model `path` are these."""
+        try:
+            others = {name: hashed(path.parent / name) for name in self.weights}
+            return outer(path) == (self.model, self.sidecar) and others == self.weights
+        except (OSError, ModelRefused):
+            return False
+
+    @property
+    def whole(self) -> str:
+        """One sha256 for all: that of model.onnx where all weights lie in it and no model.toml is beside it."""
+        if not self.weights and self.sidecar is None:
+            return self.model
+        lines = [f"{self.model}\n", *(f"{each}  {name}\n" for name, each in sorted(self.weights.items()))]
+        if self.sidecar is not None:
+            lines.append(f"{sidecar.FILE} {self.sidecar}\n")  # in another form: weights may lie in a file of any name
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """A model as it was read, its weights in it, wherever they lay."""
+
+    model: onnx.ModelProto
+    said: Sidecar
+    prints: Prints
+
+
+def read(path: Path) -> Content:
+    """Reads all files of the model `path`.
+
+    Raises:
+        ModelRefused: one of them is missing, is no ordinary file or is damaged, or lies outside the model's folder.
+    """
+    content = _bytes(path)
+    said = _bytes(path.with_name(sidecar.FILE)) if path.with_name(sidecar.FILE).exists() else None
+    model = parse(content)
+    weights = {name: hashlib.sha256(data).hexdigest() for name, data in _take_in(model, path.parent)}
+    return Content(
+        model,
+        Sidecar() if said is None else sidecar.parse(said),
+        Prints(
+            hashlib.sha256(content).hexdigest(), None if said is None else hashlib.sha256(said).hexdigest(), weights
+        ),
+    )
+
+
+def outline(path: Path) -> tuple[onnx.ModelProto, Sidecar]:
+    """The same without the weights that lie in other files, for those who only look at the graph."""
+    beside = path.with_name(sidecar.FILE)
+    return parse(_bytes(path)), sidecar.parse(_bytes(beside)) if beside.exists() else Sidecar()
+
+
+def parse(content: bytes) -> onnx.ModelProto:
+    """The model in the bytes of a model.onnx, without the weights that lie in other files.
+
+    Raises:
+        ModelRefused: they are no ONNX model.
+    """
+    advice = "Is the file complete, and is it an ONNX file? Export or copy it once more"
+    if not content:
+        raise ModelRefused(f"the file is empty. {advice}")
+    try:
+        model = onnx.ModelProto.FromString(content)
+    except DecodeError as error:
+        raise ModelRefused(f"the file cannot be read as an ONNX model: {error}. {advice}") from error
+    if not model.HasField("graph"):
+        raise ModelRefused(f"the file holds no graph, so it is no ONNX model. {advice}")
+    return model
+
+
+def outer(path: Path) -> tuple[str, str | None]:
+    """The sha256 of model.onnx, and of the model.toml beside it if there is one."""
+    beside = path.with_name(sidecar.FILE)
+    return hashed(path), hashed(beside) if beside.exists() else None
+
+
+def hashed(path: Path) -> str:
+    """The sha256 of a file, in little memory."""
+    with _opened(path) as file:
+        digest = hashlib.sha256()
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _bytes(path: Path) -> bytes:
+    with _opened(path) as file:
+        content: bytes = file.read()
+    return content
+
+
+def _opened(path: Path) -> BinaryIO:
+    """A file to read. Never waits for somebody to write into a pipe of that name."""
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise ModelRefused(f"'{path.name}' is no ordinary file, and only those are read")
+
+
+def _take_in(model: onnx.ModelProto, folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Puts the weights that lie in other files into the model; yields each such file, once."""
+    files: dict[str, bytes] = {}
+    for tensor in tensors.within(model):
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        name = _location(tensor, entries.get("location", ""))
+        if name not in files:
+            files[name] = _beside(tensor, name, folder)
+            yield name, files[name]
+        tensor.raw_data = _part(tensor, entries, files[name])
+        tensor.ClearField("data_location")
+        del tensor.external_data[:]
+
+
+def _location(tensor: onnx.TensorProto, location: str) -> str:
+    """The path from the model's folder, as the file has it."""
+    posix, windows = PurePosixPath(location), PureWindowsPath(location)
+    if not location or "\0" in location or posix.is_absolute() or windows.anchor or ".." in windows.parts:
+        raise ModelRefused(
+            f"{tensors.label(tensor)} wants its weights from '{location}': only files in the model's own folder are "
+            "read. Put the file beside model.onnx and save the model with its plain name",
+        )
+    return location
+
+
+def _beside(tensor: onnx.TensorProto, name: str, folder: Path) -> bytes:
+    path, home = (folder / name).resolve(), folder.resolve()
+    if not path.is_relative_to(home):
+        raise ModelRefused(
+            f"{tensors.label(tensor)} wants its weights from '{name}', which links to a file outside the model's own "
+            "folder: put the file itself there",
+        )
+    try:
+        return _bytes(path)
+    except OSError as error:
+        raise ModelRefused(
+            f"{tensors.label(tensor)} wants its weights from '{name}', and that file cannot be read: "
+            f"{error.strerror or error}. Copy it into the folder of model.onnx",
+        ) from error
+
+
+def _part(tensor: onnx.TensorProto, entries: Mapping[str, str], content: bytes) -> bytes:
+    offset, length = (_number(tensor, key, entries.get(key)) for key in ("offset", "length"))
+    start = offset or 0
+    end = len(content) if length is None else start + length
+    if end > len(content) or start > end:
+        raise ModelRefused(
+            f"{tensors.label(tensor)} wants the bytes {start} to {end} of '{entries['location']}', which has "
+            f"{len(content)}: one of the two files is damaged, or of another export",
+        )
+    tensors.check_size(tensor, end - start)
+    return content[start:end]
+
+
+def _number(tensor: onnx.TensorProto, key: str, text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) < 20):
+        raise ModelRefused(f"{tensors.label(tensor)} gives '{text[:40]}' as the {key} of its weights")
+    return int(text)

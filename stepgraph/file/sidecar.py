@@ -1,0 +1,102 @@
+"""The small file beside a model that says what its graph alone cannot: `model.toml`.
+
+[state]               # an input that is state, and the output that it becomes at the next step
+buffer = "buffer_out"
+
+[fixed]               # an input that has the same value at every step of every sequence
+sample_rate = 16000
+
+[block]               # so much of this input's time axis is one step: samples of a signal, say
+audio = 160
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from stepgraph.errors import ModelRefused
+from stepgraph.graphs.builder import copied
+
+FILE = "model.toml"
+_MOST = 65_536  # bytes
+_LARGEST = 2**24  # samples in a block: minutes of sound
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """What the file says; empty if there is none."""
+
+    state: Mapping[str, str] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    block: Mapping[str, int] = field(default_factory=dict)
+
+
+def parse(content: bytes) -> Sidecar:
+    """What the bytes of a model.toml say.
+
+    Raises:
+        ModelRefused: they are no TOML, or say something that is unknown.
+    """
+    if len(content) > _MOST:
+        raise ModelRefused(f"{FILE} has {len(content)} bytes; at most {_MOST} are read")
+    try:
+        said = tomllib.loads(content.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ModelRefused(f"{FILE} cannot be read: {error}") from error
+    unknown = said.keys() - {"state", "fixed", "block"}
+    if unknown or not all(isinstance(table, dict) for table in said.values()):
+        raise ModelRefused(f"{FILE} holds {', '.join(sorted(said))}; expected the tables [state], [fixed] and [block]")
+    for name, output in said.get("state", {}).items():
+        if not isinstance(output, str):
+            raise ModelRefused(f"{FILE} says that '{name}' becomes {output!r:.60}; expected the name of an output")
+    for name, size in said.get("block", {}).items():
+        if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= _LARGEST:
+            raise ModelRefused(
+                f"{FILE} says that {size!r:.60} of '{name}' are one step; expected a whole number above 0, at most "
+                f"{_LARGEST}"
+            )
+    return Sidecar(said.get("state", {}), said.get("fixed", {}), said.get("block", {}))
+
+
+def fix(model: onnx.ModelProto, fixed: Mapping[str, Any]) -> onnx.ModelProto:
+    """A copy in which inputs have become constants.
+
+    Raises:
+        ModelRefused: there is no such input, or it cannot have that value.
+    """
+    copy = copied(model)
+    infos = {info.name: info for info in copy.graph.input}
+    for name, value in fixed.items():
+        if name not in infos:
+            raise ModelRefused(f"{FILE} fixes '{name}', which is no input of the model; it has {', '.join(infos)}")
+        copy.graph.initializer.append(_constant(infos[name], value))
+        copy.graph.input.remove(infos[name])
+    return copy
+
+
+def cut(model: onnx.ModelProto, block: Mapping[str, int]) -> onnx.ModelProto:
+    """A copy that takes one block at a time: the last free axis of the inputs in `block` has that size and no other."""
+    copy = copied(model)
+    for info in copy.graph.input:
+        free = [dim for dim in info.type.tensor_type.shape.dim if not dim.HasField("dim_value")]
+        if free and info.name in block:
+            free[-1].dim_value = block[info.name]
+    return copy
+
+
+def _constant(info: onnx.ValueInfoProto, value: object) -> onnx.TensorProto:
+    kind = info.type.tensor_type
+    shape = [d.dim_value or 1 for d in kind.shape.dim]
+    try:
+        array = np.asarray(value, helper.tensor_dtype_to_np_dtype(kind.elem_type))
+        array = np.broadcast_to(array, shape) if array.ndim < len(shape) else array.reshape(shape)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ModelRefused(
+            f"{FILE} fixes '{info.name}' to {value!r:.60}, which does not fit its shape {shape}"
+        ) from error
+    return numpy_helper.from_array(np.ascontiguousarray(array).reshape(shape), info.name)

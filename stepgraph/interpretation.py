@@ -1,0 +1,169 @@
+"""What a file means: it is read in each way that it can be read, and the first reading that is proved is the one.
+
+Decides nothing that the proof does not: which axes are batch and time, which inputs are state, which loops are steps.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import onnx
+
+from stepgraph.cells import operators
+from stepgraph.cells.operators import CellNode
+from stepgraph.errors import AxesUnknown, ModelRefused, StepgraphError
+from stepgraph.file import sidecar
+from stepgraph.file.sidecar import Sidecar
+from stepgraph.proving import proof
+from stepgraph.proving.proof import Proof
+from stepgraph.proving.reference import Original
+from stepgraph.reading import axes, branches, interface, iterations, loops, probe, stateless
+from stepgraph.reading.interface import Interface
+from stepgraph.reading.iterations import Iteration
+from stepgraph.reading.source import Source, source
+from stepgraph.rewriting import rewriter, runnable, unrounded
+from stepgraph.rewriting.ports import Facts
+from stepgraph.running.engine import Engine
+
+
+@dataclass(frozen=True, eq=False)
+class Interpretation:
+    """A model's facts, what runs it, and the proof that they are right."""
+
+    facts: Facts
+    engine: Engine
+    proof: Proof
+
+
+@dataclass(frozen=True, eq=False)
+class _Reading:
+    """One way to read a file, before it is proved.
+
+    `alone`: a batch of one sequence will do. `fixed`: the file before axes were freed, if some were.
+    """
+
+    model: onnx.ModelProto
+    cells: Sequence[CellNode]
+    known: Interface
+    said: Sidecar
+    alone: bool = False
+    fixed: onnx.ModelProto | None = None
+
+
+def interpret(model: onnx.ModelProto, said: Sidecar) -> Interpretation:
+    """What the file is as it stands or else, if it shows its state, as it takes one block at a time.
+
+    Raises:
+        StepgraphError: no reading of it can be proved.
+    """
+    try:
+        return _decided(branches.resolve(model), said)
+    except StepgraphError:
+        if not said.block:
+            raise
+        with suppress(StepgraphError):
+            found = _decided(branches.resolve(sidecar.cut(model, said.block)), said)
+            if found.facts.carried:  # else each block would begin anew
+                return found
+        raise
+
+
+def _decided(model: onnx.ModelProto, said: Sidecar) -> Interpretation:
+    """What a file is in which every `If` that can be decided is.
+
+    Axes that the file fixes are freed if it cannot be understood otherwise; if its batch axis cannot be, a batch of one
+    will do.
+    """
+    cells = operators.find(model)
+    if not cells and not said.state and not loops.find(model):
+        raise stateless.refusal(model)
+    known = interface.find(model, [*cells, *loops.find(model)], said.state)
+    try:
+        return _proved(_Reading(model, cells, known, said))
+    except AxesUnknown as unknown:
+        refusal = ModelRefused(str(unknown), node=unknown.node)
+    refusals = list[ModelRefused]()
+    for candidate, alone in _candidates(model, known):
+        with suppress(AxesUnknown):
+            try:
+                return _freed(model, candidate, known, said, alone)
+            except ModelRefused as refused:
+                refusals.append(refused)
+    raise next((r for r in refusals if r.node), refusals[0] if refusals else refusal)
+
+
+def _candidates(model: onnx.ModelProto, known: Interface) -> Iterator[tuple[axes.Freed, bool]]:
+    """What to try with a file whose axes are not free, best first, and whether a batch of one will do."""
+    yield from ((candidate, False) for candidate in axes.freed(model, known))
+    yield axes.Freed(model, ""), True
+    yield from ((candidate, True) for candidate in axes.freed(model, known, alone=True))
+
+
+def _freed(
+    fixed: onnx.ModelProto, candidate: axes.Freed, known: Interface, said: Sidecar, alone: bool
+) -> Interpretation:
+    cells = operators.find(candidate.model)
+    found = _proved(_Reading(candidate.model, cells, known, said, alone, fixed if candidate.said else None))
+    return replace(found, facts=replace(found.facts, freed=candidate.said))
+
+
+def _proved(reading: _Reading) -> Interpretation:
+    """The model as one reading of its interface has it.
+
+    Where states go in and come out and the proof says that they are not meant to go on from step to step, they start
+    from zeros each time: the proof decides.
+    """
+    try:
+        return _read(reading)
+    except ModelRefused:
+        if not reading.known.states or reading.said.state:
+            raise
+        with suppress(StepgraphError):
+            found = _read(replace(reading, known=interface.reset(reading.known)))
+            if not found.facts.one_step:  # of one step alone, a proof cannot tell
+                return found
+        raise
+
+
+def _read(reading: _Reading) -> Interpretation:
+    return _read_rounded(reading) if unrounded.rounds(reading.model) else _read_exact(reading)[0]
+
+
+def _read_rounded(reading: _Reading) -> Interpretation:
+    """A file that rounds to 8 bits is understood and proved without that, and measured with it."""
+    exact = unrounded.unrounded(reading.model)
+    fixed = reading.fixed and unrounded.unrounded(reading.fixed)
+    found, facts, learnt = _read_exact(replace(reading, model=exact, cells=operators.find(exact), fixed=fixed))
+    step = source(Source(reading.model, reading.cells, facts), reading.known, learnt)
+    engine = _engine(step, _rounding_alone(reading.model))
+    apart = proof.rounding_error(Original(reading.model, step.cells), step.facts, engine)
+    return Interpretation(step.facts, engine, replace(found.proof, rounding=apart))
+
+
+def _rounding_alone(model: onnx.ModelProto) -> str | None:
+    if not unrounded.by_range(model):
+        return None
+    return (
+        "the file rounds to 8 bits by the range of all that it is given at once, so its own answer to a step depends a "
+        "little on the steps and sequences beside it. Each step by itself, it has the same bits whoever else is served"
+    )
+
+
+def _read_exact(reading: _Reading) -> tuple[Interpretation, Facts, Sequence[Iteration]]:
+    """What the file is; its facts before its loops became steps, and those loops."""
+    model, cells, known = reading.model, reading.cells, reading.known
+    original = runnable.runnable(model)
+    copy, counts = loops.counted(original)
+    facts = probe.probe(copy, cells, known, counts, reading.said.block, reading.alone, reading.fixed is not None)
+    of_loops = frozenset((i - len(cells), k) for i, k in known.carried if i >= len(cells))
+    learnt = iterations.learn(original, facts, of_loops)
+    if not learnt and not cells and not facts.carried:
+        raise stateless.refusal_of_loops(original)
+    step = source(Source(model, cells, facts), known, learnt)
+    engine = _engine(step)
+    proved = proof.prove(Original(model, step.cells, reading.fixed), step.facts, engine)
+    return Interpretation(step.facts, engine, proved), facts, learnt
+
+
+def _engine(step: Source, alone: str | None = None) -> Engine:
+    return Engine(rewriter.rewrite(step.model, step.cells, step.facts), alone or step.facts.alone)

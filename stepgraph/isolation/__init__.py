@@ -1,0 +1,1 @@
+"""Model files looked into by a process with limits, and what is kept of that."""

@@ -1,0 +1,181 @@
+"""Has files that nobody vouches for looked into by a process of its own, with a limit of time and one of memory.
+
+onnx and onnxruntime are C++: what a damaged file makes of them may crash, go on for ever, or ask for all memory there
+is. The process (`python -m stepgraph.isolation.worker`) imports them once and forks for each file; it is started at
+the first request, and ends with `close`. Knows no onnx itself.
+"""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import BinaryIO, Self, TypeVar
+
+from stepgraph.errors import ModelRefused
+from stepgraph.isolation.packing import Corrupt, unpack
+
+T = TypeVar("T")
+
+NO_MEMORY = 64  # the exit status of a job that wanted more memory than it may have
+_ROOT = Path(__file__).parents[2]
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # it is going to fork
+_STARVED = ("bad_alloc", "BFCArena", "Cannot allocate memory", "out of memory")
+_FAREWELL = 5.0  # seconds
+_CHUNK = 2**20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What looking into one file may take: wall-clock seconds, and MiB of memory."""
+
+    seconds: float
+    memory_mib: float
+
+
+@dataclass(frozen=True)
+class _Ending:
+    """How a job ended: its exit status, or minus the signal that killed it; and the last of what it wrote to stderr."""
+
+    status: int
+    said: str
+
+
+class Quarantine:
+    """One file at a time, for any thread. Leaving the context closes it."""
+
+    def __init__(self, limits: Limits, program: str = "stepgraph.isolation.worker") -> None:
+        self._limits = limits
+        self._program = program
+        self._lock = Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def ask(self, kind: type[T], job: str, path: Path, **more: object) -> T:
+        """What a job of the workshop says of the file `path`, a dataclass of type `kind`.
+
+        Raises:
+            ModelRefused: it took more than it may, or crashed.
+        """
+        with self._lock:
+            ending, reply = self._asked({"job": job, "path": str(path.absolute()), **more})
+        if ending.status != 0:
+            raise ModelRefused(self._blame(ending.status, ending.said))
+        try:
+            return unpack(kind, reply)
+        except Corrupt as error:
+            raise ModelRefused(f"looking into the file ended with no answer ({error})") from error
+
+    def close(self) -> None:
+        """Ends the process, and what it is at. It is started again when somebody asks."""
+        ours = self._socket
+        if ours is not None:
+            with suppress(OSError):  # it may be ending already
+                ours.shutdown(socket.SHUT_RDWR)  # who waits for an answer sees that there will be none
+        with self._lock:
+            self._end()
+
+    def _asked(self, request: Mapping[str, object]) -> tuple[_Ending, bytes]:
+        """How the job ended, and all that it wrote."""
+        memory = int(self._limits.memory_mib * 2**20)
+        limits = {"seconds": self._limits.seconds, "memory": memory}
+        try:
+            ours = self._started()
+            reader, writer = os.pipe()
+            with os.fdopen(reader, "rb") as pipe:
+                try:
+                    socket.send_fds(ours, [json.dumps({**request, **limits}).encode() + b"\n"], [writer])
+                finally:
+                    os.close(writer)
+                reply = _all_of(pipe, memory)
+            return _Ending(**json.loads(_line(ours))), reply
+        except (OSError, EOFError) as error:
+            self._end()
+            raise ModelRefused(
+                f"the process that looks into files has ended ({error}); it will be started anew"
+            ) from error
+
+    def _started(self) -> socket.socket:
+        if self._socket is None:
+            self._socket, theirs = socket.socketpair()
+            with theirs:
+                self._process = subprocess.Popen(  # noqa: S603 # our own interpreter
+                    [sys.executable, "-m", self._program, str(theirs.fileno())],
+                    cwd=_ROOT,
+                    env={**os.environ, **_ONE_THREAD},
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,  # Ctrl-C is for us; it ends when we close
+                )
+        return self._socket
+
+    def _end(self) -> None:
+        if self._process is not None and self._socket is not None:
+            self._socket.close()
+            try:
+                self._process.wait(_FAREWELL)  # it ends its job first
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._socket = self._process = None
+
+    def _blame(self, status: int, said: str) -> str:
+        """Why a job ended without an answer."""
+        limits, number = self._limits, -status
+        if number == signal.SIGALRM:
+            return (
+                f"looking into the file took more than {limits.seconds:g} s. If the model is sound and only large, "
+                "allow more with --load-seconds"
+            )
+        if status == NO_MEMORY or (number == signal.SIGABRT and any(words in said for words in _STARVED)):
+            return (
+                f"looking into the file takes more than {limits.memory_mib:g} MiB of memory{_where(said)}. If the "
+                "model is sound and only large, allow more with --load-memory-mib"
+            )
+        if number == signal.SIGKILL:
+            return "looking into the file was killed (signal 9): the machine or the container has too little memory"
+        if number < 0:
+            return f"looking into the file failed: {(said.splitlines() or [f'exit status {status}'])[-1]}"
+        return (
+            f"the file makes onnx or onnxruntime crash (signal {number}, {signal.strsignal(number)}). It is damaged, "
+            f"or wants more memory than {limits.memory_mib:g} MiB (--load-memory-mib), or hits a fault of theirs: "
+            "export it again, with another version of the exporter if it stays so"
+        )
+
+
+def _where(said: str) -> str:
+    """What onnxruntime says of the node that it was at."""
+    node = re.search(r"running (\w+) node\. Name:'([^']{1,100})'", said)
+    return f", at node '{node[2]}' ({node[1]})" if node else ""
+
+
+def _all_of(pipe: BinaryIO, most: int) -> bytes:
+    """What comes through a pipe, until it ends or is too much."""
+    parts, size = [], 0
+    while size <= most and (part := pipe.read(_CHUNK)):
+        parts.append(part)
+        size += len(part)
+    return b"".join(parts)
+
+
+def _line(ours: socket.socket) -> bytes:
+    line = b""
+    while not line.endswith(b"\n"):
+        part = ours.recv(_CHUNK)
+        if not part:
+            raise EOFError("it said nothing")
+        line += part
+    return line

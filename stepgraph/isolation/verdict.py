@@ -1,0 +1,75 @@
+"""What became of a file, as it is handed to the server: by the process that read and proved it, or by the cache."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from stepgraph.cells import cell as cells
+from stepgraph.errors import ModelRefused
+from stepgraph.file.content import Prints
+from stepgraph.model import LoadedModel
+from stepgraph.proving.proof import Proof
+from stepgraph.rewriting.ports import Facts
+from stepgraph.rewriting.stepgraph import StepGraph
+from stepgraph.running.engine import Engine
+
+
+@dataclass(frozen=True, eq=False)
+class Proved:
+    """A loaded model without what only lives in a process.
+
+    `alone` is what its engine found out, and `seconds` what a step of 1, 2, ... sequences cost there.
+    """
+
+    graph: StepGraph
+    facts: Facts
+    proof: Proof
+    sha256: str
+    metadata: Mapping[str, str]
+    seconds: tuple[float, ...]
+    alone: str | None
+
+
+@dataclass(frozen=True)
+class Refused:
+    """As `ModelRefused` has it."""
+
+    message: str
+    node: str | None
+
+    @staticmethod
+    def of(refusal: ModelRefused) -> "Refused":
+        """A refusal as a value."""
+        return Refused(str(refusal), refusal.node)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a file. Holds for the content `prints`; None if not all of it could be read."""
+
+    prints: Prints | None
+    outcome: Proved | Refused
+
+
+def taken_apart(loaded: LoadedModel) -> Proved:
+    """What to hand over of a model. Weights stand in the step graph, and no longer in the cells."""
+    layers = tuple(cells.without_weights(cell) for cell in loaded.graph.layers)
+    engine = loaded.engine
+    return Proved(
+        replace(loaded.graph, layers=layers),
+        loaded.facts,
+        loaded.proof,
+        loaded.sha256,
+        loaded.metadata,
+        tuple(engine.seconds(batch) for batch in range(1, engine.largest + 1)),
+        engine.alone,
+    )
+
+
+def put_together(proved: Proved, patience: float, fresh: bool) -> LoadedModel:
+    """The model that was handed over, in this process, warmed up with a patience in seconds.
+
+    If it is `fresh`, a step costs what it cost a moment ago; else that is measured anew.
+    """
+    engine = Engine(proved.graph, proved.alone)
+    engine.warm_up(len(proved.seconds), patience, proved.seconds if fresh else ())
+    return LoadedModel(proved.graph, proved.facts, engine, proved.proof, proved.sha256, proved.metadata)

@@ -1,0 +1,87 @@
+"""Turns a file into a model that is rewritten, proved and warmed up. Slow: to be called away from the event loop."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx
+from onnx import inliner
+
+from stepgraph import interpretation
+from stepgraph.errors import ModelRefused, StepgraphError
+from stepgraph.file import content, sidecar, soundness
+from stepgraph.file.content import Content
+from stepgraph.graphs.builder import copied
+from stepgraph.model import LoadedModel
+from stepgraph.running import session
+
+
+def load(path: Path, max_batch: int, patience: float) -> LoadedModel:
+    """Loads a model.onnx and warms it up for batches of up to `max_batch`, or that take `patience` seconds.
+
+    Raises:
+        ModelRefused: the file cannot be served; the sentence says why, and where in the graph.
+        MemoryError: this process may not have as much memory as the file asks for.
+    """
+    return prove(read(path), max_batch, patience)
+
+
+def read(path: Path) -> Content:
+    """Reads a model.onnx and what belongs to it. Raises as `load`."""
+    with _refusing():
+        return content.read(path)
+
+
+def prove(content: Content, max_batch: int, patience: float) -> LoadedModel:
+    """Loads what was read, as `load` does."""
+    with _refusing():
+        return _prove(content, max_batch, patience)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Whatever a file makes the libraries do becomes a refusal of the file."""
+    try:
+        yield
+    except Exception as error:
+        if _is_starved(error):
+            raise MemoryError(str(error)) from error
+        if isinstance(error, ModelRefused):
+            raise
+        if isinstance(error, StepgraphError):
+            raise ModelRefused(f"the model does not run: {error}") from error
+        if isinstance(error, onnx.checker.ValidationError):
+            raise ModelRefused(f"the file breaks a rule of ONNX: {_one_line(error)}. Export the model again") from error
+        raise ModelRefused(
+            f"the file cannot be read as an ONNX model: {type(error).__name__}: {_one_line(error)}. "
+            "Export the model again"
+        ) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")
+
+
+def _is_starved(error: BaseException | None) -> bool:
+    """Whether there was too little memory at the root of an error."""
+    return error is not None and (session.is_starved(error) or _is_starved(error.__cause__ or error.__context__))
+
+
+def _prove(content: Content, max_batch: int, patience: float) -> LoadedModel:
+    soundness.check(content.model)
+    _check(content.model)
+    said = content.said
+    found = interpretation.interpret(sidecar.fix(inliner.inline_local_functions(content.model), said.fixed), said)
+    engine = found.engine
+    engine.warm_up(max_batch, patience)
+    engine.keep_bits()
+    metadata = {entry.key: entry.value for entry in content.model.metadata_props}
+    return LoadedModel(engine.graph, found.facts, engine, found.proof, content.prints.whole, metadata)
+
+
+def _check(model: onnx.ModelProto) -> None:
+    """What onnx itself has to say against a file, but that it wants outputs to have shapes: onnxruntime does not."""
+    copy = copied(model)
+    for output in copy.graph.output:
+        output.type.tensor_type.shape.SetInParent()
+    onnx.checker.check_model(copy)

@@ -1,0 +1,1 @@
+"""What is served is what was trained."""

@@ -1,0 +1,180 @@
+"""Finds out which node of a refused model is to blame: runs it in two ways with all tensors in view, and compares.
+
+Only for the sentence of a refusal; decides nothing.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from stepgraph.errors import StepgraphError
+from stepgraph.graphs.builder import returning
+from stepgraph.proving.explanation import WINDOWS
+from stepgraph.rewriting.ports import Facts
+from stepgraph.rewriting.stepgraph import NEXT_STATE, STATE, StepGraph
+from stepgraph.running import session
+from stepgraph.running.engine import shaped_feeds
+
+_STEPS, _ROWS = 4, 3
+
+Tensors = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Numbers that differ by less than `same` are the same, and by more than `other` are others.
+
+    Between the two lies rounding that a network has made more of: it speaks against a model, and blames no node of it.
+    """
+
+    same: float
+    other: float
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Which part of an axis in the one run is the whole axis in the other: `size` of `of`, from `start`."""
+
+    start: int
+    size: int
+    of: int
+    beginning: bool = False  # of sequences, not of the rows of a batch
+
+
+def mixing_node(original: onnx.ModelProto, facts: Facts, graph: StepGraph, bounds: Bounds) -> onnx.NodeProto | None:
+    """The first node whose value at the last of a few steps differs though all that goes into it agrees.
+
+    None if it cannot be told.
+    """
+    if facts.one_step:
+        return None
+    data = _data(facts, 1)
+    return _compared(
+        original,
+        lambda: _values(original, _feeds(facts, data, _STEPS)),
+        lambda: _last_step(graph, data),
+        _Part(_STEPS - 1, 1, _STEPS),
+        bounds,
+    )
+
+
+def ahead_node(original: onnx.ModelProto, facts: Facts, bounds: Bounds) -> onnx.NodeProto | None:
+    """The first node whose values at some steps change once there is one step more; None if it cannot be told."""
+    data, fewer = _data(facts, 1), _STEPS - 1
+    return _compared(
+        original,
+        lambda: _values(original, _feeds(facts, data, _STEPS)),
+        lambda: _values(original, _feeds(facts, data, fewer)),
+        _Part(0, fewer, _STEPS, beginning=True),
+        bounds,
+    )
+
+
+def row_mixing_node(original: onnx.ModelProto, facts: Facts, bounds: Bounds) -> onnx.NodeProto | None:
+    """The first node whose value for a sequence changes with others beside it; None if it cannot be told."""
+    data = _data(facts, _ROWS)
+    return _compared(
+        original,
+        lambda: _values(original, _feeds(facts, data, _STEPS)),
+        lambda: _values(original, _feeds(facts, {name: x[:, :1] for name, x in data.items()}, _STEPS)),
+        _Part(0, 1, _ROWS),
+        bounds,
+    )
+
+
+def _compared(
+    original: onnx.ModelProto,
+    one: Callable[[], Tensors],
+    other: Callable[[], Tensors],
+    part: _Part,
+    bounds: Bounds,
+) -> onnx.NodeProto | None:
+    try:
+        node = _first_unlike(original, one(), other(), part, bounds)
+    except StepgraphError:
+        return None
+    return node and _window_behind(original, node)
+
+
+def _first_unlike(
+    original: onnx.ModelProto, whole: Tensors, other: Tensors, part: _Part, bounds: Bounds
+) -> onnx.NodeProto | None:
+    agreed: set[str] = set()
+    for node in original.graph.node:
+        names = [name for name in node.output if name in whole and name in other]
+        same = {name: _same(whole[name], other[name], part, bounds) for name in names}
+        agreed.update(name for name in names if same[name])
+        if False in same.values() and all(
+            name in agreed or name not in whole or name not in other for name in node.input
+        ):
+            return node
+    return None
+
+
+def _window_behind(original: onnx.ModelProto, node: onnx.NodeProto) -> onnx.NodeProto:
+    """A convolution, if the node only adds the edges that it needs."""
+    if node.op_type not in ("Concat", "Pad"):
+        return node
+    users = [user for user in original.graph.node if node.output[0] in user.input]
+    return users[0] if len(users) == 1 and users[0].op_type in WINDOWS else node
+
+
+def _data(facts: Facts, batch: int) -> dict[str, np.ndarray]:
+    return facts.sample(_STEPS, batch, np.random.default_rng(0))
+
+
+def _feeds(facts: Facts, data: Mapping[str, np.ndarray], steps: int) -> dict[str, np.ndarray]:
+    batch = next(iter(data.values())).shape[1]
+    return facts.feeds({name: x[:steps] for name, x in data.items()}, batch, steps)
+
+
+def _last_step(graph: StepGraph, data: Mapping[str, np.ndarray]) -> Tensors:
+    """Every tensor of the step graph at the last step."""
+    values: dict[str, np.ndarray] = {}
+    state = graph.initial[np.newaxis]
+    exposed = _exposed(graph.model)
+    runner = session.create(exposed)
+    names = [output.name for output in exposed.graph.output]
+    for step in range(_STEPS):
+        feeds = shaped_feeds(graph, {name: x[step : step + 1] for name, x in data.items()})
+        run = session.run(runner, names, feeds | ({STATE: state} if graph.state else {}))
+        values = {name: value for name, value in zip(names, run, strict=True) if session.is_tensor(value)}
+        state = values.get(NEXT_STATE, state)
+    return values
+
+
+def _values(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> Tensors:
+    exposed = _exposed(model)
+    names = [output.name for output in exposed.graph.output]
+    values = zip(names, session.run(session.create(exposed), names, feeds), strict=True)
+    return {name: value for name, value in values if session.is_tensor(value)}
+
+
+def _exposed(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy that returns every tensor."""
+    return returning(model, (name for node in model.graph.node for name in node.output if name))
+
+
+def _same(whole: np.ndarray, other: np.ndarray, part: _Part, bounds: Bounds) -> bool | None:
+    """Whether a tensor holds in that part of one of its axes what the other holds; None if that says nothing.
+
+    What has no time axis may be of the last step, which is another where a sequence goes on.
+    """
+    if whole.dtype.kind != "f":
+        return True  # shapes, indices, masks: they differ by nature
+    if whole.ndim != other.ndim:
+        return False
+    sizes = [(i, a, b) for i, (a, b) in enumerate(zip(whole.shape, other.shape, strict=True))]
+    axes = [(i, b // part.size) for i, a, b in sizes if a != b and a * part.size == b * part.of]
+    pieces = [np.take(whole, range(part.start * k, (part.start + part.size) * k), i) for i, k in axes]
+    if any(_close(piece, other, bounds.same) for piece in (*pieces, whole)):
+        return True
+    if part.beginning and whole.shape == other.shape:
+        return None
+    return None if any(_close(piece, other, bounds.other) for piece in (*pieces, whole)) else False
+
+
+def _close(a: np.ndarray, b: np.ndarray, bound: float) -> bool:
+    return a.shape == b.shape and bool(np.allclose(a, b, rtol=bound, atol=bound))

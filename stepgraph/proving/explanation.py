@@ -1,0 +1,91 @@
+"""Why a node that mixes steps keeps a model from streaming, in sentences for the model's owner. Finds out nothing."""
+
+import onnx
+
+from stepgraph.graphs.labels import label
+
+WINDOWS = frozenset({"AveragePool", "Conv", "ConvInteger", "ConvTranspose", "LpPool", "MaxPool", "QLinearConv"})
+ADVICE = "Only recurrent cells may carry anything from step to step; let the rest of the network see one step at a time"
+
+
+def mixing(node: onnx.NodeProto) -> str:
+    """Why a node that mixes steps keeps a model from streaming, and what to do."""
+    how, what = next((words for operators, words in _EXPLAINED if node.op_type in operators), _OTHERWISE)
+    return f"{label(node)} mixes steps with one another, so this model cannot answer a stream: {how}. {what}"
+
+
+_REDUCE = {
+    "ReduceMean": "the mean",
+    "ReduceMax": "the maximum",
+    "ReduceMin": "the minimum",
+    "ReduceSum": "the sum",
+    "ReduceProd": "the product",
+    "ReduceL1": "the norm",
+    "ReduceL2": "the norm",
+    "ReduceSumSquare": "the sum of squares",
+    "ReduceLogSum": "the sum",
+    "ReduceLogSumExp": "the sum",
+    "GlobalAveragePool": "the mean",
+    "GlobalMaxPool": "the maximum",
+}
+_CELLS_INSTEAD = (
+    "Take the last step of a cell instead, or export the file for one step at a time, with what it remembers as an "
+    "input and an output, and name that pair in model.toml beside the file, under [state]"
+)
+_BUFFER_INSTEAD = (
+    "A convolution that looks back can stream if the frames that it looks back at go in and come out: export the file "
+    "for one step at a time, with that buffer as an input and an output, and name the pair in model.toml beside the "
+    "file, under [state]. One that looks ahead cannot"
+)
+_ATTENTION = (
+    "it weighs all steps of a sequence against each other, as attention does",
+    "Attention needs the whole sequence at once; export the recurrent part of the network without it",
+)
+_OTHERWISE = ("its value at one step depends on other steps", ADVICE)
+_EXPLAINED: tuple[tuple[frozenset[str], tuple[str, str]], ...] = (
+    *(
+        (frozenset({operator}), (f"it takes {what} over all steps of a sequence", _CELLS_INSTEAD))
+        for operator, what in _REDUCE.items()
+    ),
+    (
+        WINDOWS,
+        (
+            "its window covers several steps",
+            _BUFFER_INSTEAD,
+        ),
+    ),
+    (
+        frozenset({"CumSum", "CumProd"}),
+        ("it sums up from step to step, which is a state outside any recurrent cell", _CELLS_INSTEAD),
+    ),
+    (
+        frozenset({"Attention", "Einsum", "Gemm", "LogSoftmax", "MatMul", "MultiHeadAttention", "Softmax"}),
+        _ATTENTION,
+    ),
+    (
+        frozenset({"GroupNormalization", "InstanceNormalization", "LayerNormalization", "MeanVarianceNormalization"}),
+        (
+            "it normalises over the steps of a sequence",
+            "Normalise over features, or by constants that are part of the file",
+        ),
+    ),
+    (
+        frozenset({"Concat", "Expand", "Gather", "GatherND", "Pad", "ReverseSequence", "Slice", "Split", "Tile"}),
+        ("it moves values from one step to another: it shifts, delays, cuts or reverses the sequence", ADVICE),
+    ),
+    (
+        frozenset({"ArgMax", "ArgMin", "Hardmax", "TopK", "NonZero", "Unique"}),
+        ("it chooses among all steps of a sequence", _CELLS_INSTEAD),
+    ),
+    (
+        frozenset({"If"}),
+        (
+            "what is in its branches has a state that cannot be reached while data decide which is taken",
+            "Say what the input that decides it always is in model.toml beside the file, under [fixed]",
+        ),
+    ),
+    (
+        frozenset({"Resize", "Upsample"}),
+        ("it changes how many steps a sequence has", "Resample before the model, or after it"),
+    ),
+)

@@ -1,0 +1,255 @@
+"""Proves a step graph against the original file: the same random sequences through both must give the same numbers."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from stepgraph.cells.operators import RECURRENT
+from stepgraph.errors import ModelRefused
+from stepgraph.graphs.labels import label, name_of
+from stepgraph.proving import diagnosis, explanation
+from stepgraph.proving.diagnosis import Bounds
+from stepgraph.proving.difference import Difference, difference, distance
+from stepgraph.proving.reference import Answer, Data, Original, Reference, sequences, size
+from stepgraph.reading import loops
+from stepgraph.rewriting import runnable
+from stepgraph.rewriting.ports import Facts
+from stepgraph.running import session
+from stepgraph.running.engine import Engine
+
+_LENGTHS, _BATCHES = (1, 2, 5, 13), (1, 3)
+_LONGEST = 1000  # steps of a file that fixes its time axis to more are not compared at that length
+_BOUNDS = Bounds(same=1e-5, other=1e-3)  # the oracle computes doubles in single precision
+_HALF_BOUNDS = Bounds(same=2e-3, other=2e-2)
+ROUNDING = 0.1  # how far a file that rounds to 8 bits may be from itself, one step at a time
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How far the two were apart at most, over `steps` single steps, in outputs and in states.
+
+    A difference counts in units of the largest value that the same element has had so far in that random sequence, in
+    any row, or of 1 where that is less: elements of different scale are each measured by their own, a value near zero
+    is not held to more digits than its neighbours in time, and what is small is measured absolutely.
+    A file that rounds to 8 bits while it runs is compared without its rounding; `unrounded` is then how far apart they
+    were with it, each sequence alone. None for other files.
+    """
+
+    max_error: float
+    tolerance: float
+    steps: int
+    rounding: float | None = None
+
+
+def prove(original: Original, facts: Facts, engine: Engine) -> Proof:
+    """Compares the engine, step by step, with the original on every prefix of random sequences.
+
+    The step graph's answer at step t must be the original's answer to the prefix that ends at t, and so must its
+    states be those that the original's cells end with. A file that takes one step at a time is given its own state back
+    after each. Each row of a batch must have the answer that it has without the others; and where axes were freed, the
+    file as it was must give the same answers at the size that it was made for.
+
+    Raises:
+        ModelRefused: they differ by more than the tolerance, the original's own answers are no numbers, its rows
+            influence each other, or the step graph does not run.
+    """
+    return _Comparison(original, facts, engine, _bounds(facts, engine)).proof()
+
+
+def rounding_error(original: Original, facts: Facts, engine: Engine) -> float:
+    """How far the answers are from those of a file that rounds to 8 bits, one sequence at a time.
+
+    Raises:
+        ModelRefused: by more than `ROUNDING`.
+    """
+    return _Comparison(original, facts, engine, Bounds(ROUNDING, ROUNDING)).rounding()
+
+
+class _Comparison:
+    def __init__(self, original: Original, facts: Facts, engine: Engine, bounds: Bounds) -> None:
+        self._fixed = original.fixed
+        self._facts = facts
+        self._engine = engine
+        self._bounds = bounds
+        self._reference = Reference(original, facts, engine.graph)
+        self._worst = 0.0
+
+    def proof(self) -> Proof:
+        steps = 0
+        batches = (1,) if self._facts.alone else _BATCHES
+        for seed, (length, batch) in enumerate((t, b) for t in _LENGTHS for b in batches):
+            data = sequences(self._facts, length, batch, seed)
+            answers = self._answers(data)
+            apart = self._compare(data, answers)
+            if apart:
+                raise self._refusal(apart, batch)
+            if not self._facts.one_step:
+                self._check_causal(answers)
+            if batch > 1:
+                self._check_rows(data, answers[-1])
+            steps += length * batch
+        if self._fixed is not None:
+            steps += self._compare_fixed(self._fixed)
+        return Proof(self._worst, self._bounds.same, steps)
+
+    def rounding(self) -> float:
+        for seed, length in enumerate(_LENGTHS):
+            data = sequences(self._facts, length, 1, seed)
+            apart = self._compare(data, self._answers(data))
+            if apart:
+                raise ModelRefused(
+                    f"{self._said(apart)}: the file rounds to 8 bits by the range of all steps at once, and one step "
+                    "at a time that comes to something else. Serve the model as it was before it was quantised"
+                )
+        return self._worst
+
+    # step by step
+
+    def _compare(self, data: Data, answers: Sequence[Answer]) -> Difference | None:
+        """Notes the largest error of the engine's steps; returns the first that is too large."""
+        for apart in self._differences(data, answers):
+            if not apart.error <= self._bounds.same:
+                return apart
+            self._worst = max(self._worst, apart.error)
+        return None
+
+    def _differences(self, data: Data, answers: Sequence[Answer]) -> Iterator[Difference]:
+        """Between what the engine and what the original says at each step, of every output and state."""
+        engine = self._engine
+        state = np.tile(engine.graph.initial, (size(data)[1], 1))
+        scales: Data = {}
+        for step, expected in enumerate(answers):
+            result = engine.run({name: x[step : step + 1] for name, x in data.items()}, state, trace=False)
+            state = result.state
+            for name, wanted in expected.outputs.items():
+                yield difference(f"output '{name}'", step, wanted, result.outputs[name][0], scales)
+            for columns in engine.graph.state:
+                what = f"state '{columns.name}'" + ("" if columns.layer is None else f" of layer {columns.layer}")
+                shown = expected.states.get((columns.layer, columns.name))  # a loop's own states are not
+                if shown is not None:
+                    yield difference(what, step, shown, state[:, columns.span], scales)
+
+    def _refusal(self, apart: Difference, batch: int) -> ModelRefused:
+        model = self._reference.model
+        node = diagnosis.mixing_node(model, self._facts, self._engine.graph, self._bounds)
+        said = self._said(apart)
+        loop = next((loop for loop in loops.find(model) if loop.node is node), None)
+        if loop:
+            objection = f"{label(loop.node)} cannot be cut into steps: {loops.objection(loop)}"
+            return ModelRefused(f"{objection} ({said})", name_of(loop.node))
+        if node is not None and node.op_type not in RECURRENT:
+            return ModelRefused(f"{explanation.mixing(node)} ({said})", name_of(node))
+        largest = self._largest(batch) if apart.error < self._bounds.other else apart.error
+        if largest < self._bounds.other:
+            return _rounds_differently(f"{said}; over {max(_LENGTHS)} steps it is never more than {largest:.2g}")
+        if apart.step == 0:
+            return ModelRefused(
+                "the equations do not give what the file gives, even for a single step. This is a fault of the "
+                f"server's; please report it with the file ({said})"
+            )
+        return ModelRefused(
+            "something outside the recurrent cells mixes steps with one another, or a state is fed back that is not "
+            f"meant to be. {explanation.ADVICE} ({said})"
+        )
+
+    def _largest(self, batch: int) -> float:
+        """The largest difference in the longest of the sequences: what is no rounding grows from step to step."""
+        data = sequences(self._facts, max(_LENGTHS), batch, 0)
+        return max(apart.error for apart in self._differences(data, self._answers(data)))
+
+    def _said(self, apart: Difference) -> str:
+        return (
+            f"{apart.what} at step {apart.step} differs by {apart.error:.2g} from the original file's answer to the "
+            f"first {apart.step + 1} steps; at most {self._bounds.same:.0e} is accepted"
+        )
+
+    def _answers(self, data: Data) -> list[Answer]:
+        return list(self._reference.answers(data))
+
+    # the original by itself
+
+    def _check_causal(self, answers: Sequence[Answer]) -> None:
+        """What the original answers at a step must not change when more steps follow."""
+        for port in self._facts.outputs:
+            if port.time is None:
+                continue
+            for step, answer in enumerate(answers):
+                wanted = port.at(answers[-1].whole[port.name], step).astype(np.float64)
+                error = distance("step", wanted, answer.outputs[port.name], {})
+                if not error <= self._bounds.same:
+                    raise self._looks_ahead(port.name, step, error)
+
+    def _looks_ahead(self, output: str, step: int, error: float) -> ModelRefused:
+        node = diagnosis.ahead_node(self._reference.model, self._facts, self._bounds)
+        said = f"output '{output}' at step {step} changes by {error:.2g} in the original file once later steps follow"
+        if node is not None:
+            return ModelRefused(f"{explanation.mixing(node)} ({said}: it looks ahead)", name_of(node))
+        if error < self._bounds.other:
+            return _rounds_differently(said)
+        return ModelRefused(f"the model looks ahead, and a stream cannot. {explanation.ADVICE} ({said})")
+
+    def _check_rows(self, data: Data, together: Answer) -> None:
+        """Each row must end as it does without the others."""
+        for row in range(size(data)[1]):
+            alone = self._reference.last({name: x[:, row : row + 1] for name, x in data.items()})
+            for name, wanted in alone.outputs.items():
+                error = distance("row", wanted.astype(np.float64), together.outputs[name][row : row + 1], {})
+                if not error <= self._bounds.same:
+                    raise self._mixed_rows(name, error)
+
+    def _mixed_rows(self, output: str, error: float) -> ModelRefused:
+        node = diagnosis.row_mixing_node(self._reference.model, self._facts, self._bounds)
+        said = f"output '{output}' of one row differs by {error:.2g} when others are beside it"
+        if node is None and error < self._bounds.other:
+            return _rounds_differently(said)
+        where = "something in it" if node is None else label(node)
+        return ModelRefused(
+            f"rows of a batch influence each other: {where} mixes sequences. Let the network treat each row of its "
+            f"batch axis by itself, or export it with a batch axis that is fixed to 1 ({said})",
+            None if node is None else name_of(node),
+        )
+
+    def _compare_fixed(self, fixed: onnx.ModelProto) -> int:
+        """The file before axes were freed, at the size that it fixes; returns how many steps were compared."""
+        length, batch = _fixed_size(fixed, self._facts)
+        if length > _LONGEST:
+            return 0
+        data = sequences(self._facts, length, batch, 0)
+        names = [port.name for port in self._facts.outputs]
+        values = session.run(session.create(runnable.runnable(fixed)), names, self._facts.feeds(data, batch, length))
+        state = np.tile(self._engine.graph.initial, (batch, 1))
+        result = self._engine.run(data, state, trace=False)
+        for port, y in zip(self._facts.outputs, values, strict=True):
+            error = distance(port.name, port.last(y).astype(np.float64), result.outputs[port.name][-1], {})
+            if not error <= self._bounds.same:
+                raise ModelRefused(
+                    f"output '{port.name}' differs by {error:.2g} once the axes that the file fixes are freed, so they "
+                    "cannot be. Export the model with a dynamic batch axis and a dynamic time axis"
+                )
+            self._worst = max(self._worst, error)
+        return length * batch
+
+
+def _bounds(facts: Facts, engine: Engine) -> Bounds:
+    """Half precision anywhere in the file makes it coarse."""
+    ports = (*facts.inputs, *facts.outputs, *(carried.given for carried in facts.through))
+    types = {*(port.dtype for port in ports), *(cell.dtype for cell in engine.graph.layers)}
+    return _HALF_BOUNDS if np.dtype(np.float16) in types else _BOUNDS
+
+
+def _fixed_size(fixed: onnx.ModelProto, facts: Facts) -> tuple[int, int]:
+    """The steps and sequences that a file is fixed to; 3 and 2 where it is not, or 1 if sequences run alone."""
+    dims = {info.name: [d.dim_value for d in info.type.tensor_type.shape.dim] for info in fixed.graph.input}
+    times = [dims[p.name][p.time] // max(1, p.block) for p in facts.inputs if p.time is not None]
+    batches = [dims[p.name][p.batch] for p in facts.inputs if p.batch is not None]
+    return next(filter(None, times), 3 if times else 1), next(filter(None, batches), 1 if facts.alone else 2)
+
+
+def _rounds_differently(said: str) -> ModelRefused:
+    return ModelRefused(
+        "this network makes more of the last digits of its numbers than the proof accepts. Nothing in it was seen to "
+        "mix steps or sequences: so small a difference is rounding, as sums are added in another order. Let it take no "
+        f"large numbers from one another, and scale what goes in and comes out to about 1 ({said})"
+    )

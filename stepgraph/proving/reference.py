@@ -1,0 +1,130 @@
+"""What an original file says after each step of a sequence: what its step graph is proved against.
+
+Runs the file's own operators with onnxruntime. Does not know what a step graph answers.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from stepgraph.cells.operators import CellNode
+from stepgraph.graphs.builder import copied, returning
+from stepgraph.rewriting import runnable
+from stepgraph.rewriting.ports import Facts
+from stepgraph.rewriting.stepgraph import PREFIX, StepGraph
+from stepgraph.running import session
+
+Data = dict[str, np.ndarray]  # [T, B, ...row] by input
+
+
+@dataclass(frozen=True, eq=False)
+class Original:
+    """What is proved against: the file, its recurrent nodes, and, where axes were freed, the file as it was."""
+
+    model: onnx.ModelProto
+    cells: Sequence[CellNode]
+    fixed: onnx.ModelProto | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What is said after a step, [B, ...row] each: outputs by name, states by their columns of the step graph.
+
+    `whole` is what the file returned for all steps so far, in its own axes.
+    """
+
+    outputs: Mapping[str, np.ndarray]
+    states: Mapping[tuple[int | None, str], np.ndarray]
+    whole: Mapping[str, np.ndarray]
+
+
+class Reference:
+    """The original file, asked step by step.
+
+    `model` is what runs: the file in words that onnxruntime has, which also returns the states that `graph` keeps.
+    """
+
+    def __init__(self, original: Original, facts: Facts, graph: StepGraph) -> None:
+        shown, self._ends = _showing_states(original.model, original.cells, graph)
+        self.model = runnable.runnable(shown)
+        self._facts = facts
+        self._session = session.create(self.model)
+
+    def answers(self, data: Data) -> Iterator[Answer]:
+        """What it says after each step of `data`."""
+        return self._one_by_one(data) if self._facts.one_step else self._prefixes(data)
+
+    def last(self, data: Data) -> Answer:
+        """What it says after the last step."""
+        length, batch = size(data)
+        if not self._facts.one_step:
+            return self._answer(self._facts.feeds(data, batch, length), batch)
+        *_, last = self._one_by_one(data)
+        return last
+
+    def _prefixes(self, data: Data) -> Iterator[Answer]:
+        """Of a file that takes whole sequences: its answer to each prefix."""
+        length, batch = size(data)
+        for steps in range(1, length + 1):
+            prefix = {name: x[:steps] for name, x in data.items()}
+            yield self._answer(self._facts.feeds(prefix, batch, steps), batch)
+
+    def _one_by_one(self, data: Data) -> Iterator[Answer]:
+        """Of a file that takes one step at a time: it is given back the states that it hands out."""
+        length, batch = size(data)
+        states: Data = {}
+        for step in range(length):
+            one = {name: x[step : step + 1] for name, x in data.items()}
+            answer = self._answer(self._facts.feeds(one, batch, 1) | states, batch)
+            yield answer
+            states = {c.given.name: answer.whole[c.returned.name] for c in self._facts.carried}
+
+    def _answer(self, feeds: Data, batch: int) -> Answer:
+        ports = (*self._facts.outputs, *(carried.returned for carried in self._facts.carried))
+        names = list(dict.fromkeys((*(port.name for port in ports), *self._ends.values())))
+        values = dict(zip(names, session.run(self._session, names, feeds), strict=True))
+        states: dict[tuple[int | None, str], np.ndarray] = {
+            (None, c.given.name): c.returned.last(values[c.returned.name]) for c in self._facts.carried
+        }
+        states |= {key: values[tensor] for key, tensor in self._ends.items()}
+        return Answer(
+            {port.name: port.last(values[port.name]) for port in self._facts.outputs},
+            {key: value.reshape(batch, -1) for key, value in states.items()},
+            values,
+        )
+
+
+def size(data: Data) -> tuple[int, int]:
+    """Steps and sequences."""
+    length, batch = next(iter(data.values())).shape[:2]
+    return length, batch
+
+
+def sequences(facts: Facts, length: int, batch: int, seed: int) -> Data:
+    """Random steps for each input; what has no time axis beside others that have one stays the same."""
+    data = facts.sample(length, batch, np.random.default_rng(seed))
+    for port in facts.inputs:
+        if port.time is None and not facts.one_step:
+            data[port.name][:] = data[port.name][0]
+    return data
+
+
+def _showing_states(
+    model: onnx.ModelProto, cells: Sequence[CellNode], graph: StepGraph
+) -> tuple[onnx.ModelProto, dict[tuple[int | None, str], str]]:
+    """A copy that also returns how the cells end whose states the step graph keeps, and the names of those tensors."""
+    copy = copied(model)
+    nodes = {next(filter(None, node.output), ""): node for node in copy.graph.node}
+    ends = dict[tuple[int | None, str], str]()
+    for columns in graph.state:
+        if columns.layer is None:
+            continue
+        cell = cells[columns.layer]
+        node = nodes[next(filter(None, cell.node.output))]
+        index = 1 + cell.cell.states.index(columns.name)
+        node.output.extend([""] * (index + 1 - len(node.output)))
+        node.output[index] = node.output[index] or f"{PREFIX}end/{columns.layer}/{columns.name}"
+        ends[columns.layer, columns.name] = node.output[index]
+    return returning(copy, ends.values()), ends

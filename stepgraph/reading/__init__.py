@@ -1,0 +1,1 @@
+"""What a model file means: its axes, states and loops."""

@@ -1,0 +1,170 @@
+"""Frees axes that a file fixes: exporters write the sizes of their example where nobody told them not to. Pure onnx.
+
+Makes copies to try; whether one of them runs, and is still the same network, others find out.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from stepgraph.cells.operators import RECURRENT
+from stepgraph.graphs.builder import GraphBuilder, copied, opset, reachable
+from stepgraph.graphs.constants import Constants
+from stepgraph.graphs.folding import shapes_of
+from stepgraph.reading.interface import Interface
+
+BATCH, TIME = "batch", "time"
+_FOREVER = 2**63 - 1  # how often a loop may run that only its condition ends
+_SHAPING = frozenset({"Concat", "Expand", "Identity", "Reshape", "Slice", "Squeeze", "Tile", "Transpose", "Unsqueeze"})
+
+
+@dataclass(frozen=True, eq=False)
+class Freed:
+    """A copy of a model with axes freed, and what was done, in words."""
+
+    model: onnx.ModelProto
+    said: str
+
+
+def freed(model: onnx.ModelProto, interface: Interface, alone: bool = False) -> Iterator[Freed]:
+    """Copies of `model` in which two axes of the data, or only one, are free: batch and time, in each possible way.
+
+    With `alone`, time only: a batch of one will do.
+    """
+    constants = {tensor.name for tensor in model.graph.initializer}
+    data = [i for i in model.graph.input if i.name not in constants and i.name not in interface.inputs]
+    if not data:
+        return
+    loose = _loose_shapes(model)
+    axes = range(len(data[0].type.tensor_type.shape.dim))
+    both = [*permutations(axes, 2), *((axis, None) for axis in axes)]
+    for batch, time in [(None, axis) for axis in axes] if alone else both:
+        candidate = _freed(model, interface, [info.name for info in data], loose, batch, time)
+        if candidate.said:
+            yield candidate
+
+
+def _freed(
+    model: onnx.ModelProto,
+    interface: Interface,
+    data: Sequence[str],
+    loose: Mapping[str, np.ndarray],
+    batch: int | None,
+    time: int | None,
+) -> Freed:
+    copy = copied(model)
+    infos = {info.name: info.type.tensor_type.shape.dim for info in copy.graph.input}
+    first = [(dim.dim_param, dim.dim_value) for dim in infos[data[0]]]
+    said = list[str]()
+    for name in data:
+        for axis, label in ((batch, BATCH), (time, TIME)):
+            if axis is not None and axis < len(infos[name]) and _is_same(infos[name][axis], first[axis], axis == batch):
+                said += [f"the {label} axis of input '{name}'"] if infos[name][axis].dim_value else []
+                infos[name][axis].dim_param = label
+    if batch is not None:
+        for name in interface.inputs:
+            _free_state(infos[name], first[batch][1])
+    _drop_zero_starts(copy)
+    _loosen(copy, loose)
+    if time is not None and first[time][1]:
+        _run_once_a_step(copy, data[0], time, first[time][1])
+    del copy.graph.value_info[:]
+    for output in copy.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    return Freed(copy, ", ".join(said))
+
+
+def _is_same(dim: onnx.TensorShapeProto.Dimension, first: tuple[str, int], is_batch: bool) -> bool:
+    """Whether an axis is the one that the first input has there: side information may have other axes."""
+    return (dim.dim_param, dim.dim_value) == first or (is_batch and dim.dim_value == 1)
+
+
+def _loose_shapes(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    """For each Reshape with a constant shape, by its output, one that is the same at the file's sizes, and fits others.
+
+    A leading size that is the input's own is copied from it (0), and the first that is not is left to be computed (-1).
+    """
+    constants = Constants(model)
+    shapes = shapes_of(model, constants)
+    loose = {}
+    for node in (node for node in model.graph.node if node.op_type == "Reshape"):
+        wanted, given = constants.value(node.input[1]), shapes.get(node.input[0])
+        if wanted is not None and given is not None and (wanted != 0).all():
+            loose[node.output[0]] = _loosened(wanted, given)
+    return loose
+
+
+def _loosen(model: onnx.ModelProto, shapes: Mapping[str, np.ndarray]) -> None:
+    for node in model.graph.node:
+        if node.op_type == "Reshape" and node.output[0] in shapes:
+            name = f"{node.output[0]}/any_size"
+            model.graph.initializer.append(numpy_helper.from_array(shapes[node.output[0]], name))
+            node.input[1] = name
+            del node.attribute[:]  # allowzero: none of the sizes was zero
+
+
+def _loosened(wanted: np.ndarray, given: Sequence[int | None]) -> np.ndarray:
+    shape = wanted.copy()
+    same = next(
+        (i for i, (a, b) in enumerate(zip(wanted, given, strict=False)) if a != b), min(len(wanted), len(given))
+    )
+    shape[:same] = 0
+    if same < len(shape) and (shape > 0).all(where=np.arange(len(shape)) >= same):
+        shape[same] = -1
+    return shape
+
+
+def _drop_zero_starts(model: onnx.ModelProto) -> None:
+    """Constant zeros for the states of a batch of the fixed size are what an operator starts from without them."""
+    constants = Constants(model)
+    makers = {name: node for node in model.graph.node for name in node.output}
+    for node in model.graph.node:
+        if node.op_type in RECURRENT:
+            for index in range(5, min(7, len(node.input))):
+                if node.input[index] and _is_zero(node.input[index], makers, constants):
+                    node.input[index] = ""
+    needed = reachable(model.graph.node, [output.name for output in model.graph.output])
+    del model.graph.node[:]
+    model.graph.node.extend(needed)
+
+
+def _run_once_a_step(model: onnx.ModelProto, data: str, time: int, size: int) -> None:
+    """Loops that may be meant to run as often as there are steps, whose number the file fixes, count them instead."""
+    g, constants = GraphBuilder("tidegate.steps/", opset(model)), Constants(model)
+    nodes = list[onnx.NodeProto]()
+    for node in model.graph.node:
+        limit = constants.value(node.input[0]) if node.op_type == "Loop" and node.input[0] else None
+        if node.op_type == "Loop" and (not node.input[0] or (limit is not None and limit.item() in (size, _FOREVER))):
+            g.nodes = []
+            node.input[0] = g.op("Gather", g.op("Shape", data), g.constant(np.array(time, np.int64)))
+            node.input[1] = ""
+            body = next(attribute.g for attribute in node.attribute if attribute.name == "body")
+            again = g.op("Identity", body.input[1].name)
+            body.node.append(g.nodes.pop())
+            body.output[0].name = again
+            nodes.extend(g.nodes)
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(g.constants)
+
+
+def _is_zero(tensor: str, makers: Mapping[str, onnx.NodeProto], constants: Constants) -> bool:
+    """Whether a tensor is made of constant zeros, whatever its shape is made of."""
+    value = constants.value(tensor)
+    if value is None and tensor in makers and makers[tensor].op_type in _SHAPING:
+        node = makers[tensor]
+        parts = node.input if node.op_type == "Concat" else node.input[:1]
+        return all(_is_zero(part, makers, constants) for part in parts)
+    return value is not None and not value.any()
+
+
+def _free_state(dims: Sequence[onnx.TensorShapeProto.Dimension], size: int) -> None:
+    """Frees the batch axis of a state: [layers, batch, hidden] as the operators have it, else the first that fits."""
+    fitting = [axis for axis, dim in enumerate(dims) if dim.dim_value == size]
+    if fitting:
+        dims[1 if 1 in fitting and len(dims) == 3 else fitting[0]].dim_param = BATCH

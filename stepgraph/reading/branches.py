@@ -1,0 +1,76 @@
+"""Replaces every `If` whose condition is known before any data comes by the branch that it takes. Pure onnx."""
+
+from collections.abc import Iterator
+from itertools import count
+
+import onnx
+
+from stepgraph.cells.operators import RECURRENT
+from stepgraph.graphs import folding, inlining
+from stepgraph.graphs.builder import captured, copied, subgraphs
+from stepgraph.graphs.constants import Constants
+
+
+def resolve(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy without the `If` nodes whose condition depends on no input, or on sizes that the file fixes.
+
+    However deeply they are nested.
+    """
+    copy = copied(model)
+    numbers = count()
+    while _resolve_once(copy, numbers) or _resolve_once(copy, numbers, by_size=True):
+        pass
+    return copy
+
+
+def undecided(model: onnx.ModelProto) -> tuple[onnx.NodeProto, tuple[str, ...]] | None:
+    """The first `If` left that hides recurrent operators, and the inputs that decide it; None if there is none."""
+    for node in model.graph.node:
+        if node.op_type == "If" and _hides_cells(node):
+            return node, tuple(sorted(_inputs_of(model, node.input[0])))
+    return None
+
+
+def _hides_cells(node: onnx.NodeProto) -> bool:
+    inner = [n for graph in subgraphs(node) for n in graph.node]
+    return any(n.op_type in RECURRENT or _hides_cells(n) for n in inner)
+
+
+def _inputs_of(model: onnx.ModelProto, tensor: str) -> set[str]:
+    """The inputs of the graph that a tensor is made of."""
+    makers = {name: node for node in model.graph.node for name in node.output if name}
+    needed, seen = [tensor], set[str]()
+    while needed:
+        name = needed.pop()
+        if name not in seen and name in makers:
+            needed.extend((*makers[name].input, *captured(makers[name])))
+        seen.add(name)
+    return seen.intersection(info.name for info in model.graph.input)
+
+
+def _resolve_once(model: onnx.ModelProto, numbers: Iterator[int], by_size: bool = False) -> bool:
+    if not any(node.op_type == "If" for node in model.graph.node):
+        return False
+    graph, nodes = model.graph, list[onnx.NodeProto]()
+    constants = Constants(folding.folded(model) if by_size else model)
+    changed = False
+    for node in graph.node:
+        condition = constants.value(node.input[0]) if node.op_type == "If" else None
+        if condition is None:
+            nodes.append(node)
+            continue
+        wanted = "then_branch" if condition.item() else "else_branch"
+        branch = next(attribute.g for attribute in node.attribute if attribute.name == wanted)
+        inner = inlining.inline(branch, {}, f"taken{next(numbers)}/")
+        nodes.extend(inner.nodes)
+        nodes.extend(
+            onnx.helper.make_node("Identity", [name], [output])
+            for name, output in zip(inner.outputs, node.output, strict=True)
+            if output
+        )
+        graph.initializer.extend(inner.initializers)
+        changed = True
+    if changed:
+        del graph.node[:]
+        graph.node.extend(nodes)
+    return changed

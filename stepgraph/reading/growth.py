@@ -1,0 +1,74 @@
+"""What the shapes of tensors tell that grow with the batch, with the time, or with neither. Pure."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from stepgraph.errors import ModelRefused
+from stepgraph.rewriting.ports import Pace, Port
+
+SIZES = ((2, 3), (4, 3), (2, 6))  # sequences and steps: a run, one with twice the batch, one of twice the length
+_BATCH, _TIME = SIZES[0]
+
+
+def growth(sizes: Sequence[int]) -> tuple[int, int]:
+    """How an axis grows with twice the batch and with twice the time: 1 or 2 times; (0, 0) if it is neither."""
+    base, wider, longer = sizes
+    if base and all(size in (base, 2 * base) for size in (wider, longer)):
+        return wider // base, longer // base
+    return (1, 1) if base == wider == longer else (0, 0)
+
+
+def pace(shapes: Sequence[tuple[int, ...]], axis: int, batched: bool, timed: bool) -> Pace | None:
+    """How a cell runs whose input has these first two axes at the three sizes, its own time at `axis`.
+
+    `batched` and `timed` say whether the sizes differ in batch and in time. None if it is no pace of a stream.
+    """
+    time, rows = ([shape[i] for shape in shapes] for i in (axis, 1 - axis))
+    wide, batch = (2, _BATCH) if batched else (1, 1)
+    match growth(time), growth(rows):
+        case (1, 2), (w, 1) if w == wide and timed:
+            return _whole(time[0], _TIME, rows[0], batch, streams=True)
+        case (1, 1), (w, 2) if w == wide and timed:
+            return _whole(time[0], 1, rows[0], batch * _TIME, streams=False)
+        case (1, 1), (w, 1) if w == wide:
+            return _whole(time[0], 1, rows[0], batch, streams=False)
+    return None
+
+
+def _whole(time: int, steps: int, rows: int, sequences: int, streams: bool) -> Pace | None:
+    if time % steps or rows % sequences:
+        return None
+    return Pace(time // steps, rows // sequences, streams)
+
+
+def output_port(name: str, runs: Sequence[np.ndarray], batched: bool, lenient: bool) -> Port:
+    """The port of an output that had these values at the three sizes: its axes that grew with batch and with time.
+
+    `lenient`: other axes may grow otherwise, because something else is refused in better words.
+
+    Raises:
+        ModelRefused: it does not answer each step of each sequence.
+    """
+    shape = runs[0].shape
+    growths = [growth(sizes) for sizes in zip(*(run.shape for run in runs), strict=True)]
+    batches = [i for i, grown in enumerate(growths) if grown == (2, 1)]
+    if not batched:
+        batches = [i for i, size in enumerate(shape) if size == 1 and growths[i] == (1, 1)][:1]
+    times = [i for i, grown in enumerate(growths) if grown == (1, 2)]
+    odd = any(grown not in ((1, 1), (2, 1), (1, 2)) for grown in growths) and not lenient
+    if odd or len(batches) > 1 or len(times) > 1 or (batched and not batches):
+        raise ModelRefused(
+            f"output '{name}' of shape {list(shape)} for 2 sequences of 3 steps becomes {list(runs[1].shape)} for "
+            f"4 sequences and {list(runs[2].shape)} for 6 steps: it must have one batch axis and at most one time "
+            "axis, so that each step of each sequence gets its own answer"
+        )
+    batch, time = next(iter(batches), None), next(iter(times), None)
+    if batch is not None and batched and shape[batch] != _BATCH:
+        raise ModelRefused(
+            f"output '{name}' has {shape[batch]} rows for 2 sequences: it folds sequences into an axis of its own"
+        )
+    per_step = 1 if time is None else shape[time] // _TIME
+    block = per_step if per_step > 1 else 0
+    row = tuple(block if i == time else n for i, n in enumerate(shape) if i != batch and (i != time or block))
+    return Port(name, runs[0].dtype, row, batch, time, block)

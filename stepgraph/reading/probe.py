@@ -1,0 +1,245 @@
+"""Learns from running a model what its file does not say: which axes are batch and time, and the initial states.
+
+Runs the original with onnxruntime at a few sizes and looks at the shapes. Changes nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+
+import numpy as np
+import onnx
+
+from stepgraph.cells.operators import CellNode, backwards, runs_backwards, time_axis
+from stepgraph.errors import AxesUnknown, ModelRefused, StepFailed
+from stepgraph.graphs.labels import label, name_of
+from stepgraph.reading.growth import growth, output_port, pace
+from stepgraph.reading.guess import Guess, free, guesses
+from stepgraph.reading.interface import Interface
+from stepgraph.reading.trial import Trial, Values
+from stepgraph.rewriting.ports import Carried, Facts, Pace, Port
+
+_LENGTHS = (5040, 46080, 51200, 44100)  # in samples: whatever a block's size, it likely divides one of them
+_NO_BLOCKS: Mapping[str, int] = MappingProxyType({})
+
+
+def probe(
+    model: onnx.ModelProto,
+    cells: Sequence[CellNode],
+    interface: Interface,
+    counts: Sequence[str] = (),
+    blocks: Mapping[str, int] = _NO_BLOCKS,
+    alone: bool = False,
+    fixed: bool = False,
+) -> Facts:
+    """Learns the facts of `model`, whose forward recurrent nodes are `cell`.
+
+    Args:
+        model: as onnxruntime runs it.
+        cells: its recurrent nodes.
+        interface: what is known of its inputs.
+        counts: the outputs that say how often its loops ran.
+        blocks: how much of the time axis of an input is one step, as declared; found by trying where it is not.
+        alone: whether a batch of one sequence will do.
+        fixed: whether the file fixes the axes that are free here. Then a step is what it takes, unless it hides states.
+
+    Raises:
+        AxesUnknown: batch and time cannot be found among the free axes.
+        ModelRefused: the model does not run, or its outputs and states are not those of a stream.
+    """
+    return _Probe(model, cells, interface, counts, blocks, alone, fixed and bool(interface.states)).facts()
+
+
+class _Probe:
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        cells: Sequence[CellNode],
+        interface: Interface,
+        counts: Sequence[str],
+        blocks: Mapping[str, int],
+        alone: bool,
+        whole_blocks: bool,
+    ) -> None:
+        self._whole_blocks = whole_blocks
+        self._cells = cells
+        self._counts = list(counts)
+        self._interface = interface
+        self._backwards = [node for node in model.graph.node if runs_backwards(node)]
+        seen = [*(cell.x for cell in cells), *(node.input[0] for node in self._backwards), *counts]
+        initial = [name for cell in cells for name in cell.initial if name]
+        self._trial = Trial(model, interface, seen, initial)
+        self._dims = {name: self._trial.dims[name] for name in self._trial.data}
+        self._failure = ""  # of the first guess that did not run
+        self._runs_at_all = False
+        self._strange_loops = False
+        self._guesses = list(guesses(self._dims, self._declared(blocks), alone))
+
+    def _declared(self, blocks: Mapping[str, int]) -> dict[str, int]:
+        """The declared blocks by the names of the input's free axes, one of which will turn out to be time."""
+        strange = blocks.keys() - self._dims.keys()
+        if strange:
+            raise ModelRefused(
+                f"model.toml says how many samples of '{min(strange)}' are one step, and the model has no such input; "
+                f"it has {', '.join(self._dims)}"
+            )
+        return {d: size for name, size in blocks.items() for d in self._dims[name] if isinstance(d, str)}
+
+    def facts(self) -> Facts:
+        guess, paces, runs = self._learn()
+        ports = {name: self._port(name, guess) for name in self._trial.dims}
+        known = self._interface
+        given = {name: ports[name] for name, _ in known.states}
+        facts = Facts(
+            tuple(ports[name] for name in self._dims),
+            (),
+            tuple(Carried(port, port) for port in given.values()),
+            tuple(ports[name] for name in known.starts),
+            tuple(ports[name] for name in known.lengths),
+            paces,
+            (),
+            alone=self._why_alone(guess, ports),
+        )
+        outputs = {
+            name: output_port(name, [run[name] for run in runs], bool(guess.batch), self._strange_loops)
+            for name in self._trial.outputs
+        }
+        answers = tuple(port for name, port in outputs.items() if name not in known.returned)
+        return replace(
+            facts,
+            outputs=answers or tuple(outputs.values()),  # a cell and nothing else: its state is its answer
+            carried=tuple(Carried(given[name], outputs[returned]) for name, returned in known.states),
+            initial=tuple(self._initial_states(i, cell, facts) for i, cell in enumerate(self._cells)),
+        )
+
+    # which axes are batch and time
+
+    def _learn(self) -> tuple[Guess, tuple[Pace, ...], list[Values]]:
+        """Tries what is free, and sees what reaches the cells."""
+        for guess in self._guesses:
+            found = self._try(guess)
+            if found:
+                return guess, *found
+        for guess in self._guesses:
+            whole = self._with_block(guess)
+            found = self._try(whole) if whole else None
+            if whole and found:
+                return whole, *found
+        raise self._unknown()
+
+    def _try(self, guess: Guess) -> tuple[tuple[Pace, ...], list[Values]] | None:
+        """How the cells run, and all outputs at the three sizes; None if the guess is wrong."""
+        try:
+            runs = self._trial.runs(guess)
+        except StepFailed as failure:
+            self._failure = self._failure or str(failure)
+            return None
+        self._runs_at_all = True
+        batched, timed = bool(guess.batch), bool(guess.time)
+        paces = [pace([run[cell.x].shape[:2] for run in runs], cell.time_axis, batched, timed) for cell in self._cells]
+        counts = [growth([int(run[name]) for run in runs]) for name in self._counts]
+        if None in paces or not self._remembers(guess, paces, counts):
+            return None
+        self._strange_loops = (0, 0) in counts  # they are refused elsewhere, in words of their own
+        for node in self._backwards:
+            axis = time_axis(node)
+            if growth([run[node.input[0]].shape[axis] for run in runs]) != (1, 1):
+                raise ModelRefused(backwards(node), name_of(node))
+        return tuple(pace for pace in paces if pace), runs
+
+    def _remembers(self, guess: Guess, paces: Sequence[Pace | None], counts: Sequence[tuple[int, int]]) -> bool:
+        """Whether steps can be told apart: time is what cells and loops run over, and a file without it is one step."""
+        if (2, 1) in counts and (1, 2) not in counts:
+            return False
+        if guess.time:
+            return any(pace is not None and pace.streams for pace in paces) or (not paces and bool(counts))
+        single = all(pace is None or pace.inner == 1 for pace in paces)
+        return bool(self._interface.states) or (single and bool(self._cells) and not self._backwards)
+
+    def _with_block(self, guess: Guess) -> Guess | None:
+        """The guess with the samples that make one step of the first cell, if there is such a number."""
+        if self._whole_blocks or not self._cells or len(guess.time) != 1 or guess.blocks:
+            return None
+        cell = self._cells[0]
+        if cell.x in self._trial.dims:
+            return None
+        (axis,) = guess.time
+        for length, steps in self._trial.lengths(cell.x, cell.time_axis, guess, _LENGTHS):
+            if 1 < steps < length and length % steps == 0:
+                return replace(guess, blocks={axis: length // steps})
+        return None
+
+    def _unknown(self) -> AxesUnknown:
+        axes = free(self._dims)
+        if self._backwards:
+            return AxesUnknown(backwards(self._backwards[0]), name_of(self._backwards[0]))
+        first = self._cells[0].node if self._cells else None
+        seer = "the model" if first is None else label(first)
+        if self._failure and not self._runs_at_all:
+            return AxesUnknown(
+                f"the file does not run, whichever of the free axes {', '.join(axes)} is batch and which is time: "
+                f"{self._failure}. Run it in onnxruntime with other sizes than those of its export, and export it anew",
+                None if first is None else name_of(first),
+            )
+        return AxesUnknown(
+            f"the inputs {', '.join(self._dims)} have the free axes {', '.join(axes) or '(none)'}, and batch and time "
+            f"cannot be found among them: {seer} must see one step after the other of every sequence of a batch. "
+            "Export the model with both axes dynamic",
+            None if first is None else name_of(first),
+        )
+
+    # ports
+
+    def _port(self, name: str, guess: Guess) -> Port:
+        dims, state = self._trial.dims[name], name in self._interface.inputs
+        of_batch = [i for i, d in enumerate(dims) if isinstance(d, str) and (state or d in guess.batch)]
+        of_time = [] if state else [i for i, d in enumerate(dims) if d in guess.time]
+        if len(of_batch) > 1 or (state and not of_batch and guess.batch):
+            raise AxesUnknown(f"input '{name}' with the axes {dims} needs one batch axis")
+        ones = [i for i, d in enumerate(dims) if d == 1] if not guess.batch else []
+        batch = next(iter((*of_batch, *ones)), None)
+        time = next(iter(of_time), None)
+        block = guess.blocks.get(str(dims[time]), 0) if time is not None else 0
+        row = tuple(block if i == time else d for i, d in enumerate(dims) if i != batch and (i != time or block))
+        shape = tuple(d for d in row if isinstance(d, int))
+        return self._trial.suited(Port(name, self._trial.dtype(name), shape, batch, time, block))
+
+    def _why_alone(self, guess: Guess, ports: Mapping[str, Port]) -> str | None:
+        if not guess.batch:
+            return "the file fixes its batch axis, or has none, and does not run with another size of it"
+        shared = [name for name in self._dims if ports[name].batch is None]
+        if not shared:
+            return None
+        return (
+            f"input '{shared[0]}' has no batch axis, so that sequences with different values of it cannot share a "
+            f"batch. If it is always the same, say so in model.toml beside the file, under [fixed]: {shared[0]} = VALUE"
+        )
+
+    # initial states
+
+    def _initial_states(self, index: int, cell: CellNode, facts: Facts) -> tuple[np.ndarray | None, ...]:
+        carried = self._interface.carried
+        return tuple(
+            None if (index, k) in carried else self._initial_state(cell, name, facts, facts.paces[index])
+            for k, name in enumerate(cell.initial)
+        )
+
+    def _initial_state(self, cell: CellNode, name: str | None, facts: Facts, pace: Pace) -> np.ndarray | None:
+        """The value that the state has before the first step, whatever the input. [rows * H]."""
+        width = pace.rows * cell.cell.hidden_size
+        if name is None or name in self._trial.dims:
+            return np.zeros(width, cell.cell.dtype)
+        batched = any(port.batch is not None for port in facts.inputs) and not facts.alone
+        sizes = ((2, 3, 1), (3, 4, 2)) if batched else ((1, 3, 1), (1, 4, 2))
+        draws = [self._trial.value(name, facts, *size) for size in sizes]
+        rows = np.concatenate([draw.reshape(-1, width) for draw in draws])
+        if (rows == rows[0]).all():
+            first: np.ndarray = rows[0]
+            return first
+        if not pace.streams:
+            return None  # the step itself computes it
+        raise ModelRefused(
+            f"{label(cell.node)} starts from a state that is computed from its input ('{name}'), which a stream does "
+            "not know before its first step. Let it start from zeros or from constants",
+            name_of(cell.node),
+        )

@@ -1,0 +1,75 @@
+"""What one step is cut from: the file's graph, or one in which loops have become steps of theirs. Runs nothing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx
+
+from stepgraph.cells import operators
+from stepgraph.cells.operators import CellNode
+from stepgraph.reading import branches, interface, loops
+from stepgraph.reading.interface import Interface
+from stepgraph.reading.iterations import Iteration
+from stepgraph.rewriting.ports import Facts, Pace
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """The graph that one step is cut from, its cells, and its facts."""
+
+    model: onnx.ModelProto
+    cells: Sequence[CellNode]
+    facts: Facts
+
+
+def source(whole: Source, known: Interface, learnt: Sequence[Iteration]) -> Source:
+    """What to cut a step from, of a file as it is, `learnt` being its loops that run once for each step."""
+    if learnt:
+        return _without_loops(whole, known, learnt)
+    return replace(whole, facts=replace(whole.facts, holds=_holds(known, whole.cells)))
+
+
+def _without_loops(whole: Source, known: Interface, learnt: Sequence[Iteration]) -> Source:
+    """The loops have become one step of theirs, and what was in them is the graph's own."""
+    model, facts = whole.model, whole.facts
+    stepped = branches.resolve(
+        loops.stepped(model, loops.find(model), {it.loop.name: [s is not None for s in it.states] for it in learnt})
+    )
+    states = [state for it in learnt for state in it.states if state is not None]
+    ends = {state.carried.given.name: state.carried.returned.name for state in states}
+    found = operators.find(stepped)
+    of_step = interface.find(stepped, found, {**dict(known.states), **ends})
+    begins = _beginnings(whole, found)
+    return Source(
+        stepped,
+        found,
+        replace(
+            facts,
+            initial=tuple(initial for initial, _ in begins),
+            paces=tuple(pace for _, pace in begins),
+            looped=tuple(states),
+            holds=_holds(of_step, found),
+        ),
+    )
+
+
+def _beginnings(whole: Source, found: Sequence[CellNode]) -> list[tuple[tuple[np.ndarray | None, ...], Pace]]:
+    """What the states of each cell begin with, and its pace: as it was outside of loops, anew in each step inside."""
+    rows = zip(whole.cells, whole.facts.initial, whole.facts.paces, strict=True)
+    outside = {tuple(cell.node.output): (initial, pace) for cell, initial, pace in rows}
+    return [outside.get(tuple(cell.node.output)) or (_inside(cell), Pace(streams=False)) for cell in found]
+
+
+def _inside(node: CellNode) -> tuple[np.ndarray | None, ...]:
+    """What the states of a cell in a loop begin with: None if the body says it."""
+    zeros = np.zeros(node.cell.hidden_size, node.cell.dtype)
+    return tuple(None if initial else zeros for initial in node.initial)
+
+
+def _holds(known: Interface, cells: Sequence[CellNode]) -> Mapping[str, frozenset[tuple[int, int]]]:
+    """Which states of cells the inputs hold that are state."""
+    given = {name for name, _ in known.states}
+    return {
+        name: frozenset((i, k) for i, k in of if i < len(cells)) for name, of in known.holds.items() if name in given
+    }

@@ -1,0 +1,53 @@
+"""Why a file without any state to carry from step to step is refused, and what its owner may do about it. Pure onnx."""
+
+import onnx
+
+from stepgraph.cells import operators
+from stepgraph.errors import ModelRefused
+from stepgraph.graphs.labels import label, name_of
+from stepgraph.reading import branches, loops
+
+_NO_STATE = (
+    "the graph holds no RNN, LSTM or GRU node that is always run, and no Loop or Scan that runs once for each step, so "
+    "there is no state to carry from step to step. If an input is state that an output returns, say so in model.toml "
+    "beside the file, under [state]; if a node `If` hides the cells, fix the input that decides it under [fixed], or "
+    "its size at each step under [block]"
+)
+
+
+def refusal(model: onnx.ModelProto) -> ModelRefused:
+    """Of a file without forward cells that are always run, and without loops."""
+    return _of_backwards(model) or _of_undecided(model) or ModelRefused(_NO_STATE)
+
+
+def refusal_of_loops(model: onnx.ModelProto) -> ModelRefused:
+    """Of a file without cells, none of whose loops runs once for each step."""
+    for loop in loops.find(model):
+        return ModelRefused(
+            f"{label(loop.node)} does not run once for each step of a sequence, so it is no recurrence, and there is "
+            "no RNN, LSTM or GRU node either that is always run. Export the model with a dynamic time axis",
+            loop.name,
+        )
+    return ModelRefused(_NO_STATE)
+
+
+def _of_backwards(model: onnx.ModelProto) -> ModelRefused | None:
+    """Of a file of backward cells alone."""
+    for node in filter(operators.runs_backwards, model.graph.node):
+        return ModelRefused(operators.backwards(node), name_of(node))
+    return None
+
+
+def _of_undecided(model: onnx.ModelProto) -> ModelRefused | None:
+    """Of a file whose cells lie in branches, and data decide which is taken."""
+    found = branches.undecided(model)
+    if not found:
+        return None
+    node, inputs = found
+    said = " and ".join(f"'{name}'" for name in inputs) or "what it computes"
+    return ModelRefused(
+        f"{label(node)} hides the recurrent cells: which of its branches is taken depends on {said}, and until "
+        "that is known, their states cannot be reached. Say in model.toml beside the file what it always is under "
+        f"[fixed], or its size at each step under [block]: {inputs[0] if inputs else 'input'} = ...",
+        name_of(node),
+    )

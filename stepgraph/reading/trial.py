@@ -1,0 +1,142 @@
+"""Runs of a file with random data, at sizes that a guess gives its free axes. Draws no conclusions."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from stepgraph.errors import StepFailed
+from stepgraph.graphs.builder import copied, reachable, returning
+from stepgraph.reading import tokens
+from stepgraph.reading.growth import SIZES
+from stepgraph.reading.guess import Guess, dims_of
+from stepgraph.reading.interface import Interface
+from stepgraph.rewriting.ports import Facts, Port
+from stepgraph.running import session
+
+Values = dict[str, np.ndarray]
+
+
+class Trial:
+    """A file to be run, which also returns the tensors `seen`, and those `within` one by one.
+
+    Which numbers suit it is learnt from the first run: some files divide by their inputs, or take their logarithm.
+    """
+
+    def __init__(
+        self, model: onnx.ModelProto, interface: Interface, seen: Sequence[str], within: Sequence[str]
+    ) -> None:
+        self._model = model
+        self._interface = interface
+        self._seen = list(dict.fromkeys(seen))
+        self._infos = {info.name: info for info in session.real_inputs(model)}
+        self.dims = {name: dims_of(info) for name, info in self._infos.items()}
+        self.outputs = [output.name for output in model.graph.output]
+        self.data = [name for name in self._infos if name not in interface.inputs]
+        self._tokens = {name: tokens.count(model, name) for name in self.data}
+        self._within = within
+        self._positive = frozenset[str]()  # kinds of numbers, "f" or "i", that must be above zero
+
+    @cached_property
+    def _session(self) -> session.Session:
+        return session.create(returning(self._model, (*self._seen, *self._within)))
+
+    def dtype(self, name: str) -> np.dtype:
+        """The type of an input."""
+        return helper.tensor_dtype_to_np_dtype(self._infos[name].type.tensor_type.elem_type)
+
+    def suited(self, port: Port) -> Port:
+        """The port of an input with what random values suit it."""
+        return replace(port, tokens=self._tokens.get(port.name, 2), positive=self._above_zero(port.dtype))
+
+    def runs(self, guess: Guess) -> list[Values]:
+        """The values of all inputs, outputs and tensors seen, at the three sizes.
+
+        Raises:
+            StepFailed: it does not run.
+        """
+        sizes = [(batch if guess.batch else 1, time if guess.time else 1) for batch, time in SIZES]
+        runs = self._all(guess, sizes) if self._takes_zero(guess) else None
+        if runs is None or not _finite(runs[0]):
+            runs = self._positive_runs(guess, sizes) or runs or self._all(guess, sizes)
+        return runs
+
+    def value(self, name: str, facts: Facts, batch: int, time: int, seed: int) -> np.ndarray:
+        """One tensor, once the facts are known."""
+        data = facts.sample(time, batch, np.random.default_rng(seed))
+        return session.run(self._session, [name], facts.feeds(data, batch, time))[0]
+
+    def lengths(self, tensor: str, axis: int, guess: Guess, samples: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """How long an axis of a tensor is for each length of the time axis at which the file runs up to there."""
+        front = session.create(_up_to(self._model, tensor))
+        for length in samples:
+            feeds = {name: self._fill(name, guess, SIZES[0][0], length) for name in self._infos}
+            try:
+                (value,) = session.run(front, [tensor], feeds)
+            except StepFailed:
+                continue
+            yield length, value.shape[axis]
+
+    def _all(self, guess: Guess, sizes: Sequence[tuple[int, int]]) -> list[Values]:
+        return [self._run(guess, batch, time) for batch, time in sizes]
+
+    def _takes_zero(self, guess: Guess) -> bool:
+        """Whether whole numbers that pick from no table may be zero: some files divide by them."""
+        if not any(self.dtype(name).kind in "iu" and self._tokens[name] == tokens.UNKNOWN for name in self.data):
+            return True
+        try:
+            return _finite(self._run(guess, 1, SIZES[0][1] if guess.time else 1, zero=True))
+        except StepFailed:
+            return False
+
+    def _positive_runs(self, guess: Guess, sizes: Sequence[tuple[int, int]]) -> list[Values] | None:
+        """Runs with numbers above zero, for a file that divides by its input or takes its logarithm."""
+        for kinds in ("i", "if"):
+            self._positive = frozenset(kinds)
+            runs = self._all(guess, sizes)
+            if _finite(runs[0]):
+                return runs
+        self._positive = frozenset()
+        return None
+
+    def _above_zero(self, dtype: np.dtype) -> bool:
+        return ("f" if dtype.kind == "f" else "i") in self._positive
+
+    def _run(self, guess: Guess, batch: int, time: int, zero: bool = False) -> Values:
+        """With random data, its integers perhaps 0."""
+        wanted = dict.fromkeys([*self.outputs, *self._seen])
+        feeds = {name: self._fill(name, guess, batch, time) for name in self._infos}
+        if zero:
+            feeds |= {n: np.zeros_like(feeds[n]) for n in self.data if feeds[n].dtype.kind != "f"}
+        computed = [name for name in wanted if name not in feeds]
+        ran = session.run(self._session, computed, feeds) if computed else []
+        return feeds | dict(zip(computed, ran, strict=True))
+
+    def _fill(self, name: str, guess: Guess, batch: int, time: int) -> np.ndarray:
+        """Something for an input: zeros for a state, the length for lengths, else random data."""
+        dtype, known = self.dtype(name), self._interface
+        at = replace(guess, time=frozenset()) if name in known.inputs else guess
+        shape = tuple(at.size(d, batch, time) for d in self.dims[name])
+        if name in known.inputs:
+            return np.full(shape, time if name in known.lengths else 0, dtype)
+        port = self.suited(Port(name, dtype, shape[1:], 0 if shape else None, None))
+        return port.original(port.sample(1, shape[0] if shape else 1, np.random.default_rng(0)))
+
+
+def _finite(run: Mapping[str, np.ndarray]) -> bool:
+    """Whether the outputs are numbers, and what the cells see, which may make numbers of anything."""
+    floats = (value for value in run.values() if session.is_tensor(value) and value.dtype.kind == "f")
+    return all(bool(np.isfinite(value).all()) for value in floats)
+
+
+def _up_to(model: onnx.ModelProto, tensor: str) -> onnx.ModelProto:
+    """The part of a model that computes a tensor: a long signal is cut into blocks without running what comes after."""
+    copy = copied(model)
+    del copy.graph.node[:]
+    copy.graph.node.extend(reachable(model.graph.node, [tensor]))
+    del copy.graph.output[:]
+    copy.graph.output.append(onnx.ValueInfoProto(name=tensor))
+    return copy

@@ -1,0 +1,131 @@
+"""From a graph, and what came of loading it, to the report. Pure: loads nothing, is told the model or the refusal."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, replace
+
+import onnx
+
+from stepgraph.cells.activations import Activation
+from stepgraph.cells.cell import Cell
+from stepgraph.errors import ModelRefused
+from stepgraph.file import sidecar
+from stepgraph.model import LoadedModel
+from stepgraph.report import ladder, remarks, state_homes
+from stepgraph.report.ladder import Rung
+from stepgraph.report.report import CellFact, CostFact, PortFact, ProofFact, Report, TraceFact
+from stepgraph.rewriting.ports import Port
+
+BATCHES = (1, 16, 64)  # whose cost is reported
+
+
+def described(file: str, size: int, model: onnx.ModelProto | None) -> Report:
+    """What is known before it is loaded, and it is not served yet; `model` is None where it cannot be read."""
+    report = Report(file, served=False, bytes=size)
+    if model is None:
+        return report
+    return replace(
+        report,
+        opset=next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), None),
+        producer=" ".join(part for part in (model.producer_name, model.producer_version) if part not in ("", "None")),
+        description=next((e.value for e in model.metadata_props if e.key == "tidegate.description"), ""),
+    )
+
+
+_UNROLLED = (
+    "If it is a plain RNN: torch's newer exporter writes one out for the length of its example; export it with "
+    "torch.onnx.export(..., dynamo=False), which keeps the operator."
+)
+
+
+def refused(report: Report, refusal: ModelRefused, model: onnx.ModelProto | None) -> Report:
+    """The report of a file that the loader refuses."""
+    rungs = _rungs(model)
+    boxes = [(rung.name, rung.box) for rung in rungs if rung.box]
+    return replace(
+        report,
+        reason=str(refusal),
+        advice=_advice(model, bool(boxes)),
+        node=refusal.node,
+        ladder=rungs,
+        cells=tuple(
+            CellFact(i, name, box.kind, box.input_size, box.hidden_size, (), box.special)
+            for i, (name, box) in enumerate(boxes)
+        ),
+    )
+
+
+def _advice(model: onnx.ModelProto | None, cells: bool) -> str | None:
+    """What to do about it, where the reason alone does not say."""
+    if model is None or cells or any(a.HasField("g") for node in model.graph.node for a in node.attribute):
+        return None
+    stateless = "If nothing in it remembers, it needs no sequences: any server for ONNX files will do for it."
+    return f"{_UNROLLED} {stateless}" if model.producer_name == "pytorch" else stateless
+
+
+def served(report: Report, loaded: LoadedModel, model: onnx.ModelProto | None, fixed: Mapping[str, object]) -> Report:
+    """The report of a file that will be served; `fixed` are the inputs that have one value for ever."""
+    facts, graph, engine = loaded.facts, loaded.graph, loaded.engine
+    states = state_homes.states(loaded)
+    return replace(
+        report,
+        served=True,
+        sha256=loaded.sha256,
+        ladder=_rungs(model, (state.returned for state in states if state.returned and state.layer is not None)),
+        cells=tuple(_cell(i, cell) for i, cell in enumerate(graph.layers)),
+        one_step=facts.one_step,
+        inputs=tuple(_port(loaded, "inputs", port) for port in facts.inputs),
+        outputs=tuple(_port(loaded, "outputs", port) for port in facts.outputs),
+        remarks=(*_remarks(loaded, fixed), *dict.fromkeys(state.unseen for state in states if state.unseen)),
+        states=states,
+        traces=tuple(_trace(loaded, i, cell) for i, cell in enumerate(graph.layers)),
+        proof=ProofFact(**asdict(loaded.proof)),
+        state_bytes=loaded.state_bytes,
+        costs=tuple(
+            CostFact(batch, engine.seconds(batch) * 1e6, engine.seconds(batch) * 1e6 / batch)
+            for batch in BATCHES
+            if batch <= engine.largest
+        ),
+    )
+
+
+def _cell(layer: int, cell: Cell) -> CellFact:
+    special = [] if cell.clip is None else [f"clip {cell.clip:.6g}"]
+    given = {
+        "peepholes": bool(cell.peepholes),
+        "input_forget": cell.input_forget,
+        "linear_before_reset": cell.linear_before_reset,
+        "8 bits": cell.rounded is not None,
+    }
+    special += [name for name, is_set in given.items() if is_set]
+    functions = tuple(map(_activation, cell.activations))
+    return CellFact(layer, cell.node, cell.kind, cell.input_size, cell.hidden_size, functions, tuple(special))
+
+
+def _activation(function: Activation) -> str:
+    given = {"alpha": function.alpha, "beta": function.beta}
+    parameters = ", ".join(f"{name} {value:.6g}" for name, value in given.items() if value is not None)
+    return f"{function.name} ({parameters})" if parameters else function.name
+
+
+def _port(loaded: LoadedModel, side: str, port: Port) -> PortFact:
+    every_step = port.time is not None or loaded.facts.one_step or side == "outputs"
+    features, units = loaded.legend(side, port.name)
+    return PortFact(port.name, port.dtype.name, port.row, every_step, tuple(features), tuple(units))
+
+
+def _remarks(loaded: LoadedModel, fixed: Mapping[str, object]) -> Iterator[str]:
+    for name, value in fixed.items():
+        yield f"input '{name}' is fixed to {value} by {sidecar.FILE}: nobody is asked for it"
+    yield from remarks.remarks(loaded)
+
+
+def _trace(loaded: LoadedModel, layer: int, cell: Cell) -> TraceFact:
+    shown = tuple(columns.name for columns in loaded.graph.trace if columns.layer == layer)
+    return TraceFact(layer, shown, tuple(gate for gate in cell.gates if gate not in shown))
+
+
+def _rungs(model: onnx.ModelProto | None, left_out: Iterable[str] = ()) -> tuple[Rung, ...]:
+    try:
+        return ladder.read(model, frozenset(left_out)) if model else ()
+    except Exception:  # noqa: BLE001 # a graph with cycles or holes has no ladder, and is refused in other words
+        return ()

@@ -1,0 +1,187 @@
+"""A report for people: a page of 80 columns, paragraphs first, then the ladder."""
+
+import math
+import textwrap
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from stepgraph.proving.proof import ROUNDING
+from stepgraph.report import drawing
+from stepgraph.report.drawing import WIDTH, Line, Note, shortened
+from stepgraph.report.report import CellFact, CostFact, PortFact, ProofFact, Report, StateFact, TraceFact
+
+_LABELS = 10  # columns for what a paragraph is about
+
+
+def lines(report: Report) -> list[Line]:
+    """The report for people, in lines of 80 columns."""
+    verdict = "WILL BE SERVED" if report.served else "REFUSED"
+    name = shortened(report.file, WIDTH - len(verdict) - 2)
+    found = [
+        Line(name.ljust(WIDTH - len(verdict)) + verdict, "good" if report.served else "bad"),
+        Line("─" * WIDTH),
+    ]
+    for about, text, style in _paragraphs(report):
+        found += _paragraph(about, text, style)
+    if report.ladder:
+        found += [Line(""), *drawing.draw(report.ladder, _notes(report), _marks(report))]
+    return found
+
+
+def _paragraphs(report: Report) -> Iterator[tuple[str, str, str]]:
+    """What each is about, its text, and its style."""
+    if report.reason is not None:
+        yield "why", _sentence(report.reason), "bad"
+    if report.advice is not None:
+        yield "what to do", report.advice, ""
+    if report.description:
+        yield "about", report.description, ""
+    yield "file", _file(report), ""
+    yield from (("step" if i == 0 else "", text, "") for i, text in enumerate(_step(report)))
+    for about, ports in (("inputs", report.inputs), ("outputs", report.outputs)):
+        yield from ((about if i == 0 else "", _port_text(port), "") for i, port in enumerate(ports))
+    yield from (("cells" if i == 0 else "", _cell_text(cell), "") for i, cell in enumerate(report.cells))
+    yield from (("states" if i == 0 else "", text, "") for i, text in enumerate(_states_text(report)))
+    yield from (("trace" if i == 0 else "", _trace_text(trace), "") for i, trace in enumerate(report.traces))
+    yield from (("note", remark, "") for remark in report.remarks)
+    if report.proof is not None:
+        yield "proof", _proof_text(report.proof), ""
+    if report.state_bytes is not None:
+        yield "memory", f"{_size(report.state_bytes)} of state for each sequence", ""
+    if report.costs:
+        yield "time", _cost_text(report.costs), ""
+
+
+def _file(report: Report) -> str:
+    parts = [_size(report.bytes)]
+    parts += [f"ONNX opset {report.opset}"] if report.opset else []
+    parts += [f"written by {report.producer}"] if report.producer else []
+    return ", ".join(parts)
+
+
+def _step(report: Report) -> Iterator[str]:
+    if not report.served:
+        return
+    given = _and([f"one row of {port.name}" for port in report.inputs if port.every_step])
+    yield f"{given} in, one row of {_and([port.name for port in report.outputs])} out"
+    if report.one_step:
+        yield "the file itself takes one step at a time"
+    else:
+        yield "the file takes whole sequences; the server cuts it to one step"
+
+
+def _port_text(port: PortFact) -> str:
+    units = [*port.units, *[""] * len(port.features)]
+    features = [f"{name} [{unit}]" if unit else name for name, unit in zip(port.features, units, strict=False)]
+    once = "" if port.every_step else ", one for the whole sequence"
+    return f"{port.name}  {list(port.row)} {port.dtype}{once}" + (f": {', '.join(features)}" if features else "")
+
+
+def _cell_text(cell: CellFact) -> str:
+    sizes = f"{'?' if cell.input_size is None else cell.input_size} -> {cell.hidden_size or '?'}"
+    functions = f"({', '.join(cell.activations)})" if cell.activations else ""
+    more = ", ".join((*cell.special, f"node {cell.node}"))
+    return "  ".join(filter(None, (str(cell.layer), f"{cell.kind} {sizes}", functions, more)))
+
+
+def _states_text(report: Report) -> Iterator[str]:
+    for (layer, home), states in groupby(report.states, lambda state: (state.layer, _home(state))):
+        which = "" if layer is None else f"{layer}  "
+        yield f"{which}{', '.join(f'{s.name} {list(s.row)}' for s in states)}: {home}"
+
+
+def _home(state: StateFact) -> str:
+    if state.home == "server":
+        return f"kept by the server, starts from {state.start}"
+    if state.home == "interface":
+        return f"output {state.returned} goes back into input {state.given}, starts from {state.start}"
+    if state.home == "loop":
+        return f"carried by {state.node}, starts from {state.start}"
+    return f"thrown away: every step starts from {state.start}, as in the file"
+
+
+def _trace_text(trace: TraceFact) -> str:
+    unseen = f"; not to be seen: {', '.join(trace.unseen)}" if trace.unseen else ""
+    return f"{trace.layer}  {', '.join(trace.shown) or 'nothing'}{unseen}"
+
+
+def _proof_text(proof: ProofFact) -> str:
+    rounded = proof.rounding is not None
+    text = (
+        f"{'without its rounding to 8 bits, ' if rounded else ''}agrees with the original file in all of {proof.steps} "
+        f"steps: largest error {_error(proof.max_error)}, at most {proof.tolerance:.0e} is accepted"
+    )
+    if proof.rounding is None:
+        return text
+    return f"{text}; with it, largest error {_error(proof.rounding)}, at most {ROUNDING:g} is accepted"
+
+
+def _error(error: float) -> str:
+    return f"{error:.1e}" if error else "0"
+
+
+def _cost_text(costs: Sequence[CostFact]) -> str:
+    alone, *batches = costs
+    parts = [f"{_us(alone.step_us)} a step alone", *(f"{_us(c.row_us)} in a batch of {c.batch}" for c in batches)]
+    return f"{', '.join(parts)} (computing only, on this machine)"
+
+
+def _us(microseconds: float) -> str:
+    return f"{microseconds:.{max(0, 2 - int(math.log10(max(1.0, microseconds))))}f} us"
+
+
+def _notes(report: Report) -> dict[str, Note]:
+    """What the ladder says beside inputs, outputs and cells."""
+    notes = {port.name: Note((f"{list(port.row)} {port.dtype}",)) for port in (*report.inputs, *report.outputs)}
+    for cell in report.cells:
+        states = [state for state in report.states if state.layer == cell.layer]
+        if states:
+            layer = [f"layer {cell.layer}"] if len(report.cells) > 1 else []
+            loop = any(state.home != "reset" for state in states)
+            notes[cell.node] = Note((*layer, *_states_beside(states)), loop)
+    for state in report.states:
+        if state.layer is None and state.given and state.returned:
+            notes[state.given] = Note((f"{list(state.row)} state: {state.returned} of the step before",))
+            notes[state.returned] = Note((f"{list(state.row)} state: {state.given} of the next step",))
+    return notes
+
+
+def _states_beside(states: Sequence[StateFact]) -> Iterator[str]:
+    for home, alike in groupby(states, _beside):
+        names = ", ".join(f"{state.name} {list(state.row)}" for state in alike)
+        yield from [f"{names}: {home}"] if "->" in home else [names, home]
+
+
+def _beside(state: StateFact) -> str:
+    if state.home == "interface":
+        return f"{shortened(str(state.returned), 14)} -> {shortened(str(state.given), 14)}"
+    return {"server": "kept by the server", "loop": "carried by a loop"}.get(state.home, "thrown away after each step")
+
+
+def _marks(report: Report) -> dict[str, str]:
+    return {} if report.node is None else {report.node: "refused"}
+
+
+def _paragraph(about: str, text: str, style: str) -> Iterator[Line]:
+    room = WIDTH - _LABELS - 1
+    parts = textwrap.wrap(printable(text), room, break_on_hyphens=False) or [""]
+    for i, part in enumerate(parts):
+        yield Line(f"{about if i == 0 else '':{_LABELS}} {part}", "bad" if style == "bad" else "")
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:]))) or "nothing"
+
+
+def _size(count: int) -> str:
+    power = min(int(math.log(count, 1024)), 3) if count else 0
+    return f"{count / 1024**power:.{1 if power else 0}f} {('bytes', 'KiB', 'MiB', 'GiB')[power]}"
+
+
+def printable(text: str) -> str:
+    """A file's names may hold anything, also what a terminal would obey."""
+    return "".join(c if c.isprintable() else " " for c in text)

@@ -1,0 +1,41 @@
+"""What is particular about how a model that is ready is served, in sentences."""
+
+from collections.abc import Iterator
+
+from stepgraph.cells.operators import runs_backwards
+from stepgraph.file import sidecar
+from stepgraph.graphs.labels import label
+from stepgraph.model import LoadedModel
+
+
+def remarks(loaded: LoadedModel) -> Iterator[str]:
+    """How its axes, its batches, its cells and its other inputs are served, where that is not as one would expect."""
+    facts = loaded.facts
+    if facts.freed:
+        yield f"the file fixes {facts.freed}; it is served with any size of them"
+    if loaded.engine.alone:
+        yield f"sequences run one by one, not in batches: {loaded.engine.alone}"
+    yield from _of_cells(loaded)
+    for node in filter(runs_backwards, loaded.graph.model.graph.node):
+        yield f"{label(node)} runs backwards or both ways within each step, then begins anew: no trace shows it"
+    for port in facts.starts:
+        yield (
+            f"input '{port.name}' starts cells and no output returns it: nobody is asked for it, it begins as zeros. "
+            f"If an output is what it becomes, say so in {sidecar.FILE} beside the file, under [state]"
+        )
+    for port in facts.lengths:
+        yield f"input '{port.name}' says how long sequences are: nobody is asked for it"
+
+
+def _of_cells(loaded: LoadedModel) -> Iterator[str]:
+    """Cells that take several time steps of their own within a step, or have several rows for a sequence."""
+    for i, (cell, pace) in enumerate(zip(loaded.graph.layers, loaded.facts.paces, strict=True)):
+        if pace.inner > 1 and loaded.graph.gates_of(i) == cell.gates:
+            yield f"layer {i} takes {pace.inner} time steps of its own within each step; a trace shows the last of them"
+        elif pace.inner > 1:
+            yield (
+                f"layer {i} takes {pace.inner} time steps of its own within each step, in the file's own operator: a "
+                "trace shows its states after the last of them, and not its gates"
+            )
+        if pace.rows > 1:
+            yield f"layer {i} has {pace.rows} rows for each sequence; a trace shows them one after the other"

@@ -1,0 +1,104 @@
+"""What operators are called, in a person's words. Pure onnx; does not know the graph around an operator."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import onnx
+from onnx import helper
+
+from stepgraph.cells import cell as cells
+
+_SAME_SHAPE = frozenset({"Cast", "DequantizeLinear", "Identity"})
+
+
+@dataclass(frozen=True)
+class Word:
+    """One or a few operators, as a person would say them; `nodes` are their names."""
+
+    text: str
+    nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Box:
+    """A recurrent node as the file has it; a size is None where the file does not say it plainly."""
+
+    kind: str
+    input_size: int | None
+    hidden_size: int | None
+    special: tuple[str, ...]  # what differs from the operator's defaults
+
+
+def is_cell(node: onnx.NodeProto) -> bool:
+    """Whether a node is drawn as a box."""
+    return node.op_type in cells.OPERATORS
+
+
+class Constants:
+    """The shapes of weights, and how operators that have some are called."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self.shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+        for node in graph.node:
+            if node.op_type == "Constant":
+                self.shapes[node.output[0]] = next((list(a.t.dims) for a in node.attribute if a.name == "value"), [])
+            elif node.input and node.input[0] in self.shapes and node.op_type in _SAME_SHAPE:
+                self.shapes[node.output[0]] = self.shapes[node.input[0]]
+            elif node.input and node.input[0] in self.shapes and node.op_type == "Transpose":
+                self.shapes[node.output[0]] = self.shapes[node.input[0]][::-1]
+
+    def say(self, node: onnx.NodeProto, biased: bool) -> str:
+        """An operator in a person's words, with its sizes where it has weights."""
+        shapes = [self.shapes.get(name) for name in node.input]
+        match node.op_type, shapes:
+            case "MatMul", [_, [wide, high]]:
+                return f"Linear {wide}->{high} ({'MatMul+Add' if biased else 'MatMul'})"
+            case "Gemm", [_, [a, b], *_]:
+                flipped = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+                return f"Linear {b}->{a} (Gemm)" if flipped else f"Linear {a}->{b} (Gemm)"
+            case "Gather", [[words, wide], None]:
+                return f"Embedding {words}->{wide} (Gather)"
+            case "Conv", [_, [filters, channels, *kernel], *_]:
+                return f"Conv {channels}->{filters} (kernel {'x'.join(map(str, kernel))})"
+        inner = [n.op_type for a in node.attribute for g in (a.g, *a.graphs) for n in g.node if n.op_type != "Constant"]
+        domain = f"{node.domain}." if node.domain not in ("", "ai.onnx") else ""
+        return domain + node.op_type + (f" (of {', '.join(dict.fromkeys(inner))})" if inner else "")
+
+    def box(self, node: onnx.NodeProto) -> Box:
+        """What the file says of a recurrent node."""
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        w, r = (self.shapes.get(name, []) for name in (*node.input, "", "", "")[1:3])
+        quantised = node.op_type not in cells.STATES  # its weights are the other way round
+        inputs = w[1 if quantised else 2] if len(w) == 3 else None
+        hidden = attributes.get("hidden_size", r[2] if len(r) == 3 and not quantised else None)
+        return Box(node.op_type, inputs, hidden if isinstance(hidden, int) else None, (*_special(node, attributes),))
+
+
+def declared(info: onnx.ValueInfoProto) -> str:
+    """An input's or output's shape and type in the file's own axes."""
+    kind = info.type.tensor_type
+    if not kind.elem_type:
+        return ""
+    axes = ", ".join(d.dim_param or str(d.dim_value or "?") for d in kind.shape.dim)
+    return f"[{axes}] {helper.tensor_dtype_to_np_dtype(kind.elem_type)}"
+
+
+def _special(node: onnx.NodeProto, attributes: Mapping[str, object]) -> Iterator[str]:
+    direction = attributes.get("direction", b"forward")
+    if isinstance(direction, bytes) and direction != b"forward":
+        yield direction.decode(errors="replace")
+    names = attributes.get("activations", ())
+    given = tuple(n.decode(errors="replace") for n in names if isinstance(n, bytes)) if isinstance(names, list) else ()
+    default = cells.default_activations(node.op_type) if node.op_type in cells.STATES else ()
+    if tuple(n.lower() for n in given[: len(default)]) not in ((), tuple(n.lower() for n in default)):
+        yield ", ".join(given)
+    clip = attributes.get("clip")
+    if isinstance(clip, float):
+        yield f"clip {clip:.6g}"
+    if len(node.input) > 7 and node.input[7]:
+        yield "peepholes"
+    for name in ("input_forget", "linear_before_reset", "layout"):
+        if attributes.get(name):
+            yield name
+    if len(node.input) > 4 and node.input[4]:
+        yield "sequence_lens"

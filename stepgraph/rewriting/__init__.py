@@ -1,0 +1,1 @@
+"""A model rewritten to take one step."""

@@ -1,0 +1,89 @@
+"""How the states of a model lie in one row [W], and its traces in another [V]. Pure; writes no graph."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stepgraph.cells.operators import CellNode
+from stepgraph.errors import ModelRefused
+from stepgraph.graphs.labels import label
+from stepgraph.rewriting.ports import Facts, Pace
+from stepgraph.rewriting.stepgraph import Columns
+
+_UNROLLED = 16  # time steps within one step that are written one after the other
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """The columns of state and trace, and the state row [W] that a new sequence starts from."""
+
+    state: tuple[Columns, ...]
+    trace: tuple[Columns, ...]
+    initial: np.ndarray
+    whole: np.ndarray  # [W]: which columns of the state hold whole numbers or truths
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of state and trace."""
+        return self.initial.dtype
+
+
+def layout(nodes: Sequence[CellNode], facts: Facts) -> Layout:
+    """The states that are kept for each sequence: those of cells first, then those of the interface and of loops.
+
+    Raises:
+        ModelRefused: a state holds no numbers.
+    """
+    dtype = _state_type(nodes, facts)
+    kept = [
+        (i, nodes[i].cell.states[k], np.asarray(row, dtype))
+        for i, (pace, rows) in enumerate(zip(facts.paces, facts.initial, strict=True))
+        for k, row in enumerate(rows)
+        if pace.streams and row is not None
+    ]
+    through = [(carried.given, math.prod(carried.given.row)) for carried in facts.through]
+    state = _columns([*((i, name, row.size) for i, name, row in kept), *((None, p.name, n) for p, n in through)])
+    trace = _columns(
+        (i, name, node.cell.hidden_size * pace.rows)
+        for i, (node, pace) in enumerate(zip(nodes, facts.paces, strict=True))
+        for name in (*node.cell.states, *(node.cell.gates if unrolled(node, pace) else ()))
+    )
+    zeros = [np.zeros(math.prod(carried.given.row), dtype) for carried in facts.carried]
+    starts = [np.asarray(state.start, dtype).reshape(-1) for state in facts.looped]
+    initial = np.concatenate([*(row for _, _, row in kept), *zeros, *starts, np.zeros(0, dtype)])
+    whole = [*(np.zeros(row.size, bool) for _, _, row in kept), *(np.full(n, p.dtype.kind != "f") for p, n in through)]
+    return Layout(state, trace, initial, np.concatenate([*whole, np.zeros(0, bool)]))
+
+
+def unrolled(node: CellNode, pace: Pace) -> bool:
+    """Whether a cell is written as its equations; if not, its operator is kept, and its gates cannot be seen.
+
+    A cell that takes many time steps of its own within one step stays as it is, and so does one that is told how many.
+    One of 8 bits keeps its operator in any case, and for one step its gates are computed beside it.
+    """
+    lengths = len(node.node.input) > 4 and bool(node.node.input[4])
+    return pace.inner == 1 or (pace.inner <= _UNROLLED and not lengths and not node.cell.rounded)
+
+
+def _state_type(nodes: Sequence[CellNode], facts: Facts) -> np.dtype:
+    """The type of the state matrix: the widest of the states' own.
+
+    Half precision is carried in single, as in a run of onnxruntime, which has no recurrent operator in half.
+    """
+    types = {label(node.node): node.cell.dtype for node in nodes}
+    types |= {f"the state '{carried.given.name}'": carried.given.dtype for carried in facts.through}
+    strange = {who: kind for who, kind in types.items() if kind.kind not in "fiub"}
+    if strange:
+        raise ModelRefused(f"states must be numbers; {', '.join(f'{who} is {kind}' for who, kind in strange.items())}")
+    return np.result_type(np.float32, *types.values())
+
+
+def _columns(runs: Iterable[tuple[int | None, str, int]]) -> tuple[Columns, ...]:
+    columns: list[Columns] = []
+    offset = 0
+    for layer, name, size in runs:
+        columns.append(Columns(layer, name, offset, size))
+        offset += size
+    return tuple(columns)

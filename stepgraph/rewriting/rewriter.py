@@ -1,0 +1,251 @@
+"""Rewrites a model to take one step of B sequences. Pure onnx.
+
+Everything around the cells stays as it is and runs with a time axis of length 1. Each recurrent operator is replaced by
+its equations (`equations`), so that its gates can be read.
+Knows no onnxruntime; what the file does not say it is told as `Facts`.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from stepgraph.cells import equations
+from stepgraph.cells.cell import Cell
+from stepgraph.cells.equations import Step
+from stepgraph.cells.operators import CellNode
+from stepgraph.errors import ModelRefused
+from stepgraph.graphs.builder import GraphBuilder, opset, reachable
+from stepgraph.rewriting import runnable
+from stepgraph.rewriting.layout import Layout, layout, unrolled
+from stepgraph.rewriting.ports import Facts, Port
+from stepgraph.rewriting.stepgraph import NEXT_STATE, PREFIX, STATE, TRACE, StepGraph
+
+_INITIAL = 5  # the operators' input initial_h
+
+
+def rewrite(model: onnx.ModelProto, nodes: Sequence[CellNode], facts: Facts) -> StepGraph:
+    """Makes the step graph of `model`, whose recurrent operators are `nodes`.
+
+    Raises:
+        ModelRefused: the graph uses our names, or a state holds no numbers.
+    """
+    if any(name.startswith(PREFIX) for node in model.graph.node for name in node.output):
+        raise ModelRefused(f"the graph uses names that begin with '{PREFIX}', which are taken")
+    laid = layout(nodes, facts)
+    graph = _Rewriter(model, nodes, facts, laid).graph()
+    rewritten = helper.make_model(graph, opset_imports=model.opset_import, ir_version=max(model.ir_version, 4))
+    if not all(map(unrolled, nodes, facts.paces)):
+        rewritten = runnable.runnable(rewritten)
+    layers = tuple(node.cell for node in nodes)
+    return StepGraph(rewritten, layers, facts.inputs, facts.outputs, laid.state, laid.trace, laid.initial, laid.whole)
+
+
+class _Rewriter:
+    """Writes the step graph, node after node."""
+
+    def __init__(self, model: onnx.ModelProto, nodes: Sequence[CellNode], facts: Facts, laid: Layout) -> None:
+        self._model = model
+        self._nodes = nodes
+        self._facts = facts
+        self._dtype = laid.dtype
+        self._g = GraphBuilder(PREFIX, opset(model))
+        names = self._g.split(STATE, [columns.size for columns in laid.state]) if laid.state else []
+        self._before = {(columns.layer, columns.name): name for columns, name in zip(laid.state, names, strict=True)}
+        # tensors that are a cell's output but for axes of length 1, and that output [B, H]
+        self._flat: dict[str, str] = {}
+
+    def graph(self) -> onnx.GraphProto:
+        """The step graph."""
+        g, facts = self._g, self._facts
+        for carried in facts.through:
+            self._unpack(carried.given)
+        for port in facts.starts:
+            self._same_for_all(port, 0)
+        for port in facts.lengths:
+            self._same_for_all(port, 1)
+        steps = self._steps()
+        kept = [self._row(layer, steps[layer].states[name]) for layer, name in self._before if layer is not None]
+        next_state = [*kept, *(self._pack(c.returned) for c in facts.through)]
+        traces = [
+            self._row(layer, tensor)
+            for layer, step in enumerate(steps)
+            for part in (step.states, step.gates)
+            for tensor in part.values()
+        ]
+        outputs = [port.name for port in facts.outputs]
+        infos = [_output(port) for port in facts.outputs]
+        for name, tensors in ((TRACE, traces), (NEXT_STATE, next_state)):
+            if tensors:
+                g.concat(*tensors, output=name)
+                outputs.append(name)
+                infos.append(_matrix(name, self._dtype))
+        nodes = reachable(g.nodes, outputs)
+        inputs = [_input(port) for port in facts.inputs] + ([_matrix(STATE, self._dtype)] if next_state else [])
+        return helper.make_graph(nodes, "step", inputs, infos, [*self._model.graph.initializer, *g.constants])
+
+    def _steps(self) -> list[Step]:
+        """Copies the nodes around the cells, and writes each cell as its equations."""
+        g = self._g
+        by_output = {next(o for o in node.node.output if o): layer for layer, node in enumerate(self._nodes)}
+        steps: list[Step] = []
+        for node in self._model.graph.node:
+            layer = by_output.get(next((o for o in node.output if o), ""))
+            if layer is not None:
+                steps.append(self._step(layer))
+                continue
+            g.nodes.append(node)
+            if node.op_type in ("Squeeze", "Identity") and node.input[0] in self._flat:
+                self._flat[node.output[0]] = self._flat[node.input[0]]
+        return steps
+
+    def _step(self, layer: int) -> Step:
+        node, pace = self._nodes[layer], self._facts.paces[layer]
+        if not unrolled(node, pace):
+            return self._operator(layer)
+        if node.cell.rounded:
+            return self._rounded(layer)
+        narrow, wide = node.cell.dtype, _wide(node.cell)
+        cell = node.cell.in_type(wide)
+        moments = [self._cast(x, narrow, wide) for x in self._moments(layer)]
+        before = {name: self._state(layer, k, moments[0]) for k, name in enumerate(cell.states)}
+        hidden = []
+        for x_BI in moments:
+            step = equations.step(self._g, cell, x_BI, before)
+            before = dict(step.states)
+            hidden.append(self._cast(before["hidden"], wide, narrow))
+        _shape_outputs(self._g, node, hidden, {name: self._cast(h, wide, narrow) for name, h in before.items()})
+        if node.outputs[0] and len(hidden) == 1:
+            self._flat[node.outputs[0]] = hidden[0]
+        return step
+
+    def _moments(self, layer: int) -> list[str]:
+        """What the cell sees at each time step of its own within the step, [B, I] each; B counts all its rows."""
+        g, node, size = self._g, self._nodes[layer], self._nodes[layer].cell.input_size
+        inner = self._facts.paces[layer].inner
+        if inner == 1:
+            return [self._flat.get(node.x) or g.reshape(node.x, (-1, size))]
+        picked = [
+            g.op("Gather", node.x, g.constant(np.array([k], np.int64)), axis=node.time_axis) for k in range(inner)
+        ]
+        return [g.reshape(moment, (-1, size)) for moment in picked]
+
+    def _operator(self, layer: int) -> Step:
+        """Keeps a cell's operator, with the state before the step fed to it and that after the step taken from it."""
+        g, node, pace = self._g, self._nodes[layer], self._facts.paces[layer]
+        cell = node.cell
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node.node)
+        copy.input.extend([""] * (_INITIAL + len(cell.states) - len(copy.input)))
+        copy.output.extend([""] * (1 + len(cell.states) - len(copy.output)))
+        shape = (-1, 1, cell.hidden_size) if node.time_axis else (1, -1, cell.hidden_size)
+        for k, name in enumerate(cell.states):
+            kept = self._before.get((layer, name))
+            if kept:
+                copy.input[_INITIAL + k] = self._cast(g.reshape(kept, shape), self._dtype, cell.dtype)
+            copy.output[1 + k] = copy.output[1 + k] or g.name(name)
+        g.nodes.append(copy)
+        ends = dict(zip(cell.states, copy.output[1:], strict=True))
+        width = (-1, pace.rows * cell.hidden_size)
+        return Step({n: self._cast(g.reshape(t, width), cell.dtype, _wide(cell)) for n, t in ends.items()}, {})
+
+    def _rounded(self, layer: int) -> Step:
+        """Keeps the operator of a cell of 8 bits, and computes its gates beside it."""
+        cell, (x_BI,) = self._nodes[layer].cell, self._moments(layer)
+        before = {name: self._state(layer, k, x_BI) for k, name in enumerate(cell.states)}
+        return Step(self._operator(layer).states, equations.rounded_gates(self._g, cell, x_BI, before))
+
+    def _state(self, layer: int, index: int, x_BI: str) -> str:
+        """A state before the step, [B, H]: kept by us, carried by the interface, or the same at every step."""
+        cell, initial = self._nodes[layer].cell, self._nodes[layer].initial[index]
+        kept = self._before.get((layer, cell.states[index]))
+        if kept:
+            rows = kept if self._facts.paces[layer].rows == 1 else self._g.reshape(kept, (-1, cell.hidden_size))
+            return self._cast(rows, self._dtype, _wide(cell))
+        row = self._facts.initial[layer][index]
+        if row is not None and (len(row) == cell.hidden_size or not row.any()):
+            row = row[: cell.hidden_size].astype(_wide(cell))
+            return self._g.rows(self._g.constant(row[np.newaxis]), x_BI)
+        assert initial is not None  # the interface carries it or the step computes it, so it comes from there
+        return self._cast(self._g.reshape(initial, (-1, cell.hidden_size)), cell.dtype, _wide(cell))
+
+    def _row(self, layer: int, tensor: str) -> str:
+        """A state or gate of a cell as columns, one row for each sequence."""
+        cell, pace = self._nodes[layer].cell, self._facts.paces[layer]
+        rows = tensor if pace.rows == 1 else self._g.reshape(tensor, (-1, pace.rows * cell.hidden_size))
+        return self._cast(rows, _wide(cell), self._dtype)
+
+    def _cast(self, tensor: str, have: np.dtype, want: np.dtype) -> str:
+        if have == want:
+            return tensor
+        return self._g.free_cast(tensor, want) if have.kind == want.kind == "f" else self._g.cast(tensor, want)
+
+    def _unpack(self, port: Port) -> None:
+        """Gives an input of the original that is state the columns that hold it, in its own axes."""
+        g, rank = self._g, len(port.row) + 1
+        columns = self._cast(self._before[None, port.name], self._dtype, port.dtype)
+        if port.batch is None:
+            g.reshape(columns, port.row, port.name)
+            return
+        shaped = g.reshape(columns, (-1, *port.row))
+        axes = [*range(1, port.batch + 1), 0, *range(port.batch + 1, rank)]
+        g.op_to(port.name, "Transpose", shaped, perm=axes)
+
+    def _pack(self, port: Port) -> str:
+        """The columns [B, n] of an output of the original that is state."""
+        tensor = port.name
+        if port.batch is not None:
+            axes = [port.batch, *(i for i in range(len(port.row) + 1) if i != port.batch)]
+            tensor = self._g.op("Transpose", tensor, perm=axes)
+        return self._cast(self._g.reshape(tensor, (-1, math.prod(port.row))), port.dtype, self._dtype)
+
+    def _same_for_all(self, port: Port, value: int) -> None:
+        """Gives an input of the original that nobody is asked for the same value everywhere."""
+        g, facts = self._g, self._facts
+        row = g.constant(np.full(port.shape(1, 1), value, port.dtype))
+        like = next((p for p in facts.inputs if p.batch is not None), None)
+        if port.batch is None or like is None or like.batch is None:
+            g.op_to(port.name, "Identity", row)
+            return
+        count = g.op("Gather", g.op("Shape", like.name), g.constant(np.array([like.batch], np.int64)))
+        ones = [g.constant(np.array([1], np.int64))] * len(port.shape(1, 1))
+        ones[port.batch] = count
+        g.op_to(port.name, "Tile", row, g.op("Concat", *ones, axis=0) if len(ones) > 1 else count)
+
+
+def _wide(cell: Cell) -> np.dtype:
+    """The type that a cell is computed in: as onnxruntime has it, single precision for half."""
+    return np.result_type(np.float32, cell.dtype)
+
+
+def _shape_outputs(g: GraphBuilder, node: CellNode, hidden: Sequence[str], states: Mapping[str, str]) -> None:
+    """Gives the hidden states of each time step, and the states after the last, the names and shapes of the outputs."""
+    size = node.cell.hidden_size
+    y, *last = node.outputs
+    batch_first = node.time_axis == 1
+    shape = (-1, 1, 1, size) if batch_first else (1, 1, -1, size)  # [B, T, D, H] or [T, D, B, H], of one direction
+    if y and len(hidden) == 1:
+        g.reshape(hidden[0], shape, y)
+    elif y:
+        g.op_to(y, "Concat", *(g.reshape(h, shape) for h in hidden), axis=node.time_axis)
+    for name, output in zip(node.cell.states, last, strict=True):
+        if output:  # [D, B, H] or [B, D, H]
+            g.reshape(states[name], (-1, 1, size) if batch_first else (1, -1, size), output)
+
+
+def _input(port: Port) -> onnx.ValueInfoProto:
+    """The original input with one step and any batch."""
+    shape: list[int | str] = list(port.shape(1, 1))
+    if port.batch is not None:
+        shape[port.batch] = "batch"
+    return helper.make_tensor_value_info(port.name, helper.np_dtype_to_tensor_dtype(port.dtype), shape)
+
+
+def _output(port: Port) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(port.name, helper.np_dtype_to_tensor_dtype(port.dtype), None)
+
+
+def _matrix(name: str, dtype: np.dtype) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(dtype), ["batch", None])

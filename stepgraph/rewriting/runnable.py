@@ -1,0 +1,83 @@
+"""The original model in words that onnxruntime runs: what a step graph is measured by. Pure onnx.
+
+onnxruntime refuses `layout=1` and has no recurrent operator in double precision. Here such an operator becomes one that
+it has, between transposes or casts; every other node stays as it is.
+"""
+
+import onnx
+from onnx import TensorProto, shape_inference
+
+from stepgraph.graphs.builder import GraphBuilder, copied, opset
+
+_KINDS = frozenset({"RNN", "LSTM", "GRU"})
+_INITIAL = (5, 6)  # initial_h and, for LSTM, initial_c
+_FLOATS = (0, 1, 2, 3, 5, 6, 7)  # the inputs that are numbers; 4 is sequence_lens
+_SWAPPED = [1, 0, 2]
+
+
+def runnable(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy that onnxruntime runs and that computes the same; double cells are computed in single precision."""
+    g = GraphBuilder("oracle/", opset(model))
+    doubles = _double_tensors(model)
+    for node in model.graph.node:
+        if node.op_type in _KINDS and node.domain in ("", "ai.onnx"):
+            _recurrent(g, node, double=node.input[1] in doubles)
+        else:
+            g.nodes.append(node)
+    copy = copied(model)
+    del copy.graph.node[:]
+    copy.graph.node.extend(g.nodes)
+    copy.graph.initializer.extend(g.constants)
+    return copy
+
+
+def _double_tensors(model: onnx.ModelProto) -> set[str]:
+    """The names of the tensors of type double, as far as onnx can infer them: weights may be computed."""
+    if not _mentions_double(model.graph):
+        return set()
+    graph = shape_inference.infer_shapes(model).graph
+    infos = (*graph.input, *graph.output, *graph.value_info)
+    double = {info.name for info in infos if info.type.tensor_type.elem_type == TensorProto.DOUBLE}
+    return double | {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.DOUBLE}
+
+
+def _mentions_double(graph: onnx.GraphProto) -> bool:
+    """Whether any tensor can be double: an input, an initialiser or a constant is, or a cast makes one."""
+    attributes = [a for node in graph.node for a in node.attribute]
+    return (
+        any(info.type.tensor_type.elem_type == TensorProto.DOUBLE for info in graph.input)
+        or any(tensor.data_type == TensorProto.DOUBLE for tensor in graph.initializer)
+        or any(a.t.data_type == TensorProto.DOUBLE for a in attributes)
+        or any(a.name == "to" and a.i == TensorProto.DOUBLE for a in attributes)
+    )
+
+
+def _recurrent(g: GraphBuilder, node: onnx.NodeProto, double: bool) -> None:
+    swap = any(a.name == "layout" and a.i == 1 for a in node.attribute)
+    inner = onnx.NodeProto()
+    inner.CopyFrom(node)
+    if swap:
+        del inner.attribute[:]
+        inner.attribute.extend(a for a in node.attribute if a.name != "layout")
+    for i, name in enumerate(node.input):
+        if name and double and i in _FLOATS:
+            inner.input[i] = g.op("Cast", inner.input[i], to=TensorProto.FLOAT)
+        if name and swap and (i == 0 or i in _INITIAL):
+            inner.input[i] = g.op("Transpose", inner.input[i], perm=_SWAPPED)
+    outputs = [g.name("y") if name and (swap or double) else name for name in node.output]
+    del inner.output[:]
+    inner.output.extend(outputs)
+    g.nodes.append(inner)
+    for i, (inside, outside) in enumerate(zip(outputs, node.output, strict=True)):
+        if inside != outside:
+            _restore(g, i, inside, outside, swap, double)
+
+
+def _restore(g: GraphBuilder, index: int, inside: str, outside: str, swap: bool, double: bool) -> None:
+    """An output of the operator as the original has it."""
+    if swap:
+        # Y is [T, D, B, H] and was [B, T, D, H]; the last states are [D, B, H] and were [B, D, H]
+        swapped = outside if not double else g.name("swapped")
+        inside = g.op_to(swapped, "Transpose", inside, perm=[2, 0, 1, 3] if index == 0 else _SWAPPED)
+    if double:
+        g.op_to(outside, "Cast", inside, to=TensorProto.DOUBLE)

@@ -1,0 +1,61 @@
+"""A model rewritten to take one step of B sequences, (x, state) to (y, new state, trace), as a value. Pure onnx.
+
+The states of all layers travel as one matrix [B, W], so do the traces [B, V]: one gather, one scatter and one copy for
+a batch, however many layers there are. Does not know how a model is rewritten.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from stepgraph.cells import cell as cells
+from stepgraph.rewriting.ports import Port
+
+PREFIX = "tidegate/"
+STATE, NEXT_STATE, TRACE = f"{PREFIX}state", f"{PREFIX}next_state", f"{PREFIX}trace"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """A run of columns of the state or the trace: `name` ("hidden", "cell" or a gate) of layer `layer`.
+
+    A state that the interface of the file carries has no layer; its name is that of the input.
+    """
+
+    layer: int | None
+    name: str
+    offset: int
+    size: int
+
+    @property
+    def span(self) -> slice:
+        """The columns as a slice."""
+        return slice(self.offset, self.offset + self.size)
+
+
+@dataclass(frozen=True, eq=False)
+class StepGraph:
+    """The rewritten model. Its inputs are the original's and STATE; its outputs the original's, NEXT_STATE and TRACE.
+
+    `initial` is the state row [W] that a new sequence starts from.
+    """
+
+    model: onnx.ModelProto
+    layers: tuple[cells.Cell, ...]
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    state: tuple[Columns, ...]
+    trace: tuple[Columns, ...]
+    initial: np.ndarray
+    whole: np.ndarray  # [W]: which columns of the state hold whole numbers or truths
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of state and trace."""
+        return self.initial.dtype
+
+    def gates_of(self, layer: int) -> tuple[str, ...]:
+        """The gates of a layer that a trace shows."""
+        shown = {columns.name for columns in self.trace if columns.layer == layer}
+        return tuple(gate for gate in self.layers[layer].gates if gate in shown)

@@ -1,0 +1,160 @@
+"""Files that round to 8 bits while they run, and the same network without the rounding. Pure onnx.
+
+Quantised operators take their scale from the largest and smallest number of all that they are given at once: all steps
+of all sequences. So a file's answer to one step depends on what stands beside it, a little, and no step graph can give
+the same. Without the rounding nothing of this is left, and the network is the same in all else.
+"""
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from stepgraph.graphs.builder import GraphBuilder, copied, opset, subgraphs
+
+_PREFIX = "tidegate.exact/"
+_BY_RANGE = frozenset({"DynamicQuantizeLinear", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul"})
+_FIXED = frozenset({"QuantizeLinear"})
+_INTEGERS = ("QLinear", "QGemm", "QAttention", "QEmbed")  # how operators begin that compute with rounded numbers alone
+
+
+def by_range(model: onnx.ModelProto) -> bool:
+    """Whether a file rounds by the range of what it is given at once."""
+    return any(node.op_type in _BY_RANGE for node in _all(model.graph.node))
+
+
+def rounds(model: onnx.ModelProto) -> bool:
+    """Whether a file rounds while it runs, in a way that `unrounded` can undo."""
+    types = {node.op_type for node in _all(model.graph.node)}
+    return bool(types & (_BY_RANGE | _FIXED)) and not any(kind.startswith(_INTEGERS) for kind in types)
+
+
+def _all(nodes: Iterable[onnx.NodeProto]) -> Iterable[onnx.NodeProto]:
+    for node in nodes:
+        yield node
+        for graph in subgraphs(node):
+            yield from _all(graph.node)
+
+
+def unrounded(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy in which numbers keep the precision that they come with; rounded weights are what they are."""
+    copy = copied(model)
+    writer = _Writer(copy)
+    writer.rewrite(copy.graph)
+    copy.graph.initializer.extend(writer.constants)
+    return copy
+
+
+class _Writer:
+    """Writes operators that round as ones that do not, under the same names."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self._g = GraphBuilder(_PREFIX, opset(model))
+        self._tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._write: dict[str, Callable[[onnx.NodeProto], None]] = {
+            "DynamicQuantizeLinear": self._dynamic,
+            "QuantizeLinear": self._quantize,
+            "DequantizeLinear": self._dequantize,
+            "MatMulInteger": self._product,
+            "ConvInteger": self._convolution,
+            "DynamicQuantizeMatMul": self._dynamic_product,
+            "MatMulIntegerToFloat": self._scaled_product,
+            "DynamicQuantizeLSTM": self._lstm,
+        }
+
+    @property
+    def constants(self) -> list[onnx.TensorProto]:
+        """What the new nodes need; they stand in the outermost graph."""
+        return self._g.constants
+
+    def rewrite(self, graph: onnx.GraphProto) -> None:
+        """Rewrites the nodes of a graph and of its subgraphs in place."""
+        self._tensors |= {tensor.name: tensor for tensor in graph.initializer}
+        nodes = list[onnx.NodeProto]()
+        for node in graph.node:
+            for inner in subgraphs(node):
+                self.rewrite(inner)
+            self._g.nodes = []
+            self._write.get(node.op_type, self._g.nodes.append)(node)
+            self._g.nodes[-1].name = node.name
+            nodes.extend(self._g.nodes)
+        del graph.node[:]
+        graph.node.extend(nodes)
+
+    def _dynamic(self, node: onnx.NodeProto) -> None:
+        number, scale, zero = (*node.output, "", "")[:3]
+        for name, value in ((scale, 1.0), (zero, 0.0)):
+            tensor = numpy_helper.from_array(np.array(value, np.float32))
+            self._g.nodes.extend([helper.make_node("Constant", [], [name], value=tensor)] if name else [])
+        self._g.op_to(number, "Identity", node.input[0])
+
+    def _quantize(self, node: onnx.NodeProto) -> None:
+        """What is out of range stays so."""
+        x, scale, zero = (*node.input, "")[:3]
+        limits = np.iinfo(self._integer(zero))
+        scaled = self._g.op("Div", x, scale)
+        shifted = self._g.op("Add", scaled, self._float(zero)) if zero else scaled
+        low, high = (self._g.constant(np.array(end, np.float32)) for end in (limits.min, limits.max))
+        self._g.op_to(node.output[0], "Max", self._g.op("Min", shifted, high), low)
+
+    def _dequantize(self, node: onnx.NodeProto) -> None:
+        """Constants are left to the operator itself."""
+        if node.input[0] in self._tensors:
+            self._g.nodes.append(node)
+            return
+        y, scale, zero = (*node.input, "")[:3]
+        self._g.op_to(node.output[0], "Mul", self._centred(y, zero), scale)
+
+    def _product(self, node: onnx.NodeProto) -> None:
+        a, b, a_zero, b_zero = (*node.input, "", "")[:4]
+        self._g.op_to(node.output[0], "MatMul", self._centred(a, a_zero), self._centred(b, b_zero))
+
+    def _convolution(self, node: onnx.NodeProto) -> None:
+        x, w, x_zero, w_zero = (*node.input, "", "")[:4]
+        if w_zero and w in self._tensors:  # one for each filter
+            w_zero = self._g.reshape(w_zero, [-1, *[1] * (len(self._tensors[w].dims) - 1)])
+        inputs = [self._centred(x, x_zero), self._centred(w, w_zero)]
+        self._g.nodes.append(helper.make_node("Conv", inputs, node.output))
+        self._g.nodes[-1].attribute.extend(node.attribute)
+
+    def _dynamic_product(self, node: onnx.NodeProto) -> None:
+        a, b, scale, zero, bias = (*node.input, "", "")[:5]
+        product = self._g.op("MatMul", a, self._g.op("Mul", self._centred(b, zero), scale))
+        self._biased(product, bias, node.output[0])
+
+    def _scaled_product(self, node: onnx.NodeProto) -> None:
+        a, b, a_scale, b_scale, a_zero, b_zero, bias = (*node.input, "", "", "")[:7]
+        left = self._g.op("Mul", self._centred(a, a_zero), a_scale)
+        right = self._g.op("Mul", self._centred(b, b_zero), b_scale)
+        self._biased(self._g.op("MatMul", left, right), bias, node.output[0])
+
+    def _lstm(self, node: onnx.NodeProto) -> None:
+        """As the operator LSTM, whose weights are the other way round."""
+        inputs = [*node.input, *[""] * (12 - len(node.input))]
+        packed = []
+        for weight, scale, zero in ((1, 8, 9), (2, 10, 11)):
+            centred = self._g.op("Sub", self._float(inputs[weight]), self._g.unsqueeze(self._float(inputs[zero]), 1))
+            scaled = self._g.op("Mul", centred, self._g.unsqueeze(inputs[scale], 1))
+            packed.append(self._g.op("Transpose", scaled, perm=[0, 2, 1]))
+        names = [inputs[0], *packed, *inputs[3:8]]
+        self._g.nodes.append(helper.make_node("LSTM", names, node.output))
+        self._g.nodes[-1].attribute.extend(node.attribute)
+
+    def _biased(self, product: str, bias: str, output: str) -> None:
+        if bias:
+            self._g.op_to(output, "Add", product, bias)
+        else:
+            self._g.op_to(output, "Identity", product)
+
+    def _centred(self, number: str, zero: str) -> str:
+        return self._g.op("Sub", self._float(number), self._float(zero)) if zero else self._float(number)
+
+    def _float(self, tensor: str) -> str:
+        return self._g.op("Cast", tensor, to=TensorProto.FLOAT)
+
+    def _integer(self, zero: str) -> np.dtype:
+        """The type that an operator rounds to, which is that of its zero point."""
+        if zero not in self._tensors:
+            return np.dtype(np.uint8)
+        return helper.tensor_dtype_to_np_dtype(self._tensors[zero].data_type)

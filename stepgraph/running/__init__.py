@@ -1,0 +1,1 @@
+"""onnxruntime: sessions, and steps of many sequences at once."""

@@ -1,0 +1,117 @@
+"""Makes and runs onnxruntime sessions: one thread, quiet, on the CPU. The only file that imports onnxruntime."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from stepgraph.errors import ModelRefused, StepFailed
+from stepgraph.file import tensors
+
+_DEADLY = ["MatmulTransposeFusion"]  # onnxruntime 1.32 dies in it where a Transpose feeds a MatMul in half precision
+_STARVED = ("bad_alloc", "bad allocation", "Failed to allocate memory")
+_FATAL_ONLY = 4  # every error comes as an exception too; nothing is written past our logs
+
+
+class Session(Protocol):
+    """What we use of onnxruntime.InferenceSession."""
+
+    def run(self, output_names: Sequence[str], input_feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """The values of the outputs."""
+
+    def io_binding(self) -> Any:  # noqa: ANN401 - onnxruntime says nothing of its types
+        """Where inputs and outputs are to be found."""
+
+    def run_with_iobinding(self, iobinding: Any) -> None:  # noqa: ANN401 - likewise
+        """The same, from and to the places that are bound."""
+
+
+class Bound:
+    """A session over arrays that are filled and read again and again, which saves a small run a fifth of its time."""
+
+    def __init__(self, session: Session, feeds: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]) -> None:
+        self._arrays = feeds, outputs  # onnxruntime knows their addresses only
+        self._session = session
+        self._places = session.io_binding()
+        for bind, arrays in ((self._places.bind_input, feeds), (self._places.bind_output, outputs)):
+            for name, array in arrays.items():
+                bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+    def run(self) -> None:
+        """Computes what the outputs hold from what the inputs hold. Raises as `run`."""
+        try:
+            self._session.run_with_iobinding(self._places)
+        except Exception as error:
+            raise _in_words(error) from error
+
+
+def create(model: onnx.ModelProto) -> Session:
+    """A session over `model`, computing in the caller's thread alone.
+
+    Raises:
+        ModelRefused: onnxruntime cannot load it.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _FATAL_ONLY
+    try:
+        session: Session = onnxruntime.InferenceSession(
+            model.SerializeToString(),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=_DEADLY if _holds_half(model) else None,
+        )
+    except Exception as error:  # onnxruntime raises a type of its own for each status
+        raise ModelRefused(f"onnxruntime cannot load the file: {_first_line(error)}") from error
+    return session
+
+
+def run(session: Session, outputs: Sequence[str], feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """One run.
+
+    Raises:
+        StepFailed: the graph could not compute it, for example because a token is out of range.
+        MemoryError: it takes more memory than there is.
+    """
+    try:
+        return session.run(outputs, feeds)
+    except Exception as error:
+        raise _in_words(error) from error
+
+
+def _in_words(error: Exception) -> MemoryError | StepFailed:
+    if is_starved(error):
+        return MemoryError(_first_line(error))
+    return StepFailed(f"the model could not compute this: {_first_line(error)}")
+
+
+def is_tensor(value: object) -> bool:
+    """Whether a value of an output is a tensor: a sequence of tensors comes as a list."""
+    return isinstance(value, np.ndarray)
+
+
+def is_starved(error: BaseException) -> bool:
+    """Whether somebody gave up for want of memory; onnxruntime says so in words only."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _STARVED)
+
+
+def real_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """The graph's inputs without those that are initialisers (files before IR version 4 list them)."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return [info for info in model.graph.input if info.name not in constants]
+
+
+def _holds_half(model: onnx.ModelProto) -> bool:
+    half = onnx.TensorProto.FLOAT16
+    return (
+        any(tensor.data_type == half for tensor in tensors.within(model))
+        or any(info.type.tensor_type.elem_type == half for info in model.graph.input)
+        or any(a.name == "to" and a.i == half for node in model.graph.node for a in node.attribute)
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

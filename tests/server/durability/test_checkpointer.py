@@ -1,0 +1,229 @@
+"""When checkpoints are written, and that nothing keeps those of the others from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from server.durability import checkpointer
+from server.durability.checkpointer import Scribe
+from server.errors import StoreFailed
+from tests.server.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.surviving_client import Survivor
+
+ROWS = np.random.default_rng(7).normal(size=(60, 3)).astype(np.float32)
+
+
+@pytest.fixture
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    world = World(tmp_path_factory.getbasetemp(), checkpoint_steps=8)
+    world.connect(0, 0)
+    yield world
+    world.close()
+
+
+def flow(world: World) -> None:
+    world.send(0)
+    world.quiet()
+    world.hear(0)
+
+
+def rests(world: World) -> bool:
+    """Whether the scribe would wait for its time."""
+    resting = world.loop.create_task(world.servers[0].keeper._scribe.rest(1e6))
+    world.quiet()
+    return not resting.done() and resting.cancel()
+
+
+def opened(world: World, count: int) -> list[Survivor]:
+    fresh = world.open(0, count)
+    world.settle()
+    world.write(0)
+    rests(world)  # it was hurried by their beginning
+    assert rests(world)
+    return fresh
+
+
+@pytest.mark.parametrize(("steps", "hurried"), [(8, True), (7, False)])
+def test_a_sequence_that_gets_too_far_ahead_while_a_write_goes_on_is_written_next_without_rest(
+    world: World, steps: int, hurried: bool
+) -> None:
+    (one,) = opened(world, 1)
+    world.give(0, one, ROWS[:1])
+    flow(world)
+    world.begin_to_write(0)
+    world.quiet()
+    world.give(0, one, ROWS[1 : steps + 1])
+    flow(world)
+    world.work(0)
+    assert rests(world) is not hurried
+
+
+def test_one_who_is_fast_does_not_have_the_slow_written_at_its_own_pace(world: World) -> None:
+    fast, slow = opened(world, 2)
+    keeper = world.servers[0].keeper
+    world.now += 0.1
+    world.give(0, fast, ROWS[:8])
+    world.give(0, slow, ROWS[:1])
+    flow(world)
+    everything = world.run(keeper._scribe.rest(0.25))
+    writing = world.loop.create_task(keeper._scribe.checkpoint(everything))
+    world.quiet()
+    world.work(0)
+    assert writing.done()
+    flow(world)
+    assert (fast.told, slow.told) == (8, 0)
+    assert rests(world)
+    world.now += 0.2
+    assert world.run(keeper._scribe.rest(0.25)) is True  # the slow one's time has come
+    world.write(0)
+    flow(world)
+    assert (fast.told, slow.told) == (8, 1)
+
+
+def test_what_one_write_has_no_room_for_is_written_next_without_rest(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpointer, "_MOST", 2)
+    some = opened(world, 3)
+    keeper = world.servers[0].keeper
+    world.now += 1.0
+    for one in some:
+        world.give(0, one, ROWS[:1])
+    flow(world)
+    assert world.run(keeper._scribe.rest(0.25)) is True
+    world.write(0)
+    assert world.run(keeper._scribe.rest(0.25)) is True
+    world.write(0)
+    flow(world)
+    assert [one.told for one in some] == [1, 1, 1]
+    assert rests(world)
+
+
+def test_the_lag_in_seconds_is_of_who_has_waited_longest_however_many_are_written_in_turns(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpointer, "_MOST", 2)
+    some = opened(world, 3)
+    keeper = world.servers[0].keeper
+    (model,) = keeper._residents.models()
+
+    def lag() -> float:
+        return model.progress.lag_seconds(model.slots.done, keeper.monotonic())
+
+    world.now += 100.0
+    world.write(0)
+    for at in range(6):
+        world.now += 1.0
+        for one in some:
+            world.give(0, one, ROWS[at : at + 1])
+        flow(world)
+        world.write(0)
+        assert 0 < lag() <= 2.0
+    world.write(0)
+    assert lag() == 0
+
+
+def test_what_is_opened_while_a_write_goes_on_is_written_next_without_rest(world: World) -> None:
+    opened(world, 1)
+    world.begin_to_write(0)
+    world.quiet()
+    world.open(0)
+    flow(world)
+    world.work(0)
+    assert not rests(world)
+
+
+def test_a_sequence_whose_state_cannot_be_written_is_given_up_and_the_others_are_written(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken, *others = opened(world, 3)
+    for one in (broken, *others):
+        world.give(0, one, ROWS[:3])
+    flow(world)
+    model = world.servers[0].shelf.models[1]
+    tenant = world.servers[0].keeper._residents.get(broken.id)
+    assert tenant is not None
+    model.slots.done[tenant.slot] = -2
+    world.write(0)
+    for one in others:
+        world.give(0, one, ROWS[3:4])
+    flow(world)
+    assert broken.gone == "INTERNAL"
+    assert [one.told for one in others] == [3, 3]
+    assert f"sequence '{broken.id}' is given up" in caplog.text
+    assert model.slots.in_use == 2
+    world.write(0)
+    assert caplog.text.count("given up") == 1
+
+
+def test_who_has_left_with_a_state_that_cannot_be_written_holds_up_nobody(world: World) -> None:
+    broken, other = opened(world, 2)
+    for one in (broken, other):
+        world.give(0, one, ROWS[:3])
+    flow(world)
+    keeper = world.servers[0].keeper
+    tenant = keeper._residents.get(broken.id)
+    assert tenant is not None
+    world.servers[0].shelf.models[1].slots.done[tenant.slot] = -2
+    world.cut(0)
+    world.quiet()
+    world.write(0)
+    assert keeper.unwritten == 0
+    world.connect(0, 1)
+    flow(world)
+    world.work(1)
+    world.hear(0)
+    assert other.ready
+
+
+def test_a_snapshot_that_fails_is_heard_of_and_who_has_left_is_not_forgotten(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = opened(world, 2)
+    for each in (one, other):
+        world.give(0, each, ROWS[:3])
+    flow(world)
+    keeper = world.servers[0].keeper
+    tenant = keeper._residents.get(one.id)
+    assert tenant is not None
+    keeper.park([tenant])
+
+    def fail(*_: object) -> None:
+        raise ValueError("it cannot be copied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Scribe, "_copy", fail)
+        with pytest.raises(ValueError, match="copied"):
+            world.run(keeper.checkpoint())
+    assert keeper.unwritten == 1
+
+
+def test_a_write_that_is_given_up_is_made_again(world: World) -> None:
+    (one,) = opened(world, 1)
+    world.give(0, one, ROWS[:3])
+    flow(world)
+    world.cut(0)
+    world.quiet()
+    keeper = world.servers[0].keeper
+    writing = world.loop.create_task(keeper.checkpoint())
+    world.quiet()
+    assert keeper.unwritten == 0
+    writing.cancel()
+    world.quiet()
+    assert keeper.unwritten == 1
+    world.store.mood = "dead"
+    failing = world.loop.create_task(keeper.checkpoint())
+    world.quiet()
+    world.work(0)
+    with pytest.raises(StoreFailed):
+        failing.result()
+    world.store.mood = "fine"
+    world.write(0)
+    assert keeper.unwritten == 0

@@ -1,0 +1,361 @@
+# ruff: noqa: ANN401, S105 - what is said is one of many messages; a token of a test is no secret
+"""Who resumes a sequence: what is refused has changed nothing, and what is taken goes on from one line of steps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from server.durability.checkpoint import Checkpoint, encode
+from server.errors import ModelUnavailable
+from server.stores.memory import MemoryStore
+from server.stores.store import Terms, Write
+from tests.server.world import World
+from tidegate import wire
+from tidegate.v1 import error_pb2
+from tidegate.v1 import sequence_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROWS = np.random.default_rng(9).normal(size=(40, 3)).astype(np.float32)
+
+
+class Bench:
+    """A world of which the test speaks both streams itself, both at server 0."""
+
+    def __init__(self, folder: Any, **given: Any) -> None:
+        self.world = World(folder, **given)
+        self.world.connect(0, 0)
+        self.world.connect(1, 0)
+
+    def tell(self, who: int, **request: Any) -> None:
+        line = self.world.lines[who]
+        assert line is not None
+        line.say(pb.StreamRequest(**request))
+
+    def hear(self, who: int) -> list[Any]:
+        """All that is said to a stream once the store has done what it was asked."""
+        line = self.world.lines[who]
+        assert line is not None
+        self.world.quiet()
+        self.world.work(0)
+        heard = [pb.StreamResponse.FromString(message) for message in line.down]
+        line.down.clear()
+        return [getattr(one, one.WhichOneof("response")) for one in heard]
+
+    def ask(self, who: int, **request: Any) -> Any:
+        self.tell(who, **request)
+        (answer,) = self.hear(who)
+        return answer
+
+    def open(self, who: int, handle: int = 0, **fields: Any) -> Any:
+        opened = self.ask(who, open=pb.Open(handle=handle, model="recall", version=1, **fields))
+        assert isinstance(opened, pb.Opened), opened
+        return opened
+
+    def step(self, who: int, at: int, handle: int = 0, rows: np.ndarray = ROWS, answered: int = 0) -> Any:
+        inputs = [wire.encode("x", rows[at : at + 1])]
+        return self.ask(who, steps=pb.Steps(handle=handle, first_step=at, inputs=inputs, answered=answered or at))
+
+    def resume(self, who: int, opened: Any, answered: list[int], handle: int = 0, **fields: Any) -> Any:
+        return self.ask(who, resume=resume(opened, answered, handle, **fields))
+
+    def write(self) -> None:
+        self.world.write(0)
+
+    @property
+    def keeper(self) -> Any:
+        return self.world.servers[0].keeper
+
+    @property
+    def slots(self) -> Any:
+        return self.world.servers[0].shelf.models[1].slots
+
+
+def resume(opened: Any, answered: list[int], handle: int = 0, **fields: Any) -> pb.Resume:
+    ids = fields.pop("ids", opened.sequence_ids)
+    token = fields.pop("token", opened.resume_token)
+    return pb.Resume(handle=handle, sequence_ids=ids, resume_token=token, answered=answered, **fields)
+
+
+def why(failure: Any) -> str:
+    assert isinstance(failure, pb.Failure), failure
+    return error_pb2.Reason.Name(failure.error.reason).removeprefix("REASON_")
+
+
+@pytest.fixture
+def make(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Bench]]:
+    made = []
+
+    def bench(**given: Any) -> Bench:
+        made.append(Bench(tmp_path_factory.getbasetemp(), **given))
+        return made[-1]
+
+    yield bench
+    for each in made:
+        assert not each.world.faults, each.world.faults
+        each.world.close()
+
+
+# What is refused ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "spoilt", ["BAD_TRACE", "UNKNOWN_SEQUENCE", "WRONG_TOKEN", "MODEL_NOT_READY", "CHECKPOINT_GONE", "MALFORMED"]
+)
+def test_a_resume_that_is_refused_leaves_the_sequence_to_whoever_runs_it(
+    make: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch, spoilt: str
+) -> None:
+    bench = make()
+    opened = bench.open(0, count=2, state=_state(bench, 5))
+    for handle in (0, 1):
+        bench.step(0, 5, handle)
+    bench.write()
+    fields: dict[str, Any] = {}
+    answered = [6, 6]
+    with monkeypatch.context() as patched:
+        match spoilt:
+            case "BAD_TRACE":
+                fields["trace"] = pb.TraceSelection(layers=[99])
+            case "UNKNOWN_SEQUENCE":
+                fields["ids"] = [opened.sequence_ids[0], "nobody"]
+            case "WRONG_TOKEN":
+                fields["token"] = "guess"
+            case "MODEL_NOT_READY":
+                patched.setattr(bench.world.servers[0].shelf, "exact", _not_ready)
+            case "CHECKPOINT_GONE":
+                answered = [6, 4]
+            case "MALFORMED":  # one of them goes on with another version
+                bench.ask(0, move=pb.Move(handle=1, version=2))
+        failure = bench.resume(1, opened, answered, **fields)
+    assert why(failure) == spoilt
+    assert bench.hear(0) == []
+    assert isinstance(bench.step(0, 6, 0), pb.Answers)
+    bench.write()
+    assert bench.hear(0) == []
+    assert not bench.keeper.lost
+
+
+def test_a_resume_that_there_is_no_room_for_throws_nobody_out(make: Callable[..., Bench]) -> None:
+    bench = make(max_sequences=2)
+    opened = bench.open(0, count=2)
+    bench.ask(0, close=pb.Close(handle=1, park=True))
+    bench.open(0, handle=1)
+    assert why(bench.resume(1, opened, [0, 0])) == "TOO_MANY_SEQUENCES"
+    assert bench.hear(0) == []
+    assert isinstance(bench.step(0, 0), pb.Answers)
+    bench.ask(0, close=pb.Close(handle=1))
+    assert isinstance(bench.resume(1, opened, [0, 0]), pb.Opened), "the slot of one of them is its own"
+    assert bench.slots.in_use == 2
+    assert [type(one) for one in bench.hear(0)] == [pb.Released]
+
+
+def test_the_room_that_was_kept_for_a_resume_is_free_again_once_it_is_refused(make: Callable[..., Bench]) -> None:
+    bench = make()
+    opened = bench.open(0, count=3)
+    bench.ask(0, close=pb.Close(count=3, park=True))
+    bench.write()
+    bench.tell(1, resume=resume(opened, [0, 0, 0]))
+    bench.world.quiet()
+    bench.world.work(0, 1)  # it is read, and room is kept
+    assert bench.slots.in_use == 3
+    bench.world.store.mood = "dead"
+    assert [why(one) for one in bench.hear(1)] == ["STORE_UNAVAILABLE"]
+    assert bench.slots.in_use == 0
+    bench.world.store.mood = "fine"
+    bench.tell(1, resume=resume(opened, [0, 0, 0]))
+    bench.world.quiet()
+    bench.world.work(0, 1)
+    bench.world.cut(1)
+    bench.world.quiet()
+    bench.world.work(0)
+    assert bench.slots.in_use == 0
+
+
+def test_a_stream_whose_end_is_noticed_while_it_is_looked_for_leaves_its_last_state(make: Callable[..., Bench]) -> None:
+    bench = make()
+    opened = bench.open(0)
+    bench.step(0, 0)
+    bench.write()
+    bench.step(0, 1)
+    bench.tell(1, resume=resume(opened, [2]))
+    bench.world.quiet()  # the store is being asked
+    bench.world.cut(0)
+    (again,) = bench.hear(1)
+    assert list(again.next_steps) == [2]
+
+
+def test_an_owner_has_no_more_sequences_than_may_be_although_they_are_resumed(make: Callable[..., Bench]) -> None:
+    bench = make(max_per_owner=2)
+    parked = []
+    for _ in range(3):
+        parked.append(bench.open(0, count=2, owner="ann"))
+        bench.ask(0, close=pb.Close(count=2, park=True))
+    bench.write()
+    for at, opened in enumerate(parked):  # at once: the store has answered none of them yet
+        bench.tell(1, resume=resume(opened, [0, 0], 2 * at))
+    heard = bench.hear(1)
+    assert [one.handle for one in heard if isinstance(one, pb.Opened)] == [0]
+    assert [why(one) for one in heard if isinstance(one, pb.Failure)] == ["TOO_MANY_OF_OWNER"] * 2
+    assert why(bench.ask(0, open=pb.Open(model="recall", version=1, owner="ann"))) == "TOO_MANY_OF_OWNER"
+    assert isinstance(bench.resume(0, parked[0], [0, 0]), pb.Opened), "those that are open give way to themselves"
+    bench.hear(1)
+    bench.ask(0, close=pb.Close(count=2))
+    assert isinstance(bench.resume(1, parked[1], [0, 0]), pb.Opened)
+    assert bench.keeper._residents.coming == {}
+
+
+def test_a_resume_that_fails_for_a_fault_of_ours_says_so_and_holds_nothing(
+    make: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = make()
+    opened = bench.open(0, count=2)
+    bench.ask(0, close=pb.Close(count=2, park=True))
+    bench.write()
+
+    def faulty(*_: object) -> None:
+        raise ValueError("a fault")
+
+    for place, name in ((bench.slots, "restore"), (bench.world.servers[0].shelf.models[1].progress, "come_back")):
+        with monkeypatch.context() as patched:
+            patched.setattr(place, name, faulty)
+            assert why(bench.resume(1, opened, [0, 0])) == "INTERNAL"
+        assert (bench.slots.in_use, bench.keeper.open) == (0, 0)
+        assert "ValueError: a fault" in caplog.text
+    assert isinstance(bench.resume(1, opened, [0, 0]), pb.Opened)
+
+
+def test_a_checkpoint_whose_state_is_laid_out_otherwise_is_refused(make: Callable[..., Bench]) -> None:
+    bench = make()
+    opened = bench.open(0)
+    bench.step(0, 0)
+    bench.ask(0, close=pb.Close(park=True))
+    bench.write()
+    model = bench.world.loaded[1]
+    other = Checkpoint("recall", 1, model.sha256, 1, np.zeros(model.graph.initial.size + 1, np.float32))
+    bench.world.store.write([Write(opened.sequence_ids[0], 1, 1, encode(other))], bench.world.now)
+    assert why(bench.resume(1, opened, [1])) == "WRONG_STATE"
+    assert bench.slots.in_use == 0
+
+
+# Another way ----------------------------------------------------------------------------------------------------------
+
+OTHER = ROWS[::-1].copy()
+
+
+def forked(make: Callable[..., Bench], count: int = 1) -> tuple[Bench, Any]:
+    """Sequences with checkpoints after one step and after three, which stream 1 resumes after the first."""
+    bench = make()
+    opened = bench.open(0, count=count)
+    for at in range(3):
+        for handle in range(count):
+            bench.step(0, at, handle)
+        if at != 1:
+            bench.write()
+    again = bench.resume(1, opened, [1] * count)
+    assert list(again.next_steps) == [1] * count
+    bench.hear(0)
+    return bench, again
+
+
+def killed(bench: Bench) -> None:
+    bench.world.kill(0)
+    for who in range(2):
+        bench.world.connect(who, 0)
+
+
+def test_once_a_step_is_answered_after_an_earlier_one_no_later_checkpoint_of_before_is_gone_back_to(
+    make: Callable[..., Bench],
+) -> None:
+    bench, again = forked(make)
+    answers = [bench.step(1, at, rows=OTHER) for at in range(1, 5)]
+    killed(bench)
+    assert list(bench.resume(1, again, [4]).next_steps) == [1]
+    assert [bench.step(1, at, rows=OTHER) for at in range(1, 5)] == answers
+
+
+def test_a_fleet_that_goes_another_way_leaves_none_of_its_later_checkpoints(make: Callable[..., Bench]) -> None:
+    bench, again = forked(make, 3)
+    steps = pb.FleetSteps(
+        handles=np.arange(3, dtype="<u4").tobytes(),
+        steps=np.full(3, 1, "<u8").tobytes(),
+        inputs=[wire.encode("x", OTHER[:3])],
+    )
+    assert isinstance(bench.ask(1, fleet=steps), pb.FleetAnswers)
+    killed(bench)
+    assert list(bench.resume(1, again, [4] * 3).next_steps) == [1] * 3
+
+
+@pytest.mark.parametrize("leaves", ["parked", "cut", "killed", "late"])
+def test_a_resume_after_which_no_step_comes_leaves_the_later_checkpoints(
+    make: Callable[..., Bench], leaves: str
+) -> None:
+    bench, again = forked(make)
+    match leaves:
+        case "parked":
+            bench.ask(1, close=pb.Close(park=True))
+        case "cut":
+            bench.world.cut(1)
+            bench.world.quiet()
+            bench.world.connect(1, 0)
+        case "killed":
+            killed(bench)
+        case "late":  # it sleeps
+            bench.world.now += 100.0
+            bench.world.keep_house(0)
+    bench.write()
+    assert list(bench.resume(0, again, [3]).next_steps) == [3]
+    assert [bench.step(0, at, rows=ROWS).first_step for at in (3, 4)] == [3, 4]
+
+
+def test_one_that_sleeps_before_its_first_step_goes_on_from_where_it_was_resumed(make: Callable[..., Bench]) -> None:
+    bench, again = forked(make)
+    bench.world.now += 100.0
+    bench.world.keep_house(0)
+    assert bench.slots.in_use == 0
+    answer = bench.step(1, 1, rows=OTHER)
+    killed(bench)
+    bench.resume(1, again, [2])
+    assert bench.step(1, 1, rows=OTHER) == answer
+
+
+@pytest.mark.parametrize("mood", ["dead", "late"])
+def test_no_step_is_answered_while_the_store_may_hold_what_it_contradicts(
+    make: Callable[..., Bench], mood: str
+) -> None:
+    bench, again = forked(make)
+    bench.world.store.mood = mood
+    bench.tell(1, steps=pb.Steps(first_step=1, inputs=[wire.encode("x", OTHER[1:2])]))
+    released, refused = bench.hear(1)
+    assert isinstance(released, pb.Released)
+    assert released.error.reason == error_pb2.REASON_DRAINING, "it has to be resumed"
+    assert isinstance(refused, pb.Failure)
+    assert (bench.slots.in_use, bench.keeper.open) == (0, 0)
+    bench.world.store.mood = "fine"
+    assert isinstance(bench.resume(1, again, [1]), pb.Opened)
+    assert isinstance(bench.step(1, 1, rows=OTHER), pb.Answers)
+
+
+def test_a_store_that_has_lost_its_data_has_nothing_to_cut_off_and_is_filled_again(make: Callable[..., Bench]) -> None:
+    bench, again = forked(make)
+    bench.world.store._store = MemoryStore(Terms(keep=1))
+    assert isinstance(bench.step(1, 1, rows=OTHER), pb.Answers)
+    bench.write()
+    killed(bench)
+    assert list(bench.resume(1, again, [2]).next_steps) == [2]
+
+
+def _not_ready(*_: object) -> None:
+    raise ModelUnavailable("it is still loading")
+
+
+def _state(bench: Bench, step: int) -> pb.State:
+    """A state to begin from."""
+    bench.open(0)
+    state = bench.ask(0, read_state=pb.ReadState()).state
+    bench.ask(0, close=pb.Close())
+    state.step = step
+    return state

@@ -1,0 +1,228 @@
+"""The repository on disk with a loader that reads a word instead of a model."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from server.errors import ModelUnavailable, UnknownModel
+from server.operations import reading
+from server.repository.repository import Repository
+from server.settings import Settings
+from stepgraph.errors import ModelRefused
+from tidegate.v1 import error_pb2
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stepgraph.model import LoadedModel
+    from tests.zoo import Zoo
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(models=tmp_path)
+
+
+@pytest.fixture(scope="module")
+def loaded(zoo: Zoo) -> LoadedModel:
+    from stepgraph.loading import load
+
+    return load(zoo.models / "tiny" / "1" / "model.onnx", 1, 1e-3)
+
+
+class Repositories:
+    """Makes repositories over one folder and stops them."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self._loaded = loaded
+        self.made: list[Repository] = []
+        self.loads: list[str] = []
+
+    def make(self, settings: Settings) -> Repository:
+        self.made.append(Repository(settings, self))
+        return self.made[-1]
+
+    def load(self, path: Path) -> LoadedModel:
+        self.loads.append("/".join(path.parts[-3:-1]))
+        if path.read_text(encoding="utf-8") == "bad":
+            raise ModelRefused("bad is no model")
+        return self._loaded
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+async def repositories(loaded: LoadedModel) -> Any:  # noqa: ANN401 - an iterator of Repositories
+    repositories = Repositories(loaded)
+    yield repositories
+    for each in repositories.made:
+        each.stop()
+
+
+def put(settings: Settings, name: str, version: str, text: str = "good") -> Path:
+    path = settings.models / name / version / "model.onnx"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+async def test_the_newest_versions_that_load_are_served(settings: Settings, repositories: Repositories) -> None:
+    for version in ("1", "2", "10"):
+        put(settings, "a", version)
+    put(settings, "a", "11", "bad")
+    repository = repositories.make(replace(settings, keep_versions=2))
+    await repository.refresh(settled=True)
+    assert repositories.loads == ["a/11", "a/10", "a/2"]
+    assert repository.find("a", 0).version == 10
+    assert repository.find("a", 2).version == 2
+    with pytest.raises(ModelUnavailable, match="bad is no model") as caught:
+        repository.find("a", 11)
+    assert caught.value.reason == error_pb2.REASON_MODEL_REFUSED
+    with pytest.raises(UnknownModel) as unknown:
+        repository.find("a", 1)
+    assert unknown.value.reason == error_pb2.REASON_UNKNOWN_VERSION
+
+
+async def test_a_file_that_is_still_being_written_is_left_alone(settings: Settings, repositories: Repositories) -> None:
+    repository = repositories.make(settings)
+    path = put(settings, "a", "1", "ba")
+    await repository.refresh()
+    assert repositories.loads == []
+    path.write_text("good, and longer", encoding="utf-8")
+    await repository.refresh()
+    assert repositories.loads == []
+    await repository.refresh()
+    assert repositories.loads == ["a/1"]
+    await repository.refresh()
+    assert repositories.loads == ["a/1"], "nothing changed"
+
+
+async def test_a_refused_file_is_tried_again_when_it_has_changed(
+    settings: Settings, repositories: Repositories
+) -> None:
+    repository = repositories.make(settings)
+    path = put(settings, "a", "1", "bad")
+    for _ in range(3):
+        await repository.refresh()
+    assert repositories.loads == ["a/1"]
+    path.write_text("good", encoding="utf-8")
+    for _ in range(3):
+        await repository.refresh()
+    assert repositories.loads == ["a/1", "a/1"]
+    assert repository.find("a", 0).version == 1
+
+
+async def test_what_is_not_name_version_file_is_passed_over(settings: Settings, repositories: Repositories) -> None:
+    for name, version in (("a", "x"), ("a", "0"), ("a", "-1"), ("a", "1.5"), (".git", "1"), ("a", "²")):
+        put(settings, name, version)
+    (settings.models / "README.md").write_text("models", encoding="utf-8")
+    (settings.models / "a" / "7").mkdir()
+    repository = repositories.make(settings)
+    await repository.refresh(settled=True)
+    assert repository.entries() == []
+
+
+async def test_a_model_in_the_wrong_place_is_named_once_with_the_right_one(
+    settings: Settings, repositories: Repositories, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(settings, "a", "x")
+    put(settings, "a", "1").rename(settings.models / "a" / "1" / "weights.onnx")
+    put(settings, "b", "1").rename(settings.models / "loose.onnx")
+    put(settings, ".landing-b", "1")
+    (put(settings, "c", "1").parent / "vocabulary.onnx").write_text("good", encoding="utf-8")
+    repository = repositories.make(settings)
+    await repository.refresh()
+    assert not caplog.records, "it may be about to be moved"
+    for _ in range(3):
+        await repository.refresh()
+    assert [record.getMessage() for record in caplog.records] == [
+        "loose.onnx is not served: it is looked for at NAME/VERSION/model.onnx",
+        "a/1/weights.onnx is not served: it is not called model.onnx",
+        "a/x/model.onnx is not served: the version 'x' is no whole number from 1 on",
+    ]
+
+
+async def test_a_superseded_version_stays_until_its_last_sequence_ends(
+    settings: Settings, repositories: Repositories, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    put(settings, "a", "1")
+    repository = repositories.make(settings)
+    await repository.refresh(settled=True)
+    old = repository.find("a", 0)
+    slots = old.slots.take(1)
+    put(settings, "a", "2")
+    await repository.refresh(settled=True)
+    assert repository.find("a", 0).version == 2
+    assert "unloading" not in caplog.text
+    old.slots.give_back(slots.tolist())
+    await repository.refresh()
+    assert "unloading a version 1" in caplog.text
+    assert [entry.found.version for entry in repository.entries()] == [2]
+
+
+async def test_what_is_counted_of_a_version_stays_when_its_file_is_replaced_or_goes_and_comes_back(
+    settings: Settings, repositories: Repositories
+) -> None:
+    def opened() -> int:
+        return reading.take(repository, None, None, 0).models["a", "1"].tally.opened
+
+    path = put(settings, "a", "1")
+    repository = repositories.make(settings)
+    await repository.refresh(settled=True)
+    old = repository.find("a", 1)
+    old.tally.opened += 3
+    slots = old.slots.take(1)
+    path.write_text("good, and another", encoding="utf-8")
+    await repository.refresh(settled=True)
+    repository.find("a", 1).tally.opened += 1
+    assert opened() == 4, "both are served"
+    old.slots.give_back(slots.tolist())
+    await repository.refresh()
+    assert opened() == 4, "the first is gone"
+    path.unlink()
+    await repository.refresh()
+    path.write_text("good", encoding="utf-8")
+    await repository.refresh(settled=True)
+    assert opened() == 4, "it has come back"
+
+
+async def test_a_folder_that_is_gone_takes_its_models_and_no_other(
+    settings: Settings, repositories: Repositories
+) -> None:
+    path = put(settings, "a", "1")
+    put(settings, "b", "1")
+    repository = repositories.make(settings)
+    await repository.refresh(settled=True)
+    path.unlink()
+    await repository.refresh()
+    assert [entry.found.name for entry in repository.entries()] == ["b"]
+    with pytest.raises(UnknownModel, match="'b'"):
+        repository.find("a", 0)
+
+
+async def test_a_model_that_loads_is_listed_and_says_so(settings: Settings, repositories: Repositories) -> None:
+    put(settings, "a", "1")
+    loading, waiting = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    repository = repositories.make(settings)
+    load = repositories.load
+
+    def slowly(path: Path) -> LoadedModel:
+        loop.call_soon_threadsafe(loading.set)
+        asyncio.run_coroutine_threadsafe(waiting.wait(), loop).result()
+        return load(path)
+
+    repositories.load = slowly
+    refreshing = asyncio.create_task(repository.refresh(settled=True))
+    await loading.wait()
+    with pytest.raises(ModelUnavailable, match="still loading"):
+        repository.find("a", 0)
+    waiting.set()
+    await refreshing
+    assert repository.find("a", 0).version == 1

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.errors import OverLimit
+from server.runtime.slots import SlotTable
+from tidegate.v1.error_pb2 import REASON_TOO_MANY_SEQUENCES
+
+INITIAL = np.array([1, 2, 3], np.float32)
+
+
+def test_a_slot_begins_with_the_initial_state_also_when_it_is_taken_again() -> None:
+    table = SlotTable(INITIAL, 4)
+    slots = table.take(3)
+    table.scatter(slots, np.full((3, 3), 9, np.float32), 1)
+    table.give_back(slots[:2].tolist())
+    again = table.take(2)
+    np.testing.assert_array_equal(table.gather(again), np.tile(INITIAL, (2, 1)))
+    np.testing.assert_array_equal(table.gather(slots[2:]), [[9, 9, 9]])
+
+
+def test_what_is_gathered_is_a_copy() -> None:
+    table = SlotTable(INITIAL, 2)
+    slots = table.take(2)
+    table.gather(slots)[:] = 0
+    np.testing.assert_array_equal(table.gather(slots), np.tile(INITIAL, (2, 1)))
+
+
+def test_too_many_slots_are_refused_and_none_is_taken() -> None:
+    table = SlotTable(INITIAL, 4)
+    table.take(3)
+    with pytest.raises(OverLimit) as caught:
+        table.take(2)
+    assert caught.value.reason == REASON_TOO_MANY_SEQUENCES
+    assert table.in_use == 3
+    table.take(1)
+
+
+def test_memory_is_reserved_and_not_used() -> None:
+    before = resident_mib()
+    table = SlotTable(np.zeros(2_048, np.float32), 65_536)  # 512 MiB
+    table.take(3)
+    assert table.in_use == 3
+    assert resident_mib() - before < 50
+
+
+def resident_mib() -> float:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 5)), max_size=30))
+def test_no_slot_is_taken_twice(moves: list[tuple[bool, int]]) -> None:
+    table = SlotTable(INITIAL, 12)
+    taken: list[int] = []
+    for take, count in moves:
+        if take and len(taken) + count <= 12:
+            taken += table.take(count).tolist()
+        elif not take:
+            table.give_back(taken[:count])
+            taken = taken[count:]
+        assert table.in_use == len(taken) == len(set(taken))

@@ -1,0 +1,55 @@
+"""How sequences leave a stream, against a window in which a test says when their steps are through."""
+
+from collections.abc import Callable
+from typing import Any
+from unittest.mock import MagicMock
+
+import numpy as np
+
+from server.streams.closing import Endings, Farewell
+from server.streams.handles import Handles
+
+HANDLES = np.arange(3)
+
+
+class Window:
+    """Steps are through when it is told so."""
+
+    def __init__(self) -> None:
+        self.marks: list[Callable[[], None]] = []
+
+    def after(self, _group: object, _handles: np.ndarray, call: Callable[[], None]) -> None:
+        self.marks.append(call)
+
+
+def opened(window: Window) -> Endings:
+    """Three sequences of one group."""
+    handles = Handles(10)
+    group: Any = MagicMock()
+    group.members = len(HANDLES)
+    handles._known[0] = group
+    handles._alike[group.model, group.manner] = 0
+    handles.new(0, len(HANDLES))
+    handles.mark(HANDLES, 0)
+    return Endings(handles, None, window)  # type: ignore[arg-type]
+
+
+def test_what_waits_for_handles_is_told_after_all_that_is_said_of_those_that_are_leaving() -> None:
+    window = Window()
+    endings = opened(window)
+    said: list[str] = []
+    for handle in (0, 2):  # each was taken over by itself
+        endings.end(
+            HANDLES[handle : handle + 1], Farewell.NONE, lambda handle=handle: said.append(f"released {handle}")
+        )
+    endings.after(HANDLES, lambda: said.append("closed"))
+    endings.after(HANDLES[1:2], lambda: said.append("closed 1"))
+    for through in window.marks:
+        through()
+    assert said == ["closed 1", "released 0", "released 2", "closed"]
+
+
+def test_handles_of_which_none_is_leaving_are_not_waited_for() -> None:
+    said: list[str] = []
+    opened(Window()).after(HANDLES, lambda: said.append("closed"))
+    assert said == ["closed"]

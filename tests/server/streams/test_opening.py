@@ -1,0 +1,108 @@
+"""Sequences come to be open whole, or not at all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from server.runtime.watermarks import Progress
+from tests.server.world import World
+from tidegate.v1 import error_pb2
+from tidegate.v1 import sequence_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+
+
+@pytest.fixture
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    world = World(tmp_path_factory.getbasetemp())
+    world.connect(0, 0)
+    yield world
+    world.end()
+
+
+def ask(world: World, request: pb.StreamRequest) -> pb.StreamResponse:
+    """Says it past the client; the answer, once the store has done what was asked of it."""
+    line = world.lines[0]
+    assert line is not None
+    line.say(request)
+    world.quiet()
+    world.work(0)
+    return pb.StreamResponse.FromString(line.down.pop())
+
+
+def open_(state: pb.State | None = None, handle: int = 0) -> pb.StreamRequest:
+    return pb.StreamRequest(open=pb.Open(handle=handle, model="recall", version=1, state=state))
+
+
+def reason(response: pb.StreamResponse) -> str:
+    assert response.failure.error.message
+    return error_pb2.Reason.Name(response.failure.error.reason).removeprefix("REASON_")
+
+
+def state(world: World) -> pb.State:
+    """Of a sequence that begins."""
+    ask(world, open_())
+    found = ask(world, pb.StreamRequest(read_state=pb.ReadState())).state.state
+    ask(world, pb.StreamRequest(close=pb.Close()))
+    return found
+
+
+@pytest.mark.parametrize("step", [2**52 + 1, 2**63 - 1, 2**63, 2**64 - 2])
+def test_a_state_of_a_step_that_no_sequence_can_take_is_refused(world: World, step: int) -> None:
+    late = state(world)
+    late.step = step
+    assert reason(ask(world, open_(late))) == "WRONG_STATE"
+    world.servers[0].assert_empty()
+
+
+def test_a_sequence_that_begins_as_late_as_it_may_is_kept_like_any_other(world: World) -> None:
+    late = state(world)
+    late.step = 2**52
+    opened = ask(world, open_(late)).opened
+    assert list(opened.next_steps) == [2**52]
+    world.write(0)
+    world.cut(0)
+    world.quiet()
+    world.write(0)
+    world.connect(0, 1)
+    line = world.lines[0]
+    assert line is not None
+    resume = pb.Resume(sequence_ids=opened.sequence_ids, resume_token=opened.resume_token, answered=[2**52])
+    line.say(pb.StreamRequest(resume=resume))
+    world.quiet()
+    world.work(1)
+    assert list(pb.StreamResponse.FromString(line.down.pop()).opened.next_steps) == [2**52]
+    line.say(pb.StreamRequest(close=pb.Close()))
+    world.quiet()
+    line.down.clear()
+
+
+def test_an_opening_that_fails_for_whatever_reason_leaves_nothing_behind(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begin(self: Progress, slots: np.ndarray, *_: object) -> None:
+        self.held[slots] = True
+        raise OverflowError("too large")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Progress, "begin", begin)
+        assert reason(ask(world, open_())) == "INTERNAL"
+    world.servers[0].assert_empty()
+    opened = ask(world, open_()).opened
+    world.write(0)
+    ask(world, pb.StreamRequest(close=pb.Close(park=True)))
+    world.write(0)
+    resume = pb.StreamRequest(
+        resume=pb.Resume(sequence_ids=opened.sequence_ids, resume_token=opened.resume_token, answered=[0])
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr(Progress, "begin", begin)
+        assert reason(ask(world, resume)) == "INTERNAL"
+    world.servers[0].assert_empty()
+    assert ask(world, resume).opened.sequence_ids == opened.sequence_ids
+    ask(world, pb.StreamRequest(close=pb.Close()))

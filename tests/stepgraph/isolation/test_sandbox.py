@@ -1,0 +1,99 @@
+"""What looks into a file may die in every way there is: the sentence says which, and the next file is looked into."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stepgraph.errors import ModelRefused
+from stepgraph.isolation.sandbox import Limits, Quarantine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FILE = Path("/models/a/1/model.onnx")
+ENDINGS = {
+    "segfault": r"makes onnx or onnxruntime crash \(signal 11, Segmentation fault\)",
+    "abort": r"takes more than 64 MiB of memory.*--load-memory-mib",
+    "grow": r"takes more than 64 MiB of memory.*--load-memory-mib",
+    "hang": r"took more than 0\.5 s.*--load-seconds",
+    "killed": r"killed \(signal 9\): the machine or the container has too little memory",
+    "wrong": rf"failed: ValueError: a fault of ours at {FILE}",
+    "leave": "ended with no answer",
+    "flood": r"memory|no answer",
+}
+
+
+@dataclass(frozen=True)
+class Said:
+    text: str
+
+
+@pytest.fixture(scope="module")
+def quarantine() -> Iterator[Quarantine]:
+    with Quarantine(Limits(0.5, 64), "tests.dying_worker") as quarantine:
+        yield quarantine
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_however_a_job_ends_the_refusal_says_so_and_the_next_job_is_done(quarantine: Quarantine, ending: str) -> None:
+    with pytest.raises(ModelRefused, match=ENDINGS[ending]):
+        quarantine.ask(Said, ending, FILE)
+    assert quarantine.ask(Said, "well", FILE) == Said(str(FILE))
+
+
+def test_a_job_may_write_more_to_stderr_than_a_pipe_holds(quarantine: Quarantine) -> None:
+    assert quarantine.ask(Said, "chatter", FILE) == Said(str(FILE))
+
+
+def test_one_that_was_closed_comes_back_when_it_is_asked() -> None:
+    with Quarantine(Limits(10, 64), "tests.dying_worker") as quarantine:
+        quarantine.close()
+        assert quarantine.ask(Said, "well", FILE) == Said(str(FILE))
+        quarantine.close()
+        assert quarantine.ask(Said, "well", FILE) == Said(str(FILE))
+
+
+def test_closing_it_ends_the_job_that_is_under_way() -> None:
+    with Quarantine(Limits(60, 64), "tests.dying_worker") as quarantine:
+        quarantine.ask(Said, "well", FILE)
+        process = quarantine._process
+        assert process is not None
+        refused: list[ModelRefused] = []
+
+        def ask() -> None:
+            try:
+                quarantine.ask(Said, "hang", FILE)
+            except ModelRefused as refusal:
+                refused.append(refusal)
+
+        thread = Thread(target=ask)
+        thread.start()
+        while not (children := Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text("ascii").split()):
+            thread.join(0.01)
+        quarantine.close()
+        thread.join(20)
+    assert len(refused) == 1
+    assert process.poll() is not None
+    assert not Path(f"/proc/{children[0]}").exists()
+
+
+def test_a_process_that_died_is_started_anew() -> None:
+    with Quarantine(Limits(10, 64), "tests.dying_worker") as quarantine:
+        quarantine.ask(Said, "well", FILE)
+        assert quarantine._process is not None
+        quarantine._process.kill()
+        quarantine._process.wait()
+        with pytest.raises(ModelRefused, match="will be started anew"):
+            quarantine.ask(Said, "well", FILE)
+        assert quarantine.ask(Said, "well", FILE) == Said(str(FILE))
+
+
+def test_what_a_job_is_told_comes_as_json_so_a_path_may_hold_anything(quarantine: Quarantine) -> None:
+    path = Path("/models/a\n\"{}'\u2603/1/model.onnx")
+    assert json.loads(json.dumps(str(path))) == quarantine.ask(Said, "well", path).text

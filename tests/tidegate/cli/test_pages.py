@@ -1,0 +1,32 @@
+import json
+from dataclasses import replace
+
+from tests.tidegate.fake_server import find
+from tidegate.cli.pages import page
+from tidegate.drawing.glyphs import Style
+from tidegate.model import Model
+
+LONG = "many words " * 20
+TOY = replace(
+    Model.read(find("toy", 0)),
+    metadata={
+        "tidegate.description": LONG,
+        "tidegate.provenance": json.dumps({"config": {"words": LONG}, "data": {"sha256": "", "source": "x"}}),
+    },
+)
+
+
+def test_text_is_wrapped_at_the_terminals_width_and_at_a_hundred_in_a_wider_one() -> None:
+    for width, most in ((80, 80), (200, 100)):
+        lines = page(TOY, Style(), width)
+        assert most - 12 < max(len(line) for line in lines) <= most
+        assert " ".join(" ".join(lines).split()).count("many words") == 40
+
+
+def test_what_the_provenance_leaves_empty_is_not_shown() -> None:
+    assert "  data: source x" in page(TOY, Style())
+
+
+def test_what_is_particular_about_a_model_is_said_on_its_page() -> None:
+    said = "sequences run one by one, not in batches: the file fixes its batch axis"
+    assert said in page(replace(TOY, remarks=(said,)), Style())

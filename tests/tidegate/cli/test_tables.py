@@ -1,0 +1,84 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.tidegate.fake_server import find
+from tidegate.cli.tables import BadTable, Columns, read
+from tidegate.errors import BadInput
+from tidegate.model import Model
+
+TOY = Columns(Model.read(find("toy", 1)))
+PAIR = Columns(Model.read(find("pair", 1)))
+
+
+def table(text: str, columns: Columns = TOY) -> tuple[list[list[float]], tuple[str, ...]]:
+    found = read("-", io.TextIOWrapper(io.BytesIO(text.encode())), columns)
+    return [row.tolist() for row in found.rows], found.notes
+
+
+@pytest.mark.parametrize(
+    "text", ["1,2\n3,4\n", "1;2\r\n3;4", "left,right\n1,2\n\n3,4\n", "\ufeffright\tleft\n2\t1\n4\t3\n"]
+)
+def test_rows_come_with_or_without_a_header_in_the_models_order(text: str) -> None:
+    assert table(text)[0] == [[1, 2], [3, 4]]
+
+
+def test_columns_that_the_model_does_not_take_are_left_out_with_a_note() -> None:
+    rows, notes = table('time,right,left\n"a, b",2,1\n')
+    assert rows == [[1, 2]]
+    assert notes == ("columns that the model does not take are left out: time",)
+
+
+def test_an_empty_table_has_no_rows() -> None:
+    assert table("") == ([], ())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("left,up\n1,2\n", "no column right; the model takes left, right"),
+        ("1,2,3\n", "3 columns; 2 were expected: left, right"),
+        ("1,2\n3\n", "line 2: 1 columns; 2 were expected"),
+        ("left,right\n1,x\n", "line 2: column 'right' holds 'x', which is no number"),
+        ("left,right\n1,\n", "line 2: column 'right' holds ''"),
+    ],
+)
+def test_a_table_that_does_not_fit_says_where(text: str, words: str) -> None:
+    with pytest.raises(BadTable, match=words):
+        table(text)
+
+
+def test_names_that_the_model_does_not_have_are_taken_in_their_order() -> None:
+    rows, notes = table("first,second\n1,2\n", PAIR)
+    assert rows == [[1, 2]]
+    assert "in their order" in notes[0]
+
+
+def test_columns_of_several_inputs_stand_one_after_the_other() -> None:
+    inputs = PAIR.inputs(np.array([[0.5, 3.0], [1.5, 4.0]]))
+    assert inputs["a"].tolist() == [[0.5], [1.5]]
+    assert (inputs["token"].tolist(), inputs["token"].dtype) == ([3, 4], np.int64)
+    with pytest.raises(BadInput, match="whole numbers"):
+        PAIR.inputs(np.array([0.5, 3.5]))
+
+
+def test_an_array_comes_from_a_file_or_a_pipe(tmp_path: Path) -> None:
+    array = np.arange(6, dtype=np.int32).reshape(3, 2)
+    np.save(tmp_path / "x.npy", array)
+    from_file = read(str(tmp_path / "x.npy"), io.TextIOWrapper(io.BytesIO()), TOY)
+    piped = io.BufferedReader(io.BytesIO((tmp_path / "x.npy").read_bytes()))
+    from_pipe = read("-", io.TextIOWrapper(piped), TOY)
+    for found in (from_file, from_pipe):
+        np.testing.assert_array_equal(list(found.rows), array)
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [(np.zeros((3, 5)), r"shape \[3, 5\]; \[rows, 2\]"), (np.zeros(4), r"\[4\]"), (np.array([["a", "b"]]), "<U1")],
+)
+def test_an_array_that_does_not_fit_says_what_was_expected(tmp_path: Path, array: np.ndarray, words: str) -> None:
+    np.save(tmp_path / "x.npy", array)
+    with pytest.raises(BadTable, match=words):
+        read(str(tmp_path / "x.npy"), io.TextIOWrapper(io.BytesIO()), TOY)

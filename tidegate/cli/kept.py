@@ -1,0 +1,89 @@
+"""A sequence that outlives the command that runs it: the file that it is kept in, and taking it up from there."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from tidegate.answers import Answer
+from tidegate.cli.bookmark import BadBookmark, Bookmark
+from tidegate.client import Client
+from tidegate.errors import SequenceLost, TidegateError
+from tidegate.sequence import Sequence as OpenSequence
+from tidegate.state import BadState, State
+from tidegate.trace import Trace
+
+# Why a sequence cannot be ended any more.
+NO_MORE = frozenset({"SEQUENCE_ENDED", "SEQUENCE_EXPIRED", "SEQUENCE_EVICTED", "UNKNOWN_SEQUENCE"})
+
+
+class FileTaken(TidegateError):
+    """A file that would be lost if it were written; the message says what it is."""
+
+
+def check_free(path: str) -> None:
+    """Whether a sequence can be kept in this file without anything being lost. Raises FileTaken."""
+    if not os.path.lexists(path):
+        if not Path(path).absolute().parent.is_dir():
+            raise FileTaken(f"{path}: there is no such folder to keep a sequence in")
+        return
+    try:
+        Bookmark.load(path)
+    except (BadBookmark, OSError):
+        raise FileTaken(f"{path} exists and would be lost; name a new file to keep the sequence in") from None
+    raise FileTaken(
+        f"{path} keeps a sequence already; go on with it (tidegate resume {path}), end it (tidegate end {path}), "
+        "or name a new file"
+    )
+
+
+def check_state(path: str) -> None:
+    """Whether a state can be written to this file, and nothing is lost but an earlier state. Raises FileTaken."""
+    try:
+        State.load(path)
+    except FileNotFoundError:
+        return
+    except (BadState, OSError):
+        raise FileTaken(f"{path} exists and is no state; name a new file for it") from None
+
+
+def keep(client: Client, sequence: OpenSequence, path: str, answered: int) -> None:
+    """Writes how to go on. Raises BadBookmark if nothing could."""
+    if not sequence.resume_token:
+        raise BadBookmark(f"the server at {client.address} keeps no checkpoints: nothing could be resumed later")
+    bookmark(client, sequence, answered).save(path)
+    sequence.hold(answered)
+
+
+def bookmark(client: Client, sequence: OpenSequence, answered: int) -> Bookmark:
+    """Where it stands, of which so many steps were shown."""
+    first, inputs = sequence.kept()
+    return Bookmark(
+        server=client.address,
+        model=sequence.model,
+        version=sequence.version,
+        id=sequence.id,
+        token=sequence.resume_token,
+        answered=answered,
+        first=first,
+        inputs=inputs,
+    )
+
+
+def take_up(client: Client, bookmark: Bookmark, trace: Trace) -> OpenSequence:
+    """The sequence, where it was answered; begun anew at step 0 if no server ever kept it. Raises SequenceLost."""
+    at = bookmark.answered
+    try:
+        return client.resume(bookmark.id, bookmark.token, answered=at, inputs=bookmark.at(at).since, trace=trace)
+    except SequenceLost as lost:
+        # A server that was lost before its first write: every input is still here, and begins anew.
+        if lost.reason != "UNKNOWN_SEQUENCE" or bookmark.first or not bookmark.inputs:
+            raise
+        return client.sequence(bookmark.model, version=bookmark.version, trace=trace)
+
+
+def catch_up(sequence: OpenSequence, bookmark: Bookmark) -> Sequence[Answer]:
+    """Sends the inputs that are kept of the steps that it takes next; the answers to all of them."""
+    inputs = bookmark.since(sequence.next_step)
+    if not inputs or not len(next(iter(inputs.values()))):
+        return []
+    return list(sequence.chunk(inputs))

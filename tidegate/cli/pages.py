@@ -1,0 +1,155 @@
+"""Models as text for a person: a table of all, a page about one; and as JSON for a program. Pure."""
+
+import json
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from tidegate.drawing.glyphs import Style
+from tidegate.drawing.names import layers_in_short
+from tidegate.model import Model, StateSpec, TensorSpec
+
+_RED, _GREEN, _YELLOW = 203, 78, 221
+_STATUS_COLOURS = {"ready": _GREEN, "refused": _RED, "loading": _YELLOW}
+_HEADER = ("MODEL", "VERSION", "STATUS", "LAYERS", "INPUTS", "OUTPUTS")
+_DESCRIPTION, _PROVENANCE = "tidegate.description", "tidegate.provenance"
+# Metadata that the page shows elsewhere: names and units stand with the inputs and outputs.
+_SHOWN = {_DESCRIPTION, _PROVENANCE, "tidegate.inputs", "tidegate.outputs"}
+_PAGE_WIDTH = 100  # wider lines are hard to read
+
+
+# The table.
+
+
+def table(models: Sequence[Model], style: Style) -> list[str]:
+    """One line for each model; under a refused one, why."""
+    rows = [_cells(model) for model in models]
+    widths = [max(len(row[at]) for row in (_HEADER, *rows)) for at in range(len(_HEADER))]
+    lines = [style.dim("  ".join(_aligned(_HEADER, widths)).rstrip())]
+    for model, row in zip(models, rows, strict=True):
+        cells = _aligned(row, widths)
+        cells[2] = style.paint(cells[2], _STATUS_COLOURS.get(model.status, _YELLOW))
+        lines.append("  ".join(cells).rstrip())
+        if model.reason:
+            lines.append(style.paint(f"  {model.reason}", _RED))
+    return lines
+
+
+def _cells(model: Model) -> tuple[str, ...]:
+    return (
+        model.name,
+        str(model.version),
+        model.status,
+        layers_in_short(model.layers),
+        ", ".join(_tensor(spec) for spec in model.inputs),
+        ", ".join(_tensor(spec) for spec in model.outputs),
+    )
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
+    return [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
+
+
+def _tensor(spec: TensorSpec) -> str:
+    return f"{spec.name} [{', '.join(map(str, spec.shape))}]" if spec.shape else spec.name
+
+
+# The page.
+
+
+def page(model: Model, style: Style, width: int = _PAGE_WIDTH) -> list[str]:
+    """Everything that the server says about one model; text is wrapped at `width`, or earlier."""
+    width = min(width, _PAGE_WIDTH)
+    lines = [f"{style.bold(model.name)} version {model.version}, {_status(model, style)}"]
+    if model.reason:
+        lines.append(style.paint(model.reason, _RED))
+    lines += textwrap.wrap(model.metadata.get(_DESCRIPTION, ""), width)
+    if model.inputs:
+        lines += ["", style.bold("inputs"), *_tensors(model.inputs)]
+        lines += ["", style.bold("outputs"), *_tensors(model.outputs)]
+        lines += ["", style.bold("layers"), *_ladder(model, style)]
+        lines += [line for state in model.states if state.unseen for line in ["", *_unseen(state, width)]]
+        lines += [line for remark in model.remarks for line in ["", *textwrap.wrap(remark, width)]]
+        lines += ["", *_facts(model)]
+    if _PROVENANCE in model.metadata:
+        lines += ["", style.bold("provenance"), *_paragraph(model.metadata[_PROVENANCE], width)]
+    others = {key: value for key, value in model.metadata.items() if key not in _SHOWN}
+    if others:
+        lines += ["", style.bold("metadata"), *(f"  {key}: {value}" for key, value in sorted(others.items()))]
+    return lines
+
+
+def _paragraph(text: str, width: int) -> Iterator[str]:
+    """A text, or a line for each entry of a JSON object; long lines are wrapped."""
+    try:
+        entries = json.loads(text)
+    except ValueError:
+        entries = text
+    lines = [f"{key}: {_flat(value)}" for key, value in entries.items()] if isinstance(entries, dict) else [text]
+    for line in lines:
+        yield from textwrap.wrap(line, width, initial_indent="  ", subsequent_indent="      ")
+
+
+def _flat(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_flat(entry)}" for key, entry in value.items() if entry not in ("", None))
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _status(model: Model, style: Style) -> str:
+    return style.paint(model.status, _STATUS_COLOURS.get(model.status, _YELLOW))
+
+
+def _tensors(specs: Sequence[TensorSpec]) -> Iterator[str]:
+    for spec in specs:
+        yield f"  {_tensor(spec)}  {spec.dtype.name}"
+        width = max((len(name) for name in spec.features), default=0)
+        units = spec.units if len(spec.units) == len(spec.features) else ("",) * len(spec.features)
+        for name, unit in zip(spec.features, units, strict=True):
+            yield f"    {name.ljust(width)}  {unit}".rstrip()
+
+
+def _ladder(model: Model, style: Style) -> Iterator[str]:
+    """The layers from input to output, as data climbs down through them."""
+    rail, rung = ("│", "├─") if style.unicode else ("|", "+-")
+    arrow = "→" if style.unicode else "->"
+    kinds = [f"{layer.kind} {layer.input_size} {arrow} {layer.hidden_size}" for layer in model.layers]
+    width = max((len(kind) for kind in kinds), default=0)
+    yield f"    {', '.join(spec.name for spec in model.inputs)}"
+    for layer, kind in zip(model.layers, kinds, strict=True):
+        gates = f"gates {', '.join(layer.gates)}" if layer.gates else "no gates"
+        gates += ", in 8 bits" if layer.quantised else ""
+        yield f"    {rail}"
+        yield f"  {layer.index} {rung} {kind.ljust(width)}  {gates}  {style.dim(layer.node)}"
+    yield f"    {rail}"
+    yield f"    {', '.join(spec.name for spec in model.outputs)}"
+
+
+def _unseen(state: StateSpec, width: int) -> list[str]:
+    return textwrap.wrap(f"{state.name} [{', '.join(map(str, state.shape))}]: {state.unseen}", width)
+
+
+def _facts(model: Model) -> Iterator[str]:
+    proof = model.proof
+    yield f"state   {model.state_bytes:,} bytes for each sequence"
+    margin = f"within {proof.max_error:.2g} ({proof.tolerance:.2g} is allowed)"
+    yield f"proof   {proof.steps} steps agree with the file {margin}"
+    if proof.rounding is not None:
+        yield f"        without the file's rounding to 8 bits; within {proof.rounding:.2g} with it"
+    yield f"sha256  {model.sha256}"
+
+
+# For a program.
+
+
+def as_json(value: Model | Sequence[Model]) -> str:
+    """One model as a JSON object, or several as a list of them."""
+    return json.dumps(_record(value) if isinstance(value, Model) else [_record(model) for model in value], indent=2)
+
+
+def _record(model: Model) -> dict[str, Any]:
+    record = asdict(model)
+    for spec in (*record["inputs"], *record["outputs"]):
+        spec["dtype"] = spec["dtype"].name
+    return record

@@ -1,0 +1,109 @@
+"""Answers as plain data: CSV and JSON lines. A line is written and flushed as soon as its answer is there."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, Protocol, TextIO
+
+import numpy as np
+
+from tidegate import wire
+from tidegate.answers import Answer
+from tidegate.drawing.lines import Drawing
+from tidegate.drawing.names import column_names, trace_names
+from tidegate.model import Model
+
+
+class Sink(Protocol):
+    """Where answers go, one after the other."""
+
+    def write(self, answer: Answer) -> None:
+        """Writes one answer; what has to stand before the first one, too."""
+
+
+class CsvSink:
+    """A header, then a line for each step: its number, the outputs, and the trace (empty where a step has none)."""
+
+    def __init__(self, file: TextIO, model: Model) -> None:
+        self._file = file
+        self._outputs = [name for spec in model.outputs for name in column_names(spec)]
+        self._trace: list[str] | None = None
+
+    def write(self, answer: Answer) -> None:
+        """One line; before the first one, the header."""
+        if self._trace is None:
+            self._trace = list(trace_names(answer.layout))
+            self._line(["step", *self._outputs, *self._trace])
+        numbers = [text for array in answer.outputs.values() for text in _texts(array)]
+        self._line([str(answer.step), *numbers, *self._inside(answer)])
+
+    def _inside(self, answer: Answer) -> Iterator[str]:
+        if answer.trace is None:
+            yield from [""] * len(self._trace or ())
+            return
+        for layer in answer.layer.values():
+            for part in layer.parts:
+                yield from _texts(layer[part])
+
+    def _line(self, cells: list[str]) -> None:
+        self._file.write(",".join(_quoted(cell) for cell in cells) + "\n")
+        self._file.flush()
+
+
+class JsonSink:
+    """A JSON object for each step, a line each: step, outputs by name, layers by index and part if it is traced."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, answer: Answer) -> None:
+        """One line."""
+        record: dict[str, Any] = {"step": answer.step, "outputs": {n: _plain(a) for n, a in answer.outputs.items()}}
+        if answer.trace is not None:
+            record["layers"] = {
+                str(index): {part: _plain(layer[part]) for part in layer.parts} for index, layer in answer.layer.items()
+            }
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+
+
+class DrawingSink:
+    """A drawing for a person: a header, then a line for each step."""
+
+    def __init__(self, file: TextIO, make: "MakeDrawing") -> None:
+        self._file = file
+        self._make = make
+        self._drawing: Drawing | None = None
+
+    def write(self, answer: Answer) -> None:
+        """One line; before the first one, the header."""
+        if self._drawing is None:
+            self._drawing = self._make(answer)
+            for line in self._drawing.header():
+                self._file.write(line + "\n")
+        self._file.write(self._drawing.line(answer) + "\n")
+        self._file.flush()
+
+
+class MakeDrawing(Protocol):
+    """How to begin a drawing, once the first answer shows what there is to draw."""
+
+    def __call__(self, first: Answer) -> Drawing:
+        """The drawing."""
+
+
+def _texts(array: wire.Array) -> list[str]:
+    """Each number in as many digits as its type needs to be read back exactly."""
+    return [str(value) for value in np.ravel(array)]
+
+
+def _plain(array: wire.Array) -> Any:  # noqa: ANN401 - nested lists of numbers, as deep as the array
+    """The array as JSON's lists; floats in the digits of their own type, NaN and Inf as null, which JSON lacks."""
+    if array.dtype.kind != "f":
+        return array.tolist()
+    if array.ndim:
+        return [_plain(row) for row in array]
+    return float(str(array)) if np.isfinite(array) else None
+
+
+def _quoted(cell: str) -> str:
+    return '"' + cell.replace('"', '""') + '"' if any(mark in cell for mark in ',"\n') else cell

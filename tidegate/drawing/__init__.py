@@ -1,0 +1,1 @@
+"""Gates and states as pictures in a terminal."""

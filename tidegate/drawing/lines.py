@@ -1,0 +1,239 @@
+"""The inside of a network as lines of text, one for each step. Pure: values in, lines out.
+
+From left to right as data runs through a unit: input gate, forget gate, cell, output gate, hidden. A unit of a wide
+layer is one character; units that do not fit are left out, and the header says how many.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tidegate.answers import Answer, TraceLayout
+from tidegate.drawing import glyphs
+from tidegate.drawing.glyphs import Style
+from tidegate.drawing.names import column_names, layers_in_short
+from tidegate.model import Model
+
+# What is drawn of a cell, in this order, with its short label. The candidate is left to the data: it is no gate.
+_LABELS = {
+    "input": "i",
+    "forget": "f",
+    "update": "z",
+    "reset": "r",
+    "cell": "c",
+    "output": "o",
+    "hidden": "h",
+}
+_STATES = {"cell", "hidden"}
+_BAR_UNITS = 4  # as long as a layer has no more units, its states are bars
+_BAR_WIDTH = 9
+_STEP_WIDTH = 6
+_NUMBER_WIDTH = 9
+_LONG = 1e4  # numbers from here on are written with an exponent
+_MOST_NUMBERS = 4  # outputs that are drawn as numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How much room a drawing takes: units of each layer, long or short labels, bars or single marks for states."""
+
+    units: int
+    long_labels: bool
+    bars: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One part of one layer: which units of it are drawn, and how."""
+
+    layer: int
+    part: str
+    units: tuple[int, ...]
+    look: Look
+
+    @property
+    def label(self) -> str:
+        """What the header calls it."""
+        return self.part if self.look.long_labels else _LABELS[self.part]
+
+    @property
+    def is_bar(self) -> bool:
+        """Whether each unit is a bar."""
+        return self.look.bars and self.part in _STATES
+
+    @property
+    def width(self) -> int:
+        """In characters."""
+        return max(len(self.label), self._marks_width)
+
+    @property
+    def _marks_width(self) -> int:
+        return len(self.units) * (_BAR_WIDTH + 1) - 1 if self.is_bar else len(self.units)
+
+    def marks(self, values: Sequence[float] | np.ndarray, style: Style) -> str:
+        """The units' marks for values [units drawn]."""
+        room = " " * (self.width - self._marks_width)
+        if self.is_bar:
+            return " ".join(glyphs.bar(float(value), style) for value in values) + room
+        draw = glyphs.state if self.part in _STATES else glyphs.gate
+        return "".join(draw(float(value), style) for value in values) + room
+
+
+class Drawing:
+    """Draws the answers of one sequence: first `header`, then a `line` for each answer."""
+
+    def __init__(
+        self, model: Model, layout: TraceLayout, width: int, style: Style, units: Sequence[int] | None = None
+    ) -> None:
+        self._model = model
+        self._style = style
+        self._width = width
+        self._names = [name for spec in model.outputs for name in column_names(spec)]
+        self._shown = self._names[:_MOST_NUMBERS]
+        self._groups = _fitting(layout, width - self._left_width - 2, units)
+        self._hidden_units = _hidden_units(layout, self._groups)
+
+    @property
+    def _left_width(self) -> int:
+        return _STEP_WIDTH + sum(2 + self._number_width(name) for name in self._shown)
+
+    def _number_width(self, name: str) -> int:
+        return max(_NUMBER_WIDTH, min(len(name), 2 * _NUMBER_WIDTH))
+
+    # The header.
+
+    def header(self) -> list[str]:
+        """What is drawn: the model, the glyphs, and what each column is."""
+        asides = [self._style.dim(line) for line in (self._legend(), self._notes()) if line]
+        layers = [line for line in [self._layers_line()] if line]
+        return [self._style.bold(self._title()), *asides, *layers, self._labels_line()]
+
+    def _title(self) -> str:
+        return f"{self._model.name} version {self._model.version}: {layers_in_short(self._model.layers)}"
+
+    def _legend(self) -> str:
+        between = "▓▒░" if self._style.unicode else "+:."
+        gates = f"gates: o open (> {glyphs.OPEN:g})  {between} between  - closed (< {glyphs.CLOSED:g})"
+        return gates if any(group.part not in _STATES for group in self._groups) else ""
+
+    def _layers_line(self) -> str:
+        """The layers' names above their columns."""
+        kinds = {layer.index: layer.kind for layer in self._model.layers}
+        names = []
+        for layer, groups in _by_layer(self._groups).items():
+            width = sum(group.width for group in groups) + 2 * (len(groups) - 1)
+            name = next(
+                (n for n in (f"layer {layer} {kinds.get(layer, '')}".strip(), f"l{layer}") if len(n) <= width), ""
+            )
+            names.append(name.ljust(width))
+        return (" " * self._left_width + "  " + self._gap.join(names)).rstrip() if len(names) > 1 else ""
+
+    def _labels_line(self) -> str:
+        numbers = "".join(
+            "  " + _cut(name, self._number_width(name)).rjust(self._number_width(name)) for name in self._shown
+        )
+        labels = [
+            "  ".join(group.label.ljust(group.width) for group in groups) for groups in _by_layer(self._groups).values()
+        ]
+        return self._style.bold(("step".rjust(_STEP_WIDTH) + numbers + "  " + self._gap.join(labels)).rstrip())
+
+    def _notes(self) -> str:
+        notes = _units_left_out(self._hidden_units)
+        if len(self._names) > len(self._shown):
+            notes.append(f"+{len(self._names) - len(self._shown)} more outputs")
+        return _cut("; ".join(notes), self._width)
+
+    # The lines.
+
+    def line(self, answer: Answer) -> str:
+        """One step: its number, its outputs, and the marks of its inside if it is traced."""
+        numbers = np.concatenate([np.ravel(array) for array in answer.outputs.values()])
+        left = str(answer.step).rjust(_STEP_WIDTH)
+        for name, value in zip(self._shown, numbers, strict=False):
+            left += "  " + _number(value).rjust(self._number_width(name))
+        if answer.trace is None:
+            return left
+        marks = [
+            "  ".join(
+                group.marks(answer.layer[group.layer][group.part][list(group.units)], self._style) for group in groups
+            )
+            for groups in _by_layer(self._groups).values()
+        ]
+        return (left + "  " + self._gap.join(marks)).rstrip()
+
+    @property
+    def _gap(self) -> str:
+        return self._style.dim("  │ " if self._style.unicode else "  | ")
+
+
+def _fitting(layout: TraceLayout, room: int, units: Sequence[int] | None) -> list[Group]:
+    """The groups of the roomiest look that fits; the narrowest one if none does, with as many layers as fit."""
+    groups: list[Group] = []
+    for look in _looks(layout, units):
+        groups = _groups(layout, look, units)
+        if _width(groups) <= room:
+            return groups
+    while groups and _width(groups) > room:
+        groups.pop()
+    return groups
+
+
+def _looks(layout: TraceLayout, units: Sequence[int] | None) -> Iterator[Look]:
+    """From roomy to narrow: rather short labels than fewer units, rather single marks than either."""
+    most = len(units) if units is not None else max((_size(parts) for parts in layout.columns.values()), default=0)
+    for count in range(most, 0, -1):
+        for bars in (True, False) if count <= _BAR_UNITS else (False,):
+            yield Look(count, long_labels=True, bars=bars)
+        yield Look(count, long_labels=False, bars=False)
+
+
+def _groups(layout: TraceLayout, look: Look, units: Sequence[int] | None) -> list[Group]:
+    groups = []
+    for layer, parts in sorted(layout.columns.items()):
+        size = _size(parts)
+        drawn = tuple(unit for unit in (range(size) if units is None else units) if unit < size)[: look.units]
+        groups += [Group(layer, part, drawn, look) for part in _LABELS if part in parts and drawn]
+    return groups
+
+
+def _width(groups: Sequence[Group]) -> int:
+    layers = len({group.layer for group in groups})
+    return sum(group.width + 2 for group in groups) - 2 + 2 * (layers - 1)
+
+
+def _by_layer(groups: Sequence[Group]) -> dict[int, list[Group]]:
+    layers: dict[int, list[Group]] = {}
+    for group in groups:
+        layers.setdefault(group.layer, []).append(group)
+    return layers
+
+
+def _hidden_units(layout: TraceLayout, groups: Sequence[Group]) -> dict[int, int]:
+    """How many units of each layer are not drawn."""
+    drawn = {group.layer: len(group.units) for group in groups}
+    return {layer: _size(parts) - drawn.get(layer, 0) for layer, parts in sorted(layout.columns.items())}
+
+
+def _units_left_out(hidden: Mapping[int, int]) -> list[str]:
+    """What the header says about units that are not drawn."""
+    if not any(hidden.values()):
+        return []
+    if len(set(hidden.values())) == 1:
+        each = " in each layer" if len(hidden) > 1 else ""
+        return [f"+{next(iter(hidden.values()))} more units{each}: --units and --layers choose"]
+    return [f"layer {layer}: +{count} more units" for layer, count in hidden.items() if count]
+
+
+def _size(parts: Mapping[str, slice]) -> int:
+    """How many units a layer has."""
+    run = next(iter(parts.values()))
+    return int(run.stop) - int(run.start)
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < _LONG else f"{value:.4g}"
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "~"

@@ -1,0 +1,60 @@
+"""How much a client keeps so that it can send it again after a loss: one bound for all of its sequences. Pure."""
+
+from tidegate.protocol.promise import Ticket
+
+KEEP_BYTES = 256 * 2**20
+KEEP_STEPS = 2**24
+
+
+class Budget:
+    """Counts the inputs that are kept, in bytes (with what Python takes around them) and in steps."""
+
+    def __init__(self, most_bytes: int = KEEP_BYTES, most_steps: int = KEEP_STEPS) -> None:
+        self.bytes = 0
+        self.steps = 0
+        self._most_bytes = most_bytes
+        self._most_steps = most_steps
+        self._waiting: dict[Ticket[None], None] = {}  # in their order
+
+    @property
+    def full(self) -> bool:
+        """Whether no more should be kept before something is freed."""
+        return self.bytes >= self._most_bytes or self.steps >= self._most_steps
+
+    def free(self, size: int, steps: int) -> None:
+        """Inputs that are kept no longer. Who waits for room looks again."""
+        self.bytes -= size
+        self.steps -= steps
+        if self._waiting and not self.full:
+            self.stir()
+
+    def room(self) -> Ticket[None]:
+        """Settled when there may be room again."""
+        ticket: Ticket[None] = Ticket()
+        self._waiting[ticket] = None
+        return ticket
+
+    def withdraw(self, ticket: Ticket[None]) -> bool:
+        """Nobody waits with it any longer; whether it was still to be settled here."""
+        return self._waiting.pop(ticket, ticket) is None
+
+    def stir(self) -> None:
+        """Lets everybody who waits look again: there is room, or what they wait for will not come."""
+        waiting, self._waiting = self._waiting, {}
+        for ticket in waiting:
+            ticket.resolve(None)
+
+    def why_full(self) -> str:
+        """What to say to whoever waited for room in vain."""
+        return (
+            f"not sent: {self.steps} steps of {self.bytes} bytes are kept so that they can be sent again, as many as"
+            f" may be (keep_steps={self._most_steps}, keep_bytes={self._most_bytes}), and the server told of no"
+            " checkpoint in the given time"
+        )
+
+
+def why_no_room(budget: Budget | None, room: Ticket[None]) -> str:
+    """Why nothing was sent by whoever waited for this room, and does so no longer."""
+    if budget is not None and budget.withdraw(room):
+        return budget.why_full()
+    return "not sent: the sequence was still being rewound at the end of the given time"

@@ -1,0 +1,147 @@
+"""Requests about a sequence that are no steps: for its state, for a rewind, for a move to another version. Pure.
+
+Each stands between two steps. After a loss those that were not answered are sent again at their place, and so are moves
+that lie behind the checkpoint from which the server goes on.
+"""
+
+from collections import deque
+
+from tidegate.errors import Refused, TidegateError
+from tidegate.protocol.promise import Ticket
+from tidegate.v1 import sequence_pb2 as pb
+
+# What a server says of these and never of a step: how an older one is understood, which does not name the request.
+_REASONS = {
+    "CHECKPOINT_GONE",
+    "MODEL_NOT_READY",
+    "MODEL_REFUSED",
+    "STORE_UNAVAILABLE",
+    "TOO_MANY_SEQUENCES",
+    "UNKNOWN_MODEL",
+    "UNKNOWN_VERSION",
+    "WRONG_STATE",
+}
+
+
+# While one of these is on its way the server takes nothing else of the sequence.
+BLOCKING = {"rewind", "move"}
+
+
+class Control:
+    """One such request: `kind` is its name in StreamRequest, `at` the step that comes after it.
+
+    A move that was made has its ticket settled, and may still have to be made again after a loss.
+    """
+
+    __slots__ = ("at", "kind", "request", "ticket")
+
+    def __init__(self, kind: str, at: int, request: pb.StreamRequest) -> None:
+        self.kind = kind
+        self.at = at
+        self.request = request
+        self.ticket: Ticket[pb.StreamResponse] = Ticket()
+
+
+class Controls:
+    """Those of one sequence that wait for their answer, and the moves that were made."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Control] = deque()
+        self._made: list[tuple[Control, int]] = []  # moves, with the version that they led to
+        self._room: list[Ticket[None]] = []
+
+    @property
+    def held(self) -> bool:
+        """Whether no step can be sent, because nobody knows its number: the sequence is being rewound."""
+        return any(control.kind == "rewind" for control in self._waiting)
+
+    def room(self) -> Ticket[None]:
+        """Settled when steps may be sent again."""
+        ticket: Ticket[None] = Ticket()
+        self._room.append(ticket)
+        return ticket
+
+    def add(self, control: Control) -> None:
+        """Enters one that is being sent."""
+        self._waiting.append(control)
+
+    def settle(self, kind: str, response: pb.StreamResponse) -> None:
+        """The server answered the first one of this kind."""
+        control = self._pop(kind)
+        if control is not None:
+            control.ticket.resolve(response)
+
+    def moved(self, at: int, version: int, response: pb.StreamResponse) -> None:
+        """The sequence runs on another version from the step `at` on."""
+        control = self._pop("move")
+        if control is None:
+            return
+        control.at = at
+        control.request.move.version = version
+        self._made = [made for made in self._made if made[0] is not control]
+        self._made.append((control, version))
+        if not control.ticket.done:
+            control.ticket.resolve(response)
+
+    def refused(self, request: str, refusal: Refused, *, certain: bool) -> Control | None:
+        """The one that a refusal concerns, if any.
+
+        The first one of the kind `request`; where the server does not name it the first one of all, if the reason tells
+        that it is no step's, or that is `certain`.
+        """
+        if not request and self._waiting and (certain or refusal.reason in _REASONS):
+            request = self._waiting[0].kind
+        control = self._pop(request)
+        if control is not None and not control.ticket.done:
+            control.ticket.fail(refusal)
+        return control
+
+    def was_made(self, control: Control) -> bool:
+        """Whether this is a move that was made once."""
+        return any(made is control for made, _ in self._made)
+
+    def fail(self, error: TidegateError) -> None:
+        """None of them will be answered."""
+        waiting, self._waiting = self._waiting, deque()
+        for control in waiting:
+            if not control.ticket.done:
+                control.ticket.fail(error)
+        self._stir()
+
+    def rewound(self, step: int) -> None:
+        """The sequence went back to `step`, in its state and not in its version: the last move counts from there on."""
+        later = [made for made in self._made if made[0].at >= step]
+        self._made = [made for made in self._made if made[0].at < step] + later[-1:]
+        for control, _ in later[-1:]:
+            control.at = step
+
+    # After a loss.
+
+    def took_place(self, kind: str) -> bool:
+        """Whether one of this kind was on its way when the stream was lost, and may have been carried out."""
+        return any(control.kind == kind for control in self._waiting)
+
+    def again(self, start: int, version: int) -> deque[Control]:
+        """What to send again at its place, where the sequence goes on at `start` with this version.
+
+        A request that was carried out before the loss, and whose answer was not heard, does no harm a second time.
+        """
+        made = [(control, led) for control, led in self._made if control.at >= start]
+        there = [at for at, (control, led) in enumerate(made) if control.at == start and led == version]
+        repeated = [control for control, _ in made[there[-1] + 1 if there else 0 :]]
+        fresh = [control for control in self._waiting if control not in repeated]
+        self._waiting = deque([*repeated, *fresh])
+        return deque(self._waiting)
+
+    def _pop(self, kind: str) -> Control | None:
+        control = next((control for control in self._waiting if control.kind == kind), None)
+        if control is not None:
+            self._waiting.remove(control)
+            self._stir()
+        return control
+
+    def _stir(self) -> None:
+        if self._room and not self.held:
+            room, self._room = self._room, []
+            for ticket in room:
+                ticket.resolve(None)

@@ -1,0 +1,272 @@
+"""A client's talk with a server, without the stream: which messages to send, and to whom each that comes belongs.
+
+Any number of sequences and fleets share it, and it outlives its streams: `break_off` when one is gone, `resume` for the
+first words on the next. Pure: a shell puts the requests on a wire, hands in what comes, waits for tickets in its own
+way, with threads or with asyncio, and decides when to try again. Not thread-safe by itself.
+"""
+
+from copy import copy
+
+from tidegate.errors import ConnectionLost, ProtocolError, Refused, SequenceEnded, TidegateError, reason_name, refused
+from tidegate.protocol.budget import Budget
+from tidegate.protocol.handles import Handles
+from tidegate.protocol.opening import Claim, Order
+from tidegate.protocol.pending import Entries
+from tidegate.protocol.promise import Ticket
+from tidegate.protocol.registry import Books, Register
+from tidegate.protocol.resumption import Resumption, as_loss
+from tidegate.protocol.sequence_books import Ledger
+from tidegate.v1 import sequence_pb2 as pb
+
+Requests = list[pb.StreamRequest]
+
+# Reasons for which a client tries again after a while; every other is final for what it concerns.
+_LATER = {"DRAINING", "MODEL_NOT_READY", "STORE_UNAVAILABLE"}
+# Ends of a stream that say nothing against the next one, besides the connection's own.
+_PASSING = {*_LATER, "TOO_MANY_STREAMS"}
+
+
+class Conversation:
+    """The bookkeeping of one client. Without a `budget` nothing is kept, and nothing is resumed."""
+
+    def __init__(self, budget: Budget | None = None) -> None:
+        self.lost: TidegateError | None = None  # for good
+        self.broken: TidegateError | None = None  # for now: why there is no stream
+        self.max_message_bytes = 0  # of the server; 0: it did not say
+        self.budget = budget
+        handles = Handles()
+        self._entries = Entries(handles)
+        self._register = Register(handles)
+        self.resumption = Resumption(self._register)
+        self._worked = False  # whether a server ever answered
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is open on it, but for what is already being closed."""
+        return not self._entries.awaited and self._register.idle
+
+    @property
+    def closing(self) -> bool:
+        """Whether a server is still to confirm that something is closed."""
+        return bool(self._register.closing)
+
+    @property
+    def resumable(self) -> bool:
+        """Whether something is open that can go on after a loss."""
+        return self.resumption.possible
+
+    # Sending.
+
+    def open(self, order: Order | Claim) -> tuple[Ticket[pb.Opened], Requests]:
+        """Asks for new sequences, or for ones that were opened before."""
+        if self.lost is not None:
+            raise copy(self.lost)
+        ticket, request = self._entries.open(order)
+        return ticket, [] if self.broken else [request]
+
+    def disown(self, ticket: Ticket[pb.Opened]) -> Requests:
+        """Nobody will enrol what was asked for: what is new is ended; what was there before stays as it is."""
+        return self._entries.disown(ticket)
+
+    def enrol(self, books: Books) -> Requests:
+        """Enters the books of what was opened; from now on its answers go there."""
+        self._register.enter(books)
+        gone = self._entries.enrol(books.handle)
+        if self.lost is not None:
+            books.abandon(self.lost)
+        elif gone and not books.resumable:
+            books.abandon(ConnectionLost("the stream was lost while the sequence was being opened"))
+        elif gone:
+            request = self.resumption.park(books)
+            return [] if self.broken else [request]
+        return []
+
+    def close(self, books: Books) -> tuple[Ticket[pb.Closed], Requests]:
+        """Asks to end sequences after their last answer, once. No more steps can be sent."""
+        over = books.ended
+        books.end(SequenceEnded("this sequence was closed"))
+        if self.lost is None and self._register.find(books.handle) is books:
+            ticket, requests = self._register.close(books)
+            return ticket, books.say(requests)
+        ticket = Ticket()
+        if books.closed:
+            ticket.resolve(pb.Closed(handle=books.handle, count=books.count))
+        else:
+            ticket.fail(over or self.lost or SequenceEnded("this sequence was closed"))
+        return ticket, []
+
+    def read_state(self, ledger: Ledger) -> "Asked":
+        """Asks for the state after the steps that were sent."""
+        return ledger.ask("read_state", pb.StreamRequest(read_state=pb.ReadState(handle=ledger.handle)))
+
+    def rewind(self, ledger: Ledger, step: int) -> "Asked":
+        """Asks to go back to the newest checkpoint at or before a step."""
+        if step < 0:
+            raise ValueError(f"step {step}: steps are numbered from 0")
+        return ledger.ask("rewind", pb.StreamRequest(rewind=pb.Rewind(handle=ledger.handle, step=step)))
+
+    def move(self, ledger: Ledger, version: int) -> "Asked":
+        """Asks to go on with another version of the model."""
+        if version < 0:
+            raise ValueError(f"version {version}: versions are numbered from 1, and 0 is the newest")
+        return ledger.ask("move", pb.StreamRequest(move=pb.Move(handle=ledger.handle, version=version)))
+
+    # Receiving.
+
+    def receive(self, response: pb.StreamResponse) -> Requests:
+        """Enters a message, or a bundle of them; what is to be said to it. Raises ProtocolError if it makes no sense.
+
+        It may turn out that the stream is to be left: then `broken` says why.
+        """
+        self._worked = True
+        requests = self._receive(response)
+        if response.more:
+            for message in response.more:
+                if self.broken is None and self.lost is None:
+                    requests = [*requests, *self._receive(message)]
+        return requests
+
+    def _receive(self, response: pb.StreamResponse) -> Requests:
+        match response.WhichOneof("response"):
+            case "answers":
+                self._answered(response.answers)
+            case "fleet":
+                self._fleet_answered(response.fleet)
+            case "opened":
+                return self._opened(response.opened)
+            case "closed":
+                if not self.resumption.closed(response.closed):
+                    self._entries.closed(response.closed.handle)
+            case "failure":
+                return self._refused(response.failure)
+            case "released":
+                return self._released(response.released)
+            case "checkpointed":
+                self._register.checkpointed(response.checkpointed)
+            case _:
+                return self._told(response)
+        return []
+
+    def _told(self, response: pb.StreamResponse) -> Requests:
+        match response.WhichOneof("response"):
+            case "state":
+                if (ledger := self._register.sequence(response.state.handle)) is not None:
+                    ledger.told_state(response)
+            case "rewound":
+                if (ledger := self._register.sequence(response.rewound.handle)) is not None:
+                    return ledger.rewound(response)
+            case "moved":
+                if (ledger := self._register.sequence(response.moved.handle)) is not None:
+                    return ledger.moved(response)
+            case _:
+                pass  # a message newer than this client
+        return []
+
+    def _answered(self, answers: pb.Answers) -> None:
+        ledger = self._register.sequence(answers.handle)
+        if ledger is None:
+            return
+        ledger.receive(answers)
+        if self.resumption.recovering:
+            self.resumption.check_recovered(ledger)
+
+    def _fleet_answered(self, answers: pb.FleetAnswers) -> None:
+        ledger = self._register.fleet(int.from_bytes(answers.handles[:4], "little"))
+        if ledger is None:
+            return
+        ledger.receive(answers)
+        if self.resumption.recovering:
+            self.resumption.check_recovered(ledger)
+
+    def _opened(self, opened: pb.Opened) -> Requests:
+        self.max_message_bytes = opened.max_message_bytes
+        if self._entries.asked(opened.handle):
+            return self._entries.opened(opened)
+        books = self._register.opened_as(opened.handle)
+        if books is None or not books.parked:
+            raise ProtocolError(f"the server opened handle {opened.handle}, which nobody asked for")
+        return self.resumption.opened(books, opened)
+
+    def _refused(self, failure: pb.Failure) -> Requests:
+        if not failure.handles:  # a message of ours, and nobody would ever hear of it
+            raise ProtocolError(f"the server could not tell whose message it refused: {failure.error.message}")
+        handle = failure.handles[0]
+        refusal = refused(reason_name(failure.error.reason), failure.error.message)
+        if refusal.reason == "UNKNOWN_HANDLE":  # the server lets go of it: Released tells why, now or before
+            return []
+        if self._entries.asked(handle):
+            self._open_refused(handle, refusal)
+            return []
+        books = self._register.find(handle)
+        if books is not None and books.parked:
+            return self._resume_refused(books, refusal)
+        if books is not None and books.resumable and refusal.reason == "DRAINING":
+            self.break_off(refusal)
+            return []
+        if books is not None and failure.request != "close" and books.refused(failure):
+            return self.resumption.after_refusal(books)
+        stays_open = failure.request in {"", "close"} and self._register.not_closed(handle, refusal)
+        if stays_open and books is not None and not failure.expected_steps:  # the server does not have it
+            books.abandon(refusal)
+            return self.resumption.leave(books)
+        return []
+
+    def _open_refused(self, handle: int, refusal: Refused) -> None:
+        if refusal.reason == "DRAINING" and self.resumable:  # what is open moves, and this goes with it
+            self.break_off(refusal)
+        else:
+            self._entries.refused(handle, refusal)
+
+    def _resume_refused(self, books: Books, refusal: Refused) -> Requests:
+        if refusal.reason in _LATER:
+            self.break_off(refusal)
+            return []
+        return self.resumption.refused(books, refusal)
+
+    def _released(self, released: pb.Released) -> Requests:
+        refusal = refused(reason_name(released.error.reason), released.error.message)
+        concerned = self._register.books_of(released.handles)
+        entering = self._entries.released(released.handles)
+        if refusal.reason == "DRAINING" and (entering or any(books.resumable for books in concerned)):
+            self.break_off(refusal)
+            return []
+        if refusal.reason == "TAKEN_OVER" and self.resumption.may_be_ours(concerned):
+            self.break_off(ConnectionLost(f"an earlier attempt to resume may have come through late: {refusal}"))
+            return []
+        return self.resumption.released(concerned, refusal)
+
+    # A stream is gone.
+
+    def break_off(self, error: TidegateError) -> None:
+        """The stream is gone. What can be resumed waits for the next one; everything else fails with this error."""
+        if self.lost is not None:
+            return
+        passing = isinstance(error, ConnectionLost) or (isinstance(error, Refused) and error.reason in _PASSING)
+        goes_on = self.resumable or (self._worked and self._entries.awaited and self.budget is not None)
+        if not passing or not goes_on:
+            self.lose(error)
+            return
+        self.resumption.break_off(error, unanswered=self.broken is None)
+        self._entries.break_off()
+        self.broken = error
+
+    def resume(self) -> Requests:
+        """The first words on a new stream."""
+        self.broken = None
+        return self.resumption.claims() + self._entries.again()
+
+    def give_up(self, why: str) -> None:
+        """No stream could be had: what waited for one is lost."""
+        self.resumption.give_up(why)
+        self.lose(ConnectionLost(why))
+
+    def lose(self, error: TidegateError) -> None:
+        """It is over: everything that waits fails with this error, and so does whatever comes after."""
+        if self.lost is not None:
+            return
+        self.lost = as_loss(error)
+        self.resumption.lose(error, self.lost)
+        self._entries.fail(error)
+
+
+Asked = tuple[Ticket[pb.StreamResponse], Requests]

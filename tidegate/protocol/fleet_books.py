@@ -1,0 +1,280 @@
+"""The books of a fleet: many sequences of one model that take a step each in one message. Pure, as the ledger is.
+
+Arrays throughout: nothing here loops over sequences. N rows of one message, C sequences of the fleet.
+"""
+
+from collections.abc import Sequence
+from copy import copy
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidegate.answers import FleetAnswers
+from tidegate.errors import ProtocolError, Refused, SequenceEnded, SequenceLost, TidegateError, reason_name, refused
+from tidegate.inputs import Block, Inputs
+from tidegate.protocol.budget import Budget
+from tidegate.protocol.fleet_in_flight import FleetFlight, FleetTicket
+from tidegate.protocol.fleet_replay import FleetReplay
+from tidegate.protocol.members import HANDLE, STEP, Members, Steps, choose, handles_of
+from tidegate.protocol.opening import Claim, Opening, Order
+from tidegate.protocol.promise import Ticket
+from tidegate.protocol.reading import read_fleet_step
+from tidegate.v1 import sequence_pb2 as pb
+
+_ROW_BYTES = HANDLE.itemsize + 2 * STEP.itemsize  # what a row takes besides its inputs
+_SAY_EVERY = 8  # messages: how often a fleet tells which answers it has
+
+
+class FleetLedger:
+    """The books of one fleet.
+
+    `next_steps` [C] is the number that the next step of each member will have, `answered` [C] that of its first step
+    without an answer. See Ledger for the rest.
+    """
+
+    def __init__(self, opening: Opening, budget: Budget | None = None) -> None:
+        # The fleet.
+        self.opening = opening
+        self.handle = opening.handle
+        self.version = opening.version
+        self.count = count = opening.count
+        self._inputs = opening.inputs
+        self._all: Members = np.arange(count, dtype=np.int64)
+        self._handles = handles_of(self._all, self.handle)
+        self._most = 0  # rows of one message, once it is known
+        self._replay = FleetReplay(opening.next_steps, budget) if budget is not None and opening.token else None
+        self._first = opening.next_steps.copy()
+        # Its steps.
+        self.next_steps: Steps = opening.next_steps.copy()
+        self.answered: Steps = opening.next_steps.copy()
+        self.ended: TidegateError | None = None
+        self.closed = False  # the server has confirmed that it was closed
+        self._flight = FleetFlight()
+        self._unsaid = 0  # messages since the server was told of `answered`
+        # Its stream.
+        self.parked = False
+        self._back_at: Steps = opening.next_steps.copy()  # answers to steps from here to before
+        self._again: Steps = opening.next_steps.copy()  # there come a second time
+
+    @property
+    def resumable(self) -> bool:
+        """Whether it can go on after a loss."""
+        return self._replay is not None
+
+    # Sending.
+
+    def send(self, values: Inputs, members: Sequence[int] | NDArray[np.integer] | None = None) -> "Sent":
+        """One step of these members (None: all), values [N, ...row] in their order. Raises BadInput, SequenceEnded."""
+        if self.ended is not None:
+            raise copy(self.ended)
+        chosen = self._all if members is None else choose(members, count=self.count)
+        handles = self._handles if members is None else handles_of(chosen, self.handle)
+        blocks = self._cut(self._inputs.block(values, rows=len(chosen)))
+        rows = slice(None) if members is None else chosen  # all of them at once cost less
+        steps = self.next_steps[rows].copy()
+        ticket = FleetTicket(chosen, handles, steps)
+        numbers = steps.astype(STEP).tobytes()
+        requests = [_message(block, handles, numbers) for block in blocks]
+        if self._replay is not None:
+            self._keep(self._replay, ticket, blocks, requests)
+        self._flight.add(ticket)
+        self.next_steps[rows] = steps + np.uint64(1)  # last: see Ledger
+        return ticket, [] if self.parked else requests
+
+    def room(self) -> Ticket[None] | None:
+        """What to wait for before more can be sent; None: nothing."""
+        return None if self._replay is None or self.ended is not None else self._replay.room()
+
+    def _keep(
+        self, replay: FleetReplay, ticket: FleetTicket, blocks: list[Block], requests: list[pb.StreamRequest]
+    ) -> None:
+        for block, request in zip(blocks, requests, strict=True):
+            rows = slice(block.first, block.first + block.rows)
+            members = ticket.members[rows]
+            replay.add(members, ticket.steps[rows], request, block.size + block.rows * _ROW_BYTES)
+            self._unsaid += 1
+            if self._unsaid >= _SAY_EVERY:
+                self._say_answered(members, request)
+
+    def _say_answered(self, members: Members, request: pb.StreamRequest) -> None:
+        request.fleet.answered = self.answered[members].astype(STEP).tobytes()
+        self._unsaid = 0
+
+    def _cut(self, block: Block) -> list[Block]:
+        self._most = self._most or self._inputs.rows_within(self.opening.max_message_bytes, _ROW_BYTES)
+        return block.cut(self._most)
+
+    # Receiving.
+
+    def owns(self, handle: int) -> bool:
+        """Whether this handle is one of the fleet's."""
+        return self.handle <= handle < self.handle + self.count
+
+    def receive(self, message: pb.FleetAnswers) -> bool:
+        """Enters a part of an answer; whether it is one that the caller did not have. Raises ProtocolError."""
+        handles = np.frombuffer(message.handles, HANDLE)
+        steps = np.frombuffer(message.steps, STEP)
+        members = handles.astype(np.int64) - self.handle
+        first, step = int(members[0]), steps[0]
+        again = self._back_at[first] <= step < self._again[first]
+        if not again:
+            self._answered(message, members, steps)
+        if message.checkpointed:
+            self.checkpointed(members, np.frombuffer(message.checkpointed, STEP))
+        return not again
+
+    def _answered(self, message: pb.FleetAnswers, members: Members, steps: Steps) -> None:
+        first, step = int(members[0]), steps[0]
+        ticket = self._flight.awaiting(first, int(step))
+        if ticket is None:
+            if self.ended is not None and not self._flight:
+                return  # it was abandoned
+            raise ProtocolError(f"the server answered a step of member {first} that nobody waits for")
+        ticket.parts.append(message)
+        self.answered[members] = steps + np.uint64(1)
+        self._flight.settle(ticket, len(members))
+
+    def checkpointed(self, members: Members, safe: Steps) -> None:
+        """Enters that the first `safe` [N] steps of `members` [N] are safe; see Ledger."""
+        if self._replay is not None:
+            heard = safe <= self.answered[members]
+            self._replay.checkpointed(members[heard], safe[heard])
+
+    def refused(self, failure: pb.Failure) -> bool:
+        """Enters a refusal; whether it concerned anything that waits here."""
+        members = np.array(failure.handles, np.int64) - self.handle
+        expected = np.array(failure.expected_steps, np.uint64)
+        first = int(expected[0]) if len(expected) else None
+        refusal = refused(reason_name(failure.error.reason), failure.error.message, first)
+        ticket = self._flight.awaiting(int(members[0]), failure.first_step)
+        if ticket is None:
+            return self._refused_again(int(members[0]), failure.first_step, refusal)
+        if len(expected) != len(members):
+            self._unknown(refusal)
+            return True
+        if not ticket.was_doomed(members):
+            self._begin_again(ticket, members, expected)
+        ticket.refusal = self.ended if isinstance(self.ended, SequenceLost) else refusal
+        self._flight.settle(ticket, len(members))
+        return True
+
+    def _refused_again(self, member: int, step: int, refusal: Refused) -> bool:
+        if not self._back_at[member] <= step < self._again[member]:
+            return False
+        self.abandon(self.loss(refusal.reason, f"a step could not be repeated: {refusal.message}"))
+        return True
+
+    def _unknown(self, refusal: Refused) -> None:
+        """The server does not have the fleet any more: nothing that is on its way will be answered."""
+        if self.resumable:
+            self.abandon(self.loss(refusal.reason, refusal.message))
+        else:
+            self.abandon(SequenceEnded(f"the server does not know this fleet any more: {refusal.message}"))
+
+    def loss(self, reason: str, message: str) -> SequenceLost:
+        """Why it cannot go on."""
+        return SequenceLost(reason, message, int(self.answered.min()))
+
+    def end(self, error: TidegateError) -> None:
+        """No more steps: whoever tries gets this error."""
+        self.ended = self.ended or error
+
+    def abandon(self, error: TidegateError) -> None:
+        """Ends it and fails everything that is still waiting."""
+        self.end(error)
+        if self._replay is not None:
+            self._replay.clear()
+        self._flight.fail(error)
+
+    def _begin_again(self, ticket: FleetTicket, members: Members, expected: Steps) -> None:
+        """These members stand at `expected` [N]: what was sent of them since will be refused."""
+        self.next_steps[members] = expected
+        if self._replay is not None:
+            self._replay.cut(members, expected)
+        ends = np.full(self.count, np.iinfo(np.uint64).max, np.uint64)
+        ends[members] = expected
+        self._flight.doom_after(ticket, ends)
+
+    def say(self, requests: list[pb.StreamRequest]) -> list[pb.StreamRequest]:
+        """What of these can be sent now: nothing while there is no stream."""
+        return [] if self.parked else requests
+
+    # After a loss.
+
+    def park(self) -> None:
+        """The stream is gone: what is sent from now on goes out when the fleet is open on another one."""
+        self.parked = True
+        self._flight.refuse_doomed()
+        self._flight.forget(self.next_steps)
+        if self._replay is not None:
+            self._replay.cut(self._all, self.next_steps)
+
+    def claim(self) -> Claim:
+        """How to ask for it."""
+        return self.opening.claim(self.answered)
+
+    @property
+    def order(self) -> Order | None:
+        """How to open it anew, if every input since then is still here; else None.
+
+        A server may have written some members and not others.
+        """
+        order = self.opening.order
+        known = self._replay is not None and self._replay.reaches(self._first)
+        return order if isinstance(order, Order) and known else None
+
+    def resumed(self, opened: pb.Opened) -> list[pb.StreamRequest]:
+        """It is open again: what to send, in this order. Raises ProtocolError, SequenceLost."""
+        assert self._replay is not None
+        self.opening = self.opening.renewed(opened)
+        self._most = 0
+        start = self.opening.next_steps
+        self._check_start(self._replay, start)
+        self.parked = False
+        self._back_at, self._again = start.copy(), self.answered.copy()
+        most = self._inputs.rows_within(self.opening.max_message_bytes, _ROW_BYTES)
+        requests = []
+        for members, request in self._replay.since(start, self.answered, most):
+            self._say_answered(members, request)
+            requests.append(request)
+        return requests
+
+    def _check_start(self, replay: FleetReplay, start: Steps) -> None:
+        if (start > self.answered).any():
+            raise ProtocolError("the server goes on at a step of a fleet whose earlier answers are not all here")
+        if not replay.reaches(start):
+            why = "the server wants inputs of this fleet again that are not kept any more"
+            raise self.loss("CHECKPOINT_GONE", why)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether an answer is still to come."""
+        return bool(self._flight)
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether it got on since it was resumed, or has nothing to get on with."""
+        return not self.parked and (not self._flight or bool((self.answered > self._again).any()))
+
+    @property
+    def sent_again(self) -> int:
+        """How many steps had to be repeated when it was resumed."""
+        return int((self._again - self._back_at).sum())
+
+    # Reading.
+
+    def answers(self, ticket: FleetTicket) -> FleetAnswers:
+        """The answers in the order of the inputs. Raises what the ticket failed with."""
+        return read_fleet_step(ticket, self.opening)
+
+
+Sent = tuple[FleetTicket, list[pb.StreamRequest]]
+
+
+def _message(block: Block, handles: bytes, steps: bytes) -> pb.StreamRequest:
+    first, end = block.first, block.first + block.rows
+    request = pb.StreamRequest()
+    request.fleet.handles = handles[first * HANDLE.itemsize : end * HANDLE.itemsize]
+    request.fleet.steps = steps[first * STEP.itemsize : end * STEP.itemsize]
+    block.write(request.fleet)
+    return request

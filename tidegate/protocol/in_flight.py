@@ -1,0 +1,130 @@
+"""The steps of one sequence that are on their way: sent, and not yet answered in full. Pure.
+
+Answers come in the order of the steps; a refusal may overtake the answers of earlier steps, because the server checks a
+step before it runs it. Where the sequence stands, and what a refusal means for it, is the ledger's business.
+"""
+
+from collections import deque
+
+from tidegate.answers import TraceLayout
+from tidegate.errors import TidegateError, refused
+from tidegate.protocol.promise import Ticket
+from tidegate.v1 import sequence_pb2 as pb
+
+
+class StepsTicket(Ticket[list[pb.Answers]]):
+    """`count` steps from `first_step`, sent in one message or several, each of them answered in one or more parts.
+
+    `layout`: the columns of their traces, those of the version that answered them; set with the first part.
+    """
+
+    __slots__ = ("_left", "_refusal", "count", "first_step", "layout", "parts")
+
+    layout: TraceLayout
+
+    def __init__(self, first_step: int, count: int, messages: int) -> None:
+        super().__init__()
+        self.first_step = first_step
+        self.count = count
+        self.parts: list[pb.Answers] = []
+        self._left = messages
+        self._refusal: TidegateError | None = None
+
+    def settle(self, refusal: TidegateError | None = None) -> bool:
+        """Counts a message that was answered or refused; whether it was the last one. The first refusal counts."""
+        self._refusal = self._refusal or refusal
+        self._left -= 1
+        if self._left:
+            return False
+        if self._refusal is not None:
+            self.fail(self._refusal)
+        else:
+            self.resolve(self.parts)
+        return True
+
+
+class Sent:
+    """One Steps message on its way.
+
+    It is doomed if it was sent after one that turned out to be refused: then it will be refused as well, and that says
+    nothing about where the sequence stands since.
+    """
+
+    __slots__ = ("doomed", "end", "first_step", "next_answer", "ticket")
+
+    def __init__(self, ticket: StepsTicket, first_step: int, count: int) -> None:
+        self.ticket = ticket
+        self.first_step = self.next_answer = first_step
+        self.end = first_step + count
+        self.doomed = False
+
+    def is_refused_by(self, failure: pb.Failure) -> bool:
+        """Refused as a whole, or from a step on that could not be computed, before which the sequence then stands.
+
+        A server may take a long message in several parts. If a step fails, it refuses each part after it; those
+        refusals say nothing new, and nothing of messages that were sent since.
+        """
+        step = failure.first_step
+        stands_there = not failure.expected_steps or failure.expected_steps[0] == step
+        return step == self.first_step or (self.first_step < step < self.end and stands_there)
+
+
+class Flight:
+    """All messages of one sequence that are on their way, in the order in which they were sent."""
+
+    def __init__(self) -> None:
+        self._pending: deque[Sent] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._pending)
+
+    def add(self, ticket: StepsTicket, first_step: int, count: int) -> None:
+        """Enters a message with so many steps of this ticket."""
+        self._pending.append(Sent(ticket, first_step, count))
+
+    def awaiting(self, step: int) -> Sent | None:
+        """The message whose next answer is that of this step."""
+        for sent in self._pending:  # the first one, but for steps whose refusal is still to come
+            if sent.next_answer == step and not sent.doomed:
+                return sent
+        return None
+
+    def refused_by(self, failure: pb.Failure) -> Sent | None:
+        """The message that a refusal concerns."""
+        return next((sent for sent in self._pending if sent.is_refused_by(failure)), None)
+
+    def settle(self, sent: Sent, refusal: TidegateError | None = None) -> None:
+        """This message was answered in full, or refused."""
+        self._pending.remove(sent)
+        sent.ticket.settle(refusal)
+
+    def doom_after(self, refused_one: Sent) -> None:
+        """What was sent after this one will be refused, too."""
+        at = self._pending.index(refused_one)
+        for sent in list(self._pending)[at + 1 :]:
+            sent.doomed = True
+
+    # After a loss.
+
+    def refuse_doomed(self, next_step: int) -> None:
+        """Their refusals will not come any more: the sequence goes on at `next_step`."""
+        for sent in [sent for sent in self._pending if sent.doomed]:
+            why = f"step {sent.first_step} was sent after one that was refused"
+            self.settle(sent, refused("WRONG_STEP", why, next_step))
+
+    def forget(self, next_step: int) -> None:
+        """Of steps from `next_step` on, whoever was sending them was interrupted before they were sent."""
+        while self._pending and self._pending[-1].first_step >= next_step:
+            self._pending.pop()
+
+    def send_again(self) -> None:
+        """Every message goes out once more, with the steps of it that have no answer."""
+        for sent in self._pending:
+            sent.first_step = sent.next_answer
+
+    def fail(self, error: TidegateError) -> None:
+        """Nothing of it will be answered."""
+        waiting = list(dict.fromkeys(sent.ticket for sent in self._pending))
+        self._pending.clear()
+        for ticket in waiting:
+            ticket.fail(error)

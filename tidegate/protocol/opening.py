@@ -1,0 +1,182 @@
+"""The opening of sequences: what is asked for, and what came of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from operator import index
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidegate.answers import TraceLayout
+from tidegate.errors import ProtocolError
+from tidegate.inputs import InputLayout
+from tidegate.protocol.route import new_route, route_of
+from tidegate.state import State
+from tidegate.trace import Trace
+from tidegate.v1 import sequence_pb2 as pb
+
+_USUAL_LIMIT = 4 * 2**20  # of a message, where a server does not say: gRPC's own
+_MOST_HANDLES = 2**32  # a handle is a uint32
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to open: `count` sequences of a model (version 0: the newest), and what of their inside to show.
+
+    They begin from `state`, or at step 0. `owner` is a label for the server's limits.
+    """
+
+    model: str
+    version: int
+    count: int
+    trace: Trace
+    state: State | None = None
+    owner: str = ""
+
+    def __post_init__(self) -> None:
+        _check_text("model", self.model)
+        _check_text("owner", self.owner)
+        if not isinstance(self.state, State | None):
+            raise TypeError(f"state={self.state!r}: a tidegate.State is wanted, as a sequence's state() gives it")
+        if not 0 < _whole("count", self.count) < _MOST_HANDLES:
+            few = self.count < 1
+            raise ValueError(f"a fleet of {self.count}: it {'needs at least one member' if few else 'is too large'}")
+        if not 0 <= _whole("version", self.version) < 2**64:
+            raise ValueError(f"version {self.version}: versions are numbered from 1, and 0 is the newest")
+
+    def route(self) -> str:
+        """By which to connect for it: a new one."""
+        return new_route()
+
+    def request(self, handle: int) -> pb.StreamRequest:
+        """The message that opens them under `handle` and the numbers after it."""
+        opening = pb.Open(
+            handle=handle,
+            count=self.count,
+            model=self.model,
+            version=self.version,
+            trace=self.trace.message(),
+            bundle=True,
+            announce=True,
+            state=None if self.state is None else self.state.message(),
+            owner=self.owner,
+        )
+        return pb.StreamRequest(open=opening)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Sequences that were opened before, to be continued: `answered` says how many answers of each there are."""
+
+    ids: tuple[str, ...]
+    token: str
+    answered: Sequence[int] | NDArray[np.uint64]
+    trace: Trace
+
+    def __post_init__(self) -> None:
+        for id_ in self.ids:
+            _check_text("sequence_id", id_)
+        _check_text("token", self.token)
+        for step in self.answered:
+            if not 0 <= _whole("answered", step) < 2**64:
+                raise ValueError(f"answered={step}: it is the number of answers that there are, 0 or more")
+
+    @property
+    def count(self) -> int:
+        """How many sequences."""
+        return len(self.ids)
+
+    def route(self) -> str:
+        """By which to connect for it: that of the first sequence."""
+        return route_of(self.ids[0])
+
+    def request(self, handle: int) -> pb.StreamRequest:
+        """The message that resumes them under `handle` and the numbers after it."""
+        resume = pb.Resume(
+            handle=handle,
+            sequence_ids=self.ids,
+            resume_token=self.token,
+            answered=self.answered,
+            trace=self.trace.message(),
+            bundle=True,
+            announce=True,
+        )
+        return pb.StreamRequest(resume=resume)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opening:
+    """What was opened: where it is, and what it takes to write its inputs, to read its answers, and to resume it.
+
+    `order` asks for the same again, in the version that it got. `next_steps` [count] is the step that each takes first.
+    An empty `token`: the server keeps no checkpoints.
+    """
+
+    handle: int
+    count: int
+    ids: tuple[str, ...]
+    model: str
+    version: int
+    inputs: InputLayout
+    layout: TraceLayout
+    order: Order | Claim
+    next_steps: NDArray[np.uint64]
+    token: str = ""
+    max_message_bytes: int = _USUAL_LIMIT
+
+    @classmethod
+    def read(cls, order: Order | Claim, opened: pb.Opened, inputs: InputLayout) -> "Opening":
+        """From the server's answer to an order. Raises ProtocolError."""
+        return cls(
+            handle=opened.handle,
+            count=order.count,
+            ids=tuple(opened.sequence_ids),
+            model=opened.model,
+            version=opened.version,
+            inputs=inputs,
+            layout=TraceLayout.read(opened.trace, order.trace.every),
+            order=replace(order, version=opened.version) if isinstance(order, Order) else order,
+            next_steps=_next_steps(opened, order.count),
+            token=opened.resume_token,
+            max_message_bytes=opened.max_message_bytes or _USUAL_LIMIT,
+        )
+
+    def renewed(self, opened: pb.Opened) -> "Opening":
+        """The same sequences on another stream, as the server describes them there. Raises ProtocolError."""
+        return replace(
+            self,
+            ids=tuple(opened.sequence_ids) or self.ids,
+            version=opened.version,
+            layout=TraceLayout.read(opened.trace, self.layout.every),
+            next_steps=_next_steps(opened, self.count),
+            token=opened.resume_token or self.token,
+            max_message_bytes=opened.max_message_bytes or _USUAL_LIMIT,
+        )
+
+    def moved(self, moved: pb.Moved) -> "Opening":
+        """The same sequence on another version."""
+        return replace(self, version=moved.version, layout=TraceLayout.read(moved.trace, self.layout.every))
+
+    def claim(self, answered: Sequence[int] | NDArray[np.uint64]) -> Claim:
+        """What to say in order to continue after a loss."""
+        return Claim(self.ids, self.token, answered, self.order.trace)
+
+
+def _whole(name: str, value: int) -> int:
+    try:
+        return index(value)
+    except TypeError:
+        raise TypeError(f"{name}={value!r}: a whole number is wanted") from None
+
+
+def _check_text(name: str, value: str) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{name}={value!r}: a str is wanted")
+
+
+def _next_steps(opened: pb.Opened, count: int) -> NDArray[np.uint64]:
+    steps: Any = opened.next_steps
+    if len(steps) not in (0, count):
+        raise ProtocolError(f"the server opened {count} sequences and told the next step of {len(steps)}")
+    return np.array(steps, np.uint64) if len(steps) else np.zeros(count, np.uint64)

@@ -1,0 +1,166 @@
+"""What is open, and what of it is being closed: whose books are whose, by the client's handles. Pure.
+
+Knows neither streams nor their losses.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from tidegate.errors import ProtocolError, SequenceEnded, TidegateError
+from tidegate.protocol.fleet_books import FleetLedger
+from tidegate.protocol.handles import Handles
+from tidegate.protocol.members import HANDLE, STEP
+from tidegate.protocol.promise import Ticket
+from tidegate.protocol.sequence_books import Ledger
+from tidegate.v1 import sequence_pb2 as pb
+
+Books = Ledger | FleetLedger
+
+
+class Register:
+    """The books of one client. A fleet has one handle for each member, and stands under the first of them."""
+
+    def __init__(self, handles: Handles) -> None:
+        self._handles = handles
+        self.sequences: dict[int, Ledger] = {}
+        self.fleets: dict[int, FleetLedger] = {}
+        self.closing: dict[int, list[Ticket[pb.Closed]]] = {}  # one for each who waits for it
+        self._left: dict[int, int] = {}  # runs of handles, by the first, that messages may still be under way for
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is open, but for what is already being closed."""
+        return {*self.sequences, *self.fleets} <= self.closing.keys()
+
+    def enter(self, books: Books) -> None:
+        """From now on answers go to these books."""
+        if isinstance(books, FleetLedger):
+            self.fleets[books.handle] = books
+        else:
+            self.sequences[books.handle] = books
+
+    def remove(self, books: Books) -> None:
+        """They are open no longer."""
+        self._pop(books)
+        self._handles.give(books.handle, books.count)
+
+    def leave(self, books: Books) -> list[pb.StreamRequest]:
+        """Nobody goes on with them here: what to say.
+
+        Said also for what is gone from the server already, which passes it over: until the server has answered, what it
+        said to earlier requests may be under way, and would be taken for an answer to the next who got the handle.
+        """
+        self._pop(books)
+        self._left[books.handle] = books.count
+        return [pb.StreamRequest(close=pb.Close(handle=books.handle, count=books.count, park=True))]
+
+    def left(self, handle: int) -> bool:
+        """Whether it is one that was left: what still comes for it is for nobody."""
+        return any(first <= handle < first + count for first, count in self._left.items())
+
+    def parted(self, handle: int) -> None:
+        """The server has parked what was left: nothing comes for it any more."""
+        if handle in self._left:
+            self._handles.give(handle, self._left.pop(handle))
+
+    def hang_up(self) -> None:
+        """The stream is gone, and with it what was left on it."""
+        for first in list(self._left):
+            self.parted(first)
+
+    def _pop(self, books: Books) -> None:
+        self.sequences.pop(books.handle, None)
+        self.fleets.pop(books.handle, None)
+
+    # Closing.
+
+    def close(self, books: Books) -> tuple[Ticket[pb.Closed], list[pb.StreamRequest]]:
+        """Asks to end sequences, once: whoever wants it after that waits for the same answer."""
+        ticket: Ticket[pb.Closed] = Ticket()
+        waiting = self.closing.setdefault(books.handle, [])
+        waiting.append(ticket)
+        return ticket, [close_request(books)] if len(waiting) == 1 else []
+
+    def closed(self, closed: pb.Closed) -> bool:
+        """The server ended sequences; whether it was asked to."""
+        books = self.sequences.pop(closed.handle, None) or self.fleets.pop(closed.handle, None)
+        if books is not None:
+            books.abandon(SequenceEnded("the server closed this sequence"))
+        waiting = self.closing.pop(closed.handle, [])
+        if books is not None and waiting:
+            books.closed = True
+            self._handles.give(closed.handle, closed.count or 1)
+        for ticket in waiting:
+            ticket.resolve(closed)
+        return bool(waiting)
+
+    def not_closed(self, handle: int, error: TidegateError) -> bool:
+        """Nobody will confirm that it is closed; whether somebody waited for that."""
+        waiting = self.closing.pop(handle, [])
+        for ticket in waiting:
+            ticket.fail(error)
+        return bool(waiting)
+
+    def lose(self, error: TidegateError, lost: TidegateError) -> None:
+        """Whoever waits gets the one error, whoever sends more the other."""
+        for handle in list(self.closing):
+            self.not_closed(handle, error)
+        for books in self.all():
+            books.end(lost)
+            books.abandon(error)
+
+    def checkpointed(self, message: pb.Checkpointed) -> None:
+        """Enters which steps are safe, of any number of sequences and members of fleets."""
+        handles = np.frombuffer(message.handles, HANDLE).astype(np.int64)
+        steps = np.frombuffer(message.steps, STEP)
+        for fleet in self.fleets.values():
+            rows = (handles >= fleet.handle) & (handles < fleet.handle + fleet.count)
+            if rows.any():
+                fleet.checkpointed(handles[rows] - fleet.handle, steps[rows])
+                handles, steps = handles[~rows], steps[~rows]
+        for handle, step in zip(handles.tolist(), steps.tolist(), strict=True):
+            ledger = self.sequences.get(handle)
+            if ledger is not None:
+                ledger.checkpointed(step)
+
+    # Whose is it.
+
+    def all(self) -> list[Books]:
+        """Those of every sequence and fleet."""
+        return [*self.sequences.values(), *self.fleets.values()]
+
+    def opened_as(self, handle: int) -> Books | None:
+        """Those that stand under this handle."""
+        return self.sequences.get(handle) or self.fleets.get(handle)
+
+    def find(self, handle: int) -> Books | None:
+        """Those of a sequence, or of the fleet that it is a member of."""
+        return self.sequences.get(handle) or self._fleet_of(handle)
+
+    def sequence(self, handle: int) -> Ledger | None:
+        """Those of a sequence that is no member; None if it was left. Raises ProtocolError."""
+        ledger = self.sequences.get(handle)
+        if ledger is None and not self.left(handle):
+            raise ProtocolError(f"the server said something of handle {handle}, which is not an open sequence")
+        return ledger
+
+    def fleet(self, handle: int) -> FleetLedger | None:
+        """Those of the fleet that has this member; None if it was left. Raises ProtocolError."""
+        fleet = self._fleet_of(handle)
+        if fleet is None and not self.left(handle):
+            raise ProtocolError(f"the server said something of handle {handle}, which is no member of an open fleet")
+        return fleet
+
+    def _fleet_of(self, handle: int) -> FleetLedger | None:
+        return next((fleet for fleet in self.fleets.values() if fleet.owns(handle)), None)
+
+    def books_of(self, handles: Iterable[int]) -> list[Books]:
+        """Those of all these, each once."""
+        found = {id(books): books for books in map(self.find, handles) if books is not None}
+        return list(found.values())
+
+
+def close_request(books: Books) -> pb.StreamRequest:
+    """The message that ends what these books are for."""
+    return pb.StreamRequest(close=pb.Close(handle=books.handle, count=books.count))

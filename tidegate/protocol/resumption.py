@@ -1,0 +1,192 @@
+"""What goes on after a loss: who is asked for again, who got on since, and who is lost. Pure.
+
+Knows the books of what is open, and neither what is being opened nor when another stream is tried.
+"""
+
+import numpy as np
+
+from tidegate.errors import ConnectionLost, Refused, SequenceLost, TidegateError
+from tidegate.protocol.registry import Books, Register, close_request
+from tidegate.v1 import sequence_pb2 as pb
+
+# There is nothing left to end.
+_ENDED = {"UNKNOWN_SEQUENCE", "SEQUENCE_ENDED", "SEQUENCE_EXPIRED", "SEQUENCE_EVICTED"}
+# There is no room for it now.
+_FULL = {"TOO_MANY_SEQUENCES", "TOO_MANY_OF_OWNER"}
+
+
+class Resumption:
+    """Of all that one client has open, over all its losses. Handles stand for books."""
+
+    def __init__(self, register: Register) -> None:
+        self._register = register
+        self.recovering: set[int] = set()  # books that did not get on since the last loss
+        self.deferred: dict[int, Refused] = {}  # what a server has no room for now, and how it said so
+        self._doubted: set[int] = set()  # books whose Resume a stream took with it, unanswered
+        self.resumed = 0  # sequences since the first loss, and how many of their steps were sent again
+        self.sent_again = 0
+        self.casualties: list[SequenceLost] = []  # what could not be resumed
+
+    @property
+    def possible(self) -> bool:
+        """Whether something is open that can go on after a loss."""
+        return any(self._goes_on(books) for books in self._register.all())
+
+    def _goes_on(self, books: Books) -> bool:
+        return books.resumable and (books.ended is None or books.handle in self._register.closing)
+
+    def break_off(self, error: TidegateError, *, unanswered: bool) -> None:
+        """The stream is gone. What can go on waits for the next one; a Resume that was said on it is `unanswered`."""
+        self._register.hang_up()
+        for books in self._register.all():
+            if self._goes_on(books):
+                if books.parked and unanswered:
+                    self._doubted.add(books.handle)
+                books.park()
+                self.recovering.add(books.handle)
+            else:
+                self.forget(books)
+                books.end(as_loss(error))
+                books.abandon(error)
+        self.deferred.clear()
+
+    def park(self, books: Books) -> pb.StreamRequest:
+        """Their stream is gone since they were opened; how to ask for them on another one."""
+        books.park()
+        self.recovering.add(books.handle)
+        return _claim(books)
+
+    def claims(self) -> list[pb.StreamRequest]:
+        """Asks for all that waits, on a new stream."""
+        return [_claim(books) for books in self._register.all() if books.parked]
+
+    # What a server says to that.
+
+    def opened(self, books: Books, opened: pb.Opened) -> list[pb.StreamRequest]:
+        """They are open again: what to send."""
+        try:
+            requests = books.resumed(opened)
+        except (SequenceLost, Refused) as error:  # refused by the books: this server takes no message as large as a row
+            lost = error if isinstance(error, SequenceLost) else books.loss(error.reason, error.message)
+            books.parked = False
+            books.abandon(lost)
+            return self.after_refusal(books)
+        self.resumed += books.count
+        self.sent_again += books.sent_again
+        self.check_recovered(books)
+        closing = books.handle in self._register.closing
+        return [*requests, *books.say([close_request(books)])] if closing else requests
+
+    def refused(self, books: Books, refusal: Refused) -> list[pb.StreamRequest]:
+        """This server does not open them again: what to ask for instead."""
+        if refusal.reason in _FULL:  # others go on meanwhile
+            self.deferred[books.handle] = refusal
+            return []
+        if refusal.reason == "UNKNOWN_SEQUENCE" and books.order is not None:
+            return [books.order.request(books.handle)]
+        if books.handle in self._register.closing and refusal.reason in _ENDED and not books.waiting:
+            self.closed(pb.Closed(handle=books.handle, count=books.count, steps=_steps(books)))
+            return []
+        self._fail(books, books.loss(refusal.reason, refusal.message))
+        return []
+
+    def after_refusal(self, books: Books) -> list[pb.StreamRequest]:
+        """What the server says may have ended the books; the sequence stays, for who knows more of it."""
+        if self.recovering:
+            self.check_recovered(books)
+        closing = books.handle in self._register.closing
+        if books.ended is not None and books.caught_up and not closing:
+            if isinstance(books.ended, SequenceLost):
+                self.casualties.append(books.ended)
+            return self.leave(books)
+        return books.say([])
+
+    def check_recovered(self, books: Books) -> None:
+        """Something came for them: perhaps they got on."""
+        if books.caught_up:
+            self.recovering.discard(books.handle)
+
+    def may_be_ours(self, concerned: list[Books]) -> bool:
+        """Whether it may be we who took these over: a server may carry out late what it was asked. Asked once."""
+        doubted = bool(self._doubted.intersection(books.handle for books in concerned))
+        if doubted:
+            self._doubted.clear()
+        return doubted
+
+    def released(self, concerned: list[Books], refusal: Refused) -> list[pb.StreamRequest]:
+        """The server let go of these for good. A fleet only goes on as a whole; its other members are parked."""
+        requests = []
+        for books in concerned:
+            requests += self.leave(books)
+            self._mourn(books, books.loss(refusal.reason, refusal.message))
+        return requests
+
+    # What there was no room for.
+
+    def try_deferred(self) -> list[pb.StreamRequest]:
+        """Asks again for what the server had no room for."""
+        deferred, self.deferred = self.deferred, {}
+        return [_claim(books) for books in self._register.all() if books.handle in deferred]
+
+    def give_up_deferred(self) -> None:
+        """There was no room in time."""
+        deferred, self.deferred = self.deferred, {}
+        for books in [books for books in self._register.all() if books.handle in deferred]:
+            refusal = deferred[books.handle]
+            self._fail(books, books.loss(refusal.reason, refusal.message))
+
+    # Who does not go on.
+
+    def give_up(self, why: str) -> None:
+        """No stream could be had: what waited for one is lost."""
+        for books in self._register.all():
+            self._fail(books, books.loss("UNREACHABLE", why))
+
+    def lose(self, error: TidegateError, lost: TidegateError) -> None:
+        """There will be no other stream: whoever waits gets the one error, whoever sends more the other."""
+        self._register.lose(error, lost)
+        self.recovering.clear()
+
+    def closed(self, closed: pb.Closed) -> bool:
+        """The server ended sequences; whether it was asked to."""
+        self._register.parted(closed.handle)
+        if self._register.opened_as(closed.handle) is not None:
+            self._let_go(closed.handle)
+        return self._register.closed(closed)
+
+    def forget(self, books: Books) -> None:
+        """They are open no longer."""
+        self._register.remove(books)
+        self._let_go(books.handle)
+
+    def leave(self, books: Books) -> list[pb.StreamRequest]:
+        """Nobody goes on with them here: what to say."""
+        self._let_go(books.handle)
+        return self._register.leave(books)
+
+    def _fail(self, books: Books, error: SequenceLost) -> None:
+        """These alone cannot go on."""
+        self.forget(books)
+        self._mourn(books, error)
+
+    def _mourn(self, books: Books, error: SequenceLost) -> None:
+        self.casualties.append(error)
+        books.abandon(error)
+        self._register.not_closed(books.handle, error)
+
+    def _let_go(self, handle: int) -> None:
+        self.recovering.discard(handle)
+        self._doubted.discard(handle)
+
+
+def as_loss(error: TidegateError) -> ConnectionLost:
+    """The error of whoever comes after the stream ended with this one."""
+    return error if isinstance(error, ConnectionLost) else ConnectionLost(f"the stream is gone: {error}")
+
+
+def _claim(books: Books) -> pb.StreamRequest:
+    return books.claim().request(books.handle)
+
+
+def _steps(books: Books) -> list[int]:
+    return [int(step) for step in np.atleast_1d(books.answered)]

@@ -1,0 +1,374 @@
+"""The books of one open sequence: which step comes next, what was sent, what is still to be answered.
+
+Pure: no connection, no thread, no clock. Answers come in the order of the steps; a refusal may overtake the answers of
+earlier steps, because the server checks a step before it runs it. After a loss the books are parked until the sequence
+is open on another stream; what is sent meanwhile goes out then.
+"""
+
+from copy import copy
+
+import numpy as np
+
+from tidegate.answers import Answer, Answers
+from tidegate.errors import ProtocolError, Refused, SequenceEnded, SequenceLost, TidegateError, reason_name, refused
+from tidegate.inputs import Block, InputLayout, Inputs
+from tidegate.protocol.budget import Budget
+from tidegate.protocol.control import BLOCKING, Control, Controls
+from tidegate.protocol.in_flight import Flight, Sent, StepsTicket
+from tidegate.protocol.opening import Claim, Opening, Order
+from tidegate.protocol.promise import Ticket
+from tidegate.protocol.reading import read_chunk, read_step
+from tidegate.protocol.replay import Replay
+from tidegate.protocol.turns import Turns
+from tidegate.v1 import sequence_pb2 as pb
+
+
+class Ledger:
+    """The books of one sequence.
+
+    `next_step` is the number that its next step will have, `answered` that of the first step without an answer. With a
+    `budget`, and a server that keeps checkpoints, the inputs are kept that it takes to go on after a loss.
+    """
+
+    def __init__(self, opening: Opening, budget: Budget | None = None) -> None:
+        first = int(opening.next_steps[0])
+        # The sequence.
+        self.opening = opening
+        self.handle = opening.handle
+        self.version = opening.version
+        self._inputs = opening.inputs  # those that steps are written for
+        self._takes = (opening.version, opening.inputs)  # those of a version, as the shell learnt them last
+        self._most = 0  # rows of one message, once it is known
+        self._replay: Replay | None = None
+        if budget is not None and opening.token:
+            self._replay = Replay(first, budget, claimed=isinstance(opening.order, Claim))
+        # Its steps.
+        self.next_step = first
+        self.answered = first
+        self.held: int | None = None  # of the answers so many are safe with the caller; None: all
+        self.ended: TidegateError | None = None
+        self.closed = False  # the server has confirmed that it was closed
+        self._flight = Flight()
+        self._controls = Controls()
+        self._turns = Turns()
+        # Its stream.
+        self.parked = False
+        self._back_at = self._again = first  # answers to steps from the one to before the other come a second time
+
+    @property
+    def resumable(self) -> bool:
+        """Whether it can go on after a loss."""
+        return self._replay is not None
+
+    @property
+    def count(self) -> int:
+        """How many sequences these books are for."""
+        return 1
+
+    @property
+    def _safe(self) -> int:
+        """How many answers the server need not be able to give again."""
+        return self.answered if self.held is None else min(self.held, self.answered)
+
+    # Sending.
+
+    def send_step(self, values: Inputs) -> tuple[StepsTicket, list[pb.StreamRequest]]:
+        """One step as a message, and the ticket of its answer. Raises BadInput, SequenceEnded; then nothing changed."""
+        try:
+            block = self._written().step(values)
+            return self._send([block] if self._most else self._cut(block), 1)
+        except Refused as error:
+            error.expected_step = self.next_step
+            raise
+
+    def send_chunk(self, values: Inputs) -> tuple[StepsTicket, list[pb.StreamRequest]]:
+        """Many steps, [T, ...row], in as few messages as the server's limit allows. Raises as `send_step` does."""
+        try:
+            block = self._written().block(values)
+            if not block.rows:
+                raise refused("WRONG_SHAPE", "a chunk needs at least one step")
+            return self._send(self._cut(block), block.rows)
+        except Refused as error:
+            error.expected_step = self.next_step
+            raise
+
+    def room(self) -> Ticket[None] | None:
+        """What to wait for before more can be sent; None: nothing."""
+        if self.ended is not None:
+            return None
+        if self._controls.held:
+            return self._controls.room()
+        return None if self._replay is None else self._replay.room()
+
+    @property
+    def knows_inputs(self) -> bool:
+        """Whether the inputs of the version that it runs on are known; else the shell asks for them: see `takes`."""
+        return self._takes[0] == self.version
+
+    def takes(self, version: int, inputs: InputLayout) -> None:
+        """The inputs of a version that it moved to: the next step is written for them. Any thread may say so."""
+        self._takes = (version, inputs)
+
+    def _written(self) -> InputLayout:
+        """What the next step is written for."""
+        version, inputs = self._takes
+        if inputs is not self._inputs and version == self.version:
+            self._inputs = inputs
+            self._most = 0
+            if self._replay is not None:
+                self._replay.part()
+        return self._inputs
+
+    def _cut(self, block: Block) -> list[Block]:
+        self._most = self._most or self._inputs.rows_within(self.opening.max_message_bytes)
+        return block.cut(self._most)
+
+    def _send(self, blocks: list[Block], count: int) -> tuple[StepsTicket, list[pb.StreamRequest]]:
+        if self.ended is not None:
+            raise copy(self.ended)
+        ticket = StepsTicket(self.next_step, count, len(blocks))
+        requests = [self._message(ticket, block, self.next_step + block.first) for block in blocks]
+        self.next_step += count  # last: where this is interrupted nothing was sent, and `park` forgets it
+        return ticket, self.say(requests) if self.parked or self._turns.blocked else requests
+
+    def _message(self, ticket: StepsTicket, block: Block, first: int) -> pb.StreamRequest:
+        request = pb.StreamRequest()
+        steps = request.steps
+        steps.handle = self.handle
+        steps.first_step = first
+        block.write(steps)
+        if self._replay is not None:
+            steps.answered = self._safe
+            self._replay.add(first, first + block.rows, request, block.size, alone=block.alone)
+        self._flight.add(ticket, first, block.rows)
+        return request
+
+    # Asking for more than answers.
+
+    def ask(self, kind: str, message: pb.StreamRequest) -> tuple[Ticket[pb.StreamResponse], list[pb.StreamRequest]]:
+        """A request about the sequence as it stands after the steps that were sent. Raises SequenceEnded."""
+        if self.ended is not None:
+            raise copy(self.ended)
+        control = Control(kind, self.next_step, message)
+        self._controls.add(control)
+        return control.ticket, self.say([message])
+
+    def say(self, requests: list[pb.StreamRequest]) -> list[pb.StreamRequest]:
+        """What of these can be sent now. The rest goes out in its turn; nothing while there is no stream."""
+        return [] if self.parked else self._turns.say(requests)
+
+    def told_state(self, response: pb.StreamResponse) -> None:
+        """Enters the state that was asked for."""
+        self._controls.settle("read_state", response)
+
+    def rewound(self, response: pb.StreamResponse) -> list[pb.StreamRequest]:
+        """Enters where the sequence stands now; what goes out."""
+        step = response.rewound.next_step
+        self.next_step = self.answered = self._back_at = self._again = step
+        if self._replay is not None:
+            self._replay.rewound(step)
+        self._controls.rewound(step)
+        self._controls.settle("rewind", response)
+        return self._turns.go_on()
+
+    def moved(self, response: pb.StreamResponse) -> list[pb.StreamRequest]:
+        """Enters the version that it runs on now; what goes out."""
+        moved = response.moved
+        self.opening = self.opening.moved(moved)
+        self.version = moved.version
+        self._controls.moved(moved.next_step, moved.version, response)
+        return self._turns.go_on()
+
+    # Receiving.
+
+    def receive(self, message: pb.Answers) -> bool:
+        """Enters an answer; whether it is one that the caller did not have. Raises ProtocolError."""
+        first = message.first_step
+        if self._back_at <= first < self._again:
+            self._check_again(first + _rows(message))
+            self.checkpointed(message.checkpointed)
+            return False
+        sent = self._flight.awaiting(first)
+        if sent is None:
+            if self.ended is not None and not self._flight:
+                return False  # it was abandoned
+            what = f"step {first} of handle {self.handle}"
+            raise ProtocolError(f"the server answered {what}, which waits for no such answer")
+        ticket = sent.ticket
+        ticket.parts.append(message)
+        ticket.layout = self.opening.layout
+        sent.next_answer += 1 if ticket.count == 1 else _rows(message)
+        self.answered = sent.next_answer
+        if message.checkpointed:
+            self.checkpointed(message.checkpointed)
+        if sent.next_answer >= sent.end:
+            self._flight.settle(sent)
+        if self._replay is not None:
+            self._replay.fold(self.answered)
+        return True
+
+    def checkpointed(self, step: int) -> None:
+        """Enters that the first `step` steps are safe. What is not answered yet is kept all the same."""
+        if self._replay is not None and step <= self._safe:
+            self._replay.checkpointed(step)
+
+    def refused(self, failure: pb.Failure) -> bool:
+        """Enters a refusal; whether it concerned anything that waits here."""
+        expected = failure.expected_steps[0] if failure.expected_steps else None
+        refusal = refused(reason_name(failure.error.reason), failure.error.message, expected)
+        steps = failure.request in {"", "steps"}
+        sent = self._flight.refused_by(failure) if steps else None
+        certain = sent is None and (self._turns.blocked or not failure.first_step)
+        control = self._controls.refused(failure.request, refusal, certain=certain)
+        if control is not None:
+            self._turns.blocked = self._turns.blocked and control.kind not in BLOCKING
+            self._check_made(control, refusal)
+            return True
+        if steps and sent is None and self._back_at <= failure.first_step < self._again:
+            self._lose(refusal, "a step could not be repeated")
+            return True
+        if sent is None:
+            return False
+        if expected is None:
+            self._unknown(refusal)
+            return True
+        if not sent.doomed:
+            self._begin_again(sent, expected)
+        self._flight.settle(sent, self.ended if isinstance(self.ended, SequenceLost) else refusal)
+        return True
+
+    def _check_made(self, control: Control, refusal: Refused) -> None:
+        if control.ticket.done and self._controls.was_made(control):
+            self._lose(refusal, "the move to another version could not be repeated")
+
+    def _lose(self, refusal: Refused, what: str) -> None:
+        self.abandon(self.loss(refusal.reason, f"{what}: {refusal.message}"))
+
+    def _unknown(self, refusal: Refused) -> None:
+        """The server does not have the sequence any more: nothing that is on its way will be answered."""
+        if self.resumable:
+            self.abandon(self.loss(refusal.reason, refusal.message))
+        else:
+            self.abandon(SequenceEnded(f"the server does not know this sequence any more: {refusal.message}"))
+
+    def _begin_again(self, refused_one: Sent, expected: int) -> None:
+        self.next_step = expected
+        if self._replay is not None:
+            self._replay.cut(expected)
+        self._flight.doom_after(refused_one)
+
+    def loss(self, reason: str, message: str) -> SequenceLost:
+        """Why it cannot go on."""
+        return SequenceLost(reason, message, self.answered)
+
+    def end(self, error: TidegateError) -> None:
+        """No more steps: whoever tries gets this error."""
+        self.ended = self.ended or error
+
+    def abandon(self, error: TidegateError) -> None:
+        """Ends it and fails everything that is still waiting."""
+        self.end(error)
+        if self._replay is not None:
+            self._replay.clear(forget=isinstance(error, SequenceEnded))
+        self._flight.fail(error)
+        self._controls.fail(error)
+
+    def _check_again(self, end: int) -> None:
+        if end > self._again:
+            raise ProtocolError(f"the server answered steps of two messages of handle {self.handle} in one")
+
+    # After a loss.
+
+    def park(self) -> None:
+        """The stream is gone: what is sent from now on goes out when the sequence is open on another one."""
+        self.parked = True
+        self._turns.clear()
+        self._flight.refuse_doomed(self.next_step)
+        self._flight.forget(self.next_step)
+        if self._replay is not None:
+            self._replay.cut(self.next_step)
+
+    def claim(self) -> Claim:
+        """How to ask for it."""
+        return self.opening.claim((self._safe,))
+
+    @property
+    def order(self) -> Order | None:
+        """How to open it anew, if it is known how it began and no checkpoint was ever told; else None."""
+        order = self.opening.order
+        return order if isinstance(order, Order) and self._replay is not None and not self._replay.told else None
+
+    def resumed(self, opened: pb.Opened) -> list[pb.StreamRequest]:
+        """It is open again: what to send, in this order. Raises ProtocolError, SequenceLost."""
+        assert self._replay is not None
+        self.opening = self.opening.renewed(opened)
+        self._most = 0
+        start = int(self.opening.next_steps[0])
+        if not self._replay.reaches(start) and self._controls.took_place("rewind"):
+            self.rewound(pb.StreamResponse(rewound=pb.Rewound(handle=self.handle, next_step=start)))
+        self._check_start(start)
+        self.parked = False
+        self._back_at, self._again = start, self.answered
+        self._flight.send_again()
+        return self._resend(start, opened.version)
+
+    def _check_start(self, start: int) -> None:
+        assert self._replay is not None
+        if start > self.answered:
+            raise ProtocolError(f"the server goes on at step {start}, and {self.answered} of its answers are here")
+        if not self._replay.reaches(start):
+            why = f"the server wants the inputs from step {start} on again, which are not kept any more"
+            raise self.loss("CHECKPOINT_GONE", why)
+
+    def _resend(self, start: int, version: int) -> list[pb.StreamRequest]:
+        assert self._replay is not None
+        most = self._inputs.rows_within(self.opening.max_message_bytes)
+        controls = self._controls.again(start, version)
+        requests: list[pb.StreamRequest] = []
+        parted = {self.answered, *(control.at for control in controls)}
+        for first, _, request in self._replay.since(start, parted, most):
+            while controls and controls[0].at <= first:
+                requests.append(controls.popleft().request)
+            request.steps.answered = self._safe
+            requests.append(request)
+        return self.say([*requests, *(control.request for control in controls)])
+
+    @property
+    def waiting(self) -> bool:
+        """Whether an answer is still to come."""
+        return bool(self._flight)
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether it got on since it was resumed, or has nothing to get on with."""
+        return not self.parked and (not self._flight or self.answered > self._again)
+
+    @property
+    def sent_again(self) -> int:
+        """How many steps had to be repeated when it was resumed."""
+        return self._again - self._back_at
+
+    def kept(self) -> tuple[int, dict[str, np.ndarray]]:
+        """The inputs that are kept, [K, ...row] by name, and the step of the first row.
+
+        Those before a move to other inputs are left out: no array holds both.
+        """
+        first, arrays = (self.next_step, {}) if self._replay is None else self._replay.arrays()
+        return (first if arrays else self.next_step), arrays
+
+    # Reading.
+
+    def answer(self, ticket: StepsTicket) -> Answer:
+        """The answer to one step. Raises what the ticket failed with."""
+        return read_step(ticket)
+
+    def answers(self, ticket: StepsTicket) -> Answers:
+        """The answers to a chunk. Raises what the ticket failed with."""
+        return read_chunk(ticket)
+
+
+def _rows(message: pb.Answers) -> int:
+    """How many steps a message answers."""
+    if not message.outputs or not message.outputs[0].shape:
+        raise ProtocolError("the server sent an answer without a first axis for its steps")
+    return message.outputs[0].shape[0]

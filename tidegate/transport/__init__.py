@@ -1,0 +1,1 @@
+"""Waits and sends: the same protocol over threads and over asyncio."""

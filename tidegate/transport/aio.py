@@ -1,0 +1,295 @@
+"""A client's stream, for asyncio: what a Conversation says goes out, what comes in goes to it. It outlives a loss.
+
+One task reads and another writes, because leaving a read or a write of grpc.aio half-way ends the whole stream. The
+task that reads makes the next stream when one is lost.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import grpc
+
+from tidegate.errors import ConnectionLost, ProtocolError, TidegateError, TimedOut
+from tidegate.protocol.budget import Budget, why_no_room
+from tidegate.protocol.conversation import Conversation
+from tidegate.protocol.opening import Claim, Order
+from tidegate.protocol.promise import Ticket
+from tidegate.protocol.registry import Books
+from tidegate.protocol.route import headers
+from tidegate.transport.bundles import Bundler
+from tidegate.transport.deadline import Deadline
+from tidegate.transport.recovery import Pace, Recovery, Resuming, report
+from tidegate.transport.status import explain
+from tidegate.v1 import sequence_pb2 as pb
+
+if TYPE_CHECKING:
+    from tidegate.v1.tidegate_pb2_grpc import TidegateAsyncStub  # a name that only type checkers know
+
+# ruff: noqa: ASYNC109 - `timeout` has the same name and meaning in both clients, and raises our own TimedOut
+
+log = logging.getLogger("tidegate")
+
+K = TypeVar("K", bound=Ticket[Any])
+Outbox = asyncio.Queue[pb.StreamRequest | None]
+
+_GOODBYE = 1.0  # seconds that a server may take to end a stream on which nothing is open
+
+
+class AsyncConnection:
+    """One stream after the other, which any number of tasks of one event loop share."""
+
+    def __init__(
+        self, stub: "TidegateAsyncStub", address: str, route: str, resuming: Resuming, within: float | None
+    ) -> None:
+        self._stub = stub
+        self._address = address
+        self._headers = headers(route)
+        self._resuming = resuming
+        self._within = within
+        self._talk = Conversation(None if within == 0 else Budget(resuming.keep_bytes, resuming.keep_steps))
+        self._loop = asyncio.get_running_loop()
+        self._waiting = 0  # tasks
+        self._pace = Pace(resuming)
+        self._recovery: Recovery | None = None
+        self._later: asyncio.TimerHandle | None = None  # for what the server had no room for
+        self._closed = asyncio.Event()
+        self._parting: asyncio.Future[None] | None = None  # done when nothing is left to be closed
+        self._connect()
+        self._reader = asyncio.create_task(self._read_on())
+
+    def _connect(self) -> None:
+        self._outbox: Outbox = asyncio.Queue()
+        self._call = self._stub.Stream(
+            _messages(self._outbox, lambda: self._talk.max_message_bytes), metadata=self._headers
+        )
+
+    @property
+    def alive(self) -> bool:
+        """Whether sequences can be opened on it."""
+        return self._talk.lost is None and (not self._call.done() or self._talk.resumable)
+
+    async def send(
+        self,
+        books: Books,
+        timeout: float | None,
+        build: Callable[..., tuple[K, list[pb.StreamRequest]]],
+        *values: object,
+    ) -> K:
+        """Builds messages with steps and sends them. gRPC takes them from the outbox as the server reads.
+
+        Waits only where as much is kept for a resumption as may be, or the sequence is being rewound, for `timeout`
+        seconds at most (TimedOut).
+        """
+        self._check_loop()
+        deadline = Deadline(timeout)
+        while (room := books.room()) is not None:
+            await self._await_room(room, deadline.left)
+        return self.ask(build, *values)
+
+    def ask(self, build: Callable[..., tuple[K, list[pb.StreamRequest]]], *values: object) -> K:
+        """Builds messages and sends them, without a look at what is kept."""
+        ticket, requests = build(*values)
+        for request in requests:
+            self._outbox.put_nowait(request)
+        return ticket
+
+    def open(self, order: Order | Claim) -> Ticket[pb.Opened]:
+        """Asks for new sequences, or for ones that were opened before."""
+        return self.ask(self._talk.open, order)
+
+    def enrol(self, books: Books) -> None:
+        """Enters what was opened."""
+        for request in self._talk.enrol(books):
+            self._outbox.put_nowait(request)
+
+    def disown(self, ticket: Ticket[pb.Opened]) -> None:
+        """Nobody will enrol what this ticket was for."""
+        for request in self._talk.disown(ticket):
+            self._outbox.put_nowait(request)
+
+    def end(self, books: Books) -> Ticket[pb.Closed]:
+        """Asks to end sequences."""
+        return self.ask(self._talk.close, books)
+
+    @property
+    def talk(self) -> Conversation:
+        """What is said: how to build what `ask` sends."""
+        return self._talk
+
+    async def wait(self, ticket: Ticket[Any], timeout: float | None) -> None:
+        """Until the ticket is settled. Raises TimedOut after `timeout` seconds; the answer is then dropped."""
+        if not await self._settled(ticket, timeout):
+            raise TimedOut(f"no answer from {self._address} in the given time")
+
+    async def _settled(self, ticket: Ticket[Any], timeout: float | None) -> bool:
+        self._check_loop()
+        if ticket.done:
+            return True
+        settled = self._loop.create_future()
+        ticket.call(lambda: None if settled.done() else settled.set_result(None))
+        self._waiting += 1
+        try:
+            if timeout is None:
+                await settled
+            else:
+                async with asyncio.timeout(timeout):  # `wait_for` of Python 3.11 may swallow a cancellation
+                    await settled
+        except TimeoutError:
+            return ticket.done
+        finally:
+            self._waiting -= 1
+        return True
+
+    async def _await_room(self, room: Ticket[None], timeout: float | None) -> None:
+        settled = False
+        try:
+            settled = await self._settled(room, timeout)
+        finally:
+            if not settled:
+                why = why_no_room(self._talk.budget, room)
+        if not settled:
+            raise TimedOut(why)
+
+    def _check_loop(self) -> None:
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError("this sequence was opened in another event loop")
+
+    async def close(self) -> None:
+        """Ends the stream: in peace if nothing is open on it, else by cancelling it. Whoever waits gets an error.
+
+        What is open on a server that keeps checkpoints is parked there, and can be resumed.
+        """
+        try:
+            if self._talk.lost is None and self._talk.idle:
+                await self._part()
+        finally:  # also if whoever closes is cancelled
+            self._closed.set()
+            if self._later is not None:
+                self._later.cancel()
+            self._lose(ConnectionLost("this client was closed"))
+        await asyncio.wait({self._reader})
+
+    async def _part(self) -> None:
+        """Lets the server confirm what is being closed, on a new stream if need be, and end the stream."""
+        self._parting = asyncio.get_running_loop().create_future()
+        if self._talk.closing:
+            await asyncio.wait({self._reader, self._parting}, timeout=_GOODBYE, return_when=asyncio.FIRST_COMPLETED)
+        self._outbox.put_nowait(None)
+        if not self._talk.closing:
+            await asyncio.wait({self._reader}, timeout=_GOODBYE)
+
+    async def _read_on(self) -> None:
+        try:
+            while self._talk.lost is None:
+                self._break_off(await self._read_all())
+                await self._reconnect()
+        except asyncio.CancelledError:
+            self._lose(ConnectionLost(f"the event loop ended before the client of {self._address} was closed"))
+            raise
+        except Exception as error:
+            log.exception("reading from %s failed", self._address)
+            self._lose(ConnectionLost(f"this client failed while it read from {self._address}: {error!r}"))
+
+    async def _read_all(self) -> TidegateError:
+        """Reads to the end, and says what the end was."""
+        try:
+            async for response in self._call:
+                self._enter(response)
+                if self._talk.broken is not None:
+                    return self._talk.broken
+        except ProtocolError as error:
+            return error
+        except grpc.RpcError as error:
+            return explain(error, self._address)
+        except asyncio.CancelledError:
+            if (reader := asyncio.current_task()) is not None and reader.cancelling():
+                raise  # it is not the call that was cancelled
+            return ConnectionLost(f"the stream of {self._address} was cancelled")
+        return ConnectionLost(f"the server at {self._address} ended the stream")
+
+    def _enter(self, response: pb.StreamResponse) -> None:
+        for request in self._talk.receive(response):
+            self._outbox.put_nowait(request)
+        if self._talk.resumption.deferred and self._later is None:
+            self._defer()
+        if self._recovery is not None and self._recovery.over(self._talk):
+            self._recovery = None
+        elif self._talk.resumption.casualties:
+            report(self._talk)
+        if self._parting is not None and not self._talk.closing and not self._parting.done():
+            self._parting.set_result(None)
+
+    def _recover(self) -> Recovery:
+        """The recovery that is under way, or else begins."""
+        if self._recovery is None:
+            self._recovery = Recovery(self._resuming, self._within, self._address, self._talk, self._pace)
+        return self._recovery
+
+    def _next_wait(self) -> float | None:
+        """Seconds until the next attempt; None: the time is over, which runs only while somebody waits."""
+        recovery = self._recover()
+        if not self._waiting:
+            recovery.begin_anew()
+        return recovery.next_wait()
+
+    def _defer(self) -> None:
+        """Has what there was no room for asked for again, after a while."""
+        wait = self._next_wait()
+        if wait is None:
+            self._talk.resumption.give_up_deferred()
+        else:
+            self._later = asyncio.get_running_loop().call_later(wait, self._try_deferred)
+
+    def _try_deferred(self) -> None:
+        self._later = None
+        for request in self._talk.resumption.try_deferred():
+            self._outbox.put_nowait(request)
+
+    def _break_off(self, error: TidegateError) -> None:
+        """Lets go of the stream; the conversation goes on, on another one, if there is something to resume."""
+        self._talk.break_off(error)
+        self._call.cancel()
+        self._outbox.put_nowait(None)
+        if self._talk.broken is not None:
+            self._recover()
+
+    def _lose(self, error: TidegateError) -> None:
+        self._talk.lose(error)
+        self._outbox.put_nowait(None)
+        self._call.cancel()
+
+    async def _reconnect(self) -> None:
+        """Waits for its turn and makes the next stream; whether it works is seen when it is read."""
+        if self._talk.lost is not None:
+            return
+        wait = self._next_wait()
+        if wait is None:
+            self._talk.give_up(self._recover().why_over(self._talk))
+            report(self._talk)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait):
+                await self._closed.wait()
+        if self._talk.lost is None:
+            self._connect()
+            for request in self._talk.resume():
+                self._outbox.put_nowait(request)
+
+
+async def _messages(outbox: Outbox, limit: Callable[[], int]) -> AsyncIterator[pb.StreamRequest]:
+    """What gRPC is to send: what waits in an outbox until its end, bundled where several wait."""
+
+    def next_now() -> pb.StreamRequest | None:
+        if outbox.empty():
+            return None
+        request = outbox.get_nowait()
+        if request is None:
+            outbox.put_nowait(None)
+        return request
+
+    bundler = Bundler(next_now, limit)
+    while (request := bundler.left() or await outbox.get()) is not None:
+        yield bundler.fill(request)

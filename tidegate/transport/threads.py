@@ -1,0 +1,337 @@
+"""A client's stream, for threads: what a Conversation says goes out, what comes in goes to it. It outlives a loss.
+
+One thread of its own reads, and makes the next stream when one is lost. Nobody else reads, although a caller who read
+for itself would save a change of threads: Ctrl-C strikes in the main thread wherever that is, and a call of gRPC that
+is left half-way may hold one of its locks for ever. A caller waits for its answer on a lock of its own.
+"""
+
+import logging
+from _thread import start_new_thread
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from threading import TIMEOUT_MAX, Event, Lock, Thread, Timer, current_thread
+from typing import Any, TypeVar
+
+from tidegate.errors import ConnectionLost, ProtocolError, TidegateError, TimedOut
+from tidegate.protocol.budget import Budget, why_no_room
+from tidegate.protocol.conversation import Conversation
+from tidegate.protocol.opening import Claim, Order
+from tidegate.protocol.promise import Ticket
+from tidegate.protocol.registry import Books
+from tidegate.protocol.route import headers
+from tidegate.transport.deadline import Deadline
+from tidegate.transport.process import Home
+from tidegate.transport.recovery import Pace, Recovery, Resuming, report
+from tidegate.transport.thread_stream import Stream
+from tidegate.v1 import sequence_pb2 as pb
+from tidegate.v1.tidegate_pb2_grpc import TidegateStub
+
+log = logging.getLogger("tidegate")
+
+K = TypeVar("K", bound=Ticket[Any])
+R = TypeVar("R")
+
+_GOODBYE = 1.0  # seconds that a server may take to end a stream on which nothing is open
+
+
+class Connection:
+    """One stream after the other, which any number of threads share."""
+
+    def __init__(self, stub: TidegateStub, address: str, route: str, resuming: Resuming, within: float | None) -> None:
+        self._stub = stub
+        self._address = address
+        self._headers = headers(route)
+        self._resuming = resuming
+        self._within = within
+        self._home = Home()
+        # What is said. The lock guards it; it is never held while anybody waits.
+        self._lock = Lock()
+        self._talk = Conversation(None if within == 0 else Budget(resuming.keep_bytes, resuming.keep_steps))
+        self._left: deque[Books] = deque()  # what is to be ended by the next one who has the lock
+        self._waiting: set[Ticket[Any]] = set()
+        self._stream = self._new_stream()
+        # From one stream to the next.
+        self._pace = Pace(resuming)
+        self._recovery: Recovery | None = None
+        self._later: Timer | None = None  # for what the server had no room for
+        self._confirmed: Event | None = None  # set when nothing is left to be closed
+        self._closed = Event()
+        self._reader = Thread(target=self._read_on, name=f"tidegate reader of {address}", daemon=True)
+        self._reader.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether sequences can be opened on it."""
+        return self._talk.lost is None
+
+    @property
+    def talk(self) -> Conversation:
+        """What is said: how to build what `ask` sends."""
+        return self._talk
+
+    # Sending.
+
+    def send(
+        self,
+        books: Books,
+        timeout: float | None,
+        build: Callable[..., tuple[K, list[pb.StreamRequest]]],
+        *values: object,
+    ) -> K:
+        """Builds messages with steps and sends them; one after the other, so that their numbers go out in order.
+
+        gRPC takes them from the outbox as the server reads. Blocks only where as much is kept for a resumption as may
+        be, or the sequence is being rewound. Raises TimedOut if that lasts for `timeout` seconds.
+        """
+        self._home.check()
+        deadline = Deadline(timeout)
+        while True:
+            with self._lock:
+                self._carry_out()
+                room = books.room()
+                if room is None:
+                    return self._say(build, *values)
+            self._await_room(room, deadline.left)
+
+    def ask(self, build: Callable[..., tuple[K, list[pb.StreamRequest]]], *values: object) -> K:
+        """Builds messages without steps and sends them."""
+        self._home.check()
+        with self._lock:
+            self._carry_out()
+            return self._say(build, *values)
+
+    def look(self, read: Callable[[], R]) -> R:
+        """Reads something of the books while nobody writes there."""
+        with self._lock:
+            return read()
+
+    def open(self, order: Order | Claim) -> Ticket[pb.Opened]:
+        """Asks for new sequences, or for ones that were opened before."""
+        return self.ask(self._talk.open, order)
+
+    def enrol(self, books: Books) -> None:
+        """Enters what was opened."""
+        with self._lock:
+            self._stream.put(self._talk.enrol(books))
+
+    def disown(self, ticket: Ticket[pb.Opened]) -> None:
+        """Nobody will enrol what this ticket was for."""
+        with self._lock:
+            self._stream.put(self._talk.disown(ticket))
+
+    def end(self, books: Books) -> Ticket[pb.Closed]:
+        """Asks to end sequences."""
+        return self.ask(self._talk.close, books)
+
+    def leave(self, books: Books) -> None:
+        """Has sequences ended, and waits for nothing: not for the server, nor for who has the lock.
+
+        That may be whoever calls: a garbage collection in the midst of anything may finalise a generator that has a
+        sequence open. Whoever comes next ends them before it says anything else.
+        """
+        if not self._home.here:  # they are its parent's
+            return
+        self._left.append(books)
+        if not self._lock.locked():
+            self._end_left()
+        else:
+            with suppress(RuntimeError):  # no thread can be started while the interpreter ends
+                start_new_thread(self._end_left, ())
+
+    def _end_left(self) -> None:
+        with self._lock:
+            self._carry_out()
+
+    # With the lock held.
+
+    def _carry_out(self) -> None:
+        while self._left:
+            self._say(self._talk.close, self._left[0])
+            self._left.popleft()
+
+    def _say(self, build: Callable[..., tuple[K, list[pb.StreamRequest]]], *values: object) -> K:
+        try:
+            ticket, requests = build(*values)
+            self._stream.put(requests)
+        except Exception:
+            raise
+        except BaseException:  # interrupted, and nobody knows how much of it is said
+            self._break_off(ConnectionLost("sending was interrupted, which ends the stream"))
+            raise
+        return ticket
+
+    # Waiting, without the lock.
+
+    def wait(self, ticket: Ticket[Any], timeout: float | None) -> None:
+        """Until the ticket is settled. Raises TimedOut after `timeout` seconds; the answer is then dropped."""
+        if not self._settled(ticket, timeout):
+            raise TimedOut(f"no answer from {self._address} in the given time")
+
+    def _settled(self, ticket: Ticket[Any], timeout: float | None) -> bool:
+        self._home.check()
+        gate = Lock()
+        gate.acquire()  # until the ticket is settled
+        with self._lock:
+            if ticket.done:
+                return True
+            ticket.call(gate.release)
+        try:
+            self._waiting.add(ticket)
+            return gate.acquire(timeout=-1 if timeout is None else min(max(timeout, 0.0), TIMEOUT_MAX))
+        finally:
+            self._waiting.discard(ticket)
+
+    def _await_room(self, room: Ticket[None], timeout: float | None) -> None:
+        settled = False
+        try:
+            settled = self._settled(room, timeout)
+        finally:
+            if not settled:
+                with self._lock:
+                    why = why_no_room(self._talk.budget, room)
+        if not settled:
+            raise TimedOut(why)
+
+    # Reading, in the reader's thread.
+
+    def _read_on(self) -> None:
+        try:
+            self._stream.call()
+            while (stream := self._next_stream()) is not None:
+                response = stream.read()
+                with self._lock:
+                    self._enter(response)
+        except Exception as error:
+            log.exception("reading from %s failed", self._address)
+            with self._lock:
+                self._lose(ConnectionLost(f"this client failed while it read from {self._address}: {error!r}"))
+
+    def _next_stream(self) -> Stream | None:
+        """The one to read from, which is a new one if the last is gone; None: there will be none."""
+        while True:
+            with self._lock:
+                self._carry_out()
+                if self._talk.lost is not None or self._closed.is_set():
+                    return None
+                if self._talk.broken is None:
+                    return self._stream
+                wait = self._next_wait()
+                if wait is None:
+                    self._give_up()
+                    return None
+            self._closed.wait(wait)
+            self._reconnect()
+
+    def _reconnect(self) -> None:
+        with self._lock:
+            if self._talk.lost is None and not self._closed.is_set():
+                self._stream = self._new_stream()
+                self._stream.call()
+                self._stream.put(self._talk.resume())
+
+    def _new_stream(self) -> Stream:
+        return Stream(self._stub, self._address, self._headers, lambda: self._talk.max_message_bytes)
+
+    def _enter(self, response: pb.StreamResponse | TidegateError) -> None:
+        if self._talk.broken is not None:  # an interrupted caller has broken the stream off meanwhile
+            return
+        if isinstance(response, TidegateError):
+            self._break_off(response)
+            return
+        try:
+            self._stream.put(self._talk.receive(response))
+        except ProtocolError as error:
+            self._lose(error)
+            return
+        if self._talk.resumption.deferred and self._later is None:
+            self._defer()
+        self._look_around()
+
+    def _look_around(self) -> None:
+        """What a message led to."""
+        if self._talk.broken is not None:
+            self._break_off(self._talk.broken)
+        elif self._recovery is not None and self._recovery.over(self._talk):
+            self._recovery = None
+        elif self._talk.resumption.casualties:
+            report(self._talk)
+        if self._confirmed is not None and not self._talk.closing:
+            self._confirmed.set()
+
+    # A stream is lost, with the lock held.
+
+    def _break_off(self, error: TidegateError) -> None:
+        """Lets go of the stream; the conversation goes on, on another one, if there is something to resume."""
+        self._talk.break_off(error)
+        self._stream.hang_up()
+        if self._talk.broken is not None:
+            self._recover()
+
+    def _lose(self, error: TidegateError) -> None:
+        self._talk.lose(error)
+        self._stream.hang_up()
+
+    def _recover(self) -> Recovery:
+        """The recovery that is under way, or else begins."""
+        if self._recovery is None:
+            self._recovery = Recovery(self._resuming, self._within, self._address, self._talk, self._pace)
+        return self._recovery
+
+    def _next_wait(self) -> float | None:
+        """Seconds until the next attempt; None: the time is over, which runs only while somebody waits."""
+        recovery = self._recover()
+        if not self._waiting:
+            recovery.begin_anew()
+        return recovery.next_wait()
+
+    def _give_up(self) -> None:
+        self._talk.give_up(self._recover().why_over(self._talk))
+        report(self._talk)
+
+    def _defer(self) -> None:
+        """Has what there was no room for asked for again, after a while."""
+        wait = self._next_wait()
+        if wait is None:
+            self._talk.resumption.give_up_deferred()
+            return
+        self._later = Timer(wait, self._try_deferred)
+        self._later.daemon = True
+        self._later.start()
+
+    def _try_deferred(self) -> None:
+        with self._lock:
+            self._later = None
+            self._stream.put(self._talk.resumption.try_deferred())
+
+    # Closing.
+
+    def close(self, why: str) -> None:
+        """Ends the stream: in peace if nothing is open on it, else by cancelling it. Whoever waits gets an error.
+
+        What is open on a server that keeps checkpoints is parked there, and can be resumed.
+        """
+        if current_thread() is self._reader:  # a garbage collection in the midst of its work, as in `leave`
+            start_new_thread(self.close, (why,))
+            return
+        try:
+            self._part()
+        finally:
+            self._closed.set()
+            with self._lock:
+                if self._later is not None:
+                    self._later.cancel()
+                self._lose(ConnectionLost(why))
+
+    def _part(self) -> None:
+        """Lets the server confirm what is being closed, on a new stream if need be, and end the stream."""
+        with self._lock:
+            self._carry_out()
+            if not self._talk.idle or self._talk.lost is not None:
+                return
+            self._confirmed = Event()
+            if not self._talk.closing:
+                self._confirmed.set()
+        if self._confirmed.wait(_GOODBYE):
+            self._stream.end()
+            self._reader.join(_GOODBYE)
