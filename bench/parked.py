@@ -29,7 +29,7 @@ from bench.gauges import gauges, most_memory
 from bench.scenario import LAYERS, model_name
 from bench.sequence import Sequence as Kept
 from server.durability.checkpoint import encode_many
-from server.durability.tenant import digest_of
+from server.durability.sequence import digest_of
 from server.stores.sqlite.store import SqliteStore
 from server.stores.store import Birth, Terms, Write
 from stepgraph.file import content

@@ -19,19 +19,61 @@ TidegateError
     ├── TornCheckpoint   cut short or damaged
     └── ForeignCheckpoint  of something else, or of a format that this server does not read
 
-Each carries a `reason` of the contract (proto/tidegate/v1/error.proto) and one sentence.
+Each carries a `Reason` and one sentence.
 """
 
+from enum import IntEnum
+
 from stepgraph.errors import cut
-from tidegate.v1 import error_pb2
+
+
+class Reason(IntEnum):
+    """Why something was refused. The edge writes it as the contract's reason of the same name and number."""
+
+    UNSPECIFIED = 0
+    # the request itself
+    MALFORMED = 1  # a message that holds nothing, or contradicts itself
+    WRONG_NAME = 2  # an input that the model does not have, or one that is missing
+    WRONG_SHAPE = 3
+    WRONG_TYPE = 4
+    WRONG_SIZE = 5  # the bytes do not match shape and type
+    NOT_FINITE = 6  # NaN or Inf in an input
+    WRONG_STEP = 7  # a gap or a repetition in the step numbers
+    TOO_LARGE = 8  # more bytes or steps than one message may hold, or more bytes than a name may have
+    BAD_TRACE = 9  # a trace selection that the model cannot meet
+    STEP_FAILED = 10  # the model could not compute this step, for example a token out of range
+    # the model
+    UNKNOWN_MODEL = 20
+    UNKNOWN_VERSION = 21
+    MODEL_NOT_READY = 22  # still loading
+    MODEL_REFUSED = 23  # the file cannot be served; the message says why
+    # the sequence
+    UNKNOWN_HANDLE = 30  # nothing was opened under this handle on this stream
+    HANDLE_IN_USE = 31
+    UNKNOWN_SEQUENCE = 32  # no sequence of this id was ever kept here, or so long ago that nobody remembers
+    WRONG_TOKEN = 33  # the resume token is not the one that the sequence was opened with
+    SEQUENCE_ENDED = 34  # its client closed it
+    SEQUENCE_EXPIRED = 35  # nobody came back within the retention time
+    SEQUENCE_EVICTED = 36  # it was parked, and gave way when a limit was reached
+    TAKEN_OVER = 37  # it goes on elsewhere: on another stream or another server
+    CHECKPOINT_GONE = 38  # no checkpoint is kept at or before the step that was asked for
+    WRONG_STATE = 39  # a state of another model, layer, name, type or shape, or of too late a step
+    # the server
+    TOO_MANY_SEQUENCES = 40
+    TOO_MANY_STREAMS = 41
+    DRAINING = 42  # the server is stopping: finish and go elsewhere
+    INTERNAL = 43  # a fault of the server; its log has the details
+    TOO_MANY_OF_OWNER = 45  # as many sequences as one owner may have
+    STORE_FULL = 46  # as many bytes of checkpoints as the server keeps
+    STORE_UNAVAILABLE = 47  # the store of checkpoints does not answer: try again in a while
 
 
 class TidegateError(Exception):
     """The root. `str(error)` is one sentence: what was wrong, where, what was expected."""
 
-    reason: int = error_pb2.REASON_INTERNAL
+    reason: Reason = Reason.INTERNAL
 
-    def __init__(self, message: str, reason: int | None = None) -> None:
+    def __init__(self, message: str, reason: Reason | None = None) -> None:
         super().__init__(cut(message))
         if reason is not None:
             self.reason = reason
@@ -40,7 +82,7 @@ class TidegateError(Exception):
 class Refusal(TidegateError):
     """A request that cannot be met. No state, no step number, no other sequence has changed."""
 
-    reason = error_pb2.REASON_MALFORMED
+    reason = Reason.MALFORMED
 
 
 class BadInput(Refusal):
@@ -50,55 +92,55 @@ class BadInput(Refusal):
 class WrongStep(Refusal):
     """A gap or a repetition in the step numbers of a sequence."""
 
-    reason = error_pb2.REASON_WRONG_STEP
+    reason = Reason.WRONG_STEP
 
 
 class UnknownModel(Refusal):
     """No such model or version in the repository."""
 
-    reason = error_pb2.REASON_UNKNOWN_MODEL
+    reason = Reason.UNKNOWN_MODEL
 
 
 class ModelUnavailable(Refusal):
     """The model is still loading, or its file was refused."""
 
-    reason = error_pb2.REASON_MODEL_NOT_READY
+    reason = Reason.MODEL_NOT_READY
 
 
 class UnknownHandle(Refusal):
     """Nothing is open under the handle, or, when opening, something is."""
 
-    reason = error_pb2.REASON_UNKNOWN_HANDLE
+    reason = Reason.UNKNOWN_HANDLE
 
 
 class OverLimit(Refusal):
     """More than a limit of the server allows; the sentence names the limit."""
 
-    reason = error_pb2.REASON_TOO_LARGE
+    reason = Reason.TOO_LARGE
 
 
 class Draining(Refusal):
     """The server is stopping and opens nothing new."""
 
-    reason = error_pb2.REASON_DRAINING
+    reason = Reason.DRAINING
 
 
 class SequenceGone(Refusal):
     """A sequence that cannot be continued; the reason says why."""
 
-    reason = error_pb2.REASON_UNKNOWN_SEQUENCE
+    reason = Reason.UNKNOWN_SEQUENCE
 
 
 class WrongState(Refusal):
     """A state that does not fit, or none to go back to."""
 
-    reason = error_pb2.REASON_WRONG_STATE
+    reason = Reason.WRONG_STATE
 
 
 class StoreSilent(Refusal):
     """The store of checkpoints does not answer; what needs it may be tried again."""
 
-    reason = error_pb2.REASON_STORE_UNAVAILABLE
+    reason = Reason.STORE_UNAVAILABLE
 
 
 class IllegalMove(Refusal):
@@ -108,7 +150,7 @@ class IllegalMove(Refusal):
 class StepFailed(TidegateError):
     """The model could not compute a step; the sequence stands where it stood before."""
 
-    reason = error_pb2.REASON_STEP_FAILED
+    reason = Reason.STEP_FAILED
 
 
 class StoreFailed(TidegateError):

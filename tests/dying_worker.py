@@ -1,4 +1,4 @@
-"""The workshop of `server.quarantine` with jobs that end in every bad way, as libraries in C++ would end them."""
+"""The worker of `stepgraph.isolation.sandbox` with jobs that end in every bad way, as libraries in C++ would end them."""
 
 from __future__ import annotations
 

@@ -47,5 +47,5 @@ class Shelf:
     def assert_empty(self) -> None:
         """Nobody has a place here."""
         for model in self.models.values():
-            assert not model.in_use, f"{model.slots.in_use} slots are taken, {model.sleepers} sleep"
-            assert not model.progress.held.any()
+            assert not model.in_use, f"{model.slots.in_use} slots are taken, {model.asleep} sleep"
+            assert not model.watermarks.held.any()

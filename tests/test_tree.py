@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from server.errors import Reason
+from tidegate.v1 import error_pb2
+
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 GENERATED = sorted(path.name for path in (ROOT / "tidegate" / "v1").glob("*_pb2*"))
@@ -111,3 +114,8 @@ def test_the_wheel_holds_the_client_alone(tmp_path: Path) -> None:
         files = wheel.namelist()
     assert {file.split("/")[0].split("-")[0] for file in files} == {"tidegate"}
     assert {"tidegate/py.typed", "tidegate/v1/sequence_pb2.py", "tidegate/v1/sequence_pb2.pyi"} <= set(files)
+
+
+def test_the_reasons_of_the_server_are_those_of_the_contract() -> None:
+    ours = {f"REASON_{reason.name}": reason.value for reason in Reason}
+    assert ours == dict(error_pb2.Reason.items())

@@ -14,10 +14,10 @@ from tidegate.errors import ConnectionLost, ModelNotReady, TimedOut
 from tidegate.inputs import InputLayout, Inputs
 from tidegate.model import Model
 from tidegate.protocol.budget import Budget
-from tidegate.protocol.fleet_books import FleetLedger
+from tidegate.protocol.fleet_books import FleetBooks
 from tidegate.protocol.opening import Claim, Opening, Order
 from tidegate.protocol.registry import Books
-from tidegate.protocol.sequence_books import Ledger
+from tidegate.protocol.sequence_books import SequenceBooks
 from tidegate.state import State
 from tidegate.trace import TraceChoice, choose
 from tidegate.transport import calls
@@ -171,12 +171,12 @@ class AsyncClient:
         return sequence
 
     async def _open_sequence(self, order: Order | Claim, timeout: float | None) -> AsyncSequence:
-        connection, ledger = await self._open(order, timeout, Ledger)
-        return AsyncSequence(AsyncSource(self._timeout, self._fork, self._inputs), connection, ledger)
+        connection, sequence_books = await self._open(order, timeout, SequenceBooks)
+        return AsyncSequence(AsyncSource(self._timeout, self._fork, self._inputs), connection, sequence_books)
 
     async def _open_fleet(self, order: Order, timeout: float | None) -> AsyncFleet:
-        connection, ledger = await self._open(order, timeout, FleetLedger)
-        return AsyncFleet(connection, ledger, self._timeout)
+        connection, sequence_books = await self._open(order, timeout, FleetBooks)
+        return AsyncFleet(connection, sequence_books, self._timeout)
 
     async def _fork(self, state: State, like: Opening, version: int, timeout: float | None) -> AsyncSequence:
         order = Order(like.model, version, 1, like.order.trace, state, self._owner)
@@ -219,15 +219,15 @@ class AsyncClient:
         books: Callable[[Opening, Budget | None], B],
     ) -> B:
         """Opens it, and its books. Who gives up meanwhile leaves nothing open."""
-        ticket = connection.open(order)
+        promise = connection.open(order)
         try:
-            await connection.wait(ticket, deadline.left)
-            opened = ticket.result()
+            await connection.wait(promise, deadline.left)
+            opened = promise.result()
             inputs = await self._inputs(opened.model, opened.version, deadline.limit)
             made = books(Opening.read(order, opened, inputs), connection.talk.budget)
             connection.enrol(made)
         except BaseException:
-            connection.disown(ticket)
+            connection.disown(promise)
             raise
         return made
 

@@ -13,10 +13,10 @@ from tidegate.answers import Answer, Answers, FleetAnswers
 from tidegate.facts import FleetFacts, SequenceFacts
 from tidegate.inputs import InputLayout, Inputs
 from tidegate.protocol.conversation import Asked
-from tidegate.protocol.fleet_books import FleetLedger
-from tidegate.protocol.in_flight import StepsTicket
+from tidegate.protocol.fleet_books import FleetBooks
+from tidegate.protocol.in_flight import StepsPromise
 from tidegate.protocol.opening import Opening
-from tidegate.protocol.sequence_books import Ledger
+from tidegate.protocol.sequence_books import SequenceBooks
 from tidegate.sequence import WINDOW
 from tidegate.state import State
 from tidegate.transport import calls
@@ -40,25 +40,25 @@ class AsyncSource:
 class AsyncSequence(SequenceFacts):
     """A sequence that remembers: it lives on the server and ends with this context manager; see Sequence."""
 
-    def __init__(self, source: AsyncSource, connection: AsyncConnection, ledger: Ledger) -> None:
+    def __init__(self, source: AsyncSource, connection: AsyncConnection, sequence_books: SequenceBooks) -> None:
         self._source = source
         self._connection = connection
-        self._ledger = ledger
+        self._sequence_books = sequence_books
         self._timeout = source.timeout
 
     async def step(self, values: Inputs, timeout: float | None = None) -> Answer:
         """One step in, one answer out; see Sequence.step."""
         deadline = Deadline(calls.limit(timeout, self._timeout))
-        ticket = await self._send(deadline.left, self._ledger.send_step, values)
-        await self._connection.wait(ticket, deadline.left)
-        return self._ledger.answer(ticket)
+        promise = await self._send(deadline.left, self._sequence_books.send_step, values)
+        await self._connection.wait(promise, deadline.left)
+        return self._sequence_books.answer(promise)
 
     async def chunk(self, values: Inputs, timeout: float | None = None) -> Answers:
         """Many steps at once; see Sequence.chunk."""
         deadline = Deadline(calls.limit(timeout, self._timeout))
-        ticket = await self._send(deadline.left, self._ledger.send_chunk, values)
-        await self._connection.wait(ticket, deadline.left)
-        return self._ledger.answers(ticket)
+        promise = await self._send(deadline.left, self._sequence_books.send_chunk, values)
+        await self._connection.wait(promise, deadline.left)
+        return self._sequence_books.answers(promise)
 
     async def stream(
         self, rows: Iterable[Inputs] | AsyncIterable[Inputs], window: int = WINDOW, timeout: float | None = None
@@ -68,13 +68,13 @@ class AsyncSequence(SequenceFacts):
         Each answer is handed out as it comes, also while `rows` is waiting for its next row. See Sequence.stream.
         """
         calls.check_window(window)
-        sent: asyncio.Queue[StepsTicket | None] = asyncio.Queue()
+        sent: asyncio.Queue[StepsPromise | None] = asyncio.Queue()
         room = asyncio.Semaphore(window)
         limit = calls.limit(timeout, self._timeout)
         sender = asyncio.create_task(self._send_all(rows, sent, room, limit))
         try:
-            while (ticket := await sent.get()) is not None:
-                answer = await self._answer(ticket, timeout)
+            while (promise := await sent.get()) is not None:
+                answer = await self._answer(promise, timeout)
                 room.release()
                 yield answer
             await sender
@@ -85,14 +85,14 @@ class AsyncSequence(SequenceFacts):
     async def _send_all(
         self,
         rows: Iterable[Inputs] | AsyncIterable[Inputs],
-        sent: asyncio.Queue[StepsTicket | None],
+        sent: asyncio.Queue[StepsPromise | None],
         room: asyncio.Semaphore,
         limit: float | None,
     ) -> None:
         try:
             async for row in _each(rows):
                 await room.acquire()
-                sent.put_nowait(await self._send(limit, self._ledger.send_step, row))
+                sent.put_nowait(await self._send(limit, self._sequence_books.send_step, row))
         finally:
             sent.put_nowait(None)
 
@@ -105,7 +105,7 @@ class AsyncSequence(SequenceFacts):
         return Soon(lambda: self._fork(timeout))
 
     async def _fork(self, timeout: float | None) -> "AsyncSequence":
-        return await self._source.open(await self.state(timeout), self._ledger.opening, self.version, timeout)
+        return await self._source.open(await self.state(timeout), self._sequence_books.opening, self.version, timeout)
 
     async def rewind(self, step: int, timeout: float | None = None) -> int:
         """Goes back to the newest checkpoint at or before `step`; see Sequence.rewind."""
@@ -117,38 +117,41 @@ class AsyncSequence(SequenceFacts):
 
     async def close(self, timeout: float | None = None) -> None:
         """Ends the sequence and waits until the server has done so. Leaving the context does not wait."""
-        ticket = self._connection.end(self._ledger)
-        await self._connection.wait(ticket, calls.limit(timeout, self._timeout))
-        ticket.result()
+        promise = self._connection.end(self._sequence_books)
+        await self._connection.wait(promise, calls.limit(timeout, self._timeout))
+        promise.result()
 
     def leave(self) -> None:
         """Ends the sequence without waiting for the server's word."""
-        self._connection.end(self._ledger)
+        self._connection.end(self._sequence_books)
 
     async def _ask(self, build: Callable[..., Asked], timeout: float | None, *values: object) -> pb.StreamResponse:
-        ticket = self._connection.ask(build, self._ledger, *values)
-        await self._connection.wait(ticket, calls.limit(timeout, self._timeout))
-        return ticket.result()
+        promise = self._connection.ask(build, self._sequence_books, *values)
+        await self._connection.wait(promise, calls.limit(timeout, self._timeout))
+        return promise.result()
 
     async def _send(
-        self, limit: float | None, build: Callable[[Inputs], tuple[StepsTicket, list[pb.StreamRequest]]], values: Inputs
-    ) -> StepsTicket:
-        if not self._ledger.knows_inputs:  # it moved since the last step
-            version = self._ledger.version
-            self._ledger.takes(version, await self._source.inputs(self.model, version, limit))
-        return await self._connection.send(self._ledger, limit, build, values)
+        self,
+        limit: float | None,
+        build: Callable[[Inputs], tuple[StepsPromise, list[pb.StreamRequest]]],
+        values: Inputs,
+    ) -> StepsPromise:
+        if not self._sequence_books.knows_inputs:  # it moved since the last step
+            version = self._sequence_books.version
+            self._sequence_books.takes(version, await self._source.inputs(self.model, version, limit))
+        return await self._connection.send(self._sequence_books, limit, build, values)
 
-    async def _answer(self, ticket: StepsTicket, timeout: float | None) -> Answer:
-        await self._connection.wait(ticket, calls.limit(timeout, self._timeout))
-        return self._ledger.answer(ticket)
+    async def _answer(self, promise: StepsPromise, timeout: float | None) -> Answer:
+        await self._connection.wait(promise, calls.limit(timeout, self._timeout))
+        return self._sequence_books.answer(promise)
 
 
 class AsyncFleet(FleetFacts):
     """Many sequences of one model that take their steps together; its members are numbered from 0."""
 
-    def __init__(self, connection: AsyncConnection, ledger: FleetLedger, timeout: float | None) -> None:
+    def __init__(self, connection: AsyncConnection, sequence_books: FleetBooks, timeout: float | None) -> None:
         self._connection = connection
-        self._ledger = ledger
+        self._sequence_books = sequence_books
         self._timeout = timeout
 
     async def step(
@@ -156,19 +159,21 @@ class AsyncFleet(FleetFacts):
     ) -> FleetAnswers:
         """One step of every member, or of `members`: values [N, ...row] in their order. See Fleet.step."""
         deadline = Deadline(calls.limit(timeout, self._timeout))
-        ticket = await self._connection.send(self._ledger, deadline.left, self._ledger.send, values, members)
-        await self._connection.wait(ticket, deadline.left)
-        return self._ledger.answers(ticket)
+        promise = await self._connection.send(
+            self._sequence_books, deadline.left, self._sequence_books.send, values, members
+        )
+        await self._connection.wait(promise, deadline.left)
+        return self._sequence_books.answers(promise)
 
     async def close(self, timeout: float | None = None) -> None:
         """Ends all members and waits until the server has done so. Leaving the context does not wait."""
-        ticket = self._connection.end(self._ledger)
-        await self._connection.wait(ticket, calls.limit(timeout, self._timeout))
-        ticket.result()
+        promise = self._connection.end(self._sequence_books)
+        await self._connection.wait(promise, calls.limit(timeout, self._timeout))
+        promise.result()
 
     def leave(self) -> None:
         """Ends all members without waiting for the server's word."""
-        self._connection.end(self._ledger)
+        self._connection.end(self._sequence_books)
 
 
 async def _each(rows: Iterable[Inputs] | AsyncIterable[Inputs]) -> AsyncIterator[Inputs]:

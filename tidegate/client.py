@@ -13,10 +13,10 @@ from tidegate.errors import ConnectionLost, ModelNotReady, TimedOut
 from tidegate.inputs import InputLayout, Inputs
 from tidegate.model import Model
 from tidegate.protocol.budget import Budget
-from tidegate.protocol.fleet_books import FleetLedger
+from tidegate.protocol.fleet_books import FleetBooks
 from tidegate.protocol.opening import Claim, Opening, Order
 from tidegate.protocol.registry import Books
-from tidegate.protocol.sequence_books import Ledger
+from tidegate.protocol.sequence_books import SequenceBooks
 from tidegate.sequence import Fleet, Sequence, Source
 from tidegate.state import State
 from tidegate.trace import TraceChoice, choose
@@ -147,8 +147,8 @@ class Client:
     ) -> Fleet:
         """Opens `count` sequences that take their steps together. Raises as `sequence`."""
         order = Order(model, version, count, choose(trace), state, self._owner)
-        connection, ledger = self._open(order, timeout, FleetLedger)
-        return Fleet(connection, ledger, self._timeout)
+        connection, sequence_books = self._open(order, timeout, FleetBooks)
+        return Fleet(connection, sequence_books, self._timeout)
 
     def close(self) -> None:
         """Ends the stream and what is open on it. The client cannot be used after that.
@@ -188,8 +188,8 @@ class Client:
             return self._connection
 
     def _sequence(self, order: Order | Claim, timeout: float | None) -> Sequence:
-        connection, ledger = self._open(order, timeout, Ledger)
-        return Sequence(Source(self._timeout, self._fork, self._inputs), connection, ledger)
+        connection, sequence_books = self._open(order, timeout, SequenceBooks)
+        return Sequence(Source(self._timeout, self._fork, self._inputs), connection, sequence_books)
 
     def _fork(self, state: State, like: Opening, version: int, timeout: float | None) -> Sequence:
         order = Order(like.model, version, 1, like.order.trace, state, self._owner)
@@ -225,15 +225,15 @@ class Client:
         books: Callable[[Opening, Budget | None], B],
     ) -> B:
         """Opens it, and its books. Who gives up meanwhile leaves nothing open."""
-        ticket = connection.open(order)
+        promise = connection.open(order)
         try:
-            connection.wait(ticket, deadline.left)
-            opened = ticket.result()
+            connection.wait(promise, deadline.left)
+            opened = promise.result()
             inputs = self._inputs(opened.model, opened.version, deadline.limit)
             made = books(Opening.read(order, opened, inputs), connection.talk.budget)
             connection.enrol(made)
         except BaseException:
-            connection.disown(ticket)
+            connection.disown(promise)
             raise
         return made
 

@@ -13,10 +13,10 @@ from tidegate.answers import Answer, Answers, FleetAnswers
 from tidegate.facts import FleetFacts, SequenceFacts
 from tidegate.inputs import InputLayout, Inputs
 from tidegate.protocol.conversation import Asked
-from tidegate.protocol.fleet_books import FleetLedger
-from tidegate.protocol.in_flight import StepsTicket
+from tidegate.protocol.fleet_books import FleetBooks
+from tidegate.protocol.in_flight import StepsPromise
 from tidegate.protocol.opening import Opening
-from tidegate.protocol.sequence_books import Ledger
+from tidegate.protocol.sequence_books import SequenceBooks
 from tidegate.state import State
 from tidegate.transport import calls
 from tidegate.transport.deadline import Deadline
@@ -45,10 +45,10 @@ class Sequence(SequenceFacts):
     where it was, within the client's `resume_within`. Threads may use different sequences of one client at once.
     """
 
-    def __init__(self, source: Source, connection: Connection, ledger: Ledger) -> None:
+    def __init__(self, source: Source, connection: Connection, sequence_books: SequenceBooks) -> None:
         self._source = source
         self._connection = connection
-        self._ledger = ledger
+        self._sequence_books = sequence_books
         self._timeout = source.timeout
 
     def step(self, values: Inputs, timeout: float | None = None) -> Answer:
@@ -58,9 +58,9 @@ class Sequence(SequenceFacts):
         it was and can go on), ConnectionLost, TimedOut (the step may have been taken), SequenceEnded.
         """
         deadline = Deadline(calls.limit(timeout, self._timeout))
-        ticket = self._send(deadline.left, self._ledger.send_step, values)
-        self._connection.wait(ticket, deadline.left)
-        return self._ledger.answer(ticket)
+        promise = self._send(deadline.left, self._sequence_books.send_step, values)
+        self._connection.wait(promise, deadline.left)
+        return self._sequence_books.answer(promise)
 
     def chunk(self, values: Inputs, timeout: float | None = None) -> Answers:
         """Many steps at once, [T, ...row] for each input; all of them, or none if refused. Raises as `step`.
@@ -70,9 +70,9 @@ class Sequence(SequenceFacts):
         the steps before taken: see `next_step`.
         """
         deadline = Deadline(calls.limit(timeout, self._timeout))
-        ticket = self._send(deadline.left, self._ledger.send_chunk, values)
-        self._connection.wait(ticket, deadline.left)
-        return self._ledger.answers(ticket)
+        promise = self._send(deadline.left, self._sequence_books.send_chunk, values)
+        self._connection.wait(promise, deadline.left)
+        return self._sequence_books.answers(promise)
 
     def stream(self, rows: Iterable[Inputs], window: int = WINDOW, timeout: float | None = None) -> Iterator[Answer]:
         """Steps from any iterable, up to `window` of them in flight; their answers in order.
@@ -84,12 +84,12 @@ class Sequence(SequenceFacts):
         """
         calls.check_window(window)
         limit = calls.limit(timeout, self._timeout)
-        in_flight: deque[StepsTicket] = deque()
+        in_flight: deque[StepsPromise] = deque()
         failure: Exception | None = None
         source = iter(rows)
         while True:
             try:
-                in_flight.append(self._send(limit, self._ledger.send_step, next(source)))
+                in_flight.append(self._send(limit, self._sequence_books.send_step, next(source)))
             except StopIteration:
                 break
             except Exception as error:  # noqa: BLE001 - of whatever kind: what was sent before has its answers
@@ -111,7 +111,7 @@ class Sequence(SequenceFacts):
 
     def fork(self, timeout: float | None = None) -> "Sequence":
         """A new sequence of the same version that begins where this one stands. Raises as Client.sequence."""
-        return self._source.open(self.state(timeout), self._ledger.opening, self.version, timeout)
+        return self._source.open(self.state(timeout), self._sequence_books.opening, self.version, timeout)
 
     def rewind(self, step: int, timeout: float | None = None) -> int:
         """Goes back to the newest checkpoint at or before `step`, and says which step it takes next.
@@ -130,32 +130,35 @@ class Sequence(SequenceFacts):
 
     def close(self, timeout: float | None = None) -> None:
         """Ends the sequence and waits until the server has done so. Leaving the context does not wait."""
-        ticket = self._connection.end(self._ledger)
-        self._connection.wait(ticket, calls.limit(timeout, self._timeout))
-        ticket.result()
+        promise = self._connection.end(self._sequence_books)
+        self._connection.wait(promise, calls.limit(timeout, self._timeout))
+        promise.result()
 
     def _ask(self, build: Callable[..., Asked], timeout: float | None, *values: object) -> pb.StreamResponse:
-        ticket = self._connection.ask(build, self._ledger, *values)
-        self._connection.wait(ticket, calls.limit(timeout, self._timeout))
-        return ticket.result()
+        promise = self._connection.ask(build, self._sequence_books, *values)
+        self._connection.wait(promise, calls.limit(timeout, self._timeout))
+        return promise.result()
 
     def _send(
-        self, limit: float | None, build: Callable[[Inputs], tuple[StepsTicket, list[pb.StreamRequest]]], values: Inputs
-    ) -> StepsTicket:
-        if not self._ledger.knows_inputs:  # it moved since the last step
-            version = self._ledger.version
-            self._ledger.takes(version, self._source.inputs(self.model, version, limit))
-        return self._connection.send(self._ledger, limit, build, values)
+        self,
+        limit: float | None,
+        build: Callable[[Inputs], tuple[StepsPromise, list[pb.StreamRequest]]],
+        values: Inputs,
+    ) -> StepsPromise:
+        if not self._sequence_books.knows_inputs:  # it moved since the last step
+            version = self._sequence_books.version
+            self._sequence_books.takes(version, self._source.inputs(self.model, version, limit))
+        return self._connection.send(self._sequence_books, limit, build, values)
 
-    def _answer(self, ticket: StepsTicket, timeout: float | None) -> Answer:
-        self._connection.wait(ticket, calls.limit(timeout, self._timeout))
-        return self._ledger.answer(ticket)
+    def _answer(self, promise: StepsPromise, timeout: float | None) -> Answer:
+        self._connection.wait(promise, calls.limit(timeout, self._timeout))
+        return self._sequence_books.answer(promise)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._connection.leave(self._ledger)
+        self._connection.leave(self._sequence_books)
 
 
 class Fleet(FleetFacts):
@@ -165,9 +168,9 @@ class Fleet(FleetFacts):
     each of them up by its id.
     """
 
-    def __init__(self, connection: Connection, ledger: FleetLedger, timeout: float | None) -> None:
+    def __init__(self, connection: Connection, sequence_books: FleetBooks, timeout: float | None) -> None:
         self._connection = connection
-        self._ledger = ledger
+        self._sequence_books = sequence_books
         self._timeout = timeout
 
     def step(
@@ -175,18 +178,18 @@ class Fleet(FleetFacts):
     ) -> FleetAnswers:
         """One step of every member, or of `members`: values [N, ...row] in their order. Raises as Sequence.chunk."""
         deadline = Deadline(calls.limit(timeout, self._timeout))
-        ticket = self._connection.send(self._ledger, deadline.left, self._ledger.send, values, members)
-        self._connection.wait(ticket, deadline.left)
-        return self._ledger.answers(ticket)
+        promise = self._connection.send(self._sequence_books, deadline.left, self._sequence_books.send, values, members)
+        self._connection.wait(promise, deadline.left)
+        return self._sequence_books.answers(promise)
 
     def close(self, timeout: float | None = None) -> None:
         """Ends all members and waits until the server has done so. Leaving the context does not wait."""
-        ticket = self._connection.end(self._ledger)
-        self._connection.wait(ticket, calls.limit(timeout, self._timeout))
-        ticket.result()
+        promise = self._connection.end(self._sequence_books)
+        self._connection.wait(promise, calls.limit(timeout, self._timeout))
+        promise.result()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._connection.leave(self._ledger)
+        self._connection.leave(self._sequence_books)

@@ -53,12 +53,12 @@ class State:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes it to a NumPy .npz file of that name, which `load` reads and any numpy can look into."""
-        entries: dict[str, Any] = {"format": _FORMAT, "model": self.model, "version": self.version, "step": self.step}
-        entries["layers"] = np.array([layer for layer, _ in self.arrays], np.int32)
-        entries["names"] = np.array([name for _, name in self.arrays], np.str_)
-        entries |= {f"part{at}": array for at, array in enumerate(self.arrays.values())}
+        pending: dict[str, Any] = {"format": _FORMAT, "model": self.model, "version": self.version, "step": self.step}
+        pending["layers"] = np.array([layer for layer, _ in self.arrays], np.int32)
+        pending["names"] = np.array([name for _, name in self.arrays], np.str_)
+        pending |= {f"part{at}": array for at, array in enumerate(self.arrays.values())}
         with open(path, "wb") as file:  # noqa: PTH123 - savez would add a suffix to a path
-            np.savez(file, **entries)
+            np.savez(file, **pending)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "State":

@@ -8,28 +8,26 @@ import logging
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 
-from server.durability.outbox import Departures
-from server.durability.registry import Residents
-from server.durability.sequence import Life, Move
+from server.durability.outbox import Outbox
+from server.durability.registry import Registry
+from server.durability.sequence import Life, Move, ServedSequence
 from server.durability.snapshot import Snapshot, writes
-from server.durability.store_thread import Clerk
-from server.durability.tenant import Tenant
-from server.errors import StoreFailed
+from server.durability.store_thread import StoreThread
+from server.errors import Reason, StoreFailed
 from server.runtime.served_model import ServedModel
 from server.runtime.watermarks import NONE
 from server.stores import store
-from tidegate.v1 import error_pb2
 
 log = logging.getLogger(__name__)
 
 _MOST = 4_096  # checkpoints of one model in one write
 
 
-class Scribe:
+class Checkpointer:
     """Lives in the event loop.
 
     Args:
-        clerk: asks the store.
+        store_thread: asks the store.
         residents: whose states are written.
         departures: what else is.
         most_steps: how far a sequence may be ahead of its checkpoint before it is hurried.
@@ -39,16 +37,16 @@ class Scribe:
 
     def __init__(
         self,
-        clerk: Clerk,
-        residents: Residents,
-        departures: Departures,
+        store_thread: StoreThread,
+        registry: Registry,
+        outbox: Outbox,
         most_steps: int,
         clock: Callable[[], float],
         monotonic: Callable[[], float],
     ) -> None:
-        self._clerk = clerk
-        self._residents = residents
-        self._departures = departures
+        self._store_thread = store_thread
+        self._registry = registry
+        self._outbox = outbox
         self._most_steps = most_steps
         self._clock = clock
         self._monotonic = monotonic
@@ -76,7 +74,7 @@ class Scribe:
 
     def _watch(self, model: ServedModel) -> None:
         """Hurries once a sequence is as far ahead of its checkpoint as it may be."""
-        left = self._most_steps - model.progress.lag(model.slots.done)
+        left = self._most_steps - model.watermarks.lag(model.slots.done)
         if left > 0:  # no sequence can be so far before that many rounds
             model.batcher.remind(left, lambda: self._watch(model))
         else:
@@ -94,19 +92,19 @@ class Scribe:
             StoreFailed: nothing is lost: they are written the next time.
         """
         async with self._turn:
-            farewells = self._departures.take()
+            farewells = self._outbox.take()
             self._cut = False
             try:
                 least = 1 if everything else max(1, self._most_steps // 2)
-                snapshots = [s for model in self._residents.models() if (s := await self._snapshot(model, least))]
+                snapshots = [s for model in self._registry.models() if (s := await self._snapshot(model, least))]
                 await self._write([*farewells, *snapshots])
             except BaseException:
-                self._departures.put_back(farewells)
+                self._outbox.put_back(farewells)
                 raise
-            for farewell in farewells:
-                self._residents.note(farewell.tenants)
+            for leaving in farewells:
+                self._registry.note(leaving.sequences)
             await self._write_ends()
-            for model in self._residents.models():
+            for model in self._registry.models():
                 self._tell(model)
                 self._watch(model)
             if everything and not self._cut:
@@ -119,7 +117,7 @@ class Scribe:
             StoreSilent: it took too long.
         """
         with suppress(StoreFailed):
-            await self._clerk.soon(self.checkpoint)
+            await self._store_thread.soon(self.checkpoint)
 
     @asynccontextmanager
     async def turn_soon(self) -> AsyncIterator[None]:
@@ -128,7 +126,7 @@ class Scribe:
         Raises:
             StoreSilent: whoever does took too long.
         """
-        await self._clerk.soon(self._turn.acquire)
+        await self._store_thread.soon(self._turn.acquire)
         try:
             yield
         finally:
@@ -149,26 +147,26 @@ class Scribe:
         return await taken
 
     def _copy(self, model: ServedModel, least: int) -> Snapshot | None:
-        tenants, progress = self._residents.at(model), model.progress
-        slots = progress.behind(model.slots.done, _MOST, least)
+        sequences, watermarks = self._registry.at(model), model.watermarks
+        slots = watermarks.behind(model.slots.done, _MOST, least)
         now = self._monotonic()
-        progress.look(model.slots.done, now)
-        progress.seen[slots] = now
+        watermarks.look(model.slots.done, now)
+        watermarks.seen[slots] = now
         if len(slots) == _MOST:
             self._cut = True
             self.hurry()
         if not len(slots):
             return None
-        who = tuple(tenants[slot] for slot in slots.tolist())
+        who = tuple(sequences[slot] for slot in slots.tolist())
         steps, rows = model.slots.done[slots], model.slots.gather(slots)
-        return Snapshot(model, who, steps, rows, progress.kept(slots), now)
+        return Snapshot(model, who, steps, rows, watermarks.kept(slots), now)
 
     async def _write(self, snapshots: Sequence[Snapshot]) -> None:
         if not snapshots:
             return
         now, held = self._clock(), self._monotonic()
-        unfit: set[Tenant] = set()
-        refused = await self._clerk.ask(lambda s: s.write(list(writes(snapshots, unfit)), now))
+        unfit: set[ServedSequence] = set()
+        refused = await self._store_thread.ask(lambda s: s.write(list(writes(snapshots, unfit)), now))
         self._give_up(unfit)
         unwanted = {r.id: r for r in refused}
         for snapshot in snapshots:
@@ -177,73 +175,73 @@ class Scribe:
             self._write_anew(snapshots, unwanted)
 
     async def _write_ends(self) -> None:
-        ends = self._departures.ends()
+        ends = self._outbox.ends()
         if ends:
-            await self._clerk.ask(lambda s: s.end(ends, self._clock()))
-            self._departures.ended(len(ends))
+            await self._store_thread.ask(lambda s: s.end(ends, self._clock()))
+            self._outbox.ended(len(ends))
 
     # What came of it --------------------------------------------------------------------------------------------------
 
     def _note(
-        self, snapshot: Snapshot, refused: Mapping[str, store.Refused], unfit: Collection[Tenant], held: float
+        self, snapshot: Snapshot, refused: Mapping[str, store.Refused], unfit: Collection[ServedSequence], held: float
     ) -> None:
         """What was written, and what was not wanted because the sequence is not ours any more."""
-        model, tenants = snapshot.model, self._residents.at(snapshot.model)
-        for tenant, step in zip(snapshot.tenants, snapshot.steps.tolist(), strict=True):
-            if tenant in unfit:
+        model, sequences = snapshot.model, self._registry.at(snapshot.model)
+        for sequence, step in zip(snapshot.sequences, snapshot.steps.tolist(), strict=True):
+            if sequence in unfit:
                 continue
-            refusal = refused.get(tenant.id)
-            if refusal is None or _is_old(refusal, tenant):
-                model.tally.written += 1
-                _note_written(tenant, step)
-                if tenants.get(tenant.slot) is tenant:
-                    model.progress.written[tenant.slot] = step
-                    model.progress.safe_at[tenant.slot] = snapshot.moment
-                    tenant.held = held
+            refusal = refused.get(sequence.id)
+            if refusal is None or _is_old(refusal, sequence):
+                model.counters.written += 1
+                _note_written(sequence, step)
+                if sequences.get(sequence.slot) is sequence:
+                    model.watermarks.written[sequence.slot] = step
+                    model.watermarks.safe_at[sequence.slot] = snapshot.moment
+                    sequence.held = held
             elif refusal.reason is store.Reason.UNKNOWN:
-                tenant.born = False
+                sequence.born = False
             else:
-                self._residents.let_go(tenant, refusal.reason)
+                self._registry.let_go(sequence, refusal.reason)
 
-    def _give_up(self, tenants: Iterable[Tenant]) -> None:
+    def _give_up(self, sequences: Iterable[ServedSequence]) -> None:
         """Their states cannot be written, so nothing that is said of their checkpoints could be kept."""
-        for tenant in tenants:
-            log.error("sequence '%s' is given up", tenant.id)
-            if tenant in self._residents:
+        for sequence in sequences:
+            log.error("sequence '%s' is given up", sequence.id)
+            if sequence in self._registry:
                 sentence = "the state of sequence '{}' cannot be written; the server's log has the details"
-                self._residents.lose([tenant], error_pb2.REASON_INTERNAL, sentence)
+                self._registry.lose([sequence], Reason.INTERNAL, sentence)
 
     def _write_anew(self, snapshots: Iterable[Snapshot], refused: Mapping[str, store.Refused]) -> None:
         """The store has lost its data: whatever is known here is made known to it again."""
         log.warning("the store of checkpoints has lost sequences; they are written again")
         for snapshot in snapshots:
-            lost = [at for at, t in enumerate(snapshot.tenants) if self._has_left(t) and t.id in refused]
-            left = [at for at in lost if refused[snapshot.tenants[at].id].reason is store.Reason.UNKNOWN]
+            lost = [at for at, t in enumerate(snapshot.sequences) if self._has_left(t) and t.id in refused]
+            left = [at for at in lost if refused[snapshot.sequences[at].id].reason is store.Reason.UNKNOWN]
             if left:
-                self._departures.add([snapshot.left(left)])
-        for model in self._residents.models():
-            model.progress.written[list(self._residents.at(model))] = NONE
-        for tenant in self._residents:
-            tenant.born = False
+                self._outbox.add([snapshot.left(left)])
+        for model in self._registry.models():
+            model.watermarks.written[list(self._registry.at(model))] = NONE
+        for sequence in self._registry:
+            sequence.born = False
         self.hurry()
 
-    def _has_left(self, tenant: Tenant) -> bool:
-        return self._residents.get(tenant.id) is None
+    def _has_left(self, sequence: ServedSequence) -> bool:
+        return self._registry.get(sequence.id) is None
 
     def _tell(self, model: ServedModel) -> None:
-        slots = model.progress.tell()
-        tenants = self._residents.at(model)
-        for holder in dict.fromkeys(tenants[slot].holder for slot in slots.tolist()):
+        slots = model.watermarks.tell()
+        sequences = self._registry.at(model)
+        for holder in dict.fromkeys(sequences[slot].holder for slot in slots.tolist()):
             if holder is not None:
                 holder.tell()
 
 
-def _is_old(refusal: store.Refused, tenant: Tenant) -> bool:
+def _is_old(refusal: store.Refused, sequence: ServedSequence) -> bool:
     """Whether it is only of an earlier stay: one write can hold a sequence as it left one stream, and goes on here."""
-    return refusal.reason is store.Reason.FENCED and refusal.fence <= tenant.fence
+    return refusal.reason is store.Reason.FENCED and refusal.fence <= sequence.fence
 
 
-def _note_written(tenant: Tenant, step: int) -> None:
-    tenant.is_born()
-    if step > tenant.steps and tenant.life in (Life.OPEN, Life.RESUMED):
-        tenant.move(Move.STEP)
+def _note_written(sequence: ServedSequence, step: int) -> None:
+    sequence.is_born()
+    if step > sequence.steps and sequence.life in (Life.OPEN, Life.RESUMED):
+        sequence.move(Move.STEP)

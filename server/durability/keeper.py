@@ -15,18 +15,16 @@ from secrets import token_urlsafe
 import numpy as np
 
 from server.durability.checkpoint import Checkpoint
-from server.durability.checkpointer import Scribe
-from server.durability.commits import Anchors
-from server.durability.errands import Errands
+from server.durability.checkpointer import Checkpointer
+from server.durability.commits import Commits
 from server.durability.leases import Leases
 from server.durability.limits import Limits
-from server.durability.outbox import Departures
-from server.durability.parking import Sleepers
-from server.durability.registry import Residents
-from server.durability.sequence import Life, Move
-from server.durability.store_thread import Clerk
-from server.durability.takeover import Claims, Exact, Restored
-from server.durability.tenant import Tenant, digest_of, new_ids
+from server.durability.outbox import Outbox
+from server.durability.parking import Parking
+from server.durability.registry import Registry
+from server.durability.sequence import Life, Move, ServedSequence, digest_of, new_ids
+from server.durability.store_thread import BackgroundCalls, StoreThread
+from server.durability.takeover import ModelLookup, Restored, Takeovers
 from server.errors import StoreFailed, TidegateError
 from server.runtime.served_model import ServedModel
 from server.runtime.watermarks import NONE
@@ -43,7 +41,7 @@ _BACKOFF = 0.1, 2.0  # seconds: the first and the longest wait after a failure o
 class Enrolled:
     """Sequences that were opened together: their ids, and the secret that resumes them."""
 
-    tenants: tuple[Tenant, ...]
+    sequences: tuple[ServedSequence, ...]
     token: str
 
 
@@ -51,7 +49,7 @@ class Keeper:
     """All sequences that are open here.
 
     Args:
-        clerk: asks the store.
+        store_thread: asks the store.
         settings: how often, how many, how long.
         models: finds the model of a checkpoint.
         clock: seconds since 1970, for the store.
@@ -60,9 +58,9 @@ class Keeper:
 
     def __init__(
         self,
-        clerk: Clerk,
+        store_thread: StoreThread,
         settings: Settings,
-        models: Exact,
+        models: ModelLookup,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -70,18 +68,20 @@ class Keeper:
         self._rest = settings.checkpoint_ms / 1e3
         self._patience = settings.store_seconds
         # books
-        self._residents = Residents(monotonic)
-        self._departures = Departures()
+        self._registry = Registry(monotonic)
+        self._outbox = Outbox()
         # who does what
-        errands = Errands()
-        self._scribe = Scribe(clerk, self._residents, self._departures, settings.checkpoint_steps, clock, monotonic)
-        self._sleepers = Sleepers(clerk, self._residents, errands, settings.idle_seconds, clock, monotonic)
-        self._leases = Leases(clerk, self._residents, clock, monotonic)
-        self._limits = Limits(clerk, self._residents, settings, clock)
-        self._claims = Claims(
-            clerk, self._residents, self._departures, self._scribe, errands, self._limits, models, clock
+        background = BackgroundCalls()
+        self._checkpointer = Checkpointer(
+            store_thread, self._registry, self._outbox, settings.checkpoint_steps, clock, monotonic
         )
-        self._anchors = Anchors(clerk, self._residents, self._scribe, errands, clock)
+        self._parking = Parking(store_thread, self._registry, background, settings.idle_seconds, clock, monotonic)
+        self._leases = Leases(store_thread, self._registry, clock, monotonic)
+        self._limits = Limits(store_thread, self._registry, settings, clock)
+        self._takeovers = Takeovers(
+            store_thread, self._registry, self._outbox, self._checkpointer, background, self._limits, models, clock
+        )
+        self._commits = Commits(store_thread, self._registry, self._checkpointer, background, clock)
 
     # Coming -----------------------------------------------------------------------------------------------------------
 
@@ -104,13 +104,13 @@ class Keeper:
         self._limits.check(owner, len(slots))
         token = token_urlsafe(18)
         digest = digest_of(token)
-        tenants = tuple(
-            Tenant(name, digest, owner, model, slot, steps=steps, new=True, origin=origin)
+        sequences = tuple(
+            ServedSequence(name, digest, owner, model, slot, steps=steps, new=True, origin=origin)
             for name, slot in zip(new_ids(len(slots), route), slots.tolist(), strict=True)
         )
-        self._residents.move_in(tenants, slots, steps, NONE)
-        self._scribe.hurry()
-        return Enrolled(tenants, token)
+        self._registry.add(sequences, slots, steps, NONE)
+        self._checkpointer.hurry()
+        return Enrolled(sequences, token)
 
     def claim(
         self,
@@ -128,83 +128,83 @@ class Keeper:
         into slots, and `settle` be called, by `then` itself. Of several that want the same sequence the one that came
         last gets it, however slow the store is; none who says that it is not `wanted` any more.
         """
-        self._claims.claim(ids, token, answered, admit, then, wanted)
+        self._takeovers.claim(ids, token, answered, admit, then, wanted)
 
     def settle(self, restored: Sequence[Restored], slots: np.ndarray) -> None:
         """What was claimed lives in these slots from now on."""
-        self._claims.settle(restored, slots)
+        self._takeovers.settle(restored, slots)
 
     def giving_way(self, model: ServedModel, ids: Sequence[str]) -> int:
         """How many slots of a model are free once these sequences are resumed: those that they have now."""
-        here = [self._residents.get(id_) for id_ in ids]
-        return sum(tenant is not None and tenant.slot >= 0 and tenant.model is model for tenant in here)
+        here = [self._registry.get(id_) for id_ in ids]
+        return sum(sequence is not None and sequence.slot >= 0 and sequence.model is model for sequence in here)
 
     def turn_away(self, model: ServedModel, slots: np.ndarray) -> None:
         """Who has moved into these slots just now does not stay after all."""
-        here = self._residents.at(model)
-        self._residents.move_out([here[slot] for slot in slots.tolist() if slot in here])
+        here = self._registry.at(model)
+        self._registry.remove([here[slot] for slot in slots.tolist() if slot in here])
 
     # Staying ----------------------------------------------------------------------------------------------------------
 
     def make_room(self, model: ServedModel, wanted: int) -> None:
         """Parks those that are idle, the longest idle first, if the slots would not do."""
-        self._sleepers.make_room(model, wanted)
+        self._parking.make_room(model, wanted)
 
-    def sleep(self, tenant: Tenant) -> None:
+    def sleep(self, sequence: ServedSequence) -> None:
         """An open sequence gives up its slot; what it holds is written."""
-        self._sleepers.sleep(tenant)
+        self._parking.sleep(sequence)
 
-    def wake(self, tenants: Sequence[Tenant], then: Callable[[TidegateError | None], None]) -> None:
+    def wake(self, sequences: Sequence[ServedSequence], then: Callable[[TidegateError | None], None]) -> None:
         """Makes sequences ready for a step; `then` hears when they are, or why not.
 
         Those that sleep are put back into slots; of those that are branched, what they take anew is cut off.
         """
-        self._sleepers.wake(tenants, then)
+        self._parking.wake(sequences, then)
 
-    def go_back(self, tenant: Tenant, step: int, then: Callable[[Checkpoint | TidegateError], None]) -> None:
+    def go_back(self, sequence: ServedSequence, step: int, then: Callable[[Checkpoint | TidegateError], None]) -> None:
         """Makes the newest checkpoint of an open sequence at or before a step its last one; `then` puts it in place."""
-        self._anchors.go_back(tenant, step, then)
+        self._commits.go_back(sequence, step, then)
 
-    def gone_back(self, tenant: Tenant) -> None:
+    def gone_back(self, sequence: ServedSequence) -> None:
         """A sequence goes on from where `go_back` said."""
-        tenant.model.progress.go_back(tenant.slot, int(tenant.model.slots.done[tenant.slot]))
+        sequence.model.watermarks.go_back(sequence.slot, int(sequence.model.slots.done[sequence.slot]))
 
-    def anchor(
+    def commit_move(
         self,
-        tenant: Tenant,
+        sequence: ServedSequence,
         model: ServedModel,
         step: int,
         row: np.ndarray,
         then: Callable[[TidegateError | None], None],
     ) -> None:
         """Writes that a sequence goes on with another version of its model from this step and state [W] on."""
-        self._anchors.go_over(tenant, model, step, row, then)
+        self._commits.go_over(sequence, model, step, row, then)
 
-    def relocate(self, tenant: Tenant, model: ServedModel, slot: int) -> None:
+    def relocate(self, sequence: ServedSequence, model: ServedModel, slot: int) -> None:
         """A sequence goes on in a slot of another model, where it is anchored."""
-        self._residents.relocate(tenant, model, slot)
+        self._registry.relocate(sequence, model, slot)
 
     # Leaving ----------------------------------------------------------------------------------------------------------
 
-    def park(self, tenants: Sequence[Tenant]) -> None:
+    def park(self, sequences: Sequence[ServedSequence]) -> None:
         """These sequences leave their stream, after all of its steps; their last states are written."""
-        for tenant in tenants:
-            if tenant.life is not Life.PARKED:
-                tenant.move(Move.PARK)
-                tenant.model.tally.parked += 1
-        moved = [tenant for tenant in tenants if tenant.slot >= 0 and not (tenant.branched and tenant.born)]
+        for sequence in sequences:
+            if sequence.life is not Life.PARKED:
+                sequence.move(Move.PARK)
+                sequence.model.counters.parked += 1
+        moved = [sequence for sequence in sequences if sequence.slot >= 0 and not (sequence.branched and sequence.born)]
         if moved:
-            self._departures.park(moved)
-            self._scribe.hurry()
-        self._residents.move_out(tenants)
+            self._outbox.park(moved)
+            self._checkpointer.hurry()
+        self._registry.remove(sequences)
 
-    def end(self, tenants: Sequence[Tenant]) -> None:
+    def end(self, sequences: Sequence[ServedSequence]) -> None:
         """The client has closed these sequences."""
-        for tenant in tenants:
-            tenant.move(Move.END)
-        self._residents.move_out(tenants)
-        self._departures.end(tenants)
-        self._scribe.hurry()
+        for sequence in sequences:
+            sequence.move(Move.END)
+        self._registry.remove(sequences)
+        self._outbox.end(sequences)
+        self._checkpointer.hurry()
 
     # Writing and keeping house ----------------------------------------------------------------------------------------
 
@@ -216,9 +216,9 @@ class Keeper:
             if wait:
                 await asyncio.sleep(wait)
             else:
-                everything = await self._scribe.rest(self._rest)
+                everything = await self._checkpointer.rest(self._rest)
             try:
-                await self._scribe.checkpoint(everything)
+                await self._checkpointer.checkpoint(everything)
                 wait = 0.0
             except StoreFailed:
                 wait = min(longest, 2 * wait or first)
@@ -243,7 +243,7 @@ class Keeper:
         Raises:
             StoreFailed: nothing is lost: they are written the next time.
         """
-        await self._scribe.checkpoint()
+        await self._checkpointer.checkpoint()
 
     async def flush(self, seconds: float | None = None) -> bool:
         """Writes all there is, within so many seconds or as long as anybody waits; whether that succeeded."""
@@ -265,7 +265,7 @@ class Keeper:
         Raises:
             StoreFailed.
         """
-        self._sleepers.park_idle()
+        self._parking.park_idle()
         await self._leases.renew()
         await self._limits.enforce()
 
@@ -274,17 +274,17 @@ class Keeper:
     @property
     def open(self) -> int:
         """How many sequences are open here, sleeping ones among them."""
-        return len(self._residents)
+        return len(self._registry)
 
     @property
     def unwritten(self) -> int:
         """How many sequences have left while the store did not answer, and wait to be written."""
-        return self._departures.unwritten
+        return self._outbox.unwritten
 
     @property
     def lost(self) -> Counter[str]:
         """How many have left against their clients' will, by reason."""
-        return self._residents.lost
+        return self._registry.lost
 
     @property
     def usage(self) -> store.Usage:
@@ -293,4 +293,4 @@ class Keeper:
 
     def count_replayed(self, model: ServedModel) -> None:
         """Brings the tally of steps that were taken again up to date."""
-        model.tally.replayed += model.progress.replayed(model.progress.replaying(), model.slots.done)
+        model.counters.replayed += model.watermarks.replayed(model.watermarks.replaying(), model.slots.done)

@@ -6,9 +6,9 @@ Knows no stream: whoever has a sequence that is gone hears of it from the reside
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from server.durability.registry import Residents
-from server.durability.store_thread import Clerk
-from server.durability.tenant import Tenant
+from server.durability.registry import Registry
+from server.durability.sequence import ServedSequence
+from server.durability.store_thread import StoreThread
 from server.errors import StoreFailed
 from server.stores import store
 
@@ -20,40 +20,40 @@ class Leases:
     """Lives in the event loop.
 
     Args:
-        clerk: tells the store.
+        store_thread: tells the store.
         residents: who is here.
         clock: seconds since 1970, for the store.
         monotonic: seconds, for what is due.
     """
 
     def __init__(
-        self, clerk: Clerk, residents: Residents, clock: Callable[[], float], monotonic: Callable[[], float]
+        self, store_thread: StoreThread, registry: Registry, clock: Callable[[], float], monotonic: Callable[[], float]
     ) -> None:
-        self._clerk = clerk
-        self._residents = residents
+        self._store_thread = store_thread
+        self._registry = registry
         self._clock = clock
         self._monotonic = monotonic
 
     async def renew(self) -> None:
         """Of all that the store has not heard of for a while. What fails is due again the next time."""
         due = self._monotonic() - _EVERY
-        tenants = [tenant for tenant in self._residents if tenant.born and tenant.held <= due]
+        sequences = [sequence for sequence in self._registry if sequence.born and sequence.held <= due]
         with suppress(StoreFailed):
-            for first in range(0, len(tenants), _BATCH):
-                await self._renew(tenants[first : first + _BATCH])
+            for first in range(0, len(sequences), _BATCH):
+                await self._renew(sequences[first : first + _BATCH])
 
-    async def _renew(self, tenants: Sequence[Tenant]) -> None:
+    async def _renew(self, sequences: Sequence[ServedSequence]) -> None:
         now, held = self._clock(), self._monotonic()
-        holds = [store.Hold(tenant.id, tenant.fence, awake=tenant.slot >= 0) for tenant in tenants]
-        refused = {r.id: r for r in await self._clerk.ask(lambda s: s.hold(holds, now))}
-        for tenant, hold in zip(tenants, holds, strict=True):
-            if tenant.id in refused:
-                self._refused(tenant, refused[tenant.id])
-            if (tenant.slot >= 0) == hold.awake:  # else it fell asleep meanwhile, or woke up
-                tenant.held = held
+        holds = [store.Hold(sequence.id, sequence.fence, awake=sequence.slot >= 0) for sequence in sequences]
+        refused = {r.id: r for r in await self._store_thread.ask(lambda s: s.hold(holds, now))}
+        for sequence, hold in zip(sequences, holds, strict=True):
+            if sequence.id in refused:
+                self._refused(sequence, refused[sequence.id])
+            if (sequence.slot >= 0) == hold.awake:  # else it fell asleep meanwhile, or woke up
+                sequence.held = held
 
-    def _refused(self, tenant: Tenant, refusal: store.Refused) -> None:
+    def _refused(self, sequence: ServedSequence, refusal: store.Refused) -> None:
         """A store that does not know it may have lost its data, and is filled again by the next write."""
-        is_old = refusal.reason is store.Reason.FENCED and refusal.fence <= tenant.fence
+        is_old = refusal.reason is store.Reason.FENCED and refusal.fence <= sequence.fence
         if refusal.reason is not store.Reason.UNKNOWN and not is_old:
-            self._residents.let_go(tenant, refusal.reason)
+            self._registry.let_go(sequence, refusal.reason)

@@ -6,12 +6,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import islice
 from math import ceil
 
-from server.durability.registry import Residents
-from server.durability.store_thread import Clerk
-from server.errors import OverLimit
+from server.durability.registry import Registry
+from server.durability.store_thread import StoreThread
+from server.errors import OverLimit, Reason
 from server.settings import Settings
 from server.stores import store
-from tidegate.v1 import error_pb2
 
 log = logging.getLogger(__name__)
 
@@ -23,15 +22,17 @@ class Limits:
     """Lives in the event loop.
 
     Args:
-        clerk: asks the store.
+        store_thread: asks the store.
         residents: who counts, and who hears that theirs gave way.
         settings: how many, and how much.
         clock: seconds since 1970, for the store.
     """
 
-    def __init__(self, clerk: Clerk, residents: Residents, settings: Settings, clock: Callable[[], float]) -> None:
-        self._clerk = clerk
-        self._residents = residents
+    def __init__(
+        self, store_thread: StoreThread, registry: Registry, settings: Settings, clock: Callable[[], float]
+    ) -> None:
+        self._store_thread = store_thread
+        self._registry = registry
         self._settings = settings
         self._clock = clock
         self._active: set[str] = set()  # owners that have not been looked at since they were active
@@ -48,7 +49,7 @@ class Limits:
         if self.full:
             raise OverLimit(
                 f"the checkpoints take more than {self._settings.max_store_mib} MiB, and none may give way",
-                error_pb2.REASON_STORE_FULL,
+                Reason.STORE_FULL,
             )
 
     def expect(self, coming: Mapping[str, str]) -> None:
@@ -61,14 +62,12 @@ class Limits:
         """
         for owner, count in Counter(coming.values()).items():
             self._check_owner(owner, count, coming.keys())
-        self._residents.coming.update(coming)
+        self._registry.coming.update(coming)
 
     def _check_owner(self, owner: str, count: int, besides: Collection[str] = ()) -> None:
         limit = self._settings.max_per_owner
-        if limit and (has := self._residents.count(owner, besides)) + count > limit:
-            raise OverLimit(
-                f"'{owner}' has {has} sequences open here; {limit} is the limit", error_pb2.REASON_TOO_MANY_OF_OWNER
-            )
+        if limit and (has := self._registry.count(owner, besides)) + count > limit:
+            raise OverLimit(f"'{owner}' has {has} sequences open here; {limit} is the limit", Reason.TOO_MANY_OF_OWNER)
 
     async def enforce(self) -> None:
         """Ends what nobody came back to, and makes room where a limit is passed.
@@ -84,7 +83,7 @@ class Limits:
     async def _sweep(self, now: float) -> None:
         more = True
         while more:
-            swept = await self._clerk.ask(lambda s: s.expire(now))
+            swept = await self._store_thread.ask(lambda s: s.expire(now))
             self._active |= swept.owners
             for id_ in swept.expired:
                 self._lose(id_, store.Reason.EXPIRED)
@@ -94,7 +93,7 @@ class Limits:
 
     async def _enforce_by_owner(self, now: float) -> None:
         """Whoever has more parked than may be makes room by its own; of who was not active there is nothing new."""
-        self._active |= self._residents.take_active()
+        self._active |= self._registry.take_active()
         if not self._settings.max_parked_per_owner:
             self._active.clear()
         while self._active:
@@ -103,7 +102,7 @@ class Limits:
                 self._active.discard(owner)
 
     async def _usages(self, owners: Sequence[str]) -> dict[str, store.Usage]:
-        return await self._clerk.ask(lambda s: {owner: s.usage_of(owner) for owner in owners})
+        return await self._store_thread.ask(lambda s: {owner: s.usage_of(owner) for owner in owners})
 
     async def _make_way(self, owner: str, usage: store.Usage, now: float) -> None:
         surplus = usage.parked - self._settings.max_parked_per_owner
@@ -114,7 +113,7 @@ class Limits:
     # Of all -----------------------------------------------------------------------------------------------------------
 
     async def _enforce_for_all(self, now: float) -> None:
-        usage = self.usage = await self._clerk.ask(lambda s: s.usage())
+        usage = self.usage = await self._store_thread.ask(lambda s: s.usage())
         evicted: list[store.Evicted] = []
         surplus = self._surplus(usage)
         if surplus > 0:
@@ -141,7 +140,7 @@ class Limits:
         gone: list[store.Evicted] = []
         while len(gone) < count:
             batch = min(_BATCH, count - len(gone))
-            evicted = await self._clerk.ask(lambda s, most=batch: s.evict(most, now, owner=owner))  # type: ignore[misc]
+            evicted = await self._store_thread.ask(lambda s, most=batch: s.evict(most, now, owner=owner))  # type: ignore[misc]
             gone += evicted
             for one in evicted:
                 self._lose(one.id, one.reason)
@@ -151,7 +150,7 @@ class Limits:
 
     def _lose(self, id_: str, reason: store.Reason) -> None:
         """One was ended here, and is counted here, wherever it is open."""
-        self._residents.lost[f"SEQUENCE_{reason.name}"] += 1
-        tenant = self._residents.get(id_)
-        if tenant is not None:
-            self._residents.let_go(tenant, reason)
+        self._registry.lost[f"SEQUENCE_{reason.name}"] += 1
+        sequence = self._registry.get(id_)
+        if sequence is not None:
+            self._registry.let_go(sequence, reason)

@@ -2,44 +2,43 @@
 
 from server.durability import checkpoint
 from server.durability.checkpoint import Checkpoint
-from server.durability.tenant import Tenant
-from server.errors import SequenceGone, WrongState
+from server.durability.sequence import ServedSequence
+from server.errors import Reason, SequenceGone, WrongState
 from server.stores import store
-from tidegate.v1 import error_pb2
 
 WHY = {
-    store.Reason.UNKNOWN: (error_pb2.REASON_UNKNOWN_SEQUENCE, "no sequence '{}' is kept here"),
-    store.Reason.NOT_YOURS: (error_pb2.REASON_WRONG_TOKEN, "the resume token is not that of sequence '{}'"),
-    store.Reason.FENCED: (error_pb2.REASON_TAKEN_OVER, "sequence '{}' goes on at another server"),
-    store.Reason.ENDED: (error_pb2.REASON_SEQUENCE_ENDED, "sequence '{}' was closed by its client"),
+    store.Reason.UNKNOWN: (Reason.UNKNOWN_SEQUENCE, "no sequence '{}' is kept here"),
+    store.Reason.NOT_YOURS: (Reason.WRONG_TOKEN, "the resume token is not that of sequence '{}'"),
+    store.Reason.FENCED: (Reason.TAKEN_OVER, "sequence '{}' goes on at another server"),
+    store.Reason.ENDED: (Reason.SEQUENCE_ENDED, "sequence '{}' was closed by its client"),
     store.Reason.EXPIRED: (
-        error_pb2.REASON_SEQUENCE_EXPIRED,
+        Reason.SEQUENCE_EXPIRED,
         "nobody came back to sequence '{}' within the retention time",
     ),
     store.Reason.EVICTED: (
-        error_pb2.REASON_SEQUENCE_EVICTED,
+        Reason.SEQUENCE_EVICTED,
         "sequence '{}' was parked, and gave way when a limit was reached",
     ),
 }
 
 
-def kept_at(tenant: Tenant, found: store.Claimed | store.Gone, step: int) -> Checkpoint:
+def kept_at(sequence: ServedSequence, found: store.Claimed | store.Gone, step: int) -> Checkpoint:
     """The newest of the checkpoints at or before a step. Raises SequenceGone, WrongState."""
     if isinstance(found, store.Gone):
-        reason = error_pb2.REASON_CHECKPOINT_GONE if found.reason is store.Reason.UNKNOWN else None
-        raise SequenceGone(str(why := gone(tenant.id, found.reason)), reason or why.reason)
+        reason = Reason.CHECKPOINT_GONE if found.reason is store.Reason.UNKNOWN else None
+        raise SequenceGone(str(why := gone(sequence.id, found.reason)), reason or why.reason)
     kept = checkpoint.newest(found.checkpoints, step).checkpoint
     if kept is None:
         kept_steps = ", ".join(str(checkpoint.decode(data).step) for data in reversed(found.checkpoints))
         raise WrongState(
             f"no checkpoint is kept at or before step {step}; kept are those at {kept_steps}",
-            error_pb2.REASON_CHECKPOINT_GONE,
+            Reason.CHECKPOINT_GONE,
         )
-    if kept.sha256 != tenant.model.loaded.sha256:
+    if kept.sha256 != sequence.model.loaded.sha256:
         raise WrongState(
             f"the checkpoint at step {kept.step} is of version {kept.version}; the sequence is at version "
-            f"{tenant.model.version} now",
-            error_pb2.REASON_CHECKPOINT_GONE,
+            f"{sequence.model.version} now",
+            Reason.CHECKPOINT_GONE,
         )
     return kept
 

@@ -3,51 +3,51 @@
 from collections import deque
 from collections.abc import Iterable, Sequence
 
+from server.durability.sequence import ServedSequence
 from server.durability.snapshot import Snapshot, taken
-from server.durability.tenant import Tenant
 from server.stores import store
 
 _MOST = 100_000  # parked states, and ends, that may wait for a store that does not answer
 
 
-class Departures:
+class Outbox:
     """What is still to be written of sequences that are not here any more, in the order in which they left."""
 
     def __init__(self) -> None:
-        self._farewells: deque[Snapshot] = deque()
+        self._snapshots: deque[Snapshot] = deque()
         self._ends: list[store.End] = []
 
     def __bool__(self) -> bool:
-        return bool(self._farewells or self._ends)
+        return bool(self._snapshots or self._ends)
 
     @property
     def unwritten(self) -> int:
         """How many sequences were parked and wait to be written."""
-        return sum(len(farewell.tenants) for farewell in self._farewells)
+        return sum(len(leaving.sequences) for leaving in self._snapshots)
 
-    def park(self, tenants: Sequence[Tenant]) -> None:
+    def park(self, sequences: Sequence[ServedSequence]) -> None:
         """Copies states of one model out of their slots; if too many wait already, what the store has must do."""
         if self.unwritten < _MOST:
-            self._farewells.append(taken(tenants, awake=False))
+            self._snapshots.append(taken(sequences, awake=False))
 
-    def end(self, tenants: Sequence[Tenant]) -> None:
+    def end(self, sequences: Sequence[ServedSequence]) -> None:
         """They were closed; if too many wait already, they stay in the store until they expire."""
         if len(self._ends) < _MOST:
-            self._ends.extend(store.End(tenant.id, tenant.fence, store.Reason.ENDED) for tenant in tenants)
+            self._ends.extend(store.End(sequence.id, sequence.fence, store.Reason.ENDED) for sequence in sequences)
 
     def take(self) -> list[Snapshot]:
         """Who is parked, to be written now."""
-        taken = list(self._farewells)
-        self._farewells.clear()
+        taken = list(self._snapshots)
+        self._snapshots.clear()
         return taken
 
     def put_back(self, snapshots: Sequence[Snapshot]) -> None:
         """These could not be written."""
-        self._farewells.extendleft(reversed(snapshots))
+        self._snapshots.extendleft(reversed(snapshots))
 
     def add(self, snapshots: Iterable[Snapshot]) -> None:
         """These have to be written once more."""
-        self._farewells.extend(snapshots)
+        self._snapshots.extend(snapshots)
 
     def ends(self) -> list[store.End]:
         """Who was closed. To be written after all states that may be creating them."""

@@ -13,28 +13,25 @@ import numpy as np
 
 from server.durability import checkpoint
 from server.durability.checkpoint import Checkpoint
-from server.durability.errands import Errands
-from server.durability.registry import Residents
-from server.durability.sequence import Move
+from server.durability.registry import Registry
+from server.durability.sequence import Move, ServedSequence
 from server.durability.snapshot import taken, writes
-from server.durability.store_thread import Clerk
-from server.durability.tenant import Tenant
-from server.errors import StoreFailed, StoreSilent, TidegateError
+from server.durability.store_thread import BackgroundCalls, StoreThread
+from server.errors import Reason, StoreFailed, StoreSilent, TidegateError
 from server.runtime.served_model import ServedModel
 from server.runtime.watermarks import NONE
 from server.stores import store
-from tidegate.v1 import error_pb2
 
 _MOST = 4_096  # sequences of one model that are parked at once
 
-_Found = Mapping[Tenant, store.Claimed | store.Gone]
+_Found = Mapping[ServedSequence, store.Claimed | store.Gone]
 
 
-class Sleepers:
+class Parking:
     """Lives in the event loop.
 
     Args:
-        clerk: asks the store.
+        store_thread: asks the store.
         residents: who may sleep, and does.
         errands: carry out what waits for the store.
         patience: how long a sequence goes without a step before it is idle, in seconds.
@@ -44,37 +41,37 @@ class Sleepers:
 
     def __init__(
         self,
-        clerk: Clerk,
-        residents: Residents,
-        errands: Errands,
+        store_thread: StoreThread,
+        registry: Registry,
+        background: BackgroundCalls,
         patience: float,
         clock: Callable[[], float],
         monotonic: Callable[[], float],
     ) -> None:
-        self._clerk = clerk
-        self._residents = residents
-        self._errands = errands
+        self._store_thread = store_thread
+        self._registry = registry
+        self._background = background
         self._patience = patience
         self._clock = clock
         self._monotonic = monotonic
-        self._called: list[Tenant] = []  # in this turn of the loop
+        self._called: list[ServedSequence] = []  # in this turn of the loop
         self._reading: Awaitable[_Found]
 
     # Falling asleep ---------------------------------------------------------------------------------------------------
 
-    def sleep(self, tenant: Tenant) -> None:
+    def sleep(self, sequence: ServedSequence) -> None:
         """An open sequence gives up its slot; what it holds is written."""
-        tenant.move(Move.PARK)
-        tenant.steps = int(tenant.model.slots.done[tenant.slot])
-        tenant.standing = tenant.model.progress.standing(tenant.slot)
-        self._residents.vacate(tenant)
-        self._residents.note([tenant])
-        tenant.slot, tenant.held = -1, -inf  # the store hears of it when the house is kept
-        tenant.model.tally.parked += 1
+        sequence.move(Move.PARK)
+        sequence.steps = int(sequence.model.slots.done[sequence.slot])
+        sequence.standing = sequence.model.watermarks.standing(sequence.slot)
+        self._registry.vacate(sequence)
+        self._registry.note([sequence])
+        sequence.slot, sequence.held = -1, -inf  # the store hears of it when the house is kept
+        sequence.model.counters.parked += 1
 
     def park_idle(self) -> None:
         """Has those that are idle fall asleep."""
-        for model in self._residents.models():
+        for model in self._registry.models():
             self._put_to_sleep(model, _MOST)
 
     def make_room(self, model: ServedModel, wanted: int) -> None:
@@ -84,102 +81,102 @@ class Sleepers:
             self._put_to_sleep(model, missing)
 
     def _put_to_sleep(self, model: ServedModel, most: int) -> None:
-        idle = model.progress.idle(model.slots.done, self._monotonic() - self._patience)
-        tenants = self._residents.at(model)
+        idle = model.watermarks.idle(model.slots.done, self._monotonic() - self._patience)
+        sequences = self._registry.at(model)
         for slot in idle.tolist():
             if most <= 0:
                 return
-            tenant = tenants.get(slot)
-            if tenant is not None and tenant.holder is not None and tenant.holder.put_to_sleep(tenant):
+            sequence = sequences.get(slot)
+            if sequence is not None and sequence.holder is not None and sequence.holder.put_to_sleep(sequence):
                 most -= 1
 
     # Waking up --------------------------------------------------------------------------------------------------------
 
-    def wake(self, tenants: Sequence[Tenant], then: Callable[[TidegateError | None], None]) -> None:
+    def wake(self, sequences: Sequence[ServedSequence], then: Callable[[TidegateError | None], None]) -> None:
         """Makes sequences ready for a step; `then` hears when they are, or why not. See `Keeper.wake`."""
-        self._errands.run(self._make_ready(tenants), then)
+        self._background.run(self._make_ready(sequences), then)
 
-    async def _make_ready(self, tenants: Sequence[Tenant]) -> None:
-        asleep = [tenant for tenant in tenants if tenant.slot < 0]
+    async def _make_ready(self, sequences: Sequence[ServedSequence]) -> None:
+        asleep = [sequence for sequence in sequences if sequence.slot < 0]
         if asleep:
             await self._bring_back(asleep)
-        branched = [tenant for tenant in tenants if tenant.branched and tenant.slot >= 0]
+        branched = [sequence for sequence in sequences if sequence.branched and sequence.slot >= 0]
         if branched:
             await self._cut_off(branched)
 
-    async def _bring_back(self, tenants: Sequence[Tenant]) -> None:
-        kept = await self._read(tenants)
-        for tenant in tenants:
-            found = kept[tenant]
-            if tenant.slot >= 0 or tenant not in self._residents:
+    async def _bring_back(self, sequences: Sequence[ServedSequence]) -> None:
+        kept = await self._read(sequences)
+        for sequence in sequences:
+            found = kept[sequence]
+            if sequence.slot >= 0 or sequence not in self._registry:
                 continue  # it woke up, or left, meanwhile
-            if isinstance(found, store.Claimed) and found.fence == tenant.fence:
-                self._return(tenant, checkpoint.newest(found.checkpoints, tenant.steps).checkpoint)
+            if isinstance(found, store.Claimed) and found.fence == sequence.fence:
+                self._return(sequence, checkpoint.newest(found.checkpoints, sequence.steps).checkpoint)
             else:
                 reason = store.Reason.FENCED if isinstance(found, store.Claimed) else found.reason
-                self._residents.let_go(tenant, reason)
+                self._registry.let_go(sequence, reason)
 
-    def _read(self, tenants: Sequence[Tenant]) -> Awaitable[_Found]:
+    def _read(self, sequences: Sequence[ServedSequence]) -> Awaitable[_Found]:
         """What the store has of them; it is asked once for all that are called in one turn of the event loop."""
         if not self._called:
             self._reading = asyncio.ensure_future(self._read_all())
-        self._called.extend(tenants)
+        self._called.extend(sequences)
         return self._reading
 
     async def _read_all(self) -> _Found:
         called, self._called = self._called, []
-        claims = [store.Claim(tenant.id, tenant.digest) for tenant in called]
-        holds = [store.Hold(tenant.id, tenant.fence, awake=True) for tenant in called]
+        claims = [store.Claim(sequence.id, sequence.digest) for sequence in called]
+        holds = [store.Hold(sequence.id, sequence.fence, awake=True) for sequence in called]
         now = self._clock()
-        kept = await self._clerk.ask_soon(lambda s: _woken(s, holds, claims, now))
-        for model, count in Counter(tenant.model for tenant in called).items():
+        kept = await self._store_thread.ask_soon(lambda s: _woken(s, holds, claims, now))
+        for model, count in Counter(sequence.model for sequence in called).items():
             self.make_room(model, count)  # for all at once: who looks for the idle looks at every slot
         return dict(zip(called, kept, strict=True))
 
-    def _return(self, tenant: Tenant, kept: Checkpoint | None) -> None:
-        if kept is None or kept.step != tenant.steps:  # the newest is damaged: its client can go back further
-            self._residents.lose([tenant], error_pb2.REASON_DRAINING, "sequence '{}' has to be resumed")
+    def _return(self, sequence: ServedSequence, kept: Checkpoint | None) -> None:
+        if kept is None or kept.step != sequence.steps:  # the newest is damaged: its client can go back further
+            self._registry.lose([sequence], Reason.DRAINING, "sequence '{}' has to be resumed")
             return
-        model = tenant.model
+        model = sequence.model
         self.make_room(model, 1)
         slots = model.slots.take(1)
-        tenant.move(Move.RESUME)
+        sequence.move(Move.RESUME)
         row = model.graph.initial if kept.state is None else kept.state
         model.slots.restore(slots, row[np.newaxis], np.array([kept.step]))
-        self._residents.wake(tenant, slots.item(), kept.step)
+        self._registry.wake(sequence, slots.item(), kept.step)
 
     # Going another way ------------------------------------------------------------------------------------------------
 
-    async def _cut_off(self, tenants: Sequence[Tenant]) -> None:
+    async def _cut_off(self, sequences: Sequence[ServedSequence]) -> None:
         """Has the store forget what is later than where these stand: they go on from here, perhaps with other inputs.
 
         Not when they are claimed, because a claim may be carried out late; who sends a step has heard where it stands.
         """
-        models = dict.fromkeys(tenant.model for tenant in tenants)
-        snapshots = [taken([tenant for tenant in tenants if tenant.model is model]) for model in models]
-        now, unfit = self._clock(), set[Tenant]()
+        models = dict.fromkeys(sequence.model for sequence in sequences)
+        snapshots = [taken([sequence for sequence in sequences if sequence.model is model]) for model in models]
+        now, unfit = self._clock(), set[ServedSequence]()
         try:
-            refused = await self._clerk.ask_soon(lambda s: s.write(list(writes(snapshots, unfit)), now))
+            refused = await self._store_thread.ask_soon(lambda s: s.write(list(writes(snapshots, unfit)), now))
         except StoreSilent:
-            for tenant in tenants:
-                self._residents.disown(tenant)
+            for sequence in sequences:
+                self._registry.disown(sequence)
             raise
         why = {refusal.id: refusal.reason for refusal in refused}
-        for tenant in tenants:
-            if tenant in unfit:
-                self._residents.disown(tenant)
+        for sequence in sequences:
+            if sequence in unfit:
+                self._registry.disown(sequence)
             else:
-                self._note_cut_off(tenant, why.get(tenant.id))
+                self._note_cut_off(sequence, why.get(sequence.id))
 
-    def _note_cut_off(self, tenant: Tenant, refused: store.Reason | None) -> None:
+    def _note_cut_off(self, sequence: ServedSequence, refused: store.Reason | None) -> None:
         if refused is None:
-            tenant.is_born()
+            sequence.is_born()
         elif refused is store.Reason.UNKNOWN:  # the store has lost its data, and with it what was to go
-            tenant.born = tenant.branched = False
-            if tenant.slot >= 0:
-                tenant.model.progress.written[tenant.slot] = NONE
+            sequence.born = sequence.branched = False
+            if sequence.slot >= 0:
+                sequence.model.watermarks.written[sequence.slot] = NONE
         else:
-            self._residents.let_go(tenant, refused)
+            self._registry.let_go(sequence, refused)
 
 
 def _woken(

@@ -1,8 +1,23 @@
-"""The life of a sequence as one table of moves, and what a server knows of one that it holds. Pure."""
+"""A sequence that this server holds: who it is, whose it is, where its state is, and its life as one table of moves.
 
+Pure.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
+from itertools import count as counter
+from math import inf
+from secrets import token_hex
+from typing import Protocol
 
-from server.errors import IllegalMove
+import numpy as np
+
+from server.errors import IllegalMove, OverLimit, TidegateError
+from server.runtime.served_model import ServedModel
+from server.runtime.watermarks import Standing
 
 
 class Life(StrEnum):
@@ -78,3 +93,73 @@ def after(life: Life, move: Move) -> Life:
         possible = ", ".join(moves) or "nothing any more"
         raise IllegalMove(f"a sequence that is {life} cannot {move}; it can {possible}")
     return moves[move]
+
+
+_RUN, _SERIAL = token_hex(6), counter()
+_FIT = re.compile("[0-9a-z]{1,32}")
+_LONGEST = 128  # bytes of UTF-8 that an owner's name or an id may have; ours are much shorter
+
+
+def new_ids(count: int, route: str) -> tuple[str, ...]:
+    """Sequence ids that begin with a route, unique across servers and restarts."""
+    return tuple(f"{route}-{_RUN}-{next(_SERIAL)}" for _ in range(count))
+
+
+def fit_route(given: str) -> str:
+    """The route that a client gave, if ids can begin with it; else one of our own making."""
+    return given if _FIT.fullmatch(given) else token_hex(4)
+
+
+def check_name(what: str, name: str) -> None:
+    """Whether an owner or an id may be called so: it is kept with each sequence. Raises OverLimit."""
+    size = len(name.encode())
+    if size > _LONGEST:
+        raise OverLimit(f"{what} '{name:.40}...' has {size} bytes; {_LONGEST} is the limit")
+
+
+def digest_of(token: str) -> bytes:
+    """What is kept of a resume token, which itself is known to the client alone."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+class Holder(Protocol):
+    """The stream on which a sequence is open."""
+
+    def tell(self) -> None:
+        """Checkpoints have moved on; some of its sequences may be idle and should hear of it."""
+
+    def take_away(self, sequences: "Sequence[ServedSequence]", error: TidegateError) -> None:
+        """These sequences are not here any more; the client hears why."""
+
+    def put_to_sleep(self, sequence: "ServedSequence") -> bool:
+        """Gives up the slot of an idle sequence, which stays open. False if something of it is under way."""
+
+
+@dataclass(slots=True, eq=False)
+class ServedSequence:
+    """What is known of a sequence beside its state. `slot` is -1 while it is parked."""
+
+    id: str
+    digest: bytes  # SHA-256 of its resume token
+    owner: str
+    model: ServedModel
+    slot: int
+    fence: int = 1
+    born: bool = False  # whether the store knows it
+    life: Life = Life.OPEN
+    holder: Holder | None = None
+    handle: int = -1  # under which its holder has it
+    steps: int = 0  # how many it had taken when it came here, or was parked
+    standing: Standing | None = None  # what its client may count on, while it sleeps
+    new: bool = False  # opened here, and not born yet
+    held: float = -inf  # when the store was last told whether it is awake, in seconds of a monotonic clock
+    origin: np.ndarray | None = None  # the state [W] that a new one came with; None: the model's initial one
+    branched: bool = False  # the store has checkpoints of steps that it takes anew: they go before it takes the first
+
+    def is_born(self) -> None:
+        """The store knows it, and where it stands."""
+        self.born, self.new, self.origin, self.branched = True, False, None, False
+
+    def move(self, move: Move) -> None:
+        """Goes on in its life. Raises IllegalMove."""
+        self.life = after(self.life, move)

@@ -8,7 +8,7 @@ import numpy as np
 
 from server.durability import checkpoint
 from server.durability.checkpoint import Checkpoint
-from server.durability.tenant import Tenant
+from server.durability.sequence import ServedSequence
 from server.runtime.served_model import ServedModel
 from server.stores import store
 
@@ -24,7 +24,7 @@ class Snapshot:
     """
 
     model: ServedModel
-    tenants: tuple[Tenant, ...]
+    sequences: tuple[ServedSequence, ...]
     steps: np.ndarray
     states: np.ndarray
     kept: np.ndarray
@@ -33,23 +33,23 @@ class Snapshot:
 
     def of(self, places: list[int]) -> "Snapshot":
         """Some of them."""
-        tenants = tuple(self.tenants[at] for at in places)
+        sequences = tuple(self.sequences[at] for at in places)
         steps, states, kept = self.steps[places], self.states[places], self.kept[places]
-        return Snapshot(self.model, tenants, steps, states, kept, awake=self.awake)
+        return Snapshot(self.model, sequences, steps, states, kept, awake=self.awake)
 
     def left(self, places: list[int]) -> "Snapshot":
         """Some of them, that have left since."""
         return replace(self.of(places), awake=False)
 
 
-def taken(tenants: Sequence[Tenant], *, awake: bool = True) -> Snapshot:
+def taken(sequences: Sequence[ServedSequence], *, awake: bool = True) -> Snapshot:
     """The states of sequences of one model as they are now in their slots."""
-    model, slots = tenants[0].model, np.array([tenant.slot for tenant in tenants])
+    model, slots = sequences[0].model, np.array([sequence.slot for sequence in sequences])
     steps, rows = model.slots.done[slots], model.slots.gather(slots)
-    return Snapshot(model, tuple(tenants), steps, rows, model.progress.kept(slots), awake=awake)
+    return Snapshot(model, tuple(sequences), steps, rows, model.watermarks.kept(slots), awake=awake)
 
 
-def writes(snapshots: Iterable[Snapshot], unfit: set[Tenant]) -> Iterable[store.Write]:
+def writes(snapshots: Iterable[Snapshot], unfit: set[ServedSequence]) -> Iterable[store.Write]:
     """What a store is to write of them. Adds to `unfit` whose states cannot be written: they hold up nobody else's."""
     for snapshot in snapshots:
         try:
@@ -57,31 +57,31 @@ def writes(snapshots: Iterable[Snapshot], unfit: set[Tenant]) -> Iterable[store.
         except Exception:
             if not unfit:  # the log needs no more than an example
                 log.exception("a state of %s version %d cannot be written", snapshot.model.name, snapshot.model.version)
-            if len(snapshot.tenants) == 1:
-                unfit.update(snapshot.tenants)
+            if len(snapshot.sequences) == 1:
+                unfit.update(snapshot.sequences)
             else:
-                yield from writes((snapshot.of([at]) for at in range(len(snapshot.tenants))), unfit)
+                yield from writes((snapshot.of([at]) for at in range(len(snapshot.sequences))), unfit)
 
 
 def _writes(snapshot: Snapshot) -> Iterable[store.Write]:
     steps, kept = snapshot.steps.tolist(), snapshot.kept.tolist()
-    for tenant, step, data, spare in zip(snapshot.tenants, steps, _encoded(snapshot), kept, strict=True):
-        write = store.Write(tenant.id, tenant.fence, step, data, spare=tuple(spare), awake=snapshot.awake)
-        yield from born(tenant, write)
+    for sequence, step, data, spare in zip(snapshot.sequences, steps, _encoded(snapshot), kept, strict=True):
+        write = store.Write(sequence.id, sequence.fence, step, data, spare=tuple(spare), awake=snapshot.awake)
+        yield from born(sequence, write)
 
 
-def born(tenant: Tenant, write: store.Write) -> Iterable[store.Write]:
+def born(sequence: ServedSequence, write: store.Write) -> Iterable[store.Write]:
     """A write, with what makes its sequence known to the store.
 
     Of a new one its beginning is kept too: a client that has no answer yet has to go back there.
     """
-    if tenant.born:
+    if sequence.born:
         yield write
         return
-    model, birth = tenant.model, store.Birth(tenant.digest, tenant.owner, tenant.model.name)
-    if tenant.new and write.step != tenant.steps:
-        origin = Checkpoint(model.name, model.version, model.loaded.sha256, tenant.steps, tenant.origin)
-        yield store.Write(tenant.id, tenant.fence, tenant.steps, checkpoint.encode(origin), birth)
+    model, birth = sequence.model, store.Birth(sequence.digest, sequence.owner, sequence.model.name)
+    if sequence.new and write.step != sequence.steps:
+        origin = Checkpoint(model.name, model.version, model.loaded.sha256, sequence.steps, sequence.origin)
+        yield store.Write(sequence.id, sequence.fence, sequence.steps, checkpoint.encode(origin), birth)
     yield replace(write, birth=birth)
 
 

@@ -1,6 +1,6 @@
-"""Makes the calls to the store, one after the other in a thread of its own: a slow or dead store delays nobody else.
+"""Calls the store, one call after the other in a thread of its own: a slow or dead store delays no step.
 
-Whoever waits for an answer waits for so long and no longer, however many calls it takes.
+A caller waits for a set time and no longer, however many calls its answer takes.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
 
-from server.errors import StoreFailed, StoreSilent
+from server.errors import StoreFailed, StoreSilent, TidegateError
 from server.stores.store import Store
 
 log = logging.getLogger(__name__)
@@ -25,11 +25,11 @@ T = TypeVar("T")
 _until: ContextVar[float] = ContextVar("until")  # when who waits has waited for long enough, by the event loop's clock
 
 
-class Clerk:
+class StoreThread:
     """Lives in the event loop; owns the store from `start` to `stop`.
 
     Args:
-        open_store: makes the store; called in the clerk's own thread.
+        open_store: makes the store; called in that thread.
         patience: how long who waits for an answer of the store waits, in seconds.
     """
 
@@ -125,7 +125,7 @@ class _Thread(Executor):
 
     def __init__(self) -> None:
         self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
-        Thread(target=self._run, name="clerk", daemon=True).start()
+        Thread(target=self._run, name="store", daemon=True).start()
 
     def submit(self, call: Callable[..., Any], /, *given: object, **named: object) -> Future[Any]:
         """See `Executor.submit`."""
@@ -150,3 +150,34 @@ class _Thread(Executor):
 
 def _silent(why: str) -> StoreSilent:
     return StoreSilent(f"the store of checkpoints does not answer ({why}); try again")
+
+
+class BackgroundCalls:
+    """Those that are under way."""
+
+    def __init__(self) -> None:
+        self._under_way: set[asyncio.Task[None]] = set()  # the event loop itself does not hold on to its tasks
+
+    def run(self, call: Coroutine[Any, Any, T], then: "Callable[[T | TidegateError], None]") -> None:
+        """Does something; `then` hears what came of it, and if it fails to take that up, of the failure as well."""
+        task = asyncio.get_running_loop().create_task(_tried(call, then))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+
+async def _tried(call: Coroutine[Any, Any, T], then: "Callable[[T | TidegateError], None]") -> None:
+    found: T | TidegateError
+    failure = TidegateError("the server failed; its log has the details")
+    try:
+        found = await call
+    except TidegateError as error:
+        found = error
+    except Exception:
+        log.exception("something with the store failed")
+        found = failure
+    try:
+        then(found)
+    except Exception:
+        log.exception("what came of something with the store could not be taken up")
+        if found is not failure:
+            then(failure)

@@ -13,24 +13,21 @@ import numpy as np
 
 from server.durability import checkpoint
 from server.durability.checkpoint import Checkpoint
-from server.durability.checkpointer import Scribe
-from server.durability.errands import Errands
+from server.durability.checkpointer import Checkpointer
 from server.durability.limits import Limits
 from server.durability.losses import gone
-from server.durability.outbox import Departures
-from server.durability.registry import Residents
-from server.durability.sequence import Life, Move
-from server.durability.store_thread import Clerk
-from server.durability.tenant import Tenant, digest_of
-from server.errors import SequenceGone, StoreSilent, TidegateError, WrongState
+from server.durability.outbox import Outbox
+from server.durability.registry import Registry
+from server.durability.sequence import Life, Move, ServedSequence, digest_of
+from server.durability.store_thread import BackgroundCalls, StoreThread
+from server.errors import Reason, SequenceGone, StoreSilent, TidegateError, WrongState
 from server.runtime.served_model import ServedModel
 from server.stores import store
-from tidegate.v1 import error_pb2
 
 log = logging.getLogger(__name__)
 
 
-class Exact(Protocol):
+class ModelLookup(Protocol):
     """Where the very model of a checkpoint is found."""
 
     def exact(self, name: str, version: int, sha256: str) -> ServedModel:
@@ -41,13 +38,13 @@ class Exact(Protocol):
 class Restored:
     """A sequence that was claimed, and the checkpoint to go on from."""
 
-    tenant: Tenant
+    sequence: ServedSequence
     checkpoint: Checkpoint
     answered: int  # how many answers its client has
 
 
 @dataclass(frozen=True, eq=False)
-class _Wish:
+class _Takeover:
     """Sequences that one client wants, each with how many answers it has, and the moment at which it asked.
 
     `admit` is asked before anything changes, and refuses what there is no place for.
@@ -61,11 +58,11 @@ class _Wish:
     wanted: Callable[[], bool]
 
 
-class Claims:
+class Takeovers:
     """Lives in the event loop.
 
     Args:
-        clerk: asks the store.
+        store_thread: asks the store.
         residents: who leaves its stream if it is claimed.
         departures: what the store should know before.
         scribe: writes that.
@@ -77,20 +74,20 @@ class Claims:
 
     def __init__(
         self,
-        clerk: Clerk,
-        residents: Residents,
-        departures: Departures,
-        scribe: Scribe,
-        errands: Errands,
+        store_thread: StoreThread,
+        registry: Registry,
+        outbox: Outbox,
+        checkpointer: Checkpointer,
+        background: BackgroundCalls,
         limits: Limits,
-        models: Exact,
+        models: ModelLookup,
         clock: Callable[[], float],
     ) -> None:
-        self._clerk = clerk
-        self._residents = residents
-        self._departures = departures
-        self._scribe = scribe
-        self._errands = errands
+        self._store_thread = store_thread
+        self._registry = registry
+        self._outbox = outbox
+        self._checkpointer = checkpointer
+        self._background = background
         self._limits = limits
         self._models = models
         self._clock = clock
@@ -109,72 +106,72 @@ class Claims:
         """Takes over sequences; `then` hears of all of them, or why not. See `Keeper.claim`."""
         digest = digest_of(token)
         claims = [store.Claim(id_, digest) for id_ in ids]
-        wish = _Wish(next(self._numbers), claims, answered, self._clock(), admit, wanted)
+        wish = _Takeover(next(self._numbers), claims, answered, self._clock(), admit, wanted)
         self._last.update(dict.fromkeys(ids, wish.number))
 
         def done(found: list[Restored] | TidegateError) -> None:
             for id_ in ids:
                 if self._last.get(id_) == wish.number:
                     del self._last[id_]
-                    self._residents.coming.pop(id_, None)
+                    self._registry.coming.pop(id_, None)
             then(found)
 
-        self._errands.run(self._clerk.in_time(self._claimed(wish)), done)
+        self._background.run(self._store_thread.in_time(self._claimed(wish)), done)
 
     def settle(self, restored: Sequence[Restored], slots: np.ndarray) -> None:
         """What was claimed lives in these slots from now on; all of one model."""
-        model = restored[0].tenant.model
+        model = restored[0].sequence.model
         steps = np.array([r.checkpoint.step for r in restored])
         rows = [model.graph.initial if r.checkpoint.state is None else r.checkpoint.state for r in restored]
         model.slots.restore(slots, np.stack(rows), steps)
-        self._residents.move_in([r.tenant for r in restored], slots, steps, steps)
-        model.progress.come_back(slots, [r.answered for r in restored])
-        model.tally.resumed += len(restored)
+        self._registry.add([r.sequence for r in restored], slots, steps, steps)
+        model.watermarks.come_back(slots, [r.answered for r in restored])
+        model.counters.resumed += len(restored)
 
-    async def _claimed(self, wish: _Wish) -> list[Restored]:
+    async def _claimed(self, wish: _Takeover) -> list[Restored]:
         """Looks before it takes: who is refused has thrown nobody out."""
         here = self._here(wish)
         seen = await self._seen(wish)
         if self._here(wish) != here:  # somebody has left its stream meanwhile, in a state that is not in the store yet
             seen = await self._seen(wish)
-        self._limits.expect({restored.tenant.id: restored.tenant.owner for restored in seen})
+        self._limits.expect({restored.sequence.id: restored.sequence.owner for restored in seen})
         wish.admit(seen)
-        answers = await self._clerk.ask_soon(lambda s: s.claim(wish.claims, self._clock(), wish.now))
+        answers = await self._store_thread.ask_soon(lambda s: s.claim(wish.claims, self._clock(), wish.now))
         if all(isinstance(claimed, store.Claimed) for claimed in answers):
             self._give_way(wish, answers)
         return self._restored(wish, answers)
 
-    async def _seen(self, wish: _Wish) -> list[Restored]:
-        if self._departures or any(not tenant.born for tenant in self._here(wish)):
-            await self._scribe.write_soon()
+    async def _seen(self, wish: _Takeover) -> list[Restored]:
+        if self._outbox or any(not sequence.born for sequence in self._here(wish)):
+            await self._checkpointer.write_soon()
         self._check_wanted(wish)
-        seen = await self._clerk.ask_soon(lambda s: s.read(wish.claims, wish.now))
+        seen = await self._store_thread.ask_soon(lambda s: s.read(wish.claims, wish.now))
         self._check_wanted(wish)
         return self._restored(wish, seen)
 
-    def _here(self, wish: _Wish) -> list[Tenant]:
+    def _here(self, wish: _Takeover) -> list[ServedSequence]:
         """Those of them that are open here now."""
-        return [tenant for claim in wish.claims if (tenant := self._residents.get(claim.id)) is not None]
+        return [sequence for claim in wish.claims if (sequence := self._registry.get(claim.id)) is not None]
 
-    def _check_wanted(self, wish: _Wish) -> None:
+    def _check_wanted(self, wish: _Takeover) -> None:
         """Whether it is the last one for all that it wants, and its client is there. Raises SequenceGone."""
         ids = [claim.id for claim in wish.claims]
         late = next((i for i in ids if self._last.get(i) != wish.number), None if wish.wanted() else ids[0])
         if late is not None:
             raise gone(late, store.Reason.FENCED)
 
-    def _give_way(self, wish: _Wish, answers: Sequence[store.Claimed | store.Gone]) -> None:
+    def _give_way(self, wish: _Takeover, answers: Sequence[store.Claimed | store.Gone]) -> None:
         """Whoever has them here under an older number leaves them. Raises SequenceGone: a number here is newer."""
         found = zip(wish.claims, answers, strict=True)
         fences = {claim.id: claimed.fence for claim, claimed in found if isinstance(claimed, store.Claimed)}
         here = self._here(wish)
-        former = [tenant for tenant in here if tenant.fence < fences[tenant.id]]
-        self._residents.lose(former, error_pb2.REASON_TAKEN_OVER, "sequence '{}' goes on on another stream")
+        former = [sequence for sequence in here if sequence.fence < fences[sequence.id]]
+        self._registry.lose(former, Reason.TAKEN_OVER, "sequence '{}' goes on on another stream")
         if len(former) < len(here):
-            newer = next(tenant for tenant in here if tenant.fence >= fences[tenant.id])
+            newer = next(sequence for sequence in here if sequence.fence >= fences[sequence.id])
             raise gone(newer.id, store.Reason.FENCED)
 
-    def _restored(self, wish: _Wish, answers: Sequence[store.Claimed | store.Gone]) -> list[Restored]:
+    def _restored(self, wish: _Takeover, answers: Sequence[store.Claimed | store.Gone]) -> list[Restored]:
         """What a store said of each, as what to go on with. Raises Refusal: of the first with which that cannot be."""
         found = zip(wish.claims, answers, wish.answered, strict=True)
         return [self._restored_one(claim, claimed, answered) for claim, claimed, answered in found]
@@ -187,7 +184,7 @@ class Claims:
         kept, later = _newest(claim.id, claimed, answered)
         model = self._models.exact(kept.model, kept.version, kept.sha256)
         _check_fits(claim.id, kept, model)
-        tenant = Tenant(
+        sequence = ServedSequence(
             claim.id,
             claim.digest,
             claimed.owner,
@@ -199,8 +196,8 @@ class Claims:
             steps=kept.step,
             branched=later,
         )
-        tenant.move(Move.RESUME)
-        return Restored(tenant, kept, answered)
+        sequence.move(Move.RESUME)
+        return Restored(sequence, kept, answered)
 
 
 def _check_fits(name: str, kept: Checkpoint, model: ServedModel) -> None:
@@ -224,6 +221,6 @@ def _newest(name: str, claimed: store.Claimed, answered: int) -> tuple[Checkpoin
         log.warning("a checkpoint of sequence '%s' is passed over: %s", name, refused)
     if found.checkpoint is None:
         raise SequenceGone(
-            f"no checkpoint of sequence '{name}' is kept at or before step {answered}", error_pb2.REASON_CHECKPOINT_GONE
+            f"no checkpoint of sequence '{name}' is kept at or before step {answered}", Reason.CHECKPOINT_GONE
         )
     return found.checkpoint, found.later

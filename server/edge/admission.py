@@ -7,10 +7,9 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from server.errors import Draining, OverLimit
+from server.errors import Draining, OverLimit, Reason
 from server.repository.repository import Repository
 from server.runtime.served_model import ServedModel
-from tidegate.v1 import error_pb2
 
 
 class Admission:
@@ -57,7 +56,7 @@ class Admission:
         if self._streams >= self._max_streams:
             raise OverLimit(
                 f"{self._max_streams} streams are open, which is the limit; share a stream between sequences",
-                error_pb2.REASON_TOO_MANY_STREAMS,
+                Reason.TOO_MANY_STREAMS,
             )
         self._streams += 1
         try:

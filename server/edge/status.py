@@ -7,19 +7,18 @@ from google.protobuf import any_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from server.errors import TidegateError
-from tidegate.v1 import error_pb2
+from server.errors import Reason, TidegateError
 
 DOMAIN = "tidegate"
 
-_NOT_FOUND = {error_pb2.REASON_UNKNOWN_MODEL, error_pb2.REASON_UNKNOWN_VERSION, error_pb2.REASON_UNKNOWN_HANDLE}
-_UNAVAILABLE = {error_pb2.REASON_MODEL_NOT_READY, error_pb2.REASON_DRAINING}
+_NOT_FOUND = {Reason.UNKNOWN_MODEL, Reason.UNKNOWN_VERSION, Reason.UNKNOWN_HANDLE}
+_UNAVAILABLE = {Reason.MODEL_NOT_READY, Reason.DRAINING}
 _EXHAUSTED = {
-    error_pb2.REASON_TOO_LARGE,
-    error_pb2.REASON_TOO_MANY_SEQUENCES,
-    error_pb2.REASON_TOO_MANY_STREAMS,
+    Reason.TOO_LARGE,
+    Reason.TOO_MANY_SEQUENCES,
+    Reason.TOO_MANY_STREAMS,
 }
-_PRECONDITION = {error_pb2.REASON_MODEL_REFUSED, error_pb2.REASON_HANDLE_IN_USE, error_pb2.REASON_WRONG_STEP}
+_PRECONDITION = {Reason.MODEL_REFUSED, Reason.HANDLE_IN_USE, Reason.WRONG_STEP}
 
 
 async def abort(context: "grpc.aio.ServicerContext[object, object]", error: TidegateError) -> NoReturn:
@@ -30,18 +29,18 @@ async def abort(context: "grpc.aio.ServicerContext[object, object]", error: Tide
     await context.abort(status.code, status.details, status.trailing_metadata)
 
 
-def reason_name(reason: int) -> str:
+def reason_name(reason: Reason) -> str:
     """The stable word for a reason: WRONG_SHAPE."""
-    return error_pb2.Reason.Name(reason).removeprefix("REASON_")
+    return Reason(reason).name
 
 
-def _code(reason: int) -> int:
+def _code(reason: Reason) -> int:
     for reasons, code in (
         (_NOT_FOUND, code_pb2.NOT_FOUND),
         (_UNAVAILABLE, code_pb2.UNAVAILABLE),
         (_EXHAUSTED, code_pb2.RESOURCE_EXHAUSTED),
         (_PRECONDITION, code_pb2.FAILED_PRECONDITION),
-        ({error_pb2.REASON_INTERNAL}, code_pb2.INTERNAL),
+        ({Reason.INTERNAL}, code_pb2.INTERNAL),
     ):
         if reason in reasons:
             return int(code)

@@ -15,7 +15,7 @@ from server import settings
 from server.repository import folder
 from server.repository.folder import FILE, PLACE
 from stepgraph.check import check
-from stepgraph.isolation.sandbox import Limits, Quarantine
+from stepgraph.isolation.sandbox import Limits, Sandbox
 from stepgraph.report import page
 from stepgraph.report.drawing import Line
 from stepgraph.report.report import Report
@@ -44,10 +44,10 @@ def main(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
     if not files:
         parser.exit(2, f"{parser.prog}: there is no VERSION/{FILE} or {PLACE} in {options.file}\n")
     try:
-        with Quarantine(Limits(limits.load_seconds, limits.load_memory_mib)) as quarantine:
+        with Sandbox(Limits(limits.load_seconds, limits.load_memory_mib)) as sandbox:
             if len(files) > 1:
-                return _several(files, quarantine, options.json)
-            return _one(files[0], quarantine, options.json, environment)
+                return _several(files, sandbox, options.json)
+            return _one(files[0], sandbox, options.json, environment)
     except BrokenPipeError:  # who reads has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -73,8 +73,8 @@ def _files(path: Path) -> list[Path]:
     return sorted(found.path for found in folder.models(path))
 
 
-def _one(path: Path, quarantine: Quarantine, as_json: bool, environment: Mapping[str, str]) -> int:
-    report = check(path, quarantine)
+def _one(path: Path, sandbox: Sandbox, as_json: bool, environment: Mapping[str, str]) -> int:
+    report = check(path, sandbox)
     if as_json:
         print(json.dumps(asdict(report), indent=2), flush=True)
     else:
@@ -82,10 +82,10 @@ def _one(path: Path, quarantine: Quarantine, as_json: bool, environment: Mapping
     return 0 if report.served else 1
 
 
-def _several(paths: Sequence[Path], quarantine: Quarantine, as_json: bool) -> int:
+def _several(paths: Sequence[Path], sandbox: Sandbox, as_json: bool) -> int:
     reports = []
     for path in paths:
-        reports.append(check(path, quarantine))
+        reports.append(check(path, sandbox))
         if not as_json:
             _print([_summary(reports[-1])], os.environ)
     served = sum(report.served for report in reports)

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from server.operations.reading import ModelReading, Reading, StoreReading
-from server.runtime.counters import Histogram, Tally
+from server.runtime.counters import Counters, Histogram
 
 _PATIENCE = 5.0  # seconds that the page waits for the event loop
 _LABELS = ("model", "version")
@@ -24,7 +24,7 @@ _GAUGES: dict[str, tuple[str, Callable[[ModelReading], float]]] = {
     "checkpoint_lag_steps": ("How far a sequence is ahead of its newest checkpoint, at most.", lambda r: r.lag_steps),
     "checkpoint_lag_seconds": ("For how long a state has waited to be written, at most.", lambda r: r.lag_seconds),
 }
-_COUNTERS: dict[str, tuple[str, Callable[[Tally], float]]] = {
+_COUNTERS: dict[str, tuple[str, Callable[[Counters], float]]] = {
     "sequences_opened": ("Sequences that clients opened.", lambda t: t.opened),
     "sequences_closed": ("Sequences that clients closed.", lambda t: t.closed),
     "sequences_parked": ("How often one left its stream and was kept, or was idle.", lambda t: t.parked),
@@ -33,7 +33,7 @@ _COUNTERS: dict[str, tuple[str, Callable[[Tally], float]]] = {
     "steps": ("Steps that were taken.", lambda t: t.steps),
     "steps_replayed": ("Those of them whose answers the client had had before.", lambda t: t.replayed),
 }
-_HISTOGRAMS: dict[str, tuple[str, Callable[[Tally], Histogram]]] = {
+_HISTOGRAMS: dict[str, tuple[str, Callable[[Counters], Histogram]]] = {
     "batch_rows": ("Rows of a run of the model, which takes one step of each.", lambda t: t.rows),
     "step_running_seconds": ("How long a run took.", lambda t: t.running),
     "step_waiting_seconds": ("From the coming of a message until its first step ran.", lambda t: t.waiting),
@@ -95,12 +95,12 @@ def _of_models(models: Mapping[tuple[str, str], ModelReading]) -> Iterator[Metri
     for name, (text, counted) in _COUNTERS.items():
         counter = CounterMetricFamily(f"tidegate_{name}", text, labels=_LABELS)
         for key, reading in models.items():
-            counter.add_metric(key, counted(reading.tally))
+            counter.add_metric(key, counted(reading.counters))
         yield counter
     for name, (text, seen) in _HISTOGRAMS.items():
         histogram = HistogramMetricFamily(f"tidegate_{name}", text, labels=_LABELS)
         for key, reading in models.items():
-            histogram.add_metric(key, _buckets(seen(reading.tally)), seen(reading.tally).sum)
+            histogram.add_metric(key, _buckets(seen(reading.counters)), seen(reading.counters).sum)
         yield histogram
 
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from server.durability.keeper import Keeper
-from server.durability.store_thread import Clerk
+from server.durability.store_thread import StoreThread
 from server.repository.repository import Repository
-from server.runtime.counters import Tally
+from server.runtime.counters import Counters
 from server.runtime.served_model import ServedModel
 
 
@@ -22,7 +22,7 @@ class ModelReading:
     limit: int  # the most rows of a batch
     lag_steps: int
     lag_seconds: float
-    tally: Tally
+    counters: Counters
 
     def __add__(self, other: "ModelReading") -> "ModelReading":
         return ModelReading(
@@ -31,7 +31,7 @@ class ModelReading:
             max(self.limit, other.limit),
             max(self.lag_steps, other.lag_steps),
             max(self.lag_seconds, other.lag_seconds),
-            other.tally,
+            other.counters,
         )
 
 
@@ -56,33 +56,40 @@ class Reading:
     store: StoreReading | None
 
 
-def take(repository: Repository, keeper: Keeper | None, clerk: Clerk | None, streams: int) -> Reading:
+def take(repository: Repository, keeper: Keeper | None, store_thread: StoreThread | None, streams: int) -> Reading:
     """How things stand now."""
     models: dict[tuple[str, str], ModelReading] = {}
     for model in repository.served():
         key, reading = (model.name, str(model.version)), _of_model(model, keeper)
         models[key] = models[key] + reading if key in models else reading
-    return Reading(streams, models, _of_store(keeper, clerk) if keeper is not None and clerk is not None else None)
+    return Reading(
+        streams, models, _of_store(keeper, store_thread) if keeper is not None and store_thread is not None else None
+    )
 
 
 def _of_model(model: ServedModel, keeper: Keeper | None) -> ModelReading:
     lag_steps, lag_seconds, done = 0, 0.0, model.slots.done
     if keeper is not None:
         keeper.count_replayed(model)
-        lag_steps = model.progress.lag(done)
-        lag_seconds = model.progress.lag_seconds(done, keeper.monotonic())
+        lag_steps = model.watermarks.lag(done)
+        lag_seconds = model.watermarks.lag_seconds(done, keeper.monotonic())
     return ModelReading(
-        model.slots.in_use + model.sleepers,
-        model.sleepers,
+        model.slots.in_use + model.asleep,
+        model.asleep,
         model.loaded.engine.largest,
         lag_steps,
         lag_seconds,
-        model.tally + Tally(),
+        model.counters + Counters(),
     )
 
 
-def _of_store(keeper: Keeper, clerk: Clerk) -> StoreReading:
+def _of_store(keeper: Keeper, store_thread: StoreThread) -> StoreReading:
     usage = keeper.usage
     return StoreReading(
-        clerk.failing_since is None, clerk.errors, usage.sequences, usage.bytes, keeper.unwritten, dict(keeper.lost)
+        store_thread.failing_since is None,
+        store_thread.errors,
+        usage.sequences,
+        usage.bytes,
+        keeper.unwritten,
+        dict(keeper.lost),
     )

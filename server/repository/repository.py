@@ -10,18 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from server.errors import ModelUnavailable, UnknownModel, WrongState
+from server.errors import ModelUnavailable, Reason, UnknownModel, WrongState
 from server.repository import folder
 from server.repository.folder import Found, Stray
-from server.runtime.counters import Tally
+from server.runtime.counters import Counters
 from server.runtime.served_model import ServedModel
 from server.settings import Settings
 from stepgraph.errors import ModelRefused
-from stepgraph.isolation.cache import Proofs
+from stepgraph.isolation.cache import ProofCache
 from stepgraph.isolation.intake import Intake
 from stepgraph.isolation.sandbox import Limits
 from stepgraph.model import LoadedModel
-from tidegate.v1 import error_pb2
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +56,7 @@ class Repository:
         self._leaving: list[Entry] = []  # superseded or gone, with sequences still open
         self._last_seen: dict[tuple[str, int], Found] = {}
         self._strays: dict[Stray, bool] = {}  # files in the wrong place, and whether that was said
-        self._tallies: dict[tuple[str, int], Tally] = {}  # also of what is not here any more: it may come back
+        self._tallies: dict[tuple[str, int], Counters] = {}  # also of what is not here any more: it may come back
         self._complete = False  # whether the folder has been looked through once
         # superseded versions that sequences come back to, and for how many more looks they stay without one
         self._wanted: dict[tuple[str, int], int] = {}
@@ -84,7 +83,7 @@ class Repository:
         if entry.refusal is not None:
             raise ModelUnavailable(
                 f"model '{name}' version {entry.found.version} was refused: {entry.refusal}",
-                error_pb2.REASON_MODEL_REFUSED,
+                Reason.MODEL_REFUSED,
             )
         raise ModelUnavailable(f"model '{name}' version {entry.found.version} is still loading; try again in a moment")
 
@@ -108,7 +107,7 @@ class Repository:
             raise ModelUnavailable(f"model '{name}' version {version} is brought back; try again in a moment")
         if entry is not None or not self._complete:
             raise ModelUnavailable(f"model '{name}' version {version} is still loading; try again in a moment")
-        raise UnknownModel(f"model '{name}' version {version} is not here any more", error_pb2.REASON_UNKNOWN_VERSION)
+        raise UnknownModel(f"model '{name}' version {version} is not here any more", Reason.UNKNOWN_VERSION)
 
     def entry(self, name: str, version: int) -> Entry:
         """A version; 0 is the newest that is ready, else the newest. One that is leaving is found by its number."""
@@ -124,7 +123,7 @@ class Repository:
         if version and version not in versions:
             raise UnknownModel(
                 f"model '{name}' has no version {version} here; it has {', '.join(map(str, sorted(versions)))}",
-                error_pb2.REASON_UNKNOWN_VERSION,
+                Reason.UNKNOWN_VERSION,
             )
         return versions[version or max(versions, key=lambda v: (versions[v].served is not None, v))]
 
@@ -187,8 +186,8 @@ class Repository:
         log.info("loading %s version %d", *key)
         try:
             loaded = await asyncio.to_thread(self._source.load, found.path)
-            tally = self._tallies.setdefault(key, Tally())
-            entry.served = ServedModel(found.name, found.version, loaded, self._settings, tally)
+            counters = self._tallies.setdefault(key, Counters())
+            entry.served = ServedModel(found.name, found.version, loaded, self._settings, counters)
             entry.served.start()
         except ModelRefused as refusal:
             entry.refusal = refusal
@@ -223,5 +222,5 @@ class Repository:
 
 def _intake(settings: Settings) -> Intake:
     limits = Limits(settings.load_seconds, settings.load_memory_mib)
-    proofs = Proofs(settings.cache_folder, settings.cache_bytes)
-    return Intake(settings.max_batch, settings.patience_ms / 1e3, limits, proofs)
+    cache = ProofCache(settings.cache_folder, settings.cache_bytes)
+    return Intake(settings.max_batch, settings.patience_ms / 1e3, limits, cache)

@@ -17,7 +17,7 @@ import numpy as np
 
 from server import errors
 from server.errors import TidegateError
-from server.runtime.counters import Tally
+from server.runtime.counters import Counters
 from server.runtime.scheduler import Batch, Block, Part, Scheduler, Take
 from server.runtime.slots import SlotTable
 from stepgraph.errors import StepFailed
@@ -40,12 +40,12 @@ class Batcher:
     """
 
     def __init__(
-        self, engine: Engine, slots: SlotTable, capacity: int, patience: float, on_the_spot: float, tally: Tally
+        self, engine: Engine, slots: SlotTable, capacity: int, patience: float, on_the_spot: float, counters: Counters
     ) -> None:
         self._engine = engine
         self._slots = slots
         self._on_the_spot = on_the_spot
-        self._tally = tally
+        self._counters = counters
         self._scheduler = Scheduler(
             capacity, engine.largest, lambda rows: max(1, int(patience / max(engine.seconds(rows), 1e-6)))
         )
@@ -97,7 +97,7 @@ class Batcher:
         except StepFailed:
             return None
         self._slots.put(slot, result.state)
-        self._tally.ran_alone(perf_counter() - began)
+        self._counters.ran_alone(perf_counter() - began)
         self._count(1)
         return result
 
@@ -150,7 +150,7 @@ class Batcher:
         now = perf_counter()
         for take in batch.takes:
             if not take.block.done:
-                self._tally.waiting.add(now - take.block.came)
+                self._counters.waiting.add(now - take.block.came)
 
     def _compute_here(self, batch: Batch) -> None:
         self._settle(batch, self._compute(batch))
@@ -240,7 +240,7 @@ class Batcher:
         began = perf_counter()
         result = self._engine.run(inputs, self._slots.gather(slots), trace)
         self._slots.scatter(slots, result.state, steps)
-        self._tally.ran(len(slots), steps, perf_counter() - began)
+        self._counters.ran(len(slots), steps, perf_counter() - began)
         return result
 
 

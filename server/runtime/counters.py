@@ -37,7 +37,7 @@ class Histogram:
 
 
 @dataclass(slots=True, eq=False)
-class Tally:
+class Counters:
     """One version's, since the server began; a file that replaces another goes on with it."""
 
     # sequences
@@ -70,5 +70,5 @@ class Tally:
         """How many steps were taken, of all sequences."""
         return int(self.rows.sum)
 
-    def __add__(self, other: "Tally") -> "Tally":
-        return Tally(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Tally)))
+    def __add__(self, other: "Counters") -> "Counters":
+        return Counters(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Counters)))

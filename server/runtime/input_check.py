@@ -5,9 +5,8 @@ from math import isfinite
 
 import numpy as np
 
-from server.errors import BadInput
+from server.errors import BadInput, Reason
 from stepgraph.rewriting.ports import Port
-from tidegate.v1 import error_pb2
 
 Named = Sequence[tuple[str, np.ndarray]]
 
@@ -55,28 +54,26 @@ def _by_name(ports: Sequence[Port], given: Named) -> Mapping[str, np.ndarray]:
         got = ", ".join(repr(name) for name, _ in given) or "none"
         raise BadInput(
             f"inputs are {got}; this model takes {', '.join(repr(n) for n in sorted(names))}",
-            error_pb2.REASON_WRONG_NAME,
+            Reason.WRONG_NAME,
         )
     return named
 
 
 def _check(port: Port, x: np.ndarray, rows: int | None) -> np.ndarray:
     if x.dtype != port.dtype:
-        raise BadInput(f"input '{port.name}' is {x.dtype}; expected {port.dtype}", error_pb2.REASON_WRONG_TYPE)
+        raise BadInput(f"input '{port.name}' is {x.dtype}; expected {port.dtype}", Reason.WRONG_TYPE)
     if x.shape == port.row and rows is None:
         x = x[np.newaxis]
     if x.shape[1:] != port.row or x.ndim != len(port.row) + 1 or not len(x) or (rows is not None and len(x) != rows):
         leading = "steps" if rows is None else str(rows)
         expected = ", ".join([leading, *map(str, port.row)])
-        raise BadInput(
-            f"input '{port.name}' has shape {list(x.shape)}; expected [{expected}]", error_pb2.REASON_WRONG_SHAPE
-        )
+        raise BadInput(f"input '{port.name}' has shape {list(x.shape)}; expected [{expected}]", Reason.WRONG_SHAPE)
     if not _finite(x):
         row, *column = np.argwhere(~np.isfinite(x))[0].tolist()
         raise BadInput(
             f"input '{port.name}' holds {x[(row, *column)]} in row {row}, element {column}; only finite numbers are "
             "taken",
-            error_pb2.REASON_NOT_FINITE,
+            Reason.NOT_FINITE,
         )
     return x
 
@@ -84,7 +81,7 @@ def _check(port: Port, x: np.ndarray, rows: int | None) -> np.ndarray:
 def _check_lengths(inputs: Mapping[str, np.ndarray]) -> None:
     lengths = {name: len(x) for name, x in inputs.items()}
     if len(set(lengths.values())) > 1:
-        raise BadInput(f"inputs have different numbers of rows: {lengths}", error_pb2.REASON_WRONG_SHAPE)
+        raise BadInput(f"inputs have different numbers of rows: {lengths}", Reason.WRONG_SHAPE)
 
 
 def _finite(x: np.ndarray) -> bool:

@@ -1,10 +1,10 @@
 """A model that is ready: what it says of itself, and what runs it."""
 
 from server.runtime.batcher import Batcher
-from server.runtime.counters import Tally
+from server.runtime.counters import Counters
 from server.runtime.input_check import InputCheck
 from server.runtime.slots import SlotTable
-from server.runtime.watermarks import Progress
+from server.runtime.watermarks import Watermarks
 from server.settings import Settings
 from stepgraph.model import LoadedModel
 
@@ -13,7 +13,7 @@ class ServedModel:
     """A version of a model that takes steps. `start` and `stop` belong to the event loop."""
 
     def __init__(
-        self, name: str, version: int, loaded: LoadedModel, settings: Settings, tally: Tally | None = None
+        self, name: str, version: int, loaded: LoadedModel, settings: Settings, counters: Counters | None = None
     ) -> None:
         self.name = name
         self.version = version
@@ -21,22 +21,24 @@ class ServedModel:
         self.graph = loaded.graph
         self.check = InputCheck(loaded.graph.inputs)
         self.slots = SlotTable(loaded.graph.initial, settings.max_sequences)
-        self.progress = Progress(settings.max_sequences)
-        self.sleepers = 0  # open sequences without a slot
-        self.tally = Tally() if tally is None else tally  # one for all files that this version has ever been
+        self.watermarks = Watermarks(settings.max_sequences)
+        self.asleep = 0  # open sequences without a slot
+        self.counters = (
+            Counters() if counters is None else counters
+        )  # one for all files that this version has ever been
         self.batcher = Batcher(
             loaded.engine,
             self.slots,
             settings.max_sequences,
             settings.patience_ms / 1e3,
             settings.spot_us / 1e6,
-            self.tally,
+            self.counters,
         )
 
     @property
     def in_use(self) -> bool:
         """Whether any sequence is open."""
-        return bool(self.slots.in_use or self.sleepers)
+        return bool(self.slots.in_use or self.asleep)
 
     def start(self) -> None:
         """Starts computing."""

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from server.errors import OverLimit
-from tidegate.v1 import error_pb2
+from server.errors import OverLimit, Reason
 
 
 class SlotTable:
@@ -41,7 +40,7 @@ class SlotTable:
         if self.in_use + count > capacity:
             raise OverLimit(
                 f"{count} more would make {self.in_use + count} of this model, and {capacity} is the limit",
-                error_pb2.REASON_TOO_MANY_SEQUENCES,
+                Reason.TOO_MANY_SEQUENCES,
             )
         reused = [self._free.pop() for _ in range(min(count, len(self._free)))]
         fresh = range(self._used, self._used + count - len(reused))

@@ -24,7 +24,7 @@ class Standing:
     had: int
 
 
-class Progress:
+class Watermarks:
     """One model's. All but the first three are numbers of steps; NONE is no checkpoint."""
 
     def __init__(self, capacity: int) -> None:

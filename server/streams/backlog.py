@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from server.durability.keeper import Keeper
-from server.durability.tenant import Tenant
+from server.durability.sequence import ServedSequence
 from server.errors import TidegateError
 from server.streams.events import Failed
 from server.streams.handles import Handles
@@ -39,7 +39,7 @@ class Backlog:
         self._window = window
         self._queues: dict[int, list[_Held]] = {}  # by handle, in the order in which they came; none is empty
         self._held: set[_Held] = set()
-        self._called: set[Tenant] = set()
+        self._called: set[ServedSequence] = set()
         self._turn = False  # whether a request that was held is being taken up
 
     def __len__(self) -> int:
@@ -105,30 +105,30 @@ class Backlog:
 
     # Made ready -------------------------------------------------------------------------------------------------------
 
-    def _unready(self, handles: np.ndarray) -> list[Tenant]:
+    def _unready(self, handles: np.ndarray) -> list[ServedSequence]:
         """Those that wait for the store, and are still open."""
         unready = self._handles.unready(handles).tolist()
-        return [tenant for handle in unready if (tenant := self._handles.tenants.get(handle)) is not None]
+        return [sequence for handle in unready if (sequence := self._handles.sequences.get(handle)) is not None]
 
-    def _make_ready(self, unready: Sequence[Tenant]) -> None:
-        called = [tenant for tenant in unready if tenant not in self._called]
+    def _make_ready(self, unready: Sequence[ServedSequence]) -> None:
+        called = [sequence for sequence in unready if sequence not in self._called]
         if called:
             assert self._keeper is not None
             self._called.update(called)
             self._keeper.wake(called, partial(self._made_ready, called))
 
-    def _made_ready(self, called: Sequence[Tenant], error: TidegateError | None) -> None:
+    def _made_ready(self, called: Sequence[ServedSequence], error: TidegateError | None) -> None:
         """Takes up what has waited for these alone, or refuses it."""
         self._called.difference_update(called)
-        concerned = [tenant.handle for tenant in called]
-        for tenant in called:
-            handle = tenant.handle
-            if self._handles.tenants.get(handle) is not tenant:
+        concerned = [sequence.handle for sequence in called]
+        for sequence in called:
+            handle = sequence.handle
+            if self._handles.sequences.get(handle) is not sequence:
                 continue  # it is gone
-            if tenant.slot >= 0 and self._handles.slots[handle] < 0:
-                self._handles.slots[handle] = tenant.slot
-                tenant.model.sleepers -= 1
-            if error is not None and (tenant.slot < 0 or tenant.branched):
+            if sequence.slot >= 0 and self._handles.slots[handle] < 0:
+                self._handles.slots[handle] = sequence.slot
+                sequence.model.asleep -= 1
+            if error is not None and (sequence.slot < 0 or sequence.branched):
                 concerned += self._refuse_all(handle, error)
         self._go_on(concerned)
 

@@ -7,14 +7,13 @@ from functools import partial
 import numpy as np
 
 from server.durability.keeper import Keeper
-from server.durability.sequence import Life
-from server.durability.tenant import Tenant
+from server.durability.sequence import Life, ServedSequence
 from server.streams.handles import CLOSING, FREE, Handles
 from server.streams.replies import Group
 from server.streams.window import Window
 
 
-class Farewell(Enum):
+class Ending(Enum):
     """What becomes of a sequence that leaves."""
 
     END = "its client has closed it"
@@ -22,7 +21,7 @@ class Farewell(Enum):
     NONE = "it is out of the keeper's books already"
 
 
-class Endings:
+class Closing:
     """Ends sequences of one stream.
 
     Args:
@@ -38,7 +37,7 @@ class Endings:
         self._under_way: list[np.ndarray] = []  # handles of those that are leaving
         self._waiting: list[tuple[np.ndarray, Callable[[], None]]] = []
 
-    def end(self, handles: np.ndarray, farewell: Farewell, done: Callable[[], None]) -> None:
+    def end(self, handles: np.ndarray, leaving: Ending, done: Callable[[], None]) -> None:
         """Frees sequences once all their steps are through, and then calls `done`."""
         split = self._handles.split(handles)
         self._handles.mark(handles, CLOSING)
@@ -47,7 +46,7 @@ class Endings:
 
         def through(group: Group, members: np.ndarray) -> None:
             nonlocal left
-            self._free(group, members, farewell)
+            self._free(group, members, leaving)
             left -= 1
             if not left:
                 self._under_way = [leaving for leaving in self._under_way if leaving is not handles]
@@ -69,25 +68,25 @@ class Endings:
         for handles, call in waiting:
             self.after(handles, call)
 
-    def _free(self, group: Group, members: np.ndarray, farewell: Farewell) -> None:
+    def _free(self, group: Group, members: np.ndarray, leaving: Ending) -> None:
         slots = self._handles.slots[members]
-        tenants = [t for handle in members.tolist() if (t := self._handles.tenants.pop(handle, None)) is not None]
-        self._take_leave(tenants, farewell)
+        sequences = [t for handle in members.tolist() if (t := self._handles.sequences.pop(handle, None)) is not None]
+        self._take_leave(sequences, leaving)
         awake = slots[slots >= 0]
         group.model.slots.give_back(awake.tolist())
-        group.model.sleepers -= len(slots) - len(awake)
-        if farewell is Farewell.END:
-            group.model.tally.closed += len(members)
+        group.model.asleep -= len(slots) - len(awake)
+        if leaving is Ending.END:
+            group.model.counters.closed += len(members)
         self._handles.leave(group, len(members))
         self._handles.mark(members, FREE)
 
-    def _take_leave(self, tenants: Sequence[Tenant], farewell: Farewell) -> None:
-        ours = [tenant for tenant in tenants if tenant.life is not Life.LOST]  # meanwhile
+    def _take_leave(self, sequences: Sequence[ServedSequence], leaving: Ending) -> None:
+        ours = [sequence for sequence in sequences if sequence.life is not Life.LOST]  # meanwhile
         if self._keeper is not None and ours:
-            match farewell:
-                case Farewell.END:
+            match leaving:
+                case Ending.END:
                     self._keeper.end(ours)
-                case Farewell.PARK:
+                case Ending.PARK:
                     self._keeper.park(ours)
-        for tenant in tenants:
-            tenant.holder = None
+        for sequence in sequences:
+            sequence.holder = None

@@ -8,13 +8,12 @@ from itertools import count as counter
 
 import numpy as np
 
-from server.durability.tenant import Tenant
-from server.errors import BadInput, OverLimit, UnknownHandle
+from server.durability.sequence import ServedSequence
+from server.errors import BadInput, OverLimit, Reason, UnknownHandle
 from server.runtime.served_model import ServedModel
 from server.streams.events import Form
 from server.streams.replies import Group
 from server.streams.trace import Manner, TracePlan
-from tidegate.v1 import error_pb2
 
 FREE, CLOSING, OPENING, BUSY = -1, -2, -3, -4  # what stands where a handle belongs to no group
 _WHY = {
@@ -36,7 +35,7 @@ class Handles:
         self.next = np.zeros(0, np.int64)  # the step that is expected next
         self.told = np.zeros(0, np.int64)  # the checkpoint that the client heard of last without an answer
         self._groups = np.zeros(0, np.int32)  # an index into `_known`, or one of the above
-        self.tenants: dict[int, Tenant] = {}
+        self.sequences: dict[int, ServedSequence] = {}
         self.branched: set[int] = set()  # those whose tenants are, or were
         # groups
         self._known: dict[int, Group] = {}
@@ -50,7 +49,7 @@ class Handles:
         handles = np.arange(handle, handle + count)
         taken = handles[self._groups[handles] != FREE]
         if len(taken):
-            raise UnknownHandle(f"handle {taken[0]} is in use on this stream", error_pb2.REASON_HANDLE_IN_USE)
+            raise UnknownHandle(f"handle {taken[0]} is in use on this stream", Reason.HANDLE_IN_USE)
         return handles
 
     def check(self, handle: int, count: int) -> None:
@@ -59,7 +58,7 @@ class Handles:
             raise OverLimit(
                 f"{_many(count, 'sequence')} under handle {handle} and above would go beyond what one client may have "
                 f"open, {self._limit}, under the handles 0 to {self._limit - 1}",
-                error_pb2.REASON_TOO_MANY_SEQUENCES,
+                Reason.TOO_MANY_SEQUENCES,
             )
 
     def group(self, handle: int) -> Group:
@@ -101,26 +100,31 @@ class Handles:
         if (indices < 0).any():
             self.group(int(handles[np.argmax(indices < 0)]))
         if (indices != indices[0]).any():
-            raise BadInput("a fleet takes sequences that were opened together, in one Open", error_pb2.REASON_MALFORMED)
+            raise BadInput("a fleet takes sequences that were opened together, in one Open", Reason.MALFORMED)
         rows = np.empty(len(self._groups), np.intp)
         rows[handles] = np.arange(len(handles))
         if (rows[handles] != np.arange(len(handles))).any():
-            raise BadInput("a fleet names a handle twice", error_pb2.REASON_MALFORMED)
+            raise BadInput("a fleet names a handle twice", Reason.MALFORMED)
         return group
 
     def settle(
-        self, handles: np.ndarray, slots: np.ndarray, steps: np.ndarray | int, group: Group, tenants: Sequence[Tenant]
+        self,
+        handles: np.ndarray,
+        slots: np.ndarray,
+        steps: np.ndarray | int,
+        group: Group,
+        sequences: Sequence[ServedSequence],
     ) -> None:
         """Sequences of a group live here from now on; without tenants nobody keeps them."""
         self.slots[handles] = slots
         self.next[handles] = steps
-        self.told[handles] = group.model.progress.told[slots]
+        self.told[handles] = group.model.watermarks.told[slots]
         self._groups[handles] = self._index(group)
         group.members += len(handles)
-        for handle, tenant in zip(handles.tolist(), tenants, strict=False):
-            tenant.handle = handle
-            self.tenants[handle] = tenant
-            if tenant.branched:
+        for handle, sequence in zip(handles.tolist(), sequences, strict=False):
+            sequence.handle = handle
+            self.sequences[handle] = sequence
+            if sequence.branched:
                 self.branched.add(handle)
 
     def mark(self, handles: np.ndarray, as_: int) -> None:
@@ -142,7 +146,7 @@ class Handles:
         """Those of these open ones that have to wait for the store before they take a step: asleep, or branched."""
         unready = self.slots[handles] < 0
         if self.branched:
-            unready |= [handle in self.branched and self.tenants[handle].branched for handle in handles.tolist()]
+            unready |= [handle in self.branched and self.sequences[handle].branched for handle in handles.tolist()]
             self.branched.difference_update(handles[~unready].tolist())
         those: np.ndarray = handles[unready]
         return those

@@ -11,7 +11,7 @@ import numpy as np
 
 from server.durability.checkpoint import Checkpoint
 from server.durability.keeper import Keeper
-from server.durability.tenant import Tenant
+from server.durability.sequence import ServedSequence
 from server.errors import TidegateError
 from server.runtime.served_model import ServedModel
 from server.streams.events import Failed, Moved, Rewound
@@ -23,12 +23,12 @@ from stepgraph.rewriting.stepgraph import Columns
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Trip:
+class _Move:
     """A rewind or a move that is under way. A move has a model and a slot [1] in it already, so that both stay."""
 
     handle: int
     group: Group
-    tenant: Tenant | None
+    sequence: ServedSequence | None
     model: ServedModel | None = None
     room: np.ndarray = field(default_factory=lambda: np.zeros(0, np.intp))
 
@@ -38,7 +38,7 @@ class _Trip:
             self.model.slots.give_back(self.room.tolist())
 
 
-class Trips:
+class Moves:
     """Those that are under way.
 
     Args:
@@ -51,18 +51,18 @@ class Trips:
         self._handles = handles
         self._keeper = keeper
         self._window = window
-        self._under_way: dict[int, _Trip] = {}  # by handle
+        self._under_way: dict[int, _Move] = {}  # by handle
 
     def rewind(self, group: Group, handle: int, step: int) -> None:
         """Goes back to the newest checkpoint at or before a step, after the steps that were sent before."""
         assert self._keeper is not None
-        tenant = self._handles.tenants[handle]
-        trip = _Trip(handle, group, tenant)
-        self._set_out(trip, partial(self._keeper.go_back, tenant, step, partial(self._rewound, trip, tenant, step)))
+        sequence = self._handles.sequences[handle]
+        trip = _Move(handle, group, sequence)
+        self._set_out(trip, partial(self._keeper.go_back, sequence, step, partial(self._rewound, trip, sequence, step)))
 
     def move(self, group: Group, handle: int, model: ServedModel, room: np.ndarray) -> None:
         """Goes on in the slot `room` [1] of another version, after the steps that were sent before."""
-        trip = _Trip(handle, group, self._handles.tenants.get(handle), model, room)
+        trip = _Move(handle, group, self._handles.sequences.get(handle), model, room)
         self._set_out(trip, partial(self._move_reached, trip, model))
 
     def stay(self, group: Group, handle: int) -> None:
@@ -81,16 +81,16 @@ class Trips:
                 self._arrive(trip)
                 trip.give_up()
 
-    def _set_out(self, trip: _Trip, go: Callable[[], None]) -> None:
+    def _set_out(self, trip: _Move, go: Callable[[], None]) -> None:
         self._handles.mark(np.array([trip.handle]), BUSY)
         self._under_way[trip.handle] = trip
         self._window.after(trip.group, np.array([trip.handle]), partial(self._go, trip, go))
 
-    def _go(self, trip: _Trip, go: Callable[[], None]) -> None:
+    def _go(self, trip: _Move, go: Callable[[], None]) -> None:
         if self._under_way.get(trip.handle) is trip:
             go()
 
-    def _arrive(self, trip: _Trip) -> bool:
+    def _arrive(self, trip: _Move) -> bool:
         """The sequence takes steps again. False if it did before, or is gone."""
         if self._under_way.get(trip.handle) is not trip:
             return False
@@ -98,13 +98,13 @@ class Trips:
         self._handles.unmark(trip.handle, trip.group)
         return True
 
-    def _fail(self, trip: _Trip, step: int, error: TidegateError) -> None:
+    def _fail(self, trip: _Move, step: int, error: TidegateError) -> None:
         request = "rewind" if trip.model is None else "move"
         self._window.emit(Failed(error, (trip.handle,), step, self._handles.expected((trip.handle,)), request))
 
     # Going back -------------------------------------------------------------------------------------------------------
 
-    def _rewound(self, trip: _Trip, tenant: Tenant, step: int, found: Checkpoint | TidegateError) -> None:
+    def _rewound(self, trip: _Move, sequence: ServedSequence, step: int, found: Checkpoint | TidegateError) -> None:
         if not self._arrive(trip):
             return
         if isinstance(found, TidegateError):
@@ -114,21 +114,21 @@ class Trips:
         row = model.graph.initial if found.state is None else found.state
         model.slots.restore(self._handles.slots[handle : handle + 1], row[np.newaxis], np.array([found.step]))
         assert self._keeper is not None
-        self._keeper.gone_back(tenant)
+        self._keeper.gone_back(sequence)
         self._handles.next[handle] = self._handles.told[handle] = found.step
         self._window.emit(Rewound(handle, found.step))
 
     # Going over -------------------------------------------------------------------------------------------------------
 
-    def _move_reached(self, trip: _Trip, model: ServedModel) -> None:
+    def _move_reached(self, trip: _Move, model: ServedModel) -> None:
         done = partial(self._moved, trip, model)
-        if trip.tenant is None or self._keeper is None:
+        if trip.sequence is None or self._keeper is None:
             done(None)
         else:
             row = trip.group.model.slots.row(self._handles.slots.item(trip.handle))[0].copy()
-            self._keeper.anchor(trip.tenant, model, int(self._handles.next[trip.handle]), row, done)
+            self._keeper.commit_move(trip.sequence, model, int(self._handles.next[trip.handle]), row, done)
 
-    def _moved(self, trip: _Trip, model: ServedModel, error: TidegateError | None) -> None:
+    def _moved(self, trip: _Move, model: ServedModel, error: TidegateError | None) -> None:
         if not self._arrive(trip):
             return
         step = int(self._handles.next[trip.handle])
@@ -143,16 +143,16 @@ class Trips:
         step = group.model.slots.done.item(self._handles.slots.item(handle))
         self._window.emit(Moved(handle, group.model.version, step, group.trace.columns))
 
-    def _settle(self, trip: _Trip, model: ServedModel, step: int) -> tuple[Columns, ...]:
+    def _settle(self, trip: _Move, model: ServedModel, step: int) -> tuple[Columns, ...]:
         group, handle = trip.group, trip.handle
         slots = self._handles.slots[handle : handle + 1].copy()
         model.slots.restore(trip.room, group.model.slots.gather(slots), np.array([step]))
-        if trip.tenant is not None and self._keeper is not None:
-            self._keeper.relocate(trip.tenant, model, trip.room.item())
+        if trip.sequence is not None and self._keeper is not None:
+            self._keeper.relocate(trip.sequence, model, trip.room.item())
         group.model.slots.give_back(slots.tolist())
         trace = plan(group.manner.selection, model.graph.trace, model.graph.layers)
         joined = self._handles.join(model, group.manner, trace)
-        tenants = [trip.tenant] if trip.tenant is not None else []
-        self._handles.settle(np.array([handle]), trip.room, step, joined, tenants)
+        sequences = [trip.sequence] if trip.sequence is not None else []
+        self._handles.settle(np.array([handle]), trip.room, step, joined, sequences)
         self._handles.leave(group, 1)
         return trace.columns

@@ -8,17 +8,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from server.durability.keeper import Keeper
-from server.durability.tenant import Tenant
+from server.durability.sequence import ServedSequence
 from server.errors import TidegateError
 from server.streams.backlog import Backlog
-from server.streams.closing import Endings, Farewell
+from server.streams.closing import Closing, Ending
 from server.streams.events import Checkpointed, Released
 from server.streams.handles import ASLEEP, Handles
-from server.streams.moves import Trips
+from server.streams.moves import Moves
 from server.streams.window import Window
 
 
-class Tenancy:
+class Notices:
     """Hears from the keeper.
 
     Args:
@@ -36,15 +36,15 @@ class Tenancy:
         keeper: Keeper | None,
         window: Window,
         backlog: Backlog,
-        trips: Trips,
-        endings: Endings,
+        moves: Moves,
+        closing: Closing,
     ) -> None:
         self._handles = handles
         self._keeper = keeper
         self._window = window
         self._backlog = backlog
-        self._trips = trips
-        self._endings = endings
+        self._moves = moves
+        self._closing = closing
 
     def tell(self) -> None:
         """Of sequences that no answer is under way for, says how much is safe if that is news."""
@@ -53,7 +53,7 @@ class Tenancy:
             if not group.manner.announce:
                 continue
             slots = self._handles.slots[members]
-            told = np.where(slots < 0, 0, group.model.progress.told[slots])
+            told = np.where(slots < 0, 0, group.model.watermarks.told[slots])
             quiet = self._handles.next[members] == group.model.slots.done[slots]
             news = quiet & (told > self._handles.told[members])
             self._handles.told[members[news]] = told[news]
@@ -62,25 +62,25 @@ class Tenancy:
         if handles and sum(map(len, handles)):
             self._window.emit(Checkpointed(np.concatenate(handles), np.concatenate(steps)))
 
-    def take_away(self, tenants: Sequence[Tenant], error: TidegateError) -> None:
+    def take_away(self, sequences: Sequence[ServedSequence], error: TidegateError) -> None:
         """They are not here any more: frees what they hold, and tells the client why."""
-        self._trips.turn_back([tenant.handle for tenant in tenants])
+        self._moves.turn_back([sequence.handle for sequence in sequences])
         # one that is being closed is not told of: its client has done with it
-        lost = [tenant.handle for tenant in tenants if self._handles.is_open(tenant.handle)]
+        lost = [sequence.handle for sequence in sequences if self._handles.is_open(sequence.handle)]
         if lost:
             told = Released(tuple(lost), error)
-            self._endings.end(np.array(lost), Farewell.NONE, lambda: self._window.emit(told))
+            self._closing.end(np.array(lost), Ending.NONE, lambda: self._window.emit(told))
 
-    def put_to_sleep(self, tenant: Tenant) -> bool:
+    def put_to_sleep(self, sequence: ServedSequence) -> bool:
         """Gives the slot of an idle sequence back. False if something of it is under way."""
-        handle, model, window = tenant.handle, tenant.model, self._window
+        handle, model, window = sequence.handle, sequence.model, self._window
         if window.gone or window.waiting or not self._handles.is_open(handle) or self._keeper is None:
             return False
         slot = self._handles.slots.item(handle)
         if self._handles.next.item(handle) != model.slots.done.item(slot) or self._backlog.concerns(handle):
             return False
-        self._keeper.sleep(tenant)
+        self._keeper.sleep(sequence)
         model.slots.give_back([slot])
-        model.sleepers += 1
+        model.asleep += 1
         self._handles.slots[handle] = ASLEEP
         return True

@@ -9,9 +9,9 @@ from typing import Protocol
 import numpy as np
 
 from server.durability.keeper import Enrolled, Keeper
+from server.durability.sequence import Holder, ServedSequence, check_name, new_ids
 from server.durability.takeover import Restored
-from server.durability.tenant import Holder, Tenant, check_name, new_ids
-from server.errors import BadInput, Draining, SequenceGone, TidegateError
+from server.errors import BadInput, Draining, Reason, SequenceGone, TidegateError
 from server.runtime import state_value
 from server.runtime.served_model import ServedModel
 from server.runtime.state_value import Part
@@ -20,7 +20,6 @@ from server.streams.handles import FREE, OPENING, Handles
 from server.streams.replies import Group
 from server.streams.trace import Manner, plan
 from server.streams.window import Window
-from tidegate.v1 import error_pb2
 
 
 class Beginning(Protocol):
@@ -35,7 +34,7 @@ class Beginning(Protocol):
         """The state."""
 
 
-class Openings:
+class Opening:
     """Opens sequences on one stream.
 
     Args:
@@ -92,9 +91,9 @@ class Openings:
             if row is not None:
                 model.slots.restore(slots, np.tile(row, (count, 1)), np.full(count, step))
             enrolled = self._enrol(model, slots, owner, step, row)
-            self._place(handles, slots, step, self._handles.join(model, manner, trace), enrolled.tenants)
-        model.tally.opened += count
-        ids = tuple(tenant.id for tenant in enrolled.tenants) or new_ids(count, self._route)
+            self._place(handles, slots, step, self._handles.join(model, manner, trace), enrolled.sequences)
+        model.counters.opened += count
+        ids = tuple(sequence.id for sequence in enrolled.sequences) or new_ids(count, self._route)
         steps = (step,) * count if step else ()
         first = int(handles[0])
         self._window.emit(Opened(first, ids, model.name, model.version, trace.columns, enrolled.token, steps))
@@ -118,32 +117,32 @@ class Openings:
             raise BadInput(
                 f"a resume came with {len(ids)} ids and {len(answered)} numbers of answers; expected as many of both, "
                 "at least one, and each id once",
-                error_pb2.REASON_MALFORMED,
+                Reason.MALFORMED,
             )
         for id_ in ids:
             check_name("the sequence id", id_)
         handles = self._handles.new(handle, len(ids))
         self._handles.mark(handles, OPENING)
-        coming = _Coming(handles, manner, token)
+        coming = _Opening(handles, manner, token)
         admit, then = partial(self._admit, coming), partial(self._resumed, coming)
         self._keeper.claim(ids, token, answered, admit, then, lambda: not self._window.gone)
 
-    def _admit(self, coming: "_Coming", restored: Sequence[Restored]) -> None:
+    def _admit(self, coming: "_Opening", restored: Sequence[Restored]) -> None:
         """Keeps slots for them, but for those that they have here themselves. Raises Refusal."""
         if self._shut:
             raise Draining("this server is stopping; resume at another, or here in a while")
-        model = restored[0].tenant.model
-        if any(r.tenant.model is not model for r in restored):
-            raise BadInput("sequences of different models cannot be resumed together", error_pb2.REASON_MALFORMED)
+        model = restored[0].sequence.model
+        if any(r.sequence.model is not model for r in restored):
+            raise BadInput("sequences of different models cannot be resumed together", Reason.MALFORMED)
         plan(coming.manner.selection, model.graph.trace, model.graph.layers)
         if coming.model is not model:
             coming.give_up()
             assert self._keeper is not None
-            theirs = self._keeper.giving_way(model, [r.tenant.id for r in restored])
+            theirs = self._keeper.giving_way(model, [r.sequence.id for r in restored])
             coming.slots = self.room(model, len(restored) - theirs)
             coming.model = model
 
-    def _resumed(self, coming: "_Coming", result: list[Restored] | TidegateError) -> None:
+    def _resumed(self, coming: "_Opening", result: list[Restored] | TidegateError) -> None:
         if not isinstance(result, TidegateError) and not self._window.gone:
             try:
                 self._take_in(coming, result)
@@ -158,32 +157,37 @@ class Openings:
             self._handles.mark(coming.handles, FREE)
             self._window.emit(Failed(result, tuple(coming.handles.tolist()), request="resume"))
 
-    def _take_in(self, coming: "_Coming", restored: list[Restored]) -> None:
+    def _take_in(self, coming: "_Opening", restored: list[Restored]) -> None:
         self._admit(coming, restored)  # once more: what is claimed may be another checkpoint than what was seen
-        model, manner, handles = restored[0].tenant.model, coming.manner, coming.handles
+        model, manner, handles = restored[0].sequence.model, coming.manner, coming.handles
         slots = np.concatenate([coming.slots, self.room(model, len(handles) - len(coming.slots))])
         coming.slots = slots
         assert self._keeper is not None
         self._keeper.settle(restored, slots)
         trace = plan(manner.selection, model.graph.trace, model.graph.layers)
-        tenants = [r.tenant for r in restored]
-        steps = np.array([tenant.steps for tenant in tenants])
-        self._place(handles, slots, steps, self._handles.join(model, manner, trace), tenants)
-        ids, next_steps = tuple(tenant.id for tenant in tenants), tuple(steps.tolist())
+        sequences = [r.sequence for r in restored]
+        steps = np.array([sequence.steps for sequence in sequences])
+        self._place(handles, slots, steps, self._handles.join(model, manner, trace), sequences)
+        ids, next_steps = tuple(sequence.id for sequence in sequences), tuple(steps.tolist())
         first = int(handles[0])
         opened = Opened(first, ids, model.name, model.version, trace.columns, coming.token, next_steps)
         self._window.emit(opened)
 
     def _place(
-        self, handles: np.ndarray, slots: np.ndarray, steps: np.ndarray | int, group: Group, tenants: Sequence[Tenant]
+        self,
+        handles: np.ndarray,
+        slots: np.ndarray,
+        steps: np.ndarray | int,
+        group: Group,
+        sequences: Sequence[ServedSequence],
     ) -> None:
-        self._handles.settle(handles, slots, steps, group, tenants)
-        for tenant in tenants:
-            tenant.holder = self._holder
+        self._handles.settle(handles, slots, steps, group, sequences)
+        for sequence in sequences:
+            sequence.holder = self._holder
 
 
 @dataclass(slots=True, eq=False)
-class _Coming:
+class _Opening:
     """Sequences that are being resumed, and the slots that are kept for them."""
 
     handles: np.ndarray

@@ -101,7 +101,7 @@ class Chunk:
         outputs = [
             _joined([part.outputs(name)[:, part.row] for part in self._parts]) for name in self._group.form.names
         ]
-        safe = self._group.model.progress.told.item(self._parts[0].take.block.slots.item(0))
+        safe = self._group.model.watermarks.told.item(self._parts[0].take.block.slots.item(0))
         return Answered(self._handle, self.first_step, self._group.form, outputs, self._trace(), size, safe)
 
     def _trace(self) -> np.ndarray | None:
@@ -118,7 +118,7 @@ def single(group: Group, handle: int, step: int, slot: int, result: Result) -> A
     trace = None
     if result.trace is not None:
         trace = group.trace.cut(result.trace[:, 0], np.array([step]))
-    safe = group.model.progress.told.item(slot)
+    safe = group.model.watermarks.told.item(slot)
     return Answered(handle, step, group.form, outputs, trace, group.row_bytes + MESSAGE_BYTES, safe)
 
 
@@ -172,7 +172,7 @@ class Fleet:
         trace = None
         if plan.wanted:
             trace = plan.cut(_joined([p.traces()[0, p.row : p.row + p.take.rows] for p in parts]), steps)
-        safe = self._group.model.progress.told[parts[0].take.block.slots[rows]]
+        safe = self._group.model.watermarks.told[parts[0].take.block.slots[rows]]
         return FleetAnswered(self.handles[rows], steps, self._group.form, outputs, trace, self.size, safe)
 
 

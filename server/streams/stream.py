@@ -11,25 +11,23 @@ from typing import Protocol
 import numpy as np
 
 from server.durability.keeper import Keeper
-from server.durability.sequence import Move
-from server.durability.tenant import fit_route
-from server.errors import BadInput, TidegateError, WrongState, WrongStep
+from server.durability.sequence import Move, fit_route
+from server.errors import BadInput, Reason, TidegateError, WrongState, WrongStep
 from server.runtime import state_value
 from server.runtime.input_check import Named
 from server.runtime.scheduler import Block
 from server.runtime.served_model import ServedModel
 from server.streams import backlog
 from server.streams.backlog import Backlog
-from server.streams.closing import Endings, Farewell
+from server.streams.closing import Closing, Ending
 from server.streams.events import Closed, Event, Released, StateRead
 from server.streams.handles import Handles
-from server.streams.moves import Trips
-from server.streams.notices import Tenancy
-from server.streams.opening import Beginning, Openings
+from server.streams.moves import Moves
+from server.streams.notices import Notices
+from server.streams.opening import Beginning, Opening
 from server.streams.replies import Chunk, Fleet, Group, single
 from server.streams.trace import Manner, plan
 from server.streams.window import Window
-from tidegate.v1 import error_pb2
 
 _PIECE_BYTES = 2**20  # answers of long chunks and large fleets go out in messages of about this size
 
@@ -70,11 +68,11 @@ class Stream:
         self._handles = Handles(max_sequences)
         self._window = Window(self._handles, window, emit)
         self._backlog = Backlog(self._handles, keeper, self._window)
-        self._trips = Trips(self._handles, keeper, self._window)
+        self._moves = Moves(self._handles, keeper, self._window)
         # their beginning and end
-        self._endings = Endings(self._handles, keeper, self._window)
-        tenancy = Tenancy(self._handles, keeper, self._window, self._backlog, self._trips, self._endings)
-        self._openings = Openings(self._handles, keeper, self._window, tenancy, fit_route(route))
+        self._closing = Closing(self._handles, keeper, self._window)
+        notices = Notices(self._handles, keeper, self._window, self._backlog, self._moves, self._closing)
+        self._opening = Opening(self._handles, keeper, self._window, notices, fit_route(route))
 
     @property
     def full(self) -> bool:
@@ -102,11 +100,11 @@ class Stream:
         """Opens `count` sequences of a model under the handles from `handle` on."""
         handles = self._handles.new(handle, count)
         model = self._catalogue.find(name, version)
-        self._openings.open(handles, model, manner, beginning, owner)
+        self._opening.open(handles, model, manner, beginning, owner)
 
     def resume(self, handle: int, ids: Sequence[str], token: str, answered: Sequence[int], manner: Manner) -> None:
         """Continues sequences that were opened before, here or on another server."""
-        self._openings.resume(handle, ids, token, answered, manner)
+        self._opening.resume(handle, ids, token, answered, manner)
 
     # Steps ------------------------------------------------------------------------------------------------------------
 
@@ -125,7 +123,7 @@ class Stream:
                 again = partial(self.steps, handle, first_step, inputs, answered, company=True)
                 if self._backlog.hold("steps", np.array([handle]), again, first_step):
                     return
-            group.model.progress.acked[slot] = min(answered, expected)
+            group.model.watermarks.acked[slot] = min(answered, expected)
         if first_step != expected:
             raise WrongStep(f"steps begin at {first_step}; sequence {handle} expects step {expected} next")
         checked = group.model.check.steps(inputs)
@@ -149,7 +147,7 @@ class Stream:
         if not len(handles) or len(handles) != len(steps) or (answered is not None and len(answered) != len(handles)):
             raise BadInput(
                 f"a fleet came with {len(handles)} handles and {len(steps)} steps; expected as many of both",
-                error_pb2.REASON_MALFORMED,
+                Reason.MALFORMED,
             )
         group = self._handles.fleet(handles)
         slots, expected = self._handles.slots[handles], self._handles.next[handles]
@@ -158,7 +156,7 @@ class Stream:
                 again = partial(self.fleet, handles, steps, inputs, answered)
                 if self._backlog.hold("fleet", handles, again, int(steps[0])):
                     return
-            group.model.progress.acked[slots] = 0 if answered is None else np.minimum(answered, expected)
+            group.model.watermarks.acked[slots] = 0 if answered is None else np.minimum(answered, expected)
         if not np.array_equal(steps, expected):
             i = int(np.argmax(steps != expected))
             raise WrongStep(f"step {steps[i]} of sequence {handles[i]} came; it expects step {expected[i]} next")
@@ -196,9 +194,9 @@ class Stream:
         """Goes back to the newest checkpoint at or before a step, after the steps that were sent before."""
         group = self._handles.group(handle)
         if self._keeper is None:
-            raise WrongState("this server keeps no checkpoints", error_pb2.REASON_CHECKPOINT_GONE)
+            raise WrongState("this server keeps no checkpoints", Reason.CHECKPOINT_GONE)
         if not self._backlog.hold("rewind", np.array([handle]), partial(self.rewind, handle, step)):
-            self._trips.rewind(group, handle, step)
+            self._moves.rewind(group, handle, step)
 
     def move(self, handle: int, version: int) -> None:
         """Goes on with another version of the model, after the steps that were sent before."""
@@ -206,7 +204,7 @@ class Stream:
         if not self._backlog.hold("move", np.array([handle]), partial(self.move, handle, version)):
             model = self._catalogue.find(group.model.name, version)
             if model is group.model:
-                self._trips.stay(group, handle)
+                self._moves.stay(group, handle)
                 return
             if not state_value.alike(model.graph, group.model.graph):
                 raise WrongState(
@@ -214,7 +212,7 @@ class Stream:
                     "cannot go on with it"
                 )
             plan(group.manner.selection, model.graph.trace, model.graph.layers)  # before anything changes
-            self._trips.move(group, handle, model, self._openings.room(model, 1))
+            self._moves.move(group, handle, model, self._opening.room(model, 1))
 
     # Ending -----------------------------------------------------------------------------------------------------------
 
@@ -222,7 +220,7 @@ class Stream:
         """Ends sequences once their last step is answered."""
         handles = self._handles.run(handle, max(count, 1))
         if not self._backlog.queue("close", handles, partial(self.close, handle, count)):
-            self._endings.end(handles, Farewell.END, partial(self._closed, handle, handles, len(handles)))
+            self._closing.end(handles, Ending.END, partial(self._closed, handle, handles, len(handles)))
 
     def park(self, handle: int, count: int) -> None:
         """Parks sequences once their last step is answered. Those that are not here any more are passed over.
@@ -231,14 +229,14 @@ class Stream:
         """
         count = max(count, 1)
         self._handles.check(handle, count)
-        self._trips.turn_back(range(handle, handle + count))
+        self._moves.turn_back(range(handle, handle + count))
         handles = self._handles.those_open(handle, count)
         if self._backlog.queue("close", handles, partial(self.park, handle, count)):
             return
         closed = partial(self._closed, handle, handles, count)
-        said = partial(self._endings.after, np.arange(handle, handle + count), closed)
+        said = partial(self._closing.after, np.arange(handle, handle + count), closed)
         if len(handles):
-            self._endings.end(handles, Farewell.PARK, said)
+            self._closing.end(handles, Ending.PARK, said)
         else:
             said()
 
@@ -249,16 +247,16 @@ class Stream:
 
     def leave(self, done: Callable[[tuple[int, ...]], None]) -> None:
         """The server lets go of every sequence: parks them after the steps that were taken; `done` hears which."""
-        self._openings.shut()
+        self._opening.shut()
         self._backlog.clear()
-        self._trips.turn_all_back()
+        self._moves.turn_all_back()
         handles = self._handles.open()
         for handle in handles.tolist():
-            tenant = self._handles.tenants.get(handle)
-            if tenant is not None and tenant.slot >= 0:
-                tenant.move(Move.DRAIN)
+            sequence = self._handles.sequences.get(handle)
+            if sequence is not None and sequence.slot >= 0:
+                sequence.move(Move.DRAIN)
         if len(handles):
-            self._endings.end(handles, Farewell.PARK, lambda: done(tuple(handles.tolist())))
+            self._closing.end(handles, Ending.PARK, lambda: done(tuple(handles.tolist())))
         else:
             done(())
 
@@ -271,10 +269,10 @@ class Stream:
         """The client is gone: forgets the steps that wait, and parks every sequence, or ends it if it is not kept."""
         self._backlog.clear()
         self._window.abandon()
-        self._trips.turn_all_back()
+        self._moves.turn_all_back()
         still_open = self._handles.open()
         if len(still_open):
-            self._endings.end(still_open, Farewell.PARK, lambda: None)
+            self._closing.end(still_open, Ending.PARK, lambda: None)
 
 
 def _pieces(rows: int, row_bytes: int) -> Sequence[tuple[int, int]]:

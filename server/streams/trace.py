@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from server.errors import BadInput
+from server.errors import BadInput, Reason
 from stepgraph.cells.cell import Cell
 from stepgraph.rewriting.stepgraph import Columns
-from tidegate.v1 import error_pb2
 
 HIDDEN, CELL, GATES = "hidden", "cell", "gates"
 
@@ -70,19 +69,19 @@ def plan(selection: Selection, trace: Sequence[Columns], layers: Sequence[Cell])
         selection = Selection(none=True)  # everything of nothing
     if selection.none:
         if selection.parts or selection.layers or selection.every > 1:
-            raise BadInput("the trace selection says none and selects something", error_pb2.REASON_BAD_TRACE)
+            raise BadInput("the trace selection says none and selects something", Reason.BAD_TRACE)
         return TracePlan((), 1, slice(0, 0), wanted=False)
     for layer in sorted(selection.layers):
         if layer >= len(layers):
             raise BadInput(
                 f"the trace selection names layer {layer}; this model has layers 0 to {len(layers) - 1}",
-                error_pb2.REASON_BAD_TRACE,
+                Reason.BAD_TRACE,
             )
     wanted = [columns for columns in trace if _wants(selection, columns)]
     if not wanted:
         raise BadInput(
             f"the trace selection asks for {', '.join(sorted(selection.parts))}, which the selected layers do not have",
-            error_pb2.REASON_BAD_TRACE,
+            Reason.BAD_TRACE,
         )
     return TracePlan(_laid_out(wanted), selection.every, _indices(wanted, len(wanted) == len(trace)), wanted=True)
 

@@ -1,16 +1,18 @@
 """What must be true of a model file before anything is made of it: sizes that are there, known names, no circles.
 
-Says which node or tensor breaks it. Pure onnx; allocates nothing by what a file declares.
+Says which node or tensor breaks it. Pure onnx; allocates nothing that a file asks for.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import onnx
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
 
 from stepgraph.errors import ModelRefused
-from stepgraph.file import names, tensors
+from stepgraph.file import tensors
 from stepgraph.graphs.labels import label, name_of
 
 _DEPTH = 16  # graphs and functions within one another
@@ -39,7 +41,7 @@ def check(model: onnx.ModelProto) -> None:
 
 
 def _readable(model: onnx.ModelProto) -> None:
-    name = names.unreadable(model)
+    name = unreadable(model)
     if name is not None:
         raise ModelRefused(
             f"the file holds the name '{name:.60}', which is not UTF-8: names of nodes, tensors and axes must be text. "
@@ -161,3 +163,21 @@ def _missing(node: onnx.NodeProto, name: str, maker: onnx.NodeProto | None) -> s
         f"{label(node)} takes '{name}', and nothing in the file makes it: the file is damaged, or was cut apart at the "
         "wrong place"
     )
+
+
+def unreadable(message: Message) -> str | None:
+    """The first name in a model, or in a part of one, that is not UTF-8, with those bytes spelt out; None if all are.
+
+    Comments (`doc_string`) may hold anything: nobody reads them.
+    """
+    raw = next((text for text in _texts(message) if isinstance(text, bytes)), None)
+    return None if raw is None else raw.decode(errors="backslashreplace")
+
+
+def _texts(message: Message) -> Iterator[str | bytes]:
+    for declared, value in message.ListFields():
+        if declared.type == FieldDescriptor.TYPE_STRING and declared.name != "doc_string":
+            yield from [value] if isinstance(value, str | bytes) else value
+        elif declared.type == FieldDescriptor.TYPE_MESSAGE:
+            for inner in [value] if isinstance(value, Message) else value:
+                yield from _texts(inner)

@@ -28,7 +28,7 @@ _PACKAGE = Path(__file__).parents[1]  # all of stepgraph: a changed rewrite must
 _LIBRARIES = ("numpy", "onnx", "onnxruntime")
 
 
-class Proofs:
+class ProofCache:
     """The outcomes of the files of a repository, of at most `most` bytes in all; the least used go first."""
 
     def __init__(self, folder: Path | None, most: int) -> None:

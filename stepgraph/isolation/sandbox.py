@@ -48,7 +48,7 @@ class _Ending:
     said: str
 
 
-class Quarantine:
+class Sandbox:
     """One file at a time, for any thread. Leaving the context closes it."""
 
     def __init__(self, limits: Limits, program: str = "stepgraph.isolation.worker") -> None:

@@ -1,4 +1,7 @@
-"""Runs of a file with random data, at sizes that a guess gives its free axes. Draws no conclusions."""
+"""Runs of a file with random data, at sizes that a guess gives its free axes. Draws no conclusions.
+
+An integer input gets tokens that the tables have, from which it picks rows.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +13,7 @@ from onnx import helper
 
 from stepgraph.errors import StepFailed
 from stepgraph.graphs.builder import copied, reachable, returning
-from stepgraph.reading import tokens
+from stepgraph.graphs.constants import Constants
 from stepgraph.reading.growth import SIZES
 from stepgraph.reading.guess import Guess, dims_of
 from stepgraph.reading.interface import Interface
@@ -36,7 +39,7 @@ class Trial:
         self.dims = {name: dims_of(info) for name, info in self._infos.items()}
         self.outputs = [output.name for output in model.graph.output]
         self.data = [name for name in self._infos if name not in interface.inputs]
-        self._tokens = {name: tokens.count(model, name) for name in self.data}
+        self._tokens = {name: token_count(model, name) for name in self.data}
         self._within = within
         self._positive = frozenset[str]()  # kinds of numbers, "f" or "i", that must be above zero
 
@@ -85,7 +88,7 @@ class Trial:
 
     def _takes_zero(self, guess: Guess) -> bool:
         """Whether whole numbers that pick from no table may be zero: some files divide by them."""
-        if not any(self.dtype(name).kind in "iu" and self._tokens[name] == tokens.UNKNOWN for name in self.data):
+        if not any(self.dtype(name).kind in "iu" and self._tokens[name] == UNKNOWN for name in self.data):
             return True
         try:
             return _finite(self._run(guess, 1, SIZES[0][1] if guess.time else 1, zero=True))
@@ -140,3 +143,23 @@ def _up_to(model: onnx.ModelProto, tensor: str) -> onnx.ModelProto:
     del copy.graph.output[:]
     copy.graph.output.append(onnx.ValueInfoProto(name=tensor))
     return copy
+
+
+_PASSES = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+UNKNOWN = 2  # 0 and 1 are in most tables
+
+
+def token_count(model: onnx.ModelProto, name: str) -> int:
+    """The rows of the smallest table that the input `name` picks rows from; 2 where it picks from none."""
+    constants, same, rows = Constants(model), {name}, list[int]()
+    for node in model.graph.node:
+        if node.op_type in _PASSES and node.input[0] in same:
+            same.add(node.output[0])
+        if node.op_type == "Gather" and node.input[1] in same:
+            table = constants.value(node.input[0])
+            axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+            rows += [table.shape[axis]] if table is not None else []
+        if node.op_type == "OneHot" and node.input[0] in same:
+            depth = constants.value(node.input[1])
+            rows += [int(depth.item())] if depth is not None else []
+    return min(rows, default=UNKNOWN)

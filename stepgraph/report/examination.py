@@ -7,7 +7,7 @@ from onnx import inliner
 
 from stepgraph import loading
 from stepgraph.errors import ModelRefused
-from stepgraph.file import content, names, sidecar, soundness
+from stepgraph.file import content, sidecar, soundness
 from stepgraph.reading import branches
 from stepgraph.report import inspection
 from stepgraph.report.report import Report
@@ -39,4 +39,4 @@ def _graph(file: Path) -> onnx.ModelProto | None:
         decided = all(node.op_type != "If" for node in resolved.graph.node)
         return resolved if decided else branches.resolve(sidecar.cut(fixed, said.block))
     except Exception:  # noqa: BLE001 # then it is shown as it stands
-        return None if names.unreadable(model) else model
+        return None if soundness.unreadable(model) else model

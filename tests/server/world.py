@@ -20,7 +20,7 @@ import onnx
 from onnx import numpy_helper
 
 from server.durability.keeper import Keeper
-from server.durability.store_thread import Clerk
+from server.durability.store_thread import StoreThread
 from server.edge.native.dialect import Conversation
 from server.errors import StoreFailed
 from server.settings import Settings
@@ -139,17 +139,17 @@ class Server:
         self.leave = asyncio.Event()
         self.shelf = Shelf(world.loaded, world.settings)
         self.shelf.start()
-        clerk = Clerk(lambda: world.store, 1e6)  # type: ignore[arg-type, return-value] # it is one, with moods
-        clerk._thread.shutdown()
-        clerk._thread = self.desk  # type: ignore[assignment]
-        self.keeper = Keeper(clerk, world.settings, self.shelf, lambda: world.now, lambda: world.now)
+        store_thread = StoreThread(lambda: world.store, 1e6)  # type: ignore[arg-type, return-value] # it is one, with moods
+        store_thread._thread.shutdown()
+        store_thread._thread = self.desk  # type: ignore[assignment]
+        self.keeper = Keeper(store_thread, world.settings, self.shelf, lambda: world.now, lambda: world.now)
         self.settings = world.settings
 
     def assert_empty(self) -> None:
         """Nobody has a place here."""
         self.shelf.assert_empty()
-        assert (self.keeper.open, dict(self.keeper._residents._owners)) == (0, {})
-        assert not self.keeper._residents._by_slot
+        assert (self.keeper.open, dict(self.keeper._registry._owners)) == (0, {})
+        assert not self.keeper._registry._by_slot
 
 
 class World:
@@ -168,7 +168,7 @@ class World:
         self.lines: list[Line | None] = [None, None]
         self.at = [0, 0]  # the server that each client is, or was last, connected to
         self._killed: list[Server] = []  # what they have begun never ends
-        self._errands: list[asyncio.Task[None]] = []
+        self._background: list[asyncio.Task[None]] = []
         self.cut_lines: list[Line] = []  # that their server has not noticed
         self.truth: dict[Survivor, Truth] = {}
         self._contested: set[Survivor] = set()
@@ -261,7 +261,7 @@ class World:
             with suppress(StoreFailed):  # as Keeper.run does
                 await call
 
-        self._errands.append(self.loop.create_task(tried()))
+        self._background.append(self.loop.create_task(tried()))
 
     # The wire ---------------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from server.durability.keeper import Keeper
-from server.durability.store_thread import Clerk
+from server.durability.store_thread import StoreThread
 from server.edge.admission import Admission
 from server.edge.native.service import Servicer
 from server.stores.fencing import Tombstone, as_of
@@ -44,11 +44,11 @@ class Server:
         self.prompt = True  # whether what it asks of the store is done at once
         self.shelf = Shelf(world.loaded, world.settings)
         self.shelf.start()
-        self.clerk = Clerk(lambda: world.store, world.settings.store_seconds)  # type: ignore[arg-type, return-value]
-        self.clerk._thread.shutdown()
-        self.clerk._thread = self.desk  # type: ignore[assignment]
+        self.store_thread = StoreThread(lambda: world.store, world.settings.store_seconds)  # type: ignore[arg-type, return-value]
+        self.store_thread._thread.shutdown()
+        self.store_thread._thread = self.desk  # type: ignore[assignment]
         self.admission = Admission(self.shelf, 100, moves=True)  # type: ignore[arg-type]
-        self.keeper = Keeper(self.clerk, world.settings, self.admission, lambda: world.now, lambda: world.now)
+        self.keeper = Keeper(self.store_thread, world.settings, self.admission, lambda: world.now, lambda: world.now)
         self.servicer = Servicer(self.shelf, self.admission, self.keeper, world.settings)  # type: ignore[arg-type]
         self.keeping = asyncio.create_task(self.keeper.run())
         self.stopping: asyncio.Task[None] | None = None
@@ -64,7 +64,7 @@ class Server:
         self.keeping.cancel()
         world.hang_up(self)
         await self.keeper.flush()
-        await self.clerk.stop()
+        await self.store_thread.stop()
         world.bury(at)
 
     def assert_empty(self) -> None:

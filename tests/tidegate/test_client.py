@@ -306,9 +306,9 @@ def test_a_row_larger_than_a_message_is_refused_before_it_is_sent() -> None:
 
 def test_a_server_that_does_not_say_how_much_it_takes_gets_as_much_as_grpc_allows(client: tidegate.Client) -> None:
     with client.sequence("toy") as sequence:
-        ticket, requests = sequence._ledger.send_chunk(np.zeros((10**6, 2), np.float32))
+        promise, requests = sequence._sequence_books.send_chunk(np.zeros((10**6, 2), np.float32))
     assert [request.ByteSize() < 4 * 2**20 for request in requests] == [True, True]
-    assert sum(request.steps.inputs[0].shape[0] for request in requests) == ticket.count == 10**6
+    assert sum(request.steps.inputs[0].shape[0] for request in requests) == promise.count == 10**6
 
 
 def test_a_whole_sequence_that_is_too_large_says_what_to_do_instead(client: tidegate.Client) -> None:

@@ -33,9 +33,9 @@ async def aio_client(server: FakeServer) -> AsyncIterator[tidegate.AsyncClient]:
 @pytest.mark.parametrize("names", [True, False])
 def test_a_refused_move_is_heard_by_who_asked_for_it_also_before_an_earlier_request_is_answered(names: bool) -> None:
     world = World()
-    ledger = world.sequence()
+    sequence_books = world.sequence()
     if names:  # the refusal overtakes the state, which waits for the steps before it
-        state, move = world.tell(world.talk.read_state(ledger)), world.tell(world.talk.move(ledger, 9))
+        state, move = world.tell(world.talk.read_state(sequence_books)), world.tell(world.talk.move(sequence_books, 9))
         reading, _ = world.up.popleft(), world.up.popleft()
         failure = pb.Failure(handles=[0], expected_steps=[0], request="move")
         failure.error.reason = error_pb2.REASON_UNKNOWN_VERSION
@@ -45,28 +45,28 @@ def test_a_refused_move_is_heard_by_who_asked_for_it_also_before_an_earlier_requ
         world.say([reading])
     else:  # an older server, which refuses in order
         world.behaviour.names_refused = False
-        state, move = world.tell(world.talk.read_state(ledger)), world.tell(world.talk.move(ledger, 9))
-    step = world.step(ledger, ROWS[0])
+        state, move = world.tell(world.talk.read_state(sequence_books)), world.tell(world.talk.move(sequence_books, 9))
+    step = world.step(sequence_books, ROWS[0])
     world.settle()
     assert state.result().state.state.step == 0
     with pytest.raises(UnknownModel):
         move.result()
-    assert ledger.answer(step).step == 0
+    assert sequence_books.answer(step).step == 0
 
 
 def test_a_trace_has_the_columns_of_the_version_that_answered_also_if_it_is_read_after_a_move() -> None:
     world = World()
-    ledger = world.sequence()
-    before = world.step(ledger, ROWS[0])
+    sequence_books = world.sequence()
+    before = world.step(sequence_books, ROWS[0])
     world.settle()
     columns = [model_pb2.TraceColumns(layer=1, name="hidden", size=3)]
     moved = pb.Moved(handle=0, version=2, next_step=1, trace=columns)
     world.say(world.talk.receive(pb.StreamResponse(moved=moved)))
-    assert list(ledger.answer(before).layer) == [0]
-    assert list(ledger.answers(before).layer) == [0]
-    after = world.step(ledger, ROWS[1])
+    assert list(sequence_books.answer(before).layer) == [0]
+    assert list(sequence_books.answers(before).layer) == [0]
+    after = world.step(sequence_books, ROWS[1])
     world.settle()
-    assert list(ledger.answer(after).layer) == [1]
+    assert list(sequence_books.answer(after).layer) == [1]
 
 
 def test_after_a_move_that_outlived_its_time_limit_the_sequence_takes_the_inputs_of_the_new_version(
@@ -114,24 +114,24 @@ def test_what_is_kept_after_a_move_to_other_inputs_are_those_since_the_move(clie
 
 def test_steps_of_two_versions_are_not_put_together_and_go_again_as_they_were() -> None:
     world = World(every=0)
-    ledger = world.sequence()
-    tickets = [world.step(ledger, row) for row in ROWS[:3]]
-    world.tell(world.talk.move(ledger, 3))
+    sequence_books = world.sequence()
+    promises = [world.step(sequence_books, row) for row in ROWS[:3]]
+    world.tell(world.talk.move(sequence_books, 3))
     world.settle()
-    ledger.takes(3, InputLayout(Model.read(LATER[1]).inputs))
-    tickets += [world.step(ledger, row) for row in WIDE[:40]]
+    sequence_books.takes(3, InputLayout(Model.read(LATER[1]).inputs))
+    promises += [world.step(sequence_books, row) for row in WIDE[:40]]
     world.settle()
-    tickets += [world.step(ledger, WIDE[0])]
+    promises += [world.step(sequence_books, WIDE[0])]
     world.cut()
     world.settle()
-    assert [ledger.answer(ticket).step for ticket in tickets] == list(range(12))
+    assert [sequence_books.answer(promise).step for promise in promises] == list(range(12))
 
 
 def test_what_is_kept_is_looked_at_while_nobody_changes_it(client: tidegate.Client) -> None:
     with client.sequence("toy") as sequence:
         locked = []
-        kept = sequence._ledger.kept
-        sequence._ledger.kept = lambda: (locked.append(sequence._connection._lock.locked()), kept())[1]
+        kept = sequence._sequence_books.kept
+        sequence._sequence_books.kept = lambda: (locked.append(sequence._connection._lock.locked()), kept())[1]
         sequence.step(ROWS[0])
         assert len(sequence.kept()[1]["x"]) == 1
         assert locked == [True]

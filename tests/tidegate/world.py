@@ -14,11 +14,11 @@ from tidegate.inputs import InputLayout
 from tidegate.model import Model
 from tidegate.protocol.budget import Budget
 from tidegate.protocol.conversation import Conversation
-from tidegate.protocol.fleet_books import FleetLedger
-from tidegate.protocol.in_flight import StepsTicket
+from tidegate.protocol.fleet_books import FleetBooks
+from tidegate.protocol.in_flight import StepsPromise
 from tidegate.protocol.opening import Claim, Opening, Order
-from tidegate.protocol.promise import Ticket
-from tidegate.protocol.sequence_books import Ledger
+from tidegate.protocol.promise import Promise
+from tidegate.protocol.sequence_books import SequenceBooks
 from tidegate.state import State
 from tidegate.trace import Trace
 from tidegate.v1 import sequence_pb2 as pb
@@ -97,7 +97,7 @@ class World:
             self.release()
             self.hear()
 
-    def take_over(self, books: Ledger | FleetLedger, member: int = 0) -> None:
+    def take_over(self, books: SequenceBooks | FleetBooks, member: int = 0) -> None:
         """Another client claims it, or a member of it."""
         claim = books.claim()
         ids, answered = claim.ids[member : member + 1], (int(claim.answered[member]),)
@@ -130,36 +130,36 @@ class World:
     # What is open.
 
     def opening(self, order: Order | Claim) -> Opening:
-        ticket, requests = self.talk.open(order)
+        promise, requests = self.talk.open(order)
         self.say(requests)
         self.settle()
-        return Opening.read(order, ticket.result(), INPUTS)
+        return Opening.read(order, promise.result(), INPUTS)
 
-    def sequence(self, state: State | None = None, claim: Claim | None = None) -> Ledger:
+    def sequence(self, state: State | None = None, claim: Claim | None = None) -> SequenceBooks:
         order = claim or Order("toy", 0, 1, Trace(layers=[0], cell=False, gates=False), state)
-        ledger = Ledger(self.opening(order), self.budget)
-        self.say(self.talk.enrol(ledger))
-        return ledger
+        sequence_books = SequenceBooks(self.opening(order), self.budget)
+        self.say(self.talk.enrol(sequence_books))
+        return sequence_books
 
-    def fleet(self, count: int) -> FleetLedger:
-        ledger = FleetLedger(self.opening(Order("toy", 0, count, Trace())), self.budget)
-        self.say(self.talk.enrol(ledger))
-        return ledger
+    def fleet(self, count: int) -> FleetBooks:
+        sequence_books = FleetBooks(self.opening(Order("toy", 0, count, Trace())), self.budget)
+        self.say(self.talk.enrol(sequence_books))
+        return sequence_books
 
-    def step(self, ledger: Ledger, row: object) -> StepsTicket:
-        return self.tell(ledger.send_step(row))
+    def step(self, sequence_books: SequenceBooks, row: object) -> StepsPromise:
+        return self.tell(sequence_books.send_step(row))
 
-    def chunk(self, ledger: Ledger, rows: object) -> StepsTicket:
-        return self.tell(ledger.send_chunk(rows))
+    def chunk(self, sequence_books: SequenceBooks, rows: object) -> StepsPromise:
+        return self.tell(sequence_books.send_chunk(rows))
 
-    def tell(self, said: tuple[Ticket, list[pb.StreamRequest]]) -> Ticket:
+    def tell(self, said: tuple[Promise, list[pb.StreamRequest]]) -> Promise:
         self.say(said[1])
         return said[0]
 
 
-def numbers(ledger: Ledger, *tickets: StepsTicket) -> np.ndarray:
+def numbers(sequence_books: SequenceBooks, *promises: StepsPromise) -> np.ndarray:
     """What steps and chunks were answered, one after the other; each answer has its own step's number."""
-    blocks = [ledger.answers(ticket) for ticket in tickets]
-    for block, ticket in zip(blocks, tickets, strict=True):
-        assert len(block.output) == len(block.layer[0].hidden) == ticket.count
+    blocks = [sequence_books.answers(promise) for promise in promises]
+    for block, promise in zip(blocks, promises, strict=True):
+        assert len(block.output) == len(block.layer[0].hidden) == promise.count
     return np.concatenate([block.output[:, 0] for block in blocks])

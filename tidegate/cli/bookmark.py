@@ -67,11 +67,11 @@ class Bookmark:
         beside = Path(f"{os.fspath(path)}.new")
         head = {"format": _FORMAT, "server": self.server, "model": self.model, "version": self.version, "id": self.id}
         head |= {"token": self.token, "answered": self.answered, "first": self.first}
-        entries = {name: np.asarray(value) for name, value in head.items()}
-        entries["names"] = np.array(list(self.inputs), np.str_)
-        entries |= {f"input{at}": array for at, array in enumerate(self.inputs.values())}
+        pending = {name: np.asarray(value) for name, value in head.items()}
+        pending["names"] = np.array(list(self.inputs), np.str_)
+        pending |= {f"input{at}": array for at, array in enumerate(self.inputs.values())}
         with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:  # noqa: PTH123 - its mode
-            np.savez(file, allow_pickle=False, **entries)
+            np.savez(file, allow_pickle=False, **pending)
         beside.replace(path)
 
     @classmethod

@@ -83,10 +83,10 @@ def page(model: Model, style: Style, width: int = _PAGE_WIDTH) -> list[str]:
 def _paragraph(text: str, width: int) -> Iterator[str]:
     """A text, or a line for each entry of a JSON object; long lines are wrapped."""
     try:
-        entries = json.loads(text)
+        pending = json.loads(text)
     except ValueError:
-        entries = text
-    lines = [f"{key}: {_flat(value)}" for key, value in entries.items()] if isinstance(entries, dict) else [text]
+        pending = text
+    lines = [f"{key}: {_flat(value)}" for key, value in pending.items()] if isinstance(pending, dict) else [text]
     for line in lines:
         yield from textwrap.wrap(line, width, initial_indent="  ", subsequent_indent="      ")
 

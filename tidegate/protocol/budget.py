@@ -1,6 +1,6 @@
 """How much a client keeps so that it can send it again after a loss: one bound for all of its sequences. Pure."""
 
-from tidegate.protocol.promise import Ticket
+from tidegate.protocol.promise import Promise
 
 KEEP_BYTES = 256 * 2**20
 KEEP_STEPS = 2**24
@@ -14,7 +14,7 @@ class Budget:
         self.steps = 0
         self._most_bytes = most_bytes
         self._most_steps = most_steps
-        self._waiting: dict[Ticket[None], None] = {}  # in their order
+        self._waiting: dict[Promise[None], None] = {}  # in their order
 
     @property
     def full(self) -> bool:
@@ -28,21 +28,21 @@ class Budget:
         if self._waiting and not self.full:
             self.stir()
 
-    def room(self) -> Ticket[None]:
+    def room(self) -> Promise[None]:
         """Settled when there may be room again."""
-        ticket: Ticket[None] = Ticket()
-        self._waiting[ticket] = None
-        return ticket
+        promise: Promise[None] = Promise()
+        self._waiting[promise] = None
+        return promise
 
-    def withdraw(self, ticket: Ticket[None]) -> bool:
+    def withdraw(self, promise: Promise[None]) -> bool:
         """Nobody waits with it any longer; whether it was still to be settled here."""
-        return self._waiting.pop(ticket, ticket) is None
+        return self._waiting.pop(promise, promise) is None
 
     def stir(self) -> None:
         """Lets everybody who waits look again: there is room, or what they wait for will not come."""
         waiting, self._waiting = self._waiting, {}
-        for ticket in waiting:
-            ticket.resolve(None)
+        for promise in waiting:
+            promise.resolve(None)
 
     def why_full(self) -> str:
         """What to say to whoever waited for room in vain."""
@@ -53,7 +53,7 @@ class Budget:
         )
 
 
-def why_no_room(budget: Budget | None, room: Ticket[None]) -> str:
+def why_no_room(budget: Budget | None, room: Promise[None]) -> str:
     """Why nothing was sent by whoever waited for this room, and does so no longer."""
     if budget is not None and budget.withdraw(room):
         return budget.why_full()

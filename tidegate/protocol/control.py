@@ -7,7 +7,7 @@ that lie behind the checkpoint from which the server goes on.
 from collections import deque
 
 from tidegate.errors import Refused, TidegateError
-from tidegate.protocol.promise import Ticket
+from tidegate.protocol.promise import Promise
 from tidegate.v1 import sequence_pb2 as pb
 
 # What a server says of these and never of a step: how an older one is understood, which does not name the request.
@@ -33,13 +33,13 @@ class Control:
     A move that was made has its ticket settled, and may still have to be made again after a loss.
     """
 
-    __slots__ = ("at", "kind", "request", "ticket")
+    __slots__ = ("at", "kind", "promise", "request")
 
     def __init__(self, kind: str, at: int, request: pb.StreamRequest) -> None:
         self.kind = kind
         self.at = at
         self.request = request
-        self.ticket: Ticket[pb.StreamResponse] = Ticket()
+        self.promise: Promise[pb.StreamResponse] = Promise()
 
 
 class Controls:
@@ -48,18 +48,18 @@ class Controls:
     def __init__(self) -> None:
         self._waiting: deque[Control] = deque()
         self._made: list[tuple[Control, int]] = []  # moves, with the version that they led to
-        self._room: list[Ticket[None]] = []
+        self._room: list[Promise[None]] = []
 
     @property
     def held(self) -> bool:
         """Whether no step can be sent, because nobody knows its number: the sequence is being rewound."""
         return any(control.kind == "rewind" for control in self._waiting)
 
-    def room(self) -> Ticket[None]:
+    def room(self) -> Promise[None]:
         """Settled when steps may be sent again."""
-        ticket: Ticket[None] = Ticket()
-        self._room.append(ticket)
-        return ticket
+        promise: Promise[None] = Promise()
+        self._room.append(promise)
+        return promise
 
     def add(self, control: Control) -> None:
         """Enters one that is being sent."""
@@ -69,7 +69,7 @@ class Controls:
         """The server answered the first one of this kind."""
         control = self._pop(kind)
         if control is not None:
-            control.ticket.resolve(response)
+            control.promise.resolve(response)
 
     def moved(self, at: int, version: int, response: pb.StreamResponse) -> None:
         """The sequence runs on another version from the step `at` on."""
@@ -80,8 +80,8 @@ class Controls:
         control.request.move.version = version
         self._made = [made for made in self._made if made[0] is not control]
         self._made.append((control, version))
-        if not control.ticket.done:
-            control.ticket.resolve(response)
+        if not control.promise.done:
+            control.promise.resolve(response)
 
     def refused(self, request: str, refusal: Refused, *, certain: bool) -> Control | None:
         """The one that a refusal concerns, if any.
@@ -92,8 +92,8 @@ class Controls:
         if not request and self._waiting and (certain or refusal.reason in _REASONS):
             request = self._waiting[0].kind
         control = self._pop(request)
-        if control is not None and not control.ticket.done:
-            control.ticket.fail(refusal)
+        if control is not None and not control.promise.done:
+            control.promise.fail(refusal)
         return control
 
     def was_made(self, control: Control) -> bool:
@@ -104,8 +104,8 @@ class Controls:
         """None of them will be answered."""
         waiting, self._waiting = self._waiting, deque()
         for control in waiting:
-            if not control.ticket.done:
-                control.ticket.fail(error)
+            if not control.promise.done:
+                control.promise.fail(error)
         self._stir()
 
     def rewound(self, step: int) -> None:
@@ -143,5 +143,32 @@ class Controls:
     def _stir(self) -> None:
         if self._room and not self.held:
             room, self._room = self._room, []
-            for ticket in room:
-                ticket.resolve(None)
+            for promise in room:
+                promise.resolve(None)
+
+
+class Turns:
+    """What goes out later; `blocked` while the server takes nothing, before it has answered a move or a rewind."""
+
+    def __init__(self) -> None:
+        self.blocked = False
+        self._later: deque[pb.StreamRequest] = deque()
+
+    def say(self, requests: list[pb.StreamRequest]) -> list[pb.StreamRequest]:
+        """What of these can be sent now. The rest goes out in its turn."""
+        self._later.extend(requests)
+        return [] if self.blocked else self.go_on()
+
+    def go_on(self) -> list[pb.StreamRequest]:
+        """What waits, up to the next request that the server has to answer first."""
+        self.blocked = False
+        requests: list[pb.StreamRequest] = []
+        while self._later and not self.blocked:
+            requests.append(self._later.popleft())
+            self.blocked = requests[-1].WhichOneof("request") in BLOCKING
+        return requests
+
+    def clear(self) -> None:
+        """The stream is gone, and with it what it was waiting for."""
+        self.blocked = False
+        self._later.clear()

@@ -11,11 +11,11 @@ from tidegate.errors import ConnectionLost, ProtocolError, Refused, SequenceEnde
 from tidegate.protocol.budget import Budget
 from tidegate.protocol.handles import Handles
 from tidegate.protocol.opening import Claim, Order
-from tidegate.protocol.pending import Entries
-from tidegate.protocol.promise import Ticket
-from tidegate.protocol.registry import Books, Register
+from tidegate.protocol.pending import Pending
+from tidegate.protocol.promise import Promise
+from tidegate.protocol.registry import Books, Registry
 from tidegate.protocol.resumption import Resumption, as_loss
-from tidegate.protocol.sequence_books import Ledger
+from tidegate.protocol.sequence_books import SequenceBooks
 from tidegate.v1 import sequence_pb2 as pb
 
 Requests = list[pb.StreamRequest]
@@ -35,20 +35,20 @@ class Conversation:
         self.max_message_bytes = 0  # of the server; 0: it did not say
         self.budget = budget
         handles = Handles()
-        self._entries = Entries(handles)
-        self._register = Register(handles)
-        self.resumption = Resumption(self._register)
+        self._pending = Pending(handles)
+        self._registry = Registry(handles)
+        self.resumption = Resumption(self._registry)
         self._worked = False  # whether a server ever answered
 
     @property
     def idle(self) -> bool:
         """Whether nothing is open on it, but for what is already being closed."""
-        return not self._entries.awaited and self._register.idle
+        return not self._pending.awaited and self._registry.idle
 
     @property
     def closing(self) -> bool:
         """Whether a server is still to confirm that something is closed."""
-        return bool(self._register.closing)
+        return bool(self._registry.closing)
 
     @property
     def resumable(self) -> bool:
@@ -57,21 +57,21 @@ class Conversation:
 
     # Sending.
 
-    def open(self, order: Order | Claim) -> tuple[Ticket[pb.Opened], Requests]:
+    def open(self, order: Order | Claim) -> tuple[Promise[pb.Opened], Requests]:
         """Asks for new sequences, or for ones that were opened before."""
         if self.lost is not None:
             raise copy(self.lost)
-        ticket, request = self._entries.open(order)
-        return ticket, [] if self.broken else [request]
+        promise, request = self._pending.open(order)
+        return promise, [] if self.broken else [request]
 
-    def disown(self, ticket: Ticket[pb.Opened]) -> Requests:
+    def disown(self, promise: Promise[pb.Opened]) -> Requests:
         """Nobody will enrol what was asked for: what is new is ended; what was there before stays as it is."""
-        return self._entries.disown(ticket)
+        return self._pending.disown(promise)
 
     def enrol(self, books: Books) -> Requests:
         """Enters the books of what was opened; from now on its answers go there."""
-        self._register.enter(books)
-        gone = self._entries.enrol(books.handle)
+        self._registry.enter(books)
+        gone = self._pending.enrol(books.handle)
         if self.lost is not None:
             books.abandon(self.lost)
         elif gone and not books.resumable:
@@ -81,35 +81,35 @@ class Conversation:
             return [] if self.broken else [request]
         return []
 
-    def close(self, books: Books) -> tuple[Ticket[pb.Closed], Requests]:
+    def close(self, books: Books) -> tuple[Promise[pb.Closed], Requests]:
         """Asks to end sequences after their last answer, once. No more steps can be sent."""
         over = books.ended
         books.end(SequenceEnded("this sequence was closed"))
-        if self.lost is None and self._register.find(books.handle) is books:
-            ticket, requests = self._register.close(books)
-            return ticket, books.say(requests)
-        ticket = Ticket()
+        if self.lost is None and self._registry.find(books.handle) is books:
+            promise, requests = self._registry.close(books)
+            return promise, books.say(requests)
+        promise = Promise()
         if books.closed:
-            ticket.resolve(pb.Closed(handle=books.handle, count=books.count))
+            promise.resolve(pb.Closed(handle=books.handle, count=books.count))
         else:
-            ticket.fail(over or self.lost or SequenceEnded("this sequence was closed"))
-        return ticket, []
+            promise.fail(over or self.lost or SequenceEnded("this sequence was closed"))
+        return promise, []
 
-    def read_state(self, ledger: Ledger) -> "Asked":
+    def read_state(self, sequence_books: SequenceBooks) -> "Asked":
         """Asks for the state after the steps that were sent."""
-        return ledger.ask("read_state", pb.StreamRequest(read_state=pb.ReadState(handle=ledger.handle)))
+        return sequence_books.ask("read_state", pb.StreamRequest(read_state=pb.ReadState(handle=sequence_books.handle)))
 
-    def rewind(self, ledger: Ledger, step: int) -> "Asked":
+    def rewind(self, sequence_books: SequenceBooks, step: int) -> "Asked":
         """Asks to go back to the newest checkpoint at or before a step."""
         if step < 0:
             raise ValueError(f"step {step}: steps are numbered from 0")
-        return ledger.ask("rewind", pb.StreamRequest(rewind=pb.Rewind(handle=ledger.handle, step=step)))
+        return sequence_books.ask("rewind", pb.StreamRequest(rewind=pb.Rewind(handle=sequence_books.handle, step=step)))
 
-    def move(self, ledger: Ledger, version: int) -> "Asked":
+    def move(self, sequence_books: SequenceBooks, version: int) -> "Asked":
         """Asks to go on with another version of the model."""
         if version < 0:
             raise ValueError(f"version {version}: versions are numbered from 1, and 0 is the newest")
-        return ledger.ask("move", pb.StreamRequest(move=pb.Move(handle=ledger.handle, version=version)))
+        return sequence_books.ask("move", pb.StreamRequest(move=pb.Move(handle=sequence_books.handle, version=version)))
 
     # Receiving.
 
@@ -136,13 +136,13 @@ class Conversation:
                 return self._opened(response.opened)
             case "closed":
                 if not self.resumption.closed(response.closed):
-                    self._entries.closed(response.closed.handle)
+                    self._pending.closed(response.closed.handle)
             case "failure":
                 return self._refused(response.failure)
             case "released":
                 return self._released(response.released)
             case "checkpointed":
-                self._register.checkpointed(response.checkpointed)
+                self._registry.checkpointed(response.checkpointed)
             case _:
                 return self._told(response)
         return []
@@ -150,39 +150,39 @@ class Conversation:
     def _told(self, response: pb.StreamResponse) -> Requests:
         match response.WhichOneof("response"):
             case "state":
-                if (ledger := self._register.sequence(response.state.handle)) is not None:
-                    ledger.told_state(response)
+                if (sequence_books := self._registry.sequence(response.state.handle)) is not None:
+                    sequence_books.told_state(response)
             case "rewound":
-                if (ledger := self._register.sequence(response.rewound.handle)) is not None:
-                    return ledger.rewound(response)
+                if (sequence_books := self._registry.sequence(response.rewound.handle)) is not None:
+                    return sequence_books.rewound(response)
             case "moved":
-                if (ledger := self._register.sequence(response.moved.handle)) is not None:
-                    return ledger.moved(response)
+                if (sequence_books := self._registry.sequence(response.moved.handle)) is not None:
+                    return sequence_books.moved(response)
             case _:
                 pass  # a message newer than this client
         return []
 
     def _answered(self, answers: pb.Answers) -> None:
-        ledger = self._register.sequence(answers.handle)
-        if ledger is None:
+        sequence_books = self._registry.sequence(answers.handle)
+        if sequence_books is None:
             return
-        ledger.receive(answers)
+        sequence_books.receive(answers)
         if self.resumption.recovering:
-            self.resumption.check_recovered(ledger)
+            self.resumption.check_recovered(sequence_books)
 
     def _fleet_answered(self, answers: pb.FleetAnswers) -> None:
-        ledger = self._register.fleet(int.from_bytes(answers.handles[:4], "little"))
-        if ledger is None:
+        sequence_books = self._registry.fleet(int.from_bytes(answers.handles[:4], "little"))
+        if sequence_books is None:
             return
-        ledger.receive(answers)
+        sequence_books.receive(answers)
         if self.resumption.recovering:
-            self.resumption.check_recovered(ledger)
+            self.resumption.check_recovered(sequence_books)
 
     def _opened(self, opened: pb.Opened) -> Requests:
         self.max_message_bytes = opened.max_message_bytes
-        if self._entries.asked(opened.handle):
-            return self._entries.opened(opened)
-        books = self._register.opened_as(opened.handle)
+        if self._pending.asked(opened.handle):
+            return self._pending.opened(opened)
+        books = self._registry.opened_as(opened.handle)
         if books is None or not books.parked:
             raise ProtocolError(f"the server opened handle {opened.handle}, which nobody asked for")
         return self.resumption.opened(books, opened)
@@ -194,10 +194,10 @@ class Conversation:
         refusal = refused(reason_name(failure.error.reason), failure.error.message)
         if refusal.reason == "UNKNOWN_HANDLE":  # the server lets go of it: Released tells why, now or before
             return []
-        if self._entries.asked(handle):
+        if self._pending.asked(handle):
             self._open_refused(handle, refusal)
             return []
-        books = self._register.find(handle)
+        books = self._registry.find(handle)
         if books is not None and books.parked:
             return self._resume_refused(books, refusal)
         if books is not None and books.resumable and refusal.reason == "DRAINING":
@@ -205,7 +205,7 @@ class Conversation:
             return []
         if books is not None and failure.request != "close" and books.refused(failure):
             return self.resumption.after_refusal(books)
-        stays_open = failure.request in {"", "close"} and self._register.not_closed(handle, refusal)
+        stays_open = failure.request in {"", "close"} and self._registry.not_closed(handle, refusal)
         if stays_open and books is not None and not failure.expected_steps:  # the server does not have it
             books.abandon(refusal)
             return self.resumption.leave(books)
@@ -215,7 +215,7 @@ class Conversation:
         if refusal.reason == "DRAINING" and self.resumable:  # what is open moves, and this goes with it
             self.break_off(refusal)
         else:
-            self._entries.refused(handle, refusal)
+            self._pending.refused(handle, refusal)
 
     def _resume_refused(self, books: Books, refusal: Refused) -> Requests:
         if refusal.reason in _LATER:
@@ -225,8 +225,8 @@ class Conversation:
 
     def _released(self, released: pb.Released) -> Requests:
         refusal = refused(reason_name(released.error.reason), released.error.message)
-        concerned = self._register.books_of(released.handles)
-        entering = self._entries.released(released.handles)
+        concerned = self._registry.books_of(released.handles)
+        entering = self._pending.released(released.handles)
         if refusal.reason == "DRAINING" and (entering or any(books.resumable for books in concerned)):
             self.break_off(refusal)
             return []
@@ -242,18 +242,18 @@ class Conversation:
         if self.lost is not None:
             return
         passing = isinstance(error, ConnectionLost) or (isinstance(error, Refused) and error.reason in _PASSING)
-        goes_on = self.resumable or (self._worked and self._entries.awaited and self.budget is not None)
+        goes_on = self.resumable or (self._worked and self._pending.awaited and self.budget is not None)
         if not passing or not goes_on:
             self.lose(error)
             return
         self.resumption.break_off(error, unanswered=self.broken is None)
-        self._entries.break_off()
+        self._pending.break_off()
         self.broken = error
 
     def resume(self) -> Requests:
         """The first words on a new stream."""
         self.broken = None
-        return self.resumption.claims() + self._entries.again()
+        return self.resumption.claims() + self._pending.again()
 
     def give_up(self, why: str) -> None:
         """No stream could be had: what waited for one is lost."""
@@ -266,7 +266,7 @@ class Conversation:
             return
         self.lost = as_loss(error)
         self.resumption.lose(error, self.lost)
-        self._entries.fail(error)
+        self._pending.fail(error)
 
 
-Asked = tuple[Ticket[pb.StreamResponse], Requests]
+Asked = tuple[Promise[pb.StreamResponse], Requests]

@@ -13,11 +13,11 @@ from tidegate.answers import FleetAnswers
 from tidegate.errors import ProtocolError, Refused, SequenceEnded, SequenceLost, TidegateError, reason_name, refused
 from tidegate.inputs import Block, Inputs
 from tidegate.protocol.budget import Budget
-from tidegate.protocol.fleet_in_flight import FleetFlight, FleetTicket
+from tidegate.protocol.fleet_in_flight import FleetInFlight, FleetPromise
 from tidegate.protocol.fleet_replay import FleetReplay
 from tidegate.protocol.members import HANDLE, STEP, Members, Steps, choose, handles_of
 from tidegate.protocol.opening import Claim, Opening, Order
-from tidegate.protocol.promise import Ticket
+from tidegate.protocol.promise import Promise
 from tidegate.protocol.reading import read_fleet_step
 from tidegate.v1 import sequence_pb2 as pb
 
@@ -25,7 +25,7 @@ _ROW_BYTES = HANDLE.itemsize + 2 * STEP.itemsize  # what a row takes besides its
 _SAY_EVERY = 8  # messages: how often a fleet tells which answers it has
 
 
-class FleetLedger:
+class FleetBooks:
     """The books of one fleet.
 
     `next_steps` [C] is the number that the next step of each member will have, `answered` [C] that of its first step
@@ -49,7 +49,7 @@ class FleetLedger:
         self.answered: Steps = opening.next_steps.copy()
         self.ended: TidegateError | None = None
         self.closed = False  # the server has confirmed that it was closed
-        self._flight = FleetFlight()
+        self._in_flight = FleetInFlight()
         self._unsaid = 0  # messages since the server was told of `answered`
         # Its stream.
         self.parked = False
@@ -72,26 +72,26 @@ class FleetLedger:
         blocks = self._cut(self._inputs.block(values, rows=len(chosen)))
         rows = slice(None) if members is None else chosen  # all of them at once cost less
         steps = self.next_steps[rows].copy()
-        ticket = FleetTicket(chosen, handles, steps)
+        promise = FleetPromise(chosen, handles, steps)
         numbers = steps.astype(STEP).tobytes()
         requests = [_message(block, handles, numbers) for block in blocks]
         if self._replay is not None:
-            self._keep(self._replay, ticket, blocks, requests)
-        self._flight.add(ticket)
+            self._keep(self._replay, promise, blocks, requests)
+        self._in_flight.add(promise)
         self.next_steps[rows] = steps + np.uint64(1)  # last: see Ledger
-        return ticket, [] if self.parked else requests
+        return promise, [] if self.parked else requests
 
-    def room(self) -> Ticket[None] | None:
+    def room(self) -> Promise[None] | None:
         """What to wait for before more can be sent; None: nothing."""
         return None if self._replay is None or self.ended is not None else self._replay.room()
 
     def _keep(
-        self, replay: FleetReplay, ticket: FleetTicket, blocks: list[Block], requests: list[pb.StreamRequest]
+        self, replay: FleetReplay, promise: FleetPromise, blocks: list[Block], requests: list[pb.StreamRequest]
     ) -> None:
         for block, request in zip(blocks, requests, strict=True):
             rows = slice(block.first, block.first + block.rows)
-            members = ticket.members[rows]
-            replay.add(members, ticket.steps[rows], request, block.size + block.rows * _ROW_BYTES)
+            members = promise.members[rows]
+            replay.add(members, promise.steps[rows], request, block.size + block.rows * _ROW_BYTES)
             self._unsaid += 1
             if self._unsaid >= _SAY_EVERY:
                 self._say_answered(members, request)
@@ -125,14 +125,14 @@ class FleetLedger:
 
     def _answered(self, message: pb.FleetAnswers, members: Members, steps: Steps) -> None:
         first, step = int(members[0]), steps[0]
-        ticket = self._flight.awaiting(first, int(step))
-        if ticket is None:
-            if self.ended is not None and not self._flight:
+        promise = self._in_flight.awaiting(first, int(step))
+        if promise is None:
+            if self.ended is not None and not self._in_flight:
                 return  # it was abandoned
             raise ProtocolError(f"the server answered a step of member {first} that nobody waits for")
-        ticket.parts.append(message)
+        promise.parts.append(message)
         self.answered[members] = steps + np.uint64(1)
-        self._flight.settle(ticket, len(members))
+        self._in_flight.settle(promise, len(members))
 
     def checkpointed(self, members: Members, safe: Steps) -> None:
         """Enters that the first `safe` [N] steps of `members` [N] are safe; see Ledger."""
@@ -146,16 +146,16 @@ class FleetLedger:
         expected = np.array(failure.expected_steps, np.uint64)
         first = int(expected[0]) if len(expected) else None
         refusal = refused(reason_name(failure.error.reason), failure.error.message, first)
-        ticket = self._flight.awaiting(int(members[0]), failure.first_step)
-        if ticket is None:
+        promise = self._in_flight.awaiting(int(members[0]), failure.first_step)
+        if promise is None:
             return self._refused_again(int(members[0]), failure.first_step, refusal)
         if len(expected) != len(members):
             self._unknown(refusal)
             return True
-        if not ticket.was_doomed(members):
-            self._begin_again(ticket, members, expected)
-        ticket.refusal = self.ended if isinstance(self.ended, SequenceLost) else refusal
-        self._flight.settle(ticket, len(members))
+        if not promise.was_doomed(members):
+            self._begin_again(promise, members, expected)
+        promise.refusal = self.ended if isinstance(self.ended, SequenceLost) else refusal
+        self._in_flight.settle(promise, len(members))
         return True
 
     def _refused_again(self, member: int, step: int, refusal: Refused) -> bool:
@@ -184,16 +184,16 @@ class FleetLedger:
         self.end(error)
         if self._replay is not None:
             self._replay.clear()
-        self._flight.fail(error)
+        self._in_flight.fail(error)
 
-    def _begin_again(self, ticket: FleetTicket, members: Members, expected: Steps) -> None:
+    def _begin_again(self, promise: FleetPromise, members: Members, expected: Steps) -> None:
         """These members stand at `expected` [N]: what was sent of them since will be refused."""
         self.next_steps[members] = expected
         if self._replay is not None:
             self._replay.cut(members, expected)
         ends = np.full(self.count, np.iinfo(np.uint64).max, np.uint64)
         ends[members] = expected
-        self._flight.doom_after(ticket, ends)
+        self._in_flight.doom_after(promise, ends)
 
     def say(self, requests: list[pb.StreamRequest]) -> list[pb.StreamRequest]:
         """What of these can be sent now: nothing while there is no stream."""
@@ -204,8 +204,8 @@ class FleetLedger:
     def park(self) -> None:
         """The stream is gone: what is sent from now on goes out when the fleet is open on another one."""
         self.parked = True
-        self._flight.refuse_doomed()
-        self._flight.forget(self.next_steps)
+        self._in_flight.refuse_doomed()
+        self._in_flight.forget(self.next_steps)
         if self._replay is not None:
             self._replay.cut(self._all, self.next_steps)
 
@@ -249,12 +249,12 @@ class FleetLedger:
     @property
     def waiting(self) -> bool:
         """Whether an answer is still to come."""
-        return bool(self._flight)
+        return bool(self._in_flight)
 
     @property
     def caught_up(self) -> bool:
         """Whether it got on since it was resumed, or has nothing to get on with."""
-        return not self.parked and (not self._flight or bool((self.answered > self._again).any()))
+        return not self.parked and (not self._in_flight or bool((self.answered > self._again).any()))
 
     @property
     def sent_again(self) -> int:
@@ -263,12 +263,12 @@ class FleetLedger:
 
     # Reading.
 
-    def answers(self, ticket: FleetTicket) -> FleetAnswers:
+    def answers(self, promise: FleetPromise) -> FleetAnswers:
         """The answers in the order of the inputs. Raises what the ticket failed with."""
-        return read_fleet_step(ticket, self.opening)
+        return read_fleet_step(promise, self.opening)
 
 
-Sent = tuple[FleetTicket, list[pb.StreamRequest]]
+Sent = tuple[FleetPromise, list[pb.StreamRequest]]
 
 
 def _message(block: Block, handles: bytes, steps: bytes) -> pb.StreamRequest:

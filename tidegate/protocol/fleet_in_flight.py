@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from tidegate.errors import TidegateError, refused
 from tidegate.protocol.members import Members, Steps
-from tidegate.protocol.promise import Ticket
+from tidegate.protocol.promise import Promise
 from tidegate.v1 import sequence_pb2 as pb
 
 
-class FleetTicket(Ticket[list[pb.FleetAnswers]]):
+class FleetPromise(Promise[list[pb.FleetAnswers]]):
     """One step of many members on its way: `members` [N] take the steps `steps` [N], in one message or several."""
 
     __slots__ = ("doomed", "handles", "members", "parts", "received", "refusal", "steps")
@@ -64,43 +64,43 @@ class FleetTicket(Ticket[list[pb.FleetAnswers]]):
             self.resolve(self.parts)
 
 
-class FleetFlight:
+class FleetInFlight:
     """All steps of one fleet that are on their way, in the order in which they were sent."""
 
     def __init__(self) -> None:
-        self._pending: deque[FleetTicket] = deque()
+        self._pending: deque[FleetPromise] = deque()
 
     def __bool__(self) -> bool:
         return bool(self._pending)
 
-    def add(self, ticket: FleetTicket) -> None:
+    def add(self, promise: FleetPromise) -> None:
         """Enters a step that is being sent."""
-        self._pending.append(ticket)
+        self._pending.append(promise)
 
-    def awaiting(self, member: int, step: int) -> FleetTicket | None:
+    def awaiting(self, member: int, step: int) -> FleetPromise | None:
         """What has that step of that member."""
-        return next((ticket for ticket in self._pending if ticket.takes(member, step)), None)
+        return next((promise for promise in self._pending if promise.takes(member, step)), None)
 
-    def settle(self, ticket: FleetTicket, rows: int) -> None:
+    def settle(self, promise: FleetPromise, rows: int) -> None:
         """So many rows of it were answered or refused."""
-        if ticket.complete(rows):
-            self._pending.remove(ticket)
-            ticket.settle()
+        if promise.complete(rows):
+            self._pending.remove(promise)
+            promise.settle()
 
-    def doom_after(self, ticket: FleetTicket, expected: Steps) -> None:
+    def doom_after(self, promise: FleetPromise, expected: Steps) -> None:
         """Of what was sent after this one, members [C] will be refused from their step `expected` [C] on."""
-        later = list(self._pending)[self._pending.index(ticket) + 1 :]
+        later = list(self._pending)[self._pending.index(promise) + 1 :]
         for sent in later:
             sent.doom(expected)
 
     def refuse_doomed(self) -> None:
         """The refusals of doomed rows will not come any more, because the stream is gone."""
-        for ticket in list(self._pending):
-            if ticket.doomed is not None and ticket.doomed.any():
+        for promise in list(self._pending):
+            if promise.doomed is not None and promise.doomed.any():
                 why = "a step of this fleet was sent after one that was refused"
-                ticket.refusal = ticket.refusal or refused("WRONG_STEP", why)
-                rows, ticket.doomed = int(ticket.doomed.sum()), None
-                self.settle(ticket, rows)
+                promise.refusal = promise.refusal or refused("WRONG_STEP", why)
+                rows, promise.doomed = int(promise.doomed.sum()), None
+                self.settle(promise, rows)
 
     def forget(self, next_steps: Steps) -> None:
         """Of steps from `next_steps` [C] on, whoever was sending them was interrupted before they were sent."""
@@ -111,5 +111,5 @@ class FleetFlight:
         """Nothing of it will be answered."""
         waiting = list(self._pending)
         self._pending.clear()
-        for ticket in waiting:
-            ticket.fail(error)
+        for promise in waiting:
+            promise.fail(error)

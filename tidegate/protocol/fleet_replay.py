@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tidegate import wire
 from tidegate.protocol.budget import Budget
 from tidegate.protocol.members import HANDLE, STEP, Members, Steps
-from tidegate.protocol.promise import Ticket
+from tidegate.protocol.promise import Promise
 from tidegate.protocol.replay import MESSAGE_BYTES
 from tidegate.v1 import sequence_pb2 as pb
 
@@ -53,7 +53,7 @@ class FleetReplay:
         self._bytes = 0
         self._sift_at = 0  # bytes at which messages are looked through for rows that are not needed
 
-    def room(self) -> Ticket[None] | None:
+    def room(self) -> Promise[None] | None:
         """What to wait for before more can be kept; None: nothing. See Replay."""
         return None if self._has_room() else self._budget.room()
 

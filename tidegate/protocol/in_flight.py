@@ -8,11 +8,11 @@ from collections import deque
 
 from tidegate.answers import TraceLayout
 from tidegate.errors import TidegateError, refused
-from tidegate.protocol.promise import Ticket
+from tidegate.protocol.promise import Promise
 from tidegate.v1 import sequence_pb2 as pb
 
 
-class StepsTicket(Ticket[list[pb.Answers]]):
+class StepsPromise(Promise[list[pb.Answers]]):
     """`count` steps from `first_step`, sent in one message or several, each of them answered in one or more parts.
 
     `layout`: the columns of their traces, those of the version that answered them; set with the first part.
@@ -50,10 +50,10 @@ class Sent:
     nothing about where the sequence stands since.
     """
 
-    __slots__ = ("doomed", "end", "first_step", "next_answer", "ticket")
+    __slots__ = ("doomed", "end", "first_step", "next_answer", "promise")
 
-    def __init__(self, ticket: StepsTicket, first_step: int, count: int) -> None:
-        self.ticket = ticket
+    def __init__(self, promise: StepsPromise, first_step: int, count: int) -> None:
+        self.promise = promise
         self.first_step = self.next_answer = first_step
         self.end = first_step + count
         self.doomed = False
@@ -69,7 +69,7 @@ class Sent:
         return step == self.first_step or (self.first_step < step < self.end and stands_there)
 
 
-class Flight:
+class InFlight:
     """All messages of one sequence that are on their way, in the order in which they were sent."""
 
     def __init__(self) -> None:
@@ -78,9 +78,9 @@ class Flight:
     def __bool__(self) -> bool:
         return bool(self._pending)
 
-    def add(self, ticket: StepsTicket, first_step: int, count: int) -> None:
+    def add(self, promise: StepsPromise, first_step: int, count: int) -> None:
         """Enters a message with so many steps of this ticket."""
-        self._pending.append(Sent(ticket, first_step, count))
+        self._pending.append(Sent(promise, first_step, count))
 
     def awaiting(self, step: int) -> Sent | None:
         """The message whose next answer is that of this step."""
@@ -96,7 +96,7 @@ class Flight:
     def settle(self, sent: Sent, refusal: TidegateError | None = None) -> None:
         """This message was answered in full, or refused."""
         self._pending.remove(sent)
-        sent.ticket.settle(refusal)
+        sent.promise.settle(refusal)
 
     def doom_after(self, refused_one: Sent) -> None:
         """What was sent after this one will be refused, too."""
@@ -124,7 +124,7 @@ class Flight:
 
     def fail(self, error: TidegateError) -> None:
         """Nothing of it will be answered."""
-        waiting = list(dict.fromkeys(sent.ticket for sent in self._pending))
+        waiting = list(dict.fromkeys(sent.promise for sent in self._pending))
         self._pending.clear()
-        for ticket in waiting:
-            ticket.fail(error)
+        for promise in waiting:
+            promise.fail(error)

@@ -7,29 +7,29 @@ import numpy as np
 from tidegate.errors import ModelNotReady, Refused, SequenceLost, ServerBusy, TidegateError
 from tidegate.protocol.handles import Handles
 from tidegate.protocol.opening import Claim, Order
-from tidegate.protocol.promise import Ticket
+from tidegate.protocol.promise import Promise
 from tidegate.v1 import sequence_pb2 as pb
 
 
-class _Entry:
+class _PendingOpening:
     """What is being opened, or was and has no books yet: who asked may have to learn more before it can make them."""
 
-    __slots__ = ("gone", "opened", "order", "ticket", "wanted")
+    __slots__ = ("gone", "opened", "order", "promise", "wanted")
 
     def __init__(self, order: Order | Claim) -> None:
         self.order = order
-        self.ticket: Ticket[pb.Opened] = Ticket()
+        self.promise: Promise[pb.Opened] = Promise()
         self.opened = False
         self.gone = False  # from the server that opened it, since
         self.wanted = True
 
 
-class Entries:
+class Pending:
     """All that one client is opening, by the handles that it takes for that."""
 
     def __init__(self, handles: Handles) -> None:
         self._handles = handles
-        self._entering: dict[int, _Entry] = {}
+        self._entering: dict[int, _PendingOpening] = {}
 
     @property
     def awaited(self) -> bool:
@@ -40,7 +40,7 @@ class Entries:
         """Whether a server is still to answer what was asked for under this handle."""
         return handle in self._entering and not self._entering[handle].opened
 
-    def open(self, order: Order | Claim) -> tuple[Ticket[pb.Opened], pb.StreamRequest]:
+    def open(self, order: Order | Claim) -> tuple[Promise[pb.Opened], pb.StreamRequest]:
         """Enters what is asked for, and how to say it; nothing if it cannot be said."""
         handle = self._handles.take(order.count)
         try:
@@ -48,12 +48,12 @@ class Entries:
         except BaseException:
             self._handles.give(handle, order.count)
             raise
-        entry = self._entering[handle] = _Entry(order)
-        return entry.ticket, request
+        entry = self._entering[handle] = _PendingOpening(order)
+        return entry.promise, request
 
-    def disown(self, ticket: Ticket[pb.Opened]) -> list[pb.StreamRequest]:
+    def disown(self, promise: Promise[pb.Opened]) -> list[pb.StreamRequest]:
         """Nobody will enrol what was asked for: what is new is ended; what was there before is parked again."""
-        handle = next((handle for handle, entry in self._entering.items() if entry.ticket is ticket), None)
+        handle = next((handle for handle, entry in self._entering.items() if entry.promise is promise), None)
         if handle is None:
             return []
         self._entering[handle].wanted = False
@@ -70,19 +70,19 @@ class Entries:
         """What was asked for is open."""
         entry = self._entering[opened.handle]
         entry.opened = True
-        entry.ticket.resolve(opened)
+        entry.promise.resolve(opened)
         return [] if entry.wanted else self._discard(opened.handle)
 
     def refused(self, handle: int, refusal: Refused) -> None:
         """What was asked for will not be opened."""
         entry = self._entering.pop(handle)
-        order, ticket = entry.order, entry.ticket
+        order, promise = entry.order, entry.promise
         if refusal.reason != "HANDLE_IN_USE":
             self._handles.give(handle, order.count)
         if isinstance(order, Claim) and not isinstance(refusal, ServerBusy | ModelNotReady):
-            ticket.fail(SequenceLost(refusal.reason, refusal.message, int(np.min(order.answered))))
+            promise.fail(SequenceLost(refusal.reason, refusal.message, int(np.min(order.answered))))
         else:
-            ticket.fail(refusal)
+            promise.fail(refusal)
 
     def closed(self, handle: int) -> None:
         """What was opened for nobody is ended."""
@@ -114,7 +114,7 @@ class Entries:
         for handle, entry in list(self._entering.items()):
             if not entry.opened:
                 self._leave(handle)
-                entry.ticket.fail(error)
+                entry.promise.fail(error)
 
     def _discard(self, handle: int) -> list[pb.StreamRequest]:
         """Ends what was opened for nobody, or parks it if it was only taken up."""

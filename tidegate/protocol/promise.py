@@ -9,7 +9,7 @@ from tidegate.errors import TidegateError
 T = TypeVar("T")
 
 
-class Ticket(Generic[T]):
+class Promise(Generic[T]):
     """Settled once, by `resolve` or `fail`; a shell waits for that in its own way, and is called then."""
 
     __slots__ = ("_error", "_value", "_wake", "done")

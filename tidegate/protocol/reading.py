@@ -6,42 +6,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidegate.answers import Answer, Answers, FleetAnswers, TraceLayout, read_outputs, read_tensor
-from tidegate.protocol.fleet_in_flight import FleetTicket
-from tidegate.protocol.in_flight import StepsTicket
+from tidegate.protocol.fleet_in_flight import FleetPromise
+from tidegate.protocol.in_flight import StepsPromise
 from tidegate.protocol.members import HANDLE, STEP, Members
 from tidegate.protocol.opening import Opening
 from tidegate.v1 import sequence_pb2 as pb
 
 
-def read_step(ticket: StepsTicket) -> Answer:
+def read_step(promise: StepsPromise) -> Answer:
     """The answer to one step. Raises what the ticket failed with."""
-    message = ticket.result()[0]
+    message = promise.result()[0]
     outputs = read_outputs(message.outputs)
     for name, array in outputs.items():
         outputs[name] = array[0]
     trace = read_tensor(message.trace)[0] if message.HasField("trace") else None
-    return Answer(outputs, trace, ticket.layout, message.first_step, message.checkpointed)
+    return Answer(outputs, trace, promise.layout, message.first_step, message.checkpointed)
 
 
-def read_chunk(ticket: StepsTicket) -> Answers:
+def read_chunk(promise: StepsPromise) -> Answers:
     """The answers to a chunk, put together from its parts. Raises what the ticket failed with."""
-    parts = ticket.result()
+    parts = promise.result()
     outputs, trace = _read_parts(parts)
-    return Answers(outputs, trace, ticket.layout, ticket.first_step, ticket.count, parts[-1].checkpointed)
+    return Answers(outputs, trace, promise.layout, promise.first_step, promise.count, parts[-1].checkpointed)
 
 
-def read_fleet_step(ticket: FleetTicket, opening: Opening) -> FleetAnswers:
+def read_fleet_step(promise: FleetPromise, opening: Opening) -> FleetAnswers:
     """The answers in the order of the inputs, put together from their parts. Raises what the ticket failed with."""
-    parts = ticket.result()
+    parts = promise.result()
     outputs, trace = _read_parts(parts)
     checkpointed = _joined([_checkpointed(part) for part in parts])
     handles = b"".join([part.handles for part in parts])
-    if handles != ticket.handles:  # they came in another order
-        order = _order(ticket, np.frombuffer(handles, HANDLE).astype(np.int64) - opening.handle, opening.count)
+    if handles != promise.handles:  # they came in another order
+        order = _order(promise, np.frombuffer(handles, HANDLE).astype(np.int64) - opening.handle, opening.count)
         outputs = {name: array[order] for name, array in outputs.items()}
-        trace = trace if trace is None else trace[_traced_order(ticket, order, opening.layout)]
+        trace = trace if trace is None else trace[_traced_order(promise, order, opening.layout)]
         checkpointed = checkpointed[order]
-    return FleetAnswers(outputs, trace, opening.layout, ticket.members, ticket.steps, checkpointed)
+    return FleetAnswers(outputs, trace, opening.layout, promise.members, promise.steps, checkpointed)
 
 
 def _read_parts(parts: Sequence[pb.Answers | pb.FleetAnswers]) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
@@ -52,16 +52,16 @@ def _read_parts(parts: Sequence[pb.Answers | pb.FleetAnswers]) -> tuple[dict[str
     return outputs, _joined(traces) if traces else None
 
 
-def _order(ticket: FleetTicket, came: Members, count: int) -> NDArray[np.int64]:
+def _order(promise: FleetPromise, came: Members, count: int) -> NDArray[np.int64]:
     """Where the row of each of the ticket's members stands among the rows as they came."""
     row_of = np.zeros(count, np.int64)
     row_of[came] = np.arange(len(came))
-    return row_of[ticket.members]
+    return row_of[promise.members]
 
 
-def _traced_order(ticket: FleetTicket, order: NDArray[np.int64], layout: TraceLayout) -> NDArray[np.int64]:
+def _traced_order(promise: FleetPromise, order: NDArray[np.int64], layout: TraceLayout) -> NDArray[np.int64]:
     """The same for the rows of the trace, which only some members may have."""
-    traced = layout.traced(ticket.steps)
+    traced = layout.traced(promise.steps)
     came = np.zeros(len(order), np.int64)
     came[order] = traced
     return (np.cumsum(came) - 1)[order[traced]]

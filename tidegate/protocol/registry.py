@@ -8,24 +8,24 @@ from collections.abc import Iterable
 import numpy as np
 
 from tidegate.errors import ProtocolError, SequenceEnded, TidegateError
-from tidegate.protocol.fleet_books import FleetLedger
+from tidegate.protocol.fleet_books import FleetBooks
 from tidegate.protocol.handles import Handles
 from tidegate.protocol.members import HANDLE, STEP
-from tidegate.protocol.promise import Ticket
-from tidegate.protocol.sequence_books import Ledger
+from tidegate.protocol.promise import Promise
+from tidegate.protocol.sequence_books import SequenceBooks
 from tidegate.v1 import sequence_pb2 as pb
 
-Books = Ledger | FleetLedger
+Books = SequenceBooks | FleetBooks
 
 
-class Register:
+class Registry:
     """The books of one client. A fleet has one handle for each member, and stands under the first of them."""
 
     def __init__(self, handles: Handles) -> None:
         self._handles = handles
-        self.sequences: dict[int, Ledger] = {}
-        self.fleets: dict[int, FleetLedger] = {}
-        self.closing: dict[int, list[Ticket[pb.Closed]]] = {}  # one for each who waits for it
+        self.sequences: dict[int, SequenceBooks] = {}
+        self.fleets: dict[int, FleetBooks] = {}
+        self.closing: dict[int, list[Promise[pb.Closed]]] = {}  # one for each who waits for it
         self._left: dict[int, int] = {}  # runs of handles, by the first, that messages may still be under way for
 
     @property
@@ -35,7 +35,7 @@ class Register:
 
     def enter(self, books: Books) -> None:
         """From now on answers go to these books."""
-        if isinstance(books, FleetLedger):
+        if isinstance(books, FleetBooks):
             self.fleets[books.handle] = books
         else:
             self.sequences[books.handle] = books
@@ -75,12 +75,12 @@ class Register:
 
     # Closing.
 
-    def close(self, books: Books) -> tuple[Ticket[pb.Closed], list[pb.StreamRequest]]:
+    def close(self, books: Books) -> tuple[Promise[pb.Closed], list[pb.StreamRequest]]:
         """Asks to end sequences, once: whoever wants it after that waits for the same answer."""
-        ticket: Ticket[pb.Closed] = Ticket()
+        promise: Promise[pb.Closed] = Promise()
         waiting = self.closing.setdefault(books.handle, [])
-        waiting.append(ticket)
-        return ticket, [close_request(books)] if len(waiting) == 1 else []
+        waiting.append(promise)
+        return promise, [close_request(books)] if len(waiting) == 1 else []
 
     def closed(self, closed: pb.Closed) -> bool:
         """The server ended sequences; whether it was asked to."""
@@ -91,15 +91,15 @@ class Register:
         if books is not None and waiting:
             books.closed = True
             self._handles.give(closed.handle, closed.count or 1)
-        for ticket in waiting:
-            ticket.resolve(closed)
+        for promise in waiting:
+            promise.resolve(closed)
         return bool(waiting)
 
     def not_closed(self, handle: int, error: TidegateError) -> bool:
         """Nobody will confirm that it is closed; whether somebody waited for that."""
         waiting = self.closing.pop(handle, [])
-        for ticket in waiting:
-            ticket.fail(error)
+        for promise in waiting:
+            promise.fail(error)
         return bool(waiting)
 
     def lose(self, error: TidegateError, lost: TidegateError) -> None:
@@ -120,9 +120,9 @@ class Register:
                 fleet.checkpointed(handles[rows] - fleet.handle, steps[rows])
                 handles, steps = handles[~rows], steps[~rows]
         for handle, step in zip(handles.tolist(), steps.tolist(), strict=True):
-            ledger = self.sequences.get(handle)
-            if ledger is not None:
-                ledger.checkpointed(step)
+            sequence_books = self.sequences.get(handle)
+            if sequence_books is not None:
+                sequence_books.checkpointed(step)
 
     # Whose is it.
 
@@ -138,21 +138,21 @@ class Register:
         """Those of a sequence, or of the fleet that it is a member of."""
         return self.sequences.get(handle) or self._fleet_of(handle)
 
-    def sequence(self, handle: int) -> Ledger | None:
+    def sequence(self, handle: int) -> SequenceBooks | None:
         """Those of a sequence that is no member; None if it was left. Raises ProtocolError."""
-        ledger = self.sequences.get(handle)
-        if ledger is None and not self.left(handle):
+        sequence_books = self.sequences.get(handle)
+        if sequence_books is None and not self.left(handle):
             raise ProtocolError(f"the server said something of handle {handle}, which is not an open sequence")
-        return ledger
+        return sequence_books
 
-    def fleet(self, handle: int) -> FleetLedger | None:
+    def fleet(self, handle: int) -> FleetBooks | None:
         """Those of the fleet that has this member; None if it was left. Raises ProtocolError."""
         fleet = self._fleet_of(handle)
         if fleet is None and not self.left(handle):
             raise ProtocolError(f"the server said something of handle {handle}, which is no member of an open fleet")
         return fleet
 
-    def _fleet_of(self, handle: int) -> FleetLedger | None:
+    def _fleet_of(self, handle: int) -> FleetBooks | None:
         return next((fleet for fleet in self.fleets.values() if fleet.owns(handle)), None)
 
     def books_of(self, handles: Iterable[int]) -> list[Books]:

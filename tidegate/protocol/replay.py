@@ -14,7 +14,7 @@ import numpy as np
 
 from tidegate import wire
 from tidegate.protocol.budget import Budget
-from tidegate.protocol.promise import Ticket
+from tidegate.protocol.promise import Promise
 from tidegate.v1 import sequence_pb2 as pb
 
 MESSAGE_BYTES = 1792  # what Python and protobuf take for a message besides its numbers, about
@@ -56,7 +56,7 @@ class Replay:
         self._loose: deque[_Kept] = deque()  # the later ones, as they were sent
         self._over = False
 
-    def room(self) -> Ticket[None] | None:
+    def room(self) -> Promise[None] | None:
         """What to wait for before more can be kept; None: nothing.
 
         A sequence whose every step is in a checkpoint always has room for more. Otherwise sequences that rest could

@@ -6,7 +6,7 @@ Knows the books of what is open, and neither what is being opened nor when anoth
 import numpy as np
 
 from tidegate.errors import ConnectionLost, Refused, SequenceLost, TidegateError
-from tidegate.protocol.registry import Books, Register, close_request
+from tidegate.protocol.registry import Books, Registry, close_request
 from tidegate.v1 import sequence_pb2 as pb
 
 # There is nothing left to end.
@@ -18,8 +18,8 @@ _FULL = {"TOO_MANY_SEQUENCES", "TOO_MANY_OF_OWNER"}
 class Resumption:
     """Of all that one client has open, over all its losses. Handles stand for books."""
 
-    def __init__(self, register: Register) -> None:
-        self._register = register
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
         self.recovering: set[int] = set()  # books that did not get on since the last loss
         self.deferred: dict[int, Refused] = {}  # what a server has no room for now, and how it said so
         self._doubted: set[int] = set()  # books whose Resume a stream took with it, unanswered
@@ -30,15 +30,15 @@ class Resumption:
     @property
     def possible(self) -> bool:
         """Whether something is open that can go on after a loss."""
-        return any(self._goes_on(books) for books in self._register.all())
+        return any(self._goes_on(books) for books in self._registry.all())
 
     def _goes_on(self, books: Books) -> bool:
-        return books.resumable and (books.ended is None or books.handle in self._register.closing)
+        return books.resumable and (books.ended is None or books.handle in self._registry.closing)
 
     def break_off(self, error: TidegateError, *, unanswered: bool) -> None:
         """The stream is gone. What can go on waits for the next one; a Resume that was said on it is `unanswered`."""
-        self._register.hang_up()
-        for books in self._register.all():
+        self._registry.hang_up()
+        for books in self._registry.all():
             if self._goes_on(books):
                 if books.parked and unanswered:
                     self._doubted.add(books.handle)
@@ -58,7 +58,7 @@ class Resumption:
 
     def claims(self) -> list[pb.StreamRequest]:
         """Asks for all that waits, on a new stream."""
-        return [_claim(books) for books in self._register.all() if books.parked]
+        return [_claim(books) for books in self._registry.all() if books.parked]
 
     # What a server says to that.
 
@@ -74,7 +74,7 @@ class Resumption:
         self.resumed += books.count
         self.sent_again += books.sent_again
         self.check_recovered(books)
-        closing = books.handle in self._register.closing
+        closing = books.handle in self._registry.closing
         return [*requests, *books.say([close_request(books)])] if closing else requests
 
     def refused(self, books: Books, refusal: Refused) -> list[pb.StreamRequest]:
@@ -84,7 +84,7 @@ class Resumption:
             return []
         if refusal.reason == "UNKNOWN_SEQUENCE" and books.order is not None:
             return [books.order.request(books.handle)]
-        if books.handle in self._register.closing and refusal.reason in _ENDED and not books.waiting:
+        if books.handle in self._registry.closing and refusal.reason in _ENDED and not books.waiting:
             self.closed(pb.Closed(handle=books.handle, count=books.count, steps=_steps(books)))
             return []
         self._fail(books, books.loss(refusal.reason, refusal.message))
@@ -94,7 +94,7 @@ class Resumption:
         """What the server says may have ended the books; the sequence stays, for who knows more of it."""
         if self.recovering:
             self.check_recovered(books)
-        closing = books.handle in self._register.closing
+        closing = books.handle in self._registry.closing
         if books.ended is not None and books.caught_up and not closing:
             if isinstance(books.ended, SequenceLost):
                 self.casualties.append(books.ended)
@@ -126,12 +126,12 @@ class Resumption:
     def try_deferred(self) -> list[pb.StreamRequest]:
         """Asks again for what the server had no room for."""
         deferred, self.deferred = self.deferred, {}
-        return [_claim(books) for books in self._register.all() if books.handle in deferred]
+        return [_claim(books) for books in self._registry.all() if books.handle in deferred]
 
     def give_up_deferred(self) -> None:
         """There was no room in time."""
         deferred, self.deferred = self.deferred, {}
-        for books in [books for books in self._register.all() if books.handle in deferred]:
+        for books in [books for books in self._registry.all() if books.handle in deferred]:
             refusal = deferred[books.handle]
             self._fail(books, books.loss(refusal.reason, refusal.message))
 
@@ -139,30 +139,30 @@ class Resumption:
 
     def give_up(self, why: str) -> None:
         """No stream could be had: what waited for one is lost."""
-        for books in self._register.all():
+        for books in self._registry.all():
             self._fail(books, books.loss("UNREACHABLE", why))
 
     def lose(self, error: TidegateError, lost: TidegateError) -> None:
         """There will be no other stream: whoever waits gets the one error, whoever sends more the other."""
-        self._register.lose(error, lost)
+        self._registry.lose(error, lost)
         self.recovering.clear()
 
     def closed(self, closed: pb.Closed) -> bool:
         """The server ended sequences; whether it was asked to."""
-        self._register.parted(closed.handle)
-        if self._register.opened_as(closed.handle) is not None:
+        self._registry.parted(closed.handle)
+        if self._registry.opened_as(closed.handle) is not None:
             self._let_go(closed.handle)
-        return self._register.closed(closed)
+        return self._registry.closed(closed)
 
     def forget(self, books: Books) -> None:
         """They are open no longer."""
-        self._register.remove(books)
+        self._registry.remove(books)
         self._let_go(books.handle)
 
     def leave(self, books: Books) -> list[pb.StreamRequest]:
         """Nobody goes on with them here: what to say."""
         self._let_go(books.handle)
-        return self._register.leave(books)
+        return self._registry.leave(books)
 
     def _fail(self, books: Books, error: SequenceLost) -> None:
         """These alone cannot go on."""
@@ -172,7 +172,7 @@ class Resumption:
     def _mourn(self, books: Books, error: SequenceLost) -> None:
         self.casualties.append(error)
         books.abandon(error)
-        self._register.not_closed(books.handle, error)
+        self._registry.not_closed(books.handle, error)
 
     def _let_go(self, handle: int) -> None:
         self.recovering.discard(handle)

@@ -13,17 +13,16 @@ from tidegate.answers import Answer, Answers
 from tidegate.errors import ProtocolError, Refused, SequenceEnded, SequenceLost, TidegateError, reason_name, refused
 from tidegate.inputs import Block, InputLayout, Inputs
 from tidegate.protocol.budget import Budget
-from tidegate.protocol.control import BLOCKING, Control, Controls
-from tidegate.protocol.in_flight import Flight, Sent, StepsTicket
+from tidegate.protocol.control import BLOCKING, Control, Controls, Turns
+from tidegate.protocol.in_flight import InFlight, Sent, StepsPromise
 from tidegate.protocol.opening import Claim, Opening, Order
-from tidegate.protocol.promise import Ticket
+from tidegate.protocol.promise import Promise
 from tidegate.protocol.reading import read_chunk, read_step
 from tidegate.protocol.replay import Replay
-from tidegate.protocol.turns import Turns
 from tidegate.v1 import sequence_pb2 as pb
 
 
-class Ledger:
+class SequenceBooks:
     """The books of one sequence.
 
     `next_step` is the number that its next step will have, `answered` that of the first step without an answer. With a
@@ -48,7 +47,7 @@ class Ledger:
         self.held: int | None = None  # of the answers so many are safe with the caller; None: all
         self.ended: TidegateError | None = None
         self.closed = False  # the server has confirmed that it was closed
-        self._flight = Flight()
+        self._in_flight = InFlight()
         self._controls = Controls()
         self._turns = Turns()
         # Its stream.
@@ -72,7 +71,7 @@ class Ledger:
 
     # Sending.
 
-    def send_step(self, values: Inputs) -> tuple[StepsTicket, list[pb.StreamRequest]]:
+    def send_step(self, values: Inputs) -> tuple[StepsPromise, list[pb.StreamRequest]]:
         """One step as a message, and the ticket of its answer. Raises BadInput, SequenceEnded; then nothing changed."""
         try:
             block = self._written().step(values)
@@ -81,7 +80,7 @@ class Ledger:
             error.expected_step = self.next_step
             raise
 
-    def send_chunk(self, values: Inputs) -> tuple[StepsTicket, list[pb.StreamRequest]]:
+    def send_chunk(self, values: Inputs) -> tuple[StepsPromise, list[pb.StreamRequest]]:
         """Many steps, [T, ...row], in as few messages as the server's limit allows. Raises as `send_step` does."""
         try:
             block = self._written().block(values)
@@ -92,7 +91,7 @@ class Ledger:
             error.expected_step = self.next_step
             raise
 
-    def room(self) -> Ticket[None] | None:
+    def room(self) -> Promise[None] | None:
         """What to wait for before more can be sent; None: nothing."""
         if self.ended is not None:
             return None
@@ -123,15 +122,15 @@ class Ledger:
         self._most = self._most or self._inputs.rows_within(self.opening.max_message_bytes)
         return block.cut(self._most)
 
-    def _send(self, blocks: list[Block], count: int) -> tuple[StepsTicket, list[pb.StreamRequest]]:
+    def _send(self, blocks: list[Block], count: int) -> tuple[StepsPromise, list[pb.StreamRequest]]:
         if self.ended is not None:
             raise copy(self.ended)
-        ticket = StepsTicket(self.next_step, count, len(blocks))
-        requests = [self._message(ticket, block, self.next_step + block.first) for block in blocks]
+        promise = StepsPromise(self.next_step, count, len(blocks))
+        requests = [self._message(promise, block, self.next_step + block.first) for block in blocks]
         self.next_step += count  # last: where this is interrupted nothing was sent, and `park` forgets it
-        return ticket, self.say(requests) if self.parked or self._turns.blocked else requests
+        return promise, self.say(requests) if self.parked or self._turns.blocked else requests
 
-    def _message(self, ticket: StepsTicket, block: Block, first: int) -> pb.StreamRequest:
+    def _message(self, promise: StepsPromise, block: Block, first: int) -> pb.StreamRequest:
         request = pb.StreamRequest()
         steps = request.steps
         steps.handle = self.handle
@@ -140,18 +139,18 @@ class Ledger:
         if self._replay is not None:
             steps.answered = self._safe
             self._replay.add(first, first + block.rows, request, block.size, alone=block.alone)
-        self._flight.add(ticket, first, block.rows)
+        self._in_flight.add(promise, first, block.rows)
         return request
 
     # Asking for more than answers.
 
-    def ask(self, kind: str, message: pb.StreamRequest) -> tuple[Ticket[pb.StreamResponse], list[pb.StreamRequest]]:
+    def ask(self, kind: str, message: pb.StreamRequest) -> tuple[Promise[pb.StreamResponse], list[pb.StreamRequest]]:
         """A request about the sequence as it stands after the steps that were sent. Raises SequenceEnded."""
         if self.ended is not None:
             raise copy(self.ended)
         control = Control(kind, self.next_step, message)
         self._controls.add(control)
-        return control.ticket, self.say([message])
+        return control.promise, self.say([message])
 
     def say(self, requests: list[pb.StreamRequest]) -> list[pb.StreamRequest]:
         """What of these can be sent now. The rest goes out in its turn; nothing while there is no stream."""
@@ -188,21 +187,21 @@ class Ledger:
             self._check_again(first + _rows(message))
             self.checkpointed(message.checkpointed)
             return False
-        sent = self._flight.awaiting(first)
+        sent = self._in_flight.awaiting(first)
         if sent is None:
-            if self.ended is not None and not self._flight:
+            if self.ended is not None and not self._in_flight:
                 return False  # it was abandoned
             what = f"step {first} of handle {self.handle}"
             raise ProtocolError(f"the server answered {what}, which waits for no such answer")
-        ticket = sent.ticket
-        ticket.parts.append(message)
-        ticket.layout = self.opening.layout
-        sent.next_answer += 1 if ticket.count == 1 else _rows(message)
+        promise = sent.promise
+        promise.parts.append(message)
+        promise.layout = self.opening.layout
+        sent.next_answer += 1 if promise.count == 1 else _rows(message)
         self.answered = sent.next_answer
         if message.checkpointed:
             self.checkpointed(message.checkpointed)
         if sent.next_answer >= sent.end:
-            self._flight.settle(sent)
+            self._in_flight.settle(sent)
         if self._replay is not None:
             self._replay.fold(self.answered)
         return True
@@ -217,7 +216,7 @@ class Ledger:
         expected = failure.expected_steps[0] if failure.expected_steps else None
         refusal = refused(reason_name(failure.error.reason), failure.error.message, expected)
         steps = failure.request in {"", "steps"}
-        sent = self._flight.refused_by(failure) if steps else None
+        sent = self._in_flight.refused_by(failure) if steps else None
         certain = sent is None and (self._turns.blocked or not failure.first_step)
         control = self._controls.refused(failure.request, refusal, certain=certain)
         if control is not None:
@@ -234,11 +233,11 @@ class Ledger:
             return True
         if not sent.doomed:
             self._begin_again(sent, expected)
-        self._flight.settle(sent, self.ended if isinstance(self.ended, SequenceLost) else refusal)
+        self._in_flight.settle(sent, self.ended if isinstance(self.ended, SequenceLost) else refusal)
         return True
 
     def _check_made(self, control: Control, refusal: Refused) -> None:
-        if control.ticket.done and self._controls.was_made(control):
+        if control.promise.done and self._controls.was_made(control):
             self._lose(refusal, "the move to another version could not be repeated")
 
     def _lose(self, refusal: Refused, what: str) -> None:
@@ -255,7 +254,7 @@ class Ledger:
         self.next_step = expected
         if self._replay is not None:
             self._replay.cut(expected)
-        self._flight.doom_after(refused_one)
+        self._in_flight.doom_after(refused_one)
 
     def loss(self, reason: str, message: str) -> SequenceLost:
         """Why it cannot go on."""
@@ -270,7 +269,7 @@ class Ledger:
         self.end(error)
         if self._replay is not None:
             self._replay.clear(forget=isinstance(error, SequenceEnded))
-        self._flight.fail(error)
+        self._in_flight.fail(error)
         self._controls.fail(error)
 
     def _check_again(self, end: int) -> None:
@@ -283,8 +282,8 @@ class Ledger:
         """The stream is gone: what is sent from now on goes out when the sequence is open on another one."""
         self.parked = True
         self._turns.clear()
-        self._flight.refuse_doomed(self.next_step)
-        self._flight.forget(self.next_step)
+        self._in_flight.refuse_doomed(self.next_step)
+        self._in_flight.forget(self.next_step)
         if self._replay is not None:
             self._replay.cut(self.next_step)
 
@@ -309,7 +308,7 @@ class Ledger:
         self._check_start(start)
         self.parked = False
         self._back_at, self._again = start, self.answered
-        self._flight.send_again()
+        self._in_flight.send_again()
         return self._resend(start, opened.version)
 
     def _check_start(self, start: int) -> None:
@@ -336,12 +335,12 @@ class Ledger:
     @property
     def waiting(self) -> bool:
         """Whether an answer is still to come."""
-        return bool(self._flight)
+        return bool(self._in_flight)
 
     @property
     def caught_up(self) -> bool:
         """Whether it got on since it was resumed, or has nothing to get on with."""
-        return not self.parked and (not self._flight or self.answered > self._again)
+        return not self.parked and (not self._in_flight or self.answered > self._again)
 
     @property
     def sent_again(self) -> int:
@@ -358,13 +357,13 @@ class Ledger:
 
     # Reading.
 
-    def answer(self, ticket: StepsTicket) -> Answer:
+    def answer(self, promise: StepsPromise) -> Answer:
         """The answer to one step. Raises what the ticket failed with."""
-        return read_step(ticket)
+        return read_step(promise)
 
-    def answers(self, ticket: StepsTicket) -> Answers:
+    def answers(self, promise: StepsPromise) -> Answers:
         """The answers to a chunk. Raises what the ticket failed with."""
-        return read_chunk(ticket)
+        return read_chunk(promise)
 
 
 def _rows(message: pb.Answers) -> int:

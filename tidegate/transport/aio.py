@@ -16,7 +16,7 @@ from tidegate.errors import ConnectionLost, ProtocolError, TidegateError, TimedO
 from tidegate.protocol.budget import Budget, why_no_room
 from tidegate.protocol.conversation import Conversation
 from tidegate.protocol.opening import Claim, Order
-from tidegate.protocol.promise import Ticket
+from tidegate.protocol.promise import Promise
 from tidegate.protocol.registry import Books
 from tidegate.protocol.route import headers
 from tidegate.transport.bundles import Bundler
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tidegate")
 
-K = TypeVar("K", bound=Ticket[Any])
+K = TypeVar("K", bound=Promise[Any])
 Outbox = asyncio.Queue[pb.StreamRequest | None]
 
 _GOODBYE = 1.0  # seconds that a server may take to end a stream on which nothing is open
@@ -91,12 +91,12 @@ class AsyncConnection:
 
     def ask(self, build: Callable[..., tuple[K, list[pb.StreamRequest]]], *values: object) -> K:
         """Builds messages and sends them, without a look at what is kept."""
-        ticket, requests = build(*values)
+        promise, requests = build(*values)
         for request in requests:
             self._outbox.put_nowait(request)
-        return ticket
+        return promise
 
-    def open(self, order: Order | Claim) -> Ticket[pb.Opened]:
+    def open(self, order: Order | Claim) -> Promise[pb.Opened]:
         """Asks for new sequences, or for ones that were opened before."""
         return self.ask(self._talk.open, order)
 
@@ -105,12 +105,12 @@ class AsyncConnection:
         for request in self._talk.enrol(books):
             self._outbox.put_nowait(request)
 
-    def disown(self, ticket: Ticket[pb.Opened]) -> None:
+    def disown(self, promise: Promise[pb.Opened]) -> None:
         """Nobody will enrol what this ticket was for."""
-        for request in self._talk.disown(ticket):
+        for request in self._talk.disown(promise):
             self._outbox.put_nowait(request)
 
-    def end(self, books: Books) -> Ticket[pb.Closed]:
+    def end(self, books: Books) -> Promise[pb.Closed]:
         """Asks to end sequences."""
         return self.ask(self._talk.close, books)
 
@@ -119,17 +119,17 @@ class AsyncConnection:
         """What is said: how to build what `ask` sends."""
         return self._talk
 
-    async def wait(self, ticket: Ticket[Any], timeout: float | None) -> None:
+    async def wait(self, promise: Promise[Any], timeout: float | None) -> None:
         """Until the ticket is settled. Raises TimedOut after `timeout` seconds; the answer is then dropped."""
-        if not await self._settled(ticket, timeout):
+        if not await self._settled(promise, timeout):
             raise TimedOut(f"no answer from {self._address} in the given time")
 
-    async def _settled(self, ticket: Ticket[Any], timeout: float | None) -> bool:
+    async def _settled(self, promise: Promise[Any], timeout: float | None) -> bool:
         self._check_loop()
-        if ticket.done:
+        if promise.done:
             return True
         settled = self._loop.create_future()
-        ticket.call(lambda: None if settled.done() else settled.set_result(None))
+        promise.call(lambda: None if settled.done() else settled.set_result(None))
         self._waiting += 1
         try:
             if timeout is None:
@@ -138,12 +138,12 @@ class AsyncConnection:
                 async with asyncio.timeout(timeout):  # `wait_for` of Python 3.11 may swallow a cancellation
                     await settled
         except TimeoutError:
-            return ticket.done
+            return promise.done
         finally:
             self._waiting -= 1
         return True
 
-    async def _await_room(self, room: Ticket[None], timeout: float | None) -> None:
+    async def _await_room(self, room: Promise[None], timeout: float | None) -> None:
         settled = False
         try:
             settled = await self._settled(room, timeout)

@@ -17,7 +17,7 @@ from tidegate.errors import ConnectionLost, ProtocolError, TidegateError, TimedO
 from tidegate.protocol.budget import Budget, why_no_room
 from tidegate.protocol.conversation import Conversation
 from tidegate.protocol.opening import Claim, Order
-from tidegate.protocol.promise import Ticket
+from tidegate.protocol.promise import Promise
 from tidegate.protocol.registry import Books
 from tidegate.protocol.route import headers
 from tidegate.transport.deadline import Deadline
@@ -29,7 +29,7 @@ from tidegate.v1.tidegate_pb2_grpc import TidegateStub
 
 log = logging.getLogger("tidegate")
 
-K = TypeVar("K", bound=Ticket[Any])
+K = TypeVar("K", bound=Promise[Any])
 R = TypeVar("R")
 
 _GOODBYE = 1.0  # seconds that a server may take to end a stream on which nothing is open
@@ -49,7 +49,7 @@ class Connection:
         self._lock = Lock()
         self._talk = Conversation(None if within == 0 else Budget(resuming.keep_bytes, resuming.keep_steps))
         self._left: deque[Books] = deque()  # what is to be ended by the next one who has the lock
-        self._waiting: set[Ticket[Any]] = set()
+        self._waiting: set[Promise[Any]] = set()
         self._stream = self._new_stream()
         # From one stream to the next.
         self._pace = Pace(resuming)
@@ -106,7 +106,7 @@ class Connection:
         with self._lock:
             return read()
 
-    def open(self, order: Order | Claim) -> Ticket[pb.Opened]:
+    def open(self, order: Order | Claim) -> Promise[pb.Opened]:
         """Asks for new sequences, or for ones that were opened before."""
         return self.ask(self._talk.open, order)
 
@@ -115,12 +115,12 @@ class Connection:
         with self._lock:
             self._stream.put(self._talk.enrol(books))
 
-    def disown(self, ticket: Ticket[pb.Opened]) -> None:
+    def disown(self, promise: Promise[pb.Opened]) -> None:
         """Nobody will enrol what this ticket was for."""
         with self._lock:
-            self._stream.put(self._talk.disown(ticket))
+            self._stream.put(self._talk.disown(promise))
 
-    def end(self, books: Books) -> Ticket[pb.Closed]:
+    def end(self, books: Books) -> Promise[pb.Closed]:
         """Asks to end sequences."""
         return self.ask(self._talk.close, books)
 
@@ -152,37 +152,37 @@ class Connection:
 
     def _say(self, build: Callable[..., tuple[K, list[pb.StreamRequest]]], *values: object) -> K:
         try:
-            ticket, requests = build(*values)
+            promise, requests = build(*values)
             self._stream.put(requests)
         except Exception:
             raise
         except BaseException:  # interrupted, and nobody knows how much of it is said
             self._break_off(ConnectionLost("sending was interrupted, which ends the stream"))
             raise
-        return ticket
+        return promise
 
     # Waiting, without the lock.
 
-    def wait(self, ticket: Ticket[Any], timeout: float | None) -> None:
+    def wait(self, promise: Promise[Any], timeout: float | None) -> None:
         """Until the ticket is settled. Raises TimedOut after `timeout` seconds; the answer is then dropped."""
-        if not self._settled(ticket, timeout):
+        if not self._settled(promise, timeout):
             raise TimedOut(f"no answer from {self._address} in the given time")
 
-    def _settled(self, ticket: Ticket[Any], timeout: float | None) -> bool:
+    def _settled(self, promise: Promise[Any], timeout: float | None) -> bool:
         self._home.check()
         gate = Lock()
         gate.acquire()  # until the ticket is settled
         with self._lock:
-            if ticket.done:
+            if promise.done:
                 return True
-            ticket.call(gate.release)
+            promise.call(gate.release)
         try:
-            self._waiting.add(ticket)
+            self._waiting.add(promise)
             return gate.acquire(timeout=-1 if timeout is None else min(max(timeout, 0.0), TIMEOUT_MAX))
         finally:
-            self._waiting.discard(ticket)
+            self._waiting.discard(promise)
 
-    def _await_room(self, room: Ticket[None], timeout: float | None) -> None:
+    def _await_room(self, room: Promise[None], timeout: float | None) -> None:
         settled = False
         try:
             settled = self._settled(room, timeout)

@@ -14,11 +14,11 @@ from google.protobuf.message import DecodeError
 
 from server.durability.keeper import Keeper
 from server.edge.native import messages
-from server.errors import BadInput, Draining, OverLimit, Refusal, TidegateError
+from server.errors import BadInput, Draining, OverLimit, Reason, Refusal, TidegateError
 from server.settings import Settings
 from server.streams.events import Answered, Event, Failed, FleetAnswered
 from server.streams.stream import Catalogue, Stream
-from tidegate.v1 import error_pb2, sequence_pb2
+from tidegate.v1 import sequence_pb2
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ class Conversation:
             self._emit(self._failure(request, OverLimit(f"a bundle of {len(more) + 1} requests came; {_MOST} may")))
             return
         if any(further.more for further in more):
-            self._emit(self._failure(request, BadInput("a bundle came in a bundle", error_pb2.REASON_MALFORMED)))
+            self._emit(self._failure(request, BadInput("a bundle came in a bundle", Reason.MALFORMED)))
             return
         self._take_one(request, company=True)
         for further in more:

@@ -7,7 +7,7 @@ from itertools import islice
 import numpy as np
 
 from server.edge.native import descriptions
-from server.errors import BadInput, Refusal, TidegateError, WrongState
+from server.errors import BadInput, Reason, Refusal, TidegateError, WrongState
 from server.runtime.input_check import Named
 from server.runtime.state_value import LATEST, Part
 from server.streams.events import (
@@ -46,15 +46,13 @@ def named_inputs(tensors: Sequence[tensor_pb2.Tensor]) -> Named:
     try:
         return [(tensor.name, wire.decode(tensor)) for tensor in tensors]
     except wire.WireError as error:
-        raise BadInput(error.message, error.reason) from error
+        raise BadInput(error.message, Reason(error.reason)) from error
 
 
 def numbers(data: bytes, dtype: str, what: str) -> np.ndarray:
     """An array of one number a sequence, written as little-endian bytes."""
     if len(data) % np.dtype(dtype).itemsize:
-        raise BadInput(
-            f"{what} hold {len(data)} bytes, which is no whole number of {dtype}", error_pb2.REASON_WRONG_SIZE
-        )
+        raise BadInput(f"{what} hold {len(data)} bytes, which is no whole number of {dtype}", Reason.WRONG_SIZE)
     return np.frombuffer(data, dtype).astype(np.int64)
 
 
@@ -84,7 +82,7 @@ def beginning(message: sequence_pb2.State) -> Beginning:
     try:
         parts = [Part(None if layer < 0 else layer, name, wire.decode(value)) for layer, name, value in given]
     except wire.WireError as error:
-        raise BadInput(error.message, error.reason) from error
+        raise BadInput(error.message, Reason(error.reason)) from error
     return Beginning(message.step, parts)
 
 
@@ -92,7 +90,7 @@ def selection(message: sequence_pb2.TraceSelection) -> Selection:
     """What of the inside a client wants to see."""
     unknown = [part for part in message.parts if part not in _PARTS]
     if unknown:
-        raise BadInput(f"the trace selection names part {unknown[0]}, which is unknown", error_pb2.REASON_BAD_TRACE)
+        raise BadInput(f"the trace selection names part {unknown[0]}, which is unknown", Reason.BAD_TRACE)
     parts = frozenset(_PARTS[part] for part in message.parts)
     return Selection(message.none, parts, frozenset(message.layers), max(1, message.every))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from server.durability import checkpointer
-from server.durability.checkpointer import Scribe
+from server.durability.checkpointer import Checkpointer
 from server.errors import StoreFailed
 from tests.server.world import World
 
@@ -36,7 +36,7 @@ def flow(world: World) -> None:
 
 def rests(world: World) -> bool:
     """Whether the scribe would wait for its time."""
-    resting = world.loop.create_task(world.servers[0].keeper._scribe.rest(1e6))
+    resting = world.loop.create_task(world.servers[0].keeper._checkpointer.rest(1e6))
     world.quiet()
     return not resting.done() and resting.cancel()
 
@@ -72,8 +72,8 @@ def test_one_who_is_fast_does_not_have_the_slow_written_at_its_own_pace(world: W
     world.give(0, fast, ROWS[:8])
     world.give(0, slow, ROWS[:1])
     flow(world)
-    everything = world.run(keeper._scribe.rest(0.25))
-    writing = world.loop.create_task(keeper._scribe.checkpoint(everything))
+    everything = world.run(keeper._checkpointer.rest(0.25))
+    writing = world.loop.create_task(keeper._checkpointer.checkpoint(everything))
     world.quiet()
     world.work(0)
     assert writing.done()
@@ -81,7 +81,7 @@ def test_one_who_is_fast_does_not_have_the_slow_written_at_its_own_pace(world: W
     assert (fast.told, slow.told) == (8, 0)
     assert rests(world)
     world.now += 0.2
-    assert world.run(keeper._scribe.rest(0.25)) is True  # the slow one's time has come
+    assert world.run(keeper._checkpointer.rest(0.25)) is True  # the slow one's time has come
     world.write(0)
     flow(world)
     assert (fast.told, slow.told) == (8, 1)
@@ -97,9 +97,9 @@ def test_what_one_write_has_no_room_for_is_written_next_without_rest(
     for one in some:
         world.give(0, one, ROWS[:1])
     flow(world)
-    assert world.run(keeper._scribe.rest(0.25)) is True
+    assert world.run(keeper._checkpointer.rest(0.25)) is True
     world.write(0)
-    assert world.run(keeper._scribe.rest(0.25)) is True
+    assert world.run(keeper._checkpointer.rest(0.25)) is True
     world.write(0)
     flow(world)
     assert [one.told for one in some] == [1, 1, 1]
@@ -112,10 +112,10 @@ def test_the_lag_in_seconds_is_of_who_has_waited_longest_however_many_are_writte
     monkeypatch.setattr(checkpointer, "_MOST", 2)
     some = opened(world, 3)
     keeper = world.servers[0].keeper
-    (model,) = keeper._residents.models()
+    (model,) = keeper._registry.models()
 
     def lag() -> float:
-        return model.progress.lag_seconds(model.slots.done, keeper.monotonic())
+        return model.watermarks.lag_seconds(model.slots.done, keeper.monotonic())
 
     world.now += 100.0
     world.write(0)
@@ -148,9 +148,9 @@ def test_a_sequence_whose_state_cannot_be_written_is_given_up_and_the_others_are
         world.give(0, one, ROWS[:3])
     flow(world)
     model = world.servers[0].shelf.models[1]
-    tenant = world.servers[0].keeper._residents.get(broken.id)
-    assert tenant is not None
-    model.slots.done[tenant.slot] = -2
+    sequence = world.servers[0].keeper._registry.get(broken.id)
+    assert sequence is not None
+    model.slots.done[sequence.slot] = -2
     world.write(0)
     for one in others:
         world.give(0, one, ROWS[3:4])
@@ -169,9 +169,9 @@ def test_who_has_left_with_a_state_that_cannot_be_written_holds_up_nobody(world:
         world.give(0, one, ROWS[:3])
     flow(world)
     keeper = world.servers[0].keeper
-    tenant = keeper._residents.get(broken.id)
-    assert tenant is not None
-    world.servers[0].shelf.models[1].slots.done[tenant.slot] = -2
+    sequence = keeper._registry.get(broken.id)
+    assert sequence is not None
+    world.servers[0].shelf.models[1].slots.done[sequence.slot] = -2
     world.cut(0)
     world.quiet()
     world.write(0)
@@ -191,15 +191,15 @@ def test_a_snapshot_that_fails_is_heard_of_and_who_has_left_is_not_forgotten(
         world.give(0, each, ROWS[:3])
     flow(world)
     keeper = world.servers[0].keeper
-    tenant = keeper._residents.get(one.id)
-    assert tenant is not None
-    keeper.park([tenant])
+    sequence = keeper._registry.get(one.id)
+    assert sequence is not None
+    keeper.park([sequence])
 
     def fail(*_: object) -> None:
         raise ValueError("it cannot be copied")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Scribe, "_copy", fail)
+        patched.setattr(Checkpointer, "_copy", fail)
         with pytest.raises(ValueError, match="copied"):
             world.run(keeper.checkpoint())
     assert keeper.unwritten == 1

@@ -94,7 +94,7 @@ def test_a_sequence_whose_client_reads_late_can_be_resumed_after_it_has_slept(
     for at in range(2, 6):
         world.now += 60.0
         put_to_sleep(world, way)
-        assert world.servers[0].keeper._residents.get(one.id).slot < 0
+        assert world.servers[0].keeper._registry.get(one.id).slot < 0
         world.give(0, one, ROWS[at : at + 1])
         flow(world)
         world.work(0)
@@ -609,7 +609,7 @@ def test_what_is_awake_at_one_server_gives_way_to_no_limit_of_another(
     world.hear(0)
     for at in range(4):
         steps_on(world, world.clients[0].all[0], ROWS[at : at + 1])
-        world.servers[1].keeper._residents.note(world.servers[0].keeper._residents)
+        world.servers[1].keeper._registry.note(world.servers[0].keeper._registry)
         world.keep_house(1)
         world.now += 1.0
     assert lost(world) == {}
@@ -630,7 +630,7 @@ def test_what_is_awake_anywhere_takes_no_place_of_the_parked(
     world.quiet()
     world.write(0)
     for at in range(2):
-        world.servers[at].keeper._residents._active.add("ann")
+        world.servers[at].keeper._registry._active.add("ann")
         world.keep_house(at)
     assert (world.store.usage().sequences, world.store.usage().parked) == (4, 1)
     world.close()
@@ -644,7 +644,7 @@ def test_the_store_is_not_told_again_of_what_was_written_to_it_just_now(world: W
         world.keep_house(0)
         assert not hold.called
         world.now += LEASE / 5
-        world.servers[0].keeper._sleepers._patience = 1e9
+        world.servers[0].keeper._parking._patience = 1e9
         world.keep_house(0)
         assert hold.called
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from server.durability.store_thread import Clerk
+from server.durability.store_thread import StoreThread
 from server.errors import StoreFailed, StoreSilent
 from server.stores.memory import MemoryStore
 from server.stores.store import Terms
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 HANGING = """
 import asyncio, threading
-from server.durability.store_thread import Clerk
+from server.durability.store_thread import StoreThread
 
 async def main():
     begun = threading.Event()
-    clerk = Clerk(lambda: begun.set() or threading.Event().wait(), 5.0)
-    asking = asyncio.create_task(clerk.start())
+    store_thread = StoreThread(lambda: begun.set() or threading.Event().wait(), 5.0)
+    asking = asyncio.create_task(store_thread.start())
     await asyncio.to_thread(begun.wait)
-    await clerk.stop(0.01)
+    await store_thread.stop(0.01)
     asking.cancel()
 
 asyncio.run(main())
@@ -43,34 +43,36 @@ def loop() -> Iterator[StandingLoop]:
     loop.close()
 
 
-def make(desk: Desk) -> Clerk:
-    clerk = Clerk(lambda: MemoryStore(Terms()), patience=5.0)
-    clerk._thread.shutdown()
-    clerk._thread = desk
-    return clerk
+def make(desk: Desk) -> StoreThread:
+    store_thread = StoreThread(lambda: MemoryStore(Terms()), patience=5.0)
+    store_thread._thread.shutdown()
+    store_thread._thread = desk
+    return store_thread
 
 
 def test_all_that_is_asked_for_somebody_who_waits_takes_together_no_longer_than_one_call_may(
     loop: StandingLoop,
 ) -> None:
     desk = Desk()
-    clerk = make(desk)
+    store_thread = make(desk)
 
     async def errand() -> None:
         for _ in range(3):
-            await clerk.ask_soon(lambda store: store.usage())
+            await store_thread.ask_soon(lambda store: store.usage())
 
     def slow() -> None:
         loop.quiet()
 
-    asking = loop.create_task(clerk.in_time(errand()))
+    asking = loop.create_task(store_thread.in_time(errand()))
     loop.advance(4.0, slow)
     desk.work()
     loop.advance(0.9, slow)
     assert not asking.done()
     loop.advance(0.2, slow)
     assert isinstance(asking.exception(), StoreSilent)
-    again = loop.create_task(clerk.ask_soon(lambda store: store.usage()))  # somebody else has patience of its own
+    again = loop.create_task(
+        store_thread.ask_soon(lambda store: store.usage())
+    )  # somebody else has patience of its own
     loop.advance(4.9, slow)
     desk.calls.popleft()  # which nobody waits for
     desk.work()
@@ -80,33 +82,33 @@ def test_all_that_is_asked_for_somebody_who_waits_takes_together_no_longer_than_
 
 def test_what_comes_when_nobody_waits_any_more_is_not_begun(loop: StandingLoop) -> None:
     desk = Desk()
-    clerk = make(desk)
+    store_thread = make(desk)
     begun: list[int] = []
 
     async def errand() -> None:
         with pytest.raises(StoreSilent):
-            await clerk.soon(asyncio.Event().wait)
-        await clerk.ask_soon(lambda _: begun.append(1))
+            await store_thread.soon(asyncio.Event().wait)
+        await store_thread.ask_soon(lambda _: begun.append(1))
 
-    asking = loop.create_task(clerk.in_time(errand()))
+    asking = loop.create_task(store_thread.in_time(errand()))
     loop.advance(5.0, loop.quiet)
     assert isinstance(asking.exception(), StoreSilent)
     assert not desk.calls
 
 
 async def test_a_call_that_fails_is_heard_of_by_who_asked_and_the_next_is_carried_out() -> None:
-    clerk = Clerk(lambda: MemoryStore(Terms()), patience=5.0)
+    store_thread = StoreThread(lambda: MemoryStore(Terms()), patience=5.0)
 
     def fail(_: object) -> None:
         raise StoreFailed("its disk is full")
 
     with pytest.raises(StoreFailed, match="full"):
-        await clerk.ask(fail)
+        await store_thread.ask(fail)
     with pytest.raises(StoreSilent, match="full"):
-        await clerk.ask_soon(fail)
-    assert clerk.errors == 2
-    assert (await clerk.ask(lambda store: store.usage())).sequences == 0
-    await clerk.stop()
+        await store_thread.ask_soon(fail)
+    assert store_thread.errors == 2
+    assert (await store_thread.ask(lambda store: store.usage())).sequences == 0
+    await store_thread.stop()
 
 
 def test_a_store_that_hangs_does_not_keep_the_process_from_its_end() -> None:

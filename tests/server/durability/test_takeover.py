@@ -205,7 +205,7 @@ def test_an_owner_has_no_more_sequences_than_may_be_although_they_are_resumed(ma
     bench.hear(1)
     bench.ask(0, close=pb.Close(count=2))
     assert isinstance(bench.resume(1, parked[1], [0, 0]), pb.Opened)
-    assert bench.keeper._residents.coming == {}
+    assert bench.keeper._registry.coming == {}
 
 
 def test_a_resume_that_fails_for_a_fault_of_ours_says_so_and_holds_nothing(
@@ -219,7 +219,7 @@ def test_a_resume_that_fails_for_a_fault_of_ours_says_so_and_holds_nothing(
     def faulty(*_: object) -> None:
         raise ValueError("a fault")
 
-    for place, name in ((bench.slots, "restore"), (bench.world.servers[0].shelf.models[1].progress, "come_back")):
+    for place, name in ((bench.slots, "restore"), (bench.world.servers[0].shelf.models[1].watermarks, "come_back")):
         with monkeypatch.context() as patched:
             patched.setattr(place, name, faulty)
             assert why(bench.resume(1, opened, [0, 0])) == "INTERNAL"

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from server.durability.tenant import fit_route, new_ids
+from server.durability.sequence import fit_route, new_ids
 
 
 @pytest.mark.parametrize("given", ["0", "tide", "0a1b2c3d", "z" * 32])
@@ -31,7 +31,7 @@ def test_ids_begin_with_their_route_and_are_never_the_same() -> None:
 
 
 def test_no_other_process_makes_the_same_ids() -> None:
-    code = "from server.durability.tenant import new_ids; print(*new_ids(3, 'tide'))"
+    code = "from server.durability.sequence import new_ids; print(*new_ids(3, 'tide'))"
     made = [subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True) for _ in range(2)]
     ids = [id_ for done in made for id_ in done.stdout.split()]
     assert len(set(ids)) == 6

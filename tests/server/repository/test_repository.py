@@ -170,17 +170,17 @@ async def test_what_is_counted_of_a_version_stays_when_its_file_is_replaced_or_g
     settings: Settings, repositories: Repositories
 ) -> None:
     def opened() -> int:
-        return reading.take(repository, None, None, 0).models["a", "1"].tally.opened
+        return reading.take(repository, None, None, 0).models["a", "1"].counters.opened
 
     path = put(settings, "a", "1")
     repository = repositories.make(settings)
     await repository.refresh(settled=True)
     old = repository.find("a", 1)
-    old.tally.opened += 3
+    old.counters.opened += 3
     slots = old.slots.take(1)
     path.write_text("good, and another", encoding="utf-8")
     await repository.refresh(settled=True)
-    repository.find("a", 1).tally.opened += 1
+    repository.find("a", 1).counters.opened += 1
     assert opened() == 4, "both are served"
     old.slots.give_back(slots.tolist())
     await repository.refresh()

@@ -86,12 +86,12 @@ def test_sleepers_that_are_called_together_are_read_at_once_and_each_of_their_re
     make: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = make(max_sequences=2 * MANY)
-    sleepers = [(who, one) for who in range(2) for one in world.open(who, MANY)]
+    asleep = [(who, one) for who in range(2) for one in world.open(who, MANY)]
     world.settle()
     sleep(world)
     reads = count_calls(monkeypatch, world.store._store, "read")
     taken = count_calls(monkeypatch, Stream, "steps")
-    for who, one in sleepers:
+    for who, one in asleep:
         world.give(who, one, ROWS[:1])
         world.give(who, one, ROWS[1:3])
     for who in range(2):
@@ -100,9 +100,9 @@ def test_sleepers_that_are_called_together_are_read_at_once_and_each_of_their_re
     world.work(0)
     for who in range(2):
         world.hear(who)
-    assert all(one.answered == 3 for _, one in sleepers)
+    assert all(one.answered == 3 for _, one in asleep)
     assert len(reads) == 1
-    assert len(taken) == 2 * (2 * len(sleepers))  # when they come, and when their sequence is awake
+    assert len(taken) == 2 * (2 * len(asleep))  # when they come, and when their sequence is awake
 
 
 def test_many_requests_that_wait_in_one_line_are_each_taken_up_once(

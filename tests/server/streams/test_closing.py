@@ -6,7 +6,7 @@ from unittest.mock import MagicMock
 
 import numpy as np
 
-from server.streams.closing import Endings, Farewell
+from server.streams.closing import Closing, Ending
 from server.streams.handles import Handles
 
 HANDLES = np.arange(3)
@@ -22,7 +22,7 @@ class Window:
         self.marks.append(call)
 
 
-def opened(window: Window) -> Endings:
+def opened(window: Window) -> Closing:
     """Three sequences of one group."""
     handles = Handles(10)
     group: Any = MagicMock()
@@ -31,19 +31,17 @@ def opened(window: Window) -> Endings:
     handles._alike[group.model, group.manner] = 0
     handles.new(0, len(HANDLES))
     handles.mark(HANDLES, 0)
-    return Endings(handles, None, window)  # type: ignore[arg-type]
+    return Closing(handles, None, window)  # type: ignore[arg-type]
 
 
 def test_what_waits_for_handles_is_told_after_all_that_is_said_of_those_that_are_leaving() -> None:
     window = Window()
-    endings = opened(window)
+    closing = opened(window)
     said: list[str] = []
     for handle in (0, 2):  # each was taken over by itself
-        endings.end(
-            HANDLES[handle : handle + 1], Farewell.NONE, lambda handle=handle: said.append(f"released {handle}")
-        )
-    endings.after(HANDLES, lambda: said.append("closed"))
-    endings.after(HANDLES[1:2], lambda: said.append("closed 1"))
+        closing.end(HANDLES[handle : handle + 1], Ending.NONE, lambda handle=handle: said.append(f"released {handle}"))
+    closing.after(HANDLES, lambda: said.append("closed"))
+    closing.after(HANDLES[1:2], lambda: said.append("closed 1"))
     for through in window.marks:
         through()
     assert said == ["closed 1", "released 0", "released 2", "closed"]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from server.runtime.watermarks import Progress
+from server.runtime.watermarks import Watermarks
 from tests.server.world import World
 from tidegate.v1 import error_pb2
 from tidegate.v1 import sequence_pb2 as pb
@@ -85,12 +85,12 @@ def test_a_sequence_that_begins_as_late_as_it_may_is_kept_like_any_other(world: 
 def test_an_opening_that_fails_for_whatever_reason_leaves_nothing_behind(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def begin(self: Progress, slots: np.ndarray, *_: object) -> None:
+    def begin(self: Watermarks, slots: np.ndarray, *_: object) -> None:
         self.held[slots] = True
         raise OverflowError("too large")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Progress, "begin", begin)
+        patched.setattr(Watermarks, "begin", begin)
         assert reason(ask(world, open_())) == "INTERNAL"
     world.servers[0].assert_empty()
     opened = ask(world, open_()).opened
@@ -101,7 +101,7 @@ def test_an_opening_that_fails_for_whatever_reason_leaves_nothing_behind(
         resume=pb.Resume(sequence_ids=opened.sequence_ids, resume_token=opened.resume_token, answered=[0])
     )
     with monkeypatch.context() as patched:
-        patched.setattr(Progress, "begin", begin)
+        patched.setattr(Watermarks, "begin", begin)
         assert reason(ask(world, resume)) == "INTERNAL"
     world.servers[0].assert_empty()
     assert ask(world, resume).opened.sequence_ids == opened.sequence_ids

@@ -14,7 +14,7 @@ from server.repository.repository import _intake
 from server.settings import Settings
 from stepgraph.errors import ModelRefused
 from stepgraph.isolation import cache
-from stepgraph.isolation.sandbox import Limits, Quarantine
+from stepgraph.isolation.sandbox import Limits, Sandbox
 from tests.hostile_models import lstm
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Counted:
     """A quarantine that counts what it is asked, and that stays open for the next test."""
 
     def __init__(self) -> None:
-        self.real = Quarantine(Limits(20, 512))
+        self.real = Sandbox(Limits(20, 512))
         self.asked = 0
 
     def ask(self, kind: type, job: str, path: Path, **more: object) -> object:
@@ -38,7 +38,7 @@ class Counted:
 
 
 @pytest.fixture(scope="module")
-def quarantine() -> Iterator[Counted]:
+def sandbox() -> Iterator[Counted]:
     counted = Counted()
     yield counted
     counted.real.close()
@@ -47,11 +47,11 @@ def quarantine() -> Iterator[Counted]:
 class Restarts:
     """A model's folder, a cache, and servers one after the other that take the model in."""
 
-    def __init__(self, folder: Path, quarantine: Counted) -> None:
+    def __init__(self, folder: Path, sandbox: Counted) -> None:
         self.path = folder / "model" / "model.onnx"
         self.path.parent.mkdir()
         self.settings = Settings(cache=folder / "cache", max_batch=2)
-        self.quarantine = quarantine
+        self.sandbox = sandbox
 
     def save(self, model: onnx.ModelProto) -> None:
         """Writes the model."""
@@ -59,9 +59,9 @@ class Restarts:
 
     def load(self, **settings: object) -> str:
         """How a server that starts now gets the model: "proved" in quarantine, or "known" from the cache."""
-        before = self.quarantine.asked
+        before = self.sandbox.asked
         self.loaded = _intake(replace(self.settings, **settings)).load(self.path)
-        return "proved" if self.quarantine.asked > before else "known"
+        return "proved" if self.sandbox.asked > before else "known"
 
     @property
     def kept(self) -> list[Path]:
@@ -70,9 +70,9 @@ class Restarts:
 
 
 @pytest.fixture
-def restarts(tmp_path: Path, quarantine: Counted, monkeypatch: pytest.MonkeyPatch) -> Restarts:
-    monkeypatch.setattr("stepgraph.isolation.intake.Quarantine", lambda _limits: quarantine)
-    made = Restarts(tmp_path, quarantine)
+def restarts(tmp_path: Path, sandbox: Counted, monkeypatch: pytest.MonkeyPatch) -> Restarts:
+    monkeypatch.setattr("stepgraph.isolation.intake.Sandbox", lambda _limits: sandbox)
+    made = Restarts(tmp_path, sandbox)
     made.save(lstm())
     return made
 
@@ -140,11 +140,11 @@ def test_a_refusal_is_known_too_but_not_one_for_want_of_a_file_of_time_or_of_mem
     model = lstm()
     model.graph.node[0].attribute[0].i = 7
     restarts.save(model)
-    before = restarts.quarantine.asked
+    before = restarts.sandbox.asked
     for _ in range(2):
         with pytest.raises(ModelRefused, match="hidden_size 7 do not fit"):
             restarts.load()
-    assert restarts.quarantine.asked == before + 1
+    assert restarts.sandbox.asked == before + 1
     monkeypatch.undo()
     restarts.save(lstm())
     for setting, value in (("load_seconds", 1e-3), ("load_memory_mib", 1e-3)):

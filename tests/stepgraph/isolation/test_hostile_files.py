@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 
 from server.operations import check
 from stepgraph.errors import ModelRefused
-from stepgraph.isolation.sandbox import Limits, Quarantine
+from stepgraph.isolation.sandbox import Limits, Sandbox
 from stepgraph.isolation.verdict import Proved, Refused, Verdict, put_together
 from stepgraph.report.report import Report
 from tests.hostile_models import ENORMOUS, calling, changed, doubling, endless, filling, half_between, lstm, nested
@@ -32,15 +32,15 @@ EXTREMES = (-1, 0, 1, 2, 7, 2**31, ENORMOUS, -(2**63))
 class Files:
     """Has files looked into, as the server would."""
 
-    def __init__(self, quarantine: Quarantine, path: Path) -> None:
-        self.quarantine = quarantine
+    def __init__(self, sandbox: Sandbox, path: Path) -> None:
+        self.sandbox = sandbox
         self.path = path
 
     def outcome(self, content: bytes) -> Proved | str:
         """What becomes of a file: a proved model, or why it is refused."""
         self.path.write_bytes(content)
         try:
-            verdict = self.quarantine.ask(Verdict, "load", self.path, max_batch=2, patience=0.0)
+            verdict = self.sandbox.ask(Verdict, "load", self.path, max_batch=2, patience=0.0)
         except ModelRefused as refusal:
             return str(refusal)
         return verdict.outcome if isinstance(verdict.outcome, Proved) else verdict.outcome.message
@@ -53,14 +53,14 @@ class Files:
 
 
 @pytest.fixture(scope="module")
-def quarantine() -> Iterator[Quarantine]:
-    with Quarantine(Limits(SECONDS, MEMORY_MIB)) as quarantine:
-        yield quarantine
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(Limits(SECONDS, MEMORY_MIB)) as sandbox:
+        yield sandbox
 
 
 @pytest.fixture
-def files(quarantine: Quarantine, tmp_path: Path) -> Files:
-    return Files(quarantine, tmp_path / "model.onnx")
+def files(sandbox: Sandbox, tmp_path: Path) -> Files:
+    return Files(sandbox, tmp_path / "model.onnx")
 
 
 def answers_as_its_file(proved: Proved, content: bytes) -> bool:
@@ -228,13 +228,13 @@ def test_what_is_wrong_is_named_with_its_node_or_tensor(files: Files, name: str)
     make, words = REFUSED[name]
     model = make()
     assert re.search(words, files.refusal(model)), files.refusal(model)
-    report = files.quarantine.ask(Report, "examine", files.path) if "memory" not in words else None
+    report = files.sandbox.ask(Report, "examine", files.path) if "memory" not in words else None
     assert report is None or re.search(words, str(report.reason))
 
 
 def test_a_model_that_never_ends_is_stopped_after_the_time_that_is_set(tmp_path: Path) -> None:
-    with Quarantine(Limits(0.5, MEMORY_MIB)) as quarantine:
-        refusal = Files(quarantine, tmp_path / "model.onnx").refusal(endless())
+    with Sandbox(Limits(0.5, MEMORY_MIB)) as sandbox:
+        refusal = Files(sandbox, tmp_path / "model.onnx").refusal(endless())
     assert refusal.startswith("looking into the file took more than 0.5 s")
     assert "--load-seconds" in refusal
 
@@ -270,6 +270,6 @@ def test_the_check_has_the_same_limits_and_tells_it_in_its_page_and_its_status(
 
 def test_a_pipe_of_that_name_is_refused_and_nobody_waits_for_it(files: Files) -> None:
     os.mkfifo(files.path)
-    outcome = files.quarantine.ask(Verdict, "load", files.path, max_batch=1, patience=0.0).outcome
+    outcome = files.sandbox.ask(Verdict, "load", files.path, max_batch=1, patience=0.0).outcome
     assert isinstance(outcome, Refused)
     assert outcome.message == "'model.onnx' is no ordinary file, and only those are read"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stepgraph.errors import ModelRefused
-from stepgraph.isolation.sandbox import Limits, Quarantine
+from stepgraph.isolation.sandbox import Limits, Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,40 +35,40 @@ class Said:
 
 
 @pytest.fixture(scope="module")
-def quarantine() -> Iterator[Quarantine]:
-    with Quarantine(Limits(0.5, 64), "tests.dying_worker") as quarantine:
-        yield quarantine
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(Limits(0.5, 64), "tests.dying_worker") as sandbox:
+        yield sandbox
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_however_a_job_ends_the_refusal_says_so_and_the_next_job_is_done(quarantine: Quarantine, ending: str) -> None:
+def test_however_a_job_ends_the_refusal_says_so_and_the_next_job_is_done(sandbox: Sandbox, ending: str) -> None:
     with pytest.raises(ModelRefused, match=ENDINGS[ending]):
-        quarantine.ask(Said, ending, FILE)
-    assert quarantine.ask(Said, "well", FILE) == Said(str(FILE))
+        sandbox.ask(Said, ending, FILE)
+    assert sandbox.ask(Said, "well", FILE) == Said(str(FILE))
 
 
-def test_a_job_may_write_more_to_stderr_than_a_pipe_holds(quarantine: Quarantine) -> None:
-    assert quarantine.ask(Said, "chatter", FILE) == Said(str(FILE))
+def test_a_job_may_write_more_to_stderr_than_a_pipe_holds(sandbox: Sandbox) -> None:
+    assert sandbox.ask(Said, "chatter", FILE) == Said(str(FILE))
 
 
 def test_one_that_was_closed_comes_back_when_it_is_asked() -> None:
-    with Quarantine(Limits(10, 64), "tests.dying_worker") as quarantine:
-        quarantine.close()
-        assert quarantine.ask(Said, "well", FILE) == Said(str(FILE))
-        quarantine.close()
-        assert quarantine.ask(Said, "well", FILE) == Said(str(FILE))
+    with Sandbox(Limits(10, 64), "tests.dying_worker") as sandbox:
+        sandbox.close()
+        assert sandbox.ask(Said, "well", FILE) == Said(str(FILE))
+        sandbox.close()
+        assert sandbox.ask(Said, "well", FILE) == Said(str(FILE))
 
 
 def test_closing_it_ends_the_job_that_is_under_way() -> None:
-    with Quarantine(Limits(60, 64), "tests.dying_worker") as quarantine:
-        quarantine.ask(Said, "well", FILE)
-        process = quarantine._process
+    with Sandbox(Limits(60, 64), "tests.dying_worker") as sandbox:
+        sandbox.ask(Said, "well", FILE)
+        process = sandbox._process
         assert process is not None
         refused: list[ModelRefused] = []
 
         def ask() -> None:
             try:
-                quarantine.ask(Said, "hang", FILE)
+                sandbox.ask(Said, "hang", FILE)
             except ModelRefused as refusal:
                 refused.append(refusal)
 
@@ -76,7 +76,7 @@ def test_closing_it_ends_the_job_that_is_under_way() -> None:
         thread.start()
         while not (children := Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text("ascii").split()):
             thread.join(0.01)
-        quarantine.close()
+        sandbox.close()
         thread.join(20)
     assert len(refused) == 1
     assert process.poll() is not None
@@ -84,16 +84,16 @@ def test_closing_it_ends_the_job_that_is_under_way() -> None:
 
 
 def test_a_process_that_died_is_started_anew() -> None:
-    with Quarantine(Limits(10, 64), "tests.dying_worker") as quarantine:
-        quarantine.ask(Said, "well", FILE)
-        assert quarantine._process is not None
-        quarantine._process.kill()
-        quarantine._process.wait()
+    with Sandbox(Limits(10, 64), "tests.dying_worker") as sandbox:
+        sandbox.ask(Said, "well", FILE)
+        assert sandbox._process is not None
+        sandbox._process.kill()
+        sandbox._process.wait()
         with pytest.raises(ModelRefused, match="will be started anew"):
-            quarantine.ask(Said, "well", FILE)
-        assert quarantine.ask(Said, "well", FILE) == Said(str(FILE))
+            sandbox.ask(Said, "well", FILE)
+        assert sandbox.ask(Said, "well", FILE) == Said(str(FILE))
 
 
-def test_what_a_job_is_told_comes_as_json_so_a_path_may_hold_anything(quarantine: Quarantine) -> None:
+def test_what_a_job_is_told_comes_as_json_so_a_path_may_hold_anything(sandbox: Sandbox) -> None:
     path = Path("/models/a\n\"{}'\u2603/1/model.onnx")
-    assert json.loads(json.dumps(str(path))) == quarantine.ask(Said, "well", path).text
+    assert json.loads(json.dumps(str(path))) == sandbox.ask(Said, "well", path).text

@@ -67,12 +67,12 @@ def test_what_cannot_be_written_as_a_message_leaves_nothing_behind() -> None:
     with pytest.raises(tidegate.wire.WireError):
         world.talk.open(Order("toy", 0, 2, Trace(), COMPLEX))
     assert world.talk.idle
-    ledger = world.sequence()
-    assert ledger.handle == 0
-    ticket = world.step(ledger, ROWS[0])
+    sequence_books = world.sequence()
+    assert sequence_books.handle == 0
+    promise = world.step(sequence_books, ROWS[0])
     world.cut()
     world.settle()
-    np.testing.assert_array_equal(numbers(ledger, ticket), expected(ROWS[:1]))
+    np.testing.assert_array_equal(numbers(sequence_books, promise), expected(ROWS[:1]))
 
 
 def test_a_sequence_goes_on_after_a_loss_although_another_could_not_be_asked_for() -> None:

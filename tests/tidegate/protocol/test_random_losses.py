@@ -16,8 +16,8 @@ from tests.tidegate.fake_server import expected
 from tests.tidegate.world import World
 from tidegate.errors import Refused, SequenceLost
 from tidegate.protocol import replay
-from tidegate.protocol.in_flight import StepsTicket
-from tidegate.protocol.sequence_books import Ledger
+from tidegate.protocol.in_flight import StepsPromise
+from tidegate.protocol.sequence_books import SequenceBooks
 
 COUNT = 3  # members of the fleet
 ROWS = np.random.default_rng(5).normal(size=(997, 2)).astype(np.float32)
@@ -31,23 +31,23 @@ which = two = st.integers(0, 1)
 class Told:
     """What was asked of a sequence, and the list that the answers are compared with."""
 
-    ledger: Ledger
-    sent: list[tuple[StepsTicket, np.ndarray]] = field(default_factory=list)
+    sequence_books: SequenceBooks
+    sent: list[tuple[StepsPromise, np.ndarray]] = field(default_factory=list)
     rows: list[np.ndarray] = field(default_factory=list)  # those that were answered, by their steps
     moved_at: int = 2**62
 
     def take(self) -> None:
         """Moves what is settled into the list."""
-        for ticket, rows in self.sent:
-            assert ticket.done
+        for promise, rows in self.sent:
+            assert promise.done
             try:
-                block = self.ledger.answers(ticket)
+                block = self.sequence_books.answers(promise)
             except Refused as error:
                 if error.reason != "WRONG_STEP" and not (error.reason == "NOT_FINITE" and np.isnan(rows).any()):
                     raise
                 continue
             except SequenceLost as error:
-                if error.reason != "TAKEN_OVER" or self.ledger.ended is None:
+                if error.reason != "TAKEN_OVER" or self.sequence_books.ended is None:
                     raise
                 continue
             assert block.first_step == len(self.rows)
@@ -83,7 +83,7 @@ class Losses(RuleBasedStateMachine):
 
     def alive(self, which: int) -> Told:
         """One of the sequences; if it was lost, another takes its place."""
-        if self.told[which].ledger.ended is not None:
+        if self.told[which].sequence_books.ended is not None:
             self.settle()
         return self.told[which]
 
@@ -92,17 +92,17 @@ class Losses(RuleBasedStateMachine):
     @rule(which=which)
     def step(self, which: int) -> None:
         told, row = self.alive(which), self.row()
-        told.sent.append((self.world.step(told.ledger, row), row[np.newaxis]))
+        told.sent.append((self.world.step(told.sequence_books, row), row[np.newaxis]))
 
     @rule(which=which, count=few)
     def chunk(self, which: int, count: int) -> None:
         told, rows = self.alive(which), np.array([self.row() for _ in range(count)])
-        told.sent.append((self.world.chunk(told.ledger, rows), rows))
+        told.sent.append((self.world.chunk(told.sequence_books, rows), rows))
 
     @rule(which=which)
     def bad_step(self, which: int) -> None:
         told = self.alive(which)
-        told.sent.append((self.world.step(told.ledger, NAN), NAN[np.newaxis]))
+        told.sent.append((self.world.step(told.sequence_books, NAN), NAN[np.newaxis]))
 
     @rule(members=st.lists(st.integers(0, COUNT - 1), unique=True, min_size=1))
     def fleet_step(self, members: list[int]) -> None:
@@ -115,8 +115,10 @@ class Losses(RuleBasedStateMachine):
     def rewind(self, which: int, at: float) -> None:
         self.settle()
         told = self.told[which]
-        first = told.ledger.kept()[0]
-        asked = self.world.tell(self.world.talk.rewind(told.ledger, first + round(at * (len(told.rows) - first))))
+        first = told.sequence_books.kept()[0]
+        asked = self.world.tell(
+            self.world.talk.rewind(told.sequence_books, first + round(at * (len(told.rows) - first)))
+        )
         self.world.serve(1 if at > 0.5 else 0)
         self.world.kill()
         self.world.settle()
@@ -126,7 +128,7 @@ class Losses(RuleBasedStateMachine):
             if error.reason != "CHECKPOINT_GONE":
                 raise
             return
-        assert told.ledger.next_step == step
+        assert told.sequence_books.next_step == step
         if told.moved_at != 2**62:  # it stays on its version
             told.moved_at = min(told.moved_at, step)
         del told.rows[step:]
@@ -135,43 +137,43 @@ class Losses(RuleBasedStateMachine):
     def move(self, which: int) -> None:
         told = self.alive(which)
         if (
-            told.ledger.version == 1
+            told.sequence_books.version == 1
             and told.moved_at == 2**62
             and not any(np.isnan(rows).any() for _, rows in told.sent)
         ):
-            told.moved_at = told.ledger.next_step
-            self.world.tell(self.world.talk.move(told.ledger, 2))
+            told.moved_at = told.sequence_books.next_step
+            self.world.tell(self.world.talk.move(told.sequence_books, 2))
 
     @rule(which=which, served=two, heard=two, cut=st.booleans())
     def close_and_open(self, which: int, served: int, heard: int, cut: bool) -> None:
         self.settle()
-        ledger = self.told[which].ledger
-        closed = [self.world.tell(self.world.talk.close(ledger)) for _ in range(2)]
+        sequence_books = self.told[which].sequence_books
+        closed = [self.world.tell(self.world.talk.close(sequence_books)) for _ in range(2)]
         self.world.serve(served)
         self.world.hear(heard)
-        closed.append(self.world.tell(self.world.talk.close(ledger)))
+        closed.append(self.world.tell(self.world.talk.close(sequence_books)))
         if cut:
             self.world.cut()
-        closed.append(self.world.tell(self.world.talk.close(ledger)))
+        closed.append(self.world.tell(self.world.talk.close(sequence_books)))
         self.world.settle()
-        for ticket in closed:
-            assert ticket.result().handle == ledger.handle
+        for promise in closed:
+            assert promise.result().handle == sequence_books.handle
         self.told[which] = Told(self.world.sequence())
 
     @rule(which=which)
     def close_while_taken(self, which: int) -> None:
         """Another takes it over, and its client closes it before it hears of that."""
         told = self.alive(which)
-        self.world.take_over(told.ledger)
-        closed = [self.world.tell(self.world.talk.close(told.ledger)) for _ in range(2)]
+        self.world.take_over(told.sequence_books)
+        closed = [self.world.tell(self.world.talk.close(told.sequence_books)) for _ in range(2)]
         self.told[which] = Told(self.world.sequence())
-        assert all(ticket.done for ticket in (*closed, *(ticket for ticket, _ in told.sent)))
+        assert all(promise.done for promise in (*closed, *(promise for promise, _ in told.sent)))
 
     # What the wire and the server do.
 
     @rule(which=which)
     def take_over(self, which: int) -> None:
-        self.world.take_over(self.told[which].ledger)
+        self.world.take_over(self.told[which].sequence_books)
 
     @rule(member=st.integers(0, COUNT - 1))
     def take_over_member(self, member: int) -> None:
@@ -215,26 +217,26 @@ class Losses(RuleBasedStateMachine):
         self.world.settle()
         for at, told in enumerate(self.told):
             told.take()
-            if told.ledger.ended is not None:
+            if told.sequence_books.ended is not None:
                 self.told[at] = Told(self.world.sequence())
         self.take_fleet()
         self.check_handles()
 
     def check_handles(self) -> None:
         """Those that are taken are those of what is open."""
-        register = self.world.talk._register
-        assert not register.closing
-        free = register._handles._free
+        registry = self.world.talk._registry
+        assert not registry.closing
+        free = registry._handles._free
         taken = set(range(int(free[-1][0]))).difference(*(range(int(first), int(end)) for first, end in free[:-1]))
         assert taken == {
-            handle for books in register.all() for handle in range(books.handle, books.handle + books.count)
+            handle for books in registry.all() for handle in range(books.handle, books.handle + books.count)
         }
         assert len(taken) == 2 + COUNT
 
     def take_fleet(self) -> None:
-        for ticket, members, rows in self.fleet_sent:
+        for promise, members, rows in self.fleet_sent:
             try:
-                block = self.fleet.answers(ticket)
+                block = self.fleet.answers(promise)
             except SequenceLost as error:
                 if error.reason != "TAKEN_OVER" or self.fleet.ended is None:
                     raise

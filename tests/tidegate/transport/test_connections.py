@@ -16,7 +16,7 @@ import tidegate
 from tests.tidegate.fake_server import FakeServer, Store, expected
 from tidegate.errors import ConnectionLost
 from tidegate.protocol.conversation import Conversation
-from tidegate.protocol.promise import Ticket
+from tidegate.protocol.promise import Promise
 from tidegate.transport import process
 from tidegate.transport.recovery import Pace, Recovery
 from tidegate.v1 import error_pb2
@@ -113,7 +113,7 @@ def test_a_loop_ends_although_its_client_was_not_closed(server: FakeServer) -> N
 
     sequence = within_patience(lambda: asyncio.run(leave_open()))
     with pytest.raises(ConnectionLost, match="the event loop ended"):
-        sequence._ledger.send_step(ROWS[1])
+        sequence._sequence_books.send_step(ROWS[1])
 
 
 def within_patience(call: object) -> object:
@@ -144,21 +144,21 @@ async def test_a_client_whose_closing_is_cancelled_is_closed(server: FakeServer)
 
 async def test_a_wait_that_is_cancelled_as_its_answer_comes_is_cancelled(server: FakeServer) -> None:
     async with tidegate.AsyncClient(server.address) as client, client.sequence("toy") as sequence:
-        ticket: Ticket[None] = Ticket()
-        waiting = asyncio.create_task(sequence._connection.wait(ticket, PATIENCE))
+        promise: Promise[None] = Promise()
+        waiting = asyncio.create_task(sequence._connection.wait(promise, PATIENCE))
         await asyncio.sleep(0)
-        ticket.resolve(None)
+        promise.resolve(None)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
 
 
 async def test_several_wait_for_the_same_and_all_wake_up(server: FakeServer) -> None:
-    ticket: Ticket[None] = Ticket()
+    promise: Promise[None] = Promise()
     async with tidegate.AsyncClient(server.address) as theirs, theirs.sequence("toy") as sequence:
-        waiting = [asyncio.create_task(sequence._connection.wait(ticket, limit)) for limit in (None, PATIENCE, None)]
+        waiting = [asyncio.create_task(sequence._connection.wait(promise, limit)) for limit in (None, PATIENCE, None)]
         await asyncio.sleep(0)
-        ticket.resolve(None)
+        promise.resolve(None)
         await asyncio.wait_for(asyncio.gather(*waiting), PATIENCE)
 
 
@@ -177,9 +177,9 @@ def test_a_sequence_may_be_left_in_the_midst_of_whatever_the_client_does(
             for row in ROWS:
                 yield sequence.step(row)
 
-    def build() -> tuple[Ticket[None], list[object]]:
+    def build() -> tuple[Promise[None], list[object]]:
         gc.collect()
-        return Ticket(), []
+        return Promise(), []
 
     ids: list[str] = []
     node = Node()
@@ -198,9 +198,9 @@ def test_what_was_left_ends_before_anything_that_is_said_later(server: FakeServe
     left, other = client.sequence("toy"), client.sequence("toy")
     connection = left._connection
 
-    def build() -> tuple[Ticket[None], list[object]]:
+    def build() -> tuple[Promise[None], list[object]]:
         left.__exit__(None, None, None)
-        return Ticket(), []
+        return Promise(), []
 
     within_patience(partial(connection.ask, build))
     with pytest.raises(tidegate.SequenceEnded):
