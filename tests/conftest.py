@@ -1,3 +1,7 @@
+"""Fixtures of all tests. Ways to measure a server: `tests/lab/growth.py` (memory), `tests/lab/stall.py` (time),
+`tests/end_to_end/bystander.py` (another client), `tests/end_to_end/traffic.py` (fifty that outlive anything).
+"""
+
 from __future__ import annotations
 
 import signal

@@ -1,4 +1,4 @@
-"""The worker of `stepgraph.isolation.sandbox` with jobs that end in every bad way, as libraries in C++ would end them."""
+"""The worker of `stepgraph.isolation.sandbox` with jobs that end badly in every way that libraries in C++ know."""
 
 from __future__ import annotations
 

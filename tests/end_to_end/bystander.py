@@ -24,6 +24,11 @@ class Bystander:
         self._heard: list[bytes] = []
         self._news = asyncio.Condition()
 
+    @property
+    def answered(self) -> int:
+        """How many answers it has heard."""
+        return len(self._heard)
+
     async def more(self, count: int) -> None:
         """Waits until it has heard `count` more answers."""
         enough = len(self._heard) + count
