@@ -14,6 +14,7 @@ from secrets import token_urlsafe
 
 import numpy as np
 
+from server.caller import Caller
 from server.durability.checkpoint import Checkpoint
 from server.durability.checkpointer import Checkpointer
 from server.durability.commits import Commits
@@ -89,7 +90,7 @@ class Keeper:
         self,
         model: ServedModel,
         slots: np.ndarray,
-        owner: str,
+        caller: Caller,
         route: str,
         steps: int = 0,
         origin: np.ndarray | None = None,
@@ -101,11 +102,11 @@ class Keeper:
         Raises:
             OverLimit: the owner has too many, or the store is full.
         """
-        self._limits.check(owner, len(slots))
+        self._limits.check(caller, len(slots))
         token = token_urlsafe(18)
         digest = digest_of(token)
         sequences = tuple(
-            ServedSequence(name, digest, owner, model, slot, steps=steps, new=True, origin=origin)
+            ServedSequence(name, digest, caller.owner, model, slot, steps=steps, new=True, origin=origin)
             for name, slot in zip(new_ids(len(slots), route), slots.tolist(), strict=True)
         )
         self._registry.add(sequences, slots, steps, NONE)
@@ -114,6 +115,7 @@ class Keeper:
 
     def claim(
         self,
+        caller: Caller,
         ids: Sequence[str],
         token: str,
         answered: Sequence[int],
@@ -128,7 +130,7 @@ class Keeper:
         into slots, and `settle` be called, by `then` itself. Of several that want the same sequence the one that came
         last gets it, however slow the store is; none who says that it is not `wanted` any more.
         """
-        self._takeovers.claim(ids, token, answered, admit, then, wanted)
+        self._takeovers.claim(caller, ids, token, answered, admit, then, wanted)
 
     def settle(self, restored: Sequence[Restored], slots: np.ndarray) -> None:
         """What was claimed lives in these slots from now on."""

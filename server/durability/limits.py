@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import islice
 from math import ceil
 
+from server.caller import Caller
 from server.durability.registry import Registry
 from server.durability.store_thread import StoreThread
 from server.errors import OverLimit, Reason
@@ -39,13 +40,13 @@ class Limits:
         self.full = False  # whether the store takes no new sequences
         self.usage = store.Usage(0, 0)  # of the store, when the limits were enforced last
 
-    def check(self, owner: str, count: int) -> None:
-        """Whether an owner may open so many more sequences.
+    def check(self, caller: Caller, count: int) -> None:
+        """Whether a caller may open so many more sequences.
 
         Raises:
             OverLimit: the owner has too many, or the store is full.
         """
-        self._check_owner(owner, count)
+        self._check_owner(caller.owner, count)
         if self.full:
             raise OverLimit(
                 f"the checkpoints take more than {self._settings.max_store_mib} MiB, and none may give way",

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from server.caller import Caller
 from server.durability import checkpoint
 from server.durability.checkpoint import Checkpoint
 from server.durability.checkpointer import Checkpointer
@@ -51,6 +52,7 @@ class _Takeover:
     """
 
     number: int  # a later wish has a larger one
+    caller: Caller
     claims: Sequence[store.Claim]
     answered: Sequence[int]
     now: float  # if it is carried out late, the store sees that
@@ -96,6 +98,7 @@ class Takeovers:
 
     def claim(
         self,
+        caller: Caller,
         ids: Sequence[str],
         token: str,
         answered: Sequence[int],
@@ -106,7 +109,7 @@ class Takeovers:
         """Takes over sequences; `then` hears of all of them, or why not. See `Keeper.claim`."""
         digest = digest_of(token)
         claims = [store.Claim(id_, digest) for id_ in ids]
-        wish = _Takeover(next(self._numbers), claims, answered, self._clock(), admit, wanted)
+        wish = _Takeover(next(self._numbers), caller, claims, answered, self._clock(), admit, wanted)
         self._last.update(dict.fromkeys(ids, wish.number))
 
         def done(found: list[Restored] | TidegateError) -> None:

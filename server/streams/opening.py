@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from server.caller import Caller
 from server.durability.keeper import Enrolled, Keeper
 from server.durability.sequence import Holder, ServedSequence, check_name, new_ids
 from server.durability.takeover import Restored
@@ -42,14 +43,18 @@ class Opening:
         keeper: keeps them beyond this stream; None: they end with it.
         window: tells the client.
         holder: hears from the keeper of those that are kept.
+        caller: resumes them.
         route: begins the ids of new ones.
     """
 
-    def __init__(self, handles: Handles, keeper: Keeper | None, window: Window, holder: Holder, route: str) -> None:
+    def __init__(
+        self, handles: Handles, keeper: Keeper | None, window: Window, holder: Holder, caller: Caller, route: str
+    ) -> None:
         self._handles = handles
         self._keeper = keeper
         self._window = window
         self._holder = holder
+        self._caller = caller
         self._route = route
         self._shut = False
 
@@ -79,10 +84,10 @@ class Opening:
     # New ones ---------------------------------------------------------------------------------------------------------
 
     def open(
-        self, handles: np.ndarray, model: ServedModel, manner: Manner, beginning: Beginning | None, owner: str
+        self, handles: np.ndarray, model: ServedModel, manner: Manner, beginning: Beginning | None, caller: Caller
     ) -> None:
         """Opens new sequences under free handles, all from the same state. Raises Refusal."""
-        check_name("the owner", owner)
+        check_name("the owner", caller.who)
         count = len(handles)
         trace = plan(manner.selection, model.graph.trace, model.graph.layers)
         row = None if beginning is None else state_value.together(model.graph, beginning.parts)
@@ -90,7 +95,7 @@ class Opening:
         with self._housed(model, handles) as slots:
             if row is not None:
                 model.slots.restore(slots, np.tile(row, (count, 1)), np.full(count, step))
-            enrolled = self._enrol(model, slots, owner, step, row)
+            enrolled = self._enrol(model, slots, caller, step, row)
             self._place(handles, slots, step, self._handles.join(model, manner, trace), enrolled.sequences)
         model.counters.opened += count
         ids = tuple(sequence.id for sequence in enrolled.sequences) or new_ids(count, self._route)
@@ -98,10 +103,12 @@ class Opening:
         first = int(handles[0])
         self._window.emit(Opened(first, ids, model.name, model.version, trace.columns, enrolled.token, steps))
 
-    def _enrol(self, model: ServedModel, slots: np.ndarray, owner: str, step: int, row: np.ndarray | None) -> Enrolled:
+    def _enrol(
+        self, model: ServedModel, slots: np.ndarray, caller: Caller, step: int, row: np.ndarray | None
+    ) -> Enrolled:
         if self._keeper is None:
             return Enrolled((), "")
-        return self._keeper.enrol(model, slots, owner, self._route, step, row)
+        return self._keeper.enrol(model, slots, caller, self._route, step, row)
 
     # Those that go on -------------------------------------------------------------------------------------------------
 
@@ -125,7 +132,7 @@ class Opening:
         self._handles.mark(handles, OPENING)
         coming = _Opening(handles, manner, token)
         admit, then = partial(self._admit, coming), partial(self._resumed, coming)
-        self._keeper.claim(ids, token, answered, admit, then, lambda: not self._window.gone)
+        self._keeper.claim(self._caller, ids, token, answered, admit, then, lambda: not self._window.gone)
 
     def _admit(self, coming: "_Opening", restored: Sequence[Restored]) -> None:
         """Keeps slots for them, but for those that they have here themselves. Raises Refusal."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from server.caller import Caller
 from server.errors import TidegateError
 from server.runtime.input_check import Named
 from server.streams.events import Answered, Event, Failed, Opened
@@ -21,14 +22,16 @@ class Prediction:
     trace: np.ndarray | None
 
 
-async def predict(catalogue: Catalogue, name: str, version: int, inputs: Named, selection: Selection) -> Prediction:
+async def predict(
+    catalogue: Catalogue, caller: Caller, name: str, version: int, inputs: Named, selection: Selection
+) -> Prediction:
     """Runs the steps `inputs` [T, ...row] from the model's initial state, through the same batches as any sequence.
 
     Raises:
         TidegateError: the request was refused, or a step could not be computed.
     """
     collector = _Collector()
-    stream = collector.stream = Stream(catalogue, None, 1, 2**62, collector.take)
+    stream = collector.stream = Stream(catalogue, None, 1, 2**62, collector.take, caller)
     try:
         stream.open(0, 1, name, version, Manner(selection))
         stream.steps(0, 0, inputs)

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from server.caller import Caller
 from server.durability.keeper import Keeper
 from server.durability.sequence import Move, fit_route
 from server.errors import BadInput, Reason, TidegateError, WrongState, WrongStep
@@ -48,6 +49,7 @@ class Stream:
         max_sequences: the most sequences that this stream may have open, and the limit of its handles.
         window: how many bytes of answers may be on their way before no more steps are run.
         emit: takes each event. The caller says `written` when an answer has left.
+        caller: who asks.
         route: what the client wants the ids of its sequences to begin with.
     """
 
@@ -58,11 +60,13 @@ class Stream:
         max_sequences: int,
         window: int,
         emit: Callable[[Event], None],
+        caller: Caller,
         route: str = "",
     ) -> None:
         # fixed
         self._catalogue = catalogue
         self._keeper = keeper
+        self._caller = caller
         self._tell = emit
         # sequences, and what is under way for them
         self._handles = Handles(max_sequences)
@@ -72,7 +76,7 @@ class Stream:
         # their beginning and end
         self._closing = Closing(self._handles, keeper, self._window)
         notices = Notices(self._handles, keeper, self._window, self._backlog, self._moves, self._closing)
-        self._opening = Opening(self._handles, keeper, self._window, notices, fit_route(route))
+        self._opening = Opening(self._handles, keeper, self._window, notices, caller, fit_route(route))
 
     @property
     def full(self) -> bool:
@@ -97,10 +101,10 @@ class Stream:
         beginning: Beginning | None = None,
         owner: str = "",
     ) -> None:
-        """Opens `count` sequences of a model under the handles from `handle` on."""
+        """Opens `count` sequences of a model under the handles from `handle` on, for an owner that the caller names."""
         handles = self._handles.new(handle, count)
         model = self._catalogue.find(name, version)
-        self._opening.open(handles, model, manner, beginning, owner)
+        self._opening.open(handles, model, manner, beginning, self._caller.named(owner))
 
     def resume(self, handle: int, ids: Sequence[str], token: str, answered: Sequence[int], manner: Manner) -> None:
         """Continues sequences that were opened before, here or on another server."""

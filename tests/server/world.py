@@ -105,7 +105,8 @@ class Moody:
 class Line:
     """What a conversation takes for gRPC's context: requests come as `say` gives them, responses wait in `down`."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "10.0.0.1") -> None:
+        self.host = host
         self.up: deque[Any] = deque()
         self.down: deque[bytes] = deque()
         self.serving: asyncio.Task[None]
@@ -125,7 +126,7 @@ class Line:
         self.down.append(message)
 
     def peer(self) -> str:
-        return "ipv4:10.0.0.1:1"
+        return f"ipv4:{self.host}:1"
 
     def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
         return (("tidegate-sequence", "route"),)
@@ -265,12 +266,12 @@ class World:
 
     # The wire ---------------------------------------------------------------------------------------------------------
 
-    def connect(self, who: int, at: int) -> None:
+    def connect(self, who: int, at: int, host: str = "10.0.0.1") -> None:
         server = self.servers[at]
         self.now += BACKOFF
 
         async def begin() -> Line:
-            line = Line()
+            line = Line(host)
             talk = Conversation(server.shelf, server.keeper, self.settings, line)  # type: ignore[arg-type]
             line.serving = asyncio.create_task(talk.serve(server.leave))
             return line

@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
+from server.caller import Caller
 from server.durability.keeper import Keeper
 from server.edge.native import messages
 from server.errors import BadInput, Draining, OverLimit, Reason, Refusal, TidegateError
@@ -52,7 +53,10 @@ class Conversation:
         self._context = context
         self._keeper = keeper
         route = dict(context.invocation_metadata()).get(_ROUTE, "")
-        self._stream = Stream(catalogue, keeper, settings.max_sequences, settings.window_bytes, self._emit, route)
+        caller = Caller(host(context.peer()))
+        self._stream = Stream(
+            catalogue, keeper, settings.max_sequences, settings.window_bytes, self._emit, caller, route
+        )
         self._leaving = False
         self._writer = messages.Writer(settings.max_message_bytes)
         self._outbox: deque[Event] = deque()
@@ -196,7 +200,7 @@ class Conversation:
             message.version,
             messages.manner(message),
             messages.beginning(message.state) if message.HasField("state") else None,
-            message.owner or _host(self._context.peer()),
+            message.owner,
         )
 
     def _resume(self, message: sequence_pb2.Resume) -> None:
@@ -215,6 +219,6 @@ class Conversation:
         return Failed(error, handles, first_step, self._stream.expected(handles), request.WhichOneof("request") or "")
 
 
-def _host(peer: str) -> str:
+def host(peer: str) -> str:
     """Who connects, without the port: gRPC says ipv4:HOST:PORT, ipv6:[HOST]:PORT or unix:PATH."""
     return peer.rpartition(":")[0] if peer.startswith("ip") else peer[:128]  # as long as an owner may be

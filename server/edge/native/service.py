@@ -7,11 +7,12 @@ from typing import Any
 
 import grpc
 
+from server.caller import Caller
 from server.durability.keeper import Keeper
 from server.edge import status
 from server.edge.admission import Admission
 from server.edge.native import descriptions, messages
-from server.edge.native.dialect import Context, Conversation, reader
+from server.edge.native.dialect import Context, Conversation, host, reader
 from server.errors import TidegateError
 from server.repository.repository import Repository
 from server.settings import Settings
@@ -70,7 +71,10 @@ class Servicer:
             values = messages.wants_values(request.encoding)
             inputs = messages.named_inputs(request.inputs)
             with self._admission.call():
-                made = await prediction.predict(self._admission, request.model, request.version, inputs, selection)
+                caller = Caller(host(context.peer()))
+                made = await prediction.predict(
+                    self._admission, caller, request.model, request.version, inputs, selection
+                )
             return tidegate_pb2.PredictResponse(
                 model=made.opened.model,
                 version=made.opened.version,

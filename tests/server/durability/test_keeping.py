@@ -355,6 +355,20 @@ def test_an_owner_has_no_more_sequences_than_may_be_and_others_have_theirs(
     world.close()
 
 
+def test_an_owners_name_counts_within_the_address_that_gave_it_alone(tmp_path_factory: pytest.TempPathFactory) -> None:
+    world = limited(tmp_path_factory, max_per_owner=2)
+    come_and_go(world, "ann", 2)
+    for host in ("10.0.0.1", "10.0.0.2"):
+        world.connect(0, 0, host)
+        line = world.lines[0]
+        assert line is not None
+        line.say(pb.StreamRequest(open=pb.Open(count=2, model="recall", version=1, owner="ann")))
+        assert refusals(world) == []
+        line.say(pb.StreamRequest(open=pb.Open(handle=2, model="recall", version=1, owner="ann")))
+        assert refusals(world) == ["TOO_MANY_OF_OWNER"]
+    world.close()
+
+
 def test_beyond_the_most_parked_the_longest_parked_give_way_and_say_so_to_who_comes_back(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
@@ -437,7 +451,10 @@ def test_an_owner_that_comes_again_and_again_pushes_out_its_own_sequences_and_no
         world.now += 1.0
         of_ann += come_and_go(world, "ann", 2)
         world.keep_house(0)
-    assert (world.store.usage_of("ann").sequences, world.store.usage_of("bob").sequences) == (2, 2)
+    assert (
+        world.store.usage_of("ipv4:10.0.0.1 ann").sequences,
+        world.store.usage_of("ipv4:10.0.0.1 bob").sequences,
+    ) == (2, 2)
     assert world.servers[0].keeper.lost["SEQUENCE_EVICTED"] == 4
     assert [come_back(world, 1, *one) for one in of_ann] == [["SEQUENCE_EVICTED"]] * 4 + [[]] * 2
     assert [come_back(world, 0, *one) for one in of_bob] == [[]] * 2
@@ -470,7 +487,7 @@ def test_an_owner_whose_last_states_are_written_late_is_counted_once_they_are(
     world.keep_house(0)  # nothing of them is in the store yet
     world.write(0)
     world.keep_house(0)
-    assert world.store.usage_of("ann").sequences == 1
+    assert world.store.usage_of("ipv4:10.0.0.1 ann").sequences == 1
     world.close()
 
 
