@@ -20,8 +20,8 @@ from demo.weather import DAY, HOURS, WARM_UP, errors, stream_day
 from tidegate.client import Client
 from tidegate.drawing.names import layers_in_short
 from tidegate.errors import TidegateError
-from training import observations
 from training.errors import TrainingError
+from training.recipes import observations
 
 _PATIENCE = 60.0  # seconds for a server to start, or for an answer
 _PACE = 0.06  # seconds between two hours of weather, for the eye

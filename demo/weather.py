@@ -7,7 +7,7 @@ import numpy as np
 
 from tidegate.answers import Answer, Answers
 from tidegate.client import Client
-from training.observations import Observations
+from training.recipes.observations import Observations
 
 DAY = np.datetime64("2014-10-14T00", "h")  # in the test period, which training never sees
 HOURS = 24

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from training.errors import ConfigError, Interrupted, TrainingError
 from training.field import Field, fields_of
-from training.recipes import RECIPES
-from training.session import train
+from training.fitting.session import train
+from training.recipes.named import RECIPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

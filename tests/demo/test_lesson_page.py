@@ -7,7 +7,7 @@ from demo import lesson_page
 from demo.lesson import LESSON, READS, WRITE, Taken, block
 from tidegate.answers import Answer, Answers, TraceLayout
 from tidegate.drawing.glyphs import Style
-from training import figure
+from training.recipes import figure
 
 PLAIN = Style()
 GATES = ("input", "forget", "candidate", "output")

@@ -5,8 +5,8 @@ import numpy as np
 from demo import weather_page
 from demo.weather import DAY, WARM_UP, Error, Forecast, Hour, errors
 from tidegate.drawing.glyphs import Style
-from training import observations, recipes
-from training.weather import split
+from training.recipes import named, observations
+from training.recipes.weather import split
 
 HOUR = Hour(np.datetime64("2014-10-14T09", "h"), 11.0, (Forecast(1, 10.5, 8.0), Forecast(6, 13.0, 3.0)))
 
@@ -50,7 +50,7 @@ def test_the_summary_sets_the_day_beside_the_test_period() -> None:
 
 def test_the_day_and_the_week_before_it_lie_in_the_test_period() -> None:
     observed = observations.load()
-    _, _, test = split(recipes.weather(), observed)
+    _, _, test = split(named.weather(), observed)
     start = observed.time_N[-len(test.x_NF)]
     assert start <= DAY - WARM_UP
     assert observed.time_N[-1] >= DAY + 24

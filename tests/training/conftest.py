@@ -8,14 +8,14 @@ import pytest
 import torch
 from rich.console import Console
 
-from training.recipes import recall, weather
+from training.recipes.named import recall, weather
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from training.recall import Recall
-    from training.weather import Weather
+    from training.recipes.recall import Recall
+    from training.recipes.weather import Weather
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,8 @@ import pytest
 
 from training.command import configure, main, parser
 from training.field import fields_of
-from training.metrics import read
-from training.recipes import RECIPES
+from training.fitting.metrics import read
+from training.recipes.named import RECIPES
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from training.errors import Diverged
-from training.recall import RecallTask
-from training.trainer import Evaluation, Trainer, learning_rate
+from training.fitting.trainer import Evaluation, Trainer, learning_rate
+from training.recipes.recall import RecallTask
 
 if TYPE_CHECKING:
-    from training.recall import Recall
+    from training.recipes.recall import Recall
 
 
 class Scripted(RecallTask):

@@ -14,8 +14,8 @@ import torch
 import training.export
 from training.errors import ExportRefused
 from training.export import export
+from training.fitting.session import train
 from training.network import build
-from training.session import train
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from training.network import Network
-    from training.recall import Recall
+    from training.recipes.recall import Recall
+    from training.recipes.weather import Weather
     from training.task import Task
-    from training.weather import Weather
 
 CELLS = ("rnn", "lstm", "gru")
 

@@ -9,7 +9,7 @@ import torch
 from training.network import build
 
 if TYPE_CHECKING:
-    from training.recall import Recall
+    from training.recipes.recall import Recall
 
 HIDDEN = 200
 

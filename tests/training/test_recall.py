@@ -10,14 +10,14 @@ import onnxruntime
 import pytest
 import torch
 
-from training.figure import draw
 from training.network import build
-from training.recall import targets
+from training.recipes.figure import draw
+from training.recipes.recall import targets
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from training.recall import Recall, RecallTask
+    from training.recipes.recall import Recall, RecallTask
 
 COMMITTED = Path(__file__).parents[2] / "models" / "recall" / "1" / "model.onnx"
 # The lesson: write at t=1, read at t=4 and t=6; the values in between are there to disturb.

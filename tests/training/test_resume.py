@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from training import checkpoint, session
 from training.command import main
 from training.errors import CheckpointError, Interrupted, RunBusy
-from training.metrics import read
-from training.run import open_run
-from training.session import train
-from training.trainer import Trainer
+from training.fitting import checkpoint, session
+from training.fitting.metrics import read
+from training.fitting.run import open_run
+from training.fitting.session import train
+from training.fitting.trainer import Trainer
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from training.config import Config
-    from training.recall import Recall
-    from training.weather import Weather
+    from training.recipes.recall import Recall
+    from training.recipes.weather import Weather
 
 ROOT = str(Path(__file__).parents[2])
 

@@ -14,17 +14,17 @@ import pytest
 import torch
 
 from training.errors import ConfigError, DataError
+from training.fitting.session import train
 from training.network import build
-from training.observations import FEATURES, FILE, last_known, load
+from training.recipes.observations import FEATURES, FILE, last_known, load
 from training.scaling import Encoder
-from training.session import train
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from rich.console import Console
 
-    from training.weather import Weather
+    from training.recipes.weather import Weather
 
 TEMP = FEATURES.index("TEMP")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from training.recall import Recall
-from training.weather import Weather
+from training.recipes.recall import Recall
+from training.recipes.weather import Weather
 
 if TYPE_CHECKING:
     from collections.abc import Callable

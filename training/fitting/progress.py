@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from training.config import Config
-    from training.trainer import Evaluation, Watcher
+    from training.fitting.trainer import Evaluation, Watcher
 
 LINES = 10
 

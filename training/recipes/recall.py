@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from training.config import Config
-from training.figure import draw
+from training.recipes.figure import draw
 from training.task import Feature, Report, Signature
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from training.trainer import Evaluation
+    from training.fitting.trainer import Evaluation
 
 TRAINING, VALIDATION, INK = "#9db4c8", "#0b4f6c", "#334155"
 

@@ -20,7 +20,7 @@ from training.errors import DataError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FILE = Path(__file__).parent / "data" / "beijing_hourly.csv.gz"
+FILE = Path(__file__).parents[1] / "data" / "beijing_hourly.csv.gz"
 MISSING = "NA"
 # Columns that hold numbers, and their units. `pm2.5` is a concentration, `Iws` the wind speed summed up since the
 # direction last changed, `Is` and `Ir` the hours that it has been snowing or raining.

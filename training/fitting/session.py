@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from rich.console import Console
 
-from training import checkpoint, plot
 from training.errors import Interrupted
 from training.export import Artefact, export
-from training.interrupt import Interrupt
-from training.metrics import Metrics, read
-from training.progress import watch
+from training.fitting import checkpoint, plot
+from training.fitting.interrupt import Interrupt
+from training.fitting.metrics import Metrics, read
+from training.fitting.progress import watch
+from training.fitting.run import Run, open_run
+from training.fitting.trainer import Trainer
 from training.repository import Version, land
-from training.run import Run, open_run
-from training.trainer import Trainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

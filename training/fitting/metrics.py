@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from training.trainer import Evaluation
+from training.fitting.trainer import Evaluation
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import torch
 
-from training import observations
 from training.config import Config
-from training.observations import FEATURES, TEMPERATURE, UNITS, Observations
+from training.recipes import observations
+from training.recipes.observations import FEATURES, TEMPERATURE, UNITS, Observations
+from training.recipes.verdict import judge
 from training.scaling import Scaling
 from training.task import Feature, Signature
-from training.verdict import judge
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

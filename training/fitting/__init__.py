@@ -1,0 +1,1 @@
+"""A fit: the loop, and what is kept and shown of it."""
