@@ -140,7 +140,7 @@ def test_a_pipe_gets_few_plain_lines_and_a_run_leaves_its_files(
 
 def test_training_imports_nothing_of_the_server_and_sends_no_telemetry() -> None:
     script = (
-        "import training.session, training.command, os, sys; "
+        "import training.fitting.session, training.command, os, sys; "
         "assert not any(name.split('.')[0] in {'server', 'grpc', 'tidegate'} for name in sys.modules); "
         "print(os.environ['ORT_DISABLE_TELEMETRY'])"
     )
