@@ -56,6 +56,7 @@ _DTYPES: dict[int, DType] = {
         (DATA_TYPE_BOOL, "?"),
     )
 }
+MAX_AXES = 32  # of a tensor: what numpy of every release can hold
 _LITTLE = sys.byteorder == "little"
 _DATA_TYPES: dict[DType, DataType] = {dtype: cast(DataType, code) for code, dtype in _DTYPES.items()}
 
@@ -118,29 +119,36 @@ def encode_to(tensor: Tensor, name: str, array: Array, encoding: int = 0) -> Non
 def decode(tensor: Tensor) -> Array:
     """A tensor as an array of its type and shape; from `data` a read-only view of the message's own bytes, no copy.
 
-    Raises WireError: WRONG_TYPE (an unknown type, or elements that do not fit it), WRONG_SHAPE (a negative axis),
-    WRONG_SIZE (more or fewer elements than the shape says), MALFORMED (both `data` and `values`).
+    Raises WireError: WRONG_TYPE (an unknown type, or elements that do not fit it), WRONG_SHAPE (a negative axis,
+    or too many axes), WRONG_SIZE (more or fewer elements than the shape says), MALFORMED (both `data` and `values`).
     """
     dtype = dtype_of(tensor.type)
-    shape = tuple(tensor.shape)
-    count = math.prod(shape)
-    if shape and min(shape) < 0:
-        raise WireError(REASON_WRONG_SHAPE, f"{_label(tensor)} has a negative axis in its shape {list(shape)}")
+    shape, count = _shape_of(tensor)
     if tensor.values:
         return _shaped(tensor, _from_values(tensor, dtype, count), shape)
     data = tensor.data
     if len(data) != count * dtype.itemsize:
-        raise WireError(REASON_WRONG_SIZE, _wrong_size(tensor, dtype))
+        raise WireError(REASON_WRONG_SIZE, _wrong_size(tensor, dtype, count))
     flat = np.frombuffer(data, dtype)
     if dtype.kind == "b" and flat.view(np.uint8).max(initial=0) > 1:
         raise WireError(REASON_WRONG_TYPE, f"{_label(tensor)} is bool and holds a byte that is neither 0 nor 1")
     return _shaped(tensor, flat, shape)
 
 
+def _shape_of(tensor: Tensor) -> tuple[tuple[int, ...], int]:
+    """The shape and how many elements it has. The number of axes is checked before they are multiplied."""
+    if len(tensor.shape) > MAX_AXES:
+        raise WireError(REASON_WRONG_SHAPE, f"{_label(tensor)} has {len(tensor.shape)} axes; {MAX_AXES} is the limit")
+    shape = tuple(tensor.shape)
+    if shape and min(shape) < 0:
+        raise WireError(REASON_WRONG_SHAPE, f"{_label(tensor)} has a negative axis in its shape {list(shape)}")
+    return shape, math.prod(shape)
+
+
 def _shaped(tensor: Tensor, flat: Array, shape: tuple[int, ...]) -> Array:
     try:
         return flat.reshape(shape)
-    except ValueError as error:  # more axes than numpy has, or an empty array with an axis beyond all memory
+    except ValueError as error:  # an empty array with an axis beyond all memory
         raise WireError(REASON_WRONG_SHAPE, f"{_label(tensor)} has the shape {list(shape)}: {error}") from None
 
 
@@ -149,7 +157,7 @@ def _from_values(tensor: Tensor, dtype: DType, count: int) -> Array:
     if tensor.data:
         raise WireError(REASON_MALFORMED, f"{_label(tensor)} has both data and values; exactly one of them is expected")
     if len(tensor.values) != count:
-        raise WireError(REASON_WRONG_SIZE, _wrong_size(tensor, dtype))
+        raise WireError(REASON_WRONG_SIZE, _wrong_size(tensor, dtype, count))
     values = np.array(tensor.values, np.float64)
     if dtype.kind != "f":
         _check_whole(tensor, values, dtype)
@@ -171,8 +179,7 @@ def _check_whole(tensor: Tensor, values: NDArray[np.float64], dtype: DType) -> N
         )
 
 
-def _wrong_size(tensor: Tensor, dtype: DType) -> str:
-    elements = math.prod(tensor.shape)
+def _wrong_size(tensor: Tensor, dtype: DType, elements: int) -> str:
     expected = f"{elements} elements of {dtype.name} in the shape {list(tensor.shape)}"
     if tensor.values:
         return f"{_label(tensor)} has {len(tensor.values)} values; {expected} were expected"
@@ -180,7 +187,7 @@ def _wrong_size(tensor: Tensor, dtype: DType) -> str:
 
 
 def _label(tensor: Tensor) -> str:
-    return f"tensor {tensor.name!r}" if tensor.name else "the tensor"
+    return f"tensor {tensor.name[:64]!r}" if tensor.name else "the tensor"
 
 
 def _span(codes: dict[int, DType]) -> str:

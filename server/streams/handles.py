@@ -16,6 +16,7 @@ from server.streams.replies import Group
 from server.streams.trace import Manner, TracePlan
 
 FREE, CLOSING, OPENING, BUSY = -1, -2, -3, -4  # what stands where a handle belongs to no group
+_MOST_GROUPS = 1_024  # ways in which the sequences of one stream may be answered
 _WHY = {
     FREE: "no sequence is open under handle {} on this stream",
     CLOSING: "the sequence under handle {} is being closed",
@@ -140,7 +141,10 @@ class Handles:
     def split(self, handles: np.ndarray) -> list[tuple[Group, np.ndarray]]:
         """These handles, apart by their groups."""
         groups = self._groups[handles]
-        return [(self._known[i], handles[groups == i]) for i in np.unique(groups).tolist()]
+        order = np.argsort(groups, kind="stable")
+        indices, starts = np.unique(groups[order], return_index=True)
+        parts = np.split(handles[order], starts[1:])
+        return [(self._known[i], part) for i, part in zip(indices.tolist(), parts, strict=False)]
 
     def unready(self, handles: np.ndarray) -> np.ndarray:
         """Those of these open ones that have to wait for the store before they take a step: asleep, or branched."""
@@ -160,6 +164,14 @@ class Handles:
         known = [h for h in handles if 0 <= h < len(self._groups) and self._groups[h] >= 0]
         return tuple(self.next[known].tolist()) if len(known) == len(handles) else ()
 
+    def check_group(self, model: ServedModel, manner: Manner) -> None:
+        """Whether sequences may be opened so. Raises OverLimit."""
+        if len(self._known) >= _MOST_GROUPS and (model, manner) not in self._alike:
+            raise OverLimit(
+                f"the sequences of this stream differ in {_MOST_GROUPS} ways in model, version or trace selection, "
+                "which is the limit"
+            )
+
     def join(self, model: ServedModel, manner: Manner, trace: TracePlan) -> Group:
         """The group of sequences that are opened alike."""
         index = self._alike.get((model, manner))
@@ -174,9 +186,7 @@ class Handles:
         """Members of a group have ended; a group without members is forgotten, and its model with it."""
         group.members -= count
         if not group.members:
-            index = self._index(group)
-            del self._known[index]
-            self._alike = {key: i for key, i in self._alike.items() if i != index}
+            del self._known[self._alike.pop((group.model, group.manner))]
 
     def _index(self, group: Group) -> int:
         return self._alike[group.model, group.manner]

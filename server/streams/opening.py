@@ -88,6 +88,7 @@ class Opening:
     ) -> None:
         """Opens new sequences under free handles, all from the same state. Raises Refusal."""
         check_name("the owner", caller.who)
+        self._handles.check_group(model, manner)
         count = len(handles)
         trace = plan(manner.selection, model.graph.trace, model.graph.layers)
         row = None if beginning is None else state_value.together(model.graph, beginning.parts)
@@ -141,6 +142,7 @@ class Opening:
         model = restored[0].sequence.model
         if any(r.sequence.model is not model for r in restored):
             raise BadInput("sequences of different models cannot be resumed together", Reason.MALFORMED)
+        self._handles.check_group(model, coming.manner)
         plan(coming.manner.selection, model.graph.trace, model.graph.layers)
         if coming.model is not model:
             coming.give_up()

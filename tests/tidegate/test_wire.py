@@ -62,7 +62,8 @@ def test_decoding_copies_nothing_and_cannot_be_written_into() -> None:
         (Tensor(type=F32, shape=[3]), "WRONG_SIZE", "0 bytes"),
         (Tensor(type=F32, shape=[-2, -2], data=bytes(16)), "WRONG_SHAPE", "negative axis"),
         (Tensor(type=F32, shape=[0, 2**62, 2**62]), "WRONG_SHAPE", "too big"),
-        (Tensor(type=F32, shape=[1] * 80, data=bytes(4)), "WRONG_SHAPE", "dimension"),
+        (Tensor(type=F32, shape=[1] * 80, data=bytes(4)), "WRONG_SHAPE", "80 axes; 32 is the limit"),
+        (Tensor(type=F32, shape=[2**62] * 32), "WRONG_SIZE", "were expected|take"),
         (Tensor(type=77, shape=[1], data=b"1"), "WRONG_TYPE", "77 is not a DataType"),
         (Tensor(shape=[1], data=b"1"), "WRONG_TYPE", "0 is not a DataType"),
         (Tensor(type=BOOL, shape=[1], data=b"\2"), "WRONG_TYPE", "neither 0 nor 1"),
@@ -86,3 +87,11 @@ def test_a_type_that_no_tensor_carries_is_refused_by_name() -> None:
 
 def test_a_value_beyond_its_float_type_becomes_infinite_for_the_models_check_to_refuse() -> None:
     assert np.isinf(wire.decode(Tensor(type=F32, shape=[1], values=[1e300]))).all()
+
+
+def test_axes_are_counted_before_they_are_multiplied(monkeypatch: pytest.MonkeyPatch) -> None:
+    multiplied: list[int] = []
+    monkeypatch.setattr(wire.math, "prod", lambda shape: multiplied.append(len(shape)) or 1)
+    with pytest.raises(wire.WireError, match="100000 axes; 32 is the limit"):
+        wire.decode(Tensor(type=F32, shape=[2**62] * 100_000))
+    assert not multiplied

@@ -7,7 +7,7 @@ from itertools import islice
 import numpy as np
 
 from server.edge.native import descriptions
-from server.errors import BadInput, Reason, Refusal, TidegateError, WrongState
+from server.errors import BadInput, OverLimit, Reason, Refusal, TidegateError, WrongState
 from server.runtime.input_check import Named
 from server.runtime.state_value import LATEST, Part
 from server.streams.events import (
@@ -33,6 +33,9 @@ _PARTS = {
     sequence_pb2.TraceSelection.PART_CELL: CELL,
     sequence_pb2.TraceSelection.PART_GATES: GATES,
 }
+_MAX_TENSORS = 64  # inputs of one message
+_MAX_PARTS = 1_024  # of a state
+_MAX_SELECTED = 1_024  # parts and layers that a trace selection may name
 _MORE = bytes([sequence_pb2.StreamResponse.MORE_FIELD_NUMBER << 3 | 2])  # how protobuf begins an element of `more`
 _BUNDLE_BYTES = 2**16  # past this a message gains nothing from being shared
 
@@ -42,11 +45,19 @@ def named_inputs(tensors: Sequence[tensor_pb2.Tensor]) -> Named:
 
     Raises:
         BadInput: a tensor that contradicts itself.
+        OverLimit: too many of them.
     """
+    _check_count("tensors", len(tensors), _MAX_TENSORS)
     try:
         return [(tensor.name, wire.decode(tensor)) for tensor in tensors]
     except wire.WireError as error:
         raise BadInput(error.message, Reason(error.reason)) from error
+
+
+def _check_count(what: str, count: int, limit: int) -> None:
+    """Whether so many may come, before any of them is looked at. Raises OverLimit."""
+    if count > limit:
+        raise OverLimit(f"{count} {what} came; {limit} is the limit")
 
 
 def numbers(data: bytes, dtype: str, what: str) -> np.ndarray:
@@ -78,6 +89,7 @@ def beginning(message: sequence_pb2.State) -> Beginning:
     """
     if message.step > LATEST:
         raise WrongState(f"the state is of step {message.step}; a sequence can begin up to step {LATEST}")
+    _check_count("parts of a state", len(message.parts), _MAX_PARTS)
     given = [(part.layer, part.name, part.value) for part in message.parts]
     try:
         parts = [Part(None if layer < 0 else layer, name, wire.decode(value)) for layer, name, value in given]
@@ -88,6 +100,7 @@ def beginning(message: sequence_pb2.State) -> Beginning:
 
 def selection(message: sequence_pb2.TraceSelection) -> Selection:
     """What of the inside a client wants to see."""
+    _check_count("parts and layers of a trace selection", len(message.parts) + len(message.layers), _MAX_SELECTED)
     unknown = [part for part in message.parts if part not in _PARTS]
     if unknown:
         raise BadInput(f"the trace selection names part {unknown[0]}, which is unknown", Reason.BAD_TRACE)
