@@ -154,7 +154,14 @@ class StepFailed(TidegateError):
 
 
 class StoreFailed(TidegateError):
-    """The store cannot be reached, is full, locked, or holds something else. The next call tries again by itself."""
+    """The store cannot be reached, is full, locked, or holds something else. The next call tries again by itself.
+
+    `definite`: the call that failed has changed nothing and will not; else it may have been carried out, or still be.
+    """
+
+    def __init__(self, message: str, *, definite: bool = False) -> None:
+        super().__init__(message)
+        self.definite = definite
 
 
 class CheckpointRefused(TidegateError):

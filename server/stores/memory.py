@@ -103,6 +103,10 @@ class MemoryStore:
             parked = len(self._parked_of.get(owner, ()))
             return Usage(self._sequences_of.get(owner, 0), self._bytes_of.get(owner, 0), parked)
 
+    def losses(self) -> int:
+        """See `Store.losses`."""
+        return 0
+
     def close(self) -> None:
         """Nothing to let go of."""
 

@@ -1,9 +1,9 @@
 """What a store of checkpoints is: its calls, and what goes in and comes out. Knows no implementation, and no state.
 
 Every call is synchronous, takes a whole batch, and is made from one thread. Two servers may have a store each on the
-same data: whoever claimed a sequence last owns it, and the fencing number says so. A call that raised `StoreFailed` may
-have been carried out, in part or whole, or may still be, but never after a later one of the same store: the same call
-again does no harm, and is how one recovers.
+same data: whoever claimed a sequence last owns it, and the fencing number says so. A call that raised `StoreFailed` has
+changed nothing if that is `definite`. Otherwise it may have been carried out, in part or whole, or may still be, but
+never after a later one of the same store: the same call again does no harm, and is how one recovers.
 
 A sequence is awake while its owner has it open and steps it, and parked otherwise; the owner says which. That it is
 awake is a lease: those of an owner that has been silent for `Terms.lease` count as parked. Only parked ones make room,
@@ -242,6 +242,13 @@ class Store(Protocol):
 
     def usage_of(self, owner: str) -> Usage:
         """What one owner's sequences take; counters, no scan."""
+
+    def losses(self) -> int:
+        """How many times this store was found to have lost what it had answered for: asks it in one round trip.
+
+        It rises with the first call, of any kind that changes something or of this one, after the data was wiped or put
+        back to what it was before: whatever is alive has to be written again.
+        """
 
     def close(self) -> None:
         """Lets go of files and connections."""

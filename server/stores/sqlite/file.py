@@ -85,6 +85,7 @@ class SqliteFile:
         self.path, self._patience = path, patience
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
+        self.replaced = 0  # how many times there was another file at the path than before
         with self._sentences():
             self._opened()
 
@@ -113,15 +114,19 @@ class SqliteFile:
             connection = self._opened()
             connection.execute(begin)
             yield connection
+        with self._sentences(committing=True):
             connection.execute("COMMIT")
 
     @contextmanager
-    def _sentences(self) -> Iterator[None]:
+    def _sentences(self, *, committing: bool = False) -> Iterator[None]:
+        """What fails before its commit changes nothing; of a commit it is known only if there was no room for it."""
         try:
             yield
         except (sqlite3.Error, OSError) as error:
             self.close()
-            raise StoreFailed(f"the store {self.path} {_says(error, self._patience)}") from error
+            full = getattr(error, "sqlite_errorname", None) == "SQLITE_FULL"
+            sentence = f"the store {self.path} {_says(error, self._patience)}"
+            raise StoreFailed(sentence, definite=full or not committing) from error
         except BaseException:
             self.close()  # and with it whatever a transaction had begun
             raise
@@ -131,7 +136,8 @@ class SqliteFile:
             return self._connection
         self.close()
         _touch(self.path)
-        self._inode = self.path.stat().st_ino
+        before, self._inode = self._inode, self.path.stat().st_ino
+        self.replaced += before not in (0, self._inode)
         # The thread that opens a store need not be the one that uses it.
         self._connection = sqlite3.connect(
             self.path, timeout=self._patience, isolation_level=None, check_same_thread=False

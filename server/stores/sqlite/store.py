@@ -77,6 +77,11 @@ class SqliteStore:
             query = "SELECT sequences, bytes, parked FROM usage WHERE owner = ?"
             return Usage(*(connection.execute(query, (owner,)).fetchone() or (0, 0)))
 
+    def losses(self) -> int:
+        """See `Store.losses`: another file is at the path."""
+        with self._file.reading():
+            return self._file.replaced
+
     def close(self) -> None:
         """See `Store.close`."""
         self._file.close()

@@ -16,6 +16,8 @@
 -- KEYS[1]: PREFIX:touched. ARGV: verb, writer, the number of its call, now, the times at or before which what was touched
 -- last has expired or is not awake any more, for how many seconds a tombstone stands, how many checkpoints are kept, and
 -- what the verb takes.
+-- What changes something answers with the number of the writer's last call as it was before and as it is after, and then
+-- with what the verb has to say: a number that is lower than it was tells that the data was lost.
 -- Numbers are doubles here: fences, steps and times are passed on as the text that they came as, and only compared.
 
 local touched = KEYS[1]
@@ -129,7 +131,7 @@ end
 -- Keeps one checkpoint: later steps go, the same is replaced, of the earlier ones the newest and those to spare stay.
 local function place(sequence, step, data, spare)
   local key, number, change = prefix .. 'checkpoint:' .. sequence.id, tonumber(step), string.len(data)
-  local steps, spared, newest = { step }, {}, 1
+  local steps, gone, spared, newest = { step }, {}, {}, 1
   for other in string.gmatch(spare, '%d+') do
     spared[other] = true
   end
@@ -141,10 +143,13 @@ local function place(sequence, step, data, spare)
       newest = newest + 1
     else
       change = change - redis.call('HSTRLEN', key, other)
-      redis.call('HDEL', key, other)
+      table.insert(gone, other ~= step and other or nil)
     end
   end
-  redis.call('HSET', key, step, data)
+  redis.call('HSET', key, step, data) -- first: a full memory lets through whatever follows a removal
+  if #gone > 0 then
+    redis.call('HDEL', key, unpack(gone))
+  end
   count(sequence.owner, change)
   redis.call('HSET', prefix .. 'sequence:' .. sequence.id,
     'steps', table.concat(steps, ' '), 'bytes', text(sequence.bytes + change))
@@ -163,8 +168,10 @@ local function write()
       local sequence = found.sequence
       if not sequence then
         sequence = { id = id, owner = ARGV[at + 6], steps = {}, bytes = 0 }
-        redis.call('DEL', prefix .. 'sequence:' .. id)
-        redis.call('HSET', prefix .. 'sequence:' .. id, 'digest', ARGV[at + 5], 'owner', sequence.owner, 'model', ARGV[at + 7])
+        local key = prefix .. 'sequence:' .. id
+        redis.call('HSET', key, 'digest', ARGV[at + 5], 'owner', sequence.owner, 'model', ARGV[at + 7])
+        redis.call('HDEL', key, 'reason', 'until', 'step')
+        redis.call('PERSIST', key)
       end
       sequence.fence = fence
       place(sequence, step, data, ARGV[at + 8])
@@ -326,10 +333,12 @@ elseif verb == 'fences' then
 end
 
 -- What a network held back is not carried out after what the same writer has asked for since.
-if tonumber(call) < tonumber(redis.call('GET', prefix .. 'writer:' .. writer) or '0') then
+local last = redis.call('GET', prefix .. 'writer:' .. writer) or '0'
+if tonumber(call) < tonumber(last) then
   return redis.error_reply('LATE a later call was carried out already')
 end
 local verbs = { write = write, claim = claim, hold = hold, ['end'] = finish, expire = expire, evict = evict }
 local answer = verbs[verb]()
-redis.pcall('SET', prefix .. 'writer:' .. writer, call, 'EX', WRITER) -- a full memory does not mind what makes room
-return answer
+-- a full memory does not mind what makes room
+local set = redis.pcall('SET', prefix .. 'writer:' .. writer, call, 'EX', WRITER)
+return { last, set.err and last or call, answer }

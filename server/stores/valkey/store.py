@@ -25,7 +25,17 @@ from server.stores.store import Claim, Claimed, End, Evicted, Gone, Hold, Reason
 
 SCRIPT = Path(__file__).with_suffix(".lua").read_bytes()
 NAME = sha1(SCRIPT, usedforsecurity=False).hexdigest()
+LOOKS = ("read", "fences")  # the verbs that change nothing
 BATCH = 128  # what one run of the script takes: everybody else waits for a millisecond or two
+
+REFUSALS = (
+    of_valkey.AuthenticationError,
+    of_valkey.NoPermissionError,
+    of_valkey.ReadOnlyError,
+    of_valkey.OutOfMemoryError,
+    of_valkey.MovedError,
+    of_valkey.BusyLoadingError,
+)
 
 Item = tuple[str | bytes | int | float, ...]
 
@@ -47,6 +57,8 @@ class ValkeyStore:
     def __init__(self, url: str, terms: Terms, prefix: str = "tidegate", patience: float = 5.0) -> None:
         self.terms = terms
         self._writer, self._calls = token_hex(8), counting(1)
+        self._reached = False
+        self._kept, self._losses = 0, 0  # the last call that Valkey said it has kept, and how often it forgot one
         self._prefix = f"{prefix}:" if "{" in prefix else f"{{{prefix}}}:"
         once_more = Retry(NoBackoff(), 1, (of_valkey.ConnectionError,))  # a connection that was closed while idle
         try:
@@ -70,7 +82,7 @@ class ValkeyStore:
         asked_at = int((now if asked is None else asked) * 1_000)
         fences = chain.from_iterable(self._each("fences", now, [(claim.id,) for claim in claims]))
         items = [(claim.id, claim.digest, fence, asked_at) for claim, fence in zip(claims, fences, strict=True)]
-        (taken,) = self._run([self._command("claim", now, items)])
+        (taken,) = self._change([self._command("claim", now, items)])
         last = {claim.id: int(fence) for claim, (_, fence, *_) in zip(claims, taken, strict=True) if fence}
         return [
             _claimed(*of_claim) if of_claim[0] else _under(int(of_claim[1]), last[claim.id], found)
@@ -118,6 +130,12 @@ class ValkeyStore:
         parked = ("ZCARD", f"{self._prefix}owner:{owner}")
         return self._usage(parked, *(("HGET", self._prefix + key, owner) for key in ("awake_of", "bytes")))
 
+    def losses(self) -> int:
+        """See `Store.losses`: Valkey was emptied, or has come back without what it kept last."""
+        (number,) = self._run([("GET", f"{self._prefix}writer:{self._writer}")])
+        self._compare(number)
+        return self._losses
+
     def close(self) -> None:
         """See `Store.close`."""
         self._client.close()  # type: ignore[no-untyped-call] # valkey types its commands alone
@@ -125,7 +143,21 @@ class ValkeyStore:
     def _each(self, verb: str, now: float, items: Sequence[Item]) -> list[Any]:
         """Runs the script on all items, a batch at a time. Returns its answers, one for each batch."""
         batches = (items[at : at + BATCH] for at in range(0, len(items), BATCH))
-        return self._run([self._command(verb, now, batch) for batch in batches])
+        run = self._run if verb in LOOKS else self._change
+        return run([self._command(verb, now, batch) for batch in batches])
+
+    def _change(self, commands: Sequence[Item]) -> list[Any]:
+        """Runs scripts that change something; from the number of the call before each is seen whether data was lost."""
+        found = self._run(commands)
+        for before, after, _ in found:
+            self._compare(before)
+            self._kept = int(after)
+        return [answer for *_, answer in found]
+
+    def _compare(self, number: bytes | None) -> None:
+        if int(number or 0) < self._kept:
+            self._losses += 1
+            self._kept = int(number or 0)
 
     def _command(self, verb: str, now: float, items: Sequence[Item]) -> Item:
         terms = self.terms
@@ -135,15 +167,25 @@ class ValkeyStore:
 
     def _run(self, commands: Sequence[Item]) -> list[Any]:
         """Sends all commands at once. The script is sent along the first time, and once Valkey has forgotten it."""
+        self._reach()
         with self._sentences():
             answers = self._answers(commands)
             if any(isinstance(answer, of_valkey.NoScriptError) for answer in answers):
                 self._client.script_load(SCRIPT)
                 answers = self._answers(commands)
-            for answer in answers:
-                if isinstance(answer, Exception):
-                    raise answer
-            return answers
+            failed = [answer for answer in answers if isinstance(answer, Exception)]
+        if failed:
+            definite = len(failed) == len(answers) and all(map(_is_refusal, failed))
+            raise self._failed(failed[0], definite=definite) from failed[0]
+        return answers
+
+    def _reach(self) -> None:
+        """Connects where there is no connection: what fails before that was never sent."""
+        if not self._reached:
+            with self._sentences(definite=True):
+                pool = self._client.connection_pool
+                pool.release(pool.get_connection("PING"))
+            self._reached = True
 
     def _answers(self, commands: Sequence[Item]) -> list[Any]:
         pipeline = self._client.pipeline(transaction=False)
@@ -157,12 +199,16 @@ class ValkeyStore:
         return Usage(parked + awake, size, parked)
 
     @contextmanager
-    def _sentences(self) -> Iterator[None]:
+    def _sentences(self, *, definite: bool = False) -> Iterator[None]:
         try:
             yield
         except (of_valkey.ValkeyError, OSError) as error:
-            self._client.connection_pool.disconnect()  # the next call may find another primary behind the address
-            raise StoreFailed(f"the store at {self._name} {_says(error)}") from error
+            raise self._failed(error, definite=definite) from error
+
+    def _failed(self, error: Exception, *, definite: bool) -> StoreFailed:
+        self._client.connection_pool.disconnect()  # the next call may find another primary behind the address
+        self._reached = False
+        return StoreFailed(f"the store at {self._name} {_says(error)}", definite=definite)
 
 
 def _written(write: Write) -> Item:
@@ -193,6 +239,11 @@ def _under(fence: int, last: int, found: Claimed | Gone) -> Claimed | Gone:
 
 def _evicted(id_: bytes, owner: bytes, size: bytes, reason: bytes) -> Evicted:
     return Evicted(id_.decode(), owner.decode(), int(size), Reason(reason.decode()))
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether Valkey says that it did not begin; of a script, that its first change was refused."""
+    return isinstance(error, REFUSALS) or any(f"-{word} " in str(error) for word in ("READONLY", "OOM"))
 
 
 def _says(error: Exception) -> str:

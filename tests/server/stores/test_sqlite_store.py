@@ -366,3 +366,35 @@ def test_processes_that_make_the_file_at_the_same_time_share_it(path: Path) -> N
     assert store.usage().sequences == 4
     for worker in range(3):
         assert store.usage_of(f"{worker}") == Usage(1, 2 * len(saved(0)))
+
+
+# What was lost, and which failures are definite
+
+
+def test_a_file_that_was_replaced_is_seen_at_once_as_data_that_was_lost(store: SqliteStore, path: Path) -> None:
+    write(store, 1)
+    store.close()
+    for times in (1, 2):
+        path.rename(path.with_name(f"moved{times}"))
+        assert (store.losses(), read(store)) == (times, {None})
+
+
+def test_a_full_disk_and_a_file_that_is_held_are_definite_failures(store: SqliteStore, path: Path) -> None:
+    write(store, 1)
+    with store._file.reading() as connection:
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(StoreFailed) as full:
+        store.write([Write("large", 1, 0, bytes(2**20), BIRTH)], NOW)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreFailed) as held:
+        write(store, 2)
+    other.close()
+    assert (full.value.definite, held.value.definite) == (True, True)
+
+
+def test_of_a_commit_that_fails_it_is_not_known_whether_it_was_kept(store: SqliteStore) -> None:
+    with pytest.raises(StoreFailed) as failed, store._file.writing() as connection:
+        connection.execute("COMMIT")  # the one that follows finds no transaction
+    assert not failed.value.definite

@@ -825,3 +825,17 @@ def test_an_address_of_nothing_is_refused_with_those_that_there_are(url: str) ->
 def test_an_address_with_a_mistake_is_refused(url: str) -> None:
     with pytest.raises(StoreFailed, match="the address of the store cannot be understood"):
         open_store(url, TERMS)
+
+
+# What was lost
+
+
+@every
+def test_a_store_whose_data_is_all_there_has_lost_nothing(backend: Backend) -> None:
+    store, other = backend(), backend()
+    for step in range(3):
+        assert store.losses() == other.losses() == 0
+        born(store, "s", step=step)
+        hold(other, "s")
+    store.close()
+    assert store.losses() == 0

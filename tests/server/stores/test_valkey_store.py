@@ -292,3 +292,76 @@ def test_a_node_of_a_cluster_without_our_slot_is_refused(tmp_path: Path) -> None
     message = "is a node of a cluster, and not the one with our keys; expected one primary"
     with RunningValkey(tmp_path, {"cluster-enabled": "yes"}) as running, pytest.raises(StoreFailed, match=message):
         ValkeyStore(running.url, TERMS).usage()
+
+
+# What was lost, and which failures are definite
+
+
+@pytest.mark.parametrize("first", ["a write", "a hold", "nothing"])
+def test_a_valkey_that_was_emptied_is_seen_at_once_by_each_server(
+    store: ValkeyStore, valkey: RunningValkey, first: str
+) -> None:
+    other = ValkeyStore(valkey.url, TERMS)
+    write(store, 1)
+    write(other, 1, "t")
+    valkey.client().flushall()
+    for one in (store, other):
+        if first == "a write":
+            write(one, 2)
+        elif first == "a hold":
+            one.hold([Hold("s", 1, awake=True)], NOW)
+        assert (one.losses(), one.losses()) == (1, 1)
+    write(store, 3)
+    assert (store.losses(), other.losses()) == (1, 1)
+    other.close()
+
+
+def test_a_valkey_that_came_back_with_what_it_was_a_while_ago_is_seen_to_have_lost_data(
+    store: ValkeyStore, valkey: RunningValkey
+) -> None:
+    write(store, 1)
+    before = valkey.client().get(f"{{tidegate}}:writer:{store._writer}")
+    write(store, 2)
+    valkey.client().set(f"{{tidegate}}:writer:{store._writer}", before)
+    assert store.losses() == 1
+
+
+def test_a_full_memory_does_not_look_like_data_that_was_lost(store: ValkeyStore, valkey: RunningValkey) -> None:
+    write(store, 1)
+    client = valkey.client()
+    client.config_set("maxmemory", 1)
+    try:
+        for _ in range(3):
+            store.hold([Hold("unknown", 1, awake=True)], NOW)
+        assert store.losses() == 0
+    finally:
+        client.config_set("maxmemory", 0)
+
+
+def test_what_valkey_refuses_and_what_was_never_sent_fails_definitely_and_a_missing_answer_does_not(
+    valkey: RunningValkey,
+) -> None:
+    store = ValkeyStore(valkey.url, TERMS, patience=0.5)
+    client = valkey.client()
+
+    def definite() -> bool:
+        with pytest.raises(StoreFailed) as failed:
+            write(store, 1, *(f"s{n}" for n in range(300)))
+        return failed.value.definite
+
+    client.config_set("maxmemory", 1)
+    assert definite()
+    client.config_set("maxmemory", 0)
+    client.execute_command("REPLICAOF", "127.0.0.1", "1")
+    assert definite()
+    client.execute_command("REPLICAOF", "NO", "ONE")
+    write(store, 1)
+    valkey.pause()
+    assert not definite()
+    valkey.go_on()
+    write(store, 1)
+    valkey.kill()
+    assert [definite() for _ in range(3)] == [False, True, True]
+    valkey.start()
+    write(store, 2)
+    store.close()
