@@ -63,6 +63,14 @@ class Commits:
         data = checkpoint.encode(Checkpoint(model.name, model.version, model.loaded.sha256, step, row))
         self._background.run(self._store_thread.in_time(self._gone_over(sequence, step, data)), then)
 
+    def gone_back(self, sequence: ServedSequence) -> None:
+        """A sequence goes on from where `go_back` said."""
+        sequence.model.watermarks.go_back(sequence.slot, int(sequence.model.slots.done[sequence.slot]))
+
+    def relocate(self, sequence: ServedSequence, model: ServedModel, slot: int) -> None:
+        """A sequence goes on in a slot of another model, as `go_over` has written."""
+        self._registry.relocate(sequence, model, slot)
+
     async def _gone_back(self, sequence: ServedSequence, step: int) -> Checkpoint:
         if not sequence.born:
             await self._checkpointer.write_soon()

@@ -93,7 +93,10 @@ class Parking:
     # Waking up --------------------------------------------------------------------------------------------------------
 
     def wake(self, sequences: Sequence[ServedSequence], then: Callable[[TidegateError | None], None]) -> None:
-        """Makes sequences ready for a step; `then` hears when they are, or why not. See `Keeper.wake`."""
+        """Makes sequences ready for a step; `then` is called when they are, or with why not.
+
+        Those that sleep are put back into slots; of those that are branched, what they take anew is cut off.
+        """
         self._background.run(self._make_ready(sequences), then)
 
     async def _make_ready(self, sequences: Sequence[ServedSequence]) -> None:

@@ -163,3 +163,11 @@ class ServedSequence:
     def move(self, move: Move) -> None:
         """Goes on in its life. Raises IllegalMove."""
         self.life = after(self.life, move)
+
+
+@dataclass(frozen=True, eq=False)
+class Enrolled:
+    """Sequences that were opened together, and the secret that resumes them; "" if nothing does."""
+
+    sequences: tuple[ServedSequence, ...]
+    token: str

@@ -106,7 +106,13 @@ class Takeovers:
         then: Callable[[list[Restored] | TidegateError], None],
         wanted: Callable[[], bool],
     ) -> None:
-        """Takes over sequences; `then` hears of all of them, or why not. See `Keeper.claim`."""
+        """Takes over sequences that were opened before; `then` is called with all of them, or with why not.
+
+        `admit` is called first, with what they would go on from as far as that is known, and raises a Refusal if there
+        is no place for them. Then those that are open here on another stream leave it. `then` has to put their states
+        into slots and call `settle`. Of several that want the same sequence the last gets it, however slow the store
+        is; none whose stream says that it is not `wanted` any more.
+        """
         digest = digest_of(token)
         claims = [store.Claim(id_, digest) for id_ in ids]
         wish = _Takeover(next(self._numbers), caller, claims, answered, self._clock(), admit, wanted)
@@ -130,6 +136,11 @@ class Takeovers:
         self._registry.add([r.sequence for r in restored], slots, steps, steps)
         model.watermarks.come_back(slots, [r.answered for r in restored])
         model.counters.resumed += len(restored)
+
+    def giving_way(self, model: ServedModel, ids: Sequence[str]) -> int:
+        """How many slots of a model are free once these sequences are resumed: those that they have now."""
+        here = [self._registry.get(id_) for id_ in ids]
+        return sum(sequence is not None and sequence.slot >= 0 and sequence.model is model for sequence in here)
 
     async def _claimed(self, wish: _Takeover) -> list[Restored]:
         """Looks before it takes: who is refused has thrown nobody out."""

@@ -10,7 +10,8 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from server.durability.keeper import Keeper
+from server.durability.keeper import AnyKeeper, Keeper
+from server.durability.null_keeper import NullKeeper
 from server.durability.store_thread import StoreThread
 from server.edge.admission import Admission
 from server.edge.native.service import SERVICE, Servicer
@@ -39,7 +40,7 @@ class Server:
         self._shares_port = shares_port
         self._repository = Repository(settings)
         self._admission = Admission(self._repository, settings.max_streams, settings.outlives)
-        self._store_thread, self._keeper = _kept(settings, self._admission)
+        self._keeper = _keeper(settings, self._admission)
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(options=_options(settings, shares_port))
         self._stopping = asyncio.Event()
@@ -68,8 +69,7 @@ class Server:
 
     async def start(self) -> None:
         """Listens, loads the models, and then says that it serves."""
-        if self._store_thread is not None:
-            await self._store_thread.start()
+        await self._keeper.start()
         Servicer(self._repository, self._admission, self._keeper, self._settings).add_to(self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
@@ -84,9 +84,8 @@ class Server:
         if not self._stopping.is_set():
             await self._set_health(_HEALTH.SERVING)
         self._tasks.append(asyncio.create_task(self._poll()))
-        if self._keeper is not None:
-            self._tasks.append(asyncio.create_task(self._keeper.run()))
-            self._tasks.append(asyncio.create_task(self._watch_store()))
+        self._tasks.append(asyncio.create_task(self._keeper.run()))
+        self._tasks.append(asyncio.create_task(self._watch_store()))
         _settle_memory()
         log.info("serving %d models on %s:%d", self._ready(), self._settings.host, self.port)
 
@@ -103,10 +102,9 @@ class Server:
         """Ends what is left: streams that took too long, and those who watch its health."""
         await self._server.stop(_FAREWELL)
         await self._health.enter_graceful_shutdown()
-        if self._keeper is not None and self._store_thread is not None:
-            if not await self._keeper.flush(self._left):
-                log.warning("the last checkpoints could not be written: who comes back goes on from earlier ones")
-            await self._store_thread.stop(self._left)
+        if not await self._keeper.flush(self._left):
+            log.warning("the last checkpoints could not be written: who comes back goes on from earlier ones")
+        await self._keeper.stop(self._left)
         if self._metrics is not None:
             await self._metrics.stop()
         self._repository.stop()
@@ -123,7 +121,7 @@ class Server:
             self._metrics.start(self._settings.host, self._settings.metrics_port)
 
     def _read(self) -> reading.Reading:
-        return reading.take(self._repository, self._keeper, self._store_thread, self._admission.streams)
+        return reading.take(self._repository, self._keeper, self._admission.streams)
 
     async def _listen(self) -> None:
         address = f"{self._settings.host}:{self._settings.port}"
@@ -146,10 +144,8 @@ class Server:
 
     async def _watch_store(self) -> None:
         """Says by the health of a service of its own whether checkpoints are written."""
-        assert self._store_thread is not None
-        while True:
-            failing = self._store_thread.failing_since is not None
-            await self._health.set(STORE, _HEALTH.NOT_SERVING if failing else _HEALTH.SERVING)
+        while (store := self._keeper.reading()) is not None:
+            await self._health.set(STORE, _HEALTH.SERVING if store.answers else _HEALTH.NOT_SERVING)
             await asyncio.sleep(_GLANCE)
 
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
@@ -157,14 +153,13 @@ class Server:
             await self._health.set(service, status)
 
 
-def _kept(settings: Settings, models: Admission) -> tuple[StoreThread | None, Keeper | None]:
-    """Who keeps sequences, unless nobody is to."""
+def _keeper(settings: Settings, models: Admission) -> AnyKeeper:
     if settings.store == "none":
-        return None, None
+        return NullKeeper()
     retention = settings.retention_hours * 3_600
     terms = Terms(keep=settings.keep_checkpoints, retention=retention, tombstone=retention)
     store_thread = StoreThread(lambda: open_store(settings.store, terms), settings.store_seconds)
-    return store_thread, Keeper(store_thread, settings, models)
+    return Keeper(store_thread, settings, models)
 
 
 def _settle_memory() -> None:

@@ -11,7 +11,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from server.operations.reading import ModelReading, Reading, StoreReading
+from server.durability.keeper import StoreReading
+from server.operations.reading import ModelReading, Reading
 from server.runtime.counters import Counters, Histogram
 
 _PATIENCE = 5.0  # seconds that the page waits for the event loop

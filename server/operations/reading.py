@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from server.durability.keeper import Keeper
-from server.durability.store_thread import StoreThread
+from server.durability.keeper import AnyKeeper, StoreReading
 from server.repository.repository import Repository
 from server.runtime.counters import Counters
 from server.runtime.served_model import ServedModel
@@ -36,18 +35,6 @@ class ModelReading:
 
 
 @dataclass(frozen=True, eq=False)
-class StoreReading:
-    """The store, as far as this server knows. `sequences` and `bytes` are of all servers that share it."""
-
-    answers: bool
-    errors: int
-    sequences: int
-    bytes: int
-    unwritten: int
-    lost: Mapping[str, int]  # by reason
-
-
-@dataclass(frozen=True, eq=False)
 class Reading:
     """Models by name and version; no store: nothing is kept."""
 
@@ -56,40 +43,23 @@ class Reading:
     store: StoreReading | None
 
 
-def take(repository: Repository, keeper: Keeper | None, store_thread: StoreThread | None, streams: int) -> Reading:
+def take(repository: Repository, keeper: AnyKeeper, streams: int) -> Reading:
     """How things stand now."""
     models: dict[tuple[str, str], ModelReading] = {}
     for model in repository.served():
-        key, reading = (model.name, str(model.version)), _of_model(model, keeper)
+        key, reading = (model.name, str(model.version)), _of_model(model, keeper.monotonic())
         models[key] = models[key] + reading if key in models else reading
-    return Reading(
-        streams, models, _of_store(keeper, store_thread) if keeper is not None and store_thread is not None else None
-    )
+    return Reading(streams, models, keeper.reading())
 
 
-def _of_model(model: ServedModel, keeper: Keeper | None) -> ModelReading:
-    lag_steps, lag_seconds, done = 0, 0.0, model.slots.done
-    if keeper is not None:
-        keeper.count_replayed(model)
-        lag_steps = model.watermarks.lag(done)
-        lag_seconds = model.watermarks.lag_seconds(done, keeper.monotonic())
+def _of_model(model: ServedModel, now: float) -> ModelReading:
+    watermarks, done = model.watermarks, model.slots.done
+    model.counters.replayed += watermarks.replayed(watermarks.replaying(), done)
     return ModelReading(
         model.slots.in_use + model.asleep,
         model.asleep,
         model.loaded.engine.largest,
-        lag_steps,
-        lag_seconds,
+        watermarks.lag(done),
+        watermarks.lag_seconds(done, now),
         model.counters + Counters(),
-    )
-
-
-def _of_store(keeper: Keeper, store_thread: StoreThread) -> StoreReading:
-    usage = keeper.usage
-    return StoreReading(
-        store_thread.failing_since is None,
-        store_thread.errors,
-        usage.sequences,
-        usage.bytes,
-        keeper.unwritten,
-        dict(keeper.lost),
     )

@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from server.durability.keeper import Keeper
+from server.durability.keeper import AnyKeeper
 from server.durability.sequence import ServedSequence
 from server.errors import TidegateError
 from server.streams.events import Failed
@@ -29,11 +29,11 @@ class Backlog:
 
     Args:
         handles: which of its sequences sleep, or are branched.
-        keeper: wakes them, and cuts off what they take anew; None: none ever has to wait.
+        keeper: wakes them, and cuts off what they take anew.
         window: tells the client what is refused.
     """
 
-    def __init__(self, handles: Handles, keeper: Keeper | None, window: Window) -> None:
+    def __init__(self, handles: Handles, keeper: AnyKeeper, window: Window) -> None:
         self._handles = handles
         self._keeper = keeper
         self._window = window
@@ -113,9 +113,8 @@ class Backlog:
     def _make_ready(self, unready: Sequence[ServedSequence]) -> None:
         called = [sequence for sequence in unready if sequence not in self._called]
         if called:
-            assert self._keeper is not None
             self._called.update(called)
-            self._keeper.wake(called, partial(self._made_ready, called))
+            self._keeper.parking.wake(called, partial(self._made_ready, called))
 
     def _made_ready(self, called: Sequence[ServedSequence], error: TidegateError | None) -> None:
         """Takes up what has waited for these alone, or refuses it."""

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from server.durability.keeper import Keeper
+from server.durability.keeper import AnyKeeper
 from server.durability.sequence import Life, ServedSequence
 from server.streams.handles import CLOSING, FREE, Handles
 from server.streams.replies import Group
@@ -26,11 +26,11 @@ class Closing:
 
     Args:
         handles: what the client's numbers stand for.
-        keeper: hears of it; None: they end with the stream.
+        keeper: hears of it.
         window: knows when their steps are through.
     """
 
-    def __init__(self, handles: Handles, keeper: Keeper | None, window: Window) -> None:
+    def __init__(self, handles: Handles, keeper: AnyKeeper, window: Window) -> None:
         self._handles = handles
         self._keeper = keeper
         self._window = window
@@ -82,7 +82,7 @@ class Closing:
 
     def _take_leave(self, sequences: Sequence[ServedSequence], leaving: Ending) -> None:
         ours = [sequence for sequence in sequences if sequence.life is not Life.LOST]  # meanwhile
-        if self._keeper is not None and ours:
+        if ours:
             match leaving:
                 case Ending.END:
                     self._keeper.end(ours)

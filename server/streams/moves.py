@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from server.durability.checkpoint import Checkpoint
-from server.durability.keeper import Keeper
+from server.durability.keeper import AnyKeeper
 from server.durability.sequence import ServedSequence
 from server.errors import TidegateError
 from server.runtime.served_model import ServedModel
@@ -28,7 +28,7 @@ class _Move:
 
     handle: int
     group: Group
-    sequence: ServedSequence | None
+    sequence: ServedSequence
     model: ServedModel | None = None
     room: np.ndarray = field(default_factory=lambda: np.zeros(0, np.intp))
 
@@ -43,11 +43,11 @@ class Moves:
 
     Args:
         handles: what the client's numbers stand for.
-        keeper: keeps what they go back to, and where they go on; None: then they can only move.
+        keeper: keeps what they go back to, and where they go on.
         window: knows when their steps are through, and tells the client.
     """
 
-    def __init__(self, handles: Handles, keeper: Keeper | None, window: Window) -> None:
+    def __init__(self, handles: Handles, keeper: AnyKeeper, window: Window) -> None:
         self._handles = handles
         self._keeper = keeper
         self._window = window
@@ -55,14 +55,14 @@ class Moves:
 
     def rewind(self, group: Group, handle: int, step: int) -> None:
         """Goes back to the newest checkpoint at or before a step, after the steps that were sent before."""
-        assert self._keeper is not None
         sequence = self._handles.sequences[handle]
         trip = _Move(handle, group, sequence)
-        self._set_out(trip, partial(self._keeper.go_back, sequence, step, partial(self._rewound, trip, sequence, step)))
+        then = partial(self._rewound, trip, sequence, step)
+        self._set_out(trip, lambda: self._keeper.commits.go_back(sequence, step, then))
 
     def move(self, group: Group, handle: int, model: ServedModel, room: np.ndarray) -> None:
         """Goes on in the slot `room` [1] of another version, after the steps that were sent before."""
-        trip = _Move(handle, group, self._handles.sequences.get(handle), model, room)
+        trip = _Move(handle, group, self._handles.sequences[handle], model, room)
         self._set_out(trip, partial(self._move_reached, trip, model))
 
     def stay(self, group: Group, handle: int) -> None:
@@ -113,20 +113,16 @@ class Moves:
         handle, model = trip.handle, trip.group.model
         row = model.graph.initial if found.state is None else found.state
         model.slots.restore(self._handles.slots[handle : handle + 1], row[np.newaxis], np.array([found.step]))
-        assert self._keeper is not None
-        self._keeper.gone_back(sequence)
+        self._keeper.commits.gone_back(sequence)
         self._handles.next[handle] = self._handles.told[handle] = found.step
         self._window.emit(Rewound(handle, found.step))
 
     # Going over -------------------------------------------------------------------------------------------------------
 
     def _move_reached(self, trip: _Move, model: ServedModel) -> None:
-        done = partial(self._moved, trip, model)
-        if trip.sequence is None or self._keeper is None:
-            done(None)
-        else:
-            row = trip.group.model.slots.row(self._handles.slots.item(trip.handle))[0].copy()
-            self._keeper.commit_move(trip.sequence, model, int(self._handles.next[trip.handle]), row, done)
+        row = trip.group.model.slots.row(self._handles.slots.item(trip.handle))[0].copy()
+        step, done = int(self._handles.next[trip.handle]), partial(self._moved, trip, model)
+        self._keeper.commits.go_over(trip.sequence, model, step, row, done)
 
     def _moved(self, trip: _Move, model: ServedModel, error: TidegateError | None) -> None:
         if not self._arrive(trip):
@@ -147,12 +143,10 @@ class Moves:
         group, handle = trip.group, trip.handle
         slots = self._handles.slots[handle : handle + 1].copy()
         model.slots.restore(trip.room, group.model.slots.gather(slots), np.array([step]))
-        if trip.sequence is not None and self._keeper is not None:
-            self._keeper.relocate(trip.sequence, model, trip.room.item())
+        self._keeper.commits.relocate(trip.sequence, model, trip.room.item())
         group.model.slots.give_back(slots.tolist())
         trace = plan(group.manner.selection, model.graph.trace, model.graph.layers)
         joined = self._handles.join(model, group.manner, trace)
-        sequences = [trip.sequence] if trip.sequence is not None else []
-        self._handles.settle(np.array([handle]), trip.room, step, joined, sequences)
+        self._handles.settle(np.array([handle]), trip.room, step, joined, [trip.sequence])
         self._handles.leave(group, 1)
         return trace.columns

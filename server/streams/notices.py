@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from server.durability.keeper import Keeper
+from server.durability.keeper import AnyKeeper
 from server.durability.sequence import ServedSequence
 from server.errors import TidegateError
 from server.streams.backlog import Backlog
@@ -23,7 +23,7 @@ class Notices:
 
     Args:
         handles: what the client's numbers stand for.
-        keeper: who says it; None: nobody.
+        keeper: says it.
         window: tells the client, and knows what is under way.
         backlog: what waits for those that sleep.
         trips: those that are being rewound or moved.
@@ -33,7 +33,7 @@ class Notices:
     def __init__(
         self,
         handles: Handles,
-        keeper: Keeper | None,
+        keeper: AnyKeeper,
         window: Window,
         backlog: Backlog,
         moves: Moves,
@@ -74,12 +74,12 @@ class Notices:
     def put_to_sleep(self, sequence: ServedSequence) -> bool:
         """Gives the slot of an idle sequence back. False if something of it is under way."""
         handle, model, window = sequence.handle, sequence.model, self._window
-        if window.gone or window.waiting or not self._handles.is_open(handle) or self._keeper is None:
+        if window.gone or window.waiting or not self._handles.is_open(handle):
             return False
         slot = self._handles.slots.item(handle)
         if self._handles.next.item(handle) != model.slots.done.item(slot) or self._backlog.concerns(handle):
             return False
-        self._keeper.sleep(sequence)
+        self._keeper.parking.sleep(sequence)
         model.slots.give_back([slot])
         model.asleep += 1
         self._handles.slots[handle] = ASLEEP

@@ -9,10 +9,10 @@ from typing import Protocol
 import numpy as np
 
 from server.caller import Caller
-from server.durability.keeper import Enrolled, Keeper
-from server.durability.sequence import Holder, ServedSequence, check_name, new_ids
+from server.durability.keeper import AnyKeeper
+from server.durability.sequence import Holder, ServedSequence, check_name
 from server.durability.takeover import Restored
-from server.errors import BadInput, Draining, Reason, SequenceGone, TidegateError
+from server.errors import BadInput, Draining, Reason, TidegateError
 from server.runtime import state_value
 from server.runtime.served_model import ServedModel
 from server.runtime.state_value import Part
@@ -40,7 +40,7 @@ class Opening:
 
     Args:
         handles: where they are put.
-        keeper: keeps them beyond this stream; None: they end with it.
+        keeper: keeps them beyond this stream.
         window: tells the client.
         holder: hears from the keeper of those that are kept.
         caller: resumes them.
@@ -48,7 +48,7 @@ class Opening:
     """
 
     def __init__(
-        self, handles: Handles, keeper: Keeper | None, window: Window, holder: Holder, caller: Caller, route: str
+        self, handles: Handles, keeper: AnyKeeper, window: Window, holder: Holder, caller: Caller, route: str
     ) -> None:
         self._handles = handles
         self._keeper = keeper
@@ -64,8 +64,7 @@ class Opening:
 
     def room(self, model: ServedModel, count: int) -> np.ndarray:
         """Slots for so many sequences. Raises OverLimit."""
-        if self._keeper is not None:
-            self._keeper.make_room(model, count)
+        self._keeper.parking.make_room(model, count)
         return model.slots.take(count)
 
     @contextmanager
@@ -75,8 +74,7 @@ class Opening:
         try:
             yield slots
         except BaseException:
-            if self._keeper is not None:
-                self._keeper.turn_away(model, slots)
+            self._keeper.turn_away(model, slots)
             self._handles.mark(handles, FREE)
             model.slots.give_back(slots.tolist())
             raise
@@ -96,20 +94,13 @@ class Opening:
         with self._housed(model, handles) as slots:
             if row is not None:
                 model.slots.restore(slots, np.tile(row, (count, 1)), np.full(count, step))
-            enrolled = self._enrol(model, slots, caller, step, row)
+            enrolled = self._keeper.enrol(model, slots, caller, self._route, step, row)
             self._place(handles, slots, step, self._handles.join(model, manner, trace), enrolled.sequences)
         model.counters.opened += count
-        ids = tuple(sequence.id for sequence in enrolled.sequences) or new_ids(count, self._route)
+        ids = tuple(sequence.id for sequence in enrolled.sequences)
         steps = (step,) * count if step else ()
         first = int(handles[0])
         self._window.emit(Opened(first, ids, model.name, model.version, trace.columns, enrolled.token, steps))
-
-    def _enrol(
-        self, model: ServedModel, slots: np.ndarray, caller: Caller, step: int, row: np.ndarray | None
-    ) -> Enrolled:
-        if self._keeper is None:
-            return Enrolled((), "")
-        return self._keeper.enrol(model, slots, caller, self._route, step, row)
 
     # Those that go on -------------------------------------------------------------------------------------------------
 
@@ -119,8 +110,6 @@ class Opening:
         Raises:
             Refusal: it is clear at once that it cannot be done.
         """
-        if self._keeper is None:
-            raise SequenceGone("this server keeps no checkpoints, so no sequence can be resumed")
         if not ids or len(ids) != len(answered) or len(set(ids)) != len(ids):
             raise BadInput(
                 f"a resume came with {len(ids)} ids and {len(answered)} numbers of answers; expected as many of both, "
@@ -133,7 +122,7 @@ class Opening:
         self._handles.mark(handles, OPENING)
         coming = _Opening(handles, manner, token)
         admit, then = partial(self._admit, coming), partial(self._resumed, coming)
-        self._keeper.claim(self._caller, ids, token, answered, admit, then, lambda: not self._window.gone)
+        self._keeper.takeovers.claim(self._caller, ids, token, answered, admit, then, lambda: not self._window.gone)
 
     def _admit(self, coming: "_Opening", restored: Sequence[Restored]) -> None:
         """Keeps slots for them, but for those that they have here themselves. Raises Refusal."""
@@ -146,8 +135,7 @@ class Opening:
         plan(coming.manner.selection, model.graph.trace, model.graph.layers)
         if coming.model is not model:
             coming.give_up()
-            assert self._keeper is not None
-            theirs = self._keeper.giving_way(model, [r.sequence.id for r in restored])
+            theirs = self._keeper.takeovers.giving_way(model, [r.sequence.id for r in restored])
             coming.slots = self.room(model, len(restored) - theirs)
             coming.model = model
 
@@ -159,7 +147,7 @@ class Opening:
                 result = error
             else:
                 return
-        if self._keeper is not None and coming.model is not None:
+        if coming.model is not None:
             self._keeper.turn_away(coming.model, coming.slots)
         coming.give_up()
         if isinstance(result, TidegateError) and not self._window.gone:
@@ -171,8 +159,7 @@ class Opening:
         model, manner, handles = restored[0].sequence.model, coming.manner, coming.handles
         slots = np.concatenate([coming.slots, self.room(model, len(handles) - len(coming.slots))])
         coming.slots = slots
-        assert self._keeper is not None
-        self._keeper.settle(restored, slots)
+        self._keeper.takeovers.settle(restored, slots)
         trace = plan(manner.selection, model.graph.trace, model.graph.layers)
         sequences = [r.sequence for r in restored]
         steps = np.array([sequence.steps for sequence in sequences])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from server.caller import Caller
+from server.durability.null_keeper import NullKeeper
 from server.errors import TidegateError
 from server.runtime.input_check import Named
 from server.streams.events import Answered, Event, Failed, Opened
@@ -31,7 +32,7 @@ async def predict(
         TidegateError: the request was refused, or a step could not be computed.
     """
     collector = _Collector()
-    stream = collector.stream = Stream(catalogue, None, 1, 2**62, collector.take, caller)
+    stream = collector.stream = Stream(catalogue, NullKeeper(), 1, 2**62, collector.take, caller)
     try:
         stream.open(0, 1, name, version, Manner(selection))
         stream.steps(0, 0, inputs)

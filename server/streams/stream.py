@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from server.caller import Caller
-from server.durability.keeper import Keeper
+from server.durability.keeper import AnyKeeper
 from server.durability.sequence import Move, fit_route
 from server.errors import BadInput, Reason, TidegateError, WrongState, WrongStep
 from server.runtime import state_value
@@ -45,7 +45,7 @@ class Stream:
 
     Args:
         catalogue: where the models are.
-        keeper: keeps sequences beyond this stream; None: they end with it.
+        keeper: keeps sequences beyond this stream.
         max_sequences: the most sequences that this stream may have open, and the limit of its handles.
         window: how many bytes of answers may be on their way before no more steps are run.
         emit: takes each event. The caller says `written` when an answer has left.
@@ -56,7 +56,7 @@ class Stream:
     def __init__(
         self,
         catalogue: Catalogue,
-        keeper: Keeper | None,
+        keeper: AnyKeeper,
         max_sequences: int,
         window: int,
         emit: Callable[[Event], None],
@@ -65,7 +65,6 @@ class Stream:
     ) -> None:
         # fixed
         self._catalogue = catalogue
-        self._keeper = keeper
         self._caller = caller
         self._tell = emit
         # sequences, and what is under way for them
@@ -121,13 +120,12 @@ class Stream:
         group = self._handles.group(handle)
         expected = self._handles.next.item(handle)
         slot = self._handles.slots[handle : handle + 1]
-        if self._keeper is not None:
-            if slot.item() < 0 or self._backlog or self._handles.branched:
-                # others may be made ready together with it
-                again = partial(self.steps, handle, first_step, inputs, answered, company=True)
-                if self._backlog.hold("steps", np.array([handle]), again, first_step):
-                    return
-            group.model.watermarks.acked[slot] = min(answered, expected)
+        if slot.item() < 0 or self._backlog or self._handles.branched:
+            # others may be made ready together with it
+            again = partial(self.steps, handle, first_step, inputs, answered, company=True)
+            if self._backlog.hold("steps", np.array([handle]), again, first_step):
+                return
+        group.model.watermarks.acked[slot] = min(answered, expected)
         if first_step != expected:
             raise WrongStep(f"steps begin at {first_step}; sequence {handle} expects step {expected} next")
         checked = group.model.check.steps(inputs)
@@ -155,12 +153,11 @@ class Stream:
             )
         group = self._handles.fleet(handles)
         slots, expected = self._handles.slots[handles], self._handles.next[handles]
-        if self._keeper is not None:
-            if self._backlog or self._handles.branched or (slots < 0).any():
-                again = partial(self.fleet, handles, steps, inputs, answered)
-                if self._backlog.hold("fleet", handles, again, int(steps[0])):
-                    return
-            group.model.watermarks.acked[slots] = 0 if answered is None else np.minimum(answered, expected)
+        if self._backlog or self._handles.branched or (slots < 0).any():
+            again = partial(self.fleet, handles, steps, inputs, answered)
+            if self._backlog.hold("fleet", handles, again, int(steps[0])):
+                return
+        group.model.watermarks.acked[slots] = 0 if answered is None else np.minimum(answered, expected)
         if not np.array_equal(steps, expected):
             i = int(np.argmax(steps != expected))
             raise WrongStep(f"step {steps[i]} of sequence {handles[i]} came; it expects step {expected[i]} next")
@@ -197,8 +194,6 @@ class Stream:
     def rewind(self, handle: int, step: int) -> None:
         """Goes back to the newest checkpoint at or before a step, after the steps that were sent before."""
         group = self._handles.group(handle)
-        if self._keeper is None:
-            raise WrongState("this server keeps no checkpoints", Reason.CHECKPOINT_GONE)
         if not self._backlog.hold("rewind", np.array([handle]), partial(self.rewind, handle, step)):
             self._moves.rewind(group, handle, step)
 

@@ -149,7 +149,7 @@ class Server:
     def assert_empty(self) -> None:
         """Nobody has a place here."""
         self.shelf.assert_empty()
-        assert (self.keeper.open, dict(self.keeper._registry._owners)) == (0, {})
+        assert (len(self.keeper._registry), dict(self.keeper._registry._owners)) == (0, {})
         assert not self.keeper._registry._by_slot
 
 
@@ -245,7 +245,7 @@ class World:
             calls -= 1
 
     def begin_to_write(self, at: int) -> None:
-        self._errand(self.servers[at].keeper.checkpoint())
+        self._errand(self.servers[at].keeper._checkpointer.checkpoint())
 
     def write(self, at: int) -> None:
         self.begin_to_write(at)

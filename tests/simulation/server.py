@@ -70,4 +70,4 @@ class Server:
     def assert_empty(self) -> None:
         """Nobody has a place here."""
         self.shelf.assert_empty()
-        assert (self.keeper.open, self.admission.streams) == (0, 0)
+        assert (len(self.keeper._registry), self.admission.streams) == (0, 0)

@@ -13,7 +13,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from server.caller import Caller
-from server.durability.keeper import Keeper
+from server.durability.keeper import AnyKeeper
 from server.edge.native import messages
 from server.errors import BadInput, Draining, OverLimit, Reason, Refusal, TidegateError
 from server.settings import Settings
@@ -48,7 +48,7 @@ def reader(limit: int) -> Callable[[bytes], "sequence_pb2.StreamRequest | Refusa
 class Conversation:
     """Serves one stream from its first message to its last."""
 
-    def __init__(self, catalogue: Catalogue, keeper: Keeper | None, settings: Settings, context: Context) -> None:
+    def __init__(self, catalogue: Catalogue, keeper: AnyKeeper, settings: Settings, context: Context) -> None:
         self._loop = asyncio.get_running_loop()
         self._context = context
         self._keeper = keeper
@@ -74,8 +74,8 @@ class Conversation:
         leaving = asyncio.create_task(leave.wait())
         try:
             await asyncio.wait((reader, leaving), return_when=asyncio.FIRST_COMPLETED)
-            if not reader.done() and self._keeper is not None:
-                await self._leave(self._keeper)
+            if not reader.done():
+                await self._leave()
             else:
                 await reader
             while not (self._stream.idle and not self._outbox) and not writer.done():
@@ -87,7 +87,7 @@ class Conversation:
                 task.cancel()
             self._stream.abandon()
 
-    async def _leave(self, keeper: Keeper) -> None:
+    async def _leave(self) -> None:
         """Lets go of every sequence: what was taken is answered, and what was answered is written before it is told."""
         self._leaving = True
         gone: asyncio.Future[tuple[int, ...]] = self._loop.create_future()
@@ -98,7 +98,7 @@ class Conversation:
 
         self._stream.leave(left)
         handles = await gone
-        await keeper.flush()
+        await self._keeper.flush()
         self._stream.release(handles, Draining("this server is stopping; resume at another, or here in a while"))
 
     async def _read(self, writer: "asyncio.Task[None]") -> None:

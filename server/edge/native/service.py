@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 
 from server.caller import Caller
-from server.durability.keeper import Keeper
+from server.durability.keeper import AnyKeeper
 from server.edge import status
 from server.edge.admission import Admission
 from server.edge.native import descriptions, messages
@@ -27,7 +27,7 @@ SERVICE = "tidegate.v1.Tidegate"
 class Servicer:
     """Serves the four calls of the contract."""
 
-    def __init__(self, repository: Repository, admission: Admission, keeper: Keeper | None, settings: Settings) -> None:
+    def __init__(self, repository: Repository, admission: Admission, keeper: AnyKeeper, settings: Settings) -> None:
         self._repository = repository
         self._keeper = keeper
         self._admission = admission

@@ -175,7 +175,7 @@ def test_who_has_left_with_a_state_that_cannot_be_written_holds_up_nobody(world:
     world.cut(0)
     world.quiet()
     world.write(0)
-    assert keeper.unwritten == 0
+    assert keeper.reading().unwritten == 0
     world.connect(0, 1)
     flow(world)
     world.work(1)
@@ -201,8 +201,8 @@ def test_a_snapshot_that_fails_is_heard_of_and_who_has_left_is_not_forgotten(
     with monkeypatch.context() as patched:
         patched.setattr(Checkpointer, "_copy", fail)
         with pytest.raises(ValueError, match="copied"):
-            world.run(keeper.checkpoint())
-    assert keeper.unwritten == 1
+            world.run(keeper._checkpointer.checkpoint())
+    assert keeper.reading().unwritten == 1
 
 
 def test_a_write_that_is_given_up_is_made_again(world: World) -> None:
@@ -212,18 +212,18 @@ def test_a_write_that_is_given_up_is_made_again(world: World) -> None:
     world.cut(0)
     world.quiet()
     keeper = world.servers[0].keeper
-    writing = world.loop.create_task(keeper.checkpoint())
+    writing = world.loop.create_task(keeper._checkpointer.checkpoint())
     world.quiet()
-    assert keeper.unwritten == 0
+    assert keeper.reading().unwritten == 0
     writing.cancel()
     world.quiet()
-    assert keeper.unwritten == 1
+    assert keeper.reading().unwritten == 1
     world.store.mood = "dead"
-    failing = world.loop.create_task(keeper.checkpoint())
+    failing = world.loop.create_task(keeper._checkpointer.checkpoint())
     world.quiet()
     world.work(0)
     with pytest.raises(StoreFailed):
         failing.result()
     world.store.mood = "fine"
     world.write(0)
-    assert keeper.unwritten == 0
+    assert keeper.reading().unwritten == 0

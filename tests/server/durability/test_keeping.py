@@ -160,7 +160,7 @@ def test_a_claim_that_waits_for_the_store_is_not_made_once_its_stream_is_gone(wo
     flow(world)
     world.work(0)
     world.write(1)
-    assert not world.servers[1].keeper.lost["TAKEN_OVER"]
+    assert not world.servers[1].keeper.reading().lost["TAKEN_OVER"]
 
 
 def test_a_sequence_that_is_closed_moved_or_rewound_while_another_takes_it_leaves_nothing_behind(world: World) -> None:
@@ -251,7 +251,7 @@ def test_a_resume_that_is_carried_out_seconds_after_a_later_one_is_refused(world
     world.give(0, one, ROWS[:3])
     flow(world)
     world.write(1)
-    assert not world.servers[1].keeper.lost
+    assert not world.servers[1].keeper.reading().lost
     world.notice()
 
 
@@ -386,7 +386,7 @@ def test_beyond_the_most_parked_the_longest_parked_give_way_and_say_so_to_who_co
     world.quiet()
     world.write(0)
     world.keep_house(0)
-    assert world.servers[0].keeper.lost["SEQUENCE_EVICTED"] == 2
+    assert world.servers[0].keeper.reading().lost["SEQUENCE_EVICTED"] == 2
     for one in old:
         one.gone = ""
     world.connect(0, 0)
@@ -455,7 +455,7 @@ def test_an_owner_that_comes_again_and_again_pushes_out_its_own_sequences_and_no
         world.store.usage_of("ipv4:10.0.0.1 ann").sequences,
         world.store.usage_of("ipv4:10.0.0.1 bob").sequences,
     ) == (2, 2)
-    assert world.servers[0].keeper.lost["SEQUENCE_EVICTED"] == 4
+    assert world.servers[0].keeper.reading().lost["SEQUENCE_EVICTED"] == 4
     assert [come_back(world, 1, *one) for one in of_ann] == [["SEQUENCE_EVICTED"]] * 4 + [[]] * 2
     assert [come_back(world, 0, *one) for one in of_bob] == [[]] * 2
     world.close()
@@ -468,7 +468,7 @@ def test_what_an_owner_has_awake_counts_for_no_limit_of_the_parked_and_does_not_
     awake = opened(world, 3)
     world.write(0)
     world.keep_house(0)
-    assert world.servers[0].keeper.lost["SEQUENCE_EVICTED"] == 0
+    assert world.servers[0].keeper.reading().lost["SEQUENCE_EVICTED"] == 0
     world.now += 60.0
     world.keep_house(0)  # now they sleep
     world.hear(0)
@@ -503,7 +503,7 @@ def test_a_full_store_takes_no_new_sequences_until_there_is_room(tmp_path_factor
     world.quiet()
     world.write(0)
     world.keep_house(0)  # they are parked now: one of them gives way
-    assert sum(reason == "SEQUENCE_EVICTED" for reason in world.servers[0].keeper.lost) == 1
+    assert sum(reason == "SEQUENCE_EVICTED" for reason in world.servers[0].keeper.reading().lost) == 1
     world.keep_house(0)
     assert not world.servers[0].keeper._limits.full
     assert one.id != other.id
@@ -560,7 +560,7 @@ def test_nothing_is_written_of_a_sequence_of_which_nobody_knows_whether_it_was_r
     world.clients[0].rewind(one, 5)
     break_off(world, mood)
     assert stands_at(world, one).step == stands
-    assert world.servers[0].keeper.open == 0
+    assert len(world.servers[0].keeper._registry) == 0
     world.hear(0)
     world.settle()
     assert one.answered == one.end
@@ -577,7 +577,7 @@ def test_nothing_is_written_of_a_sequence_of_which_nobody_knows_whether_it_has_m
     world.clients[0].move(one, 2)
     break_off(world, mood)
     assert (stands_at(world, one).step, stands_at(world, one).version) == (4, version)
-    assert world.servers[0].keeper.open == 0
+    assert len(world.servers[0].keeper._registry) == 0
     world.hear(0)
     world.give(0, one, ROWS[4:9])
     world.settle()
@@ -593,11 +593,11 @@ def test_a_store_that_does_not_answer_at_all_refuses_a_rewind_or_a_move_and_chan
         ask()
         flow(world)
         world.work(0)
-        assert world.servers[0].keeper.open == 1
+        assert len(world.servers[0].keeper._registry) == 1
         world.store.mood = "fine"
         world.hear(0)
         world.settle()
-    assert not world.servers[0].keeper.lost["DRAINING"]
+    assert not world.servers[0].keeper.reading().lost["DRAINING"]
 
 
 # Who is awake, wherever ----------------------------------------------------------------------------------------------
@@ -605,7 +605,7 @@ def test_a_store_that_does_not_answer_at_all_refuses_a_rewind_or_a_move_and_chan
 
 def lost(world: World) -> dict[str, int]:
     """How many all servers have counted, by reason."""
-    return dict(sum((server.keeper.lost for server in world.servers), Counter()))
+    return dict(sum((server.keeper.reading().lost for server in world.servers), Counter()))
 
 
 def steps_on(world: World, one: Survivor, rows: np.ndarray) -> None:
@@ -661,7 +661,7 @@ def test_the_store_is_not_told_again_of_what_was_written_to_it_just_now(world: W
         world.keep_house(0)
         assert not hold.called
         world.now += LEASE / 5
-        world.servers[0].keeper._parking._patience = 1e9
+        world.servers[0].keeper.parking._patience = 1e9
         world.keep_house(0)
         assert hold.called
 
@@ -772,7 +772,7 @@ def test_a_sleeper_that_another_server_evicts_is_told_of_on_its_stream_and_count
     world.hear(0)
     assert sorted(one.gone for one in asleep) == ["", "SEQUENCE_EVICTED"]
     assert lost(world) == {"SEQUENCE_EVICTED": 1}
-    assert world.servers[0].keeper.open == 1
+    assert len(world.servers[0].keeper._registry) == 1
     world.close()
 
 
@@ -785,7 +785,7 @@ def test_a_server_whose_own_sleepers_expire_tells_their_client_and_counts_each_o
     world.keep_house(0)
     world.hear(0)
     assert [one.gone for one in asleep] == ["SEQUENCE_EXPIRED"] * 2
-    assert world.servers[0].keeper.open == 0
+    assert len(world.servers[0].keeper._registry) == 0
     assert lost(world) == {"SEQUENCE_EXPIRED": 2}
     for one in asleep:
         del world.truth[one]

@@ -136,7 +136,7 @@ def test_a_resume_that_is_refused_leaves_the_sequence_to_whoever_runs_it(
     assert isinstance(bench.step(0, 6, 0), pb.Answers)
     bench.write()
     assert bench.hear(0) == []
-    assert not bench.keeper.lost
+    assert not bench.keeper.reading().lost
 
 
 def test_a_resume_that_there_is_no_room_for_throws_nobody_out(make: Callable[..., Bench]) -> None:
@@ -223,7 +223,7 @@ def test_a_resume_that_fails_for_a_fault_of_ours_says_so_and_holds_nothing(
         with monkeypatch.context() as patched:
             patched.setattr(place, name, faulty)
             assert why(bench.resume(1, opened, [0, 0])) == "INTERNAL"
-        assert (bench.slots.in_use, bench.keeper.open) == (0, 0)
+        assert (bench.slots.in_use, len(bench.keeper._registry)) == (0, 0)
         assert "ValueError: a fault" in caplog.text
     assert isinstance(bench.resume(1, opened, [0, 0]), pb.Opened)
 
@@ -333,7 +333,7 @@ def test_no_step_is_answered_while_the_store_may_hold_what_it_contradicts(
     assert isinstance(released, pb.Released)
     assert released.error.reason == error_pb2.REASON_DRAINING, "it has to be resumed"
     assert isinstance(refused, pb.Failure)
-    assert (bench.slots.in_use, bench.keeper.open) == (0, 0)
+    assert (bench.slots.in_use, len(bench.keeper._registry)) == (0, 0)
     bench.world.store.mood = "fine"
     assert isinstance(bench.resume(1, again, [1]), pb.Opened)
     assert isinstance(bench.step(1, 1, rows=OTHER), pb.Answers)

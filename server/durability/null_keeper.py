@@ -1,0 +1,128 @@
+# ruff: noqa: ARG002 - it stands in for others, and takes what they take
+"""What stands in a Keeper's place where no checkpoints are kept: sequences end with their stream. Has no store."""
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from server.caller import Caller
+from server.durability.sequence import Enrolled, Move, ServedSequence, new_ids
+from server.errors import Reason, SequenceGone, TidegateError, WrongState
+from server.runtime.served_model import ServedModel
+
+
+class NullKeeper:
+    """Answers what `Keeper`, `Takeovers`, `Parking` and `Commits` are asked. One serves any number of streams."""
+
+    monotonic = staticmethod(time.monotonic)
+
+    @property
+    def takeovers(self) -> "NullKeeper":
+        """Stands in for `Takeovers`."""
+        return self
+
+    @property
+    def parking(self) -> "NullKeeper":
+        """Stands in for `Parking`."""
+        return self
+
+    @property
+    def commits(self) -> "NullKeeper":
+        """Stands in for `Commits`."""
+        return self
+
+    def enrol(
+        self,
+        model: ServedModel,
+        slots: np.ndarray,
+        caller: Caller,
+        route: str,
+        steps: int = 0,
+        origin: np.ndarray | None = None,
+    ) -> Enrolled:
+        """New sequences, without a token: nothing resumes them."""
+        places = zip(new_ids(len(slots), route), slots.tolist(), strict=True)
+        owner = caller.owner
+        new = (ServedSequence(id_, b"", owner, model, slot, steps=steps, origin=origin) for id_, slot in places)
+        return Enrolled(tuple(new), "")
+
+    def turn_away(self, model: ServedModel, slots: np.ndarray) -> None:
+        """Nothing is known of them."""
+
+    def park(self, sequences: Sequence[ServedSequence]) -> None:
+        """They end: nobody keeps them."""
+        self.end(sequences)
+
+    def end(self, sequences: Sequence[ServedSequence]) -> None:
+        """Nothing is known of them any more."""
+        for sequence in sequences:
+            sequence.move(Move.END)
+
+    def claim(
+        self,
+        caller: Caller,
+        ids: Sequence[str],
+        token: str,
+        answered: Sequence[int],
+        admit: object,
+        then: Callable[[TidegateError], None],
+        wanted: object,
+    ) -> None:
+        """Refuses: nothing can be resumed."""
+        then(SequenceGone("this server keeps no checkpoints, so no sequence can be resumed"))
+
+    def settle(self, restored: Sequence[object], slots: np.ndarray) -> None:
+        """Is not called: nothing is resumed."""
+
+    def giving_way(self, model: ServedModel, ids: Sequence[str]) -> int:
+        """None."""
+        return 0
+
+    def make_room(self, model: ServedModel, wanted: int) -> None:
+        """Nothing gives up its slot."""
+
+    def sleep(self, sequence: ServedSequence) -> None:
+        """Is not called: nothing gives up its slot."""
+
+    def wake(self, sequences: Sequence[ServedSequence], then: Callable[[TidegateError | None], None]) -> None:
+        """All are awake."""
+        then(None)
+
+    def go_back(self, sequence: ServedSequence, step: int, then: Callable[[TidegateError], None]) -> None:
+        """Refuses: there is nothing to go back to."""
+        then(WrongState("this server keeps no checkpoints", Reason.CHECKPOINT_GONE))
+
+    def gone_back(self, sequence: ServedSequence) -> None:
+        """Is not called: nothing goes back."""
+
+    def go_over(
+        self,
+        sequence: ServedSequence,
+        model: ServedModel,
+        step: int,
+        row: np.ndarray,
+        then: Callable[[TidegateError | None], None],
+    ) -> None:
+        """Nothing is to be written of it."""
+        then(None)
+
+    def relocate(self, sequence: ServedSequence, model: ServedModel, slot: int) -> None:
+        """It goes on in a slot of another model."""
+        sequence.model, sequence.slot = model, slot
+
+    async def start(self) -> None:
+        """Nothing to open."""
+
+    async def run(self) -> None:
+        """Nothing to do."""
+
+    async def flush(self, seconds: float | None = None) -> bool:
+        """Nothing to write."""
+        return True
+
+    async def stop(self, seconds: float) -> None:
+        """Nothing to close."""
+
+    def reading(self) -> None:
+        """There is no store."""
