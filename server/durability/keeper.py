@@ -7,6 +7,7 @@ stream hears of its sequences through `Holder`.
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from secrets import token_urlsafe
@@ -213,7 +214,7 @@ class Keeper:
             usage.sequences,
             usage.bytes,
             self._outbox.unwritten,
-            dict(self._registry.lost),
+            Counter(self._registry.lost),
         )
 
 

@@ -1,0 +1,55 @@
+"""A server that keeps no checkpoints: sequences live and end with their stream, and what needs a store says so."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from server.caller import Caller
+from server.durability.null_keeper import NullKeeper
+from server.errors import Reason
+from server.settings import Settings
+from server.streams.events import Answered, Closed, Failed, Moved, Opened
+from server.streams.stream import Stream
+from server.streams.trace import Manner, Selection
+from tests.server.world import versions
+from tests.shelf import MODEL, Shelf
+
+if TYPE_CHECKING:
+    import pytest
+
+ROW = np.ones((1, 3), np.float32)
+MANNER = Manner(Selection())
+
+
+def test_sequences_end_with_their_stream_and_what_needs_a_store_says_so(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    settings = Settings(max_sequences=4, spot_us=1e9)
+    shelf = Shelf(versions(tmp_path_factory.getbasetemp()), settings)
+    told: list[Any] = []
+
+    async def live() -> None:
+        shelf.start()
+        stream = Stream(shelf, NullKeeper(), 4, 2**20, told.append, Caller("ipv4:10.0.0.1"), "route")
+        stream.open(0, 2, MODEL, 1, MANNER)
+        stream.steps(0, 0, [("x", ROW)])
+        stream.rewind(0, 0)
+        stream.move(0, 2)
+        stream.resume(2, ["route-1"], "token", [3], MANNER)
+        stream.open(2, 1, MODEL, 1, MANNER)  # the handle is free again
+        stream.close(0, 1)
+        stream.abandon()
+        shelf.assert_empty()
+        shelf.stop()
+
+    asyncio.run(live())
+    opened, answered, rewound, moved, resumed, again, closed = told
+    assert (type(opened), len(set(opened.ids)), opened.token) == (Opened, 2, "")
+    assert isinstance(answered, Answered)
+    assert (type(rewound), rewound.error.reason) == (Failed, Reason.CHECKPOINT_GONE)
+    assert (type(moved), moved.version) == (Moved, 2)
+    assert (type(resumed), resumed.error.reason) == (Failed, Reason.UNKNOWN_SEQUENCE)
+    assert (type(again), type(closed)) == (Opened, Closed)
