@@ -1,22 +1,20 @@
-"""Answers as a caller reads them: outputs by name, and the inside by layer and gate.
+"""Answers as a caller reads them: outputs by name, and the inside by layer and gate. Needs numpy alone.
 
 Shapes: T steps of a chunk, T' of them traced; N sequences of a fleet, N' of them traced; H the layer's hidden size.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import overload
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tidegate import wire
-from tidegate.errors import NotTraced, ProtocolError
-from tidegate.v1.model_pb2 import TraceColumns
-from tidegate.v1.tensor_pb2 import Tensor
+from tidegate.errors import NotTraced
 
-Outputs = Mapping[str, wire.Array]
+Array: TypeAlias = NDArray[Any]
+Outputs = Mapping[str, Array]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +23,6 @@ class TraceLayout:
 
     columns: Mapping[int, Mapping[str, slice]]
     every: int = 1
-
-    @classmethod
-    def read(cls, runs: Sequence[TraceColumns], every: int = 1) -> "TraceLayout":
-        """From the contract's list of runs of columns."""
-        columns: dict[int, dict[str, slice]] = {}
-        for run in runs:
-            columns.setdefault(run.layer, {})[run.name] = slice(run.offset, run.offset + run.size)
-        return cls(columns, every)
 
     def traced(self, steps: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Which of these steps have a trace, as a mask of the same shape."""
@@ -50,16 +40,16 @@ class LayerTrace:
     An attribute that the layer does not have, or that was not selected, raises NotTraced, which says what there is.
     """
 
-    hidden: wire.Array
-    cell: wire.Array
-    input: wire.Array
-    forget: wire.Array
-    candidate: wire.Array
-    output: wire.Array
-    update: wire.Array
-    reset: wire.Array
+    hidden: Array
+    cell: Array
+    input: Array
+    forget: Array
+    candidate: Array
+    output: Array
+    update: Array
+    reset: Array
 
-    def __init__(self, index: int, columns: Mapping[str, slice], values: wire.Array) -> None:
+    def __init__(self, index: int, columns: Mapping[str, slice], values: Array) -> None:
         self.index = index
         self._columns = columns
         self._values = values
@@ -69,10 +59,10 @@ class LayerTrace:
         """The names of what this trace shows."""
         return tuple(self._columns)
 
-    def __getitem__(self, part: str) -> wire.Array:
+    def __getitem__(self, part: str) -> Array:
         return getattr(self, part)  # type: ignore[no-any-return] # every part is an array
 
-    def __getattr__(self, part: str) -> wire.Array:
+    def __getattr__(self, part: str) -> Array:
         columns = self.__dict__.get("_columns", {})
         if part not in columns:
             shown = ", ".join(columns) or "nothing"
@@ -86,7 +76,7 @@ class LayerTrace:
 class Layers(Mapping[int, LayerTrace]):
     """The traced layers by their index in the model, which need not start at 0 if only some were selected."""
 
-    def __init__(self, layout: TraceLayout, values: wire.Array) -> None:
+    def __init__(self, layout: TraceLayout, values: Array) -> None:
         self._layout = layout
         self._values = values
 
@@ -108,11 +98,11 @@ class _Traced:
     """What every answer has: outputs, and perhaps a trace ([columns] or [rows, columns])."""
 
     outputs: Outputs
-    trace: wire.Array | None
+    trace: Array | None
     layout: TraceLayout
 
     @property
-    def output(self) -> wire.Array:
+    def output(self) -> Array:
         """The output of a model that has just one."""
         if len(self.outputs) != 1:
             raise AttributeError(f"the model has {len(self.outputs)} outputs: read .outputs[name] of {[*self.outputs]}")
@@ -181,11 +171,11 @@ class _Block(_Traced):
     def __iter__(self) -> Iterator[Answer]:
         return (self[row] for row in range(self.count))
 
-    def _trace_row(self, step: int) -> wire.Array | None:
+    def _trace_row(self, step: int) -> Array | None:
         if self.trace is None or step % self.layout.every:
             return None
         first = -(-self.first_step // self.layout.every)  # the first traced step, counted in multiples of `every`
-        row: wire.Array = self.trace[step // self.layout.every - first]
+        row: Array = self.trace[step // self.layout.every - first]
         return row
 
 
@@ -224,18 +214,3 @@ class Prediction(_Block):
 
     model: str = ""
     version: int = 0
-
-
-def read_outputs(tensors: Sequence[Tensor]) -> dict[str, wire.Array]:
-    """The arrays of a message's outputs by name. Raises ProtocolError if there are none, or they make no sense."""
-    if not tensors:
-        raise ProtocolError("the server sent an answer without outputs")
-    return {tensor.name: read_tensor(tensor) for tensor in tensors}
-
-
-def read_tensor(tensor: Tensor) -> wire.Array:
-    """The array of a tensor that a server sent. Raises ProtocolError if it makes no sense."""
-    try:
-        return wire.decode(tensor)
-    except wire.WireError as error:
-        raise ProtocolError(f"the server sent a tensor that makes no sense: {error.message}") from error

@@ -15,8 +15,6 @@ TidegateError
 └── ProtocolError        the other side does not speak tidegate.v1 as the contract has it
 """
 
-from tidegate.v1.error_pb2 import Reason
-
 
 class TidegateError(Exception):
     """Anything that this package raises by itself."""
@@ -120,9 +118,3 @@ _KINDS: dict[str, type[Refused]] = {
 def refused(reason: str, message: str, expected_step: int | None = None) -> Refused:
     """The error for a reason, in the class that a caller would catch."""
     return _KINDS.get(reason, Refused)(reason, message, expected_step)
-
-
-def reason_name(reason: int) -> str:
-    """The name of a `tidegate.v1.Reason` without its prefix; a number that this client does not know stays a number."""
-    known = Reason.DESCRIPTOR.values_by_number.get(reason)
-    return known.name.removeprefix("REASON_") if known else str(reason)

@@ -9,8 +9,8 @@ from zipfile import BadZipFile
 import numpy as np
 
 from tidegate import wire
-from tidegate.answers import read_tensor
 from tidegate.errors import TidegateError
+from tidegate.messages import read_tensor
 from tidegate.v1 import sequence_pb2 as pb
 
 # Which array of a state: the layer's index (-1: state that the model shows itself and no cell owns), and "hidden",

@@ -22,7 +22,7 @@ from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from tidegate import wire
-from tidegate.errors import reason_name
+from tidegate.messages import reason_name
 from tidegate.v1 import error_pb2, model_pb2, tensor_pb2, tidegate_pb2, tidegate_pb2_grpc
 from tidegate.v1 import sequence_pb2 as pb
 

@@ -10,7 +10,7 @@ import pytest
 
 import tidegate
 from tests.tidegate.fake_server import FakeServer, expected
-from tidegate.errors import reason_name
+from tidegate.messages import reason_name
 from tidegate.v1 import error_pb2
 
 ROWS = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)

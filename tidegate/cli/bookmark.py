@@ -9,7 +9,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from tidegate import wire
+from tidegate.answers import Array
 from tidegate.errors import TidegateError
 
 _FORMAT = 1
@@ -35,14 +35,14 @@ class Bookmark:
     token: str = field(repr=False)
     answered: int = 0
     first: int = 0
-    inputs: Mapping[str, wire.Array] = field(default_factory=dict, repr=False)
+    inputs: Mapping[str, Array] = field(default_factory=dict, repr=False)
 
     @property
     def sent(self) -> int:
         """The number of the first step without an input."""
         return self.first + (len(next(iter(self.inputs.values()))) if self.inputs else 0)
 
-    def since(self, step: int) -> dict[str, wire.Array]:
+    def since(self, step: int) -> dict[str, Array]:
         """The inputs from `step` on. Raises BadBookmark if they begin later."""
         if step < self.first:
             why = f"the server wants the inputs from step {step} on again; this bookmark has those from {self.first} on"

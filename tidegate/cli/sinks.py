@@ -6,8 +6,7 @@ from typing import Any, Protocol, TextIO
 
 import numpy as np
 
-from tidegate import wire
-from tidegate.answers import Answer
+from tidegate.answers import Answer, Array
 from tidegate.drawing.lines import Drawing
 from tidegate.drawing.names import column_names, trace_names
 from tidegate.model import Model
@@ -91,12 +90,12 @@ class MakeDrawing(Protocol):
         """The drawing."""
 
 
-def _texts(array: wire.Array) -> list[str]:
+def _texts(array: Array) -> list[str]:
     """Each number in as many digits as its type needs to be read back exactly."""
     return [str(value) for value in np.ravel(array)]
 
 
-def _plain(array: wire.Array) -> Any:  # noqa: ANN401 - nested lists of numbers, as deep as the array
+def _plain(array: Array) -> Any:  # noqa: ANN401 - nested lists of numbers, as deep as the array
     """The array as JSON's lists; floats in the digits of their own type, NaN and Inf as null, which JSON lacks."""
     if array.dtype.kind != "f":
         return array.tolist()

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from tidegate import wire
-from tidegate.answers import Answers, LayerTrace, Prediction
+from tidegate.answers import Answers, Array, LayerTrace, Prediction
 from tidegate.drawing import glyphs
 from tidegate.drawing.glyphs import Style
 
@@ -45,7 +44,7 @@ def figure(
 
 
 def _units(
-    trace: LayerTrace, held: wire.Array, most: float, mark: Callable[[str], list[str]], style: Style
+    trace: LayerTrace, held: Array, most: float, mark: Callable[[str], list[str]], style: Style
 ) -> Iterable[str]:
     """The unit at each step, the gate to its left before it."""
     left = next((mark(name) for name in _first(trace, _LEFT)), [" "] * len(held))

@@ -7,7 +7,8 @@ way, with threads or with asyncio, and decides when to try again. Not thread-saf
 
 from copy import copy
 
-from tidegate.errors import ConnectionLost, ProtocolError, Refused, SequenceEnded, TidegateError, reason_name, refused
+from tidegate.errors import ConnectionLost, ProtocolError, Refused, SequenceEnded, TidegateError
+from tidegate.messages import read_refusal
 from tidegate.protocol.budget import Budget
 from tidegate.protocol.handles import Handles
 from tidegate.protocol.opening import Claim, Order
@@ -191,7 +192,7 @@ class Conversation:
         if not failure.handles:  # a message of ours, and nobody would ever hear of it
             raise ProtocolError(f"the server could not tell whose message it refused: {failure.error.message}")
         handle = failure.handles[0]
-        refusal = refused(reason_name(failure.error.reason), failure.error.message)
+        refusal = read_refusal(failure.error)
         if refusal.reason == "UNKNOWN_HANDLE":  # the server lets go of it: Released tells why, now or before
             return []
         if self._pending.asked(handle):
@@ -224,7 +225,7 @@ class Conversation:
         return self.resumption.refused(books, refusal)
 
     def _released(self, released: pb.Released) -> Requests:
-        refusal = refused(reason_name(released.error.reason), released.error.message)
+        refusal = read_refusal(released.error)
         concerned = self._registry.books_of(released.handles)
         entering = self._pending.released(released.handles)
         if refusal.reason == "DRAINING" and (entering or any(books.resumable for books in concerned)):

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidegate.answers import FleetAnswers
-from tidegate.errors import ProtocolError, Refused, SequenceEnded, SequenceLost, TidegateError, reason_name, refused
+from tidegate.errors import ProtocolError, Refused, SequenceEnded, SequenceLost, TidegateError
 from tidegate.inputs import Block, Inputs
+from tidegate.messages import read_refusal
 from tidegate.protocol.budget import Budget
 from tidegate.protocol.fleet_in_flight import FleetInFlight, FleetPromise
 from tidegate.protocol.fleet_replay import FleetReplay
@@ -145,7 +146,7 @@ class FleetBooks:
         members = np.array(failure.handles, np.int64) - self.handle
         expected = np.array(failure.expected_steps, np.uint64)
         first = int(expected[0]) if len(expected) else None
-        refusal = refused(reason_name(failure.error.reason), failure.error.message, first)
+        refusal = read_refusal(failure.error, first)
         promise = self._in_flight.awaiting(int(members[0]), failure.first_step)
         if promise is None:
             return self._refused_again(int(members[0]), failure.first_step, refusal)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tidegate.answers import TraceLayout
 from tidegate.errors import ProtocolError
 from tidegate.inputs import InputLayout
+from tidegate.messages import read_layout
 from tidegate.protocol.route import new_route, route_of
 from tidegate.state import State
 from tidegate.trace import Trace
@@ -135,7 +136,7 @@ class Opening:
             model=opened.model,
             version=opened.version,
             inputs=inputs,
-            layout=TraceLayout.read(opened.trace, order.trace.every),
+            layout=read_layout(opened.trace, order.trace.every),
             order=replace(order, version=opened.version) if isinstance(order, Order) else order,
             next_steps=_next_steps(opened, order.count),
             token=opened.resume_token,
@@ -148,7 +149,7 @@ class Opening:
             self,
             ids=tuple(opened.sequence_ids) or self.ids,
             version=opened.version,
-            layout=TraceLayout.read(opened.trace, self.layout.every),
+            layout=read_layout(opened.trace, self.layout.every),
             next_steps=_next_steps(opened, self.count),
             token=opened.resume_token or self.token,
             max_message_bytes=opened.max_message_bytes or _USUAL_LIMIT,
@@ -156,7 +157,7 @@ class Opening:
 
     def moved(self, moved: pb.Moved) -> "Opening":
         """The same sequence on another version."""
-        return replace(self, version=moved.version, layout=TraceLayout.read(moved.trace, self.layout.every))
+        return replace(self, version=moved.version, layout=read_layout(moved.trace, self.layout.every))
 
     def claim(self, answered: Sequence[int] | NDArray[np.uint64]) -> Claim:
         """What to say in order to continue after a loss."""

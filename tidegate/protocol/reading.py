@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tidegate.answers import Answer, Answers, FleetAnswers, TraceLayout, read_outputs, read_tensor
+from tidegate.answers import Answer, Answers, FleetAnswers, TraceLayout
+from tidegate.messages import read_outputs, read_tensor
 from tidegate.protocol.fleet_in_flight import FleetPromise
 from tidegate.protocol.in_flight import StepsPromise
 from tidegate.protocol.members import HANDLE, STEP, Members

@@ -10,8 +10,9 @@ from copy import copy
 import numpy as np
 
 from tidegate.answers import Answer, Answers
-from tidegate.errors import ProtocolError, Refused, SequenceEnded, SequenceLost, TidegateError, reason_name, refused
+from tidegate.errors import ProtocolError, Refused, SequenceEnded, SequenceLost, TidegateError, refused
 from tidegate.inputs import Block, InputLayout, Inputs
+from tidegate.messages import read_refusal
 from tidegate.protocol.budget import Budget
 from tidegate.protocol.control import BLOCKING, Control, Controls, Turns
 from tidegate.protocol.in_flight import InFlight, Sent, StepsPromise
@@ -214,7 +215,7 @@ class SequenceBooks:
     def refused(self, failure: pb.Failure) -> bool:
         """Enters a refusal; whether it concerned anything that waits here."""
         expected = failure.expected_steps[0] if failure.expected_steps else None
-        refusal = refused(reason_name(failure.error.reason), failure.error.message, expected)
+        refusal = read_refusal(failure.error, expected)
         steps = failure.request in {"", "steps"}
         sent = self._in_flight.refused_by(failure) if steps else None
         certain = sent is None and (self._turns.blocked or not failure.first_step)

@@ -2,9 +2,10 @@
 
 import math
 
-from tidegate.answers import Prediction, TraceLayout, read_outputs, read_tensor
+from tidegate.answers import Prediction
 from tidegate.errors import ProtocolError, refused
 from tidegate.inputs import InputLayout, Inputs
+from tidegate.messages import read_layout, read_outputs, read_tensor
 from tidegate.model import Model
 from tidegate.trace import Trace
 from tidegate.v1 import model_pb2, tidegate_pb2
@@ -51,7 +52,7 @@ def prediction(response: tidegate_pb2.PredictResponse, trace: Trace) -> Predicti
     return Prediction(
         outputs=outputs,
         trace=read_tensor(response.trace) if response.HasField("trace") else None,
-        layout=TraceLayout.read(response.columns, trace.every),
+        layout=read_layout(response.columns, trace.every),
         first_step=0,
         count=len(next(iter(outputs.values()))),
         model=response.model,
