@@ -21,6 +21,8 @@ from stepgraph.running.engine import Result
 class Sink(Protocol):
     """Where a block's answers go. Called in the order of its steps, in the event loop's thread."""
 
+    size: int  # what its answer takes, in bytes
+
     def answered(self, part: "Part") -> None:
         """Some steps of a block have run, or could not."""
 

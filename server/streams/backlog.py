@@ -1,7 +1,7 @@
 """Requests of one client that wait until their sequences are ready, and for their turn; others go on meanwhile.
 
-Each sequence has a queue of those that concern it. A request goes on once it is the first in all of its queues and its
-sequences are ready, and is then taken up once, whoever else becomes ready.
+A request goes on once it is the first in the lines of all of its sequences and they are ready, and is then taken up
+once, whoever else becomes ready.
 """
 
 import logging
@@ -17,6 +17,7 @@ from server.durability.sequence import ServedSequence
 from server.errors import TidegateError
 from server.streams.events import Failed
 from server.streams.handles import Handles
+from server.streams.lines import Lines
 from server.streams.window import Window
 
 log = logging.getLogger(__name__)
@@ -37,23 +38,22 @@ class Backlog:
         self._handles = handles
         self._keeper = keeper
         self._window = window
-        self._queues: dict[int, list[_Held]] = {}  # by handle, in the order in which they came; none is empty
-        self._held: set[_Held] = set()
+        self._lines: Lines[_Held] = Lines()
         self._called: set[ServedSequence] = set()
         self._turn = False  # whether a request that was held is being taken up
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._lines)
 
     def concerns(self, handle: int) -> bool:
         """Whether something waits for this sequence."""
-        return handle in self._queues
+        return self._lines.concern((handle,))
 
     def queue(self, request: str, handles: np.ndarray, again: Callable[[], None]) -> bool:
         """Whether a request waits behind others that wait for the same sequences, ready or not; see `hold`."""
         if self._turn or not self._concerns_any(handles):
             return False
-        self._put(_Held(request, handles, again, 0, ready=False))
+        self._lines.put(_Held(request, handles, again, 0, ready=False), handles.tolist())
         return True
 
     def hold(self, request: str, handles: np.ndarray, again: Callable[[], None], first_step: int = 0) -> bool:
@@ -67,41 +67,16 @@ class Backlog:
         unready = self._unready(handles)
         if not unready and not self._concerns_any(handles):
             return False
-        self._put(_Held(request, handles, again, first_step, ready=True))
+        self._lines.put(_Held(request, handles, again, first_step, ready=True), handles.tolist())
         self._make_ready(unready)
         return True
 
     def clear(self) -> None:
         """Forgets what waits."""
-        self._held.clear()
-        self._queues.clear()
-
-    # Queues -----------------------------------------------------------------------------------------------------------
+        self._lines.clear()
 
     def _concerns_any(self, handles: np.ndarray) -> bool:
-        return bool(self._queues) and not self._queues.keys().isdisjoint(handles.tolist())
-
-    def _put(self, one: "_Held") -> None:
-        self._held.add(one)
-        for handle in one.handles.tolist():
-            queue = self._queues.setdefault(handle, [])
-            one.behind += bool(queue)
-            queue.append(one)
-
-    def _remove(self, one: "_Held") -> None:
-        self._held.discard(one)
-        for handle in one.handles.tolist():
-            queue = self._queues[handle]
-            was_first = queue[0] is one
-            queue.remove(one)
-            if not queue:
-                del self._queues[handle]
-            elif was_first:
-                queue[0].behind -= 1
-
-    def _first(self, handles: Iterable[int]) -> Iterable["_Held"]:
-        """Those that are the first for one of these sequences, each once."""
-        return dict.fromkeys(queue[0] for handle in handles if (queue := self._queues.get(handle)))
+        return bool(self._lines) and self._lines.concern(handles.tolist())
 
     # Made ready -------------------------------------------------------------------------------------------------------
 
@@ -133,18 +108,18 @@ class Backlog:
 
     def _go_on(self, handles: Iterable[int]) -> None:
         """Takes up whatever waits for these and can go, and what it has kept waiting."""
-        ready = deque(self._first(handles))
+        ready = deque(self._lines.first(handles))
         while ready:
             one = ready.popleft()
-            if one not in self._held or one.behind:
+            if one not in self._lines or not self._lines.is_first(one):
                 continue
             unready = self._unready(one.handles) if one.ready else ()
             if unready:
                 self._make_ready(unready)
                 continue
-            self._remove(one)
+            concerned = self._lines.remove(one)
             self._take_up(one)
-            ready.extend(self._first(one.handles.tolist()))
+            ready.extend(self._lines.first(concerned))
 
     def _take_up(self, one: "_Held") -> None:
         self._turn = True
@@ -161,10 +136,9 @@ class Backlog:
     def _refuse_all(self, handle: int, error: TidegateError) -> list[int]:
         """Refuses what waits for a sequence; returns which sequences that was about."""
         handles: list[int] = []
-        for one in list(self._queues.get(handle, ())):
-            self._remove(one)
+        for one in self._lines.of(handle):
+            handles += self._lines.remove(one)
             self._refuse(one, error)
-            handles += one.handles.tolist()
         return handles
 
     def _refuse(self, one: "_Held", error: TidegateError) -> None:
@@ -181,4 +155,3 @@ class _Held:
     again: Callable[[], None]
     first_step: int
     ready: bool  # whether it wants its sequences ready
-    behind: int = 0  # in how many of their queues it is not the first

@@ -74,7 +74,7 @@ class Notices:
     def put_to_sleep(self, sequence: ServedSequence) -> bool:
         """Gives the slot of an idle sequence back. False if something of it is under way."""
         handle, model, window = sequence.handle, sequence.model, self._window
-        if window.gone or window.waiting or not self._handles.is_open(handle):
+        if window.gone or window.holds(handle) or not self._handles.is_open(handle):
             return False
         slot = self._handles.slots.item(handle)
         if self._handles.next.item(handle) != model.slots.done.item(slot) or self._backlog.concerns(handle):

@@ -179,9 +179,10 @@ class Fleet:
 class Mark:
     """Waits for the last step of some sequences that was sent so far."""
 
-    __slots__ = ("_reached", "_stream")
+    __slots__ = ("_reached", "_stream", "size")
 
     def __init__(self, stream: Owner, reached: Callable[[], None]) -> None:
+        self.size = 0
         self._stream = stream
         self._reached = reached
 

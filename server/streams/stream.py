@@ -4,7 +4,7 @@ Knows no gRPC and no asyncio: it is called with requests in our own words, raise
 happens in one thread. Its window bounds what may wait for a client that does not read.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -80,8 +80,7 @@ class Stream:
     @property
     def full(self) -> bool:
         """Whether the client should be read no further for now."""
-        window = self._window
-        return bool(window.waiting) or window.outstanding >= window.size or len(self._backlog) >= backlog.MOST
+        return self._window.full or len(self._backlog) >= backlog.MOST
 
     @property
     def idle(self) -> bool:
@@ -130,7 +129,7 @@ class Stream:
             raise WrongStep(f"steps begin at {first_step}; sequence {handle} expects step {expected} next")
         checked = group.model.check.steps(inputs)
         total = len(next(iter(checked.values())))
-        if total == 1 and not company and not self._window.waiting:
+        if total == 1 and not company and not self._window.holds(handle):
             result = group.model.batcher.at_once(slot, checked, group.trace.wanted)
             if result is not None:
                 self._handles.next[handle] = expected + 1
@@ -139,10 +138,15 @@ class Stream:
                 self._tell(answer)
                 return
         self._handles.next[handle] = expected + total
+        self._window.enqueue(group, np.array([handle]), self._chunks(group, handle, slot, expected, checked, total))
+
+    def _chunks(
+        self, group: Group, handle: int, slot: np.ndarray, first: int, inputs: Mapping[str, np.ndarray], total: int
+    ) -> Iterator[Block]:
         for start, stop in _pieces(total, group.row_bytes):
-            part = checked if total == stop - start else {name: x[start:stop] for name, x in checked.items()}
-            reply = Chunk(self._window, group, handle, expected + start, stop - start)
-            self._window.enqueue(group, Block(slot, stop - start, part, group.trace.wanted, reply), reply.size)
+            part = inputs if total == stop - start else {name: x[start:stop] for name, x in inputs.items()}
+            reply = Chunk(self._window, group, handle, first + start, stop - start)
+            yield Block(slot, stop - start, part, group.trace.wanted, reply)
 
     def fleet(self, handles: np.ndarray, steps: np.ndarray, inputs: Named, answered: np.ndarray | None = None) -> None:
         """Takes a step of each of many sequences: `handles`, `steps` and `answered` [N], `inputs` [N, ...row] each."""
@@ -166,7 +170,8 @@ class Stream:
         for start, stop in _pieces(len(handles), group.row_bytes):
             part = {name: x[:, start:stop] for name, x in checked.items()}
             reply = Fleet(self._window, group, handles[start:stop], expected[start:stop])
-            self._window.enqueue(group, Block(slots[start:stop], 1, part, group.trace.wanted, reply), reply.size)
+            block = Block(slots[start:stop], 1, part, group.trace.wanted, reply)
+            self._window.enqueue(group, handles[start:stop], iter((block,)))
 
     def expected(self, handles: Sequence[int]) -> tuple[int, ...]:
         """The step that each sequence expects next; empty if one of them is not open."""
@@ -175,8 +180,7 @@ class Stream:
     def written(self, size: int) -> None:
         """An answer of this size has left: there is room for more steps."""
         self._window.outstanding -= size
-        if self._window.waiting:
-            self._window.go_on()
+        self._window.go_on()
 
     # Between two steps ------------------------------------------------------------------------------------------------
 
@@ -274,9 +278,7 @@ class Stream:
             self._closing.end(still_open, Ending.PARK, lambda: None)
 
 
-def _pieces(rows: int, row_bytes: int) -> Sequence[tuple[int, int]]:
+def _pieces(rows: int, row_bytes: int) -> Iterator[tuple[int, int]]:
     """Cuts rows into runs whose answers are of a handy size."""
     size = max(1, _PIECE_BYTES // row_bytes)
-    if rows <= size:
-        return ((0, rows),)
-    return [(start, min(start + size, rows)) for start in range(0, rows, size)]
+    return ((start, min(start + size, rows)) for start in range(0, rows, size))

@@ -1,11 +1,13 @@
 """What is under way for one client, and the bound on it: steps that run or wait to, answers that are not yet written.
 
-A client that does not read gets no more steps run than its window holds. Knows no messages and no keeper; the answers
-themselves are collected by replies, which it hears from.
+A client that does not read gets no more steps run than its window holds. Sequences wait side by side: a chunk of a
+million steps takes turns with the steps of the others. Knows no messages and no keeper; the answers themselves are
+collected by replies, which call it.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,74 +15,135 @@ from server.errors import TidegateError, WrongStep
 from server.runtime.scheduler import Block
 from server.streams.events import Event, Failed
 from server.streams.handles import Handles
+from server.streams.lines import Lines
 from server.streams.replies import Chunk, Fleet, Group, Mark
+
+_ENTRY_BYTES = 1_024  # what a request that waits takes besides its inputs
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """A request that has not gone to its batcher, or not all of it: its next block, and those after that."""
+
+    group: Group
+    head: Block
+    rest: Iterator[Block]
+    size: int  # bytes that wait with it
+
+    def take(self) -> tuple[Block, bool]:
+        """The next block, and whether there are more after it."""
+        block, following = self.head, next(self.rest, None)
+        if following is not None:
+            self.head = following
+        return block, following is not None
 
 
 class Window:
-    """Hands the blocks of one stream to their batchers, in order. See also replies.Owner, which it is.
+    """Hands the blocks of one stream to their batchers, those of a sequence in order. It is a replies.Owner.
 
     Args:
         handles: what the client's numbers stand for.
-        size: how many bytes of answers may be on their way before no more steps are run.
+        size: how many bytes of answers may be on their way before no more steps are run, and how many bytes of requests
+            may wait before no more are read.
         emit: takes each event.
     """
 
     def __init__(self, handles: Handles, size: int, emit: Callable[[Event], None]) -> None:
         # fixed
         self._handles = handles
-        self.size = size
+        self._size = size
         self._tell = emit
         # work
         self.outstanding = 0  # bytes of answers that are computed or to be computed, and not written
-        self.waiting: deque[tuple[Group, Block, int]] = deque()  # not yet with a batcher, with the size of the answer
+        self._lines: Lines[_Waiting] = Lines()
+        self._ready: deque[_Waiting] = deque()  # first in all of their lines: they take turns
+        self._held = 0  # bytes that wait
         self._blocks: dict[Block, Group] = {}  # with a batcher, oldest first
         self.gone = False  # the client is
 
     @property
     def idle(self) -> bool:
         """Whether nothing is being computed or waits to be written."""
-        return not self.waiting and not self._blocks and not self.outstanding
+        return not self._lines and not self._blocks and not self.outstanding
+
+    @property
+    def full(self) -> bool:
+        """Whether the client should be read no further."""
+        return self.outstanding >= self._size or self._held >= self._size
+
+    def holds(self, handle: int) -> bool:
+        """Whether something of a sequence waits for room."""
+        return self._lines.concern((handle,))
 
     # Running ----------------------------------------------------------------------------------------------------------
 
-    def enqueue(self, group: Group, block: Block, size: int) -> None:
-        """Runs a block whose answer takes so many bytes, once there is room for it."""
-        if not self.waiting and self._fits(size):
-            self._submit(group, block, size)
-        else:
-            self.waiting.append((group, block, size))
+    def enqueue(self, group: Group, handles: np.ndarray, blocks: Iterator[Block]) -> None:
+        """Runs the blocks of a request, each once there is room for its answer, after what waits for these handles."""
+        first = next(blocks)
+        entry = _Waiting(group, first, blocks, _ENTRY_BYTES + sum(x.nbytes for x in first.inputs.values()))
+        if not self._ready and not (self._lines and self._lines.concern(handles.tolist())) and self._run(entry):
+            return
+        self._held += entry.size
+        if self._lines.put(entry, handles.tolist()):
+            self._ready.append(entry)
 
     def after(self, group: Group, handles: np.ndarray, call: Callable[[], None]) -> None:
         """Calls once all steps of these sequences that were sent so far are through."""
         slots = self._handles.slots[handles]
-        awake = slots[slots >= 0]
-        if len(awake):
-            self.enqueue(group, Block(awake, 0, {}, False, Mark(self, call)), 0)
-        else:
+        awake = slots >= 0
+        if not awake.any():
             call()
+            return
+        mark = Block(slots[awake], 0, {}, False, Mark(self, call))
+        waiting = handles[awake].tolist() if self._lines else []
+        if self._lines.concern(waiting):
+            self._lines.put(_Waiting(group, mark, iter(()), 0), waiting)
+        else:
+            self._submit(group, mark)
 
     def go_on(self) -> None:
-        """There may be room for more."""
-        while self.waiting and self._fits(self.waiting[0][2]):
-            self._submit(*self.waiting.popleft())
+        """Runs what there is room for, one block of each request in turn."""
+        while self._ready and self._fits(self._ready[0].head):
+            entry = self._ready.popleft()
+            block, more = entry.take()
+            if more:
+                self._ready.append(entry)
+            else:
+                self._forget(entry)
+            self._submit(entry.group, block)
 
     def abandon(self) -> None:
         """The client is gone: forgets the steps that have not run, and waits for those that are running."""
         self.gone = True
-        self.outstanding = 0
-        marks = [(group, block, 0) for group, block, _ in self.waiting if not block.steps]
-        self.waiting.clear()
+        self.outstanding = self._held = 0
+        marks = [entry for entry in self._lines if not entry.head.steps]
+        self._lines.clear()
+        self._ready.clear()
         for block, group in list(self._blocks.items()):
             if block.steps:
                 group.model.batcher.drop([block])
         for mark in marks:
-            self._submit(*mark)
+            self._submit(mark.group, mark.head)
 
-    def _fits(self, size: int) -> bool:
-        return not self.outstanding or self.outstanding + size <= self.size
+    def _fits(self, block: Block) -> bool:
+        size = block.sink.size
+        return not size or not self.outstanding or self.outstanding + size <= self._size
 
-    def _submit(self, group: Group, block: Block, size: int) -> None:
-        self.outstanding += size
+    def _run(self, entry: _Waiting) -> bool:
+        """Runs of a new request what there is room for; whether that is all of it."""
+        more = True
+        while more and self._fits(entry.head):
+            block, more = entry.take()
+            self._submit(entry.group, block)
+        return not more
+
+    def _forget(self, entry: _Waiting) -> None:
+        """A request waits no more; what stood behind it may be ready."""
+        self._held -= entry.size
+        self._ready.extend(self._lines.first(self._lines.remove(entry)))
+
+    def _submit(self, group: Group, block: Block) -> None:
+        self.outstanding += block.sink.size
         self._blocks[block] = group
         group.model.batcher.submit(block)
 
@@ -104,30 +167,44 @@ class Window:
         self.outstanding -= freed
         self._handles.next[handle] = step
         self.emit(Failed(error, (handle,), step, (step,), _request(block.sink)))
+        self._refuse_later(block, handle, f"step {step} of sequence {handle} failed")
+
+    def _refuse_later(self, block: Block, handle: int, why: str) -> None:
+        """Refuses what was sent after a block for a sequence, and then for those that stand still thereby."""
         affected = {handle}
-        for later, group in self._later(block):
-            reply = later.sink
-            if isinstance(reply, Chunk | Fleet) and affected.intersection(reply.handles.tolist()):
-                affected.update(reply.handles.tolist())
-                self._refuse(later, group, reply, f"step {step} of sequence {handle} failed")
+        blocks = list(self._blocks)
+        place = blocks.index(block) if block in self._blocks else len(blocks)
+        for later in blocks[place + 1 :]:
+            if _concerns(later, affected):
+                group = self._blocks.pop(later)
+                self.outstanding -= later.sink.size
+                group.model.batcher.drop([later])
+                self._refuse(later, why)
+        for entry in self._lines:
+            if _concerns(entry.head, affected):
+                if entry in self._ready:
+                    self._ready.remove(entry)
+                self._forget(entry)
+                self._refuse(entry.head, why)
+        self.go_on()
 
-    def _later(self, block: Block) -> list[tuple[Block, Group]]:
-        blocks = list(self._blocks.items())
-        place = next((i for i, (b, _) in enumerate(blocks) if b is block), len(blocks))
-        return blocks[place + 1 :] + [(b, group) for group, b, _ in self.waiting]
-
-    def _refuse(self, later: Block, group: Group, reply: Chunk | Fleet, why: str) -> None:
-        if later in self._blocks:
-            del self._blocks[later]
-            self.outstanding -= reply.size
-            group.model.batcher.drop([later])
-        else:
-            self.waiting = deque(entry for entry in self.waiting if entry[1] is not later)
+    def _refuse(self, block: Block, why: str) -> None:
+        reply = block.sink
+        assert isinstance(reply, Chunk | Fleet)
         handles, first = reply.handles, reply.first_steps
         self._handles.next[handles] = np.minimum(self._handles.next[handles], first)
         error = WrongStep(f"{why}, so the steps sent after it were not taken")
         expected = tuple(self._handles.next[handles].tolist())
         self.emit(Failed(error, tuple(handles.tolist()), int(first[0]), expected, _request(reply)))
+
+
+def _concerns(block: Block, affected: set[int]) -> bool:
+    """Whether a block has steps of these; then they stand still in all that it has."""
+    reply = block.sink
+    if not isinstance(reply, Chunk | Fleet) or affected.isdisjoint(handles := reply.handles.tolist()):
+        return False
+    affected.update(handles)
+    return True
 
 
 def _request(sink: object) -> str:

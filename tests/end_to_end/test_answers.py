@@ -11,11 +11,15 @@ import pytest
 
 import tidegate
 from tests.raw_stream import NO_TRACE, RawStream, bits, close, fleet, open_, rows_of, selection, steps
+from tests.zoo import repository
 from tidegate import wire
 from tidegate.v1.sequence_pb2 import Answers, TraceSelection
 from tidegate.v1.tensor_pb2 import ENCODING_VALUES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from tests.running_server import RunningServer
     from tests.zoo import Zoo
 
@@ -224,3 +228,26 @@ async def test_a_handle_can_be_used_again_and_starts_anew(server: RunningServer)
         assert list((await stream.ask(close(0))).steps) == [5]
         await stream.ask(open_(0))
         assert await stream.run(0, 0, ROWS[:5]) == first
+
+
+async def test_a_long_chunk_takes_turns_with_the_steps_of_the_other_sequences_of_its_client(
+    start: Callable[..., RunningServer], zoo: Zoo, tmp_path: Path
+) -> None:
+    server = start(repository(zoo, tmp_path, "wide"), "--window-mib", "1").ready()
+    rows = np.random.default_rng(0).normal(size=(8_000, 3)).astype(np.float32)  # answers of 48 MB
+    async with RawStream(server.address) as stream:
+        await stream.ask(open_(0, "wide", count=2))
+        await stream.say(steps(0, 0, rows), *[steps(1, i, row) for i, row in enumerate(rows[:3])])
+        chunk, others, before = 0, [], []
+        while chunk < len(rows) or len(others) < 3:
+            answer = await stream.hear()
+            if answer.handle:
+                others.append(bits(answer))
+                before.append(chunk)
+            else:
+                assert answer.first_step == chunk
+                chunk += len(wire.decode(answer.trace))
+        assert before[-1] < len(rows) / 2
+        async with RawStream(server.address) as alone:
+            await alone.ask(open_(0, "wide"))
+            assert others == await alone.run(0, 0, rows[:3])

@@ -1,0 +1,73 @@
+"""Requests that wait in several lines at once, one line for each sequence: a request may go when it is first in all."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Generic, TypeVar
+
+E = TypeVar("E")
+
+
+class Lines(Generic[E]):
+    """Lines by handle. Entries are compared by identity, and known in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._lines: dict[int, deque[E]] = {}  # none is empty
+        self._handles: dict[E, Sequence[int]] = {}
+        self._behind: dict[E, int] = {}  # in how many of its lines an entry is not the first
+
+    def __len__(self) -> int:
+        return len(self._handles)
+
+    def __iter__(self) -> Iterator[E]:
+        return iter(list(self._handles))
+
+    def __contains__(self, entry: E) -> bool:
+        return entry in self._handles
+
+    def concern(self, handles: Iterable[int]) -> bool:
+        """Whether something waits for one of these."""
+        return bool(self._lines) and not self._lines.keys().isdisjoint(handles)
+
+    def is_first(self, entry: E) -> bool:
+        """Whether an entry is the first in all of its lines."""
+        return not self._behind[entry]
+
+    def put(self, entry: E, handles: Sequence[int]) -> bool:
+        """Adds an entry at the end of the lines of these; whether it is the first in all of them."""
+        behind = 0
+        for handle in handles:
+            line = self._lines.setdefault(handle, deque())
+            behind += bool(line)
+            line.append(entry)
+        self._handles[entry] = handles
+        self._behind[entry] = behind
+        return not behind
+
+    def remove(self, entry: E) -> Sequence[int]:
+        """Takes an entry out; its handles."""
+        handles = self._handles.pop(entry)
+        del self._behind[entry]
+        for handle in handles:
+            line = self._lines[handle]
+            was_first = line[0] is entry
+            line.remove(entry)
+            if not line:
+                del self._lines[handle]
+            elif was_first:
+                self._behind[line[0]] -= 1
+        return handles
+
+    def first(self, handles: Iterable[int]) -> list[E]:
+        """Those that are the first in all of their lines, and wait for one of these; each once."""
+        heads = dict.fromkeys(line[0] for handle in handles if (line := self._lines.get(handle)))
+        return [entry for entry in heads if not self._behind[entry]]
+
+    def of(self, handle: int) -> list[E]:
+        """Those that wait for a sequence."""
+        return list(self._lines.get(handle, ()))
+
+    def clear(self) -> None:
+        """Forgets all of them."""
+        self._lines.clear()
+        self._handles.clear()
+        self._behind.clear()
