@@ -21,7 +21,7 @@ from onnx import numpy_helper
 
 from server.durability.keeper import Keeper
 from server.durability.store_thread import StoreThread
-from server.edge.native.dialect import Conversation
+from server.edge.native.service import exchange
 from server.errors import StoreFailed
 from server.settings import Settings
 from server.stores.memory import MemoryStore
@@ -272,7 +272,7 @@ class World:
 
         async def begin() -> Line:
             line = Line(host)
-            talk = Conversation(server.shelf, server.keeper, self.settings, line)  # type: ignore[arg-type]
+            talk = exchange(server.shelf, server.keeper, self.settings, line)  # type: ignore[arg-type]
             line.serving = asyncio.create_task(talk.serve(server.leave))
             return line
 

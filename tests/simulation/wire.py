@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import grpc
 from grpc.aio import AioRpcError, Metadata
 
-from server.edge.native.dialect import reader
+from server.edge.native.requests import reader
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

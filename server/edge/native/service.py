@@ -1,27 +1,43 @@
 """The gRPC edge of tidegate.v1: converts, calls, converts."""
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
 
-from server.caller import Caller
 from server.durability.keeper import AnyKeeper
 from server.edge import status
 from server.edge.admission import Admission
-from server.edge.native import descriptions, messages
-from server.edge.native.dialect import Context, Conversation, host, reader
+from server.edge.callers import caller_of
+from server.edge.exchange import Exchange
+from server.edge.native import descriptions, requests, responses
+from server.edge.native.dialect import NativeDialect
 from server.errors import TidegateError
 from server.repository.repository import Repository
 from server.settings import Settings
 from server.streams import prediction
+from server.streams.events import Event
+from server.streams.stream import Catalogue, Stream
 from tidegate.v1 import tidegate_pb2
 
 log = logging.getLogger(__name__)
 
 SERVICE = "tidegate.v1.Tidegate"
+_ROUTE = "tidegate-sequence"  # the header by which a client, and whoever resumes its sequences, is led here
+
+Context = Any  # grpc.aio.ServicerContext: its type parameters differ between releases
+
+
+def exchange(catalogue: Catalogue, keeper: AnyKeeper, settings: Settings, context: Context) -> Exchange:
+    """One stream that speaks this protocol."""
+    caller, route = caller_of(context), dict(context.invocation_metadata()).get(_ROUTE, "")
+
+    def make(emit: Callable[[Event], None]) -> Stream:
+        return Stream(catalogue, keeper, settings.max_sequences, settings.window_bytes, emit, caller, route)
+
+    return Exchange(context, NativeDialect(settings), make, keeper, settings.window_bytes)
 
 
 class Servicer:
@@ -40,8 +56,8 @@ class Servicer:
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             "Stream": grpc.stream_stream_rpc_method_handler(
                 self.stream,
-                reader(self._settings.max_message_bytes),
-                None,  # a conversation writes bytes
+                requests.reader(self._settings.max_message_bytes),
+                None,  # an exchange writes bytes
             ),
             "Predict": unary(
                 self.predict, request.PredictRequest.FromString, response.PredictResponse.SerializeToString
@@ -61,25 +77,25 @@ class Servicer:
         """Opens sequences, takes their steps, answers each, closes them."""
         async with _errors(context):
             with self._admission.stream():
-                conversation = Conversation(self._admission, self._keeper, self._settings, context)
-                await conversation.serve(self._admission.leaving)
+                served = exchange(self._admission, self._keeper, self._settings, context)
+                await served.serve(self._admission.leaving)
 
     async def predict(self, request: tidegate_pb2.PredictRequest, context: Context) -> tidegate_pb2.PredictResponse:
         """A whole sequence at once."""
         async with _errors(context):
-            selection = messages.selection(request.trace)
-            values = messages.wants_values(request.encoding)
-            inputs = messages.named_inputs(request.inputs)
+            selection = requests.selection(request.trace)
+            values = requests.wants_values(request.encoding)
+            inputs = requests.named_inputs(request.inputs)
             with self._admission.call():
-                caller = Caller(host(context.peer()))
+                caller = caller_of(context)
                 made = await prediction.predict(
                     self._admission, caller, request.model, request.version, inputs, selection
                 )
             return tidegate_pb2.PredictResponse(
                 model=made.opened.model,
                 version=made.opened.version,
-                outputs=messages.tensors(made.outputs, values),
-                trace=messages.trace(made.trace, values),
+                outputs=responses.tensors(made.outputs, values),
+                trace=responses.trace(made.trace, values),
                 columns=descriptions.columns(made.opened.columns),
             )
         raise AssertionError("an error ends the call")

@@ -1,0 +1,34 @@
+"""Who a call comes from, as gRPC says it."""
+
+from ipaddress import ip_address, ip_network
+from typing import Protocol
+from urllib.parse import unquote
+
+from server.caller import Caller
+
+_LONGEST = 128  # of a path to a Unix socket, as it is kept
+
+
+class Peer(Protocol):
+    """What is asked of gRPC's context."""
+
+    def peer(self) -> str:
+        """ipv4:HOST:PORT, ipv6:[HOST]:PORT or unix:PATH."""
+
+
+def caller_of(context: Peer) -> Caller:
+    """Who connects, without the port."""
+    return Caller(_address(context.peer()))
+
+
+def _address(peer: str) -> str:
+    """Of IPv6 the first 64 bits: whoever has one address there has all that begin so."""
+    family, _, rest = peer.partition(":")
+    if family == "ipv4":
+        return peer.rpartition(":")[0]
+    if family != "ipv6":
+        return peer[:_LONGEST]
+    address = ip_address(unquote(rest).rpartition(":")[0].strip("[]").partition("%")[0])
+    if mapped := getattr(address, "ipv4_mapped", None):
+        return f"ipv4:{mapped}"
+    return f"ipv6:{ip_network((address, 64), strict=False).network_address}"

@@ -1,0 +1,207 @@
+"""The loop of one stream: reads, writes, waits while the client does not read, and leaves when the server stops.
+
+Knows no protocol: a `Dialect` translates between a client's messages and a `Stream`, which does the work.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import grpc
+
+from server.durability.keeper import AnyKeeper
+from server.errors import Draining, Refusal, TidegateError
+from server.streams.events import Answered, Event, Failed, FleetAnswered
+from server.streams.stream import Stream
+
+log = logging.getLogger(__name__)
+
+_TURN = 0.003  # seconds of one client's requests after which the others get their turn
+
+
+Message = Any  # what the dialect's deserialiser made of a client's bytes
+Request = Any  # one of those that a message holds
+
+
+class Call(Protocol):
+    """What the loop needs of gRPC's context."""
+
+    async def read(self) -> Message:
+        """The next message, or grpc.aio.EOF."""
+
+    async def write(self, message: bytes, /) -> None:
+        """Returns once there is room for another."""
+
+
+class Dialect(Protocol):
+    """One protocol, of one stream: its messages to and from the calls and events of a `Stream`."""
+
+    def requests(self, message: Message) -> Sequence[Request]:
+        """What a message asks for, in order. Raises Refusal: all of it is refused."""
+
+    def take(self, request: Request, stream: Stream, company: bool) -> None:
+        """Carries out one request; with `company` others came together with it. Raises TidegateError."""
+
+    def refusal(self, request: Request, stream: Stream, error: TidegateError) -> Failed:
+        """What is said of a request, or of a whole message, that was refused."""
+
+    def write(self, event: Event) -> bytes:
+        """The message that tells of one event."""
+
+    def bundle(self, events: Sequence[Answered | FleetAnswered | bytes]) -> tuple[bytes, int]:
+        """The next message, and how many of these, in their order, are in it; bytes are whole messages."""
+
+
+class Exchange:
+    """Serves one stream from its first message to its last.
+
+    Args:
+        call: gRPC's side of it.
+        dialect: translates.
+        make: a stream that emits its events as it is told.
+        keeper: keeps sequences beyond this stream.
+        window: how many bytes of messages that carry no answer may wait to be written before no more is read.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        dialect: Dialect,
+        make: Callable[[Callable[[Event], None]], Stream],
+        keeper: AnyKeeper,
+        window: int,
+    ) -> None:
+        # fixed
+        self._loop = asyncio.get_running_loop()
+        self._call = call
+        self._dialect = dialect
+        self._keeper = keeper
+        self._window = window
+        self._stream = make(self._emit)
+        # what goes on
+        self._leaving = False
+        self._outgoing: deque[Answered | FleetAnswered | bytes] = deque()  # bytes: a message that carries no answer
+        self._unwritten = 0  # the bytes of those
+        self._asleep: asyncio.Future[None] | None = None  # what the writer waits on while nothing is outgoing
+        self._room = asyncio.Event()  # set when something has left, while somebody waits for it
+        self._waits_for_room = False
+
+    async def serve(self, leave: asyncio.Event) -> None:
+        """Runs until the client has said its last word and has every answer, or is gone.
+
+        Once `leave` is set, the sequences are let go of; the client hears that it has to move.
+        """
+        writer = asyncio.create_task(self._write())
+        reader = asyncio.create_task(self._read(writer))
+        leaving = asyncio.create_task(leave.wait())
+        try:
+            await asyncio.wait((reader, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if not reader.done():
+                await self._leave()
+            else:
+                await reader
+            while not (self._stream.idle and not self._outgoing) and not writer.done():
+                await self._wait_for_room(writer)
+            if writer.done():
+                writer.result()
+        finally:
+            for task in (writer, reader, leaving):
+                task.cancel()
+            self._stream.abandon()
+
+    async def _leave(self) -> None:
+        """Lets go of every sequence: what was taken is answered, and what was answered is written before it is told."""
+        self._leaving = True
+        gone: asyncio.Future[tuple[int, ...]] = self._loop.create_future()
+
+        def left(handles: tuple[int, ...]) -> None:
+            if not gone.done():  # the stream can be cut meanwhile
+                gone.set_result(handles)
+
+        self._stream.leave(left)
+        handles = await gone
+        await self._keeper.flush()
+        self._stream.release(handles, Draining("this server is stopping; resume at another, or here in a while"))
+
+    # Reading ----------------------------------------------------------------------------------------------------------
+
+    async def _read(self, writer: "asyncio.Task[None]") -> None:
+        while True:
+            while self._full and not writer.done():
+                await self._wait_for_room(writer)
+            message = await self._call.read()
+            if message is grpc.aio.EOF or writer.done():
+                return
+            if not self._leaving:  # else the client will send it again where it goes on
+                await self._take(message, writer)
+
+    @property
+    def _full(self) -> bool:
+        return self._stream.full or self._unwritten >= self._window
+
+    async def _wait_for_room(self, writer: "asyncio.Task[None]") -> None:
+        self._room.clear()
+        self._waits_for_room = True
+        waiting = asyncio.ensure_future(self._room.wait())
+        await asyncio.wait((waiting, writer), return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        self._waits_for_room = False
+
+    async def _take(self, message: Message, writer: "asyncio.Task[None]") -> None:
+        try:
+            requests = self._dialect.requests(message)
+        except Refusal as refusal:
+            self._emit(self._dialect.refusal(message, self._stream, refusal))
+            return
+        turn = self._loop.time() + _TURN
+        for request in requests:
+            self._take_one(request, company=len(requests) > 1)
+            if self._loop.time() > turn:
+                await asyncio.sleep(0)
+                turn = self._loop.time() + _TURN
+            while self._unwritten >= self._window and not writer.done():
+                await self._wait_for_room(writer)
+            if self._leaving:
+                return
+
+    def _take_one(self, request: Request, company: bool) -> None:
+        try:
+            self._dialect.take(request, self._stream, company)
+        except TidegateError as error:
+            self._emit(self._dialect.refusal(request, self._stream, error))
+        except Exception:
+            log.exception("a request failed")
+            fault = TidegateError("the server failed; its log has the details")
+            self._emit(self._dialect.refusal(request, self._stream, fault))
+
+    # Writing ----------------------------------------------------------------------------------------------------------
+
+    def _emit(self, event: Event) -> None:
+        if isinstance(event, Answered | FleetAnswered):
+            self._outgoing.append(event)
+        else:
+            message = self._dialect.write(event)  # at once: what waits is counted as what it takes
+            self._outgoing.append(message)
+            self._unwritten += len(message)
+        if self._asleep is not None and not self._asleep.done():
+            self._asleep.set_result(None)
+
+    async def _write(self) -> None:
+        while True:
+            while self._outgoing:
+                message, count = self._dialect.bundle(self._outgoing)
+                await self._call.write(message)
+                for _ in range(count):
+                    self._has_left(self._outgoing.popleft())  # only now: until then the stream is not at its end
+                if self._waits_for_room:
+                    self._room.set()
+            self._asleep = self._loop.create_future()
+            await self._asleep
+
+    def _has_left(self, sent: Answered | FleetAnswered | bytes) -> None:
+        if isinstance(sent, bytes):
+            self._unwritten -= len(sent)
+        else:
+            self._stream.written(sent.size)

@@ -1,0 +1,139 @@
+"""A client's messages of the contract in our own words. Translates; decides nothing."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from server.errors import BadInput, OverLimit, Reason, Refusal, WrongState
+from server.runtime.input_check import Named
+from server.runtime.state_value import LATEST, Part
+from server.streams.trace import CELL, GATES, HIDDEN, Manner, Selection
+from tidegate import wire
+from tidegate.v1 import sequence_pb2, tensor_pb2
+
+_PARTS = {
+    sequence_pb2.TraceSelection.PART_HIDDEN: HIDDEN,
+    sequence_pb2.TraceSelection.PART_CELL: CELL,
+    sequence_pb2.TraceSelection.PART_GATES: GATES,
+}
+_MAX_TENSORS = 64  # inputs of one message
+_MAX_PARTS = 1_024  # of a state
+_MAX_SELECTED = 1_024  # parts and layers that a trace selection may name
+_LAST_HANDLE = 2**32 - 1  # as an answer can name it
+
+
+def reader(limit: int) -> Callable[[bytes], "sequence_pb2.StreamRequest | Refusal"]:
+    """A deserialiser that answers a message it cannot take with the refusal instead of ending the stream."""
+
+    def read(data: bytes) -> sequence_pb2.StreamRequest | Refusal:
+        if len(data) > limit:
+            return OverLimit(
+                f"a message of {len(data)} bytes came; {limit} is the limit. Send smaller chunks or fleets"
+            )
+        try:
+            return sequence_pb2.StreamRequest.FromString(data)
+        except DecodeError:
+            return Refusal("a message came that is no StreamRequest")
+
+    return read
+
+
+def named_inputs(tensors: Sequence[tensor_pb2.Tensor]) -> Named:
+    """The tensors of a request as arrays.
+
+    Raises:
+        BadInput: a tensor that contradicts itself.
+        OverLimit: too many of them.
+    """
+    _check_count("tensors", len(tensors), _MAX_TENSORS)
+    try:
+        return [(tensor.name, wire.decode(tensor)) for tensor in tensors]
+    except wire.WireError as error:
+        raise BadInput(error.message, Reason(error.reason)) from error
+
+
+def _check_count(what: str, count: int, limit: int) -> None:
+    """Whether so many may come, before any of them is looked at. Raises OverLimit."""
+    if count > limit:
+        raise OverLimit(f"{count} {what} came; {limit} is the limit")
+
+
+def numbers(data: bytes, dtype: str, what: str) -> np.ndarray:
+    """An array of one number a sequence, written as little-endian bytes."""
+    if len(data) % np.dtype(dtype).itemsize:
+        raise BadInput(f"{what} hold {len(data)} bytes, which is no whole number of {dtype}", Reason.WRONG_SIZE)
+    return np.frombuffer(data, dtype).astype(np.int64)
+
+
+def manner(message: sequence_pb2.Open | sequence_pb2.Resume) -> Manner:
+    """How a client wants to be answered."""
+    return Manner(selection(message.trace), wants_values(message.encoding), message.bundle, message.announce)
+
+
+@dataclass(frozen=True, eq=False)
+class Beginning:
+    """See stream.Beginning."""
+
+    step: int
+    parts: list[Part]
+
+
+def beginning(message: sequence_pb2.State) -> Beginning:
+    """The state that a new sequence begins from.
+
+    Raises:
+        BadInput: a tensor that contradicts itself.
+        WrongState: a step beyond all that a sequence can take.
+    """
+    if message.step > LATEST:
+        raise WrongState(f"the state is of step {message.step}; a sequence can begin up to step {LATEST}")
+    _check_count("parts of a state", len(message.parts), _MAX_PARTS)
+    given = [(part.layer, part.name, part.value) for part in message.parts]
+    try:
+        parts = [Part(None if layer < 0 else layer, name, wire.decode(value)) for layer, name, value in given]
+    except wire.WireError as error:
+        raise BadInput(error.message, Reason(error.reason)) from error
+    return Beginning(message.step, parts)
+
+
+def selection(message: sequence_pb2.TraceSelection) -> Selection:
+    """What of the inside a client wants to see."""
+    _check_count("parts and layers of a trace selection", len(message.parts) + len(message.layers), _MAX_SELECTED)
+    unknown = [part for part in message.parts if part not in _PARTS]
+    if unknown:
+        raise BadInput(f"the trace selection names part {unknown[0]}, which is unknown", Reason.BAD_TRACE)
+    parts = frozenset(_PARTS[part] for part in message.parts)
+    return Selection(message.none, parts, frozenset(message.layers), max(1, message.every))
+
+
+def wants_values(encoding: int) -> bool:
+    """Whether answers are to be written as numbers.
+
+    Raises:
+        Refusal: an encoding that is unknown.
+    """
+    if encoding not in (tensor_pb2.ENCODING_UNSPECIFIED, tensor_pb2.ENCODING_RAW, tensor_pb2.ENCODING_VALUES):
+        raise Refusal(f"encoding {encoding} is unknown")
+    return encoding == tensor_pb2.ENCODING_VALUES
+
+
+def concerned(request: sequence_pb2.StreamRequest, most: int) -> tuple[tuple[int, ...], int]:
+    """The handles that a request is about, the first `most` of them, and its first step."""
+    kind = request.WhichOneof("request")
+    match kind:
+        case "steps":
+            return (request.steps.handle,), request.steps.first_step
+        case "fleet":
+            handles, steps = request.fleet.handles, request.fleet.steps
+            size = min(len(handles) // 4, most) * 4
+            return tuple(np.frombuffer(handles[:size], "<u4").tolist()), int.from_bytes(steps[:8], "little")
+        case "resume":
+            first, count = request.resume.handle, min(len(request.resume.sequence_ids), most)
+            return tuple(range(first, min(first + count, _LAST_HANDLE + 1))), 0
+        case "rewind":
+            return (request.rewind.handle,), request.rewind.step
+        case None:
+            return (), 0
+    return (getattr(request, kind).handle,), 0

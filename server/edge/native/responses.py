@@ -1,0 +1,234 @@
+"""What a stream tells its client, as the contract's messages. Translates; decides nothing."""
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+
+import numpy as np
+from google.protobuf.message import Message
+
+from server.edge.native import descriptions
+from server.errors import TidegateError
+from server.streams.events import (
+    Answered,
+    Checkpointed,
+    Closed,
+    Event,
+    Failed,
+    FleetAnswered,
+    Form,
+    Moved,
+    Opened,
+    Released,
+    Rewound,
+    StateRead,
+)
+from tidegate import wire
+from tidegate.v1 import error_pb2, sequence_pb2, tensor_pb2
+
+Answer = Answered | FleetAnswered
+
+_BUNDLE_BYTES = 2**16  # past this a message gains nothing from being shared
+_VARINTS = [bytes([n]) for n in range(128)] + [bytes([n & 0x7F | 0x80, n >> 7]) for n in range(128, 2**14)]
+
+
+def _tag(message: type[Message], field: str, kind: int) -> bytes:
+    """How protobuf begins a field: 0 is a number, 2 what has a length."""
+    return bytes([message.DESCRIPTOR.fields_by_name[field].number << 3 | kind])
+
+
+_ANSWERS, _MORE = (_tag(sequence_pb2.StreamResponse, field, 2) for field in ("answers", "more"))
+_HANDLE, _FIRST_STEP, _CHECKPOINTED = (
+    _tag(sequence_pb2.Answers, field, 0) for field in ("handle", "first_step", "checkpointed")
+)
+_OUTPUT, _TRACE = (_tag(sequence_pb2.Answers, field, 2) for field in ("outputs", "trace"))
+
+
+class Writer:
+    """Serialises the events of one stream, several in a message where their sequences allow it.
+
+    The answer to a single step is nearly all that a stream ever sends; what such answers share is kept as bytes.
+
+    Args:
+        max_message: the largest request that is taken, in bytes, for the client to know.
+    """
+
+    def __init__(self, max_message: int) -> None:
+        self._max_message = max_message
+        self._single: dict[tuple[Form, bool], _Single] = {}
+
+    def bundle(self, events: Sequence[Answer | bytes]) -> tuple[bytes, int]:
+        """The next message, and how many of these, in their order, are in it: at least one."""
+        first = events[0]
+        if isinstance(first, bytes):
+            return first, 1
+        message = self.write(first)
+        if len(events) == 1 or not first.form.bundle:
+            return message, 1
+        pieces, size = [message], len(message)
+        for event in islice(events, 1, None):
+            if size >= _BUNDLE_BYTES or isinstance(event, bytes) or not event.form.bundle:
+                break
+            message = self.write(event)
+            pieces += (_MORE, varint(len(message)), message)
+            size += len(message)
+        return b"".join(pieces), 1 + len(pieces) // 3
+
+    def write(self, event: Event) -> bytes:
+        """The message that tells the client of one event."""
+        match event:
+            case Answered():
+                return self._answers(event)
+            case FleetAnswered():
+                return _fleet(event)
+            case Failed():
+                return sequence_pb2.StreamResponse(failure=_failure(event)).SerializeToString()
+            case Opened():
+                return sequence_pb2.StreamResponse(opened=_opened(event, self._max_message)).SerializeToString()
+            case Closed():
+                closed = sequence_pb2.Closed(handle=event.handle, count=len(event.steps), steps=event.steps)
+                return sequence_pb2.StreamResponse(closed=closed).SerializeToString()
+            case _:
+                return _rare(event).SerializeToString()
+
+    def _answers(self, event: Answered) -> bytes:
+        if event.form.values or len(event.outputs[0]) > 1:
+            return _answers(event).SerializeToString()
+        key = event.form, event.trace is not None
+        single = self._single.get(key)
+        if single is None:
+            single = self._single[key] = _Single(_answers(event).answers)
+        return single.write(event)
+
+
+def varint(number: int) -> bytes:
+    """A number as protobuf writes it."""
+    if number < len(_VARINTS):
+        return _VARINTS[number]
+    digits = bytearray()
+    while number > 0x7F:
+        digits.append(number & 0x7F | 0x80)
+        number >>= 7
+    digits.append(number)
+    return bytes(digits)
+
+
+class _Single:
+    """The answer to one step, its numbers as bytes: what all of one form have in common, as protobuf writes it.
+
+    No message is filled again and again: protobuf keeps every bytes value that a message was ever given.
+    """
+
+    def __init__(self, answers: sequence_pb2.Answers) -> None:
+        self._outputs = [_head(_OUTPUT, tensor) for tensor in answers.outputs]
+        self._trace = _head(_TRACE, answers.trace)
+
+    def write(self, event: Answered) -> bytes:
+        """The message for a step of this form."""
+        body = _HANDLE + varint(event.handle) + _FIRST_STEP + varint(event.first_step)
+        body += _CHECKPOINTED + varint(event.checkpointed)
+        for head, array in zip(self._outputs, event.outputs, strict=True):
+            body += head + array.tobytes()
+        if event.trace is not None:
+            body += self._trace + event.trace.tobytes()
+        return _ANSWERS + varint(len(body)) + body
+
+
+def _head(tag: bytes, tensor: tensor_pb2.Tensor) -> bytes:
+    """A tensor as a field, all but its data, with which it ends."""
+    written = tensor.SerializeToString()
+    return tag + varint(len(written)) + written[: len(written) - len(tensor.data)]
+
+
+def _answers(event: Answered) -> sequence_pb2.StreamResponse:
+    message = sequence_pb2.StreamResponse()
+    message.answers.handle = event.handle
+    message.answers.first_step = event.first_step
+    message.answers.checkpointed = event.checkpointed
+    _fill(message.answers, event)
+    return message
+
+
+def _fleet(event: FleetAnswered) -> bytes:
+    message = sequence_pb2.StreamResponse()
+    answers = message.fleet
+    answers.handles = event.handles.astype("<u4").tobytes()
+    answers.steps = event.steps.astype("<u8").tobytes()
+    if event.checkpointed.any():
+        answers.checkpointed = event.checkpointed.astype("<u8").tobytes()
+    _fill(answers, event)
+    return message.SerializeToString()
+
+
+def _fill(message: sequence_pb2.Answers | sequence_pb2.FleetAnswers, event: Answered | FleetAnswered) -> None:
+    encoding = _encoding(event.form.values)
+    for name, array in zip(event.form.names, event.outputs, strict=True):
+        wire.encode_to(message.outputs.add(), name, array, encoding)
+    if event.trace is not None:
+        wire.encode_to(message.trace, "", event.trace, encoding)
+
+
+def _encoding(values: bool) -> tensor_pb2.Encoding:
+    return tensor_pb2.ENCODING_VALUES if values else tensor_pb2.ENCODING_RAW
+
+
+def _rare(event: Checkpointed | Released | StateRead | Rewound | Moved) -> sequence_pb2.StreamResponse:
+    """What is said of a sequence beside its answers."""
+    message = sequence_pb2.StreamResponse()
+    match event:
+        case Checkpointed():
+            message.checkpointed.handles = event.handles.astype("<u4").tobytes()
+            message.checkpointed.steps = event.steps.astype("<u8").tobytes()
+        case Released():
+            message.released.handles.extend(event.handles)
+            message.released.error.CopyFrom(_error(event.error))
+        case StateRead():
+            state = sequence_pb2.State(model=event.model, version=event.version, step=event.step)
+            for part in event.parts:
+                added = state.parts.add(layer=-1 if part.layer is None else part.layer, name=part.name)
+                wire.encode_to(added.value, "", part.value)
+            message.state.handle = event.handle
+            message.state.state.CopyFrom(state)
+        case Rewound():
+            message.rewound.handle, message.rewound.next_step = event.handle, event.step
+        case Moved():
+            moved = sequence_pb2.Moved(handle=event.handle, version=event.version, next_step=event.step)
+            moved.trace.extend(descriptions.columns(event.columns))
+            message.moved.CopyFrom(moved)
+    return message
+
+
+def _error(error: TidegateError) -> error_pb2.Error:
+    return error_pb2.Error(reason=error.reason, message=str(error))  # type: ignore[arg-type] # an enum's int
+
+
+def _failure(event: Failed) -> sequence_pb2.Failure:
+    return sequence_pb2.Failure(
+        handles=event.handles,
+        first_step=event.first_step,
+        expected_steps=event.expected,
+        error=_error(event.error),
+        request=event.request,
+    )
+
+
+def _opened(event: Opened, max_message: int) -> sequence_pb2.Opened:
+    return sequence_pb2.Opened(
+        handle=event.handle,
+        sequence_ids=event.ids,
+        model=event.model,
+        version=event.version,
+        trace=descriptions.columns(event.columns),
+        max_message_bytes=max_message,
+        resume_token=event.token,
+        next_steps=event.steps,
+    )
+
+
+def tensors(arrays: Mapping[str, np.ndarray], values: bool) -> list[tensor_pb2.Tensor]:
+    """Outputs by name."""
+    return [wire.encode(name, array, _encoding(values)) for name, array in arrays.items()]
+
+
+def trace(array: np.ndarray | None, values: bool) -> tensor_pb2.Tensor | None:
+    """A trace, or nothing."""
+    return None if array is None else wire.encode("", array, _encoding(values))
