@@ -1,4 +1,4 @@
-"""A stream that the server lets go of because it is stopping."""
+"""One stream: what waits for a client that does not read, whose turn it is, and that the server stops."""
 
 from __future__ import annotations
 
@@ -137,4 +137,63 @@ def test_a_last_write_ends_when_its_time_is_over(
     assert isinstance(world.loop, StandingLoop)
     world.loop.advance(1.1, world.quiet)
     assert flushed.result() is False
+    world.close()
+
+
+def test_refusals_that_nobody_reads_are_counted_in_bytes_and_no_more_is_read(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path_factory.getbasetemp(), max_sequences=1_000, window_mib=0.1)
+    world.connect(0, 0)
+    line = world.lines[0]
+    assert line is not None
+    written: list[bytes] = []
+
+    async def never_done(message: bytes) -> None:
+        written.append(message)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(line, "write", never_done)
+    refused = pb.FleetSteps(handles=np.full(1_000, 2**32 - 1, "<u4").tobytes())
+    for _ in range(1_000):
+        line.say(pb.StreamRequest(fleet=refused))
+    world.quiet()
+    size = len(written[0])
+    assert (1_000 - len(line.up) - 2) * size < 0.1 * 2**20
+    world.close()
+
+
+def test_a_refusal_names_no_more_handles_than_a_client_may_have_and_none_that_cannot_be(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    world = World(tmp_path_factory.getbasetemp())
+    world.connect(0, 0)
+    line = world.lines[0]
+    assert line is not None
+    line.say(pb.StreamRequest(fleet=pb.FleetSteps(handles=bytes(4 * 1_000))))
+    line.say(pb.StreamRequest(resume=pb.Resume(handle=2**32 - 1, sequence_ids=["a", "b"], answered=[0, 0])))
+    world.quiet()
+    assert [list(response.failure.handles) for response in heard(world)] == [[0] * 12, [2**32 - 1]]
+    assert not world.faults
+    world.close()
+
+
+def test_between_the_openings_of_a_bundle_others_get_their_turn(tmp_path_factory: pytest.TempPathFactory) -> None:
+    world = World(tmp_path_factory.getbasetemp(), max_sequences=30_000)
+    world.connect(0, 0)
+    line = world.lines[0]
+    assert line is not None
+    opens = [pb.StreamRequest(open=pb.Open(handle=i * 300, count=300, model="recall", version=1)) for i in range(100)]
+    opens[0].more.extend(opens[1:])
+    line.say(opens[0])
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while len(line.down) < 100:
+            turns += bool(line.down)
+            await asyncio.sleep(0)
+
+    world.run(others())
+    assert turns > 5
     world.close()

@@ -1,0 +1,102 @@
+"""The answer to a step is written by hand, as bytes: here protobuf reads it, and says what it would have written."""
+
+from __future__ import annotations
+
+import gc
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from server.edge.native.responses import Writer
+from server.streams.events import Answered, FleetAnswered, Form
+from tidegate import wire
+from tidegate.v1 import sequence_pb2 as pb
+from tidegate.v1 import tensor_pb2
+
+DTYPES = ["<f4", "<f8", "<f2", "<i8", "<u1", "?"]
+ROWS = [(), (1,), (3, 2), (0,), (300,)]
+HANDLES = st.integers(0, 2**32 - 1)
+STEPS = st.integers(0, 2**63 - 1)
+MUCH = 20 * 2**20  # bytes of numbers that go through a writer
+FORMS = {"single": (1, False), "chunk": (64, False), "values": (1, True)}
+
+
+def by_protobuf(event: Answered) -> pb.StreamResponse:
+    encoding = tensor_pb2.ENCODING_VALUES if event.form.values else tensor_pb2.ENCODING_RAW
+    answers = pb.Answers(handle=event.handle, first_step=event.first_step, checkpointed=event.checkpointed)
+    for name, array in zip(event.form.names, event.outputs, strict=True):
+        answers.outputs.append(wire.encode(name, array, encoding))
+    if event.trace is not None:
+        answers.trace.CopyFrom(wire.encode("", event.trace, encoding))
+    return pb.StreamResponse(answers=answers)
+
+
+@given(
+    st.lists(st.tuples(HANDLES, STEPS, STEPS), min_size=1, max_size=5),
+    st.lists(st.tuples(st.sampled_from(DTYPES), st.sampled_from(ROWS)), min_size=1, max_size=3),
+    st.booleans(),
+    st.booleans(),
+)
+@settings(max_examples=100, deadline=None)
+def test_each_answer_of_a_form_reads_as_what_protobuf_would_have_written(
+    numbers: list[tuple[int, int, int]], outputs: list[tuple[str, tuple[int, ...]]], traced: bool, bundle: bool
+) -> None:
+    writer, random = Writer(1), np.random.default_rng(0)
+    form = Form(tuple(f"y{i}" for i in range(len(outputs))), values=False, bundle=bundle)
+
+    def answer(handle: int, step: int, checkpointed: int) -> Answered:
+        arrays = [(random.normal(size=(1, *row)) * 9).astype(dtype) for dtype, row in outputs]
+        trace = random.normal(size=(1, 7)).astype(np.float32) if traced else None
+        return Answered(handle, step, form, arrays, trace, 1, checkpointed)
+
+    events = [answer(*given) for given in numbers]
+    heard: list[pb.StreamResponse] = []
+    while len(heard) < len(events):
+        message, count = writer.bundle(events[len(heard) :])
+        response = pb.StreamResponse.FromString(message)
+        assert len(response.more) == count - 1
+        heard += response.more
+        del response.more[:]
+        heard.insert(len(heard) - count + 1, response)
+    assert heard == [by_protobuf(event) for event in events]
+    assert not bundle or count == len(events)
+
+
+@pytest.mark.parametrize("kind", [*FORMS, "bundle", "fleet"])
+@pytest.mark.parametrize("traced", [True, False], ids=["traced", "untraced"])
+def test_what_was_written_is_not_kept(kind: str, traced: bool) -> None:
+    writer = Writer(1)
+    rows, values = FORMS.get(kind, (64, False))
+    form = Form(("y",), values, bundle=kind == "bundle")
+    size, much = (64, MUCH // 5) if values else (2_048, MUCH)
+
+    def numbers(count: int) -> np.ndarray:
+        return np.random.default_rng(0).normal(size=(count, size)).astype(np.float32)
+
+    def write() -> None:
+        trace = numbers(rows) if traced else None
+        if kind == "fleet":
+            event = FleetAnswered(np.arange(rows), np.arange(rows), form, [numbers(rows)], trace, 1, np.arange(rows))
+            writer.write(event)
+        elif kind == "bundle":
+            singles = [(numbers(1), numbers(1) if traced else None) for _ in range(rows)]
+            writer.bundle([Answered(0, 0, form, [outputs], each, 1, 0) for outputs, each in singles])
+        else:
+            writer.write(Answered(0, 0, form, [numbers(rows)], trace, 1, 0))
+
+    for _ in range(20):
+        write()
+    before = resident()
+    for _ in range(much // (rows * size * 4)):
+        write()
+    gc.collect()
+    assert resident() - before < much / 4 + 2**20
+
+
+def resident() -> int:
+    """Bytes."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
