@@ -1,31 +1,19 @@
-"""RNN, LSTM and GRU as values: sizes, weights by gate, activations. Pure numpy; what they compute is `equations`.
+"""What a cell is, as values: its kind with states, gates and equations, and one of a model with its weights.
 
-Gates go by the names of the equations; the packing orders (LSTM i, o, f, c; GRU z, r, h) end in this file. Source: the
-operators RNN-22, LSTM-22 and GRU-22 of the ONNX standard.
-Shapes: I input size, H hidden size, G number of gate blocks.
+Gates go by the names of the equations, whatever an operator's packing order is. Knows no particular kind.
+Shapes: I input size, H hidden size, G number of gate blocks, B batch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, MutableSequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import onnx
 
 from stepgraph.cells.activations import Activation
+from stepgraph.graphs.builder import GraphBuilder
 
-STATES = {"RNN": ("hidden",), "LSTM": ("hidden", "cell"), "GRU": ("hidden",)}
-QUANTISED = "DynamicQuantizeLSTM"  # onnxruntime's own: weights, x and h in 8 bits
-OPERATORS = frozenset({*STATES, QUANTISED})
-GATES = {
-    "RNN": (),
-    "LSTM": ("input", "forget", "candidate", "output"),
-    "GRU": ("update", "reset", "candidate"),
-}
-_PACKED = {
-    "RNN": ("hidden",),
-    "LSTM": ("input", "output", "forget", "candidate"),
-    "GRU": ("update", "reset", "candidate"),
-}
-_DEFAULT_ACTIVATIONS = {"RNN": ("Tanh",), "LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh")}
+Tensors = Mapping[str, str]  # names of tensors [B, H] in a graph, by state or gate
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +25,19 @@ class Weights:
     x_bias: Mapping[str, np.ndarray]
     h_bias: Mapping[str, np.ndarray]
 
+    def map(self, change: Callable[[np.ndarray], np.ndarray]) -> "Weights":
+        """The same with each array changed."""
+        return Weights(*(_mapped(part, change) for part in (self.x, self.h, self.x_bias, self.h_bias)))
+
+
+NO_WEIGHTS = Weights({}, {}, {}, {})
+
 
 @dataclass(frozen=True, eq=False)
 class Rounded:
-    """The weights of an LSTM in 8 bits: numbers [K, 4*H] in the operator's packing, for one of its two products.
+    """Weights in 8 bits: numbers [K, G*H] in the operator's packing, for one of its two products.
 
-    `scale` and `zero` are [1] or [4*H]; a weight is (number - zero) * scale.
+    `scale` and `zero` are [1] or [G*H]; a weight is (number - zero) * scale.
     """
 
     numbers: np.ndarray
@@ -51,82 +46,121 @@ class Rounded:
 
     @property
     def values(self) -> np.ndarray:
-        """The weights as they are meant, [4*H, K]."""
+        """The weights as they are meant, [G*H, K]."""
         values: np.ndarray = ((self.numbers.astype(np.float32) - self.zero.astype(np.float32)) * self.scale).T
         return values
 
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One recurrent operator of a model."""
+    """One recurrence of a model. `states` are what it carries from step to step, `gates` what a trace shows beside."""
 
     kind: str
     node: str
     input_size: int
     hidden_size: int
-    weights: Weights
-    activations: tuple[Activation, ...]
+    dtype: np.dtype  # of weights and states
+    states: tuple[str, ...]
+    gates: tuple[str, ...]
+    activations: tuple[Activation, ...] = ()
+    weights: Weights = NO_WEIGHTS
     linear_before_reset: bool = False
     input_forget: bool = False  # couples the gates of an LSTM: f = 1 - i
     clip: float | None = None  # bounds what goes into the gates' activation functions
     peepholes: Mapping[str, np.ndarray] = field(default_factory=dict)  # [H] by gate; empty if there are none
-    rounded: tuple[Rounded, Rounded] | None = None  # the weights of x and h, if the operator computes with 8 bits
-
-    @property
-    def states(self) -> tuple[str, ...]:
-        """What it carries from step to step, in the order of the operator's initial states."""
-        return STATES[self.kind]
-
-    @property
-    def gates(self) -> tuple[str, ...]:
-        """The gates that a trace shows."""
-        return GATES[self.kind]
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The type of weights and states."""
-        return next(iter(self.weights.x.values())).dtype
+    quantised: bool = False  # whether its operator computes with 8 bits
+    rounded: tuple[Rounded, Rounded] | None = None  # then the weights of x and h
 
     def in_type(self, dtype: np.dtype) -> "Cell":
         """The same cell with its weights in another type."""
         if dtype == self.dtype:
             return self
-        weights = self.weights
-        parts = (weights.x, weights.h, weights.x_bias, weights.h_bias)
-        return replace(
-            self,
-            weights=Weights(*(_in_type(part, dtype) for part in parts)),
-            peepholes=_in_type(self.peepholes, dtype),
-        )
+        peepholes = _mapped(self.peepholes, lambda p: p.astype(dtype))
+        return replace(self, dtype=dtype, weights=self.weights.map(lambda w: w.astype(dtype)), peepholes=peepholes)
+
+    def described(self) -> "Cell":
+        """The same cell without its weights, which stand in the step graph."""
+        return replace(self, weights=NO_WEIGHTS, peepholes={}, rounded=None)
 
 
-def _in_type(arrays: Mapping[str, np.ndarray], dtype: np.dtype) -> dict[str, np.ndarray]:
-    return {gate: array.astype(dtype) for gate, array in arrays.items()}
+def _mapped(arrays: Mapping[str, np.ndarray], change: Callable[[np.ndarray], np.ndarray]) -> dict[str, np.ndarray]:
+    return {gate: change(array) for gate, array in arrays.items()}
 
 
-def default_activations(kind: str) -> tuple[str, ...]:
-    """The activation functions of an operator that names none."""
-    return _DEFAULT_ACTIVATIONS[kind]
+@dataclass(frozen=True)
+class Step:
+    """The names of the tensors [B, H] that one step of a cell yields: the new states and the gates."""
+
+    states: Tensors
+    gates: Tensors
 
 
-def unpack(kind: str, w_GHI: np.ndarray, r_GHH: np.ndarray, b_2GH: np.ndarray | None) -> Weights:
-    """Takes the operator's packed W [G*H, I], R [G*H, H] and B [2*G*H] (or None: zeros) apart by gate."""
-    wb_GH, rb_GH = np.split(np.zeros(2 * len(w_GHI), w_GHI.dtype) if b_2GH is None else b_2GH, 2)
-    return Weights(*(by_gate(kind, packed.T) for packed in (w_GHI, r_GHH, wb_GH, rb_GH)))
+@dataclass(frozen=True)
+class Kind:
+    """A kind of recurrence: its name, what it carries from step to step, and its gates.
+
+    `follow` writes its new states from its gates and the states before; None where gates do not say them.
+    """
+
+    name: str
+    states: tuple[str, ...]
+    gates: tuple[str, ...]
+    follow: Callable[[GraphBuilder, Cell, Tensors, Tensors], Tensors] | None = None
 
 
-def unpack_peepholes(p_3H: np.ndarray) -> dict[str, np.ndarray]:
-    """Takes the operator's packed P [3*H] apart by gate."""
-    return dict(zip(("input", "output", "forget"), np.split(p_3H, 3), strict=True))
+# the inputs and outputs that all recurrent operators of ONNX have, in order; initial states come next
+INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h")
+OUTPUTS = ("Y", "Y_h")
 
 
-def without_weights(cell: Cell) -> Cell:
-    """The cell as it is described: its weights are empty, and keep their type."""
-    given = cell.weights
-    parts = (given.x, given.h, given.x_bias, given.h_bias)
-    return replace(cell, weights=Weights(*({gate: w[:0] for gate, w in part.items()} for part in parts)))
+@dataclass(frozen=True)
+class Operator:
+    """An operator that computes a cell: its inputs and outputs in order, and what is packed into its weights.
+
+    `step` writes one step from x [B, I] and the states before. Where `kept`, the operator itself computes the states,
+    and of the step the gates alone count.
+    """
+
+    kind: Kind
+    name: str
+    blocks: tuple[str, ...]  # the gates in the order in which their weights are packed
+    activations: tuple[str, ...]  # where a node names none
+    step: Callable[[GraphBuilder, Cell, str, Tensors], Step]
+    inputs: tuple[str, ...] = INPUTS
+    outputs: tuple[str, ...] = OUTPUTS
+    domain: str = ""
+    input_axis: int = 2  # of W, which is [1, G*H, I] as a rule
+    kept: bool = False
+    unrounded: Callable[[GraphBuilder, "Operator", onnx.NodeProto], None] | None = None  # writes it without rounding
+
+    @property
+    def initial(self) -> tuple[str, ...]:
+        """The inputs that hold the states before the first step."""
+        return tuple(name for name in self.inputs if name.startswith("initial_"))
+
+    def taken(self, node: onnx.NodeProto, name: str) -> str:
+        """The tensor that a node of this operator takes as its input `name`; "" if none."""
+        index = self.inputs.index(name) if name in self.inputs else len(node.input)
+        return node.input[index] if index < len(node.input) else ""
+
+    def made(self, node: onnx.NodeProto, name: str) -> str:
+        """The tensor that a node of this operator makes as its output `name`; "" if none."""
+        index = self.outputs.index(name)
+        return node.output[index] if index < len(node.output) else ""
+
+    def take(self, node: onnx.NodeProto, name: str, tensor: str) -> None:
+        """Has a node take a tensor as its input `name`."""
+        _put(node.input, self.inputs.index(name), tensor)
+
+    def make(self, node: onnx.NodeProto, name: str, tensor: str) -> None:
+        """Has a node make a tensor as its output `name`."""
+        _put(node.output, self.outputs.index(name), tensor)
+
+    def by_gate(self, packed: np.ndarray) -> dict[str, np.ndarray]:
+        """Takes what the operator packs along its last axis apart by gate."""
+        return dict(zip(self.blocks, np.split(packed, len(self.blocks), -1), strict=True))
 
 
-def by_gate(kind: str, packed: np.ndarray) -> dict[str, np.ndarray]:
-    """Takes what the operator packs along its last axis apart by gate."""
-    return dict(zip(_PACKED[kind], np.split(packed, len(_PACKED[kind]), -1), strict=True))
+def _put(names: MutableSequence[str], index: int, tensor: str) -> None:
+    names.extend([""] * (index + 1 - len(names)))
+    names[index] = tensor

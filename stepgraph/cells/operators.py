@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -9,28 +10,21 @@ import onnx
 from onnx import helper
 
 from stepgraph.cells import activations
-from stepgraph.cells import cell as cells
 from stepgraph.cells.activations import Activation
-from stepgraph.cells.cell import Cell
+from stepgraph.cells.cell import Cell, Operator, Rounded, Weights
+from stepgraph.cells.kinds import operator_of
 from stepgraph.errors import ModelRefused
 from stepgraph.graphs.constants import Constants
 from stepgraph.graphs.labels import label, name_of
 
-RECURRENT = cells.OPERATORS
-_INPUTS = {1: "W", 2: "R", 3: "B", 7: "P"} | dict.fromkeys((8, 10), "a scale") | dict.fromkeys((9, 11), "a zero point")
-_BLOCKS = {"RNN": 1, "LSTM": 4, "GRU": 3}
-
 
 @dataclass(frozen=True, eq=False)
 class CellNode:
-    """A recurrent node of the graph and the cell that it stands for.
-
-    `initial` names the tensor of each state before the first step, or None for zeros.
-    """
+    """A recurrent node of the graph, its operator, and the cell that it stands for."""
 
     node: onnx.NodeProto
+    operator: Operator
     cell: Cell
-    initial: tuple[str | None, ...]
 
     @property
     def time_axis(self) -> int:
@@ -42,11 +36,20 @@ class CellNode:
         """The name of the input sequence, [T, B, I] or, where `time_axis` is 1, [B, T, I]."""
         return self.node.input[0]
 
-    @property
+    @cached_property
+    def initial(self) -> tuple[str | None, ...]:
+        """The tensor of each state before the first step, or None for zeros."""
+        return tuple(self.operator.taken(self.node, name) or None for name in self.operator.initial)
+
+    @cached_property
     def outputs(self) -> tuple[str, ...]:
-        """Names of Y, Y_h and, for LSTM, Y_c; "" where the model does not use one."""
-        absent = 1 + len(self.cell.states) - len(self.node.output)
-        return (*self.node.output, *[""] * absent)
+        """Names of all its outputs, the states last; "" where the model does not use one."""
+        return tuple(self.operator.made(self.node, name) for name in self.operator.outputs)
+
+
+def is_recurrent(node: onnx.NodeProto) -> bool:
+    """Whether a node is a recurrent operator."""
+    return operator_of(node) is not None
 
 
 def time_axis(node: onnx.NodeProto) -> int:
@@ -54,9 +57,15 @@ def time_axis(node: onnx.NodeProto) -> int:
     return int(any(a.name == "layout" and a.i == 1 for a in node.attribute))
 
 
+def lengths(node: onnx.NodeProto) -> str:
+    """The tensor that tells a recurrent node how long each sequence is; "" if there is none."""
+    operator = operator_of(node)
+    return operator.taken(node, "sequence_lens") if operator else ""
+
+
 def runs_backwards(node: onnx.NodeProto) -> bool:
     """Whether a node is recurrent and does not run forward: what it does may still lie within one step."""
-    return node.op_type in RECURRENT and any(a.name == "direction" and a.s != b"forward" for a in node.attribute)
+    return is_recurrent(node) and any(a.name == "direction" and a.s != b"forward" for a in node.attribute)
 
 
 def backwards(node: onnx.NodeProto) -> str:
@@ -75,79 +84,90 @@ def find(model: onnx.ModelProto) -> tuple[CellNode, ...]:
         ModelRefused: there is one that cannot be served as a stream.
     """
     constants = Constants(model)
-    return tuple(
-        _read(node, constants) for node in model.graph.node if node.op_type in RECURRENT and not runs_backwards(node)
-    )
+    pairs = ((node, operator_of(node)) for node in model.graph.node if not runs_backwards(node))
+    return tuple(CellNode(node, found, _Reader(node, found, constants).cell()) for node, found in pairs if found)
 
 
-def _read(node: onnx.NodeProto, constants: Constants) -> CellNode:
-    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    inputs = [*node.input, *[""] * (12 - len(node.input))]
-    w_GHI, r_GHH, b_2GH, p_3H = (_weight(node, constants, inputs, i) for i in (1, 2, 3, 7))
-    kind, rounded = node.op_type, None
-    if kind == cells.QUANTISED:
-        kind, rounded = "LSTM", (_rounded(node, constants, inputs, 1, 8), _rounded(node, constants, inputs, 2, 10))
-        w_GHI, r_GHH = (part.values for part in rounded)
-    if w_GHI is None or r_GHH is None:
-        missing = "W" if w_GHI is None else "R"
-        raise ModelRefused(f"{label(node)} has no {missing}: its weights are missing", name_of(node))
-    _check_shapes(node, _BLOCKS[kind], attributes, w_GHI, r_GHH, b_2GH)
-    cell = Cell(
-        kind,
-        name_of(node),
-        w_GHI.shape[1],
-        r_GHH.shape[1],
-        cells.unpack(kind, w_GHI, r_GHH, b_2GH),
-        _activations(node, kind, attributes),
-        linear_before_reset=bool(attributes.get("linear_before_reset", 0)),
-        input_forget=bool(attributes.get("input_forget", 0)),
-        clip=attributes.get("clip"),
-        peepholes={} if p_3H is None else cells.unpack_peepholes(p_3H),
-        rounded=rounded,
-    )
-    return CellNode(node, cell, tuple(name or None for name in inputs[5 : 5 + len(cell.states)]))
+class _Reader:
+    """Reads one node."""
 
+    def __init__(self, node: onnx.NodeProto, operator: Operator, constants: Constants) -> None:
+        self._node = node
+        self._operator = operator
+        self._constants = constants
+        self._attributes: Mapping[str, Any] = {a.name: helper.get_attribute_value(a) for a in node.attribute}
 
-def _weight(node: onnx.NodeProto, constants: Constants, inputs: list[str], index: int) -> np.ndarray | None:
-    """Input `index` of the node without its axis of directions."""
-    if not inputs[index]:
-        return None
-    value = constants.value(inputs[index])
-    if value is None:
-        raise ModelRefused(
-            f"{label(node)} takes its {_INPUTS[index]} from the model's input; it must be constant", name_of(node)
+    def cell(self) -> Cell:
+        """The cell with its weights taken apart by gate."""
+        w_GHI, r_GHH = self._needed("W"), self._needed("R")
+        b_2GH, p_3H = self._weight("B"), self._weight("P")
+        rounded = None
+        if self._operator.kept:
+            rounded = self._rounded("W", w_GHI), self._rounded("R", r_GHH)
+            w_GHI, r_GHH = (part.values for part in rounded)
+        self._check_shapes(w_GHI, r_GHH, b_2GH)
+        kind = self._operator.kind
+        return Cell(
+            kind.name,
+            name_of(self._node),
+            w_GHI.shape[1],
+            r_GHH.shape[1],
+            w_GHI.dtype,
+            kind.states,
+            kind.gates,
+            self._activations(),
+            self._unpacked(w_GHI, r_GHH, b_2GH),
+            linear_before_reset=bool(self._attributes.get("linear_before_reset", 0)),
+            input_forget=bool(self._attributes.get("input_forget", 0)),
+            clip=self._attributes.get("clip"),
+            peepholes={} if p_3H is None else dict(zip(self._operator.blocks, np.split(p_3H, 3), strict=False)),
+            quantised=rounded is not None,
+            rounded=rounded,
         )
-    without_directions: np.ndarray = value[0]
-    return without_directions
 
+    def _needed(self, name: str) -> np.ndarray:
+        weight = self._weight(name)
+        if weight is None:
+            raise self._refused(f" has no {name}: its weights are missing")
+        return weight
 
-def _rounded(node: onnx.NodeProto, constants: Constants, inputs: list[str], weight: int, scale: int) -> cells.Rounded:
-    """A weight in 8 bits; its scale is the input `scale` of the node, its zero point the one after."""
-    numbers, of_scale, zero = (_weight(node, constants, inputs, i) for i in (weight, scale, scale + 1))
-    if numbers is None or of_scale is None or zero is None:
-        raise ModelRefused(f"{label(node)} has no weights, or no scales of them", name_of(node))
-    return cells.Rounded(numbers, np.atleast_1d(of_scale), np.atleast_1d(zero))
+    def _weight(self, name: str) -> np.ndarray | None:
+        """An input of the node without its axis of directions."""
+        tensor = self._operator.taken(self._node, name)
+        if not tensor:
+            return None
+        value = self._constants.value(tensor)
+        if value is None:
+            raise self._refused(f" takes its {name} from the model's input; it must be constant")
+        without_directions: np.ndarray = value[0]
+        return without_directions
 
+    def _rounded(self, name: str, numbers: np.ndarray) -> Rounded:
+        """A weight in 8 bits with its scale and its zero point."""
+        scale, zero = (self._needed(f"{name}_{part}") for part in ("scale", "zero_point"))
+        return Rounded(numbers, np.atleast_1d(scale), np.atleast_1d(zero))
 
-def _check_shapes(
-    node: onnx.NodeProto, blocks: int, attributes: Mapping[str, Any], w: np.ndarray, r: np.ndarray, b: np.ndarray | None
-) -> None:
-    hidden = r.shape[-1]
-    expected = attributes.get("hidden_size", hidden)
-    if w.ndim != 2 or r.shape != (blocks * hidden, hidden) or len(w) != blocks * hidden or expected != hidden:
-        raise ModelRefused(
-            f"{label(node)}: W {w.shape}, R {r.shape} and hidden_size {expected} do not fit together", name_of(node)
-        )
-    if b is not None and b.shape != (2 * blocks * hidden,):
-        raise ModelRefused(f"{label(node)}: B has shape {b.shape}, expected {(2 * blocks * hidden,)}", name_of(node))
+    def _unpacked(self, w_GHI: np.ndarray, r_GHH: np.ndarray, b_2GH: np.ndarray | None) -> Weights:
+        """Takes the packed W [G*H, I], R [G*H, H] and B [2*G*H] (or None: zeros) apart by gate."""
+        wb_GH, rb_GH = np.split(np.zeros(2 * len(w_GHI), w_GHI.dtype) if b_2GH is None else b_2GH, 2)
+        return Weights(*(self._operator.by_gate(packed.T) for packed in (w_GHI, r_GHH, wb_GH, rb_GH)))
 
+    def _check_shapes(self, w: np.ndarray, r: np.ndarray, b: np.ndarray | None) -> None:
+        blocks, hidden = len(self._operator.blocks), r.shape[-1]
+        expected = self._attributes.get("hidden_size", hidden)
+        if w.ndim != 2 or r.shape != (blocks * hidden, hidden) or len(w) != blocks * hidden or expected != hidden:
+            raise self._refused(f": W {w.shape}, R {r.shape} and hidden_size {expected} do not fit together")
+        if b is not None and b.shape != (2 * blocks * hidden,):
+            raise self._refused(f": B has shape {b.shape}, expected {(2 * blocks * hidden,)}")
 
-def _activations(node: onnx.NodeProto, kind: str, attributes: Mapping[str, Any]) -> tuple[Activation, ...]:
-    given = [name.decode() for name in attributes.get("activations", ())]
-    names = given or cells.default_activations(kind)
-    try:
-        return activations.read(names, attributes.get("activation_alpha", ()), attributes.get("activation_beta", ()))
-    except KeyError as unknown:
-        raise ModelRefused(
-            f"{label(node)} uses the activation {unknown}; ONNX has {', '.join(activations.NAMES)}", name_of(node)
-        ) from None
+    def _activations(self) -> tuple[Activation, ...]:
+        names = [name.decode() for name in self._attributes.get("activations", ())]
+        alphas, betas = (self._attributes.get(f"activation_{which}", ()) for which in ("alpha", "beta"))
+        try:
+            return activations.read(names or self._operator.activations, alphas, betas)
+        except KeyError as unknown:
+            known = ", ".join(activations.NAMES)
+            raise self._refused(f" uses the activation {unknown}; ONNX has {known}") from None
+
+    def _refused(self, why: str) -> ModelRefused:
+        return ModelRefused(f"{label(self._node)}{why}", name_of(self._node))

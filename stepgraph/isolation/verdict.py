@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from stepgraph.cells import cell as cells
 from stepgraph.errors import ModelRefused
 from stepgraph.file.content import Prints
 from stepgraph.model import LoadedModel
@@ -52,7 +51,7 @@ class Verdict:
 
 def taken_apart(loaded: LoadedModel) -> Proved:
     """What to hand over of a model. Weights stand in the step graph, and no longer in the cells."""
-    layers = tuple(cells.without_weights(cell) for cell in loaded.graph.layers)
+    layers = tuple(cell.described() for cell in loaded.graph.layers)
     engine = loaded.engine
     return Proved(
         replace(loaded.graph, layers=layers),

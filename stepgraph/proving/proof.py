@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from stepgraph.cells.operators import RECURRENT
+from stepgraph.cells.operators import is_recurrent
 from stepgraph.errors import ModelRefused
 from stepgraph.graphs.labels import label, name_of
 from stepgraph.proving import diagnosis, explanation
@@ -139,7 +139,7 @@ class _Comparison:
         if loop:
             objection = f"{label(loop.node)} cannot be cut into steps: {loops.objection(loop)}"
             return ModelRefused(f"{objection} ({said})", name_of(loop.node))
-        if node is not None and node.op_type not in RECURRENT:
+        if node is not None and not is_recurrent(node):
             return ModelRefused(f"{explanation.mixing(node)} ({said})", name_of(node))
         largest = self._largest(batch) if apart.error < self._bounds.other else apart.error
         if largest < self._bounds.other:

@@ -123,8 +123,8 @@ def _showing_states(
             continue
         cell = cells[columns.layer]
         node = nodes[next(filter(None, cell.node.output))]
-        index = 1 + cell.cell.states.index(columns.name)
-        node.output.extend([""] * (index + 1 - len(node.output)))
-        node.output[index] = node.output[index] or f"{PREFIX}end/{columns.layer}/{columns.name}"
-        ends[columns.layer, columns.name] = node.output[index]
+        name = cell.operator.outputs[1 + cell.cell.states.index(columns.name)]
+        tensor = cell.operator.made(node, name) or f"{PREFIX}end/{columns.layer}/{columns.name}"
+        cell.operator.make(node, name, tensor)
+        ends[columns.layer, columns.name] = tensor
     return returning(copy, ends.values()), ends

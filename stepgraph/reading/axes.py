@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from stepgraph.cells.operators import RECURRENT
+from stepgraph.cells.kinds import operator_of
 from stepgraph.graphs.builder import GraphBuilder, copied, opset, reachable
 from stepgraph.graphs.constants import Constants
 from stepgraph.graphs.folding import shapes_of
@@ -123,10 +123,11 @@ def _drop_zero_starts(model: onnx.ModelProto) -> None:
     constants = Constants(model)
     makers = {name: node for node in model.graph.node for name in node.output}
     for node in model.graph.node:
-        if node.op_type in RECURRENT:
-            for index in range(5, min(7, len(node.input))):
-                if node.input[index] and _is_zero(node.input[index], makers, constants):
-                    node.input[index] = ""
+        operator = operator_of(node)
+        starts = {name: operator.taken(node, name) for name in operator.initial} if operator else {}
+        for name, start in starts.items():
+            if operator and start and _is_zero(start, makers, constants):
+                operator.take(node, name, "")
     needed = reachable(model.graph.node, [output.name for output in model.graph.output])
     del model.graph.node[:]
     model.graph.node.extend(needed)

@@ -5,7 +5,7 @@ from itertools import count
 
 import onnx
 
-from stepgraph.cells.operators import RECURRENT
+from stepgraph.cells.operators import is_recurrent
 from stepgraph.graphs import folding, inlining
 from stepgraph.graphs.builder import captured, copied, subgraphs
 from stepgraph.graphs.constants import Constants
@@ -33,7 +33,7 @@ def undecided(model: onnx.ModelProto) -> tuple[onnx.NodeProto, tuple[str, ...]] 
 
 def _hides_cells(node: onnx.NodeProto) -> bool:
     inner = [n for graph in subgraphs(node) for n in graph.node]
-    return any(n.op_type in RECURRENT or _hides_cells(n) for n in inner)
+    return any(is_recurrent(n) or _hides_cells(n) for n in inner)
 
 
 def _inputs_of(model: onnx.ModelProto, tensor: str) -> set[str]:

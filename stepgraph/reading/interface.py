@@ -11,7 +11,7 @@ from typing import Protocol
 
 import onnx
 
-from stepgraph.cells.operators import RECURRENT
+from stepgraph.cells import operators
 from stepgraph.errors import ModelRefused
 
 _MOVES = frozenset(
@@ -115,14 +115,10 @@ def find(model: onnx.ModelProto, cells: Sequence[Carrier], declared: Mapping[str
         states.extend((name, output) for output in matches)
         starts.extend([name] if not matches else [])
         carried.update(of if matches else ())
-    lengths = {name for cell in cells for name in flow.sources(_lengths(cell.node))}
+    lengths = {name for cell in cells for name in flow.sources(operators.lengths(cell.node))}
     starts = starts if flow.inputs.keys() - {*dict(states), *starts, *lengths} else []  # something must be data
     holds = {name: frozenset(of) for name, of in fed.items()}
     return Interface(tuple(states), tuple(starts), tuple(sorted(lengths)), frozenset(carried), holds)
-
-
-def _lengths(node: onnx.NodeProto) -> str:
-    return node.input[4] if node.op_type in RECURRENT and len(node.input) > 4 else ""
 
 
 def reset(known: Interface) -> Interface:

@@ -94,7 +94,7 @@ def _cell(layer: int, cell: Cell) -> CellFact:
         "peepholes": bool(cell.peepholes),
         "input_forget": cell.input_forget,
         "linear_before_reset": cell.linear_before_reset,
-        "8 bits": cell.rounded is not None,
+        "8 bits": cell.quantised,
     }
     special += [name for name, is_set in given.items() if is_set]
     functions = tuple(map(_activation, cell.activations))

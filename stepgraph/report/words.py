@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import onnx
 from onnx import helper
 
-from stepgraph.cells import cell as cells
+from stepgraph.cells.cell import Operator
+from stepgraph.cells.kinds import OPERATORS, operator_of
 
 _SAME_SHAPE = frozenset({"Cast", "DequantizeLinear", "Identity"})
 
@@ -31,7 +32,7 @@ class Box:
 
 def is_cell(node: onnx.NodeProto) -> bool:
     """Whether a node is drawn as a box."""
-    return node.op_type in cells.OPERATORS
+    return operator_of(node) is not None
 
 
 class Constants:
@@ -67,11 +68,12 @@ class Constants:
     def box(self, node: onnx.NodeProto) -> Box:
         """What the file says of a recurrent node."""
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-        w, r = (self.shapes.get(name, []) for name in (*node.input, "", "", "")[1:3])
-        quantised = node.op_type not in cells.STATES  # its weights are the other way round
-        inputs = w[1 if quantised else 2] if len(w) == 3 else None
-        hidden = attributes.get("hidden_size", r[2] if len(r) == 3 and not quantised else None)
-        return Box(node.op_type, inputs, hidden if isinstance(hidden, int) else None, (*_special(node, attributes),))
+        operator = OPERATORS[node.op_type]
+        w, r = (self.shapes.get(operator.taken(node, name), []) for name in ("W", "R"))
+        inputs, hidden = (shape[operator.input_axis] if len(shape) == 3 else None for shape in (w, r))
+        hidden = attributes.get("hidden_size", hidden)
+        special = _special(operator, node, attributes)
+        return Box(node.op_type, inputs, hidden if isinstance(hidden, int) else None, tuple(special))
 
 
 def declared(info: onnx.ValueInfoProto) -> str:
@@ -83,22 +85,22 @@ def declared(info: onnx.ValueInfoProto) -> str:
     return f"[{axes}] {helper.tensor_dtype_to_np_dtype(kind.elem_type)}"
 
 
-def _special(node: onnx.NodeProto, attributes: Mapping[str, object]) -> Iterator[str]:
+def _special(operator: Operator, node: onnx.NodeProto, attributes: Mapping[str, object]) -> Iterator[str]:
     direction = attributes.get("direction", b"forward")
     if isinstance(direction, bytes) and direction != b"forward":
         yield direction.decode(errors="replace")
     names = attributes.get("activations", ())
     given = tuple(n.decode(errors="replace") for n in names if isinstance(n, bytes)) if isinstance(names, list) else ()
-    default = cells.default_activations(node.op_type) if node.op_type in cells.STATES else ()
+    default = operator.activations
     if tuple(n.lower() for n in given[: len(default)]) not in ((), tuple(n.lower() for n in default)):
         yield ", ".join(given)
     clip = attributes.get("clip")
     if isinstance(clip, float):
         yield f"clip {clip:.6g}"
-    if len(node.input) > 7 and node.input[7]:
+    if operator.taken(node, "P"):
         yield "peepholes"
     for name in ("input_forget", "linear_before_reset", "layout"):
         if attributes.get(name):
             yield name
-    if len(node.input) > 4 and node.input[4]:
+    if operator.taken(node, "sequence_lens"):
         yield "sequence_lens"

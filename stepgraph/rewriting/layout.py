@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stepgraph.cells import operators
 from stepgraph.cells.operators import CellNode
 from stepgraph.errors import ModelRefused
 from stepgraph.graphs.labels import label
@@ -63,8 +64,8 @@ def unrolled(node: CellNode, pace: Pace) -> bool:
     A cell that takes many time steps of its own within one step stays as it is, and so does one that is told how many.
     One of 8 bits keeps its operator in any case, and for one step its gates are computed beside it.
     """
-    lengths = len(node.node.input) > 4 and bool(node.node.input[4])
-    return pace.inner == 1 or (pace.inner <= _UNROLLED and not lengths and not node.cell.rounded)
+    kept = operators.lengths(node.node) or node.operator.kept
+    return pace.inner == 1 or (pace.inner <= _UNROLLED and not kept)
 
 
 def _state_type(nodes: Sequence[CellNode], facts: Facts) -> np.dtype:

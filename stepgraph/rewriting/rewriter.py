@@ -1,7 +1,7 @@
 """Rewrites a model to take one step of B sequences. Pure onnx.
 
 Everything around the cells stays as it is and runs with a time axis of length 1. Each recurrent operator is replaced by
-its equations (`equations`), so that its gates can be read.
+its equations (`cells`), so that its gates can be read.
 Knows no onnxruntime; what the file does not say it is told as `Facts`.
 """
 
@@ -12,9 +12,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from stepgraph.cells import equations
-from stepgraph.cells.cell import Cell
-from stepgraph.cells.equations import Step
+from stepgraph.cells.cell import Cell, Step
 from stepgraph.cells.operators import CellNode
 from stepgraph.errors import ModelRefused
 from stepgraph.graphs.builder import GraphBuilder, opset, reachable
@@ -22,8 +20,6 @@ from stepgraph.rewriting import runnable
 from stepgraph.rewriting.layout import Layout, layout, unrolled
 from stepgraph.rewriting.ports import Facts, Port
 from stepgraph.rewriting.stepgraph import NEXT_STATE, PREFIX, STATE, TRACE, StepGraph
-
-_INITIAL = 5  # the operators' input initial_h
 
 
 def rewrite(model: onnx.ModelProto, nodes: Sequence[CellNode], facts: Facts) -> StepGraph:
@@ -105,15 +101,15 @@ class _Rewriter:
         node, pace = self._nodes[layer], self._facts.paces[layer]
         if not unrolled(node, pace):
             return self._operator(layer)
-        if node.cell.rounded:
-            return self._rounded(layer)
+        if node.operator.kept:
+            return self._beside(layer)
         narrow, wide = node.cell.dtype, _wide(node.cell)
         cell = node.cell.in_type(wide)
         moments = [self._cast(x, narrow, wide) for x in self._moments(layer)]
         before = {name: self._state(layer, k, moments[0]) for k, name in enumerate(cell.states)}
         hidden = []
         for x_BI in moments:
-            step = equations.step(self._g, cell, x_BI, before)
+            step = node.operator.step(self._g, cell, x_BI, before)
             before = dict(step.states)
             hidden.append(self._cast(before["hidden"], wide, narrow))
         _shape_outputs(self._g, node, hidden, {name: self._cast(h, wide, narrow) for name, h in before.items()})
@@ -138,24 +134,23 @@ class _Rewriter:
         cell = node.cell
         copy = onnx.NodeProto()
         copy.CopyFrom(node.node)
-        copy.input.extend([""] * (_INITIAL + len(cell.states) - len(copy.input)))
-        copy.output.extend([""] * (1 + len(cell.states) - len(copy.output)))
         shape = (-1, 1, cell.hidden_size) if node.time_axis else (1, -1, cell.hidden_size)
-        for k, name in enumerate(cell.states):
+        ends = {}
+        for name, start, end in zip(cell.states, node.operator.initial, node.operator.outputs[1:], strict=True):
             kept = self._before.get((layer, name))
             if kept:
-                copy.input[_INITIAL + k] = self._cast(g.reshape(kept, shape), self._dtype, cell.dtype)
-            copy.output[1 + k] = copy.output[1 + k] or g.name(name)
+                node.operator.take(copy, start, self._cast(g.reshape(kept, shape), self._dtype, cell.dtype))
+            ends[name] = node.operator.made(copy, end) or g.name(name)
+            node.operator.make(copy, end, ends[name])
         g.nodes.append(copy)
-        ends = dict(zip(cell.states, copy.output[1:], strict=True))
         width = (-1, pace.rows * cell.hidden_size)
         return Step({n: self._cast(g.reshape(t, width), cell.dtype, _wide(cell)) for n, t in ends.items()}, {})
 
-    def _rounded(self, layer: int) -> Step:
-        """Keeps the operator of a cell of 8 bits, and computes its gates beside it."""
-        cell, (x_BI,) = self._nodes[layer].cell, self._moments(layer)
-        before = {name: self._state(layer, k, x_BI) for k, name in enumerate(cell.states)}
-        return Step(self._operator(layer).states, equations.rounded_gates(self._g, cell, x_BI, before))
+    def _beside(self, layer: int) -> Step:
+        """Keeps a cell's operator, and computes its gates beside it."""
+        node, (x_BI,) = self._nodes[layer], self._moments(layer)
+        before = {name: self._state(layer, k, x_BI) for k, name in enumerate(node.cell.states)}
+        return Step(self._operator(layer).states, node.operator.step(self._g, node.cell, x_BI, before).gates)
 
     def _state(self, layer: int, index: int, x_BI: str) -> str:
         """A state before the step, [B, H]: kept by us, carried by the interface, or the same at every step."""

@@ -7,11 +7,11 @@ it has, between transposes or casts; every other node stays as it is.
 import onnx
 from onnx import TensorProto, shape_inference
 
+from stepgraph.cells.cell import Operator
+from stepgraph.cells.kinds import operator_of
+from stepgraph.cells.operators import time_axis
 from stepgraph.graphs.builder import GraphBuilder, copied, opset
 
-_KINDS = frozenset({"RNN", "LSTM", "GRU"})
-_INITIAL = (5, 6)  # initial_h and, for LSTM, initial_c
-_FLOATS = (0, 1, 2, 3, 5, 6, 7)  # the inputs that are numbers; 4 is sequence_lens
 _SWAPPED = [1, 0, 2]
 
 
@@ -20,8 +20,9 @@ def runnable(model: onnx.ModelProto) -> onnx.ModelProto:
     g = GraphBuilder("oracle/", opset(model))
     doubles = _double_tensors(model)
     for node in model.graph.node:
-        if node.op_type in _KINDS and node.domain in ("", "ai.onnx"):
-            _recurrent(g, node, double=node.input[1] in doubles)
+        operator = operator_of(node)
+        if operator and not operator.domain:
+            _recurrent(g, operator, node, double=operator.taken(node, "W") in doubles)
         else:
             g.nodes.append(node)
     copy = copied(model)
@@ -52,17 +53,17 @@ def _mentions_double(graph: onnx.GraphProto) -> bool:
     )
 
 
-def _recurrent(g: GraphBuilder, node: onnx.NodeProto, double: bool) -> None:
-    swap = any(a.name == "layout" and a.i == 1 for a in node.attribute)
+def _recurrent(g: GraphBuilder, operator: Operator, node: onnx.NodeProto, double: bool) -> None:
+    swap = time_axis(node) == 1
     inner = onnx.NodeProto()
     inner.CopyFrom(node)
     if swap:
         del inner.attribute[:]
         inner.attribute.extend(a for a in node.attribute if a.name != "layout")
-    for i, name in enumerate(node.input):
-        if name and double and i in _FLOATS:
+    for i, (given, name) in enumerate(zip(node.input, operator.inputs, strict=False)):
+        if given and double and name != "sequence_lens":
             inner.input[i] = g.op("Cast", inner.input[i], to=TensorProto.FLOAT)
-        if name and swap and (i == 0 or i in _INITIAL):
+        if given and swap and name in ("X", *operator.initial):
             inner.input[i] = g.op("Transpose", inner.input[i], perm=_SWAPPED)
     outputs = [g.name("y") if name and (swap or double) else name for name in node.output]
     del inner.output[:]

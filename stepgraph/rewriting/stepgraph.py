@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from stepgraph.cells import cell as cells
+from stepgraph.cells.cell import Cell
 from stepgraph.rewriting.ports import Port
 
 PREFIX = "tidegate/"
@@ -42,7 +42,7 @@ class StepGraph:
     """
 
     model: onnx.ModelProto
-    layers: tuple[cells.Cell, ...]
+    layers: tuple[Cell, ...]
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     state: tuple[Columns, ...]

@@ -11,10 +11,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from stepgraph.cells.kinds import OPERATORS, operator_of
 from stepgraph.graphs.builder import GraphBuilder, copied, opset, subgraphs
 
 _PREFIX = "tidegate.exact/"
-_BY_RANGE = frozenset({"DynamicQuantizeLinear", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul"})
+_BY_RANGE = frozenset(
+    {"DynamicQuantizeLinear", "DynamicQuantizeMatMul", *(o.name for o in OPERATORS.values() if o.unrounded)}
+)
 _FIXED = frozenset({"QuantizeLinear"})
 _INTEGERS = ("QLinear", "QGemm", "QAttention", "QEmbed")  # how operators begin that compute with rounded numbers alone
 
@@ -60,7 +63,6 @@ class _Writer:
             "ConvInteger": self._convolution,
             "DynamicQuantizeMatMul": self._dynamic_product,
             "MatMulIntegerToFloat": self._scaled_product,
-            "DynamicQuantizeLSTM": self._lstm,
         }
 
     @property
@@ -76,7 +78,11 @@ class _Writer:
             for inner in subgraphs(node):
                 self.rewrite(inner)
             self._g.nodes = []
-            self._write.get(node.op_type, self._g.nodes.append)(node)
+            operator = operator_of(node)
+            if operator and operator.unrounded:
+                operator.unrounded(self._g, operator, node)
+            else:
+                self._write.get(node.op_type, self._g.nodes.append)(node)
             self._g.nodes[-1].name = node.name
             nodes.extend(self._g.nodes)
         del graph.node[:]
@@ -128,18 +134,6 @@ class _Writer:
         left = self._g.op("Mul", self._centred(a, a_zero), a_scale)
         right = self._g.op("Mul", self._centred(b, b_zero), b_scale)
         self._biased(self._g.op("MatMul", left, right), bias, node.output[0])
-
-    def _lstm(self, node: onnx.NodeProto) -> None:
-        """As the operator LSTM, whose weights are the other way round."""
-        inputs = [*node.input, *[""] * (12 - len(node.input))]
-        packed = []
-        for weight, scale, zero in ((1, 8, 9), (2, 10, 11)):
-            centred = self._g.op("Sub", self._float(inputs[weight]), self._g.unsqueeze(self._float(inputs[zero]), 1))
-            scaled = self._g.op("Mul", centred, self._g.unsqueeze(inputs[scale], 1))
-            packed.append(self._g.op("Transpose", scaled, perm=[0, 2, 1]))
-        names = [inputs[0], *packed, *inputs[3:8]]
-        self._g.nodes.append(helper.make_node("LSTM", names, node.output))
-        self._g.nodes[-1].attribute.extend(node.attribute)
 
     def _biased(self, product: str, bias: str, output: str) -> None:
         if bias:

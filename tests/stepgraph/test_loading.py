@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from stepgraph.cells import cell as cells
+from stepgraph.cells import kinds
 from stepgraph.errors import ModelRefused
 from stepgraph.loading import load
 
@@ -102,8 +103,9 @@ def test_a_cell_that_needs_the_future_is_refused_by_its_name(kind: str, directio
 def test_the_proof_finds_gates_that_are_packed_in_another_order(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second, *rest = cells._PACKED[kind]
-    monkeypatch.setitem(cells._PACKED, kind, (second, first, *rest))
+    first, second, *rest = kinds.OPERATORS[kind].blocks
+    swapped = replace(kinds.OPERATORS[kind], blocks=(second, first, *rest))
+    monkeypatch.setitem(kinds.OPERATORS, kind, swapped)
     with pytest.raises(ModelRefused, match="differs"):
         loaded(operator(kind), tmp_path)
 
@@ -111,8 +113,8 @@ def test_the_proof_finds_gates_that_are_packed_in_another_order(
 def test_the_proof_finds_an_output_gate_and_a_forget_gate_that_changed_places(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    i, o, f, g = cells._PACKED["LSTM"]
-    monkeypatch.setitem(cells._PACKED, "LSTM", (i, f, o, g))
+    i, o, f, g = kinds.OPERATORS["LSTM"].blocks
+    monkeypatch.setitem(kinds.OPERATORS, "LSTM", replace(kinds.OPERATORS["LSTM"], blocks=(i, f, o, g)))
     with pytest.raises(ModelRefused, match="differs"):
         loaded(operator("LSTM"), tmp_path)
 

@@ -69,7 +69,7 @@ def _layer(index: int, cell: Cell, gates: Sequence[str]) -> model_pb2.Layer:
         hidden_size=cell.hidden_size,
         gates=gates,
         activations=[activation.name for activation in cell.activations],
-        quantised=cell.rounded is not None,
+        quantised=cell.quantised,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from onnx import numpy_helper
 
 from stepgraph import loading
-from stepgraph.cells import equations
+from stepgraph.cells import gates, kinds
 from stepgraph.errors import ModelRefused
 from stepgraph.loading import load
 from stepgraph.proving import proof
@@ -111,13 +112,13 @@ def test_states_are_compared_where_no_output_shows_them(tmp_path: Path, monkeypa
     zero = g.constant(np.zeros((1, 1, 1, 1), np.float32))
     g.output(g.op("Mul", outputs["Y"], zero), ["time", 1, "batch", HIDDEN])
     assert loaded(g.model(), tmp_path).proof.max_error > 0
-    step = equations.step
+    lstm = kinds.OPERATORS["LSTM"]
 
     def forgetful(*args: object) -> object:
         graph, cell, x_BI, states = args
-        return step(graph, cell, x_BI, {**states, "cell": states["hidden"]})  # type: ignore[arg-type, dict-item, index]
+        return lstm.step(graph, cell, x_BI, {**states, "cell": states["hidden"]})  # type: ignore[arg-type, dict-item, index]
 
-    monkeypatch.setattr(equations, "step", forgetful)
+    monkeypatch.setitem(kinds.OPERATORS, "LSTM", replace(lstm, step=forgetful))  # type: ignore[arg-type]
     with pytest.raises(ModelRefused, match=r"state '(hidden|cell)' of layer 0 at step 1 differs"):
         loaded(g.model(), tmp_path)
 
@@ -130,7 +131,7 @@ def test_an_equation_that_is_wrong_at_the_first_step_is_called_the_servers_fault
     g.output(outputs["Y"], ["time", 1, "batch", HIDDEN])
     ones, zeros = np.ones((INPUTS + HIDDEN, HIDDEN), np.float32), np.zeros(HIDDEN, np.float32)
     monkeypatch.setattr(
-        equations, "_affine", lambda graph, _cell, _gates, x, h: graph.affine(graph.concat(x, h), ones, zeros)
+        gates, "affine", lambda graph, _cell, _gates, x, h: graph.affine(graph.concat(x, h), ones, zeros)
     )
     with pytest.raises(ModelRefused, match=r"even for a single step\. This is a fault of the server's"):
         loaded(g.model(), tmp_path)
