@@ -17,7 +17,7 @@ from stepgraph.file.sidecar import Sidecar
 from stepgraph.proving import proof
 from stepgraph.proving.proof import Proof
 from stepgraph.proving.reference import Original
-from stepgraph.reading import axes, branches, interface, iterations, loops, probe, stateless
+from stepgraph.reading import annotation, axes, branches, interface, iterations, loops, probe, stateless
 from stepgraph.reading.interface import Interface
 from stepgraph.reading.iterations import Iteration
 from stepgraph.reading.source import Source, source
@@ -134,7 +134,7 @@ def _read_rounded(reading: _Reading) -> Interpretation:
     exact = unrounded.unrounded(reading.model)
     fixed = reading.fixed and unrounded.unrounded(reading.fixed)
     found, facts, learnt = _read_exact(replace(reading, model=exact, cells=operators.find(exact), fixed=fixed))
-    step = source(Source(reading.model, reading.cells, facts), reading.known, learnt)
+    step = annotation.applied(source(Source(reading.model, reading.cells, facts), reading.known, learnt))
     engine = _engine(step, _rounding_alone(reading.model))
     apart = proof.rounding_error(Original(reading.model, step.cells), step.facts, engine)
     return Interpretation(step.facts, engine, replace(found.proof, rounding=apart))
@@ -160,10 +160,28 @@ def _read_exact(reading: _Reading) -> tuple[Interpretation, Facts, Sequence[Iter
     if not learnt and not cells and not facts.carried:
         raise stateless.refusal_of_loops(original)
     step = source(Source(model, cells, facts), known, learnt)
-    engine = _engine(step)
-    proved = proof.prove(Original(model, step.cells, reading.fixed), step.facts, engine)
-    return Interpretation(step.facts, engine, proved), facts, learnt
+    return _proved_step(step, Original(model, step.cells, reading.fixed)), facts, learnt
+
+
+def _proved_step(plain: Source, original: Original) -> Interpretation:
+    """One step with the cells that the file names: if it can be proved without them only, they are to blame."""
+    step = annotation.applied(plain)
+    try:
+        engine = _engine(step)
+        return Interpretation(step.facts, engine, proof.prove(original, step.facts, engine))
+    except ModelRefused:
+        if step.named and _holds(plain, original):
+            raise annotation.refusal(step.named) from None
+        raise
+
+
+def _holds(step: Source, original: Original) -> bool:
+    try:
+        proof.prove(original, step.facts, _engine(step))
+    except StepgraphError:
+        return False
+    return True
 
 
 def _engine(step: Source, alone: str | None = None) -> Engine:
-    return Engine(rewriter.rewrite(step.model, step.cells, step.facts), alone or step.facts.alone)
+    return Engine(rewriter.rewrite(step.model, step.cells, step.facts, step.named), alone or step.facts.alone)

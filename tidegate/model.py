@@ -28,7 +28,7 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One recurrent layer. `kind` is "RNN", "LSTM" or "GRU"; `gates` are named as in the equations.
+    """One recurrent layer. `kind` is the cell's name, like "LSTM"; `gates` are named as in the equations.
 
     `quantised`: it computes with 8 bits.
     """
@@ -47,7 +47,7 @@ class Layer:
         """From the contract's message."""
         return cls(
             index=message.index,
-            kind=_word(pb.CellKind.DESCRIPTOR, message.kind, "CELL_KIND_"),
+            kind=message.cell or _word(pb.CellKind.DESCRIPTOR, message.kind, "CELL_KIND_"),
             node=message.node,
             input_size=message.input_size,
             hidden_size=message.hidden_size,

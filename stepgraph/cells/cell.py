@@ -57,7 +57,7 @@ class Cell:
 
     kind: str
     node: str
-    input_size: int
+    input_size: int | None  # None where the file does not say it
     hidden_size: int
     dtype: np.dtype  # of weights and states
     states: tuple[str, ...]
@@ -97,7 +97,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of recurrence: its name, what it carries from step to step, and its gates.
+    """A kind of recurrence: its name, what it carries from step to step, its gates, and its default activations.
 
     `follow` writes its new states from its gates and the states before; None where gates do not say them.
     """
@@ -105,6 +105,7 @@ class Kind:
     name: str
     states: tuple[str, ...]
     gates: tuple[str, ...]
+    activations: tuple[str, ...] = ()
     follow: Callable[[GraphBuilder, Cell, Tensors, Tensors], Tensors] | None = None
 
 
@@ -124,7 +125,6 @@ class Operator:
     kind: Kind
     name: str
     blocks: tuple[str, ...]  # the gates in the order in which their weights are packed
-    activations: tuple[str, ...]  # where a node names none
     step: Callable[[GraphBuilder, Cell, str, Tensors], Step]
     inputs: tuple[str, ...] = INPUTS
     outputs: tuple[str, ...] = OUTPUTS

@@ -33,5 +33,5 @@ def _candidate(g: GraphBuilder, cell: Cell, x_BI: str, h_BH: str, r_BH: str) -> 
     return g.op("Add", from_x, g.op("Mul", r_BH, from_h))
 
 
-KIND = Kind("GRU", ("hidden",), ("update", "reset", "candidate"), _follow)
-OPERATORS = (Operator(KIND, "GRU", ("update", "reset", "candidate"), ("Sigmoid", "Tanh"), _step),)
+KIND = Kind("GRU", ("hidden",), ("update", "reset", "candidate"), ("Sigmoid", "Tanh"), _follow)
+OPERATORS = (Operator(KIND, "GRU", ("update", "reset", "candidate"), _step),)

@@ -2,18 +2,13 @@
 
 import onnx
 
-from stepgraph.cells import gru, lstm, quantised_lstm, rnn
-from stepgraph.cells.cell import Kind, Operator
+from stepgraph.cells import gru, lstm, min_gru, quantised_lstm, rnn
+from stepgraph.cells.cell import Operator
 
-KINDS = {each.KIND.name: each.KIND for each in (rnn, lstm, gru)}
+KINDS = {each.KIND.name: each.KIND for each in (rnn, lstm, gru, min_gru)}
 OPERATORS = {o.name: o for each in (rnn, lstm, gru, quantised_lstm) for o in each.OPERATORS}
 
 
 def operator_of(node: onnx.NodeProto) -> Operator | None:
     """The recurrent operator that a node is of; None if of another."""
     return OPERATORS.get(node.op_type)
-
-
-def named(name: str) -> Kind | None:
-    """The kind of that name."""
-    return KINDS.get(name)

@@ -58,13 +58,14 @@ def _peep(g: GraphBuilder, cell: Cell, gate: str, a_BH: str, c_BH: str) -> str:
     return g.op("Add", a_BH, g.op("Mul", g.constant(cell.peepholes[gate]), c_BH))
 
 
-KIND = Kind("LSTM", ("hidden", "cell"), ("input", "forget", "candidate", "output"), _follow)
+KIND = Kind(
+    "LSTM", ("hidden", "cell"), ("input", "forget", "candidate", "output"), ("Sigmoid", "Tanh", "Tanh"), _follow
+)
 OPERATORS = (
     Operator(
         KIND,
         "LSTM",
         ("input", "output", "forget", "candidate"),
-        ("Sigmoid", "Tanh", "Tanh"),
         _step,
         (*INPUTS, "initial_c", "P"),
         (*OUTPUTS, "Y_c"),

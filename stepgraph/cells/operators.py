@@ -164,7 +164,7 @@ class _Reader:
         names = [name.decode() for name in self._attributes.get("activations", ())]
         alphas, betas = (self._attributes.get(f"activation_{which}", ()) for which in ("alpha", "beta"))
         try:
-            return activations.read(names or self._operator.activations, alphas, betas)
+            return activations.read(names or self._operator.kind.activations, alphas, betas)
         except KeyError as unknown:
             known = ", ".join(activations.NAMES)
             raise self._refused(f" uses the activation {unknown}; ONNX has {known}") from None

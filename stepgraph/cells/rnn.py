@@ -10,5 +10,5 @@ def _step(g: GraphBuilder, cell: Cell, x_BI: str, states: Tensors) -> Step:
     return Step({"hidden": gates.activated(g, cell, 0, a_BH)}, {})
 
 
-KIND = Kind("RNN", ("hidden",), ())
-OPERATORS = (Operator(KIND, "RNN", ("hidden",), ("Tanh",), _step),)
+KIND = Kind("RNN", ("hidden",), (), ("Tanh",))
+OPERATORS = (Operator(KIND, "RNN", ("hidden",), _step),)

@@ -226,7 +226,7 @@ def _step(g: GraphBuilder, loop: LoopNode, states: Sequence[bool], graph: onnx.G
     within = list(zip(ends(loop), states, strict=True))
     before = [end.given if state else name for (end, state), name in zip(within, loop.initial, strict=True)]
     inputs = dict(zip((info.name for info in loop.body.input), _inputs(g, loop, before), strict=True))
-    inner = inlining.inline(loop.body, inputs, g.name("body"))
+    inner = inlining.inline(loop.body, inputs, f"{g.name('body')}/")
     g.nodes.extend(inner.nodes)
     graph.initializer.extend(inner.initializers)
     results = inner.outputs[1 if loop.node.op_type == "Loop" else 0 :]

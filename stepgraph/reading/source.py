@@ -11,6 +11,7 @@ from stepgraph.cells.operators import CellNode
 from stepgraph.reading import branches, interface, loops
 from stepgraph.reading.interface import Interface
 from stepgraph.reading.iterations import Iteration
+from stepgraph.rewriting.layout import NamedCell
 from stepgraph.rewriting.ports import Facts, Pace
 
 
@@ -21,6 +22,7 @@ class Source:
     model: onnx.ModelProto
     cells: Sequence[CellNode]
     facts: Facts
+    named: Sequence[NamedCell] = ()  # layers after those of `cells`
 
 
 def source(whole: Source, known: Interface, learnt: Sequence[Iteration]) -> Source:

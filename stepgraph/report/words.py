@@ -91,7 +91,7 @@ def _special(operator: Operator, node: onnx.NodeProto, attributes: Mapping[str, 
         yield direction.decode(errors="replace")
     names = attributes.get("activations", ())
     given = tuple(n.decode(errors="replace") for n in names if isinstance(n, bytes)) if isinstance(names, list) else ()
-    default = operator.activations
+    default = operator.kind.activations
     if tuple(n.lower() for n in given[: len(default)]) not in ((), tuple(n.lower() for n in default)):
         yield ", ".join(given)
     clip = attributes.get("clip")

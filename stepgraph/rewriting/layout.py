@@ -1,19 +1,32 @@
 """How the states of a model lie in one row [W], and its traces in another [V]. Pure; writes no graph."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from stepgraph.cells import operators
+from stepgraph.cells.cell import Cell
 from stepgraph.cells.operators import CellNode
 from stepgraph.errors import ModelRefused
 from stepgraph.graphs.labels import label
-from stepgraph.rewriting.ports import Facts, Pace
+from stepgraph.rewriting.ports import Carried, Facts, Pace
 from stepgraph.rewriting.stepgraph import Columns
 
 _UNROLLED = 16  # time steps within one step that are written one after the other
+
+
+@dataclass(frozen=True, eq=False)
+class NamedCell:
+    """A cell that the file writes with plain operators, and names.
+
+    `gates` are the tensors of one step that hold its gates, `states` the states of the interface or of a loop.
+    """
+
+    cell: Cell
+    gates: Mapping[str, str]
+    states: Mapping[str, Carried]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,13 +44,14 @@ class Layout:
         return self.initial.dtype
 
 
-def layout(nodes: Sequence[CellNode], facts: Facts) -> Layout:
+def layout(nodes: Sequence[CellNode], facts: Facts, named: Sequence[NamedCell] = ()) -> Layout:
     """The states that are kept for each sequence: those of cells first, then those of the interface and of loops.
 
     Raises:
         ModelRefused: a state holds no numbers.
     """
     dtype = _state_type(nodes, facts)
+    layers: list[CellNode | NamedCell] = [*nodes, *named]
     kept = [
         (i, nodes[i].cell.states[k], np.asarray(row, dtype))
         for i, (pace, rows) in enumerate(zip(facts.paces, facts.initial, strict=True))
@@ -48,7 +62,7 @@ def layout(nodes: Sequence[CellNode], facts: Facts) -> Layout:
     state = _columns([*((i, name, row.size) for i, name, row in kept), *((None, p.name, n) for p, n in through)])
     trace = _columns(
         (i, name, node.cell.hidden_size * pace.rows)
-        for i, (node, pace) in enumerate(zip(nodes, facts.paces, strict=True))
+        for i, (node, pace) in enumerate(zip(layers, facts.paces, strict=True))
         for name in (*node.cell.states, *(node.cell.gates if unrolled(node, pace) else ()))
     )
     zeros = [np.zeros(math.prod(carried.given.row), dtype) for carried in facts.carried]
@@ -58,12 +72,14 @@ def layout(nodes: Sequence[CellNode], facts: Facts) -> Layout:
     return Layout(state, trace, initial, np.concatenate([*whole, np.zeros(0, bool)]))
 
 
-def unrolled(node: CellNode, pace: Pace) -> bool:
+def unrolled(node: CellNode | NamedCell, pace: Pace) -> bool:
     """Whether a cell is written as its equations; if not, its operator is kept, and its gates cannot be seen.
 
     A cell that takes many time steps of its own within one step stays as it is, and so does one that is told how many.
     One of 8 bits keeps its operator in any case, and for one step its gates are computed beside it.
     """
+    if isinstance(node, NamedCell):
+        return True
     kept = operators.lengths(node.node) or node.operator.kept
     return pace.inner == 1 or (pace.inner <= _UNROLLED and not kept)
 

@@ -13,38 +13,50 @@ import onnx
 from onnx import helper
 
 from stepgraph.cells.cell import Cell, Step
+from stepgraph.cells.kinds import KINDS
 from stepgraph.cells.operators import CellNode
 from stepgraph.errors import ModelRefused
 from stepgraph.graphs.builder import GraphBuilder, opset, reachable
 from stepgraph.rewriting import runnable
-from stepgraph.rewriting.layout import Layout, layout, unrolled
+from stepgraph.rewriting.layout import Layout, NamedCell, layout, unrolled
 from stepgraph.rewriting.ports import Facts, Port
 from stepgraph.rewriting.stepgraph import NEXT_STATE, PREFIX, STATE, TRACE, StepGraph
 
 
-def rewrite(model: onnx.ModelProto, nodes: Sequence[CellNode], facts: Facts) -> StepGraph:
-    """Makes the step graph of `model`, whose recurrent operators are `nodes`.
+def rewrite(
+    model: onnx.ModelProto, nodes: Sequence[CellNode], facts: Facts, named: Sequence[NamedCell] = ()
+) -> StepGraph:
+    """Makes the step graph of `model`, whose recurrent operators are `nodes`; `named` are cells without an operator.
 
     Raises:
         ModelRefused: the graph uses our names, or a state holds no numbers.
     """
     if any(name.startswith(PREFIX) for node in model.graph.node for name in node.output):
         raise ModelRefused(f"the graph uses names that begin with '{PREFIX}', which are taken")
-    laid = layout(nodes, facts)
-    graph = _Rewriter(model, nodes, facts, laid).graph()
+    laid = layout(nodes, facts, named)
+    graph = _Rewriter(model, nodes, facts, laid, named).graph()
     rewritten = helper.make_model(graph, opset_imports=model.opset_import, ir_version=max(model.ir_version, 4))
     if not all(map(unrolled, nodes, facts.paces)):
         rewritten = runnable.runnable(rewritten)
-    layers = tuple(node.cell for node in nodes)
+    layers = (*(node.cell for node in nodes), *(each.cell for each in named))
     return StepGraph(rewritten, layers, facts.inputs, facts.outputs, laid.state, laid.trace, laid.initial, laid.whole)
 
 
 class _Rewriter:
     """Writes the step graph, node after node."""
 
-    def __init__(self, model: onnx.ModelProto, nodes: Sequence[CellNode], facts: Facts, laid: Layout) -> None:
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        nodes: Sequence[CellNode],
+        facts: Facts,
+        laid: Layout,
+        named: Sequence[NamedCell],
+    ) -> None:
         self._model = model
         self._nodes = nodes
+        self._named = named
+        self._cells = [*(node.cell for node in nodes), *(each.cell for each in named)]
         self._facts = facts
         self._dtype = laid.dtype
         self._g = GraphBuilder(PREFIX, opset(model))
@@ -64,7 +76,12 @@ class _Rewriter:
             self._same_for_all(port, 1)
         steps = self._steps()
         kept = [self._row(layer, steps[layer].states[name]) for layer, name in self._before if layer is not None]
-        next_state = [*kept, *(self._pack(c.returned) for c in facts.through)]
+        followed = {
+            named.states[name].given.name: self._row(layer, steps[layer].states[name])
+            for layer, named in enumerate(self._named, len(self._nodes))
+            for name in named.states
+        }
+        next_state = [*kept, *(followed.get(c.given.name) or self._pack(c.returned) for c in facts.through)]
         traces = [
             self._row(layer, tensor)
             for layer, step in enumerate(steps)
@@ -95,7 +112,23 @@ class _Rewriter:
             g.nodes.append(node)
             if node.op_type in ("Squeeze", "Identity") and node.input[0] in self._flat:
                 self._flat[node.output[0]] = self._flat[node.input[0]]
-        return steps
+        return [*steps, *map(self._follow, self._named)]
+
+    def _follow(self, named: NamedCell) -> Step:
+        """One step of a cell by its gates, which the file computes, and the states before."""
+        g, narrow, wide = self._g, named.cell.dtype, _wide(named.cell)
+        cell, kind = named.cell.in_type(wide), KINDS[named.cell.kind]
+        gates = {
+            gate: self._cast(g.reshape(tensor, (-1, cell.hidden_size)), narrow, wide)
+            for gate, tensor in named.gates.items()
+        }
+        before = {
+            name: self._cast(self._before[None, state.given.name], self._dtype, wide)
+            for name, state in named.states.items()
+        }
+        if kind.follow is None:
+            return Step({name: self._pack(state.returned, wide) for name, state in named.states.items()}, gates)
+        return Step(kind.follow(g, cell, gates, before), gates)
 
     def _step(self, layer: int) -> Step:
         node, pace = self._nodes[layer], self._facts.paces[layer]
@@ -121,6 +154,7 @@ class _Rewriter:
         """What the cell sees at each time step of its own within the step, [B, I] each; B counts all its rows."""
         g, node, size = self._g, self._nodes[layer], self._nodes[layer].cell.input_size
         inner = self._facts.paces[layer].inner
+        assert size is not None  # an operator's
         if inner == 1:
             return [self._flat.get(node.x) or g.reshape(node.x, (-1, size))]
         picked = [
@@ -168,7 +202,7 @@ class _Rewriter:
 
     def _row(self, layer: int, tensor: str) -> str:
         """A state or gate of a cell as columns, one row for each sequence."""
-        cell, pace = self._nodes[layer].cell, self._facts.paces[layer]
+        cell, pace = self._cells[layer], self._facts.paces[layer]
         rows = tensor if pace.rows == 1 else self._g.reshape(tensor, (-1, pace.rows * cell.hidden_size))
         return self._cast(rows, _wide(cell), self._dtype)
 
@@ -188,13 +222,13 @@ class _Rewriter:
         axes = [*range(1, port.batch + 1), 0, *range(port.batch + 1, rank)]
         g.op_to(port.name, "Transpose", shaped, perm=axes)
 
-    def _pack(self, port: Port) -> str:
-        """The columns [B, n] of an output of the original that is state."""
+    def _pack(self, port: Port, dtype: np.dtype | None = None) -> str:
+        """The columns [B, n] of an output of the original that is state, in the state's type or another."""
         tensor = port.name
         if port.batch is not None:
             axes = [port.batch, *(i for i in range(len(port.row) + 1) if i != port.batch)]
             tensor = self._g.op("Transpose", tensor, perm=axes)
-        return self._cast(self._g.reshape(tensor, (-1, math.prod(port.row))), port.dtype, self._dtype)
+        return self._cast(self._g.reshape(tensor, (-1, math.prod(port.row))), port.dtype, dtype or self._dtype)
 
     def _same_for_all(self, port: Port, value: int) -> None:
         """Gives an input of the original that nobody is asked for the same value everywhere."""

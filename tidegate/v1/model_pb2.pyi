@@ -58,7 +58,7 @@ class TensorSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[_tensor_pb2.DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., features: _Optional[_Iterable[str]] = ..., units: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Layer(_message.Message):
-    __slots__ = ("index", "kind", "node", "input_size", "hidden_size", "gates", "activations", "quantised")
+    __slots__ = ("index", "kind", "node", "input_size", "hidden_size", "gates", "activations", "quantised", "cell")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
@@ -67,6 +67,7 @@ class Layer(_message.Message):
     GATES_FIELD_NUMBER: _ClassVar[int]
     ACTIVATIONS_FIELD_NUMBER: _ClassVar[int]
     QUANTISED_FIELD_NUMBER: _ClassVar[int]
+    CELL_FIELD_NUMBER: _ClassVar[int]
     index: int
     kind: CellKind
     node: str
@@ -75,7 +76,8 @@ class Layer(_message.Message):
     gates: _containers.RepeatedScalarFieldContainer[str]
     activations: _containers.RepeatedScalarFieldContainer[str]
     quantised: bool
-    def __init__(self, index: _Optional[int] = ..., kind: _Optional[_Union[CellKind, str]] = ..., node: _Optional[str] = ..., input_size: _Optional[int] = ..., hidden_size: _Optional[int] = ..., gates: _Optional[_Iterable[str]] = ..., activations: _Optional[_Iterable[str]] = ..., quantised: bool = ...) -> None: ...
+    cell: str
+    def __init__(self, index: _Optional[int] = ..., kind: _Optional[_Union[CellKind, str]] = ..., node: _Optional[str] = ..., input_size: _Optional[int] = ..., hidden_size: _Optional[int] = ..., gates: _Optional[_Iterable[str]] = ..., activations: _Optional[_Iterable[str]] = ..., quantised: bool = ..., cell: _Optional[str] = ...) -> None: ...
 
 class StateSpec(_message.Message):
     __slots__ = ("layer", "name", "shape", "home", "loop", "unseen")

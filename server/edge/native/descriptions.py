@@ -19,7 +19,6 @@ _HOMES = {
     "loop": model_pb2.STATE_HOME_LOOP,
     "reset": model_pb2.STATE_HOME_RESET,
 }
-_KINDS = {"RNN": model_pb2.CELL_KIND_RNN, "LSTM": model_pb2.CELL_KIND_LSTM, "GRU": model_pb2.CELL_KIND_GRU}
 
 
 def columns(given: Sequence[Columns]) -> list[model_pb2.TraceColumns]:
@@ -61,11 +60,13 @@ def _spec(port: Port, features: Sequence[str], units: Sequence[str]) -> model_pb
 
 
 def _layer(index: int, cell: Cell, gates: Sequence[str]) -> model_pb2.Layer:
+    known = model_pb2.CellKind.DESCRIPTOR.values_by_name.get(f"CELL_KIND_{cell.kind.upper()}")
     return model_pb2.Layer(
         index=index,
-        kind=_KINDS[cell.kind],
+        kind=known.name if known else None,
+        cell=cell.kind,
         node=cell.node,
-        input_size=cell.input_size,
+        input_size=cell.input_size or 0,
         hidden_size=cell.hidden_size,
         gates=gates,
         activations=[activation.name for activation in cell.activations],
