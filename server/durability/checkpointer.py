@@ -10,12 +10,11 @@ from contextlib import asynccontextmanager, suppress
 
 from server.durability.outbox import Outbox
 from server.durability.registry import Registry
-from server.durability.sequence import Life, Move, ServedSequence
+from server.durability.sequence import ServedSequence
 from server.durability.snapshot import Snapshot, writes
 from server.durability.store_thread import StoreThread
 from server.errors import Reason, StoreFailed
 from server.runtime.served_model import ServedModel
-from server.runtime.watermarks import NONE
 from server.stores import store
 
 log = logging.getLogger(__name__)
@@ -193,13 +192,13 @@ class Checkpointer:
             refusal = refused.get(sequence.id)
             if refusal is None or _is_old(refusal, sequence):
                 model.counters.written += 1
-                _note_written(sequence, step)
+                self._registry.born(sequence)
                 if sequences.get(sequence.slot) is sequence:
                     model.watermarks.written[sequence.slot] = step
                     model.watermarks.safe_at[sequence.slot] = snapshot.moment
                     sequence.held = held
             elif refusal.reason is store.Reason.UNKNOWN:
-                sequence.born = False
+                self._registry.forgotten(sequence)
             else:
                 self._registry.let_go(sequence, refusal.reason)
 
@@ -219,10 +218,8 @@ class Checkpointer:
             left = [at for at in lost if refused[snapshot.sequences[at].id].reason is store.Reason.UNKNOWN]
             if left:
                 self._outbox.add([snapshot.left(left)])
-        for model in self._registry.models():
-            model.watermarks.written[list(self._registry.at(model))] = NONE
         for sequence in self._registry:
-            sequence.born = False
+            self._registry.forgotten(sequence)
         self.hurry()
 
     def _has_left(self, sequence: ServedSequence) -> bool:
@@ -239,9 +236,3 @@ class Checkpointer:
 def _is_old(refusal: store.Refused, sequence: ServedSequence) -> bool:
     """Whether it is only of an earlier stay: one write can hold a sequence as it left one stream, and goes on here."""
     return refusal.reason is store.Reason.FENCED and refusal.fence <= sequence.fence
-
-
-def _note_written(sequence: ServedSequence, step: int) -> None:
-    sequence.is_born()
-    if step > sequence.steps and sequence.life in (Life.OPEN, Life.RESUMED):
-        sequence.move(Move.STEP)

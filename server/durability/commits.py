@@ -97,12 +97,12 @@ class Commits:
         watermarks.written[slots] = NONE  # until who asked has taken it up: it may be written although it fails
         refused = await self._write_alone(sequence, step, data, kept)
         if refused is store.Reason.UNKNOWN:  # the store has lost its data
-            sequence.born = False
+            self._registry.forgotten(sequence)
             refused = await self._write_alone(sequence, step, data, kept)
         if refused is not None:
             self._registry.let_go(sequence, refused)
             raise gone(sequence.id, refused)
-        sequence.is_born()
+        self._registry.born(sequence)
 
     async def _write_alone(
         self, sequence: ServedSequence, step: int, data: bytes, kept: Sequence[int]

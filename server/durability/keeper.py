@@ -124,11 +124,10 @@ class Keeper:
 
     def park(self, sequences: Sequence[ServedSequence]) -> None:
         """These sequences leave their stream, after all of its steps; their last states are written."""
+        moved = [sequence for sequence in sequences if sequence.life is Life.CLOSING]
         for sequence in sequences:
-            if sequence.life is not Life.PARKED:
-                sequence.move(Move.PARK)
-                sequence.model.counters.parked += 1
-        moved = [sequence for sequence in sequences if sequence.slot >= 0 and not (sequence.branched and sequence.born)]
+            sequence.move(Move.PARK)
+            sequence.model.counters.parked += sequence.slot >= 0
         if moved:
             self._outbox.park(moved)
             self._checkpointer.hurry()

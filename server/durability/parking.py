@@ -7,19 +7,17 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from math import inf
 
 import numpy as np
 
 from server.durability import checkpoint
-from server.durability.checkpoint import Checkpoint
+from server.durability.checkpoint import Found
 from server.durability.registry import Registry
-from server.durability.sequence import Move, ServedSequence
+from server.durability.sequence import Life, ServedSequence
 from server.durability.snapshot import taken, writes
 from server.durability.store_thread import BackgroundCalls, StoreThread
 from server.errors import Reason, StoreFailed, StoreSilent, TidegateError
 from server.runtime.served_model import ServedModel
-from server.runtime.watermarks import NONE
 from server.stores import store
 
 _MOST = 4_096  # sequences of one model that are parked at once
@@ -61,12 +59,7 @@ class Parking:
 
     def sleep(self, sequence: ServedSequence) -> None:
         """An open sequence gives up its slot; what it holds is written."""
-        sequence.move(Move.PARK)
-        sequence.steps = int(sequence.model.slots.done[sequence.slot])
-        sequence.standing = sequence.model.watermarks.standing(sequence.slot)
-        self._registry.vacate(sequence)
-        self._registry.note([sequence])
-        sequence.slot, sequence.held = -1, -inf  # the store hears of it when the house is kept
+        self._registry.sleep(sequence)
         sequence.model.counters.parked += 1
 
     def park_idle(self) -> None:
@@ -100,10 +93,10 @@ class Parking:
         self._background.run(self._make_ready(sequences), then)
 
     async def _make_ready(self, sequences: Sequence[ServedSequence]) -> None:
-        asleep = [sequence for sequence in sequences if sequence.slot < 0]
+        asleep = [sequence for sequence in sequences if sequence.life is Life.ASLEEP]
         if asleep:
             await self._bring_back(asleep)
-        branched = [sequence for sequence in sequences if sequence.branched and sequence.slot >= 0]
+        branched = [sequence for sequence in sequences if sequence.life is Life.BRANCHED]
         if branched:
             await self._cut_off(branched)
 
@@ -111,10 +104,10 @@ class Parking:
         kept = await self._read(sequences)
         for sequence in sequences:
             found = kept[sequence]
-            if sequence.slot >= 0 or sequence not in self._registry:
+            if sequence.life is not Life.ASLEEP:
                 continue  # it woke up, or left, meanwhile
             if isinstance(found, store.Claimed) and found.fence == sequence.fence:
-                self._return(sequence, checkpoint.newest(found.checkpoints, sequence.steps).checkpoint)
+                self._return(sequence, checkpoint.newest(found.checkpoints, sequence.steps))
             else:
                 reason = store.Reason.FENCED if isinstance(found, store.Claimed) else found.reason
                 self._registry.let_go(sequence, reason)
@@ -136,17 +129,17 @@ class Parking:
             self.make_room(model, count)  # for all at once: who looks for the idle looks at every slot
         return dict(zip(called, kept, strict=True))
 
-    def _return(self, sequence: ServedSequence, kept: Checkpoint | None) -> None:
+    def _return(self, sequence: ServedSequence, found: Found) -> None:
+        kept = found.checkpoint
         if kept is None or kept.step != sequence.steps:  # the newest is damaged: its client can go back further
             self._registry.lose([sequence], Reason.DRAINING, "sequence '{}' has to be resumed")
             return
         model = sequence.model
         self.make_room(model, 1)
         slots = model.slots.take(1)
-        sequence.move(Move.RESUME)
         row = model.graph.initial if kept.state is None else kept.state
         model.slots.restore(slots, row[np.newaxis], np.array([kept.step]))
-        self._registry.wake(sequence, slots.item(), kept.step)
+        self._registry.wake(sequence, slots.item(), kept.step, later=found.later)
 
     # Going another way ------------------------------------------------------------------------------------------------
 
@@ -173,11 +166,9 @@ class Parking:
 
     def _note_cut_off(self, sequence: ServedSequence, refused: store.Reason | None) -> None:
         if refused is None:
-            sequence.is_born()
+            self._registry.born(sequence)
         elif refused is store.Reason.UNKNOWN:  # the store has lost its data, and with it what was to go
-            sequence.born = sequence.branched = False
-            if sequence.slot >= 0:
-                sequence.model.watermarks.written[sequence.slot] = NONE
+            self._registry.forgotten(sequence)
         else:
             self._registry.let_go(sequence, refused)
 

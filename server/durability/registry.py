@@ -2,13 +2,15 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from math import inf
 
 import numpy as np
 
 from server.durability.losses import WHY
-from server.durability.sequence import Move, ServedSequence
+from server.durability.sequence import Life, Move, ServedSequence
 from server.errors import Reason, SequenceGone
 from server.runtime.served_model import ServedModel
+from server.runtime.watermarks import NONE
 from server.stores import store
 
 _SWEPT = Reason.SEQUENCE_EXPIRED, Reason.SEQUENCE_EVICTED  # counted by the server that ended them
@@ -84,9 +86,19 @@ class Registry:
         self.note(sequences)
         sequences[0].model.watermarks.begin(slots, steps, written, self._monotonic())
 
-    def wake(self, sequence: ServedSequence, slot: int, step: int) -> None:
-        """A sequence that slept has a slot again; its newest checkpoint is of its last step."""
+    def sleep(self, sequence: ServedSequence) -> None:
+        """An open sequence, whose last state is written, gives up its slot."""
+        sequence.move(Move.SLEEP)
+        sequence.steps = int(sequence.model.slots.done[sequence.slot])
+        sequence.standing = sequence.model.watermarks.standing(sequence.slot)
+        self.vacate(sequence)
+        self.note([sequence])
+        sequence.slot, sequence.held = -1, -inf  # the store is told with the leases
+
+    def wake(self, sequence: ServedSequence, slot: int, step: int, *, later: bool) -> None:
+        """A sequence that slept has a slot again after its last step; whether the store has `later` checkpoints."""
         assert sequence.standing is not None
+        sequence.move(Move.BRANCH if later else Move.READY)
         self._house(sequence, slot)
         sequence.model.watermarks.go_on(slot, sequence.standing, step, self._monotonic())
 
@@ -101,6 +113,23 @@ class Registry:
     def _house(self, sequence: ServedSequence, slot: int) -> None:
         sequence.slot = slot
         self._by_slot.setdefault(sequence.model, {})[slot] = sequence
+
+    # In the store -----------------------------------------------------------------------------------------------------
+
+    def born(self, sequence: ServedSequence) -> None:
+        """The store knows it, and has no later checkpoints than its last."""
+        sequence.born, sequence.new, sequence.origin = True, False, None
+        if sequence.life is Life.BRANCHED:
+            sequence.move(Move.READY)
+
+    def forgotten(self, sequence: ServedSequence) -> None:
+        """The store has lost its data: what is here of it is written again."""
+        sequence.born = False
+        if sequence.slot >= 0:
+            if sequence.life in (Life.BRANCHED, Life.LEAVING):
+                sequence.move(Move.FORGET)
+            if sequence in self:
+                sequence.model.watermarks.written[sequence.slot] = NONE
 
     # Going ------------------------------------------------------------------------------------------------------------
 

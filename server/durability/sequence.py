@@ -23,11 +23,14 @@ from server.runtime.watermarks import Standing
 class Life(StrEnum):
     """Where a sequence is in its life."""
 
-    OPEN = "open"  # no step yet
-    RUNNING = "running"
-    PARKED = "parked"  # nobody's slot is taken; its checkpoint stays
-    RESUMED = "resumed"  # continued from a checkpoint, no step since
-    DRAINING = "draining"  # its server is stopping
+    OPENING = "being resumed"  # claimed, and not on its stream yet
+    OPEN = "open"  # takes steps
+    BRANCHED = "resumed before later checkpoints"  # the store has to forget those before it takes a step
+    ASLEEP = "asleep"  # open without a slot, because no step came for long
+    BUSY = "being rewound or moved"
+    CLOSING = "leaving its stream"  # its last steps are not through; its state is not in the store
+    LEAVING = "leaving its stream as it is in the store"
+    PARKED = "parked"  # on no stream; its checkpoint stays
     ENDED = "ended"  # by its client
     LOST = "lost"  # expired, evicted, or taken over by another server: the reason is kept beside
 
@@ -35,51 +38,41 @@ class Life(StrEnum):
 class Move(StrEnum):
     """What can happen to a sequence."""
 
-    STEP = "take a step"
+    READY = "take steps"
+    BRANCH = "be found before later checkpoints"
+    SLEEP = "fall asleep"
+    TURN = "go to another step or version"
+    CLOSE = "leave its stream"
+    FORGET = "be forgotten by the store"
     PARK = "be parked"
-    RESUME = "be resumed"
-    DRAIN = "be drained"
     END = "be ended"
     LOSE = "be lost"
 
 
 _MOVES: dict[Life, dict[Move, Life]] = {
-    Life.OPEN: {
-        Move.STEP: Life.RUNNING,
-        Move.PARK: Life.PARKED,
-        Move.RESUME: Life.RESUMED,  # on another stream, while the first has not noticed that it is cut
-        Move.DRAIN: Life.DRAINING,
-        Move.END: Life.ENDED,
+    Life.OPENING: {Move.READY: Life.OPEN, Move.BRANCH: Life.BRANCHED},
+    Life.OPEN: {Move.SLEEP: Life.ASLEEP, Move.TURN: Life.BUSY, Move.CLOSE: Life.CLOSING, Move.LOSE: Life.LOST},
+    Life.BRANCHED: {
+        Move.READY: Life.OPEN,
+        Move.SLEEP: Life.ASLEEP,
+        Move.CLOSE: Life.LEAVING,
+        Move.FORGET: Life.OPEN,
         Move.LOSE: Life.LOST,
     },
-    Life.RUNNING: {
-        Move.STEP: Life.RUNNING,
-        Move.PARK: Life.PARKED,
-        Move.RESUME: Life.RESUMED,
-        Move.DRAIN: Life.DRAINING,
-        Move.END: Life.ENDED,
+    Life.ASLEEP: {
+        Move.READY: Life.OPEN,
+        Move.BRANCH: Life.BRANCHED,
+        Move.CLOSE: Life.LEAVING,
         Move.LOSE: Life.LOST,
     },
-    Life.PARKED: {
-        Move.RESUME: Life.RESUMED,
-        Move.END: Life.ENDED,
-        Move.LOSE: Life.LOST,
-    },
-    Life.RESUMED: {
-        Move.STEP: Life.RUNNING,
-        Move.PARK: Life.PARKED,
-        Move.RESUME: Life.RESUMED,
-        Move.DRAIN: Life.DRAINING,
-        Move.END: Life.ENDED,
-        Move.LOSE: Life.LOST,
-    },
-    Life.DRAINING: {
-        Move.PARK: Life.PARKED,
-        Move.LOSE: Life.LOST,
-    },
+    Life.BUSY: {Move.READY: Life.OPEN, Move.LOSE: Life.LOST},
+    Life.CLOSING: {Move.PARK: Life.PARKED, Move.END: Life.ENDED, Move.LOSE: Life.LOST},
+    Life.LEAVING: {Move.PARK: Life.PARKED, Move.END: Life.ENDED, Move.FORGET: Life.CLOSING, Move.LOSE: Life.LOST},
+    Life.PARKED: {},
     Life.ENDED: {},
     Life.LOST: {},
 }
+UNREADY = frozenset({Life.ASLEEP, Life.BRANCHED})  # the store is asked before it takes a step
 
 
 def after(life: Life, move: Move) -> Life:
@@ -137,7 +130,10 @@ class Holder(Protocol):
 
 @dataclass(slots=True, eq=False)
 class ServedSequence:
-    """What is known of a sequence beside its state. `slot` is -1 while it is parked."""
+    """What is known of a sequence beside its state. `slot` is -1 while it is asleep, or on no stream.
+
+    `Registry` changes it; `holder` and `handle` are its stream's.
+    """
 
     id: str
     digest: bytes  # SHA-256 of its resume token
@@ -149,16 +145,11 @@ class ServedSequence:
     life: Life = Life.OPEN
     holder: Holder | None = None
     handle: int = -1  # under which its holder has it
-    steps: int = 0  # how many it had taken when it came here, or was parked
+    steps: int = 0  # how many it had taken when it came here, or fell asleep
     standing: Standing | None = None  # what its client may count on, while it sleeps
     new: bool = False  # opened here, and not born yet
     held: float = -inf  # when the store was last told whether it is awake, in seconds of a monotonic clock
     origin: np.ndarray | None = None  # the state [W] that a new one came with; None: the model's initial one
-    branched: bool = False  # the store has checkpoints of steps that it takes anew: they go before it takes the first
-
-    def is_born(self) -> None:
-        """The store knows it, and where it stands."""
-        self.born, self.new, self.origin, self.branched = True, False, None, False
 
     def move(self, move: Move) -> None:
         """Goes on in its life. Raises IllegalMove."""

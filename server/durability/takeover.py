@@ -41,6 +41,7 @@ class Restored:
 
     sequence: ServedSequence
     checkpoint: Checkpoint
+    later: bool  # whether the store has later checkpoints
     answered: int  # how many answers its client has
 
 
@@ -133,6 +134,8 @@ class Takeovers:
         steps = np.array([r.checkpoint.step for r in restored])
         rows = [model.graph.initial if r.checkpoint.state is None else r.checkpoint.state for r in restored]
         model.slots.restore(slots, np.stack(rows), steps)
+        for r in restored:
+            r.sequence.move(Move.BRANCH if r.later else Move.READY)
         self._registry.add([r.sequence for r in restored], slots, steps, steps)
         model.watermarks.come_back(slots, [r.answered for r in restored])
         model.counters.resumed += len(restored)
@@ -206,12 +209,10 @@ class Takeovers:
             -1,
             claimed.fence,
             born=True,
-            life=Life.PARKED,
+            life=Life.OPENING,
             steps=kept.step,
-            branched=later,
         )
-        sequence.move(Move.RESUME)
-        return Restored(sequence, kept, answered)
+        return Restored(sequence, kept, later, answered)
 
 
 def _check_fits(name: str, kept: Checkpoint, model: ServedModel) -> None:

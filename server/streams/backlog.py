@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from server.durability.keeper import AnyKeeper
-from server.durability.sequence import ServedSequence
+from server.durability.sequence import UNREADY, ServedSequence
 from server.errors import TidegateError
 from server.streams.events import Failed
 from server.streams.handles import Handles
@@ -102,7 +102,7 @@ class Backlog:
             if sequence.slot >= 0 and self._handles.slots[handle] < 0:
                 self._handles.slots[handle] = sequence.slot
                 sequence.model.asleep -= 1
-            if error is not None and (sequence.slot < 0 or sequence.branched):
+            if error is not None and sequence.life in UNREADY:
                 concerned += self._refuse_all(handle, error)
         self._go_on(concerned)
 

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from server.durability.keeper import AnyKeeper
-from server.durability.sequence import Life, ServedSequence
+from server.durability.sequence import Life, Move, ServedSequence
 from server.streams.handles import CLOSING, FREE, Handles
 from server.streams.replies import Group
 from server.streams.window import Window
@@ -41,6 +41,8 @@ class Closing:
         """Frees sequences once all their steps are through, and then calls `done`."""
         split = self._handles.split(handles)
         self._handles.mark(handles, CLOSING)
+        for handle in handles.tolist():
+            self._handles.sequences[handle].move(Move.CLOSE)
         self._under_way.append(handles)
         left = len(split)
 

@@ -8,7 +8,7 @@ from itertools import count as counter
 
 import numpy as np
 
-from server.durability.sequence import ServedSequence
+from server.durability.sequence import Life, ServedSequence
 from server.errors import BadInput, OverLimit, Reason, UnknownHandle
 from server.runtime.served_model import ServedModel
 from server.streams.events import Form
@@ -125,7 +125,7 @@ class Handles:
         for handle, sequence in zip(handles.tolist(), sequences, strict=False):
             sequence.handle = handle
             self.sequences[handle] = sequence
-            if sequence.branched:
+            if sequence.life is Life.BRANCHED:
                 self.branched.add(handle)
 
     def mark(self, handles: np.ndarray, as_: int) -> None:
@@ -150,7 +150,8 @@ class Handles:
         """Those of these open ones that have to wait for the store before they take a step: asleep, or branched."""
         unready = self.slots[handles] < 0
         if self.branched:
-            unready |= [handle in self.branched and self.sequences[handle].branched for handle in handles.tolist()]
+            branched, here = self.branched, self.sequences
+            unready |= [h in branched and here[h].life is Life.BRANCHED for h in handles.tolist()]
             self.branched.difference_update(handles[~unready].tolist())
         those: np.ndarray = handles[unready]
         return those

@@ -11,7 +11,7 @@ import numpy as np
 
 from server.durability.checkpoint import Checkpoint
 from server.durability.keeper import AnyKeeper
-from server.durability.sequence import ServedSequence
+from server.durability.sequence import Move, ServedSequence
 from server.errors import TidegateError
 from server.runtime.served_model import ServedModel
 from server.streams.events import Failed, Moved, Rewound
@@ -83,6 +83,7 @@ class Moves:
 
     def _set_out(self, trip: _Move, go: Callable[[], None]) -> None:
         self._handles.mark(np.array([trip.handle]), BUSY)
+        trip.sequence.move(Move.TURN)
         self._under_way[trip.handle] = trip
         self._window.after(trip.group, np.array([trip.handle]), partial(self._go, trip, go))
 
@@ -96,6 +97,7 @@ class Moves:
             return False
         del self._under_way[trip.handle]
         self._handles.unmark(trip.handle, trip.group)
+        trip.sequence.move(Move.READY)
         return True
 
     def _fail(self, trip: _Move, step: int, error: TidegateError) -> None:

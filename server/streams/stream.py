@@ -12,7 +12,7 @@ import numpy as np
 
 from server.caller import Caller
 from server.durability.keeper import AnyKeeper
-from server.durability.sequence import Move, fit_route
+from server.durability.sequence import fit_route
 from server.errors import BadInput, Reason, TidegateError, WrongState, WrongStep
 from server.runtime import state_value
 from server.runtime.input_check import Named
@@ -254,10 +254,6 @@ class Stream:
         self._backlog.clear()
         self._moves.turn_all_back()
         handles = self._handles.open()
-        for handle in handles.tolist():
-            sequence = self._handles.sequences.get(handle)
-            if sequence is not None and sequence.slot >= 0:
-                sequence.move(Move.DRAIN)
         if len(handles):
             self._closing.end(handles, Ending.PARK, lambda: done(tuple(handles.tolist())))
         else:

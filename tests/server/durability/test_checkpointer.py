@@ -9,6 +9,7 @@ import pytest
 
 from server.durability import checkpointer
 from server.durability.checkpointer import Checkpointer
+from server.durability.sequence import Move
 from server.errors import StoreFailed
 from tests.server.world import World
 
@@ -193,6 +194,7 @@ def test_a_snapshot_that_fails_is_heard_of_and_who_has_left_is_not_forgotten(
     keeper = world.servers[0].keeper
     sequence = keeper._registry.get(one.id)
     assert sequence is not None
+    sequence.move(Move.CLOSE)
     keeper.park([sequence])
 
     def fail(*_: object) -> None:

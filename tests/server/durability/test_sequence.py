@@ -10,14 +10,19 @@ from server.durability.sequence import Life, Move, after
 from server.errors import IllegalMove
 
 L, M = Life, Move
-ALIVE = (L.OPEN, L.RUNNING, L.RESUMED)
+ALIVE = (L.OPEN, L.BRANCHED, L.ASLEEP, L.BUSY, L.CLOSING, L.LEAVING)
 LEGAL = {
-    **{(life, M.STEP): L.RUNNING for life in ALIVE},
-    **{(life, M.PARK): L.PARKED for life in (*ALIVE, L.DRAINING)},
-    **{(life, M.RESUME): L.RESUMED for life in (*ALIVE, L.PARKED)},
-    **{(life, M.DRAIN): L.DRAINING for life in ALIVE},
-    **{(life, M.END): L.ENDED for life in (*ALIVE, L.PARKED)},
-    **{(life, M.LOSE): L.LOST for life in (*ALIVE, L.PARKED, L.DRAINING)},
+    **{(life, M.READY): L.OPEN for life in (L.OPENING, L.BRANCHED, L.ASLEEP, L.BUSY)},
+    **{(life, M.BRANCH): L.BRANCHED for life in (L.OPENING, L.ASLEEP)},
+    **{(life, M.SLEEP): L.ASLEEP for life in (L.OPEN, L.BRANCHED)},
+    (L.OPEN, M.TURN): L.BUSY,
+    (L.OPEN, M.CLOSE): L.CLOSING,
+    **{(life, M.CLOSE): L.LEAVING for life in (L.BRANCHED, L.ASLEEP)},
+    (L.BRANCHED, M.FORGET): L.OPEN,
+    (L.LEAVING, M.FORGET): L.CLOSING,
+    **{(life, M.PARK): L.PARKED for life in (L.CLOSING, L.LEAVING)},
+    **{(life, M.END): L.ENDED for life in (L.CLOSING, L.LEAVING)},
+    **{(life, M.LOSE): L.LOST for life in ALIVE},
 }
 ILLEGAL = sorted(set(product(L, M)) - LEGAL.keys())
 
@@ -39,4 +44,4 @@ def test_an_illegal_move_is_refused_in_one_sentence_that_says_what_is_possible(l
 
 
 def test_nothing_follows_an_end() -> None:
-    assert not [at for at in LEGAL if at[0] in (L.ENDED, L.LOST)]
+    assert not [at for at in LEGAL if at[0] in (L.PARKED, L.ENDED, L.LOST)]
