@@ -46,8 +46,9 @@ proto: $(READY) ## generate the stubs in tidegate/v1 from proto/
 serve: $(READY) ## serve models/ on port 50051
 	$(BIN)/python -m server
 
-bench: $(READY) ## what is claimed about speed, as ratios in one run
-	$(BIN)/python -m bench
+bench: $(READY) ## what is claimed about speed, as ratios in one run; how long a bystander waits during attacks
+	$(BIN)/python -m bench $(if $(BESIDE),--beside $(BESIDE))
+	$(BIN)/python -m bench.stalls
 
 clean: ## remove what the other commands made
 	rm -rf $(VENV) build dist runs .demo .bench .real .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info

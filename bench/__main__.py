@@ -17,12 +17,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.status import Status
 
-from bench import machine, plan, report, verdict
-from bench.cache import Cache
-from bench.child import RigError
+from bench import plan, report, verdict
 from bench.outcome import Outcome
 from bench.plan import Comparison
-from bench.rig import Pace, Rig
+from bench.processes import machine
+from bench.processes.cache import Cache
+from bench.processes.child import RigError
+from bench.processes.rig import Pace, Rig
 from bench.scenario import HIDDEN_SIZES
 
 
@@ -37,8 +38,17 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, help="rounds of each comparison (default: 5; 3 if quick)")
     parser.add_argument("--seconds", type=float, help="length of a window (default: 1; 0.6 if quick)")
+    parser.add_argument("--beside", type=checkout, metavar="DIR", help="another checkout, measured in the same rounds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure of every round to this file")
     return parser.parse_args(given)
+
+
+def checkout(given: str) -> Path:
+    """Take the folder of another checkout from the command line."""
+    folder = Path(given).resolve()
+    if not (folder / "server" / "__main__.py").exists():
+        raise argparse.ArgumentTypeError(f"{given} is no checkout of Tidegate")
+    return folder
 
 
 def planned(options: argparse.Namespace) -> list[Comparison]:
@@ -46,7 +56,8 @@ def planned(options: argparse.Namespace) -> list[Comparison]:
     comparisons = plan.full(options.hidden or HIDDEN_SIZES, options.only or plan.SECTIONS)
     if options.quick:
         comparisons = verdict.needed(comparisons)
-    return plan.without(comparisons, options.without)
+    kept = plan.without(comparisons, options.without)
+    return plan.beside(kept) if options.beside else kept
 
 
 def paced(options: argparse.Namespace) -> Pace:
@@ -55,13 +66,15 @@ def paced(options: argparse.Namespace) -> Pace:
     return Pace(rounds=options.rounds or rounds, length=options.seconds or length)
 
 
-def measure(comparisons: Sequence[Comparison], pace: Pace, console: Console) -> list[Outcome]:
+def measure(
+    comparisons: Sequence[Comparison], pace: Pace, console: Console, beside: Path | None = None
+) -> list[Outcome]:
     """Carry out the plan, with a line that says where it is."""
-    cache, outcomes = Cache(), []
+    cache, outcomes = Cache(Path(".bench").resolve()), []
     with console.status("exporting the models") as status:
         subprocess.run([sys.executable, "-m", "bench.models", str(cache.root)], check=True, timeout=300)
         status.update("starting the servers")
-        with Rig(cache, plan.servers(comparisons)) as rig:
+        with Rig(cache, plan.servers(comparisons), beside) as rig:
             rig.check()
             for number, comparison in enumerate(comparisons, 1):
                 place = f"{number}/{len(comparisons)} {comparison.title}"
@@ -95,14 +108,15 @@ def main() -> int:
     console = report.console()
     console.print(report.machine(machine.describe()))
     try:
-        outcomes = measure(planned(options), paced(options), console)
+        outcomes = measure(planned(options), paced(options), console, options.beside)
     except RigError as error:
         console.print(f"[bold red]{error}[/]")
         return 2
     except KeyboardInterrupt:
         return 130
     verdicts = verdict.decide(outcomes)
-    for table in [*report.sections(outcomes), report.verdict(verdicts)]:
+    tables = [*report.sections(outcomes), report.verdict(verdicts)]
+    for table in [*tables, report.beside(outcomes)] if options.beside else tables:
         console.print(table, "")
     if options.json:
         written(outcomes, verdicts, options.json)

@@ -19,10 +19,10 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import numpy as np
 import onnxruntime as ort
 
+from bench.client.traffic import rows
 from bench.figure import Figure
+from bench.processes.worker import Json, work
 from bench.scenario import FEATURES
-from bench.traffic import rows
-from bench.worker import Json, work
 from stepgraph import loading
 from stepgraph.rewriting.stepgraph import NEXT_STATE, STATE, TRACE, StepGraph
 from stepgraph.running import session

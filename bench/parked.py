@@ -21,13 +21,13 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from bench import machine
-from bench.cache import Cache
-from bench.child import Child, free_port
-from bench.connection import ready
-from bench.gauges import gauges, most_memory
+from bench.client.connection import ready
+from bench.client.sequence import Sequence as Kept
+from bench.processes import machine
+from bench.processes.cache import Cache
+from bench.processes.child import Child, free_port
+from bench.processes.gauges import gauges, most_memory
 from bench.scenario import LAYERS, model_name
-from bench.sequence import Sequence as Kept
 from server.durability.checkpoint import encode_many
 from server.durability.sequence import digest_of
 from server.stores.sqlite.store import SqliteStore

@@ -1,13 +1,14 @@
 """What is compared with what. Pure values; the rig carries a plan out."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, cast
 
 from bench.scenario import HIDDEN_SIZES, Layout, Scenario
 
 # Tidegate as it is installed, its checkpoints in SQLite; one that writes them every 64 steps; one that writes none.
 Server = Literal["echo", "afternoon", "tidegate", "diligent", "forgetful"]
+OURS: tuple[Server, ...] = ("tidegate", "diligent", "forgetful")
 
 SECTIONS = ("single", "multiplexed", "connections", "chunks", "fleets", "survival", "bare", "traces")
 CONCURRENCY = (1, 16, 64, 256)
@@ -21,6 +22,8 @@ class Wire:
 
     server: Server
     scenario: Scenario
+    # Whether it runs from the other checkout, of `--beside`.
+    before: bool = False
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Local:
     hidden: int
     batch: int
     traces: bool = False
+    before: bool = False
 
 
 Contestant: TypeAlias = Wire | Local
@@ -134,6 +138,21 @@ def without(comparisons: Sequence[Comparison], servers: Sequence[str]) -> list[C
         if rest:
             kept.append(Comparison(comparison.section, comparison.title, rest))
     return kept
+
+
+def beside(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Put next to everything of ours the same of another checkout, and leave out what has nothing of ours."""
+    doubled = []
+    for comparison in comparisons:
+        both = [one for c in comparison.contestants for one in ((c, replace(c, before=True)) if is_ours(c) else (c,))]
+        if len(both) > len(comparison.contestants):
+            doubled.append(Comparison(comparison.section, comparison.title, tuple(both)))
+    return doubled
+
+
+def is_ours(contestant: Contestant) -> bool:
+    """Whether another checkout may do it differently."""
+    return contestant.server in OURS if isinstance(contestant, Wire) else contestant.loop == "engine"
 
 
 def servers(comparisons: Sequence[Comparison]) -> list[Server]:

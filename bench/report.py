@@ -1,6 +1,7 @@
 """Draws what was measured: a table for each section, and the verdict. In a pipe it is plain text."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from rich.console import Console
@@ -24,9 +25,10 @@ def console() -> Console:
 def label(contestant: Contestant) -> str:
     """Name a contestant in a row."""
     if isinstance(contestant, Wire):
-        return ", ".join([contestant.server, *how(contestant.scenario)])
+        return ", ".join([contestant.server + " before" * contestant.before, *how(contestant.scenario)])
     traces = ", traces" * contestant.traces
-    return f"{'engine' if contestant.loop == 'engine' else 'onnxruntime'}, batch {contestant.batch}{traces}"
+    loop = "onnxruntime" if contestant.loop == "loop" else "engine" + " before" * contestant.before
+    return f"{loop}, batch {contestant.batch}{traces}"
 
 
 def how(scenario: Scenario) -> Iterator[str]:
@@ -77,6 +79,29 @@ def cells(outcome: Outcome, contestant: Contestant) -> list[str]:
         return [*rates, "", "", f"{median(lambda f: f.server):.2f}", f"{median(lambda f: f.others):.2f}"]
     shares = (f"{median(share):.2f}" for share in (lambda f: f.client, lambda f: f.server, lambda f: f.others))
     return [*rates, f"{median(lambda f: f.p99) * 1e3:.3f}", *shares]
+
+
+def beside(outcomes: Sequence[Outcome]) -> Table:
+    """Draw what became faster or slower: this checkout over the other, with the lowest and highest of the rounds."""
+    table = Table(title="this / before", title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table.add_column("")
+    for heading in ("steps/s", "rounds", "median latency", "rounds"):
+        table.add_column(heading, justify="right")
+    for outcome in outcomes:
+        for contestant in outcome.comparison.contestants:
+            before = replace(contestant, before=True)
+            if contestant != before and outcome.has(before):
+                title = f"{outcome.comparison.title}: {label(contestant)}"
+                both = [cell for measure in (steps, latency) for cell in spread(outcome, contestant, before, measure)]
+                table.add_row(title, *both)
+    return table
+
+
+def spread(outcome: Outcome, over: Contestant, under: Contestant, measure: Measure) -> tuple[str, str]:
+    """Write the median of the rounds' ratios, and the lowest and the highest."""
+    pairs = zip(outcome.of(over), outcome.of(under), strict=True)
+    ratios = [measure(a) / measure(b) for a, b in pairs]
+    return f"{outcome.ratio(over, under, measure):.2f}", f"{min(ratios):.2f}-{max(ratios):.2f}"
 
 
 def verdict(verdicts: Sequence[Verdict]) -> Table:

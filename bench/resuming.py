@@ -12,12 +12,12 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from bench import machine
-from bench.cache import Cache
-from bench.child import Child, free_port
-from bench.connection import ready
+from bench.client.connection import ready
+from bench.client.sequence import Sequence
+from bench.processes import machine
+from bench.processes.cache import Cache
+from bench.processes.child import Child, free_port
 from bench.scenario import model_name
-from bench.sequence import Sequence
 
 HIDDEN = 128
 LIMIT = 0.05  # seconds that a resume may take

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.child import Child, RigError
+from bench.processes.child import Child, RigError
 
 
 @pytest.fixture

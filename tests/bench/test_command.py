@@ -79,3 +79,27 @@ def test_an_outage_of_the_store_is_measured_in_three_phases() -> None:
     assert phases == ["before", "dead", "after"]
     assert "none had to wait for room" in ran.stdout
     assert "each once and in order" in ran.stdout
+
+
+def test_the_stalls_of_a_bystander_are_measured_for_each_attack() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "bench.stalls", "--only", "parked by", "--only", "empty", "--models", "1"],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert ran.returncode in (0, 1), ran.stdout + ran.stderr
+    assert "10,000 parked by one message" in ran.stdout
+    assert "500,000 empty tensors" in ran.stdout
+    assert "the longest step took" in ran.stdout
+
+
+def test_another_checkout_is_measured_beside_this_one() -> None:
+    options = ["--only", "traces", "--hidden", "32", "--rounds", "1", "--seconds", "0.1", "--beside", "."]
+    ran = subprocess.run(
+        [sys.executable, "-m", "bench", *options], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ran.returncode in (0, 1), ran.stdout + ran.stderr
+    assert "engine before, batch 64, traces" in ran.stdout
+    assert "this / before" in ran.stdout

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.cache import Cache
-from bench.child import Child, RigError
 from bench.plan import Comparison, Local, Wire
-from bench.rig import Pace, Rig, compare
+from bench.processes.cache import Cache
+from bench.processes.child import Child, RigError
+from bench.processes.rig import Pace, Rig, compare
 from bench.scenario import Scenario
 
 SHORT = Pace(rounds=2, warm=0.05, length=0.2)
@@ -48,7 +48,7 @@ def test_tidegate_is_measured_in_every_way_of_asking(cache: Cache) -> None:
 
 
 def test_no_process_outlives_the_rig_when_it_fails(cache: Cache) -> None:
-    with pytest.raises(KeyboardInterrupt), Child("load", ["bench.load"], cache.log("load")) as child:
+    with pytest.raises(KeyboardInterrupt), Child("load", ["bench.client.load"], cache.log("load")) as child:
         raise KeyboardInterrupt
     with pytest.raises(ProcessLookupError):
         os.kill(child.pid, 0)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from bench.client.traffic import OneFleet, OneSequence, WrongAnswerError, rows
 from bench.scenario import FEATURES, OUTPUTS, Scenario
-from bench.traffic import OneFleet, OneSequence, WrongAnswerError, rows
 from tidegate.v1 import sequence_pb2, tensor_pb2
 
 

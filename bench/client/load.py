@@ -22,17 +22,18 @@ import numpy as np
 import numpy.typing as npt
 import uvloop
 
-from bench import echo, loop
+from bench.client import loop
+from bench.client.loop import Window
+from bench.client.traffic import OneFleet, OneSequence, Traffic, WrongAnswerError
 from bench.figure import Figure
-from bench.loop import Window
-from bench.processors import Usage
+from bench.processes.processors import Usage
+from bench.processes.worker import Json, work
+from bench.rivals import echo
 from bench.scenario import Scenario
-from bench.traffic import OneFleet, OneSequence, Traffic, WrongAnswerError
-from bench.worker import Json, work
 from tidegate.v1 import model_pb2, sequence_pb2, tidegate_pb2, tidegate_pb2_grpc
 
 if TYPE_CHECKING:
-    from bench.loop import Call
+    from bench.client.loop import Call
 
 # Seconds that a question may take beyond its window.
 PATIENCE = 30.0

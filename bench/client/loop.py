@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from bench.processors import Usage, reading, used
-from bench.traffic import Traffic, WrongAnswerError
+from bench.client.traffic import Traffic, WrongAnswerError
+from bench.processes.processors import Usage, reading, used
 from tidegate.v1 import sequence_pb2
 
 if TYPE_CHECKING:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.connection import ask, connected
+from bench.client.connection import ask, connected
 from bench.scenario import FEATURES
 from tidegate import wire
 from tidegate.v1 import sequence_pb2
 
 if TYPE_CHECKING:
-    from bench.loop import Call
+    from bench.client.loop import Call
 
 CHUNK = 1_000
 ROWS = np.random.default_rng(0).standard_normal((CHUNK, FEATURES), dtype=np.float32)

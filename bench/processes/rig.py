@@ -4,16 +4,17 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from bench.cache import Cache
-from bench.child import Child, RigError, free_port
 from bench.figure import Figure
 from bench.outcome import Outcome
-from bench.plan import Comparison, Contestant, Local, Server, Wire
+from bench.plan import OURS, Comparison, Contestant, Local, Server, Wire
+from bench.processes.cache import Cache
+from bench.processes.child import Child, RigError, free_port
+from bench.processes.worker import Json
 from bench.scenario import HIDDEN_SIZES, Scenario, model_name
-from bench.worker import Json
 
 # How far two servers' float32 answers to the same steps may be apart.
 TOLERANCE = 1e-4
@@ -34,19 +35,21 @@ class Pace:
 
 
 class Rig:
-    """The processes of a run, from `with` to the end of the block."""
+    """The processes of a run, from `with` to the end of the block. `beside`: another checkout, measured in turns."""
 
-    def __init__(self, cache: Cache, servers: Iterable[Server]) -> None:
-        self._cache, self._servers = cache, tuple(servers)
+    def __init__(self, cache: Cache, servers: Iterable[Server], beside: Path | None = None) -> None:
+        self._cache, self._servers, self._beside = cache, tuple(servers), beside
         self._stack = ExitStack()
-        self._targets: dict[Server, Json] = {}
+        self._targets: dict[tuple[Server, bool], Json] = {}
+        self._bare: dict[bool, Child] = {}
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._load = self._child(stack, "load", ["bench.load"])
-            self._bare = self._child(stack, "bare", ["bench.bare"])
-            for server in self._servers:
-                self._targets[server] = self._start(stack, server)
+            self._load = self._child(stack, "load", ["bench.client.load"])
+            for before in (False, True) if self._beside else (False,):
+                self._bare[before] = self._child(stack, "bare", ["bench.bare"], before)
+                for server in self._servers if not before else set(self._servers) & set(OURS):
+                    self._targets[server, before] = self._start(stack, server, before)
             self._stack = stack.pop_all()
         return self
 
@@ -55,12 +58,14 @@ class Rig:
     ) -> None:
         self._stack.close()
 
-    def _child(self, stack: ExitStack, name: str, command: list[str]) -> Child:
-        return stack.enter_context(Child(name, command, self._cache.log(name)))
+    def _child(self, stack: ExitStack, name: str, command: list[str], before: bool = False) -> Child:
+        name += "-before" * before
+        checkout = self._beside if before else None
+        return stack.enter_context(Child(name, command, self._cache.log(name), checkout))
 
-    def _start(self, stack: ExitStack, server: Server) -> Json:
+    def _start(self, stack: ExitStack, server: Server, before: bool) -> Json:
         port, models = free_port(), self._models(server)
-        child = self._child(stack, server, [*command(server, self._cache), "--port", str(port)])
+        child = self._child(stack, server, [*command(server, self._cache, before), "--port", str(port)], before)
         target = {"port": port, "pid": child.pid}
         patience = time.monotonic() + START
         while not self._load.ask({"ask": "ready", "target": target, "models": models})["ready"]:
@@ -71,18 +76,16 @@ class Rig:
 
     def _models(self, server: Server) -> list[str]:
         """Name the models that a server must have loaded; only Tidegate can be asked."""
-        return (
-            [model_name(hidden) for hidden in HIDDEN_SIZES] if server in ("tidegate", "diligent", "forgetful") else []
-        )
+        return [model_name(hidden) for hidden in HIDDEN_SIZES] if server in OURS else []
 
     def check(self) -> None:
         """Make sure that all servers give the original model's answers."""
         for hidden in HIDDEN_SIZES:
             scenario = Scenario(hidden, 1)
-            truth = self._bare.ask({"ask": "truth", "file": str(self._cache.served_file(hidden)), "steps": 60})
-            for server in self._servers:
+            truth = self._bare[False].ask({"ask": "truth", "file": str(self._cache.served_file(hidden)), "steps": 60})
+            for server, before in self._targets:
                 if server != "echo":
-                    compare(server, scenario, self._sample(server, scenario)["outputs"], truth["outputs"])
+                    compare(server, scenario, self._sample(server, scenario, before)["outputs"], truth["outputs"])
 
     def carry_out(self, comparison: Comparison, pace: Pace, progress: Callable[[str], None]) -> Outcome:
         """Measure the contestants in turns, round after round."""
@@ -98,7 +101,7 @@ class Rig:
     def _measure(self, contestant: Contestant, pace: Pace) -> Figure:
         timing = {"warm": pace.warm, "length": pace.length}
         if isinstance(contestant, Local):
-            return Figure(**self._bare.ask({**self._local(contestant), **timing}))
+            return Figure(**self._bare[contestant.before].ask({**self._local(contestant), **timing}))
         question = {"ask": "measure", "target": self._target(contestant), "scenario": asdict(contestant.scenario)}
         return Figure(**self._load.ask({**question, **timing}))
 
@@ -108,24 +111,30 @@ class Rig:
 
     def _target(self, contestant: Wire) -> Json:
         """Say where the server is, and to the echo what a real server would answer."""
-        target = self._targets[contestant.server]
+        target = self._targets[contestant.server, contestant.before]
         if contestant.server != "echo":
             return target
-        model: Server = "tidegate" if "tidegate" in self._targets else "afternoon"
+        model: Server = "tidegate" if "tidegate" in self._servers else "afternoon"
         return {**target, "canned": self._sample(model, contestant.scenario)["answer"]}
 
-    def _sample(self, server: Server, scenario: Scenario) -> Json:
-        return self._load.ask({"ask": "sample", "target": self._targets[server], "scenario": asdict(scenario)})
+    def _sample(self, server: Server, scenario: Scenario, before: bool = False) -> Json:
+        return self._load.ask({"ask": "sample", "target": self._targets[server, before], "scenario": asdict(scenario)})
 
 
-def command(server: Server, cache: Cache) -> list[str]:
+def command(server: Server, cache: Cache, before: bool = False) -> list[str]:
     """Say how a server is started; its port comes last."""
     ours = ["server", "--models", str(cache.models), "--cache", "off"]
     commands = {
-        "echo": ["bench.echo"],
-        "afternoon": ["bench.afternoon", "--models", str(cache.afternoon)],
-        "tidegate": [*ours, "--store", f"sqlite:{cache.store('tidegate')}"],
-        "diligent": [*ours, "--store", f"sqlite:{cache.store('diligent')}", "--checkpoint-steps", "64"],
+        "echo": ["bench.rivals.echo"],
+        "afternoon": ["bench.rivals.afternoon", "--models", str(cache.afternoon)],
+        "tidegate": [*ours, "--store", f"sqlite:{cache.store('tidegate' + '-before' * before)}"],
+        "diligent": [
+            *ours,
+            "--store",
+            f"sqlite:{cache.store('diligent' + '-before' * before)}",
+            "--checkpoint-steps",
+            "64",
+        ],
         "forgetful": [*ours, "--store", "none"],
     }
     return commands[server]

@@ -104,7 +104,7 @@ async def serve(models: dict[str, ort.InferenceSession], port: int) -> None:
 
 def main() -> None:
     """Serve a folder of models on the port that is given."""
-    parser = argparse.ArgumentParser(prog="python -m bench.afternoon", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.rivals.afternoon", description=__doc__)
     parser.add_argument("--models", type=Path, required=True, help="the folder with the files")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--threads", type=int, default=1, help="onnxruntime's threads for one run (default: 1)")

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self, cast
 
-from bench.worker import Json
+from bench.processes.worker import Json
 
 # Seconds that a process may take to stop before it is killed.
 GRACE = 5.0
@@ -25,9 +25,9 @@ class RigError(Exception):
 
 
 class Child:
-    """One Python process, from `with` to the end of the block."""
+    """One Python process, from `with` to the end of the block; with the code of another checkout if one is given."""
 
-    def __init__(self, name: str, command: list[str], log: Path) -> None:
+    def __init__(self, name: str, command: list[str], log: Path, checkout: Path | None = None) -> None:
         self._name, self._log = name, log
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w") as errors, stopped_later() as interrupted:
@@ -36,7 +36,8 @@ class Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
+                env=environment(checkout),
+                cwd=checkout,
                 process_group=0,  # Ctrl-C is for the rig, which then stops its children
                 text=True,
             )
@@ -93,6 +94,12 @@ class Child:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def environment(checkout: Path | None) -> dict[str, str]:
+    """The variables of a child: its code comes first, wherever this project is installed."""
+    path = {"PYTHONPATH": str(checkout)} if checkout else {}
+    return {**os.environ, "ORT_DISABLE_TELEMETRY": "1", **path}
 
 
 @contextmanager

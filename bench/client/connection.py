@@ -11,7 +11,7 @@ import grpc
 from tidegate.v1 import model_pb2, sequence_pb2, tidegate_pb2, tidegate_pb2_grpc
 
 if TYPE_CHECKING:
-    from bench.loop import Call
+    from bench.client.loop import Call
 
 PATIENCE = 60.0  # seconds for the server to start
 

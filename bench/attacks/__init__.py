@@ -1,0 +1,1 @@
+"""Requests and crowds that cost a server much."""

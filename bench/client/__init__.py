@@ -1,0 +1,1 @@
+"""What asks a server: loads in closed loops, single sequences, a bystander."""

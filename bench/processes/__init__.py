@@ -1,0 +1,1 @@
+"""The processes of a run, on this machine: started, asked, stopped, and what they take of it."""

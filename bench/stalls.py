@@ -1,0 +1,201 @@
+"""How long a bystander has to wait for one step while others do their worst: the longest wait of each attack.
+
+One server with its checkpoints in SQLite, and a client of it that takes one step after the other, in a process of its
+own. Beside them a second server that nobody attacks, with a client of the same kind: what it has to wait is the
+machine's doing. `--only` takes the attacks whose names contain a word.
+"""
+
+import argparse
+import asyncio
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import grpc
+import numpy as np
+from rich.status import Status
+from rich.table import Table
+
+from bench import report
+from bench.attacks.crowds import CROWDS
+from bench.attacks.floods import FLOODS
+from bench.attacks.messages import MESSAGES
+from bench.attacks.speech import IDLE, MODEL, Attack
+from bench.client.connection import ready
+from bench.processes import machine
+from bench.processes.cache import Cache
+from bench.processes.child import Child, free_port
+
+MOST = 20.0  # ms that a step of a bystander may take
+PATIENCE = 30.0  # seconds for an attack
+HOPELESS = 5_000.0  # ms without an answer after which an attack is over, and a server anew
+SETTLE = 0.5  # seconds after an attack that are still its own
+
+
+@dataclass(frozen=True)
+class Stall:
+    """What an attack did to the steps of a bystander, and what happened meanwhile at the server beside; in ms."""
+
+    attack: str
+    took: tuple[float, ...]
+    beside: tuple[float, ...]
+    error: str = ""
+
+    @property
+    def worst(self) -> float:
+        """The longest step."""
+        return max(self.took, default=float("inf"))
+
+    @property
+    def met(self) -> bool:
+        """Whether no step took longer than it may."""
+        return self.worst <= MOST and not self.error
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """A row of the table."""
+        p99 = np.percentile(self.took, 99) if self.took else 0.0
+        verdict = "[green]met[/]" if self.met else f"[bold red]{self.error or 'missed'}[/]"
+        beside = f"{max(self.beside, default=0.0):.1f}"
+        return (
+            self.attack,
+            f"{len(self.took):,}",
+            f"{np.median(self.took):.1f}",
+            f"{p99:.1f}",
+            f"{self.worst:.1f}",
+            beside,
+            verdict,
+        )
+
+
+class Place:
+    """A server and its bystander."""
+
+    def __init__(self, stack: ExitStack, name: str, models: Path, store: Path, cache: Cache) -> None:
+        self.port = free_port()
+        command = ["server", "--models", str(models), "--port", str(self.port), "--store", f"sqlite:{store}"]
+        options = ["--idle-seconds", str(IDLE), "--cache", str(cache.proofs)]
+        stack.enter_context(Child(name, [*command, *options], cache.log(name)))
+        watching = f"{name}-bystander"
+        self._bystander = stack.enter_context(Child(watching, ["bench.client.bystander"], cache.log(watching)))
+
+    def begin(self) -> None:
+        """The bystander takes steps from now on."""
+        self._bystander.ask({"ask": "begin", "port": self.port, "model": MODEL})
+
+    def end(self) -> tuple[float, ...]:
+        """What each of its steps took, in ms."""
+        return tuple(self._bystander.ask({"ask": "end"})["took"])
+
+
+def measure(name: str, attack: Attack, attacked: Place, beside: Place) -> Stall:
+    """One attack."""
+    for place in (attacked, beside):
+        place.begin()
+    error = asyncio.run(carried_out(attack, attacked.port))
+    return Stall(name, attacked.end(), beside.end(), error)
+
+
+async def carried_out(attack: Attack, port: int) -> str:
+    """Runs an attack; what was wrong with it, if anything."""
+    try:
+        await asyncio.wait_for(attack(port), PATIENCE)
+    except (TimeoutError, RuntimeError, grpc.aio.AioRpcError) as error:
+        return str(error) or f"not over after {PATIENCE:.0f} s"
+    await asyncio.sleep(SETTLE)
+    return ""
+
+
+@contextmanager
+def repository(cache: Cache, listed: int) -> Iterator[Path]:
+    """The model that is attacked, under many names."""
+    source = cache.models / MODEL
+    with TemporaryDirectory() as folder:
+        for number in range(listed):
+            shutil.copytree(source, Path(folder) / (f"copy{number}" if number else MODEL))
+        yield Path(folder)
+
+
+def table(stalls: Sequence[Stall]) -> Table:
+    """Draws what was measured."""
+    drawn = Table(
+        title="a bystander's steps, in ms", title_justify="left", title_style="bold", box=None, pad_edge=False
+    )
+    drawn.add_column("while somebody else sends")
+    for heading in ("steps", "median", "p99", "worst", "worst at a server beside", ""):
+        drawn.add_column(heading, justify="right")
+    for stall in stalls:
+        drawn.add_row(*stall.cells)
+    return drawn
+
+
+@contextmanager
+def places(models: Path, cache: Cache) -> Iterator[tuple[Place, Place]]:
+    """The server that is attacked, and the one beside it."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        attacked, beside = (
+            Place(stack, name, models, folder / f"{name}.sqlite", cache) for name in ("attacked", "beside")
+        )
+        for place in (attacked, beside):
+            asyncio.run(ready(place.port, MODEL))
+        yield attacked, beside
+
+
+def until_hopeless(
+    attacks: Iterable[tuple[str, Attack]], attacked: Place, beside: Place, status: Status
+) -> Iterator[Stall]:
+    """One attack after the other, up to one after which the server needs to be another."""
+    for name, attack in attacks:
+        status.update(name)
+        stall = measure(name, attack, attacked, beside)
+        yield stall
+        if stall.error or stall.worst > HOPELESS:
+            return
+
+
+def run(attacks: Mapping[str, Attack], listed: int, status: Status) -> list[Stall]:
+    """All attacks, one after the other."""
+    cache, left = Cache(Path(".bench").resolve()), list(attacks.items())
+    stalls: list[Stall] = []
+    subprocess.run([sys.executable, "-m", "bench.models", str(cache.root)], check=True, timeout=300)
+    with repository(cache, listed) as models:
+        while left:
+            status.update("starting the servers")
+            with places(models, cache) as (attacked, beside):
+                stalls += until_hopeless(left, attacked, beside, status)
+            left = list(attacks.items())[len(stalls) :]
+    return stalls
+
+
+def main() -> int:
+    """Measures and prints; 1 if a step took longer than it may."""
+    parser = argparse.ArgumentParser(prog="python -m bench.stalls", description=__doc__)
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="WORD", help="only these attacks; may be repeated"
+    )
+    parser.add_argument("--models", type=int, default=40, help="how many the server has (default: 40)")
+    options = parser.parse_args()
+    chosen = {
+        n: a
+        for n, a in (MESSAGES | FLOODS | CROWDS).items()
+        if not options.only or any(word in n for word in options.only)
+    }
+    console = report.console()
+    console.print(report.machine(machine.describe()))
+    with console.status("exporting the models") as status:
+        stalls = run(chosen, options.models, status)
+    console.print(table(stalls))
+    worst = max(stalls, key=lambda stall: stall.worst)
+    verdict = "met" if all(stall.met for stall in stalls) else "missed"
+    console.print(f"the longest step took {worst.worst:.1f} ms ({worst.attack}); at most {MOST:.0f}: {verdict}")
+    return int(verdict == "missed")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
