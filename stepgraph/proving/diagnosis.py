@@ -43,19 +43,21 @@ class _Part:
     beginning: bool = False  # of sequences, not of the rows of a batch
 
 
-def mixing_node(original: onnx.ModelProto, facts: Facts, graph: StepGraph, bounds: Bounds) -> onnx.NodeProto | None:
-    """The first node whose value at the last of a few steps differs though all that goes into it agrees.
+def mixing_node(
+    original: onnx.ModelProto, facts: Facts, graph: StepGraph, bounds: Bounds, steps: int = _STEPS
+) -> onnx.NodeProto | None:
+    """The first node whose value at the last of so many steps differs though all that goes into it agrees.
 
     None if it cannot be told.
     """
     if facts.one_step:
         return None
-    data = _data(facts, 1)
+    data = _data(facts, 1, steps)
     return _compared(
         original,
-        lambda: _values(original, _feeds(facts, data, _STEPS)),
+        lambda: _values(original, _feeds(facts, data, steps)),
         lambda: _last_step(graph, data),
-        _Part(_STEPS - 1, 1, _STEPS),
+        _Part(steps - 1, 1, steps),
         bounds,
     )
 
@@ -121,8 +123,8 @@ def _window_behind(original: onnx.ModelProto, node: onnx.NodeProto) -> onnx.Node
     return users[0] if len(users) == 1 and users[0].op_type in WINDOWS else node
 
 
-def _data(facts: Facts, batch: int) -> dict[str, np.ndarray]:
-    return facts.sample(_STEPS, batch, np.random.default_rng(0))
+def _data(facts: Facts, batch: int, steps: int = _STEPS) -> dict[str, np.ndarray]:
+    return facts.sample(steps, batch, np.random.default_rng(0))
 
 
 def _feeds(facts: Facts, data: Mapping[str, np.ndarray], steps: int) -> dict[str, np.ndarray]:
@@ -137,7 +139,7 @@ def _last_step(graph: StepGraph, data: Mapping[str, np.ndarray]) -> Tensors:
     exposed = _exposed(graph.model)
     runner = session.create(exposed)
     names = [output.name for output in exposed.graph.output]
-    for step in range(_STEPS):
+    for step in range(len(next(iter(data.values())))):
         feeds = shaped_feeds(graph, {name: x[step : step + 1] for name, x in data.items()})
         run = session.run(runner, names, feeds | ({STATE: state} if graph.state else {}))
         values = {name: value for name, value in zip(names, run, strict=True) if session.is_tensor(value)}

@@ -9,7 +9,7 @@ import onnx
 from stepgraph.cells.operators import is_recurrent
 from stepgraph.errors import ModelRefused
 from stepgraph.graphs.labels import label, name_of
-from stepgraph.proving import diagnosis, explanation
+from stepgraph.proving import diagnosis, explanation, long_run
 from stepgraph.proving.diagnosis import Bounds
 from stepgraph.proving.difference import Difference, difference, distance
 from stepgraph.proving.reference import Answer, Data, Original, Reference, sequences, size
@@ -90,9 +90,21 @@ class _Comparison:
             if batch > 1:
                 self._check_rows(data, answers[-1])
             steps += length * batch
+        steps += self._compare_long()
         if self._fixed is not None:
             steps += self._compare_fixed(self._fixed)
         return Proof(self._worst, self._bounds.same, steps)
+
+    def _compare_long(self) -> int:
+        """One sequence beyond every constant that could be a reach in steps; returns how many steps were compared."""
+        found = long_run.hints(self._reference.model)
+        apart = long_run.first_beyond(self._reference, self._facts, self._engine, found, self._bounds.same)
+        if apart is not None:
+            node = diagnosis.mixing_node(
+                self._reference.model, self._facts, self._engine.graph, self._bounds, apart.step + 1
+            )
+            raise long_run.refusal(apart, None if node is None else explanation.mixing(node))
+        return found.steps
 
     def rounding(self) -> float:
         for seed, length in enumerate(_LENGTHS):
