@@ -58,6 +58,10 @@ class Settings:
     max_streams: Annotated[int, "the most client streams at a time"] = 1_024
     max_message_mib: Annotated[float, "the largest message that is taken, in MiB"] = 4.0
     window_mib: Annotated[float, "how much of answers may wait for a client that does not read, in MiB a stream"] = 4.0
+    max_answer_mib: Annotated[
+        float,
+        "the largest answer to one Predict, in MiB, and the most that the answers of one client may take at a time",
+    ] = 32.0
     max_per_owner: Annotated[int, "the most sequences that one owner may have open; 0 is no limit"] = 0
     # what survives
     store: Annotated[
@@ -92,6 +96,11 @@ class Settings:
     def max_message_bytes(self) -> int:
         """`max_message_mib` in bytes."""
         return int(self.max_message_mib * 2**20)
+
+    @property
+    def max_answer_bytes(self) -> int:
+        """`max_answer_mib` in bytes."""
+        return int(self.max_answer_mib * 2**20)
 
     @property
     def outlives(self) -> bool:

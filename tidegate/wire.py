@@ -57,6 +57,7 @@ _DTYPES: dict[int, DType] = {
     )
 }
 MAX_AXES = 32  # of a tensor: what numpy of every release can hold
+_NUMBERS = 2**14  # that are made objects of at a time: each takes ten times the room of a float32
 _LITTLE = sys.byteorder == "little"
 _DATA_TYPES: dict[DType, DataType] = {dtype: cast(DataType, code) for code, dtype in _DTYPES.items()}
 
@@ -110,7 +111,9 @@ def encode_to(tensor: Tensor, name: str, array: Array, encoding: int = 0) -> Non
     tensor.type = code
     tensor.shape.extend(array.shape)
     if encoding == ENCODING_VALUES:
-        tensor.values.extend(array.astype(np.float64).ravel().tolist())
+        flat = array.ravel()
+        for start in range(0, flat.size, _NUMBERS):
+            tensor.values.extend(flat[start : start + _NUMBERS].astype(np.float64).tolist())
     else:
         little = _LITTLE and array.dtype.isnative
         tensor.data = (array if little else array.astype(_DTYPES[code])).tobytes()

@@ -157,9 +157,14 @@ class Batcher:
         self._loop.call_soon(self._dispatch)
 
     def _serve(self) -> None:
-        while (batch := self._work.get()) is not None:
-            parts = self._compute(batch)
-            self._loop.call_soon_threadsafe(self._deliver, batch, parts)
+        while self._serve_one():
+            pass  # what ran is not kept here while nothing does
+
+    def _serve_one(self) -> bool:
+        batch = self._work.get()
+        if batch is not None:
+            self._loop.call_soon_threadsafe(self._deliver, batch, self._compute(batch))
+        return batch is not None
 
     def _deliver(self, batch: Batch, parts: list[Part]) -> None:
         """Gives the engine its next batch before the answers go out.

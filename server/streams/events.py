@@ -82,6 +82,10 @@ class Failed:
     expected: tuple[int, ...] = field(default=())
     request: str = ""  # its kind, as the contract names it; "": nobody could tell
 
+    def __post_init__(self) -> None:
+        """Forgets where the error was raised: a traceback holds the request, and waits for who does not read."""
+        self.error.__traceback__ = self.error.__cause__ = self.error.__context__ = None
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpointed:

@@ -180,7 +180,7 @@ class Handles:
             return self._known[index]
         index = self._alike[model, manner] = next(self._indices)
         form = Form(tuple(port.name for port in model.graph.outputs), manner.values, manner.bundle)
-        group = self._known[index] = Group(model, trace, form, manner, _row_bytes(model, trace))
+        group = self._known[index] = Group(model, trace, form, manner, _row_bytes(model, trace, manner.values))
         return group
 
     def leave(self, group: Group, count: int) -> None:
@@ -205,6 +205,7 @@ def _many(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _row_bytes(model: ServedModel, trace: TracePlan) -> int:
-    outputs = sum(int(np.prod(port.row)) * port.dtype.itemsize for port in model.graph.outputs)
-    return outputs + trace.width * model.graph.dtype.itemsize // trace.every + 8
+def _row_bytes(model: ServedModel, trace: TracePlan, values: bool) -> int:
+    """About what one step's answer takes. Numbers that are written as such are doubles."""
+    outputs = sum(int(np.prod(port.row)) * (8 if values else port.dtype.itemsize) for port in model.graph.outputs)
+    return outputs + trace.width * (8 if values else model.graph.dtype.itemsize) // trace.every + 8

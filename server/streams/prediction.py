@@ -1,17 +1,22 @@
 """A whole sequence at once: opens a sequence of its own, runs the chunk, and keeps nothing."""
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 
 from server.caller import Caller
 from server.durability.null_keeper import NullKeeper
-from server.errors import TidegateError
+from server.errors import OverLimit, TidegateError
 from server.runtime.input_check import Named
 from server.streams.events import Answered, Event, Failed, Opened
 from server.streams.stream import Catalogue, Stream
-from server.streams.trace import Manner, Selection
+from server.streams.trace import Manner
+
+_WINDOW = 2**22  # bytes of answers that are computed before they are copied into the whole
+_MOST_WAITING = 256  # predictions that may wait for room
+_CLIENTS = 4  # clients that may have as many bytes as one may, at the same time
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,52 +28,128 @@ class Prediction:
     trace: np.ndarray | None
 
 
-async def predict(
-    catalogue: Catalogue, caller: Caller, name: str, version: int, inputs: Named, selection: Selection
-) -> Prediction:
-    """Runs the steps `inputs` [T, ...row] from the model's initial state, through the same batches as any sequence.
+class Predictor:
+    """Makes predictions; what is computed and not yet sent is counted for its client, and bounded.
 
-    Raises:
-        TidegateError: the request was refused, or a step could not be computed.
+    Args:
+        catalogue: where the models are.
+        most: the most bytes that the answers of one client may take at a time.
     """
-    collector = _Collector()
-    stream = collector.stream = Stream(catalogue, NullKeeper(), 1, 2**62, collector.take, caller)
-    try:
-        stream.open(0, 1, name, version, Manner(selection))
-        stream.steps(0, 0, inputs)
-        stream.close(0, 1)
-        await collector.ended.wait()
-    finally:
-        stream.abandon()
-    return collector.prediction()
+
+    def __init__(self, catalogue: Catalogue, most: int) -> None:
+        self._catalogue = catalogue
+        self._most = most
+        self._taken: Counter[str] = Counter()  # bytes, by the address of a client
+        self._waiting: list[asyncio.Future[None]] = []
+
+    async def predict(
+        self, caller: Caller, name: str, version: int, inputs: Named, manner: Manner
+    ) -> tuple[Prediction, int]:
+        """Runs the steps `inputs` [T, ...row] from the model's initial state, in the same batches as any sequence.
+
+        Returns the prediction and its bytes, which count until `release` is called.
+
+        Raises:
+            TidegateError: the request was refused, its answer would be too large, or a step could not be computed.
+        """
+        collector = _Collector()
+        stream = Stream(self._catalogue, NullKeeper(), 1, _WINDOW, collector.take, caller)
+        size = 0
+        try:
+            stream.open(0, 1, name, version, manner)
+            steps, expected = stream.measure(0, inputs)
+            self._check(steps, expected)
+            await self._reserve(caller.address, expected)
+            size = expected
+            collector.begin(stream, steps)
+            stream.steps(0, 0, inputs)
+            stream.close(0, 1)
+            await collector.ended.wait()
+            return collector.prediction(), size
+        except BaseException:
+            self.release(caller, size)
+            raise
+        finally:
+            stream.abandon()
+            collector.stream = None  # they refer to each other
+
+    def release(self, caller: Caller, size: int) -> None:
+        """An answer of so many bytes was sent, or will not be."""
+        self._taken[caller.address] -= size
+        if not self._taken[caller.address]:
+            del self._taken[caller.address]
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            if not one.done():
+                one.set_result(None)
+
+    def _check(self, steps: int, size: int) -> None:
+        if size > self._most:
+            raise OverLimit(
+                f"the answer to {steps} steps would take {size / 2**20:.0f} MiB; {self._most / 2**20:g} MiB is the "
+                "limit of one Predict. Select a smaller trace, send fewer steps, or send them on a stream"
+            )
+
+    async def _reserve(self, client: str, size: int) -> None:
+        while self._taken[client] + size > self._most or self._taken.total() + size > _CLIENTS * self._most:
+            if len(self._waiting) >= _MOST_WAITING:
+                raise OverLimit(f"{_MOST_WAITING} predictions wait for room, which is the limit; try again")
+            self._waiting.append(asyncio.get_running_loop().create_future())
+            await self._waiting[-1]
+        self._taken[client] += size
 
 
 class _Collector:
-    stream: Stream
+    """Puts the answers together."""
 
     def __init__(self) -> None:
         self.ended = asyncio.Event()
+        self.stream: Stream | None = None
+        self._steps = 0
         self._opened: Opened | None = None
-        self._answers: list[Answered] = []
+        self._outputs: dict[str, np.ndarray] = {}
+        self._traces: np.ndarray | None = None
+        self._traced = 0
         self._error: TidegateError | None = None
 
+    def begin(self, stream: Stream, steps: int) -> None:
+        """So many steps will be answered."""
+        self.stream, self._steps = stream, steps
+
     def take(self, event: Event) -> None:
+        """What the stream says."""
         match event:
             case Opened():
                 self._opened = event
             case Answered():
-                self._answers.append(event)
-                self.stream.written(event.size)
+                self._add(event)
+                if self.stream is not None:
+                    self.stream.written(event.size)
             case Failed():
                 self._error = self._error or event.error
             case _:
                 self.ended.set()
 
+    def _add(self, answered: Answered) -> None:
+        first = answered.first_step
+        for name, rows in zip(answered.form.names, answered.outputs, strict=True):
+            whole = self._outputs.setdefault(name, np.empty((0, 0)))
+            if not whole.size:
+                whole = self._outputs[name] = np.empty((self._steps, *rows.shape[1:]), rows.dtype)
+            whole[first : first + len(rows)] = rows
+        if answered.trace is not None:
+            if self._traces is None:
+                self._traces = np.empty((self._steps, answered.trace.shape[1]), answered.trace.dtype)
+            self._traces[self._traced : self._traced + len(answered.trace)] = answered.trace
+            self._traced += len(answered.trace)
+
     def prediction(self) -> Prediction:
-        if self._error is not None:
-            raise self._error
+        """All of it. Raises TidegateError: what went wrong first."""
+        error, self._error = self._error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # whose traceback refers to this frame
         assert self._opened is not None
-        names = self._answers[0].form.names
-        outputs = {name: np.concatenate([a.outputs[i] for a in self._answers]) for i, name in enumerate(names)}
-        traces = [a.trace for a in self._answers if a.trace is not None]
-        return Prediction(self._opened, outputs, np.concatenate(traces) if traces else None)
+        return Prediction(self._opened, self._outputs, None if self._traces is None else self._traces[: self._traced])

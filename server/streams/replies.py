@@ -93,6 +93,7 @@ class Chunk:
         kept = done * self._group.row_bytes + MESSAGE_BYTES if done else 0
         if done:
             self._stream.emit(self._event(kept))
+        self._parts = []
         self._stream.failed(block, self._handle, self.first_step + done, error, self.size - kept)
         self._stream.done(block)
 

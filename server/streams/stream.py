@@ -66,7 +66,6 @@ class Stream:
         # fixed
         self._catalogue = catalogue
         self._caller = caller
-        self._tell = emit
         # sequences, and what is under way for them
         self._handles = Handles(max_sequences)
         self._window = Window(self._handles, window, emit)
@@ -135,7 +134,7 @@ class Stream:
                 self._handles.next[handle] = expected + 1
                 answer = single(group, handle, expected, slot.item(), result)
                 self._window.outstanding += answer.size
-                self._tell(answer)
+                self._window.emit(answer)
                 return
         self._handles.next[handle] = expected + total
         self._window.enqueue(group, np.array([handle]), self._chunks(group, handle, slot, expected, checked, total))
@@ -147,6 +146,12 @@ class Stream:
             part = inputs if total == stop - start else {name: x[start:stop] for name, x in inputs.items()}
             reply = Chunk(self._window, group, handle, first + start, stop - start)
             yield Block(slot, stop - start, part, group.trace.wanted, reply)
+
+    def measure(self, handle: int, inputs: Named) -> tuple[int, int]:
+        """How many steps these inputs are, and about how many bytes their answers take. Raises BadInput."""
+        group = self._handles.group(handle)
+        steps = len(next(iter(group.model.check.steps(inputs).values())))
+        return steps, steps * group.row_bytes
 
     def fleet(self, handles: np.ndarray, steps: np.ndarray, inputs: Named, answered: np.ndarray | None = None) -> None:
         """Takes a step of each of many sequences: `handles`, `steps` and `answered` [N], `inputs` [N, ...row] each."""

@@ -115,6 +115,7 @@ class Window:
     def abandon(self) -> None:
         """The client is gone: forgets the steps that have not run, and waits for those that are running."""
         self.gone = True
+        self._tell = _nobody  # who was told refers to this stream
         self.outstanding = self._held = 0
         marks = [entry for entry in self._lines if not entry.head.steps]
         self._lines.clear()
@@ -151,8 +152,7 @@ class Window:
 
     def emit(self, event: Event) -> None:
         """Tells the client, unless it is gone."""
-        if not self.gone:
-            self._tell(event)
+        self._tell(event)
 
     def done(self, block: Block) -> None:
         """A block is through."""
@@ -196,6 +196,10 @@ class Window:
         error = WrongStep(f"{why}, so the steps sent after it were not taken")
         expected = tuple(self._handles.next[handles].tolist())
         self.emit(Failed(error, tuple(handles.tolist()), int(first[0]), expected, _request(reply)))
+
+
+def _nobody(_: Event) -> None:
+    """Is told nothing."""
 
 
 def _concerns(block: Block, affected: set[int]) -> bool:

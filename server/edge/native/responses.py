@@ -1,9 +1,8 @@
 """What a stream tells its client, as the contract's messages. Translates; decides nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import islice
 
-import numpy as np
 from google.protobuf.message import Message
 
 from server.edge.native import descriptions
@@ -22,8 +21,9 @@ from server.streams.events import (
     Rewound,
     StateRead,
 )
+from server.streams.prediction import Prediction
 from tidegate import wire
-from tidegate.v1 import error_pb2, sequence_pb2, tensor_pb2
+from tidegate.v1 import error_pb2, sequence_pb2, tensor_pb2, tidegate_pb2
 
 Answer = Answered | FleetAnswered
 
@@ -224,11 +224,12 @@ def _opened(event: Opened, max_message: int) -> sequence_pb2.Opened:
     )
 
 
-def tensors(arrays: Mapping[str, np.ndarray], values: bool) -> list[tensor_pb2.Tensor]:
-    """Outputs by name."""
-    return [wire.encode(name, array, _encoding(values)) for name, array in arrays.items()]
-
-
-def trace(array: np.ndarray | None, values: bool) -> tensor_pb2.Tensor | None:
-    """A trace, or nothing."""
-    return None if array is None else wire.encode("", array, _encoding(values))
+def predicted(made: Prediction, values: bool) -> tidegate_pb2.PredictResponse:
+    """A whole sequence at once."""
+    message = tidegate_pb2.PredictResponse(model=made.opened.model, version=made.opened.version)
+    for name, array in made.outputs.items():
+        wire.encode_to(message.outputs.add(), name, array, _encoding(values))
+    if made.trace is not None:
+        wire.encode_to(message.trace, "", made.trace, _encoding(values))
+    message.columns.extend(descriptions.columns(made.opened.columns))
+    return message

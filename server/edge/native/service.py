@@ -17,9 +17,10 @@ from server.edge.native.dialect import NativeDialect
 from server.errors import TidegateError
 from server.repository.repository import Repository
 from server.settings import Settings
-from server.streams import prediction
 from server.streams.events import Event
+from server.streams.prediction import Predictor
 from server.streams.stream import Catalogue, Stream
+from server.streams.trace import Manner
 from tidegate.v1 import tidegate_pb2
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Servicer:
         self._keeper = keeper
         self._admission = admission
         self._settings = settings
+        self._predictor = Predictor(admission, settings.max_answer_bytes)
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Registers the service. The stream has a deserialiser of its own, so a bad message does not end it."""
@@ -83,21 +85,13 @@ class Servicer:
     async def predict(self, request: tidegate_pb2.PredictRequest, context: Context) -> tidegate_pb2.PredictResponse:
         """A whole sequence at once."""
         async with _errors(context):
-            selection = requests.selection(request.trace)
-            values = requests.wants_values(request.encoding)
+            manner = Manner(requests.selection(request.trace), requests.wants_values(request.encoding))
             inputs = requests.named_inputs(request.inputs)
+            caller = caller_of(context)
             with self._admission.call():
-                caller = caller_of(context)
-                made = await prediction.predict(
-                    self._admission, caller, request.model, request.version, inputs, selection
-                )
-            return tidegate_pb2.PredictResponse(
-                model=made.opened.model,
-                version=made.opened.version,
-                outputs=responses.tensors(made.outputs, values),
-                trace=responses.trace(made.trace, values),
-                columns=descriptions.columns(made.opened.columns),
-            )
+                made, size = await self._predictor.predict(caller, request.model, request.version, inputs, manner)
+                context.add_done_callback(lambda _: self._predictor.release(caller, size))
+                return responses.predicted(made, manner.values)
         raise AssertionError("an error ends the call")
 
     async def list_models(

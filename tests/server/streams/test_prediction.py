@@ -1,0 +1,119 @@
+"""A whole sequence at once: bounded before it is computed, counted while it lives, and gone once it was answered."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from server.caller import Caller
+from server.errors import OverLimit, StepFailed
+from server.runtime.scheduler import Batch, Block, Part
+from server.settings import Settings
+from server.streams.prediction import Predictor
+from server.streams.replies import Chunk
+from server.streams.stream import Stream
+from server.streams.trace import Manner, Selection
+from server.streams.window import Window
+from stepgraph.errors import StepFailed as Cause
+from stepgraph.running.engine import Engine, Result
+from tests.server.world import versions
+from tests.shelf import MODEL, Shelf
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+CALLER = Caller("ipv4:10.0.0.1")
+ROWS = np.random.default_rng(3).normal(size=(3_000, 3)).astype(np.float32)
+NO_TRACE = Manner(Selection(none=True))
+
+
+@pytest.fixture
+async def shelf(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shelf]:
+    shelf = Shelf(versions(tmp_path_factory.getbasetemp()), Settings(max_sequences=12))
+    shelf.start()
+    yield shelf
+    shelf.assert_empty()
+    shelf.stop()
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """What refers to itself stays for good."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+async def predict(predictor: Predictor, rows: np.ndarray, manner: Manner = NO_TRACE) -> Any:  # noqa: ANN401 - both
+    return await predictor.predict(CALLER, MODEL, 1, [("", rows)], manner)
+
+
+async def test_an_answer_that_would_be_too_large_is_refused_before_a_step_is_computed(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(Engine, "run", lambda *_: pytest.fail("a step was computed"))
+        with pytest.raises(OverLimit, match=r"answer to 3000 steps would take .* MiB; .* MiB is the limit.*stream"):
+            await predict(Predictor(shelf, 100_000), ROWS, Manner())
+    made, _ = await predict(Predictor(shelf, 100_000), ROWS[:10], Manner())
+    assert len(made.trace) == 10
+
+
+async def test_an_answer_counts_for_its_client_until_it_was_sent(shelf: Shelf) -> None:
+    predictor = Predictor(shelf, 50_000)
+    _, size = await predict(predictor, ROWS)
+    assert size <= 50_000 < 2 * size
+    second = asyncio.ensure_future(predict(predictor, ROWS))
+    other = await predictor.predict(Caller("ipv4:10.0.0.2"), MODEL, 1, [("", ROWS)], NO_TRACE)
+    assert not second.done()
+    predictor.release(CALLER, size)
+    made, again = await second
+    for name, rows in made.outputs.items():
+        np.testing.assert_array_equal(rows, other[0].outputs[name])
+    predictor.release(CALLER, again)
+    predictor.release(Caller("ipv4:10.0.0.2"), other[1])
+    assert not predictor._taken
+
+
+async def test_a_selection_of_every_third_step_is_put_together_in_order(shelf: Shelf) -> None:
+    predictor = Predictor(shelf, 2**25)
+    whole, _ = await predict(predictor, ROWS, Manner())
+    third, _ = await predict(predictor, ROWS, Manner(Selection(every=3)))
+    np.testing.assert_array_equal(third.trace, whole.trace[::3])
+
+
+@pytest.mark.usefixtures("no_collector")
+async def test_what_was_answered_leaves_without_the_collector_of_cycles(shelf: Shelf) -> None:
+    predictor = Predictor(shelf, 2**25)
+    await predict(predictor, ROWS, Manner())
+    shelf.stop()  # the engine's thread may still be on its way back
+    assert left() == []
+
+
+@pytest.mark.usefixtures("no_collector")
+async def test_so_does_a_prediction_that_failed(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*_: object) -> Result:
+        raise Cause("it cannot be computed")
+
+    monkeypatch.setattr(Engine, "run", run)
+    predictor = Predictor(shelf, 2**25)
+    try:
+        await predict(predictor, ROWS, Manner())
+    except StepFailed:
+        pass
+    else:
+        pytest.fail("it did not fail")
+    shelf.stop()  # the engine's thread may still be on its way back
+    assert left() == []
+    assert not predictor._taken
+
+
+def left() -> list[str]:
+    """What is still there of what was computed."""
+    kinds = (Batch, Block, Chunk, Part, Result, Stream, Window)
+    return [type(each).__name__ for each in gc.get_objects() if isinstance(each, kinds)]
