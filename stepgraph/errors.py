@@ -3,6 +3,7 @@
 StepgraphError
 ├── ModelRefused   a file that cannot be made a step graph, with the node and the reason
 ├── AxesUnknown    batch and time cannot be found among the free axes of a file
+├── BadInput       a row that the model does not take
 └── StepFailed     the model could not compute a step
 """
 
@@ -34,6 +35,10 @@ class AxesUnknown(StepgraphError):
     def __init__(self, message: str, node: str | None = None) -> None:
         super().__init__(message)
         self.node = node
+
+
+class BadInput(StepgraphError, ValueError):
+    """A row that the model does not take. The sentence says which input, and what was expected."""
 
 
 class StepFailed(StepgraphError):

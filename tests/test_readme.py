@@ -38,14 +38,14 @@ def blocks(kind: str) -> list[str]:
     ]
 
 
-def test_the_stream_in_python_prints_what_stands_below_it(address: str) -> None:
-    (code,) = blocks("python")
+@pytest.mark.parametrize("module", ["tidegate", "stepgraph"])
+def test_what_is_shown_in_python_prints_what_stands_below_it(address: str, module: str) -> None:
+    (code,) = (block for block in blocks("python") if block.startswith(f"import {module}\n"))
     printed = README[README.index(code) :].split("```\n", 2)[2].split("```")[0]
     assert len([line for line in code.splitlines() if line]) <= 10
-    assert ADDRESS in code
-    done = subprocess.run(
-        [sys.executable, "-c", code.replace(ADDRESS, address)], capture_output=True, text=True, timeout=60, check=False
-    )
+    assert (ADDRESS in code) == (module == "tidegate")
+    command = [sys.executable, "-c", code.replace(ADDRESS, address)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.stderr == ""
     assert done.stdout.replace("-0.00", "0.00") == printed
 

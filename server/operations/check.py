@@ -14,7 +14,7 @@ from pathlib import Path
 from server import settings
 from server.repository import folder
 from server.repository.folder import FILE, PLACE
-from stepgraph.check import check
+from stepgraph.checking import examined
 from stepgraph.isolation.sandbox import Limits, Sandbox
 from stepgraph.report import page
 from stepgraph.report.drawing import Line
@@ -74,7 +74,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _one(path: Path, sandbox: Sandbox, as_json: bool, environment: Mapping[str, str]) -> int:
-    report = check(path, sandbox)
+    report = examined(path, sandbox)
     if as_json:
         print(json.dumps(asdict(report), indent=2), flush=True)
     else:
@@ -85,7 +85,7 @@ def _one(path: Path, sandbox: Sandbox, as_json: bool, environment: Mapping[str, 
 def _several(paths: Sequence[Path], sandbox: Sandbox, as_json: bool) -> int:
     reports = []
     for path in paths:
-        reports.append(check(path, sandbox))
+        reports.append(examined(path, sandbox))
         if not as_json:
             _print([_summary(reports[-1])], os.environ)
     served = sum(report.served for report in reports)
