@@ -202,7 +202,7 @@ class AsyncClient:
                 return connection, await self._open_on(connection, order, deadline, books)
             except ModelNotReady as error:
                 not_ready = error
-                wait = attempts.wait_for_model(error)
+                wait = attempts.wait_after(error)
                 if wait is None:
                     raise
             except TimedOut:
@@ -232,7 +232,7 @@ class AsyncClient:
         return made
 
     async def _inputs(self, model: str, version: int, timeout: float | None) -> InputLayout:
-        """The inputs of one version, which the server is asked for once; as long as sequences are resumed for."""
+        """The inputs of one version, kept once they are known; asked for as long as sequences are resumed."""
         layout = self._layouts.get((model, version))
         if layout is None:
             layout = self._layouts[model, version] = await self._ask_inputs(model, version, timeout)
@@ -243,9 +243,9 @@ class AsyncClient:
         attempts = Attempts(self._resuming, patience(self._resume_within, deadline.left))
         while True:
             try:
-                return InputLayout((await self.describe(model, version, deadline.limit)).inputs)
-            except ConnectionLost:
-                wait = attempts.next_wait()
+                return calls.inputs_of(await self.describe(model, version, deadline.limit))
+            except (ConnectionLost, ModelNotReady) as error:
+                wait = attempts.wait_after(error)
                 if wait is None:
                     raise
                 await asyncio.sleep(wait)

@@ -208,7 +208,7 @@ class Client:
                 return connection, self._open_on(connection, order, deadline, books)
             except ModelNotReady as error:
                 not_ready = error
-                wait = attempts.wait_for_model(error)
+                wait = attempts.wait_after(error)
                 if wait is None:
                     raise
             except TimedOut:
@@ -238,7 +238,7 @@ class Client:
         return made
 
     def _inputs(self, model: str, version: int, timeout: float | None) -> InputLayout:
-        """The inputs of one version, which the server is asked for once; as long as sequences are resumed for."""
+        """The inputs of one version, kept once they are known; asked for as long as sequences are resumed."""
         layout = self._layouts.get((model, version))
         if layout is None:
             layout = self._layouts[model, version] = self._ask_inputs(model, version, timeout)
@@ -249,9 +249,9 @@ class Client:
         attempts = Attempts(self._resuming, patience(self._resume_within, deadline.left))
         while True:
             try:
-                return InputLayout(self.describe(model, version, deadline.limit).inputs)
-            except ConnectionLost:
-                wait = attempts.next_wait()
+                return calls.inputs_of(self.describe(model, version, deadline.limit))
+            except (ConnectionLost, ModelNotReady) as error:
+                wait = attempts.wait_after(error)
                 if wait is None:
                     raise
                 time.sleep(wait)

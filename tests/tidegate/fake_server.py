@@ -240,6 +240,7 @@ class Behaviour:
     break_after: int = -1  # messages that a stream brings before it breaks
     refuse: list[int] = field(default_factory=list)  # reasons for which it refuses what comes, one after the other
     refused: str = "resume"  # the requests that are refused so
+    loading: int = 0  # so many descriptions say first that the model is still loading
     names_refused: bool = True  # whether a refusal tells which kind of request it is of, which older servers do not
 
     def __post_init__(self) -> None:
@@ -260,6 +261,10 @@ class FakeServicer(tidegate_pb2_grpc.TidegateServicer):
         return tidegate_pb2.ListModelsResponse(models=MODELS)
 
     def DescribeModel(self, request, context):  # noqa: ANN001, ANN201
+        if self.behaviour.loading:
+            self.behaviour.loading -= 1
+            known = model_pb2.Model(name=request.model, version=1, status=model_pb2.MODEL_STATUS_LOADING)
+            return tidegate_pb2.DescribeModelResponse(model=known)
         for known in [*MODELS, *(later for later in LATER if request.version)]:
             if known.name == request.model and request.version in {0, known.version}:
                 return tidegate_pb2.DescribeModelResponse(model=known)

@@ -165,3 +165,26 @@ def test_what_the_caller_holds_stays_resumable_however_far_its_sequence_gets(ser
             sequence.id, sequence.resume_token, answered=at, inputs=lambda step: inputs["x"][step - start : at - start]
         )
         assert again.step(ROWS[5]).output[0] == expected(ROWS)[5]
+
+
+# As if a server were killed between Opened and DescribeModel, and started again.
+
+
+def test_a_model_that_is_loading_again_once_it_was_opened_is_waited_for_and_not_remembered(server: FakeServer) -> None:
+    with tidegate.connect(server.address, resuming=AT_ONCE) as client:
+        server.behaviour.loading = 1_000
+        with pytest.raises(tidegate.ModelNotReady, match="'toy' is loading"):
+            client.sequence("toy", timeout=0.05)
+        server.behaviour.loading = 2
+        for _ in range(2):
+            assert client.sequence("toy").step(ROWS[0]).output[0] == expected(ROWS)[0]
+        assert not server.behaviour.loading
+
+
+async def test_asyncio_does_not_remember_a_model_that_is_loading_either(server: FakeServer) -> None:
+    server.behaviour.loading = 2
+    async with tidegate.AsyncClient(server.address, resuming=AT_ONCE) as client:
+        for _ in range(2):
+            async with client.sequence("toy") as sequence:
+                assert (await sequence.step(ROWS[0])).output[0] == expected(ROWS)[0]
+    assert not server.behaviour.loading

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import mkstemp
+from typing import IO
 from zipfile import BadZipFile
 
 import numpy as np
@@ -25,7 +27,8 @@ class Bookmark:
     """One sequence, and where its reader stands: `answered` steps were shown.
 
     `inputs` are those from step `first` on, [K, ...row] by name: steps that the server may want again, and then perhaps
-    some that were sent and not answered. `token` is a secret: whoever has it can take the sequence over.
+    some that were sent and not answered. `token` is a secret: whoever has it can take the sequence over. `rewinding` is
+    the step that a rewind goes back to which may have been carried out or not: its command was stopped meanwhile.
     """
 
     server: str
@@ -35,6 +38,7 @@ class Bookmark:
     token: str = field(repr=False)
     answered: int = 0
     first: int = 0
+    rewinding: int | None = None
     inputs: Mapping[str, Array] = field(default_factory=dict, repr=False)
 
     @property
@@ -53,7 +57,7 @@ class Bookmark:
         """The same sequence, gone back to `step`."""
         rows = max(0, step - self.first)
         inputs = {name: array[:rows] for name, array in self.inputs.items()} if rows else {}
-        return replace(self, answered=step, first=min(self.first, step), inputs=inputs)
+        return replace(self, answered=step, first=min(self.first, step), inputs=inputs, rewinding=None)
 
     def moved(self, step: int, version: int) -> "Bookmark":
         """The same sequence, on another version from `step` on.
@@ -64,15 +68,13 @@ class Bookmark:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes it in one piece, readable by its owner alone."""
-        beside = Path(f"{os.fspath(path)}.new")
         head = {"format": _FORMAT, "server": self.server, "model": self.model, "version": self.version, "id": self.id}
         head |= {"token": self.token, "answered": self.answered, "first": self.first}
+        head |= {} if self.rewinding is None else {"rewinding": self.rewinding}
         pending = {name: np.asarray(value) for name, value in head.items()}
         pending["names"] = np.array(list(self.inputs), np.str_)
         pending |= {f"input{at}": array for at, array in enumerate(self.inputs.values())}
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:  # noqa: PTH123 - its mode
-            np.savez(file, allow_pickle=False, **pending)
-        beside.replace(path)
+        _replace(Path(path), lambda file: np.savez(file, allow_pickle=False, **pending))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Bookmark":
@@ -85,9 +87,24 @@ class Bookmark:
                 server, model, id_, token = texts
                 inputs = {name: file[f"input{at}"] for at, name in enumerate(file["names"].tolist())}
                 numbers = {name: int(file[name]) for name in ("version", "answered", "first")}
-                return cls(server=server, model=model, id=id_, token=token, inputs=inputs, **numbers)
+                rewinding = int(file["rewinding"]) if "rewinding" in file else None
+                return cls(
+                    server=server, model=model, id=id_, token=token, rewinding=rewinding, inputs=inputs, **numbers
+                )
         except (KeyError, ValueError, BadZipFile, AttributeError, EOFError):
             raise BadBookmark(f"{os.fspath(path)} holds no bookmark of a sequence") from None
+
+
+def _replace(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+    """Writes a file anew, in one piece: whenever it is stopped, the one before is still there. Its owner's alone."""
+    number, beside = mkstemp(prefix=f"{path.name}.", dir=path.parent)
+    try:
+        with open(number, "wb") as file:  # noqa: PTH123 - a descriptor
+            write(file)
+        Path(beside).replace(path)
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise
 
 
 class Bookmarks:

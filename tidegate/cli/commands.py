@@ -2,11 +2,10 @@
 
 import os
 import shutil
-import stat
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import TextIO
 
@@ -20,7 +19,7 @@ from tidegate.cli.sinks import CsvSink, DrawingSink, JsonSink, Sink
 from tidegate.client import Client
 from tidegate.drawing.glyphs import Style
 from tidegate.drawing.lines import Drawing
-from tidegate.errors import SequenceLost
+from tidegate.errors import Refused, SequenceLost
 from tidegate.model import Model
 from tidegate.sequence import WINDOW
 from tidegate.sequence import Sequence as OpenSequence
@@ -86,7 +85,7 @@ def stream(client: Client, order: StreamOrder) -> None:
 def resume(client: Client, bookmark: Bookmark, order: StreamOrder, path: str) -> None:
     """Goes on with a kept sequence: answers what was sent and not answered, then sends the table's rows."""
     source = _Source(client.describe(bookmark.model, bookmark.version), order)
-    sequence = kept.take_up(client, bookmark, order.trace)
+    sequence, bookmark = kept.take_up(client, bookmark, order.trace)
     for answer in kept.catch_up(sequence, bookmark):
         if answer.step >= bookmark.answered:
             source.sink.write(answer)
@@ -97,7 +96,7 @@ def resume(client: Client, bookmark: Bookmark, order: StreamOrder, path: str) ->
 def take_state(client: Client, bookmark: Bookmark, path: str) -> None:
     """Writes the state of a kept sequence to a file."""
     kept.check_state(path)
-    sequence = kept.take_up(client, bookmark, NOTHING)
+    sequence, bookmark = kept.take_up(client, bookmark, NOTHING)
     kept.catch_up(sequence, bookmark)
     state = sequence.state()
     state.save(path)
@@ -107,7 +106,7 @@ def take_state(client: Client, bookmark: Bookmark, path: str) -> None:
 def fork(client: Client, bookmark: Bookmark, path: str) -> None:
     """Begins another sequence where a kept one stands, and keeps it in a file of its own."""
     kept.check_free(path)
-    sequence = kept.take_up(client, bookmark, NOTHING)
+    sequence, bookmark = kept.take_up(client, bookmark, NOTHING)
     kept.catch_up(sequence, bookmark)
     other = sequence.fork()
     kept.keep(client, other, path, other.next_step)
@@ -115,9 +114,17 @@ def fork(client: Client, bookmark: Bookmark, path: str) -> None:
 
 
 def rewind(client: Client, bookmark: Bookmark, step: int, path: str) -> None:
-    """Takes a kept sequence back to the newest checkpoint at or before a step."""
-    sequence = kept.take_up(client, bookmark, NOTHING)
-    at = sequence.rewind(step)
+    """Takes a kept sequence back to the newest checkpoint at or before a step.
+
+    The file says so first, so that a stop at any moment leaves one that can be taken up.
+    """
+    sequence, bookmark = kept.take_up(client, bookmark, NOTHING)
+    replace(bookmark, rewinding=min(step, bookmark.answered)).save(path)  # it may be stopped before the next write
+    try:
+        at = sequence.rewind(step)
+    except Refused:
+        bookmark.save(path)
+        raise
     bookmark.at(at).save(path)
     print(f"{sequence.model} version {sequence.version} takes step {at} next")
 
@@ -128,7 +135,7 @@ def move(client: Client, bookmark: Bookmark, version: int, path: str) -> None:
     It moves after the steps whose answers were shown. Those that were sent and not answered are the new version's: they
     are answered when it is resumed.
     """
-    sequence = kept.take_up(client, bookmark, NOTHING)
+    sequence, bookmark = kept.take_up(client, bookmark, NOTHING)
     kept.catch_up(sequence, bookmark.at(bookmark.answered))
     at = sequence.move(version)
     bookmark.moved(at, sequence.version).save(path)
@@ -138,7 +145,7 @@ def move(client: Client, bookmark: Bookmark, version: int, path: str) -> None:
 def end(client: Client, bookmark: Bookmark, path: str) -> None:
     """Ends a kept sequence, and removes its file, also of one that is no more."""
     try:
-        kept.take_up(client, bookmark, NOTHING).close()
+        kept.take_up(client, bookmark, NOTHING)[0].close()
     except SequenceLost as lost:
         if lost.reason not in kept.NO_MORE:
             raise
@@ -155,18 +162,21 @@ class _Source:
         self.sink = _sink(order, model)
         self._order = order
         # A file that cannot be read is found out before anything is opened; what comes live is waited for after it.
-        self._table = None if order.source == "-" else tables.read(order.source, sys.stdin, self.columns)
+        self._table = None if tables.is_live(order.source) else tables.read(order.source, sys.stdin, self.columns)
 
     def rows(self, sent: int) -> Iterator[tables.Row]:
         """Those to send after the first `sent` steps. Raises BadTable, also while they are read."""
         if self._table is None:
-            if sys.stdin.isatty():
+            if self._order.source == "-" and sys.stdin.isatty():
                 names = ", ".join(self.columns.names)
                 _note(f"type rows, with commas between their numbers; Ctrl-D ends. Columns: {names}")
-            self._table = tables.read("-", sys.stdin, self.columns)
+            self._table = tables.read(self._order.source, sys.stdin, self.columns)
         for note in self._table.notes:
             _note(note)
-        return islice(self._table.rows, sent if self._order.whole else 0, None)
+        first = next(self._table.rows, None)
+        if first is None:
+            raise tables.BadTable(f"{self._order.source}: the table is empty, and nothing was sent")
+        return islice(chain([first], self._table.rows), sent if self._order.whole else 0, None)
 
 
 def _run_kept(client: Client, sequence: OpenSequence, source: _Source, order: StreamOrder, path: str) -> None:
@@ -208,8 +218,7 @@ def _answers(sequence: OpenSequence, source: _Source, order: StreamOrder, window
 
 def _window(order: StreamOrder) -> int:
     """A row that may come slowly, from a pipe or a terminal, is answered before the next one is asked for."""
-    live = order.source == "-" and not stat.S_ISREG(os.fstat(sys.stdin.fileno()).st_mode)
-    return 1 if live else WINDOW
+    return 1 if tables.is_live(order.source) else WINDOW
 
 
 def _sink(order: StreamOrder, model: Model) -> Sink:

@@ -69,16 +69,29 @@ def bookmark(client: Client, sequence: OpenSequence, answered: int) -> Bookmark:
     )
 
 
-def take_up(client: Client, bookmark: Bookmark, trace: Trace) -> OpenSequence:
-    """The sequence, where it was answered; begun anew at step 0 if no server ever kept it. Raises SequenceLost."""
+def take_up(client: Client, bookmark: Bookmark, trace: Trace) -> tuple[OpenSequence, Bookmark]:
+    """The sequence, where it was answered, and where the bookmark has it then. Raises SequenceLost.
+
+    It is begun anew at step 0 if no server ever kept it, and goes back first if a rewind was stopped half-way.
+    """
+    back = bookmark.rewinding
+    if back is not None:  # whether or not the server carried it out: it goes on at the same checkpoint
+        try:
+            sequence = client.resume(bookmark.id, bookmark.token, answered=back, trace=trace)
+        except SequenceLost as lost:
+            if lost.reason != "CHECKPOINT_GONE":  # then it never was carried out
+                raise
+        else:
+            return sequence, bookmark.at(sequence.next_step)
     at = bookmark.answered
     try:
-        return client.resume(bookmark.id, bookmark.token, answered=at, inputs=bookmark.at(at).since, trace=trace)
+        again = bookmark.at(at).since
+        return client.resume(bookmark.id, bookmark.token, answered=at, inputs=again, trace=trace), bookmark
     except SequenceLost as lost:
         # A server that was lost before its first write: every input is still here, and begins anew.
         if lost.reason != "UNKNOWN_SEQUENCE" or bookmark.first or not bookmark.inputs:
             raise
-        return client.sequence(bookmark.model, version=bookmark.version, trace=trace)
+        return client.sequence(bookmark.model, version=bookmark.version, trace=trace), bookmark
 
 
 def catch_up(sequence: OpenSequence, bookmark: Bookmark) -> Sequence[Answer]:

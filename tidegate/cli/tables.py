@@ -1,9 +1,12 @@
 """Rows of numbers from a file or a pipe, in the order of a model's inputs. Knows tables, and no server."""
 
 import csv
+import os
+import stat
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from io import BytesIO
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
@@ -63,33 +66,32 @@ class Table:
 
 
 def read(path: str, standard_input: TextIO, columns: Columns) -> Table:
-    """The table in a CSV or .npy file, or on standard input ("-"), which is read line by line as it comes.
+    """The table in a CSV or .npy file, or on standard input ("-"). A pipe is read line by line as it comes, and once.
 
     Raises BadTable, OSError.
     """
-    if path == "-":
-        return _read_pipe(standard_input, columns)
-    with Path(path).open("rb") as file:
-        is_array = file.read(len(_NPY)) == _NPY
+    text = standard_input if path == "-" else _opened(path)
+    raw: BinaryIO = text.buffer
+    peek = getattr(raw, "peek", None)
     try:
-        if is_array:
-            return _array_table(np.load(path, mmap_mode="r", allow_pickle=False), columns)
-        return _csv_table(_lines(path), columns)
+        if peek is None or not peek(len(_NPY)).startswith(_NPY):
+            return _csv_table(text, columns)
+        with text:
+            pipe = BytesIO(raw.read()) if path == "-" or is_live(path) else None
+        array = np.load(pipe or path, mmap_mode=None if pipe else "r", allow_pickle=False)
+        return _array_table(array, columns)
     except (UnicodeDecodeError, ValueError) as error:
         raise BadTable(f"{path}: a CSV file in UTF-8, or a .npy file of numbers, was expected ({error})") from None
 
 
-def _read_pipe(standard_input: TextIO, columns: Columns) -> Table:
-    raw: BinaryIO = standard_input.buffer
-    peek = getattr(raw, "peek", None)
-    if peek is not None and peek(len(_NPY)).startswith(_NPY):
-        return _array_table(np.load(BytesIO(raw.read()), allow_pickle=False), columns)
-    return _csv_table(standard_input, columns)
+def _opened(path: str) -> TextIOWrapper:
+    return TextIOWrapper(Path(path).open("rb"), "utf-8-sig", newline="")
 
 
-def _lines(path: str) -> Iterator[str]:
-    with Path(path).open(encoding="utf-8-sig", newline="") as file:
-        yield from file
+def is_live(path: str) -> bool:
+    """Whether rows may come slowly, and only once: from a pipe, a terminal or another device. Raises OSError."""
+    status = os.fstat(sys.stdin.fileno()) if path == "-" else Path(path).stat()
+    return not stat.S_ISREG(status.st_mode)
 
 
 # Arrays.

@@ -38,12 +38,17 @@ def check_window(window: int) -> None:
 
 def predict_request(model: Model, values: Inputs, trace: Trace) -> tidegate_pb2.PredictRequest:
     """Asks for a whole sequence, values [T, ...row]. Raises BadInput, ModelNotReady."""
+    request = tidegate_pb2.PredictRequest(model=model.name, version=model.version, trace=trace.message())
+    inputs_of(model).block(values).write(request)
+    return request
+
+
+def inputs_of(model: Model) -> InputLayout:
+    """What a model takes, which a server says only of one that is ready. Raises ModelNotReady of any other."""
     if model.status != "ready":
         reason = "MODEL_REFUSED" if model.status == "refused" else "MODEL_NOT_READY"
         raise refused(reason, f"model {model.name!r} is {model.status}: {model.reason or 'try again later'}")
-    request = tidegate_pb2.PredictRequest(model=model.name, version=model.version, trace=trace.message())
-    InputLayout(model.inputs).block(values).write(request)
-    return request
+    return InputLayout(model.inputs)
 
 
 def prediction(response: tidegate_pb2.PredictResponse, trace: Trace) -> Prediction:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tidegate.errors import Refused
+from tidegate.errors import ConnectionLost, Refused
 from tidegate.protocol.budget import KEEP_BYTES, KEEP_STEPS
 from tidegate.protocol.conversation import Conversation
 
@@ -96,9 +96,10 @@ class Attempts:
         self.made += 1
         return wait if left is None else min(wait, left)
 
-    def wait_for_model(self, refusal: Refused) -> float | None:
-        """Seconds to wait until a model may be loaded; None: no waiting will help, or the time is over."""
-        return self.next_wait() if refusal.reason == "MODEL_NOT_READY" else None
+    def wait_after(self, error: ConnectionLost | Refused) -> float | None:
+        """Seconds to wait for a server or a model that may come; None: no waiting will help, or the time is over."""
+        passing = isinstance(error, ConnectionLost) or error.reason == "MODEL_NOT_READY"
+        return self.next_wait() if passing else None
 
     def good_news(self) -> None:
         """The time begins anew."""

@@ -143,6 +143,30 @@ def test_what_fails_says_so_in_one_line_and_exits_with_one(
     assert (done.returncode, done.stderr) == (1, words)
 
 
+@pytest.mark.parametrize("source", ["<(cat {})", "/dev/stdin < {}", "/dev/stdin < <(cat {})", "< <(cat {})"])
+@pytest.mark.parametrize("kind", ["csv", "npy"])
+def test_a_table_is_read_from_whatever_the_shell_makes_of_it(
+    server: FakeServer, table: str, tmp_path: Path, source: str, kind: str
+) -> None:
+    np.save(tmp_path / "rows.npy", ROWS)
+    path = table if kind == "csv" else str(tmp_path / "rows.npy")
+    words = shlex.join([*COMMAND, "--server", server.address, "stream", "toy", "--no-trace", "--output", "csv"])
+    done = subprocess.run(
+        ["bash", "-c", f"{words} {source.format(shlex.quote(path))}"], check=False, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [np.float32(line.split(",")[1]) for line in done.stdout.splitlines()[1:]] == expected(ROWS).tolist()
+
+
+@pytest.mark.parametrize("text", ["", "\n", "left,right\n"])
+def test_an_empty_table_is_said(server: FakeServer, tmp_path: Path, text: str) -> None:
+    (tmp_path / "empty.csv").write_text(text)
+    for source in ("-", str(tmp_path / "empty.csv")):
+        done = run(server, "stream", "toy", source, given=text)
+        words = f"tidegate: {source}: the table is empty, and nothing was sent\n"
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", words)
+
+
 def test_answers_before_a_refused_row_are_printed(server: FakeServer) -> None:
     done = run(server, "stream", "toy", "--no-trace", given="1,2\n1,2\nnan,3\n1,2\n")
     assert len(done.stdout.splitlines()) == 3
@@ -280,8 +304,8 @@ def test_a_cell_too_long_for_csv_is_refused_in_one_line(server: FakeServer) -> N
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-"])
-def test_a_command_runs_with_its_input_or_output_closed(server: FakeServer, closed: str) -> None:
-    command = f"{shlex.join([*COMMAND, '--server', server.address, 'stream', 'toy'])} {closed}"
+def test_a_command_runs_with_its_input_or_output_closed(server: FakeServer, table: str, closed: str) -> None:
+    command = f"{shlex.join([*COMMAND, '--server', server.address, 'stream', 'toy', table])} {closed}"
     done = subprocess.run(
         ["/bin/sh", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False
     )

@@ -1,10 +1,12 @@
 """Sequences that outlive the command that began them, each command in a process of its own."""
 
+import os
 import re
 import signal
 import stat
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 import tidegate
 from tests.tidegate.cli.test_cli import COMMAND, ROWS, TABLE, run
 from tests.tidegate.fake_server import FakeServer, Store, expected
+from tidegate.cli import commands
 from tidegate.cli.bookmark import BadBookmark, Bookmark, Bookmarks
 
 MORE = np.random.default_rng(1).normal(size=(7, 2)).astype(np.float32)
@@ -181,7 +184,7 @@ def test_a_bookmark_is_written_once_a_second_and_comes_back_as_it_was(tmp_path: 
     times = iter([0.0, 0.5, 1.0, 1.0, 1.9])
     written: list[int] = []
     held: list[int] = []
-    mark = Bookmark("here", "toy", 1, "k0", "secret", 4, 2, {"x": MORE})
+    mark = Bookmark("here", "toy", 1, "k0", "secret", 4, 2, inputs={"x": MORE})
 
     def now(answered: int) -> Bookmark:
         written.append(answered)
@@ -287,3 +290,72 @@ def test_ending_a_sequence_that_is_no_more_removes_its_file_and_says_why(server:
     assert done.returncode == 0
     assert "it had ended before: " in done.stderr
     assert not Path(keep).exists()
+
+
+@pytest.mark.parametrize("carried_out", [False, True])
+def test_a_rewind_that_is_stopped_at_any_moment_leaves_a_file_that_is_taken_up_where_it_goes_back_to(
+    server: FakeServer, keep: str, monkeypatch: pytest.MonkeyPatch, *, carried_out: bool
+) -> None:
+    run(server, "stream", "toy", "--keep", keep, given=TABLE)
+    run(server, "resume", keep, given=table(MORE))  # so that the file's inputs begin after the step to go back to
+    record = server.behaviour.store.records[Bookmark.load(keep).id]
+    h = np.zeros(3)
+    for row in ROWS[:4]:
+        h = h / 2 + row.sum() + np.arange(3)
+    ask = tidegate.Sequence.rewind
+
+    def stopped(sequence: tidegate.Sequence, step: int) -> None:
+        record.checkpoints[4] = (1, h)  # it keeps more of them than the fake does
+        if carried_out:
+            ask(sequence, step)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tidegate.Sequence, "rewind", stopped)
+    with tidegate.connect(server.address) as client, pytest.raises(KeyboardInterrupt):
+        commands.rewind(client, Bookmark.load(keep), 5, keep)
+    record.checkpoints[4] = (1, h)
+    went_on = run(server, "resume", keep, "--no-trace", given=table(MORE))
+    assert lines(went_on.stdout) == answers(np.concatenate([ROWS[:4], MORE]), 4)
+    assert Bookmark.load(keep).rewinding is None
+
+
+def test_a_rewind_that_was_refused_or_never_came_through_leaves_the_sequence_where_it_was(
+    server: FakeServer, keep: str
+) -> None:
+    run(server, "stream", "toy", "--keep", keep, given=TABLE)
+    before = Bookmark.load(keep)
+    record = server.behaviour.store.records[before.id]
+    record.checkpoints = {step: kept for step, kept in record.checkpoints.items() if step > 2}
+    assert "CHECKPOINT_GONE" in run(server, "rewind", keep, "2").stderr
+    assert Bookmark.load(keep).rewinding is None
+    replace(before, rewinding=2).save(keep)
+    went_on = run(server, "resume", keep, "--no-trace", given=table(MORE))
+    assert lines(went_on.stdout) == answers(np.concatenate([ROWS, MORE]), 10)
+
+
+def test_the_file_of_a_kept_sequence_is_its_owners_alone_whatever_lies_beside_it(tmp_path: Path) -> None:
+    bookmark = Bookmark(server="s", model="m", version=1, id="i", token="secret")  # noqa: S106 - none
+    other = tmp_path / "other"
+    other.write_text("precious")
+    beside = tmp_path / "keep.new"
+    before = os.umask(0)
+    try:
+        beside.symlink_to(other)
+        bookmark.save(tmp_path / "keep")
+        beside.unlink()
+        beside.touch(0o666)
+        bookmark.save(tmp_path / "keep")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "keep").stat().st_mode) == 0o600
+    assert other.read_text() == "precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["keep", "keep.new", "other"]
+
+
+def test_a_file_that_cannot_be_written_is_left_as_it_was(tmp_path: Path) -> None:
+    bookmark = Bookmark(server="s", model="m", version=1, id="i", token="secret")  # noqa: S106 - none
+    bookmark.save(tmp_path / "keep")
+    with pytest.raises(ValueError, match="Object arrays"):
+        replace(bookmark, answered=1, inputs={"x": np.array([object()])}).save(tmp_path / "keep")
+    assert Bookmark.load(tmp_path / "keep").answered == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["keep"]

@@ -1,0 +1,5 @@
+"""`python -m tidegate.cli`."""
+
+from tidegate.cli.command import main
+
+main()
