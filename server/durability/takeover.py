@@ -156,7 +156,8 @@ class Takeovers:
         answers = await self._store_thread.ask_soon(lambda s: s.claim(wish.claims, self._clock(), wish.now))
         if all(isinstance(claimed, store.Claimed) for claimed in answers):
             self._give_way(wish, answers)
-        return self._restored(wish, answers)
+        found = zip(wish.claims, answers, seen, strict=True)
+        return [_taken(claim, claimed, before) for claim, claimed, before in found]
 
     async def _seen(self, wish: _Takeover) -> list[Restored]:
         if self._outbox or any(not sequence.born for sequence in self._here(wish)):
@@ -194,10 +195,7 @@ class Takeovers:
         return [self._restored_one(claim, claimed, answered) for claim, claimed, answered in found]
 
     def _restored_one(self, claim: store.Claim, claimed: store.Claimed | store.Gone, answered: int) -> Restored:
-        if isinstance(claimed, store.Gone):
-            if claimed.reason is store.Reason.FENCED:
-                raise StoreSilent(f"the store was too slow: another has claimed sequence '{claim.id}' since; try again")
-            raise gone(claim.id, claimed.reason)
+        claimed = _had(claim.id, claimed)
         kept, later = _newest(claim.id, claimed, answered)
         model = self._models.exact(kept.model, kept.version, kept.sha256)
         _check_fits(claim.id, kept, model)
@@ -215,6 +213,16 @@ class Takeovers:
         return Restored(sequence, kept, later, answered)
 
 
+def _taken(claim: store.Claim, claimed: store.Claimed | store.Gone, seen: Restored) -> Restored:
+    """What was seen and admitted, as it was claimed: it may have been written once more meanwhile."""
+    claimed = _had(claim.id, claimed)
+    kept, later = _newest(claim.id, claimed, seen.answered)
+    if kept.sha256 != seen.checkpoint.sha256:
+        raise StoreSilent(f"sequence '{claim.id}' went on with another version of its model meanwhile; try again")
+    seen.sequence.fence, seen.sequence.steps = claimed.fence, kept.step
+    return Restored(seen.sequence, kept, later, seen.answered)
+
+
 def _check_fits(name: str, kept: Checkpoint, model: ServedModel) -> None:
     """Whether a state lies as the model's states do here. Raises WrongState: another release laid it out."""
     state, initial = kept.state, model.graph.initial
@@ -223,6 +231,15 @@ def _check_fits(name: str, kept: Checkpoint, model: ServedModel) -> None:
             f"the checkpoint of sequence '{name}' holds {state.size} numbers of {state.dtype}; model '{model.name}' "
             f"version {model.version} keeps {initial.size} of {initial.dtype} here"
         )
+
+
+def _had(name: str, claimed: store.Claimed | store.Gone) -> store.Claimed:
+    """What can be had. Raises SequenceGone; StoreSilent: another claim was carried out before this late one."""
+    if isinstance(claimed, store.Claimed):
+        return claimed
+    if claimed.reason is store.Reason.FENCED:
+        raise StoreSilent(f"the store was too slow: another has claimed sequence '{name}' since; try again")
+    raise gone(name, claimed.reason)
 
 
 def _newest(name: str, claimed: store.Claimed, answered: int) -> tuple[Checkpoint, bool]:

@@ -19,7 +19,7 @@ from server.runtime.state_value import Part
 from server.streams.events import Failed, Opened
 from server.streams.handles import FREE, OPENING, Handles
 from server.streams.replies import Group
-from server.streams.trace import Manner, plan
+from server.streams.trace import Manner, TracePlan, plan
 from server.streams.window import Window
 
 
@@ -127,19 +127,19 @@ class Opening:
     def _admit(self, coming: "_Opening", restored: Sequence[Restored]) -> None:
         """Keeps slots for them, but for those that they have here themselves. Raises Refusal."""
         if self._shut:
-            raise Draining("this server is stopping; resume at another, or here in a while")
+            raise _stopping()
         model = restored[0].sequence.model
         if any(r.sequence.model is not model for r in restored):
             raise BadInput("sequences of different models cannot be resumed together", Reason.MALFORMED)
         self._handles.check_group(model, coming.manner)
-        plan(coming.manner.selection, model.graph.trace, model.graph.layers)
-        if coming.model is not model:
-            coming.give_up()
-            theirs = self._keeper.takeovers.giving_way(model, [r.sequence.id for r in restored])
-            coming.slots = self.room(model, len(restored) - theirs)
-            coming.model = model
+        coming.trace = plan(coming.manner.selection, model.graph.trace, model.graph.layers)
+        theirs = self._keeper.takeovers.giving_way(model, [r.sequence.id for r in restored])
+        coming.slots = self.room(model, len(restored) - theirs)
+        coming.model = model
 
     def _resumed(self, coming: "_Opening", result: list[Restored] | TidegateError) -> None:
+        if self._shut:
+            result = _stopping()
         if not isinstance(result, TidegateError) and not self._window.gone:
             try:
                 self._take_in(coming, result)
@@ -155,13 +155,12 @@ class Opening:
             self._window.emit(Failed(result, tuple(coming.handles.tolist()), request="resume"))
 
     def _take_in(self, coming: "_Opening", restored: list[Restored]) -> None:
-        self._admit(coming, restored)  # once more: what is claimed may be another checkpoint than what was seen
         model, manner, handles = restored[0].sequence.model, coming.manner, coming.handles
         slots = np.concatenate([coming.slots, self.room(model, len(handles) - len(coming.slots))])
         coming.slots = slots
         self._keeper.takeovers.settle(restored, slots)
-        trace = plan(manner.selection, model.graph.trace, model.graph.layers)
-        sequences = [r.sequence for r in restored]
+        trace, sequences = coming.trace, [r.sequence for r in restored]
+        assert trace is not None, "it was admitted"
         steps = np.array([sequence.steps for sequence in sequences])
         self._place(handles, slots, steps, self._handles.join(model, manner, trace), sequences)
         ids, next_steps = tuple(sequence.id for sequence in sequences), tuple(steps.tolist())
@@ -182,6 +181,10 @@ class Opening:
             sequence.holder = self._holder
 
 
+def _stopping() -> Draining:
+    return Draining("this server is stopping; resume at another, or here in a while")
+
+
 @dataclass(slots=True, eq=False)
 class _Opening:
     """Sequences that are being resumed, and the slots that are kept for them."""
@@ -189,7 +192,8 @@ class _Opening:
     handles: np.ndarray
     manner: Manner
     token: str
-    model: ServedModel | None = None
+    model: ServedModel | None = None  # from here on once they are admitted
+    trace: TracePlan | None = None
     slots: np.ndarray = field(default_factory=lambda: np.zeros(0, np.intp))
 
     def give_up(self) -> None:
