@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,37 @@ def test_the_wheel_holds_the_client_alone(tmp_path: Path) -> None:
 def test_the_reasons_of_the_server_are_those_of_the_contract() -> None:
     ours = {f"REASON_{reason.name}": reason.value for reason in Reason}
     assert ours == dict(error_pb2.Reason.items())
+
+
+# The size of the rooms ------------------------------------------------------------------------------------------------
+
+PACKAGES = ("stepgraph", "tidegate", "server", "training", "bench", "demo")
+MOST_FILES = 20  # of Python in a folder
+MOST_LINES = 300  # of a file
+TOO_LONG: set[str] = {"tidegate/protocol/sequence_books.py", "tidegate/transport/threads.py"}  # only ever shorter
+
+
+def python_files(*packages: str) -> list[Path]:
+    """What is written by hand; a checkout that is being worked in has files that git does not know yet."""
+    return [path for package in packages for path in sorted((ROOT / package).rglob("*.py")) if path.parent.name != "v1"]
+
+
+def lines(path: Path) -> int:
+    return len(path.read_text(encoding="utf-8").splitlines())
+
+
+def test_no_folder_holds_more_files_than_one_look_takes_in() -> None:
+    folders = Counter(str(path.parent.relative_to(ROOT)) for path in python_files(*PACKAGES, "tests"))
+    assert not {folder: count for folder, count in folders.items() if count > MOST_FILES}
+
+
+def test_no_file_is_longer_than_it_may_be() -> None:
+    long = {str(path.relative_to(ROOT)) for path in python_files(*PACKAGES) if lines(path) > MOST_LINES}
+    assert not long - TOO_LONG
+    assert not TOO_LONG - long, "these are short enough now: take them off the list"
+
+
+def test_how_long_the_product_is_is_said() -> None:
+    total = sum(lines(path) for path in python_files("server", "stepgraph", "tidegate"))
+    print(f"server, stepgraph and tidegate: {total:,} lines of Python")
+    assert total
