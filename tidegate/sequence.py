@@ -102,7 +102,7 @@ class Sequence(SequenceFacts):
         if failure is not None:
             raise failure
 
-    def kept(self) -> tuple[int, dict[str, NDArray[Any]]]:  # noqa: D102 - as SequenceFacts has it
+    def kept(self) -> tuple[int, dict[str, NDArray[Any]]]:
         return self._connection.look(super().kept)  # other threads send, and read
 
     def state(self, timeout: float | None = None) -> State:
