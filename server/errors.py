@@ -138,9 +138,16 @@ class WrongState(Refusal):
 
 
 class StoreSilent(Refusal):
-    """The store of checkpoints does not answer; what needs it may be tried again."""
+    """The store of checkpoints does not answer; what needs it may be tried again.
+
+    `definite`: what was asked of it has changed nothing and will not.
+    """
 
     reason = Reason.STORE_UNAVAILABLE
+
+    def __init__(self, message: str, *, definite: bool = False) -> None:
+        super().__init__(message)
+        self.definite = definite
 
 
 class IllegalMove(Refusal):

@@ -6,6 +6,8 @@ checksum. The body of format 1:
     step u64 | version u32 | width u32 | kind u8 | 3 bytes of zero | length of the model's name u16 | 2 bytes of zero |
     SHA-256 of the model file, 32 bytes | the name in UTF-8 | the state, `width` numbers of `kind`
 
+Format 2 has the version as u64. It is written where 32 bits do not do, so that servers before it read all others.
+
 The checksum is BLAKE2b at 16 bytes: of the standard library, 3 microseconds for 2 KiB, and damage does not slip through
 one time in four billion, as it does with a CRC-32, which is often for those who write a million checkpoints an hour.
 """
@@ -21,10 +23,12 @@ import numpy as np
 from server.errors import CheckpointRefused, ForeignCheckpoint, TornCheckpoint
 
 MAGIC = b"TGCP"
-FORMAT = 1
 PREFIX = struct.Struct("<4sH")  # magic, format
 STEP = struct.Struct("<Q")
-HEAD = struct.Struct("<IIB3xH2x32s")  # version, width, kind, length of the name, sha256
+HEADS = {  # by format: version, width, kind, length of the name, sha256
+    1: struct.Struct("<IIB3xH2x32s"),
+    2: struct.Struct("<QIB3xH2x32s"),
+}
 CHECKSUM = 16
 
 INITIAL = 0  # no numbers: the model's own initial state
@@ -71,7 +75,7 @@ def encode(checkpoint: Checkpoint) -> bytes:
     """
     if checkpoint.state is None:
         head = _head(checkpoint.model, checkpoint.version, checkpoint.sha256, 0, INITIAL)
-        return _sealed(checkpoint.step, head, b"")
+        return _sealed(checkpoint.step, *head, b"")
     states = checkpoint.state[None]
     (data,) = encode_many(checkpoint.model, checkpoint.version, checkpoint.sha256, [checkpoint.step], states)
     return data
@@ -92,7 +96,7 @@ def encode_many(model: str, version: int, sha256: str, steps: Iterable[int], sta
     rows = memoryview(states_NW.astype(kind, "C", copy=False).tobytes())
     size = states_NW.shape[1] * kind.itemsize
     return [
-        _sealed(step, head, rows[at * size : (at + 1) * size])
+        _sealed(step, *head, rows[at * size : (at + 1) * size])
         for at, step in zip(range(len(states_NW)), steps, strict=True)
     ]
 
@@ -109,9 +113,9 @@ def decode(data: bytes) -> Checkpoint:
     if len(data) < PREFIX.size + CHECKSUM or data[-CHECKSUM:] != _checksum(memoryview(data)[:-CHECKSUM]):
         raise TornCheckpoint(f"a checkpoint of {len(data)} bytes is cut short or damaged: its checksum differs")
     (found,) = struct.unpack_from("<H", data, len(MAGIC))
-    if found != FORMAT:
-        raise ForeignCheckpoint(f"a checkpoint is of format {found}; this server reads format {FORMAT}")
-    return _body(memoryview(data)[PREFIX.size : -CHECKSUM])
+    if found not in HEADS:
+        raise ForeignCheckpoint(f"a checkpoint is of format {found}; this server reads formats 1 and 2")
+    return _body(memoryview(data)[PREFIX.size : -CHECKSUM], HEADS[found])
 
 
 def newest(kept: Sequence[bytes], at_most: int | None = None) -> Found:
@@ -129,15 +133,17 @@ def newest(kept: Sequence[bytes], at_most: int | None = None) -> Found:
     return Found(None, tuple(refused), later)
 
 
-def _head(model: str, version: int, sha256: str, width: int, code: int) -> bytes:
+def _head(model: str, version: int, sha256: str, width: int, code: int) -> tuple[int, bytes]:
+    """The format, and its head."""
     name, content = model.encode(), bytes.fromhex(sha256)
     if len(name) > 0xFFFF or len(content) != 32:
         raise ValueError(f"a name of {len(name)} bytes and a SHA-256 of {len(content)}; expected up to 65,535, and 32")
-    return HEAD.pack(version, width, code, len(name), content) + name
+    format_ = 1 if version < 2**32 else 2
+    return format_, HEADS[format_].pack(version, width, code, len(name), content) + name
 
 
-def _sealed(step: int, head: bytes, state: bytes | memoryview) -> bytes:
-    content = b"".join((PREFIX.pack(MAGIC, FORMAT), STEP.pack(step), head, state))
+def _sealed(step: int, format_: int, head: bytes, state: bytes | memoryview) -> bytes:
+    content = b"".join((PREFIX.pack(MAGIC, format_), STEP.pack(step), head, state))
     return content + _checksum(content)
 
 
@@ -145,10 +151,10 @@ def _checksum(content: bytes | memoryview) -> bytes:
     return blake2b(content, digest_size=CHECKSUM).digest()
 
 
-def _body(body: memoryview) -> Checkpoint:
+def _body(body: memoryview, head: struct.Struct) -> Checkpoint:
     (step,) = STEP.unpack_from(body)
-    version, width, code, length, sha256 = HEAD.unpack_from(body, STEP.size)
-    at = STEP.size + HEAD.size
+    version, width, code, length, sha256 = head.unpack_from(body, STEP.size)
+    at = STEP.size + head.size
     name = bytes(body[at : at + length]).decode()
     state = None if code == INITIAL else _numbers(body[at + length :], KINDS[code])
     assert state is None or len(state) == width, "what the checksum covers was written by _sealed"

@@ -52,6 +52,7 @@ class Checkpointer:
         self._hurried = asyncio.Event()
         self._complete = monotonic()  # when everything was written last
         self._cut = False  # whether there was more than one write takes
+        self._losses = 0  # how often the store has lost its data, as far as is known
         self._turn = asyncio.Lock()  # one write at a time, whoever writes
 
     # When -------------------------------------------------------------------------------------------------------------
@@ -108,6 +109,17 @@ class Checkpointer:
                 self._watch(model)
             if everything and not self._cut:
                 self._complete = self._monotonic()
+
+    async def look_for_losses(self) -> None:
+        """Asks the store whether it has lost its data. If so all that is here is written again, quiet or not.
+
+        Raises:
+            StoreFailed.
+        """
+        losses = await self._store_thread.ask(lambda s: s.losses())
+        if losses > self._losses:
+            self._forget_all()
+        self._losses = losses
 
     async def write_soon(self) -> None:
         """For somebody who waits. If it fails, what is asked next fails too, and says so.
@@ -212,12 +224,15 @@ class Checkpointer:
 
     def _write_anew(self, snapshots: Iterable[Snapshot], refused: Mapping[str, store.Refused]) -> None:
         """The store has lost its data: whatever is known here is made known to it again."""
-        log.warning("the store of checkpoints has lost sequences; they are written again")
         for snapshot in snapshots:
             lost = [at for at, t in enumerate(snapshot.sequences) if self._has_left(t) and t.id in refused]
             left = [at for at in lost if refused[snapshot.sequences[at].id].reason is store.Reason.UNKNOWN]
             if left:
                 self._outbox.add([snapshot.left(left)])
+        self._forget_all()
+
+    def _forget_all(self) -> None:
+        log.warning("the store of checkpoints has lost sequences; they are written again")
         for sequence in self._registry:
             self._registry.forgotten(sequence)
         self.hurry()

@@ -1,7 +1,7 @@
 """Makes one checkpoint the last of an open sequence: an earlier one, or one of another version of its model.
 
-Whoever asked puts the state in place. Does not wait for the next write of all, and does not run beside it. If it does
-not become known whether the store has done it, the sequence is let go of: who resumes it finds out.
+Whoever asked puts the state in place. Does not wait for the next write of all, and does not run beside it. What the
+store has definitely not done leaves the sequence running as it was. If that is in doubt the sequence has to be resumed.
 """
 
 from collections.abc import Callable, Sequence
@@ -94,11 +94,19 @@ class Commits:
     async def _write(self, sequence: ServedSequence, step: int, data: bytes) -> None:
         watermarks, slots = sequence.model.watermarks, np.array([sequence.slot])
         kept = watermarks.kept(slots)[0].tolist()
+        written = watermarks.written[slots]
         watermarks.written[slots] = NONE  # until who asked has taken it up: it may be written although it fails
-        refused = await self._write_alone(sequence, step, data, kept)
-        if refused is store.Reason.UNKNOWN:  # the store has lost its data
-            self._registry.forgotten(sequence)
+        try:
             refused = await self._write_alone(sequence, step, data, kept)
+            if refused is store.Reason.UNKNOWN:  # the store has lost its data
+                self._registry.forgotten(sequence)
+                refused = await self._write_alone(sequence, step, data, kept)
+        except StoreSilent as error:
+            if not error.definite:  # nobody here knows where the sequence stands in the store
+                self._registry.disown(sequence)
+            elif sequence in self._registry:
+                watermarks.written[slots] = written if sequence.born else NONE
+            raise
         if refused is not None:
             self._registry.let_go(sequence, refused)
             raise gone(sequence.id, refused)
@@ -108,9 +116,5 @@ class Commits:
         self, sequence: ServedSequence, step: int, data: bytes, kept: Sequence[int]
     ) -> store.Reason | None:
         writes = list(born(sequence, store.Write(sequence.id, sequence.fence, step, data, spare=tuple(kept))))
-        try:
-            refused = await self._store_thread.ask_soon(lambda s: s.write(writes, self._clock()))
-        except StoreSilent:  # it may have been carried out, or will be: nobody here knows where the sequence stands
-            self._registry.disown(sequence)
-            raise
+        refused = await self._store_thread.ask_soon(lambda s: s.write(writes, self._clock()))
         return refused[0].reason if refused else None

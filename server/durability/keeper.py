@@ -34,6 +34,7 @@ from server.settings import Settings
 log = logging.getLogger(__name__)
 
 _HOUSEKEEPING = 5.0  # seconds between two looks at limits and retention
+_GLANCE = 0.5  # seconds between two looks whether the store has lost its data
 _BACKOFF = 0.1, 2.0  # seconds: the first and the longest wait after a failure of the store
 
 
@@ -150,13 +151,16 @@ class Keeper:
     async def run(self) -> None:
         """Writes checkpoints every so often, enforces limits and retention; until cancelled."""
         wait, everything, (first, longest) = 0.0, True, _BACKOFF
-        housekept = self.monotonic()
+        housekept = looked = self.monotonic()
         while True:
             if wait:
                 await asyncio.sleep(wait)
             else:
                 everything = await self._checkpointer.rest(self._rest)
             try:
+                if self.monotonic() - looked >= _GLANCE:
+                    await self._checkpointer.look_for_losses()
+                    looked = self.monotonic()
                 await self._checkpointer.checkpoint(everything)
                 wait = 0.0
             except StoreFailed:

@@ -153,8 +153,8 @@ class Parking:
         now, unfit = self._clock(), set[ServedSequence]()
         try:
             refused = await self._store_thread.ask_soon(lambda s: s.write(list(writes(snapshots, unfit)), now))
-        except StoreSilent:
-            for sequence in sequences:
+        except StoreSilent as error:
+            for sequence in sequences if not error.definite else ():
                 self._registry.disown(sequence)
             raise
         why = {refusal.id: refusal.reason for refusal in refused}

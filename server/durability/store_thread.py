@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_CALM = 3.0  # seconds without a failure until a store counts as well again: what cannot be written is tried more often
+
 _until: ContextVar[float] = ContextVar("until")  # when who waits has waited for long enough, by the event loop's clock
 
 
@@ -39,6 +41,7 @@ class StoreThread:
         self._thread: Executor = _Thread()
         self._store: Store | None = None
         self.failing_since: float | None = None  # in seconds of the monotonic clock
+        self._failed_last = 0.0  # by the same clock
         self.errors = 0
 
     async def start(self) -> None:
@@ -66,7 +69,7 @@ class StoreThread:
         try:
             return await self.soon(lambda: self.ask(call))
         except StoreFailed as error:
-            raise _silent(str(error)) from error
+            raise _silent(str(error), definite=error.definite) from error
 
     async def soon(self, call: Callable[[], Awaitable[T]]) -> T:
         """Something else that takes as long as the store does, for somebody who waits.
@@ -77,7 +80,7 @@ class StoreThread:
         now = asyncio.get_running_loop().time()
         until = _until.get(now + self._patience)
         if until <= now:  # it is not even begun
-            raise _silent("too slow")
+            raise _silent("too slow", definite=True)
         try:
             async with asyncio.timeout_at(until):
                 return await call()
@@ -106,12 +109,13 @@ class StoreThread:
             done = call(self._store)
         except StoreFailed as error:
             self.errors += 1
+            self._failed_last = time.monotonic()
             if self.failing_since is None:
-                self.failing_since = time.monotonic()
+                self.failing_since = self._failed_last
                 log.warning("the store of checkpoints fails: %s", error)
             raise
-        if self.failing_since is not None:
-            log.info("the store of checkpoints answers again after %.1f s", time.monotonic() - self.failing_since)
+        if self.failing_since is not None and time.monotonic() - self._failed_last >= _CALM:
+            log.info("the store of checkpoints answers again after %.1f s", self._failed_last - self.failing_since)
             self.failing_since = None
         return done
 
@@ -148,8 +152,8 @@ class _Thread(Executor):
                 future.set_exception(error)
 
 
-def _silent(why: str) -> StoreSilent:
-    return StoreSilent(f"the store of checkpoints does not answer ({why}); try again")
+def _silent(why: str, *, definite: bool = False) -> StoreSilent:
+    return StoreSilent(f"the store of checkpoints does not answer ({why}); try again", definite=definite)
 
 
 class BackgroundCalls:

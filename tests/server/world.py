@@ -80,7 +80,7 @@ class Desk(Executor):
 
 
 class Moody:
-    """A store that can fail: before it does what it is asked (`dead`), or after (`late`)."""
+    """A store that can fail: before it does what it is asked (`dead`; `full`: cannot write), or after (`late`)."""
 
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
@@ -94,6 +94,8 @@ class Moody:
         def carried_out(*given: Any, **named: Any) -> Any:
             if self.mood == "dead":
                 raise StoreFailed("it is dead")
+            if self.mood == "full" and name == "write":
+                raise StoreFailed("it is full", definite=True)
             done = call(*given, **named)
             if self.mood == "late":
                 raise StoreFailed("it is too late")

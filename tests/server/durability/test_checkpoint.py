@@ -33,7 +33,7 @@ KINDS = st.sampled_from([np.dtype(kind) for kind in ("<f2", "<f4", "<f8", ">f4",
 STATES = KINDS.flatmap(lambda kind: arrays(kind, st.integers(0, 40)))
 
 
-@given(st.text(max_size=20), st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1), STATES)
+@given(st.text(max_size=20), st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), STATES)
 def test_a_checkpoint_is_read_as_it_was_written_to_the_bit(
     model: str, version: int, step: int, state: np.ndarray
 ) -> None:
@@ -95,8 +95,8 @@ def test_a_whole_checkpoint_of_a_later_format_is_foreign() -> None:
     from server.durability.checkpoint import _checksum
 
     content = bytearray(encode(CHECKPOINT)[:-16])
-    struct.pack_into("<H", content, 4, 2)
-    with pytest.raises(ForeignCheckpoint, match="of format 2; this server reads format 1"):
+    struct.pack_into("<H", content, 4, 3)
+    with pytest.raises(ForeignCheckpoint, match="of format 3; this server reads formats 1 and 2"):
         decode(bytes(content) + _checksum(content))
 
 
@@ -117,6 +117,12 @@ def test_the_bytes_of_format_1_stay_what_they_are() -> None:
     content = "".join(fields.values())
     assert data[:-16].hex() == content
     assert data[-16:] == hashlib.blake2b(bytes.fromhex(content), digest_size=16).digest()
+
+
+def test_a_version_that_needs_more_than_32_bits_is_kept_and_no_other_changes_its_bytes() -> None:
+    dated = replace(CHECKPOINT, version=20231128083000)
+    assert same(decode(encode(dated)), dated)
+    assert [encode(replace(CHECKPOINT, version=v))[4] for v in (2**32 - 1, 2**32)] == [1, 2]
 
 
 def test_the_newest_whole_checkpoint_at_or_before_a_step_is_found() -> None:

@@ -811,3 +811,48 @@ def test_old_reasons_are_forgotten_in_one_round_of_housekeeping(world: World) ->
     world.now += 8 * 86_400
     world.keep_house(0)
     assert not world.store._store._tombstones
+
+
+@pytest.mark.parametrize("asked", ["rewind", "move"])
+def test_a_rewind_or_move_that_a_full_store_has_definitely_not_written_leaves_its_sequence_running(
+    world: World, asked: str
+) -> None:
+    (one,) = opened(world)
+    world.give(0, one, ROWS[:4])
+    world.settle()
+    world.write(0)
+    world.store.mood = "full"
+    line = world.lines[0]
+    assert line is not None
+    handle = world.servers[0].keeper._registry.get(one.id).handle
+    rewind, move = pb.Rewind(handle=handle, step=2), pb.Move(handle=handle, version=2)
+    line.say(pb.StreamRequest(rewind=rewind) if asked == "rewind" else pb.StreamRequest(move=move))
+    world.quiet()
+    world.work(0)
+    failure = pb.StreamResponse.FromString(line.down.pop()).failure
+    assert failure.error.reason == error_pb2.REASON_STORE_UNAVAILABLE
+    world.store.mood = "fine"
+    world.give(0, one, ROWS[4:9])
+    world.settle()
+    world.write(0)
+    world.kill(0)
+    world.settle()
+    assert (one.gone, one.version, one.answered) == ("", 1, 9)
+
+
+def test_a_store_that_has_lost_its_data_gets_quiet_sequences_written_again(world: World) -> None:
+    some = opened(world, 3)
+    for one in some:
+        world.give(0, one, ROWS[:4])
+    world.settle()
+    world.write(0)
+    world.store._store = MemoryStore(Terms(keep=1))
+    with patch.object(MemoryStore, "losses", lambda _: 1):
+        looking = world.loop.create_task(world.servers[0].keeper._checkpointer.look_for_losses())
+        world.quiet()
+        world.work(0)
+        assert looking.done()
+    world.write(0)
+    world.kill(0)
+    world.settle()
+    assert [(one.gone, one.answered) for one in some] == [("", 4)] * 3

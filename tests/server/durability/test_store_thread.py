@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import pytest
 
@@ -108,6 +110,23 @@ async def test_a_call_that_fails_is_heard_of_by_who_asked_and_the_next_is_carrie
         await store_thread.ask_soon(fail)
     assert store_thread.errors == 2
     assert (await store_thread.ask(lambda store: store.usage())).sequences == 0
+    await store_thread.stop()
+
+
+async def test_a_store_counts_as_well_again_once_nothing_has_failed_for_a_while() -> None:
+    store_thread = StoreThread(lambda: MemoryStore(Terms()), patience=5.0)
+    answers = []
+
+    def fail(_: object) -> None:
+        raise StoreFailed("its disk is full")
+
+    with patch("server.durability.store_thread.time") as time:
+        for now, call in enumerate((fail, None, fail, None, None, None, None)):
+            time.monotonic.return_value = float(now)
+            with suppress(StoreFailed):
+                await store_thread.ask(call or (lambda _: None))
+            answers.append(store_thread.failing_since is None)
+    assert answers == [False] * 5 + [True, True]
     await store_thread.stop()
 
 
