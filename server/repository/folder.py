@@ -1,69 +1,141 @@
 """The folder of models: `NAME/VERSION/model.onnx`. Finds what is there, and what was put elsewhere; opens no file."""
 
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 FILE = "model.onnx"
 PLACE = f"NAME/VERSION/{FILE}"
+LAST_VERSION = 2**64 - 1  # the contract and the checkpoints have 64 bits for it
 
 
 @dataclass(frozen=True)
 class Found:
-    """A model of the repository. `stamp` changes when its file does, or one beside it."""
+    """A model of the repository. `stamp` changes when a file of its folder does; `fault` says why none is read."""
 
     name: str
     version: int
     path: Path
-    stamp: tuple[tuple[str, int, int, int], ...]
+    stamp: tuple[tuple[str, int, int, int], ...] = ()
+    fault: str = ""
 
 
 @dataclass(frozen=True)
 class Stray:
-    """An ONNX file where no model is looked for, and why it is not found there."""
+    """What lies where no model is looked for, or cannot be looked into, and why it is not served."""
 
     path: Path
     reason: str
 
 
-def models(folder: Path) -> Iterator[Found]:
-    """The models of a repository, in no order."""
-    for path in folder.glob(f"*/*/{FILE}"):
+@dataclass(frozen=True)
+class Look:
+    """What a folder holds. `closed`: the models whose folders cannot be read, and why: their versions are not known."""
+
+    models: Mapping[tuple[str, int], Found]
+    strays: tuple[Stray, ...]
+    closed: Mapping[str, str]
+
+
+def look(folder: Path) -> Look:
+    """Looks through a repository. What is wrong with one folder hurts no other.
+
+    Raises:
+        OSError: the repository itself cannot be read.
+    """
+    models: dict[tuple[str, int], Found] = {}
+    closed: dict[str, str] = {}
+    homes, strays = _listed(folder)
+    for home in homes:
         try:
-            stamp = tuple(sorted(map(_stamp, os.scandir(path.parent))))
-        except OSError:
-            continue  # it went away while we looked
-        if is_version(path.parent.name) and not _hidden(path, folder):
-            yield Found(path.parts[-3], int(path.parent.name), path, stamp)
-
-
-def strays(folder: Path) -> Iterator[Stray]:
-    """ONNX files of a repository that are no models of it; those in hidden folders are nobody's concern."""
-    for depth, pattern in enumerate(("*.onnx", "*/*.onnx", "*/*/*.onnx")):
-        for path in sorted(folder.glob(pattern)):
-            if not _hidden(path, folder) and (reason := _reason(path, depth)):
-                yield Stray(path, reason)
+            places, misplaced = _listed(home)
+        except OSError as error:
+            closed[home.name] = _unreadable(error)
+            strays.append(Stray(home, closed[home.name]))
+            continue
+        strays += misplaced
+        for place in sorted(places, key=lambda each: (len(each.name), each.name)):
+            strays += _take_in(place, models)
+    return Look(models, tuple(strays), closed)
 
 
 def is_version(name: str) -> bool:
     """Whether a folder of this name holds a version."""
-    return name.isascii() and name.isdecimal() and int(name) > 0
+    return name.isascii() and name.isdecimal() and 0 < int(name) <= LAST_VERSION
 
 
-def _reason(path: Path, depth: int) -> str:
-    """Why it is no model; "" if it is one, or lies beside one."""
-    if depth < 2:
-        return f"it is looked for at {PLACE}"
-    if not is_version(path.parent.name):
-        return f"the version '{path.parent.name}' is no whole number from 1 on"
-    return "" if (path.parent / FILE).exists() else f"it is not called {FILE}"
+def _take_in(place: Path, models: dict[tuple[str, int], Found]) -> list[Stray]:
+    """Adds what lies in the folder of a version to what was found; what is no model of it is returned."""
+    path = place / FILE
+    try:
+        with os.scandir(place) as entries:
+            files = {entry.name: entry for entry in entries}
+        if FILE not in files:
+            return [Stray(place / name, f"it is not called {FILE}") for name in sorted(files) if _is_onnx(name)]
+        stamp, fault = tuple(_stamp(files[name]) for name in sorted(files)), _fault(files[FILE])
+    except FileNotFoundError:  # the folder went away while we looked
+        return []
+    except OSError as error:
+        stamp, fault = (), _unreadable(error)
+    if not is_version(place.name):
+        return [Stray(path, _no_version(place.name))]
+    name, version = place.parent.name, int(place.name)
+    if (name, version) in models:
+        return [Stray(path, f"version {version} is there already, in '{models[name, version].path.parent.name}'")]
+    models[name, version] = Found(name, version, path, stamp, fault)
+    return []
 
 
-def _hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+def _fault(file: os.DirEntry[str]) -> str:
+    """Why a file is not read; "" if it can be."""
+    try:
+        mode = file.stat().st_mode
+    except FileNotFoundError:
+        return f"'{FILE}' links to a file that is not there"
+    return "" if stat.S_ISREG(mode) else f"'{FILE}' is no ordinary file, and only those are read"
 
 
 def _stamp(file: os.DirEntry[str]) -> tuple[str, int, int, int]:
-    status = file.stat()
+    try:
+        status = file.stat()
+    except FileNotFoundError:  # it went away while we looked, or is a link to nothing
+        return file.name, 0, 0, 0
     return file.name, status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _listed(folder: Path) -> tuple[list[Path], list[Stray]]:
+    """The folders in a folder, and what is out of place there. Hidden ones are nobody's concern."""
+    with os.scandir(folder) as entries:
+        found = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    folders, strays = [], []
+    for entry in found:
+        if not entry.name.isprintable():
+            strays.append(Stray(folder / ascii(entry.name)[1:-1], "its name is no text that can be printed"))
+        elif _is_folder(entry):
+            folders.append(folder / entry.name)
+        elif _is_onnx(entry.name):
+            strays.append(Stray(folder / entry.name, f"it is looked for at {PLACE}"))
+    return folders, strays
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle, or into a folder that is closed to us
+        return False
+
+
+def _is_onnx(name: str) -> bool:
+    return name.endswith(".onnx") and not name.startswith(".")
+
+
+def _unreadable(error: OSError) -> str:
+    return f"its folder cannot be read: {error.strerror}"
+
+
+def _no_version(name: str) -> str:
+    if name.isascii() and name.isdecimal() and int(name):
+        return f"the version '{name}' is above {LAST_VERSION}"
+    return f"the version '{name}' is no whole number from 1 on"

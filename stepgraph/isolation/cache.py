@@ -1,4 +1,4 @@
-"""The cache of proofs: what became of a content is kept, so that a restart need not find it out again.
+"""The cache of proofs: the outcome for each content is kept, so that a restart need not prove it again.
 
 Files in one folder, named by a hash of all that an outcome depends on: the content, this server's own code, the
 libraries and the machine. A file that is damaged, or was written for anything else, is as none.
@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from stepgraph.errors import ModelRefused
-from stepgraph.file import content
+from stepgraph.file import content, sidecar
 from stepgraph.isolation.packing import Corrupt, pack, unpack
 from stepgraph.isolation.verdict import Verdict
 
@@ -25,49 +25,88 @@ log = logging.getLogger(__name__)
 
 _SUFFIX = ".proof"
 _PACKAGE = Path(__file__).parents[1]  # all of stepgraph: a changed rewrite must not be served from old proofs
+Outer = tuple[str, str | None]  # sha256 of model.onnx, and of model.toml
+
 _LIBRARIES = ("numpy", "onnx", "onnxruntime")
 
 
 class ProofCache:
-    """The outcomes of the files of a repository, of at most `most` bytes in all; the least used go first."""
+    """The outcomes of the files of a repository, of at most `most` bytes in all; the least used go first.
 
-    def __init__(self, folder: Path | None, most: int) -> None:
+    Files of more than `largest` bytes are not hashed, and so never known.
+    """
+
+    def __init__(self, folder: Path | None, most: int, largest: int) -> None:
         self._folder = None if folder is None else _usable(folder)
         self._most = most
+        self._largest = largest
 
-    def find(self, path: Path, *how: object) -> Verdict | None:
-        """What became of the model `path`, loaded with the settings `how`; None if that is not known."""
-        if self._folder is None:
-            return None
+    def outer(self, path: Path) -> Outer | None:
+        """The hashes of a model.onnx and its model.toml; None if nothing is kept, or they cannot be hashed."""
+        beside = path.with_name(sidecar.FILE)
         try:
-            kept = self._folder / _name(content.outer(path), how)
-            verdict = unpack(Verdict, kept.read_bytes())
-        except (OSError, Corrupt, ModelRefused):
+            size = path.stat().st_size + (beside.stat().st_size if beside.exists() else 0)
+            return None if self._folder is None or size > self._largest else content.outer(path)
+        except (OSError, ModelRefused):
             return None
-        if verdict.prints is None or not verdict.prints.still_hold(path):
-            return None
-        with suppress(OSError):
-            os.utime(kept)
-        return verdict
 
-    def keep(self, verdict: Verdict, *how: object) -> None:
+    def find(self, path: Path, outer: Outer | None, *hows: tuple[object, ...]) -> Verdict | None:
+        """What became of the model `path`, loaded in one of these ways; None if that is not known."""
+        if outer is None:
+            return None
+        for verdict in (self._read(_name(outer, how)) for how in hows):
+            if verdict is not None and self._holds(verdict, path):
+                return verdict
+        return None
+
+    def of_content(self, sha256: str, how: tuple[object, ...]) -> Verdict | None:
+        """What became of the content `sha256`, as `Prints.whole` has it, whatever lies in its place now."""
+        verdict = self._read(_name((sha256, None), how))
+        return verdict if verdict is not None and verdict.prints and verdict.prints.whole == sha256 else None
+
+    def keep(self, verdict: Verdict, how: tuple[object, ...]) -> None:
         """Keeps what became of a content."""
         if self._folder is None or verdict.prints is None:
             return
         packed, prints = pack(verdict), verdict.prints
         if len(packed) > self._most:
             return
+        file, by_content = _name((prints.model, prints.sidecar), how), _name((prints.whole, None), how)
         try:
-            _write(self._folder / _name((prints.model, prints.sidecar), how), packed)
+            _write(self._folder / file, packed)
+            if by_content != file:
+                (self._folder / by_content).unlink(missing_ok=True)
+                (self._folder / by_content).hardlink_to(self._folder / file)
             self._make_room(self._folder)
         except OSError as error:
             log.warning("cannot keep a proof in %s: %s", self._folder, error)
+
+    def _read(self, name: str) -> Verdict | None:
+        if self._folder is None:
+            return None
+        try:
+            verdict = unpack(Verdict, (self._folder / name).read_bytes())
+        except (OSError, Corrupt):
+            return None
+        with suppress(OSError):
+            os.utime(self._folder / name)
+        return verdict
+
+    def _holds(self, verdict: Verdict, path: Path) -> bool:
+        """Whether a model's files are those that an outcome is of."""
+        if verdict.prints is None:
+            return False
+        try:
+            size = sum((path.parent / name).stat().st_size for name in verdict.prints.weights)
+        except OSError:
+            return False
+        return size <= self._largest and verdict.prints.still_hold(path)
 
     def _make_room(self, folder: Path) -> None:
         files = sorted(((each.stat(), each) for each in folder.glob(f"*{_SUFFIX}")), key=lambda f: -f[0].st_mtime_ns)
         total = 0
         for status, each in files:
-            total += status.st_size
+            total += status.st_size // status.st_nlink
             if total > self._most:
                 each.unlink(missing_ok=True)
 
@@ -101,7 +140,7 @@ def _write(path: Path, data: bytes) -> None:
         raise
 
 
-def _name(outer: tuple[str, str | None], how: tuple[object, ...]) -> str:
+def _name(outer: Outer, how: tuple[object, ...]) -> str:
     return hashlib.sha256(json.dumps([outer, how, _ours()]).encode()).hexdigest() + _SUFFIX
 
 

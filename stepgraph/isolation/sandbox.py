@@ -1,8 +1,8 @@
-"""Has files that nobody vouches for looked into by a process of its own, with a limit of time and one of memory.
+"""Has untrusted files examined by a process of its own, with a limit of time and one of memory.
 
-onnx and onnxruntime are C++: what a damaged file makes of them may crash, go on for ever, or ask for all memory there
-is. The process (`python -m stepgraph.isolation.worker`) imports them once and forks for each file; it is started at
-the first request, and ends with `close`. Knows no onnx itself.
+onnx and onnxruntime are C++: a damaged file may make them crash, run for ever, or ask for all memory there is. The
+process (`python -m stepgraph.isolation.worker`) imports them once and forks for each file; it is started at the first
+request, and ends with `close`. Knows no onnx itself.
 """
 
 import json
@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import BinaryIO, Self, TypeVar
@@ -30,6 +30,14 @@ _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # it is goi
 _STARVED = ("bad_alloc", "BFCArena", "Cannot allocate memory", "out of memory")
 _FAREWELL = 5.0  # seconds
 _CHUNK = 2**20
+
+
+class OutOfTime(ModelRefused):
+    """Looking into the file took longer than it may."""
+
+
+class OutOfMemory(ModelRefused):
+    """Looking into the file took more memory than it may."""
 
 
 @dataclass(frozen=True)
@@ -64,40 +72,45 @@ class Sandbox:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def ask(self, kind: type[T], job: str, path: Path, **more: object) -> T:
-        """What a job of the workshop says of the file `path`, a dataclass of type `kind`.
+    def ask(self, kind: type[T], job: str, path: Path, seconds: float | None = None, **more: object) -> T:
+        """What a job of the worker says of the file `path`, a dataclass of type `kind`. `seconds` replaces the limit.
 
         Raises:
-            ModelRefused: it took more than it may, or crashed.
+            OutOfTime, OutOfMemory: it took more than it may.
+            ModelRefused: it crashed.
         """
+        limits = self._limits if seconds is None else replace(self._limits, seconds=seconds)
         with self._lock:
-            ending, reply = self._asked({"job": job, "path": str(path.absolute()), **more})
+            ending, reply = self._asked({"job": job, "path": str(path.absolute()), **more}, limits)
         if ending.status != 0:
-            raise ModelRefused(self._blame(ending.status, ending.said))
+            raise _blame(ending, limits)
         try:
             return unpack(kind, reply)
         except Corrupt as error:
             raise ModelRefused(f"looking into the file ended with no answer ({error})") from error
 
     def close(self) -> None:
-        """Ends the process, and what it is at. It is started again when somebody asks."""
+        """Ends the process, and what it is at. The next request starts it again."""
         ours = self._socket
         if ours is not None:
             with suppress(OSError):  # it may be ending already
-                ours.shutdown(socket.SHUT_RDWR)  # who waits for an answer sees that there will be none
+                ours.shutdown(socket.SHUT_RDWR)  # a request that waits for its answer is refused
         with self._lock:
             self._end()
 
-    def _asked(self, request: Mapping[str, object]) -> tuple[_Ending, bytes]:
+    def _asked(self, request: Mapping[str, object], limits: Limits) -> tuple[_Ending, bytes]:
         """How the job ended, and all that it wrote."""
-        memory = int(self._limits.memory_mib * 2**20)
-        limits = {"seconds": self._limits.seconds, "memory": memory}
+        memory = int(limits.memory_mib * 2**20)
         try:
             ours = self._started()
             reader, writer = os.pipe()
             with os.fdopen(reader, "rb") as pipe:
                 try:
-                    socket.send_fds(ours, [json.dumps({**request, **limits}).encode() + b"\n"], [writer])
+                    socket.send_fds(
+                        ours,
+                        [json.dumps({**request, "seconds": limits.seconds, "memory": memory}).encode() + b"\n"],
+                        [writer],
+                    )
                 finally:
                     os.close(writer)
                 reply = _all_of(pipe, memory)
@@ -132,28 +145,31 @@ class Sandbox:
                 self._process.wait()
         self._socket = self._process = None
 
-    def _blame(self, status: int, said: str) -> str:
-        """Why a job ended without an answer."""
-        limits, number = self._limits, -status
-        if number == signal.SIGALRM:
-            return (
-                f"looking into the file took more than {limits.seconds:g} s. If the model is sound and only large, "
-                "allow more with --load-seconds"
-            )
-        if status == NO_MEMORY or (number == signal.SIGABRT and any(words in said for words in _STARVED)):
-            return (
-                f"looking into the file takes more than {limits.memory_mib:g} MiB of memory{_where(said)}. If the "
-                "model is sound and only large, allow more with --load-memory-mib"
-            )
-        if number == signal.SIGKILL:
-            return "looking into the file was killed (signal 9): the machine or the container has too little memory"
-        if number < 0:
-            return f"looking into the file failed: {(said.splitlines() or [f'exit status {status}'])[-1]}"
-        return (
-            f"the file makes onnx or onnxruntime crash (signal {number}, {signal.strsignal(number)}). It is damaged, "
-            f"or wants more memory than {limits.memory_mib:g} MiB (--load-memory-mib), or hits a fault of theirs: "
-            "export it again, with another version of the exporter if it stays so"
+
+def _blame(ending: _Ending, limits: Limits) -> ModelRefused:
+    """Why a job ended without an answer."""
+    status, said, number = ending.status, ending.said, -ending.status
+    if number == signal.SIGALRM:
+        return OutOfTime(
+            f"looking into the file took more than {limits.seconds:g} s. If the model is sound and only large, "
+            "allow more with --load-seconds"
         )
+    if status == NO_MEMORY or (number == signal.SIGABRT and any(words in said for words in _STARVED)):
+        return OutOfMemory(
+            f"looking into the file takes more than {limits.memory_mib:g} MiB of memory{_where(said)}. If the "
+            "model is sound and only large, allow more with --load-memory-mib"
+        )
+    if number == signal.SIGKILL:
+        return ModelRefused(
+            "looking into the file was killed (signal 9): the machine or the container has too little memory"
+        )
+    if number < 0:
+        return ModelRefused(f"looking into the file failed: {(said.splitlines() or [f'exit status {status}'])[-1]}")
+    return ModelRefused(
+        f"the file makes onnx or onnxruntime crash (signal {number}, {signal.strsignal(number)}). It is damaged, "
+        f"or wants more memory than {limits.memory_mib:g} MiB (--load-memory-mib), or hits a fault of theirs: "
+        "export it again, with another version of the exporter if it stays so"
+    )
 
 
 def _where(said: str) -> str:
