@@ -41,6 +41,9 @@ class Settings:
     # loading
     load_seconds: Annotated[float, "how long looking into one model file may take, in seconds"] = 60.0
     load_memory_mib: Annotated[float, "how much memory looking into one model file may take, in MiB"] = 4_096.0
+    load_at_once: Annotated[
+        int, "how many model files are looked into at a time, each within those limits; one stays free for quick ones"
+    ] = 2
     cache: Annotated[Path, "the folder that keeps what was proved, so that a restart is quick; off keeps nothing"] = (
         Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "tidegate")
     )

@@ -68,9 +68,10 @@ def _files(path: Path) -> list[Path]:
     versions = sorted(found for found in path.glob(f"*/{FILE}") if folder.is_version(found.parent.name))
     if versions:
         return versions
-    for stray in folder.strays(path):
+    found = folder.look(path)
+    for stray in found.strays:
         print(f"{stray.path} is passed over: {stray.reason}", file=sys.stderr)
-    return sorted(found.path for found in folder.models(path))
+    return sorted(model.path for model in found.models.values())
 
 
 def _one(path: Path, sandbox: Sandbox, as_json: bool, environment: Mapping[str, str]) -> int:

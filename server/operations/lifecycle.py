@@ -138,7 +138,7 @@ class Server:
         while True:
             await asyncio.sleep(self._settings.poll_seconds)
             try:
-                await self._repository.refresh()
+                await self._repository.look()
             except Exception:
                 log.exception("looking through the repository failed; trying again")
 

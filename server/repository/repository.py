@@ -6,28 +6,27 @@ served; one that is superseded or gone serves its open sequences to their end.
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
-from server.errors import ModelUnavailable, Reason, UnknownModel, WrongState
+from server.errors import ModelUnavailable, Reason, UnknownModel
 from server.repository import folder
-from server.repository.folder import Found, Stray
+from server.repository.folder import Found, Look, Stray
+from server.repository.former import STAY, FormerModels
+from server.repository.loader import Loader, Outcome
+from server.repository.source import Source, intake
 from server.runtime.counters import Counters
 from server.runtime.served_model import ServedModel
 from server.settings import Settings
 from stepgraph.errors import ModelRefused
-from stepgraph.isolation.cache import ProofCache
-from stepgraph.isolation.intake import Intake
-from stepgraph.isolation.sandbox import Limits
 from stepgraph.model import LoadedModel
 
 log = logging.getLogger(__name__)
 
-_STAY = 30  # looks through the folder
+Key = tuple[str, int]  # name and version
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Entry:
     """A version and what became of it: neither served nor refused while it loads."""
 
@@ -36,40 +35,33 @@ class Entry:
     refusal: ModelRefused | None = None
 
 
-class Source(Protocol):
-    """What makes models of files: `Intake`."""
-
-    def load(self, path: Path) -> LoadedModel:
-        """A model that is ready, or a `ModelRefused`. Called in a thread, for one file at a time."""
-
-    def close(self) -> None:
-        """Lets go of what only loading needs; a load that is under way is refused. Called in any thread."""
-
-
 class Repository:
-    """The versions of all models. Lives in the event loop; loads in a thread."""
+    """The versions of all models. Lives in the event loop; loads in threads."""
 
     def __init__(self, settings: Settings, source: Source | None = None) -> None:
         self._settings = settings
-        self._source = source or _intake(settings)
-        self._entries: dict[tuple[str, int], Entry] = {}
-        self._leaving: list[Entry] = []  # superseded or gone, with sequences still open
-        self._last_seen: dict[tuple[str, int], Found] = {}
-        self._strays: dict[Stray, bool] = {}  # files in the wrong place, and whether that was said
-        self._tallies: dict[tuple[str, int], Counters] = {}  # also of what is not here any more: it may come back
-        self._complete = False  # whether the folder has been looked through once
+        self._source = source or intake(settings)
+        self._loader = Loader(self._source, settings.load_at_once)
+        self._entries: dict[Key, Entry] = {}
+        self._listed: tuple[Entry, ...] | None = None
+        self._former = FormerModels(self._source, self._loader, self._serve)
+        self._seen = Look({}, (), {})
+        self._steady: set[Key] = set()  # whose files did not change since the look before
+        self._strays: dict[Stray, bool] = {}  # what is out of place, and whether that was said
+        self._tallies: dict[Key, Counters] = {}  # also of what is not here any more: it may come back
+        self._complete = False  # whether everything has been tried once
         # superseded versions that sequences come back to, and for how many more looks they stay without one
-        self._wanted: dict[tuple[str, int], int] = {}
-        self._stopped = False
+        self._wanted: dict[Key, int] = {}
 
-    def entries(self) -> list[Entry]:
-        """Every version that is loading, served or refused, by name and version."""
-        return [self._entries[key] for key in sorted(self._entries)]
+    def entries(self) -> tuple[Entry, ...]:
+        """Every version that is loading, served or refused, by name and version; the same tuple until one changes."""
+        if self._listed is None:
+            self._listed = tuple(self._entries[key] for key in sorted(self._entries))
+        return self._listed
 
     def served(self) -> list[ServedModel]:
-        """Every model that takes steps, those among them that are leaving."""
-        entries = [*self._entries.values(), *self._leaving]
-        return [entry.served for entry in entries if entry.served is not None]
+        """Every model that takes steps, former ones too."""
+        return [*(entry.served for entry in self._entries.values() if entry.served is not None), *self._former]
 
     def find(self, name: str, version: int) -> ServedModel:
         """The model to open sequences of; version 0 is the newest that is ready.
@@ -85,142 +77,165 @@ class Repository:
                 f"model '{name}' version {entry.found.version} was refused: {entry.refusal}",
                 Reason.MODEL_REFUSED,
             )
-        raise ModelUnavailable(f"model '{name}' version {entry.found.version} is still loading; try again in a moment")
+        raise self._loading(name, entry.found.version)
 
     def exact(self, name: str, version: int, sha256: str) -> ServedModel:
-        """The model of this very content, to continue sequences of; a superseded one is brought back.
+        """The model of this very content, to continue sequences of; a superseded or overwritten one is brought back.
 
         Raises:
-            UnknownModel, ModelUnavailable: it is not here any more, or not yet.
+            UnknownModel, ModelUnavailable, WrongState: it is not here any more, or not yet.
         """
-        entry = self._entries.get((name, version))
-        served = [entry.served] if entry is not None and entry.served is not None else []
-        for model in [*served, *(left.served for left in self._leaving if left.served is not None)]:
+        key = name, version
+        for model in self.served():
             if (model.name, model.version, model.loaded.sha256) == (name, version, sha256):
                 return model
-        if served:
-            raise WrongState(f"model '{name}' version {version} has another content here than where the sequence ran")
-        if entry is not None and entry.refusal is not None:
-            return self.find(name, version)  # says why not
-        if entry is None and (name, version) in self._last_seen:
-            self._wanted[name, version] = _STAY
-            raise ModelUnavailable(f"model '{name}' version {version} is brought back; try again in a moment")
-        if entry is not None or not self._complete:
-            raise ModelUnavailable(f"model '{name}' version {version} is still loading; try again in a moment")
+        entry = self._entries.get(key)
+        fault = self._seen.closed.get(name) or (entry.found.fault if entry is not None else "")
+        if fault:
+            raise ModelUnavailable(f"model '{name}' version {version} cannot be looked at: {fault}")
+        if entry is not None and (entry.served is not None or entry.refusal is not None):
+            raise self._former.bring_back(name, version, sha256)
+        if entry is None and key in self._seen.models:
+            self._wanted[key] = STAY
+            self._follow(name)
+        if key in self._seen.models or not self._complete:
+            raise self._loading(name, version)
         raise UnknownModel(f"model '{name}' version {version} is not here any more", Reason.UNKNOWN_VERSION)
 
     def entry(self, name: str, version: int) -> Entry:
         """A version; 0 is the newest that is ready, else the newest. One that is leaving is found by its number."""
         versions = {v: entry for (n, v), entry in self._entries.items() if n == name}
         if version and version not in versions:
-            leaving = {entry.found.version: entry for entry in self._leaving if entry.found.name == name}
-            versions |= {version: leaving[version]} if version in leaving else {}
-        if not versions and not self._complete:
+            former = [model for model in self._former if (model.name, model.version) == (name, version)]
+            versions |= {version: Entry(Found(name, version, Path()), former[-1])} if former else {}
+        if version in versions or (versions and not version):
+            return versions[version or max(versions, key=lambda v: (versions[v].served is not None, v))]
+        if name in self._seen.closed:
+            raise ModelUnavailable(f"model '{name}' cannot be looked at: {self._seen.closed[name]}")
+        if not self._complete:
             raise ModelUnavailable("this server is still looking through its models; try again in a moment")
         if not versions:
             names = ", ".join(sorted({f"'{n}'" for n, _ in self._entries})) or "none"
             raise UnknownModel(f"there is no model '{name:.60}'; this server has {names}")
-        if version and version not in versions:
-            raise UnknownModel(
-                f"model '{name}' has no version {version} here; it has {', '.join(map(str, sorted(versions)))}",
-                Reason.UNKNOWN_VERSION,
-            )
-        return versions[version or max(versions, key=lambda v: (versions[v].served is not None, v))]
+        raise UnknownModel(
+            f"model '{name}' has no version {version} here; it has {', '.join(map(str, sorted(versions)))}",
+            Reason.UNKNOWN_VERSION,
+        )
 
     async def refresh(self, settled: bool = False) -> None:
-        """Looks through the folder and follows it. With `settled`, files are taken to be complete."""
-        found, strays = await asyncio.to_thread(self._look)
-        self._warn(strays, settled)
-        for key in self._entries.keys() - found.keys():
-            self._remove(key)
-        for name in sorted({f.name for f in found.values()}):
-            versions = sorted((f for f in found.values() if f.name == name), key=lambda f: -f.version)
-            await self._follow(versions, settled)
-        self._last_seen = found
+        """Looks through the folder, and returns once all that is new was tried, and one is ready if any can be."""
+        await self.look(settled)
+        await self._loader.tried()
+        if not self.served():
+            await self._loader.idle()
         self._complete = True
+
+    async def look(self, settled: bool = False) -> None:
+        """Looks through the folder and follows it; what is new is loading then. With `settled`, files are complete.
+
+        Raises:
+            OSError: the folder cannot be read. Nothing changes.
+        """
+        seen = await asyncio.to_thread(folder.look, self._settings.models)
+        unknown = {key: found for key, found in self._seen.models.items() if key[0] in seen.closed}
+        seen = replace(seen, models={**unknown, **seen.models})
+        self._steady = {key for key, f in seen.models.items() if settled or self._seen.models.get(key) == f}
+        self._seen = seen
+        self._warn(settled)
+        for key in self._entries.keys() - seen.models.keys():
+            self._remove(key)
+        for name in sorted({name for name, _ in seen.models}):
+            self._follow(name)
         self._count_down()
-        self._let_go()
-        await asyncio.to_thread(self._source.close)
-
-    def _look(self) -> tuple[dict[tuple[str, int], Found], list[Stray]]:
-        models = self._settings.models
-        return {(f.name, f.version): f for f in folder.models(models)}, list(folder.strays(models))
-
-    def _warn(self, strays: list[Stray], settled: bool) -> None:
-        """Says once of each file that lies in the wrong place, and stays there, that it is not served."""
-        for stray in strays:
-            if self._strays.get(stray) is False or (settled and stray not in self._strays):
-                log.warning("%s is not served: %s", stray.path.relative_to(self._settings.models), stray.reason)
-        self._strays = {stray: settled or stray in self._strays for stray in strays}
+        self._former.look()
 
     def stop(self) -> None:
         """Stops every model, and brings in no more; may be called again."""
-        self._stopped = True
-        self._source.close()
+        self._loader.stop()
         for key in list(self._entries):
             self._remove(key)
-        for entry in self._leaving:
-            if entry.served is not None:
-                entry.served.stop()
+        self._former.stop()
 
-    async def _follow(self, versions: list[Found], settled: bool) -> None:
-        """From the newest down, until enough of them are served."""
-        ready = 0
-        for found in versions:
-            if self._stopped:
-                return
-            key = (found.name, found.version)
-            entry = self._entries.get(key)
-            if ready >= self._settings.keep_versions and key not in self._wanted:
+    def _warn(self, settled: bool) -> None:
+        """Says once of each thing that is out of place, and stays there, that it is not served."""
+        for stray in self._seen.strays:
+            if self._strays.get(stray) is False or (settled and stray not in self._strays):
+                log.warning("%s is not served: %s", stray.path.relative_to(self._settings.models), stray.reason)
+        self._strays = {stray: settled or stray in self._strays for stray in self._seen.strays}
+
+    def _follow(self, name: str) -> None:
+        """From the newest version down, until enough of them are served, or soon will be."""
+        ready = likely = 0
+        for key in sorted((key for key in self._seen.models if key[0] == name), reverse=True):
+            wanted = key in self._wanted
+            if ready >= self._settings.keep_versions and not wanted:
                 self._remove(key)
-            elif (entry is None or entry.found.stamp != found.stamp) and (settled or self._last_seen.get(key) == found):
-                await self._bring_in(key, found)
+            elif likely < self._settings.keep_versions or wanted:
+                self._bring_in(key, self._seen.models[key])
             entry = self._entries.get(key)
-            ready += entry is not None and entry.served is not None
+            served = entry is not None and entry.served is not None
+            ready += served
+            likely += served or self._loader.is_quick(key)
 
-    async def _bring_in(self, key: tuple[str, int], found: Found) -> None:
-        before = self._entries.get(key)
-        entry = Entry(found)
-        if before is None:
-            self._entries[key] = entry
+    def _bring_in(self, key: Key, found: Found) -> None:
+        """Has a version loaded, if its file is new and complete."""
+        entry = self._entries.get(key)
+        if key not in self._steady or (entry is not None and entry.found == found) or self._loader.is_loading(key):
+            return
+        if found.fault:
+            log.warning("cannot load %s version %d: %s", *key, found.fault)
+            self._put(key, Entry(found, entry.served if entry else None, ModelRefused(found.fault)))
+            return
+        if entry is None:
+            self._put(key, Entry(found))
         log.info("loading %s version %d", *key)
-        try:
-            loaded = await asyncio.to_thread(self._source.load, found.path)
-            counters = self._tallies.setdefault(key, Counters())
-            entry.served = ServedModel(found.name, found.version, loaded, self._settings, counters)
-            entry.served.start()
-        except ModelRefused as refusal:
-            entry.refusal = refusal
-            log.warning("refused %s version %d: %s", *key, refusal)
-        else:
-            log.info("serving %s version %d (largest error %.1e)", *key, loaded.proof.max_error)
-        if before is not None:
-            self._remove(key)
-        self._entries[key] = entry
+        self._loader.load(key, lambda effort: self._source.load(found.path, effort), lambda o: self._loaded(found, o))
 
-    def _remove(self, key: tuple[str, int]) -> None:
+    def _loaded(self, found: Found, outcome: Outcome) -> None:
+        key = found.name, found.version
+        before = self._entries.get(key)
+        if before is None:
+            return  # it was superseded meanwhile, or is gone
+        if outcome is None:
+            log.info("%s version %d takes long to load; others go first", *key)
+        elif isinstance(outcome, ModelRefused):
+            log.warning("refused %s version %d: %s", *key, outcome)
+            self._remove(key)
+            self._put(key, Entry(found, refusal=outcome))
+        elif before.served is not None and before.served.loaded.sha256 == outcome.sha256:
+            self._put(key, Entry(found, before.served))
+        else:
+            self._remove(key)
+            self._put(key, Entry(found, self._serve(*key, outcome)))
+            log.info("serving %s version %d (largest error %.1e)", *key, outcome.proof.max_error)
+            if before.served is not None:
+                self._former.warn_overwritten(before.served)
+        self._follow(found.name)
+
+    def _serve(self, name: str, version: int, loaded: LoadedModel) -> ServedModel:
+        counters = self._tallies.setdefault((name, version), Counters())
+        model = ServedModel(name, version, loaded, self._settings, counters)
+        model.start()
+        return model
+
+    def _loading(self, name: str, version: int) -> ModelUnavailable:
+        self._loader.hurry((name, version))
+        return ModelUnavailable(f"model '{name}' version {version} is still loading; try again in a moment")
+
+    def _put(self, key: Key, entry: Entry) -> None:
+        self._entries[key] = entry
+        self._listed = None
+
+    def _remove(self, key: Key) -> None:
         entry = self._entries.pop(key, None)
+        self._loader.drop(key)
+        self._listed = None
         if entry is not None and entry.served is not None:
-            self._leaving.append(entry)
+            self._former.add(entry.served)
 
     def _count_down(self) -> None:
         for key in list(self._wanted):
             entry = self._entries.get(key)
             in_use = entry is not None and entry.served is not None and entry.served.in_use
-            self._wanted[key] = _STAY if in_use else self._wanted[key] - 1
-            if not self._wanted[key]:
-                del self._wanted[key]
-
-    def _let_go(self) -> None:
-        """Stops those that left and have no sequence any more."""
-        for entry in [left for left in self._leaving if left.served is not None and not left.served.in_use]:
-            log.info("unloading %s version %d", entry.found.name, entry.found.version)
-            self._leaving.remove(entry)
-            if entry.served is not None:
-                entry.served.stop()
-
-
-def _intake(settings: Settings) -> Intake:
-    limits = Limits(settings.load_seconds, settings.load_memory_mib)
-    cache = ProofCache(settings.cache_folder, settings.cache_bytes)
-    return Intake(settings.max_batch, settings.patience_ms / 1e3, limits, cache)
+            self._wanted[key] = STAY if in_use else self._wanted[key] - 1
+        self._wanted = {key: looks for key, looks in self._wanted.items() if looks}

@@ -64,6 +64,10 @@ class ProofCache:
         verdict = self._read(_name((sha256, None), how))
         return verdict if verdict is not None and verdict.prints and verdict.prints.whole == sha256 else None
 
+    def holds(self, sha256: str, how: tuple[object, ...]) -> bool:
+        """Whether there is something of this content."""
+        return self._folder is not None and (self._folder / _name((sha256, None), how)).exists()
+
     def keep(self, verdict: Verdict, how: tuple[object, ...]) -> None:
         """Keeps what became of a content."""
         if self._folder is None or verdict.prints is None:

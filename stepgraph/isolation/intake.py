@@ -77,6 +77,10 @@ class Intake:
             raise ModelRefused(f"the content {sha256} is not in the cache")
         return self._made(verdict, fresh=False)
 
+    def holds(self, sha256: str) -> bool:
+        """Whether the cache has something of this content."""
+        return self._cache.holds(sha256, self._how)
+
     def close(self) -> None:
         """Ends the processes that look into files; they come back when they are needed."""
         for sandbox in self._sandboxes:
@@ -99,7 +103,7 @@ class Intake:
         seconds = min(_HURRY, self._limits.seconds) if effort == Effort.HURRIED else self._limits.seconds
         try:
             with self._sandbox() as sandbox:
-                verdict = sandbox.ask(Verdict, "load", path, seconds, max_batch=max_batch, patience=patience)
+                verdict = sandbox.ask(Verdict, "load", path, seconds=seconds, max_batch=max_batch, patience=patience)
         except OutOfTime:
             if seconds < self._limits.seconds:
                 return None

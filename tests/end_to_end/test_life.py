@@ -64,30 +64,35 @@ def put(models: Path, name: str, model: onnx.ModelProto) -> None:
     path.with_name("new").rename(path)
 
 
-async def test_it_is_not_serving_until_every_model_is_loaded(
+async def test_it_is_serving_once_every_model_was_tried_while_what_takes_long_goes_on_loading(
     start: Callable[..., RunningServer], lstm_only: Path
 ) -> None:
-    put(lstm_only, "slow", endless())
+    put(lstm_only, "a-slow", endless())
     port = free_port()
-    server = start(lstm_only, "--port", str(port), "--poll-seconds", "1000")
+    server = start(lstm_only, "--port", str(port), "--poll-seconds", "1000", environment={"TIDEGATE_CACHE": "off"})
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", EAGER) as channel:
+
+        async def statuses() -> dict[str, int]:
+            models = (await TidegateStub(channel).ListModels(tidegate_pb2.ListModelsRequest())).models
+            return {m.name: m.status for m in models}
+
         states, overall = watch(channel), watch(channel, "")
         assert await following(states) == NOT_SERVING
         assert await following(overall) == NOT_SERVING
-        await asyncio.to_thread(server.line, "loading slow version 1")
-        models = (await TidegateStub(channel).ListModels(tidegate_pb2.ListModelsRequest())).models
-        assert {m.name: m.status for m in models}["slow"] == model_pb2.MODEL_STATUS_LOADING
+        await asyncio.to_thread(server.line, "loading a-slow version 1")
+        assert (await statuses())["a-slow"] == model_pb2.MODEL_STATUS_LOADING
         async with RawStream(f"127.0.0.1:{port}") as stream:
-            assert reason(await stream.ask(open_(model="slow"))) == "MODEL_NOT_READY"
-        os.kill(await asyncio.to_thread(server.job), signal.SIGKILL)
+            assert reason(await stream.ask(open_(model="a-slow"))) == "MODEL_NOT_READY"
+            assert reason(await stream.ask(open_(model="not-here"))) == "MODEL_NOT_READY", "nothing is final yet"
         assert await following(states) == SERVING
         assert await following(overall) == SERVING
         await asyncio.to_thread(server.ready)
-        models = (await TidegateStub(channel).ListModels(tidegate_pb2.ListModelsRequest())).models
-        assert {m.name: m.status for m in models} == {
-            "lstm": model_pb2.MODEL_STATUS_READY,
-            "slow": model_pb2.MODEL_STATUS_REFUSED,
-        }
+        assert await statuses() == {"a-slow": model_pb2.MODEL_STATUS_LOADING, "lstm": model_pb2.MODEL_STATUS_READY}
+        async with RawStream(f"127.0.0.1:{port}") as stream:
+            assert reason(await stream.ask(open_(model="not-here"))) == "UNKNOWN_MODEL"
+        os.kill(await asyncio.to_thread(server.job), signal.SIGKILL)
+        await asyncio.to_thread(server.line, "refused a-slow version 1")
+        assert (await statuses())["a-slow"] == model_pb2.MODEL_STATUS_REFUSED
 
 
 async def test_a_server_that_is_asked_to_stop_lets_open_sequences_finish(

@@ -19,6 +19,7 @@ from tidegate.v1 import error_pb2
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from stepgraph.isolation.intake import Effort
     from stepgraph.model import LoadedModel
     from tests.zoo import Zoo
 
@@ -47,11 +48,17 @@ class Repositories:
         self.made.append(Repository(settings, self))
         return self.made[-1]
 
-    def load(self, path: Path) -> LoadedModel:
+    def load(self, path: Path, _effort: Effort) -> LoadedModel | None:
         self.loads.append("/".join(path.parts[-3:-1]))
         if path.read_text(encoding="utf-8") == "bad":
             raise ModelRefused("bad is no model")
         return self._loaded
+
+    def of_content(self, sha256: str) -> LoadedModel:
+        raise ModelRefused(f"{sha256} is not in the cache")
+
+    def holds(self, _sha256: str) -> bool:
+        return False
 
     def close(self) -> None:
         pass
@@ -78,7 +85,7 @@ async def test_the_newest_versions_that_load_are_served(settings: Settings, repo
     put(settings, "a", "11", "bad")
     repository = repositories.make(replace(settings, keep_versions=2))
     await repository.refresh(settled=True)
-    assert repositories.loads == ["a/11", "a/10", "a/2"]
+    assert sorted(repositories.loads) == ["a/10", "a/11", "a/2"]
     assert repository.find("a", 0).version == 10
     assert repository.find("a", 2).version == 2
     with pytest.raises(ModelUnavailable, match="bad is no model") as caught:
@@ -125,7 +132,7 @@ async def test_what_is_not_name_version_file_is_passed_over(settings: Settings, 
     (settings.models / "a" / "7").mkdir()
     repository = repositories.make(settings)
     await repository.refresh(settled=True)
-    assert repository.entries() == []
+    assert repository.entries() == ()
 
 
 async def test_a_model_in_the_wrong_place_is_named_once_with_the_right_one(
@@ -214,10 +221,10 @@ async def test_a_model_that_loads_is_listed_and_says_so(settings: Settings, repo
     repository = repositories.make(settings)
     load = repositories.load
 
-    def slowly(path: Path) -> LoadedModel:
+    def slowly(path: Path, effort: Effort) -> LoadedModel | None:
         loop.call_soon_threadsafe(loading.set)
         asyncio.run_coroutine_threadsafe(waiting.wait(), loop).result()
-        return load(path)
+        return load(path, effort)
 
     repositories.load = slowly
     refreshing = asyncio.create_task(repository.refresh(settled=True))

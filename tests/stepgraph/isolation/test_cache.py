@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,11 +12,14 @@ import numpy as np
 import onnx
 import pytest
 
-from server.repository.repository import _intake
+from server.repository.source import intake as _intake
 from server.settings import Settings
 from stepgraph.errors import ModelRefused
-from stepgraph.isolation import cache
+from stepgraph.isolation import cache, intake
+from stepgraph.isolation.intake import Effort
+from stepgraph.isolation.packing import pack
 from stepgraph.isolation.sandbox import Limits, Sandbox
+from stepgraph.isolation.verdict import Refused
 from tests.hostile_models import lstm
 
 if TYPE_CHECKING:
@@ -134,9 +139,7 @@ def test_weights_in_another_file_are_part_of_the_content(restarts: Restarts) -> 
         restarts.load()
 
 
-def test_a_refusal_is_known_too_but_not_one_for_want_of_a_file_of_time_or_of_memory(
-    restarts: Restarts, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refusal_is_known_too(restarts: Restarts) -> None:
     model = lstm()
     model.graph.node[0].attribute[0].i = 7
     restarts.save(model)
@@ -145,14 +148,112 @@ def test_a_refusal_is_known_too_but_not_one_for_want_of_a_file_of_time_or_of_mem
         with pytest.raises(ModelRefused, match="hidden_size 7 do not fit"):
             restarts.load()
     assert restarts.sandbox.asked == before + 1
-    monkeypatch.undo()
-    restarts.save(lstm())
-    for setting, value in (("load_seconds", 1e-3), ("load_memory_mib", 1e-3)):
-        intake = _intake(replace(restarts.settings, **{setting: value}))
-        with pytest.raises(ModelRefused, match=f"--{setting.replace('_', '-')}"):
-            intake.load(restarts.path)
-        intake.close()
-    assert len(restarts.kept) == 1
+
+
+@pytest.mark.parametrize(("limit", "few"), [("load_seconds", 1e-3), ("load_memory_mib", 0.1)])
+def test_a_file_that_takes_too_much_is_known_until_it_or_the_limit_changes(
+    restarts: Restarts, monkeypatch: pytest.MonkeyPatch, limit: str, few: float
+) -> None:
+    def tries(**settings: float) -> int:
+        before = restarts.sandbox.asked
+        with pytest.raises(ModelRefused, match=rf"--{limit.replace('_', '-')}; it is tried again when the file or"):
+            restarts.load(**settings)
+        return restarts.sandbox.asked - before
+
+    def limited(limits: Limits) -> Counted:
+        restarts.sandbox.real = made.enter_context(Sandbox(limits))
+        return restarts.sandbox
+
+    monkeypatch.setattr("stepgraph.isolation.intake.Sandbox", limited)
+    monkeypatch.setattr(restarts.sandbox, "real", None)
+    with ExitStack() as made:
+        assert tries(**{limit: few}) == 1
+        assert tries(**{limit: few}) == 0, "a restart does not try again"
+        os.utime(restarts.path)
+        assert tries(**{limit: few}) == 0, "the content is the same"
+        model = lstm()
+        model.producer_name = "another"
+        restarts.save(model)
+        assert tries(**{limit: few}) == 1
+        assert restarts.load() == "proved"
+
+
+def test_a_hurried_try_that_runs_out_of_time_is_no_refusal(restarts: Restarts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "_HURRY", 1e-3)
+    taken_in = _intake(restarts.settings)
+    assert taken_in.load(restarts.path, Effort.KNOWN) is None
+    assert taken_in.load(restarts.path, Effort.HURRIED) is None
+    assert taken_in.load(restarts.path, Effort.PATIENT) is not None
+    assert taken_in.load(restarts.path, Effort.KNOWN) is not None
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.toml"])
+def test_a_file_that_cannot_fit_into_the_memory_is_refused_before_it_is_read(restarts: Restarts, name: str) -> None:
+    with restarts.path.with_name(name).open("ab") as file:
+        file.truncate(2**43)
+    with pytest.raises(ModelRefused, match=r"8,388,608 MiB.*--load-memory-mib|more than 512 MiB of memory"):
+        restarts.load(load_memory_mib=512)
+
+
+def test_a_content_that_was_overwritten_is_had_from_the_cache(restarts: Restarts) -> None:
+    for sidecar in (False, True):
+        if sidecar:
+            restarts.path.with_name("model.toml").write_text("[state]\n", encoding="utf-8")
+        restarts.save(lstm())
+        restarts.load()
+        before, sha256 = answer(restarts), restarts.loaded.sha256
+        other = lstm()
+        other.graph.initializer[0].raw_data = bytes(len(other.graph.initializer[0].raw_data))
+        restarts.save(other)
+        restarts.load()
+        assert answer(restarts) != before
+        taken_in = _intake(restarts.settings)
+        assert taken_in.holds(sha256)
+        restarts.loaded = taken_in.of_content(sha256)
+        assert restarts.loaded.sha256 == sha256
+        assert answer(restarts) == before
+    with pytest.raises(ModelRefused, match="not in the cache"):
+        taken_in.of_content("0" * 64)
+
+
+def test_a_change_of_any_file_of_stepgraph_proves_anew(
+    restarts: Restarts, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    package = tmp_path / "stepgraph"
+    shutil.copytree(cache._PACKAGE, package)
+    monkeypatch.setattr(cache, "_PACKAGE", package)
+    try:
+        cache._ours.cache_clear()
+        restarts.load()
+        for room in ("", "rewriting", "cells", "isolation"):
+            changed = next((package / room).glob("*.py"))
+            changed.write_bytes(changed.read_bytes() + b"\n")
+            cache._ours.cache_clear()
+            assert restarts.load() == "proved", room
+        assert restarts.load() == "known"
+    finally:
+        cache._ours.cache_clear()
+
+
+def test_an_entry_of_another_release_is_renewed_without_an_error(
+    restarts: Restarts, caplog: pytest.LogCaptureFixture
+) -> None:
+    restarts.load()
+    (entry,) = restarts.kept
+    entry.write_bytes(pack(Refused("what was kept before had other fields", None)))
+    assert restarts.load() == "proved"
+    assert restarts.load() == "known"
+    assert not caplog.records
+
+
+def test_what_is_kept_is_for_its_owner_alone(restarts: Restarts) -> None:
+    before = os.umask(0)
+    try:
+        restarts.load()
+    finally:
+        os.umask(before)
+    assert restarts.settings.cache.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in restarts.kept} == {0o600}
 
 
 @pytest.mark.parametrize("damage", [b"", b"nothing of ours", None], ids=["emptied", "overwritten", "cut"])
