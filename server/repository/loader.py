@@ -88,8 +88,13 @@ class Loader:
         job = self._jobs.get(key)
         return job is not None and job.effort < Effort.PATIENT
 
+    @property
+    def has_tried(self) -> bool:
+        """Whether everything has been tried, so that only what takes long is left."""
+        return all(job.effort == Effort.PATIENT for job in self._jobs.values())
+
     async def tried(self) -> None:
-        """Returns once everything has been tried, so that only what takes long is left."""
+        """Returns once everything has been tried."""
         await self._tried.wait()
 
     async def idle(self) -> None:
@@ -146,10 +151,7 @@ class Loader:
             self._next()
 
     def _tell(self) -> None:
-        for event, quiet in (
-            (self._tried, all(job.effort == Effort.PATIENT for job in self._jobs.values())),
-            (self._idle, not self._jobs),
-        ):
+        for event, quiet in ((self._tried, self.has_tried), (self._idle, not self._jobs)):
             event.set() if quiet else event.clear()
 
 

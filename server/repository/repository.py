@@ -6,6 +6,7 @@ served; one that is superseded or gone serves its open sequences to their end.
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from stepgraph.errors import ModelRefused
 from stepgraph.model import LoadedModel
 
 log = logging.getLogger(__name__)
+
+_BOUND = 20.0  # seconds that a start waits for what has not been tried, if something else is ready
 
 Key = tuple[str, int]  # name and version
 
@@ -123,12 +126,12 @@ class Repository:
         )
 
     async def refresh(self, settled: bool = False) -> None:
-        """Looks through the folder, and returns once all that is new was tried, and one is ready if any can be."""
+        """Looks through the folder. Returns once one is ready if any can be, and all was tried or a while has passed."""
         await self.look(settled)
-        await self._loader.tried()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._loader.tried(), _BOUND)
         if not self.served():
             await self._loader.idle()
-        self._complete = True
 
     async def look(self, settled: bool = False) -> None:
         """Looks through the folder and follows it; what is new is loading then. With `settled`, files are complete.
@@ -148,6 +151,7 @@ class Repository:
             self._follow(name)
         self._count_down()
         self._former.look()
+        self._complete |= self._loader.has_tried
 
     def stop(self) -> None:
         """Stops every model, and brings in no more; may be called again."""
@@ -211,6 +215,7 @@ class Repository:
             if before.served is not None:
                 self._former.warn_overwritten(before.served)
         self._follow(found.name)
+        self._complete |= self._loader.has_tried
 
     def _serve(self, name: str, version: int, loaded: LoadedModel) -> ServedModel:
         counters = self._tallies.setdefault((name, version), Counters())
