@@ -126,7 +126,7 @@ class Repository:
         )
 
     async def refresh(self, settled: bool = False) -> None:
-        """Looks through the folder. Returns once one is ready if any can be, and all was tried or a while has passed."""
+        """Looks through the folder. Returns once all was tried, or one is ready and a while has passed."""
         await self.look(settled)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._loader.tried(), _BOUND)
