@@ -66,6 +66,55 @@ def test_the_client_imports_grpc_protobuf_and_numpy_and_nothing_of_the_applicati
     assert not modules & {"server", "training", "bench", "demo", "onnx", "onnxruntime", "torch", "matplotlib", "rich"}
 
 
+def modules_of(*rooms: str) -> list[str]:
+    """The modules of rooms, by name."""
+    found = (path.relative_to(ROOT) for room in rooms for path in ROOT.glob(f"{room}/**/*.py"))
+    return sorted(".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in found)
+
+
+# These run on the event loop or hold somebody who does, and asyncio imports socket.
+ON_THE_LOOP = {
+    "server.durability": {"checkpointer", "commits", "keeper", "parking", "store_thread", "takeover"},
+    "server.runtime": {"batcher", "served_model"},
+    "server.streams": {"prediction"},
+}
+CORE = ["server.errors", *modules_of("server/durability", "server/runtime", "server/streams")]
+REWRITING = modules_of("stepgraph/cells", "stepgraph/graphs", "stepgraph/rewriting")
+
+
+@pytest.fixture(scope="module")
+def loaded() -> dict[str, set[str]]:
+    """What each module loads in an interpreter that has loaded nothing but numpy: a fork of one for each."""
+    code = """
+import numpy, os, sys
+for module in sys.argv[1:]:
+    if os.fork() == 0:
+        try:
+            __import__(module)
+            print(module, *{name.split(".")[0] for name in sys.modules}, flush=True)
+        finally:
+            os._exit(0)
+    os.wait()
+"""
+    command = [sys.executable, "-W", "error", "-c", code, *CORE, *REWRITING]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    return {module: set(names) for module, *names in map(str.split, done.stdout.splitlines())}
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_a_module_of_the_servers_core_loads_neither_grpc_nor_onnxruntime_nor_a_socket(
+    loaded: dict[str, set[str]], module: str
+) -> None:
+    room, _, name = module.rpartition(".")
+    forbidden = {"google", "grpc", "onnx", "onnxruntime", "socket", "sqlite3", "valkey"}
+    assert loaded[module] & forbidden == ({"socket"} if name in ON_THE_LOOP.get(room, ()) else set())
+
+
+@pytest.mark.parametrize("module", REWRITING)
+def test_a_module_that_rewrites_loads_no_onnxruntime(loaded: dict[str, set[str]], module: str) -> None:
+    assert "onnxruntime" not in loaded[module]
+
+
 def test_the_pipeline_imports_neither_server_nor_client() -> None:
     assert not imported("import training.__main__") & {"server", "tidegate", "grpc"}
 

@@ -3,19 +3,24 @@
 What is written together is a copy of states taken while no step is half done. Knows no stream and no limit.
 """
 
+from __future__ import annotations
+
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
 
 from server.durability.outbox import Outbox
 from server.durability.registry import Registry
 from server.durability.sequence import ServedSequence
 from server.durability.snapshot import Snapshot, writes
-from server.durability.store_thread import StoreThread
 from server.errors import Reason, StoreFailed
-from server.runtime.served_model import ServedModel
 from server.stores import store
+
+if TYPE_CHECKING:
+    from server.durability.store_thread import StoreThread
+    from server.runtime.served_model import ServedModel
 
 log = logging.getLogger(__name__)
 

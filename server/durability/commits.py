@@ -4,22 +4,28 @@ Whoever asked puts the state in place. Does not wait for the next write of all, 
 store has definitely not done leaves the sequence running as it was. If that is in doubt the sequence has to be resumed.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from server.durability import checkpoint
 from server.durability.checkpoint import Checkpoint
-from server.durability.checkpointer import Checkpointer
 from server.durability.losses import gone, kept_at
 from server.durability.registry import Registry
 from server.durability.sequence import ServedSequence
 from server.durability.snapshot import born
-from server.durability.store_thread import BackgroundCalls, StoreThread
+from server.durability.store_thread import BackgroundCalls
 from server.errors import StoreSilent, TidegateError
-from server.runtime.served_model import ServedModel
 from server.runtime.watermarks import NONE
 from server.stores import store
+
+if TYPE_CHECKING:
+    from server.durability.checkpointer import Checkpointer
+    from server.durability.store_thread import StoreThread
+    from server.runtime.served_model import ServedModel
 
 
 class Commits:

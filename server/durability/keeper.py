@@ -4,6 +4,8 @@ Lives in the event loop. What a stream asks of `takeovers`, `parking` and `commi
 stream hears of its sequences through `Holder`.
 """
 
+from __future__ import annotations
+
 import asyncio
 import logging
 import time
@@ -11,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from secrets import token_urlsafe
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,12 +27,16 @@ from server.durability.outbox import Outbox
 from server.durability.parking import Parking
 from server.durability.registry import Registry
 from server.durability.sequence import Enrolled, Life, Move, ServedSequence, digest_of, new_ids
-from server.durability.store_thread import BackgroundCalls, StoreThread
-from server.durability.takeover import ModelLookup, Takeovers
+from server.durability.store_thread import BackgroundCalls
+from server.durability.takeover import Takeovers
 from server.errors import StoreFailed
-from server.runtime.served_model import ServedModel
 from server.runtime.watermarks import NONE
 from server.settings import Settings
+
+if TYPE_CHECKING:
+    from server.durability.store_thread import StoreThread
+    from server.durability.takeover import ModelLookup
+    from server.runtime.served_model import ServedModel
 
 log = logging.getLogger(__name__)
 

@@ -3,14 +3,19 @@
 Knows no stream: whoever has a sequence that is gone hears of it from the residents.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from server.durability.registry import Registry
 from server.durability.sequence import ServedSequence
-from server.durability.store_thread import StoreThread
 from server.errors import StoreFailed
 from server.stores import store
+
+if TYPE_CHECKING:
+    from server.durability.store_thread import StoreThread
 
 _EVERY = store.LEASE / 10  # seconds: an outage of the store may take up the rest of a lease
 _BATCH = 1_000  # sequences that the store is told of at once

@@ -1,17 +1,22 @@
 """How much may be open and kept: refuses what goes beyond, ends what nobody came back to, makes room for the rest."""
 
+from __future__ import annotations
+
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import islice
 from math import ceil
+from typing import TYPE_CHECKING
 
 from server.caller import Caller
 from server.durability.registry import Registry
-from server.durability.store_thread import StoreThread
 from server.errors import OverLimit, Reason
 from server.settings import Settings
 from server.stores import store
+
+if TYPE_CHECKING:
+    from server.durability.store_thread import StoreThread
 
 log = logging.getLogger(__name__)
 

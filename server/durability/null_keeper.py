@@ -1,15 +1,20 @@
 # ruff: noqa: ARG002 - it stands in for others, and takes what they take
 """What stands in a Keeper's place where no checkpoints are kept: sequences end with their stream. Has no store."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from server.caller import Caller
 from server.durability.sequence import Enrolled, Move, ServedSequence, new_ids
 from server.errors import Reason, SequenceGone, TidegateError, WrongState
-from server.runtime.served_model import ServedModel
+
+if TYPE_CHECKING:
+    from server.runtime.served_model import ServedModel
 
 
 class NullKeeper:
@@ -18,17 +23,17 @@ class NullKeeper:
     monotonic = staticmethod(time.monotonic)
 
     @property
-    def takeovers(self) -> "NullKeeper":
+    def takeovers(self) -> NullKeeper:
         """Stands in for `Takeovers`."""
         return self
 
     @property
-    def parking(self) -> "NullKeeper":
+    def parking(self) -> NullKeeper:
         """Stands in for `Parking`."""
         return self
 
     @property
-    def commits(self) -> "NullKeeper":
+    def commits(self) -> NullKeeper:
         """Stands in for `Commits`."""
         return self
 

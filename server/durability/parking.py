@@ -3,10 +3,13 @@
 And those that were resumed, and have not taken a step since, where the store knows of later ones: makes them ready too.
 """
 
+from __future__ import annotations
+
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,10 +18,13 @@ from server.durability.checkpoint import Found
 from server.durability.registry import Registry
 from server.durability.sequence import Life, ServedSequence
 from server.durability.snapshot import taken, writes
-from server.durability.store_thread import BackgroundCalls, StoreThread
+from server.durability.store_thread import BackgroundCalls
 from server.errors import Reason, StoreFailed, StoreSilent, TidegateError
-from server.runtime.served_model import ServedModel
 from server.stores import store
+
+if TYPE_CHECKING:
+    from server.durability.store_thread import StoreThread
+    from server.runtime.served_model import ServedModel
 
 _MOST = 4_096  # sequences of one model that are parked at once
 

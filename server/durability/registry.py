@@ -1,17 +1,22 @@
 """Who is here: the sequences of this server by id, by slot and by owner, and which slots that holds. Asks no store."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from math import inf
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from server.durability.losses import WHY
 from server.durability.sequence import Life, Move, ServedSequence
 from server.errors import Reason, SequenceGone
-from server.runtime.served_model import ServedModel
 from server.runtime.watermarks import NONE
 from server.stores import store
+
+if TYPE_CHECKING:
+    from server.runtime.served_model import ServedModel
 
 _SWEPT = Reason.SEQUENCE_EXPIRED, Reason.SEQUENCE_EVICTED  # counted by the server that ended them
 _NOBODY: Mapping[int, ServedSequence] = {}

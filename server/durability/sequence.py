@@ -3,6 +3,8 @@
 Pure.
 """
 
+from __future__ import annotations
+
 import hashlib
 import re
 from collections.abc import Sequence
@@ -11,13 +13,15 @@ from enum import StrEnum
 from itertools import count as counter
 from math import inf
 from secrets import token_hex
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from server.errors import IllegalMove, OverLimit, TidegateError
-from server.runtime.served_model import ServedModel
 from server.runtime.watermarks import Standing
+
+if TYPE_CHECKING:
+    from server.runtime.served_model import ServedModel
 
 
 class Life(StrEnum):
@@ -121,10 +125,10 @@ class Holder(Protocol):
     def tell(self) -> None:
         """Checkpoints have moved on; some of its sequences may be idle and should hear of it."""
 
-    def take_away(self, sequences: "Sequence[ServedSequence]", error: TidegateError) -> None:
+    def take_away(self, sequences: Sequence[ServedSequence], error: TidegateError) -> None:
         """These sequences are not here any more; the client hears why."""
 
-    def put_to_sleep(self, sequence: "ServedSequence") -> bool:
+    def put_to_sleep(self, sequence: ServedSequence) -> bool:
         """Gives up the slot of an idle sequence, which stays open. False if something of it is under way."""
 
 

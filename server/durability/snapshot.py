@@ -1,16 +1,21 @@
 """Copies of states at a moment, and what a store is to write of them. Knows no store that does it."""
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from server.durability import checkpoint
 from server.durability.checkpoint import Checkpoint
 from server.durability.sequence import ServedSequence
-from server.runtime.served_model import ServedModel
 from server.stores import store
+
+if TYPE_CHECKING:
+    from server.runtime.served_model import ServedModel
 
 log = logging.getLogger(__name__)
 
@@ -31,13 +36,13 @@ class Snapshot:
     moment: float = 0.0
     awake: bool = True
 
-    def of(self, places: list[int]) -> "Snapshot":
+    def of(self, places: list[int]) -> Snapshot:
         """Some of them."""
         sequences = tuple(self.sequences[at] for at in places)
         steps, states, kept = self.steps[places], self.states[places], self.kept[places]
         return Snapshot(self.model, sequences, steps, states, kept, awake=self.awake)
 
-    def left(self, places: list[int]) -> "Snapshot":
+    def left(self, places: list[int]) -> Snapshot:
         """Some of them, that have left since."""
         return replace(self.of(places), awake=False)
 

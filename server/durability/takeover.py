@@ -3,27 +3,32 @@
 Of several that want the same one, the one that came last gets it. Knows no stream: whoever claims has the slots.
 """
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count as counter
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from server.caller import Caller
 from server.durability import checkpoint
 from server.durability.checkpoint import Checkpoint
-from server.durability.checkpointer import Checkpointer
 from server.durability.limits import Limits
 from server.durability.losses import gone
 from server.durability.outbox import Outbox
 from server.durability.registry import Registry
 from server.durability.sequence import Life, Move, ServedSequence, digest_of
-from server.durability.store_thread import BackgroundCalls, StoreThread
+from server.durability.store_thread import BackgroundCalls
 from server.errors import Reason, SequenceGone, StoreSilent, TidegateError, WrongState
-from server.runtime.served_model import ServedModel
 from server.stores import store
+
+if TYPE_CHECKING:
+    from server.durability.checkpointer import Checkpointer
+    from server.durability.store_thread import StoreThread
+    from server.runtime.served_model import ServedModel
 
 log = logging.getLogger(__name__)
 

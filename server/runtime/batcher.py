@@ -5,6 +5,8 @@ the event loop's thread. While a batch computes, the next one gathers. Only a ba
 waking another thread and being woken by it is computed on the spot: whoever is alone does not pay for the batcher.
 """
 
+from __future__ import annotations
+
 import asyncio
 import logging
 import sys
@@ -12,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from queue import SimpleQueue
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,7 +24,10 @@ from server.runtime.counters import Counters
 from server.runtime.scheduler import Batch, Block, Part, Scheduler, Take
 from server.runtime.slots import SlotTable
 from stepgraph.errors import StepFailed
-from stepgraph.running.engine import Engine, Result
+from stepgraph.running.result import Result
+
+if TYPE_CHECKING:
+    from stepgraph.running.engine import Engine
 
 log = logging.getLogger(__name__)
 

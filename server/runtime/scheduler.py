@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from server.errors import TidegateError
-from stepgraph.running.engine import Result
+from stepgraph.running.result import Result
 
 
 class Sink(Protocol):

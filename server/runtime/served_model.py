@@ -1,12 +1,18 @@
 """A model that is ready: what it says of itself, and what runs it."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from server.runtime.batcher import Batcher
 from server.runtime.counters import Counters
 from server.runtime.input_check import InputCheck
 from server.runtime.slots import SlotTable
 from server.runtime.watermarks import Watermarks
 from server.settings import Settings
-from stepgraph.model import LoadedModel
+
+if TYPE_CHECKING:
+    from stepgraph.model import LoadedModel
 
 
 class ServedModel:

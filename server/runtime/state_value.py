@@ -1,12 +1,17 @@
 """A state as a value: one row of a step graph's states, taken apart by layer and name, and put together. Pure."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from server.errors import WrongState
-from stepgraph.rewriting.stepgraph import StepGraph
+
+if TYPE_CHECKING:
+    from stepgraph.rewriting.stepgraph import StepGraph
 
 LATEST = 2**52  # the step at which a sequence can begin at the latest: a store may count in doubles, exact up to 2^53
 

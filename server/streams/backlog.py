@@ -4,21 +4,26 @@ A request goes on once it is the first in the lines of all of its sequences and 
 once, whoever else becomes ready.
 """
 
+from __future__ import annotations
+
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from server.durability.keeper import AnyKeeper
 from server.durability.sequence import UNREADY, ServedSequence
 from server.errors import TidegateError
 from server.streams.events import Failed
 from server.streams.handles import Handles
 from server.streams.lines import Lines
 from server.streams.window import Window
+
+if TYPE_CHECKING:
+    from server.durability.keeper import AnyKeeper
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +126,7 @@ class Backlog:
             self._take_up(one)
             ready.extend(self._lines.first(concerned))
 
-    def _take_up(self, one: "_Held") -> None:
+    def _take_up(self, one: _Held) -> None:
         self._turn = True
         try:
             one.again()
@@ -141,7 +146,7 @@ class Backlog:
             self._refuse(one, error)
         return handles
 
-    def _refuse(self, one: "_Held", error: TidegateError) -> None:
+    def _refuse(self, one: _Held, error: TidegateError) -> None:
         handles = tuple(one.handles.tolist())
         self._window.emit(Failed(error, handles, one.first_step, self._handles.expected(handles), one.request))
 

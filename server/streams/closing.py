@@ -1,16 +1,21 @@
 """How sequences leave a stream: once all their steps are through, they are closed, parked, or were lost already."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from server.durability.keeper import AnyKeeper
 from server.durability.sequence import Life, Move, ServedSequence
 from server.streams.handles import CLOSING, FREE, Handles
 from server.streams.replies import Group
 from server.streams.window import Window
+
+if TYPE_CHECKING:
+    from server.durability.keeper import AnyKeeper
 
 
 class Ending(Enum):

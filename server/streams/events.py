@@ -7,7 +7,7 @@ import numpy as np
 
 from server.errors import TidegateError
 from server.runtime.state_value import Part
-from stepgraph.rewriting.stepgraph import Columns
+from stepgraph.rewriting.columns import Columns
 
 
 @dataclass(frozen=True, slots=True)

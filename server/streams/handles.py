@@ -3,17 +3,22 @@
 Arrays by handle, so that a fleet of thousands is looked up at once. Knows no messages and no store.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from itertools import count as counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from server.durability.sequence import Life, ServedSequence
 from server.errors import BadInput, OverLimit, Reason, UnknownHandle
-from server.runtime.served_model import ServedModel
 from server.streams.events import Form
 from server.streams.replies import Group
 from server.streams.trace import Manner, TracePlan
+
+if TYPE_CHECKING:
+    from server.runtime.served_model import ServedModel
 
 FREE, CLOSING, OPENING, BUSY = -1, -2, -3, -4  # what stands where a handle belongs to no group
 _MOST_GROUPS = 1_024  # ways in which the sequences of one stream may be answered

@@ -3,23 +3,28 @@
 One that is under way takes no steps. Knows no request: whoever sends it has checked that it may go.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from server.durability.checkpoint import Checkpoint
-from server.durability.keeper import AnyKeeper
 from server.durability.sequence import Move, ServedSequence
 from server.errors import TidegateError
-from server.runtime.served_model import ServedModel
 from server.streams.events import Failed, Moved, Rewound
 from server.streams.handles import BUSY, Handles
 from server.streams.replies import Group
 from server.streams.trace import plan
 from server.streams.window import Window
-from stepgraph.rewriting.stepgraph import Columns
+from stepgraph.rewriting.columns import Columns
+
+if TYPE_CHECKING:
+    from server.durability.keeper import AnyKeeper
+    from server.runtime.served_model import ServedModel
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,11 +3,13 @@
 It is the tenant.Holder of all of them.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from server.durability.keeper import AnyKeeper
 from server.durability.sequence import ServedSequence
 from server.errors import TidegateError
 from server.streams.backlog import Backlog
@@ -16,6 +18,9 @@ from server.streams.events import Checkpointed, Released
 from server.streams.handles import ASLEEP, Handles
 from server.streams.moves import Moves
 from server.streams.window import Window
+
+if TYPE_CHECKING:
+    from server.durability.keeper import AnyKeeper
 
 
 class Notices:

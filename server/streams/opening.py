@@ -1,26 +1,30 @@
 """How sequences come to be open on a stream: new ones, and those that go on from a checkpoint."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from server.caller import Caller
-from server.durability.keeper import AnyKeeper
 from server.durability.sequence import Holder, ServedSequence, check_name
-from server.durability.takeover import Restored
 from server.errors import BadInput, Draining, Reason, TidegateError
 from server.runtime import state_value
-from server.runtime.served_model import ServedModel
 from server.runtime.state_value import Part
 from server.streams.events import Failed, Opened
 from server.streams.handles import FREE, OPENING, Handles
 from server.streams.replies import Group
 from server.streams.trace import Manner, TracePlan, plan
 from server.streams.window import Window
+
+if TYPE_CHECKING:
+    from server.durability.keeper import AnyKeeper
+    from server.durability.takeover import Restored
+    from server.runtime.served_model import ServedModel
 
 
 class Beginning(Protocol):
@@ -124,7 +128,7 @@ class Opening:
         admit, then = partial(self._admit, coming), partial(self._resumed, coming)
         self._keeper.takeovers.claim(self._caller, ids, token, answered, admit, then, lambda: not self._window.gone)
 
-    def _admit(self, coming: "_Opening", restored: Sequence[Restored]) -> None:
+    def _admit(self, coming: _Opening, restored: Sequence[Restored]) -> None:
         """Keeps slots for them, but for those that they have here themselves. Raises Refusal."""
         if self._shut:
             raise _stopping()
@@ -137,7 +141,7 @@ class Opening:
         coming.slots = self.room(model, len(restored) - theirs)
         coming.model = model
 
-    def _resumed(self, coming: "_Opening", result: list[Restored] | TidegateError) -> None:
+    def _resumed(self, coming: _Opening, result: list[Restored] | TidegateError) -> None:
         if self._shut:
             result = _stopping()
         if not isinstance(result, TidegateError) and not self._window.gone:
@@ -154,7 +158,7 @@ class Opening:
             self._handles.mark(coming.handles, FREE)
             self._window.emit(Failed(result, tuple(coming.handles.tolist()), request="resume"))
 
-    def _take_in(self, coming: "_Opening", restored: list[Restored]) -> None:
+    def _take_in(self, coming: _Opening, restored: list[Restored]) -> None:
         model, manner, handles = restored[0].sequence.model, coming.manner, coming.handles
         slots = np.concatenate([coming.slots, self.room(model, len(handles) - len(coming.slots))])
         coming.slots = slots

@@ -3,18 +3,22 @@
 These are the sinks of the batcher: it calls them in the event loop's thread, in the order of a sequence's steps.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from server.errors import TidegateError
 from server.runtime.scheduler import Block, Part
-from server.runtime.served_model import ServedModel
 from server.streams.events import Answered, Event, FleetAnswered, Form
 from server.streams.trace import Manner, TracePlan
-from stepgraph.running.engine import Result
+from stepgraph.running.result import Result
+
+if TYPE_CHECKING:
+    from server.runtime.served_model import ServedModel
 
 MESSAGE_BYTES = 64  # what an answer costs besides its numbers
 

@@ -4,20 +4,20 @@ Knows no gRPC and no asyncio: it is called with requests in our own words, raise
 happens in one thread. Its window bounds what may wait for a client that does not read.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from server.caller import Caller
-from server.durability.keeper import AnyKeeper
 from server.durability.sequence import fit_route
 from server.errors import BadInput, Reason, TidegateError, WrongState, WrongStep
 from server.runtime import state_value
 from server.runtime.input_check import Named
 from server.runtime.scheduler import Block
-from server.runtime.served_model import ServedModel
 from server.streams import backlog
 from server.streams.backlog import Backlog
 from server.streams.closing import Closing, Ending
@@ -29,6 +29,10 @@ from server.streams.opening import Beginning, Opening
 from server.streams.replies import Chunk, Fleet, Group, single
 from server.streams.trace import Manner, plan
 from server.streams.window import Window
+
+if TYPE_CHECKING:
+    from server.durability.keeper import AnyKeeper
+    from server.runtime.served_model import ServedModel
 
 _PIECE_BYTES = 2**20  # answers of long chunks and large fleets go out in messages of about this size
 

@@ -1,13 +1,18 @@
 """Which columns of a trace a client sees, and at which steps. Pure."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from server.errors import BadInput, Reason
-from stepgraph.cells.cell import Cell
-from stepgraph.rewriting.stepgraph import Columns
+from stepgraph.rewriting.columns import Columns
+
+if TYPE_CHECKING:
+    from stepgraph.cells.cell import Cell
 
 HIDDEN, CELL, GATES = "hidden", "cell", "gates"
 

@@ -11,8 +11,8 @@ from stepgraph.cells.cell import Cell
 from stepgraph.cells.operators import CellNode
 from stepgraph.errors import ModelRefused
 from stepgraph.graphs.labels import label
+from stepgraph.rewriting.columns import Columns
 from stepgraph.rewriting.ports import Carried, Facts, Pace
-from stepgraph.rewriting.stepgraph import Columns
 
 _UNROLLED = 16  # time steps within one step that are written one after the other
 

@@ -10,28 +10,11 @@ import numpy as np
 import onnx
 
 from stepgraph.cells.cell import Cell
+from stepgraph.rewriting.columns import Columns
 from stepgraph.rewriting.ports import Port
 
 PREFIX = "tidegate/"
 STATE, NEXT_STATE, TRACE = f"{PREFIX}state", f"{PREFIX}next_state", f"{PREFIX}trace"
-
-
-@dataclass(frozen=True)
-class Columns:
-    """A run of columns of the state or the trace: `name` ("hidden", "cell" or a gate) of layer `layer`.
-
-    A state that the interface of the file carries has no layer; its name is that of the input.
-    """
-
-    layer: int | None
-    name: str
-    offset: int
-    size: int
-
-    @property
-    def span(self) -> slice:
-        """The columns as a slice."""
-        return slice(self.offset, self.offset + self.size)
 
 
 @dataclass(frozen=True, eq=False)

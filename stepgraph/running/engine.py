@@ -10,18 +10,10 @@ from stepgraph.errors import StepFailed
 from stepgraph.rewriting.ports import Port
 from stepgraph.rewriting.stepgraph import NEXT_STATE, STATE, TRACE, StepGraph
 from stepgraph.running import session
+from stepgraph.running.result import Result
 
 _BATCHES, _DRAWS = (2, 3, 5, 8, 17, 33, 64), 50  # sizes and rows that `keep_bits` tries
 _WIDE = 64  # past this many rows a batch gains next to nothing (two layers of 128: 5.5 us a row at 64, 5.4 at 256)
-
-
-@dataclass(slots=True, eq=False)
-class Result:
-    """K steps of B sequences: `outputs[name]` [K, B, ...row], `trace` [K, B, V] or None, `state` after them [B, W]."""
-
-    outputs: Mapping[str, np.ndarray]
-    trace: np.ndarray | None
-    state: np.ndarray
 
 
 @dataclass(frozen=True, slots=True, eq=False)

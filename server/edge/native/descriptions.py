@@ -8,8 +8,8 @@ from stepgraph.cells.cell import Cell
 from stepgraph.model import LoadedModel
 from stepgraph.report import remarks, state_homes
 from stepgraph.report.report import StateFact
+from stepgraph.rewriting.columns import Columns
 from stepgraph.rewriting.ports import Port
-from stepgraph.rewriting.stepgraph import Columns
 from tidegate import wire
 from tidegate.v1 import model_pb2
 

@@ -19,7 +19,8 @@ from server.streams.stream import Stream
 from server.streams.trace import Manner, Selection
 from server.streams.window import Window
 from stepgraph.errors import StepFailed as Cause
-from stepgraph.running.engine import Engine, Result
+from stepgraph.running.engine import Engine
+from stepgraph.running.result import Result
 from tests.server.world import versions
 from tests.shelf import MODEL, Shelf
 

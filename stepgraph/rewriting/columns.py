@@ -1,0 +1,21 @@
+"""Where a state or a gate stands in the row of all states, or of all that a trace shows."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Columns:
+    """A run of columns of the state or the trace: `name` ("hidden", "cell" or a gate) of layer `layer`.
+
+    A state that the interface of the file carries has no layer; its name is that of the input.
+    """
+
+    layer: int | None
+    name: str
+    offset: int
+    size: int
+
+    @property
+    def span(self) -> slice:
+        """The columns as a slice."""
+        return slice(self.offset, self.offset + self.size)
