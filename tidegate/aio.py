@@ -23,6 +23,7 @@ from tidegate.trace import TraceChoice, choose
 from tidegate.transport import calls
 from tidegate.transport.aio import AsyncConnection
 from tidegate.transport.deadline import Deadline
+from tidegate.transport.endpoint import Endpoint
 from tidegate.transport.recovery import RESUME_WITHIN, USUAL, Attempts, Resuming, patience
 from tidegate.transport.resending import again
 from tidegate.transport.soon import Soon
@@ -54,6 +55,7 @@ class AsyncClient:
         credentials: grpc.ChannelCredentials | None = None,
         options: Rows[tuple[str, Any]] = (),
     ) -> None:
+        self._endpoint = Endpoint.of(address, credentials is not None, options)
         self.address = address
         self._timeout = timeout
         self._resuming = resuming
@@ -186,7 +188,7 @@ class AsyncClient:
         """The stream that all sequences share; a new one, by the order's route, if there is none that works."""
         stub = self._stub
         if self._connection is None or not self._connection.alive:
-            self._connection = AsyncConnection(stub, self.address, order.route(), self._resuming, self._resume_within)
+            self._connection = AsyncConnection(stub, self._endpoint, order.route(), self._resuming, self._resume_within)
         return self._connection
 
     async def _open(
@@ -254,7 +256,7 @@ class AsyncClient:
         try:
             return await method(request, timeout=calls.limit(timeout, self._timeout))
         except grpc.RpcError as error:
-            raise explain(error, self.address) from None
+            raise explain(error, self._endpoint) from None
 
 
 def _channel(

@@ -22,6 +22,7 @@ from tidegate.state import State
 from tidegate.trace import TraceChoice, choose
 from tidegate.transport import calls
 from tidegate.transport.deadline import Deadline
+from tidegate.transport.endpoint import Endpoint
 from tidegate.transport.process import Home
 from tidegate.transport.recovery import RESUME_WITHIN, USUAL, Attempts, Resuming, patience
 from tidegate.transport.resending import again
@@ -58,6 +59,7 @@ class Client:
         credentials: grpc.ChannelCredentials | None = None,
         options: Rows[tuple[str, Any]] = (),
     ) -> None:
+        self._endpoint = Endpoint.of(address, credentials is not None, options)
         self.address = address
         self._timeout = timeout
         self._resuming = resuming
@@ -183,7 +185,7 @@ class Client:
                 self._connection = None
             if self._connection is None:
                 self._connection = Connection(
-                    self._stub, self.address, order.route(), self._resuming, self._resume_within
+                    self._stub, self._endpoint, order.route(), self._resuming, self._resume_within
                 )
             return self._connection
 
@@ -263,7 +265,7 @@ class Client:
         try:
             return method(request, timeout=calls.limit(timeout, self._timeout))
         except grpc.RpcError as error:
-            raise explain(error, self.address) from None
+            raise explain(error, self._endpoint) from None
 
 
 def connect(

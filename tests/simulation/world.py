@@ -158,7 +158,7 @@ class World:
         self.channels.append(channel)
         resuming = Resuming(clock=self.loop.time, chance=self._chance.random)
         with patch.object(aio, "_channel", lambda *_: channel):
-            client = AsyncClient("the servers", resume_within=None, resuming=resuming)
+            client = AsyncClient("servers:50051", resume_within=None, resuming=resuming)
         self._clients.append(client)
         return client
 

@@ -21,6 +21,7 @@ from tidegate.protocol.registry import Books
 from tidegate.protocol.route import headers
 from tidegate.transport.bundles import Bundler
 from tidegate.transport.deadline import Deadline
+from tidegate.transport.endpoint import Endpoint
 from tidegate.transport.recovery import Pace, Recovery, Resuming, report
 from tidegate.transport.status import explain
 from tidegate.v1 import sequence_pb2 as pb
@@ -42,7 +43,7 @@ class AsyncConnection:
     """One stream after the other, which any number of tasks of one event loop share."""
 
     def __init__(
-        self, stub: "TidegateAsyncStub", address: str, route: str, resuming: Resuming, within: float | None
+        self, stub: "TidegateAsyncStub", address: Endpoint, route: str, resuming: Resuming, within: float | None
     ) -> None:
         self._stub = stub
         self._address = address

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tidegate.errors import ConnectionLost, Refused
 from tidegate.protocol.budget import KEEP_BYTES, KEEP_STEPS
 from tidegate.protocol.conversation import Conversation
+from tidegate.transport.endpoint import Endpoint
 
 log = logging.getLogger("tidegate")
 
@@ -112,7 +113,9 @@ class Recovery:
     Its time begins with the first attempt, which is always made.
     """
 
-    def __init__(self, resuming: Resuming, within: float | None, address: str, talk: Conversation, pace: Pace) -> None:
+    def __init__(
+        self, resuming: Resuming, within: float | None, address: Endpoint, talk: Conversation, pace: Pace
+    ) -> None:
         self._clock = resuming.clock
         self._within = within  # seconds; None: for ever
         self._address = address

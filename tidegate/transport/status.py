@@ -5,11 +5,12 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 
 from tidegate.errors import ConnectionLost, ProtocolError, TidegateError, TimedOut, refused
+from tidegate.transport.endpoint import Endpoint
 
 _DOMAIN = "tidegate"
 
 
-def explain(error: grpc.RpcError, address: str) -> TidegateError:
+def explain(error: grpc.RpcError, address: Endpoint) -> TidegateError:
     """What a failed call means: first by the server's own ErrorInfo, then by the status code."""
     code, details = _outcome(error)
     reason = _reason(error)
@@ -17,7 +18,7 @@ def explain(error: grpc.RpcError, address: str) -> TidegateError:
         return refused(reason, details)
     match code:
         case grpc.StatusCode.UNAVAILABLE:
-            return ConnectionLost(f"no Tidegate server answers at {address} ({details})")
+            return ConnectionLost(address.why_not(details))
         case grpc.StatusCode.CANCELLED:
             return ConnectionLost(f"the call to {address} was cancelled ({details})")
         case grpc.StatusCode.DEADLINE_EXCEEDED:

@@ -11,6 +11,7 @@ import grpc
 
 from tidegate.errors import ConnectionLost, TidegateError
 from tidegate.transport.bundles import Bundler
+from tidegate.transport.endpoint import Endpoint
 from tidegate.transport.status import explain
 from tidegate.v1 import sequence_pb2 as pb
 from tidegate.v1.tidegate_pb2_grpc import TidegateStub
@@ -25,7 +26,7 @@ class Stream:
     """`limit` says how many bytes the server takes in a message; 0: it did not say."""
 
     def __init__(
-        self, stub: TidegateStub, address: str, headers: tuple[tuple[str, str], ...], limit: Callable[[], int]
+        self, stub: TidegateStub, address: Endpoint, headers: tuple[tuple[str, str], ...], limit: Callable[[], int]
     ) -> None:
         self._stub = stub
         self._address = address

@@ -21,6 +21,7 @@ from tidegate.protocol.promise import Promise
 from tidegate.protocol.registry import Books
 from tidegate.protocol.route import headers
 from tidegate.transport.deadline import Deadline
+from tidegate.transport.endpoint import Endpoint
 from tidegate.transport.process import Home
 from tidegate.transport.recovery import Pace, Recovery, Resuming, report
 from tidegate.transport.thread_stream import Stream
@@ -38,7 +39,9 @@ _GOODBYE = 1.0  # seconds that a server may take to end a stream on which nothin
 class Connection:
     """One stream after the other, which any number of threads share."""
 
-    def __init__(self, stub: TidegateStub, address: str, route: str, resuming: Resuming, within: float | None) -> None:
+    def __init__(
+        self, stub: TidegateStub, address: Endpoint, route: str, resuming: Resuming, within: float | None
+    ) -> None:
         self._stub = stub
         self._address = address
         self._headers = headers(route)

@@ -3,6 +3,7 @@ import pytest
 from grpc.aio import AioRpcError, Metadata
 
 import tidegate
+from tidegate.transport.endpoint import Endpoint
 from tidegate.transport.status import explain
 
 
@@ -22,4 +23,4 @@ def test_a_status_without_a_reason_is_told_by_its_code(
     code: grpc.StatusCode, kind: type[tidegate.TidegateError], words: str
 ) -> None:
     with pytest.raises(kind, match=words):
-        raise explain(AioRpcError(code, Metadata(), Metadata(), "gone"), "here:1")
+        raise explain(AioRpcError(code, Metadata(), Metadata(), "gone"), Endpoint("here:1"))
