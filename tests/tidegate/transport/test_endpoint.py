@@ -50,17 +50,23 @@ async def test_asyncio_says_that_the_port_speaks_tls(tls_server: str) -> None:
 
 def test_a_client_with_tls_says_that_the_port_speaks_none(server: FakeServer, certificate: tuple[bytes, bytes]) -> None:
     credentials = grpc.ssl_channel_credentials(certificate[1])
-    with tidegate.connect(server.address, credentials=credentials, timeout=10) as client:
-        with pytest.raises(tidegate.ConnectionLost, match="does not speak TLS: connect without credentials"):
-            client.models()
+    words = "does not speak TLS: connect without credentials"
+    with (
+        tidegate.connect(server.address, credentials=credentials, timeout=10) as client,
+        pytest.raises(tidegate.ConnectionLost, match=words),
+    ):
+        client.models()
 
 
 def test_a_certificate_that_is_not_trusted_is_said_to_be_so(tls_server: str, certificate: tuple[bytes, bytes]) -> None:
     with tidegate.connect(tls_server, credentials=grpc.ssl_channel_credentials(certificate[1]), timeout=10) as client:
         assert client.models()
-    with tidegate.connect(tls_server, credentials=grpc.ssl_channel_credentials(), timeout=10) as client:
-        with pytest.raises(tidegate.ConnectionLost, match="a certificate that these credentials do not trust"):
-            client.models()
+    words = "a certificate that these credentials do not trust"
+    with (
+        tidegate.connect(tls_server, credentials=grpc.ssl_channel_credentials(), timeout=10) as client,
+        pytest.raises(tidegate.ConnectionLost, match=words),
+    ):
+        client.models()
 
 
 @pytest.fixture
@@ -100,9 +106,12 @@ def test_a_client_behind_a_proxy_names_it(
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with tidegate.connect(server.address, timeout=10) as client:
         assert client.models()
-    with tidegate.connect("127.0.0.1:1", timeout=10) as client:
-        with pytest.raises(tidegate.ConnectionLost, match=r"answers at 127\.0\.0\.1:1 \("):
-            client.models()
+    words = r"answers at 127\.0\.0\.1:1 \("
+    with (
+        tidegate.connect("127.0.0.1:1", timeout=10) as client,
+        pytest.raises(tidegate.ConnectionLost, match=words),
+    ):
+        client.models()
 
 
 @pytest.mark.parametrize(
