@@ -83,7 +83,7 @@ class Settings:
     idle_seconds: Annotated[float, "after how long without a step a sequence is parked, in seconds"] = 600.0
     retention_hours: Annotated[float, "how long a parked sequence is kept, in hours"] = 168.0
     max_parked: Annotated[int, "the most parked sequences; beyond, those parked for longest give way"] = 1_000_000
-    max_store_mib: Annotated[float, "the most that checkpoints may take, in MiB; beyond, the same"] = 16_384.0
+    max_store_mib: Annotated[float, "the most that the store may take, in MiB; beyond, the same"] = 16_384.0
     max_parked_per_owner: Annotated[
         int,
         "the most parked sequences of one owner; beyond, its own that were parked for longest give way; 0 is no limit",

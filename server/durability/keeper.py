@@ -222,7 +222,7 @@ class Keeper:
             thread.failing_since is None,
             thread.errors,
             usage.sequences,
-            usage.bytes,
+            usage.taken,
             self._outbox.unwritten,
             Counter(self._registry.lost),
         )

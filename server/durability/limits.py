@@ -54,7 +54,7 @@ class Limits:
         self._check_owner(caller.owner, count)
         if self.full:
             raise OverLimit(
-                f"the checkpoints take more than {self._settings.max_store_mib} MiB, and none may give way",
+                f"the store takes more than {self._settings.max_store_mib} MiB, and none may give way",
                 Reason.STORE_FULL,
             )
 
@@ -119,13 +119,24 @@ class Limits:
     # Of all -----------------------------------------------------------------------------------------------------------
 
     async def _enforce_for_all(self, now: float) -> None:
-        usage = self.usage = await self._store_thread.ask(lambda s: s.usage())
-        evicted: list[store.Evicted] = []
+        usage = await self._forget(await self._usage(), now)
         surplus = self._surplus(usage)
         if surplus > 0:
             evicted = await self._evict(surplus, now)
             log.warning("%d parked sequences gave way: a limit of the store is reached", len(evicted))
-        self.full = usage.bytes - sum(one.bytes for one in evicted) > self._most_bytes
+            usage = await self._usage()
+        self.usage = usage
+        self.full = usage.taken > self._most_bytes
+
+    async def _usage(self) -> store.Usage:
+        return await self._store_thread.ask(lambda s: s.usage())
+
+    async def _forget(self, usage: store.Usage, now: float) -> store.Usage:
+        """Why sequences are gone is forgotten before any that is there gives way."""
+        while usage.taken > self._most_bytes and usage.tombstones:
+            await self._store_thread.ask(lambda s: s.forget(_BATCH, now))
+            usage = await self._usage()
+        return usage
 
     @property
     def _most_bytes(self) -> float:
@@ -134,9 +145,9 @@ class Limits:
     def _surplus(self, usage: store.Usage) -> int:
         """How many have to give way."""
         surplus = usage.parked - self._settings.max_parked
-        excess = usage.bytes - self._most_bytes
-        if excess > 0:
-            surplus = max(surplus, ceil(excess / max(1, usage.bytes / usage.sequences)))
+        excess = usage.taken - self._most_bytes
+        if excess > 0 and usage.sequences:
+            surplus = max(surplus, ceil(excess / (usage.taken / usage.sequences)))
         return surplus
 
     # Both -------------------------------------------------------------------------------------------------------------

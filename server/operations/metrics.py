@@ -116,7 +116,7 @@ def _of_store(store: StoreReading) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "tidegate_store_sequences", "Sequences in the store, open and parked, of all its servers.", store.sequences
     )
-    yield GaugeMetricFamily("tidegate_store_bytes", "What their checkpoints take.", store.bytes)
+    yield GaugeMetricFamily("tidegate_store_bytes", "What they take, with what is known of those gone.", store.bytes)
     yield GaugeMetricFamily(
         "tidegate_sequences_unwritten", "Parked sequences that wait for the store.", store.unwritten
     )

@@ -1,9 +1,12 @@
-"""Who may do what with a kept sequence, and what becomes of its checkpoints; pure. `valkey/store.lua` says the same."""
+"""Who may do what with a kept sequence, and how old it is; pure. `valkey/store.lua` says the same.
 
-from collections.abc import Collection
+`time` is the store's own: seconds that were seen to pass, comparable with `touched` and `until` (see `observed.py`).
+"""
+
 from dataclasses import dataclass
 from hmac import compare_digest
 
+from server.stores.places import Slots
 from server.stores.store import End, Gone, Hold, Reason, Refused, Terms, Write
 
 LATE = 1_000  # milliseconds; `valkey/store.lua` knows it too
@@ -11,11 +14,12 @@ LATE = 1_000  # milliseconds; `valkey/store.lua` knows it too
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """What is remembered of a sequence that is gone, until `until` (seconds since 1970)."""
+    """What is remembered of a sequence that is gone, until `until`."""
 
     digest: bytes
     fence: int
     reason: Reason
+    owner: str
     model: str
     step: int | None
     until: float
@@ -23,10 +27,7 @@ class Tombstone:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What is known of a sequence that is there.
-
-    `awake`: as its owner said last, which was at `touched`. `step`: that of the newest checkpoint.
-    """
+    """What is known of a sequence that is there. `awake`: as its owner said last, which was at `touched`."""
 
     digest: bytes
     owner: str
@@ -34,44 +35,40 @@ class Kept:
     fence: int
     touched: float
     awake: bool
-    step: int | None
+    slots: Slots
 
 
 Entry = Kept | Tombstone | None
 
 
-def remembered(entry: Entry, now: float) -> Entry:
+def remembered(entry: Entry, time: float) -> Entry:
     """An entry as its owner finds it: a tombstone falls in time, whether or not somebody clears it away."""
-    return None if isinstance(entry, Tombstone) and entry.until <= now else entry
+    return None if isinstance(entry, Tombstone) and entry.until <= time else entry
 
 
-def as_of(entry: Entry, now: float, terms: Terms) -> Entry:
+def as_of(entry: Entry, time: float, terms: Terms) -> Entry:
     """An entry as everybody else finds it: what is past its retention is gone, though nobody has swept it yet."""
-    if isinstance(entry, Kept) and not entry.awake and entry.touched <= now - terms.retention:
-        return buried(entry, Reason.EXPIRED, entry.fence, now, terms)
-    return remembered(entry, now)
+    if isinstance(entry, Kept) and not entry.awake and entry.touched <= time - terms.retention:
+        return buried(entry, Reason.EXPIRED, entry.fence, time, terms)
+    return remembered(entry, time)
 
 
-def buried(kept: Kept, reason: Reason, fence: int, now: float, terms: Terms) -> Tombstone:
+def buried(kept: Kept, reason: Reason, fence: int, time: float, terms: Terms) -> Tombstone:
     """What is remembered of a sequence that goes now, under the fence of who ends it."""
-    return Tombstone(kept.digest, fence, reason, kept.model, kept.step, now + terms.tombstone)
+    return Tombstone(kept.digest, fence, reason, kept.owner, kept.model, kept.slots.newest, time + terms.tombstone)
 
 
 def write_refused(write: Write, entry: Entry) -> Refused | None:
     """Why a write changes nothing, if so."""
     match entry:
-        case None if write.birth is None:
-            return Refused(write.id, Reason.UNKNOWN, 0)
-        case Tombstone():
-            return Refused(write.id, entry.reason, entry.fence)
+        case None if write.birth is not None:
+            return None
         case Kept() if write.birth is not None and not compare_digest(write.birth.digest, entry.digest):
             return Refused(write.id, Reason.NOT_YOURS, entry.fence)
-        case Kept() if write.fence < entry.fence:
-            return Refused(write.id, Reason.FENCED, entry.fence)
-    return None
+    return hold_refused(write, entry)
 
 
-def hold_refused(hold: Hold, entry: Entry) -> Refused | None:
+def hold_refused(hold: Hold | Write | End, entry: Entry) -> Refused | None:
     """Why a hold changes nothing, if it is not the caller's any more."""
     match entry:
         case None:
@@ -85,14 +82,9 @@ def hold_refused(hold: Hold, entry: Entry) -> Refused | None:
 
 def end_refused(end: End, entry: Entry) -> Refused | None:
     """Why an end changes nothing, if it is not because that very end has been carried out before."""
-    match entry:
-        case None:
-            return Refused(end.id, Reason.UNKNOWN, 0)
-        case Tombstone() if (entry.fence, entry.reason) != (end.fence, end.reason):
-            return Refused(end.id, entry.reason, entry.fence)
-        case Kept() if end.fence < entry.fence:
-            return Refused(end.id, Reason.FENCED, entry.fence)
-    return None
+    if isinstance(entry, Tombstone) and (entry.fence, entry.reason) == (end.fence, end.reason):
+        return None
+    return hold_refused(end, entry)
 
 
 def gone(entry: Entry, digest: bytes) -> Gone | None:
@@ -113,20 +105,10 @@ def outrun(entry: Entry, asked: float, now: float) -> Gone | None:
     clocks that differ. A clock that differs by more, or jumps, may be wrong about one claim, not about the next.
     """
     if isinstance(entry, Kept) and int(asked * 1_000) + LATE < entry.fence <= int(now * 1_000):
-        return Gone(Reason.FENCED, entry.model, entry.step)
+        return Gone(Reason.FENCED, entry.model, entry.slots.newest)
     return None
 
 
 def next_fence(fence: int, now: float) -> int:
     """Above every fence that was ever given, also one that a crash has made the store forget."""
     return max(fence + 1, int(now * 1_000))
-
-
-def superseded(steps: list[int], step: int, keep: int, spare: Collection[int] = ()) -> list[int]:
-    """Of the steps that are kept, those that go when `step` is written: later ones, the same, and the oldest.
-
-    Those to spare stay if they are earlier, and do not count as kept.
-    """
-    earlier = [s for s in steps if s < step and s not in spare]
-    oldest = sorted(earlier, reverse=True)[keep - 1 :]
-    return [s for s in steps if s >= step] + oldest

@@ -9,13 +9,13 @@ A sequence is awake while its owner has it open and steps it, and parked otherwi
 awake is a lease: those of an owner that has been silent for `Terms.lease` count as parked. Only parked ones make room,
 and only parked ones expire.
 
-`now` is seconds since 1970, from the caller's clock. The clocks of servers that share data may differ by little beside
-the lease and the retention. One that jumps may park what is awake until its owner says otherwise, but it neither makes
-that expire nor takes a write or a claim from who owns it.
+`now` is seconds since 1970, from the caller's clock. The clocks of servers that share data may differ, and jump: ages
+count in the store's own time, which moves on by what each server saw pass between two of its calls, at most by
+`Terms.gap`. While no server runs nothing ages.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -42,17 +42,22 @@ class Terms:
         retention: a sequence that has been parked for so many seconds has expired.
         tombstone: why a sequence is gone is known for so many seconds after.
         lease: of a sequence that is awake its owner has to say so again within so many seconds.
+        tombstones: of so many sequences of one owner that are gone it is known why, of the last ones.
+        gap: the most that counts as passed between two calls of a server, in seconds.
     """
 
     keep: int = 4
     retention: float = 7 * 86_400.0
     tombstone: float = 7 * 86_400.0
     lease: float = LEASE
+    tombstones: int = 10_000
+    gap: float = 60.0
 
     def __post_init__(self) -> None:
-        if not (1 <= self.keep <= 255 and self.retention > 0 and self.tombstone >= 0 and self.lease > 0):
+        above = min(self.retention, self.lease, self.gap) > 0 and min(self.tombstone, self.tombstones) >= 0
+        if not (1 <= self.keep <= 255 and above):
             raise ValueError(
-                f"{self}: expected to keep 1 to 255, a retention and a lease above 0 s, no tombstone below"
+                f"{self}: expected to keep 1 to 255, a retention, a lease and a gap above 0 s, no tombstone below"
             )
 
 
@@ -171,11 +176,17 @@ class Swept:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Sequences, the bytes of their checkpoints, and how many are parked. Expired ones count until they are swept."""
+    """Sequences, the bytes of their checkpoints, and how many are parked. Expired ones count until they are swept.
+
+    `tombstones`: of how many that are gone the reason is kept. `taken`: the bytes that all of it takes, with what the
+    store itself needs for it, as far as that is known.
+    """
 
     sequences: int
     bytes: int
     parked: int = 0
+    tombstones: int = field(default=0, compare=False)
+    taken: int = field(default=0, compare=False)
 
 
 class Store(Protocol):
@@ -229,13 +240,18 @@ class Store(Protocol):
         """
 
     def evict(self, count: int, now: float, *, owner: str | None = None) -> list[Evicted]:
-        """Ends up to `count` parked sequences as EVICTED, whoever owns them: those parked for longest.
+        """Ends up to `count` parked sequences as EVICTED, of each owner those parked for longest.
+
+        They are taken from the owners with the most parked sequences; where no owner stands out, from all.
 
         Args:
             count: the most that are evicted.
             now: the time.
             owner: only sequences counted for this owner.
         """
+
+    def forget(self, count: int, now: float) -> int:
+        """Forgets why up to `count` sequences are gone, the oldest reasons first. Returns how many it forgot."""
 
     def usage(self) -> Usage:
         """What everything takes; counters, no scan."""

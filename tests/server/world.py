@@ -12,6 +12,7 @@ from collections import deque
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from functools import cache
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,7 +166,7 @@ class World:
         self.settings = Settings(**{"max_sequences": 12, "idle_seconds": 10.0, "spot_us": 1e9, **given})
         self.loaded = versions(folder)
         self.now = 1_700_000_000.0
-        self.store = Moody(MemoryStore(Terms(keep=1)))
+        self.store = Moody(MemoryStore(Terms(keep=1, gap=inf)))
         self.servers = [self.run(self._make()) for _ in range(2)]
         self.clients = [SurvivingClient(self.settings.max_sequences) for _ in range(2)]
         self.lines: list[Line | None] = [None, None]

@@ -31,7 +31,7 @@ class Store(Moody):
 
     def why_gone(self, name: str) -> str:
         """The contract's word for why a sequence is not there any more."""
-        entry = as_of(self.memory._entry(name), self._world.now, self.memory.terms)
+        entry = as_of(self.memory.tables.entries([name]).get(name), self._world.now, self.memory.terms)
         return f"SEQUENCE_{entry.reason.name}" if isinstance(entry, Tombstone) else ""
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+from math import inf
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from server.settings import Settings
+from server.stores.fencing import Kept
 from server.stores.store import Terms
 from tests.server.world import versions
 from tests.simulation.loop import StandingLoop
@@ -45,7 +47,7 @@ class World:
         self.loop = StandingLoop()
         self.settings = Settings(**{**SETTINGS, **given})
         self.loaded = versions(folder)
-        self.store = Store(self, Terms(keep=1, retention=RETENTION, tombstone=100 * RETENTION))
+        self.store = Store(self, Terms(keep=1, retention=RETENTION, tombstone=100 * RETENTION, gap=inf))
         self.users: list[User] = []
         self.closed: set[str] = set()  # ids
         self.settling = False  # then nobody takes their time
@@ -305,7 +307,8 @@ class World:
                 assert server is not None
                 server.assert_empty()
             if not self.careless:
-                assert not (self.closed - self.taken).intersection(self.store.memory._kept)
+                entries = self.store.memory.tables.entries(self.closed - self.taken)
+                assert not [id_ for id_, entry in entries.items() if isinstance(entry, Kept)]
             self.check()
         finally:
             self.close()

@@ -14,7 +14,7 @@ from time import monotonic, sleep
 from server.errors import StoreFailed
 
 APPLICATION = 0x54474350  # "TGCP", SQLite's application_id
-SCHEMA = 2  # SQLite's user_version
+SCHEMA = 3  # SQLite's user_version
 
 TABLES = """
 CREATE TABLE sequence (
@@ -24,8 +24,8 @@ CREATE TABLE sequence (
   owner TEXT NOT NULL,
   model TEXT NOT NULL,
   fence INTEGER NOT NULL,
-  touched REAL NOT NULL, -- when its owner last said whether it is awake, seconds since 1970
-  slots BLOB NOT NULL,   -- what `slots.py` packs: which step is in which slot
+  touched REAL NOT NULL, -- when its owner last said whether it is awake, in the store's time
+  slots BLOB NOT NULL,   -- what `places.py` packs: which step is in which slot
   awake INTEGER NOT NULL -- 1, or 0 for one that is parked
 );
 CREATE INDEX sequence_awake ON sequence (touched) WHERE awake = 1;
@@ -42,21 +42,29 @@ CREATE TABLE tombstone (
   reason TEXT NOT NULL,
   model TEXT NOT NULL,
   step INTEGER,
-  until REAL NOT NULL
+  until REAL NOT NULL,
+  owner TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
 CREATE INDEX tombstone_until ON tombstone (until);
+CREATE INDEX tombstone_of ON tombstone (owner, until);
 CREATE TABLE usage (
   owner TEXT PRIMARY KEY,
   sequences INTEGER NOT NULL,
   bytes INTEGER NOT NULL,
-  parked INTEGER NOT NULL
+  parked INTEGER NOT NULL,
+  tombstones INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
+CREATE INDEX usage_parked ON usage (parked);
 CREATE TABLE total (
   sequences INTEGER NOT NULL,
   bytes INTEGER NOT NULL,
-  parked INTEGER NOT NULL
+  parked INTEGER NOT NULL,
+  tombstones INTEGER NOT NULL DEFAULT 0,
+  time REAL -- of the store, see `observed.py`
 );
-INSERT INTO total VALUES (0, 0, 0);
+CREATE TABLE damaged AS SELECT * FROM sequence WHERE 0 -- what means nothing; its checkpoints stay
+;
+INSERT INTO total VALUES (0, 0, 0, 0, NULL);
 """
 
 # From schema 1, which did not tell who is awake. All count as parked until their owners write again.
@@ -71,6 +79,20 @@ DROP INDEX sequence_owner;
 CREATE INDEX sequence_awake ON sequence (touched) WHERE awake = 1;
 CREATE INDEX sequence_parked ON sequence (touched) WHERE awake = 0;
 CREATE INDEX sequence_parked_of ON sequence (owner, touched) WHERE awake = 0;
+"""
+
+# From schema 2, which had no time of its own, and counted no tombstones.
+SINCE_2 = """
+ALTER TABLE tombstone ADD COLUMN owner TEXT NOT NULL DEFAULT '';
+ALTER TABLE usage ADD COLUMN tombstones INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE total ADD COLUMN tombstones INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE total ADD COLUMN time REAL;
+CREATE INDEX tombstone_of ON tombstone (owner, until);
+CREATE INDEX usage_parked ON usage (parked);
+CREATE TABLE damaged AS SELECT * FROM sequence WHERE 0;
+INSERT OR IGNORE INTO usage VALUES ('', 0, 0, 0, 0);
+UPDATE usage SET tombstones = (SELECT count(*) FROM tombstone) WHERE owner = '';
+UPDATE total SET tombstones = (SELECT count(*) FROM tombstone), time = (SELECT max(touched) FROM sequence);
 """
 
 
@@ -172,10 +194,12 @@ def _prepare(connection: sqlite3.Connection, patience: float) -> None:
         connection.execute("PRAGMA page_size = 8192")  # room for three states of a 2 x 128 LSTM
         _log_ahead(connection, patience)
         _create(connection)
-    if _pragma(connection, "user_version") == 1:
-        _bring_up_to_date(connection)
+    for version, statements in enumerate((SINCE_1, SINCE_2), start=1):
+        if _pragma(connection, "user_version") == version:
+            _bring_up_to_date(connection, version, statements)
     if (schema := _pragma(connection, "user_version")) != SCHEMA:
         raise sqlite3.DataError(f"is of schema {schema}; this server reads schema {SCHEMA}")
+    connection.text_factory = lambda text: text.decode(errors="replace")  # one damaged name stops nobody else
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA journal_size_limit = 67108864")
     connection.execute("PRAGMA cache_size = -16384")  # KiB
@@ -206,11 +230,11 @@ def _create(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
 
 
-def _bring_up_to_date(connection: sqlite3.Connection) -> None:
+def _bring_up_to_date(connection: sqlite3.Connection, version: int, statements: str) -> None:
     connection.execute("BEGIN IMMEDIATE")
-    if _pragma(connection, "user_version") == 1:  # else another process was faster
-        _run(connection, SINCE_1)
-        connection.execute(f"PRAGMA user_version = {SCHEMA}")
+    if _pragma(connection, "user_version") == version:  # else another process was faster
+        _run(connection, statements)
+        connection.execute(f"PRAGMA user_version = {version + 1}")
     connection.execute("COMMIT")
 
 

@@ -5,6 +5,7 @@ the data would spread. Its memory is the limit, and `maxmemory-policy` has to be
 crash of Valkey itself as far as its `appendonly` and `appendfsync` say.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,13 +22,17 @@ from valkey.backoff import NoBackoff
 from valkey.retry import Retry
 
 from server.errors import StoreFailed
+from server.stores.eviction import RANKED, shares
+from server.stores.observed import ObservedTime
 from server.stores.store import Claim, Claimed, End, Evicted, Gone, Hold, Reason, Refused, Swept, Terms, Usage, Write
+
+log = logging.getLogger(__name__)
 
 SCRIPT = Path(__file__).with_suffix(".lua").read_bytes()
 NAME = sha1(SCRIPT, usedforsecurity=False).hexdigest()
-LOOKS = ("read", "fences")  # the verbs that change nothing
 BATCH = 128  # what one run of the script takes: everybody else waits for a millisecond or two
 
+OF_SEQUENCE, OF_TOMBSTONE = 1_024, 640  # bytes of memory that one takes beside its checkpoints, about
 REFUSALS = (
     of_valkey.AuthenticationError,
     of_valkey.NoPermissionError,
@@ -58,6 +63,7 @@ class ValkeyStore:
         self.terms = terms
         self._writer, self._calls = token_hex(8), counting(1)
         self._reached = False
+        self._time = ObservedTime(terms.gap)
         self._kept, self._losses = 0, 0  # the last call that Valkey said it has kept, and how often it forgot one
         self._prefix = f"{prefix}:" if "{" in prefix else f"{{{prefix}}}:"
         once_more = Retry(NoBackoff(), 1, (of_valkey.ConnectionError,))  # a connection that was closed while idle
@@ -82,7 +88,7 @@ class ValkeyStore:
         asked_at = int((now if asked is None else asked) * 1_000)
         fences = chain.from_iterable(self._each("fences", now, [(claim.id,) for claim in claims]))
         items = [(claim.id, claim.digest, fence, asked_at) for claim, fence in zip(claims, fences, strict=True)]
-        (taken,) = self._change([self._command("claim", now, items)])
+        (taken,) = self._change([self._command("claim", now, self._time.proposed(now), items)])
         last = {claim.id: int(fence) for claim, (_, fence, *_) in zip(claims, taken, strict=True) if fence}
         return [
             _claimed(*of_claim) if of_claim[0] else _under(int(of_claim[1]), last[claim.id], found)
@@ -103,7 +109,7 @@ class ValkeyStore:
         return _refused(ends, self._each("end", now, [(end.id, end.fence, end.reason) for end in ends]))
 
     def expire(self, now: float, limit: int = 1_000) -> Swept:
-        """See `Store.expire`. Old reasons are forgotten by Valkey itself."""
+        """See `Store.expire`."""
         expired: list[bytes] = []
         owners: list[bytes] = []
         more = True
@@ -115,20 +121,33 @@ class ValkeyStore:
 
     def evict(self, count: int, now: float, *, owner: str | None = None) -> list[Evicted]:
         """See `Store.evict`."""
-        key = self._prefix + ("touched" if owner is None else f"owner:{owner}")
-        (found,) = self._run([("ZRANGEBYSCORE", key, "-inf", "+inf", "WITHSCORES", "LIMIT", 0, count)])
-        answers = self._each("evict", now, list(zip(found[::2], found[1::2], strict=True)))
+        if count <= 0:
+            return []
+        of = {f"owner:{owner}": count} if owner is not None else self._shares(count)
+        found = self._run([("ZRANGE", self._prefix + key, 0, part - 1, "WITHSCORES") for key, part in of.items()])
+        answers = self._each("evict", now, [item for some in found for item in zip(some[::2], some[1::2], strict=True)])
         return [_evicted(*found) for answer in answers for found in answer]
+
+    def _shares(self, count: int) -> dict[str, int]:
+        """From which sorted sets how many give way."""
+        (found,) = self._run([("ZREVRANGE", self._prefix + "parked", 0, RANKED - 1, "WITHSCORES")])
+        ranked = [(owner.decode(), int(parked)) for owner, parked in zip(found[::2], found[1::2], strict=True)]
+        parts = shares(ranked, count)
+        return {"touched": count} if parts is None else {f"owner:{owner}": part for owner, part in parts.items()}
+
+    def forget(self, count: int, now: float) -> int:
+        """See `Store.forget`."""
+        return sum(self._each("forget", now, [(min(BATCH, left),) for left in range(count, 0, -BATCH)], 1))
 
     def usage(self) -> Usage:
         """See `Store.usage`."""
-        prefix = self._prefix
-        return self._usage(("ZCARD", prefix + "touched"), ("ZCARD", prefix + "awake"), ("GET", prefix + "total"))
+        keys = ("ZCARD", "touched"), ("ZCARD", "awake"), ("GET", "total"), ("ZCARD", "tombstones")
+        return self._usage(*((command, self._prefix + key) for command, key in keys))
 
     def usage_of(self, owner: str) -> Usage:
         """See `Store.usage_of`."""
-        parked = ("ZCARD", f"{self._prefix}owner:{owner}")
-        return self._usage(parked, *(("HGET", self._prefix + key, owner) for key in ("awake_of", "bytes")))
+        parked, fallen = (("ZCARD", f"{self._prefix}{key}:{owner}") for key in ("owner", "tombstones"))
+        return self._usage(parked, *(("HGET", self._prefix + key, owner) for key in ("awake_of", "bytes")), fallen)
 
     def losses(self) -> int:
         """See `Store.losses`: Valkey was emptied, or has come back without what it kept last."""
@@ -140,18 +159,21 @@ class ValkeyStore:
         """See `Store.close`."""
         self._client.close()  # type: ignore[no-untyped-call] # valkey types its commands alone
 
-    def _each(self, verb: str, now: float, items: Sequence[Item]) -> list[Any]:
+    def _each(self, verb: str, now: float, items: Sequence[Item], size: int = BATCH) -> list[Any]:
         """Runs the script on all items, a batch at a time. Returns its answers, one for each batch."""
-        batches = (items[at : at + BATCH] for at in range(0, len(items), BATCH))
-        run = self._run if verb in LOOKS else self._change
-        return run([self._command(verb, now, batch) for batch in batches])
+        batches = (items[at : at + size] for at in range(0, len(items), size))
+        proposed = self._time.proposed(now)
+        return self._change([self._command(verb, now, proposed, batch) for batch in batches])
 
     def _change(self, commands: Sequence[Item]) -> list[Any]:
-        """Runs scripts that change something; from the number of the call before each is seen whether data was lost."""
+        """Runs scripts; from the number of the call before each is seen whether data was lost."""
         found = self._run(commands)
-        for before, after, _ in found:
+        for before, after, time, damaged, _ in found:
             self._compare(before)
             self._kept = int(after)
+            self._time.settle(float(time))
+            for id_ in damaged:
+                log.error("sequence %r in the store is damaged, and is set aside under `damaged:`", id_)
         return [answer for *_, answer in found]
 
     def _compare(self, number: bytes | None) -> None:
@@ -159,10 +181,10 @@ class ValkeyStore:
             self._losses += 1
             self._kept = int(number or 0)
 
-    def _command(self, verb: str, now: float, items: Sequence[Item]) -> Item:
-        terms = self.terms
-        times = (now, now - terms.retention, now - terms.lease, terms.tombstone)
-        given: Item = (verb, self._writer, next(self._calls), *map(repr, times), terms.keep)
+    def _command(self, verb: str, now: float, proposed: float | None, items: Sequence[Item]) -> Item:
+        terms, time = self.terms, "" if proposed is None else repr(proposed)
+        times = map(repr, (terms.retention, terms.lease, terms.tombstone))
+        given: Item = (verb, self._writer, next(self._calls), repr(now), time, *times, terms.tombstones, terms.keep)
         return ("EVALSHA", NAME, 1, self._prefix + "touched", *given, *chain.from_iterable(items))
 
     def _run(self, commands: Sequence[Item]) -> list[Any]:
@@ -195,8 +217,9 @@ class ValkeyStore:
         return answers
 
     def _usage(self, *asked: Item) -> Usage:
-        parked, awake, size = (int(found or 0) for found in self._run(asked))
-        return Usage(parked + awake, size, parked)
+        parked, awake, size, tombstones = (int(found or 0) for found in self._run(asked))
+        taken = size + OF_SEQUENCE * (parked + awake) + OF_TOMBSTONE * tombstones
+        return Usage(parked + awake, size, parked, tombstones, taken)
 
     @contextmanager
     def _sentences(self, *, definite: bool = False) -> Iterator[None]:

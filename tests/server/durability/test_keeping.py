@@ -492,7 +492,7 @@ def test_an_owner_whose_last_states_are_written_late_is_counted_once_they_are(
 
 
 def test_a_full_store_takes_no_new_sequences_until_there_is_room(tmp_path_factory: pytest.TempPathFactory) -> None:
-    world = limited(tmp_path_factory, max_store_mib=1e-4)  # the checkpoint of one sequence, not of two
+    world = limited(tmp_path_factory, max_store_mib=1e-3)  # one sequence, not two
     one, other = opened(world, 2)
     world.write(0)
     world.keep_house(0)
@@ -541,8 +541,8 @@ def break_off(world: World, mood: str) -> None:
 
 def stands_at(world: World, one: Survivor) -> Checkpoint:
     """What the store has as the newest of a sequence."""
-    newest = max(world.store._store._checkpoints[one.id].items())
-    return decode(newest[1])
+    kept = map(decode, world.store._store.tables.checkpoints(one.id).values())
+    return max(kept, key=lambda checkpoint: checkpoint.step)
 
 
 @pytest.mark.parametrize(("mood", "stands"), [("late", 4), ("dead", 9)])
@@ -810,7 +810,7 @@ def test_old_reasons_are_forgotten_in_one_round_of_housekeeping(world: World) ->
     world.store.end([End(id_, 1, Reason.ENDED) for id_ in ids], world.now)
     world.now += 8 * 86_400
     world.keep_house(0)
-    assert not world.store._store._tombstones
+    assert not world.store.usage().tombstones
 
 
 @pytest.mark.parametrize("asked", ["rewind", "move"])

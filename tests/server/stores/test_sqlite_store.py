@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import re
 import shutil
@@ -9,6 +10,7 @@ import sqlite3
 import stat
 import struct
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,13 +23,13 @@ from server.stores.store import Birth, Claim, Claimed, Gone, Hold, Reason, Terms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-TERMS = Terms(keep=2, retention=100.0, tombstone=50.0)
+TERMS = Terms(keep=2, retention=100.0, tombstone=50.0, gap=math.inf)
 NOW = 1_700_000_000.0
 TOKEN = bytes(32)
 BIRTH = Birth(TOKEN, "ann", "recall")
 IDS = ["a", "b", "c", "d", "e"]
+KEPT = Path(__file__).parent / "kept" / "schema_2.sqlite"
 PAGE, FRAME, LOG_HEADER = 8_192, 8_192 + 24, 32  # bytes
 
 
@@ -200,9 +202,9 @@ def test_a_file_that_is_no_database_is_refused_and_left_as_it_was(path: Path) ->
 def test_a_file_of_a_later_schema_is_refused(store: SqliteStore, path: Path) -> None:
     store.close()
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 3")
+    connection.execute("PRAGMA user_version = 4")
     connection.close()
-    with pytest.raises(StoreFailed, match="is of schema 3; this server reads schema 2"):
+    with pytest.raises(StoreFailed, match="is of schema 4; this server reads schema 3"):
         SqliteStore(path, TERMS)
 
 
@@ -272,6 +274,56 @@ def test_a_file_of_the_schema_before_is_brought_up_to_date_and_what_was_open_is_
     again = SqliteStore(path, TERMS)
     assert again.usage() == Usage(1, size + len(saved(8)))
     again.close()
+
+
+def test_a_file_that_the_release_before_wrote_is_read_and_its_sequences_go_on(path: Path) -> None:
+    shutil.copy(KEPT, path)
+    store = SqliteStore(path, Terms(keep=2))
+    found = store.read([Claim(id_, TOKEN) for id_ in ("awake", "parked", "of bob", "ended", "evicted")], NOW + 200)
+    steps = [[decode(data).step for data in one.checkpoints] for one in found if isinstance(one, Claimed)]
+    assert steps == [[192, 128], [64], [7]]
+    assert found[3:] == [Gone(Reason.ENDED, "recall", 5), Gone(Reason.EVICTED, "recall", 5)]
+    assert (store.usage().sequences, store.usage().parked, store.usage().tombstones) == (3, 2, 2)
+    (taken,) = store.claim([Claim("awake", TOKEN)], NOW + 201)
+    assert isinstance(taken, Claimed)
+    fence = int((NOW + 201) * 1_000)
+    assert (taken.fence, taken.owner) == (fence, "ann")
+    assert store.write([Write("awake", fence, 200, saved(200))], NOW + 202) == []
+    assert store.expire(NOW + 86_400 * 400).expired == ()
+    assert [one.id for one in store.evict(9, NOW + 203)] == ["parked", "of bob"]
+    assert (store.forget(9, NOW + 203), store.usage().tombstones) == (4, 0)
+    store.close()
+
+
+def spoil(path: Path, change: str, id_: str) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute(f"UPDATE sequence SET {change} WHERE id = ?", (id_,))  # noqa: S608 - ours
+    connection.commit()
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["slots = x'0102'", "slots = 7", "touched = 'soon'", "digest = 5", "model = x'ff'", "fence = 'x'", "awake = 'x'"],
+)
+def test_a_damaged_row_is_set_aside_said_once_and_the_others_expire(
+    store: SqliteStore, path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    write(store, 1)
+    store.hold([Hold(id_, 1, awake=False) for id_ in IDS], NOW)
+    spoil(path, damage, "c")
+    claims = [Claim(id_, TOKEN) for id_ in IDS]
+    assert [isinstance(answer, Claimed) for answer in store.read(claims, NOW)] == [True, True, False, True, True]
+    swept = [*store.expire(NOW + 50).expired, *store.expire(NOW + 100).expired]
+    store.write([Write("c", 1, 1, saved(1), BIRTH)], NOW + 100)
+    assert store.expire(NOW + 101).expired == ()
+    assert swept == ["a", "b", "d", "e"]
+    assert store.usage() == store.usage_of("ann") == Usage(1, len(saved(1)))
+    assert store.usage().tombstones == store.usage_of("ann").tombstones == 4
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT key, id FROM damaged").fetchall() == [(3, "c")]
+    connection.close()
 
 
 @pytest.mark.parametrize("name", ["missing/tidegate.db", "."])

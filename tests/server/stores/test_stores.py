@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
+from collections import Counter
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Protocol
 
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-TERMS = Terms(keep=3, retention=100.0, tombstone=50.0, lease=200.0)
+TERMS = Terms(keep=3, retention=100.0, tombstone=50.0, lease=200.0, gap=math.inf)
 NOW = 1_700_000_000.0
 TOKEN = hashlib.sha256(b"the secret of the client").digest()
 OTHER = hashlib.sha256(b"another secret").digest()
@@ -60,23 +62,23 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningValkey]:
 
 
 @pytest.fixture
-def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Backend]]:
+def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Backend]]:
     """Each call gives a backend without any data."""
     number = itertools.count()
     with ExitStack() as stack:
 
-        def backend() -> Backend:
+        def backend(terms: Terms = TERMS) -> Backend:
             place = f"at{next(number)}"
             match request.param:
                 case "memory":
-                    shared = MemoryStore(TERMS)
+                    shared = MemoryStore(terms)
                     opened: Callable[[], Store] = lambda: shared  # noqa: E731 # as the ones below
                 case "sqlite":
-                    opened = lambda: SqliteStore(tmp_path / place, TERMS)  # noqa: E731
+                    opened = lambda: SqliteStore(tmp_path / place, terms)  # noqa: E731
                 case _:
                     running: RunningValkey = request.getfixturevalue("valkey")
                     running.client().flushall()
-                    opened = lambda: ValkeyStore(running.url, TERMS, prefix=place)  # noqa: E731
+                    opened = lambda: ValkeyStore(running.url, terms, prefix=place)  # noqa: E731
 
             def opens() -> Store:
                 store = opened()
@@ -99,7 +101,6 @@ def store(backend: Backend) -> Store:
 
 
 every = pytest.mark.parametrize("fresh", ["memory", "sqlite", "valkey"], indirect=True)
-forgetful = pytest.mark.parametrize("fresh", ["memory", "sqlite"], indirect=True)  # Valkey forgets by itself
 lasting = pytest.mark.parametrize("fresh", ["sqlite", "valkey"], indirect=True)
 
 
@@ -524,7 +525,7 @@ def test_sweeping_does_a_bounded_amount_of_work_and_says_whether_there_is_more(s
     assert store.expire(NOW + 100) == Swept((), more=False)
 
 
-@forgetful
+@every
 def test_a_sweep_says_that_there_is_more_as_long_as_old_reasons_are_left(store: Store) -> None:
     ids = [f"s{n}" for n in range(25)]
     born(store, *ids)
@@ -552,6 +553,7 @@ def test_what_is_awake_is_counted_apart_and_neither_expires_nor_makes_room(backe
     assert store.usage() == Usage(2, len(data(0, "awake") + data(0, "asleep")))
     assert hold(store, "asleep", awake=False) == []
     assert other.usage_of("ann") == other.usage() == Usage(2, len(data(0, "awake") + data(0, "asleep")), 1)
+    other.expire(NOW)
     assert other.expire(NOW + 150) == Swept(("asleep",), more=False)
     assert other.evict(5, NOW + 150) == other.evict(5, NOW + 150, owner="ann") == []
     assert isinstance(seen(other, "awake", NOW + 150), Claimed)
@@ -775,8 +777,10 @@ def test_whatever_happens_a_store_answers_as_the_one_in_memory_does(
     moves: list[tuple[tuple, float]],  # type: ignore[type-arg]
 ) -> None:
     backend, plain = fresh(), MemoryStore(TERMS)
-    servers = itertools.cycle([backend(), backend()])
+    servers = itertools.cycle(both := [backend(), backend()])
     now = 1.0
+    for server in (plain, *both):
+        server.expire(now)  # they look at the time
     for move, later in moves:
         now += later
         store = next(servers)
@@ -788,9 +792,11 @@ def test_whatever_happens_a_store_answers_as_the_one_in_memory_does(
         assert store.read(claims, now) == plain.read(claims, now)
 
 
-@pytest.mark.parametrize("wrong", [{"keep": 0}, {"keep": 256}, {"retention": 0.0}, {"tombstone": -1.0}, {"lease": 0.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"keep": 0}, {"keep": 256}, {"retention": 0.0}, {"tombstone": -1.0}, {"lease": 0.0}, {"gap": 0.0}]
+)
 def test_terms_that_no_store_can_keep_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=r"expected to keep 1 to 255, a retention and a lease above 0 s"):
+    with pytest.raises(ValueError, match=r"expected to keep 1 to 255, a retention, a lease and a gap above 0 s"):
         Terms(**wrong)
 
 
@@ -839,3 +845,156 @@ def test_a_store_whose_data_is_all_there_has_lost_nothing(backend: Backend) -> N
         hold(other, "s")
     store.close()
     assert store.losses() == 0
+
+
+# How old something is
+
+PATIENT = Terms(keep=3, retention=100.0, tombstone=100.0, lease=100.0, gap=10.0)
+YEAR = 365 * 86_400.0
+
+
+@every
+@pytest.mark.parametrize("jump", [86_400.0, -86_400.0, YEAR, -YEAR])
+def test_a_clock_that_jumps_by_days_deletes_nothing_and_parks_nothing(
+    fresh: Callable[..., Backend], jump: float
+) -> None:
+    backend = fresh(PATIENT)
+    store = backend()
+    parked(store, "parked")
+    born(store, "awake", "ended")
+    store.end([End("ended", 1, Reason.ENDED)], NOW)
+    for server in (store, backend()):
+        for now in (NOW + jump, NOW, NOW + jump):
+            assert server.expire(now) == Swept((), more=False)
+    assert isinstance(seen(store, "parked", NOW + jump), Claimed)
+    assert seen(store, "ended", NOW + jump) == Gone(Reason.ENDED, "recall", 0)
+    assert store.usage().parked == 1
+    assert store.evict(5, NOW + jump) == [Evicted("parked", "ann", len(data(0, "parked")), Reason.EVICTED)]
+
+
+@every
+def test_what_was_seen_to_pass_ages_and_the_time_without_a_server_does_not(fresh: Callable[..., Backend]) -> None:
+    backend = fresh(PATIENT)
+    store = backend()
+    parked(store, "s")
+    for passed in range(5, 50, 5):
+        assert store.expire(NOW + passed).expired == ()
+    later = backend()
+    assert later.expire(NOW + 50 * 86_400).expired == () or later is store
+    found = {passed: later.expire(NOW + 50 * 86_400 + passed).expired for passed in range(5, 70, 5)}
+    assert [passed for passed, expired in found.items() if expired] == [45 if later is store else 55]
+
+
+@every
+def test_servers_with_clocks_that_differ_do_not_age_anything_together(fresh: Callable[..., Backend]) -> None:
+    backend = fresh(PATIENT)
+    servers = [backend(), backend(), backend()]
+    if servers[0] is servers[1]:
+        pytest.skip("one server in all")
+    parked(servers[0], "s")
+    for server, clock in zip(servers, (NOW, NOW + YEAR, NOW - YEAR), strict=True):
+        server.expire(clock)
+    for passed in range(5, 100, 5):
+        for server, clock in zip(servers, (NOW, NOW + YEAR, NOW - YEAR), strict=True):
+            assert server.expire(clock + passed).expired == (), passed
+    assert servers[1].expire(NOW + YEAR + 100).expired == ("s",)
+
+
+@every
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    turns=st.lists(
+        st.tuples(st.integers(0, 1), st.floats(0, 9), st.sampled_from([0.0, 0.0, 0.0, 3_600.0, -3_600.0, YEAR, -YEAR])),
+        min_size=1,
+        max_size=40,
+    )
+)
+def test_however_clocks_jump_nothing_is_gone_before_its_time_and_a_jump_costs_no_more_than_the_gap(
+    fresh: Callable[..., Backend], turns: list[tuple[int, float, float]]
+) -> None:
+    backend = fresh(PATIENT)
+    servers, clocks = [backend(), backend()], [NOW, NOW + 1_000_000]
+    parked(servers[0], "s")
+    servers[1].expire(clocks[1])
+    passed, jumps, gone = 0.0, 0, False
+    for which, seconds, jump in turns:
+        passed, clocks = passed + seconds, [clock + seconds for clock in clocks]
+        clocks[which] += jump
+        jumps += jump != 0 or servers[0] is servers[1]
+        gone = bool(servers[which].expire(clocks[which]).expired) or gone
+        assert not gone or passed + PATIENT.gap * jumps >= PATIENT.retention
+
+
+# Whose give way, and what is remembered
+
+
+@every
+def test_the_owner_with_the_most_parked_sequences_gives_way_first(store: Store) -> None:
+    parked(store, "v1", "v2", owner="victim")
+    for n in range(40):
+        parked(store, f"x{n:02}", now=NOW + 1 + n, owner="stranger")
+    parked(store, *(f"w{n}" for n in range(5)), now=NOW + 99, owner="other")
+    assert [one.id for one in store.evict(30, NOW + 99)] == [f"x{n:02}" for n in range(30)]
+    assert {one.owner for one in store.evict(5, NOW + 99)} == {"stranger"}
+    assert Counter(one.owner for one in store.evict(6, NOW + 99)) == {"stranger": 3, "other": 3}
+    assert [one.id for one in store.evict(2, NOW + 99)] == ["v1", "v2"]  # nobody stands out any more
+    assert store.usage() == Usage(4, store.usage().bytes, 4)
+
+
+@every
+def test_of_many_owners_with_about_as_many_each_those_parked_for_longest_give_way(store: Store) -> None:
+    for n in reversed(range(20)):
+        parked(store, f"a{n}", f"b{n}", now=NOW + 20 - n, owner=f"owner {n}")
+    assert [one.owner for one in store.evict(4, NOW + 30)] == ["owner 19", "owner 19", "owner 18", "owner 18"]
+
+
+@every
+def test_of_each_owner_only_so_many_tombstones_are_kept_the_last_ones(fresh: Callable[..., Backend]) -> None:
+    store = fresh(Terms(tombstones=3, gap=math.inf))()
+    born(store, "other", owner="bob")
+    store.end([End("other", 1, Reason.ENDED)], NOW)
+    for n in range(3):
+        born(store, f"a{n}", f"b{n}", now=NOW + n)
+        store.end([End(f"{of}{n}", 1, Reason.ENDED) for of in "ab"], NOW + n)
+    found = [seen(store, f"{of}{n}", NOW + 3) for n in range(3) for of in "ab"]
+    assert found == [Gone(Reason.UNKNOWN)] * 3 + [Gone(Reason.ENDED, "recall", 0)] * 3
+    assert seen(store, "other", NOW + 3) == Gone(Reason.ENDED, "recall", 0)
+    assert [store.usage().tombstones, store.usage_of("ann").tombstones, store.usage_of("bob").tombstones] == [4, 3, 1]
+    born(store, *(f"c{n}" for n in range(9)), now=NOW + 4)
+    store.end([End(f"c{n}", 1, Reason.ENDED) for n in range(9)], NOW + 4)
+    assert [n for n in range(9) if seen(store, f"c{n}", NOW + 5) != Gone(Reason.UNKNOWN)] == [6, 7, 8]
+    assert (store.usage().tombstones, store.usage_of("ann").tombstones) == (4, 3)
+
+
+@every
+def test_tombstones_are_forgotten_the_oldest_first_and_their_ids_are_free(store: Store) -> None:
+    for n in range(5):
+        born(store, f"s{n}", now=NOW + n)
+        store.end([End(f"s{n}", 1, Reason.ENDED)], NOW + n)
+    before = store.usage().taken
+    assert (store.forget(0, NOW + 5), store.forget(2, NOW + 5)) == (0, 2)
+    assert [seen(store, f"s{n}", NOW + 5).reason for n in range(5)] == [Reason.UNKNOWN] * 2 + [Reason.ENDED] * 3
+    assert store.usage().tombstones == store.usage_of("ann").tombstones == 3
+    assert store.usage().taken <= before
+    born(store, "s0", now=NOW + 6)
+    assert store.forget(9, NOW + 6) == 3
+    assert (store.usage().tombstones, store.usage_of("ann").tombstones) == (0, 0)
+    assert steps(store, "s0", NOW + 6) == [0]
+
+
+@lasting
+def test_what_a_store_says_that_all_takes_is_about_what_it_takes(store: Store, request: pytest.FixtureRequest) -> None:
+    def really() -> float:
+        if isinstance(store, ValkeyStore):
+            return float(request.getfixturevalue("valkey").client().info("memory")["used_memory"])
+        return float(store.usage().taken)
+
+    empty = really()
+    birth = Birth(TOKEN, "ann", "recall")
+    ids = [hashlib.sha256(b"%d" % n).hexdigest()[:32] for n in range(5_000)]
+    store.write([Write(id_, 1, 64, bytes(2_000), birth) for id_ in ids], NOW)
+    assert 0.7 < store.usage().taken / (really() - empty) < 1.4
+    assert store.usage().taken > store.usage().bytes
+    store.end([End(id_, 1, Reason.ENDED) for id_ in ids], NOW)
+    assert 0.6 < store.usage().taken / (really() - empty) < 1.6
+    assert store.usage().taken > 5_000 * 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-TERMS = Terms(keep=2, retention=100.0, tombstone=50.0)
+TERMS = Terms(keep=2, retention=100.0, tombstone=50.0, gap=math.inf)
 NOW = 1_700_000_000.0
 TOKEN = bytes(32)
 BIRTH = Birth(TOKEN, "ann", "recall")
@@ -163,7 +164,7 @@ def test_stores_under_different_prefixes_know_nothing_of_each_other(valkey: Runn
     assert two.usage() == Usage(0, 0)
 
 
-def test_only_tombstones_end_by_themselves_and_nothing_else_is_left_of_what_is_gone(
+def test_nothing_ends_by_itself_and_nothing_but_tombstones_is_left_of_what_is_gone(
     store: ValkeyStore, valkey: RunningValkey
 ) -> None:
     write(store, 1, "kept", "ended", "evicted", "expired")
@@ -174,12 +175,18 @@ def test_only_tombstones_end_by_themselves_and_nothing_else_is_left_of_what_is_g
     store.hold([Hold("evicted", 1, awake=False)], NOW)
     store.evict(1, NOW)
     store.hold([Hold("expired", 1, awake=False)], NOW)
+    graves = {f"{{tidegate}}:sequence:{id_}".encode() for id_ in ("ended", "evicted")}
+    assert graves < set(client.scan_iter())
     assert store.expire(NOW + 100) == Swept(("expired",), more=False)
-    graves = {f"{{tidegate}}:sequence:{id_}".encode() for id_ in ("ended", "evicted", "expired")}
-    assert all(0 < client.pttl(key) <= 50_000 for key in graves)
+    assert graves.isdisjoint(client.scan_iter())
+    assert {key for key in client.scan_iter() if client.pttl(key) != -1} == {writer}
     store.end([End("kept", 10**15, Reason.ENDED)], NOW + 100)
-    last = b"{tidegate}:sequence:kept"
-    assert set(client.scan_iter()) == {*graves, last, writer, b"{tidegate}:total"}
+    last = {f"{{tidegate}}:{key}".encode() for key in ("sequence:kept", "tombstones", "tombstones:ann")}
+    books = {writer, b"{tidegate}:total", b"{tidegate}:time"}
+    store.expire(NOW + 149)
+    assert set(client.scan_iter()) - {b"{tidegate}:sequence:expired"} == {*last, *books}
+    store.expire(NOW + 150)
+    assert set(client.scan_iter()) == books
     assert client.get("{tidegate}:total") == b"0"
 
 
@@ -256,11 +263,11 @@ def test_a_full_memory_stops_nobody_from_holding_expiring_and_evicting(
     client = valkey.client()
     client.config_set("maxmemory", 1)
     try:
+        assert store.expire(NOW + 100) == Swept(("old",), more=False)
+        assert [victim.id for victim in store.evict(1, NOW + 100)] == ["parked"]
         assert store.hold([Hold("awake", 1, awake=True), Hold("unknown", 1, awake=True)], NOW + 600) == [
             Refused("unknown", Reason.UNKNOWN, 0)
         ]
-        assert store.expire(NOW + 100) == Swept(("old",), more=False)
-        assert [victim.id for victim in store.evict(1, NOW + 100)] == ["parked"]
         assert store.expire(NOW + 600) == Swept((), more=False, owners=frozenset({"ann"}))
         assert store.expire(NOW + 600) == Swept((), more=False)
         assert store.usage() == Usage(2, 2, 1)
@@ -284,6 +291,7 @@ def test_what_was_written_before_there_were_leases_is_parked_until_its_owner_wri
     assert store.read([Claim("s", TOKEN)], NOW) == [Claimed(1, "ann", "recall", (b"7",))]
     assert store.write([Write("s", 1, 8, b"8")], NOW + 1) == []
     assert store.usage() == store.usage_of("ann") == Usage(2, 3, 1)
+    assert client.zrange(f"{at}parked", 0, -1, withscores=True) == [(b"ann", 1.0)]
     assert [victim.id for victim in store.evict(5, NOW + 1)] == ["t"]
     assert store.usage() == store.usage_of("ann") == Usage(1, 2)
 
@@ -365,3 +373,25 @@ def test_what_valkey_refuses_and_what_was_never_sent_fails_definitely_and_a_miss
     valkey.start()
     write(store, 2)
     store.close()
+
+
+def test_a_damaged_sequence_is_set_aside_said_once_and_the_others_expire(
+    store: ValkeyStore, valkey: RunningValkey, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = ["a", "b", "c", "d", "e"]
+    write(store, 1, *ids)
+    store.hold([Hold(id_, 1, awake=False) for id_ in ids], NOW)
+    client, at = valkey.client(), "{tidegate}:sequence:"
+    client.hset(f"{at}a", "touched", "soon")
+    client.hdel(f"{at}b", "steps")
+    client.delete(f"{at}d")
+    client.set(f"{at}d", "a text")
+    claims = [Claim(id_, TOKEN) for id_ in ids]
+    assert [isinstance(answer, Claimed) for answer in store.read(claims, NOW)] == [False, False, True, False, True]
+    swept = [*store.expire(NOW + 50).expired, *store.expire(NOW + 100).expired]
+    write(store, 1, "a")
+    assert store.expire(NOW + 101) == Swept((), more=False)
+    assert swept == ["c", "e"]
+    assert (store.usage().sequences, store.usage().parked) == (1, 0)
+    assert len(caplog.records) == 3
+    assert {key.rpartition(b":")[2] for key in client.scan_iter("{tidegate}:damaged:*")} == {b"a", b"b", b"d"}

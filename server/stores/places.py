@@ -1,13 +1,22 @@
-"""Where the checkpoints of one sequence are in a file: numbered places that are used again and again; pure."""
+"""Where the checkpoints of one sequence are in a store: numbered places that are used again and again; pure."""
 
 import struct
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Self
 
-from server.stores.fencing import superseded
-
 FREE = -1
+MOST = 256  # checkpoints of one sequence
+
+
+def superseded(steps: list[int], step: int, keep: int, spare: Collection[int] = ()) -> list[int]:
+    """Of the steps that are kept, those that go when `step` is written: later ones, the same, and the oldest.
+
+    Those to spare stay if they are earlier, and do not count as kept.
+    """
+    earlier = [s for s in steps if s < step and s not in spare]
+    oldest = sorted(earlier, reverse=True)[keep - 1 :]
+    return [s for s in steps if s >= step] + oldest
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +28,15 @@ class Slots:
 
     @classmethod
     def unpacked(cls, data: bytes) -> Self:
-        """As they were when `packed`."""
+        """As they were when `packed`. Raises ValueError: they are damaged."""
+        if len(data) % 16 or len(data) > 16 * MOST:
+            raise ValueError(f"{len(data)} bytes of slots; expected a step and a size each, for up to {MOST}")
         numbers = struct.unpack(f"<{len(data) // 8}q", data)
         return cls(numbers[::2], numbers[1::2])
 
     @property
     def packed(self) -> bytes:
-        """As they stand in the file."""
+        """As a file keeps them."""
         numbers = [number for place in zip(self.steps, self.sizes, strict=True) for number in place]
         return struct.pack(f"<{len(numbers)}q", *numbers)
 
@@ -46,10 +57,7 @@ class Slots:
         return sorted(taken, key=lambda number: -self.steps[number])
 
     def placed(self, step: int, size: int, keep: int, spare: Collection[int] = ()) -> tuple["Slots", int, list[int]]:
-        """The slots once `step` is kept, its number there, and the numbers that are free from now on.
-
-        Which steps go is said in `fencing.superseded`.
-        """
+        """The slots once `step` is kept, its number there, and the numbers that are free from now on."""
         going = superseded([s for s in self.steps if s != FREE], step, keep, spare)
         steps = [FREE if s in going else s for s in self.steps]
         sizes = [0 if s in going else n for s, n in zip(self.steps, self.sizes, strict=True)]

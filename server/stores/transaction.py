@@ -1,0 +1,216 @@
+"""What a store decides, once for all that bring a `Table`: loads entries, decides by `fencing`, collects changes."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+
+from server.stores import fencing
+from server.stores.eviction import RANKED, shares
+from server.stores.fencing import Entry, Kept, Tombstone
+from server.stores.places import Slots
+from server.stores.store import Claim, Claimed, End, Evicted, Gone, Hold, Reason, Refused, Swept, Terms, Write
+from server.stores.table import Changes, Table, Tally
+
+
+class Transaction:
+    """One call of a store. `now`: of the caller's clock; `time`: of the store."""
+
+    def __init__(self, table: Table, terms: Terms, now: float, time: float) -> None:
+        self._table, self._terms, self._now, self._time = table, terms, now, time
+        self._seen: dict[str, Entry] = {}
+        self._changes = Changes()
+
+    def write(self, writes: Sequence[Write]) -> list[Refused]:
+        """See `Store.write`."""
+        self._load({write.id for write in writes})
+        return [refused for write in writes if (refused := self._write(write)) is not None]
+
+    def claim(self, claims: Sequence[Claim], asked: float) -> list[Claimed | Gone]:
+        """See `Store.claim`."""
+        self._load({claim.id for claim in claims})
+        refused = [self._unclaimable(claim, asked) for claim in claims]
+        if any(refused):
+            return [why or self._read(claim) for claim, why in zip(claims, refused, strict=True)]
+        return [self._take(claim) for claim in claims]
+
+    def read(self, claims: Sequence[Claim]) -> list[Claimed | Gone]:
+        """See `Store.read`."""
+        self._load({claim.id for claim in claims})
+        return [self._read(claim) for claim in claims]
+
+    def hold(self, holds: Sequence[Hold]) -> list[Refused]:
+        """See `Store.hold`."""
+        self._load({hold.id for hold in holds})
+        return [refused for hold in holds if (refused := self._hold(hold)) is not None]
+
+    def end(self, ends: Sequence[End]) -> list[Refused]:
+        """See `Store.end`."""
+        self._load({end.id for end in ends})
+        return [refused for end in ends if (refused := self._end(end)) is not None]
+
+    def expire(self, limit: int) -> Swept:
+        """See `Store.expire`."""
+        expired = self._found(self._table.parked(limit + 1, self._time - self._terms.retention))
+        lapsed = self._found(self._table.awake(limit + 1, self._time - self._terms.lease))
+        fallen = self._found(self._table.tombstones(limit + 1, self._time))
+        for id_ in expired[:limit]:
+            self._bury(id_, Reason.EXPIRED)
+        for id_ in sorted(lapsed[:limit]):
+            self._touch(id_, self._kept(id_), awake=False)
+        for id_ in fallen[:limit]:
+            self._change(id_, None)
+        owners = frozenset(self._kept(id_).owner for id_ in lapsed[:limit])
+        return Swept(tuple(expired[:limit]), max(map(len, (expired, lapsed, fallen))) > limit, owners)
+
+    def evict(self, count: int, owner: str | None) -> list[Evicted]:
+        """See `Store.evict`."""
+        of = {owner: count} if owner is not None else shares(self._table.largest(RANKED), count)
+        if of is None:
+            ids = self._found(self._table.parked(count))
+        else:
+            ids = [id_ for one, part in of.items() for id_ in self._found(self._table.parked(part, owner=one))]
+        return [self._evict(id_) for id_ in ids]
+
+    def forget(self, count: int) -> int:
+        """See `Store.forget`."""
+        fallen = self._found(self._table.tombstones(count))
+        for id_ in fallen:
+            self._change(id_, None)
+        return len(fallen)
+
+    def save(self) -> None:
+        """Carries out what was decided."""
+        self._bound_tombstones()
+        self._count()
+        kept = self._table.time()
+        if (
+            self._changes.entries or kept is None or self._time - kept >= self._terms.gap / 2
+        ):  # or a crash forgets so much
+            self._table.save(self._changes, self._time)
+
+    # One sequence -----------------------------------------------------------------------------------------------------
+
+    def _write(self, write: Write) -> Refused | None:
+        entry = self._of_owner(write.id)
+        if refused := fencing.write_refused(write, entry):
+            return refused
+        kept = entry if isinstance(entry, Kept) else self._born(write)
+        slots, number, freed = kept.slots.placed(write.step, len(write.data), self._terms.keep, write.spare)
+        self._changes.checkpoints |= {(write.id, slot): None for slot in freed}
+        self._changes.checkpoints[write.id, number] = write.data
+        self._touch(write.id, replace(kept, fence=write.fence, slots=slots), awake=write.awake)
+        return None
+
+    def _born(self, write: Write) -> Kept:
+        assert write.birth is not None, "else it is refused"
+        birth = write.birth
+        return Kept(birth.digest, birth.owner, birth.model, write.fence, self._time, write.awake, Slots())
+
+    def _unclaimable(self, claim: Claim, asked: float) -> Gone | None:
+        entry = self._of_all(claim.id)
+        return fencing.gone(entry, claim.digest) or fencing.outrun(entry, asked, self._now)
+
+    def _take(self, claim: Claim) -> Claimed | Gone:
+        kept = self._kept(claim.id)
+        self._touch(claim.id, replace(kept, fence=fencing.next_fence(kept.fence, self._now)), awake=True)
+        return self._read(claim)
+
+    def _read(self, claim: Claim) -> Claimed | Gone:
+        if refused := fencing.gone(self._of_all(claim.id), claim.digest):
+            return refused
+        kept, data = self._kept(claim.id), self._table.checkpoints(claim.id)
+        newest_first = tuple(data[slot] for slot in kept.slots.newest_first if slot in data)  # all, but after a rescue
+        return Claimed(kept.fence, kept.owner, kept.model, newest_first)
+
+    def _hold(self, hold: Hold) -> Refused | None:
+        if refused := fencing.hold_refused(hold, self._of_owner(hold.id)):
+            return refused
+        kept = self._kept(hold.id)
+        if hold.awake or kept.awake:
+            self._touch(hold.id, replace(kept, fence=hold.fence), awake=hold.awake)
+        return None
+
+    def _end(self, end: End) -> Refused | None:
+        entry = self._of_owner(end.id)
+        if refused := fencing.end_refused(end, entry):
+            return refused
+        if isinstance(entry, Kept):
+            self._bury(end.id, end.reason, end.fence)
+        return None
+
+    def _evict(self, id_: str) -> Evicted:
+        kept = self._kept(id_)
+        reason = Reason.EXPIRED if isinstance(self._of_all(id_), Tombstone) else Reason.EVICTED
+        self._bury(id_, reason)
+        return Evicted(id_, kept.owner, kept.slots.bytes, reason)
+
+    # Entries ----------------------------------------------------------------------------------------------------------
+
+    def _load(self, ids: Collection[str]) -> None:
+        self._seen |= self._table.entries(ids)
+
+    def _found(self, entries: Mapping[str, Kept] | Mapping[str, Tombstone]) -> list[str]:
+        self._seen |= entries
+        return list(entries)
+
+    def _kept(self, id_: str) -> Kept:
+        kept = self._seen[id_]
+        assert isinstance(kept, Kept), "else it is refused"
+        return kept
+
+    def _of_owner(self, id_: str) -> Entry:
+        return fencing.remembered(self._seen.get(id_), self._time)
+
+    def _of_all(self, id_: str) -> Entry:
+        return fencing.as_of(self._seen.get(id_), self._time, self._terms)
+
+    def _touch(self, id_: str, kept: Kept, *, awake: bool) -> None:
+        self._change(id_, replace(kept, touched=self._time, awake=awake))
+
+    def _bury(self, id_: str, reason: Reason, fence: int = 0) -> None:
+        kept = self._kept(id_)
+        self._change(id_, fencing.buried(kept, reason, max(fence, kept.fence), self._time, self._terms))
+
+    def _change(self, id_: str, entry: Entry) -> None:
+        before, _ = self._changes.entries.get(id_, (self._seen.get(id_), None))
+        self._changes.entries[id_] = before, entry
+        self._seen[id_] = entry
+
+    # Counting ---------------------------------------------------------------------------------------------------------
+
+    def _bound_tombstones(self) -> None:
+        """Of no owner more are kept than may be: the oldest go."""
+        new = Counter(after.owner for _, after in self._changes.entries.values() if isinstance(after, Tombstone))
+        for owner, count in new.items():
+            surplus = self._table.usage(owner).tombstones + count - self._terms.tombstones
+            if surplus > 0:
+                for id_ in self._oldest(owner, surplus):
+                    self._change(id_, None)
+
+    def _oldest(self, owner: str, count: int) -> list[str]:
+        """Tombstones of an owner, those that stand already before the new ones."""
+        old = self._found(
+            {
+                id_: t
+                for id_, t in self._table.tombstones(count, owner=owner).items()
+                if id_ not in self._changes.entries
+            }
+        )
+        new = (id_ for id_, (_, t) in self._changes.entries.items() if isinstance(t, Tombstone) and t.owner == owner)
+        return [*old, *islice(new, count - len(old))]
+
+    def _count(self) -> None:
+        for before, after in self._changes.entries.values():
+            for entry, sign in ((before, -1), (after, 1)):
+                if entry is not None:
+                    _add(self._changes.tally.setdefault(entry.owner, Tally()), entry, sign)
+
+
+def _add(tally: Tally, entry: Kept | Tombstone, sign: int) -> None:
+    if isinstance(entry, Tombstone):
+        tally.tombstones += sign
+    else:
+        tally.sequences += sign
+        tally.bytes += sign * entry.slots.bytes
+        tally.parked += sign * (not entry.awake)
