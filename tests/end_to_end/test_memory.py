@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 
 from tests.end_to_end.bystander import bystander
-from tests.raw_stream import NO_TRACE, RawStream, bits, fleet, open_, rows_of, steps
+from tests.lab.growth import growth
+from tests.raw_stream import NO_TRACE, RawStream, bits, content, fleet, open_, rows_of, steps
 from tests.zoo import repository
 from tidegate.v1 import sequence_pb2
 from tidegate.v1.sequence_pb2 import StreamRequest
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from tests.zoo import Zoo
 
 CHUNK = 10_000
+STEPS = int(os.environ.get("TIDEGATE_STEPS", "5000"))  # of each kind of answer; 500,000 take minutes
+COMPANY = 100  # steps that are sent together
 FEW, MANY = 100_000, 1_000_000
 
 
@@ -42,6 +47,44 @@ async def test_a_million_steps_of_one_sequence_take_no_memory(
         await stream.rows(2 * CHUNK)
         assert server.resident - before < 4
         assert [event.steps for event in await stream.rest()] == []
+
+
+@pytest.mark.parametrize("traced", [True, False], ids=["traced", "untraced"])
+@pytest.mark.parametrize("kind", ["single", "bundle", "chunk", "fleet"])
+async def test_no_kind_of_answer_stays_in_memory_while_its_stream_lives(
+    start: Callable[..., RunningServer], zoo: Zoo, tmp_path: Path, kind: str, traced: bool
+) -> None:
+    server = start(repository(zoo, tmp_path, "wide")).ready()
+    rows = np.ones((COMPANY, 3), np.float32)
+    one_each, taken = kind in ("bundle", "fleet"), 0
+    trace = None if traced else NO_TRACE
+
+    def requests() -> list[StreamRequest]:
+        if kind == "chunk":
+            return [steps(0, taken, rows)]
+        if kind == "single":
+            return [steps(0, taken + i, rows[i]) for i in range(COMPANY)]
+        step = taken // COMPANY
+        if kind == "fleet":
+            return [fleet(range(COMPANY), [step] * COMPANY, rows)]
+        first, *more = (steps(handle, step, rows[handle]) for handle in range(COMPANY))
+        first.more.extend(more)
+        return [first]
+
+    async with RawStream(server.address) as stream:
+        await stream.ask(open_(0, "wide", count=COMPANY if one_each else 1, trace=trace, bundle=kind == "bundle"))
+
+        async def round_() -> None:
+            nonlocal taken
+            await stream.say(*requests())
+            heard = 0
+            while heard < COMPANY:
+                response = await stream.call.read()
+                heard += sum(len(rows_of(content(one))) for one in (response, *response.more))
+            taken += COMPANY
+
+        grown = await growth(server, round_, warm=30, rounds=STEPS // COMPANY)
+    assert grown < 4  # MiB; kept, the traces alone would be 30 of 5,000 steps
 
 
 async def test_ten_thousand_idle_sequences_cost_under_100_mib(
