@@ -59,6 +59,9 @@ class Settings:
     # limits
     max_sequences: Annotated[int, "the most open sequences of one model, and of one client"] = 65_536
     max_streams: Annotated[int, "the most client streams at a time"] = 1_024
+    max_share: Annotated[
+        float, "the most of each of these limits that the clients of one address may take together, in percent"
+    ] = 80.0
     max_message_mib: Annotated[float, "the largest message that is taken, in MiB"] = 4.0
     window_mib: Annotated[float, "how much of answers may wait for a client that does not read, in MiB a stream"] = 4.0
     max_answer_mib: Annotated[
@@ -94,6 +97,10 @@ class Settings:
     ] = 10.0
     # logs
     log_level: Annotated[str, "debug, info, warning or error"] = "info"
+
+    def share_of(self, limit: int) -> int:
+        """How much of a limit one address may take: at least 1."""
+        return max(1, int(self.max_share * limit / 100))
 
     @property
     def max_message_bytes(self) -> int:
@@ -206,6 +213,8 @@ def _check(parser: argparse.ArgumentParser, settings: Settings) -> None:
             parser.error(
                 f"--{f.name.replace('_', '-')} is {value}; expected {'0 or more' if not lowest else 'more than 0'}"
             )
+    if settings.max_share > 100:
+        parser.error(f"--max-share is {settings.max_share}; expected at most 100")
     if settings.log_level not in ("debug", "info", "warning", "error"):
         parser.error(f"--log-level is {settings.log_level!r}; expected debug, info, warning or error")
     if settings.workers > 1 and not settings.outlives:

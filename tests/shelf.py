@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from server.errors import UnknownModel
+from server.repository.folder import Found
+from server.repository.repository import Entry
 from server.runtime.served_model import ServedModel
 from stepgraph.model import LoadedModel
 
@@ -40,9 +42,8 @@ class Shelf:
         assert self.models[version].loaded.sha256 == sha256
         return self.models[version]
 
-    def entry(self, name: str, version: int) -> Any:  # noqa: ANN401 - as a repository has it
-        found = SimpleNamespace(name=name, version=version)
-        return SimpleNamespace(found=found, served=self.find(name, version), refusal=None)
+    def entry(self, name: str, version: int) -> Entry:
+        return Entry(Found(name, version, Path(), ()), self.find(name, version))
 
     def assert_empty(self) -> None:
         """Nobody has a place here."""

@@ -1,15 +1,19 @@
-"""Who may come in: counts streams, and closes the door when the server drains.
+"""Who may come in: counts streams and calls, of all and by address, and closes the door when the server drains.
 
 An own limit, because grpc.aio's maximum_concurrent_rpcs cannot be relied on (grpc issue 41531).
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
+from server.caller import Caller
 from server.errors import Draining, OverLimit, Reason
 from server.repository.repository import Repository
 from server.runtime.served_model import ServedModel
+from server.settings import Settings
 
 
 class Admission:
@@ -17,17 +21,17 @@ class Admission:
 
     Args:
         repository: where the models are.
-        max_streams: the most streams at a time.
-        moves: whether open sequences can go on elsewhere when this server stops, so that nobody has to wait for them.
+        settings: how many may come in, and whether open sequences can go on elsewhere when this server stops.
     """
 
-    def __init__(self, repository: Repository, max_streams: int, moves: bool) -> None:
+    def __init__(self, repository: Repository, settings: Settings) -> None:
         self._repository = repository
-        self._moves = moves
+        self._moves = settings.outlives
         self.leaving = asyncio.Event()  # set when open sequences are to go elsewhere
-        self._max_streams = max_streams
-        self._streams = 0
-        self._calls = 0  # streams and predictions
+        most = settings.max_streams
+        self._streams = _Places("streams", most, settings.share_of(most), "share a stream between sequences")
+        self._answers = _Places("calls", most, settings.share_of(most), "read the answers to those before")
+        self._calls = 0  # streams and predictions that a server which stops waits for
         self._draining = False
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -35,7 +39,7 @@ class Admission:
     @property
     def streams(self) -> int:
         """How many streams are open."""
-        return self._streams
+        return self._streams.count
 
     async def drain(self, seconds: float) -> None:
         """From now on nothing new is opened. Waits for what is under way to end, but not longer than `seconds`."""
@@ -46,24 +50,19 @@ class Admission:
             await asyncio.wait_for(self._quiet.wait(), seconds)
 
     @contextmanager
-    def stream(self) -> Iterator[None]:
+    def stream(self, caller: Caller) -> Iterator[None]:
         """A place for one stream.
 
         Raises:
             OverLimit, Draining: there is none.
         """
         self._check_open()
-        if self._streams >= self._max_streams:
-            raise OverLimit(
-                f"{self._max_streams} streams are open, which is the limit; share a stream between sequences",
-                Reason.TOO_MANY_STREAMS,
-            )
-        self._streams += 1
+        give_back = self._streams.take(caller)
         try:
             with self.call():
                 yield
         finally:
-            self._streams -= 1
+            give_back()
 
     @contextmanager
     def call(self) -> Iterator[None]:
@@ -76,6 +75,10 @@ class Admission:
             self._calls -= 1
             if not self._calls:
                 self._quiet.set()
+
+    def answer(self, caller: Caller) -> Callable[[], None]:
+        """A place for one call until its answer has left, when what is returned is to be called. Raises OverLimit."""
+        return self._answers.take(caller)
 
     def find(self, name: str, version: int) -> ServedModel:
         """The model to open sequences of. Raises Refusal."""
@@ -90,3 +93,34 @@ class Admission:
     def _check_open(self) -> None:
         if self._draining:
             raise Draining("this server is stopping and opens nothing new; connect to another or try again later")
+
+
+class _Places:
+    """So many at a time, and so many of one address."""
+
+    def __init__(self, what: str, most: int, share: int, advice: str) -> None:
+        self._what = what
+        self._most = most
+        self._share = share
+        self._advice = advice
+        self.count = 0
+        self._by_address: Counter[str] = Counter()
+
+    def take(self, caller: Caller) -> Callable[[], None]:
+        """One of them, until what is returned is called. Raises OverLimit."""
+        if self.count >= self._most:
+            raise self._full(f"{self._most} {self._what} are open, which is the limit")
+        if self._by_address[caller.address] >= self._share:
+            raise self._full(f"{self._share} {self._what} are open from your address, which is the limit of one")
+        self.count += 1
+        self._by_address[caller.address] += 1
+        return partial(self._give_back, caller.address)
+
+    def _full(self, sentence: str) -> OverLimit:
+        return OverLimit(f"{sentence}; {self._advice}", Reason.TOO_MANY_STREAMS)
+
+    def _give_back(self, address: str) -> None:
+        self.count -= 1
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]

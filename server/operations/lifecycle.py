@@ -29,7 +29,7 @@ STORE = "tidegate.store"  # the name under which the store's health is told
 _GLANCE = 0.5  # seconds between two looks at the store's health
 _FAREWELL = 0.2  # seconds for the last statuses to leave
 _LAST = 2.0  # seconds beyond the grace, for the last checkpoints
-_SLACK = 4  # gRPC itself takes messages this much larger than we do, so that we can refuse them in a sentence
+_SLACK = 2**20  # bytes by which a message may be too large and is still refused in a sentence, not by gRPC
 
 
 class Server:
@@ -39,7 +39,7 @@ class Server:
         self._settings = settings
         self._shares_port = shares_port
         self._repository = Repository(settings)
-        self._admission = Admission(self._repository, settings.max_streams, settings.outlives)
+        self._admission = Admission(self._repository, settings)
         self._keeper = _keeper(settings, self._admission)
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(options=_options(settings, shares_port))
@@ -171,7 +171,8 @@ def _settle_memory() -> None:
 
 def _options(settings: Settings, shares_port: bool) -> list[tuple[str, int]]:
     return [
-        ("grpc.max_receive_message_length", _SLACK * settings.max_message_bytes),
+        ("grpc.max_receive_message_length", settings.max_message_bytes + _SLACK),
+        ("grpc.compression_enabled_algorithms_bitset", 1),  # none: what is small on the wire would be large in memory
         ("grpc.max_send_message_length", -1),
         ("grpc.so_reuseport", int(shares_port)),  # else a second server on the same port is a mistake, not a share
         ("grpc.keepalive_time_ms", 30_000),  # finds out about clients that vanished without a word

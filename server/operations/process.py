@@ -9,6 +9,7 @@ from typing import Any
 from uvloop import new_event_loop
 
 from server.errors import StoreFailed
+from server.operations.log import RateLimit
 from server.settings import Settings
 
 log = logging.getLogger("server")
@@ -20,7 +21,9 @@ def run(settings: Settings, life: Callable[[], Coroutine[Any, Any, None]], name:
     """Runs a whole life, and says why it could not begin; the process's exit status. `name` goes into the log."""
     sys.setswitchinterval(_SWITCH)
     form = f"%(asctime)s %(levelname)s {name}%(name)s: %(message)s"
-    logging.basicConfig(level=settings.log_level.upper(), format=form, stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(RateLimit())
+    logging.basicConfig(level=settings.log_level.upper(), format=form, handlers=[handler])
     if not settings.models.is_dir():
         log.error("the model repository %s is not a folder; give another with --models", settings.models)
         return 1

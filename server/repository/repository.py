@@ -29,7 +29,7 @@ _BOUND = 20.0  # seconds that a start waits for what has not been tried, if some
 Key = tuple[str, int]  # name and version
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Entry:
     """A version and what became of it: neither served nor refused while it loads."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from server.durability.keeper import Keeper
@@ -47,7 +48,9 @@ class Server:
         self.store_thread = StoreThread(lambda: world.store, world.settings.store_seconds)  # type: ignore[arg-type, return-value]
         self.store_thread._thread.shutdown()
         self.store_thread._thread = self.desk  # type: ignore[assignment]
-        self.admission = Admission(self.shelf, 100, moves=True)  # type: ignore[arg-type]
+        self.admission = Admission(
+            self.shelf, replace(world.settings, max_streams=100, max_share=100, store="valkey://")
+        )  # type: ignore[arg-type]
         self.keeper = Keeper(self.store_thread, world.settings, self.admission, lambda: world.now, lambda: world.now)
         self.servicer = Servicer(self.shelf, self.admission, self.keeper, world.settings)  # type: ignore[arg-type]
         self.keeping = asyncio.create_task(self.keeper.run())
@@ -56,7 +59,7 @@ class Server:
     async def unary(self, path: str, request: bytes) -> bytes:
         assert path.endswith("/DescribeModel")
         wanted = tidegate_pb2.DescribeModelRequest.FromString(request)
-        return (await self.servicer.describe_model(wanted, Context(None))).SerializeToString()
+        return await self.servicer.describe_model(wanted, Context(None))
 
     async def stop(self, world: World, at: int) -> None:
         """As `lifecycle.Server` does it after SIGTERM."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from weakref import WeakKeyDictionary
 
 from server.repository.repository import Entry
 from stepgraph.cells.cell import Cell
@@ -11,7 +12,7 @@ from stepgraph.report.report import StateFact
 from stepgraph.rewriting.columns import Columns
 from stepgraph.rewriting.ports import Port
 from tidegate import wire
-from tidegate.v1 import model_pb2
+from tidegate.v1 import model_pb2, tidegate_pb2
 
 _HOMES = {
     "server": model_pb2.STATE_HOME_SERVER,
@@ -26,8 +27,30 @@ def columns(given: Sequence[Columns]) -> list[model_pb2.TraceColumns]:
     return [model_pb2.TraceColumns(layer=c.layer, name=c.name, offset=c.offset, size=c.size) for c in given]
 
 
-def model(entry: Entry) -> model_pb2.Model:
-    """What there is to say of a version."""
+class Descriptions:
+    """Made once for each change of a version, and kept as bytes."""
+
+    def __init__(self) -> None:
+        self._kept: WeakKeyDictionary[Entry, bytes] = WeakKeyDictionary()
+        self._listed: list[bytes] = []
+        self._list = b""
+
+    def one(self, entry: Entry) -> bytes:
+        """The contract's DescribeModelResponse."""
+        kept = self._kept.get(entry)
+        if kept is None:
+            kept = self._kept[entry] = tidegate_pb2.DescribeModelResponse(model=_model(entry)).SerializeToString()
+        return kept
+
+    def all(self, entries: Sequence[Entry]) -> bytes:
+        """The contract's ListModelsResponse, which is one DescribeModelResponse after the other."""
+        described = [self.one(entry) for entry in entries]
+        if described != self._listed:
+            self._listed, self._list = described, b"".join(described)
+        return self._list
+
+
+def _model(entry: Entry) -> model_pb2.Model:
     message = model_pb2.Model(name=entry.found.name, version=entry.found.version)
     if entry.served is not None:
         message.status = model_pb2.MODEL_STATUS_READY

@@ -1,20 +1,22 @@
 """The gRPC edge of tidegate.v1: converts, calls, converts."""
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError, Message
 
 from server.durability.keeper import AnyKeeper
 from server.edge import status
 from server.edge.admission import Admission
 from server.edge.callers import caller_of
 from server.edge.exchange import Exchange
-from server.edge.native import descriptions, requests, responses
+from server.edge.native import requests, responses
+from server.edge.native.descriptions import Descriptions
 from server.edge.native.dialect import NativeDialect
-from server.errors import TidegateError
+from server.errors import Refusal, TidegateError
 from server.repository.repository import Repository
 from server.settings import Settings
 from server.streams.events import Event
@@ -49,65 +51,64 @@ class Servicer:
         self._keeper = keeper
         self._admission = admission
         self._settings = settings
+        self._descriptions = Descriptions()
         self._predictor = Predictor(admission, settings.max_answer_bytes)
 
     def add_to(self, server: grpc.aio.Server) -> None:
-        """Registers the service. The stream has a deserialiser of its own, so a bad message does not end it."""
-        unary = grpc.unary_unary_rpc_method_handler
-        request, response = tidegate_pb2, tidegate_pb2
+        """Registers the service. Requests are read here, so that a bad one is refused in our words."""
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             "Stream": grpc.stream_stream_rpc_method_handler(
                 self.stream,
                 requests.reader(self._settings.max_message_bytes),
                 None,  # an exchange writes bytes
             ),
-            "Predict": unary(
-                self.predict, request.PredictRequest.FromString, response.PredictResponse.SerializeToString
-            ),
-            "ListModels": unary(
-                self.list_models, request.ListModelsRequest.FromString, response.ListModelsResponse.SerializeToString
-            ),
-            "DescribeModel": unary(
-                self.describe_model,
-                request.DescribeModelRequest.FromString,
-                response.DescribeModelResponse.SerializeToString,
-            ),
+            "Predict": self._unary(tidegate_pb2.PredictRequest, self.predict),
+            "ListModels": self._unary(tidegate_pb2.ListModelsRequest, self.list_models),
+            "DescribeModel": self._unary(tidegate_pb2.DescribeModelRequest, self.describe_model),
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+
+    def _unary(self, kind: type[Message], call: Callable[[Any, Context], Awaitable[bytes]]) -> Any:  # noqa: ANN401 # gRPC's
+        async def answer(data: bytes, context: Context) -> bytes:
+            async with _errors(context):
+                left = self._admission.answer(caller_of(context))
+                context.add_done_callback(lambda _: left())
+                return await call(_parsed(kind, data), context)
+            raise AssertionError("an error ends the call")
+
+        return grpc.unary_unary_rpc_method_handler(answer)
 
     async def stream(self, _requests: object, context: Context) -> None:
         """Opens sequences, takes their steps, answers each, closes them."""
         async with _errors(context):
-            with self._admission.stream():
+            with self._admission.stream(caller_of(context)):
                 served = exchange(self._admission, self._keeper, self._settings, context)
                 await served.serve(self._admission.leaving)
 
-    async def predict(self, request: tidegate_pb2.PredictRequest, context: Context) -> tidegate_pb2.PredictResponse:
+    async def predict(self, request: tidegate_pb2.PredictRequest, context: Context) -> bytes:
         """A whole sequence at once."""
-        async with _errors(context):
-            manner = Manner(requests.selection(request.trace), requests.wants_values(request.encoding))
-            inputs = requests.named_inputs(request.inputs)
-            caller = caller_of(context)
-            with self._admission.call():
-                made, size = await self._predictor.predict(caller, request.model, request.version, inputs, manner)
-                context.add_done_callback(lambda _: self._predictor.release(caller, size))
-                return responses.predicted(made, manner.values)
-        raise AssertionError("an error ends the call")
+        manner = Manner(requests.selection(request.trace), requests.wants_values(request.encoding))
+        inputs = requests.named_inputs(request.inputs)
+        caller = caller_of(context)
+        with self._admission.call():
+            made, size = await self._predictor.predict(caller, request.model, request.version, inputs, manner)
+            context.add_done_callback(lambda _: self._predictor.release(caller, size))
+            return responses.predicted(made, manner.values).SerializeToString()
 
-    async def list_models(
-        self, _request: tidegate_pb2.ListModelsRequest, _context: Context
-    ) -> tidegate_pb2.ListModelsResponse:
+    async def list_models(self, _request: tidegate_pb2.ListModelsRequest, _context: Context) -> bytes:
         """Every model in the repository."""
-        return tidegate_pb2.ListModelsResponse(models=[descriptions.model(e) for e in self._repository.entries()])
+        return self._descriptions.all(self._repository.entries())
 
-    async def describe_model(
-        self, request: tidegate_pb2.DescribeModelRequest, context: Context
-    ) -> tidegate_pb2.DescribeModelResponse:
+    async def describe_model(self, request: tidegate_pb2.DescribeModelRequest, _context: Context) -> bytes:
         """One model."""
-        async with _errors(context):
-            entry = self._repository.entry(request.model, request.version)
-            return tidegate_pb2.DescribeModelResponse(model=descriptions.model(entry))
-        raise AssertionError("an error ends the call")
+        return self._descriptions.one(self._repository.entry(request.model, request.version))
+
+
+def _parsed(kind: type[Message], data: bytes) -> Message:
+    try:
+        return kind.FromString(data)
+    except DecodeError as error:
+        raise Refusal(f"a message came that is no {kind.DESCRIPTOR.name}") from error
 
 
 @asynccontextmanager
