@@ -10,7 +10,7 @@ from onnx import inliner
 from stepgraph import interpretation
 from stepgraph.errors import ModelRefused, StepgraphError
 from stepgraph.file import content, sidecar, soundness
-from stepgraph.file.content import Content
+from stepgraph.file.content import Content, Outline
 from stepgraph.graphs.builder import copied
 from stepgraph.model import LoadedModel
 from stepgraph.running import session
@@ -28,8 +28,19 @@ def load(path: Path, max_batch: int, patience: float) -> LoadedModel:
 
 def read(path: Path) -> Content:
     """Reads a model.onnx and what belongs to it. Raises as `load`."""
+    return complete(outline(path), path)
+
+
+def outline(path: Path) -> Outline:
+    """Reads a model.onnx without the weights that lie in other files. Raises as `load`."""
     with _refusing():
-        return content.read(path)
+        return content.outline(path)
+
+
+def complete(outline: Outline, path: Path) -> Content:
+    """Reads those weights too. Raises as `load`."""
+    with _refusing():
+        return content.complete(outline, path.parent)
 
 
 def prove(content: Content, max_batch: int, patience: float) -> LoadedModel:

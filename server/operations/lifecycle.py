@@ -135,10 +135,16 @@ class Server:
         return sum(entry.served is not None for entry in self._repository.entries())
 
     async def _poll(self) -> None:
+        failed = ""
         while True:
             await asyncio.sleep(self._settings.poll_seconds)
             try:
                 await self._repository.look()
+                failed = ""
+            except OSError as error:
+                if str(error) != failed:  # once, however long it lasts
+                    log.warning("the models cannot be looked through: %s; trying again", error)
+                failed = str(error)
             except Exception:
                 log.exception("looking through the repository failed; trying again")
 

@@ -3,6 +3,7 @@
 Everything that comes of a model comes of these bytes, and `Prints` are the hashes of the same bytes.
 """
 
+import errno
 import hashlib
 import os
 import stat
@@ -49,6 +50,15 @@ class Prints:
 
 
 @dataclass(frozen=True, eq=False)
+class Outline:
+    """A model.onnx and its model.toml as they were read, with their hashes; weights in other files are not in it."""
+
+    model: onnx.ModelProto
+    said: Sidecar
+    outer: tuple[str, str | None]
+
+
+@dataclass(frozen=True, eq=False)
 class Content:
     """A model as it was read, its weights in it, wherever they lay."""
 
@@ -63,23 +73,21 @@ def read(path: Path) -> Content:
     Raises:
         ModelRefused: one of them is missing, is no ordinary file or is damaged, or lies outside the model's folder.
     """
-    content = _bytes(path)
-    said = _bytes(path.with_name(sidecar.FILE)) if path.with_name(sidecar.FILE).exists() else None
-    model = parse(content)
-    weights = {name: hashlib.sha256(data).hexdigest() for name, data in _take_in(model, path.parent)}
-    return Content(
-        model,
-        Sidecar() if said is None else sidecar.parse(said),
-        Prints(
-            hashlib.sha256(content).hexdigest(), None if said is None else hashlib.sha256(said).hexdigest(), weights
-        ),
-    )
+    return complete(outline(path), path.parent)
 
 
-def outline(path: Path) -> tuple[onnx.ModelProto, Sidecar]:
-    """The same without the weights that lie in other files, for those who only look at the graph."""
-    beside = path.with_name(sidecar.FILE)
-    return parse(_bytes(path)), sidecar.parse(_bytes(beside)) if beside.exists() else Sidecar()
+def outline(path: Path) -> Outline:
+    """Reads model.onnx and model.toml. Raises as `read`."""
+    content, beside = _bytes(path), path.with_name(sidecar.FILE)
+    said = _bytes(beside) if beside.exists() else None
+    hashes = hashlib.sha256(content).hexdigest(), None if said is None else hashlib.sha256(said).hexdigest()
+    return Outline(parse(content), Sidecar() if said is None else sidecar.parse(said), hashes)
+
+
+def complete(outline: Outline, folder: Path) -> Content:
+    """Puts the weights that lie in other files of the folder into the model. Raises as `read`."""
+    weights = {name: hashlib.sha256(data).hexdigest() for name, data in _take_in(outline.model, folder)}
+    return Content(outline.model, outline.said, Prints(*outline.outer, weights))
 
 
 def parse(content: bytes) -> onnx.ModelProto:
@@ -122,11 +130,14 @@ def _bytes(path: Path) -> bytes:
 
 
 def _opened(path: Path) -> BinaryIO:
-    """A file to read. Never waits for somebody to write into a pipe of that name."""
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
-    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        return file
-    file.close()
+    """A file to read. Never waits for a writer, should it be a pipe."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     raise ModelRefused(f"'{path.name}' is no ordinary file, and only those are read")
 
 

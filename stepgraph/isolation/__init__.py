@@ -1,1 +1,1 @@
-"""Model files looked into by a process with limits, and what is kept of that."""
+"""Model files examined by a process with limits, and the cache of the outcomes."""

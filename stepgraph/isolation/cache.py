@@ -51,7 +51,7 @@ class ProofCache:
             return None
 
     def find(self, path: Path, outer: Outer | None, *hows: tuple[object, ...]) -> Verdict | None:
-        """What became of the model `path`, loaded in one of these ways; None if that is not known."""
+        """The outcome for the model `path`, loaded in one of these ways; None if it is not known."""
         if outer is None:
             return None
         for verdict in (self._read(_name(outer, how)) for how in hows):
@@ -60,16 +60,16 @@ class ProofCache:
         return None
 
     def of_content(self, sha256: str, how: tuple[object, ...]) -> Verdict | None:
-        """What became of the content `sha256`, as `Prints.whole` has it, whatever lies in its place now."""
+        """The outcome for the content `sha256` (`Prints.whole`), whatever its file holds now; None if not known."""
         verdict = self._read(_name((sha256, None), how))
         return verdict if verdict is not None and verdict.prints and verdict.prints.whole == sha256 else None
 
     def holds(self, sha256: str, how: tuple[object, ...]) -> bool:
-        """Whether there is something of this content."""
+        """Whether `of_content` will find something."""
         return self._folder is not None and (self._folder / _name((sha256, None), how)).exists()
 
     def keep(self, verdict: Verdict, how: tuple[object, ...]) -> None:
-        """Keeps what became of a content."""
+        """Keeps an outcome, if its content is known."""
         if self._folder is None or verdict.prints is None:
             return
         packed, prints = pack(verdict), verdict.prints
@@ -133,8 +133,10 @@ def _usable(folder: Path) -> Path | None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """All of it or nothing, whoever else writes at the same time."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, suffix=_SUFFIX)  # left over, it goes like any other
+    """Writes all of it or nothing, also if another process writes the same file."""
+    descriptor, name = tempfile.mkstemp(
+        dir=path.parent, suffix=_SUFFIX
+    )  # one that is left over is removed like any other entry
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
@@ -150,7 +152,7 @@ def _name(outer: Outer, how: tuple[object, ...]) -> str:
 
 @cache
 def _ours() -> list[str]:
-    """What else an outcome depends on: our code, the libraries, the machine."""
+    """What an outcome depends on beside the file: our code, the libraries, the machine."""
     code = hashlib.sha256()
     for file in sorted(_PACKAGE.rglob("*.py")):
         code.update(f"{file.relative_to(_PACKAGE)}\n".encode() + file.read_bytes())

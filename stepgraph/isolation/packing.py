@@ -1,6 +1,6 @@
 """Frozen dataclasses to bytes and back, with a checksum and without pickle.
 
-What is read back can be nothing but values of the types that are asked for; knows none of them by name. The layout is
+Reads back nothing but values of the types that are asked for. The layout is
 the mark, the sha256 of the rest, the length of the outline, the outline (JSON), and the arrays and models one by one.
 """
 
@@ -23,7 +23,7 @@ _NUMBERS = "biuf"  # kinds of arrays; objects are not among them
 
 
 class Corrupt(ValueError):
-    """Bytes that hold something else than what was asked for."""
+    """Bytes that are damaged, or hold another type."""
 
 
 def pack(value: object) -> bytes:

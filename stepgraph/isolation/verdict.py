@@ -1,4 +1,4 @@
-"""What became of a file, as it is handed to the server: by the process that read and proved it, or by the cache."""
+"""The outcome for a file, as the process that proved it or the cache hands it to the server."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from stepgraph.running.engine import Engine
 class Proved:
     """A loaded model without what only lives in a process.
 
-    `alone` is what its engine found out, and `seconds` what a step of 1, 2, ... sequences cost there.
+    `alone` and `seconds` (a step of 1, 2, ... sequences) are what its engine measured there.
     """
 
     graph: StepGraph
@@ -43,14 +43,14 @@ class Refused:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a file. Holds for the content `prints`; None if not all of it could be read."""
+    """The outcome for the content `prints`, which is None if not all of it could be read."""
 
     prints: Prints | None
     outcome: Proved | Refused
 
 
 def taken_apart(loaded: LoadedModel) -> Proved:
-    """What to hand over of a model. Weights stand in the step graph, and no longer in the cells."""
+    """What is handed over of a model. Weights are in the step graph, and not in the cells."""
     layers = tuple(cell.described() for cell in loaded.graph.layers)
     engine = loaded.engine
     return Proved(
@@ -67,7 +67,7 @@ def taken_apart(loaded: LoadedModel) -> Proved:
 def put_together(proved: Proved, patience: float, fresh: bool) -> LoadedModel:
     """The model that was handed over, in this process, warmed up with a patience in seconds.
 
-    If it is `fresh`, a step costs what it cost a moment ago; else that is measured anew.
+    If it is `fresh`, the costs of a step are those just measured; else they are measured again.
     """
     engine = Engine(proved.graph, proved.alone)
     engine.warm_up(len(proved.seconds), patience, proved.seconds if fresh else ())

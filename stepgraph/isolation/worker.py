@@ -1,7 +1,6 @@
-"""`python -m stepgraph.isolation.worker FD`: looks into files for `sandbox`, which starts it and holds its socket.
+"""`python -m stepgraph.isolation.worker FD`: examines files for `sandbox`, which starts it and holds its socket.
 
-Imports the libraries once, and then forks for every file: a fork that crashes, or is stopped by its limits, takes
-nothing with it.
+Imports the libraries once, and then forks for every file, so that a crash or a limit ends one fork alone.
 """
 
 import gc
@@ -29,7 +28,7 @@ _SAID = 65_536  # bytes that are kept of what a job writes to stderr
 
 
 def load(path: str, max_batch: int, patience: float) -> Verdict:
-    """What the server gets of a file."""
+    """The outcome for a file: proved or refused."""
     try:
         content = loading.read(Path(path))
     except ModelRefused as refusal:
@@ -74,7 +73,7 @@ def _done(request: dict[str, Any], reply: int, ours: socket.socket) -> dict[str,
 
 
 def _followed(job: int, pipe: FileIO, ours: socket.socket) -> bytes:
-    """The last of what a job says, until it has ended. If the other end is closed meanwhile, so are the job and we."""
+    """The end of what a job writes to stderr. If the other end closes before the job ends, kills the job and exits."""
     said = b""
     while True:
         ready, _, _ = select.select([pipe.fileno(), ours.fileno()], [], [])
@@ -103,25 +102,25 @@ def _run(request: dict[str, Any], reply: int, stderr: int) -> NoReturn:
     except MemoryError as error:
         status = NO_MEMORY
         sys.stderr.write(f"{error}")
-    except BaseException:  # noqa: BLE001 # what happened is told by the other process
+    except BaseException:  # noqa: BLE001 # the other process reports it
         sys.excepthook(*sys.exc_info())
     finally:
         os._exit(status)
 
 
 def _confine(seconds: float, memory: int) -> None:
-    """Sets the limits of this process, which the kernel keeps whatever a library is at."""
+    """Sets the limits of this process, which the kernel enforces whatever a library does."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with suppress(OSError):  # not everywhere, and more than needed: should all memory run out, this one is to blame
+    with suppress(OSError):  # if all memory runs out, the kernel ends this process first; not on every system
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     with suppress(OSError, ValueError):  # it may be limited below that already
         resource.setrlimit(resource.RLIMIT_AS, (_mapped() + memory,) * 2)
 
 
 def _mapped() -> int:
-    """The address space that this process has already, in bytes; 0 where nobody tells."""
+    """The address space that this process has already, in bytes; 0 where that is not known."""
     try:
         return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
     except OSError:

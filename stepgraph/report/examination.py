@@ -7,7 +7,8 @@ from onnx import inliner
 
 from stepgraph import loading
 from stepgraph.errors import ModelRefused
-from stepgraph.file import content, sidecar, soundness
+from stepgraph.file import sidecar, soundness
+from stepgraph.file.content import Outline
 from stepgraph.reading import branches
 from stepgraph.report import inspection
 from stepgraph.report.report import Report
@@ -15,23 +16,21 @@ from stepgraph.report.report import Report
 
 def examine(path: str | Path) -> Report:
     """The report of a file. Whatever is wrong with the file is in it."""
-    file = Path(path)
-    graph = _graph(file)
-    report = inspection.described(str(path), file.stat().st_size, graph)
+    file, graph = Path(path), None
+    size = file.stat().st_size
     try:
-        whole = loading.read(file)
-        model = loading.prove(whole, max(inspection.BATCHES), 0.0)
+        outline = loading.outline(file)
+        graph = _graph(outline)
+        report = inspection.described(str(path), size, graph)
+        model = loading.prove(loading.complete(outline, file), max(inspection.BATCHES), 0.0)
     except ModelRefused as refusal:
-        return inspection.refused(report, refusal, graph)
-    return inspection.served(report, model, graph, whole.said.fixed)
+        return inspection.refused(inspection.described(str(path), size, graph), refusal, graph)
+    return inspection.served(report, model, graph, outline.said.fixed)
 
 
-def _graph(file: Path) -> onnx.ModelProto | None:
+def _graph(outline: Outline) -> onnx.ModelProto | None:
     """The graph as the loader sees it, without weights that lie in other files; None if it cannot be read."""
-    try:
-        model, said = content.outline(file)
-    except Exception:  # noqa: BLE001 # whatever a damaged file makes the library do: the loader says what is wrong
-        return None
+    model, said = outline.model, outline.said
     try:
         soundness.check(model)
         fixed = sidecar.fix(inliner.inline_local_functions(model), said.fixed)
