@@ -98,6 +98,10 @@ class Keeper:
 
     # A sequence comes and goes ----------------------------------------------------------------------------------------
 
+    def check(self, caller: Caller, count: int) -> None:
+        """Whether a client may open so many. Raises OverLimit: the owner has too many, or the store is full."""
+        self._limits.check(caller, count)
+
     def enrol(
         self,
         model: ServedModel,
@@ -106,16 +110,17 @@ class Keeper:
         route: str,
         steps: int = 0,
         origin: np.ndarray | None = None,
+        token: str = "",
     ) -> Enrolled:
         """Takes in new sequences that live in these slots after so many steps, with this state [W] or the initial one.
 
-        Their ids begin with `route`.
+        Their ids begin with `route`. With `token` they are more of those that it resumes.
 
         Raises:
             OverLimit: the owner has too many, or the store is full.
         """
         self._limits.check(caller, len(slots))
-        token = token_urlsafe(18)
+        token = token or token_urlsafe(18)
         digest = digest_of(token)
         sequences = tuple(
             ServedSequence(name, digest, caller.owner, model, slot, steps=steps, new=True, origin=origin)

@@ -37,6 +37,9 @@ class NullKeeper:
         """Stands in for `Commits`."""
         return self
 
+    def check(self, caller: Caller, count: int) -> None:
+        """Any number may be opened."""
+
     def enrol(
         self,
         model: ServedModel,
@@ -45,6 +48,7 @@ class NullKeeper:
         route: str,
         steps: int = 0,
         origin: np.ndarray | None = None,
+        token: str = "",
     ) -> Enrolled:
         """New sequences, without a token: nothing resumes them."""
         places = zip(new_ids(len(slots), route), slots.tolist(), strict=True)

@@ -161,7 +161,7 @@ class Exchange:
             if self._loop.time() > turn:
                 await asyncio.sleep(0)
                 turn = self._loop.time() + _TURN
-            while self._unwritten >= self._window and not writer.done():
+            while (self._stream.working or self._unwritten >= self._window) and not writer.done():
                 await self._wait_for_room(writer)
             if self._leaving:
                 return

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from server.durability.sequence import Life, Move, ServedSequence
-from server.streams.handles import CLOSING, FREE, Handles
+from server.runtime.turns import Line, Work
+from server.streams.handles import CLOSING, FREE, Handles, pieces
 from server.streams.replies import Group
 from server.streams.window import Window
 
@@ -33,12 +34,14 @@ class Closing:
         handles: what the client's numbers stand for.
         keeper: hears of it.
         window: knows when their steps are through.
+        line: does it in turns with what other clients want.
     """
 
-    def __init__(self, handles: Handles, keeper: AnyKeeper, window: Window) -> None:
+    def __init__(self, handles: Handles, keeper: AnyKeeper, window: Window, line: Line) -> None:
         self._handles = handles
         self._keeper = keeper
         self._window = window
+        self._line = line
         self._under_way: list[np.ndarray] = []  # handles of those that are leaving
         self._waiting: list[tuple[np.ndarray, Callable[[], None]]] = []
 
@@ -46,22 +49,29 @@ class Closing:
         """Frees sequences once all their steps are through, and then calls `done`."""
         split = self._handles.split(handles)
         self._handles.mark(handles, CLOSING)
-        for handle in handles.tolist():
-            self._handles.sequences[handle].move(Move.CLOSE)
         self._under_way.append(handles)
         left = len(split)
 
-        def through(group: Group, members: np.ndarray) -> None:
+        def freed() -> None:
             nonlocal left
-            self._free(group, members, leaving)
             left -= 1
             if not left:
                 self._under_way = [leaving for leaving in self._under_way if leaving is not handles]
                 done()
                 self._go_on()
 
+        self._line.run(self._set_out(split, lambda group, members: self._free(group, members, leaving, freed)))
+
+    def _set_out(self, split: Sequence[tuple[Group, np.ndarray]], free: Callable[[Group, np.ndarray], Work]) -> Work:
+        """Has each group freed once its steps are through."""
         for group, members in split:
-            self._window.after(group, members, partial(through, group, members))
+            for part in pieces(members):
+                for handle in part.tolist():
+                    sequence = self._handles.sequences[handle]
+                    if sequence.life is not Life.LOST:
+                        sequence.move(Move.CLOSE)
+                yield
+            self._window.after(group, members, partial(self._line.run, free(group, members)))
 
     def after(self, handles: np.ndarray, call: Callable[[], None]) -> None:
         """Calls once none of these is leaving any more, and the client was told of those that were."""
@@ -75,17 +85,20 @@ class Closing:
         for handles, call in waiting:
             self.after(handles, call)
 
-    def _free(self, group: Group, members: np.ndarray, leaving: Ending) -> None:
-        slots = self._handles.slots[members]
-        sequences = [t for handle in members.tolist() if (t := self._handles.sequences.pop(handle, None)) is not None]
-        self._take_leave(sequences, leaving)
-        awake = slots[slots >= 0]
-        group.model.slots.give_back(awake.tolist())
-        group.model.asleep -= len(slots) - len(awake)
-        if leaving is Ending.END:
-            group.model.counters.closed += len(members)
-        self._handles.leave(group, len(members))
-        self._handles.mark(members, FREE)
+    def _free(self, group: Group, members: np.ndarray, leaving: Ending, freed: Callable[[], None]) -> Work:
+        for part in pieces(members):
+            slots = self._handles.slots[part]
+            sequences = [self._handles.sequences.pop(handle) for handle in part.tolist()]
+            self._take_leave(sequences, leaving)
+            awake = slots[slots >= 0]
+            group.model.slots.give_back(awake.tolist())
+            group.model.asleep -= len(slots) - len(awake)
+            if leaving is Ending.END:
+                group.model.counters.closed += len(part)
+            self._handles.leave(group, len(part))
+            self._handles.mark(part, FREE)
+            yield
+        freed()
 
     def _take_leave(self, sequences: Sequence[ServedSequence], leaving: Ending) -> None:
         ours = [sequence for sequence in sequences if sequence.life is not Life.LOST]  # meanwhile

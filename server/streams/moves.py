@@ -5,7 +5,7 @@ One that is under way takes no steps. Knows no request: whoever sends it has che
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -78,13 +78,12 @@ class Moves:
         """None is under way any more: they end as they are."""
         self.turn_back(list(self._under_way))
 
-    def turn_back(self, handles: Sequence[int]) -> None:
+    def turn_back(self, handles: Iterable[int]) -> None:
         """Those of these that are under way are not any more: they end as they are."""
-        for handle in handles:
-            trip = self._under_way.get(handle)
-            if trip is not None:
-                self._arrive(trip)
-                trip.give_up()
+        for handle in self._under_way.keys() & set(handles) if self._under_way else ():
+            trip = self._under_way[handle]
+            self._arrive(trip)
+            trip.give_up()
 
     def _set_out(self, trip: _Move, go: Callable[[], None]) -> None:
         self._handles.mark(np.array([trip.handle]), BUSY)
@@ -154,6 +153,6 @@ class Moves:
         group.model.slots.give_back(slots.tolist())
         trace = plan(group.manner.selection, model.graph.trace, model.graph.layers)
         joined = self._handles.join(model, group.manner, trace)
-        self._handles.settle(np.array([handle]), trip.room, step, joined, [trip.sequence])
+        self._handles.settle(np.array([handle]), trip.room, step, joined)
         self._handles.leave(group, 1)
         return trace.columns

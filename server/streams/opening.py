@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -15,9 +15,9 @@ from server.durability.sequence import Holder, ServedSequence, check_name
 from server.errors import BadInput, Draining, Reason, TidegateError
 from server.runtime import state_value
 from server.runtime.state_value import Part
+from server.runtime.turns import Line, Work
 from server.streams.events import Failed, Opened
-from server.streams.handles import FREE, OPENING, Handles
-from server.streams.replies import Group
+from server.streams.handles import FREE, OPENING, Handles, pieces
 from server.streams.trace import Manner, TracePlan, plan
 from server.streams.window import Window
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from server.durability.keeper import AnyKeeper
     from server.durability.takeover import Restored
     from server.runtime.served_model import ServedModel
+
+log = logging.getLogger(__name__)
 
 
 class Beginning(Protocol):
@@ -49,10 +51,18 @@ class Opening:
         holder: hears from the keeper of those that are kept.
         caller: resumes them.
         route: begins the ids of new ones.
+        line: does it in turns with what other clients want.
     """
 
     def __init__(
-        self, handles: Handles, keeper: AnyKeeper, window: Window, holder: Holder, caller: Caller, route: str
+        self,
+        handles: Handles,
+        keeper: AnyKeeper,
+        window: Window,
+        holder: Holder,
+        caller: Caller,
+        route: str,
+        line: Line,
     ) -> None:
         self._handles = handles
         self._keeper = keeper
@@ -60,6 +70,7 @@ class Opening:
         self._holder = holder
         self._caller = caller
         self._route = route
+        self._line = line
         self._shut = False
 
     def shut(self) -> None:
@@ -71,18 +82,6 @@ class Opening:
         self._keeper.parking.make_room(model, count)
         return model.slots.take(count)
 
-    @contextmanager
-    def _housed(self, model: ServedModel, handles: np.ndarray) -> Iterator[np.ndarray]:
-        """Slots for what is being opened. Whatever goes wrong meanwhile, nothing of it stays behind."""
-        slots = self.room(model, len(handles))
-        try:
-            yield slots
-        except BaseException:
-            self._keeper.turn_away(model, slots)
-            self._handles.mark(handles, FREE)
-            model.slots.give_back(slots.tolist())
-            raise
-
     # New ones ---------------------------------------------------------------------------------------------------------
 
     def open(
@@ -91,20 +90,28 @@ class Opening:
         """Opens new sequences under free handles, all from the same state. Raises Refusal."""
         check_name("the owner", caller.who)
         self._handles.check_group(model, manner)
-        count = len(handles)
-        trace = plan(manner.selection, model.graph.trace, model.graph.layers)
+        coming = _Opening(handles, manner, trace=plan(manner.selection, model.graph.trace, model.graph.layers))
         row = None if beginning is None else state_value.together(model.graph, beginning.parts)
         step = 0 if beginning is None else beginning.step
-        with self._housed(model, handles) as slots:
+        self._keeper.check(caller, len(handles))
+        coming.slots, coming.model = self.room(model, len(handles)), model
+        self._handles.mark(handles, OPENING)
+        self._line.run(self._fill(coming, caller, step, row), partial(self._failed, coming, "open"))
+
+    def _fill(self, coming: _Opening, caller: Caller, step: int, row: np.ndarray | None) -> Work:
+        assert coming.model is not None
+        model, sequences = coming.model, list[ServedSequence]()
+        for handles in pieces(coming.handles):
+            slots = coming.slots[len(sequences) : len(sequences) + len(handles)]
             if row is not None:
-                model.slots.restore(slots, np.tile(row, (count, 1)), np.full(count, step))
-            enrolled = self._keeper.enrol(model, slots, caller, self._route, step, row)
-            self._place(handles, slots, step, self._handles.join(model, manner, trace), enrolled.sequences)
-        model.counters.opened += count
-        ids = tuple(sequence.id for sequence in enrolled.sequences)
-        steps = (step,) * count if step else ()
-        first = int(handles[0])
-        self._window.emit(Opened(first, ids, model.name, model.version, trace.columns, enrolled.token, steps))
+                model.slots.restore(slots, np.tile(row, (len(slots), 1)), np.full(len(slots), step))
+            enrolled = self._keeper.enrol(model, slots, caller, self._route, step, row, coming.token)
+            coming.token = enrolled.token
+            self._place(handles, enrolled.sequences)
+            sequences += enrolled.sequences
+            yield
+        model.counters.opened += len(sequences)
+        self._settle(coming, model, sequences, (step,) * len(sequences) if step else ())
 
     # Those that go on -------------------------------------------------------------------------------------------------
 
@@ -144,45 +151,55 @@ class Opening:
     def _resumed(self, coming: _Opening, result: list[Restored] | TidegateError) -> None:
         if self._shut:
             result = _stopping()
-        if not isinstance(result, TidegateError) and not self._window.gone:
-            try:
-                self._take_in(coming, result)
-            except TidegateError as error:
-                result = error
-            else:
-                return
+        if isinstance(result, TidegateError) or self._window.gone:
+            self._failed(coming, "resume", result)
+            return
+        try:
+            self._take_in(coming, result)
+        except TidegateError as error:
+            self._failed(coming, "resume", error)
+
+    def _take_in(self, coming: _Opening, restored: list[Restored]) -> None:
+        model, handles = restored[0].sequence.model, coming.handles
+        coming.slots = np.concatenate([coming.slots, self.room(model, len(handles) - len(coming.slots))])
+        self._keeper.takeovers.settle(restored, coming.slots)
+        sequences = [r.sequence for r in restored]
+        self._place(handles, sequences)
+        self._settle(coming, model, sequences, tuple(sequence.steps for sequence in sequences))
+
+    # Both -------------------------------------------------------------------------------------------------------------
+
+    def _place(self, handles: np.ndarray, sequences: Sequence[ServedSequence]) -> None:
+        self._handles.place(handles, sequences)
+        for sequence in sequences:
+            sequence.holder = self._holder
+
+    def _settle(
+        self, coming: _Opening, model: ServedModel, sequences: Sequence[ServedSequence], steps: tuple[int, ...]
+    ) -> None:
+        """They take steps from now on, each from its step in `steps` or all from 0."""
+        assert coming.trace is not None, "it was planned before"
+        group = self._handles.join(model, coming.manner, coming.trace)
+        self._handles.settle(coming.handles, coming.slots, np.array(steps) if steps else 0, group)
+        ids, columns = tuple(sequence.id for sequence in sequences), coming.trace.columns
+        first = int(coming.handles[0])
+        self._window.emit(Opened(first, ids, model.name, model.version, columns, coming.token, steps))
+
+    def _failed(self, coming: _Opening, request: str, error: object) -> None:
+        """Nothing of it stays behind; the client is told why."""
         if coming.model is not None:
             self._keeper.turn_away(coming.model, coming.slots)
         coming.give_up()
-        if isinstance(result, TidegateError) and not self._window.gone:
-            self._handles.mark(coming.handles, FREE)
-            self._window.emit(Failed(result, tuple(coming.handles.tolist()), request="resume"))
-
-    def _take_in(self, coming: _Opening, restored: list[Restored]) -> None:
-        model, manner, handles = restored[0].sequence.model, coming.manner, coming.handles
-        slots = np.concatenate([coming.slots, self.room(model, len(handles) - len(coming.slots))])
-        coming.slots = slots
-        self._keeper.takeovers.settle(restored, slots)
-        trace, sequences = coming.trace, [r.sequence for r in restored]
-        assert trace is not None, "it was admitted"
-        steps = np.array([sequence.steps for sequence in sequences])
-        self._place(handles, slots, steps, self._handles.join(model, manner, trace), sequences)
-        ids, next_steps = tuple(sequence.id for sequence in sequences), tuple(steps.tolist())
-        first = int(handles[0])
-        opened = Opened(first, ids, model.name, model.version, trace.columns, coming.token, next_steps)
-        self._window.emit(opened)
-
-    def _place(
-        self,
-        handles: np.ndarray,
-        slots: np.ndarray,
-        steps: np.ndarray | int,
-        group: Group,
-        sequences: Sequence[ServedSequence],
-    ) -> None:
-        self._handles.settle(handles, slots, steps, group, sequences)
-        for sequence in sequences:
-            sequence.holder = self._holder
+        for handle in coming.handles.tolist():
+            self._handles.sequences.pop(handle, None)
+        self._handles.mark(coming.handles, FREE)
+        if not isinstance(error, Exception):
+            return  # the client is gone
+        if not isinstance(error, TidegateError):
+            log.error("sequences could not be opened", exc_info=error)
+            error = TidegateError("the server failed; its log has the details")
+        handles = coming.handles if request == "resume" else coming.handles[:1]
+        self._window.emit(Failed(error, tuple(handles.tolist()), request=request))
 
 
 def _stopping() -> Draining:
@@ -191,11 +208,11 @@ def _stopping() -> Draining:
 
 @dataclass(slots=True, eq=False)
 class _Opening:
-    """Sequences that are being resumed, and the slots that are kept for them."""
+    """Sequences that are being opened or resumed, and the slots that are kept for them."""
 
     handles: np.ndarray
     manner: Manner
-    token: str
+    token: str = ""
     model: ServedModel | None = None  # from here on once they are admitted
     trace: TracePlan | None = None
     slots: np.ndarray = field(default_factory=lambda: np.zeros(0, np.intp))

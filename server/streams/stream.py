@@ -18,6 +18,7 @@ from server.errors import BadInput, Reason, TidegateError, WrongState, WrongStep
 from server.runtime import state_value
 from server.runtime.input_check import Named
 from server.runtime.scheduler import Block
+from server.runtime.turns import AT_ONCE, Turns, once
 from server.streams import backlog
 from server.streams.backlog import Backlog
 from server.streams.closing import Closing, Ending
@@ -55,6 +56,7 @@ class Stream:
         emit: takes each event. The caller says `written` when an answer has left.
         caller: who asks.
         route: what the client wants the ids of its sequences to begin with.
+        turns: share the time for what is large between the clients.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Stream:
         emit: Callable[[Event], None],
         caller: Caller,
         route: str = "",
+        turns: Turns = AT_ONCE,
     ) -> None:
         # fixed
         self._catalogue = catalogue
@@ -76,19 +79,25 @@ class Stream:
         self._backlog = Backlog(self._handles, keeper, self._window)
         self._moves = Moves(self._handles, keeper, self._window)
         # their beginning and end
-        self._closing = Closing(self._handles, keeper, self._window)
+        self._line = turns.line()
+        self._closing = Closing(self._handles, keeper, self._window, self._line)
         notices = Notices(self._handles, keeper, self._window, self._backlog, self._moves, self._closing)
-        self._opening = Opening(self._handles, keeper, self._window, notices, caller, fit_route(route))
+        self._opening = Opening(self._handles, keeper, self._window, notices, caller, fit_route(route), self._line)
 
     @property
     def full(self) -> bool:
         """Whether the client should be read no further for now."""
-        return self._window.full or len(self._backlog) >= backlog.MOST
+        return self.working or self._window.full or len(self._backlog) >= backlog.MOST
+
+    @property
+    def working(self) -> bool:
+        """Whether a request is still being carried out; the next one has to wait."""
+        return self._line.busy
 
     @property
     def idle(self) -> bool:
         """Whether nothing is owed: no step waits or runs, no answer is to be written, nothing is asked of the store."""
-        return self._window.idle and not self._backlog and self._handles.at_rest
+        return self._window.idle and not self._backlog and not self.working and self._handles.at_rest
 
     # Opening ----------------------------------------------------------------------------------------------------------
 
@@ -262,6 +271,9 @@ class Stream:
         self._opening.shut()
         self._backlog.clear()
         self._moves.turn_all_back()
+        self._line.run(once(partial(self._park_all, done)))
+
+    def _park_all(self, done: Callable[[tuple[int, ...]], None]) -> None:
         handles = self._handles.open()
         if len(handles):
             self._closing.end(handles, Ending.PARK, lambda: done(tuple(handles.tolist())))
@@ -278,9 +290,7 @@ class Stream:
         self._backlog.clear()
         self._window.abandon()
         self._moves.turn_all_back()
-        still_open = self._handles.open()
-        if len(still_open):
-            self._closing.end(still_open, Ending.PARK, lambda: None)
+        self._line.run(once(partial(self._park_all, lambda _: None)))
 
 
 def _pieces(rows: int, row_bytes: int) -> Iterator[tuple[int, int]]:

@@ -24,6 +24,7 @@ from server.durability.keeper import Keeper
 from server.durability.store_thread import StoreThread
 from server.edge.native.service import exchange
 from server.errors import StoreFailed
+from server.runtime.turns import Turns
 from server.settings import Settings
 from server.stores.memory import MemoryStore
 from server.stores.store import Terms
@@ -141,6 +142,7 @@ class Server:
     def __init__(self, world: World) -> None:
         self.desk = Desk()
         self.leave = asyncio.Event()
+        self.turns = Turns(world.loop.call_soon)
         self.shelf = Shelf(world.loaded, world.settings)
         self.shelf.start()
         store_thread = StoreThread(lambda: world.store, 1e6)  # type: ignore[arg-type, return-value] # it is one, with moods
@@ -275,7 +277,7 @@ class World:
 
         async def begin() -> Line:
             line = Line(host)
-            talk = exchange(server.shelf, server.keeper, self.settings, line)  # type: ignore[arg-type]
+            talk = exchange(server.shelf, server.keeper, self.settings, server.turns, line)  # type: ignore[arg-type]
             line.serving = asyncio.create_task(talk.serve(server.leave))
             return line
 

@@ -1,5 +1,6 @@
 """The gRPC edge of tidegate.v1: converts, calls, converts."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from server.edge.native.descriptions import Descriptions
 from server.edge.native.dialect import NativeDialect
 from server.errors import Refusal, TidegateError
 from server.repository.repository import Repository
+from server.runtime.turns import Turns
 from server.settings import Settings
 from server.streams.events import Event
 from server.streams.prediction import Predictor
@@ -33,12 +35,12 @@ _ROUTE = "tidegate-sequence"  # the header by which a client, and whoever resume
 Context = Any  # grpc.aio.ServicerContext: its type parameters differ between releases
 
 
-def exchange(catalogue: Catalogue, keeper: AnyKeeper, settings: Settings, context: Context) -> Exchange:
+def exchange(catalogue: Catalogue, keeper: AnyKeeper, settings: Settings, turns: Turns, context: Context) -> Exchange:
     """One stream that speaks this protocol."""
     caller, route = caller_of(context), dict(context.invocation_metadata()).get(_ROUTE, "")
 
     def make(emit: Callable[[Event], None]) -> Stream:
-        return Stream(catalogue, keeper, settings.max_sequences, settings.window_bytes, emit, caller, route)
+        return Stream(catalogue, keeper, settings.max_sequences, settings.window_bytes, emit, caller, route, turns)
 
     return Exchange(context, NativeDialect(settings), make, keeper, settings.window_bytes)
 
@@ -52,6 +54,7 @@ class Servicer:
         self._admission = admission
         self._settings = settings
         self._descriptions = Descriptions()
+        self._turns = Turns(lambda call: asyncio.get_running_loop().call_soon(call))
         self._predictor = Predictor(admission, settings.max_answer_bytes)
 
     def add_to(self, server: grpc.aio.Server) -> None:
@@ -82,7 +85,7 @@ class Servicer:
         """Opens sequences, takes their steps, answers each, closes them."""
         async with _errors(context):
             with self._admission.stream(caller_of(context)):
-                served = exchange(self._admission, self._keeper, self._settings, context)
+                served = exchange(self._admission, self._keeper, self._settings, self._turns, context)
                 await served.serve(self._admission.leaving)
 
     async def predict(self, request: tidegate_pb2.PredictRequest, context: Context) -> bytes:

@@ -6,6 +6,7 @@ from unittest.mock import MagicMock
 
 import numpy as np
 
+from server.runtime.turns import AT_ONCE
 from server.streams.closing import Closing, Ending
 from server.streams.handles import Handles
 
@@ -32,7 +33,7 @@ def opened(window: Window) -> Closing:
     handles.new(0, len(HANDLES))
     handles.mark(HANDLES, 0)
     handles.sequences = {at: MagicMock() for at in range(len(HANDLES))}
-    return Closing(handles, None, window)  # type: ignore[arg-type]
+    return Closing(handles, None, window, AT_ONCE.line())  # type: ignore[arg-type]
 
 
 def test_what_waits_for_handles_is_told_after_all_that_is_said_of_those_that_are_leaving() -> None:

@@ -29,7 +29,7 @@ def opened(count: int) -> Handles:
     for handle in range(count):
         handles.new(handle, 1)
         group = handles.join(served, Manner(Selection(every=handle + 1)), PLAN)
-        handles.settle(np.array([handle]), np.array([handle]), 0, group, ())
+        handles.settle(np.array([handle]), np.array([handle]), 0, group)
     return handles
 
 
@@ -61,7 +61,7 @@ def test_handles_are_told_apart_by_their_groups_in_their_order() -> None:
     }  # fmt: skip
     alike = handles.join(parts[0][0].model, Manner(), PLAN)
     handles.new(10, 3)
-    handles.settle(np.arange(10, 13), np.arange(10, 13), 0, alike, ())
+    handles.settle(np.arange(10, 13), np.arange(10, 13), 0, alike)
     assert [members.tolist() for group, members in handles.split(np.array([12, 3, 10, 11])) if group is alike] == [
         [12, 10, 11]
     ]

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
+from server.runtime.turns import Turns
 from server.runtime.watermarks import Watermarks
 from tests.server.world import World
+from tidegate import wire
 from tidegate.v1 import error_pb2
 from tidegate.v1 import sequence_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import numpy as np
 
 
 @pytest.fixture
@@ -106,3 +107,33 @@ def test_an_opening_that_fails_for_whatever_reason_leaves_nothing_behind(
     world.servers[0].assert_empty()
     assert ask(world, resume).opened.sequence_ids == opened.sequence_ids
     ask(world, pb.StreamRequest(close=pb.Close()))
+
+
+def test_a_large_opening_and_its_end_are_done_in_turns_and_its_client_is_answered_in_order(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    count = 400
+    world = World(tmp_path_factory.getbasetemp(), max_sequences=2 * count)
+    world.servers[0].turns = Turns(world.loop.call_soon, 0.0)  # a piece a turn
+    world.connect(0, 0)
+    world.connect(1, 0)
+    line, other = world.lines
+    assert line is not None
+    assert other is not None
+    row = wire.encode("", np.zeros(3, np.float32))
+    line.say(pb.StreamRequest(open=pb.Open(count=count, model="recall", version=1)))
+    line.say(pb.StreamRequest(steps=pb.Steps(handle=count - 1, inputs=[row])))
+    line.say(pb.StreamRequest(close=pb.Close(count=count)))
+    line.say(pb.StreamRequest(open=pb.Open(count=count, model="recall", version=1)))
+    world.tick(2)
+    other.say(open_())
+    world.tick(2)
+    assert [pb.StreamResponse.FromString(m).WhichOneof("response") for m in other.down] == ["opened"]
+    assert not line.down
+    world.quiet()
+    heard = [pb.StreamResponse.FromString(message) for message in line.down]
+    assert [message.WhichOneof("response") for message in heard] == ["opened", "answers", "closed", "opened"]
+    assert list(heard[2].closed.steps) == [0] * (count - 1) + [1]
+    world.cut(0)
+    world.cut(1)
+    world.end()

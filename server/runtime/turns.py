@@ -1,0 +1,108 @@
+"""Long work in turns: a slice for one client, then whatever else the server has to do, then a slice for the next one.
+
+Opening or closing tens of thousands of sequences takes as long as it takes; nobody else waits for more than a slice.
+Knows no asyncio: `later` is what an event loop gives.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from math import inf
+from time import perf_counter
+
+log = logging.getLogger(__name__)
+
+SLICE = 0.001  # seconds
+
+Work = Iterator[None]  # goes a small piece further each time that it is asked for its next element
+
+
+def once(call: Callable[[], None]) -> Work:
+    """Work of a single piece."""
+    call()
+    yield from ()
+
+
+def _logged(error: Exception) -> None:
+    log.error("some long work failed", exc_info=error)
+
+
+class Line:
+    """The long work of one client, one after the other. Made by `Turns.line`."""
+
+    def __init__(self, turns: "Turns") -> None:
+        self._turns = turns
+        self._work: deque[tuple[Work, Callable[[Exception], None]]] = deque()
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is not finished."""
+        return bool(self._work)
+
+    def run(self, work: Work, failed: Callable[[Exception], None] | None = None) -> None:
+        """Does some work after all that came before; what is short is done when this returns.
+
+        `failed` is called with what the work raises; else that is logged.
+        """
+        self._work.append((work, failed or _logged))
+        if len(self._work) == 1:
+            self._turns.begin(self)
+
+    def go_on(self, until: float, clock: Callable[[], float]) -> None:
+        """Works until then, at least a piece."""
+        while self._work:
+            work, failed = self._work[0]
+            try:
+                next(work)
+            except StopIteration:
+                self._work.popleft()
+            except Exception as error:  # noqa: BLE001 - who asked for it is told
+                self._work.popleft()
+                failed(error)
+            if clock() >= until:
+                return
+
+
+class Turns:
+    """Of all clients of a server.
+
+    Args:
+        later: calls a function once all else that is due has been done.
+        slice_: how long one client's turn is, in seconds.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        later: Callable[[Callable[[], None]], object],
+        slice_: float = SLICE,
+        clock: Callable[[], float] = perf_counter,
+    ) -> None:
+        self._later = later
+        self._slice = slice_
+        self._clock = clock
+        self._lines: deque[Line] = deque()  # that have work, the one whose turn is next first
+
+    def line(self) -> Line:
+        """For one client."""
+        return Line(self)
+
+    def begin(self, line: Line) -> None:
+        """Gives a line its first turn."""
+        line.go_on(self._clock() + self._slice, self._clock)
+        if line.busy:
+            self._lines.append(line)
+            if len(self._lines) == 1:
+                self._later(self._turn)
+
+    def _turn(self) -> None:
+        line = self._lines[0]
+        line.go_on(self._clock() + self._slice, self._clock)
+        self._lines.popleft()
+        if line.busy:
+            self._lines.append(line)
+        if self._lines:
+            self._later(self._turn)
+
+
+AT_ONCE = Turns(lambda call: call(), inf)  # all of it in the first turn
