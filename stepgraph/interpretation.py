@@ -17,7 +17,7 @@ from stepgraph.file.sidecar import Sidecar
 from stepgraph.proving import proof
 from stepgraph.proving.proof import Proof
 from stepgraph.proving.reference import Original
-from stepgraph.reading import annotation, axes, branches, interface, iterations, loops, probe, stateless
+from stepgraph.reading import annotation, axes, branches, interface, iterations, loops, outputs, probe, stateless
 from stepgraph.reading.interface import Interface
 from stepgraph.reading.iterations import Iteration
 from stepgraph.reading.source import Source, source
@@ -155,6 +155,7 @@ def _read_exact(reading: _Reading) -> tuple[Interpretation, Facts, Sequence[Iter
     original = runnable.runnable(model)
     copy, counts = loops.counted(original)
     facts = probe.probe(copy, cells, known, counts, reading.said.block, reading.alone, reading.fixed is not None)
+    facts = outputs.on_their_grid(facts, original)
     of_loops = frozenset((i - len(cells), k) for i, k in known.carried if i >= len(cells))
     learnt = iterations.learn(original, facts, of_loops)
     if not learnt and not cells and not facts.carried:

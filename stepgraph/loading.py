@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -9,10 +10,11 @@ from onnx import inliner
 
 from stepgraph import interpretation
 from stepgraph.errors import ModelRefused, StepgraphError
-from stepgraph.file import content, sidecar, soundness
+from stepgraph.file import content, servable, sidecar, soundness
 from stepgraph.file.content import Content, Outline
 from stepgraph.graphs.builder import copied
 from stepgraph.model import LoadedModel
+from stepgraph.reading import outputs
 from stepgraph.running import session
 
 
@@ -82,12 +84,16 @@ def _prove(content: Content, max_batch: int, patience: float) -> LoadedModel:
     soundness.check(content.model)
     _check(content.model)
     said = content.said
-    found = interpretation.interpret(sidecar.fix(inliner.inline_local_functions(content.model), said.fixed), said)
+    whole = outputs.without(inliner.inline_local_functions(content.model), said.left_out)
+    servable.check(whole)
+    constant = outputs.of_no_step(whole)
+    found = interpretation.interpret(sidecar.fix(outputs.without(whole, constant), said.fixed), said)
     engine = found.engine
     engine.warm_up(max_batch, patience)
     engine.keep_bits()
     metadata = {entry.key: entry.value for entry in content.model.metadata_props}
-    return LoadedModel(engine.graph, found.facts, engine, found.proof, content.prints.whole, metadata)
+    facts = replace(found.facts, left_out=(*said.left_out, *constant))
+    return LoadedModel(engine.graph, facts, engine, found.proof, content.prints.whole, metadata)
 
 
 def _check(model: onnx.ModelProto) -> None:

@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 from stepgraph.errors import ModelRefused
 from stepgraph.file import sidecar, tensors
 from stepgraph.file.sidecar import Sidecar
+from stepgraph.graphs.ordering import order
 
 _CHUNK = 2**20
 
@@ -105,6 +106,7 @@ def parse(content: bytes) -> onnx.ModelProto:
         raise ModelRefused(f"the file cannot be read as an ONNX model: {error}. {advice}") from error
     if not model.HasField("graph"):
         raise ModelRefused(f"the file holds no graph, so it is no ONNX model. {advice}")
+    order(model.graph)
     return model
 
 

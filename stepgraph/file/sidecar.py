@@ -8,6 +8,9 @@ sample_rate = 16000
 
 [block]               # so much of this input's time axis is one step: samples of a signal, say
 audio = 160
+
+[outputs]
+leave_out = ["label"] # outputs that clients are not sent
 """
 
 import tomllib
@@ -34,6 +37,7 @@ class Sidecar:
     state: Mapping[str, str] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
     block: Mapping[str, int] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
 
 def parse(content: bytes) -> Sidecar:
@@ -48,9 +52,11 @@ def parse(content: bytes) -> Sidecar:
         said = tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ModelRefused(f"{FILE} cannot be read: {error}") from error
-    unknown = said.keys() - {"state", "fixed", "block"}
+    unknown = said.keys() - {"state", "fixed", "block", "outputs"}
     if unknown or not all(isinstance(table, dict) for table in said.values()):
-        raise ModelRefused(f"{FILE} holds {', '.join(sorted(said))}; expected the tables [state], [fixed] and [block]")
+        raise ModelRefused(
+            f"{FILE} holds {', '.join(sorted(said))}; expected the tables [state], [fixed], [block] and [outputs]"
+        )
     for name, output in said.get("state", {}).items():
         if not isinstance(output, str):
             raise ModelRefused(f"{FILE} says that '{name}' becomes {output!r:.60}; expected the name of an output")
@@ -60,7 +66,16 @@ def parse(content: bytes) -> Sidecar:
                 f"{FILE} says that {size!r:.60} of '{name}' are one step; expected a whole number above 0, at most "
                 f"{_LARGEST}"
             )
-    return Sidecar(said.get("state", {}), said.get("fixed", {}), said.get("block", {}))
+    return Sidecar(
+        said.get("state", {}), said.get("fixed", {}), said.get("block", {}), _left_out(said.get("outputs", {}))
+    )
+
+
+def _left_out(table: Mapping[str, Any]) -> tuple[str, ...]:
+    names = table.get("leave_out", [])
+    if table.keys() - {"leave_out"} or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ModelRefused(f"{FILE} says {dict(table)!r:.80} of outputs; expected leave_out, a list of their names")
+    return tuple(names)
 
 
 def fix(model: onnx.ModelProto, fixed: Mapping[str, Any]) -> onnx.ModelProto:

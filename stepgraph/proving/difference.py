@@ -18,7 +18,9 @@ class Difference:
     error: float
 
 
-def difference(what: str, step: int, wanted: np.ndarray, got: np.ndarray, scales: Scales) -> Difference:
+def difference(
+    what: str, step: int, wanted: np.ndarray, got: np.ndarray, scales: Scales, unit: float = 0.0
+) -> Difference:
     """Between an output or a state as the original has it and as it was got, [B, ...row] each.
 
     Raises:
@@ -38,11 +40,15 @@ def difference(what: str, step: int, wanted: np.ndarray, got: np.ndarray, scales
             "of a NaN that it is given: the file divides by its input, or takes its root or logarithm, where that "
             "is not defined. Let it bound its input first"
         )
-    return Difference(what, step, distance(what, wanted, got, scales))
+    return Difference(what, step, distance(what, wanted, got, scales, unit))
 
 
-def distance(what: str, wanted: np.ndarray, got: np.ndarray, scales: Scales) -> float:
-    """The largest difference, counted as `Proof` says. `scales[what]` is updated."""
+def distance(what: str, wanted: np.ndarray, got: np.ndarray, scales: Scales, unit: float = 0.0) -> float:
+    """The largest difference, counted as `Proof` says. `scales[what]` is updated.
+
+    Rounded numbers, which are whole multiples of `unit`, are the same if they are neighbours: what was rounded may lie
+    on the edge between them.
+    """
     if wanted.size == 0:
         return 0.0
     finite = np.isfinite(wanted)
@@ -50,7 +56,8 @@ def distance(what: str, wanted: np.ndarray, got: np.ndarray, scales: Scales) -> 
         return float("inf")
     values = np.where(finite, wanted, 0)
     scales[what] = np.maximum(scales.get(what, np.ones(1)), np.abs(values).max(0))
-    return float((np.abs(values - np.where(finite, got, 0)) / scales[what]).max())
+    apart = np.abs(values - np.where(finite, got, 0))
+    return float((np.where(apart <= 1.001 * unit, 0, apart) / scales[what]).max())
 
 
 def _first_strange(array: np.ndarray) -> str:

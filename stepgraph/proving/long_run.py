@@ -68,9 +68,9 @@ def first_beyond(reference: Reference, facts: Facts, engine: Engine, found: Hint
     answers = _stepped(engine, data)
     scales: Data = {}
     for (step, port), value in wanted:
-        noise = distance(port.name, value.astype(np.float64), moved[step, port], {})
+        noise = distance(port.name, value.astype(np.float64), moved[step, port], {}, port.unit)
         got = answers[port.name][step]
-        apart = difference(f"output '{port.name}'", step, value, got, scales)
+        apart = difference(f"output '{port.name}'", step, value, got, scales, port.unit)
         if not apart.error <= max(same, _AMPLIFIED * noise):
             return apart
     return None

@@ -135,8 +135,9 @@ class _Comparison:
         for step, expected in enumerate(answers):
             result = engine.run({name: x[step : step + 1] for name, x in data.items()}, state, trace=False)
             state = result.state
-            for name, wanted in expected.outputs.items():
-                yield difference(f"output '{name}'", step, wanted, result.outputs[name][0], scales)
+            for port in self._facts.outputs:
+                wanted, got = expected.outputs[port.name], result.outputs[port.name][0]
+                yield difference(f"output '{port.name}'", step, wanted, got, scales, port.unit)
             for columns in engine.graph.state:
                 what = f"state '{columns.name}'" + ("" if columns.layer is None else f" of layer {columns.layer}")
                 shown = expected.states.get((columns.layer, columns.name))  # a loop's own states are not
@@ -189,7 +190,7 @@ class _Comparison:
                 continue
             for step, answer in enumerate(answers):
                 wanted = port.at(answers[-1].whole[port.name], step).astype(np.float64)
-                error = distance("step", wanted, answer.outputs[port.name], {})
+                error = distance("step", wanted, answer.outputs[port.name], {}, port.unit)
                 if not error <= self._bounds.same:
                     raise self._looks_ahead(port.name, step, error)
 
@@ -206,10 +207,11 @@ class _Comparison:
         """Each row must end as it does without the others."""
         for row in range(size(data)[1]):
             alone = self._reference.last({name: x[:, row : row + 1] for name, x in data.items()})
-            for name, wanted in alone.outputs.items():
-                error = distance("row", wanted.astype(np.float64), together.outputs[name][row : row + 1], {})
+            for port in self._facts.outputs:
+                wanted, got = alone.outputs[port.name], together.outputs[port.name][row : row + 1]
+                error = distance("row", wanted.astype(np.float64), got, {}, port.unit)
                 if not error <= self._bounds.same:
-                    raise self._mixed_rows(name, error)
+                    raise self._mixed_rows(port.name, error)
 
     def _mixed_rows(self, output: str, error: float) -> ModelRefused:
         node = diagnosis.row_mixing_node(self._reference.model, self._facts, self._bounds)
@@ -234,7 +236,7 @@ class _Comparison:
         state = np.tile(self._engine.graph.initial, (batch, 1))
         result = self._engine.run(data, state, trace=False)
         for port, y in zip(self._facts.outputs, values, strict=True):
-            error = distance(port.name, port.last(y).astype(np.float64), result.outputs[port.name][-1], {})
+            error = distance(port.name, port.last(y).astype(np.float64), result.outputs[port.name][-1], {}, port.unit)
             if not error <= self._bounds.same:
                 raise ModelRefused(
                     f"output '{port.name}' differs by {error:.2g} once the axes that the file fixes are freed, so they "

@@ -13,6 +13,8 @@ def remarks(loaded: LoadedModel) -> Iterator[str]:
     facts = loaded.facts
     if facts.freed:
         yield f"the file fixes {facts.freed}; it is served with any size of them"
+    if facts.left_out:
+        yield f"not sent to clients, as they belong to no step or are left out: {', '.join(facts.left_out)}"
     if loaded.engine.alone:
         yield f"sequences run one by one, not in batches: {loaded.engine.alone}"
     yield from _of_cells(loaded)

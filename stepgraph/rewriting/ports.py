@@ -25,6 +25,8 @@ class Port:
     # what random values suit it
     tokens: int = 2  # integers lie below this
     positive: bool = False  # numbers are above zero: the file divides by them, or takes their logarithm
+    # of an output
+    unit: float = 0.0  # its numbers are rounded to whole multiples of this
 
     def shape(self, batch: int, time: int) -> tuple[int, ...]:
         """The tensor's shape for so many sequences of so many steps."""
@@ -131,6 +133,7 @@ class Facts:
     paces: tuple[Pace, ...]
     initial: tuple[tuple[np.ndarray | None, ...], ...]
     freed: str = ""  # which axes that the file fixes were freed
+    left_out: tuple[str, ...] = ()  # outputs that clients are not sent
     alone: str | None = None
     looped: tuple[LoopState, ...] = ()
     holds: Mapping[str, frozenset[tuple[int, int]]] = field(default_factory=dict)

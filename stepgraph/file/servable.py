@@ -1,0 +1,64 @@
+"""What keeps a sound file from being served however it is read: ports that no message carries, random numbers."""
+
+from collections.abc import Iterator
+
+import onnx
+from onnx import TensorProto
+
+from stepgraph.errors import ModelRefused
+from stepgraph.file import sidecar
+from stepgraph.graphs.builder import subgraphs
+from stepgraph.graphs.labels import label, name_of
+
+TYPES = ("FLOAT16", "FLOAT", "DOUBLE", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "BOOL")
+_CARRIED = frozenset(map(TensorProto.DataType.Value, TYPES))
+_RANDOM = frozenset(
+    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+)
+
+
+def check(model: onnx.ModelProto) -> None:
+    """Raises ModelRefused with the port or the node, and what to do about it."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    for info in model.graph.input:
+        if info.name not in constants and _strange(info):
+            raise ModelRefused(
+                f"input '{info.name}' takes {_kind(info)}, and only tensors of numbers can be sent. Let clients send "
+                "the index of each word or category, and leave the table that makes numbers of text out of the graph"
+            )
+    for info in model.graph.output:
+        if _strange(info):
+            raise ModelRefused(
+                f"output '{info.name}' returns {_kind(info)}, and only tensors of numbers can be sent. Leave it out by "
+                f'`leave_out = ["{info.name}"]` in {sidecar.FILE} beside the file, under [outputs], and name its '
+                "classes in the metadata"
+            )
+    for node in _nodes(model.graph):
+        if node.op_type in _RANDOM:
+            raise ModelRefused(
+                f"{label(node)} draws random numbers, so that equal sequences would have other answers, and nothing "
+                "can be proved. Export what is drawn from (the mean and the spread, or the logits), and draw in the "
+                "client; a policy is often exported so by `deterministic=True`",
+                name_of(node),
+            )
+
+
+def _strange(info: onnx.ValueInfoProto) -> bool:
+    """Whether a port holds what no message carries. What says no type is told from running it."""
+    kind = info.type.tensor_type.elem_type
+    other = info.type.WhichOneof("value") not in (None, "tensor_type")
+    return other or (kind != TensorProto.UNDEFINED and kind not in _CARRIED)
+
+
+def _kind(info: onnx.ValueInfoProto) -> str:
+    if info.type.WhichOneof("value") != "tensor_type":
+        return f"a value that is no tensor ({info.type.WhichOneof('value').removesuffix('_type')})"
+    name = TensorProto.DataType.Name(info.type.tensor_type.elem_type)
+    return "text (strings)" if name == "STRING" else f"numbers of the type {name.lower()}"
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    for node in graph.node:
+        yield node
+        for inner in subgraphs(node):
+            yield from _nodes(inner)

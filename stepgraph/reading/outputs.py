@@ -1,0 +1,68 @@
+"""Which outputs of a file belong to no step (versions, sizes and other constants), and which hold rounded numbers."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
+import numpy as np
+import onnx
+
+from stepgraph.errors import ModelRefused
+from stepgraph.file import sidecar
+from stepgraph.graphs.builder import captured, copied
+from stepgraph.graphs.constants import Constants
+from stepgraph.rewriting.ports import Facts
+
+_SIZES = frozenset({"Shape", "Size"})
+_ROUNDING = frozenset({"Ceil", "Floor", "Round"})
+_ARRANGING = frozenset({"Cast", "Clip", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+
+
+def without(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
+    """A copy without these outputs. Raises ModelRefused: there is no such output, or no other."""
+    known = [output.name for output in model.graph.output]
+    unknown = [name for name in names if name not in known]
+    if unknown or set(known) == set(names):
+        what = f"leaves out '{unknown[0]}', which is no output" if unknown else "leaves out every output"
+        raise ModelRefused(f"{sidecar.FILE} {what} of the model; it has {', '.join(known)}")
+    copy = copied(model)
+    kept = [output for output in copy.graph.output if output.name not in names]
+    del copy.graph.output[:]
+    copy.graph.output.extend(kept)
+    return copy
+
+
+def of_no_step(model: onnx.ModelProto) -> tuple[str, ...]:
+    """The outputs that no input has a part in, but by its size; none if it is all of them."""
+    live = {info.name for info in model.graph.input} - {tensor.name for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type not in _SIZES and not live.isdisjoint((*node.input, *captured(node))):
+            live.update(node.output)
+    dead = tuple(output.name for output in model.graph.output if output.name not in live)
+    return dead if len(dead) < len(model.graph.output) else ()
+
+
+def on_their_grid(facts: Facts, model: onnx.ModelProto) -> Facts:
+    """The facts with the spacing of outputs that are rounded: where a sum lies on an edge, a neighbour is as right."""
+    constants, makers = Constants(model), {name: node for node in model.graph.node for name in node.output}
+    ports = tuple(replace(port, unit=_unit(port.name, makers, constants)) for port in facts.outputs)
+    return replace(facts, outputs=ports)
+
+
+def _unit(tensor: str, makers: Mapping[str, onnx.NodeProto], constants: Constants) -> float:
+    """The distance between two neighbouring values of a tensor that was rounded; 0 where it was not."""
+    unit = 1.0
+    while tensor in makers:
+        node = makers[tensor]
+        if node.op_type in _ROUNDING:
+            return unit
+        tensor = node.input[0] if node.input else ""
+        if node.op_type in ("Div", "Mul"):
+            left, right = (constants.value(name) for name in node.input)
+            factor, tensor = (left, node.input[1]) if right is None else (right, node.input[0])
+            if factor is None or factor.size != 1 or (left is not None and node.op_type == "Div"):
+                return 0.0
+            number = abs(float(np.ravel(factor)[0]))
+            unit *= number if node.op_type == "Mul" else 1 / number
+        elif node.op_type not in _ARRANGING:
+            return 0.0
+    return 0.0

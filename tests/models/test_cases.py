@@ -1,0 +1,114 @@
+"""Files that once got a wrong verdict: served with the right numbers over 200 steps, or refused for the true cause."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from stepgraph.errors import ModelRefused
+from stepgraph.file import servable
+from stepgraph.graphs.ordering import order
+from stepgraph.loading import load
+from stepgraph.model import LoadedModel
+from tidegate import wire
+
+CASES = Path(__file__).parent / "cases"
+STEPS = 200
+
+
+def streamed(loaded: LoadedModel, x: np.ndarray) -> dict[str, np.ndarray]:
+    """What the engine answers to x [B, T, I] step by step, [B, T, ...] by output."""
+    (port,) = loaded.graph.inputs
+    state = np.tile(loaded.graph.initial, (len(x), 1))
+    rows: dict[str, list[np.ndarray]] = {}
+    for step in range(x.shape[1]):
+        result = loaded.engine.run({port.name: np.moveaxis(x[:, step : step + 1], 0, 1)}, state, trace=False)
+        state = result.state
+        for name, value in result.outputs.items():
+            rows.setdefault(name, []).append(value[0])
+    return {name: np.stack(values, 1) for name, values in rows.items()}
+
+
+def whole(path: Path, x: np.ndarray) -> dict[str, np.ndarray]:
+    """What onnxruntime answers to the untouched file, with zeros for its states."""
+    options = onnxruntime.SessionOptions()  # its optimiser crashes on one of these files
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    session = onnxruntime.InferenceSession(path, options)
+    shapes = {i.name: [len(x) if d == "batch" else d for d in i.shape] for i in session.get_inputs()[1:]}
+    types = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+    states = {i.name: np.zeros(shapes[i.name], types[i.type]) for i in session.get_inputs()[1:]}
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, {session.get_inputs()[0].name: x} | states), strict=True))
+
+
+@pytest.mark.parametrize(("name", "tolerance"), [("constant_output", 1e-5), ("pcm", 1), ("half_by_onnxruntime", 5e-3)])
+def test_it_is_served_with_the_numbers_of_the_untouched_file(name: str, tolerance: float) -> None:
+    loaded = load(CASES / f"{name}.onnx", 4, 1.0)
+    (port,) = loaded.graph.inputs
+    x = np.random.default_rng(0).normal(size=(2, STEPS, *port.row)).astype(port.dtype)
+    wanted = whole(CASES / f"{name}.onnx", x)
+    for output, got in streamed(loaded, x).items():
+        np.testing.assert_allclose(got.astype(float), wanted[output].astype(float), atol=tolerance)
+
+
+def test_an_output_that_belongs_to_no_step_is_left_out_with_a_note() -> None:
+    loaded = load(CASES / "constant_output.onnx", 4, 1.0)
+    assert "scale" not in [port.name for port in loaded.graph.outputs]
+    assert loaded.facts.left_out == ("scale",)
+
+
+def test_outputs_that_hold_rounded_numbers_know_their_spacing() -> None:
+    (port,) = load(CASES / "pcm.onnx", 4, 1.0).facts.outputs
+    assert port.unit == 1.0
+
+
+def test_text_in_or_out_is_refused_and_an_output_of_text_can_be_left_out(tmp_path: Path) -> None:
+    with pytest.raises(ModelRefused, match=r"input 'word' takes text"):
+        load(CASES / "strings.onnx", 4, 1.0)
+    with pytest.raises(ModelRefused, match=r'output \'label\' returns text.*leave_out = \["label"\]'):
+        load(CASES / "labels.onnx", 4, 1.0)
+    path = Path(shutil.copy(CASES / "labels.onnx", tmp_path / "model.onnx"))
+    path.with_name("model.toml").write_text('[outputs]\nleave_out = ["label"]\n')
+    loaded = load(path, 4, 1.0)
+    x = np.random.default_rng(0).normal(size=(2, STEPS, 4)).astype(np.float32)
+    wanted = onnxruntime.InferenceSession(path).run(["y"], {"x": x})[0]
+    np.testing.assert_allclose(streamed(loaded, x)["y"], wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("said", ['leave_out = "y"', "leave_out = [1]", 'keep = ["y"]', 'leave_out = ["z"]'])
+def test_what_model_toml_says_of_outputs_is_checked(said: str, tmp_path: Path) -> None:
+    path = Path(shutil.copy(CASES / "pcm.onnx", tmp_path / "model.onnx"))
+    path.with_name("model.toml").write_text(f"[outputs]\n{said}\n")
+    with pytest.raises(ModelRefused, match=r"model\.toml (says|leaves out)"):
+        load(path, 4, 1.0)
+
+
+def test_a_file_that_draws_random_numbers_is_refused_with_the_node() -> None:
+    with pytest.raises(ModelRefused, match=r"\(RandomNormalLike\) draws random numbers"):
+        load(CASES / "sampling_policy.onnx", 4, 1.0)
+
+
+def test_nodes_in_any_order_are_sorted_and_a_circle_is_refused(tmp_path: Path) -> None:
+    model = onnx.load(CASES / "constant_output.onnx")
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend(reversed(nodes))
+    shuffled = tmp_path / "model.onnx"
+    onnx.save(model, shuffled)
+    assert load(shuffled, 4, 1.0).facts.left_out == ("scale",)
+    first = next(node for node in model.graph.node if node.op_type == "Transpose")
+    first.input[0] = model.graph.output[0].name
+    order(model.graph)
+    onnx.save(model, shuffled)
+    with pytest.raises(ModelRefused, match="circle"):
+        load(shuffled, 4, 1.0)
+
+
+def test_the_types_that_are_served_are_those_that_a_message_carries() -> None:
+    numbers = map(onnx.TensorProto.DataType.Value, servable.TYPES)
+    assert {onnx.helper.tensor_dtype_to_np_dtype(number) for number in numbers} == {
+        np.dtype(kind) for kind in wire._DTYPES.values()
+    }
