@@ -61,7 +61,7 @@ def test_the_server_imports_neither_torch_nor_training() -> None:
 
 
 def test_the_client_imports_grpc_protobuf_and_numpy_and_nothing_of_the_applications() -> None:
-    modules = imported("import tidegate.cli.command")
+    modules = imported("import tidegate.cli.running")
     assert {"grpc", "google", "numpy"} <= modules
     assert not modules & {"server", "training", "bench", "demo", "onnx", "onnxruntime", "torch", "matplotlib", "rich"}
 

@@ -1,11 +1,49 @@
 """Signals to stop, which come between two bytecodes: held back while something must not be left half-way."""
 
+import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Self
+from types import FrameType
+from typing import NoReturn, Self
 
+INTERRUPTED = 130
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def leave_at_an_interrupt() -> None:
+    """From now on Ctrl-C ends the process at once, without a word: also in imports, and while the interpreter ends."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _leave)
+
+
+@contextmanager
+def interrupts_raise() -> Iterator[None]:
+    """Inside, the first Ctrl-C raises KeyboardInterrupt, so that things are left in order; a second one does not wait.
+
+    Where Python would only print it and go on, as in a finaliser, the process ends.
+    """
+    if signal.getsignal(signal.SIGINT) is not _leave:  # ignored, as in the background of a shell
+        yield
+        return
+    before = sys.unraisablehook
+    sys.unraisablehook = lambda raised: _leave() if raised.exc_type is KeyboardInterrupt else before(raised)
+    signal.signal(signal.SIGINT, _raise)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, _leave)
+        sys.unraisablehook = before
+
+
+def _raise(*_: object) -> NoReturn:
+    signal.signal(signal.SIGINT, _leave)
+    raise KeyboardInterrupt
+
+
+def _leave(*_: int | FrameType | None) -> NoReturn:
+    os._exit(INTERRUPTED)
 
 
 class Stopped(KeyboardInterrupt):
