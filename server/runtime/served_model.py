@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from server.runtime.batcher import Batcher
 from server.runtime.counters import Counters
 from server.runtime.input_check import InputCheck
+from server.runtime.observer import Observer
 from server.runtime.slots import SlotTable
 from server.runtime.watermarks import Watermarks
 from server.settings import Settings
@@ -28,10 +29,9 @@ class ServedModel:
         self.check = InputCheck(loaded.graph.inputs)
         self.slots = SlotTable(loaded.graph.initial, settings.max_sequences)
         self.watermarks = Watermarks(settings.max_sequences)
+        self.observer: Observer | None = None  # sees all results
         self.asleep = 0  # open sequences without a slot
-        self.counters = (
-            Counters() if counters is None else counters
-        )  # one for all files that this version has ever been
+        self.counters = counters or Counters()  # one for all files that this version has ever been
         self.batcher = Batcher(
             loaded.engine,
             self.slots,

@@ -13,7 +13,7 @@ import numpy as np
 
 from server.errors import TidegateError
 from server.runtime.scheduler import Block, Part
-from server.streams.events import Answered, Event, FleetAnswered, Form
+from server.streams.events import Answered, FleetAnswered, Form
 from server.streams.trace import Manner, TracePlan
 from stepgraph.running.result import Result
 
@@ -38,8 +38,8 @@ class Group:
 class Owner(Protocol):
     """The stream that a reply belongs to."""
 
-    def emit(self, event: Event) -> None:
-        """Tells the client, unless it is gone."""
+    def answer(self, group: Group, event: Answered | FleetAnswered) -> None:
+        """Steps were answered."""
 
     def done(self, block: Block) -> None:
         """A block is through."""
@@ -84,7 +84,7 @@ class Chunk:
         self._parts.append(part)
         if not self._left:
             self._stream.done(part.take.block)
-            self._stream.emit(self._event(self.size))
+            self._stream.answer(self._group, self._event(self.size))
             self._parts = []  # they know the block, which knows us
 
     def reached(self, block: Block) -> None:
@@ -96,7 +96,7 @@ class Chunk:
         done = sum(part.steps for part in self._parts)
         kept = done * self._group.row_bytes + MESSAGE_BYTES if done else 0
         if done:
-            self._stream.emit(self._event(kept))
+            self._stream.answer(self._group, self._event(kept))
         self._parts = []
         self._stream.failed(block, self._handle, self.first_step + done, error, self.size - kept)
         self._stream.done(block)
@@ -151,7 +151,7 @@ class Fleet:
         if not self._left:
             self._stream.done(part.take.block)
             if self._parts:
-                self._stream.emit(self._event())
+                self._stream.answer(self._group, self._event())
                 self._parts = []  # they know the block, which knows us
 
     def reached(self, block: Block) -> None:

@@ -147,7 +147,7 @@ class Stream:
                 self._handles.next[handle] = expected + 1
                 answer = single(group, handle, expected, slot.item(), result)
                 self._window.outstanding += answer.size
-                self._window.emit(answer)
+                self._window.answer(group, answer)
                 return
         self._handles.next[handle] = expected + total
         self._window.enqueue(group, np.array([handle]), self._chunks(group, handle, slot, expected, checked, total))

@@ -5,6 +5,7 @@ million steps takes turns with the steps of the others. Knows no messages and no
 collected by replies, which call it.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,11 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from server.errors import TidegateError, WrongStep
+from server.runtime.observer import Results
 from server.runtime.scheduler import Block
-from server.streams.events import Event, Failed
+from server.streams.events import Answered, Event, Failed, FleetAnswered
 from server.streams.handles import Handles
 from server.streams.lines import Lines
 from server.streams.replies import Chunk, Fleet, Group, Mark
+
+log = logging.getLogger(__name__)
 
 _ENTRY_BYTES = 1_024  # what a request that waits takes besides its inputs
 
@@ -153,6 +157,25 @@ class Window:
     def emit(self, event: Event) -> None:
         """Tells the client, unless it is gone."""
         self._tell(event)
+
+    def answer(self, group: Group, event: Answered | FleetAnswered) -> None:
+        """The one door by which results leave, whether their steps ran alone or in a batch."""
+        observer = group.model.observer
+        if observer is not None:
+            try:
+                observer.answered(self._results(event))
+            except Exception:
+                log.exception("an observer failed")
+        self._tell(event)
+
+    def _results(self, event: Answered | FleetAnswered) -> Results:
+        steps = 1
+        if isinstance(event, FleetAnswered):
+            handles, first = event.handles.tolist(), event.steps
+        else:
+            handles, first, steps = [event.handle], np.array([event.first_step]), len(event.outputs[0])
+        ids = tuple(self._handles.sequences[handle].id for handle in handles)
+        return Results(ids, first, steps, dict(zip(event.form.names, event.outputs, strict=True)), event.trace)
 
     def done(self, block: Block) -> None:
         """A block is through."""
