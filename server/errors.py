@@ -9,6 +9,7 @@ TidegateError
 │   ├── UnknownHandle    nothing is open under it, or something is already
 │   ├── OverLimit        too many, too large
 │   ├── Draining         the server is stopping
+│   ├── Silent           a stream on which nothing was said
 │   ├── SequenceGone     it cannot be continued: unknown, not yours, ended, expired, evicted, taken over
 │   ├── WrongState       a state of another model, or a checkpoint that is not kept
 │   ├── StoreSilent      the store of checkpoints does not answer
@@ -123,6 +124,12 @@ class Draining(Refusal):
     """The server is stopping and opens nothing new."""
 
     reason = Reason.DRAINING
+
+
+class Silent(Refusal):
+    """A stream on which nothing was said for long; it ends."""
+
+    reason = Reason.UNSPECIFIED
 
 
 class SequenceGone(Refusal):

@@ -62,6 +62,9 @@ class Settings:
     max_share: Annotated[
         float, "the most of each of these limits that the clients of one address may take together, in percent"
     ] = 80.0
+    silent_seconds: Annotated[
+        float, "after how long a connection or a stream that has said nothing is closed, in seconds"
+    ] = 20.0
     max_message_mib: Annotated[float, "the largest message that is taken, in MiB"] = 4.0
     window_mib: Annotated[float, "how much of answers may wait for a client that does not read, in MiB a stream"] = 4.0
     max_answer_mib: Annotated[

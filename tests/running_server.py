@@ -14,7 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 ROOT = Path(__file__).parents[1]
 _CACHE = TemporaryDirectory(prefix="tidegate-cache-")  # all servers of a test run share it, as they would at home
@@ -24,7 +24,13 @@ PATIENCE = 60  # seconds: what is waited for comes within a fraction of it, or s
 class RunningServer:
     """`python -m server` over a folder of models. Leaving the context kills it if it has not ended."""
 
-    def __init__(self, models: Path, *arguments: str, environment: Mapping[str, str | None] | None = None) -> None:
+    def __init__(
+        self,
+        models: Path,
+        *arguments: str,
+        environment: Mapping[str, str | None] | None = None,
+        prefix: Sequence[str] = (),
+    ) -> None:
         variables = {key: value for key, value in os.environ.items() if not key.startswith("TIDEGATE_")}
         variables["TIDEGATE_CACHE"] = _CACHE.name
         for name, value in (environment or {}).items():
@@ -37,7 +43,7 @@ class RunningServer:
         self._ended = False
         self.lines: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "server", "--models", str(models), *given, *arguments],
+            [*prefix, sys.executable, "-m", "server", "--models", str(models), *given, *arguments],
             cwd=ROOT,
             env=variables,
             stderr=subprocess.PIPE,

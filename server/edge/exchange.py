@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import grpc
 
 from server.durability.keeper import AnyKeeper
-from server.errors import Draining, Refusal, TidegateError
+from server.errors import Draining, Refusal, Silent, TidegateError
 from server.streams.events import Answered, Event, Failed, FleetAnswered
 from server.streams.stream import Stream
 
@@ -63,6 +63,7 @@ class Exchange:
         make: a stream that emits its events as it is told.
         keeper: keeps sequences beyond this stream.
         window: how many bytes of messages that carry no answer may wait to be written before no more is read.
+        silence: seconds after which a client that has said nothing at all is taken for none.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Exchange:
         make: Callable[[Callable[[Event], None]], Stream],
         keeper: AnyKeeper,
         window: int,
+        silence: float,
     ) -> None:
         # fixed
         self._loop = asyncio.get_running_loop()
@@ -79,8 +81,10 @@ class Exchange:
         self._dialect = dialect
         self._keeper = keeper
         self._window = window
+        self._silence = silence
         self._stream = make(self._emit)
         # what goes on
+        self._heard = False
         self._leaving = False
         self._outgoing: deque[Answered | FleetAnswered | bytes] = deque()  # bytes: a message that carries no answer
         self._unwritten = 0  # the bytes of those
@@ -97,6 +101,9 @@ class Exchange:
         reader = asyncio.create_task(self._read(writer))
         leaving = asyncio.create_task(leave.wait())
         try:
+            done, _ = await asyncio.wait((reader, leaving), timeout=self._silence, return_when=asyncio.FIRST_COMPLETED)
+            if not done and not self._heard:
+                raise Silent(f"nothing was said on this stream for {self._silence:g} s")
             await asyncio.wait((reader, leaving), return_when=asyncio.FIRST_COMPLETED)
             if not reader.done():
                 await self._leave()
@@ -134,6 +141,7 @@ class Exchange:
             message = await self._call.read()
             if message is grpc.aio.EOF or writer.done():
                 return
+            self._heard = True
             if not self._leaving:  # else the client will send it again where it goes on
                 await self._take(message, writer)
 

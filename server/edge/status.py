@@ -13,6 +13,7 @@ DOMAIN = "tidegate"
 
 _NOT_FOUND = {Reason.UNKNOWN_MODEL, Reason.UNKNOWN_VERSION, Reason.UNKNOWN_HANDLE}
 _UNAVAILABLE = {Reason.MODEL_NOT_READY, Reason.DRAINING}
+_ABORTED = {Reason.UNSPECIFIED}
 _EXHAUSTED = {
     Reason.TOO_LARGE,
     Reason.TOO_MANY_SEQUENCES,
@@ -38,6 +39,7 @@ def _code(reason: Reason) -> int:
     for reasons, code in (
         (_NOT_FOUND, code_pb2.NOT_FOUND),
         (_UNAVAILABLE, code_pb2.UNAVAILABLE),
+        (_ABORTED, code_pb2.ABORTED),
         (_EXHAUSTED, code_pb2.RESOURCE_EXHAUSTED),
         (_PRECONDITION, code_pb2.FAILED_PRECONDITION),
         ({Reason.INTERNAL}, code_pb2.INTERNAL),

@@ -15,7 +15,7 @@ from server.durability.null_keeper import NullKeeper
 from server.durability.store_thread import StoreThread
 from server.edge.admission import Admission
 from server.edge.native.service import SERVICE, Servicer
-from server.operations import reading
+from server.operations import connections, reading
 from server.operations.metrics import Metrics
 from server.repository.repository import Repository
 from server.settings import Settings
@@ -29,7 +29,7 @@ STORE = "tidegate.store"  # the name under which the store's health is told
 _GLANCE = 0.5  # seconds between two looks at the store's health
 _FAREWELL = 0.2  # seconds for the last statuses to leave
 _LAST = 2.0  # seconds beyond the grace, for the last checkpoints
-_SLACK = 2**20  # bytes by which a message may be too large and is still refused in a sentence, not by gRPC
+_LOOK = 5.0  # seconds between two looks at the descriptors
 
 
 class Server:
@@ -42,7 +42,7 @@ class Server:
         self._admission = Admission(self._repository, settings)
         self._keeper = _keeper(settings, self._admission)
         self._health = health.aio.HealthServicer()
-        self._server = grpc.aio.server(options=_options(settings, shares_port))
+        self._server = grpc.aio.server(options=connections.options(settings, shares_port))
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._end = 0.0  # when it has to have ended, by the event loop's clock
@@ -86,6 +86,7 @@ class Server:
         self._tasks.append(asyncio.create_task(self._poll()))
         self._tasks.append(asyncio.create_task(self._keeper.run()))
         self._tasks.append(asyncio.create_task(self._watch_store()))
+        self._tasks.append(asyncio.create_task(_watch_connections()))
         _settle_memory()
         log.info("serving %d models on %s:%d", self._ready(), self._settings.host, self.port)
 
@@ -117,7 +118,7 @@ class Server:
 
     def _start_metrics(self) -> None:
         if self._settings.metrics_port:
-            self._metrics = Metrics(self._read)
+            self._metrics = Metrics(self._read, self._settings.silent_seconds)
             self._metrics.start(self._settings.host, self._settings.metrics_port)
 
     def _read(self) -> reading.Reading:
@@ -168,20 +169,14 @@ def _keeper(settings: Settings, models: Admission) -> AnyKeeper:
     return Keeper(store_thread, settings, models)
 
 
+async def _watch_connections() -> None:
+    while True:
+        connections.warn_if_full()
+        await asyncio.sleep(_LOOK)
+
+
 def _settle_memory() -> None:
     """What was made so far stays: the collector need not look at it again, and need not look often at all."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
-
-
-def _options(settings: Settings, shares_port: bool) -> list[tuple[str, int]]:
-    return [
-        ("grpc.max_receive_message_length", settings.max_message_bytes + _SLACK),
-        ("grpc.compression_enabled_algorithms_bitset", 1),  # none: what is small on the wire would be large in memory
-        ("grpc.max_send_message_length", -1),
-        ("grpc.so_reuseport", int(shares_port)),  # else a second server on the same port is a mistake, not a share
-        ("grpc.keepalive_time_ms", 30_000),  # finds out about clients that vanished without a word
-        ("grpc.keepalive_timeout_ms", 10_000),
-        ("grpc.http2.min_ping_interval_without_data_ms", 1_000),  # a proxy may look after its streams so often
-    ]

@@ -6,12 +6,13 @@ They are read when somebody asks for the page: taken in the event loop, and writ
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from server.durability.keeper import StoreReading
+from server.operations.page import Page
 from server.operations.reading import ModelReading, Reading
 from server.runtime.counters import Counters, Histogram
 
@@ -42,10 +43,11 @@ _HISTOGRAMS: dict[str, tuple[str, Callable[[Counters], Histogram]]] = {
 
 
 class Metrics(Collector):
-    """Serves the page from `start` to `stop`. `read` is called in the event loop."""
+    """Serves the page from `start` to `stop`. `read` is called in the event loop; see Page."""
 
-    def __init__(self, read: Callable[[], Reading]) -> None:
+    def __init__(self, read: Callable[[], Reading], silence: float) -> None:
         self._read = read
+        self._silence = silence
         self._loop = asyncio.get_running_loop()
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -58,14 +60,13 @@ class Metrics(Collector):
             OSError: the port is not to be had.
         """
         try:
-            self._server, _ = start_http_server(port, host.strip("[]"), self._registry)
+            self._page = Page(host.strip("[]"), port, make_wsgi_app(self._registry), self._silence)
         except OSError as error:
             raise OSError(f"cannot listen on {host}:{port} for metrics: is the port taken?") from error
 
     async def stop(self) -> None:
         """Ends the page."""
-        await asyncio.to_thread(self._server.shutdown)
-        self._server.server_close()
+        await asyncio.to_thread(self._page.stop)
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: what there is depends on the models."""

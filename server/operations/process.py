@@ -9,6 +9,7 @@ from typing import Any
 from uvloop import new_event_loop
 
 from server.errors import StoreFailed
+from server.operations.connections import raise_descriptors
 from server.operations.log import RateLimit
 from server.settings import Settings
 
@@ -20,6 +21,7 @@ _SWITCH = 2e-4  # seconds after which a thread that works yields to the event lo
 def run(settings: Settings, life: Callable[[], Coroutine[Any, Any, None]], name: str = "") -> int:
     """Runs a whole life, and says why it could not begin; the process's exit status. `name` goes into the log."""
     sys.setswitchinterval(_SWITCH)
+    raise_descriptors()
     form = f"%(asctime)s %(levelname)s {name}%(name)s: %(message)s"
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(RateLimit())

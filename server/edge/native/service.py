@@ -42,7 +42,7 @@ def exchange(catalogue: Catalogue, keeper: AnyKeeper, settings: Settings, turns:
     def make(emit: Callable[[Event], None]) -> Stream:
         return Stream(catalogue, keeper, settings.max_sequences, settings.window_bytes, emit, caller, route, turns)
 
-    return Exchange(context, NativeDialect(settings), make, keeper, settings.window_bytes)
+    return Exchange(context, NativeDialect(settings), make, keeper, settings.window_bytes, settings.silent_seconds)
 
 
 class Servicer:

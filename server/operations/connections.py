@@ -1,0 +1,61 @@
+"""How many connections this process has descriptors for, and gRPC's options that keep strangers within that."""
+
+import logging
+import resource
+from pathlib import Path
+
+from server.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_WANTED = 65_536  # descriptors
+_OWN = 192  # that are kept for ourselves: the store, models that are looked into, the log, the page of metrics
+_SLACK = 2**20  # bytes by which a message may be too large and is still refused in a sentence, not by gRPC
+_LONGEST_IDLE = 600_000  # ms without a call, after which a connection is closed; clients connect again by themselves
+
+
+def raise_descriptors() -> None:
+    """Takes as many descriptors as the system lets us have, up to what is of use."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _WANTED if hard == resource.RLIM_INFINITY else min(_WANTED, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def most_connections() -> int:
+    """How many clients' connections leave enough descriptors for ourselves."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _WANTED if soft == resource.RLIM_INFINITY else max(soft - _OWN, soft // 2)
+
+
+def warn_if_full() -> None:
+    """Says why connections are refused, if they are."""
+    try:
+        taken = sum(1 for _ in Path("/proc/self/fd").iterdir())
+    except OSError:
+        return  # another system
+    most = most_connections()
+    if taken >= most:
+        log.warning(
+            "%d descriptors are in use, and no more than %d are for connections: new ones are refused (see ulimit -n)",
+            taken,
+            most,
+        )
+
+
+def options(settings: Settings, shares_port: bool) -> list[tuple[str, int]]:
+    """What gRPC is told about connections and messages."""
+    silent = int(1_000 * settings.silent_seconds)
+    return [
+        ("grpc.max_receive_message_length", settings.max_message_bytes + _SLACK),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.compression_enabled_algorithms_bitset", 1),  # none: what is small on the wire would be large in memory
+        ("grpc.so_reuseport", int(shares_port)),  # else a second server on the same port is a mistake, not a share
+        ("grpc.max_allowed_incoming_connections", most_connections()),
+        ("grpc.max_concurrent_streams", settings.max_streams),  # of one connection
+        ("grpc.server_handshake_timeout_ms", silent),  # until HTTP/2's preface and settings
+        ("grpc.max_connection_idle_ms", max(silent, _LONGEST_IDLE)),
+        ("grpc.keepalive_time_ms", 30_000),  # finds out about clients that vanished without a word
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 1_000),  # a proxy may look after its streams so often
+    ]

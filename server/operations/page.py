@@ -1,0 +1,68 @@
+"""A small HTTP server in threads, for one page: few connections at a time, and none that says nothing for long."""
+
+import socket
+from socketserver import ThreadingMixIn
+from threading import BoundedSemaphore, Thread
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+_MOST = 32  # connections at a time
+
+
+class Page:
+    """Serves from the moment it is made until `stop`.
+
+    Args:
+        host: an address or a name.
+        port: one that is free.
+        application: WSGI's.
+        silence: seconds after which a connection that says nothing is closed.
+
+    Raises:
+        OSError: the port is not to be had.
+    """
+
+    def __init__(self, host: str, port: int, application: Any, silence: float) -> None:  # noqa: ANN401 # WSGI's
+        family_, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+
+        class Server(_Server):
+            address_family = family_
+
+        class Handler(_Handler):
+            timeout = silence
+
+        self._server = make_server(str(address[0]), port, application, server_class=Server, handler_class=Handler)
+        Thread(target=self._server.serve_forever, name="page", daemon=True).start()
+
+    def stop(self) -> None:
+        """Ends it; may take half a second."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+    def __init__(self, *given: Any) -> None:  # noqa: ANN401 # the library's
+        super().__init__(*given)
+        self._places = BoundedSemaphore(_MOST)
+
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 # the library's
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 # the library's
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 # the library's
+        """A connection that broke is no news."""
+
+
+class _Handler(WSGIRequestHandler):
+    def log_message(self, format: str, *given: object) -> None:  # noqa: A002 # the library's
+        """Says nothing."""

@@ -1,0 +1,94 @@
+"""Who connects and says nothing, or what no client of ours would say, takes nobody's place for long."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from typing import TYPE_CHECKING
+from urllib.request import urlopen
+
+import grpc
+import numpy as np
+import pytest
+
+from tests.raw_stream import NO_TRACE, RawStream, open_, steps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.running_server import RunningServer
+
+ROW = np.zeros((1, 3), np.float32)
+MANY = 400  # connections, of a server that has descriptors for half of them
+LIMIT = "import os, resource as r, sys; r.setrlimit(r.RLIMIT_NOFILE, [400] * 2); os.execv(sys.argv[1], sys.argv[1:])"
+FEW = (sys.executable, "-c", LIMIT)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+async def test_who_says_nothing_is_shown_out_and_who_has_spoken_stays(
+    start: Callable[..., RunningServer], lstm_only: Path
+) -> None:
+    metrics = free_port()
+    server = start(lstm_only, "--silent-seconds", "1", "--metrics-port", str(metrics)).ready()
+    async with RawStream(server.address) as speaking, RawStream(server.address) as silent:
+        await speaking.ask(open_(0, trace=NO_TRACE))
+        host, port = server.address.split(":")
+        for at in (int(port), metrics):
+            reader, writer = await asyncio.open_connection(host, at)
+            async with asyncio.timeout(20):
+                while await reader.read(1_000):
+                    pass  # until it is closed
+            writer.close()
+        with pytest.raises(grpc.aio.AioRpcError, match="nothing was said"):
+            await silent.hear()
+        assert (await speaking.ask(steps(0, 0, ROW))).first_step == 0
+    with urlopen(f"http://{host}:{metrics}/metrics", timeout=20) as page:  # noqa: ASYNC210
+        assert b"tidegate_streams_open" in page.read()
+
+
+async def test_a_compressed_message_is_refused_before_it_is_large(server: RunningServer) -> None:
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        predict = channel.unary_unary("/tidegate.v1.Tidegate/Predict")
+        with pytest.raises(grpc.aio.AioRpcError, match="'gzip' is disabled") as refused:
+            await predict(bytes(1_000_000), compression=grpc.Compression.Gzip)
+        assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize("call", ["Predict", "ListModels", "DescribeModel"])
+async def test_a_call_that_means_nothing_is_refused_without_a_traceback(server: RunningServer, call: str) -> None:
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        with pytest.raises(grpc.aio.AioRpcError, match="a message came that is no") as refused:
+            await channel.unary_unary(f"/tidegate.v1.Tidegate/{call}")(b"\xff" * 10)
+        assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "Traceback" not in server.log
+
+
+async def test_one_address_leaves_streams_for_others(start: Callable[..., RunningServer], lstm_only: Path) -> None:
+    server = start(lstm_only, "--max-streams", "4", "--max-share", "50").ready()
+    async with RawStream(server.address) as one, RawStream(server.address) as two:
+        await one.ask(open_())
+        await two.ask(open_())
+        async with RawStream(server.address) as third:
+            with pytest.raises(grpc.aio.AioRpcError, match="2 streams are open from your address"):
+                await third.hear()
+
+
+async def test_a_server_short_of_descriptors_goes_on_with_those_it_has_and_says_why_it_refuses_others(
+    start: Callable[..., RunningServer], lstm_only: Path
+) -> None:
+    server = start(lstm_only, prefix=FEW).ready()
+    host, port = server.address.split(":")
+    async with RawStream(server.address) as stream:
+        await stream.ask(open_(0, trace=NO_TRACE))
+        strangers = [socket.create_connection((host, int(port))) for _ in range(MANY)]
+        server.line("descriptors are in use")
+        await stream.ask(steps(0, 0, ROW))
+        for stranger in strangers:
+            stranger.close()
+        await stream.ask(steps(0, 1, ROW))
