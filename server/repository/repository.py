@@ -24,6 +24,8 @@ from stepgraph.model import LoadedModel
 
 log = logging.getLogger(__name__)
 
+_BOUND = 60.0  # seconds that a start waits for what was not tried yet, if something else is ready
+
 Key = tuple[str, int]  # name and version
 
 
@@ -124,10 +126,10 @@ class Repository:
         )
 
     async def refresh(self, settled: bool = False) -> None:
-        """Looks through the folder. Returns once all was tried, or one is ready and `load_seconds` have passed."""
+        """Looks through the folder. Returns once all was tried, or one is ready and a while has passed."""
         await self.look(settled)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._loader.tried(), self._settings.load_seconds)
+            await asyncio.wait_for(self._loader.tried(), _BOUND)
         if not self.served():
             await self._loader.idle()
 

@@ -290,6 +290,20 @@ def test_a_server_that_is_asked_to_stop_while_it_looks_into_a_file_does_so_at_on
     assert "Traceback" not in server.log
 
 
+def test_a_file_larger_than_all_memory_is_refused_unread_and_holds_up_neither_a_start_nor_a_stop(
+    start: Callable[..., RunningServer], lstm_only: Path
+) -> None:
+    for name in ("model.onnx", "model.toml"):
+        put(lstm_only, f"huge-{name[-4:]}", endless())
+        with (lstm_only / f"huge-{name[-4:]}" / "1" / name).open("ab") as file:
+            file.truncate(2**40)
+    server = start(lstm_only, "--load-memory-mib", "512").ready()
+    server.line("refused huge-onnx version 1: the file has 1,048,576 MiB")
+    server.line("refused huge-toml version 1: looking into the file takes more than 512 MiB of memory")
+    server.terminate()
+    assert server.wait() == 0
+
+
 async def test_models_that_cannot_be_served_are_listed_with_the_reason_and_others_served(
     server: RunningServer, zoo: Zoo
 ) -> None:

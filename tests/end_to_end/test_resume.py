@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from tests.end_to_end.test_life import add
 from tests.raw_stream import RawStream, bits, close, fleet, open_, reason, rows_of, steps
 from tests.running_server import RunningServer
-from tests.torch_models import Spec
+from tests.torch_models import Spec, write
 from tidegate import wire
 from tidegate.v1 import sequence_pb2
 from tidegate.v1.sequence_pb2 import StreamRequest
@@ -128,6 +128,30 @@ async def test_a_sequence_goes_on_after_its_server_was_killed(
         begin = again.next_steps[0]
         assert 1 <= begin <= done
         assert await stream.run(0, begin, ROWS[begin:]) == expected[begin:]
+
+
+async def test_a_sequence_of_a_version_that_was_overwritten_in_place_goes_on_with_its_content_after_a_kill(
+    start: Callable[..., RunningServer], lstm_only: Path, store: str
+) -> None:
+    first = start(lstm_only, "--store", store, "--checkpoint-ms", "20", "--poll-seconds", "0.05").ready()
+    expected = await undisturbed(first)
+    async with RawStream(first.address) as stream:
+        opened = await stream.ask(open_())
+        done = await checkpointed(stream, 0, 0, 1)
+        write(Spec(seed=52), lstm_only.parent / "other.onnx")
+        (lstm_only.parent / "other.onnx").replace(lstm_only / "lstm" / "1" / "model.onnx")
+        await asyncio.to_thread(first.line, "1 open sequences go on with the content .* also after a restart")
+        first.process.kill()
+    second = start(lstm_only, "--store", store).ready()
+    asked = resume(list(opened.sequence_ids), opened.resume_token, [done])
+    async with RawStream(second.address) as stream:
+        assert reason(await stream.ask(asked)) == "MODEL_NOT_READY"
+        await asyncio.to_thread(second.line, "lstm version 1 is served with its former content")
+        again = await stream.ask(asked)
+        begin = again.next_steps[0]
+        assert await stream.run(0, begin, ROWS[begin:]) == expected[begin:]
+        await stream.ask(open_(1))
+        assert await stream.run(1, 0, ROWS) != expected
 
 
 async def test_a_server_that_is_asked_to_stop_writes_every_state_before_it_lets_go(
