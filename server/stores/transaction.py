@@ -57,7 +57,7 @@ class Transaction:
         for id_ in expired[:limit]:
             self._bury(id_, Reason.EXPIRED)
         for id_ in sorted(lapsed[:limit]):
-            self._touch(id_, self._kept(id_), awake=False)
+            self._touch(id_, kept := self._kept(id_), kept.fence, awake=False)
         for id_ in fallen[:limit]:
             self._change(id_, None)
         owners = frozenset(self._kept(id_).owner for id_ in lapsed[:limit])
@@ -99,7 +99,7 @@ class Transaction:
         slots, number, freed = kept.slots.placed(write.step, len(write.data), self._terms.keep, write.spare)
         self._changes.checkpoints |= {(write.id, slot): None for slot in freed}
         self._changes.checkpoints[write.id, number] = write.data
-        self._touch(write.id, replace(kept, fence=write.fence, slots=slots), awake=write.awake)
+        self._touch(write.id, kept, write.fence, awake=write.awake, slots=slots)
         return None
 
     def _born(self, write: Write) -> Kept:
@@ -113,7 +113,7 @@ class Transaction:
 
     def _take(self, claim: Claim) -> Claimed | Gone:
         kept = self._kept(claim.id)
-        self._touch(claim.id, replace(kept, fence=fencing.next_fence(kept.fence, self._now)), awake=True)
+        self._touch(claim.id, kept, fencing.next_fence(kept.fence, self._now), awake=True)
         return self._read(claim)
 
     def _read(self, claim: Claim) -> Claimed | Gone:
@@ -128,7 +128,7 @@ class Transaction:
             return refused
         kept = self._kept(hold.id)
         if hold.awake or kept.awake:
-            self._touch(hold.id, replace(kept, fence=hold.fence), awake=hold.awake)
+            self._touch(hold.id, kept, hold.fence, awake=hold.awake)
         return None
 
     def _end(self, end: End) -> Refused | None:
@@ -165,8 +165,9 @@ class Transaction:
     def _of_all(self, id_: str) -> Entry:
         return fencing.as_of(self._seen.get(id_), self._time, self._terms)
 
-    def _touch(self, id_: str, kept: Kept, *, awake: bool) -> None:
-        self._change(id_, replace(kept, touched=self._time, awake=awake))
+    def _touch(self, id_: str, kept: Kept, fence: int, *, awake: bool, slots: Slots | None = None) -> None:
+        slots = kept.slots if slots is None else slots
+        self._change(id_, replace(kept, fence=fence, touched=self._time, awake=awake, slots=slots))
 
     def _bury(self, id_: str, reason: Reason, fence: int = 0) -> None:
         kept = self._kept(id_)
