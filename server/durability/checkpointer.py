@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_MOST = 4_096  # checkpoints of one model in one write
+_MOST = 1_024  # checkpoints of one model in one write: copying more holds up the steps for too long
 
 
 class Checkpointer:

@@ -198,7 +198,7 @@ class Keeper:
         Raises:
             StoreFailed.
         """
-        self.parking.park_idle()
+        await self.parking.park_idle()
         await self._leases.renew()
         await self._limits.enforce()
 

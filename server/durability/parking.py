@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from server.durability.store_thread import StoreThread
     from server.runtime.served_model import ServedModel
 
-_MOST = 4_096  # sequences of one model that are parked at once
+_MOST = 256  # sequences of one model that are parked before others get their turn
 
 _Found = Mapping[ServedSequence, store.Claimed | store.Gone]
 
@@ -68,10 +68,11 @@ class Parking:
         self._registry.sleep(sequence)
         sequence.model.counters.parked += 1
 
-    def park_idle(self) -> None:
+    async def park_idle(self) -> None:
         """Has those that are idle fall asleep."""
         for model in self._registry.models():
-            self._put_to_sleep(model, _MOST)
+            while not self._put_to_sleep(model, _MOST):  # noqa: ASYNC110 - others get their turn, nothing is waited for
+                await asyncio.sleep(0)
 
     def make_room(self, model: ServedModel, wanted: int) -> None:
         """Has those that are idle fall asleep, the longest idle first, if the slots would not do."""
@@ -79,15 +80,17 @@ class Parking:
         if missing > 0:
             self._put_to_sleep(model, missing)
 
-    def _put_to_sleep(self, model: ServedModel, most: int) -> None:
+    def _put_to_sleep(self, model: ServedModel, most: int) -> int:
+        """Has at most so many fall asleep; how many more might have."""
         idle = model.watermarks.idle(model.slots.done, self._monotonic() - self._patience)
         sequences = self._registry.at(model)
         for slot in idle.tolist():
             if most <= 0:
-                return
+                return 0
             sequence = sequences.get(slot)
             if sequence is not None and sequence.holder is not None and sequence.holder.put_to_sleep(sequence):
                 most -= 1
+        return most
 
     # Waking up --------------------------------------------------------------------------------------------------------
 

@@ -31,7 +31,13 @@ class SlotTable:
         return len(self._rows) - self.in_use
 
     def take(self, count: int) -> np.ndarray:
-        """Takes `count` slots, each holding the initial state. Returns their numbers.
+        """Takes `count` slots, each holding the initial state. Returns their numbers. Raises as `reserve`."""
+        slots = self.reserve(count)
+        self.restore(slots, self._initial, 0)
+        return slots
+
+    def reserve(self, count: int) -> np.ndarray:
+        """Takes `count` slots that hold anything: writing thousands of rows takes long. Returns their numbers.
 
         Raises:
             OverLimit: there are not so many; none is taken then.
@@ -42,16 +48,15 @@ class SlotTable:
                 f"{count} more would make {self.in_use + count} of this model, and {capacity} is the limit",
                 Reason.TOO_MANY_SEQUENCES,
             )
-        reused = [self._free.pop() for _ in range(min(count, len(self._free)))]
+        place = max(0, len(self._free) - count)
+        reused = self._free[place:]
+        del self._free[place:]
         fresh = range(self._used, self._used + count - len(reused))
         self._used = max(self._used, fresh.stop)
-        slots = np.array([*reused, *fresh], np.intp)
-        self._rows[slots] = self._initial
-        self.done[slots] = 0
-        return slots
+        return np.concatenate([np.array(reused, np.intp), np.arange(fresh.start, fresh.stop, dtype=np.intp)])
 
-    def restore(self, slots: np.ndarray, rows: np.ndarray, steps: np.ndarray) -> None:
-        """Puts rows [len(slots), W] in that so many steps led to."""
+    def restore(self, slots: np.ndarray, rows: np.ndarray, steps: np.ndarray | int) -> None:
+        """Puts rows [len(slots), W], or one row [W] for all, in that so many steps led to."""
         self._rows[slots] = rows
         self.done[slots] = steps
 

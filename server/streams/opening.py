@@ -78,9 +78,9 @@ class Opening:
         self._shut = True
 
     def room(self, model: ServedModel, count: int) -> np.ndarray:
-        """Slots for so many sequences. Raises OverLimit."""
+        """Slots for so many sequences, whose states have still to be put in. Raises OverLimit."""
         self._keeper.parking.make_room(model, count)
-        return model.slots.take(count)
+        return model.slots.reserve(count)
 
     # New ones ---------------------------------------------------------------------------------------------------------
 
@@ -103,8 +103,7 @@ class Opening:
         model, sequences = coming.model, list[ServedSequence]()
         for handles in pieces(coming.handles):
             slots = coming.slots[len(sequences) : len(sequences) + len(handles)]
-            if row is not None:
-                model.slots.restore(slots, np.tile(row, (len(slots), 1)), np.full(len(slots), step))
+            model.slots.restore(slots, model.graph.initial if row is None else row, step)
             enrolled = self._keeper.enrol(model, slots, caller, self._route, step, row, coming.token)
             coming.token = enrolled.token
             self._place(handles, enrolled.sequences)

@@ -25,6 +25,16 @@ def test_a_slot_begins_with_the_initial_state_also_when_it_is_taken_again() -> N
     np.testing.assert_array_equal(table.gather(slots[2:]), [[9, 9, 9]])
 
 
+def test_slots_that_are_only_reserved_are_written_when_one_row_is_put_into_all() -> None:
+    table = SlotTable(INITIAL, 4)
+    slots = table.reserve(3)
+    table.restore(slots[:2], INITIAL + 1, 7)
+    np.testing.assert_array_equal(table.gather(slots), [INITIAL + 1, INITIAL + 1, np.zeros(3)])
+    assert table.done[slots].tolist() == [7, 7, 0]
+    table.give_back(slots.tolist())
+    assert sorted(table.reserve(4).tolist()) == [0, 1, 2, 3]
+
+
 def test_what_is_gathered_is_a_copy() -> None:
     table = SlotTable(INITIAL, 2)
     slots = table.take(2)
