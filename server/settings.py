@@ -17,6 +17,7 @@ _ZERO = {  # settings that may be 0
     "spot_us",
     "grace_seconds",
     "max_per_owner",
+    "max_per_address",
     "max_parked_per_owner",
 }
 
@@ -71,7 +72,10 @@ class Settings:
         float,
         "the largest answer to one Predict, in MiB, and the most that the answers of one client may take at a time",
     ] = 32.0
-    max_per_owner: Annotated[int, "the most sequences that one owner may have open; 0 is no limit"] = 0
+    max_per_owner: Annotated[int, "the most sequences that one owner may have open; 0 is no limit"] = 57_344
+    max_per_address: Annotated[
+        int, "the most sequences that all owners of one address may have open together; 0 is no limit"
+    ] = 57_344
     # what survives
     store: Annotated[
         str,
@@ -93,7 +97,7 @@ class Settings:
     max_parked_per_owner: Annotated[
         int,
         "the most parked sequences of one owner; beyond, its own that were parked for longest give way; 0 is no limit",
-    ] = 0
+    ] = 500_000
     # stopping
     grace_seconds: Annotated[
         float, "how long open sequences may go on after a request to stop, in seconds; 2 later it has ended"

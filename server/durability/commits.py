@@ -78,6 +78,7 @@ class Commits:
         self._registry.relocate(sequence, model, slot)
 
     async def _gone_back(self, sequence: ServedSequence, step: int) -> Checkpoint:
+        self._registry.keep([sequence])
         if not sequence.born:
             await self._checkpointer.write_soon()
         async with self._checkpointer.turn_soon():
@@ -87,6 +88,7 @@ class Commits:
 
     async def _gone_over(self, sequence: ServedSequence, step: int, data: bytes) -> None:
         async with self._checkpointer.turn_soon():
+            self._registry.keep([sequence])
             await self._seen(sequence)  # a store that does not answer is not asked to change anything
             await self._write(sequence, step, data)
 

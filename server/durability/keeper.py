@@ -126,7 +126,10 @@ class Keeper:
             ServedSequence(name, digest, caller.owner, model, slot, steps=steps, new=True, origin=origin)
             for name, slot in zip(new_ids(len(slots), route), slots.tolist(), strict=True)
         )
-        self._registry.add(sequences, slots, steps, NONE)
+        if origin is None:
+            self._registry.add_fresh(sequences, slots)
+        else:
+            self._registry.add(sequences, slots, steps, NONE)
         self._checkpointer.hurry()
         return Enrolled(sequences, token)
 
@@ -135,12 +138,20 @@ class Keeper:
         here = self._registry.at(model)
         self._registry.remove([here[slot] for slot in slots.tolist() if slot in here])
 
-    def park(self, sequences: Sequence[ServedSequence]) -> None:
-        """These sequences leave their stream, after all of its steps; their last states are written."""
-        moved = [sequence for sequence in sequences if sequence.life is Life.CLOSING]
+    def park(self, sequences: Sequence[ServedSequence], *, abandoned: bool = False) -> None:
+        """These sequences of one model leave their stream, after all of its steps; their last states are written.
+
+        Not if they were `abandoned` before they, or any that were opened with them, took a step: nothing is lost then.
+        """
+        model = sequences[0].model
+        watermarks, done = model.watermarks, model.slots.done
+        if not abandoned:
+            watermarks.keep(np.array([s.slot for s in sequences if s.slot >= 0], np.intp))
+        watermarks.keep_begun(done)
+        moved = [s for s in sequences if s.life is Life.CLOSING and not watermarks.fresh[s.slot]]
         for sequence in sequences:
             sequence.move(Move.PARK)
-            sequence.model.counters.parked += sequence.slot >= 0
+        model.counters.parked += len(moved)
         if moved:
             self._outbox.park(moved)
             self._checkpointer.hurry()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from math import ceil
 from typing import TYPE_CHECKING
 
-from server.caller import Caller
+from server.caller import Caller, address_of
 from server.durability.registry import Registry
 from server.errors import OverLimit, Reason
 from server.settings import Settings
@@ -66,14 +66,19 @@ class Limits:
         Raises:
             OverLimit: an owner would have too many; then none is expected.
         """
-        for owner, count in Counter(coming.values()).items():
-            self._check_owner(owner, count, coming.keys())
-        self._registry.coming.update(coming)
+        new = Counter(coming[id_] for id_ in self._registry.unknown(coming))
+        for owner, count in new.items():
+            self._check_owner(owner, count)
+        self._registry.expect(coming)
 
-    def _check_owner(self, owner: str, count: int, besides: Collection[str] = ()) -> None:
-        limit = self._settings.max_per_owner
-        if limit and (has := self._registry.count(owner, besides)) + count > limit:
-            raise OverLimit(f"'{owner}' has {has} sequences open here; {limit} is the limit", Reason.TOO_MANY_OF_OWNER)
+    def _check_owner(self, owner: str, count: int) -> None:
+        """An owner's name is given by its client, so there is a limit for an address with all of its owners too."""
+        most = self._settings
+        for key, limit in ((owner, most.max_per_owner), (address_of(owner), most.max_per_address)):
+            if limit and (has := self._registry.count(key)) + count > limit:
+                raise OverLimit(
+                    f"'{key}' has {has} sequences open here; {limit} is the limit", Reason.TOO_MANY_OF_OWNER
+                )
 
     async def enforce(self) -> None:
         """Ends what nobody came back to, and makes room where a limit is passed.

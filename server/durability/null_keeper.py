@@ -59,7 +59,7 @@ class NullKeeper:
     def turn_away(self, model: ServedModel, slots: np.ndarray) -> None:
         """Nothing is known of them."""
 
-    def park(self, sequences: Sequence[ServedSequence]) -> None:
+    def park(self, sequences: Sequence[ServedSequence], *, abandoned: bool = False) -> None:
         """They end: nobody keeps them."""
         self.end(sequences)
 

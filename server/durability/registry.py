@@ -1,14 +1,16 @@
-"""Who is here: the sequences of this server by id, by slot and by owner, and which slots that holds. Asks no store."""
+"""The sequences of this server by id and by slot, how many each owner has, and all changes to them. Asks no store."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import count as counter
 from math import inf
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from server.caller import address_of
 from server.durability.losses import WHY
 from server.durability.sequence import Life, Move, ServedSequence
 from server.errors import Reason, SequenceGone
@@ -33,9 +35,10 @@ class Registry:
         self._monotonic = monotonic
         self._here: dict[str, ServedSequence] = {}
         self._by_slot: dict[ServedModel, dict[int, ServedSequence]] = {}
-        self._owners: dict[str, dict[str, ServedSequence]] = {}
+        self._counts: Counter[str] = Counter()  # of those that are here or coming, by owner and by address
+        self._cohorts = counter()
         self._active: set[str] = set()  # owners, since somebody looked
-        self.coming: dict[str, str] = {}  # by id the owners of those that the store is being asked for
+        self._coming: dict[str, str] = {}  # by id the owners of those that the store is being asked for
         self.lost: Counter[str] = Counter()  # by reason, for the metrics
 
     def __len__(self) -> int:
@@ -51,15 +54,32 @@ class Registry:
         """Who is here under this id."""
         return self._here.get(name)
 
-    def of_owner(self, owner: str) -> Collection[ServedSequence]:
-        """An owner's sequences that are here."""
-        return self._owners.get(owner, {}).values()
+    def count(self, key: str) -> int:
+        """How many an owner, or an address, has here or coming."""
+        return self._counts[key]
 
-    def count(self, owner: str, besides: Collection[str] = ()) -> int:
-        """How many an owner has here or coming, without some."""
-        here = self._owners.get(owner, {})
-        coming = sum(whose == owner and id_ not in here for id_, whose in self.coming.items() if id_ not in besides)
-        return len(here) + coming - sum(id_ in here for id_ in besides)
+    def unknown(self, ids: Iterable[str]) -> list[str]:
+        """Those of these that are neither here nor coming."""
+        return [id_ for id_ in ids if id_ not in self._here and id_ not in self._coming]
+
+    def expect(self, coming: Mapping[str, str]) -> None:
+        """Sequences, by id with their owners, may be resumed here soon, and count from now on."""
+        for id_ in self.unknown(coming):
+            self._count(coming[id_], 1)
+        self._coming.update(coming)
+
+    def expect_no_more(self, ids: Iterable[str]) -> None:
+        """These are here now, or do not come."""
+        for id_ in ids:
+            owner = self._coming.pop(id_, None)
+            if owner is not None and id_ not in self._here:
+                self._count(owner, -1)
+
+    def _count(self, owner: str, change: int) -> None:
+        for key in {owner, address_of(owner)}:
+            self._counts[key] += change
+            if not self._counts[key]:
+                del self._counts[key]
 
     def note(self, sequences: Iterable[ServedSequence]) -> None:
         """The store may hold more that is parked of their owners than before."""
@@ -84,12 +104,27 @@ class Registry:
         self, sequences: Sequence[ServedSequence], slots: np.ndarray, steps: np.ndarray | int, written: np.ndarray | int
     ) -> None:
         """Sequences of one model live in these slots after so many steps; their newest checkpoints are `written`."""
+        self._add(sequences, slots)
+        sequences[0].model.watermarks.begin(slots, steps, written, self._monotonic())
+
+    def add_fresh(self, sequences: Sequence[ServedSequence], slots: np.ndarray) -> None:
+        """New sequences of one model live in these slots, in its initial state: nothing of them is kept yet."""
+        self._add(sequences, slots)
+        sequences[0].model.watermarks.begin_afresh(slots, next(self._cohorts), self._monotonic())
+
+    def keep(self, sequences: Iterable[ServedSequence]) -> None:
+        """These are to be written although they may have taken no step."""
+        for sequence in sequences:
+            if not sequence.born and sequence.slot >= 0:
+                sequence.model.watermarks.keep(np.array([sequence.slot]))
+
+    def _add(self, sequences: Sequence[ServedSequence], slots: np.ndarray) -> None:
         for sequence, slot in zip(sequences, slots.tolist(), strict=True):
+            if sequence.id not in self._here and sequence.id not in self._coming:
+                self._count(sequence.owner, 1)
             self._here[sequence.id] = sequence
-            self._owners.setdefault(sequence.owner, {})[sequence.id] = sequence
             self._house(sequence, slot)
         self.note(sequences)
-        sequences[0].model.watermarks.begin(slots, steps, written, self._monotonic())
 
     def sleep(self, sequence: ServedSequence) -> None:
         """An open sequence, whose last state is written, gives up its slot."""
@@ -145,9 +180,8 @@ class Registry:
             if sequence not in self:
                 continue
             del self._here[sequence.id]
-            del self._owners[sequence.owner][sequence.id]
-            if not self._owners[sequence.owner]:
-                del self._owners[sequence.owner]
+            if sequence.id not in self._coming:
+                self._count(sequence.owner, -1)
             if sequence.slot >= 0:
                 self.vacate(sequence)
 

@@ -128,7 +128,7 @@ class Takeovers:
             for id_ in ids:
                 if self._last.get(id_) == wish.number:
                     del self._last[id_]
-                    self._registry.coming.pop(id_, None)
+                    self._registry.expect_no_more([id_])
             then(found)
 
         self._background.run(self._store_thread.in_time(self._claimed(wish)), done)
@@ -165,7 +165,9 @@ class Takeovers:
         return [_taken(claim, claimed, before) for claim, claimed, before in found]
 
     async def _seen(self, wish: _Takeover) -> list[Restored]:
-        if self._outbox or any(not sequence.born for sequence in self._here(wish)):
+        unborn = [sequence for sequence in self._here(wish) if not sequence.born]
+        self._registry.keep(unborn)
+        if self._outbox or unborn:
             await self._checkpointer.write_soon()
         self._check_wanted(wish)
         seen = await self._store_thread.ask_soon(lambda s: s.read(wish.claims, wish.now))

@@ -25,7 +25,7 @@ class Standing:
 
 
 class Watermarks:
-    """One model's. All but the first three are numbers of steps; NONE is no checkpoint."""
+    """One model's. What is not said to be something else is a number of steps; NONE is no checkpoint."""
 
     def __init__(self, capacity: int) -> None:
         self.held = np.zeros(capacity, bool)  # whether the slot's sequence is kept beyond its stream
@@ -36,6 +36,8 @@ class Watermarks:
         self.told = np.zeros(capacity, np.int64)  # the newest that the client was told of
         self.before = np.zeros(capacity, np.int64)  # the one told before that
         self.earlier = np.zeros(capacity, np.int64)  # and before that
+        self.fresh = np.zeros(capacity, bool)  # new, and as the model begins: there is nothing to keep yet
+        self.cohort = np.zeros(capacity, np.int64)  # a number that those which were opened together share
         self.had = np.zeros(capacity, np.int64)  # of one that was resumed: how many answers its client had then
         self.retaken = np.zeros(capacity, np.int64)  # and up to where its steps count as taken again
 
@@ -48,8 +50,27 @@ class Watermarks:
         self.told[slots] = np.maximum(written, 0)
         self.before[slots] = steps  # where a sequence begins is written together with its first checkpoint
         self.earlier[slots] = steps
+        self.fresh[slots] = False
         self.had[slots] = 0
         self.retaken[slots] = steps
+
+    def begin_afresh(self, slots: np.ndarray, cohort: int, now: float) -> None:
+        """New ones from the model's initial state, opened together: none is written before one has taken a step."""
+        self.begin(slots, 0, 0, now)
+        self.fresh[slots] = True
+        self.cohort[slots] = cohort
+
+    def keep(self, slots: np.ndarray) -> None:
+        """These are to be written, and all that were opened together with them, since they are resumed together."""
+        slots = slots[self.fresh[slots]]
+        if len(slots):
+            kept = self.held & self.fresh & np.isin(self.cohort, self.cohort[slots])
+            self.fresh[kept] = False
+            self.written[kept] = NONE
+
+    def keep_begun(self, done: np.ndarray) -> None:
+        """Those that have taken a step are to be written, and all that were opened together with them."""
+        self.keep(np.flatnonzero(self.held & self.fresh & (done > 0)))
 
     def standing(self, slot: int) -> Standing:
         """What the tenant's client has and may count on."""
@@ -81,6 +102,7 @@ class Watermarks:
 
         With `least` above 1 those that have so many steps since, or no checkpoint.
         """
+        self.keep_begun(done)
         held = np.flatnonzero(self.held)
         written = self.written[held]
         slots: np.ndarray = held[(written == NONE) | (np.abs(done[held] - written) >= least)]
@@ -134,7 +156,9 @@ class Watermarks:
     def idle(self, done: np.ndarray, since: float) -> np.ndarray:
         """The slots that have had no step since then and whose last state is written; the longest idle first."""
         slots = np.flatnonzero(self.held)
-        slots = slots[(self.seen[slots] <= since) & (self.written[slots] == done[slots])]
+        slots = slots[self.seen[slots] <= since]
+        self.keep(slots)
+        slots = slots[self.written[slots] == done[slots]]
         return _sorted(slots, self.seen)
 
 

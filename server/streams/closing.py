@@ -24,6 +24,7 @@ class Ending(Enum):
 
     END = "its client has closed it"
     PARK = "it is kept, if anybody keeps it"
+    ABANDON = "its client is gone: likewise, unless it never took a step"
     NONE = "it is out of the keeper's books already"
 
 
@@ -108,5 +109,7 @@ class Closing:
                     self._keeper.end(ours)
                 case Ending.PARK:
                     self._keeper.park(ours)
+                case Ending.ABANDON:
+                    self._keeper.park(ours, abandoned=True)
         for sequence in sequences:
             sequence.holder = None

@@ -273,10 +273,10 @@ class Stream:
         self._moves.turn_all_back()
         self._line.run(once(partial(self._park_all, done)))
 
-    def _park_all(self, done: Callable[[tuple[int, ...]], None]) -> None:
+    def _park_all(self, done: Callable[[tuple[int, ...]], None], leaving: Ending = Ending.PARK) -> None:
         handles = self._handles.open()
         if len(handles):
-            self._closing.end(handles, Ending.PARK, lambda: done(tuple(handles.tolist())))
+            self._closing.end(handles, leaving, lambda: done(tuple(handles.tolist())))
         else:
             done(())
 
@@ -290,7 +290,7 @@ class Stream:
         self._backlog.clear()
         self._window.abandon()
         self._moves.turn_all_back()
-        self._line.run(once(partial(self._park_all, lambda _: None)))
+        self._line.run(once(partial(self._park_all, lambda _: None, Ending.ABANDON)))
 
 
 def _pieces(rows: int, row_bytes: int) -> Iterator[tuple[int, int]]:

@@ -412,6 +412,13 @@ def test_an_open_sequence_that_sleeps_and_gives_way_is_told_of_on_its_stream(
     world.close()
 
 
+def keep(world: World) -> None:
+    """All that are open are written, though they took no step."""
+    registry = world.servers[0].keeper._registry
+    registry.keep(list(registry))
+    world.write(0)
+
+
 def come_and_go(world: World, owner: str, count: int) -> list[tuple[str, str]]:
     """Opens sequences for an owner and disconnects; their ids and tokens."""
     world.connect(0, 0)
@@ -420,6 +427,8 @@ def come_and_go(world: World, owner: str, count: int) -> list[tuple[str, str]]:
     line.say(pb.StreamRequest(open=pb.Open(count=count, model="recall", version=1, owner=owner)))
     world.quiet()
     (told,) = [pb.StreamResponse.FromString(message).opened for message in line.down]
+    line.say(pb.StreamRequest(close=pb.Close(count=count, park=True)))
+    world.quiet()
     world.cut(0)
     world.quiet()
     world.write(0)
@@ -645,7 +654,7 @@ def test_what_is_awake_anywhere_takes_no_place_of_the_parked(
     assert line is not None
     line.say(pb.StreamRequest(open=pb.Open(count=3, model="recall", version=1, owner="ann")))
     world.quiet()
-    world.write(0)
+    keep(world)
     for at in range(2):
         world.servers[at].keeper._registry._active.add("ann")
         world.keep_house(at)
@@ -670,7 +679,7 @@ def test_what_a_crashed_server_had_awake_is_parked_after_a_while(tmp_path_factor
     world = limited(tmp_path_factory, max_parked=0, idle_seconds=1e9)
     world.open(0, 3)
     flow(world)
-    world.write(0)
+    keep(world)
     world.kill(0)
     world.keep_house(1)
     assert (world.store.usage().sequences, world.store.usage().parked) == (3, 0)
@@ -687,7 +696,7 @@ def test_an_owner_of_whom_a_crashed_server_had_too_many_awake_has_no_more_parked
     world = limited(tmp_path_factory, max_parked_per_owner=1, idle_seconds=1e9)
     world.open(0, 3)
     flow(world)
-    world.write(0)
+    keep(world)
     world.kill(0)
     world.now += LEASE
     world.keep_house(1)
@@ -856,3 +865,37 @@ def test_a_store_that_has_lost_its_data_gets_quiet_sequences_written_again(world
     world.kill(0)
     world.settle()
     assert [(one.gone, one.answered) for one in some] == [("", 4)] * 3
+
+
+def test_those_that_are_abandoned_before_any_took_a_step_leave_nothing_in_the_store(world: World) -> None:
+    fresh = world.open(0, 3)
+    flow(world)
+    world.hear(0)
+    world.write(0)
+    world.cut(0)
+    world.quiet()
+    world.write(0)
+    assert world.store.usage().sequences == 0
+    world.connect(0, 0)
+    world.settle()
+    assert [one.gone for one in fresh] == [""] * 3  # their client has opened them anew
+
+
+def test_of_those_that_were_opened_together_all_are_kept_once_one_has_taken_a_step(world: World) -> None:
+    some, other = world.open(0, 3), world.open(0, 2)
+    flow(world)
+    world.hear(0)
+    world.write(0)
+    world.give(0, some[1], ROWS[:2])
+    flow(world)
+    world.write(0)
+    assert world.store.usage().sequences == 3
+    world.give(0, other[0], ROWS[:1])
+    flow(world)
+    world.cut(0)
+    world.quiet()
+    world.write(0)
+    assert world.store.usage().sequences == 5
+    world.connect(0, 1)
+    world.settle()
+    assert [one.answered for one in (*some, *other)] == [0, 2, 0, 1, 0]

@@ -205,7 +205,7 @@ def test_an_owner_has_no_more_sequences_than_may_be_although_they_are_resumed(ma
     bench.hear(1)
     bench.ask(0, close=pb.Close(count=2))
     assert isinstance(bench.resume(1, parked[1], [0, 0]), pb.Opened)
-    assert bench.keeper._registry.coming == {}
+    assert bench.keeper._registry._coming == {}
 
 
 def test_a_resume_that_fails_for_a_fault_of_ours_says_so_and_holds_nothing(
