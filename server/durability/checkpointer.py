@@ -97,7 +97,7 @@ class Checkpointer:
             StoreFailed: nothing is lost: they are written the next time.
         """
         async with self._turn:
-            farewells = self._outbox.take()
+            farewells = self._outbox.take(_MOST)
             self._cut = False
             try:
                 least = 1 if everything else max(1, self._most_steps // 2)
@@ -112,6 +112,8 @@ class Checkpointer:
             for model in self._registry.models():
                 self._tell(model)
                 self._watch(model)
+            if self._outbox:
+                self.hurry()
             if everything and not self._cut:
                 self._complete = self._monotonic()
 
@@ -133,7 +135,12 @@ class Checkpointer:
             StoreSilent: it took too long.
         """
         with suppress(StoreFailed):
-            await self._store_thread.soon(self.checkpoint)
+            await self._store_thread.soon(self._write_what_left)
+
+    async def _write_what_left(self) -> None:
+        await self.checkpoint()
+        while self._outbox.unwritten:
+            await self.checkpoint()
 
     @asynccontextmanager
     async def turn_soon(self) -> AsyncIterator[None]:

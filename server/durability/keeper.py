@@ -214,12 +214,16 @@ class Keeper:
         await self._limits.enforce()
 
     async def flush(self, seconds: float | None = None) -> bool:
-        """Writes all there is, within so many seconds or as long as anybody waits; whether that succeeded."""
+        """Writes all there is, a few thousand at a time; whether that succeeded.
+
+        Gives up once one write takes so many seconds: where there is much to write, all of it takes longer.
+        """
         try:
-            async with asyncio.timeout(self._patience if seconds is None else seconds):
-                await self._checkpointer.checkpoint()
-                while self._outbox.unwritten:  # who left meanwhile
+            while True:
+                async with asyncio.timeout(self._patience if seconds is None else seconds):
                     await self._checkpointer.checkpoint()
+                if not self._outbox.unwritten:  # nor who left meanwhile
+                    break
         except (StoreFailed, TimeoutError):
             return False
         except Exception:

@@ -1,0 +1,52 @@
+"""What waits for a store that does not answer is bounded in bytes, fairly between clients."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from server.durability import outbox
+from server.durability.outbox import Outbox
+from server.durability.snapshot import Snapshot
+
+
+def leaving(owner: str, count: int = 1) -> Snapshot:
+    model: Any = None
+    who: Any = tuple(SimpleNamespace(owner=owner) for _ in range(count))
+    return Snapshot(model, who, np.zeros(count), np.zeros((count, 8)), np.zeros((count, 3)))
+
+
+@pytest.fixture
+def box(monkeypatch: pytest.MonkeyPatch) -> Outbox:
+    monkeypatch.setattr(outbox, "_MOST", 10 * (64 + outbox._EACH))
+    monkeypatch.setattr(outbox, "taken", lambda sequences, **_: sequences)
+    return Outbox()
+
+
+def test_the_client_that_has_most_waiting_gives_up_its_oldest(box: Outbox) -> None:
+    honest = [leaving("ipv4:10.0.0.1 ann") for _ in range(3)]
+    greedy = [leaving(f"ipv4:10.0.0.2 {at}", 2) for at in range(20)]  # many names, one address
+    for each in (*honest, *greedy):
+        box.park(each)  # type: ignore[arg-type]
+    assert box.take() == [*honest, *greedy[-3:]]
+    assert not box
+
+
+def test_a_write_takes_so_many_at_a_time_of_each_client_in_order(box: Outbox) -> None:
+    mine, yours = [leaving("a", 2) for _ in range(3)], [leaving("b", 2)]
+    box.add([*mine, *yours])
+    assert box.take(3) == mine[:2]
+    assert box.take(3) == [mine[2], *yours]
+    assert not box
+
+
+def test_what_could_not_be_written_keeps_its_place_before_what_left_since(box: Outbox) -> None:
+    first, second, other = leaving("a"), leaving("a"), leaving("b")
+    box.add([first, other])
+    taken = box.take()
+    box.add([second])
+    box.put_back(taken)
+    assert box.take() == [first, second, other]
