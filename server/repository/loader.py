@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from threading import Thread
-from typing import Protocol
 
 from stepgraph.errors import ModelRefused
 from stepgraph.isolation.intake import Effort
@@ -35,23 +34,19 @@ class _Job:
         return self.effort, not self.urgent, self.number
 
 
-class Source(Protocol):
-    """What only loading needs."""
-
-    def close(self) -> None:
-        """Lets go of it; a load that is under way is refused. Called in any thread."""
-
-
 class Loader:
-    """Up to `at_once` loads at a time; of these, one stays free for what is quick."""
+    """Up to `at_once` loads at a time; of these, one stays free for what is quick.
 
-    def __init__(self, source: Source, at_once: int) -> None:
-        self._source = source
+    `close` lets go of what only loading needs, in any thread; a load that is under way is refused then.
+    """
+
+    def __init__(self, close: Callable[[], None], at_once: int) -> None:
+        self._close = close
         self._at_once = at_once
         self._jobs: dict[Hashable, _Job] = {}  # that wait or run
         self._running: set[Hashable] = set()
         self._count = 0
-        self._used = False  # whether the source has something to let go of
+        self._used = False  # whether there is something to let go of
         self._stopped = False
         self._tried, self._idle = asyncio.Event(), asyncio.Event()
         self._tell()
@@ -106,7 +101,7 @@ class Loader:
         self._stopped = True
         self._jobs.clear()
         self._tell()
-        self._source.close()
+        self._close()
 
     def _next(self) -> None:
         """Starts what there is room for."""
@@ -116,11 +111,11 @@ class Loader:
             self._start(job.key, partial(job.load, job.effort))
         if self._used and not self._jobs and not self._running:
             self._used = False
-            self._start(None, self._source.close)
+            self._start(None, self._close)
         self._tell()
 
     def _startable(self) -> list[_Job]:
-        if None in self._running:  # the source is being closed
+        if None in self._running:  # it is being let go of
             return []
         slow = sum(self._jobs[key].effort == Effort.PATIENT for key in self._running if key in self._jobs)
         waiting = [job for key, job in self._jobs.items() if key not in self._running]

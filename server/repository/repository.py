@@ -44,7 +44,7 @@ class Repository:
     def __init__(self, settings: Settings, source: Source | None = None) -> None:
         self._settings = settings
         self._source = source or intake(settings)
-        self._loader = Loader(self._source, settings.load_at_once)
+        self._loader = Loader(self._source.close, settings.load_at_once)
         self._entries: dict[Key, Entry] = {}
         self._listed: tuple[Entry, ...] | None = None
         self._former = FormerModels(self._source, self._loader, self._serve)

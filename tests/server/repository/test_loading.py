@@ -271,8 +271,7 @@ async def test_a_look_that_fails_changes_nothing(
 
 async def test_what_is_known_comes_first_and_what_a_client_waits_for_before_its_equals() -> None:
     order: list[tuple[str, Effort]] = []
-    source = Words(None)  # type: ignore[arg-type]
-    loader = Loader(source, 1)
+    loader = Loader(lambda: None, 1)
 
     def load(name: str) -> Callable[[Effort], None]:
         return lambda effort: order.append((name, effort))
