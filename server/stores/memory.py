@@ -22,7 +22,7 @@ _Ids = OrderedDict[str, None]  # the longest untouched first
 
 
 class MemoryStore(TableStore):
-    """See `server.store.Store`."""
+    """See `Store`."""
 
     def __init__(self, terms: Terms) -> None:
         super().__init__(terms)

@@ -11,7 +11,7 @@ from server.stores.table_store import TableStore
 
 
 class SqliteStore(TableStore):
-    """See `server.store.Store`. `patience`: so long another process may hold the file, in seconds.
+    """See `Store`. `patience`: so long another process may hold the file, in seconds.
 
     Raises:
         StoreFailed: the file cannot be opened, or is something else.

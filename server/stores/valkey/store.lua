@@ -73,6 +73,10 @@ local function set_aside(id)
     redis.call('ZREM', touched, id)
     redis.call('ZREM', prefix .. 'awake', id)
     redis.call('ZREM', prefix .. 'tombstones', id)
+    local owner = redis.pcall('HGET', prefix .. 'damaged:' .. id, 'owner')
+    if type(owner) == 'string' then
+      redis.call('ZREM', prefix .. 'owner:' .. owner, id)
+    end
     table.insert(damaged, id)
   end
 end
@@ -247,9 +251,12 @@ local function write()
       if not sequence then
         sequence = { id = id, owner = ARGV[at + 6], steps = {}, bytes = 0 }
         local key = prefix .. 'sequence:' .. id
+        local before = redis.call('HGET', key, 'owner') -- of its tombstone
         redis.call('HSET', key, 'digest', ARGV[at + 5], 'owner', sequence.owner, 'model', ARGV[at + 7])
         redis.call('HDEL', key, 'reason', 'until', 'step')
         redis.call('PERSIST', key) -- from a tombstone of an earlier release
+        redis.call('ZREM', prefix .. 'tombstones', id)
+        redis.call('ZREM', prefix .. 'tombstones:' .. (before or ''), id)
       end
       sequence.fence = fence
       place(sequence, step, data, ARGV[at + 8])

@@ -46,7 +46,7 @@ Item = tuple[str | bytes | int | float, ...]
 
 
 class ValkeyStore:
-    """See `server.store.Store`. Connects with the first call, and again after a failure.
+    """See `Store`. Connects with the first call, and again after a failure.
 
     Args:
         url: `valkey://USER:PASSWORD@HOST:PORT/DATABASE`; `valkeys://` with TLS, `unix://PATH`; `redis://`, `rediss://`.
