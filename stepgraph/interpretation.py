@@ -152,12 +152,11 @@ def _rounding_alone(model: onnx.ModelProto) -> str | None:
 def _read_exact(reading: _Reading) -> tuple[Interpretation, Facts, Sequence[Iteration]]:
     """What the file is; its facts before its loops became steps, and those loops."""
     model, cells, known = reading.model, reading.cells, reading.known
-    original = runnable.runnable(model)
-    copy, counts = loops.counted(original)
-    facts = probe.probe(copy, cells, known, counts, reading.said.block, reading.alone, reading.fixed is not None)
+    original, counts = loops.counted(runnable.runnable(model))
+    facts = probe.probe(original, cells, known, counts, reading.said.block, reading.alone, reading.fixed is not None)
     facts = outputs.on_their_grid(facts, original)
     of_loops = frozenset((i - len(cells), k) for i, k in known.carried if i >= len(cells))
-    learnt = iterations.learn(original, facts, of_loops)
+    learnt = iterations.learn(original, counts, facts, of_loops)
     if not learnt and not cells and not facts.carried:
         raise stateless.refusal_of_loops(original)
     step = source(Source(model, cells, facts), known, learnt)

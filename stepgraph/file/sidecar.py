@@ -79,11 +79,13 @@ def _left_out(table: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def fix(model: onnx.ModelProto, fixed: Mapping[str, Any]) -> onnx.ModelProto:
-    """A copy in which inputs have become constants.
+    """A copy in which inputs have become constants; the model itself if none has.
 
     Raises:
         ModelRefused: there is no such input, or it cannot have that value.
     """
+    if not fixed:
+        return model
     copy = copied(model)
     infos = {info.name: info for info in copy.graph.input}
     for name, value in fixed.items():

@@ -124,10 +124,15 @@ def copied(model: onnx.ModelProto) -> onnx.ModelProto:
 def returning(model: onnx.ModelProto, tensors: Iterable[str]) -> onnx.ModelProto:
     """A copy that returns these tensors too, where it does not yet. What is fed needs no return."""
     copy = copied(model)
-    known = {info.name for info in (*copy.graph.input, *copy.graph.output)}
-    wanted = (name for name in dict.fromkeys(tensors) if name not in known)
-    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
+    return_too(copy, tensors)
     return copy
+
+
+def return_too(model: onnx.ModelProto, tensors: Iterable[str]) -> None:
+    """Has a model return these tensors too."""
+    known = {info.name for info in (*model.graph.input, *model.graph.output)}
+    wanted = (name for name in dict.fromkeys(tensors) if name not in known)
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
 
 
 def reachable(nodes: Sequence[onnx.NodeProto], outputs: Sequence[str]) -> list[onnx.NodeProto]:

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from stepgraph.cells.operators import CellNode
-from stepgraph.graphs.builder import copied, returning
+from stepgraph.graphs.builder import copied, return_too
 from stepgraph.rewriting import runnable
 from stepgraph.rewriting.ports import Facts
 from stepgraph.rewriting.stepgraph import PREFIX, StepGraph
@@ -127,4 +127,5 @@ def _showing_states(
         tensor = cell.operator.made(node, name) or f"{PREFIX}end/{columns.layer}/{columns.name}"
         cell.operator.make(node, name, tensor)
         ends[columns.layer, columns.name] = tensor
-    return returning(copy, ends.values()), ends
+    return_too(copy, ends.values())
+    return copy, ends

@@ -14,13 +14,19 @@ from stepgraph.graphs.constants import Constants
 def resolve(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy without the `If` nodes whose condition depends on no input, or on sizes that the file fixes.
 
-    However deeply they are nested.
+    However deeply they are nested. The model itself if it has none.
     """
+    if not _has_if(model):
+        return model
     copy = copied(model)
     numbers = count()
     while _resolve_once(copy, numbers) or _resolve_once(copy, numbers, by_size=True):
         pass
     return copy
+
+
+def _has_if(model: onnx.ModelProto) -> bool:
+    return any(node.op_type == "If" for node in model.graph.node)
 
 
 def undecided(model: onnx.ModelProto) -> tuple[onnx.NodeProto, tuple[str, ...]] | None:
@@ -49,7 +55,7 @@ def _inputs_of(model: onnx.ModelProto, tensor: str) -> set[str]:
 
 
 def _resolve_once(model: onnx.ModelProto, numbers: Iterator[int], by_size: bool = False) -> bool:
-    if not any(node.op_type == "If" for node in model.graph.node):
+    if not _has_if(model):
         return False
     graph, nodes = model.graph, list[onnx.NodeProto]()
     constants = Constants(folding.folded(model) if by_size else model)

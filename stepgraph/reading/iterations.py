@@ -32,19 +32,21 @@ class Iteration:
     states: tuple[LoopState | None, ...]
 
 
-def learn(model: onnx.ModelProto, facts: Facts, carried: frozenset[State]) -> tuple[Iteration, ...]:
+def learn(
+    model: onnx.ModelProto, counts: Sequence[str], facts: Facts, carried: frozenset[State]
+) -> tuple[Iteration, ...]:
     """The loops of `model` that run once for each step, whose states the interface does not carry.
 
-    `carried` are the states that it does, by the number of the loop and of the tensor.
+    The model tells as `counts` how often they ran, see `loops.counted`. `carried` are the states that the interface
+    carries, by the number of the loop and of the tensor.
 
     Raises:
         ModelRefused: a loop cannot be cut into steps.
     """
-    copy, counts = loops.counted(model)
-    found = loops.find(copy)
+    found = loops.find(model)
     if facts.one_step or not found:
         return ()
-    runs = _runs(copy, counts, facts)
+    runs = _runs(model, found, counts, facts)
     learnt = []
     for i, (loop, count) in enumerate(zip(found, counts, strict=True)):
         if _once_a_step(loop, [int(run[count]) for run in runs]):
@@ -54,9 +56,11 @@ def learn(model: onnx.ModelProto, facts: Facts, carried: frozenset[State]) -> tu
     return tuple(learnt)
 
 
-def _runs(model: onnx.ModelProto, counts: Sequence[str], facts: Facts) -> list[dict[str, np.ndarray]]:
+def _runs(
+    model: onnx.ModelProto, found: Sequence[LoopNode], counts: Sequence[str], facts: Facts
+) -> list[dict[str, np.ndarray]]:
     """What the loops begin and end with, and how often they run, for so many sequences of so many steps."""
-    names = {*counts, *(name for loop in loops.find(model) for name in (*loop.initial, *loop.last))}
+    names = {*counts, *(name for loop in found for name in (*loop.initial, *loop.last))}
     fed = {port.name for port in (*facts.inputs, *(c.given for c in facts.carried), *facts.starts, *facts.lengths)}
     wanted = sorted(names - fed)
     copy = copied(model)

@@ -18,7 +18,9 @@ _ARRANGING = frozenset({"Cast", "Clip", "Identity", "Reshape", "Squeeze", "Trans
 
 
 def without(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
-    """A copy without these outputs. Raises ModelRefused: there is no such output, or no other."""
+    """A copy without these outputs; the model itself if there are none. Raises ModelRefused: there is no such output, or no other."""
+    if not names:
+        return model
     known = [output.name for output in model.graph.output]
     unknown = [name for name in names if name not in known]
     if unknown or set(known) == set(names):

@@ -16,15 +16,21 @@ _SWAPPED = [1, 0, 2]
 
 
 def runnable(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy that onnxruntime runs and that computes the same; double cells are computed in single precision."""
+    """A copy that onnxruntime runs and that computes the same; double cells are computed in single precision.
+
+    The model itself if that will do.
+    """
     g = GraphBuilder("oracle/", opset(model))
     doubles = _double_tensors(model)
     for node in model.graph.node:
         operator = operator_of(node)
-        if operator and not operator.domain:
-            _recurrent(g, operator, node, double=operator.taken(node, "W") in doubles)
+        double = operator is not None and operator.taken(node, "W") in doubles
+        if operator and not operator.domain and (double or time_axis(node)):
+            _recurrent(g, operator, node, double)
         else:
             g.nodes.append(node)
+    if len(g.nodes) == len(model.graph.node):
+        return model
     copy = copied(model)
     del copy.graph.node[:]
     copy.graph.node.extend(g.nodes)
