@@ -18,7 +18,7 @@ _ARRANGING = frozenset({"Cast", "Clip", "Identity", "Reshape", "Squeeze", "Trans
 
 
 def without(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
-    """A copy without these outputs; the model itself if there are none. Raises ModelRefused: there is no such output, or no other."""
+    """A copy without these outputs, or the model itself. Raises ModelRefused: no such output, or no other."""
     if not names:
         return model
     known = [output.name for output in model.graph.output]
