@@ -111,6 +111,7 @@ class InputLayout:
     def __init__(self, specs: Sequence[TensorSpec]) -> None:
         self._inputs = tuple(_Input(spec) for spec in specs)
         self._single = self._inputs[0] if len(self._inputs) == 1 else None
+        self.row_bytes = max(1, sum(math.prod(part.row) * part.dtype.itemsize for part in self._inputs))
 
     def step(self, values: Inputs) -> Block:
         """One step; each array has exactly the shape of the model's row."""
@@ -132,10 +133,10 @@ class InputLayout:
     def rows_within(self, limit: int, extra: int = 0) -> int:
         """How many rows a message of `limit` bytes holds, each with `extra` bytes besides. Raises BadInput for none."""
         frame = _MESSAGE_BYTES + sum(_frame_bytes(part) for part in self._inputs)
-        row = extra + sum(math.prod(part.row) * part.dtype.itemsize for part in self._inputs)
+        row = extra + self.row_bytes
         if frame + row > limit:
             raise refused("TOO_LARGE", f"one row takes {frame + row} bytes; this server takes {limit} in a message")
-        return (limit - frame) // max(row, 1)
+        return (limit - frame) // row
 
     def _arrays(self, values: Inputs) -> list[wire.Array]:
         if not isinstance(values, Mapping):

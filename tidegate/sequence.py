@@ -65,9 +65,9 @@ class Sequence(SequenceFacts):
     def chunk(self, values: Inputs, timeout: float | None = None) -> Answers:
         """Many steps at once, [T, ...row] for each input; all of them, or none if refused. Raises as `step`.
 
-        They go in one message, or in several if the server takes none so large: back to back, so that steps of other
-        sequences of this client wait until they are sent. Only if the model itself fails in the midst (STEP_FAILED) are
-        the steps before taken: see `next_step`.
+        A long chunk goes in several messages, each sent as those before are answered, so that steps of other sequences
+        of this client do not wait for it. Only if the model itself fails in the midst (STEP_FAILED) are the steps
+        before taken: see `next_step`.
         """
         deadline = Deadline(calls.limit(timeout, self._timeout))
         promise = self._send(deadline.left, self._sequence_books.send_chunk, values)

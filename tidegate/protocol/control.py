@@ -154,19 +154,30 @@ class Turns:
         self.blocked = False
         self._later: deque[pb.StreamRequest] = deque()
 
-    def say(self, requests: list[pb.StreamRequest]) -> list[pb.StreamRequest]:
+    @property
+    def free(self) -> bool:
+        """Whether what is said goes out at once."""
+        return not self.blocked and not self._later
+
+    def say(self, requests: list[pb.StreamRequest], most: int) -> list[pb.StreamRequest]:
         """What of these can be sent now. The rest goes out in its turn."""
         self._later.extend(requests)
-        return [] if self.blocked else self.go_on()
+        return [] if self.blocked else self.go_on(most)
 
-    def go_on(self) -> list[pb.StreamRequest]:
-        """What waits, up to the next request that the server has to answer first."""
+    def go_on(self, most: int) -> list[pb.StreamRequest]:
+        """What waits, up to the next request that the server has to answer first, and to the step `most`."""
         self.blocked = False
         requests: list[pb.StreamRequest] = []
-        while self._later and not self.blocked:
+        while self._later and not self.blocked and self._later[0].steps.first_step <= most:  # 0 of what is no step
             requests.append(self._later.popleft())
             self.blocked = requests[-1].WhichOneof("request") in BLOCKING
         return requests
+
+    def drop_steps(self) -> set[int]:
+        """Steps that wait are not sent; the first one of each message."""
+        dropped = {request.steps.first_step for request in self._later if request.HasField("steps")}
+        self._later = deque(request for request in self._later if not request.HasField("steps"))
+        return dropped
 
     def clear(self) -> None:
         """The stream is gone, and with it what it was waiting for."""

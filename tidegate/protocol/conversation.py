@@ -130,7 +130,7 @@ class Conversation:
     def _receive(self, response: pb.StreamResponse) -> Requests:
         match response.WhichOneof("response"):
             case "answers":
-                self._answered(response.answers)
+                return self._answered(response.answers)
             case "fleet":
                 self._fleet_answered(response.fleet)
             case "opened":
@@ -163,13 +163,14 @@ class Conversation:
                 pass  # a message newer than this client
         return []
 
-    def _answered(self, answers: pb.Answers) -> None:
+    def _answered(self, answers: pb.Answers) -> Requests:
         sequence_books = self._registry.sequence(answers.handle)
         if sequence_books is None:
-            return
-        sequence_books.receive(answers)
+            return []
+        requests = sequence_books.receive(answers)
         if self.resumption.recovering:
             self.resumption.check_recovered(sequence_books)
+        return requests
 
     def _fleet_answered(self, answers: pb.FleetAnswers) -> None:
         sequence_books = self._registry.fleet(int.from_bytes(answers.handles[:4], "little"))

@@ -5,6 +5,7 @@ step before it runs it. Where the sequence stands, and what a refusal means for 
 """
 
 from collections import deque
+from collections.abc import Container
 
 from tidegate.answers import TraceLayout
 from tidegate.errors import TidegateError, refused
@@ -106,9 +107,9 @@ class InFlight:
 
     # After a loss.
 
-    def refuse_doomed(self, next_step: int) -> None:
-        """Their refusals will not come any more: the sequence goes on at `next_step`."""
-        for sent in [sent for sent in self._pending if sent.doomed]:
+    def refuse_doomed(self, next_step: int, only: Container[int] | None = None) -> None:
+        """Their refusals will not come: the sequence goes on at `next_step`. `only`: of these first steps."""
+        for sent in [sent for sent in self._pending if sent.doomed and (only is None or sent.first_step in only)]:
             why = f"step {sent.first_step} was sent after one that was refused"
             self.settle(sent, refused("WRONG_STEP", why, next_step))
 

@@ -22,6 +22,9 @@ from tidegate.protocol.reading import read_chunk, read_step
 from tidegate.protocol.replay import Replay
 from tidegate.v1 import sequence_pb2 as pb
 
+_PART = 64 * 2**10  # bytes of a part of a long chunk, about
+_AHEAD = 1024  # steps that may always be sent before the first of them is answered
+
 
 class SequenceBooks:
     """The books of one sequence.
@@ -53,6 +56,7 @@ class SequenceBooks:
         self._turns = Turns()
         # Its stream.
         self.parked = False
+        self._answered_here = first  # on this stream: the first step that it did not answer
         self._back_at = self._again = first  # answers to steps from the one to before the other come a second time
 
     @property
@@ -120,8 +124,13 @@ class SequenceBooks:
         return self._inputs
 
     def _cut(self, block: Block) -> list[Block]:
-        self._most = self._most or self._inputs.rows_within(self.opening.max_message_bytes)
+        self._most = self._most or self._rows_of_a_message()
         return block.cut(self._most)
+
+    def _rows_of_a_message(self) -> int:
+        """As many as the server takes in one, or as make a part of a long chunk. Raises BadInput."""
+        most = self._inputs.rows_within(self.opening.max_message_bytes)
+        return min(most, max(_AHEAD, _PART // self._inputs.row_bytes))
 
     def _send(self, blocks: list[Block], count: int) -> tuple[StepsPromise, list[pb.StreamRequest]]:
         if self.ended is not None:
@@ -129,7 +138,8 @@ class SequenceBooks:
         promise = StepsPromise(self.next_step, count, len(blocks))
         requests = [self._message(promise, block, self.next_step + block.first) for block in blocks]
         self.next_step += count  # last: where this is interrupted nothing was sent, and `park` forgets it
-        return promise, self.say(requests) if self.parked or self._turns.blocked else requests
+        at_once = self._turns.free and not self.parked and self.next_step <= self._most_ahead
+        return promise, requests if at_once else self.say(requests)
 
     def _message(self, promise: StepsPromise, block: Block, first: int) -> pb.StreamRequest:
         request = pb.StreamRequest()
@@ -155,7 +165,12 @@ class SequenceBooks:
 
     def say(self, requests: list[pb.StreamRequest]) -> list[pb.StreamRequest]:
         """What of these can be sent now. The rest goes out in its turn; nothing while there is no stream."""
-        return [] if self.parked else self._turns.say(requests)
+        return [] if self.parked else self._turns.say(requests, self._most_ahead)
+
+    @property
+    def _most_ahead(self) -> int:
+        """The last step that may be sent now: so that the steps of others are not behind all of a long chunk."""
+        return self._answered_here + max(self._most, _AHEAD)
 
     def told_state(self, response: pb.StreamResponse) -> None:
         """Enters the state that was asked for."""
@@ -164,12 +179,12 @@ class SequenceBooks:
     def rewound(self, response: pb.StreamResponse) -> list[pb.StreamRequest]:
         """Enters where the sequence stands now; what goes out."""
         step = response.rewound.next_step
-        self.next_step = self.answered = self._back_at = self._again = step
+        self.next_step = self.answered = self._back_at = self._again = self._answered_here = step
         if self._replay is not None:
             self._replay.rewound(step)
         self._controls.rewound(step)
         self._controls.settle("rewind", response)
-        return self._turns.go_on()
+        return self._turns.go_on(self._most_ahead)
 
     def moved(self, response: pb.StreamResponse) -> list[pb.StreamRequest]:
         """Enters the version that it runs on now; what goes out."""
@@ -177,35 +192,39 @@ class SequenceBooks:
         self.opening = self.opening.moved(moved)
         self.version = moved.version
         self._controls.moved(moved.next_step, moved.version, response)
-        return self._turns.go_on()
+        return self._turns.go_on(self._most_ahead)
 
     # Receiving.
 
-    def receive(self, message: pb.Answers) -> bool:
-        """Enters an answer; whether it is one that the caller did not have. Raises ProtocolError."""
+    def receive(self, message: pb.Answers) -> list[pb.StreamRequest]:
+        """Enters an answer; what goes out. Raises ProtocolError."""
         first = message.first_step
         if self._back_at <= first < self._again:
-            self._check_again(first + _rows(message))
+            self._answered_here = first + _rows(message)
+            self._check_again(self._answered_here)
             self.checkpointed(message.checkpointed)
-            return False
+            return self._go_on()
         sent = self._in_flight.awaiting(first)
         if sent is None:
             if self.ended is not None and not self._in_flight:
-                return False  # it was abandoned
+                return []  # it was abandoned
             what = f"step {first} of handle {self.handle}"
             raise ProtocolError(f"the server answered {what}, which waits for no such answer")
         promise = sent.promise
         promise.parts.append(message)
         promise.layout = self.opening.layout
         sent.next_answer += 1 if promise.count == 1 else _rows(message)
-        self.answered = sent.next_answer
+        self.answered = self._answered_here = sent.next_answer
         if message.checkpointed:
             self.checkpointed(message.checkpointed)
         if sent.next_answer >= sent.end:
             self._in_flight.settle(sent)
         if self._replay is not None:
             self._replay.fold(self.answered)
-        return True
+        return self._go_on()
+
+    def _go_on(self) -> list[pb.StreamRequest]:
+        return [] if self._turns.free or self._turns.blocked else self._turns.go_on(self._most_ahead)
 
     def checkpointed(self, step: int) -> None:
         """Enters that the first `step` steps are safe. What is not answered yet is kept all the same."""
@@ -232,9 +251,12 @@ class SequenceBooks:
         if expected is None:
             self._unknown(refusal)
             return True
-        if not sent.doomed:
+        news = not sent.doomed
+        if news:
             self._begin_again(sent, expected)
         self._in_flight.settle(sent, self.ended if isinstance(self.ended, SequenceLost) else refusal)
+        if news:
+            self._in_flight.refuse_doomed(expected, only=self._turns.drop_steps())
         return True
 
     def _check_made(self, control: Control, refusal: Refused) -> None:
@@ -252,7 +274,7 @@ class SequenceBooks:
             self.abandon(SequenceEnded(f"the server does not know this sequence any more: {refusal.message}"))
 
     def _begin_again(self, refused_one: Sent, expected: int) -> None:
-        self.next_step = expected
+        self.next_step = self._answered_here = expected
         if self._replay is not None:
             self._replay.cut(expected)
         self._in_flight.doom_after(refused_one)
@@ -302,13 +324,12 @@ class SequenceBooks:
         """It is open again: what to send, in this order. Raises ProtocolError, SequenceLost."""
         assert self._replay is not None
         self.opening = self.opening.renewed(opened)
-        self._most = 0
         start = int(self.opening.next_steps[0])
         if not self._replay.reaches(start) and self._controls.took_place("rewind"):
             self.rewound(pb.StreamResponse(rewound=pb.Rewound(handle=self.handle, next_step=start)))
         self._check_start(start)
         self.parked = False
-        self._back_at, self._again = start, self.answered
+        self._back_at, self._again, self._answered_here = start, self.answered, start
         self._in_flight.send_again()
         return self._resend(start, opened.version)
 
@@ -322,7 +343,7 @@ class SequenceBooks:
 
     def _resend(self, start: int, version: int) -> list[pb.StreamRequest]:
         assert self._replay is not None
-        most = self._inputs.rows_within(self.opening.max_message_bytes)
+        self._most = most = self._rows_of_a_message()
         controls = self._controls.again(start, version)
         requests: list[pb.StreamRequest] = []
         parted = {self.answered, *(control.at for control in controls)}

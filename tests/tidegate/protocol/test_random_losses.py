@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from tests.tidegate.fake_server import expected
 from tests.tidegate.world import World
 from tidegate.errors import Refused, SequenceLost
-from tidegate.protocol import replay
+from tidegate.protocol import replay, sequence_books
 from tidegate.protocol.in_flight import StepsPromise
 from tidegate.protocol.sequence_books import SequenceBooks
 
@@ -66,9 +66,12 @@ class Losses(RuleBasedStateMachine):
         part=st.sampled_from([1, 2, 100]),
         backwards=st.booleans(),
         together=st.sampled_from([2, 3, replay.TOGETHER]),
+        ahead=st.sampled_from([1, 4, 1024]),
     )
-    def begin(self, every: int, part: int, backwards: bool, together: int) -> None:
+    def begin(self, every: int, part: int, backwards: bool, together: int, ahead: int) -> None:
         self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(sequence_books, "_AHEAD", ahead)
+        self.patch.setattr(sequence_books, "_PART", 2 * ROWS[0].nbytes)
         self.patch.setattr(replay, "TOGETHER", together)
         self.world = World(every=every, part=part, backwards=backwards)
         self.told = [Told(self.world.sequence()) for _ in range(2)]
