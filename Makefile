@@ -13,7 +13,7 @@ help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[36m%-14s\033[0m %s\n", "make " $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): pyproject.toml
-	@echo "setting up $(VENV) (once; a few hundred megabytes, torch among them)"
+	@echo "setting up $(VENV) (once; half a gigabyte to download with the small build of torch, see README.md)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	@$(BIN)/python -m pip install --quiet --editable . --group dev

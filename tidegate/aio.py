@@ -22,11 +22,11 @@ from tidegate.state import State
 from tidegate.trace import TraceChoice, choose
 from tidegate.transport import calls
 from tidegate.transport.aio import AsyncConnection
+from tidegate.transport.awaited import Pending
 from tidegate.transport.deadline import Deadline
 from tidegate.transport.endpoint import Endpoint
 from tidegate.transport.recovery import RESUME_WITHIN, USUAL, Attempts, Resuming, patience
 from tidegate.transport.resending import again
-from tidegate.transport.soon import Soon
 from tidegate.transport.status import explain
 from tidegate.v1 import tidegate_pb2
 from tidegate.v1.tidegate_pb2_grpc import TidegateStub
@@ -98,10 +98,10 @@ class AsyncClient:
         trace: TraceChoice = True,
         state: State | None = None,
         timeout: float | None = None,
-    ) -> Soon[AsyncSequence]:
+    ) -> Pending[AsyncSequence]:
         """Opens a sequence: `async with client.sequence(...) as sequence`, or await it. See Client.sequence."""
         order = Order(model, version, 1, choose(trace), state, self._owner)
-        return Soon(lambda: self._open_sequence(order, timeout))
+        return Pending(lambda: self._open_sequence(order, timeout))
 
     def resume(
         self,
@@ -112,10 +112,10 @@ class AsyncClient:
         inputs: Callable[[int], Inputs] | None = None,
         trace: TraceChoice = True,
         timeout: float | None = None,
-    ) -> Soon[AsyncSequence]:
-        """Takes up a sequence that was opened before. See Client.resume."""
+    ) -> Pending[AsyncSequence]:
+        """Resumes a sequence that was opened before. See Client.resume."""
         claim = Claim((sequence_id,), token, (answered,), choose(trace))
-        return Soon(lambda: self._resume(claim, inputs, timeout))
+        return Pending(lambda: self._resume(claim, inputs, timeout))
 
     def fleet(
         self,
@@ -126,10 +126,10 @@ class AsyncClient:
         trace: TraceChoice = True,
         state: State | None = None,
         timeout: float | None = None,
-    ) -> Soon[AsyncFleet]:
+    ) -> Pending[AsyncFleet]:
         """Opens `count` sequences that take their steps together. See Client.fleet."""
         order = Order(model, version, count, choose(trace), state, self._owner)
-        return Soon(lambda: self._open_fleet(order, timeout))
+        return Pending(lambda: self._open_fleet(order, timeout))
 
     async def close(self) -> None:
         """Ends the stream and what is open on it; see Client.close. The client cannot be used after that."""
@@ -221,7 +221,7 @@ class AsyncClient:
         books: Callable[[Opening, Budget | None], B],
     ) -> B:
         """Opens it, and its books. Who gives up meanwhile leaves nothing open."""
-        promise = connection.open(order)
+        promise = connection.ask(connection.talk.open, order)
         try:
             await connection.wait(promise, deadline.left)
             opened = promise.result()

@@ -21,8 +21,8 @@ from tidegate.sequence import WINDOW
 from tidegate.state import State
 from tidegate.transport import calls
 from tidegate.transport.aio import AsyncConnection
+from tidegate.transport.awaited import Pending
 from tidegate.transport.deadline import Deadline
-from tidegate.transport.soon import Soon
 from tidegate.v1 import sequence_pb2 as pb
 
 # ruff: noqa: ASYNC109 - `timeout` has the same name and meaning in both clients, and raises our own TimedOut
@@ -100,9 +100,9 @@ class AsyncSequence(SequenceFacts):
         """Its state after the steps that were sent, as a value; see Sequence.state."""
         return State.read((await self._ask(self._connection.talk.read_state, timeout)).state.state)
 
-    def fork(self, timeout: float | None = None) -> Soon["AsyncSequence"]:
+    def fork(self, timeout: float | None = None) -> Pending["AsyncSequence"]:
         """A new sequence of the same version that begins where this one stands; see AsyncClient.sequence."""
-        return Soon(lambda: self._fork(timeout))
+        return Pending(lambda: self._fork(timeout))
 
     async def _fork(self, timeout: float | None) -> "AsyncSequence":
         return await self._source.open(await self.state(timeout), self._sequence_books.opening, self.version, timeout)
@@ -117,13 +117,13 @@ class AsyncSequence(SequenceFacts):
 
     async def close(self, timeout: float | None = None) -> None:
         """Ends the sequence and waits until the server has done so. Leaving the context does not wait."""
-        promise = self._connection.end(self._sequence_books)
+        promise = self._connection.ask(self._connection.talk.close, self._sequence_books)
         await self._connection.wait(promise, calls.limit(timeout, self._timeout))
         promise.result()
 
     def leave(self) -> None:
         """Ends the sequence without waiting for the server's word."""
-        self._connection.end(self._sequence_books)
+        self._connection.ask(self._connection.talk.close, self._sequence_books)
 
     async def _ask(self, build: Callable[..., Asked], timeout: float | None, *values: object) -> pb.StreamResponse:
         promise = self._connection.ask(build, self._sequence_books, *values)
@@ -167,13 +167,13 @@ class AsyncFleet(FleetFacts):
 
     async def close(self, timeout: float | None = None) -> None:
         """Ends all members and waits until the server has done so. Leaving the context does not wait."""
-        promise = self._connection.end(self._sequence_books)
+        promise = self._connection.ask(self._connection.talk.close, self._sequence_books)
         await self._connection.wait(promise, calls.limit(timeout, self._timeout))
         promise.result()
 
     def leave(self) -> None:
         """Ends all members without waiting for the server's word."""
-        self._connection.end(self._sequence_books)
+        self._connection.ask(self._connection.talk.close, self._sequence_books)
 
 
 async def _each(rows: Iterable[Inputs] | AsyncIterable[Inputs]) -> AsyncIterator[Inputs]:

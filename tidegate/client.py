@@ -23,7 +23,7 @@ from tidegate.trace import TraceChoice, choose
 from tidegate.transport import calls
 from tidegate.transport.deadline import Deadline
 from tidegate.transport.endpoint import Endpoint
-from tidegate.transport.process import Home
+from tidegate.transport.process import OwnProcess
 from tidegate.transport.recovery import RESUME_WITHIN, USUAL, Attempts, Resuming, patience
 from tidegate.transport.resending import again
 from tidegate.transport.status import explain
@@ -67,7 +67,7 @@ class Client:
         self._owner = owner
         self._channel = _channel(address, credentials, (*calls.CHANNEL_OPTIONS, *options))
         self._stub = TidegateStub(self._channel)
-        self._home = Home()
+        self._process = OwnProcess()
         # What changes while it lives.
         self._closed = False
         self._lock = Lock()
@@ -122,7 +122,7 @@ class Client:
         trace: TraceChoice = True,
         timeout: float | None = None,
     ) -> Sequence:
-        """Takes up a sequence that was opened before, by this process or another; whoever has it lets it go.
+        """Resumes a sequence that was opened before, by this process or another; whoever has it lets it go.
 
         `sequence_id` and `token` are its `id` and `resume_token`, `answered` how many answers there are. The server
         goes back to the newest checkpoint at or before that, and wants the inputs since once more: `inputs(first)`
@@ -157,7 +157,7 @@ class Client:
 
         What is open on a server that keeps checkpoints is parked there, and can be resumed: see `resume`.
         """
-        if not self._home.here:  # its connection is its parent's
+        if not self._process.here:  # its connection is its parent's
             return
         with self._lock:
             self._closed = True
@@ -176,7 +176,7 @@ class Client:
 
     def _connected(self, order: Order | Claim) -> Connection:
         """The stream that all sequences share; a new one, by the order's route, if there is none that works."""
-        self._home.check()
+        self._process.check()
         with self._lock:
             if self._closed:
                 raise ConnectionLost("this client was closed")
@@ -227,7 +227,7 @@ class Client:
         books: Callable[[Opening, Budget | None], B],
     ) -> B:
         """Opens it, and its books. Who gives up meanwhile leaves nothing open."""
-        promise = connection.open(order)
+        promise = connection.ask(connection.talk.open, order)
         try:
             connection.wait(promise, deadline.left)
             opened = promise.result()
@@ -259,7 +259,7 @@ class Client:
                 time.sleep(wait)
 
     def _call(self, method: "grpc.UnaryUnaryMultiCallable[Q, R]", request: Q, timeout: float | None) -> R:
-        self._home.check()
+        self._process.check()
         if self._closed:
             raise ConnectionLost("this client was closed")
         try:

@@ -130,7 +130,7 @@ class Sequence(SequenceFacts):
 
     def close(self, timeout: float | None = None) -> None:
         """Ends the sequence and waits until the server has done so. Leaving the context does not wait."""
-        promise = self._connection.end(self._sequence_books)
+        promise = self._connection.ask(self._connection.talk.close, self._sequence_books)
         self._connection.wait(promise, calls.limit(timeout, self._timeout))
         promise.result()
 
@@ -184,7 +184,7 @@ class Fleet(FleetFacts):
 
     def close(self, timeout: float | None = None) -> None:
         """Ends all members and waits until the server has done so. Leaving the context does not wait."""
-        promise = self._connection.end(self._sequence_books)
+        promise = self._connection.ask(self._connection.talk.close, self._sequence_books)
         self._connection.wait(promise, calls.limit(timeout, self._timeout))
         promise.result()
 

@@ -11,6 +11,7 @@ import pytest
 import tidegate
 from tests.tidegate.fake_server import FakeServer, expected
 from tidegate.messages import reason_name
+from tidegate.protocol import sequence_books
 from tidegate.v1 import error_pb2
 
 ROWS = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
@@ -304,7 +305,10 @@ def test_a_row_larger_than_a_message_is_refused_before_it_is_sent() -> None:
         assert set(server.servicer.requests) <= {"open", "close"}
 
 
-def test_a_server_that_does_not_say_how_much_it_takes_gets_as_much_as_grpc_allows(client: tidegate.Client) -> None:
+def test_a_server_that_does_not_say_how_much_it_takes_gets_as_much_as_grpc_allows(
+    client: tidegate.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sequence_books, "_AHEAD", 10**6)  # as many in a part as a message takes
     with client.sequence("toy") as sequence:
         promise, requests = sequence._sequence_books.send_chunk(np.zeros((10**6, 2), np.float32))
     assert [request.ByteSize() < 4 * 2**20 for request in requests] == [True, True]

@@ -30,7 +30,7 @@ BLOCKING = {"rewind", "move"}
 class Control:
     """One such request: `kind` is its name in StreamRequest, `at` the step that comes after it.
 
-    A move that was made has its ticket settled, and may still have to be made again after a loss.
+    A move that was made has its promise settled, and may still have to be made again after a loss.
     """
 
     __slots__ = ("at", "kind", "promise", "request")

@@ -1,7 +1,7 @@
 """A client's talk with a server, without the stream: which messages to send, and to whom each that comes belongs.
 
 Any number of sequences and fleets share it, and it outlives its streams: `break_off` when one is gone, `resume` for the
-first words on the next. Pure: a shell puts the requests on a wire, hands in what comes, waits for tickets in its own
+first words on the next. Pure: a shell puts the requests on a wire, hands in what comes, waits for promises in its own
 way, with threads or with asyncio, and decides when to try again. Not thread-safe by itself.
 """
 

@@ -1,4 +1,4 @@
-"""The books of a fleet: many sequences of one model that take a step each in one message. Pure, as the ledger is.
+"""The books of a fleet: many sequences of one model that take a step each in one message. Pure.
 
 Arrays throughout: nothing here loops over sequences. N rows of one message, C sequences of the fleet.
 """
@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidegate.answers import FleetAnswers
-from tidegate.errors import ProtocolError, Refused, SequenceEnded, SequenceLost, TidegateError
+from tidegate.errors import ProtocolError, Refused, SequenceLost
 from tidegate.inputs import Block, Inputs
 from tidegate.messages import read_refusal
+from tidegate.protocol.books import CommonBooks
 from tidegate.protocol.budget import Budget
 from tidegate.protocol.fleet_in_flight import FleetInFlight, FleetPromise
 from tidegate.protocol.fleet_replay import FleetReplay
@@ -26,41 +27,35 @@ _ROW_BYTES = HANDLE.itemsize + 2 * STEP.itemsize  # what a row takes besides its
 _SAY_EVERY = 8  # messages: how often a fleet tells which answers it has
 
 
-class FleetBooks:
+class FleetBooks(CommonBooks):
     """The books of one fleet.
 
     `next_steps` [C] is the number that the next step of each member will have, `answered` [C] that of its first step
-    without an answer. See Ledger for the rest.
+    without an answer. See SequenceBooks for the rest.
     """
 
+    what = "fleet"
+    answered: Steps
+    _back_at: Steps
+    _again: Steps
+    _replay: FleetReplay | None
+    _in_flight: FleetInFlight
+
     def __init__(self, opening: Opening, budget: Budget | None = None) -> None:
+        super().__init__(opening)
         # The fleet.
-        self.opening = opening
-        self.handle = opening.handle
-        self.version = opening.version
-        self.count = count = opening.count
-        self._inputs = opening.inputs
-        self._all: Members = np.arange(count, dtype=np.int64)
+        self._all: Members = np.arange(self.count, dtype=np.int64)
         self._handles = handles_of(self._all, self.handle)
-        self._most = 0  # rows of one message, once it is known
         self._replay = FleetReplay(opening.next_steps, budget) if budget is not None and opening.token else None
         self._first = opening.next_steps.copy()
         # Its steps.
         self.next_steps: Steps = opening.next_steps.copy()
-        self.answered: Steps = opening.next_steps.copy()
-        self.ended: TidegateError | None = None
-        self.closed = False  # the server has confirmed that it was closed
+        self.answered = opening.next_steps.copy()
         self._in_flight = FleetInFlight()
         self._unsaid = 0  # messages since the server was told of `answered`
         # Its stream.
-        self.parked = False
-        self._back_at: Steps = opening.next_steps.copy()  # answers to steps from here to before
-        self._again: Steps = opening.next_steps.copy()  # there come a second time
-
-    @property
-    def resumable(self) -> bool:
-        """Whether it can go on after a loss."""
-        return self._replay is not None
+        self._back_at = opening.next_steps.copy()  # answers to steps from here to before
+        self._again = opening.next_steps.copy()  # there come a second time
 
     # Sending.
 
@@ -79,7 +74,7 @@ class FleetBooks:
         if self._replay is not None:
             self._keep(self._replay, promise, blocks, requests)
         self._in_flight.add(promise)
-        self.next_steps[rows] = steps + np.uint64(1)  # last: see Ledger
+        self.next_steps[rows] = steps + np.uint64(1)  # last: see SequenceBooks
         return promise, [] if self.parked else requests
 
     def room(self) -> Promise[None] | None:
@@ -136,7 +131,7 @@ class FleetBooks:
         self._in_flight.settle(promise, len(members))
 
     def checkpointed(self, members: Members, safe: Steps) -> None:
-        """Enters that the first `safe` [N] steps of `members` [N] are safe; see Ledger."""
+        """Enters that the first `safe` [N] steps of `members` [N] are safe; see SequenceBooks."""
         if self._replay is not None:
             heard = safe <= self.answered[members]
             self._replay.checkpointed(members[heard], safe[heard])
@@ -151,7 +146,7 @@ class FleetBooks:
         if promise is None:
             return self._refused_again(int(members[0]), failure.first_step, refusal)
         if len(expected) != len(members):
-            self._unknown(refusal)
+            self.unknown(refusal.reason, refusal.message)
             return True
         if not promise.was_doomed(members):
             self._begin_again(promise, members, expected)
@@ -164,28 +159,6 @@ class FleetBooks:
             return False
         self.abandon(self.loss(refusal.reason, f"a step could not be repeated: {refusal.message}"))
         return True
-
-    def _unknown(self, refusal: Refused) -> None:
-        """The server does not have the fleet any more: nothing that is on its way will be answered."""
-        if self.resumable:
-            self.abandon(self.loss(refusal.reason, refusal.message))
-        else:
-            self.abandon(SequenceEnded(f"the server does not know this fleet any more: {refusal.message}"))
-
-    def loss(self, reason: str, message: str) -> SequenceLost:
-        """Why it cannot go on."""
-        return SequenceLost(reason, message, int(self.answered.min()))
-
-    def end(self, error: TidegateError) -> None:
-        """No more steps: whoever tries gets this error."""
-        self.ended = self.ended or error
-
-    def abandon(self, error: TidegateError) -> None:
-        """Ends it and fails everything that is still waiting."""
-        self.end(error)
-        if self._replay is not None:
-            self._replay.clear()
-        self._in_flight.fail(error)
 
     def _begin_again(self, promise: FleetPromise, members: Members, expected: Steps) -> None:
         """These members stand at `expected` [N]: what was sent of them since will be refused."""
@@ -247,25 +220,10 @@ class FleetBooks:
             why = "the server wants inputs of this fleet again that are not kept any more"
             raise self.loss("CHECKPOINT_GONE", why)
 
-    @property
-    def waiting(self) -> bool:
-        """Whether an answer is still to come."""
-        return bool(self._in_flight)
-
-    @property
-    def caught_up(self) -> bool:
-        """Whether it got on since it was resumed, or has nothing to get on with."""
-        return not self.parked and (not self._in_flight or bool((self.answered > self._again).any()))
-
-    @property
-    def sent_again(self) -> int:
-        """How many steps had to be repeated when it was resumed."""
-        return int((self._again - self._back_at).sum())
-
     # Reading.
 
     def answers(self, promise: FleetPromise) -> FleetAnswers:
-        """The answers in the order of the inputs. Raises what the ticket failed with."""
+        """The answers in the order of the inputs. Raises what the promise failed with."""
         return read_fleet_step(promise, self.opening)
 
 

@@ -1,6 +1,6 @@
 """The steps of a fleet that are on their way: sent, and not yet answered in full. Pure.
 
-Arrays throughout, as in the fleet's ledger, which knows what a refusal means: N rows of one message, C members.
+Arrays throughout, as in the fleet's books, which knows what a refusal means: N rows of one message, C members.
 """
 
 from collections import deque

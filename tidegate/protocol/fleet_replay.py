@@ -1,6 +1,6 @@
 """The inputs of a fleet that a server may want again: those since each member's last checkpoint but one. Pure.
 
-Arrays throughout, as in the fleet's ledger: N rows of one message, C members.
+Arrays throughout, as in the fleet's books: N rows of one message, C members.
 """
 
 from collections import deque
@@ -84,7 +84,7 @@ class FleetReplay:
         self._end = np.minimum(self._end, end)
         self._keep(lambda kept: kept.steps < end[kept.members])
 
-    def clear(self) -> None:
+    def clear(self, *, forget: bool) -> None:  # noqa: ARG002 - nobody looks at a fleet's inputs
         """Nothing will be sent again."""
         while self._kept:
             self._free(self._kept.popleft())

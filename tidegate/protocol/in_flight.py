@@ -1,7 +1,7 @@
 """The steps of one sequence that are on their way: sent, and not yet answered in full. Pure.
 
 Answers come in the order of the steps; a refusal may overtake the answers of earlier steps, because the server checks a
-step before it runs it. Where the sequence stands, and what a refusal means for it, is the ledger's business.
+step before it runs it. Where the sequence stands, and what a refusal means for it, is for the books to say.
 """
 
 from collections import deque
@@ -80,7 +80,7 @@ class InFlight:
         return bool(self._pending)
 
     def add(self, promise: StepsPromise, first_step: int, count: int) -> None:
-        """Enters a message with so many steps of this ticket."""
+        """Enters a message with so many steps of this promise."""
         self._pending.append(Sent(promise, first_step, count))
 
     def awaiting(self, step: int) -> Sent | None:

@@ -42,5 +42,5 @@ class Promise(Generic[T]):
     def result(self) -> T:
         """The answer. Raises the error if there is one. Only when `done`."""
         if self._error is not None:
-            raise copy(self._error)  # one error may settle many tickets, and each raise writes into it
+            raise copy(self._error)  # one error may settle many promises, and each raise writes into it
         return self._value  # type: ignore[return-value] # resolved: T, which may itself be None

@@ -1,4 +1,4 @@
-"""Answers put together from the messages that they came in. Knows tickets that are settled, and no books."""
+"""Answers put together from the messages that they came in. Knows promises that are settled, and no books."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ from tidegate.v1 import sequence_pb2 as pb
 
 
 def read_step(promise: StepsPromise) -> Answer:
-    """The answer to one step. Raises what the ticket failed with."""
+    """The answer to one step. Raises what the promise failed with."""
     message = promise.result()[0]
     outputs = read_outputs(message.outputs)
     for name, array in outputs.items():
@@ -25,14 +25,14 @@ def read_step(promise: StepsPromise) -> Answer:
 
 
 def read_chunk(promise: StepsPromise) -> Answers:
-    """The answers to a chunk, put together from its parts. Raises what the ticket failed with."""
+    """The answers to a chunk, put together from its parts. Raises what the promise failed with."""
     parts = promise.result()
     outputs, trace = _read_parts(parts)
     return Answers(outputs, trace, promise.layout, promise.first_step, promise.count, parts[-1].checkpointed)
 
 
 def read_fleet_step(promise: FleetPromise, opening: Opening) -> FleetAnswers:
-    """The answers in the order of the inputs, put together from their parts. Raises what the ticket failed with."""
+    """The answers in the order of the inputs, put together from their parts. Raises what the promise failed with."""
     parts = promise.result()
     outputs, trace = _read_parts(parts)
     checkpointed = _joined([_checkpointed(part) for part in parts])
@@ -54,7 +54,7 @@ def _read_parts(parts: Sequence[pb.Answers | pb.FleetAnswers]) -> tuple[dict[str
 
 
 def _order(promise: FleetPromise, came: Members, count: int) -> NDArray[np.int64]:
-    """Where the row of each of the ticket's members stands among the rows as they came."""
+    """Where the row of each of the promise's members stands among the rows as they came."""
     row_of = np.zeros(count, np.int64)
     row_of[came] = np.arange(len(came))
     return row_of[promise.members]

@@ -43,7 +43,7 @@ class _Kept:
 class Replay:
     """The kept inputs of one sequence, counted in a budget that it shares with others.
 
-    `first` is the step at which the sequence began; `claimed` that it was taken up there from a checkpoint, so that
+    `first` is the step at which the sequence began; `claimed` that it was resumed there from a checkpoint, so that
     earlier inputs are unknown here.
     """
 

@@ -118,7 +118,7 @@ class Resumption:
         requests = []
         for books in concerned:
             requests += self.leave(books)
-            self._mourn(books, books.loss(refusal.reason, refusal.message))
+            self._abandon_as_lost(books, books.loss(refusal.reason, refusal.message))
         return requests
 
     # What there was no room for.
@@ -167,9 +167,9 @@ class Resumption:
     def _fail(self, books: Books, error: SequenceLost) -> None:
         """These alone cannot go on."""
         self.forget(books)
-        self._mourn(books, error)
+        self._abandon_as_lost(books, error)
 
-    def _mourn(self, books: Books, error: SequenceLost) -> None:
+    def _abandon_as_lost(self, books: Books, error: SequenceLost) -> None:
         self.casualties.append(error)
         books.abandon(error)
         self._registry.not_closed(books.handle, error)

@@ -10,9 +10,10 @@ from copy import copy
 import numpy as np
 
 from tidegate.answers import Answer, Answers
-from tidegate.errors import ProtocolError, Refused, SequenceEnded, SequenceLost, TidegateError, refused
+from tidegate.errors import ProtocolError, Refused, SequenceLost, TidegateError, refused
 from tidegate.inputs import Block, InputLayout, Inputs
 from tidegate.messages import read_refusal
+from tidegate.protocol.books import CommonBooks
 from tidegate.protocol.budget import Budget
 from tidegate.protocol.control import BLOCKING, Control, Controls, Turns
 from tidegate.protocol.in_flight import InFlight, Sent, StepsPromise
@@ -26,48 +27,38 @@ _PART = 64 * 2**10  # bytes of a part of a long chunk, about
 _AHEAD = 1024  # steps that may always be sent before the first of them is answered
 
 
-class SequenceBooks:
+class SequenceBooks(CommonBooks):
     """The books of one sequence.
 
     `next_step` is the number that its next step will have, `answered` that of the first step without an answer. With a
     `budget`, and a server that keeps checkpoints, the inputs are kept that it takes to go on after a loss.
     """
 
+    what = "sequence"
+    answered: int
+    _back_at: int
+    _again: int
+    _replay: Replay | None
+    _in_flight: InFlight
+
     def __init__(self, opening: Opening, budget: Budget | None = None) -> None:
+        super().__init__(opening)
         first = int(opening.next_steps[0])
         # The sequence.
-        self.opening = opening
-        self.handle = opening.handle
-        self.version = opening.version
-        self._inputs = opening.inputs  # those that steps are written for
         self._takes = (opening.version, opening.inputs)  # those of a version, as the shell learnt them last
-        self._most = 0  # rows of one message, once it is known
-        self._replay: Replay | None = None
+        self._replay = None
         if budget is not None and opening.token:
             self._replay = Replay(first, budget, claimed=isinstance(opening.order, Claim))
         # Its steps.
         self.next_step = first
         self.answered = first
         self.held: int | None = None  # of the answers so many are safe with the caller; None: all
-        self.ended: TidegateError | None = None
-        self.closed = False  # the server has confirmed that it was closed
         self._in_flight = InFlight()
         self._controls = Controls()
         self._turns = Turns()
         # Its stream.
-        self.parked = False
         self._answered_here = first  # on this stream: the first step that it did not answer
         self._back_at = self._again = first  # answers to steps from the one to before the other come a second time
-
-    @property
-    def resumable(self) -> bool:
-        """Whether it can go on after a loss."""
-        return self._replay is not None
-
-    @property
-    def count(self) -> int:
-        """How many sequences these books are for."""
-        return 1
 
     @property
     def _safe(self) -> int:
@@ -77,7 +68,7 @@ class SequenceBooks:
     # Sending.
 
     def send_step(self, values: Inputs) -> tuple[StepsPromise, list[pb.StreamRequest]]:
-        """One step as a message, and the ticket of its answer. Raises BadInput, SequenceEnded; then nothing changed."""
+        """One step as a message, and its promise. Raises BadInput, SequenceEnded; then nothing changed."""
         try:
             block = self._written().step(values)
             return self._send([block] if self._most else self._cut(block), 1)
@@ -249,7 +240,7 @@ class SequenceBooks:
         if sent is None:
             return False
         if expected is None:
-            self._unknown(refusal)
+            self.unknown(refusal.reason, refusal.message)
             return True
         news = not sent.doomed
         if news:
@@ -266,33 +257,15 @@ class SequenceBooks:
     def _lose(self, refusal: Refused, what: str) -> None:
         self.abandon(self.loss(refusal.reason, f"{what}: {refusal.message}"))
 
-    def _unknown(self, refusal: Refused) -> None:
-        """The server does not have the sequence any more: nothing that is on its way will be answered."""
-        if self.resumable:
-            self.abandon(self.loss(refusal.reason, refusal.message))
-        else:
-            self.abandon(SequenceEnded(f"the server does not know this sequence any more: {refusal.message}"))
-
     def _begin_again(self, refused_one: Sent, expected: int) -> None:
         self.next_step = self._answered_here = expected
         if self._replay is not None:
             self._replay.cut(expected)
         self._in_flight.doom_after(refused_one)
 
-    def loss(self, reason: str, message: str) -> SequenceLost:
-        """Why it cannot go on."""
-        return SequenceLost(reason, message, self.answered)
-
-    def end(self, error: TidegateError) -> None:
-        """No more steps: whoever tries gets this error."""
-        self.ended = self.ended or error
-
     def abandon(self, error: TidegateError) -> None:
         """Ends it and fails everything that is still waiting."""
-        self.end(error)
-        if self._replay is not None:
-            self._replay.clear(forget=isinstance(error, SequenceEnded))
-        self._in_flight.fail(error)
+        super().abandon(error)
         self._controls.fail(error)
 
     def _check_again(self, end: int) -> None:
@@ -354,21 +327,6 @@ class SequenceBooks:
             requests.append(request)
         return self.say([*requests, *(control.request for control in controls)])
 
-    @property
-    def waiting(self) -> bool:
-        """Whether an answer is still to come."""
-        return bool(self._in_flight)
-
-    @property
-    def caught_up(self) -> bool:
-        """Whether it got on since it was resumed, or has nothing to get on with."""
-        return not self.parked and (not self._in_flight or self.answered > self._again)
-
-    @property
-    def sent_again(self) -> int:
-        """How many steps had to be repeated when it was resumed."""
-        return self._again - self._back_at
-
     def kept(self) -> tuple[int, dict[str, np.ndarray]]:
         """The inputs that are kept, [K, ...row] by name, and the step of the first row.
 
@@ -380,11 +338,11 @@ class SequenceBooks:
     # Reading.
 
     def answer(self, promise: StepsPromise) -> Answer:
-        """The answer to one step. Raises what the ticket failed with."""
+        """The answer to one step. Raises what the promise failed with."""
         return read_step(promise)
 
     def answers(self, promise: StepsPromise) -> Answers:
-        """The answers to a chunk. Raises what the ticket failed with."""
+        """The answers to a chunk. Raises what the promise failed with."""
         return read_chunk(promise)
 
 

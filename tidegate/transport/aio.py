@@ -13,16 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import grpc
 
 from tidegate.errors import ConnectionLost, ProtocolError, TidegateError, TimedOut
-from tidegate.protocol.budget import Budget, why_no_room
-from tidegate.protocol.conversation import Conversation
-from tidegate.protocol.opening import Claim, Order
+from tidegate.protocol.budget import why_no_room
 from tidegate.protocol.promise import Promise
 from tidegate.protocol.registry import Books
-from tidegate.protocol.route import headers
 from tidegate.transport.bundles import Bundler
 from tidegate.transport.deadline import Deadline
 from tidegate.transport.endpoint import Endpoint
-from tidegate.transport.recovery import Pace, Recovery, Resuming, report
+from tidegate.transport.link import GOODBYE, Link
+from tidegate.transport.recovery import Resuming
 from tidegate.transport.status import explain
 from tidegate.v1 import sequence_pb2 as pb
 
@@ -36,25 +34,16 @@ log = logging.getLogger("tidegate")
 K = TypeVar("K", bound=Promise[Any])
 Outbox = asyncio.Queue[pb.StreamRequest | None]
 
-_GOODBYE = 1.0  # seconds that a server may take to end a stream on which nothing is open
 
-
-class AsyncConnection:
+class AsyncConnection(Link):
     """One stream after the other, which any number of tasks of one event loop share."""
 
     def __init__(
         self, stub: "TidegateAsyncStub", address: Endpoint, route: str, resuming: Resuming, within: float | None
     ) -> None:
+        super().__init__(address, route, resuming, within)
         self._stub = stub
-        self._address = address
-        self._headers = headers(route)
-        self._resuming = resuming
-        self._within = within
-        self._talk = Conversation(None if within == 0 else Budget(resuming.keep_bytes, resuming.keep_steps))
         self._loop = asyncio.get_running_loop()
-        self._waiting = 0  # tasks
-        self._pace = Pace(resuming)
-        self._recovery: Recovery | None = None
         self._later: asyncio.TimerHandle | None = None  # for what the server had no room for
         self._closed = asyncio.Event()
         self._parting: asyncio.Future[None] | None = None  # done when nothing is left to be closed
@@ -97,31 +86,18 @@ class AsyncConnection:
             self._outbox.put_nowait(request)
         return promise
 
-    def open(self, order: Order | Claim) -> Promise[pb.Opened]:
-        """Asks for new sequences, or for ones that were opened before."""
-        return self.ask(self._talk.open, order)
-
     def enrol(self, books: Books) -> None:
         """Enters what was opened."""
         for request in self._talk.enrol(books):
             self._outbox.put_nowait(request)
 
     def disown(self, promise: Promise[pb.Opened]) -> None:
-        """Nobody will enrol what this ticket was for."""
+        """Nobody will enrol what this promise was for."""
         for request in self._talk.disown(promise):
             self._outbox.put_nowait(request)
 
-    def end(self, books: Books) -> Promise[pb.Closed]:
-        """Asks to end sequences."""
-        return self.ask(self._talk.close, books)
-
-    @property
-    def talk(self) -> Conversation:
-        """What is said: how to build what `ask` sends."""
-        return self._talk
-
     async def wait(self, promise: Promise[Any], timeout: float | None) -> None:
-        """Until the ticket is settled. Raises TimedOut after `timeout` seconds; the answer is then dropped."""
+        """Until the promise is settled. Raises TimedOut after `timeout` seconds; the answer is then dropped."""
         if not await self._settled(promise, timeout):
             raise TimedOut(f"no answer from {self._address} in the given time")
 
@@ -131,7 +107,7 @@ class AsyncConnection:
             return True
         settled = self._loop.create_future()
         promise.call(lambda: None if settled.done() else settled.set_result(None))
-        self._waiting += 1
+        self._waiting.add(promise)
         try:
             if timeout is None:
                 await settled
@@ -141,7 +117,7 @@ class AsyncConnection:
         except TimeoutError:
             return promise.done
         finally:
-            self._waiting -= 1
+            self._waiting.discard(promise)
         return True
 
     async def _await_room(self, room: Promise[None], timeout: float | None) -> None:
@@ -177,10 +153,10 @@ class AsyncConnection:
         """Lets the server confirm what is being closed, on a new stream if need be, and end the stream."""
         self._parting = asyncio.get_running_loop().create_future()
         if self._talk.closing:
-            await asyncio.wait({self._reader, self._parting}, timeout=_GOODBYE, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({self._reader, self._parting}, timeout=GOODBYE, return_when=asyncio.FIRST_COMPLETED)
         self._outbox.put_nowait(None)
         if not self._talk.closing:
-            await asyncio.wait({self._reader}, timeout=_GOODBYE)
+            await asyncio.wait({self._reader}, timeout=GOODBYE)
 
     async def _read_on(self) -> None:
         try:
@@ -216,25 +192,9 @@ class AsyncConnection:
             self._outbox.put_nowait(request)
         if self._talk.resumption.deferred and self._later is None:
             self._defer()
-        if self._recovery is not None and self._recovery.over(self._talk):
-            self._recovery = None
-        elif self._talk.resumption.casualties:
-            report(self._talk)
+        self._note_recovered()
         if self._parting is not None and not self._talk.closing and not self._parting.done():
             self._parting.set_result(None)
-
-    def _recover(self) -> Recovery:
-        """The recovery that is under way, or else begins."""
-        if self._recovery is None:
-            self._recovery = Recovery(self._resuming, self._within, self._address, self._talk, self._pace)
-        return self._recovery
-
-    def _next_wait(self) -> float | None:
-        """Seconds until the next attempt; None: the time is over, which runs only while somebody waits."""
-        recovery = self._recover()
-        if not self._waiting:
-            recovery.begin_anew()
-        return recovery.next_wait()
 
     def _defer(self) -> None:
         """Has what there was no room for asked for again, after a while."""
@@ -268,8 +228,7 @@ class AsyncConnection:
             return
         wait = self._next_wait()
         if wait is None:
-            self._talk.give_up(self._recover().why_over(self._talk))
-            report(self._talk)
+            self._give_up()
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(wait):

@@ -1,10 +1,10 @@
-"""Where something was made: what has threads and connections of its own does not come along with os.fork()."""
+"""Detects use after os.fork(), which takes neither threads nor connections along."""
 
 import os
 
 
-class Home:
-    """The process in which it was made."""
+class OwnProcess:
+    """The process in which this was made."""
 
     def __init__(self) -> None:
         self._process = os.getpid()

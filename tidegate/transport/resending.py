@@ -1,4 +1,4 @@
-"""Taking up a sequence that was opened before: what it has to be sent once more. Sends nothing."""
+"""Resuming a sequence that was opened before: what it has to be sent once more. Sends nothing."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ log = logging.getLogger("tidegate")
 
 
 def again(sequence: SequenceFacts, answered: int, inputs: Callable[[int], Inputs] | None) -> Inputs | None:
-    """What a sequence that was taken up has to be sent once more before it stands at `answered`; None: nothing.
+    """What a sequence that was resumed has to be sent once more before it stands at `answered`; None: nothing.
 
     `inputs` gives the rows [T, ...row] from a step to `answered`. Without it, the log says what is left to the caller.
     Raises BadInput if it gives another number of them.

@@ -14,16 +14,14 @@ from threading import TIMEOUT_MAX, Event, Lock, Thread, Timer, current_thread
 from typing import Any, TypeVar
 
 from tidegate.errors import ConnectionLost, ProtocolError, TidegateError, TimedOut
-from tidegate.protocol.budget import Budget, why_no_room
-from tidegate.protocol.conversation import Conversation
-from tidegate.protocol.opening import Claim, Order
+from tidegate.protocol.budget import why_no_room
 from tidegate.protocol.promise import Promise
 from tidegate.protocol.registry import Books
-from tidegate.protocol.route import headers
 from tidegate.transport.deadline import Deadline
 from tidegate.transport.endpoint import Endpoint
-from tidegate.transport.process import Home
-from tidegate.transport.recovery import Pace, Recovery, Resuming, report
+from tidegate.transport.link import GOODBYE, Link
+from tidegate.transport.process import OwnProcess
+from tidegate.transport.recovery import Resuming
 from tidegate.transport.thread_stream import Stream
 from tidegate.v1 import sequence_pb2 as pb
 from tidegate.v1.tidegate_pb2_grpc import TidegateStub
@@ -33,30 +31,21 @@ log = logging.getLogger("tidegate")
 K = TypeVar("K", bound=Promise[Any])
 R = TypeVar("R")
 
-_GOODBYE = 1.0  # seconds that a server may take to end a stream on which nothing is open
 
-
-class Connection:
+class Connection(Link):
     """One stream after the other, which any number of threads share."""
 
     def __init__(
         self, stub: TidegateStub, address: Endpoint, route: str, resuming: Resuming, within: float | None
     ) -> None:
+        super().__init__(address, route, resuming, within)
         self._stub = stub
-        self._address = address
-        self._headers = headers(route)
-        self._resuming = resuming
-        self._within = within
-        self._home = Home()
+        self._process = OwnProcess()
         # What is said. The lock guards it; it is never held while anybody waits.
         self._lock = Lock()
-        self._talk = Conversation(None if within == 0 else Budget(resuming.keep_bytes, resuming.keep_steps))
         self._left: deque[Books] = deque()  # what is to be ended by the next one who has the lock
-        self._waiting: set[Promise[Any]] = set()
         self._stream = self._new_stream()
         # From one stream to the next.
-        self._pace = Pace(resuming)
-        self._recovery: Recovery | None = None
         self._later: Timer | None = None  # for what the server had no room for
         self._confirmed: Event | None = None  # set when nothing is left to be closed
         self._closed = Event()
@@ -67,11 +56,6 @@ class Connection:
     def alive(self) -> bool:
         """Whether sequences can be opened on it."""
         return self._talk.lost is None
-
-    @property
-    def talk(self) -> Conversation:
-        """What is said: how to build what `ask` sends."""
-        return self._talk
 
     # Sending.
 
@@ -87,7 +71,7 @@ class Connection:
         gRPC takes them from the outbox as the server reads. Blocks only where as much is kept for a resumption as may
         be, or the sequence is being rewound. Raises TimedOut if that lasts for `timeout` seconds.
         """
-        self._home.check()
+        self._process.check()
         deadline = Deadline(timeout)
         while True:
             with self._lock:
@@ -99,7 +83,7 @@ class Connection:
 
     def ask(self, build: Callable[..., tuple[K, list[pb.StreamRequest]]], *values: object) -> K:
         """Builds messages without steps and sends them."""
-        self._home.check()
+        self._process.check()
         with self._lock:
             self._carry_out()
             return self._say(build, *values)
@@ -109,23 +93,15 @@ class Connection:
         with self._lock:
             return read()
 
-    def open(self, order: Order | Claim) -> Promise[pb.Opened]:
-        """Asks for new sequences, or for ones that were opened before."""
-        return self.ask(self._talk.open, order)
-
     def enrol(self, books: Books) -> None:
         """Enters what was opened."""
         with self._lock:
             self._stream.put(self._talk.enrol(books))
 
     def disown(self, promise: Promise[pb.Opened]) -> None:
-        """Nobody will enrol what this ticket was for."""
+        """Nobody will enrol what this promise was for."""
         with self._lock:
             self._stream.put(self._talk.disown(promise))
-
-    def end(self, books: Books) -> Promise[pb.Closed]:
-        """Asks to end sequences."""
-        return self.ask(self._talk.close, books)
 
     def leave(self, books: Books) -> None:
         """Has sequences ended, and waits for nothing: not for the server, nor for who has the lock.
@@ -133,7 +109,7 @@ class Connection:
         That may be whoever calls: a garbage collection in the midst of anything may finalise a generator that has a
         sequence open. Whoever comes next ends them before it says anything else.
         """
-        if not self._home.here:  # they are its parent's
+        if not self._process.here:  # they are its parent's
             return
         self._left.append(books)
         if not self._lock.locked():
@@ -167,14 +143,14 @@ class Connection:
     # Waiting, without the lock.
 
     def wait(self, promise: Promise[Any], timeout: float | None) -> None:
-        """Until the ticket is settled. Raises TimedOut after `timeout` seconds; the answer is then dropped."""
+        """Until the promise is settled. Raises TimedOut after `timeout` seconds; the answer is then dropped."""
         if not self._settled(promise, timeout):
             raise TimedOut(f"no answer from {self._address} in the given time")
 
     def _settled(self, promise: Promise[Any], timeout: float | None) -> bool:
-        self._home.check()
+        self._process.check()
         gate = Lock()
-        gate.acquire()  # until the ticket is settled
+        gate.acquire()  # until the promise is settled
         with self._lock:
             if promise.done:
                 return True
@@ -255,10 +231,8 @@ class Connection:
         """What a message led to."""
         if self._talk.broken is not None:
             self._break_off(self._talk.broken)
-        elif self._recovery is not None and self._recovery.over(self._talk):
-            self._recovery = None
-        elif self._talk.resumption.casualties:
-            report(self._talk)
+        else:
+            self._note_recovered()
         if self._confirmed is not None and not self._talk.closing:
             self._confirmed.set()
 
@@ -274,23 +248,6 @@ class Connection:
     def _lose(self, error: TidegateError) -> None:
         self._talk.lose(error)
         self._stream.hang_up()
-
-    def _recover(self) -> Recovery:
-        """The recovery that is under way, or else begins."""
-        if self._recovery is None:
-            self._recovery = Recovery(self._resuming, self._within, self._address, self._talk, self._pace)
-        return self._recovery
-
-    def _next_wait(self) -> float | None:
-        """Seconds until the next attempt; None: the time is over, which runs only while somebody waits."""
-        recovery = self._recover()
-        if not self._waiting:
-            recovery.begin_anew()
-        return recovery.next_wait()
-
-    def _give_up(self) -> None:
-        self._talk.give_up(self._recover().why_over(self._talk))
-        report(self._talk)
 
     def _defer(self) -> None:
         """Has what there was no room for asked for again, after a while."""
@@ -335,6 +292,6 @@ class Connection:
             self._confirmed = Event()
             if not self._talk.closing:
                 self._confirmed.set()
-        if self._confirmed.wait(_GOODBYE):
+        if self._confirmed.wait(GOODBYE):
             self._stream.end()
-            self._reader.join(_GOODBYE)
+            self._reader.join(GOODBYE)

@@ -4,17 +4,17 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Generic, Protocol, TypeVar
 
 
-class Leaves(Protocol):
+class Leavable(Protocol):
     """What can be left without waiting."""
 
     def leave(self) -> None:
         """Ends it without waiting for the server's word."""
 
 
-S = TypeVar("S", bound=Leaves)
+S = TypeVar("S", bound=Leavable)
 
 
-class Soon(Generic[S]):
+class Pending(Generic[S]):
     """What `opening` will open; it begins with the `await` or the `async with`."""
 
     def __init__(self, opening: Callable[[], Awaitable[S]]) -> None:
