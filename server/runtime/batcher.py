@@ -42,7 +42,7 @@ class Batcher:
         patience: the longest that a newcomer may have to wait for a batch that has begun, in seconds, where a batch
             could also be cut shorter.
         on_the_spot: how long a batch may take to be computed in the event loop's own thread, in seconds.
-        tally: hears of what ran.
+        counters: count what ran.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Batcher:
         self._busy = False  # a batch is with the engine, or about to be chosen
         self._pauses: list[Callable[[], None]] = []  # what waits for the engine to stand still
         self._rounds = 0  # the most steps that a sequence may have taken so far
-        self._due = sys.maxsize  # the round that somebody wants to hear of
+        self._due = sys.maxsize  # the round at which `_remind` is called
         self._remind: Callable[[], None] = _nobody
 
     def start(self) -> None:
@@ -76,7 +76,7 @@ class Batcher:
         self._thread.join()
 
     def submit(self, block: Block) -> None:
-        """Takes in a block; its sink hears of it."""
+        """Takes in a block; its sink is called with what became of it."""
         alone = self._is_latest(block.slots)
         block.came = perf_counter()
         if self._scheduler.add(block):
@@ -89,7 +89,7 @@ class Batcher:
                 self._loop.call_soon(self._dispatch)  # after the messages that came together with this one
 
     def at_once(self, slots: np.ndarray, inputs: Mapping[str, np.ndarray], trace: bool) -> Result | None:
-        """One step of the sequence whose slot `slots` [1] holds, if there is nobody to share a batch with.
+        """One step of the sequence in the slot `slots` [1], if no other step could share a batch with it.
 
         `inputs[name]` is [1, 1, ...row]. None if the step should take the ordinary way, with a block: because others
         are about, because it takes too long to be computed on the spot, or because it fails.
@@ -256,7 +256,7 @@ class Batcher:
 
 
 def _tell(call: Callable[..., None], *given: object) -> None:
-    """Calls somebody whose mistake is not ours: the loop goes on, for all others."""
+    """Calls; an exception is logged, and the loop goes on."""
     try:
         call(*given)
     except Exception:
@@ -264,7 +264,7 @@ def _tell(call: Callable[..., None], *given: object) -> None:
 
 
 def _nobody() -> None:
-    """Wants to hear of nothing."""
+    """Does nothing."""
 
 
 def _slots(take: Take) -> np.ndarray:

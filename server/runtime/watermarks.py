@@ -42,7 +42,7 @@ class Watermarks:
         self.retaken = np.zeros(capacity, np.int64)  # and up to where its steps count as taken again
 
     def begin(self, slots: np.ndarray, steps: np.ndarray | int, written: np.ndarray | int, now: float) -> None:
-        """New tenants after so many steps, whose newest checkpoint is `written`."""
+        """Sequences come into these slots after so many steps; their newest checkpoints are `written`."""
         self.held[slots] = True
         self.seen[slots] = self.safe_at[slots] = now
         self.acked[slots] = steps
@@ -73,12 +73,12 @@ class Watermarks:
         self.keep(np.flatnonzero(self.held & self.fresh & (done > 0)))
 
     def standing(self, slot: int) -> Standing:
-        """What the tenant's client has and may count on."""
+        """What the client of the sequence in a slot has and may count on."""
         columns = self.acked, self.told, self.before, self.earlier, self.had
         return Standing(*(column.item(slot) for column in columns))
 
     def go_on(self, slot: int, standing: Standing, written: int, now: float) -> None:
-        """The tenant of another slot, of this or another model, comes here, with its newest checkpoint at `written`.
+        """A sequence from another slot, of this or another model, comes here, with its newest checkpoint at `written`.
 
         What its client may count on stays: it may not have all answers up to here.
         """
@@ -88,13 +88,13 @@ class Watermarks:
         self.had[slot] = standing.had
 
     def go_back(self, slot: int, step: int) -> None:
-        """The tenant goes on from an earlier checkpoint; those after it are gone, those before it stay."""
+        """The sequence goes on from an earlier checkpoint; those after it are gone, those before it stay."""
         self.written[slot] = step
         for steps in (self.acked, self.told, self.before, self.earlier):
             steps[slot] = min(steps[slot], step)
 
     def leave(self, slots: np.ndarray) -> None:
-        """The tenants are gone."""
+        """The sequences in these slots are gone."""
         self.held[slots] = False
 
     def behind(self, done: np.ndarray, most: int, least: int = 1) -> np.ndarray:
@@ -122,7 +122,7 @@ class Watermarks:
         return float((now - self.safe_at[behind]).max(initial=0.0))
 
     def look(self, done: np.ndarray, now: float) -> None:
-        """Notes who has nothing to wait for at this moment."""
+        """Notes whose checkpoint is of its last step at this moment."""
         slots = np.flatnonzero(self.held)
         self.safe_at[slots[self.written[slots] == done[slots]]] = now
 

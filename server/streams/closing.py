@@ -33,7 +33,7 @@ class Closing:
 
     Args:
         handles: what the client's numbers stand for.
-        keeper: hears of it.
+        keeper: parks or ends them.
         window: knows when their steps are through.
         line: does it in turns with what other clients want.
     """

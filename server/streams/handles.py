@@ -43,7 +43,7 @@ class Handles:
         self.told = np.zeros(0, np.int64)  # the checkpoint that the client heard of last without an answer
         self._groups = np.zeros(0, np.int32)  # an index into `_known`, or one of the above
         self.sequences: dict[int, ServedSequence] = {}
-        self.branched: set[int] = set()  # those whose tenants are, or were
+        self.branched: set[int] = set()  # that were branched when they came; some of them are not any more
         # groups
         self._known: dict[int, Group] = {}
         self._alike: dict[tuple[ServedModel, Manner], int] = {}

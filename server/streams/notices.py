@@ -1,6 +1,6 @@
-"""One stream as its keeper sees it: hears what is kept of its sequences and which are lost, and parks idle ones.
+"""What the keeper calls of a stream: which checkpoints moved on, which sequences are lost, which are to sleep.
 
-It is the tenant.Holder of all of them.
+It is the sequence.Holder of all sequences of the stream.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 
 class Notices:
-    """Hears from the keeper.
+    """Called by the keeper.
 
     Args:
         handles: what the client's numbers stand for.
-        keeper: says it.
+        keeper: puts them to sleep.
         window: tells the client, and knows what is under way.
         backlog: what waits for those that sleep.
-        trips: those that are being rewound or moved.
-        endings: free what is lost.
+        moves: those that are being rewound or moved.
+        closing: frees what is lost.
     """
 
     def __init__(

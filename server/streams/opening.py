@@ -48,7 +48,7 @@ class Opening:
         handles: where they are put.
         keeper: keeps them beyond this stream.
         window: tells the client.
-        holder: hears from the keeper of those that are kept.
+        holder: what the keeper calls of this stream.
         caller: resumes them.
         route: begins the ids of new ones.
         line: does it in turns with what other clients want.
