@@ -5,8 +5,9 @@ Of several that want the same one, the one that came last gets it. Knows no stre
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import count as counter
 from typing import TYPE_CHECKING, Protocol
@@ -16,6 +17,7 @@ import numpy as np
 from server.caller import Caller
 from server.durability import checkpoint
 from server.durability.checkpoint import Checkpoint
+from server.durability.guesses import Guesses
 from server.durability.limits import Limits
 from server.durability.losses import gone
 from server.durability.outbox import Outbox
@@ -99,6 +101,7 @@ class Takeovers:
         self._limits = limits
         self._models = models
         self._clock = clock
+        self._guesses = Guesses()
         self._numbers = counter()
         self._last: dict[str, int] = {}  # the number of the last that wants a sequence, while the store is asked
 
@@ -131,7 +134,7 @@ class Takeovers:
                     self._registry.expect_no_more([id_])
             then(found)
 
-        self._background.run(self._store_thread.in_time(self._claimed(wish)), done)
+        self._background.run(self._slowed(caller.address, self._store_thread.in_time(self._claimed(wish))), done)
 
     def settle(self, restored: Sequence[Restored], slots: np.ndarray) -> None:
         """What was claimed lives in these slots from now on; all of one model."""
@@ -149,6 +152,17 @@ class Takeovers:
         """How many slots of a model are free once these sequences are resumed: those that they have now."""
         here = [self._registry.get(id_) for id_ in ids]
         return sum(sequence is not None and sequence.slot >= 0 and sequence.model is model for sequence in here)
+
+    async def _slowed(self, address: str, claimed: Awaitable[list[Restored]]) -> list[Restored]:
+        """The answer to who guesses tokens comes later each time; who has the right one is not kept waiting."""
+        try:
+            return await claimed
+        except SequenceGone as refused:
+            if refused.reason is Reason.WRONG_TOKEN:
+                log.warning("a wrong resume token came from %s", address)
+                if wait := self._guesses.wrong(address, self._clock()):
+                    await asyncio.sleep(wait)
+            raise
 
     async def _claimed(self, wish: _Takeover) -> list[Restored]:
         """Looks before it takes: who is refused has thrown nobody out."""
