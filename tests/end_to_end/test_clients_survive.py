@@ -170,7 +170,7 @@ def test_members_of_a_fleet_that_rest_go_on_with_those_that_do_not(server: Serve
 @pytest.fixture
 def small(start: Callable[..., RunningServer], lstm_only: Path, tmp_path: Path) -> Server:
     """One that takes two sequences."""
-    return Server(start, lstm_only, tmp_path, "--max-sequences", "2", "--max-share", "100")
+    return Server(start, lstm_only, tmp_path, "--max-sequences", "2")
 
 
 async def test_a_sequence_waits_for_room_where_it_is_resumed(small: Server) -> None:

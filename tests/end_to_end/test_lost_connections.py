@@ -31,7 +31,7 @@ BIG = np.zeros((20_000, 3), np.float32)  # 240 kB: more than a connection takes 
 @pytest.fixture
 def limited(start: Callable[..., RunningServer], lstm_only: Path) -> RunningServer:
     """A server whose sequences can all be taken by one client, and one more for a bystander."""
-    return start(lstm_only, "--max-sequences", str(ALL + 1), "--max-share", "100").ready()
+    return start(lstm_only, "--max-sequences", str(ALL + 1)).ready()
 
 
 async def take_all_when_free(server: RunningServer) -> None:

@@ -218,7 +218,7 @@ async def test_a_message_far_beyond_the_limit_ends_that_stream_only(server: Runn
 async def test_more_sequences_than_the_limit_are_refused_until_one_ends(
     start: Callable[..., RunningServer], lstm_only: Path
 ) -> None:
-    limited = start(lstm_only, "--max-sequences", "10", "--max-share", "100").ready()
+    limited = start(lstm_only, "--max-sequences", "10").ready()
     async with RawStream(limited.address) as one, RawStream(limited.address) as two:
         await one.ask(open_(0, count=8))
         assert reason(await two.ask(open_(0, count=3))) == "TOO_MANY_SEQUENCES"

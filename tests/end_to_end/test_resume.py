@@ -286,17 +286,7 @@ async def test_an_idle_sequence_is_parked_and_comes_back_on_its_next_step(
     start: Callable[..., RunningServer], lstm_only: Path, store: str
 ) -> None:
     server = start(
-        lstm_only,
-        "--store",
-        store,
-        "--checkpoint-ms",
-        "10",
-        "--idle-seconds",
-        "0.001",
-        "--max-sequences",
-        "2",
-        "--max-share",
-        "100",
+        lstm_only, "--store", store, "--checkpoint-ms", "10", "--idle-seconds", "0.001", "--max-sequences", "2"
     ).ready()
     expected = await undisturbed(server, 12)
     async with RawStream(server.address) as stream, RawStream(server.address) as other:

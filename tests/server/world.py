@@ -165,8 +165,7 @@ class World:
         self.loop = asyncio.new_event_loop()
         self.faults: list[dict[str, Any]] = []
         self.loop.set_exception_handler(lambda _, context: self.faults.append(context))
-        settings = {"max_sequences": 12, "max_share": 100, "idle_seconds": 10.0, "spot_us": 1e9, **given}
-        self.settings = Settings(**settings)
+        self.settings = Settings(**{"max_sequences": 12, "idle_seconds": 10.0, "spot_us": 1e9, **given})
         self.loaded = versions(folder)
         self.now = 1_700_000_000.0
         self.store = Moody(MemoryStore(Terms(keep=1, gap=inf)))

@@ -32,7 +32,6 @@ RETENTION = 300.0  # seconds
 ROUNDS = 100
 SETTINGS: dict[str, Any] = {
     "max_sequences": 12,
-    "max_share": 100,
     "spot_us": 1e9,  # no thread computes
     "checkpoint_steps": 4,
     "checkpoint_ms": 1_000.0,
