@@ -114,7 +114,7 @@ class Model:
     proof: Proof
     metadata: Mapping[str, str]
     states: tuple[StateSpec, ...] = ()
-    remarks: tuple[str, ...] = ()  # what is particular about how it is served
+    remarks: tuple[str, ...] = ()  # notes on anything unusual about how it is served
 
     @classmethod
     def read(cls, message: pb.Model) -> "Model":

@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 
 from stepgraph.errors import ModelRefused
 from stepgraph.file import tensors
+from stepgraph.graphs.builder import subgraphs
 from stepgraph.graphs.labels import label, name_of
 
 _DEPTH = 16  # graphs and functions within one another
@@ -58,10 +59,6 @@ def _input(info: onnx.ValueInfoProto) -> None:
         )
 
 
-def _subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
-    return [g for a in node.attribute for g in ([a.g] if a.HasField("g") else a.graphs)]
-
-
 class _Counter:
     """Counts nodes as if every function were written out where it is called."""
 
@@ -80,7 +77,7 @@ class _Counter:
                 raise ModelRefused(
                     f"{label(node)} lies in more than {_DEPTH} graphs or functions within one another", name_of(node)
                 )
-            total += 1 + self._called(node) + sum(self._count(g.node, depth + 1) for g in _subgraphs(node))
+            total += 1 + self._called(node) + sum(self._count(g.node, depth + 1) for g in subgraphs(node))
             if total > _NODES:
                 raise ModelRefused(
                     f"the graph has more than {_NODES} nodes, those of its functions counted as often as they are "
@@ -139,7 +136,7 @@ class _References:
             for name in filter(None, node.input):
                 if not self.knows(name):
                     raise ModelRefused(_missing(node, name, makers.get(name)), name_of(node))
-            for graph in _subgraphs(node):
+            for graph in subgraphs(node):
                 _References((), self).graph(graph)
             self.known.update(node.output)
 
@@ -168,7 +165,7 @@ def _missing(node: onnx.NodeProto, name: str, maker: onnx.NodeProto | None) -> s
 def unreadable(message: Message) -> str | None:
     """The first name in a model, or in a part of one, that is not UTF-8, with those bytes spelt out; None if all are.
 
-    Comments (`doc_string`) may hold anything: nobody reads them.
+    Comments (`doc_string`) may hold anything: they are not read.
     """
     raw = next((text for text in _texts(message) if isinstance(text, bytes)), None)
     return None if raw is None else raw.decode(errors="backslashreplace")

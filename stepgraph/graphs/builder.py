@@ -1,7 +1,7 @@
 """Writes ONNX nodes as formulas. Knows operators and names, nothing of recurrence."""
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -159,6 +159,14 @@ def captured(node: onnx.NodeProto) -> set[str]:
 def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
     """The branches or the body of a node that has some."""
     return [graph for a in node.attribute for graph in (*([a.g] if a.HasField("g") else []), *a.graphs)]
+
+
+def with_inner(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """Nodes, and after each those in its subgraphs."""
+    for node in nodes:
+        yield node
+        for graph in subgraphs(node):
+            yield from with_inner(graph.node)
 
 
 def _taken(graph: onnx.GraphProto) -> set[str]:

@@ -13,7 +13,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from stepgraph.errors import ModelRefused
-from stepgraph.graphs.builder import subgraphs
+from stepgraph.graphs.builder import with_inner
 from stepgraph.graphs.constants import Constants
 from stepgraph.proving.difference import Difference, difference, distance
 from stepgraph.proving.reference import Answer, Data, Reference, sequences, size
@@ -47,7 +47,7 @@ def hints(model: onnx.ModelProto) -> Hints:
     """Those of a whole file, with its subgraphs."""
     constants, own = Constants(model), dict(_own_constants(model.graph))
     windows, reach, thresholds = 0, 0, set[float]()
-    for node in _all_nodes(model.graph):
+    for node in with_inner(model.graph.node):
         if node.op_type in _WINDOWS:
             windows += _window(node)
         if node.op_type in _REACHING | _COMPARING:
@@ -147,16 +147,9 @@ def _window(node: onnx.NodeProto) -> int:
 
 def _own_constants(graph: onnx.GraphProto) -> Iterator[tuple[str, np.ndarray]]:
     """What stands in a graph as a small constant, in subgraphs too."""
-    for node in _all_nodes(graph):
+    for node in with_inner(graph.node):
         if node.op_type == "Constant" and node.attribute[0].name == "value":
             yield node.output[0], numpy_helper.to_array(node.attribute[0].t)
-
-
-def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for node in graph.node:
-        yield node
-        for inner in subgraphs(node):
-            yield from _all_nodes(inner)
 
 
 def refusal(apart: Difference, mixing: str | None) -> ModelRefused:

@@ -1,4 +1,4 @@
-"""Frees axes that a file fixes: exporters write the sizes of their example where nobody told them not to. Pure onnx.
+"""Frees axes that a file fixes: exporters write the sizes of their example unless told otherwise. Pure onnx.
 
 Makes copies to try; whether one of them runs, and is still the same network, others find out.
 """

@@ -148,7 +148,8 @@ def objection(loop: LoopNode) -> str:
 def counted(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     """A copy in which every loop tells how often it ran and what it ended with, and the names of these numbers.
 
-    Outputs of a loop that nobody asked for have names in it: see `LoopNode.last`. The model itself if it has no loops.
+    Outputs of a loop that the model does not use have names in it: see `LoopNode.last`. The model itself if it has no
+    loops.
     """
     if not find(model):
         return model, ()

@@ -115,7 +115,7 @@ def _port(loaded: LoadedModel, side: str, port: Port) -> PortFact:
 
 def _remarks(loaded: LoadedModel, fixed: Mapping[str, object]) -> Iterator[str]:
     for name, value in fixed.items():
-        yield f"input '{name}' is fixed to {value} by {sidecar.FILE}: nobody is asked for it"
+        yield f"input '{name}' is fixed to {value} by {sidecar.FILE}: clients do not send it"
     yield from remarks.remarks(loaded)
 
 

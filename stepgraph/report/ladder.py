@@ -34,21 +34,6 @@ def read(model: onnx.ModelProto, left_out: Collection[str] = ()) -> tuple[Rung, 
     return _Reader(model.graph, left_out).rungs()
 
 
-def sources(model: onnx.ModelProto, tensor: str) -> set[str]:
-    """The inputs of the graph that a tensor is made of."""
-    makers = {name: node for node in model.graph.node for name in node.output if name}
-    found, wanted, seen = set[str](), [tensor], set[str]()
-    inputs = {info.name for info in model.graph.input}
-    while wanted:
-        name = wanted.pop()
-        if name in inputs:
-            found.add(name)
-        if name in makers and name not in seen:
-            seen.add(name)
-            wanted.extend(makers[name].input)
-    return found
-
-
 _Reads = dict[object, set[object]]
 _Members = dict[object, list[onnx.NodeProto]]
 

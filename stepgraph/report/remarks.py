@@ -1,4 +1,4 @@
-"""What is particular about how a model that is ready is served, in sentences."""
+"""Notes on anything unusual about how a model is served."""
 
 from collections.abc import Iterator
 
@@ -22,11 +22,11 @@ def remarks(loaded: LoadedModel) -> Iterator[str]:
         yield f"{label(node)} runs backwards or both ways within each step, then begins anew: no trace shows it"
     for port in facts.starts:
         yield (
-            f"input '{port.name}' starts cells and no output returns it: nobody is asked for it, it begins as zeros. "
+            f"input '{port.name}' starts cells and no output returns it: clients do not send it, it begins as zeros. "
             f"If an output is what it becomes, say so in {sidecar.FILE} beside the file, under [state]"
         )
     for port in facts.lengths:
-        yield f"input '{port.name}' says how long sequences are: nobody is asked for it"
+        yield f"input '{port.name}' says how long sequences are: clients do not send it"
 
 
 def _of_cells(loaded: LoadedModel) -> Iterator[str]:

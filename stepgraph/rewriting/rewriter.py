@@ -231,7 +231,7 @@ class _Rewriter:
         return self._cast(self._g.reshape(tensor, (-1, math.prod(port.row))), port.dtype, dtype or self._dtype)
 
     def _same_for_all(self, port: Port, value: int) -> None:
-        """Gives an input of the original that nobody is asked for the same value everywhere."""
+        """Gives an input of the original that clients do not send the same value everywhere."""
         g, facts = self._g, self._facts
         row = g.constant(np.full(port.shape(1, 1), value, port.dtype))
         like = next((p for p in facts.inputs if p.batch is not None), None)

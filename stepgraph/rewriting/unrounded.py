@@ -5,14 +5,14 @@ of all sequences. So a file's answer to one step depends on what stands beside i
 the same. Without the rounding nothing of this is left, and the network is the same in all else.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from stepgraph.cells.kinds import OPERATORS, operator_of
-from stepgraph.graphs.builder import GraphBuilder, copied, opset, subgraphs
+from stepgraph.graphs.builder import GraphBuilder, copied, opset, subgraphs, with_inner
 
 _PREFIX = "tidegate.exact/"
 _BY_RANGE = frozenset(
@@ -24,20 +24,13 @@ _INTEGERS = ("QLinear", "QGemm", "QAttention", "QEmbed")  # how operators begin 
 
 def by_range(model: onnx.ModelProto) -> bool:
     """Whether a file rounds by the range of what it is given at once."""
-    return any(node.op_type in _BY_RANGE for node in _all(model.graph.node))
+    return any(node.op_type in _BY_RANGE for node in with_inner(model.graph.node))
 
 
 def rounds(model: onnx.ModelProto) -> bool:
     """Whether a file rounds while it runs, in a way that `unrounded` can undo."""
-    types = {node.op_type for node in _all(model.graph.node)}
+    types = {node.op_type for node in with_inner(model.graph.node)}
     return bool(types & (_BY_RANGE | _FIXED)) and not any(kind.startswith(_INTEGERS) for kind in types)
-
-
-def _all(nodes: Iterable[onnx.NodeProto]) -> Iterable[onnx.NodeProto]:
-    for node in nodes:
-        yield node
-        for graph in subgraphs(node):
-            yield from _all(graph.node)
 
 
 def unrounded(model: onnx.ModelProto) -> onnx.ModelProto:

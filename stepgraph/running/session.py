@@ -94,7 +94,7 @@ def is_tensor(value: object) -> bool:
 
 
 def is_starved(error: BaseException) -> bool:
-    """Whether somebody gave up for want of memory; onnxruntime says so in words only."""
+    """Whether an error means that memory ran out; onnxruntime says so in words only."""
     return isinstance(error, MemoryError) or any(words in str(error) for words in _STARVED)
 
 

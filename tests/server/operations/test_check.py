@@ -268,7 +268,7 @@ def test_an_input_that_is_fixed_beside_the_file_is_noted(tmp_path: Path) -> None
     report = examine(saved(model, tmp_path))
     assert report.served, report.reason
     assert [port.name for port in report.inputs] == ["x"]
-    assert report.remarks == ("input 'gain' is fixed to 2.5 by model.toml: nobody is asked for it",)
+    assert report.remarks == ("input 'gain' is fixed to 2.5 by model.toml: clients do not send it",)
 
 
 def test_attributes_that_are_not_the_defaults_stand_in_the_box(tmp_path: Path) -> None:
