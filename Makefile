@@ -7,6 +7,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 STUBS ?= .
 
+# Two tests at a time; those that share what their module has made, or a folder, one after the other.
+PARALLEL := -n 2 --dist loadgroup
+QUICK := tests/server/runtime tests/server/streams tests/server/durability tests/server/edge \
+	tests/server/test_random_schedules.py tests/tidegate/protocol tests/stepgraph/cells tests/stepgraph/file \
+	tests/stepgraph/proving tests/stepgraph/reading
+
 export ORT_DISABLE_TELEMETRY = 1
 
 help: ## this list
@@ -23,13 +29,19 @@ demo: $(READY) ## train, export, serve and stream: watch the gates open and clos
 	@$(BIN)/python -m demo
 
 test: $(READY) ## every test but those that need a container engine or a download
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
+
+test-quick: $(READY) ## the pure core, where no test starts a process (under a minute)
+	$(BIN)/python -m pytest $(PARALLEL) --no-process $(QUICK)
 
 test-compose: $(READY) ## build, run and stop the containers (needs a Docker engine; two to four minutes)
 	$(BIN)/python -m pytest tests/compose
 
 test-real: $(READY) ## serve models that others published (downloads some 100 MB the first time)
 	$(BIN)/python -m pytest tests/real
+
+hold: $(READY) ## an hour of kills, floods and fuzzed messages, every answer compared (HOLD_MINUTES=60)
+	$(BIN)/python -m tests.hold
 
 check: $(READY) ## lint, format, types, import layers
 	$(BIN)/ruff check .
@@ -54,4 +66,4 @@ clean: ## remove what the other commands made
 	rm -rf $(VENV) build dist runs .demo .bench .real .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test test-compose test-real check proto serve bench clean
+.PHONY: help demo test test-quick test-compose test-real hold check proto serve bench clean

@@ -4,8 +4,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
+import sys
+import tempfile
 from contextlib import ExitStack
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,10 +24,48 @@ if TYPE_CHECKING:
     from tests.zoo import Zoo
 
 
+CACHE = "TIDEGATE_TEST_CACHE"  # of proofs: all servers of a run share it, whichever process starts them
+WORKER = "PYTEST_XDIST_WORKER"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-process", action="store_true", help="skip what starts a process")
+
+
 def pytest_configure() -> None:
     """A shell's background job begins with SIGINT ignored, under nohup SIGHUP too: so would what a test is to stop."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if CACHE not in os.environ:
+        os.environ[CACHE] = tempfile.mkdtemp(prefix="tidegate-cache-")
+
+
+def pytest_unconfigure() -> None:
+    if WORKER not in os.environ:
+        shutil.rmtree(os.environ.pop(CACHE), ignore_errors=True)
+
+
+@cache
+def _begin_to_refuse() -> None:
+    sys.addaudithook(_refuse_processes)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.config.getoption("no_process"):
+        _begin_to_refuse()
+
+
+def _refuse_processes(event: str, _: tuple[object, ...]) -> None:
+    if event in ("subprocess.Popen", "os.posix_spawn", "os.fork"):
+        pytest.skip("it starts a process")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share what their module has made run in one process (`--dist loadgroup`); the others anywhere."""
+    for item in items:
+        used = item._fixtureinfo.name2fixturedefs.values()
+        if not item.get_closest_marker("xdist_group") and any(f.scope == "module" for d in used for f in d):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
 
 
 @pytest.fixture(scope="session")

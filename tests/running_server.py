@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 ROOT = Path(__file__).parents[1]
-_CACHE = TemporaryDirectory(prefix="tidegate-cache-")  # all servers of a test run share it, as they would at home
+_CACHE = TemporaryDirectory(prefix="tidegate-cache-")  # all servers of a run share it, as they would at home
 PATIENCE = 60  # seconds: what is waited for comes within a fraction of it, or something is broken
 
 
@@ -32,7 +32,7 @@ class RunningServer:
         prefix: Sequence[str] = (),
     ) -> None:
         variables = {key: value for key, value in os.environ.items() if not key.startswith("TIDEGATE_")}
-        variables["TIDEGATE_CACHE"] = _CACHE.name
+        variables["TIDEGATE_CACHE"] = os.environ.get("TIDEGATE_TEST_CACHE", _CACHE.name)
         for name, value in (environment or {}).items():
             variables.pop(name, None)
             if value is not None:

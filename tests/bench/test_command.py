@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("bench")  # all of them use the folder .bench
+
 
 def test_the_command_prints_a_table_the_verdict_and_a_file(tmp_path: Path) -> None:
     file = tmp_path / "figures.json"

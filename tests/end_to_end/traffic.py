@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import grpc
-import numpy as np
-
-from tests.raw_stream import RawStream
+from tests.lab.streaming import Streaming
 from tests.surviving_client import SurvivingClient, Survivor
-from tidegate.v1.sequence_pb2 import StreamResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
+
 SINGLE, CHUNKS, FLEET = 20, 15, 15
 COUNT = SINGLE + CHUNKS + FLEET
-GLANCE = 0.02  # seconds between two looks at what was refused for now
-QUIET = 1.0  # seconds without a word, although some are owed, after which a connection is given up
 
 
 class Traffic:
@@ -36,8 +30,8 @@ class Traffic:
         heard: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.client = SurvivingClient()
-        self._rows, self._address, self._model, self._heard = rows, address, model, heard
-        self.streams = 0
+        self._rows, self._model, self._heard = rows, model, heard
+        self._streaming = Streaming(self.client, address, done=self._done, act=self._act)
 
     @property
     def answers(self) -> list[list[bytes]]:
@@ -47,49 +41,21 @@ class Traffic:
     def count(self) -> int:
         return sum(len(one.answers) for one in self.client.all)
 
+    @property
+    def streams(self) -> int:
+        """How many there were."""
+        return self._streaming.streams
+
     async def run(self) -> None:
         """Until every step is answered."""
         self.client.open(SINGLE + CHUNKS, self._model)
         self.client.open(FLEET, self._model)
-        self.client.lost()
-        while not self._done:
-            self.streams += 1
-            with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, ConnectionResetError):
-                async with RawStream(self._address()) as stream:
-                    await self._stream(stream)
-            self.client.lost()
-            await asyncio.sleep(GLANCE)
+        await self._streaming.run()
 
-    async def _stream(self, stream: RawStream) -> None:
-        """Until it is lost."""
-        self.client.begin()
-        reading = asyncio.ensure_future(stream.call.read())
-        quiet = 0.0
-        try:
-            while not self._done:
-                while self.client.out:
-                    await stream.call.write(self.client.out.popleft().SerializeToString())
-                done, _ = await asyncio.wait((reading,), timeout=GLANCE)
-                if not done:
-                    quiet += GLANCE
-                    if quiet > QUIET:
-                        return
-                    self.client.begin()
-                    continue
-                quiet = 0.0
-                response = reading.result()
-                if not isinstance(response, StreamResponse):
-                    return
-                self.client.hear(response)
-                self._heard(self.count)
-                self._give()
-                reading = asyncio.ensure_future(stream.call.read())
-        finally:
-            reading.cancel()
-            with suppress(asyncio.CancelledError, grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                await reading
+    def _act(self) -> None:
+        self._heard(self.count)
+        self._give()
 
-    @property
     def _done(self) -> bool:
         lost = [one for one in self.client.all if one.gone]
         assert not lost, lost

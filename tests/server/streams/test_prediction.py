@@ -117,4 +117,4 @@ async def test_so_does_a_prediction_that_failed(shelf: Shelf, monkeypatch: pytes
 def left() -> list[str]:
     """What is still there of what was computed."""
     kinds = (Batch, Block, Chunk, Part, Result, Stream, Window)
-    return [type(each).__name__ for each in gc.get_objects() if isinstance(each, kinds)]
+    return [type(each).__name__ for each in gc.get_objects() if issubclass(type(each), kinds)]

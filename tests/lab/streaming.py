@@ -1,0 +1,85 @@
+"""A surviving client over real streams: a new stream whenever one is lost, until there is nothing more to do."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import grpc
+
+from tests.raw_stream import RawStream
+from tidegate.v1.sequence_pb2 import StreamRequest, StreamResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.surviving_client import SurvivingClient
+
+GLANCE = 0.02  # seconds between two looks at what was refused for now
+QUIET = 1.0  # seconds without a word, although some are owed, after which a connection is given up
+LOST = (grpc.aio.AioRpcError, asyncio.InvalidStateError, ConnectionResetError)
+
+
+class Streaming:
+    """`act` is called after each message that was heard, and when none came for a glance; `bundle`: how many in one."""
+
+    def __init__(
+        self,
+        client: SurvivingClient,
+        address: Callable[[], str],
+        *,
+        done: Callable[[], bool],
+        act: Callable[[], None],
+        bundle: Callable[[], int] = lambda: 1,
+        patience: float = QUIET,
+    ) -> None:
+        self._client, self._address, self._done, self._act, self._bundle = client, address, done, act, bundle
+        self._patience = patience
+        self.streams = 0
+
+    async def run(self) -> None:
+        """Until it is done."""
+        self._client.lost()
+        while not self._done():
+            self.streams += 1
+            with suppress(*LOST):
+                async with RawStream(self._address()) as stream:
+                    await self._stream(stream)
+            if self._done():  # while it has the stream; without one its sequences are on their way again
+                return
+            self._client.lost()
+            await asyncio.sleep(GLANCE)
+
+    async def _stream(self, stream: RawStream) -> None:
+        """Until it is lost."""
+        self._client.begin()
+        reading = asyncio.ensure_future(stream.call.read())
+        quiet = 0.0
+        try:
+            while not self._done() and quiet <= self._patience:
+                await self._say(stream)
+                done, _ = await asyncio.wait((reading,), timeout=GLANCE)
+                quiet = 0.0 if done else quiet + GLANCE
+                if done:
+                    response = reading.result()
+                    if not isinstance(response, StreamResponse):
+                        return
+                    self._client.hear(response)
+                    reading = asyncio.ensure_future(stream.call.read())
+                else:
+                    self._client.begin()
+                self._act()
+        finally:
+            reading.cancel()
+            with suppress(asyncio.CancelledError, *LOST):
+                await reading
+
+    async def _say(self, stream: RawStream) -> None:
+        out = self._client.out
+        while out:
+            message = StreamRequest()
+            message.CopyFrom(out.popleft())
+            for _ in range(min(len(out), self._bundle() - 1)):
+                message.more.append(out.popleft())
+            await stream.call.write(message.SerializeToString())
