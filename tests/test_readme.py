@@ -97,3 +97,15 @@ def test_every_make_target_that_a_page_names_exists() -> None:
     named = {name for page in pages for name in re.findall(r"(?:^|`)make ([a-z-]+)", page, re.MULTILINE)}
     assert named >= {"demo", "test", "check", "serve", "bench", "proto"}
     assert named <= known
+
+
+def test_each_test_that_the_page_of_threats_names_exists() -> None:
+    page = (ROOT / "docs" / "threats.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page)
+    assert len(named) > 50
+    missing = [
+        f"{file}::{name}"
+        for file, name in named
+        if not (ROOT / file).exists() or not re.search(rf"def {name}\(", (ROOT / file).read_text(encoding="utf-8"))
+    ]
+    assert not missing
