@@ -20,8 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
+from bench import report
 from bench.attacks.crowds import CROWDS
 from bench.attacks.floods import FLOODS
 from bench.attacks.messages import MESSAGES
@@ -38,6 +37,8 @@ from tests.shelf import MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from rich.console import Console
 
     from stepgraph.model import LoadedModel
 
@@ -175,7 +176,7 @@ async def run(tally: Tally, console: Console) -> None:
 
 def main() -> int:
     """Runs and prints; 1 if a promise did not hold."""
-    console = Console(highlight=False)
+    console = report.console()
     console.print(f"HOLD_SEED={SEED}, {MINUTES:g} minutes")
     subprocess.run([sys.executable, "-m", "bench.models", str(Cache().root)], check=True, timeout=300)
     tally = Tally()
