@@ -2,16 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
+from server.edge.native.fields import check_fields
 from server.errors import BadInput, OverLimit, Reason, Refusal, WrongState
 from server.runtime.input_check import Named
 from server.runtime.state_value import LATEST, Part
 from server.streams.trace import CELL, GATES, HIDDEN, Manner, Selection
 from tidegate import wire
 from tidegate.v1 import sequence_pb2, tensor_pb2
+
+Read = TypeVar("Read", bound=Message)
 
 _PARTS = {
     sequence_pb2.TraceSelection.PART_HIDDEN: HIDDEN,
@@ -33,11 +37,20 @@ def reader(limit: int) -> Callable[[bytes], "sequence_pb2.StreamRequest | Refusa
                 f"a message of {len(data)} bytes came; {limit} is the limit. Send smaller chunks or fleets"
             )
         try:
-            return sequence_pb2.StreamRequest.FromString(data)
-        except DecodeError:
-            return Refusal("a message came that is no StreamRequest")
+            return parsed(sequence_pb2.StreamRequest, data)
+        except Refusal as refusal:
+            return refusal
 
     return read
+
+
+def parsed(kind: type[Read], data: bytes) -> Read:
+    """A message of this kind. Raises Refusal: it is none, or would take long to read."""
+    check_fields(data, kind)
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        raise Refusal(f"a message came that is no {kind.DESCRIPTOR.name}") from None
 
 
 def named_inputs(tensors: Sequence[tensor_pb2.Tensor]) -> Named:

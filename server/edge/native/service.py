@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from server.durability.keeper import AnyKeeper
 from server.edge import status
@@ -17,7 +17,7 @@ from server.edge.exchange import Exchange
 from server.edge.native import requests, responses
 from server.edge.native.descriptions import Descriptions
 from server.edge.native.dialect import NativeDialect
-from server.errors import Refusal, TidegateError
+from server.errors import TidegateError
 from server.repository.repository import Repository
 from server.runtime.turns import Turns
 from server.settings import Settings
@@ -76,7 +76,7 @@ class Servicer:
             async with _errors(context):
                 left = self._admission.answer(caller_of(context))
                 context.add_done_callback(lambda _: left())
-                return await call(_parsed(kind, data), context)
+                return await call(requests.parsed(kind, data), context)
             raise AssertionError("an error ends the call")
 
         return grpc.unary_unary_rpc_method_handler(answer)
@@ -105,13 +105,6 @@ class Servicer:
     async def describe_model(self, request: tidegate_pb2.DescribeModelRequest, _context: Context) -> bytes:
         """One model."""
         return self._descriptions.one(self._repository.entry(request.model, request.version))
-
-
-def _parsed(kind: type[Message], data: bytes) -> Message:
-    try:
-        return kind.FromString(data)
-    except DecodeError as error:
-        raise Refusal(f"a message came that is no {kind.DESCRIPTOR.name}") from error
 
 
 @asynccontextmanager

@@ -1,0 +1,97 @@
+"""Whether a message has more fields than one of its size would honestly have. Looked through without reading it.
+
+protobuf makes an object of every field, with the interpreter's lock held: 4 MiB of empty ones stop everybody for 0.3 s.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import cast
+
+import numpy as np
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from server.errors import OverLimit
+
+_SMALL = 2**16  # bytes: what fits into so many is read in a few ms, whatever it holds
+_MOST = 12_288  # fields that are looked at one by one
+_MOST_ALIKE = 2**17  # elements of lists
+_DEEPEST = 100  # messages in messages: protobuf takes no more
+_LENGTH = 2  # the kind of a field on the wire that says how long it is
+_FIXED = {1: 8, 5: 4}  # bytes of a field of these kinds
+
+
+def check_fields(data: bytes, kind: type[Message]) -> None:
+    """Whether a message is read in a moment. Raises OverLimit. What is no such message is left to protobuf."""
+    if len(data) > _SMALL:
+        try:
+            _Look(data).through(0, len(data), cast("Descriptor", kind.DESCRIPTOR))
+        except IndexError:
+            return  # it breaks off
+
+
+class _Look:
+    """Through one message."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._fields = self._elements = 0
+
+    def through(self, at: int, end: int, kind: Descriptor, depth: int = 0) -> None:
+        """Counts the fields of the message that lies there, and of those in it."""
+        if depth > _DEEPEST:
+            raise IndexError
+        lists = _lists(kind)
+        while at < end:
+            self._count(0)
+            begin, (tag, at) = at, _varint(self._data, at)
+            size, start = _varint(self._data, at)
+            if tag & 7 != _LENGTH:
+                at = at + _FIXED[tag & 7] if tag & 7 in _FIXED else start
+                continue
+            at = start + size
+            inner, weight = lists.get(tag >> 3, (None, 0))
+            if inner is not None and size:
+                self.through(start, min(at, end), inner, depth + 1)
+            else:
+                alike = self._alike(begin, start, at, end)
+                self._count(alike * (max(size, 1) if weight else 1))
+                at = begin + alike * (at - begin)
+
+    def _count(self, elements: int) -> None:
+        self._fields += not elements
+        self._elements += elements
+        if self._fields > _MOST or self._elements > _MOST_ALIKE:
+            raise OverLimit("a message came that consists of too many fields; send fewer requests in one")
+
+    def _alike(self, begin: int, start: int, body: int, end: int) -> int:
+        """How many fields of this number and length stand here one after the other."""
+        head, stride = self._data[begin:start], body - begin
+        if not self._data.startswith(head, body):
+            return 1
+        count = min((end - begin) // stride, _MOST_ALIKE + 1)
+        table = np.frombuffer(self._data, np.uint8, count * stride, begin).reshape(count, stride)
+        same = (table[:, : len(head)] == np.frombuffer(head, np.uint8)).all(axis=1)
+        return count if same.all() else int(np.argmin(same))
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """The number that is written there, and where it ends. Raises IndexError."""
+    number = data[at]
+    if number < 0x80:
+        return number, at + 1
+    number &= 0x7F
+    for shift in range(7, 70, 7):
+        at += 1
+        number |= (data[at] & 0x7F) << shift
+        if data[at] < 0x80:
+            break
+    return number, at + 1
+
+
+@cache
+def _lists(kind: Descriptor) -> Mapping[int, tuple[Descriptor | None, bool]]:
+    """By number: the message that a field holds, and whether it is a list of numbers that take a byte at least."""
+    fixed = FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FIXED32, FieldDescriptor.TYPE_FIXED64
+    text = FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES
+    return {f.number: (f.message_type, f.type not in (*fixed, *text)) for f in kind.fields}

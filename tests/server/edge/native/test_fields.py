@@ -1,0 +1,91 @@
+"""What protobuf would take long to read is refused before it reads it, and honest messages of any size are not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.edge.native import requests
+from server.errors import OverLimit, Reason, Refusal
+from tests.raw_stream import fleet, open_, steps
+from tidegate.v1.sequence_pb2 import Resume, State, Steps, StreamRequest
+from tidegate.v1.tensor_pb2 import Tensor
+from tidegate.v1.tidegate_pb2 import PredictRequest
+
+SIZE = 2 * 2**20  # bytes
+IDS = [f"route-{number:026}" for number in range(65_536)]
+
+
+def within(number: int, body: bytes) -> bytes:
+    """A field that has a length."""
+    head = bytearray([number << 3 | 2])
+    size = len(body)
+    while size > 0x7F:
+        head.append(size & 0x7F | 0x80)
+        size >>= 7
+    return bytes([*head, size]) + body
+
+
+def again(field: bytes) -> bytes:
+    return field * (SIZE // len(field))
+
+
+HOSTILE = {
+    "empty requests": again(within(15, b"")),
+    "requests that open nothing": again(within(15, within(1, b""))),
+    "one request that is overwritten": again(within(1, b"")),
+    "two requests in turn": again(within(1, b"") + within(2, b"")),
+    "tensors": within(2, again(within(3, b""))),
+    "parts of a state": within(1, within(8, again(within(4, b"")))),
+    "axes, each by itself": within(2, within(3, again(b"\x18\x01"))),
+    "axes together": within(2, within(3, within(3, again(b"\x01")))),
+    "layers of a trace": within(1, within(5, within(3, again(b"\x01")))),
+    "ids": within(5, again(within(2, b""))),
+    "ids of two lengths": within(5, again(within(2, b"") + within(2, b"a"))),
+    "fields that mean nothing": again(b"\xf8\x7f\x01"),
+}
+HONEST = {
+    "ids of all sequences": StreamRequest(resume=Resume(sequence_ids=IDS, answered=[1] * len(IDS))),
+    "a fleet": fleet(range(50_000), [0] * 50_000, np.ones((50_000, 3), np.float32)),
+    "a chunk": steps(0, 0, np.ones((100_000, 3), np.float32)),
+    "a chunk written by hand": StreamRequest(steps=Steps(inputs=[Tensor(values=[0.5] * 100_000)])),
+    "a bundle": StreamRequest(more=[steps(n, 2**40, np.ones((1, 30), np.float32)) for n in range(1_023)]),
+    "a state": open_(state=State(parts=[{"name": "hidden", "value": Tensor(data=bytes(1_000))}] * 1_000)),
+}
+
+
+@pytest.mark.parametrize("message", HOSTILE.values(), ids=HOSTILE)
+def test_a_message_of_very_many_fields_is_refused_before_it_is_read(message: bytes) -> None:
+    refusal = requests.reader(2 * SIZE)(message)
+    assert isinstance(refusal, OverLimit)
+    assert refusal.reason is Reason.TOO_LARGE
+    assert "too many fields" in str(refusal)
+
+
+@pytest.mark.parametrize("message", HONEST.values(), ids=HONEST)
+def test_a_large_message_of_an_honest_client_is_read(message: StreamRequest) -> None:
+    assert requests.reader(2**24)(message.SerializeToString()) == message
+
+
+def test_a_prediction_of_very_many_fields_is_refused_before_it_is_read() -> None:
+    with pytest.raises(OverLimit, match="too many fields"):
+        requests.parsed(PredictRequest, again(within(3, b"")))
+
+
+def test_requests_in_requests_without_end_are_no_message() -> None:
+    message = b""
+    while len(message) < 100_000:
+        message = within(15, message)
+    assert isinstance(requests.reader(SIZE)(message), Refusal)
+
+
+@given(st.binary(max_size=60), st.sampled_from(sorted(HONEST)), st.floats(0, 1), st.floats(0, 1))
+def test_what_is_damaged_anywhere_is_refused_or_read_and_breaks_nothing(
+    damage: bytes, name: str, cut: float, at: float
+) -> None:
+    message = HONEST[name].SerializeToString()
+    place = int(at * len(message))
+    spoilt = (message[:place] + damage + message[place + len(damage) :])[: int(cut * len(message)) + 1]
+    assert isinstance(requests.reader(2**24)(spoilt), StreamRequest | Refusal)
