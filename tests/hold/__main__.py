@@ -21,9 +21,6 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from bench import report
-from bench.attacks.crowds import CROWDS
-from bench.attacks.floods import FLOODS
-from bench.attacks.messages import MESSAGES
 from bench.attacks.speech import MODEL as ATTACKED
 from bench.processes.cache import Cache
 from bench.processes.child import Child
@@ -31,7 +28,7 @@ from tests.hold.cluster import OFTEN, Cluster
 from tests.hold.fuzz import Fuzz
 from tests.hold.tally import Tally, line, table
 from tests.hold.wanderer import Wanderer
-from tests.running_server import RunningServer
+from tests.running_server import ROOT, RunningServer
 from tests.server.world import SOURCE, versions
 from tests.shelf import MODEL
 
@@ -135,15 +132,15 @@ class Hold:
             self._tally.fault(f"the server that was to live has ended:\n{server.log[-2000:]}")
 
     async def _attack(self, port: int) -> None:
-        attacks = list((MESSAGES | FLOODS | CROWDS).items())
-        while True:
-            for name, attack in attacks:
-                try:
-                    await asyncio.wait_for(attack(port), 60)
-                except (TimeoutError, RuntimeError) as error:
-                    print(f"{name}: {error or 'not over after 60 s'}", file=sys.stderr)
+        command = [sys.executable, "-m", "bench.attacks", str(port)]
+        attacker = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
+        assert attacker.stdout is not None
+        try:
+            while await attacker.stdout.readline():
                 self._tally.attacks += 1
-                await asyncio.sleep(1)
+        finally:
+            attacker.kill()
+            await attacker.wait()
 
 
 async def show(hold: Hold, tally: Tally, console: Console) -> None:

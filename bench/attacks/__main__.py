@@ -1,0 +1,29 @@
+"""Every attack, one after the other, for ever: `python -m bench.attacks PORT` prints a line for each that is over."""
+
+import asyncio
+import sys
+
+import grpc
+
+from bench.attacks.crowds import CROWDS
+from bench.attacks.floods import FLOODS
+from bench.attacks.messages import MESSAGES
+
+PATIENCE = 60.0  # seconds for an attack
+PAUSE = 1.0  # seconds between two
+
+
+async def for_ever(port: int) -> None:
+    """Attacks the server at a port of this machine."""
+    while True:
+        for name, attack in (MESSAGES | FLOODS | CROWDS).items():
+            try:
+                await asyncio.wait_for(attack(port), PATIENCE)
+                print(f"{name}: over", flush=True)
+            except (TimeoutError, RuntimeError, grpc.aio.AioRpcError) as error:
+                print(f"{name}: {str(error) or 'not over in time'}", flush=True)
+            await asyncio.sleep(PAUSE)
+
+
+if __name__ == "__main__":
+    asyncio.run(for_ever(int(sys.argv[1])))
