@@ -13,7 +13,6 @@ DOMAIN = "tidegate"
 
 _NOT_FOUND = {Reason.UNKNOWN_MODEL, Reason.UNKNOWN_VERSION, Reason.UNKNOWN_HANDLE}
 _UNAVAILABLE = {Reason.MODEL_NOT_READY, Reason.DRAINING}
-_ABORTED = {Reason.UNSPECIFIED}
 _EXHAUSTED = {
     Reason.TOO_LARGE,
     Reason.TOO_MANY_SEQUENCES,
@@ -24,6 +23,8 @@ _PRECONDITION = {Reason.MODEL_REFUSED, Reason.HANDLE_IN_USE, Reason.WRONG_STEP}
 
 async def abort(context: "grpc.aio.ServicerContext[object, object]", error: TidegateError) -> NoReturn:
     """Ends a call with the status that stands for `error`."""
+    if error.reason is Reason.UNSPECIFIED:  # nothing was refused: a client that has something to say comes back
+        await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
     info = any_pb2.Any()
     info.Pack(error_details_pb2.ErrorInfo(reason=reason_name(error.reason), domain=DOMAIN))
     status = rpc_status.to_status(status_pb2.Status(code=_code(error.reason), message=str(error), details=[info]))
@@ -39,7 +40,6 @@ def _code(reason: Reason) -> int:
     for reasons, code in (
         (_NOT_FOUND, code_pb2.NOT_FOUND),
         (_UNAVAILABLE, code_pb2.UNAVAILABLE),
-        (_ABORTED, code_pb2.ABORTED),
         (_EXHAUSTED, code_pb2.RESOURCE_EXHAUSTED),
         (_PRECONDITION, code_pb2.FAILED_PRECONDITION),
         ({Reason.INTERNAL}, code_pb2.INTERNAL),

@@ -45,8 +45,9 @@ async def test_who_says_nothing_is_shown_out_and_who_has_spoken_stays(
                 while await reader.read(1_000):
                     pass  # until it is closed
             writer.close()
-        with pytest.raises(grpc.aio.AioRpcError, match="nothing was said"):
+        with pytest.raises(grpc.aio.AioRpcError, match="nothing was said") as shown_out:
             await silent.hear()
+        assert shown_out.value.code() == grpc.StatusCode.UNAVAILABLE  # whoever was only slow comes back
         assert (await speaking.ask(steps(0, 0, ROW))).first_step == 0
     with urlopen(f"http://{host}:{metrics}/metrics", timeout=20) as page:  # noqa: ASYNC210
         assert b"tidegate_streams_open" in page.read()
