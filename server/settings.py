@@ -68,6 +68,7 @@ class Settings:
     ] = 20.0
     max_message_mib: Annotated[float, "the largest message that is taken, in MiB"] = 4.0
     window_mib: Annotated[float, "how much of answers may wait for a client that does not read, in MiB a stream"] = 4.0
+    address_mib: Annotated[float, "and how much for all streams of one address, which share it, in MiB"] = 256.0
     max_answer_mib: Annotated[
         float,
         "the largest answer to one Predict, in MiB, and the most that the answers of one client may take at a time",
@@ -142,6 +143,11 @@ class Settings:
     def window_bytes(self) -> int:
         """`window_mib` in bytes."""
         return int(self.window_mib * 2**20)
+
+    @property
+    def address_bytes(self) -> int:
+        """`address_mib` in bytes."""
+        return int(self.address_mib * 2**20)
 
 
 def read(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> Settings:

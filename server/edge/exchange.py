@@ -13,6 +13,7 @@ import grpc
 
 from server.durability.keeper import AnyKeeper
 from server.errors import Draining, Refusal, Silent, TidegateError
+from server.streams.allowance import Allowance
 from server.streams.events import Answered, Event, Failed, FleetAnswered
 from server.streams.stream import Stream
 
@@ -62,7 +63,7 @@ class Exchange:
         dialect: translates.
         make: a stream that emits its events as it is told.
         keeper: keeps sequences beyond this stream.
-        window: how many bytes of messages that carry no answer may wait to be written before no more is read.
+        allowed: how many bytes of messages that carry no answer may wait to be written before no more is read.
         silence: seconds after which a client that has said nothing at all is taken for none.
     """
 
@@ -72,7 +73,7 @@ class Exchange:
         dialect: Dialect,
         make: Callable[[Callable[[Event], None]], Stream],
         keeper: AnyKeeper,
-        window: int,
+        allowed: Allowance,
         silence: float,
     ) -> None:
         # fixed
@@ -80,7 +81,7 @@ class Exchange:
         self._call = call
         self._dialect = dialect
         self._keeper = keeper
-        self._window = window
+        self._allowed = allowed
         self._silence = silence
         self._stream = make(self._emit)
         # what goes on
@@ -109,7 +110,7 @@ class Exchange:
                 await self._leave()
             else:
                 await reader
-            while not (self._stream.idle and not self._outgoing) and not writer.done():
+            while not (self._stream.idle and not self._outgoing and not self._unwritten) and not writer.done():
                 await self._wait_for_room(writer)
             if writer.done():
                 writer.result()
@@ -147,7 +148,7 @@ class Exchange:
 
     @property
     def _full(self) -> bool:
-        return self._stream.full or self._unwritten >= self._window
+        return self._stream.full or self._unwritten >= self._allowed.size
 
     async def _wait_for_room(self, writer: "asyncio.Task[None]") -> None:
         self._room.clear()
@@ -169,7 +170,7 @@ class Exchange:
             if self._loop.time() > turn:
                 await asyncio.sleep(0)
                 turn = self._loop.time() + _TURN
-            while (self._stream.working or self._unwritten >= self._window) and not writer.done():
+            while (self._stream.working or self._unwritten >= self._allowed.size) and not writer.done():
                 await self._wait_for_room(writer)
             if self._leaving:
                 return
@@ -200,16 +201,22 @@ class Exchange:
         while True:
             while self._outgoing:
                 message, count = self._dialect.bundle(self._outgoing)
+                sizes = [self._take_out() for _ in range(count)]  # the numbers go, as they are in the message
                 await self._call.write(message)
-                for _ in range(count):
-                    self._has_left(self._outgoing.popleft())  # only now: until then the stream is not at its end
+                for answer, size in sizes:  # only now: until then the stream is not at its end
+                    self._has_left(answer, size)
                 if self._waits_for_room:
                     self._room.set()
             self._asleep = self._loop.create_future()
             await self._asleep
 
-    def _has_left(self, sent: Answered | FleetAnswered | bytes) -> None:
-        if isinstance(sent, bytes):
-            self._unwritten -= len(sent)
+    def _take_out(self) -> tuple[bool, int]:
+        """Whether what goes next is an answer, and its bytes."""
+        sent = self._outgoing.popleft()
+        return (False, len(sent)) if isinstance(sent, bytes) else (True, sent.size)
+
+    def _has_left(self, answer: bool, size: int) -> None:
+        if answer:
+            self._stream.written(size)
         else:
-            self._stream.written(sent.size)
+            self._unwritten -= size

@@ -10,11 +10,12 @@ from server.caller import Caller
 from server.durability.null_keeper import NullKeeper
 from server.errors import OverLimit, TidegateError
 from server.runtime.input_check import Named
+from server.streams.allowance import Allowance
 from server.streams.events import Answered, Event, Failed, Opened
 from server.streams.stream import Catalogue, Stream
 from server.streams.trace import Manner
 
-_WINDOW = 2**22  # bytes of answers that are computed before they are copied into the whole
+_WINDOW = Allowance(2**22)  # bytes of answers that are computed before they are copied into the whole
 _MOST_WAITING = 256  # predictions that may wait for room
 _CLIENTS = 4  # clients that may have as many bytes as one may, at the same time
 

@@ -1,7 +1,6 @@
 """One client's sequences: takes its requests, checks steps and hands them on in order; see the files that it joins.
 
-Knows no gRPC and no asyncio: it is called with requests in our own words, raises Refusals, and emits events. Everything
-happens in one thread. Its window bounds what may wait for a client that does not read.
+Knows no gRPC and no asyncio: it is called with requests in our own words, raises Refusals, and emits events.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from server.runtime.input_check import Named
 from server.runtime.scheduler import Block
 from server.runtime.turns import AT_ONCE, Turns, once
 from server.streams import backlog
+from server.streams.allowance import Allowance
 from server.streams.backlog import Backlog
 from server.streams.closing import Closing, Ending
 from server.streams.events import Closed, Event, Released, StateRead
@@ -52,7 +52,7 @@ class Stream:
         catalogue: where the models are.
         keeper: keeps sequences beyond this stream.
         max_sequences: the most sequences that this stream may have open, and the limit of its handles.
-        window: how many bytes of answers may be on their way before no more steps are run.
+        allowed: how many bytes may wait for the client, and from it.
         emit: takes each event. The caller says `written` when an answer has left.
         caller: who asks.
         route: what the client wants the ids of its sequences to begin with.
@@ -64,7 +64,7 @@ class Stream:
         catalogue: Catalogue,
         keeper: AnyKeeper,
         max_sequences: int,
-        window: int,
+        allowed: Allowance,
         emit: Callable[[Event], None],
         caller: Caller,
         route: str = "",
@@ -72,10 +72,11 @@ class Stream:
     ) -> None:
         # fixed
         self._catalogue = catalogue
+        self._allowed = allowed
         self._caller = caller
         # sequences, and what is under way for them
         self._handles = Handles(max_sequences)
-        self._window = Window(self._handles, window, emit)
+        self._window = Window(self._handles, allowed, emit)
         self._backlog = Backlog(self._handles, keeper, self._window)
         self._moves = Moves(self._handles, keeper, self._window)
         # their beginning and end
@@ -92,7 +93,7 @@ class Stream:
     @property
     def working(self) -> bool:
         """Whether a request is still being carried out; the next one has to wait."""
-        return self._line.busy
+        return self._line.busy or self._opening.crowded
 
     @property
     def idle(self) -> bool:
@@ -155,7 +156,7 @@ class Stream:
     def _chunks(
         self, group: Group, handle: int, slot: np.ndarray, first: int, inputs: Mapping[str, np.ndarray], total: int
     ) -> Iterator[Block]:
-        for start, stop in _pieces(total, group.row_bytes):
+        for start, stop in self._pieces(total, group.row_bytes):
             part = inputs if total == stop - start else {name: x[start:stop] for name, x in inputs.items()}
             reply = Chunk(self._window, group, handle, first + start, stop - start)
             yield Block(slot, stop - start, part, group.trace.wanted, reply)
@@ -185,7 +186,7 @@ class Stream:
             raise WrongStep(f"step {steps[i]} of sequence {handles[i]} came; it expects step {expected[i]} next")
         checked = group.model.check.fleet(inputs, len(handles))
         self._handles.next[handles] += 1
-        for start, stop in _pieces(len(handles), group.row_bytes):
+        for start, stop in self._pieces(len(handles), group.row_bytes):
             part = {name: x[:, start:stop] for name, x in checked.items()}
             reply = Fleet(self._window, group, handles[start:stop], expected[start:stop])
             block = Block(slots[start:stop], 1, part, group.trace.wanted, reply)
@@ -292,8 +293,7 @@ class Stream:
         self._moves.turn_all_back()
         self._line.run(once(partial(self._park_all, lambda _: None, Ending.ABANDON)))
 
-
-def _pieces(rows: int, row_bytes: int) -> Iterator[tuple[int, int]]:
-    """Cuts rows into runs whose answers are of a handy size."""
-    size = max(1, _PIECE_BYTES // row_bytes)
-    return ((start, min(start + size, rows)) for start in range(0, rows, size))
+    def _pieces(self, rows: int, row_bytes: int) -> Iterator[tuple[int, int]]:
+        """Cuts rows into runs whose answers are of a handy size."""
+        size = max(1, min(_PIECE_BYTES, self._allowed.size) // row_bytes)
+        return ((start, min(start + size, rows)) for start in range(0, rows, size))

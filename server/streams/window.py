@@ -15,6 +15,7 @@ import numpy as np
 from server.errors import TidegateError, WrongStep
 from server.runtime.observer import Results
 from server.runtime.scheduler import Block
+from server.streams.allowance import Allowance
 from server.streams.events import Answered, Event, Failed, FleetAnswered
 from server.streams.handles import Handles
 from server.streams.lines import Lines
@@ -47,15 +48,15 @@ class Window:
 
     Args:
         handles: what the client's numbers stand for.
-        size: how many bytes of answers may be on their way before no more steps are run, and how many bytes of requests
-            may wait before no more are read.
+        allowed: how many bytes of answers may be on their way before no more steps are run, and how many bytes of
+            requests may wait before no more are read.
         emit: takes each event.
     """
 
-    def __init__(self, handles: Handles, size: int, emit: Callable[[Event], None]) -> None:
+    def __init__(self, handles: Handles, allowed: Allowance, emit: Callable[[Event], None]) -> None:
         # fixed
         self._handles = handles
-        self._size = size
+        self._allowed = allowed
         self._tell = emit
         # work
         self.outstanding = 0  # bytes of answers that are computed or to be computed, and not written
@@ -73,7 +74,7 @@ class Window:
     @property
     def full(self) -> bool:
         """Whether the client should be read no further."""
-        return self.outstanding >= self._size or self._held >= self._size
+        return max(self.outstanding, self._held) >= self._allowed.size
 
     def holds(self, handle: int) -> bool:
         """Whether something of a sequence waits for room."""
@@ -132,7 +133,7 @@ class Window:
 
     def _fits(self, block: Block) -> bool:
         size = block.sink.size
-        return not size or not self.outstanding or self.outstanding + size <= self._size
+        return not size or not self.outstanding or self.outstanding + size <= self._allowed.size
 
     def _run(self, entry: _Waiting) -> bool:
         """Runs of a new request what there is room for; whether that is all of it."""

@@ -28,6 +28,7 @@ from server.runtime.turns import Turns
 from server.settings import Settings
 from server.stores.memory import MemoryStore
 from server.stores.store import Terms
+from server.streams.allowance import Allowance
 from stepgraph.loading import load
 from stepgraph.model import LoadedModel
 from tests.shelf import MODEL, Shelf
@@ -277,7 +278,9 @@ class World:
 
         async def begin() -> Line:
             line = Line(host)
-            talk = exchange(server.shelf, server.keeper, self.settings, server.turns, line)  # type: ignore[arg-type]
+            talk = exchange(
+                server.shelf, server.keeper, self.settings, server.turns, Allowance(self.settings.window_bytes), line
+            )  # type: ignore[arg-type]
             line.serving = asyncio.create_task(talk.serve(server.leave))
             return line
 

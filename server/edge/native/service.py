@@ -21,6 +21,7 @@ from server.errors import TidegateError
 from server.repository.repository import Repository
 from server.runtime.turns import Turns
 from server.settings import Settings
+from server.streams.allowance import Allowance, Allowances
 from server.streams.events import Event
 from server.streams.prediction import Predictor
 from server.streams.stream import Catalogue, Stream
@@ -35,14 +36,16 @@ _ROUTE = "tidegate-sequence"  # the header by which a client, and whoever resume
 Context = Any  # grpc.aio.ServicerContext: its type parameters differ between releases
 
 
-def exchange(catalogue: Catalogue, keeper: AnyKeeper, settings: Settings, turns: Turns, context: Context) -> Exchange:
+def exchange(
+    catalogue: Catalogue, keeper: AnyKeeper, settings: Settings, turns: Turns, allowed: Allowance, context: Context
+) -> Exchange:
     """One stream that speaks this protocol."""
     caller, route = caller_of(context), dict(context.invocation_metadata()).get(_ROUTE, "")
 
     def make(emit: Callable[[Event], None]) -> Stream:
-        return Stream(catalogue, keeper, settings.max_sequences, settings.window_bytes, emit, caller, route, turns)
+        return Stream(catalogue, keeper, settings.max_sequences, allowed, emit, caller, route, turns)
 
-    return Exchange(context, NativeDialect(settings), make, keeper, settings.window_bytes, settings.silent_seconds)
+    return Exchange(context, NativeDialect(settings), make, keeper, allowed, settings.silent_seconds)
 
 
 class Servicer:
@@ -55,6 +58,7 @@ class Servicer:
         self._settings = settings
         self._descriptions = Descriptions()
         self._turns = Turns(lambda call: asyncio.get_running_loop().call_soon(call))
+        self._allowances = Allowances(settings.window_bytes, settings.address_bytes)
         self._predictor = Predictor(admission, settings.max_answer_bytes)
 
     def add_to(self, server: grpc.aio.Server) -> None:
@@ -84,8 +88,9 @@ class Servicer:
     async def stream(self, _requests: object, context: Context) -> None:
         """Opens sequences, takes their steps, answers each, closes them."""
         async with _errors(context):
-            with self._admission.stream(caller_of(context)):
-                served = exchange(self._admission, self._keeper, self._settings, self._turns, context)
+            caller = caller_of(context)
+            with self._admission.stream(caller), self._allowances.one(caller.address) as allowed:
+                served = exchange(self._admission, self._keeper, self._settings, self._turns, allowed, context)
                 await served.serve(self._admission.leaving)
 
     async def predict(self, request: tidegate_pb2.PredictRequest, context: Context) -> bytes:

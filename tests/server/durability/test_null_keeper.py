@@ -11,6 +11,7 @@ from server.caller import Caller
 from server.durability.null_keeper import NullKeeper
 from server.errors import Reason
 from server.settings import Settings
+from server.streams.allowance import Allowance
 from server.streams.events import Answered, Closed, Failed, Moved, Opened
 from server.streams.stream import Stream
 from server.streams.trace import Manner, Selection
@@ -33,7 +34,7 @@ def test_sequences_end_with_their_stream_and_what_needs_a_store_says_so(
 
     async def live() -> None:
         shelf.start()
-        stream = Stream(shelf, NullKeeper(), 4, 2**20, told.append, Caller("ipv4:10.0.0.1"), "route")
+        stream = Stream(shelf, NullKeeper(), 4, Allowance(2**20), told.append, Caller("ipv4:10.0.0.1"), "route")
         stream.open(0, 2, MODEL, 1, MANNER)
         stream.steps(0, 0, [("x", ROW)])
         stream.rewind(0, 0)

@@ -11,6 +11,7 @@ import pytest
 from server.caller import Caller
 from server.durability.null_keeper import NullKeeper
 from server.settings import Settings
+from server.streams.allowance import Allowance
 from server.streams.events import Answered, FleetAnswered, Opened
 from server.streams.stream import Stream
 from server.streams.trace import Manner, Selection
@@ -40,7 +41,9 @@ class Watcher:
 class Client:
     def __init__(self, shelf: Shelf) -> None:
         self.told: list[Event] = []
-        self.stream = Stream(shelf, NullKeeper(), 4, 2**20, self.told.append, Caller("ipv4:10.0.0.1"), "route")
+        self.stream = Stream(
+            shelf, NullKeeper(), 4, Allowance(2**20), self.told.append, Caller("ipv4:10.0.0.1"), "route"
+        )
         self.stream.open(0, 2, MODEL, 1, Manner(Selection(every=2)))
 
     async def take_all_kinds(self) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from server.durability.takeover import Takeovers
+from server.errors import SequenceGone
 from server.runtime.turns import Turns
 from server.runtime.watermarks import Watermarks
 from tests.server.world import World
@@ -15,7 +17,9 @@ from tidegate.v1 import error_pb2
 from tidegate.v1 import sequence_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from server.errors import TidegateError
 
 
 @pytest.fixture
@@ -136,4 +140,33 @@ def test_a_large_opening_and_its_end_are_done_in_turns_and_its_client_is_answere
     assert list(heard[2].closed.steps) == [0] * (count - 1) + [1]
     world.cut(0)
     world.cut(1)
+    world.end()
+
+
+def test_a_client_that_resumes_without_end_waits_before_more_is_read(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Callable[[TidegateError], None]] = []
+
+    def claim(*given: object) -> None:
+        asked.append(given[6])  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Takeovers, "claim", claim)
+    world = World(tmp_path_factory.getbasetemp(), max_sequences=1_000)
+    world.connect(0, 0)
+    line = world.lines[0]
+    assert line is not None
+    resumes = [
+        pb.StreamRequest(resume=pb.Resume(handle=at, sequence_ids=[f"id-{at}"], answered=[0])) for at in range(1_000)
+    ]
+    line.say(pb.StreamRequest(resume=resumes[0].resume, more=resumes[1:]))
+    world.quiet()
+    for expected in (256, 256, 256, 232):  # each time that those before are answered
+        assert len(asked) == expected
+        while asked:
+            asked.pop()(SequenceGone("it is not here"))
+        world.quiet()
+    assert len(line.down) == 1_000
+    line.down.clear()
+    world.cut(0)
     world.end()

@@ -10,6 +10,7 @@ import pytest
 
 from server.errors import TidegateError
 from server.runtime.scheduler import Block
+from server.streams.allowance import Allowance
 from server.streams.events import Failed
 from server.streams.replies import Chunk
 from server.streams.window import Window
@@ -44,7 +45,7 @@ class Bench:
         self.events: list[Event] = []
         self.batcher = Batcher()
         handles = SimpleNamespace(next=np.full(10, 99), slots=np.arange(10))
-        self.window = Window(handles, 2 * PIECE, self.events.append)  # type: ignore[arg-type]
+        self.window = Window(handles, Allowance(2 * PIECE), self.events.append)  # type: ignore[arg-type]
         self.group: Any = SimpleNamespace(row_bytes=ROW, model=SimpleNamespace(batcher=self.batcher))
         self.made = 0
 
@@ -91,7 +92,7 @@ def test_a_chunk_is_cut_as_it_runs_and_not_before(bench: Bench) -> None:
 
 
 def test_a_client_is_read_on_while_a_chunk_waits_but_not_without_a_bound(bench: Bench) -> None:
-    bench.window = Window(bench.window._handles, 10_000, bench.events.append)
+    bench.window = Window(bench.window._handles, Allowance(10_000), bench.events.append)
     bench.window.outstanding = 9_999
     bench.chunk(0, 2)
     assert not bench.window.full

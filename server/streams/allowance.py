@@ -1,0 +1,46 @@
+"""How many bytes may wait for a stream, each way: the streams of one address share what one address may have."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+_LEAST = 2**16  # bytes
+
+
+@dataclass(slots=True, eq=False)
+class Allowance:
+    """What may wait for one stream; where an address has many of them, it changes as they come and go."""
+
+    size: int  # bytes
+    streams: int = 1  # that it is shared by
+
+
+class Allowances:
+    """Of all addresses.
+
+    Args:
+        stream: the most bytes of one stream.
+        address: the most bytes of all streams of one address together, but for a little that each may have.
+    """
+
+    def __init__(self, stream: int, address: int) -> None:
+        self._stream = stream
+        self._address = address
+        self._of: dict[str, Allowance] = {}
+
+    @contextmanager
+    def one(self, address: str) -> Iterator[Allowance]:
+        """For one more stream of an address, while it is served."""
+        allowance = self._of.setdefault(address, Allowance(self._stream, 0))
+        self._change(allowance, 1)
+        try:
+            yield allowance
+        finally:
+            self._change(allowance, -1)
+            if not allowance.streams:
+                del self._of[address]
+
+    def _change(self, allowance: Allowance, by: int) -> None:
+        allowance.streams += by
+        share = self._address // max(1, allowance.streams)
+        allowance.size = min(self._stream, max(_LEAST, share))
