@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from server.durability.outbox import Outbox
@@ -97,18 +98,11 @@ class Checkpointer:
             StoreFailed: nothing is lost: they are written the next time.
         """
         async with self._turn:
-            farewells = self._outbox.take(_MOST)
-            self._cut = False
             try:
-                least = 1 if everything else max(1, self._most_steps // 2)
-                snapshots = [s for model in self._registry.models() if (s := await self._snapshot(model, least))]
-                await self._write([*farewells, *snapshots])
-            except BaseException:
-                self._outbox.put_back(farewells)
+                await self._write_all(1 if everything else max(1, self._most_steps // 2))
+            except StoreFailed:
+                self._outbox.wait_no_more()
                 raise
-            for leaving in farewells:
-                self._registry.note(leaving.sequences)
-            await self._write_ends()
             for model in self._registry.models():
                 self._tell(model)
                 self._watch(model)
@@ -116,6 +110,21 @@ class Checkpointer:
                 self.hurry()
             if everything and not self._cut:
                 self._complete = self._monotonic()
+
+    async def _write_all(self, least: int) -> None:
+        farewells = self._outbox.take(_MOST)
+        self._cut = False
+        try:
+            snapshots = [s for model in self._registry.models() if (s := await self._snapshot(model, least))]
+            await self._write([*farewells, *snapshots])
+        except BaseException:
+            self._outbox.put_back(farewells)
+            raise
+        for leaving in farewells:
+            self._registry.note(leaving.sequences)
+        while ends := self._outbox.ends():
+            await self._store_thread.ask(partial(_end, ends, self._clock()))
+            self._outbox.ended(len(ends))
 
     async def look_for_losses(self) -> None:
         """Asks the store whether it has lost its data. If so all that is here is written again, quiet or not.
@@ -197,12 +206,6 @@ class Checkpointer:
         if any(r.reason is store.Reason.UNKNOWN for r in refused):
             self._write_anew(snapshots, unwanted)
 
-    async def _write_ends(self) -> None:
-        ends = self._outbox.ends()
-        if ends:
-            await self._store_thread.ask(lambda s: s.end(ends, self._clock()))
-            self._outbox.ended(len(ends))
-
     # What came of it --------------------------------------------------------------------------------------------------
 
     def _note(
@@ -258,6 +261,10 @@ class Checkpointer:
         for holder in dict.fromkeys(sequences[slot].holder for slot in slots.tolist()):
             if holder is not None:
                 holder.tell()
+
+
+def _end(ends: Sequence[store.End], now: float, kept: store.Store) -> None:
+    kept.end(ends, now)
 
 
 def _is_old(refusal: store.Refused, sequence: ServedSequence) -> bool:

@@ -23,7 +23,7 @@ from server.durability.commits import Commits
 from server.durability.leases import Leases
 from server.durability.limits import Limits
 from server.durability.null_keeper import NullKeeper
-from server.durability.outbox import Outbox
+from server.durability.outbox import Once, Outbox
 from server.durability.parking import Parking
 from server.durability.registry import Registry
 from server.durability.sequence import Enrolled, Life, Move, ServedSequence, digest_of, new_ids
@@ -157,12 +157,24 @@ class Keeper:
             self._checkpointer.hurry()
         self._registry.remove(sequences)
 
-    def end(self, sequences: Sequence[ServedSequence]) -> None:
-        """The client has closed these sequences."""
+    def end(self, sequences: Sequence[ServedSequence], then: Callable[[], None]) -> None:
+        """The client has closed these sequences of one model.
+
+        `then` is called once the store knows it, or after `store_seconds`, or at once while the store fails.
+        """
+        fresh = sequences[0].model.watermarks.fresh
+        known = [s for s in sequences if s.slot < 0 or not fresh[s.slot]]  # of the others the store never heard
         for sequence in sequences:
             sequence.move(Move.END)
         self._registry.remove(sequences)
-        self._outbox.end(sequences)
+        if not known:
+            then()
+            return
+        told = Once(then)
+        if self._store_thread.failing_since is not None or not self._outbox.end(known, told):
+            told()
+        else:
+            asyncio.get_running_loop().call_later(self._patience, told)
         self._checkpointer.hurry()
 
     # Start, run, flush, stop ------------------------------------------------------------------------------------------

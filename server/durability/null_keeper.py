@@ -61,12 +61,13 @@ class NullKeeper:
 
     def park(self, sequences: Sequence[ServedSequence], *, abandoned: bool = False) -> None:
         """They end: nobody keeps them."""
-        self.end(sequences)
+        self.end(sequences, lambda: None)
 
-    def end(self, sequences: Sequence[ServedSequence]) -> None:
+    def end(self, sequences: Sequence[ServedSequence], then: Callable[[], None]) -> None:
         """Nothing is known of them any more."""
         for sequence in sequences:
             sequence.move(Move.END)
+        then()
 
     def claim(
         self,

@@ -3,8 +3,9 @@
 Bounded in bytes: while a store does not answer, the client that has most there gives up its oldest first.
 """
 
-from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from math import inf
 
 from server.caller import address_of
@@ -14,76 +15,134 @@ from server.stores import store
 
 _MOST = 256 * 2**20  # bytes of states that may wait for a store that does not answer
 _EACH = 1_024  # bytes that a parked sequence takes beside its state
-_MOST_ENDS = 100_000
+_MOST_ENDS = 32 * 2**20  # bytes of ends that may wait
+_END = 256  # bytes that an end takes beside its id
+_ENDS_AT_ONCE = 10_000  # ends in one write
+
+
+class Once:
+    """Calls a function the first time that it is called itself, and then lets go of it."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call: Callable[[], None] | None = call
+
+    def __call__(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call()
 
 
 class Outbox:
-    """By the address of their clients, each in the order in which they left."""
+    """Parked sequences by the address of their clients, each in the order in which they left, and ends."""
 
     def __init__(self) -> None:
-        self._snapshots: dict[str, deque[Snapshot]] = {}  # none is empty
-        self._bytes: Counter[str] = Counter()
-        self._ends: list[store.End] = []
+        self._waiting: dict[str, OrderedDict[Snapshot, None]] = {}  # by address; none is empty
+        self._by_lag: dict[
+            int, OrderedDict[Snapshot, None]
+        ] = {}  # the same, by the number of bits of how far behind they are
+        self._bytes: Counter[str] = Counter()  # by address
+        self._total = 0  # of those
+        self.unwritten = 0  # sequences that were parked and wait to be written
+        self._ends: deque[tuple[store.End, Once | None]] = deque()  # and what is called when it is written
+        self._end_bytes = 0
 
     def __bool__(self) -> bool:
-        return bool(self._snapshots or self._ends)
+        return bool(self._waiting or self._ends)
 
-    @property
-    def unwritten(self) -> int:
-        """How many sequences were parked and wait to be written."""
-        return sum(len(leaving.sequences) for waiting in self._snapshots.values() for leaving in waiting)
+    # Parked -----------------------------------------------------------------------------------------------------------
 
     def park(self, sequences: Sequence[ServedSequence]) -> None:
         """Copies states of one model out of their slots; those that give way stay as the store has them."""
         self.add([taken(sequences, awake=False)])
-        while self._bytes.total() > _MOST:
-            ((largest, _),) = self._bytes.most_common(1)
-            self._pop(largest)
-
-    def end(self, sequences: Sequence[ServedSequence]) -> None:
-        """They were closed; if too many wait already, they stay in the store until they expire."""
-        if len(self._ends) < _MOST_ENDS:
-            self._ends.extend(store.End(sequence.id, sequence.fence, store.Reason.ENDED) for sequence in sequences)
 
     def take(self, most: float = inf) -> list[Snapshot]:
-        """Who is parked, to be written now: so many sequences, or a few more."""
-        taken: list[Snapshot] = []
+        """Who is parked, to be written now, those furthest behind first: so many sequences, or a few more."""
+        those: list[Snapshot] = []
         count = 0
-        while self._snapshots and count < most:
-            taken.append(self._pop(next(iter(self._snapshots))))
-            count += len(taken[-1].sequences)
-        return taken
+        while self._waiting and count < most:
+            leaving = next(iter(self._by_lag[max(self._by_lag)]))
+            self._pop(leaving)
+            those.append(leaving)
+            count += len(leaving.sequences)
+        return those
 
     def put_back(self, snapshots: Sequence[Snapshot]) -> None:
         """These could not be written."""
         for leaving in reversed(snapshots):
-            self._of(leaving).appendleft(leaving)
+            for waiting in self._put(leaving):
+                waiting.move_to_end(leaving, last=False)
+        self._give_up()
 
     def add(self, snapshots: Iterable[Snapshot]) -> None:
-        """These have to be written once more."""
+        """These are to be written too, perhaps once more."""
         for leaving in snapshots:
-            self._of(leaving).append(leaving)
+            self._put(leaving)
+        self._give_up()
 
-    def _pop(self, address: str) -> Snapshot:
-        leaving = self._snapshots[address].popleft()
-        self._bytes[address] -= _size(leaving)
-        if not self._snapshots[address]:
-            del self._snapshots[address], self._bytes[address]
-        return leaving
+    def _put(self, leaving: Snapshot) -> tuple[OrderedDict[Snapshot, None], ...]:
+        address, lag = _address(leaving), leaving.behind.bit_length()
+        both = self._waiting.setdefault(address, OrderedDict()), self._by_lag.setdefault(lag, OrderedDict())
+        for waiting in both:
+            waiting[leaving] = None
+        self._count(leaving, address, 1)
+        return both
 
-    def _of(self, leaving: Snapshot) -> deque[Snapshot]:
-        address = address_of(leaving.sequences[0].owner)
-        self._bytes[address] += _size(leaving)
-        return self._snapshots.setdefault(address, deque())
+    def _pop(self, leaving: Snapshot) -> None:
+        address, lag = _address(leaving), leaving.behind.bit_length()
+        self._count(leaving, address, -1)
+        del self._waiting[address][leaving], self._by_lag[lag][leaving]
+        if not self._by_lag[lag]:
+            del self._by_lag[lag]
+        if not self._waiting[address]:
+            del self._waiting[address], self._bytes[address]
+
+    def _count(self, leaving: Snapshot, address: str, sign: int) -> None:
+        count = len(leaving.sequences)
+        size = leaving.states.nbytes + _EACH * count
+        self.unwritten += sign * count
+        self._bytes[address] += sign * size
+        self._total += sign * size
+
+    def _give_up(self) -> None:
+        while self._total > _MOST:
+            ((largest, _),) = self._bytes.most_common(1)
+            self._pop(next(iter(self._waiting[largest])))
+
+    # Closed -----------------------------------------------------------------------------------------------------------
+
+    def end(self, sequences: Sequence[ServedSequence], told: Once) -> bool:
+        """They were closed; `told` is called when that is written.
+
+        False if too many wait already: then these stay in the store until they expire.
+        """
+        if self._end_bytes > _MOST_ENDS:
+            return False
+        ends = [store.End(sequence.id, sequence.fence, store.Reason.ENDED) for sequence in sequences]
+        self._ends += zip(ends, [*[None] * (len(ends) - 1), told], strict=True)
+        self._end_bytes += sum(map(_end_size, ends))
+        return True
 
     def ends(self) -> list[store.End]:
-        """Who was closed. To be written after all states that may be creating them."""
-        return list(self._ends)
+        """The next that were closed. To be written after all states that may be creating them."""
+        return [end for end, _ in islice(self._ends, _ENDS_AT_ONCE)]
 
     def ended(self, count: int) -> None:
         """The first of them are written."""
-        del self._ends[:count]
+        for _ in range(count):
+            end, told = self._ends.popleft()
+            self._end_bytes -= _end_size(end)
+            if told is not None:
+                told()
+
+    def wait_no_more(self) -> None:
+        """The store fails: whoever waits for an end to be written is told now."""
+        for told in [told for _, told in self._ends if told is not None]:
+            told()
 
 
-def _size(leaving: Snapshot) -> int:
-    return leaving.states.nbytes + _EACH * len(leaving.sequences)
+def _address(leaving: Snapshot) -> str:
+    return address_of(leaving.sequences[0].owner)
+
+
+def _end_size(end: store.End) -> int:
+    return len(end.id) + _END

@@ -26,6 +26,7 @@ class Snapshot:
 
     `awake`: whether they went on from there, as far as is known.
     `moment`: when, by a monotonic clock; 0 where nobody asks.
+    `behind`: by how many steps, at most, they are ahead of what the store has.
     """
 
     model: ServedModel
@@ -35,12 +36,13 @@ class Snapshot:
     kept: np.ndarray
     moment: float = 0.0
     awake: bool = True
+    behind: int = 0
 
     def of(self, places: list[int]) -> Snapshot:
         """Some of them."""
         sequences = tuple(self.sequences[at] for at in places)
         steps, states, kept = self.steps[places], self.states[places], self.kept[places]
-        return Snapshot(self.model, sequences, steps, states, kept, awake=self.awake)
+        return Snapshot(self.model, sequences, steps, states, kept, awake=self.awake, behind=self.behind)
 
     def left(self, places: list[int]) -> Snapshot:
         """Some of them, that have left since."""
@@ -51,7 +53,10 @@ def taken(sequences: Sequence[ServedSequence], *, awake: bool = True) -> Snapsho
     """The states of sequences of one model as they are now in their slots."""
     model, slots = sequences[0].model, np.array([sequence.slot for sequence in sequences])
     steps, rows = model.slots.done[slots], model.slots.gather(slots)
-    return Snapshot(model, tuple(sequences), steps, rows, model.watermarks.kept(slots), awake=awake)
+    behind = int((steps - np.maximum(model.watermarks.written[slots], 0)).max(initial=0))
+    return Snapshot(
+        model, tuple(sequences), steps, rows, model.watermarks.kept(slots), awake=awake, behind=max(behind, 0)
+    )
 
 
 def writes(snapshots: Iterable[Snapshot], unfit: set[ServedSequence]) -> Iterable[store.Write]:

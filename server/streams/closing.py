@@ -11,7 +11,7 @@ import numpy as np
 
 from server.durability.sequence import Life, Move, ServedSequence
 from server.runtime.turns import Line, Work
-from server.streams.handles import CLOSING, FREE, Handles, pieces
+from server.streams.handles import CLOSING, FREE, PIECE, Handles, pieces
 from server.streams.replies import Group
 from server.streams.window import Window
 
@@ -87,29 +87,36 @@ class Closing:
             self.after(handles, call)
 
     def _free(self, group: Group, members: np.ndarray, leaving: Ending, freed: Callable[[], None]) -> Work:
+        left = 1 + -(-len(members) // PIECE)
+
+        def known() -> None:
+            """One more piece is out of the books, and the store knows it; the last call is of the work itself."""
+            nonlocal left
+            left -= 1
+            if not left:
+                self._handles.mark(members, FREE)
+                freed()
+
         for part in pieces(members):
             slots = self._handles.slots[part]
             sequences = [self._handles.sequences.pop(handle) for handle in part.tolist()]
-            self._take_leave(sequences, leaving)
+            self._take_leave(sequences, leaving, known)
             awake = slots[slots >= 0]
             group.model.slots.give_back(awake.tolist())
             group.model.asleep -= len(slots) - len(awake)
             if leaving is Ending.END:
                 group.model.counters.closed += len(part)
             self._handles.leave(group, len(part))
-            self._handles.mark(part, FREE)
             yield
-        freed()
+        known()
 
-    def _take_leave(self, sequences: Sequence[ServedSequence], leaving: Ending) -> None:
-        ours = [sequence for sequence in sequences if sequence.life is not Life.LOST]  # meanwhile
-        if ours:
-            match leaving:
-                case Ending.END:
-                    self._keeper.end(ours)
-                case Ending.PARK:
-                    self._keeper.park(ours)
-                case Ending.ABANDON:
-                    self._keeper.park(ours, abandoned=True)
+    def _take_leave(self, sequences: Sequence[ServedSequence], leaving: Ending, then: Callable[[], None]) -> None:
         for sequence in sequences:
             sequence.holder = None
+        ours = [sequence for sequence in sequences if sequence.life is not Life.LOST]  # meanwhile
+        if ours and leaving is Ending.END:
+            self._keeper.end(ours, then)
+            return
+        if ours and leaving is not Ending.NONE:
+            self._keeper.park(ours, abandoned=leaving is Ending.ABANDON)
+        then()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from server.runtime.served_model import ServedModel
 
 FREE, CLOSING, OPENING, BUSY = -1, -2, -3, -4  # what stands where a handle belongs to no group
-_PIECE = 64  # sequences that are opened or closed without a break: some tenths of a millisecond
+PIECE = 64  # sequences that are opened or closed without a break: some tenths of a millisecond
 _MOST_GROUPS = 1_024  # ways in which the sequences of one stream may be answered
 _WHY = {
     FREE: "no sequence is open under handle {} on this stream",
@@ -205,7 +205,7 @@ class Handles:
 
 def pieces(handles: np.ndarray) -> Iterator[np.ndarray]:
     """Runs of handles that are worked off without a break."""
-    return (handles[at : at + _PIECE] for at in range(0, len(handles), _PIECE))
+    return (handles[at : at + PIECE] for at in range(0, len(handles), PIECE))
 
 
 def _many(count: int, noun: str) -> str:

@@ -382,6 +382,7 @@ class World:
             self.now += 2 * self.settings.idle_seconds  # who has what it asked for makes room for the others
             for at in range(2):
                 self.work(at)
+                self.write(at)
                 self.keep_house(at)
             for who in range(2):
                 self.hear(who)

@@ -104,7 +104,6 @@ class World:
         server = self.servers[at]
         if server is None:
             return
-        self.careless = True
         server.desk.dead = True
         server.desk.calls.clear()
         for task in (server.keeping, server.stopping):

@@ -302,6 +302,32 @@ def test_a_sequence_that_was_never_written_is_rewound_to_its_beginning(world: Wo
     assert one.end == 0
 
 
+def test_closed_is_said_once_the_store_knows_it(world: World) -> None:
+    (one,) = opened(world)
+    world.give(0, one, ROWS[:3])
+    world.settle()
+    world.clients[0].close(one)
+    flow(world)
+    world.hear(0)
+    assert one.gone == ""
+    world.begin_to_write(0)
+    world.quiet()
+    world.work(0)
+    world.hear(0)
+    assert one.gone == "CLOSED"
+    assert world.store.usage().sequences == 0
+
+
+def test_a_sequence_that_never_took_a_step_is_closed_without_the_store(world: World) -> None:
+    (one,) = world.open(0)
+    flow(world)
+    world.hear(0)
+    world.clients[0].close(one)
+    flow(world)
+    world.hear(0)
+    assert one.gone == "CLOSED"
+
+
 def test_what_was_closed_while_the_store_was_dead_is_ended_when_it_answers_again(world: World) -> None:
     (one,) = opened(world)
     world.give(0, one, ROWS[:3])

@@ -49,4 +49,4 @@ def test_what_could_not_be_written_keeps_its_place_before_what_left_since(box: O
     taken = box.take()
     box.add([second])
     box.put_back(taken)
-    assert box.take() == [first, second, other]
+    assert box.take() == [first, other, second]

@@ -203,7 +203,9 @@ def test_an_owner_has_no_more_sequences_than_may_be_although_they_are_resumed(ma
     assert why(bench.ask(0, open=pb.Open(model="recall", version=1, owner="ann"))) == "TOO_MANY_OF_OWNER"
     assert isinstance(bench.resume(0, parked[0], [0, 0]), pb.Opened), "those that are open give way to themselves"
     bench.hear(1)
-    bench.ask(0, close=pb.Close(count=2))
+    bench.tell(0, close=pb.Close(count=2))
+    bench.world.quiet()
+    bench.write()
     assert isinstance(bench.resume(1, parked[1], [0, 0]), pb.Opened)
     assert bench.keeper._registry._coming == {}
 

@@ -159,6 +159,7 @@ def test_a_rewind_a_move_and_a_close_of_a_sleeper_stand_where_they_were_sent(wor
     closed.asked = "closing"
     world.quiet()
     world.work(0)
+    world.write(0)
     world.hear(0)
     assert (back.asked, back.end) == ("", 1)  # the newest checkpoint at or before
     assert (over.version, over.answered) == (2, 4)
@@ -287,5 +288,6 @@ def said_after_the_last_word(world: World, asked: pb.StreamRequest) -> list[str 
     line.say(grpc.aio.EOF)
     world.quiet()
     world.work(0)
+    world.write(0)
     assert line.serving.done()
     return [pb.StreamResponse.FromString(message).WhichOneof("response") for message in line.down]

@@ -37,6 +37,8 @@ def ask(world: World, request: pb.StreamRequest) -> pb.StreamResponse:
     line.say(request)
     world.quiet()
     world.work(0)
+    if request.HasField("close"):
+        world.write(0)
     return pb.StreamResponse.FromString(line.down.pop())
 
 
@@ -84,6 +86,7 @@ def test_a_sequence_that_begins_as_late_as_it_may_is_kept_like_any_other(world: 
     assert list(pb.StreamResponse.FromString(line.down.pop()).opened.next_steps) == [2**52]
     line.say(pb.StreamRequest(close=pb.Close()))
     world.quiet()
+    world.write(1)
     line.down.clear()
 
 
