@@ -101,7 +101,9 @@ class Settings:
     ] = 500_000
     # stopping
     grace_seconds: Annotated[
-        float, "how long open sequences may go on after a request to stop, in seconds; 2 later it has ended"
+        float,
+        "how long open sequences may go on after a request to stop, in seconds; what is not in the store then is "
+        "written first (tens of thousands take seconds), until the store does not answer for `store_seconds`",
     ] = 10.0
     # logs
     log_level: Annotated[str, "debug, info, warning or error"] = "info"

@@ -57,7 +57,7 @@ class Checkpointer:
         self._monotonic = monotonic
         self._hurried = asyncio.Event()
         self._complete = monotonic()  # when everything was written last
-        self._cut = False  # whether there was more than one write takes
+        self.cut = False  # whether there was more than one write takes
         self._losses = 0  # how often the store has lost its data, as far as is known
         self._turn = asyncio.Lock()  # one write at a time, whoever writes
 
@@ -108,12 +108,12 @@ class Checkpointer:
                 self._watch(model)
             if self._outbox:
                 self.hurry()
-            if everything and not self._cut:
+            if everything and not self.cut:
                 self._complete = self._monotonic()
 
     async def _write_all(self, least: int) -> None:
         farewells = self._outbox.take(_MOST)
-        self._cut = False
+        self.cut = False
         try:
             snapshots = [s for model in self._registry.models() if (s := await self._snapshot(model, least))]
             await self._write([*farewells, *snapshots])
@@ -185,7 +185,7 @@ class Checkpointer:
         watermarks.look(model.slots.done, now)
         watermarks.seen[slots] = now
         if len(slots) == _MOST:
-            self._cut = True
+            self.cut = True
             self.hurry()
         if not len(slots):
             return None

@@ -225,16 +225,16 @@ class Keeper:
         await self._leases.renew()
         await self._limits.enforce()
 
-    async def flush(self, seconds: float | None = None) -> bool:
-        """Writes all there is, a few thousand at a time; whether that succeeded.
+    async def flush(self) -> bool:
+        """Writes all there is, a thousand or two at a time; whether that succeeded.
 
-        Gives up once one write takes so many seconds: where there is much to write, all of it takes longer.
+        Gives up once one write takes `store_seconds`: where there is much to write, all of it takes longer.
         """
         try:
             while True:
-                async with asyncio.timeout(self._patience if seconds is None else seconds):
+                async with asyncio.timeout(self._patience):
                     await self._checkpointer.checkpoint()
-                if not self._outbox.unwritten:  # nor who left meanwhile
+                if not (self._outbox or self._checkpointer.cut):  # nor what left meanwhile
                     break
         except (StoreFailed, TimeoutError):
             return False

@@ -127,7 +127,7 @@ class NullKeeper:
     async def run(self) -> None:
         """Nothing to do."""
 
-    async def flush(self, seconds: float | None = None) -> bool:
+    async def flush(self) -> bool:
         """Nothing to write."""
         return True
 

@@ -28,7 +28,6 @@ _HEALTH = health_pb2.HealthCheckResponse
 STORE = "tidegate.store"  # the name under which the store's health is told
 _GLANCE = 0.5  # seconds between two looks at the store's health
 _FAREWELL = 0.2  # seconds for the last statuses to leave
-_LAST = 2.0  # seconds beyond the grace, for the last checkpoints
 _LOOK = 5.0  # seconds between two looks at the descriptors
 
 
@@ -45,7 +44,6 @@ class Server:
         self._server = grpc.aio.server(options=connections.options(settings, shares_port))
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._end = 0.0  # when it has to have ended, by the event loop's clock
         self._metrics: Metrics | None = None
         self.port = 0
 
@@ -93,28 +91,26 @@ class Server:
     async def drain(self) -> None:
         """Opens nothing new and gives what is open its time to end."""
         log.info("stopping: %d streams are open", self._admission.streams)
-        self._end = asyncio.get_running_loop().time() + self._settings.grace_seconds + _LAST
         await self._set_health(_HEALTH.NOT_SERVING)
         await self._admission.drain(self._settings.grace_seconds)
         for task in self._tasks:
             task.cancel()
 
     async def stop(self) -> None:
-        """Ends what is left: streams that took too long, and those who watch its health."""
+        """Ends what is left: streams that took too long, and those who watch its health; writes what is not written.
+
+        That takes as long as there is something to write and the store answers.
+        """
         await self._server.stop(_FAREWELL)
         await self._health.enter_graceful_shutdown()
-        if not await self._keeper.flush(self._left):
+        written = await self._keeper.flush()
+        if not written:
             log.warning("the last checkpoints could not be written: who comes back goes on from earlier ones")
-        await self._keeper.stop(self._left)
+        await self._keeper.stop(self._settings.store_seconds if written else _FAREWELL)
         if self._metrics is not None:
             await self._metrics.stop()
         self._repository.stop()
         log.info("stopped")
-
-    @property
-    def _left(self) -> float:
-        """Seconds until it has to have ended."""
-        return self._end - asyncio.get_running_loop().time()
 
     def _start_metrics(self) -> None:
         if self._settings.metrics_port:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from server.durability import checkpointer
 from tests.server.world import World
 from tests.simulation.loop import StandingLoop
 from tidegate.v1 import error_pb2
@@ -40,7 +41,7 @@ def test_a_client_that_vanishes_with_steps_under_way_does_not_keep_a_server_from
     line.serving.cancel()
     world.quiet()
     go_on.set()
-    flushed = world.loop.create_task(server.keeper.flush(5.0))
+    flushed = world.loop.create_task(server.keeper.flush())
     while not flushed.done():
         world.quiet()
         world.work(0)
@@ -133,10 +134,35 @@ def test_a_last_write_ends_when_its_time_is_over(
 ) -> None:
     world = world_of_patience(tmp_path_factory, monkeypatch)
     begin(world)
-    flushed = world.loop.create_task(world.servers[0].keeper.flush(1.0))
+    flushed = world.loop.create_task(world.servers[0].keeper.flush())
     assert isinstance(world.loop, StandingLoop)
-    world.loop.advance(1.1, world.quiet)
+    world.loop.advance(5.1, world.quiet)
     assert flushed.result() is False
+    world.close()
+
+
+def test_all_that_is_left_is_written_however_long_it_takes_while_the_store_answers(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpointer, "_MOST", 2)
+    world = world_of_patience(tmp_path_factory, monkeypatch)
+    world.servers[0].keeper._patience = world.settings.store_seconds
+    opened = world.open(0, 6)
+    world.send(0)
+    world.quiet()
+    world.hear(0)
+    for one in opened:
+        world.give(0, one, ROWS[:1])
+    world.send(0)
+    world.quiet()
+    flushed = world.loop.create_task(world.servers[0].keeper.flush())
+    assert isinstance(world.loop, StandingLoop)
+    for _ in range(3):
+        assert not flushed.done()
+        world.loop.advance(3.0, world.quiet)  # a write may take 5
+        world.work(0, 1)
+    assert flushed.result() is True
+    assert world.store.usage().sequences == len(opened)
     world.close()
 
 
