@@ -140,9 +140,9 @@ def decode(tensor: Tensor) -> Array:
 
 def _shape_of(tensor: Tensor) -> tuple[tuple[int, ...], int]:
     """The shape and how many elements it has. The number of axes is checked before they are multiplied."""
-    if len(tensor.shape) > MAX_AXES:
-        raise WireError(REASON_WRONG_SHAPE, f"{_label(tensor)} has {len(tensor.shape)} axes; {MAX_AXES} is the limit")
     shape = tuple(tensor.shape)
+    if len(shape) > MAX_AXES:
+        raise WireError(REASON_WRONG_SHAPE, f"{_label(tensor)} has {len(shape)} axes; {MAX_AXES} is the limit")
     if shape and min(shape) < 0:
         raise WireError(REASON_WRONG_SHAPE, f"{_label(tensor)} has a negative axis in its shape {list(shape)}")
     return shape, math.prod(shape)

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from time import perf_counter
 from typing import Any, Protocol
 
 import grpc
@@ -19,6 +20,7 @@ from server.streams.stream import Stream
 
 log = logging.getLogger(__name__)
 
+_ANSWERS = Answered, FleetAnswered
 _TURN = 0.003  # seconds of one client's requests after which the others get their turn
 
 
@@ -164,12 +166,18 @@ class Exchange:
         except Refusal as refusal:
             self._emit(self._dialect.refusal(message, self._stream, refusal))
             return
-        turn = self._loop.time() + _TURN
+        if len(requests) == 1:
+            self._take_one(requests[0], company=False)
+        else:
+            await self._take_all(requests, writer)
+
+    async def _take_all(self, requests: Sequence[Request], writer: "asyncio.Task[None]") -> None:
+        turn = perf_counter() + _TURN
         for request in requests:
-            self._take_one(request, company=len(requests) > 1)
-            if self._loop.time() > turn:
+            self._take_one(request, company=True)
+            if perf_counter() > turn:
                 await asyncio.sleep(0)
-                turn = self._loop.time() + _TURN
+                turn = perf_counter() + _TURN
             while (self._stream.working or self._unwritten >= self._allowed.size) and not writer.done():
                 await self._wait_for_room(writer)
             if self._leaving:
@@ -188,7 +196,7 @@ class Exchange:
     # Writing ----------------------------------------------------------------------------------------------------------
 
     def _emit(self, event: Event) -> None:
-        if isinstance(event, Answered | FleetAnswered):
+        if isinstance(event, _ANSWERS):
             self._outgoing.append(event)
         else:
             message = self._dialect.write(event)  # at once: what waits is counted as what it takes
@@ -201,22 +209,23 @@ class Exchange:
         while True:
             while self._outgoing:
                 message, count = self._dialect.bundle(self._outgoing)
-                sizes = [self._take_out() for _ in range(count)]  # the numbers go, as they are in the message
+                answers, others = self._take_out(count)  # the numbers go, as they are in the message
                 await self._call.write(message)
-                for answer, size in sizes:  # only now: until then the stream is not at its end
-                    self._has_left(answer, size)
+                self._unwritten -= others  # only now: until then the stream is not at its end
+                if answers:
+                    self._stream.written(answers)
                 if self._waits_for_room:
                     self._room.set()
             self._asleep = self._loop.create_future()
             await self._asleep
 
-    def _take_out(self) -> tuple[bool, int]:
-        """Whether what goes next is an answer, and its bytes."""
-        sent = self._outgoing.popleft()
-        return (False, len(sent)) if isinstance(sent, bytes) else (True, sent.size)
-
-    def _has_left(self, answer: bool, size: int) -> None:
-        if answer:
-            self._stream.written(size)
-        else:
-            self._unwritten -= size
+    def _take_out(self, count: int) -> tuple[int, int]:
+        """Takes out what goes next; how many bytes of it are answers, and how many are not."""
+        answers = others = 0
+        for _ in range(count):
+            sent = self._outgoing.popleft()
+            if isinstance(sent, bytes):
+                others += len(sent)
+            else:
+                answers += sent.size
+        return answers, others

@@ -44,11 +44,9 @@ class Backlog:
         self._keeper = keeper
         self._window = window
         self._lines: Lines[_Held] = Lines()
+        self.waiting = self._lines.entries  # what waits
         self._called: set[ServedSequence] = set()
         self._turn = False  # whether a request that was held is being taken up
-
-    def __len__(self) -> int:
-        return len(self._lines)
 
     def concerns(self, handle: int) -> bool:
         """Whether something waits for this sequence."""
@@ -81,7 +79,7 @@ class Backlog:
         self._lines.clear()
 
     def _concerns_any(self, handles: np.ndarray) -> bool:
-        return bool(self._lines) and self._lines.concern(handles.tolist())
+        return self._lines.concern(handles.tolist())
 
     # Made ready -------------------------------------------------------------------------------------------------------
 
@@ -116,7 +114,7 @@ class Backlog:
         ready = deque(self._lines.first(handles))
         while ready:
             one = ready.popleft()
-            if one not in self._lines or not self._lines.is_first(one):
+            if one not in self.waiting or not self._lines.is_first(one):
                 continue
             unready = self._unready(one.handles) if one.ready else ()
             if unready:

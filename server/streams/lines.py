@@ -1,7 +1,7 @@
 """Requests that wait in several lines at once, one line for each sequence: a request may go when it is first in all."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
 E = TypeVar("E")
@@ -11,18 +11,9 @@ class Lines(Generic[E]):
     """Lines by handle. Entries are compared by identity, and known in the order in which they came."""
 
     def __init__(self) -> None:
+        self.entries: dict[E, Sequence[int]] = {}  # with the handles of each
         self._lines: dict[int, deque[E]] = {}  # none is empty
-        self._handles: dict[E, Sequence[int]] = {}
         self._behind: dict[E, int] = {}  # in how many of its lines an entry is not the first
-
-    def __len__(self) -> int:
-        return len(self._handles)
-
-    def __iter__(self) -> Iterator[E]:
-        return iter(list(self._handles))
-
-    def __contains__(self, entry: E) -> bool:
-        return entry in self._handles
 
     def concern(self, handles: Iterable[int]) -> bool:
         """Whether something waits for one of these."""
@@ -39,13 +30,13 @@ class Lines(Generic[E]):
             line = self._lines.setdefault(handle, deque())
             behind += bool(line)
             line.append(entry)
-        self._handles[entry] = handles
+        self.entries[entry] = handles
         self._behind[entry] = behind
         return not behind
 
     def remove(self, entry: E) -> Sequence[int]:
         """Takes an entry out; its handles."""
-        handles = self._handles.pop(entry)
+        handles = self.entries.pop(entry)
         del self._behind[entry]
         for handle in handles:
             line = self._lines[handle]
@@ -69,5 +60,5 @@ class Lines(Generic[E]):
     def clear(self) -> None:
         """Forgets all of them."""
         self._lines.clear()
-        self._handles.clear()
+        self.entries.clear()
         self._behind.clear()

@@ -5,7 +5,7 @@ Knows no gRPC and no asyncio: it is called with requests in our own words, raise
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from server.durability.keeper import AnyKeeper
     from server.runtime.served_model import ServedModel
 
-_PIECE_BYTES = 2**20  # answers of long chunks and large fleets go out in messages of about this size
+Inputs = Mapping[str, np.ndarray]  # as the check left them
 
 
 class Catalogue(Protocol):
@@ -72,11 +72,12 @@ class Stream:
     ) -> None:
         # fixed
         self._catalogue = catalogue
-        self._allowed = allowed
         self._caller = caller
         # sequences, and what is under way for them
         self._handles = Handles(max_sequences)
         self._window = Window(self._handles, allowed, emit)
+        self.expected = self._handles.expected
+        self.written = self._window.written  # is called when an answer of so many bytes has left
         self._backlog = Backlog(self._handles, keeper, self._window)
         self._moves = Moves(self._handles, keeper, self._window)
         # their beginning and end
@@ -84,11 +85,12 @@ class Stream:
         self._closing = Closing(self._handles, keeper, self._window, self._line)
         notices = Notices(self._handles, keeper, self._window, self._backlog, self._moves, self._closing)
         self._opening = Opening(self._handles, keeper, self._window, notices, caller, fit_route(route), self._line)
+        self.resume = self._opening.resume
 
     @property
     def full(self) -> bool:
         """Whether the client should be read no further for now."""
-        return self.working or self._window.full or len(self._backlog) >= backlog.MOST
+        return self.working or self._window.full or len(self._backlog.waiting) >= backlog.MOST
 
     @property
     def working(self) -> bool:
@@ -98,7 +100,7 @@ class Stream:
     @property
     def idle(self) -> bool:
         """Whether nothing is owed: no step waits or runs, no answer is to be written, nothing is asked of the store."""
-        return self._window.idle and not self._backlog and not self.working and self._handles.at_rest
+        return self._window.idle and not self._backlog.waiting and not self.working and self._handles.at_rest
 
     # Opening ----------------------------------------------------------------------------------------------------------
 
@@ -117,10 +119,6 @@ class Stream:
         model = self._catalogue.find(name, version)
         self._opening.open(handles, model, manner, beginning, self._caller.named(owner))
 
-    def resume(self, handle: int, ids: Sequence[str], token: str, answered: Sequence[int], manner: Manner) -> None:
-        """Continues sequences that were opened before, here or on another server."""
-        self._opening.resume(handle, ids, token, answered, manner)
-
     # Steps ------------------------------------------------------------------------------------------------------------
 
     def steps(self, handle: int, first_step: int, inputs: Named, answered: int = 0, company: bool = False) -> None:
@@ -132,7 +130,7 @@ class Stream:
         group = self._handles.group(handle)
         expected = self._handles.next.item(handle)
         slot = self._handles.slots[handle : handle + 1]
-        if slot.item() < 0 or self._backlog or self._handles.branched:
+        if slot.item() < 0 or self._backlog.waiting or self._handles.branched:
             # others may be made ready together with it
             again = partial(self.steps, handle, first_step, inputs, answered, company=True)
             if self._backlog.hold("steps", np.array([handle]), again, first_step):
@@ -142,22 +140,35 @@ class Stream:
             raise WrongStep(f"steps begin at {first_step}; sequence {handle} expects step {expected} next")
         checked = group.model.check.steps(inputs)
         total = len(next(iter(checked.values())))
-        if total == 1 and not company and not self._window.holds(handle):
-            result = group.model.batcher.at_once(slot, checked, group.trace.wanted)
-            if result is not None:
-                self._handles.next[handle] = expected + 1
-                answer = single(group, handle, expected, slot.item(), result)
-                self._window.outstanding += answer.size
-                self._window.answer(group, answer)
-                return
-        self._handles.next[handle] = expected + total
-        self._window.enqueue(group, np.array([handle]), self._chunks(group, handle, slot, expected, checked, total))
+        alone = total == 1 and not company and not self._window.holds(handle)
+        if not (alone and self._step_alone(group, handle, expected, slot, checked)):
+            self._handles.next[handle] = expected + total
+            self._enqueue(group, handle, expected, slot, checked, total)
 
-    def _chunks(
-        self, group: Group, handle: int, slot: np.ndarray, first: int, inputs: Mapping[str, np.ndarray], total: int
+    def _step_alone(self, group: Group, handle: int, step: int, slot: np.ndarray, inputs: Inputs) -> bool:
+        """Takes a step at once, if no other could share a batch with it."""
+        result = group.model.batcher.at_once(slot, inputs, group.trace.wanted)
+        if result is None:
+            return False
+        self._handles.next[handle] = step + 1
+        answer = single(group, handle, step, slot.item(), result)
+        self._window.outstanding += answer.size
+        self._window.answer(group, answer)
+        return True
+
+    def _enqueue(self, group: Group, handle: int, first: int, slot: np.ndarray, inputs: Inputs, total: int) -> None:
+        if total <= self._window.piece(group):
+            reply = Chunk(self._window, group, handle, first, total)
+            self._window.enqueue(group, (handle,), Block(slot, total, inputs, group.trace.wanted, reply))
+        else:
+            blocks = self._blocks(group, handle, first, slot, inputs, total)
+            self._window.enqueue(group, (handle,), next(blocks), blocks, inputs)
+
+    def _blocks(
+        self, group: Group, handle: int, first: int, slot: np.ndarray, inputs: Inputs, total: int
     ) -> Iterator[Block]:
-        for start, stop in self._pieces(total, group.row_bytes):
-            part = inputs if total == stop - start else {name: x[start:stop] for name, x in inputs.items()}
+        for start, stop in self._window.pieces(group, total):
+            part = {name: x[start:stop] for name, x in inputs.items()}
             reply = Chunk(self._window, group, handle, first + start, stop - start)
             yield Block(slot, stop - start, part, group.trace.wanted, reply)
 
@@ -176,7 +187,7 @@ class Stream:
             )
         group = self._handles.fleet(handles)
         slots, expected = self._handles.slots[handles], self._handles.next[handles]
-        if self._backlog or self._handles.branched or (slots < 0).any():
+        if self._backlog.waiting or self._handles.branched or (slots < 0).any():
             again = partial(self.fleet, handles, steps, inputs, answered)
             if self._backlog.hold("fleet", handles, again, int(steps[0])):
                 return
@@ -186,20 +197,11 @@ class Stream:
             raise WrongStep(f"step {steps[i]} of sequence {handles[i]} came; it expects step {expected[i]} next")
         checked = group.model.check.fleet(inputs, len(handles))
         self._handles.next[handles] += 1
-        for start, stop in self._pieces(len(handles), group.row_bytes):
+        for start, stop in self._window.pieces(group, len(handles)):
             part = {name: x[:, start:stop] for name, x in checked.items()}
             reply = Fleet(self._window, group, handles[start:stop], expected[start:stop])
             block = Block(slots[start:stop], 1, part, group.trace.wanted, reply)
-            self._window.enqueue(group, handles[start:stop], iter((block,)))
-
-    def expected(self, handles: Sequence[int]) -> tuple[int, ...]:
-        """The step that each sequence expects next; empty if one of them is not open."""
-        return self._handles.expected(handles)
-
-    def written(self, size: int) -> None:
-        """An answer of this size has left: there is room for more steps."""
-        self._window.outstanding -= size
-        self._window.go_on()
+            self._window.enqueue(group, handles[start:stop].tolist(), block)
 
     # Between two steps ------------------------------------------------------------------------------------------------
 
@@ -292,8 +294,3 @@ class Stream:
         self._window.abandon()
         self._moves.turn_all_back()
         self._line.run(once(partial(self._park_all, lambda _: None, Ending.ABANDON)))
-
-    def _pieces(self, rows: int, row_bytes: int) -> Iterator[tuple[int, int]]:
-        """Cuts rows into runs whose answers are of a handy size."""
-        size = max(1, min(_PIECE_BYTES, self._allowed.size) // row_bytes)
-        return ((start, min(start + size, rows)) for start in range(0, rows, size))

@@ -7,7 +7,7 @@ collected by replies, which call it.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,8 @@ from server.streams.replies import Chunk, Fleet, Group, Mark
 
 log = logging.getLogger(__name__)
 
+_PIECE_BYTES = 2**20  # answers of long chunks and large fleets go out in messages of about this size
+_NO_MORE: Iterator[Block] = iter(())
 _ENTRY_BYTES = 1_024  # what a request that waits takes besides its inputs
 
 
@@ -69,12 +71,21 @@ class Window:
     @property
     def idle(self) -> bool:
         """Whether nothing is being computed or waits to be written."""
-        return not self._lines and not self._blocks and not self.outstanding
+        return not self._lines.entries and not self._blocks and not self.outstanding
 
     @property
     def full(self) -> bool:
         """Whether the client should be read no further."""
         return max(self.outstanding, self._held) >= self._allowed.size
+
+    def piece(self, group: Group) -> int:
+        """Of how many rows long chunks and large fleets are answered at a time."""
+        return max(1, min(_PIECE_BYTES, self._allowed.size) // group.row_bytes)
+
+    def pieces(self, group: Group, rows: int) -> Iterator[tuple[int, int]]:
+        """Where each starts and ends."""
+        size = self.piece(group)
+        return ((start, min(start + size, rows)) for start in range(0, rows, size))
 
     def holds(self, handle: int) -> bool:
         """Whether something of a sequence waits for room."""
@@ -82,15 +93,27 @@ class Window:
 
     # Running ----------------------------------------------------------------------------------------------------------
 
-    def enqueue(self, group: Group, handles: np.ndarray, blocks: Iterator[Block]) -> None:
-        """Runs the blocks of a request, each once there is room for its answer, after what waits for these handles."""
-        first = next(blocks)
-        entry = _Waiting(group, first, blocks, _ENTRY_BYTES + sum(x.nbytes for x in first.inputs.values()))
-        if not self._ready and not (self._lines and self._lines.concern(handles.tolist())) and self._run(entry):
-            return
-        self._held += entry.size
-        if self._lines.put(entry, handles.tolist()):
-            self._ready.append(entry)
+    def enqueue(
+        self,
+        group: Group,
+        handles: Sequence[int],
+        block: Block,
+        rest: Iterator[Block] = _NO_MORE,
+        inputs: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """Runs the blocks of a request, each once there is room for its answer, after what waits for these handles.
+
+        `inputs` are those of all blocks together, where there is a `rest`.
+        """
+        following: Block | None = block
+        if not self._ready and not self._lines.concern(handles):
+            while following is not None and self._fits(following):
+                self._submit(group, following)
+                following = next(rest, None)
+        if following is not None:
+            size = _ENTRY_BYTES + sum(x.nbytes for x in (inputs or block.inputs).values())
+            self._held += size
+            self._put(_Waiting(group, following, rest, size), handles)
 
     def after(self, group: Group, handles: np.ndarray, call: Callable[[], None]) -> None:
         """Calls once all steps of these sequences that were sent so far are through."""
@@ -100,11 +123,17 @@ class Window:
             call()
             return
         mark = Block(slots[awake], 0, {}, False, Mark(self, call))
-        waiting = handles[awake].tolist() if self._lines else []
+        waiting = handles[awake].tolist() if self._lines.entries else []
         if self._lines.concern(waiting):
-            self._lines.put(_Waiting(group, mark, iter(()), 0), waiting)
+            self._put(_Waiting(group, mark, _NO_MORE, 0), waiting)
         else:
             self._submit(group, mark)
+
+    def written(self, size: int) -> None:
+        """An answer of this size has left: there is room for more steps."""
+        self.outstanding -= size
+        if self._ready:
+            self.go_on()
 
     def go_on(self) -> None:
         """Runs what there is room for, one block of each request in turn."""
@@ -122,7 +151,7 @@ class Window:
         self.gone = True
         self._tell = _nobody  # who was told refers to this stream
         self.outstanding = self._held = 0
-        marks = [entry for entry in self._lines if not entry.head.steps]
+        marks = [entry for entry in self._lines.entries if not entry.head.steps]
         self._lines.clear()
         self._ready.clear()
         for block, group in list(self._blocks.items()):
@@ -135,13 +164,9 @@ class Window:
         size = block.sink.size
         return not size or not self.outstanding or self.outstanding + size <= self._allowed.size
 
-    def _run(self, entry: _Waiting) -> bool:
-        """Runs of a new request what there is room for; whether that is all of it."""
-        more = True
-        while more and self._fits(entry.head):
-            block, more = entry.take()
-            self._submit(entry.group, block)
-        return not more
+    def _put(self, entry: _Waiting, handles: Sequence[int]) -> None:
+        if self._lines.put(entry, handles):
+            self._ready.append(entry)
 
     def _forget(self, entry: _Waiting) -> None:
         """A request waits no more; what stood behind it may be ready."""
@@ -204,7 +229,7 @@ class Window:
                 self.outstanding -= later.sink.size
                 group.model.batcher.drop([later])
                 self._refuse(later, why)
-        for entry in self._lines:
+        for entry in list(self._lines.entries):
             if _concerns(entry.head, affected):
                 if entry in self._ready:
                     self._ready.remove(entry)

@@ -50,7 +50,9 @@ class Bench:
         self.made = 0
 
     def chunk(self, handle: int, pieces: int, first: int = 0) -> None:
-        self.window.enqueue(self.group, np.array([handle]), self._blocks(handle, pieces, first))
+        blocks = self._blocks(handle, pieces, first)
+        inputs = {"x": np.zeros((3 * pieces, 1, 3), np.float32)}
+        self.window.enqueue(self.group, (handle,), next(blocks), blocks, inputs)
 
     def _blocks(self, handle: int, pieces: int, first: int) -> Iterator[Block]:
         for at in range(first, first + 3 * pieces, 3):
@@ -62,8 +64,7 @@ class Bench:
         """The oldest answer leaves."""
         block = next(iter(self.window._blocks))
         self.window.done(block)
-        self.window.outstanding -= block.sink.size
-        self.window.go_on()
+        self.window.written(block.sink.size)
 
     @property
     def ran(self) -> list[tuple[int, int]]:
@@ -98,6 +99,13 @@ def test_a_client_is_read_on_while_a_chunk_waits_but_not_without_a_bound(bench: 
     assert not bench.window.full
     for handle in range(1, 10):
         bench.chunk(handle, 1)
+    assert bench.window.full
+
+
+def test_a_long_chunk_that_waits_is_counted_whole(bench: Bench) -> None:
+    bench.window.outstanding = 2 * PIECE - 1
+    assert not bench.window.full
+    bench.chunk(0, 1_000)
     assert bench.window.full
 
 
