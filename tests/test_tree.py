@@ -176,7 +176,6 @@ def test_the_reasons_of_the_server_are_those_of_the_contract() -> None:
 PACKAGES = ("stepgraph", "tidegate", "server", "training", "bench", "demo")
 MOST_FILES = 20  # of Python in a folder
 MOST_LINES = 300  # of a file
-TOO_LONG: set[str] = {"tidegate/protocol/sequence_books.py"}  # only ever shorter
 
 
 def python_files(*packages: str) -> list[Path]:
@@ -195,8 +194,7 @@ def test_no_folder_holds_more_files_than_one_look_takes_in() -> None:
 
 def test_no_file_is_longer_than_it_may_be() -> None:
     long = {str(path.relative_to(ROOT)) for path in python_files(*PACKAGES) if lines(path) > MOST_LINES}
-    assert not long - TOO_LONG
-    assert not TOO_LONG - long, "these are short enough now: take them off the list"
+    assert not long
 
 
 def test_how_long_the_product_is_is_said() -> None:

@@ -36,38 +36,11 @@ if TYPE_CHECKING:
     from tidegate.transport.recovery import Resuming
 
 __all__ = [
-    "Answer",
-    "Answers",
-    "AsyncClient",
-    "AsyncFleet",
-    "AsyncSequence",
-    "BadInput",
-    "Client",
-    "ConnectionLost",
-    "Fleet",
-    "FleetAnswers",
-    "Layer",
-    "LayerTrace",
-    "Model",
-    "ModelNotReady",
-    "NotTraced",
-    "Prediction",
-    "ProtocolError",
-    "Refused",
-    "Resuming",
-    "Sequence",
-    "SequenceEnded",
-    "SequenceLost",
-    "ServerBusy",
-    "State",
-    "StateSpec",
-    "TensorSpec",
-    "TidegateError",
-    "TimedOut",
-    "Trace",
-    "UnknownModel",
-    "connect",
-]
+    "Answer", "Answers", "AsyncClient", "AsyncFleet", "AsyncSequence", "BadInput", "Client", "ConnectionLost",
+    "Fleet", "FleetAnswers", "Layer", "LayerTrace", "Model", "ModelNotReady", "NotTraced", "Prediction",
+    "ProtocolError", "Refused", "Resuming", "Sequence", "SequenceEnded", "SequenceLost", "ServerBusy", "State",
+    "StateSpec", "TensorSpec", "TidegateError", "TimedOut", "Trace", "UnknownModel", "connect",
+]  # fmt: skip
 
 if not TYPE_CHECKING:  # a type checker would take it that any name is there
     # Where each name is; the others are errors.

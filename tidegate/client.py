@@ -2,41 +2,35 @@
 
 import time
 from collections.abc import Callable
-from collections.abc import Sequence as Rows
 from threading import Lock
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import grpc
 
 from tidegate.answers import Prediction
-from tidegate.errors import ConnectionLost, ModelNotReady, TimedOut
+from tidegate.errors import ConnectionLost
 from tidegate.inputs import InputLayout, Inputs
 from tidegate.model import Model
-from tidegate.protocol.budget import Budget
 from tidegate.protocol.fleet_books import FleetBooks
 from tidegate.protocol.opening import Claim, Opening, Order
-from tidegate.protocol.registry import Books
+from tidegate.protocol.promise import Promise
 from tidegate.protocol.sequence_books import SequenceBooks
 from tidegate.sequence import Fleet, Sequence, Source
 from tidegate.state import State
 from tidegate.trace import TraceChoice, choose
 from tidegate.transport import calls
-from tidegate.transport.deadline import Deadline
-from tidegate.transport.endpoint import Endpoint
+from tidegate.transport.core import ClientCore, Options, run
 from tidegate.transport.process import OwnProcess
-from tidegate.transport.recovery import RESUME_WITHIN, USUAL, Attempts, Resuming, patience
+from tidegate.transport.recovery import RESUME_WITHIN, USUAL, Resuming
 from tidegate.transport.resending import again
 from tidegate.transport.status import explain
 from tidegate.transport.threads import Connection
-from tidegate.v1 import tidegate_pb2
 from tidegate.v1.tidegate_pb2_grpc import TidegateStub
 
-Q = TypeVar("Q")
-R = TypeVar("R")
-B = TypeVar("B", bound=Books)
+# ruff: noqa: ASYNC109 - `timeout` has the same name and meaning in both clients, and raises our own TimedOut
 
 
-class Client:
+class Client(ClientCore[Connection]):
     """A server, as threads use it. Nothing is connected before the first call; a lost stream is replaced by the next.
 
     `address` is HOST:PORT. `timeout` is the default for every call, in seconds; None waits as long as it takes.
@@ -48,50 +42,27 @@ class Client:
     It belongs to the process in which it was made: elsewhere, as after os.fork(), its calls raise RuntimeError.
     """
 
-    def __init__(
-        self,
-        address: str,
-        *,
-        timeout: float | None = None,
-        resume_within: float | None = RESUME_WITHIN,
-        resuming: Resuming = USUAL,
-        owner: str = "",
-        credentials: grpc.ChannelCredentials | None = None,
-        options: Rows[tuple[str, Any]] = (),
-    ) -> None:
-        self._endpoint = Endpoint.of(address, credentials is not None, options)
-        self.address = address
-        self._timeout = timeout
-        self._resuming = resuming
-        self._resume_within = resume_within
-        self._owner = owner
-        self._channel = _channel(address, credentials, (*calls.CHANNEL_OPTIONS, *options))
+    def _begin(self, credentials: grpc.ChannelCredentials | None, options: Options) -> None:
+        self._channel = _channel(self.address, credentials, options)
         self._stub = TidegateStub(self._channel)
         self._process = OwnProcess()
-        # What changes while it lives.
-        self._closed = False
         self._lock = Lock()
-        self._connection: Connection | None = None
-        self._layouts: dict[tuple[str, int], InputLayout] = {}
 
     # Models.
 
     def models(self, timeout: float | None = None) -> tuple[Model, ...]:
         """Every model of the server by name and version, refused ones with their reason."""
-        return calls.models(self._call(self._stub.ListModels, tidegate_pb2.ListModelsRequest(), timeout))
+        return run(self._models(timeout))
 
     def describe(self, model: str, version: int = 0, timeout: float | None = None) -> Model:
         """One model; version 0 is the newest that is ready. Raises UnknownModel."""
-        request = tidegate_pb2.DescribeModelRequest(model=model, version=version)
-        return calls.model(self._call(self._stub.DescribeModel, request, timeout))
+        return run(self._describe(model, version, timeout))
 
     def predict(
         self, model: str, values: Inputs, *, version: int = 0, trace: TraceChoice = True, timeout: float | None = None
     ) -> Prediction:
         """A whole sequence at once, values [T, ...row], from the initial state; nothing is kept on the server."""
-        selection = choose(trace)
-        request = calls.predict_request(self.describe(model, version, timeout), values, selection)
-        return calls.prediction(self._call(self._stub.Predict, request, timeout), selection)
+        return run(self._predict(model, values, version, trace, timeout))
 
     # Sequences.
 
@@ -149,8 +120,8 @@ class Client:
     ) -> Fleet:
         """Opens `count` sequences that take their steps together. Raises as `sequence`."""
         order = Order(model, version, count, choose(trace), state, self._owner)
-        connection, sequence_books = self._open(order, timeout, FleetBooks)
-        return Fleet(connection, sequence_books, self._timeout)
+        connection, books = run(self._open(order, timeout, FleetBooks))
+        return Fleet(connection, books, self._timeout)
 
     def close(self) -> None:
         """Ends the stream and what is open on it. The client cannot be used after that.
@@ -190,80 +161,27 @@ class Client:
             return self._connection
 
     def _sequence(self, order: Order | Claim, timeout: float | None) -> Sequence:
-        connection, sequence_books = self._open(order, timeout, SequenceBooks)
-        return Sequence(Source(self._timeout, self._fork, self._inputs), connection, sequence_books)
+        connection, books = run(self._open(order, timeout, SequenceBooks))
+        return Sequence(Source(self._timeout, self._fork, self._inputs_of), connection, books)
 
     def _fork(self, state: State, like: Opening, version: int, timeout: float | None) -> Sequence:
-        order = Order(like.model, version, 1, like.order.trace, state, self._owner)
-        return self._sequence(order, timeout)
+        return self._sequence(Order(like.model, version, 1, like.order.trace, state, self._owner), timeout)
 
-    def _open(
-        self, order: Order | Claim, timeout: float | None, books: Callable[[Opening, Budget | None], B]
-    ) -> tuple[Connection, B]:
-        """Opens it, and its books, as soon as its model is loaded."""
-        deadline = Deadline(calls.limit(timeout, self._timeout))
-        attempts = Attempts(self._resuming, patience(self._resume_within, deadline.left))
-        not_ready: ModelNotReady | None = None
-        while True:
-            connection = self._connected(order)
-            try:
-                return connection, self._open_on(connection, order, deadline, books)
-            except ModelNotReady as error:
-                not_ready = error
-                wait = attempts.wait_after(error)
-                if wait is None:
-                    raise
-            except TimedOut:
-                if not_ready is None:
-                    raise
-                raise not_ready from None
-            time.sleep(wait)
+    def _inputs_of(self, model: str, version: int, timeout: float | None) -> InputLayout:
+        return run(self._inputs(model, version, timeout))
 
-    def _open_on(
-        self,
-        connection: Connection,
-        order: Order | Claim,
-        deadline: Deadline,
-        books: Callable[[Opening, Budget | None], B],
-    ) -> B:
-        """Opens it, and its books. Who gives up meanwhile leaves nothing open."""
-        promise = connection.ask(connection.talk.open, order)
-        try:
-            connection.wait(promise, deadline.left)
-            opened = promise.result()
-            inputs = self._inputs(opened.model, opened.version, deadline.limit)
-            made = books(Opening.read(order, opened, inputs), connection.talk.budget)
-            connection.enrol(made)
-        except BaseException:
-            connection.disown(promise)
-            raise
-        return made
+    async def _sleep(self, seconds: float) -> None:
+        time.sleep(seconds)  # noqa: ASYNC251 - the coroutines of this client block: see `run`
 
-    def _inputs(self, model: str, version: int, timeout: float | None) -> InputLayout:
-        """The inputs of one version, kept once they are known; asked for as long as sequences are resumed."""
-        layout = self._layouts.get((model, version))
-        if layout is None:
-            layout = self._layouts[model, version] = self._ask_inputs(model, version, timeout)
-        return layout
+    async def _wait(self, connection: Connection, promise: Promise[Any], timeout: float | None) -> None:
+        connection.wait(promise, timeout)
 
-    def _ask_inputs(self, model: str, version: int, timeout: float | None) -> InputLayout:
-        deadline = Deadline(calls.limit(timeout, self._timeout))
-        attempts = Attempts(self._resuming, patience(self._resume_within, deadline.left))
-        while True:
-            try:
-                return calls.inputs_of(self.describe(model, version, deadline.limit))
-            except (ConnectionLost, ModelNotReady) as error:
-                wait = attempts.wait_after(error)
-                if wait is None:
-                    raise
-                time.sleep(wait)
-
-    def _call(self, method: "grpc.UnaryUnaryMultiCallable[Q, R]", request: Q, timeout: float | None) -> R:
+    async def _call(self, method: str, request: object, timeout: float | None) -> Any:  # noqa: ANN401 - its response
         self._process.check()
         if self._closed:
             raise ConnectionLost("this client was closed")
         try:
-            return method(request, timeout=calls.limit(timeout, self._timeout))
+            return getattr(self._stub, method)(request, timeout=calls.limit(timeout, self._timeout))
         except grpc.RpcError as error:
             raise explain(error, self._endpoint) from None
 
@@ -276,7 +194,7 @@ def connect(
     resuming: Resuming = USUAL,
     owner: str = "",
     credentials: grpc.ChannelCredentials | None = None,
-    options: Rows[tuple[str, Any]] = (),
+    options: Options = (),
 ) -> Client:
     """A client of the server at HOST:PORT; see Client."""
     return Client(
@@ -290,7 +208,7 @@ def connect(
     )
 
 
-def _channel(address: str, credentials: grpc.ChannelCredentials | None, options: Rows[tuple[str, Any]]) -> grpc.Channel:
+def _channel(address: str, credentials: grpc.ChannelCredentials | None, options: Options) -> grpc.Channel:
     if credentials is None:
         return grpc.insecure_channel(address, options)
     return grpc.secure_channel(address, credentials, options)

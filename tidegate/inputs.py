@@ -75,7 +75,6 @@ class Block:
 
     @property
     def size(self) -> int:
-        """How many bytes the numbers take."""
         arrays = self.arrays
         return arrays[0].nbytes if len(arrays) == 1 else sum([array.nbytes for array in arrays])
 
@@ -114,7 +113,6 @@ class InputLayout:
         self.row_bytes = max(1, sum(math.prod(part.row) * part.dtype.itemsize for part in self._inputs))
 
     def step(self, values: Inputs) -> Block:
-        """One step; each array has exactly the shape of the model's row."""
         arrays = self._arrays(values)
         for part, array in zip(self._inputs, arrays, strict=True):
             if array.shape != part.row:

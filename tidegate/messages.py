@@ -34,7 +34,6 @@ def read_tensor(tensor: Tensor) -> Array:
 
 
 def read_refusal(error: Error, expected_step: int | None = None) -> Refused:
-    """A refusal in the class that a caller would catch."""
     return refused(reason_name(error.reason), error.message, expected_step)
 
 

@@ -6,11 +6,7 @@ from typing import Literal
 
 from tidegate.v1.sequence_pb2 import TraceSelection
 
-_PARTS = {
-    "hidden": TraceSelection.PART_HIDDEN,
-    "cell": TraceSelection.PART_CELL,
-    "gates": TraceSelection.PART_GATES,
-}
+_PARTS = {"hidden": TraceSelection.PART_HIDDEN, "cell": TraceSelection.PART_CELL, "gates": TraceSelection.PART_GATES}
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,7 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from tidegate.v1.error_pb2 import (
-    REASON_MALFORMED,
-    REASON_WRONG_SHAPE,
-    REASON_WRONG_SIZE,
-    REASON_WRONG_TYPE,
-)
+from tidegate.v1.error_pb2 import REASON_MALFORMED, REASON_WRONG_SHAPE, REASON_WRONG_SIZE, REASON_WRONG_TYPE
 from tidegate.v1.tensor_pb2 import (
     DATA_TYPE_BOOL,
     DATA_TYPE_FLOAT16,

@@ -222,7 +222,7 @@ class Single(User):
         if not self._private:
             return
         id_, token = self.sequence.id, self.sequence.resume_token
-        safe = self.sequence._sequence_books.order is None  # whether the server has told of any checkpoint
+        safe = self.sequence._books.order is None  # whether the server has told of any checkpoint
         await self.client.close()
         self.client = self.world.client()
         try:

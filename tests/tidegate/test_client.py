@@ -310,7 +310,7 @@ def test_a_server_that_does_not_say_how_much_it_takes_gets_as_much_as_grpc_allow
 ) -> None:
     monkeypatch.setattr(sequence_books, "_AHEAD", 10**6)  # as many in a part as a message takes
     with client.sequence("toy") as sequence:
-        promise, requests = sequence._sequence_books.send_chunk(np.zeros((10**6, 2), np.float32))
+        promise, requests = sequence._books.send_chunk(np.zeros((10**6, 2), np.float32))
     assert [request.ByteSize() < 4 * 2**20 for request in requests] == [True, True]
     assert sum(request.steps.inputs[0].shape[0] for request in requests) == promise.count == 10**6
 

@@ -130,8 +130,8 @@ def test_steps_of_two_versions_are_not_put_together_and_go_again_as_they_were() 
 def test_what_is_kept_is_looked_at_while_nobody_changes_it(client: tidegate.Client) -> None:
     with client.sequence("toy") as sequence:
         locked = []
-        kept = sequence._sequence_books.kept
-        sequence._sequence_books.kept = lambda: (locked.append(sequence._connection._lock.locked()), kept())[1]
+        kept = sequence._books.kept
+        sequence._books.kept = lambda: (locked.append(sequence._connection._lock.locked()), kept())[1]
         sequence.step(ROWS[0])
         assert len(sequence.kept()[1]["x"]) == 1
         assert locked == [True]

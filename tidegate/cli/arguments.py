@@ -33,7 +33,6 @@ from step 0 on, of which those that were sent are left out. For the rest see `ti
 
 
 def read(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The arguments as they are meant; exits if they make no sense."""
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     # argparse takes an optional FILE that stands after options for one too many: it has settled that there is none.
@@ -107,12 +106,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_stream(commands_of: _Commands) -> None:
-    stream = _command(
-        commands_of,
-        "stream",
-        help="send a table through a sequence",
-        description=_STREAM_HELP,
-    )
+    stream = _command(commands_of, "stream", help="send a table through a sequence", description=_STREAM_HELP)
     _add_model(stream)
     _add_table(stream)
     stream.add_argument("--state", metavar="FILE", help="begin from this state, as `tidegate state` writes it")
@@ -132,13 +126,7 @@ def _add_table(stream: argparse.ArgumentParser) -> None:
 
 
 def _add_kept(commands_of: _Commands) -> None:
-    """The commands for a sequence that was kept."""
-    resume = _command(
-        commands_of,
-        "resume",
-        help="go on with a kept sequence",
-        description=_RESUME_HELP,
-    )
+    resume = _command(commands_of, "resume", help="go on with a kept sequence", description=_RESUME_HELP)
     _add_keep(resume)
     _add_table(resume)
     resume.add_argument("--whole", action="store_true", help="the table begins at step 0: leave out what was sent")

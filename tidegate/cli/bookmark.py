@@ -124,12 +124,10 @@ class Bookmarks:
         self._written = clock()
 
     def shown(self, step: int) -> None:
-        """The answer to a step was shown."""
         if self._clock() - self._written >= _EVERY:
             self.write(step + 1)
 
     def write(self, answered: int) -> Bookmark:
-        """Writes the file; what it holds now."""
         bookmark = self._now(answered)
         bookmark.save(self._path)
         self._saved(answered)

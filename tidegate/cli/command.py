@@ -17,7 +17,6 @@ from tidegate.cli.interrupt import INTERRUPTED, Stopped, interrupts_raise, leave
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """The command line; exits."""
     leave_at_an_interrupt()
     run = import_module("tidegate.cli.running").run
     _open_what_is_closed()

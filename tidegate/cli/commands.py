@@ -54,20 +54,17 @@ def style_of(file: TextIO) -> Style:
 
 
 def list_models(client: Client, *, as_json: bool) -> None:
-    """Prints the table of models."""
     models = client.models()
     print(pages.as_json(models) if as_json else "\n".join(pages.table(models, style_of(sys.stdout))))
 
 
 def describe(client: Client, model: str, version: int, *, as_json: bool) -> None:
-    """Prints the page of one model."""
     found = client.describe(model, version)
     width = shutil.get_terminal_size().columns
     print(pages.as_json(found) if as_json else "\n".join(pages.page(found, style_of(sys.stdout), width)))
 
 
 def stream(client: Client, order: StreamOrder) -> None:
-    """Sends a table through a new sequence of a model, and prints each answer as it comes."""
     state = None if order.state is None else State.load(order.state)
     if order.keep is not None:
         kept.check_free(order.keep)
@@ -94,7 +91,6 @@ def resume(client: Client, bookmark: Bookmark, order: StreamOrder, path: str) ->
 
 
 def take_state(client: Client, bookmark: Bookmark, path: str) -> None:
-    """Writes the state of a kept sequence to a file."""
     kept.check_state(path)
     sequence, bookmark = kept.take_up(client, bookmark, NOTHING)
     kept.catch_up(sequence, bookmark)
@@ -104,7 +100,6 @@ def take_state(client: Client, bookmark: Bookmark, path: str) -> None:
 
 
 def fork(client: Client, bookmark: Bookmark, path: str) -> None:
-    """Begins another sequence where a kept one stands, and keeps it in a file of its own."""
     kept.check_free(path)
     sequence, bookmark = kept.take_up(client, bookmark, NOTHING)
     kept.catch_up(sequence, bookmark)

@@ -55,7 +55,6 @@ def keep(client: Client, sequence: OpenSequence, path: str, answered: int) -> No
 
 
 def bookmark(client: Client, sequence: OpenSequence, answered: int) -> Bookmark:
-    """Where it stands, of which so many steps were shown."""
     first, inputs = sequence.kept()
     return Bookmark(
         server=client.address,

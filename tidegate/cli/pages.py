@@ -23,7 +23,6 @@ _PAGE_WIDTH = 100  # wider lines are hard to read
 
 
 def table(models: Sequence[Model], style: Style) -> list[str]:
-    """One line for each model; under a refused one, why."""
     rows = [_cells(model) for model in models]
     widths = [max(len(row[at]) for row in (_HEADER, *rows)) for at in range(len(_HEADER))]
     lines = [style.dim("  ".join(_aligned(_HEADER, widths)).rstrip())]
@@ -144,7 +143,6 @@ def _facts(model: Model) -> Iterator[str]:
 
 
 def as_json(value: Model | Sequence[Model]) -> str:
-    """One model as a JSON object, or several as a list of them."""
     return json.dumps(_record(value) if isinstance(value, Model) else [_record(model) for model in value], indent=2)
 
 

@@ -28,7 +28,6 @@ class CsvSink:
         self._trace: list[str] | None = None
 
     def write(self, answer: Answer) -> None:
-        """One line; before the first one, the header."""
         if self._trace is None:
             self._trace = list(trace_names(answer.layout))
             self._line(["step", *self._outputs, *self._trace])
@@ -55,7 +54,6 @@ class JsonSink:
         self._file = file
 
     def write(self, answer: Answer) -> None:
-        """One line."""
         record: dict[str, Any] = {"step": answer.step, "outputs": {n: _plain(a) for n, a in answer.outputs.items()}}
         if answer.trace is not None:
             record["layers"] = {
@@ -74,7 +72,6 @@ class DrawingSink:
         self._drawing: Drawing | None = None
 
     def write(self, answer: Answer) -> None:
-        """One line; before the first one, the header."""
         if self._drawing is None:
             self._drawing = self._make(answer)
             for line in self._drawing.header():

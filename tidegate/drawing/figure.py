@@ -46,7 +46,6 @@ def figure(
 def _units(
     trace: LayerTrace, held: Array, most: float, mark: Callable[[str], list[str]], style: Style
 ) -> Iterable[str]:
-    """The unit at each step, the gate to its left before it."""
     left = next((mark(name) for name in _first(trace, _LEFT)), [" "] * len(held))
     return (f"{m} {glyphs.shade(abs(value) / most, style) * 3}" for m, value in zip(left, held.tolist(), strict=True))
 
@@ -56,7 +55,6 @@ def _gate_of(trace: LayerTrace, unit: int, style: Style) -> Callable[[str], list
 
 
 def _first(trace: LayerTrace, names: Sequence[str]) -> list[str]:
-    """The one of these gates that the layer has, if any."""
     return [name for name in names if name in trace.parts][:1]
 
 

@@ -30,15 +30,12 @@ class Style:
     unicode: bool = True
 
     def paint(self, text: str, colour: int) -> str:
-        """The text in a colour of the 256-colour palette, or as it is."""
         return f"\x1b[38;5;{colour}m{text}{_RESET}" if self.colour else text
 
     def dim(self, text: str) -> str:
-        """The text in the background of attention."""
         return f"\x1b[2m{text}{_RESET}" if self.colour else text
 
     def bold(self, text: str) -> str:
-        """The text in front."""
         return f"\x1b[1m{text}{_RESET}" if self.colour else text
 
 
@@ -81,7 +78,6 @@ def shade(share: float, style: Style) -> str:
 
 
 def visible_length(text: str) -> int:
-    """How many characters of a text take room: its colours do not."""
     return len(_COLOURS.sub("", text))
 
 

@@ -16,15 +16,7 @@ from tidegate.drawing.names import column_names, layers_in_short
 from tidegate.model import Model
 
 # What is drawn of a cell, in this order, with its short label. The candidate is left to the data: it is no gate.
-_LABELS = {
-    "input": "i",
-    "forget": "f",
-    "update": "z",
-    "reset": "r",
-    "cell": "c",
-    "output": "o",
-    "hidden": "h",
-}
+_LABELS = {"input": "i", "forget": "f", "update": "z", "reset": "r", "cell": "c", "output": "o", "hidden": "h"}
 _STATES = {"cell", "hidden"}
 _BAR_UNITS = 4  # as long as a layer has no more units, its states are bars
 _BAR_WIDTH = 9
@@ -54,17 +46,14 @@ class Group:
 
     @property
     def label(self) -> str:
-        """What the header calls it."""
         return self.part if self.look.long_labels else _LABELS[self.part]
 
     @property
     def is_bar(self) -> bool:
-        """Whether each unit is a bar."""
         return self.look.bars and self.part in _STATES
 
     @property
     def width(self) -> int:
-        """In characters."""
         return max(len(self.label), self._marks_width)
 
     @property
@@ -104,7 +93,6 @@ class Drawing:
     # The header.
 
     def header(self) -> list[str]:
-        """What is drawn: the model, the glyphs, and what each column is."""
         asides = [self._style.dim(line) for line in (self._legend(), self._notes()) if line]
         layers = [line for line in [self._layers_line()] if line]
         return [self._style.bold(self._title()), *asides, *layers, self._labels_line()]
@@ -118,7 +106,6 @@ class Drawing:
         return gates if any(group.part not in _STATES for group in self._groups) else ""
 
     def _layers_line(self) -> str:
-        """The layers' names above their columns."""
         kinds = {layer.index: layer.kind for layer in self._model.layers}
         names = []
         for layer, groups in _by_layer(self._groups).items():
@@ -210,13 +197,11 @@ def _by_layer(groups: Sequence[Group]) -> dict[int, list[Group]]:
 
 
 def _hidden_units(layout: TraceLayout, groups: Sequence[Group]) -> dict[int, int]:
-    """How many units of each layer are not drawn."""
     drawn = {group.layer: len(group.units) for group in groups}
     return {layer: _size(parts) - drawn.get(layer, 0) for layer, parts in sorted(layout.columns.items())}
 
 
 def _units_left_out(hidden: Mapping[int, int]) -> list[str]:
-    """What the header says about units that are not drawn."""
     if not any(hidden.values()):
         return []
     if len(set(hidden.values())) == 1:
@@ -226,7 +211,6 @@ def _units_left_out(hidden: Mapping[int, int]) -> list[str]:
 
 
 def _size(parts: Mapping[str, slice]) -> int:
-    """How many units a layer has."""
     run = next(iter(parts.values()))
     return int(run.stop) - int(run.start)
 

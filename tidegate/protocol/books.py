@@ -1,8 +1,12 @@
 """What the books of a sequence and of a fleet have in common: whether they go on, and how they end. Pure."""
 
+from abc import ABC, abstractmethod
+from typing import Generic, TypeVar
+
 import numpy as np
 
-from tidegate.errors import SequenceEnded, SequenceLost, TidegateError
+from tidegate.errors import ProtocolError, Refused, SequenceEnded, SequenceLost, TidegateError
+from tidegate.inputs import Block
 from tidegate.protocol.fleet_in_flight import FleetInFlight
 from tidegate.protocol.fleet_replay import FleetReplay
 from tidegate.protocol.in_flight import InFlight
@@ -10,16 +14,20 @@ from tidegate.protocol.members import Steps
 from tidegate.protocol.opening import Opening
 from tidegate.protocol.replay import Replay
 
+N = TypeVar("N", int, Steps)
+R = TypeVar("R", Replay, FleetReplay)
+F = TypeVar("F", InFlight, FleetInFlight)
 
-class CommonBooks:
+
+class CommonBooks(ABC, Generic[N, R, F]):
     """`answered` and the bounds of what is repeated are one number for a sequence, and an array [C] for a fleet."""
 
     what: str  # in a sentence
-    answered: int | Steps
-    _back_at: int | Steps  # answers to steps from here
-    _again: int | Steps  # to before there come a second time
-    _replay: Replay | FleetReplay | None
-    _in_flight: InFlight | FleetInFlight
+    answered: N
+    _back_at: N  # answers to steps from here
+    _again: N  # to before there come a second time
+    _replay: R | None
+    _in_flight: F
 
     def __init__(self, opening: Opening) -> None:
         self.opening = opening
@@ -34,12 +42,10 @@ class CommonBooks:
 
     @property
     def resumable(self) -> bool:
-        """Whether it can go on after a loss."""
         return self._replay is not None
 
     @property
     def waiting(self) -> bool:
-        """Whether an answer is still to come."""
         return bool(self._in_flight)
 
     @property
@@ -49,19 +55,15 @@ class CommonBooks:
 
     @property
     def sent_again(self) -> int:
-        """How many steps had to be repeated when it was resumed."""
         return int(np.sum(self._again - self._back_at))
 
     def loss(self, reason: str, message: str) -> SequenceLost:
-        """Why it cannot go on."""
         return SequenceLost(reason, message, int(np.min(self.answered)))
 
     def end(self, error: TidegateError) -> None:
-        """No more steps: whoever tries gets this error."""
         self.ended = self.ended or error
 
     def abandon(self, error: TidegateError) -> None:
-        """Ends it and fails everything that is still waiting."""
         self.end(error)
         if self._replay is not None:
             self._replay.clear(forget=isinstance(error, SequenceEnded))
@@ -73,3 +75,22 @@ class CommonBooks:
             self.abandon(self.loss(reason, message))
         else:
             self.abandon(SequenceEnded(f"the server does not know this {self.what} any more: {message}"))
+
+    def _lose(self, refusal: Refused, what: str) -> None:
+        self.abandon(self.loss(refusal.reason, f"{what}: {refusal.message}"))
+
+    def _check_start(self, start: N, *, kept: bool) -> None:
+        """Whether it can go on there after a loss. Raises ProtocolError, SequenceLost (CHECKPOINT_GONE)."""
+        if np.any(start > self.answered):
+            raise ProtocolError(f"the server goes on at a step of this {self.what} whose earlier answers are not here")
+        if not kept:
+            why = f"the server wants inputs of this {self.what} again that are not kept any more"
+            raise self.loss("CHECKPOINT_GONE", why)
+
+    def _cut(self, block: Block) -> list[Block]:
+        self._most = self._most or self._rows_of_a_message()
+        return block.cut(self._most)
+
+    @abstractmethod
+    def _rows_of_a_message(self) -> int:
+        """How many rows to put into one message at most. Raises BadInput if the server takes none so large."""

@@ -18,7 +18,6 @@ class Budget:
 
     @property
     def full(self) -> bool:
-        """Whether no more should be kept before something is freed."""
         return self.bytes >= self._most_bytes or self.steps >= self._most_steps
 
     def free(self, size: int, steps: int) -> None:
@@ -29,7 +28,6 @@ class Budget:
             self.stir()
 
     def room(self) -> Promise[None]:
-        """Settled when there may be room again."""
         promise: Promise[None] = Promise()
         self._waiting[promise] = None
         return promise
@@ -45,7 +43,6 @@ class Budget:
             promise.resolve(None)
 
     def why_full(self) -> str:
-        """What to say to whoever waited for room in vain."""
         return (
             f"not sent: {self.steps} steps of {self.bytes} bytes are kept so that they can be sent again, as many as"
             f" may be (keep_steps={self._most_steps}, keep_bytes={self._most_bytes}), and the server told of no"

@@ -56,17 +56,14 @@ class Controls:
         return any(control.kind == "rewind" for control in self._waiting)
 
     def room(self) -> Promise[None]:
-        """Settled when steps may be sent again."""
         promise: Promise[None] = Promise()
         self._room.append(promise)
         return promise
 
     def add(self, control: Control) -> None:
-        """Enters one that is being sent."""
         self._waiting.append(control)
 
     def settle(self, kind: str, response: pb.StreamResponse) -> None:
-        """The server answered the first one of this kind."""
         control = self._pop(kind)
         if control is not None:
             control.promise.resolve(response)
@@ -97,11 +94,9 @@ class Controls:
         return control
 
     def was_made(self, control: Control) -> bool:
-        """Whether this is a move that was made once."""
         return any(made is control for made, _ in self._made)
 
     def fail(self, error: TidegateError) -> None:
-        """None of them will be answered."""
         waiting, self._waiting = self._waiting, deque()
         for control in waiting:
             if not control.promise.done:
@@ -156,7 +151,6 @@ class Turns:
 
     @property
     def free(self) -> bool:
-        """Whether what is said goes out at once."""
         return not self.blocked and not self._later
 
     def say(self, requests: list[pb.StreamRequest], most: int) -> list[pb.StreamRequest]:

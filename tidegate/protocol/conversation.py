@@ -43,23 +43,19 @@ class Conversation:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is open on it, but for what is already being closed."""
         return not self._pending.awaited and self._registry.idle
 
     @property
     def closing(self) -> bool:
-        """Whether a server is still to confirm that something is closed."""
         return bool(self._registry.closing)
 
     @property
     def resumable(self) -> bool:
-        """Whether something is open that can go on after a loss."""
         return self.resumption.possible
 
     # Sending.
 
     def open(self, order: Order | Claim) -> tuple[Promise[pb.Opened], Requests]:
-        """Asks for new sequences, or for ones that were opened before."""
         if self.lost is not None:
             raise copy(self.lost)
         promise, request = self._pending.open(order)
@@ -97,17 +93,14 @@ class Conversation:
         return promise, []
 
     def read_state(self, sequence_books: SequenceBooks) -> "Asked":
-        """Asks for the state after the steps that were sent."""
         return sequence_books.ask("read_state", pb.StreamRequest(read_state=pb.ReadState(handle=sequence_books.handle)))
 
     def rewind(self, sequence_books: SequenceBooks, step: int) -> "Asked":
-        """Asks to go back to the newest checkpoint at or before a step."""
         if step < 0:
             raise ValueError(f"step {step}: steps are numbered from 0")
         return sequence_books.ask("rewind", pb.StreamRequest(rewind=pb.Rewind(handle=sequence_books.handle, step=step)))
 
     def move(self, sequence_books: SequenceBooks, version: int) -> "Asked":
-        """Asks to go on with another version of the model."""
         if version < 0:
             raise ValueError(f"version {version}: versions are numbered from 1, and 0 is the newest")
         return sequence_books.ask("move", pb.StreamRequest(move=pb.Move(handle=sequence_books.handle, version=version)))
@@ -253,7 +246,6 @@ class Conversation:
         self.broken = error
 
     def resume(self) -> Requests:
-        """The first words on a new stream."""
         self.broken = None
         return self.resumption.claims() + self._pending.again()
 

@@ -27,7 +27,7 @@ _ROW_BYTES = HANDLE.itemsize + 2 * STEP.itemsize  # what a row takes besides its
 _SAY_EVERY = 8  # messages: how often a fleet tells which answers it has
 
 
-class FleetBooks(CommonBooks):
+class FleetBooks(CommonBooks[Steps, FleetReplay, FleetInFlight]):
     """The books of one fleet.
 
     `next_steps` [C] is the number that the next step of each member will have, `answered` [C] that of its first step
@@ -35,11 +35,6 @@ class FleetBooks(CommonBooks):
     """
 
     what = "fleet"
-    answered: Steps
-    _back_at: Steps
-    _again: Steps
-    _replay: FleetReplay | None
-    _in_flight: FleetInFlight
 
     def __init__(self, opening: Opening, budget: Budget | None = None) -> None:
         super().__init__(opening)
@@ -78,7 +73,6 @@ class FleetBooks(CommonBooks):
         return promise, [] if self.parked else requests
 
     def room(self) -> Promise[None] | None:
-        """What to wait for before more can be sent; None: nothing."""
         return None if self._replay is None or self.ended is not None else self._replay.room()
 
     def _keep(
@@ -96,14 +90,12 @@ class FleetBooks(CommonBooks):
         request.fleet.answered = self.answered[members].astype(STEP).tobytes()
         self._unsaid = 0
 
-    def _cut(self, block: Block) -> list[Block]:
-        self._most = self._most or self._inputs.rows_within(self.opening.max_message_bytes, _ROW_BYTES)
-        return block.cut(self._most)
+    def _rows_of_a_message(self) -> int:
+        return self._inputs.rows_within(self.opening.max_message_bytes, _ROW_BYTES)
 
     # Receiving.
 
     def owns(self, handle: int) -> bool:
-        """Whether this handle is one of the fleet's."""
         return self.handle <= handle < self.handle + self.count
 
     def receive(self, message: pb.FleetAnswers) -> bool:
@@ -157,7 +149,7 @@ class FleetBooks(CommonBooks):
     def _refused_again(self, member: int, step: int, refusal: Refused) -> bool:
         if not self._back_at[member] <= step < self._again[member]:
             return False
-        self.abandon(self.loss(refusal.reason, f"a step could not be repeated: {refusal.message}"))
+        self._lose(refusal, "a step could not be repeated")
         return True
 
     def _begin_again(self, promise: FleetPromise, members: Members, expected: Steps) -> None:
@@ -170,7 +162,6 @@ class FleetBooks(CommonBooks):
         self._in_flight.doom_after(promise, ends)
 
     def say(self, requests: list[pb.StreamRequest]) -> list[pb.StreamRequest]:
-        """What of these can be sent now: nothing while there is no stream."""
         return [] if self.parked else requests
 
     # After a loss.
@@ -184,7 +175,6 @@ class FleetBooks(CommonBooks):
             self._replay.cut(self._all, self.next_steps)
 
     def claim(self) -> Claim:
-        """How to ask for it."""
         return self.opening.claim(self.answered)
 
     @property
@@ -203,27 +193,18 @@ class FleetBooks(CommonBooks):
         self.opening = self.opening.renewed(opened)
         self._most = 0
         start = self.opening.next_steps
-        self._check_start(self._replay, start)
+        self._check_start(start, kept=self._replay.reaches(start))
         self.parked = False
         self._back_at, self._again = start.copy(), self.answered.copy()
-        most = self._inputs.rows_within(self.opening.max_message_bytes, _ROW_BYTES)
         requests = []
-        for members, request in self._replay.since(start, self.answered, most):
+        for members, request in self._replay.since(start, self.answered, self._rows_of_a_message()):
             self._say_answered(members, request)
             requests.append(request)
         return requests
 
-    def _check_start(self, replay: FleetReplay, start: Steps) -> None:
-        if (start > self.answered).any():
-            raise ProtocolError("the server goes on at a step of a fleet whose earlier answers are not all here")
-        if not replay.reaches(start):
-            why = "the server wants inputs of this fleet again that are not kept any more"
-            raise self.loss("CHECKPOINT_GONE", why)
-
     # Reading.
 
     def answers(self, promise: FleetPromise) -> FleetAnswers:
-        """The answers in the order of the inputs. Raises what the promise failed with."""
         return read_fleet_step(promise, self.opening)
 
 

@@ -31,7 +31,6 @@ class FleetPromise(Promise[list[pb.FleetAnswers]]):
         self.refusal: TidegateError | None = None
 
     def takes(self, member: int, step: int) -> bool:
-        """Whether this message has that step of that member."""
         if self.members[0] == member and self.steps[0] == step:  # nearly every answer begins as its request did
             return True
         return bool(((self.members == member) & (self.steps == step)).any())
@@ -52,12 +51,10 @@ class FleetPromise(Promise[list[pb.FleetAnswers]]):
         return doomed
 
     def complete(self, rows: int) -> bool:
-        """Counts rows that were answered or refused; whether that was all."""
         self.received += rows
         return self.received >= len(self.members)
 
     def settle(self) -> None:
-        """Everything is there."""
         if self.refusal is not None:
             self.fail(self.refusal)
         else:
@@ -74,15 +71,12 @@ class FleetInFlight:
         return bool(self._pending)
 
     def add(self, promise: FleetPromise) -> None:
-        """Enters a step that is being sent."""
         self._pending.append(promise)
 
     def awaiting(self, member: int, step: int) -> FleetPromise | None:
-        """What has that step of that member."""
         return next((promise for promise in self._pending if promise.takes(member, step)), None)
 
     def settle(self, promise: FleetPromise, rows: int) -> None:
-        """So many rows of it were answered or refused."""
         if promise.complete(rows):
             self._pending.remove(promise)
             promise.settle()
@@ -108,7 +102,6 @@ class FleetInFlight:
             self._pending.pop()
 
     def fail(self, error: TidegateError) -> None:
-        """Nothing of it will be answered."""
         waiting = list(self._pending)
         self._pending.clear()
         for promise in waiting:

@@ -29,7 +29,6 @@ class _Kept:
         self.size = size
 
     def only(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> "_Kept":
-        """Some of its rows, as a message of their own."""
         members, steps = self.members[rows], self.steps[rows]
         request = pb.StreamRequest()
         fleet = request.fleet
@@ -61,7 +60,6 @@ class FleetReplay:
         return not self._budget.full or bool((self._end <= self._last).all())
 
     def add(self, members: Members, steps: Steps, request: pb.StreamRequest, size: int) -> None:
-        """Keeps a message whose inputs take `size` bytes."""
         self._end[members] = steps + np.uint64(1)
         self._put(_Kept(members, steps, request, size + MESSAGE_BYTES))
 
@@ -85,13 +83,11 @@ class FleetReplay:
         self._keep(lambda kept: kept.steps < end[kept.members])
 
     def clear(self, *, forget: bool) -> None:  # noqa: ARG002 - nobody looks at a fleet's inputs
-        """Nothing will be sent again."""
         while self._kept:
             self._free(self._kept.popleft())
         self._budget.stir()
 
     def reaches(self, steps: Steps) -> bool:
-        """Whether every input of every member from `steps` [C] on is here."""
         first = self._end.copy()
         for kept in reversed(self._kept):
             first[kept.members] = kept.steps
@@ -124,7 +120,6 @@ class FleetReplay:
             self._sift_at = 2 * self._bytes
 
     def _keep(self, needed: Callable[[_Kept], NDArray[np.bool_]]) -> None:
-        """Goes through all messages, and keeps the rows that are needed."""
         kept, self._kept = self._kept, deque()
         for message in kept:
             rows = needed(message)

@@ -10,14 +10,12 @@ class Handles:
         self._free: list[tuple[int, float]] = [(0, float("inf"))]  # (first, one past the last)
 
     def take(self, count: int) -> int:
-        """The first of `count` consecutive numbers, which are then taken."""
         at = next(at for at, (first, end) in enumerate(self._free) if end - first >= count)
         first, end = self._free[at]
         self._free[at : at + 1] = [(first + count, end)] if first + count < end else []
         return first
 
     def give(self, first: int, count: int) -> None:
-        """Frees numbers that were taken."""
         insort(self._free, (first, first + count))
         merged: list[tuple[int, float]] = []
         for run in self._free:

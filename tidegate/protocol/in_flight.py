@@ -32,7 +32,6 @@ class StepsPromise(Promise[list[pb.Answers]]):
         self._refusal: TidegateError | None = None
 
     def settle(self, refusal: TidegateError | None = None) -> bool:
-        """Counts a message that was answered or refused; whether it was the last one. The first refusal counts."""
         self._refusal = self._refusal or refusal
         self._left -= 1
         if self._left:
@@ -80,27 +79,22 @@ class InFlight:
         return bool(self._pending)
 
     def add(self, promise: StepsPromise, first_step: int, count: int) -> None:
-        """Enters a message with so many steps of this promise."""
         self._pending.append(Sent(promise, first_step, count))
 
     def awaiting(self, step: int) -> Sent | None:
-        """The message whose next answer is that of this step."""
         for sent in self._pending:  # the first one, but for steps whose refusal is still to come
             if sent.next_answer == step and not sent.doomed:
                 return sent
         return None
 
     def refused_by(self, failure: pb.Failure) -> Sent | None:
-        """The message that a refusal concerns."""
         return next((sent for sent in self._pending if sent.is_refused_by(failure)), None)
 
     def settle(self, sent: Sent, refusal: TidegateError | None = None) -> None:
-        """This message was answered in full, or refused."""
         self._pending.remove(sent)
         sent.promise.settle(refusal)
 
     def doom_after(self, refused_one: Sent) -> None:
-        """What was sent after this one will be refused, too."""
         at = self._pending.index(refused_one)
         for sent in list(self._pending)[at + 1 :]:
             sent.doomed = True
@@ -124,7 +118,6 @@ class InFlight:
             sent.first_step = sent.next_answer
 
     def fail(self, error: TidegateError) -> None:
-        """Nothing of it will be answered."""
         waiting = list(dict.fromkeys(sent.promise for sent in self._pending))
         self._pending.clear()
         for promise in waiting:

@@ -47,11 +47,9 @@ class Order:
             raise ValueError(f"version {self.version}: versions are numbered from 1, and 0 is the newest")
 
     def route(self) -> str:
-        """By which to connect for it: a new one."""
         return new_route()
 
     def request(self, handle: int) -> pb.StreamRequest:
-        """The message that opens them under `handle` and the numbers after it."""
         opening = pb.Open(
             handle=handle,
             count=self.count,
@@ -85,15 +83,12 @@ class Claim:
 
     @property
     def count(self) -> int:
-        """How many sequences."""
         return len(self.ids)
 
     def route(self) -> str:
-        """By which to connect for it: that of the first sequence."""
         return route_of(self.ids[0])
 
     def request(self, handle: int) -> pb.StreamRequest:
-        """The message that resumes them under `handle` and the numbers after it."""
         resume = pb.Resume(
             handle=handle,
             sequence_ids=self.ids,
@@ -156,7 +151,6 @@ class Opening:
         )
 
     def moved(self, moved: pb.Moved) -> "Opening":
-        """The same sequence on another version."""
         return replace(self, version=moved.version, layout=read_layout(moved.trace, self.layout.every))
 
     def claim(self, answered: Sequence[int] | NDArray[np.uint64]) -> Claim:

@@ -37,7 +37,6 @@ class Pending:
         return any(entry.wanted for entry in self._entering.values())
 
     def asked(self, handle: int) -> bool:
-        """Whether a server is still to answer what was asked for under this handle."""
         return handle in self._entering and not self._entering[handle].opened
 
     def open(self, order: Order | Claim) -> tuple[Promise[pb.Opened], pb.StreamRequest]:
@@ -67,14 +66,12 @@ class Pending:
     # What a server says.
 
     def opened(self, opened: pb.Opened) -> list[pb.StreamRequest]:
-        """What was asked for is open."""
         entry = self._entering[opened.handle]
         entry.opened = True
         entry.promise.resolve(opened)
         return [] if entry.wanted else self._discard(opened.handle)
 
     def refused(self, handle: int, refusal: Refused) -> None:
-        """What was asked for will not be opened."""
         entry = self._entering.pop(handle)
         order, promise = entry.order, entry.promise
         if refusal.reason != "HANDLE_IN_USE":
@@ -85,7 +82,6 @@ class Pending:
             promise.fail(refusal)
 
     def closed(self, handle: int) -> None:
-        """What was opened for nobody is ended."""
         if handle in self._entering:
             self._leave(handle)
 
@@ -106,11 +102,9 @@ class Pending:
                 self._leave(handle)
 
     def again(self) -> list[pb.StreamRequest]:
-        """What to ask for on a new stream."""
         return [entry.order.request(handle) for handle, entry in self._entering.items() if not entry.opened]
 
     def fail(self, error: TidegateError) -> None:
-        """There will be no other stream."""
         for handle, entry in list(self._entering.items()):
             if not entry.opened:
                 self._leave(handle)

@@ -26,14 +26,12 @@ class Promise(Generic[T]):
         self._wake = wake if before is None else lambda: (before(), wake())
 
     def resolve(self, value: T) -> None:
-        """Settles it with an answer."""
         self._value = value
         self.done = True
         if self._wake is not None:
             self._wake()
 
     def fail(self, error: TidegateError) -> None:
-        """Settles it with an error, which `result` raises."""
         self._error = error
         self.done = True
         if self._wake is not None:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidegate.answers import Answer, Answers, FleetAnswers, TraceLayout
+from tidegate.errors import ProtocolError
 from tidegate.messages import read_outputs, read_tensor
 from tidegate.protocol.fleet_in_flight import FleetPromise
 from tidegate.protocol.in_flight import StepsPromise
@@ -15,7 +16,6 @@ from tidegate.v1 import sequence_pb2 as pb
 
 
 def read_step(promise: StepsPromise) -> Answer:
-    """The answer to one step. Raises what the promise failed with."""
     message = promise.result()[0]
     outputs = read_outputs(message.outputs)
     for name, array in outputs.items():
@@ -45,8 +45,14 @@ def read_fleet_step(promise: FleetPromise, opening: Opening) -> FleetAnswers:
     return FleetAnswers(outputs, trace, opening.layout, promise.members, promise.steps, checkpointed)
 
 
+def rows_of(message: pb.Answers) -> int:
+    """How many steps a message answers."""
+    if not message.outputs or not message.outputs[0].shape:
+        raise ProtocolError("the server sent an answer without a first axis for its steps")
+    return message.outputs[0].shape[0]
+
+
 def _read_parts(parts: Sequence[pb.Answers | pb.FleetAnswers]) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-    """The outputs and the trace of all parts, one after the other."""
     blocks = [read_outputs(part.outputs) for part in parts]
     traces = [read_tensor(part.trace) for part in parts if part.HasField("trace")]
     outputs = {name: _joined([block[name] for block in blocks]) for name in blocks[0]}

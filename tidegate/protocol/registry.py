@@ -30,18 +30,15 @@ class Registry:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is open, but for what is already being closed."""
         return {*self.sequences, *self.fleets} <= self.closing.keys()
 
     def enter(self, books: Books) -> None:
-        """From now on answers go to these books."""
         if isinstance(books, FleetBooks):
             self.fleets[books.handle] = books
         else:
             self.sequences[books.handle] = books
 
     def remove(self, books: Books) -> None:
-        """They are open no longer."""
         self._pop(books)
         self._handles.give(books.handle, books.count)
 
@@ -65,7 +62,6 @@ class Registry:
             self._handles.give(handle, self._left.pop(handle))
 
     def hang_up(self) -> None:
-        """The stream is gone, and with it what was left on it."""
         for first in list(self._left):
             self.parted(first)
 
@@ -127,19 +123,15 @@ class Registry:
     # Whose is it.
 
     def all(self) -> list[Books]:
-        """Those of every sequence and fleet."""
         return [*self.sequences.values(), *self.fleets.values()]
 
     def opened_as(self, handle: int) -> Books | None:
-        """Those that stand under this handle."""
         return self.sequences.get(handle) or self.fleets.get(handle)
 
     def find(self, handle: int) -> Books | None:
-        """Those of a sequence, or of the fleet that it is a member of."""
         return self.sequences.get(handle) or self._fleet_of(handle)
 
     def sequence(self, handle: int) -> SequenceBooks | None:
-        """Those of a sequence that is no member; None if it was left. Raises ProtocolError."""
         sequence_books = self.sequences.get(handle)
         if sequence_books is None and not self.left(handle):
             raise ProtocolError(f"the server said something of handle {handle}, which is not an open sequence")
@@ -156,11 +148,9 @@ class Registry:
         return next((fleet for fleet in self.fleets.values() if fleet.owns(handle)), None)
 
     def books_of(self, handles: Iterable[int]) -> list[Books]:
-        """Those of all these, each once."""
         found = {id(books): books for books in map(self.find, handles) if books is not None}
         return list(found.values())
 
 
 def close_request(books: Books) -> pb.StreamRequest:
-    """The message that ends what these books are for."""
     return pb.StreamRequest(close=pb.Close(handle=books.handle, count=books.count))

@@ -94,7 +94,6 @@ class Replay:
         self._loose.clear()
 
     def checkpointed(self, step: int) -> None:
-        """The server told that the first `step` steps are safe."""
         if step <= self._last:
             return
         self.told = True
@@ -106,7 +105,6 @@ class Replay:
             self._budget.stir()
 
     def cut(self, step: int) -> None:
-        """Steps from `step` on were not taken."""
         for block in (self._loose, self._folded):
             while block and block[-1].end > step:
                 kept = block.pop()
@@ -117,7 +115,6 @@ class Replay:
         self._end = min(self._end, step)
 
     def rewound(self, step: int) -> None:
-        """The sequence went back to a checkpoint at `step`."""
         self.cut(step)
         self.told = True
         self._last = self._end = step
@@ -134,7 +131,6 @@ class Replay:
         self._budget.stir()
 
     def reaches(self, step: int) -> bool:
-        """Whether every input from `step` on is here."""
         oldest = next(chain(self._folded, self._loose), None)
         return step >= (self._end if oldest is None else oldest.first)
 
@@ -186,7 +182,6 @@ def _alike(some: dict[str, wire.Array], others: dict[str, wire.Array]) -> bool:
 
 
 def joined(requests: Sequence[pb.StreamRequest]) -> pb.StreamRequest:
-    """One message of many steps: those of messages that carry one each, with the same inputs."""
     whole = pb.StreamRequest()
     steps, first = whole.steps, requests[0].steps
     steps.handle = first.handle

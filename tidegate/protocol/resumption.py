@@ -29,7 +29,6 @@ class Resumption:
 
     @property
     def possible(self) -> bool:
-        """Whether something is open that can go on after a loss."""
         return any(self._goes_on(books) for books in self._registry.all())
 
     def _goes_on(self, books: Books) -> bool:
@@ -57,13 +56,11 @@ class Resumption:
         return _claim(books)
 
     def claims(self) -> list[pb.StreamRequest]:
-        """Asks for all that waits, on a new stream."""
         return [_claim(books) for books in self._registry.all() if books.parked]
 
     # What a server says to that.
 
     def opened(self, books: Books, opened: pb.Opened) -> list[pb.StreamRequest]:
-        """They are open again: what to send."""
         try:
             requests = books.resumed(opened)
         except (SequenceLost, Refused) as error:  # refused by the books: this server takes no message as large as a row
@@ -129,7 +126,6 @@ class Resumption:
         return [_claim(books) for books in self._registry.all() if books.handle in deferred]
 
     def give_up_deferred(self) -> None:
-        """There was no room in time."""
         deferred, self.deferred = self.deferred, {}
         for books in [books for books in self._registry.all() if books.handle in deferred]:
             refusal = deferred[books.handle]
@@ -148,14 +144,12 @@ class Resumption:
         self.recovering.clear()
 
     def closed(self, closed: pb.Closed) -> bool:
-        """The server ended sequences; whether it was asked to."""
         self._registry.parted(closed.handle)
         if self._registry.opened_as(closed.handle) is not None:
             self._let_go(closed.handle)
         return self._registry.closed(closed)
 
     def forget(self, books: Books) -> None:
-        """They are open no longer."""
         self._registry.remove(books)
         self._let_go(books.handle)
 
@@ -165,7 +159,6 @@ class Resumption:
         return self._registry.leave(books)
 
     def _fail(self, books: Books, error: SequenceLost) -> None:
-        """These alone cannot go on."""
         self.forget(books)
         self._abandon_as_lost(books, error)
 
@@ -180,7 +173,6 @@ class Resumption:
 
 
 def as_loss(error: TidegateError) -> ConnectionLost:
-    """The error of whoever comes after the stream ended with this one."""
     return error if isinstance(error, ConnectionLost) else ConnectionLost(f"the stream is gone: {error}")
 
 

@@ -11,7 +11,6 @@ _FIT = re.compile("[0-9a-z]{1,32}")
 
 
 def new_route() -> str:
-    """A random one."""
     return token_hex(4)
 
 
@@ -22,5 +21,4 @@ def route_of(sequence_id: str) -> str:
 
 
 def headers(route: str) -> tuple[tuple[str, str], ...]:
-    """What each stream of a connection says."""
     return ((HEADER, route),)

@@ -5,11 +5,11 @@ earlier steps, because the server checks a step before it runs it. After a loss 
 is open on another stream; what is sent meanwhile goes out then.
 """
 
+from collections.abc import Callable
 from copy import copy
 
 import numpy as np
 
-from tidegate.answers import Answer, Answers
 from tidegate.errors import ProtocolError, Refused, SequenceLost, TidegateError, refused
 from tidegate.inputs import Block, InputLayout, Inputs
 from tidegate.messages import read_refusal
@@ -19,7 +19,7 @@ from tidegate.protocol.control import BLOCKING, Control, Controls, Turns
 from tidegate.protocol.in_flight import InFlight, Sent, StepsPromise
 from tidegate.protocol.opening import Claim, Opening, Order
 from tidegate.protocol.promise import Promise
-from tidegate.protocol.reading import read_chunk, read_step
+from tidegate.protocol.reading import read_chunk, read_step, rows_of
 from tidegate.protocol.replay import Replay
 from tidegate.v1 import sequence_pb2 as pb
 
@@ -27,7 +27,10 @@ _PART = 64 * 2**10  # bytes of a part of a long chunk, about
 _AHEAD = 1024  # steps that may always be sent before the first of them is answered
 
 
-class SequenceBooks(CommonBooks):
+Sending = tuple[StepsPromise, list[pb.StreamRequest]]
+
+
+class SequenceBooks(CommonBooks[int, Replay, InFlight]):
     """The books of one sequence.
 
     `next_step` is the number that its next step will have, `answered` that of the first step without an answer. With a
@@ -35,11 +38,8 @@ class SequenceBooks(CommonBooks):
     """
 
     what = "sequence"
-    answered: int
-    _back_at: int
-    _again: int
-    _replay: Replay | None
-    _in_flight: InFlight
+    answer = staticmethod(read_step)
+    answers = staticmethod(read_chunk)
 
     def __init__(self, opening: Opening, budget: Budget | None = None) -> None:
         super().__init__(opening)
@@ -67,28 +67,32 @@ class SequenceBooks(CommonBooks):
 
     # Sending.
 
-    def send_step(self, values: Inputs) -> tuple[StepsPromise, list[pb.StreamRequest]]:
+    def send_step(self, values: Inputs) -> Sending:
         """One step as a message, and its promise. Raises BadInput, SequenceEnded; then nothing changed."""
-        try:
-            block = self._written().step(values)
-            return self._send([block] if self._most else self._cut(block), 1)
-        except Refused as error:
-            error.expected_step = self.next_step
-            raise
+        return self._send(values, InputLayout.step)
 
-    def send_chunk(self, values: Inputs) -> tuple[StepsPromise, list[pb.StreamRequest]]:
+    def send_chunk(self, values: Inputs) -> Sending:
         """Many steps, [T, ...row], in as few messages as the server's limit allows. Raises as `send_step` does."""
+        return self._send(values, InputLayout.block)
+
+    def _send(self, values: Inputs, write: Callable[[InputLayout, Inputs], Block]) -> Sending:
         try:
-            block = self._written().block(values)
+            block = write(self._written(), values)
             if not block.rows:
                 raise refused("WRONG_SHAPE", "a chunk needs at least one step")
-            return self._send(self._cut(block), block.rows)
+            blocks = [block] if block.rows <= self._most else self._cut(block)
+            if self.ended is not None:
+                raise copy(self.ended)
         except Refused as error:
             error.expected_step = self.next_step
             raise
+        promise = StepsPromise(self.next_step, block.rows, len(blocks))
+        requests = [self._message(promise, part, self.next_step + part.first) for part in blocks]
+        self.next_step += block.rows  # last: where this is interrupted nothing was sent, and `park` forgets it
+        at_once = self._turns.free and not self.parked and self.next_step <= self._most_ahead
+        return promise, requests if at_once else self.say(requests)
 
     def room(self) -> Promise[None] | None:
-        """What to wait for before more can be sent; None: nothing."""
         if self.ended is not None:
             return None
         if self._controls.held:
@@ -105,7 +109,6 @@ class SequenceBooks(CommonBooks):
         self._takes = (version, inputs)
 
     def _written(self) -> InputLayout:
-        """What the next step is written for."""
         version, inputs = self._takes
         if inputs is not self._inputs and version == self.version:
             self._inputs = inputs
@@ -114,23 +117,9 @@ class SequenceBooks(CommonBooks):
                 self._replay.part()
         return self._inputs
 
-    def _cut(self, block: Block) -> list[Block]:
-        self._most = self._most or self._rows_of_a_message()
-        return block.cut(self._most)
-
     def _rows_of_a_message(self) -> int:
-        """As many as the server takes in one, or as make a part of a long chunk. Raises BadInput."""
         most = self._inputs.rows_within(self.opening.max_message_bytes)
         return min(most, max(_AHEAD, _PART // self._inputs.row_bytes))
-
-    def _send(self, blocks: list[Block], count: int) -> tuple[StepsPromise, list[pb.StreamRequest]]:
-        if self.ended is not None:
-            raise copy(self.ended)
-        promise = StepsPromise(self.next_step, count, len(blocks))
-        requests = [self._message(promise, block, self.next_step + block.first) for block in blocks]
-        self.next_step += count  # last: where this is interrupted nothing was sent, and `park` forgets it
-        at_once = self._turns.free and not self.parked and self.next_step <= self._most_ahead
-        return promise, requests if at_once else self.say(requests)
 
     def _message(self, promise: StepsPromise, block: Block, first: int) -> pb.StreamRequest:
         request = pb.StreamRequest()
@@ -147,7 +136,6 @@ class SequenceBooks(CommonBooks):
     # Asking for more than answers.
 
     def ask(self, kind: str, message: pb.StreamRequest) -> tuple[Promise[pb.StreamResponse], list[pb.StreamRequest]]:
-        """A request about the sequence as it stands after the steps that were sent. Raises SequenceEnded."""
         if self.ended is not None:
             raise copy(self.ended)
         control = Control(kind, self.next_step, message)
@@ -164,11 +152,9 @@ class SequenceBooks(CommonBooks):
         return self._answered_here + max(self._most, _AHEAD)
 
     def told_state(self, response: pb.StreamResponse) -> None:
-        """Enters the state that was asked for."""
         self._controls.settle("read_state", response)
 
     def rewound(self, response: pb.StreamResponse) -> list[pb.StreamRequest]:
-        """Enters where the sequence stands now; what goes out."""
         step = response.rewound.next_step
         self.next_step = self.answered = self._back_at = self._again = self._answered_here = step
         if self._replay is not None:
@@ -178,7 +164,6 @@ class SequenceBooks(CommonBooks):
         return self._turns.go_on(self._most_ahead)
 
     def moved(self, response: pb.StreamResponse) -> list[pb.StreamRequest]:
-        """Enters the version that it runs on now; what goes out."""
         moved = response.moved
         self.opening = self.opening.moved(moved)
         self.version = moved.version
@@ -191,8 +176,9 @@ class SequenceBooks(CommonBooks):
         """Enters an answer; what goes out. Raises ProtocolError."""
         first = message.first_step
         if self._back_at <= first < self._again:
-            self._answered_here = first + _rows(message)
-            self._check_again(self._answered_here)
+            self._answered_here = first + rows_of(message)
+            if self._answered_here > self._again:
+                raise ProtocolError(f"the server answered steps of two messages of handle {self.handle} in one")
             self.checkpointed(message.checkpointed)
             return self._go_on()
         sent = self._in_flight.awaiting(first)
@@ -204,7 +190,7 @@ class SequenceBooks(CommonBooks):
         promise = sent.promise
         promise.parts.append(message)
         promise.layout = self.opening.layout
-        sent.next_answer += 1 if promise.count == 1 else _rows(message)
+        sent.next_answer += 1 if promise.count == 1 else rows_of(message)
         self.answered = self._answered_here = sent.next_answer
         if message.checkpointed:
             self.checkpointed(message.checkpointed)
@@ -232,7 +218,8 @@ class SequenceBooks(CommonBooks):
         control = self._controls.refused(failure.request, refusal, certain=certain)
         if control is not None:
             self._turns.blocked = self._turns.blocked and control.kind not in BLOCKING
-            self._check_made(control, refusal)
+            if control.promise.done and self._controls.was_made(control):
+                self._lose(refusal, "the move to another version could not be repeated")
             return True
         if steps and sent is None and self._back_at <= failure.first_step < self._again:
             self._lose(refusal, "a step could not be repeated")
@@ -250,13 +237,6 @@ class SequenceBooks(CommonBooks):
             self._in_flight.refuse_doomed(expected, only=self._turns.drop_steps())
         return True
 
-    def _check_made(self, control: Control, refusal: Refused) -> None:
-        if control.promise.done and self._controls.was_made(control):
-            self._lose(refusal, "the move to another version could not be repeated")
-
-    def _lose(self, refusal: Refused, what: str) -> None:
-        self.abandon(self.loss(refusal.reason, f"{what}: {refusal.message}"))
-
     def _begin_again(self, refused_one: Sent, expected: int) -> None:
         self.next_step = self._answered_here = expected
         if self._replay is not None:
@@ -264,13 +244,8 @@ class SequenceBooks(CommonBooks):
         self._in_flight.doom_after(refused_one)
 
     def abandon(self, error: TidegateError) -> None:
-        """Ends it and fails everything that is still waiting."""
         super().abandon(error)
         self._controls.fail(error)
-
-    def _check_again(self, end: int) -> None:
-        if end > self._again:
-            raise ProtocolError(f"the server answered steps of two messages of handle {self.handle} in one")
 
     # After a loss.
 
@@ -284,7 +259,6 @@ class SequenceBooks(CommonBooks):
             self._replay.cut(self.next_step)
 
     def claim(self) -> Claim:
-        """How to ask for it."""
         return self.opening.claim((self._safe,))
 
     @property
@@ -300,27 +274,18 @@ class SequenceBooks(CommonBooks):
         start = int(self.opening.next_steps[0])
         if not self._replay.reaches(start) and self._controls.took_place("rewind"):
             self.rewound(pb.StreamResponse(rewound=pb.Rewound(handle=self.handle, next_step=start)))
-        self._check_start(start)
+        self._check_start(start, kept=self._replay.reaches(start))
         self.parked = False
         self._back_at, self._again, self._answered_here = start, self.answered, start
         self._in_flight.send_again()
-        return self._resend(start, opened.version)
+        return self._resend(self._replay, start, opened.version)
 
-    def _check_start(self, start: int) -> None:
-        assert self._replay is not None
-        if start > self.answered:
-            raise ProtocolError(f"the server goes on at step {start}, and {self.answered} of its answers are here")
-        if not self._replay.reaches(start):
-            why = f"the server wants the inputs from step {start} on again, which are not kept any more"
-            raise self.loss("CHECKPOINT_GONE", why)
-
-    def _resend(self, start: int, version: int) -> list[pb.StreamRequest]:
-        assert self._replay is not None
+    def _resend(self, replay: Replay, start: int, version: int) -> list[pb.StreamRequest]:
         self._most = most = self._rows_of_a_message()
         controls = self._controls.again(start, version)
         requests: list[pb.StreamRequest] = []
         parted = {self.answered, *(control.at for control in controls)}
-        for first, _, request in self._replay.since(start, parted, most):
+        for first, _, request in replay.since(start, parted, most):
             while controls and controls[0].at <= first:
                 requests.append(controls.popleft().request)
             request.steps.answered = self._safe
@@ -328,26 +293,6 @@ class SequenceBooks(CommonBooks):
         return self.say([*requests, *(control.request for control in controls)])
 
     def kept(self) -> tuple[int, dict[str, np.ndarray]]:
-        """The inputs that are kept, [K, ...row] by name, and the step of the first row.
-
-        Those before a move to other inputs are left out: no array holds both.
-        """
+        """The inputs that are kept since it moved to other ones, [K, ...row] by name, and the step of the first row."""
         first, arrays = (self.next_step, {}) if self._replay is None else self._replay.arrays()
         return (first if arrays else self.next_step), arrays
-
-    # Reading.
-
-    def answer(self, promise: StepsPromise) -> Answer:
-        """The answer to one step. Raises what the promise failed with."""
-        return read_step(promise)
-
-    def answers(self, promise: StepsPromise) -> Answers:
-        """The answers to a chunk. Raises what the promise failed with."""
-        return read_chunk(promise)
-
-
-def _rows(message: pb.Answers) -> int:
-    """How many steps a message answers."""
-    if not message.outputs or not message.outputs[0].shape:
-        raise ProtocolError("the server sent an answer without a first axis for its steps")
-    return message.outputs[0].shape[0]

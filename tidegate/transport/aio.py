@@ -7,19 +7,20 @@ task that reads makes the next stream when one is lost.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextlib import nullcontext, suppress
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from tidegate.errors import ConnectionLost, ProtocolError, TidegateError, TimedOut
 from tidegate.protocol.budget import why_no_room
+from tidegate.protocol.conversation import Requests
 from tidegate.protocol.promise import Promise
 from tidegate.protocol.registry import Books
 from tidegate.transport.bundles import Bundler
 from tidegate.transport.deadline import Deadline
 from tidegate.transport.endpoint import Endpoint
-from tidegate.transport.link import GOODBYE, Link
+from tidegate.transport.link import GOODBYE, Build, K, Link
 from tidegate.transport.recovery import Resuming
 from tidegate.transport.status import explain
 from tidegate.v1 import sequence_pb2 as pb
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tidegate")
 
-K = TypeVar("K", bound=Promise[Any])
 Outbox = asyncio.Queue[pb.StreamRequest | None]
 
 
@@ -44,7 +44,7 @@ class AsyncConnection(Link):
         super().__init__(address, route, resuming, within)
         self._stub = stub
         self._loop = asyncio.get_running_loop()
-        self._later: asyncio.TimerHandle | None = None  # for what the server had no room for
+        self._lock = nullcontext()  # one thread
         self._closed = asyncio.Event()
         self._parting: asyncio.Future[None] | None = None  # done when nothing is left to be closed
         self._connect()
@@ -58,16 +58,9 @@ class AsyncConnection(Link):
 
     @property
     def alive(self) -> bool:
-        """Whether sequences can be opened on it."""
         return self._talk.lost is None and (not self._call.done() or self._talk.resumable)
 
-    async def send(
-        self,
-        books: Books,
-        timeout: float | None,
-        build: Callable[..., tuple[K, list[pb.StreamRequest]]],
-        *values: object,
-    ) -> K:
+    async def send(self, books: Books, timeout: float | None, build: Build[K], *values: object) -> K:
         """Builds messages with steps and sends them. gRPC takes them from the outbox as the server reads.
 
         Waits only where as much is kept for a resumption as may be, or the sequence is being rewound, for `timeout`
@@ -79,22 +72,22 @@ class AsyncConnection(Link):
             await self._await_room(room, deadline.left)
         return self.ask(build, *values)
 
-    def ask(self, build: Callable[..., tuple[K, list[pb.StreamRequest]]], *values: object) -> K:
-        """Builds messages and sends them, without a look at what is kept."""
+    def ask(self, build: Build[K], *values: object) -> K:
         promise, requests = build(*values)
         for request in requests:
             self._outbox.put_nowait(request)
         return promise
 
-    def enrol(self, books: Books) -> None:
-        """Enters what was opened."""
-        for request in self._talk.enrol(books):
+    def _put(self, requests: Requests) -> None:
+        for request in requests:
             self._outbox.put_nowait(request)
 
-    def disown(self, promise: Promise[pb.Opened]) -> None:
-        """Nobody will enrol what this promise was for."""
-        for request in self._talk.disown(promise):
-            self._outbox.put_nowait(request)
+    def _hang_up(self) -> None:
+        self._outbox.put_nowait(None)
+        self._call.cancel()
+
+    def _after(self, seconds: float, call: Callable[[], None]) -> asyncio.TimerHandle:
+        return self._loop.call_later(seconds, call)
 
     async def wait(self, promise: Promise[Any], timeout: float | None) -> None:
         """Until the promise is settled. Raises TimedOut after `timeout` seconds; the answer is then dropped."""
@@ -188,42 +181,13 @@ class AsyncConnection(Link):
         return ConnectionLost(f"the server at {self._address} ended the stream")
 
     def _enter(self, response: pb.StreamResponse) -> None:
-        for request in self._talk.receive(response):
-            self._outbox.put_nowait(request)
-        if self._talk.resumption.deferred and self._later is None:
-            self._defer()
+        self._put(self._talk.receive(response))
+        self._defer()
         self._note_recovered()
         if self._parting is not None and not self._talk.closing and not self._parting.done():
             self._parting.set_result(None)
 
-    def _defer(self) -> None:
-        """Has what there was no room for asked for again, after a while."""
-        wait = self._next_wait()
-        if wait is None:
-            self._talk.resumption.give_up_deferred()
-        else:
-            self._later = asyncio.get_running_loop().call_later(wait, self._try_deferred)
-
-    def _try_deferred(self) -> None:
-        self._later = None
-        for request in self._talk.resumption.try_deferred():
-            self._outbox.put_nowait(request)
-
-    def _break_off(self, error: TidegateError) -> None:
-        """Lets go of the stream; the conversation goes on, on another one, if there is something to resume."""
-        self._talk.break_off(error)
-        self._call.cancel()
-        self._outbox.put_nowait(None)
-        if self._talk.broken is not None:
-            self._recover()
-
-    def _lose(self, error: TidegateError) -> None:
-        self._talk.lose(error)
-        self._outbox.put_nowait(None)
-        self._call.cancel()
-
     async def _reconnect(self) -> None:
-        """Waits for its turn and makes the next stream; whether it works is seen when it is read."""
         if self._talk.lost is not None:
             return
         wait = self._next_wait()
@@ -235,21 +199,11 @@ class AsyncConnection(Link):
                 await self._closed.wait()
         if self._talk.lost is None:
             self._connect()
-            for request in self._talk.resume():
-                self._outbox.put_nowait(request)
+            self._put(self._talk.resume())
 
 
 async def _messages(outbox: Outbox, limit: Callable[[], int]) -> AsyncIterator[pb.StreamRequest]:
     """What gRPC is to send: what waits in an outbox until its end, bundled where several wait."""
-
-    def next_now() -> pb.StreamRequest | None:
-        if outbox.empty():
-            return None
-        request = outbox.get_nowait()
-        if request is None:
-            outbox.put_nowait(None)
-        return request
-
-    bundler = Bundler(next_now, limit)
+    bundler = Bundler(outbox, limit)
     while (request := bundler.left() or await outbox.get()) is not None:
         yield bundler.fill(request)

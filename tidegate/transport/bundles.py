@@ -1,6 +1,7 @@
 """Several requests in one message, where they wait for the wire at the same time. Pure."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 from tidegate.v1 import sequence_pb2 as pb
 
@@ -9,19 +10,28 @@ _SHARE = 4  # a bundle takes at most this part of what a server takes in a messa
 _USUAL_LIMIT = 4 * 2**20
 
 
+class Waiting(Protocol):
+    """An outbox that only its Bundler takes from; None is its end, and stays there."""
+
+    def empty(self) -> bool: ...
+
+    def get_nowait(self) -> pb.StreamRequest | None: ...
+
+    def put_nowait(self, item: pb.StreamRequest | None, /) -> None: ...
+
+
 class Bundler:
     """Puts together what waits. A request that waits alone goes as it is, and costs nothing more.
 
-    `next_now` is the next request that waits, or None. What is kept for a replay is copied, never written into.
+    What is kept for a replay is copied, never written into.
     """
 
-    def __init__(self, next_now: Callable[[], pb.StreamRequest | None], limit: Callable[[], int]) -> None:
-        self._next_now = next_now
+    def __init__(self, outbox: Waiting, limit: Callable[[], int]) -> None:
+        self._outbox = outbox
         self._limit = limit  # bytes of the largest message that the server takes; 0: it did not say
         self._left: pb.StreamRequest | None = None  # did not fit any more
 
     def left(self) -> pb.StreamRequest | None:
-        """What did not fit into the last bundle."""
         left, self._left = self._left, None
         return left
 
@@ -46,3 +56,11 @@ class Bundler:
             count += 1
             following = self._next_now()
         return first if bundle is None else bundle
+
+    def _next_now(self) -> pb.StreamRequest | None:
+        if self._outbox.empty():
+            return None
+        request = self._outbox.get_nowait()
+        if request is None:
+            self._outbox.put_nowait(None)
+        return request

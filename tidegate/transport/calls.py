@@ -31,7 +31,6 @@ def limit(timeout: float | None, default: float | None) -> float | None:
 
 
 def check_window(window: int) -> None:
-    """Raises ValueError if not one step could be in flight."""
     if window < 1:
         raise ValueError(f"window={window}: at least one step has to be in flight")
 
@@ -52,7 +51,6 @@ def inputs_of(model: Model) -> InputLayout:
 
 
 def prediction(response: tidegate_pb2.PredictResponse, trace: Trace) -> Prediction:
-    """Reads a whole sequence's answer."""
     outputs = read_outputs(response.outputs)
     return Prediction(
         outputs=outputs,
@@ -66,12 +64,10 @@ def prediction(response: tidegate_pb2.PredictResponse, trace: Trace) -> Predicti
 
 
 def model(response: tidegate_pb2.DescribeModelResponse) -> Model:
-    """Reads one model's description."""
     return _read(response.model)
 
 
 def models(response: tidegate_pb2.ListModelsResponse) -> tuple[Model, ...]:
-    """Reads the list of models."""
     return tuple(_read(message) for message in response.models)
 
 

@@ -12,7 +12,6 @@ class Deadline:
 
     @property
     def left(self) -> float | None:
-        """Seconds until then, 0 where it is past; None: for ever."""
         return None if math.isinf(self._end) else max(0.0, self._end - time.monotonic())
 
     @property

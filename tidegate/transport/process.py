@@ -11,10 +11,8 @@ class OwnProcess:
 
     @property
     def here(self) -> bool:
-        """Whether this is still that process."""
         return os.getpid() == self._process
 
     def check(self) -> None:
-        """Raises RuntimeError in any other process."""
         if not self.here:
             raise RuntimeError("this client was made in another process: make one after the fork")

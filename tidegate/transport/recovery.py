@@ -63,7 +63,6 @@ class Pace:
         self._well_since: float | None = None
 
     def next_wait(self) -> float:
-        """Seconds to wait before the next attempt."""
         how = self._how
         if self._well_since is not None:
             forgotten = 2 * (how.clock() - self._well_since) / max(how.longest_wait, 1e-3)
@@ -74,7 +73,6 @@ class Pace:
         return wait
 
     def well(self) -> None:
-        """An attempt was a success."""
         self._well_since = self._how.clock()
 
 
@@ -89,7 +87,6 @@ class Attempts:
         self.made = 0
 
     def next_wait(self) -> float | None:
-        """Seconds to wait before the next attempt; None: the time is over."""
         left = None if self._within is None else self._within - (self._resuming.clock() - self._since)
         if left is not None and left <= 0:
             return None
@@ -103,7 +100,6 @@ class Attempts:
         return self.next_wait() if passing else None
 
     def good_news(self) -> None:
-        """The time begins anew."""
         self._since = self._resuming.clock()
 
 
@@ -128,21 +124,17 @@ class Recovery:
             log.warning("connection to %s lost (%s); resuming what is open", address, talk.broken)
 
     def next_wait(self) -> float | None:
-        """Seconds to wait before the next attempt; None: the time is over."""
         if not self._attempts.made:
             self.begin_anew()
         return self._attempts.next_wait()
 
     def begin_anew(self) -> None:
-        """Its time begins now."""
         self._attempts.good_news()
 
     def why_over(self, talk: Conversation) -> str:
-        """What to say when the time is over."""
         return f"not resumed within {self._within:g} s: {talk.broken}"
 
     def over(self, talk: Conversation) -> bool:
-        """Looks at what came; whether everything got on."""
         report(talk)
         if talk.broken is not None or talk.lost is not None:
             return False
@@ -165,7 +157,6 @@ class Recovery:
 
 
 def report(talk: Conversation) -> None:
-    """Logs which sequences could not go on."""
     for casualty in talk.resumption.casualties:
         log.warning("a sequence is lost: %s", casualty)
     talk.resumption.casualties.clear()

@@ -36,26 +36,21 @@ class Stream:
         self._call: _CallIterator[pb.StreamResponse] | None = None
 
     def put(self, requests: list[pb.StreamRequest]) -> None:
-        """These go out, as the server reads."""
         for request in requests:
             self._outbox.put(request)
 
     def end(self) -> None:
-        """Nothing more will be put; the server is to end the stream."""
         self._outbox.put(None)
 
     def hang_up(self) -> None:
-        """Nothing more goes out or comes."""
         self._outbox.put(None)
         if self._call is not None:
             self._call.cancel()
 
     def call(self) -> None:
-        """Makes the call; whether it works is seen when it is read."""
         self._call = self._stub.Stream(_messages(self._outbox, self._limit), metadata=self._headers)
 
     def read(self) -> pb.StreamResponse | TidegateError:
-        """The next message, or why there is none."""
         assert self._call is not None
         try:
             return next(self._call)
@@ -67,15 +62,6 @@ class Stream:
 
 def _messages(outbox: Outbox, limit: Callable[[], int]) -> Iterator[pb.StreamRequest]:
     """What gRPC is to send: what waits in an outbox until its end, bundled where several wait."""
-
-    def next_now() -> pb.StreamRequest | None:
-        if outbox.empty():
-            return None
-        request = outbox.get()  # nobody else takes from it
-        if request is None:
-            outbox.put(None)
-        return request
-
-    bundler = Bundler(next_now, limit)
+    bundler = Bundler(outbox, limit)
     while (request := bundler.left() or outbox.get()) is not None:
         yield bundler.fill(request)

@@ -15,11 +15,12 @@ from typing import Any, TypeVar
 
 from tidegate.errors import ConnectionLost, ProtocolError, TidegateError, TimedOut
 from tidegate.protocol.budget import why_no_room
+from tidegate.protocol.conversation import Requests
 from tidegate.protocol.promise import Promise
 from tidegate.protocol.registry import Books
 from tidegate.transport.deadline import Deadline
 from tidegate.transport.endpoint import Endpoint
-from tidegate.transport.link import GOODBYE, Link
+from tidegate.transport.link import GOODBYE, Build, K, Link
 from tidegate.transport.process import OwnProcess
 from tidegate.transport.recovery import Resuming
 from tidegate.transport.thread_stream import Stream
@@ -28,12 +29,13 @@ from tidegate.v1.tidegate_pb2_grpc import TidegateStub
 
 log = logging.getLogger("tidegate")
 
-K = TypeVar("K", bound=Promise[Any])
 R = TypeVar("R")
 
 
 class Connection(Link):
     """One stream after the other, which any number of threads share."""
+
+    _lock: Lock
 
     def __init__(
         self, stub: TidegateStub, address: Endpoint, route: str, resuming: Resuming, within: float | None
@@ -41,12 +43,9 @@ class Connection(Link):
         super().__init__(address, route, resuming, within)
         self._stub = stub
         self._process = OwnProcess()
-        # What is said. The lock guards it; it is never held while anybody waits.
         self._lock = Lock()
         self._left: deque[Books] = deque()  # what is to be ended by the next one who has the lock
         self._stream = self._new_stream()
-        # From one stream to the next.
-        self._later: Timer | None = None  # for what the server had no room for
         self._confirmed: Event | None = None  # set when nothing is left to be closed
         self._closed = Event()
         self._reader = Thread(target=self._read_on, name=f"tidegate reader of {address}", daemon=True)
@@ -54,18 +53,11 @@ class Connection(Link):
 
     @property
     def alive(self) -> bool:
-        """Whether sequences can be opened on it."""
         return self._talk.lost is None
 
     # Sending.
 
-    def send(
-        self,
-        books: Books,
-        timeout: float | None,
-        build: Callable[..., tuple[K, list[pb.StreamRequest]]],
-        *values: object,
-    ) -> K:
+    def send(self, books: Books, timeout: float | None, build: Build[K], *values: object) -> K:
         """Builds messages with steps and sends them; one after the other, so that their numbers go out in order.
 
         gRPC takes them from the outbox as the server reads. Blocks only where as much is kept for a resumption as may
@@ -81,27 +73,15 @@ class Connection(Link):
                     return self._say(build, *values)
             self._await_room(room, deadline.left)
 
-    def ask(self, build: Callable[..., tuple[K, list[pb.StreamRequest]]], *values: object) -> K:
-        """Builds messages without steps and sends them."""
+    def ask(self, build: Build[K], *values: object) -> K:
         self._process.check()
         with self._lock:
             self._carry_out()
             return self._say(build, *values)
 
     def look(self, read: Callable[[], R]) -> R:
-        """Reads something of the books while nobody writes there."""
         with self._lock:
             return read()
-
-    def enrol(self, books: Books) -> None:
-        """Enters what was opened."""
-        with self._lock:
-            self._stream.put(self._talk.enrol(books))
-
-    def disown(self, promise: Promise[pb.Opened]) -> None:
-        """Nobody will enrol what this promise was for."""
-        with self._lock:
-            self._stream.put(self._talk.disown(promise))
 
     def leave(self, books: Books) -> None:
         """Has sequences ended, and waits for nothing: not for the server, nor for who has the lock.
@@ -122,6 +102,18 @@ class Connection(Link):
         with self._lock:
             self._carry_out()
 
+    def _put(self, requests: Requests) -> None:
+        self._stream.put(requests)
+
+    def _hang_up(self) -> None:
+        self._stream.hang_up()
+
+    def _after(self, seconds: float, call: Callable[[], None]) -> Timer:
+        timer = Timer(seconds, call)
+        timer.daemon = True
+        timer.start()
+        return timer
+
     # With the lock held.
 
     def _carry_out(self) -> None:
@@ -129,7 +121,7 @@ class Connection(Link):
             self._say(self._talk.close, self._left[0])
             self._left.popleft()
 
-    def _say(self, build: Callable[..., tuple[K, list[pb.StreamRequest]]], *values: object) -> K:
+    def _say(self, build: Build[K], *values: object) -> K:
         try:
             promise, requests = build(*values)
             self._stream.put(requests)
@@ -223,46 +215,16 @@ class Connection(Link):
         except ProtocolError as error:
             self._lose(error)
             return
-        if self._talk.resumption.deferred and self._later is None:
-            self._defer()
+        self._defer()
         self._look_around()
 
     def _look_around(self) -> None:
-        """What a message led to."""
         if self._talk.broken is not None:
             self._break_off(self._talk.broken)
         else:
             self._note_recovered()
         if self._confirmed is not None and not self._talk.closing:
             self._confirmed.set()
-
-    # A stream is lost, with the lock held.
-
-    def _break_off(self, error: TidegateError) -> None:
-        """Lets go of the stream; the conversation goes on, on another one, if there is something to resume."""
-        self._talk.break_off(error)
-        self._stream.hang_up()
-        if self._talk.broken is not None:
-            self._recover()
-
-    def _lose(self, error: TidegateError) -> None:
-        self._talk.lose(error)
-        self._stream.hang_up()
-
-    def _defer(self) -> None:
-        """Has what there was no room for asked for again, after a while."""
-        wait = self._next_wait()
-        if wait is None:
-            self._talk.resumption.give_up_deferred()
-            return
-        self._later = Timer(wait, self._try_deferred)
-        self._later.daemon = True
-        self._later.start()
-
-    def _try_deferred(self) -> None:
-        with self._lock:
-            self._later = None
-            self._stream.put(self._talk.resumption.try_deferred())
 
     # Closing.
 

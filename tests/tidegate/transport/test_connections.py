@@ -113,7 +113,7 @@ def test_a_loop_ends_although_its_client_was_not_closed(server: FakeServer) -> N
 
     sequence = within_patience(lambda: asyncio.run(leave_open()))
     with pytest.raises(ConnectionLost, match="the event loop ended"):
-        sequence._sequence_books.send_step(ROWS[1])
+        sequence._books.send_step(ROWS[1])
 
 
 def within_patience(call: object) -> object:
@@ -241,14 +241,14 @@ async def test_a_stream_needs_a_window(server: FakeServer, client: tidegate.Clie
 
 def test_an_opening_takes_no_longer_than_its_limit_although_the_server_dies_meanwhile(server: FakeServer) -> None:
     client = tidegate.connect(server.address, resume_within=5, resuming=AT_ONCE)
-    describe = client.describe
+    describe = client._describe
 
-    def dying(*what: object) -> tidegate.Model:
+    async def dying(*what: object) -> tidegate.Model:
         if not server.servicer.dead:
             server.vanish()
-        return describe(*what)
+        return await describe(*what)
 
-    client.describe = dying
+    client._describe = dying
     before = time.monotonic()
     with client, pytest.raises((ConnectionLost, tidegate.TimedOut)):
         client.sequence("toy", timeout=0.2)
@@ -257,14 +257,14 @@ def test_an_opening_takes_no_longer_than_its_limit_although_the_server_dies_mean
 
 async def test_the_same_limit_holds_for_an_opening_in_a_loop(server: FakeServer) -> None:
     client = tidegate.AsyncClient(server.address, resume_within=5, resuming=AT_ONCE)
-    describe = client.describe
+    describe = client._describe
 
     async def dying(*what: object) -> tidegate.Model:
         if not server.servicer.dead:
             await asyncio.to_thread(server.vanish)
         return await describe(*what)
 
-    client.describe = dying
+    client._describe = dying
     async with client:
         with pytest.raises((ConnectionLost, tidegate.TimedOut)):
             await asyncio.wait_for(client.sequence("toy", timeout=0.2), 2)
