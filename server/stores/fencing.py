@@ -3,8 +3,8 @@
 `time` is the store's own: seconds that were seen to pass, comparable with `touched` and `until` (see `observed.py`).
 """
 
-from dataclasses import dataclass
 from hmac import compare_digest
+from typing import NamedTuple
 
 from server.stores.places import Slots
 from server.stores.store import End, Gone, Hold, Reason, Refused, Terms, Write
@@ -12,8 +12,7 @@ from server.stores.store import End, Gone, Hold, Reason, Refused, Terms, Write
 LATE = 1_000  # milliseconds; `valkey/store.lua` knows it too
 
 
-@dataclass(frozen=True, slots=True)
-class Tombstone:
+class Tombstone(NamedTuple):
     """What is remembered of a sequence that is gone, until `until`."""
 
     digest: bytes
@@ -25,8 +24,7 @@ class Tombstone:
     until: float
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(NamedTuple):
     """What is known of a sequence that is there. `awake`: as its owner said last, which was at `touched`."""
 
     digest: bytes

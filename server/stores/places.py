@@ -2,8 +2,7 @@
 
 import struct
 from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 FREE = -1
 MOST = 256  # checkpoints of one sequence
@@ -19,8 +18,7 @@ def superseded(steps: list[int], step: int, keep: int, spare: Collection[int] = 
     return [s for s in steps if s >= step] + oldest
 
 
-@dataclass(frozen=True, slots=True)
-class Slots:
+class Slots(NamedTuple):
     """By number: the step whose checkpoint is there (or FREE), and its bytes (or 0)."""
 
     steps: tuple[int, ...] = ()
@@ -56,8 +54,10 @@ class Slots:
         taken = [number for number, step in enumerate(self.steps) if step != FREE]
         return sorted(taken, key=lambda number: -self.steps[number])
 
-    def placed(self, step: int, size: int, keep: int, spare: Collection[int] = ()) -> tuple["Slots", int, list[int]]:
+    def placed(self, step: int, size: int, keep: int, spare: Collection[int] = ()) -> tuple["Slots", int, Collection[int]]:
         """The slots once `step` is kept, its number there, and the numbers that are free from now on."""
+        if keep == 1 and len(self.steps) <= 1 and not spare:  # as nearly always
+            return Slots((step,), (size,)), 0, ()
         going = superseded([s for s in self.steps if s != FREE], step, keep, spare)
         steps = [FREE if s in going else s for s in self.steps]
         sizes = [0 if s in going else n for s, n in zip(self.steps, self.sizes, strict=True)]

@@ -1,8 +1,7 @@
 """What a store decides, once for all that bring a `Table`: loads entries, decides by `fencing`, collects changes."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from itertools import islice
 
 from server.stores import fencing
@@ -97,7 +96,8 @@ class Transaction:
             return refused
         kept = entry if isinstance(entry, Kept) else self._born(write)
         slots, number, freed = kept.slots.placed(write.step, len(write.data), self._terms.keep, write.spare)
-        self._changes.checkpoints |= {(write.id, slot): None for slot in freed}
+        for slot in freed:
+            self._changes.checkpoints[write.id, slot] = None
         self._changes.checkpoints[write.id, number] = write.data
         self._touch(write.id, kept, write.fence, awake=write.awake, slots=slots)
         return None
@@ -167,15 +167,15 @@ class Transaction:
 
     def _touch(self, id_: str, kept: Kept, fence: int, *, awake: bool, slots: Slots | None = None) -> None:
         slots = kept.slots if slots is None else slots
-        self._change(id_, replace(kept, fence=fence, touched=self._time, awake=awake, slots=slots))
+        self._change(id_, Kept(kept.digest, kept.owner, kept.model, fence, self._time, awake, slots))
 
     def _bury(self, id_: str, reason: Reason, fence: int = 0) -> None:
         kept = self._kept(id_)
         self._change(id_, fencing.buried(kept, reason, max(fence, kept.fence), self._time, self._terms))
 
     def _change(self, id_: str, entry: Entry) -> None:
-        before, _ = self._changes.entries.get(id_, (self._seen.get(id_), None))
-        self._changes.entries[id_] = before, entry
+        before = self._changes.entries.get(id_)
+        self._changes.entries[id_] = (self._seen.get(id_) if before is None else before[0]), entry
         self._seen[id_] = entry
 
     # Counting ---------------------------------------------------------------------------------------------------------
@@ -202,10 +202,13 @@ class Transaction:
         return [*old, *islice(new, count - len(old))]
 
     def _count(self) -> None:
+        tally = defaultdict(Tally, self._changes.tally)
         for before, after in self._changes.entries.values():
-            for entry, sign in ((before, -1), (after, 1)):
-                if entry is not None:
-                    _add(self._changes.tally.setdefault(entry.owner, Tally()), entry, sign)
+            if before is not None:
+                _add(tally[before.owner], before, -1)
+            if after is not None:
+                _add(tally[after.owner], after, 1)
+        self._changes.tally = dict(tally)
 
 
 def _add(tally: Tally, entry: Kept | Tombstone, sign: int) -> None:
@@ -213,5 +216,5 @@ def _add(tally: Tally, entry: Kept | Tombstone, sign: int) -> None:
         tally.tombstones += sign
     else:
         tally.sequences += sign
-        tally.bytes += sign * entry.slots.bytes
+        tally.bytes += sign * sum(entry.slots.sizes)
         tally.parked += sign * (not entry.awake)

@@ -20,6 +20,7 @@ TOMBSTONES = "SELECT id, digest, fence, reason, model, step, until, owner FROM t
 AMONG = "WHERE id IN (SELECT value FROM json_each(?))"
 PER_SEQUENCE = 256  # keys of checkpoints
 EVER = 1e300  # seconds
+KINDS = bytes, str, str, int, float, bytes, int  # of a sequence's columns, from its digest on
 
 
 class SqliteTable:
@@ -184,10 +185,9 @@ class SqliteTable:
 
 
 def _kept(digest: Any, owner: Any, model: Any, fence: Any, touched: Any, slots: Any, awake: Any) -> Kept:  # noqa: ANN401 - what a damaged file holds
-    columns = (digest, bytes), (owner, str), (model, str), (fence, int), (touched, float), (slots, bytes), (awake, int)
-    for column, kind in columns:
-        if not isinstance(column, kind):
-            raise TypeError(f"expected {kind.__name__}, found {column!r:.40}")
+    columns = digest, owner, model, fence, touched, slots, awake
+    if tuple(map(type, columns)) != KINDS:
+        raise TypeError(f"expected {', '.join(kind.__name__ for kind in KINDS)}, found {columns!r:.200}")
     return Kept(digest, owner, model, fence, touched, bool(awake), Slots.unpacked(slots))
 
 
