@@ -9,7 +9,7 @@ from itertools import islice
 from math import ceil
 from typing import TYPE_CHECKING
 
-from server.caller import Caller, address_of
+from server.caller import Caller
 from server.durability.registry import Registry
 from server.errors import OverLimit, Reason
 from server.settings import Settings
@@ -51,7 +51,7 @@ class Limits:
         Raises:
             OverLimit: the owner has too many, or the store is full.
         """
-        self._check_owner(caller.owner, count)
+        self._registry.quota.check(caller.owner, count, self._settings)
         if self.full:
             raise OverLimit(
                 f"the store takes more than {self._settings.max_store_mib} MiB, and none may give way",
@@ -68,17 +68,8 @@ class Limits:
         """
         new = Counter(coming[id_] for id_ in self._registry.unknown(coming))
         for owner, count in new.items():
-            self._check_owner(owner, count)
+            self._registry.quota.check(owner, count, self._settings)
         self._registry.expect(coming)
-
-    def _check_owner(self, owner: str, count: int) -> None:
-        """An owner's name is given by its client, so there is a limit for an address with all of its owners too."""
-        most = self._settings
-        for key, limit in ((owner, most.max_per_owner), (address_of(owner), most.max_per_address)):
-            if limit and (has := self._registry.count(key)) + count > limit:
-                raise OverLimit(
-                    f"'{key}' has {has} sequences open here; {limit} is the limit", Reason.TOO_MANY_OF_OWNER
-                )
 
     async def enforce(self) -> None:
         """Ends what nobody came back to, and makes room where a limit is passed.

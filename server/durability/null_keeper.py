@@ -10,17 +10,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from server.caller import Caller
+from server.durability.quota import Quota
 from server.durability.sequence import Enrolled, Move, ServedSequence, new_ids
 from server.errors import Reason, SequenceGone, TidegateError, WrongState
+from server.settings import Settings
 
 if TYPE_CHECKING:
     from server.runtime.served_model import ServedModel
 
 
 class NullKeeper:
-    """Answers what `Keeper`, `Takeovers`, `Parking` and `Commits` are asked. One serves any number of streams."""
+    """Answers what `Keeper`, `Takeovers`, `Parking` and `Commits` are asked. One serves any number of streams.
+
+    Args:
+        settings: how many an owner and an address may have open; none: as by default.
+    """
 
     monotonic = staticmethod(time.monotonic)
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self._settings = settings or Settings()
+        self._quota = Quota()
+        self._open: set[ServedSequence] = set()
 
     @property
     def takeovers(self) -> NullKeeper:
@@ -38,7 +49,8 @@ class NullKeeper:
         return self
 
     def check(self, caller: Caller, count: int) -> None:
-        """Any number may be opened."""
+        """Whether a client may open so many. Raises OverLimit."""
+        self._quota.check(caller.owner, count, self._settings)
 
     def enrol(
         self,
@@ -50,14 +62,24 @@ class NullKeeper:
         origin: np.ndarray | None = None,
         token: str = "",
     ) -> Enrolled:
-        """New sequences, without a token: nothing resumes them."""
-        places = zip(new_ids(len(slots), route), slots.tolist(), strict=True)
+        """New sequences, without a token: nothing resumes them. Raises OverLimit."""
         owner = caller.owner
-        new = (ServedSequence(id_, b"", owner, model, slot, steps=steps, origin=origin) for id_, slot in places)
+        self.check(caller, len(slots))
+        self._quota.count(owner, len(slots))
+        places = zip(new_ids(len(slots), route), slots.tolist(), strict=True)
+        new = [ServedSequence(id_, b"", owner, model, slot, steps=steps, origin=origin) for id_, slot in places]
+        self._open.update(new)
         return Enrolled(tuple(new), "")
 
     def turn_away(self, model: ServedModel, slots: np.ndarray) -> None:
-        """Nothing is known of them."""
+        """Opening the sequences in these slots failed."""
+        failed = set(slots.tolist())
+        self._remove([sequence for sequence in self._open if sequence.model is model and sequence.slot in failed])
+
+    def _remove(self, sequences: Sequence[ServedSequence]) -> None:
+        for sequence in self._open.intersection(sequences):
+            self._open.remove(sequence)
+            self._quota.count(sequence.owner, -1)
 
     def park(self, sequences: Sequence[ServedSequence], *, abandoned: bool = False) -> None:
         """They end: nobody keeps them."""
@@ -67,6 +89,7 @@ class NullKeeper:
         """Nothing is known of them any more."""
         for sequence in sequences:
             sequence.move(Move.END)
+        self._remove(sequences)
         then()
 
     def claim(

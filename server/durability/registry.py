@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from server.caller import address_of
 from server.durability.losses import WHY
+from server.durability.quota import Quota
 from server.durability.sequence import Life, Move, ServedSequence
 from server.errors import Reason, SequenceGone
 from server.runtime.watermarks import NONE
@@ -35,7 +35,7 @@ class Registry:
         self._monotonic = monotonic
         self._here: dict[str, ServedSequence] = {}
         self._by_slot: dict[ServedModel, dict[int, ServedSequence]] = {}
-        self._counts: Counter[str] = Counter()  # of those that are here or coming, by owner and by address
+        self.quota = Quota()  # of those that are here or coming
         self._cohorts = counter()
         self._active: set[str] = set()  # owners, since somebody looked
         self._coming: dict[str, str] = {}  # by id the owners of those that the store is being asked for
@@ -54,10 +54,6 @@ class Registry:
         """Who is here under this id."""
         return self._here.get(name)
 
-    def count(self, key: str) -> int:
-        """How many an owner, or an address, has here or coming."""
-        return self._counts[key]
-
     def unknown(self, ids: Iterable[str]) -> list[str]:
         """Those of these that are neither here nor coming."""
         return [id_ for id_ in ids if id_ not in self._here and id_ not in self._coming]
@@ -65,7 +61,7 @@ class Registry:
     def expect(self, coming: Mapping[str, str]) -> None:
         """Sequences, by id with their owners, may be resumed here soon, and count from now on."""
         for id_ in self.unknown(coming):
-            self._count(coming[id_], 1)
+            self.quota.count(coming[id_], 1)
         self._coming.update(coming)
 
     def expect_no_more(self, ids: Iterable[str]) -> None:
@@ -73,13 +69,7 @@ class Registry:
         for id_ in ids:
             owner = self._coming.pop(id_, None)
             if owner is not None and id_ not in self._here:
-                self._count(owner, -1)
-
-    def _count(self, owner: str, change: int) -> None:
-        for key in {owner, address_of(owner)}:
-            self._counts[key] += change
-            if not self._counts[key]:
-                del self._counts[key]
+                self.quota.count(owner, -1)
 
     def note(self, sequences: Iterable[ServedSequence]) -> None:
         """The store may hold more that is parked of their owners than before."""
@@ -121,7 +111,7 @@ class Registry:
     def _add(self, sequences: Sequence[ServedSequence], slots: np.ndarray) -> None:
         for sequence, slot in zip(sequences, slots.tolist(), strict=True):
             if sequence.id not in self._here and sequence.id not in self._coming:
-                self._count(sequence.owner, 1)
+                self.quota.count(sequence.owner, 1)
             self._here[sequence.id] = sequence
             self._house(sequence, slot)
         self.note(sequences)
@@ -181,7 +171,7 @@ class Registry:
                 continue
             del self._here[sequence.id]
             if sequence.id not in self._coming:
-                self._count(sequence.owner, -1)
+                self.quota.count(sequence.owner, -1)
             if sequence.slot >= 0:
                 self.vacate(sequence)
 

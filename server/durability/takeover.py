@@ -103,7 +103,9 @@ class Takeovers:
         self._clock = clock
         self._guesses = Guesses()
         self._numbers = counter()
-        self._last: dict[str, int] = {}  # the number of the last that wants a sequence, while the store is asked
+        # the number of the last that wants a sequence with this digest, while the store is asked
+        self._last: dict[store.Claim, int] = {}
+        self._expected: dict[str, bytes] = {}  # the digests of those that count already
 
     def claim(
         self,
@@ -125,16 +127,21 @@ class Takeovers:
         digest = digest_of(token)
         claims = [store.Claim(id_, digest) for id_ in ids]
         wish = _Takeover(next(self._numbers), caller, claims, answered, self._clock(), admit, wanted)
-        self._last.update(dict.fromkeys(ids, wish.number))
+        self._last.update(dict.fromkeys(claims, wish.number))
 
         def done(found: list[Restored] | TidegateError) -> None:
-            for id_ in ids:
-                if self._last.get(id_) == wish.number:
-                    del self._last[id_]
-                    self._registry.expect_no_more([id_])
+            self._expect_no_more([claim for claim in claims if self._last.get(claim) == wish.number])
             then(found)
 
         self._background.run(self._slowed(caller.address, self._store_thread.in_time(self._claimed(wish))), done)
+
+    def _expect_no_more(self, claims: Sequence[store.Claim]) -> None:
+        """They are here now, or do not come, unless somebody else has the token."""
+        for claim in claims:
+            self._last.pop(claim, None)
+            if self._expected.get(claim.id) == claim.digest:
+                del self._expected[claim.id]
+                self._registry.expect_no_more([claim.id])
 
     def settle(self, restored: Sequence[Restored], slots: np.ndarray) -> None:
         """What was claimed lives in these slots from now on; all of one model."""
@@ -171,6 +178,7 @@ class Takeovers:
         if self._here(wish) != here:  # somebody has left its stream meanwhile, in a state that is not in the store yet
             seen = await self._seen(wish)
         self._limits.expect({restored.sequence.id: restored.sequence.owner for restored in seen})
+        self._expected.update((claim.id, claim.digest) for claim in wish.claims)
         wish.admit(seen)
         answers = await self._store_thread.ask_soon(lambda s: s.claim(wish.claims, self._clock(), wish.now))
         if all(isinstance(claimed, store.Claimed) for claimed in answers):
@@ -194,10 +202,9 @@ class Takeovers:
 
     def _check_wanted(self, wish: _Takeover) -> None:
         """Whether it is the last one for all that it wants, and its client is there. Raises SequenceGone."""
-        ids = [claim.id for claim in wish.claims]
-        late = next((i for i in ids if self._last.get(i) != wish.number), None if wish.wanted() else ids[0])
-        if late is not None:
-            raise gone(late, store.Reason.FENCED)
+        late = [claim for claim in wish.claims if self._last.get(claim) != wish.number]
+        if late := late or ([] if wish.wanted() else list(wish.claims)):
+            raise gone(late[0].id, store.Reason.FENCED)
 
     def _give_way(self, wish: _Takeover, answers: Sequence[store.Claimed | store.Gone]) -> None:
         """Whoever has them here under an older number leaves them. Raises SequenceGone: a number here is newer."""

@@ -158,7 +158,7 @@ class Server:
 
 def _keeper(settings: Settings, models: Admission) -> AnyKeeper:
     if settings.store == "none":
-        return NullKeeper()
+        return NullKeeper(settings)
     retention = settings.retention_hours * 3_600
     terms = Terms(keep=settings.keep_checkpoints, retention=retention, tombstone=retention)
     store_thread = StoreThread(lambda: open_store(settings.store, terms), settings.store_seconds)

@@ -54,14 +54,14 @@ class Slots(NamedTuple):
         taken = [number for number, step in enumerate(self.steps) if step != FREE]
         return sorted(taken, key=lambda number: -self.steps[number])
 
-    def placed(self, step: int, size: int, keep: int, spare: Collection[int] = ()) -> tuple["Slots", int, Collection[int]]:
+    def placed(self, step: int, size: int, keep: int, spare: Collection[int] = ()) -> tuple[Self, int, Collection[int]]:
         """The slots once `step` is kept, its number there, and the numbers that are free from now on."""
         if keep == 1 and len(self.steps) <= 1 and not spare:  # as nearly always
-            return Slots((step,), (size,)), 0, ()
+            return type(self)((step,), (size,)), 0, ()
         going = superseded([s for s in self.steps if s != FREE], step, keep, spare)
         steps = [FREE if s in going else s for s in self.steps]
         sizes = [0 if s in going else n for s, n in zip(self.steps, self.sizes, strict=True)]
         number = steps.index(FREE) if FREE in steps else len(steps)
         steps[number : number + 1], sizes[number : number + 1] = [step], [size]
         freed = [n for n, (s, before) in enumerate(zip(steps, self.steps, strict=False)) if s == FREE != before]
-        return Slots(tuple(steps), tuple(sizes)), number, freed
+        return type(self)(tuple(steps), tuple(sizes)), number, freed

@@ -1,4 +1,4 @@
-# ruff: noqa: ANN401, S105 - what is said is one of many messages; a token of a test is no secret
+# ruff: noqa: ANN401, S105, S106 - what is said is one of many messages; a token of a test is no secret
 """Who resumes a sequence: what is refused has changed nothing, and what is taken goes on from one line of steps."""
 
 from __future__ import annotations
@@ -186,6 +186,26 @@ def test_a_stream_whose_end_is_noticed_while_it_is_looked_for_leaves_its_last_st
     bench.world.cut(0)
     (again,) = bench.hear(1)
     assert list(again.next_steps) == [2]
+
+
+@pytest.mark.parametrize("calls", [0, 1], ids=["asked", "read"])
+def test_a_resume_with_a_wrong_token_takes_nothing_from_an_honest_one_that_is_under_way(
+    make: Callable[..., Bench], calls: int
+) -> None:
+    bench = make(max_per_owner=1)
+    opened = bench.open(0)
+    bench.ask(0, close=pb.Close(park=True))
+    bench.write()
+    bench.tell(1, resume=resume(opened, [0]))
+    bench.world.quiet()
+    if calls:
+        bench.world.work(0, calls)  # it is read, and counts already
+    bench.tell(0, resume=resume(opened, [0], token="guess"))
+    bench.world.quiet()
+    assert [why(one) for one in bench.hear(0)] == ["WRONG_TOKEN"]
+    (again,) = bench.hear(1)
+    assert list(again.next_steps) == [0]
+    assert why(bench.ask(0, open=pb.Open(model="recall"))) == "TOO_MANY_OF_OWNER"
 
 
 def test_an_owner_has_no_more_sequences_than_may_be_although_they_are_resumed(make: Callable[..., Bench]) -> None:
