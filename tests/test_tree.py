@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -201,3 +202,11 @@ def test_how_long_the_product_is_is_said() -> None:
     total = sum(lines(path) for path in python_files("server", "stepgraph", "tidegate"))
     print(f"server, stepgraph and tidegate: {total:,} lines of Python")
     assert total
+
+
+def test_the_architecture_names_every_room_and_no_other() -> None:
+    page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    named = {name.strip("`/") for name in re.findall(r"^\| (`[a-z/]+/`) \|", page, re.MULTILINE)}
+    rooms = {f"server/{path.name}" for path in (ROOT / "server").iterdir() if (path / "__init__.py").exists()}
+    assert named == rooms | {"stepgraph", "tidegate", "training"}
+    assert len(named) == 10
