@@ -63,11 +63,6 @@ KIND = Kind(
 )
 OPERATORS = (
     Operator(
-        KIND,
-        "LSTM",
-        ("input", "output", "forget", "candidate"),
-        _step,
-        (*INPUTS, "initial_c", "P"),
-        (*OUTPUTS, "Y_c"),
+        KIND, "LSTM", ("input", "output", "forget", "candidate"), _step, (*INPUTS, "initial_c", "P"), (*OUTPUTS, "Y_c")
     ),
 )

@@ -165,7 +165,7 @@ def _location(tensor: onnx.TensorProto, location: str) -> str:
     if not location or "\0" in location or posix.is_absolute() or windows.anchor or ".." in windows.parts:
         raise ModelRefused(
             f"{tensors.label(tensor)} wants its weights from '{location}': only files in the model's own folder are "
-            "read. Put the file beside model.onnx and save the model with its plain name",
+            "read. Put the file beside model.onnx and save the model with its plain name"
         )
     return location
 
@@ -175,14 +175,14 @@ def _beside(tensor: onnx.TensorProto, name: str, folder: Path) -> bytes:
     if not path.is_relative_to(home):
         raise ModelRefused(
             f"{tensors.label(tensor)} wants its weights from '{name}', which links to a file outside the model's own "
-            "folder: put the file itself there",
+            "folder: put the file itself there"
         )
     try:
         return _bytes(path)
     except OSError as error:
         raise ModelRefused(
             f"{tensors.label(tensor)} wants its weights from '{name}', and that file cannot be read: "
-            f"{error.strerror or error}. Copy it into the folder of model.onnx",
+            f"{error.strerror or error}. Copy it into the folder of model.onnx"
         ) from error
 
 
@@ -193,7 +193,7 @@ def _part(tensor: onnx.TensorProto, entries: Mapping[str, str], content: bytes) 
     if end > len(content) or start > end:
         raise ModelRefused(
             f"{tensors.label(tensor)} wants the bytes {start} to {end} of '{entries['location']}', which has "
-            f"{len(content)}: one of the two files is damaged, or of another export",
+            f"{len(content)}: one of the two files is damaged, or of another export"
         )
     tensors.check_size(tensor, end - start)
     return content[start:end]

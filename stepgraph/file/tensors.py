@@ -81,5 +81,5 @@ def _compare(tensor: TensorProto, declared: int, there: int, unit: str) -> None:
     if declared != there:
         raise ModelRefused(
             f"{label(tensor)} declares the shape {list(tensor.dims)}, which takes {declared} {unit}, and {there} are "
-            "there: the file is damaged, or weights were left out of it. Export it again",
+            "there: the file is damaged, or weights were left out of it. Export it again"
         )

@@ -87,11 +87,7 @@ def row_mixing_node(original: onnx.ModelProto, facts: Facts, bounds: Bounds) -> 
 
 
 def _compared(
-    original: onnx.ModelProto,
-    one: Callable[[], Tensors],
-    other: Callable[[], Tensors],
-    part: _Part,
-    bounds: Bounds,
+    original: onnx.ModelProto, one: Callable[[], Tensors], other: Callable[[], Tensors], part: _Part, bounds: Bounds
 ) -> onnx.NodeProto | None:
     try:
         node = _first_unlike(original, one(), other(), part, bounds)
@@ -135,7 +131,7 @@ def _feeds(facts: Facts, data: Mapping[str, np.ndarray], steps: int) -> dict[str
 def _last_step(graph: StepGraph, data: Mapping[str, np.ndarray]) -> Tensors:
     """Every tensor of the step graph at the last step."""
     values: dict[str, np.ndarray] = {}
-    state = graph.initial[np.newaxis]
+    state = graph.start(1)
     exposed = _exposed(graph.model)
     runner = session.create(exposed)
     names = [output.name for output in exposed.graph.output]

@@ -47,21 +47,12 @@ _EXPLAINED: tuple[tuple[frozenset[str], tuple[str, str]], ...] = (
         (frozenset({operator}), (f"it takes {what} over all steps of a sequence", _CELLS_INSTEAD))
         for operator, what in _REDUCE.items()
     ),
-    (
-        WINDOWS,
-        (
-            "its window covers several steps",
-            _BUFFER_INSTEAD,
-        ),
-    ),
+    (WINDOWS, ("its window covers several steps", _BUFFER_INSTEAD)),
     (
         frozenset({"CumSum", "CumProd"}),
         ("it sums up from step to step, which is a state outside any recurrent cell", _CELLS_INSTEAD),
     ),
-    (
-        frozenset({"Attention", "Einsum", "Gemm", "LogSoftmax", "MatMul", "MultiHeadAttention", "Softmax"}),
-        _ATTENTION,
-    ),
+    (frozenset({"Attention", "Einsum", "Gemm", "LogSoftmax", "MatMul", "MultiHeadAttention", "Softmax"}), _ATTENTION),
     (
         frozenset({"GroupNormalization", "InstanceNormalization", "LayerNormalization", "MeanVarianceNormalization"}),
         (

@@ -5,7 +5,7 @@ sequence goes through both: longer than every constant that could be a reach in 
 file compares its inputs with among its numbers.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +15,9 @@ from onnx import helper, numpy_helper
 from stepgraph.errors import ModelRefused
 from stepgraph.graphs.builder import with_inner
 from stepgraph.graphs.constants import Constants
-from stepgraph.proving.difference import Difference, difference, distance
-from stepgraph.proving.reference import Answer, Data, Reference, sequences, size
+from stepgraph.proving import difference
+from stepgraph.proving.difference import Compared, Difference, errors
+from stepgraph.proving.reference import Data, Reference, sequences, size
 from stepgraph.rewriting.ports import Facts, Port
 from stepgraph.running.engine import Engine
 
@@ -63,47 +64,31 @@ def hints(model: onnx.ModelProto) -> Hints:
 def first_beyond(reference: Reference, facts: Facts, engine: Engine, found: Hints, same: float) -> Difference | None:
     """The first difference in a long sequence that is more than `same`, and more than what rounding can grow to."""
     data = _data(facts, found)
-    wanted = list(_wanted(reference, facts, data))
-    moved = dict(_wanted(reference, facts, _moved(data, facts)))
-    answers = _stepped(engine, data)
-    scales: Data = {}
-    for (step, port), value in wanted:
-        noise = distance(port.name, value.astype(np.float64), moved[step, port], {}, port.unit)
-        got = answers[port.name][step]
-        apart = difference(f"output '{port.name}'", step, value, got, scales, port.unit)
-        if not apart.error <= max(same, _AMPLIFIED * noise):
-            return apart
-    return None
+    answers = engine.run(data, engine.graph.start(size(data)[1]), trace=False).outputs
+    compared = [
+        Compared(f"output '{port.name}'", steps, wanted, answers[port.name][steps], port.unit)
+        for port, steps, wanted in _wanted(reference, facts, data)
+    ]
+    if difference.first_beyond(compared, same) is None:
+        return None
+    moved = (values for _, _, values in _wanted(reference, facts, _moved(data, facts)))
+    noise = [errors(c.wanted, m, c.unit, since_start=False) for c, m in zip(compared, moved, strict=True)]
+    return difference.first_beyond(compared, [np.fmax(same, _AMPLIFIED * each) for each in noise])
 
 
-def _wanted(reference: Reference, facts: Facts, data: Data) -> Iterator[tuple[tuple[int, Port], np.ndarray]]:
-    """What the original answers, [B, ...row], by step and output."""
+def _wanted(reference: Reference, facts: Facts, data: Data) -> Iterator[tuple[Port, Sequence[int], np.ndarray]]:
+    """What the original answers for each output: at which steps, and [T, B, ...row]."""
     length, _ = size(data)
     if facts.one_step:
-        for step, answer in enumerate(reference.answers(data)):
-            yield from (((step, port), answer.outputs[port.name]) for port in facts.outputs)
+        answers = [answer.outputs for answer in reference.answers(data)]
+        yield from ((port, range(length), np.stack([a[port.name] for a in answers])) for port in facts.outputs)
         return
-    whole = reference.last(data)
-    for step in range(length):
-        yield from (((step, p), p.at(whole.whole[p.name], step)) for p in facts.outputs if p.time is not None)
-    if all(port.time is not None for port in facts.outputs):
-        return
-    for steps in np.unique(np.linspace(1, length, _PREFIXES).astype(int)).tolist():
-        prefix: Answer = reference.last({name: x[:steps] for name, x in data.items()})
-        yield from (((steps - 1, p), prefix.outputs[p.name]) for p in facts.outputs if p.time is None)
-
-
-def _stepped(engine: Engine, data: Data) -> Mapping[str, np.ndarray]:
-    """What the step graph answers, [T, B, ...row] by output."""
-    length, batch = size(data)
-    state = np.tile(engine.graph.initial, (batch, 1))
-    rows: dict[str, list[np.ndarray]] = {}
-    for step in range(length):
-        result = engine.run({name: x[step : step + 1] for name, x in data.items()}, state, trace=False)
-        state = result.state
-        for name, value in result.outputs.items():
-            rows.setdefault(name, []).append(value[0])
-    return {name: np.stack(values) for name, values in rows.items()}
+    whole = reference.last(data).whole
+    yield from ((p, range(length), p.steps(whole[p.name])) for p in facts.outputs if p.time is not None)
+    once = [port for port in facts.outputs if port.time is None]
+    lengths = np.unique(np.linspace(1, length, _PREFIXES).astype(int)).tolist() if once else []
+    prefixes = [reference.last({name: x[:steps] for name, x in data.items()}).outputs for steps in lengths]
+    yield from ((port, [n - 1 for n in lengths], np.stack([y[port.name] for y in prefixes])) for port in once)
 
 
 def _data(facts: Facts, found: Hints) -> Data:

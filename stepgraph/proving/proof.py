@@ -1,6 +1,6 @@
 """Proves a step graph against the original file: the same random sequences through both must give the same numbers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,13 +11,14 @@ from stepgraph.errors import ModelRefused
 from stepgraph.graphs.labels import label, name_of
 from stepgraph.proving import diagnosis, explanation, long_run
 from stepgraph.proving.diagnosis import Bounds
-from stepgraph.proving.difference import Difference, difference, distance
+from stepgraph.proving.difference import Compared, Difference, errors, first_beyond
 from stepgraph.proving.reference import Answer, Data, Original, Reference, sequences, size
 from stepgraph.reading import loops
 from stepgraph.rewriting import runnable
 from stepgraph.rewriting.ports import Facts
 from stepgraph.running import session
 from stepgraph.running.engine import Engine
+from stepgraph.running.result import Result
 
 _LENGTHS, _BATCHES = (1, 2, 5, 13), (1, 3)
 _LONGEST = 1000  # steps of a file that fixes its time axis to more are not compared at that length
@@ -121,28 +122,33 @@ class _Comparison:
 
     def _compare(self, data: Data, answers: Sequence[Answer]) -> Difference | None:
         """Notes the largest error of the engine's steps; returns the first that is too large."""
-        for apart in self._differences(data, answers):
-            if not apart.error <= self._bounds.same:
-                return apart
-            self._worst = max(self._worst, apart.error)
-        return None
+        compared = self._compared(data, answers)
+        apart = first_beyond(compared, self._bounds.same)
+        if apart is None:
+            self._worst = max(self._worst, *(float(each.errors.max()) for each in compared))
+        return apart
 
-    def _differences(self, data: Data, answers: Sequence[Answer]) -> Iterator[Difference]:
-        """Between what the engine and what the original says at each step, of every output and state."""
-        engine = self._engine
-        state = np.tile(engine.graph.initial, (size(data)[1], 1))
-        scales: Data = {}
-        for step, expected in enumerate(answers):
-            result = engine.run({name: x[step : step + 1] for name, x in data.items()}, state, trace=False)
-            state = result.state
-            for port in self._facts.outputs:
-                wanted, got = expected.outputs[port.name], result.outputs[port.name][0]
-                yield difference(f"output '{port.name}'", step, wanted, got, scales, port.unit)
-            for columns in engine.graph.state:
+    def _compared(self, data: Data, answers: Sequence[Answer]) -> list[Compared]:
+        """What the engine and what the original says of every output and state, at each step."""
+        graph, steps = self._engine.graph, range(len(answers))
+        state, results = graph.start(size(data)[1]), list[Result]()
+        for step in steps:
+            one = {name: x[step : step + 1] for name, x in data.items()}
+            results.append(self._engine.run(one, state, trace=False))
+            state = results[-1].state
+        found = []
+        for port in self._facts.outputs:
+            wanted = np.stack([answer.outputs[port.name] for answer in answers])
+            got = np.concatenate([result.outputs[port.name] for result in results])
+            found.append(Compared(f"output '{port.name}'", steps, wanted, got, port.unit))
+        for columns in graph.state:
+            key = (columns.layer, columns.name)
+            if key in answers[0].states:  # a loop's own states are not
                 what = f"state '{columns.name}'" + ("" if columns.layer is None else f" of layer {columns.layer}")
-                shown = expected.states.get((columns.layer, columns.name))  # a loop's own states are not
-                if shown is not None:
-                    yield difference(what, step, shown, state[:, columns.span], scales)
+                wanted = np.stack([answer.states[key] for answer in answers])
+                got = np.stack([result.state[:, columns.span] for result in results])
+                found.append(Compared(what, steps, wanted, got, is_state=True))
+        return found
 
     def _refusal(self, apart: Difference, batch: int) -> ModelRefused:
         model = self._reference.model
@@ -170,7 +176,7 @@ class _Comparison:
     def _largest(self, batch: int) -> float:
         """The largest difference in the longest of the sequences: what is no rounding grows from step to step."""
         data = sequences(self._facts, max(_LENGTHS), batch, 0)
-        return max(apart.error for apart in self._differences(data, self._answers(data)))
+        return max(float(each.errors.max()) for each in self._compared(data, self._answers(data)))
 
     def _said(self, apart: Difference) -> str:
         return (
@@ -188,11 +194,11 @@ class _Comparison:
         for port in self._facts.outputs:
             if port.time is None:
                 continue
-            for step, answer in enumerate(answers):
-                wanted = port.at(answers[-1].whole[port.name], step).astype(np.float64)
-                error = distance("step", wanted, answer.outputs[port.name], {}, port.unit)
-                if not error <= self._bounds.same:
-                    raise self._looks_ahead(port.name, step, error)
+            wanted = port.steps(answers[-1].whole[port.name]).take(range(len(answers)), 0, mode="wrap")
+            got = np.stack([answer.outputs[port.name] for answer in answers])
+            apart = errors(wanted, got, port.unit, since_start=False)
+            for step in np.flatnonzero(~(apart <= self._bounds.same))[:1]:
+                raise self._looks_ahead(port.name, int(step), float(apart[step]))
 
     def _looks_ahead(self, output: str, step: int, error: float) -> ModelRefused:
         node = diagnosis.ahead_node(self._reference.model, self._facts, self._bounds)
@@ -209,7 +215,7 @@ class _Comparison:
             alone = self._reference.last({name: x[:, row : row + 1] for name, x in data.items()})
             for port in self._facts.outputs:
                 wanted, got = alone.outputs[port.name], together.outputs[port.name][row : row + 1]
-                error = distance("row", wanted.astype(np.float64), got, {}, port.unit)
+                error = float(errors(wanted[np.newaxis], got[np.newaxis], port.unit)[0])
                 if not error <= self._bounds.same:
                     raise self._mixed_rows(port.name, error)
 
@@ -233,10 +239,9 @@ class _Comparison:
         data = sequences(self._facts, length, batch, 0)
         names = [port.name for port in self._facts.outputs]
         values = session.run(session.create(runnable.runnable(fixed)), names, self._facts.feeds(data, batch, length))
-        state = np.tile(self._engine.graph.initial, (batch, 1))
-        result = self._engine.run(data, state, trace=False)
+        result = self._engine.run(data, self._engine.graph.start(batch), trace=False)
         for port, y in zip(self._facts.outputs, values, strict=True):
-            error = distance(port.name, port.last(y).astype(np.float64), result.outputs[port.name][-1], {}, port.unit)
+            error = float(errors(port.last(y)[np.newaxis], result.outputs[port.name][-1:], port.unit)[0])
             if not error <= self._bounds.same:
                 raise ModelRefused(
                     f"output '{port.name}' differs by {error:.2g} once the axes that the file fixes are freed, so they "

@@ -17,10 +17,7 @@ def lines(report: Report) -> list[Line]:
     """The report for people, in lines of 80 columns."""
     verdict = "WILL BE SERVED" if report.served else "REFUSED"
     name = shortened(report.file, WIDTH - len(verdict) - 2)
-    found = [
-        Line(name.ljust(WIDTH - len(verdict)) + verdict, "good" if report.served else "bad"),
-        Line("─" * WIDTH),
-    ]
+    found = [Line(name.ljust(WIDTH - len(verdict)) + verdict, "good" if report.served else "bad"), Line("─" * WIDTH)]
     for about, text, style in _paragraphs(report):
         found += _paragraph(about, text, style)
     if report.ladder:

@@ -47,16 +47,23 @@ class Port:
             return np.asarray(steps[-1])
         return np.moveaxis(steps, 0, self.time).reshape(self.shape(x.shape[1], len(x)))
 
-    def at(self, y: np.ndarray, step: int) -> np.ndarray:
-        """One step, perhaps counted from the end, of a tensor in the original's own axes, [B, ...row]."""
-        if self.time is not None:
-            start = (step % (y.shape[self.time] // max(1, self.block))) * max(1, self.block)
-            y = np.take(y, range(start, start + self.block) if self.block else start, self.time)
-        return y[np.newaxis] if self.batch is None else np.moveaxis(y, self.step_batch, 0)
+    def steps(self, y: np.ndarray) -> np.ndarray:
+        """The steps [T, B, ...row] of a tensor in the original's own axes."""
+        if self.time is None:
+            y = y[np.newaxis]
+        elif self.block:
+            count = y.shape[self.time] // self.block
+            y = np.take(y, range(count * self.block), self.time)
+            y = y.reshape(*y.shape[: self.time], count, self.block, *y.shape[self.time + 1 :])
+            y = np.moveaxis(y, self.time, 0)
+        else:
+            y = np.moveaxis(y, self.time, 0)
+        return y[:, np.newaxis] if self.batch is None else np.moveaxis(y, 1 + self.step_batch, 1)
 
     def last(self, y: np.ndarray) -> np.ndarray:
         """The last step of a tensor in the original's own axes, [B, ...row]."""
-        return self.at(y, -1)
+        last: np.ndarray = self.steps(y)[-1]
+        return last
 
     def sample(self, steps: int, batch: int, random: np.random.Generator) -> np.ndarray:
         """Random steps [T, B, ...row] that suit it."""

@@ -46,12 +46,7 @@ class _Rewriter:
     """Writes the step graph, node after node."""
 
     def __init__(
-        self,
-        model: onnx.ModelProto,
-        nodes: Sequence[CellNode],
-        facts: Facts,
-        laid: Layout,
-        named: Sequence[NamedCell],
+        self, model: onnx.ModelProto, nodes: Sequence[CellNode], facts: Facts, laid: Layout, named: Sequence[NamedCell]
     ) -> None:
         self._model = model
         self._nodes = nodes

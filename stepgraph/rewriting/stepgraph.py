@@ -38,6 +38,10 @@ class StepGraph:
         """The type of state and trace."""
         return self.initial.dtype
 
+    def start(self, batch: int) -> np.ndarray:
+        """The states [B, W] of so many new sequences."""
+        return np.tile(self.initial, (batch, 1))
+
     def gates_of(self, layer: int) -> tuple[str, ...]:
         """The gates of a layer that a trace shows."""
         shown = {columns.name for columns in self.trace if columns.layer == layer}

@@ -124,7 +124,7 @@ class Engine:
         random = np.random.default_rng(0)
         for batch in range(1, 1 + (1 if self.alone else largest)):
             feeds = {p.name: p.sample(1, batch, random) for p in self.graph.inputs}
-            state = np.tile(self.graph.initial, (batch, 1))
+            state = self.graph.start(batch)
             self.run(feeds, state, trace=True)
             known = seconds[batch - 1] if seconds else min(self._timed(feeds, state) for _ in range(3))
             self._seconds[batch] = known
@@ -150,14 +150,16 @@ class Engine:
     def _keeps_bits(self) -> bool:
         random = np.random.default_rng(0)
         sizes = sorted({size for size in _BATCHES if size < self.largest} | {self.largest})
-        inputs, state = self._draw(self.largest, random)
-        rows = [self._bits(inputs, state, np.array([i])) for i in range(self.largest)]
-        if any(self._bits(inputs, state, np.arange(size)) != _joined(rows[:size]) for size in sizes):
+        drawn = self._draw(self.largest, random)
+        rows = [self._bits(*drawn, np.array([i])) for i in range(self.largest)]
+        if any(
+            self._bits(*drawn, np.arange(size)) != list(map(b"".join, zip(*rows[:size], strict=True))) for size in sizes
+        ):
             return False
         for _ in range(_DRAWS):  # one row in every place of a batch
-            inputs, state = self._draw(1, random)
-            alone = self._bits(inputs, state, np.zeros(1, int))
-            if any(self._bits(inputs, state, np.zeros(size, int)) != _joined([alone] * size) for size in sizes):
+            drawn = self._draw(1, random)
+            alone = self._bits(*drawn, np.zeros(1, int))
+            if any(self._bits(*drawn, np.zeros(size, int)) != [each * size for each in alone] for size in sizes):
                 return False
         return True
 
@@ -167,12 +169,11 @@ class Engine:
         state = np.where(self.graph.whole, state > 0, state)  # a whole number may be a place in a table
         return inputs, state.astype(self.graph.dtype)
 
-    def _bits(self, inputs: Mapping[str, np.ndarray], state: np.ndarray, rows: np.ndarray) -> list[list[bytes]]:
-        """What each of some rows gets: its outputs, its trace, its state."""
+    def _bits(self, inputs: Mapping[str, np.ndarray], state: np.ndarray, rows: np.ndarray) -> list[bytes]:
+        """What some rows get, one after the other: outputs, trace and state."""
         result = self.run({name: x[:, rows] for name, x in inputs.items()}, state[rows], trace=True)
-        arrays = [*(y[0] for y in result.outputs.values()), result.state]
-        arrays.extend([result.trace[0]] if result.trace is not None else [])
-        return [[row.tobytes() for row in array] for array in arrays]
+        arrays = [*result.outputs.values(), result.state, *([] if result.trace is None else [result.trace])]
+        return [array.tobytes() for array in arrays]
 
     def _timed(self, feeds: Mapping[str, np.ndarray], state: np.ndarray) -> float:
         started = time.perf_counter()
@@ -187,10 +188,6 @@ class Engine:
 def shaped_feeds(graph: StepGraph, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """One step's inputs, [1, B, ...row] each, in the axes of the step graph; without the state."""
     return {port.name: _Shaper(port).to_graph(inputs[port.name]) for port in graph.inputs}
-
-
-def _joined(rows: Sequence[list[list[bytes]]]) -> list[list[bytes]]:
-    return [[row for each in parts for row in each] for parts in zip(*rows, strict=True)]
 
 
 class _Shaper:

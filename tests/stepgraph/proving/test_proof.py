@@ -15,7 +15,7 @@ from stepgraph.cells import gates, kinds
 from stepgraph.errors import ModelRefused
 from stepgraph.loading import load
 from stepgraph.proving import long_run, proof
-from stepgraph.proving.difference import distance
+from stepgraph.proving.difference import errors
 from stepgraph.reading import axes
 from stepgraph.rewriting.ports import Port
 from stepgraph.running import session
@@ -141,17 +141,18 @@ def test_an_equation_that_is_wrong_at_the_first_step_is_called_the_servers_fault
 def test_an_error_counts_by_the_largest_value_that_the_element_has_had(scale: float) -> None:
     """Rounding of a large feature is no error of its small values, nor one of another feature."""
     wanted = np.array([[1000.0, 0.001], [-2000.0, 0.002]]) * scale
-    error = distance("y", wanted, wanted + 0.01 * scale, {})
-    assert error == pytest.approx(0.01 * scale / max(1.0, 0.002 * scale))
-    before = {"y": np.array([1e12, 1e12])}
-    assert distance("y", wanted, wanted + 1.0, before) == pytest.approx(1e-12)
+    steps = wanted[np.newaxis]
+    assert errors(steps, steps + 0.01 * scale)[0] == pytest.approx(0.01 * scale / max(1.0, 0.002 * scale))
+    later = np.stack([np.full((2, 2), 1e12), wanted])
+    assert errors(later, later + 1.0)[1] == pytest.approx(1e-12)
+    assert errors(later, later + 1.0, since_start=False)[1] == pytest.approx(1 / max(1.0, 0.002 * scale))
 
 
 @pytest.mark.parametrize("strange", [np.inf, -np.inf])
 def test_infinity_agrees_with_itself_only(strange: float) -> None:
-    wanted = np.array([[strange, 1.0]])
-    assert distance("y", wanted, wanted.copy(), {}) == 0
-    assert distance("y", wanted, np.array([[0.0, 1.0]]), {}) == np.inf
+    wanted = np.array([[[strange, 1.0]]])
+    assert errors(wanted, wanted.copy()) == [0]
+    assert errors(wanted, np.array([[[0.0, 1.0]]])) == [np.inf]
 
 
 def test_a_model_that_overflows_by_itself_is_refused_for_that_and_not_for_mixing(tmp_path: Path) -> None:
@@ -214,8 +215,7 @@ def test_a_port_puts_steps_into_the_originals_axes_and_takes_them_out_again() ->
         x = port.sample(7, rows, random)
         original = port.original(x)
         assert original.shape == port.shape(rows, 7)
-        for step in range(7):
-            np.testing.assert_array_equal(port.at(original, step), x[step])
+        np.testing.assert_array_equal(port.steps(original), x)
         np.testing.assert_array_equal(port.last(original), x[-1])
 
 
