@@ -46,7 +46,6 @@ class StepFailed(StepgraphError):
 
 
 def cut(text: str) -> str:
-    """A sentence of a length that can be logged and sent."""
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 

@@ -51,11 +51,7 @@ class _Reading:
 
 
 def interpret(model: onnx.ModelProto, said: Sidecar) -> Interpretation:
-    """What the file is as it stands or else, if it shows its state, as it takes one block at a time.
-
-    Raises:
-        StepgraphError: no reading of it can be proved.
-    """
+    """What the file is as it stands or else, if it shows its state, as it takes one block at a time."""
     try:
         return _decided(branches.resolve(model), said)
     except StepgraphError:
@@ -150,7 +146,6 @@ def _rounding_alone(model: onnx.ModelProto) -> str | None:
 
 
 def _read_exact(reading: _Reading) -> tuple[Interpretation, Facts, Sequence[Iteration]]:
-    """What the file is; its facts before its loops became steps, and those loops."""
     model, cells, known = reading.model, reading.cells, reading.known
     original, counts = loops.counted(runnable.runnable(model))
     facts = probe.probe(original, cells, known, counts, reading.said.block, reading.alone, reading.fixed is not None)

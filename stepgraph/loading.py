@@ -29,24 +29,20 @@ def load(path: Path, max_batch: int, patience: float) -> LoadedModel:
 
 
 def read(path: Path) -> Content:
-    """Reads a model.onnx and what belongs to it. Raises as `load`."""
     return complete(outline(path), path)
 
 
 def outline(path: Path) -> Outline:
-    """Reads a model.onnx without the weights that lie in other files. Raises as `load`."""
     with _refusing():
         return content.outline(path)
 
 
 def complete(outline: Outline, path: Path) -> Content:
-    """Reads those weights too. Raises as `load`."""
     with _refusing():
         return content.complete(outline, path.parent)
 
 
 def prove(content: Content, max_batch: int, patience: float) -> LoadedModel:
-    """Loads what was read, as `load` does."""
     with _refusing():
         return _prove(content, max_batch, patience)
 
@@ -76,7 +72,6 @@ def _one_line(error: Exception) -> str:
 
 
 def _is_starved(error: BaseException | None) -> bool:
-    """Whether there was too little memory at the root of an error."""
     return error is not None and (session.is_starved(error) or _is_starved(error.__cause__ or error.__context__))
 
 

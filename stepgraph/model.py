@@ -23,7 +23,6 @@ class LoadedModel:
 
     @property
     def state_bytes(self) -> int:
-        """What one sequence keeps from step to step."""
         return self.graph.initial.nbytes
 
     def legend(self, side: str, port: str) -> tuple[list[str], list[str]]:

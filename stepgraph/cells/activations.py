@@ -62,11 +62,7 @@ class Activation:
 
 
 def read(names: Sequence[str], alphas: Sequence[float], betas: Sequence[float]) -> tuple[Activation, ...]:
-    """The functions of an operator: each takes the next alpha and the next beta, if it has such a parameter at all.
-
-    Raises:
-        KeyError: a name that the standard does not have.
-    """
+    """The functions of an operator: each takes the next alpha and the next beta, if it has such a parameter at all."""
     alpha, beta = iter(alphas), iter(betas)
     known = [_KNOWN[name.lower()] for name in names]
     return tuple(

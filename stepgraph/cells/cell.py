@@ -26,7 +26,6 @@ class Weights:
     h_bias: Mapping[str, np.ndarray]
 
     def map(self, change: Callable[[np.ndarray], np.ndarray]) -> "Weights":
-        """The same with each array changed."""
         return Weights(*(_mapped(part, change) for part in (self.x, self.h, self.x_bias, self.h_bias)))
 
 
@@ -72,7 +71,6 @@ class Cell:
     rounded: tuple[Rounded, Rounded] | None = None  # then the weights of x and h
 
     def in_type(self, dtype: np.dtype) -> "Cell":
-        """The same cell with its weights in another type."""
         if dtype == self.dtype:
             return self
         peepholes = _mapped(self.peepholes, lambda p: p.astype(dtype))
@@ -135,25 +133,20 @@ class Operator:
 
     @property
     def initial(self) -> tuple[str, ...]:
-        """The inputs that hold the states before the first step."""
         return tuple(name for name in self.inputs if name.startswith("initial_"))
 
     def taken(self, node: onnx.NodeProto, name: str) -> str:
-        """The tensor that a node of this operator takes as its input `name`; "" if none."""
         index = self.inputs.index(name) if name in self.inputs else len(node.input)
         return node.input[index] if index < len(node.input) else ""
 
     def made(self, node: onnx.NodeProto, name: str) -> str:
-        """The tensor that a node of this operator makes as its output `name`; "" if none."""
         index = self.outputs.index(name)
         return node.output[index] if index < len(node.output) else ""
 
     def take(self, node: onnx.NodeProto, name: str, tensor: str) -> None:
-        """Has a node take a tensor as its input `name`."""
         _put(node.input, self.inputs.index(name), tensor)
 
     def make(self, node: onnx.NodeProto, name: str, tensor: str) -> None:
-        """Has a node make a tensor as its output `name`."""
         _put(node.output, self.outputs.index(name), tensor)
 
     def by_gate(self, packed: np.ndarray) -> dict[str, np.ndarray]:

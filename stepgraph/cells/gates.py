@@ -14,7 +14,6 @@ def affine(g: GraphBuilder, cell: Cell, gates: tuple[str, ...], x_BI: str, h_BH:
 
 
 def bias(cell: Cell, gates: tuple[str, ...]) -> np.ndarray:
-    """Wb + Rb of several gates side by side."""
     return np.concatenate([cell.weights.x_bias[gate] + cell.weights.h_bias[gate] for gate in gates])
 
 

@@ -10,5 +10,4 @@ OPERATORS = {o.name: o for each in (rnn, lstm, gru, quantised_lstm) for o in eac
 
 
 def operator_of(node: onnx.NodeProto) -> Operator | None:
-    """The recurrent operator that a node is of; None if of another."""
     return OPERATORS.get(node.op_type)

@@ -44,7 +44,6 @@ def _follow(g: GraphBuilder, cell: Cell, given: Tensors, states: Tensors) -> Ten
 
 
 def _remember(g: GraphBuilder, i_BH: str, f_BH: str, g_BH: str, c_BH: str) -> str:
-    """What is kept of the cell and what is written into it."""
     return g.op("Add", g.op("Mul", f_BH, c_BH), g.op("Mul", i_BH, g_BH))
 
 

@@ -28,17 +28,14 @@ class CellNode:
 
     @property
     def time_axis(self) -> int:
-        """Which axis of `x` is the time; the other of the first two is the batch. Set by the attribute `layout`."""
         return time_axis(self.node)
 
     @property
     def x(self) -> str:
-        """The name of the input sequence, [T, B, I] or, where `time_axis` is 1, [B, T, I]."""
         return self.node.input[0]
 
     @cached_property
     def initial(self) -> tuple[str | None, ...]:
-        """The tensor of each state before the first step, or None for zeros."""
         return tuple(self.operator.taken(self.node, name) or None for name in self.operator.initial)
 
     @cached_property
@@ -48,17 +45,14 @@ class CellNode:
 
 
 def is_recurrent(node: onnx.NodeProto) -> bool:
-    """Whether a node is a recurrent operator."""
     return operator_of(node) is not None
 
 
 def time_axis(node: onnx.NodeProto) -> int:
-    """Which axis of a recurrent node's input is the time, by its attribute `layout`."""
     return int(any(a.name == "layout" and a.i == 1 for a in node.attribute))
 
 
 def lengths(node: onnx.NodeProto) -> str:
-    """The tensor that tells a recurrent node how long each sequence is; "" if there is none."""
     operator = operator_of(node)
     return operator.taken(node, "sequence_lens") if operator else ""
 
@@ -69,7 +63,6 @@ def runs_backwards(node: onnx.NodeProto) -> bool:
 
 
 def backwards(node: onnx.NodeProto) -> str:
-    """Why a cell that does not run forward is refused."""
     direction = next(a.s.decode() for a in node.attribute if a.name == "direction")
     return (
         f"{label(node)} runs {direction}: it needs steps that have not come yet, so it cannot answer a stream. Train a "
@@ -78,11 +71,7 @@ def backwards(node: onnx.NodeProto) -> str:
 
 
 def find(model: onnx.ModelProto) -> tuple[CellNode, ...]:
-    """The recurrent nodes that run forward, in the order in which data runs through them.
-
-    Raises:
-        ModelRefused: there is one that cannot be served as a stream.
-    """
+    """The recurrent nodes that run forward, in the order in which data runs through them."""
     constants = Constants(model)
     pairs = ((node, operator_of(node)) for node in model.graph.node if not runs_backwards(node))
     return tuple(CellNode(node, found, _Reader(node, found, constants).cell()) for node, found in pairs if found)
@@ -98,7 +87,6 @@ class _Reader:
         self._attributes: Mapping[str, Any] = {a.name: helper.get_attribute_value(a) for a in node.attribute}
 
     def cell(self) -> Cell:
-        """The cell with its weights taken apart by gate."""
         w_GHI, r_GHH = self._needed("W"), self._needed("R")
         b_2GH, p_3H = self._weight("B"), self._weight("P")
         rounded = None
@@ -143,7 +131,6 @@ class _Reader:
         return without_directions
 
     def _rounded(self, name: str, numbers: np.ndarray) -> Rounded:
-        """A weight in 8 bits with its scale and its zero point."""
         scale, zero = (self._needed(f"{name}_{part}") for part in ("scale", "zero_point"))
         return Rounded(numbers, np.atleast_1d(scale), np.atleast_1d(zero))
 

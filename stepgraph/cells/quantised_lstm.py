@@ -16,7 +16,6 @@ from stepgraph.graphs.builder import GraphBuilder
 
 
 def _step(g: GraphBuilder, cell: Cell, x_BI: str, states: Tensors) -> Step:
-    """As the operator computes it."""
     assert cell.rounded is not None
     products = [
         _product(g, rounded, tensor) for rounded, tensor in zip(cell.rounded, (x_BI, states["hidden"]), strict=True)

@@ -32,7 +32,6 @@ class Prints:
     weights: Mapping[str, str]
 
     def still_hold(self, path: Path) -> bool:
-        """Whether the files of the model `path` are these."""
         try:
             others = {name: hashed(path.parent / name) for name in self.weights}
             return outer(path) == (self.model, self.sidecar) and others == self.weights
@@ -92,11 +91,7 @@ def complete(outline: Outline, folder: Path) -> Content:
 
 
 def parse(content: bytes) -> onnx.ModelProto:
-    """The model in the bytes of a model.onnx, without the weights that lie in other files.
-
-    Raises:
-        ModelRefused: they are no ONNX model.
-    """
+    """The model in the bytes of a model.onnx, without the weights that lie in other files."""
     advice = "Is the file complete, and is it an ONNX file? Export or copy it once more"
     if not content:
         raise ModelRefused(f"the file is empty. {advice}")
@@ -111,13 +106,11 @@ def parse(content: bytes) -> onnx.ModelProto:
 
 
 def outer(path: Path) -> tuple[str, str | None]:
-    """The sha256 of model.onnx, and of the model.toml beside it if there is one."""
     beside = path.with_name(sidecar.FILE)
     return hashed(path), hashed(beside) if beside.exists() else None
 
 
 def hashed(path: Path) -> str:
-    """The sha256 of a file, in little memory."""
     with _opened(path) as file:
         digest = hashlib.sha256()
         while chunk := file.read(_CHUNK):
@@ -160,7 +153,6 @@ def _take_in(model: onnx.ModelProto, folder: Path) -> Iterator[tuple[str, bytes]
 
 
 def _location(tensor: onnx.TensorProto, location: str) -> str:
-    """The path from the model's folder, as the file has it."""
     posix, windows = PurePosixPath(location), PureWindowsPath(location)
     if not location or "\0" in location or posix.is_absolute() or windows.anchor or ".." in windows.parts:
         raise ModelRefused(

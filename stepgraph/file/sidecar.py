@@ -41,11 +41,7 @@ class Sidecar:
 
 
 def parse(content: bytes) -> Sidecar:
-    """What the bytes of a model.toml say.
-
-    Raises:
-        ModelRefused: they are no TOML, or say something that is unknown.
-    """
+    """What the bytes of a model.toml say."""
     if len(content) > _MOST:
         raise ModelRefused(f"{FILE} has {len(content)} bytes; at most {_MOST} are read")
     try:
@@ -79,11 +75,7 @@ def _left_out(table: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def fix(model: onnx.ModelProto, fixed: Mapping[str, Any]) -> onnx.ModelProto:
-    """A copy in which inputs have become constants; the model itself if none has.
-
-    Raises:
-        ModelRefused: there is no such input, or it cannot have that value.
-    """
+    """A copy in which inputs have become constants; the model itself if none has."""
     if not fixed:
         return model
     copy = copied(model)

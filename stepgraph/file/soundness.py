@@ -24,11 +24,7 @@ Nodes = Sequence[onnx.NodeProto]
 
 
 def check(model: onnx.ModelProto) -> None:
-    """Looks through the whole file.
-
-    Raises:
-        ModelRefused: it is damaged, or far larger than a model can be.
-    """
+    """Looks through the whole file."""
     _readable(model)
     for tensor in tensors.within(model):
         tensors.check(tensor)

@@ -36,16 +36,11 @@ def within(message: Message) -> Iterator[TensorProto]:
 
 
 def label(tensor: TensorProto) -> str:
-    """How a refusal names a tensor."""
     return f"the tensor '{tensor.name}'" if tensor.name else "a tensor without a name"
 
 
 def check(tensor: TensorProto) -> None:
-    """Compares what a tensor declares with what is there, before anybody makes room for it.
-
-    Raises:
-        ModelRefused: the two differ, or the type is unknown.
-    """
+    """Compares what a tensor declares with what is there, before anybody makes room for it."""
     if tensor.data_location == TensorProto.EXTERNAL:
         return  # compared when it is read
     if tensor.data_type == TensorProto.STRING:

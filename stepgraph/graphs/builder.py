@@ -23,7 +23,6 @@ class GraphBuilder:
         self._names = itertools.count()
 
     def name(self, hint: str) -> str:
-        """A name that is used once."""
         return f"{self._prefix}{hint}.{next(self._names)}"
 
     def op(self, operator: str, *inputs: str, **attributes: Any) -> str:  # noqa: ANN401 # whatever ONNX has
@@ -31,18 +30,15 @@ class GraphBuilder:
         return self.op_to(self.name(operator), operator, *inputs, **attributes)
 
     def op_to(self, output: str, operator: str, *inputs: str, **attributes: Any) -> str:  # noqa: ANN401 # whatever ONNX has
-        """Like `op`, with the output's name given."""
         self.nodes.append(helper.make_node(operator, inputs, [output], name=f"{output}:node", **attributes))
         return output
 
     def constant(self, array: np.ndarray) -> str:
-        """Adds an initialiser."""
         name = self.name("constant")
         self.constants.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
 
     def cast(self, tensor: str, dtype: np.dtype) -> str:
-        """The tensor in another type."""
         return self.op("Cast", tensor, to=helper.np_dtype_to_tensor_dtype(dtype))
 
     def free_cast(self, tensor: str, dtype: np.dtype) -> str:
@@ -78,11 +74,9 @@ class GraphBuilder:
         return self.op("Tile", row, self.op("Concat", count, one, axis=0))
 
     def squeeze(self, tensor: str, axis: int, output: str | None = None) -> str:
-        """Without an axis of length 1."""
         return self._axes("Squeeze", tensor, axis, output)
 
     def unsqueeze(self, tensor: str, axis: int, output: str | None = None) -> str:
-        """With an axis of length 1 more."""
         return self._axes("Unsqueeze", tensor, axis, output)
 
     def _axes(self, operator: str, tensor: str, axis: int, output: str | None) -> str:
@@ -115,7 +109,6 @@ class GraphBuilder:
 
 
 def copied(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy that may be changed."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     return copy
@@ -129,7 +122,6 @@ def returning(model: onnx.ModelProto, tensors: Iterable[str]) -> onnx.ModelProto
 
 
 def return_too(model: onnx.ModelProto, tensors: Iterable[str]) -> None:
-    """Has a model return these tensors too."""
     known = {info.name for info in (*model.graph.input, *model.graph.output)}
     wanted = (name for name in dict.fromkeys(tensors) if name not in known)
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
@@ -147,7 +139,6 @@ def reachable(nodes: Sequence[onnx.NodeProto], outputs: Sequence[str]) -> list[o
 
 
 def opset(model: onnx.ModelProto) -> int:
-    """The version of the default operator domain that a model is written in."""
     return next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
 
 

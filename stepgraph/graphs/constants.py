@@ -17,7 +17,6 @@ class Constants:
         self._producers = {output: node for node in model.graph.node for output in node.output if output}
 
     def value(self, name: str) -> np.ndarray | None:
-        """The tensor's value, or None if it depends on an input."""
         if name in self._initializers:
             return numpy_helper.to_array(self._initializers[name])
         nodes = self._ancestors(name)

@@ -32,7 +32,6 @@ def inline(graph: onnx.GraphProto, inputs: Mapping[str, str], prefix: str) -> In
 
 
 def _renamed(node: onnx.NodeProto, names: Mapping[str, str]) -> onnx.NodeProto:
-    """A copy of a node, and of all in its subgraphs, with other names for some tensors."""
     copy = onnx.NodeProto()
     copy.CopyFrom(node)
     _rename(copy, names)

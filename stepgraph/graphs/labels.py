@@ -9,5 +9,4 @@ def name_of(node: onnx.NodeProto) -> str:
 
 
 def label(node: onnx.NodeProto) -> str:
-    """How a refusal names a node."""
     return f"node '{node.name}' ({node.op_type})" if node.name else f"the {node.op_type} that makes '{node.output[0]}'"

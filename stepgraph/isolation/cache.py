@@ -42,7 +42,6 @@ class ProofCache:
         self._largest = largest
 
     def outer(self, path: Path) -> Outer | None:
-        """The hashes of a model.onnx and its model.toml; None if nothing is kept, or they cannot be hashed."""
         beside = path.with_name(sidecar.FILE)
         try:
             size = path.stat().st_size + (beside.stat().st_size if beside.exists() else 0)
@@ -60,16 +59,13 @@ class ProofCache:
         return None
 
     def of_content(self, sha256: str, how: tuple[object, ...]) -> Verdict | None:
-        """The outcome for the content `sha256` (`Prints.whole`), whatever its file holds now; None if not known."""
         verdict = self._read(_name((sha256, None), how))
         return verdict if verdict is not None and verdict.prints and verdict.prints.whole == sha256 else None
 
     def holds(self, sha256: str, how: tuple[object, ...]) -> bool:
-        """Whether `of_content` will find something."""
         return self._folder is not None and (self._folder / _name((sha256, None), how)).exists()
 
     def keep(self, verdict: Verdict, how: tuple[object, ...]) -> None:
-        """Keeps an outcome, if its content is known."""
         if self._folder is None or verdict.prints is None:
             return
         packed, prints = pack(verdict), verdict.prints
@@ -97,7 +93,6 @@ class ProofCache:
         return verdict
 
     def _holds(self, verdict: Verdict, path: Path) -> bool:
-        """Whether a model's files are those that an outcome is of."""
         if verdict.prints is None:
             return False
         try:
@@ -133,7 +128,6 @@ def _usable(folder: Path) -> Path | None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Writes all of it or nothing, also if another process writes the same file."""
     descriptor, name = tempfile.mkstemp(
         dir=path.parent, suffix=_SUFFIX
     )  # one that is left over is removed like any other entry

@@ -46,11 +46,7 @@ class Intake:
         self._one = Lock()  # a warm-up measures what a step costs: no two at once
 
     def load(self, path: Path, effort: Effort = Effort.PATIENT) -> LoadedModel | None:
-        """A model that is proved and warmed up; None if that takes more effort. Slow: not for the event loop.
-
-        Raises:
-            ModelRefused: the file cannot be served.
-        """
+        """A model that is proved and warmed up; None if that takes more effort. Slow: not for the event loop."""
         self._check_size(path)
         outer, tried = self._cache.outer(path), self._tried(path)
         known = self._cache.find(path, outer, self._how, tried)
@@ -67,27 +63,20 @@ class Intake:
         return None if verdict is None else self._made(verdict, fresh=True)
 
     def of_content(self, sha256: str) -> LoadedModel:
-        """The model of this content, if the cache has it, though its file is another now.
-
-        Raises:
-            ModelRefused: the cache does not have it.
-        """
+        """The model of this content, if the cache has it, though its file is another now."""
         verdict = self._cache.of_content(sha256, self._how)
         if verdict is None:
             raise ModelRefused(f"the content {sha256} is not in the cache")
         return self._made(verdict, fresh=False)
 
     def holds(self, sha256: str) -> bool:
-        """Whether the cache has something of this content."""
         return self._cache.holds(sha256, self._how)
 
     def close(self) -> None:
-        """Ends the processes that look into files; they come back when they are needed."""
         for sandbox in self._sandboxes:
             sandbox.close()
 
     def _check_size(self, path: Path) -> None:
-        """Refuses a file that cannot fit into the memory, before anything of it is read."""
         try:
             size = path.stat().st_size
         except OSError as error:

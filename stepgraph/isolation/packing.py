@@ -35,11 +35,7 @@ def pack(value: object) -> bytes:
 
 
 def unpack(kind: type[T], content: bytes) -> T:
-    """The dataclass of type `kind` that was packed.
-
-    Raises:
-        Corrupt: the bytes are damaged, or hold something else.
-    """
+    """The dataclass of type `kind` that was packed."""
     body = memoryview(content)[len(_MARK) + hashlib.sha256().digest_size :]
     if not content.startswith(_MARK + hashlib.sha256(body).digest()):
         raise Corrupt("the mark or the checksum is wrong")
@@ -85,7 +81,6 @@ class _Reader:
         self._blobs = blobs
 
     def read(self, kind: Any, outline: Any) -> Any:  # noqa: ANN401 # whatever the types ask for
-        """A value of type `kind`."""
         origin, inner = get_origin(kind), get_args(kind)
         if origin in (Union, UnionType):
             return self.read(self._member(inner, outline), outline)

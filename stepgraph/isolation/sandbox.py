@@ -99,7 +99,6 @@ class Sandbox:
             self._end()
 
     def _asked(self, request: Mapping[str, object], limits: Limits) -> tuple[_Ending, bytes]:
-        """How the job ended, and all that it wrote."""
         memory = int(limits.memory_mib * 2**20)
         try:
             ours = self._started()
@@ -147,7 +146,6 @@ class Sandbox:
 
 
 def _blame(ending: _Ending, limits: Limits) -> ModelRefused:
-    """Why a job ended without an answer."""
     status, said, number = ending.status, ending.said, -ending.status
     if number == signal.SIGALRM:
         return OutOfTime(
@@ -179,7 +177,6 @@ def _where(said: str) -> str:
 
 
 def _all_of(pipe: BinaryIO, most: int) -> bytes:
-    """What comes through a pipe, until it ends or is too much."""
     parts, size = [], 0
     while size <= most and (part := pipe.read(_CHUNK)):
         parts.append(part)

@@ -37,7 +37,6 @@ class Refused:
 
     @staticmethod
     def of(refusal: ModelRefused) -> "Refused":
-        """A refusal as a value."""
         return Refused(str(refusal), refusal.node)
 
 
@@ -50,7 +49,6 @@ class Verdict:
 
 
 def taken_apart(loaded: LoadedModel) -> Proved:
-    """What is handed over of a model. Weights are in the step graph, and not in the cells."""
     layers = tuple(cell.described() for cell in loaded.graph.layers)
     engine = loaded.engine
     return Proved(

@@ -28,7 +28,6 @@ _SAID = 65_536  # bytes that are kept of what a job writes to stderr
 
 
 def load(path: str, max_batch: int, patience: float) -> Verdict:
-    """The outcome for a file: proved or refused."""
     try:
         content = loading.read(Path(path))
     except ModelRefused as refusal:
@@ -43,7 +42,6 @@ JOBS: Mapping[str, Callable[..., object]] = {"load": load, "examine": examinatio
 
 
 def main() -> None:
-    """Serves until the other end is closed."""
     ours = socket.socket(fileno=int(sys.argv[1]))
     gc.freeze()  # a fork need not copy what the collector would touch
     while True:
@@ -88,7 +86,6 @@ def _followed(job: int, pipe: FileIO, ours: socket.socket) -> bytes:
 
 
 def _run(request: dict[str, Any], reply: int, stderr: int) -> NoReturn:
-    """The job itself, in its own process."""
     status = 1
     try:
         os.dup2(stderr, sys.stderr.fileno())

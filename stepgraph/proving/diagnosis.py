@@ -129,7 +129,6 @@ def _feeds(facts: Facts, data: Mapping[str, np.ndarray], steps: int) -> dict[str
 
 
 def _last_step(graph: StepGraph, data: Mapping[str, np.ndarray]) -> Tensors:
-    """Every tensor of the step graph at the last step."""
     values: dict[str, np.ndarray] = {}
     state = graph.start(1)
     exposed = _exposed(graph.model)
@@ -151,7 +150,6 @@ def _values(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> Tensors:
 
 
 def _exposed(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy that returns every tensor."""
     return returning(model, (name for node in model.graph.node for name in node.output if name))
 
 

@@ -36,11 +36,7 @@ class Compared:
         return np.where(strange, np.inf, errors(self.wanted, self.got, self.unit))
 
     def at(self, i: int) -> Difference:
-        """The difference at a step.
-
-        Raises:
-            ModelRefused: one of the two holds no numbers, so that nothing can be said of how far they are apart.
-        """
+        """The difference at a step."""
         wanted, step = self.wanted[i], self.steps[i]
         if not np.isfinite(wanted).all() and (self.is_state or np.isnan(wanted).any()):
             raise ModelRefused(

@@ -9,7 +9,6 @@ ADVICE = "Only recurrent cells may carry anything from step to step; let the res
 
 
 def mixing(node: onnx.NodeProto) -> str:
-    """Why a node that mixes steps keeps a model from streaming, and what to do."""
     how, what = next((words for operators, words in _EXPLAINED if node.op_type in operators), _OTHERWISE)
     return f"{label(node)} mixes steps with one another, so this model cannot answer a stream: {how}. {what}"
 

@@ -45,7 +45,6 @@ class Hints:
 
 
 def hints(model: onnx.ModelProto) -> Hints:
-    """Those of a whole file, with its subgraphs."""
     constants, own = Constants(model), dict(_own_constants(model.graph))
     windows, reach, thresholds = 0, 0, set[float]()
     for node in with_inner(model.graph.node):
@@ -131,14 +130,12 @@ def _window(node: onnx.NodeProto) -> int:
 
 
 def _own_constants(graph: onnx.GraphProto) -> Iterator[tuple[str, np.ndarray]]:
-    """What stands in a graph as a small constant, in subgraphs too."""
     for node in with_inner(graph.node):
         if node.op_type == "Constant" and node.attribute[0].name == "value":
             yield node.output[0], numpy_helper.to_array(node.attribute[0].t)
 
 
 def refusal(apart: Difference, mixing: str | None) -> ModelRefused:
-    """Why a file is refused that agrees with its step graph up to a step and no longer."""
     said = (
         f"{apart.what} agrees with the original file up to step {apart.step - 1} and differs by {apart.error:.2g} "
         f"at step {apart.step}"

@@ -60,11 +60,7 @@ def prove(original: Original, facts: Facts, engine: Engine) -> Proof:
 
 
 def rounding_error(original: Original, facts: Facts, engine: Engine) -> float:
-    """How far the answers are from those of a file that rounds to 8 bits, one sequence at a time.
-
-    Raises:
-        ModelRefused: by more than `ROUNDING`.
-    """
+    """How far the answers are from those of a file that rounds to 8 bits, one sequence at a time."""
     return _Comparison(original, facts, engine, Bounds(ROUNDING, ROUNDING)).rounding()
 
 
@@ -252,7 +248,6 @@ class _Comparison:
 
 
 def _bounds(facts: Facts, engine: Engine) -> Bounds:
-    """Half precision anywhere in the file makes it coarse."""
     ports = (*facts.inputs, *facts.outputs, *(carried.given for carried in facts.through))
     types = {*(port.dtype for port in ports), *(cell.dtype for cell in engine.graph.layers)}
     return _HALF_BOUNDS if np.dtype(np.float16) in types else _BOUNDS

@@ -53,11 +53,9 @@ class Reference:
         self._session = session.create(self.model)
 
     def answers(self, data: Data) -> Iterator[Answer]:
-        """What it says after each step of `data`."""
         return self._one_by_one(data) if self._facts.one_step else self._prefixes(data)
 
     def last(self, data: Data) -> Answer:
-        """What it says after the last step."""
         length, batch = size(data)
         if not self._facts.one_step:
             return self._answer(self._facts.feeds(data, batch, length), batch)
@@ -65,14 +63,12 @@ class Reference:
         return last
 
     def _prefixes(self, data: Data) -> Iterator[Answer]:
-        """Of a file that takes whole sequences: its answer to each prefix."""
         length, batch = size(data)
         for steps in range(1, length + 1):
             prefix = {name: x[:steps] for name, x in data.items()}
             yield self._answer(self._facts.feeds(prefix, batch, steps), batch)
 
     def _one_by_one(self, data: Data) -> Iterator[Answer]:
-        """Of a file that takes one step at a time: it is given back the states that it hands out."""
         length, batch = size(data)
         states: Data = {}
         for step in range(length):
@@ -97,7 +93,6 @@ class Reference:
 
 
 def size(data: Data) -> tuple[int, int]:
-    """Steps and sequences."""
     length, batch = next(iter(data.values())).shape[:2]
     return length, batch
 

@@ -40,11 +40,7 @@ class _Entry:
 
 
 def applied(step: Source) -> Source:
-    """The same with the cells that the file names as layers after the others.
-
-    Raises:
-        ModelRefused: the annotation cannot be read, or names what is not there.
-    """
+    """The same with the cells that the file names as layers after the others."""
     text = next((entry.value for entry in step.model.metadata_props if entry.key == KEY), None)
     named = [] if text is None else [_cell(entry, step) for entry in _entries(text)]
     if not named:
@@ -63,7 +59,6 @@ def applied(step: Source) -> Source:
 
 
 def refusal(named: Sequence[NamedCell]) -> ModelRefused:
-    """Of a file that can be proved without the names that it gives, and not with them."""
     cells = " and ".join(f"'{each.cell.node}' ({each.cell.kind})" for each in named)
     return ModelRefused(
         f"the metadata property {KEY} names gates and states of {cells}, and by the equations of such a cell they do "
@@ -86,7 +81,6 @@ def _entries(text: str) -> Iterator[_Entry]:
 
 
 def _names(entry: Mapping[str, Any], part: str, wanted: Sequence[str]) -> dict[str, str]:
-    """The tensor of each state or gate, in the order of the kind."""
     given = entry.get(part, {})
     if given.keys() != set(wanted):
         raise _unreadable(
@@ -129,7 +123,6 @@ def _state(tensor: str, facts: Facts) -> Carried:
 
 
 def _tensor(name: str, model: onnx.ModelProto) -> str:
-    """A tensor of the file in the graph of one step."""
     pattern = re.compile(_INLINED + re.escape(name))
     made = (output for node in model.graph.node for output in node.output)
     found = next(filter(pattern.fullmatch, made), None)

@@ -155,7 +155,6 @@ def _run_once_a_step(model: onnx.ModelProto, data: str, time: int, size: int) ->
 
 
 def _is_zero(tensor: str, makers: Mapping[str, onnx.NodeProto], constants: Constants) -> bool:
-    """Whether a tensor is made of constant zeros, whatever its shape is made of."""
     value = constants.value(tensor)
     if value is None and tensor in makers and makers[tensor].op_type in _SHAPING:
         node = makers[tensor]

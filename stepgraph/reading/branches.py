@@ -43,7 +43,6 @@ def _hides_cells(node: onnx.NodeProto) -> bool:
 
 
 def _inputs_of(model: onnx.ModelProto, tensor: str) -> set[str]:
-    """The inputs of the graph that a tensor is made of."""
     makers = {name: node for node in model.graph.node for name in node.output if name}
     needed, seen = [tensor], set[str]()
     while needed:

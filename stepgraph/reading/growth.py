@@ -46,9 +46,6 @@ def output_port(name: str, runs: Sequence[np.ndarray], batched: bool, lenient: b
     """The port of an output that had these values at the three sizes: its axes that grew with batch and with time.
 
     `lenient`: other axes may grow otherwise, because something else is refused in better words.
-
-    Raises:
-        ModelRefused: it does not answer each step of each sequence.
     """
     shape = runs[0].shape
     growths = [growth(sizes) for sizes in zip(*(run.shape for run in runs), strict=True)]

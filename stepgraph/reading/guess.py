@@ -20,7 +20,6 @@ class Guess:
     blocks: Mapping[str, int] = field(default_factory=dict)
 
     def size(self, dim: int | str, batch: int, time: int) -> int:
-        """An axis for so many sequences of so many steps."""
         if isinstance(dim, int):
             return dim
         return time * self.blocks.get(dim, 1) if dim in self.time else batch
@@ -42,7 +41,6 @@ def guesses(inputs: Mapping[str, Dims], blocks: Mapping[str, int], alone: bool) 
 
 
 def free(inputs: Mapping[str, Dims]) -> list[str]:
-    """The names of the free axes."""
     return list(dict.fromkeys(d for dims in inputs.values() for d in dims if isinstance(d, str)))
 
 

@@ -71,12 +71,10 @@ class Interface:
 
     @property
     def inputs(self) -> frozenset[str]:
-        """The inputs that are not data."""
         return frozenset((*(name for name, _ in self.states), *self.starts, *self.lengths))
 
     @property
     def returned(self) -> frozenset[str]:
-        """The outputs that are not answers."""
         return frozenset(output for _, output in self.states)
 
 
@@ -84,9 +82,6 @@ def find(model: onnx.ModelProto, cells: Sequence[Carrier], declared: Mapping[str
     """Says what the inputs of `model`, whose recurrent nodes and loops are `cell`, are for.
 
     `declared` are the pairs of an input and an output that are said to be state; they go before what is found.
-
-    Raises:
-        ModelRefused: what is declared is not there.
     """
     flow = _Flow(model)
     _check_declared(flow, declared)
@@ -152,7 +147,6 @@ class _Flow:
                 self._users[name].append(node)
 
     def sources(self, tensor: str) -> Iterator[str]:
-        """The inputs of the graph whose numbers a tensor holds."""
         if tensor in self.inputs:
             yield tensor
         elif tensor in self._makers:
@@ -160,7 +154,6 @@ class _Flow:
                 yield from self.sources(name)
 
     def sinks(self, tensor: str) -> Iterator[str]:
-        """The outputs of the graph that hold a tensor's numbers."""
         if not tensor:
             return
         if tensor in self.outputs:
@@ -176,7 +169,6 @@ class _Flow:
         return len(given) == len(returned) and all(a == b for a, b in sizes if isinstance(a, int) or isinstance(b, int))
 
     def shape(self, name: str) -> list[int | str]:
-        """The shape that the file gives an input or output."""
         info = self.inputs.get(name) or self.outputs[name]
         return [d.dim_value or d.dim_param for d in info.type.tensor_type.shape.dim]
 

@@ -39,9 +39,6 @@ def learn(
 
     The model tells as `counts` how often they ran, see `loops.counted`. `carried` are the states that the interface
     carries, by the number of the loop and of the tensor.
-
-    Raises:
-        ModelRefused: a loop cannot be cut into steps.
     """
     found = loops.find(model)
     if facts.one_step or not found:
@@ -59,7 +56,6 @@ def learn(
 def _runs(
     model: onnx.ModelProto, found: Sequence[LoopNode], counts: Sequence[str], facts: Facts
 ) -> list[dict[str, np.ndarray]]:
-    """What the loops begin and end with, and how often they run, for so many sequences of so many steps."""
     names = {*counts, *(name for loop in found for name in (*loop.initial, *loop.last))}
     fed = {port.name for port in (*facts.inputs, *(c.given for c in facts.carried), *facts.starts, *facts.lengths)}
     wanted = sorted(names - fed)

@@ -43,23 +43,19 @@ class LoopNode:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """See above."""
         first = 2 if self.node.op_type == "Loop" else 0
         return tuple(info.name for info in self.body.input)[first : first + len(self.initial)]
 
     @property
     def initial(self) -> tuple[str, ...]:
-        """See above."""
         return tuple(self.node.input[2:] if self.node.op_type == "Loop" else self.node.input[: self._carried])
 
     @property
     def last(self) -> tuple[str, ...]:
-        """See above."""
         return (*self.node.output, *[""] * self._carried)[: self._carried]
 
     @property
     def returned(self) -> tuple[str, ...]:
-        """What the body calls the same tensors after one iteration."""
         first = 1 if self.node.op_type == "Loop" else 0
         return tuple(info.name for info in self.body.output)[first : first + self._carried]
 
@@ -73,17 +69,14 @@ class LoopNode:
         return len(self.node.input) - (2 if self.node.op_type == "Loop" else self.scan_inputs)
 
     def axes(self, attribute: str, count: int) -> list[int]:
-        """An attribute of `Scan` that has a number for each of its sliced inputs or outputs; 0 unless given."""
         given = next((list(a.ints) for a in self.node.attribute if a.name == attribute), [])
         return given or [0] * count
 
     @property
     def backwards(self) -> bool:
-        """Whether it begins with the last step."""
         return any(self.axes("scan_input_directions", 0)) or any(self.axes("scan_output_directions", 0))
 
     def keeps(self, index: int) -> bool:
-        """Whether the body hands a tensor on as it was."""
         makers = {name: node for node in self.body.node if node.op_type == "Identity" for name in node.output}
         name = self.returned[index]
         while name in makers:
@@ -176,7 +169,6 @@ def _name_last(g: GraphBuilder, loop: LoopNode) -> None:
 
 
 def _count(g: GraphBuilder, loop: LoopNode) -> str:
-    """Writes the number of iterations, a scalar."""
     if loop.node.op_type == "Scan":
         axis = loop.axes("scan_input_axes", loop.scan_inputs)[0]
         shape = g.op("Shape", loop.node.input[len(loop.initial)])
@@ -199,7 +191,6 @@ class Ends:
 
 
 def ends(loop: LoopNode) -> tuple[Ends, ...]:
-    """Names for the states of a loop."""
     return tuple(Ends(f"{loop.name}/{name}", f"{loop.name}/{name}/next") for name in loop.names)
 
 
@@ -225,7 +216,6 @@ def stepped(model: onnx.ModelProto, loops: Sequence[LoopNode], once: Mapping[str
 
 
 def _step(g: GraphBuilder, loop: LoopNode, states: Sequence[bool], graph: onnx.GraphProto) -> None:
-    """Writes one iteration of a loop."""
     within = list(zip(ends(loop), states, strict=True))
     before = [end.given if state else name for (end, state), name in zip(within, loop.initial, strict=True)]
     inputs = dict(zip((info.name for info in loop.body.input), _inputs(g, loop, before), strict=True))

@@ -51,7 +51,6 @@ def on_their_grid(facts: Facts, model: onnx.ModelProto) -> Facts:
 
 
 def _unit(tensor: str, makers: Mapping[str, onnx.NodeProto], constants: Constants) -> float:
-    """The distance between two neighbouring values of a tensor that was rounded; 0 where it was not."""
     unit = 1.0
     while tensor in makers:
         node = makers[tensor]

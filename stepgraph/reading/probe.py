@@ -115,7 +115,6 @@ class _Probe:
     # which axes are batch and time
 
     def _learn(self) -> tuple[Guess, tuple[Pace, ...], list[Values]]:
-        """Tries what is free, and sees what reaches the cells."""
         for guess in self._guesses:
             found = self._try(guess)
             if found:

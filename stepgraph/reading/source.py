@@ -26,7 +26,6 @@ class Source:
 
 
 def source(whole: Source, known: Interface, learnt: Sequence[Iteration]) -> Source:
-    """What to cut a step from, of a file as it is, `learnt` being its loops that run once for each step."""
     if learnt:
         return _without_loops(whole, known, learnt)
     return replace(whole, facts=replace(whole.facts, holds=_holds(known, whole.cells)))
@@ -64,13 +63,11 @@ def _beginnings(whole: Source, found: Sequence[CellNode]) -> list[tuple[tuple[np
 
 
 def _inside(node: CellNode) -> tuple[np.ndarray | None, ...]:
-    """What the states of a cell in a loop begin with: None if the body says it."""
     zeros = np.zeros(node.cell.hidden_size, node.cell.dtype)
     return tuple(None if initial else zeros for initial in node.initial)
 
 
 def _holds(known: Interface, cells: Sequence[CellNode]) -> Mapping[str, frozenset[tuple[int, int]]]:
-    """Which states of cells the inputs hold that are state."""
     given = {name for name, _ in known.states}
     return {
         name: frozenset((i, k) for i, k in of if i < len(cells)) for name, of in known.holds.items() if name in given

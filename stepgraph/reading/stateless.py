@@ -32,14 +32,12 @@ def refusal_of_loops(model: onnx.ModelProto) -> ModelRefused:
 
 
 def _of_backwards(model: onnx.ModelProto) -> ModelRefused | None:
-    """Of a file of backward cells alone."""
     for node in filter(operators.runs_backwards, model.graph.node):
         return ModelRefused(operators.backwards(node), name_of(node))
     return None
 
 
 def _of_undecided(model: onnx.ModelProto) -> ModelRefused | None:
-    """Of a file whose cells lie in branches, and data decide which is taken."""
     found = branches.undecided(model)
     if not found:
         return None

@@ -48,19 +48,13 @@ class Trial:
         return session.create(returning(self._model, (*self._seen, *self._within)))
 
     def dtype(self, name: str) -> np.dtype:
-        """The type of an input."""
         return helper.tensor_dtype_to_np_dtype(self._infos[name].type.tensor_type.elem_type)
 
     def suited(self, port: Port) -> Port:
-        """The port of an input with what random values suit it."""
         return replace(port, tokens=self._tokens.get(port.name, 2), positive=self._above_zero(port.dtype))
 
     def runs(self, guess: Guess) -> list[Values]:
-        """The values of all inputs, outputs and tensors seen, at the three sizes.
-
-        Raises:
-            StepFailed: it does not run.
-        """
+        """The values of all inputs, outputs and tensors seen, at the three sizes."""
         sizes = [(batch if guess.batch else 1, time if guess.time else 1) for batch, time in SIZES]
         runs = self._all(guess, sizes) if self._takes_zero(guess) else None
         if runs is None or not _finite(runs[0]):
@@ -68,7 +62,6 @@ class Trial:
         return runs
 
     def value(self, name: str, facts: Facts, batch: int, time: int, seed: int) -> np.ndarray:
-        """One tensor, once the facts are known."""
         data = facts.sample(time, batch, np.random.default_rng(seed))
         return session.run(self._session, [name], facts.feeds(data, batch, time))[0]
 
@@ -109,7 +102,6 @@ class Trial:
         return ("f" if dtype.kind == "f" else "i") in self._positive
 
     def _run(self, guess: Guess, batch: int, time: int, zero: bool = False) -> Values:
-        """With random data, its integers perhaps 0."""
         wanted = dict.fromkeys([*self.outputs, *self._seen])
         feeds = {name: self._fill(name, guess, batch, time) for name in self._infos}
         if zero:

@@ -126,7 +126,6 @@ class _Page:
 
 
 def _inside(name: str, box: Box) -> list[str]:
-    """What is written in a cell's box."""
     sizes = f"{'?' if box.input_size is None else box.input_size} -> {box.hidden_size or '?'}"
     special = textwrap.wrap(", ".join(box.special), _INNER - 2)
     return [f"{box.kind}  {sizes}", *special, shortened(name, _INNER - 2)]
@@ -147,7 +146,6 @@ def _counted(words: Sequence[str]) -> list[str]:
 
 
 def shortened(name: str, room: int) -> str:
-    """A long name without its middle."""
     if len(name) <= room:
         return name
     return f"{name[: (room - 3) // 2]}...{name[len(name) - (room - 2) // 2 :]}"

@@ -38,7 +38,6 @@ _UNROLLED = (
 
 
 def refused(report: Report, refusal: ModelRefused, model: onnx.ModelProto | None) -> Report:
-    """The report of a file that the loader refuses."""
     rungs = _rungs(model)
     boxes = [(rung.name, rung.box) for rung in rungs if rung.box]
     return replace(
@@ -55,7 +54,6 @@ def refused(report: Report, refusal: ModelRefused, model: onnx.ModelProto | None
 
 
 def _advice(model: onnx.ModelProto | None, cells: bool) -> str | None:
-    """What to do about it, where the reason alone does not say."""
     if model is None or cells or any(a.HasField("g") for node in model.graph.node for a in node.attribute):
         return None
     stateless = "If nothing in it remembers, it needs no sequences: any server for ONNX files will do for it."

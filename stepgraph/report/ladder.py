@@ -130,7 +130,6 @@ class _Reader:
         return kept[::-1]
 
     def _anchors_above(self) -> dict[str, frozenset[str]]:
-        """The inputs and cells that each tensor and each node depends on."""
         up = {name: frozenset({name}) for name in self._inputs}
         for node in self._nodes:
             above = frozenset[str]().union(*(up[name] for name in self._reads(node)))
@@ -139,7 +138,6 @@ class _Reader:
         return up
 
     def _anchors_below(self) -> dict[str, frozenset[str]]:
-        """The cells and outputs that each tensor leads to."""
         down = {name: frozenset({name}) for name in self._outputs}
         for node in reversed(self._nodes):
             below = frozenset[str]().union(*(down.get(name, frozenset()) for name in node.output))

@@ -14,7 +14,6 @@ _LABELS = 10  # columns for what a paragraph is about
 
 
 def lines(report: Report) -> list[Line]:
-    """The report for people, in lines of 80 columns."""
     verdict = "WILL BE SERVED" if report.served else "REFUSED"
     name = shortened(report.file, WIDTH - len(verdict) - 2)
     found = [Line(name.ljust(WIDTH - len(verdict)) + verdict, "good" if report.served else "bad"), Line("─" * WIDTH)]
@@ -26,7 +25,6 @@ def lines(report: Report) -> list[Line]:
 
 
 def _paragraphs(report: Report) -> Iterator[tuple[str, str, str]]:
-    """What each is about, its text, and its style."""
     if report.reason is not None:
         yield "why", _sentence(report.reason), "bad"
     if report.advice is not None:
@@ -128,7 +126,6 @@ def _us(microseconds: float) -> str:
 
 
 def _notes(report: Report) -> dict[str, Note]:
-    """What the ladder says beside inputs, outputs and cells."""
     notes = {port.name: Note((f"{list(port.row)} {port.dtype}",)) for port in (*report.inputs, *report.outputs)}
     for cell in report.cells:
         states = [state for state in report.states if state.layer == cell.layer]

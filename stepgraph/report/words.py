@@ -31,7 +31,6 @@ class Box:
 
 
 def is_cell(node: onnx.NodeProto) -> bool:
-    """Whether a node is drawn as a box."""
     return operator_of(node) is not None
 
 
@@ -66,7 +65,6 @@ class Constants:
         return domain + node.op_type + (f" (of {', '.join(dict.fromkeys(inner))})" if inner else "")
 
     def box(self, node: onnx.NodeProto) -> Box:
-        """What the file says of a recurrent node."""
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         operator = OPERATORS[node.op_type]
         w, r = (self.shapes.get(operator.taken(node, name), []) for name in ("W", "R"))

@@ -17,5 +17,4 @@ class Columns:
 
     @property
     def span(self) -> slice:
-        """The columns as a slice."""
         return slice(self.offset, self.offset + self.size)

@@ -40,16 +40,11 @@ class Layout:
 
     @property
     def dtype(self) -> np.dtype:
-        """The type of state and trace."""
         return self.initial.dtype
 
 
 def layout(nodes: Sequence[CellNode], facts: Facts, named: Sequence[NamedCell] = ()) -> Layout:
-    """The states that are kept for each sequence: those of cells first, then those of the interface and of loops.
-
-    Raises:
-        ModelRefused: a state holds no numbers.
-    """
+    """The states that are kept for each sequence: those of cells first, then those of the interface and of loops."""
     dtype = _state_type(nodes, facts)
     layers: list[CellNode | NamedCell] = [*nodes, *named]
     kept = [

@@ -147,7 +147,6 @@ class Facts:
 
     @property
     def one_step(self) -> bool:
-        """Whether the file takes one step at a time."""
         return all(port.time is None for port in self.inputs)
 
     @property
@@ -156,7 +155,6 @@ class Facts:
         return (*self.carried, *(state.carried for state in self.looped))
 
     def sample(self, steps: int, batch: int, random: np.random.Generator) -> dict[str, np.ndarray]:
-        """Random steps [T, B, ...row] by input."""
         return {port.name: port.sample(steps, batch, random) for port in self.inputs}
 
     def feeds(self, data: Mapping[str, np.ndarray], batch: int, time: int) -> dict[str, np.ndarray]:

@@ -26,11 +26,7 @@ from stepgraph.rewriting.stepgraph import NEXT_STATE, PREFIX, STATE, TRACE, Step
 def rewrite(
     model: onnx.ModelProto, nodes: Sequence[CellNode], facts: Facts, named: Sequence[NamedCell] = ()
 ) -> StepGraph:
-    """Makes the step graph of `model`, whose recurrent operators are `nodes`; `named` are cells without an operator.
-
-    Raises:
-        ModelRefused: the graph uses our names, or a state holds no numbers.
-    """
+    """Makes the step graph of `model`, whose recurrent operators are `nodes`; `named` are cells without an operator."""
     if any(name.startswith(PREFIX) for node in model.graph.node for name in node.output):
         raise ModelRefused(f"the graph uses names that begin with '{PREFIX}', which are taken")
     laid = layout(nodes, facts, named)
@@ -61,7 +57,6 @@ class _Rewriter:
         self._flat: dict[str, str] = {}
 
     def graph(self) -> onnx.GraphProto:
-        """The step graph."""
         g, facts = self._g, self._facts
         for carried in facts.through:
             self._unpack(carried.given)
@@ -158,7 +153,6 @@ class _Rewriter:
         return [g.reshape(moment, (-1, size)) for moment in picked]
 
     def _operator(self, layer: int) -> Step:
-        """Keeps a cell's operator, with the state before the step fed to it and that after the step taken from it."""
         g, node, pace = self._g, self._nodes[layer], self._facts.paces[layer]
         cell = node.cell
         copy = onnx.NodeProto()
@@ -196,7 +190,6 @@ class _Rewriter:
         return self._cast(self._g.reshape(initial, (-1, cell.hidden_size)), cell.dtype, _wide(cell))
 
     def _row(self, layer: int, tensor: str) -> str:
-        """A state or gate of a cell as columns, one row for each sequence."""
         cell, pace = self._cells[layer], self._facts.paces[layer]
         rows = tensor if pace.rows == 1 else self._g.reshape(tensor, (-1, pace.rows * cell.hidden_size))
         return self._cast(rows, _wide(cell), self._dtype)
@@ -260,7 +253,6 @@ def _shape_outputs(g: GraphBuilder, node: CellNode, hidden: Sequence[str], state
 
 
 def _input(port: Port) -> onnx.ValueInfoProto:
-    """The original input with one step and any batch."""
     shape: list[int | str] = list(port.shape(1, 1))
     if port.batch is not None:
         shape[port.batch] = "batch"

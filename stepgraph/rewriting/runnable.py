@@ -81,7 +81,6 @@ def _recurrent(g: GraphBuilder, operator: Operator, node: onnx.NodeProto, double
 
 
 def _restore(g: GraphBuilder, index: int, inside: str, outside: str, swap: bool, double: bool) -> None:
-    """An output of the operator as the original has it."""
     if swap:
         # Y is [T, D, B, H] and was [B, T, D, H]; the last states are [D, B, H] and were [B, D, H]
         swapped = outside if not double else g.name("swapped")

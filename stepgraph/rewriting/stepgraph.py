@@ -35,7 +35,6 @@ class StepGraph:
 
     @property
     def dtype(self) -> np.dtype:
-        """The type of state and trace."""
         return self.initial.dtype
 
     def start(self, batch: int) -> np.ndarray:

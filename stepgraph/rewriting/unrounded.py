@@ -23,7 +23,6 @@ _INTEGERS = ("QLinear", "QGemm", "QAttention", "QEmbed")  # how operators begin 
 
 
 def by_range(model: onnx.ModelProto) -> bool:
-    """Whether a file rounds by the range of what it is given at once."""
     return any(node.op_type in _BY_RANGE for node in with_inner(model.graph.node))
 
 
@@ -60,11 +59,9 @@ class _Writer:
 
     @property
     def constants(self) -> list[onnx.TensorProto]:
-        """What the new nodes need; they stand in the outermost graph."""
         return self._g.constants
 
     def rewrite(self, graph: onnx.GraphProto) -> None:
-        """Rewrites the nodes of a graph and of its subgraphs in place."""
         self._tensors |= {tensor.name: tensor for tensor in graph.initializer}
         nodes = list[onnx.NodeProto]()
         for node in graph.node:
@@ -141,7 +138,6 @@ class _Writer:
         return self._g.op("Cast", tensor, to=TensorProto.FLOAT)
 
     def _integer(self, zero: str) -> np.dtype:
-        """The type that an operator rounds to, which is that of its zero point."""
         if zero not in self._tensors:
             return np.dtype(np.uint8)
         return helper.tensor_dtype_to_np_dtype(self._tensors[zero].data_type)

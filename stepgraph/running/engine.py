@@ -106,7 +106,6 @@ class Engine:
         return values[len(self._outputs)] if self._carries else state
 
     def _step(self, names: list[str], inputs: Mapping[str, np.ndarray], state: np.ndarray) -> list[np.ndarray]:
-        """One step, `inputs[name]` [1, B, ...row]: the graph's values for `names`."""
         feeds = {STATE: state} if self._carries else {}
         for shaper in self._inputs:
             feeds[shaper.name] = shaper.to_graph(inputs[shaper.name])
@@ -170,7 +169,6 @@ class Engine:
         return inputs, state.astype(self.graph.dtype)
 
     def _bits(self, inputs: Mapping[str, np.ndarray], state: np.ndarray, rows: np.ndarray) -> list[bytes]:
-        """What some rows get, one after the other: outputs, trace and state."""
         result = self.run({name: x[:, rows] for name, x in inputs.items()}, state[rows], trace=True)
         arrays = [*result.outputs.values(), result.state, *([] if result.trace is None else [result.trace])]
         return [array.tobytes() for array in arrays]
@@ -204,14 +202,12 @@ class _Shaper:
         self._row_shape = (1, -1, *port.row)
 
     def to_graph(self, x: np.ndarray) -> np.ndarray:
-        """[1, B, ...row] to the graph's axes."""
         if not self._batch:
             return x.reshape(self._graph_shape)
         moved = np.moveaxis(x[0], 0, self._batch)
         return moved if self._time is None else np.expand_dims(moved, self._time)
 
     def from_graph(self, y: np.ndarray) -> np.ndarray:
-        """The graph's value to [1, B, ...row]."""
         if not self._batch:
             return y.reshape(self._row_shape)
         row = y if self._time is None else np.squeeze(y, self._time)  # `_batch` is counted without it

@@ -48,11 +48,7 @@ class Bound:
 
 
 def create(model: onnx.ModelProto) -> Session:
-    """A session over `model`, computing in the caller's thread alone.
-
-    Raises:
-        ModelRefused: onnxruntime cannot load it.
-    """
+    """A session over `model`, computing in the caller's thread alone."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -89,7 +85,6 @@ def _in_words(error: Exception) -> MemoryError | StepFailed:
 
 
 def is_tensor(value: object) -> bool:
-    """Whether a value of an output is a tensor: a sequence of tensors comes as a list."""
     return isinstance(value, np.ndarray)
 
 
