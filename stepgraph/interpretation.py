@@ -14,12 +14,14 @@ from stepgraph.cells.operators import CellNode
 from stepgraph.errors import AxesUnknown, ModelRefused, StepgraphError
 from stepgraph.file import sidecar
 from stepgraph.file.sidecar import Sidecar
+from stepgraph.graphs.graph import Graph
 from stepgraph.proving import proof
 from stepgraph.proving.proof import Proof
 from stepgraph.proving.reference import Original
-from stepgraph.reading import annotation, axes, branches, interface, iterations, loops, outputs, probe, stateless
+from stepgraph.reading import annotation, axes, branches, interface, iterations, loops, outputs, stateless
 from stepgraph.reading.interface import Interface
 from stepgraph.reading.iterations import Iteration
+from stepgraph.reading.probe import Probe
 from stepgraph.reading.source import Source, source
 from stepgraph.rewriting import rewriter, runnable, unrounded
 from stepgraph.rewriting.ports import Facts
@@ -42,7 +44,7 @@ class _Reading:
     `alone`: a batch of one sequence will do. `fixed`: the file before axes were freed, if some were.
     """
 
-    model: onnx.ModelProto
+    graph: Graph
     cells: Sequence[CellNode]
     known: Interface
     said: Sidecar
@@ -70,16 +72,17 @@ def _decided(model: onnx.ModelProto, said: Sidecar) -> Interpretation:
     Axes that the file fixes are freed if it cannot be understood otherwise; if its batch axis cannot be, a batch of one
     will do.
     """
-    cells = operators.find(model)
-    if not cells and not said.state and not loops.find(model):
+    graph, found = Graph(model), loops.find(model)
+    cells = operators.find(graph)
+    if not cells and not said.state and not found:
         raise stateless.refusal(model)
-    known = interface.find(model, [*cells, *loops.find(model)], said.state)
+    known = interface.find(graph, [*cells, *found], said.state)
     try:
-        return _proved(_Reading(model, cells, known, said))
+        return _proved(_Reading(graph, cells, known, said))
     except AxesUnknown as unknown:
         refusal = ModelRefused(str(unknown), node=unknown.node)
     refusals = list[ModelRefused]()
-    for candidate, alone in _candidates(model, known):
+    for candidate, alone in _candidates(graph, known):
         with suppress(AxesUnknown):
             try:
                 return _freed(model, candidate, known, said, alone)
@@ -88,18 +91,18 @@ def _decided(model: onnx.ModelProto, said: Sidecar) -> Interpretation:
     raise next((r for r in refusals if r.node), refusals[0] if refusals else refusal)
 
 
-def _candidates(model: onnx.ModelProto, known: Interface) -> Iterator[tuple[axes.Freed, bool]]:
+def _candidates(graph: Graph, known: Interface) -> Iterator[tuple[axes.Freed, bool]]:
     """What to try with a file whose axes are not free, best first, and whether a batch of one will do."""
-    yield from ((candidate, False) for candidate in axes.freed(model, known))
-    yield axes.Freed(model, ""), True
-    yield from ((candidate, True) for candidate in axes.freed(model, known, alone=True))
+    yield from ((candidate, False) for candidate in axes.freed(graph, known))
+    yield axes.Freed(graph.model, ""), True
+    yield from ((candidate, True) for candidate in axes.freed(graph, known, alone=True))
 
 
 def _freed(
     fixed: onnx.ModelProto, candidate: axes.Freed, known: Interface, said: Sidecar, alone: bool
 ) -> Interpretation:
-    cells = operators.find(candidate.model)
-    found = _proved(_Reading(candidate.model, cells, known, said, alone, fixed if candidate.said else None))
+    graph = Graph(candidate.model)
+    found = _proved(_Reading(graph, operators.find(graph), known, said, alone, fixed if candidate.said else None))
     return replace(found, facts=replace(found.facts, freed=candidate.said))
 
 
@@ -122,17 +125,17 @@ def _proved(reading: _Reading) -> Interpretation:
 
 
 def _read(reading: _Reading) -> Interpretation:
-    return _read_rounded(reading) if unrounded.rounds(reading.model) else _read_exact(reading)[0]
+    return _read_rounded(reading) if unrounded.rounds(reading.graph.model) else _read_exact(reading)[0]
 
 
 def _read_rounded(reading: _Reading) -> Interpretation:
     """A file that rounds to 8 bits is understood and proved without that, and measured with it."""
-    exact = unrounded.unrounded(reading.model)
+    model, exact = reading.graph.model, Graph(unrounded.unrounded(reading.graph.model))
     fixed = reading.fixed and unrounded.unrounded(reading.fixed)
-    found, facts, learnt = _read_exact(replace(reading, model=exact, cells=operators.find(exact), fixed=fixed))
-    step = annotation.applied(source(Source(reading.model, reading.cells, facts), reading.known, learnt))
-    engine = _engine(step, _rounding_alone(reading.model))
-    apart = proof.rounding_error(Original(reading.model, step.cells), step.facts, engine)
+    found, facts, learnt = _read_exact(replace(reading, graph=exact, cells=operators.find(exact), fixed=fixed))
+    step = annotation.applied(source(Source(model, reading.cells, facts), reading.known, learnt))
+    engine = _engine(step, _rounding_alone(model))
+    apart = proof.rounding_error(Original(reading.graph, step.cells), step.facts, engine)
     return Interpretation(step.facts, engine, replace(found.proof, rounding=apart))
 
 
@@ -146,16 +149,17 @@ def _rounding_alone(model: onnx.ModelProto) -> str | None:
 
 
 def _read_exact(reading: _Reading) -> tuple[Interpretation, Facts, Sequence[Iteration]]:
-    model, cells, known = reading.model, reading.cells, reading.known
+    model, cells, known = reading.graph.model, reading.cells, reading.known
     original, counts = loops.counted(runnable.runnable(model))
-    facts = probe.probe(original, cells, known, counts, reading.said.block, reading.alone, reading.fixed is not None)
-    facts = outputs.on_their_grid(facts, original)
+    graph = reading.graph if original is model else Graph(original)
+    facts = Probe(graph, cells, known, counts, reading.said.block, reading.alone, reading.fixed is not None).facts()
+    facts = outputs.on_their_grid(facts, graph)
     of_loops = frozenset((i - len(cells), k) for i, k in known.carried if i >= len(cells))
     learnt = iterations.learn(original, counts, facts, of_loops)
     if not learnt and not cells and not facts.carried:
         raise stateless.refusal_of_loops(original)
     step = source(Source(model, cells, facts), known, learnt)
-    return _proved_step(step, Original(model, step.cells, reading.fixed)), facts, learnt
+    return _proved_step(step, Original(reading.graph, step.cells, reading.fixed)), facts, learnt
 
 
 def _proved_step(plain: Source, original: Original) -> Interpretation:

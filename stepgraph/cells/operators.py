@@ -14,7 +14,7 @@ from stepgraph.cells.activations import Activation
 from stepgraph.cells.cell import Cell, Operator, Rounded, Weights
 from stepgraph.cells.kinds import operator_of
 from stepgraph.errors import ModelRefused
-from stepgraph.graphs.constants import Constants
+from stepgraph.graphs.graph import Graph
 from stepgraph.graphs.labels import label, name_of
 
 
@@ -70,20 +70,19 @@ def backwards(node: onnx.NodeProto) -> str:
     )
 
 
-def find(model: onnx.ModelProto) -> tuple[CellNode, ...]:
+def find(graph: Graph) -> tuple[CellNode, ...]:
     """The recurrent nodes that run forward, in the order in which data runs through them."""
-    constants = Constants(model)
-    pairs = ((node, operator_of(node)) for node in model.graph.node if not runs_backwards(node))
-    return tuple(CellNode(node, found, _Reader(node, found, constants).cell()) for node, found in pairs if found)
+    pairs = ((node, operator_of(node)) for node in graph.nodes if not runs_backwards(node))
+    return tuple(CellNode(node, found, _Reader(node, found, graph).cell()) for node, found in pairs if found)
 
 
 class _Reader:
     """Reads one node."""
 
-    def __init__(self, node: onnx.NodeProto, operator: Operator, constants: Constants) -> None:
+    def __init__(self, node: onnx.NodeProto, operator: Operator, graph: Graph) -> None:
         self._node = node
         self._operator = operator
-        self._constants = constants
+        self._graph = graph
         self._attributes: Mapping[str, Any] = {a.name: helper.get_attribute_value(a) for a in node.attribute}
 
     def cell(self) -> Cell:
@@ -124,7 +123,7 @@ class _Reader:
         tensor = self._operator.taken(self._node, name)
         if not tensor:
             return None
-        value = self._constants.value(tensor)
+        value = self._graph.value(tensor)
         if value is None:
             raise self._refused(f" takes its {name} from the model's input; it must be constant")
         without_directions: np.ndarray = value[0]

@@ -1,13 +1,12 @@
 """What keeps a sound file from being served however it is read: ports that no message carries, random numbers."""
 
-from collections.abc import Iterator
-
 import onnx
 from onnx import TensorProto
 
 from stepgraph.errors import ModelRefused
 from stepgraph.file import sidecar
-from stepgraph.graphs.builder import subgraphs
+from stepgraph.graphs.builder import with_inner
+from stepgraph.graphs.graph import Graph
 from stepgraph.graphs.labels import label, name_of
 
 TYPES = ("FLOAT16", "FLOAT", "DOUBLE", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "BOOL")
@@ -19,9 +18,8 @@ _RANDOM = frozenset(
 
 def check(model: onnx.ModelProto) -> None:
     """Raises ModelRefused with the port or the node, and what to do about it."""
-    constants = {tensor.name for tensor in model.graph.initializer}
-    for info in model.graph.input:
-        if info.name not in constants and _strange(info):
+    for info in Graph(model).inputs.values():
+        if _strange(info):
             raise ModelRefused(
                 f"input '{info.name}' takes {_kind(info)}, and only tensors of numbers can be sent. Let clients send "
                 "the index of each word or category, and leave the table that makes numbers of text out of the graph"
@@ -33,7 +31,7 @@ def check(model: onnx.ModelProto) -> None:
                 f'`leave_out = ["{info.name}"]` in {sidecar.FILE} beside the file, under [outputs], and name its '
                 "classes in the metadata"
             )
-    for node in _nodes(model.graph):
+    for node in with_inner(model.graph.node):
         if node.op_type in _RANDOM:
             raise ModelRefused(
                 f"{label(node)} draws random numbers, so that equal sequences would have other answers, and nothing "
@@ -55,10 +53,3 @@ def _kind(info: onnx.ValueInfoProto) -> str:
         return f"a value that is no tensor ({info.type.WhichOneof('value').removesuffix('_type')})"
     name = TensorProto.DataType.Name(info.type.tensor_type.elem_type)
     return "text (strings)" if name == "STRING" else f"numbers of the type {name.lower()}"
-
-
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for node in graph.node:
-        yield node
-        for inner in subgraphs(node):
-            yield from _nodes(inner)

@@ -7,7 +7,7 @@ import onnx
 from onnx import helper, numpy_helper, shape_inference
 
 from stepgraph.graphs.builder import copied
-from stepgraph.graphs.constants import Constants
+from stepgraph.graphs.graph import Graph
 
 Dims = Sequence[int | None]
 
@@ -18,25 +18,25 @@ _SHAPING = frozenset({"ConstantOfShape", "Expand", "Pad", "Reshape", "Slice", "S
 def folded(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy in which the sizes of tensors are constants wherever they are the same for all inputs."""
     copy = copied(model)
-    constants = Constants(model)
-    shapes = shapes_of(model, constants)
+    graph = Graph(model)
+    shapes = shapes_of(graph)
     measured = {node.output[0]: _measured(node, shapes) for node in copy.graph.node if node.op_type in _MEASURING}
     for node in copy.graph.node:
-        value = _value(node, measured, constants)
+        value = _value(node, measured, graph)
         if value is not None:
             tensor = numpy_helper.from_array(value)
             node.CopyFrom(helper.make_node("Constant", [], node.output[:1], name=node.name, value=tensor))
     return copy
 
 
-def _value(node: onnx.NodeProto, measured: Mapping[str, Dims | None], constants: Constants) -> np.ndarray | None:
+def _value(node: onnx.NodeProto, measured: Mapping[str, Dims | None], graph: Graph) -> np.ndarray | None:
     """What a node returns, if it is the shape of a tensor, or one size out of it, and known."""
     if node.op_type in _MEASURING:
         dims = measured[node.output[0]]
         known = None if dims is None or None in dims else np.array(dims, np.int64)
         return known if known is None or node.op_type == "Shape" else np.array(known.prod())
     dims = measured.get(node.input[0]) if node.op_type == "Gather" else None
-    index = None if dims is None else constants.value(node.input[1])
+    index = None if dims is None else graph.value(node.input[1])
     if dims is None or index is None or not all(-len(dims) <= i < len(dims) for i in index.flat):
         return None
     picked = [dims[i] for i in index.flat]
@@ -50,10 +50,10 @@ def _measured(node: onnx.NodeProto, shapes: Mapping[str, Dims]) -> Dims | None:
     return None if dims is None else dims[limits.get("start", 0) : limits.get("end", len(dims))]
 
 
-def shapes_of(model: onnx.ModelProto, constants: Constants) -> dict[str, Dims]:
+def shapes_of(whole: Graph) -> dict[str, Dims]:
     """The shape of each tensor as far as onnx can infer it from the inputs, whatever else the file may say."""
-    copy = copied(model)
-    _write_out(copy, constants)
+    copy = copied(whole.model)
+    _write_out(copy, whole)
     del copy.graph.value_info[:]
     for output in copy.graph.output:
         output.type.tensor_type.ClearField("shape")
@@ -67,12 +67,12 @@ def shapes_of(model: onnx.ModelProto, constants: Constants) -> dict[str, Dims]:
     return shapes | {tensor.name: list(tensor.dims) for tensor in graph.initializer}
 
 
-def _write_out(model: onnx.ModelProto, constants: Constants) -> None:
+def _write_out(model: onnx.ModelProto, graph: Graph) -> None:
     """Makes initialisers of what says how a tensor is cut and shaped: onnx does not compute it by itself."""
     wanted = {name for node in model.graph.node if node.op_type in _SHAPING for name in node.input[1:] if name}
     made = [node for node in model.graph.node if wanted.intersection(node.output) and node.op_type != "Constant"]
     for node in made:
-        value = constants.value(node.output[0])
+        value = graph.value(node.output[0])
         if value is not None:
             model.graph.node.remove(node)
             model.graph.initializer.append(numpy_helper.from_array(value, node.output[0]))

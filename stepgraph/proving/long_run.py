@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper
 
 from stepgraph.errors import ModelRefused
 from stepgraph.graphs.builder import with_inner
-from stepgraph.graphs.constants import Constants
+from stepgraph.graphs.graph import Graph
 from stepgraph.proving import difference
 from stepgraph.proving.difference import Compared, Difference, errors
 from stepgraph.proving.reference import Data, Reference, sequences, size
@@ -44,14 +44,15 @@ class Hints:
         return min(max(_STEPS, self.reach + _BEYOND), _MOST_STEPS)
 
 
-def hints(model: onnx.ModelProto) -> Hints:
-    constants, own = Constants(model), dict(_own_constants(model.graph))
+def hints(graph: Graph) -> Hints:
+    nodes = list(with_inner(graph.nodes))
+    own = dict(_own_constants(nodes))
     windows, reach, thresholds = 0, 0, set[float]()
-    for node in with_inner(model.graph.node):
+    for node in nodes:
         if node.op_type in _WINDOWS:
             windows += _window(node)
         if node.op_type in _REACHING | _COMPARING:
-            known = [own.get(name, constants.value(name)) for name in node.input if name]
+            known = [own[name] if name in own else graph.value(name) for name in node.input if name]
             values = [value for value in known if value is not None and value.size <= _SMALL]
             numbers = [float(number) for value in values for number in np.ravel(value) if value.dtype.kind in "fiu"]
             whole = [abs(int(number)) for number in numbers if number == int(number) and abs(number) <= _MOST_STEPS]
@@ -129,8 +130,8 @@ def _window(node: onnx.NodeProto) -> int:
     return max(int(d) * (int(k) - 1) for k, d in zip(kernel, dilations, strict=True))
 
 
-def _own_constants(graph: onnx.GraphProto) -> Iterator[tuple[str, np.ndarray]]:
-    for node in with_inner(graph.node):
+def _own_constants(nodes: Sequence[onnx.NodeProto]) -> Iterator[tuple[str, np.ndarray]]:
+    for node in nodes:
         if node.op_type == "Constant" and node.attribute[0].name == "value":
             yield node.output[0], numpy_helper.to_array(node.attribute[0].t)
 

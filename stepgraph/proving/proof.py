@@ -66,10 +66,7 @@ def rounding_error(original: Original, facts: Facts, engine: Engine) -> float:
 
 class _Comparison:
     def __init__(self, original: Original, facts: Facts, engine: Engine, bounds: Bounds) -> None:
-        self._fixed = original.fixed
-        self._facts = facts
-        self._engine = engine
-        self._bounds = bounds
+        self._original, self._facts, self._engine, self._bounds = original, facts, engine, bounds
         self._reference = Reference(original, facts, engine.graph)
         self._worst = 0.0
 
@@ -78,7 +75,7 @@ class _Comparison:
         batches = (1,) if self._facts.alone else _BATCHES
         for seed, (length, batch) in enumerate((t, b) for t in _LENGTHS for b in batches):
             data = sequences(self._facts, length, batch, seed)
-            answers = self._answers(data)
+            answers = list(self._reference.answers(data))
             apart = self._compare(data, answers)
             if apart:
                 raise self._refusal(apart, batch)
@@ -88,13 +85,13 @@ class _Comparison:
                 self._check_rows(data, answers[-1])
             steps += length * batch
         steps += self._compare_long()
-        if self._fixed is not None:
-            steps += self._compare_fixed(self._fixed)
+        if self._original.fixed is not None:
+            steps += self._compare_fixed(self._original.fixed)
         return Proof(self._worst, self._bounds.same, steps)
 
     def _compare_long(self) -> int:
         """One sequence beyond every constant that could be a reach in steps; returns how many steps were compared."""
-        found = long_run.hints(self._reference.model)
+        found = long_run.hints(self._original.graph)
         apart = long_run.first_beyond(self._reference, self._facts, self._engine, found, self._bounds.same)
         if apart is not None:
             node = diagnosis.mixing_node(
@@ -106,7 +103,7 @@ class _Comparison:
     def rounding(self) -> float:
         for seed, length in enumerate(_LENGTHS):
             data = sequences(self._facts, length, 1, seed)
-            apart = self._compare(data, self._answers(data))
+            apart = self._compare(data, list(self._reference.answers(data)))
             if apart:
                 raise ModelRefused(
                     f"{self._said(apart)}: the file rounds to 8 bits by the range of all steps at once, and one step "
@@ -172,16 +169,13 @@ class _Comparison:
     def _largest(self, batch: int) -> float:
         """The largest difference in the longest of the sequences: what is no rounding grows from step to step."""
         data = sequences(self._facts, max(_LENGTHS), batch, 0)
-        return max(float(each.errors.max()) for each in self._compared(data, self._answers(data)))
+        return max(float(each.errors.max()) for each in self._compared(data, list(self._reference.answers(data))))
 
     def _said(self, apart: Difference) -> str:
         return (
             f"{apart.what} at step {apart.step} differs by {apart.error:.2g} from the original file's answer to the "
             f"first {apart.step + 1} steps; at most {self._bounds.same:.0e} is accepted"
         )
-
-    def _answers(self, data: Data) -> list[Answer]:
-        return list(self._reference.answers(data))
 
     # the original by itself
 

@@ -11,6 +11,7 @@ import onnx
 
 from stepgraph.cells.operators import CellNode
 from stepgraph.graphs.builder import copied, return_too
+from stepgraph.graphs.graph import Graph
 from stepgraph.rewriting import runnable
 from stepgraph.rewriting.ports import Facts
 from stepgraph.rewriting.stepgraph import PREFIX, StepGraph
@@ -23,7 +24,7 @@ Data = dict[str, np.ndarray]  # [T, B, ...row] by input
 class Original:
     """What is proved against: the file, its recurrent nodes, and, where axes were freed, the file as it was."""
 
-    model: onnx.ModelProto
+    graph: Graph
     cells: Sequence[CellNode]
     fixed: onnx.ModelProto | None = None
 
@@ -47,7 +48,7 @@ class Reference:
     """
 
     def __init__(self, original: Original, facts: Facts, graph: StepGraph) -> None:
-        shown, self._ends = _showing_states(original.model, original.cells, graph)
+        shown, self._ends = _showing_states(original.graph.model, original.cells, graph)
         self.model = runnable.runnable(shown)
         self._facts = facts
         self._session = session.create(self.model)

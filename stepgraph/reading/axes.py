@@ -13,8 +13,8 @@ from onnx import numpy_helper
 
 from stepgraph.cells.kinds import operator_of
 from stepgraph.graphs.builder import GraphBuilder, copied, opset, reachable
-from stepgraph.graphs.constants import Constants
 from stepgraph.graphs.folding import shapes_of
+from stepgraph.graphs.graph import Graph
 from stepgraph.reading.interface import Interface
 
 BATCH, TIME = "batch", "time"
@@ -30,16 +30,15 @@ class Freed:
     said: str
 
 
-def freed(model: onnx.ModelProto, interface: Interface, alone: bool = False) -> Iterator[Freed]:
+def freed(graph: Graph, interface: Interface, alone: bool = False) -> Iterator[Freed]:
     """Copies of `model` in which two axes of the data, or only one, are free: batch and time, in each possible way.
 
     With `alone`, time only: a batch of one will do.
     """
-    constants = {tensor.name for tensor in model.graph.initializer}
-    data = [i for i in model.graph.input if i.name not in constants and i.name not in interface.inputs]
+    model, data = graph.model, [info for name, info in graph.inputs.items() if name not in interface.inputs]
     if not data:
         return
-    loose = _loose_shapes(model)
+    loose = _loose_shapes(graph)
     axes = range(len(data[0].type.tensor_type.shape.dim))
     both = [*permutations(axes, 2), *((axis, None) for axis in axes)]
     for batch, time in [(None, axis) for axis in axes] if alone else both:
@@ -83,16 +82,14 @@ def _is_same(dim: onnx.TensorShapeProto.Dimension, first: tuple[str, int], is_ba
     return (dim.dim_param, dim.dim_value) == first or (is_batch and dim.dim_value == 1)
 
 
-def _loose_shapes(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+def _loose_shapes(graph: Graph) -> dict[str, np.ndarray]:
     """For each Reshape with a constant shape, by its output, one that is the same at the file's sizes, and fits others.
 
     A leading size that is the input's own is copied from it (0), and the first that is not is left to be computed (-1).
     """
-    constants = Constants(model)
-    shapes = shapes_of(model, constants)
-    loose = {}
-    for node in (node for node in model.graph.node if node.op_type == "Reshape"):
-        wanted, given = constants.value(node.input[1]), shapes.get(node.input[0])
+    shapes, loose = shapes_of(graph), {}
+    for node in (node for node in graph.nodes if node.op_type == "Reshape"):
+        wanted, given = graph.value(node.input[1]), shapes.get(node.input[0])
         if wanted is not None and given is not None and (wanted != 0).all():
             loose[node.output[0]] = _loosened(wanted, given)
     return loose
@@ -120,13 +117,12 @@ def _loosened(wanted: np.ndarray, given: Sequence[int | None]) -> np.ndarray:
 
 def _drop_zero_starts(model: onnx.ModelProto) -> None:
     """Constant zeros for the states of a batch of the fixed size are what an operator starts from without them."""
-    constants = Constants(model)
-    makers = {name: node for node in model.graph.node for name in node.output}
+    graph = Graph(model)
     for node in model.graph.node:
         operator = operator_of(node)
         starts = {name: operator.taken(node, name) for name in operator.initial} if operator else {}
         for name, start in starts.items():
-            if operator and start and _is_zero(start, makers, constants):
+            if operator and start and _is_zero(start, graph):
                 operator.take(node, name, "")
     needed = reachable(model.graph.node, [output.name for output in model.graph.output])
     del model.graph.node[:]
@@ -135,10 +131,10 @@ def _drop_zero_starts(model: onnx.ModelProto) -> None:
 
 def _run_once_a_step(model: onnx.ModelProto, data: str, time: int, size: int) -> None:
     """Loops that may be meant to run as often as there are steps, whose number the file fixes, count them instead."""
-    g, constants = GraphBuilder("tidegate.steps/", opset(model)), Constants(model)
+    g, graph = GraphBuilder("tidegate.steps/", opset(model)), Graph(model)
     nodes = list[onnx.NodeProto]()
     for node in model.graph.node:
-        limit = constants.value(node.input[0]) if node.op_type == "Loop" and node.input[0] else None
+        limit = graph.value(node.input[0]) if node.op_type == "Loop" and node.input[0] else None
         if node.op_type == "Loop" and (not node.input[0] or (limit is not None and limit.item() in (size, _FOREVER))):
             g.nodes = []
             node.input[0] = g.op("Gather", g.op("Shape", data), g.constant(np.array(time, np.int64)))
@@ -154,12 +150,12 @@ def _run_once_a_step(model: onnx.ModelProto, data: str, time: int, size: int) ->
     model.graph.initializer.extend(g.constants)
 
 
-def _is_zero(tensor: str, makers: Mapping[str, onnx.NodeProto], constants: Constants) -> bool:
-    value = constants.value(tensor)
-    if value is None and tensor in makers and makers[tensor].op_type in _SHAPING:
-        node = makers[tensor]
+def _is_zero(tensor: str, graph: Graph) -> bool:
+    value = graph.value(tensor)
+    if value is None and tensor in graph.makers and graph.makers[tensor].op_type in _SHAPING:
+        node = graph.makers[tensor]
         parts = node.input if node.op_type == "Concat" else node.input[:1]
-        return all(_is_zero(part, makers, constants) for part in parts)
+        return all(_is_zero(part, graph) for part in parts)
     return value is not None and not value.any()
 
 

@@ -7,8 +7,8 @@ import onnx
 
 from stepgraph.cells.operators import is_recurrent
 from stepgraph.graphs import folding, inlining
-from stepgraph.graphs.builder import captured, copied, subgraphs
-from stepgraph.graphs.constants import Constants
+from stepgraph.graphs.builder import copied, subgraphs, with_inner
+from stepgraph.graphs.graph import Graph
 
 
 def resolve(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -31,33 +31,22 @@ def _has_if(model: onnx.ModelProto) -> bool:
 
 def undecided(model: onnx.ModelProto) -> tuple[onnx.NodeProto, tuple[str, ...]] | None:
     """The first `If` left that hides recurrent operators, and the inputs that decide it; None if there is none."""
-    for node in model.graph.node:
+    graph = Graph(model)
+    for node in graph.nodes:
         if node.op_type == "If" and _hides_cells(node):
-            return node, tuple(sorted(_inputs_of(model, node.input[0])))
+            return node, tuple(sorted(graph.made_of(node.input[0]) & graph.inputs.keys()))
     return None
 
 
 def _hides_cells(node: onnx.NodeProto) -> bool:
-    inner = [n for graph in subgraphs(node) for n in graph.node]
-    return any(is_recurrent(n) or _hides_cells(n) for n in inner)
-
-
-def _inputs_of(model: onnx.ModelProto, tensor: str) -> set[str]:
-    makers = {name: node for node in model.graph.node for name in node.output if name}
-    needed, seen = [tensor], set[str]()
-    while needed:
-        name = needed.pop()
-        if name not in seen and name in makers:
-            needed.extend((*makers[name].input, *captured(makers[name])))
-        seen.add(name)
-    return seen.intersection(info.name for info in model.graph.input)
+    return any(is_recurrent(inner) for graph in subgraphs(node) for inner in with_inner(graph.node))
 
 
 def _resolve_once(model: onnx.ModelProto, numbers: Iterator[int], by_size: bool = False) -> bool:
     if not _has_if(model):
         return False
     graph, nodes = model.graph, list[onnx.NodeProto]()
-    constants = Constants(folding.folded(model) if by_size else model)
+    constants = Graph(folding.folded(model) if by_size else model)
     changed = False
     for node in graph.node:
         condition = constants.value(node.input[0]) if node.op_type == "If" else None

@@ -13,6 +13,7 @@ import onnx
 
 from stepgraph.cells import operators
 from stepgraph.errors import ModelRefused
+from stepgraph.graphs.graph import Graph
 
 _MOVES = frozenset(
     {
@@ -78,12 +79,12 @@ class Interface:
         return frozenset(output for _, output in self.states)
 
 
-def find(model: onnx.ModelProto, cells: Sequence[Carrier], declared: Mapping[str, str] = _NOTHING) -> Interface:
-    """Says what the inputs of `model`, whose recurrent nodes and loops are `cell`, are for.
+def find(graph: Graph, cells: Sequence[Carrier], declared: Mapping[str, str] = _NOTHING) -> Interface:
+    """Says what the inputs of a model, whose recurrent nodes and loops are `cell`, are for.
 
     `declared` are the pairs of an input and an output that are said to be state; they go before what is found.
     """
-    flow = _Flow(model)
+    flow = _Flow(graph)
     _check_declared(flow, declared)
     fed: dict[str, set[State]] = defaultdict(set)
     returned: dict[str, set[State]] = defaultdict(set)
@@ -135,14 +136,11 @@ def _check_declared(flow: "_Flow", declared: Mapping[str, str]) -> None:
 class _Flow:
     """Where tensors come from and go to, through operators that only move numbers."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        graph = model.graph
-        constants = {tensor.name for tensor in graph.initializer}
-        self.inputs = {info.name: info for info in graph.input if info.name not in constants}
-        self.outputs = {info.name: info for info in graph.output}
-        self._makers = {name: node for node in graph.node for name in node.output if name}
+    def __init__(self, graph: Graph) -> None:
+        self.inputs, self._makers = graph.inputs, graph.makers
+        self.outputs = {info.name: info for info in graph.model.graph.output}
         self._users: dict[str, list[onnx.NodeProto]] = defaultdict(list)
-        for node in graph.node:
+        for node in graph.nodes:
             for name in _moved(node):
                 self._users[name].append(node)
 

@@ -1,6 +1,6 @@
 """Which outputs of a file belong to no step (versions, sizes and other constants), and which hold rounded numbers."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +9,7 @@ import onnx
 from stepgraph.errors import ModelRefused
 from stepgraph.file import sidecar
 from stepgraph.graphs.builder import captured, copied
-from stepgraph.graphs.constants import Constants
+from stepgraph.graphs.graph import Graph
 from stepgraph.rewriting.ports import Facts
 
 _SIZES = frozenset({"Shape", "Size"})
@@ -35,7 +35,7 @@ def without(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
 
 def of_no_step(model: onnx.ModelProto) -> tuple[str, ...]:
     """The outputs that no input has a part in, but by its size; none if it is all of them."""
-    live = {info.name for info in model.graph.input} - {tensor.name for tensor in model.graph.initializer}
+    live = set(Graph(model).inputs)
     for node in model.graph.node:
         if node.op_type not in _SIZES and not live.isdisjoint((*node.input, *captured(node))):
             live.update(node.output)
@@ -43,22 +43,21 @@ def of_no_step(model: onnx.ModelProto) -> tuple[str, ...]:
     return dead if len(dead) < len(model.graph.output) else ()
 
 
-def on_their_grid(facts: Facts, model: onnx.ModelProto) -> Facts:
+def on_their_grid(facts: Facts, graph: Graph) -> Facts:
     """The facts with the spacing of outputs that are rounded: where a sum lies on an edge, a neighbour is as right."""
-    constants, makers = Constants(model), {name: node for node in model.graph.node for name in node.output}
-    ports = tuple(replace(port, unit=_unit(port.name, makers, constants)) for port in facts.outputs)
+    ports = tuple(replace(port, unit=_unit(port.name, graph)) for port in facts.outputs)
     return replace(facts, outputs=ports)
 
 
-def _unit(tensor: str, makers: Mapping[str, onnx.NodeProto], constants: Constants) -> float:
+def _unit(tensor: str, graph: Graph) -> float:
     unit = 1.0
-    while tensor in makers:
-        node = makers[tensor]
+    while tensor in graph.makers:
+        node = graph.makers[tensor]
         if node.op_type in _ROUNDING:
             return unit
         tensor = node.input[0] if node.input else ""
         if node.op_type in ("Div", "Mul"):
-            left, right = (constants.value(name) for name in node.input)
+            left, right = (graph.value(name) for name in node.input)
             factor, tensor = (left, node.input[1]) if right is None else (right, node.input[0])
             if factor is None or factor.size != 1 or (left is not None and node.op_type == "Div"):
                 return 0.0

@@ -4,91 +4,79 @@ Runs the original with onnxruntime at a few sizes and looks at the shapes. Chang
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from types import MappingProxyType
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import onnx
 
 from stepgraph.cells.operators import CellNode, backwards, runs_backwards, time_axis
 from stepgraph.errors import AxesUnknown, ModelRefused, StepFailed
+from stepgraph.graphs.graph import Graph
 from stepgraph.graphs.labels import label, name_of
 from stepgraph.reading.growth import growth, output_port, pace
-from stepgraph.reading.guess import Guess, free, guesses
+from stepgraph.reading.guess import Dims, Guess, free, guesses
 from stepgraph.reading.interface import Interface
 from stepgraph.reading.trial import Trial, Values
 from stepgraph.rewriting.ports import Carried, Facts, Pace, Port
 
 _LENGTHS = (5040, 46080, 51200, 44100)  # in samples: whatever a block's size, it likely divides one of them
-_NO_BLOCKS: Mapping[str, int] = MappingProxyType({})
 
 
-def probe(
-    model: onnx.ModelProto,
-    cells: Sequence[CellNode],
-    interface: Interface,
-    counts: Sequence[str] = (),
-    blocks: Mapping[str, int] = _NO_BLOCKS,
-    alone: bool = False,
-    fixed: bool = False,
-) -> Facts:
-    """Learns the facts of `model`, whose forward recurrent nodes are `cell`.
+@dataclass(eq=False)
+class Probe:
+    """Learns the facts of a graph as onnxruntime runs it, whose forward recurrent nodes are `cells`.
 
-    Args:
-        model: as onnxruntime runs it.
-        cells: its recurrent nodes.
-        interface: what is known of its inputs.
-        counts: the outputs that say how often its loops ran.
-        blocks: how much of the time axis of an input is one step, as declared; found by trying where it is not.
-        alone: whether a batch of one sequence will do.
-        fixed: whether the file fixes the axes that are free here. Then a step is what it takes, unless it hides states.
-
-    Raises:
-        AxesUnknown: batch and time cannot be found among the free axes.
-        ModelRefused: the model does not run, or its outputs and states are not those of a stream.
+    `counts` are the outputs that say how often its loops ran; `blocks` say how much of the time axis of an input is one
+    step, which is found by trying where it is not declared. `alone`: a batch of one sequence will do. `fixed`: the file
+    fixes the axes that are free here; then a step is what it takes, unless it hides states.
     """
-    return _Probe(model, cells, interface, counts, blocks, alone, fixed and bool(interface.states)).facts()
 
+    graph: Graph
+    cells: Sequence[CellNode]
+    interface: Interface
+    counts: Sequence[str] = ()
+    blocks: Mapping[str, int] = field(default_factory=dict)
+    alone: bool = False
+    fixed: bool = False
+    # what was seen
+    _failure: str = field(default="", init=False)  # of the first guess that did not run
+    _runs_at_all: bool = field(default=False, init=False)
+    _strange_loops: bool = field(default=False, init=False)
 
-class _Probe:
-    def __init__(
-        self,
-        model: onnx.ModelProto,
-        cells: Sequence[CellNode],
-        interface: Interface,
-        counts: Sequence[str],
-        blocks: Mapping[str, int],
-        alone: bool,
-        whole_blocks: bool,
-    ) -> None:
-        self._whole_blocks = whole_blocks
-        self._cells = cells
-        self._counts = list(counts)
-        self._interface = interface
-        self._backwards = [node for node in model.graph.node if runs_backwards(node)]
-        seen = [*(cell.x for cell in cells), *(node.input[0] for node in self._backwards), *counts]
-        initial = [name for cell in cells for name in cell.initial if name]
-        self._trial = Trial(model, interface, seen, initial)
-        self._dims = {name: self._trial.dims[name] for name in self._trial.data}
-        self._failure = ""  # of the first guess that did not run
-        self._runs_at_all = False
-        self._strange_loops = False
-        self._guesses = list(guesses(self._dims, self._declared(blocks), alone))
+    @cached_property
+    def _backwards(self) -> list[onnx.NodeProto]:
+        return [node for node in self.graph.nodes if runs_backwards(node)]
 
-    def _declared(self, blocks: Mapping[str, int]) -> dict[str, int]:
+    @cached_property
+    def _trial(self) -> Trial:
+        seen = [*(cell.x for cell in self.cells), *(node.input[0] for node in self._backwards), *self.counts]
+        return Trial(self.graph, self.interface, seen, [name for cell in self.cells for name in cell.initial if name])
+
+    @cached_property
+    def _dims(self) -> dict[str, Dims]:
+        return {name: self._trial.dims[name] for name in self._trial.data}
+
+    def _declared(self) -> dict[str, int]:
         """The declared blocks by the names of the input's free axes, one of which will turn out to be time."""
-        strange = blocks.keys() - self._dims.keys()
+        strange = self.blocks.keys() - self._dims.keys()
         if strange:
             raise ModelRefused(
                 f"model.toml says how many samples of '{min(strange)}' are one step, and the model has no such input; "
                 f"it has {', '.join(self._dims)}"
             )
-        return {d: size for name, size in blocks.items() for d in self._dims[name] if isinstance(d, str)}
+        return {d: size for name, size in self.blocks.items() for d in self._dims[name] if isinstance(d, str)}
 
     def facts(self) -> Facts:
+        """The facts.
+
+        Raises:
+            AxesUnknown: batch and time cannot be found among the free axes.
+            ModelRefused: the model does not run, or its outputs and states are not those of a stream.
+        """
         guess, paces, runs = self._learn()
         ports = {name: self._port(name, guess) for name in self._trial.dims}
-        known = self._interface
+        known = self.interface
         given = {name: ports[name] for name, _ in known.states}
         facts = Facts(
             tuple(ports[name] for name in self._dims),
@@ -109,17 +97,18 @@ class _Probe:
             facts,
             outputs=answers or tuple(outputs.values()),  # a cell and nothing else: its state is its answer
             carried=tuple(Carried(given[name], outputs[returned]) for name, returned in known.states),
-            initial=tuple(self._initial_states(i, cell, facts) for i, cell in enumerate(self._cells)),
+            initial=tuple(self._initial_states(i, cell, facts) for i, cell in enumerate(self.cells)),
         )
 
     # which axes are batch and time
 
     def _learn(self) -> tuple[Guess, tuple[Pace, ...], list[Values]]:
-        for guess in self._guesses:
+        tried = list(guesses(self._dims, self._declared(), self.alone))
+        for guess in tried:
             found = self._try(guess)
             if found:
                 return guess, *found
-        for guess in self._guesses:
+        for guess in tried:
             whole = self._with_block(guess)
             found = self._try(whole) if whole else None
             if whole and found:
@@ -135,8 +124,8 @@ class _Probe:
             return None
         self._runs_at_all = True
         batched, timed = bool(guess.batch), bool(guess.time)
-        paces = [pace([run[cell.x].shape[:2] for run in runs], cell.time_axis, batched, timed) for cell in self._cells]
-        counts = [growth([int(run[name]) for run in runs]) for name in self._counts]
+        paces = [pace([run[cell.x].shape[:2] for run in runs], cell.time_axis, batched, timed) for cell in self.cells]
+        counts = [growth([int(run[name]) for run in runs]) for name in self.counts]
         if None in paces or not self._remembers(guess, paces, counts):
             return None
         self._strange_loops = (0, 0) in counts  # they are refused elsewhere, in words of their own
@@ -153,13 +142,13 @@ class _Probe:
         if guess.time:
             return any(pace is not None and pace.streams for pace in paces) or (not paces and bool(counts))
         single = all(pace is None or pace.inner == 1 for pace in paces)
-        return bool(self._interface.states) or (single and bool(self._cells) and not self._backwards)
+        return bool(self.interface.states) or (single and bool(self.cells) and not self._backwards)
 
     def _with_block(self, guess: Guess) -> Guess | None:
         """The guess with the samples that make one step of the first cell, if there is such a number."""
-        if self._whole_blocks or not self._cells or len(guess.time) != 1 or guess.blocks:
+        if (self.fixed and self.interface.states) or not self.cells or len(guess.time) != 1 or guess.blocks:
             return None
-        cell = self._cells[0]
+        cell = self.cells[0]
         if cell.x in self._trial.dims:
             return None
         (axis,) = guess.time
@@ -172,7 +161,7 @@ class _Probe:
         axes = free(self._dims)
         if self._backwards:
             return AxesUnknown(backwards(self._backwards[0]), name_of(self._backwards[0]))
-        first = self._cells[0].node if self._cells else None
+        first = self.cells[0].node if self.cells else None
         seer = "the model" if first is None else label(first)
         if self._failure and not self._runs_at_all:
             return AxesUnknown(
@@ -190,7 +179,7 @@ class _Probe:
     # ports
 
     def _port(self, name: str, guess: Guess) -> Port:
-        dims, state = self._trial.dims[name], name in self._interface.inputs
+        dims, state = self._trial.dims[name], name in self.interface.inputs
         of_batch = [i for i, d in enumerate(dims) if isinstance(d, str) and (state or d in guess.batch)]
         of_time = [] if state else [i for i, d in enumerate(dims) if d in guess.time]
         if len(of_batch) > 1 or (state and not of_batch and guess.batch):
@@ -217,7 +206,7 @@ class _Probe:
     # initial states
 
     def _initial_states(self, index: int, cell: CellNode, facts: Facts) -> tuple[np.ndarray | None, ...]:
-        carried = self._interface.carried
+        carried = self.interface.carried
         return tuple(
             None if (index, k) in carried else self._initial_state(cell, name, facts, facts.paces[index])
             for k, name in enumerate(cell.initial)

@@ -8,6 +8,7 @@ import onnx
 
 from stepgraph.cells import operators
 from stepgraph.cells.operators import CellNode
+from stepgraph.graphs.graph import Graph
 from stepgraph.reading import branches, interface, loops
 from stepgraph.reading.interface import Interface
 from stepgraph.reading.iterations import Iteration
@@ -39,8 +40,9 @@ def _without_loops(whole: Source, known: Interface, learnt: Sequence[Iteration])
     )
     states = [state for it in learnt for state in it.states if state is not None]
     ends = {state.carried.given.name: state.carried.returned.name for state in states}
-    found = operators.find(stepped)
-    of_step = interface.find(stepped, found, {**dict(known.states), **ends})
+    graph = Graph(stepped)
+    found = operators.find(graph)
+    of_step = interface.find(graph, found, {**dict(known.states), **ends})
     begins = _beginnings(whole, found)
     return Source(
         stepped,

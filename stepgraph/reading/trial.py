@@ -13,7 +13,7 @@ from onnx import helper
 
 from stepgraph.errors import StepFailed
 from stepgraph.graphs.builder import copied, reachable, returning
-from stepgraph.graphs.constants import Constants
+from stepgraph.graphs.graph import Graph
 from stepgraph.reading.growth import SIZES
 from stepgraph.reading.guess import Guess, dims_of
 from stepgraph.reading.interface import Interface
@@ -29,17 +29,15 @@ class Trial:
     Which numbers suit it is learnt from the first run: some files divide by their inputs, or take their logarithm.
     """
 
-    def __init__(
-        self, model: onnx.ModelProto, interface: Interface, seen: Sequence[str], within: Sequence[str]
-    ) -> None:
-        self._model = model
+    def __init__(self, graph: Graph, interface: Interface, seen: Sequence[str], within: Sequence[str]) -> None:
+        self._model = graph.model
         self._interface = interface
         self._seen = list(dict.fromkeys(seen))
-        self._infos = {info.name: info for info in session.real_inputs(model)}
+        self._infos = graph.inputs
         self.dims = {name: dims_of(info) for name, info in self._infos.items()}
-        self.outputs = [output.name for output in model.graph.output]
+        self.outputs = [output.name for output in graph.model.graph.output]
         self.data = [name for name in self._infos if name not in interface.inputs]
-        self._tokens = {name: token_count(model, name) for name in self.data}
+        self._tokens = {name: token_count(graph, name) for name in self.data}
         self._within = within
         self._positive = frozenset[str]()  # kinds of numbers, "f" or "i", that must be above zero
 
@@ -141,17 +139,17 @@ _PASSES = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Trans
 UNKNOWN = 2  # 0 and 1 are in most tables
 
 
-def token_count(model: onnx.ModelProto, name: str) -> int:
+def token_count(graph: Graph, name: str) -> int:
     """The rows of the smallest table that the input `name` picks rows from; 2 where it picks from none."""
-    constants, same, rows = Constants(model), {name}, list[int]()
-    for node in model.graph.node:
+    same, rows = {name}, list[int]()
+    for node in graph.nodes:
         if node.op_type in _PASSES and node.input[0] in same:
             same.add(node.output[0])
         if node.op_type == "Gather" and node.input[1] in same:
-            table = constants.value(node.input[0])
+            table = graph.value(node.input[0])
             axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
             rows += [table.shape[axis]] if table is not None else []
         if node.op_type == "OneHot" and node.input[0] in same:
-            depth = constants.value(node.input[1])
+            depth = graph.value(node.input[1])
             rows += [int(depth.item())] if depth is not None else []
     return min(rows, default=UNKNOWN)

@@ -9,6 +9,7 @@ from stepgraph.cells.activations import Activation
 from stepgraph.cells.cell import Cell
 from stepgraph.errors import ModelRefused
 from stepgraph.file import sidecar
+from stepgraph.graphs.builder import subgraphs
 from stepgraph.model import LoadedModel
 from stepgraph.report import ladder, remarks, state_homes
 from stepgraph.report.ladder import Rung
@@ -54,7 +55,7 @@ def refused(report: Report, refusal: ModelRefused, model: onnx.ModelProto | None
 
 
 def _advice(model: onnx.ModelProto | None, cells: bool) -> str | None:
-    if model is None or cells or any(a.HasField("g") for node in model.graph.node for a in node.attribute):
+    if model is None or cells or any(map(subgraphs, model.graph.node)):
         return None
     stateless = "If nothing in it remembers, it needs no sequences: any server for ONNX files will do for it."
     return f"{_UNROLLED} {stateless}" if model.producer_name == "pytorch" else stateless

@@ -10,8 +10,10 @@ from typing import Literal
 
 import onnx
 
+from stepgraph.cells.operators import is_recurrent
+from stepgraph.graphs.builder import subgraphs
 from stepgraph.graphs.labels import name_of
-from stepgraph.report.words import Box, Constants, Word, declared, is_cell
+from stepgraph.report.words import Box, Constants, Word, declared
 
 _UNSEEN = frozenset({"Identity", "Dropout"})  # they change nothing
 MOVES = frozenset({"Cast", "Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}) | _UNSEEN
@@ -43,7 +45,7 @@ def _fold(key: object, reads: _Reads, members: _Members) -> object:
     if not all(node.op_type in MOVES for node in members[key]):
         return None
     readers = [other for other, above in reads.items() if key in above]
-    if len(readers) != 1 or readers[0] not in members or is_cell(members[readers[0]][0]):
+    if len(readers) != 1 or readers[0] not in members or is_recurrent(members[readers[0]][0]):
         return None
     return None if all(node.op_type in MOVES for node in members[readers[0]]) else readers[0]
 
@@ -107,13 +109,13 @@ class _Reader:
         match key:
             case ("input" | "output" as kind, str(name)):
                 return Rung(kind, name, above, declared=declared(self._infos[name]))
-        if is_cell(nodes[0]):
+        if is_recurrent(nodes[0]):
             word = Word(nodes[0].op_type, (name_of(nodes[0]),))
             return Rung("cell", name_of(nodes[0]), above, (word,), self._constants.box(nodes[0]))
         return Rung("operators", name_of(nodes[0]), above, tuple(self._words(nodes)))
 
     def _key(self, node: onnx.NodeProto) -> object:
-        if is_cell(node):
+        if is_recurrent(node):
             return ("cell", name_of(node))
         return (self._up[name_of(node)], frozenset().union(*(self._down.get(o, frozenset()) for o in node.output)))
 
@@ -124,7 +126,7 @@ class _Reader:
         needed = set(self._outputs)
         kept = []
         for node in reversed(nodes):
-            if is_cell(node) or needed.intersection(node.output):
+            if is_recurrent(node) or needed.intersection(node.output):
                 needed.update(self._reads(node))
                 kept.append(node)
         return kept[::-1]
@@ -133,7 +135,7 @@ class _Reader:
         up = {name: frozenset({name}) for name in self._inputs}
         for node in self._nodes:
             above = frozenset[str]().union(*(up[name] for name in self._reads(node)))
-            above |= {name_of(node)} if is_cell(node) else frozenset()
+            above |= {name_of(node)} if is_recurrent(node) else frozenset()
             up.update(dict.fromkeys((*filter(None, node.output), name_of(node)), above))
         return up
 
@@ -141,7 +143,7 @@ class _Reader:
         down = {name: frozenset({name}) for name in self._outputs}
         for node in reversed(self._nodes):
             below = frozenset[str]().union(*(down.get(name, frozenset()) for name in node.output))
-            below |= {name_of(node)} if is_cell(node) else frozenset()
+            below |= {name_of(node)} if is_recurrent(node) else frozenset()
             for name in self._reads(node):
                 down[name] = down.get(name, frozenset()) | below
         return down
@@ -170,7 +172,7 @@ class _Reader:
 
 def _reads(node: onnx.NodeProto) -> list[str]:
     """The tensors that a node takes its data from; a cell's is x alone."""
-    if is_cell(node):
+    if is_recurrent(node):
         return [name for name in node.input[:1] if name]
-    inner = [n for a in node.attribute for g in (a.g, *a.graphs) for n in g.node]
+    inner = [n for graph in subgraphs(node) for n in graph.node]
     return [name for name in (*node.input, *(name for n in inner for name in _reads(n))) if name]

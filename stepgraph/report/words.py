@@ -7,7 +7,8 @@ import onnx
 from onnx import helper
 
 from stepgraph.cells.cell import Operator
-from stepgraph.cells.kinds import OPERATORS, operator_of
+from stepgraph.cells.kinds import OPERATORS
+from stepgraph.graphs.builder import subgraphs
 
 _SAME_SHAPE = frozenset({"Cast", "DequantizeLinear", "Identity"})
 
@@ -28,10 +29,6 @@ class Box:
     input_size: int | None
     hidden_size: int | None
     special: tuple[str, ...]  # what differs from the operator's defaults
-
-
-def is_cell(node: onnx.NodeProto) -> bool:
-    return operator_of(node) is not None
 
 
 class Constants:
@@ -60,7 +57,7 @@ class Constants:
                 return f"Embedding {words}->{wide} (Gather)"
             case "Conv", [_, [filters, channels, *kernel], *_]:
                 return f"Conv {channels}->{filters} (kernel {'x'.join(map(str, kernel))})"
-        inner = [n.op_type for a in node.attribute for g in (a.g, *a.graphs) for n in g.node if n.op_type != "Constant"]
+        inner = [n.op_type for graph in subgraphs(node) for n in graph.node if n.op_type != "Constant"]
         domain = f"{node.domain}." if node.domain not in ("", "ai.onnx") else ""
         return domain + node.op_type + (f" (of {', '.join(dict.fromkeys(inner))})" if inner else "")
 

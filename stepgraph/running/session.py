@@ -93,12 +93,6 @@ def is_starved(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(words in str(error) for words in _STARVED)
 
 
-def real_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
-    """The graph's inputs without those that are initialisers (files before IR version 4 list them)."""
-    constants = {tensor.name for tensor in model.graph.initializer}
-    return [info for info in model.graph.input if info.name not in constants]
-
-
 def _holds_half(model: onnx.ModelProto) -> bool:
     half = onnx.TensorProto.FLOAT16
     return (

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stepgraph.errors import ModelRefused
+from stepgraph.graphs.graph import Graph
 from stepgraph.loading import load
 from stepgraph.proving import long_run
 
@@ -118,10 +119,10 @@ def test_a_file_that_looks_at_each_number_by_itself_is_served_with_the_original_
 
 
 def test_the_hints_of_a_file_are_its_reaches_and_its_thresholds(exported: Exported) -> None:
-    found = long_run.hints(onnx.load(exported(held_when_equal(-999.0))))
+    found = long_run.hints(Graph(onnx.load(exported(held_when_equal(-999.0)))))
     assert -999.0 in found.thresholds
-    assert long_run.hints(onnx.load(exported(lagged(700)))).steps > 700
-    assert long_run.hints(onnx.load(exported(Dilated(512)))).steps > 512
+    assert long_run.hints(Graph(onnx.load(exported(lagged(700))))).steps > 700
+    assert long_run.hints(Graph(onnx.load(exported(Dilated(512))))).steps > 512
 
 
 def test_a_network_that_makes_much_of_its_last_digits_is_not_refused_for_a_long_sequence(export: Export) -> None:

@@ -1,0 +1,62 @@
+"""A graph looked at once: its inputs, what makes each tensor, and the values of tensors that depend on no input."""
+
+from functools import cached_property
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from stepgraph.graphs.builder import captured
+
+
+class Graph:
+    """A model that is not changed while this is used."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = model
+        self.nodes = model.graph.node
+        self._initializers = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._values: dict[str, np.ndarray | None] = {}
+
+    @cached_property
+    def inputs(self) -> dict[str, onnx.ValueInfoProto]:
+        """The inputs without those that are initialisers (files before IR version 4 list them)."""
+        return {info.name: info for info in self.model.graph.input if info.name not in self._initializers}
+
+    @cached_property
+    def makers(self) -> dict[str, onnx.NodeProto]:
+        """The node that makes each tensor."""
+        return {output: node for node in self.nodes for output in node.output if output}
+
+    def value(self, name: str) -> np.ndarray | None:
+        """A tensor's value, not to be changed; None if it depends on an input."""
+        if name not in self._values:
+            self._values[name] = self._value(name)
+        return self._values[name]
+
+    def made_of(self, *names: str) -> set[str]:
+        """All tensors that these are made of, themselves among them."""
+        needed, seen = list(names), set[str]()
+        while needed:
+            name = needed.pop()
+            if name and name not in seen and name in self.makers:
+                needed.extend((*self.makers[name].input, *captured(self.makers[name])))
+            seen.add(name)
+        return seen
+
+    def _value(self, name: str) -> np.ndarray | None:
+        if name in self._initializers:
+            return numpy_helper.to_array(self._initializers[name])
+        maker = self.makers.get(name)
+        if maker is not None and maker.op_type == "Constant" and maker.attribute[0].name == "value":
+            return numpy_helper.to_array(maker.attribute[0].t)
+        needed = self.made_of(name)
+        if any(tensor and tensor not in self.makers and tensor not in self._initializers for tensor in needed):
+            return None
+        nodes = [node for node in self.nodes if needed.intersection(filter(None, node.output))]
+        initializers = [tensor for key, tensor in self._initializers.items() if key in needed]
+        graph = helper.make_graph(nodes, "constant", [], [helper.make_empty_tensor_value_info(name)], initializers)
+        model = helper.make_model(graph, opset_imports=self.model.opset_import)
+        (value,) = ReferenceEvaluator(model).run(None, {})
+        return np.asarray(value)
