@@ -32,21 +32,6 @@ def read(path: Path) -> Content:
     return complete(outline(path), path)
 
 
-def outline(path: Path) -> Outline:
-    with _refusing():
-        return content.outline(path)
-
-
-def complete(outline: Outline, path: Path) -> Content:
-    with _refusing():
-        return content.complete(outline, path.parent)
-
-
-def prove(content: Content, max_batch: int, patience: float) -> LoadedModel:
-    with _refusing():
-        return _prove(content, max_batch, patience)
-
-
 @contextmanager
 def _refusing() -> Iterator[None]:
     """Whatever a file makes the libraries do becomes a refusal of the file."""
@@ -67,15 +52,18 @@ def _refusing() -> Iterator[None]:
         ) from error
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")
+@_refusing()
+def outline(path: Path) -> Outline:
+    return content.outline(path)
 
 
-def _is_starved(error: BaseException | None) -> bool:
-    return error is not None and (session.is_starved(error) or _is_starved(error.__cause__ or error.__context__))
+@_refusing()
+def complete(outline: Outline, path: Path) -> Content:
+    return content.complete(outline, path.parent)
 
 
-def _prove(content: Content, max_batch: int, patience: float) -> LoadedModel:
+@_refusing()
+def prove(content: Content, max_batch: int, patience: float) -> LoadedModel:
     soundness.check(content.model)
     _check(content.model)
     said = content.said
@@ -97,3 +85,11 @@ def _check(model: onnx.ModelProto) -> None:
     for output in copy.graph.output:
         output.type.tensor_type.shape.SetInParent()
     onnx.checker.check_model(copy)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")
+
+
+def _is_starved(error: BaseException | None) -> bool:
+    return error is not None and (session.is_starved(error) or _is_starved(error.__cause__ or error.__context__))

@@ -3,7 +3,7 @@
 Only for the sentence of a refusal; decides nothing.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,14 +12,13 @@ import onnx
 from stepgraph.errors import StepgraphError
 from stepgraph.graphs.builder import returning
 from stepgraph.proving.explanation import WINDOWS
+from stepgraph.proving.reference import Data, size
 from stepgraph.rewriting.ports import Facts
 from stepgraph.rewriting.stepgraph import NEXT_STATE, STATE, StepGraph
 from stepgraph.running import session
 from stepgraph.running.engine import shaped_feeds
 
 _STEPS, _ROWS = 4, 3
-
-Tensors = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -48,56 +47,39 @@ def mixing_node(
 ) -> onnx.NodeProto | None:
     """The first node whose value at the last of so many steps differs though all that goes into it agrees.
 
-    None if it cannot be told.
+    None if it cannot be told; so do the others here.
     """
-    if facts.one_step:
-        return None
     data = _data(facts, 1, steps)
-    return _compared(
-        original,
-        lambda: _values(original, _feeds(facts, data, steps)),
-        lambda: _last_step(graph, data),
-        _Part(steps - 1, 1, steps),
-        bounds,
-    )
+    last = _Part(steps - 1, 1, steps)
+    return None if facts.one_step else _compared(original, facts, data, lambda: _last_step(graph, data), last, bounds)
 
 
 def ahead_node(original: onnx.ModelProto, facts: Facts, bounds: Bounds) -> onnx.NodeProto | None:
-    """The first node whose values at some steps change once there is one step more; None if it cannot be told."""
-    data, fewer = _data(facts, 1), _STEPS - 1
-    return _compared(
-        original,
-        lambda: _values(original, _feeds(facts, data, _STEPS)),
-        lambda: _values(original, _feeds(facts, data, fewer)),
-        _Part(0, fewer, _STEPS, beginning=True),
-        bounds,
-    )
+    """The first node whose values at some steps change once there is one step more."""
+    data, most = _data(facts, 1), _Part(0, _STEPS - 1, _STEPS, beginning=True)
+    fewer = {name: x[: _STEPS - 1] for name, x in data.items()}
+    return _compared(original, facts, data, lambda: _values(original, facts, fewer), most, bounds)
 
 
 def row_mixing_node(original: onnx.ModelProto, facts: Facts, bounds: Bounds) -> onnx.NodeProto | None:
-    """The first node whose value for a sequence changes with others beside it; None if it cannot be told."""
+    """The first node whose value for a sequence changes with others beside it."""
     data = _data(facts, _ROWS)
-    return _compared(
-        original,
-        lambda: _values(original, _feeds(facts, data, _STEPS)),
-        lambda: _values(original, _feeds(facts, {name: x[:, :1] for name, x in data.items()}, _STEPS)),
-        _Part(0, 1, _ROWS),
-        bounds,
-    )
+    first = {name: x[:, :1] for name, x in data.items()}
+    return _compared(original, facts, data, lambda: _values(original, facts, first), _Part(0, 1, _ROWS), bounds)
 
 
 def _compared(
-    original: onnx.ModelProto, one: Callable[[], Tensors], other: Callable[[], Tensors], part: _Part, bounds: Bounds
+    original: onnx.ModelProto, facts: Facts, data: Data, other: Callable[[], Data], part: _Part, bounds: Bounds
 ) -> onnx.NodeProto | None:
     try:
-        node = _first_unlike(original, one(), other(), part, bounds)
+        node = _first_unlike(original, _values(original, facts, data), other(), part, bounds)
     except StepgraphError:
         return None
     return node and _window_behind(original, node)
 
 
 def _first_unlike(
-    original: onnx.ModelProto, whole: Tensors, other: Tensors, part: _Part, bounds: Bounds
+    original: onnx.ModelProto, whole: Data, other: Data, part: _Part, bounds: Bounds
 ) -> onnx.NodeProto | None:
     agreed: set[str] = set()
     for node in original.graph.node:
@@ -119,17 +101,12 @@ def _window_behind(original: onnx.ModelProto, node: onnx.NodeProto) -> onnx.Node
     return users[0] if len(users) == 1 and users[0].op_type in WINDOWS else node
 
 
-def _data(facts: Facts, batch: int, steps: int = _STEPS) -> dict[str, np.ndarray]:
+def _data(facts: Facts, batch: int, steps: int = _STEPS) -> Data:
     return facts.sample(steps, batch, np.random.default_rng(0))
 
 
-def _feeds(facts: Facts, data: Mapping[str, np.ndarray], steps: int) -> dict[str, np.ndarray]:
-    batch = next(iter(data.values())).shape[1]
-    return facts.feeds({name: x[:steps] for name, x in data.items()}, batch, steps)
-
-
-def _last_step(graph: StepGraph, data: Mapping[str, np.ndarray]) -> Tensors:
-    values: dict[str, np.ndarray] = {}
+def _last_step(graph: StepGraph, data: Data) -> Data:
+    values: Data = {}
     state = graph.start(1)
     exposed = _exposed(graph.model)
     runner = session.create(exposed)
@@ -142,11 +119,12 @@ def _last_step(graph: StepGraph, data: Mapping[str, np.ndarray]) -> Tensors:
     return values
 
 
-def _values(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> Tensors:
+def _values(model: onnx.ModelProto, facts: Facts, data: Data) -> Data:
     exposed = _exposed(model)
     names = [output.name for output in exposed.graph.output]
-    values = zip(names, session.run(session.create(exposed), names, feeds), strict=True)
-    return {name: value for name, value in values if session.is_tensor(value)}
+    length, batch = size(data)
+    values = session.run(session.create(exposed), names, facts.feeds(data, batch, length))
+    return {name: value for name, value in zip(names, values, strict=True) if session.is_tensor(value)}
 
 
 def _exposed(model: onnx.ModelProto) -> onnx.ModelProto:

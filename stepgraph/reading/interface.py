@@ -44,16 +44,13 @@ class Carrier(Protocol):
     """
 
     @property
-    def node(self) -> onnx.NodeProto:
-        """The operator."""
+    def node(self) -> onnx.NodeProto: ...
 
     @property
-    def initial(self) -> Sequence[str | None]:
-        """See above."""
+    def initial(self) -> Sequence[str | None]: ...
 
     @property
-    def outputs(self) -> Sequence[str]:
-        """See above."""
+    def outputs(self) -> Sequence[str]: ...
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,9 @@ _FATAL_ONLY = 4  # every error comes as an exception too; nothing is written pas
 class Session(Protocol):
     """What we use of onnxruntime.InferenceSession."""
 
-    def run(self, output_names: Sequence[str], input_feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """The values of the outputs."""
-
-    def io_binding(self) -> Any:  # noqa: ANN401 - onnxruntime says nothing of its types
-        """Where inputs and outputs are to be found."""
-
-    def run_with_iobinding(self, iobinding: Any) -> None:  # noqa: ANN401 - likewise
-        """The same, from and to the places that are bound."""
+    def run(self, output_names: Sequence[str], input_feed: Mapping[str, np.ndarray]) -> list[np.ndarray]: ...
+    def io_binding(self) -> Any: ...  # noqa: ANN401 - onnxruntime says nothing of its types
+    def run_with_iobinding(self, iobinding: Any) -> None: ...  # noqa: ANN401 - likewise
 
 
 class Bound:
