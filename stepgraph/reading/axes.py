@@ -1,6 +1,6 @@
 """Frees axes that a file fixes: exporters write the sizes of their example unless told otherwise. Pure onnx.
 
-Makes copies to try; whether one of them runs, and is still the same network, others find out.
+Makes copies to try; does not check that a copy runs and computes the same.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ _SHAPING = frozenset({"Concat", "Expand", "Identity", "Reshape", "Slice", "Squee
 
 @dataclass(frozen=True, eq=False)
 class Freed:
-    """A copy of a model with axes freed, and what was done, in words."""
+    """A copy of a model with axes freed, and which, in words."""
 
     model: onnx.ModelProto
     said: str

@@ -1,4 +1,4 @@
-"""What the shapes of tensors tell that grow with the batch, with the time, or with neither. Pure."""
+"""Which axes of tensors grow with the batch and which with time, from their shapes in three runs. Pure."""
 
 from collections.abc import Sequence
 
@@ -45,7 +45,7 @@ def _whole(time: int, steps: int, rows: int, sequences: int, streams: bool) -> P
 def output_port(name: str, runs: Sequence[np.ndarray], batched: bool, lenient: bool) -> Port:
     """The port of an output that had these values at the three sizes: its axes that grew with batch and with time.
 
-    `lenient`: other axes may grow otherwise, because something else is refused in better words.
+    `lenient`: other axes may grow otherwise: the file is refused for another reason.
     """
     shape = runs[0].shape
     growths = [growth(sizes) for sizes in zip(*(run.shape for run in runs), strict=True)]

@@ -1,4 +1,4 @@
-"""A guess at which of a file's free axes are batch and which are time. Pure: whether it is right, others find out."""
+"""A guess at which of a file's free axes are batch and which are time. Pure: does not check the guess."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

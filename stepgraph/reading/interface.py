@@ -1,6 +1,6 @@
 """Finds the state in a model's interface: inputs that start the cells and outputs that return how they ended.
 
-Follows the graph from each cell, through operators that only move numbers about; names mean nothing. Pure onnx.
+Follows the graph from each cell through operators that only rearrange values; ignores names. Pure onnx.
 """
 
 from collections import defaultdict
@@ -39,7 +39,7 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 class Carrier(Protocol):
     """What carries states from step to step: a cell or a loop.
 
-    `initial` are the tensors that its states begin with, `outputs` what it makes of each step ("" for nothing) and then
+    `initial` are the tensors that its states begin with, `outputs` its output for each step ("" for none) and then
     the tensors that its states end with.
     """
 
@@ -131,7 +131,7 @@ def _check_declared(flow: "_Flow", declared: Mapping[str, str]) -> None:
 
 
 class _Flow:
-    """Where tensors come from and go to, through operators that only move numbers."""
+    """Where tensors come from and go to, through operators that only rearrange values."""
 
     def __init__(self, graph: Graph) -> None:
         self.inputs, self._makers = graph.inputs, graph.makers
@@ -169,7 +169,7 @@ class _Flow:
 
 
 def _moved(node: onnx.NodeProto) -> list[str]:
-    """The inputs whose numbers an operator moves; none if it computes."""
+    """The inputs whose values an operator rearranges; none if it computes."""
     if node.op_type not in _MOVES:
         return []
     return [name for name in (node.input if node.op_type == "Concat" else node.input[:1]) if name]

@@ -1,7 +1,7 @@
 """Learns from running a model what its loops do: how often each runs, and which of the tensors it carries are states.
 
 A loop is part of a recurrence if it runs once for each step. What it carries is state if it has a row for each sequence
-and does not grow; a number of the iteration, a buffer of all steps' answers, a list of them are none.
+and does not grow; the iteration's number and buffers of all steps' outputs are not.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Finds the operators `Loop` and `Scan` of a model, and takes one that runs once for each step out of the graph.
 
 A recurrence that an exporter wrote as such a loop carries tensors from one iteration to the next. One step of it is its
-body, once, with these as states. Pure onnx: how often a loop runs, and what it carries is a state, others find out.
+body, once, with these as states. Pure onnx: `iterations` learns how often a loop runs and which tensors are states.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +33,7 @@ class LoopNode:
     """A node `Loop` or `Scan` and its body.
 
     `names` is what the body calls the tensors that it carries, `initial` what they are called around the loop before
-    it has run, and `last` after it, with "" where the model does not ask.
+    it has run, and `last` after it, with "" where the model does not use it.
     """
 
     node: onnx.NodeProto
@@ -61,7 +61,7 @@ class LoopNode:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """As of a cell: first what it has to say of each step, here nothing, then its last states."""
+        """As of a cell: the output for each step, here none, then the last states."""
         return ("", *self.last)
 
     @property
@@ -84,7 +84,7 @@ class LoopNode:
         return name == self.names[index]
 
     def counting(self) -> str | None:
-        """The operator that computes with the number of the iteration, as far as it matters, in a refusal's words."""
+        """The operator whose use of the iteration's number matters, as a refusal names it; None if there is none."""
         numbers = {*self._numbers()}
         matters = [name for name in self.returned if name not in numbers] + [
             info.name for info in self._sliced_outputs()
@@ -139,7 +139,7 @@ def objection(loop: LoopNode) -> str:
 
 
 def counted(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    """A copy in which every loop tells how often it ran and what it ended with, and the names of these numbers.
+    """A copy in which every loop returns how often it ran and its last values, and the names of these counts.
 
     Outputs of a loop that the model does not use have names in it: see `LoopNode.last`. The model itself if it has no
     loops.

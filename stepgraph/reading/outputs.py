@@ -34,7 +34,7 @@ def without(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
 
 
 def of_no_step(model: onnx.ModelProto) -> tuple[str, ...]:
-    """The outputs that no input has a part in, but by its size; none if it is all of them."""
+    """The outputs that depend on no input except by its shape; empty if no output depends on one."""
     live = set(Graph(model).inputs)
     for node in model.graph.node:
         if node.op_type not in _SIZES and not live.isdisjoint((*node.input, *captured(node))):
@@ -44,7 +44,7 @@ def of_no_step(model: onnx.ModelProto) -> tuple[str, ...]:
 
 
 def on_their_grid(facts: Facts, graph: Graph) -> Facts:
-    """The facts with the spacing of outputs that are rounded: where a sum lies on an edge, a neighbour is as right."""
+    """The facts with the step of rounded outputs: a sum on the edge between two values may round to either."""
     ports = tuple(replace(port, unit=_unit(port.name, graph)) for port in facts.outputs)
     return replace(facts, outputs=ports)
 

@@ -1,4 +1,4 @@
-"""What one step is cut from: the file's graph, or one in which loops have become steps of theirs. Runs nothing."""
+"""The graph that one step is cut from: the file's, or a copy with one iteration of each loop in its place."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,7 +33,7 @@ def source(whole: Source, known: Interface, learnt: Sequence[Iteration]) -> Sour
 
 
 def _without_loops(whole: Source, known: Interface, learnt: Sequence[Iteration]) -> Source:
-    """The loops have become one step of theirs, and what was in them is the graph's own."""
+    """The graph with one iteration of each loop in its place."""
     model, facts = whole.model, whole.facts
     stepped = branches.resolve(
         loops.stepped(model, loops.find(model), {it.loop.name: [s is not None for s in it.states] for it in learnt})
@@ -58,7 +58,7 @@ def _without_loops(whole: Source, known: Interface, learnt: Sequence[Iteration])
 
 
 def _beginnings(whole: Source, found: Sequence[CellNode]) -> list[tuple[tuple[np.ndarray | None, ...], Pace]]:
-    """What the states of each cell begin with, and its pace: as it was outside of loops, anew in each step inside."""
+    """The initial states of each cell and its pace; a cell inside a loop begins anew in each step."""
     rows = zip(whole.cells, whole.facts.initial, whole.facts.paces, strict=True)
     outside = {tuple(cell.node.output): (initial, pace) for cell, initial, pace in rows}
     return [outside.get(tuple(cell.node.output)) or (_inside(cell), Pace(streams=False)) for cell in found]

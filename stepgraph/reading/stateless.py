@@ -1,4 +1,4 @@
-"""Why a file without any state to carry from step to step is refused, and what its owner may do about it. Pure onnx."""
+"""Refusals of files that carry no state from step to step, with advice. Pure onnx."""
 
 import onnx
 

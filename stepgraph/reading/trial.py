@@ -1,6 +1,6 @@
-"""Runs of a file with random data, at sizes that a guess gives its free axes. Draws no conclusions.
+"""Runs a file with random data, at sizes that a guess gives its free axes.
 
-An integer input gets tokens that the tables have, from which it picks rows.
+An integer input gets indices within the tables that it picks rows from.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ Values = dict[str, np.ndarray]
 class Trial:
     """A file to be run, which also returns the tensors `seen`, and those `within` one by one.
 
-    Which numbers suit it is learnt from the first run: some files divide by their inputs, or take their logarithm.
+    The first run shows whether inputs must be positive: some files divide by them, or take their logarithm.
     """
 
     def __init__(self, graph: Graph, interface: Interface, seen: Sequence[str], within: Sequence[str]) -> None:
@@ -109,7 +109,7 @@ class Trial:
         return feeds | dict(zip(computed, ran, strict=True))
 
     def _fill(self, name: str, guess: Guess, batch: int, time: int) -> np.ndarray:
-        """Something for an input: zeros for a state, the length for lengths, else random data."""
+        """A value for an input: zeros for a state, the length for lengths, else random data."""
         dtype, known = self.dtype(name), self._interface
         at = replace(guess, time=frozenset()) if name in known.inputs else guess
         shape = tuple(at.size(d, batch, time) for d in self.dims[name])
@@ -120,7 +120,7 @@ class Trial:
 
 
 def _finite(run: Mapping[str, np.ndarray]) -> bool:
-    """Whether the outputs are numbers, and what the cells see, which may make numbers of anything."""
+    """Whether the outputs and what the cells see are finite."""
     floats = (value for value in run.values() if session.is_tensor(value) and value.dtype.kind == "f")
     return all(bool(np.isfinite(value).all()) for value in floats)
 

@@ -1,1 +1,1 @@
-"""What was found in a model file, told to people."""
+"""Reports of model files, as values and as pages of text."""

@@ -1,4 +1,4 @@
-"""A ladder as lines of text. Does not know what is served, nor where states live: it is told what to write beside."""
+"""Draws the ladder of a model as lines of text, with the notes that the caller gives."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Note:
-    """What is written beside a rung; `loop` says that what a cell holds goes round."""
+    """Text beside a rung; `loop` draws an arrow from a cell back to itself."""
 
     lines: tuple[str, ...] = ()
     loop: bool = False
@@ -62,7 +62,7 @@ class _Page:
         return i + 1 < len(self.rungs) and i in self.rungs[i + 1].above
 
     def _join(self, i: int, rung: Rung) -> None:
-        """How the line comes to a rung: straight on, with others, or from somewhere else."""
+        """The line into a rung: from the rung above, from others beside it, or from others only."""
         straight = i - 1 in rung.above
         others = ", ".join(self._called(self.rungs[k]) for k in rung.above if k != i - 1)
         if not straight and i:
@@ -75,7 +75,7 @@ class _Page:
             self._say(f"{_INDENT}│")
 
     def _called(self, rung: Rung) -> str:
-        """A rung by its last operator that computes, or by what is above it if all only move numbers about."""
+        """A rung's name: its last operator that computes, or the rung above where all only reshape."""
         computing = [word.text for word in rung.words if word.text not in MOVES]
         if rung.kind == "operators" and not computing and len(rung.above) == 1:
             return self._called(self.rungs[rung.above[0]])
@@ -137,7 +137,7 @@ def _edge(joint: str) -> str:
 
 
 def _counted(words: Sequence[str]) -> list[str]:
-    """The words, with a number where one is said several times in a row."""
+    """The words, with a count where one is repeated."""
     counted: list[tuple[str, int]] = []
     for word in words:
         times = counted.pop()[1] if counted and counted[-1][0] == word else 0

@@ -1,4 +1,4 @@
-"""Loads a file as the server would, and reports what came of it; serves nothing."""
+"""Loads a file as the server would, and reports the result."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from stepgraph.report.report import Report
 
 
 def examine(path: str | Path) -> Report:
-    """The report of a file. Whatever is wrong with the file is in it."""
+    """The report of a file; its faults are part of the report."""
     file, graph = Path(path), None
     size = file.stat().st_size
     try:
@@ -29,7 +29,7 @@ def examine(path: str | Path) -> Report:
 
 
 def _graph(outline: Outline) -> onnx.ModelProto | None:
-    """The graph as the loader sees it, without weights that lie in other files; None if it cannot be read."""
+    """The graph that the loader sees, without weights from other files; None if it cannot be read."""
     model, said = outline.model, outline.said
     try:
         soundness.check(model)
@@ -37,5 +37,5 @@ def _graph(outline: Outline) -> onnx.ModelProto | None:
         resolved = branches.resolve(fixed)
         decided = all(node.op_type != "If" for node in resolved.graph.node)
         return resolved if decided else branches.resolve(sidecar.cut(fixed, said.block))
-    except Exception:  # noqa: BLE001 # then it is shown as it stands
+    except Exception:  # noqa: BLE001 # then the graph is shown unchanged
         return None if soundness.unreadable(model) else model

@@ -1,4 +1,4 @@
-"""From a graph, and what came of loading it, to the report. Pure: loads nothing, is told the model or the refusal."""
+"""Makes the report from a graph and the loaded model or the refusal. Pure: loads nothing."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
@@ -20,7 +20,7 @@ BATCHES = (1, 16, 64)  # whose cost is reported
 
 
 def described(file: str, size: int, model: onnx.ModelProto | None) -> Report:
-    """What is known before it is loaded, and it is not served yet; `model` is None where it cannot be read."""
+    """The report before the file is loaded; `model` is None if it cannot be read."""
     report = Report(file, served=False, bytes=size)
     if model is None:
         return report
@@ -62,7 +62,7 @@ def _advice(model: onnx.ModelProto | None, cells: bool) -> str | None:
 
 
 def served(report: Report, loaded: LoadedModel, model: onnx.ModelProto | None, fixed: Mapping[str, object]) -> Report:
-    """The report of a file that will be served; `fixed` are the inputs that have one value for ever."""
+    """The report of a file that will be served; `fixed` are the inputs that model.toml makes constant."""
     facts, graph, engine = loaded.facts, loaded.graph, loaded.engine
     states = state_homes.states(loaded)
     return replace(

@@ -1,6 +1,6 @@
 """A model as a ladder of layers: inputs, the operators around the cells condensed to words, the cells, outputs.
 
-Pure onnx. Reads any graph, also one that is refused; does not know what is served, nor how a ladder is drawn.
+Pure onnx. Reads any graph, also that of a refused file.
 """
 
 from collections import defaultdict
@@ -41,7 +41,7 @@ _Members = dict[object, list[onnx.NodeProto]]
 
 
 def _fold(key: object, reads: _Reads, members: _Members) -> object:
-    """The one group of operators that reads from a group that only moves numbers about; None if it is no such group."""
+    """The only group that reads from a group of reshaping operators; None if there are several, or it computes."""
     if not all(node.op_type in MOVES for node in members[key]):
         return None
     readers = [other for other, above in reads.items() if key in above]
@@ -70,7 +70,7 @@ class _Reader:
         self._down = self._anchors_below()
 
     def rungs(self) -> tuple[Rung, ...]:
-        """Groups what lies between the same anchors, and puts the groups one under the other."""
+        """Groups the nodes between the same inputs, cells and outputs, and orders the groups."""
         keys = [self._key(node) for node in self._nodes]
         reads, members = self._grouped(keys)
         folded = {key: into for key in members if (into := _fold(key, reads, members))}
@@ -93,7 +93,7 @@ class _Reader:
         return reads, members
 
     def _in_order(self, reads: _Reads, members: _Members) -> tuple[Rung, ...]:
-        """Whatever goes on from the last rung comes next, so that a chain stays together."""
+        """In topological order; what reads the last rung comes next, so that a chain stays together."""
         place: dict[object, int] = {}
         rungs: list[Rung] = []
         last: object = None
@@ -149,7 +149,7 @@ class _Reader:
         return down
 
     def _words(self, nodes: Sequence[onnx.NodeProto]) -> Iterator[Word]:
-        """The operators in order; a product and the bias after it are one word."""
+        """The operators in order; a product and its bias are one word."""
         said = set[int]()
         for i, node in enumerate(nodes):
             bias = self._bias(node, nodes)

@@ -1,4 +1,4 @@
-"""A report for people: a page of 80 columns, paragraphs first, then the ladder."""
+"""A report as a page of 80 columns: paragraphs first, then the ladder."""
 
 import math
 import textwrap
@@ -177,5 +177,5 @@ def _size(count: int) -> str:
 
 
 def printable(text: str) -> str:
-    """A file's names may hold anything, also what a terminal would obey."""
+    """The text without control characters: a name in a file may hold terminal escape sequences."""
     return "".join(c if c.isprintable() else " " for c in text)

@@ -9,7 +9,7 @@ from stepgraph.model import LoadedModel
 
 
 def remarks(loaded: LoadedModel) -> Iterator[str]:
-    """How its axes, its batches, its cells and its other inputs are served, where that is not as one would expect."""
+    """Notes on axes, batches, cells and inputs that are served in an unusual way."""
     facts = loaded.facts
     if facts.freed:
         yield f"the file fixes {facts.freed}; it is served with any size of them"

@@ -1,4 +1,4 @@
-"""What was found in a model file, as values with names; does not know how it was found, nor how it is shown."""
+"""The report of a model file, as a value."""
 
 from dataclasses import dataclass
 
@@ -37,9 +37,9 @@ class CellFact:
 class StateFact:
     """A state and where it lives.
 
-    `process` is "server": kept by the server; "interface": the file takes it in as input `given` and hands it out as
+    `home` is "server": kept by the server; "interface": the file takes it in as input `given` and hands it out as
     output `returned`; "loop": `node`, a `Loop` or `Scan`, carries it; or "reset": thrown away after each step. `layer`
-    is None if it is no cell's; `unseen` says why no gates of it can be shown, "" if they can.
+    is None for a state of no cell; `unseen` says why it has no gates to show, "" if it has.
     """
 
     layer: int | None
@@ -83,14 +83,14 @@ class CostFact:
 
 @dataclass(frozen=True)
 class Report:
-    """What was found in a file. Of a refused one, what could still be read."""
+    """What was found in a file; of a refused file, what could be read."""
 
     file: str
     served: bool
     # why not
     reason: str | None = None
     advice: str | None = None
-    node: str | None = None  # the one that is to blame: its name, or its first output's
+    node: str | None = None  # the node at fault: its name, or its first output's
     # the file
     bytes: int = 0
     opset: int | None = None

@@ -1,4 +1,4 @@
-"""Where each state of a model that is ready lives, and what cannot be seen of it."""
+"""Where each state of a loaded model is kept, and why a trace does not show it."""
 
 from collections.abc import Iterator
 

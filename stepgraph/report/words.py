@@ -1,4 +1,4 @@
-"""What operators are called, in a person's words. Pure onnx; does not know the graph around an operator."""
+"""Short descriptions of operators. Pure onnx."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _SAME_SHAPE = frozenset({"Cast", "DequantizeLinear", "Identity"})
 
 @dataclass(frozen=True)
 class Word:
-    """One or a few operators, as a person would say them; `nodes` are their names."""
+    """The description of one or a few nodes; `nodes` are their names."""
 
     text: str
     nodes: tuple[str, ...] = ()
@@ -28,11 +28,11 @@ class Box:
     kind: str
     input_size: int | None
     hidden_size: int | None
-    special: tuple[str, ...]  # what differs from the operator's defaults
+    special: tuple[str, ...]  # attributes that differ from the operator's defaults
 
 
 class Constants:
-    """The shapes of weights, and how operators that have some are called."""
+    """The shapes of constants, and descriptions of the operators that take them."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self.shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
@@ -45,7 +45,7 @@ class Constants:
                 self.shapes[node.output[0]] = self.shapes[node.input[0]][::-1]
 
     def say(self, node: onnx.NodeProto, biased: bool) -> str:
-        """An operator in a person's words, with its sizes where it has weights."""
+        """The description of an operator, with its sizes where it has weights."""
         shapes = [self.shapes.get(name) for name in node.input]
         match node.op_type, shapes:
             case "MatMul", [_, [wide, high]]:
