@@ -115,6 +115,26 @@ def test_a_fleet_whose_members_give_way_one_by_one_leaves_its_handles_to_the_nex
     world.end()
 
 
+def test_a_fleet_whose_members_give_way_before_its_client_hears_that_it_is_open_is_lost_with_that_reason(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    world = World(tmp_path_factory.getbasetemp(), max_parked=1)
+    world.channels[0].home = 0
+    world.open(0, 1)
+    world.settle()
+    world.open_fleet(0, 3)
+    world.hold_answers(0)
+    world.advance(30.0)  # all are parked, and all but one give way
+    world.users[1].tell("step", [0, 1, 2], ROWS[:3])
+    world.flow(0)
+    world.settle()
+    _, fleet, *heirs = world.users
+    assert fleet.over == "SEQUENCE_EVICTED"
+    for heir in heirs:
+        heir.tell("step", ROWS[:2])
+    world.end()
+
+
 @pytest.mark.parametrize("limit", ["max_sequences", "max_per_owner"])
 def test_a_sequence_that_the_next_server_has_no_room_for_goes_on_once_there_is_and_others_do_not_wait(
     tmp_path_factory: pytest.TempPathFactory, limit: str

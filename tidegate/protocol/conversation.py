@@ -68,12 +68,16 @@ class Conversation:
     def enrol(self, books: Books) -> Requests:
         """Enters the books of what was opened; from now on its answers go there."""
         self._registry.enter(books)
-        gone = self._pending.enrol(books.handle)
+        entry = self._pending.enrol(books.handle)
+        if entry.doubted:
+            self.resumption.doubt(books)
         if self.lost is not None:
             books.abandon(self.lost)
-        elif gone and not books.resumable:
+        elif entry.released is not None:
+            return self.resumption.released([books], entry.released)
+        elif entry.gone and not books.resumable:
             books.abandon(ConnectionLost("the stream was lost while the sequence was being opened"))
-        elif gone:
+        elif entry.gone:
             request = self.resumption.park(books)
             return [] if self.broken else [request]
         return []
@@ -221,14 +225,18 @@ class Conversation:
     def _released(self, released: pb.Released) -> Requests:
         refusal = read_refusal(released.error)
         concerned = self._registry.books_of(released.handles)
-        entering = self._pending.released(released.handles)
+        entering = self._pending.having(released.handles)
         if refusal.reason == "DRAINING" and (entering or any(books.resumable for books in concerned)):
             self.break_off(refusal)
             return []
-        if refusal.reason == "TAKEN_OVER" and self.resumption.may_be_ours(concerned):
+        if refusal.reason == "TAKEN_OVER" and self._may_be_ours(released, concerned):
             self.break_off(ConnectionLost(f"an earlier attempt to resume may have come through late: {refusal}"))
             return []
-        return self.resumption.released(concerned, refusal)
+        requests = self._pending.released(released.handles, refusal)
+        return requests + self.resumption.released(concerned, refusal)
+
+    def _may_be_ours(self, released: pb.Released, concerned: list[Books]) -> bool:
+        return self._pending.may_be_ours(released.handles) or self.resumption.may_be_ours(concerned)
 
     # A stream is gone.
 

@@ -14,14 +14,21 @@ from tidegate.v1 import sequence_pb2 as pb
 class _PendingOpening:
     """What is being opened, or was and has no books yet: who asked may have to learn more before it can make them."""
 
-    __slots__ = ("gone", "opened", "order", "promise", "wanted")
+    __slots__ = ("doubted", "gone", "opened", "order", "promise", "released", "wanted")
 
     def __init__(self, order: Order | Claim) -> None:
         self.order = order
         self.promise: Promise[pb.Opened] = Promise()
         self.opened = False
-        self.gone = False  # from the server that opened it, since
+        self.gone = False  # with its stream, since it was opened
+        self.released: Refused | None = None  # why the server let go of some of it, on the stream that opened it
+        self.doubted = False  # whether a stream was lost that its Resume was said on, unanswered
         self.wanted = True
+
+    def close(self, handle: int) -> pb.StreamRequest:
+        """Ends what is new; parks what was there before, and what is left of what the server let go of."""
+        park = isinstance(self.order, Claim) or self.released is not None
+        return pb.StreamRequest(close=pb.Close(handle=handle, count=self.order.count, park=park))
 
 
 class Pending:
@@ -55,13 +62,15 @@ class Pending:
         handle = next((handle for handle, entry in self._entering.items() if entry.promise is promise), None)
         if handle is None:
             return []
-        self._entering[handle].wanted = False
-        return self._discard(handle) if self._entering[handle].opened else []
+        entry = self._entering[handle]
+        entry.wanted = False
+        if entry.gone:
+            self._leave(handle)
+        return [entry.close(handle)] if entry.opened and not entry.gone else []
 
-    def enrol(self, handle: int) -> bool:
-        """It has books from now on; whether it is gone from the server that opened it."""
-        entry = self._entering.pop(handle, None)
-        return entry is not None and entry.gone
+    def enrol(self, handle: int) -> _PendingOpening:
+        """It has books from now on; what became of it since it was opened."""
+        return self._entering.pop(handle)
 
     # What a server says.
 
@@ -69,7 +78,7 @@ class Pending:
         entry = self._entering[opened.handle]
         entry.opened = True
         entry.promise.resolve(opened)
-        return [] if entry.wanted else self._discard(opened.handle)
+        return [] if entry.wanted else [entry.close(opened.handle)]
 
     def refused(self, handle: int, refusal: Refused) -> None:
         entry = self._entering.pop(handle)
@@ -85,19 +94,41 @@ class Pending:
         if handle in self._entering:
             self._leave(handle)
 
-    def released(self, handles: Collection[int]) -> bool:
-        """The server let go of these; whether anything here is among them."""
-        entering = [entry for handle, entry in self._entering.items() if entry.opened and handle in handles]
-        for entry in entering:
-            entry.gone = True
-        return bool(entering)
+    def having(self, handles: Collection[int]) -> dict[int, _PendingOpening]:
+        """What was opened and has one of these handles, by its first."""
+        return {
+            first: entry
+            for first, entry in self._entering.items()
+            if entry.opened and any(first <= handle < first + entry.order.count for handle in handles)
+        }
+
+    def may_be_ours(self, handles: Collection[int]) -> bool:
+        """Whether it may be we who took these over; see Resumption. Asked once."""
+        doubted = [entry for entry in self.having(handles).values() if entry.doubted and entry.wanted]
+        for entry in doubted:
+            entry.doubted = False
+        return bool(doubted)
+
+    def released(self, handles: Collection[int], refusal: Refused) -> list[pb.StreamRequest]:
+        """The server let go of these for good.
+
+        A Close that was said for nobody's new sequences is refused if one of them is gone: they are parked instead.
+        """
+        requests = []
+        for first, entry in self.having(handles).items():
+            close_refused = not entry.wanted and entry.released is None and isinstance(entry.order, Order)
+            entry.released = entry.released or refusal
+            if close_refused:
+                requests.append(entry.close(first))
+        return requests
 
     # A stream is gone.
 
     def break_off(self) -> None:
         """The stream is gone, and with it what was opened on it. The rest is asked for on the next one."""
         for handle, entry in list(self._entering.items()):
-            entry.gone = entry.opened
+            entry.gone, entry.released = entry.opened, None
+            entry.doubted = entry.doubted or (isinstance(entry.order, Claim) and not entry.opened)
             if not entry.wanted:
                 self._leave(handle)
 
@@ -109,12 +140,6 @@ class Pending:
             if not entry.opened:
                 self._leave(handle)
                 entry.promise.fail(error)
-
-    def _discard(self, handle: int) -> list[pb.StreamRequest]:
-        """Ends what was opened for nobody, or parks it if it was only taken up."""
-        order = self._entering[handle].order
-        close = pb.Close(handle=handle, count=order.count, park=isinstance(order, Claim))
-        return [pb.StreamRequest(close=close)]
 
     def _leave(self, handle: int) -> None:
         self._handles.give(handle, self._entering.pop(handle).order.count)

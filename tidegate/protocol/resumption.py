@@ -103,6 +103,10 @@ class Resumption:
         if books.caught_up:
             self.recovering.discard(books.handle)
 
+    def doubt(self, books: Books) -> None:
+        """A stream was lost that a Resume of these was said on, unanswered, before they had books."""
+        self._doubted.add(books.handle)
+
     def may_be_ours(self, concerned: list[Books]) -> bool:
         """Whether it may be we who took these over: a server may carry out late what it was asked. Asked once."""
         doubted = bool(self._doubted.intersection(books.handle for books in concerned))

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from tests.tidegate.fake_server import expected
+from tests.tidegate.fake_server import Session, expected
 from tests.tidegate.world import INPUTS, World, numbers
 from tidegate.errors import BadInput, ConnectionLost, Refused, SequenceLost
 from tidegate.protocol import replay
 from tidegate.protocol.budget import Budget
+from tidegate.protocol.fleet_books import FleetBooks
 from tidegate.protocol.opening import Claim, Opening, Order
 from tidegate.protocol.sequence_books import SequenceBooks
 from tidegate.state import State
@@ -703,6 +704,88 @@ def test_a_sequence_whose_stream_is_lost_before_it_is_entered_in_the_books_is_re
     step = world.step(sequence_books, ROWS[0])
     world.settle()
     np.testing.assert_array_equal(numbers(sequence_books, step), expected(ROWS[:1]))
+
+
+def released(world: World, *handles: int, reason: str = "SEQUENCE_EVICTED") -> None:
+    """The server lets go of these, and the client hears so before anything else."""
+    message = pb.Released(handles=handles)
+    message.error.reason = getattr(error_pb2, f"REASON_{reason}")
+    for handle in handles:
+        world.session.lives.pop(handle)
+    world.say(world.talk.receive(pb.StreamResponse(released=message)))
+
+
+@pytest.mark.parametrize("member", [0, 2])
+def test_a_fleet_of_which_a_member_is_released_before_it_has_books_is_lost_and_the_rest_can_be_taken_up(
+    member: int,
+) -> None:
+    world = World()
+    opening = world.opening(Order("toy", 0, 5, Trace()))
+    released(world, member)
+    fleet = FleetBooks(opening, world.budget)
+    world.say(world.talk.enrol(fleet))
+    with pytest.raises(SequenceLost, match="SEQUENCE_EVICTED"):
+        fleet.send(ROWS[:5])
+    assert [(close.handle, close.count, close.park) for close in (up.close for up in world.up)] == [(0, 5, True)]
+    world.settle()
+    one = world.sequence(claim=Claim(opening.ids[4:5], opening.token, (0,), Trace()))
+    assert one.handle == 0
+    step = world.step(one, ROWS[1])
+    world.settle()
+    np.testing.assert_array_equal(numbers(one, step), expected(ROWS[1:2]))
+
+
+@pytest.mark.parametrize("disowned_first", [False, True])
+def test_what_was_opened_for_nobody_and_is_partly_released_leaves_its_handles_and_the_rest_parked(
+    disowned_first: bool,
+) -> None:
+    world = World()
+    promise, requests = world.talk.open(Order("toy", 0, 3, Trace()))
+    world.say(requests)
+    world.settle()
+    if disowned_first:
+        world.say(world.talk.disown(promise))
+    released(world, 1)
+    if not disowned_first:
+        world.say(world.talk.disown(promise))
+    world.settle()
+    assert not world.session.lives
+    assert world.sequence().handle == 0
+
+
+def test_what_was_opened_for_nobody_on_a_stream_that_is_gone_leaves_its_handles() -> None:
+    world = World()
+    world.sequence()
+    promise, requests = world.talk.open(Order("toy", 0, 3, Trace()))
+    world.say(requests)
+    world.settle()
+    world.cut()
+    world.say(world.talk.disown(promise))
+    world.settle()
+    assert world.sequence().handle == 1
+
+
+@pytest.mark.parametrize("enrolled_first", [False, True])
+def test_what_its_own_earlier_resume_takes_over_before_or_after_it_has_books_goes_on(enrolled_first: bool) -> None:
+    world = World()
+    world.sequence()
+    (said,) = Session(world.behaviour, "earlier").answer(Order("toy", 0, 1, Trace()).request(0))
+    claim = Claim(tuple(said.opened.sequence_ids), said.opened.resume_token, (0,), Trace())
+    promise, requests = world.talk.open(claim)
+    world.say(requests)
+    world.cut()  # the first Resume is unanswered
+    world.settle()
+    books = SequenceBooks(Opening.read(claim, promise.result(), INPUTS), world.budget)
+    if enrolled_first:
+        world.say(world.talk.enrol(books))
+    world.take_over(books)
+    world.release()
+    world.hear()
+    if not enrolled_first:
+        world.say(world.talk.enrol(books))
+    step = world.step(books, ROWS[0])
+    world.settle()
+    np.testing.assert_array_equal(numbers(books, step), expected(ROWS[:1]))
 
 
 def test_bundled_answers_are_entered_in_their_order() -> None:
