@@ -1,19 +1,17 @@
 """Finds the recurrent operators of an ONNX model and reads them into cells. Pure onnx; changes nothing."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper
 
 from stepgraph.cells import activations
 from stepgraph.cells.activations import Activation
 from stepgraph.cells.cell import Cell, Operator, Rounded, Weights
 from stepgraph.cells.kinds import operator_of
 from stepgraph.errors import ModelRefused
+from stepgraph.graphs.builder import attributes
 from stepgraph.graphs.graph import Graph
 from stepgraph.graphs.labels import label, name_of
 
@@ -49,7 +47,7 @@ def is_recurrent(node: onnx.NodeProto) -> bool:
 
 
 def time_axis(node: onnx.NodeProto) -> int:
-    return int(any(a.name == "layout" and a.i == 1 for a in node.attribute))
+    return int(attributes(node).get("layout") == 1)
 
 
 def lengths(node: onnx.NodeProto) -> str:
@@ -59,11 +57,11 @@ def lengths(node: onnx.NodeProto) -> str:
 
 def runs_backwards(node: onnx.NodeProto) -> bool:
     """Whether a node is recurrent and does not run forward: what it does may still lie within one step."""
-    return is_recurrent(node) and any(a.name == "direction" and a.s != b"forward" for a in node.attribute)
+    return is_recurrent(node) and attributes(node).get("direction", b"forward") != b"forward"
 
 
 def backwards(node: onnx.NodeProto) -> str:
-    direction = next(a.s.decode() for a in node.attribute if a.name == "direction")
+    direction = attributes(node)["direction"].decode()
     return (
         f"{label(node)} runs {direction}: it needs steps that have not come yet, so it cannot answer a stream. Train a "
         "forward model"
@@ -83,7 +81,7 @@ class _Reader:
         self._node = node
         self._operator = operator
         self._graph = graph
-        self._attributes: Mapping[str, Any] = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        self._attributes = attributes(node)
 
     def cell(self) -> Cell:
         w_GHI, r_GHH = self._needed("W"), self._needed("R")

@@ -1,12 +1,16 @@
 """Writes ONNX nodes as formulas. Knows operators and names, nothing of recurrence."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, MutableSequence, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
+from google.protobuf.message import Message
 from onnx import helper, numpy_helper
+
+T = TypeVar("T")
+M = TypeVar("M", bound=Message)
 
 
 class GraphBuilder:
@@ -108,10 +112,29 @@ class GraphBuilder:
         return self.op("Gemm", tensor, self.constant(weight), self.constant(bias))
 
 
-def copied(model: onnx.ModelProto) -> onnx.ModelProto:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+def copied(message: M) -> M:
+    copy = type(message)()
+    copy.CopyFrom(message)
     return copy
+
+
+def refill(field: MutableSequence[T], values: Iterable[T]) -> None:
+    """Replaces all entries of a repeated field, which may be among the new ones."""
+    values = list(values)
+    del field[:]
+    field.extend(values)
+
+
+def rebuilt(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto], g: GraphBuilder) -> onnx.ModelProto:
+    """The model, changed to other nodes and with the builder's constants."""
+    refill(model.graph.node, nodes)
+    model.graph.initializer.extend(g.constants)
+    return model
+
+
+def attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    """The attributes of a node by name, as Python has them."""
+    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
 
 
 def returning(model: onnx.ModelProto, tensors: Iterable[str]) -> onnx.ModelProto:

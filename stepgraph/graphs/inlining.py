@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from stepgraph.graphs.builder import subgraphs
+from stepgraph.graphs.builder import copied, subgraphs
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,21 +21,12 @@ def inline(graph: onnx.GraphProto, inputs: Mapping[str, str], prefix: str) -> In
     """The nodes and constants of a subgraph, whose names get a prefix; `inputs` says what its inputs are outside."""
     inner = {name for node in graph.node for name in node.output} | {tensor.name for tensor in graph.initializer}
     names = {name: prefix + name for name in inner if name} | dict(inputs)
-    nodes = [_renamed(node, names) for node in graph.node]
-    initializers = []
-    for tensor in graph.initializer:
-        renamed = onnx.TensorProto()
-        renamed.CopyFrom(tensor)
-        renamed.name = names[tensor.name]
-        initializers.append(renamed)
+    nodes, initializers = [copied(node) for node in graph.node], [copied(tensor) for tensor in graph.initializer]
+    for node in nodes:
+        _rename(node, names)
+    for tensor in initializers:
+        tensor.name = names[tensor.name]
     return Inlined(nodes, initializers, [names.get(output.name, output.name) for output in graph.output])
-
-
-def _renamed(node: onnx.NodeProto, names: Mapping[str, str]) -> onnx.NodeProto:
-    copy = onnx.NodeProto()
-    copy.CopyFrom(node)
-    _rename(copy, names)
-    return copy
 
 
 def _rename(node: onnx.NodeProto, names: Mapping[str, str]) -> None:

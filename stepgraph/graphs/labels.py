@@ -1,6 +1,9 @@
-"""How a sentence names a node of a graph."""
+"""How a sentence names a node of a graph, and what operators are called that only reshape."""
 
 import onnx
+
+# operators that keep each value as it is, in another shape, order or type
+RESHAPING = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 
 
 def name_of(node: onnx.NodeProto) -> str:

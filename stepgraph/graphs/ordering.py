@@ -4,7 +4,7 @@ from graphlib import CycleError, TopologicalSorter
 
 import onnx
 
-from stepgraph.graphs.builder import captured, subgraphs
+from stepgraph.graphs.builder import captured, copied, refill, subgraphs
 
 
 def order(graph: onnx.GraphProto) -> None:
@@ -20,6 +20,4 @@ def order(graph: onnx.GraphProto) -> None:
         places = list(TopologicalSorter(dict(enumerate(needs))).static_order())
     except CycleError:
         return
-    nodes = [onnx.NodeProto.FromString(graph.node[i].SerializeToString()) for i in places]
-    del graph.node[:]
-    graph.node.extend(nodes)
+    refill(graph.node, [copied(graph.node[i]) for i in places])

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
 from stepgraph.errors import ModelRefused
-from stepgraph.graphs.builder import with_inner
+from stepgraph.graphs.builder import attributes, with_inner
 from stepgraph.graphs.graph import Graph
 from stepgraph.proving import difference
 from stepgraph.proving.difference import Compared, Difference, errors
@@ -124,9 +124,9 @@ def _moved(data: Data, facts: Facts) -> Data:
 
 
 def _window(node: onnx.NodeProto) -> int:
-    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    kernel = attributes.get("kernel_shape") or [1]
-    dilations = attributes.get("dilations") or [1] * len(kernel)
+    given = attributes(node)
+    kernel = given.get("kernel_shape") or [1]
+    dilations = given.get("dilations") or [1] * len(kernel)
     return max(int(d) * (int(k) - 1) for k, d in zip(kernel, dilations, strict=True))
 
 

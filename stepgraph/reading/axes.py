@@ -12,7 +12,7 @@ import onnx
 from onnx import numpy_helper
 
 from stepgraph.cells.kinds import operator_of
-from stepgraph.graphs.builder import GraphBuilder, copied, opset, reachable
+from stepgraph.graphs.builder import GraphBuilder, attributes, copied, opset, reachable, rebuilt, refill
 from stepgraph.graphs.folding import shapes_of
 from stepgraph.graphs.graph import Graph
 from stepgraph.reading.interface import Interface
@@ -124,9 +124,7 @@ def _drop_zero_starts(model: onnx.ModelProto) -> None:
         for name, start in starts.items():
             if operator and start and _is_zero(start, graph):
                 operator.take(node, name, "")
-    needed = reachable(model.graph.node, [output.name for output in model.graph.output])
-    del model.graph.node[:]
-    model.graph.node.extend(needed)
+    refill(model.graph.node, reachable(model.graph.node, [output.name for output in model.graph.output]))
 
 
 def _run_once_a_step(model: onnx.ModelProto, data: str, time: int, size: int) -> None:
@@ -139,15 +137,13 @@ def _run_once_a_step(model: onnx.ModelProto, data: str, time: int, size: int) ->
             g.nodes = []
             node.input[0] = g.op("Gather", g.op("Shape", data), g.constant(np.array(time, np.int64)))
             node.input[1] = ""
-            body = next(attribute.g for attribute in node.attribute if attribute.name == "body")
+            body = attributes(node)["body"]
             again = g.op("Identity", body.input[1].name)
             body.node.append(g.nodes.pop())
             body.output[0].name = again
             nodes.extend(g.nodes)
         nodes.append(node)
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    model.graph.initializer.extend(g.constants)
+    rebuilt(model, nodes, g)
 
 
 def _is_zero(tensor: str, graph: Graph) -> bool:

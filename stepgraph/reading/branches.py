@@ -7,7 +7,7 @@ import onnx
 
 from stepgraph.cells.operators import is_recurrent
 from stepgraph.graphs import folding, inlining
-from stepgraph.graphs.builder import copied, subgraphs, with_inner
+from stepgraph.graphs.builder import attributes, copied, refill, subgraphs, with_inner
 from stepgraph.graphs.graph import Graph
 
 
@@ -54,7 +54,7 @@ def _resolve_once(model: onnx.ModelProto, numbers: Iterator[int], by_size: bool 
             nodes.append(node)
             continue
         wanted = "then_branch" if condition.item() else "else_branch"
-        branch = next(attribute.g for attribute in node.attribute if attribute.name == wanted)
+        branch = attributes(node)[wanted]
         inner = inlining.inline(branch, {}, f"taken{next(numbers)}/")
         nodes.extend(inner.nodes)
         nodes.extend(
@@ -65,6 +65,5 @@ def _resolve_once(model: onnx.ModelProto, numbers: Iterator[int], by_size: bool 
         graph.initializer.extend(inner.initializers)
         changed = True
     if changed:
-        del graph.node[:]
-        graph.node.extend(nodes)
+        refill(graph.node, nodes)
     return changed

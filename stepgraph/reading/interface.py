@@ -14,23 +14,9 @@ import onnx
 from stepgraph.cells import operators
 from stepgraph.errors import ModelRefused
 from stepgraph.graphs.graph import Graph
+from stepgraph.graphs.labels import RESHAPING
 
-_MOVES = frozenset(
-    {
-        "Cast",
-        "Concat",
-        "Flatten",
-        "Gather",
-        "Identity",
-        "Reshape",
-        "Slice",
-        "Split",
-        "Squeeze",
-        "TopK",  # sorts sequences by their lengths
-        "Transpose",
-        "Unsqueeze",
-    }
-)
+_MOVES = RESHAPING | {"Concat", "Gather", "Slice", "Split", "TopK"}  # TopK sorts sequences by their lengths
 
 State = tuple[int, int]  # which carrier, and which of its states
 _NOTHING: Mapping[str, str] = MappingProxyType({})

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from stepgraph.errors import ModelRefused
-from stepgraph.graphs.builder import copied
+from stepgraph.graphs.builder import copied, refill
 from stepgraph.graphs.labels import label, name_of
 from stepgraph.reading import loops
 from stepgraph.reading.growth import SIZES
@@ -60,8 +60,7 @@ def _runs(
     fed = {port.name for port in (*facts.inputs, *(c.given for c in facts.carried), *facts.starts, *facts.lengths)}
     wanted = sorted(names - fed)
     copy = copied(model)
-    del copy.graph.output[:]
-    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
+    refill(copy.graph.output, (onnx.ValueInfoProto(name=name) for name in wanted))
     runner = session.create(copy)
     runs = []
     for seed, (batch, time) in enumerate(_ALONE if facts.alone else SIZES):

@@ -12,7 +12,7 @@ import onnx
 from onnx import helper
 
 from stepgraph.graphs import inlining
-from stepgraph.graphs.builder import GraphBuilder, copied, opset, reachable
+from stepgraph.graphs.builder import GraphBuilder, attributes, copied, opset, reachable, rebuilt
 from stepgraph.graphs.labels import label, name_of
 
 _WHOLE = frozenset({onnx.TensorProto.INT32, onnx.TensorProto.INT64})
@@ -69,8 +69,7 @@ class LoopNode:
         return len(self.node.input) - (2 if self.node.op_type == "Loop" else self.scan_inputs)
 
     def axes(self, attribute: str, count: int) -> list[int]:
-        given = next((list(a.ints) for a in self.node.attribute if a.name == attribute), [])
-        return given or [0] * count
+        return list(attributes(self.node).get(attribute, [])) or [0] * count
 
     @property
     def backwards(self) -> bool:
@@ -118,9 +117,8 @@ def find(model: onnx.ModelProto) -> tuple[LoopNode, ...]:
         if node.op_type == "Loop" or (node.op_type == "Scan" and opset(model) > 8):  # it was another operator before
             known = {loop.name for loop in found}
             name = name_of(node) if name_of(node) not in known else next(filter(None, node.output))
-            body = next(a.g for a in node.attribute if a.name == "body")
-            scan_inputs = next((a.i for a in node.attribute if a.name == "num_scan_inputs"), 0)
-            found.append(LoopNode(node, name, body, scan_inputs))
+            given = attributes(node)
+            found.append(LoopNode(node, name, given["body"], given.get("num_scan_inputs", 0)))
     return tuple(found)
 
 
@@ -155,10 +153,7 @@ def counted(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
         names.append(_count(g, loop))
         place = nodes.index(loop.node) + 1
         nodes[place:place] = g.nodes
-    del copy.graph.node[:]
-    copy.graph.node.extend(nodes)
-    copy.graph.initializer.extend(g.constants)
-    return copy, tuple(names)
+    return rebuilt(copy, nodes, g), tuple(names)
 
 
 def _name_last(g: GraphBuilder, loop: LoopNode) -> None:
@@ -209,10 +204,7 @@ def stepped(model: onnx.ModelProto, loops: Sequence[LoopNode], once: Mapping[str
         if loop:
             _step(g, loop, once[loop.name], copy.graph)
         nodes.extend(g.nodes if loop else [node])
-    del copy.graph.node[:]
-    copy.graph.node.extend(nodes)
-    copy.graph.initializer.extend(g.constants)
-    return copy
+    return rebuilt(copy, nodes, g)
 
 
 def _step(g: GraphBuilder, loop: LoopNode, states: Sequence[bool], graph: onnx.GraphProto) -> None:

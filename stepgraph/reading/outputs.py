@@ -8,7 +8,7 @@ import onnx
 
 from stepgraph.errors import ModelRefused
 from stepgraph.file import sidecar
-from stepgraph.graphs.builder import captured, copied
+from stepgraph.graphs.builder import captured, copied, refill
 from stepgraph.graphs.graph import Graph
 from stepgraph.rewriting.ports import Facts
 
@@ -27,9 +27,7 @@ def without(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
         what = f"leaves out '{unknown[0]}', which is no output" if unknown else "leaves out every output"
         raise ModelRefused(f"{sidecar.FILE} {what} of the model; it has {', '.join(known)}")
     copy = copied(model)
-    kept = [output for output in copy.graph.output if output.name not in names]
-    del copy.graph.output[:]
-    copy.graph.output.extend(kept)
+    refill(copy.graph.output, [output for output in copy.graph.output if output.name not in names])
     return copy
 
 

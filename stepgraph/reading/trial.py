@@ -12,8 +12,9 @@ import onnx
 from onnx import helper
 
 from stepgraph.errors import StepFailed
-from stepgraph.graphs.builder import copied, reachable, returning
+from stepgraph.graphs.builder import attributes, copied, reachable, refill, returning
 from stepgraph.graphs.graph import Graph
+from stepgraph.graphs.labels import RESHAPING
 from stepgraph.reading.growth import SIZES
 from stepgraph.reading.guess import Guess, dims_of
 from stepgraph.reading.interface import Interface
@@ -128,14 +129,11 @@ def _finite(run: Mapping[str, np.ndarray]) -> bool:
 def _up_to(model: onnx.ModelProto, tensor: str) -> onnx.ModelProto:
     """The part of a model that computes a tensor: a long signal is cut into blocks without running what comes after."""
     copy = copied(model)
-    del copy.graph.node[:]
-    copy.graph.node.extend(reachable(model.graph.node, [tensor]))
-    del copy.graph.output[:]
-    copy.graph.output.append(onnx.ValueInfoProto(name=tensor))
+    refill(copy.graph.node, reachable(model.graph.node, [tensor]))
+    refill(copy.graph.output, [onnx.ValueInfoProto(name=tensor)])
     return copy
 
 
-_PASSES = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 UNKNOWN = 2  # 0 and 1 are in most tables
 
 
@@ -143,11 +141,11 @@ def token_count(graph: Graph, name: str) -> int:
     """The rows of the smallest table that the input `name` picks rows from; 2 where it picks from none."""
     same, rows = {name}, list[int]()
     for node in graph.nodes:
-        if node.op_type in _PASSES and node.input[0] in same:
+        if node.op_type in RESHAPING and node.input[0] in same:
             same.add(node.output[0])
         if node.op_type == "Gather" and node.input[1] in same:
             table = graph.value(node.input[0])
-            axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+            axis = attributes(node).get("axis", 0)
             rows += [table.shape[axis]] if table is not None else []
         if node.op_type == "OneHot" and node.input[0] in same:
             depth = graph.value(node.input[1])

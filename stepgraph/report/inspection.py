@@ -1,7 +1,7 @@
 """Makes the report from a graph and the loaded model or the refusal. Pure: loads nothing."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import onnx
 
@@ -13,7 +13,7 @@ from stepgraph.graphs.builder import subgraphs
 from stepgraph.model import LoadedModel
 from stepgraph.report import ladder, remarks, state_homes
 from stepgraph.report.ladder import Rung
-from stepgraph.report.report import CellFact, CostFact, PortFact, ProofFact, Report, TraceFact
+from stepgraph.report.report import CellFact, CostFact, PortFact, Report, TraceFact
 from stepgraph.rewriting.ports import Port
 
 BATCHES = (1, 16, 64)  # whose cost is reported
@@ -77,7 +77,7 @@ def served(report: Report, loaded: LoadedModel, model: onnx.ModelProto | None, f
         remarks=(*_remarks(loaded, fixed), *dict.fromkeys(state.unseen for state in states if state.unseen)),
         states=states,
         traces=tuple(_trace(loaded, i, cell) for i, cell in enumerate(graph.layers)),
-        proof=ProofFact(**asdict(loaded.proof)),
+        proof=loaded.proof,
         state_bytes=loaded.state_bytes,
         costs=tuple(
             CostFact(batch, engine.seconds(batch) * 1e6, engine.seconds(batch) * 1e6 / batch)

@@ -12,11 +12,11 @@ import onnx
 
 from stepgraph.cells.operators import is_recurrent
 from stepgraph.graphs.builder import subgraphs
-from stepgraph.graphs.labels import name_of
+from stepgraph.graphs.labels import RESHAPING, name_of
 from stepgraph.report.words import Box, Constants, Word, declared
 
 _UNSEEN = frozenset({"Identity", "Dropout"})  # they change nothing
-MOVES = frozenset({"Cast", "Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}) | _UNSEEN
+MOVES = RESHAPING | _UNSEEN
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from stepgraph.proving.proof import ROUNDING
+from stepgraph.proving.proof import ROUNDING, Proof
 from stepgraph.report import drawing
 from stepgraph.report.drawing import WIDTH, Line, Note, shortened
-from stepgraph.report.report import CellFact, CostFact, PortFact, ProofFact, Report, StateFact, TraceFact
+from stepgraph.report.report import CellFact, CostFact, PortFact, Report, StateFact, TraceFact
 
 _LABELS = 10  # columns for what a paragraph is about
 
@@ -100,7 +100,7 @@ def _trace_text(trace: TraceFact) -> str:
     return f"{trace.layer}  {', '.join(trace.shown) or 'nothing'}{unseen}"
 
 
-def _proof_text(proof: ProofFact) -> str:
+def _proof_text(proof: Proof) -> str:
     rounded = proof.rounding is not None
     text = (
         f"{'without its rounding to 8 bits, ' if rounded else ''}agrees with the original file in all of {proof.steps} "

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from stepgraph.proving.proof import Proof
 from stepgraph.report.ladder import Rung
 
 
@@ -63,16 +64,6 @@ class TraceFact:
 
 
 @dataclass(frozen=True)
-class ProofFact:
-    """The proof's result, as `proof.Proof` has it."""
-
-    max_error: float
-    tolerance: float
-    steps: int
-    rounding: float | None = None
-
-
-@dataclass(frozen=True)
 class CostFact:
     """What a step of a batch takes, in microseconds."""
 
@@ -106,6 +97,6 @@ class Report:
     remarks: tuple[str, ...] = ()
     states: tuple[StateFact, ...] = ()
     traces: tuple[TraceFact, ...] = ()
-    proof: ProofFact | None = None
+    proof: Proof | None = None
     state_bytes: int | None = None
     costs: tuple[CostFact, ...] = ()

@@ -8,7 +8,7 @@ from onnx import helper
 
 from stepgraph.cells.cell import Operator
 from stepgraph.cells.kinds import OPERATORS
-from stepgraph.graphs.builder import subgraphs
+from stepgraph.graphs.builder import attributes, subgraphs
 
 _SAME_SHAPE = frozenset({"Cast", "DequantizeLinear", "Identity"})
 
@@ -51,7 +51,7 @@ class Constants:
             case "MatMul", [_, [wide, high]]:
                 return f"Linear {wide}->{high} ({'MatMul+Add' if biased else 'MatMul'})"
             case "Gemm", [_, [a, b], *_]:
-                flipped = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+                flipped = attributes(node).get("transB")
                 return f"Linear {b}->{a} (Gemm)" if flipped else f"Linear {a}->{b} (Gemm)"
             case "Gather", [[words, wide], None]:
                 return f"Embedding {words}->{wide} (Gather)"
@@ -62,12 +62,12 @@ class Constants:
         return domain + node.op_type + (f" (of {', '.join(dict.fromkeys(inner))})" if inner else "")
 
     def box(self, node: onnx.NodeProto) -> Box:
-        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        given = attributes(node)
         operator = OPERATORS[node.op_type]
         w, r = (self.shapes.get(operator.taken(node, name), []) for name in ("W", "R"))
         inputs, hidden = (shape[operator.input_axis] if len(shape) == 3 else None for shape in (w, r))
-        hidden = attributes.get("hidden_size", hidden)
-        special = _special(operator, node, attributes)
+        hidden = given.get("hidden_size", hidden)
+        special = _special(operator, node, given)
         return Box(node.op_type, inputs, hidden if isinstance(hidden, int) else None, tuple(special))
 
 
@@ -80,22 +80,24 @@ def declared(info: onnx.ValueInfoProto) -> str:
     return f"[{axes}] {helper.tensor_dtype_to_np_dtype(kind.elem_type)}"
 
 
-def _special(operator: Operator, node: onnx.NodeProto, attributes: Mapping[str, object]) -> Iterator[str]:
-    direction = attributes.get("direction", b"forward")
+def _special(operator: Operator, node: onnx.NodeProto, given: Mapping[str, object]) -> Iterator[str]:
+    direction = given.get("direction", b"forward")
     if isinstance(direction, bytes) and direction != b"forward":
         yield direction.decode(errors="replace")
-    names = attributes.get("activations", ())
-    given = tuple(n.decode(errors="replace") for n in names if isinstance(n, bytes)) if isinstance(names, list) else ()
+    names = given.get("activations", ())
+    functions = (
+        tuple(n.decode(errors="replace") for n in names if isinstance(n, bytes)) if isinstance(names, list) else ()
+    )
     default = operator.kind.activations
-    if tuple(n.lower() for n in given[: len(default)]) not in ((), tuple(n.lower() for n in default)):
-        yield ", ".join(given)
-    clip = attributes.get("clip")
+    if tuple(n.lower() for n in functions[: len(default)]) not in ((), tuple(n.lower() for n in default)):
+        yield ", ".join(functions)
+    clip = given.get("clip")
     if isinstance(clip, float):
         yield f"clip {clip:.6g}"
     if operator.taken(node, "P"):
         yield "peepholes"
     for name in ("input_forget", "linear_before_reset", "layout"):
-        if attributes.get(name):
+        if given.get(name):
             yield name
     if operator.taken(node, "sequence_lens"):
         yield "sequence_lens"

@@ -16,7 +16,7 @@ from stepgraph.cells.cell import Cell, Step
 from stepgraph.cells.kinds import KINDS
 from stepgraph.cells.operators import CellNode
 from stepgraph.errors import ModelRefused
-from stepgraph.graphs.builder import GraphBuilder, opset, reachable
+from stepgraph.graphs.builder import GraphBuilder, copied, opset, reachable
 from stepgraph.rewriting import runnable
 from stepgraph.rewriting.layout import Layout, NamedCell, layout, unrolled
 from stepgraph.rewriting.ports import Facts, Port
@@ -154,9 +154,7 @@ class _Rewriter:
 
     def _operator(self, layer: int) -> Step:
         g, node, pace = self._g, self._nodes[layer], self._facts.paces[layer]
-        cell = node.cell
-        copy = onnx.NodeProto()
-        copy.CopyFrom(node.node)
+        cell, copy = node.cell, copied(node.node)
         shape = (-1, 1, cell.hidden_size) if node.time_axis else (1, -1, cell.hidden_size)
         ends = {}
         for name, start, end in zip(cell.states, node.operator.initial, node.operator.outputs[1:], strict=True):

@@ -10,7 +10,7 @@ from onnx import TensorProto, shape_inference
 from stepgraph.cells.cell import Operator
 from stepgraph.cells.kinds import operator_of
 from stepgraph.cells.operators import time_axis
-from stepgraph.graphs.builder import GraphBuilder, copied, opset
+from stepgraph.graphs.builder import GraphBuilder, copied, opset, rebuilt, refill
 
 _SWAPPED = [1, 0, 2]
 
@@ -31,11 +31,7 @@ def runnable(model: onnx.ModelProto) -> onnx.ModelProto:
             g.nodes.append(node)
     if len(g.nodes) == len(model.graph.node):
         return model
-    copy = copied(model)
-    del copy.graph.node[:]
-    copy.graph.node.extend(g.nodes)
-    copy.graph.initializer.extend(g.constants)
-    return copy
+    return rebuilt(copied(model), g.nodes, g)
 
 
 def _double_tensors(model: onnx.ModelProto) -> set[str]:
@@ -61,19 +57,16 @@ def _mentions_double(graph: onnx.GraphProto) -> bool:
 
 def _recurrent(g: GraphBuilder, operator: Operator, node: onnx.NodeProto, double: bool) -> None:
     swap = time_axis(node) == 1
-    inner = onnx.NodeProto()
-    inner.CopyFrom(node)
+    inner = copied(node)
     if swap:
-        del inner.attribute[:]
-        inner.attribute.extend(a for a in node.attribute if a.name != "layout")
+        refill(inner.attribute, (a for a in node.attribute if a.name != "layout"))
     for i, (given, name) in enumerate(zip(node.input, operator.inputs, strict=False)):
         if given and double and name != "sequence_lens":
             inner.input[i] = g.op("Cast", inner.input[i], to=TensorProto.FLOAT)
         if given and swap and name in ("X", *operator.initial):
             inner.input[i] = g.op("Transpose", inner.input[i], perm=_SWAPPED)
     outputs = [g.name("y") if name and (swap or double) else name for name in node.output]
-    del inner.output[:]
-    inner.output.extend(outputs)
+    refill(inner.output, outputs)
     g.nodes.append(inner)
     for i, (inside, outside) in enumerate(zip(outputs, node.output, strict=True)):
         if inside != outside:

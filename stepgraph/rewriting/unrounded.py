@@ -12,7 +12,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from stepgraph.cells.kinds import OPERATORS, operator_of
-from stepgraph.graphs.builder import GraphBuilder, copied, opset, subgraphs, with_inner
+from stepgraph.graphs.builder import GraphBuilder, copied, opset, refill, subgraphs, with_inner
 
 _PREFIX = "tidegate.exact/"
 _BY_RANGE = frozenset(
@@ -37,7 +37,7 @@ def unrounded(model: onnx.ModelProto) -> onnx.ModelProto:
     copy = copied(model)
     writer = _Writer(copy)
     writer.rewrite(copy.graph)
-    copy.graph.initializer.extend(writer.constants)
+    copy.graph.initializer.extend(writer.g.constants)
     return copy
 
 
@@ -45,7 +45,7 @@ class _Writer:
     """Writes operators that round as ones that do not, under the same names."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        self._g = GraphBuilder(_PREFIX, opset(model))
+        self.g = GraphBuilder(_PREFIX, opset(model))
         self._tensors = {tensor.name: tensor for tensor in model.graph.initializer}
         self._write: dict[str, Callable[[onnx.NodeProto], None]] = {
             "DynamicQuantizeLinear": self._dynamic,
@@ -57,85 +57,80 @@ class _Writer:
             "MatMulIntegerToFloat": self._scaled_product,
         }
 
-    @property
-    def constants(self) -> list[onnx.TensorProto]:
-        return self._g.constants
-
     def rewrite(self, graph: onnx.GraphProto) -> None:
         self._tensors |= {tensor.name: tensor for tensor in graph.initializer}
         nodes = list[onnx.NodeProto]()
         for node in graph.node:
             for inner in subgraphs(node):
                 self.rewrite(inner)
-            self._g.nodes = []
+            self.g.nodes = []
             operator = operator_of(node)
             if operator and operator.unrounded:
-                operator.unrounded(self._g, operator, node)
+                operator.unrounded(self.g, operator, node)
             else:
-                self._write.get(node.op_type, self._g.nodes.append)(node)
-            self._g.nodes[-1].name = node.name
-            nodes.extend(self._g.nodes)
-        del graph.node[:]
-        graph.node.extend(nodes)
+                self._write.get(node.op_type, self.g.nodes.append)(node)
+            self.g.nodes[-1].name = node.name
+            nodes.extend(self.g.nodes)
+        refill(graph.node, nodes)
 
     def _dynamic(self, node: onnx.NodeProto) -> None:
         number, scale, zero = (*node.output, "", "")[:3]
         for name, value in ((scale, 1.0), (zero, 0.0)):
             tensor = numpy_helper.from_array(np.array(value, np.float32))
-            self._g.nodes.extend([helper.make_node("Constant", [], [name], value=tensor)] if name else [])
-        self._g.op_to(number, "Identity", node.input[0])
+            self.g.nodes.extend([helper.make_node("Constant", [], [name], value=tensor)] if name else [])
+        self.g.op_to(number, "Identity", node.input[0])
 
     def _quantize(self, node: onnx.NodeProto) -> None:
         """What is out of range stays so."""
         x, scale, zero = (*node.input, "")[:3]
         limits = np.iinfo(self._integer(zero))
-        scaled = self._g.op("Div", x, scale)
-        shifted = self._g.op("Add", scaled, self._float(zero)) if zero else scaled
-        low, high = (self._g.constant(np.array(end, np.float32)) for end in (limits.min, limits.max))
-        self._g.op_to(node.output[0], "Max", self._g.op("Min", shifted, high), low)
+        scaled = self.g.op("Div", x, scale)
+        shifted = self.g.op("Add", scaled, self._float(zero)) if zero else scaled
+        low, high = (self.g.constant(np.array(end, np.float32)) for end in (limits.min, limits.max))
+        self.g.op_to(node.output[0], "Max", self.g.op("Min", shifted, high), low)
 
     def _dequantize(self, node: onnx.NodeProto) -> None:
         """Constants are left to the operator itself."""
         if node.input[0] in self._tensors:
-            self._g.nodes.append(node)
+            self.g.nodes.append(node)
             return
         y, scale, zero = (*node.input, "")[:3]
-        self._g.op_to(node.output[0], "Mul", self._centred(y, zero), scale)
+        self.g.op_to(node.output[0], "Mul", self._centred(y, zero), scale)
 
     def _product(self, node: onnx.NodeProto) -> None:
         a, b, a_zero, b_zero = (*node.input, "", "")[:4]
-        self._g.op_to(node.output[0], "MatMul", self._centred(a, a_zero), self._centred(b, b_zero))
+        self.g.op_to(node.output[0], "MatMul", self._centred(a, a_zero), self._centred(b, b_zero))
 
     def _convolution(self, node: onnx.NodeProto) -> None:
         x, w, x_zero, w_zero = (*node.input, "", "")[:4]
         if w_zero and w in self._tensors:  # one for each filter
-            w_zero = self._g.reshape(w_zero, [-1, *[1] * (len(self._tensors[w].dims) - 1)])
+            w_zero = self.g.reshape(w_zero, [-1, *[1] * (len(self._tensors[w].dims) - 1)])
         inputs = [self._centred(x, x_zero), self._centred(w, w_zero)]
-        self._g.nodes.append(helper.make_node("Conv", inputs, node.output))
-        self._g.nodes[-1].attribute.extend(node.attribute)
+        self.g.nodes.append(helper.make_node("Conv", inputs, node.output))
+        self.g.nodes[-1].attribute.extend(node.attribute)
 
     def _dynamic_product(self, node: onnx.NodeProto) -> None:
         a, b, scale, zero, bias = (*node.input, "", "")[:5]
-        product = self._g.op("MatMul", a, self._g.op("Mul", self._centred(b, zero), scale))
+        product = self.g.op("MatMul", a, self.g.op("Mul", self._centred(b, zero), scale))
         self._biased(product, bias, node.output[0])
 
     def _scaled_product(self, node: onnx.NodeProto) -> None:
         a, b, a_scale, b_scale, a_zero, b_zero, bias = (*node.input, "", "", "")[:7]
-        left = self._g.op("Mul", self._centred(a, a_zero), a_scale)
-        right = self._g.op("Mul", self._centred(b, b_zero), b_scale)
-        self._biased(self._g.op("MatMul", left, right), bias, node.output[0])
+        left = self.g.op("Mul", self._centred(a, a_zero), a_scale)
+        right = self.g.op("Mul", self._centred(b, b_zero), b_scale)
+        self._biased(self.g.op("MatMul", left, right), bias, node.output[0])
 
     def _biased(self, product: str, bias: str, output: str) -> None:
         if bias:
-            self._g.op_to(output, "Add", product, bias)
+            self.g.op_to(output, "Add", product, bias)
         else:
-            self._g.op_to(output, "Identity", product)
+            self.g.op_to(output, "Identity", product)
 
     def _centred(self, number: str, zero: str) -> str:
-        return self._g.op("Sub", self._float(number), self._float(zero)) if zero else self._float(number)
+        return self.g.op("Sub", self._float(number), self._float(zero)) if zero else self._float(number)
 
     def _float(self, tensor: str) -> str:
-        return self._g.op("Cast", tensor, to=TensorProto.FLOAT)
+        return self.g.op("Cast", tensor, to=TensorProto.FLOAT)
 
     def _integer(self, zero: str) -> np.dtype:
         if zero not in self._tensors:
