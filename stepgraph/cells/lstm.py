@@ -57,11 +57,7 @@ def _peep(g: GraphBuilder, cell: Cell, gate: str, a_BH: str, c_BH: str) -> str:
     return g.op("Add", a_BH, g.op("Mul", g.constant(cell.peepholes[gate]), c_BH))
 
 
-KIND = Kind(
-    "LSTM", ("hidden", "cell"), ("input", "forget", "candidate", "output"), ("Sigmoid", "Tanh", "Tanh"), _follow
-)
-OPERATORS = (
-    Operator(
-        KIND, "LSTM", ("input", "output", "forget", "candidate"), _step, (*INPUTS, "initial_c", "P"), (*OUTPUTS, "Y_c")
-    ),
-)
+_GATES = ("input", "forget", "candidate", "output")
+KIND = Kind("LSTM", ("hidden", "cell"), _GATES, ("Sigmoid", "Tanh", "Tanh"), _follow)
+_PACKED = ("input", "output", "forget", "candidate")
+OPERATORS = (Operator(KIND, "LSTM", _PACKED, _step, (*INPUTS, "initial_c", "P"), (*OUTPUTS, "Y_c")),)
