@@ -83,12 +83,12 @@ def _wanted(reference: Reference, facts: Facts, data: Data) -> Iterator[tuple[Po
         answers = [answer.outputs for answer in reference.answers(data)]
         yield from ((port, range(length), np.stack([a[port.name] for a in answers])) for port in facts.outputs)
         return
-    whole = reference.last(data).whole
-    yield from ((p, range(length), p.steps(whole[p.name])) for p in facts.outputs if p.time is not None)
+    last = reference.last(data)
+    yield from ((p, range(length), p.steps(last.whole[p.name])) for p in facts.outputs if p.time is not None)
     once = [port for port in facts.outputs if port.time is None]
-    lengths = np.unique(np.linspace(1, length, _PREFIXES).astype(int)).tolist() if once else []
-    prefixes = [reference.last({name: x[:steps] for name, x in data.items()}).outputs for steps in lengths]
-    yield from ((port, [n - 1 for n in lengths], np.stack([y[port.name] for y in prefixes])) for port in once)
+    lengths = np.unique(np.linspace(1, length, _PREFIXES).astype(int)).tolist() if once else [length]
+    ends = [*(reference.last({name: x[:steps] for name, x in data.items()}) for steps in lengths[:-1]), last]
+    yield from ((p, [n - 1 for n in lengths], np.stack([end.outputs[p.name] for end in ends])) for p in once)
 
 
 def _data(facts: Facts, found: Hints) -> Data:
