@@ -6,7 +6,7 @@ Knows no protocol: a `Dialect` translates between a client's messages and a `Str
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -41,7 +41,7 @@ class Call(Protocol):
 class Dialect(Protocol):
     """One protocol, of one stream: its messages to and from the calls and events of a `Stream`."""
 
-    def requests(self, message: Message) -> Sequence[Request]:
+    def requests(self, message: Message) -> Collection[Request]:
         """What a message asks for, in order. Raises Refusal: all of it is refused."""
 
     def take(self, request: Request, stream: Stream, company: bool) -> None:

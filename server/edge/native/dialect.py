@@ -1,18 +1,17 @@
 """The protocol `tidegate.v1` on one stream: its requests to the calls of a `Stream`, and the other way. See Dialect."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
 from server.edge.native import requests
 from server.edge.native.responses import Writer
-from server.errors import BadInput, OverLimit, Reason, Refusal, TidegateError
+from server.errors import OverLimit, Refusal, TidegateError
 from server.settings import Settings
 from server.streams.events import Failed
 from server.streams.stream import Stream
 from tidegate.v1 import sequence_pb2
 
-_MOST = 1_024  # requests of a bundle
-
-Message = sequence_pb2.StreamRequest | Refusal  # a refusal stands for what `requests.reader` could not take
+Request = sequence_pb2.StreamRequest | Refusal  # a refusal stands for what could not be read
+Message = Request | requests.Bundle
 
 
 class NativeDialect:
@@ -24,21 +23,25 @@ class NativeDialect:
         self.bundle = self._writer.bundle
         self.write = self._writer.write
 
-    def requests(self, message: Message) -> Sequence[sequence_pb2.StreamRequest]:
+    def requests(self, message: Message) -> Collection[Request]:
         """See Dialect."""
         if isinstance(message, Refusal):
             raise message
+        if isinstance(message, requests.Bundle):
+            return message
         more = message.more
         if not more:
             return (message,)
-        if len(more) >= _MOST:
-            raise OverLimit(f"a bundle of {len(more) + 1} requests came; {_MOST} may")
-        if any(further.more for further in more):
-            raise BadInput("a bundle came in a bundle", Reason.MALFORMED)
+        if len(more) >= requests.MOST:
+            raise OverLimit(f"a bundle of {len(more) + 1} requests came; {requests.MOST} may")
+        for further in more:
+            requests.check_single(further)
         return (message, *more)
 
-    def take(self, request: sequence_pb2.StreamRequest, stream: Stream, company: bool) -> None:
+    def take(self, request: Request, stream: Stream, company: bool) -> None:
         """See Dialect."""
+        if isinstance(request, Refusal):
+            raise request
         if request.HasField("steps"):
             steps = request.steps
             inputs = requests.named_inputs(steps.inputs)
@@ -50,7 +53,7 @@ class NativeDialect:
 
     def refusal(self, request: Message, stream: Stream, error: TidegateError) -> Failed:
         """See Dialect."""
-        if isinstance(request, Refusal):
+        if isinstance(request, Refusal | requests.Bundle):
             return Failed(error)
         handles, first_step = requests.concerned(request, self._most_handles)
         return Failed(error, handles, first_step, stream.expected(handles), request.WhichOneof("request") or "")

@@ -15,6 +15,7 @@ from server.errors import OverLimit
 
 _SMALL = 2**16  # bytes: what fits into so many is read in a few ms, whatever it holds
 _MOST = 12_288  # fields that are looked at one by one
+_BESIDE = 64  # fields of a message beside those that it is split by
 _MOST_ALIKE = 2**17  # elements of lists
 _DEEPEST = 100  # messages in messages: protobuf takes no more
 _LENGTH = 2  # the kind of a field on the wire that says how long it is
@@ -28,6 +29,33 @@ def check_fields(data: bytes, kind: type[Message]) -> None:
             _Look(data).through(0, len(data), cast("Descriptor", kind.DESCRIPTOR))
         except IndexError:
             return  # it breaks off
+
+
+def split(data: bytes, number: int, most: int) -> list[bytes]:
+    """A message without those in its field `number`, and then each of these; all of it, if it is small or breaks off.
+
+    Raises:
+        OverLimit: they are too many.
+    """
+    if len(data) <= _SMALL:
+        return [data]
+    parts, rest, at = list[bytes](), bytearray(), 0
+    try:
+        for _ in range(most + _BESIDE):
+            begin, (tag, at) = at, _varint(data, at)
+            size, start = _varint(data, at)
+            at = start + size if tag & 7 == _LENGTH else at + _FIXED[tag & 7] if tag & 7 in _FIXED else start
+            if tag == number << 3 | _LENGTH:
+                parts.append(data[start:at])
+            else:
+                rest += data[begin:at]
+            if at >= len(data):
+                break
+    except IndexError:
+        return [data]
+    if at < len(data) or len(parts) >= most:
+        raise _too_many()
+    return [bytes(rest), *parts] if at == len(data) else [data]
 
 
 class _Look:
@@ -62,7 +90,7 @@ class _Look:
         self._fields += not elements
         self._elements += elements
         if self._fields > _MOST or self._elements > _MOST_ALIKE:
-            raise OverLimit("a message came that consists of too many fields; send fewer requests in one")
+            raise _too_many()
 
     def _alike(self, begin: int, start: int, body: int, end: int) -> int:
         """How many fields of this number and length stand here one after the other."""
@@ -73,6 +101,10 @@ class _Look:
         table = np.frombuffer(self._data, np.uint8, count * stride, begin).reshape(count, stride)
         same = (table[:, : len(head)] == np.frombuffer(head, np.uint8)).all(axis=1)
         return count if same.all() else int(np.argmin(same))
+
+
+def _too_many() -> OverLimit:
+    return OverLimit("a message came that consists of too many fields; send fewer requests in one")
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

@@ -1,13 +1,13 @@
 """A client's messages of the contract in our own words. Translates; decides nothing."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 from google.protobuf.message import DecodeError, Message
 
-from server.edge.native.fields import check_fields
+from server.edge.native.fields import check_fields, split
 from server.errors import BadInput, OverLimit, Reason, Refusal, WrongState
 from server.runtime.input_check import Named
 from server.runtime.state_value import LATEST, Part
@@ -16,6 +16,7 @@ from tidegate import wire
 from tidegate.v1 import sequence_pb2, tensor_pb2
 
 Read = TypeVar("Read", bound=Message)
+MOST = 1_024  # requests of a bundle
 
 _PARTS = {
     sequence_pb2.TraceSelection.PART_HIDDEN: HIDDEN,
@@ -25,23 +26,60 @@ _PARTS = {
 _MAX_TENSORS = 64  # inputs of one message
 _MAX_PARTS = 1_024  # of a state
 _MAX_SELECTED = 1_024  # parts and layers that a trace selection may name
+_MORE = sequence_pb2.StreamRequest.MORE_FIELD_NUMBER
 _LAST_HANDLE = 2**32 - 1  # as an answer can name it
 
 
-def reader(limit: int) -> Callable[[bytes], "sequence_pb2.StreamRequest | Refusal"]:
+class Bundle(Collection["sequence_pb2.StreamRequest | Refusal"]):
+    """The requests of a large message, each read when its turn has come."""
+
+    def __init__(self, parts: Sequence[bytes]) -> None:
+        self._parts = parts
+
+    def __len__(self) -> int:
+        """How many requests."""
+        return len(self._parts)
+
+    def __contains__(self, request: object) -> bool:
+        """Whether one of them is this one."""
+        return any(request == one for one in self)
+
+    def __iter__(self) -> "Iterator[sequence_pb2.StreamRequest | Refusal]":
+        """Reads one after the other."""
+        for part in self._parts:
+            yield _single(part)
+
+
+def reader(limit: int) -> Callable[[bytes], "sequence_pb2.StreamRequest | Bundle | Refusal"]:
     """A deserialiser that answers a message it cannot take with the refusal instead of ending the stream."""
 
-    def read(data: bytes) -> sequence_pb2.StreamRequest | Refusal:
+    def read(data: bytes) -> sequence_pb2.StreamRequest | Bundle | Refusal:
         if len(data) > limit:
             return OverLimit(
                 f"a message of {len(data)} bytes came; {limit} is the limit. Send smaller chunks or fleets"
             )
         try:
-            return parsed(sequence_pb2.StreamRequest, data)
+            parts = split(data, _MORE, MOST)
+            return Bundle(parts) if len(parts) > 1 else parsed(sequence_pb2.StreamRequest, data)
         except Refusal as refusal:
             return refusal
 
     return read
+
+
+def _single(data: bytes) -> "sequence_pb2.StreamRequest | Refusal":
+    try:
+        request = parsed(sequence_pb2.StreamRequest, data)
+        check_single(request)
+    except Refusal as refusal:
+        return refusal
+    return request
+
+
+def check_single(request: sequence_pb2.StreamRequest) -> None:
+    """Whether a request of a bundle is no bundle itself. Raises BadInput."""
+    if request.more:
+        raise BadInput("a bundle came in a bundle", Reason.MALFORMED)
 
 
 def parsed(kind: type[Read], data: bytes) -> Read:
