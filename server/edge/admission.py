@@ -31,6 +31,7 @@ class Admission:
         most = settings.max_streams
         self._streams = _Places("streams", most, settings.share_of(most), "share a stream between sequences")
         self._answers = _Places("calls", most, settings.share_of(most), "read the answers to those before")
+        self._watches = _Places("calls that watch", most, settings.share_of(most), "share one")
         self._calls = 0  # streams and predictions that a server which stops waits for
         self._draining = False
         self._quiet = asyncio.Event()
@@ -79,6 +80,10 @@ class Admission:
     def answer(self, caller: Caller) -> Callable[[], None]:
         """A place for one call until its answer has left, when what is returned is to be called. Raises OverLimit."""
         return self._answers.take(caller)
+
+    def watch(self, caller: Caller) -> Callable[[], None]:
+        """A place for one call that goes on without end, as `answer` gives. Raises OverLimit."""
+        return self._watches.take(caller)
 
     def find(self, name: str, version: int) -> ServedModel:
         """The model to open sequences of. Raises Refusal."""

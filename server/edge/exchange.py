@@ -167,11 +167,11 @@ class Exchange:
             self._emit(self._dialect.refusal(message, self._stream, refusal))
             return
         if len(requests) == 1:
-            self._take_one(requests[0], company=False)
+            self._take_one(next(iter(requests)), company=False)
         else:
             await self._take_all(requests, writer)
 
-    async def _take_all(self, requests: Sequence[Request], writer: "asyncio.Task[None]") -> None:
+    async def _take_all(self, requests: Collection[Request], writer: "asyncio.Task[None]") -> None:
         turn = perf_counter() + _TURN
         for request in requests:
             self._take_one(request, company=True)

@@ -1,6 +1,9 @@
 """The one place where our errors become gRPC statuses, with a google.rpc.ErrorInfo (domain "tidegate")."""
 
-from typing import NoReturn
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, NoReturn
 
 import grpc
 from google.protobuf import any_pb2
@@ -8,6 +11,8 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from server.errors import Reason, TidegateError
+
+log = logging.getLogger(__name__)
 
 DOMAIN = "tidegate"
 
@@ -19,6 +24,20 @@ _EXHAUSTED = {
     Reason.TOO_MANY_STREAMS,
 }
 _PRECONDITION = {Reason.MODEL_REFUSED, Reason.HANDLE_IN_USE, Reason.WRONG_STEP}
+
+
+@asynccontextmanager
+async def told(context: Any) -> AsyncIterator[None]:  # noqa: ANN401 # gRPC's, whose type parameters differ
+    """Ends the call with the status for an error; a fault of ours is logged and told without its inside."""
+    try:
+        yield
+    except TidegateError as error:
+        await abort(context, error)
+    except (grpc.aio.AbortError, grpc.aio.UsageError):
+        raise
+    except Exception:
+        log.exception("a call failed")
+        await abort(context, TidegateError("the server failed; its log has the details"))
 
 
 async def abort(context: "grpc.aio.ServicerContext[object, object]", error: TidegateError) -> NoReturn:

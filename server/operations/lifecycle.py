@@ -7,14 +7,14 @@ import signal
 from collections.abc import Callable
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health, health_pb2
 
 from server.durability.keeper import AnyKeeper, Keeper
 from server.durability.null_keeper import NullKeeper
 from server.durability.store_thread import StoreThread
 from server.edge.admission import Admission
 from server.edge.native.service import SERVICE, Servicer
+from server.edge.standard import Health, Reflection
 from server.operations import connections, reading
 from server.operations.metrics import Metrics
 from server.repository.repository import Repository
@@ -40,7 +40,7 @@ class Server:
         self._repository = Repository(settings)
         self._admission = Admission(self._repository, settings)
         self._keeper = _keeper(settings, self._admission)
-        self._health = health.aio.HealthServicer()
+        self._health = Health(self._admission)
         self._server = grpc.aio.server(options=connections.options(settings, shares_port))
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -69,9 +69,9 @@ class Server:
         """Listens, loads the models, and then says that it serves."""
         await self._keeper.start()
         Servicer(self._repository, self._admission, self._keeper, self._settings).add_to(self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
-        await self._set_health(_HEALTH.NOT_SERVING)
+        self._health.add_to(self._server)
+        Reflection(self._admission, SERVICE, health.SERVICE_NAME).add_to(self._server)
+        self._set_health(_HEALTH.NOT_SERVING)
         self._start_metrics()
         if self._shares_port:  # who connects meanwhile is better served by the others
             await self._repository.refresh(settled=True)
@@ -80,7 +80,7 @@ class Server:
             await self._listen()
             await self._repository.refresh(settled=True)
         if not self._stopping.is_set():
-            await self._set_health(_HEALTH.SERVING)
+            self._set_health(_HEALTH.SERVING)
         self._tasks.append(asyncio.create_task(self._poll()))
         self._tasks.append(asyncio.create_task(self._keeper.run()))
         self._tasks.append(asyncio.create_task(self._watch_store()))
@@ -91,7 +91,7 @@ class Server:
     async def drain(self) -> None:
         """Opens nothing new and gives what is open its time to end."""
         log.info("stopping: %d streams are open", self._admission.streams)
-        await self._set_health(_HEALTH.NOT_SERVING)
+        self._set_health(_HEALTH.NOT_SERVING)
         await self._admission.drain(self._settings.grace_seconds)
         for task in self._tasks:
             task.cancel()
@@ -102,7 +102,6 @@ class Server:
         That takes as long as there is something to write and the store answers.
         """
         await self._server.stop(_FAREWELL)
-        await self._health.enter_graceful_shutdown()
         written = await self._keeper.flush()
         if not written:
             log.warning("the last checkpoints could not be written: who comes back goes on from earlier ones")
@@ -148,12 +147,12 @@ class Server:
     async def _watch_store(self) -> None:
         """Says by the health of a service of its own whether checkpoints are written."""
         while (store := self._keeper.reading()) is not None:
-            await self._health.set(STORE, _HEALTH.SERVING if store.answers else _HEALTH.NOT_SERVING)
+            self._health.set(STORE, _HEALTH.SERVING if store.answers else _HEALTH.NOT_SERVING)
             await asyncio.sleep(_GLANCE)
 
-    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+    def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for service in (health.OVERALL_HEALTH, SERVICE):
-            await self._health.set(service, status)
+            self._health.set(service, status)
 
 
 def _keeper(settings: Settings, models: Admission) -> AnyKeeper:

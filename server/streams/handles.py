@@ -164,8 +164,10 @@ class Handles:
 
     def expected(self, handles: Sequence[int]) -> tuple[int, ...]:
         """The step that each sequence expects next; empty if one of them is not open."""
-        known = [h for h in handles if 0 <= h < len(self._groups) and self._groups[h] >= 0]
-        return tuple(self.next[known].tolist()) if len(known) == len(handles) else ()
+        given = np.asarray(handles, np.int64)
+        if not len(given) or given.max() >= len(self._groups) or (self._groups[given] < 0).any():
+            return ()
+        return tuple(self.next[given].tolist())
 
     def check_group(self, model: ServedModel, manner: Manner) -> None:
         """Whether sequences may be opened so. Raises OverLimit."""

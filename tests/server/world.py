@@ -155,7 +155,7 @@ class Server:
     def assert_empty(self) -> None:
         """Nobody has a place here."""
         self.shelf.assert_empty()
-        assert (len(self.keeper._registry), dict(self.keeper._registry._counts)) == (0, {})
+        assert (len(self.keeper._registry), dict(self.keeper._registry.quota._counts)) == (0, {})
         assert not self.keeper._registry._by_slot
 
 

@@ -47,9 +47,16 @@ class NativeDialect:
             inputs = requests.named_inputs(steps.inputs)
             stream.steps(steps.handle, steps.first_step, inputs, steps.answered, company)
         elif request.HasField("fleet"):
-            _fleet(request.fleet, stream)
+            self._fleet(request.fleet, stream)
         else:
             _take_rare(request, stream)
+
+    def _fleet(self, message: sequence_pb2.FleetSteps, stream: Stream) -> None:
+        requests.check_count("handles", len(message.handles) // 4, self._most_handles)
+        handles = requests.numbers(message.handles, "<u4", "the handles of a fleet")
+        steps = requests.numbers(message.steps, "<u8", "the steps of a fleet")
+        answered = requests.numbers(message.answered, "<u8", "the answers of a fleet") if message.answered else None
+        stream.fleet(handles, steps, requests.named_inputs(message.inputs), answered)
 
     def refusal(self, request: Message, stream: Stream, error: TidegateError) -> Failed:
         """See Dialect."""
@@ -94,10 +101,3 @@ def _open(message: sequence_pb2.Open, stream: Stream) -> None:
 def _resume(message: sequence_pb2.Resume, stream: Stream) -> None:
     manner = requests.manner(message)
     stream.resume(message.handle, message.sequence_ids, message.resume_token, message.answered, manner)
-
-
-def _fleet(message: sequence_pb2.FleetSteps, stream: Stream) -> None:
-    handles = requests.numbers(message.handles, "<u4", "the handles of a fleet")
-    steps = requests.numbers(message.steps, "<u8", "the steps of a fleet")
-    answered = requests.numbers(message.answered, "<u8", "the answers of a fleet") if message.answered else None
-    stream.fleet(handles, steps, requests.named_inputs(message.inputs), answered)

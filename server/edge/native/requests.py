@@ -98,14 +98,14 @@ def named_inputs(tensors: Sequence[tensor_pb2.Tensor]) -> Named:
         BadInput: a tensor that contradicts itself.
         OverLimit: too many of them.
     """
-    _check_count("tensors", len(tensors), _MAX_TENSORS)
+    check_count("tensors", len(tensors), _MAX_TENSORS)
     try:
         return [(tensor.name, wire.decode(tensor)) for tensor in tensors]
     except wire.WireError as error:
         raise BadInput(error.message, Reason(error.reason)) from error
 
 
-def _check_count(what: str, count: int, limit: int) -> None:
+def check_count(what: str, count: int, limit: int) -> None:
     """Whether so many may come, before any of them is looked at. Raises OverLimit."""
     if count > limit:
         raise OverLimit(f"{count} {what} came; {limit} is the limit")
@@ -140,7 +140,7 @@ def beginning(message: sequence_pb2.State) -> Beginning:
     """
     if message.step > LATEST:
         raise WrongState(f"the state is of step {message.step}; a sequence can begin up to step {LATEST}")
-    _check_count("parts of a state", len(message.parts), _MAX_PARTS)
+    check_count("parts of a state", len(message.parts), _MAX_PARTS)
     given = [(part.layer, part.name, part.value) for part in message.parts]
     try:
         parts = [Part(None if layer < 0 else layer, name, wire.decode(value)) for layer, name, value in given]
@@ -151,7 +151,7 @@ def beginning(message: sequence_pb2.State) -> Beginning:
 
 def selection(message: sequence_pb2.TraceSelection) -> Selection:
     """What of the inside a client wants to see."""
-    _check_count("parts and layers of a trace selection", len(message.parts) + len(message.layers), _MAX_SELECTED)
+    check_count("parts and layers of a trace selection", len(message.parts) + len(message.layers), _MAX_SELECTED)
     unknown = [part for part in message.parts if part not in _PARTS]
     if unknown:
         raise BadInput(f"the trace selection names part {unknown[0]}, which is unknown", Reason.BAD_TRACE)

@@ -1,9 +1,7 @@
 """The gRPC edge of tidegate.v1: converts, calls, converts."""
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -17,7 +15,6 @@ from server.edge.exchange import Exchange
 from server.edge.native import requests, responses
 from server.edge.native.descriptions import Descriptions
 from server.edge.native.dialect import NativeDialect
-from server.errors import TidegateError
 from server.repository.repository import Repository
 from server.runtime.turns import Turns
 from server.settings import Settings
@@ -27,8 +24,6 @@ from server.streams.prediction import Predictor
 from server.streams.stream import Catalogue, Stream
 from server.streams.trace import Manner
 from tidegate.v1 import tidegate_pb2
-
-log = logging.getLogger(__name__)
 
 SERVICE = "tidegate.v1.Tidegate"
 _ROUTE = "tidegate-sequence"  # the header by which a client, and whoever resumes its sequences, is led here
@@ -77,7 +72,7 @@ class Servicer:
 
     def _unary(self, kind: type[Message], call: Callable[[Any, Context], Awaitable[bytes]]) -> Any:  # noqa: ANN401 # gRPC's
         async def answer(data: bytes, context: Context) -> bytes:
-            async with _errors(context):
+            async with status.told(context):
                 left = self._admission.answer(caller_of(context))
                 context.add_done_callback(lambda _: left())
                 return await call(requests.parsed(kind, data), context)
@@ -87,7 +82,7 @@ class Servicer:
 
     async def stream(self, _requests: object, context: Context) -> None:
         """Opens sequences, takes their steps, answers each, closes them."""
-        async with _errors(context):
+        async with status.told(context):
             caller = caller_of(context)
             with self._admission.stream(caller), self._allowances.one(caller.address) as allowed:
                 served = exchange(self._admission, self._keeper, self._settings, self._turns, allowed, context)
@@ -110,17 +105,3 @@ class Servicer:
     async def describe_model(self, request: tidegate_pb2.DescribeModelRequest, _context: Context) -> bytes:
         """One model."""
         return self._descriptions.one(self._repository.entry(request.model, request.version))
-
-
-@asynccontextmanager
-async def _errors(context: Context) -> AsyncIterator[None]:
-    """Ends the call with the status for an error; a fault of ours is logged and told without its inside."""
-    try:
-        yield
-    except TidegateError as error:
-        await status.abort(context, error)
-    except (grpc.aio.AbortError, grpc.aio.UsageError):
-        raise
-    except Exception:
-        log.exception("a call failed")
-        await status.abort(context, TidegateError("the server failed; its log has the details"))

@@ -1,0 +1,108 @@
+"""The standard services beside ours, health and reflection: their calls are counted and bounded like any other."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from grpc_health.v1 import health, health_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from server.edge import status
+from server.edge.admission import Admission
+from server.edge.callers import caller_of
+from server.errors import OverLimit, Refusal
+
+_LONGEST = 4_096  # bytes of a request
+_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+
+Read = TypeVar("Read", bound=Message)
+Context = Any  # grpc.aio.ServicerContext: its type parameters differ between releases
+Status = Any  # health_pb2.HealthCheckResponse.ServingStatus: grpc ships no types for it
+
+
+class Health:
+    """grpc.health.v1. A watcher that reads slowly, or leaves, concerns no other."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._status: dict[str, Status] = {}
+        self._changed = asyncio.Event()
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Registers the service."""
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            "Check": grpc.unary_unary_rpc_method_handler(self._check),
+            "Watch": grpc.unary_stream_rpc_method_handler(self._watch),
+        }
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(health.SERVICE_NAME, handlers),))
+
+    def set(self, service: str, value: Status) -> None:
+        """From now on this is said of a service."""
+        if self._status.get(service) != value:
+            self._status[service] = value
+            self._changed.set()
+            self._changed = asyncio.Event()
+
+    async def _check(self, data: bytes, context: Context) -> bytes:
+        async with status.told(context):
+            value = self._status.get(_parsed(health_pb2.HealthCheckRequest, data).service)
+        if value is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND)
+        return _said(value)
+
+    async def _watch(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
+        async with status.told(context):
+            _count(self._admission, context)
+            service = _parsed(health_pb2.HealthCheckRequest, data).service
+        said = None
+        while True:
+            changed, value = self._changed, self._status.get(service, _UNKNOWN)
+            if value != said:
+                said = value
+                yield _said(value)
+            else:
+                await changed.wait()
+
+
+class Reflection:
+    """grpc.reflection.v1alpha: which services there are."""
+
+    def __init__(self, admission: Admission, *services: str) -> None:
+        self._admission = admission
+        self._answers = reflection.aio.ReflectionServicer((*services, reflection.SERVICE_NAME))
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Registers the service."""
+        handler: grpc.RpcMethodHandler[Any, Any] = grpc.stream_stream_rpc_method_handler(
+            self._reflect, None, lambda m: m.SerializeToString()
+        )
+        handlers = {"ServerReflectionInfo": handler}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(reflection.SERVICE_NAME, handlers),))
+
+    async def _reflect(self, requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
+        async with status.told(context):
+            _count(self._admission, context)
+            asked = (_parsed(reflection_pb2.ServerReflectionRequest, data) async for data in requests)
+            async for answer in self._answers.ServerReflectionInfo(asked, context):
+                yield answer
+
+
+def _count(admission: Admission, context: Context) -> None:
+    """The call takes a place until it ends. Raises OverLimit."""
+    left = admission.watch(caller_of(context))
+    context.add_done_callback(lambda _: left())
+
+
+def _parsed(kind: type[Read], data: bytes) -> Read:
+    if len(data) > _LONGEST:
+        raise OverLimit(f"a message of {len(data)} bytes came; {_LONGEST} is the limit of a {kind.DESCRIPTOR.name}")
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        raise Refusal(f"a message came that is no {kind.DESCRIPTOR.name}") from None
+
+
+def _said(value: Status) -> bytes:
+    return bytes(health_pb2.HealthCheckResponse(status=value).SerializeToString())
