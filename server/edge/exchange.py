@@ -147,6 +147,7 @@ class Exchange:
             self._heard = True
             if not self._leaving:  # else the client will send it again where it goes on
                 await self._take(message, writer)
+            del message  # it is not kept while the next one is waited for
 
     @property
     def _full(self) -> bool:
