@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -25,41 +26,28 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_SLICE = 1_000  # sequences after which others have their turn
 _MOST = 1_024  # checkpoints of one model in one write: copying more holds up the steps for too long
 
 
+@dataclass(eq=False)
 class Checkpointer:
-    """Lives in the event loop.
+    """Writes what has moved, what has left and what was closed."""
 
-    Args:
-        store_thread: asks the store.
-        residents: whose states are written.
-        departures: what else is.
-        most_steps: how far a sequence may be ahead of its checkpoint before it is hurried.
-        clock: seconds since 1970, for the store.
-        monotonic: seconds, for what is behind.
-    """
+    _store_thread: StoreThread
+    _registry: Registry
+    _outbox: Outbox
+    _most_steps: int  # how far a sequence may be ahead of its checkpoint before it is hurried
+    _clock: Callable[[], float]
+    _monotonic: Callable[[], float]
+    _hurried: asyncio.Event = field(init=False, default_factory=asyncio.Event)
+    _complete: float = field(init=False)  # when everything was written last
+    cut: bool = field(init=False, default=False)  # whether there was more than one write takes
+    _losses: int = field(init=False, default=0)  # how often the store has lost its data, as far as is known
+    _turn: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)  # one write at a time, whoever writes
 
-    def __init__(
-        self,
-        store_thread: StoreThread,
-        registry: Registry,
-        outbox: Outbox,
-        most_steps: int,
-        clock: Callable[[], float],
-        monotonic: Callable[[], float],
-    ) -> None:
-        self._store_thread = store_thread
-        self._registry = registry
-        self._outbox = outbox
-        self._most_steps = most_steps
-        self._clock = clock
-        self._monotonic = monotonic
-        self._hurried = asyncio.Event()
-        self._complete = monotonic()  # when everything was written last
-        self.cut = False  # whether there was more than one write takes
-        self._losses = 0  # how often the store has lost its data, as far as is known
-        self._turn = asyncio.Lock()  # one write at a time, whoever writes
+    def __post_init__(self) -> None:
+        self._complete = self._monotonic()
 
     # When -------------------------------------------------------------------------------------------------------------
 
@@ -104,7 +92,7 @@ class Checkpointer:
                 self._outbox.wait_no_more()
                 raise
             for model in self._registry.models():
-                self._tell(model)
+                await self._tell(model)
                 self._watch(model)
             if self._outbox:
                 self.hurry()
@@ -134,7 +122,7 @@ class Checkpointer:
         """
         losses = await self._store_thread.ask(lambda s: s.losses())
         if losses > self._losses:
-            self._forget_all()
+            await self._forget_all()
         self._losses = losses
 
     async def write_soon(self) -> None:
@@ -203,8 +191,9 @@ class Checkpointer:
         unwanted = {r.id: r for r in refused}
         for snapshot in snapshots:
             self._note(snapshot, unwanted, unfit, held)
+            await asyncio.sleep(0)
         if any(r.reason is store.Reason.UNKNOWN for r in refused):
-            self._write_anew(snapshots, unwanted)
+            await self._write_anew(snapshots, unwanted)
 
     # What came of it --------------------------------------------------------------------------------------------------
 
@@ -237,30 +226,34 @@ class Checkpointer:
                 sentence = "the state of sequence '{}' cannot be written; the server's log has the details"
                 self._registry.lose([sequence], Reason.INTERNAL, sentence)
 
-    def _write_anew(self, snapshots: Iterable[Snapshot], refused: Mapping[str, store.Refused]) -> None:
+    async def _write_anew(self, snapshots: Iterable[Snapshot], refused: Mapping[str, store.Refused]) -> None:
         """The store has lost its data: whatever is known here is made known to it again."""
         for snapshot in snapshots:
             lost = [at for at, t in enumerate(snapshot.sequences) if self._has_left(t) and t.id in refused]
             left = [at for at in lost if refused[snapshot.sequences[at].id].reason is store.Reason.UNKNOWN]
             if left:
                 self._outbox.add([snapshot.left(left)])
-        self._forget_all()
+        await self._forget_all()
 
-    def _forget_all(self) -> None:
+    async def _forget_all(self) -> None:
         log.warning("the store of checkpoints has lost sequences; they are written again")
-        for sequence in self._registry:
-            self._registry.forgotten(sequence)
+        for at, sequence in enumerate(list(self._registry)):
+            if at % _SLICE == 0:
+                await asyncio.sleep(0)
+            if sequence in self._registry:
+                self._registry.forgotten(sequence)
         self.hurry()
 
     def _has_left(self, sequence: ServedSequence) -> bool:
         return self._registry.get(sequence.id) is None
 
-    def _tell(self, model: ServedModel) -> None:
-        slots = model.watermarks.tell()
-        sequences = self._registry.at(model)
-        for holder in dict.fromkeys(sequences[slot].holder for slot in slots.tolist()):
+    async def _tell(self, model: ServedModel) -> None:
+        slots, sequences = model.watermarks.tell(), self._registry.at(model)
+        holders = dict.fromkeys(sequences[slot].holder for slot in slots.tolist())
+        for holder in holders:
             if holder is not None:
                 holder.tell()
+                await asyncio.sleep(0)
 
 
 def _end(ends: Sequence[store.End], now: float, kept: store.Store) -> None:

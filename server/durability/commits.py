@@ -7,6 +7,7 @@ store has definitely not done leaves the sequence running as it was. If that is 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,30 +29,15 @@ if TYPE_CHECKING:
     from server.runtime.served_model import ServedModel
 
 
+@dataclass(eq=False)
 class Commits:
-    """Lives in the event loop.
+    """Rewinds and moves of open sequences, in the store."""
 
-    Args:
-        store_thread: asks the store.
-        residents: whose checkpoints these are.
-        scribe: whose turn it may be.
-        errands: carry out what waits for the store.
-        clock: seconds since 1970, for the store.
-    """
-
-    def __init__(
-        self,
-        store_thread: StoreThread,
-        registry: Registry,
-        checkpointer: Checkpointer,
-        background: BackgroundCalls,
-        clock: Callable[[], float],
-    ) -> None:
-        self._store_thread = store_thread
-        self._registry = registry
-        self._checkpointer = checkpointer
-        self._background = background
-        self._clock = clock
+    _store_thread: StoreThread
+    _registry: Registry
+    _checkpointer: Checkpointer
+    _background: BackgroundCalls
+    _clock: Callable[[], float]
 
     def go_back(self, sequence: ServedSequence, step: int, then: Callable[[Checkpoint | TidegateError], None]) -> None:
         """Makes the newest checkpoint at or before a step the last one; `then` puts it in place."""

@@ -15,7 +15,7 @@ class Guesses:
         self._seen: OrderedDict[str, tuple[int, float]] = OrderedDict()  # how many, and when the last came
 
     def wrong(self, address: str, now: float) -> float:
-        """Another one came, in seconds since 1970; for how many seconds its answer is to wait."""
+        """Another one came, by a monotonic clock in seconds; for how many seconds its answer is to wait."""
         count, last = self._seen.pop(address, (0, now))
         count = 0 if now - last > _FORGOTTEN else count
         self._seen[address] = count + 1, now

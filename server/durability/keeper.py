@@ -1,7 +1,7 @@
 """Keeps the sequences of this server beyond their streams; `run` writes checkpoints, renews leases, enforces limits.
 
-Lives in the event loop. What a stream asks of `takeovers`, `parking` and `commits` it asks them. Knows no gRPC; a
-stream hears of its sequences through `Holder`.
+Runs in the event loop; the store in a thread of its own. Streams call `takeovers`, `parking` and `commits` directly,
+and are called through `Holder`. Knows no gRPC.
 """
 
 from __future__ import annotations
@@ -58,15 +58,7 @@ class StoreReading:
 
 
 class Keeper:
-    """All sequences that are open here. Call `start`, `run`, `flush`, `stop` in this order.
-
-    Args:
-        store_thread: calls the store.
-        settings: how often, how many, how long.
-        models: finds the model of a checkpoint.
-        clock: seconds since 1970, for the store.
-        monotonic: seconds, for what is idle.
-    """
+    """All sequences that are open here. Call `start`, `run`, `flush`, `stop` in this order."""
 
     def __init__(
         self,
@@ -92,7 +84,15 @@ class Keeper:
         self._limits = Limits(store_thread, self._registry, settings, clock)
         self.parking = Parking(store_thread, self._registry, background, settings.idle_seconds, clock, monotonic)
         self.takeovers = Takeovers(
-            store_thread, self._registry, self._outbox, self._checkpointer, background, self._limits, models, clock
+            store_thread,
+            self._registry,
+            self._outbox,
+            self._checkpointer,
+            background,
+            self._limits,
+            models,
+            clock,
+            monotonic,
         )
         self.commits = Commits(store_thread, self._registry, self._checkpointer, background, clock)
 

@@ -1,12 +1,11 @@
-"""Tells the store in good time which sequences are awake here and which sleep, and hears which are ours no more.
-
-Knows no stream: whoever has a sequence that is gone hears of it from the residents.
-"""
+"""Renews the leases of this server's sequences in the store; lets go of those that belong to another server now."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from server.durability.registry import Registry
@@ -21,31 +20,26 @@ _EVERY = store.LEASE / 10  # seconds: an outage of the store may take up the res
 _BATCH = 1_000  # sequences that the store is told of at once
 
 
+@dataclass(eq=False)
 class Leases:
-    """Lives in the event loop.
+    """What the store is told of who is awake."""
 
-    Args:
-        store_thread: tells the store.
-        residents: who is here.
-        clock: seconds since 1970, for the store.
-        monotonic: seconds, for what is due.
-    """
-
-    def __init__(
-        self, store_thread: StoreThread, registry: Registry, clock: Callable[[], float], monotonic: Callable[[], float]
-    ) -> None:
-        self._store_thread = store_thread
-        self._registry = registry
-        self._clock = clock
-        self._monotonic = monotonic
+    _store_thread: StoreThread
+    _registry: Registry
+    _clock: Callable[[], float]
+    _monotonic: Callable[[], float]
 
     async def renew(self) -> None:
         """Of all that the store has not heard of for a while. What fails is due again the next time."""
         due = self._monotonic() - _EVERY
-        sequences = [sequence for sequence in self._registry if sequence.born and sequence.held <= due]
+        sequences = list(self._registry)
         with suppress(StoreFailed):
             for first in range(0, len(sequences), _BATCH):
-                await self._renew(sequences[first : first + _BATCH])
+                await asyncio.sleep(0)
+                here = (sequence for sequence in sequences[first : first + _BATCH] if sequence in self._registry)
+                late = [sequence for sequence in here if sequence.born and sequence.held <= due]
+                if late:
+                    await self._renew(late)
 
     async def _renew(self, sequences: Sequence[ServedSequence]) -> None:
         now, held = self._clock(), self._monotonic()

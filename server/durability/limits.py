@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from math import ceil
 from typing import TYPE_CHECKING
@@ -24,26 +25,17 @@ _MOST = 256  # owners that the store is asked about at once
 _BATCH = 500  # sequences that give way at once: nobody who needs the store waits behind all of them
 
 
+@dataclass(eq=False)
 class Limits:
-    """Lives in the event loop.
+    """Limits of owners, addresses and the store."""
 
-    Args:
-        store_thread: asks the store.
-        residents: who counts, and who hears that theirs gave way.
-        settings: how many, and how much.
-        clock: seconds since 1970, for the store.
-    """
-
-    def __init__(
-        self, store_thread: StoreThread, registry: Registry, settings: Settings, clock: Callable[[], float]
-    ) -> None:
-        self._store_thread = store_thread
-        self._registry = registry
-        self._settings = settings
-        self._clock = clock
-        self._active: set[str] = set()  # owners that have not been looked at since they were active
-        self.full = False  # whether the store takes no new sequences
-        self.usage = store.Usage(0, 0)  # of the store, when the limits were enforced last
+    _store_thread: StoreThread
+    _registry: Registry
+    _settings: Settings
+    _clock: Callable[[], float]
+    _active: set[str] = field(init=False, default_factory=set)  # owners not looked at since they were active
+    full: bool = field(init=False, default=False)  # whether the store takes no new sequences
+    usage: store.Usage = field(init=False, default=store.Usage(0, 0))  # when the limits were enforced last
 
     def check(self, caller: Caller, count: int) -> None:
         """Whether a caller may open so many more sequences.

@@ -20,10 +20,9 @@ if TYPE_CHECKING:
 
 
 class NullKeeper:
-    """Answers what `Keeper`, `Takeovers`, `Parking` and `Commits` are asked. One serves any number of streams.
+    """Has the calls of `Keeper`, `Takeovers`, `Parking` and `Commits`; one serves any number of streams.
 
-    Args:
-        settings: how many an owner and an address may have open; none: as by default.
+    `settings`: how many an owner and an address may have open; none: as by default.
     """
 
     monotonic = staticmethod(time.monotonic)
@@ -35,21 +34,17 @@ class NullKeeper:
 
     @property
     def takeovers(self) -> NullKeeper:
-        """Stands in for `Takeovers`."""
         return self
 
     @property
     def parking(self) -> NullKeeper:
-        """Stands in for `Parking`."""
         return self
 
     @property
     def commits(self) -> NullKeeper:
-        """Stands in for `Commits`."""
         return self
 
     def check(self, caller: Caller, count: int) -> None:
-        """Whether a client may open so many. Raises OverLimit."""
         self._quota.check(caller.owner, count, self._settings)
 
     def enrol(
@@ -62,7 +57,6 @@ class NullKeeper:
         origin: np.ndarray | None = None,
         token: str = "",
     ) -> Enrolled:
-        """New sequences, without a token: nothing resumes them. Raises OverLimit."""
         owner = caller.owner
         self.check(caller, len(slots))
         self._quota.count(owner, len(slots))
@@ -72,7 +66,6 @@ class NullKeeper:
         return Enrolled(tuple(new), "")
 
     def turn_away(self, model: ServedModel, slots: np.ndarray) -> None:
-        """Opening the sequences in these slots failed."""
         failed = set(slots.tolist())
         self._remove([sequence for sequence in self._open if sequence.model is model and sequence.slot in failed])
 
@@ -82,11 +75,9 @@ class NullKeeper:
             self._quota.count(sequence.owner, -1)
 
     def park(self, sequences: Sequence[ServedSequence], *, abandoned: bool = False) -> None:
-        """They end: nobody keeps them."""
         self.end(sequences, lambda: None)
 
     def end(self, sequences: Sequence[ServedSequence], then: Callable[[], None]) -> None:
-        """Nothing is known of them any more."""
         for sequence in sequences:
             sequence.move(Move.END)
         self._remove(sequences)
@@ -102,32 +93,24 @@ class NullKeeper:
         then: Callable[[TidegateError], None],
         wanted: object,
     ) -> None:
-        """Refuses: nothing can be resumed."""
         then(SequenceGone("this server keeps no checkpoints, so no sequence can be resumed"))
 
-    def settle(self, restored: Sequence[object], slots: np.ndarray) -> None:
-        """Is not called: nothing is resumed."""
+    def settle(self, restored: Sequence[object], slots: np.ndarray) -> None: ...
 
     def giving_way(self, model: ServedModel, ids: Sequence[str]) -> int:
-        """None."""
         return 0
 
-    def make_room(self, model: ServedModel, wanted: int) -> None:
-        """Nothing gives up its slot."""
+    def make_room(self, model: ServedModel, wanted: int) -> None: ...
 
-    def sleep(self, sequence: ServedSequence) -> None:
-        """Is not called: nothing gives up its slot."""
+    def sleep(self, sequence: ServedSequence) -> None: ...
 
     def wake(self, sequences: Sequence[ServedSequence], then: Callable[[TidegateError | None], None]) -> None:
-        """All are awake."""
         then(None)
 
     def go_back(self, sequence: ServedSequence, step: int, then: Callable[[TidegateError], None]) -> None:
-        """Refuses: there is nothing to go back to."""
         then(WrongState("this server keeps no checkpoints", Reason.CHECKPOINT_GONE))
 
-    def gone_back(self, sequence: ServedSequence) -> None:
-        """Is not called: nothing goes back."""
+    def gone_back(self, sequence: ServedSequence) -> None: ...
 
     def go_over(
         self,
@@ -137,25 +120,18 @@ class NullKeeper:
         row: np.ndarray,
         then: Callable[[TidegateError | None], None],
     ) -> None:
-        """Nothing is to be written of it."""
         then(None)
 
     def relocate(self, sequence: ServedSequence, model: ServedModel, slot: int) -> None:
-        """It goes on in a slot of another model."""
         sequence.model, sequence.slot = model, slot
 
-    async def start(self) -> None:
-        """Nothing to open."""
+    async def start(self) -> None: ...
 
-    async def run(self) -> None:
-        """Nothing to do."""
+    async def run(self) -> None: ...
 
     async def flush(self) -> bool:
-        """Nothing to write."""
         return True
 
-    async def stop(self, seconds: float) -> None:
-        """Nothing to close."""
+    async def stop(self, seconds: float) -> None: ...
 
-    def reading(self) -> None:
-        """There is no store."""
+    def reading(self) -> None: ...

@@ -9,6 +9,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,40 +27,23 @@ if TYPE_CHECKING:
     from server.durability.store_thread import StoreThread
     from server.runtime.served_model import ServedModel
 
-_MOST = 256  # sequences of one model that are parked before others get their turn
+_MOST = 128  # sequences of one model that are parked before others get their turn
 
 _Found = Mapping[ServedSequence, store.Claimed | store.Gone]
 
 
+@dataclass(eq=False)
 class Parking:
-    """Lives in the event loop.
+    """Puts idle sequences to sleep, and wakes them."""
 
-    Args:
-        store_thread: asks the store.
-        residents: who may sleep, and does.
-        errands: carry out what waits for the store.
-        patience: how long a sequence goes without a step before it is idle, in seconds.
-        clock: seconds since 1970, for the store.
-        monotonic: seconds, for what is idle.
-    """
-
-    def __init__(
-        self,
-        store_thread: StoreThread,
-        registry: Registry,
-        background: BackgroundCalls,
-        patience: float,
-        clock: Callable[[], float],
-        monotonic: Callable[[], float],
-    ) -> None:
-        self._store_thread = store_thread
-        self._registry = registry
-        self._background = background
-        self._patience = patience
-        self._clock = clock
-        self._monotonic = monotonic
-        self._called: list[ServedSequence] = []  # in this turn of the loop
-        self._reading: Awaitable[_Found]
+    _store_thread: StoreThread
+    _registry: Registry
+    _background: BackgroundCalls
+    _patience: float  # seconds without a step until a sequence is idle
+    _clock: Callable[[], float]
+    _monotonic: Callable[[], float]
+    _called: list[ServedSequence] = field(init=False, default_factory=list)  # in this turn of the loop
+    _reading: Awaitable[_Found] = field(init=False)
 
     # Falling asleep ---------------------------------------------------------------------------------------------------
 

@@ -25,11 +25,7 @@ _NOBODY: Mapping[int, ServedSequence] = {}
 
 
 class Registry:
-    """All sequences that are open here, sleeping ones among them.
-
-    Args:
-        monotonic: seconds, for what is idle.
-    """
+    """All sequences that are open here, sleeping ones among them."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
@@ -133,7 +129,7 @@ class Registry:
         sequence.model.watermarks.go_on(slot, sequence.standing, step, self._monotonic())
 
     def relocate(self, sequence: ServedSequence, model: ServedModel, slot: int) -> None:
-        """A sequence goes on in a slot of another model, where it is anchored."""
+        """A sequence goes on in a slot of another model, as the store has it."""
         standing = sequence.model.watermarks.standing(sequence.slot)
         self.vacate(sequence)
         sequence.model = model

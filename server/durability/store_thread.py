@@ -87,11 +87,11 @@ class StoreThread:
         except TimeoutError as error:
             raise _silent("too slow") from error
 
-    async def in_time(self, errand: Coroutine[Any, Any, T]) -> T:
-        """All that is done in an errand for somebody who waits takes together no longer than one call may."""
+    async def in_time(self, work: Coroutine[Any, Any, T]) -> T:
+        """Runs work of several calls, which together may take no longer than one."""
         begun = _until.set(asyncio.get_running_loop().time() + self._patience)
         try:
-            return await errand
+            return await work
         finally:
             _until.reset(begun)
 
@@ -112,7 +112,7 @@ class StoreThread:
             self._failed_last = time.monotonic()
             if self.failing_since is None:
                 self.failing_since = self._failed_last
-                log.warning("the store of checkpoints fails: %s", error)
+                log.warning("the store of checkpoints fails: %s", str(error))  # an error keeps its frames alive
             raise
         if self.failing_since is not None and time.monotonic() - self._failed_last >= _CALM:
             log.info("the store of checkpoints answers again after %.1f s", self._failed_last - self.failing_since)
@@ -142,14 +142,21 @@ class _Thread(Executor):
         self._calls.put(None)
 
     def _run(self) -> None:
-        while (waiting := self._calls.get()) is not None:
-            future, call = waiting
-            if not future.set_running_or_notify_cancel():
-                continue
+        while self._run_one():
+            pass
+
+    def _run_one(self) -> bool:
+        """Carries out the next call, which nothing refers to afterwards; whether there was one."""
+        if (waiting := self._calls.get()) is None:
+            return False
+        future, call = waiting
+        if future.set_running_or_notify_cancel():
             try:
                 future.set_result(call())
-            except BaseException as error:  # noqa: BLE001 - whoever called hears of it
+            except BaseException as error:  # noqa: BLE001 - the caller gets it
                 future.set_exception(error)
+                del future, call, waiting  # the error refers to this frame
+        return True
 
 
 def _silent(why: str, *, definite: bool = False) -> StoreSilent:
@@ -163,7 +170,7 @@ class BackgroundCalls:
         self._under_way: set[asyncio.Task[None]] = set()  # the event loop itself does not hold on to its tasks
 
     def run(self, call: Coroutine[Any, Any, T], then: "Callable[[T | TidegateError], None]") -> None:
-        """Does something; `then` hears what came of it, and if it fails to take that up, of the failure as well."""
+        """Runs a call and gives `then` the result or error, and once more a failure if `then` raises."""
         task = asyncio.get_running_loop().create_task(_tried(call, then))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)

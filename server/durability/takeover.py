@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import count as counter
 from typing import TYPE_CHECKING, Protocol
 
@@ -68,44 +68,24 @@ class _Takeover:
     wanted: Callable[[], bool]
 
 
+@dataclass(eq=False)
 class Takeovers:
-    """Lives in the event loop.
+    """Claims of sequences that are open elsewhere, or nowhere."""
 
-    Args:
-        store_thread: asks the store.
-        residents: who leaves its stream if it is claimed.
-        departures: what the store should know before.
-        scribe: writes that.
-        errands: carry out what waits for the store.
-        limits: how many an owner may have.
-        models: finds the model of a checkpoint.
-        clock: seconds since 1970, for the store.
-    """
-
-    def __init__(
-        self,
-        store_thread: StoreThread,
-        registry: Registry,
-        outbox: Outbox,
-        checkpointer: Checkpointer,
-        background: BackgroundCalls,
-        limits: Limits,
-        models: ModelLookup,
-        clock: Callable[[], float],
-    ) -> None:
-        self._store_thread = store_thread
-        self._registry = registry
-        self._outbox = outbox
-        self._checkpointer = checkpointer
-        self._background = background
-        self._limits = limits
-        self._models = models
-        self._clock = clock
-        self._guesses = Guesses()
-        self._numbers = counter()
-        # the number of the last that wants a sequence with this digest, while the store is asked
-        self._last: dict[store.Claim, int] = {}
-        self._expected: dict[str, bytes] = {}  # the digests of those that count already
+    _store_thread: StoreThread
+    _registry: Registry
+    _outbox: Outbox
+    _checkpointer: Checkpointer
+    _background: BackgroundCalls
+    _limits: Limits
+    _models: ModelLookup
+    _clock: Callable[[], float]
+    _monotonic: Callable[[], float]
+    _guesses: Guesses = field(init=False, default_factory=Guesses)
+    _numbers: Iterator[int] = field(init=False, default_factory=counter)
+    # the number of the last that wants a sequence with this digest, while the store is asked
+    _last: dict[store.Claim, int] = field(init=False, default_factory=dict)
+    _expected: dict[str, bytes] = field(init=False, default_factory=dict)  # the digests of those that count already
 
     def claim(
         self,
@@ -167,7 +147,7 @@ class Takeovers:
         except SequenceGone as refused:
             if refused.reason is Reason.WRONG_TOKEN:
                 log.warning("a wrong resume token came from %s", address)
-                if wait := self._guesses.wrong(address, self._clock()):
+                if wait := self._guesses.wrong(address, self._monotonic()):
                     await asyncio.sleep(wait)
             raise
 

@@ -54,19 +54,32 @@ class Handles:
         self.check(handle, count)
         self._grow(handle + count)
         handles = np.arange(handle, handle + count)
+        if len(self._groups) > self._limit and (self._groups[self._limit :] != FREE).any():
+            self._check_open(handle, count)
         taken = handles[self._groups[handles] != FREE]
         if len(taken):
             raise UnknownHandle(f"handle {taken[0]} is in use on this stream", Reason.HANDLE_IN_USE)
         return handles
 
     def check(self, handle: int, count: int) -> None:
-        """Whether there are so many handles from this one on. Raises OverLimit."""
-        if not 0 < count <= self._limit - handle:
-            raise OverLimit(
-                f"{_many(count, 'sequence')} under handle {handle} and above would go beyond what one client may have "
-                f"open, {self._limit}, under the handles 0 to {self._limit - 1}",
-                Reason.TOO_MANY_SEQUENCES,
-            )
+        """Whether there are so many handles from this one on: as many more as are being closed. Raises OverLimit."""
+        beyond = handle + count - self._limit
+        if count <= 0 or (beyond > 0 and beyond > np.count_nonzero(self._groups == CLOSING)):
+            raise self._too_many(handle, count)
+        if beyond > 0:
+            self._check_open(handle, count)
+
+    def _check_open(self, handle: int, count: int) -> None:
+        """Whether so many more may be open: handles alone do not limit that while some are beyond the limit."""
+        if len(self._groups) - np.isin(self._groups, (FREE, CLOSING)).sum() + count > self._limit:
+            raise self._too_many(handle, count)
+
+    def _too_many(self, handle: int, count: int) -> OverLimit:
+        return OverLimit(
+            f"{_many(count, 'sequence')} under handle {handle} and above would go beyond what one client may have "
+            f"open, {self._limit}, under the handles 0 to {self._limit - 1}",
+            Reason.TOO_MANY_SEQUENCES,
+        )
 
     def group(self, handle: int) -> Group:
         """What the sequence under a handle is. Raises UnknownHandle: there is none that takes steps."""

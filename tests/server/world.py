@@ -80,6 +80,7 @@ class Desk(Executor):
             future.set_result(call())
         except BaseException as error:  # noqa: BLE001 - as an executor does
             future.set_exception(error)
+            del future, call  # the error refers to this frame
 
 
 class Moody:

@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from server.durability.checkpoint import Checkpoint, encode
-from server.errors import ModelUnavailable
+from server.durability.takeover import _Takeover
+from server.errors import ModelUnavailable, SequenceGone
 from server.stores.memory import MemoryStore
 from server.stores.store import Terms, Write
+from server.streams.opening import _Opening
 from tests.server.world import World
 from tidegate import wire
 from tidegate.v1 import error_pb2
@@ -381,3 +384,39 @@ def _state(bench: Bench, step: int) -> pb.State:
     bench.ask(0, close=pb.Close())
     state.step = step
     return state
+
+
+@pytest.mark.parametrize("mood", ["fine", "dead", "late"])
+def test_a_refused_resume_leaves_without_the_collector_of_cycles(make: Callable[..., Bench], mood: str) -> None:
+    bench = make()
+    gc.collect()
+    gc.disable()
+    try:
+        unknown = bench.open(0)
+        unknown.sequence_ids[:] = ["of-nobody"]
+        bench.world.store.mood = mood
+        assert isinstance(bench.resume(1, unknown, [0]), pb.Failure)
+        bench.world.store.mood = "fine"
+        bench.world.quiet()
+        assert [each for each in gc.get_objects() if isinstance(each, _Opening | _Takeover | SequenceGone)] == []
+    finally:
+        gc.enable()
+
+
+def test_a_sequence_that_is_being_closed_takes_no_place_of_a_new_one(make: Callable[..., Bench]) -> None:
+    bench = make(max_sequences=2)
+    for handle in range(2):
+        bench.open(0, handle)
+        bench.step(0, 0, handle)
+    bench.write()
+    bench.hear(0)
+    bench.tell(0, close=pb.Close(count=2))
+    bench.world.quiet()
+    bench.open(0, 2)
+    bench.open(0, 3)
+    assert why(bench.ask(0, open=pb.Open(handle=4, model="recall", version=1))) == "TOO_MANY_SEQUENCES"
+    bench.write()
+    assert [type(heard) for heard in bench.hear(0)] == [pb.Closed]
+    assert why(bench.ask(0, open=pb.Open(handle=0, model="recall", version=1))) == "TOO_MANY_SEQUENCES"
+    bench.ask(0, close=pb.Close(handle=2, count=2))
+    bench.open(0, 0)
