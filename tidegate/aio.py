@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import grpc
 
-from tidegate.aio_sequence import AsyncFleet, AsyncSequence
+from tidegate.aio_sequence import AsyncFleet, AsyncSequence, Pending
 from tidegate.answers import Prediction
 from tidegate.errors import ConnectionLost
 from tidegate.inputs import Inputs
@@ -21,9 +21,7 @@ from tidegate.state import State
 from tidegate.trace import TraceChoice, choose
 from tidegate.transport import calls
 from tidegate.transport.aio import AsyncConnection
-from tidegate.transport.awaited import Pending
-from tidegate.transport.core import ClientCore, Options
-from tidegate.transport.resending import again
+from tidegate.transport.core import ClientCore, Options, again
 from tidegate.transport.status import explain
 from tidegate.v1.tidegate_pb2_grpc import TidegateStub
 

@@ -1,9 +1,9 @@
 """What is open on a server, for asyncio: a sequence, a fleet. They send, wait, and hand out what came."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
 from collections.abc import Sequence as Rows
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,6 @@ from tidegate.sequence import WINDOW, B, Source, T
 from tidegate.state import State
 from tidegate.transport import calls
 from tidegate.transport.aio import AsyncConnection
-from tidegate.transport.awaited import Pending
 from tidegate.transport.deadline import Deadline
 
 # ruff: noqa: ASYNC109 - `timeout` has the same name and meaning in both clients, and raises our own TimedOut
@@ -51,6 +50,26 @@ class _AsyncOpen(Facts[B]):
         promise = self._connection.ask(build, self._books, *values)
         await self._connection.wait(promise, calls.limit(timeout, self._timeout))
         return promise.result()
+
+
+S = TypeVar("S", bound=_AsyncOpen[Any])
+
+
+class Pending(Generic[S]):
+    """What `opening` will open; it begins with the `await` or the `async with`."""
+
+    def __init__(self, opening: Callable[[], Awaitable[S]]) -> None:
+        self._opening = opening
+
+    def __await__(self) -> Generator[Any, None, S]:
+        return self._opening().__await__()
+
+    async def __aenter__(self) -> S:
+        self._opened = await self._opening()
+        return self._opened
+
+    async def __aexit__(self, *_: object) -> None:
+        self._opened.leave()
 
 
 class AsyncSequence(SequenceFacts, _AsyncOpen[SequenceBooks]):

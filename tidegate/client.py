@@ -19,10 +19,9 @@ from tidegate.sequence import Fleet, Sequence, Source
 from tidegate.state import State
 from tidegate.trace import TraceChoice, choose
 from tidegate.transport import calls
-from tidegate.transport.core import ClientCore, Options, run
+from tidegate.transport.core import ClientCore, Options, again, run
 from tidegate.transport.process import OwnProcess
 from tidegate.transport.recovery import RESUME_WITHIN, USUAL, Resuming
-from tidegate.transport.resending import again
 from tidegate.transport.status import explain
 from tidegate.transport.threads import Connection
 from tidegate.v1.tidegate_pb2_grpc import TidegateStub

@@ -19,7 +19,6 @@ def read_layout(runs: Sequence[TraceColumns], every: int = 1) -> TraceLayout:
 
 
 def read_outputs(tensors: Sequence[Tensor]) -> dict[str, Array]:
-    """The arrays of a message's outputs by name. Raises ProtocolError if there are none, or they make no sense."""
     if not tensors:
         raise ProtocolError("the server sent an answer without outputs")
     return {tensor.name: read_tensor(tensor) for tensor in tensors}
@@ -38,6 +37,5 @@ def read_refusal(error: Error, expected_step: int | None = None) -> Refused:
 
 
 def reason_name(reason: int) -> str:
-    """The name of a `tidegate.v1.Reason` without its prefix; a number that this client does not know stays a number."""
     known = Reason.DESCRIPTOR.values_by_number.get(reason)
     return known.name.removeprefix("REASON_") if known else str(reason)

@@ -36,12 +36,8 @@ def read(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     # argparse takes an optional FILE that stands after options for one too many: it has settled that there is none.
-    if (
-        options.command in {"stream", "resume"}
-        and options.file == "-"
-        and len(rest) == 1
-        and not rest[0].startswith("-")
-    ):
+    no_file = options.command in {"stream", "resume"} and options.file == "-"
+    if no_file and len(rest) == 1 and not rest[0].startswith("-"):
         options.file = rest.pop()
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -56,20 +52,15 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> _Parser:
-    parser = _Parser(
-        prog="tidegate", description="Recurrent networks as streams, with their gates.", parents=[_anywhere()]
-    )
+    about = "Recurrent networks as streams, with their gates."
+    parser = _Parser(prog="tidegate", description=about, parents=[_anywhere()])
     parser.add_argument("--version", action="version", version=f"tidegate {version('tidegate')}")
     parser.set_defaults(server=None, timeout=30.0, owner="")
     commands_of = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    models = _command(commands_of, "models", help="list the server's models", description="Lists the server's models.")
+    models = _command(commands_of, "models", "list the server's models", "Lists the server's models.")
     models.add_argument("--json", action="store_true", help="as a JSON list")
-    describe = _command(
-        commands_of,
-        "describe",
-        help="show one model",
-        description="Shows a model's inputs, outputs, layers, gates and proof.",
-    )
+    shown = "Shows a model's inputs, outputs, layers, gates and proof."
+    describe = _command(commands_of, "describe", "show one model", shown)
     _add_model(describe)
     describe.add_argument("--json", action="store_true", help="as a JSON object")
     _add_stream(commands_of)
@@ -77,41 +68,36 @@ def _parser() -> _Parser:
     return parser
 
 
-def _command(commands_of: _Commands, name: str, *, help: str, description: str) -> _Parser:  # noqa: A002 - as argparse
+def _command(commands_of: _Commands, name: str, summary: str, text: str) -> _Parser:
     """One command; a text of several lines stays as it is written."""
-    form = argparse.RawDescriptionHelpFormatter if "\n" in description else argparse.HelpFormatter
-    return commands_of.add_parser(name, parents=[_anywhere()], help=help, description=description, formatter_class=form)
+    form = argparse.RawDescriptionHelpFormatter if "\n" in text else argparse.HelpFormatter
+    return commands_of.add_parser(name, parents=[_anywhere()], help=summary, description=text, formatter_class=form)
 
 
 def _anywhere() -> "_Parser":
     """What may stand before the command and after it; without defaults, which would undo what stood before."""
     parser = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
-    parser.add_argument(
-        "--server",
-        metavar="HOST:PORT",
-        help=f"the server (default: the one of a kept sequence, else $TIDEGATE_SERVER, else {DEFAULT_SERVER})",
-    )
-    parser.add_argument(
-        "--timeout", metavar="SECONDS", type=_seconds, help="the longest wait for an answer (default: 30)"
-    )
+    default = f"the one of a kept sequence, else $TIDEGATE_SERVER, else {DEFAULT_SERVER}"
+    parser.add_argument("--server", metavar="HOST:PORT", help=f"the server (default: {default})")
+    longest = "the longest wait for an answer (default: 30)"
+    parser.add_argument("--timeout", metavar="SECONDS", type=_seconds, help=longest)
     parser.add_argument("--owner", metavar="NAME", help="whom the server's limits count the sequence for")
     return parser
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="its name")
-    parser.add_argument(
-        "--version", metavar="N", type=_count, default=0, help="its version (default: the newest that is ready)"
-    )
+    newest = "its version (default: the newest that is ready)"
+    parser.add_argument("--version", metavar="N", type=_count, default=0, help=newest)
 
 
 def _add_stream(commands_of: _Commands) -> None:
-    stream = _command(commands_of, "stream", help="send a table through a sequence", description=_STREAM_HELP)
+    stream = _command(commands_of, "stream", "send a table through a sequence", _STREAM_HELP)
     _add_model(stream)
     _add_table(stream)
     stream.add_argument("--state", metavar="FILE", help="begin from this state, as `tidegate state` writes it")
     stream.add_argument(
-        "--keep", metavar="FILE", help="let the sequence outlive the command, and keep here how to go on"
+        "--keep", metavar="FILE", help="let the sequence outlive the command: how to go on with it"
     )
 
 
@@ -126,50 +112,29 @@ def _add_table(stream: argparse.ArgumentParser) -> None:
 
 
 def _add_kept(commands_of: _Commands) -> None:
-    resume = _command(commands_of, "resume", help="go on with a kept sequence", description=_RESUME_HELP)
-    _add_keep(resume)
+    resume = _kept(commands_of, "resume", "go on with a kept sequence", _RESUME_HELP)
     _add_table(resume)
     resume.add_argument("--whole", action="store_true", help="the table begins at step 0: leave out what was sent")
-    state = _command(
-        commands_of,
-        "state",
-        help="take the state out",
-        description="Writes the state of a kept sequence to a NumPy .npz file.",
-    )
-    _add_keep(state)
+    why = "Writes the state of a kept sequence to a NumPy .npz file."
+    state = _kept(commands_of, "state", "take the state out", why)
     state.add_argument("output", metavar="FILE", help="the file to write")
-    fork = _command(
-        commands_of,
-        "fork",
-        help="begin another sequence where a kept one stands",
-        description="Begins another sequence where a kept one stands, and keeps it, too.",
-    )
-    _add_keep(fork)
+    why = "Begins another sequence where a kept one stands, and keeps it, too."
+    fork = _kept(commands_of, "fork", "begin another sequence where a kept one stands", why)
     fork.add_argument("other", metavar="NEW", help="the file to keep the other sequence in")
-    rewind = _command(
-        commands_of,
-        "rewind",
-        help="take a kept sequence back",
-        description="Takes a kept sequence back to the newest checkpoint at or before a step.",
-    )
-    _add_keep(rewind)
+    why = "Takes a kept sequence back to the newest checkpoint at or before a step."
+    rewind = _kept(commands_of, "rewind", "take a kept sequence back", why)
     rewind.add_argument("step", metavar="STEP", type=_step, help="the number of the step to take next, at most")
-    move = _command(
-        commands_of,
-        "move",
-        help="go on with another version of the model",
-        description="Has a kept sequence go on with another version of its model, without losing its memory.",
-    )
-    _add_keep(move)
-    move.add_argument(
-        "to", metavar="VERSION", nargs="?", type=_count, default=0, help="default: the newest that is ready"
-    )
-    end = _command(commands_of, "end", help="end a kept sequence", description="Ends a kept sequence, and its file.")
-    _add_keep(end)
+    why = "Has a kept sequence go on with another version of its model, without losing its memory."
+    move = _kept(commands_of, "move", "go on with another version of the model", why)
+    newest = "default: the newest that is ready"
+    move.add_argument("to", metavar="VERSION", nargs="?", type=_count, default=0, help=newest)
+    _kept(commands_of, "end", "end a kept sequence", "Ends a kept sequence, and its file.")
 
 
-def _add_keep(parser: argparse.ArgumentParser) -> None:
+def _kept(commands_of: _Commands, name: str, summary: str, description: str) -> _Parser:
+    parser = _command(commands_of, name, summary, description)
     parser.add_argument("kept", metavar="KEEP", help="the file that `stream --keep` wrote")
+    return parser
 
 
 def _step(text: str) -> int:
@@ -197,7 +162,6 @@ def _seconds(text: str) -> float:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    """Numbers like 0,2 or 1-3, each once and in order."""
     found: set[int] = set()
     for part in text.split(","):
         first, _, last = part.partition("-")

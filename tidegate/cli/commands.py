@@ -44,7 +44,6 @@ class StreamOrder:
 
 
 def style_of(file: TextIO) -> Style:
-    """What a file shows: colour in a terminal unless NO_COLOR is set, block characters if its encoding has them."""
     try:
         "│█░▔→".encode(file.encoding or "ascii")
         block = True
@@ -138,7 +137,6 @@ def move(client: Client, bookmark: Bookmark, version: int, path: str) -> None:
 
 
 def end(client: Client, bookmark: Bookmark, path: str) -> None:
-    """Ends a kept sequence, and removes its file, also of one that is no more."""
     try:
         kept.take_up(client, bookmark, NOTHING)[0].close()
     except SequenceLost as lost:
@@ -160,7 +158,6 @@ class _Source:
         self._table = None if tables.is_live(order.source) else tables.read(order.source, sys.stdin, self.columns)
 
     def rows(self, sent: int) -> Iterator[tables.Row]:
-        """Those to send after the first `sent` steps. Raises BadTable, also while they are read."""
         if self._table is None:
             if self._order.source == "-" and sys.stdin.isatty():
                 names = ", ".join(self.columns.names)

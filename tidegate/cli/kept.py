@@ -47,7 +47,6 @@ def check_state(path: str) -> None:
 
 
 def keep(client: Client, sequence: OpenSequence, path: str, answered: int) -> None:
-    """Writes how to go on. Raises BadBookmark if nothing could."""
     if not sequence.resume_token:
         raise BadBookmark(f"the server at {client.address} keeps no checkpoints: nothing could be resumed later")
     bookmark(client, sequence, answered).save(path)

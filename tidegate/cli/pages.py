@@ -110,7 +110,6 @@ def _tensors(specs: Sequence[TensorSpec]) -> Iterator[str]:
 
 
 def _ladder(model: Model, style: Style) -> Iterator[str]:
-    """The layers from input to output, as data climbs down through them."""
     rail, rung = ("│", "├─") if style.unicode else ("|", "+-")
     arrow = "→" if style.unicode else "->"
     kinds = [f"{layer.kind} {layer.input_size} {arrow} {layer.hidden_size}" for layer in model.layers]

@@ -19,10 +19,7 @@ def run(arguments: Sequence[str] | None) -> int:
     try:
         bookmark = Bookmark.load(options.kept) if "kept" in options else None
         with Client(_server(options, bookmark), timeout=options.timeout, owner=options.owner) as client:
-            if bookmark is None:
-                _dispatch(client, options)
-            else:
-                _dispatch_kept(client, options, bookmark)
+            _dispatch(client, options, bookmark)
     except BrokenPipeError:
         raise
     except Refused as error:
@@ -44,28 +41,24 @@ def _server(options: argparse.Namespace, bookmark: Bookmark | None) -> str:
     return options.server or known
 
 
-def _dispatch_kept(client: Client, options: argparse.Namespace, bookmark: Bookmark) -> None:
-    match options.command:
-        case "resume":
-            commands.resume(client, bookmark, _stream_order(options, bookmark), options.kept)
-        case "state":
-            commands.take_state(client, bookmark, options.output)
-        case "fork":
-            commands.fork(client, bookmark, options.other)
-        case "rewind":
-            commands.rewind(client, bookmark, options.step, options.kept)
-        case "move":
-            commands.move(client, bookmark, options.to, options.kept)
-        case _:
-            commands.end(client, bookmark, options.kept)
-
-
-def _dispatch(client: Client, options: argparse.Namespace) -> None:
-    match options.command:
-        case "models":
+def _dispatch(client: Client, options: argparse.Namespace, bookmark: Bookmark | None) -> None:
+    match options.command, bookmark:
+        case "models", _:
             commands.list_models(client, as_json=options.json)
-        case "describe":
+        case "describe", _:
             commands.describe(client, options.model, options.version, as_json=options.json)
+        case "resume", Bookmark():
+            commands.resume(client, bookmark, _stream_order(options, bookmark), options.kept)
+        case "state", Bookmark():
+            commands.take_state(client, bookmark, options.output)
+        case "fork", Bookmark():
+            commands.fork(client, bookmark, options.other)
+        case "rewind", Bookmark():
+            commands.rewind(client, bookmark, options.step, options.kept)
+        case "move", Bookmark():
+            commands.move(client, bookmark, options.to, options.kept)
+        case "end", Bookmark():
+            commands.end(client, bookmark, options.kept)
         case _:
             commands.stream(client, _stream_order(options))
 

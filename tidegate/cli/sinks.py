@@ -1,7 +1,7 @@
 """Answers as plain data: CSV and JSON lines. A line is written and flushed as soon as its answer is there."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, TextIO
 
 import numpy as np
@@ -66,7 +66,7 @@ class JsonSink:
 class DrawingSink:
     """A drawing for a person: a header, then a line for each step."""
 
-    def __init__(self, file: TextIO, make: "MakeDrawing") -> None:
+    def __init__(self, file: TextIO, make: Callable[[Answer], Drawing]) -> None:
         self._file = file
         self._make = make
         self._drawing: Drawing | None = None
@@ -78,13 +78,6 @@ class DrawingSink:
                 self._file.write(line + "\n")
         self._file.write(self._drawing.line(answer) + "\n")
         self._file.flush()
-
-
-class MakeDrawing(Protocol):
-    """How to begin a drawing, once the first answer shows what there is to draw."""
-
-    def __call__(self, first: Answer) -> Drawing:
-        """The drawing."""
 
 
 def _texts(array: Array) -> list[str]:

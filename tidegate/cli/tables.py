@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO, TextIOWrapper
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
@@ -22,7 +23,6 @@ Row = NDArray[np.float64]
 
 _NPY = b"\x93NUMPY"
 _DELIMITERS = ",;\t"
-_NO_NOTES: tuple[str, ...] = ()
 
 
 class BadTable(TidegateError):
@@ -112,24 +112,18 @@ def _array_table(array: NDArray[np.generic], columns: Columns) -> Table:
 
 def _csv_table(lines: Iterable[str], columns: Columns) -> Table:
     """With a header, columns are found by their names; without one, they stand in the model's order."""
-    numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+    numbered: Iterator[tuple[int, str]] = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
     first = next(numbered, None)
     if first is None:
         return Table(iter(()))
     delimiter = max(_DELIMITERS, key=first[1].count)
     cells = _split(first[1], delimiter)
     if all(_is_number(cell) for cell in cells):
-        order, notes = _in_order(cells, columns), _NO_NOTES
-        rest: Iterable[tuple[int, str]] = _after(first, numbered)
+        order, notes = _in_order(cells, columns)
+        numbered = chain([first], numbered)
     else:
         order, notes = _by_name(cells, columns)
-        rest = numbered
-    return Table((_row(number, _split(line, delimiter), order, columns) for number, line in rest), notes)
-
-
-def _after(first: tuple[int, str], rest: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
-    yield first
-    yield from rest
+    return Table((_row(number, _split(line, delimiter), order, columns) for number, line in numbered), notes)
 
 
 def _split(line: str, delimiter: str) -> list[str]:
@@ -147,10 +141,10 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _in_order(cells: Sequence[str], columns: Columns) -> list[int]:
+def _in_order(cells: Sequence[str], columns: Columns) -> tuple[list[int], tuple[str, ...]]:
     if len(cells) != len(columns.names):
         raise BadTable(_count(cells, columns))
-    return list(range(len(cells)))
+    return list(range(len(cells))), ()
 
 
 def _by_name(header: Sequence[str], columns: Columns) -> tuple[list[int], tuple[str, ...]]:

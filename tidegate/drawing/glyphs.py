@@ -72,7 +72,6 @@ def bar(value: float, style: Style, half: int = 4) -> str:
 
 
 def shade(share: float, style: Style) -> str:
-    """How full something is, 0 to 1: nothing, three shades, full."""
     marks = " ░▒▓█" if style.unicode else " .:+#"
     return marks[min(len(marks) - 1, round(share * (len(marks) - 1)))]
 
@@ -101,5 +100,4 @@ def _sign(value: float) -> int:
 
 
 def _level(share: float, levels: int) -> int:
-    """Which of so many equal parts of 0 to 1 a share falls into."""
     return max(0, min(levels - 1, int(share * levels)))

@@ -61,7 +61,6 @@ class Group:
         return len(self.units) * (_BAR_WIDTH + 1) - 1 if self.is_bar else len(self.units)
 
     def marks(self, values: Sequence[float] | np.ndarray, style: Style) -> str:
-        """The units' marks for values [units drawn]."""
         room = " " * (self.width - self._marks_width)
         if self.is_bar:
             return " ".join(glyphs.bar(float(value), style) for value in values) + room
@@ -134,7 +133,6 @@ class Drawing:
     # The lines.
 
     def line(self, answer: Answer) -> str:
-        """One step: its number, its outputs, and the marks of its inside if it is traced."""
         numbers = np.concatenate([np.ravel(array) for array in answer.outputs.values()])
         left = str(answer.step).rjust(_STEP_WIDTH)
         for name, value in zip(self._shown, numbers, strict=False):
@@ -155,7 +153,6 @@ class Drawing:
 
 
 def _fitting(layout: TraceLayout, room: int, units: Sequence[int] | None) -> list[Group]:
-    """The groups of the roomiest look that fits; the narrowest one if none does, with as many layers as fit."""
     groups: list[Group] = []
     for look in _looks(layout, units):
         groups = _groups(layout, look, units)
@@ -167,7 +164,6 @@ def _fitting(layout: TraceLayout, room: int, units: Sequence[int] | None) -> lis
 
 
 def _looks(layout: TraceLayout, units: Sequence[int] | None) -> Iterator[Look]:
-    """From roomy to narrow: rather short labels than fewer units, rather single marks than either."""
     most = len(units) if units is not None else max((_size(parts) for parts in layout.columns.values()), default=0)
     for count in range(most, 0, -1):
         for bars in (True, False) if count <= _BAR_UNITS else (False,):

@@ -24,7 +24,6 @@ def trace_names(layout: TraceLayout) -> Iterator[str]:
 
 
 def layers_in_short(layers: Sequence[Layer]) -> str:
-    """Like "LSTM 2x128": runs of equal layers are counted."""
     runs: list[tuple[str, int, int]] = []
     for layer in layers:
         if runs and runs[-1][:2] == (layer.kind, layer.hidden_size):

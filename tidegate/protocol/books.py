@@ -7,9 +7,8 @@ import numpy as np
 
 from tidegate.errors import ProtocolError, Refused, SequenceEnded, SequenceLost, TidegateError
 from tidegate.inputs import Block
-from tidegate.protocol.fleet_in_flight import FleetInFlight
 from tidegate.protocol.fleet_replay import FleetReplay
-from tidegate.protocol.in_flight import InFlight
+from tidegate.protocol.in_flight import FleetInFlight, InFlight
 from tidegate.protocol.members import Steps
 from tidegate.protocol.opening import Opening
 from tidegate.protocol.replay import Replay
@@ -70,7 +69,6 @@ class CommonBooks(ABC, Generic[N, R, F]):
         self._in_flight.fail(error)
 
     def unknown(self, reason: str, message: str) -> None:
-        """The server does not have it any more: nothing that is on its way will be answered."""
         if self.resumable:
             self.abandon(self.loss(reason, message))
         else:

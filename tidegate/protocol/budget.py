@@ -21,7 +21,6 @@ class Budget:
         return self.bytes >= self._most_bytes or self.steps >= self._most_steps
 
     def free(self, size: int, steps: int) -> None:
-        """Inputs that are kept no longer. Who waits for room looks again."""
         self.bytes -= size
         self.steps -= steps
         if self._waiting and not self.full:
@@ -33,7 +32,6 @@ class Budget:
         return promise
 
     def withdraw(self, promise: Promise[None]) -> bool:
-        """Nobody waits with it any longer; whether it was still to be settled here."""
         return self._waiting.pop(promise, promise) is None
 
     def stir(self) -> None:
@@ -51,7 +49,6 @@ class Budget:
 
 
 def why_no_room(budget: Budget | None, room: Promise[None]) -> str:
-    """Why nothing was sent by whoever waited for this room, and does so no longer."""
     if budget is not None and budget.withdraw(room):
         return budget.why_full()
     return "not sent: the sequence was still being rewound at the end of the given time"

@@ -52,7 +52,6 @@ class Controls:
 
     @property
     def held(self) -> bool:
-        """Whether no step can be sent, because nobody knows its number: the sequence is being rewound."""
         return any(control.kind == "rewind" for control in self._waiting)
 
     def room(self) -> Promise[None]:
@@ -69,7 +68,6 @@ class Controls:
             control.promise.resolve(response)
 
     def moved(self, at: int, version: int, response: pb.StreamResponse) -> None:
-        """The sequence runs on another version from the step `at` on."""
         control = self._pop("move")
         if control is None:
             return
@@ -113,7 +111,6 @@ class Controls:
     # After a loss.
 
     def took_place(self, kind: str) -> bool:
-        """Whether one of this kind was on its way when the stream was lost, and may have been carried out."""
         return any(control.kind == kind for control in self._waiting)
 
     def again(self, start: int, version: int) -> deque[Control]:
@@ -168,12 +165,10 @@ class Turns:
         return requests
 
     def drop_steps(self) -> set[int]:
-        """Steps that wait are not sent; the first one of each message."""
         dropped = {request.steps.first_step for request in self._later if request.HasField("steps")}
         self._later = deque(request for request in self._later if not request.HasField("steps"))
         return dropped
 
     def clear(self) -> None:
-        """The stream is gone, and with it what it was waiting for."""
         self.blocked = False
         self._later.clear()

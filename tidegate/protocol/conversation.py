@@ -62,11 +62,9 @@ class Conversation:
         return promise, [] if self.broken else [request]
 
     def disown(self, promise: Promise[pb.Opened]) -> Requests:
-        """Nobody will enrol what was asked for: what is new is ended; what was there before stays as it is."""
         return self._pending.disown(promise)
 
     def enrol(self, books: Books) -> Requests:
-        """Enters the books of what was opened; from now on its answers go there."""
         self._registry.enter(books)
         entry = self._pending.enrol(books.handle)
         if entry.doubted:
@@ -258,12 +256,10 @@ class Conversation:
         return self.resumption.claims() + self._pending.again()
 
     def give_up(self, why: str) -> None:
-        """No stream could be had: what waited for one is lost."""
         self.resumption.give_up(why)
         self.lose(ConnectionLost(why))
 
     def lose(self, error: TidegateError) -> None:
-        """It is over: everything that waits fails with this error, and so does whatever comes after."""
         if self.lost is not None:
             return
         self.lost = as_loss(error)

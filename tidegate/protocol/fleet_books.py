@@ -15,8 +15,8 @@ from tidegate.inputs import Block, Inputs
 from tidegate.messages import read_refusal
 from tidegate.protocol.books import CommonBooks
 from tidegate.protocol.budget import Budget
-from tidegate.protocol.fleet_in_flight import FleetInFlight, FleetPromise
 from tidegate.protocol.fleet_replay import FleetReplay
+from tidegate.protocol.in_flight import FleetInFlight, FleetPromise
 from tidegate.protocol.members import HANDLE, STEP, Members, Steps, choose, handles_of
 from tidegate.protocol.opening import Claim, Opening, Order
 from tidegate.protocol.promise import Promise
@@ -55,7 +55,6 @@ class FleetBooks(CommonBooks[Steps, FleetReplay, FleetInFlight]):
     # Sending.
 
     def send(self, values: Inputs, members: Sequence[int] | NDArray[np.integer] | None = None) -> "Sent":
-        """One step of these members (None: all), values [N, ...row] in their order. Raises BadInput, SequenceEnded."""
         if self.ended is not None:
             raise copy(self.ended)
         chosen = self._all if members is None else choose(members, count=self.count)
@@ -99,7 +98,6 @@ class FleetBooks(CommonBooks[Steps, FleetReplay, FleetInFlight]):
         return self.handle <= handle < self.handle + self.count
 
     def receive(self, message: pb.FleetAnswers) -> bool:
-        """Enters a part of an answer; whether it is one that the caller did not have. Raises ProtocolError."""
         handles = np.frombuffer(message.handles, HANDLE)
         steps = np.frombuffer(message.steps, STEP)
         members = handles.astype(np.int64) - self.handle
@@ -123,13 +121,11 @@ class FleetBooks(CommonBooks[Steps, FleetReplay, FleetInFlight]):
         self._in_flight.settle(promise, len(members))
 
     def checkpointed(self, members: Members, safe: Steps) -> None:
-        """Enters that the first `safe` [N] steps of `members` [N] are safe; see SequenceBooks."""
         if self._replay is not None:
             heard = safe <= self.answered[members]
             self._replay.checkpointed(members[heard], safe[heard])
 
     def refused(self, failure: pb.Failure) -> bool:
-        """Enters a refusal; whether it concerned anything that waits here."""
         members = np.array(failure.handles, np.int64) - self.handle
         expected = np.array(failure.expected_steps, np.uint64)
         first = int(expected[0]) if len(expected) else None
@@ -167,7 +163,6 @@ class FleetBooks(CommonBooks[Steps, FleetReplay, FleetInFlight]):
     # After a loss.
 
     def park(self) -> None:
-        """The stream is gone: what is sent from now on goes out when the fleet is open on another one."""
         self.parked = True
         self._in_flight.refuse_doomed()
         self._in_flight.forget(self.next_steps)
@@ -188,7 +183,6 @@ class FleetBooks(CommonBooks[Steps, FleetReplay, FleetInFlight]):
         return order if isinstance(order, Order) and known else None
 
     def resumed(self, opened: pb.Opened) -> list[pb.StreamRequest]:
-        """It is open again: what to send, in this order. Raises ProtocolError, SequenceLost."""
         assert self._replay is not None
         self.opening = self.opening.renewed(opened)
         self._most = 0

@@ -53,7 +53,6 @@ class FleetReplay:
         self._sift_at = 0  # bytes at which messages are looked through for rows that are not needed
 
     def room(self) -> Promise[None] | None:
-        """What to wait for before more can be kept; None: nothing. See Replay."""
         return None if self._has_room() else self._budget.room()
 
     def _has_room(self) -> bool:
@@ -64,7 +63,6 @@ class FleetReplay:
         self._put(_Kept(members, steps, request, size + MESSAGE_BYTES))
 
     def checkpointed(self, members: Members, safe: Steps) -> None:
-        """The server told that the first `safe` [N] steps of `members` [N] are safe."""
         newer = safe > self._last[members]
         if not newer.any():
             return
@@ -76,7 +74,6 @@ class FleetReplay:
             self._budget.stir()
 
     def cut(self, members: Members, expected: Steps) -> None:
-        """Steps of `members` [N] from `expected` [N] on were not taken."""
         end = np.full(len(self._end), np.iinfo(np.uint64).max, np.uint64)
         end[members] = expected
         self._end = np.minimum(self._end, end)

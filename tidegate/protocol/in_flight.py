@@ -1,14 +1,21 @@
-"""The steps of one sequence that are on their way: sent, and not yet answered in full. Pure.
+"""The steps of one sequence, or of one fleet, that are on their way: sent, and not yet answered in full. Pure.
 
 Answers come in the order of the steps; a refusal may overtake the answers of earlier steps, because the server checks a
 step before it runs it. Where the sequence stands, and what a refusal means for it, is for the books to say.
+
+Of a fleet these are arrays: N rows of one message, C members.
 """
 
 from collections import deque
 from collections.abc import Container
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tidegate.answers import TraceLayout
 from tidegate.errors import TidegateError, refused
+from tidegate.protocol.members import Members, Steps
 from tidegate.protocol.promise import Promise
 from tidegate.v1 import sequence_pb2 as pb
 
@@ -69,14 +76,76 @@ class Sent:
         return step == self.first_step or (self.first_step < step < self.end and stands_there)
 
 
-class InFlight:
-    """All messages of one sequence that are on their way, in the order in which they were sent."""
+class FleetPromise(Promise[list[pb.FleetAnswers]]):
+    """One step of many members on its way: `members` [N] take the steps `steps` [N], in one message or several."""
 
+    __slots__ = ("doomed", "handles", "members", "parts", "received", "refusal", "steps")
+
+    def __init__(self, members: Members, handles: bytes, steps: Steps) -> None:
+        super().__init__()
+        self.members = members
+        self.handles = handles
+        self.steps = steps
+        # Rows [N] that were sent after one of their member that turned out to be refused, and will be so, too.
+        self.doomed: NDArray[np.bool_] | None = None
+        self.parts: list[pb.FleetAnswers] = []
+        self.received = 0
+        self.refusal: TidegateError | None = None
+
+    @property
+    def promise(self) -> "FleetPromise":
+        """It is what is on its way, and the promise of it."""
+        return self
+
+    def takes(self, member: int, step: int) -> bool:
+        if self.members[0] == member and self.steps[0] == step:  # nearly every answer begins as its request did
+            return True
+        return bool(((self.members == member) & (self.steps == step)).any())
+
+    def doom(self, expected: Steps) -> None:
+        rows = self.steps >= expected[self.members]
+        if rows.any():
+            self.doomed = rows if self.doomed is None else self.doomed | rows
+
+    def was_doomed(self, members: Members) -> bool:
+        """Whether the rows of these members were bound to be refused, which they now are."""
+        if self.doomed is None:
+            return False
+        rows = np.isin(self.members, members)
+        doomed = bool(self.doomed[rows].any())
+        self.doomed &= ~rows
+        return doomed
+
+    def complete(self, rows: int) -> bool:
+        self.received += rows
+        return self.received >= len(self.members)
+
+    def settle(self) -> None:
+        if self.refusal is not None:
+            self.fail(self.refusal)
+        else:
+            self.resolve(self.parts)
+
+
+E = TypeVar("E", Sent, FleetPromise)
+
+
+class _Pending(Generic[E]):
     def __init__(self) -> None:
-        self._pending: deque[Sent] = deque()
+        self._pending: deque[E] = deque()
 
     def __bool__(self) -> bool:
         return bool(self._pending)
+
+    def fail(self, error: TidegateError) -> None:
+        waiting = list(dict.fromkeys(sent.promise for sent in self._pending))
+        self._pending.clear()
+        for promise in waiting:
+            promise.fail(error)
+
+
+class InFlight(_Pending[Sent]):
+    """All messages of one sequence that are on their way, in the order in which they were sent."""
 
     def add(self, promise: StepsPromise, first_step: int, count: int) -> None:
         self._pending.append(Sent(promise, first_step, count))
@@ -102,7 +171,6 @@ class InFlight:
     # After a loss.
 
     def refuse_doomed(self, next_step: int, only: Container[int] | None = None) -> None:
-        """Their refusals will not come: the sequence goes on at `next_step`. `only`: of these first steps."""
         for sent in [sent for sent in self._pending if sent.doomed and (only is None or sent.first_step in only)]:
             why = f"step {sent.first_step} was sent after one that was refused"
             self.settle(sent, refused("WRONG_STEP", why, next_step))
@@ -113,12 +181,38 @@ class InFlight:
             self._pending.pop()
 
     def send_again(self) -> None:
-        """Every message goes out once more, with the steps of it that have no answer."""
         for sent in self._pending:
             sent.first_step = sent.next_answer
 
-    def fail(self, error: TidegateError) -> None:
-        waiting = list(dict.fromkeys(sent.promise for sent in self._pending))
-        self._pending.clear()
-        for promise in waiting:
-            promise.fail(error)
+
+class FleetInFlight(_Pending[FleetPromise]):
+    """All steps of one fleet that are on their way, in the order in which they were sent."""
+
+    def add(self, promise: FleetPromise) -> None:
+        self._pending.append(promise)
+
+    def awaiting(self, member: int, step: int) -> FleetPromise | None:
+        return next((promise for promise in self._pending if promise.takes(member, step)), None)
+
+    def settle(self, promise: FleetPromise, rows: int) -> None:
+        if promise.complete(rows):
+            self._pending.remove(promise)
+            promise.settle()
+
+    def doom_after(self, promise: FleetPromise, expected: Steps) -> None:
+        later = list(self._pending)[self._pending.index(promise) + 1 :]
+        for sent in later:
+            sent.doom(expected)
+
+    def refuse_doomed(self) -> None:
+        for promise in list(self._pending):
+            if promise.doomed is not None and promise.doomed.any():
+                why = "a step of this fleet was sent after one that was refused"
+                promise.refusal = promise.refusal or refused("WRONG_STEP", why)
+                rows, promise.doomed = int(promise.doomed.sum()), None
+                self.settle(promise, rows)
+
+    def forget(self, next_steps: Steps) -> None:
+        """Of steps from `next_steps` [C] on, whoever was sending them was interrupted before they were sent."""
+        while self._pending and (self._pending[-1].steps >= next_steps[self._pending[-1].members]).all():
+            self._pending.pop()

@@ -123,7 +123,6 @@ class Opening:
 
     @classmethod
     def read(cls, order: Order | Claim, opened: pb.Opened, inputs: InputLayout) -> "Opening":
-        """From the server's answer to an order. Raises ProtocolError."""
         return cls(
             handle=opened.handle,
             count=order.count,
@@ -154,7 +153,6 @@ class Opening:
         return replace(self, version=moved.version, layout=read_layout(moved.trace, self.layout.every))
 
     def claim(self, answered: Sequence[int] | NDArray[np.uint64]) -> Claim:
-        """What to say in order to continue after a loss."""
         return Claim(self.ids, self.token, answered, self.order.trace)
 
 

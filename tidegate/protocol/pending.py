@@ -40,7 +40,6 @@ class Pending:
 
     @property
     def awaited(self) -> bool:
-        """Whether somebody waits for something to be opened, or is about to enrol it."""
         return any(entry.wanted for entry in self._entering.values())
 
     def asked(self, handle: int) -> bool:
@@ -125,7 +124,6 @@ class Pending:
     # A stream is gone.
 
     def break_off(self) -> None:
-        """The stream is gone, and with it what was opened on it. The rest is asked for on the next one."""
         for handle, entry in list(self._entering.items()):
             entry.gone, entry.released = entry.opened, None
             entry.doubted = entry.doubted or (isinstance(entry.order, Claim) and not entry.opened)

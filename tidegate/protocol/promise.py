@@ -21,7 +21,6 @@ class Promise(Generic[T]):
         self._error: TidegateError | None = None
 
     def call(self, wake: Callable[[], object]) -> None:
-        """Has it called once it is settled, after those who asked before. Only while it is not `done`."""
         before = self._wake
         self._wake = wake if before is None else lambda: (before(), wake())
 

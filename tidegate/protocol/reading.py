@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from tidegate.answers import Answer, Answers, FleetAnswers, TraceLayout
 from tidegate.errors import ProtocolError
 from tidegate.messages import read_outputs, read_tensor
-from tidegate.protocol.fleet_in_flight import FleetPromise
-from tidegate.protocol.in_flight import StepsPromise
+from tidegate.protocol.in_flight import FleetPromise, StepsPromise
 from tidegate.protocol.members import HANDLE, STEP, Members
 from tidegate.protocol.opening import Opening
 from tidegate.v1 import sequence_pb2 as pb
@@ -25,7 +24,6 @@ def read_step(promise: StepsPromise) -> Answer:
 
 
 def read_chunk(promise: StepsPromise) -> Answers:
-    """The answers to a chunk, put together from its parts. Raises what the promise failed with."""
     parts = promise.result()
     outputs, trace = _read_parts(parts)
     return Answers(outputs, trace, promise.layout, promise.first_step, promise.count, parts[-1].checkpointed)
@@ -46,7 +44,6 @@ def read_fleet_step(promise: FleetPromise, opening: Opening) -> FleetAnswers:
 
 
 def rows_of(message: pb.Answers) -> int:
-    """How many steps a message answers."""
     if not message.outputs or not message.outputs[0].shape:
         raise ProtocolError("the server sent an answer without a first axis for its steps")
     return message.outputs[0].shape[0]
@@ -60,7 +57,6 @@ def _read_parts(parts: Sequence[pb.Answers | pb.FleetAnswers]) -> tuple[dict[str
 
 
 def _order(promise: FleetPromise, came: Members, count: int) -> NDArray[np.int64]:
-    """Where the row of each of the promise's members stands among the rows as they came."""
     row_of = np.zeros(count, np.int64)
     row_of[came] = np.arange(len(came))
     return row_of[promise.members]

@@ -79,7 +79,6 @@ class Registry:
         return promise, [close_request(books)] if len(waiting) == 1 else []
 
     def closed(self, closed: pb.Closed) -> bool:
-        """The server ended sequences; whether it was asked to."""
         books = self.sequences.pop(closed.handle, None) or self.fleets.pop(closed.handle, None)
         if books is not None:
             books.abandon(SequenceEnded("the server closed this sequence"))
@@ -92,14 +91,12 @@ class Registry:
         return bool(waiting)
 
     def not_closed(self, handle: int, error: TidegateError) -> bool:
-        """Nobody will confirm that it is closed; whether somebody waited for that."""
         waiting = self.closing.pop(handle, [])
         for promise in waiting:
             promise.fail(error)
         return bool(waiting)
 
     def lose(self, error: TidegateError, lost: TidegateError) -> None:
-        """Whoever waits gets the one error, whoever sends more the other."""
         for handle in list(self.closing):
             self.not_closed(handle, error)
         for books in self.all():
@@ -107,7 +104,6 @@ class Registry:
             books.abandon(error)
 
     def checkpointed(self, message: pb.Checkpointed) -> None:
-        """Enters which steps are safe, of any number of sequences and members of fleets."""
         handles = np.frombuffer(message.handles, HANDLE).astype(np.int64)
         steps = np.frombuffer(message.steps, STEP)
         for fleet in self.fleets.values():

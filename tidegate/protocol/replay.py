@@ -35,7 +35,6 @@ class _Kept:
     alone: bool = False
 
     def arrays(self) -> dict[str, wire.Array]:
-        """Its inputs, [steps, ...row] by name."""
         arrays = {tensor.name: wire.decode(tensor) for tensor in self.request.steps.inputs}
         return {name: array[np.newaxis] for name, array in arrays.items()} if self.alone else arrays
 
@@ -151,7 +150,6 @@ class Replay:
                 yield start, stop, request if whole else rows(request, start - first, stop - first)
 
     def arrays(self) -> tuple[int, dict[str, wire.Array]]:
-        """The last of them that have the same inputs: the step of the first row, and [K, ...row] by name."""
         run: list[dict[str, wire.Array]] = []
         first = self._end
         for kept in chain(reversed(self._loose), reversed(self._folded)):
@@ -193,7 +191,6 @@ def joined(requests: Sequence[pb.StreamRequest]) -> pb.StreamRequest:
 
 
 def rows(request: pb.StreamRequest, start: int, stop: int) -> pb.StreamRequest:
-    """A part of a message of many steps: its rows from `start` to before `stop`."""
     part = pb.StreamRequest()
     steps = part.steps
     steps.handle = request.steps.handle

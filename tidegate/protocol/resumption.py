@@ -50,7 +50,6 @@ class Resumption:
         self.deferred.clear()
 
     def park(self, books: Books) -> pb.StreamRequest:
-        """Their stream is gone since they were opened; how to ask for them on another one."""
         books.park()
         self.recovering.add(books.handle)
         return _claim(books)
@@ -125,7 +124,6 @@ class Resumption:
     # What there was no room for.
 
     def try_deferred(self) -> list[pb.StreamRequest]:
-        """Asks again for what the server had no room for."""
         deferred, self.deferred = self.deferred, {}
         return [_claim(books) for books in self._registry.all() if books.handle in deferred]
 
@@ -138,12 +136,10 @@ class Resumption:
     # Who does not go on.
 
     def give_up(self, why: str) -> None:
-        """No stream could be had: what waited for one is lost."""
         for books in self._registry.all():
             self._fail(books, books.loss("UNREACHABLE", why))
 
     def lose(self, error: TidegateError, lost: TidegateError) -> None:
-        """There will be no other stream: whoever waits gets the one error, whoever sends more the other."""
         self._registry.lose(error, lost)
         self.recovering.clear()
 
@@ -158,7 +154,6 @@ class Resumption:
         self._let_go(books.handle)
 
     def leave(self, books: Books) -> list[pb.StreamRequest]:
-        """Nobody goes on with them here: what to say."""
         self._let_go(books.handle)
         return self._registry.leave(books)
 

@@ -62,7 +62,6 @@ class SequenceBooks(CommonBooks[int, Replay, InFlight]):
 
     @property
     def _safe(self) -> int:
-        """How many answers the server need not be able to give again."""
         return self.answered if self.held is None else min(self.held, self.answered)
 
     # Sending.
@@ -148,7 +147,6 @@ class SequenceBooks(CommonBooks[int, Replay, InFlight]):
 
     @property
     def _most_ahead(self) -> int:
-        """The last step that may be sent now: so that the steps of others are not behind all of a long chunk."""
         return self._answered_here + max(self._most, _AHEAD)
 
     def told_state(self, response: pb.StreamResponse) -> None:
@@ -204,12 +202,10 @@ class SequenceBooks(CommonBooks[int, Replay, InFlight]):
         return [] if self._turns.free or self._turns.blocked else self._turns.go_on(self._most_ahead)
 
     def checkpointed(self, step: int) -> None:
-        """Enters that the first `step` steps are safe. What is not answered yet is kept all the same."""
         if self._replay is not None and step <= self._safe:
             self._replay.checkpointed(step)
 
     def refused(self, failure: pb.Failure) -> bool:
-        """Enters a refusal; whether it concerned anything that waits here."""
         expected = failure.expected_steps[0] if failure.expected_steps else None
         refusal = read_refusal(failure.error, expected)
         steps = failure.request in {"", "steps"}
@@ -250,7 +246,6 @@ class SequenceBooks(CommonBooks[int, Replay, InFlight]):
     # After a loss.
 
     def park(self) -> None:
-        """The stream is gone: what is sent from now on goes out when the sequence is open on another one."""
         self.parked = True
         self._turns.clear()
         self._in_flight.refuse_doomed(self.next_step)
@@ -263,7 +258,6 @@ class SequenceBooks(CommonBooks[int, Replay, InFlight]):
 
     @property
     def order(self) -> Order | None:
-        """How to open it anew, if it is known how it began and no checkpoint was ever told; else None."""
         order = self.opening.order
         return order if isinstance(order, Order) and self._replay is not None and not self._replay.told else None
 

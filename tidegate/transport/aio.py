@@ -164,7 +164,6 @@ class AsyncConnection(Link):
             self._lose(ConnectionLost(f"this client failed while it read from {self._address}: {error!r}"))
 
     async def _read_all(self) -> TidegateError:
-        """Reads to the end, and says what the end was."""
         try:
             async for response in self._call:
                 self._enter(response)

@@ -36,7 +36,6 @@ class Bundler:
         return left
 
     def fill(self, first: pb.StreamRequest) -> pb.StreamRequest:
-        """The message to send: the first request, with those that wait behind it."""
         following = self._next_now()
         if following is None:
             return first

@@ -36,7 +36,6 @@ def check_window(window: int) -> None:
 
 
 def predict_request(model: Model, values: Inputs, trace: Trace) -> tidegate_pb2.PredictRequest:
-    """Asks for a whole sequence, values [T, ...row]. Raises BadInput, ModelNotReady."""
     request = tidegate_pb2.PredictRequest(model=model.name, version=model.version, trace=trace.message())
     inputs_of(model).block(values).write(request)
     return request

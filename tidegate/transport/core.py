@@ -3,15 +3,17 @@
 These are coroutines. A client for asyncio awaits them; one for threads runs them, and what they wait for blocks it.
 """
 
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from collections.abc import Sequence as Rows
 from typing import Any, Generic, TypeVar
 
 import grpc
 
 from tidegate.answers import Prediction
-from tidegate.errors import ConnectionLost, ModelNotReady, Refused, TimedOut
+from tidegate.errors import ConnectionLost, ModelNotReady, Refused, TimedOut, refused
+from tidegate.facts import SequenceFacts
 from tidegate.inputs import InputLayout, Inputs
 from tidegate.model import Model
 from tidegate.protocol.budget import Budget
@@ -28,6 +30,8 @@ from tidegate.v1 import tidegate_pb2
 
 # ruff: noqa: ASYNC109 - `timeout` has the same name and meaning in both clients, and raises our own TimedOut
 
+log = logging.getLogger("tidegate")
+
 T = TypeVar("T")
 B = TypeVar("B", bound=Books)
 C = TypeVar("C", bound=Link)
@@ -42,6 +46,26 @@ def run(task: Coroutine[Any, Any, T]) -> T:
         result: T = done.value
         return result
     raise AssertionError("a coroutine of the client for threads was suspended")
+
+
+def again(sequence: SequenceFacts, answered: int, inputs: Callable[[int], Inputs] | None) -> Inputs | None:
+    """What a sequence that was resumed has to be sent once more before it stands at `answered`; None: nothing.
+
+    `inputs` gives the rows [T, ...row] from a step to `answered`. Without it, the log says what is left to the caller.
+    Raises BadInput if it gives another number of them.
+    """
+    first = sequence.next_step
+    if first >= answered:
+        return None
+    if inputs is None:
+        log.warning("sequence %s goes on at step %d: send its inputs from there on again", sequence.id, first)
+        return None
+    rows = inputs(first)
+    counts = [len(array) for array in (rows.values() if isinstance(rows, Mapping) else [rows])]
+    if any(count != answered - first for count in counts):
+        wanted = f"the inputs of steps {first} to {answered - 1} are wanted again"
+        raise refused("WRONG_SHAPE", f"{wanted}: {answered - first} rows, and {counts[0]} were given")
+    return rows
 
 
 class ClientCore(ABC, Generic[C]):
@@ -123,7 +147,6 @@ class ClientCore(ABC, Generic[C]):
     async def _open_on(
         self, connection: C, order: Order | Claim, deadline: Deadline, books: Callable[[Opening, Budget | None], B]
     ) -> B:
-        """Opens it, and its books. Who gives up meanwhile leaves nothing open."""
         promise = connection.ask(connection.talk.open, order)
         try:
             await self._wait(connection, promise, deadline.left)

@@ -44,7 +44,6 @@ class Endpoint:
         return self.address
 
     def why_not(self, details: str) -> str:
-        """Why no call gets through, where gRPC says no more than its `details`."""
         if self.secure and "WRONG_VERSION_NUMBER" in details:
             return f"the server at {self} does not speak TLS: connect without credentials ({details})"
         if self.secure and "CERTIFICATE_VERIFY_FAILED" in details:

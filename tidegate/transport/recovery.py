@@ -45,7 +45,6 @@ USUAL = Resuming()
 
 
 def patience(within: float | None, timeout: float | None) -> float | None:
-    """For how many seconds to try what has a time limit of its own; None: for ever."""
     limits = [limit for limit in (within, timeout) if limit is not None]
     return min(limits, default=None)
 
@@ -95,7 +94,6 @@ class Attempts:
         return wait if left is None else min(wait, left)
 
     def wait_after(self, error: ConnectionLost | Refused) -> float | None:
-        """Seconds to wait for a server or a model that may come; None: no waiting will help, or the time is over."""
         passing = isinstance(error, ConnectionLost) or error.reason == "MODEL_NOT_READY"
         return self.next_wait() if passing else None
 

@@ -179,7 +179,6 @@ class Connection(Link):
                 self._lose(ConnectionLost(f"this client failed while it read from {self._address}: {error!r}"))
 
     def _next_stream(self) -> Stream | None:
-        """The one to read from, which is a new one if the last is gone; None: there will be none."""
         while True:
             with self._lock:
                 self._carry_out()
