@@ -93,25 +93,13 @@ class ProtocolError(TidegateError):
     """The other side does not keep the contract."""
 
 
+_BAD = "MALFORMED WRONG_NAME WRONG_SHAPE WRONG_TYPE WRONG_SIZE NOT_FINITE TOO_LARGE STEP_FAILED"
+_BUSY = "TOO_MANY_SEQUENCES TOO_MANY_STREAMS TOO_MANY_OF_OWNER STORE_FULL STORE_UNAVAILABLE DRAINING"
 _KINDS: dict[str, type[Refused]] = {
-    "UNKNOWN_MODEL": UnknownModel,
-    "UNKNOWN_VERSION": UnknownModel,
-    "MODEL_NOT_READY": ModelNotReady,
-    "MODEL_REFUSED": ModelNotReady,
-    "MALFORMED": BadInput,
-    "WRONG_NAME": BadInput,
-    "WRONG_SHAPE": BadInput,
-    "WRONG_TYPE": BadInput,
-    "WRONG_SIZE": BadInput,
-    "NOT_FINITE": BadInput,
-    "TOO_LARGE": BadInput,
-    "STEP_FAILED": BadInput,
-    "TOO_MANY_SEQUENCES": ServerBusy,
-    "TOO_MANY_STREAMS": ServerBusy,
-    "TOO_MANY_OF_OWNER": ServerBusy,
-    "STORE_FULL": ServerBusy,
-    "STORE_UNAVAILABLE": ServerBusy,
-    "DRAINING": ServerBusy,
+    **dict.fromkeys(("UNKNOWN_MODEL", "UNKNOWN_VERSION"), UnknownModel),
+    **dict.fromkeys(("MODEL_NOT_READY", "MODEL_REFUSED"), ModelNotReady),
+    **dict.fromkeys(_BAD.split(), BadInput),
+    **dict.fromkeys(_BUSY.split(), ServerBusy),
 }
 
 

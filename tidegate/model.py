@@ -1,9 +1,11 @@
 """What a server says about its models, as frozen values. They know the contract's messages and no call."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from google.protobuf.descriptor import EnumDescriptor
+from google.protobuf.message import Message
 
 from tidegate import wire
 from tidegate.v1 import model_pb2 as pb
@@ -23,7 +25,7 @@ class TensorSpec:
     def read(cls, message: pb.TensorSpec) -> "TensorSpec":
         """From the contract's message. Raises WireError (WRONG_TYPE) for a type that this client does not know."""
         dtype = wire.dtype_of(message.type)
-        return cls(message.name, dtype, tuple(message.shape), tuple(message.features), tuple(message.units))
+        return cls(**_fields(cls, message, dtype=dtype))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +46,8 @@ class Layer:
 
     @classmethod
     def read(cls, message: pb.Layer) -> "Layer":
-        """From the contract's message."""
-        return cls(
-            index=message.index,
-            kind=message.cell or _word(pb.CellKind.DESCRIPTOR, message.kind, "CELL_KIND_"),
-            node=message.node,
-            input_size=message.input_size,
-            hidden_size=message.hidden_size,
-            gates=tuple(message.gates),
-            activations=tuple(message.activations),
-            quantised=message.quantised,
-        )
+        kind = message.cell or _word(pb.CellKind.DESCRIPTOR, message.kind, "CELL_KIND_")
+        return cls(**_fields(cls, message, kind=kind))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +67,8 @@ class StateSpec:
 
     @classmethod
     def read(cls, message: pb.StateSpec) -> "StateSpec":
-        """From the contract's message."""
-        return cls(
-            layer=message.layer if message.layer >= 0 else None,
-            name=message.name,
-            shape=tuple(message.shape),
-            home=_word(pb.StateHome.DESCRIPTOR, message.home, "STATE_HOME_").lower(),
-            loop=message.loop,
-            unseen=message.unseen,
-        )
+        home = _word(pb.StateHome.DESCRIPTOR, message.home, "STATE_HOME_").lower()
+        return cls(**_fields(cls, message, layer=message.layer if message.layer >= 0 else None, home=home))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,22 +104,25 @@ class Model:
 
     @classmethod
     def read(cls, message: pb.Model) -> "Model":
-        """From the contract's message."""
-        return cls(
-            name=message.name,
-            version=message.version,
+        read = _fields(
+            cls,
+            message,
             status=_word(pb.ModelStatus.DESCRIPTOR, message.status, "MODEL_STATUS_").lower(),
-            reason=message.reason,
             inputs=tuple(TensorSpec.read(spec) for spec in message.inputs),
             outputs=tuple(TensorSpec.read(spec) for spec in message.outputs),
             layers=tuple(Layer.read(layer) for layer in message.layers),
-            state_bytes=message.state_bytes,
-            sha256=message.sha256,
             proof=_proof(message.proof),
             metadata=dict(message.metadata),
             states=tuple(StateSpec.read(state) for state in message.states),
-            remarks=tuple(message.remarks),
         )
+        return cls(**read)
+
+
+def _fields(kind_of: type, message: Message, **others: object) -> dict[str, Any]:
+    """The values of a dataclass that a message has under the same names, repeated ones as tuples; and the others."""
+    names = [field.name for field in fields(kind_of) if field.name not in others]
+    plain = {name: getattr(message, name) for name in names}
+    return others | {name: value if isinstance(value, str | int) else tuple(value) for name, value in plain.items()}
 
 
 def _proof(message: pb.Proof) -> Proof:

@@ -12,44 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidegate.v1.error_pb2 import REASON_MALFORMED, REASON_WRONG_SHAPE, REASON_WRONG_SIZE, REASON_WRONG_TYPE
-from tidegate.v1.tensor_pb2 import (
-    DATA_TYPE_BOOL,
-    DATA_TYPE_FLOAT16,
-    DATA_TYPE_FLOAT32,
-    DATA_TYPE_FLOAT64,
-    DATA_TYPE_INT8,
-    DATA_TYPE_INT16,
-    DATA_TYPE_INT32,
-    DATA_TYPE_INT64,
-    DATA_TYPE_UINT8,
-    DATA_TYPE_UINT16,
-    DATA_TYPE_UINT32,
-    DATA_TYPE_UINT64,
-    ENCODING_VALUES,
-    DataType,
-    Tensor,
-)
+from tidegate.v1.tensor_pb2 import ENCODING_VALUES, DataType, Tensor
 
 Array: TypeAlias = NDArray[Any]
 DType: TypeAlias = np.dtype[Any]
 
 # Little-endian whatever the host is: on a little-endian one these are the native types.
+_CODES = ("<f4", "<f8", "<f2", "<i1", "<i2", "<i4", "<i8", "<u1", "<u2", "<u4", "<u8", "?")
 _DTYPES: dict[int, DType] = {
-    code: np.dtype(name)
-    for code, name in (
-        (DATA_TYPE_FLOAT32, "<f4"),
-        (DATA_TYPE_FLOAT64, "<f8"),
-        (DATA_TYPE_FLOAT16, "<f2"),
-        (DATA_TYPE_INT8, "<i1"),
-        (DATA_TYPE_INT16, "<i2"),
-        (DATA_TYPE_INT32, "<i4"),
-        (DATA_TYPE_INT64, "<i8"),
-        (DATA_TYPE_UINT8, "<u1"),
-        (DATA_TYPE_UINT16, "<u2"),
-        (DATA_TYPE_UINT32, "<u4"),
-        (DATA_TYPE_UINT64, "<u8"),
-        (DATA_TYPE_BOOL, "?"),
-    )
+    DataType.Value(f"DATA_TYPE_{dtype.name.upper()}"): dtype for dtype in map(np.dtype, _CODES)
 }
 MAX_AXES = 32  # of a tensor: what numpy of every release can hold
 _NUMBERS = 2**14  # that are made objects of at a time: each takes ten times the room of a float32

@@ -96,9 +96,7 @@ def _add_stream(commands_of: _Commands) -> None:
     _add_model(stream)
     _add_table(stream)
     stream.add_argument("--state", metavar="FILE", help="begin from this state, as `tidegate state` writes it")
-    stream.add_argument(
-        "--keep", metavar="FILE", help="let the sequence outlive the command: how to go on with it"
-    )
+    stream.add_argument("--keep", metavar="FILE", help="let the sequence outlive the command: how to go on with it")
 
 
 def _add_table(stream: argparse.ArgumentParser) -> None:

@@ -94,18 +94,18 @@ class Conversation:
             promise.fail(over or self.lost or SequenceEnded("this sequence was closed"))
         return promise, []
 
-    def read_state(self, sequence_books: SequenceBooks) -> "Asked":
-        return sequence_books.ask("read_state", pb.StreamRequest(read_state=pb.ReadState(handle=sequence_books.handle)))
+    def read_state(self, books: SequenceBooks) -> "Asked":
+        return books.ask("read_state", pb.StreamRequest(read_state=pb.ReadState(handle=books.handle)))
 
-    def rewind(self, sequence_books: SequenceBooks, step: int) -> "Asked":
+    def rewind(self, books: SequenceBooks, step: int) -> "Asked":
         if step < 0:
             raise ValueError(f"step {step}: steps are numbered from 0")
-        return sequence_books.ask("rewind", pb.StreamRequest(rewind=pb.Rewind(handle=sequence_books.handle, step=step)))
+        return books.ask("rewind", pb.StreamRequest(rewind=pb.Rewind(handle=books.handle, step=step)))
 
-    def move(self, sequence_books: SequenceBooks, version: int) -> "Asked":
+    def move(self, books: SequenceBooks, version: int) -> "Asked":
         if version < 0:
             raise ValueError(f"version {version}: versions are numbered from 1, and 0 is the newest")
-        return sequence_books.ask("move", pb.StreamRequest(move=pb.Move(handle=sequence_books.handle, version=version)))
+        return books.ask("move", pb.StreamRequest(move=pb.Move(handle=books.handle, version=version)))
 
     # Receiving.
 
@@ -139,41 +139,28 @@ class Conversation:
                 return self._released(response.released)
             case "checkpointed":
                 self._registry.checkpointed(response.checkpointed)
-            case _:
-                return self._told(response)
-        return []
-
-    def _told(self, response: pb.StreamResponse) -> Requests:
-        match response.WhichOneof("response"):
-            case "state":
-                if (sequence_books := self._registry.sequence(response.state.handle)) is not None:
-                    sequence_books.told_state(response)
-            case "rewound":
-                if (sequence_books := self._registry.sequence(response.rewound.handle)) is not None:
-                    return sequence_books.rewound(response)
-            case "moved":
-                if (sequence_books := self._registry.sequence(response.moved.handle)) is not None:
-                    return sequence_books.moved(response)
+            case "state" | "rewound" | "moved" as kind:
+                books = self._registry.sequence(getattr(response, kind).handle)
+                return [] if books is None else books.told(kind, response)
             case _:
                 pass  # a message newer than this client
         return []
 
     def _answered(self, answers: pb.Answers) -> Requests:
-        sequence_books = self._registry.sequence(answers.handle)
-        if sequence_books is None:
+        books = self._registry.sequence(answers.handle)
+        if books is None:
             return []
-        requests = sequence_books.receive(answers)
+        requests = books.receive(answers)
         if self.resumption.recovering:
-            self.resumption.check_recovered(sequence_books)
+            self.resumption.check_recovered(books)
         return requests
 
     def _fleet_answered(self, answers: pb.FleetAnswers) -> None:
-        sequence_books = self._registry.fleet(int.from_bytes(answers.handles[:4], "little"))
-        if sequence_books is None:
-            return
-        sequence_books.receive(answers)
-        if self.resumption.recovering:
-            self.resumption.check_recovered(sequence_books)
+        books = self._registry.fleet(int.from_bytes(answers.handles[:4], "little"))
+        if books is not None:
+            books.receive(answers)
+            if self.resumption.recovering:
+                self.resumption.check_recovered(books)
 
     def _opened(self, opened: pb.Opened) -> Requests:
         self.max_message_bytes = opened.max_message_bytes

@@ -149,10 +149,14 @@ class SequenceBooks(CommonBooks[int, Replay, InFlight]):
     def _most_ahead(self) -> int:
         return self._answered_here + max(self._most, _AHEAD)
 
-    def told_state(self, response: pb.StreamResponse) -> None:
-        self._controls.settle("read_state", response)
+    def told(self, kind: str, response: pb.StreamResponse) -> list[pb.StreamRequest]:
+        """Enters the answer to such a request; what goes out."""
+        if kind == "state":
+            self._controls.settle("read_state", response)
+            return []
+        return self._rewound(response) if kind == "rewound" else self._moved(response)
 
-    def rewound(self, response: pb.StreamResponse) -> list[pb.StreamRequest]:
+    def _rewound(self, response: pb.StreamResponse) -> list[pb.StreamRequest]:
         step = response.rewound.next_step
         self.next_step = self.answered = self._back_at = self._again = self._answered_here = step
         if self._replay is not None:
@@ -161,7 +165,7 @@ class SequenceBooks(CommonBooks[int, Replay, InFlight]):
         self._controls.settle("rewind", response)
         return self._turns.go_on(self._most_ahead)
 
-    def moved(self, response: pb.StreamResponse) -> list[pb.StreamRequest]:
+    def _moved(self, response: pb.StreamResponse) -> list[pb.StreamRequest]:
         moved = response.moved
         self.opening = self.opening.moved(moved)
         self.version = moved.version
@@ -267,7 +271,7 @@ class SequenceBooks(CommonBooks[int, Replay, InFlight]):
         self.opening = self.opening.renewed(opened)
         start = int(self.opening.next_steps[0])
         if not self._replay.reaches(start) and self._controls.took_place("rewind"):
-            self.rewound(pb.StreamResponse(rewound=pb.Rewound(handle=self.handle, next_step=start)))
+            self._rewound(pb.StreamResponse(rewound=pb.Rewound(handle=self.handle, next_step=start)))
         self._check_start(start, kept=self._replay.reaches(start))
         self.parked = False
         self._back_at, self._again, self._answered_here = start, self.answered, start
