@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import mkstemp
-from typing import IO
+from typing import IO, Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -83,14 +83,11 @@ class Bookmark:
             with np.load(path, allow_pickle=False) as file:
                 if int(file["format"]) != _FORMAT:
                     raise BadBookmark(f"{os.fspath(path)} is a bookmark of a format that is not known here")
-                texts = (str(file[name]) for name in ("server", "model", "id", "token"))
-                server, model, id_, token = texts
+                texts: dict[str, Any] = {name: str(file[name]) for name in ("server", "model", "id", "token")}
+                names = ("version", "answered", "first", *({"rewinding"} & {*file}))
+                numbers: dict[str, Any] = {name: int(file[name]) for name in names}
                 inputs = {name: file[f"input{at}"] for at, name in enumerate(file["names"].tolist())}
-                numbers = {name: int(file[name]) for name in ("version", "answered", "first")}
-                rewinding = int(file["rewinding"]) if "rewinding" in file else None
-                return cls(
-                    server=server, model=model, id=id_, token=token, rewinding=rewinding, inputs=inputs, **numbers
-                )
+                return cls(**texts, **numbers, inputs=inputs)
         except (KeyError, ValueError, BadZipFile, AttributeError, EOFError):
             raise BadBookmark(f"{os.fspath(path)} holds no bookmark of a sequence") from None
 

@@ -70,8 +70,9 @@ def stream(client: Client, order: StreamOrder) -> None:
     source = _Source(client.describe(order.model, order.version), order)
     sequence = client.sequence(order.model, version=source.model.version, trace=order.trace, state=state)
     if order.keep is None:
+        window = 1 if tables.is_live(order.source) else WINDOW  # a row that may come slowly is answered before the next
         with sequence:
-            for answer in _answers(sequence, source, order, _window(order)):
+            for answer in _answers(sequence, source, order, window):
                 source.sink.write(answer)
         return
     kept.keep(client, sequence, order.keep, sequence.next_step)
@@ -206,11 +207,6 @@ def _answers(sequence: OpenSequence, source: _Source, order: StreamOrder, window
             yield from sequence.chunk(columns.inputs(np.stack(block)))
         return
     yield from sequence.stream((columns.inputs(row) for row in table), window)
-
-
-def _window(order: StreamOrder) -> int:
-    """A row that may come slowly, from a pipe or a terminal, is answered before the next one is asked for."""
-    return 1 if tables.is_live(order.source) else WINDOW
 
 
 def _sink(order: StreamOrder, model: Model) -> Sink:

@@ -106,10 +106,7 @@ class Link(ABC):
 
     def _next_wait(self) -> float | None:
         """Seconds until the next attempt; None: the time is over, which runs only while somebody waits."""
-        recovery = self._recover()
-        if not self._waiting:
-            recovery.begin_anew()
-        return recovery.next_wait()
+        return self._recover().next_wait(anew=not self._waiting)
 
     def _give_up(self) -> None:
         self._talk.give_up(self._recover().why_over(self._talk))

@@ -121,13 +121,11 @@ class Recovery:
         if talk.broken is not None:
             log.warning("connection to %s lost (%s); resuming what is open", address, talk.broken)
 
-    def next_wait(self) -> float | None:
-        if not self._attempts.made:
-            self.begin_anew()
+    def next_wait(self, *, anew: bool = False) -> float | None:
+        """Seconds to wait before the next attempt; None: the time is over. `anew`: it begins now."""
+        if anew or not self._attempts.made:
+            self._attempts.good_news()
         return self._attempts.next_wait()
-
-    def begin_anew(self) -> None:
-        self._attempts.good_news()
 
     def why_over(self, talk: Conversation) -> str:
         return f"not resumed within {self._within:g} s: {talk.broken}"
