@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import partial
@@ -17,6 +18,9 @@ from server.streams.window import Window
 
 if TYPE_CHECKING:
     from server.durability.keeper import AnyKeeper
+
+
+log = logging.getLogger(__name__)
 
 
 class Ending(Enum):
@@ -100,7 +104,11 @@ class Closing:
         for part in pieces(members):
             slots = self._handles.slots[part]
             sequences = [self._handles.sequences.pop(handle) for handle in part.tolist()]
-            self._take_leave(sequences, leaving, known)
+            try:
+                self._take_leave(sequences, leaving, known)
+            except Exception:
+                log.exception("sequences failed to leave")
+                known()  # their client does not wait for them
             awake = slots[slots >= 0]
             group.model.slots.give_back(awake.tolist())
             group.model.asleep -= len(slots) - len(awake)

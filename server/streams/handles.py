@@ -88,6 +88,10 @@ class Handles:
             raise UnknownHandle(_WHY[index].format(handle))
         return self._known[index]
 
+    def is_opening(self, handle: int) -> bool:
+        """Whether a sequence is on its way to a handle."""
+        return self._groups.item(handle) == OPENING
+
     def is_open(self, handle: int) -> bool:
         """Whether the sequence under a handle takes steps."""
         return handle < len(self._groups) and self._groups.item(handle) >= 0
@@ -155,11 +159,18 @@ class Handles:
 
     def split(self, handles: np.ndarray) -> list[tuple[Group, np.ndarray]]:
         """These handles, apart by their groups."""
-        groups = self._groups[handles]
-        order = np.argsort(groups, kind="stable")
-        indices, starts = np.unique(groups[order], return_index=True)
-        parts = np.split(handles[order], starts[1:])
-        return [(self._known[i], part) for i, part in zip(indices.tolist(), parts, strict=False)]
+        return [(self._known[index], part) for index, part in _apart(handles, self._groups[handles])]
+
+    def announced(self) -> list[tuple[ServedModel, np.ndarray]]:
+        """The open ones whose client is told of checkpoints without an answer, apart by their models."""
+        handles = self.open()
+        indices, places = np.unique(self._groups[handles], return_inverse=True)
+        groups = [self._known[index] for index in indices.tolist()]
+        known = list({group.model: None for group in groups if group.manner.announce})
+        models = {model: number for number, model in enumerate(known)}
+        numbers = np.array([models[g.model] if g.manner.announce else -1 for g in groups], np.intp)[places]
+        wanted = numbers >= 0
+        return [(known[number], part) for number, part in _apart(handles[wanted], numbers[wanted])]
 
     def unready(self, handles: np.ndarray) -> np.ndarray:
         """Those of these open ones that have to wait for the store before they take a step: asleep, or branched."""
@@ -221,6 +232,13 @@ class Handles:
 def pieces(handles: np.ndarray) -> Iterator[np.ndarray]:
     """Runs of handles that are worked off without a break."""
     return (handles[at : at + PIECE] for at in range(0, len(handles), PIECE))
+
+
+def _apart(handles: np.ndarray, by: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """The handles of each of the numbers `by` [N]."""
+    order = np.argsort(by, kind="stable")
+    numbers, starts = np.unique(by[order], return_index=True)
+    return list(zip(numbers.tolist(), np.split(handles[order], starts[1:]), strict=False))
 
 
 def _many(count: int, noun: str) -> str:

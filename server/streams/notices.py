@@ -6,12 +6,14 @@ It is the sequence.Holder of all sequences of the stream.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from server.durability.sequence import ServedSequence
 from server.errors import TidegateError
+from server.runtime.turns import Line, once
 from server.streams.backlog import Backlog
 from server.streams.closing import Closing, Ending
 from server.streams.events import Checkpointed, Released
@@ -33,6 +35,7 @@ class Notices:
         backlog: what waits for those that sleep.
         moves: those that are being rewound or moved.
         closing: frees what is lost.
+        line: does it after what is under way.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Notices:
         backlog: Backlog,
         moves: Moves,
         closing: Closing,
+        line: Line,
     ) -> None:
         self._handles = handles
         self._keeper = keeper
@@ -50,16 +54,15 @@ class Notices:
         self._backlog = backlog
         self._moves = moves
         self._closing = closing
+        self._line = line
 
     def tell(self) -> None:
         """Of sequences that no answer is under way for, says how much is safe if that is news."""
         handles, steps = [], []
-        for group, members in self._handles.split(self._handles.open()):
-            if not group.manner.announce:
-                continue
+        for model, members in self._handles.announced():
             slots = self._handles.slots[members]
-            told = np.where(slots < 0, 0, group.model.watermarks.told[slots])
-            quiet = self._handles.next[members] == group.model.slots.done[slots]
+            told = np.where(slots < 0, 0, model.watermarks.told[slots])
+            quiet = self._handles.next[members] == model.slots.done[slots]
             news = quiet & (told > self._handles.told[members])
             self._handles.told[members[news]] = told[news]
             handles.append(members[news])
@@ -69,6 +72,9 @@ class Notices:
 
     def take_away(self, sequences: Sequence[ServedSequence], error: TidegateError) -> None:
         """They are not here any more: frees what they hold, and tells the client why."""
+        coming = [sequence for sequence in sequences if self._handles.is_opening(sequence.handle)]
+        if coming and self._line.busy:  # until they are open
+            self._line.run(once(partial(self.take_away, coming, error)))
         self._moves.turn_back([sequence.handle for sequence in sequences])
         # one that is being closed is not told of: its client has done with it
         lost = [sequence.handle for sequence in sequences if self._handles.is_open(sequence.handle)]

@@ -163,18 +163,17 @@ class Opening:
             result = _stopping()
         if isinstance(result, TidegateError) or self._window.gone:
             self._failed(coming, "resume", result)
-            return
-        try:
-            self._take_in(coming, result)
-        except TidegateError as error:
-            self._failed(coming, "resume", error)
+        else:
+            self._line.run(self._take_in(coming, result), partial(self._failed, coming, "resume"))
 
-    def _take_in(self, coming: _Opening, restored: list[Restored]) -> None:
-        model, handles = restored[0].sequence.model, coming.handles
-        coming.slots = np.concatenate([coming.slots, self.room(model, len(handles) - len(coming.slots))])
-        self._keeper.takeovers.settle(restored, coming.slots)
-        sequences = [r.sequence for r in restored]
-        self._place(handles, sequences)
+    def _take_in(self, coming: _Opening, restored: list[Restored]) -> Work:
+        model, sequences = restored[0].sequence.model, [r.sequence for r in restored]
+        coming.slots = np.concatenate([coming.slots, self.room(model, len(restored) - len(coming.slots))])
+        for part in pieces(np.arange(len(restored))):
+            first, after = part.item(0), part.item(-1) + 1
+            self._keeper.takeovers.settle(restored[first:after], coming.slots[first:after])
+            self._place(coming.handles[first:after], sequences[first:after])
+            yield
         self._settle(coming, model, sequences, tuple(sequence.steps for sequence in sequences))
 
     # Both -------------------------------------------------------------------------------------------------------------

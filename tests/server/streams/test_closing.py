@@ -53,3 +53,11 @@ def test_handles_of_which_none_is_leaving_are_not_waited_for() -> None:
     said: list[str] = []
     opened(Window()).after(HANDLES, lambda: said.append("closed"))
     assert said == ["closed"]
+
+
+def test_a_client_hears_of_the_end_of_sequences_that_fail_to_leave() -> None:
+    window, said = Window(), list[str]()
+    opened(window).end(HANDLES, Ending.PARK, lambda: said.append("closed"))  # there is no keeper to park them
+    for through in window.marks:
+        through()
+    assert said == ["closed"]

@@ -74,3 +74,17 @@ def test_sequences_of_one_stream_differ_in_so_many_ways_and_no_more(monkeypatch:
     handles.check_group(served, Manner(Selection(every=4)))
     with pytest.raises(OverLimit, match="differ in 4 ways"):
         handles.check_group(served, Manner(Selection(every=5)))
+
+
+def test_what_is_told_of_checkpoints_is_worked_out_by_model_however_many_groups_there_are() -> None:
+    handles, models = Handles(100), (model(), model())
+    for handle in range(40):
+        handles.new(handle, 1)
+        manner = Manner(Selection(every=handle + 1), announce=handle % 4 != 0)
+        handles.settle(np.array([handle]), np.array([handle]), 0, handles.join(models[handle % 2], manner, PLAN))
+    told = handles.announced()
+    assert [(models.index(each), members.tolist()) for each, members in told] == [
+        (1, list(range(1, 40, 2))),
+        (0, list(range(2, 40, 4))),
+    ]
+    assert not Handles(10).announced()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from server.durability.takeover import Takeovers
-from server.errors import SequenceGone
+from server.errors import Reason, SequenceGone
 from server.runtime.turns import Turns
 from server.runtime.watermarks import Watermarks
 from tests.server.world import World
@@ -141,6 +141,50 @@ def test_a_large_opening_and_its_end_are_done_in_turns_and_its_client_is_answere
     heard = [pb.StreamResponse.FromString(message) for message in line.down]
     assert [message.WhichOneof("response") for message in heard] == ["opened", "answers", "closed", "opened"]
     assert list(heard[2].closed.steps) == [0] * (count - 1) + [1]
+    world.cut(0)
+    world.cut(1)
+    world.end()
+
+
+def test_a_large_resume_is_done_in_turns_and_what_is_lost_meanwhile_is_told_of_afterwards(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    count = 400
+    world = World(tmp_path_factory.getbasetemp(), max_sequences=2 * count)
+    server = world.servers[0]
+    server.turns = Turns(world.loop.call_soon, 0.0)  # a piece a turn
+    world.connect(0, 0)
+    world.connect(1, 0)
+    line, other = world.lines
+    assert line is not None
+    assert other is not None
+    opened = ask(world, pb.StreamRequest(open=pb.Open(count=count, model="recall", version=1))).opened
+    ask(world, pb.StreamRequest(close=pb.Close(count=count, park=True)))
+    world.write(0)
+    line.down.clear()
+    ids, token = opened.sequence_ids, opened.resume_token
+    line.say(pb.StreamRequest(resume=pb.Resume(sequence_ids=ids, resume_token=token, answered=[0] * count)))
+    world.tick(3)
+    while server.keeper._registry.get(ids[0]) is None:
+        if server.desk.calls:
+            server.desk.work()
+        world.tick()
+    assert server.keeper._registry.get(ids[-1]) is None
+    lost = server.keeper._registry.get(ids[0])
+    assert lost is not None
+    server.keeper._registry.lose([lost], Reason.TAKEN_OVER, "sequence '{}' goes on elsewhere")
+    other.say(open_())
+    world.tick(2)
+    assert [pb.StreamResponse.FromString(m).WhichOneof("response") for m in other.down] == ["opened"]
+    assert not line.down
+    world.quiet()
+    heard = [pb.StreamResponse.FromString(message) for message in line.down]
+    assert [message.WhichOneof("response") for message in heard] == ["opened", "released"]
+    assert list(heard[1].released.handles) == [0]
+    line.down.clear()
+    assert list(ask(world, pb.StreamRequest(close=pb.Close(handle=1, count=count - 1))).closed.steps) == [0] * (
+        count - 1
+    )
     world.cut(0)
     world.cut(1)
     world.end()
