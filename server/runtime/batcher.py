@@ -119,7 +119,6 @@ class Batcher:
             call()
 
     def drop(self, blocks: Iterable[Block]) -> None:
-        """Forgets what has not run of these blocks."""
         self._announce(self._scheduler.drop(blocks))
 
     def _count(self, steps: int) -> None:

@@ -20,7 +20,6 @@ class Histogram:
         self.sum = 0.0
 
     def add(self, value: float, times: int = 1) -> None:
-        """Counts a value that was seen so many times."""
         self.counts[bisect_left(self.bounds, value)] += times
         self.sum += times * value
 

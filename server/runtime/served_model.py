@@ -43,11 +43,9 @@ class ServedModel:
 
     @property
     def in_use(self) -> bool:
-        """Whether any sequence is open."""
         return bool(self.slots.in_use or self.asleep)
 
     def start(self) -> None:
-        """Starts computing."""
         self.batcher.start()
 
     def stop(self) -> None:

@@ -22,12 +22,10 @@ class SlotTable:
 
     @property
     def in_use(self) -> int:
-        """How many slots are taken."""
         return self._used - len(self._free)
 
     @property
     def free(self) -> int:
-        """How many slots are not."""
         return len(self._rows) - self.in_use
 
     def take(self, count: int) -> np.ndarray:

@@ -36,7 +36,6 @@ class Line:
 
     @property
     def busy(self) -> bool:
-        """Whether something is not finished."""
         return bool(self._work)
 
     def run(self, work: Work, failed: Callable[[Exception], None] | None = None) -> None:
@@ -84,11 +83,9 @@ class Turns:
         self._lines: deque[Line] = deque()  # that have work, the one whose turn is next first
 
     def line(self) -> Line:
-        """For one client."""
         return Line(self)
 
     def begin(self, line: Line) -> None:
-        """Gives a line its first turn."""
         line.go_on(self._clock() + self._slice, self._clock)
         if line.busy:
             self._lines.append(line)

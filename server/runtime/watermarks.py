@@ -94,7 +94,6 @@ class Watermarks:
             steps[slot] = min(steps[slot], step)
 
     def leave(self, slots: np.ndarray) -> None:
-        """The sequences in these slots are gone."""
         self.held[slots] = False
 
     def behind(self, done: np.ndarray, most: int, least: int = 1) -> np.ndarray:

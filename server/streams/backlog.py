@@ -75,7 +75,6 @@ class Backlog:
         return True
 
     def clear(self) -> None:
-        """Forgets what waits."""
         self._lines.clear()
 
     def _concerns_any(self, handles: np.ndarray) -> bool:

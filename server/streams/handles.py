@@ -89,11 +89,9 @@ class Handles:
         return self._known[index]
 
     def is_opening(self, handle: int) -> bool:
-        """Whether a sequence is on its way to a handle."""
         return self._groups.item(handle) == OPENING
 
     def is_open(self, handle: int) -> bool:
-        """Whether the sequence under a handle takes steps."""
         return handle < len(self._groups) and self._groups.item(handle) >= 0
 
     @property
@@ -140,7 +138,6 @@ class Handles:
                 self.branched.add(handle)
 
     def settle(self, handles: np.ndarray, slots: np.ndarray, steps: np.ndarray | int, group: Group) -> None:
-        """Sequences of a group take steps from now on."""
         self.slots[handles] = slots
         self.next[handles] = steps
         self.told[handles] = group.model.watermarks.told[slots]
@@ -154,7 +151,6 @@ class Handles:
             self.branched.difference_update(handles.tolist())
 
     def unmark(self, handle: int, group: Group) -> None:
-        """It takes steps again."""
         self._groups[handle] = self._index(group)
 
     def split(self, handles: np.ndarray) -> list[tuple[Group, np.ndarray]]:
@@ -183,7 +179,6 @@ class Handles:
         return those
 
     def open(self) -> np.ndarray:
-        """The handles that take steps."""
         return np.flatnonzero(self._groups >= 0)
 
     def expected(self, handles: Sequence[int]) -> tuple[int, ...]:
@@ -202,7 +197,6 @@ class Handles:
             )
 
     def join(self, model: ServedModel, manner: Manner, trace: TracePlan) -> Group:
-        """The group of sequences that are opened alike."""
         index = self._alike.get((model, manner))
         if index is not None:
             return self._known[index]

@@ -16,11 +16,9 @@ class Lines(Generic[E]):
         self._behind: dict[E, int] = {}  # in how many of its lines an entry is not the first
 
     def concern(self, handles: Iterable[int]) -> bool:
-        """Whether something waits for one of these."""
         return bool(self._lines) and not self._lines.keys().isdisjoint(handles)
 
     def is_first(self, entry: E) -> bool:
-        """Whether an entry is the first in all of its lines."""
         return not self._behind[entry]
 
     def put(self, entry: E, handles: Sequence[int]) -> bool:
@@ -54,11 +52,9 @@ class Lines(Generic[E]):
         return [entry for entry in heads if not self._behind[entry]]
 
     def of(self, handle: int) -> list[E]:
-        """Those that wait for a sequence."""
         return list(self._lines.get(handle, ()))
 
     def clear(self) -> None:
-        """Forgets all of them."""
         self._lines.clear()
         self.entries.clear()
         self._behind.clear()

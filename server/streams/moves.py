@@ -38,7 +38,6 @@ class _Move:
     room: np.ndarray = field(default_factory=lambda: np.zeros(0, np.intp))
 
     def give_up(self) -> None:
-        """It does not take place."""
         if self.model is not None:
             self.model.slots.give_back(self.room.tolist())
 

@@ -227,7 +227,6 @@ class _Opening:
     slots: np.ndarray = field(default_factory=lambda: np.zeros(0, np.intp))
 
     def give_up(self) -> None:
-        """They do not come."""
         if self.model is not None:
             self.model.slots.give_back(self.slots.tolist())
         self.model, self.slots = None, np.zeros(0, np.intp)

@@ -114,11 +114,9 @@ class _Collector:
         self._error: TidegateError | None = None
 
     def begin(self, stream: Stream, steps: int) -> None:
-        """So many steps will be answered."""
         self.stream, self._steps = stream, steps
 
     def take(self, event: Event) -> None:
-        """What the stream says."""
         match event:
             case Opened():
                 self._opened = event

@@ -67,16 +67,13 @@ class Chunk:
 
     @property
     def handles(self) -> np.ndarray:
-        """The sequence, as an array of one."""
         return np.array([self._handle])
 
     @property
     def first_steps(self) -> np.ndarray:
-        """Its first step here, as an array of one."""
         return np.array([self.first_step])
 
     def answered(self, part: Part) -> None:
-        """See scheduler.Sink."""
         if part.error is not None:
             self._fail(part.take.block, part.error)
             return
@@ -88,7 +85,6 @@ class Chunk:
             self._parts = []  # they know the block, which knows us
 
     def reached(self, block: Block) -> None:
-        """See scheduler.Sink; a chunk is no mark."""
         raise NotImplementedError
 
     def _fail(self, block: Block, error: TidegateError) -> None:
@@ -142,7 +138,6 @@ class Fleet:
         self.size = len(handles) * group.row_bytes + MESSAGE_BYTES
 
     def answered(self, part: Part) -> None:
-        """See scheduler.Sink."""
         self._left -= part.take.rows
         if part.error is not None:
             self._fail(part, part.error)
@@ -155,7 +150,6 @@ class Fleet:
                 self._parts = []  # they know the block, which knows us
 
     def reached(self, block: Block) -> None:
-        """See scheduler.Sink; a fleet is no mark."""
         raise NotImplementedError
 
     def _fail(self, part: Part, error: TidegateError) -> None:
@@ -192,11 +186,9 @@ class Mark:
         self._reached = reached
 
     def answered(self, part: Part) -> None:
-        """See scheduler.Sink; a mark has no steps."""
         raise NotImplementedError
 
     def reached(self, block: Block) -> None:
-        """See scheduler.Sink."""
         self._stream.done(block)
         self._reached()
 

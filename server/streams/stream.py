@@ -241,7 +241,6 @@ class Stream:
     # Ending -----------------------------------------------------------------------------------------------------------
 
     def close(self, handle: int, count: int) -> None:
-        """Ends sequences once their last step is answered."""
         handles = self._handles.run(handle, max(count, 1))
         if not self._backlog.queue("close", handles, partial(self.close, handle, count)):
             self._closing.end(handles, Ending.END, partial(self._closed, handle, handles, len(handles)))
@@ -284,7 +283,6 @@ class Stream:
             done(())
 
     def release(self, handles: tuple[int, ...], error: TidegateError) -> None:
-        """Tells the client that sequences are not here any more."""
         if handles:
             self._window.emit(Released(handles, error))
 

@@ -52,7 +52,6 @@ class TracePlan:
 
     @property
     def width(self) -> int:
-        """How many columns the client gets."""
         return sum(columns.size for columns in self.columns)
 
     def cut(self, trace: np.ndarray, steps: np.ndarray) -> np.ndarray | None:

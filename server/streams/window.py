@@ -83,12 +83,10 @@ class Window:
         return max(1, min(_PIECE_BYTES, self._allowed.size) // group.row_bytes)
 
     def pieces(self, group: Group, rows: int) -> Iterator[tuple[int, int]]:
-        """Where each starts and ends."""
         size = self.piece(group)
         return ((start, min(start + size, rows)) for start in range(0, rows, size))
 
     def holds(self, handle: int) -> bool:
-        """Whether something of a sequence waits for room."""
         return self._lines.concern((handle,))
 
     # Running ----------------------------------------------------------------------------------------------------------
@@ -181,7 +179,6 @@ class Window:
     # Called by replies ------------------------------------------------------------------------------------------------
 
     def emit(self, event: Event) -> None:
-        """Tells the client, unless it is gone."""
         self._tell(event)
 
     def answer(self, group: Group, event: Answered | FleetAnswered) -> None:
@@ -204,11 +201,9 @@ class Window:
         return Results(ids, first, steps, dict(zip(event.form.names, event.outputs, strict=True)), event.trace)
 
     def done(self, block: Block) -> None:
-        """A block is through."""
         self._blocks.pop(block, None)
 
     def freed(self, size: int) -> None:
-        """So many bytes of answers will not come."""
         self.outstanding -= size
 
     def failed(self, block: Block, handle: int, step: int, error: TidegateError, freed: int) -> None:
