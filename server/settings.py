@@ -29,81 +29,60 @@ class Settings:
     """Read-only for the life of the process."""
 
     # what and where
-    models: Annotated[Path, "the model repository: a folder of NAME/VERSION/model.onnx"] = Path("models")
+    models: Annotated[Path, "the model repository, a folder of NAME/VERSION/model.onnx"] = Path("models")
     host: Annotated[str, "the address to listen on; 0.0.0.0 for every interface"] = "127.0.0.1"
     port: Annotated[int, "the port to listen on; 0 takes a free one, which the log names"] = 50051
-    workers: Annotated[int, "how many processes serve on that port and share the store; each takes a core"] = 1
-    metrics_port: Annotated[
-        int,
-        "the port of the page for Prometheus, http://HOST:PORT/metrics, with workers of the first one's; 0 for none",
-    ] = 0
-    poll_seconds: Annotated[float, "how often the repository is looked through for new versions, in seconds"] = 2.0
+    workers: Annotated[int, "how many processes share the port and the store; each takes a core"] = 1
+    metrics_port: Annotated[int, "the port of the Prometheus page /metrics; worker N has port + N; 0 for none"] = 0
+    poll_seconds: Annotated[float, "the time between two scans of the repository for changes, in seconds"] = 2.0
     keep_versions: Annotated[int, "how many versions of each model are served, the newest first"] = 1
     # loading
-    load_seconds: Annotated[float, "how long looking into one model file may take, in seconds"] = 60.0
-    load_memory_mib: Annotated[float, "how much memory looking into one model file may take, in MiB"] = 4_096.0
-    load_at_once: Annotated[
-        int, "how many model files are looked into at a time, each within those limits; one stays free for quick ones"
-    ] = 2
-    cache: Annotated[Path, "the folder that keeps what was proved, so that a restart is quick; off keeps nothing"] = (
-        Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "tidegate")
+    load_seconds: Annotated[float, "the time limit for loading one model file, in seconds"] = 60.0
+    load_memory_mib: Annotated[float, "the memory limit for loading one model file, in MiB"] = 4_096.0
+    load_at_once: Annotated[int, "how many model files are loaded at a time; one place is kept for quick ones"] = 2
+    cache: Annotated[Path, "the folder of proofs, which make a restart quick; off keeps none"] = Path(
+        os.environ.get("XDG_CACHE_HOME") or "~/.cache", "tidegate"
     )
-    cache_mib: Annotated[float, "how much that folder may hold, in MiB; the least used goes first"] = 1_024.0
+    cache_mib: Annotated[float, "the size limit of that folder, in MiB; the least recently used go first"] = 1_024.0
     # batching
-    max_batch: Annotated[int, "the most sequences that one run of a model takes a step of"] = 256
-    patience_ms: Annotated[
-        float, "how long a batch may take that could also be cut shorter, in ms: the longest that a newcomer waits"
-    ] = 1.0
-    spot_us: Annotated[
-        float, "a batch that takes less time is computed on the spot instead of in the engine's thread, in us"
-    ] = 200.0
+    max_batch: Annotated[int, "the most rows in a batch: it takes one step of each sequence"] = 256
+    patience_ms: Annotated[float, "the longest that a large batch may keep a new step waiting, in ms"] = 1.0
+    spot_us: Annotated[float, "batches quicker than this run in the event loop, others in a thread, in us"] = 200.0
     # limits
-    max_sequences: Annotated[int, "the most open sequences of one model, and of one client"] = 65_536
-    max_streams: Annotated[int, "the most client streams at a time"] = 1_024
-    max_share: Annotated[
-        float, "the most of each of these limits that the clients of one address may take together, in percent"
-    ] = 80.0
-    silent_seconds: Annotated[
-        float, "after how long a connection or a stream that has said nothing is closed, in seconds"
-    ] = 20.0
-    max_message_mib: Annotated[float, "the largest message that is taken, in MiB"] = 4.0
-    window_mib: Annotated[float, "how much of answers may wait for a client that does not read, in MiB a stream"] = 4.0
-    address_mib: Annotated[float, "and how much for all streams of one address, which share it, in MiB"] = 256.0
-    max_answer_mib: Annotated[
-        float,
-        "the largest answer to one Predict, in MiB, and the most that the answers of one client may take at a time",
-    ] = 32.0
-    max_per_owner: Annotated[int, "the most sequences that one owner may have open; 0 is no limit"] = 57_344
-    max_per_address: Annotated[
-        int, "the most sequences that all owners of one address may have open together; 0 is no limit"
-    ] = 57_344
+    max_sequences: Annotated[int, "the most open sequences of one model, and of one stream"] = 65_536
+    max_streams: Annotated[int, "the most open streams"] = 1_024
+    max_share: Annotated[float, "the part of these limits that one address may take, in percent"] = 80.0
+    silent_seconds: Annotated[float, "a connection or stream that sends nothing is closed then, in seconds"] = 20.0
+    max_message_mib: Annotated[float, "the largest request message, in MiB"] = 4.0
+    window_mib: Annotated[float, "unread answers that may wait for one stream, in MiB"] = 4.0
+    address_mib: Annotated[float, "unread answers that may wait for all streams of one address, in MiB"] = 256.0
+    max_answer_mib: Annotated[float, "the most that answers to Predict of one address take at a time, in MiB"] = 32.0
+    max_per_owner: Annotated[int, "the most open sequences of one owner; 0 is no limit"] = 57_344
+    max_per_address: Annotated[int, "the most open sequences of all owners of one address; 0 is no limit"] = 57_344
     # what survives
     store: Annotated[
         str,
-        "where checkpoints are kept: sqlite:FILE, valkey://HOST:PORT/DB (valkeys:// for TLS), memory: or none; sqlite: "
-        "alone is a file in the user's state folder",
+        "where checkpoints are kept: sqlite:FILE (sqlite: alone is a file in the user's state folder), "
+        "valkey://HOST:PORT/DB (valkeys:// for TLS), memory: or none",
     ] = "sqlite:"
-    checkpoint_steps: Annotated[int, "after how many steps of a sequence checkpoints are written"] = 256
-    checkpoint_ms: Annotated[float, "and after how much time at the latest, in ms"] = 250.0
+    checkpoint_steps: Annotated[int, "a checkpoint is written at the latest after so many steps of a sequence"] = 256
+    checkpoint_ms: Annotated[float, "a checkpoint is written at the latest after this time, in ms"] = 250.0
     keep_checkpoints: Annotated[
-        int, "how many checkpoints of each sequence are kept, 1 to 250: it can be taken back to any of them"
+        int, "how many checkpoints of a sequence are kept, 1 to 250; it can be rewound to each"
     ] = 1
-    store_seconds: Annotated[
-        float, "how long a client waits for the store before it is told to try again, in seconds"
-    ] = 5.0
-    idle_seconds: Annotated[float, "after how long without a step a sequence is parked, in seconds"] = 600.0
+    store_seconds: Annotated[float, "how long a client waits for the store until it is told to retry, in seconds"] = 5.0
+    idle_seconds: Annotated[float, "a sequence is parked after this time without a step, in seconds"] = 600.0
     retention_hours: Annotated[float, "how long a parked sequence is kept, in hours"] = 168.0
-    max_parked: Annotated[int, "the most parked sequences; beyond, those parked for longest give way"] = 1_000_000
-    max_store_mib: Annotated[float, "the most that the store may take, in MiB; beyond, the same"] = 16_384.0
-    max_parked_per_owner: Annotated[
-        int,
-        "the most parked sequences of one owner; beyond, its own that were parked for longest give way; 0 is no limit",
-    ] = 500_000
+    max_parked: Annotated[int, "the most parked sequences; beyond, the longest parked are evicted"] = 1_000_000
+    max_store_mib: Annotated[float, "the size limit of the store, in MiB; beyond, the longest parked are evicted"] = (
+        16_384.0
+    )
+    max_parked_per_owner: Annotated[int, "the most parked sequences of one owner; 0 is no limit"] = 500_000
     # stopping
     grace_seconds: Annotated[
         float,
-        "how long open sequences may go on after a request to stop, in seconds; what is not in the store then is "
-        "written first (tens of thousands take seconds), until the store does not answer for `store_seconds`",
+        "how long open sequences may go on after SIGTERM, in seconds; then all that is not in the store is written, "
+        "for as long as the store answers within store-seconds: tens of thousands of sequences take some seconds",
     ] = 10.0
     # logs
     log_level: Annotated[str, "debug, info, warning or error"] = "info"
@@ -114,22 +93,18 @@ class Settings:
 
     @property
     def max_message_bytes(self) -> int:
-        """`max_message_mib` in bytes."""
         return int(self.max_message_mib * 2**20)
 
     @property
     def max_answer_bytes(self) -> int:
-        """`max_answer_mib` in bytes."""
         return int(self.max_answer_mib * 2**20)
 
     @property
     def outlives(self) -> bool:
-        """Whether checkpoints outlive the server."""
         return self.store not in ("none", "memory:")
 
     @property
     def cache_folder(self) -> Path | None:
-        """`cache`, unless it is off."""
         if str(self.cache) == "off":
             return None
         with suppress(RuntimeError):  # a user who has no home
@@ -138,17 +113,14 @@ class Settings:
 
     @property
     def cache_bytes(self) -> int:
-        """`cache_mib` in bytes."""
         return int(self.cache_mib * 2**20)
 
     @property
     def window_bytes(self) -> int:
-        """`window_mib` in bytes."""
         return int(self.window_mib * 2**20)
 
     @property
     def address_bytes(self) -> int:
-        """`address_mib` in bytes."""
         return int(self.address_mib * 2**20)
 
 
@@ -178,7 +150,6 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, without the list of all options above it."""
 
     def error(self, message: str) -> NoReturn:
-        """Exits with status 2 and a sentence."""
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
@@ -194,7 +165,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def add_options(parser: argparse.ArgumentParser, names: Collection[str]) -> None:
-    """Gives a parser the options of some settings."""
     for f in (f for f in fields(Settings) if f.name in names):
         parser.add_argument(
             f"--{f.name.replace('_', '-')}",

@@ -39,7 +39,6 @@ class Admission:
 
     @property
     def streams(self) -> int:
-        """How many streams are open."""
         return self._streams.count
 
     async def drain(self, seconds: float) -> None:

@@ -17,7 +17,6 @@ class Peer(Protocol):
 
 
 def caller_of(context: Peer) -> Caller:
-    """Who connects, without the port."""
     return Caller(_address(context.peer()))
 
 

@@ -41,7 +41,6 @@ async def told(context: Any) -> AsyncIterator[None]:  # noqa: ANN401 # gRPC's, w
 
 
 async def abort(context: "grpc.aio.ServicerContext[object, object]", error: TidegateError) -> NoReturn:
-    """Ends a call with the status that stands for `error`."""
     if error.reason is Reason.UNSPECIFIED:  # nothing was refused: a client that has something to say comes back
         await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
     info = any_pb2.Any()

@@ -25,7 +25,6 @@ _TO_ASCII = str.maketrans("─│┌┐└┘├┤┬┴╮╯◀▼", "-|+++++
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> int:
-    """The command; its exit status."""
     parser = settings.Parser(
         prog="python -m server check",
         description="Says what a model file holds, and whether it will be served.",

@@ -29,7 +29,6 @@ def most_connections() -> int:
 
 
 def warn_if_full() -> None:
-    """Says why connections are refused, if they are."""
     try:
         taken = sum(1 for _ in Path("/proc/self/fd").iterdir())
     except OSError:

@@ -14,7 +14,6 @@ TIMEOUT = 3.0  # seconds; less than a container engine waits for this command
 
 
 def main() -> int:
-    """The process's exit status."""
     settings = read(sys.argv[1:])
     address = f"{settings.host}:{settings.port}"  # 0.0.0.0, as a destination, is this machine
     try:

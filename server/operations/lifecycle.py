@@ -55,14 +55,17 @@ class Server:
         await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
             self._repository.stop()  # a load that is under way is not waited for
-        await starting
+            await asyncio.wait((starting,), timeout=self._settings.grace_seconds)
+            starting.cancel()  # a folder or a store may hang
+            await asyncio.wait((starting,))
+        if not starting.cancelled():
+            starting.result()
         ready()
         await stopping
         await self.drain()
         await self.stop()
 
     def ask_to_stop(self) -> None:
-        """Has `run` come to its end."""
         self._stopping.set()
 
     async def start(self) -> None:

@@ -33,7 +33,6 @@ class RateLimit(logging.Filter):
         self._kinds: dict[tuple[str, int], _Kind] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a record is written."""
         now = self._clock()
         if len(self._kinds) > _KINDS:
             self._kinds.clear()

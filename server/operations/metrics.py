@@ -65,7 +65,6 @@ class Metrics(Collector):
             raise OSError(f"cannot listen on {host}:{port} for metrics: is the port taken?") from error
 
     async def stop(self) -> None:
-        """Ends the page."""
         await asyncio.to_thread(self._page.stop)
 
     def describe(self) -> Iterable[Metric]:
@@ -81,7 +80,6 @@ class Metrics(Collector):
 
 
 def families(reading: Reading) -> Iterator[Metric]:
-    """A reading in Prometheus' terms."""
     yield GaugeMetricFamily("tidegate_streams_open", "Client streams.", reading.streams)
     yield from _of_models(reading.models)
     if reading.store is not None:

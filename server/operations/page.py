@@ -35,7 +35,6 @@ class Page:
         Thread(target=self._server.serve_forever, name="page", daemon=True).start()
 
     def stop(self) -> None:
-        """Ends it; may take half a second."""
         self._server.shutdown()
         self._server.server_close()
 

@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Callable, Coroutine
+from threading import Timer
 from typing import Any
 
 from uvloop import new_event_loop
@@ -15,6 +17,7 @@ from server.settings import Settings
 
 log = logging.getLogger("server")
 
+_LAST = 2.0  # seconds for threads that are still at work
 _SWITCH = 2e-4  # seconds after which a thread that works yields to the event loop: the usual 5 ms are many steps
 
 
@@ -31,8 +34,20 @@ def run(settings: Settings, life: Callable[[], Coroutine[Any, Any, None]], name:
         return 1
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(life())
+            runner.run(_ended_in_time(life()))
     except (OSError, StoreFailed) as error:
         log.error("%s", error)  # noqa: TRY400 # the sentence is enough: the port is taken, or not ours to open
         return 1
     return 0
+
+
+async def _ended_in_time(life: Coroutine[Any, Any, None]) -> None:
+    """Has the process end soon after, although a thread waits for a file system or a socket that hangs."""
+    status = 1
+    try:
+        await life
+        status = 0
+    finally:
+        end = Timer(_LAST, os._exit, (status,))
+        end.daemon = True
+        end.start()

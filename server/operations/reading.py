@@ -44,7 +44,6 @@ class Reading:
 
 
 def take(repository: Repository, keeper: AnyKeeper, streams: int) -> Reading:
-    """How things stand now."""
     models: dict[tuple[str, str], ModelReading] = {}
     for model in repository.served():
         key, reading = (model.name, str(model.version)), _of_model(model, keeper.monotonic())

@@ -14,7 +14,6 @@ from server.settings import Settings, read
 
 
 def main() -> int:
-    """Runs until stopped; the process's exit status."""
     number, descriptor, *arguments = sys.argv[1:]
     settings = read(arguments)
     with socket(fileno=int(descriptor)) as parent:

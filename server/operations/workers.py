@@ -62,7 +62,6 @@ class Workers:
                 process.terminate()
 
     async def _keep(self, number: int, port: int) -> None:
-        """Has a worker run until it is time to stop."""
         if number:
             await self._served.wait()
         wait, longest = _BACKOFF

@@ -62,7 +62,6 @@ def look(folder: Path) -> Look:
 
 
 def is_version(name: str) -> bool:
-    """Whether a folder of this name holds a version."""
     return name.isascii() and name.isdecimal() and 0 < int(name) <= LAST_VERSION
 
 

@@ -28,7 +28,6 @@ class FormerModels:
         return iter(self._models)
 
     def add(self, model: ServedModel) -> None:
-        """It is superseded or gone."""
         self._models[model] = 0
 
     def warn_overwritten(self, model: ServedModel) -> None:
@@ -71,7 +70,6 @@ class FormerModels:
             model.stop()
 
     def stop(self) -> None:
-        """Stops all of them."""
         for model in self._models:
             model.stop()
         self._models.clear()

@@ -65,7 +65,6 @@ class Loader:
         self._next()
 
     def hurry(self, key: Hashable) -> None:
-        """A client waits for it."""
         if job := self._jobs.get(key):
             job.urgent = True
 
@@ -93,7 +92,6 @@ class Loader:
         await self._tried.wait()
 
     async def idle(self) -> None:
-        """Returns once nothing is left."""
         await self._idle.wait()
 
     def stop(self) -> None:

@@ -27,7 +27,6 @@ class Source(Protocol):
 
 
 def intake(settings: Settings) -> Intake:
-    """The source that a server has."""
     limits = Limits(settings.load_seconds, settings.load_memory_mib)
     cache = ProofCache(settings.cache_folder, settings.cache_bytes, int(settings.load_memory_mib * 2**20))
     return Intake(settings.max_batch, settings.patience_ms / 1e3, limits, cache, settings.load_at_once)

@@ -57,7 +57,6 @@ def buried(kept: Kept, reason: Reason, fence: int, time: float, terms: Terms) ->
 
 
 def write_refused(write: Write, entry: Entry) -> Refused | None:
-    """Why a write changes nothing, if so."""
     match entry:
         case None if write.birth is not None:
             return None

@@ -30,7 +30,6 @@ class MemoryStore(TableStore):
 
     @property
     def tables(self) -> "MemoryTable":
-        """See `TableStore.tables`."""
         return self._table
 
 
@@ -49,63 +48,52 @@ class MemoryTable:
 
     @contextmanager
     def writing(self) -> Iterator["MemoryTable"]:
-        """See `Tables.writing`."""
         with self._lock:
             yield self
 
     reading = writing
 
     def losses(self) -> int:
-        """See `Store.losses`."""
         return 0
 
     def close(self) -> None:
         """Nothing to let go of."""
 
     def time(self) -> float | None:
-        """See `Table.time`."""
         return self._time
 
     def entries(self, ids: Collection[str]) -> Mapping[str, Kept | Tombstone]:
-        """See `Table.entries`."""
         return {id_: self._entries[id_] for id_ in ids if id_ in self._entries}
 
     def checkpoints(self, id_: str) -> Mapping[int, bytes]:
-        """See `Table.checkpoints`."""
         return self._checkpoints[id_]
 
     def parked(self, limit: int, until: float | None = None, owner: str | None = None) -> Mapping[str, Kept]:
-        """See `Table.parked`."""
         ids = self._parked if owner is None else self._parked_of.get(owner, _Ids())
         first = ((id_, self._entries[id_]) for id_ in islice(ids, limit))
         most = inf if until is None else until
         return {id_: kept for id_, kept in first if isinstance(kept, Kept) and kept.touched <= most}
 
     def awake(self, limit: int, until: float) -> Mapping[str, Kept]:
-        """See `Table.awake`."""
         first = ((id_, self._entries[id_]) for id_ in islice(self._awake, limit))
         return {id_: kept for id_, kept in first if isinstance(kept, Kept) and kept.touched <= until}
 
     def tombstones(self, limit: int, until: float | None = None, owner: str | None = None) -> Mapping[str, Tombstone]:
-        """See `Table.tombstones`."""
         ids = self._tombstones if owner is None else self._tombstones_of.get(owner, _Ids())
         first = ((id_, self._entries[id_]) for id_ in islice(ids, limit))
         most = inf if until is None else until
         return {id_: stone for id_, stone in first if isinstance(stone, Tombstone) and stone.until <= most}
 
     def largest(self, limit: int) -> Sequence[tuple[str, int]]:
-        """See `Table.largest`."""
         counts = ((owner, len(ids)) for owner, ids in self._parked_of.items())
         return nlargest(limit, counts, key=lambda of: of[1])
 
     def usage(self, owner: str | None = None) -> Usage:
-        """See `Table.usage`."""
         tally = self._total if owner is None else self._tally.get(owner, Tally())
         taken = tally.bytes + OF_ONE * (tally.sequences + tally.tombstones)
         return Usage(tally.sequences, tally.bytes, tally.parked, tally.tombstones, taken)
 
     def save(self, changes: Changes, time: float) -> None:
-        """See `Table.save`."""
         self._time = time
         for id_, (before, after) in changes.entries.items():
             self._put(id_, before, after)

@@ -23,7 +23,6 @@ class ObservedTime:
         return self._time
 
     def settle(self, time: float) -> float:
-        """The store's time is this."""
         self._time = time
         return time
 

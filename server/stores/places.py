@@ -34,18 +34,15 @@ class Slots(NamedTuple):
 
     @property
     def packed(self) -> bytes:
-        """As a file keeps them."""
         numbers = [number for place in zip(self.steps, self.sizes, strict=True) for number in place]
         return struct.pack(f"<{len(numbers)}q", *numbers)
 
     @property
     def bytes(self) -> int:
-        """Of all checkpoints together."""
         return sum(self.sizes)
 
     @property
     def newest(self) -> int | None:
-        """The latest step that is kept."""
         return max(self.steps) if self.steps else None
 
     @property

@@ -25,54 +25,42 @@ class TableStore(ABC):
         """Where the data is."""
 
     def write(self, writes: Sequence[Write], now: float) -> list[Refused]:
-        """See `Store.write`."""
         return self._change(now, lambda t: t.write(writes))
 
     def claim(self, claims: Sequence[Claim], now: float, asked: float | None = None) -> list[Claimed | Gone]:
-        """See `Store.claim`."""
         return self._change(now, lambda t: t.claim(claims, now if asked is None else asked))
 
     def read(self, claims: Sequence[Claim], now: float) -> list[Claimed | Gone]:
-        """See `Store.read`."""
         with self.tables.reading() as table:
             return Transaction(table, self.terms, now, self._time.look(table.time(), now)).read(claims)
 
     def hold(self, holds: Sequence[Hold], now: float) -> list[Refused]:
-        """See `Store.hold`."""
         return self._change(now, lambda t: t.hold(holds))
 
     def end(self, ends: Sequence[End], now: float) -> list[Refused]:
-        """See `Store.end`."""
         return self._change(now, lambda t: t.end(ends))
 
     def expire(self, now: float, limit: int = 1_000) -> Swept:
-        """See `Store.expire`."""
         return self._change(now, lambda t: t.expire(limit))
 
     def evict(self, count: int, now: float, *, owner: str | None = None) -> list[Evicted]:
-        """See `Store.evict`."""
         return self._change(now, lambda t: t.evict(count, owner))
 
     def forget(self, count: int, now: float) -> int:
-        """See `Store.forget`."""
         return self._change(now, lambda t: t.forget(count))
 
     def usage(self) -> Usage:
-        """See `Store.usage`."""
         with self.tables.reading() as table:
             return table.usage()
 
     def usage_of(self, owner: str) -> Usage:
-        """See `Store.usage_of`."""
         with self.tables.reading() as table:
             return table.usage(owner)
 
     def losses(self) -> int:
-        """See `Store.losses`."""
         return self.tables.losses()
 
     def close(self) -> None:
-        """See `Store.close`."""
         self.tables.close()
 
     def _change(self, now: float, decide: Callable[[Transaction], T]) -> T:

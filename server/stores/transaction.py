@@ -21,12 +21,10 @@ class Transaction:
         self._changes = Changes()
 
     def write(self, writes: Sequence[Write]) -> list[Refused]:
-        """See `Store.write`."""
         self._load({write.id for write in writes})
         return [refused for write in writes if (refused := self._write(write)) is not None]
 
     def claim(self, claims: Sequence[Claim], asked: float) -> list[Claimed | Gone]:
-        """See `Store.claim`."""
         self._load({claim.id for claim in claims})
         refused = [self._unclaimable(claim, asked) for claim in claims]
         if any(refused):
@@ -34,22 +32,18 @@ class Transaction:
         return [self._take(claim) for claim in claims]
 
     def read(self, claims: Sequence[Claim]) -> list[Claimed | Gone]:
-        """See `Store.read`."""
         self._load({claim.id for claim in claims})
         return [self._read(claim) for claim in claims]
 
     def hold(self, holds: Sequence[Hold]) -> list[Refused]:
-        """See `Store.hold`."""
         self._load({hold.id for hold in holds})
         return [refused for hold in holds if (refused := self._hold(hold)) is not None]
 
     def end(self, ends: Sequence[End]) -> list[Refused]:
-        """See `Store.end`."""
         self._load({end.id for end in ends})
         return [refused for end in ends if (refused := self._end(end)) is not None]
 
     def expire(self, limit: int) -> Swept:
-        """See `Store.expire`."""
         expired = self._found(self._table.parked(limit + 1, self._time - self._terms.retention))
         lapsed = self._found(self._table.awake(limit + 1, self._time - self._terms.lease))
         fallen = self._found(self._table.tombstones(limit + 1, self._time))
@@ -63,7 +57,6 @@ class Transaction:
         return Swept(tuple(expired[:limit]), max(map(len, (expired, lapsed, fallen))) > limit, owners)
 
     def evict(self, count: int, owner: str | None) -> list[Evicted]:
-        """See `Store.evict`."""
         of = {owner: count} if owner is not None else shares(self._table.largest(RANKED), count)
         if of is None:
             ids = self._found(self._table.parked(count))
@@ -72,14 +65,12 @@ class Transaction:
         return [self._evict(id_) for id_ in ids]
 
     def forget(self, count: int) -> int:
-        """See `Store.forget`."""
         fallen = self._found(self._table.tombstones(count))
         for id_ in fallen:
             self._change(id_, None)
         return len(fallen)
 
     def save(self) -> None:
-        """Carries out what was decided."""
         self._bound_tombstones()
         self._count()
         kept = self._table.time()

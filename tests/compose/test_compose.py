@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.compose.project import Project
 
 LARGEST = 200  # MB that the server's image adds to python:3.11-slim
-GRACE = 20  # seconds: the stop_grace_period of the server
+GRACE = 30  # seconds: the stop_grace_period of the server
 WRITE, HOLD, READ = [0.7, 1, 0], [-0.4, 0, 0], [0.2, 0, 1]  # what `recall` takes: value, write, read
 BRIEF = ("--steps", "20", "--evaluate-every", "10")
 ENDLESS = ("--steps", "100000000", "--patience", "100000000")

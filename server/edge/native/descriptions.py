@@ -23,7 +23,6 @@ _HOMES = {
 
 
 def columns(given: Sequence[Columns]) -> list[model_pb2.TraceColumns]:
-    """The layout of a trace."""
     return [model_pb2.TraceColumns(layer=c.layer, name=c.name, offset=c.offset, size=c.size) for c in given]
 
 
@@ -36,7 +35,6 @@ class Descriptions:
         self._list = b""
 
     def one(self, entry: Entry) -> bytes:
-        """The contract's DescribeModelResponse."""
         kept = self._kept.get(entry)
         if kept is None:
             kept = self._kept[entry] = tidegate_pb2.DescribeModelResponse(model=_model(entry)).SerializeToString()

@@ -101,7 +101,6 @@ class Writer:
 
 
 def varint(number: int) -> bytes:
-    """A number as protobuf writes it."""
     if number < len(_VARINTS):
         return _VARINTS[number]
     digits = bytearray()
@@ -172,7 +171,6 @@ def _encoding(values: bool) -> tensor_pb2.Encoding:
 
 
 def _rare(event: Checkpointed | Released | StateRead | Rewound | Moved) -> sequence_pb2.StreamResponse:
-    """What is said of a sequence beside its answers."""
     message = sequence_pb2.StreamResponse()
     match event:
         case Checkpointed():
@@ -225,7 +223,6 @@ def _opened(event: Opened, max_message: int) -> sequence_pb2.Opened:
 
 
 def predicted(made: Prediction, values: bool) -> tidegate_pb2.PredictResponse:
-    """A whole sequence at once."""
     message = tidegate_pb2.PredictResponse(model=made.opened.model, version=made.opened.version)
     for name, array in made.outputs.items():
         wire.encode_to(message.outputs.add(), name, array, _encoding(values))

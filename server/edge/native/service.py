@@ -34,7 +34,6 @@ Context = Any  # grpc.aio.ServicerContext: its type parameters differ between re
 def exchange(
     catalogue: Catalogue, keeper: AnyKeeper, settings: Settings, turns: Turns, allowed: Allowance, context: Context
 ) -> Exchange:
-    """One stream that speaks this protocol."""
     caller, route = caller_of(context), dict(context.invocation_metadata()).get(_ROUTE, "")
 
     def make(emit: Callable[[Event], None]) -> Stream:
@@ -89,7 +88,6 @@ class Servicer:
                 await served.serve(self._admission.leaving)
 
     async def predict(self, request: tidegate_pb2.PredictRequest, context: Context) -> bytes:
-        """A whole sequence at once."""
         manner = Manner(requests.selection(request.trace), requests.wants_values(request.encoding))
         inputs = requests.named_inputs(request.inputs)
         caller = caller_of(context)
@@ -99,9 +97,7 @@ class Servicer:
             return responses.predicted(made, manner.values).SerializeToString()
 
     async def list_models(self, _request: tidegate_pb2.ListModelsRequest, _context: Context) -> bytes:
-        """Every model in the repository."""
         return self._descriptions.all(self._repository.entries())
 
     async def describe_model(self, request: tidegate_pb2.DescribeModelRequest, _context: Context) -> bytes:
-        """One model."""
         return self._descriptions.one(self._repository.entry(request.model, request.version))

@@ -113,7 +113,6 @@ class SqliteFile:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """One moment's view of the file."""
         with self._between("BEGIN") as connection:
             yield connection
 

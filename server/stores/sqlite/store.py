@@ -23,7 +23,6 @@ class SqliteStore(TableStore):
 
     @property
     def tables(self) -> "_Tables":
-        """See `TableStore.tables`."""
         return _Tables(self._file)
 
 
@@ -47,6 +46,5 @@ class _Tables:
             table.set_aside()
 
     def losses(self) -> int:
-        """Another file is at the path."""
         with self._file.reading():
             return self._file.replaced

@@ -32,11 +32,9 @@ class SqliteTable:
         self._damaged: dict[int, str] = {}
 
     def time(self) -> float | None:
-        """See `Table.time`."""
         return self._one("SELECT time FROM total")[0]  # type: ignore[no-any-return] # a column is of any type
 
     def entries(self, ids: Collection[str]) -> Mapping[str, Kept | Tombstone]:
-        """See `Table.entries`."""
         found: dict[str, Kept | Tombstone] = {}
         plain = [id_ for id_ in ids if "\0" not in id_]  # SQLite's JSON ends at a zero
         for where, given in ((AMONG, json.dumps(plain)), *(("WHERE id = ?", id_) for id_ in ids if "\0" in id_)):
@@ -46,29 +44,24 @@ class SqliteTable:
         return found
 
     def checkpoints(self, id_: str) -> Mapping[int, bytes]:
-        """See `Table.checkpoints`."""
         first, last = _range(self._keys[id_])
         found = self._connection.execute("SELECT key, data FROM checkpoint WHERE key BETWEEN ? AND ?", (first, last))
         return {key - first: data for key, data in found}
 
     def parked(self, limit: int, until: float | None = None, owner: str | None = None) -> Mapping[str, Kept]:
-        """See `Table.parked`."""
         of, who = ("", ()) if owner is None else ("owner = ? AND", (owner,))
         where = f"WHERE {of} awake = 0 AND touched <= ? ORDER BY touched, id LIMIT ?"
         return self._sequences(where, *who, EVER if until is None else until, limit)
 
     def awake(self, limit: int, until: float) -> Mapping[str, Kept]:
-        """See `Table.awake`."""
         return self._sequences("WHERE awake = 1 AND touched <= ? ORDER BY touched, id LIMIT ?", until, limit)
 
     def tombstones(self, limit: int, until: float | None = None, owner: str | None = None) -> Mapping[str, Tombstone]:
-        """See `Table.tombstones`."""
         of, who = ("", ()) if owner is None else ("owner = ? AND", (owner,))
         where = f"WHERE {of} until <= ? ORDER BY until LIMIT ?"
         return self._tombstones(where, *who, EVER if until is None else until, limit)
 
     def largest(self, limit: int) -> Sequence[tuple[str, int]]:
-        """See `Table.largest`."""
         query = "SELECT owner, parked FROM usage WHERE parked > 0 ORDER BY parked DESC LIMIT ?"
         return self._connection.execute(query, (limit,)).fetchall()
 
@@ -84,7 +77,6 @@ class SqliteTable:
     # Changing ---------------------------------------------------------------------------------------------------------
 
     def save(self, changes: Changes, time: float) -> None:
-        """See `Table.save`."""
         self.set_aside()
         many = self._connection.executemany
         left = [id_ for id_, (before, after) in changes.entries.items() if _leaves(before, after)]

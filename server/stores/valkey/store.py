@@ -77,7 +77,6 @@ class ValkeyStore:
         self._name = " ".join(f"{key}={value}" for key, value in connection.repr_pieces())  # no password among them
 
     def write(self, writes: Sequence[Write], now: float) -> list[Refused]:
-        """See `Store.write`."""
         return _refused(writes, self._each("write", now, [_written(write) for write in writes]))
 
     def claim(self, claims: Sequence[Claim], now: float, asked: float | None = None) -> list[Claimed | Gone]:
@@ -96,20 +95,16 @@ class ValkeyStore:
         ]
 
     def read(self, claims: Sequence[Claim], now: float) -> list[Claimed | Gone]:
-        """See `Store.read`."""
         answers = self._each("read", now, [(claim.id, claim.digest) for claim in claims])
         return [_claimed(*found) for answer in answers for found in answer]
 
     def hold(self, holds: Sequence[Hold], now: float) -> list[Refused]:
-        """See `Store.hold`."""
         return _refused(holds, self._each("hold", now, [(hold.id, hold.fence, int(hold.awake)) for hold in holds]))
 
     def end(self, ends: Sequence[End], now: float) -> list[Refused]:
-        """See `Store.end`."""
         return _refused(ends, self._each("end", now, [(end.id, end.fence, end.reason) for end in ends]))
 
     def expire(self, now: float, limit: int = 1_000) -> Swept:
-        """See `Store.expire`."""
         expired: list[bytes] = []
         owners: list[bytes] = []
         more = True
@@ -120,7 +115,6 @@ class ValkeyStore:
         return Swept(tuple(id_.decode() for id_ in expired), bool(more), frozenset(o.decode() for o in owners))
 
     def evict(self, count: int, now: float, *, owner: str | None = None) -> list[Evicted]:
-        """See `Store.evict`."""
         if count <= 0:
             return []
         of = {f"owner:{owner}": count} if owner is not None else self._shares(count)
@@ -136,16 +130,13 @@ class ValkeyStore:
         return {"touched": count} if parts is None else {f"owner:{owner}": part for owner, part in parts.items()}
 
     def forget(self, count: int, now: float) -> int:
-        """See `Store.forget`."""
         return sum(self._each("forget", now, [(min(BATCH, left),) for left in range(count, 0, -BATCH)], 1))
 
     def usage(self) -> Usage:
-        """See `Store.usage`."""
         keys = ("ZCARD", "touched"), ("ZCARD", "awake"), ("GET", "total"), ("ZCARD", "tombstones")
         return self._usage(*((command, self._prefix + key) for command, key in keys))
 
     def usage_of(self, owner: str) -> Usage:
-        """See `Store.usage_of`."""
         parked, fallen = (("ZCARD", f"{self._prefix}{key}:{owner}") for key in ("owner", "tombstones"))
         return self._usage(parked, *(("HGET", self._prefix + key, owner) for key in ("awake_of", "bytes")), fallen)
 
@@ -156,7 +147,6 @@ class ValkeyStore:
         return self._losses
 
     def close(self) -> None:
-        """See `Store.close`."""
         self._client.close()  # type: ignore[no-untyped-call] # valkey types its commands alone
 
     def _each(self, verb: str, now: float, items: Sequence[Item], size: int = BATCH) -> list[Any]:
