@@ -51,11 +51,7 @@ class Admission:
 
     @contextmanager
     def stream(self, caller: Caller) -> Iterator[None]:
-        """A place for one stream.
-
-        Raises:
-            OverLimit, Draining: there is none.
-        """
+        """A place for one stream. Raises OverLimit, Draining: there is none."""
         self._check_open()
         give_back = self._streams.take(caller)
         try:

@@ -54,11 +54,7 @@ class Metrics(Collector):
         ProcessCollector(registry=self._registry)
 
     def start(self, host: str, port: int) -> None:
-        """Listens.
-
-        Raises:
-            OSError: the port is not to be had.
-        """
+        """Listens. Raises OSError: the port is not to be had."""
         try:
             self._page = Page(host.strip("[]"), port, make_wsgi_app(self._registry), self._silence)
         except OSError as error:

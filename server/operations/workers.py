@@ -40,8 +40,7 @@ class Workers:
     async def run(self) -> None:
         """The whole life, until SIGTERM or SIGINT, which the workers get too.
 
-        Raises:
-            OSError: the port is taken, or the first worker cannot start.
+        Raises OSError: the port is taken, or the first worker cannot start.
         """
         for sign in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(sign, self._stop)
@@ -109,8 +108,7 @@ class Workers:
 def reserved(host: str, port: int) -> Iterator[int]:
     """Keeps a port for workers who share it, and for nobody else who is there already; 0 is a free one.
 
-    Raises:
-        OSError: it is taken, or the host means nothing.
+    Raises OSError: it is taken, or the host means nothing.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]

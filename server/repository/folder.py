@@ -42,8 +42,7 @@ class Look:
 def look(folder: Path) -> Look:
     """Looks through a repository. What is wrong with one folder hurts no other.
 
-    Raises:
-        OSError: the repository itself cannot be read.
+    Raises OSError: the repository itself cannot be read.
     """
     models: dict[tuple[str, int], Found] = {}
     closed: dict[str, str] = {}

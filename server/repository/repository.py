@@ -69,8 +69,7 @@ class Repository:
     def find(self, name: str, version: int) -> ServedModel:
         """The model to open sequences of; version 0 is the newest that is ready.
 
-        Raises:
-            UnknownModel, ModelUnavailable: there is none, or not yet; the sentence lists what there is.
+        Raises UnknownModel, ModelUnavailable: there is none, or not yet; the sentence lists what there is.
         """
         entry = self.entry(name, version)
         if entry.served is not None:
@@ -85,8 +84,7 @@ class Repository:
     def exact(self, name: str, version: int, sha256: str) -> ServedModel:
         """The model of this very content, to continue sequences of; a superseded or overwritten one is brought back.
 
-        Raises:
-            UnknownModel, ModelUnavailable, WrongState: it is not here any more, or not yet.
+        Raises UnknownModel, ModelUnavailable, WrongState: it is not here any more, or not yet.
         """
         key = name, version
         for model in self.served():
@@ -136,8 +134,7 @@ class Repository:
     async def look(self, settled: bool = False) -> None:
         """Looks through the folder and follows it; what is new is loading then. With `settled`, files are complete.
 
-        Raises:
-            OSError: the folder cannot be read. Nothing changes.
+        Raises OSError: the folder cannot be read. Nothing changes.
         """
         seen = await asyncio.to_thread(folder.look, self._settings.models)
         unknown = {key: found for key, found in self._seen.models.items() if key[0] in seen.closed}

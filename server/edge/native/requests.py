@@ -160,11 +160,7 @@ def selection(message: sequence_pb2.TraceSelection) -> Selection:
 
 
 def wants_values(encoding: int) -> bool:
-    """Whether answers are to be written as numbers.
-
-    Raises:
-        Refusal: an encoding that is unknown.
-    """
+    """Whether answers are to be written as numbers. Raises Refusal: an encoding that is unknown."""
     if encoding not in (tensor_pb2.ENCODING_UNSPECIFIED, tensor_pb2.ENCODING_RAW, tensor_pb2.ENCODING_VALUES):
         raise Refusal(f"encoding {encoding} is unknown")
     return encoding == tensor_pb2.ENCODING_VALUES

@@ -99,8 +99,7 @@ UPDATE total SET tombstones = (SELECT count(*) FROM tombstone), time = (SELECT m
 class SqliteFile:
     """`path`, made if it is not there. `patience`: so long another process may hold it, in seconds.
 
-    Raises:
-        StoreFailed: it cannot be opened, or is something else.
+    Raises StoreFailed: it cannot be opened, or is something else.
     """
 
     def __init__(self, path: Path, patience: float) -> None:

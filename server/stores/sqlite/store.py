@@ -13,8 +13,7 @@ from server.stores.table_store import TableStore
 class SqliteStore(TableStore):
     """See `Store`. `patience`: so long another process may hold the file, in seconds.
 
-    Raises:
-        StoreFailed: the file cannot be opened, or is something else.
+    Raises StoreFailed: the file cannot be opened, or is something else.
     """
 
     def __init__(self, path: Path, terms: Terms, patience: float = 5.0) -> None:
