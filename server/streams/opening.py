@@ -168,7 +168,12 @@ class Opening:
 
     def _take_in(self, coming: _Opening, restored: list[Restored]) -> Work:
         model, sequences = restored[0].sequence.model, [r.sequence for r in restored]
-        coming.slots = np.concatenate([coming.slots, self.room(model, len(restored) - len(coming.slots))])
+        missing = len(restored) - len(coming.slots)
+        for _ in range(4 * len(restored)):  # those that give way free their slots in turns
+            if model.slots.free >= missing:
+                break
+            yield
+        coming.slots = np.concatenate([coming.slots, self.room(model, missing)])
         for part in pieces(np.arange(len(restored))):
             first, after = part.item(0), part.item(-1) + 1
             self._keeper.takeovers.settle(restored[first:after], coming.slots[first:after])

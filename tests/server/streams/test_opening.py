@@ -190,6 +190,34 @@ def test_a_large_resume_is_done_in_turns_and_what_is_lost_meanwhile_is_told_of_a
     world.end()
 
 
+def test_a_large_resume_waits_for_the_slots_of_the_stream_that_gives_way(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    count = 400
+    world = World(tmp_path_factory.getbasetemp(), max_sequences=count + 10)
+    server = world.servers[0]
+    server.turns = Turns(world.loop.call_soon, 0.0)  # a piece a turn
+    world.connect(0, 0)
+    world.connect(1, 0)
+    line, other = world.lines
+    assert line is not None
+    assert other is not None
+    opened = ask(world, pb.StreamRequest(open=pb.Open(count=count, model="recall", version=1))).opened
+    world.write(0)
+    ids, token = opened.sequence_ids, opened.resume_token
+    other.say(pb.StreamRequest(resume=pb.Resume(sequence_ids=ids, resume_token=token, answered=[0] * count)))
+    while not other.down:
+        if server.desk.calls:
+            server.desk.work()
+        world.tick()
+    heard = [pb.StreamResponse.FromString(message) for message in other.down]
+    assert [message.WhichOneof("response") for message in heard] == ["opened"], heard
+    assert list(heard[0].opened.sequence_ids) == list(ids)
+    world.cut(0)
+    world.cut(1)
+    world.end()
+
+
 def test_a_client_that_resumes_without_end_waits_before_more_is_read(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
