@@ -6,7 +6,7 @@ file compares its inputs with among its numbers.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -24,6 +24,8 @@ from stepgraph.running.engine import Engine
 _STEPS, _MOST_STEPS, _BEYOND = 300, 2_000, 64
 _PREFIXES = 6  # at which a file is asked that answers once for all steps
 _NOISE = 1e-6  # by which the inputs are moved to see how much of a difference is rounding
+_START, _GROWN = 13, 1e4  # numbers that are so many times those of the first steps have no bound
+_LOST = 1e-2  # where rounding has grown to so much, nothing can be told from it
 _AMPLIFIED = 30.0  # times what that makes is still rounding
 _SMALL = 16  # elements of a constant that can be a bound
 _COMPARING = frozenset({"Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Clip", "Min", "Max"})
@@ -69,11 +71,32 @@ def first_beyond(reference: Reference, facts: Facts, engine: Engine, found: Hint
         Compared(f"output '{port.name}'", steps, wanted, answers[port.name][steps], port.unit)
         for port, steps, wanted in _wanted(reference, facts, data)
     ]
-    if difference.first_beyond(compared, same) is None:
+    end = min(map(_end, compared))
+    if difference.first_beyond([_until(end, each) for each in compared], same) is None:
         return None
     moved = (values for _, _, values in _wanted(reference, facts, _moved(data, facts)))
     noise = [errors(c.wanted, m, c.unit, since_start=False) for c, m in zip(compared, moved, strict=True)]
-    return difference.first_beyond(compared, [np.fmax(same, _AMPLIFIED * each) for each in noise])
+    end = min(end, *(_first(c, _AMPLIFIED * each > _LOST) for c, each in zip(compared, noise, strict=True)))
+    told = [_until(end, each) for each in compared]
+    bounds = [np.fmax(same, _AMPLIFIED * each[: len(t.steps)]) for each, t in zip(noise, told, strict=True)]
+    return difference.first_beyond(told, bounds)
+
+
+def _end(compared: Compared) -> int:
+    """The step from which on the original's numbers say nothing: they are none, or have grown without a bound."""
+    sizes = np.abs(compared.wanted).astype(np.float64).reshape(len(compared.wanted), -1).max(1, initial=0)
+    bound = _GROWN * max(1.0, float(np.nan_to_num(sizes[:_START]).max(initial=0)))
+    return _first(compared, ~(sizes <= bound))
+
+
+def _first(compared: Compared, strange: np.ndarray) -> int:
+    """The first step that is strange; one beyond the last if none is."""
+    return compared.steps[int(strange.argmax())] if strange.any() else compared.steps[-1] + 1
+
+
+def _until(end: int, compared: Compared) -> Compared:
+    count = sum(step < end for step in compared.steps)
+    return replace(compared, steps=compared.steps[:count], wanted=compared.wanted[:count], got=compared.got[:count])
 
 
 def _wanted(reference: Reference, facts: Facts, data: Data) -> Iterator[tuple[Port, Sequence[int], np.ndarray]]:

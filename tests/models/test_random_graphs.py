@@ -211,6 +211,22 @@ FOUND = [
     Graph((Layer("RNN", hidden=1, activations=("Sigmoid",)),) * 3, "flat", "split", "state", dtype="float64"),
     # a bound that half precision does not have
     Graph((Layer("LSTM", clip=1e30),), dtype="float16"),
+    # numbers without a bound, in a sequence of hundreds of steps
+    *(
+        Graph(
+            (
+                Layer("RNN", hidden=3, bias=False),
+                Layer("LSTM", hidden=1, bias=False, peepholes=True, activations=("Sigmoid", "Sigmoid", "Softplus")),
+            ),
+            "constant",
+            "slice",
+            "none",
+            before=before,
+            opset=opset,
+            seed=seed,
+        )
+        for before, opset, seed in (("dense", 14, 5), ("", 7, 5), ("", 7, 0), ("dense", 14, 1))
+    ),
 ]
 
 
