@@ -62,15 +62,17 @@ class Handles:
         return handles
 
     def check(self, handle: int, count: int) -> None:
-        """Whether there are so many handles from this one on: as many more as are being closed. Raises OverLimit."""
-        beyond = handle + count - self._limit
-        if count <= 0 or (beyond > 0 and beyond > np.count_nonzero(self._groups == CLOSING)):
+        """Whether there are so many handles from this one on. Raises OverLimit.
+
+        There are twice as many as may be open: a client takes new ones while it has not heard yet that others are free.
+        """
+        if count <= 0 or handle + count > 2 * self._limit:
             raise self._too_many(handle, count)
-        if beyond > 0:
+        if handle + count > self._limit:
             self._check_open(handle, count)
 
     def _check_open(self, handle: int, count: int) -> None:
-        """Whether so many more may be open: handles alone do not limit that while some are beyond the limit."""
+        """Whether so many more may be open. Raises OverLimit."""
         if len(self._groups) - np.isin(self._groups, (FREE, CLOSING)).sum() + count > self._limit:
             raise self._too_many(handle, count)
 
