@@ -105,7 +105,7 @@ async def carried_out(attack: Attack, port: int) -> str:
     """Runs an attack; what was wrong with it, if anything."""
     try:
         await asyncio.wait_for(attack(port), PATIENCE)
-    except (TimeoutError, RuntimeError, grpc.aio.AioRpcError) as error:
+    except (TimeoutError, RuntimeError, asyncio.InvalidStateError, grpc.aio.AioRpcError) as error:
         return str(error) or f"not over after {PATIENCE:.0f} s"
     await asyncio.sleep(SETTLE)
     return ""
