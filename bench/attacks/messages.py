@@ -89,7 +89,7 @@ async def bundles(port: int) -> None:
     async with stream(port) as call:
         for message in (bundle(opens), bundle(closes)):
             await call.write(message)
-            await until_quiet(call)
+        await until_quiet(call)
 
 
 async def reads(port: int) -> None:

@@ -52,7 +52,7 @@ async def heard(call: "Call", count: int) -> list[pb.StreamResponse]:
 
 
 async def until_quiet(call: "Call") -> None:
-    """Reads whatever comes, until nothing has come for a second."""
+    """Reads whatever comes, until nothing has come for a second; the call is over then."""
     with suppress(TimeoutError, grpc.aio.AioRpcError):
         while isinstance(await asyncio.wait_for(call.read(), QUIET), pb.StreamResponse):
             pass
