@@ -162,12 +162,16 @@ class ClientCore(ABC, Generic[C]):
     async def _inputs(self, model: str, version: int, timeout: float | None) -> InputLayout:
         """The inputs of one version, kept once they are known; asked for as long as sequences are resumed."""
         deadline, attempts = self._limits(timeout)
+        why: ConnectionLost | ModelNotReady | None = None
         while (layout := self._layouts.get((model, version))) is None:
             try:
                 described = await self._describe(model, version, deadline.limit)
                 self._layouts[model, version] = calls.inputs_of(described)
             except (ConnectionLost, ModelNotReady) as error:
+                why = error
                 await self._wait_after(error, attempts)
+            except TimedOut as error:
+                raise why or error from None  # that the time was over says less than what it went by with
         return layout
 
     def _limits(self, timeout: float | None) -> tuple[Deadline, Attempts]:
