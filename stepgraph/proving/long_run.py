@@ -56,15 +56,21 @@ def hints(graph: Graph) -> Hints:
         if node.op_type in _REACHING | _COMPARING:
             known = [own[name] if name in own else graph.value(name) for name in node.input if name]
             values = [value for value in known if value is not None and value.size <= _SMALL]
-            numbers = [float(number) for value in values for number in np.ravel(value) if value.dtype.kind in "fiu"]
+            ravelled = (number for value in values if value.dtype.kind in "fiu" for number in np.ravel(value))
+            numbers = [float(number) for number in ravelled if np.isfinite(number)]
             whole = [abs(int(number)) for number in numbers if number == int(number) and abs(number) <= _MOST_STEPS]
             reach = max([reach, *whole])
             thresholds.update(numbers if node.op_type in _COMPARING else [])
     return Hints(reach + windows, tuple(sorted(thresholds)))
 
 
-def first_beyond(reference: Reference, facts: Facts, engine: Engine, found: Hints, same: float) -> Difference | None:
-    """The first difference in a long sequence that is more than `same`, and more than what rounding can grow to."""
+def first_beyond(
+    reference: Reference, facts: Facts, engine: Engine, found: Hints, same: float
+) -> tuple[Difference | None, int]:
+    """The first difference in a long sequence that is more than `same`, and more than what rounding can grow to.
+
+    And how many steps were compared: fewer than `found.steps` where the original's own numbers say nothing any more.
+    """
     data = _data(facts, found)
     answers = engine.run(data, engine.graph.start(size(data)[1]), trace=False).outputs
     compared = [
@@ -73,13 +79,13 @@ def first_beyond(reference: Reference, facts: Facts, engine: Engine, found: Hint
     ]
     end = min(map(_end, compared))
     if difference.first_beyond([_until(end, each) for each in compared], same) is None:
-        return None
+        return None, end
     moved = (values for _, _, values in _wanted(reference, facts, _moved(data, facts)))
     noise = [errors(c.wanted, m, c.unit, since_start=False) for c, m in zip(compared, moved, strict=True)]
     end = min(end, *(_first(c, _AMPLIFIED * each > _LOST) for c, each in zip(compared, noise, strict=True)))
     told = [_until(end, each) for each in compared]
     bounds = [np.fmax(same, _AMPLIFIED * each[: len(t.steps)]) for each, t in zip(noise, told, strict=True)]
-    return difference.first_beyond(told, bounds)
+    return difference.first_beyond(told, bounds), end
 
 
 def _end(compared: Compared) -> int:

@@ -92,13 +92,13 @@ class _Comparison:
     def _compare_long(self) -> int:
         """One sequence beyond every constant that could be a reach in steps; returns how many steps were compared."""
         found = long_run.hints(self._original.graph)
-        apart = long_run.first_beyond(self._reference, self._facts, self._engine, found, self._bounds.same)
+        apart, compared = long_run.first_beyond(self._reference, self._facts, self._engine, found, self._bounds.same)
         if apart is not None:
             node = diagnosis.mixing_node(
                 self._reference.model, self._facts, self._engine.graph, self._bounds, apart.step + 1
             )
             raise long_run.refusal(apart, None if node is None else explanation.mixing(node))
-        return found.steps
+        return compared
 
     def rounding(self) -> float:
         for seed, length in enumerate(_LENGTHS):
