@@ -7,8 +7,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 STUBS ?= .
 
-# Two tests at a time; those that share what their module has made, or a folder, one after the other.
-PARALLEL := -n 2 --dist loadgroup
+# Two files of tests at a time: the tests of one file share what their module has made, or a folder.
+PARALLEL := -n 2 --dist loadfile
 QUICK := tests/server/runtime tests/server/streams tests/server/durability tests/server/edge \
 	tests/server/test_random_schedules.py tests/tidegate/protocol tests/stepgraph/cells tests/stepgraph/file \
 	tests/stepgraph/proving tests/stepgraph/reading

@@ -5,6 +5,7 @@ and outputs, for the afternoon's server. Run as a process of its own, so that to
 """
 
 import argparse
+import os
 import warnings
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def write(module: nn.Module, inputs: tuple[Tensor, ...], path: Path, names_in: l
     rows, states = {0: "batch", 1: "time"}, {1: "batch"}
     axes = {name: rows if name in "xy" else states for name in (*names_in, *names_out)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".part")
+    unfinished = path.with_suffix(f".{os.getpid()}.part")  # two processes may write the same file at a time
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's advice to use the other one, and to keep to one batch size
         torch.onnx.export(

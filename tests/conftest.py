@@ -60,14 +60,6 @@ def _refuse_processes(event: str, _: tuple[object, ...]) -> None:
         pytest.skip("it starts a process")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share what their module has made run in one process (`--dist loadgroup`); the others anywhere."""
-    for item in items:
-        used = item._fixtureinfo.name2fixturedefs.values()
-        if not item.get_closest_marker("xdist_group") and any(f.scope == "module" for d in used for f in d):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
-
-
 @pytest.fixture(scope="session")
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
     """A repository of small torch networks, some of them unservable."""

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("bench")  # all of them use the folder .bench
-
 
 def test_the_command_prints_a_table_the_verdict_and_a_file(tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
@@ -17,7 +15,7 @@ def test_the_command_prints_a_table_the_verdict_and_a_file(tmp_path: Path) -> No
         [sys.executable, "-m", "bench", *options], capture_output=True, text=True, timeout=120, check=False
     )
     assert ran.returncode in (0, 1), ran.stdout + ran.stderr
-    assert "engine, batch 64, traces" in ran.stdout
+    assert "engine, batch 64, traces" in ran.stdout, ran.stderr
     assert "\x1b" not in ran.stdout
     assert len(json.loads(file.read_text())["verdict"]) == 9
 

@@ -21,6 +21,13 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
     return Cache(root)
 
 
+def test_two_processes_may_write_the_models_at_the_same_time(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bench.models", str(tmp_path)]
+    with subprocess.Popen(command) as first, subprocess.Popen(command) as second:
+        assert (first.wait(timeout=120), second.wait(timeout=120)) == (0, 0)
+    assert not list(tmp_path.rglob("*.part"))
+
+
 def test_the_servers_compute_the_same_and_every_layout_is_measured(cache: Cache) -> None:
     scenarios = (
         Scenario(32, 2),
