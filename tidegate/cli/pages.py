@@ -3,11 +3,11 @@
 import json
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields, is_dataclass, replace
 from typing import Any
 
 from tidegate.drawing.glyphs import Style
-from tidegate.drawing.names import layers_in_short
+from tidegate.drawing.names import layers_in_short, printable
 from tidegate.model import Model, StateSpec, TensorSpec
 
 _RED, _GREEN, _YELLOW = 203, 78, 221
@@ -23,6 +23,7 @@ _PAGE_WIDTH = 100  # wider lines are hard to read
 
 
 def table(models: Sequence[Model], style: Style) -> list[str]:
+    models = [_printable(model) for model in models]
     rows = [_cells(model) for model in models]
     widths = [max(len(row[at]) for row in (_HEADER, *rows)) for at in range(len(_HEADER))]
     lines = [style.dim("  ".join(_aligned(_HEADER, widths)).rstrip())]
@@ -59,7 +60,7 @@ def _tensor(spec: TensorSpec) -> str:
 
 def page(model: Model, style: Style, width: int = _PAGE_WIDTH) -> list[str]:
     """Everything that the server says about one model; text is wrapped at `width`, or earlier."""
-    width = min(width, _PAGE_WIDTH)
+    model, width = _printable(model), min(width, _PAGE_WIDTH)
     lines = [f"{style.bold(model.name)} version {model.version}, {_status(model, style)}"]
     if model.reason:
         lines.append(style.paint(model.reason, _RED))
@@ -136,6 +137,20 @@ def _facts(model: Model) -> Iterator[str]:
     if proof.rounding is not None:
         yield f"        without the file's rounding to 8 bits; within {proof.rounding:.2g} with it"
     yield f"sha256  {model.sha256}"
+
+
+def _printable(value: Any) -> Any:  # noqa: ANN401 - of whatever type is given
+    """The same with every text in it printable."""
+    match value:
+        case str():
+            return printable(value)
+        case tuple():
+            return tuple(map(_printable, value))
+        case dict():
+            return {_printable(key): _printable(entry) for key, entry in value.items()}
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    return replace(value, **{field.name: _printable(getattr(value, field.name)) for field in fields(value)})
 
 
 # For a program.

@@ -9,6 +9,7 @@ from tidegate.cli import commands
 from tidegate.cli.arguments import DEFAULT_SERVER, read
 from tidegate.cli.bookmark import Bookmark
 from tidegate.client import Client
+from tidegate.drawing.names import printable
 from tidegate.errors import Refused, TidegateError
 from tidegate.trace import NOTHING, Trace
 
@@ -32,7 +33,7 @@ def run(arguments: Sequence[str] | None) -> int:
 
 
 def _fail(message: str) -> int:
-    print(f"tidegate: {' '.join(message.split())}", file=sys.stderr)
+    print(f"tidegate: {printable(' '.join(message.split()))}", file=sys.stderr)
     return 1
 
 

@@ -7,12 +7,18 @@ from tidegate.answers import TraceLayout
 from tidegate.model import Layer, TensorSpec
 
 
+def printable(text: str) -> str:
+    """Text of others for a terminal: what could move its cursor or change its colours is shown by its number."""
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+
+
 def column_names(spec: TensorSpec) -> list[str]:
     """One name for each number of one row: its features, else the tensor's name, with an index if there are several."""
     count = math.prod(spec.shape)
     if len(spec.features) == count:
-        return list(spec.features)
-    return [spec.name] if count == 1 else [f"{spec.name}.{index}" for index in range(count)]
+        return [printable(name) for name in spec.features]
+    name = printable(spec.name)
+    return [name] if count == 1 else [f"{name}.{index}" for index in range(count)]
 
 
 def trace_names(layout: TraceLayout) -> Iterator[str]:

@@ -2,8 +2,9 @@ import json
 from dataclasses import replace
 
 from tests.tidegate.fake_server import find
-from tidegate.cli.pages import page
+from tidegate.cli.pages import page, table
 from tidegate.drawing.glyphs import Style
+from tidegate.drawing.names import column_names
 from tidegate.model import Model
 
 LONG = "many words " * 20
@@ -21,6 +22,22 @@ def test_text_is_wrapped_at_the_terminals_width_and_at_a_hundred_in_a_wider_one(
         lines = page(TOY, Style(), width)
         assert most - 12 < max(len(line) for line in lines) <= most
         assert " ".join(" ".join(lines).split()).count("many words") == 40
+
+
+def test_nothing_that_a_model_file_says_moves_the_cursor_of_a_terminal_or_colours_it() -> None:
+    evil = "x\x1b]0;title\x07\x1b[2J\r\x9b1m"
+    model = replace(
+        TOY,
+        status="refused",
+        reason=evil,
+        inputs=tuple(replace(spec, name=evil, features=(evil,), units=(evil,)) for spec in TOY.inputs),
+        layers=tuple(replace(layer, node=evil) for layer in TOY.layers),
+        remarks=(evil,),
+        metadata=dict.fromkeys(("tidegate.description", "tidegate.provenance", evil), evil),
+    )
+    shown = "\n".join([*page(model, Style()), *table([model], Style()), *column_names(model.inputs[0])])
+    assert "\\x1b]0;title\\x07" in shown
+    assert all(c.isprintable() or c == "\n" for c in shown)
 
 
 def test_what_the_provenance_leaves_empty_is_not_shown() -> None:
