@@ -63,7 +63,7 @@ bench: $(READY) ## what is claimed about speed, as ratios in one run; how long a
 	$(BIN)/python -m bench.stalls
 
 clean: ## remove what the other commands made
-	rm -rf $(VENV) build dist runs .demo .bench .real .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
+	rm -rf $(VENV) build dist runs .demo .bench .real .hold .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help demo test test-quick test-compose test-real hold check proto serve bench clean

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from server.streams.trace import Selection, plan
+from server.streams.trace import Selection, TracePlan, plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +21,7 @@ class Truth:
         self, versions: Mapping[int, LoadedModel], version: int, start: int = 0, state: np.ndarray | None = None
     ) -> None:
         self._versions = versions
+        self._plans = {number: _whole(loaded) for number, loaded in versions.items()}
         self.start = start
         self.rows: list[np.ndarray] = []
         self.version_at: list[int] = []  # of each step
@@ -38,7 +39,7 @@ class Truth:
         """One more step."""
         loaded = self._versions[self.version]
         result = loaded.engine.run({"x": row[None, None]}, self.states[-1][None], trace=True)
-        trace = plan(Selection(), loaded.graph.trace, loaded.graph.layers).cut(result.trace[0], np.zeros(1))
+        trace = self._plans[self.version].cut(result.trace[0], np.zeros(1))
         self.rows.append(row)
         self.version_at.append(self.version)
         self.states.append(result.state[0].copy())
@@ -62,3 +63,7 @@ class Truth:
     def fork(self) -> Truth:
         """Another one that begins where this one stands."""
         return Truth(self._versions, self.version, self.end, self.states[-1])
+
+
+def _whole(loaded: LoadedModel) -> TracePlan:
+    return plan(Selection(), loaded.graph.trace, loaded.graph.layers)

@@ -1,4 +1,4 @@
-"""Every attack, one after the other, for ever: `python -m bench.attacks PORT` prints a line for each that is over."""
+"""Every attack, one after the other, for ever: `python -m bench.attacks PORT [PAUSE]`; a line for each that is over."""
 
 import asyncio
 import sys
@@ -10,10 +10,10 @@ from bench.attacks.floods import FLOODS
 from bench.attacks.messages import MESSAGES
 
 PATIENCE = 60.0  # seconds for an attack
-PAUSE = 1.0  # seconds between two
+PAUSE = 1.0  # seconds between two, unless others are asked for
 
 
-async def for_ever(port: int) -> None:
+async def for_ever(port: int, pause: float) -> None:
     """Attacks the server at a port of this machine."""
     while True:
         for name, attack in (MESSAGES | FLOODS | CROWDS).items():
@@ -22,8 +22,8 @@ async def for_ever(port: int) -> None:
                 print(f"{name}: over", flush=True)
             except (TimeoutError, RuntimeError, grpc.aio.AioRpcError) as error:
                 print(f"{name}: {str(error) or 'not over in time'}", flush=True)
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(pause)
 
 
 if __name__ == "__main__":
-    asyncio.run(for_ever(int(sys.argv[1])))
+    asyncio.run(for_ever(int(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else PAUSE))

@@ -1,9 +1,9 @@
 """Holds servers to their promises for a long time: `make hold`. HOLD_MINUTES is how long, HOLD_SEED what is done.
 
-In turns one server with SQLite and three replicas with a Valkey are killed, 1,000 times an hour, under clients that do
-everything that a sequence can do; every answer is compared with one computed here. Beside them one server lives through
-all of it, with the same clients, and with a million fuzzed messages an hour, floods and attacks; its memory is watched,
-and what a bystander has to wait.
+A server with SQLite and three replicas with a Valkey are killed, 1,000 times an hour, under clients that do everything
+that a sequence can do; every answer is compared with one computed here. Beside them one server lives through all of it,
+with such a client, and with a million fuzzed messages an hour, floods and attacks; its memory is watched, and what a
+bystander has to wait. `.hold/log` says where a run is, `.hold/table.md` what it came to.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -23,17 +23,17 @@ from typing import TYPE_CHECKING
 from bench import report
 from bench.attacks.speech import MODEL as ATTACKED
 from bench.processes.cache import Cache
-from bench.processes.child import Child
-from tests.hold.cluster import OFTEN, Cluster
-from tests.hold.fuzz import Fuzz
-from tests.hold.tally import Tally, line, table
+from tests.hold.cluster import KINDS, Cluster
+from tests.hold.goal import Goal
+from tests.hold.lived import Lived
+from tests.hold.tally import Tally, line, markdown, table
 from tests.hold.wanderer import Wanderer
-from tests.running_server import ROOT, RunningServer
+from tests.running_server import ROOT
 from tests.server.world import SOURCE, versions
 from tests.shelf import MODEL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from rich.console import Console
 
@@ -41,20 +41,19 @@ if TYPE_CHECKING:
 
 MINUTES = float(os.environ.get("HOLD_MINUTES", "60"))
 SEED = int(os.environ.get("HOLD_SEED", str(time.time_ns() % 10**6)))
-KILLS, FUZZED = 1_000, 1_000_000  # an hour
-ROUND = 20  # kills between two moments at which everything has to be answered
-CLIENTS = 3
-SETTLE = 120.0  # seconds within which everything is answered once nobody is killed any more
-WATCH = 5.0  # seconds between two looks at the memory and the bystander
+CLIENTS = 2  # at a time, of each cluster
+LIFE = (10.0, 60.0)  # seconds of a client
+SETTLE = 120.0  # seconds within which everything is answered that a client has asked, whoever is killed meanwhile
+SAY = 15.0  # seconds between two lines of the log
+FOLDER = ROOT / ".hold"
 
 
 class Hold:
     """One run."""
 
-    def __init__(self, folder: Path, tally: Tally) -> None:
-        self._folder, self._tally = folder, tally
+    def __init__(self, folder: Path, tally: Tally, goal: Goal) -> None:
+        self._folder, self._tally, self._goal = folder, tally, goal
         self._chance = random.Random(SEED)  # noqa: S311 - no secret
-        self._end = time.monotonic() + MINUTES * 60
         self.loaded: Mapping[int, LoadedModel] = versions(folder)
         self.models = self._repository()
 
@@ -67,124 +66,102 @@ class Hold:
         shutil.copytree(Cache().models / ATTACKED, models / ATTACKED)
         return models
 
-    @property
-    def over(self) -> bool:
-        """Whether the time is up."""
-        return time.monotonic() > self._end
+    async def run(self) -> None:
+        """All of it at once."""
+        async with AsyncExitStack() as stack:
+            clusters = [
+                Cluster(kind, self.models, self._folder / kind.name, self._chance, self._tally) for kind in KINDS
+            ]
+            for cluster in clusters:
+                await stack.enter_async_context(cluster)
+            lived = await stack.enter_async_context(Lived(self.models, self._folder, self._chance, self._tally))
+            self._goal.begin()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._clients(lived.address, for_ever=True))
+                tasks.create_task(lived.trouble(self._goal))
+                for cluster in clusters:
+                    tasks.create_task(cluster.kill(self._goal))
+                    for _ in range(CLIENTS):
+                        tasks.create_task(self._clients(cluster.address))
+            lived.check()
 
-    # Servers that are killed ------------------------------------------------------------------------------------------
+    async def _clients(self, address: Callable[[], str], *, for_ever: bool = False) -> None:
+        """One client after the other; some take up the sequences that the one before has left."""
+        before = None
+        while not self._goal.over(self._tally):
+            client = Wanderer(self.loaded, address, self._chance, self._tally, before)
+            self._tally.clients += 1
+            running = asyncio.create_task(client.run())
+            end = time.monotonic() + self._chance.uniform(*LIFE)
+            while not self._goal.over(self._tally) and (for_ever or time.monotonic() < end):
+                if running in (await asyncio.wait((running,), timeout=0.2))[0]:
+                    break
+            if not await self._settled(client, running):
+                return
+            before = client
+            if self._goal.over(self._tally) or self._chance.random() < 0.5:
+                client.compare()  # and leaves nothing
 
-    async def killed(self) -> None:
-        """In turns SQLite and Valkey, a round each."""
-        while not self.over:
-            folder = Path(self._folder, f"round{self._tally.rounds}")
-            folder.mkdir()  # noqa: ASYNC240 - at once
-            replicas = 1 if self._tally.rounds % 2 == 0 else 3
-            async with Cluster(self.models, folder, replicas, self._chance, self._tally) as cluster:
-                await self._round(cluster)
-            self._tally.rounds += 1
-
-    async def _round(self, cluster: Cluster) -> None:
-        clients = [Wanderer(self.loaded, cluster.address, self._chance, self._tally) for _ in range(CLIENTS)]
-        running = [asyncio.create_task(client.run()) for client in clients]
-        for _ in range(ROUND):
-            pause = 2 * self._chance.random() * 3600 / KILLS
-            began = time.monotonic()
-            await cluster.kill()
-            await asyncio.sleep(max(self._chance.uniform(0.2, 1.5), pause - (time.monotonic() - began)))
-            if self.over:
-                break
-        await self._finish(clients, running)
-
-    async def _finish(self, clients: list[Wanderer], running: list[asyncio.Task[None]]) -> None:
-        for client in clients:
-            client.stop.set()
-        _, waiting = await asyncio.wait(running, timeout=SETTLE)
-        for task in waiting:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+    async def _settled(self, client: Wanderer, running: asyncio.Task[None]) -> bool:
+        """Whether it had all its answers in time."""
+        client.stop.set()
+        _, waiting = await asyncio.wait((running,), timeout=SETTLE)
         if waiting:
-            left = [one for client in clients for one in client.client.all if not one.settled]
+            left = [one for one in client.client.all if not one.settled]
             self._tally.fault(f"not answered after {SETTLE:.0f} s: {left}")
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+        return not waiting
 
-    # The server that lives --------------------------------------------------------------------------------------------
 
-    async def lived(self, server: RunningServer, bystander: Child) -> None:
-        """Clients, fuzzed messages and attacks, until the time is up."""
-        clients = [Wanderer(self.loaded, lambda: server.address, self._chance, self._tally)]
-        running = [asyncio.create_task(client.run()) for client in clients]
-        port = int(server.address.rpartition(":")[2])
-        others = [
-            asyncio.create_task(Fuzz(server.address, self._chance, self._tally).run(FUZZED / 3600)),
-            asyncio.create_task(self._attack(port)),
-        ]
-        while not self.over:
-            await asyncio.to_thread(bystander.ask, {"ask": "begin", "port": port, "model": ATTACKED})
-            await asyncio.sleep(WATCH)
-            self._tally.waited((await asyncio.to_thread(bystander.ask, {"ask": "end"}))["took"])
-            self._tally.memory.append(server.resident)
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-        await self._finish(clients, running)
-        if server.process.poll() is not None:
-            self._tally.fault(f"the server that was to live has ended:\n{server.log[-2000:]}")
+async def show(goal: Goal, tally: Tally, console: Console) -> None:
+    """Writes into the log where a run is, and shows it in place in a terminal."""
+    said, faults = 0.0, 0
+    with console.status("starting") as status, (FOLDER / "log").open("w", encoding="utf-8", buffering=1) as log:
+        while True:
+            text = f"{time.strftime('%H:%M:%S')} {goal.lasted:.1f} min: {line(tally)}"
+            status.update(text)
+            for fault in tally.faults[faults:]:
+                log.write(f"{time.strftime('%H:%M:%S')} FAULT: {fault[:8000]}\n")
+            faults = len(tally.faults)
+            if time.monotonic() - said > SAY:
+                said = time.monotonic()
+                log.write(f"{text}\n")
+                if not console.is_terminal:
+                    console.print(text)
+            await asyncio.sleep(1)
 
-    async def _attack(self, port: int) -> None:
-        command = [sys.executable, "-m", "bench.attacks", str(port)]
-        attacker = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
-        assert attacker.stdout is not None
+
+async def run(goal: Goal, tally: Tally, console: Console) -> None:
+    """Until it is over."""
+    with TemporaryDirectory() as folder:
+        showing = asyncio.create_task(show(goal, tally, console))
         try:
-            while await attacker.stdout.readline():
-                self._tally.attacks += 1
+            await Hold(Path(folder), tally, goal).run()
         finally:
-            attacker.kill()
-            await attacker.wait()
-
-
-async def show(hold: Hold, tally: Tally, console: Console) -> None:
-    """Says where a run is, in place in a terminal, now and then elsewhere."""
-    began = asyncio.get_running_loop().time()
-    with console.status("starting") as status:
-        while not hold.over:
-            await asyncio.sleep(1 if console.is_terminal else 30)
-            minutes = (asyncio.get_running_loop().time() - began) / 60
-            status.update(said := f"{minutes:.1f} min: {line(tally)}")
-            if not console.is_terminal:
-                console.print(said)
-
-
-async def run(tally: Tally, console: Console) -> None:
-    """All of it at once."""
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(TemporaryDirectory()))
-        hold = Hold(folder, tally)
-        server = stack.enter_context(
-            RunningServer(hold.models, "--store", f"sqlite:{folder / 'lived.sqlite'}", "--idle-seconds", "2", *OFTEN)
-        )
-        await asyncio.to_thread(server.ready)
-        bystander = stack.enter_context(Child("bystander", ["bench.client.bystander"], folder / "bystander.log"))
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(hold.killed())
-            tasks.create_task(hold.lived(server, bystander))
-            tasks.create_task(show(hold, tally, console))
+            showing.cancel()
 
 
 def main() -> int:
     """Runs and prints; 1 if a promise did not hold."""
     console = report.console()
-    console.print(f"HOLD_SEED={SEED}, {MINUTES:g} minutes")
+    FOLDER.mkdir(exist_ok=True)
+    console.print(f"HOLD_SEED={SEED}, {MINUTES:g} minutes; {FOLDER / 'log'}")
     subprocess.run([sys.executable, "-m", "bench.models", str(Cache().root)], check=True, timeout=300)
-    tally = Tally()
+    tally, goal = Tally(), Goal(MINUTES)
     try:
-        asyncio.run(run(tally, console))
+        asyncio.run(run(goal, tally, console))
     except KeyboardInterrupt:
         console.print("interrupted")
-    console.print(table(tally, MINUTES))
+    minutes = goal.lasted
+    console.print(table(tally, minutes))
+    (FOLDER / "table.md").write_text(markdown(tally, minutes), encoding="utf-8")
     for fault in tally.faults[:20]:
         console.print(fault[:500])
-    return int(not tally.well)
+    if not goal.reached(tally):
+        console.print(f"the counts were not reached: {goal.kills:,} kills, {goal.fuzzed:,} fuzzed messages")
+    return int(not (tally.well and goal.reached(tally)))
 
 
 if __name__ == "__main__":

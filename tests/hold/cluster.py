@@ -1,9 +1,11 @@
-"""Servers that are killed: one with SQLite, or three replicas that share a Valkey."""
+"""Servers that are killed and started again, each at moments of its own: one with SQLite, or three with one Valkey."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from tests.running_server import RunningServer
@@ -13,44 +15,90 @@ if TYPE_CHECKING:
     import random
     from pathlib import Path
 
+    from tests.hold.goal import Goal
     from tests.hold.tally import Tally
 
 OFTEN = ("--checkpoint-ms", "20", "--checkpoint-steps", "16", "--keep-checkpoints", "20", "--keep-versions", "2")
+IDLE = ("--idle-seconds", "2")
+CALM = (0.1, 1.5)  # seconds at least between a server's start and its kill
+
+
+@dataclass(frozen=True)
+class Kind:
+    """`share`: of all kills, those of each of its servers."""
+
+    name: str
+    replicas: int
+    share: float
+
+
+KINDS = (Kind("sqlite", 1, 0.4), Kind("valkey", 3, 0.2))
 
 
 class Cluster:
-    """Each server is started again as soon as it was killed."""
+    """`address` is that of any of its servers, whether it is alive or not."""
 
-    def __init__(self, models: Path, folder: Path, replicas: int, chance: random.Random, tally: Tally) -> None:
-        self._models, self._folder, self._replicas = models, folder, replicas
-        self._chance, self._tally = chance, tally
+    def __init__(self, kind: Kind, models: Path, folder: Path, chance: random.Random, tally: Tally) -> None:
+        self.kind = kind
+        self._models, self._folder, self._chance, self._tally = models, folder, chance, tally
         self._stack = ExitStack()
         self._up: list[RunningServer] = []
 
     async def __aenter__(self) -> Self:
+        self._folder.mkdir()
         self._store = f"sqlite:{self._folder / 'hold.sqlite'}"
-        if self._replicas > 1:
-            self._store = self._stack.enter_context(RunningValkey(self._folder)).url
-        self._up = [self._start() for _ in range(self._replicas)]
+        if self.kind.replicas > 1:
+            valkey = RunningValkey(self._folder)
+            await asyncio.to_thread(self._stack.enter_context, valkey)
+            self._store = valkey.url
+        self._up = [self._start() for _ in range(self.kind.replicas)]
         for one in self._up:
             await asyncio.to_thread(one.ready)
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        for one in self._up:
+            await asyncio.to_thread(self._gone, one)
         await asyncio.to_thread(self._stack.close)
 
     def _start(self) -> RunningServer:
-        return self._stack.enter_context(RunningServer(self._models, "--store", self._store, *OFTEN))
+        return RunningServer(self._models, "--store", self._store, *OFTEN, *IDLE)
 
     def address(self) -> str:
         """Of any of them."""
         return self._chance.choice(self._up).address
 
-    async def kill(self) -> None:
-        """Kills any of them, and waits until another one serves in its place."""
-        at = self._chance.randrange(self._replicas)
-        self._up[at].process.kill()
+    async def kill(self, goal: Goal) -> None:
+        """Kills all of them again and again, each at a random moment of its spans, until the run is over."""
+        async with asyncio.TaskGroup() as tasks:
+            for at in range(self.kind.replicas):
+                tasks.create_task(self._kill(at, goal))
+
+    async def _kill(self, at: int, goal: Goal) -> None:
+        number = 0
+        while not goal.over(self._tally):
+            due = goal.due(number, self.kind.share, self._chance.random())
+            await asyncio.sleep(max(self._chance.uniform(*CALM), due))
+            if goal.over(self._tally):
+                return
+            number += 1
+            await self._replace(at)
+
+    async def _replace(self, at: int) -> None:
+        """Kills one, and waits until another one serves in its place."""
+        old, began = self._up[at], time.monotonic()
+        if old.process.poll() is not None:
+            self._tally.fault(f"a server of {self.kind.name} has ended by itself:\n{old.log[-3000:]}")
+        old.process.kill()
         self._tally.kills += 1
         fresh = self._start()
+        await asyncio.to_thread(self._gone, old)
         await asyncio.to_thread(fresh.ready)
         self._up[at] = fresh
+        self._tally.starts.append(time.monotonic() - began)
+
+    def _gone(self, server: RunningServer) -> None:
+        """Its process and its pipe are given up; what it should never write is a fault."""
+        server.__exit__()
+        if "Traceback (most recent call last)" in server.log:
+            self._tally.fault(f"a traceback in the log of {self.kind.name}:\n{server.log[-3000:]}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -17,8 +18,9 @@ class Tally:
 
     # what was done
     kills: int = 0
+    starts: list[float] = field(default_factory=list)  # seconds from each kill to the next server that serves
+    clients: int = 0
     cuts: int = 0
-    rounds: int = 0
     fuzzed: int = 0
     attacks: int = 0
     # what was compared
@@ -38,6 +40,8 @@ class Tally:
     memory: list[float] = field(default_factory=list)
     waits: list[float] = field(default_factory=list)
     worst: float = 0.0
+    # the machine
+    load: list[float] = field(default_factory=list)  # processes that run or want to
 
     def count(self, kind: str) -> None:
         """One more of this kind of traffic."""
@@ -79,11 +83,11 @@ class Tally:
 
 
 def line(tally: Tally) -> str:
-    """Where a run is, for a terminal."""
+    """Where a run is."""
     return (
         f"{tally.kills} kills, {tally.sequences:,} sequences, {tally.steps:,} steps compared, {tally.fuzzed:,} fuzzed, "
-        f"{tally.lost} lost, {tally.doubled} doubled, {tally.changed} changed, "
-        f"{tally.memory[-1] if tally.memory else 0:.0f} MiB"
+        f"{tally.attacks} attacks, {tally.lost} lost, {tally.doubled} doubled, {tally.changed} changed, "
+        f"{tally.memory[-1] if tally.memory else 0:.0f} MiB, load {os.getloadavg()[0]:.1f}"
     )
 
 
@@ -97,18 +101,27 @@ def table(tally: Tally, minutes: float) -> Table:
     return drawn
 
 
+def markdown(tally: Tally, minutes: float) -> str:
+    """The same for the docs."""
+    head = [f"| held for {minutes:.0f} minutes | |", "|---|---|"]
+    return "\n".join([*head, *(f"| {name} | {value} |" for name, value in rows(tally))]) + "\n"
+
+
 def rows(tally: Tally) -> list[tuple[str, str]]:
     """The rows of the table."""
     second, last = tally.thirds
-    middle = median(tally.waits) if tally.waits else 0.0
     return [
-        ("servers killed (kill -9)", f"{tally.kills:,}"),
-        ("connections opened", f"{tally.cuts:,}"),
+        ("servers killed (`kill -9`)", f"{tally.kills:,}"),
+        (
+            "from a kill to the next server that serves, median and longest",
+            _spread(tally.starts, "s", max(tally.starts, default=0)),
+        ),
+        ("clients, and connections that they opened", f"{tally.clients:,}; {tally.cuts:,}"),
         ("sequences compared", f"{tally.sequences:,}"),
         ("steps compared, to the bit", f"{tally.steps:,}"),
         ("steps of predictions compared", f"{tally.predicted:,}"),
         ("states compared", f"{tally.states:,}"),
-        *((f"  {kind}", f"{count:,}") for kind, count in sorted(tally.kinds.items())),
+        *((kind, f"{count:,}") for kind, count in sorted(tally.kinds.items())),
         ("resumed sequences", f"{tally.resumed:,}"),
         ("steps sent again after a loss", f"{tally.replayed:,}"),
         ("fuzzed messages", f"{tally.fuzzed:,}"),
@@ -116,7 +129,13 @@ def rows(tally: Tally) -> list[tuple[str, str]]:
         ("lost", str(tally.lost)),
         ("doubled", str(tally.doubled)),
         ("changed", str(tally.changed)),
-        ("memory of the server that lived through it, second third and last, MiB", f"{second:.0f}, {last:.0f}"),
+        ("memory of the server that lived through it, second third and last", f"{second:.0f} MiB, {last:.0f} MiB"),
         ("memory flat", "yes" if tally.flat else "NO"),
-        ("a bystander's step at that server, median and longest, ms", f"{middle:.1f}, {tally.worst:.0f}"),
+        ("a bystander's step at that server, median and longest", _spread(tally.waits, "ms", tally.worst)),
+        (f"processes that ran or wanted to, on {os.cpu_count()} processors, median", _spread(tally.load, "", None)),
     ]
+
+
+def _spread(values: list[float], unit: str, longest: float | None) -> str:
+    middle = f"{median(values) if values else 0:.1f} {unit}".strip()
+    return middle if longest is None else f"{middle}, {longest:,.1f} {unit}"

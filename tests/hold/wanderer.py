@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -27,19 +28,29 @@ if TYPE_CHECKING:
 MOST = 12  # sequences at a time
 LONG = 400  # steps after which a sequence is closed
 FEATURES = 3
+PACE = 0.03  # seconds at least between two things that a client does: two cores carry five of them beside the servers
+REST = 5.0  # seconds at most without doing anything, longer than it takes a server to put its sequences to sleep
+AGAIN = 0.1  # seconds from the loss of a connection to the next
 PATIENCE = 20.0  # seconds without a word after which a connection is given up; killed servers are noticed at once
 
 
 class Wanderer:
-    """`address` says where a server is now. Ends once `stop` is set and everything is answered."""
+    """`address` says where a server is now, `before` whose sequences go on. Ends when told to, once all is answered."""
 
     def __init__(
-        self, loaded: Mapping[int, LoadedModel], address: Callable[[], str], chance: random.Random, tally: Tally
+        self,
+        loaded: Mapping[int, LoadedModel],
+        address: Callable[[], str],
+        chance: random.Random,
+        tally: Tally,
+        before: Wanderer | None = None,
     ) -> None:
         self._loaded, self._address, self._chance, self._tally = loaded, address, chance, tally
         self.client = SurvivingClient()
         self.truth: dict[Survivor, Truth] = {}
         self.stop = asyncio.Event()
+        self._next = 0.0  # when it does something again
+        self._take_up(before)
         self._streaming = Streaming(
             self.client,
             address,
@@ -47,11 +58,19 @@ class Wanderer:
             act=self._act,
             bundle=lambda: chance.choice((1, 1, 2, 8)),
             patience=PATIENCE,
+            again=AGAIN,
         )
+
+    def _take_up(self, before: Wanderer | None) -> None:
+        for one, truth in before.truth.items() if before else ():
+            mine = self.client.take_up(one)
+            mine.states = one.states
+            self.truth[mine] = truth
+            self._tally.count("sequences taken up by another client")
 
     async def run(self) -> None:
         """Until it is told to stop; whatever a server has done wrong is in the tally."""
-        for _ in range(4):
+        while len(self.client.all) < MOST / 2:
             self._open(self._chance.randint(1, 3))
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -60,11 +79,16 @@ class Wanderer:
                 predicting.cancel()
         except* AssertionError as found:
             self._tally.fault(str(found.exceptions[0]))
-        for one in list(self.truth):
+        for one in [one for one in self.client.all if one.gone]:
             self._compare(one)
         self._tally.cuts += self._streaming.streams
         self._tally.resumed += self.client.resumed
         self._tally.replayed += self.client.replayed
+
+    def compare(self) -> None:
+        """All that it has, at the end."""
+        for one in list(self.truth):
+            self._compare(one)
 
     def _done(self) -> bool:
         alive = [one for one in self.client.all if not one.gone]
@@ -79,14 +103,27 @@ class Wanderer:
             self._compare(one)
         for one in self.client.all:
             self.client.flush(one)  # what was refused for now
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + PACE
         able = [s for s in self.client.all if not s.asked and s.version and s.end - s.answered < 64]
         if self.stop.is_set() or not able:
             return
         if len(self.client.all) < MOST and self._chance.random() < 0.05:
             self._open(self._chance.randint(1, 3))
         one = self._chance.choice(able)
-        ways = (self._single, self._chunk, self._fleet, self._read, self._fork, self._rewind, self._move, self._close)
-        self._chance.choices(ways, (30, 12, 12, 3, 2, 2, 2, 1))[0](one)
+        ways = {
+            self._single: 300,
+            self._chunk: 120,
+            self._fleet: 120,
+            self._read: 30,
+            self._fork: 20,
+            self._rewind: 20,
+            self._move: 20,
+            self._close: 10,
+            self._rest: 1,
+        }
+        self._chance.choices(list(ways), list(ways.values()))[0](one)
 
     def _open(self, count: int, version: int = 0, state: pb.State | None = None) -> None:
         version = version or self._chance.choice((1, 2))
@@ -138,6 +175,10 @@ class Wanderer:
         if one.settled and (one.end - one.start > LONG or self._chance.random() < 0.3):
             self.client.close(one)
             self._tally.count("closes")
+
+    def _rest(self, _: Survivor) -> None:
+        self._next = time.monotonic() + self._chance.uniform(0, REST)
+        self._tally.count("rests")
 
     def _rows(self, count: int) -> np.ndarray:
         return np.array([[self._chance.gauss(0, 1) for _ in range(FEATURES)] for _ in range(count)], np.float32)

@@ -22,7 +22,10 @@ LOST = (grpc.aio.AioRpcError, asyncio.InvalidStateError, ConnectionResetError)
 
 
 class Streaming:
-    """`act` is called after each message that was heard, and when none came for a glance; `bundle`: how many in one."""
+    """`act` is called after each message that was heard, and when none came for a glance; `bundle`: how many in one.
+
+    `again`: seconds from the loss of a stream to the next one.
+    """
 
     def __init__(
         self,
@@ -33,9 +36,10 @@ class Streaming:
         act: Callable[[], None],
         bundle: Callable[[], int] = lambda: 1,
         patience: float = QUIET,
+        again: float = GLANCE,
     ) -> None:
         self._client, self._address, self._done, self._act, self._bundle = client, address, done, act, bundle
-        self._patience = patience
+        self._patience, self._again = patience, again
         self.streams = 0
 
     async def run(self) -> None:
@@ -49,7 +53,7 @@ class Streaming:
             if self._done():  # while it has the stream; without one its sequences are on their way again
                 return
             self._client.lost()
-            await asyncio.sleep(GLANCE)
+            await asyncio.sleep(self._again)
 
     async def _stream(self, stream: RawStream) -> None:
         """Until it is lost."""

@@ -1,0 +1,86 @@
+"""The server that lives through a whole run, under a client, fuzzed messages and every attack of the bench."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Self
+
+from bench.attacks.speech import MODEL as ATTACKED
+from bench.processes.child import Child
+from tests.hold.cluster import IDLE, OFTEN
+from tests.hold.fuzz import Fuzz
+from tests.hold.goal import FUZZED
+from tests.running_server import ROOT, RunningServer
+
+if TYPE_CHECKING:
+    import random
+    from pathlib import Path
+
+    from tests.hold.goal import Goal
+    from tests.hold.tally import Tally
+
+WATCH = 5.0  # seconds between two looks at the memory and the bystander
+PAUSE = 10  # seconds between two attacks
+
+
+class Lived:
+    """One server, and a bystander's process."""
+
+    def __init__(self, models: Path, folder: Path, chance: random.Random, tally: Tally) -> None:
+        self._models, self._folder, self._chance, self._tally = models, folder, chance, tally
+        self._stack = ExitStack()
+
+    async def __aenter__(self) -> Self:
+        store = f"sqlite:{self._folder / 'lived.sqlite'}"
+        server = RunningServer(self._models, "--store", store, *OFTEN, *IDLE)
+        self._server = self._stack.enter_context(server)
+        await asyncio.to_thread(server.ready)
+        child = Child("bystander", ["bench.client.bystander"], self._folder / "bystander.log")
+        self._bystander = self._stack.enter_context(child)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(self._stack.close)
+
+    def address(self) -> str:
+        """Always the same."""
+        return self._server.address
+
+    async def trouble(self, goal: Goal) -> None:
+        """Fuzzed messages and attacks, until the run is over."""
+        port = int(self.address().rpartition(":")[2])
+        fuzz = Fuzz(self.address(), self._chance, self._tally)
+        others = [asyncio.create_task(fuzz.run(FUZZED / 3600)), asyncio.create_task(self._attack(port))]
+        while not goal.over(self._tally):
+            await asyncio.to_thread(self._bystander.ask, {"ask": "begin", "port": port, "model": ATTACKED})
+            await asyncio.sleep(WATCH)
+            self._tally.waited((await asyncio.to_thread(self._bystander.ask, {"ask": "end"}))["took"])
+            self._tally.memory.append(self._server.resident)
+            self._tally.load.append(os.getloadavg()[0])
+        for task in others:
+            task.cancel()
+        for end in await asyncio.gather(*others, return_exceptions=True):
+            if not isinstance(end, asyncio.CancelledError):
+                self._tally.fault(f"fuzzing or attacking has ended: {end!r}")
+
+    def check(self) -> None:
+        """That it lives, and has written nothing that it should not."""
+        if self._server.process.poll() is not None:
+            self._tally.fault(f"the server that was to live has ended:\n{self._server.log[-3000:]}")
+        if "Traceback (most recent call last)" in self._server.log:
+            self._tally.fault(f"a traceback in the log of the server that lived:\n{self._server.log[-3000:]}")
+
+    async def _attack(self, port: int) -> None:
+        command = [sys.executable, "-m", "bench.attacks", str(port), str(PAUSE)]
+        attacker = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
+        assert attacker.stdout is not None
+        try:
+            while await attacker.stdout.readline():
+                self._tally.attacks += 1
+        finally:
+            attacker.kill()
+            await attacker.wait()
+        raise RuntimeError("the attacker's process has ended")
