@@ -92,7 +92,10 @@ def decode(tensor: Tensor) -> Array:
     or too many axes), WRONG_SIZE (more or fewer elements than the shape says), MALFORMED (both `data` and `values`).
     """
     dtype = dtype_of(tensor.type)
-    shape, count = _shape_of(tensor)
+    shape = tuple(tensor.shape)
+    if len(shape) > MAX_AXES or min(shape, default=0) < 0:
+        raise WireError(REASON_WRONG_SHAPE, _wrong_shape(tensor, shape))
+    count = math.prod(shape)
     if tensor.values:
         return _shaped(tensor, _from_values(tensor, dtype, count), shape)
     data = tensor.data
@@ -102,16 +105,6 @@ def decode(tensor: Tensor) -> Array:
     if dtype.kind == "b" and flat.view(np.uint8).max(initial=0) > 1:
         raise WireError(REASON_WRONG_TYPE, f"{_label(tensor)} is bool and holds a byte that is neither 0 nor 1")
     return _shaped(tensor, flat, shape)
-
-
-def _shape_of(tensor: Tensor) -> tuple[tuple[int, ...], int]:
-    """The shape and how many elements it has. The number of axes is checked before they are multiplied."""
-    shape = tuple(tensor.shape)
-    if len(shape) > MAX_AXES:
-        raise WireError(REASON_WRONG_SHAPE, f"{_label(tensor)} has {len(shape)} axes; {MAX_AXES} is the limit")
-    if shape and min(shape) < 0:
-        raise WireError(REASON_WRONG_SHAPE, f"{_label(tensor)} has a negative axis in its shape {list(shape)}")
-    return shape, math.prod(shape)
 
 
 def _shaped(tensor: Tensor, flat: Array, shape: tuple[int, ...]) -> Array:
@@ -146,6 +139,12 @@ def _check_whole(tensor: Tensor, values: NDArray[np.float64], dtype: DType) -> N
         raise WireError(
             REASON_WRONG_TYPE, f"{_label(tensor)} is {dtype.name} and holds {odd:g}; whole numbers {low} to {high} fit"
         )
+
+
+def _wrong_shape(tensor: Tensor, shape: tuple[int, ...]) -> str:
+    if len(shape) > MAX_AXES:
+        return f"{_label(tensor)} has {len(shape)} axes; {MAX_AXES} is the limit"
+    return f"{_label(tensor)} has a negative axis in its shape {list(shape)}"
 
 
 def _wrong_size(tensor: Tensor, dtype: DType, elements: int) -> str:

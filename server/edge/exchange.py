@@ -6,14 +6,15 @@ Knows no protocol: a `Dialect` translates between a client's messages and a `Str
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol
 
 import grpc
 
 from server.durability.keeper import AnyKeeper
-from server.errors import Draining, Refusal, Silent, TidegateError
+from server.errors import Draining, Silent, TidegateError
 from server.streams.allowance import Allowance
 from server.streams.events import Answered, Event, Failed, FleetAnswered
 from server.streams.stream import Stream
@@ -24,14 +25,20 @@ _ANSWERS = Answered, FleetAnswered
 _TURN = 0.003  # seconds of one client's requests after which the others get their turn
 
 
-Message = Any  # what the dialect's deserialiser made of a client's bytes
-Request = Any  # one of those that a message holds
+Request = Any  # what the dialect's deserialiser makes of a client's message
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """What it makes of a message that holds several requests; each may be read when it is taken out."""
+
+    requests: Iterable[Request]
 
 
 class Call(Protocol):
     """What the loop needs of gRPC's context."""
 
-    async def read(self) -> Message:
+    async def read(self) -> Request | Bundle:
         """The next message, or grpc.aio.EOF."""
 
     async def write(self, message: bytes, /) -> None:
@@ -41,14 +48,11 @@ class Call(Protocol):
 class Dialect(Protocol):
     """One protocol, of one stream: its messages to and from the calls and events of a `Stream`."""
 
-    def requests(self, message: Message) -> Collection[Request]:
-        """What a message asks for, in order. Raises Refusal: all of it is refused."""
-
     def take(self, request: Request, stream: Stream, company: bool) -> None:
         """Carries out one request; with `company` others came together with it. Raises TidegateError."""
 
     def refusal(self, request: Request, stream: Stream, error: TidegateError) -> Failed:
-        """What is said of a request, or of a whole message, that was refused."""
+        """What is said of a request that was refused."""
 
     def write(self, event: Event) -> bytes:
         """The message that tells of one event."""
@@ -139,19 +143,19 @@ class Exchange:
 
     async def _read(self, writer: "asyncio.Task[None]") -> None:
         while True:
-            while self._full and not writer.done():
+            while (self._stream.full or self._unwritten >= self._allowed.size) and not writer.done():
                 await self._wait_for_room(writer)
             message = await self._call.read()
             if message is grpc.aio.EOF or writer.done():
                 return
             self._heard = True
-            if not self._leaving:  # else the client will send it again where it goes on
-                await self._take(message, writer)
+            if self._leaving:
+                pass  # the client sends it again where it goes on
+            elif isinstance(message, Bundle):
+                await self._take_all(message.requests, writer)
+            else:
+                self._take(message, company=False)
             del message  # it is not kept while the next one is waited for
-
-    @property
-    def _full(self) -> bool:
-        return self._stream.full or self._unwritten >= self._allowed.size
 
     async def _wait_for_room(self, writer: "asyncio.Task[None]") -> None:
         self._room.clear()
@@ -161,21 +165,10 @@ class Exchange:
         waiting.cancel()
         self._waits_for_room = False
 
-    async def _take(self, message: Message, writer: "asyncio.Task[None]") -> None:
-        try:
-            requests = self._dialect.requests(message)
-        except Refusal as refusal:
-            self._emit(self._dialect.refusal(message, self._stream, refusal))
-            return
-        if len(requests) == 1:
-            self._take_one(next(iter(requests)), company=False)
-        else:
-            await self._take_all(requests, writer)
-
-    async def _take_all(self, requests: Collection[Request], writer: "asyncio.Task[None]") -> None:
+    async def _take_all(self, requests: Iterable[Request], writer: "asyncio.Task[None]") -> None:
         turn = perf_counter() + _TURN
         for request in requests:
-            self._take_one(request, company=True)
+            self._take(request, company=True)
             if perf_counter() > turn:
                 await asyncio.sleep(0)
                 turn = perf_counter() + _TURN
@@ -184,7 +177,7 @@ class Exchange:
             if self._leaving:
                 return
 
-    def _take_one(self, request: Request, company: bool) -> None:
+    def _take(self, request: Request, company: bool) -> None:
         try:
             self._dialect.take(request, self._stream, company)
         except TidegateError as error:
@@ -210,7 +203,14 @@ class Exchange:
         while True:
             while self._outgoing:
                 message, count = self._dialect.bundle(self._outgoing)
-                answers, others = self._take_out(count)  # the numbers go, as they are in the message
+                answers = others = 0  # bytes
+                for _ in range(count):  # the arrays are freed now: they are in the message
+                    sent = self._outgoing.popleft()
+                    if isinstance(sent, bytes):
+                        others += len(sent)
+                    else:
+                        answers += sent.size
+                    del sent
                 await self._call.write(message)
                 self._unwritten -= others  # only now: until then the stream is not at its end
                 if answers:
@@ -219,14 +219,3 @@ class Exchange:
                     self._room.set()
             self._asleep = self._loop.create_future()
             await self._asleep
-
-    def _take_out(self, count: int) -> tuple[int, int]:
-        """Takes out what goes next; how many bytes of it are answers, and how many are not."""
-        answers = others = 0
-        for _ in range(count):
-            sent = self._outgoing.popleft()
-            if isinstance(sent, bytes):
-                others += len(sent)
-            else:
-                answers += sent.size
-        return answers, others

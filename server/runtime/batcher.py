@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_MANY = -1  # in place of the slot of a block that has several
+
 
 class Batcher:
     """Runs the blocks of one model.
@@ -55,7 +57,7 @@ class Batcher:
         self._scheduler = Scheduler(
             capacity, engine.largest, lambda rows: max(1, int(patience / max(engine.seconds(rows), 1e-6)))
         )
-        self._latest: np.ndarray | None = None  # the slots of the block that came last
+        self._latest = _MANY  # the slot of the block that came last
         self._work: SimpleQueue[Batch | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
         self._loop: asyncio.AbstractEventLoop
@@ -77,7 +79,8 @@ class Batcher:
 
     def submit(self, block: Block) -> None:
         """Takes in a block; its sink is called with what became of it."""
-        alone = self._is_latest(block.slots)
+        slot = block.slots.item(0) if len(block.slots) == 1 else _MANY
+        alone, self._latest = slot == self._latest != _MANY, slot  # then there is no other to wait for
         block.came = perf_counter()
         if self._scheduler.add(block):
             _tell(block.sink.reached, block)
@@ -88,15 +91,17 @@ class Batcher:
             else:
                 self._loop.call_soon(self._dispatch)  # after the messages that came together with this one
 
-    def at_once(self, slots: np.ndarray, inputs: Mapping[str, np.ndarray], trace: bool) -> Result | None:
-        """One step of the sequence in the slot `slots` [1], if no other step could share a batch with it.
+    def at_once(self, slot: int, inputs: Mapping[str, np.ndarray], trace: bool) -> Result | None:
+        """One step of the sequence in a slot, if no other step could share a batch with it.
 
         `inputs[name]` is [1, 1, ...row]. None if the step should take the ordinary way, with a block: because others
         are about, because it takes too long to be computed on the spot, or because it fails.
         """
-        if self._busy or self._engine.seconds(1) > self._on_the_spot or not self._is_latest(slots):
+        if self._busy or self._engine.seconds(1) > self._on_the_spot:
             return None
-        slot = slots.item(0)
+        alone, self._latest = slot == self._latest, slot
+        if not alone:
+            return None
         began = perf_counter()
         try:
             result = self._engine.run_alone(inputs, self._slots.row(slot), trace)
@@ -126,11 +131,6 @@ class Batcher:
         if self._rounds >= self._due:
             self._due = sys.maxsize
             _tell(self._remind)
-
-    def _is_latest(self, slots: np.ndarray) -> bool:
-        """Whether a block is of the same sequence as the one before it: then there is nobody else to wait for."""
-        latest, self._latest = self._latest, slots
-        return latest is not None and len(slots) == len(latest) == 1 and slots.item(0) == latest.item(0)
 
     def _dispatch(self) -> None:
         batch = self._hand_over()

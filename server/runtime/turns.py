@@ -32,31 +32,27 @@ class Line:
 
     def __init__(self, turns: "Turns") -> None:
         self._turns = turns
-        self._work: deque[tuple[Work, Callable[[Exception], None]]] = deque()
-
-    @property
-    def busy(self) -> bool:
-        return bool(self._work)
+        self.work: deque[tuple[Work, Callable[[Exception], None]]] = deque()  # what is under way, and what waits
 
     def run(self, work: Work, failed: Callable[[Exception], None] | None = None) -> None:
         """Does some work after all that came before; what is short is done when this returns.
 
         `failed` is called with what the work raises; else that is logged.
         """
-        self._work.append((work, failed or _logged))
-        if len(self._work) == 1:
+        self.work.append((work, failed or _logged))
+        if len(self.work) == 1:
             self._turns.begin(self)
 
     def go_on(self, until: float, clock: Callable[[], float]) -> None:
         """Works until then, at least a piece."""
-        while self._work:
-            work, failed = self._work[0]
+        while self.work:
+            work, failed = self.work[0]
             try:
                 next(work)
             except StopIteration:
-                self._work.popleft()
+                self.work.popleft()
             except Exception as error:  # noqa: BLE001 - who asked for it is told
-                self._work.popleft()
+                self.work.popleft()
                 failed(error)
             if clock() >= until:
                 return
@@ -87,7 +83,7 @@ class Turns:
 
     def begin(self, line: Line) -> None:
         line.go_on(self._clock() + self._slice, self._clock)
-        if line.busy:
+        if line.work:
             self._lines.append(line)
             if len(self._lines) == 1:
                 self._later(self._turn)
@@ -96,7 +92,7 @@ class Turns:
         line = self._lines[0]
         line.go_on(self._clock() + self._slice, self._clock)
         self._lines.popleft()
-        if line.busy:
+        if line.work:
             self._lines.append(line)
         if self._lines:
             self._later(self._turn)

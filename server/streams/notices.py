@@ -73,7 +73,7 @@ class Notices:
     def take_away(self, sequences: Sequence[ServedSequence], error: TidegateError) -> None:
         """They are not here any more: frees what they hold, and tells the client why."""
         coming = [sequence for sequence in sequences if self._handles.is_opening(sequence.handle)]
-        if coming and self._line.busy:  # until they are open
+        if coming and self._line.work:  # until they are open
             self._line.run(once(partial(self.take_away, coming, error)))
         self._moves.turn_back([sequence.handle for sequence in sequences])
         # one that is being closed is not told of: its client has done with it

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-_MOST_RESUMING = 256  # resumes of one stream that are under way
+MOST_RESUMING = 256  # resumes of one stream that wait for the store, or for having guessed tokens
 
 
 class Beginning(Protocol):
@@ -74,13 +74,8 @@ class Opening:
         self._caller = caller
         self._route = route
         self._line = line
-        self._resuming = 0
+        self.resuming = 0
         self._shut = False
-
-    @property
-    def crowded(self) -> bool:
-        """Whether so many resumes wait for the store, or for having guessed tokens, that no other request is taken."""
-        return self._resuming >= _MOST_RESUMING
 
     def shut(self) -> None:
         """The server is stopping: what is being resumed is not."""
@@ -140,7 +135,7 @@ class Opening:
         handles = self._handles.new(handle, len(ids))
         self._handles.mark(handles, OPENING)
         coming = _Opening(handles, manner, token)
-        self._resuming += 1
+        self.resuming += 1
         admit, then = partial(self._admit, coming), partial(self._resumed, coming)
         self._keeper.takeovers.claim(self._caller, ids, token, answered, admit, then, lambda: not self._window.gone)
 
@@ -158,7 +153,7 @@ class Opening:
         coming.model = model
 
     def _resumed(self, coming: _Opening, result: list[Restored] | TidegateError) -> None:
-        self._resuming -= 1
+        self.resuming -= 1
         if self._shut:
             result = _stopping()
         if isinstance(result, TidegateError) or self._window.gone:

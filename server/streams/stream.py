@@ -26,7 +26,7 @@ from server.streams.events import Closed, Event, Released, StateRead
 from server.streams.handles import Handles
 from server.streams.moves import Moves
 from server.streams.notices import Notices
-from server.streams.opening import Beginning, Opening
+from server.streams.opening import MOST_RESUMING, Beginning, Opening
 from server.streams.replies import Chunk, Fleet, Group, single
 from server.streams.trace import Manner, plan
 from server.streams.window import Window
@@ -90,12 +90,17 @@ class Stream:
     @property
     def full(self) -> bool:
         """Whether the client should be read no further for now."""
-        return self.working or self._window.full or len(self._backlog.waiting) >= backlog.MOST
+        return (
+            bool(self._line.work)
+            or self._window.full
+            or self._opening.resuming >= MOST_RESUMING
+            or len(self._backlog.waiting) >= backlog.MOST
+        )
 
     @property
     def working(self) -> bool:
         """Whether a request is still being carried out; the next one has to wait."""
-        return self._line.busy or self._opening.crowded
+        return bool(self._line.work) or self._opening.resuming >= MOST_RESUMING
 
     @property
     def idle(self) -> bool:
@@ -129,8 +134,8 @@ class Stream:
         """
         group = self._handles.group(handle)
         expected = self._handles.next.item(handle)
-        slot = self._handles.slots[handle : handle + 1]
-        if slot.item() < 0 or self._backlog.waiting or self._handles.branched:
+        slot = self._handles.slots.item(handle)
+        if slot < 0 or self._backlog.waiting or self._handles.branched:
             # others may be made ready together with it
             again = partial(self.steps, handle, first_step, inputs, answered, company=True)
             if self._backlog.hold("steps", np.array([handle]), again, first_step):
@@ -140,21 +145,15 @@ class Stream:
             raise WrongStep(f"steps begin at {first_step}; sequence {handle} expects step {expected} next")
         checked = group.model.check.steps(inputs)
         total = len(next(iter(checked.values())))
-        alone = total == 1 and not company and not self._window.holds(handle)
-        if not (alone and self._step_alone(group, handle, expected, slot, checked)):
-            self._handles.next[handle] = expected + total
-            self._enqueue(group, handle, expected, slot, checked, total)
-
-    def _step_alone(self, group: Group, handle: int, step: int, slot: np.ndarray, inputs: Inputs) -> bool:
-        """Takes a step at once, if no other could share a batch with it."""
-        result = group.model.batcher.at_once(slot, inputs, group.trace.wanted)
+        alone = total == 1 and not company and not self._window.waiting
+        result = group.model.batcher.at_once(slot, checked, group.trace.wanted) if alone else None
+        self._handles.next[handle] = expected + total
         if result is None:
-            return False
-        self._handles.next[handle] = step + 1
-        answer = single(group, handle, step, slot.item(), result)
-        self._window.outstanding += answer.size
-        self._window.answer(group, answer)
-        return True
+            self._enqueue(group, handle, expected, self._handles.slots[handle : handle + 1], checked, total)
+        else:
+            answer = single(group, handle, expected, slot, result)
+            self._window.outstanding += answer.size
+            self._window.answer(group, answer)
 
     def _enqueue(self, group: Group, handle: int, first: int, slot: np.ndarray, inputs: Inputs, total: int) -> None:
         if total <= self._window.piece(group):

@@ -63,6 +63,7 @@ class Window:
         # work
         self.outstanding = 0  # bytes of answers that are computed or to be computed, and not written
         self._lines: Lines[_Waiting] = Lines()
+        self.waiting = self._lines.entries  # requests that wait
         self._ready: deque[_Waiting] = deque()  # first in all of their lines: they take turns
         self._held = 0  # bytes that wait
         self._blocks: dict[Block, Group] = {}  # with a batcher, oldest first

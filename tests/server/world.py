@@ -22,6 +22,7 @@ from onnx import numpy_helper
 
 from server.durability.keeper import Keeper
 from server.durability.store_thread import StoreThread
+from server.edge.native.requests import reader
 from server.edge.native.service import exchange
 from server.errors import StoreFailed
 from server.runtime.turns import Turns
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 SOURCE = Path(__file__).parents[2] / "models" / MODEL / "1" / "model.onnx"
 STOLEN = "STOLEN"
 ROUNDS = 200
+_READ = reader(2**24)
 BACKOFF = 0.1  # seconds between two attempts of a client
 
 
@@ -119,7 +121,7 @@ class Line:
         self._news = asyncio.Event()
 
     def say(self, request: Any) -> None:
-        self.up.append(request)
+        self.up.append(_READ(request.SerializeToString()) if isinstance(request, pb.StreamRequest) else request)
         self._news.set()
 
     async def read(self) -> Any:

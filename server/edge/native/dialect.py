@@ -1,17 +1,14 @@
 """The protocol `tidegate.v1` on one stream: its requests to the calls of a `Stream`, and the other way. See Dialect."""
 
-from collections.abc import Collection
-
 from server.edge.native import requests
 from server.edge.native.responses import Writer
-from server.errors import OverLimit, Refusal, TidegateError
+from server.errors import Refusal, TidegateError
 from server.settings import Settings
 from server.streams.events import Failed
 from server.streams.stream import Stream
 from tidegate.v1 import sequence_pb2
 
 Request = sequence_pb2.StreamRequest | Refusal  # a refusal stands for what could not be read
-Message = Request | requests.Bundle
 
 
 class NativeDialect:
@@ -22,21 +19,6 @@ class NativeDialect:
         self._writer = Writer(settings.max_message_bytes)
         self.bundle = self._writer.bundle
         self.write = self._writer.write
-
-    def requests(self, message: Message) -> Collection[Request]:
-        """See Dialect."""
-        if isinstance(message, Refusal):
-            raise message
-        if isinstance(message, requests.Bundle):
-            return message
-        more = message.more
-        if not more:
-            return (message,)
-        if len(more) >= requests.MOST:
-            raise OverLimit(f"a bundle of {len(more) + 1} requests came; {requests.MOST} may")
-        for further in more:
-            requests.check_single(further)
-        return (message, *more)
 
     def take(self, request: Request, stream: Stream, company: bool) -> None:
         """See Dialect."""
@@ -58,9 +40,9 @@ class NativeDialect:
         answered = requests.numbers(message.answered, "<u8", "the answers of a fleet") if message.answered else None
         stream.fleet(handles, steps, requests.named_inputs(message.inputs), answered)
 
-    def refusal(self, request: Message, stream: Stream, error: TidegateError) -> Failed:
+    def refusal(self, request: Request, stream: Stream, error: TidegateError) -> Failed:
         """See Dialect."""
-        if isinstance(request, Refusal | requests.Bundle):
+        if isinstance(request, Refusal):
             return Failed(error)
         handles, first_step = requests.concerned(request, self._most_handles)
         return Failed(error, handles, first_step, stream.expected(handles), request.WhichOneof("request") or "")

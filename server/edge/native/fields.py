@@ -4,6 +4,7 @@ protobuf makes an object of every field, with the interpreter's lock held: 4 MiB
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from typing import cast
 
@@ -13,7 +14,7 @@ from google.protobuf.message import Message
 
 from server.errors import OverLimit
 
-_SMALL = 2**16  # bytes: what fits into so many is read in a few ms, whatever it holds
+SMALL = 2**16  # bytes: what fits into so many is read in a few ms, whatever it holds
 _MOST = 12_288  # fields that are looked at one by one
 _BESIDE = 64  # fields of a message beside those that it is split by
 _MOST_ALIKE = 2**17  # elements of lists
@@ -23,22 +24,17 @@ _FIXED = {1: 8, 5: 4}  # bytes of a field of these kinds
 
 
 def check_fields(data: bytes, kind: type[Message]) -> None:
-    """Whether a message is read in a moment. Raises OverLimit. What is no such message is left to protobuf."""
-    if len(data) > _SMALL:
-        try:
-            _Look(data).through(0, len(data), cast("Descriptor", kind.DESCRIPTOR))
-        except IndexError:
-            return  # it breaks off
+    """Whether a message of more than SMALL bytes is read quickly. Raises OverLimit. What is no message passes."""
+    with suppress(IndexError):  # it breaks off
+        _Look(data).through(0, len(data), cast("Descriptor", kind.DESCRIPTOR))
 
 
 def split(data: bytes, number: int, most: int) -> list[bytes]:
-    """A message without those in its field `number`, and then each of these; all of it, if it is small or breaks off.
+    """A message without those in its field `number`, and then each of these; all of it, if it breaks off.
 
     Raises:
         OverLimit: they are too many.
     """
-    if len(data) <= _SMALL:
-        return [data]
     parts, rest, at = list[bytes](), bytearray(), 0
     try:
         for _ in range(most + _BESIDE):

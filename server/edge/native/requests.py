@@ -1,13 +1,14 @@
 """A client's messages of the contract in our own words. Translates; decides nothing."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 from google.protobuf.message import DecodeError, Message
 
-from server.edge.native.fields import check_fields, split
+from server.edge.exchange import Bundle
+from server.edge.native.fields import SMALL, check_fields, split
 from server.errors import BadInput, OverLimit, Reason, Refusal, WrongState
 from server.runtime.input_check import Named
 from server.runtime.state_value import LATEST, Part
@@ -16,13 +17,13 @@ from tidegate import wire
 from tidegate.v1 import sequence_pb2, tensor_pb2
 
 Read = TypeVar("Read", bound=Message)
-MOST = 1_024  # requests of a bundle
 
 _PARTS = {
     sequence_pb2.TraceSelection.PART_HIDDEN: HIDDEN,
     sequence_pb2.TraceSelection.PART_CELL: CELL,
     sequence_pb2.TraceSelection.PART_GATES: GATES,
 }
+_MAX_REQUESTS = 1_024  # of a bundle
 _MAX_TENSORS = 64  # inputs of one message
 _MAX_PARTS = 1_024  # of a state
 _MAX_SELECTED = 1_024  # parts and layers that a trace selection may name
@@ -30,61 +31,51 @@ _MORE = sequence_pb2.StreamRequest.MORE_FIELD_NUMBER
 _LAST_HANDLE = 2**32 - 1  # as an answer can name it
 
 
-class Bundle(Collection["sequence_pb2.StreamRequest | Refusal"]):
-    """The requests of a large message, each read when its turn has come."""
-
-    def __init__(self, parts: Sequence[bytes]) -> None:
-        self._parts = parts
-
-    def __len__(self) -> int:
-        """How many requests."""
-        return len(self._parts)
-
-    def __contains__(self, request: object) -> bool:
-        """Whether one of them is this one."""
-        return any(request == one for one in self)
-
-    def __iter__(self) -> "Iterator[sequence_pb2.StreamRequest | Refusal]":
-        """Reads one after the other."""
-        for part in self._parts:
-            yield _single(part)
-
-
 def reader(limit: int) -> Callable[[bytes], "sequence_pb2.StreamRequest | Bundle | Refusal"]:
     """A deserialiser that answers a message it cannot take with the refusal instead of ending the stream."""
 
     def read(data: bytes) -> sequence_pb2.StreamRequest | Bundle | Refusal:
-        if len(data) > limit:
-            return OverLimit(
-                f"a message of {len(data)} bytes came; {limit} is the limit. Send smaller chunks or fleets"
-            )
         try:
-            parts = split(data, _MORE, MOST)
-            return Bundle(parts) if len(parts) > 1 else parsed(sequence_pb2.StreamRequest, data)
+            if len(data) > limit:
+                raise OverLimit(
+                    f"a message of {len(data)} bytes came; {limit} is the limit. Send smaller chunks or fleets"
+                )
+            if len(data) > SMALL and len(parts := split(data, _MORE, _MAX_REQUESTS)) > 1:
+                return Bundle(map(_single, parts))
+            request = parsed(sequence_pb2.StreamRequest, data)
+            return _bundle(request) if request.more else request
         except Refusal as refusal:
             return refusal
 
     return read
 
 
+def _bundle(request: sequence_pb2.StreamRequest) -> Bundle:
+    if len(request.more) >= _MAX_REQUESTS:
+        raise OverLimit(f"a bundle of {len(request.more) + 1} requests came; {_MAX_REQUESTS} may")
+    for further in request.more:
+        _check_single(further)
+    return Bundle((request, *request.more))
+
+
 def _single(data: bytes) -> "sequence_pb2.StreamRequest | Refusal":
     try:
         request = parsed(sequence_pb2.StreamRequest, data)
-        check_single(request)
+        _check_single(request)
     except Refusal as refusal:
         return refusal
     return request
 
 
-def check_single(request: sequence_pb2.StreamRequest) -> None:
-    """Whether a request of a bundle is no bundle itself. Raises BadInput."""
+def _check_single(request: sequence_pb2.StreamRequest) -> None:
     if request.more:
         raise BadInput("a bundle came in a bundle", Reason.MALFORMED)
 
 
 def parsed(kind: type[Read], data: bytes) -> Read:
     """A message of this kind. Raises Refusal: it is none, or would take long to read."""
-    check_fields(data, kind)
+    if len(data) > SMALL:
+        check_fields(data, kind)
     try:
         return kind.FromString(data)
     except DecodeError:
@@ -98,11 +89,15 @@ def named_inputs(tensors: Sequence[tensor_pb2.Tensor]) -> Named:
         BadInput: a tensor that contradicts itself.
         OverLimit: too many of them.
     """
-    check_count("tensors", len(tensors), _MAX_TENSORS)
+    if len(tensors) > _MAX_TENSORS:
+        check_count("tensors", len(tensors), _MAX_TENSORS)
+    named = []
     try:
-        return [(tensor.name, wire.decode(tensor)) for tensor in tensors]
+        for tensor in tensors:
+            named.append((tensor.name, wire.decode(tensor)))  # noqa: PERF401 # a comprehension is one more call a step
     except wire.WireError as error:
         raise BadInput(error.message, Reason(error.reason)) from error
+    return named
 
 
 def check_count(what: str, count: int, limit: int) -> None:

@@ -28,7 +28,23 @@ from tidegate.v1 import error_pb2, sequence_pb2, tensor_pb2, tidegate_pb2
 Answer = Answered | FleetAnswered
 
 _BUNDLE_BYTES = 2**16  # past this a message gains nothing from being shared
-_VARINTS = [bytes([n]) for n in range(128)] + [bytes([n & 0x7F | 0x80, n >> 7]) for n in range(128, 2**14)]
+
+
+class _Varints(dict[int, bytes]):
+    """Numbers as protobuf writes them; the small ones are kept, so that a look-up is all that they cost."""
+
+    def __missing__(self, number: int) -> bytes:
+        """Written anew."""
+        digits = bytearray()
+        while number > 0x7F:
+            digits.append(number & 0x7F | 0x80)
+            number >>= 7
+        digits.append(number)
+        return bytes(digits)
+
+
+_VARINT = _Varints()
+_VARINT.update({number: _VARINT[number] for number in range(2**14)})
 
 
 def _tag(message: type[Message], field: str, kind: int) -> bytes:
@@ -69,15 +85,21 @@ class Writer:
             if size >= _BUNDLE_BYTES or isinstance(event, bytes) or not event.form.bundle:
                 break
             message = self.write(event)
-            pieces += (_MORE, varint(len(message)), message)
+            pieces += (_MORE, _VARINT[len(message)], message)
             size += len(message)
         return b"".join(pieces), 1 + len(pieces) // 3
 
     def write(self, event: Event) -> bytes:
         """The message that tells the client of one event."""
+        if isinstance(event, Answered) and len(event.outputs[0]) == 1 and not event.form.values:
+            key = event.form, event.trace is not None
+            single = self._single.get(key)
+            if single is None:
+                single = self._single[key] = _Single(_answers(event).answers)
+            return single.write(event)
         match event:
             case Answered():
-                return self._answers(event)
+                return _answers(event).SerializeToString()
             case FleetAnswered():
                 return _fleet(event)
             case Failed():
@@ -89,26 +111,6 @@ class Writer:
                 return sequence_pb2.StreamResponse(closed=closed).SerializeToString()
             case _:
                 return _rare(event).SerializeToString()
-
-    def _answers(self, event: Answered) -> bytes:
-        if event.form.values or len(event.outputs[0]) > 1:
-            return _answers(event).SerializeToString()
-        key = event.form, event.trace is not None
-        single = self._single.get(key)
-        if single is None:
-            single = self._single[key] = _Single(_answers(event).answers)
-        return single.write(event)
-
-
-def varint(number: int) -> bytes:
-    if number < len(_VARINTS):
-        return _VARINTS[number]
-    digits = bytearray()
-    while number > 0x7F:
-        digits.append(number & 0x7F | 0x80)
-        number >>= 7
-    digits.append(number)
-    return bytes(digits)
 
 
 class _Single:
@@ -123,19 +125,19 @@ class _Single:
 
     def write(self, event: Answered) -> bytes:
         """The message for a step of this form."""
-        body = _HANDLE + varint(event.handle) + _FIRST_STEP + varint(event.first_step)
-        body += _CHECKPOINTED + varint(event.checkpointed)
+        body = _HANDLE + _VARINT[event.handle] + _FIRST_STEP + _VARINT[event.first_step]
+        body += _CHECKPOINTED + _VARINT[event.checkpointed]
         for head, array in zip(self._outputs, event.outputs, strict=True):
             body += head + array.tobytes()
         if event.trace is not None:
             body += self._trace + event.trace.tobytes()
-        return _ANSWERS + varint(len(body)) + body
+        return _ANSWERS + _VARINT[len(body)] + body
 
 
 def _head(tag: bytes, tensor: tensor_pb2.Tensor) -> bytes:
     """A tensor as a field, all but its data, with which it ends."""
     written = tensor.SerializeToString()
-    return tag + varint(len(written)) + written[: len(written) - len(tensor.data)]
+    return tag + _VARINT[len(written)] + written[: len(written) - len(tensor.data)]
 
 
 def _answers(event: Answered) -> sequence_pb2.StreamResponse:

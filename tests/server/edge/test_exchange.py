@@ -11,16 +11,13 @@ import numpy as np
 import pytest
 
 from server.durability import checkpointer
-from server.edge.native.dialect import NativeDialect
-from server.edge.native.requests import Bundle
+from server.edge.exchange import Bundle
 from tests.server.world import World
 from tests.simulation.loop import StandingLoop
 from tidegate.v1 import error_pb2
 from tidegate.v1 import sequence_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from tests.server.world import Line
 
 ROWS = np.random.default_rng(7).normal(size=(60, 3)).astype(np.float32)
@@ -230,24 +227,17 @@ def test_between_the_openings_of_a_bundle_others_get_their_turn(tmp_path_factory
     world.close()
 
 
-def test_a_message_is_not_kept_while_the_next_one_is_waited_for(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    taken: list[weakref.ref[object]] = []
-    requests = NativeDialect.requests
-
-    def seen(self: NativeDialect, message: Bundle) -> Collection[object]:
-        taken.append(weakref.ref(message))
-        return requests(self, message)
-
-    monkeypatch.setattr(NativeDialect, "requests", seen)
+def test_a_message_is_not_kept_while_the_next_one_is_waited_for(tmp_path_factory: pytest.TempPathFactory) -> None:
     world = World(tmp_path_factory.getbasetemp())
     world.connect(0, 0)
     line = world.lines[0]
     assert line is not None
-    line.say(Bundle([b"", b""]))  # type: ignore[arg-type]
+    message = Bundle(pb.StreamRequest() for _ in range(2))
+    kept = weakref.ref(message)
+    line.say(message)
+    del message
     world.quiet()
     assert len(heard(world)) == 2
-    assert [message() for message in taken] == [None]
+    assert kept() is None
     world.cut(0)
     world.end()

@@ -43,7 +43,7 @@ def test_what_is_short_is_done_at_once() -> None:
     line = turns(loop, 10).line()
     line.run(loop.work("a", 3))
     assert loop.done == ["a"] * 3
-    assert not line.busy
+    assert not line.work
     assert not loop.calls
 
 
@@ -57,8 +57,8 @@ def test_clients_take_turns_and_each_keeps_its_order() -> None:
     while loop.calls:
         loop.turn()
     assert "".join(loop.done) == "aaxx|aa|x|a|b"
-    assert not one.busy
-    assert not two.busy
+    assert not one.work
+    assert not two.work
 
 
 def test_work_that_makes_work_does_it_after_its_own() -> None:
@@ -90,7 +90,7 @@ def test_work_that_fails_is_told_of_and_the_next_goes_on() -> None:
         loop.turn()
     assert [str(failure) for failure in failures] == ["no"]
     assert "a" in loop.done
-    assert not line.busy
+    assert not line.work
 
 
 def test_who_has_no_loop_does_everything_at_once() -> None:
@@ -98,4 +98,4 @@ def test_who_has_no_loop_does_everything_at_once() -> None:
     line.run(loop.work("a", 10_000))
     line.run(once(lambda: loop.done.append("b")))
     assert loop.done[-1] == "b"
-    assert not line.busy
+    assert not line.work

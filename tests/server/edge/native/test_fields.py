@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from server.edge.exchange import Bundle
 from server.edge.native import requests
 from server.errors import OverLimit, Reason, Refusal
 from tests.raw_stream import fleet, open_, steps
@@ -63,7 +64,7 @@ HONEST = {
 def read(data: bytes) -> list[StreamRequest | Refusal]:
     """The requests of a message."""
     received = requests.reader(2**24)(data)
-    return list(received) if isinstance(received, requests.Bundle) else [received]
+    return list(received.requests) if isinstance(received, Bundle) else [received]
 
 
 @pytest.mark.parametrize("message", HOSTILE.values(), ids=HOSTILE)
