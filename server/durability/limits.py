@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MOST = 256  # owners that the store is asked about at once
+_SLICES = 32  # in which the store gives back space in one round of housekeeping: nobody waits for more than one
 _BATCH = 500  # sequences that give way at once: nobody who needs the store waits behind all of them
 
 
@@ -64,7 +65,7 @@ class Limits:
         self._registry.expect(coming)
 
     async def enforce(self) -> None:
-        """Ends what nobody came back to, and makes room where a limit is passed.
+        """Ends what nobody came back to, makes room where a limit is passed, and has the store give back what is free.
 
         Raises:
             StoreFailed.
@@ -73,6 +74,12 @@ class Limits:
         await self._sweep(now)
         await self._enforce_by_owner(now)
         await self._enforce_for_all(now)
+        await self._shrink()
+
+    async def _shrink(self) -> None:
+        for _ in range(_SLICES):
+            if not await self._store_thread.ask(lambda s: s.shrink()):
+                break
 
     async def _sweep(self, now: float) -> None:
         more = True

@@ -53,6 +53,9 @@ class MemoryTable:
 
     reading = writing
 
+    def shrink(self) -> bool:
+        return False
+
     def losses(self) -> int:
         return 0
 

@@ -259,6 +259,9 @@ class Store(Protocol):
     def usage_of(self, owner: str) -> Usage:
         """What one owner's sequences take; counters, no scan."""
 
+    def shrink(self) -> bool:
+        """Gives a little of the space that is free back to the system. Whether there is more to give back."""
+
     def losses(self) -> int:
         """How many times this store was found to have lost what it had answered for: asks it in one round trip.
 

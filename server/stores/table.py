@@ -72,6 +72,9 @@ class Tables(Protocol):
     def writing(self) -> AbstractContextManager[Table]:
         """A transaction that nobody else writes beside: kept whole when it is left, or not at all on an error."""
 
+    def shrink(self) -> bool:
+        """See `Store.shrink`."""
+
     def losses(self) -> int:
         """See `Store.losses`."""
 

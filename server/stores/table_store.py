@@ -57,6 +57,9 @@ class TableStore(ABC):
         with self.tables.reading() as table:
             return table.usage(owner)
 
+    def shrink(self) -> bool:
+        return self.tables.shrink()
+
     def losses(self) -> int:
         return self.tables.losses()
 

@@ -4,6 +4,7 @@ A write-ahead log that is synced with every transaction: what was said to be kep
 killed process; and whatever a cut leaves of the log, the file opens with the transactions before it.
 """
 
+import logging
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -13,8 +14,13 @@ from time import monotonic, sleep
 
 from server.errors import StoreFailed
 
+log = logging.getLogger(__name__)
+
 APPLICATION = 0x54474350  # "TGCP", SQLite's application_id
 SCHEMA = 3  # SQLite's user_version
+INCREMENTAL = 2  # SQLite's auto_vacuum: free pages are given back when that is asked for
+SLICE = 64  # pages that are given back at a time, in some milliseconds
+SPARE = 8  # a file of so many pages keeps one of them free: it will be needed again
 
 TABLES = """
 CREATE TABLE sequence (
@@ -108,7 +114,13 @@ class SqliteFile:
         self._inode = 0
         self.replaced = 0  # how many times there was another file at the path than before
         with self._sentences():
-            self._opened()
+            if _pragma(self._opened(), "auto_vacuum") != INCREMENTAL:
+                log.info(
+                    "the store %s was made by an earlier release, and its file never gets smaller. To change that, "
+                    "stop every server and run: sqlite3 %s 'PRAGMA auto_vacuum = INCREMENTAL; VACUUM;'",
+                    path,
+                    path,
+                )
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -120,6 +132,21 @@ class SqliteFile:
         """A transaction that nobody else writes beside: kept whole, or not at all."""
         with self._between("BEGIN IMMEDIATE") as connection:
             yield connection
+
+    def shrink(self) -> bool:
+        """Gives up to `SLICE` free pages back to the file system. Whether there are more to give back."""
+        with self._sentences():
+            connection = self._opened()
+            names = "auto_vacuum", "page_count", "freelist_count"
+            mode, pages, free = (int(str(_pragma(connection, name))) for name in names)
+            surplus = free - max(SLICE, pages // SPARE)
+            if mode != INCREMENTAL or surplus <= 0:
+                return False
+            # A script, because `execute` takes one page and no more.
+            connection.executescript(f"PRAGMA incremental_vacuum({min(SLICE, surplus)})")
+            if surplus <= SLICE:
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")  # only then is the file cut
+            return surplus > SLICE
 
     def close(self) -> None:
         """Lets go of the file; the next transaction opens it again."""
@@ -190,6 +217,7 @@ def _prepare(connection: sqlite3.Connection, patience: float) -> None:
         if not empty:
             raise sqlite3.DataError("is a SQLite file of something else; nothing in it was touched")
         connection.execute("PRAGMA page_size = 8192")  # room for three states of a 2 x 128 LSTM
+        connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
         _log_ahead(connection, patience)
         _create(connection)
     for version, statements in enumerate((SINCE_1, SINCE_2), start=1):

@@ -30,7 +30,7 @@ class _Tables:
 
     def __init__(self, file: SqliteFile) -> None:
         self._file = file
-        self.close = file.close
+        self.close, self.shrink = file.close, file.shrink
 
     @contextmanager
     def reading(self) -> Iterator[SqliteTable]:

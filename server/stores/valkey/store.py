@@ -140,6 +140,9 @@ class ValkeyStore:
         parked, fallen = (("ZCARD", f"{self._prefix}{key}:{owner}") for key in ("owner", "tombstones"))
         return self._usage(parked, *(("HGET", self._prefix + key, owner) for key in ("awake_of", "bytes")), fallen)
 
+    def shrink(self) -> bool:
+        return False  # Valkey's allocator does
+
     def losses(self) -> int:
         """See `Store.losses`: Valkey was emptied, or has come back without what it kept last."""
         (number,) = self._run([("GET", f"{self._prefix}writer:{self._writer}")])

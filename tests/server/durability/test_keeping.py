@@ -839,6 +839,15 @@ def test_many_give_way_in_portions_so_that_nobody_waits_for_all_of_them(
     world.close()
 
 
+def test_a_store_gives_back_space_in_a_bounded_number_of_slices_each_round(world: World) -> None:
+    with patch.object(world.store._store, "shrink", return_value=True) as shrink:
+        world.keep_house(0)
+    assert 1 < shrink.call_count < 100
+    with patch.object(world.store._store, "shrink", return_value=False) as shrink:
+        world.keep_house(0)
+    assert shrink.call_count == 1
+
+
 def test_old_reasons_are_forgotten_in_one_round_of_housekeeping(world: World) -> None:
     ids = [f"{n}" for n in range(2_500)]
     world.store.write([Write(id_, 1, 0, b"", Birth(bytes(32), "ann", "recall")) for id_ in ids], world.now)

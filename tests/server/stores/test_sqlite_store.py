@@ -10,6 +10,7 @@ import sqlite3
 import stat
 import struct
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,9 @@ import pytest
 
 from server.durability.checkpoint import Checkpoint, decode, encode
 from server.errors import StoreFailed
+from server.stores.sqlite.file import SLICE
 from server.stores.sqlite.store import SqliteStore
-from server.stores.store import Birth, Claim, Claimed, Gone, Hold, Reason, Terms, Usage, Write
+from server.stores.store import Birth, Claim, Claimed, End, Gone, Hold, Reason, Terms, Usage, Write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -376,6 +378,44 @@ def test_the_file_of_sequences_that_come_and_go_does_not_grow(store: SqliteStore
         sizes.append(path.stat().st_size)
         assert store.usage() == Usage(0, 0), turn
     assert sizes[1:] == sizes[1:2] * 5
+
+
+def test_a_file_gets_smaller_in_small_slices_once_most_of_it_is_gone(store: SqliteStore, path: Path) -> None:
+    ids = [str(n) for n in range(600)]
+    store.write([Write(id_, 1, 1, bytes(6_000), BIRTH) for id_ in ids], NOW)
+    store.close()  # the log is carried over
+    peak = path.stat().st_size
+    store.end([End(id_, 1, Reason.ENDED) for id_ in ids[100:]], NOW)
+    sizes = [pages(path)]
+    while store.shrink():
+        sizes.append(pages(path))
+    sizes.append(pages(path))
+    assert max(before - after for before, after in pairwise(sizes)) <= SLICE + 1
+    assert path.stat().st_size == sizes[-1] * PAGE < peak / 3
+    assert not store.shrink()
+    assert [len(one.checkpoints) for one in store.read([Claim(id_, TOKEN) for id_ in ids[:100]], NOW)] == [1] * 100  # type: ignore[union-attr]
+    assert sqlite3.connect(path).execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def pages(path: Path) -> int:
+    return int(sqlite3.connect(path).execute("PRAGMA page_count").fetchone()[0])
+
+
+def test_a_file_of_an_earlier_release_stays_as_large_as_it_is_and_that_is_said(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    shutil.copy(KEPT, path)
+    store = SqliteStore(path, TERMS)
+    assert not store.shrink()
+    store.close()
+    assert f"its file never gets smaller. To change that, stop every server and run: sqlite3 {path}" in caplog.text
+    sqlite3.connect(path).executescript("PRAGMA auto_vacuum = INCREMENTAL; VACUUM;")
+    caplog.clear()
+    store = SqliteStore(path, TERMS)
+    assert store.usage().sequences == 3
+    store.close()
+    assert not caplog.text
 
 
 # Other processes
