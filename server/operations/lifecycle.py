@@ -174,7 +174,10 @@ async def _watch_connections() -> None:
 
 
 def _settle_memory() -> None:
-    """What was made so far stays: the collector need not look at it again, and need not look often at all."""
+    """Has the collector pass over what was made so far, which stays, and look at what comes later in small parts.
+
+    A collection holds up the event loop: of 20,000 new objects for about 10 ms, of 1,000 for less than one.
+    """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
+    gc.set_threshold(1_000, 5, 4_000)

@@ -1,6 +1,9 @@
 """The states of all open sequences of a model: fixed slots, one row each. Knows no sequence, only slot numbers."""
 
+import mmap
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +18,7 @@ class SlotTable:
 
     def __init__(self, initial: np.ndarray, capacity: int) -> None:
         self._initial = initial
-        self._rows = np.zeros((capacity, *initial.shape), initial.dtype)
+        self._rows = _reserved((capacity, *initial.shape), initial.dtype)
         self.done = np.zeros(capacity, np.int64)  # how many steps led to each row
         self._free: list[int] = []
         self._used = 0  # rows below this one have been handed out at least once
@@ -79,3 +82,13 @@ class SlotTable:
         """Puts rows [len(slots), W] back after so many steps."""
         self._rows[slots] = rows
         self.done[slots] += steps
+
+
+def _reserved(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    """An array of zeros in small pages: the kernel takes up to 5 ms for the first write to each huge page."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    memory = mmap.mmap(-1, max(1, size), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        with suppress(OSError):  # a kernel without huge pages
+            memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(memory, dtype, int(np.prod(shape))).reshape(shape)

@@ -35,7 +35,7 @@ def split(data: bytes, number: int, most: int) -> list[bytes]:
     Raises:
         OverLimit: they are too many.
     """
-    parts, rest, at = list[bytes](), bytearray(), 0
+    parts, rest, at = list[bytes](), list[tuple[int, int]](), 0
     try:
         for _ in range(most + _BESIDE):
             begin, (tag, at) = at, _varint(data, at)
@@ -44,14 +44,16 @@ def split(data: bytes, number: int, most: int) -> list[bytes]:
             if tag == number << 3 | _LENGTH:
                 parts.append(data[start:at])
             else:
-                rest += data[begin:at]
+                rest.append((begin, at))
             if at >= len(data):
                 break
     except IndexError:
         return [data]
     if at < len(data) or len(parts) >= most:
         raise _too_many()
-    return [bytes(rest), *parts] if at == len(data) else [data]
+    if at != len(data) or not parts:
+        return [data]
+    return [b"".join(data[begin:end] for begin, end in rest), *parts]
 
 
 class _Look:
@@ -95,7 +97,9 @@ class _Look:
             return 1
         count = min((end - begin) // stride, _MOST_ALIKE + 1)
         table = np.frombuffer(self._data, np.uint8, count * stride, begin).reshape(count, stride)
-        same = (table[:, : len(head)] == np.frombuffer(head, np.uint8)).all(axis=1)
+        same = np.ones(count, bool)
+        for column, byte in enumerate(head):
+            same &= table[:, column] == byte
         return count if same.all() else int(np.argmin(same))
 
 

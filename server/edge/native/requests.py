@@ -162,20 +162,24 @@ def wants_values(encoding: int) -> bool:
 
 
 def concerned(request: sequence_pb2.StreamRequest, most: int) -> tuple[tuple[int, ...], int]:
-    """The handles that a request is about, the first `most` of them, and its first step."""
+    """The handles that a request is about, or the first of them if there are more than `most`, and its first step."""
     kind = request.WhichOneof("request")
     match kind:
         case "steps":
             return (request.steps.handle,), request.steps.first_step
         case "fleet":
             handles, steps = request.fleet.handles, request.fleet.steps
-            size = min(len(handles) // 4, most) * 4
-            return tuple(np.frombuffer(handles[:size], "<u4").tolist()), int.from_bytes(steps[:8], "little")
+            count = _named(len(handles) // 4, most)
+            return tuple(np.frombuffer(handles, "<u4", count).tolist()), int.from_bytes(steps[:8], "little")
         case "resume":
-            first, count = request.resume.handle, min(len(request.resume.sequence_ids), most)
+            first, count = request.resume.handle, _named(len(request.resume.sequence_ids), most)
             return tuple(range(first, min(first + count, _LAST_HANDLE + 1))), 0
         case "rewind":
             return (request.rewind.handle,), request.rewind.step
         case None:
             return (), 0
     return (getattr(request, kind).handle,), 0
+
+
+def _named(count: int, most: int) -> int:
+    return count if count <= most else 1

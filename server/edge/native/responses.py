@@ -103,12 +103,9 @@ class Writer:
             case FleetAnswered():
                 return _fleet(event)
             case Failed():
-                return sequence_pb2.StreamResponse(failure=_failure(event)).SerializeToString()
+                return _failure(event)
             case Opened():
-                return sequence_pb2.StreamResponse(opened=_opened(event, self._max_message)).SerializeToString()
-            case Closed():
-                closed = sequence_pb2.Closed(handle=event.handle, count=len(event.steps), steps=event.steps)
-                return sequence_pb2.StreamResponse(closed=closed).SerializeToString()
+                return _opened(event, self._max_message)
             case _:
                 return _rare(event).SerializeToString()
 
@@ -172,9 +169,12 @@ def _encoding(values: bool) -> tensor_pb2.Encoding:
     return tensor_pb2.ENCODING_VALUES if values else tensor_pb2.ENCODING_RAW
 
 
-def _rare(event: Checkpointed | Released | StateRead | Rewound | Moved) -> sequence_pb2.StreamResponse:
+def _rare(event: Closed | Checkpointed | Released | StateRead | Rewound | Moved) -> sequence_pb2.StreamResponse:
     message = sequence_pb2.StreamResponse()
     match event:
+        case Closed():
+            message.closed.handle, message.closed.count = event.handle, len(event.steps)
+            message.closed.steps.extend(event.steps)
         case Checkpointed():
             message.checkpointed.handles = event.handles.astype("<u4").tobytes()
             message.checkpointed.steps = event.steps.astype("<u8").tobytes()
@@ -201,27 +201,28 @@ def _error(error: TidegateError) -> error_pb2.Error:
     return error_pb2.Error(reason=error.reason, message=str(error))  # type: ignore[arg-type] # an enum's int
 
 
-def _failure(event: Failed) -> sequence_pb2.Failure:
-    return sequence_pb2.Failure(
-        handles=event.handles,
-        first_step=event.first_step,
-        expected_steps=event.expected,
-        error=_error(event.error),
-        request=event.request,
-    )
+def _failure(event: Failed) -> bytes:
+    message = sequence_pb2.StreamResponse()
+    failure = message.failure  # filled in place: a message that is given to another is copied
+    failure.handles.extend(event.handles)
+    failure.first_step = event.first_step
+    failure.expected_steps.extend(event.expected)
+    failure.error.CopyFrom(_error(event.error))
+    failure.request = event.request
+    return message.SerializeToString()
 
 
-def _opened(event: Opened, max_message: int) -> sequence_pb2.Opened:
-    return sequence_pb2.Opened(
-        handle=event.handle,
-        sequence_ids=event.ids,
-        model=event.model,
-        version=event.version,
-        trace=descriptions.columns(event.columns),
-        max_message_bytes=max_message,
-        resume_token=event.token,
-        next_steps=event.steps,
-    )
+def _opened(event: Opened, max_message: int) -> bytes:
+    message = sequence_pb2.StreamResponse()
+    opened = message.opened
+    opened.handle = event.handle
+    opened.sequence_ids.extend(event.ids)
+    opened.model, opened.version = event.model, event.version
+    opened.trace.extend(descriptions.columns(event.columns))
+    opened.max_message_bytes = max_message
+    opened.resume_token = event.token
+    opened.next_steps.extend(event.steps)
+    return message.SerializeToString()
 
 
 def predicted(made: Prediction, values: bool) -> tidegate_pb2.PredictResponse:

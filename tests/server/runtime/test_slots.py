@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 import resource
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +60,25 @@ def test_memory_is_reserved_and_not_used() -> None:
     table.take(3)
     assert table.in_use == 3
     assert resident_mib() - before < 50
+
+
+def test_rows_lie_in_small_pages_so_that_the_first_write_to_one_is_quick() -> None:
+    table = SlotTable(np.zeros(2_048, np.float32), 65_536)
+    table.take(300)  # 2.3 MiB: a huge page, if there were one
+    address = table.row(0).ctypes.data
+    flags = next(line for line in mapping(address) if line.startswith("VmFlags:"))
+    assert "nh" in flags.split()
+
+
+def mapping(address: int) -> list[str]:
+    """What the kernel says of the memory at an address."""
+    lines = Path("/proc/self/smaps").read_text(encoding="ascii").splitlines()
+    heads = [at for at, line in enumerate(lines) if re.match("[0-9a-f]+-[0-9a-f]+ ", line)]
+    for at, following in pairwise([*heads, len(lines)]):
+        first, last = (int(end, 16) for end in lines[at].split()[0].split("-"))
+        if first <= address < last:
+            return lines[at:following]
+    raise LookupError(address)
 
 
 def resident_mib() -> float:

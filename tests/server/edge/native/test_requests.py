@@ -1,0 +1,28 @@
+"""What a request that is refused is said to be about."""
+
+import numpy as np
+import pytest
+
+from server.edge.native.requests import concerned
+from tidegate.v1 import sequence_pb2 as pb
+
+MOST = 8
+
+
+def fleet(count: int) -> pb.StreamRequest:
+    handles = np.arange(3, 3 + count, dtype="<u4").tobytes()
+    return pb.StreamRequest(fleet=pb.FleetSteps(handles=handles, steps=(7).to_bytes(8, "little") * count))
+
+
+def resume(count: int) -> pb.StreamRequest:
+    return pb.StreamRequest(resume=pb.Resume(handle=3, sequence_ids=[f"a-{n}" for n in range(count)]))
+
+
+@pytest.mark.parametrize(("request_", "first_step"), [(fleet(MOST), 7), (resume(MOST), 0)], ids=["fleet", "resume"])
+def test_the_refusal_of_a_request_names_all_of_its_sequences(request_: pb.StreamRequest, first_step: int) -> None:
+    assert concerned(request_, MOST) == (tuple(range(3, 3 + MOST)), first_step)
+
+
+@pytest.mark.parametrize("request_", [fleet(300_000), resume(50_000)], ids=["fleet", "resume"])
+def test_the_refusal_of_a_request_of_more_sequences_than_may_be_open_names_one(request_: pb.StreamRequest) -> None:
+    assert concerned(request_, MOST)[0] == (3,)
