@@ -15,6 +15,7 @@ from server.repository import folder
 from server.repository.folder import Found, Look, Stray
 from server.repository.former import STAY, FormerModels
 from server.repository.loader import Loader, Outcome
+from server.repository.needed import FILE, Needed
 from server.repository.source import Source, intake
 from server.runtime.counters import Counters
 from server.runtime.served_model import ServedModel
@@ -47,6 +48,9 @@ class Repository:
         self._loader = Loader(self._source.close, settings.load_at_once)
         self._entries: dict[Key, Entry] = {}
         self._listed: tuple[Entry, ...] | None = None
+        kept = settings.cache_folder if settings.outlives else None
+        self._needed = Needed(kept and kept / FILE, 3_600 * settings.retention_hours)
+        self._checkpoints: dict[ServedModel, int] = {}  # that were written of each, at the last look
         self._former = FormerModels(self._source, self._loader, self._serve)
         self._seen = Look({}, (), {})
         self._steady: set[Key] = set()  # whose files did not change since the look before
@@ -142,6 +146,7 @@ class Repository:
         self._steady = {key for key, f in seen.models.items() if settled or self._seen.models.get(key) == f}
         self._seen = seen
         self._warn(settled)
+        self._source.need(await asyncio.to_thread(self._needed.look, self._in_use()))
         for key in self._entries.keys() - seen.models.keys():
             self._remove(key)
         for name in sorted({name for name, _ in seen.models}):
@@ -149,6 +154,12 @@ class Repository:
         self._count_down()
         self._former.look()
         self._complete |= self._loader.has_tried
+
+    def _in_use(self) -> set[str]:
+        """The contents of which sequences are open, or were since the last look."""
+        before, self._checkpoints = self._checkpoints, {model: model.counters.written for model in self.served()}
+        written = {model for model, count in self._checkpoints.items() if count > before.get(model, 0)}
+        return {model.loaded.sha256 for model in self._checkpoints if model.in_use or model in written}
 
     def stop(self) -> None:
         """Stops every model, and brings in no more; may be called again."""

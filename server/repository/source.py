@@ -1,5 +1,6 @@
 """What makes models of files, as the repository asks for it."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +22,9 @@ class Source(Protocol):
 
     def holds(self, sha256: str) -> bool:
         """Whether `of_content` has it. Quick."""
+
+    def need(self, contents: Collection[str]) -> None:
+        """Of these no content is to be forgotten, as far as it is known."""
 
     def close(self) -> None:
         """Lets go of what only loading needs; a load that is under way is refused."""

@@ -11,6 +11,7 @@ import os
 import platform
 import stat
 import tempfile
+from collections.abc import Collection
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
@@ -31,7 +32,7 @@ _LIBRARIES = ("numpy", "onnx", "onnxruntime")
 
 
 class ProofCache:
-    """The outcomes of the files of a repository, of at most `most` bytes in all; the least used go first.
+    """The outcomes of the files of a repository; beyond `most` bytes in all the least used go first.
 
     Files of more than `largest` bytes are not hashed, and so never known.
     """
@@ -40,6 +41,7 @@ class ProofCache:
         self._folder = None if folder is None else _usable(folder)
         self._most = most
         self._largest = largest
+        self._needed: frozenset[str] = frozenset()  # names of files that stay
 
     def outer(self, path: Path) -> Outer | None:
         beside = path.with_name(sidecar.FILE)
@@ -64,6 +66,10 @@ class ProofCache:
 
     def holds(self, sha256: str, how: tuple[object, ...]) -> bool:
         return self._folder is not None and (self._folder / _name((sha256, None), how)).exists()
+
+    def need(self, contents: Collection[str], how: tuple[object, ...]) -> None:
+        """From now on these contents, in this way of loading, leave the cache for nothing."""
+        self._needed = frozenset(_name((sha256, None), how) for sha256 in contents)
 
     def keep(self, verdict: Verdict, how: tuple[object, ...]) -> None:
         if self._folder is None or verdict.prints is None:
@@ -102,11 +108,14 @@ class ProofCache:
         return size <= self._largest and verdict.prints.still_hold(path)
 
     def _make_room(self, folder: Path) -> None:
-        files = sorted(((each.stat(), each) for each in folder.glob(f"*{_SUFFIX}")), key=lambda f: -f[0].st_mtime_ns)
+        files = [(each.stat(), each) for each in folder.glob(f"*{_SUFFIX}")]
+        needed = sum(status.st_size for status, each in files if each.name in self._needed)
+        if needed > self._most:
+            log.warning("what is needed of %s takes %.0f MiB, which is more than it may", folder, needed / 2**20)
         total = 0
-        for status, each in files:
+        for status, each in sorted(files, key=lambda f: (f[1].name not in self._needed, -f[0].st_mtime_ns)):
             total += status.st_size // status.st_nlink
-            if total > self._most:
+            if total > self._most and each.name not in self._needed:
                 each.unlink(missing_ok=True)
 
 

@@ -3,7 +3,7 @@
 Nothing unproved comes into this process: only step graphs that our own code wrote, and ran elsewhere.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import IntEnum
@@ -71,6 +71,10 @@ class Intake:
 
     def holds(self, sha256: str) -> bool:
         return self._cache.holds(sha256, self._how)
+
+    def need(self, contents: Collection[str]) -> None:
+        """These stay in the cache, though it has no room for others."""
+        self._cache.need(contents, self._how)
 
     def close(self) -> None:
         for sandbox in self._sandboxes:

@@ -18,7 +18,7 @@ from stepgraph.errors import ModelRefused
 from stepgraph.isolation.intake import Effort
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Collection
     from pathlib import Path
 
     from stepgraph.model import LoadedModel
@@ -39,6 +39,7 @@ class Words:
         self._loaded = loaded
         self.patience = Event()
         self.cached: set[str] = set()
+        self.needed: frozenset[str] = frozenset()
 
     def load(self, path: Path, effort: Effort) -> LoadedModel | None:
         word = path.read_text(encoding="utf-8")
@@ -57,13 +58,18 @@ class Words:
     def holds(self, sha256: str) -> bool:
         return sha256 in self.cached
 
+    def need(self, contents: Collection[str]) -> None:
+        self.needed = frozenset(contents)
+
     def close(self) -> None:
         self.patience.set()
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(models=tmp_path)
+    cache = tmp_path / ".cache"
+    cache.mkdir()
+    return Settings(models=tmp_path, cache=cache)
 
 
 @pytest.fixture
@@ -210,6 +216,28 @@ async def test_an_overwritten_content_that_is_not_kept_is_said_before_anything_i
     await repository.refresh(settled=True)
     assert "2 open sequences go on" in caplog.text
     assert "not after a restart: the cache lacks it" in caplog.text
+
+
+async def test_a_content_of_which_sequences_were_kept_is_needed_although_no_file_has_it_any_more(
+    settings: Settings, repository: Repository, words: Words
+) -> None:
+    put(settings, "a", 1, "one")
+    await repository.refresh(settled=True)
+    await repository.look()
+    assert not words.needed
+    first = repository.find("a", 1)
+    first.counters.written += 1  # the checkpoint of a sequence that was parked at once
+    put(settings, "a", 1, "two")
+    await repository.refresh(settled=True)
+    slots = repository.find("a", 1).slots.take(1)
+    await repository.look()
+    assert words.needed == {"one", "two"}
+    repository.find("a", 1).slots.give_back(slots.tolist())
+    again = Repository(settings, words)
+    words.needed = frozenset()
+    await again.look()
+    assert words.needed == {"one", "two"}, "after a restart"
+    again.stop()
 
 
 async def test_a_file_that_was_only_touched_keeps_its_sequences(settings: Settings, repository: Repository) -> None:

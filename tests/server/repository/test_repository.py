@@ -17,6 +17,7 @@ from stepgraph.errors import ModelRefused
 from tidegate.v1 import error_pb2
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from stepgraph.isolation.intake import Effort
@@ -59,6 +60,9 @@ class Repositories:
 
     def holds(self, _sha256: str) -> bool:
         return False
+
+    def need(self, contents: Collection[str]) -> None:
+        self.needed = frozenset(contents)
 
     def close(self) -> None:
         pass

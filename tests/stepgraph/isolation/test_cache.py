@@ -216,6 +216,38 @@ def test_a_content_that_was_overwritten_is_had_from_the_cache(restarts: Restarts
         taken_in.of_content("0" * 64)
 
 
+@pytest.mark.parametrize("needed", [True, False])
+def test_a_content_that_is_needed_leaves_the_cache_for_no_other(
+    restarts: Restarts, needed: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    restarts.load()
+    sha256, size = restarts.loaded.sha256, restarts.kept[0].stat().st_size
+    for step in range(3):
+        taken_in = _intake(replace(restarts.settings, cache_mib=2.5 * size / 2**20))
+        taken_in.need([sha256] if needed else [])
+        other = lstm()
+        other.graph.doc_string = f"another {step}"
+        restarts.save(other)
+        taken_in.load(restarts.path)
+    assert taken_in.holds(sha256) is needed
+    assert len(restarts.kept) == 2
+    _intake(replace(restarts.settings, cache_mib=0.5 * size / 2**20))._cache._make_room(restarts.settings.cache)
+    assert not restarts.kept
+    assert not caplog.text
+
+
+def test_what_is_needed_and_takes_more_than_it_may_stays_and_that_is_said(
+    restarts: Restarts, caplog: pytest.LogCaptureFixture
+) -> None:
+    restarts.load()
+    kept = restarts.kept
+    taken_in = _intake(replace(restarts.settings, cache_mib=0.5 * kept[0].stat().st_size / 2**20))
+    taken_in.need([restarts.loaded.sha256])
+    taken_in._cache._make_room(restarts.settings.cache)
+    assert restarts.kept == kept
+    assert "which is more than it may" in caplog.text
+
+
 def test_a_change_of_any_file_of_stepgraph_proves_anew(
     restarts: Restarts, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
