@@ -152,10 +152,12 @@ def _read_exact(reading: _Reading) -> tuple[Interpretation, Facts, Sequence[Iter
     model, cells, known = reading.graph.model, reading.cells, reading.known
     original, counts = loops.counted(runnable.runnable(model))
     graph = reading.graph if original is model else Graph(original)
-    facts = Probe(graph, cells, known, counts, reading.said.block, reading.alone, reading.fixed is not None).facts()
-    facts = outputs.on_their_grid(facts, graph)
+    found = loops.find(original)
+    block, fixed = reading.said.block, reading.fixed is not None
+    probe = Probe(graph, cells, known, counts, iterations.tensors(found), block, reading.alone, fixed)
+    facts = outputs.on_their_grid(probe.facts(), graph)
     of_loops = frozenset((i - len(cells), k) for i, k in known.carried if i >= len(cells))
-    learnt = iterations.learn(original, counts, facts, of_loops)
+    learnt = iterations.learn(found, counts, facts, of_loops, probe.trial)
     if not learnt and not cells and not facts.carried:
         raise stateless.refusal_of_loops(original)
     step = source(Source(model, cells, facts), known, learnt)

@@ -22,7 +22,7 @@ from stepgraph.rewriting.ports import Facts, Port
 from stepgraph.running.engine import Engine
 
 _STEPS, _MOST_STEPS, _BEYOND = 300, 2_000, 64
-_PREFIXES = 6  # at which a file is asked that answers once for all steps
+_PREFIXES = 6  # lengths that are compared of a file that answers once for all steps, from `_START` on
 _NOISE = 1e-6  # by which the inputs are moved to see how much of a difference is rounding
 _START, _GROWN = 13, 1e4  # numbers that are so many times those of the first steps have no bound
 _LOST = 1e-2  # where rounding has grown to so much, nothing can be told from it
@@ -115,7 +115,7 @@ def _wanted(reference: Reference, facts: Facts, data: Data) -> Iterator[tuple[Po
     last = reference.last(data)
     yield from ((p, range(length), p.steps(last.whole[p.name])) for p in facts.outputs if p.time is not None)
     once = [port for port in facts.outputs if port.time is None]
-    lengths = np.unique(np.linspace(1, length, _PREFIXES).astype(int)).tolist() if once else [length]
+    lengths = np.geomspace(_START, length, _PREFIXES).astype(int).tolist() if once else [length]
     ends = [*(reference.last({name: x[:steps] for name, x in data.items()}) for steps in lengths[:-1]), last]
     yield from ((p, [n - 1 for n in lengths], np.stack([end.outputs[p.name] for end in ends])) for p in once)
 

@@ -8,15 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
 
 from stepgraph.errors import ModelRefused
-from stepgraph.graphs.builder import copied, refill
 from stepgraph.graphs.labels import label, name_of
 from stepgraph.reading import loops
 from stepgraph.reading.growth import SIZES
 from stepgraph.reading.interface import State
 from stepgraph.reading.loops import LoopNode
+from stepgraph.reading.trial import Trial
 from stepgraph.rewriting.ports import Carried, Facts, LoopState, Port
 from stepgraph.running import session
 
@@ -33,17 +32,18 @@ class Iteration:
 
 
 def learn(
-    model: onnx.ModelProto, counts: Sequence[str], facts: Facts, carried: frozenset[State]
+    found: Sequence[LoopNode], counts: Sequence[str], facts: Facts, carried: frozenset[State], trial: Trial
 ) -> tuple[Iteration, ...]:
-    """The loops of `model` that run once for each step, whose states the interface does not carry.
+    """The loops that run once for each step, whose states the interface does not carry.
 
-    The model tells as `counts` how often they ran, see `loops.counted`. `carried` are the states that the interface
-    carries, by the number of the loop and of the tensor.
+    The outputs `counts` say how often they ran, see `loops.counted`. `carried` are the states that the interface
+    carries, by the number of the loop and of the tensor. `trial` runs the model.
     """
-    found = loops.find(model)
     if facts.one_step or not found:
         return ()
-    runs = _runs(model, found, counts, facts)
+    names = (*counts, *tensors(found))
+    sizes = enumerate(_ALONE if facts.alone else SIZES)
+    runs = [trial.values(names, facts, batch, time, seed) for seed, (batch, time) in sizes]
     learnt = []
     for i, (loop, count) in enumerate(zip(found, counts, strict=True)):
         if _once_a_step(loop, [int(run[count]) for run in runs]):
@@ -53,21 +53,9 @@ def learn(
     return tuple(learnt)
 
 
-def _runs(
-    model: onnx.ModelProto, found: Sequence[LoopNode], counts: Sequence[str], facts: Facts
-) -> list[dict[str, np.ndarray]]:
-    names = {*counts, *(name for loop in found for name in (*loop.initial, *loop.last))}
-    fed = {port.name for port in (*facts.inputs, *(c.given for c in facts.carried), *facts.starts, *facts.lengths)}
-    wanted = sorted(names - fed)
-    copy = copied(model)
-    refill(copy.graph.output, (onnx.ValueInfoProto(name=name) for name in wanted))
-    runner = session.create(copy)
-    runs = []
-    for seed, (batch, time) in enumerate(_ALONE if facts.alone else SIZES):
-        random = np.random.default_rng(seed)
-        feeds = facts.feeds(facts.sample(time, batch, random), batch, time)
-        runs.append(feeds | dict(zip(wanted, session.run(runner, wanted, feeds), strict=True)))
-    return runs
+def tensors(found: Sequence[LoopNode]) -> list[str]:
+    """What loops start with and end with."""
+    return list(dict.fromkeys(name for loop in found for name in (*loop.initial, *loop.last)))
 
 
 def _once_a_step(loop: LoopNode, counts: Sequence[int]) -> bool:

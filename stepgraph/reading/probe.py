@@ -27,15 +27,17 @@ _LENGTHS = (5040, 46080, 51200, 44100)  # in samples: whatever a block's size, i
 class Probe:
     """Learns the facts of a graph as onnxruntime runs it, whose forward recurrent nodes are `cells`.
 
-    `counts` are the outputs that say how often its loops ran; `blocks` say how much of the time axis of an input is one
-    step, which is found by trying where it is not declared. `alone`: a batch of one sequence will do. `fixed`: the file
-    fixes the axes that are free here; then a step is what it takes, unless it hides states.
+    `counts` are the outputs that say how often its loops ran, `within` tensors that the `trial` is to return.
+    `blocks` say how much of the time axis of an input is one step, which is found by trying where it is not declared.
+    `alone`: a batch of one sequence will do. `fixed`: the file fixes the axes that are free here; then a step is what
+    it takes, unless it hides states.
     """
 
     graph: Graph
     cells: Sequence[CellNode]
     interface: Interface
     counts: Sequence[str] = ()
+    within: Sequence[str] = ()
     blocks: Mapping[str, int] = field(default_factory=dict)
     alone: bool = False
     fixed: bool = False
@@ -49,13 +51,14 @@ class Probe:
         return [node for node in self.graph.nodes if runs_backwards(node)]
 
     @cached_property
-    def _trial(self) -> Trial:
+    def trial(self) -> Trial:
         seen = [*(cell.x for cell in self.cells), *(node.input[0] for node in self._backwards), *self.counts]
-        return Trial(self.graph, self.interface, seen, [name for cell in self.cells for name in cell.initial if name])
+        starts = [name for cell in self.cells for name in cell.initial if name]
+        return Trial(self.graph, self.interface, seen, [*starts, *self.within])
 
     @cached_property
     def _dims(self) -> dict[str, Dims]:
-        return {name: self._trial.dims[name] for name in self._trial.data}
+        return {name: self.trial.dims[name] for name in self.trial.data}
 
     def _declared(self) -> dict[str, int]:
         """The declared blocks by the names of the input's free axes, one of which will turn out to be time."""
@@ -75,7 +78,7 @@ class Probe:
             ModelRefused: the model does not run, or its outputs and states are not those of a stream.
         """
         guess, paces, runs = self._learn()
-        ports = {name: self._port(name, guess) for name in self._trial.dims}
+        ports = {name: self._port(name, guess) for name in self.trial.dims}
         known = self.interface
         given = {name: ports[name] for name, _ in known.states}
         facts = Facts(
@@ -90,7 +93,7 @@ class Probe:
         )
         outputs = {
             name: output_port(name, [run[name] for run in runs], bool(guess.batch), self._strange_loops)
-            for name in self._trial.outputs
+            for name in self.trial.outputs
         }
         answers = tuple(port for name, port in outputs.items() if name not in known.returned)
         return replace(
@@ -118,7 +121,7 @@ class Probe:
     def _try(self, guess: Guess) -> tuple[tuple[Pace, ...], list[Values]] | None:
         """How the cells run, and all outputs at the three sizes; None if the guess is wrong."""
         try:
-            runs = self._trial.runs(guess)
+            runs = self.trial.runs(guess)
         except StepFailed as failure:
             self._failure = self._failure or str(failure)
             return None
@@ -149,10 +152,10 @@ class Probe:
         if (self.fixed and self.interface.states) or not self.cells or len(guess.time) != 1 or guess.blocks:
             return None
         cell = self.cells[0]
-        if cell.x in self._trial.dims:
+        if cell.x in self.trial.dims:
             return None
         (axis,) = guess.time
-        for length, steps in self._trial.lengths(cell.x, cell.time_axis, guess, _LENGTHS):
+        for length, steps in self.trial.lengths(cell.x, cell.time_axis, guess, _LENGTHS):
             if 1 < steps < length and length % steps == 0:
                 return replace(guess, blocks={axis: length // steps})
         return None
@@ -179,7 +182,7 @@ class Probe:
     # ports
 
     def _port(self, name: str, guess: Guess) -> Port:
-        dims, state = self._trial.dims[name], name in self.interface.inputs
+        dims, state = self.trial.dims[name], name in self.interface.inputs
         of_batch = [i for i, d in enumerate(dims) if isinstance(d, str) and (state or d in guess.batch)]
         of_time = [] if state else [i for i, d in enumerate(dims) if d in guess.time]
         if len(of_batch) > 1 or (state and not of_batch and guess.batch):
@@ -190,7 +193,7 @@ class Probe:
         block = guess.blocks.get(str(dims[time]), 0) if time is not None else 0
         row = tuple(block if i == time else d for i, d in enumerate(dims) if i != batch and (i != time or block))
         shape = tuple(d for d in row if isinstance(d, int))
-        return self._trial.suited(Port(name, self._trial.dtype(name), shape, batch, time, block))
+        return self.trial.suited(Port(name, self.trial.dtype(name), shape, batch, time, block))
 
     def _why_alone(self, guess: Guess, ports: Mapping[str, Port]) -> str | None:
         if not guess.batch:
@@ -215,11 +218,11 @@ class Probe:
     def _initial_state(self, cell: CellNode, name: str | None, facts: Facts, pace: Pace) -> np.ndarray | None:
         """The value that the state has before the first step, whatever the input. [rows * H]."""
         width = pace.rows * cell.cell.hidden_size
-        if name is None or name in self._trial.dims:
+        if name is None or name in self.trial.dims:
             return np.zeros(width, cell.cell.dtype)
         batched = any(port.batch is not None for port in facts.inputs) and not facts.alone
         sizes = ((2, 3, 1), (3, 4, 2)) if batched else ((1, 3, 1), (1, 4, 2))
-        draws = [self._trial.value(name, facts, *size) for size in sizes]
+        draws = [self.trial.values([name], facts, *size)[name] for size in sizes]
         rows = np.concatenate([draw.reshape(-1, width) for draw in draws])
         if (rows == rows[0]).all():
             first: np.ndarray = rows[0]

@@ -60,9 +60,11 @@ class Trial:
             runs = self._positive_runs(guess, sizes) or runs or self._all(guess, sizes)
         return runs
 
-    def value(self, name: str, facts: Facts, batch: int, time: int, seed: int) -> np.ndarray:
-        data = facts.sample(time, batch, np.random.default_rng(seed))
-        return session.run(self._session, [name], facts.feeds(data, batch, time))[0]
+    def values(self, names: Sequence[str], facts: Facts, batch: int, time: int, seed: int) -> Values:
+        """The values of inputs and of tensors `within` for random data of that seed."""
+        feeds = facts.feeds(facts.sample(time, batch, np.random.default_rng(seed)), batch, time)
+        computed = [name for name in names if name not in feeds]
+        return feeds | dict(zip(computed, session.run(self._session, computed, feeds), strict=True))
 
     def lengths(self, tensor: str, axis: int, guess: Guess, samples: Sequence[int]) -> Iterator[tuple[int, int]]:
         """How long an axis of a tensor is for each length of the time axis at which the file runs up to there."""

@@ -1,8 +1,9 @@
 """Computes steps of many sequences at once with onnxruntime. Knows arrays and the step graph, no sequences."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,13 +13,15 @@ from stepgraph.rewriting.stepgraph import NEXT_STATE, STATE, TRACE, StepGraph
 from stepgraph.running import session
 from stepgraph.running.result import Result
 
-_BATCHES, _DRAWS = (2, 3, 5, 8, 17, 33, 64), 50  # sizes and rows that `keep_bits` tries
+T = TypeVar("T")
+
+_BATCHES, _DRAWS = (2, 3, 5, 8, 17, 33, 64), 50  # sizes, and rows in each place, that `keep_bits` tries
 _WIDE = 64  # past this many rows a batch gains next to nothing (two layers of 128: 5.5 us a row at 64, 5.4 at 256)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Lane:
-    """The arrays that steps of a sequence alone go through, by the graph's names."""
+    """The arrays that a step of one sequence alone is read from and written to, by the graph's names."""
 
     feeds: Mapping[str, np.ndarray]
     values: Mapping[str, np.ndarray]
@@ -40,11 +43,11 @@ class Engine:
         self._inputs = [_Shaper(port) for port in graph.inputs]
         self._outputs = [_Shaper(port) for port in graph.outputs]
         self._carries = bool(graph.state)  # a model may have cells and yet carry nothing from step to step
-        self._names = [*(port.name for port in graph.outputs), *([NEXT_STATE] if self._carries else [])]
         self._shows = bool(graph.trace)  # a model whose state is declared may have no cells to look into
-        self._traced_names = [*self._names, *([TRACE] if self._shows else [])]
+        names = [*(port.name for port in graph.outputs), *([NEXT_STATE] if self._carries else [])]
+        self._names = {False: names, True: [*names, *([TRACE] if self._shows else [])]}  # without and with a trace
+        self._lanes: dict[bool, _Lane | None] = {}  # likewise
         self._seconds: dict[int, float] = {}
-        self._lanes: dict[bool, _Lane | None] = {}  # without and with a trace
 
     def run(self, inputs: Mapping[str, np.ndarray], state: np.ndarray, trace: bool) -> Result:
         """Takes K consecutive steps: `inputs[name]` is [K, B, ...row], `state` [B, W] before them.
@@ -52,23 +55,16 @@ class Engine:
         Raises:
             StepFailed: onnxruntime could not compute one of them. Nothing is kept of the others either.
         """
-        steps = len(next(iter(inputs.values())))
-        names = self._traced_names if trace else self._names
-        if steps == 1:
-            values = self._step(names, inputs, state)
-            outputs = {shaper.name: shaper.from_graph(values[i]) for i, shaper in enumerate(self._outputs)}
-            return Result(
-                outputs, values[-1][np.newaxis] if trace and self._shows else None, self._next_state(values, state)
-            )
-        taken = []
-        for k in range(steps):
-            taken.append(self._step(names, {name: x[k : k + 1] for name, x in inputs.items()}, state))
-            state = self._next_state(taken[-1], state)
+        taken: list[list[np.ndarray]] = []
+        for k in range(len(next(iter(inputs.values())))):
+            taken.append(self._step({name: x[k : k + 1] for name, x in inputs.items()}, state, trace))
+            state = taken[-1][len(self._outputs)] if self._carries else state
         outputs = {
-            shaper.name: np.concatenate([shaper.from_graph(values[i]) for values in taken])
+            shaper.name: _joined([shaper.from_graph(values[i]) for values in taken])
             for i, shaper in enumerate(self._outputs)
         }
-        return Result(outputs, np.stack([values[-1] for values in taken]) if trace and self._shows else None, state)
+        shown = _joined([values[-1][np.newaxis] for values in taken]) if trace and self._shows else None
+        return Result(outputs, shown, state)
 
     def run_alone(self, inputs: Mapping[str, np.ndarray], state: np.ndarray, trace: bool) -> Result:
         """One step of one sequence, as `run` takes it with K = B = 1; its state is good until the next one.
@@ -83,36 +79,26 @@ class Engine:
             lane.feeds[shaper.name][...] = shaper.to_graph(inputs[shaper.name])
         if self._carries:
             lane.feeds[STATE][...] = state
-        try:
-            lane.bound.run()
-        except MemoryError as error:
-            raise StepFailed(f"there is too little memory to compute this: {error}") from error
+        _computed(lane.bound.run)
         outputs = {shaper.name: shaper.from_graph(lane.values[shaper.name].copy()) for shaper in self._outputs}
         shown = lane.values[TRACE].copy()[np.newaxis] if trace and self._shows else None
         return Result(outputs, shown, lane.values[NEXT_STATE] if self._carries else state)
 
-    def _lane(self, feeds: Mapping[str, np.ndarray], state: np.ndarray, trace: bool) -> "_Lane | None":
+    def _lane(self, inputs: Mapping[str, np.ndarray], state: np.ndarray, trace: bool) -> _Lane | None:
         """Where steps of one sequence run, unless there is an array without elements or numbers."""
-        names = self._traced_names if trace else self._names
-        values = dict(zip(names, self._step(names, feeds, state), strict=True))
-        given = {shaper.name: shaper.to_graph(feeds[shaper.name]).copy() for shaper in self._inputs}
-        given |= {STATE: state.copy()} if self._carries else {}
-        arrays = [*values.values(), *given.values()]
-        if not all(array.size and array.dtype.kind in "fiub" and array.flags.c_contiguous for array in arrays):
-            return None
-        return _Lane(given, values, session.Bound(self._session, given, values))
+        values = dict(zip(self._names[trace], self._step(inputs, state, trace), strict=True))
+        feeds = {name: x.copy() for name, x in self._feeds(inputs, state).items()}
+        for array in (*values.values(), *feeds.values()):
+            if not (array.size and array.dtype.kind in "fiub" and array.flags.c_contiguous):
+                return None
+        return _Lane(feeds, values, session.Bound(self._session, feeds, values))
 
-    def _next_state(self, values: list[np.ndarray], state: np.ndarray) -> np.ndarray:
-        return values[len(self._outputs)] if self._carries else state
+    def _step(self, inputs: Mapping[str, np.ndarray], state: np.ndarray, trace: bool) -> list[np.ndarray]:
+        return _computed(session.run, self._session, self._names[trace], self._feeds(inputs, state))
 
-    def _step(self, names: list[str], inputs: Mapping[str, np.ndarray], state: np.ndarray) -> list[np.ndarray]:
-        feeds = {STATE: state} if self._carries else {}
-        for shaper in self._inputs:
-            feeds[shaper.name] = shaper.to_graph(inputs[shaper.name])
-        try:
-            return session.run(self._session, names, feeds)
-        except MemoryError as error:
-            raise StepFailed(f"there is too little memory to compute this: {error}") from error
+    def _feeds(self, inputs: Mapping[str, np.ndarray], state: np.ndarray) -> dict[str, np.ndarray]:
+        feeds = {shaper.name: shaper.to_graph(inputs[shaper.name]) for shaper in self._inputs}
+        return feeds | {STATE: state} if self._carries else feeds
 
     def warm_up(self, largest: int, patience: float, seconds: Sequence[float] = ()) -> None:
         """Runs every batch size once, because onnxruntime plans its memory when it first sees a shape.
@@ -147,31 +133,22 @@ class Engine:
             self.alone = "an operator of onnxruntime rounds some rows of a batch unlike the others"
 
     def _keeps_bits(self) -> bool:
+        """Whether random rows have the same bits in every place of a batch, beside others, as alone."""
         random = np.random.default_rng(0)
         sizes = sorted({size for size in _BATCHES if size < self.largest} | {self.largest})
-        drawn = self._draw(self.largest, random)
-        rows = [self._bits(*drawn, np.array([i])) for i in range(self.largest)]
-        if any(
-            self._bits(*drawn, np.arange(size)) != list(map(b"".join, zip(*rows[:size], strict=True))) for size in sizes
-        ):
-            return False
-        for _ in range(_DRAWS):  # one row in every place of a batch
-            drawn = self._draw(1, random)
-            alone = self._bits(*drawn, np.zeros(1, int))
-            if any(self._bits(*drawn, np.zeros(size, int)) != [each * size for each in alone] for size in sizes):
-                return False
-        return True
+        count = max(_DRAWS, self.largest)
+        inputs = {p.name: p.sample(1, count, random) for p in self.graph.inputs}
+        drawn = random.standard_normal((count, len(self.graph.initial)))
+        state = np.where(self.graph.whole, drawn > 0, drawn).astype(self.graph.dtype)  # it may be a place in a table
 
-    def _draw(self, batch: int, random: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        inputs = {p.name: p.sample(1, batch, random) for p in self.graph.inputs}
-        state = random.standard_normal((batch, len(self.graph.initial)))
-        state = np.where(self.graph.whole, state > 0, state)  # a whole number may be a place in a table
-        return inputs, state.astype(self.graph.dtype)
+        def bits(rows: Sequence[int]) -> list[bytes]:
+            result = self.run({name: x.take(rows, 1) for name, x in inputs.items()}, state.take(rows, 0), trace=True)
+            arrays = [*result.outputs.values(), result.state, *([] if result.trace is None else [result.trace])]
+            return [array.tobytes() for array in arrays]
 
-    def _bits(self, inputs: Mapping[str, np.ndarray], state: np.ndarray, rows: np.ndarray) -> list[bytes]:
-        result = self.run({name: x[:, rows] for name, x in inputs.items()}, state[rows], trace=True)
-        arrays = [*result.outputs.values(), result.state, *([] if result.trace is None else [result.trace])]
-        return [array.tobytes() for array in arrays]
+        alone = list(zip(*(bits([row]) for row in range(count)), strict=True))
+        together = ([(first + i) % count for i in range(size)] for first in range(_DRAWS) for size in sizes)
+        return all(bits(rows) == [b"".join([each[i] for i in rows]) for each in alone] for rows in together)
 
     def _timed(self, feeds: Mapping[str, np.ndarray], state: np.ndarray) -> float:
         started = time.perf_counter()
@@ -181,6 +158,17 @@ class Engine:
     def seconds(self, batch: int) -> float:
         """About how long one step of `batch` sequences takes, measured by `warm_up`; 0 before it."""
         return self._seconds.get(batch, 0.0)
+
+
+def _computed(run: Callable[..., T], *given: object) -> T:
+    try:
+        return run(*given)
+    except MemoryError as error:
+        raise StepFailed(f"there is too little memory to compute this: {error}") from error
+
+
+def _joined(steps: Sequence[np.ndarray]) -> np.ndarray:
+    return steps[0] if len(steps) == 1 else np.concatenate(steps)
 
 
 def shaped_feeds(graph: StepGraph, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
