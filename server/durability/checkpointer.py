@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from server.durability.outbox import Outbox
 from server.durability.registry import Registry
-from server.durability.sequence import ServedSequence
+from server.durability.sequence import Life, ServedSequence
 from server.durability.snapshot import Snapshot, writes
 from server.errors import Reason, StoreFailed
 from server.stores import store
@@ -237,12 +237,26 @@ class Checkpointer:
 
     async def _forget_all(self) -> None:
         log.warning("the store of checkpoints has lost sequences; they are written again")
-        for at, sequence in enumerate(list(self._registry)):
-            if at % _SLICE == 0:
-                await asyncio.sleep(0)
-            if sequence in self._registry:
+        sequences = list(self._registry)
+        for first in range(0, len(sequences), _SLICE):
+            await asyncio.sleep(0)
+            here = [sequence for sequence in sequences[first : first + _SLICE] if sequence in self._registry]
+            for sequence in here:
                 self._registry.forgotten(sequence)
+            await self._look_for([sequence for sequence in here if sequence.life is Life.ASLEEP])
         self.hurry()
+
+    async def _look_for(self, asleep: Sequence[ServedSequence]) -> None:
+        """Of these nothing is here that could be written: those that the store has lost are lost."""
+        claims = [store.Claim(sequence.id, sequence.digest) for sequence in asleep]
+        kept = await self._store_thread.ask(lambda s: s.read(claims, self._clock())) if claims else []
+        for sequence, found in zip(asleep, kept, strict=True):
+            if sequence.life is not Life.ASLEEP:
+                continue  # it woke up, or left, meanwhile
+            if isinstance(found, store.Gone):
+                self._registry.lose_asleep(sequence, found.reason)
+            else:
+                sequence.born = True
 
     def _has_left(self, sequence: ServedSequence) -> bool:
         return self._registry.get(sequence.id) is None

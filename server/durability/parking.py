@@ -103,7 +103,7 @@ class Parking:
                 self._return(sequence, checkpoint.newest(found.checkpoints, sequence.steps))
             else:
                 reason = store.Reason.FENCED if isinstance(found, store.Claimed) else found.reason
-                self._registry.let_go(sequence, reason)
+                self._registry.lose_asleep(sequence, reason)
 
     def _read(self, sequences: Sequence[ServedSequence]) -> Awaitable[_Found]:
         """What the store has of them; it is asked once for all that are called in one turn of the event loop."""

@@ -199,6 +199,14 @@ class Registry:
         if sequence in self:
             self.lose([sequence], Reason.DRAINING, "sequence '{}' has to be resumed: the store did not answer")
 
+    def lose_asleep(self, sequence: ServedSequence, reason: store.Reason) -> None:
+        """The store has nothing for it to wake up with."""
+        if reason is store.Reason.UNKNOWN:
+            why = "the store has lost its data, and with it the state of sequence '{}', which was asleep"
+            self.lose([sequence], Reason.CHECKPOINT_GONE, why)
+        else:
+            self.let_go(sequence, reason)
+
     def let_go(self, sequence: ServedSequence, reason: store.Reason) -> None:
         """The store does not take it for ours any more."""
         if sequence in self:

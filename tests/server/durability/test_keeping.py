@@ -12,7 +12,7 @@ import pytest
 from server.durability.checkpoint import Checkpoint, decode
 from server.errors import StoreFailed
 from server.stores.memory import MemoryStore
-from server.stores.store import LEASE, Birth, End, Reason, Terms, Write
+from server.stores.store import LEASE, Birth, Claim, End, Reason, Terms, Write
 from tests.server.world import World
 from tidegate.v1 import error_pb2
 from tidegate.v1 import sequence_pb2 as pb
@@ -900,6 +900,45 @@ def test_a_store_that_has_lost_its_data_gets_quiet_sequences_written_again(world
     world.kill(0)
     world.settle()
     assert [(one.gone, one.answered) for one in some] == [("", 4)] * 3
+
+
+@pytest.mark.parametrize("found", ["by looking", "by a step"])
+def test_a_store_that_has_lost_its_data_has_lost_those_asleep_and_their_clients_hear_why(
+    world: World, found: str
+) -> None:
+    some = opened(world, 3)
+    for one in some:
+        world.give(0, one, ROWS[:4])
+    world.settle()
+    world.write(0)
+    world.now += 3_600
+    world.keep_house(0)
+    registry = world.servers[0].keeper._registry
+    assert [registry.get(one.id).slot for one in some] == [-1] * 3
+    kept = world.store._store
+    world.store._store = MemoryStore(Terms(keep=1))
+    stays = kept.read([Claim(some[0].id, registry.get(some[0].id).digest)], world.now)[0]
+    birth = Birth(registry.get(some[0].id).digest, stays.owner, stays.model)
+    world.store.write([Write(some[0].id, 1, 4, stays.checkpoints[0], birth)], world.now)
+    if found == "by looking":
+        with patch.object(MemoryStore, "losses", lambda _: 1):
+            looking = world.loop.create_task(world.servers[0].keeper._checkpointer.look_for_losses())
+            world.quiet()
+            world.work(0)
+            assert looking.done()
+        world.hear(0)
+        assert [one.gone for one in some] == ["", "CHECKPOINT_GONE", "CHECKPOINT_GONE"]
+        world.now += 3_600
+        world.keep_house(0)
+        assert world.store.usage().parked == 1, "the store hears that it is still open"
+    for one in some:
+        if not one.gone:
+            world.give(0, one, ROWS[4:6])
+    for one in some[1:]:
+        del world.truth[one]
+    world.settle()
+    assert [one.gone for one in some] == ["", "CHECKPOINT_GONE", "CHECKPOINT_GONE"]
+    assert some[0].answered == 6
 
 
 def test_those_that_are_abandoned_before_any_took_a_step_leave_nothing_in_the_store(world: World) -> None:
