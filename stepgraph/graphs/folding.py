@@ -7,11 +7,10 @@ import onnx
 from onnx import helper, numpy_helper, shape_inference
 
 from stepgraph.graphs.builder import copied
-from stepgraph.graphs.graph import Graph
+from stepgraph.graphs.graph import MEASURING, Graph
 
 Dims = Sequence[int | None]
 
-_MEASURING = frozenset({"Shape", "Size"})
 _SHAPING = frozenset({"ConstantOfShape", "Expand", "Pad", "Reshape", "Slice", "Squeeze", "Tile", "Unsqueeze"})
 
 
@@ -20,7 +19,7 @@ def folded(model: onnx.ModelProto) -> onnx.ModelProto:
     copy = copied(model)
     graph = Graph(model)
     shapes = shapes_of(graph)
-    measured = {node.output[0]: _measured(node, shapes) for node in copy.graph.node if node.op_type in _MEASURING}
+    measured = {node.output[0]: _measured(node, shapes) for node in copy.graph.node if node.op_type in MEASURING}
     for node in copy.graph.node:
         value = _value(node, measured, graph)
         if value is not None:
@@ -31,7 +30,7 @@ def folded(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _value(node: onnx.NodeProto, measured: Mapping[str, Dims | None], graph: Graph) -> np.ndarray | None:
     """What a node returns, if it is the shape of a tensor, or one size out of it, and known."""
-    if node.op_type in _MEASURING:
+    if node.op_type in MEASURING:
         dims = measured[node.output[0]]
         known = None if dims is None or None in dims else np.array(dims, np.int64)
         return known if known is None or node.op_type == "Shape" else np.array(known.prod())

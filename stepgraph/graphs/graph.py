@@ -9,6 +9,8 @@ from onnx.reference import ReferenceEvaluator
 
 from stepgraph.graphs.builder import captured
 
+MEASURING = frozenset({"Shape", "Size"})  # what they make depends on no value
+
 
 class Graph:
     """A model that is not changed while this is used."""
@@ -35,13 +37,14 @@ class Graph:
             self._values[name] = self._value(name)
         return self._values[name]
 
-    def made_of(self, *names: str) -> set[str]:
-        """All tensors that these are made of, themselves among them."""
+    def made_of(self, *names: str, by_value: bool = False) -> set[str]:
+        """All tensors that these are made of, themselves among them; `by_value`: not those of whose sizes alone."""
         needed, seen = list(names), set[str]()
         while needed:
             name = needed.pop()
-            if name and name not in seen and name in self.makers:
-                needed.extend((*self.makers[name].input, *captured(self.makers[name])))
+            maker = self.makers.get(name)
+            if name not in seen and maker and not (by_value and maker.op_type in MEASURING):
+                needed.extend(filter(None, (*maker.input, *captured(maker))))
             seen.add(name)
         return seen
 

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 
 from stepgraph.cells.operators import is_recurrent
-from stepgraph.errors import ModelRefused
+from stepgraph.errors import ModelRefused, StepFailed
 from stepgraph.graphs.labels import label, name_of
 from stepgraph.proving import diagnosis, explanation, long_run
 from stepgraph.proving.diagnosis import Bounds
@@ -21,6 +21,7 @@ from stepgraph.running.engine import Engine
 from stepgraph.running.result import Result
 
 _LENGTHS, _BATCHES = (1, 2, 5, 13), (1, 3)
+_BEGUN = 5  # steps from random states
 _LONGEST = 1000  # steps of a file that fixes its time axis to more are not compared at that length
 _BOUNDS = Bounds(same=1e-5, other=1e-3)  # the oracle computes doubles in single precision
 _HALF_BOUNDS = Bounds(same=2e-3, other=2e-2)
@@ -84,10 +85,27 @@ class _Comparison:
             if batch > 1:
                 self._check_rows(data, answers[-1])
             steps += length * batch
+        steps += sum(self._compare_begun(batch) for batch in batches if self._facts.carried)
         steps += self._compare_long()
         if self._original.fixed is not None:
             steps += self._compare_fixed(self._original.fixed)
         return Proof(self._worst, self._bounds.same, steps)
+
+    def _compare_begun(self, batch: int) -> int:
+        """From random states; returns how many steps were compared: none if the original has no numbers for them."""
+        data, random = sequences(self._facts, _BEGUN, batch, batch), np.random.default_rng(batch)
+        begun = {c.given.name: c.given.sample(1, batch, random)[0] for c in self._facts.carried}
+        try:
+            answers = list(self._reference.answers(data, begun))
+        except StepFailed:
+            return 0
+        values = (value for answer in answers for value in (*answer.outputs.values(), *answer.states.values()))
+        if not all(np.isfinite(value).all() for value in values):
+            return 0
+        apart = self._compare(data, answers, begun)
+        if apart:
+            raise self._refusal(apart, batch)
+        return _BEGUN * batch
 
     def _compare_long(self) -> int:
         """One sequence beyond every constant that could be a reach in steps; returns how many steps were compared."""
@@ -113,18 +131,20 @@ class _Comparison:
 
     # step by step
 
-    def _compare(self, data: Data, answers: Sequence[Answer]) -> Difference | None:
+    def _compare(self, data: Data, answers: Sequence[Answer], begun: Data | None = None) -> Difference | None:
         """Notes the largest error of the engine's steps; returns the first that is too large."""
-        compared = self._compared(data, answers)
+        compared = self._compared(data, answers, begun or {})
         apart = first_beyond(compared, self._bounds.same)
         if apart is None:
             self._worst = max(self._worst, *(float(each.errors.max()) for each in compared))
         return apart
 
-    def _compared(self, data: Data, answers: Sequence[Answer]) -> list[Compared]:
+    def _compared(self, data: Data, answers: Sequence[Answer], begun: Data) -> list[Compared]:
         """What the engine and what the original says of every output and state, at each step."""
         graph, steps = self._engine.graph, range(len(answers))
         state, results = graph.start(size(data)[1]), list[Result]()
+        for columns in (each for each in graph.state if each.layer is None and each.name in begun):
+            state[:, columns.span] = begun[columns.name].reshape(len(state), -1)
         for step in steps:
             one = {name: x[step : step + 1] for name, x in data.items()}
             results.append(self._engine.run(one, state, trace=False))
@@ -169,7 +189,7 @@ class _Comparison:
     def _largest(self, batch: int) -> float:
         """The largest difference in the longest of the sequences: what is no rounding grows from step to step."""
         data = sequences(self._facts, max(_LENGTHS), batch, 0)
-        return max(float(each.errors.max()) for each in self._compared(data, list(self._reference.answers(data))))
+        return max(float(each.errors.max()) for each in self._compared(data, list(self._reference.answers(data)), {}))
 
     def _said(self, apart: Difference) -> str:
         return (

@@ -18,6 +18,7 @@ from stepgraph.rewriting.stepgraph import PREFIX, StepGraph
 from stepgraph.running import session
 
 Data = dict[str, np.ndarray]  # [T, B, ...row] by input
+_NOTHING: Data = {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,25 +54,27 @@ class Reference:
         self._facts = facts
         self._session = session.create(self.model)
 
-    def answers(self, data: Data) -> Iterator[Answer]:
-        return self._one_by_one(data) if self._facts.one_step else self._prefixes(data)
+    def answers(self, data: Data, begun: Data = _NOTHING) -> Iterator[Answer]:
+        """After each step; from zeros, or from the states `begun`, [B, ...row] by input."""
+        carried = (c.given for c in self._facts.carried)
+        states = {port.name: port.original(begun[port.name][np.newaxis]) for port in carried if begun}
+        return self._one_by_one(data, states) if self._facts.one_step else self._prefixes(data, states)
 
     def last(self, data: Data) -> Answer:
         length, batch = size(data)
         if not self._facts.one_step:
             return self._answer(self._facts.feeds(data, batch, length), batch)
-        *_, last = self._one_by_one(data)
+        *_, last = self._one_by_one(data, {})
         return last
 
-    def _prefixes(self, data: Data) -> Iterator[Answer]:
+    def _prefixes(self, data: Data, states: Data) -> Iterator[Answer]:
         length, batch = size(data)
         for steps in range(1, length + 1):
             prefix = {name: x[:steps] for name, x in data.items()}
-            yield self._answer(self._facts.feeds(prefix, batch, steps), batch)
+            yield self._answer(self._facts.feeds(prefix, batch, steps) | states, batch)
 
-    def _one_by_one(self, data: Data) -> Iterator[Answer]:
+    def _one_by_one(self, data: Data, states: Data) -> Iterator[Answer]:
         length, batch = size(data)
-        states: Data = {}
         for step in range(length):
             one = {name: x[step : step + 1] for name, x in data.items()}
             answer = self._answer(self._facts.feeds(one, batch, 1) | states, batch)

@@ -1,10 +1,11 @@
 """Finds the state in a model's interface: inputs that start the cells and outputs that return how they ended.
 
-Follows the graph from each cell through operators that only rearrange values; ignores names. Pure onnx.
+Follows the graph from each cell through operators that only rearrange values, and where that leads to no input,
+through all that work on each value by itself (a mask, a norm, a row of a cache); ignores names. Pure onnx.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol
@@ -12,11 +13,14 @@ from typing import Protocol
 import onnx
 
 from stepgraph.cells import operators
+from stepgraph.cells.kinds import operator_of
 from stepgraph.errors import ModelRefused
-from stepgraph.graphs.graph import Graph
+from stepgraph.graphs.builder import captured
+from stepgraph.graphs.graph import MEASURING, Graph
 from stepgraph.graphs.labels import RESHAPING
 
 _MOVES = RESHAPING | {"Concat", "Gather", "Slice", "Split", "TopK"}  # TopK sorts sequences by their lengths
+_MIXING = MEASURING | {"Conv", "Einsum", "Gemm", "If", "Loop", "MatMul", "Scan"}  # what comes out is no state any more
 
 State = tuple[int, int]  # which carrier, and which of its states
 _NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -52,6 +56,7 @@ class Interface:
     lengths: tuple[str, ...] = ()
     carried: frozenset[State] = frozenset()  # the states of cells and loops that are in `slots`
     holds: Mapping[str, frozenset[State]] = field(default_factory=dict)  # which these are, by input
+    computed: frozenset[str] = frozenset()
 
     @property
     def inputs(self) -> frozenset[str]:
@@ -63,46 +68,47 @@ class Interface:
 
 
 def find(graph: Graph, cells: Sequence[Carrier], declared: Mapping[str, str] = _NOTHING) -> Interface:
-    """Says what the inputs of a model, whose recurrent nodes and loops are `cell`, are for.
+    """Says what the inputs of a model, whose recurrent nodes and loops are `cells`, are for.
 
     `declared` are the pairs of an input and an output that are said to be state; they go before what is found.
     """
-    flow = _Flow(graph)
-    _check_declared(flow, declared)
-    fed: dict[str, set[State]] = defaultdict(set)
-    returned: dict[str, set[State]] = defaultdict(set)
-    shown: dict[str, set[State]] = defaultdict(set)  # the last hidden state is the end of Y, too
-    for i, cell in enumerate(cells):
-        for k, initial in enumerate(cell.initial):
-            for name in flow.sources(initial or ""):
-                fed[name].add((i, k))
-            for name in flow.sinks(cell.outputs[1 + k]):
-                returned[name].add((i, k))
-                shown[name].add((i, k))
-        for name in flow.sinks(cell.outputs[0]):
-            shown[name].add((i, 0))
+    moved = _Flow(graph, _moved)
+    _check_declared(moved, declared)
+    ends = _Ends(moved, cells)
     states, starts, carried = list(declared.items()), list[str](), set[State]()
-    for name, of in fed.items():
+    for name, of in ends.fed.items():
         if name in declared:
             carried.update(of)
             continue
-        matches = [output for output, states_of in returned.items() if states_of == of]
-        matches = matches or [o for o, states_of in shown.items() if states_of == of and flow.alike(o, name)]
-        if len(matches) > 1:
-            matches = [output for output in matches if flow.shape(output) == flow.shape(name)]
-        matches = matches[-1:]  # they hold the same numbers, and answers stand before states as a rule
+        matches = ends.returning(name)
         states.extend((name, output) for output in matches)
         starts.extend([name] if not matches else [])
         carried.update(of if matches else ())
-    lengths = {name for cell in cells for name in flow.sources(operators.lengths(cell.node))}
-    starts = starts if flow.inputs.keys() - {*dict(states), *starts, *lengths} else []  # something must be data
-    holds = {name: frozenset(of) for name, of in fed.items()}
-    return Interface(tuple(states), tuple(starts), tuple(sorted(lengths)), frozenset(carried), holds)
+    bent = _Ends(_Flow(graph, _computed), cells)
+    known = dict(states)
+    found = [(name, output) for name, output in bent.pairs() if name not in known and output not in known.values()]
+    holds = ends.fed | {name: bent.fed[name] for name in (*declared, *dict(found)) if bent.fed.get(name)}
+    carried.update(*(holds.get(name, ()) for name in (*declared, *dict(found))))
+    states.extend(found)
+    lengths = {name for cell in cells for name in moved.sources(operators.lengths(cell.node))}
+    starts = [name for name in starts if name not in dict(found)]
+    starts = starts if moved.inputs.keys() - {*dict(states), *starts, *lengths} else []  # something must be data
+    return Interface(
+        tuple(states),
+        tuple(starts),
+        tuple(sorted(lengths)),
+        frozenset(carried),
+        {name: frozenset(of) for name, of in holds.items()},
+        frozenset(dict(found).keys() - ends.fed.keys()),
+    )
 
 
 def reset(known: Interface) -> Interface:
-    """The same, but that no state goes from step to step through the interface: what starts cells is zeros."""
-    starts = (*known.starts, *(name for name, _ in known.states))
+    """The same, but that no state goes from step to step through the interface: what starts cells is zeros.
+
+    What is computed on its way is data then: its zeros may not be the cells'.
+    """
+    starts = (*known.starts, *(name for name, _ in known.states if name not in known.computed))
     return Interface((), starts, known.lengths)
 
 
@@ -116,32 +122,68 @@ def _check_declared(flow: "_Flow", declared: Mapping[str, str]) -> None:
                 )
 
 
+class _Ends:
+    """Where the states of the cells come from and go to.
+
+    `_shown` are the outputs of every step too, whose end is the last hidden state.
+    """
+
+    def __init__(self, flow: "_Flow", cells: Sequence[Carrier]) -> None:
+        self._flow = flow
+        self.fed: dict[str, set[State]] = defaultdict(set)
+        self._returned: dict[str, set[State]] = defaultdict(set)
+        self._shown: dict[str, set[State]] = defaultdict(set)
+        for i, cell in enumerate(cells):
+            for k, initial in enumerate(cell.initial):
+                for name in flow.sources(initial or ""):
+                    self.fed[name].add((i, k))
+                for name in flow.sinks(cell.outputs[1 + k]):
+                    self._returned[name].add((i, k))
+                    self._shown[name].add((i, k))
+            for name in flow.sinks(cell.outputs[0]):
+                self._shown[name].add((i, 0))
+
+    def returning(self, name: str) -> list[str]:
+        """The output that holds what an input held, if there is one."""
+        of = self.fed[name]
+        matches = [output for output, states_of in self._returned.items() if states_of == of]
+        matches = matches or [
+            o for o, states_of in self._shown.items() if states_of == of and self._flow.alike(o, name)
+        ]
+        if len(matches) > 1:
+            matches = [output for output in matches if self._flow.shape(output) == self._flow.shape(name)]
+        return matches[-1:]  # they hold the same numbers, and answers stand before states as a rule
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Inputs and outputs of one shape and type that the same states go in and out by, where only one fits."""
+        fitting = [
+            (name, output)
+            for name, of in self.fed.items()
+            for output, states_of in self._shown.items()
+            if of == states_of and self._flow.same(output, name)
+        ]
+        names, outputs = ([pair[i] for pair in fitting] for i in (0, 1))
+        return [pair for pair in fitting if names.count(pair[0]) == outputs.count(pair[1]) == 1]
+
+
 class _Flow:
-    """Where tensors come from and go to, through operators that only rearrange values."""
+    """Where tensors come from and go to, through the inputs of each node that are `followed`."""
 
-    def __init__(self, graph: Graph) -> None:
-        self.inputs, self._makers = graph.inputs, graph.makers
+    def __init__(self, graph: Graph, followed: Callable[[onnx.NodeProto], Iterable[str]]) -> None:
+        self.inputs, self._makers, self._followed = graph.inputs, graph.makers, followed
         self.outputs = {info.name: info for info in graph.model.graph.output}
-        self._users: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+        self._made: dict[str, list[str]] = defaultdict(list)
         for node in graph.nodes:
-            for name in _moved(node):
-                self._users[name].append(node)
+            for name in followed(node):
+                self._made[name].extend(filter(None, node.output))
 
-    def sources(self, tensor: str) -> Iterator[str]:
-        if tensor in self.inputs:
-            yield tensor
-        elif tensor in self._makers:
-            for name in _moved(self._makers[tensor]):
-                yield from self.sources(name)
+    def sources(self, tensor: str) -> list[str]:
+        seen = _reached(tensor, lambda name: self._followed(self._makers[name]) if name in self._makers else ())
+        return [name for name in seen if name in self.inputs]
 
-    def sinks(self, tensor: str) -> Iterator[str]:
-        if not tensor:
-            return
-        if tensor in self.outputs:
-            yield tensor
-        for node in self._users[tensor]:
-            for name in node.output:
-                yield from self.sinks(name)
+    def sinks(self, tensor: str) -> list[str]:
+        seen = _reached(tensor, lambda name: self._made.get(name, ()))
+        return [name for name in self.outputs if name in seen]
 
     def alike(self, output: str, name: str) -> bool:
         """Whether an output may have the shape of an input: sizes agree where both are known."""
@@ -149,9 +191,32 @@ class _Flow:
         sizes = zip(given, returned, strict=False)
         return len(given) == len(returned) and all(a == b for a, b in sizes if isinstance(a, int) or isinstance(b, int))
 
+    def same(self, output: str, name: str) -> bool:
+        """Whether an output has the type of an input and, as far as sizes are known, its shape."""
+        sizes = list(zip(self.shape(name), self.shape(output), strict=False))
+        known = [(a, b) for a, b in sizes if isinstance(a, int) and isinstance(b, int)]
+        ranks = len(self.shape(name)) == len(self.shape(output))
+        return ranks and self._kind(output) == self._kind(name) and bool(known) and all(a == b for a, b in known)
+
     def shape(self, name: str) -> list[int | str]:
-        info = self.inputs.get(name) or self.outputs[name]
-        return [d.dim_value or d.dim_param for d in info.type.tensor_type.shape.dim]
+        return [d.dim_value or d.dim_param for d in self._info(name).type.tensor_type.shape.dim]
+
+    def _kind(self, name: str) -> int:
+        return self._info(name).type.tensor_type.elem_type
+
+    def _info(self, name: str) -> onnx.ValueInfoProto:
+        return self.inputs.get(name) or self.outputs[name]
+
+
+def _reached(tensor: str, further: Callable[[str], Iterable[str]]) -> dict[str, None]:
+    """All names that are reached from one, in the order in which they are; none from ""."""
+    seen, waiting = dict[str, None](), [tensor]
+    while waiting:
+        name = waiting.pop()
+        if name and name not in seen:
+            seen[name] = None
+            waiting.extend(reversed(list(further(name))))
+    return seen
 
 
 def _moved(node: onnx.NodeProto) -> list[str]:
@@ -159,3 +224,8 @@ def _moved(node: onnx.NodeProto) -> list[str]:
     if node.op_type not in _MOVES:
         return []
     return [name for name in (node.input if node.op_type == "Concat" else node.input[:1]) if name]
+
+
+def _computed(node: onnx.NodeProto) -> list[str]:
+    """The inputs of an operator whose values are still told apart in what it makes."""
+    return [] if node.op_type in _MIXING or operator_of(node) else [*filter(None, node.input), *captured(node)]

@@ -9,10 +9,9 @@ import onnx
 from stepgraph.errors import ModelRefused
 from stepgraph.file import sidecar
 from stepgraph.graphs.builder import captured, copied, refill
-from stepgraph.graphs.graph import Graph
+from stepgraph.graphs.graph import MEASURING, Graph
 from stepgraph.rewriting.ports import Facts
 
-_SIZES = frozenset({"Shape", "Size"})
 _ROUNDING = frozenset({"Ceil", "Floor", "Round"})
 _ARRANGING = frozenset({"Cast", "Clip", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 
@@ -35,7 +34,7 @@ def of_no_step(model: onnx.ModelProto) -> tuple[str, ...]:
     """The outputs that depend on no input except by its shape; empty if no output depends on one."""
     live = set(Graph(model).inputs)
     for node in model.graph.node:
-        if node.op_type not in _SIZES and not live.isdisjoint((*node.input, *captured(node))):
+        if node.op_type not in MEASURING and not live.isdisjoint((*node.input, *captured(node))):
             live.update(node.output)
     dead = tuple(output.name for output in model.graph.output if output.name not in live)
     return dead if len(dead) < len(model.graph.output) else ()

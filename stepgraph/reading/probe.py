@@ -216,10 +216,13 @@ class Probe:
         )
 
     def _initial_state(self, cell: CellNode, name: str | None, facts: Facts, pace: Pace) -> np.ndarray | None:
-        """The value that the state has before the first step, whatever the input. [rows * H]."""
+        """The value that the state has before the first step, whatever the input, [rows * H]; None if there is none."""
         width = pace.rows * cell.cell.hidden_size
         if name is None or name in self.trial.dims:
             return np.zeros(width, cell.cell.dtype)
+        given = self.graph.made_of(name, by_value=True) & self._trial.dims.keys()
+        if given & dict(self.interface.states).keys() or (given and not pace.streams):
+            return None  # the step itself computes it
         batched = any(port.batch is not None for port in facts.inputs) and not facts.alone
         sizes = ((2, 3, 1), (3, 4, 2)) if batched else ((1, 3, 1), (1, 4, 2))
         draws = [self.trial.values([name], facts, *size)[name] for size in sizes]
@@ -227,8 +230,6 @@ class Probe:
         if (rows == rows[0]).all():
             first: np.ndarray = rows[0]
             return first
-        if not pace.streams:
-            return None  # the step itself computes it
         raise ModelRefused(
             f"{label(cell.node)} starts from a state that is computed from its input ('{name}'), which a stream does "
             "not know before its first step. Let it start from zeros or from constants",

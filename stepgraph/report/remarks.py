@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from stepgraph.cells.operators import runs_backwards
 from stepgraph.file import sidecar
-from stepgraph.graphs.labels import label
+from stepgraph.graphs.labels import label, stem
 from stepgraph.model import LoadedModel
 
 
@@ -17,6 +17,7 @@ def remarks(loaded: LoadedModel) -> Iterator[str]:
         yield f"not sent to clients, as they belong to no step or are left out: {', '.join(facts.left_out)}"
     if loaded.engine.alone:
         yield f"sequences run one by one, not in batches: {loaded.engine.alone}"
+    yield from _of_forgotten(loaded)
     yield from _of_cells(loaded)
     for node in filter(runs_backwards, loaded.graph.model.graph.node):
         yield f"{label(node)} runs backwards or both ways within each step, then begins anew: no trace shows it"
@@ -27,6 +28,24 @@ def remarks(loaded: LoadedModel) -> Iterator[str]:
         )
     for port in facts.lengths:
         yield f"input '{port.name}' says how long sequences are: clients do not send it"
+
+
+def _of_forgotten(loaded: LoadedModel) -> Iterator[str]:
+    """Inputs of a file of one step that may be what an output was at the step before."""
+    facts, how = loaded.facts, f"say so in {sidecar.FILE} beside the file, under [state]"
+    if not facts.one_step:
+        return
+    given = (*facts.starts, *facts.inputs)
+    pairs = [(i.name, o.name) for i in given for o in facts.outputs if i.row and (i.row, i.dtype) == (o.row, o.dtype)]
+    if not loaded.graph.state:
+        name, output = next(iter(pairs), ("INPUT", "OUTPUT"))
+        yield (
+            "nothing is carried from one step to the next: the file takes one step at a time, and no output was found "
+            f'to become an input. If one does, {how}: {name} = "{output}"'
+        )
+        return
+    for name, output in (pair for pair in pairs if stem(pair[0]) == stem(pair[1]) != ""):
+        yield f"input '{name}' is sent by clients. If it is what output '{output}' was a step before, {how}"
 
 
 def _of_cells(loaded: LoadedModel) -> Iterator[str]:
