@@ -220,7 +220,7 @@ class Probe:
         width = pace.rows * cell.cell.hidden_size
         if name is None or name in self.trial.dims:
             return np.zeros(width, cell.cell.dtype)
-        given = self.graph.made_of(name, by_value=True) & self._trial.dims.keys()
+        given = self.graph.made_of(name, by_value=True) & self.trial.dims.keys()
         if given & dict(self.interface.states).keys() or (given and not pace.streams):
             return None  # the step itself computes it
         batched = any(port.batch is not None for port in facts.inputs) and not facts.alone
