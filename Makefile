@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 STUBS ?= .
 
 # Two files of tests at a time: the tests of one file share what their module has made, or a folder.
-PARALLEL := -n 2 --dist loadfile
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 QUICK := tests/server/runtime tests/server/streams tests/server/durability tests/server/edge \
 	tests/server/test_random_schedules.py tests/tidegate/protocol tests/stepgraph/cells tests/stepgraph/file \
 	tests/stepgraph/proving tests/stepgraph/reading

@@ -7,7 +7,6 @@ contestants of a comparison take turns in short rounds, and a ratio is the media
 import argparse
 import json
 import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -20,7 +19,7 @@ from rich.status import Status
 from bench import plan, report, verdict
 from bench.outcome import Outcome
 from bench.plan import Comparison
-from bench.processes import machine
+from bench.processes import exports, machine
 from bench.processes.cache import Cache
 from bench.processes.child import RigError
 from bench.processes.rig import Pace, Rig
@@ -72,7 +71,7 @@ def measure(
     """Carry out the plan, with a line that says where it is."""
     cache, outcomes = Cache(Path(".bench").resolve()), []
     with console.status("exporting the models") as status:
-        subprocess.run([sys.executable, "-m", "bench.models", str(cache.root)], check=True, timeout=300)
+        exports.write_missing(cache)
         status.update("starting the servers")
         with Rig(cache, plan.servers(comparisons), beside) as rig:
             rig.check()

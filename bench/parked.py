@@ -8,8 +8,6 @@ connection, Resume of a random sequence, one step.
 import argparse
 import asyncio
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -23,7 +21,7 @@ import numpy as np
 
 from bench.client.connection import ready
 from bench.client.sequence import Sequence as Kept
-from bench.processes import machine
+from bench.processes import exports, machine
 from bench.processes.cache import Cache
 from bench.processes.child import Child, free_port
 from bench.processes.gauges import gauges, most_memory
@@ -144,8 +142,7 @@ async def measure(stores: Sequence[Parked], cache: Cache, times: int) -> list[Ho
             hosts.append(Host(parked, cache, times))
             stack.enter_context(hosts[-1].child)
             await hosts[-1].serve()
-        for host in hosts:
-            await host.keep_house()
+        await asyncio.gather(*(host.keep_house() for host in hosts))
         for _ in range(times):
             for host in hosts:
                 await host.resume()
@@ -171,7 +168,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="where the files are made, and removed (default: the system's)")
     options = parser.parse_args()
     cache = Cache()
-    subprocess.run([sys.executable, "-m", "bench.models", str(cache.root)], check=True, timeout=300)
+    exports.write_missing(cache)
     print(", ".join(f"{key} {value}" for key, value in machine.describe().items()))
     with TemporaryDirectory(dir=options.folder) as place:
         sizes = (FEW, options.sequences)

@@ -6,15 +6,13 @@ connection, Resume, one step; the time runs from before the connection to the an
 
 import argparse
 import asyncio
-import subprocess
-import sys
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
 from bench.client.connection import ready
 from bench.client.sequence import Sequence
-from bench.processes import machine
+from bench.processes import exports, machine
 from bench.processes.cache import Cache
 from bench.processes.child import Child, free_port
 from bench.scenario import model_name
@@ -40,7 +38,7 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=100, help="how often each is resumed (default: 100)")
     options = parser.parse_args()
     cache = Cache()
-    subprocess.run([sys.executable, "-m", "bench.models", str(cache.root)], check=True, timeout=300)
+    exports.write_missing(cache)
     print(", ".join(f"{key} {value}" for key, value in machine.describe().items()))
     port = free_port()
     with TemporaryDirectory() as folder:

@@ -8,8 +8,6 @@ machine's doing. `--only` takes the attacks whose names contain a word.
 import argparse
 import asyncio
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -27,7 +25,7 @@ from bench.attacks.floods import FLOODS
 from bench.attacks.messages import MESSAGES
 from bench.attacks.speech import IDLE, MODEL, Attack
 from bench.client.connection import ready
-from bench.processes import machine
+from bench.processes import exports, machine
 from bench.processes.cache import Cache
 from bench.processes.child import Child, free_port
 
@@ -163,7 +161,7 @@ def run(attacks: Mapping[str, Attack], listed: int, status: Status) -> list[Stal
     """All attacks, one after the other."""
     cache, left = Cache(Path(".bench").resolve()), list(attacks.items())
     stalls: list[Stall] = []
-    subprocess.run([sys.executable, "-m", "bench.models", str(cache.root)], check=True, timeout=300)
+    exports.write_missing(cache)
     with repository(cache, listed) as models:
         while left:
             status.update("starting the servers")

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 MODELS = ROOT / "models"
 STEPS = 150
-KILLS = 20
+KILLS = 10  # of a server; `make hold` has a thousand
+CUTS = 20  # of connections
 SEED = int(os.environ.get("TIDEGATE_TEST_SEED", str(time.time_ns() % 10**6)))
 OUTAGE = float(os.environ.get("TIDEGATE_TEST_OUTAGE", "1"))  # seconds that a store is dead, at least
 OFTEN = ("--checkpoint-ms", "20", "--checkpoint-steps", "16")
@@ -73,7 +74,7 @@ class Moments:
         return len(self._at)
 
 
-async def test_fifty_sequences_outlive_twenty_kills_of_their_server(
+async def test_fifty_sequences_outlive_kills_of_their_server(
     start: Callable[..., RunningServer], chance: random.Random, expected: list[list[bytes]], tmp_path: Path
 ) -> None:
     def server() -> RunningServer:
@@ -153,11 +154,11 @@ async def test_fifty_sequences_outlive_connections_that_are_cut_at_random_bytes(
     start: Callable[..., RunningServer], chance: random.Random, expected: list[list[bytes]]
 ) -> None:
     server = start(MODELS, *OFTEN).ready()
-    async with Proxy(chance, KILLS, server.address) as proxy:
+    async with Proxy(chance, CUTS, server.address) as proxy:
         traffic = Traffic(ROWS, lambda: proxy.address)
         await traffic.run()
     assert traffic.answers == expected
-    assert proxy.cuts >= KILLS
+    assert proxy.cuts >= CUTS
 
 
 # Three replicas -------------------------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ import asyncio
 import os
 import random
 import shutil
-import subprocess
 import sys
 import time
 from contextlib import AsyncExitStack, suppress
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from bench import report
 from bench.attacks.speech import MODEL as ATTACKED
+from bench.processes import exports
 from bench.processes.cache import Cache
 from tests.hold.cluster import KINDS, Cluster
 from tests.hold.goal import Goal
@@ -148,7 +148,7 @@ def main() -> int:
     console = report.console()
     FOLDER.mkdir(exist_ok=True)
     console.print(f"HOLD_SEED={SEED}, {MINUTES:g} minutes; {FOLDER / 'log'}")
-    subprocess.run([sys.executable, "-m", "bench.models", str(Cache().root)], check=True, timeout=300)
+    exports.write_missing(Cache())
     tally, goal = Tally(), Goal(MINUTES)
     try:
         asyncio.run(run(goal, tally, console))
