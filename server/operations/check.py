@@ -1,6 +1,6 @@
 """`python -m server check FILE`: says in one page what a model file holds and whether it will be served, and why not.
 
-Has the file examined in quarantine, with the limits that the server has, and writes the report as a page or as JSON.
+Has the file examined in the sandbox, with the limits that the server has, and writes the report as a page or as JSON.
 Exit status: 0 it will be served, 1 it is refused, 2 there is no such file or the check itself failed, 130 stopped.
 """
 
@@ -44,15 +44,13 @@ def main(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
         parser.exit(2, f"{parser.prog}: there is no VERSION/{FILE} or {PLACE} in {options.file}\n")
     try:
         with Sandbox(Limits(limits.load_seconds, limits.load_memory_mib)) as sandbox:
-            if len(files) > 1:
-                return _several(files, sandbox, options.json)
-            return _one(files[0], sandbox, options.json, environment)
-    except BrokenPipeError:  # who reads has seen enough
+            return _report(files, sandbox, options.json, environment)
+    except BrokenPipeError:  # the reader, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         return 130
-    except Exception as error:  # noqa: BLE001 # a fault of ours: in a sentence, and not the file's refusal
+    except Exception as error:  # noqa: BLE001 # a fault of this program is no refusal of the file
         print(f"the check itself failed with {type(error).__name__}: {error}", file=sys.stderr)
         return 2
 
@@ -73,25 +71,18 @@ def _files(path: Path) -> list[Path]:
     return sorted(model.path for model in found.models.values())
 
 
-def _one(path: Path, sandbox: Sandbox, as_json: bool, environment: Mapping[str, str]) -> int:
-    report = examined(path, sandbox)
-    if as_json:
-        print(json.dumps(asdict(report), indent=2), flush=True)
-    else:
-        _print(page.lines(report), environment)
-    return 0 if report.served else 1
-
-
-def _several(paths: Sequence[Path], sandbox: Sandbox, as_json: bool) -> int:
-    reports = []
+def _report(paths: Sequence[Path], sandbox: Sandbox, as_json: bool, environment: Mapping[str, str]) -> int:
+    """Reports of one file as a page, of several in a line each."""
+    several, reports = len(paths) > 1, list[Report]()
     for path in paths:
         reports.append(examined(path, sandbox))
         if not as_json:
-            _print([_summary(reports[-1])], os.environ)
+            _print([_summary(reports[-1])] if several else page.lines(reports[-1]), environment)
     served = sum(report.served for report in reports)
     if as_json:
-        print(json.dumps({"served": served, "models": [asdict(report) for report in reports]}, indent=2), flush=True)
-    else:
+        models = [asdict(report) for report in reports]
+        print(json.dumps({"served": served, "models": models} if several else models[0], indent=2), flush=True)
+    elif several:
         print(f"{served} of {len(reports)} will be served", flush=True)
     return 0 if served == len(reports) else 1
 
@@ -107,19 +98,10 @@ def _summary(report: Report) -> Line:
 def _print(lines: Iterable[Line], environment: Mapping[str, str]) -> None:
     """Writes lines as the terminal or file behind stdout can show them."""
     encoding = sys.stdout.encoding or "ascii"
+    draws = "─◀".encode(encoding, "replace").decode(encoding) == "─◀"
     colours = {"good": "1;32", "bad": "31"} if sys.stdout.isatty() and not environment.get("NO_COLOR") else {}
     for line in lines:
         text = page.printable(line.text)
-        if not _encodes("─◀", encoding):
-            text = text.translate(_TO_ASCII)
-        text = text.encode(encoding, "replace").decode(encoding)
+        text = (text if draws else text.translate(_TO_ASCII)).encode(encoding, "replace").decode(encoding)
         print(f"\x1b[{colours[line.style]}m{text}\x1b[0m" if line.style in colours else text)
     sys.stdout.flush()
-
-
-def _encodes(text: str, encoding: str) -> bool:
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -1,4 +1,4 @@
-"""How many connections this process has descriptors for, and gRPC's options that keep strangers within that."""
+"""How many connections this process has descriptors for, and gRPC's options that keep clients within that."""
 
 import logging
 import resource
@@ -9,13 +9,13 @@ from server.settings import Settings
 log = logging.getLogger(__name__)
 
 _WANTED = 65_536  # descriptors
-_OWN = 192  # that are kept for ourselves: the store, models that are looked into, the log, the page of metrics
+_OWN = 192  # descriptors that are kept for the store, files of models, the log and the page of metrics
 _SLACK = 2**20  # bytes by which a message may be too large and is still refused in a sentence, not by gRPC
 _LONGEST_IDLE = 600_000  # ms without a call, after which a connection is closed; clients connect again by themselves
 
 
 def raise_descriptors() -> None:
-    """Takes as many descriptors as the system lets us have, up to what is of use."""
+    """Takes as many descriptors as the system allows, up to what is of use."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _WANTED if hard == resource.RLIM_INFINITY else min(_WANTED, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
@@ -23,7 +23,7 @@ def raise_descriptors() -> None:
 
 
 def most_connections() -> int:
-    """How many clients' connections leave enough descriptors for ourselves."""
+    """How many connections of clients leave enough descriptors for everything else."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _WANTED if soft == resource.RLIM_INFINITY else max(soft - _OWN, soft // 2)
 
@@ -43,7 +43,7 @@ def warn_if_full() -> None:
 
 
 def options(settings: Settings, shares_port: bool) -> list[tuple[str, int]]:
-    """What gRPC is told about connections and messages."""
+    """gRPC's options for connections and messages."""
     silent = int(1_000 * settings.silent_seconds)
     return [
         ("grpc.max_receive_message_length", settings.max_message_bytes + _SLACK),

@@ -32,7 +32,7 @@ _LOOK = 5.0  # seconds between two looks at the descriptors
 
 
 class Server:
-    """The process's one server. `shares_port`: with others that are started for that."""
+    """The process's one server. `shares_port`: other servers listen on the same port."""
 
     def __init__(self, settings: Settings, shares_port: bool = False) -> None:
         self._settings = settings
@@ -75,8 +75,10 @@ class Server:
         self._health.add_to(self._server)
         Reflection(self._admission, SERVICE, health.SERVICE_NAME).add_to(self._server)
         self._set_health(_HEALTH.NOT_SERVING)
-        self._start_metrics()
-        if self._shares_port:  # who connects meanwhile is better served by the others
+        if self._settings.metrics_port:
+            self._metrics = Metrics(self._read, self._settings.silent_seconds)
+            self._metrics.start(self._settings.host, self._settings.metrics_port)
+        if self._shares_port:  # until the models are loaded the others are better led to
             await self._repository.refresh(settled=True)
             await self._listen()
         else:
@@ -84,12 +86,11 @@ class Server:
             await self._repository.refresh(settled=True)
         if not self._stopping.is_set():
             self._set_health(_HEALTH.SERVING)
-        self._tasks.append(asyncio.create_task(self._poll()))
-        self._tasks.append(asyncio.create_task(self._keeper.run()))
-        self._tasks.append(asyncio.create_task(self._watch_store()))
-        self._tasks.append(asyncio.create_task(_watch_connections()))
+        for work in (self._poll(), self._keeper.run(), self._watch_store(), _watch_connections()):
+            self._tasks.append(asyncio.create_task(work))
         _settle_memory()
-        log.info("serving %d models on %s:%d", self._ready(), self._settings.host, self.port)
+        ready = sum(entry.served is not None for entry in self._repository.entries())
+        log.info("serving %d models on %s:%d", ready, self._settings.host, self.port)
 
     async def drain(self) -> None:
         """Opens nothing new and gives what is open its time to end."""
@@ -100,7 +101,7 @@ class Server:
             task.cancel()
 
     async def stop(self) -> None:
-        """Ends what is left: streams that took too long, and those who watch its health; writes what is not written.
+        """Ends what is left: streams that took too long, and calls that watch its health; writes what is not written.
 
         That takes as long as there is something to write and the store answers.
         """
@@ -114,11 +115,6 @@ class Server:
         self._repository.stop()
         log.info("stopped")
 
-    def _start_metrics(self) -> None:
-        if self._settings.metrics_port:
-            self._metrics = Metrics(self._read, self._settings.silent_seconds)
-            self._metrics.start(self._settings.host, self._settings.metrics_port)
-
     def _read(self) -> reading.Reading:
         return reading.take(self._repository, self._keeper, self._admission.streams)
 
@@ -129,9 +125,6 @@ class Server:
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address}: is the port taken?") from error
         await self._server.start()
-
-    def _ready(self) -> int:
-        return sum(entry.served is not None for entry in self._repository.entries())
 
     async def _poll(self) -> None:
         failed = ""
@@ -148,7 +141,7 @@ class Server:
                 log.exception("looking through the repository failed; trying again")
 
     async def _watch_store(self) -> None:
-        """Says by the health of a service of its own whether checkpoints are written."""
+        """Has the health of the service STORE say whether checkpoints are written."""
         while (store := self._keeper.reading()) is not None:
             self._health.set(STORE, _HEALTH.SERVING if store.answers else _HEALTH.NOT_SERVING)
             await asyncio.sleep(_GLANCE)

@@ -1,4 +1,4 @@
-"""The log's own limit: what is said again and again is said a few times, and then how often it was not."""
+"""A limit of the log: a message that is repeated is written a few times, and then how often it was left out."""
 
 import logging
 from collections.abc import Callable
@@ -8,12 +8,12 @@ from time import monotonic
 _PERIOD = 10.0  # seconds
 _MOST = 100  # records of one kind in a period
 _MOST_TRACEBACKS = 3
-_KINDS = 1_000  # that are counted at a time
+_KINDS = 1_000  # places in the code that are counted at a time
 
 
 @dataclass(slots=True)
 class _Kind:
-    """Records of one place in the code, since a moment."""
+    """The records of one line of code since `since`."""
 
     since: float
     said: int = 0
@@ -21,7 +21,7 @@ class _Kind:
 
 
 class RateLimit(logging.Filter):
-    """Lets through so many records of each line of code in a period; the next one after says how many were not.
+    """Passes so many records of each line of code in a period; the first one after it says how many were left out.
 
     Args:
         clock: seconds.

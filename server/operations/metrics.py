@@ -1,45 +1,53 @@
 """The server's numbers as a page for Prometheus, on a port of its own.
 
-They are read when somebody asks for the page: taken in the event loop, and written out in the page's own thread.
+They are read when the page is asked for: taken in the event loop, and written out in the page's own thread.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
+from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily as Counter
+from prometheus_client.core import GaugeMetricFamily as Gauge
+from prometheus_client.core import HistogramMetricFamily as Histogram
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from server.durability.keeper import StoreReading
 from server.operations.page import Page
 from server.operations.reading import ModelReading, Reading
-from server.runtime.counters import Counters, Histogram
+from server.runtime import counters
 
 _PATIENCE = 5.0  # seconds that the page waits for the event loop
-_LABELS = ("model", "version")
-
-_GAUGES: dict[str, tuple[str, Callable[[ModelReading], float]]] = {
-    "sequences_open": ("Sequences that are open on a stream.", lambda r: r.open),
-    "sequences_asleep": ("Those of them that are parked, because no step came for long.", lambda r: r.asleep),
-    "batch_rows_limit": ("The most rows of a run.", lambda r: r.limit),
-    "checkpoint_lag_steps": ("How far a sequence is ahead of its newest checkpoint, at most.", lambda r: r.lag_steps),
-    "checkpoint_lag_seconds": ("For how long a state has waited to be written, at most.", lambda r: r.lag_seconds),
+Table = dict[str, tuple[type[Counter | Gauge | Histogram], str, str]]  # by name: the family, where it is read, its help
+_OF_MODELS: Table = {
+    "sequences_open": (Gauge, "open", "Sequences that are open on a stream."),
+    "sequences_asleep": (Gauge, "asleep", "Those of them that are parked, because no step came for long."),
+    "batch_rows_limit": (Gauge, "limit", "The most rows of a run."),
+    "checkpoint_lag_steps": (Gauge, "lag_steps", "How far a sequence is ahead of its newest checkpoint, at most."),
+    "checkpoint_lag_seconds": (Gauge, "lag_seconds", "For how long a state has waited to be written, at most."),
+    "sequences_opened": (Counter, "counters.opened", "Sequences that clients opened."),
+    "sequences_closed": (Counter, "counters.closed", "Sequences that clients closed."),
+    "sequences_parked": (Counter, "counters.parked", "How often one left its stream and was kept, or was idle."),
+    "sequences_resumed": (Counter, "counters.resumed", "How often a client came back to one."),
+    "checkpoints_written": (Counter, "counters.written", "States that the store took."),
+    "steps": (Counter, "counters.steps", "Steps that were taken."),
+    "steps_replayed": (Counter, "counters.replayed", "Those of them whose answers the client had had before."),
+    "batch_rows": (Histogram, "counters.rows", "Rows of a run of the model, which takes one step of each."),
+    "step_running_seconds": (Histogram, "counters.running", "How long a run took."),
+    "step_waiting_seconds": (Histogram, "counters.waiting", "From the coming of a message until its first step ran."),
 }
-_COUNTERS: dict[str, tuple[str, Callable[[Counters], float]]] = {
-    "sequences_opened": ("Sequences that clients opened.", lambda t: t.opened),
-    "sequences_closed": ("Sequences that clients closed.", lambda t: t.closed),
-    "sequences_parked": ("How often one left its stream and was kept, or was idle.", lambda t: t.parked),
-    "sequences_resumed": ("How often a client came back to one.", lambda t: t.resumed),
-    "checkpoints_written": ("States that the store took.", lambda t: t.written),
-    "steps": ("Steps that were taken.", lambda t: t.steps),
-    "steps_replayed": ("Those of them whose answers the client had had before.", lambda t: t.replayed),
+_OF_STORE: Table = {
+    "store_up": (Gauge, "answers", "1 while the store of checkpoints answers, else 0."),
+    "store_errors": (Counter, "errors", "Calls to the store that failed."),
+    "store_sequences": (Gauge, "sequences", "Sequences in the store, open and parked, of all its servers."),
+    "store_bytes": (Gauge, "bytes", "What they take, with what is known of those gone."),
+    "sequences_unwritten": (Gauge, "unwritten", "Parked sequences that wait for the store."),
 }
-_HISTOGRAMS: dict[str, tuple[str, Callable[[Counters], Histogram]]] = {
-    "batch_rows": ("Rows of a run of the model, which takes one step of each.", lambda t: t.rows),
-    "step_running_seconds": ("How long a run took.", lambda t: t.running),
-    "step_waiting_seconds": ("From the coming of a message until its first step ran.", lambda t: t.waiting),
-}
+_LOST = "Sequences that this server ended or lost without their client's will."
 
 
 class Metrics(Collector):
@@ -76,50 +84,29 @@ class Metrics(Collector):
 
 
 def families(reading: Reading) -> Iterator[Metric]:
-    yield GaugeMetricFamily("tidegate_streams_open", "Client streams.", reading.streams)
-    yield from _of_models(reading.models)
+    yield Gauge("tidegate_streams_open", "Client streams.", reading.streams)
+    yield from _families(_OF_MODELS, ("model", "version"), reading.models)
     if reading.store is not None:
-        yield from _of_store(reading.store)
+        yield from _families(_OF_STORE, (), {(): reading.store})
+        lost = Counter("tidegate_sequences_lost", _LOST, labels=("reason",))
+        for reason, count in reading.store.lost.items():
+            lost.add_metric((reason.lower(),), count)
+        yield lost
 
 
-def _of_models(models: Mapping[tuple[str, str], ModelReading]) -> Iterator[Metric]:
-    for name, (text, gauged) in _GAUGES.items():
-        gauge = GaugeMetricFamily(f"tidegate_{name}", text, labels=_LABELS)
-        for key, reading in models.items():
-            gauge.add_metric(key, gauged(reading))
-        yield gauge
-    for name, (text, counted) in _COUNTERS.items():
-        counter = CounterMetricFamily(f"tidegate_{name}", text, labels=_LABELS)
-        for key, reading in models.items():
-            counter.add_metric(key, counted(reading.counters))
-        yield counter
-    for name, (text, seen) in _HISTOGRAMS.items():
-        histogram = HistogramMetricFamily(f"tidegate_{name}", text, labels=_LABELS)
-        for key, reading in models.items():
-            histogram.add_metric(key, _buckets(seen(reading.counters)), seen(reading.counters).sum)
-        yield histogram
+def _families(
+    table: Table, labels: Sequence[str], readings: Mapping[Any, ModelReading | StoreReading]
+) -> Iterator[Metric]:
+    for name, (kind, place, text) in table.items():
+        family, value = kind(f"tidegate_{name}", text, labels=labels), attrgetter(place)
+        for key, reading in readings.items():
+            family.add_metric(key, *_added(value(reading)))
+        yield family
 
 
-def _buckets(histogram: Histogram) -> list[tuple[str, int]]:
-    bounds = [*map(floatToGoString, histogram.bounds), "+Inf"]
-    return list(zip(bounds, histogram.cumulated, strict=True))
-
-
-def _of_store(store: StoreReading) -> Iterator[Metric]:
-    yield GaugeMetricFamily("tidegate_store_up", "1 while the store of checkpoints answers, else 0.", store.answers)
-    yield CounterMetricFamily("tidegate_store_errors", "Calls to the store that failed.", store.errors)
-    yield GaugeMetricFamily(
-        "tidegate_store_sequences", "Sequences in the store, open and parked, of all its servers.", store.sequences
-    )
-    yield GaugeMetricFamily("tidegate_store_bytes", "What they take, with what is known of those gone.", store.bytes)
-    yield GaugeMetricFamily(
-        "tidegate_sequences_unwritten", "Parked sequences that wait for the store.", store.unwritten
-    )
-    lost = CounterMetricFamily(
-        "tidegate_sequences_lost",
-        "Sequences that this server ended or lost without their client's will.",
-        labels=("reason",),
-    )
-    for reason, count in store.lost.items():
-        lost.add_metric((reason.lower(),), count)
-    yield lost
+def _added(value: float | counters.Histogram) -> tuple[Any, ...]:
+    """A value as `add_metric` takes it; a histogram as the number of values up to each bound, and their sum."""
+    if not isinstance(value, counters.Histogram):
+        return (value,)
+    bounds = [*map(floatToGoString, value.bounds), "+Inf"]
+    return list(zip(bounds, value.cumulated, strict=True)), value.sum

@@ -1,4 +1,4 @@
-"""A small HTTP server in threads, for one page: few connections at a time, and none that says nothing for long."""
+"""An HTTP server in threads for one page: few connections at a time, and silent ones are closed."""
 
 import socket
 from socketserver import ThreadingMixIn
@@ -19,7 +19,7 @@ class Page:
         silence: seconds after which a connection that says nothing is closed.
 
     Raises:
-        OSError: the port is not to be had.
+        OSError: the port is taken.
     """
 
     def __init__(self, host: str, port: int, application: Any, silence: float) -> None:  # noqa: ANN401 # WSGI's
@@ -59,9 +59,9 @@ class _Server(ThreadingMixIn, WSGIServer):
             self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 # the library's
-        """A connection that broke is no news."""
+        """A connection that broke is not logged."""
 
 
 class _Handler(WSGIRequestHandler):
     def log_message(self, format: str, *given: object) -> None:  # noqa: A002 # the library's
-        """Says nothing."""
+        """Requests are not logged."""

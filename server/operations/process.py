@@ -1,4 +1,4 @@
-"""What every server's process has: a log, an event loop, an exit status. Knows no more of what runs in it."""
+"""A server's process: its log, its event loop, its exit status. Knows nothing of what runs in the loop."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ _SWITCH = 2e-4  # seconds after which a thread that works yields to the event lo
 
 
 def run(settings: Settings, life: Callable[[], Coroutine[Any, Any, None]], name: str = "") -> int:
-    """Runs a whole life, and says why it could not begin; the process's exit status. `name` goes into the log."""
+    """Runs a server until it ends, and logs why it could not start; returns the exit status. `name` goes into the log."""
     sys.setswitchinterval(_SWITCH)
     raise_descriptors()
     form = f"%(asctime)s %(levelname)s {name}%(name)s: %(message)s"
@@ -42,7 +42,7 @@ def run(settings: Settings, life: Callable[[], Coroutine[Any, Any, None]], name:
 
 
 async def _ended_in_time(life: Coroutine[Any, Any, None]) -> None:
-    """Has the process end soon after, although a thread waits for a file system or a socket that hangs."""
+    """Ends the process soon after, also when a thread waits for a file system or a socket that hangs."""
     status = 1
     try:
         await life

@@ -1,6 +1,7 @@
-"""A moment of the whole server in numbers, taken in the event loop and free to be used anywhere. Knows no metrics."""
+"""A moment of the whole server in numbers, taken in the event loop and used in any thread. Knows no metrics."""
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from server.durability.keeper import AnyKeeper, StoreReading
@@ -11,32 +12,19 @@ from server.runtime.served_model import ServedModel
 
 @dataclass(frozen=True, eq=False)
 class ModelReading:
-    """A version, together with those of the same number that it replaced and that still have sequences.
-
-    They share one tally: it counts once, as the later of the two has seen it.
-    """
+    """A version, together with the files that it had before and that still have sequences."""
 
     open: int
     asleep: int
     limit: int  # the most rows of a batch
     lag_steps: int
     lag_seconds: float
-    counters: Counters
-
-    def __add__(self, other: "ModelReading") -> "ModelReading":
-        return ModelReading(
-            self.open + other.open,
-            self.asleep + other.asleep,
-            max(self.limit, other.limit),
-            max(self.lag_steps, other.lag_steps),
-            max(self.lag_seconds, other.lag_seconds),
-            other.counters,
-        )
+    counters: Counters  # all files of a version share them
 
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """Models by name and version; no store: nothing is kept."""
+    """Models by name and version; `store` is None where nothing is kept."""
 
     streams: int
     models: Mapping[tuple[str, str], ModelReading]
@@ -44,21 +32,23 @@ class Reading:
 
 
 def take(repository: Repository, keeper: AnyKeeper, streams: int) -> Reading:
-    models: dict[tuple[str, str], ModelReading] = {}
+    files = defaultdict[tuple[str, str], list[ServedModel]](list)
     for model in repository.served():
-        key, reading = (model.name, str(model.version)), _of_model(model, keeper.monotonic())
-        models[key] = models[key] + reading if key in models else reading
-    return Reading(streams, models, keeper.reading())
+        files[model.name, str(model.version)].append(model)
+    now = keeper.monotonic()
+    return Reading(streams, {key: _of_version(models, now) for key, models in files.items()}, keeper.reading())
 
 
-def _of_model(model: ServedModel, now: float) -> ModelReading:
-    watermarks, done = model.watermarks, model.slots.done
-    model.counters.replayed += watermarks.replayed(watermarks.replaying(), done)
+def _of_version(models: Sequence[ServedModel], now: float) -> ModelReading:
+    for model in models:
+        replaying = model.watermarks.replaying()
+        model.counters.replayed += model.watermarks.replayed(replaying, model.slots.done)
+    asleep = sum(model.asleep for model in models)
     return ModelReading(
-        model.slots.in_use + model.asleep,
-        model.asleep,
-        model.loaded.engine.largest,
-        watermarks.lag(done),
-        watermarks.lag_seconds(done, now),
-        model.counters + Counters(),
+        sum(model.slots.in_use for model in models) + asleep,
+        asleep,
+        max(model.loaded.engine.largest for model in models),
+        max(model.watermarks.lag(model.slots.done) for model in models),
+        max(model.watermarks.lag_seconds(model.slots.done, now) for model in models),
+        models[0].counters + Counters(),
     )

@@ -1,6 +1,7 @@
 """`python -m server.operations.worker NUMBER DESCRIPTOR ...`: one of several servers that share a port.
 
-The descriptor is a socket that leads there: it is told that this one serves, and its end is a wish to stop.
+The descriptor is a socket to the process that started it. A line is written once this server serves; when the socket
+is closed, this server stops.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ async def _serve(settings: Settings, parent: socket) -> None:
     loop, server = asyncio.get_running_loop(), Server(settings, shares_port=True)
 
     def tell() -> None:
-        with suppress(OSError):  # it is gone, and we shall hear of that
+        with suppress(OSError):  # it is gone: `orphaned` is called
             parent.send(b"\n")
 
     def orphaned() -> None:

@@ -1,6 +1,6 @@
-"""Several servers on one port, a process each, so that every core has one; they share a store, and any resumes any.
+"""Several servers on one port, a process each, so that every core has one; they share a store.
 
-This process starts them, and again those that end; it knows no gRPC and serves nothing itself.
+This process starts them, and starts those again that end; it knows no gRPC and serves nothing itself.
 """
 
 import asyncio
@@ -19,11 +19,11 @@ log = logging.getLogger(__name__)
 
 _ROOT = Path(__file__).parents[2]
 _BACKOFF = 0.1, 10.0  # seconds: the first and the longest wait before one that ended is started again
-_STEADY = 30.0  # seconds after which a worker that ends is not taken to be one that cannot live
+_STEADY = 30.0  # seconds after which a worker that ends is started again without a longer wait
 
 
 class Workers:
-    """As many as the settings say.
+    """As many workers as the settings say.
 
     Args:
         settings: what `arguments` and the environment mean.
@@ -34,7 +34,7 @@ class Workers:
         self._settings = settings
         self._arguments = arguments
         self._running: dict[int, asyncio.subprocess.Process] = {}
-        self._served = asyncio.Event()  # once one does, its proofs are there for the others
+        self._served = asyncio.Event()  # set once one serves: its proofs are in the cache for the others
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -106,9 +106,9 @@ class Workers:
 
 @contextmanager
 def reserved(host: str, port: int) -> Iterator[int]:
-    """Keeps a port for workers who share it, and for nobody else who is there already; 0 is a free one.
+    """Keeps a port for the workers to share; 0 is a free one.
 
-    Raises OSError: it is taken, or the host means nothing.
+    Raises OSError: another process listens there, or the host is unknown.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
