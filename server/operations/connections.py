@@ -43,7 +43,7 @@ def warn_if_full() -> None:
 
 
 def options(settings: Settings, shares_port: bool) -> list[tuple[str, int]]:
-    """gRPC's options for connections and messages."""
+    """Options of gRPC for connections and messages."""
     silent = int(1_000 * settings.silent_seconds)
     return [
         ("grpc.max_receive_message_length", settings.max_message_bytes + _SLACK),

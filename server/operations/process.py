@@ -22,7 +22,7 @@ _SWITCH = 2e-4  # seconds after which a thread that works yields to the event lo
 
 
 def run(settings: Settings, life: Callable[[], Coroutine[Any, Any, None]], name: str = "") -> int:
-    """Runs a server until it ends, and logs why it could not start; returns the exit status. `name` goes into the log."""
+    """Runs a server until it ends, or logs why it could not start. Returns the exit status. `name` is for the log."""
     sys.setswitchinterval(_SWITCH)
     raise_descriptors()
     form = f"%(asctime)s %(levelname)s {name}%(name)s: %(message)s"

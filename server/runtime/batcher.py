@@ -1,8 +1,8 @@
 """The loop: the scheduler decides, the engine computes, the answers go out.
 
 The engine has a thread of its own, so that the event loop does not wait for onnxruntime; everything else here runs in
-the event loop's thread. While a batch computes, the next one gathers. Only a batch that takes about as little time as
-waking another thread and being woken by it is computed on the spot: whoever is alone does not pay for the batcher.
+the event loop's thread. While a batch computes, the next one gathers. A batch that takes no longer than two wake-ups of
+a thread is computed in the event loop, so that a sequence that is alone does not pay for the batcher.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Batcher:
         self._pauses: list[Callable[[], None]] = []  # what waits for the engine to stand still
         self._rounds = 0  # the most steps that a sequence may have taken so far
         self._due = sys.maxsize  # the round at which `_remind` is called
-        self._remind: Callable[[], None] = _nobody
+        self._remind: Callable[[], None] = lambda: None
 
     def start(self) -> None:
         """Starts the engine's thread; answers come in the running event loop."""
@@ -83,7 +83,7 @@ class Batcher:
         alone, self._latest = slot == self._latest != _MANY, slot  # then there is no other to wait for
         block.came = perf_counter()
         if self._scheduler.add(block):
-            _tell(block.sink.reached, block)
+            self._announce([block])
         elif not self._busy:
             self._busy = True
             if alone:
@@ -113,7 +113,7 @@ class Batcher:
         return result
 
     def remind(self, rounds: int, call: Callable[[], None]) -> None:
-        """Calls once a sequence may have taken so many steps from now on; the last wish counts."""
+        """Calls once a sequence may have taken so many steps from now on; replaces an earlier call."""
         self._due, self._remind = self._rounds + rounds, call
 
     def pause(self, call: Callable[[], None]) -> None:
@@ -162,20 +162,15 @@ class Batcher:
         self._loop.call_soon(self._dispatch)
 
     def _serve(self) -> None:
-        while self._serve_one():
-            pass  # what ran is not kept here while nothing does
-
-    def _serve_one(self) -> bool:
-        batch = self._work.get()
-        if batch is not None:
+        for batch in iter(self._work.get, None):
             self._loop.call_soon_threadsafe(self._deliver, batch, self._compute(batch))
-        return batch is not None
+            del batch  # it is not kept while the next one is waited for
 
     def _deliver(self, batch: Batch, parts: list[Part]) -> None:
         """Gives the engine its next batch before the answers go out.
 
-        A failure must be heard first: it keeps later steps of the same sequence from running. So must a mark: who waits
-        for it sees the state after the steps before it, and not after those behind it.
+        A failure is told first: it keeps later steps of the same sequence from running. So is a mark: at that moment
+        the state is the one after the steps before it.
         """
         if any(part.error is not None for part in parts):
             self._settle(batch, parts)
@@ -204,18 +199,21 @@ class Batcher:
 
     def _announce(self, marks: Iterable[Block]) -> None:
         for block in marks:
-            _tell(block.sink.reached, block)
+            _tell(block.sink.answered, Part(Take(block, 0, 0)))
 
     def _compute(self, batch: Batch) -> list[Part]:
         """In the engine's thread."""
         try:
             return list(self._together(batch))
         except StepFailed:
-            return [part for take in batch.takes for part in self._alone(take, batch.steps)]
+            rows = [
+                Take(take.block, row, 1) for take in batch.takes for row in range(take.first, take.first + take.rows)
+            ]
+            return [part for row in rows for part in self._row(row, batch.steps)]
         except Exception:
             log.exception("the engine failed")
             failure = TidegateError("the server failed to compute this step; its log has the details")
-            return [Part(take, take.block.done, 0, None, 0, failure) for take in batch.takes]
+            return [Part(take, take.block.done, error=failure) for take in batch.takes]
 
     def _together(self, batch: Batch) -> Iterator[Part]:
         """The whole batch in one run."""
@@ -229,12 +227,8 @@ class Batcher:
             yield Part(take, take.block.done if take.block.steps > 1 else 0, batch.steps, result, start)
             start += take.rows
 
-    def _alone(self, take: Take, steps: int) -> Iterator[Part]:
-        """Row by row and step by step, to find out which of them cannot be computed."""
-        for row in range(take.first, take.first + take.rows):
-            yield from self._row(Take(take.block, row, 1), steps)
-
     def _row(self, take: Take, steps: int) -> Iterator[Part]:
+        """One row, step by step, to find out which of them cannot be computed."""
         chunk = take.block.steps > 1
         slots = take.block.slots[take.first : take.first + 1]
         for step in range(take.block.done, take.block.done + steps) if chunk else [0]:
@@ -242,7 +236,7 @@ class Batcher:
             try:
                 result = self._run(slots, inputs, take.block.trace, 1)
             except StepFailed as error:
-                yield Part(take, step, 0, None, 0, errors.StepFailed(str(error)))
+                yield Part(take, step, error=errors.StepFailed(str(error)))
                 return
             yield Part(take, step, 1, result)
 
@@ -260,10 +254,6 @@ def _tell(call: Callable[..., None], *given: object) -> None:
         call(*given)
     except Exception:
         log.exception("somebody who waited for a step failed")
-
-
-def _nobody() -> None:
-    """Does nothing."""
 
 
 def _slots(take: Take) -> np.ndarray:

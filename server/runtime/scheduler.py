@@ -24,10 +24,7 @@ class Sink(Protocol):
     size: int  # what its answer takes, in bytes
 
     def answered(self, part: "Part") -> None:
-        """Some steps of a block have run, or could not."""
-
-    def reached(self, block: "Block") -> None:
-        """Everything before a mark has run."""
+        """Some steps of a block have run, or could not; or everything before a mark has run."""
 
 
 @dataclass(slots=True, eq=False)
@@ -35,7 +32,7 @@ class Block:
     """The steps of one message: `steps` steps of each of the sequences in `slots`; one of the two numbers is 1.
 
     A block of 0 steps is a mark: it is done as soon as all before it are. `inputs[name]` is [steps, sequences, ...row];
-    inputs, trace and sink are carried along for those who run the block.
+    the scheduler does not look at inputs, trace and sink.
     """
 
     slots: np.ndarray
@@ -47,7 +44,7 @@ class Block:
     came: float = 0.0  # when, in seconds of the batcher's clock
     number: int = -1
     running: bool = False  # in the batch that was handed out last
-    dropped: bool = False  # what has not run is not wanted any more
+    dropped: bool = False  # what has not run will not run
     waits_for: int = 0
     followers: list["Block"] | None = None
 
@@ -68,33 +65,39 @@ class Take:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """What became of a take: `steps` steps from `step` on ran, or `error` came instead.
+    """What became of a take: `steps` steps from `step` on ran, or `error` came instead. Of a mark: no steps.
 
-    Its answers are the rows of `result` (as the engine gave it) from `row` on.
+    Its answers are the rows of `result`, of everything that ran together, from `row` on.
     """
 
     take: Take
-    step: int
-    steps: int
-    result: Result | None
+    step: int = 0
+    steps: int = 0
+    result: Result | None = None
     row: int = 0
     error: TidegateError | None = None
 
-    def outputs(self, name: str) -> np.ndarray:
-        """An output of everything that ran together, [steps, B, ...row]. Only without an error."""
+    def output(self, name: str) -> np.ndarray:
+        """Its rows of an output, [steps or rows, ...row]. Only without an error."""
         assert self.result is not None
-        return self.result.outputs[name]
+        return self._rows_of(self.result.outputs[name])
 
-    def traces(self) -> np.ndarray:
-        """The traces of everything that ran together, [steps, B, V]. Only where they were asked for."""
+    def trace(self) -> np.ndarray:
+        """Its rows of the trace, [steps or rows, V]. Only without an error, and where a trace was asked for."""
         assert self.result is not None
         assert self.result.trace is not None
-        return self.result.trace
+        return self._rows_of(self.result.trace)
+
+    def _rows_of(self, whole: np.ndarray) -> np.ndarray:
+        """Of an array [steps, B, ...]."""
+        if len(self.take.block.slots) == 1:
+            return whole[:, self.row]
+        return whole[0, self.row : self.row + self.take.rows]
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What runs together: `steps` consecutive steps of every row of every take."""
+    """What runs together: `steps` consecutive steps of all rows of all takes."""
 
     takes: tuple[Take, ...]
     steps: int
@@ -122,7 +125,7 @@ class Scheduler:
         self._even = False  # every other batch
 
     def add(self, block: Block) -> bool:
-        """Takes a block in. True if it is finished already: a mark with nothing before it."""
+        """Takes a block in. True: it is finished already, because it is a mark with nothing before it."""
         block.number = next(self._numbers)
         for earlier in self._earlier(block.slots):
             earlier.followers = [*(earlier.followers or ()), block]
@@ -135,7 +138,7 @@ class Scheduler:
             self._last[block.slots] = block.number
         self._open[block.number] = block
         if not block.waits_for:
-            self._make_ready(block)
+            self._queue(block)[block] = None
         return False
 
     def next(self) -> Batch | None:
@@ -152,14 +155,14 @@ class Scheduler:
         return Batch(takes, min(steps, self._longest(rows)) if steps > 1 else 1, rows)
 
     def finish(self, batch: Batch) -> list[Block]:
-        """Accounts for a batch that ran. Returns the marks that are done thereby."""
+        """Notes that a batch has run. Returns the marks that are done thereby."""
         marks: list[Block] = []
         for take in batch.takes:
             block = take.block
             block.running = False
             block.done += take.rows * batch.steps
             if block.left > 0 and not block.dropped:
-                self._make_ready(block)
+                self._queue(block)[block] = None
             else:
                 marks.extend(self._close(block))
         return marks
@@ -187,9 +190,6 @@ class Scheduler:
             return (block,) if block else ()
         return [self._open[n] for n in np.unique(self._last[slots]).tolist() if n in self._open]
 
-    def _make_ready(self, block: Block) -> None:
-        self._queue(block)[block] = None
-
     def _queue(self, block: Block) -> OrderedDict[Block, None]:
         return self._narrow if len(block.slots) == 1 else self._wide
 
@@ -211,9 +211,9 @@ class Scheduler:
             room -= rows
 
     def _close(self, block: Block) -> list[Block]:
-        """Removes a block; what waited for it alone is ready. Returns the marks that are done thereby, in order."""
+        """Removes a block; blocks that waited for it alone are ready. Returns the marks that are done, in order."""
         marks: list[Block] = []
-        closing = deque([block])  # marks and dropped blocks may stand in long rows
+        closing = deque([block])  # many marks and dropped blocks may follow each other
         while closing:
             closed = closing.popleft()
             del self._open[closed.number]
@@ -222,7 +222,7 @@ class Scheduler:
                 if follower.waits_for:
                     continue
                 if follower.steps and not follower.dropped:
-                    self._make_ready(follower)
+                    self._queue(follower)[follower] = None
                     continue
                 closing.append(follower)
                 if not follower.dropped:

@@ -36,34 +36,41 @@ class Group:
 
 
 class Owner(Protocol):
-    """The stream that a reply belongs to."""
+    """The window that a reply belongs to."""
 
-    def answer(self, group: Group, event: Answered | FleetAnswered) -> None:
-        """Steps were answered."""
-
-    def done(self, block: Block) -> None:
-        """A block is through."""
-
-    def failed(self, block: Block, handle: int, step: int, error: TidegateError, freed: int) -> None:
-        """A step could not be computed; `freed` bytes of answers will not come."""
-
-    def freed(self, size: int) -> None:
-        """So many bytes of answers will not come."""
+    def answer(self, group: Group, event: Answered | FleetAnswered) -> None: ...
+    def done(self, block: Block) -> None: ...
+    def failed(self, block: Block, handle: int, step: int, error: TidegateError, freed: int) -> None: ...
 
 
-class Chunk:
+class _Reply:
+    """What replies have in common: the parts that were computed, until there are `rows` answers."""
+
+    __slots__ = ("_group", "_left", "_owner", "_parts", "size")
+
+    def __init__(self, owner: Owner, group: Group, rows: int) -> None:
+        self._owner = owner
+        self._group = group
+        self._left = rows
+        self._parts: list[Part] = []
+        self.size = rows * group.row_bytes + MESSAGE_BYTES
+
+    def _take_out(self) -> tuple[list[np.ndarray], np.ndarray | None]:
+        """The collected outputs, and the whole trace if any of it is wanted: views where one batch computed them."""
+        parts, self._parts = self._parts, []  # they refer to the block, which refers to this
+        outputs = [_joined([part.output(name) for part in parts]) for name in self._group.form.names]
+        return outputs, _joined([part.trace() for part in parts]) if self._group.trace.wanted else None
+
+
+class Chunk(_Reply):
     """Collects the answers to consecutive steps of one sequence."""
 
-    __slots__ = ("_group", "_handle", "_left", "_parts", "_stream", "first_step", "size")
+    __slots__ = ("_handle", "first_step")
 
-    def __init__(self, stream: Owner, group: Group, handle: int, first_step: int, steps: int) -> None:
-        self._stream = stream
-        self._group = group
+    def __init__(self, owner: Owner, group: Group, handle: int, first_step: int, steps: int) -> None:
+        super().__init__(owner, group, steps)
         self._handle = handle
-        self._left = steps
-        self._parts: list[Part] = []
         self.first_step = first_step
-        self.size = steps * group.row_bytes + MESSAGE_BYTES
 
     @property
     def handles(self) -> np.ndarray:
@@ -80,37 +87,25 @@ class Chunk:
         self._left -= part.steps
         self._parts.append(part)
         if not self._left:
-            self._stream.done(part.take.block)
-            self._stream.answer(self._group, self._event(self.size))
-            self._parts = []  # they know the block, which knows us
-
-    def reached(self, block: Block) -> None:
-        raise NotImplementedError
+            self._owner.done(part.take.block)
+            self._answer(part.take.block, self.size)
 
     def _fail(self, block: Block, error: TidegateError) -> None:
-        """Steps before the one that failed are answered; the rest is not."""
+        """Steps before the one that failed are answered; the others are not."""
         done = sum(part.steps for part in self._parts)
         kept = done * self._group.row_bytes + MESSAGE_BYTES if done else 0
         if done:
-            self._stream.answer(self._group, self._event(kept))
-        self._parts = []
-        self._stream.failed(block, self._handle, self.first_step + done, error, self.size - kept)
-        self._stream.done(block)
+            self._answer(block, kept)
+        self._owner.failed(block, self._handle, self.first_step + done, error, self.size - kept)
+        self._owner.done(block)
 
-    def _event(self, size: int) -> Answered:
-        """Its arrays are views of the batch's where one batch answered everything."""
-        outputs = [
-            _joined([part.outputs(name)[:, part.row] for part in self._parts]) for name in self._group.form.names
-        ]
-        safe = self._group.model.watermarks.told.item(self._parts[0].take.block.slots.item(0))
-        return Answered(self._handle, self.first_step, self._group.form, outputs, self._trace(), size, safe)
-
-    def _trace(self) -> np.ndarray | None:
-        plan = self._group.trace
-        if not plan.wanted:
-            return None
-        full = _joined([part.traces()[:, part.row] for part in self._parts])
-        return plan.cut(full, np.arange(self.first_step, self.first_step + len(full)))
+    def _answer(self, block: Block, size: int) -> None:
+        outputs, trace = self._take_out()
+        if trace is not None:
+            trace = self._group.trace.cut(trace, np.arange(self.first_step, self.first_step + len(trace)))
+        safe = self._group.model.watermarks.told.item(block.slots.item(0))
+        event = Answered(self._handle, self.first_step, self._group.form, outputs, trace, size, safe)
+        self._owner.answer(self._group, event)
 
 
 def single(group: Group, handle: int, step: int, slot: int, result: Result) -> Answered:
@@ -123,19 +118,15 @@ def single(group: Group, handle: int, step: int, slot: int, result: Result) -> A
     return Answered(handle, step, group.form, outputs, trace, group.row_bytes + MESSAGE_BYTES, safe)
 
 
-class Fleet:
+class Fleet(_Reply):
     """Collects the answers to one step of each of many sequences."""
 
-    __slots__ = ("_group", "_left", "_parts", "_stream", "first_steps", "handles", "size")
+    __slots__ = ("first_steps", "handles")
 
-    def __init__(self, stream: Owner, group: Group, handles: np.ndarray, steps: np.ndarray) -> None:
-        self._stream = stream
-        self._group = group
-        self._left = len(handles)
-        self._parts: list[Part] = []
+    def __init__(self, owner: Owner, group: Group, handles: np.ndarray, steps: np.ndarray) -> None:
+        super().__init__(owner, group, len(handles))
         self.handles = handles
         self.first_steps = steps
-        self.size = len(handles) * group.row_bytes + MESSAGE_BYTES
 
     def answered(self, part: Part) -> None:
         self._left -= part.take.rows
@@ -144,53 +135,41 @@ class Fleet:
         else:
             self._parts.append(part)
         if not self._left:
-            self._stream.done(part.take.block)
+            self._owner.done(part.take.block)
             if self._parts:
-                self._stream.answer(self._group, self._event())
-                self._parts = []  # they know the block, which knows us
-
-    def reached(self, block: Block) -> None:
-        raise NotImplementedError
+                self._answer(part.take.block)
 
     def _fail(self, part: Part, error: TidegateError) -> None:
-        freed = self._group.row_bytes
-        if not self._left and not self._parts:
-            self._stream.freed(MESSAGE_BYTES)  # no row is answered, so there will be no message
         for row in range(part.take.first, part.take.first + part.take.rows):
-            handle, step = self.handles.item(row), self.first_steps.item(row)
-            self._stream.failed(part.take.block, handle, step, error, freed)
+            freed = self._group.row_bytes
             self.size -= freed
+            if self.size == MESSAGE_BYTES:  # no row is answered, so there will be no message
+                freed += MESSAGE_BYTES
+            handle, step = self.handles.item(row), self.first_steps.item(row)
+            self._owner.failed(part.take.block, handle, step, error, freed)
 
-    def _event(self) -> FleetAnswered:
-        parts = sorted(self._parts, key=lambda part: part.take.first)
-        rows = np.concatenate([np.arange(p.take.first, p.take.first + p.take.rows) for p in parts])
-        steps, plan = self.first_steps[rows], self._group.trace
-        outputs = [
-            _joined([p.outputs(name)[0, p.row : p.row + p.take.rows] for p in parts]) for name in self._group.form.names
-        ]
-        trace = None
-        if plan.wanted:
-            trace = plan.cut(_joined([p.traces()[0, p.row : p.row + p.take.rows] for p in parts]), steps)
-        safe = self._group.model.watermarks.told[parts[0].take.block.slots[rows]]
-        return FleetAnswered(self.handles[rows], steps, self._group.form, outputs, trace, self.size, safe)
+    def _answer(self, block: Block) -> None:
+        self._parts.sort(key=lambda part: part.take.first)
+        rows = np.concatenate([np.arange(p.take.first, p.take.first + p.take.rows) for p in self._parts])
+        steps, safe = self.first_steps[rows], self._group.model.watermarks.told[block.slots[rows]]
+        outputs, trace = self._take_out()
+        if trace is not None:
+            trace = self._group.trace.cut(trace, steps)
+        event = FleetAnswered(self.handles[rows], steps, self._group.form, outputs, trace, self.size, safe)
+        self._owner.answer(self._group, event)
 
 
+@dataclass(slots=True, eq=False)
 class Mark:
     """Waits for the last step of some sequences that was sent so far."""
 
-    __slots__ = ("_reached", "_stream", "size")
-
-    def __init__(self, stream: Owner, reached: Callable[[], None]) -> None:
-        self.size = 0
-        self._stream = stream
-        self._reached = reached
+    owner: Owner
+    reached: Callable[[], None]
+    size: int = 0
 
     def answered(self, part: Part) -> None:
-        raise NotImplementedError
-
-    def reached(self, block: Block) -> None:
-        self._stream.done(block)
-        self._reached()
+        self.owner.done(part.take.block)
+        self.reached()
 
 
 def _joined(arrays: list[np.ndarray]) -> np.ndarray:

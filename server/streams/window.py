@@ -204,9 +204,6 @@ class Window:
     def done(self, block: Block) -> None:
         self._blocks.pop(block, None)
 
-    def freed(self, size: int) -> None:
-        self.outstanding -= size
-
     def failed(self, block: Block, handle: int, step: int, error: TidegateError, freed: int) -> None:
         """A step could not be computed: the sequence stands before it, and the steps sent after it are refused."""
         self.outstanding -= freed

@@ -37,9 +37,6 @@ class Sink:
         self.steps += part.steps
         self._hear()
 
-    def reached(self, _block: Block) -> None:
-        self._hear()
-
     def _hear(self) -> None:
         self.heard.set()
         if self._fails:

@@ -18,9 +18,6 @@ class Sink:
     def answered(self, part: object) -> None:
         raise NotImplementedError
 
-    def reached(self, block: Block) -> None:
-        raise NotImplementedError
-
 
 def block(slots: list[int], steps: int) -> Block:
     return Block(slots=np.array(slots, np.intp), steps=steps, inputs={}, trace=False, sink=Sink())
