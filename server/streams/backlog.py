@@ -1,7 +1,6 @@
 """Requests of one client that wait until their sequences are ready, and for their turn; others go on meanwhile.
 
-A request goes on once it is the first in the lines of all of its sequences and they are ready, and is then taken up
-once, whoever else becomes ready.
+A request is taken up once, when it is the first in the lines of all of its sequences and all of them are ready.
 """
 
 from __future__ import annotations
@@ -30,6 +29,17 @@ log = logging.getLogger(__name__)
 MOST = 1_024  # requests that may wait
 
 
+@dataclass(slots=True, eq=False)
+class _Held:
+    """A request that waits."""
+
+    request: str
+    handles: np.ndarray
+    again: Callable[[], None]
+    first_step: int
+    ready: bool  # whether its sequences have to be ready
+
+
 class Backlog:
     """What is held back for one stream.
 
@@ -43,10 +53,11 @@ class Backlog:
         self._handles = handles
         self._keeper = keeper
         self._window = window
-        self._lines: Lines[_Held] = Lines()
-        self.waiting = self._lines.entries  # what waits
-        self._called: set[ServedSequence] = set()
+        self._lines = Lines[_Held]()
+        self.waiting = self._lines.entries
+        self._called = set[ServedSequence]()  # that are being made ready
         self._turn = False  # whether a request that was held is being taken up
+        self.clear = self._lines.clear
 
     def concerns(self, handle: int) -> bool:
         """Whether something waits for this sequence."""
@@ -54,7 +65,7 @@ class Backlog:
 
     def queue(self, request: str, handles: np.ndarray, again: Callable[[], None]) -> bool:
         """Whether a request waits behind others that wait for the same sequences, ready or not; see `hold`."""
-        if self._turn or not self._concerns_any(handles):
+        if self._turn or not self._lines.concern(handles.tolist()):
             return False
         self._lines.put(_Held(request, handles, again, 0, ready=False), handles.tolist())
         return True
@@ -62,23 +73,17 @@ class Backlog:
     def hold(self, request: str, handles: np.ndarray, again: Callable[[], None], first_step: int = 0) -> bool:
         """Whether a request waits until its sequences are ready, and for its turn; has them made ready.
 
-        `again` takes it up then; its kind, as the contract names it, and its `first_step` are for the client, if it is
-        refused.
+        `again` takes it up then. `request`, its kind as the contract names it, and `first_step` are told to the client
+        if it is refused.
         """
         if self._turn:
             return False
         unready = self._unready(handles)
-        if not unready and not self._concerns_any(handles):
+        if not unready and not self._lines.concern(handles.tolist()):
             return False
         self._lines.put(_Held(request, handles, again, first_step, ready=True), handles.tolist())
         self._make_ready(unready)
         return True
-
-    def clear(self) -> None:
-        self._lines.clear()
-
-    def _concerns_any(self, handles: np.ndarray) -> bool:
-        return self._lines.concern(handles.tolist())
 
     # Made ready -------------------------------------------------------------------------------------------------------
 
@@ -94,7 +99,7 @@ class Backlog:
             self._keeper.parking.wake(called, partial(self._made_ready, called))
 
     def _made_ready(self, called: Sequence[ServedSequence], error: TidegateError | None) -> None:
-        """Takes up what has waited for these alone, or refuses it."""
+        """Takes up the requests that waited for these, or refuses them."""
         self._called.difference_update(called)
         concerned = [sequence.handle for sequence in called]
         for sequence in called:
@@ -109,7 +114,7 @@ class Backlog:
         self._go_on(concerned)
 
     def _go_on(self, handles: Iterable[int]) -> None:
-        """Takes up whatever waits for these and can go, and what it has kept waiting."""
+        """Takes up the requests that wait for these and are ready, and those behind them."""
         ready = deque(self._lines.first(handles))
         while ready:
             one = ready.popleft()
@@ -136,7 +141,7 @@ class Backlog:
             self._turn = False
 
     def _refuse_all(self, handle: int, error: TidegateError) -> list[int]:
-        """Refuses what waits for a sequence; returns which sequences that was about."""
+        """Refuses the requests that wait for a sequence; returns the handles of all of their sequences."""
         handles: list[int] = []
         for one in self._lines.of(handle):
             handles += self._lines.remove(one)
@@ -146,14 +151,3 @@ class Backlog:
     def _refuse(self, one: _Held, error: TidegateError) -> None:
         handles = tuple(one.handles.tolist())
         self._window.emit(Failed(error, handles, one.first_step, self._handles.expected(handles), one.request))
-
-
-@dataclass(slots=True, eq=False)
-class _Held:
-    """A request that waits."""
-
-    request: str
-    handles: np.ndarray
-    again: Callable[[], None]
-    first_step: int
-    ready: bool  # whether it wants its sequences ready

@@ -24,7 +24,7 @@ from server.streams.backlog import Backlog
 from server.streams.closing import Closing, Ending
 from server.streams.events import Closed, Event, Released, StateRead
 from server.streams.handles import Handles
-from server.streams.moves import Moves
+from server.streams.moves import Destination, Moves
 from server.streams.notices import Notices
 from server.streams.opening import MOST_RESUMING, Beginning, Opening
 from server.streams.replies import Chunk, Fleet, Group, single
@@ -234,8 +234,8 @@ class Stream:
                     f"version {model.version} keeps another state than version {group.model.version}, so a sequence "
                     "cannot go on with it"
                 )
-            plan(group.manner.selection, model.graph.trace, model.graph.layers)  # before anything changes
-            self._moves.move(group, handle, model, self._opening.room(model, 1))
+            trace = plan(group.manner.selection, model.graph.trace, model.graph.layers)
+            self._moves.move(group, handle, Destination(model, self._opening.room(model, 1), trace))
 
     # Ending -----------------------------------------------------------------------------------------------------------
 
