@@ -3,9 +3,10 @@
 Makes copies to try; does not check that a copy runs and computes the same.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import permutations, product
 
 import numpy as np
 import onnx
@@ -33,17 +34,19 @@ class Freed:
 def freed(graph: Graph, interface: Interface, alone: bool = False) -> Iterator[Freed]:
     """Copies of `model` in which two axes of the data, or only one, are free: batch and time, in each possible way.
 
-    With `alone`, time only: a batch of one will do.
+    With `alone`, time only, an axis of size 1 last: a batch of one will do.
     """
     model, data = graph.model, [info for name, info in graph.inputs.items() if name not in interface.inputs]
     if not data:
         return
-    loose = _loose_shapes(graph)
-    axes = range(len(data[0].type.tensor_type.shape.dim))
+    shapings = [_loose_shapes(graph), None]
+    dims = data[0].type.tensor_type.shape.dim
+    axes = range(len(dims))
     both = [*permutations(axes, 2), *((axis, None) for axis in axes)]
-    for batch, time in [(None, axis) for axis in axes] if alone else both:
+    times = [(None, axis) for axis in sorted(axes, key=lambda axis: dims[axis].dim_value == 1)]
+    for (batch, time), loose in product(times if alone else both, shapings):
         candidate = _freed(model, interface, [info.name for info in data], loose, batch, time)
-        if candidate.said:
+        if candidate and candidate.said:
             yield candidate
 
 
@@ -51,10 +54,11 @@ def _freed(
     model: onnx.ModelProto,
     interface: Interface,
     data: Sequence[str],
-    loose: Mapping[str, np.ndarray],
+    loose: Mapping[str, np.ndarray] | None,
     batch: int | None,
     time: int | None,
-) -> Freed:
+) -> Freed | None:
+    """One way; None if it is no other than that with `loose` shapes. Without these, shapes are made of real sizes."""
     copy = copied(model)
     infos = {info.name: info.type.tensor_type.shape.dim for info in copy.graph.input}
     first = [(dim.dim_param, dim.dim_value) for dim in infos[data[0]]]
@@ -68,7 +72,11 @@ def _freed(
         for name in interface.inputs:
             _free_state(infos[name], first[batch][1])
     _drop_zero_starts(copy)
-    _loosen(copy, loose)
+    sizes = {axis: first[axis][1] for axis in (time, batch) if axis is not None}
+    if loose is not None:
+        _loosen(copy, loose)
+    elif not _measure(copy, data[0], {axis: size for axis, size in sizes.items() if size > 1}):
+        return None
     if time is not None and first[time][1]:
         _run_once_a_step(copy, data[0], time, first[time][1])
     del copy.graph.value_info[:]
@@ -102,6 +110,45 @@ def _loosen(model: onnx.ModelProto, shapes: Mapping[str, np.ndarray]) -> None:
             model.graph.initializer.append(numpy_helper.from_array(shapes[node.output[0]], name))
             node.input[1] = name
             del node.attribute[:]  # allowzero: none of the sizes was zero
+
+
+def _measure(model: onnx.ModelProto, data: str, sizes: Mapping[int, int]) -> bool:
+    """Writes the constant shapes of Reshape that hold the sizes of axes of the data, time first, with its real ones."""
+    g, graph, nodes = GraphBuilder("tidegate.sizes/", opset(model)), Graph(model), list[onnx.NodeProto]()
+    g.op_to("tidegate.sizes/all", "Shape", data)
+    for node in model.graph.node:
+        wanted = graph.value(node.input[1]) if node.op_type == "Reshape" else None
+        held = [] if wanted is None else _holding(wanted.tolist(), sizes)
+        if wanted is not None and any(held):
+            first = len(g.nodes)
+            parts = [
+                g.op(
+                    "ReduceProd", g.op("Gather", "tidegate.sizes/all", g.constant(np.array(axes, np.int64))), keepdims=1
+                )
+                if axes
+                else g.constant(np.array([size], np.int64))
+                for size, axes in zip(wanted.tolist(), held, strict=True)
+            ]
+            node.input[1] = g.op("Concat", *parts, axis=0)
+            nodes.extend(g.nodes[first:])
+        nodes.append(node)
+    made = len(nodes) > len(model.graph.node)
+    rebuilt(model, [g.nodes[0], *nodes] if made else nodes, g)
+    return made
+
+
+def _holding(shape: Sequence[int], sizes: Mapping[int, int]) -> list[list[int]]:
+    """For each entry of a shape, the axes of the data whose sizes make it; each axis is in one entry."""
+    held: list[list[int]] = [[] for _ in shape]
+    whole = math.prod(sizes.values())
+    if len(sizes) > 1 and whole in shape:
+        held[shape.index(whole)] = list(sizes)
+        return held
+    for axis, size in sizes.items():
+        free = [i for i, each in enumerate(shape) if each == size and not held[i]]
+        if free:
+            held[free[0]] = [axis]
+    return held
 
 
 def _loosened(wanted: np.ndarray, given: Sequence[int | None]) -> np.ndarray:
