@@ -5,20 +5,11 @@ from collections.abc import Iterator
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
-from onnx import TensorProto
+from onnx import ModelProto, TensorProto, helper
 
 from stepgraph.errors import ModelRefused
 
-_BITS = {
-    **dict.fromkeys(("INT2", "UINT2"), 2),
-    **dict.fromkeys(("INT4", "UINT4", "FLOAT4E2M1"), 4),
-    **dict.fromkeys(("BOOL", "INT8", "UINT8", "FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ"), 8),
-    **dict.fromkeys(("FLOAT8E8M0",), 8),
-    **dict.fromkeys(("INT16", "UINT16", "FLOAT16", "BFLOAT16"), 16),
-    **dict.fromkeys(("INT32", "UINT32", "FLOAT"), 32),
-    **dict.fromkeys(("INT64", "UINT64", "DOUBLE", "COMPLEX64"), 64),
-    **dict.fromkeys(("COMPLEX128",), 128),
-}
+_PACKED = {"INT2": 2, "UINT2": 2, "INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4}  # types of less than a byte, in bits
 _PARTS = {"COMPLEX64": 2, "COMPLEX128": 2}  # entries of the typed fields for one element
 
 
@@ -35,6 +26,15 @@ def within(message: Message) -> Iterator[TensorProto]:
                 waiting.extend([value] if isinstance(value, Message) else reversed(value))
 
 
+def mentions(model: ModelProto, kind: int) -> bool:
+    """Whether a tensor of a model can have this type: one that is stored or is an input has it, or a cast makes it."""
+    return (
+        any(tensor.data_type == kind for tensor in within(model))
+        or any(info.type.tensor_type.elem_type == kind for info in model.graph.input)
+        or any(a.name == "to" and a.i == kind for node in model.graph.node for a in node.attribute)
+    )
+
+
 def label(tensor: TensorProto) -> str:
     return f"the tensor '{tensor.name}'" if tensor.name else "a tensor without a name"
 
@@ -48,22 +48,21 @@ def check(tensor: TensorProto) -> None:
     elif tensor.HasField("raw_data"):
         check_size(tensor, len(tensor.raw_data))
     else:
-        fields = (tensor.float_data, tensor.int32_data, tensor.int64_data, tensor.double_data, tensor.uint64_data)
         kind, declared = _kind(tensor), _elements(tensor) * _PARTS.get(_kind(tensor), 1)
-        packed = -(-declared * _BITS[kind] // 8) if _BITS[kind] < 8 else declared
-        _compare(tensor, packed, sum(len(field) for field in fields), "numbers")
+        packed = -(-declared * _PACKED[kind] // 8) if kind in _PACKED else declared
+        _compare(tensor, packed, len(getattr(tensor, helper.tensor_dtype_to_field(tensor.data_type))), "numbers")
 
 
 def check_size(tensor: TensorProto, size: int) -> None:
     """The same of a tensor whose raw bytes are known to be `size`."""
-    _compare(tensor, -(-_elements(tensor) * _BITS[_kind(tensor)] // 8), size, "bytes")
+    bits = _PACKED.get(_kind(tensor)) or 8 * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    _compare(tensor, -(-_elements(tensor) * bits // 8), size, "bytes")
 
 
 def _kind(tensor: TensorProto) -> str:
-    kind = TensorProto.DataType.Name(tensor.data_type) if tensor.data_type in TensorProto.DataType.values() else ""
-    if kind not in _BITS:
+    if tensor.data_type not in helper.get_all_tensor_dtypes():
         raise ModelRefused(f"{label(tensor)} has the element type {tensor.data_type}, which ONNX has not")
-    return kind
+    return TensorProto.DataType.Name(tensor.data_type)
 
 
 def _elements(tensor: TensorProto) -> int:

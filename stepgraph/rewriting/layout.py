@@ -1,10 +1,11 @@
-"""How the states of a model lie in one row [W], and its traces in another [V]. Pure; writes no graph."""
+"""How the states of a model lie in one row [W], and its traces in another [V]. Writes no graph."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import onnx
 
 from stepgraph.cells import operators
 from stepgraph.cells.cell import Cell
@@ -13,6 +14,7 @@ from stepgraph.errors import ModelRefused
 from stepgraph.graphs.labels import label
 from stepgraph.rewriting.columns import Columns
 from stepgraph.rewriting.ports import Carried, Facts, Pace
+from stepgraph.rewriting.stepgraph import StepGraph
 
 _UNROLLED = 16  # time steps within one step that are written one after the other
 
@@ -29,22 +31,11 @@ class NamedCell:
     states: Mapping[str, Carried]
 
 
-@dataclass(frozen=True, eq=False)
-class Layout:
-    """The columns of state and trace, and the state row [W] that a new sequence starts from."""
+def layout(nodes: Sequence[CellNode], facts: Facts, named: Sequence[NamedCell] = ()) -> StepGraph:
+    """The step graph before it is written: its columns, and the state row [W] that a new sequence starts from.
 
-    state: tuple[Columns, ...]
-    trace: tuple[Columns, ...]
-    initial: np.ndarray
-    whole: np.ndarray  # [W]: which columns of the state hold whole numbers or truths
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self.initial.dtype
-
-
-def layout(nodes: Sequence[CellNode], facts: Facts, named: Sequence[NamedCell] = ()) -> Layout:
-    """The states that are kept for each sequence: those of cells first, then those of the interface and of loops."""
+    The states of cells come first, then those of the interface and of loops.
+    """
     dtype = _state_type(nodes, facts)
     layers: list[CellNode | NamedCell] = [*nodes, *named]
     kept = [
@@ -64,7 +55,17 @@ def layout(nodes: Sequence[CellNode], facts: Facts, named: Sequence[NamedCell] =
     starts = [np.asarray(state.start, dtype).reshape(-1) for state in facts.looped]
     initial = np.concatenate([*(row for _, _, row in kept), *zeros, *starts, np.zeros(0, dtype)])
     whole = [*(np.zeros(row.size, bool) for _, _, row in kept), *(np.full(n, p.dtype.kind != "f") for p, n in through)]
-    return Layout(state, trace, initial, np.concatenate([*whole, np.zeros(0, bool)]))
+    cells = tuple(layer.cell for layer in layers)
+    return StepGraph(
+        onnx.ModelProto(),
+        cells,
+        facts.inputs,
+        facts.outputs,
+        state,
+        trace,
+        initial,
+        np.concatenate([*whole, np.zeros(0, bool)]),
+    )
 
 
 def unrolled(node: CellNode | NamedCell, pace: Pace) -> bool:

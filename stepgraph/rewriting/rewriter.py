@@ -7,6 +7,7 @@ Knows no onnxruntime; what the file does not say it is told as `Facts`.
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -18,7 +19,7 @@ from stepgraph.cells.operators import CellNode
 from stepgraph.errors import ModelRefused
 from stepgraph.graphs.builder import GraphBuilder, copied, opset, reachable
 from stepgraph.rewriting import runnable
-from stepgraph.rewriting.layout import Layout, NamedCell, layout, unrolled
+from stepgraph.rewriting.layout import NamedCell, layout, unrolled
 from stepgraph.rewriting.ports import Facts, Port
 from stepgraph.rewriting.stepgraph import NEXT_STATE, PREFIX, STATE, TRACE, StepGraph
 
@@ -34,20 +35,24 @@ def rewrite(
     rewritten = helper.make_model(graph, opset_imports=model.opset_import, ir_version=max(model.ir_version, 4))
     if not all(map(unrolled, nodes, facts.paces)):
         rewritten = runnable.runnable(rewritten)
-    layers = (*(node.cell for node in nodes), *(each.cell for each in named))
-    return StepGraph(rewritten, layers, facts.inputs, facts.outputs, laid.state, laid.trace, laid.initial, laid.whole)
+    return replace(laid, model=rewritten)
 
 
 class _Rewriter:
     """Writes the step graph, node after node."""
 
     def __init__(
-        self, model: onnx.ModelProto, nodes: Sequence[CellNode], facts: Facts, laid: Layout, named: Sequence[NamedCell]
+        self,
+        model: onnx.ModelProto,
+        nodes: Sequence[CellNode],
+        facts: Facts,
+        laid: StepGraph,
+        named: Sequence[NamedCell],
     ) -> None:
         self._model = model
         self._nodes = nodes
         self._named = named
-        self._cells = [*(node.cell for node in nodes), *(each.cell for each in named)]
+        self._cells = laid.layers
         self._facts = facts
         self._dtype = laid.dtype
         self._g = GraphBuilder(PREFIX, opset(model))

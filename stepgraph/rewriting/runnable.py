@@ -10,6 +10,7 @@ from onnx import TensorProto, shape_inference
 from stepgraph.cells.cell import Operator
 from stepgraph.cells.kinds import operator_of
 from stepgraph.cells.operators import time_axis
+from stepgraph.file import tensors
 from stepgraph.graphs.builder import GraphBuilder, copied, opset, rebuilt, refill
 
 _SWAPPED = [1, 0, 2]
@@ -36,23 +37,12 @@ def runnable(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _double_tensors(model: onnx.ModelProto) -> set[str]:
     """The names of the tensors of type double, as far as onnx can infer them: weights may be computed."""
-    if not _mentions_double(model.graph):
+    if not tensors.mentions(model, TensorProto.DOUBLE):
         return set()
     graph = shape_inference.infer_shapes(model).graph
     infos = (*graph.input, *graph.output, *graph.value_info)
     double = {info.name for info in infos if info.type.tensor_type.elem_type == TensorProto.DOUBLE}
     return double | {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.DOUBLE}
-
-
-def _mentions_double(graph: onnx.GraphProto) -> bool:
-    """Whether any tensor can be double: an input, an initialiser or a constant is, or a cast makes one."""
-    attributes = [a for node in graph.node for a in node.attribute]
-    return (
-        any(info.type.tensor_type.elem_type == TensorProto.DOUBLE for info in graph.input)
-        or any(tensor.data_type == TensorProto.DOUBLE for tensor in graph.initializer)
-        or any(a.t.data_type == TensorProto.DOUBLE for a in attributes)
-        or any(a.name == "to" and a.i == TensorProto.DOUBLE for a in attributes)
-    )
 
 
 def _recurrent(g: GraphBuilder, operator: Operator, node: onnx.NodeProto, double: bool) -> None:

@@ -53,7 +53,7 @@ def create(model: onnx.ModelProto) -> Session:
             model.SerializeToString(),
             options,
             providers=["CPUExecutionProvider"],
-            disabled_optimizers=_DEADLY if _holds_half(model) else None,
+            disabled_optimizers=_DEADLY if tensors.mentions(model, onnx.TensorProto.FLOAT16) else None,
         )
     except Exception as error:  # onnxruntime raises a type of its own for each status
         raise ModelRefused(f"onnxruntime cannot load the file: {_first_line(error)}") from error
@@ -86,15 +86,6 @@ def is_tensor(value: object) -> bool:
 def is_starved(error: BaseException) -> bool:
     """Whether an error means that memory ran out; onnxruntime says so in words only."""
     return isinstance(error, MemoryError) or any(words in str(error) for words in _STARVED)
-
-
-def _holds_half(model: onnx.ModelProto) -> bool:
-    half = onnx.TensorProto.FLOAT16
-    return (
-        any(tensor.data_type == half for tensor in tensors.within(model))
-        or any(info.type.tensor_type.elem_type == half for info in model.graph.input)
-        or any(a.name == "to" and a.i == half for node in model.graph.node for a in node.attribute)
-    )
 
 
 def _first_line(error: Exception) -> str:
