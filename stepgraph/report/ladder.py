@@ -4,7 +4,7 @@ Pure onnx. Reads any graph, also that of a refused file.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -132,20 +132,19 @@ class _Reader:
         return kept[::-1]
 
     def _anchors_above(self) -> dict[str, frozenset[str]]:
+        """The inputs and cells that each tensor and node is made of, up to the nearest."""
         up = {name: frozenset({name}) for name in self._inputs}
         for node in self._nodes:
-            above = frozenset[str]().union(*(up[name] for name in self._reads(node)))
-            above |= {name_of(node)} if is_recurrent(node) else frozenset()
+            above = _anchors(node, (up[name] for name in self._reads(node)))
             up.update(dict.fromkeys((*filter(None, node.output), name_of(node)), above))
         return up
 
     def _anchors_below(self) -> dict[str, frozenset[str]]:
+        """The outputs and cells that each tensor goes into."""
         down = {name: frozenset({name}) for name in self._outputs}
         for node in reversed(self._nodes):
-            below = frozenset[str]().union(*(down.get(name, frozenset()) for name in node.output))
-            below |= {name_of(node)} if is_recurrent(node) else frozenset()
-            for name in self._reads(node):
-                down[name] = down.get(name, frozenset()) | below
+            below = _anchors(node, (down.get(name, frozenset()) for name in node.output))
+            down.update({name: down.get(name, frozenset()) | below for name in self._reads(node)})
         return down
 
     def _words(self, nodes: Sequence[onnx.NodeProto]) -> Iterator[Word]:
@@ -168,6 +167,10 @@ class _Reader:
         if len(readers) != 1 or nodes[readers[0]].op_type != "Add":
             return None
         return readers[0] if len(self._reads(nodes[readers[0]])) == 1 else None
+
+
+def _anchors(node: onnx.NodeProto, others: Iterable[frozenset[str]]) -> frozenset[str]:
+    return frozenset({name_of(node)} if is_recurrent(node) else ()).union(*others)
 
 
 def _reads(node: onnx.NodeProto) -> list[str]:

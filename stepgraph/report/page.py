@@ -2,8 +2,9 @@
 
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
+from typing import Literal
 
 from stepgraph.proving.proof import ROUNDING, Proof
 from stepgraph.report import drawing
@@ -17,41 +18,40 @@ def lines(report: Report) -> list[Line]:
     verdict = "WILL BE SERVED" if report.served else "REFUSED"
     name = shortened(report.file, WIDTH - len(verdict) - 2)
     found = [Line(name.ljust(WIDTH - len(verdict)) + verdict, "good" if report.served else "bad"), Line("─" * WIDTH)]
-    for about, text, style in _paragraphs(report):
-        found += _paragraph(about, text, style)
+    for about, texts in _sections(report):
+        for i, text in enumerate(texts):
+            found += _paragraph(about if i == 0 else "", text, "bad" if about == "why" else "")
     if report.ladder:
-        found += [Line(""), *drawing.draw(report.ladder, _notes(report), _marks(report))]
+        found += [
+            Line(""),
+            *drawing.draw(report.ladder, _notes(report), {report.node: "refused"} if report.node else {}),
+        ]
     return found
 
 
-def _paragraphs(report: Report) -> Iterator[tuple[str, str, str]]:
-    if report.reason is not None:
-        yield "why", _sentence(report.reason), "bad"
-    if report.advice is not None:
-        yield "what to do", report.advice, ""
-    if report.description:
-        yield "about", report.description, ""
-    yield "file", _file(report), ""
-    yield from (("step" if i == 0 else "", text, "") for i, text in enumerate(_step(report)))
-    for about, ports in (("inputs", report.inputs), ("outputs", report.outputs)):
-        yield from ((about if i == 0 else "", _port_text(port), "") for i, port in enumerate(ports))
-    yield from (("cells" if i == 0 else "", _cell_text(cell), "") for i, cell in enumerate(report.cells))
-    yield from (("states" if i == 0 else "", text, "") for i, text in enumerate(_states_text(report)))
-    yield from (("trace" if i == 0 else "", _trace_text(trace), "") for i, trace in enumerate(report.traces))
-    yield from (("note", remark, "") for remark in report.remarks)
-    if report.proof is not None:
-        yield "proof", _proof_text(report.proof), ""
-    if report.state_bytes is not None:
-        yield "memory", f"{_size(report.state_bytes)} of state for each sequence", ""
-    if report.costs:
-        yield "time", _cost_text(report.costs), ""
+def _sections(report: Report) -> Iterator[tuple[str, Iterable[str]]]:
+    """Paragraphs by what they are about."""
+    yield "why", [] if report.reason is None else [_sentence(report.reason)]
+    yield "what to do", filter(None, [report.advice])
+    yield "about", filter(None, [report.description])
+    yield "file", [_file(report)]
+    yield "step", _step(report)
+    yield "inputs", map(_port_text, report.inputs)
+    yield "outputs", map(_port_text, report.outputs)
+    yield "cells", map(_cell_text, report.cells)
+    yield "states", _states_text(report)
+    yield "trace", map(_trace_text, report.traces)
+    yield from (("note", [remark]) for remark in report.remarks)
+    yield "proof", map(_proof_text, filter(None, [report.proof]))
+    memory = [] if report.state_bytes is None else [f"{_size(report.state_bytes)} of state for each sequence"]
+    yield "memory", memory
+    yield "time", _cost_text(report.costs)
 
 
 def _file(report: Report) -> str:
-    parts = [_size(report.bytes)]
-    parts += [f"ONNX opset {report.opset}"] if report.opset else []
-    parts += [f"written by {report.producer}"] if report.producer else []
-    return ", ".join(parts)
+    written = [f"ONNX opset {report.opset}"] if report.opset else []
+    written += [f"written by {report.producer}"] if report.producer else []
+    return ", ".join([_size(report.bytes), *written])
 
 
 def _step(report: Report) -> Iterator[str]:
@@ -59,10 +59,8 @@ def _step(report: Report) -> Iterator[str]:
         return
     given = _and([f"one row of {port.name}" for port in report.inputs if port.every_step])
     yield f"{given} in, one row of {_and([port.name for port in report.outputs])} out"
-    if report.one_step:
-        yield "the file itself takes one step at a time"
-    else:
-        yield "the file takes whole sequences; the server cuts it to one step"
+    whole = "the file takes whole sequences; the server cuts it to one step"
+    yield "the file itself takes one step at a time" if report.one_step else whole
 
 
 def _port_text(port: PortFact) -> str:
@@ -101,24 +99,25 @@ def _trace_text(trace: TraceFact) -> str:
 
 
 def _proof_text(proof: Proof) -> str:
-    rounded = proof.rounding is not None
+    best, most = _error(proof.max_error), f"{proof.tolerance:.0e}"
     text = (
-        f"{'without its rounding to 8 bits, ' if rounded else ''}agrees with the original file in all of {proof.steps} "
-        f"steps: largest error {_error(proof.max_error)}, at most {proof.tolerance:.0e} is accepted"
+        f"agrees with the original file in all of {proof.steps} steps: largest error {best}, at most {most} is accepted"
     )
     if proof.rounding is None:
         return text
-    return f"{text}; with it, largest error {_error(proof.rounding)}, at most {ROUNDING:g} is accepted"
+    rounded = f"largest error {_error(proof.rounding)}, at most {ROUNDING:g} is accepted"
+    return f"without its rounding to 8 bits, {text}; with it, {rounded}"
 
 
 def _error(error: float) -> str:
     return f"{error:.1e}" if error else "0"
 
 
-def _cost_text(costs: Sequence[CostFact]) -> str:
-    alone, *batches = costs
-    parts = [f"{_us(alone.step_us)} a step alone", *(f"{_us(c.row_us)} in a batch of {c.batch}" for c in batches)]
-    return f"{', '.join(parts)} (computing only, on this machine)"
+def _cost_text(costs: Sequence[CostFact]) -> Iterator[str]:
+    alone = (f"{_us(cost.step_us)} a step alone" for cost in costs[:1])
+    batches = (f"{_us(cost.row_us)} in a batch of {cost.batch}" for cost in costs[1:])
+    if costs:
+        yield f"{', '.join((*alone, *batches))} (computing only, on this machine)"
 
 
 def _us(microseconds: float) -> str:
@@ -152,15 +151,11 @@ def _beside(state: StateFact) -> str:
     return {"server": "kept by the server", "loop": "carried by a loop"}.get(state.home, "thrown away after each step")
 
 
-def _marks(report: Report) -> dict[str, str]:
-    return {} if report.node is None else {report.node: "refused"}
-
-
-def _paragraph(about: str, text: str, style: str) -> Iterator[Line]:
+def _paragraph(about: str, text: str, style: Literal["", "bad"]) -> Iterator[Line]:
     room = WIDTH - _LABELS - 1
     parts = textwrap.wrap(printable(text), room, break_on_hyphens=False) or [""]
     for i, part in enumerate(parts):
-        yield Line(f"{about if i == 0 else '':{_LABELS}} {part}", "bad" if style == "bad" else "")
+        yield Line(f"{about if i == 0 else '':{_LABELS}} {part}", style)
 
 
 def _sentence(text: str) -> str:
