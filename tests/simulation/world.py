@@ -11,7 +11,6 @@ import asyncio
 import random
 from math import inf
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 from server.settings import Settings
 from server.stores.fencing import Kept
@@ -21,7 +20,7 @@ from tests.simulation.loop import StandingLoop
 from tests.simulation.server import Server, Store
 from tests.simulation.users import Many, Single, Taker, User
 from tests.simulation.wire import EVERY, Channel
-from tidegate import AsyncClient, Resuming, aio
+from tidegate import AsyncClient, Resuming
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,8 +157,8 @@ class World:
         channel = Channel(self._chance.randrange(2), self._led_to)
         self.channels.append(channel)
         resuming = Resuming(clock=self.loop.time, chance=self._chance.random)
-        with patch.object(aio, "_channel", lambda *_: channel):
-            client = AsyncClient("servers:50051", resume_within=None, resuming=resuming)
+        client = AsyncClient("servers:50051", resume_within=None, resuming=resuming)
+        client._new_channel = lambda _: channel
         self._clients.append(client)
         return client
 

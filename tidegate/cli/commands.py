@@ -21,7 +21,7 @@ from tidegate.drawing.glyphs import Style
 from tidegate.drawing.lines import Drawing
 from tidegate.errors import Refused, SequenceLost
 from tidegate.model import Model
-from tidegate.sequence import WINDOW
+from tidegate.opened import WINDOW
 from tidegate.sequence import Sequence as OpenSequence
 from tidegate.state import State
 from tidegate.trace import NOTHING, Trace

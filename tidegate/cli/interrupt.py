@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -16,6 +17,7 @@ def leave_at_an_interrupt() -> None:
     """From now on Ctrl-C ends the process at once, without a word: also in imports, and while the interpreter ends."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)  # interrupted as it began
 
 
 @contextmanager

@@ -1,35 +1,45 @@
-"""What connections for threads and for asyncio have in common: a conversation and its recoveries. Sends nothing."""
+"""A client's streams, one after the other: what a Conversation says goes out, what comes in goes to it.
+
+Written once for threads and for asyncio. What waits is a coroutine; with threads it blocks where it waits, so that one
+`send(None)` runs it to its end.
+"""
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
-from tidegate.errors import TidegateError
-from tidegate.protocol.budget import Budget
+from tidegate.errors import ConnectionLost, ProtocolError, TidegateError, TimedOut
+from tidegate.protocol.budget import Budget, why_no_room
 from tidegate.protocol.conversation import Conversation, Requests
 from tidegate.protocol.promise import Promise
 from tidegate.protocol.registry import Books
 from tidegate.protocol.route import headers
+from tidegate.transport.deadline import Deadline
 from tidegate.transport.endpoint import Endpoint
 from tidegate.transport.recovery import Pace, Recovery, Resuming, report
 from tidegate.v1 import sequence_pb2 as pb
 
+# ruff: noqa: ASYNC109 - `timeout` has the same name and meaning in both clients, and raises our own TimedOut
+
 GOODBYE = 1.0  # seconds that a server may take to end a stream on which nothing is open
 
-
 K = TypeVar("K", bound=Promise[Any])
+R = TypeVar("R")
 Build = Callable[..., tuple[K, Requests]]  # enters something in the books: its promise, and what to send
 
 
 class Timer(Protocol):
-    """Something that will be called."""
+    """A call that is to be made later."""
 
     def cancel(self) -> None: ...
 
 
 class Link(ABC):
-    """One stream after the other to one server. `within`: for how many seconds it resumes; None: for ever."""
+    """One stream after the other to one server. `within`: for how many seconds it resumes; None: without a limit."""
+
+    _lock: AbstractContextManager[object]  # guards the conversation; never held during a wait
 
     def __init__(self, address: Endpoint, route: str, resuming: Resuming, within: float | None) -> None:
         self._address = address
@@ -37,31 +47,82 @@ class Link(ABC):
         self._resuming = resuming
         self._within = within
         self._talk = Conversation(None if within == 0 else Budget(resuming.keep_bytes, resuming.keep_steps))
+        self._left: deque[Books] = deque()  # to be ended before the next message is sent
         self._waiting: set[Promise[Any]] = set()
         self._pace = Pace(resuming)
         self._recovery: Recovery | None = None
         self._later: Timer | None = None  # for what the server had no room for
+        self._confirmed: Callable[[], object] | None = None  # called when nothing is left to be closed
 
     @property
     def talk(self) -> Conversation:
         return self._talk
 
-    _lock: AbstractContextManager[object]  # guards what is said; never held while anybody waits
-
     @abstractmethod
-    def ask(self, build: Build[K], *values: object) -> K:
-        """Builds messages and sends them, without a look at what is kept."""
+    def _check_place(self) -> None:
+        """Raises RuntimeError in another process, or another event loop, than that of the link."""
 
     @abstractmethod
     def _put(self, requests: Requests) -> None:
-        """These go out on the stream of now."""
+        """Sends these on the present stream."""
 
     @abstractmethod
     def _hang_up(self) -> None:
-        """Nothing more goes out on the stream of now, or comes."""
+        """Ends the present stream in both directions."""
 
     @abstractmethod
     def _after(self, seconds: float, call: Callable[[], None]) -> Timer: ...
+
+    @abstractmethod
+    async def _settled(self, promise: Promise[Any], timeout: float | None) -> bool:
+        """Waits until the promise is settled; whether it is, after `timeout` seconds at most."""
+
+    # Sending and waiting.
+
+    async def send(self, books: Books, deadline: Deadline, build: Build[K], *values: object) -> K:
+        """Builds messages with steps and sends them; one after the other, so that their numbers go out in order.
+
+        gRPC takes them from the outbox as the server reads. Waits only while the inputs that are kept have reached
+        their bound, or the sequence is being rewound. Raises TimedOut if that lasts until the deadline.
+        """
+        self._check_place()
+        while True:
+            with self._lock:
+                room = books.room()
+                if room is None:
+                    return self._say(build, *values)
+            await self._await_room(room, deadline.left)
+
+    def ask(self, build: Build[K], *values: object) -> K:
+        """Builds messages and sends them, whatever is kept."""
+        self._check_place()
+        with self._lock:
+            return self._say(build, *values)
+
+    async def wait(self, promise: Promise[Any], timeout: float | None) -> None:
+        """Until the promise is settled. Raises TimedOut after `timeout` seconds; the answer is then dropped."""
+        if not await self._settled(promise, timeout):
+            raise TimedOut(f"no answer from {self._address} in the given time")
+
+    async def _await_room(self, room: Promise[None], timeout: float | None) -> None:
+        settled = False
+        try:
+            settled = await self._settled(room, timeout)
+        finally:
+            if not settled:
+                with self._lock:
+                    why = why_no_room(self._talk.budget, room)
+        if not settled:
+            raise TimedOut(why)
+
+    def look(self, read: Callable[[], R]) -> R:
+        with self._lock:
+            return read()
+
+    def leave(self, books: Books) -> None:
+        """Has sequences ended, and waits for nothing."""
+        self._left.append(books)
+        self._carry_out()
 
     def enrol(self, books: Books) -> None:
         with self._lock:
@@ -72,6 +133,51 @@ class Link(ABC):
             self._put(self._talk.disown(promise))
 
     # With the lock held.
+
+    def _carry_out(self) -> None:
+        while self._left:
+            self._build(self._talk.close, self._left[0])
+            self._left.popleft()
+
+    def _say(self, build: Build[K], *values: object) -> K:
+        if self._left:
+            self._carry_out()
+        return self._build(build, *values)
+
+    def _build(self, build: Build[K], *values: object) -> K:
+        try:
+            promise, requests = build(*values)
+            self._put(requests)
+        except Exception:
+            raise
+        except BaseException:  # interrupted: how much of it was sent is unknown
+            self._break_off(ConnectionLost("sending was interrupted, which ends the stream"))
+            raise
+        return promise
+
+    def _enter(self, response: pb.StreamResponse | TidegateError) -> None:
+        """Takes in a message, or what ended the stream."""
+        if self._talk.broken is not None:  # an interrupted caller has broken the stream off meanwhile
+            return
+        if isinstance(response, TidegateError):
+            self._break_off(response)
+            return
+        try:
+            self._put(self._talk.receive(response))
+        except ProtocolError as error:
+            self._lose(error)
+            return
+        self._defer()
+        self._look_around()
+
+    def _look_around(self) -> None:
+        """What has changed with a message."""
+        if self._talk.broken is not None:
+            self._break_off(self._talk.broken)
+        else:
+            self._note_recovered()
+        if self._confirmed is not None and not self._talk.closing:
+            self._confirmed()
 
     def _break_off(self, error: TidegateError) -> None:
         """Lets go of the stream; the conversation goes on, on another one, if there is something to resume."""
@@ -84,8 +190,13 @@ class Link(ABC):
         self._talk.lose(error)
         self._hang_up()
 
+    def _end(self, why: str) -> None:
+        if self._later is not None:
+            self._later.cancel()
+        self._lose(ConnectionLost(why))
+
     def _defer(self) -> None:
-        """Asks for what there was no room for again, after a while."""
+        """Asks after a while again for what there was no room for."""
         if not self._talk.resumption.deferred or self._later is not None:
             return
         wait = self._next_wait()
@@ -105,12 +216,16 @@ class Link(ABC):
         return self._recovery
 
     def _next_wait(self) -> float | None:
-        """Seconds until the next attempt; None: the time is over, which runs only while somebody waits."""
+        """Seconds until the next attempt; None: the time is over, which runs only while a caller waits."""
         return self._recover().next_wait(anew=not self._waiting)
 
-    def _give_up(self) -> None:
-        self._talk.give_up(self._recover().why_over(self._talk))
-        report(self._talk)
+    def _wait_to_reconnect(self) -> float | None:
+        """Seconds until the next stream is to be made; None: there will be none."""
+        wait = self._next_wait()
+        if wait is None:
+            self._talk.give_up(self._recover().why_over(self._talk))
+            report(self._talk)
+        return wait
 
     def _note_recovered(self) -> None:
         if self._recovery is not None and self._recovery.over(self._talk):

@@ -1,0 +1,286 @@
+"""What both clients do in the same way, written once: unary calls, and opening as soon as a server and a model allow.
+
+What waits is a coroutine. The client for asyncio awaits it; with that for threads it blocks where it waits.
+"""
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Sequence as Rows
+from typing import Any, ClassVar, Generic, TypeVar
+
+import grpc
+
+from tidegate.answers import Prediction
+from tidegate.errors import ConnectionLost, ModelNotReady, Refused, TimedOut, refused
+from tidegate.inputs import InputLayout, Inputs
+from tidegate.model import Model
+from tidegate.opened import OpenFleet, OpenSequence, Source
+from tidegate.protocol.budget import Budget
+from tidegate.protocol.fleet_books import FleetBooks
+from tidegate.protocol.opening import Claim, Opening, Order
+from tidegate.protocol.registry import Books
+from tidegate.protocol.sequence_books import SequenceBooks
+from tidegate.state import State
+from tidegate.trace import TraceChoice, choose
+from tidegate.transport import calls
+from tidegate.transport.deadline import Deadline
+from tidegate.transport.endpoint import Endpoint
+from tidegate.transport.link import Link
+from tidegate.transport.recovery import RESUME_WITHIN, USUAL, Attempts, Resuming, patience
+from tidegate.v1 import tidegate_pb2
+
+# ruff: noqa: ASYNC109 - `timeout` has the same name and meaning in both clients, and raises our own TimedOut
+
+log = logging.getLogger("tidegate")
+
+T = TypeVar("T")
+B = TypeVar("B", bound=Books)
+C = TypeVar("C", bound=Link)
+AnySequence = TypeVar("AnySequence")  # a Sequence; with asyncio what is awaited for an AsyncSequence
+AnyFleet = TypeVar("AnyFleet")
+Options = Rows[tuple[str, Any]]
+
+
+class ClientCore(ABC, Generic[C, AnySequence, AnyFleet]):
+    """A server, its address and the limits of a client. For the arguments see Client."""
+
+    _sequence_type: ClassVar[type[OpenSequence[Any]]]
+    _fleet_type: ClassVar[type[OpenFleet]]
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        timeout: float | None = None,
+        resume_within: float | None = RESUME_WITHIN,
+        resuming: Resuming = USUAL,
+        owner: str = "",
+        credentials: grpc.ChannelCredentials | None = None,
+        options: Options = (),
+    ) -> None:
+        self._endpoint = Endpoint.of(address, credentials is not None, options)
+        self.address = address
+        self._timeout = timeout
+        self._resuming = resuming
+        self._resume_within = resume_within
+        self._owner = owner
+        self._credentials = credentials
+        self._options = (*calls.CHANNEL_OPTIONS, *options)
+        # What changes while it lives.
+        self._closed = False
+        self._connection: C | None = None
+        self._layouts: dict[tuple[str, int], InputLayout] = {}
+        self._prepare()
+
+    # Sequences.
+
+    def sequence(
+        self,
+        model: str,
+        *,
+        version: int = 0,
+        trace: TraceChoice = True,
+        state: State | None = None,
+        timeout: float | None = None,
+    ) -> AnySequence:
+        """Opens a sequence of a model, by default of its newest version and with everything in its trace.
+
+        It begins at step 0, or where `state` was taken. `timeout` is for opening, which waits for a model that is being
+        loaded, no longer than `resume_within`. Raises UnknownModel, ModelNotReady, ServerBusy, BAD_TRACE or WRONG_STATE
+        as Refused, ConnectionLost.
+        """
+        order = Order(model, version, 1, choose(trace), state, self._owner)
+        return self._source.begin(lambda: self._open_sequence(order, timeout))
+
+    def resume(
+        self,
+        sequence_id: str,
+        token: str,
+        *,
+        answered: int,
+        inputs: Callable[[int], Inputs] | None = None,
+        trace: TraceChoice = True,
+        timeout: float | None = None,
+    ) -> AnySequence:
+        """Resumes a sequence that was opened before, by this process or another, which loses it.
+
+        `sequence_id` and `token` are its `id` and `resume_token`, `answered` how many answers there are. The server
+        goes back to the newest checkpoint at or before that, and wants the inputs since once more: `inputs(first)`
+        gives those of the steps from `first` on, [answered - first, ...row]; their answers are passed over, and the
+        sequence stands at `answered`. Without `inputs` it stands at its `next_step`, and it is for the caller to send
+        from there on, also what was answered. Raises SequenceLost, ServerBusy, ConnectionLost, BadInput.
+        """
+        claim = Claim((sequence_id,), token, (answered,), choose(trace))
+        return self._source.begin(lambda: self._resume(claim, inputs, timeout))
+
+    def fleet(
+        self,
+        model: str,
+        count: int,
+        *,
+        version: int = 0,
+        trace: TraceChoice = True,
+        state: State | None = None,
+        timeout: float | None = None,
+    ) -> AnyFleet:
+        """Opens `count` sequences that take their steps together. Raises as `sequence`."""
+        order = Order(model, version, count, choose(trace), state, self._owner)
+        fleet: AnyFleet = self._begin(lambda: self._open_fleet(order, timeout))
+        return fleet
+
+    # The ports.
+
+    @abstractmethod
+    def _prepare(self) -> None:
+        """Makes what belongs to one kind of client."""
+
+    @staticmethod
+    @abstractmethod
+    def _begin(opening: Callable[[], Coroutine[Any, Any, Any]]) -> Any:  # noqa: ANN401 - what was opened, or what is awaited
+        """Runs a coroutine that opens something, or has it awaited."""
+
+    @abstractmethod
+    def _connected(self, order: Order | Claim) -> C:
+        """The stream that all sequences share; a new one, by the order's route, if there is none that works."""
+
+    @abstractmethod
+    async def _call(self, method: str, request: object, timeout: float | None) -> Any:  # noqa: ANN401 - its response
+        """Makes a unary call. Raises TidegateError."""
+
+    @abstractmethod
+    async def _sleep(self, seconds: float) -> None: ...
+
+    # Opening.
+
+    @property
+    def _source(self) -> Source[AnySequence]:
+        return Source(self._timeout, self._owner, self._open_sequence, self._inputs, self._begin)
+
+    async def _open_sequence(self, order: Order | Claim, timeout: float | None) -> OpenSequence[AnySequence]:
+        return self._sequence_type(self._source, *await self._open(order, timeout, SequenceBooks))
+
+    async def _open_fleet(self, order: Order, timeout: float | None) -> OpenFleet:
+        return self._fleet_type(self._source, *await self._open(order, timeout, FleetBooks))
+
+    async def _resume(
+        self, claim: Claim, inputs: Callable[[int], Inputs] | None, timeout: float | None
+    ) -> OpenSequence[AnySequence]:
+        connection, books = await self._open(claim, timeout, SequenceBooks)
+        rows = _again(books, int(claim.answered[0]), inputs)
+        if rows is not None:
+            deadline = Deadline(calls.limit(timeout, self._timeout))
+            promise = await connection.send(books, deadline, books.send_chunk, rows)
+            await connection.wait(promise, deadline.left)
+            promise.result()
+        return self._sequence_type(self._source, connection, books)
+
+    async def _open(
+        self, order: Order | Claim, timeout: float | None, books: Callable[[Opening, Budget | None], B]
+    ) -> tuple[C, B]:
+        """Opens it, and its books, as soon as its model is loaded."""
+        deadline, attempts = self._limits(timeout)
+        not_ready: ModelNotReady | None = None
+        while True:
+            connection = self._connected(order)
+            try:
+                return connection, await self._open_on(connection, order, deadline, books)
+            except ModelNotReady as error:
+                not_ready = error
+                await self._wait_after(error, attempts)
+            except TimedOut:
+                if not_ready is None:
+                    raise
+                raise not_ready from None
+
+    async def _open_on(
+        self, connection: C, order: Order | Claim, deadline: Deadline, books: Callable[[Opening, Budget | None], B]
+    ) -> B:
+        promise = connection.ask(connection.talk.open, order)
+        try:
+            await connection.wait(promise, deadline.left)
+            opened = promise.result()
+            inputs = await self._inputs(opened.model, opened.version, deadline.limit)
+            made = books(Opening.read(order, opened, inputs), connection.talk.budget)
+            connection.enrol(made)
+        except BaseException:
+            connection.disown(promise)
+            raise
+        return made
+
+    # Models.
+
+    async def _inputs(self, model: str, version: int, timeout: float | None) -> InputLayout:
+        """The inputs of one version, kept once they are known; asked for as long as sequences are resumed."""
+        deadline, attempts = self._limits(timeout)
+        why: ConnectionLost | ModelNotReady | None = None
+        while (layout := self._layouts.get((model, version))) is None:
+            try:
+                described = await self._describe(model, version, deadline.limit)
+                self._layouts[model, version] = calls.inputs_of(described)
+            except (ConnectionLost, ModelNotReady) as error:
+                why = error
+                await self._wait_after(error, attempts)
+            except TimedOut as error:
+                raise why or error from None  # that the time was over says less than what it went by with
+        return layout
+
+    def _new_channel(self, kind: Any) -> Any:  # noqa: ANN401 - of `grpc` or of `grpc.aio`
+        if self._credentials is None:
+            return kind.insecure_channel(self.address, self._options)
+        return kind.secure_channel(self.address, self._credentials, self._options)
+
+    async def _describe(self, model: str, version: int, timeout: float | None) -> Model:
+        request = tidegate_pb2.DescribeModelRequest(model=model, version=version)
+        return calls.model(await self._call("DescribeModel", request, timeout))
+
+    def _limits(self, timeout: float | None) -> tuple[Deadline, Attempts]:
+        deadline = Deadline(calls.limit(timeout, self._timeout))
+        return deadline, Attempts(self._resuming, patience(self._resume_within, deadline.left))
+
+    async def _wait_after(self, error: ConnectionLost | Refused, attempts: Attempts) -> None:
+        """Waits for the next attempt. Raises the error if none would help, or the time is over."""
+        wait = attempts.wait_after(error)
+        if wait is None:
+            raise error
+        await self._sleep(wait)
+
+
+class ModelCalls(ClientCore[C, AnySequence, AnyFleet]):
+    """The coroutines of a client about models."""
+
+    async def models(self, timeout: float | None = None) -> tuple[Model, ...]:
+        """Every model of the server by name and version, refused ones with their reason."""
+        return calls.models(await self._call("ListModels", tidegate_pb2.ListModelsRequest(), timeout))
+
+    async def describe(self, model: str, version: int = 0, timeout: float | None = None) -> Model:
+        """One model; version 0 is the newest that is ready. Raises UnknownModel."""
+        return await self._describe(model, version, timeout)
+
+    async def predict(
+        self, model: str, values: Inputs, *, version: int = 0, trace: TraceChoice = True, timeout: float | None = None
+    ) -> Prediction:
+        """A whole sequence at once, values [T, ...row], from the initial state; nothing is kept on the server."""
+        selection = choose(trace)
+        request = calls.predict_request(await self._describe(model, version, timeout), values, selection)
+        return calls.prediction(await self._call("Predict", request, timeout), selection)
+
+
+def _again(books: SequenceBooks, answered: int, inputs: Callable[[int], Inputs] | None) -> Inputs | None:
+    """What a sequence that was resumed has to be sent once more before it stands at `answered`; None: nothing.
+
+    `inputs` gives the rows [T, ...row] from a step to `answered`. Without it, the log says what is left to the caller.
+    Raises BadInput if it gives another number of them.
+    """
+    first = books.next_step
+    if first >= answered:
+        return None
+    if inputs is None:
+        log.warning("sequence %s goes on at step %d: send its inputs from there on again", *books.opening.ids, first)
+        return None
+    rows = inputs(first)
+    counts = [len(array) for array in (rows.values() if isinstance(rows, Mapping) else [rows])]
+    if any(count != answered - first for count in counts):
+        wanted = f"the inputs of steps {first} to {answered - 1} are wanted again"
+        raise refused("WRONG_SHAPE", f"{wanted}: {answered - first} rows, and {counts[0]} were given")
+    return rows
