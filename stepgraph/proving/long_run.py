@@ -126,7 +126,7 @@ def _data(facts: Facts, found: Hints) -> Data:
     data = sequences(facts, length, batch, seed=1)
     random = np.random.default_rng(2)
     for port in facts.inputs:
-        if not found.thresholds or port.dtype.kind != "f" or port.positive or port.time is None:
+        if not found.thresholds or port.dtype.kind != "f" or port.positive or port.below or port.time is None:
             continue
         exact = np.array(found.thresholds)
         aside = 1 + np.abs(exact) / 9

@@ -1,7 +1,4 @@
-"""Runs a file with random data, at sizes that a guess gives its free axes.
-
-An integer input gets indices within the tables that it picks rows from.
-"""
+"""Runs a file with random data, at sizes that a guess gives its free axes."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -12,12 +9,12 @@ import onnx
 from onnx import helper
 
 from stepgraph.errors import StepFailed
-from stepgraph.graphs.builder import attributes, copied, reachable, refill, returning
+from stepgraph.graphs.builder import copied, reachable, refill, returning
 from stepgraph.graphs.graph import Graph
-from stepgraph.graphs.labels import RESHAPING
 from stepgraph.reading.growth import SIZES
 from stepgraph.reading.guess import Guess, dims_of
 from stepgraph.reading.interface import Interface
+from stepgraph.reading.tables import Tables
 from stepgraph.rewriting.ports import Facts, Port
 from stepgraph.running import session
 
@@ -38,7 +35,7 @@ class Trial:
         self.dims = {name: dims_of(info) for name, info in self._infos.items()}
         self.outputs = [output.name for output in graph.model.graph.output]
         self.data = [name for name in self._infos if name not in interface.inputs]
-        self._tokens = {name: token_count(graph, name) for name in self.data}
+        self._tables = {name: Tables(graph, name) for name in self.data}
         self._within = within
         self._positive = frozenset[str]()  # kinds of numbers, "f" or "i", that must be above zero
 
@@ -50,7 +47,12 @@ class Trial:
         return helper.tensor_dtype_to_np_dtype(self._infos[name].type.tensor_type.elem_type)
 
     def suited(self, port: Port) -> Port:
-        return replace(port, tokens=self._tokens.get(port.name, 2), positive=self._above_zero(port.dtype))
+        """The port with what random values suit it."""
+        port = replace(port, positive=self._above_zero(port.dtype))
+        if not self._tables.get(port.name):
+            return port
+        limits = port.steps(self._tables[port.name].limits(port.shape(1, 1), port.dtype))
+        return replace(port, below=tuple(limits.ravel().tolist()) if limits.any() else ())
 
     def runs(self, guess: Guess) -> list[Values]:
         """The values of all inputs, outputs and tensors seen, at the three sizes."""
@@ -82,7 +84,7 @@ class Trial:
 
     def _takes_zero(self, guess: Guess) -> bool:
         """Whether whole numbers that pick from no table may be zero: some files divide by them."""
-        if not any(self.dtype(name).kind in "iu" and self._tokens[name] == UNKNOWN for name in self.data):
+        if not any(self.dtype(name).kind in "iu" and not self._tables[name] for name in self.data):
             return True
         try:
             return _finite(self._run(guess, 1, SIZES[0][1] if guess.time else 1, zero=True))
@@ -134,22 +136,3 @@ def _up_to(model: onnx.ModelProto, tensor: str) -> onnx.ModelProto:
     refill(copy.graph.node, reachable(model.graph.node, [tensor]))
     refill(copy.graph.output, [onnx.ValueInfoProto(name=tensor)])
     return copy
-
-
-UNKNOWN = 2  # 0 and 1 are in most tables
-
-
-def token_count(graph: Graph, name: str) -> int:
-    """The rows of the smallest table that the input `name` picks rows from; 2 where it picks from none."""
-    same, rows = {name}, list[int]()
-    for node in graph.nodes:
-        if node.op_type in RESHAPING and node.input[0] in same:
-            same.add(node.output[0])
-        if node.op_type == "Gather" and node.input[1] in same:
-            table = graph.value(node.input[0])
-            axis = attributes(node).get("axis", 0)
-            rows += [table.shape[axis]] if table is not None else []
-        if node.op_type == "OneHot" and node.input[0] in same:
-            depth = graph.value(node.input[1])
-            rows += [int(depth.item())] if depth is not None else []
-    return min(rows, default=UNKNOWN)

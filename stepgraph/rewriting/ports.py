@@ -23,7 +23,7 @@ class Port:
     time: int | None
     block: int = 0
     # what random values suit it
-    tokens: int = 2  # integers lie below this
+    below: tuple[int, ...] = ()  # by number of the row: it is whole and below this; 0: any, and 1 or 0 if it is whole
     positive: bool = False  # numbers are above zero: the file divides by them, or takes their logarithm
     # of an output
     unit: float = 0.0  # its numbers are rounded to whole multiples of this
@@ -68,12 +68,16 @@ class Port:
     def sample(self, steps: int, batch: int, random: np.random.Generator) -> np.ndarray:
         """Random steps [T, B, ...row] that suit it."""
         shape = (steps, batch, *self.row)
-        if self.dtype.kind != "f":
-            x = random.integers(int(self.positive), max(2, self.tokens), shape).astype(self.dtype)
-        else:
+        if self.dtype.kind == "f":
             x = random.standard_normal(shape).astype(self.dtype)
             if self.positive:
                 x = np.abs(x) + self.dtype.type(0.1)
+        else:
+            x = random.integers(int(self.positive), 2, shape).astype(self.dtype)
+        if self.below:
+            below = np.reshape(self.below, self.row)
+            places = random.integers(int(self.positive), np.maximum(below, 1 + self.positive), shape)
+            x = np.where(below > 0, places, x).astype(self.dtype)
         if self.batch is None:
             x[:] = x[:, :1]
         return x
