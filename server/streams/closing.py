@@ -1,4 +1,4 @@
-"""How sequences leave a stream: once all their steps are through, they are closed, parked, or were lost already."""
+"""How sequences leave a stream: once their steps are through they are ended or parked, unless they are lost already."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Ending(Enum):
     """What becomes of a sequence that leaves."""
 
     END = "its client has closed it"
-    PARK = "it is kept, if anybody keeps it"
+    PARK = "it is kept, where checkpoints are kept"
     ABANDON = "its client is gone: likewise, unless it never took a step"
-    NONE = "it is out of the keeper's books already"
+    NONE = "the keeper has removed it already"
 
 
 @dataclass(slots=True, eq=False)
@@ -46,6 +46,9 @@ class Closing:
 
     def end(self, handles: np.ndarray, leaving: Ending, done: Callable[[], None]) -> None:
         """Frees sequences once all their steps are through, and then calls `done`."""
+        if not len(handles):
+            done()
+            return
         split = self.handles.split(handles)
         self.handles.mark(handles, CLOSING)
         self._under_way.append(handles)
@@ -71,7 +74,7 @@ class Closing:
             self.after(others, call)
 
     def after(self, handles: np.ndarray, call: Callable[[], None]) -> None:
-        """Calls once none of these is leaving any more, and the client was told of those that were."""
+        """Calls once none of these is leaving, and the client was told of those that were."""
         if any(np.isin(leaving, handles).any() for leaving in self._under_way):
             self._waiting.append((handles, call))
         else:
@@ -104,7 +107,7 @@ class Closing:
     def _take_leave(self, sequences: Sequence[ServedSequence], leaving: Ending, then: Callable[[], None]) -> None:
         for sequence in sequences:
             sequence.holder = None
-        ours = [sequence for sequence in sequences if sequence.life is not Life.LOST]  # meanwhile
+        ours = [sequence for sequence in sequences if sequence.life is not Life.LOST]
         if ours and leaving is Ending.END:
             self.keeper.end(ours, then)
             return

@@ -1,4 +1,4 @@
-"""A whole sequence at once: opens a sequence of its own, runs the chunk, and keeps nothing."""
+"""A whole sequence at once: opens a sequence on a stream of its own, runs one chunk, and keeps nothing."""
 
 import asyncio
 from collections import Counter
@@ -22,7 +22,7 @@ _CLIENTS = 4  # clients that may have as many bytes as one may, at the same time
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """`outputs[name]` [T, ...row], `trace` [traced, columns] or None; what `opened` says of model and columns."""
+    """`outputs[name]` [T, ...row], `trace` [traced, columns] or None; `opened` holds the model and the columns."""
 
     opened: Opened
     outputs: dict[str, np.ndarray]
@@ -30,7 +30,7 @@ class Prediction:
 
 
 class Predictor:
-    """Makes predictions; what is computed and not yet sent is counted for its client, and bounded.
+    """Makes predictions. The bytes that are computed and not yet sent are bounded for each client.
 
     Args:
         catalogue: where the models are.
@@ -62,7 +62,7 @@ class Predictor:
             self._check(steps, expected)
             await self._reserve(caller.address, expected)
             size = expected
-            collector.begin(stream, steps)
+            collector.stream, collector.steps = stream, steps
             stream.steps(0, 0, inputs)
             stream.close(0, 1)
             await collector.ended.wait()
@@ -101,20 +101,17 @@ class Predictor:
 
 
 class _Collector:
-    """Puts the answers together."""
+    """Takes the events of a prediction's stream, and puts the answers together."""
 
     def __init__(self) -> None:
         self.ended = asyncio.Event()
         self.stream: Stream | None = None
-        self._steps = 0
+        self.steps = 0
         self._opened: Opened | None = None
         self._outputs: dict[str, np.ndarray] = {}
-        self._traces: np.ndarray | None = None
+        self._trace: np.ndarray | None = None
         self._traced = 0
         self._error: TidegateError | None = None
-
-    def begin(self, stream: Stream, steps: int) -> None:
-        self.stream, self._steps = stream, steps
 
     def take(self, event: Event) -> None:
         match event:
@@ -132,14 +129,13 @@ class _Collector:
     def _add(self, answered: Answered) -> None:
         first = answered.first_step
         for name, rows in zip(answered.form.names, answered.outputs, strict=True):
-            whole = self._outputs.setdefault(name, np.empty((0, 0)))
-            if not whole.size:
-                whole = self._outputs[name] = np.empty((self._steps, *rows.shape[1:]), rows.dtype)
-            whole[first : first + len(rows)] = rows
+            if name not in self._outputs:
+                self._outputs[name] = np.empty((self.steps, *rows.shape[1:]), rows.dtype)
+            self._outputs[name][first : first + len(rows)] = rows
         if answered.trace is not None:
-            if self._traces is None:
-                self._traces = np.empty((self._steps, answered.trace.shape[1]), answered.trace.dtype)
-            self._traces[self._traced : self._traced + len(answered.trace)] = answered.trace
+            if self._trace is None:
+                self._trace = np.empty((self.steps, answered.trace.shape[1]), answered.trace.dtype)
+            self._trace[self._traced : self._traced + len(answered.trace)] = answered.trace
             self._traced += len(answered.trace)
 
     def prediction(self) -> Prediction:
@@ -151,4 +147,4 @@ class _Collector:
             finally:
                 del error  # whose traceback refers to this frame
         assert self._opened is not None
-        return Prediction(self._opened, self._outputs, None if self._traces is None else self._traces[: self._traced])
+        return Prediction(self._opened, self._outputs, None if self._trace is None else self._trace[: self._traced])

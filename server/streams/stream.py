@@ -1,6 +1,6 @@
-"""One client's sequences: takes its requests, checks steps and hands them on in order; see the files that it joins.
+"""One client's sequences: takes its requests, checks steps and hands them on in order.
 
-Knows no gRPC and no asyncio: it is called with requests in our own words, raises Refusals, and emits events.
+Knows no gRPC and no asyncio: a request is a call that may raise a Refusal, and what is told to the client is an event.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ class Stream:
         keeper: keeps sequences beyond this stream.
         max_sequences: the most sequences that this stream may have open, and the limit of its handles.
         allowed: how many bytes may wait for the client, and from it.
-        emit: takes each event. The caller says `written` when an answer has left.
-        caller: who asks.
-        route: what the client wants the ids of its sequences to begin with.
-        turns: share the time for what is large between the clients.
+        emit: takes each event. `written` is to be called when an answer has left.
+        caller: the client.
+        route: what the ids of its sequences are to begin with.
+        turns: share the time for long work between the clients.
     """
 
     def __init__(
@@ -99,12 +99,12 @@ class Stream:
 
     @property
     def working(self) -> bool:
-        """Whether a request is still being carried out; the next one has to wait."""
+        """Whether a request is being carried out; the next one has to wait."""
         return bool(self._line.work) or self._opening.resuming >= MOST_RESUMING
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is owed: no step waits or runs, no answer is to be written, nothing is asked of the store."""
+        """Whether no step waits or runs, no answer is to be written, and no call of the store is under way."""
         return self._window.idle and not self._backlog.waiting and not self.working and self._handles.at_rest
 
     # Opening ----------------------------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ class Stream:
         beginning: Beginning | None = None,
         owner: str = "",
     ) -> None:
-        """Opens `count` sequences of a model under the handles from `handle` on, for an owner that the caller names."""
+        """Opens `count` sequences of a model under the handles from `handle` on. `owner`: as the caller names it."""
         handles = self._handles.new(handle, count)
         model = self._catalogue.find(name, version)
         self._opening.open(handles, model, manner, beginning, self._caller.named(owner))
@@ -129,15 +129,16 @@ class Stream:
     def steps(self, handle: int, first_step: int, inputs: Named, answered: int = 0, company: bool = False) -> None:
         """Takes consecutive steps of one sequence: `inputs` are [N, ...row] each, or one row.
 
-        With `company` others came together with them, so they had better wait for a batch. `answered`: how many
-        answers the client has.
+        `answered`: how many answers the client has. `company`: other requests came in the same message, so that these
+        steps wait for a batch.
         """
         group = self._handles.group(handle)
         expected = self._handles.next.item(handle)
         slot = self._handles.slots.item(handle)
         if slot < 0 or self._backlog.waiting or self._handles.branched:
-            # others may be made ready together with it
-            again = partial(self.steps, handle, first_step, inputs, answered, company=True)
+            again = partial(
+                self.steps, handle, first_step, inputs, answered, company=True
+            )  # with others that were made ready
             if self._backlog.hold("steps", np.array([handle]), again, first_step):
                 return
         group.model.watermarks.acked[slot] = min(answered, expected)
@@ -247,7 +248,7 @@ class Stream:
     def park(self, handle: int, count: int) -> None:
         """Parks sequences once their last step is answered. Those that are not here any more are passed over.
 
-        What else there is to say of any of these handles is said before it is confirmed.
+        Whatever else is under way for these handles is answered before.
         """
         count = max(count, 1)
         self._handles.check(handle, count)
@@ -256,11 +257,7 @@ class Stream:
         if self._backlog.queue("close", handles, partial(self.park, handle, count)):
             return
         closed = partial(self._closed, handle, handles, count)
-        said = partial(self._closing.after, np.arange(handle, handle + count), closed)
-        if len(handles):
-            self._closing.end(handles, Ending.PARK, said)
-        else:
-            said()
+        self._closing.end(handles, Ending.PARK, partial(self._closing.after, np.arange(handle, handle + count), closed))
 
     def _closed(self, first: int, handles: np.ndarray, count: int) -> None:
         steps = np.zeros(count, np.int64)
@@ -268,7 +265,7 @@ class Stream:
         self._window.emit(Closed(first, tuple(steps.tolist())))
 
     def leave(self, done: Callable[[tuple[int, ...]], None]) -> None:
-        """The server lets go of every sequence: parks them after the steps that were taken; `done` hears which."""
+        """The server stops: parks all sequences after the steps that were taken; `done` is given their handles."""
         self._opening.shut()
         self._backlog.clear()
         self._moves.turn_all_back()
@@ -276,10 +273,7 @@ class Stream:
 
     def _park_all(self, done: Callable[[tuple[int, ...]], None], leaving: Ending = Ending.PARK) -> None:
         handles = self._handles.open()
-        if len(handles):
-            self._closing.end(handles, leaving, lambda: done(tuple(handles.tolist())))
-        else:
-            done(())
+        self._closing.end(handles, leaving, lambda: done(tuple(handles.tolist())))
 
     def release(self, handles: tuple[int, ...], error: TidegateError) -> None:
         if handles:
