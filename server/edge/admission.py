@@ -1,4 +1,4 @@
-"""Who may come in: counts streams and calls, of all and by address, and closes the door when the server drains.
+"""Which calls are served: counts streams and calls, of all and by address, and refuses them when the server drains.
 
 An own limit, because grpc.aio's maximum_concurrent_rpcs cannot be relied on (grpc issue 41531).
 """
@@ -17,11 +17,11 @@ from server.settings import Settings
 
 
 class Admission:
-    """Finds models for those who may open sequences. Lives in the event loop.
+    """Finds the models of new sequences, and bounds the calls. Used in the event loop.
 
     Args:
         repository: where the models are.
-        settings: how many may come in, and whether open sequences can go on elsewhere when this server stops.
+        settings: how many calls are served, and whether sequences can go on elsewhere when this server stops.
     """
 
     def __init__(self, repository: Repository, settings: Settings) -> None:
@@ -42,7 +42,7 @@ class Admission:
         return self._streams.count
 
     async def drain(self, seconds: float) -> None:
-        """From now on nothing new is opened. Waits for what is under way to end, but not longer than `seconds`."""
+        """Opens nothing new from now on. Waits for calls that are under way, but not longer than `seconds`."""
         self._draining = True
         if self._moves:
             self.leaving.set()
@@ -62,7 +62,7 @@ class Admission:
 
     @contextmanager
     def call(self) -> Iterator[None]:
-        """A place for one call that a server which stops should wait for."""
+        """A server that stops waits for this call."""
         self._calls += 1
         self._quiet.clear()
         try:
@@ -73,7 +73,7 @@ class Admission:
                 self._quiet.set()
 
     def answer(self, caller: Caller) -> Callable[[], None]:
-        """A place for one call until its answer has left, when what is returned is to be called. Raises OverLimit."""
+        """A place for one call, given back by the function that is returned. Raises OverLimit."""
         return self._answers.take(caller)
 
     def watch(self, caller: Caller) -> Callable[[], None]:
@@ -96,7 +96,7 @@ class Admission:
 
 
 class _Places:
-    """So many at a time, and so many of one address."""
+    """Places for calls of a kind: so many at a time, and so many of one address."""
 
     def __init__(self, what: str, most: int, share: int, advice: str) -> None:
         self._what = what
@@ -107,7 +107,7 @@ class _Places:
         self._by_address: Counter[str] = Counter()
 
     def take(self, caller: Caller) -> Callable[[], None]:
-        """One of them, until what is returned is called. Raises OverLimit."""
+        """Takes one; the function that is returned gives it back. Raises OverLimit."""
         if self.count >= self._most:
             raise self._full(f"{self._most} {self._what} are open, which is the limit")
         if self._by_address[caller.address] >= self._share:

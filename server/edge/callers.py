@@ -1,4 +1,4 @@
-"""Who a call comes from, as gRPC says it."""
+"""The caller of a call, from the address that gRPC gives."""
 
 from ipaddress import ip_address, ip_network
 from typing import Protocol
@@ -10,7 +10,7 @@ _LONGEST = 128  # of a path to a Unix socket, as it is kept
 
 
 class Peer(Protocol):
-    """What is asked of gRPC's context."""
+    """The part of gRPC's context that is used here."""
 
     def peer(self) -> str:
         """ipv4:HOST:PORT, ipv6:[HOST]:PORT or unix:PATH."""
@@ -21,7 +21,7 @@ def caller_of(context: Peer) -> Caller:
 
 
 def _address(peer: str) -> str:
-    """Of IPv6 the first 64 bits: whoever has one address there has all that begin so."""
+    """Of IPv6 the first 64 bits, because a client has all addresses that begin with them."""
     family, _, rest = peer.partition(":")
     if family == "ipv4":
         return peer.rpartition(":")[0]

@@ -30,13 +30,13 @@ Request = Any  # what the dialect's deserialiser makes of a client's message
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """What it makes of a message that holds several requests; each may be read when it is taken out."""
+    """What it makes of a message of several requests; a request may be read when it is taken out."""
 
     requests: Iterable[Request]
 
 
 class Call(Protocol):
-    """What the loop needs of gRPC's context."""
+    """The part of gRPC's context that the loop uses."""
 
     async def read(self) -> Request | Bundle:
         """The next message, or grpc.aio.EOF."""
@@ -49,13 +49,13 @@ class Dialect(Protocol):
     """One protocol, of one stream: its messages to and from the calls and events of a `Stream`."""
 
     def take(self, request: Request, stream: Stream, company: bool) -> None:
-        """Carries out one request; with `company` others came together with it. Raises TidegateError."""
+        """Carries out one request. `company`: others came in the same message. Raises TidegateError."""
 
     def refusal(self, request: Request, stream: Stream, error: TidegateError) -> Failed:
-        """What is said of a request that was refused."""
+        """The event for a request that was refused."""
 
     def write(self, event: Event) -> bytes:
-        """The message that tells of one event."""
+        """The message for one event."""
 
     def bundle(self, events: Sequence[Answered | FleetAnswered | bytes]) -> tuple[bytes, int]:
         """The next message, and how many of these, in their order, are in it; bytes are whole messages."""
@@ -67,10 +67,10 @@ class Exchange:
     Args:
         call: gRPC's side of it.
         dialect: translates.
-        make: a stream that emits its events as it is told.
+        make: makes the stream, which emits its events by the function that is given.
         keeper: keeps sequences beyond this stream.
         allowed: how many bytes of messages that carry no answer may wait to be written before no more is read.
-        silence: seconds after which a client that has said nothing at all is taken for none.
+        silence: seconds after which a stream without any message is ended.
     """
 
     def __init__(
@@ -95,14 +95,14 @@ class Exchange:
         self._leaving = False
         self._outgoing: deque[Answered | FleetAnswered | bytes] = deque()  # bytes: a message that carries no answer
         self._unwritten = 0  # the bytes of those
-        self._asleep: asyncio.Future[None] | None = None  # what the writer waits on while nothing is outgoing
-        self._room = asyncio.Event()  # set when something has left, while somebody waits for it
+        self._asleep: asyncio.Future[None] | None = None  # done when something is outgoing
+        self._room = asyncio.Event()  # set when something was written, while `_waits_for_room`
         self._waits_for_room = False
 
     async def serve(self, leave: asyncio.Event) -> None:
-        """Runs until the client has said its last word and has every answer, or is gone.
+        """Runs until the client has sent its last message and has every answer, or is gone.
 
-        Once `leave` is set, the sequences are let go of; the client hears that it has to move.
+        Once `leave` is set, the sequences are parked, and the client is told to go on elsewhere.
         """
         writer = asyncio.create_task(self._write())
         reader = asyncio.create_task(self._read(writer))
@@ -126,7 +126,7 @@ class Exchange:
             self._stream.abandon()
 
     async def _leave(self) -> None:
-        """Lets go of every sequence: what was taken is answered, and what was answered is written before it is told."""
+        """Parks all sequences after the steps that were taken, writes their checkpoints, and then tells the client."""
         self._leaving = True
         gone: asyncio.Future[tuple[int, ...]] = self._loop.create_future()
 

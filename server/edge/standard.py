@@ -1,4 +1,4 @@
-"""The standard services beside ours, health and reflection: their calls are counted and bounded like any other."""
+"""The standard services, health and reflection: their calls are counted and bounded like any other."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ Status = Any  # health_pb2.HealthCheckResponse.ServingStatus: grpc ships no type
 
 
 class Health:
-    """grpc.health.v1. A watcher that reads slowly, or leaves, concerns no other."""
+    """grpc.health.v1. A watcher that reads slowly delays no other."""
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
@@ -39,7 +39,7 @@ class Health:
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(health.SERVICE_NAME, handlers),))
 
     def set(self, service: str, value: Status) -> None:
-        """From now on this is said of a service."""
+        """Changes the status of a service."""
         if self._status.get(service) != value:
             self._status[service] = value
             self._changed.set()

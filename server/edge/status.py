@@ -16,19 +16,18 @@ log = logging.getLogger(__name__)
 
 DOMAIN = "tidegate"
 
-_NOT_FOUND = {Reason.UNKNOWN_MODEL, Reason.UNKNOWN_VERSION, Reason.UNKNOWN_HANDLE}
-_UNAVAILABLE = {Reason.MODEL_NOT_READY, Reason.DRAINING}
-_EXHAUSTED = {
-    Reason.TOO_LARGE,
-    Reason.TOO_MANY_SEQUENCES,
-    Reason.TOO_MANY_STREAMS,
-}
-_PRECONDITION = {Reason.MODEL_REFUSED, Reason.HANDLE_IN_USE, Reason.WRONG_STEP}
+_CODES = {
+    code_pb2.NOT_FOUND: {Reason.UNKNOWN_MODEL, Reason.UNKNOWN_VERSION, Reason.UNKNOWN_HANDLE},
+    code_pb2.UNAVAILABLE: {Reason.MODEL_NOT_READY, Reason.DRAINING},
+    code_pb2.RESOURCE_EXHAUSTED: {Reason.TOO_LARGE, Reason.TOO_MANY_SEQUENCES, Reason.TOO_MANY_STREAMS},
+    code_pb2.FAILED_PRECONDITION: {Reason.MODEL_REFUSED, Reason.HANDLE_IN_USE, Reason.WRONG_STEP},
+    code_pb2.INTERNAL: {Reason.INTERNAL},
+}  # of other reasons INVALID_ARGUMENT
 
 
 @asynccontextmanager
 async def told(context: Any) -> AsyncIterator[None]:  # noqa: ANN401 # gRPC's, whose type parameters differ
-    """Ends the call with the status for an error; a fault of ours is logged and told without its inside."""
+    """Ends the call with the status for an error. A fault of the server is logged, and told without details."""
     try:
         yield
     except TidegateError as error:
@@ -41,7 +40,7 @@ async def told(context: Any) -> AsyncIterator[None]:  # noqa: ANN401 # gRPC's, w
 
 
 async def abort(context: "grpc.aio.ServicerContext[object, object]", error: TidegateError) -> NoReturn:
-    if error.reason is Reason.UNSPECIFIED:  # nothing was refused: a client that has something to say comes back
+    if error.reason is Reason.UNSPECIFIED:  # nothing was refused: the client may connect again
         await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
     info = any_pb2.Any()
     info.Pack(error_details_pb2.ErrorInfo(reason=reason_name(error.reason), domain=DOMAIN))
@@ -55,13 +54,4 @@ def reason_name(reason: Reason) -> str:
 
 
 def _code(reason: Reason) -> int:
-    for reasons, code in (
-        (_NOT_FOUND, code_pb2.NOT_FOUND),
-        (_UNAVAILABLE, code_pb2.UNAVAILABLE),
-        (_EXHAUSTED, code_pb2.RESOURCE_EXHAUSTED),
-        (_PRECONDITION, code_pb2.FAILED_PRECONDITION),
-        ({Reason.INTERNAL}, code_pb2.INTERNAL),
-    ):
-        if reason in reasons:
-            return int(code)
-    return int(code_pb2.INVALID_ARGUMENT)
+    return next((int(code) for code, reasons in _CODES.items() if reason in reasons), code_pb2.INVALID_ARGUMENT)

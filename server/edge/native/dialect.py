@@ -1,4 +1,4 @@
-"""The protocol `tidegate.v1` on one stream: its requests to the calls of a `Stream`, and the other way. See Dialect."""
+"""The protocol `tidegate.v1` on one stream: turns its requests into calls of a `Stream`, and events into messages."""
 
 from server.edge.native import requests
 from server.edge.native.responses import Writer
@@ -29,16 +29,10 @@ class NativeDialect:
             inputs = requests.named_inputs(steps.inputs)
             stream.steps(steps.handle, steps.first_step, inputs, steps.answered, company)
         elif request.HasField("fleet"):
-            self._fleet(request.fleet, stream)
+            requests.check_count("handles", len(request.fleet.handles) // 4, self._most_handles)
+            _fleet(request.fleet, stream)
         else:
             _take_rare(request, stream)
-
-    def _fleet(self, message: sequence_pb2.FleetSteps, stream: Stream) -> None:
-        requests.check_count("handles", len(message.handles) // 4, self._most_handles)
-        handles = requests.numbers(message.handles, "<u4", "the handles of a fleet")
-        steps = requests.numbers(message.steps, "<u8", "the steps of a fleet")
-        answered = requests.numbers(message.answered, "<u8", "the answers of a fleet") if message.answered else None
-        stream.fleet(handles, steps, requests.named_inputs(message.inputs), answered)
 
     def refusal(self, request: Request, stream: Stream, error: TidegateError) -> Failed:
         """See Dialect."""
@@ -48,16 +42,27 @@ class NativeDialect:
         return Failed(error, handles, first_step, stream.expected(handles), request.WhichOneof("request") or "")
 
 
+def _fleet(message: sequence_pb2.FleetSteps, stream: Stream) -> None:
+    handles = requests.numbers(message.handles, "<u4", "the handles of a fleet")
+    steps = requests.numbers(message.steps, "<u8", "the steps of a fleet")
+    answered = requests.numbers(message.answered, "<u8", "the answers of a fleet") if message.answered else None
+    stream.fleet(handles, steps, requests.named_inputs(message.inputs), answered)
+
+
 def _take_rare(request: sequence_pb2.StreamRequest, stream: Stream) -> None:
     match request.WhichOneof("request"):
         case "open":
-            _open(request.open, stream)
+            message = request.open
+            begin = requests.beginning(message.state) if message.HasField("state") else None
+            place = message.handle, message.count or 1, message.model, message.version
+            stream.open(*place, requests.manner(message), begin, message.owner)
         case "close" if request.close.park:
             stream.park(request.close.handle, request.close.count)
         case "close":
             stream.close(request.close.handle, request.close.count)
         case "resume":
-            _resume(request.resume, stream)
+            resume, manner = request.resume, requests.manner(request.resume)
+            stream.resume(resume.handle, resume.sequence_ids, resume.resume_token, resume.answered, manner)
         case "read_state":
             stream.read_state(request.read_state.handle)
         case "rewind":
@@ -66,20 +71,3 @@ def _take_rare(request: sequence_pb2.StreamRequest, stream: Stream) -> None:
             stream.move(request.move.handle, request.move.version)
         case _:
             raise Refusal("an empty message came; expected open, steps, fleet, close or another")
-
-
-def _open(message: sequence_pb2.Open, stream: Stream) -> None:
-    stream.open(
-        message.handle,
-        message.count or 1,
-        message.model,
-        message.version,
-        requests.manner(message),
-        requests.beginning(message.state) if message.HasField("state") else None,
-        message.owner,
-    )
-
-
-def _resume(message: sequence_pb2.Resume, stream: Stream) -> None:
-    manner = requests.manner(message)
-    stream.resume(message.handle, message.sequence_ids, message.resume_token, message.answered, manner)

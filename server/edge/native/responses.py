@@ -1,8 +1,9 @@
 """What a stream tells its client, as the contract's messages. Translates; decides nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
+import numpy as np
 from google.protobuf.message import Message
 
 from server.edge.native import descriptions
@@ -95,19 +96,15 @@ class Writer:
             key = event.form, event.trace is not None
             single = self._single.get(key)
             if single is None:
-                single = self._single[key] = _Single(_answers(event).answers)
+                message = sequence_pb2.StreamResponse()
+                _fill(message, event)
+                single = self._single[key] = _Single(message.answers)
             return single.write(event)
-        match event:
-            case Answered():
-                return _answers(event).SerializeToString()
-            case FleetAnswered():
-                return _fleet(event)
-            case Failed():
-                return _failure(event)
-            case Opened():
-                return _opened(event, self._max_message)
-            case _:
-                return _rare(event).SerializeToString()
+        message = sequence_pb2.StreamResponse()
+        if isinstance(event, Opened):
+            message.opened.max_message_bytes = self._max_message
+        _fill(message, event)
+        return message.SerializeToString()
 
 
 class _Single:
@@ -137,99 +134,92 @@ def _head(tag: bytes, tensor: tensor_pb2.Tensor) -> bytes:
     return tag + _VARINT[len(written)] + written[: len(written) - len(tensor.data)]
 
 
-def _answers(event: Answered) -> sequence_pb2.StreamResponse:
-    message = sequence_pb2.StreamResponse()
-    message.answers.handle = event.handle
-    message.answers.first_step = event.first_step
-    message.answers.checkpointed = event.checkpointed
-    _fill(message.answers, event)
-    return message
-
-
-def _fleet(event: FleetAnswered) -> bytes:
-    message = sequence_pb2.StreamResponse()
-    answers = message.fleet
-    answers.handles = event.handles.astype("<u4").tobytes()
-    answers.steps = event.steps.astype("<u8").tobytes()
-    if event.checkpointed.any():
-        answers.checkpointed = event.checkpointed.astype("<u8").tobytes()
-    _fill(answers, event)
-    return message.SerializeToString()
-
-
-def _fill(message: sequence_pb2.Answers | sequence_pb2.FleetAnswers, event: Answered | FleetAnswered) -> None:
-    encoding = _encoding(event.form.values)
-    for name, array in zip(event.form.names, event.outputs, strict=True):
-        wire.encode_to(message.outputs.add(), name, array, encoding)
-    if event.trace is not None:
-        wire.encode_to(message.trace, "", event.trace, encoding)
-
-
-def _encoding(values: bool) -> tensor_pb2.Encoding:
-    return tensor_pb2.ENCODING_VALUES if values else tensor_pb2.ENCODING_RAW
-
-
-def _rare(event: Closed | Checkpointed | Released | StateRead | Rewound | Moved) -> sequence_pb2.StreamResponse:
-    message = sequence_pb2.StreamResponse()
+def _fill(message: sequence_pb2.StreamResponse, event: Event) -> None:
+    """Fills the message for an event in place: a message that is given to another is copied."""
     match event:
+        case Answered() | FleetAnswered():
+            _fill_answers(message, event)
+        case Failed():
+            failure = message.failure
+            failure.handles.extend(event.handles)
+            failure.first_step, failure.request = event.first_step, event.request
+            failure.expected_steps.extend(event.expected)
+            _fill_error(failure.error, event.error)
+        case Opened():
+            opened = message.opened
+            opened.handle, opened.resume_token = event.handle, event.token
+            opened.model, opened.version = event.model, event.version
+            opened.sequence_ids.extend(event.ids)
+            opened.next_steps.extend(event.steps)
+            opened.trace.extend(descriptions.columns(event.columns))
         case Closed():
             message.closed.handle, message.closed.count = event.handle, len(event.steps)
             message.closed.steps.extend(event.steps)
         case Checkpointed():
-            message.checkpointed.handles = event.handles.astype("<u4").tobytes()
-            message.checkpointed.steps = event.steps.astype("<u8").tobytes()
+            message.checkpointed.handles, message.checkpointed.steps = _handles(event.handles), _steps(event.steps)
         case Released():
             message.released.handles.extend(event.handles)
-            message.released.error.CopyFrom(_error(event.error))
+            _fill_error(message.released.error, event.error)
         case StateRead():
-            state = sequence_pb2.State(model=event.model, version=event.version, step=event.step)
-            for part in event.parts:
-                added = state.parts.add(layer=-1 if part.layer is None else part.layer, name=part.name)
-                wire.encode_to(added.value, "", part.value)
             message.state.handle = event.handle
-            message.state.state.CopyFrom(state)
+            _fill_state(message.state.state, event)
         case Rewound():
             message.rewound.handle, message.rewound.next_step = event.handle, event.step
         case Moved():
-            moved = sequence_pb2.Moved(handle=event.handle, version=event.version, next_step=event.step)
+            moved = message.moved
+            moved.handle, moved.version, moved.next_step = event.handle, event.version, event.step
             moved.trace.extend(descriptions.columns(event.columns))
-            message.moved.CopyFrom(moved)
-    return message
 
 
-def _error(error: TidegateError) -> error_pb2.Error:
-    return error_pb2.Error(reason=error.reason, message=str(error))  # type: ignore[arg-type] # an enum's int
+def _fill_answers(message: sequence_pb2.StreamResponse, event: Answered | FleetAnswered) -> None:
+    outputs, trace, values = zip(event.form.names, event.outputs, strict=True), event.trace, event.form.values
+    if isinstance(event, Answered):
+        answers = message.answers
+        answers.handle, answers.first_step = event.handle, event.first_step
+        answers.checkpointed = event.checkpointed
+        _fill_values(answers, outputs, trace, values)
+        return
+    fleet = message.fleet
+    fleet.handles, fleet.steps = _handles(event.handles), _steps(event.steps)
+    if event.checkpointed.any():
+        fleet.checkpointed = _steps(event.checkpointed)
+    _fill_values(fleet, outputs, trace, values)
 
 
-def _failure(event: Failed) -> bytes:
-    message = sequence_pb2.StreamResponse()
-    failure = message.failure  # filled in place: a message that is given to another is copied
-    failure.handles.extend(event.handles)
-    failure.first_step = event.first_step
-    failure.expected_steps.extend(event.expected)
-    failure.error.CopyFrom(_error(event.error))
-    failure.request = event.request
-    return message.SerializeToString()
+def _fill_state(state: sequence_pb2.State, event: StateRead) -> None:
+    state.model, state.version, state.step = event.model, event.version, event.step
+    for part in event.parts:
+        added = state.parts.add(layer=-1 if part.layer is None else part.layer, name=part.name)
+        wire.encode_to(added.value, "", part.value)
 
 
-def _opened(event: Opened, max_message: int) -> bytes:
-    message = sequence_pb2.StreamResponse()
-    opened = message.opened
-    opened.handle = event.handle
-    opened.sequence_ids.extend(event.ids)
-    opened.model, opened.version = event.model, event.version
-    opened.trace.extend(descriptions.columns(event.columns))
-    opened.max_message_bytes = max_message
-    opened.resume_token = event.token
-    opened.next_steps.extend(event.steps)
-    return message.SerializeToString()
+def _handles(handles: np.ndarray) -> bytes:
+    return handles.astype("<u4").tobytes()
 
 
-def predicted(made: Prediction, values: bool) -> tidegate_pb2.PredictResponse:
+def _steps(steps: np.ndarray) -> bytes:
+    return steps.astype("<u8").tobytes()
+
+
+def _fill_error(message: error_pb2.Error, error: TidegateError) -> None:
+    message.reason, message.message = error.reason, str(error)  # type: ignore[assignment] # an enum's int
+
+
+def _fill_values(
+    message: sequence_pb2.Answers | sequence_pb2.FleetAnswers | tidegate_pb2.PredictResponse,
+    outputs: Iterable[tuple[str, np.ndarray]],
+    trace: np.ndarray | None,
+    values: bool,
+) -> None:
+    encoding = tensor_pb2.ENCODING_VALUES if values else tensor_pb2.ENCODING_RAW
+    for name, array in outputs:
+        wire.encode_to(message.outputs.add(), name, array, encoding)
+    if trace is not None:
+        wire.encode_to(message.trace, "", trace, encoding)
+
+
+def predicted(made: Prediction, values: bool) -> bytes:
     message = tidegate_pb2.PredictResponse(model=made.opened.model, version=made.opened.version)
-    for name, array in made.outputs.items():
-        wire.encode_to(message.outputs.add(), name, array, _encoding(values))
-    if made.trace is not None:
-        wire.encode_to(message.trace, "", made.trace, _encoding(values))
+    _fill_values(message, made.outputs.items(), made.trace, values)
     message.columns.extend(descriptions.columns(made.opened.columns))
-    return message
+    return message.SerializeToString()

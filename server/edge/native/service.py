@@ -26,7 +26,7 @@ from server.streams.trace import Manner
 from tidegate.v1 import tidegate_pb2
 
 SERVICE = "tidegate.v1.Tidegate"
-_ROUTE = "tidegate-sequence"  # the header by which a client, and whoever resumes its sequences, is led here
+_ROUTE = "tidegate-sequence"  # the header by which a proxy leads a client, and later resumes, to one server
 
 Context = Any  # grpc.aio.ServicerContext: its type parameters differ between releases
 
@@ -56,7 +56,7 @@ class Servicer:
         self._predictor = Predictor(admission, settings.max_answer_bytes)
 
     def add_to(self, server: grpc.aio.Server) -> None:
-        """Registers the service. Requests are read here, so that a bad one is refused in our words."""
+        """Registers the service. gRPC gives the bytes of requests, so that a bad one is refused with a reason."""
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             "Stream": grpc.stream_stream_rpc_method_handler(
                 self.stream,
@@ -94,7 +94,7 @@ class Servicer:
         with self._admission.call():
             made, size = await self._predictor.predict(caller, request.model, request.version, inputs, manner)
             context.add_done_callback(lambda _: self._predictor.release(caller, size))
-            return responses.predicted(made, manner.values).SerializeToString()
+            return responses.predicted(made, manner.values)
 
     async def list_models(self, _request: tidegate_pb2.ListModelsRequest, _context: Context) -> bytes:
         return self._descriptions.all(self._repository.entries())
