@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
@@ -78,6 +79,33 @@ async def test_one_address_leaves_streams_for_others(start: Callable[..., Runnin
         async with RawStream(server.address) as third:
             with pytest.raises(grpc.aio.AioRpcError, match="2 streams are open from your address"):
                 await third.hear()
+
+
+async def test_streams_that_are_opened_and_reset_without_end_take_nobodys_place(
+    start: Callable[..., RunningServer], lstm_only: Path
+) -> None:
+    server = start(lstm_only, "--max-streams", "8", "--max-share", "50").ready()
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        stream = channel.stream_stream("/tidegate.v1.Tidegate/Stream", None, None)
+        for _ in range(100):
+            call = stream()
+            with suppress(grpc.aio.AioRpcError):  # those before it have not all left
+                await call.write(open_(0, trace=NO_TRACE).SerializeToString())
+            call.cancel()
+    async with asyncio.timeout(20):
+        while not await opens(server.address):  # until the last of them has left
+            pass
+    assert "Traceback" not in server.log
+
+
+async def opens(address: str) -> bool:
+    """Whether four streams of one address find a place."""
+    async with AsyncExitStack() as stack:
+        with suppress(grpc.aio.AioRpcError):
+            for _ in range(4):
+                await (await stack.enter_async_context(RawStream(address))).ask(open_(0, trace=NO_TRACE))
+            return True
+    return False
 
 
 async def test_a_server_short_of_descriptors_goes_on_with_those_it_has_and_says_why_it_refuses_others(
