@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from server.durability.outbox import Outbox
+from server.durability.pieces import pieces
 from server.durability.registry import Registry
 from server.durability.sequence import Life, ServedSequence
 from server.durability.snapshot import Snapshot, writes
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_SLICE = 1_000  # sequences after which others have their turn
 _MOST = 1_024  # checkpoints of one model in one write: copying more holds up the steps for too long
 
 
@@ -190,7 +190,8 @@ class Checkpointer:
         self._give_up(unfit)
         unwanted = {r.id: r for r in refused}
         for snapshot in snapshots:
-            self._note(snapshot, unwanted, unfit, held)
+            async for part in pieces(len(snapshot.sequences)):
+                self._note(snapshot, part, unwanted, unfit, held)
             await asyncio.sleep(0)
         if any(r.reason is store.Reason.UNKNOWN for r in refused):
             await self._write_anew(snapshots, unwanted)
@@ -198,11 +199,17 @@ class Checkpointer:
     # What came of it --------------------------------------------------------------------------------------------------
 
     def _note(
-        self, snapshot: Snapshot, refused: Mapping[str, store.Refused], unfit: Collection[ServedSequence], held: float
+        self,
+        snapshot: Snapshot,
+        part: slice,
+        refused: Mapping[str, store.Refused],
+        unfit: Collection[ServedSequence],
+        held: float,
     ) -> None:
-        """What was written, and what was not wanted because the sequence is not ours any more."""
+        """What was written of a part, and what was not wanted because the sequence is not ours any more."""
         model, sequences = snapshot.model, self._registry.at(snapshot.model)
-        for sequence, step in zip(snapshot.sequences, snapshot.steps.tolist(), strict=True):
+        foreign: dict[store.Reason, list[ServedSequence]] = {}
+        for sequence, step in zip(snapshot.sequences[part], snapshot.steps[part].tolist(), strict=True):
             if sequence in unfit:
                 continue
             refusal = refused.get(sequence.id)
@@ -216,7 +223,9 @@ class Checkpointer:
             elif refusal.reason is store.Reason.UNKNOWN:
                 self._registry.forgotten(sequence)
             else:
-                self._registry.let_go(sequence, refusal.reason)
+                foreign.setdefault(refusal.reason, []).append(sequence)
+        for reason, those in foreign.items():
+            self._registry.let_go(those, reason)
 
     def _give_up(self, sequences: Iterable[ServedSequence]) -> None:
         """Their states cannot be written, so nothing that is said of their checkpoints could be kept."""
@@ -238,9 +247,8 @@ class Checkpointer:
     async def _forget_all(self) -> None:
         log.warning("the store of checkpoints has lost sequences; they are written again")
         sequences = list(self._registry)
-        for first in range(0, len(sequences), _SLICE):
-            await asyncio.sleep(0)
-            here = [sequence for sequence in sequences[first : first + _SLICE] if sequence in self._registry]
+        async for part in pieces(len(sequences)):
+            here = [sequence for sequence in sequences[part] if sequence in self._registry]
             for sequence in here:
                 self._registry.forgotten(sequence)
             await self._look_for([sequence for sequence in here if sequence.life is Life.ASLEEP])

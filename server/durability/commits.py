@@ -82,7 +82,7 @@ class Commits:
         claims = [store.Claim(sequence.id, sequence.digest)]
         found = (await self._store_thread.ask_soon(lambda s: s.read(claims, self._clock())))[0]
         if isinstance(found, store.Gone) and found.reason is not store.Reason.UNKNOWN:
-            self._registry.let_go(sequence, found.reason)
+            self._registry.let_go([sequence], found.reason)
         return found
 
     async def _write(self, sequence: ServedSequence, step: int, data: bytes) -> None:
@@ -102,7 +102,7 @@ class Commits:
                 watermarks.written[slots] = written if sequence.born else NONE
             raise
         if refused is not None:
-            self._registry.let_go(sequence, refused)
+            self._registry.let_go([sequence], refused)
             raise gone(sequence.id, refused)
         self._registry.born(sequence)
 

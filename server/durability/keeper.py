@@ -90,6 +90,7 @@ class Keeper:
             self._checkpointer,
             background,
             self._limits,
+            self.parking,
             models,
             clock,
             monotonic,

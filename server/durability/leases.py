@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from server.durability.pieces import pieces
 from server.durability.registry import Registry
 from server.durability.sequence import ServedSequence
 from server.errors import StoreFailed
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from server.durability.store_thread import StoreThread
 
 _EVERY = store.LEASE / 10  # seconds: an outage of the store may take up the rest of a lease
-_BATCH = 1_000  # sequences that the store is told of at once
+_BATCH = 500  # sequences that the store is told of at once
 
 
 @dataclass(eq=False)
@@ -45,14 +46,29 @@ class Leases:
         now, held = self._clock(), self._monotonic()
         holds = [store.Hold(sequence.id, sequence.fence, awake=sequence.slot >= 0) for sequence in sequences]
         refused = {r.id: r for r in await self._store_thread.ask(lambda s: s.hold(holds, now))}
+        async for part in pieces(len(sequences)):
+            self._note(sequences[part], holds[part], refused, held)
+
+    def _note(
+        self,
+        sequences: Sequence[ServedSequence],
+        holds: Sequence[store.Hold],
+        refused: Mapping[str, store.Refused],
+        held: float,
+    ) -> None:
+        foreign: dict[store.Reason, list[ServedSequence]] = {}
         for sequence, hold in zip(sequences, holds, strict=True):
-            if sequence.id in refused:
-                self._refused(sequence, refused[sequence.id])
+            refusal = refused.get(sequence.id)
+            if refusal is not None and not _may_be_ours(refusal, sequence):
+                foreign.setdefault(refusal.reason, []).append(sequence)
             if (sequence.slot >= 0) == hold.awake:  # else it fell asleep meanwhile, or woke up
                 sequence.held = held
 
-    def _refused(self, sequence: ServedSequence, refusal: store.Refused) -> None:
-        """A store that does not know it may have lost its data, and is filled again by the next write."""
-        is_old = refusal.reason is store.Reason.FENCED and refusal.fence <= sequence.fence
-        if refusal.reason is not store.Reason.UNKNOWN and not is_old:
-            self._registry.let_go(sequence, refusal.reason)
+        for reason, those in foreign.items():
+            self._registry.let_go(those, reason)
+
+
+def _may_be_ours(refusal: store.Refused, sequence: ServedSequence) -> bool:
+    """A store that does not know a sequence may have lost its data, and is filled again by the next write."""
+    is_old = refusal.reason is store.Reason.FENCED and refusal.fence <= sequence.fence
+    return is_old or refusal.reason is store.Reason.UNKNOWN

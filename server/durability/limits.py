@@ -11,6 +11,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from server.caller import Caller
+from server.durability.pieces import pieces
 from server.durability.registry import Registry
 from server.errors import OverLimit, Reason
 from server.settings import Settings
@@ -86,8 +87,7 @@ class Limits:
         while more:
             swept = await self._store_thread.ask(lambda s: s.expire(now))
             self._active |= swept.owners
-            for id_ in swept.expired:
-                self._lose(id_, store.Reason.EXPIRED)
+            await self._lose(swept.expired, store.Reason.EXPIRED)
             more = swept.more
 
     # By owner ---------------------------------------------------------------------------------------------------------
@@ -154,15 +154,15 @@ class Limits:
             batch = min(_BATCH, count - len(gone))
             evicted = await self._store_thread.ask(lambda s, most=batch: s.evict(most, now, owner=owner))  # type: ignore[misc]
             gone += evicted
-            for one in evicted:
-                self._lose(one.id, one.reason)
+            for reason in (store.Reason.EVICTED, store.Reason.EXPIRED):
+                await self._lose([one.id for one in evicted if one.reason is reason], reason)
             if len(evicted) < batch:
                 break
         return gone
 
-    def _lose(self, id_: str, reason: store.Reason) -> None:
-        """One was ended here, and is counted here, wherever it is open."""
-        self._registry.lost[f"SEQUENCE_{reason.name}"] += 1
-        sequence = self._registry.get(id_)
-        if sequence is not None:
-            self._registry.let_go(sequence, reason)
+    async def _lose(self, ids: Sequence[str], reason: store.Reason) -> None:
+        """Some were ended here, and are counted here, wherever they are open."""
+        if ids:
+            self._registry.lost[f"SEQUENCE_{reason.name}"] += len(ids)
+        async for part in pieces(len(ids)):
+            self._registry.let_go(self._registry.those_here(ids[part]), reason)

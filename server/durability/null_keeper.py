@@ -13,6 +13,7 @@ from server.caller import Caller
 from server.durability.quota import Quota
 from server.durability.sequence import Enrolled, Move, ServedSequence, new_ids
 from server.errors import Reason, SequenceGone, TidegateError, WrongState
+from server.runtime.turns import Work
 from server.settings import Settings
 
 if TYPE_CHECKING:
@@ -95,12 +96,11 @@ class NullKeeper:
     ) -> None:
         then(SequenceGone("this server keeps no checkpoints, so no sequence can be resumed"))
 
-    def settle(self, restored: Sequence[object], slots: np.ndarray) -> None: ...
+    def settle(self, restored: Sequence[object], slots: np.ndarray) -> list[ServedSequence]:
+        return []
 
-    def giving_way(self, model: ServedModel, ids: Sequence[str]) -> int:
-        return 0
-
-    def make_room(self, model: ServedModel, wanted: int) -> None: ...
+    def make_room(self, model: ServedModel, wanted: int) -> Work:
+        yield from ()
 
     def sleep(self, sequence: ServedSequence) -> None: ...
 

@@ -17,7 +17,7 @@ _MOST = 256 * 2**20  # bytes of states that may wait for a store that does not a
 _EACH = 1_024  # bytes that a parked sequence takes beside its state
 _MOST_ENDS = 32 * 2**20  # bytes of ends that may wait
 _END = 256  # bytes that an end takes beside its id
-_ENDS_AT_ONCE = 10_000  # ends in one write
+_ENDS_AT_ONCE = 4_000  # ends in one write
 
 
 class Once:

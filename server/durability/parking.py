@@ -16,20 +16,22 @@ import numpy as np
 
 from server.durability import checkpoint
 from server.durability.checkpoint import Found
+from server.durability.pieces import in_turns, pieces
 from server.durability.registry import Registry
 from server.durability.sequence import Life, ServedSequence
 from server.durability.snapshot import taken, writes
 from server.durability.store_thread import BackgroundCalls
 from server.errors import Reason, StoreFailed, StoreSilent, TidegateError
+from server.runtime.turns import Work
 from server.stores import store
 
 if TYPE_CHECKING:
     from server.durability.store_thread import StoreThread
     from server.runtime.served_model import ServedModel
 
-_MOST = 128  # sequences of one model that are parked before others get their turn
+_MOST = 64  # sequences that are parked, or put back, before others get their turn
 
-_Found = Mapping[ServedSequence, store.Claimed | store.Gone]
+_Kept = Mapping[ServedSequence, Found | store.Reason]  # what a store has of some, or why that is nothing
 
 
 @dataclass(eq=False)
@@ -43,7 +45,7 @@ class Parking:
     _clock: Callable[[], float]
     _monotonic: Callable[[], float]
     _called: list[ServedSequence] = field(init=False, default_factory=list)  # in this turn of the loop
-    _reading: Awaitable[_Found] = field(init=False)
+    _reading: Awaitable[_Kept] = field(init=False)
 
     # Falling asleep ---------------------------------------------------------------------------------------------------
 
@@ -55,26 +57,25 @@ class Parking:
     async def park_idle(self) -> None:
         """Has those that are idle fall asleep."""
         for model in self._registry.models():
-            while not self._put_to_sleep(model, _MOST):  # noqa: ASYNC110 - others get their turn, nothing is waited for
-                await asyncio.sleep(0)
+            await in_turns(self._fall_asleep(model, lambda: True))
 
-    def make_room(self, model: ServedModel, wanted: int) -> None:
-        """Has those that are idle fall asleep, the longest idle first, if the slots would not do."""
-        missing = wanted - model.slots.free
-        if missing > 0:
-            self._put_to_sleep(model, missing)
+    def make_room(self, model: ServedModel, wanted: int) -> Work:
+        """Has those that are idle fall asleep, the longest idle first, while the slots would not do."""
+        if model.slots.free < wanted:
+            yield from self._fall_asleep(model, lambda: model.slots.free < wanted)
 
-    def _put_to_sleep(self, model: ServedModel, most: int) -> int:
-        """Has at most so many fall asleep; how many more might have."""
-        idle = model.watermarks.idle(model.slots.done, self._monotonic() - self._patience)
-        sequences = self._registry.at(model)
-        for slot in idle.tolist():
-            if most <= 0:
-                return 0
-            sequence = sequences.get(slot)
-            if sequence is not None and sequence.holder is not None and sequence.holder.put_to_sleep(sequence):
-                most -= 1
-        return most
+    def _fall_asleep(self, model: ServedModel, more: Callable[[], bool]) -> Work:
+        """Has those fall asleep that are idle now and stay so until their turn, while `more` are to."""
+        since, watermarks = self._monotonic() - self._patience, model.watermarks
+        for at, slot in enumerate(watermarks.idle(model.slots.done, since).tolist(), 1):
+            if not more():
+                return
+            sequence = self._registry.at(model).get(slot)
+            idle = watermarks.seen.item(slot) <= since and watermarks.written.item(slot) == model.slots.done.item(slot)
+            if idle and sequence is not None and sequence.holder is not None:
+                sequence.holder.put_to_sleep(sequence)
+            if at % _MOST == 0:
+                yield
 
     # Waking up --------------------------------------------------------------------------------------------------------
 
@@ -95,32 +96,30 @@ class Parking:
 
     async def _bring_back(self, sequences: Sequence[ServedSequence]) -> None:
         kept = await self._read(sequences)
-        for sequence in sequences:
-            found = kept[sequence]
-            if sequence.life is not Life.ASLEEP:
-                continue  # it woke up, or left, meanwhile
-            if isinstance(found, store.Claimed) and found.fence == sequence.fence:
-                self._return(sequence, checkpoint.newest(found.checkpoints, sequence.steps))
-            else:
-                reason = store.Reason.FENCED if isinstance(found, store.Claimed) else found.reason
-                self._registry.lose_asleep(sequence, reason)
+        async for part in pieces(len(sequences), _MOST):
+            for sequence in sequences[part]:
+                found = kept[sequence]
+                if sequence.life is not Life.ASLEEP:
+                    continue  # it woke up, or left, meanwhile
+                if isinstance(found, Found):
+                    self._return(sequence, found)
+                else:
+                    self._registry.lose_asleep(sequence, found)
 
-    def _read(self, sequences: Sequence[ServedSequence]) -> Awaitable[_Found]:
+    def _read(self, sequences: Sequence[ServedSequence]) -> Awaitable[_Kept]:
         """What the store has of them; it is asked once for all that are called in one turn of the event loop."""
         if not self._called:
             self._reading = asyncio.ensure_future(self._read_all())
         self._called.extend(sequences)
         return self._reading
 
-    async def _read_all(self) -> _Found:
+    async def _read_all(self) -> _Kept:
         called, self._called = self._called, []
-        claims = [store.Claim(sequence.id, sequence.digest) for sequence in called]
-        holds = [store.Hold(sequence.id, sequence.fence, awake=True) for sequence in called]
         now = self._clock()
-        kept = await self._store_thread.ask_soon(lambda s: _woken(s, holds, claims, now))
+        kept = await self._store_thread.ask_soon(lambda s: _woken(s, called, now))
         for model, count in Counter(sequence.model for sequence in called).items():
-            self.make_room(model, count)  # for all at once: who looks for the idle looks at every slot
-        return dict(zip(called, kept, strict=True))
+            await in_turns(self.make_room(model, count))  # for all at once: who looks for the idle looks at every slot
+        return kept
 
     def _return(self, sequence: ServedSequence, found: Found) -> None:
         kept = found.checkpoint
@@ -128,7 +127,8 @@ class Parking:
             self._registry.lose([sequence], Reason.DRAINING, "sequence '{}' has to be resumed")
             return
         model = sequence.model
-        self.make_room(model, 1)
+        for _ in self.make_room(model, 1):
+            pass
         slots = model.slots.take(1)
         row = model.graph.initial if kept.state is None else kept.state
         model.slots.restore(slots, row[np.newaxis], np.array([kept.step]))
@@ -151,11 +151,12 @@ class Parking:
                 self._registry.disown(sequence)
             raise
         why = {refusal.id: refusal.reason for refusal in refused}
-        for sequence in sequences:
-            if sequence in unfit:
-                self._registry.disown(sequence)
-            else:
-                self._note_cut_off(sequence, why.get(sequence.id))
+        async for part in pieces(len(sequences)):
+            for sequence in sequences[part]:
+                if sequence in unfit:
+                    self._registry.disown(sequence)
+                else:
+                    self._note_cut_off(sequence, why.get(sequence.id))
 
     def _note_cut_off(self, sequence: ServedSequence, refused: store.Reason | None) -> None:
         if refused is None:
@@ -163,13 +164,20 @@ class Parking:
         elif refused is store.Reason.UNKNOWN:  # the store has lost its data, and with it what was to go
             self._registry.forgotten(sequence)
         else:
-            self._registry.let_go(sequence, refused)
+            self._registry.let_go([sequence], refused)
 
 
-def _woken(
-    kept: store.Store, holds: Sequence[store.Hold], claims: Sequence[store.Claim], now: float
-) -> list[store.Claimed | store.Gone]:
-    """What is kept of sequences that give way to nobody from now on, unless the store takes no writes."""
+def _woken(kept: store.Store, called: Sequence[ServedSequence], now: float) -> _Kept:
+    """What is kept of sequences that give way to nobody from now on, unless the store cannot write; in its thread."""
     with suppress(StoreFailed):
-        kept.hold(holds, now)
-    return kept.read(claims, now)
+        kept.hold([store.Hold(sequence.id, sequence.fence, awake=True) for sequence in called], now)
+    answers = kept.read([store.Claim(sequence.id, sequence.digest) for sequence in called], now)
+    return {sequence: _found(sequence, answer) for sequence, answer in zip(called, answers, strict=True)}
+
+
+def _found(sequence: ServedSequence, answer: store.Claimed | store.Gone) -> Found | store.Reason:
+    if isinstance(answer, store.Gone):
+        return answer.reason
+    if answer.fence != sequence.fence:
+        return store.Reason.FENCED
+    return checkpoint.newest(answer.checkpoints, sequence.steps)

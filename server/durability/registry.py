@@ -12,7 +12,7 @@ import numpy as np
 
 from server.durability.losses import WHY
 from server.durability.quota import Quota
-from server.durability.sequence import Life, Move, ServedSequence
+from server.durability.sequence import Holder, Life, Move, ServedSequence
 from server.errors import Reason, SequenceGone
 from server.runtime.watermarks import NONE
 from server.stores import store
@@ -49,6 +49,10 @@ class Registry:
     def get(self, name: str) -> ServedSequence | None:
         """Who is here under this id."""
         return self._here.get(name)
+
+    def those_here(self, ids: Iterable[str]) -> list[ServedSequence]:
+        """Who is here under these ids."""
+        return [sequence for sequence in map(self._here.get, ids) if sequence is not None]
 
     def unknown(self, ids: Iterable[str]) -> list[str]:
         """Those of these that are neither here nor coming."""
@@ -98,11 +102,30 @@ class Registry:
         self._add(sequences, slots)
         sequences[0].model.watermarks.begin_afresh(slots, next(self._cohorts), self._monotonic())
 
+    def add_claimed(
+        self, sequences: Sequence[ServedSequence], slots: np.ndarray, steps: np.ndarray, sentence: str
+    ) -> list[ServedSequence]:
+        """As `add`. Of a sequence that two streams have then, that of the older fence is lost; `sentence` says why.
+
+        Returns those of these that are lost: who has claimed them since was quicker.
+        """
+        here = [(new, old) for new in sequences if (old := self._here.get(new.id)) is not None]
+        self.lose([old for new, old in here if old.fence < new.fence], Reason.TAKEN_OVER, sentence)
+        late = [new for new, old in here if old.fence >= new.fence]
+        stay = [at for at, sequence in enumerate(sequences) if sequence not in late]
+        if stay:
+            self.add([sequences[at] for at in stay], slots[stay], steps[stay], steps[stay])
+        self.lose(late, Reason.TAKEN_OVER, sentence)
+        return late
+
     def keep(self, sequences: Iterable[ServedSequence]) -> None:
         """These are to be written although they may have taken no step."""
+        slots: dict[ServedModel, list[int]] = {}
         for sequence in sequences:
             if not sequence.born and sequence.slot >= 0:
-                sequence.model.watermarks.keep(np.array([sequence.slot]))
+                slots.setdefault(sequence.model, []).append(sequence.slot)
+        for model, those in slots.items():
+            model.watermarks.keep(np.array(those))
 
     def _add(self, sequences: Sequence[ServedSequence], slots: np.ndarray) -> None:
         for sequence, slot in zip(sequences, slots.tolist(), strict=True):
@@ -185,13 +208,18 @@ class Registry:
             del self._by_slot[model]
 
     def lose(self, sequences: Sequence[ServedSequence], reason: Reason, sentence: str) -> None:
-        """They leave against their clients' will, who hear of it; `sentence` has a place for the id."""
+        """They leave against their clients' will, and these are told why; `sentence` has a place for the id."""
+        by_holder: dict[Holder, list[ServedSequence]] = {}
         for sequence in sequences:
             if sequence.holder is not None:
-                sequence.holder.take_away([sequence], SequenceGone(sentence.format(sequence.id), reason))
+                by_holder.setdefault(sequence.holder, []).append(sequence)
+        for holder, those in by_holder.items():
+            others = f" (and {len(those) - 1} more)" if len(those) > 1 else ""
+            holder.take_away(those, SequenceGone(sentence.format(those[0].id) + others, reason))
+        for sequence in sequences:
             sequence.move(Move.LOSE)
-            if reason not in _SWEPT:
-                self.lost[Reason(reason).name] += 1
+        if reason not in _SWEPT and sequences:
+            self.lost[Reason(reason).name] += len(sequences)
         self.remove(sequences)
 
     def disown(self, sequence: ServedSequence) -> None:
@@ -205,9 +233,8 @@ class Registry:
             why = "the store has lost its data, and with it the state of sequence '{}', which was asleep"
             self.lose([sequence], Reason.CHECKPOINT_GONE, why)
         else:
-            self.let_go(sequence, reason)
+            self.let_go([sequence], reason)
 
-    def let_go(self, sequence: ServedSequence, reason: store.Reason) -> None:
-        """The store does not take it for ours any more."""
-        if sequence in self:
-            self.lose([sequence], *WHY[reason])
+    def let_go(self, sequences: Iterable[ServedSequence], reason: store.Reason) -> None:
+        """The store does not take them for ours any more."""
+        self.lose([sequence for sequence in sequences if sequence in self], *WHY[reason])

@@ -1,13 +1,14 @@
 """Takes over sequences that were opened before, here or at another server, with the checkpoints to go on from.
 
 Of several that want the same one, the one that came last gets it. Knows no stream: whoever claims has the slots.
+Checkpoints are decoded in the store's thread; what the event loop does for each sequence it does in pieces.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count as counter
 from typing import TYPE_CHECKING, Protocol
@@ -16,23 +17,27 @@ import numpy as np
 
 from server.caller import Caller
 from server.durability import checkpoint
-from server.durability.checkpoint import Checkpoint
+from server.durability.checkpoint import Checkpoint, Found
 from server.durability.guesses import Guesses
 from server.durability.limits import Limits
 from server.durability.losses import gone
 from server.durability.outbox import Outbox
+from server.durability.pieces import consumed, in_turns, pieces
 from server.durability.registry import Registry
-from server.durability.sequence import Life, Move, ServedSequence, digest_of
+from server.durability.sequence import Life, Move, ServedSequence, check_name, digest_of
 from server.durability.store_thread import BackgroundCalls
-from server.errors import Reason, SequenceGone, StoreSilent, TidegateError, WrongState
+from server.errors import BadInput, Reason, SequenceGone, StoreSilent, TidegateError, WrongState
 from server.stores import store
 
 if TYPE_CHECKING:
     from server.durability.checkpointer import Checkpointer
+    from server.durability.parking import Parking
     from server.durability.store_thread import StoreThread
     from server.runtime.served_model import ServedModel
 
 log = logging.getLogger(__name__)
+
+_ELSEWHERE = "sequence '{}' goes on on another stream"
 
 
 class ModelLookup(Protocol):
@@ -42,7 +47,7 @@ class ModelLookup(Protocol):
         """The model of this content. Raises Refusal."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Restored:
     """A sequence that was claimed, and the checkpoint to go on from."""
 
@@ -52,7 +57,7 @@ class Restored:
     answered: int  # how many answers its client has
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Takeover:
     """Sequences that one client wants, each with how many answers it has, and the moment at which it asked.
 
@@ -60,12 +65,26 @@ class _Takeover:
     """
 
     number: int  # a later wish has a larger one
-    caller: Caller
-    claims: Sequence[store.Claim]
+    ids: Sequence[str]
+    digest: bytes
     answered: Sequence[int]
     now: float  # if it is carried out late, the store sees that
-    admit: Callable[[list[Restored]], None]
+    admit: Callable[[ServedModel, int], None]
     wanted: Callable[[], bool]
+    beaten: str = ""  # the id of a sequence that a later one wants too
+
+    def claims(self) -> list[store.Claim]:
+        """As a store wants them; made in its thread."""
+        return [store.Claim(id_, self.digest) for id_ in self.ids]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Kept:
+    """What a store has of a sequence, and where in it the client can go on."""
+
+    fence: int
+    owner: str
+    found: Found
 
 
 @dataclass(eq=False)
@@ -78,13 +97,14 @@ class Takeovers:
     _checkpointer: Checkpointer
     _background: BackgroundCalls
     _limits: Limits
+    _parking: Parking
     _models: ModelLookup
     _clock: Callable[[], float]
     _monotonic: Callable[[], float]
     _guesses: Guesses = field(init=False, default_factory=Guesses)
     _numbers: Iterator[int] = field(init=False, default_factory=counter)
-    # the number of the last that wants a sequence with this digest, while the store is asked
-    _last: dict[store.Claim, int] = field(init=False, default_factory=dict)
+    # by digest and id: the last that wants a sequence, while the store is asked
+    _last: dict[bytes, dict[str, _Takeover]] = field(init=False, default_factory=dict)
     _expected: dict[str, bytes] = field(init=False, default_factory=dict)  # the digests of those that count already
 
     def claim(
@@ -93,142 +113,176 @@ class Takeovers:
         ids: Sequence[str],
         token: str,
         answered: Sequence[int],
-        admit: Callable[[list[Restored]], None],
+        admit: Callable[[ServedModel, int], None],
         then: Callable[[list[Restored] | TidegateError], None],
         wanted: Callable[[], bool],
     ) -> None:
         """Takes over sequences that were opened before; `then` is called with all of them, or with why not.
 
-        `admit` is called first, with what they would go on from as far as that is known, and raises a Refusal if there
-        is no place for them. Then those that are open here on another stream leave it. `then` has to put their states
-        into slots and call `settle`. Of several that want the same sequence the last gets it, however slow the store
-        is; none whose stream says that it is not `wanted` any more.
+        `admit` is called first, with their model and how many slots they need beside those that they have here, and
+        raises a Refusal if there is no place for them. Then those that are open here on another stream leave it. `then`
+        has to put their states into slots and call `settle`. Of several that want the same sequence the last gets it,
+        however slow the store is; none whose stream says that it is not `wanted` any more.
         """
-        digest = digest_of(token)
-        claims = [store.Claim(id_, digest) for id_ in ids]
-        wish = _Takeover(next(self._numbers), caller, claims, answered, self._clock(), admit, wanted)
-        self._last.update(dict.fromkeys(claims, wish.number))
+        wish = _Takeover(next(self._numbers), ids, digest_of(token), answered, self._clock(), admit, wanted)
+        mine = dict.fromkeys(ids, wish)
+        others = self._last.setdefault(wish.digest, {})
+        for id_ in others.keys() & mine.keys() if others else ():
+            others[id_].beaten = id_
+        others.update(mine)
+        self._background.run(self._store_thread.in_time(self._taken_over(wish, caller.address)), then)
 
-        def done(found: list[Restored] | TidegateError) -> None:
-            self._expect_no_more([claim for claim in claims if self._last.get(claim) == wish.number])
-            then(found)
-
-        self._background.run(self._slowed(caller.address, self._store_thread.in_time(self._claimed(wish))), done)
-
-    def _expect_no_more(self, claims: Sequence[store.Claim]) -> None:
-        """They are here now, or do not come, unless somebody else has the token."""
-        for claim in claims:
-            self._last.pop(claim, None)
-            if self._expected.get(claim.id) == claim.digest:
-                del self._expected[claim.id]
-                self._registry.expect_no_more([claim.id])
-
-    def settle(self, restored: Sequence[Restored], slots: np.ndarray) -> None:
-        """What was claimed lives in these slots from now on; all of one model."""
-        model = restored[0].sequence.model
-        steps = np.array([r.checkpoint.step for r in restored])
-        rows = [model.graph.initial if r.checkpoint.state is None else r.checkpoint.state for r in restored]
-        model.slots.restore(slots, np.stack(rows), steps)
-        for r in restored:
-            r.sequence.move(Move.BRANCH if r.later else Move.READY)
-        self._registry.add([r.sequence for r in restored], slots, steps, steps)
-        model.watermarks.come_back(slots, [r.answered for r in restored])
-        model.counters.resumed += len(restored)
-
-    def giving_way(self, model: ServedModel, ids: Sequence[str]) -> int:
-        """How many slots of a model are free once these sequences are resumed: those that they have now."""
-        here = [self._registry.get(id_) for id_ in ids]
-        return sum(sequence is not None and sequence.slot >= 0 and sequence.model is model for sequence in here)
-
-    async def _slowed(self, address: str, claimed: Awaitable[list[Restored]]) -> list[Restored]:
+    async def _taken_over(self, wish: _Takeover, address: str) -> list[Restored]:
         """The answer to who guesses tokens comes later each time; who has the right one is not kept waiting."""
         try:
-            return await claimed
+            return await self._claimed(wish)
         except SequenceGone as refused:
             if refused.reason is Reason.WRONG_TOKEN:
                 log.warning("a wrong resume token came from %s", address)
                 if wait := self._guesses.wrong(address, self._monotonic()):
                     await asyncio.sleep(wait)
             raise
+        finally:
+            await self._expect_no_more(wish)
+
+    async def _expect_no_more(self, wish: _Takeover) -> None:
+        """They are about to be here, or do not come, unless a later one wants them."""
+        last = self._last[wish.digest]
+        async for part in pieces(len(wish.ids)):
+            for id_ in wish.ids[part]:
+                if last.get(id_) is wish:
+                    del last[id_]
+                    if self._expected.get(id_) == wish.digest:
+                        del self._expected[id_]
+                        self._registry.expect_no_more([id_])
+        if not last and self._last.get(wish.digest) is last:
+            del self._last[wish.digest]
+
+    def settle(self, restored: Sequence[Restored], slots: np.ndarray) -> list[ServedSequence]:
+        """What was claimed lives in these slots from now on; all of one model.
+
+        Returns those that are lost, because another stream has claimed them since.
+        """
+        model = restored[0].sequence.model
+        steps = np.array([r.checkpoint.step for r in restored])
+        rows = [model.graph.initial if r.checkpoint.state is None else r.checkpoint.state for r in restored]
+        model.slots.restore(slots, np.stack(rows), steps)
+        for r in restored:
+            r.sequence.move(Move.BRANCH if r.later else Move.READY)
+        lost = self._registry.add_claimed([r.sequence for r in restored], slots, steps, _ELSEWHERE)
+        model.watermarks.come_back(slots, [r.answered for r in restored])
+        model.counters.resumed += len(restored)
+        return lost
 
     async def _claimed(self, wish: _Takeover) -> list[Restored]:
         """Looks before it takes: who is refused has thrown nobody out."""
-        here = self._here(wish)
-        seen = await self._seen(wish)
-        if self._here(wish) != here:  # somebody has left its stream meanwhile, in a state that is not in the store yet
-            seen = await self._seen(wish)
-        self._limits.expect({restored.sequence.id: restored.sequence.owner for restored in seen})
-        self._expected.update((claim.id, claim.digest) for claim in wish.claims)
-        wish.admit(seen)
-        answers = await self._store_thread.ask_soon(lambda s: s.claim(wish.claims, self._clock(), wish.now))
-        if all(isinstance(claimed, store.Claimed) for claimed in answers):
-            self._give_way(wish, answers)
-        found = zip(wish.claims, answers, seen, strict=True)
-        return [_taken(claim, claimed, before) for claim, claimed, before in found]
+        if len(set(wish.ids)) < len(wish.ids):
+            raise BadInput("a resume names a sequence twice", Reason.MALFORMED)
+        async for part in pieces(len(wish.ids)):
+            for id_ in wish.ids[part]:
+                check_name("the sequence id", id_)
+        here = self._registry.those_here(wish.ids)
+        seen = await self._seen(wish, here)
+        if (
+            self._registry.those_here(wish.ids) != here
+        ):  # one has left its stream meanwhile, and is not in the store yet
+            seen = await self._seen(wish, self._registry.those_here(wish.ids))
+        restored = await self._restored(wish, seen)
+        await self._admit(wish, restored)
+        claimed = await self._store_thread.ask_soon(
+            lambda s: _kept(s.claim(wish.claims(), self._clock(), wish.now), wish.answered)
+        )
+        fences = [kept.fence for kept in claimed if isinstance(kept, _Kept)]
+        if len(fences) == len(claimed):
+            await self._give_way(wish.ids, fences)
+        taken = list[Restored]()
+        async for those in consumed(claimed):
+            taken += [_taken(kept, before) for kept, before in zip(those, restored[: len(those)], strict=True)]
+            del restored[: len(those)]
+        return taken
 
-    async def _seen(self, wish: _Takeover) -> list[Restored]:
-        unborn = [sequence for sequence in self._here(wish) if not sequence.born]
+    async def _seen(self, wish: _Takeover, here: Sequence[ServedSequence]) -> list[_Kept | store.Gone]:
+        unborn = [sequence for sequence in here if not sequence.born]
         self._registry.keep(unborn)
         if self._outbox or unborn:
             await self._checkpointer.write_soon()
-        self._check_wanted(wish)
-        seen = await self._store_thread.ask_soon(lambda s: s.read(wish.claims, wish.now))
-        self._check_wanted(wish)
-        return self._restored(wish, seen)
+        _check_wanted(wish)
+        seen = await self._store_thread.ask_soon(lambda s: _kept(s.read(wish.claims(), wish.now), wish.answered))
+        _check_wanted(wish)
+        return seen
 
-    def _here(self, wish: _Takeover) -> list[ServedSequence]:
-        """Those of them that are open here now."""
-        return [sequence for claim in wish.claims if (sequence := self._registry.get(claim.id)) is not None]
+    async def _admit(self, wish: _Takeover, restored: Sequence[Restored]) -> None:
+        """Whether they may come. Raises Refusal: they would be too many, of several models, or have no place."""
+        model = restored[0].sequence.model
+        theirs = 0
+        async for part in pieces(len(restored)):
+            sequences = [r.sequence for r in restored[part]]
+            if any(sequence.model is not model for sequence in sequences):
+                raise BadInput("sequences of different models cannot be resumed together", Reason.MALFORMED)
+            self._limits.expect({sequence.id: sequence.owner for sequence in sequences})
+            self._expected.update((sequence.id, wish.digest) for sequence in sequences)
+            here = self._registry.those_here([sequence.id for sequence in sequences])
+            theirs += sum(sequence.slot >= 0 and sequence.model is model for sequence in here)
+        await in_turns(self._parking.make_room(model, len(restored) - theirs))
+        _check_wanted(wish)
+        wish.admit(model, len(restored) - theirs)
 
-    def _check_wanted(self, wish: _Takeover) -> None:
-        """Whether it is the last one for all that it wants, and its client is there. Raises SequenceGone."""
-        late = [claim for claim in wish.claims if self._last.get(claim) != wish.number]
-        if late := late or ([] if wish.wanted() else list(wish.claims)):
-            raise gone(late[0].id, store.Reason.FENCED)
+    async def _give_way(self, ids: Sequence[str], fences: Sequence[int]) -> None:
+        """Whoever has them here under an older fence leaves them. Raises SequenceGone: a fence here is newer."""
+        newer = ""
+        async for part in pieces(len(ids)):
+            fence = dict(zip(ids[part], fences[part], strict=True))
+            here = self._registry.those_here(fence)
+            former = [sequence for sequence in here if sequence.fence < fence[sequence.id]]
+            self._registry.lose(former, Reason.TAKEN_OVER, _ELSEWHERE)
+            if len(former) < len(here):
+                newer = next(sequence.id for sequence in here if sequence.fence >= fence[sequence.id])
+        if newer:
+            raise gone(newer, store.Reason.FENCED)
 
-    def _give_way(self, wish: _Takeover, answers: Sequence[store.Claimed | store.Gone]) -> None:
-        """Whoever has them here under an older number leaves them. Raises SequenceGone: a number here is newer."""
-        found = zip(wish.claims, answers, strict=True)
-        fences = {claim.id: claimed.fence for claim, claimed in found if isinstance(claimed, store.Claimed)}
-        here = self._here(wish)
-        former = [sequence for sequence in here if sequence.fence < fences[sequence.id]]
-        self._registry.lose(former, Reason.TAKEN_OVER, "sequence '{}' goes on on another stream")
-        if len(former) < len(here):
-            newer = next(sequence for sequence in here if sequence.fence >= fences[sequence.id])
-            raise gone(newer.id, store.Reason.FENCED)
-
-    def _restored(self, wish: _Takeover, answers: Sequence[store.Claimed | store.Gone]) -> list[Restored]:
+    async def _restored(self, wish: _Takeover, seen: list[_Kept | store.Gone]) -> list[Restored]:
         """What a store said of each, as what to go on with. Raises Refusal: of the first with which that cannot be."""
-        found = zip(wish.claims, answers, wish.answered, strict=True)
-        return [self._restored_one(claim, claimed, answered) for claim, claimed, answered in found]
+        restored = list[Restored]()
+        async for part in consumed(seen):
+            those = slice(len(restored), len(restored) + len(part))
+            found = zip(wish.ids[those], part, wish.answered[those], strict=True)
+            restored += [self._restored_one(id_, wish.digest, kept, answered) for id_, kept, answered in found]
+        return restored
 
-    def _restored_one(self, claim: store.Claim, claimed: store.Claimed | store.Gone, answered: int) -> Restored:
-        claimed = _had(claim.id, claimed)
-        kept, later = _newest(claim.id, claimed, answered)
-        model = self._models.exact(kept.model, kept.version, kept.sha256)
-        _check_fits(claim.id, kept, model)
+    def _restored_one(self, id_: str, digest: bytes, kept: _Kept | store.Gone, answered: int) -> Restored:
+        kept = _had(id_, kept)
+        newest = _newest(id_, kept.found, answered)
+        model = self._models.exact(newest.model, newest.version, newest.sha256)
+        _check_fits(id_, newest, model)
         sequence = ServedSequence(
-            claim.id,
-            claim.digest,
-            claimed.owner,
-            model,
-            -1,
-            claimed.fence,
-            born=True,
-            life=Life.OPENING,
-            steps=kept.step,
+            id_, digest, kept.owner, model, -1, kept.fence, born=True, life=Life.OPENING, steps=newest.step
         )
-        return Restored(sequence, kept, later, answered)
+        return Restored(sequence, newest, kept.found.later, answered)
 
 
-def _taken(claim: store.Claim, claimed: store.Claimed | store.Gone, seen: Restored) -> Restored:
+def _kept(answers: Sequence[store.Claimed | store.Gone], answered: Sequence[int]) -> list[_Kept | store.Gone]:
+    """In the store's thread: what it said of each, its checkpoints decoded."""
+    return [
+        _Kept(one.fence, one.owner, checkpoint.newest(one.checkpoints, most)) if isinstance(one, store.Claimed) else one
+        for one, most in zip(answers, answered, strict=True)
+    ]
+
+
+def _check_wanted(wish: _Takeover) -> None:
+    """Whether it is the last one for all that it wants, and its client is there. Raises SequenceGone."""
+    if late := wish.beaten or ("" if wish.wanted() else wish.ids[0]):
+        raise gone(late, store.Reason.FENCED)
+
+
+def _taken(kept: _Kept | store.Gone, seen: Restored) -> Restored:
     """What was seen and admitted, as it was claimed: it may have been written once more meanwhile."""
-    claimed = _had(claim.id, claimed)
-    kept, later = _newest(claim.id, claimed, seen.answered)
-    if kept.sha256 != seen.checkpoint.sha256:
-        raise StoreSilent(f"sequence '{claim.id}' went on with another version of its model meanwhile; try again")
-    seen.sequence.fence, seen.sequence.steps = claimed.fence, kept.step
-    return Restored(seen.sequence, kept, later, seen.answered)
+    sequence = seen.sequence
+    kept = _had(sequence.id, kept)
+    newest = _newest(sequence.id, kept.found, seen.answered)
+    if newest.sha256 != seen.checkpoint.sha256:
+        raise StoreSilent(f"sequence '{sequence.id}' went on with another version of its model meanwhile; try again")
+    sequence.fence, sequence.steps = kept.fence, newest.step
+    return Restored(sequence, newest, kept.found.later, seen.answered)
 
 
 def _check_fits(name: str, kept: Checkpoint, model: ServedModel) -> None:
@@ -241,26 +295,21 @@ def _check_fits(name: str, kept: Checkpoint, model: ServedModel) -> None:
         )
 
 
-def _had(name: str, claimed: store.Claimed | store.Gone) -> store.Claimed:
+def _had(name: str, kept: _Kept | store.Gone) -> _Kept:
     """What can be had. Raises SequenceGone; StoreSilent: another claim was carried out before this late one."""
-    if isinstance(claimed, store.Claimed):
-        return claimed
-    if claimed.reason is store.Reason.FENCED:
+    if isinstance(kept, _Kept):
+        return kept
+    if kept.reason is store.Reason.FENCED:
         raise StoreSilent(f"the store was too slow: another has claimed sequence '{name}' since; try again")
-    raise gone(name, claimed.reason)
+    raise gone(name, kept.reason)
 
 
-def _newest(name: str, claimed: store.Claimed, answered: int) -> tuple[Checkpoint, bool]:
-    """The newest checkpoint that is whole and not later than the client's answers, and whether later ones are kept.
-
-    Raises:
-        SequenceGone: there is none.
-    """
-    found = checkpoint.newest(claimed.checkpoints, answered)
+def _newest(name: str, found: Found, answered: int) -> Checkpoint:
+    """The checkpoint to go on from. Raises SequenceGone: none is whole and not later than the client's answers."""
     for refused in found.refused:
         log.warning("a checkpoint of sequence '%s' is passed over: %s", name, refused)
     if found.checkpoint is None:
         raise SequenceGone(
             f"no checkpoint of sequence '{name}' is kept at or before step {answered}", Reason.CHECKPOINT_GONE
         )
-    return found.checkpoint, found.later
+    return found.checkpoint

@@ -52,8 +52,8 @@ class Line:
             except StopIteration:
                 self.work.popleft()
             except Exception as error:  # noqa: BLE001 - who asked for it is told
+                failed(error)  # further work of this goes behind all that waits
                 self.work.popleft()
-                failed(error)
             if clock() >= until:
                 return
 

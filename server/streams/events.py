@@ -15,12 +15,12 @@ class Opened:
     """Sequences are open under the handles from `handle` on."""
 
     handle: int
-    ids: tuple[str, ...]
+    ids: Sequence[str]
     model: str
     version: int
     columns: tuple[Columns, ...]
     token: str = ""  # resumes them; empty if they are not kept
-    steps: tuple[int, ...] = ()  # the step that each takes next; empty: all of them 0
+    steps: Sequence[int] = ()  # the step that each takes next; empty: all of them 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ import numpy as np
 
 from server.caller import Caller
 from server.durability.sequence import Holder, ServedSequence, check_name
-from server.errors import BadInput, Draining, Reason, TidegateError
+from server.errors import BadInput, Draining, Reason, SequenceGone, TidegateError
 from server.runtime import state_value
 from server.runtime.state_value import Part
 from server.runtime.turns import Line, Work
@@ -82,8 +82,9 @@ class Opening:
         self._shut = True
 
     def room(self, model: ServedModel, count: int) -> np.ndarray:
-        """Slots for so many sequences, whose states have still to be put in. Raises OverLimit."""
-        self._keeper.parking.make_room(model, count)
+        """Slots for a few sequences, whose states have still to be put in. Raises OverLimit."""
+        for _ in self._keeper.parking.make_room(model, count):
+            pass
         return model.slots.reserve(count)
 
     # New ones ---------------------------------------------------------------------------------------------------------
@@ -98,23 +99,23 @@ class Opening:
         row = None if beginning is None else state_value.together(model.graph, beginning.parts)
         step = 0 if beginning is None else beginning.step
         self._keeper.check(caller, len(handles))
-        coming.slots, coming.model = self.room(model, len(handles)), model
         self._handles.mark(handles, OPENING)
-        self._line.run(self._fill(coming, caller, step, row), partial(self._failed, coming, "open"))
+        self._line.run(self._fill(coming, model, caller, step, row), partial(self._failed, coming, "open"))
 
-    def _fill(self, coming: _Opening, caller: Caller, step: int, row: np.ndarray | None) -> Work:
-        assert coming.model is not None
-        model, sequences = coming.model, list[ServedSequence]()
+    def _fill(self, coming: _Opening, model: ServedModel, caller: Caller, step: int, row: np.ndarray | None) -> Work:
+        yield from self._keeper.parking.make_room(model, len(coming.handles))
+        coming.slots, coming.model = model.slots.reserve(len(coming.handles)), model
+        ids = list[str]()
         for handles in pieces(coming.handles):
-            slots = coming.slots[len(sequences) : len(sequences) + len(handles)]
+            slots = coming.slots[len(ids) : len(ids) + len(handles)]
             model.slots.restore(slots, model.graph.initial if row is None else row, step)
             enrolled = self._keeper.enrol(model, slots, caller, self._route, step, row, coming.token)
             coming.token = enrolled.token
             self._place(handles, enrolled.sequences)
-            sequences += enrolled.sequences
+            ids += [sequence.id for sequence in enrolled.sequences]
             yield
-        model.counters.opened += len(sequences)
-        self._settle(coming, model, sequences, (step,) * len(sequences) if step else ())
+        model.counters.opened += len(ids)
+        self._settle(coming, model, np.full(len(ids) if step else 0, step), ids)
 
     # Those that go on -------------------------------------------------------------------------------------------------
 
@@ -124,33 +125,30 @@ class Opening:
         Raises:
             Refusal: it is clear at once that it cannot be done.
         """
-        if not ids or len(ids) != len(answered) or len(set(ids)) != len(ids):
+        if not ids or len(ids) != len(answered):
             raise BadInput(
                 f"a resume came with {len(ids)} ids and {len(answered)} numbers of answers; expected as many of both, "
-                "at least one, and each id once",
+                "and at least one",
                 Reason.MALFORMED,
             )
-        for id_ in ids:
-            check_name("the sequence id", id_)
         handles = self._handles.new(handle, len(ids))
         self._handles.mark(handles, OPENING)
         coming = _Opening(handles, manner, token)
         self.resuming += 1
         admit, then = partial(self._admit, coming), partial(self._resumed, coming)
-        self._keeper.takeovers.claim(self._caller, ids, token, answered, admit, then, lambda: not self._window.gone)
+        self._keeper.takeovers.claim(self._caller, list(ids), token, list(answered), admit, then, self._here)
 
-    def _admit(self, coming: _Opening, restored: Sequence[Restored]) -> None:
-        """Keeps slots for them, but for those that they have here themselves. Raises Refusal."""
+    def _here(self) -> bool:
+        """Whether the client is."""
+        return not self._window.gone
+
+    def _admit(self, coming: _Opening, model: ServedModel, count: int) -> None:
+        """Keeps so many slots for them. Raises Refusal."""
         if self._shut:
             raise _stopping()
-        model = restored[0].sequence.model
-        if any(r.sequence.model is not model for r in restored):
-            raise BadInput("sequences of different models cannot be resumed together", Reason.MALFORMED)
         self._handles.check_group(model, coming.manner)
         coming.trace = plan(coming.manner.selection, model.graph.trace, model.graph.layers)
-        theirs = self._keeper.takeovers.giving_way(model, [r.sequence.id for r in restored])
-        coming.slots = self.room(model, len(restored) - theirs)
-        coming.model = model
+        coming.slots, coming.model = model.slots.reserve(count), model
 
     def _resumed(self, coming: _Opening, result: list[Restored] | TidegateError) -> None:
         self.resuming -= 1
@@ -162,19 +160,26 @@ class Opening:
             self._line.run(self._take_in(coming, result), partial(self._failed, coming, "resume"))
 
     def _take_in(self, coming: _Opening, restored: list[Restored]) -> Work:
-        model, sequences = restored[0].sequence.model, [r.sequence for r in restored]
-        missing = len(restored) - len(coming.slots)
+        model, steps, lost = restored[0].sequence.model, np.zeros(len(restored), np.int64), list[ServedSequence]()
+        ids, missing = list[str](), len(restored) - len(coming.slots)
         for _ in range(4 * len(restored)):  # those that give way free their slots in turns
             if model.slots.free >= missing:
                 break
             yield
-        coming.slots = np.concatenate([coming.slots, self.room(model, missing)])
-        for part in pieces(np.arange(len(restored))):
-            first, after = part.item(0), part.item(-1) + 1
-            self._keeper.takeovers.settle(restored[first:after], coming.slots[first:after])
-            self._place(coming.handles[first:after], sequences[first:after])
+        yield from self._keeper.parking.make_room(model, missing)
+        coming.slots = np.concatenate([coming.slots, model.slots.reserve(missing)])
+        for handles in pieces(coming.handles):
+            those, part = slice(len(ids), len(ids) + len(handles)), restored[: len(handles)]
+            del restored[: len(handles)]  # to free all of them at once takes some milliseconds
+            lost += self._keeper.takeovers.settle(part, coming.slots[those])
+            sequences = [r.sequence for r in part]
+            self._place(handles, sequences)
+            ids += [sequence.id for sequence in sequences]
+            steps[those] = [sequence.steps for sequence in sequences]
             yield
-        self._settle(coming, model, sequences, tuple(sequence.steps for sequence in sequences))
+        self._settle(coming, model, steps, ids)
+        if lost:
+            self._holder.take_away(lost, SequenceGone("they go on on another stream", Reason.TAKEN_OVER))
 
     # Both -------------------------------------------------------------------------------------------------------------
 
@@ -183,24 +188,28 @@ class Opening:
         for sequence in sequences:
             sequence.holder = self._holder
 
-    def _settle(
-        self, coming: _Opening, model: ServedModel, sequences: Sequence[ServedSequence], steps: tuple[int, ...]
-    ) -> None:
-        """They take steps from now on, each from its step in `steps` or all from 0."""
+    def _settle(self, coming: _Opening, model: ServedModel, steps: np.ndarray, ids: Sequence[str]) -> None:
+        """They take steps from now on, each from its step in `steps` [N]; all from 0 if that is empty."""
         assert coming.trace is not None, "it was planned before"
         group = self._handles.join(model, coming.manner, coming.trace)
-        self._handles.settle(coming.handles, coming.slots, np.array(steps) if steps else 0, group)
-        ids, columns = tuple(sequence.id for sequence in sequences), coming.trace.columns
-        first = int(coming.handles[0])
-        self._window.emit(Opened(first, ids, model.name, model.version, columns, coming.token, steps))
+        self._handles.settle(coming.handles, coming.slots, steps if len(steps) else 0, group)
+        first, columns = int(coming.handles[0]), coming.trace.columns
+        self._window.emit(Opened(first, ids, model.name, model.version, columns, coming.token, steps.tolist()))
 
     def _failed(self, coming: _Opening, request: str, error: object) -> None:
+        self._line.run(self._undo(coming, request, error))
+
+    def _undo(self, coming: _Opening, request: str, error: object) -> Work:
         """Nothing of it stays behind; the client is told why."""
         if coming.model is not None:
-            self._keeper.turn_away(coming.model, coming.slots)
-        coming.give_up()
-        for handle in coming.handles.tolist():
-            self._handles.sequences.pop(handle, None)
+            for slots in pieces(coming.slots):
+                self._keeper.turn_away(coming.model, slots)
+                yield
+            coming.model.slots.give_back(coming.slots.tolist())
+        for handles in pieces(coming.handles):
+            for handle in handles.tolist():
+                self._handles.sequences.pop(handle, None)
+            yield
         self._handles.mark(coming.handles, FREE)
         if not isinstance(error, Exception):
             return  # the client is gone
@@ -225,8 +234,3 @@ class _Opening:
     model: ServedModel | None = None  # from here on once they are admitted
     trace: TracePlan | None = None
     slots: np.ndarray = field(default_factory=lambda: np.zeros(0, np.intp))
-
-    def give_up(self) -> None:
-        if self.model is not None:
-            self.model.slots.give_back(self.slots.tolist())
-        self.model, self.slots = None, np.zeros(0, np.intp)

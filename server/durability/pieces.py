@@ -1,0 +1,32 @@
+"""Large work of the event loop in pieces, between which whatever else is due is done. Knows no sequence."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+PIECE = 64  # sequences: a few tenths of a millisecond
+
+
+async def pieces(count: int, size: int = PIECE) -> AsyncIterator[slice]:
+    """Slices of so many things; between two of them the event loop has a turn."""
+    for first in range(0, count, size):
+        if first:
+            await asyncio.sleep(0)
+        yield slice(first, first + size)
+
+
+async def consumed(things: list[T]) -> AsyncIterator[list[T]]:
+    """The things of a list in pieces, which leave it: to free ten thousand objects at once takes some milliseconds."""
+    while things:
+        part = things[:PIECE]
+        del things[:PIECE]
+        yield part
+        await asyncio.sleep(0)
+
+
+async def in_turns(work: Iterator[None]) -> None:
+    """Does some work to its end; whenever it yields the event loop has a turn."""
+    for _ in work:
+        await asyncio.sleep(0)
