@@ -75,7 +75,17 @@ def modules_of(*rooms: str) -> list[str]:
 
 # These run on the event loop or hold somebody who does, and asyncio imports socket.
 ON_THE_LOOP = {
-    "server.durability": {"checkpointer", "commits", "keeper", "leases", "parking", "store_thread", "takeover"},
+    "server.durability": {
+        "checkpointer",
+        "commits",
+        "keeper",
+        "leases",
+        "limits",
+        "parking",
+        "pieces",
+        "store_thread",
+        "takeover",
+    },
     "server.runtime": {"batcher", "served_model"},
     "server.streams": {"prediction"},
 }
