@@ -16,17 +16,16 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from server.caller import Caller
-from server.durability import checkpoint
-from server.durability.checkpoint import Checkpoint, Found
 from server.durability.guesses import Guesses
 from server.durability.limits import Limits
 from server.durability.losses import gone
 from server.durability.outbox import Outbox
 from server.durability.pieces import consumed, in_turns, pieces
 from server.durability.registry import Registry
-from server.durability.sequence import Life, Move, ServedSequence, check_name, digest_of
+from server.durability.restored import Kept, Restored, decoded, restored_again, restored_from
+from server.durability.sequence import Move, ServedSequence, check_name, digest_of
 from server.durability.store_thread import BackgroundCalls
-from server.errors import BadInput, Reason, SequenceGone, StoreSilent, TidegateError, WrongState
+from server.errors import BadInput, Reason, SequenceGone, TidegateError
 from server.stores import store
 
 if TYPE_CHECKING:
@@ -47,16 +46,6 @@ class ModelLookup(Protocol):
         """The model of this content. Raises Refusal."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Restored:
-    """A sequence that was claimed, and the checkpoint to go on from."""
-
-    sequence: ServedSequence
-    checkpoint: Checkpoint
-    later: bool  # whether the store has later checkpoints
-    answered: int  # how many answers its client has
-
-
 @dataclass(slots=True, eq=False)
 class _Takeover:
     """Sequences that one client wants, each with how many answers it has, and the moment at which it asked.
@@ -73,18 +62,9 @@ class _Takeover:
     wanted: Callable[[], bool]
     beaten: str = ""  # the id of a sequence that a later one wants too
 
-    def claims(self) -> list[store.Claim]:
-        """As a store wants them; made in its thread."""
-        return [store.Claim(id_, self.digest) for id_ in self.ids]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Kept:
-    """What a store has of a sequence, and where in it the client can go on."""
-
-    fence: int
-    owner: str
-    found: Found
+    def claims(self, part: slice = slice(None)) -> list[store.Claim]:
+        """As a store wants them; all of them are made in its thread."""
+        return [store.Claim(id_, self.digest) for id_ in self.ids[part]]
 
 
 @dataclass(eq=False)
@@ -183,31 +163,29 @@ class Takeovers:
                 check_name("the sequence id", id_)
         here = self._registry.those_here(wish.ids)
         seen = await self._seen(wish, here)
-        if (
-            self._registry.those_here(wish.ids) != here
-        ):  # one has left its stream meanwhile, and is not in the store yet
-            seen = await self._seen(wish, self._registry.those_here(wish.ids))
+        if (later := self._registry.those_here(wish.ids)) != here:  # one has left, and is not in the store yet
+            seen = await self._seen(wish, later)
         restored = await self._restored(wish, seen)
         await self._admit(wish, restored)
         claimed = await self._store_thread.ask_soon(
-            lambda s: _kept(s.claim(wish.claims(), self._clock(), wish.now), wish.answered)
+            lambda s: decoded(s.claim(wish.claims(), self._clock(), wish.now), wish.answered)
         )
-        fences = [kept.fence for kept in claimed if isinstance(kept, _Kept)]
+        fences = [kept.fence for kept in claimed if isinstance(kept, Kept)]
         if len(fences) == len(claimed):
             await self._give_way(wish.ids, fences)
         taken = list[Restored]()
         async for those in consumed(claimed):
-            taken += [_taken(kept, before) for kept, before in zip(those, restored[: len(those)], strict=True)]
+            taken += [restored_again(kept, before) for kept, before in zip(those, restored[: len(those)], strict=True)]
             del restored[: len(those)]
         return taken
 
-    async def _seen(self, wish: _Takeover, here: Sequence[ServedSequence]) -> list[_Kept | store.Gone]:
+    async def _seen(self, wish: _Takeover, here: Sequence[ServedSequence]) -> list[Kept | store.Gone]:
         unborn = [sequence for sequence in here if not sequence.born]
         self._registry.keep(unborn)
         if self._outbox or unborn:
             await self._checkpointer.write_soon()
         _check_wanted(wish)
-        seen = await self._store_thread.ask_soon(lambda s: _kept(s.read(wish.claims(), wish.now), wish.answered))
+        seen = await self._store_thread.ask_soon(lambda s: decoded(s.read(wish.claims(), wish.now), wish.answered))
         _check_wanted(wish)
         return seen
 
@@ -240,76 +218,17 @@ class Takeovers:
         if newer:
             raise gone(newer, store.Reason.FENCED)
 
-    async def _restored(self, wish: _Takeover, seen: list[_Kept | store.Gone]) -> list[Restored]:
+    async def _restored(self, wish: _Takeover, seen: list[Kept | store.Gone]) -> list[Restored]:
         """What a store said of each, as what to go on with. Raises Refusal: of the first with which that cannot be."""
         restored = list[Restored]()
         async for part in consumed(seen):
             those = slice(len(restored), len(restored) + len(part))
-            found = zip(wish.ids[those], part, wish.answered[those], strict=True)
-            restored += [self._restored_one(id_, wish.digest, kept, answered) for id_, kept, answered in found]
+            found = zip(wish.claims(those), part, wish.answered[those], strict=True)
+            restored += [restored_from(*one, self._models.exact) for one in found]
         return restored
-
-    def _restored_one(self, id_: str, digest: bytes, kept: _Kept | store.Gone, answered: int) -> Restored:
-        kept = _had(id_, kept)
-        newest = _newest(id_, kept.found, answered)
-        model = self._models.exact(newest.model, newest.version, newest.sha256)
-        _check_fits(id_, newest, model)
-        sequence = ServedSequence(
-            id_, digest, kept.owner, model, -1, kept.fence, born=True, life=Life.OPENING, steps=newest.step
-        )
-        return Restored(sequence, newest, kept.found.later, answered)
-
-
-def _kept(answers: Sequence[store.Claimed | store.Gone], answered: Sequence[int]) -> list[_Kept | store.Gone]:
-    """In the store's thread: what it said of each, its checkpoints decoded."""
-    return [
-        _Kept(one.fence, one.owner, checkpoint.newest(one.checkpoints, most)) if isinstance(one, store.Claimed) else one
-        for one, most in zip(answers, answered, strict=True)
-    ]
 
 
 def _check_wanted(wish: _Takeover) -> None:
     """Whether it is the last one for all that it wants, and its client is there. Raises SequenceGone."""
     if late := wish.beaten or ("" if wish.wanted() else wish.ids[0]):
         raise gone(late, store.Reason.FENCED)
-
-
-def _taken(kept: _Kept | store.Gone, seen: Restored) -> Restored:
-    """What was seen and admitted, as it was claimed: it may have been written once more meanwhile."""
-    sequence = seen.sequence
-    kept = _had(sequence.id, kept)
-    newest = _newest(sequence.id, kept.found, seen.answered)
-    if newest.sha256 != seen.checkpoint.sha256:
-        raise StoreSilent(f"sequence '{sequence.id}' went on with another version of its model meanwhile; try again")
-    sequence.fence, sequence.steps = kept.fence, newest.step
-    return Restored(sequence, newest, kept.found.later, seen.answered)
-
-
-def _check_fits(name: str, kept: Checkpoint, model: ServedModel) -> None:
-    """Whether a state lies as the model's states do here. Raises WrongState: another release laid it out."""
-    state, initial = kept.state, model.graph.initial
-    if state is not None and (state.shape, state.dtype) != (initial.shape, initial.dtype):
-        raise WrongState(
-            f"the checkpoint of sequence '{name}' holds {state.size} numbers of {state.dtype}; model '{model.name}' "
-            f"version {model.version} keeps {initial.size} of {initial.dtype} here"
-        )
-
-
-def _had(name: str, kept: _Kept | store.Gone) -> _Kept:
-    """What can be had. Raises SequenceGone; StoreSilent: another claim was carried out before this late one."""
-    if isinstance(kept, _Kept):
-        return kept
-    if kept.reason is store.Reason.FENCED:
-        raise StoreSilent(f"the store was too slow: another has claimed sequence '{name}' since; try again")
-    raise gone(name, kept.reason)
-
-
-def _newest(name: str, found: Found, answered: int) -> Checkpoint:
-    """The checkpoint to go on from. Raises SequenceGone: none is whole and not later than the client's answers."""
-    for refused in found.refused:
-        log.warning("a checkpoint of sequence '%s' is passed over: %s", name, refused)
-    if found.checkpoint is None:
-        raise SequenceGone(
-            f"no checkpoint of sequence '{name}' is kept at or before step {answered}", Reason.CHECKPOINT_GONE
-        )
-    return found.checkpoint

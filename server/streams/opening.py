@@ -23,7 +23,7 @@ from server.streams.window import Window
 
 if TYPE_CHECKING:
     from server.durability.keeper import AnyKeeper
-    from server.durability.takeover import Restored
+    from server.durability.restored import Restored
     from server.runtime.served_model import ServedModel
 
 log = logging.getLogger(__name__)

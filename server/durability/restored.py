@@ -1,0 +1,102 @@
+"""What a store has of sequences that are taken over, decoded and checked against their models."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from server.durability import checkpoint
+from server.durability.checkpoint import Checkpoint, Found
+from server.durability.losses import gone
+from server.durability.sequence import Life, ServedSequence
+from server.errors import Reason, SequenceGone, StoreSilent, WrongState
+from server.stores import store
+
+if TYPE_CHECKING:
+    from server.runtime.served_model import ServedModel
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kept:
+    """What a store has of a sequence, and where in it the client can go on."""
+
+    fence: int
+    owner: str
+    found: Found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Restored:
+    """A sequence that was claimed, and the checkpoint to go on from."""
+
+    sequence: ServedSequence
+    checkpoint: Checkpoint
+    later: bool  # whether the store has later checkpoints
+    answered: int  # how many answers its client has
+
+
+def decoded(answers: Sequence[store.Claimed | store.Gone], answered: Sequence[int]) -> list[Kept | store.Gone]:
+    """What a store said of each, its checkpoints decoded. For the store's thread: it takes a while."""
+    return [
+        Kept(one.fence, one.owner, checkpoint.newest(one.checkpoints, most)) if isinstance(one, store.Claimed) else one
+        for one, most in zip(answers, answered, strict=True)
+    ]
+
+
+def restored_from(
+    claim: store.Claim, kept: Kept | store.Gone, answered: int, exact: Callable[[str, int, str], ServedModel]
+) -> Restored:
+    """What was read of a sequence, as what to go on with; `exact` finds its model. Raises Refusal: it cannot be."""
+    kept = _had(claim.id, kept)
+    newest = _newest(claim.id, kept.found, answered)
+    model = exact(newest.model, newest.version, newest.sha256)
+    _check_fits(claim.id, newest, model)
+    sequence = ServedSequence(
+        claim.id, claim.digest, kept.owner, model, -1, kept.fence, born=True, life=Life.OPENING, steps=newest.step
+    )
+    return Restored(sequence, newest, kept.found.later, answered)
+
+
+def restored_again(kept: Kept | store.Gone, seen: Restored) -> Restored:
+    """What was seen and admitted, as it was claimed: it may have been written once more meanwhile."""
+    sequence = seen.sequence
+    kept = _had(sequence.id, kept)
+    newest = _newest(sequence.id, kept.found, seen.answered)
+    if newest.sha256 != seen.checkpoint.sha256:
+        raise StoreSilent(f"sequence '{sequence.id}' went on with another version of its model meanwhile; try again")
+    sequence.fence, sequence.steps = kept.fence, newest.step
+    return Restored(sequence, newest, kept.found.later, seen.answered)
+
+
+def _check_fits(name: str, kept: Checkpoint, model: ServedModel) -> None:
+    """Whether a state lies as the model's states do here. Raises WrongState: another release laid it out."""
+    state, initial = kept.state, model.graph.initial
+    if state is not None and (state.shape, state.dtype) != (initial.shape, initial.dtype):
+        raise WrongState(
+            f"the checkpoint of sequence '{name}' holds {state.size} numbers of {state.dtype}; model '{model.name}' "
+            f"version {model.version} keeps {initial.size} of {initial.dtype} here"
+        )
+
+
+def _had(name: str, kept: Kept | store.Gone) -> Kept:
+    """What can be had. Raises SequenceGone; StoreSilent: another claim was carried out before this late one."""
+    if isinstance(kept, Kept):
+        return kept
+    if kept.reason is store.Reason.FENCED:
+        raise StoreSilent(f"the store was too slow: another has claimed sequence '{name}' since; try again")
+    raise gone(name, kept.reason)
+
+
+def _newest(name: str, found: Found, answered: int) -> Checkpoint:
+    """The checkpoint to go on from. Raises SequenceGone: none is whole and not later than the client's answers."""
+    for refused in found.refused:
+        log.warning("a checkpoint of sequence '%s' is passed over: %s", name, refused)
+    if found.checkpoint is None:
+        raise SequenceGone(
+            f"no checkpoint of sequence '{name}' is kept at or before step {answered}", Reason.CHECKPOINT_GONE
+        )
+    return found.checkpoint
