@@ -4,6 +4,7 @@ Gates go by the names of the equations, whatever an operator's packing order is.
 Shapes: I input size, H hidden size, G number of gate blocks, B batch.
 """
 
+import math
 from collections.abc import Callable, Mapping, MutableSequence
 from dataclasses import dataclass, field, replace
 
@@ -12,8 +13,9 @@ import onnx
 
 from stepgraph.cells.activations import Activation
 from stepgraph.graphs.builder import GraphBuilder
+from stepgraph.graphs.graph import Graph
 
-Tensors = Mapping[str, str]  # names of tensors [B, H] in a graph, by state or gate
+Tensors = Mapping[str, str]  # names of tensors [B, H] (or [B, n] for n numbers in all) in a graph, by state or gate
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +71,20 @@ class Cell:
     peepholes: Mapping[str, np.ndarray] = field(default_factory=dict)  # [H] by gate; empty if there are none
     quantised: bool = False  # whether its operator computes with 8 bits
     rounded: tuple[Rounded, Rounded] | None = None  # then the weights of x and h
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # of states and gates that are not [H]
+    untraced: tuple[str, ...] = ()  # states that are too large for a trace
+
+    @property
+    def traced(self) -> tuple[str, ...]:
+        """The states that a trace shows."""
+        return tuple(name for name in self.states if name not in self.untraced)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a state or a gate for one sequence."""
+        return self.shapes.get(name, (self.hidden_size,))
+
+    def width(self, name: str) -> int:
+        return math.prod(self.shape(name))
 
     def in_type(self, dtype: np.dtype) -> "Cell":
         if dtype == self.dtype:
@@ -117,23 +133,28 @@ class Operator:
     """An operator that computes a cell: its inputs and outputs in order, and what is packed into its weights.
 
     `step` writes one step from x [B, I] and the states before. Where `kept`, the operator itself computes the states,
-    and of the step the gates alone count.
+    and of the step the gates alone count. An operator without the weights W and R has `read` and `gates` instead: the
+    first makes a cell of a node, the second writes the gates of a step from the node's inputs and the states after it.
     """
 
     kind: Kind
     name: str
-    blocks: tuple[str, ...]  # the gates in the order in which their weights are packed
-    step: Callable[[GraphBuilder, Cell, str, Tensors], Step]
+    blocks: tuple[str, ...] = ()  # the gates in the order in which their weights are packed
+    step: Callable[[GraphBuilder, Cell, str, Tensors], Step] | None = None
     inputs: tuple[str, ...] = INPUTS
     outputs: tuple[str, ...] = OUTPUTS
     domain: str = ""
     input_axis: int = 2  # of W, which is [1, G*H, I] as a rule
     kept: bool = False
     unrounded: Callable[[GraphBuilder, "Operator", onnx.NodeProto], None] | None = None  # writes it without rounding
+    time: int | None = None  # the axis of time of its first input where the batch comes first; None: layout says it
+    read: Callable[[onnx.NodeProto, Graph], Cell] | None = None
+    gates: Callable[[GraphBuilder, onnx.NodeProto, Cell, Tensors], Tensors] | None = None
 
     @property
     def initial(self) -> tuple[str, ...]:
-        return tuple(name for name in self.inputs if name.startswith("initial_"))
+        """The inputs that the states start from."""
+        return tuple(name for name in self.inputs if name.startswith(("initial_", "past_")))
 
     def taken(self, node: onnx.NodeProto, name: str) -> str:
         index = self.inputs.index(name) if name in self.inputs else len(node.input)

@@ -2,11 +2,12 @@
 
 import onnx
 
-from stepgraph.cells import gru, lstm, min_gru, quantised_lstm, rnn
+from stepgraph.cells import causal_conv, gru, linear_attention, lstm, min_gru, quantised_lstm, rnn
 from stepgraph.cells.cell import Operator
 
-KINDS = {each.KIND.name: each.KIND for each in (rnn, lstm, gru, min_gru)}
-OPERATORS = {o.name: o for each in (rnn, lstm, gru, quantised_lstm) for o in each.OPERATORS}
+KINDS = {each.KIND.name: each.KIND for each in (rnn, lstm, gru, min_gru)}  # that a file may name in its metadata
+_WITH_OPERATORS = (rnn, lstm, gru, quantised_lstm, linear_attention, causal_conv)
+OPERATORS = {operator.name: operator for each in _WITH_OPERATORS for operator in each.OPERATORS}
 
 
 def operator_of(node: onnx.NodeProto) -> Operator | None:

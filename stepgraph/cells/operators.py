@@ -29,6 +29,17 @@ class CellNode:
         return time_axis(self.node)
 
     @property
+    def axes(self) -> tuple[int, int]:
+        """The axes of batch and time of x."""
+        return (0 if self.operator.time is not None else 1 - self.time_axis), self.time_axis
+
+    def state_shape(self, name: str) -> tuple[int, ...]:
+        """The shape in which the operator takes and returns a state, with -1 for the batch."""
+        if self.operator.time is not None:
+            return (-1, *self.cell.shape(name))
+        return (-1, 1, self.cell.hidden_size) if self.time_axis else (1, -1, self.cell.hidden_size)
+
+    @property
     def x(self) -> str:
         return self.node.input[0]
 
@@ -38,8 +49,9 @@ class CellNode:
 
     @cached_property
     def outputs(self) -> tuple[str, ...]:
-        """Names of all its outputs, the states last; "" where the model does not use one."""
-        return tuple(self.operator.made(self.node, name) for name in self.operator.outputs)
+        """Its hidden state of every step ("" if it does not return that), then its last states; "" if not used."""
+        shown, *last = (self.operator.made(self.node, name) for name in self.operator.outputs)
+        return (shown if self.operator.step else "", *last)
 
 
 def is_recurrent(node: onnx.NodeProto) -> bool:
@@ -47,7 +59,8 @@ def is_recurrent(node: onnx.NodeProto) -> bool:
 
 
 def time_axis(node: onnx.NodeProto) -> int:
-    return int(attributes(node).get("layout") == 1)
+    operator = operator_of(node)
+    return operator.time if operator and operator.time is not None else int(attributes(node).get("layout") == 1)
 
 
 def lengths(node: onnx.NodeProto) -> str:
@@ -71,11 +84,15 @@ def backwards(node: onnx.NodeProto) -> str:
 def find(graph: Graph) -> tuple[CellNode, ...]:
     """The recurrent nodes that run forward, in the order in which data runs through them."""
     pairs = ((node, operator_of(node)) for node in graph.nodes if not runs_backwards(node))
-    return tuple(CellNode(node, found, _Reader(node, found, graph).cell()) for node, found in pairs if found)
+    return tuple(CellNode(node, found, _read(node, found, graph)) for node, found in pairs if found)
+
+
+def _read(node: onnx.NodeProto, operator: Operator, graph: Graph) -> Cell:
+    return operator.read(node, graph) if operator.read else _Reader(node, operator, graph).cell()
 
 
 class _Reader:
-    """Reads one node."""
+    """Reads a node that has the weights W and R."""
 
     def __init__(self, node: onnx.NodeProto, operator: Operator, graph: Graph) -> None:
         self._node = node

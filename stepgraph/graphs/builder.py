@@ -89,6 +89,12 @@ class GraphBuilder:
             return self.op_to(output, operator, tensor, axes=[axis])
         return self.op_to(output, operator, tensor, self.constant(np.array([axis], np.int64)))
 
+    def norm(self, tensor: str, axis: int) -> str:
+        """The square root of the sum of squares along an axis, which is gone then."""
+        if self._opset < 18:  # the axes became an input then
+            return self.op("ReduceL2", tensor, axes=[axis], keepdims=0)
+        return self.op("ReduceL2", tensor, self.constant(np.array([axis], np.int64)), keepdims=0)
+
     def split(self, tensor: str, sizes: Sequence[int]) -> list[str]:
         """Cuts [B, sum(sizes)] into [B, size] each."""
         if len(sizes) == 1:

@@ -4,10 +4,12 @@ from functools import cached_property
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
+from stepgraph.errors import ModelRefused
 from stepgraph.graphs.builder import captured
+from stepgraph.graphs.labels import label, name_of
 
 MEASURING = frozenset({"Shape", "Size"})  # what they make depends on no value
 
@@ -30,6 +32,27 @@ class Graph:
     def makers(self) -> dict[str, onnx.NodeProto]:
         """The node that makes each tensor."""
         return {output: node for node in self.nodes for output in node.output if output}
+
+    @cached_property
+    def _types(self) -> dict[str, onnx.TypeProto.Tensor]:
+        graph = shape_inference.infer_shapes(self.model, data_prop=True).graph
+        return {info.name: info.type.tensor_type for info in (*graph.input, *graph.value_info, *graph.output)}
+
+    def sized(self, name: str, node: onnx.NodeProto) -> list[int]:
+        """The sizes of an input of a node, 0 for a free axis; the last must be known."""
+        known = self._initializers.get(name)
+        sizes = list(known.dims) if known else [dim.dim_value for dim in self._types[name].shape.dim]
+        if not sizes or not sizes[-1]:
+            raise ModelRefused(
+                f"{label(node)} takes '{name}', and how wide it is cannot be told from the file. Export the model with "
+                "the shapes of its tensors, all axes fixed but those of batch and time",
+                name_of(node),
+            )
+        return sizes
+
+    def dtype(self, name: str) -> np.dtype:
+        known = self._initializers.get(name)
+        return helper.tensor_dtype_to_np_dtype(known.data_type if known else self._types[name].elem_type)
 
     def value(self, name: str) -> np.ndarray | None:
         """A tensor's value, not to be changed; None if it depends on an input."""

@@ -19,12 +19,12 @@ def growth(sizes: Sequence[int]) -> tuple[int, int]:
     return (1, 1) if base == wider == longer else (0, 0)
 
 
-def pace(shapes: Sequence[tuple[int, ...]], axis: int, batched: bool, timed: bool) -> Pace | None:
-    """How a cell runs whose input has these first two axes at the three sizes, its own time at `axis`.
+def pace(shapes: Sequence[Sequence[int]], batched: bool, timed: bool) -> Pace | None:
+    """How a cell runs whose input has these sizes along its batch and its own time in the three runs.
 
     `batched` and `timed` say whether the sizes differ in batch and in time. None if it is no pace of a stream.
     """
-    time, rows = ([shape[i] for shape in shapes] for i in (axis, 1 - axis))
+    rows, time = ([shape[i] for shape in shapes] for i in (0, 1))
     wide, batch = (2, _BATCH) if batched else (1, 1)
     match growth(time), growth(rows):
         case (1, 2), (w, 1) if w == wide and timed:

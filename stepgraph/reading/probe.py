@@ -127,7 +127,9 @@ class Probe:
             return None
         self._runs_at_all = True
         batched, timed = bool(guess.batch), bool(guess.time)
-        paces = [pace([run[cell.x].shape[:2] for run in runs], cell.time_axis, batched, timed) for cell in self.cells]
+        paces = [
+            pace([[run[cell.x].shape[i] for i in cell.axes] for run in runs], batched, timed) for cell in self.cells
+        ]
         counts = [growth([int(run[name]) for run in runs]) for name in self.counts]
         if None in paces or not self._remembers(guess, paces, counts):
             return None
@@ -211,13 +213,13 @@ class Probe:
     def _initial_states(self, index: int, cell: CellNode, facts: Facts) -> tuple[np.ndarray | None, ...]:
         carried = self.interface.carried
         return tuple(
-            None if (index, k) in carried else self._initial_state(cell, name, facts, facts.paces[index])
-            for k, name in enumerate(cell.initial)
+            None if (index, k) in carried else self._initial_state(cell, k, facts, facts.paces[index])
+            for k in range(len(cell.initial))
         )
 
-    def _initial_state(self, cell: CellNode, name: str | None, facts: Facts, pace: Pace) -> np.ndarray | None:
+    def _initial_state(self, cell: CellNode, k: int, facts: Facts, pace: Pace) -> np.ndarray | None:
         """The value that the state has before the first step, whatever the input, [rows * H]; None if there is none."""
-        width = pace.rows * cell.cell.hidden_size
+        name, width = cell.initial[k], pace.rows * cell.cell.width(cell.cell.states[k])
         if name is None or name in self.trial.dims:
             return np.zeros(width, cell.cell.dtype)
         given = self.graph.made_of(name, by_value=True) & self.trial.dims.keys()

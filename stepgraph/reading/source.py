@@ -65,8 +65,8 @@ def _beginnings(whole: Source, found: Sequence[CellNode]) -> list[tuple[tuple[np
 
 
 def _inside(node: CellNode) -> tuple[np.ndarray | None, ...]:
-    zeros = np.zeros(node.cell.hidden_size, node.cell.dtype)
-    return tuple(None if initial else zeros for initial in node.initial)
+    cell, starts = node.cell, zip(node.initial, node.cell.states, strict=True)
+    return tuple(None if initial else np.zeros(cell.width(name), cell.dtype) for initial, name in starts)
 
 
 def _holds(known: Interface, cells: Sequence[CellNode]) -> Mapping[str, frozenset[tuple[int, int]]]:

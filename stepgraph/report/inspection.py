@@ -1,6 +1,6 @@
 """Makes the report from a graph and the loaded model or the refusal. Pure: loads nothing."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import onnx
@@ -65,12 +65,14 @@ def served(report: Report, loaded: LoadedModel, model: onnx.ModelProto | None, f
     """The report of a file that will be served; `fixed` are the inputs that model.toml makes constant."""
     facts, graph, engine = loaded.facts, loaded.graph, loaded.engine
     states = state_homes.states(loaded)
+    cells = tuple(_cell(i, cell) for i, cell in enumerate(graph.layers))
+    hidden = (state.returned for state in states if state.returned and state.layer is not None)
     return replace(
         report,
         served=True,
         sha256=loaded.sha256,
-        ladder=_rungs(model, (state.returned for state in states if state.returned and state.layer is not None)),
-        cells=tuple(_cell(i, cell) for i, cell in enumerate(graph.layers)),
+        ladder=tuple(_sized(rung, cells) for rung in _rungs(model, hidden)),
+        cells=cells,
         one_step=facts.one_step,
         inputs=tuple(_port(loaded, "inputs", port) for port in facts.inputs),
         outputs=tuple(_port(loaded, "outputs", port) for port in facts.outputs),
@@ -85,6 +87,14 @@ def served(report: Report, loaded: LoadedModel, model: onnx.ModelProto | None, f
             if batch <= engine.largest
         ),
     )
+
+
+def _sized(rung: Rung, cells: Sequence[CellFact]) -> Rung:
+    """The rung of a cell with the sizes that were found when it was loaded."""
+    found = next((cell for cell in cells if rung.box and cell.node == rung.name), None)
+    if found is None or rung.box is None:
+        return rung
+    return replace(rung, box=replace(rung.box, input_size=found.input_size, hidden_size=found.hidden_size))
 
 
 def _cell(layer: int, cell: Cell) -> CellFact:

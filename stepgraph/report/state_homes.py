@@ -23,7 +23,7 @@ def _of_cells(loaded: LoadedModel) -> Iterator[StateFact]:
     for i, cell in enumerate(graph.layers):
         for k, name in enumerate(cell.states):
             rows, given = facts.paces[i].rows, carried.get((i, k))
-            row = (cell.hidden_size,) if rows == 1 else (rows, cell.hidden_size)
+            row = cell.shape(name) if rows == 1 else (rows, *cell.shape(name))
             columns = kept.get((i, name))
             if columns is not None:
                 yield StateFact(i, name, row, "server", None, None, _start(graph.initial[columns.span].any()))

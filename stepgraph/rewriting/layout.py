@@ -47,9 +47,9 @@ def layout(nodes: Sequence[CellNode], facts: Facts, named: Sequence[NamedCell] =
     through = [(carried.given, math.prod(carried.given.row)) for carried in facts.through]
     state = _columns([*((i, name, row.size) for i, name, row in kept), *((None, p.name, n) for p, n in through)])
     trace = _columns(
-        (i, name, node.cell.hidden_size * pace.rows)
+        (i, name, node.cell.width(name) * pace.rows)
         for i, (node, pace) in enumerate(zip(layers, facts.paces, strict=True))
-        for name in (*node.cell.states, *(node.cell.gates if unrolled(node, pace) else ()))
+        for name in (*node.cell.traced, *(node.cell.gates if unrolled(node, pace) else ()))
     )
     zeros = [np.zeros(math.prod(carried.given.row), dtype) for carried in facts.carried]
     starts = [np.asarray(state.start, dtype).reshape(-1) for state in facts.looped]

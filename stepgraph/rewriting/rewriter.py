@@ -70,18 +70,17 @@ class _Rewriter:
         for port in facts.lengths:
             self._same_for_all(port, 1)
         steps = self._steps()
-        kept = [self._row(layer, steps[layer].states[name]) for layer, name in self._before if layer is not None]
+        kept = [self._row(layer, name, steps[layer].states[name]) for layer, name in self._before if layer is not None]
         followed = {
-            named.states[name].given.name: self._row(layer, steps[layer].states[name])
+            named.states[name].given.name: self._row(layer, name, steps[layer].states[name])
             for layer, named in enumerate(self._named, len(self._nodes))
             for name in named.states
         }
         next_state = [*kept, *(followed.get(c.given.name) or self._pack(c.returned) for c in facts.through)]
         traces = [
-            self._row(layer, tensor)
+            self._row(layer, name, {**step.states, **step.gates}[name])
             for layer, step in enumerate(steps)
-            for part in (step.states, step.gates)
-            for tensor in part.values()
+            for name in (*self._cells[layer].traced, *step.gates)
         ]
         outputs = [port.name for port in facts.outputs]
         infos = [_output(port) for port in facts.outputs]
@@ -131,6 +130,7 @@ class _Rewriter:
             return self._operator(layer)
         if node.operator.kept:
             return self._beside(layer)
+        assert node.operator.step is not None
         narrow, wide = node.cell.dtype, _wide(node.cell)
         cell = node.cell.in_type(wide)
         moments = [self._cast(x, narrow, wide) for x in self._moments(layer)]
@@ -160,23 +160,28 @@ class _Rewriter:
     def _operator(self, layer: int) -> Step:
         g, node, pace = self._g, self._nodes[layer], self._facts.paces[layer]
         cell, copy = node.cell, copied(node.node)
-        shape = (-1, 1, cell.hidden_size) if node.time_axis else (1, -1, cell.hidden_size)
         ends = {}
         for name, start, end in zip(cell.states, node.operator.initial, node.operator.outputs[1:], strict=True):
             kept = self._before.get((layer, name))
             if kept:
-                node.operator.take(copy, start, self._cast(g.reshape(kept, shape), self._dtype, cell.dtype))
+                node.operator.take(
+                    copy, start, self._cast(g.reshape(kept, node.state_shape(name)), self._dtype, cell.dtype)
+                )
             ends[name] = node.operator.made(copy, end) or g.name(name)
             node.operator.make(copy, end, ends[name])
         g.nodes.append(copy)
-        width = (-1, pace.rows * cell.hidden_size)
-        return Step({n: self._cast(g.reshape(t, width), cell.dtype, _wide(cell)) for n, t in ends.items()}, {})
+        rows = {name: g.reshape(end, (-1, pace.rows * cell.width(name))) for name, end in ends.items()}
+        return Step({name: self._cast(row, cell.dtype, _wide(cell)) for name, row in rows.items()}, {})
 
     def _beside(self, layer: int) -> Step:
         """Keeps a cell's operator, and computes its gates beside it."""
-        node, (x_BI,) = self._nodes[layer], self._moments(layer)
+        node, after = self._nodes[layer], self._operator(layer).states
+        if node.operator.gates:
+            return Step(after, node.operator.gates(self._g, node.node, node.cell, after))
+        assert node.operator.step is not None
+        (x_BI,) = self._moments(layer)
         before = {name: self._state(layer, k, x_BI) for k, name in enumerate(node.cell.states)}
-        return Step(self._operator(layer).states, node.operator.step(self._g, node.cell, x_BI, before).gates)
+        return Step(after, node.operator.step(self._g, node.cell, x_BI, before).gates)
 
     def _state(self, layer: int, index: int, x_BI: str) -> str:
         """A state before the step, [B, H]: kept by us, carried by the interface, or the same at every step."""
@@ -192,9 +197,9 @@ class _Rewriter:
         assert initial is not None  # the interface carries it or the step computes it, so it comes from there
         return self._cast(self._g.reshape(initial, (-1, cell.hidden_size)), cell.dtype, _wide(cell))
 
-    def _row(self, layer: int, tensor: str) -> str:
+    def _row(self, layer: int, name: str, tensor: str) -> str:
         cell, pace = self._cells[layer], self._facts.paces[layer]
-        rows = tensor if pace.rows == 1 else self._g.reshape(tensor, (-1, pace.rows * cell.hidden_size))
+        rows = tensor if pace.rows == 1 else self._g.reshape(tensor, (-1, pace.rows * cell.width(name)))
         return self._cast(rows, _wide(cell), self._dtype)
 
     def _cast(self, tensor: str, have: np.dtype, want: np.dtype) -> str:

@@ -9,9 +9,8 @@ from onnx import TensorProto, shape_inference
 
 from stepgraph.cells.cell import Operator
 from stepgraph.cells.kinds import operator_of
-from stepgraph.cells.operators import time_axis
 from stepgraph.file import tensors
-from stepgraph.graphs.builder import GraphBuilder, copied, opset, rebuilt, refill
+from stepgraph.graphs.builder import GraphBuilder, attributes, copied, opset, rebuilt, refill
 
 _SWAPPED = [1, 0, 2]
 
@@ -26,7 +25,7 @@ def runnable(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in model.graph.node:
         operator = operator_of(node)
         double = operator is not None and operator.taken(node, "W") in doubles
-        if operator and not operator.domain and (double or time_axis(node)):
+        if operator and not operator.domain and (double or _batch_first(node)):
             _recurrent(g, operator, node, double)
         else:
             g.nodes.append(node)
@@ -45,8 +44,12 @@ def _double_tensors(model: onnx.ModelProto) -> set[str]:
     return double | {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.DOUBLE}
 
 
+def _batch_first(node: onnx.NodeProto) -> bool:
+    return attributes(node).get("layout") == 1
+
+
 def _recurrent(g: GraphBuilder, operator: Operator, node: onnx.NodeProto, double: bool) -> None:
-    swap = time_axis(node) == 1
+    swap = _batch_first(node)
     inner = copied(node)
     if swap:
         refill(inner.attribute, (a for a in node.attribute if a.name != "layout"))

@@ -18,13 +18,11 @@ from stepgraph.errors import ModelRefused
 from stepgraph.loading import load
 from stepgraph.report import examination
 from tests.running_server import RunningServer
+from tests.stepgraph.cells.streaming import streamed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
-    from stepgraph.model import LoadedModel
 
 INPUTS, HIDDEN, STEPS, BATCH = 3, 4, 7, 2
 GATES = {"update": "/update/update.1/Sigmoid_output_0", "candidate": "/candidate/Add_output_0"}
@@ -92,20 +90,6 @@ def export(net: nn.Module, folder: Path, cells: object, **given: Tensor) -> Path
 def net() -> MinGRU:
     torch.manual_seed(0)
     return MinGRU()
-
-
-def streamed(loaded: LoadedModel, x_BTI: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    """The output and what a trace shows of the one layer, [T, B, n] each, one step at a time."""
-    state = np.tile(loaded.graph.initial, (len(x_BTI), 1))
-    seen: dict[str, list[NDArray[np.float32]]] = {}
-    for x_BI in x_BTI.transpose(1, 0, 2):
-        result = loaded.engine.run({"x": x_BI[np.newaxis]}, state, trace=True)
-        state = result.state
-        assert result.trace is not None
-        seen.setdefault("y", []).append(result.outputs["y"][0])
-        for columns in loaded.graph.trace:
-            seen.setdefault(columns.name, []).append(result.trace[0][:, columns.span])
-    return {name: np.stack(values) for name, values in seen.items()}
 
 
 def test_a_scripted_min_gru_answers_as_torch_and_as_its_untouched_file_and_shows_its_gates(
