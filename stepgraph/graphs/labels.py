@@ -7,6 +7,11 @@ import onnx
 # operators that keep each value as it is, in another shape, order or type
 RESHAPING = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 
+STATE_INSTEAD = (
+    "Export it with that state as an input and an output, name the pair in model.toml beside the file, under [state], "
+    "and let clients begin each sequence with its own by sequence(state=...)"
+)
+
 
 def name_of(node: onnx.NodeProto) -> str:
     """What tells a node from others: its name, else its first output's."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stepgraph.errors import ModelRefused
-from stepgraph.graphs.labels import label, name_of
+from stepgraph.graphs.labels import STATE_INSTEAD, label, name_of
 from stepgraph.reading import loops
 from stepgraph.reading.growth import SIZES
 from stepgraph.reading.interface import State
@@ -116,7 +116,7 @@ def _start(loop: LoopNode, index: int, first: Values, last: Values, batch: int |
     if any(not np.array_equal(row, rows[0]) for row in rows):
         raise ModelRefused(
             f"{label(loop.node)} carries '{loop.names[index]}', which starts from a state that depends on its input "
-            f"('{loop.initial[index]}')",
+            f"('{loop.initial[index]}'). {STATE_INSTEAD}",
             name_of(loop.node),
         )
     start: np.ndarray = rows[0]

@@ -3,6 +3,7 @@
 Runs the original with onnxruntime at a few sizes and looks at the shapes. Changes nothing.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -42,6 +43,7 @@ class Probe:
     alone: bool = False
     fixed: bool = False
     # what was seen
+    _computed: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set), init=False)  # states, by cell
     _failure: str = field(default="", init=False)  # of the first guess that did not run
     _runs_at_all: bool = field(default=False, init=False)
     _strange_loops: bool = field(default=False, init=False)
@@ -101,6 +103,7 @@ class Probe:
             outputs=answers or tuple(outputs.values()),  # a cell and nothing else: its state is its answer
             carried=tuple(Carried(given[name], outputs[returned]) for name, returned in known.states),
             initial=tuple(self._initial_states(i, cell, facts) for i, cell in enumerate(self.cells)),
+            paces=tuple(replace(pace, computed=frozenset(self._computed[i])) for i, pace in enumerate(paces)),
         )
 
     # which axes are batch and time
@@ -213,12 +216,13 @@ class Probe:
     def _initial_states(self, index: int, cell: CellNode, facts: Facts) -> tuple[np.ndarray | None, ...]:
         carried = self.interface.carried
         return tuple(
-            None if (index, k) in carried else self._initial_state(cell, k, facts, facts.paces[index])
+            None if (index, k) in carried else self._initial_state(cell, facts, index, k)
             for k in range(len(cell.initial))
         )
 
-    def _initial_state(self, cell: CellNode, k: int, facts: Facts, pace: Pace) -> np.ndarray | None:
-        """The value that the state has before the first step, whatever the input, [rows * H]; None if there is none."""
+    def _initial_state(self, cell: CellNode, facts: Facts, index: int, k: int) -> np.ndarray | None:
+        """The value that the state has before the first step, [rows * H]; None if each step computes it itself."""
+        pace = facts.paces[index]
         name, width = cell.initial[k], pace.rows * cell.cell.width(cell.cell.states[k])
         if name is None or name in self.trial.dims:
             return np.zeros(width, cell.cell.dtype)
@@ -232,8 +236,5 @@ class Probe:
         if (rows == rows[0]).all():
             first: np.ndarray = rows[0]
             return first
-        raise ModelRefused(
-            f"{label(cell.node)} starts from a state that is computed from its input ('{name}'), which a stream does "
-            "not know before its first step. Let it start from zeros or from constants",
-            name_of(cell.node),
-        )
+        self._computed[index].add(k)
+        return np.zeros(width, cell.cell.dtype)

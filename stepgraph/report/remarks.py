@@ -51,6 +51,8 @@ def _of_forgotten(loaded: LoadedModel) -> Iterator[str]:
 def _of_cells(loaded: LoadedModel) -> Iterator[str]:
     """Cells that take several time steps of their own within a step, or have several rows for a sequence."""
     for i, (cell, pace) in enumerate(zip(loaded.graph.layers, loaded.facts.paces, strict=True)):
+        if pace.computed:
+            yield f"layer {i} starts from what the first step of a sequence computes from its inputs"
         if pace.inner > 1 and loaded.graph.gates_of(i) == cell.gates:
             yield f"layer {i} takes {pace.inner} time steps of its own within each step; a trace shows the last of them"
         elif pace.inner > 1:

@@ -49,7 +49,7 @@ class StateFact:
     home: str
     given: str | None
     returned: str | None
-    start: str  # "zeros" or "values of the file"
+    start: str  # "zeros", "values of the file" or what computes it
     node: str | None = None
     unseen: str = ""
 

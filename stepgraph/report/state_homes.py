@@ -26,7 +26,9 @@ def _of_cells(loaded: LoadedModel) -> Iterator[StateFact]:
             row = cell.shape(name) if rows == 1 else (rows, *cell.shape(name))
             columns = kept.get((i, name))
             if columns is not None:
-                yield StateFact(i, name, row, "server", None, None, _start(graph.initial[columns.span].any()))
+                computed = k in facts.paces[i].computed
+                start = "what the first step computes" if computed else _start(graph.initial[columns.span].any())
+                yield StateFact(i, name, row, "server", None, None, start)
             elif given in returned:
                 yield StateFact(i, name, row, "interface", given, returned[given], "zeros")
             elif given in looped:

@@ -14,7 +14,7 @@ from stepgraph.errors import ModelRefused
 from stepgraph.graphs.labels import label
 from stepgraph.rewriting.columns import Columns
 from stepgraph.rewriting.ports import Carried, Facts, Pace
-from stepgraph.rewriting.stepgraph import StepGraph
+from stepgraph.rewriting.stepgraph import BEGUN, StepGraph
 
 _UNROLLED = 16  # time steps within one step that are written one after the other
 
@@ -45,7 +45,10 @@ def layout(nodes: Sequence[CellNode], facts: Facts, named: Sequence[NamedCell] =
         if pace.streams and row is not None
     ]
     through = [(carried.given, math.prod(carried.given.row)) for carried in facts.through]
-    state = _columns([*((i, name, row.size) for i, name, row in kept), *((None, p.name, n) for p, n in through)])
+    begun = [(None, BEGUN, 1)] if any(pace.computed for pace in facts.paces) else []
+    state = _columns(
+        [*((i, name, row.size) for i, name, row in kept), *((None, p.name, n) for p, n in through), *begun]
+    )
     trace = _columns(
         (i, name, node.cell.width(name) * pace.rows)
         for i, (node, pace) in enumerate(zip(layers, facts.paces, strict=True))
@@ -53,7 +56,7 @@ def layout(nodes: Sequence[CellNode], facts: Facts, named: Sequence[NamedCell] =
     )
     zeros = [np.zeros(math.prod(carried.given.row), dtype) for carried in facts.carried]
     starts = [np.asarray(state.start, dtype).reshape(-1) for state in facts.looped]
-    initial = np.concatenate([*(row for _, _, row in kept), *zeros, *starts, np.zeros(0, dtype)])
+    initial = np.concatenate([*(row for _, _, row in kept), *zeros, *starts, np.zeros(len(begun), dtype)])
     whole = [*(np.zeros(row.size, bool) for _, _, row in kept), *(np.full(n, p.dtype.kind != "f") for p, n in through)]
     cells = tuple(layer.cell for layer in layers)
     return StepGraph(
@@ -64,7 +67,7 @@ def layout(nodes: Sequence[CellNode], facts: Facts, named: Sequence[NamedCell] =
         state,
         trace,
         initial,
-        np.concatenate([*whole, np.zeros(0, bool)]),
+        np.concatenate([*whole, np.ones(len(begun), bool)]),
     )
 
 

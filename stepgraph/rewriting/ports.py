@@ -117,12 +117,14 @@ class Pace:
 
     `inner`: how many time steps of its own it takes (an audio frame may be cut into several). `rows`: how many rows it
     has for each sequence (the bands of a spectrum, say). `streams`: whether it goes on from step to step by the file's
-    own time axis; if not, its state is in the interface, or it begins anew.
+    own time axis; if not, its state is in the interface, or it begins anew. `computed`: which of its states the first
+    step of a sequence computes.
     """
 
     inner: int = 1
     rows: int = 1
     streams: bool = True
+    computed: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)

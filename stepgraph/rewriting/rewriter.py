@@ -21,7 +21,7 @@ from stepgraph.graphs.builder import GraphBuilder, copied, opset, reachable
 from stepgraph.rewriting import runnable
 from stepgraph.rewriting.layout import NamedCell, layout, unrolled
 from stepgraph.rewriting.ports import Facts, Port
-from stepgraph.rewriting.stepgraph import NEXT_STATE, PREFIX, STATE, TRACE, StepGraph
+from stepgraph.rewriting.stepgraph import BEGUN, NEXT_STATE, PREFIX, STATE, TRACE, StepGraph
 
 
 def rewrite(
@@ -77,6 +77,7 @@ class _Rewriter:
             for name in named.states
         }
         next_state = [*kept, *(followed.get(c.given.name) or self._pack(c.returned) for c in facts.through)]
+        next_state += [g.rows(g.constant(np.ones((1, 1), self._dtype)), STATE)] if (None, BEGUN) in self._before else []
         traces = [
             self._row(layer, name, {**step.states, **step.gates}[name])
             for layer, step in enumerate(steps)
@@ -161,8 +162,9 @@ class _Rewriter:
         g, node, pace = self._g, self._nodes[layer], self._facts.paces[layer]
         cell, copy = node.cell, copied(node.node)
         ends = {}
-        for name, start, end in zip(cell.states, node.operator.initial, node.operator.outputs[1:], strict=True):
-            kept = self._before.get((layer, name))
+        operator = node.operator
+        for k, (name, start, end) in enumerate(zip(cell.states, operator.initial, operator.outputs[1:], strict=True)):
+            kept = self._kept(layer, k)
             if kept:
                 node.operator.take(
                     copy, start, self._cast(g.reshape(kept, node.state_shape(name)), self._dtype, cell.dtype)
@@ -186,7 +188,7 @@ class _Rewriter:
     def _state(self, layer: int, index: int, x_BI: str) -> str:
         """A state before the step, [B, H]: kept by us, carried by the interface, or the same at every step."""
         cell, initial = self._nodes[layer].cell, self._nodes[layer].initial[index]
-        kept = self._before.get((layer, cell.states[index]))
+        kept = self._kept(layer, index)
         if kept:
             rows = kept if self._facts.paces[layer].rows == 1 else self._g.reshape(kept, (-1, cell.hidden_size))
             return self._cast(rows, self._dtype, _wide(cell))
@@ -196,6 +198,18 @@ class _Rewriter:
             return self._g.rows(self._g.constant(row[np.newaxis]), x_BI)
         assert initial is not None  # the interface carries it or the step computes it, so it comes from there
         return self._cast(self._g.reshape(initial, (-1, cell.hidden_size)), cell.dtype, _wide(cell))
+
+    def _kept(self, layer: int, index: int) -> str | None:
+        """A state that is kept by us, [B, n]; in the first step of a sequence what that computes, if it does."""
+        g, node, pace = self._g, self._nodes[layer], self._facts.paces[layer]
+        name, initial = node.cell.states[index], node.initial[index]
+        kept = self._before.get((layer, name))
+        if kept is None or initial is None or index not in pace.computed:
+            return kept
+        first = self._cast(g.reshape(initial, (-1, pace.rows * node.cell.width(name))), node.cell.dtype, self._dtype)
+        begun = self._before[None, BEGUN]
+        beginning = g.op("Sub", g.constant(np.ones(1, self._dtype)), begun)
+        return g.op("Add", g.op("Mul", begun, kept), g.op("Mul", beginning, first))
 
     def _row(self, layer: int, name: str, tensor: str) -> str:
         cell, pace = self._cells[layer], self._facts.paces[layer]

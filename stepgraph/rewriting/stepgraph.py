@@ -14,6 +14,7 @@ from stepgraph.rewriting.columns import Columns
 from stepgraph.rewriting.ports import Port
 
 PREFIX = "tidegate/"
+BEGUN = f"{PREFIX}begun"  # a column of the state: 1 from the second step on, where the first computes a state
 STATE, NEXT_STATE, TRACE = f"{PREFIX}state", f"{PREFIX}next_state", f"{PREFIX}trace"
 
 
