@@ -1,4 +1,4 @@
-"""What has happened to a version's sequences, in numbers that only grow. Knows no metrics: whoever wants them reads."""
+"""What has happened to the sequences of a version, in numbers that only grow. Knows no metrics."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ class Histogram:
 
 @dataclass(slots=True, eq=False)
 class Counters:
-    """One version's, since the server began; a file that replaces another goes on with it."""
+    """Of one version since the server began; a file that replaces another goes on with them."""
 
     # sequences
     opened: int = 0
@@ -53,7 +53,7 @@ class Counters:
     waiting: Histogram = field(default_factory=lambda: Histogram(SECONDS))  # of each message, until its first step runs
 
     def ran(self, rows: int, steps: int, seconds: float) -> None:
-        """Notes `steps` runs of so many rows that took so long together."""
+        """Notes `steps` runs of so many rows, which took `seconds` together."""
         self.rows.add(rows, steps)
         self.running.add(seconds / steps, steps)
 

@@ -48,14 +48,10 @@ class InputCheck:
 def _by_name(ports: Sequence[Port], given: Named) -> Mapping[str, np.ndarray]:
     if len(ports) == len(given) == 1 and given[0][0] in ("", ports[0].name):
         return {ports[0].name: given[0][1]}
-    named = dict(given)
-    names = {port.name for port in ports}
+    named, names = dict(given), {port.name for port in ports}
     if len(named) != len(given) or named.keys() != names:
-        got = ", ".join(repr(name) for name, _ in given) or "none"
-        raise BadInput(
-            f"inputs are {got}; this model takes {', '.join(repr(n) for n in sorted(names))}",
-            Reason.WRONG_NAME,
-        )
+        got, expected = (", ".join(map(repr, each)) for each in ([name for name, _ in given], sorted(names)))
+        raise BadInput(f"inputs are {got or 'none'}; this model takes {expected}", Reason.WRONG_NAME)
     return named
 
 

@@ -1,4 +1,4 @@
-"""Where an observer of results can be hung in: whatever leaves for a client passes it, however it was computed."""
+"""An observer of results: it is called for all steps that are answered, however they were computed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class Results:
         first_steps: the number of the first step of each, [N].
         steps: T.
         outputs: by name, [N or T, ...row].
-        trace: what the client selected of the inside, [traced, columns]; None if that is nothing.
+        trace: the part of the trace that the client selected, [traced, columns]; None if that is nothing.
     """
 
     sequences: tuple[str, ...]
@@ -27,7 +27,7 @@ class Results:
 
 
 class Observer(Protocol):
-    """Sees the results of one model. Called in the event loop's thread: it is quick, and changes nothing."""
+    """Called with the results of one model, in the event loop's thread: it has to be quick, and changes nothing."""
 
     def answered(self, results: Results) -> None:
-        """These are about to leave."""
+        """These are about to be sent."""

@@ -1,4 +1,4 @@
-"""A model that is ready: what it says of itself, and what runs it."""
+"""A model that is ready: its description, its slots, and its batcher."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ServedModel:
-    """A version of a model that takes steps. `start` and `stop` belong to the event loop."""
+    """A version of a model that takes steps. `start` and `stop` are called in the event loop."""
 
     def __init__(
         self, name: str, version: int, loaded: LoadedModel, settings: Settings, counters: Counters | None = None
@@ -40,14 +40,8 @@ class ServedModel:
             settings.spot_us / 1e6,
             self.counters,
         )
+        self.start, self.stop = self.batcher.start, self.batcher.stop
 
     @property
     def in_use(self) -> bool:
         return bool(self.slots.in_use or self.asleep)
-
-    def start(self) -> None:
-        self.batcher.start()
-
-    def stop(self) -> None:
-        """Stops computing; what waits is not run."""
-        self.batcher.stop()

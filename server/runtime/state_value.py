@@ -1,4 +1,4 @@
-"""A state as a value: one row of a step graph's states, taken apart by layer and name, and put together. Pure."""
+"""A state as a value: one row of a step graph's states, as parts by layer and name. Pure."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from server.errors import WrongState
 if TYPE_CHECKING:
     from stepgraph.rewriting.stepgraph import StepGraph
 
-LATEST = 2**52  # the step at which a sequence can begin at the latest: a store may count in doubles, exact up to 2^53
+LATEST = 2**52  # the last step at which a sequence can begin: a store may count in doubles, exact up to 2^53
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One array [H] of a state. `layer` is None for state that the file's interface carries, by its input's name."""
+    """One array [H] of a state. `layer` is None for a state of the file's interface, which has its input's name."""
 
     layer: int | None
     name: str

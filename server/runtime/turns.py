@@ -1,7 +1,7 @@
 """Long work in turns: a slice for one client, then whatever else the server has to do, then a slice for the next one.
 
-Opening or closing tens of thousands of sequences takes as long as it takes; nobody else waits for more than a slice.
-Knows no asyncio: `later` is what an event loop gives.
+While tens of thousands of sequences are opened or closed, other clients wait for no more than a slice. Knows no
+asyncio: `later` is a function of an event loop.
 """
 
 import logging
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 SLICE = 0.001  # seconds
 
-Work = Iterator[None]  # goes a small piece further each time that it is asked for its next element
+Work = Iterator[None]  # does a small piece each time that its next element is asked for
 
 
 def once(call: Callable[[], None]) -> Work:
@@ -35,16 +35,16 @@ class Line:
         self.work: deque[tuple[Work, Callable[[Exception], None]]] = deque()  # what is under way, and what waits
 
     def run(self, work: Work, failed: Callable[[Exception], None] | None = None) -> None:
-        """Does some work after all that came before; what is short is done when this returns.
+        """Does some work after all that came before; short work is done when this returns.
 
-        `failed` is called with what the work raises; else that is logged.
+        `failed` is called with what the work raises; without it, that is logged.
         """
         self.work.append((work, failed or _logged))
         if len(self.work) == 1:
             self._turns.begin(self)
 
     def go_on(self, until: float, clock: Callable[[], float]) -> None:
-        """Works until then, at least a piece."""
+        """Works until that time, and does at least one piece."""
         while self.work:
             work, failed = self.work[0]
             try:

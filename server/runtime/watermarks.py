@@ -1,7 +1,7 @@
-"""How far the checkpoints of a model's sequences are behind them. Arrays by slot; knows no store and no stream.
+"""How far the checkpoints of a model's sequences are behind their steps. Arrays by slot; knows no store and no stream.
 
-A checkpoint that is written is told to the client only once the client has every answer up to the one told before: so
-of the checkpoints that a client may count on, none is later than its answers, and three of them are kept.
+The client is told of a checkpoint only once it has all answers up to the checkpoint that it was told of before. So none
+of the checkpoints that it may go back to is later than its answers; three of them are kept.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _FAR = np.uint64(2**62)  # beyond all steps
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What one client has of one sequence, and may count on: it stays when the sequence leaves its slot."""
+    """The answers and checkpoints that a client has of one sequence; kept when the sequence leaves its slot."""
 
     acked: int
     told: int
@@ -25,7 +25,7 @@ class Standing:
 
 
 class Watermarks:
-    """One model's. What is not said to be something else is a number of steps; NONE is no checkpoint."""
+    """Of one model. An array holds a number of steps where nothing else is said; NONE is no checkpoint."""
 
     def __init__(self, capacity: int) -> None:
         self.held = np.zeros(capacity, bool)  # whether the slot's sequence is kept beyond its stream
@@ -33,13 +33,13 @@ class Watermarks:
         self.safe_at = np.zeros(capacity)  # when its checkpoint was of its last step the last time, by the same clock
         self.acked = np.zeros(capacity, np.int64)  # how many answers its client has
         self.written = np.full(capacity, NONE)  # the newest checkpoint
-        self.told = np.zeros(capacity, np.int64)  # the newest that the client was told of
+        self.told = np.zeros(capacity, np.int64)  # the newest checkpoint that the client was told of
         self.before = np.zeros(capacity, np.int64)  # the one told before that
         self.earlier = np.zeros(capacity, np.int64)  # and before that
-        self.fresh = np.zeros(capacity, bool)  # new, and as the model begins: there is nothing to keep yet
-        self.cohort = np.zeros(capacity, np.int64)  # a number that those which were opened together share
-        self.had = np.zeros(capacity, np.int64)  # of one that was resumed: how many answers its client had then
-        self.retaken = np.zeros(capacity, np.int64)  # and up to where its steps count as taken again
+        self.fresh = np.zeros(capacity, bool)  # new, in the initial state of the model: nothing is to be written yet
+        self.cohort = np.zeros(capacity, np.int64)  # a number that is the same for those that were opened together
+        self.had = np.zeros(capacity, np.int64)  # how many answers the client had when the sequence was resumed
+        self.retaken = np.zeros(capacity, np.int64)  # up to which step replayed ones are counted
 
     def begin(self, slots: np.ndarray, steps: np.ndarray | int, written: np.ndarray | int, now: float) -> None:
         """Sequences come into these slots after so many steps; their newest checkpoints are `written`."""
@@ -73,14 +73,13 @@ class Watermarks:
         self.keep(np.flatnonzero(self.held & self.fresh & (done > 0)))
 
     def standing(self, slot: int) -> Standing:
-        """What the client of the sequence in a slot has and may count on."""
         columns = self.acked, self.told, self.before, self.earlier, self.had
         return Standing(*(column.item(slot) for column in columns))
 
     def go_on(self, slot: int, standing: Standing, written: int, now: float) -> None:
-        """A sequence from another slot, of this or another model, comes here, with its newest checkpoint at `written`.
+        """A sequence comes from another slot, of this or another model, with its newest checkpoint at `written`.
 
-        What its client may count on stays: it may not have all answers up to here.
+        Its standing is kept: its client may not have all answers up to here.
         """
         self.begin(np.array([slot]), written, written, now)
         self.acked[slot], self.told[slot] = standing.acked, standing.told
@@ -110,31 +109,31 @@ class Watermarks:
         return slots
 
     def lag(self, done: np.ndarray) -> int:
-        """By how many steps the one that is furthest behind is."""
+        """The most steps that a sequence is ahead of its newest checkpoint."""
         slots = np.flatnonzero(self.held)
         return int((done[slots] - np.maximum(self.written[slots], 0)).max(initial=0))
 
     def lag_seconds(self, done: np.ndarray, now: float) -> float:
-        """For how long the one that has waited longest has not been written."""
+        """The longest time for which the last state of a sequence has not been written."""
         slots = np.flatnonzero(self.held)
         behind = slots[self.written[slots] != done[slots]]
         return float((now - self.safe_at[behind]).max(initial=0.0))
 
     def look(self, done: np.ndarray, now: float) -> None:
-        """Notes whose checkpoint is of its last step at this moment."""
+        """Notes which checkpoints are of the last step at this moment."""
         slots = np.flatnonzero(self.held)
         self.safe_at[slots[self.written[slots] == done[slots]]] = now
 
     def come_back(self, slots: np.ndarray, answered: Sequence[int]) -> None:
-        """Clients have resumed these, and say that they have so many answers, which may be any number."""
+        """Clients resumed these, and say that they have so many answers, which may be any number."""
         self.had[slots] = np.minimum(np.array(answered, np.uint64), _FAR).astype(np.int64)
 
     def replaying(self) -> np.ndarray:
-        """The slots whose next step is one that the client has the answer to."""
+        """The slots of sequences whose next answer the client has already."""
         return np.flatnonzero(self.held & (self.retaken < self.had))
 
     def replayed(self, slots: np.ndarray, done: np.ndarray) -> int:
-        """How many steps these have taken since the last call whose answers the clients had before."""
+        """How many steps, of those taken since the last call, have answers that the clients had before."""
         again = np.maximum(np.minimum(done[slots], self.had[slots]) - self.retaken[slots], 0)
         self.retaken[slots] += again
         return int(again.sum())
@@ -144,7 +143,7 @@ class Watermarks:
         return np.stack([self.told[slots], self.before[slots], self.earlier[slots]], axis=1)
 
     def tell(self) -> np.ndarray:
-        """Moves on to the newest checkpoints where the clients are ready for it; those slots."""
+        """Moves `told` on to the newest checkpoints where the clients have the answers for it; those slots."""
         slots = np.flatnonzero(self.held)
         slots = slots[(self.written[slots] > self.told[slots]) & (self.acked[slots] >= self.told[slots])]
         self.earlier[slots] = self.before[slots]
