@@ -129,7 +129,7 @@ class Parking:
         model = sequence.model
         for _ in self.make_room(model, 1):
             pass
-        slots = model.slots.take(1)
+        slots = model.slots.reserve(1)
         row = model.graph.initial if kept.state is None else kept.state
         model.slots.restore(slots, row[np.newaxis], np.array([kept.step]))
         self._registry.wake(sequence, slots.item(), kept.step, later=found.later)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import grpc
 
 from server.durability.keeper import AnyKeeper
-from server.errors import Draining, Silent, TidegateError
+from server.errors import Silent, TidegateError
 from server.streams.allowance import Allowance
 from server.streams.events import Answered, Event, Failed, FleetAnswered
 from server.streams.stream import Stream
@@ -137,7 +137,7 @@ class Exchange:
         self._stream.leave(left)
         handles = await gone
         await self._keeper.flush()
-        self._stream.release(handles, Draining("this server is stopping; resume at another, or here in a while"))
+        self._stream.release(handles)
 
     # Reading ----------------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,6 @@ class SlotTable:
     """
 
     def __init__(self, initial: np.ndarray, capacity: int) -> None:
-        self._initial = initial
         self._rows = _reserved((capacity, *initial.shape), initial.dtype)
         self.done = np.zeros(capacity, np.int64)  # how many steps led to each row
         self._free: list[int] = []
@@ -30,12 +29,6 @@ class SlotTable:
     @property
     def free(self) -> int:
         return len(self._rows) - self.in_use
-
-    def take(self, count: int) -> np.ndarray:
-        """Takes `count` slots, each holding the initial state. Returns their numbers. Raises as `reserve`."""
-        slots = self.reserve(count)
-        self.restore(slots, self._initial, 0)
-        return slots
 
     def reserve(self, count: int) -> np.ndarray:
         """Takes `count` slots that hold anything: writing thousands of rows takes long. Returns their numbers.

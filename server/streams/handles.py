@@ -20,7 +20,7 @@ from server.streams.trace import Manner, TracePlan
 if TYPE_CHECKING:
     from server.runtime.served_model import ServedModel
 
-FREE, CLOSING, OPENING, BUSY = -1, -2, -3, -4  # what stands where a handle belongs to no group
+FREE, CLOSING, OPENING, BUSY = -1, -2, -3, -4  # in place of the group of a handle under which no steps are taken
 PIECE = 64  # sequences that are opened or closed without a break: some tenths of a millisecond
 _MOST_GROUPS = 1_024  # ways in which the sequences of one stream may be answered
 _WHY = {
@@ -40,10 +40,10 @@ class Handles:
         # by handle
         self.slots = np.zeros(0, np.intp)
         self.next = np.zeros(0, np.int64)  # the step that is expected next
-        self.told = np.zeros(0, np.int64)  # the checkpoint that the client heard of last without an answer
+        self.told = np.zeros(0, np.int64)  # the newest checkpoint that the client was told of without an answer
         self._groups = np.zeros(0, np.int32)  # an index into `_known`, or one of the above
         self.sequences: dict[int, ServedSequence] = {}
-        self.branched: set[int] = set()  # that were branched when they came; some of them are not any more
+        self.branched: set[int] = set()  # handles of sequences that were branched when they were placed, or still are
         # groups
         self._known: dict[int, Group] = {}
         self._alike: dict[tuple[ServedModel, Manner], int] = {}
@@ -54,7 +54,7 @@ class Handles:
         self.check(handle, count)
         self._grow(handle + count)
         handles = np.arange(handle, handle + count)
-        if len(self._groups) > self._limit and (self._groups[self._limit :] != FREE).any():
+        if (self._groups[self._limit :] != FREE).any():
             self._check_open(handle, count)
         taken = handles[self._groups[handles] != FREE]
         if len(taken):
@@ -64,7 +64,7 @@ class Handles:
     def check(self, handle: int, count: int) -> None:
         """Whether there are so many handles from this one on. Raises OverLimit.
 
-        There are twice as many as may be open: a client takes new ones while it has not heard yet that others are free.
+        There are twice as many as may be open: a client may use new ones before it is told that others are free.
         """
         if count <= 0 or handle + count > 2 * self._limit:
             raise self._too_many(handle, count)
@@ -78,13 +78,13 @@ class Handles:
 
     def _too_many(self, handle: int, count: int) -> OverLimit:
         return OverLimit(
-            f"{_many(count, 'sequence')} under handle {handle} and above would go beyond what one client may have "
-            f"open, {self._limit}, under the handles 0 to {self._limit - 1}",
+            f"{count} sequence{'s' * (count != 1)} under handle {handle} and above would go beyond what one client may "
+            f"have open, {self._limit}, under the handles 0 to {self._limit - 1}",
             Reason.TOO_MANY_SEQUENCES,
         )
 
     def group(self, handle: int) -> Group:
-        """What the sequence under a handle is. Raises UnknownHandle: there is none that takes steps."""
+        """The group of the sequence under a handle. Raises UnknownHandle: there is none that takes steps."""
         index = self._groups.item(handle) if handle < len(self._groups) else FREE
         if index < 0:
             raise UnknownHandle(_WHY[index].format(handle))
@@ -118,7 +118,7 @@ class Handles:
         return here
 
     def fleet(self, handles: np.ndarray) -> Group:
-        """What the sequences under these handles have in common. Raises UnknownHandle, BadInput."""
+        """The group of the sequences under these handles. Raises UnknownHandle, BadInput."""
         group = self.group(int(handles.max()))
         indices = self._groups[handles]
         if (indices < 0).any():
@@ -132,7 +132,7 @@ class Handles:
         return group
 
     def place(self, handles: np.ndarray, sequences: Sequence[ServedSequence]) -> None:
-        """These sequences are under these handles. They take steps once they are settled."""
+        """Puts sequences under these handles. They take steps once they are settled."""
         for handle, sequence in zip(handles.tolist(), sequences, strict=True):
             sequence.handle = handle
             self.sequences[handle] = sequence
@@ -140,6 +140,7 @@ class Handles:
                 self.branched.add(handle)
 
     def settle(self, handles: np.ndarray, slots: np.ndarray, steps: np.ndarray | int, group: Group) -> None:
+        """They take steps from now on, each from its step in `steps`."""
         self.slots[handles] = slots
         self.next[handles] = steps
         self.told[handles] = group.model.watermarks.told[slots]
@@ -147,7 +148,7 @@ class Handles:
         group.members += len(handles)
 
     def mark(self, handles: np.ndarray, as_: int) -> None:
-        """They take no steps for now, or any more."""
+        """They take no steps: `as_` says why."""
         self._groups[handles] = as_
         if as_ == FREE and self.branched:
             self.branched.difference_update(handles.tolist())
@@ -156,11 +157,11 @@ class Handles:
         self._groups[handle] = self._index(group)
 
     def split(self, handles: np.ndarray) -> list[tuple[Group, np.ndarray]]:
-        """These handles, apart by their groups."""
+        """The handles of each group."""
         return [(self._known[index], part) for index, part in _apart(handles, self._groups[handles])]
 
     def announced(self) -> list[tuple[ServedModel, np.ndarray]]:
-        """The open ones whose client is told of checkpoints without an answer, apart by their models."""
+        """Of each model the open ones whose client is told of checkpoints without an answer."""
         handles = self.open()
         indices, places = np.unique(self._groups[handles], return_inverse=True)
         groups = [self._known[index] for index in indices.tolist()]
@@ -171,7 +172,7 @@ class Handles:
         return [(known[number], part) for number, part in _apart(handles[wanted], numbers[wanted])]
 
     def unready(self, handles: np.ndarray) -> np.ndarray:
-        """Those of these open ones that have to wait for the store before they take a step: asleep, or branched."""
+        """Those of these that have to wait for the store before they take a step: asleep, or branched."""
         unready = self.slots[handles] < 0
         if self.branched:
             branched, here = self.branched, self.sequences
@@ -217,16 +218,16 @@ class Handles:
         return self._alike[group.model, group.manner]
 
     def _grow(self, size: int) -> None:
-        more = max(size, 2 * len(self._groups), 16) - len(self._groups) if size > len(self._groups) else 0
-        if more > 0:
-            self.slots = np.concatenate([self.slots, np.zeros(more, np.intp)])
-            self.next = np.concatenate([self.next, np.zeros(more, np.int64)])
-            self.told = np.concatenate([self.told, np.zeros(more, np.int64)])
-            self._groups = np.concatenate([self._groups, np.full(more, FREE, np.int32)])
+        if size > len(self._groups):
+            more = max(size, 2 * len(self._groups), 16) - len(self._groups)
+            self.slots, self.next, self.told, self._groups = (
+                np.concatenate([x, np.full(more, fill, x.dtype)])
+                for x, fill in ((self.slots, 0), (self.next, 0), (self.told, 0), (self._groups, FREE))
+            )
 
 
 def pieces(handles: np.ndarray) -> Iterator[np.ndarray]:
-    """Runs of handles that are worked off without a break."""
+    """Runs of handles, each of which is worked off without a break."""
     return (handles[at : at + PIECE] for at in range(0, len(handles), PIECE))
 
 
@@ -235,10 +236,6 @@ def _apart(handles: np.ndarray, by: np.ndarray) -> list[tuple[int, np.ndarray]]:
     order = np.argsort(by, kind="stable")
     numbers, starts = np.unique(by[order], return_index=True)
     return list(zip(numbers.tolist(), np.split(handles[order], starts[1:]), strict=False))
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _row_bytes(model: ServedModel, trace: TracePlan, values: bool) -> int:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,200 +28,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-
 MOST_RESUMING = 256  # resumes of one stream that wait for the store, or for having guessed tokens
 
 
-class Beginning(Protocol):
-    """What a new sequence may begin from instead of the model's initial state."""
+@dataclass(frozen=True, eq=False)
+class Beginning:
+    """The state that a new sequence begins from instead of the model's initial one, and how many steps led to it."""
 
-    @property
-    def step(self) -> int:
-        """How many steps led to it."""
-
-    @property
-    def parts(self) -> Sequence[Part]:
-        """The state."""
-
-
-class Opening:
-    """Opens sequences on one stream.
-
-    Args:
-        handles: where they are put.
-        keeper: keeps them beyond this stream.
-        window: tells the client.
-        holder: what the keeper calls of this stream.
-        caller: resumes them.
-        route: begins the ids of new ones.
-        line: does it in turns with what other clients want.
-    """
-
-    def __init__(
-        self,
-        handles: Handles,
-        keeper: AnyKeeper,
-        window: Window,
-        holder: Holder,
-        caller: Caller,
-        route: str,
-        line: Line,
-    ) -> None:
-        self._handles = handles
-        self._keeper = keeper
-        self._window = window
-        self._holder = holder
-        self._caller = caller
-        self._route = route
-        self._line = line
-        self.resuming = 0
-        self._shut = False
-
-    def shut(self) -> None:
-        """The server is stopping: what is being resumed is not."""
-        self._shut = True
-
-    def room(self, model: ServedModel, count: int) -> np.ndarray:
-        """Slots for a few sequences, whose states have still to be put in. Raises OverLimit."""
-        for _ in self._keeper.parking.make_room(model, count):
-            pass
-        return model.slots.reserve(count)
-
-    # New ones ---------------------------------------------------------------------------------------------------------
-
-    def open(
-        self, handles: np.ndarray, model: ServedModel, manner: Manner, beginning: Beginning | None, caller: Caller
-    ) -> None:
-        """Opens new sequences under free handles, all from the same state. Raises Refusal."""
-        check_name("the owner", caller.who)
-        self._handles.check_group(model, manner)
-        coming = _Opening(handles, manner, trace=plan(manner.selection, model.graph.trace, model.graph.layers))
-        row = None if beginning is None else state_value.together(model.graph, beginning.parts)
-        step = 0 if beginning is None else beginning.step
-        self._keeper.check(caller, len(handles))
-        self._handles.mark(handles, OPENING)
-        self._line.run(self._fill(coming, model, caller, step, row), partial(self._failed, coming, "open"))
-
-    def _fill(self, coming: _Opening, model: ServedModel, caller: Caller, step: int, row: np.ndarray | None) -> Work:
-        yield from self._keeper.parking.make_room(model, len(coming.handles))
-        coming.slots, coming.model = model.slots.reserve(len(coming.handles)), model
-        ids = list[str]()
-        for handles in pieces(coming.handles):
-            slots = coming.slots[len(ids) : len(ids) + len(handles)]
-            model.slots.restore(slots, model.graph.initial if row is None else row, step)
-            enrolled = self._keeper.enrol(model, slots, caller, self._route, step, row, coming.token)
-            coming.token = enrolled.token
-            self._place(handles, enrolled.sequences)
-            ids += [sequence.id for sequence in enrolled.sequences]
-            yield
-        model.counters.opened += len(ids)
-        self._settle(coming, model, np.full(len(ids) if step else 0, step), ids)
-
-    # Those that go on -------------------------------------------------------------------------------------------------
-
-    def resume(self, handle: int, ids: Sequence[str], token: str, answered: Sequence[int], manner: Manner) -> None:
-        """Claims sequences, and opens them under the handles from `handle` on or tells the client why not.
-
-        Raises:
-            Refusal: it is clear at once that it cannot be done.
-        """
-        if not ids or len(ids) != len(answered):
-            raise BadInput(
-                f"a resume came with {len(ids)} ids and {len(answered)} numbers of answers; expected as many of both, "
-                "and at least one",
-                Reason.MALFORMED,
-            )
-        handles = self._handles.new(handle, len(ids))
-        self._handles.mark(handles, OPENING)
-        coming = _Opening(handles, manner, token)
-        self.resuming += 1
-        admit, then = partial(self._admit, coming), partial(self._resumed, coming)
-        self._keeper.takeovers.claim(self._caller, list(ids), token, list(answered), admit, then, self._here)
-
-    def _here(self) -> bool:
-        """Whether the client is."""
-        return not self._window.gone
-
-    def _admit(self, coming: _Opening, model: ServedModel, count: int) -> None:
-        """Keeps so many slots for them. Raises Refusal."""
-        if self._shut:
-            raise _stopping()
-        self._handles.check_group(model, coming.manner)
-        coming.trace = plan(coming.manner.selection, model.graph.trace, model.graph.layers)
-        coming.slots, coming.model = model.slots.reserve(count), model
-
-    def _resumed(self, coming: _Opening, result: list[Restored] | TidegateError) -> None:
-        self.resuming -= 1
-        if self._shut:
-            result = _stopping()
-        if isinstance(result, TidegateError) or self._window.gone:
-            self._failed(coming, "resume", result)
-        else:
-            self._line.run(self._take_in(coming, result), partial(self._failed, coming, "resume"))
-
-    def _take_in(self, coming: _Opening, restored: list[Restored]) -> Work:
-        model, steps, lost = restored[0].sequence.model, np.zeros(len(restored), np.int64), list[ServedSequence]()
-        ids, missing = list[str](), len(restored) - len(coming.slots)
-        for _ in range(4 * len(restored)):  # those that give way free their slots in turns
-            if model.slots.free >= missing:
-                break
-            yield
-        yield from self._keeper.parking.make_room(model, missing)
-        coming.slots = np.concatenate([coming.slots, model.slots.reserve(missing)])
-        for handles in pieces(coming.handles):
-            those, part = slice(len(ids), len(ids) + len(handles)), restored[: len(handles)]
-            del restored[: len(handles)]  # to free all of them at once takes some milliseconds
-            lost += self._keeper.takeovers.settle(part, coming.slots[those])
-            sequences = [r.sequence for r in part]
-            self._place(handles, sequences)
-            ids += [sequence.id for sequence in sequences]
-            steps[those] = [sequence.steps for sequence in sequences]
-            yield
-        self._settle(coming, model, steps, ids)
-        if lost:
-            self._holder.take_away(lost, SequenceGone("they go on on another stream", Reason.TAKEN_OVER))
-
-    # Both -------------------------------------------------------------------------------------------------------------
-
-    def _place(self, handles: np.ndarray, sequences: Sequence[ServedSequence]) -> None:
-        self._handles.place(handles, sequences)
-        for sequence in sequences:
-            sequence.holder = self._holder
-
-    def _settle(self, coming: _Opening, model: ServedModel, steps: np.ndarray, ids: Sequence[str]) -> None:
-        """They take steps from now on, each from its step in `steps` [N]; all from 0 if that is empty."""
-        assert coming.trace is not None, "it was planned before"
-        group = self._handles.join(model, coming.manner, coming.trace)
-        self._handles.settle(coming.handles, coming.slots, steps if len(steps) else 0, group)
-        first, columns = int(coming.handles[0]), coming.trace.columns
-        self._window.emit(Opened(first, ids, model.name, model.version, columns, coming.token, steps.tolist()))
-
-    def _failed(self, coming: _Opening, request: str, error: object) -> None:
-        self._line.run(self._undo(coming, request, error))
-
-    def _undo(self, coming: _Opening, request: str, error: object) -> Work:
-        """Nothing of it stays behind; the client is told why."""
-        if coming.model is not None:
-            for slots in pieces(coming.slots):
-                self._keeper.turn_away(coming.model, slots)
-                yield
-            coming.model.slots.give_back(coming.slots.tolist())
-        for handles in pieces(coming.handles):
-            for handle in handles.tolist():
-                self._handles.sequences.pop(handle, None)
-            yield
-        self._handles.mark(coming.handles, FREE)
-        if not isinstance(error, Exception):
-            return  # the client is gone
-        if not isinstance(error, TidegateError):
-            log.error("sequences could not be opened", exc_info=error)
-            error = TidegateError("the server failed; its log has the details")
-        handles = coming.handles if request == "resume" else coming.handles[:1]
-        self._window.emit(Failed(error, tuple(handles.tolist()), request=request))
-
-
-def _stopping() -> Draining:
-    return Draining("this server is stopping; resume at another, or here in a while")
+    step: int
+    parts: Sequence[Part]
 
 
 @dataclass(slots=True, eq=False)
@@ -234,3 +49,158 @@ class _Opening:
     model: ServedModel | None = None  # from here on once they are admitted
     trace: TracePlan | None = None
     slots: np.ndarray = field(default_factory=lambda: np.zeros(0, np.intp))
+
+
+@dataclass(slots=True, eq=False)
+class Opening:
+    """Opens sequences on one stream."""
+
+    handles: Handles
+    keeper: AnyKeeper
+    window: Window  # tells the client
+    holder: Holder  # what the keeper calls of this stream
+    caller: Caller  # resumes them
+    route: str  # begins the ids of new ones
+    line: Line  # does it in turns with the work of other clients
+    resuming: int = field(default=0, init=False)  # resumes that are under way
+    stopping: bool = field(default=False, init=False)  # the server is: resumes that are under way are refused
+
+    def room(self, model: ServedModel, count: int) -> np.ndarray:
+        """Slots for a few sequences, whose states have still to be put in. Raises OverLimit."""
+        for _ in self.keeper.parking.make_room(model, count):
+            pass
+        return model.slots.reserve(count)
+
+    # New ones ---------------------------------------------------------------------------------------------------------
+
+    def open(
+        self, handles: np.ndarray, model: ServedModel, manner: Manner, beginning: Beginning | None, caller: Caller
+    ) -> None:
+        """Opens new sequences under free handles, all from the same state. Raises Refusal."""
+        check_name("the owner", caller.who)
+        self.handles.check_group(model, manner)
+        coming = _Opening(handles, manner, trace=plan(manner.selection, model.graph.trace, model.graph.layers))
+        row = None if beginning is None else state_value.together(model.graph, beginning.parts)
+        step = 0 if beginning is None else beginning.step
+        self.keeper.check(caller, len(handles))
+        self.handles.mark(handles, OPENING)
+        self.line.run(self._fill(coming, model, caller, step, row), partial(self._failed, coming, "open"))
+
+    def _fill(self, coming: _Opening, model: ServedModel, caller: Caller, step: int, row: np.ndarray | None) -> Work:
+        yield from self.keeper.parking.make_room(model, len(coming.handles))
+        coming.slots, coming.model = model.slots.reserve(len(coming.handles)), model
+        ids = list[str]()
+        for handles in pieces(coming.handles):
+            slots = coming.slots[len(ids) : len(ids) + len(handles)]
+            model.slots.restore(slots, model.graph.initial if row is None else row, step)
+            enrolled = self.keeper.enrol(model, slots, caller, self.route, step, row, coming.token)
+            coming.token = enrolled.token
+            self._place(handles, enrolled.sequences)
+            ids += [sequence.id for sequence in enrolled.sequences]
+            yield
+        model.counters.opened += len(ids)
+        self._settle(coming, model, np.full(len(ids) if step else 0, step), ids)
+
+    # Those that go on -------------------------------------------------------------------------------------------------
+
+    def resume(self, handle: int, ids: Sequence[str], token: str, answered: Sequence[int], manner: Manner) -> None:
+        """Claims sequences, and opens them under the handles from `handle` on, or tells the client why not.
+
+        Raises Refusal: the request contradicts itself, or the handles cannot be used.
+        """
+        if not ids or len(ids) != len(answered):
+            raise BadInput(
+                f"a resume came with {len(ids)} ids and {len(answered)} numbers of answers; expected as many of both, "
+                "and at least one",
+                Reason.MALFORMED,
+            )
+        handles = self.handles.new(handle, len(ids))
+        self.handles.mark(handles, OPENING)
+        coming = _Opening(handles, manner, token)
+        self.resuming += 1
+        admit, then = partial(self._admit, coming), partial(self._resumed, coming)
+        self.keeper.takeovers.claim(
+            self.caller, list(ids), token, list(answered), admit, then, lambda: not self.window.gone
+        )
+
+    def _admit(self, coming: _Opening, model: ServedModel, count: int) -> None:
+        """Keeps so many slots for them. Raises Refusal."""
+        if self.stopping:
+            raise stopping()
+        self.handles.check_group(model, coming.manner)
+        coming.trace = plan(coming.manner.selection, model.graph.trace, model.graph.layers)
+        coming.slots, coming.model = model.slots.reserve(count), model
+
+    def _resumed(self, coming: _Opening, result: list[Restored] | TidegateError) -> None:
+        self.resuming -= 1
+        if self.stopping:
+            result = stopping()
+        if isinstance(result, TidegateError) or self.window.gone:
+            self._failed(coming, "resume", result)
+        else:
+            self.line.run(self._take_in(coming, result), partial(self._failed, coming, "resume"))
+
+    def _take_in(self, coming: _Opening, restored: list[Restored]) -> Work:
+        model, steps, lost = restored[0].sequence.model, np.zeros(len(restored), np.int64), list[ServedSequence]()
+        ids, missing = list[str](), len(restored) - len(coming.slots)
+        for _ in range(4 * len(restored)):  # sequences that give way free their slots in turns
+            if model.slots.free >= missing:
+                break
+            yield
+        yield from self.keeper.parking.make_room(model, missing)
+        coming.slots = np.concatenate([coming.slots, model.slots.reserve(missing)])
+        for handles in pieces(coming.handles):
+            those, part = slice(len(ids), len(ids) + len(handles)), restored[: len(handles)]
+            del restored[: len(handles)]  # to free all of them at once takes some milliseconds
+            lost += self.keeper.takeovers.settle(part, coming.slots[those])
+            sequences = [r.sequence for r in part]
+            self._place(handles, sequences)
+            ids += [sequence.id for sequence in sequences]
+            steps[those] = [sequence.steps for sequence in sequences]
+            yield
+        self._settle(coming, model, steps, ids)
+        if lost:
+            self.holder.take_away(lost, SequenceGone("they go on on another stream", Reason.TAKEN_OVER))
+
+    # Both -------------------------------------------------------------------------------------------------------------
+
+    def _place(self, handles: np.ndarray, sequences: Sequence[ServedSequence]) -> None:
+        self.handles.place(handles, sequences)
+        for sequence in sequences:
+            sequence.holder = self.holder
+
+    def _settle(self, coming: _Opening, model: ServedModel, steps: np.ndarray, ids: Sequence[str]) -> None:
+        """They take steps from now on, each from its step in `steps` [N]; all from 0 if that is empty."""
+        assert coming.trace is not None, "it was planned before"
+        group = self.handles.join(model, coming.manner, coming.trace)
+        self.handles.settle(coming.handles, coming.slots, steps if len(steps) else 0, group)
+        first, columns = int(coming.handles[0]), coming.trace.columns
+        self.window.emit(Opened(first, ids, model.name, model.version, columns, coming.token, steps.tolist()))
+
+    def _failed(self, coming: _Opening, request: str, error: object) -> None:
+        self.line.run(self._undo(coming, request, error))
+
+    def _undo(self, coming: _Opening, request: str, error: object) -> Work:
+        """Frees all that was taken for them, and tells the client why."""
+        if coming.model is not None:
+            for slots in pieces(coming.slots):
+                self.keeper.turn_away(coming.model, slots)
+                yield
+            coming.model.slots.give_back(coming.slots.tolist())
+        for handles in pieces(coming.handles):
+            for handle in handles.tolist():
+                self.handles.sequences.pop(handle, None)
+            yield
+        self.handles.mark(coming.handles, FREE)
+        if not isinstance(error, Exception):
+            return  # the client is gone
+        if not isinstance(error, TidegateError):
+            log.error("sequences could not be opened", exc_info=error)
+            error = TidegateError("the server failed; its log has the details")
+        handles = coming.handles if request == "resume" else coming.handles[:1]
+        self.window.emit(Failed(error, tuple(handles.tolist()), request=request))
+
+
+def stopping() -> Draining:
+    """Why a sequence is released, or cannot be resumed, while the server stops."""
+    return Draining("this server is stopping; resume at another, or here in a while")

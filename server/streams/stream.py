@@ -13,7 +13,7 @@ import numpy as np
 
 from server.caller import Caller
 from server.durability.sequence import fit_route
-from server.errors import BadInput, Reason, TidegateError, WrongState, WrongStep
+from server.errors import BadInput, Reason, WrongState, WrongStep
 from server.runtime import state_value
 from server.runtime.input_check import Named
 from server.runtime.scheduler import Block
@@ -26,7 +26,7 @@ from server.streams.events import Closed, Event, Released, StateRead
 from server.streams.handles import Handles
 from server.streams.moves import Destination, Moves
 from server.streams.notices import Notices
-from server.streams.opening import MOST_RESUMING, Beginning, Opening
+from server.streams.opening import MOST_RESUMING, Beginning, Opening, stopping
 from server.streams.replies import Chunk, Fleet, Group, single
 from server.streams.trace import Manner, plan
 from server.streams.window import Window
@@ -266,7 +266,7 @@ class Stream:
 
     def leave(self, done: Callable[[tuple[int, ...]], None]) -> None:
         """The server stops: parks all sequences after the steps that were taken; `done` is given their handles."""
-        self._opening.shut()
+        self._opening.stopping = True
         self._backlog.clear()
         self._moves.turn_all_back()
         self._line.run(once(partial(self._park_all, done)))
@@ -275,9 +275,10 @@ class Stream:
         handles = self._handles.open()
         self._closing.end(handles, leaving, lambda: done(tuple(handles.tolist())))
 
-    def release(self, handles: tuple[int, ...], error: TidegateError) -> None:
+    def release(self, handles: tuple[int, ...]) -> None:
+        """Tells the client that these sequences go on elsewhere."""
         if handles:
-            self._window.emit(Released(handles, error))
+            self._window.emit(Released(handles, stopping()))
 
     def abandon(self) -> None:
         """The client is gone: forgets the steps that wait, and parks every sequence, or ends it if it is not kept."""

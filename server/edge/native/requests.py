@@ -1,7 +1,6 @@
 """A client's messages of the contract in our own words. Translates; decides nothing."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -12,6 +11,7 @@ from server.edge.native.fields import SMALL, check_fields, split
 from server.errors import BadInput, OverLimit, Reason, Refusal, WrongState
 from server.runtime.input_check import Named
 from server.runtime.state_value import LATEST, Part
+from server.streams.opening import Beginning
 from server.streams.trace import CELL, GATES, HIDDEN, Manner, Selection
 from tidegate import wire
 from tidegate.v1 import sequence_pb2, tensor_pb2
@@ -116,14 +116,6 @@ def numbers(data: bytes, dtype: str, what: str) -> np.ndarray:
 def manner(message: sequence_pb2.Open | sequence_pb2.Resume) -> Manner:
     """How a client wants to be answered."""
     return Manner(selection(message.trace), wants_values(message.encoding), message.bundle, message.announce)
-
-
-@dataclass(frozen=True, eq=False)
-class Beginning:
-    """See stream.Beginning."""
-
-    step: int
-    parts: list[Part]
 
 
 def beginning(message: sequence_pb2.State) -> Beginning:

@@ -186,7 +186,7 @@ async def test_sequences_of_a_version_that_was_overwritten_go_on_with_their_cont
     put(settings, "a", 1, "one")
     await repository.refresh(settled=True)
     first = repository.find("a", 1)
-    slots = first.slots.take(3)
+    slots = first.slots.reserve(3)
     put(settings, "a", 1, "two")
     await repository.refresh(settled=True)
     assert "a version 1 was overwritten in place: 3 open sequences go on with the content one" in caplog.text
@@ -210,7 +210,7 @@ async def test_an_overwritten_content_that_is_not_kept_is_said_before_anything_i
 ) -> None:
     put(settings, "a", 1, "one")
     await repository.refresh(settled=True)
-    repository.find("a", 1).slots.take(2)
+    repository.find("a", 1).slots.reserve(2)
     words.cached.clear()
     put(settings, "a", 1, "two")
     await repository.refresh(settled=True)
@@ -229,7 +229,7 @@ async def test_a_content_of_which_sequences_were_kept_is_needed_although_no_file
     first.counters.written += 1  # the checkpoint of a sequence that was parked at once
     put(settings, "a", 1, "two")
     await repository.refresh(settled=True)
-    slots = repository.find("a", 1).slots.take(1)
+    slots = repository.find("a", 1).slots.reserve(1)
     await repository.look()
     assert words.needed == {"one", "two"}
     repository.find("a", 1).slots.give_back(slots.tolist())

@@ -167,7 +167,7 @@ async def test_a_superseded_version_stays_until_its_last_sequence_ends(
     repository = repositories.make(settings)
     await repository.refresh(settled=True)
     old = repository.find("a", 0)
-    slots = old.slots.take(1)
+    slots = old.slots.reserve(1)
     put(settings, "a", "2")
     await repository.refresh(settled=True)
     assert repository.find("a", 0).version == 2
@@ -189,7 +189,7 @@ async def test_what_is_counted_of_a_version_stays_when_its_file_is_replaced_or_g
     await repository.refresh(settled=True)
     old = repository.find("a", 1)
     old.counters.opened += 3
-    slots = old.slots.take(1)
+    slots = old.slots.reserve(1)
     path.write_text("good, and another", encoding="utf-8")
     await repository.refresh(settled=True)
     repository.find("a", 1).counters.opened += 1

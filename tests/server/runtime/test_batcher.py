@@ -67,7 +67,7 @@ async def test_one_who_fails_at_hearing_an_answer_a_mark_a_pause_or_a_reminder_k
     def fail() -> None:
         raise asyncio.InvalidStateError("nobody is there to be reminded")
 
-    one, other = model.slots.take(1), model.slots.take(1)
+    one, other = model.slots.reserve(1), model.slots.reserve(1)
     model.batcher.remind(1, fail)
     deaf, mark, listener = Sink(fails=True), Sink(fails=True), Sink()
     submit(model, one, 20, deaf)

@@ -19,10 +19,12 @@ INITIAL = np.array([1, 2, 3], np.float32)
 
 def test_a_slot_begins_with_the_initial_state_also_when_it_is_taken_again() -> None:
     table = SlotTable(INITIAL, 4)
-    slots = table.take(3)
+    slots = table.reserve(3)
+    table.restore(slots, INITIAL, 0)
     table.scatter(slots, np.full((3, 3), 9, np.float32), 1)
     table.give_back(slots[:2].tolist())
-    again = table.take(2)
+    again = table.reserve(2)
+    table.restore(again, INITIAL, 0)
     np.testing.assert_array_equal(table.gather(again), np.tile(INITIAL, (2, 1)))
     np.testing.assert_array_equal(table.gather(slots[2:]), [[9, 9, 9]])
 
@@ -39,32 +41,33 @@ def test_slots_that_are_only_reserved_are_written_when_one_row_is_put_into_all()
 
 def test_what_is_gathered_is_a_copy() -> None:
     table = SlotTable(INITIAL, 2)
-    slots = table.take(2)
+    slots = table.reserve(2)
+    table.restore(slots, INITIAL, 0)
     table.gather(slots)[:] = 0
     np.testing.assert_array_equal(table.gather(slots), np.tile(INITIAL, (2, 1)))
 
 
 def test_too_many_slots_are_refused_and_none_is_taken() -> None:
     table = SlotTable(INITIAL, 4)
-    table.take(3)
+    table.reserve(3)
     with pytest.raises(OverLimit) as caught:
-        table.take(2)
+        table.reserve(2)
     assert caught.value.reason == REASON_TOO_MANY_SEQUENCES
     assert table.in_use == 3
-    table.take(1)
+    table.reserve(1)
 
 
 def test_memory_is_reserved_and_not_used() -> None:
     before = resident_mib()
     table = SlotTable(np.zeros(2_048, np.float32), 65_536)  # 512 MiB
-    table.take(3)
+    table.restore(table.reserve(3), np.zeros(2_048, np.float32), 0)
     assert table.in_use == 3
     assert resident_mib() - before < 50
 
 
 def test_rows_lie_in_small_pages_so_that_the_first_write_to_one_is_quick() -> None:
     table = SlotTable(np.zeros(2_048, np.float32), 65_536)
-    table.take(300)  # 2.3 MiB: a huge page, if there were one
+    table.restore(table.reserve(300), np.zeros(2_048, np.float32), 0)  # 2.3 MiB: a huge page, if there were one
     address = table.row(0).ctypes.data
     flags = next(line for line in mapping(address) if line.startswith("VmFlags:"))
     assert "nh" in flags.split()
@@ -92,7 +95,7 @@ def test_no_slot_is_taken_twice(moves: list[tuple[bool, int]]) -> None:
     taken: list[int] = []
     for take, count in moves:
         if take and len(taken) + count <= 12:
-            taken += table.take(count).tolist()
+            taken += table.reserve(count).tolist()
         elif not take:
             table.give_back(taken[:count])
             taken = taken[count:]
