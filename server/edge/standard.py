@@ -1,7 +1,7 @@
 """The standard services, health and reflection: their calls are counted and bounded like any other."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
 import grpc
@@ -9,9 +9,11 @@ from google.protobuf.message import DecodeError, Message
 from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from server.caller import Caller
 from server.edge import status
 from server.edge.admission import Admission
 from server.edge.callers import caller_of
+from server.edge.incoming import Incoming
 from server.errors import OverLimit, Refusal
 
 _LONGEST = 4_096  # bytes of a request
@@ -19,22 +21,24 @@ _UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 Read = TypeVar("Read", bound=Message)
 Context = Any  # grpc.aio.ServicerContext: its type parameters differ between releases
+Count = Callable[[Caller], Callable[[], None]]  # of `Admission`: takes a place, and gives it back
 Status = Any  # health_pb2.HealthCheckResponse.ServingStatus: grpc ships no types for it
 
 
 class Health:
     """grpc.health.v1. A watcher that reads slowly delays no other."""
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, incoming: Incoming) -> None:
         self._admission = admission
+        self._incoming = incoming
         self._status: dict[str, Status] = {}
         self._changed = asyncio.Event()
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Registers the service."""
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-            "Check": grpc.unary_unary_rpc_method_handler(self._check),
-            "Watch": grpc.unary_stream_rpc_method_handler(self._watch),
+            "Check": grpc.stream_unary_rpc_method_handler(self._check),  # as one message on the wire: see `Incoming`
+            "Watch": grpc.stream_stream_rpc_method_handler(self._watch),
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(health.SERVICE_NAME, handlers),))
 
@@ -45,17 +49,16 @@ class Health:
             self._changed.set()
             self._changed = asyncio.Event()
 
-    async def _check(self, data: bytes, context: Context) -> bytes:
+    async def _check(self, _: object, context: Context) -> bytes:
         async with status.told(context):
-            value = self._status.get(_parsed(health_pb2.HealthCheckRequest, data).service)
+            value = self._status.get(await self._service(self._admission.answer, context))
         if value is None:
             await context.abort(grpc.StatusCode.NOT_FOUND)
         return _said(value)
 
-    async def _watch(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
+    async def _watch(self, _: object, context: Context) -> AsyncIterator[bytes]:
         async with status.told(context):
-            _count(self._admission, context)
-            service = _parsed(health_pb2.HealthCheckRequest, data).service
+            service = await self._service(self._admission.watch, context)
         said = None
         while True:
             changed, value = self._changed, self._status.get(service, _UNKNOWN)
@@ -64,6 +67,12 @@ class Health:
                 yield _said(value)
             else:
                 await changed.wait()
+
+    async def _service(self, count: Count, context: Context) -> str:
+        """The name that a call asks for."""
+        _count(count, context)
+        async with self._incoming.message(caller_of(context), context.read) as data:
+            return str(_parsed(health_pb2.HealthCheckRequest, data).service)
 
 
 class Reflection:
@@ -83,15 +92,15 @@ class Reflection:
 
     async def _reflect(self, requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
         async with status.told(context):
-            _count(self._admission, context)
+            _count(self._admission.watch, context)
             asked = (_parsed(reflection_pb2.ServerReflectionRequest, data) async for data in requests)
             async for answer in self._answers.ServerReflectionInfo(asked, context):
                 yield answer
 
 
-def _count(admission: Admission, context: Context) -> None:
+def _count(count: Count, context: Context) -> None:
     """The call takes a place until it ends. Raises OverLimit."""
-    left = admission.watch(caller_of(context))
+    left = count(caller_of(context))
     context.add_done_callback(lambda _: left())
 
 

@@ -54,6 +54,7 @@ def options(settings: Settings, shares_port: bool) -> list[tuple[str, int]]:
         ("grpc.max_concurrent_streams", settings.max_streams),  # of one connection
         ("grpc.server_handshake_timeout_ms", silent),  # until HTTP/2's preface and settings
         ("grpc.max_connection_idle_ms", max(silent, _LONGEST_IDLE)),
+        ("grpc.http2.bdp_probe", 0),  # else what nobody asks for yet may be megabytes of each call, not 64 KiB
         ("grpc.keepalive_time_ms", 30_000),  # finds out about clients that vanished without a word
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.http2.min_ping_interval_without_data_ms", 1_000),  # a proxy may look after its streams so often

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 _LEAST = 2**16  # bytes
+_ADDRESSES = 4
 
 
 @dataclass(slots=True, eq=False)
@@ -16,7 +17,7 @@ class Allowance:
 
 
 class Allowances:
-    """Of all addresses.
+    """Of all addresses: together they have `_ADDRESSES` times what one may have, in equal parts.
 
     Args:
         stream: the most bytes of one stream.
@@ -27,6 +28,7 @@ class Allowances:
         self._stream = stream
         self._address = address
         self._of: dict[str, Allowance] = {}
+        self._fair = address  # what one address may have for the sake of the others
 
     @contextmanager
     def one(self, address: str) -> Iterator[Allowance]:
@@ -36,11 +38,12 @@ class Allowances:
         try:
             yield allowance
         finally:
-            self._change(allowance, -1)
-            if not allowance.streams:
+            if allowance.streams == 1:
                 del self._of[address]
+            self._change(allowance, -1)
 
     def _change(self, allowance: Allowance, by: int) -> None:
         allowance.streams += by
-        share = self._address // max(1, allowance.streams)
-        allowance.size = min(self._stream, max(_LEAST, share))
+        before, self._fair = self._fair, min(self._address, _ADDRESSES * self._address // max(1, len(self._of)))
+        for each in (allowance,) if self._fair == before else self._of.values():
+            each.size = min(self._stream, max(_LEAST, self._fair // max(1, each.streams)))

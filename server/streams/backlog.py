@@ -16,6 +16,7 @@ import numpy as np
 
 from server.durability.sequence import UNREADY, ServedSequence
 from server.errors import TidegateError
+from server.runtime.input_check import Named
 from server.streams.events import Failed
 from server.streams.handles import Handles
 from server.streams.lines import Lines
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MOST = 1_024  # requests that may wait
+_EACH = 4_096  # bytes for which a request counts beside its inputs
 
 
 @dataclass(slots=True, eq=False)
@@ -37,6 +38,7 @@ class _Held:
     handles: np.ndarray
     again: Callable[[], None]
     first_step: int
+    size: int  # bytes for which it counts
     ready: bool  # whether its sequences have to be ready
 
 
@@ -55,9 +57,9 @@ class Backlog:
         self._window = window
         self._lines = Lines[_Held]()
         self.waiting = self._lines.entries
+        self.bytes = 0  # for which they count
         self._called = set[ServedSequence]()  # that are being made ready
         self._turn = False  # whether a request that was held is being taken up
-        self.clear = self._lines.clear
 
     def concerns(self, handle: int) -> bool:
         """Whether something waits for this sequence."""
@@ -67,23 +69,38 @@ class Backlog:
         """Whether a request waits behind others that wait for the same sequences, ready or not; see `hold`."""
         if self._turn or not self._lines.concern(handles.tolist()):
             return False
-        self._lines.put(_Held(request, handles, again, 0, ready=False), handles.tolist())
+        self._put(_Held(request, handles, again, 0, _EACH, ready=False))
         return True
 
-    def hold(self, request: str, handles: np.ndarray, again: Callable[[], None], first_step: int = 0) -> bool:
+    def hold(
+        self, request: str, handles: np.ndarray, again: Callable[[], None], first_step: int = 0, inputs: Named = ()
+    ) -> bool:
         """Whether a request waits until its sequences are ready, and for its turn; has them made ready.
 
-        `again` takes it up then. `request`, its kind as the contract names it, and `first_step` are told to the client
-        if it is refused.
+        `again` takes it up then, with its `inputs`. `request`, its kind as the contract names it, and `first_step` are
+        told to the client if it is refused.
         """
         if self._turn:
             return False
         unready = self._unready(handles)
         if not unready and not self._lines.concern(handles.tolist()):
             return False
-        self._lines.put(_Held(request, handles, again, first_step, ready=True), handles.tolist())
+        size = _EACH + sum(x.nbytes for _, x in inputs)
+        self._put(_Held(request, handles, again, first_step, size, ready=True))
         self._make_ready(unready)
         return True
+
+    def clear(self) -> None:
+        self._lines.clear()
+        self.bytes = 0
+
+    def _put(self, one: _Held) -> None:
+        self.bytes += one.size
+        self._lines.put(one, one.handles.tolist())
+
+    def _remove(self, one: _Held) -> Sequence[int]:
+        self.bytes -= one.size
+        return self._lines.remove(one)
 
     # Made ready -------------------------------------------------------------------------------------------------------
 
@@ -124,7 +141,7 @@ class Backlog:
             if unready:
                 self._make_ready(unready)
                 continue
-            concerned = self._lines.remove(one)
+            concerned = self._remove(one)
             self._take_up(one)
             ready.extend(self._lines.first(concerned))
 
@@ -144,7 +161,7 @@ class Backlog:
         """Refuses the requests that wait for a sequence; returns the handles of all of their sequences."""
         handles: list[int] = []
         for one in self._lines.of(handle):
-            handles += self._lines.remove(one)
+            handles += self._remove(one)
             self._refuse(one, error)
         return handles
 

@@ -18,7 +18,6 @@ from server.runtime import state_value
 from server.runtime.input_check import Named
 from server.runtime.scheduler import Block
 from server.runtime.turns import AT_ONCE, Turns, once
-from server.streams import backlog
 from server.streams.allowance import Allowance
 from server.streams.backlog import Backlog
 from server.streams.closing import Closing, Ending
@@ -73,6 +72,7 @@ class Stream:
         # fixed
         self._catalogue = catalogue
         self._caller = caller
+        self._allowed = allowed
         # sequences, and what is under way for them
         self._handles = Handles(max_sequences)
         self._window = Window(self._handles, allowed, emit)
@@ -94,7 +94,7 @@ class Stream:
             bool(self._line.work)
             or self._window.full
             or self._opening.resuming >= MOST_RESUMING
-            or len(self._backlog.waiting) >= backlog.MOST
+            or self._backlog.bytes >= self._allowed.size
         )
 
     @property
@@ -139,7 +139,7 @@ class Stream:
             again = partial(
                 self.steps, handle, first_step, inputs, answered, company=True
             )  # with others that were made ready
-            if self._backlog.hold("steps", np.array([handle]), again, first_step):
+            if self._backlog.hold("steps", np.array([handle]), again, first_step, inputs):
                 return
         group.model.watermarks.acked[slot] = min(answered, expected)
         if first_step != expected:
@@ -189,7 +189,7 @@ class Stream:
         slots, expected = self._handles.slots[handles], self._handles.next[handles]
         if self._backlog.waiting or self._handles.branched or (slots < 0).any():
             again = partial(self.fleet, handles, steps, inputs, answered)
-            if self._backlog.hold("fleet", handles, again, int(steps[0])):
+            if self._backlog.hold("fleet", handles, again, int(steps[0]), inputs):
                 return
         group.model.watermarks.acked[slots] = 0 if answered is None else np.minimum(answered, expected)
         if not np.array_equal(steps, expected):

@@ -13,6 +13,7 @@ import grpc
 import numpy as np
 import pytest
 
+from tests.raw_http2 import WINDOW, PartialCalls
 from tests.raw_stream import NO_TRACE, RawStream, open_, steps
 
 if TYPE_CHECKING:
@@ -106,6 +107,25 @@ async def opens(address: str) -> bool:
                 await (await stack.enter_async_context(RawStream(address))).ask(open_(0, trace=NO_TRACE))
             return True
     return False
+
+
+@pytest.mark.parametrize("call", ["tidegate.v1.Tidegate/Predict", "grpc.health.v1.Health/Check"])
+async def test_messages_that_never_become_whole_take_no_more_memory_than_their_address_may_have(
+    start: Callable[..., RunningServer], lstm_only: Path, call: str
+) -> None:
+    size = 2**20
+    server = start(lstm_only, "--max-message-mib", "1", "--address-mib", "8").ready()  # two large ones at a time
+    async with PartialCalls(server.address) as calls:
+        await calls.send()
+        for _ in range(20):
+            calls.begin(f"/{call}", size)
+        quiet = 0
+        while quiet < 20:
+            quiet = 0 if await calls.send() else quiet + 1
+        assert calls.sent < 2 * size + 20 * (WINDOW + 16)
+        async with RawStream(server.address) as stream:
+            await stream.ask(open_(0, trace=NO_TRACE))
+            await stream.ask(steps(0, 0, ROW))
 
 
 async def test_a_server_short_of_descriptors_goes_on_with_those_it_has_and_says_why_it_refuses_others(

@@ -12,6 +12,7 @@ from server.edge import status
 from server.edge.admission import Admission
 from server.edge.callers import caller_of
 from server.edge.exchange import Exchange
+from server.edge.incoming import Incoming
 from server.edge.native import requests, responses
 from server.edge.native.descriptions import Descriptions
 from server.edge.native.dialect import NativeDialect
@@ -45,11 +46,14 @@ def exchange(
 class Servicer:
     """Serves the four calls of the contract."""
 
-    def __init__(self, repository: Repository, admission: Admission, keeper: AnyKeeper, settings: Settings) -> None:
+    def __init__(
+        self, repository: Repository, admission: Admission, keeper: AnyKeeper, settings: Settings, incoming: Incoming
+    ) -> None:
         self._repository = repository
         self._keeper = keeper
         self._admission = admission
         self._settings = settings
+        self._incoming = incoming
         self._descriptions = Descriptions()
         self._turns = Turns(lambda call: asyncio.get_running_loop().call_soon(call))
         self._allowances = Allowances(settings.window_bytes, settings.address_bytes)
@@ -70,14 +74,16 @@ class Servicer:
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
     def _unary(self, kind: type[Message], call: Callable[[Any, Context], Awaitable[bytes]]) -> Any:  # noqa: ANN401 # gRPC's
-        async def answer(data: bytes, context: Context) -> bytes:
+        async def answer(_: object, context: Context) -> bytes:
             async with status.told(context):
-                left = self._admission.answer(caller_of(context))
+                caller = caller_of(context)
+                left = self._admission.answer(caller)
                 context.add_done_callback(lambda _: left())
-                return await call(requests.parsed(kind, data), context)
+                async with self._incoming.message(caller, context.read) as data:
+                    return await call(requests.parsed(kind, data), context)
             raise AssertionError("an error ends the call")
 
-        return grpc.unary_unary_rpc_method_handler(answer)
+        return grpc.stream_unary_rpc_method_handler(answer)  # the same on the wire, and read when it may come
 
     async def stream(self, _requests: object, context: Context) -> None:
         """Opens sequences, takes their steps, answers each, closes them."""

@@ -27,3 +27,13 @@ def test_many_streams_of_an_address_share_what_the_address_may_have_and_leave_ot
             assert first.size == MIB // 2
             assert other.size == 4 * MIB
         assert first.size == 4 * MIB
+
+
+def test_all_addresses_together_are_bounded_and_have_equal_parts() -> None:
+    allowances = Allowances(4 * MIB, 16 * MIB)
+    with ExitStack() as open_:
+        first = open_.enter_context(allowances.one("ipv4:10.0.0.1"))
+        with ExitStack() as more:
+            others = [more.enter_context(allowances.one(f"ipv4:10.0.1.{n}")) for n in range(63)]
+            assert {allowance.size for allowance in (first, *others)} == {MIB}
+        assert first.size == 4 * MIB

@@ -121,6 +121,25 @@ def test_many_requests_that_wait_in_one_line_are_each_taken_up_once(
     assert len(taken) == 2 * MANY
 
 
+def test_requests_that_wait_count_in_bytes_and_no_more_is_read(make: Callable[..., World]) -> None:
+    world = make(window_mib=1 / 16)
+    (one,) = asleep(world, 1)
+    rows = np.tile(ROWS, (20, 1))  # 14 KB
+    for at in range(30):
+        world.give(0, one, rows + np.float32(at))
+    for _ in range(30):
+        arrive(world, 1)  # none in company
+    line = world.lines[0]
+    assert line is not None
+    assert len(line.up) == 30 - 4
+    for _ in range(40):
+        world.work(0)
+        world.hear(0)
+        world.quiet()
+    assert not line.up
+    assert one.answered == 1 + 30 * len(rows)
+
+
 def test_a_request_keeps_its_place_among_those_of_each_of_its_sequences(world: World) -> None:
     one, other, third = asleep(world, 3)
     world.give(0, one, ROWS[1:2])
