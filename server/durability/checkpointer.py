@@ -125,18 +125,19 @@ class Checkpointer:
             await self._forget_all()
         self._losses = losses
 
-    async def write_soon(self) -> None:
-        """For somebody who waits. If it fails, what is asked next fails too, and says so.
+    async def write_soon(self, unborn: Collection[ServedSequence] = ()) -> None:
+        """Writes what has left, and these, for somebody who waits. If it fails, what is asked next fails too.
 
         Raises:
             StoreSilent: it took too long.
         """
         with suppress(StoreFailed):
-            await self._store_thread.soon(self._write_what_left)
+            await self._store_thread.soon(lambda: self._write_until_born(unborn))
 
-    async def _write_what_left(self) -> None:
+    async def _write_until_born(self, unborn: Collection[ServedSequence]) -> None:
+        """One write does not take all of them if they are many."""
         await self.checkpoint()
-        while self._outbox.unwritten:
+        while self._outbox.unwritten or any(not one.born and one in self._registry for one in unborn):
             await self.checkpoint()
 
     @asynccontextmanager

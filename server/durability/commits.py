@@ -66,7 +66,7 @@ class Commits:
     async def _gone_back(self, sequence: ServedSequence, step: int) -> Checkpoint:
         self._registry.keep([sequence])
         if not sequence.born:
-            await self._checkpointer.write_soon()
+            await self._checkpointer.write_soon([sequence])
         async with self._checkpointer.turn_soon():
             kept = kept_at(sequence, await self._seen(sequence), step)
             await self._write(sequence, kept.step, checkpoint.encode(kept))

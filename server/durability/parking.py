@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _MOST = 64  # sequences that are parked, or put back, before others get their turn
 
-_Kept = Mapping[ServedSequence, Found | store.Reason]  # what a store has of some, or why that is nothing
+_Kept = dict[ServedSequence, Found | store.Reason]  # what a store has of some, or why that is nothing
 
 
 @dataclass(eq=False)
@@ -98,7 +98,7 @@ class Parking:
         kept = await self._read(sequences)
         async for part in pieces(len(sequences), _MOST):
             for sequence in sequences[part]:
-                found = kept[sequence]
+                found = kept.pop(sequence)
                 if sequence.life is not Life.ASLEEP:
                     continue  # it woke up, or left, meanwhile
                 if isinstance(found, Found):

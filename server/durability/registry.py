@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import count as counter
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -32,7 +31,6 @@ class Registry:
         self._here: dict[str, ServedSequence] = {}
         self._by_slot: dict[ServedModel, dict[int, ServedSequence]] = {}
         self.quota = Quota()  # of those that are here or coming
-        self._cohorts = counter()
         self._active: set[str] = set()  # owners, since somebody looked
         self._coming: dict[str, str] = {}  # by id the owners of those that the store is being asked for
         self.lost: Counter[str] = Counter()  # by reason, for the metrics
@@ -100,7 +98,8 @@ class Registry:
     def add_fresh(self, sequences: Sequence[ServedSequence], slots: np.ndarray) -> None:
         """New sequences of one model live in these slots, in its initial state: nothing of them is kept yet."""
         self._add(sequences, slots)
-        sequences[0].model.watermarks.begin_afresh(slots, next(self._cohorts), self._monotonic())
+        cohort = int.from_bytes(sequences[0].digest[:7], "little")  # one token, one cohort
+        sequences[0].model.watermarks.begin_afresh(slots, cohort, self._monotonic())
 
     def add_claimed(
         self, sequences: Sequence[ServedSequence], slots: np.ndarray, steps: np.ndarray, sentence: str

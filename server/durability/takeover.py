@@ -106,10 +106,12 @@ class Takeovers:
         """
         wish = _Takeover(next(self._numbers), ids, digest_of(token), answered, self._clock(), admit, wanted)
         mine = dict.fromkeys(ids, wish)
-        others = self._last.setdefault(wish.digest, {})
-        for id_ in others.keys() & mine.keys() if others else ():
-            others[id_].beaten = id_
-        others.update(mine)
+        if others := self._last.get(wish.digest):
+            for id_ in others.keys() & mine.keys():
+                others[id_].beaten = id_
+            others.update(mine)
+        else:
+            self._last[wish.digest] = mine
         self._background.run(self._store_thread.in_time(self._taken_over(wish, caller.address)), then)
 
     async def _taken_over(self, wish: _Takeover, address: str) -> list[Restored]:
@@ -166,7 +168,12 @@ class Takeovers:
         if (later := self._registry.those_here(wish.ids)) != here:  # one has left, and is not in the store yet
             seen = await self._seen(wish, later)
         restored = await self._restored(wish, seen)
-        await self._admit(wish, restored)
+        try:
+            await self._admit(wish, restored)
+        except TidegateError:
+            async for _ in consumed(restored):
+                pass
+            raise
         claimed = await self._store_thread.ask_soon(
             lambda s: decoded(s.claim(wish.claims(), self._clock(), wish.now), wish.answered)
         )
@@ -183,7 +190,7 @@ class Takeovers:
         unborn = [sequence for sequence in here if not sequence.born]
         self._registry.keep(unborn)
         if self._outbox or unborn:
-            await self._checkpointer.write_soon()
+            await self._checkpointer.write_soon(unborn)
         _check_wanted(wish)
         seen = await self._store_thread.ask_soon(lambda s: decoded(s.read(wish.claims(), wish.now), wish.answered))
         _check_wanted(wish)

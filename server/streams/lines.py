@@ -1,6 +1,5 @@
 """Requests that wait in several lines at once, one line for each sequence: a request may go when it is first in all."""
 
-from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
@@ -12,7 +11,7 @@ class Lines(Generic[E]):
 
     def __init__(self) -> None:
         self.entries: dict[E, Sequence[int]] = {}  # with the handles of each
-        self._lines: dict[int, deque[E]] = {}  # none is empty
+        self._lines: dict[int, list[E]] = {}  # none is empty
         self._behind: dict[E, int] = {}  # in how many of its lines an entry is not the first
 
     def concern(self, handles: Iterable[int]) -> bool:
@@ -25,9 +24,12 @@ class Lines(Generic[E]):
         """Adds an entry at the end of the lines of these; whether it is the first in all of them."""
         behind = 0
         for handle in handles:
-            line = self._lines.setdefault(handle, deque())
-            behind += bool(line)
-            line.append(entry)
+            line = self._lines.get(handle)
+            if line is None:
+                self._lines[handle] = [entry]
+            else:
+                behind += 1
+                line.append(entry)
         self.entries[entry] = handles
         self._behind[entry] = behind
         return not behind

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from server.durability import checkpoint
+from server.durability import checkpoint, checkpointer
 from server.durability.sequence import ServedSequence
 from server.runtime.turns import Turns
 from tests.server.world import World
@@ -26,7 +26,7 @@ MOST = 300  # moves in one turn of the event loop: two pieces, and a few
 class Crowd:
     """A server with COUNT sequences of stream 0; counts how far sequences move in one turn of its event loop."""
 
-    def __init__(self, folder: Any, patch: pytest.MonkeyPatch, room: int = 2 * COUNT) -> None:
+    def __init__(self, folder: Any, patch: pytest.MonkeyPatch, room: int = 2 * COUNT, *, written: bool = True) -> None:
         self.world = World(folder, max_sequences=room)
         self.server = self.world.servers[0]
         self.server.turns = Turns(self.world.loop.call_soon, 0.0)  # a piece a turn
@@ -43,8 +43,9 @@ class Crowd:
         patch.setattr(ServedSequence, "move", counted)
         self.opened = self.ask(0, open=pb.Open(count=COUNT, model="recall", version=1)).opened
         self.step()
-        self.world.write(0)
-        self.world.write(0)
+        if written:
+            self.world.write(0)
+            self.world.write(0)
         self.hear(0)
 
     def step(self, at: int = 0) -> Any:
@@ -96,7 +97,7 @@ class Crowd:
 def make(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Crowd]]:
     made = []
 
-    def crowd(**given: int) -> Crowd:
+    def crowd(**given: Any) -> Crowd:
         made.append(Crowd(tmp_path_factory.getbasetemp(), monkeypatch, **given))
         return made[-1]
 
@@ -115,6 +116,32 @@ def test_a_crowd_that_another_stream_resumes_leaves_and_comes_in_pieces(make: Ca
     released = [response.released for response in crowd.hear(0)]
     assert sorted(handle for each in released for handle in each.handles) == list(range(COUNT))
     assert len(released) < COUNT / 50, "many are told of in one message"
+
+
+def test_a_crowd_of_which_nothing_is_written_yet_can_be_resumed_though_one_write_does_not_take_all(
+    make: Callable[..., Crowd], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpointer, "_MOST", 100)
+    crowd = make(written=False)
+    assert len(crowd.ask(1, **crowd.resume()).opened.sequence_ids) == COUNT
+
+
+def test_a_crowd_of_which_one_has_taken_a_step_is_kept_whole_when_it_is_cut(
+    make: Callable[..., Crowd],
+) -> None:
+    crowd = make()
+    world = crowd.world
+    opened = crowd.ask(1, open=pb.Open(count=COUNT, model="recall", version=1)).opened
+    crowd.ask(1, steps=pb.Steps(handle=7, inputs=[wire.encode("x", np.ones((1, 3), np.float32))]))
+    world.cut(1)
+    crowd.go_on()
+    world.write(0)
+    world.connect(1, 1)
+    resume = pb.Resume(sequence_ids=opened.sequence_ids, resume_token=opened.resume_token, answered=[0] * COUNT)
+    crowd.say(1, resume=resume)
+    world.quiet()
+    world.work(1)
+    assert [response.WhichOneof("response") for response in crowd.hear(1)] == ["opened"]
 
 
 def test_the_checkpoints_of_a_crowd_are_decoded_in_the_thread_of_the_store(
