@@ -120,14 +120,17 @@ async def show(goal: Goal, tally: Tally, console: Console) -> None:
     said, faults = 0.0, 0
     with console.status("starting") as status, (FOLDER / "log").open("w", encoding="utf-8", buffering=1) as log:
         while True:
-            text = f"{time.strftime('%H:%M:%S')} {goal.lasted:.1f} min: {line(tally)}"
+            text = f"{goal.lasted:.1f} min: {line(tally)}"
             status.update(text)
+            now = time.strftime("%H:%M:%S")
             for fault in tally.faults[faults:]:
-                log.write(f"{time.strftime('%H:%M:%S')} FAULT: {fault[:8000]}\n")
+                log.write(f"{now} FAULT: {fault[:8000]}\n")
+            while tally.notes:
+                log.write(f"{now} {tally.notes.pop(0)}\n")
             faults = len(tally.faults)
             if time.monotonic() - said > SAY:
                 said = time.monotonic()
-                log.write(f"{text}\n")
+                log.write(f"{now} {text}\n")
                 if not console.is_terminal:
                     console.print(text)
             await asyncio.sleep(1)

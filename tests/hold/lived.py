@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tests.hold.tally import Tally
 
 WATCH = 5.0  # seconds between two looks at the memory and the bystander
+LONG = 200.0  # ms of a bystander's step that are worth a line in the log
 PAUSE = 10  # seconds between two attacks
 
 
@@ -32,6 +33,7 @@ class Lived:
     def __init__(self, models: Path, folder: Path, chance: random.Random, tally: Tally) -> None:
         self._models, self._folder, self._chance, self._tally = models, folder, chance, tally
         self._stack = ExitStack()
+        self._over: list[str] = []  # attacks that have ended since the last look
 
     async def __aenter__(self) -> Self:
         store = f"sqlite:{self._folder / 'lived.sqlite'}"
@@ -57,14 +59,24 @@ class Lived:
         while not goal.over(self._tally):
             await asyncio.to_thread(self._bystander.ask, {"ask": "begin", "port": port, "model": ATTACKED})
             await asyncio.sleep(WATCH)
-            self._tally.waited((await asyncio.to_thread(self._bystander.ask, {"ask": "end"}))["took"])
+            took = (await asyncio.to_thread(self._bystander.ask, {"ask": "end"}))["took"]
+            self._tally.waited(took)
             self._tally.memory.append(self._server.resident)
+            self._note(max(took, default=0.0))
             self._tally.load.append(os.getloadavg()[0])
         for task in others:
             task.cancel()
         for end in await asyncio.gather(*others, return_exceptions=True):
             if not isinstance(end, asyncio.CancelledError):
                 self._tally.fault(f"fuzzing or attacking has ended: {end!r}")
+
+    def _note(self, longest: float) -> None:
+        if self._over or longest > LONG:
+            over = "; ".join(self._over) or "no attack has ended"
+            self._tally.notes.append(
+                f"{over}: a bystander waited up to {longest:.0f} ms, {self._tally.memory[-1]:.0f} MiB"
+            )
+        self._over.clear()
 
     def check(self) -> None:
         """That it lives, and has written nothing that it should not."""
@@ -78,8 +90,9 @@ class Lived:
         attacker = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
         assert attacker.stdout is not None
         try:
-            while await attacker.stdout.readline():
+            while said := await attacker.stdout.readline():
                 self._tally.attacks += 1
+                self._over.append(said.decode().strip())
         finally:
             attacker.kill()
             await attacker.wait()

@@ -8,6 +8,11 @@ from statistics import median
 
 from rich.table import Table
 
+from bench.attacks.crowds import CROWDS
+from bench.attacks.floods import FLOODS
+from bench.attacks.messages import MESSAGES
+
+ATTACKS = len(CROWDS | FLOODS | MESSAGES)
 FLAT = 0.05  # of its memory may a server grow from the second third of the run to the last
 SLACK = 8.0  # MiB, and so much more
 
@@ -40,6 +45,7 @@ class Tally:
     memory: list[float] = field(default_factory=list)
     waits: list[float] = field(default_factory=list)
     worst: float = 0.0
+    notes: list[str] = field(default_factory=list)  # for the log
     # the machine
     load: list[float] = field(default_factory=list)  # processes that run or want to
 
@@ -71,10 +77,15 @@ class Tally:
         return median(self.memory[third : 2 * third]), median(self.memory[2 * third :])
 
     @property
+    def long_enough(self) -> bool:
+        """Whether each third of the run has seen every attack."""
+        return self.attacks >= 3 * ATTACKS
+
+    @property
     def flat(self) -> bool:
-        """Whether the memory has stopped growing."""
+        """Whether the memory has stopped growing; a run that is too short to say is not blamed."""
         second, last = self.thirds
-        return last <= second * (1 + FLAT) + SLACK
+        return not self.long_enough or last <= second * (1 + FLAT) + SLACK
 
     @property
     def well(self) -> bool:
@@ -130,7 +141,7 @@ def rows(tally: Tally) -> list[tuple[str, str]]:
         ("doubled", str(tally.doubled)),
         ("changed", str(tally.changed)),
         ("memory of the server that lived through it, second third and last", f"{second:.0f} MiB, {last:.0f} MiB"),
-        ("memory flat", "yes" if tally.flat else "NO"),
+        ("memory flat", ("yes" if tally.flat else "NO") if tally.long_enough else "too short a run to say"),
         ("a bystander's step at that server, median and longest", _spread(tally.waits, "ms", tally.worst)),
         (f"processes that ran or wanted to, on {os.cpu_count()} processors, median", _spread(tally.load, "", None)),
     ]
