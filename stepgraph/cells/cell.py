@@ -113,7 +113,8 @@ class Step:
 class Kind:
     """A kind of recurrence: its name, what it carries from step to step, its gates, and its default activations.
 
-    `follow` writes its new states from its gates and the states before; None where gates do not say them.
+    `follow` writes its new states from its gates and the states before; None where gates do not say them. It says
+    nothing of states that are `optional`, which a cell may have or not.
     """
 
     name: str
@@ -121,6 +122,7 @@ class Kind:
     gates: tuple[str, ...]
     activations: tuple[str, ...] = ()
     follow: Callable[[GraphBuilder, Cell, Tensors, Tensors], Tensors] | None = None
+    optional: tuple[str, ...] = ()
 
 
 # the inputs and outputs that all recurrent operators of ONNX have, in order; initial states come next

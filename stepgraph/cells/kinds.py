@@ -2,10 +2,11 @@
 
 import onnx
 
-from stepgraph.cells import causal_conv, gru, linear_attention, lstm, min_gru, quantised_lstm, rnn
+from stepgraph.cells import causal_conv, gru, linear_attention, lstm, min_gru, min_lstm, quantised_lstm, rnn, slstm
 from stepgraph.cells.cell import Operator
 
-KINDS = {each.KIND.name: each.KIND for each in (rnn, lstm, gru, min_gru)}  # that a file may name in its metadata
+# those that a file may name in its metadata, and those that have operators
+KINDS = {each.KIND.name: each.KIND for each in (rnn, lstm, gru, min_gru, min_lstm, slstm)}
 _WITH_OPERATORS = (rnn, lstm, gru, quantised_lstm, linear_attention, causal_conv)
 OPERATORS = {operator.name: operator for each in _WITH_OPERATORS for operator in each.OPERATORS}
 

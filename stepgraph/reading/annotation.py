@@ -73,21 +73,22 @@ def _entries(text: str) -> Iterator[_Entry]:
             kind = KINDS.get(entry["kind"])
             if kind is None:
                 raise _unreadable(f"it names a {entry['kind']!r:.60}; known are {', '.join(KINDS)}")
-            states, gates = (_names(entry, "states", kind.states), _names(entry, "gates", kind.gates))
+            states = _names(entry, "states", kind.states, kind.optional)
+            gates = _names(entry, "gates", kind.gates)
             size = entry.get("input_size")
             yield _Entry(kind, str(entry.get("name", f"cell {i}")), size and int(size), states, gates)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _unreadable(f"{type(error).__name__}: {error!s:.100}") from error
 
 
-def _names(entry: Mapping[str, Any], part: str, wanted: Sequence[str]) -> dict[str, str]:
+def _names(entry: Mapping[str, Any], part: str, wanted: Sequence[str], optional: Sequence[str] = ()) -> dict[str, str]:
     given = entry.get(part, {})
-    if given.keys() != set(wanted):
+    if given.keys() - set(optional) != set(wanted):
         raise _unreadable(
             f"it gives the {part} {', '.join(given) or '(none)'} of a {entry['kind']}, which has "
             f"{', '.join(wanted) or 'none'}"
         )
-    return {name: str(given[name]) for name in wanted}
+    return {name: str(given[name]) for name in (*wanted, *optional) if name in given}
 
 
 def _unreadable(why: str) -> ModelRefused:
@@ -104,7 +105,7 @@ def _cell(entry: _Entry, step: Source) -> NamedCell:
         entry.input_size,
         math.prod(first.row),
         first.dtype,
-        entry.kind.states,
+        tuple(states),
         entry.kind.gates,
         activations.read(entry.kind.activations, (), ()),
     )

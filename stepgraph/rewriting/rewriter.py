@@ -121,9 +121,10 @@ class _Rewriter:
             name: self._cast(self._before[None, state.given.name], self._dtype, wide)
             for name, state in named.states.items()
         }
-        if kind.follow is None:
-            return Step({name: self._pack(state.returned, wide) for name, state in named.states.items()}, gates)
-        return Step(kind.follow(g, cell, gates, before), gates)
+        followed = kind.follow(g, cell, gates, before) if kind.follow else {}
+        returned = {name: each.returned for name, each in named.states.items() if name not in followed}
+        rest = {name: self._pack(port, wide) for name, port in returned.items()}
+        return Step({**followed, **rest}, gates)
 
     def _step(self, layer: int) -> Step:
         node, pace = self._nodes[layer], self._facts.paces[layer]

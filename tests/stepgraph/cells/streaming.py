@@ -1,15 +1,45 @@
-"""Runs a loaded model one step at a time."""
+"""Files of cells in plain operators as torch exports them, and loaded models run one step at a time."""
 
 from __future__ import annotations
 
+import json
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
+import torch
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
+    from torch import Tensor, nn
 
     from stepgraph.model import LoadedModel
+
+
+def export(net: nn.Module, folder: Path, cells: object, **given: Tensor) -> Path:
+    """The file of a network as torch writes it, with a name for its cell."""
+    path = folder / "model.onnx"
+    names = {"input_names": list(given), "output_names": ["y", *(f"{name}_out" for name in list(given)[1:])]}
+    axes = {name: {i: f"axis{i}" for i in range(x.ndim - 1)} for name, x in given.items()}
+    axes["y"] = axes["x"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own
+        torch.onnx.export(
+            net.eval(), tuple(given.values()), str(path), dynamo=False, opset_version=17, dynamic_axes=axes, **names
+        )
+    return annotate(path, cells)
+
+
+def annotate(path: Path, cells: object) -> Path:
+    """Writes what names the cells of a file into its metadata."""
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    model.metadata_props.add(key="tidegate.cells", value=cells if isinstance(cells, str) else json.dumps(cells))
+    onnx.save(model, path)
+    return path
 
 
 def streamed(loaded: LoadedModel, x_BTI: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:

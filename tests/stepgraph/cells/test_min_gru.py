@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 import torch
@@ -18,7 +16,7 @@ from stepgraph.errors import ModelRefused
 from stepgraph.loading import load
 from stepgraph.report import examination
 from tests.running_server import RunningServer
-from tests.stepgraph.cells.streaming import streamed
+from tests.stepgraph.cells.streaming import export, streamed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,23 +65,6 @@ class OneStep(MinGRU):
         z, n = self.gates(x)
         h = (1 - z) * h + z * n
         return self.head(h), h
-
-
-def export(net: nn.Module, folder: Path, cells: object, **given: Tensor) -> Path:
-    """The file of a network as torch writes it, with a name for its cell."""
-    path = folder / "model.onnx"
-    names = {"input_names": list(given), "output_names": ["y", "h_out"][: len(given)]}
-    axes = {name: {i: f"axis{i}" for i in range(x.ndim - 1)} for name, x in given.items()}
-    axes["y"] = axes["x"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own
-        torch.onnx.export(
-            net.eval(), tuple(given.values()), str(path), dynamo=False, opset_version=17, dynamic_axes=axes, **names
-        )
-    model = onnx.load(path)
-    model.metadata_props.add(key="tidegate.cells", value=cells if isinstance(cells, str) else json.dumps(cells))
-    onnx.save(model, path)
-    return path
 
 
 @pytest.fixture
