@@ -1,1 +1,1 @@
-"""Where requests arrive, and are only translated."""
+"""Where requests arrive and are translated; nothing is computed or kept here."""

@@ -51,7 +51,7 @@ class Admission:
 
     @contextmanager
     def stream(self, caller: Caller) -> Iterator[None]:
-        """A place for one stream. Raises OverLimit, Draining: there is none."""
+        """Takes a place for one stream while it is served. Raises OverLimit, Draining."""
         self._check_open()
         give_back = self._streams.take(caller)
         try:
@@ -77,7 +77,7 @@ class Admission:
         return self._answers.take(caller)
 
     def watch(self, caller: Caller) -> Callable[[], None]:
-        """A place for one call that goes on without end, as `answer` gives. Raises OverLimit."""
+        """Likewise for a call that goes on until its client ends it. Raises OverLimit."""
         return self._watches.take(caller)
 
     def find(self, name: str, version: int) -> ServedModel:
@@ -86,7 +86,7 @@ class Admission:
         return self._repository.find(name, version)
 
     def exact(self, name: str, version: int, sha256: str) -> ServedModel:
-        """The model of this very content, to continue sequences of. Raises Refusal."""
+        """The model with this hash of its file, to continue sequences of. Raises Refusal."""
         self._check_open()
         return self._repository.exact(name, version, sha256)
 

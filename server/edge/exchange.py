@@ -1,4 +1,4 @@
-"""The loop of one stream: reads, writes, waits while the client does not read, and leaves when the server stops.
+"""The loop of one stream: reads, writes, waits while the client does not read, and ends when the server stops.
 
 Knows no protocol: a `Dialect` translates between a client's messages and a `Stream`, which does the work.
 """
@@ -30,7 +30,7 @@ Request = Any  # what the dialect's deserialiser makes of a client's message
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """What it makes of a message of several requests; a request may be read when it is taken out."""
+    """A message of several requests, each of which may be parsed only when it is taken out."""
 
     requests: Iterable[Request]
 
@@ -42,11 +42,11 @@ class Call(Protocol):
         """The next message, or grpc.aio.EOF."""
 
     async def write(self, message: bytes, /) -> None:
-        """Returns once there is room for another."""
+        """Returns once the next message may be written."""
 
 
 class Dialect(Protocol):
-    """One protocol, of one stream: its messages to and from the calls and events of a `Stream`."""
+    """Translates between the messages of a protocol and the calls and events of one `Stream`."""
 
     def take(self, request: Request, stream: Stream, company: bool) -> None:
         """Carries out one request. `company`: others came in the same message. Raises TidegateError."""
@@ -65,8 +65,8 @@ class Exchange:
     """Serves one stream from its first message to its last.
 
     Args:
-        call: gRPC's side of it.
-        dialect: translates.
+        call: gRPC's context of the stream.
+        dialect: the protocol.
         make: makes the stream, which emits its events by the function that is given.
         keeper: keeps sequences beyond this stream.
         allowed: how many bytes of messages that carry no answer may wait to be written before no more is read.

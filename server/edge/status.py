@@ -1,4 +1,4 @@
-"""The one place where our errors become gRPC statuses, with a google.rpc.ErrorInfo (domain "tidegate")."""
+"""Turns errors into gRPC statuses with a google.rpc.ErrorInfo (domain "tidegate"); no other file does."""
 
 import logging
 from collections.abc import AsyncIterator

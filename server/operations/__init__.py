@@ -1,1 +1,1 @@
-"""Start, serve, drain, stop; and what an operator runs."""
+"""Start, serve, drain, stop; and the commands and numbers for operators."""

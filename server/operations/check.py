@@ -1,4 +1,4 @@
-"""`python -m server check FILE`: says in one page what a model file holds and whether it will be served, and why not.
+"""`python -m server check FILE`: a page that says what a model file holds, and whether and why not it will be served.
 
 Has the file examined in the sandbox, with the limits that the server has, and writes the report as a page or as JSON.
 Exit status: 0 it will be served, 1 it is refused, 2 there is no such file or the check itself failed, 130 stopped.

@@ -1,4 +1,4 @@
-"""How many connections this process has descriptors for, and gRPC's options that keep clients within that."""
+"""How many connections this process has descriptors for, and the options of gRPC that bound connections."""
 
 import logging
 import resource

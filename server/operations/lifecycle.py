@@ -50,7 +50,7 @@ class Server:
         self.port = 0
 
     async def run(self, ready: Callable[[], None] = lambda: None) -> None:
-        """The whole life, until SIGTERM or SIGINT; `ready` is called once it serves."""
+        """Starts, serves until SIGTERM or SIGINT, drains and stops; `ready` is called once it serves."""
         for sign in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(sign, self.ask_to_stop)
         starting, stopping = asyncio.create_task(self.start()), asyncio.create_task(self._stopping.wait())
@@ -95,7 +95,7 @@ class Server:
         log.info("serving %d models on %s:%d", ready, self._settings.host, self.port)
 
     async def drain(self) -> None:
-        """Opens nothing new and gives what is open its time to end."""
+        """Opens nothing new, and waits for open streams, but not longer than `grace_seconds`."""
         log.info("stopping: %d streams are open", self._admission.streams)
         self._set_health(_HEALTH.NOT_SERVING)
         await self._admission.drain(self._settings.grace_seconds)
@@ -103,10 +103,7 @@ class Server:
             task.cancel()
 
     async def stop(self) -> None:
-        """Ends what is left: streams that took too long, and calls that watch its health; writes what is not written.
-
-        That takes as long as there is something to write and the store answers.
-        """
+        """Ends the calls that are left, and writes all checkpoints while the store answers."""
         await self._server.stop(_FAREWELL)
         written = await self._keeper.flush()
         if not written:
@@ -169,7 +166,7 @@ async def _watch_connections() -> None:
 
 
 def _settle_memory() -> None:
-    """Has the collector pass over what was made so far, which stays, and look at what comes later in small parts.
+    """Has the garbage collector skip all objects made so far, and collect later ones often, a few at a time.
 
     A collection holds up the event loop: of 20,000 new objects for about 10 ms, of 1,000 for less than one.
     """

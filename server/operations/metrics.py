@@ -51,7 +51,7 @@ _LOST = "Sequences that this server ended or lost without their client's will."
 
 
 class Metrics(Collector):
-    """Serves the page from `start` to `stop`. `read` is called in the event loop; see Page."""
+    """Serves the page from `start` to `stop`. `read` is called in the event loop."""
 
     def __init__(self, read: Callable[[], Reading], silence: float) -> None:
         self._read = read
@@ -62,7 +62,7 @@ class Metrics(Collector):
         ProcessCollector(registry=self._registry)
 
     def start(self, host: str, port: int) -> None:
-        """Listens. Raises OSError: the port is not to be had."""
+        """Listens. Raises OSError: the port is taken."""
         try:
             self._page = Page(host.strip("[]"), port, make_wsgi_app(self._registry), self._silence)
         except OSError as error:
@@ -72,7 +72,7 @@ class Metrics(Collector):
         await asyncio.to_thread(self._page.stop)
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: what there is depends on the models."""
+        """Nothing: the metrics depend on the models."""
         return ()
 
     def collect(self) -> Iterator[Metric]:

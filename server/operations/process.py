@@ -36,7 +36,7 @@ def run(settings: Settings, life: Callable[[], Coroutine[Any, Any, None]], name:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(_ended_in_time(life()))
     except (OSError, StoreFailed) as error:
-        log.error("%s", error)  # noqa: TRY400 # the sentence is enough: the port is taken, or not ours to open
+        log.error("%s", error)  # noqa: TRY400 # the sentence is enough: the port is taken, or may not be opened
         return 1
     return 0
 

@@ -23,11 +23,11 @@ _STEADY = 30.0  # seconds after which a worker that ends is started again withou
 
 
 class Workers:
-    """As many workers as the settings say.
+    """The workers of this server.
 
     Args:
-        settings: what `arguments` and the environment mean.
-        arguments: the command line, which each worker gets.
+        settings: as read from `arguments` and the environment.
+        arguments: the command line; each worker gets it.
     """
 
     def __init__(self, settings: Settings, arguments: list[str]) -> None:
@@ -38,7 +38,7 @@ class Workers:
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
-        """The whole life, until SIGTERM or SIGINT, which the workers get too.
+        """Runs the workers until SIGTERM or SIGINT, which is passed on to them.
 
         Raises OSError: the port is taken, or the first worker cannot start.
         """
@@ -79,7 +79,7 @@ class Workers:
             wait = min(2 * wait, longest)
 
     async def _live(self, number: int, port: int) -> int:
-        """One life of a worker; its exit status."""
+        """Runs a worker once; returns its exit status."""
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:

@@ -1,1 +1,1 @@
-"""Steps of many sequences, run together."""
+"""Runs steps of many sequences together."""

@@ -44,7 +44,7 @@ class Batcher:
         patience: the longest that a newcomer may have to wait for a batch that has begun, in seconds, where a batch
             could also be cut shorter.
         on_the_spot: how long a batch may take to be computed in the event loop's own thread, in seconds.
-        counters: count what ran.
+        counters: of the model.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class Batcher:
         self._engine = engine
         self._slots = slots
         self._on_the_spot = on_the_spot
+        self._quick = engine.seconds(1) <= on_the_spot  # whether a step of one sequence is computed on the spot
         self._counters = counters
         self._scheduler = Scheduler(
             capacity, engine.largest, lambda rows: max(1, int(patience / max(engine.seconds(rows), 1e-6)))
@@ -78,7 +79,7 @@ class Batcher:
         self._thread.join()
 
     def submit(self, block: Block) -> None:
-        """Takes in a block; its sink is called with what became of it."""
+        """Takes in a block; its sink is called with the answers."""
         slot = block.slots.item(0) if len(block.slots) == 1 else _MANY
         alone, self._latest = slot == self._latest != _MANY, slot  # then there is no other to wait for
         block.came = perf_counter()
@@ -94,10 +95,10 @@ class Batcher:
     def at_once(self, slot: int, inputs: Mapping[str, np.ndarray], trace: bool) -> Result | None:
         """One step of the sequence in a slot, if no other step could share a batch with it.
 
-        `inputs[name]` is [1, 1, ...row]. None if the step should take the ordinary way, with a block: because others
-        are about, because it takes too long to be computed on the spot, or because it fails.
+        `inputs[name]` is [1, 1, ...row]. None if the step has to be submitted as a block: because other steps came
+        meanwhile, because it takes too long to be computed here, or because it fails.
         """
-        if self._busy or self._engine.seconds(1) > self._on_the_spot:
+        if self._busy or not self._quick:
             return None
         alone, self._latest = slot == self._latest, slot
         if not alone:
@@ -109,7 +110,9 @@ class Batcher:
             return None
         self._slots.put(slot, result.state)
         self._counters.ran_alone(perf_counter() - began)
-        self._count(1)
+        self._rounds += 1
+        if self._rounds >= self._due:
+            self._count(0)
         return result
 
     def remind(self, rounds: int, call: Callable[[], None]) -> None:
@@ -117,7 +120,7 @@ class Batcher:
         self._due, self._remind = self._rounds + rounds, call
 
     def pause(self, call: Callable[[], None]) -> None:
-        """Calls when no step is half done: every row then holds the state after as many steps as its count says."""
+        """Calls between two batches: every row then holds the state after as many steps as its count says."""
         if self._busy:
             self._pauses.append(call)
         else:
@@ -138,7 +141,7 @@ class Batcher:
             self._compute_here(batch)
 
     def _hand_over(self) -> Batch | None:
-        """Gives the next batch to the engine's thread; returns it instead if it is to be computed on the spot."""
+        """Gives the next batch to the engine's thread, or returns it if it is to be computed here."""
         while self._pauses:
             _tell(self._pauses.pop())
         batch = self._scheduler.next()
@@ -202,7 +205,7 @@ class Batcher:
             _tell(block.sink.answered, Part(Take(block, 0, 0)))
 
     def _compute(self, batch: Batch) -> list[Part]:
-        """In the engine's thread."""
+        """Runs in the engine's thread, or in the event loop's."""
         try:
             return list(self._together(batch))
         except StepFailed:
@@ -249,7 +252,7 @@ class Batcher:
 
 
 def _tell(call: Callable[..., None], *given: object) -> None:
-    """Calls; an exception is logged, and the loop goes on."""
+    """Calls a function; an exception is logged, and the loop goes on."""
     try:
         call(*given)
     except Exception:

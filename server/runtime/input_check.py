@@ -12,7 +12,7 @@ Named = Sequence[tuple[str, np.ndarray]]
 
 
 class InputCheck:
-    """Knows the ports of one model."""
+    """Checks the inputs of one model."""
 
     def __init__(self, ports: Sequence[Port]) -> None:
         self._ports = ports
@@ -81,5 +81,5 @@ def _check_lengths(inputs: Mapping[str, np.ndarray]) -> None:
 
 
 def _finite(x: np.ndarray) -> bool:
-    """Whether there is neither NaN nor Inf. The sum of squares tells quickly, unless it overflows itself."""
+    """Whether there is neither NaN nor Inf. A finite sum of squares proves it quickly."""
     return x.dtype.kind != "f" or isfinite(np.vdot(x, x)) or bool(np.isfinite(x).all())

@@ -65,7 +65,7 @@ class Take:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """What became of a take: `steps` steps from `step` on ran, or `error` came instead. Of a mark: no steps.
+    """The result of a take: `steps` steps from `step` on ran, or failed with `error`. Of a mark: no steps.
 
     Its answers are the rows of `result`, of everything that ran together, from `row` on.
     """
@@ -168,7 +168,7 @@ class Scheduler:
         return marks
 
     def drop(self, blocks: Iterable[Block]) -> list[Block]:
-        """Forgets what has not run of these blocks. Returns the marks that are done thereby.
+        """Drops the steps of these blocks that have not run. Returns the marks that are done thereby.
 
         A block that waits, or runs now, keeps its place until all before it are done: what comes after it in the same
         sequences goes on waiting for those.
@@ -182,7 +182,7 @@ class Scheduler:
         return marks
 
     def _earlier(self, slots: np.ndarray) -> Sequence[Block]:
-        """The unfinished blocks that come right before a new one of these slots."""
+        """The unfinished blocks that a new one of these slots has to wait for."""
         if not self._open:
             return ()
         if len(slots) == 1:

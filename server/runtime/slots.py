@@ -13,7 +13,7 @@ from server.errors import OverLimit, Reason
 class SlotTable:
     """`capacity` rows of `initial.shape`, taken and given back by number.
 
-    The memory is reserved, not used: a row costs something once a sequence has lived in it.
+    Memory is reserved, and used once a row is written.
     """
 
     def __init__(self, initial: np.ndarray, capacity: int) -> None:
@@ -31,7 +31,7 @@ class SlotTable:
         return len(self._rows) - self.in_use
 
     def reserve(self, count: int) -> np.ndarray:
-        """Takes `count` slots that hold anything: writing thousands of rows takes long. Returns their numbers.
+        """Takes `count` slots, whose rows have still to be written. Returns their numbers.
 
         Raises:
             OverLimit: there are not so many; none is taken then.
@@ -50,12 +50,12 @@ class SlotTable:
         return np.concatenate([np.array(reused, np.intp), np.arange(fresh.start, fresh.stop, dtype=np.intp)])
 
     def restore(self, slots: np.ndarray, rows: np.ndarray, steps: np.ndarray | int) -> None:
-        """Puts rows [len(slots), W], or one row [W] for all, in that so many steps led to."""
+        """Writes rows [len(slots), W], or one row [W] into all, that so many steps led to."""
         self._rows[slots] = rows
         self.done[slots] = steps
 
     def give_back(self, slots: Sequence[int]) -> None:
-        """Frees slots; what they held is gone."""
+        """Frees slots."""
         self._free.extend(slots)
 
     def row(self, slot: int) -> np.ndarray:

@@ -62,7 +62,7 @@ def together(graph: StepGraph, parts: Iterable[Part]) -> np.ndarray:
 
 
 def alike(one: StepGraph, other: StepGraph) -> bool:
-    """Whether a row of one can go on as a row of the other: the same names, types and sizes in the same places."""
+    """Whether a row of one is a row of the other: the same names, types and sizes in the same places."""
     return one.state == other.state and one.dtype == other.dtype
 
 

@@ -28,7 +28,7 @@ def _logged(error: Exception) -> None:
 
 
 class Line:
-    """The long work of one client, one after the other. Made by `Turns.line`."""
+    """The long work of one client, done in order. Made by `Turns.line`."""
 
     def __init__(self, turns: "Turns") -> None:
         self._turns = turns
@@ -51,7 +51,7 @@ class Line:
                 next(work)
             except StopIteration:
                 self.work.popleft()
-            except Exception as error:  # noqa: BLE001 - who asked for it is told
+            except Exception as error:  # noqa: BLE001 - `failed` tells of it
                 failed(error)  # further work of this goes behind all that waits
                 self.work.popleft()
             if clock() >= until:
@@ -59,7 +59,7 @@ class Line:
 
 
 class Turns:
-    """Of all clients of a server.
+    """The turns of all clients of a server.
 
     Args:
         later: calls a function once all else that is due has been done.

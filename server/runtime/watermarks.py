@@ -55,13 +55,13 @@ class Watermarks:
         self.retaken[slots] = steps
 
     def begin_afresh(self, slots: np.ndarray, cohort: int, now: float) -> None:
-        """New ones from the model's initial state, opened together: none is written before one has taken a step."""
+        """New sequences in the initial state, opened together: none is written before one of them has taken a step."""
         self.begin(slots, 0, 0, now)
         self.fresh[slots] = True
         self.cohort[slots] = cohort
 
     def keep(self, slots: np.ndarray) -> None:
-        """These are to be written, and all that were opened together with them, since they are resumed together."""
+        """Has these written, and all that were opened together with them, because they are resumed together."""
         slots = slots[self.fresh[slots]]
         if len(slots):
             kept = self.held & self.fresh & np.isin(self.cohort, self.cohort[slots])
@@ -69,7 +69,7 @@ class Watermarks:
             self.written[kept] = NONE
 
     def keep_begun(self, done: np.ndarray) -> None:
-        """Those that have taken a step are to be written, and all that were opened together with them."""
+        """Has those written that have taken a step, and all that were opened together with them."""
         self.keep(np.flatnonzero(self.held & self.fresh & (done > 0)))
 
     def standing(self, slot: int) -> Standing:

@@ -1,4 +1,4 @@
-"""How many bytes may wait for a stream, each way: the streams of one address share what one address may have."""
+"""How many bytes may wait for a stream, in each direction; the streams of one address share a limit."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,18 +10,18 @@ _ADDRESSES = 4
 
 @dataclass(slots=True, eq=False)
 class Allowance:
-    """What may wait for one stream; where an address has many of them, it changes as they come and go."""
+    """How many bytes may wait for a stream. Changes with the number of streams of its address, which share it."""
 
     size: int  # bytes
-    streams: int = 1  # that it is shared by
+    streams: int = 1  # that share it
 
 
 class Allowances:
-    """Of all addresses: together they have `_ADDRESSES` times what one may have, in equal parts.
+    """The allowances of all addresses: together they have `_ADDRESSES` times what one may have, in equal parts.
 
     Args:
         stream: the most bytes of one stream.
-        address: the most bytes of all streams of one address together, but for a little that each may have.
+        address: the most bytes of all streams of one address together; each stream may have 64 KiB in any case.
     """
 
     def __init__(self, stream: int, address: int) -> None:
@@ -32,7 +32,7 @@ class Allowances:
 
     @contextmanager
     def one(self, address: str) -> Iterator[Allowance]:
-        """For one more stream of an address, while it is served."""
+        """The allowance of one more stream of an address, while it is served."""
         allowance = self._of.setdefault(address, Allowance(self._stream, 0))
         self._change(allowance, 1)
         try:

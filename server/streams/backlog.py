@@ -43,12 +43,12 @@ class _Held:
 
 
 class Backlog:
-    """What is held back for one stream.
+    """The requests of one stream that wait.
 
     Args:
-        handles: which of its sequences sleep, or are branched.
-        keeper: wakes them, and cuts off what they take anew.
-        window: tells the client what is refused.
+        handles: knows which sequences are asleep or branched.
+        keeper: makes them ready.
+        window: tells the client of refusals.
     """
 
     def __init__(self, handles: Handles, keeper: AnyKeeper, window: Window) -> None:
@@ -62,11 +62,11 @@ class Backlog:
         self._turn = False  # whether a request that was held is being taken up
 
     def concerns(self, handle: int) -> bool:
-        """Whether something waits for this sequence."""
+        """Whether a request waits for this sequence."""
         return self._lines.concern((handle,))
 
     def queue(self, request: str, handles: np.ndarray, again: Callable[[], None]) -> bool:
-        """Whether a request waits behind others that wait for the same sequences, ready or not; see `hold`."""
+        """Like `hold`, for a request that waits behind earlier ones alone, whether its sequences are ready or not."""
         if self._turn or not self._lines.concern(handles.tolist()):
             return False
         self._put(_Held(request, handles, again, 0, _EACH, ready=False))
@@ -75,7 +75,7 @@ class Backlog:
     def hold(
         self, request: str, handles: np.ndarray, again: Callable[[], None], first_step: int = 0, inputs: Named = ()
     ) -> bool:
-        """Whether a request waits until its sequences are ready, and for its turn; has them made ready.
+        """Has a request wait if its sequences are not ready or have earlier requests; returns whether it waits.
 
         `again` takes it up then, with its `inputs`. `request`, its kind as the contract names it, and `first_step` are
         told to the client if it is refused.
@@ -105,7 +105,7 @@ class Backlog:
     # Made ready -------------------------------------------------------------------------------------------------------
 
     def _unready(self, handles: np.ndarray) -> list[ServedSequence]:
-        """Those that wait for the store, and are still open."""
+        """The open sequences of these that are not ready."""
         unready = self._handles.unready(handles).tolist()
         return [sequence for handle in unready if (sequence := self._handles.sequences.get(handle)) is not None]
 

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class Ending(Enum):
-    """What becomes of a sequence that leaves."""
+    """What happens to a sequence that leaves its stream."""
 
     END = "its client has closed it"
     PARK = "it is kept, where checkpoints are kept"

@@ -1,4 +1,4 @@
-"""What a stream tells its client, in our own words. The servicer turns these into messages."""
+"""What a stream tells its client. The edge turns these into messages."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,14 +25,11 @@ class Opened:
 
 @dataclass(frozen=True, eq=False)
 class Form:
-    """How the answers of sequences are written.
+    """How the answers of sequences are written."""
 
-    The outputs' names, whether as numbers instead of bytes, and whether several answers may share a message.
-    """
-
-    names: tuple[str, ...]
-    values: bool
-    bundle: bool
+    names: tuple[str, ...]  # of the outputs
+    values: bool  # as numbers instead of bytes
+    bundle: bool  # several answers may share a message
 
 
 @dataclass(slots=True, eq=False)
@@ -66,7 +63,7 @@ class FleetAnswered:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """Sequences have ended after so many steps each."""
+    """Sequences were closed after so many steps each."""
 
     handle: int
     steps: tuple[int, ...]
@@ -74,22 +71,22 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A request was refused or could not be met."""
+    """A request was refused, or failed."""
 
     error: TidegateError
     handles: tuple[int, ...] = ()
     first_step: int = 0
     expected: tuple[int, ...] = field(default=())
-    request: str = ""  # its kind, as the contract names it; "": nobody could tell
+    request: str = ""  # its kind, as the contract names it; "": it could not be parsed
 
     def __post_init__(self) -> None:
-        """Forgets where the error was raised: a traceback holds the request, and waits for who does not read."""
+        """Drops the traceback, which refers to the request and would be kept until the client reads."""
         self.error.__traceback__ = self.error.__cause__ = self.error.__context__ = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpointed:
-    """Sequences that no answer is under way for are safe after so many steps, [N] each."""
+    """New checkpoints, after so many steps, of sequences that no answer is under way for. [N] each."""
 
     handles: np.ndarray
     steps: np.ndarray
@@ -97,7 +94,7 @@ class Checkpointed:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """Sequences that their client did not close are not here any more."""
+    """Sequences that their client did not close have left this stream; `error` says why."""
 
     handles: tuple[int, ...]
     error: TidegateError

@@ -33,7 +33,7 @@ ASLEEP = -1  # the slot of a sequence that is parked
 
 
 class Handles:
-    """Handles from 0 up to a limit."""
+    """The handles of one stream, from 0 up to a limit."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -192,7 +192,7 @@ class Handles:
         return tuple(self.next[given].tolist())
 
     def check_group(self, model: ServedModel, manner: Manner) -> None:
-        """Whether sequences may be opened so. Raises OverLimit."""
+        """Whether there may be a group of this model and manner. Raises OverLimit."""
         if len(self._known) >= _MOST_GROUPS and (model, manner) not in self._alike:
             raise OverLimit(
                 f"the sequences of this stream differ in {_MOST_GROUPS} ways in model, version or trace selection, "
@@ -209,7 +209,7 @@ class Handles:
         return group
 
     def leave(self, group: Group, count: int) -> None:
-        """Members of a group have ended; a group without members is forgotten, and its model with it."""
+        """So many members of a group have left; a group without members is removed."""
         group.members -= count
         if not group.members:
             del self._known[self._alike.pop((group.model, group.manner))]
@@ -239,6 +239,6 @@ def _apart(handles: np.ndarray, by: np.ndarray) -> list[tuple[int, np.ndarray]]:
 
 
 def _row_bytes(model: ServedModel, trace: TracePlan, values: bool) -> int:
-    """About what one step's answer takes. Numbers that are written as such are doubles."""
+    """About how many bytes the answer to one step takes. Numbers that are written as such are doubles."""
     outputs = sum(int(np.prod(port.row)) * (8 if values else port.dtype.itemsize) for port in model.graph.outputs)
     return outputs + trace.width * (8 if values else model.graph.dtype.itemsize) // trace.every + 8

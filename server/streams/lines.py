@@ -1,4 +1,4 @@
-"""Requests that wait in several lines at once, one line for each sequence: a request may go when it is first in all."""
+"""Lines of requests, one for each sequence. A request stands in the lines of all of its sequences."""
 
 from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
@@ -7,7 +7,7 @@ E = TypeVar("E")
 
 
 class Lines(Generic[E]):
-    """Lines by handle. Entries are compared by identity, and known in the order in which they came."""
+    """Lines by handle. Entries are compared by identity, and kept in the order in which they came."""
 
     def __init__(self) -> None:
         self.entries: dict[E, Sequence[int]] = {}  # with the handles of each
@@ -21,7 +21,7 @@ class Lines(Generic[E]):
         return not self._behind[entry]
 
     def put(self, entry: E, handles: Sequence[int]) -> bool:
-        """Adds an entry at the end of the lines of these; whether it is the first in all of them."""
+        """Adds an entry at the end of the lines of these handles; returns whether it is the first in all of them."""
         behind = 0
         for handle in handles:
             line = self._lines.get(handle)
@@ -35,7 +35,7 @@ class Lines(Generic[E]):
         return not behind
 
     def remove(self, entry: E) -> Sequence[int]:
-        """Takes an entry out; its handles."""
+        """Takes an entry out; returns its handles."""
         handles = self.entries.pop(entry)
         del self._behind[entry]
         for handle in handles:
@@ -49,7 +49,7 @@ class Lines(Generic[E]):
         return handles
 
     def first(self, handles: Iterable[int]) -> list[E]:
-        """Those that are the first in all of their lines, and wait for one of these; each once."""
+        """The entries in the lines of these handles that are the first in all of their lines."""
         heads = dict.fromkeys(line[0] for handle in handles if (line := self._lines.get(handle)))
         return [entry for entry in heads if not self._behind[entry]]
 

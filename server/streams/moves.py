@@ -1,6 +1,6 @@
-"""Sequences of one client that go back to an earlier step, or over to another version of their model.
+"""Sequences of one client that are rewound to an earlier step, or moved to another version of their model.
 
-One that is under way takes no steps. The caller has checked that it may go.
+They take no steps meanwhile. The caller has checked that the move is possible.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Destination:
-    """Where a move leads: a slot [1] of another version, which is kept for it, and the trace that its client sees."""
+    """Where a move leads: another version, a slot [1] in it, and the trace that the client will see."""
 
     model: ServedModel
     slot: np.ndarray
@@ -51,10 +51,10 @@ class _Trip:
 
 @dataclass(slots=True, eq=False)
 class Moves:
-    """Those that are under way."""
+    """The rewinds and moves of one stream that are under way."""
 
     handles: Handles
-    keeper: AnyKeeper  # keeps what they go back to, and where they go on
+    keeper: AnyKeeper  # reads the checkpoint of a rewind, and writes that of a move
     window: Window  # knows when their steps are through, and tells the client
     _under_way: dict[int, _Trip] = field(default_factory=dict, init=False)  # by handle
 
@@ -66,19 +66,19 @@ class Moves:
         )
 
     def move(self, group: Group, handle: int, to: Destination) -> None:
-        """Goes on with another version, after the steps that were sent before."""
+        """Moves to another version, after the steps that were sent before."""
         trip = _Trip(handle, group, self.handles.sequences[handle], to)
         self._set_out(trip, partial(self._move_reached, trip, to))
 
     def stay(self, group: Group, handle: int) -> None:
-        """It has this version already; the client is told so after the steps that were sent before."""
+        """Answers a move to the version that the sequence has already, after the steps that were sent before."""
         self.window.after(group, np.array([handle]), partial(self._stayed, group, handle))
 
     def turn_all_back(self) -> None:
         self.turn_back(list(self._under_way))
 
     def turn_back(self, handles: Iterable[int]) -> None:
-        """Those of these that are under way stay as they are, and take steps again."""
+        """Gives up the rewinds and moves of these: the sequences stay as they are, and take steps again."""
         for handle in self._under_way.keys() & set(handles) if self._under_way else ():
             trip = self._under_way[handle]
             self._arrive(trip)
@@ -92,7 +92,7 @@ class Moves:
         self.window.after(trip.group, handles, lambda: go() if self._under_way.get(trip.handle) is trip else None)
 
     def _arrive(self, trip: _Trip) -> bool:
-        """The sequence takes steps again. False if it did before, or is gone."""
+        """Has the sequence take steps again. False if this one was given up before."""
         if self._under_way.get(trip.handle) is not trip:
             return False
         del self._under_way[trip.handle]

@@ -1,7 +1,4 @@
-"""What the keeper calls of a stream: which checkpoints moved on, which sequences are lost, which are to sleep.
-
-It is the sequence.Holder of all sequences of the stream.
-"""
+"""What the keeper calls of a stream: there are new checkpoints, sequences are lost, or are to sleep."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Notices:
-    """Called by the keeper."""
+    """The sequence.Holder of all sequences of one stream."""
 
     handles: Handles
     keeper: AnyKeeper  # puts sequences to sleep
@@ -53,7 +50,7 @@ class Notices:
             self.window.emit(Checkpointed(np.concatenate(handles), np.concatenate(steps)))
 
     def take_away(self, sequences: Sequence[ServedSequence], error: TidegateError) -> None:
-        """They are not here any more: frees what they hold, and tells the client why."""
+        """These sequences are lost: frees what they hold, and tells the client why."""
         coming = [sequence for sequence in sequences if self.handles.is_opening(sequence.handle)]
         if coming and self.line.work:  # until they are open
             self.line.run(once(partial(self.take_away, coming, error)))

@@ -1,4 +1,4 @@
-"""How sequences come to be open on a stream: new ones, and those that go on from a checkpoint."""
+"""Opens sequences on a stream: new ones, and those that are resumed from a checkpoint."""
 
 from __future__ import annotations
 

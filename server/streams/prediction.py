@@ -139,7 +139,7 @@ class _Collector:
             self._traced += len(answered.trace)
 
     def prediction(self) -> Prediction:
-        """All of it. Raises TidegateError: what went wrong first."""
+        """The whole prediction. Raises TidegateError: the first error."""
         error, self._error = self._error, None
         if error is not None:
             try:

@@ -1,4 +1,4 @@
-"""Collects the answers to one message and says what became of it. One object a message, made by its stream.
+"""Collects the answers to one message, and makes the event for them. One object for each message.
 
 These are the sinks of the batcher: it calls them in the event loop's thread, in the order of a sequence's steps.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -20,12 +21,13 @@ from stepgraph.running.result import Result
 if TYPE_CHECKING:
     from server.runtime.served_model import ServedModel
 
+_FIRST = itemgetter((slice(None), 0))  # the only row of a batch
 MESSAGE_BYTES = 64  # what an answer costs besides its numbers
 
 
 @dataclass(slots=True, eq=False)
 class Group:
-    """What sequences that were opened alike have in common, and how many of them are open."""
+    """Sequences of one stream that were opened with the same model and manner, and how many of them are open."""
 
     model: ServedModel
     trace: TracePlan
@@ -44,7 +46,7 @@ class Owner(Protocol):
 
 
 class _Reply:
-    """What replies have in common: the parts that were computed, until there are `rows` answers."""
+    """Collects the parts that were computed, until there are `rows` answers."""
 
     __slots__ = ("_group", "_left", "_owner", "_parts", "size")
 
@@ -110,7 +112,7 @@ class Chunk(_Reply):
 
 def single(group: Group, handle: int, step: int, slot: int, result: Result) -> Answered:
     """The answer to a step that was computed by itself."""
-    outputs = [result.outputs[name][:, 0] for name in group.form.names]
+    outputs = list(map(_FIRST, map(result.outputs.__getitem__, group.form.names)))
     trace = None
     if result.trace is not None:
         trace = group.trace.cut(result.trace[:, 0], np.array([step]))
@@ -161,7 +163,7 @@ class Fleet(_Reply):
 
 @dataclass(slots=True, eq=False)
 class Mark:
-    """Waits for the last step of some sequences that was sent so far."""
+    """Calls `reached` once all steps that were sent before for some sequences are through."""
 
     owner: Owner
     reached: Callable[[], None]

@@ -89,7 +89,7 @@ class Stream:
 
     @property
     def full(self) -> bool:
-        """Whether the client should be read no further for now."""
+        """Whether nothing more should be read from the client for now."""
         return (
             bool(self._line.work)
             or self._window.full
@@ -206,7 +206,7 @@ class Stream:
     # Between two steps ------------------------------------------------------------------------------------------------
 
     def read_state(self, handle: int) -> None:
-        """Says what the state is after the steps that were sent before."""
+        """Tells the client the state after the steps that were sent before."""
         group, one = self._handles.group(handle), np.array([handle])
         if not self._backlog.hold("read_state", one, partial(self.read_state, handle)):
             self._window.after(group, one, partial(self._state_reached, group, handle))
@@ -223,7 +223,7 @@ class Stream:
             self._moves.rewind(group, handle, step)
 
     def move(self, handle: int, version: int) -> None:
-        """Goes on with another version of the model, after the steps that were sent before."""
+        """Moves to another version of the model, after the steps that were sent before."""
         group = self._handles.group(handle)
         if not self._backlog.hold("move", np.array([handle]), partial(self.move, handle, version)):
             model = self._catalogue.find(group.model.name, version)
@@ -281,7 +281,7 @@ class Stream:
             self._window.emit(Released(handles, stopping()))
 
     def abandon(self) -> None:
-        """The client is gone: forgets the steps that wait, and parks every sequence, or ends it if it is not kept."""
+        """The client is gone: drops the steps that wait, and parks all sequences, or ends those that are not kept."""
         self._backlog.clear()
         self._window.abandon()
         self._moves.turn_all_back()

@@ -19,7 +19,7 @@ HIDDEN, CELL, GATES = "hidden", "cell", "gates"
 
 @dataclass(frozen=True)
 class Selection:
-    """What a client asked for. Empty `parts` or `layers` mean all of them; `every` is at least 1."""
+    """The trace that a client asked for. Empty `parts` or `layers` mean all of them; `every` is at least 1."""
 
     none: bool = False
     parts: frozenset[str] = frozenset()
@@ -29,21 +29,17 @@ class Selection:
 
 @dataclass(frozen=True)
 class Manner:
-    """How a client wants to be answered.
-
-    What it sees of the inside, whether numbers are written as such, whether several answers may share a message, and
-    whether it hears of checkpoints while no answer is under way.
-    """
+    """How a client wants to be answered."""
 
     selection: Selection = Selection()
-    values: bool = False
-    bundle: bool = False
-    announce: bool = False
+    values: bool = False  # numbers as such instead of bytes
+    bundle: bool = False  # several answers may share a message
+    announce: bool = False  # of checkpoints also while no answer is under way
 
 
 @dataclass(frozen=True, eq=False)
 class TracePlan:
-    """How to cut what was asked for out of the full trace. `columns` are laid out as the client gets them."""
+    """How to cut a selection out of the whole trace. `columns` are laid out as the client gets them."""
 
     columns: tuple[Columns, ...]
     every: int
@@ -55,7 +51,7 @@ class TracePlan:
         return sum(columns.size for columns in self.columns)
 
     def cut(self, trace: np.ndarray, steps: np.ndarray) -> np.ndarray | None:
-        """The rows and columns wanted of `trace` [N, V], whose rows are the steps `steps` [N]; None if none is."""
+        """The selected part of `trace` [N, V], whose rows are the steps `steps` [N]; None if no step is selected."""
         if self.every > 1:
             trace = trace[steps % self.every == 0]
             if not len(trace):
@@ -64,10 +60,10 @@ class TracePlan:
 
 
 def plan(selection: Selection, trace: Sequence[Columns], layers: Sequence[Cell]) -> TracePlan:
-    """Lays a selection over the columns that a model has.
+    """The plan for a selection of the columns that a model has.
 
     Raises:
-        BadInput: a layer that there is not, or a selection that asks for nothing and something at once.
+        BadInput: the model has no such layer or part, or the selection says none and selects something.
     """
     if not trace and selection == Selection():
         selection = Selection(none=True)  # everything of nothing

@@ -1,8 +1,7 @@
-"""What is under way for one client, and the bound on it: steps that run or wait to, answers that are not yet written.
+"""Bounds the bytes that are under way for one client: of steps that run or wait, and of answers that are not written.
 
-A client that does not read gets no more steps run than its window holds. Sequences wait side by side: a chunk of a
-million steps takes turns with the steps of the others. Knows no messages and no keeper; the answers themselves are
-collected by replies, which call it.
+For a client that does not read, no more steps run than its window holds. A chunk of a million steps takes turns with
+the steps of other sequences. Knows no messages and no keeper; `replies` collect the answers, and call the window.
 """
 
 import logging
@@ -30,7 +29,7 @@ _ENTRY_BYTES = 1_024  # what a request that waits takes besides its inputs
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """A request that has not gone to its batcher, or not all of it: its next block, and those after that."""
+    """A request of which blocks have still to be submitted: the next one, and those after it."""
 
     group: Group
     head: Block
@@ -38,7 +37,7 @@ class _Waiting:
     size: int  # bytes that wait with it
 
     def take(self) -> tuple[Block, bool]:
-        """The next block, and whether there are more after it."""
+        """The next block, and whether there are more."""
         block, following = self.head, next(self.rest, None)
         if following is not None:
             self.head = following
@@ -49,7 +48,7 @@ class Window:
     """Hands the blocks of one stream to their batchers, those of a sequence in order. It is a replies.Owner.
 
     Args:
-        handles: what the client's numbers stand for.
+        handles: the sequences of the stream.
         allowed: how many bytes of answers may be on their way before no more steps are run, and how many bytes of
             requests may wait before no more are read.
         emit: takes each event.
@@ -76,11 +75,11 @@ class Window:
 
     @property
     def full(self) -> bool:
-        """Whether the client should be read no further."""
+        """Whether nothing more should be read from the client."""
         return max(self.outstanding, self._held) >= self._allowed.size
 
     def piece(self, group: Group) -> int:
-        """Of how many rows long chunks and large fleets are answered at a time."""
+        """The number of rows of one answer to a long chunk or a large fleet."""
         return max(1, min(_PIECE_BYTES, self._allowed.size) // group.row_bytes)
 
     def pieces(self, group: Group, rows: int) -> Iterator[tuple[int, int]]:
@@ -115,7 +114,7 @@ class Window:
             self._put(_Waiting(group, following, rest, size), handles)
 
     def after(self, group: Group, handles: np.ndarray, call: Callable[[], None]) -> None:
-        """Calls once all steps of these sequences that were sent so far are through."""
+        """Calls once all steps that were sent before for these sequences are through."""
         slots = self._handles.slots[handles]
         awake = slots >= 0
         if not awake.any():
@@ -129,13 +128,13 @@ class Window:
             self._submit(group, mark)
 
     def written(self, size: int) -> None:
-        """An answer of this size has left: there is room for more steps."""
+        """An answer of this size was written: there is room for more steps."""
         self.outstanding -= size
         if self._ready:
             self.go_on()
 
     def go_on(self) -> None:
-        """Runs what there is room for, one block of each request in turn."""
+        """Submits blocks while there is room, one of each request in turn."""
         while self._ready and self._fits(self._ready[0].head):
             entry = self._ready.popleft()
             block, more = entry.take()
@@ -146,9 +145,9 @@ class Window:
             self._submit(entry.group, block)
 
     def abandon(self) -> None:
-        """The client is gone: forgets the steps that have not run, and waits for those that are running."""
+        """The client is gone: drops the steps that have not run. Marks are reached once the others are through."""
         self.gone = True
-        self._tell = _nobody  # who was told refers to this stream
+        self._tell = _nobody  # `emit` refers to this stream
         self.outstanding = self._held = 0
         marks = [entry for entry in self._lines.entries if not entry.head.steps]
         self._lines.clear()
@@ -168,7 +167,7 @@ class Window:
             self._ready.append(entry)
 
     def _forget(self, entry: _Waiting) -> None:
-        """A request waits no more; what stood behind it may be ready."""
+        """Removes a request that waits no more; requests behind it may be ready."""
         self._held -= entry.size
         self._ready.extend(self._lines.first(self._lines.remove(entry)))
 
@@ -183,7 +182,7 @@ class Window:
         self._tell(event)
 
     def answer(self, group: Group, event: Answered | FleetAnswered) -> None:
-        """The one door by which results leave, whether their steps ran alone or in a batch."""
+        """Emits results, whether their steps ran alone or in a batch, and shows them to the observer."""
         observer = group.model.observer
         if observer is not None:
             try:
@@ -205,14 +204,14 @@ class Window:
         self._blocks.pop(block, None)
 
     def failed(self, block: Block, handle: int, step: int, error: TidegateError, freed: int) -> None:
-        """A step could not be computed: the sequence stands before it, and the steps sent after it are refused."""
+        """A step could not be computed: the sequence stays before it, and the steps sent after it are refused."""
         self.outstanding -= freed
         self._handles.next[handle] = step
         self.emit(Failed(error, (handle,), step, (step,), _request(block.sink)))
         self._refuse_later(block, handle, f"step {step} of sequence {handle} failed")
 
     def _refuse_later(self, block: Block, handle: int, why: str) -> None:
-        """Refuses what was sent after a block for a sequence, and then for those that stand still thereby."""
+        """Refuses the later blocks of a sequence, and the blocks after those of all sequences that they hold."""
         affected = {handle}
         blocks = list(self._blocks)
         place = blocks.index(block) if block in self._blocks else len(blocks)
@@ -241,11 +240,11 @@ class Window:
 
 
 def _nobody(_: Event) -> None:
-    """Is told nothing."""
+    """In place of `emit` once the client is gone."""
 
 
 def _concerns(block: Block, affected: set[int]) -> bool:
-    """Whether a block has steps of these; then they stand still in all that it has."""
+    """Whether a block has steps of these; if so, adds all of its handles to them."""
     reply = block.sink
     if not isinstance(reply, Chunk | Fleet) or affected.isdisjoint(handles := reply.handles.tolist()):
         return False
@@ -254,5 +253,5 @@ def _concerns(block: Block, affected: set[int]) -> bool:
 
 
 def _request(sink: object) -> str:
-    """What the contract calls the request that a block is of."""
+    """The kind of the request that a block is of, as the contract names it."""
     return "fleet" if isinstance(sink, Fleet) else "steps"

@@ -1,4 +1,4 @@
-"""What there is to say of a model's version, as the contract's messages. Translates; decides nothing."""
+"""Descriptions of the versions of models, as the contract's messages. Translates; decides nothing."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -27,7 +27,7 @@ def columns(given: Sequence[Columns]) -> list[model_pb2.TraceColumns]:
 
 
 class Descriptions:
-    """Made once for each change of a version, and kept as bytes."""
+    """The descriptions of all versions: each is made once, and kept as bytes until the version changes."""
 
     def __init__(self) -> None:
         self._kept: WeakKeyDictionary[Entry, bytes] = WeakKeyDictionary()

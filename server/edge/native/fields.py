@@ -1,4 +1,4 @@
-"""Whether a message has more fields than an honest one of its size. Found out without having protobuf read it.
+"""Whether a message has more fields than an honest one of its size, found out before protobuf parses it.
 
 protobuf makes an object of each field, and holds the interpreter's lock: 4 MiB of empty fields stop it for 0.3 s.
 """
@@ -24,13 +24,13 @@ _FIXED = {1: 8, 5: 4}  # bytes of a field of these kinds
 
 
 def check_fields(data: bytes, kind: type[Message]) -> None:
-    """Whether a message of more than SMALL bytes is read quickly. Raises OverLimit. What is no message passes."""
+    """Whether a message of more than SMALL bytes is parsed quickly, or is none. Raises OverLimit."""
     with suppress(IndexError):  # it breaks off
         _Look(data).through(0, len(data), cast("Descriptor", kind.DESCRIPTOR))
 
 
 def split(data: bytes, number: int, most: int) -> list[bytes]:
-    """A message without those in its field `number`, and then each of these; all of it, if it breaks off.
+    """A message without its fields of a number, and then each of these fields; the whole message, if it is cut short.
 
     Raises:
         OverLimit: they are too many.
@@ -62,7 +62,7 @@ class _Look:
         self._fields = self._elements = 0
 
     def through(self, at: int, end: int, kind: Descriptor, depth: int = 0) -> None:
-        """Counts the fields of the message that lies there, and of those in it."""
+        """Counts the fields of the message at this place, and of the messages in it."""
         if depth > _DEEPEST:
             raise IndexError
         lists = _lists(kind)
@@ -87,7 +87,7 @@ class _Look:
             raise _too_many()
 
     def _alike(self, begin: int, start: int, body: int, end: int) -> int:
-        """How many fields of this number and length stand here one after the other."""
+        """How many fields of the same number and length follow each other here."""
         head, stride = self._data[begin:start], body - begin
         if not self._data.startswith(head, body):
             return 1
@@ -104,7 +104,7 @@ def _too_many() -> OverLimit:
 
 
 def _field(data: bytes, at: int) -> tuple[int, int, int]:
-    """The tag of the field that stands there, where what it holds begins, and where it ends. Raises IndexError."""
+    """The tag of the field at this place, where its value begins, and where it ends. Raises IndexError."""
     tag, start = _varint(data, at)
     number, end = _varint(data, start)
     if tag & 7 == _LENGTH:
@@ -113,7 +113,7 @@ def _field(data: bytes, at: int) -> tuple[int, int, int]:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """The number that is written there, and where it ends. Raises IndexError."""
+    """The number that is written at this place, and where it ends. Raises IndexError."""
     number = data[at]
     if number < 0x80:
         return number, at + 1
@@ -128,7 +128,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 @cache
 def _lists(kind: Descriptor) -> Mapping[int, tuple[Descriptor | None, bool]]:
-    """By number: the message that a field holds, and whether it is a list of numbers that take a byte at least."""
+    """By number: the message that a field holds, and whether an element of it, as a list, may take a single byte."""
     fixed = FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FIXED32, FieldDescriptor.TYPE_FIXED64
     text = FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES
     return {f.number: (f.message_type, f.type not in (*fixed, *text)) for f in kind.fields}

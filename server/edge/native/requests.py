@@ -1,4 +1,4 @@
-"""A client's messages of the contract in our own words. Translates; decides nothing."""
+"""Translates a client's messages of the contract into the types of the rooms below. Decides nothing."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -32,7 +32,7 @@ _LAST_HANDLE = 2**32 - 1  # as an answer can name it
 
 
 def reader(limit: int) -> Callable[[bytes], "sequence_pb2.StreamRequest | Bundle | Refusal"]:
-    """A deserialiser that answers a message it cannot take with the refusal instead of ending the stream."""
+    """A deserialiser. For a message that cannot be taken it returns the refusal, so that the stream goes on."""
 
     def read(data: bytes) -> sequence_pb2.StreamRequest | Bundle | Refusal:
         try:
@@ -73,7 +73,7 @@ def _check_single(request: sequence_pb2.StreamRequest) -> None:
 
 
 def parsed(kind: type[Read], data: bytes) -> Read:
-    """A message of this kind. Raises Refusal: it is none, or would take long to read."""
+    """A message of this kind. Raises Refusal: it is none, or parsing it would take long."""
     if len(data) > SMALL:
         check_fields(data, kind)
     try:
@@ -101,13 +101,13 @@ def named_inputs(tensors: Sequence[tensor_pb2.Tensor]) -> Named:
 
 
 def check_count(what: str, count: int, limit: int) -> None:
-    """Whether so many may come, before any of them is looked at. Raises OverLimit."""
+    """Whether there may be so many. Raises OverLimit."""
     if count > limit:
         raise OverLimit(f"{count} {what} came; {limit} is the limit")
 
 
 def numbers(data: bytes, dtype: str, what: str) -> np.ndarray:
-    """An array of one number a sequence, written as little-endian bytes."""
+    """An array with one number for each sequence, from little-endian bytes."""
     if len(data) % np.dtype(dtype).itemsize:
         raise BadInput(f"{what} hold {len(data)} bytes, which is no whole number of {dtype}", Reason.WRONG_SIZE)
     return np.frombuffer(data, dtype).astype(np.int64)
@@ -123,7 +123,7 @@ def beginning(message: sequence_pb2.State) -> Beginning:
 
     Raises:
         BadInput: a tensor that contradicts itself.
-        WrongState: a step beyond all that a sequence can take.
+        WrongState: the step is beyond the last that a sequence can have.
     """
     if message.step > LATEST:
         raise WrongState(f"the state is of step {message.step}; a sequence can begin up to step {LATEST}")
@@ -137,7 +137,7 @@ def beginning(message: sequence_pb2.State) -> Beginning:
 
 
 def selection(message: sequence_pb2.TraceSelection) -> Selection:
-    """What of the inside a client wants to see."""
+    """The part of the trace that a client asks for."""
     check_count("parts and layers of a trace selection", len(message.parts) + len(message.layers), _MAX_SELECTED)
     unknown = [part for part in message.parts if part not in _PARTS]
     if unknown:
@@ -147,7 +147,7 @@ def selection(message: sequence_pb2.TraceSelection) -> Selection:
 
 
 def wants_values(encoding: int) -> bool:
-    """Whether answers are to be written as numbers. Raises Refusal: an encoding that is unknown."""
+    """Whether answers are to be written as numbers. Raises Refusal: the encoding is unknown."""
     if encoding not in (tensor_pb2.ENCODING_UNSPECIFIED, tensor_pb2.ENCODING_RAW, tensor_pb2.ENCODING_VALUES):
         raise Refusal(f"encoding {encoding} is unknown")
     return encoding == tensor_pb2.ENCODING_VALUES

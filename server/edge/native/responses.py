@@ -1,4 +1,4 @@
-"""What a stream tells its client, as the contract's messages. Translates; decides nothing."""
+"""Translates the events of a stream into the contract's messages. Decides nothing."""
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -32,10 +32,10 @@ _BUNDLE_BYTES = 2**16  # past this a message gains nothing from being shared
 
 
 class _Varints(dict[int, bytes]):
-    """Numbers as protobuf writes them; the small ones are kept, so that a look-up is all that they cost."""
+    """Numbers as protobuf writes them; small ones are kept, and cost a look-up."""
 
     def __missing__(self, number: int) -> bytes:
-        """Written anew."""
+        """Makes the bytes of a number that is not kept."""
         digits = bytearray()
         while number > 0x7F:
             digits.append(number & 0x7F | 0x80)
@@ -49,7 +49,7 @@ _VARINT.update({number: _VARINT[number] for number in range(2**14)})
 
 
 def _tag(message: type[Message], field: str, kind: int) -> bytes:
-    """How protobuf begins a field: 0 is a number, 2 what has a length."""
+    """The tag of a field, with which protobuf begins it. `kind`: 0 is a number, 2 a value with a length."""
     return bytes([message.DESCRIPTOR.fields_by_name[field].number << 3 | kind])
 
 
@@ -61,9 +61,9 @@ _OUTPUT, _TRACE = (_tag(sequence_pb2.Answers, field, 2) for field in ("outputs",
 
 
 class Writer:
-    """Serialises the events of one stream, several in a message where their sequences allow it.
+    """Serialises the events of one stream, several answers in a message where their sequences allow it.
 
-    The answer to a single step is nearly all that a stream ever sends; what such answers share is kept as bytes.
+    Most events are answers to a single step; the bytes that such answers have in common are kept.
 
     Args:
         max_message: the largest request that is taken, in bytes, for the client to know.
@@ -74,7 +74,7 @@ class Writer:
         self._single: dict[tuple[Form, bool], _Single] = {}
 
     def bundle(self, events: Sequence[Answer | bytes]) -> tuple[bytes, int]:
-        """The next message, and how many of these, in their order, are in it: at least one."""
+        """The next message, and how many of these, in their order, are in it."""
         first = events[0]
         if isinstance(first, bytes):
             return first, 1
@@ -91,7 +91,7 @@ class Writer:
         return b"".join(pieces), 1 + len(pieces) // 3
 
     def write(self, event: Event) -> bytes:
-        """The message that tells the client of one event."""
+        """The message for one event."""
         if isinstance(event, Answered) and len(event.outputs[0]) == 1 and not event.form.values:
             key = event.form, event.trace is not None
             single = self._single.get(key)
@@ -108,9 +108,9 @@ class Writer:
 
 
 class _Single:
-    """The answer to one step, its numbers as bytes: what all of one form have in common, as protobuf writes it.
+    """Writes answers to single steps of one form: keeps the bytes that they have in common, as protobuf writes them.
 
-    No message is filled again and again: protobuf keeps every bytes value that a message was ever given.
+    No message is used again instead: protobuf keeps all bytes values that a message was ever given.
     """
 
     def __init__(self, answers: sequence_pb2.Answers) -> None:
@@ -129,7 +129,7 @@ class _Single:
 
 
 def _head(tag: bytes, tensor: tensor_pb2.Tensor) -> bytes:
-    """A tensor as a field, all but its data, with which it ends."""
+    """The bytes of a tensor as a field up to its data, which are the last of them."""
     written = tensor.SerializeToString()
     return tag + _VARINT[len(written)] + written[: len(written) - len(tensor.data)]
 

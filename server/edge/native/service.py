@@ -1,4 +1,4 @@
-"""The gRPC edge of tidegate.v1: converts, calls, converts."""
+"""The gRPC service of tidegate.v1."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
