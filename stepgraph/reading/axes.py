@@ -13,9 +13,11 @@ import onnx
 from onnx import numpy_helper
 
 from stepgraph.cells.kinds import operator_of
+from stepgraph.cells.operators import CellNode
 from stepgraph.graphs.builder import GraphBuilder, attributes, copied, opset, reachable, rebuilt, refill
 from stepgraph.graphs.folding import shapes_of
 from stepgraph.graphs.graph import Graph
+from stepgraph.reading.guess import dims_of
 from stepgraph.reading.interface import Interface
 
 BATCH, TIME = "batch", "time"
@@ -29,6 +31,20 @@ class Freed:
 
     model: onnx.ModelProto
     said: str
+
+
+def of_no_step(graph: Graph, cells: Sequence[CellNode], interface: Interface) -> dict[str, list[str]]:
+    """Free axes that may be neither batch nor time, each with the inputs that have it last and another before it.
+
+    Where the file shows no state, an axis of what cells are made from is time.
+    """
+    timed = set() if interface.states else graph.made_of(*(cell.x for cell in cells), by_value=True)
+    found: dict[str, list[str]] = {}
+    for name, info in graph.inputs.items():
+        free = [dim for dim in dims_of(info) if isinstance(dim, str)]
+        if len(free) > 1 and name not in interface.inputs | timed:
+            found.setdefault(free[-1], []).append(name)
+    return found
 
 
 def freed(graph: Graph, interface: Interface, alone: bool = False) -> Iterator[Freed]:

@@ -3,10 +3,12 @@
 Runs the original with onnxruntime at a few sizes and looks at the shapes. Changes nothing.
 """
 
+import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 import onnx
@@ -15,12 +17,14 @@ from stepgraph.cells.operators import CellNode, backwards, runs_backwards, time_
 from stepgraph.errors import AxesUnknown, ModelRefused, StepFailed
 from stepgraph.graphs.graph import Graph
 from stepgraph.graphs.labels import label, name_of
-from stepgraph.reading.growth import growth, output_port, pace
+from stepgraph.reading.growth import SIZES, growth, output_port, pace
 from stepgraph.reading.guess import Dims, Guess, free, guesses
 from stepgraph.reading.interface import Interface
 from stepgraph.reading.trial import Trial, Values
 from stepgraph.rewriting.ports import Carried, Facts, Pace, Port
 
+_BLOCKS = (2, 3, 4, 5, 6, 8, 10, 12, 16)  # rows in a step that are tried where single ones do not do
+_MOST_ROWS = 256
 _LENGTHS = (5040, 46080, 51200, 44100)  # in samples: whatever a block's size, it likely divides one of them
 
 
@@ -110,16 +114,34 @@ class Probe:
 
     def _learn(self) -> tuple[Guess, tuple[Pace, ...], list[Values]]:
         tried = list(guesses(self._dims, self._declared(), self.alone))
+        for guess in self._in_blocks(tried, _strides(self.graph)):  # the file may crash where no step is left of few
+            found = self._try(guess)
+            if found and min(inner := [pace.inner for pace in found[0] if pace.streams] or [1]) == 1 < max(inner):
+                return guess, *found
+        strange = None
         for guess in tried:
             found = self._try(guess)
-            if found:
+            if found and not self._odd(found[1]):
                 return guess, *found
-        for guess in tried:
-            whole = self._with_block(guess)
-            found = self._try(whole) if whole else None
-            if whole and found:
-                return whole, *found
+            strange = strange or (found and (guess, *found))
+        for guess in (*filter(None, map(self._with_block, tried)), *self._in_blocks(tried, _BLOCKS)):
+            found = self._try(guess)
+            if found and not self._odd(found[1]):
+                return guess, *found
+        if strange:
+            return strange
         raise self._unknown()
+
+    def _in_blocks(self, tried: Sequence[Guess], sizes: Sequence[int]) -> Iterator[Guess]:
+        """The guesses with so many rows of time as one step."""
+        for guess, size in product(tried, sizes):
+            if len(guess.time) == 1 and not guess.blocks and not (self.fixed and self.interface.states):
+                yield replace(guess, blocks=dict.fromkeys(guess.time, size))
+
+    def _odd(self, runs: Sequence[Values]) -> bool:
+        """Whether an axis of an output grows neither with the batch nor with time, or has no whole number a step."""
+        axes = [sizes for n in self.trial.outputs for sizes in zip(*(run[n].shape for run in runs), strict=True)]
+        return any(growth(sizes) == (0, 0) or (growth(sizes) == (1, 2) and sizes[0] % SIZES[0][1]) for sizes in axes)
 
     def _try(self, guess: Guess) -> tuple[tuple[Pace, ...], list[Values]] | None:
         """How the cells run, and all outputs at the three sizes; None if the guess is wrong."""
@@ -238,3 +260,11 @@ class Probe:
             return first
         self._computed[index].add(k)
         return np.zeros(width, cell.cell.dtype)
+
+
+def _strides(graph: Graph) -> list[int]:
+    """By how much the slices of a graph together make a sequence shorter, and each of them."""
+    slices = (node for node in graph.nodes if node.op_type == "Slice" and len(node.input) > 4)
+    steps = (graph.value(node.input[4]) for node in slices)
+    strides = [int(step) for value in steps if value is not None for step in value if 1 < step <= _MOST_ROWS]
+    return [n for n in dict.fromkeys((math.prod(strides), *sorted(strides, reverse=True))) if 1 < n <= _MOST_ROWS]

@@ -1,5 +1,6 @@
 """Runs a file with random data, at sizes that a guess gives its free axes."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -19,6 +20,8 @@ from stepgraph.rewriting.ports import Facts, Port
 from stepgraph.running import session
 
 Values = dict[str, np.ndarray]
+
+_MOST_NUMBERS = 2**22  # in an input, to find out how a long signal is cut
 
 
 class Trial:
@@ -71,7 +74,8 @@ class Trial:
     def lengths(self, tensor: str, axis: int, guess: Guess, samples: Sequence[int]) -> Iterator[tuple[int, int]]:
         """How long an axis of a tensor is for each length of the time axis at which the file runs up to there."""
         front = session.create(_up_to(self._model, tensor))
-        for length in samples:
+        longest = max(math.prod(guess.size(d, SIZES[0][0], 1) for d in self.dims[name]) for name in self.data)
+        for length in (each for each in samples if each * longest <= _MOST_NUMBERS):
             feeds = {name: self._fill(name, guess, SIZES[0][0], length) for name in self._infos}
             try:
                 (value,) = session.run(front, [tensor], feeds)

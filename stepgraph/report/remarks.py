@@ -21,6 +21,8 @@ def remarks(loaded: LoadedModel) -> Iterator[str]:
     yield from _of_cells(loaded)
     for node in filter(runs_backwards, loaded.graph.model.graph.node):
         yield f"{label(node)} runs backwards or both ways within each step, then begins anew: no trace shows it"
+    for port in (port for port in facts.inputs if port.block):
+        yield f"{port.block} rows of input '{port.name}' are one step, as the file answers once for so many"
     for port in facts.starts:
         yield (
             f"input '{port.name}' starts cells and no output returns it: clients do not send it, it begins as zeros. "

@@ -69,7 +69,8 @@ class Port:
         """Random steps [T, B, ...row] that suit it."""
         shape = (steps, batch, *self.row)
         if self.dtype.kind == "f":
-            x = random.standard_normal(shape).astype(self.dtype)
+            single = self.dtype.type in (np.float32, np.float64)
+            x = random.standard_normal(shape, self.dtype if single else np.float32).astype(self.dtype, copy=False)
             if self.positive:
                 x = np.abs(x) + self.dtype.type(0.1)
         else:
