@@ -58,7 +58,7 @@ class Settings:
     address_mib: Annotated[float, "unread answers that may wait for all streams of one address, in MiB"] = 256.0
     max_answer_mib: Annotated[float, "the most that answers to Predict of one address take at a time, in MiB"] = 32.0
     max_per_owner: Annotated[int, "the most open sequences of one owner; 0 is no limit"] = 57_344
-    max_per_address: Annotated[int, "the most open sequences of all owners of one address; 0 is no limit"] = 57_344
+    max_per_address: Annotated[int, "the most sequences that one address has open, or resumes; 0 is no limit"] = 57_344
     # what survives
     store: Annotated[
         str,

@@ -22,6 +22,7 @@ from server.durability.checkpointer import Checkpointer
 from server.durability.commits import Commits
 from server.durability.leases import Leases
 from server.durability.limits import Limits
+from server.durability.lookups import Lookups
 from server.durability.null_keeper import NullKeeper
 from server.durability.outbox import Once, Outbox
 from server.durability.parking import Parking
@@ -94,6 +95,7 @@ class Keeper:
             models,
             clock,
             monotonic,
+            Lookups(settings.max_per_address),
         )
         self.commits = Commits(store_thread, self._registry, self._checkpointer, background, clock)
 

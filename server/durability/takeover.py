@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count as counter
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,6 +19,7 @@ import numpy as np
 from server.caller import Caller
 from server.durability.guesses import Guesses
 from server.durability.limits import Limits
+from server.durability.lookups import PORTION, Lookups
 from server.durability.losses import gone
 from server.durability.outbox import Outbox
 from server.durability.pieces import consumed, in_turns, pieces
@@ -25,7 +27,7 @@ from server.durability.registry import Registry
 from server.durability.restored import Kept, Restored, decoded, restored_again, restored_from
 from server.durability.sequence import Move, ServedSequence, check_name, digest_of
 from server.durability.store_thread import BackgroundCalls
-from server.errors import BadInput, Reason, SequenceGone, TidegateError
+from server.errors import BadInput, OverLimit, Reason, SequenceGone, TidegateError
 from server.stores import store
 
 if TYPE_CHECKING:
@@ -81,6 +83,7 @@ class Takeovers:
     _models: ModelLookup
     _clock: Callable[[], float]
     _monotonic: Callable[[], float]
+    _lookups: Lookups
     _guesses: Guesses = field(init=False, default_factory=Guesses)
     _numbers: Iterator[int] = field(init=False, default_factory=counter)
     # by digest and id: the last that wants a sequence, while the store is asked
@@ -104,6 +107,11 @@ class Takeovers:
         has to put their states into slots and call `settle`. Of several that want the same sequence the last gets it,
         however slow the store is; none whose stream says that it is not `wanted` any more.
         """
+        try:
+            self._lookups.begin(caller.address, len(ids))
+        except OverLimit as refusal:
+            self._background.run(_refused(refusal), then)
+            return
         wish = _Takeover(next(self._numbers), ids, digest_of(token), answered, self._clock(), admit, wanted)
         mine = dict.fromkeys(ids, wish)
         if others := self._last.get(wish.digest):
@@ -117,7 +125,8 @@ class Takeovers:
     async def _taken_over(self, wish: _Takeover, address: str) -> list[Restored]:
         """The answer to who guesses tokens comes later each time; who has the right one is not kept waiting."""
         try:
-            return await self._claimed(wish)
+            async with self._lookups.turn(address):
+                return await self._claimed(wish)
         except SequenceGone as refused:
             if refused.reason is Reason.WRONG_TOKEN:
                 log.warning("a wrong resume token came from %s", address)
@@ -125,6 +134,7 @@ class Takeovers:
                     await asyncio.sleep(wait)
             raise
         finally:
+            self._lookups.end(address, len(wish.ids))
             await self._expect_no_more(wish)
 
     async def _expect_no_more(self, wish: _Takeover) -> None:
@@ -192,8 +202,13 @@ class Takeovers:
         if self._outbox or unborn:
             await self._checkpointer.write_soon(unborn)
         _check_wanted(wish)
-        seen = await self._store_thread.ask_soon(lambda s: decoded(s.read(wish.claims(), wish.now), wish.answered))
-        _check_wanted(wish)
+        seen = list[Kept | store.Gone]()
+        for first in range(0, len(wish.ids), PORTION):
+            part = await self._store_thread.ask_soon(partial(_looked_for, wish, slice(first, first + PORTION)))
+            _check_wanted(wish)
+            seen += part
+            if any(isinstance(one, store.Gone) for one in part):
+                break  # it is refused
         return seen
 
     async def _admit(self, wish: _Takeover, restored: Sequence[Restored]) -> None:
@@ -233,6 +248,14 @@ class Takeovers:
             found = zip(wish.claims(those), part, wish.answered[those], strict=True)
             restored += [restored_from(*one, self._models.exact) for one in found]
         return restored
+
+
+def _looked_for(wish: _Takeover, part: slice, kept: store.Store) -> list[Kept | store.Gone]:
+    return decoded(kept.read(wish.claims(part), wish.now), wish.answered[part])
+
+
+async def _refused(refusal: OverLimit) -> list[Restored]:
+    raise refusal
 
 
 def _check_wanted(wish: _Takeover) -> None:

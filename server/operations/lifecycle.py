@@ -17,6 +17,7 @@ from server.edge.incoming import Incoming
 from server.edge.native.service import SERVICE, Servicer
 from server.edge.standard import Health, Reflection
 from server.operations import connections, reading
+from server.operations.memory import Memory
 from server.operations.metrics import Metrics
 from server.repository.repository import Repository
 from server.settings import Settings
@@ -88,7 +89,7 @@ class Server:
             await self._repository.refresh(settled=True)
         if not self._stopping.is_set():
             self._set_health(_HEALTH.SERVING)
-        for work in (self._poll(), self._keeper.run(), self._watch_store(), _watch_connections()):
+        for work in (self._poll(), self._keeper.run(), self._watch_store(), _watch_resources()):
             self._tasks.append(asyncio.create_task(work))
         _settle_memory()
         ready = sum(entry.served is not None for entry in self._repository.entries())
@@ -159,9 +160,11 @@ def _keeper(settings: Settings, models: Admission) -> AnyKeeper:
     return Keeper(store_thread, settings, models)
 
 
-async def _watch_connections() -> None:
+async def _watch_resources() -> None:
+    memory = Memory()
     while True:
         connections.warn_if_full()
+        await asyncio.to_thread(memory.look)
         await asyncio.sleep(_LOOK)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from server.caller import Caller
 from server.durability.checkpoint import Checkpoint, encode
 from server.durability.takeover import _Takeover
 from server.errors import ModelUnavailable, SequenceGone
@@ -101,6 +102,61 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Ben
     for each in made:
         assert not each.world.faults, each.world.faults
         each.world.close()
+
+
+# How much is asked for ------------------------------------------------------------------------------------------------
+
+
+def test_an_address_asks_for_no_more_sequences_at_a_time_than_it_may_have_open(make: Callable[..., Bench]) -> None:
+    bench = make(max_per_address=5)
+    opened = bench.open(0, count=5)
+    refused = bench.resume(1, opened, [0] * 6, ids=[f"r-{n}" for n in range(6)])
+    assert why(refused) == "TOO_MANY_OF_OWNER"
+    assert "5 is the limit" in refused.error.message
+    bench.tell(1, resume=resume(opened, [0] * 3, 0, ids=[f"r-{n}" for n in range(3)]))
+    bench.tell(1, resume=resume(opened, [0] * 3, 10, ids=[f"r-{n}" for n in range(3)]))
+    assert sorted(why(failure) for failure in bench.hear(1)) == ["TOO_MANY_OF_OWNER", "UNKNOWN_SEQUENCE"]
+    assert isinstance(bench.resume(1, opened, [0] * 5), pb.Opened), "what was refused counts no more"
+
+
+def test_ids_that_are_made_up_are_looked_for_in_portions_and_no_further_than_the_first_that_is_unknown(
+    make: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make(max_sequences=5_000)
+    opened = bench.open(0)
+    sizes: list[int] = []
+    read = MemoryStore.read
+
+    def counted(store: MemoryStore, claims: Any, now: float) -> Any:
+        sizes.append(len(claims))
+        return read(store, claims, now)
+
+    monkeypatch.setattr(MemoryStore, "read", counted)
+    refused = bench.resume(1, opened, [0] * 4_000, ids=[f"made-up-{n}" for n in range(4_000)])
+    assert why(refused) == "UNKNOWN_SEQUENCE"
+    assert sizes == [1_000]
+
+
+def test_of_many_resumes_of_an_address_a_few_wait_for_the_store_and_those_of_others_stand_behind_these_alone(
+    make: Callable[..., Bench],
+) -> None:
+    bench = make()
+    opened = bench.open(0)
+    for n in range(12):
+        bench.tell(1, resume=resume(opened, [0], n, ids=[f"made-up-{n}"]))
+
+    async def ask() -> None:
+        for n in range(100):
+            given = [f"too-{n}"], "token", [0], lambda *_: None, lambda _: None, lambda: True
+            bench.keeper.takeovers.claim(Caller("ipv4:10.0.0.9"), *given)
+
+    bench.world.run(ask())
+    bench.world.quiet()
+    assert len(bench.world.servers[0].desk.calls) == 12 + 16
+    assert len(bench.hear(1)) == 12
+    for _ in range(10):
+        bench.hear(1)
+    assert not bench.keeper.takeovers._lookups._asked
 
 
 # What is refused ------------------------------------------------------------------------------------------------------
