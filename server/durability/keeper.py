@@ -21,8 +21,7 @@ from server.caller import Caller
 from server.durability.checkpointer import Checkpointer
 from server.durability.commits import Commits
 from server.durability.leases import Leases
-from server.durability.limits import Limits
-from server.durability.lookups import Lookups
+from server.durability.limits import Limits, Lookups
 from server.durability.null_keeper import NullKeeper
 from server.durability.outbox import Once, Outbox
 from server.durability.parking import Parking

@@ -18,8 +18,7 @@ import numpy as np
 
 from server.caller import Caller
 from server.durability.guesses import Guesses
-from server.durability.limits import Limits
-from server.durability.lookups import PORTION, Lookups
+from server.durability.limits import PORTION, Limits, Lookups
 from server.durability.losses import gone
 from server.durability.outbox import Outbox
 from server.durability.pieces import consumed, in_turns, pieces
