@@ -138,7 +138,7 @@ class Takeovers:
 
     async def _expect_no_more(self, wish: _Takeover) -> None:
         """They are about to be here, or do not come, unless a later one wants them."""
-        last = self._last[wish.digest]
+        last = self._last.get(wish.digest, {})  # none: a later one that wanted the same has ended first
         async for part in pieces(len(wish.ids)):
             for id_ in wish.ids[part]:
                 if last.get(id_) is wish:

@@ -267,6 +267,23 @@ def test_a_resume_with_a_wrong_token_takes_nothing_from_an_honest_one_that_is_un
     assert why(bench.ask(0, open=pb.Open(model="recall"))) == "TOO_MANY_OF_OWNER"
 
 
+def test_a_resume_that_a_later_one_beats_and_that_ends_after_it_is_refused_with_a_reason_of_its_own(
+    make: Callable[..., Bench],
+) -> None:
+    bench = make()
+    opened = bench.open(0)
+    bench.step(0, 0)
+    bench.write()
+    twice = [*opened.sequence_ids] * 2
+    bench.tell(1, resume=resume(opened, [1]))  # waits for the store
+    bench.world.quiet()
+    bench.tell(0, resume=resume(opened, [1, 1], handle=1, ids=twice))  # does not get as far
+    assert [why(answer) for answer in bench.hear(0)] == ["MALFORMED"]
+    assert [why(answer) for answer in bench.hear(1)] == ["TAKEN_OVER"]
+    assert not bench.keeper.takeovers._last
+    assert isinstance(bench.step(0, 1), pb.Answers)
+
+
 def test_an_owner_has_no_more_sequences_than_may_be_although_they_are_resumed(make: Callable[..., Bench]) -> None:
     bench = make(max_per_owner=2)
     parked = []
