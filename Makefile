@@ -11,7 +11,7 @@ STUBS ?= .
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 QUICK := tests/server/runtime tests/server/streams tests/server/durability tests/server/edge \
 	tests/server/test_random_schedules.py tests/tidegate/protocol tests/stepgraph/cells tests/stepgraph/file \
-	tests/stepgraph/proving tests/stepgraph/reading
+	tests/stepgraph/proving tests/stepgraph/reading tests/stepgraph/rules
 
 export ORT_DISABLE_TELEMETRY = 1
 

@@ -17,7 +17,7 @@ from server.edge.native import requests, responses
 from server.edge.native.descriptions import Descriptions
 from server.edge.native.dialect import NativeDialect
 from server.repository.repository import Repository
-from server.runtime.turns import REST, Turns
+from server.runtime.turns import Turns
 from server.settings import Settings
 from server.streams.allowance import Allowance, Allowances
 from server.streams.events import Event
@@ -55,7 +55,7 @@ class Servicer:
         self._settings = settings
         self._incoming = incoming
         self._descriptions = Descriptions()
-        self._turns = Turns(lambda call: asyncio.get_running_loop().call_soon(call), rest=REST)
+        self._turns = Turns(lambda call: asyncio.get_running_loop().call_soon(call))
         self._allowances = Allowances(settings.window_bytes, settings.address_bytes)
         self._predictor = Predictor(admission, settings.max_answer_bytes)
 

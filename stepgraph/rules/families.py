@@ -1,0 +1,19 @@
+"""All rules: the families put theirs into the table when they are read."""
+
+from stepgraph.rules import (
+    cells,
+    elementwise,
+    images,
+    loops,
+    picks,
+    products,
+    reductions,
+    reshapes,
+    shapes,
+    windows,
+)
+from stepgraph.rules.table import RULES
+
+FAMILIES = (cells, elementwise, images, loops, picks, products, reductions, reshapes, shapes, windows)
+
+__all__ = ["FAMILIES", "RULES"]

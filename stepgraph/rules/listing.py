@@ -1,0 +1,43 @@
+"""The table of the docs: every operator of the standard, and what its rule says."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+import onnx.defs
+
+from stepgraph.rules.families import RULES
+
+FIRST, LAST = 7, 28
+NO_RULE = "unknown: what it does is tried by running only"
+_HEAD = f"""# How each operator is read
+
+What the server shows of a file by reading it holds for every number of steps and for every value: each step of each
+sequence is computed from itself and from the states of the cells. For that it follows the axes of batch and of time
+through the graph by a rule for each operator. These are the rules of the operators of ONNX, versions {FIRST} to {LAST}
+of its default domain. "Mixes" is said of a node that computes over the axis of steps (or of sequences); over any other
+axis the same operator is local.
+
+This page is made by `python -m stepgraph.rules.listing > docs/reading.md`.
+
+| operator | since version | rule |
+|---|---|---|
+"""
+
+
+def page() -> str:
+    return _HEAD + "".join(f"| {name} | {since} | {says} |\n" for name, since, says in _lines())
+
+
+def _lines() -> Iterator[tuple[str, str, str]]:
+    versions = defaultdict[str, set[int]](set)
+    for schema in onnx.defs.get_all_schemas_with_history():
+        if schema.domain == "" and schema.since_version <= LAST:
+            versions[schema.name].add(schema.since_version)
+    for name, since in sorted(versions.items()):
+        first = max((version for version in since if version <= FIRST), default=FIRST)
+        known = sorted(version for version in since if version >= first)
+        yield name, ", ".join(map(str, known)), RULES[name].says if name in RULES else NO_RULE
+
+
+if __name__ == "__main__":
+    print(page(), end="")

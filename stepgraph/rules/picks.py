@@ -1,0 +1,292 @@
+"""Operators that pick elements by place or by index, add some at the edges, or write some."""
+
+from dataclasses import replace
+from math import inf
+from typing import Any
+
+import numpy as np
+
+from stepgraph.rules.axes import TIME, Axes, Axis, Time, axis_of, has_rows, has_time, length, plain, time_of
+from stepgraph.rules.size import ITERATION, Size, compared
+from stepgraph.rules.table import Call, over, put, rearranged, rule, whole
+from stepgraph.rules.value import COUNTED, Value, broadcast, joined, mixes, mixes_rows, unknown
+
+_SAYS = "reach n along time, local elsewhere"
+_ROWS = "takes some of the sequences of a batch"
+_UNTOLD = "picks steps that cannot be told from the file"
+_BEYOND = 2**31 - 2  # a bound from here on is the end of the axis
+
+
+@rule("Slice", says=_SAYS)
+def cut(call: Call) -> Value:
+    x = call.value()
+    starts, ends = (call.numbers(name, i) or [] for i, name in ((1, "starts"), (2, "ends")))
+    axes = call.numbers("axes", 3) or list(range(len(starts)))
+    strides = call.numbers("steps", 4) or [1] * len(starts)
+    for axis, start, end, stride in zip(axes, starts, ends, strides, strict=True):
+        place = int(axis) % len(x.axes)
+        x = _cut(x, place, start, end, int(stride))
+    return x
+
+
+def _cut(x: Value, place: int, start: Any, end: Any, stride: int) -> Value:  # noqa: ANN401 # numbers or sizes
+    axis = x.axes[place]
+    count = whole(axis)
+    if count is not None and not isinstance(start, Size) and not isinstance(end, Size):
+        taken = range(count)[slice(int(start), None if end < -count else int(end), stride)]
+        return rearranged(x, put(x.axes, place, plain(len(taken))))
+    first, last = _bound(start, axis), _bound(end, axis)
+    if stride == 1 and first == 0 and last == length(axis):
+        return x
+    if not x.live:
+        return _cut_constant(x, place, last - first)
+    if count is not None:
+        raise unknown("cuts features at a place that depends on the number of steps or sequences")
+    if has_rows(axis):
+        raise unknown(_ROWS) if has_time(axis) else mixes_rows(_ROWS)
+    if stride != 1:
+        raise mixes("runs backwards over the steps" if stride < 0 else f"takes every {stride}th step")
+    return _cut_steps(x, place, first, last)
+
+
+def _bound(given: Any, axis: Axis) -> Size | int:  # noqa: ANN401
+    """A start or end from the front of the axis."""
+    bound: Size | int = given if isinstance(given, Size) else int(given)
+    if not isinstance(bound, Size) and bound >= _BEYOND:
+        return length(axis)
+    if not isinstance(bound, Size) and bound < -_BEYOND:
+        return 0
+    negative = compared(bound, 0) if isinstance(bound, Size) else (-1 if bound < 0 else 1)
+    if isinstance(bound, Size) and negative is None and bound.constant >= 0:
+        negative = 1
+    return length(axis) + bound if negative == -1 else bound
+
+
+def _cut_steps(x: Value, place: int, first: Size | int, last: Size | int) -> Value:
+    time = time_of([x.axes[place]])
+    assert time is not None
+    whole_length = length(x.axes[place])
+    if first == ITERATION and last == ITERATION + 1:
+        return _this_step(x, place, ((),))
+    cut_off = whole_length - last
+    if not isinstance(last, Size) and not isinstance(first, Size):
+        return _first_steps(x, place, last, (plain(last - first),))
+    if isinstance(cut_off, Size):
+        raise unknown(_UNTOLD)
+    if not isinstance(first, Size):
+        kept = Time(time.rate, time.shift + first, time.extra - first - cut_off)
+        return replace(x, axes=put(x.axes, place, (kept,)), number=None, name="").settled()
+    count = last - first
+    if isinstance(count, Size):
+        raise unknown(_UNTOLD)
+    return _ending(x, place, [-cut_off - n for n in range(count, 0, -1)], (plain(count),))
+
+
+def _ending(x: Value, place: int, from_end: list[int], axes: Axes) -> Value:
+    """The elements at these places, counted from the end of an axis of steps (0 is one beyond the last)."""
+    time = time_of([x.axes[place]])
+    if time is None or x.axes[place] != (time,):
+        raise unknown(_UNTOLD)
+    offsets = [(time.extra + time.shift + n) // time.rate + 1 for n in from_end]  # in steps from the last
+    picked = (*x.axes[:place], *axes, *x.axes[place + 1 :])
+    back, ahead = x.back - min(offsets), x.ahead + max(offsets)
+    return replace(x, axes=picked, last=True, back=back, ahead=ahead, number=None, name="")
+
+
+def _cut_constant(x: Value, place: int, count: Size | int) -> Value:
+    """As many elements as there are steps, say, of a table of positions."""
+    found = axis_of(count)
+    if found is None:
+        raise unknown(_UNTOLD)
+    alike = x.number is not None and x.number.ndim == 0
+    varies = x.varies if alike else x.varies or COUNTED
+    return replace(x, axes=put(x.axes, place, found), name="", varies=varies, number=x.number if alike else None)
+
+
+@rule("Gather", says=_SAYS)
+def gather(call: Call) -> Value:
+    x, index, place = call.value(0), call.value(1), call.axis(0)
+    axis, picked = x.axes[place], call.number(1)
+    axes = (*x.axes[:place], *index.axes, *x.axes[place + 1 :])
+    if whole(axis) is not None or not x.live:
+        if not x.live and whole(axis) is None:
+            return replace(x, axes=axes, number=None, name="")
+        return rearranged(x, axes) if not index.live and not any(index.axes) else _looked_up(x, index, axes)
+    if picked is None or picked.size != 1 or not has_time(axis):
+        raise mixes_rows(_ROWS) if axis == (axis[0],) and has_rows(axis) else unknown(_UNTOLD)
+    return _one_step(x, place, picked.item(), index.axes)
+
+
+def _looked_up(x: Value, index: Value, axes: tuple[Axis, ...]) -> Value:
+    """What is picked by an index that depends on the data, or holds one for each step or row."""
+    return rearranged(x, axes) if x.given else joined([x, index], axes)
+
+
+def _one_step(x: Value, place: int, picked: Any, axes: Axes) -> Value:  # noqa: ANN401
+    bound = _bound(picked, x.axes[place])
+    beyond = bound - length(x.axes[place])
+    if picked == ITERATION:
+        return _this_step(x, place, axes)
+    if not isinstance(bound, Size):
+        return _first_steps(x, place, bound + 1, axes)
+    if isinstance(beyond, Size):
+        raise unknown(_UNTOLD)
+    return _ending(x, place, [beyond], axes)
+
+
+def _this_step(x: Value, place: int, axes: Axes) -> Value:
+    """The step that a loop is at."""
+    if x.axes[place] != (TIME,):
+        raise unknown(_UNTOLD)
+    return replace(x, axes=(*x.axes[:place], *axes, *x.axes[place + 1 :]), last=True, number=None, name="")
+
+
+def _first_steps(x: Value, place: int, count: int, axes: Axes) -> Value:
+    """Some of the first steps, which every later one is given."""
+    return replace(
+        x, axes=(*x.axes[:place], *axes, *x.axes[place + 1 :]), last=True, back=inf, ahead=count, number=None, name=""
+    )
+
+
+@rule("GatherElements", says="local where it picks among features")
+def gather_elements(call: Call) -> Value:
+    x, index, place = call.value(0), call.value(1), call.axis(0)
+    if whole(x.axes[place]) is None:
+        raise unknown(_UNTOLD)
+    axes = broadcast([replace(v, axes=put(v.axes, place, ()), number=None) for v in (x, index)])
+    return joined([x, replace(index, number=None)], put(axes, place, index.axes[place]))
+
+
+@rule("GatherND", says="local where it picks from a constant table, or among features")
+def gather_by_tuples(call: Call) -> Value:
+    x, index, batch = call.value(0), call.value(1), call.attributes.get("batch_dims", 0)
+    depth = whole(index.axes[-1])
+    if depth is None or any(whole(axis) is None for axis in x.axes[batch : batch + depth]):
+        raise unknown(_UNTOLD)
+    shared = broadcast([Value(v.axes[:batch], v.live) for v in (x, index)]) if batch else ()
+    axes = (*shared, *index.axes[batch:-1], *x.axes[batch + depth :])
+    return joined([x, replace(index, number=None)], axes)
+
+
+@rule("ScatterElements", "Scatter", says="local where it writes among features")
+def scatter_elements(call: Call) -> Value:
+    x, place = call.value(), call.axis(0)
+    if whole(x.axes[place]) is None:
+        raise unknown("writes to steps that cannot be told from the file")
+    beside = [replace(v, axes=put(v.axes, place, ()), number=None) for v in call.all]
+    return joined([replace(v, number=None) for v in call.all], put(broadcast(beside), place, x.axes[place]))
+
+
+@rule("ScatterND", says="local where it writes among features")
+def scatter_by_tuples(call: Call) -> Value:
+    x, index, updates = call.value(0), call.value(1), call.value(2)
+    depth = whole(index.axes[-1])
+    plain_front = depth is not None and all(whole(axis) is not None for axis in x.axes[:depth])
+    if depth is None or not plain_front or not all(whole(axis) is not None for axis in index.axes):
+        raise unknown("writes to steps or sequences that cannot be told from the file")
+    behind = broadcast([Value(x.axes[depth:], x.live), Value(updates.axes[len(index.axes) - 1 :], updates.live)])
+    return joined([x, replace(index, number=None), updates], (*x.axes[:depth], *behind))
+
+
+@rule("Pad", says=_SAYS)
+def pad(call: Call) -> Value:
+    x, pads = call.value(), call.numbers("pads", 1) or []
+    axes = call.numbers("axes", 3) or list(range(len(x.axes)))
+    if any(isinstance(n, Size) for n in pads):
+        raise unknown("adds a number of elements that depends on the length")
+    mode = call.attributes.get("mode", b"constant").decode()
+    if x.given:
+        raise unknown("computes with a state of the interface outside of the cells")
+    for i, axis in enumerate(axes):
+        before, after = int(pads[i]), int(pads[i + len(axes)])
+        if before or after:
+            x = _padded(x, int(axis) % len(x.axes), before, after, mode)
+    return replace(x, number=None, name="", ends=frozenset())
+
+
+def _padded(x: Value, place: int, before: int, after: int, mode: str) -> Value:
+    count = whole(x.axes[place])
+    if count is not None:
+        return replace(x, axes=put(x.axes, place, plain(count + before + after)))
+    if has_rows(x.axes[place]):
+        raise unknown("adds rows to a batch") if has_time(x.axes[place]) else mixes_rows("adds rows to a batch")
+    if mode == "wrap":
+        raise mixes("repeats the sequence at its edges")
+    time = time_of([x.axes[place]])
+    assert time is not None
+    wide = Time(time.rate, time.shift - before, time.extra + before + after)
+    far = {"constant": 0, "edge": 1, "reflect": 2}[mode]
+    ahead, back = (-(-far * max(0, n) // time.rate) for n in (before, after))
+    return replace(x, axes=put(x.axes, place, (wide,)), back=x.back + back, ahead=x.ahead + ahead)
+
+
+@rule("CenterCropPad", says="local where it cuts features")
+def crop(call: Call) -> Value:
+    x, wanted = call.value(), call.numbers("shape", 1) or []
+    axes = [axis % len(x.axes) for axis in call.attributes.get("axes", range(len(x.axes)))]
+    for axis, count in zip(axes, wanted, strict=True):
+        if count != length(x.axes[axis]):
+            if whole(x.axes[axis]) is None or isinstance(count, Size):
+                raise unknown("cuts or adds steps")
+            x = rearranged(x, put(x.axes, axis, plain(int(count))))
+    return x
+
+
+@rule("ReverseSequence", says="local over features; mixes over steps")
+def reverse(call: Call) -> Value:
+    x = call.value()
+    time, rows = call.attributes.get("time_axis", 0), call.attributes.get("batch_axis", 1)
+    lengths = call.value(1)
+    if has_time(x.axes[time]) or has_rows(x.axes[time]):
+        over(x, [time], "reverses the order")
+    if lengths.live:
+        raise unknown("reverses as much as the data say")
+    assert rows < len(x.axes)
+    return joined([x, replace(lengths, number=None, varies="")], x.axes)
+
+
+@rule("OneHot")
+def one_hot(call: Call) -> Value:
+    index, depth = call.value(0), call.number(1)
+    if depth is None or isinstance(depth.flat[0], Size):
+        raise unknown("has a number of classes that cannot be told from the file")
+    rank = len(index.axes) + 1
+    place = call.axis(-1, rank=rank)
+    axes = (*index.axes[:place], plain(int(np.ravel(depth)[0])), *index.axes[place:])
+    return joined([replace(index, number=None), call.value(2)], axes)
+
+
+@rule("Trilu", says="local over features; mixes over steps")
+def triangle(call: Call) -> Value:
+    x = call.value()
+    if any(has_time(axis) or has_rows(axis) for axis in x.axes[-2:]):
+        if x.live:
+            raise unknown("keeps a triangle of an axis of steps or sequences")
+        return replace(x, varies=x.varies or COUNTED, number=None, name="")
+    return joined([x], x.axes)
+
+
+@rule("Resize", "Upsample", says="local over features; mixes over steps")
+def resize(call: Call) -> Value:
+    x = call.value()
+    axes = call.attributes.get("axes", list(range(len(x.axes))))
+    sizes = call.numbers("sizes", 3)
+    scales = call.numbers("scales", 1 if call.node.op_type == "Upsample" or call.opset < 11 else 2)
+    if call.attributes.get("keep_aspect_ratio_policy", b"stretch") != b"stretch":
+        raise unknown("keeps the ratio of its sides")
+    for i, axis in enumerate(axes):
+        new = sizes[i] if sizes else _scaled(x, axis, (scales or [])[i])
+        if new == length(x.axes[axis]):
+            continue
+        over(x, [axis], "resamples")
+        if isinstance(new, Size):
+            raise unknown("makes as many elements as there are steps or sequences")
+        x = replace(x, axes=put(x.axes, axis, plain(int(new))))
+    return joined([x], x.axes)
+
+
+def _scaled(x: Value, axis: int, scale: float) -> Size | int:
+    count = whole(x.axes[axis])
+    if scale == 1:
+        return length(x.axes[axis])
+    return -1 if count is None else int(np.floor(count * scale))

@@ -1,0 +1,228 @@
+"""What depends on no data: constants, shapes and what is computed from them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from onnx import helper, numpy_helper
+
+from stepgraph.rules.axes import axis_of, plain
+from stepgraph.rules.reshapes import axes_of, product
+from stepgraph.rules.size import Size, at_least, compared, floor, quotient
+from stepgraph.rules.table import Call, rule
+from stepgraph.rules.value import COUNTED, Value, random, unknown
+
+_CONSTANT = "constant: depends on shapes alone"
+SMALL = 64  # elements of a constant whose numbers are kept in view
+
+
+@rule("Constant", says=_CONSTANT)
+def constant(call: Call) -> Value:
+    ((name, given),) = call.attributes.items()
+    if name in ("sparse_value", "value_string", "value_strings"):
+        raise unknown("is a constant of another kind than numbers")
+    return of_array(numpy_helper.to_array(given) if name == "value" else np.asarray(given))
+
+
+def of_array(array: np.ndarray, name: str = "") -> Value:
+    number = array.astype(object) if array.size <= SMALL else None
+    return Value(tuple(plain(n) for n in array.shape), number=number, name=name)
+
+
+@rule("Shape", says=_CONSTANT)
+def shape(call: Call) -> Value:
+    sizes = call.value().shape
+    return of_array(_array(sizes[call.attributes.get("start", 0) : call.attributes.get("end", len(sizes))]))
+
+
+def _array(sizes: Sequence[Any]) -> np.ndarray:
+    array = np.empty(len(sizes), object)
+    array[:] = list(sizes)
+    return array
+
+
+@rule("Size", says=_CONSTANT)
+def count(call: Call) -> Value:
+    return of_array(np.array(product(call.value().shape), object))
+
+
+@rule("ConstantOfShape", says=_CONSTANT)
+def filled(call: Call) -> Value:
+    axes = axes_of(call.numbers("input", 0) or [])
+    if axes is None:
+        raise unknown("has a shape that cannot be followed")
+    given = call.attributes.get("value")
+    number = np.array(0.0) if given is None else numpy_helper.to_array(given).reshape(())
+    return Value(axes, number=number.astype(object))
+
+
+@rule("Range", says="constant; depends on the number of the step, if along time")
+def counting(call: Call) -> Value:
+    start, limit, delta = (None if (n := call.number(i)) is None else n.item() for i in range(3))
+    if start is None or limit is None or delta is None:
+        raise unknown("counts to a number that cannot be told from the file")
+    if not any(isinstance(n, Size) for n in (start, limit, delta)):
+        return of_array(np.arange(start, limit, delta).astype(object))
+    axis = axis_of(limit - start) if delta == 1 else None
+    if axis is None:
+        raise unknown("counts to a number that cannot be followed")
+    return Value((axis,), varies=COUNTED)
+
+
+@rule("EyeLike", says=_CONSTANT)
+def eye(call: Call) -> Value:
+    x = call.value()
+    varies = "" if all(isinstance(n, int) for n in x.shape) else COUNTED
+    return Value(x.axes, varies=varies)
+
+
+@rule("HannWindow", "HammingWindow", "BlackmanWindow", says=_CONSTANT)
+def window(call: Call) -> Value:
+    size = call.number(0)
+    if size is None or isinstance(size.item(), Size):
+        raise unknown("has a length that cannot be told from the file")
+    return Value((plain(int(size.item())),))
+
+
+@rule("MelWeightMatrix", says=_CONSTANT)
+def mel(call: Call) -> Value:
+    bins, length = call.number(0), call.number(1)
+    if bins is None or length is None:
+        raise unknown("has a size that cannot be told from the file")
+    return Value((plain(int(length.item()) // 2 + 1), plain(int(bins.item()))))
+
+
+@rule(
+    "Bernoulli",
+    "Multinomial",
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+    says="random: equal sequences differ",
+)
+def drawn(_: Call) -> Value:
+    raise random()
+
+
+# shape arithmetic
+
+
+def numbers(call: Call, result: Value) -> Value:
+    """The result with its numbers, if they are few and follow from those of the inputs."""
+    of = call.node.op_type
+    compute = _ARITHMETIC.get(of) or _ARRANGING.get(of)
+    if result.live or result.number is not None or compute is None or any(n is None for n in call.inputs):
+        return result
+    if any(n > SMALL for value in call.all for n in value.shape if not isinstance(n, Size)):
+        return result
+    given = [value.number if value.number is not None else call.number(i) for i, value in enumerate(call.all)]
+    known = [number for number in given if number is not None and number.size <= SMALL]
+    if len(known) < len(given):
+        return result
+    try:
+        found = np.asarray(compute(call, known), object)
+    except (TypeError, ValueError, IndexError, ZeroDivisionError):
+        return result
+    if found.size > SMALL or any(each is None for each in found.flat):
+        return result
+    return replace(result, number=found, varies="") if found.ndim == 0 or found.shape == result.shape else result
+
+
+def _each(function: Callable[..., Any]) -> Callable[[Call, Sequence[np.ndarray]], Any]:
+    return lambda _, arrays: np.frompyfunc(function, len(arrays), 1)(*arrays)
+
+
+def _divided(a: Any, b: Any) -> Any:  # noqa: ANN401
+    if not isinstance(a, Size) and not isinstance(b, Size):
+        return a / b if isinstance(a, float) or isinstance(b, float) else int(a / b)
+    exact = quotient(a, b)
+    return floor(a, int(b)) if exact is None and not isinstance(b, Size) and int(b) == b else exact
+
+
+def _ordered(verdicts: Mapping[int, bool]) -> Callable[[Any, Any], bool | None]:
+    return lambda a, b: None if (order := compared(a, b)) is None else verdicts[order]
+
+
+def _larger(a: Any, b: Any) -> Any:  # noqa: ANN401
+    return a if at_least(a, b) else b if at_least(b, a) else None
+
+
+def _smaller(a: Any, b: Any) -> Any:  # noqa: ANN401
+    return a if at_least(b, a) else b if at_least(a, b) else None
+
+
+def _cast(call: Call, arrays: Sequence[np.ndarray]) -> np.ndarray:
+    kind = helper.tensor_dtype_to_np_dtype(call.attributes["to"]).kind
+    into: Callable[[Any], Any] = {"f": float, "b": bool}.get(kind, int)
+    return np.asarray(np.frompyfunc(lambda n: n if isinstance(n, Size) else into(n), 1, 1)(arrays[0]), object)
+
+
+_ARITHMETIC: dict[str, Callable[[Call, Sequence[np.ndarray]], Any]] = {
+    "Add": _each(lambda a, b: a + b),
+    "Sub": _each(lambda a, b: a - b),
+    "Mul": _each(lambda a, b: a * b),
+    "Div": _each(_divided),
+    "Neg": _each(lambda a: a * -1),
+    "Mod": _each(lambda a, b: None if isinstance(a, Size) or isinstance(b, Size) else a % b),
+    "Max": lambda _, arrays: _folded(_larger, arrays),
+    "Min": lambda _, arrays: _folded(_smaller, arrays),
+    "Equal": _each(_ordered({-1: False, 0: True, 1: False})),
+    "Less": _each(_ordered({-1: True, 0: False, 1: False})),
+    "Greater": _each(_ordered({-1: False, 0: False, 1: True})),
+    "LessOrEqual": _each(_ordered({-1: True, 0: True, 1: False})),
+    "GreaterOrEqual": _each(_ordered({-1: False, 0: True, 1: True})),
+    "Not": _each(lambda a: not a),
+    "And": _each(lambda a, b: a and b),
+    "Or": _each(lambda a, b: a or b),
+    "Where": _each(lambda c, a, b: a if c else b),
+    "Floor": _each(lambda a: a if isinstance(a, Size) else float(np.floor(a))),
+    "Ceil": _each(lambda a: a if isinstance(a, Size) else float(np.ceil(a))),
+    "Cast": _cast,
+    "Identity": lambda _, arrays: arrays[0],
+    "ReduceProd": lambda call, arrays: (
+        product(list(arrays[0].flat)) if not call.attributes.get("keepdims", 1) else None
+    ),
+}
+
+
+def _folded(function: Callable[[Any, Any], Any], arrays: Sequence[np.ndarray]) -> Any:  # noqa: ANN401
+    result = arrays[0]
+    for other in arrays[1:]:
+        result = np.frompyfunc(function, 2, 1)(result, other)
+    return result
+
+
+def _to_shape(_: Call, arrays: Sequence[np.ndarray]) -> np.ndarray:
+    return arrays[0].reshape([int(n) for n in arrays[1].flat])
+
+
+def _axes_moved(move: Callable[..., np.ndarray]) -> Callable[[Call, Sequence[np.ndarray]], np.ndarray]:
+    def moved(call: Call, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        axes = call.numbers("axes", 1)
+        return move(arrays[0], None if axes is None else tuple(int(axis) for axis in axes))
+
+    return moved
+
+
+def _sliced(call: Call, arrays: Sequence[np.ndarray]) -> np.ndarray:
+    starts, ends = call.numbers("starts", 1) or [], call.numbers("ends", 2) or []
+    axes = call.numbers("axes", 3) or range(len(starts))
+    steps = call.numbers("steps", 4) or [1] * len(starts)
+    result = arrays[0]
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+        place, bound = int(axis) % result.ndim, int(end)
+        taken = slice(int(start), None if bound < -result.shape[place] else bound, int(step))
+        result = result[(slice(None),) * place + (taken,)]
+    return result
+
+
+_ARRANGING: dict[str, Callable[[Call, Sequence[np.ndarray]], Any]] = {
+    "Concat": lambda call, arrays: np.concatenate(arrays, call.attributes["axis"]),
+    "Gather": lambda call, arrays: np.take(arrays[0], arrays[1].astype(int), call.attributes.get("axis", 0)),
+    "Reshape": _to_shape,
+    "Slice": _sliced,
+    "Squeeze": _axes_moved(np.squeeze),
+    "Unsqueeze": _axes_moved(lambda array, axes: np.expand_dims(array, axes or ())),
+}

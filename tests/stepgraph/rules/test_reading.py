@@ -1,0 +1,77 @@
+"""What is read of graphs, held against what onnxruntime computes of them; TIDEGATE_DRAWN_GRAPHS draws more of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument
+from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NotImplemented_
+
+import tests.drawn.rest
+import tests.drawn.shapes  # noqa: F401 # they add their operators
+from stepgraph.rules import listing, products, reductions
+from stepgraph.rules.families import RULES
+from tests.drawn.graphs import SHAPES, Drawing, check
+from tests.drawn.operators import OPERATORS
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+ROUNDS = int(os.environ.get("TIDEGATE_DRAWN_GRAPHS", "1"))
+OPSETS = (11, 13, 18, 22, 27)
+
+
+def drawn(operator: str, random: np.random.Generator) -> Drawing | None:
+    """A few random operators and this one after them; None if none was found that it fits."""
+    for _ in range(20):
+        drawing = Drawing(random, str(random.choice(list(SHAPES))), int(random.choice(OPSETS)))
+        for _ in range(random.integers(0, 4)):
+            drawing.grow(OPERATORS[str(random.choice(list(OPERATORS)))])
+        if any(drawing.grow(OPERATORS[operator]) for _ in range(4)):
+            return drawing
+    return None
+
+
+def held(operator: str, seed: int) -> bool:
+    """Whether a graph was drawn and run: onnxruntime may not take the sizes, nor have the operator in that version."""
+    drawing = drawn(operator, np.random.default_rng([seed, sum(operator.encode())]))
+    try:
+        return drawing is not None and check(drawing) > 0
+    except (Fail, InvalidArgument, NotImplemented_):
+        return False
+
+
+@pytest.mark.parametrize("operator", sorted(OPERATORS))
+def test_what_is_read_of_an_operator_is_what_it_does(operator: str) -> None:
+    assert operator in RULES
+    for seed in range(ROUNDS):
+        held(operator, seed)
+
+
+@pytest.mark.parametrize(
+    ("family", "operator"),
+    [(reductions, "ReduceMean"), (reductions, "CumSum"), (reductions, "Softmax"), (products, "MatMul")],
+)
+def test_a_rule_that_says_local_of_what_mixes_steps_is_found(
+    family: ModuleType, operator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(family, "over", lambda *_: None)
+    with pytest.raises(AssertionError):
+        all(held(operator, seed) or True for seed in range(40))
+
+
+def test_every_rule_is_drawn_but_these() -> None:
+    """What onnxruntime runs nowhere on a CPU, in no version that is drawn, or draws numbers; and a cell in 8 bits."""
+    random = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+    losses = {"NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss"}
+    others = {"BitCast", "CumProd", "DynamicQuantizeLSTM", "MelWeightMatrix", "RotaryEmbedding", "Scatter", "Upsample"}
+    assert RULES.keys() - OPERATORS.keys() == random | losses | others | {"SwiGLU", "Swish"}
+
+
+def test_the_table_of_the_docs_is_that_of_the_code() -> None:
+    page = Path(__file__).parents[3] / "docs" / "reading.md"
+    assert page.read_text(encoding="utf-8") == listing.page(), "run python -m stepgraph.rules.listing > docs/reading.md"
