@@ -1,21 +1,35 @@
-"""Whose parked sequences give way when there are too many: the owners' that have the most; pure."""
+"""Whose parked sequences give way: those of the addresses with the most, and there of the owners with the most; pure.
 
-from collections.abc import Sequence
+A client names its owners as it likes, and as many as it likes, so owners are compared within their address alone.
+"""
 
-RANKED = 500  # owners that are looked at, those with the most parked sequences
+from collections.abc import Callable, Sequence
+
+RANKED = 500  # addresses, and owners of each, that are looked at
+
+Ranked = Sequence[tuple[str, int]]  # who has how many parked sequences, the most first
 
 
-def shares(ranked: Sequence[tuple[str, int]], count: int) -> dict[str, int] | None:
-    """How many of each owner give way, so that the owners with the most come down to one level.
+def parts(addresses: Ranked, owners: Callable[[str], Ranked], count: int) -> dict[str, int] | None:
+    """How many of each owner give way, `count` in all; None: the longest parked of everybody.
 
-    Args:
-        ranked: the owners with the most parked sequences, by how many, the most first.
-        count: how many are to give way.
-
-    Returns:
-        By owner, for those of whom some give way; None if nobody stands out by a tenth: then the longest parked of
-        everybody give way.
+    `owners` are those of an address; of more than `RANKED` with about as many each a few may be left for the next time.
     """
+    if len(addresses) == 1:
+        return shares(owners(addresses[0][0]), count)
+    if (of := shares(addresses, count)) is None:
+        return None
+    within = ((owners(address), part) for address, part in of.items())
+    return {owner: n for ranked, part in within for owner, n in (shares(ranked, part) or _even(ranked, part)).items()}
+
+
+def _even(ranked: Ranked, count: int) -> dict[str, int]:
+    part, rest = divmod(count, max(1, len(ranked)))
+    return {owner: n for at, (owner, parked) in enumerate(ranked) if (n := min(parked, part + (at < rest)))}
+
+
+def shares(ranked: Ranked, count: int) -> dict[str, int] | None:
+    """How many of each give way: those with the most come down to one level. None if nobody stands out by a tenth."""
     if not ranked or not count or ranked[0][1] - ranked[-1][1] <= ranked[0][1] // 10:
         return None
     taken, above = 0, 0

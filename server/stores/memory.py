@@ -3,14 +3,14 @@
 One may be shared by several servers of a process, each with a thread of its own.
 """
 
-from collections import OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from heapq import nlargest
 from itertools import islice
 from math import inf
 from threading import Lock
 
+from server.caller import address_of
 from server.stores.fencing import Entry, Kept, Tombstone
 from server.stores.store import Terms, Usage
 from server.stores.table import Changes, Tally
@@ -87,9 +87,12 @@ class MemoryTable:
         most = inf if until is None else until
         return {id_: stone for id_, stone in first if isinstance(stone, Tombstone) and stone.until <= most}
 
-    def largest(self, limit: int) -> Sequence[tuple[str, int]]:
-        counts = ((owner, len(ids)) for owner, ids in self._parked_of.items())
-        return nlargest(limit, counts, key=lambda of: of[1])
+    def largest(self, limit: int, address: str | None = None) -> Sequence[tuple[str, int]]:
+        counts = Counter[str]()
+        for owner, ids in self._parked_of.items():
+            if address is None or address == address_of(owner):
+                counts[address_of(owner) if address is None else owner] += len(ids)
+        return counts.most_common(limit)
 
     def usage(self, owner: str | None = None) -> Usage:
         tally = self._total if owner is None else self._tally.get(owner, Tally())

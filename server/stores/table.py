@@ -53,8 +53,8 @@ class Table(Protocol):
     def tombstones(self, limit: int, until: float | None = None, owner: str | None = None) -> Mapping[str, Tombstone]:
         """Up to `limit` of those that stand until then or less long, of an owner."""
 
-    def largest(self, limit: int) -> Sequence[tuple[str, int]]:
-        """The owners with the most parked sequences, and how many, the most first."""
+    def largest(self, limit: int, address: str | None = None) -> Sequence[tuple[str, int]]:
+        """The owners of an address with the most parked sequences, or the addresses; and how many, the most first."""
 
     def usage(self, owner: str | None = None) -> Usage:
         """Counters, of everything or of an owner."""

@@ -2,10 +2,11 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from itertools import islice
 
 from server.stores import fencing
-from server.stores.eviction import RANKED, shares
+from server.stores.eviction import RANKED, parts
 from server.stores.fencing import Entry, Kept, Tombstone
 from server.stores.places import Slots
 from server.stores.store import Claim, Claimed, End, Evicted, Gone, Hold, Reason, Refused, Swept, Terms, Write
@@ -57,7 +58,8 @@ class Transaction:
         return Swept(tuple(expired[:limit]), max(map(len, (expired, lapsed, fallen))) > limit, owners)
 
     def evict(self, count: int, owner: str | None) -> list[Evicted]:
-        of = {owner: count} if owner is not None else shares(self._table.largest(RANKED), count)
+        largest = partial(self._table.largest, RANKED)
+        of = {owner: count} if owner is not None else parts(largest(), largest, count)
         if of is None:
             ids = self._found(self._table.parked(count))
         else:

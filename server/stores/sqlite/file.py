@@ -17,7 +17,7 @@ from server.errors import StoreFailed
 log = logging.getLogger(__name__)
 
 APPLICATION = 0x54474350  # "TGCP", SQLite's application_id
-SCHEMA = 3  # SQLite's user_version
+SCHEMA = 4  # SQLite's user_version
 INCREMENTAL = 2  # SQLite's auto_vacuum: free pages are given back when that is asked for
 SLICE = 64  # pages that are given back at a time, in some milliseconds
 SPARE = 8  # a file of so many pages keeps one of them free: it will be needed again
@@ -73,6 +73,20 @@ CREATE TABLE damaged AS SELECT * FROM sequence WHERE 0 -- what means nothing; it
 INSERT INTO total VALUES (0, 0, 0, 0, NULL);
 """
 
+_COUNTED = (
+    "WHEN {change} <> 0 BEGIN INSERT INTO address VALUES (substr({row}.owner, 1, instr({row}.owner || ' ', ' ') - 1), "
+    "{change}) ON CONFLICT (address) DO UPDATE SET parked = parked + excluded.parked; "
+    "DELETE FROM address WHERE parked = 0; END;"
+)
+# How many are parked of all owners of an address, which is what stands before the first space of an owner.
+ADDRESSES = f"""
+CREATE TABLE address (address TEXT PRIMARY KEY, parked INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX address_parked ON address (parked);
+CREATE TRIGGER added AFTER INSERT ON usage {_COUNTED.format(row="new", change="new.parked")}
+CREATE TRIGGER changed AFTER UPDATE OF parked ON usage {_COUNTED.format(row="new", change="new.parked - old.parked")}
+CREATE TRIGGER removed AFTER DELETE ON usage {_COUNTED.format(row="old", change="-old.parked")}
+"""
+
 # From schema 1, which did not tell who is awake. All count as parked until their owners write again.
 SINCE_1 = """
 ALTER TABLE sequence ADD COLUMN awake INTEGER NOT NULL DEFAULT 0;
@@ -100,6 +114,12 @@ INSERT OR IGNORE INTO usage VALUES ('', 0, 0, 0, 0);
 UPDATE usage SET tombstones = (SELECT count(*) FROM tombstone) WHERE owner = '';
 UPDATE total SET tombstones = (SELECT count(*) FROM tombstone), time = (SELECT max(touched) FROM sequence);
 """
+
+# From schema 3, which did not count by address.
+SINCE_3 = f"""{ADDRESSES}
+INSERT INTO address
+  SELECT substr(owner, 1, instr(owner || ' ', ' ') - 1), sum(parked) FROM usage WHERE parked > 0 GROUP BY 1;
+"""  # noqa: S608 - ours
 
 
 class SqliteFile:
@@ -220,7 +240,7 @@ def _prepare(connection: sqlite3.Connection, patience: float) -> None:
         connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
         _log_ahead(connection, patience)
         _create(connection)
-    for version, statements in enumerate((SINCE_1, SINCE_2), start=1):
+    for version, statements in enumerate((SINCE_1, SINCE_2, SINCE_3), start=1):
         if _pragma(connection, "user_version") == version:
             _bring_up_to_date(connection, version, statements)
     if (schema := _pragma(connection, "user_version")) != SCHEMA:
@@ -250,7 +270,7 @@ def _log_ahead(connection: sqlite3.Connection, patience: float) -> None:
 def _create(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     if _is_empty(connection):  # else another process was faster
-        _run(connection, TABLES)
+        _run(connection, TABLES + ADDRESSES)
         connection.execute(f"PRAGMA application_id = {APPLICATION}")
         connection.execute(f"PRAGMA user_version = {SCHEMA}")
     connection.execute("COMMIT")

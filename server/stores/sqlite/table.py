@@ -61,9 +61,13 @@ class SqliteTable:
         where = f"WHERE {of} until <= ? ORDER BY until LIMIT ?"
         return self._tombstones(where, *who, EVER if until is None else until, limit)
 
-    def largest(self, limit: int) -> Sequence[tuple[str, int]]:
-        query = "SELECT owner, parked FROM usage WHERE parked > 0 ORDER BY parked DESC LIMIT ?"
-        return self._connection.execute(query, (limit,)).fetchall()
+    def largest(self, limit: int, address: str | None = None) -> Sequence[tuple[str, int]]:
+        source, given = "(SELECT address, parked FROM address)", list[str]()
+        if address is not None:
+            source = "(SELECT owner, parked FROM usage WHERE owner = ? OR owner > ? AND owner < ?)"
+            given = [address, f"{address} ", f"{address}!"]  # "!" is next to the space
+        query = f"SELECT * FROM {source} WHERE parked > 0 ORDER BY parked DESC LIMIT ?"  # noqa: S608 - ours
+        return self._connection.execute(query, (*given, limit)).fetchall()
 
     def usage(self, owner: str | None = None) -> Usage:
         """See `Table.usage`. What is taken are the pages of the file that are not free."""

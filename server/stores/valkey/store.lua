@@ -11,7 +11,9 @@
 --   PREFIX:checkpoint:ID  hash: step -> the checkpoint
 --   PREFIX:touched        sorted set: ID of the parked by the time since when they are
 --   PREFIX:owner:OWNER    likewise, of one owner
---   PREFIX:parked         sorted set: owner by how many of its sequences are parked
+--   PREFIX:owners:ADDRESS sorted set: owner by how many of its sequences are parked; ADDRESS is what stands before its
+--                         first space
+--   PREFIX:addresses      sorted set: ADDRESS by how many sequences of all its owners are parked
 --   PREFIX:awake          sorted set: ID of the others by when their owner last said that they are awake
 --   PREFIX:awake_of       hash: owner -> how many of them
 --   PREFIX:bytes          hash: owner -> bytes of checkpoints
@@ -22,7 +24,7 @@
 --   PREFIX:writer:WRITER  the number of its last call
 --   PREFIX:damaged:ID     what was PREFIX:sequence:ID and means nothing
 -- What earlier releases wrote: a sequence without `awake` is one of the parked, tombstones without an owner fall by
--- themselves, and without PREFIX:time there is no PREFIX:parked either.
+-- themselves, and without PREFIX:time, or where there is a PREFIX:parked, owners and addresses are not ranked.
 --
 -- KEYS[1]: PREFIX:touched. ARGV: verb, writer, the number of its call, now, how far the store's time must be ('' if that is
 -- not known), the retention, the lease, for how many seconds a tombstone stands, how many an owner has at most, how many
@@ -62,7 +64,7 @@ local function observed()
   return time and math.max(time, last or time) or last or now
 end
 
-local is_new = redis.call('EXISTS', prefix .. 'time') == 0
+local is_ranked = redis.call('EXISTS', prefix .. 'time') == 1 and redis.call('EXISTS', prefix .. 'parked') == 0
 local time = observed()
 local cutoff, lapse = time - retention, time - lease
 
@@ -111,13 +113,19 @@ local function look(id)
   return found
 end
 
--- How many of an owner's sequences are parked, for whose give way.
+-- How many of an owner's sequences are parked, and of its address, for whose give way.
 local function rank(owner)
+  local address = string.match(owner, '^[^ ]*')
+  local owners, addresses = prefix .. 'owners:' .. address, prefix .. 'addresses'
   local parked = redis.call('ZCARD', prefix .. 'owner:' .. owner)
+  local change = parked - tonumber(redis.call('ZSCORE', owners, owner) or 0)
   if parked > 0 then
-    redis.call('ZADD', prefix .. 'parked', parked, owner)
+    redis.call('ZADD', owners, parked, owner)
   else
-    redis.call('ZREM', prefix .. 'parked', owner)
+    redis.call('ZREM', owners, owner)
+  end
+  if change ~= 0 and tonumber(redis.call('ZINCRBY', addresses, change, address)) <= 0 then
+    redis.call('ZREM', addresses, address)
   end
 end
 
@@ -430,8 +438,8 @@ elseif verb == 'fences' then
 elseif tonumber(call) < tonumber(last) then
   return redis.error_reply('LATE a later call was carried out already')
 end
-for _, owner in ipairs(is_new and redis.call('HKEYS', prefix .. 'bytes') or {}) do
-  redis.call('ZREM', prefix .. 'parked', owner) -- a full memory lets through what follows a removal
+for _, owner in ipairs(is_ranked and {} or redis.call('HKEYS', prefix .. 'bytes')) do
+  redis.call('DEL', prefix .. 'parked') -- a full memory lets through what follows a removal
   rank(owner)
 end
 local verbs = {

@@ -22,7 +22,7 @@ from valkey.backoff import NoBackoff
 from valkey.retry import Retry
 
 from server.errors import StoreFailed
-from server.stores.eviction import RANKED, shares
+from server.stores.eviction import RANKED, parts
 from server.stores.observed import ObservedTime
 from server.stores.store import Claim, Claimed, End, Evicted, Gone, Hold, Reason, Refused, Swept, Terms, Usage, Write
 
@@ -124,10 +124,12 @@ class ValkeyStore:
 
     def _shares(self, count: int) -> dict[str, int]:
         """From which sorted sets how many give way."""
-        (found,) = self._run([("ZREVRANGE", self._prefix + "parked", 0, RANKED - 1, "WITHSCORES")])
-        ranked = [(owner.decode(), int(parked)) for owner, parked in zip(found[::2], found[1::2], strict=True)]
-        parts = shares(ranked, count)
-        return {"touched": count} if parts is None else {f"owner:{owner}": part for owner, part in parts.items()}
+        of = parts(self._ranked("addresses"), lambda address: self._ranked(f"owners:{address}"), count)
+        return {"touched": count} if of is None else {f"owner:{owner}": part for owner, part in of.items()}
+
+    def _ranked(self, key: str) -> list[tuple[str, int]]:
+        (found,) = self._run([("ZREVRANGE", self._prefix + key, 0, RANKED - 1, "WITHSCORES")])
+        return [(name.decode(), int(parked)) for name, parked in zip(found[::2], found[1::2], strict=True)]
 
     def forget(self, count: int, now: float) -> int:
         return sum(self._each("forget", now, [(min(BATCH, left),) for left in range(count, 0, -BATCH)], 1))

@@ -204,9 +204,9 @@ def test_a_file_that_is_no_database_is_refused_and_left_as_it_was(path: Path) ->
 def test_a_file_of_a_later_schema_is_refused(store: SqliteStore, path: Path) -> None:
     store.close()
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 4")
+    connection.execute("PRAGMA user_version = 5")
     connection.close()
-    with pytest.raises(StoreFailed, match="is of schema 4; this server reads schema 3"):
+    with pytest.raises(StoreFailed, match="is of schema 5; this server reads schema 4"):
         SqliteStore(path, TERMS)
 
 
@@ -278,8 +278,9 @@ def test_a_file_of_the_schema_before_is_brought_up_to_date_and_what_was_open_is_
     again.close()
 
 
-def test_a_file_that_the_release_before_wrote_is_read_and_its_sequences_go_on(path: Path) -> None:
-    shutil.copy(KEPT, path)
+@pytest.mark.parametrize("schema", [2, 3])
+def test_a_file_that_a_release_before_wrote_is_read_and_its_sequences_go_on(path: Path, schema: int) -> None:
+    shutil.copy(KEPT.with_stem(f"schema_{schema}"), path)
     store = SqliteStore(path, Terms(keep=2))
     found = store.read([Claim(id_, TOKEN) for id_ in ("awake", "parked", "of bob", "ended", "evicted")], NOW + 200)
     steps = [[decode(data).step for data in one.checkpoints] for one in found if isinstance(one, Claimed)]

@@ -951,6 +951,32 @@ def test_of_many_owners_with_about_as_many_each_those_parked_for_longest_give_wa
 
 
 @every
+@pytest.mark.parametrize("names", [1, 300, 3_000])
+def test_an_address_gives_way_for_all_of_its_owners_however_many_it_names(store: Store, names: int) -> None:
+    parked(store, *(f"h{n}" for n in range(20)), owner="ipv4:10.0.0.1 ann")
+    store.write(
+        [
+            Write(f"x{n}", 1, 1, b"", Birth(TOKEN, f"ipv4:10.0.0.66 {n % names}", "recall"), awake=False)
+            for n in range(3_000)
+        ],
+        NOW + 1,
+    )
+    evicted = Counter(one.owner.split()[0] for _ in range(5) for one in store.evict(400, NOW + 2))
+    assert evicted == {"ipv4:10.0.0.66": 2_000}
+    assert len(store.evict(400, NOW + 2)) == 400
+    assert store.usage_of("ipv4:10.0.0.1 ann").parked == 20
+
+
+@every
+def test_within_an_address_the_owner_with_the_most_gives_way_first(store: Store) -> None:
+    parked(store, "a1", "a2", owner="ipv4:10.0.0.1 ann")
+    parked(store, *(f"b{n}" for n in range(10)), now=NOW + 1, owner="ipv4:10.0.0.1")
+    assert [one.id for one in store.evict(5, NOW + 2)] == [f"b{n}" for n in range(5)]
+    parked(store, *(f"c{n}" for n in range(5)), now=NOW + 3, owner="ipv4:10.0.0.1 bob")
+    assert Counter(one.owner for one in store.evict(6, NOW + 4)) == {"ipv4:10.0.0.1": 3, "ipv4:10.0.0.1 bob": 3}
+
+
+@every
 def test_of_each_owner_only_so_many_tombstones_are_kept_the_last_ones(fresh: Callable[..., Backend]) -> None:
     store = fresh(Terms(tombstones=3, gap=math.inf))()
     born(store, "other", owner="bob")

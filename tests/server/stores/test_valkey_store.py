@@ -275,8 +275,9 @@ def test_a_full_memory_stops_nobody_from_holding_expiring_and_evicting(
         client.config_set("maxmemory", 0)
 
 
+@pytest.mark.parametrize("ranked", [False, True])
 def test_what_was_written_before_there_were_leases_is_parked_until_its_owner_writes_or_claims_it(
-    store: ValkeyStore, valkey: RunningValkey
+    store: ValkeyStore, valkey: RunningValkey, ranked: bool
 ) -> None:
     client, at = valkey.client(), "{tidegate}:"
     for id_ in "st":
@@ -287,11 +288,16 @@ def test_what_was_written_before_there_were_leases_is_parked_until_its_owner_wri
         client.zadd(f"{at}owner:ann", {id_: NOW})
         client.incrby(f"{at}total", 1)
         client.hincrby(f"{at}bytes", "ann", 1)
+    if ranked:
+        client.zadd(f"{at}parked", {"ann": 2})
+        client.set(f"{at}time", repr(NOW))
     assert store.usage() == store.usage_of("ann") == Usage(2, 2, 2)
     assert store.read([Claim("s", TOKEN)], NOW) == [Claimed(1, "ann", "recall", (b"7",))]
     assert store.write([Write("s", 1, 8, b"8")], NOW + 1) == []
     assert store.usage() == store.usage_of("ann") == Usage(2, 3, 1)
-    assert client.zrange(f"{at}parked", 0, -1, withscores=True) == [(b"ann", 1.0)]
+    assert not client.exists(f"{at}parked")
+    for key in ("owners:ann", "addresses"):
+        assert client.zrange(at + key, 0, -1, withscores=True) == [(b"ann", 1.0)]
     assert [victim.id for victim in store.evict(5, NOW + 1)] == ["t"]
     assert store.usage() == store.usage_of("ann") == Usage(1, 2)
 
