@@ -96,28 +96,27 @@ class Exchange:
         self._outgoing: deque[Answered | FleetAnswered | bytes] = deque()  # bytes: a message that carries no answer
         self._unwritten = 0  # the bytes of those
         self._asleep: asyncio.Future[None] | None = None  # done when something is outgoing
-        self._room = asyncio.Event()  # set when something was written, while `_waits_for_room`
+        self._room = asyncio.Event()  # set when something was written, while `_waits_for_room`, and by the writer's end
         self._waits_for_room = False
+        self._writer: asyncio.Task[None]
 
     async def serve(self, leave: asyncio.Event) -> None:
         """Runs until the client has sent its last message and has every answer, or is gone.
 
         Once `leave` is set, the sequences are parked, and the client is told to go on elsewhere.
         """
-        writer = asyncio.create_task(self._write())
-        reader = asyncio.create_task(self._read(writer))
+        writer = self._writer = asyncio.create_task(self._write())
+        writer.add_done_callback(lambda _: self._room.set())
+        reader = asyncio.create_task(self._read())
         leaving = asyncio.create_task(leave.wait())
         try:
             done, _ = await asyncio.wait((reader, leaving), timeout=self._silence, return_when=asyncio.FIRST_COMPLETED)
             if not done and not self._heard:
                 raise Silent(f"nothing was said on this stream for {self._silence:g} s")
             await asyncio.wait((reader, leaving), return_when=asyncio.FIRST_COMPLETED)
-            if not reader.done():
-                await self._leave()
-            else:
-                await reader
+            await (reader if reader.done() else self._leave())
             while not (self._stream.idle and not self._outgoing and not self._unwritten) and not writer.done():
-                await self._wait_for_room(writer)
+                await self._wait_for_room()
             if writer.done():
                 writer.result()
         finally:
@@ -141,39 +140,37 @@ class Exchange:
 
     # Reading ----------------------------------------------------------------------------------------------------------
 
-    async def _read(self, writer: "asyncio.Task[None]") -> None:
+    async def _read(self) -> None:
         while True:
-            while (self._stream.full or self._unwritten >= self._allowed.size) and not writer.done():
-                await self._wait_for_room(writer)
+            while (self._stream.full or self._unwritten >= self._allowed.size) and not self._writer.done():
+                await self._wait_for_room()
             message = await self._call.read()
-            if message is grpc.aio.EOF or writer.done():
+            if message is grpc.aio.EOF or self._writer.done():
                 return
             self._heard = True
             if self._leaving:
                 pass  # the client sends it again where it goes on
             elif isinstance(message, Bundle):
-                await self._take_all(message.requests, writer)
+                await self._take_all(message.requests)
             else:
                 self._take(message, company=False)
             del message  # it is not kept while the next one is waited for
 
-    async def _wait_for_room(self, writer: "asyncio.Task[None]") -> None:
+    async def _wait_for_room(self) -> None:
         self._room.clear()
         self._waits_for_room = True
-        waiting = asyncio.ensure_future(self._room.wait())
-        await asyncio.wait((waiting, writer), return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
+        await self._room.wait()
         self._waits_for_room = False
 
-    async def _take_all(self, requests: Iterable[Request], writer: "asyncio.Task[None]") -> None:
+    async def _take_all(self, requests: Iterable[Request]) -> None:
         turn = perf_counter() + _TURN
         for request in requests:
             self._take(request, company=True)
             if perf_counter() > turn:
                 await asyncio.sleep(0)
                 turn = perf_counter() + _TURN
-            while (self._stream.working or self._unwritten >= self._allowed.size) and not writer.done():
-                await self._wait_for_room(writer)
+            while (self._stream.working or self._unwritten >= self._allowed.size) and not self._writer.done():
+                await self._wait_for_room()
             if self._leaving:
                 return
 
