@@ -240,7 +240,7 @@ class OpenFleet(Opened[FleetBooks]):
     @property
     def next_steps(self) -> NDArray[np.uint64]:
         """The number that the next step of each member will have, [members]."""
-        return self._books.next_steps.copy()
+        return self._books.next_step.copy()
 
     @property
     def answered(self) -> NDArray[np.uint64]:

@@ -1,6 +1,7 @@
 """What the books of a sequence and of a fleet have in common: whether they go on, and how they end. Pure."""
 
 from abc import ABC, abstractmethod
+from copy import copy
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -10,7 +11,7 @@ from tidegate.inputs import Block
 from tidegate.protocol.fleet_replay import FleetReplay
 from tidegate.protocol.in_flight import FleetInFlight, InFlight
 from tidegate.protocol.members import Steps
-from tidegate.protocol.opening import Opening
+from tidegate.protocol.opening import Opening, Order
 from tidegate.protocol.replay import Replay
 
 N = TypeVar("N", int, Steps)
@@ -19,17 +20,24 @@ F = TypeVar("F", InFlight, FleetInFlight)
 
 
 class CommonBooks(ABC, Generic[N, R, F]):
-    """`answered` and the bounds of what is repeated are one number for a sequence, and an array [C] for a fleet."""
+    """The number of a step is one number for a sequence, and an array [C] for a fleet.
+
+    `next_step` is the number that the next step will have, `answered` that of the first step without an answer. With a
+    `replay` the inputs are kept that it takes to go on after a loss.
+    """
 
     what: str  # in a sentence
+    next_step: N
     answered: N
     _back_at: N  # answers to steps from here
     _again: N  # to before there come a second time
-    _replay: R | None
-    _in_flight: F
 
-    def __init__(self, opening: Opening) -> None:
+    def __init__(self, opening: Opening, first: N, replay: R | None, in_flight: F) -> None:
         self.opening = opening
+        self.next_step, self.answered = copy(first), copy(first)
+        self._back_at = self._again = first
+        self._replay: R | None = replay
+        self._in_flight: F = in_flight
         self.handle = opening.handle
         self.version = opening.version
         self.count = opening.count
@@ -76,6 +84,20 @@ class CommonBooks(ABC, Generic[N, R, F]):
 
     def _lose(self, refusal: Refused, what: str) -> None:
         self.abandon(self.loss(refusal.reason, f"{what}: {refusal.message}"))
+
+    # After a loss.
+
+    @property
+    def order(self) -> Order | None:
+        """How to open it anew, if every input since then is still here; else None."""
+        order = self.opening.order
+        return order if isinstance(order, Order) and self._replay is not None and self._replay.whole else None
+
+    def _go_on_at(self, start: N, *, kept: bool) -> None:
+        """It is open again. Raises ProtocolError, SequenceLost."""
+        self._check_start(start, kept=kept)
+        self.parked = False
+        self._back_at, self._again = start, copy(self.answered)
 
     def _check_start(self, start: N, *, kept: bool) -> None:
         """Whether it can go on there after a loss. Raises ProtocolError, SequenceLost (CHECKPOINT_GONE)."""

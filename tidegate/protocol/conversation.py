@@ -50,6 +50,11 @@ class Conversation:
         return bool(self._registry.closing)
 
     @property
+    def recovering(self) -> int:
+        """How many of what is open did not get on since the last loss."""
+        return len(self._registry.recovering)
+
+    @property
     def resumable(self) -> bool:
         return self.resumption.possible
 
@@ -68,7 +73,7 @@ class Conversation:
         self._registry.enter(books)
         entry = self._pending.enrol(books.handle)
         if entry.doubted:
-            self.resumption.doubt(books)
+            self._registry.doubted.add(books.handle)
         if self.lost is not None:
             books.abandon(self.lost)
         elif entry.released is not None:
@@ -131,7 +136,7 @@ class Conversation:
             case "opened":
                 return self._opened(response.opened)
             case "closed":
-                if not self.resumption.closed(response.closed):
+                if not self._registry.closed(response.closed):
                     self._pending.closed(response.closed.handle)
             case "failure":
                 return self._refused(response.failure)
@@ -151,7 +156,7 @@ class Conversation:
         if books is None:
             return []
         requests = books.receive(answers)
-        if self.resumption.recovering:
+        if self._registry.recovering:
             self.resumption.check_recovered(books)
         return requests
 
@@ -159,7 +164,7 @@ class Conversation:
         books = self._registry.fleet(int.from_bytes(answers.handles[:4], "little"))
         if books is not None:
             books.receive(answers)
-            if self.resumption.recovering:
+            if self._registry.recovering:
                 self.resumption.check_recovered(books)
 
     def _opened(self, opened: pb.Opened) -> Requests:
@@ -192,7 +197,7 @@ class Conversation:
         stays_open = failure.request in {"", "close"} and self._registry.not_closed(handle, refusal)
         if stays_open and books is not None and not failure.expected_steps:  # the server does not have it
             books.abandon(refusal)
-            return self.resumption.leave(books)
+            return self._registry.leave(books)
         return []
 
     def _open_refused(self, handle: int, refusal: Refused) -> None:
@@ -250,7 +255,7 @@ class Conversation:
         if self.lost is not None:
             return
         self.lost = as_loss(error)
-        self.resumption.lose(error, self.lost)
+        self._registry.lose(error, self.lost)
         self._pending.fail(error)
 
 

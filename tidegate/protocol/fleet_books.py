@@ -18,7 +18,7 @@ from tidegate.protocol.budget import Budget
 from tidegate.protocol.fleet_replay import FleetReplay
 from tidegate.protocol.in_flight import FleetInFlight, FleetPromise
 from tidegate.protocol.members import HANDLE, STEP, Members, Steps, choose, handles_of
-from tidegate.protocol.opening import Claim, Opening, Order
+from tidegate.protocol.opening import Claim, Opening
 from tidegate.protocol.promise import Promise
 from tidegate.protocol.reading import read_fleet_step
 from tidegate.v1 import sequence_pb2 as pb
@@ -28,29 +28,16 @@ _SAY_EVERY = 8  # messages: how often a fleet tells which answers it has
 
 
 class FleetBooks(CommonBooks[Steps, FleetReplay, FleetInFlight]):
-    """The books of one fleet.
-
-    `next_steps` [C] is the number that the next step of each member will have, `answered` [C] that of its first step
-    without an answer. See SequenceBooks for the rest.
-    """
+    """The books of one fleet. See SequenceBooks."""
 
     what = "fleet"
 
     def __init__(self, opening: Opening, budget: Budget | None = None) -> None:
-        super().__init__(opening)
-        # The fleet.
+        replay = FleetReplay(opening.next_steps, budget) if budget is not None and opening.token else None
+        super().__init__(opening, opening.next_steps, replay, FleetInFlight())
         self._all: Members = np.arange(self.count, dtype=np.int64)
         self._handles = handles_of(self._all, self.handle)
-        self._replay = FleetReplay(opening.next_steps, budget) if budget is not None and opening.token else None
-        self._first = opening.next_steps.copy()
-        # Its steps.
-        self.next_steps: Steps = opening.next_steps.copy()
-        self.answered = opening.next_steps.copy()
-        self._in_flight = FleetInFlight()
         self._unsaid = 0  # messages since the server was told of `answered`
-        # Its stream.
-        self._back_at = opening.next_steps.copy()  # answers to steps from here to before
-        self._again = opening.next_steps.copy()  # there come a second time
 
     # Sending.
 
@@ -61,14 +48,14 @@ class FleetBooks(CommonBooks[Steps, FleetReplay, FleetInFlight]):
         handles = self._handles if members is None else handles_of(chosen, self.handle)
         blocks = self._cut(self._inputs.block(values, rows=len(chosen)))
         rows = slice(None) if members is None else chosen  # all of them at once cost less
-        steps = self.next_steps[rows].copy()
+        steps = self.next_step[rows].copy()
         promise = FleetPromise(chosen, handles, steps)
         numbers = steps.astype(STEP).tobytes()
         requests = [_message(block, handles, numbers) for block in blocks]
         if self._replay is not None:
             self._keep(self._replay, promise, blocks, requests)
         self._in_flight.add(promise)
-        self.next_steps[rows] = steps + np.uint64(1)  # last: see SequenceBooks
+        self.next_step[rows] = steps + np.uint64(1)  # last: see SequenceBooks
         return promise, [] if self.parked else requests
 
     def room(self) -> Promise[None] | None:
@@ -150,11 +137,11 @@ class FleetBooks(CommonBooks[Steps, FleetReplay, FleetInFlight]):
 
     def _begin_again(self, promise: FleetPromise, members: Members, expected: Steps) -> None:
         """These members stand at `expected` [N]: what was sent of them since will be refused."""
-        self.next_steps[members] = expected
-        if self._replay is not None:
-            self._replay.cut(members, expected)
+        self.next_step[members] = expected
         ends = np.full(self.count, np.iinfo(np.uint64).max, np.uint64)
         ends[members] = expected
+        if self._replay is not None:
+            self._replay.cut(ends)
         self._in_flight.doom_after(promise, ends)
 
     def say(self, requests: list[pb.StreamRequest]) -> list[pb.StreamRequest]:
@@ -165,31 +152,19 @@ class FleetBooks(CommonBooks[Steps, FleetReplay, FleetInFlight]):
     def park(self) -> None:
         self.parked = True
         self._in_flight.refuse_doomed()
-        self._in_flight.forget(self.next_steps)
+        self._in_flight.forget(self.next_step)
         if self._replay is not None:
-            self._replay.cut(self._all, self.next_steps)
+            self._replay.cut(self.next_step)
 
     def claim(self) -> Claim:
         return self.opening.claim(self.answered)
-
-    @property
-    def order(self) -> Order | None:
-        """How to open it anew, if every input since then is still here; else None.
-
-        A server may have written some members and not others.
-        """
-        order = self.opening.order
-        known = self._replay is not None and self._replay.reaches(self._first)
-        return order if isinstance(order, Order) and known else None
 
     def resumed(self, opened: pb.Opened) -> list[pb.StreamRequest]:
         assert self._replay is not None
         self.opening = self.opening.renewed(opened)
         self._most = 0
         start = self.opening.next_steps
-        self._check_start(start, kept=self._replay.reaches(start))
-        self.parked = False
-        self._back_at, self._again = start.copy(), self.answered.copy()
+        self._go_on_at(start, kept=self._replay.reaches(start))
         requests = []
         for members, request in self._replay.since(start, self.answered, self._rows_of_a_message()):
             self._say_answered(members, request)

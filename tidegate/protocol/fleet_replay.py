@@ -47,6 +47,7 @@ class FleetReplay:
         self._budget = budget
         self._last = first.copy()  # the last checkpoint that was told of each member, and the one before
         self._before = first.copy()
+        self._first = first
         self._end = first.copy()
         self._kept: deque[_Kept] = deque()
         self._bytes = 0
@@ -73,9 +74,12 @@ class FleetReplay:
         if self._budget.full and self._has_room():
             self._budget.stir()
 
-    def cut(self, members: Members, expected: Steps) -> None:
-        end = np.full(len(self._end), np.iinfo(np.uint64).max, np.uint64)
-        end[members] = expected
+    @property
+    def whole(self) -> bool:
+        """Whether it can be opened anew. A server may have written some members and not others."""
+        return self.reaches(self._first)
+
+    def cut(self, end: Steps) -> None:
         self._end = np.minimum(self._end, end)
         self._keep(lambda kept: kept.steps < end[kept.members])
 

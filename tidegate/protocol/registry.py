@@ -1,7 +1,4 @@
-"""What is open, and what of it is being closed: whose books are whose, by the client's handles. Pure.
-
-Knows neither streams nor their losses.
-"""
+"""What is open, and what of it is being closed: whose books are whose, by the client's handles. Pure."""
 
 from collections.abc import Iterable
 
@@ -26,6 +23,8 @@ class Registry:
         self.sequences: dict[int, SequenceBooks] = {}
         self.fleets: dict[int, FleetBooks] = {}
         self.closing: dict[int, list[Promise[pb.Closed]]] = {}  # one for each who waits for it
+        self.recovering: set[int] = set()  # books that did not get on since the last loss
+        self.doubted: set[int] = set()  # books whose Resume a stream took with it, unanswered
         self._left: dict[int, int] = {}  # runs of handles, by the first, that messages may still be under way for
 
     @property
@@ -39,7 +38,7 @@ class Registry:
             self.sequences[books.handle] = books
 
     def remove(self, books: Books) -> None:
-        self._pop(books)
+        self._pop(books.handle)
         self._handles.give(books.handle, books.count)
 
     def leave(self, books: Books) -> list[pb.StreamRequest]:
@@ -48,7 +47,7 @@ class Registry:
         Said also for what is gone from the server already, which passes it over: until the server has answered, what it
         said to earlier requests may be under way, and would be taken for an answer to the next who got the handle.
         """
-        self._pop(books)
+        self._pop(books.handle)
         self._left[books.handle] = books.count
         return [pb.StreamRequest(close=pb.Close(handle=books.handle, count=books.count, park=True))]
 
@@ -65,9 +64,10 @@ class Registry:
         for first in list(self._left):
             self.parted(first)
 
-    def _pop(self, books: Books) -> None:
-        self.sequences.pop(books.handle, None)
-        self.fleets.pop(books.handle, None)
+    def _pop(self, handle: int) -> Books | None:
+        self.recovering.discard(handle)
+        self.doubted.discard(handle)
+        return self.sequences.pop(handle, None) or self.fleets.pop(handle, None)
 
     # Closing.
 
@@ -79,7 +79,8 @@ class Registry:
         return promise, [close_request(books)] if len(waiting) == 1 else []
 
     def closed(self, closed: pb.Closed) -> bool:
-        books = self.sequences.pop(closed.handle, None) or self.fleets.pop(closed.handle, None)
+        self.parted(closed.handle)
+        books = self._pop(closed.handle)
         if books is not None:
             books.abandon(SequenceEnded("the server closed this sequence"))
         waiting = self.closing.pop(closed.handle, [])
@@ -102,6 +103,7 @@ class Registry:
         for books in self.all():
             books.end(lost)
             books.abandon(error)
+        self.recovering.clear()
 
     def checkpointed(self, message: pb.Checkpointed) -> None:
         handles = np.frombuffer(message.handles, HANDLE).astype(np.int64)

@@ -47,7 +47,7 @@ class Replay:
     """
 
     def __init__(self, first: int, budget: Budget, *, claimed: bool = False) -> None:
-        self.told = claimed  # whether any checkpoint is known
+        self.whole = not claimed  # whether it can be opened anew: no checkpoint is known
         self._budget = budget
         self._last = self._before = first  # the last checkpoint that was told, and the one before
         self._end = first
@@ -95,7 +95,7 @@ class Replay:
     def checkpointed(self, step: int) -> None:
         if step <= self._last:
             return
-        self.told = True
+        self.whole = False
         self._before, self._last = self._last, step
         for kept in (self._folded, self._loose):
             while kept and kept[0].end <= self._before:
@@ -115,7 +115,7 @@ class Replay:
 
     def rewound(self, step: int) -> None:
         self.cut(step)
-        self.told = True
+        self.whole = False
         self._last = self._end = step
         self._before = min(self._before, step)
 

@@ -20,9 +20,7 @@ class Resumption:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self.recovering: set[int] = set()  # books that did not get on since the last loss
         self.deferred: dict[int, Refused] = {}  # what a server has no room for now, and how it said so
-        self._doubted: set[int] = set()  # books whose Resume a stream took with it, unanswered
         self.resumed = 0  # sequences since the first loss, and how many of their steps were sent again
         self.sent_again = 0
         self.casualties: list[SequenceLost] = []  # what could not be resumed
@@ -40,18 +38,18 @@ class Resumption:
         for books in self._registry.all():
             if self._goes_on(books):
                 if books.parked and unanswered:
-                    self._doubted.add(books.handle)
+                    self._registry.doubted.add(books.handle)
                 books.park()
-                self.recovering.add(books.handle)
+                self._registry.recovering.add(books.handle)
             else:
-                self.forget(books)
+                self._registry.remove(books)
                 books.end(as_loss(error))
                 books.abandon(error)
         self.deferred.clear()
 
     def park(self, books: Books) -> pb.StreamRequest:
         books.park()
-        self.recovering.add(books.handle)
+        self._registry.recovering.add(books.handle)
         return _claim(books)
 
     def claims(self) -> list[pb.StreamRequest]:
@@ -81,43 +79,39 @@ class Resumption:
         if refusal.reason == "UNKNOWN_SEQUENCE" and books.order is not None:
             return [books.order.request(books.handle)]
         if books.handle in self._registry.closing and refusal.reason in _ENDED and not books.waiting:
-            self.closed(pb.Closed(handle=books.handle, count=books.count, steps=_steps(books)))
+            self._registry.closed(pb.Closed(handle=books.handle, count=books.count, steps=_steps(books)))
             return []
         self._fail(books, books.loss(refusal.reason, refusal.message))
         return []
 
     def after_refusal(self, books: Books) -> list[pb.StreamRequest]:
         """What the server says may have ended the books; the sequence stays, for who knows more of it."""
-        if self.recovering:
+        if self._registry.recovering:
             self.check_recovered(books)
         closing = books.handle in self._registry.closing
         if books.ended is not None and books.caught_up and not closing:
             if isinstance(books.ended, SequenceLost):
                 self.casualties.append(books.ended)
-            return self.leave(books)
+            return self._registry.leave(books)
         return books.say([])
 
     def check_recovered(self, books: Books) -> None:
         """Something came for them: perhaps they got on."""
         if books.caught_up:
-            self.recovering.discard(books.handle)
-
-    def doubt(self, books: Books) -> None:
-        """A stream was lost that a Resume of these was said on, unanswered, before they had books."""
-        self._doubted.add(books.handle)
+            self._registry.recovering.discard(books.handle)
 
     def may_be_ours(self, concerned: list[Books]) -> bool:
         """Whether it may be we who took these over: a server may carry out late what it was asked. Asked once."""
-        doubted = bool(self._doubted.intersection(books.handle for books in concerned))
+        doubted = bool(self._registry.doubted.intersection(books.handle for books in concerned))
         if doubted:
-            self._doubted.clear()
+            self._registry.doubted.clear()
         return doubted
 
     def released(self, concerned: list[Books], refusal: Refused) -> list[pb.StreamRequest]:
         """The server let go of these for good. A fleet only goes on as a whole; its other members are parked."""
         requests = []
         for books in concerned:
-            requests += self.leave(books)
+            requests += self._registry.leave(books)
             self._abandon_as_lost(books, books.loss(refusal.reason, refusal.message))
         return requests
 
@@ -139,36 +133,14 @@ class Resumption:
         for books in self._registry.all():
             self._fail(books, books.loss("UNREACHABLE", why))
 
-    def lose(self, error: TidegateError, lost: TidegateError) -> None:
-        self._registry.lose(error, lost)
-        self.recovering.clear()
-
-    def closed(self, closed: pb.Closed) -> bool:
-        self._registry.parted(closed.handle)
-        if self._registry.opened_as(closed.handle) is not None:
-            self._let_go(closed.handle)
-        return self._registry.closed(closed)
-
-    def forget(self, books: Books) -> None:
-        self._registry.remove(books)
-        self._let_go(books.handle)
-
-    def leave(self, books: Books) -> list[pb.StreamRequest]:
-        self._let_go(books.handle)
-        return self._registry.leave(books)
-
     def _fail(self, books: Books, error: SequenceLost) -> None:
-        self.forget(books)
+        self._registry.remove(books)
         self._abandon_as_lost(books, error)
 
     def _abandon_as_lost(self, books: Books, error: SequenceLost) -> None:
         self.casualties.append(error)
         books.abandon(error)
         self._registry.not_closed(books.handle, error)
-
-    def _let_go(self, handle: int) -> None:
-        self.recovering.discard(handle)
-        self._doubted.discard(handle)
 
 
 def as_loss(error: TidegateError) -> ConnectionLost:

@@ -17,7 +17,7 @@ from tidegate.protocol.books import CommonBooks
 from tidegate.protocol.budget import Budget
 from tidegate.protocol.control import BLOCKING, Control, Controls, Turns
 from tidegate.protocol.in_flight import InFlight, Sent, StepsPromise
-from tidegate.protocol.opening import Claim, Opening, Order
+from tidegate.protocol.opening import Claim, Opening
 from tidegate.protocol.promise import Promise
 from tidegate.protocol.reading import read_chunk, read_step, rows_of
 from tidegate.protocol.replay import Replay
@@ -31,34 +31,23 @@ Sending = tuple[StepsPromise, list[pb.StreamRequest]]
 
 
 class SequenceBooks(CommonBooks[int, Replay, InFlight]):
-    """The books of one sequence.
-
-    `next_step` is the number that its next step will have, `answered` that of the first step without an answer. With a
-    `budget`, and a server that keeps checkpoints, the inputs are kept that it takes to go on after a loss.
-    """
+    """The books of one sequence. With a `budget` it can go on after a loss, if the server keeps checkpoints."""
 
     what = "sequence"
     answer = staticmethod(read_step)
     answers = staticmethod(read_chunk)
 
     def __init__(self, opening: Opening, budget: Budget | None = None) -> None:
-        super().__init__(opening)
         first = int(opening.next_steps[0])
+        claimed = isinstance(opening.order, Claim)
+        replay = Replay(first, budget, claimed=claimed) if budget is not None and opening.token else None
+        super().__init__(opening, first, replay, InFlight())
         # The sequence.
         self._takes = (opening.version, opening.inputs)  # those of a version, as the shell learnt them last
-        self._replay = None
-        if budget is not None and opening.token:
-            self._replay = Replay(first, budget, claimed=isinstance(opening.order, Claim))
-        # Its steps.
-        self.next_step = first
-        self.answered = first
         self.held: int | None = None  # of the answers so many are safe with the caller; None: all
-        self._in_flight = InFlight()
         self._controls = Controls()
         self._turns = Turns()
-        # Its stream.
         self._answered_here = first  # on this stream: the first step that it did not answer
-        self._back_at = self._again = first  # answers to steps from the one to before the other come a second time
 
     @property
     def _safe(self) -> int:
@@ -260,11 +249,6 @@ class SequenceBooks(CommonBooks[int, Replay, InFlight]):
     def claim(self) -> Claim:
         return self.opening.claim((self._safe,))
 
-    @property
-    def order(self) -> Order | None:
-        order = self.opening.order
-        return order if isinstance(order, Order) and self._replay is not None and not self._replay.told else None
-
     def resumed(self, opened: pb.Opened) -> list[pb.StreamRequest]:
         """It is open again: what to send, in this order. Raises ProtocolError, SequenceLost."""
         assert self._replay is not None
@@ -272,9 +256,8 @@ class SequenceBooks(CommonBooks[int, Replay, InFlight]):
         start = int(self.opening.next_steps[0])
         if not self._replay.reaches(start) and self._controls.took_place("rewind"):
             self._rewound(pb.StreamResponse(rewound=pb.Rewound(handle=self.handle, next_step=start)))
-        self._check_start(start, kept=self._replay.reaches(start))
-        self.parked = False
-        self._back_at, self._again, self._answered_here = start, self.answered, start
+        self._go_on_at(start, kept=self._replay.reaches(start))
+        self._answered_here = start
         self._in_flight.send_again()
         return self._resend(self._replay, start, opened.version)
 

@@ -134,10 +134,10 @@ class Recovery:
         report(talk)
         if talk.broken is not None or talk.lost is not None:
             return False
-        if len(talk.resumption.recovering) < self._behind:
+        if talk.recovering < self._behind:
             self._attempts.good_news()
-        self._behind = len(talk.resumption.recovering)
-        if talk.resumption.recovering:
+        self._behind = talk.recovering
+        if talk.recovering:
             return False
         self._pace.well()
         resumed, sent_again = self._before

@@ -182,7 +182,7 @@ def test_a_subset_of_a_fleet_steps_alone_in_its_own_order() -> None:
     promise, request = sequence_books.send(np.ones((2, 2)), members=[3, 1])
     talk.deliver(request)
     assert sequence_books.answers(promise).members.tolist() == [3, 1]
-    assert sequence_books.next_steps.tolist() == [0, 1, 0, 1, 0]
+    assert sequence_books.next_step.tolist() == [0, 1, 0, 1, 0]
 
 
 def test_a_refused_fleet_step_changes_no_counter() -> None:
@@ -192,7 +192,7 @@ def test_a_refused_fleet_step_changes_no_counter() -> None:
     talk.deliver(request)
     with pytest.raises(BadInput, match="NOT_FINITE"):
         sequence_books.answers(promise)
-    assert sequence_books.next_steps.tolist() == [0, 0, 0]
+    assert sequence_books.next_step.tolist() == [0, 0, 0]
     again, request = sequence_books.send(np.ones((3, 2)))
     talk.deliver(request)
     assert sequence_books.answers(again).steps.tolist() == [0, 0, 0]
@@ -206,7 +206,7 @@ def test_members_that_a_fleet_does_not_have_are_refused_before_anything_is_sent(
     sequence_books = Talk().fleet(3)
     with pytest.raises(Refused, match=words):
         sequence_books.send(np.ones((len(members), 2)), members)
-    assert sequence_books.next_steps.tolist() == [0, 0, 0]
+    assert sequence_books.next_step.tolist() == [0, 0, 0]
 
 
 def test_many_sequences_and_fleets_share_one_conversation() -> None:

@@ -315,7 +315,7 @@ def test_time_in_which_nobody_calls_does_not_count_against_a_sequence() -> None:
             assert tried.acquire(timeout=PATIENCE)
     with client, FakeServer(port=first.port, store=store):
         connection = sequence._connection
-        while connection.talk.broken is not None or connection.talk.resumption.recovering:
+        while connection.talk.broken is not None or connection.talk.recovering:
             assert tried.acquire(timeout=0.01) or connection.alive
         assert sequence.step(ROWS[1]).step == 1
 
@@ -334,7 +334,7 @@ async def test_time_in_which_no_task_waits_does_not_count_either() -> None:
             await asyncio.wait_for(tried.acquire(), PATIENCE)
     with FakeServer(port=first.port, store=store):
         connection = sequence._connection
-        while connection.talk.broken is not None or connection.talk.resumption.recovering:
+        while connection.talk.broken is not None or connection.talk.recovering:
             assert connection.alive
             await asyncio.sleep(0.01)  # nothing tells when it got on
         assert (await sequence.step(ROWS[1])).step == 1
