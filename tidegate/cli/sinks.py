@@ -1,5 +1,6 @@
 """Answers as plain data: CSV and JSON lines. A line is written and flushed as soon as its answer is there."""
 
+import csv
 import json
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, TextIO
@@ -24,15 +25,17 @@ class CsvSink:
 
     def __init__(self, file: TextIO, model: Model) -> None:
         self._file = file
+        self._write = csv.writer(file, lineterminator="\n").writerow
         self._outputs = [name for spec in model.outputs for name in column_names(spec)]
         self._trace: list[str] | None = None
 
     def write(self, answer: Answer) -> None:
         if self._trace is None:
             self._trace = list(trace_names(answer.layout))
-            self._line(["step", *self._outputs, *self._trace])
+            self._write(["step", *self._outputs, *self._trace])
         numbers = [text for array in answer.outputs.values() for text in _texts(array)]
-        self._line([str(answer.step), *numbers, *self._inside(answer)])
+        self._write([answer.step, *numbers, *self._inside(answer)])
+        self._file.flush()
 
     def _inside(self, answer: Answer) -> Iterator[str]:
         if answer.trace is None:
@@ -41,10 +44,6 @@ class CsvSink:
         for layer in answer.layer.values():
             for part in layer.parts:
                 yield from _texts(layer[part])
-
-    def _line(self, cells: list[str]) -> None:
-        self._file.write(",".join(_quoted(cell) for cell in cells) + "\n")
-        self._file.flush()
 
 
 class JsonSink:
@@ -92,7 +91,3 @@ def _plain(array: Array) -> Any:  # noqa: ANN401 - nested lists of numbers, as d
     if array.ndim:
         return [_plain(row) for row in array]
     return float(str(array)) if np.isfinite(array) else None
-
-
-def _quoted(cell: str) -> str:
-    return '"' + cell.replace('"', '""') + '"' if any(mark in cell for mark in ',"\n') else cell

@@ -5,6 +5,7 @@ import re
 import signal
 import stat
 import subprocess
+from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -312,7 +313,7 @@ def test_a_rewind_that_is_stopped_at_any_moment_leaves_a_file_that_is_taken_up_w
 
     monkeypatch.setattr(tidegate.Sequence, "rewind", stopped)
     with tidegate.connect(server.address) as client, pytest.raises(KeyboardInterrupt):
-        commands.rewind(client, Bookmark.load(keep), 5, keep)
+        commands.rewind(client, Namespace(bookmark=Bookmark.load(keep), step=5, kept=keep))
     record.checkpoints[4] = (1, h)
     went_on = run(server, "resume", keep, "--no-trace", given=table(MORE))
     assert lines(went_on.stdout) == answers(np.concatenate([ROWS[:4], MORE]), 4)
