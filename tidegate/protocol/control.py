@@ -52,7 +52,7 @@ class Controls:
 
     @property
     def held(self) -> bool:
-        return any(control.kind == "rewind" for control in self._waiting)
+        return bool(self._waiting) and any(control.kind == "rewind" for control in self._waiting)
 
     def room(self) -> Promise[None]:
         promise: Promise[None] = Promise()

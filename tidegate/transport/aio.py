@@ -42,6 +42,7 @@ class AsyncConnection(Link):
         self._stub = stub
         self._loop = asyncio.get_running_loop()
         self._lock = nullcontext()  # one thread
+        self._check_place = self._check_loop
         self._closed = asyncio.Event()
         self._connect()
         self._reader = asyncio.create_task(self._read_on())
@@ -55,7 +56,7 @@ class AsyncConnection(Link):
     def alive(self) -> bool:
         return self._talk.lost is None and (not self._call.done() or self._talk.resumable)
 
-    def _check_place(self) -> None:
+    def _check_loop(self) -> None:
         if asyncio.get_running_loop() is not self._loop:
             raise RuntimeError("this sequence was opened in another event loop")
 

@@ -40,6 +40,7 @@ class Link(ABC):
     """One stream after the other to one server. `within`: for how many seconds it resumes; None: without a limit."""
 
     _lock: AbstractContextManager[object]  # guards the conversation; never held during a wait
+    _check_place: Callable[[], None]  # raises RuntimeError in another process, or event loop, than that of the link
 
     def __init__(self, address: Endpoint, route: str, resuming: Resuming, within: float | None) -> None:
         self._address = address
@@ -57,10 +58,6 @@ class Link(ABC):
     @property
     def talk(self) -> Conversation:
         return self._talk
-
-    @abstractmethod
-    def _check_place(self) -> None:
-        """Raises RuntimeError in another process, or another event loop, than that of the link."""
 
     @abstractmethod
     def _put(self, requests: Requests) -> None:
@@ -88,6 +85,8 @@ class Link(ABC):
         self._check_place()
         while True:
             with self._lock:
+                if self._left:
+                    self._carry_out()
                 room = books.room()
                 if room is None:
                     return self._say(build, *values)
@@ -97,6 +96,7 @@ class Link(ABC):
         """Builds messages and sends them, whatever is kept."""
         self._check_place()
         with self._lock:
+            self._carry_out()
             return self._say(build, *values)
 
     async def wait(self, promise: Promise[Any], timeout: float | None) -> None:
@@ -136,15 +136,10 @@ class Link(ABC):
 
     def _carry_out(self) -> None:
         while self._left:
-            self._build(self._talk.close, self._left[0])
+            self._say(self._talk.close, self._left[0])
             self._left.popleft()
 
     def _say(self, build: Build[K], *values: object) -> K:
-        if self._left:
-            self._carry_out()
-        return self._build(build, *values)
-
-    def _build(self, build: Build[K], *values: object) -> K:
         try:
             promise, requests = build(*values)
             self._put(requests)
@@ -167,15 +162,18 @@ class Link(ABC):
         except ProtocolError as error:
             self._lose(error)
             return
-        self._defer()
         self._look_around()
 
     def _look_around(self) -> None:
-        """What has changed with a message."""
+        """Does what has become due with a message."""
+        if self._talk.resumption.deferred and self._later is None:
+            self._defer()
         if self._talk.broken is not None:
             self._break_off(self._talk.broken)
-        else:
-            self._note_recovered()
+        elif self._recovery is not None and self._recovery.over(self._talk):
+            self._recovery = None
+        elif self._talk.resumption.casualties:
+            report(self._talk)
         if self._confirmed is not None and not self._talk.closing:
             self._confirmed()
 
@@ -197,8 +195,6 @@ class Link(ABC):
 
     def _defer(self) -> None:
         """Asks after a while again for what there was no room for."""
-        if not self._talk.resumption.deferred or self._later is not None:
-            return
         wait = self._next_wait()
         if wait is None:
             self._talk.resumption.give_up_deferred()
@@ -226,9 +222,3 @@ class Link(ABC):
             self._talk.give_up(self._recover().why_over(self._talk))
             report(self._talk)
         return wait
-
-    def _note_recovered(self) -> None:
-        if self._recovery is not None and self._recovery.over(self._talk):
-            self._recovery = None
-        elif self._talk.resumption.casualties:
-            report(self._talk)

@@ -14,5 +14,5 @@ class OwnProcess:
         return os.getpid() == self._process
 
     def check(self) -> None:
-        if not self.here:
+        if os.getpid() != self._process:
             raise RuntimeError("this client was made in another process: make one after the fork")

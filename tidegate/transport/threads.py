@@ -66,6 +66,7 @@ class Connection(Link):
         super().__init__(address, route, resuming, within)
         self._stub = stub
         self._process = OwnProcess()
+        self._check_place = self._process.check
         self._lock = Lock()
         self._stream = _Stream()
         self._closed = Event()
@@ -95,9 +96,6 @@ class Connection(Link):
         with self._lock:
             self._carry_out()
 
-    def _check_place(self) -> None:
-        self._process.check()
-
     def _put(self, requests: Requests) -> None:
         for request in requests:
             self._stream.outbox.put(request)
@@ -112,7 +110,7 @@ class Connection(Link):
         return timer
 
     async def _settled(self, promise: Promise[Any], timeout: float | None) -> bool:
-        self._process.check()
+        self._check_place()
         gate = Lock()
         gate.acquire()  # until the promise is settled
         with self._lock:
@@ -155,7 +153,8 @@ class Connection(Link):
     def _next_stream(self) -> _Stream | None:
         while True:
             with self._lock:
-                self._carry_out()
+                if self._left:
+                    self._carry_out()
                 if self._talk.lost is not None or self._closed.is_set():
                     return None
                 if self._talk.broken is None:
