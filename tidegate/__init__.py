@@ -43,29 +43,19 @@ __all__ = [
 ]  # fmt: skip
 
 if not TYPE_CHECKING:  # a type checker would take it that any name is there
-    # Where each name is; the others are errors.
-    _MODULES = {
-        "aio": ("AsyncClient",),
-        "aio_sequence": ("AsyncFleet", "AsyncSequence"),
-        "answers": ("Answer", "Answers", "FleetAnswers", "LayerTrace", "Prediction"),
-        "client": ("Client", "connect"),
-        "inputs": (),
-        "model": ("Layer", "Model", "StateSpec", "TensorSpec"),
-        "sequence": ("Fleet", "Sequence"),
-        "state": ("State",),
-        "trace": ("Trace",),
-        "transport.recovery": ("Resuming",),
-        "wire": (),
-    }
-    _MODULE_OF = dict.fromkeys(__all__, "errors") | {name: module for module in _MODULES for name in _MODULES[module]}
+    # Where a name is looked for: those that load the least come first.
+    _MODULES = ("errors", "answers", "wire", "trace", "model", "inputs", "state", "transport.recovery")
+    _MODULES += ("sequence", "client", "aio_sequence", "aio")
 
     def __getattr__(name: str) -> object:
-        if name in _MODULES or name == "errors":
+        if name in _MODULES:
             return import_module(f"tidegate.{name}")
-        if name not in _MODULE_OF:
-            raise AttributeError(f"module 'tidegate' has no attribute {name!r}")
-        value = globals()[name] = getattr(import_module(f"tidegate.{_MODULE_OF[name]}"), name)
-        return value
+        for module in _MODULES if name in __all__ else ():
+            value = getattr(import_module(f"tidegate.{module}"), name, None)
+            if value is not None and value.__module__ == f"tidegate.{module}":
+                globals()[name] = value
+                return value
+        raise AttributeError(f"module 'tidegate' has no attribute {name!r}")
 
     def __dir__() -> list[str]:
         return sorted({*globals(), *__all__, *(name for name in _MODULES if "." not in name)})

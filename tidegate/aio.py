@@ -1,4 +1,4 @@
-"""The client for asyncio: the same words as the client for threads, with `async with`, `await` and `async for`."""
+"""The client for asyncio: the methods of the client for threads, with `async with`, `await` and `async for`."""
 
 import asyncio
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -16,8 +16,6 @@ from tidegate.v1.tidegate_pb2_grpc import TidegateStub
 
 if TYPE_CHECKING:
     from tidegate.v1.tidegate_pb2_grpc import TidegateAsyncStub  # a name that only type checkers know
-
-# ruff: noqa: ASYNC109 - `timeout` has the same name and meaning in both clients, and raises our own TimedOut
 
 
 class AsyncClient(ModelCalls[AsyncConnection, Pending[AsyncSequence], Pending[AsyncFleet]]):

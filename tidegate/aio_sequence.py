@@ -11,8 +11,6 @@ from tidegate.protocol.in_flight import StepsPromise
 from tidegate.transport import calls
 from tidegate.transport.deadline import Deadline
 
-# ruff: noqa: ASYNC109 - `timeout` has the same name and meaning in both clients, and raises our own TimedOut
-
 S = TypeVar("S", bound=Closing[Any])
 
 

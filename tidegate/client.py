@@ -19,8 +19,6 @@ from tidegate.transport.status import explain
 from tidegate.transport.threads import Connection
 from tidegate.v1.tidegate_pb2_grpc import TidegateStub
 
-# ruff: noqa: ASYNC109 - `timeout` has the same name and meaning in both clients, and raises our own TimedOut
-
 T = TypeVar("T")
 
 

@@ -30,8 +30,6 @@ from tidegate.transport.link import Link
 from tidegate.transport.recovery import RESUME_WITHIN, USUAL, Attempts, Resuming, patience
 from tidegate.v1 import tidegate_pb2
 
-# ruff: noqa: ASYNC109 - `timeout` has the same name and meaning in both clients, and raises our own TimedOut
-
 log = logging.getLogger("tidegate")
 
 T = TypeVar("T")
@@ -232,7 +230,7 @@ class ClientCore(ABC, Generic[C, AnySequence, AnyFleet]):
 
     async def _describe(self, model: str, version: int, timeout: float | None) -> Model:
         request = tidegate_pb2.DescribeModelRequest(model=model, version=version)
-        return calls.model(await self._call("DescribeModel", request, timeout))
+        return calls.read_model((await self._call("DescribeModel", request, timeout)).model)
 
     def _limits(self, timeout: float | None) -> tuple[Deadline, Attempts]:
         deadline = Deadline(calls.limit(timeout, self._timeout))
@@ -251,7 +249,8 @@ class ModelCalls(ClientCore[C, AnySequence, AnyFleet]):
 
     async def models(self, timeout: float | None = None) -> tuple[Model, ...]:
         """Every model of the server by name and version, refused ones with their reason."""
-        return calls.models(await self._call("ListModels", tidegate_pb2.ListModelsRequest(), timeout))
+        response = await self._call("ListModels", tidegate_pb2.ListModelsRequest(), timeout)
+        return tuple(calls.read_model(message) for message in response.models)
 
     async def describe(self, model: str, version: int = 0, timeout: float | None = None) -> Model:
         """One model; version 0 is the newest that is ready. Raises UnknownModel."""

@@ -1,4 +1,4 @@
-"""What is open on a server, a sequence or a fleet: what it tells of itself, and what it can be asked.
+"""What is open on a server, a sequence or a fleet: its properties, and what it can be asked.
 
 Written once for both clients. What waits is a coroutine: the client for asyncio has it as it is, that for threads has
 it made `blocking`.
@@ -27,8 +27,6 @@ from tidegate.transport import calls
 from tidegate.transport.deadline import Deadline
 from tidegate.transport.link import Link
 
-# ruff: noqa: ASYNC109 - `timeout` has the same name and meaning in both clients, and raises our own TimedOut
-
 WINDOW = 64  # steps that `stream` keeps in flight
 
 P = ParamSpec("P")
@@ -40,7 +38,7 @@ AnySequence = TypeVar("AnySequence")  # a Sequence; with asyncio what is awaited
 def run(task: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
     """The result of a coroutine that blocks where it waits.
 
-    It is made here: an interrupt between its making and its start would be told as a coroutine that nobody awaited.
+    It is made here: if it were interrupted between its making and its start, Python would warn of it.
     """
     try:
         task(*args, **kwargs).send(None)
@@ -116,12 +114,12 @@ class Closing(Opened[B]):
         await self._ask(self._connection.talk.close, timeout)
 
     def leave(self) -> None:
-        """Ends it without waiting for the server's word."""
+        """Ends it without waiting for the server."""
         self._connection.leave(self._books)
 
 
 class OpenSequence(Opened[SequenceBooks], Generic[AnySequence]):
-    """What a sequence tells and does in both clients."""
+    """What sequences of both clients have in common."""
 
     @property
     def id(self) -> str:
@@ -230,7 +228,7 @@ class SequenceCalls(OpenSequence[AnySequence], Closing[SequenceBooks]):
 
 
 class OpenFleet(Opened[FleetBooks]):
-    """What a fleet tells of itself."""
+    """What fleets of both clients have in common."""
 
     @property
     def ids(self) -> tuple[str, ...]:

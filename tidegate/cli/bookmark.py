@@ -27,8 +27,8 @@ class Bookmark:
     """One sequence, and where its reader stands: `answered` steps were shown.
 
     `inputs` are those from step `first` on, [K, ...row] by name: steps that the server may want again, and then perhaps
-    some that were sent and not answered. `token` is a secret: whoever has it can take the sequence over. `rewinding` is
-    the step that a rewind goes back to which may have been carried out or not: its command was stopped meanwhile.
+    some that were sent and not answered. `token` is a secret: with it anybody can take the sequence over. `rewinding`
+    is the step of a rewind that may or may not have been carried out: its command was stopped meanwhile.
     """
 
     server: str
@@ -116,7 +116,7 @@ class Bookmarks:
     ) -> None:
         self._path = path
         self._now = now  # the bookmark where so many steps were shown
-        self._saved = saved  # hears of how many the file knows
+        self._saved = saved  # called with how many answers the file has
         self._clock = clock
         self._written = clock()
 

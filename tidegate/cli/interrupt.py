@@ -14,7 +14,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def leave_at_an_interrupt() -> None:
-    """From now on Ctrl-C ends the process at once, without a word: also in imports, and while the interpreter ends."""
+    """From now on Ctrl-C ends the process at once and quietly: also in imports, and while the interpreter ends."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)  # interrupted as it began

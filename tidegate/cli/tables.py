@@ -59,7 +59,7 @@ def _whole(name: str, values: NDArray[np.float64]) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows [columns] as they come, and what to tell the person who gave them."""
+    """Rows [columns] as they come, and notes for the person who gave them."""
 
     rows: Iterator[Row]
     notes: tuple[str, ...] = ()
@@ -118,11 +118,14 @@ def _csv_table(lines: Iterable[str], columns: Columns) -> Table:
         return Table(iter(()))
     delimiter = max(_DELIMITERS, key=first[1].count)
     cells = _split(first[1], delimiter)
-    if all(_is_number(cell) for cell in cells):
-        order, notes = _in_order(cells, columns)
-        numbered = chain([first], numbered)
-    else:
+    order: Sequence[int] = range(len(cells))
+    notes: tuple[str, ...] = ()
+    if not all(map(_is_number, cells)):
         order, notes = _by_name(cells, columns)
+    elif len(cells) != len(columns.names):
+        raise BadTable(_count(cells, columns))
+    else:
+        numbered = chain([first], numbered)
     return Table((_row(number, _split(line, delimiter), order, columns) for number, line in numbered), notes)
 
 
@@ -139,12 +142,6 @@ def _is_number(cell: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _in_order(cells: Sequence[str], columns: Columns) -> tuple[list[int], tuple[str, ...]]:
-    if len(cells) != len(columns.names):
-        raise BadTable(_count(cells, columns))
-    return list(range(len(cells))), ()
 
 
 def _by_name(header: Sequence[str], columns: Columns) -> tuple[list[int], tuple[str, ...]]:

@@ -35,7 +35,7 @@ class Budget:
         return self._waiting.pop(promise, promise) is None
 
     def stir(self) -> None:
-        """Lets everybody who waits look again: there is room, or what they wait for will not come."""
+        """Wakes all that wait, to look again: there is room, or what they wait for will not come."""
         waiting, self._waiting = self._waiting, {}
         for promise in waiting:
             promise.resolve(None)

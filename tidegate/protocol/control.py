@@ -10,7 +10,7 @@ from tidegate.errors import Refused, TidegateError
 from tidegate.protocol.promise import Promise
 from tidegate.v1 import sequence_pb2 as pb
 
-# What a server says of these and never of a step: how an older one is understood, which does not name the request.
+# Reasons for which these are refused, and never a step: an older server does not name the request.
 _REASONS = {
     "CHECKPOINT_GONE",
     "MODEL_NOT_READY",
@@ -81,8 +81,8 @@ class Controls:
     def refused(self, request: str, refusal: Refused, *, certain: bool) -> Control | None:
         """The one that a refusal concerns, if any.
 
-        The first one of the kind `request`; where the server does not name it the first one of all, if the reason tells
-        that it is no step's, or that is `certain`.
+        The first one of the kind `request`; where the server does not name it, the first one of all, if the reason is
+        never that of a step, or if it is `certain` that no step is concerned.
         """
         if not request and self._waiting and (certain or refusal.reason in _REASONS):
             request = self._waiting[0].kind
@@ -116,7 +116,7 @@ class Controls:
     def again(self, start: int, version: int) -> deque[Control]:
         """What to send again at its place, where the sequence goes on at `start` with this version.
 
-        A request that was carried out before the loss, and whose answer was not heard, does no harm a second time.
+        A request that was carried out before the loss, and whose answer did not come, does no harm a second time.
         """
         made = [(control, led) for control, led in self._made if control.at >= start]
         there = [at for at, (control, led) in enumerate(made) if control.at == start and led == version]

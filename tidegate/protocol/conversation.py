@@ -1,4 +1,4 @@
-"""A client's talk with a server, without the stream: which messages to send, and to whom each that comes belongs.
+"""A client's side of the protocol, without the stream: which messages to send, and what each that comes belongs to.
 
 Any number of sequences and fleets share it, and it outlives its streams: `break_off` when one is gone, `resume` for the
 first words on the next. Pure: a shell puts the requests on a wire, hands in what comes, waits for promises in its own
@@ -31,8 +31,8 @@ class Conversation:
     """The bookkeeping of one client. Without a `budget` nothing is kept, and nothing is resumed."""
 
     def __init__(self, budget: Budget | None = None) -> None:
-        self.lost: TidegateError | None = None  # for good
-        self.broken: TidegateError | None = None  # for now: why there is no stream
+        self.lost: TidegateError | None = None  # finally
+        self.broken: TidegateError | None = None  # for the moment: why there is no stream
         self.max_message_bytes = 0  # of the server; 0: it did not say
         self.budget = budget
         handles = Handles()
@@ -177,11 +177,11 @@ class Conversation:
         return self.resumption.opened(books, opened)
 
     def _refused(self, failure: pb.Failure) -> Requests:
-        if not failure.handles:  # a message of ours, and nobody would ever hear of it
+        if not failure.handles:  # no call would ever get an answer
             raise ProtocolError(f"the server could not tell whose message it refused: {failure.error.message}")
         handle = failure.handles[0]
         refusal = read_refusal(failure.error)
-        if refusal.reason == "UNKNOWN_HANDLE":  # the server lets go of it: Released tells why, now or before
+        if refusal.reason == "UNKNOWN_HANDLE":  # the server has released it: Released has the reason, now or before
             return []
         if self._pending.asked(handle):
             self._open_refused(handle, refusal)

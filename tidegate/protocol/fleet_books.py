@@ -24,7 +24,7 @@ from tidegate.protocol.reading import read_fleet_step
 from tidegate.v1 import sequence_pb2 as pb
 
 _ROW_BYTES = HANDLE.itemsize + 2 * STEP.itemsize  # what a row takes besides its inputs
-_SAY_EVERY = 8  # messages: how often a fleet tells which answers it has
+_SAY_EVERY = 8  # messages: how often a fleet sends which answers it has
 
 
 class FleetBooks(CommonBooks[Steps, FleetReplay, FleetInFlight]):
@@ -37,7 +37,7 @@ class FleetBooks(CommonBooks[Steps, FleetReplay, FleetInFlight]):
         super().__init__(opening, opening.next_steps, replay, FleetInFlight())
         self._all: Members = np.arange(self.count, dtype=np.int64)
         self._handles = handles_of(self._all, self.handle)
-        self._unsaid = 0  # messages since the server was told of `answered`
+        self._unsaid = 0  # messages since `answered` was sent
 
     # Sending.
 

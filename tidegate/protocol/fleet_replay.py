@@ -45,7 +45,7 @@ class FleetReplay:
 
     def __init__(self, first: Steps, budget: Budget) -> None:
         self._budget = budget
-        self._last = first.copy()  # the last checkpoint that was told of each member, and the one before
+        self._last = first.copy()  # the last checkpoint that is known of each member, and the one before
         self._before = first.copy()
         self._first = first
         self._end = first.copy()
@@ -83,7 +83,7 @@ class FleetReplay:
         self._end = np.minimum(self._end, end)
         self._keep(lambda kept: kept.steps < end[kept.members])
 
-    def clear(self, *, forget: bool) -> None:  # noqa: ARG002 - nobody looks at a fleet's inputs
+    def clear(self, *, forget: bool) -> None:  # noqa: ARG002 - a fleet's inputs cannot be looked at
         while self._kept:
             self._free(self._kept.popleft())
         self._budget.stir()
@@ -112,7 +112,7 @@ class FleetReplay:
     # What is dropped.
 
     def _drop(self) -> None:
-        """Lets go of messages of which no row is needed; now and then of the rows that others hold for nothing."""
+        """Drops messages of which no row is needed; now and then the rows of others that are not needed."""
         kept = self._kept
         while kept and (kept[0].steps < self._before[kept[0].members]).all():
             self._free(kept.popleft())

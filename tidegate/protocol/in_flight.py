@@ -1,7 +1,7 @@
 """The steps of one sequence, or of one fleet, that are on their way: sent, and not yet answered in full. Pure.
 
 Answers come in the order of the steps; a refusal may overtake the answers of earlier steps, because the server checks a
-step before it runs it. Where the sequence stands, and what a refusal means for it, is for the books to say.
+step before it runs it. The books decide what a refusal means for the sequence.
 
 Of a fleet these are arrays: N rows of one message, C members.
 """
@@ -53,8 +53,8 @@ class StepsPromise(Promise[list[pb.Answers]]):
 class Sent:
     """One Steps message on its way.
 
-    It is doomed if it was sent after one that turned out to be refused: then it will be refused as well, and that says
-    nothing about where the sequence stands since.
+    It is doomed if it was sent after one that turned out to be refused: then it will be refused as well, which does not
+    change the next step of the sequence.
     """
 
     __slots__ = ("doomed", "end", "first_step", "next_answer", "promise")
@@ -66,10 +66,10 @@ class Sent:
         self.doomed = False
 
     def is_refused_by(self, failure: pb.Failure) -> bool:
-        """Refused as a whole, or from a step on that could not be computed, before which the sequence then stands.
+        """Refused as a whole, or from a step on that could not be computed, which is then the next step.
 
         A server may take a long message in several parts. If a step fails, it refuses each part after it; those
-        refusals say nothing new, and nothing of messages that were sent since.
+        refusals change nothing, nor do they concern messages that were sent since.
         """
         step = failure.first_step
         stands_there = not failure.expected_steps or failure.expected_steps[0] == step
@@ -176,7 +176,7 @@ class InFlight(_Pending[Sent]):
             self.settle(sent, refused("WRONG_STEP", why, next_step))
 
     def forget(self, next_step: int) -> None:
-        """Of steps from `next_step` on, whoever was sending them was interrupted before they were sent."""
+        """Drops steps from `next_step` on: the caller was interrupted before they were sent."""
         while self._pending and self._pending[-1].first_step >= next_step:
             self._pending.pop()
 
@@ -213,6 +213,6 @@ class FleetInFlight(_Pending[FleetPromise]):
                 self.settle(promise, rows)
 
     def forget(self, next_steps: Steps) -> None:
-        """Of steps from `next_steps` [C] on, whoever was sending them was interrupted before they were sent."""
+        """Drops steps from `next_steps` [C] on: the caller was interrupted before they were sent."""
         while self._pending and (self._pending[-1].steps >= next_steps[self._pending[-1].members]).all():
             self._pending.pop()

@@ -123,19 +123,11 @@ class Opening:
 
     @classmethod
     def read(cls, order: Order | Claim, opened: pb.Opened, inputs: InputLayout) -> "Opening":
-        return cls(
-            handle=opened.handle,
-            count=order.count,
-            ids=tuple(opened.sequence_ids),
-            model=opened.model,
-            version=opened.version,
-            inputs=inputs,
-            layout=read_layout(opened.trace, order.trace.every),
-            order=replace(order, version=opened.version) if isinstance(order, Order) else order,
-            next_steps=_next_steps(opened, order.count),
-            token=opened.resume_token,
-            max_message_bytes=opened.max_message_bytes or _USUAL_LIMIT,
-        )
+        again = replace(order, version=opened.version) if isinstance(order, Order) else order
+        layout = TraceLayout({}, order.trace.every)
+        steps = np.zeros(order.count, np.uint64)
+        new = cls(opened.handle, order.count, (), opened.model, opened.version, inputs, layout, again, steps)
+        return new.renewed(opened)
 
     def renewed(self, opened: pb.Opened) -> "Opening":
         """The same sequences on another stream, as the server describes them there. Raises ProtocolError."""

@@ -1,4 +1,4 @@
-"""What is being opened: asked for, or opened and without books yet. Knows nothing of what is open. Pure."""
+"""What is being opened: asked for, or opened and without books yet. Does not know what is open. Pure."""
 
 from collections.abc import Collection
 
@@ -12,7 +12,7 @@ from tidegate.v1 import sequence_pb2 as pb
 
 
 class _PendingOpening:
-    """What is being opened, or was and has no books yet: who asked may have to learn more before it can make them."""
+    """What is being opened, or is open and has no books yet: the caller may have to ask for its inputs first."""
 
     __slots__ = ("doubted", "gone", "opened", "order", "promise", "released", "wanted")
 
@@ -21,12 +21,12 @@ class _PendingOpening:
         self.promise: Promise[pb.Opened] = Promise()
         self.opened = False
         self.gone = False  # with its stream, since it was opened
-        self.released: Refused | None = None  # why the server let go of some of it, on the stream that opened it
-        self.doubted = False  # whether a stream was lost that its Resume was said on, unanswered
+        self.released: Refused | None = None  # why the server released some of it, on the stream that opened it
+        self.doubted = False  # whether a stream was lost that its Resume was sent on, unanswered
         self.wanted = True
 
     def close(self, handle: int) -> pb.StreamRequest:
-        """Ends what is new; parks what was there before, and what is left of what the server let go of."""
+        """Ends what is new; parks what was there before, and what is left of what the server released."""
         park = isinstance(self.order, Claim) or self.released is not None
         return pb.StreamRequest(close=pb.Close(handle=handle, count=self.order.count, park=park))
 
@@ -46,7 +46,7 @@ class Pending:
         return handle in self._entering and not self._entering[handle].opened
 
     def open(self, order: Order | Claim) -> tuple[Promise[pb.Opened], pb.StreamRequest]:
-        """Enters what is asked for, and how to say it; nothing if it cannot be said."""
+        """Enters an opening: its promise, and the request. Enters nothing if the request cannot be built."""
         handle = self._handles.take(order.count)
         try:
             request = order.request(handle)
@@ -57,7 +57,7 @@ class Pending:
         return entry.promise, request
 
     def disown(self, promise: Promise[pb.Opened]) -> list[pb.StreamRequest]:
-        """Nobody will enrol what was asked for: what is new is ended; what was there before is parked again."""
+        """The caller will not enrol what it asked for: what is new is ended; what was there before is parked again."""
         handle = next((handle for handle, entry in self._entering.items() if entry.promise is promise), None)
         if handle is None:
             return []
@@ -68,10 +68,10 @@ class Pending:
         return [entry.close(handle)] if entry.opened and not entry.gone else []
 
     def enrol(self, handle: int) -> _PendingOpening:
-        """It has books from now on; what became of it since it was opened."""
+        """It has books from now on. What has happened to it since it was opened."""
         return self._entering.pop(handle)
 
-    # What a server says.
+    # What comes from the server.
 
     def opened(self, opened: pb.Opened) -> list[pb.StreamRequest]:
         entry = self._entering[opened.handle]
@@ -102,16 +102,16 @@ class Pending:
         }
 
     def may_be_ours(self, handles: Collection[int]) -> bool:
-        """Whether it may be we who took these over; see Resumption. Asked once."""
+        """Whether this client itself may have taken these over; see Resumption. True only once."""
         doubted = [entry for entry in self.having(handles).values() if entry.doubted and entry.wanted]
         for entry in doubted:
             entry.doubted = False
         return bool(doubted)
 
     def released(self, handles: Collection[int], refusal: Refused) -> list[pb.StreamRequest]:
-        """The server let go of these for good.
+        """The server has released these, finally. What to send.
 
-        A Close that was said for nobody's new sequences is refused if one of them is gone: they are parked instead.
+        The Close of new sequences that are not wanted is refused if one of them is gone: they are parked instead.
         """
         requests = []
         for first, entry in self.having(handles).items():

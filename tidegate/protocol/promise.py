@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Promise(Generic[T]):
-    """Settled once, by `resolve` or `fail`; a shell waits for that in its own way, and is called then."""
+    """Settled once, by `resolve` or `fail`, which then calls what `call` was given."""
 
     __slots__ = ("_error", "_value", "_wake", "done")
 

@@ -22,10 +22,10 @@ class Registry:
         self._handles = handles
         self.sequences: dict[int, SequenceBooks] = {}
         self.fleets: dict[int, FleetBooks] = {}
-        self.closing: dict[int, list[Promise[pb.Closed]]] = {}  # one for each who waits for it
-        self.recovering: set[int] = set()  # books that did not get on since the last loss
-        self.doubted: set[int] = set()  # books whose Resume a stream took with it, unanswered
-        self._left: dict[int, int] = {}  # runs of handles, by the first, that messages may still be under way for
+        self.closing: dict[int, list[Promise[pb.Closed]]] = {}  # one for each call that waits for it
+        self.recovering: set[int] = set()  # books that have not gone on since the last loss
+        self.doubted: set[int] = set()  # books whose Resume was sent on a stream that was lost before the answer
+        self._left: dict[int, int] = {}  # handles given up, as first: count; messages for them may still be under way
 
     @property
     def idle(self) -> bool:
@@ -42,17 +42,17 @@ class Registry:
         self._handles.give(books.handle, books.count)
 
     def leave(self, books: Books) -> list[pb.StreamRequest]:
-        """Nobody goes on with them here: what to say.
+        """This client gives them up. What to send.
 
-        Said also for what is gone from the server already, which passes it over: until the server has answered, what it
-        said to earlier requests may be under way, and would be taken for an answer to the next who got the handle.
+        It is sent also if the server has them no more, which then ignores it: until the server has answered, answers to
+        earlier requests may be under way, and would be taken for answers to the next sequence with that handle.
         """
         self._pop(books.handle)
         self._left[books.handle] = books.count
         return [pb.StreamRequest(close=pb.Close(handle=books.handle, count=books.count, park=True))]
 
     def left(self, handle: int) -> bool:
-        """Whether it is one that was left: what still comes for it is for nobody."""
+        """Whether it was given up: what still comes for it is dropped."""
         return any(first <= handle < first + count for first, count in self._left.items())
 
     def parted(self, handle: int) -> None:
@@ -72,7 +72,7 @@ class Registry:
     # Closing.
 
     def close(self, books: Books) -> tuple[Promise[pb.Closed], list[pb.StreamRequest]]:
-        """Asks to end sequences, once: whoever wants it after that waits for the same answer."""
+        """Asks to end sequences, once: later calls wait for the same answer."""
         promise: Promise[pb.Closed] = Promise()
         waiting = self.closing.setdefault(books.handle, [])
         waiting.append(promise)
@@ -118,7 +118,7 @@ class Registry:
             if sequence_books is not None:
                 sequence_books.checkpointed(step)
 
-    # Whose is it.
+    # By handle.
 
     def all(self) -> list[Books]:
         return [*self.sequences.values(), *self.fleets.values()]

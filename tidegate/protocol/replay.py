@@ -1,6 +1,6 @@
 """The inputs of one sequence that a server may want again: those since its last checkpoint but one. Pure.
 
-They are kept as the messages that carried them, which nobody changes: a caller may write into an array of its own as
+They are kept as the messages that carried them, which nothing changes: a caller may write into an array of its own as
 soon as it is sent. Steps that went one by one are put together once they are answered: a message takes fifty times as
 much as the numbers of a step, and while a store is dead a client keeps hundreds of thousands.
 """
@@ -49,7 +49,7 @@ class Replay:
     def __init__(self, first: int, budget: Budget, *, claimed: bool = False) -> None:
         self.whole = not claimed  # whether it can be opened anew: no checkpoint is known
         self._budget = budget
-        self._last = self._before = first  # the last checkpoint that was told, and the one before
+        self._last = self._before = first  # the last checkpoint that is known, and the one before
         self._end = first
         self._folded: deque[_Kept] = deque()  # the earlier ones, as few messages as may be
         self._loose: deque[_Kept] = deque()  # the later ones, as they were sent

@@ -1,6 +1,6 @@
-"""What goes on after a loss: who is asked for again, who got on since, and who is lost. Pure.
+"""What is resumed after a loss: which sequences are claimed, which have gone on since, which are lost. Pure.
 
-Knows the books of what is open, and neither what is being opened nor when another stream is tried.
+Knows the books of what is open. Knows neither what is being opened nor when another stream is tried.
 """
 
 import numpy as np
@@ -9,18 +9,18 @@ from tidegate.errors import ConnectionLost, Refused, SequenceLost, TidegateError
 from tidegate.protocol.registry import Books, Registry, close_request
 from tidegate.v1 import sequence_pb2 as pb
 
-# There is nothing left to end.
+# There is nothing left to close.
 _ENDED = {"UNKNOWN_SEQUENCE", "SEQUENCE_ENDED", "SEQUENCE_EXPIRED", "SEQUENCE_EVICTED"}
-# There is no room for it now.
+# The server has no room for it now.
 _FULL = {"TOO_MANY_SEQUENCES", "TOO_MANY_OF_OWNER"}
 
 
 class Resumption:
-    """Of all that one client has open, over all its losses. Handles stand for books."""
+    """The resumption of everything that one client has open, over all its losses."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self.deferred: dict[int, Refused] = {}  # what a server has no room for now, and how it said so
+        self.deferred: dict[int, Refused] = {}  # by handle, what a server has no room for now, and its refusal
         self.resumed = 0  # sequences since the first loss, and how many of their steps were sent again
         self.sent_again = 0
         self.casualties: list[SequenceLost] = []  # what could not be resumed
@@ -55,7 +55,7 @@ class Resumption:
     def claims(self) -> list[pb.StreamRequest]:
         return [_claim(books) for books in self._registry.all() if books.parked]
 
-    # What a server says to that.
+    # The server's answers to that.
 
     def opened(self, books: Books, opened: pb.Opened) -> list[pb.StreamRequest]:
         try:
@@ -72,7 +72,7 @@ class Resumption:
         return [*requests, *books.say([close_request(books)])] if closing else requests
 
     def refused(self, books: Books, refusal: Refused) -> list[pb.StreamRequest]:
-        """This server does not open them again: what to ask for instead."""
+        """This server does not open them again. What to send instead."""
         if refusal.reason in _FULL:  # others go on meanwhile
             self.deferred[books.handle] = refusal
             return []
@@ -85,7 +85,7 @@ class Resumption:
         return []
 
     def after_refusal(self, books: Books) -> list[pb.StreamRequest]:
-        """What the server says may have ended the books; the sequence stays, for who knows more of it."""
+        """A refusal may have ended the books. What to send then."""
         if self._registry.recovering:
             self.check_recovered(books)
         closing = books.handle in self._registry.closing
@@ -96,19 +96,19 @@ class Resumption:
         return books.say([])
 
     def check_recovered(self, books: Books) -> None:
-        """Something came for them: perhaps they got on."""
+        """Called when an answer has come for them: they may have gone on."""
         if books.caught_up:
             self._registry.recovering.discard(books.handle)
 
     def may_be_ours(self, concerned: list[Books]) -> bool:
-        """Whether it may be we who took these over: a server may carry out late what it was asked. Asked once."""
+        """Whether this client itself may have taken these over: a server may be late with a Resume. True only once."""
         doubted = bool(self._registry.doubted.intersection(books.handle for books in concerned))
         if doubted:
             self._registry.doubted.clear()
         return doubted
 
     def released(self, concerned: list[Books], refusal: Refused) -> list[pb.StreamRequest]:
-        """The server let go of these for good. A fleet only goes on as a whole; its other members are parked."""
+        """The server has released these, finally. A fleet only goes on as a whole; its other members are parked."""
         requests = []
         for books in concerned:
             requests += self._registry.leave(books)
@@ -127,7 +127,7 @@ class Resumption:
             refusal = deferred[books.handle]
             self._fail(books, books.loss(refusal.reason, refusal.message))
 
-    # Who does not go on.
+    # What is not resumed.
 
     def give_up(self, why: str) -> None:
         for books in self._registry.all():

@@ -43,8 +43,8 @@ class SequenceBooks(CommonBooks[int, Replay, InFlight]):
         replay = Replay(first, budget, claimed=claimed) if budget is not None and opening.token else None
         super().__init__(opening, first, replay, InFlight())
         # The sequence.
-        self._takes = (opening.version, opening.inputs)  # those of a version, as the shell learnt them last
-        self.held: int | None = None  # of the answers so many are safe with the caller; None: all
+        self._takes = (opening.version, opening.inputs)  # those of a version, as `takes` was last called
+        self.held: int | None = None  # how many answers the caller has put in a safe place; None: all
         self._controls = Controls()
         self._turns = Turns()
         self._answered_here = first  # on this stream: the first step that it did not answer
@@ -89,7 +89,7 @@ class SequenceBooks(CommonBooks[int, Replay, InFlight]):
 
     @property
     def knows_inputs(self) -> bool:
-        """Whether the inputs of the version that it runs on are known; else the shell asks for them: see `takes`."""
+        """Whether the inputs of its present version are known; else the caller has to ask for them: see `takes`."""
         return self._takes[0] == self.version
 
     def takes(self, version: int, inputs: InputLayout) -> None:

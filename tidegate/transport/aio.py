@@ -25,8 +25,6 @@ from tidegate.v1 import sequence_pb2 as pb
 if TYPE_CHECKING:
     from tidegate.v1.tidegate_pb2_grpc import TidegateAsyncStub  # a name that only type checkers know
 
-# ruff: noqa: ASYNC109 - `timeout` has the same name and meaning in both clients, and raises our own TimedOut
-
 log = logging.getLogger("tidegate")
 
 Outbox = asyncio.Queue[pb.StreamRequest | None]

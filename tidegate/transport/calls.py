@@ -11,8 +11,8 @@ from tidegate.trace import Trace
 from tidegate.v1 import model_pb2, tidegate_pb2
 from tidegate.wire import WireError
 
-# Larger answers than gRPC's default of 4 MiB are welcome, a server that comes back is found within two seconds, and one
-# that vanished without a word is noticed within half a minute of silence.
+# Answers may be larger than gRPC's default of 4 MiB. A server that comes back is found within two seconds, and one that
+# no longer answers is noticed within half a minute.
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
@@ -62,15 +62,8 @@ def prediction(response: tidegate_pb2.PredictResponse, trace: Trace) -> Predicti
     )
 
 
-def model(response: tidegate_pb2.DescribeModelResponse) -> Model:
-    return _read(response.model)
-
-
-def models(response: tidegate_pb2.ListModelsResponse) -> tuple[Model, ...]:
-    return tuple(_read(message) for message in response.models)
-
-
-def _read(message: model_pb2.Model) -> Model:
+def read_model(message: model_pb2.Model) -> Model:
+    """What a server says of a model. Raises ProtocolError."""
     try:
         return Model.read(message)
     except WireError as error:

@@ -21,8 +21,6 @@ from tidegate.transport.endpoint import Endpoint
 from tidegate.transport.recovery import Pace, Recovery, Resuming, report
 from tidegate.v1 import sequence_pb2 as pb
 
-# ruff: noqa: ASYNC109 - `timeout` has the same name and meaning in both clients, and raises our own TimedOut
-
 GOODBYE = 1.0  # seconds that a server may take to end a stream on which nothing is open
 
 K = TypeVar("K", bound=Promise[Any])
@@ -178,7 +176,7 @@ class Link(ABC):
             self._confirmed()
 
     def _break_off(self, error: TidegateError) -> None:
-        """Lets go of the stream; the conversation goes on, on another one, if there is something to resume."""
+        """Drops the stream; the conversation continues on another one if there is something to resume."""
         self._talk.break_off(error)
         self._hang_up()
         if self._talk.broken is not None:

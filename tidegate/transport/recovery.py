@@ -22,9 +22,9 @@ class Resuming:
 
     Before attempt n it waits a random part of `first_wait` * 2^n seconds, of `longest_wait` at most.
 
-    `keep_bytes` and `keep_steps` bound the inputs that it keeps for all its sequences together; where that is reached,
-    sending waits until the server tells of a checkpoint. A chunk is never split for it, and a sequence whose every step
-    is in a checkpoint may always send one: the bound may be exceeded by that much.
+    `keep_bytes` and `keep_steps` bound the inputs that it keeps for all its sequences together. At the bound, sending
+    waits until the server announces a checkpoint. A chunk is never split for it, and a sequence whose every step is in
+    a checkpoint may always send one: the bound may be exceeded by that much.
 
     `clock` (seconds) and `chance` (0 to 1) are there for tests.
     """

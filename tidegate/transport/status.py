@@ -1,4 +1,4 @@
-"""Failed gRPC calls in our own words. The only place that reads status codes; it knows nothing of sequences."""
+"""Failed gRPC calls as errors of this package. The only place that reads status codes."""
 
 import grpc
 from google.rpc.error_details_pb2 import ErrorInfo
@@ -12,7 +12,9 @@ _DOMAIN = "tidegate"
 
 def explain(error: grpc.RpcError, address: Endpoint) -> TidegateError:
     """What a failed call means: first by the server's own ErrorInfo, then by the status code."""
-    code, details = _outcome(error)
+    if not isinstance(error, grpc.Call | grpc.aio.AioRpcError):
+        return ConnectionLost(f"the connection to {address} broke (UNKNOWN: {error})")
+    code, details = error.code(), error.details() or "no details"
     reason = _reason(error)
     if reason:
         return refused(reason, details)
@@ -29,22 +31,14 @@ def explain(error: grpc.RpcError, address: Endpoint) -> TidegateError:
         case grpc.StatusCode.UNIMPLEMENTED:
             return ProtocolError(f"the server at {address} does not speak tidegate.v1 ({details})")
         case grpc.StatusCode.INTERNAL | grpc.StatusCode.UNKNOWN | grpc.StatusCode.ABORTED:
-            # A fault of the transport: what Tidegate itself has to say carries a reason.
+            # A fault of the transport: Tidegate's own errors carry a reason.
             return ConnectionLost(f"the connection to {address} broke ({code.name}: {details})")
         case _:
             return refused(code.name, f"the call to {address} failed: {details}")
 
 
-def _outcome(error: grpc.RpcError) -> tuple[grpc.StatusCode, str]:
-    if isinstance(error, grpc.Call | grpc.aio.AioRpcError):
-        return error.code(), error.details() or "no details"
-    return grpc.StatusCode.UNKNOWN, str(error)
-
-
-def _reason(error: grpc.RpcError) -> str:
+def _reason(error: grpc.Call | grpc.aio.AioRpcError) -> str:
     """The reason in the status details, "" if there is none."""
-    if not isinstance(error, grpc.Call | grpc.aio.AioRpcError):
-        return ""
     try:
         status = rpc_status.from_call(error)
     except ValueError:  # the details contradict the code: then the code is what we have

@@ -1,7 +1,7 @@
 """A client's stream, for threads. It outlives a loss.
 
 One thread of its own reads, and makes the next stream when one is lost. Callers never read, although that would save a
-change of threads: Ctrl-C strikes in the main thread wherever it is, and a call of gRPC that is left half-way may hold
+change of threads: Ctrl-C interrupts the main thread wherever it is, and a call of gRPC that is left half-way may hold
 one of its locks for ever. A caller waits for its answer on a lock of its own.
 """
 
@@ -30,8 +30,6 @@ from tidegate.v1.tidegate_pb2_grpc import TidegateStub
 
 if TYPE_CHECKING:
     from grpc import _CallIterator  # a name that only type checkers know
-
-# ruff: noqa: ASYNC109 - `timeout` has the same name and meaning in both clients, and raises our own TimedOut
 
 log = logging.getLogger("tidegate")
 
