@@ -15,7 +15,7 @@ from tidegate.answers import Prediction
 from tidegate.errors import ConnectionLost, ModelNotReady, Refused, TimedOut, refused
 from tidegate.inputs import InputLayout, Inputs
 from tidegate.model import Model
-from tidegate.opened import OpenFleet, OpenSequence, Source
+from tidegate.opened import AnySequence, OpenFleet, OpenSequence, Source
 from tidegate.protocol.budget import Budget
 from tidegate.protocol.fleet_books import FleetBooks
 from tidegate.protocol.opening import Claim, Opening, Order
@@ -32,10 +32,8 @@ from tidegate.v1 import tidegate_pb2
 
 log = logging.getLogger("tidegate")
 
-T = TypeVar("T")
 B = TypeVar("B", bound=Books)
 C = TypeVar("C", bound=Link)
-AnySequence = TypeVar("AnySequence")  # a Sequence; with asyncio what is awaited for an AsyncSequence
 AnyFleet = TypeVar("AnyFleet")
 Options = Rows[tuple[str, Any]]
 

@@ -69,9 +69,9 @@ def test_a_sequence_that_moves_to_where_it_is_does_not_give_way_to_itself(
 
 def test_what_is_opened_when_its_stream_breaks_is_not_lost_with_it(world: World) -> None:
     world.open(0, 1)
-    while not (line := world.channels[0].line) or not world.shared(0)._connection._talk._pending.awaited:
+    while not (line := world.channels[0].line) or not world.shared(0)._connection.talk._pending.awaited:
         world.loop.tick()
-    entry = world.shared(0)._connection._talk._pending._entering[0]
+    entry = world.shared(0)._connection.talk._pending._entering[0]
     while not entry.opened:
         world.loop.tick()
     line.cut(noticed=True)

@@ -6,6 +6,8 @@ layer is one character; units that do not fit are left out, and the header says 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 
 import numpy as np
 
@@ -80,6 +82,7 @@ class Drawing:
         self._names = [name for spec in model.outputs for name in column_names(spec)]
         self._shown = self._names[:_MOST_NUMBERS]
         self._groups = _fitting(layout, width - self._left_width - 2, units)
+        self._layers = {layer: list(groups) for layer, groups in groupby(self._groups, attrgetter("layer"))}
         self._hidden_units = _hidden_units(layout, self._groups)
 
     @property
@@ -107,7 +110,7 @@ class Drawing:
     def _layers_line(self) -> str:
         kinds = {layer.index: layer.kind for layer in self._model.layers}
         names = []
-        for layer, groups in _by_layer(self._groups).items():
+        for layer, groups in self._layers.items():
             width = sum(group.width for group in groups) + 2 * (len(groups) - 1)
             name = next(
                 (n for n in (f"layer {layer} {kinds.get(layer, '')}".strip(), f"l{layer}") if len(n) <= width), ""
@@ -119,9 +122,7 @@ class Drawing:
         numbers = "".join(
             "  " + _cut(name, self._number_width(name)).rjust(self._number_width(name)) for name in self._shown
         )
-        labels = [
-            "  ".join(group.label.ljust(group.width) for group in groups) for groups in _by_layer(self._groups).values()
-        ]
+        labels = ["  ".join(group.label.ljust(group.width) for group in groups) for groups in self._layers.values()]
         return self._style.bold(("step".rjust(_STEP_WIDTH) + numbers + "  " + self._gap.join(labels)).rstrip())
 
     def _notes(self) -> str:
@@ -143,7 +144,7 @@ class Drawing:
             "  ".join(
                 group.marks(answer.layer[group.layer][group.part][list(group.units)], self._style) for group in groups
             )
-            for groups in _by_layer(self._groups).values()
+            for groups in self._layers.values()
         ]
         return (left + "  " + self._gap.join(marks)).rstrip()
 
@@ -183,13 +184,6 @@ def _groups(layout: TraceLayout, look: Look, units: Sequence[int] | None) -> lis
 def _width(groups: Sequence[Group]) -> int:
     layers = len({group.layer for group in groups})
     return sum(group.width + 2 for group in groups) - 2 + 2 * (layers - 1)
-
-
-def _by_layer(groups: Sequence[Group]) -> dict[int, list[Group]]:
-    layers: dict[int, list[Group]] = {}
-    for group in groups:
-        layers.setdefault(group.layer, []).append(group)
-    return layers
 
 
 def _hidden_units(layout: TraceLayout, groups: Sequence[Group]) -> dict[int, int]:

@@ -47,12 +47,12 @@ class AsyncConnection(Link):
 
     def _connect(self) -> None:
         self._outbox: Outbox = asyncio.Queue()
-        messages = _messages(self._outbox, lambda: self._talk.max_message_bytes)
+        messages = _messages(self._outbox, lambda: self.talk.max_message_bytes)
         self._call = self._stub.Stream(messages, metadata=self._headers)
 
     @property
     def alive(self) -> bool:
-        return self._talk.lost is None and (not self._call.done() or self._talk.resumable)
+        return self.talk.lost is None and (not self._call.done() or self.talk.resumable)
 
     def _check_loop(self) -> None:
         if asyncio.get_running_loop() is not self._loop:
@@ -92,7 +92,7 @@ class AsyncConnection(Link):
 
     async def _read_on(self) -> None:
         try:
-            while self._talk.lost is None:
+            while self.talk.lost is None:
                 self._enter(await self._read_all())
                 await self._reconnect()
         except asyncio.CancelledError:
@@ -107,7 +107,7 @@ class AsyncConnection(Link):
         try:
             async for response in self._call:
                 self._enter(response)
-                if (why := self._talk.lost or self._talk.broken) is not None:
+                if (why := self.talk.lost or self.talk.broken) is not None:
                     return why
         except grpc.RpcError as error:
             return explain(error, self._address)
@@ -118,15 +118,15 @@ class AsyncConnection(Link):
         return ConnectionLost(f"the server at {self._address} ended the stream")
 
     async def _reconnect(self) -> None:
-        wait = None if self._talk.lost is not None else self._wait_to_reconnect()
+        wait = None if self.talk.lost is not None else self._wait_to_reconnect()
         if wait is None:
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(wait):
                 await self._closed.wait()
-        if self._talk.lost is None:
+        if self.talk.lost is None:
             self._connect()
-            self._put(self._talk.resume())
+            self._put(self.talk.resume())
 
     # Closing.
 
@@ -136,7 +136,7 @@ class AsyncConnection(Link):
         What is open on a server that keeps checkpoints is parked there, and can be resumed.
         """
         try:
-            if self._talk.lost is None and self._talk.idle:
+            if self.talk.lost is None and self.talk.idle:
                 await self._part()
         finally:  # also if the task that closes is cancelled
             self._closed.set()
@@ -145,12 +145,12 @@ class AsyncConnection(Link):
 
     async def _part(self) -> None:
         """Lets the server confirm what is being closed, on a new stream if need be, and end the stream."""
-        if self._talk.closing:
+        if self.talk.closing:
             confirmed: asyncio.Future[None] = self._loop.create_future()
             self._confirmed = lambda: None if confirmed.done() else confirmed.set_result(None)
             await asyncio.wait({self._reader, confirmed}, timeout=GOODBYE, return_when=asyncio.FIRST_COMPLETED)
         self._outbox.put_nowait(None)
-        if not self._talk.closing:
+        if not self.talk.closing:
             await asyncio.wait({self._reader}, timeout=GOODBYE)
 
 

@@ -45,17 +45,13 @@ class Link(ABC):
         self._headers = headers(route)
         self._resuming = resuming
         self._within = within
-        self._talk = Conversation(None if within == 0 else Budget(resuming.keep_bytes, resuming.keep_steps))
+        self.talk = Conversation(None if within == 0 else Budget(resuming.keep_bytes, resuming.keep_steps))
         self._left: deque[Books] = deque()  # to be ended before the next message is sent
         self._waiting: set[Promise[Any]] = set()
         self._pace = Pace(resuming)
         self._recovery: Recovery | None = None
         self._later: Timer | None = None  # for what the server had no room for
         self._confirmed: Callable[[], object] | None = None  # called when nothing is left to be closed
-
-    @property
-    def talk(self) -> Conversation:
-        return self._talk
 
     @abstractmethod
     def _put(self, requests: Requests) -> None:
@@ -109,7 +105,7 @@ class Link(ABC):
         finally:
             if not settled:
                 with self._lock:
-                    why = why_no_room(self._talk.budget, room)
+                    why = why_no_room(self.talk.budget, room)
         if not settled:
             raise TimedOut(why)
 
@@ -124,17 +120,17 @@ class Link(ABC):
 
     def enrol(self, books: Books) -> None:
         with self._lock:
-            self._put(self._talk.enrol(books))
+            self._put(self.talk.enrol(books))
 
     def disown(self, promise: Promise[pb.Opened]) -> None:
         with self._lock:
-            self._put(self._talk.disown(promise))
+            self._put(self.talk.disown(promise))
 
     # With the lock held.
 
     def _carry_out(self) -> None:
         while self._left:
-            self._say(self._talk.close, self._left[0])
+            self._say(self.talk.close, self._left[0])
             self._left.popleft()
 
     def _say(self, build: Build[K], *values: object) -> K:
@@ -150,13 +146,13 @@ class Link(ABC):
 
     def _enter(self, response: pb.StreamResponse | TidegateError) -> None:
         """Takes in a message, or what ended the stream."""
-        if self._talk.broken is not None:  # an interrupted caller has broken the stream off meanwhile
+        if self.talk.broken is not None:  # an interrupted caller has broken the stream off meanwhile
             return
         if isinstance(response, TidegateError):
             self._break_off(response)
             return
         try:
-            self._put(self._talk.receive(response))
+            self._put(self.talk.receive(response))
         except ProtocolError as error:
             self._lose(error)
             return
@@ -164,26 +160,26 @@ class Link(ABC):
 
     def _look_around(self) -> None:
         """Does what has become due with a message."""
-        if self._talk.resumption.deferred and self._later is None:
+        if self.talk.resumption.deferred and self._later is None:
             self._defer()
-        if self._talk.broken is not None:
-            self._break_off(self._talk.broken)
-        elif self._recovery is not None and self._recovery.over(self._talk):
+        if self.talk.broken is not None:
+            self._break_off(self.talk.broken)
+        elif self._recovery is not None and self._recovery.over(self.talk):
             self._recovery = None
-        elif self._talk.resumption.casualties:
-            report(self._talk)
-        if self._confirmed is not None and not self._talk.closing:
+        elif self.talk.resumption.casualties:
+            report(self.talk)
+        if self._confirmed is not None and not self.talk.closing:
             self._confirmed()
 
     def _break_off(self, error: TidegateError) -> None:
         """Drops the stream; the conversation continues on another one if there is something to resume."""
-        self._talk.break_off(error)
+        self.talk.break_off(error)
         self._hang_up()
-        if self._talk.broken is not None:
+        if self.talk.broken is not None:
             self._recover()
 
     def _lose(self, error: TidegateError) -> None:
-        self._talk.lose(error)
+        self.talk.lose(error)
         self._hang_up()
 
     def _end(self, why: str) -> None:
@@ -195,18 +191,18 @@ class Link(ABC):
         """Asks after a while again for what there was no room for."""
         wait = self._next_wait()
         if wait is None:
-            self._talk.resumption.give_up_deferred()
+            self.talk.resumption.give_up_deferred()
         else:
             self._later = self._after(wait, self._try_deferred)
 
     def _try_deferred(self) -> None:
         with self._lock:
             self._later = None
-            self._put(self._talk.resumption.try_deferred())
+            self._put(self.talk.resumption.try_deferred())
 
     def _recover(self) -> Recovery:
         if self._recovery is None:
-            self._recovery = Recovery(self._resuming, self._within, self._address, self._talk, self._pace)
+            self._recovery = Recovery(self._resuming, self._within, self._address, self.talk, self._pace)
         return self._recovery
 
     def _next_wait(self) -> float | None:
@@ -217,6 +213,6 @@ class Link(ABC):
         """Seconds until the next stream is to be made; None: there will be none."""
         wait = self._next_wait()
         if wait is None:
-            self._talk.give_up(self._recover().why_over(self._talk))
-            report(self._talk)
+            self.talk.give_up(self._recover().why_over(self.talk))
+            report(self.talk)
         return wait

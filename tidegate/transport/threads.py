@@ -73,7 +73,7 @@ class Connection(Link):
 
     @property
     def alive(self) -> bool:
-        return self._talk.lost is None
+        return self.talk.lost is None
 
     def leave(self, books: Books) -> None:
         """Has sequences ended, and waits for nothing: neither for the server nor for the lock.
@@ -136,7 +136,7 @@ class Connection(Link):
                 self._lose(ConnectionLost(f"this client failed while it read from {self._address}: {error!r}"))
 
     def _call(self, stream: _Stream) -> None:
-        messages = stream.messages(lambda: self._talk.max_message_bytes)
+        messages = stream.messages(lambda: self.talk.max_message_bytes)
         stream.call = self._stub.Stream(messages, metadata=self._headers)
 
     def _read(self, stream: _Stream) -> pb.StreamResponse | TidegateError:
@@ -153,9 +153,9 @@ class Connection(Link):
             with self._lock:
                 if self._left:
                     self._carry_out()
-                if self._talk.lost is not None or self._closed.is_set():
+                if self.talk.lost is not None or self._closed.is_set():
                     return None
-                if self._talk.broken is None:
+                if self.talk.broken is None:
                     return self._stream
                 wait = self._wait_to_reconnect()
                 if wait is None:
@@ -165,10 +165,10 @@ class Connection(Link):
 
     def _reconnect(self) -> None:
         with self._lock:
-            if self._talk.lost is None and not self._closed.is_set():
+            if self.talk.lost is None and not self._closed.is_set():
                 self._stream = _Stream()
                 self._call(self._stream)
-                self._put(self._talk.resume())
+                self._put(self.talk.resume())
 
     # Closing.
 
@@ -191,11 +191,11 @@ class Connection(Link):
         """Lets the server confirm what is being closed, on a new stream if need be, and end the stream."""
         with self._lock:
             self._carry_out()
-            if not self._talk.idle or self._talk.lost is not None:
+            if not self.talk.idle or self.talk.lost is not None:
                 return
             confirmed = Event()
             self._confirmed = confirmed.set
-            if not self._talk.closing:
+            if not self.talk.closing:
                 confirmed.set()
         if confirmed.wait(GOODBYE):
             self._stream.outbox.put(None)
