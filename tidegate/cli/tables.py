@@ -1,6 +1,7 @@
 """Rows of numbers from a file or a pipe, in the order of a model's inputs. Knows tables, and no server."""
 
 import csv
+import math
 import os
 import stat
 import sys
@@ -40,14 +41,11 @@ class Columns:
 
     def inputs(self, rows: NDArray[np.float64]) -> Inputs:
         """What `step` (rows [columns]) or `chunk` (rows [T, columns]) takes. Raises BadInput."""
-        leading = rows.shape[:-1]
         taken: dict[str, NDArray[np.generic]] = {}
-        at = 0
-        for spec in self._specs:
-            width = int(np.prod(spec.shape, dtype=np.int64))
-            part = rows[..., at : at + width].reshape((*leading, *spec.shape))
+        ends = np.cumsum([math.prod(spec.shape) for spec in self._specs])
+        for spec, columns in zip(self._specs, np.split(rows, ends[:-1], axis=-1), strict=True):
+            part = columns.reshape((*rows.shape[:-1], *spec.shape))
             taken[spec.name] = part if spec.dtype.kind == "f" else _whole(spec.name, part)
-            at += width
         return taken
 
 
