@@ -32,11 +32,14 @@ def figure(
     held = trace["cell" if "cell" in trace.parts else "hidden"][:, unit]
     most = float(np.abs(held).max(initial=1e-9)) if full is None else full
     outputs = answers.output.reshape(len(answers), -1)[:, 0]
-    mark = _gate_of(trace, unit, style)
+
+    def mark(name: str) -> list[str]:
+        return [glyphs.gate(float(value), style) for value in trace[name][:, unit]]
+
     rows = [
         _row("answer", (f"{value:.2f}" for value in outputs)),
         *(_row(f"{name} gate", (f"  {m}" for m in mark(name))) for name in _first(trace, _ABOVE)),
-        _row(_middle(trace), _units(trace, held, most, mark, style)),
+        _row(", ".join([*_first(trace, _LEFT), "unit"]), _units(trace, held, most, mark, style)),
         *(_row(f"{name} gate", (f"  {m}" for m in mark(name))) for name in _first(trace, _BELOW)),
         _row("step", (f"  {step}" for step in answers.steps)),
     ]
@@ -50,23 +53,9 @@ def _units(
     return (f"{m} {glyphs.shade(abs(value) / most, style) * 3}" for m, value in zip(left, held.tolist(), strict=True))
 
 
-def _gate_of(trace: LayerTrace, unit: int, style: Style) -> Callable[[str], list[str]]:
-    return lambda name: [glyphs.gate(float(value), style) for value in trace[name][:, unit]]
-
-
 def _first(trace: LayerTrace, names: Sequence[str]) -> list[str]:
     return [name for name in names if name in trace.parts][:1]
 
 
-def _middle(trace: LayerTrace) -> str:
-    gate = next(iter(_first(trace, _LEFT)), None)
-    return f"{gate}, unit" if gate else "unit"
-
-
 def _row(label: str, cells: Iterable[str]) -> str:
-    return label.rjust(_LABEL) + "   " + "".join(_padded(cell) for cell in cells)
-
-
-def _padded(cell: str) -> str:
-    """To the column's width, colours not counted."""
-    return cell + " " * (_COLUMN - glyphs.visible_length(cell))
+    return label.rjust(_LABEL) + "   " + "".join(cell + " " * (_COLUMN - glyphs.visible_length(cell)) for cell in cells)

@@ -116,10 +116,6 @@ class FleetPromise(Promise[list[pb.FleetAnswers]]):
         self.doomed &= ~rows
         return doomed
 
-    def complete(self, rows: int) -> bool:
-        self.received += rows
-        return self.received >= len(self.members)
-
     def settle(self) -> None:
         if self.refusal is not None:
             self.fail(self.refusal)
@@ -195,7 +191,8 @@ class FleetInFlight(_Pending[FleetPromise]):
         return next((promise for promise in self._pending if promise.takes(member, step)), None)
 
     def settle(self, promise: FleetPromise, rows: int) -> None:
-        if promise.complete(rows):
+        promise.received += rows
+        if promise.received >= len(promise.members):
             self._pending.remove(promise)
             promise.settle()
 

@@ -79,7 +79,9 @@ class Resumption:
         if refusal.reason == "UNKNOWN_SEQUENCE" and books.order is not None:
             return [books.order.request(books.handle)]
         if books.handle in self._registry.closing and refusal.reason in _ENDED and not books.waiting:
-            self._registry.closed(pb.Closed(handle=books.handle, count=books.count, steps=_steps(books)))
+            self._registry.closed(
+                pb.Closed(handle=books.handle, count=books.count, steps=np.atleast_1d(books.answered).tolist())
+            )
             return []
         self._fail(books, books.loss(refusal.reason, refusal.message))
         return []
@@ -149,7 +151,3 @@ def as_loss(error: TidegateError) -> ConnectionLost:
 
 def _claim(books: Books) -> pb.StreamRequest:
     return books.claim().request(books.handle)
-
-
-def _steps(books: Books) -> list[int]:
-    return [int(step) for step in np.atleast_1d(books.answered)]
