@@ -140,7 +140,7 @@ class Controls:
 
 
 class Turns:
-    """What goes out later; `blocked` while the server takes nothing, before it has answered a move or a rewind."""
+    """Requests that are to be sent later; `blocked` while a move or a rewind waits for its answer."""
 
     def __init__(self) -> None:
         self.blocked = False
@@ -151,12 +151,12 @@ class Turns:
         return not self.blocked and not self._later
 
     def say(self, requests: list[pb.StreamRequest], most: int) -> list[pb.StreamRequest]:
-        """What of these can be sent now. The rest goes out in its turn."""
+        """Which of these can be sent now. The rest is sent later, in this order."""
         self._later.extend(requests)
         return [] if self.blocked else self.go_on(most)
 
     def go_on(self, most: int) -> list[pb.StreamRequest]:
-        """What waits, up to the next request that the server has to answer first, and to the step `most`."""
+        """Which can be sent now: up to the next request that has to be answered first, and to the step `most`."""
         self.blocked = False
         requests: list[pb.StreamRequest] = []
         while self._later and not self.blocked and self._later[0].steps.first_step <= most:  # 0 of what is no step

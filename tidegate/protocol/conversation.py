@@ -1,8 +1,8 @@
 """A client's side of the protocol, without the stream: which messages to send, and what each that comes belongs to.
 
-Any number of sequences and fleets share it, and it outlives its streams: `break_off` when one is gone, `resume` for the
-first words on the next. Pure: a shell puts the requests on a wire, hands in what comes, waits for promises in its own
-way, with threads or with asyncio, and decides when to try again. Not thread-safe by itself.
+Any number of sequences and fleets share it, and it outlives its streams: `break_off` when one is lost, `resume` for the
+first messages on the next. Pure: a connection sends the requests, hands in what comes, waits for promises, with threads
+or with asyncio, and decides when to try again. Not thread-safe by itself.
 """
 
 from copy import copy

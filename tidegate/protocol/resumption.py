@@ -79,9 +79,8 @@ class Resumption:
         if refusal.reason == "UNKNOWN_SEQUENCE" and books.order is not None:
             return [books.order.request(books.handle)]
         if books.handle in self._registry.closing and refusal.reason in _ENDED and not books.waiting:
-            self._registry.closed(
-                pb.Closed(handle=books.handle, count=books.count, steps=np.atleast_1d(books.answered).tolist())
-            )
+            steps = np.atleast_1d(books.answered).tolist()
+            self._registry.closed(pb.Closed(handle=books.handle, count=books.count, steps=steps))
             return []
         self._fail(books, books.loss(refusal.reason, refusal.message))
         return []

@@ -131,7 +131,7 @@ class SequenceBooks(CommonBooks[int, Replay, InFlight]):
         return control.promise, self.say([message])
 
     def say(self, requests: list[pb.StreamRequest]) -> list[pb.StreamRequest]:
-        """What of these can be sent now. The rest goes out in its turn; nothing while there is no stream."""
+        """Which of these can be sent now, and the rest later, in this order; none while there is no stream."""
         return [] if self.parked else self._turns.say(requests, self._most_ahead)
 
     @property
@@ -139,7 +139,7 @@ class SequenceBooks(CommonBooks[int, Replay, InFlight]):
         return self._answered_here + max(self._most, _AHEAD)
 
     def told(self, kind: str, response: pb.StreamResponse) -> list[pb.StreamRequest]:
-        """Enters the answer to such a request; what goes out."""
+        """Enters the answer to such a request. What to send."""
         if kind == "state":
             self._controls.settle("read_state", response)
             return []
@@ -164,7 +164,7 @@ class SequenceBooks(CommonBooks[int, Replay, InFlight]):
     # Receiving.
 
     def receive(self, message: pb.Answers) -> list[pb.StreamRequest]:
-        """Enters an answer; what goes out. Raises ProtocolError."""
+        """Enters an answer. What to send. Raises ProtocolError."""
         first = message.first_step
         if self._back_at <= first < self._again:
             self._answered_here = first + rows_of(message)
