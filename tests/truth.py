@@ -66,4 +66,4 @@ class Truth:
 
 
 def _whole(loaded: LoadedModel) -> TracePlan:
-    return plan(Selection(), loaded.graph.trace, loaded.graph.layers)
+    return plan(Selection(), loaded.graph)

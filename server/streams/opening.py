@@ -79,7 +79,7 @@ class Opening:
         """Opens new sequences under free handles, all from the same state. Raises Refusal."""
         check_name("the owner", caller.who)
         self.handles.check_group(model, manner)
-        coming = _Opening(handles, manner, trace=plan(manner.selection, model.graph.trace, model.graph.layers))
+        coming = _Opening(handles, manner, trace=plan(manner.selection, model.graph))
         row = None if beginning is None else state_value.together(model.graph, beginning.parts)
         step = 0 if beginning is None else beginning.step
         self.keeper.check(caller, len(handles))
@@ -128,7 +128,7 @@ class Opening:
         if self.stopping:
             raise stopping()
         self.handles.check_group(model, coming.manner)
-        coming.trace = plan(coming.manner.selection, model.graph.trace, model.graph.layers)
+        coming.trace = plan(coming.manner.selection, model.graph)
         coming.slots, coming.model = model.slots.reserve(count), model
 
     def _resumed(self, coming: _Opening, result: list[Restored] | TidegateError) -> None:

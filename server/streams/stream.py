@@ -235,7 +235,7 @@ class Stream:
                     f"version {model.version} keeps another state than version {group.model.version}, so a sequence "
                     "cannot go on with it"
                 )
-            trace = plan(group.manner.selection, model.graph.trace, model.graph.layers)
+            trace = plan(group.manner.selection, model.graph)
             self._moves.move(group, handle, Destination(model, self._opening.room(model, 1), trace))
 
     # Ending -----------------------------------------------------------------------------------------------------------

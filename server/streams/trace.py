@@ -12,7 +12,7 @@ from server.errors import BadInput, Reason
 from stepgraph.rewriting.columns import Columns
 
 if TYPE_CHECKING:
-    from stepgraph.cells.cell import Cell
+    from stepgraph.rewriting.stepgraph import StepGraph
 
 HIDDEN, CELL, GATES = "hidden", "cell", "gates"
 
@@ -59,31 +59,33 @@ class TracePlan:
         return trace[:, self._indices]
 
 
-def plan(selection: Selection, trace: Sequence[Columns], layers: Sequence[Cell]) -> TracePlan:
+def plan(selection: Selection, graph: StepGraph) -> TracePlan:
     """The plan for a selection of the columns that a model has.
 
     Raises:
         BadInput: the model has no such layer or part, or the selection says none and selects something.
     """
-    if not trace and selection == Selection():
+    if not graph.trace and selection == Selection():
         selection = Selection(none=True)  # everything of nothing
     if selection.none:
         if selection.parts or selection.layers or selection.every > 1:
             raise BadInput("the trace selection says none and selects something", Reason.BAD_TRACE)
         return TracePlan((), 1, slice(0, 0), wanted=False)
     for layer in sorted(selection.layers):
-        if layer >= len(layers):
+        if layer >= len(graph.layers):
             raise BadInput(
-                f"the trace selection names layer {layer}; this model has layers 0 to {len(layers) - 1}",
+                f"the trace selection names layer {layer}; this model has layers 0 to {len(graph.layers) - 1}",
                 Reason.BAD_TRACE,
             )
-    wanted = [columns for columns in trace if _wants(selection, columns)]
+    wanted = [columns for columns in graph.trace if _wants(selection, columns)]
     if not wanted:
         raise BadInput(
             f"the trace selection asks for {', '.join(sorted(selection.parts))}, which the selected layers do not have",
             Reason.BAD_TRACE,
         )
-    return TracePlan(_laid_out(wanted), selection.every, _indices(wanted, len(wanted) == len(trace)), wanted=True)
+    everything = len(wanted) == len(graph.trace)
+    indices = slice(None) if everything else np.concatenate([np.arange(c.offset, c.offset + c.size) for c in wanted])
+    return TracePlan(_laid_out(wanted), selection.every, indices, wanted=True)
 
 
 def _wants(selection: Selection, columns: Columns) -> bool:
@@ -96,9 +98,3 @@ def _wants(selection: Selection, columns: Columns) -> bool:
 def _laid_out(wanted: Sequence[Columns]) -> tuple[Columns, ...]:
     offsets = np.cumsum([0, *(columns.size for columns in wanted)]).tolist()
     return tuple(Columns(c.layer, c.name, offset, c.size) for c, offset in zip(wanted, offsets, strict=False))
-
-
-def _indices(wanted: Sequence[Columns], everything: bool) -> np.ndarray | slice:
-    if everything:
-        return slice(None)
-    return np.concatenate([np.arange(c.offset, c.offset + c.size) for c in wanted])
