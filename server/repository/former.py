@@ -2,11 +2,14 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 
 from server.errors import ModelUnavailable, WrongState
 from server.repository.loader import Loader, Outcome
 from server.repository.source import Source
 from server.runtime.served_model import ServedModel
+from stepgraph.isolation.intake import Effort
 from stepgraph.model import LoadedModel
 
 log = logging.getLogger(__name__)
@@ -44,11 +47,16 @@ class FormerModels:
             "also after a restart, while the cache has it" if kept else "but not after a restart: the cache lacks it",
         )
 
-    def bring_back(self, name: str, version: int, sha256: str) -> ModelUnavailable | WrongState:
-        """Looks for the content that a sequence ran with in the cache. Why the sequence cannot go on yet, or at all."""
+    def bring_back(
+        self, name: str, version: int, sha256: str, path: Path | None = None
+    ) -> ModelUnavailable | WrongState:
+        """Looks for the content that a sequence ran with in the cache, and at `path` if that is given.
+
+        Returns why the sequence cannot go on yet, or at all.
+        """
         key = name, version, sha256
         if key not in self._absent:
-            self._loader.load(key, lambda _: self._source.of_content(sha256), lambda o: self._brought_back(key, o))
+            self._loader.load(key, partial(self._load, sha256, path), partial(self._brought_back, key))
             self._loader.hurry(key)
             return ModelUnavailable(f"model '{name}' version {version} is brought back; try again in a moment")
         return WrongState(
@@ -74,8 +82,16 @@ class FormerModels:
             model.stop()
         self._models.clear()
 
+    def _load(self, sha256: str, path: Path | None, effort: Effort) -> LoadedModel | None:
+        """In a thread of the loader."""
+        if path is None or self._source.holds(sha256):
+            return self._source.of_content(sha256)
+        return self._source.load(path, effort)
+
     def _brought_back(self, key: tuple[str, int, str], outcome: Outcome) -> None:
-        if not isinstance(outcome, LoadedModel):
+        if outcome is None:
+            return
+        if not isinstance(outcome, LoadedModel) or outcome.sha256 != key[-1]:
             self._absent[key] = STAY
             return
         name, version, sha256 = key

@@ -4,6 +4,7 @@ A content is needed while sequences run with it, and then for as long as the las
 a file beside the proofs, which servers may share. Ages are what was observed, as in a store.
 """
 
+import asyncio
 import json
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -11,6 +12,7 @@ from contextlib import suppress
 from math import inf
 from pathlib import Path
 
+from server.runtime.served_model import ServedModel
 from server.stores.observed import ObservedTime
 from server.stores.store import LEASE
 
@@ -28,8 +30,15 @@ class Needed:
         self._time = ObservedTime(_GAP)
         self._used: dict[str, float] = {}  # by sha256, in observed time
         self._written = -inf
+        self._checkpoints: dict[ServedModel, int] = {}  # that were written of each, at the last look
 
-    def look(self, used: Collection[str]) -> frozenset[str]:
+    async def look(self, served: Collection[ServedModel]) -> frozenset[str]:
+        """Notes which of these have sequences, or had since the last look. Returns all contents that are needed."""
+        before, self._checkpoints = self._checkpoints, {model: model.counters.written for model in served}
+        used = {m.loaded.sha256 for m, n in self._checkpoints.items() if m.in_use or n > before.get(m, 0)}
+        return await asyncio.to_thread(self.note, used)
+
+    def note(self, used: Collection[str]) -> frozenset[str]:
         """Notes that these are in use now. Returns all that are needed."""
         kept, others = self._read()
         now = self._time.look(kept, self._clock())

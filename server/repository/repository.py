@@ -13,7 +13,7 @@ from pathlib import Path
 from server.errors import ModelUnavailable, Reason, UnknownModel
 from server.repository import folder
 from server.repository.folder import Found, Look, Stray
-from server.repository.former import STAY, FormerModels
+from server.repository.former import FormerModels
 from server.repository.loader import Loader, Outcome
 from server.repository.needed import FILE, Needed
 from server.repository.source import Source, intake
@@ -50,15 +50,12 @@ class Repository:
         self._listed: tuple[Entry, ...] | None = None
         kept = settings.cache_folder if settings.outlives else None
         self._needed = Needed(kept and kept / FILE, 3_600 * settings.retention_hours)
-        self._checkpoints: dict[ServedModel, int] = {}  # that were written of each, at the last look
         self._former = FormerModels(self._source, self._loader, self._serve)
         self._seen = Look({}, (), {})
         self._steady: set[Key] = set()  # whose files did not change since the look before
         self._strays: dict[Stray, bool] = {}  # what is out of place, and whether that was said
         self._tallies: dict[Key, Counters] = {}  # also of what is not here any more: it may come back
         self._complete = False  # whether everything has been tried once
-        # superseded versions that sequences come back to, and for how many more looks they stay without one
-        self._wanted: dict[Key, int] = {}
 
     def entries(self) -> tuple[Entry, ...]:
         """Every version that is loading, served or refused, by name and version; the same tuple until one changes."""
@@ -98,12 +95,12 @@ class Repository:
         fault = self._seen.closed.get(name) or (entry.found.fault if entry is not None else "")
         if fault:
             raise ModelUnavailable(f"model '{name}' version {version} cannot be looked at: {fault}")
+        found = self._seen.models.get(key)
+        if entry is None and found is not None:  # superseded
+            raise self._former.bring_back(name, version, sha256, found.path)
         if entry is not None and (entry.served is not None or entry.refusal is not None):
             raise self._former.bring_back(name, version, sha256)
-        if entry is None and key in self._seen.models:
-            self._wanted[key] = STAY
-            self._follow(name)
-        if key in self._seen.models or not self._complete:
+        if entry is not None or not self._complete:
             raise self._loading(name, version)
         raise UnknownModel(f"model '{name}' version {version} is not here any more", Reason.UNKNOWN_VERSION)
 
@@ -146,20 +143,13 @@ class Repository:
         self._steady = {key for key, f in seen.models.items() if settled or self._seen.models.get(key) == f}
         self._seen = seen
         self._warn(settled)
-        self._source.need(await asyncio.to_thread(self._needed.look, self._in_use()))
+        self._source.need(await self._needed.look(self.served()))
         for key in self._entries.keys() - seen.models.keys():
             self._remove(key)
         for name in sorted({name for name, _ in seen.models}):
             self._follow(name)
-        self._count_down()
         self._former.look()
         self._complete |= self._loader.has_tried
-
-    def _in_use(self) -> set[str]:
-        """The contents of which sequences are open, or were since the last look."""
-        before, self._checkpoints = self._checkpoints, {model: model.counters.written for model in self.served()}
-        written = {model for model, count in self._checkpoints.items() if count > before.get(model, 0)}
-        return {model.loaded.sha256 for model in self._checkpoints if model.in_use or model in written}
 
     def stop(self) -> None:
         """Stops every model, and brings in no more; may be called again."""
@@ -179,10 +169,9 @@ class Repository:
         """From the newest version down, until enough of them are served, or soon will be."""
         ready = likely = 0
         for key in sorted((key for key in self._seen.models if key[0] == name), reverse=True):
-            wanted = key in self._wanted
-            if ready >= self._settings.keep_versions and not wanted:
+            if ready >= self._settings.keep_versions:
                 self._remove(key)
-            elif likely < self._settings.keep_versions or wanted:
+            elif likely < self._settings.keep_versions:
                 self._bring_in(key, self._seen.models[key])
             entry = self._entries.get(key)
             served = entry is not None and entry.served is not None
@@ -245,10 +234,3 @@ class Repository:
         self._listed = None
         if entry is not None and entry.served is not None:
             self._former.add(entry.served)
-
-    def _count_down(self) -> None:
-        for key in list(self._wanted):
-            entry = self._entries.get(key)
-            in_use = entry is not None and entry.served is not None and entry.served.in_use
-            self._wanted[key] = STAY if in_use else self._wanted[key] - 1
-        self._wanted = {key: looks for key, looks in self._wanted.items() if looks}

@@ -21,18 +21,6 @@ OF_ONE = 512  # bytes that a sequence takes beside its checkpoints, and a tombst
 _Ids = OrderedDict[str, None]  # the longest untouched first
 
 
-class MemoryStore(TableStore):
-    """See `Store`."""
-
-    def __init__(self, terms: Terms) -> None:
-        super().__init__(terms)
-        self._table = MemoryTable()
-
-    @property
-    def tables(self) -> "MemoryTable":
-        return self._table
-
-
 class MemoryTable:
     """See `Table` and `Tables`."""
 
@@ -71,21 +59,19 @@ class MemoryTable:
     def checkpoints(self, id_: str) -> Mapping[int, bytes]:
         return self._checkpoints[id_]
 
-    def parked(self, limit: int, until: float | None = None, owner: str | None = None) -> Mapping[str, Kept]:
+    def parked(self, limit: int, until: float = inf, owner: str | None = None) -> Mapping[str, Kept]:
         ids = self._parked if owner is None else self._parked_of.get(owner, _Ids())
         first = ((id_, self._entries[id_]) for id_ in islice(ids, limit))
-        most = inf if until is None else until
-        return {id_: kept for id_, kept in first if isinstance(kept, Kept) and kept.touched <= most}
+        return {id_: kept for id_, kept in first if isinstance(kept, Kept) and kept.touched <= until}
 
     def awake(self, limit: int, until: float) -> Mapping[str, Kept]:
         first = ((id_, self._entries[id_]) for id_ in islice(self._awake, limit))
         return {id_: kept for id_, kept in first if isinstance(kept, Kept) and kept.touched <= until}
 
-    def tombstones(self, limit: int, until: float | None = None, owner: str | None = None) -> Mapping[str, Tombstone]:
+    def tombstones(self, limit: int, until: float = inf, owner: str | None = None) -> Mapping[str, Tombstone]:
         ids = self._tombstones if owner is None else self._tombstones_of.get(owner, _Ids())
         first = ((id_, self._entries[id_]) for id_ in islice(ids, limit))
-        most = inf if until is None else until
-        return {id_: stone for id_, stone in first if isinstance(stone, Tombstone) and stone.until <= most}
+        return {id_: stone for id_, stone in first if isinstance(stone, Tombstone) and stone.until <= until}
 
     def largest(self, limit: int, address: str | None = None) -> Sequence[tuple[str, int]]:
         counts = Counter[str]()
@@ -145,3 +131,12 @@ class MemoryTable:
             tally.tombstones += change.tombstones
         if self._tally[owner] == Tally():
             del self._tally[owner]
+
+
+class MemoryStore(TableStore):
+    """See `Store`."""
+
+    tables: MemoryTable
+
+    def __init__(self, terms: Terms) -> None:
+        super().__init__(terms, MemoryTable())

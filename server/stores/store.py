@@ -35,23 +35,14 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How long things are kept.
+    """How long things are kept; times in seconds."""
 
-    Attributes:
-        keep: so many checkpoints of each sequence, the newest, 1 to 255.
-        retention: a sequence that has been parked for so many seconds has expired.
-        tombstone: why a sequence is gone is known for so many seconds after.
-        lease: of a sequence that is awake its owner has to say so again within so many seconds.
-        tombstones: of so many sequences of one owner that are gone it is known why, of the last ones.
-        gap: the most that counts as passed between two calls of a server, in seconds.
-    """
-
-    keep: int = 4
-    retention: float = 7 * 86_400.0
-    tombstone: float = 7 * 86_400.0
-    lease: float = LEASE
-    tombstones: int = 10_000
-    gap: float = 60.0
+    keep: int = 4  # checkpoints of each sequence, the newest, 1 to 255
+    retention: float = 7 * 86_400.0  # a sequence that has been parked for so long has expired
+    tombstone: float = 7 * 86_400.0  # so long it is known why a sequence is gone
+    lease: float = LEASE  # of a sequence that is awake its owner has to say so again within this time
+    tombstones: int = 10_000  # of so many sequences of one owner that are gone it is known why, of the last ones
+    gap: float = 60.0  # the most that counts as passed between two calls of a server
 
     def __post_init__(self) -> None:
         above = min(self.retention, self.lease, self.gap) > 0 and min(self.tombstone, self.tombstones) >= 0
@@ -63,42 +54,29 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Birth:
-    """What is kept of a sequence from its first write on.
+    """What is kept of a sequence from its first write on."""
 
-    Attributes:
-        digest: SHA-256 of its secret resume token, 32 bytes.
-        owner: whom the limits count it for.
-        model: the name of its model.
-    """
-
-    digest: bytes
-    owner: str
-    model: str
+    digest: bytes  # SHA-256 of its secret resume token, 32 bytes
+    owner: str  # whom the limits count it for
+    model: str  # by name
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One checkpoint of one sequence.
+    """One checkpoint of one sequence, after `step` steps; a store does not look into its `data`.
 
-    Attributes:
-        id: the sequence.
-        fence: the number under which the writer owns it; 1 for who opened it.
-        step: how many steps are done.
-        data: the checkpoint's bytes, which a store does not look into.
-        birth: creates the sequence if it is unknown, with the fence as given: a store that has lost its data is filled
-            again by those who run the sequences. No change for one that exists.
-        spare: earlier steps whose checkpoints stay, if they are kept, beside the newest: somebody may go back there.
-            Few: with the newest no more than 256.
-        awake: whether the sequence is awake from now on, or parked.
+    `birth` creates the sequence if it is unknown, with the fence as given, so that those who run the sequences fill a
+    store that has lost its data; it changes none that exists. `spare` are earlier steps whose checkpoints stay, if they
+    are kept, beside the newest: with these no more than 256.
     """
 
     id: str
-    fence: int
+    fence: int  # the number under which the writer owns it; 1 for who opened it
     step: int
     data: bytes
     birth: Birth | None = None
     spare: tuple[int, ...] = ()
-    awake: bool = True
+    awake: bool = True  # from now on, or parked
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,21 +154,22 @@ class Swept:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Sequences, the bytes of their checkpoints, and how many are parked. Expired ones count until they are swept.
-
-    `tombstones`: of how many that are gone the reason is kept. `taken`: the bytes that all of it takes, with what the
-    store itself needs for it, as far as that is known.
-    """
+    """What is kept; expired sequences count until they are swept."""
 
     sequences: int
-    bytes: int
-    parked: int = 0
-    tombstones: int = field(default=0, compare=False)
-    taken: int = field(default=0, compare=False)
+    bytes: int  # of their checkpoints
+    parked: int = 0  # of the sequences
+    tombstones: int = field(default=0, compare=False)  # sequences that are gone, and why
+    taken: int = field(default=0, compare=False)  # bytes of all that, with what the store needs for it, about
 
 
 class Store(Protocol):
-    """Checkpoints that outlive a server. Each call may raise `StoreFailed`; the next one tries again by itself."""
+    """Checkpoints that outlive a server. Each call may raise `StoreFailed`; the next one tries again by itself.
+
+    What owns a sequence no more is refused a write, a hold and an end: FENCED, where the fence is older than the
+    sequence's, and ENDED, EVICTED or EXPIRED, where it is gone; the time alone takes nothing from its owner, before it
+    was swept. So is UNKNOWN.
+    """
 
     terms: Terms
 
@@ -199,9 +178,8 @@ class Store(Protocol):
 
         The step of a write becomes the newest: kept checkpoints of later steps are gone (a rewind), one of the same
         step is replaced, and of the earlier ones the newest stay, `terms.keep` in all, and those to spare. The
-        sequence's lease or retention begins anew. Refused are: UNKNOWN without a birth; NOT_YOURS, where the birth's
-        digest is not that of the sequence; FENCED, where the fence is older than the sequence's; and what is ENDED or
-        EVICTED, or was swept as EXPIRED: the time alone takes nothing from its owner.
+        sequence's lease or retention begins anew. UNKNOWN is a write without a birth, NOT_YOURS one whose birth has
+        another digest than the sequence.
         """
 
     def claim(self, claims: Sequence[Claim], now: float, asked: float | None = None) -> list[Claimed | Gone]:
@@ -218,18 +196,16 @@ class Store(Protocol):
         """As `claim`, and changes nothing: the fence is the owner's."""
 
     def hold(self, holds: Sequence[Hold], now: float) -> list[Refused]:
-        """Keeps sequences awake, or parks them, and says which are not the caller's any more.
+        """Keeps sequences awake, or parks them. Returns those that are not the caller's any more.
 
         The lease of one that is awake begins anew, the retention of one that falls asleep begins, and one that is
-        parked already stays as it is. Refused are: UNKNOWN; FENCED, where the fence is older than the sequence's; and
-        what is ENDED or EVICTED, or was swept as EXPIRED.
+        parked already stays as it is.
         """
 
     def end(self, ends: Sequence[End], now: float) -> list[Refused]:
         """Deletes the checkpoints of sequences, and remembers the reason for `terms.tombstone` seconds.
 
-        Refused are: UNKNOWN; FENCED, where the fence is older than the sequence's; and ENDED, EXPIRED and EVICTED
-        unless it was by this very end.
+        The same end again is not refused.
         """
 
     def expire(self, now: float, limit: int = 1_000) -> Swept:
@@ -242,12 +218,7 @@ class Store(Protocol):
     def evict(self, count: int, now: float, *, owner: str | None = None) -> list[Evicted]:
         """Ends up to `count` parked sequences as EVICTED, of each owner those parked for longest.
 
-        They are taken from the owners with the most parked sequences; where no owner stands out, from all.
-
-        Args:
-            count: the most that are evicted.
-            now: the time.
-            owner: only sequences counted for this owner.
+        Whose they are, of an `owner` or of all, see `eviction.py`.
         """
 
     def forget(self, count: int, now: float) -> int:

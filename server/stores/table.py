@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from math import inf
 from typing import Protocol
 
 from server.stores.fencing import Entry, Kept, Tombstone
@@ -44,13 +45,13 @@ class Table(Protocol):
     def checkpoints(self, id_: str) -> Mapping[int, bytes]:
         """What is kept of a sequence, by slot."""
 
-    def parked(self, limit: int, until: float | None = None, owner: str | None = None) -> Mapping[str, Kept]:
+    def parked(self, limit: int, until: float = inf, owner: str | None = None) -> Mapping[str, Kept]:
         """Up to `limit` parked sequences, touched at or before `until`, of an owner."""
 
     def awake(self, limit: int, until: float) -> Mapping[str, Kept]:
         """Likewise of those that are awake."""
 
-    def tombstones(self, limit: int, until: float | None = None, owner: str | None = None) -> Mapping[str, Tombstone]:
+    def tombstones(self, limit: int, until: float = inf, owner: str | None = None) -> Mapping[str, Tombstone]:
         """Up to `limit` of those that stand until then or less long, of an owner."""
 
     def largest(self, limit: int, address: str | None = None) -> Sequence[tuple[str, int]]:

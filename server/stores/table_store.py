@@ -1,6 +1,5 @@
-"""A store whose decisions are those of `Transaction`, over tables in this process or in a file."""
+"""A store that decides as `Transaction` does, over tables in this process or in a file."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -12,17 +11,13 @@ from server.stores.transaction import Transaction
 T = TypeVar("T")
 
 
-class TableStore(ABC):
+class TableStore:
     """See `Store`: each call is one transaction over `tables`."""
 
-    def __init__(self, terms: Terms) -> None:
+    def __init__(self, terms: Terms, tables: Tables) -> None:
         self.terms = terms
+        self.tables = tables
         self._time = ObservedTime(terms.gap)
-
-    @property
-    @abstractmethod
-    def tables(self) -> Tables:
-        """Where the data is."""
 
     def write(self, writes: Sequence[Write], now: float) -> list[Refused]:
         return self._change(now, lambda t: t.write(writes))
@@ -49,13 +44,12 @@ class TableStore(ABC):
     def forget(self, count: int, now: float) -> int:
         return self._change(now, lambda t: t.forget(count))
 
-    def usage(self) -> Usage:
-        with self.tables.reading() as table:
-            return table.usage()
-
-    def usage_of(self, owner: str) -> Usage:
+    def usage(self, owner: str | None = None) -> Usage:
         with self.tables.reading() as table:
             return table.usage(owner)
+
+    def usage_of(self, owner: str) -> Usage:
+        return self.usage(owner)
 
     def shrink(self) -> bool:
         return self.tables.shrink()

@@ -30,7 +30,7 @@ class SqliteFile:
         self.path, self._patience = path, patience
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
-        self.replaced = 0  # how many times there was another file at the path than before
+        self._replaced = 0
         with self._sentences():
             if pragma(self._opened(), "auto_vacuum") != INCREMENTAL:
                 log.info(
@@ -65,6 +65,11 @@ class SqliteFile:
             if surplus <= SLICE:
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)")  # only then is the file cut
             return surplus > SLICE
+
+    def losses(self) -> int:
+        """How many times there was another file at the path than before."""
+        with self.reading():
+            return self._replaced
 
     def close(self) -> None:
         """Lets go of the file; the next transaction opens it again."""
@@ -102,7 +107,7 @@ class SqliteFile:
         self.close()
         _touch(self.path)
         before, self._inode = self._inode, self.path.stat().st_ino
-        self.replaced += before not in (0, self._inode)
+        self._replaced += before not in (0, self._inode)
         # The thread that opens a store need not be the one that uses it.
         self._connection = sqlite3.connect(
             self.path, timeout=self._patience, isolation_level=None, check_same_thread=False

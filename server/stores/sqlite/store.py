@@ -17,12 +17,8 @@ class SqliteStore(TableStore):
     """
 
     def __init__(self, path: Path, terms: Terms, patience: float = 5.0) -> None:
-        super().__init__(terms)
         self._file = SqliteFile(path, patience)
-
-    @property
-    def tables(self) -> "_Tables":
-        return _Tables(self._file)
+        super().__init__(terms, _Tables(self._file))
 
 
 class _Tables:
@@ -30,7 +26,7 @@ class _Tables:
 
     def __init__(self, file: SqliteFile) -> None:
         self._file = file
-        self.close, self.shrink = file.close, file.shrink
+        self.close, self.shrink, self.losses = file.close, file.shrink, file.losses
 
     @contextmanager
     def reading(self) -> Iterator[SqliteTable]:
@@ -43,7 +39,3 @@ class _Tables:
             table = SqliteTable(connection)
             yield table
             table.set_aside()
-
-    def losses(self) -> int:
-        with self._file.reading():
-            return self._file.replaced

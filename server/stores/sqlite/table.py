@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import astuple
 from itertools import count as counting
+from math import inf
 from typing import Any
 
 from server.stores.fencing import Kept, Tombstone
@@ -19,7 +20,6 @@ SEQUENCES = "SELECT key, id, digest, owner, model, fence, touched, slots, awake 
 TOMBSTONES = "SELECT id, digest, fence, reason, model, step, until, owner FROM tombstone"
 AMONG = "WHERE id IN (SELECT value FROM json_each(?))"
 PER_SEQUENCE = 256  # keys of checkpoints
-EVER = 1e300  # seconds
 KINDS = bytes, str, str, int, float, bytes, int  # of a sequence's columns, from its digest on
 
 
@@ -48,18 +48,18 @@ class SqliteTable:
         found = self._connection.execute("SELECT key, data FROM checkpoint WHERE key BETWEEN ? AND ?", (first, last))
         return {key - first: data for key, data in found}
 
-    def parked(self, limit: int, until: float | None = None, owner: str | None = None) -> Mapping[str, Kept]:
+    def parked(self, limit: int, until: float = inf, owner: str | None = None) -> Mapping[str, Kept]:
         of, who = ("", ()) if owner is None else ("owner = ? AND", (owner,))
-        where = f"WHERE {of} awake = 0 AND touched <= ? ORDER BY touched, id LIMIT ?"
-        return self._sequences(where, *who, EVER if until is None else until, limit)
+        return self._sequences(
+            f"WHERE {of} awake = 0 AND touched <= ? ORDER BY touched, id LIMIT ?", *who, until, limit
+        )
 
     def awake(self, limit: int, until: float) -> Mapping[str, Kept]:
         return self._sequences("WHERE awake = 1 AND touched <= ? ORDER BY touched, id LIMIT ?", until, limit)
 
-    def tombstones(self, limit: int, until: float | None = None, owner: str | None = None) -> Mapping[str, Tombstone]:
+    def tombstones(self, limit: int, until: float = inf, owner: str | None = None) -> Mapping[str, Tombstone]:
         of, who = ("", ()) if owner is None else ("owner = ? AND", (owner,))
-        where = f"WHERE {of} until <= ? ORDER BY until LIMIT ?"
-        return self._tombstones(where, *who, EVER if until is None else until, limit)
+        return self._tombstones(f"WHERE {of} until <= ? ORDER BY until LIMIT ?", *who, until, limit)
 
     def largest(self, limit: int, address: str | None = None) -> Sequence[tuple[str, int]]:
         source, given = "(SELECT address, parked FROM address)", list[str]()
