@@ -82,8 +82,8 @@ class MemoryTable:
 
     def usage(self, owner: str | None = None) -> Usage:
         tally = self._total if owner is None else self._tally.get(owner, Tally())
-        taken = tally.bytes + OF_ONE * (tally.sequences + tally.tombstones)
-        return Usage(tally.sequences, tally.bytes, tally.parked, tally.tombstones, taken)
+        taken = tally["bytes"] + OF_ONE * (tally["sequences"] + tally["tombstones"])
+        return Usage(tally["sequences"], tally["bytes"], tally["parked"], tally["tombstones"], taken)
 
     def save(self, changes: Changes, time: float) -> None:
         self._time = time
@@ -125,11 +125,8 @@ class MemoryTable:
 
     def _count(self, owner: str, change: Tally) -> None:
         for tally in (self._total, self._tally[owner]):
-            tally.sequences += change.sequences
-            tally.bytes += change.bytes
-            tally.parked += change.parked
-            tally.tombstones += change.tombstones
-        if self._tally[owner] == Tally():
+            tally.update(change)
+        if not any(self._tally[owner].values()):
             del self._tally[owner]
 
 

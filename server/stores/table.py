@@ -1,5 +1,6 @@
 """What a store reads and writes to take its decisions: all that a new one needs to bring. Knows no decision."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -9,15 +10,8 @@ from typing import Protocol
 from server.stores.fencing import Entry, Kept, Tombstone
 from server.stores.store import Usage
 
-
-@dataclass(slots=True)
-class Tally:
-    """By how much what an owner has changes."""
-
-    sequences: int = 0
-    bytes: int = 0
-    parked: int = 0
-    tombstones: int = 0
+Tally = Counter[str]  # what an owner has, or by how much that changes, by what is counted
+COUNTED = ("sequences", "bytes", "parked", "tombstones")
 
 
 @dataclass(slots=True)

@@ -1,9 +1,10 @@
 """What a store decides, once for all that bring a `Table`: loads entries, decides by `fencing`, collects changes."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from itertools import islice
+from typing import TypeVar
 
 from server.stores import fencing
 from server.stores.eviction import RANKED, parts
@@ -11,6 +12,8 @@ from server.stores.fencing import Entry, Kept, Tombstone
 from server.stores.places import Slots
 from server.stores.store import Claim, Claimed, End, Evicted, Gone, Hold, Reason, Refused, Swept, Terms, Write
 from server.stores.table import Changes, Table, Tally
+
+A = TypeVar("A", Write, Hold, End)
 
 
 class Transaction:
@@ -22,8 +25,7 @@ class Transaction:
         self._changes = Changes()
 
     def write(self, writes: Sequence[Write]) -> list[Refused]:
-        self._load({write.id for write in writes})
-        return [refused for write in writes if (refused := self._write(write)) is not None]
+        return self._each(writes, self._write)
 
     def claim(self, claims: Sequence[Claim], asked: float) -> list[Claimed | Gone]:
         self._load({claim.id for claim in claims})
@@ -37,12 +39,14 @@ class Transaction:
         return [self._read(claim) for claim in claims]
 
     def hold(self, holds: Sequence[Hold]) -> list[Refused]:
-        self._load({hold.id for hold in holds})
-        return [refused for hold in holds if (refused := self._hold(hold)) is not None]
+        return self._each(holds, self._hold)
 
     def end(self, ends: Sequence[End]) -> list[Refused]:
-        self._load({end.id for end in ends})
-        return [refused for end in ends if (refused := self._end(end)) is not None]
+        return self._each(ends, self._end)
+
+    def _each(self, asked: Sequence[A], carry_out: Callable[[A], Refused | None]) -> list[Refused]:
+        self._load({one.id for one in asked})
+        return [refused for one in asked if (refused := carry_out(one)) is not None]
 
     def expire(self, limit: int) -> Swept:
         expired = self._found(self._table.parked(limit + 1, self._time - self._terms.retention))
@@ -76,9 +80,8 @@ class Transaction:
         self._bound_tombstones()
         self._count()
         kept = self._table.time()
-        if (
-            self._changes.entries or kept is None or self._time - kept >= self._terms.gap / 2
-        ):  # or a crash forgets so much
+        late = kept is None or self._time - kept >= self._terms.gap / 2  # as much as a crash may forget
+        if self._changes.entries or late:
             self._table.save(self._changes, self._time)
 
     # One sequence -----------------------------------------------------------------------------------------------------
@@ -184,13 +187,8 @@ class Transaction:
 
     def _oldest(self, owner: str, count: int) -> list[str]:
         """Tombstones of an owner, those that stand already before the new ones."""
-        old = self._found(
-            {
-                id_: t
-                for id_, t in self._table.tombstones(count, owner=owner).items()
-                if id_ not in self._changes.entries
-            }
-        )
+        stones = self._table.tombstones(count, owner=owner)
+        old = self._found({id_: stone for id_, stone in stones.items() if id_ not in self._changes.entries})
         new = (id_ for id_, (_, t) in self._changes.entries.items() if isinstance(t, Tombstone) and t.owner == owner)
         return [*old, *islice(new, count - len(old))]
 
@@ -206,8 +204,8 @@ class Transaction:
 
 def _add(tally: Tally, entry: Kept | Tombstone, sign: int) -> None:
     if isinstance(entry, Tombstone):
-        tally.tombstones += sign
+        tally["tombstones"] += sign
     else:
-        tally.sequences += sign
-        tally.bytes += sign * sum(entry.slots.sizes)
-        tally.parked += sign * (not entry.awake)
+        tally["sequences"] += sign
+        tally["bytes"] += sign * sum(entry.slots.sizes)
+        tally["parked"] += sign * (not entry.awake)

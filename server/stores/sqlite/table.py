@@ -4,7 +4,6 @@ import json
 import logging
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import astuple
 from itertools import count as counting
 from math import inf
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from server.stores.fencing import Kept, Tombstone
 from server.stores.places import Slots
 from server.stores.store import Reason, Usage
-from server.stores.table import Changes
+from server.stores.table import COUNTED, Changes
 
 log = logging.getLogger(__name__)
 
@@ -90,20 +89,14 @@ class SqliteTable:
         many("DELETE FROM tombstone WHERE id = ?", fallen)
         self._put(changes)
         self._put_checkpoints(changes)
-        many(
-            "INSERT INTO usage VALUES (?, ?, ?, ?, ?) ON CONFLICT (owner) DO UPDATE SET sequences = sequences + "
-            "excluded.sequences, bytes = bytes + excluded.bytes, parked = parked + excluded.parked, "
-            "tombstones = tombstones + excluded.tombstones",
-            [(owner, *astuple(tally)) for owner, tally in changes.tally.items()],
-        )
-        of = [(owner,) for owner, tally in changes.tally.items() if min(astuple(tally)) < 0]
+        sums = ", ".join(f"{what} = {what} + excluded.{what}" for what in COUNTED)
+        rows = [(owner, *(tally[what] for what in COUNTED)) for owner, tally in changes.tally.items()]
+        many(f"INSERT INTO usage VALUES (?, ?, ?, ?, ?) ON CONFLICT (owner) DO UPDATE SET {sums}", rows)  # noqa: S608 - ours
+        of = [(owner,) for owner, tally in changes.tally.items() if min(tally.values(), default=0) < 0]
         many("DELETE FROM usage WHERE owner = ? AND sequences = 0 AND tombstones = 0", of)
-        sums = [sum(column) for column in zip((0, 0, 0, 0), *map(astuple, changes.tally.values()), strict=True)]
-        self._connection.execute(
-            "UPDATE total SET sequences = sequences + ?, bytes = bytes + ?, parked = parked + ?, "
-            "tombstones = tombstones + ?, time = ?",
-            (*sums, time),
-        )
+        sums = ", ".join(f"{what} = {what} + ?" for what in COUNTED)
+        total = (sum((tally[what] for tally in changes.tally.values()), 0) for what in COUNTED)
+        self._connection.execute(f"UPDATE total SET {sums}, time = ?", (*total, time))  # noqa: S608 - ours
 
     def _put(self, changes: Changes) -> None:
         born, changed, stones = [], [], []
