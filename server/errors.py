@@ -2,23 +2,15 @@
 
 TidegateError
 ├── Refusal              a request that cannot be met; nothing changed
-│   ├── BadInput         wrong name, shape, type, size, value
-│   ├── WrongStep        a gap or a repetition in the step numbers
-│   ├── UnknownModel     no such model, or version of it
-│   ├── ModelUnavailable loading, or refused
-│   ├── UnknownHandle    nothing is open under it, or something is already
-│   ├── OverLimit        too many, too large
-│   ├── Draining         the server is stopping
-│   ├── Silent           a stream on which nothing was said
-│   ├── SequenceGone     it cannot be continued: unknown, not yours, ended, expired, evicted, taken over
-│   ├── WrongState       a state of another model, or a checkpoint that is not kept
-│   ├── StoreSilent      the store of checkpoints does not answer
-│   └── IllegalMove      a sequence cannot do that where it is in its life
+│   ├── BadInput, WrongStep                            the request
+│   ├── UnknownModel, ModelUnavailable                 the model
+│   ├── UnknownHandle, SequenceGone, WrongState, IllegalMove   the sequence
+│   ├── OverLimit, Draining, Silent                    the server
+│   └── StoreSilent                                    the store, while a client waits
 ├── StepFailed           the model could not compute a step
-├── StoreFailed          the store cannot be reached, or refuses to serve; the next call tries again
+├── StoreFailed          the store
 └── CheckpointRefused    bytes that are no checkpoint that can be gone back to
-    ├── TornCheckpoint   cut short or damaged
-    └── ForeignCheckpoint  of something else, or of a format that this server does not read
+    └── TornCheckpoint, ForeignCheckpoint
 
 Each carries a `Reason` and one sentence.
 """
@@ -70,12 +62,16 @@ class Reason(IntEnum):
 
 
 class TidegateError(Exception):
-    """The root. `str(error)` is one sentence: what was wrong, where, what was expected."""
+    """The root. `str(error)` is one sentence: what was wrong, where, what was expected.
+
+    `definite`: what failed has changed nothing and will not; else it may have been carried out, or still be.
+    """
 
     reason: Reason = Reason.INTERNAL
 
-    def __init__(self, message: str, reason: Reason | None = None) -> None:
+    def __init__(self, message: str, reason: Reason | None = None, *, definite: bool = False) -> None:
         super().__init__(cut(message))
+        self.definite = definite
         if reason is not None:
             self.reason = reason
 
@@ -145,16 +141,9 @@ class WrongState(Refusal):
 
 
 class StoreSilent(Refusal):
-    """The store of checkpoints does not answer; what needs it may be tried again.
-
-    `definite`: what was asked of it has changed nothing and will not.
-    """
+    """The store of checkpoints does not answer; what needs it may be tried again."""
 
     reason = Reason.STORE_UNAVAILABLE
-
-    def __init__(self, message: str, *, definite: bool = False) -> None:
-        super().__init__(message)
-        self.definite = definite
 
 
 class IllegalMove(Refusal):
@@ -168,14 +157,7 @@ class StepFailed(TidegateError):
 
 
 class StoreFailed(TidegateError):
-    """The store cannot be reached, is full, locked, or holds something else. The next call tries again by itself.
-
-    `definite`: the call that failed has changed nothing and will not; else it may have been carried out, or still be.
-    """
-
-    def __init__(self, message: str, *, definite: bool = False) -> None:
-        super().__init__(message)
-        self.definite = definite
+    """The store cannot be reached, is full, locked, or holds something else. The next call tries again by itself."""
 
 
 class CheckpointRefused(TidegateError):
