@@ -55,7 +55,7 @@ class Settings:
     silent_seconds: Annotated[float, "a connection or stream that sends nothing is closed then, in seconds"] = 20.0
     max_message_mib: Annotated[float, "the largest request message, in MiB"] = 4.0
     window_mib: Annotated[float, "unread answers that may wait for one stream, in MiB"] = 4.0
-    address_mib: Annotated[float, "unread answers that may wait for all streams of one address, in MiB"] = 256.0
+    address_mib: Annotated[float, "unread answers, and likewise requests, that wait for one address, in MiB"] = 256.0
     max_answer_mib: Annotated[float, "the most that answers to Predict of one address take at a time, in MiB"] = 32.0
     max_per_owner: Annotated[int, "the most open sequences of one owner; 0 is no limit"] = 57_344
     max_per_address: Annotated[int, "the most sequences that one address has open, or resumes; 0 is no limit"] = 57_344

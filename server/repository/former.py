@@ -44,7 +44,7 @@ class FormerModels:
             model.version,
             model.slots.in_use + model.asleep,
             sha256,
-            "also after a restart, while the cache has it" if kept else "but not after a restart: the cache lacks it",
+            "also after a restart" if kept else "but not after a restart: the cache lacks it",
         )
 
     def bring_back(

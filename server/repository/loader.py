@@ -23,15 +23,10 @@ Outcome = LoadedModel | ModelRefused | None  # None: it takes long; another outc
 @dataclass(slots=True, eq=False)
 class _Job:
     key: Hashable
-    number: int
     load: Callable[[Effort], LoadedModel | None]
     then: Callable[[Outcome], None]
     effort: Effort = Effort.KNOWN
     urgent: bool = False
-
-    @property
-    def rank(self) -> tuple[Effort, bool, int]:
-        return self.effort, not self.urgent, self.number
 
 
 class Loader:
@@ -43,9 +38,8 @@ class Loader:
     def __init__(self, close: Callable[[], None], at_once: int) -> None:
         self._close = close
         self._at_once = at_once
-        self._jobs: dict[Hashable, _Job] = {}  # that wait or run
+        self._jobs: dict[Hashable, _Job] = {}  # that wait or run, in the order in which they came
         self._running: set[Hashable] = set()
-        self._count = 0
         self._used = False  # whether there is something to let go of
         self._stopped = False
         self._tried, self._idle = asyncio.Event(), asyncio.Event()
@@ -60,8 +54,7 @@ class Loader:
         """
         if key in self._jobs or self._stopped:
             return
-        self._count += 1
-        self._jobs[key] = _Job(key, self._count, load, then)
+        self._jobs[key] = _Job(key, load, then)
         self._next()
 
     def hurry(self, key: Hashable) -> None:
@@ -104,7 +97,7 @@ class Loader:
     def _next(self) -> None:
         """Starts what there is room for."""
         while len(self._running) < self._at_once and (waiting := self._startable()):
-            job = min(waiting, key=lambda each: each.rank)
+            job = min(waiting, key=lambda each: (each.effort, not each.urgent))  # the first of equals
             self._used = True
             self._start(job.key, partial(job.load, job.effort))
         if self._used and not self._jobs and not self._running:

@@ -48,15 +48,10 @@ Item = tuple[str | bytes | int | float, ...]
 class ValkeyStore:
     """See `Store`. Connects with the first call, and again after a failure.
 
-    Args:
-        url: `valkey://USER:PASSWORD@HOST:PORT/DATABASE`; `valkeys://` with TLS, `unix://PATH`; `redis://`, `rediss://`.
-            What the client library takes can follow: `?ssl_ca_certs=FILE&socket_timeout=SECONDS`.
-        terms: how long things are kept.
-        prefix: of all keys. Its hash tag, the part in braces, is added where there is none.
-        patience: so long the server may take to accept a connection, and to answer, in seconds.
+    `url` is as in `open_store`. The hash tag of the `prefix` of all keys, the part in braces, is added where there is
+    none. `patience`: so long the server may take to accept a connection, and to answer, in seconds.
 
-    Raises:
-        StoreFailed: the url cannot be understood.
+    Raises StoreFailed: the url cannot be understood.
     """
 
     def __init__(self, url: str, terms: Terms, prefix: str = "tidegate", patience: float = 5.0) -> None:
