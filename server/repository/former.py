@@ -56,7 +56,9 @@ class FormerModels:
         """
         key = name, version, sha256
         if key not in self._absent:
-            self._loader.load(key, partial(self._load, sha256, path), partial(self._brought_back, key))
+            self._loader.load(
+                key, partial(self._load, sha256, path), partial(self._brought_back, key, path is not None)
+            )
             self._loader.hurry(key)
             return ModelUnavailable(f"model '{name}' version {version} is brought back; try again in a moment")
         return WrongState(
@@ -88,12 +90,15 @@ class FormerModels:
             return self._source.of_content(sha256)
         return self._source.load(path, effort)
 
-    def _brought_back(self, key: tuple[str, int, str], outcome: Outcome) -> None:
+    def _brought_back(self, key: tuple[str, int, str], superseded: bool, outcome: Outcome) -> None:
         if outcome is None:
             return
         if not isinstance(outcome, LoadedModel) or outcome.sha256 != key[-1]:
             self._absent[key] = STAY
             return
         name, version, sha256 = key
-        log.info("%s version %d is served with its former content %.12s too", name, version, sha256)
+        if superseded:
+            log.info("serving %s version %d again, for its sequences", name, version)
+        else:
+            log.info("%s version %d is served with its former content %.12s too", name, version, sha256)
         self._models[self._serve(name, version, outcome)] = STAY
