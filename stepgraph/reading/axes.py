@@ -36,13 +36,13 @@ class Freed:
 def of_no_step(graph: Graph, cells: Sequence[CellNode], interface: Interface) -> dict[str, list[str]]:
     """Free axes that may be neither batch nor time, each with the inputs that have it last and another before it.
 
-    Where the file shows no state, an axis of what cells are made from is time.
+    Where the file shows no state, what cells are made from has an axis of time too.
     """
     timed = set() if interface.states else graph.made_of(*(cell.x for cell in cells), by_value=True)
     found: dict[str, list[str]] = {}
     for name, info in graph.inputs.items():
         free = [dim for dim in dims_of(info) if isinstance(dim, str)]
-        if len(free) > 1 and name not in interface.inputs | timed:
+        if len(free) > (2 if name in timed else 1) and name not in interface.inputs:
             found.setdefault(free[-1], []).append(name)
     return found
 

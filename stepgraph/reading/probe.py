@@ -49,6 +49,7 @@ class Probe:
     # what was seen
     _computed: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set), init=False)  # states, by cell
     _failure: str = field(default="", init=False)  # of the first guess that did not run
+    _over_time: onnx.NodeProto | None = field(default=None, init=False)  # a cell that runs backwards over all steps
     _runs_at_all: bool = field(default=False, init=False)
     _strange_loops: bool = field(default=False, init=False)
 
@@ -159,10 +160,10 @@ class Probe:
         if None in paces or not self._remembers(guess, paces, counts):
             return None
         self._strange_loops = (0, 0) in counts  # they are refused elsewhere, in words of their own
-        for node in self._backwards:
-            axis = time_axis(node)
-            if growth([run[node.input[0]].shape[axis] for run in runs]) != (1, 1):
-                raise ModelRefused(backwards(node), name_of(node))
+        for node in self._backwards:  # within a step they may run as they like
+            if growth([run[node.input[0]].shape[time_axis(node)] for run in runs]) != (1, 1):
+                self._over_time = self._over_time or node
+                return None
         return tuple(pace for pace in paces if pace), runs
 
     def _remembers(self, guess: Guess, paces: Sequence[Pace | None], counts: Sequence[tuple[int, int]]) -> bool:
@@ -189,8 +190,8 @@ class Probe:
 
     def _unknown(self) -> AxesUnknown:
         axes = free(self._dims)
-        if self._backwards:
-            return AxesUnknown(backwards(self._backwards[0]), name_of(self._backwards[0]))
+        if self._over_time:
+            return AxesUnknown(backwards(self._over_time), name_of(self._over_time))
         first = self.cells[0].node if self.cells else None
         seer = "the model" if first is None else label(first)
         if self._failure and not self._runs_at_all:

@@ -14,6 +14,11 @@ _NO_STATE = (
     "its size at each step under [block]"
 )
 
+_WITHIN = (
+    "If it runs within one step, over frequencies, say, nothing in the file is carried from step to step: say in "
+    'model.toml beside the file which input is state, under [state]: INPUT = "OUTPUT"'
+)
+
 
 def refusal(model: onnx.ModelProto) -> ModelRefused:
     """Of a file without forward cells that are always run, and without loops."""
@@ -32,8 +37,8 @@ def refusal_of_loops(model: onnx.ModelProto) -> ModelRefused:
 
 
 def _of_backwards(model: onnx.ModelProto) -> ModelRefused | None:
-    for node in filter(operators.runs_backwards, model.graph.node):
-        return ModelRefused(operators.backwards(node), name_of(node))
+    for node in filter(operators.runs_backwards, reversed(model.graph.node)):
+        return ModelRefused(f"{operators.backwards(node)}. {_WITHIN}", name_of(node))
     return None
 
 
