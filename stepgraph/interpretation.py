@@ -73,7 +73,9 @@ def interpret(model: onnx.ModelProto, said: Sidecar) -> Interpretation:
 def _in_blocks(model: onnx.ModelProto, said: Sidecar, block: Mapping[str, int]) -> Interpretation | None:
     """What the file is if an axis of these inputs has that size at each step."""
     with suppress(StepgraphError):
-        found = _decided(branches.resolve(sidecar.cut(model, block)), replace(said, block={}))
+        inputs = {info.name for info in model.graph.input}
+        others = {name: size for name, size in said.block.items() if name not in inputs}
+        found = _decided(branches.resolve(sidecar.cut(model, block)), replace(said, block=others))
         if found.facts.carried or not found.facts.one_step:  # else each block would begin anew
             return found
     return None
