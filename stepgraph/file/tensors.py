@@ -8,6 +8,7 @@ from google.protobuf.message import Message
 from onnx import ModelProto, TensorProto, helper
 
 from stepgraph.errors import ModelRefused
+from stepgraph.graphs.builder import graphs
 
 _PACKED = {"INT2": 2, "UINT2": 2, "INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4}  # types of less than a byte, in bits
 _PARTS = {"COMPLEX64": 2, "COMPLEX128": 2}  # entries of the typed fields for one element
@@ -28,10 +29,10 @@ def within(message: Message) -> Iterator[TensorProto]:
 
 def mentions(model: ModelProto, kind: int) -> bool:
     """Whether a tensor of a model can have this type: one that is stored or is an input has it, or a cast makes it."""
-    return (
-        any(tensor.data_type == kind for tensor in within(model))
-        or any(info.type.tensor_type.elem_type == kind for info in model.graph.input)
-        or any(a.name == "to" and a.i == kind for node in model.graph.node for a in node.attribute)
+    return any(info.type.tensor_type.elem_type == kind for info in model.graph.input) or any(
+        any(tensor.data_type == kind for tensor in graph.initializer)
+        or any(a.t.data_type == kind or (a.i == kind and a.name == "to") for node in graph.node for a in node.attribute)
+        for graph in graphs(model.graph)
     )
 
 

@@ -34,6 +34,15 @@ class Graph:
         return {output: node for node in self.nodes for output in node.output if output}
 
     @cached_property
+    def _live(self) -> set[str]:
+        """The tensors that depend on an input."""
+        live = set(self.inputs)
+        for node in self.nodes:
+            if not live.isdisjoint(node.input) or not live.isdisjoint(captured(node)):
+                live.update(filter(None, node.output))
+        return live
+
+    @cached_property
     def _types(self) -> dict[str, onnx.TypeProto.Tensor]:
         graph = shape_inference.infer_shapes(self.model, data_prop=True).graph
         return {info.name: info.type.tensor_type for info in (*graph.input, *graph.value_info, *graph.output)}
@@ -77,6 +86,8 @@ class Graph:
         maker = self.makers.get(name)
         if maker is not None and maker.op_type == "Constant" and maker.attribute[0].name == "value":
             return numpy_helper.to_array(maker.attribute[0].t)
+        if name in self._live:
+            return None
         needed = self.made_of(name)
         if any(tensor and tensor not in self.makers and tensor not in self._initializers for tensor in needed):
             return None
