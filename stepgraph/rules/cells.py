@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from stepgraph.cells.kinds import operator_of
+from stepgraph.cells import causal_conv, linear_attention
+from stepgraph.cells.kinds import OPERATORS, operator_of
 from stepgraph.rules.axes import Axes, Axis, Time, has_rows, has_time, plain
 from stepgraph.rules.size import STEPS, size
 from stepgraph.rules.table import Call, rule, whole
@@ -11,7 +12,7 @@ from stepgraph.rules.value import Value, joined, mixes, mixes_rows, unknown
 _CELL = "recurrence: its state is carried from step to step; backwards it mixes"
 
 
-@rule("RNN", "LSTM", "GRU", "DynamicQuantizeLSTM", says=_CELL)
+@rule(*(name for name, operator in OPERATORS.items() if operator.step), says=_CELL)
 def cell(call: Call) -> list[Value]:
     x = call.value()
     second = call.attributes.get("layout", 0)
@@ -67,8 +68,8 @@ def _start(value: Value) -> frozenset[str]:
     return frozenset()
 
 
-@rule("LinearAttention", says=_CELL)
-def linear_attention(call: Call) -> list[Value]:
+@rule(*(operator.name for operator in linear_attention.OPERATORS), says=_CELL)
+def attention(call: Call) -> list[Value]:
     query, value = call.value(0), call.value(2)
     heads, count = call.attributes["kv_num_heads"], call.attributes["q_num_heads"]
     key, width = (whole(axis) or 1 for axis in (query.axes[2], value.axes[2]))
@@ -77,7 +78,7 @@ def linear_attention(call: Call) -> list[Value]:
     return _carrying(call, 1, (*query.axes[:2], y), memory)
 
 
-@rule("CausalConvWithState", says=_CELL)
+@rule(*(operator.name for operator in causal_conv.OPERATORS), says=_CELL)
 def causal_convolution(call: Call) -> list[Value]:
     x, weight = call.value(0), call.value(1)
     if weight.live:
