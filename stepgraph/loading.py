@@ -11,7 +11,7 @@ from onnx import inliner
 from stepgraph import interpretation
 from stepgraph.errors import ModelRefused, StepgraphError
 from stepgraph.file import content, servable, sidecar, soundness
-from stepgraph.file.content import Content, Outline
+from stepgraph.file.content import Content
 from stepgraph.graphs.builder import copied
 from stepgraph.model import LoadedModel
 from stepgraph.reading import outputs
@@ -26,10 +26,6 @@ def load(path: Path, max_batch: int, patience: float) -> LoadedModel:
         MemoryError: this process may not have as much memory as the file asks for.
     """
     return prove(read(path), max_batch, patience)
-
-
-def read(path: Path) -> Content:
-    return complete(outline(path), path)
 
 
 @contextmanager
@@ -52,14 +48,9 @@ def _refusing() -> Iterator[None]:
         ) from error
 
 
-@_refusing()
-def outline(path: Path) -> Outline:
-    return content.outline(path)
-
-
-@_refusing()
-def complete(outline: Outline, path: Path) -> Content:
-    return content.complete(outline, path.parent)
+outline = _refusing()(content.outline)
+complete = _refusing()(content.complete)
+read = _refusing()(content.read)
 
 
 @_refusing()

@@ -104,7 +104,7 @@ def _stamp(file: os.DirEntry[str]) -> tuple[str, int, int, int]:
 
 
 def _listed(folder: Path) -> tuple[list[Path], list[Stray]]:
-    """The folders in a folder, and what is out of place there. Hidden ones are nobody's concern."""
+    """The folders in a folder, and what is out of place there. Hidden ones are left out."""
     with os.scandir(folder) as entries:
         found = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
     folders, strays = [], []

@@ -14,7 +14,7 @@ from stepgraph.model import LoadedModel
 
 log = logging.getLogger(__name__)
 
-STAY = 30  # looks through the folder for which something stays that nobody uses
+STAY = 30  # looks through the folder that a model without sequences stays for
 
 
 class FormerModels:
@@ -67,7 +67,7 @@ class FormerModels:
         )
 
     def look(self) -> None:
-        """Counts a look through the folder, and stops what nobody uses."""
+        """Counts a look through the folder, and stops models without sequences."""
         self._absent = {key: looks - 1 for key, looks in self._absent.items() if looks > 1}
         for model, looks in list(self._models.items()):
             if model.in_use:

@@ -1,4 +1,4 @@
-"""Loads models side by side, a thread each. Lives in the event loop; knows no folder.
+"""Loads models side by side, a thread each. Runs in the event loop.
 
 What is known comes first, then what is quick, then what takes long; what a client waits for goes before its equals.
 """

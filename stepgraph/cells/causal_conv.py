@@ -6,8 +6,7 @@ a convolution before their recurrence. Source: the operator CausalConvWithState-
 
 import onnx
 
-from stepgraph.cells.cell import Cell, Kind, Operator, Tensors
-from stepgraph.graphs.builder import GraphBuilder
+from stepgraph.cells.cell import Cell, Kind, Operator
 from stepgraph.graphs.graph import Graph
 from stepgraph.graphs.labels import name_of
 
@@ -17,10 +16,6 @@ def _read(node: onnx.NodeProto, graph: Graph) -> Cell:
     dtype = graph.dtype(node.input[1])
     shapes = {"window": (channels, size - 1)}
     return Cell(KIND.name, name_of(node), channels, channels, dtype, KIND.states, KIND.gates, shapes=shapes)
-
-
-def _gates(_g: GraphBuilder, _node: onnx.NodeProto, _cell: Cell, _after: Tensors) -> Tensors:
-    return {}
 
 
 KIND = Kind("CausalConv", ("window",), ())
@@ -33,6 +28,5 @@ OPERATORS = (
         kept=True,
         time=2,
         read=_read,
-        gates=_gates,
     ),
 )

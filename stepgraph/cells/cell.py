@@ -1,6 +1,6 @@
 """What a cell is, as values: its kind with states, gates and equations, and one of a model with its weights.
 
-Gates go by the names of the equations, whatever an operator's packing order is. Knows no particular kind.
+Gates go by the names of the equations, whatever an operator's packing order is. Names no particular kind.
 Shapes: I input size, H hidden size, G number of gate blocks, B batch.
 """
 
@@ -135,8 +135,8 @@ class Operator:
     """An operator that computes a cell: its inputs and outputs in order, and what is packed into its weights.
 
     `step` writes one step from x [B, I] and the states before. Where `kept`, the operator itself computes the states,
-    and of the step the gates alone count. An operator without the weights W and R has `read` and `gates` instead: the
-    first makes a cell of a node, the second writes the gates of a step from the node's inputs and the states after it.
+    and of the step the gates alone count. An operator without the weights W and R has `read` instead, which makes a
+    cell of a node, and perhaps `gates`, which writes the gates of a step from the node's inputs and the states after.
     """
 
     kind: Kind

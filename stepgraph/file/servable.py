@@ -42,7 +42,7 @@ def check(model: onnx.ModelProto) -> None:
 
 
 def _strange(info: onnx.ValueInfoProto) -> bool:
-    """Whether a port holds what no message carries. What says no type is told from running it."""
+    """Whether a port holds what no message carries. A port without a type passes: a run shows it."""
     kind = info.type.tensor_type.elem_type
     other = info.type.WhichOneof("value") not in (None, "tensor_type")
     return other or (kind != TensorProto.UNDEFINED and kind not in _CARRIED)

@@ -41,7 +41,7 @@ def label(tensor: TensorProto) -> str:
 
 
 def check(tensor: TensorProto) -> None:
-    """Compares what a tensor declares with what is there, before anybody makes room for it."""
+    """Compares what a tensor declares with what is there, before memory is allocated for it."""
     if tensor.data_location == TensorProto.EXTERNAL:
         return  # compared when it is read
     if tensor.data_type == TensorProto.STRING:

@@ -83,17 +83,18 @@ class GraphBuilder:
     def unsqueeze(self, tensor: str, axis: int, output: str | None = None) -> str:
         return self._axes("Unsqueeze", tensor, axis, output)
 
-    def _axes(self, operator: str, tensor: str, axis: int, output: str | None) -> str:
-        output = output or self.name(operator)
-        if self._opset < 13:  # the axes became an input then
-            return self.op_to(output, operator, tensor, axes=[axis])
-        return self.op_to(output, operator, tensor, self.constant(np.array([axis], np.int64)))
-
     def norm(self, tensor: str, axis: int) -> str:
         """The square root of the sum of squares along an axis, which is gone then."""
-        if self._opset < 18:  # the axes became an input then
-            return self.op("ReduceL2", tensor, axes=[axis], keepdims=0)
-        return self.op("ReduceL2", tensor, self.constant(np.array([axis], np.int64)), keepdims=0)
+        return self._axes("ReduceL2", tensor, axis, None, since=18, keepdims=0)
+
+    def _axes(
+        self, operator: str, tensor: str, axis: int, output: str | None, since: int = 13, **attributes: int
+    ) -> str:
+        """`since`: the opset in which the axes became an input."""
+        output = output or self.name(operator)
+        if self._opset < since:
+            return self.op_to(output, operator, tensor, axes=[axis], **attributes)
+        return self.op_to(output, operator, tensor, self.constant(np.array([axis], np.int64)), **attributes)
 
     def split(self, tensor: str, sizes: Sequence[int]) -> list[str]:
         """Cuts [B, sum(sizes)] into [B, size] each."""

@@ -1,7 +1,7 @@
 """The cache of proofs: the outcome for each content is kept, so that a restart need not prove it again.
 
 Files in one folder, named by a hash of all that an outcome depends on: the content, this server's own code, the
-libraries and the machine. A file that is damaged, or was written for anything else, is as none.
+libraries and the machine. A file that is damaged, or was written for anything else, is ignored.
 """
 
 import hashlib

@@ -2,7 +2,7 @@
 
 onnx and onnxruntime are C++: a damaged file may make them crash, run for ever, or ask for all memory there is. The
 process (`python -m stepgraph.isolation.worker`) imports them once and forks for each file; it is started at the first
-request, and ends with `close`. Knows no onnx itself.
+request, and ends with `close`. This file uses no onnx.
 """
 
 import json
@@ -28,7 +28,7 @@ NO_MEMORY = 64  # the exit status of a job that wanted more memory than it may h
 _ROOT = Path(__file__).parents[2]
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # it is going to fork
 _STARVED = ("bad_alloc", "BFCArena", "Cannot allocate memory", "out of memory")
-_FAREWELL = 5.0  # seconds
+_CLOSING = 5.0  # seconds that the process has to end by itself
 _CHUNK = 2**20
 
 
@@ -90,7 +90,7 @@ class Sandbox:
             raise ModelRefused(f"looking into the file ended with no answer ({error})") from error
 
     def close(self) -> None:
-        """Ends the process, and what it is at. The next request starts it again."""
+        """Ends the process and the job that it runs. The next request starts it again."""
         ours = self._socket
         if ours is not None:
             with suppress(OSError):  # it may be ending already
@@ -138,7 +138,7 @@ class Sandbox:
         if self._process is not None and self._socket is not None:
             self._socket.close()
             try:
-                self._process.wait(_FAREWELL)  # it ends its job first
+                self._process.wait(_CLOSING)  # it kills its job first
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
@@ -185,10 +185,8 @@ def _all_of(pipe: BinaryIO, most: int) -> bytes:
 
 
 def _line(ours: socket.socket) -> bytes:
-    line = b""
-    while not line.endswith(b"\n"):
-        part = ours.recv(_CHUNK)
-        if not part:
-            raise EOFError("it said nothing")
-        line += part
+    with ours.makefile("rb") as replies:
+        line = replies.readline()
+    if not line.endswith(b"\n"):
+        raise EOFError("it said nothing")
     return line

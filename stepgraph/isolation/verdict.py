@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from stepgraph.errors import ModelRefused
 from stepgraph.file.content import Prints
 from stepgraph.model import LoadedModel
 from stepgraph.proving.proof import Proof
@@ -34,10 +33,6 @@ class Refused:
 
     message: str
     node: str | None
-
-    @staticmethod
-    def of(refusal: ModelRefused) -> "Refused":
-        return Refused(str(refusal), refusal.node)
 
 
 @dataclass(frozen=True)

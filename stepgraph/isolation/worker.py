@@ -28,14 +28,13 @@ _SAID = 65_536  # bytes that are kept of what a job writes to stderr
 
 
 def load(path: str, max_batch: int, patience: float) -> Verdict:
+    prints = None
     try:
         content = loading.read(Path(path))
+        prints = content.prints
+        return Verdict(prints, taken_apart(loading.prove(content, max_batch, patience)))
     except ModelRefused as refusal:
-        return Verdict(None, Refused.of(refusal))
-    try:
-        return Verdict(content.prints, taken_apart(loading.prove(content, max_batch, patience)))
-    except ModelRefused as refusal:
-        return Verdict(content.prints, Refused.of(refusal))
+        return Verdict(prints, Refused(str(refusal), refusal.node))
 
 
 JOBS: Mapping[str, Callable[..., object]] = {"load": load, "examine": examination.examine}

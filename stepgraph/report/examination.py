@@ -22,7 +22,7 @@ def examine(path: str | Path) -> Report:
         outline = loading.outline(file)
         graph = _graph(outline)
         report = inspection.described(str(path), size, graph)
-        model = loading.prove(loading.complete(outline, file), max(inspection.BATCHES), 0.0)
+        model = loading.prove(loading.complete(outline, file.parent), max(inspection.BATCHES), 0.0)
     except ModelRefused as refusal:
         return inspection.refused(inspection.described(str(path), size, graph), refusal, graph)
     return inspection.served(report, model, graph, outline.said.fixed)

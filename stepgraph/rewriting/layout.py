@@ -74,8 +74,8 @@ def layout(nodes: Sequence[CellNode], facts: Facts, named: Sequence[NamedCell] =
 def unrolled(node: CellNode | NamedCell, pace: Pace) -> bool:
     """Whether a cell is written as its equations; if not, its operator is kept, and its gates cannot be seen.
 
-    A cell that takes many time steps of its own within one step stays as it is, and so does one that is told how many.
-    One of 8 bits keeps its operator in any case, and for one step its gates are computed beside it.
+    A cell that takes many time steps of its own within one step stays as it is, and so does one whose number of steps
+    is an input. One of 8 bits keeps its operator in any case, and for one step its gates are computed beside it.
     """
     if isinstance(node, NamedCell):
         return True

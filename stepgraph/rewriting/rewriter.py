@@ -2,7 +2,7 @@
 
 Everything around the cells stays as it is and runs with a time axis of length 1. Each recurrent operator is replaced by
 its equations (`cells`), so that its gates can be read.
-Knows no onnxruntime; what the file does not say it is told as `Facts`.
+Uses no onnxruntime; what the file does not say comes as `Facts`.
 """
 
 import math
@@ -179,9 +179,9 @@ class _Rewriter:
     def _beside(self, layer: int) -> Step:
         """Keeps a cell's operator, and computes its gates beside it."""
         node, after = self._nodes[layer], self._operator(layer).states
-        if node.operator.gates:
-            return Step(after, node.operator.gates(self._g, node.node, node.cell, after))
-        assert node.operator.step is not None
+        if node.operator.step is None:
+            gates = node.operator.gates
+            return Step(after, gates(self._g, node.node, node.cell, after) if gates else {})
         (x_BI,) = self._moments(layer)
         before = {name: self._state(layer, k, x_BI) for k, name in enumerate(node.cell.states)}
         return Step(after, node.operator.step(self._g, node.cell, x_BI, before).gates)
