@@ -16,7 +16,7 @@ from stepgraph.errors import AxesUnknown, ModelRefused, StepgraphError
 from stepgraph.file import sidecar
 from stepgraph.file.sidecar import Sidecar
 from stepgraph.graphs.graph import Graph
-from stepgraph.proving import proof
+from stepgraph.proving import judgement, proof
 from stepgraph.proving.proof import Proof
 from stepgraph.proving.reference import Original
 from stepgraph.reading import annotation, axes, branches, interface, iterations, loops, outputs, stateless
@@ -26,6 +26,7 @@ from stepgraph.reading.probe import Probe
 from stepgraph.reading.source import Source, source
 from stepgraph.rewriting import rewriter, runnable, unrounded
 from stepgraph.rewriting.ports import Facts
+from stepgraph.rules import reading as rules
 from stepgraph.running.engine import Engine
 
 _SIZES = (10, 512, 160, 480)  # of an axis that is neither batch nor time: of a context, or samples of sound
@@ -167,7 +168,7 @@ def _read_rounded(reading: _Reading) -> Interpretation:
     fixed = reading.fixed and unrounded.unrounded(reading.fixed)
     found, facts, learnt = _read_exact(replace(reading, graph=exact, cells=operators.find(exact), fixed=fixed))
     step = annotation.applied(source(Source(model, reading.cells, facts), reading.known, learnt))
-    engine = _engine(step, _rounding_alone(model))
+    engine = _engine(step, _rounding_alone(model) or found.facts.alone)
     apart = proof.rounding_error(Original(reading.graph, step.cells), step.facts, engine)
     return Interpretation(step.facts, engine, replace(found.proof, rounding=apart))
 
@@ -200,13 +201,17 @@ def _read_exact(reading: _Reading) -> tuple[Interpretation, Facts, Sequence[Iter
 def _proved_step(plain: Source, original: Original) -> Interpretation:
     """One step with the cells that the file names: if it can be proved without them only, they are to blame."""
     step = annotation.applied(plain)
+    finding = rules.read(original.graph, step.facts)
     try:
         engine = _engine(step)
-        return Interpretation(step.facts, engine, proof.prove(original, step.facts, engine))
-    except ModelRefused:
+        proved = proof.prove(original, step.facts, engine)
+    except ModelRefused as refused:
         if step.named and _holds(plain, original):
             raise annotation.refusal(step.named) from None
-        raise
+        raise judgement.told(refused, finding) from refused
+    facts, unread = judgement.confirmed(finding, original.graph, step.facts)
+    engine = engine if facts.alone == step.facts.alone else _engine(replace(step, facts=facts))
+    return Interpretation(facts, engine, replace(proved, unread=unread))
 
 
 def _holds(step: Source, original: Original) -> bool:

@@ -82,6 +82,7 @@ class Proof:
     tolerance: float
     steps: int
     rounding: float | None = None
+    unread: str = ""  # the node that no rule of reading tells enough of; "": proved for every length and value
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,7 @@ def _fields(kind_of: type, message: Message, **others: object) -> dict[str, Any]
 
 def _proof(message: pb.Proof) -> Proof:
     rounding = message.rounding if message.HasField("rounding") else None
-    return Proof(message.max_error, message.tolerance, message.steps, rounding)
+    return Proof(message.max_error, message.tolerance, message.steps, rounding, message.unread)
 
 
 def _word(enum: EnumDescriptor, number: int, prefix: str) -> str:

@@ -37,12 +37,15 @@ class Proof:
     is not held to more digits than its neighbours in time, and what is small is measured absolutely.
     A file that rounds to 8 bits while it runs is compared without its rounding; `unrounded` is then how far apart they
     were with it, each sequence alone. None for other files.
+    `unread` says which node no rule of reading tells enough of; "" if reading proves, for every length and value, that
+    each step of each sequence is computed from itself and from its states.
     """
 
     max_error: float
     tolerance: float
     steps: int
     rounding: float | None = None
+    unread: str = ""
 
 
 def prove(original: Original, facts: Facts, engine: Engine) -> Proof:

@@ -42,7 +42,7 @@ def _sections(report: Report) -> Iterator[tuple[str, Iterable[str]]]:
     yield "states", _states_text(report)
     yield "trace", map(_trace_text, report.traces)
     yield from (("note", [remark]) for remark in report.remarks)
-    yield "proof", map(_proof_text, filter(None, [report.proof]))
+    yield "proof", _proof_text(report.proof) if report.proof else ()
     memory = [] if report.state_bytes is None else [f"{_size(report.state_bytes)} of state for each sequence"]
     yield "memory", memory
     yield "time", _cost_text(report.costs)
@@ -98,15 +98,20 @@ def _trace_text(trace: TraceFact) -> str:
     return f"{trace.layer}  {', '.join(trace.shown) or 'nothing'}{unseen}"
 
 
-def _proof_text(proof: Proof) -> str:
+def _proof_text(proof: Proof) -> Iterator[str]:
+    if proof.unread:
+        yield f"not proved for every length and value, as {proof.unread}"
+    else:
+        yield "proved for every length and value, by reading: each step is computed from itself and the states"
     best, most = _error(proof.max_error), f"{proof.tolerance:.0e}"
     text = (
         f"agrees with the original file in all of {proof.steps} steps: largest error {best}, at most {most} is accepted"
     )
     if proof.rounding is None:
-        return text
-    rounded = f"largest error {_error(proof.rounding)}, at most {ROUNDING:g} is accepted"
-    return f"without its rounding to 8 bits, {text}; with it, {rounded}"
+        yield f"tried: {text}"
+    else:
+        rounded = f"largest error {_error(proof.rounding)}, at most {ROUNDING:g} is accepted"
+        yield f"tried: without its rounding to 8 bits, {text}; with it, {rounded}"
 
 
 def _error(error: float) -> str:

@@ -134,6 +134,8 @@ def _facts(model: Model) -> Iterator[str]:
     yield f"state   {model.state_bytes:,} bytes for each sequence"
     margin = f"within {proof.max_error:.2g} ({proof.tolerance:.2g} is allowed)"
     yield f"proof   {proof.steps} steps agree with the file {margin}"
+    read = f"that was tried only: {proof.unread}" if proof.unread else "reading shows it for every length and value"
+    yield f"        {read}"
     if proof.rounding is not None:
         yield f"        without the file's rounding to 8 bits; within {proof.rounding:.2g} with it"
     yield f"sha256  {model.sha256}"

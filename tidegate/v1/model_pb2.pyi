@@ -108,16 +108,18 @@ class TraceColumns(_message.Message):
     def __init__(self, layer: _Optional[int] = ..., name: _Optional[str] = ..., offset: _Optional[int] = ..., size: _Optional[int] = ...) -> None: ...
 
 class Proof(_message.Message):
-    __slots__ = ("max_error", "tolerance", "steps", "rounding")
+    __slots__ = ("max_error", "tolerance", "steps", "rounding", "unread")
     MAX_ERROR_FIELD_NUMBER: _ClassVar[int]
     TOLERANCE_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     ROUNDING_FIELD_NUMBER: _ClassVar[int]
+    UNREAD_FIELD_NUMBER: _ClassVar[int]
     max_error: float
     tolerance: float
     steps: int
     rounding: float
-    def __init__(self, max_error: _Optional[float] = ..., tolerance: _Optional[float] = ..., steps: _Optional[int] = ..., rounding: _Optional[float] = ...) -> None: ...
+    unread: str
+    def __init__(self, max_error: _Optional[float] = ..., tolerance: _Optional[float] = ..., steps: _Optional[int] = ..., rounding: _Optional[float] = ..., unread: _Optional[str] = ...) -> None: ...
 
 class Model(_message.Message):
     __slots__ = ("name", "version", "status", "reason", "inputs", "outputs", "layers", "trace", "state_bytes", "sha256", "proof", "metadata", "states", "remarks")

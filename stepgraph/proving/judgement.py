@@ -1,0 +1,38 @@
+"""What reading a graph adds to running it: a refusal with its node, or what was tried only and is not proved."""
+
+from dataclasses import replace
+
+from stepgraph.errors import ModelRefused
+from stepgraph.graphs.graph import Graph
+from stepgraph.graphs.labels import name_of
+from stepgraph.proving import explanation
+from stepgraph.rewriting.ports import Facts
+from stepgraph.rules import reading
+from stepgraph.rules.value import Finding
+
+
+def told(refused: ModelRefused, finding: Finding | None) -> ModelRefused:
+    """A refusal after running, with what was read."""
+    if finding is None or finding.kind == "unknown" or str(finding) in str(refused):
+        return refused
+    return ModelRefused(f"{refused}. Read from the graph: {finding}", refused.node or finding.node)
+
+
+def confirmed(finding: Finding | None, graph: Graph, facts: Facts) -> tuple[Facts, str]:
+    """The facts, once running has found nothing, and what no rule shows, in a sentence; "" if all is proved.
+
+    Where rows of a batch may influence each other, sequences run one by one.
+
+    Raises:
+        ModelRefused: a node mixes steps or draws random numbers, though what was tried does not show it.
+    """
+    if finding is not None and finding.kind == "rows":
+        facts = replace(facts, alone=f"rows of a batch may influence each other: {finding}")
+        finding = reading.read(graph, facts)
+    if finding is None:
+        return facts, ""
+    if finding.kind == "unknown":
+        return facts, str(finding)
+    node = next((node for node in graph.nodes if name_of(node) == finding.node), None)
+    why = explanation.mixing(node) if node else f"this model cannot answer a stream. {explanation.ADVICE}"
+    raise ModelRefused(f"{why} (read from the graph: {finding}; what was tried does not show it)", finding.node)
