@@ -21,6 +21,7 @@ _ZERO = {  # settings that may be 0
     "max_parked_per_owner",
 }
 
+_TRUTHS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}
 _MOST_KEPT = 250  # a store has room for 256 checkpoints of a sequence, and some are kept for who resumes
 
 
@@ -40,6 +41,7 @@ class Settings:
     load_seconds: Annotated[float, "the time limit for loading one model file, in seconds"] = 60.0
     load_memory_mib: Annotated[float, "the memory limit for loading one model file, in MiB"] = 4_096.0
     load_at_once: Annotated[int, "how many model files are loaded at a time; one place is kept for quick ones"] = 2
+    strict: Annotated[bool, "only models that are proved for every length and value are served"] = False
     cache: Annotated[Path, "the folder of proofs, which make a restart quick; off keeps none"] = Path(
         os.environ.get("XDG_CACHE_HOME") or "~/.cache", "tidegate"
     )
@@ -166,6 +168,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def add_options(parser: argparse.ArgumentParser, names: Collection[str]) -> None:
     for f in (f for f in fields(Settings) if f.name in names):
+        if _type(f) is bool:
+            parser.add_argument(f"--{f.name}", action="store_const", const=True, help=f"{_help(f)} (default: no)")
+            continue
         parser.add_argument(
             f"--{f.name.replace('_', '-')}",
             type=_type(f),
@@ -185,8 +190,8 @@ def _help(f: Field[Any]) -> str:
 
 def _from_environment(parser: argparse.ArgumentParser, f: Field[Any], name: str, text: str) -> object:
     try:
-        return _type(f)(text)
-    except ValueError:
+        return _TRUTHS[text.lower()] if _type(f) is bool else _type(f)(text)
+    except (KeyError, ValueError):
         parser.error(f"{name} is {text!r}; expected {_type(f).__name__}")
 
 
@@ -194,7 +199,7 @@ def _check(parser: argparse.ArgumentParser, settings: Settings) -> None:
     for f in fields(Settings):
         value = getattr(settings, f.name)
         lowest = 0 if f.name in _ZERO else 1e-3
-        if isinstance(value, int | float) and not lowest <= value < inf:  # NaN is not either
+        if isinstance(value, int | float) and _type(f) is not bool and not lowest <= value < inf:  # NaN is not either
             parser.error(
                 f"--{f.name.replace('_', '-')} is {value}; expected {'0 or more' if not lowest else 'more than 0'}"
             )

@@ -31,10 +31,12 @@ def check(path: str | Path) -> Checked:
         return Checked(examined(Path(path), sandbox))
 
 
-def examined(path: Path, sandbox: Sandbox) -> Report:
-    """The report of a file from a sandbox that is open already."""
+def examined(path: Path, sandbox: Sandbox, *, strict: bool = False) -> Report:
+    """The report of a file from a sandbox that is open already; `strict` refuses what was tried and is not proved."""
     size = path.stat().st_size
     try:
-        return replace(sandbox.ask(Report, "examine", path), file=str(path))
+        report = replace(sandbox.ask(Report, "examine", path), file=str(path))
+        objection = report.proof.objection if strict and report.proof else ""
+        return replace(report, served=False, reason=objection) if objection else report
     except ModelRefused as refusal:
         return Report(str(path), served=False, bytes=size, reason=str(refusal))

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
     )
     parser.add_argument("file", type=Path, metavar="FILE", help=f"an ONNX file, or a folder of NAME/VERSION/{FILE}")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a page")
-    settings.add_options(parser, _LIMITS)
+    settings.add_options(parser, (*_LIMITS, "strict"))
     options = parser.parse_args(list(arguments))
     limits = settings.settle(parser, vars(options), environment)
     try:
@@ -44,7 +44,8 @@ def main(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
         parser.exit(2, f"{parser.prog}: there is no VERSION/{FILE} or {PLACE} in {options.file}\n")
     try:
         with Sandbox(Limits(limits.load_seconds, limits.load_memory_mib)) as sandbox:
-            return _report(files, sandbox, options.json, environment)
+            reports = (examined(path, sandbox, strict=limits.strict) for path in files)
+            return _report(reports, len(files) > 1, options.json, environment)
     except BrokenPipeError:  # the reader, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -71,13 +72,13 @@ def _files(path: Path) -> list[Path]:
     return sorted(model.path for model in found.models.values())
 
 
-def _report(paths: Sequence[Path], sandbox: Sandbox, as_json: bool, environment: Mapping[str, str]) -> int:
+def _report(each: Iterable[Report], several: bool, as_json: bool, environment: Mapping[str, str]) -> int:
     """Reports of one file as a page, of several in a line each."""
-    several, reports = len(paths) > 1, list[Report]()
-    for path in paths:
-        reports.append(examined(path, sandbox))
+    reports = list[Report]()
+    for report in each:
+        reports.append(report)
         if not as_json:
-            _print([_summary(reports[-1])] if several else page.lines(reports[-1]), environment)
+            _print([_summary(report)] if several else page.lines(report), environment)
     served = sum(report.served for report in reports)
     if as_json:
         models = [asdict(report) for report in reports]

@@ -197,6 +197,8 @@ class Repository:
         before = self._entries.get(key)
         if before is None:
             return  # it was superseded meanwhile, or is gone
+        if self._settings.strict and isinstance(outcome, LoadedModel) and outcome.proof.objection:
+            outcome = ModelRefused(outcome.proof.objection)
         if outcome is None:
             log.info("%s version %d takes long to load; others go first", *key)
         elif isinstance(outcome, ModelRefused):
@@ -209,6 +211,8 @@ class Repository:
             self._remove(key)
             self._put(key, Entry(found, self._serve(*key, outcome)))
             log.info("serving %s version %d (largest error %.1e)", *key, outcome.proof.max_error)
+            if outcome.proof.objection:
+                log.warning("%s version %d: %s", *key, outcome.proof.objection)
             if before.served is not None:
                 self._former.warn_overwritten(before.served)
         self._follow(found.name)

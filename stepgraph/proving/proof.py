@@ -47,6 +47,14 @@ class Proof:
     rounding: float | None = None
     unread: str = ""
 
+    @property
+    def objection(self) -> str:
+        """Why the file is refused where only what is proved is served; "" if it is proved."""
+        return self.unread and (
+            f"it was tried and is not proved: {self.unread}. That each step is computed from itself and the states is "
+            "shown by running alone, and --strict refuses such a file"
+        )
+
 
 def prove(original: Original, facts: Facts, engine: Engine) -> Proof:
     """Compares the engine, step by step, with the original on every prefix of random sequences.

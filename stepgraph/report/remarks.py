@@ -15,11 +15,8 @@ def remarks(loaded: LoadedModel) -> Iterator[str]:
         yield f"the file fixes {facts.freed}; it is served with any size of them"
     if facts.left_out:
         yield f"not sent to clients, as they belong to no step or are left out: {', '.join(facts.left_out)}"
-    if loaded.proof.unread:
-        yield (
-            f"tried, not proved: {loaded.proof.unread}. That each step is computed from itself and the states is shown "
-            "by running alone, and --strict refuses such a file"
-        )
+    if loaded.proof.objection:
+        yield loaded.proof.objection
     if loaded.engine.alone:
         yield f"sequences run one by one, not in batches: {loaded.engine.alone}"
     yield from _of_forgotten(loaded)

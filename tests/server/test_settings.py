@@ -37,7 +37,7 @@ def test_the_command_line_goes_before_the_environment() -> None:
     assert (settings.port, settings.host, settings.models) == (4321, "0.0.0.0", Path("/m"))  # noqa: S104
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(Settings)])
+@pytest.mark.parametrize("name", [field.name for field in fields(Settings) if field.name != "strict"])
 def test_every_setting_can_come_either_way(name: str) -> None:
     default = getattr(Settings(), name)
     other = {"models": "elsewhere", "host": "::1", "log_level": "debug", "cache": "off"}.get(name, "7")
@@ -47,12 +47,21 @@ def test_every_setting_can_come_either_way(name: str) -> None:
     assert getattr(by_argument, name) == type(default)(other) != default
 
 
+def test_what_is_switched_on_is_a_word_alone_or_yes_in_the_environment() -> None:
+    assert read(["--strict"], {}).strict
+    assert read([], {"TIDEGATE_STRICT": "yes"}).strict
+    assert not read([], {"TIDEGATE_STRICT": "0"}).strict
+    with pytest.raises(SystemExit):
+        read([], {"TIDEGATE_STRICT": "perhaps"})
+
+
 def test_help_names_every_setting_with_its_default_and_unit(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         read(["--help"], {})
     assert caught.value.code == 0
     text = re.sub(r"\s+", " ", capsys.readouterr().out)
-    for field in fields(Settings):
+    assert "--strict only models that are proved" in text
+    for field in (field for field in fields(Settings) if field.name != "strict"):
         entry = re.search(rf"(?<!\[)--{field.name.replace('_', '-')} \S+ ([^[]*?)\(default: ([^)]*)\)", text)
         assert entry, field.name
         assert entry.group(2) == str(field.default)

@@ -41,7 +41,7 @@ class Repositories:
     """Makes repositories over one folder and stops them."""
 
     def __init__(self, loaded: LoadedModel) -> None:
-        self._loaded = loaded
+        self.loaded = loaded
         self.made: list[Repository] = []
         self.loads: list[str] = []
 
@@ -53,7 +53,7 @@ class Repositories:
         self.loads.append("/".join(path.parts[-3:-1]))
         if path.read_text(encoding="utf-8") == "bad":
             raise ModelRefused("bad is no model")
-        return self._loaded
+        return self.loaded
 
     def of_content(self, sha256: str) -> LoadedModel:
         raise ModelRefused(f"{sha256} is not in the cache")
@@ -98,6 +98,21 @@ async def test_the_newest_versions_that_load_are_served(settings: Settings, repo
     with pytest.raises(UnknownModel) as unknown:
         repository.find("a", 1)
     assert unknown.value.reason == error_pb2.REASON_UNKNOWN_VERSION
+
+
+async def test_what_was_tried_and_is_not_proved_is_served_with_a_warning_or_refused_if_strict(
+    settings: Settings, loaded: LoadedModel, repositories: Repositories, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(settings, "a", "1")
+    repositories.loaded = replace(loaded, proof=replace(loaded.proof, unread="node 'n' has no rule"))
+    lenient, strict = repositories.make(settings), repositories.make(replace(settings, strict=True))
+    await lenient.refresh(settled=True)
+    assert lenient.find("a", 1).version == 1
+    assert "a version 1: it was tried and is not proved: node 'n' has no rule" in caplog.text
+    await strict.refresh(settled=True)
+    with pytest.raises(ModelUnavailable, match="--strict refuses") as caught:
+        strict.find("a", 1)
+    assert caught.value.reason == error_pb2.REASON_MODEL_REFUSED
 
 
 async def test_a_file_that_is_still_being_written_is_left_alone(settings: Settings, repositories: Repositories) -> None:

@@ -1,0 +1,100 @@
+"""What is read of a file, and what is only tried, is told apart and decides what is served."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import pytest
+
+from server.operations import check
+from stepgraph.checking import check as checked
+from stepgraph.errors import ModelRefused
+from stepgraph.loading import load
+from stepgraph.report import remarks
+from tests.onnx_writer import Layer, Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from stepgraph.model import LoadedModel
+
+INPUTS, HIDDEN = 3, 4
+
+
+def written(folder: Path, after: Callable[[Writer, str], str]) -> Path:
+    """A GRU over [time, batch, 3], and something after it."""
+    g = Writer()
+    x = g.input(["time", "batch", INPUTS])
+    outputs, _ = g.cell(Layer("GRU", HIDDEN), x, INPUTS)
+    g.output(after(g, g.squeeze(outputs["Y"], 1)), ["time", "batch", HIDDEN])
+    onnx.save(g.model(), folder / "model.onnx")
+    return folder / "model.onnx"
+
+
+def loaded(path: Path) -> LoadedModel:
+    return load(path, 4, 1e-3)
+
+
+def lag(steps: int) -> Callable[[Writer, str], str]:
+    """Each answer and, a little, that of so many steps before."""
+
+    def add(g: Writer, y: str) -> str:
+        padded = g.op("Pad", y, g.constant(np.array([steps, 0, 0, 0, 0, 0])))
+        before = g.op("Slice", padded, *(g.constant(np.array([n])) for n in (0, -steps, 0)))
+        return g.op("Add", y, before)
+
+    return add
+
+
+def by_way_of_a_sequence(g: Writer, y: str) -> str:
+    """A list of single steps, put together again: no rule follows it."""
+    return g.op("ConcatFromSequence", g.op("SplitToSequence", y, axis=0), axis=0)
+
+
+def test_what_reaches_back_further_than_any_run_is_refused_by_reading(tmp_path: Path) -> None:
+    with pytest.raises(
+        ModelRefused, match=r"\(Slice\) reaches back 5000 steps|Slice that makes .* reaches back 5000"
+    ) as no:
+        loaded(written(tmp_path, lag(5000)))
+    assert "what was tried does not show it" in str(no.value)
+    assert no.value.node is not None
+
+
+def test_a_refusal_after_running_says_how_far_the_node_reaches(tmp_path: Path) -> None:
+    with pytest.raises(ModelRefused, match=r"Read from the graph: .*reaches back 7 steps"):
+        loaded(written(tmp_path, lag(7)))
+
+
+def test_what_the_rules_show_is_said_to_be_proved(tmp_path: Path) -> None:
+    path = written(tmp_path, lambda g, y: g.op("Tanh", y))
+    assert loaded(path).proof.unread == ""
+    assert "proved for every length and value" in " ".join(str(checked(path)).split())
+    assert check.main([str(path), "--strict"]) == 0
+
+
+def test_what_no_rule_shows_is_served_with_a_remark_and_refused_if_that_is_wanted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = written(tmp_path, by_way_of_a_sequence)
+    (said,) = remarks.remarks(loaded(path))
+    assert "SplitToSequence" in said
+    assert "tried and is not proved" in said
+    assert check.main([str(path)]) == 0
+    assert "not proved for every length and value" in " ".join(capsys.readouterr().out.split())
+    assert check.main([str(path), "--strict"]) == 1
+    assert "REFUSED" in capsys.readouterr().out
+
+
+def test_rows_that_may_influence_each_other_where_no_run_shows_it_run_one_by_one(tmp_path: Path) -> None:
+    def bounded(g: Writer, y: str) -> str:
+        """The largest of all rows of a step counts only above what a cell can answer."""
+        top = g.op("ReduceMax", y, axes=[1], keepdims=1)
+        return g.op("Add", y, g.op("Relu", g.op("Sub", top, g.constant(np.array(2, np.float32)))))
+
+    model = loaded(written(tmp_path, bounded))
+    assert model.engine.largest == 1
+    assert "rows of a batch may influence each other" in str(model.facts.alone)
+    assert model.proof.unread == ""
