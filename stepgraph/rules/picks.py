@@ -10,6 +10,7 @@ from stepgraph.rules.axes import TIME, Axes, Axis, Time, axis_of, has_rows, has_
 from stepgraph.rules.size import ITERATION, Size, compared
 from stepgraph.rules.table import Call, over, put, rearranged, rule, whole
 from stepgraph.rules.value import COUNTED, Value, broadcast, joined, mixes, mixes_rows, unknown
+from stepgraph.rules.windows import Window, slid
 
 _SAYS = "reach n along time, local elsewhere"
 _ROWS = "takes some of the sequences of a batch"
@@ -44,9 +45,16 @@ def _cut(x: Value, place: int, start: Any, end: Any, stride: int) -> Value:  # n
         raise unknown("cuts features at a place that depends on the number of steps or sequences")
     if has_rows(axis):
         raise unknown(_ROWS) if has_time(axis) else mixes_rows(_ROWS)
-    if stride != 1:
-        raise mixes("runs backwards over the steps" if stride < 0 else f"takes every {stride}th step")
-    return _cut_steps(x, place, first, last)
+    if stride < 0:
+        raise mixes("runs backwards over the steps")
+    return _every(x, place, first, length(axis) - last, stride) if stride > 1 else _cut_steps(x, place, first, last)
+
+
+def _every(x: Value, place: int, first: Size | int, cut_off: Size | int, stride: int) -> Value:
+    """Every so many elements, of which a step may have several: a window of one that moves by as many."""
+    if isinstance(first, Size) or isinstance(cut_off, Size):
+        raise unknown(_UNTOLD)
+    return slid(x, place, Window(1, stride, 1, -first, -cut_off)).settled()
 
 
 def _bound(given: Any, axis: Axis) -> Size | int:  # noqa: ANN401

@@ -75,7 +75,7 @@ def _of_output(value: Value, port: Port) -> Finding | None:
         return value.finding or value.reaching
     whose = (port.name, f"output '{port.name}'")
     if value.varies:
-        return Finding("mixes", *whose, value.varies)
+        return Finding("unknown", *whose, value.varies)
     along = {axis for axis, factors in enumerate(value.axes) if has_time(factors)}
     rows = {axis for axis, factors in enumerate(value.axes) if has_rows(factors)}
     if (

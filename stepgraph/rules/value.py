@@ -129,7 +129,7 @@ def joined(values: Iterable[Value], axes: Axes) -> Value:
     if not live:
         return Value(axes, varies=next((v for part in parts if (v := varying(part))), ""))
     for varies in filter(None, (varying(part) for part in parts if not part.live)):
-        raise (mixes_rows if "sequences" in varies else mixes)(varies)
+        raise unknown(varies)  # it may be an index that leads back to the same step or row
     if any(value.given for value in live):
         raise unknown("computes with a state of the interface outside of the cells")
     factors = [factor for axis in axes for factor in axis]

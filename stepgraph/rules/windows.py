@@ -50,12 +50,12 @@ def _convolved(call: Call, x: Value, weight: Value) -> Value:
     over(x, [1], "sums")
     filters = weight.axes[0]
     kernel = [whole(axis) or 1 for axis in weight.axes[2:]]
-    return _slid(call, replace(x, axes=put(x.axes, 1, filters), number=None), kernel, _forward)
+    return _slid(call, replace(x, axes=put(x.axes, 1, filters), number=None), kernel, slid)
 
 
 @rule("AveragePool", "LpPool", "MaxPool", says=_SAYS)
 def pool(call: Call) -> list[Value]:
-    pooled = _slid(call, call.value(), call.attributes["kernel_shape"], _forward)
+    pooled = _slid(call, call.value(), call.attributes["kernel_shape"], slid)
     if len(call.node.output) > 1:
         return [pooled, Value(pooled.axes, varies="depends on how many steps there are")]
     return [pooled]
@@ -82,7 +82,7 @@ def spectra(call: Call) -> Value:
         raise unknown("has frames that cannot be told from the file")
     kernel = int(size.item()) if size.ndim == 0 or (size.size == 1 and call.given(3) is not None) else size.shape[0]
     bins = kernel // 2 + 1 if call.attributes.get("onesided", 1) else kernel
-    framed = _forward(replace(x, axes=x.axes[:2]), 1, Window(kernel, int(step.item()), 1, 0, 0))
+    framed = slid(replace(x, axes=x.axes[:2]), 1, Window(kernel, int(step.item()), 1, 0, 0))
     return replace(framed, axes=(*framed.axes, plain(bins), plain(2)))
 
 
@@ -114,7 +114,8 @@ def _windows(call: Call, kernel: Sequence[int]) -> list[Window]:
     return found
 
 
-def _forward(x: Value, place: int, window: Window) -> Value:
+def slid(x: Value, place: int, window: Window) -> Value:
+    """A window along one axis: what it computes of the elements in it, and how far these are."""
     axis = x.axes[place]
     if not has_time(axis) and not has_rows(axis):
         return rearranged(x, put(x.axes, place, _features(window.count(whole(axis) or 1))))
