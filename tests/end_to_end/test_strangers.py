@@ -109,23 +109,22 @@ async def opens(address: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize("call", ["tidegate.v1.Tidegate/Predict", "grpc.health.v1.Health/Check"])
 async def test_messages_that_never_become_whole_take_no_more_memory_than_their_address_may_have(
-    start: Callable[..., RunningServer], lstm_only: Path, call: str
+    start: Callable[..., RunningServer], lstm_only: Path
 ) -> None:
     size = 2**20
     server = start(lstm_only, "--max-message-mib", "1", "--address-mib", "8").ready()  # two large ones at a time
-    async with PartialCalls(server.address) as calls:
-        await calls.send()
-        for _ in range(20):
-            calls.begin(f"/{call}", size)
-        quiet = 0
-        while quiet < 20:
-            quiet = 0 if await calls.send() else quiet + 1
-        assert calls.sent < 2 * size + 20 * (WINDOW + 16)
-        async with RawStream(server.address) as stream:
-            await stream.ask(open_(0, trace=NO_TRACE))
-            await stream.ask(steps(0, 0, ROW))
+    for call in ("tidegate.v1.Tidegate/Predict", "grpc.health.v1.Health/Check"):
+        async with PartialCalls(server.address) as calls:
+            for _ in range(20):
+                calls.begin(f"/{call}", size)
+            quiet = 0
+            while quiet < 20:
+                quiet = 0 if await calls.send() else quiet + 1
+            assert calls.sent < 2 * size + 20 * (WINDOW + 16), call
+            async with RawStream(server.address) as stream:
+                await stream.ask(open_(0, trace=NO_TRACE))
+                await stream.ask(steps(0, 0, ROW))
 
 
 async def test_a_server_short_of_descriptors_goes_on_with_those_it_has_and_says_why_it_refuses_others(
