@@ -21,6 +21,7 @@ from stepgraph.file.sidecar import Sidecar
 from stepgraph.graphs.ordering import order
 
 _CHUNK = 2**20
+_MOST = 2**31 - 2**20  # bytes of a model with its weights: what one message of ONNX holds
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ def read(path: Path) -> Content:
 
 def outline(path: Path) -> Outline:
     """Reads model.onnx and model.toml. Raises as `read`."""
+    _check_size(path, 0)
     content, beside = _bytes(path), path.with_name(sidecar.FILE)
     said = _bytes(beside) if beside.exists() else None
     hashes = hashlib.sha256(content).hexdigest(), None if said is None else hashlib.sha256(said).hexdigest()
@@ -143,11 +145,13 @@ def _take_in(model: onnx.ModelProto, folder: Path) -> Iterator[tuple[str, bytes]
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
         entries = {entry.key: entry.value for entry in tensor.external_data}
-        name = _location(tensor, entries.get("location", ""))
-        if name not in files:
-            files[name] = _beside(tensor, name, folder)
-            yield name, files[name]
-        tensor.raw_data = _part(tensor, entries, files[name])
+        location = _location(tensor, entries.get("location", ""))
+        if location not in files:
+            name = _renamed(location, folder)
+            _check_size(folder / name, sum(map(len, files.values())))
+            files[location] = _beside(tensor, name, folder)
+            yield name, files[location]
+        tensor.raw_data = _part(tensor, entries, files[location])
         tensor.ClearField("data_location")
         del tensor.external_data[:]
 
@@ -160,6 +164,22 @@ def _location(tensor: onnx.TensorProto, location: str) -> str:
             "read. Put the file beside model.onnx and save the model with its plain name"
         )
     return location
+
+
+def _renamed(location: str, folder: Path) -> str:
+    """The file that holds the weights: the only one that ends as torch calls it, if there is none of the name."""
+    others = [] if (folder / location).exists() else [path.name for path in folder.glob("*.onnx.data")]
+    return others[0] if len(others) == 1 and location.endswith(".onnx.data") else location
+
+
+def _check_size(path: Path, before: int) -> None:
+    size = before + (path.stat().st_size if path.is_file() else 0)
+    if size > _MOST:
+        raise ModelRefused(
+            f"the file and its weights have {size / 2**30:.1f} GiB, and a model of more than 2 GiB is not served: its "
+            "weights are in memory several times while it is looked at, and a message of ONNX holds no more. Save it "
+            "in half precision or 8 bits"
+        )
 
 
 def _beside(tensor: onnx.TensorProto, name: str, folder: Path) -> bytes:

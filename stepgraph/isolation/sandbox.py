@@ -20,6 +20,7 @@ from threading import Lock
 from typing import BinaryIO, Self, TypeVar
 
 from stepgraph.errors import ModelRefused
+from stepgraph.file import sidecar
 from stepgraph.isolation.packing import Corrupt, unpack
 
 T = TypeVar("T")
@@ -164,9 +165,9 @@ def _blame(ending: _Ending, limits: Limits) -> ModelRefused:
     if number < 0:
         return ModelRefused(f"looking into the file failed: {(said.splitlines() or [f'exit status {status}'])[-1]}")
     return ModelRefused(
-        f"the file makes onnx or onnxruntime crash (signal {number}, {signal.strsignal(number)}). It is damaged, "
-        f"or wants more memory than {limits.memory_mib:g} MiB (--load-memory-mib), or hits a fault of theirs: "
-        "export it again, with another version of the exporter if it stays so"
+        f"onnx or onnxruntime ends with signal {number} ({signal.strsignal(number)}) over the file. If onnxruntime "
+        "runs it elsewhere, then not at a size that was tried: perhaps no row is left for some cell there. Say "
+        f"in {sidecar.FILE} beside the file how many rows are one step, under [block]: INPUT = ROWS"
     )
 
 

@@ -27,6 +27,7 @@ _NOISE = 1e-6  # by which the inputs are moved to see how much of a difference i
 _START, _GROWN = 13, 1e4  # numbers that are so many times those of the first steps have no bound
 _LOST = 1e-2  # where rounding has grown to so much, nothing can be told from it
 _AMPLIFIED = 30.0  # times what that makes is still rounding
+_NUMBERS = 4096  # of a row are compared over so many steps; the shorter sequences compare all
 _SMALL = 16  # elements of a constant that can be a bound
 _COMPARING = frozenset({"Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Clip", "Min", "Max"})
 _REACHING = frozenset({"Slice", "Pad", "Gather", "GatherElements", "GatherND", "Range", "Split", "TopK", "Mod"})
@@ -74,18 +75,25 @@ def first_beyond(
     data = _data(facts, found)
     answers = engine.run(data, engine.graph.start(size(data)[1]), trace=False).outputs
     compared = [
-        Compared(f"output '{port.name}'", steps, wanted, answers[port.name][steps], port.unit)
+        Compared(f"output '{port.name}'", steps, _some(wanted), _some(answers[port.name][steps]), port.unit)
         for port, steps, wanted in _wanted(reference, facts, data)
     ]
     end = min(map(_end, compared))
     if difference.first_beyond([_until(end, each) for each in compared], same) is None:
         return None, end
-    moved = (values for _, _, values in _wanted(reference, facts, _moved(data, facts)))
+    moved = (_some(values) for _, _, values in _wanted(reference, facts, _moved(data, facts)))
     noise = [errors(c.wanted, m, c.unit, since_start=False) for c, m in zip(compared, moved, strict=True)]
     end = min(end, *(_first(c, _AMPLIFIED * each > _LOST) for c, each in zip(compared, noise, strict=True)))
     told = [_until(end, each) for each in compared]
     bounds = [np.fmax(same, _AMPLIFIED * each[: len(t.steps)]) for each, t in zip(noise, told, strict=True)]
     return difference.first_beyond(told, bounds), end
+
+
+def _some(y: np.ndarray) -> np.ndarray:
+    """The numbers [T, B, ...row], or [T, B, n] of them spread evenly where a row has very many."""
+    rows = y.reshape(*y.shape[:2], -1)
+    picked = np.linspace(0, rows.shape[2] - 1, _NUMBERS).astype(int)
+    return rows[..., picked] if rows.shape[2] > _NUMBERS else y
 
 
 def _end(compared: Compared) -> int:

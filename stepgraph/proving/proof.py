@@ -189,8 +189,10 @@ class _Comparison:
             return _rounds_differently(f"{said}; over {max(_LENGTHS)} steps it is never more than {largest:.2g}")
         if apart.step == 0:
             return ModelRefused(
-                "the equations do not give what the file gives, even for a single step. This is a fault of the "
-                f"server's; please report it with the file ({said})"
+                "one step of it does not give what the whole file gives, from the first step on. Its state goes a way "
+                "that is not known here, or its first step is none of its own: export the file for one step at a time, "
+                "with what it remembers as an input and an output, and name that pair in model.toml beside the file, "
+                f"under [state] ({said})"
             )
         return ModelRefused(
             "something outside the recurrent cells mixes steps with one another, or a state is fed back that is not "

@@ -194,9 +194,10 @@ class _Flow:
     def same(self, output: str, name: str) -> bool:
         """Whether an output has the type of an input and, as far as sizes are known, its shape."""
         sizes = list(zip(self.shape(name), self.shape(output), strict=False))
-        known = [(a, b) for a, b in sizes if isinstance(a, int) and isinstance(b, int)]
-        ranks = len(self.shape(name)) == len(self.shape(output))
-        return ranks and self._kind(output) == self._kind(name) and bool(known) and all(a == b for a, b in known)
+        ranks = len(self.shape(name)) == len(self.shape(output)) > 0
+        fits = all(a == b for a, b in sizes if isinstance(a, int) and isinstance(b, int))
+        sized = any(isinstance(a, int) for a, _ in sizes)
+        return ranks and fits and sized and self._kind(output) == self._kind(name)
 
     def shape(self, name: str) -> list[int | str]:
         return [d.dim_value or d.dim_param for d in self._info(name).type.tensor_type.shape.dim]

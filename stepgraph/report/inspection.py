@@ -58,7 +58,12 @@ def _advice(model: onnx.ModelProto | None, cells: bool) -> str | None:
     if model is None or cells or any(map(subgraphs, model.graph.node)):
         return None
     stateless = "If nothing in it remembers, it needs no sequences: any server for ONNX files will do for it."
-    return f"{_UNROLLED} {stateless}" if model.producer_name == "pytorch" else stateless
+    return f"{_UNROLLED} {stateless}" if _by_newer_torch(model) else stateless
+
+
+def _by_newer_torch(model: onnx.ModelProto) -> bool:
+    """Whether torch's newer exporter wrote a file: it calls its nodes so, and the older one by their modules."""
+    return model.producer_name == "pytorch" and all(node.name.startswith("node_") for node in model.graph.node)
 
 
 def served(report: Report, loaded: LoadedModel, model: onnx.ModelProto | None, fixed: Mapping[str, object]) -> Report:

@@ -48,6 +48,33 @@ def test_weights_beside_the_model_are_taken_in_as_they_are(path: Path) -> None:
     assert read.prints.whole != read.prints.model
 
 
+def test_weights_that_were_renamed_with_their_model_are_found(path: Path) -> None:
+    model = onnx.load(path, load_external_data=False)
+    for tensor in model.graph.initializer:
+        next(entry for entry in tensor.external_data if entry.key == "location").value = "net.onnx.data"
+    path.write_bytes(model.SerializeToString())
+    path.with_name("weights").rename(path.with_name("model.onnx.data"))
+    read = content.read(path)
+    assert read.model.graph == lstm().graph
+    assert list(read.prints.weights) == ["model.onnx.data"]
+    assert read.prints.still_hold(path)
+
+
+def test_weights_that_may_lie_in_either_of_two_files_are_not_guessed(path: Path) -> None:
+    point(path, location="net.onnx.data")
+    for name in ("a.onnx.data", "b.onnx.data"):
+        path.with_name(name).write_bytes(b"")
+    with pytest.raises(ModelRefused, match=r"'net\.onnx\.data', and that file cannot be read"):
+        content.read(path)
+
+
+def test_a_model_of_more_than_2_gib_is_refused_for_that_and_not_read(path: Path) -> None:
+    with path.with_name("weights").open("r+b") as file:
+        file.truncate(2**31 + 1)
+    with pytest.raises(ModelRefused, match=r"the file and its weights have 2\.0 GiB"):
+        content.read(path)
+
+
 def test_a_model_in_one_file_has_the_hash_of_that_file(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(lstm().SerializeToString())

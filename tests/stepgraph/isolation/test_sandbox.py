@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 FILE = Path("/models/a/1/model.onnx")
 ENDINGS = {
-    "segfault": r"makes onnx or onnxruntime crash \(signal 11, Segmentation fault\)",
+    "segfault": r"onnx or onnxruntime ends with signal 11 \(Segmentation fault\)",
     "abort": r"takes more than 64 MiB of memory.*--load-memory-mib",
     "grow": r"takes more than 64 MiB of memory.*--load-memory-mib",
     "hang": r"took more than 0\.5 s.*--load-seconds",
