@@ -11,7 +11,7 @@ from stepgraph.errors import ModelRefused
 from stepgraph.file import sidecar
 from stepgraph.graphs.builder import subgraphs
 from stepgraph.model import LoadedModel
-from stepgraph.report import ladder, remarks, state_homes
+from stepgraph.report import example, ladder, remarks, state_homes
 from stepgraph.report.ladder import Rung
 from stepgraph.report.report import CellFact, CostFact, PortFact, Report, TraceFact
 from stepgraph.rewriting.ports import Port
@@ -46,6 +46,7 @@ def refused(report: Report, refusal: ModelRefused, model: onnx.ModelProto | None
         reason=str(refusal),
         advice=_advice(model, bool(boxes)),
         node=refusal.node,
+        example=example.lines(model) if model else (),
         ladder=rungs,
         cells=tuple(
             CellFact(i, name, box.kind, box.input_size, box.hidden_size, (), box.special)
@@ -62,8 +63,8 @@ def _advice(model: onnx.ModelProto | None, cells: bool) -> str | None:
 
 
 def _by_newer_torch(model: onnx.ModelProto) -> bool:
-    """Whether torch's newer exporter wrote a file: it calls its nodes so, and the older one by their modules."""
-    return model.producer_name == "pytorch" and all(node.name.startswith("node_") for node in model.graph.node)
+    """Whether torch's newer exporter wrote a file: the older one calls nodes by their modules."""
+    return model.producer_name == "pytorch" and not any(node.name.startswith("/") for node in model.graph.node)
 
 
 def served(report: Report, loaded: LoadedModel, model: onnx.ModelProto | None, fixed: Mapping[str, object]) -> Report:

@@ -33,6 +33,7 @@ def _sections(report: Report) -> Iterator[tuple[str, Iterable[str]]]:
     """Paragraphs by what they are about."""
     yield "why", [] if report.reason is None else [_sentence(report.reason)]
     yield "what to do", filter(None, [report.advice])
+    yield "model.toml", report.example
     yield "about", filter(None, [report.description])
     yield "file", [_file(report)]
     yield "step", _step(report)

@@ -82,6 +82,7 @@ class Report:
     reason: str | None = None
     advice: str | None = None
     node: str | None = None  # the node at fault: its name, or its first output's
+    example: tuple[str, ...] = ()  # lines for a model.toml, with the file's own names
     # the file
     bytes: int = 0
     opset: int | None = None

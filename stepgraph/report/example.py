@@ -1,0 +1,50 @@
+"""A model.toml for a file at hand: each table that it may have, with names of that file. Pure onnx."""
+
+from collections.abc import Iterator
+
+import onnx
+
+from stepgraph.graphs.graph import Graph
+from stepgraph.graphs.labels import stem
+
+_Infos = dict[str, onnx.ValueInfoProto]
+
+
+def lines(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Its lines; which of them are true, only the file's owner knows. Empty where there is nothing to say."""
+    inputs, outputs = Graph(model).inputs, {info.name: info for info in model.graph.output}
+    free = {name: _free(info) for name, info in inputs.items()}
+    tables = {
+        "[state]  # the input is what that output was a step before": list(_pairs(inputs, outputs)),
+        "[fixed]  # this input always has that value": [
+            f"{_key(name)} = 0" for name, info in inputs.items() if _is_number(info)
+        ],
+        "[block]  # its last free axis has that size in each step": [
+            f"{_key(name)} = 512" for name in inputs if free[name] > 1
+        ],
+        "[outputs]  # clients are not sent these": [f'leave_out = ["{name}"]' for name in list(outputs)[1:2]],
+    }
+    return tuple(line for table, said in tables.items() if said for line in (table, *said))
+
+
+def _pairs(inputs: _Infos, outputs: _Infos) -> Iterator[str]:
+    """Inputs and outputs that are named alike, or else that have as many axes."""
+    alike = [(i, o) for i in inputs for o in outputs if stem(i) == stem(o) != ""]
+    ranks = [(i, o) for i in inputs for o in outputs if _rank(inputs[i]) == _rank(outputs[o]) > 1]
+    yield from {name: f'{_key(name)} = "{output}"' for name, output in alike or ranks[-1:]}.values()
+
+
+def _free(info: onnx.ValueInfoProto) -> int:
+    return sum(not dim.HasField("dim_value") for dim in info.type.tensor_type.shape.dim)
+
+
+def _is_number(info: onnx.ValueInfoProto) -> bool:
+    return all(dim.dim_value == 1 for dim in info.type.tensor_type.shape.dim)
+
+
+def _rank(info: onnx.ValueInfoProto) -> int:
+    return len(info.type.tensor_type.shape.dim)
+
+
+def _key(name: str) -> str:
+    return name if name.replace("_", "").replace("-", "").isalnum() and name.isascii() else f'"{name}"'

@@ -1,0 +1,42 @@
+"""The model.toml that `check` shows below a refusal can be read as one, and names what the file has."""
+
+import tomllib
+from pathlib import Path
+
+import onnx
+import pytest
+
+from stepgraph.errors import ModelRefused
+from stepgraph.file import sidecar
+from stepgraph.report import example, inspection
+
+CASES = Path(__file__).parents[2] / "models" / "cases"
+
+
+@pytest.mark.parametrize("path", sorted(CASES.glob("*.onnx")), ids=lambda path: path.stem)
+def test_an_example_is_a_model_toml(path: Path) -> None:
+    model = onnx.load(path)
+    shown = "\n".join(example.lines(model))
+    sidecar.parse(shown.encode())
+    named = {name for table in tomllib.loads(shown).values() for name in table} - {"leave_out"}
+    assert named <= {info.name for info in model.graph.input}
+
+
+def test_a_refusal_shows_the_pairs_the_sizes_and_the_outputs_of_its_file() -> None:
+    model = onnx.load(CASES / "luong_decoder.onnx")
+    report = inspection.refused(inspection.described("f", 1, model), ModelRefused("why"), model)
+    said = tomllib.loads("\n".join(report.example))
+    assert said["state"] == {"h": "h_out", "c": "c_out"}
+    assert said["block"] == {"memory": 512, "mask": 512}
+    assert said["outputs"] == {"leave_out": ["h_out"]}
+
+
+def test_only_what_torchs_newer_exporter_wrote_is_told_of_it() -> None:
+    made = Path(__file__).parents[2] / "models" / "made" / "torch-dynamo" / "rnn-tanh.onnx"
+    model = onnx.load(made)
+    advice = inspection.refused(inspection.described("f", 1, model), ModelRefused("why"), model).advice
+    assert "newer exporter" in str(advice)
+    for node in model.graph.node:
+        node.name = f"/net/{node.name.removeprefix('node_')}"  # as the older one calls them
+    advice = inspection.refused(inspection.described("f", 1, model), ModelRefused("why"), model).advice
+    assert "newer exporter" not in str(advice)
