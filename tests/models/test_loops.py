@@ -156,7 +156,6 @@ REFUSED = {
         f"{MEAN}<keepdims=1>(x, ax) xm = Add(x, mean) {scan(RNN, sliced='xm')}",
         "ReduceMean.*mixes steps",
     ),
-    "every second step": (HALF + scan(RNN, sliced="xs"), "Scan.*runs 2 times for 3 steps and 3 times for 6"),
     "a start that depends on the input": (
         scan(RNN).replace("h0 = ConstantOfShape(size)", f"{MEAN}<keepdims=0>(x, ax) h0 = Gemm<transB=1>(mean, w, bw)"),
         "Scan.*carries 'h', which starts from a state that depends on its input",
@@ -351,6 +350,12 @@ def test_what_is_served_says_where_each_state_lives_and_what_cannot_be_seen(
         assert "gates cannot be told apart" in state.unseen
         homes = {(s.layer, s.name, s.home, s.unseen) for s in client.describe("stepping").states}
         assert homes == {(0, "hidden", "loop", ""), (0, "cell", "loop", "")}
+
+
+def test_a_loop_over_every_second_row_takes_two_rows_as_one_step(tmp_path: Path) -> None:
+    model = load(write(tmp_path, HALF + scan(RNN, sliced="xs")), 4, 1.0)
+    assert [port.block for port in model.facts.inputs] == [2]
+    assert len(states(model)) == 1
 
 
 COUNTED = f"""
