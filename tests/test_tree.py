@@ -77,7 +77,6 @@ def modules_of(*rooms: str) -> list[str]:
 ON_THE_LOOP = {
     "server.durability": {
         "checkpointer",
-        "commits",
         "keeper",
         "leases",
         "limits",

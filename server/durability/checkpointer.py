@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,12 +34,10 @@ _MOST = 1_024  # checkpoints of one model in one write: copying more holds up th
 class Checkpointer:
     """Writes what has moved, what has left and what was closed."""
 
-    _store_thread: StoreThread
+    _store: StoreThread
     _registry: Registry
     _outbox: Outbox
     _most_steps: int  # how far a sequence may be ahead of its checkpoint before it is hurried
-    _clock: Callable[[], float]
-    _monotonic: Callable[[], float]
     _hurried: asyncio.Event = field(init=False, default_factory=asyncio.Event)
     _complete: float = field(init=False)  # when everything was written last
     cut: bool = field(init=False, default=False)  # whether there was more than one write takes
@@ -47,7 +45,7 @@ class Checkpointer:
     _turn: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)  # one write at a time, whoever writes
 
     def __post_init__(self) -> None:
-        self._complete = self._monotonic()
+        self._complete = self._registry.monotonic()
 
     # When -------------------------------------------------------------------------------------------------------------
 
@@ -62,9 +60,9 @@ class Checkpointer:
         """
         due = self._complete + seconds
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._hurried.wait(), due - self._monotonic())
+            await asyncio.wait_for(self._hurried.wait(), due - self._registry.monotonic())
         self._hurried.clear()
-        return self._monotonic() >= due
+        return self._registry.monotonic() >= due
 
     def _watch(self, model: ServedModel) -> None:
         """Hurries once a sequence is as far ahead of its checkpoint as it may be."""
@@ -97,7 +95,7 @@ class Checkpointer:
             if self._outbox:
                 self.hurry()
             if everything and not self.cut:
-                self._complete = self._monotonic()
+                self._complete = self._registry.monotonic()
 
     async def _write_all(self, least: int) -> None:
         farewells = self._outbox.take(_MOST)
@@ -111,7 +109,7 @@ class Checkpointer:
         for leaving in farewells:
             self._registry.note(leaving.sequences)
         while ends := self._outbox.ends():
-            await self._store_thread.ask(partial(_end, ends, self._clock()))
+            await self._store.ask(partial(_end, ends, self._registry.clock()))
             self._outbox.ended(len(ends))
 
     async def look_for_losses(self) -> None:
@@ -120,7 +118,7 @@ class Checkpointer:
         Raises:
             StoreFailed.
         """
-        losses = await self._store_thread.ask(lambda s: s.losses())
+        losses = await self._store.ask(lambda s: s.losses())
         if losses > self._losses:
             await self._forget_all()
         self._losses = losses
@@ -132,7 +130,7 @@ class Checkpointer:
             StoreSilent: it took too long.
         """
         with suppress(StoreFailed):
-            await self._store_thread.soon(lambda: self._write_until_born(unborn))
+            await self._store.soon(lambda: self._write_until_born(unborn))
 
     async def _write_until_born(self, unborn: Collection[ServedSequence]) -> None:
         """One write does not take all of them if they are many."""
@@ -147,7 +145,7 @@ class Checkpointer:
         Raises:
             StoreSilent: whoever does took too long.
         """
-        await self._store_thread.soon(self._turn.acquire)
+        await self._store.soon(self._turn.acquire)
         try:
             yield
         finally:
@@ -170,7 +168,7 @@ class Checkpointer:
     def _copy(self, model: ServedModel, least: int) -> Snapshot | None:
         sequences, watermarks = self._registry.at(model), model.watermarks
         slots = watermarks.behind(model.slots.done, _MOST, least)
-        now = self._monotonic()
+        now = self._registry.monotonic()
         watermarks.look(model.slots.done, now)
         watermarks.seen[slots] = now
         if len(slots) == _MOST:
@@ -185,9 +183,9 @@ class Checkpointer:
     async def _write(self, snapshots: Sequence[Snapshot]) -> None:
         if not snapshots:
             return
-        now, held = self._clock(), self._monotonic()
+        now, held = self._registry.clock(), self._registry.monotonic()
         unfit: set[ServedSequence] = set()
-        refused = await self._store_thread.ask(lambda s: s.write(list(writes(snapshots, unfit)), now))
+        refused = await self._store.ask(lambda s: s.write(list(writes(snapshots, unfit)), now))
         self._give_up(unfit)
         unwanted = {r.id: r for r in refused}
         for snapshot in snapshots:
@@ -258,7 +256,7 @@ class Checkpointer:
     async def _look_for(self, asleep: Sequence[ServedSequence]) -> None:
         """Of these nothing is here that could be written: those that the store has lost are lost."""
         claims = [store.Claim(sequence.id, sequence.digest) for sequence in asleep]
-        kept = await self._store_thread.ask(lambda s: s.read(claims, self._clock())) if claims else []
+        kept = await self._store.ask(lambda s: s.read(claims, self._registry.clock())) if claims else []
         for sequence, found in zip(asleep, kept, strict=True):
             if sequence.life is not Life.ASLEEP:
                 continue  # it woke up, or left, meanwhile

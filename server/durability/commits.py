@@ -18,7 +18,6 @@ from server.durability.losses import gone, kept_at
 from server.durability.registry import Registry
 from server.durability.sequence import ServedSequence
 from server.durability.snapshot import born
-from server.durability.store_thread import BackgroundCalls
 from server.errors import StoreSilent, TidegateError
 from server.runtime.watermarks import NONE
 from server.stores import store
@@ -33,15 +32,13 @@ if TYPE_CHECKING:
 class Commits:
     """Rewinds and moves of open sequences, in the store."""
 
-    _store_thread: StoreThread
+    _store: StoreThread
     _registry: Registry
     _checkpointer: Checkpointer
-    _background: BackgroundCalls
-    _clock: Callable[[], float]
 
     def go_back(self, sequence: ServedSequence, step: int, then: Callable[[Checkpoint | TidegateError], None]) -> None:
         """Makes the newest checkpoint at or before a step the last one; `then` puts it in place."""
-        self._background.run(self._store_thread.in_time(self._gone_back(sequence, step)), then)
+        self._store.run(self._gone_back(sequence, step), then)
 
     def go_over(
         self,
@@ -53,11 +50,7 @@ class Commits:
     ) -> None:
         """Makes the last one say that it goes on with another version of its model from this step and state [W] on."""
         data = checkpoint.encode(Checkpoint(model.name, model.version, model.loaded.sha256, step, row))
-        self._background.run(self._store_thread.in_time(self._gone_over(sequence, step, data)), then)
-
-    def gone_back(self, sequence: ServedSequence) -> None:
-        """A sequence goes on from where `go_back` said."""
-        sequence.model.watermarks.go_back(sequence.slot, int(sequence.model.slots.done[sequence.slot]))
+        self._store.run(self._gone_over(sequence, step, data), then)
 
     def relocate(self, sequence: ServedSequence, model: ServedModel, slot: int) -> None:
         """A sequence goes on in a slot of another model, as `go_over` has written."""
@@ -80,7 +73,7 @@ class Commits:
 
     async def _seen(self, sequence: ServedSequence) -> store.Claimed | store.Gone:
         claims = [store.Claim(sequence.id, sequence.digest)]
-        found = (await self._store_thread.ask_soon(lambda s: s.read(claims, self._clock())))[0]
+        found = (await self._store.ask_soon(lambda s: s.read(claims, self._registry.clock())))[0]
         if isinstance(found, store.Gone) and found.reason is not store.Reason.UNKNOWN:
             self._registry.let_go([sequence], found.reason)
         return found
@@ -110,5 +103,5 @@ class Commits:
         self, sequence: ServedSequence, step: int, data: bytes, kept: Sequence[int]
     ) -> store.Reason | None:
         writes = list(born(sequence, store.Write(sequence.id, sequence.fence, step, data, spare=tuple(kept))))
-        refused = await self._store_thread.ask_soon(lambda s: s.write(writes, self._clock()))
+        refused = await self._store.ask_soon(lambda s: s.write(writes, self._registry.clock()))
         return refused[0].reason if refused else None

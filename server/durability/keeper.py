@@ -26,8 +26,7 @@ from server.durability.null_keeper import NullKeeper
 from server.durability.outbox import Once, Outbox
 from server.durability.parking import Parking
 from server.durability.registry import Registry
-from server.durability.sequence import Enrolled, Life, Move, ServedSequence, digest_of, new_ids
-from server.durability.store_thread import BackgroundCalls
+from server.durability.sequence import Cohort, Life, Move, ServedSequence, digest_of
 from server.durability.takeover import Takeovers
 from server.errors import StoreFailed
 from server.runtime.watermarks import NONE
@@ -69,34 +68,20 @@ class Keeper:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.monotonic = monotonic
-        self._store_thread = store_thread
+        self._store = store = store_thread
         self._rest = settings.checkpoint_ms / 1e3
         self._patience = settings.store_seconds
         # books
-        self._registry = Registry(monotonic)
-        self._outbox = Outbox()
+        self._registry = registry = Registry(clock, monotonic)
+        self._outbox = outbox = Outbox()
         # who does what
-        background = BackgroundCalls()
-        self._checkpointer = Checkpointer(
-            store_thread, self._registry, self._outbox, settings.checkpoint_steps, clock, monotonic
-        )
-        self._leases = Leases(store_thread, self._registry, clock, monotonic)
-        self._limits = Limits(store_thread, self._registry, settings, clock)
-        self.parking = Parking(store_thread, self._registry, background, settings.idle_seconds, clock, monotonic)
-        self.takeovers = Takeovers(
-            store_thread,
-            self._registry,
-            self._outbox,
-            self._checkpointer,
-            background,
-            self._limits,
-            self.parking,
-            models,
-            clock,
-            monotonic,
-            Lookups(settings.max_per_address),
-        )
-        self.commits = Commits(store_thread, self._registry, self._checkpointer, background, clock)
+        self._checkpointer = writer = Checkpointer(store, registry, outbox, settings.checkpoint_steps)
+        self._leases = Leases(store, registry)
+        self._limits = limits = Limits(store, registry, settings)
+        self.parking = Parking(store, registry, settings.idle_seconds)
+        lookups = Lookups(settings.max_per_address)
+        self.takeovers = Takeovers(store, registry, outbox, writer, limits, self.parking, models, lookups)
+        self.commits = Commits(store, registry, writer)
 
     # A sequence comes and goes ----------------------------------------------------------------------------------------
 
@@ -104,36 +89,21 @@ class Keeper:
         """Whether a client may open so many. Raises OverLimit: the owner has too many, or the store is full."""
         self._limits.check(caller, count)
 
-    def enrol(
-        self,
-        model: ServedModel,
-        slots: np.ndarray,
-        caller: Caller,
-        route: str,
-        steps: int = 0,
-        origin: np.ndarray | None = None,
-        token: str = "",
-    ) -> Enrolled:
-        """Takes in new sequences that live in these slots after so many steps, with this state [W] or the initial one.
-
-        Their ids begin with `route`. With `token` they are more of those that it resumes.
+    def enrol(self, cohort: Cohort, slots: np.ndarray) -> list[ServedSequence]:
+        """Takes in new sequences, more of a cohort, which live in these slots.
 
         Raises:
             OverLimit: the owner has too many, or the store is full.
         """
-        self._limits.check(caller, len(slots))
-        token = token or token_urlsafe(18)
-        digest = digest_of(token)
-        sequences = tuple(
-            ServedSequence(name, digest, caller.owner, model, slot, steps=steps, new=True, origin=origin)
-            for name, slot in zip(new_ids(len(slots), route), slots.tolist(), strict=True)
-        )
-        if origin is None:
+        self._limits.check(cohort.caller, len(slots))
+        cohort.token = cohort.token or token_urlsafe(18)
+        sequences = cohort.sequences(slots, digest_of(cohort.token))
+        if cohort.origin is None:
             self._registry.add_fresh(sequences, slots)
         else:
-            self._registry.add(sequences, slots, steps, NONE)
+            self._registry.add(sequences, slots, cohort.step, NONE)
         self._checkpointer.hurry()
-        return Enrolled(sequences, token)
+        return sequences
 
     def turn_away(self, model: ServedModel, slots: np.ndarray) -> None:
         """Opening the sequences in these slots failed: they are not here."""
@@ -173,7 +143,7 @@ class Keeper:
             then()
             return
         told = Once(then)
-        if self._store_thread.failing_since is not None or not self._outbox.end(known, told):
+        if self._store.failing_since is not None or not self._outbox.end(known, told):
             told()
         else:
             asyncio.get_running_loop().call_later(self._patience, told)
@@ -183,7 +153,7 @@ class Keeper:
 
     async def start(self) -> None:
         """Opens the store. Raises StoreFailed: it is no store of ours, or its address means nothing."""
-        await self._store_thread.start()
+        await self._store.start()
 
     async def run(self) -> None:
         """Writes checkpoints every so often, enforces limits and retention; until cancelled."""
@@ -247,11 +217,11 @@ class Keeper:
 
     async def stop(self, seconds: float) -> None:
         """Lets go of the store after the last call, or leaves it alone with that after so long."""
-        await self._store_thread.stop(seconds)
+        await self._store.stop(seconds)
 
     def reading(self) -> StoreReading:
         """The store in numbers; its usage is that of the last enforcement of the limits."""
-        thread, usage = self._store_thread, self._limits.usage
+        thread, usage = self._store, self._limits.usage
         return StoreReading(
             thread.failing_since is None,
             thread.errors,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,14 +25,12 @@ _BATCH = 500  # sequences that the store is told of at once
 class Leases:
     """What the store is told of who is awake."""
 
-    _store_thread: StoreThread
+    _store: StoreThread
     _registry: Registry
-    _clock: Callable[[], float]
-    _monotonic: Callable[[], float]
 
     async def renew(self) -> None:
         """Of all that the store has not heard of for a while. What fails is due again the next time."""
-        due = self._monotonic() - _EVERY
+        due = self._registry.monotonic() - _EVERY
         sequences = list(self._registry)
         with suppress(StoreFailed):
             for first in range(0, len(sequences), _BATCH):
@@ -43,9 +41,9 @@ class Leases:
                     await self._renew(late)
 
     async def _renew(self, sequences: Sequence[ServedSequence]) -> None:
-        now, held = self._clock(), self._monotonic()
+        now, held = self._registry.clock(), self._registry.monotonic()
         holds = [store.Hold(sequence.id, sequence.fence, awake=sequence.slot >= 0) for sequence in sequences]
-        refused = {r.id: r for r in await self._store_thread.ask(lambda s: s.hold(holds, now))}
+        refused = {r.id: r for r in await self._store.ask(lambda s: s.hold(holds, now))}
         async for part in pieces(len(sequences)):
             self._note(sequences[part], holds[part], refused, held)
 

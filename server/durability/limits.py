@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from asyncio import Semaphore
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 from server.caller import Caller
 from server.durability.pieces import pieces
 from server.durability.registry import Registry
+from server.durability.sequence import ServedSequence
 from server.errors import OverLimit, Reason
 from server.settings import Settings
 from server.stores import store
@@ -36,10 +37,9 @@ _BATCH = 500  # sequences that give way at once: nobody who needs the store wait
 class Limits:
     """Limits of owners, addresses and the store."""
 
-    _store_thread: StoreThread
+    _store: StoreThread
     _registry: Registry
     _settings: Settings
-    _clock: Callable[[], float]
     _active: set[str] = field(init=False, default_factory=set)  # owners not looked at since they were active
     full: bool = field(init=False, default=False)  # whether the store takes no new sequences
     usage: store.Usage = field(init=False, default=store.Usage(0, 0))  # when the limits were enforced last
@@ -57,15 +57,13 @@ class Limits:
                 Reason.STORE_FULL,
             )
 
-    def expect(self, coming: Mapping[str, str]) -> None:
-        """Sequences, by id with their owners, are about to be resumed here, and count from now on.
-
-        Those of them that are open here give way to themselves.
+    def expect(self, coming: Sequence[ServedSequence]) -> None:
+        """Sequences are about to be resumed here, and count from now on; those that are open here count already.
 
         Raises:
             OverLimit: an owner would have too many; then none is expected.
         """
-        new = Counter(coming[id_] for id_ in self._registry.unknown(coming))
+        new = Counter(sequence.owner for sequence in self._registry.unknown(coming))
         for owner, count in new.items():
             self._registry.quota.check(owner, count, self._settings)
         self._registry.expect(coming)
@@ -76,7 +74,7 @@ class Limits:
         Raises:
             StoreFailed.
         """
-        now = self._clock()
+        now = self._registry.clock()
         await self._sweep(now)
         await self._enforce_by_owner(now)
         await self._enforce_for_all(now)
@@ -84,13 +82,13 @@ class Limits:
 
     async def _shrink(self) -> None:
         for _ in range(_SLICES):
-            if not await self._store_thread.ask(lambda s: s.shrink()):
+            if not await self._store.ask(lambda s: s.shrink()):
                 break
 
     async def _sweep(self, now: float) -> None:
         more = True
         while more:
-            swept = await self._store_thread.ask(lambda s: s.expire(now))
+            swept = await self._store.ask(lambda s: s.expire(now))
             self._active |= swept.owners
             await self._lose(swept.expired, store.Reason.EXPIRED)
             more = swept.more
@@ -108,7 +106,7 @@ class Limits:
                 self._active.discard(owner)
 
     async def _usages(self, owners: Sequence[str]) -> dict[str, store.Usage]:
-        return await self._store_thread.ask(lambda s: {owner: s.usage_of(owner) for owner in owners})
+        return await self._store.ask(lambda s: {owner: s.usage_of(owner) for owner in owners})
 
     async def _make_way(self, owner: str, usage: store.Usage, now: float) -> None:
         surplus = usage.parked - self._settings.max_parked_per_owner
@@ -129,12 +127,12 @@ class Limits:
         self.full = usage.taken > self._most_bytes
 
     async def _usage(self) -> store.Usage:
-        return await self._store_thread.ask(lambda s: s.usage())
+        return await self._store.ask(lambda s: s.usage())
 
     async def _forget(self, usage: store.Usage, now: float) -> store.Usage:
         """Why sequences are gone is forgotten before any that is there gives way."""
         while usage.taken > self._most_bytes and usage.tombstones:
-            await self._store_thread.ask(lambda s: s.forget(_BATCH, now))
+            await self._store.ask(lambda s: s.forget(_BATCH, now))
             usage = await self._usage()
         return usage
 
@@ -157,7 +155,7 @@ class Limits:
         gone: list[store.Evicted] = []
         while len(gone) < count:
             batch = min(_BATCH, count - len(gone))
-            evicted = await self._store_thread.ask(lambda s, most=batch: s.evict(most, now, owner=owner))  # type: ignore[misc]
+            evicted = await self._store.ask(lambda s, most=batch: s.evict(most, now, owner=owner))  # type: ignore[misc]
             gone += evicted
             for reason in (store.Reason.EVICTED, store.Reason.EXPIRED):
                 await self._lose([one.id for one in evicted if one.reason is reason], reason)

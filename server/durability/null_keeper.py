@@ -11,12 +11,13 @@ import numpy as np
 
 from server.caller import Caller
 from server.durability.quota import Quota
-from server.durability.sequence import Enrolled, Move, ServedSequence, new_ids
+from server.durability.sequence import Cohort, Move, ServedSequence
 from server.errors import Reason, SequenceGone, TidegateError, WrongState
 from server.runtime.turns import Work
 from server.settings import Settings
 
 if TYPE_CHECKING:
+    from server.durability.restored import Wish
     from server.runtime.served_model import ServedModel
 
 
@@ -48,23 +49,12 @@ class NullKeeper:
     def check(self, caller: Caller, count: int) -> None:
         self._quota.check(caller.owner, count, self._settings)
 
-    def enrol(
-        self,
-        model: ServedModel,
-        slots: np.ndarray,
-        caller: Caller,
-        route: str,
-        steps: int = 0,
-        origin: np.ndarray | None = None,
-        token: str = "",
-    ) -> Enrolled:
-        owner = caller.owner
-        self.check(caller, len(slots))
-        self._quota.count(owner, len(slots))
-        places = zip(new_ids(len(slots), route), slots.tolist(), strict=True)
-        new = [ServedSequence(id_, b"", owner, model, slot, steps=steps, origin=origin) for id_, slot in places]
+    def enrol(self, cohort: Cohort, slots: np.ndarray) -> list[ServedSequence]:
+        self.check(cohort.caller, len(slots))
+        self._quota.count(cohort.caller.owner, len(slots))
+        new = cohort.sequences(slots)
         self._open.update(new)
-        return Enrolled(tuple(new), "")
+        return new
 
     def turn_away(self, model: ServedModel, slots: np.ndarray) -> None:
         failed = set(slots.tolist())
@@ -84,17 +74,8 @@ class NullKeeper:
         self._remove(sequences)
         then()
 
-    def claim(
-        self,
-        caller: Caller,
-        ids: Sequence[str],
-        token: str,
-        answered: Sequence[int],
-        admit: object,
-        then: Callable[[TidegateError], None],
-        wanted: object,
-    ) -> None:
-        then(SequenceGone("this server keeps no checkpoints, so no sequence can be resumed"))
+    def claim(self, wish: Wish) -> None:
+        wish.then(SequenceGone("this server keeps no checkpoints, so no sequence can be resumed"))
 
     def settle(self, restored: Sequence[object], slots: np.ndarray) -> list[ServedSequence]:
         return []
@@ -102,15 +83,11 @@ class NullKeeper:
     def make_room(self, model: ServedModel, wanted: int) -> Work:
         yield from ()
 
-    def sleep(self, sequence: ServedSequence) -> None: ...
-
     def wake(self, sequences: Sequence[ServedSequence], then: Callable[[TidegateError | None], None]) -> None:
         then(None)
 
     def go_back(self, sequence: ServedSequence, step: int, then: Callable[[TidegateError], None]) -> None:
         then(WrongState("this server keeps no checkpoints", Reason.CHECKPOINT_GONE))
-
-    def gone_back(self, sequence: ServedSequence) -> None: ...
 
     def go_over(
         self,

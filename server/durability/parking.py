@@ -20,7 +20,6 @@ from server.durability.pieces import in_turns, pieces
 from server.durability.registry import Registry
 from server.durability.sequence import Life, ServedSequence
 from server.durability.snapshot import taken, writes
-from server.durability.store_thread import BackgroundCalls
 from server.errors import Reason, StoreFailed, StoreSilent, TidegateError
 from server.runtime.turns import Work
 from server.stores import store
@@ -38,21 +37,13 @@ _Kept = dict[ServedSequence, Found | store.Reason]  # what a store has of some, 
 class Parking:
     """Puts idle sequences to sleep, and wakes them."""
 
-    _store_thread: StoreThread
+    _store: StoreThread
     _registry: Registry
-    _background: BackgroundCalls
     _patience: float  # seconds without a step until a sequence is idle
-    _clock: Callable[[], float]
-    _monotonic: Callable[[], float]
     _called: list[ServedSequence] = field(init=False, default_factory=list)  # in this turn of the loop
     _reading: Awaitable[_Kept] = field(init=False)
 
     # Falling asleep ---------------------------------------------------------------------------------------------------
-
-    def sleep(self, sequence: ServedSequence) -> None:
-        """An open sequence gives up its slot; what it holds is written."""
-        self._registry.sleep(sequence)
-        sequence.model.counters.parked += 1
 
     async def park_idle(self) -> None:
         """Has those that are idle fall asleep."""
@@ -66,14 +57,14 @@ class Parking:
 
     def _fall_asleep(self, model: ServedModel, more: Callable[[], bool]) -> Work:
         """Has those fall asleep that are idle now and stay so until their turn, while `more` are to."""
-        since, watermarks = self._monotonic() - self._patience, model.watermarks
+        since, watermarks = self._registry.monotonic() - self._patience, model.watermarks
         for at, slot in enumerate(watermarks.idle(model.slots.done, since).tolist(), 1):
             if not more():
                 return
             sequence = self._registry.at(model).get(slot)
             idle = watermarks.seen.item(slot) <= since and watermarks.written.item(slot) == model.slots.done.item(slot)
-            if idle and sequence is not None and sequence.holder is not None:
-                sequence.holder.put_to_sleep(sequence)
+            if idle and sequence is not None and sequence.holder is not None and sequence.holder.let_sleep(sequence):
+                self._registry.sleep(sequence)
             if at % _MOST == 0:
                 yield
 
@@ -84,7 +75,7 @@ class Parking:
 
         Those that sleep are put back into slots; of those that are branched, what they take anew is cut off.
         """
-        self._background.run(self._make_ready(sequences), then)
+        self._store.run(self._make_ready(sequences), then)
 
     async def _make_ready(self, sequences: Sequence[ServedSequence]) -> None:
         asleep = [sequence for sequence in sequences if sequence.life is Life.ASLEEP]
@@ -115,8 +106,8 @@ class Parking:
 
     async def _read_all(self) -> _Kept:
         called, self._called = self._called, []
-        now = self._clock()
-        kept = await self._store_thread.ask_soon(lambda s: _woken(s, called, now))
+        now = self._registry.clock()
+        kept = await self._store.ask_soon(lambda s: _woken(s, called, now))
         for model, count in Counter(sequence.model for sequence in called).items():
             await in_turns(self.make_room(model, count))  # for all at once: who looks for the idle looks at every slot
         return kept
@@ -143,9 +134,9 @@ class Parking:
         """
         models = dict.fromkeys(sequence.model for sequence in sequences)
         snapshots = [taken([sequence for sequence in sequences if sequence.model is model]) for model in models]
-        now, unfit = self._clock(), set[ServedSequence]()
+        now, unfit = self._registry.clock(), set[ServedSequence]()
         try:
-            refused = await self._store_thread.ask_soon(lambda s: s.write(list(writes(snapshots, unfit)), now))
+            refused = await self._store.ask_soon(lambda s: s.write(list(writes(snapshots, unfit)), now))
         except StoreSilent as error:
             for sequence in sequences if not error.definite else ():
                 self._registry.disown(sequence)

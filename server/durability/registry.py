@@ -24,15 +24,16 @@ _NOBODY: Mapping[int, ServedSequence] = {}
 
 
 class Registry:
-    """All sequences that are open here, sleeping ones among them."""
+    """All sequences that are open here, sleeping ones among them. `clock` and `monotonic` are everybody's time."""
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
+    def __init__(self, clock: Callable[[], float], monotonic: Callable[[], float]) -> None:
+        self.clock = clock  # seconds since 1970
+        self.monotonic = monotonic
         self._here: dict[str, ServedSequence] = {}
         self._by_slot: dict[ServedModel, dict[int, ServedSequence]] = {}
         self.quota = Quota()  # of those that are here or coming
         self._active: set[str] = set()  # owners, since somebody looked
-        self._coming: dict[str, str] = {}  # by id the owners of those that the store is being asked for
+        self._coming: dict[str, ServedSequence] = {}  # that the store is being asked for, by id
         self.lost: Counter[str] = Counter()  # by reason, for the metrics
 
     def __len__(self) -> int:
@@ -52,22 +53,24 @@ class Registry:
         """Who is here under these ids."""
         return [sequence for sequence in map(self._here.get, ids) if sequence is not None]
 
-    def unknown(self, ids: Iterable[str]) -> list[str]:
-        """Those of these that are neither here nor coming."""
-        return [id_ for id_ in ids if id_ not in self._here and id_ not in self._coming]
+    def unknown(self, sequences: Iterable[ServedSequence]) -> list[ServedSequence]:
+        """Those of these of which none is here under the same id, nor coming."""
+        return [one for one in sequences if one.id not in self._here and one.id not in self._coming]
 
-    def expect(self, coming: Mapping[str, str]) -> None:
-        """Sequences, by id with their owners, may be resumed here soon, and count from now on."""
-        for id_ in self.unknown(coming):
-            self.quota.count(coming[id_], 1)
-        self._coming.update(coming)
+    def expect(self, coming: Sequence[ServedSequence]) -> None:
+        """Sequences may be resumed here soon, and count from now on."""
+        for sequence in self.unknown(coming):
+            self.quota.count(sequence.owner, 1)
+        self._coming.update((sequence.id, sequence) for sequence in coming)
 
-    def expect_no_more(self, ids: Iterable[str]) -> None:
-        """These are here now, or do not come."""
+    def expect_no_more(self, ids: Iterable[str], digest: bytes) -> None:
+        """These are here now, or do not come, unless one with another token does."""
         for id_ in ids:
-            owner = self._coming.pop(id_, None)
-            if owner is not None and id_ not in self._here:
-                self.quota.count(owner, -1)
+            coming = self._coming.get(id_)
+            if coming is not None and coming.digest == digest:
+                del self._coming[id_]
+                if id_ not in self._here:
+                    self.quota.count(coming.owner, -1)
 
     def note(self, sequences: Iterable[ServedSequence]) -> None:
         """The store may hold more that is parked of their owners than before."""
@@ -93,13 +96,13 @@ class Registry:
     ) -> None:
         """Sequences of one model live in these slots after so many steps; their newest checkpoints are `written`."""
         self._add(sequences, slots)
-        sequences[0].model.watermarks.begin(slots, steps, written, self._monotonic())
+        sequences[0].model.watermarks.begin(slots, steps, written, self.monotonic())
 
     def add_fresh(self, sequences: Sequence[ServedSequence], slots: np.ndarray) -> None:
         """New sequences of one model live in these slots, in its initial state: nothing of them is kept yet."""
         self._add(sequences, slots)
         cohort = int.from_bytes(sequences[0].digest[:7], "little")  # one token, one cohort
-        sequences[0].model.watermarks.begin_afresh(slots, cohort, self._monotonic())
+        sequences[0].model.watermarks.begin_afresh(slots, cohort, self.monotonic())
 
     def add_claimed(
         self, sequences: Sequence[ServedSequence], slots: np.ndarray, steps: np.ndarray, sentence: str
@@ -136,11 +139,14 @@ class Registry:
 
     def sleep(self, sequence: ServedSequence) -> None:
         """An open sequence, whose last state is written, gives up its slot."""
+        model, slot = sequence.model, sequence.slot
         sequence.move(Move.SLEEP)
-        sequence.steps = int(sequence.model.slots.done[sequence.slot])
-        sequence.standing = sequence.model.watermarks.standing(sequence.slot)
+        sequence.steps, sequence.standing = model.slots.done.item(slot), model.watermarks.standing(slot)
         self.vacate(sequence)
         self.note([sequence])
+        model.slots.give_back([slot])
+        model.asleep += 1
+        model.counters.parked += 1
         sequence.slot, sequence.held = -1, -inf  # the store is told with the leases
 
     def wake(self, sequence: ServedSequence, slot: int, step: int, *, later: bool) -> None:
@@ -148,7 +154,7 @@ class Registry:
         assert sequence.standing is not None
         sequence.move(Move.BRANCH if later else Move.READY)
         self._house(sequence, slot)
-        sequence.model.watermarks.go_on(slot, sequence.standing, step, self._monotonic())
+        sequence.model.watermarks.go_on(slot, sequence.standing, step, self.monotonic())
 
     def relocate(self, sequence: ServedSequence, model: ServedModel, slot: int) -> None:
         """A sequence goes on in a slot of another model, as the store has it."""
@@ -156,7 +162,7 @@ class Registry:
         self.vacate(sequence)
         sequence.model = model
         self._house(sequence, slot)
-        model.watermarks.go_on(slot, standing, int(model.slots.done[slot]), self._monotonic())
+        model.watermarks.go_on(slot, standing, int(model.slots.done[slot]), self.monotonic())
 
     def _house(self, sequence: ServedSequence, slot: int) -> None:
         sequence.slot = slot

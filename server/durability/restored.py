@@ -1,17 +1,18 @@
-"""What a store has of sequences that are taken over, decoded and checked against their models."""
+"""Which sequences a client wants to resume, and what a store has of them, decoded and checked against their models."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from server.caller import Caller
 from server.durability import checkpoint
 from server.durability.checkpoint import Checkpoint, Found
 from server.durability.losses import gone
-from server.durability.sequence import Life, ServedSequence
-from server.errors import Reason, SequenceGone, StoreSilent, WrongState
+from server.durability.sequence import Life, ServedSequence, digest_of
+from server.errors import Reason, SequenceGone, StoreSilent, TidegateError, WrongState
 from server.stores import store
 
 if TYPE_CHECKING:
@@ -37,6 +38,40 @@ class Restored:
     checkpoint: Checkpoint
     later: bool  # whether the store has later checkpoints
     answered: int  # how many answers its client has
+
+
+@dataclass(slots=True, eq=False)
+class Wish:
+    """Sequences that one client wants to resume, each with how many answers it has.
+
+    `admit` is called first, with their model and how many slots they need beside those that they have here, and raises
+    a Refusal if there is no place for them. Then those that are open here on another stream leave it. `then` is called
+    with all of them, to put their states into slots and call `settle`, or with why not. Nothing is done once `wanted`
+    says that the client is gone.
+    """
+
+    caller: Caller
+    ids: Sequence[str]
+    token: str
+    answered: Sequence[int]
+    admit: Callable[[ServedModel, int], None]
+    then: Callable[[list[Restored] | TidegateError], None]
+    wanted: Callable[[], bool]
+    digest: bytes = field(init=False)
+    asked: float = field(init=False, default=0.0)  # when; if it is carried out late, the store sees that
+    beaten: str = field(init=False, default="")  # the id of a sequence that a later one wants too
+
+    def __post_init__(self) -> None:
+        self.digest = digest_of(self.token)
+
+    def claims(self, part: slice = slice(None)) -> list[store.Claim]:
+        """As a store wants them; all of them are made in its thread."""
+        return [store.Claim(id_, self.digest) for id_ in self.ids[part]]
+
+    def check(self) -> None:
+        """Whether it is the last one for all that it wants, and its client is there. Raises SequenceGone."""
+        if late := self.beaten or ("" if self.wanted() else self.ids[0]):
+            raise gone(late, store.Reason.FENCED)
 
 
 def decoded(answers: Sequence[store.Claimed | store.Gone], answered: Sequence[int]) -> list[Kept | store.Gone]:

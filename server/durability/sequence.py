@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from server.caller import Caller
 from server.errors import IllegalMove, OverLimit, TidegateError
 from server.runtime.watermarks import Standing
 
@@ -128,8 +129,8 @@ class Holder(Protocol):
     def take_away(self, sequences: Sequence[ServedSequence], error: TidegateError) -> None:
         """These sequences are not here any more; the client hears why."""
 
-    def put_to_sleep(self, sequence: ServedSequence) -> bool:
-        """Gives up the slot of an idle sequence, which stays open. False if something of it is under way."""
+    def let_sleep(self, sequence: ServedSequence) -> bool:
+        """Whether an idle sequence may give up its slot now, and stay open: nothing of it is under way."""
 
 
 @dataclass(slots=True, eq=False)
@@ -160,9 +161,21 @@ class ServedSequence:
         self.life = after(self.life, move)
 
 
-@dataclass(frozen=True, eq=False)
-class Enrolled:
-    """Sequences that were opened together, and the secret that resumes them; "" if nothing does."""
+@dataclass(slots=True, eq=False)
+class Cohort:
+    """New sequences that are opened together, and resumed together."""
 
-    sequences: tuple[ServedSequence, ...]
-    token: str
+    model: ServedModel
+    caller: Caller
+    route: str  # begins their ids
+    step: int = 0  # after which they begin
+    origin: np.ndarray | None = None  # the state [W] that they begin from; None: the model's initial one
+    token: str = ""  # resumes them; empty before the first is there, or if nothing does
+
+    def sequences(self, slots: np.ndarray, digest: bytes = b"") -> list[ServedSequence]:
+        """More of them, in these slots."""
+        owner, places = self.caller.owner, zip(new_ids(len(slots), self.route), slots.tolist(), strict=True)
+        return [
+            ServedSequence(id_, digest, owner, self.model, slot, steps=self.step, new=True, origin=self.origin)
+            for id_, slot in places
+        ]

@@ -43,6 +43,7 @@ class StoreThread:
         self.failing_since: float | None = None  # in seconds of the monotonic clock
         self._failed_last = 0.0  # by the same clock
         self.errors = 0
+        self._under_way: set[asyncio.Task[None]] = set()  # the event loop itself does not hold on to its tasks
 
     async def start(self) -> None:
         """Opens the store.
@@ -87,8 +88,17 @@ class StoreThread:
         except TimeoutError as error:
             raise _silent("too slow") from error
 
+    def run(self, work: Coroutine[Any, Any, T], then: "Callable[[T | TidegateError], None]") -> None:
+        """Runs work of several calls, which together may take no longer than one.
+
+        `then` is given the result or the error, and once more a failure if it raises.
+        """
+        task = asyncio.get_running_loop().create_task(_tried(self.in_time(work), then))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
     async def in_time(self, work: Coroutine[Any, Any, T]) -> T:
-        """Runs work of several calls, which together may take no longer than one."""
+        """See `run`."""
         begun = _until.set(asyncio.get_running_loop().time() + self._patience)
         try:
             return await work
@@ -161,19 +171,6 @@ class _Thread(Executor):
 
 def _silent(why: str, *, definite: bool = False) -> StoreSilent:
     return StoreSilent(f"the store of checkpoints does not answer ({why}); try again", definite=definite)
-
-
-class BackgroundCalls:
-    """Those that are under way."""
-
-    def __init__(self) -> None:
-        self._under_way: set[asyncio.Task[None]] = set()  # the event loop itself does not hold on to its tasks
-
-    def run(self, call: Coroutine[Any, Any, T], then: "Callable[[T | TidegateError], None]") -> None:
-        """Runs a call and gives `then` the result or error, and once more a failure if `then` raises."""
-        task = asyncio.get_running_loop().create_task(_tried(call, then))
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
 
 
 async def _tried(call: Coroutine[Any, Any, T], then: "Callable[[T | TidegateError], None]") -> None:

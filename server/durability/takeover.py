@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import count as counter
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from server.caller import Caller
 from server.durability.guesses import Guesses
 from server.durability.limits import PORTION, Limits, Lookups
 from server.durability.losses import gone
 from server.durability.outbox import Outbox
 from server.durability.pieces import consumed, in_turns, pieces
 from server.durability.registry import Registry
-from server.durability.restored import Kept, Restored, decoded, restored_again, restored_from
-from server.durability.sequence import Move, ServedSequence, check_name, digest_of
-from server.durability.store_thread import BackgroundCalls
+from server.durability.restored import Kept, Restored, Wish, decoded, restored_again, restored_from
+from server.durability.sequence import Move, ServedSequence, check_name
 from server.errors import BadInput, OverLimit, Reason, SequenceGone, TidegateError
 from server.stores import store
 
@@ -47,105 +44,62 @@ class ModelLookup(Protocol):
         """The model of this content. Raises Refusal."""
 
 
-@dataclass(slots=True, eq=False)
-class _Takeover:
-    """Sequences that one client wants, each with how many answers it has, and the moment at which it asked.
-
-    `admit` is asked before anything changes, and refuses what there is no place for.
-    """
-
-    number: int  # a later wish has a larger one
-    ids: Sequence[str]
-    digest: bytes
-    answered: Sequence[int]
-    now: float  # if it is carried out late, the store sees that
-    admit: Callable[[ServedModel, int], None]
-    wanted: Callable[[], bool]
-    beaten: str = ""  # the id of a sequence that a later one wants too
-
-    def claims(self, part: slice = slice(None)) -> list[store.Claim]:
-        """As a store wants them; all of them are made in its thread."""
-        return [store.Claim(id_, self.digest) for id_ in self.ids[part]]
-
-
 @dataclass(eq=False)
 class Takeovers:
     """Claims of sequences that are open elsewhere, or nowhere."""
 
-    _store_thread: StoreThread
+    _store: StoreThread
     _registry: Registry
     _outbox: Outbox
     _checkpointer: Checkpointer
-    _background: BackgroundCalls
     _limits: Limits
     _parking: Parking
     _models: ModelLookup
-    _clock: Callable[[], float]
-    _monotonic: Callable[[], float]
     _lookups: Lookups
     _guesses: Guesses = field(init=False, default_factory=Guesses)
-    _numbers: Iterator[int] = field(init=False, default_factory=counter)
     # by digest and id: the last that wants a sequence, while the store is asked
-    _last: dict[bytes, dict[str, _Takeover]] = field(init=False, default_factory=dict)
-    _expected: dict[str, bytes] = field(init=False, default_factory=dict)  # the digests of those that count already
+    _last: dict[bytes, dict[str, Wish]] = field(init=False, default_factory=dict)
 
-    def claim(
-        self,
-        caller: Caller,
-        ids: Sequence[str],
-        token: str,
-        answered: Sequence[int],
-        admit: Callable[[ServedModel, int], None],
-        then: Callable[[list[Restored] | TidegateError], None],
-        wanted: Callable[[], bool],
-    ) -> None:
-        """Takes over sequences that were opened before; `then` is called with all of them, or with why not.
-
-        `admit` is called first, with their model and how many slots they need beside those that they have here, and
-        raises a Refusal if there is no place for them. Then those that are open here on another stream leave it. `then`
-        has to put their states into slots and call `settle`. Of several that want the same sequence the last gets it,
-        however slow the store is; none whose stream says that it is not `wanted` any more.
-        """
+    def claim(self, wish: Wish) -> None:
+        """Takes over sequences that were opened before. Of several that want the same one the last gets it."""
         try:
-            self._lookups.begin(caller.address, len(ids))
+            self._lookups.begin(wish.caller.address, len(wish.ids))
         except OverLimit as refusal:
-            self._background.run(_refused(refusal), then)
+            self._store.run(_refused(refusal), wish.then)
             return
-        wish = _Takeover(next(self._numbers), ids, digest_of(token), answered, self._clock(), admit, wanted)
-        mine = dict.fromkeys(ids, wish)
+        wish.asked = self._registry.clock()
+        mine = dict.fromkeys(wish.ids, wish)
         if others := self._last.get(wish.digest):
             for id_ in others.keys() & mine.keys():
                 others[id_].beaten = id_
             others.update(mine)
         else:
             self._last[wish.digest] = mine
-        self._background.run(self._store_thread.in_time(self._taken_over(wish, caller.address)), then)
+        self._store.run(self._taken_over(wish), wish.then)
 
-    async def _taken_over(self, wish: _Takeover, address: str) -> list[Restored]:
+    async def _taken_over(self, wish: Wish) -> list[Restored]:
         """The answer to who guesses tokens comes later each time; who has the right one is not kept waiting."""
         try:
-            async with self._lookups.turn(address):
+            async with self._lookups.turn(wish.caller.address):
                 return await self._claimed(wish)
         except SequenceGone as refused:
             if refused.reason is Reason.WRONG_TOKEN:
-                log.warning("a wrong resume token came from %s", address)
-                if wait := self._guesses.wrong(address, self._monotonic()):
+                log.warning("a wrong resume token came from %s", wish.caller.address)
+                if wait := self._guesses.wrong(wish.caller.address, self._registry.monotonic()):
                     await asyncio.sleep(wait)
             raise
         finally:
-            self._lookups.end(address, len(wish.ids))
+            self._lookups.end(wish.caller.address, len(wish.ids))
             await self._expect_no_more(wish)
 
-    async def _expect_no_more(self, wish: _Takeover) -> None:
+    async def _expect_no_more(self, wish: Wish) -> None:
         """They are about to be here, or do not come, unless a later one wants them."""
         last = self._last.get(wish.digest, {})  # none: a later one that wanted the same has ended first
         async for part in pieces(len(wish.ids)):
-            for id_ in wish.ids[part]:
-                if last.get(id_) is wish:
-                    del last[id_]
-                    if self._expected.get(id_) == wish.digest:
-                        del self._expected[id_]
-                        self._registry.expect_no_more([id_])
+            mine = [id_ for id_ in wish.ids[part] if last.get(id_) is wish]
+            for id_ in mine:
+                del last[id_]
+            self._registry.expect_no_more(mine, wish.digest)
         if not last and self._last.get(wish.digest) is last:
             del self._last[wish.digest]
 
@@ -165,7 +119,7 @@ class Takeovers:
         model.counters.resumed += len(restored)
         return lost
 
-    async def _claimed(self, wish: _Takeover) -> list[Restored]:
+    async def _claimed(self, wish: Wish) -> list[Restored]:
         """Looks before it takes: who is refused has thrown nobody out."""
         if len(set(wish.ids)) < len(wish.ids):
             raise BadInput("a resume names a sequence twice", Reason.MALFORMED)
@@ -183,8 +137,8 @@ class Takeovers:
             async for _ in consumed(restored):
                 pass
             raise
-        claimed = await self._store_thread.ask_soon(
-            lambda s: decoded(s.claim(wish.claims(), self._clock(), wish.now), wish.answered)
+        claimed = await self._store.ask_soon(
+            lambda s: decoded(s.claim(wish.claims(), self._registry.clock(), wish.asked), wish.answered)
         )
         fences = [kept.fence for kept in claimed if isinstance(kept, Kept)]
         if len(fences) == len(claimed):
@@ -195,22 +149,22 @@ class Takeovers:
             del restored[: len(those)]
         return taken
 
-    async def _seen(self, wish: _Takeover, here: Sequence[ServedSequence]) -> list[Kept | store.Gone]:
+    async def _seen(self, wish: Wish, here: Sequence[ServedSequence]) -> list[Kept | store.Gone]:
         unborn = [sequence for sequence in here if not sequence.born]
         self._registry.keep(unborn)
         if self._outbox or unborn:
             await self._checkpointer.write_soon(unborn)
-        _check_wanted(wish)
+        wish.check()
         seen = list[Kept | store.Gone]()
         for first in range(0, len(wish.ids), PORTION):
-            part = await self._store_thread.ask_soon(partial(_looked_for, wish, slice(first, first + PORTION)))
-            _check_wanted(wish)
+            part = await self._store.ask_soon(partial(_looked_for, wish, slice(first, first + PORTION)))
+            wish.check()
             seen += part
             if any(isinstance(one, store.Gone) for one in part):
                 break  # it is refused
         return seen
 
-    async def _admit(self, wish: _Takeover, restored: Sequence[Restored]) -> None:
+    async def _admit(self, wish: Wish, restored: Sequence[Restored]) -> None:
         """Whether they may come. Raises Refusal: they would be too many, of several models, or have no place."""
         model = restored[0].sequence.model
         theirs = 0
@@ -218,12 +172,11 @@ class Takeovers:
             sequences = [r.sequence for r in restored[part]]
             if any(sequence.model is not model for sequence in sequences):
                 raise BadInput("sequences of different models cannot be resumed together", Reason.MALFORMED)
-            self._limits.expect({sequence.id: sequence.owner for sequence in sequences})
-            self._expected.update((sequence.id, wish.digest) for sequence in sequences)
+            self._limits.expect(sequences)
             here = self._registry.those_here([sequence.id for sequence in sequences])
             theirs += sum(sequence.slot >= 0 and sequence.model is model for sequence in here)
         await in_turns(self._parking.make_room(model, len(restored) - theirs))
-        _check_wanted(wish)
+        wish.check()
         wish.admit(model, len(restored) - theirs)
 
     async def _give_way(self, ids: Sequence[str], fences: Sequence[int]) -> None:
@@ -239,7 +192,7 @@ class Takeovers:
         if newer:
             raise gone(newer, store.Reason.FENCED)
 
-    async def _restored(self, wish: _Takeover, seen: list[Kept | store.Gone]) -> list[Restored]:
+    async def _restored(self, wish: Wish, seen: list[Kept | store.Gone]) -> list[Restored]:
         """What a store said of each, as what to go on with. Raises Refusal: of the first with which that cannot be."""
         restored = list[Restored]()
         async for part in consumed(seen):
@@ -249,15 +202,9 @@ class Takeovers:
         return restored
 
 
-def _looked_for(wish: _Takeover, part: slice, kept: store.Store) -> list[Kept | store.Gone]:
-    return decoded(kept.read(wish.claims(part), wish.now), wish.answered[part])
+def _looked_for(wish: Wish, part: slice, kept: store.Store) -> list[Kept | store.Gone]:
+    return decoded(kept.read(wish.claims(part), wish.asked), wish.answered[part])
 
 
 async def _refused(refusal: OverLimit) -> list[Restored]:
     raise refusal
-
-
-def _check_wanted(wish: _Takeover) -> None:
-    """Whether it is the last one for all that it wants, and its client is there. Raises SequenceGone."""
-    if late := wish.beaten or ("" if wish.wanted() else wish.ids[0]):
-        raise gone(late, store.Reason.FENCED)

@@ -115,7 +115,7 @@ class Moves:
         handle, model = trip.handle, trip.group.model
         row = model.graph.initial if found.state is None else found.state
         model.slots.restore(self.handles.slots[handle : handle + 1], row[np.newaxis], np.array([found.step]))
-        self.keeper.commits.gone_back(trip.sequence)
+        model.watermarks.go_back(self.handles.slots.item(handle), found.step)
         self.handles.next[handle] = self.handles.told[handle] = found.step
         self.window.emit(Rewound(handle, found.step))
 

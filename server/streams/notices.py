@@ -20,7 +20,7 @@ from server.streams.moves import Moves
 from server.streams.window import Window
 
 if TYPE_CHECKING:
-    from server.durability.keeper import AnyKeeper
+    pass
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,7 +28,6 @@ class Notices:
     """The sequence.Holder of all sequences of one stream."""
 
     handles: Handles
-    keeper: AnyKeeper  # puts sequences to sleep
     window: Window  # tells the client, and knows what is under way
     backlog: Backlog  # requests that wait for those that sleep
     moves: Moves  # those that are being rewound or moved
@@ -61,16 +60,13 @@ class Notices:
             told = Released(tuple(lost), error)
             self.closing.end(np.array(lost), Ending.NONE, lambda: self.window.emit(told))
 
-    def put_to_sleep(self, sequence: ServedSequence) -> bool:
-        """Gives the slot of an idle sequence back. False if something of it is under way."""
+    def let_sleep(self, sequence: ServedSequence) -> bool:
+        """Whether an idle sequence may give up its slot now: nothing of it is under way."""
         handle, model, window = sequence.handle, sequence.model, self.window
         if window.gone or window.holds(handle) or not self.handles.is_open(handle):
             return False
         slot = self.handles.slots.item(handle)
         if self.handles.next.item(handle) != model.slots.done.item(slot) or self.backlog.concerns(handle):
             return False
-        self.keeper.parking.sleep(sequence)
-        model.slots.give_back([slot])
-        model.asleep += 1
         self.handles.slots[handle] = ASLEEP
         return True

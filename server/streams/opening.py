@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from server.caller import Caller
-from server.durability.sequence import Holder, ServedSequence, check_name
+from server.durability.restored import Wish
+from server.durability.sequence import Cohort, Holder, ServedSequence, check_name
 from server.errors import BadInput, Draining, Reason, SequenceGone, TidegateError
 from server.runtime import state_value
 from server.runtime.state_value import Part
@@ -80,25 +81,27 @@ class Opening:
         check_name("the owner", caller.who)
         self.handles.check_group(model, manner)
         coming = _Opening(handles, manner, trace=plan(manner.selection, model.graph))
-        row = None if beginning is None else state_value.together(model.graph, beginning.parts)
-        step = 0 if beginning is None else beginning.step
+        cohort = Cohort(model, caller, self.route)
+        if beginning is not None:
+            cohort.step, cohort.origin = beginning.step, state_value.together(model.graph, beginning.parts)
         self.keeper.check(caller, len(handles))
         self.handles.mark(handles, OPENING)
-        self.line.run(self._fill(coming, model, caller, step, row), partial(self._failed, coming, "open"))
+        self.line.run(self._fill(coming, cohort), partial(self._failed, coming, "open"))
 
-    def _fill(self, coming: _Opening, model: ServedModel, caller: Caller, step: int, row: np.ndarray | None) -> Work:
+    def _fill(self, coming: _Opening, cohort: Cohort) -> Work:
+        model, step = cohort.model, cohort.step
         yield from self.keeper.parking.make_room(model, len(coming.handles))
         coming.slots, coming.model = model.slots.reserve(len(coming.handles)), model
         ids = list[str]()
         for handles in pieces(coming.handles):
             slots = coming.slots[len(ids) : len(ids) + len(handles)]
-            model.slots.restore(slots, model.graph.initial if row is None else row, step)
-            enrolled = self.keeper.enrol(model, slots, caller, self.route, step, row, coming.token)
-            coming.token = enrolled.token
-            self._place(handles, enrolled.sequences)
-            ids += [sequence.id for sequence in enrolled.sequences]
+            model.slots.restore(slots, model.graph.initial if cohort.origin is None else cohort.origin, step)
+            sequences = self.keeper.enrol(cohort, slots)
+            self._place(handles, sequences)
+            ids += [sequence.id for sequence in sequences]
             yield
         model.counters.opened += len(ids)
+        coming.token = cohort.token
         self._settle(coming, model, np.full(len(ids) if step else 0, step), ids)
 
     # Those that go on -------------------------------------------------------------------------------------------------
@@ -119,9 +122,8 @@ class Opening:
         coming = _Opening(handles, manner, token)
         self.resuming += 1
         admit, then = partial(self._admit, coming), partial(self._resumed, coming)
-        self.keeper.takeovers.claim(
-            self.caller, list(ids), token, list(answered), admit, then, lambda: not self.window.gone
-        )
+        wanted = lambda: not self.window.gone  # noqa: E731
+        self.keeper.takeovers.claim(Wish(self.caller, list(ids), token, list(answered), admit, then, wanted))
 
     def _admit(self, coming: _Opening, model: ServedModel, count: int) -> None:
         """Keeps so many slots for them. Raises Refusal."""

@@ -83,7 +83,7 @@ class Stream:
         # their beginning and end
         self._line = turns.line()
         self._closing = Closing(self._handles, keeper, self._window, self._line)
-        notices = Notices(self._handles, keeper, self._window, self._backlog, self._moves, self._closing, self._line)
+        notices = Notices(self._handles, self._window, self._backlog, self._moves, self._closing, self._line)
         self._opening = Opening(self._handles, keeper, self._window, notices, caller, fit_route(route), self._line)
         self.resume = self._opening.resume
 

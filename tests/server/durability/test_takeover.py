@@ -11,7 +11,7 @@ import pytest
 
 from server.caller import Caller
 from server.durability.checkpoint import Checkpoint, encode
-from server.durability.takeover import _Takeover
+from server.durability.restored import Wish
 from server.errors import ModelUnavailable, SequenceGone
 from server.stores.memory import MemoryStore
 from server.stores.store import Terms, Write
@@ -471,7 +471,7 @@ def test_a_refused_resume_leaves_without_the_collector_of_cycles(make: Callable[
         assert isinstance(bench.resume(1, unknown, [0]), pb.Failure)
         bench.world.store.mood = "fine"
         bench.world.quiet()
-        assert [each for each in gc.get_objects() if type(each) in (_Opening, _Takeover, SequenceGone)] == []
+        assert [each for each in gc.get_objects() if type(each) in (_Opening, Wish, SequenceGone)] == []
     finally:
         gc.enable()
 

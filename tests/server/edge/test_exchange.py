@@ -59,7 +59,7 @@ def world_of_patience(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyt
         patched.setattr(asyncio, "new_event_loop", StandingLoop)
         world = World(tmp_path_factory.getbasetemp())
     for server in world.servers:
-        server.keeper._checkpointer._store_thread._patience = world.settings.store_seconds
+        server.keeper._store._patience = world.settings.store_seconds
     world.connect(0, 0)
     return world
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from server.durability.restored import Wish
 from server.durability.takeover import Takeovers
 from server.errors import Reason, SequenceGone
 from server.runtime.turns import Turns
@@ -17,9 +18,7 @@ from tidegate.v1 import error_pb2
 from tidegate.v1 import sequence_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from server.errors import TidegateError
+    from collections.abc import Iterator
 
 
 @pytest.fixture
@@ -221,12 +220,8 @@ def test_a_large_resume_waits_for_the_slots_of_the_stream_that_gives_way(
 def test_a_client_that_resumes_without_end_waits_before_more_is_read(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[Callable[[TidegateError], None]] = []
-
-    def claim(*given: object) -> None:
-        asked.append(given[6])  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Takeovers, "claim", claim)
+    asked: list[Wish] = []
+    monkeypatch.setattr(Takeovers, "claim", lambda _, wish: asked.append(wish))
     world = World(tmp_path_factory.getbasetemp(), max_sequences=1_000)
     world.connect(0, 0)
     line = world.lines[0]
@@ -239,7 +234,7 @@ def test_a_client_that_resumes_without_end_waits_before_more_is_read(
     for expected in (256, 256, 256, 232):  # each time that those before are answered
         assert len(asked) == expected
         while asked:
-            asked.pop()(SequenceGone("it is not here"))
+            asked.pop().then(SequenceGone("it is not here"))
         world.quiet()
     assert len(line.down) == 1_000
     line.down.clear()
