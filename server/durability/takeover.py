@@ -96,7 +96,7 @@ class Takeovers:
         """They are about to be here, or do not come, unless a later one wants them."""
         last = self._last.get(wish.digest, {})  # none: a later one that wanted the same has ended first
         async for part in pieces(len(wish.ids)):
-            mine = [id_ for id_ in wish.ids[part] if last.get(id_) is wish]
+            mine = {id_ for id_ in wish.ids[part] if last.get(id_) is wish}  # one may be named twice
             for id_ in mine:
                 del last[id_]
             self._registry.expect_no_more(mine, wish.digest)

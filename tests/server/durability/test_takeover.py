@@ -148,7 +148,7 @@ def test_of_many_resumes_of_an_address_a_few_wait_for_the_store_and_those_of_oth
     async def ask() -> None:
         for n in range(100):
             given = [f"too-{n}"], "token", [0], lambda *_: None, lambda _: None, lambda: True
-            bench.keeper.takeovers.claim(Caller("ipv4:10.0.0.9"), *given)
+            bench.keeper.takeovers.claim(Wish(Caller("ipv4:10.0.0.9"), *given))
 
     bench.world.run(ask())
     bench.world.quiet()
