@@ -136,7 +136,7 @@ class Probe:
     def _in_blocks(self, tried: Sequence[Guess], sizes: Sequence[int]) -> Iterator[Guess]:
         """The guesses with so many rows of time as one step."""
         for guess, size in product(tried, sizes):
-            if len(guess.time) == 1 and not guess.blocks and not (self.fixed and self.interface.states):
+            if len(guess.time) == 1 and not guess.blocks and not self.fixed:
                 yield replace(guess, blocks=dict.fromkeys(guess.time, size))
 
     def _odd(self, runs: Sequence[Values]) -> bool:
