@@ -26,7 +26,7 @@ from stepgraph.reading.probe import Probe
 from stepgraph.reading.source import Source, source
 from stepgraph.rewriting import rewriter, runnable, unrounded
 from stepgraph.rewriting.ports import Facts
-from stepgraph.rules import reading as rules
+from stepgraph.rules import reader as rules
 from stepgraph.running.engine import Engine
 
 _SIZES = (10, 512, 160, 480)  # of an axis that is neither batch nor time: of a context, or samples of sound

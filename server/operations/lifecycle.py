@@ -13,7 +13,7 @@ from server.durability.keeper import AnyKeeper, Keeper
 from server.durability.null_keeper import NullKeeper
 from server.durability.store_thread import StoreThread
 from server.edge.admission import Admission
-from server.edge.incoming import Incoming
+from server.edge.backend import Backend
 from server.edge.native.service import SERVICE, Servicer
 from server.edge.standard import Health, Reflection
 from server.operations import connections, reading
@@ -42,8 +42,8 @@ class Server:
         self._repository = Repository(settings)
         self._admission = Admission(self._repository, settings)
         self._keeper = _keeper(settings, self._admission)
-        self._incoming = Incoming(settings)
-        self._health = Health(self._admission, self._incoming)
+        self._backend = Backend(settings, self._repository, self._admission, self._keeper)
+        self._health = Health(self._admission, self._backend.incoming)
         self._server = grpc.aio.server(options=connections.options(settings, shares_port))
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -74,7 +74,7 @@ class Server:
     async def start(self) -> None:
         """Listens, loads the models, and then says that it serves."""
         await self._keeper.start()
-        Servicer(self._repository, self._admission, self._keeper, self._settings, self._incoming).add_to(self._server)
+        Servicer(self._backend).add_to(self._server)  # and so would another protocol
         self._health.add_to(self._server)
         Reflection(self._admission, SERVICE, health.SERVICE_NAME).add_to(self._server)
         self._set_health(_HEALTH.NOT_SERVING)

@@ -15,7 +15,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument
 
 from stepgraph.graphs.graph import Graph
 from stepgraph.rules.axes import ROWS, TIME, Axis, Time, length
-from stepgraph.rules.reading import Reader
+from stepgraph.rules.reader import Reader
 from stepgraph.rules.size import BATCH, STEPS, Size
 from stepgraph.rules.value import Value, varying
 

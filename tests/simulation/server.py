@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from server.durability.keeper import Keeper
 from server.durability.store_thread import StoreThread
 from server.edge.admission import Admission
-from server.edge.incoming import Incoming
+from server.edge.backend import Backend
 from server.edge.native.service import Servicer
 from server.stores.fencing import Tombstone, as_of
 from server.stores.memory import MemoryStore
@@ -53,7 +53,7 @@ class Server:
             self.shelf, replace(world.settings, max_streams=100, max_share=100, store="valkey://")
         )  # type: ignore[arg-type]
         self.keeper = Keeper(self.store_thread, world.settings, self.admission, lambda: world.now, lambda: world.now)
-        self.servicer = Servicer(self.shelf, self.admission, self.keeper, world.settings, Incoming(world.settings))  # type: ignore[arg-type]
+        self.servicer = Servicer(Backend(world.settings, self.shelf, self.admission, self.keeper))  # type: ignore[arg-type]
         self.keeping = asyncio.create_task(self.keeper.run())
         self.stopping: asyncio.Task[None] | None = None
 

@@ -1,6 +1,5 @@
 """The gRPC service of tidegate.v1."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -9,19 +8,16 @@ from google.protobuf.message import Message
 
 from server.durability.keeper import AnyKeeper
 from server.edge import status
-from server.edge.admission import Admission
+from server.edge.backend import Backend
 from server.edge.callers import caller_of
 from server.edge.exchange import Exchange
-from server.edge.incoming import Incoming
 from server.edge.native import requests, responses
 from server.edge.native.descriptions import Descriptions
 from server.edge.native.dialect import NativeDialect
-from server.repository.repository import Repository
 from server.runtime.turns import Turns
 from server.settings import Settings
-from server.streams.allowance import Allowance, Allowances
+from server.streams.allowance import Allowance
 from server.streams.events import Event
-from server.streams.prediction import Predictor
 from server.streams.stream import Catalogue, Stream
 from server.streams.trace import Manner
 from tidegate.v1 import tidegate_pb2
@@ -46,25 +42,16 @@ def exchange(
 class Servicer:
     """Serves the four calls of the contract."""
 
-    def __init__(
-        self, repository: Repository, admission: Admission, keeper: AnyKeeper, settings: Settings, incoming: Incoming
-    ) -> None:
-        self._repository = repository
-        self._keeper = keeper
-        self._admission = admission
-        self._settings = settings
-        self._incoming = incoming
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
         self._descriptions = Descriptions()
-        self._turns = Turns(lambda call: asyncio.get_running_loop().call_soon(call))
-        self._allowances = Allowances(settings.window_bytes, settings.address_bytes)
-        self._predictor = Predictor(admission, settings.max_answer_bytes)
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Registers the service. gRPC gives the bytes of requests, so that a bad one is refused with a reason."""
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             "Stream": grpc.stream_stream_rpc_method_handler(
                 self.stream,
-                requests.reader(self._settings.max_message_bytes),
+                requests.reader(self._backend.settings.max_message_bytes),
                 None,  # an exchange writes bytes
             ),
             "Predict": self._unary(tidegate_pb2.PredictRequest, self.predict),
@@ -77,9 +64,9 @@ class Servicer:
         async def answer(_: object, context: Context) -> bytes:
             async with status.told(context):
                 caller = caller_of(context)
-                left = self._admission.answer(caller)
+                left = self._backend.admission.answer(caller)
                 context.add_done_callback(lambda _: left())
-                async with self._incoming.message(caller, context.read) as data:
+                async with self._backend.incoming.message(caller, context.read) as data:
                     return await call(requests.parsed(kind, data), context)
             raise AssertionError("an error ends the call")
 
@@ -87,23 +74,24 @@ class Servicer:
 
     async def stream(self, _requests: object, context: Context) -> None:
         """Opens sequences, takes their steps, answers each, closes them."""
+        backend = self._backend
         async with status.told(context):
             caller = caller_of(context)
-            with self._admission.stream(caller), self._allowances.one(caller.address) as allowed:
-                served = exchange(self._admission, self._keeper, self._settings, self._turns, allowed, context)
-                await served.serve(self._admission.leaving)
+            with backend.admission.stream(caller), backend.allowances.one(caller.address) as allowed:
+                served = exchange(backend.admission, backend.keeper, backend.settings, backend.turns, allowed, context)
+                await served.serve(backend.admission.leaving)
 
     async def predict(self, request: tidegate_pb2.PredictRequest, context: Context) -> bytes:
         manner = Manner(requests.selection(request.trace), requests.wants_values(request.encoding))
         inputs = requests.named_inputs(request.inputs)
         caller = caller_of(context)
-        with self._admission.call():
-            made, size = await self._predictor.predict(caller, request.model, request.version, inputs, manner)
-            context.add_done_callback(lambda _: self._predictor.release(caller, size))
+        with self._backend.admission.call():
+            made, size = await self._backend.predictor.predict(caller, request.model, request.version, inputs, manner)
+            context.add_done_callback(lambda _: self._backend.predictor.release(caller, size))
             return responses.predicted(made, manner.values)
 
     async def list_models(self, _request: tidegate_pb2.ListModelsRequest, _context: Context) -> bytes:
-        return self._descriptions.all(self._repository.entries())
+        return self._descriptions.all(self._backend.repository.entries())
 
     async def describe_model(self, request: tidegate_pb2.DescribeModelRequest, _context: Context) -> bytes:
-        return self._descriptions.one(self._repository.entry(request.model, request.version))
+        return self._descriptions.one(self._backend.repository.entry(request.model, request.version))

@@ -1,0 +1,26 @@
+"""What all protocols of a server are built on: one of each, so that limits hold whatever protocols a client speaks."""
+
+import asyncio
+
+from server.durability.keeper import AnyKeeper
+from server.edge.admission import Admission
+from server.edge.incoming import Incoming
+from server.repository.repository import Repository
+from server.runtime.turns import Turns
+from server.settings import Settings
+from server.streams.allowance import Allowances
+from server.streams.prediction import Predictor
+
+
+class Backend:
+    """The models and sequences of a server, and what bounds its clients."""
+
+    def __init__(self, settings: Settings, repository: Repository, admission: Admission, keeper: AnyKeeper) -> None:
+        self.settings = settings
+        self.repository = repository
+        self.admission = admission
+        self.keeper = keeper
+        self.incoming = Incoming(settings)
+        self.turns = Turns(lambda call: asyncio.get_running_loop().call_soon(call))
+        self.allowances = Allowances(settings.window_bytes, settings.address_bytes)
+        self.predictor = Predictor(admission, settings.max_answer_bytes)
