@@ -183,7 +183,7 @@ class _Flow:
 
     def sinks(self, tensor: str) -> list[str]:
         seen = _reached(tensor, lambda name: self._made.get(name, ()))
-        return [name for name in self.outputs if name in seen]
+        return [name for name in seen if name in self.outputs]
 
     def alike(self, output: str, name: str) -> bool:
         """Whether an output may have the shape of an input: sizes agree where both are known."""

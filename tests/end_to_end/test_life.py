@@ -274,7 +274,7 @@ async def test_a_crash_of_what_looks_into_a_file_refuses_that_file_and_disturbs_
         await asyncio.to_thread(server.line, "refused crash version 1: onnx or onnxruntime ends with signal")
         assert (await sequence.step(ROWS[1])).step == 1
         models = {model.name: model for model in await client.models()}
-        assert "(signal 11, Segmentation fault)" in models["crash"].reason
+        assert "signal 11 (Segmentation fault)" in models["crash"].reason
 
 
 def test_a_server_that_is_asked_to_stop_while_it_looks_into_a_file_does_so_at_once(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from stepgraph.loading import load
@@ -189,6 +189,7 @@ def check_rows(graph: Graph) -> None:
 
 @random_graphs
 @given(graphs())
+@example(Graph((Layer("RNN", hidden=1, bias=False),), "kinds", "slice", "none", "", steps="one", end=True, opset=7))
 def test_any_graph_streams_as_onnxruntime_answers_the_whole_sequence(graph: Graph) -> None:
     check_stream(graph)
 
