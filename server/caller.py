@@ -1,4 +1,4 @@
-"""Who asks: a value made once at the edge for a stream or a call, and passed down to opening, resuming and limits."""
+"""Which client asks: a value that the edge makes for each stream or call, and that opening, resuming and limits get."""
 
 from dataclasses import dataclass, replace
 
@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 class Caller:
     """A client as the limits see it.
 
-    A name that a client gives is a label, not a proof: it counts within the client's own address alone, so that nobody
-    uses up, or pushes out, what belongs to others by taking their name.
+    The name that a client gives is a label, not a proof: limits count it within the client's own address, so that no
+    client uses up what belongs to others by taking their name.
     """
 
     address: str = ""  # the client's host, without its port
     who: str = ""  # the owner's name that it gave; empty: none
-    rights: frozenset[str] = frozenset()  # what a token allows; without tokens nothing asks for any
 
     def named(self, who: str) -> "Caller":
         """The same client under the owner's name that it gave."""
@@ -21,7 +20,7 @@ class Caller:
 
     @property
     def owner(self) -> str:
-        """Whom the store counts a sequence for: the address, and the name within it."""
+        """The name under which the store counts a sequence: the address, and the name within it."""
         return f"{self.address} {self.who}" if self.who else self.address
 
 

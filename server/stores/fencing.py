@@ -6,7 +6,7 @@
 from hmac import compare_digest
 from typing import NamedTuple
 
-from server.stores.places import Slots
+from server.stores.checkpoint_index import CheckpointIndex
 from server.stores.store import End, Gone, Hold, Reason, Refused, Terms, Write
 
 LATE = 1_000  # milliseconds; `valkey/store.lua` knows it too
@@ -33,7 +33,7 @@ class Kept(NamedTuple):
     fence: int
     touched: float
     awake: bool
-    slots: Slots
+    checkpoints: CheckpointIndex
 
 
 Entry = Kept | Tombstone | None
@@ -53,7 +53,8 @@ def as_of(entry: Entry, time: float, terms: Terms) -> Entry:
 
 def buried(kept: Kept, reason: Reason, fence: int, time: float, terms: Terms) -> Tombstone:
     """What is remembered of a sequence that goes now, under the fence of who ends it."""
-    return Tombstone(kept.digest, fence, reason, kept.owner, kept.model, kept.slots.newest, time + terms.tombstone)
+    step, until = kept.checkpoints.newest, time + terms.tombstone
+    return Tombstone(kept.digest, fence, reason, kept.owner, kept.model, step, until)
 
 
 def write_refused(write: Write, entry: Entry) -> Refused | None:
@@ -102,7 +103,7 @@ def outrun(entry: Entry, asked: float, now: float) -> Gone | None:
     clocks that differ. A clock that differs by more, or jumps, may be wrong about one claim, not about the next.
     """
     if isinstance(entry, Kept) and int(asked * 1_000) + LATE < entry.fence <= int(now * 1_000):
-        return Gone(Reason.FENCED, entry.model, entry.slots.newest)
+        return Gone(Reason.FENCED, entry.model, entry.checkpoints.newest)
     return None
 
 

@@ -89,11 +89,11 @@ class MemoryTable:
         self._time = time
         for id_, (before, after) in changes.entries.items():
             self._put(id_, before, after)
-        for (id_, slot), data in changes.checkpoints.items():
+        for (id_, number), data in changes.checkpoints.items():
             if data is None:
-                self._checkpoints[id_].pop(slot, None)
+                self._checkpoints[id_].pop(number, None)
             else:
-                self._checkpoints[id_][slot] = data
+                self._checkpoints[id_][number] = data
         for owner, change in changes.tally.items():
             self._count(owner, change)
 

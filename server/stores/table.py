@@ -18,8 +18,8 @@ COUNTED = ("sequences", "bytes", "parked", "tombstones")
 class Changes:
     """What a transaction changes.
 
-    `entries`: by id, as it was and as it is. `checkpoints`: by id and slot; None for one that goes. What is kept of a
-    sequence that is `Kept` no more goes too, unsaid. `tally`: by owner.
+    `entries`: by id, before and after. `checkpoints`: by id and by number in the sequence's index; None deletes. All
+    checkpoints of a sequence go without being named here when its entry is `Kept` no more. `tally`: by owner.
     """
 
     entries: dict[str, tuple[Entry, Entry]] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class Table(Protocol):
         """Those that are there."""
 
     def checkpoints(self, id_: str) -> Mapping[int, bytes]:
-        """What is kept of a sequence, by slot."""
+        """What is kept of a sequence, by number in its index."""
 
     def parked(self, limit: int, until: float = inf, owner: str | None = None) -> Mapping[str, Kept]:
         """Up to `limit` parked sequences, touched at or before `until`, of an owner."""

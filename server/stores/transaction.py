@@ -7,9 +7,9 @@ from itertools import islice
 from typing import TypeVar
 
 from server.stores import fencing
+from server.stores.checkpoint_index import CheckpointIndex
 from server.stores.eviction import RANKED, parts
 from server.stores.fencing import Entry, Kept, Tombstone
-from server.stores.places import Slots
 from server.stores.store import Claim, Claimed, End, Evicted, Gone, Hold, Reason, Refused, Swept, Terms, Write
 from server.stores.table import Changes, Table, Tally
 
@@ -91,17 +91,17 @@ class Transaction:
         if refused := fencing.write_refused(write, entry):
             return refused
         kept = entry if isinstance(entry, Kept) else self._born(write)
-        slots, number, freed = kept.slots.placed(write.step, len(write.data), self._terms.keep, write.spare)
-        for slot in freed:
-            self._changes.checkpoints[write.id, slot] = None
+        index, number, freed = kept.checkpoints.placed(write.step, len(write.data), self._terms.keep, write.spare)
+        for unused in freed:
+            self._changes.checkpoints[write.id, unused] = None
         self._changes.checkpoints[write.id, number] = write.data
-        self._touch(write.id, kept, write.fence, awake=write.awake, slots=slots)
+        self._touch(write.id, kept, write.fence, awake=write.awake, index=index)
         return None
 
     def _born(self, write: Write) -> Kept:
         assert write.birth is not None, "else it is refused"
         birth = write.birth
-        return Kept(birth.digest, birth.owner, birth.model, write.fence, self._time, write.awake, Slots())
+        return Kept(birth.digest, birth.owner, birth.model, write.fence, self._time, write.awake, CheckpointIndex())
 
     def _unclaimable(self, claim: Claim, asked: float) -> Gone | None:
         entry = self._of_all(claim.id)
@@ -116,7 +116,8 @@ class Transaction:
         if refused := fencing.gone(self._of_all(claim.id), claim.digest):
             return refused
         kept, data = self._kept(claim.id), self._table.checkpoints(claim.id)
-        newest_first = tuple(data[slot] for slot in kept.slots.newest_first if slot in data)  # all, but after a rescue
+        numbers = kept.checkpoints.newest_first
+        newest_first = tuple(data[number] for number in numbers if number in data)  # all of them, but after a rescue
         return Claimed(kept.fence, kept.owner, kept.model, newest_first)
 
     def _hold(self, hold: Hold) -> Refused | None:
@@ -139,7 +140,7 @@ class Transaction:
         kept = self._kept(id_)
         reason = Reason.EXPIRED if isinstance(self._of_all(id_), Tombstone) else Reason.EVICTED
         self._bury(id_, reason)
-        return Evicted(id_, kept.owner, kept.slots.bytes, reason)
+        return Evicted(id_, kept.owner, kept.checkpoints.bytes, reason)
 
     # Entries ----------------------------------------------------------------------------------------------------------
 
@@ -161,9 +162,9 @@ class Transaction:
     def _of_all(self, id_: str) -> Entry:
         return fencing.as_of(self._seen.get(id_), self._time, self._terms)
 
-    def _touch(self, id_: str, kept: Kept, fence: int, *, awake: bool, slots: Slots | None = None) -> None:
-        slots = kept.slots if slots is None else slots
-        self._change(id_, Kept(kept.digest, kept.owner, kept.model, fence, self._time, awake, slots))
+    def _touch(self, id_: str, kept: Kept, fence: int, *, awake: bool, index: CheckpointIndex | None = None) -> None:
+        checkpoints = kept.checkpoints if index is None else index
+        self._change(id_, Kept(kept.digest, kept.owner, kept.model, fence, self._time, awake, checkpoints))
 
     def _bury(self, id_: str, reason: Reason, fence: int = 0) -> None:
         kept = self._kept(id_)
@@ -207,5 +208,5 @@ def _add(tally: Tally, entry: Kept | Tombstone, sign: int) -> None:
         tally["tombstones"] += sign
     else:
         tally["sequences"] += sign
-        tally["bytes"] += sign * sum(entry.slots.sizes)
+        tally["bytes"] += sign * entry.checkpoints.bytes
         tally["parked"] += sign * (not entry.awake)

@@ -16,14 +16,14 @@ CREATE TABLE sequence (
   model TEXT NOT NULL,
   fence INTEGER NOT NULL,
   touched REAL NOT NULL, -- when its owner last said whether it is awake, in the store's time
-  slots BLOB NOT NULL,   -- what `places.py` packs: which step is in which slot
+  slots BLOB NOT NULL,   -- a packed `CheckpointIndex`
   awake INTEGER NOT NULL -- 1, or 0 for one that is parked
 );
 CREATE INDEX sequence_awake ON sequence (touched) WHERE awake = 1;
 CREATE INDEX sequence_parked ON sequence (touched) WHERE awake = 0;
 CREATE INDEX sequence_parked_of ON sequence (owner, touched) WHERE awake = 0;
 CREATE TABLE checkpoint (
-  key INTEGER PRIMARY KEY, -- 256 x the sequence's + the slot: those of a sequence are neighbours, and stay in place
+  key INTEGER PRIMARY KEY, -- 256 x the sequence's + the number in its index, so that those of a sequence are neighbours
   data BLOB NOT NULL
 );
 CREATE TABLE tombstone (

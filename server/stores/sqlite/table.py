@@ -8,8 +8,8 @@ from itertools import count as counting
 from math import inf
 from typing import Any
 
+from server.stores.checkpoint_index import CheckpointIndex
 from server.stores.fencing import Kept, Tombstone
-from server.stores.places import Slots
 from server.stores.store import Reason, Usage
 from server.stores.table import COUNTED, Changes
 
@@ -105,7 +105,7 @@ class SqliteTable:
                 t = entry
                 stones.append((id_, t.digest, t.fence, t.reason, t.model, t.step, t.until, t.owner))
             elif entry is not None:
-                states = entry.fence, entry.touched, entry.slots.packed, entry.awake
+                states = entry.fence, entry.touched, entry.checkpoints.packed, entry.awake
                 if id_ in self._keys:
                     changed.append((*states, self._keys[id_]))
                 else:
@@ -121,7 +121,7 @@ class SqliteTable:
             self._keys |= {row[1]: row[0] for row in rows}
 
     def _put_checkpoints(self, changes: Changes) -> None:
-        keyed = [(self._keys[id_] * PER_SEQUENCE + slot, data) for (id_, slot), data in changes.checkpoints.items()]
+        keyed = [(self._keys[id_] * PER_SEQUENCE + number, data) for (id_, number), data in changes.checkpoints.items()]
         many = self._connection.executemany
         many("DELETE FROM checkpoint WHERE key = ?", [(key,) for key, data in keyed if data is None])
         many(
@@ -177,7 +177,7 @@ def _kept(digest: Any, owner: Any, model: Any, fence: Any, touched: Any, slots: 
     columns = digest, owner, model, fence, touched, slots, awake
     if tuple(map(type, columns)) != KINDS:
         raise TypeError(f"expected {', '.join(kind.__name__ for kind in KINDS)}, found {columns!r:.200}")
-    return Kept(digest, owner, model, fence, touched, bool(awake), Slots.unpacked(slots))
+    return Kept(digest, owner, model, fence, touched, bool(awake), CheckpointIndex.unpacked(slots))
 
 
 def _tombstone(
@@ -197,6 +197,6 @@ def _range(key: int) -> tuple[int, int]:
 
 def _bytes_in(slots: object) -> int:
     try:
-        return Slots.unpacked(slots).bytes if isinstance(slots, bytes) else 0
+        return CheckpointIndex.unpacked(slots).bytes if isinstance(slots, bytes) else 0
     except ValueError:
         return 0

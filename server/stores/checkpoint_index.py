@@ -1,4 +1,4 @@
-"""Where the checkpoints of one sequence are in a store: numbered places that are used again and again; pure."""
+"""Which checkpoints of one sequence a store keeps, each under a small number that is used again; pure."""
 
 import struct
 from collections.abc import Collection
@@ -18,8 +18,8 @@ def superseded(steps: list[int], step: int, keep: int, spare: Collection[int] = 
     return [s for s in steps if s >= step] + oldest
 
 
-class Slots(NamedTuple):
-    """By number: the step whose checkpoint is there (or FREE), and its bytes (or 0)."""
+class CheckpointIndex(NamedTuple):
+    """The i-th entries: the step of the checkpoint that is kept under the number i (or FREE), and its bytes (or 0)."""
 
     steps: tuple[int, ...] = ()
     sizes: tuple[int, ...] = ()
@@ -28,7 +28,7 @@ class Slots(NamedTuple):
     def unpacked(cls, data: bytes) -> Self:
         """As they were when `packed`. Raises ValueError: they are damaged."""
         if len(data) % 16 or len(data) > 16 * MOST:
-            raise ValueError(f"{len(data)} bytes of slots; expected a step and a size each, for up to {MOST}")
+            raise ValueError(f"{len(data)} bytes of an index; expected a step and a size for each of up to {MOST}")
         numbers = struct.unpack(f"<{len(data) // 8}q", data)
         return cls(numbers[::2], numbers[1::2])
 
@@ -47,12 +47,12 @@ class Slots(NamedTuple):
 
     @property
     def newest_first(self) -> list[int]:
-        """The numbers that are taken, by step."""
+        """The numbers that are taken, that of the last step first."""
         taken = [number for number, step in enumerate(self.steps) if step != FREE]
         return sorted(taken, key=lambda number: -self.steps[number])
 
     def placed(self, step: int, size: int, keep: int, spare: Collection[int] = ()) -> tuple[Self, int, Collection[int]]:
-        """The slots once `step` is kept, its number there, and the numbers that are free from now on."""
+        """The index once `step` is kept, the number of its checkpoint, and the numbers that are free from now on."""
         if keep == 1 and len(self.steps) <= 1 and not spare:  # as nearly always
             return type(self)((step,), (size,)), 0, ()
         going = superseded([s for s in self.steps if s != FREE], step, keep, spare)
