@@ -45,7 +45,7 @@ _BACKOFF = 0.1, 2.0  # seconds: the first and the longest wait after a failure o
 
 
 @dataclass(frozen=True, eq=False)
-class StoreReading:
+class StoreSample:
     """The store, as far as this server knows. `sequences` and `bytes` are of all servers that share it."""
 
     answers: bool
@@ -219,10 +219,10 @@ class Keeper:
         """Lets go of the store after the last call, or leaves it alone with that after so long."""
         await self._store.stop(seconds)
 
-    def reading(self) -> StoreReading:
+    def sample(self) -> StoreSample:
         """The store in numbers; its usage is that of the last enforcement of the limits."""
         thread, usage = self._store, self._limits.usage
-        return StoreReading(
+        return StoreSample(
             thread.failing_since is None,
             thread.errors,
             usage.sequences,

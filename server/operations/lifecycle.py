@@ -16,7 +16,7 @@ from server.edge.admission import Admission
 from server.edge.backend import Backend
 from server.edge.native.service import SERVICE, Servicer
 from server.edge.standard import Health, Reflection
-from server.operations import connections, reading
+from server.operations import connections, sample
 from server.operations.memory import Memory
 from server.operations.metrics import Metrics
 from server.repository.repository import Repository
@@ -115,8 +115,8 @@ class Server:
         self._repository.stop()
         log.info("stopped")
 
-    def _read(self) -> reading.Reading:
-        return reading.take(self._repository, self._keeper, self._admission.streams)
+    def _read(self) -> sample.Sample:
+        return sample.take(self._repository, self._keeper, self._admission.streams)
 
     async def _listen(self) -> None:
         address = f"{self._settings.host}:{self._settings.port}"
@@ -142,7 +142,7 @@ class Server:
 
     async def _watch_store(self) -> None:
         """Has the health of the service STORE say whether checkpoints are written."""
-        while (store := self._keeper.reading()) is not None:
+        while (store := self._keeper.sample()) is not None:
             self._health.set(STORE, _HEALTH.SERVING if store.answers else _HEALTH.NOT_SERVING)
             await asyncio.sleep(_GLANCE)
 

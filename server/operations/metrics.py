@@ -16,9 +16,9 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from server.durability.keeper import StoreReading
+from server.durability.keeper import StoreSample
 from server.operations.page import Page
-from server.operations.reading import ModelReading, Reading
+from server.operations.sample import ModelSample, Sample
 from server.runtime import counters
 
 _PATIENCE = 5.0  # seconds that the page waits for the event loop
@@ -53,7 +53,7 @@ _LOST = "Sequences that this server ended or lost without their client's will."
 class Metrics(Collector):
     """Serves the page from `start` to `stop`. `read` is called in the event loop."""
 
-    def __init__(self, read: Callable[[], Reading], silence: float) -> None:
+    def __init__(self, read: Callable[[], Sample], silence: float) -> None:
         self._read = read
         self._silence = silence
         self._loop = asyncio.get_running_loop()
@@ -77,30 +77,30 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """In the page's thread. Raises TimeoutError: the event loop does not answer."""
-        return families(asyncio.run_coroutine_threadsafe(self._reading(), self._loop).result(_PATIENCE))
+        return families(asyncio.run_coroutine_threadsafe(self._sample(), self._loop).result(_PATIENCE))
 
-    async def _reading(self) -> Reading:
+    async def _sample(self) -> Sample:
         return self._read()
 
 
-def families(reading: Reading) -> Iterator[Metric]:
-    yield Gauge("tidegate_streams_open", "Client streams.", reading.streams)
-    yield from _families(_OF_MODELS, ("model", "version"), reading.models)
-    if reading.store is not None:
-        yield from _families(_OF_STORE, (), {(): reading.store})
+def families(sample: Sample) -> Iterator[Metric]:
+    yield Gauge("tidegate_streams_open", "Client streams.", sample.streams)
+    yield from _families(_OF_MODELS, ("model", "version"), sample.models)
+    if sample.store is not None:
+        yield from _families(_OF_STORE, (), {(): sample.store})
         lost = Counter("tidegate_sequences_lost", _LOST, labels=("reason",))
-        for reason, count in reading.store.lost.items():
+        for reason, count in sample.store.lost.items():
             lost.add_metric((reason.lower(),), count)
         yield lost
 
 
 def _families(
-    table: Table, labels: Sequence[str], readings: Mapping[Any, ModelReading | StoreReading]
+    table: Table, labels: Sequence[str], samples: Mapping[Any, ModelSample | StoreSample]
 ) -> Iterator[Metric]:
     for name, (kind, place, text) in table.items():
         family, value = kind(f"tidegate_{name}", text, labels=labels), attrgetter(place)
-        for key, reading in readings.items():
-            family.add_metric(key, *_added(value(reading)))
+        for key, sample in samples.items():
+            family.add_metric(key, *_added(value(sample)))
         yield family
 
 

@@ -13,6 +13,7 @@ from tidegate.answers import FleetAnswers
 from tidegate.errors import ProtocolError, Refused, SequenceLost
 from tidegate.inputs import Block, Inputs
 from tidegate.messages import read_refusal
+from tidegate.protocol.assembly import read_fleet_step
 from tidegate.protocol.books import CommonBooks
 from tidegate.protocol.budget import Budget
 from tidegate.protocol.fleet_replay import FleetReplay
@@ -20,7 +21,6 @@ from tidegate.protocol.in_flight import FleetInFlight, FleetPromise
 from tidegate.protocol.members import HANDLE, STEP, Members, Steps, choose, handles_of
 from tidegate.protocol.opening import Claim, Opening
 from tidegate.protocol.promise import Promise
-from tidegate.protocol.reading import read_fleet_step
 from tidegate.v1 import sequence_pb2 as pb
 
 _ROW_BYTES = HANDLE.itemsize + 2 * STEP.itemsize  # what a row takes besides its inputs

@@ -13,13 +13,13 @@ import numpy as np
 from tidegate.errors import ProtocolError, Refused, SequenceLost, TidegateError, refused
 from tidegate.inputs import Block, InputLayout, Inputs
 from tidegate.messages import read_refusal
+from tidegate.protocol.assembly import read_chunk, read_step, rows_of
 from tidegate.protocol.books import CommonBooks
 from tidegate.protocol.budget import Budget
 from tidegate.protocol.control import BLOCKING, Control, Controls, Turns
 from tidegate.protocol.in_flight import InFlight, Sent, StepsPromise
 from tidegate.protocol.opening import Claim, Opening
 from tidegate.protocol.promise import Promise
-from tidegate.protocol.reading import read_chunk, read_step, rows_of
 from tidegate.protocol.replay import Replay
 from tidegate.v1 import sequence_pb2 as pb
 

@@ -176,7 +176,7 @@ def test_who_has_left_with_a_state_that_cannot_be_written_holds_up_nobody(world:
     world.cut(0)
     world.quiet()
     world.write(0)
-    assert keeper.reading().unwritten == 0
+    assert keeper.sample().unwritten == 0
     world.connect(0, 1)
     flow(world)
     world.work(1)
@@ -204,7 +204,7 @@ def test_a_snapshot_that_fails_is_heard_of_and_who_has_left_is_not_forgotten(
         patched.setattr(Checkpointer, "_copy", fail)
         with pytest.raises(ValueError, match="copied"):
             world.run(keeper._checkpointer.checkpoint())
-    assert keeper.reading().unwritten == 1
+    assert keeper.sample().unwritten == 1
 
 
 def test_a_write_that_is_given_up_is_made_again(world: World) -> None:
@@ -216,10 +216,10 @@ def test_a_write_that_is_given_up_is_made_again(world: World) -> None:
     keeper = world.servers[0].keeper
     writing = world.loop.create_task(keeper._checkpointer.checkpoint())
     world.quiet()
-    assert keeper.reading().unwritten == 0
+    assert keeper.sample().unwritten == 0
     writing.cancel()
     world.quiet()
-    assert keeper.reading().unwritten == 1
+    assert keeper.sample().unwritten == 1
     world.store.mood = "dead"
     failing = world.loop.create_task(keeper._checkpointer.checkpoint())
     world.quiet()
@@ -228,4 +228,4 @@ def test_a_write_that_is_given_up_is_made_again(world: World) -> None:
         failing.result()
     world.store.mood = "fine"
     world.write(0)
-    assert keeper.reading().unwritten == 0
+    assert keeper.sample().unwritten == 0

@@ -160,7 +160,7 @@ def test_a_claim_that_waits_for_the_store_is_not_made_once_its_stream_is_gone(wo
     flow(world)
     world.work(0)
     world.write(1)
-    assert not world.servers[1].keeper.reading().lost["TAKEN_OVER"]
+    assert not world.servers[1].keeper.sample().lost["TAKEN_OVER"]
 
 
 def test_a_sequence_that_is_closed_moved_or_rewound_while_another_takes_it_leaves_nothing_behind(world: World) -> None:
@@ -251,7 +251,7 @@ def test_a_resume_that_is_carried_out_seconds_after_a_later_one_is_refused(world
     world.give(0, one, ROWS[:3])
     flow(world)
     world.write(1)
-    assert not world.servers[1].keeper.reading().lost
+    assert not world.servers[1].keeper.sample().lost
     world.notice()
 
 
@@ -412,7 +412,7 @@ def test_beyond_the_most_parked_the_longest_parked_give_way_and_say_so_to_who_co
     world.quiet()
     world.write(0)
     world.keep_house(0)
-    assert world.servers[0].keeper.reading().lost["SEQUENCE_EVICTED"] == 2
+    assert world.servers[0].keeper.sample().lost["SEQUENCE_EVICTED"] == 2
     for one in old:
         one.gone = ""
     world.connect(0, 0)
@@ -490,7 +490,7 @@ def test_an_owner_that_comes_again_and_again_pushes_out_its_own_sequences_and_no
         world.store.usage_of("ipv4:10.0.0.1 ann").sequences,
         world.store.usage_of("ipv4:10.0.0.1 bob").sequences,
     ) == (2, 2)
-    assert world.servers[0].keeper.reading().lost["SEQUENCE_EVICTED"] == 4
+    assert world.servers[0].keeper.sample().lost["SEQUENCE_EVICTED"] == 4
     assert [come_back(world, 1, *one) for one in of_ann] == [["SEQUENCE_EVICTED"]] * 4 + [[]] * 2
     assert [come_back(world, 0, *one) for one in of_bob] == [[]] * 2
     world.close()
@@ -503,7 +503,7 @@ def test_what_an_owner_has_awake_counts_for_no_limit_of_the_parked_and_does_not_
     awake = opened(world, 3)
     world.write(0)
     world.keep_house(0)
-    assert world.servers[0].keeper.reading().lost["SEQUENCE_EVICTED"] == 0
+    assert world.servers[0].keeper.sample().lost["SEQUENCE_EVICTED"] == 0
     world.now += 60.0
     world.keep_house(0)  # now they sleep
     world.hear(0)
@@ -538,7 +538,7 @@ def test_a_full_store_takes_no_new_sequences_until_there_is_room(tmp_path_factor
     world.quiet()
     world.write(0)
     world.keep_house(0)  # they are parked now: one of them gives way
-    assert sum(reason == "SEQUENCE_EVICTED" for reason in world.servers[0].keeper.reading().lost) == 1
+    assert sum(reason == "SEQUENCE_EVICTED" for reason in world.servers[0].keeper.sample().lost) == 1
     world.keep_house(0)
     assert not world.servers[0].keeper._limits.full
     assert one.id != other.id
@@ -632,7 +632,7 @@ def test_a_store_that_does_not_answer_at_all_refuses_a_rewind_or_a_move_and_chan
         world.store.mood = "fine"
         world.hear(0)
         world.settle()
-    assert not world.servers[0].keeper.reading().lost["DRAINING"]
+    assert not world.servers[0].keeper.sample().lost["DRAINING"]
 
 
 # Who is awake, wherever ----------------------------------------------------------------------------------------------
@@ -640,7 +640,7 @@ def test_a_store_that_does_not_answer_at_all_refuses_a_rewind_or_a_move_and_chan
 
 def lost(world: World) -> dict[str, int]:
     """How many all servers have counted, by reason."""
-    return dict(sum((server.keeper.reading().lost for server in world.servers), Counter()))
+    return dict(sum((server.keeper.sample().lost for server in world.servers), Counter()))
 
 
 def steps_on(world: World, one: Survivor, rows: np.ndarray) -> None:

@@ -195,7 +195,7 @@ def test_a_resume_that_is_refused_leaves_the_sequence_to_whoever_runs_it(
     assert isinstance(bench.step(0, 6, 0), pb.Answers)
     bench.write()
     assert bench.hear(0) == []
-    assert not bench.keeper.reading().lost
+    assert not bench.keeper.sample().lost
 
 
 def test_a_resume_that_there_is_no_room_for_throws_nobody_out(make: Callable[..., Bench]) -> None:

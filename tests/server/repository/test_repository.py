@@ -10,7 +10,7 @@ import pytest
 
 from server.durability.null_keeper import NullKeeper
 from server.errors import ModelUnavailable, UnknownModel
-from server.operations import reading
+from server.operations import sample
 from server.repository.repository import Repository
 from server.settings import Settings
 from stepgraph.errors import ModelRefused
@@ -197,7 +197,7 @@ async def test_what_is_counted_of_a_version_stays_when_its_file_is_replaced_or_g
     settings: Settings, repositories: Repositories
 ) -> None:
     def opened() -> int:
-        return reading.take(repository, NullKeeper(), 0).models["a", "1"].counters.opened
+        return sample.take(repository, NullKeeper(), 0).models["a", "1"].counters.opened
 
     path = put(settings, "a", "1")
     repository = repositories.make(settings)

@@ -4,14 +4,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from server.durability.keeper import AnyKeeper, StoreReading
+from server.durability.keeper import AnyKeeper, StoreSample
 from server.repository.repository import Repository
 from server.runtime.counters import Counters
 from server.runtime.served_model import ServedModel
 
 
 @dataclass(frozen=True, eq=False)
-class ModelReading:
+class ModelSample:
     """A version, together with the files that it had before and that still have sequences."""
 
     open: int
@@ -23,28 +23,28 @@ class ModelReading:
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
+class Sample:
     """Models by name and version; `store` is None where nothing is kept."""
 
     streams: int
-    models: Mapping[tuple[str, str], ModelReading]
-    store: StoreReading | None
+    models: Mapping[tuple[str, str], ModelSample]
+    store: StoreSample | None
 
 
-def take(repository: Repository, keeper: AnyKeeper, streams: int) -> Reading:
+def take(repository: Repository, keeper: AnyKeeper, streams: int) -> Sample:
     files = defaultdict[tuple[str, str], list[ServedModel]](list)
     for model in repository.served():
         files[model.name, str(model.version)].append(model)
     now = keeper.monotonic()
-    return Reading(streams, {key: _of_version(models, now) for key, models in files.items()}, keeper.reading())
+    return Sample(streams, {key: _of_version(models, now) for key, models in files.items()}, keeper.sample())
 
 
-def _of_version(models: Sequence[ServedModel], now: float) -> ModelReading:
+def _of_version(models: Sequence[ServedModel], now: float) -> ModelSample:
     for model in models:
         replaying = model.watermarks.replaying()
         model.counters.replayed += model.watermarks.replayed(replaying, model.slots.done)
     asleep = sum(model.asleep for model in models)
-    return ModelReading(
+    return ModelSample(
         sum(model.slots.in_use for model in models) + asleep,
         asleep,
         max(model.loaded.engine.largest for model in models),
