@@ -6,7 +6,7 @@ from server.durability.keeper import AnyKeeper
 from server.edge.admission import Admission
 from server.edge.incoming import Incoming
 from server.repository.repository import Repository
-from server.runtime.turns import Turns
+from server.runtime.turns import REST, Turns
 from server.settings import Settings
 from server.streams.allowance import Allowances
 from server.streams.prediction import Predictor
@@ -21,6 +21,6 @@ class Backend:
         self.admission = admission
         self.keeper = keeper
         self.incoming = Incoming(settings)
-        self.turns = Turns(lambda call: asyncio.get_running_loop().call_soon(call))
+        self.turns = Turns(lambda call: asyncio.get_running_loop().call_soon(call), rest=REST)
         self.allowances = Allowances(settings.window_bytes, settings.address_bytes)
         self.predictor = Predictor(admission, settings.max_answer_bytes)

@@ -12,7 +12,8 @@ from time import perf_counter
 
 log = logging.getLogger(__name__)
 
-SLICE = 0.001  # seconds
+SLICE, REST = 0.0005, 0.004  # seconds
+_QUIET = 0.0001  # seconds that a turn of the event loop takes in which there is nothing to do
 
 Work = Iterator[None]  # does a small piece each time that its next element is asked for
 
@@ -64,6 +65,7 @@ class Turns:
     Args:
         later: calls a function once all else that is due has been done.
         slice_: how long one client's turn is, in seconds.
+        rest: for how long after a turn whatever else the server has to do goes before the next one, in seconds.
         clock: seconds.
     """
 
@@ -71,11 +73,15 @@ class Turns:
         self,
         later: Callable[[Callable[[], None]], object],
         slice_: float = SLICE,
+        rest: float = 0.0,
         clock: Callable[[], float] = perf_counter,
     ) -> None:
         self._later = later
         self._slice = slice_
+        self._rest = rest
         self._clock = clock
+        self._asked = 0.0  # when `later` was called last
+        self._until = 0.0  # when others have gone first for long enough
         self._lines: deque[Line] = deque()  # that have work, the one whose turn is next first
 
     def line(self) -> Line:
@@ -86,16 +92,27 @@ class Turns:
         if line.work:
             self._lines.append(line)
             if len(self._lines) == 1:
-                self._later(self._turn)
+                self._rest_first()
+
+    def _rest_first(self) -> None:
+        self._until = self._clock() + self._rest
+        self._wait()
+
+    def _wait(self) -> None:
+        self._asked = self._clock()
+        self._later(self._turn)
 
     def _turn(self) -> None:
+        if self._rest and self._asked + _QUIET < self._clock() < self._until:  # others have something to do
+            self._wait()
+            return
         line = self._lines[0]
         line.go_on(self._clock() + self._slice, self._clock)
         self._lines.popleft()
         if line.work:
             self._lines.append(line)
         if self._lines:
-            self._later(self._turn)
+            self._rest_first()
 
 
 AT_ONCE = Turns(lambda call: call(), inf)  # all of it in the first turn

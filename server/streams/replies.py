@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import zip_longest
 from operator import itemgetter
 from typing import TYPE_CHECKING, Protocol
 
@@ -46,22 +47,44 @@ class Owner(Protocol):
 
 
 class _Reply:
-    """Collects the parts that were computed, until there are `rows` answers."""
+    """Collects the answers to the `rows` steps of one message.
 
-    __slots__ = ("_group", "_left", "_owner", "_parts", "size")
+    What several batches computed is copied as it comes: a batch is not kept for the sake of a few of its rows.
+    """
+
+    __slots__ = ("_group", "_made", "_outputs", "_owner", "_rows", "_trace", "_traced", "size")
 
     def __init__(self, owner: Owner, group: Group, rows: int) -> None:
         self._owner = owner
         self._group = group
-        self._left = rows
-        self._parts: list[Part] = []
+        self._rows = rows
+        self._made = 0  # rows of these that are answered
+        self._outputs: list[np.ndarray] = []
+        self._trace: np.ndarray | None = None
+        self._traced = 0  # rows of the trace, where it is a copy
         self.size = rows * group.row_bytes + MESSAGE_BYTES
 
-    def _take_out(self) -> tuple[list[np.ndarray], np.ndarray | None]:
-        """The collected outputs, and the whole trace if any of it is wanted: views where one batch computed them."""
-        parts, self._parts = self._parts, []  # they refer to the block, which refers to this
-        outputs = [_joined([part.output(name) for part in parts]) for name in self._group.form.names]
-        return outputs, _joined([part.trace() for part in parts]) if self._group.trace.wanted else None
+    def _add(self, part: Part, rows: int, steps: np.ndarray | range) -> None:
+        """Takes in the next rows, which are the steps `steps` [rows] of their sequences."""
+        names, plan = self._group.form.names, self._group.trace
+        outputs = [part.output(name) for name in names]
+        trace = plan.cut(part.trace(), np.asarray(steps)) if plan.wanted else None
+        if rows == self._rows:
+            self._outputs, self._trace = outputs, trace
+        else:
+            places = zip_longest(self._outputs, outputs)  # none is made yet for the first
+            self._outputs = [_copied(whole, self._made, x, self._rows) for whole, x in places]
+            if trace is not None:
+                self._trace = _copied(self._trace, self._traced, trace, self._rows)
+                self._traced += len(trace)
+        self._made += rows
+
+    def _collected(self) -> tuple[list[np.ndarray], np.ndarray | None]:
+        """The outputs and the trace of all rows that are answered."""
+        if self._made == self._rows and not self._traced:
+            return self._outputs, self._trace
+        trace = None if self._trace is None else self._trace[: self._traced]
+        return [x[: self._made] for x in self._outputs], trace
 
 
 class Chunk(_Reply):
@@ -86,15 +109,15 @@ class Chunk(_Reply):
         if part.error is not None:
             self._fail(part.take.block, part.error)
             return
-        self._left -= part.steps
-        self._parts.append(part)
-        if not self._left:
+        first = self.first_step + part.step
+        self._add(part, part.steps, range(first, first + part.steps))
+        if self._made == self._rows:
             self._owner.done(part.take.block)
             self._answer(part.take.block, self.size)
 
     def _fail(self, block: Block, error: TidegateError) -> None:
         """Steps before the one that failed are answered; the others are not."""
-        done = sum(part.steps for part in self._parts)
+        done = self._made
         kept = done * self._group.row_bytes + MESSAGE_BYTES if done else 0
         if done:
             self._answer(block, kept)
@@ -102,9 +125,7 @@ class Chunk(_Reply):
         self._owner.done(block)
 
     def _answer(self, block: Block, size: int) -> None:
-        outputs, trace = self._take_out()
-        if trace is not None:
-            trace = self._group.trace.cut(trace, np.arange(self.first_step, self.first_step + len(trace)))
+        outputs, trace = self._collected()
         safe = self._group.model.watermarks.told.item(block.slots.item(0))
         event = Answered(self._handle, self.first_step, self._group.form, outputs, trace, size, safe)
         self._owner.answer(self._group, event)
@@ -123,26 +144,28 @@ def single(group: Group, handle: int, step: int, slot: int, result: Result) -> A
 class Fleet(_Reply):
     """Collects the answers to one step of each of many sequences."""
 
-    __slots__ = ("first_steps", "handles")
+    __slots__ = ("_failed", "first_steps", "handles")
 
     def __init__(self, owner: Owner, group: Group, handles: np.ndarray, steps: np.ndarray) -> None:
         super().__init__(owner, group, len(handles))
         self.handles = handles
         self.first_steps = steps
+        self._failed: list[int] = []  # rows that are not answered
 
     def answered(self, part: Part) -> None:
-        self._left -= part.take.rows
+        take = part.take
         if part.error is not None:
             self._fail(part, part.error)
         else:
-            self._parts.append(part)
-        if not self._left:
-            self._owner.done(part.take.block)
-            if self._parts:
-                self._answer(part.take.block)
+            self._add(part, take.rows, self.first_steps[take.first : take.first + take.rows])
+        if self._made + len(self._failed) == self._rows:
+            self._owner.done(take.block)
+            if self._made:
+                self._answer(take.block)
 
     def _fail(self, part: Part, error: TidegateError) -> None:
         for row in range(part.take.first, part.take.first + part.take.rows):
+            self._failed.append(row)
             freed = self._group.row_bytes
             self.size -= freed
             if self.size == MESSAGE_BYTES:  # no row is answered, so there will be no message
@@ -151,13 +174,12 @@ class Fleet(_Reply):
             self._owner.failed(part.take.block, handle, step, error, freed)
 
     def _answer(self, block: Block) -> None:
-        self._parts.sort(key=lambda part: part.take.first)
-        rows = np.concatenate([np.arange(p.take.first, p.take.first + p.take.rows) for p in self._parts])
-        steps, safe = self.first_steps[rows], self._group.model.watermarks.told[block.slots[rows]]
-        outputs, trace = self._take_out()
-        if trace is not None:
-            trace = self._group.trace.cut(trace, steps)
-        event = FleetAnswered(self.handles[rows], steps, self._group.form, outputs, trace, self.size, safe)
+        handles, steps, slots = self.handles, self.first_steps, block.slots
+        if self._failed:
+            handles, steps, slots = (np.delete(x, self._failed) for x in (handles, steps, slots))
+        outputs, trace = self._collected()
+        safe = self._group.model.watermarks.told[slots]
+        event = FleetAnswered(handles, steps, self._group.form, outputs, trace, self.size, safe)
         self._owner.answer(self._group, event)
 
 
@@ -174,5 +196,9 @@ class Mark:
         self.reached()
 
 
-def _joined(arrays: list[np.ndarray]) -> np.ndarray:
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+def _copied(whole: np.ndarray | None, at: int, rows: np.ndarray, most: int) -> np.ndarray:
+    """Puts some rows into an array of `most` rows, which is made for the first of them."""
+    if whole is None:
+        whole = np.empty((most, *rows.shape[1:]), rows.dtype)
+    whole[at : at + len(rows)] = rows
+    return whole

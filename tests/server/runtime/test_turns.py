@@ -35,7 +35,7 @@ class Loop:
 
 def turns(loop: Loop, pieces: float) -> Turns:
     """Turns of so many pieces."""
-    return Turns(loop.calls.append, pieces, loop.clock)
+    return Turns(loop.calls.append, pieces, clock=loop.clock)
 
 
 def test_what_is_short_is_done_at_once() -> None:
@@ -99,3 +99,27 @@ def test_who_has_no_loop_does_everything_at_once() -> None:
     line.run(once(lambda: loop.done.append("b")))
     assert loop.done[-1] == "b"
     assert not line.work
+
+
+def test_between_two_turns_others_go_first_for_a_while_if_they_have_something_to_do() -> None:
+    calls: deque[Callable[[], None]] = deque()
+    now, done = 0.0, 0
+
+    def work() -> Iterator[None]:
+        nonlocal done
+        while True:
+            done += 1
+            yield
+
+    Turns(calls.append, 0.0, 1.0, lambda: now).line().run(work())
+    calls.popleft()()
+    assert done == 2, "nobody else had anything to do"
+    for _ in range(2):
+        now += 0.4  # somebody did something
+        calls.popleft()()
+        assert done == 2
+    now += 0.4
+    calls.popleft()()
+    assert done == 3, "they have gone first for long enough"
+    calls.popleft()()
+    assert done == 4
