@@ -16,7 +16,7 @@ from stepgraph.errors import AxesUnknown, ModelRefused, StepgraphError
 from stepgraph.file import sidecar
 from stepgraph.file.sidecar import Sidecar
 from stepgraph.graphs.graph import Graph
-from stepgraph.proving import judgement, proof
+from stepgraph.proving import judgement, proof, sizes, windowed
 from stepgraph.proving.proof import Proof
 from stepgraph.proving.reference import Original
 from stepgraph.reading import annotation, axes, branches, interface, iterations, loops, outputs, stateless
@@ -168,8 +168,10 @@ def _read_rounded(reading: _Reading) -> Interpretation:
     fixed = reading.fixed and unrounded.unrounded(reading.fixed)
     found, facts, learnt = _read_exact(replace(reading, graph=exact, cells=operators.find(exact), fixed=fixed))
     step = annotation.applied(source(Source(model, reading.cells, facts), reading.known, learnt))
-    engine = _engine(step, _rounding_alone(model) or found.facts.alone)
-    apart = proof.rounding_error(Original(reading.graph, step.cells), step.facts, engine)
+    alone, endless = _rounding_alone(model) or found.facts.alone, _endless(step)
+    engine = _engine(endless, alone)
+    apart = proof.rounding_error(Original(reading.graph, step.cells), endless.facts, engine)
+    engine = _engine(step, alone) if step.facts.window else engine
     return Interpretation(step.facts, engine, replace(found.proof, rounding=apart))
 
 
@@ -189,7 +191,8 @@ def _read_exact(reading: _Reading) -> tuple[Interpretation, Facts, Sequence[Iter
     found = loops.find(original)
     block, fixed = reading.said.block, reading.fixed is not None
     probe = Probe(graph, cells, known, counts, iterations.tensors(found), block, reading.alone, fixed)
-    facts = outputs.on_their_grid(probe.facts(), graph)
+    facts = replace(outputs.on_their_grid(probe.facts(), graph), window=reading.said.window)
+    facts = replace(facts, made_for=sizes.steps(reading.fixed, facts) if reading.fixed else 0)
     of_loops = frozenset((i - len(cells), k) for i, k in known.carried if i >= len(cells))
     learnt = iterations.learn(found, counts, facts, of_loops, probe.trial)
     if not learnt and not cells and not facts.carried:
@@ -203,20 +206,27 @@ def _proved_step(plain: Source, original: Original) -> Interpretation:
     step = annotation.applied(plain)
     finding = rules.read(original.graph, step.facts)
     try:
-        engine = _engine(step)
-        proved = proof.prove(original, step.facts, engine)
+        engine = _engine(_endless(step))
+        proved = proof.prove(original, _endless(step).facts, engine)
     except ModelRefused as refused:
         if step.named and _holds(plain, original):
             raise annotation.refusal(step.named) from None
         raise judgement.told(refused, finding) from refused
     facts, unread = judgement.confirmed(finding, original.graph, step.facts)
-    engine = engine if facts.alone == step.facts.alone else _engine(replace(step, facts=facts))
+    if facts.alone != step.facts.alone or facts.window:
+        engine = _engine(replace(step, facts=facts))
+    if facts.window:
+        proved = windowed.prove(original, facts, engine, facts.window, proved)
     return Interpretation(facts, engine, replace(proved, unread=unread))
+
+
+def _endless(step: Source) -> Source:
+    return replace(step, facts=replace(step.facts, window=None)) if step.facts.window else step
 
 
 def _holds(step: Source, original: Original) -> bool:
     try:
-        proof.prove(original, step.facts, _engine(step))
+        proof.prove(original, _endless(step).facts, _engine(_endless(step)))
     except StepgraphError:
         return False
     return True

@@ -16,6 +16,8 @@ from tidegate.errors import NotTraced
 Array: TypeAlias = NDArray[Any]
 Outputs = Mapping[str, Array]
 
+_ANSWERED = "tidegate/answered"  # an output of models that answer only the last step of each window
+
 
 @dataclass(frozen=True, slots=True)
 class TraceLayout:
@@ -104,9 +106,14 @@ class _Traced:
     @property
     def output(self) -> Array:
         """The output of a model that has just one."""
-        if len(self.outputs) != 1:
-            raise AttributeError(f"the model has {len(self.outputs)} outputs: read .outputs[name] of {[*self.outputs]}")
-        return next(iter(self.outputs.values()))
+        names = [name for name in self.outputs if name != _ANSWERED]
+        if len(names) != 1:
+            raise AttributeError(f"the model has {len(names)} outputs: read .outputs[name] of {names}")
+        return self.outputs[names[0]]
+
+    def _are_answered(self, count: int) -> NDArray[np.bool_]:
+        given = self.outputs.get(_ANSWERED)
+        return np.ones(count, np.bool_) if given is None else given.reshape(count)
 
     @cached_property
     def layer(self) -> Layers:
@@ -131,6 +138,11 @@ class Answer(_Traced):
     step: int
     checkpointed: int = 0
 
+    @property
+    def answered(self) -> bool:
+        """False where the model answers the last step of each window only, and this is another: no output counts."""
+        return bool(self._are_answered(1)[0])
+
 
 @dataclass(frozen=True)
 class _Block(_Traced):
@@ -149,6 +161,11 @@ class _Block(_Traced):
     def traced_steps(self) -> NDArray[np.uint64]:
         """The numbers of the steps whose inside is shown, [T']."""
         return self.steps[self.layout.traced(self.steps)]
+
+    @property
+    def answered(self) -> NDArray[np.bool_]:
+        """As of an Answer, for each step, [T]."""
+        return self._are_answered(self.count)
 
     def __len__(self) -> int:
         return self.count
@@ -195,6 +212,11 @@ class FleetAnswers(_Traced):
     def traced_members(self) -> NDArray[np.int64]:
         """The members whose inside is shown, [N']."""
         return self.members[self.layout.traced(self.steps)]
+
+    @property
+    def answered(self) -> NDArray[np.bool_]:
+        """As of an Answer, for each sequence, [N]."""
+        return self._are_answered(len(self.members))
 
     def __len__(self) -> int:
         return len(self.members)

@@ -86,6 +86,14 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """A sequence's state begins anew after so many steps; `last`: only the last of them is answered."""
+
+    steps: int
+    last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """One version of a model. `status` is "loading", "ready" or "refused"; what follows `reason` is there if ready."""
 
@@ -102,6 +110,7 @@ class Model:
     metadata: Mapping[str, str]
     states: tuple[StateSpec, ...] = ()
     remarks: tuple[str, ...] = ()  # notes on anything unusual about how it is served
+    window: Window | None = None  # None: a sequence goes on without end
 
     @classmethod
     def read(cls, message: pb.Model) -> "Model":
@@ -115,6 +124,7 @@ class Model:
             proof=_proof(message.proof),
             metadata=dict(message.metadata),
             states=tuple(StateSpec.read(state) for state in message.states),
+            window=Window(message.window.steps, message.window.last) if message.HasField("window") else None,
         )
         return cls(**read)
 

@@ -11,6 +11,10 @@ audio = 160
 
 [outputs]
 leave_out = ["label"] # outputs that clients are not sent
+
+[window]              # the network was trained on so many steps at a time: its state begins anew after each such window
+steps = 128
+answer = "last"       # only the last step of each window is answered; "every" step is, if this is left out
 """
 
 import tomllib
@@ -23,11 +27,12 @@ import onnx
 from onnx import helper, numpy_helper
 
 from stepgraph.errors import ModelRefused
+from stepgraph.file.window import Window
 from stepgraph.graphs.builder import copied
 
 FILE = "model.toml"
 _MOST = 65_536  # bytes
-_LARGEST = 2**24  # samples in a block: minutes of sound
+_LARGEST = 2**24  # samples in a block: minutes of sound; steps of a window, counted in single precision
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class Sidecar:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     block: Mapping[str, int] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    window: Window | None = None
 
 
 def parse(content: bytes) -> Sidecar:
@@ -48,23 +54,42 @@ def parse(content: bytes) -> Sidecar:
         said = tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ModelRefused(f"{FILE} cannot be read: {error}") from error
-    unknown = said.keys() - {"state", "fixed", "block", "outputs"}
+    unknown = said.keys() - {"state", "fixed", "block", "outputs", "window"}
     if unknown or not all(isinstance(table, dict) for table in said.values()):
         raise ModelRefused(
-            f"{FILE} holds {', '.join(sorted(said))}; expected the tables [state], [fixed], [block] and [outputs]"
+            f"{FILE} holds {', '.join(sorted(said))}; expected the tables [state], [fixed], [block], [outputs] "
+            "and [window]"
         )
     for name, output in said.get("state", {}).items():
         if not isinstance(output, str):
             raise ModelRefused(f"{FILE} says that '{name}' becomes {output!r:.60}; expected the name of an output")
     for name, size in said.get("block", {}).items():
-        if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= _LARGEST:
+        if not _is_count(size):
             raise ModelRefused(
                 f"{FILE} says that {size!r:.60} of '{name}' are one step; expected a whole number above 0, at most "
                 f"{_LARGEST}"
             )
     return Sidecar(
-        said.get("state", {}), said.get("fixed", {}), said.get("block", {}), _left_out(said.get("outputs", {}))
+        said.get("state", {}),
+        said.get("fixed", {}),
+        said.get("block", {}),
+        _left_out(said.get("outputs", {})),
+        _window(said["window"]) if "window" in said else None,
     )
+
+
+def _is_count(number: object) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= _LARGEST
+
+
+def _window(table: Mapping[str, Any]) -> Window:
+    steps, answer = table.get("steps"), table.get("answer", "every")
+    if table.keys() - {"steps", "answer"} or not _is_count(steps) or answer not in ("every", "last"):
+        raise ModelRefused(
+            f"{FILE} says {dict(table)!r:.80} of the window; expected steps, a whole number above 0, at most "
+            f'{_LARGEST}, and perhaps answer = "every" or "last"'
+        )
+    return Window(int(steps), answer == "last")  # type: ignore[arg-type] # it is a number
 
 
 def _left_out(table: Mapping[str, Any]) -> tuple[str, ...]:

@@ -23,18 +23,19 @@ def inline(graph: onnx.GraphProto, inputs: Mapping[str, str], prefix: str) -> In
     names = {name: prefix + name for name in inner if name} | dict(inputs)
     nodes, initializers = [copied(node) for node in graph.node], [copied(tensor) for tensor in graph.initializer]
     for node in nodes:
-        _rename(node, names)
+        rename(node, names)
     for tensor in initializers:
         tensor.name = names[tensor.name]
     return Inlined(nodes, initializers, [names.get(output.name, output.name) for output in graph.output])
 
 
-def _rename(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
+def rename(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
+    """Gives tensors other names, also where a subgraph takes them from around it."""
     for field in (node.input, node.output):
         for i, name in enumerate(field):
             field[i] = names.get(name, name)
     for graph in subgraphs(node):
         for inner in graph.node:
-            _rename(inner, names)
+            rename(inner, names)
         for output in graph.output:
             output.name = names.get(output.name, output.name)

@@ -5,7 +5,7 @@ sequence goes through both: longer than every constant that could be a reach in 
 file compares its inputs with among its numbers.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -74,14 +74,29 @@ def first_beyond(
     """
     data = _data(facts, found)
     answers = engine.run(data, engine.graph.start(size(data)[1]), trace=False).outputs
+    return first_apart(reference, facts, data, answers, same, Asked())
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the file is asked for: the answers to so many prefixes, where it answers once; or the last step alone."""
+
+    prefixes: int = _PREFIXES
+    last: bool = False
+
+
+def first_apart(
+    reference: Reference, facts: Facts, data: Data, answers: Mapping[str, np.ndarray], same: float, asked: Asked
+) -> tuple[Difference | None, int]:
+    """As `first_beyond`, of answers [T, B, ...row] to these steps from a new sequence's state on."""
     compared = [
         Compared(f"output '{port.name}'", steps, _some(wanted), _some(answers[port.name][steps]), port.unit)
-        for port, steps, wanted in _wanted(reference, facts, data)
+        for port, steps, wanted in _wanted(reference, facts, data, asked)
     ]
     end = min(map(_end, compared))
     if difference.first_beyond([_until(end, each) for each in compared], same) is None:
         return None, end
-    moved = (_some(values) for _, _, values in _wanted(reference, facts, _moved(data, facts)))
+    moved = (_some(values) for _, _, values in _wanted(reference, facts, _moved(data, facts), asked))
     noise = [errors(c.wanted, m, c.unit, since_start=False) for c, m in zip(compared, moved, strict=True)]
     end = min(end, *(_first(c, _AMPLIFIED * each > _LOST) for c, each in zip(compared, noise, strict=True)))
     told = [_until(end, each) for each in compared]
@@ -113,8 +128,17 @@ def _until(end: int, compared: Compared) -> Compared:
     return replace(compared, steps=compared.steps[:count], wanted=compared.wanted[:count], got=compared.got[:count])
 
 
-def _wanted(reference: Reference, facts: Facts, data: Data) -> Iterator[tuple[Port, Sequence[int], np.ndarray]]:
+def _wanted(
+    reference: Reference, facts: Facts, data: Data, asked: Asked
+) -> Iterator[tuple[Port, Sequence[int], np.ndarray]]:
     """What the original answers for each output: at which steps, and [T, B, ...row]."""
+    for port, steps, wanted in _answered(reference, facts, data, asked.prefixes):
+        yield port, steps[-1:] if asked.last else steps, wanted[-1:] if asked.last else wanted
+
+
+def _answered(
+    reference: Reference, facts: Facts, data: Data, prefixes: int
+) -> Iterator[tuple[Port, Sequence[int], np.ndarray]]:
     length, _ = size(data)
     if facts.one_step:
         answers = [answer.outputs for answer in reference.answers(data)]
@@ -123,7 +147,8 @@ def _wanted(reference: Reference, facts: Facts, data: Data) -> Iterator[tuple[Po
     last = reference.last(data)
     yield from ((p, range(length), p.steps(last.whole[p.name])) for p in facts.outputs if p.time is not None)
     once = [port for port in facts.outputs if port.time is None]
-    lengths = np.geomspace(_START, length, _PREFIXES).astype(int).tolist() if once else [length]
+    several = once and prefixes > 1 and length > _START
+    lengths = np.geomspace(_START, length, prefixes).astype(int).tolist() if several else [length]
     ends = [*(reference.last({name: x[:steps] for name, x in data.items()}) for steps in lengths[:-1]), last]
     yield from ((p, [n - 1 for n in lengths], np.stack([end.outputs[p.name] for end in ends])) for p in once)
 
@@ -174,8 +199,11 @@ def _own_constants(nodes: Sequence[onnx.NodeProto]) -> Iterator[tuple[str, np.nd
 
 
 def refusal(apart: Difference, mixing: str | None) -> ModelRefused:
-    said = (
+    return ModelRefused(f"{mixing} ({said(apart)})" if mixing else said(apart))
+
+
+def said(apart: Difference) -> str:
+    return (
         f"{apart.what} agrees with the original file up to step {apart.step - 1} and differs by {apart.error:.2g} "
         f"at step {apart.step}"
     )
-    return ModelRefused(f"{mixing} ({said})" if mixing else said)

@@ -9,7 +9,7 @@ import onnx
 from stepgraph.cells.operators import is_recurrent
 from stepgraph.errors import ModelRefused, StepFailed
 from stepgraph.graphs.labels import label, name_of
-from stepgraph.proving import diagnosis, explanation, long_run
+from stepgraph.proving import diagnosis, explanation, long_run, sizes
 from stepgraph.proving.diagnosis import Bounds
 from stepgraph.proving.difference import Compared, Difference, errors, first_beyond
 from stepgraph.proving.reference import Answer, Data, Original, Reference, sequences, size
@@ -256,7 +256,10 @@ class _Comparison:
 
     def _compare_fixed(self, fixed: onnx.ModelProto) -> int:
         """The file before axes were freed, at the size that it fixes; returns how many steps were compared."""
-        length, batch = _fixed_size(fixed, self._facts)
+        length, batch = (
+            sizes.steps(fixed, self._facts) or (1 if self._facts.one_step else 3),
+            sizes.batch(fixed, self._facts),
+        )
         if length > _LONGEST:
             return 0
         data = sequences(self._facts, length, batch, 0)
@@ -278,14 +281,6 @@ def _bounds(facts: Facts, engine: Engine) -> Bounds:
     ports = (*facts.inputs, *facts.outputs, *(carried.given for carried in facts.through))
     types = {*(port.dtype for port in ports), *(cell.dtype for cell in engine.graph.layers)}
     return _HALF_BOUNDS if np.dtype(np.float16) in types else _BOUNDS
-
-
-def _fixed_size(fixed: onnx.ModelProto, facts: Facts) -> tuple[int, int]:
-    """The steps and sequences that a file is fixed to; 3 and 2 where it is not, or 1 if sequences run alone."""
-    dims = {info.name: [d.dim_value for d in info.type.tensor_type.shape.dim] for info in fixed.graph.input}
-    times = [dims[p.name][p.time] // max(1, p.block) for p in facts.inputs if p.time is not None]
-    batches = [dims[p.name][p.batch] for p in facts.inputs if p.batch is not None]
-    return next(filter(None, times), 3 if times else 1), next(filter(None, batches), 1 if facts.alone else 2)
 
 
 def _rounds_differently(said: str) -> ModelRefused:

@@ -22,6 +22,7 @@ def lines(model: onnx.ModelProto) -> tuple[str, ...]:
         "[block]  # its last free axis has that size in each step": [
             f"{_key(name)} = 512" for name in inputs if free[name] > 1
         ],
+        "[window]  # its state begins anew after so many steps": [f"steps = {_window(inputs)}", 'answer = "last"'],
         "[outputs]  # clients are not sent these": [f'leave_out = ["{name}"]' for name in list(outputs)[1:2]],
     }
     return tuple(line for table, said in tables.items() if said for line in (table, *said))
@@ -32,6 +33,12 @@ def _pairs(inputs: _Infos, outputs: _Infos) -> Iterator[str]:
     alike = [(i, o) for i in inputs for o in outputs if stem(i) == stem(o) != ""]
     ranks = [(i, o) for i in inputs for o in outputs if _rank(inputs[i]) == _rank(outputs[o]) > 1]
     yield from {name: f'{_key(name)} = "{output}"' for name, output in alike or ranks[-1:]}.values()
+
+
+def _window(inputs: _Infos) -> int:
+    """The longest axis but the last that an input's file fixes, which may be time; a common size if there is none."""
+    sizes = (dim.dim_value for info in inputs.values() for dim in info.type.tensor_type.shape.dim[:-1])
+    return max(sizes, default=0) or 128
 
 
 def _free(info: onnx.ValueInfoProto) -> int:

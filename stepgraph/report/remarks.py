@@ -6,6 +6,8 @@ from stepgraph.cells.operators import runs_backwards
 from stepgraph.file import sidecar
 from stepgraph.graphs.labels import label, stem
 from stepgraph.model import LoadedModel
+from stepgraph.rewriting.ports import Facts
+from stepgraph.rewriting.stepgraph import ANSWERED
 
 
 def remarks(loaded: LoadedModel) -> Iterator[str]:
@@ -19,6 +21,7 @@ def remarks(loaded: LoadedModel) -> Iterator[str]:
         yield loaded.proof.objection
     if loaded.engine.alone:
         yield f"sequences run one by one, not in batches: {loaded.engine.alone}"
+    yield from _of_windows(facts)
     yield from _of_forgotten(loaded)
     yield from _of_cells(loaded)
     for node in filter(runs_backwards, loaded.graph.model.graph.node):
@@ -32,6 +35,22 @@ def remarks(loaded: LoadedModel) -> Iterator[str]:
         )
     for port in facts.lengths:
         yield f"input '{port.name}' says how long sequences are: clients do not send it"
+
+
+def _of_windows(facts: Facts) -> Iterator[str]:
+    """The window that model.toml says, or that the file's own size suggests."""
+    if facts.window:
+        steps, answered = facts.window.steps, "each of them is answered"
+        if facts.window.last:
+            answered = f"only the last of them is answered: '{ANSWERED}' is false at the others"
+        yield f"a sequence's state begins anew after every {steps} steps, as {sidecar.FILE} says, and {answered}"
+    elif facts.made_for > 1:
+        last = ', answer = "last"' if any(port.time is None for port in facts.outputs) else ""
+        yield (
+            f"the file takes {facts.made_for} steps at a time, and here a sequence goes on without end. If the network "
+            f"was trained on windows of {facts.made_for}, say so in {sidecar.FILE} beside the file, and its state "
+            f"begins anew after each: [window] steps = {facts.made_for}{last}"
+        )
 
 
 def _of_forgotten(loaded: LoadedModel) -> Iterator[str]:

@@ -13,8 +13,8 @@ from stepgraph.cells.operators import CellNode
 from stepgraph.errors import ModelRefused
 from stepgraph.graphs.labels import label
 from stepgraph.rewriting.columns import Columns
-from stepgraph.rewriting.ports import Carried, Facts, Pace
-from stepgraph.rewriting.stepgraph import BEGUN, StepGraph
+from stepgraph.rewriting.ports import Carried, Facts, Pace, Port
+from stepgraph.rewriting.stepgraph import ANSWERED, BEGUN, COUNT, StepGraph
 
 _UNROLLED = 16  # time steps within one step that are written one after the other
 
@@ -46,6 +46,7 @@ def layout(nodes: Sequence[CellNode], facts: Facts, named: Sequence[NamedCell] =
     ]
     through = [(carried.given, math.prod(carried.given.row)) for carried in facts.through]
     begun = [(None, BEGUN, 1)] if any(pace.computed for pace in facts.paces) else []
+    begun += [(None, COUNT, 1)] if facts.window else []
     state = _columns(
         [*((i, name, row.size) for i, name, row in kept), *((None, p.name, n) for p, n in through), *begun]
     )
@@ -63,7 +64,10 @@ def layout(nodes: Sequence[CellNode], facts: Facts, named: Sequence[NamedCell] =
         onnx.ModelProto(),
         cells,
         facts.inputs,
-        facts.outputs,
+        (
+            *facts.outputs,
+            *([Port(ANSWERED, np.dtype(bool), (), 0, None)] if facts.window and facts.window.last else []),
+        ),
         state,
         trace,
         initial,

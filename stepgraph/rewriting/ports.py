@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from stepgraph.file.window import Window
+
 
 @dataclass(frozen=True)
 class Port:
@@ -136,7 +138,7 @@ class Facts:
     `initial[layer][state]` is the [rows * H] that a new sequence starts from, or None where the interface or a loop
     carries the state, or the step itself computes it. `alone`: why sequences cannot share a batch, or None if they can.
     `looped` are the states of loops. `holds` says of an input that is state which layers' states it holds, and which of
-    them.
+    them. `made_for` is the number of steps that the file's own axis of time is fixed to; 0: to none.
     """
 
     inputs: tuple[Port, ...]
@@ -151,6 +153,8 @@ class Facts:
     alone: str | None = None
     looped: tuple[LoopState, ...] = ()
     holds: Mapping[str, frozenset[tuple[int, int]]] = field(default_factory=dict)
+    window: Window | None = None
+    made_for: int = 0
 
     @property
     def one_step(self) -> bool:

@@ -18,10 +18,10 @@ from stepgraph.cells.kinds import KINDS
 from stepgraph.cells.operators import CellNode
 from stepgraph.errors import ModelRefused
 from stepgraph.graphs.builder import GraphBuilder, copied, opset, reachable
-from stepgraph.rewriting import runnable
+from stepgraph.rewriting import runnable, windows
 from stepgraph.rewriting.layout import NamedCell, layout, unrolled
 from stepgraph.rewriting.ports import Facts, Port
-from stepgraph.rewriting.stepgraph import BEGUN, NEXT_STATE, PREFIX, STATE, TRACE, StepGraph
+from stepgraph.rewriting.stepgraph import BEGUN, COUNT, NEXT_STATE, PREFIX, STATE, TRACE, StepGraph
 
 
 def rewrite(
@@ -32,6 +32,8 @@ def rewrite(
         raise ModelRefused(f"the graph uses names that begin with '{PREFIX}', which are taken")
     laid = layout(nodes, facts, named)
     graph = _Rewriter(model, nodes, facts, laid, named).graph()
+    if facts.window:
+        windows.write(graph, opset(model), laid, facts.window)
     rewritten = helper.make_model(graph, opset_imports=model.opset_import, ir_version=max(model.ir_version, 4))
     if not all(map(unrolled, nodes, facts.paces)):
         rewritten = runnable.runnable(rewritten)
@@ -77,7 +79,7 @@ class _Rewriter:
             for name in named.states
         }
         next_state = [*kept, *(followed.get(c.given.name) or self._pack(c.returned) for c in facts.through)]
-        next_state += [g.rows(g.constant(np.ones((1, 1), self._dtype)), STATE)] if (None, BEGUN) in self._before else []
+        next_state += [self._own(name) for name in (BEGUN, COUNT) if (None, name) in self._before]
         traces = [
             self._row(layer, name, {**step.states, **step.gates}[name])
             for layer, step in enumerate(steps)
@@ -93,6 +95,12 @@ class _Rewriter:
         nodes = reachable(g.nodes, outputs)
         inputs = [_input(port) for port in facts.inputs] + ([_matrix(STATE, self._dtype)] if next_state else [])
         return helper.make_graph(nodes, "step", inputs, infos, [*self._model.graph.initializer, *g.constants])
+
+    def _own(self, name: str) -> str:
+        """A column of the state after the step that no tensor of the file holds."""
+        if name == COUNT:
+            return windows.counted(self._g, self._before[None, COUNT], self._dtype)
+        return self._g.rows(self._g.constant(np.ones((1, 1), self._dtype)), STATE)
 
     def _steps(self) -> list[Step]:
         """Copies the nodes around the cells, and writes each cell as its equations."""

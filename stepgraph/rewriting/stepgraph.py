@@ -15,6 +15,8 @@ from stepgraph.rewriting.ports import Port
 
 PREFIX = "tidegate/"
 BEGUN = f"{PREFIX}begun"  # a column of the state: 1 from the second step on, where the first computes a state
+COUNT = f"{PREFIX}window"  # a column of the state: how many steps of its window a sequence has taken
+ANSWERED = f"{PREFIX}answered"  # an output: whether this step is answered, where only the last of a window is
 STATE, NEXT_STATE, TRACE = f"{PREFIX}state", f"{PREFIX}next_state", f"{PREFIX}trace"
 
 

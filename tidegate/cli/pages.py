@@ -132,6 +132,9 @@ def _unseen(state: StateSpec, width: int) -> list[str]:
 def _facts(model: Model) -> Iterator[str]:
     proof = model.proof
     yield f"state   {model.state_bytes:,} bytes for each sequence"
+    if model.window:
+        answered = "only the last of them is answered" if model.window.last else "each of them is answered"
+        yield f"window  begins anew every {model.window.steps} steps, {answered}"
     margin = f"within {proof.max_error:.2g} ({proof.tolerance:.2g} is allowed)"
     yield f"proof   {proof.steps} steps agree with the file {margin}"
     read = f"that was tried only: {proof.unread}" if proof.unread else "reading shows it for every length and value"

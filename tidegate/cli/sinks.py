@@ -21,7 +21,7 @@ class Sink(Protocol):
 
 
 class CsvSink:
-    """A header, then a line for each step: its number, the outputs, and the trace (empty where a step has none)."""
+    """A header, then a line for each step: its number, outputs and trace, empty where a step has none."""
 
     def __init__(self, file: TextIO, model: Model) -> None:
         self._file = file
@@ -34,6 +34,8 @@ class CsvSink:
             self._trace = list(trace_names(answer.layout))
             self._write(["step", *self._outputs, *self._trace])
         numbers = [text for array in answer.outputs.values() for text in _texts(array)]
+        if not answer.answered:
+            numbers = [""] * len(self._outputs)
         self._write([answer.step, *numbers, *self._inside(answer)])
         self._file.flush()
 

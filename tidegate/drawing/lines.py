@@ -137,7 +137,7 @@ class Drawing:
         numbers = np.concatenate([np.ravel(array) for array in answer.outputs.values()])
         left = str(answer.step).rjust(_STEP_WIDTH)
         for name, value in zip(self._shown, numbers, strict=False):
-            left += "  " + _number(value).rjust(self._number_width(name))
+            left += "  " + (_number(value) if answer.answered else "").rjust(self._number_width(name))
         if answer.trace is None:
             return left
         marks = [

@@ -121,8 +121,16 @@ class Proof(_message.Message):
     unread: str
     def __init__(self, max_error: _Optional[float] = ..., tolerance: _Optional[float] = ..., steps: _Optional[int] = ..., rounding: _Optional[float] = ..., unread: _Optional[str] = ...) -> None: ...
 
+class Window(_message.Message):
+    __slots__ = ("steps", "last")
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    steps: int
+    last: bool
+    def __init__(self, steps: _Optional[int] = ..., last: bool = ...) -> None: ...
+
 class Model(_message.Message):
-    __slots__ = ("name", "version", "status", "reason", "inputs", "outputs", "layers", "trace", "state_bytes", "sha256", "proof", "metadata", "states", "remarks")
+    __slots__ = ("name", "version", "status", "reason", "inputs", "outputs", "layers", "trace", "state_bytes", "sha256", "proof", "metadata", "states", "remarks", "window")
     class MetadataEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -144,6 +152,7 @@ class Model(_message.Message):
     METADATA_FIELD_NUMBER: _ClassVar[int]
     STATES_FIELD_NUMBER: _ClassVar[int]
     REMARKS_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: int
     status: ModelStatus
@@ -158,4 +167,5 @@ class Model(_message.Message):
     metadata: _containers.ScalarMap[str, str]
     states: _containers.RepeatedCompositeFieldContainer[StateSpec]
     remarks: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., status: _Optional[_Union[ModelStatus, str]] = ..., reason: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ..., trace: _Optional[_Iterable[_Union[TraceColumns, _Mapping]]] = ..., state_bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., proof: _Optional[_Union[Proof, _Mapping]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., states: _Optional[_Iterable[_Union[StateSpec, _Mapping]]] = ..., remarks: _Optional[_Iterable[str]] = ...) -> None: ...
+    window: Window
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., status: _Optional[_Union[ModelStatus, str]] = ..., reason: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ..., trace: _Optional[_Iterable[_Union[TraceColumns, _Mapping]]] = ..., state_bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., proof: _Optional[_Union[Proof, _Mapping]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., states: _Optional[_Iterable[_Union[StateSpec, _Mapping]]] = ..., remarks: _Optional[_Iterable[str]] = ..., window: _Optional[_Union[Window, _Mapping]] = ...) -> None: ...

@@ -73,6 +73,8 @@ def _describe(message: model_pb2.Model, loaded: LoadedModel) -> None:
     message.proof.CopyFrom(model_pb2.Proof(**asdict(proof)))
     message.metadata.update(loaded.metadata)
     message.remarks.extend(remarks.remarks(loaded))
+    if loaded.facts.window:
+        message.window.CopyFrom(model_pb2.Window(**asdict(loaded.facts.window)))
 
 
 def _spec(port: Port, features: Sequence[str], units: Sequence[str]) -> model_pb2.TensorSpec:
