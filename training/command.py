@@ -14,6 +14,7 @@ from training.errors import ConfigError, Interrupted, TrainingError
 from training.field import Field, fields_of
 from training.fitting.session import train
 from training.recipes.named import RECIPES
+from training.tabular import command as table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     """Train, and return the exit status: 0, 1 if it failed, 2 for a wrong use, 130 if interrupted."""
     try:
         given = parser().parse_args(arguments)
-        train(configure(given), fresh=given.fresh, console=Console(highlight=False, soft_wrap=True))
+        given.run(given, Console(highlight=False, soft_wrap=True))
     except Interrupted as stop:
         return complain(f"{stop}\nto go on: {again(arguments)}", INTERRUPTED)
     except KeyboardInterrupt:  # while it exported: the fit itself is in its checkpoint
@@ -75,7 +76,14 @@ def parser() -> argparse.ArgumentParser:
                 help=field.help.replace("%", "%%"),
             )
         sub.add_argument("--fresh", action="store_true", help="Start anew even if an interrupted run could be resumed.")
+        sub.set_defaults(run=run_recipe)
+    table.add(recipes)
     return root
+
+
+def run_recipe(given: argparse.Namespace, console: Console) -> None:
+    """Train by a recipe."""
+    train(configure(given), fresh=given.fresh, console=console)
 
 
 def reader(field: Field) -> Callable[[str], object]:
@@ -93,5 +101,7 @@ def reader(field: Field) -> Callable[[str], object]:
 def configure(given: argparse.Namespace) -> Config:
     """The recipe's config with what was given in place of its defaults."""
     recipe = RECIPES[given.recipe]()
-    changes: dict[str, Any] = {name: value for name, value in vars(given).items() if name not in {"recipe", "fresh"}}
+    changes: dict[str, Any] = {
+        name: value for name, value in vars(given).items() if name not in {"recipe", "fresh", "run"}
+    }
     return replace(recipe, **changes)

@@ -1,0 +1,1 @@
+"""A person's own table: `python -m training table FILE --target COLUMN`."""

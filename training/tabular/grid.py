@@ -1,0 +1,186 @@
+"""The table's rows in order: by series, then by time, each at a whole number of time steps.
+
+A gap inserts nothing: a row has the number of its step (`tick`), and whoever needs the row h steps later looks for that
+tick. Legend: N rows, S series.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from training.errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from training.tabular.reading import Rows
+    from training.tabular.roles import Roles
+
+UNITS = ((86_400_000_000, "day"), (3_600_000_000, "hour"), (60_000_000, "minute"), (1_000_000, "second"))
+MONTH_DAYS = (28, 366)
+
+
+@dataclass(frozen=True)
+class Step:
+    """The time from one row to the next: so many microseconds, or so many months; 0 of both where no time is known."""
+
+    microseconds: int = 0
+    months: int = 0
+
+    @property
+    def seconds(self) -> float:
+        """Its length, a month counted as a twelfth of a year."""
+        return self.months * 365.25 * 86400 / 12 if self.months else self.microseconds / 1e6
+
+    def __str__(self) -> str:
+        if self.months:
+            return told(self.months, "month") if self.months % 12 else told(self.months // 12, "year")
+        for size, unit in UNITS:
+            if self.microseconds and self.microseconds % size == 0:
+                return told(self.microseconds // size, unit)
+        return f"{self.microseconds} microseconds" if self.microseconds else "row"
+
+
+def told(count: int, unit: str) -> str:
+    """`hour`, `30 minutes`."""
+    return unit if count == 1 else f"{count} {unit}s"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Rows by series and time. `row_N` is each one's number in the file, `starts_S` where each series begins."""
+
+    step: Step
+    row_N: NDArray[np.int64]
+    series_N: NDArray[np.int64]
+    names: tuple[str, ...]
+    starts_S: NDArray[np.int64]
+    tick_N: NDArray[np.int64]
+    time_N: NDArray[np.datetime64] | None
+    # what was found on the way
+    unsorted: bool
+    duplicates: int
+    gaps: int
+    longest_gap: int
+    off_grid: int
+
+    @property
+    def count(self) -> int:
+        """Rows that are used."""
+        return len(self.row_N)
+
+    @property
+    def bounds(self) -> list[tuple[int, int]]:
+        """First row and the row after the last, of each series."""
+        ends = [*self.starts_S[1:].tolist(), self.count]
+        return list(zip(self.starts_S.tolist(), ends, strict=True))
+
+    @property
+    def regular(self) -> bool:
+        """Whether every row is one step after the one before."""
+        return self.gaps == 0 and self.off_grid == 0
+
+    def ahead(self, steps: int) -> NDArray[np.int64]:
+        """The row so many steps after (or, below 0, before) each one in its series, -1 where there is none."""
+        first, last = int(self.tick_N.min()), int(self.tick_N.max())
+        width = last - first + 1 + abs(steps)
+        key_N = self.series_N * width + self.tick_N - first  # rising: rows are in order
+        wanted_N = self.tick_N + steps - first
+        place_N = np.searchsorted(key_N, self.series_N * width + wanted_N).clip(max=self.count - 1)
+        there_N = (key_N[place_N] == self.series_N * width + wanted_N) & (wanted_N >= 0)
+        return np.where(there_N, place_N, -1)
+
+    def when(self, row: int) -> str:
+        """A row's time as a text, or its number."""
+        if self.time_N is None:
+            return f"row {int(self.row_N[row]) + 1}"
+        return str(self.time_N[row].astype("datetime64[s]")).replace("T", " ").removesuffix(" 00:00:00")
+
+
+def lay_out(rows: Rows, roles: Roles) -> Grid:
+    """Put a table's rows in order and number their steps; of rows of one series and time the last is kept.
+
+    Raises:
+        DataError: a row names no series.
+    """
+    series_N, names = series_of(rows, roles)
+    if roles.clock is None:
+        return without_time(series_N, names)
+    time_N = roles.clock.time_N
+    order_N = np.lexsort((np.arange(rows.count), time_N, series_N))
+    unsorted = not in_order(series_N, time_N)
+    last_N = np.ones(rows.count, dtype=bool)
+    last_N[:-1] = (np.diff(series_N[order_N]) != 0) | (np.diff(time_N[order_N].astype(np.int64)) != 0)
+    order_N = order_N[last_N]
+    series_N, time_N = series_N[order_N], time_N[order_N]
+    step = step_of(series_N, time_N)
+    tick_N, off_grid = ticks(time_N, step)
+    within_N = np.diff(series_N) == 0
+    jump_N = np.where(within_N, np.diff(tick_N), 1)
+    return Grid(
+        step, order_N, series_N, names, first_rows(series_N), tick_N, time_N,
+        unsorted, int((~last_N).sum()), int((jump_N > 1).sum()), int(jump_N.max(initial=1)) - 1, off_grid,
+    )  # fmt: skip
+
+
+def in_order(series_N: NDArray[np.int64], time_N: NDArray[np.datetime64]) -> bool:
+    """Whether each series' rows stand in the order of time, whatever is between them."""
+    order_N = np.argsort(series_N, kind="stable")
+    later_N = np.diff(time_N[order_N].astype(np.int64)) >= 0
+    return bool(np.all(later_N | (np.diff(series_N[order_N]) != 0)))
+
+
+def without_time(series_N: NDArray[np.int64], names: tuple[str, ...]) -> Grid:
+    """Rows that are one step apart, in the order of the file."""
+    order_N = np.argsort(series_N, kind="stable")
+    series_N = series_N[order_N]
+    starts_S = first_rows(series_N)
+    tick_N = np.arange(len(order_N)) - np.repeat(starts_S, np.diff([*starts_S, len(order_N)]))
+    return Grid(Step(), order_N, series_N, names, starts_S, tick_N, None, False, 0, 0, 0, 0)
+
+
+def series_of(rows: Rows, roles: Roles) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """The number of each row's series, and the series' names in the order of the file."""
+    if roles.series is None:
+        return np.zeros(rows.count, dtype=np.int64), ("",)
+    column = rows.columns[roles.series]
+    if column.missing_N.any():
+        place = rows.origin.place(int(column.missing_N.argmax()))
+        raise DataError(f"{place}, column {column.name!r}: the row names no series; fill it in or leave the row out")
+    found, first_S, inverse_N = np.unique(column.values.astype(str), return_index=True, return_inverse=True)
+    rank_S = np.argsort(np.argsort(first_S))
+    return rank_S[inverse_N].astype(np.int64), tuple(str(found[place]) for place in np.argsort(first_S))
+
+
+def first_rows(series_N: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where a new series begins."""
+    return np.flatnonzero(np.diff(series_N, prepend=-1)).astype(np.int64)
+
+
+def step_of(series_N: NDArray[np.int64], time_N: NDArray[np.datetime64]) -> Step:
+    """The median time between rows of one series; in months where all rows are on one day of the month."""
+    apart_N = np.diff(time_N.astype(np.int64))[np.diff(series_N) == 0]
+    if len(apart_N) == 0:
+        return Step(microseconds=86_400_000_000)
+    median = int(np.sort(apart_N)[len(apart_N) // 2])
+    months_N = time_N.astype("datetime64[M]")
+    into_N = (time_N - months_N).astype(np.int64)
+    days = median / 86_400_000_000
+    if MONTH_DAYS[0] <= days <= MONTH_DAYS[1] and len(np.unique(into_N)) == 1:
+        between_N = np.diff(months_N.astype(np.int64))[np.diff(series_N) == 0]
+        return Step(months=int(np.sort(between_N)[len(between_N) // 2]))
+    return Step(microseconds=max(median, 1))
+
+
+def ticks(time_N: NDArray[np.datetime64], step: Step) -> tuple[NDArray[np.int64], int]:
+    """The whole number of steps from the first row to each, and how many rows lie between two steps."""
+    if step.months:
+        month_N = time_N.astype("datetime64[M]").astype(np.int64)
+        return (month_N - month_N.min()) // step.months, int(((month_N - month_N.min()) % step.months != 0).sum())
+    since_N = (time_N - time_N.min()).astype(np.int64)
+    tick_N = np.rint(since_N / step.microseconds).astype(np.int64)
+    away_N = np.abs(since_N - tick_N * step.microseconds)
+    return tick_N, int((away_N > step.microseconds * 0.01).sum())

@@ -1,0 +1,217 @@
+"""The look at a table before anything is learnt from it: what was found in it, and what is done about each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Console, Group
+from rich.table import Table as Page
+from rich.text import Text
+
+from training.errors import DataError
+from training.tabular import reading
+from training.tabular.grid import Grid, lay_out
+from training.tabular.leaks import Leak, leaks
+from training.tabular.roles import Asked, Roles, assign
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from training.tabular.reading import Rows
+
+FEWEST_ROWS = 50
+NAMES_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the page: of what, what was found, and what is done about it ("" for nothing)."""
+
+    subject: str
+    found: str
+    done: str = ""
+
+
+@dataclass(frozen=True)
+class Look:
+    """A table that can be learnt from."""
+
+    rows: Rows
+    roles: Roles
+    grid: Grid
+    horizons: tuple[int, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def page(self) -> Group:
+        """The findings, for a terminal."""
+        page = Page("what", "found", "what is done about it", show_lines=False, expand=False)
+        for finding in self.findings:
+            page.add_row(Text(finding.subject), Text(finding.found), Text(finding.done))
+        return Group(Text(f"{self.rows.name}: {self.rows.count:,} rows, {len(self.rows.columns)} columns"), page)
+
+    def write(self, path: Path) -> None:
+        """The same page as a text file."""
+        with path.open("w") as file:
+            Console(file=file, width=140).print(self.page)
+
+
+def look(rows: Rows, asked: Asked, horizons: tuple[int, ...]) -> Look:
+    """Give every column its role and say what was found.
+
+    Raises:
+        DataError: the table cannot be used for this; one sentence with file, line, column and what to do.
+    """
+    roles = assign(rows, asked)
+    grid = lay_out(rows, roles)
+    known = leaks(rows, roles, grid, horizons)
+    roles = roles.without({leak.column: f"it {leak.says}" for leak in known if leak.certain})
+    require_enough(rows, roles, grid, horizons)
+    findings = (
+        *task(roles, horizons, grid),
+        *time(roles, grid),
+        *series(roles, grid),
+        *(column(rows, roles, name) for name in rows.columns),
+        *(suspicion(leak) for leak in known if not leak.certain),
+    )
+    return Look(rows, roles, grid, horizons, findings)
+
+
+def read_and_look(files: tuple[str, ...], asked: Asked, horizons: tuple[int, ...]) -> Look:
+    """`look` at files."""
+    return look(reading.read(files), asked, horizons)
+
+
+def require_enough(rows: Rows, roles: Roles, grid: Grid, horizons: tuple[int, ...]) -> None:
+    """Refuse a table that is too short for what is asked of it."""
+    if grid.count < FEWEST_ROWS:
+        raise DataError(f"{rows.name} has {grid.count} rows with a time of their own; give at least {FEWEST_ROWS}")
+    if roles.goal == "classify":
+        return
+    longest = max(int(grid.tick_N[end - 1] - grid.tick_N[start]) for start, end in grid.bounds)
+    if max(horizons) > longest // 2:
+        raise DataError(
+            f"--horizons: {max(horizons)} steps are longer than half of the data, whose longest series has "
+            f"{longest + 1} steps of {grid.step}; give shorter horizons or more rows"
+        )
+    for name in roles.targets:
+        values = rows.columns[name].values
+        given = int((~np.isnan(values)).sum())
+        if given < FEWEST_ROWS:
+            raise DataError(
+                f"{rows.name}, column {name!r}: only {given} rows have a value; give at least {FEWEST_ROWS}"
+            )
+        if np.nanmax(values) == np.nanmin(values):
+            raise DataError(
+                f"{rows.name}, column {name!r}: the target is {np.nanmax(values):g} in every row; give another --target"
+            )
+
+
+def task(roles: Roles, horizons: tuple[int, ...], grid: Grid) -> list[Finding]:
+    """What will be learnt."""
+    targets = ", ".join(roles.targets)
+    what = f"{roles.goal} {targets}"
+    if roles.goal != "classify":
+        what += f", {', '.join(map(str, horizons))} steps ahead (a step is {grid.step})"
+    return [Finding("task", what, f"because {roles.why}" if roles.why != "--task" else roles.why)]
+
+
+def time(roles: Roles, grid: Grid) -> list[Finding]:
+    """The time step and what disturbs it."""
+    if roles.clock is None or grid.time_N is None:
+        return [
+            Finding("time", "no column of times", "rows count as one step apart, in the file's order (--time COLUMN)")
+        ]
+    named = " ".join(roles.clock.columns)
+    first, last = (
+        str(moment.astype("datetime64[m]")).replace("T", " ") for moment in (grid.time_N.min(), grid.time_N.max())
+    )
+    found = [Finding("time", f"{named}: {first} to {last}, a row each {grid.step}")]
+    if grid.unsorted:
+        found.append(Finding("time", "rows are not in the order of time", "sorted"))
+    if grid.duplicates:
+        found.append(
+            Finding("time", f"{grid.duplicates:,} rows have the time of another one", "the last of them is kept")
+        )
+    if grid.gaps:
+        longest = f"the longest of {grid.longest_gap:,} steps"
+        found.append(
+            Finding(
+                "time",
+                f"{grid.gaps:,} gaps, {longest}",
+                "nothing is filled in: the time since the last row is an input",
+            )
+        )
+    if grid.off_grid:
+        found.append(
+            Finding(
+                "time",
+                f"{grid.off_grid:,} rows are not a whole number of steps from the first",
+                "counted at the nearest; the time since the last row is an input",
+            )
+        )
+    return found
+
+
+def series(roles: Roles, grid: Grid) -> list[Finding]:
+    """How many series there are, and how long."""
+    if roles.series is None:
+        return []
+    lengths = np.array([end - start for start, end in grid.bounds])
+    shape = f"{len(lengths):,} series of {lengths.min():,} to {lengths.max():,} rows"
+    return [Finding("series", f"{roles.series}: {shape}", "each begins with a state of zeros")]
+
+
+def column(rows: Rows, roles: Roles, name: str) -> Finding:
+    """One column: its kind, what is missing, its role."""
+    values = rows.columns[name]
+    missing = int(values.missing_N.sum())
+    found = described(rows, name) + (f", {missing:,} missing ({missing / rows.count:.1%})" if missing else "")
+    return Finding(name, found, role(roles, name, missing))
+
+
+def described(rows: Rows, name: str) -> str:
+    """The values of a column in a few words."""
+    column = rows.columns[name]
+    given = column.values[~column.missing_N]
+    if len(given) == 0:
+        return "empty"
+    if column.kind == "number":
+        note = f" ({column.note})" if column.note else ""
+        return f"number from {given.min():g} to {given.max():g}{note}"
+    if column.kind == "time":
+        return "time" + (f" as {column.form}" if column.form != "%ISO" else "")
+    different = sorted(set(given.tolist()))
+    shown = ", ".join(different[:NAMES_SHOWN]) + (", ..." if len(different) > NAMES_SHOWN else "")
+    return f"{len(different):,} texts: {shown[:80]}"
+
+
+def role(roles: Roles, name: str, missing: int) -> str:
+    """What a column is used for."""
+    filled = "; the last value, that it is missing, and since when, are inputs" if missing else ""
+    if name in roles.left_out:
+        return f"left out: {roles.left_out[name]}"
+    if name in roles.targets:
+        return (
+            f"target{' and input' if name in roles.numbers else ''}"
+            + ("; rows without it teach nothing" if missing else "")
+            + (filled if name in roles.numbers else "")
+        )
+    if name == roles.series:
+        return "series"
+    if name in roles.categories:
+        return "input, embedded; index 0 is for what was never seen" + (" or is missing" if missing else "")
+    if name in roles.known:
+        return "input, known ahead" + filled
+    if name in roles.numbers:
+        return "input" + filled
+    return "time" if roles.clock and name in roles.clock.columns else "left out"
+
+
+def suspicion(leak: Leak) -> Finding:
+    """A column that may come from the future."""
+    return Finding(
+        leak.column, leak.says, f"kept; if it is measured later than the row, leave it out: --ignore {leak.column}"
+    )

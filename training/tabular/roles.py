@@ -1,0 +1,255 @@
+"""What each column of a table is for: time, series, target, input. What cannot be used is refused here, by its name.
+
+Legend: N rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from training.errors import DataError
+from training.tabular.kinds import FORMATS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from training.tabular.kinds import Column
+    from training.tabular.reading import Rows
+
+Goal = Literal["forecast", "classify", "anomaly"]
+# A text column with more different values than this, and than this share of its rows, names no categories.
+CATEGORIES, SHARE = 50, 0.02
+CLASSES = 100
+# A target of whole numbers with at most so many different values is taken for a label.
+LABELS = 10
+PARTS = (("year", "%Y"), ("month", "%m"), ("day", "%d"), ("hour", "%H"), ("minute", "%M"))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a person says about the columns; empty where the table is to decide."""
+
+    target: tuple[str, ...]
+    goal: Goal | None = None
+    series: str | None = None
+    time: str | None = None
+    known: tuple[str, ...] = ()
+    category: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The columns that a row's time is read from, the form of their texts ("" for ISO 8601), and the times."""
+
+    columns: tuple[str, ...]
+    form: str
+    time_N: NDArray[np.datetime64]
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Each column has one place here, or a reason in `left_out`."""
+
+    goal: Goal
+    why: str
+    targets: tuple[str, ...]
+    clock: Clock | None
+    series: str | None
+    numbers: tuple[str, ...]
+    known: tuple[str, ...]
+    categories: tuple[str, ...]
+    left_out: dict[str, str]
+
+    def without(self, names: dict[str, str]) -> Roles:
+        """The roles with some inputs left out, each for a reason."""
+
+        def kept(columns: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(name for name in columns if name not in names)
+
+        inputs = {"numbers": kept(self.numbers), "known": kept(self.known), "categories": kept(self.categories)}
+        return replace(self, left_out=self.left_out | names, **inputs)  # type: ignore[arg-type] # mypy mixes the fields
+
+
+def assign(rows: Rows, asked: Asked) -> Roles:
+    """The role of every column.
+
+    Raises:
+        DataError: a column that was asked for does not exist or cannot be what it was asked to be.
+    """
+    if rows.count == 0:
+        raise DataError(f"{rows.name} has no row below its header; give a table with data")
+    for name in (*asked.target, asked.series, asked.time, *asked.known, *asked.category, *asked.ignore):
+        if name is not None:
+            require_column(rows, name)
+    targets = tuple(dict.fromkeys(asked.target))
+    clock = clock_of(rows, asked)
+    goal, why = goal_of(rows, targets, asked)
+    taken = {*targets, asked.series, *asked.ignore, *(clock.columns if clock else ())}
+    left_out = dict.fromkeys(asked.ignore, "--ignore")
+    numbers, categories = (list(targets) if goal != "classify" else []), []
+    for column in rows.columns.values():
+        if column.name in taken and not (clock and is_part(clock, column)):
+            continue
+        why_not = unusable(column, asked)
+        if why_not:
+            left_out[column.name] = why_not
+        elif column.kind == "text" or column.name in asked.category:
+            categories.append(column.name)
+        elif column.name not in asked.known:
+            numbers.append(column.name)
+    for name in [*numbers, *categories, *asked.known]:
+        refuse_odd(rows, name)
+    known = tuple(name for name in asked.known if name not in categories)
+    return Roles(goal, why, targets, clock, asked.series, tuple(numbers), known, tuple(categories), left_out)
+
+
+def require_column(rows: Rows, name: str) -> None:
+    """Refuse a name that no column has."""
+    if name not in rows.columns:
+        raise DataError(f"{rows.name} has no column {name!r}; it has {', '.join(rows.columns)}")
+
+
+def is_part(clock: Clock, column: Column) -> bool:
+    """Whether a column is a part of the time that says something by itself: the month, the hour."""
+    return len(clock.columns) > 1 and column.name.lower() in ("month", "hour")
+
+
+def clock_of(rows: Rows, asked: Asked) -> Clock | None:
+    """The column of times, or the columns year, month, day, hour, minute; None if the table has neither."""
+    if asked.time is not None:
+        column = rows.columns[asked.time]
+        if column.kind != "time":
+            raise DataError(unreadable_time(rows, column))
+        return clock_from(rows, column)
+    times = [column for column in rows.columns.values() if column.kind == "time" and column.name not in asked.ignore]
+    if times:
+        return clock_from(rows, max(times, key=lambda column: len(np.unique(column.values))))
+    almost = [column for column in rows.columns.values() if column.odd and column.odd.expected == "time"]
+    for column in almost:
+        if column.name not in asked.ignore:
+            raise DataError(unreadable_time(rows, column))
+    return composed(rows)
+
+
+def clock_from(rows: Rows, column: Column) -> Clock:
+    """A column's times, all of which must be there."""
+    if column.missing_N.any():
+        place = rows.origin.place(int(column.missing_N.argmax()))
+        raise DataError(f"{place}, column {column.name!r}: the time is missing; fill it in or leave the row out")
+    return Clock((column.name,), "" if column.form == "%ISO" else column.form, column.values)
+
+
+def composed(rows: Rows) -> Clock | None:
+    """A time out of the columns year, month, day and, where they are there, hour and minute."""
+    by_name = {column.name.lower(): column for column in rows.columns.values() if column.kind == "number"}
+    parts = [(by_name[name], form) for name, form in PARTS if name in by_name]
+    if [form for _, form in parts][:3] != ["%Y", "%m", "%d"] or any(part.missing_N.any() for part, _ in parts):
+        return None
+    year, month, day, *rest = (part.values.astype(np.int64) for part, _ in parts)
+    months_N = ((year - 1970) * 12 + month - 1).astype("datetime64[M]")
+    time_N = months_N.astype("datetime64[D]").astype("datetime64[us]") + (day - 1).astype("timedelta64[D]")
+    for values, unit in zip(rest, ("h", "m"), strict=False):
+        time_N = time_N + values.astype(f"timedelta64[{unit}]")
+    return Clock(tuple(part.name for part, _ in parts), " ".join(form for _, form in parts), time_N)
+
+
+def unreadable_time(rows: Rows, column: Column) -> str:
+    """Why a column holds no times, with the first one that cannot be read."""
+    remedy = "write times as 2024-03-31 17:00, or as one of " + ", ".join(FORMATS[:3])
+    given = np.flatnonzero(~column.missing_N)
+    row = column.odd.row if column.odd else int(given[0]) if len(given) else 0
+    value = column.odd.text if column.odd else column.values[row]
+    return f"{rows.origin.place(row)}, column {column.name!r}: {str(value)[:40]!r} is no time; {remedy}"
+
+
+def goal_of(rows: Rows, targets: tuple[str, ...], asked: Asked) -> tuple[Goal, str]:
+    """The task, and why it is that one."""
+    if not targets:
+        raise DataError(f"no --target is given; {rows.name} has the columns {', '.join(rows.columns)}")
+    for name in targets:
+        refuse_odd(rows, name)
+    first = rows.columns[targets[0]]
+    given = first.values[~first.missing_N]
+    if len(given) == 0:
+        raise DataError(f"{rows.name}, column {first.name!r}: the target has no value at all; give another --target")
+    different = len(set(given.tolist()))
+    labels = first.kind == "text" or (different <= LABELS and bool(np.all(given == np.floor(given.astype(float)))))
+    goal: Goal = asked.goal or ("classify" if labels and len(targets) == 1 else "forecast")
+    why = (
+        "--task"
+        if asked.goal
+        else f"{first.name} has {different} different {'texts' if first.kind == 'text' else 'values'}"
+    )
+    if goal == "classify":
+        require_classes(rows, first, different, targets)
+    else:
+        require_numbers(rows, targets)
+    return goal, why
+
+
+def require_classes(rows: Rows, target: Column, different: int, targets: tuple[str, ...]) -> None:
+    """A label has two classes or more, and not as many as rows."""
+    if len(targets) > 1:
+        raise DataError(f"--task classify learns one label, and {len(targets)} targets are given; give one --target")
+    if different < 2:
+        only = target.values[~target.missing_N][0]
+        raise DataError(
+            f"{rows.name}, column {target.name!r}: all rows are of one class, {only!r}; "
+            "there is nothing to tell apart, give rows of another class"
+        )
+    if different > CLASSES:
+        raise DataError(
+            f"{rows.name}, column {target.name!r}: {different} different values are no classes "
+            f"(at most {CLASSES}); give a column of labels, or of numbers to forecast"
+        )
+
+
+def require_numbers(rows: Rows, targets: tuple[str, ...]) -> None:
+    """What is forecast is a number."""
+    for name in targets:
+        column = rows.columns[name]
+        if column.kind != "number":
+            row = int(np.argmin(column.missing_N))
+            raise DataError(
+                f"{rows.origin.place(row)}, column {name!r}: the target is {column.kind}, "
+                f"{str(column.values[row])[:40]!r}; give a column of numbers, or --task classify"
+            )
+
+
+def refuse_odd(rows: Rows, name: str) -> None:
+    """A value that is no number, in a column of numbers that is to be used."""
+    odd = rows.columns[name].odd
+    if odd is not None:
+        raise DataError(
+            f"{rows.origin.place(odd.row)}, column {name!r}: {odd.text[:40]!r} is no {odd.expected}, as the "
+            f"column's other values are; correct it, empty it, or leave the column out with --ignore {name}"
+        )
+
+
+def unusable(column: Column, asked: Asked) -> str:
+    """Why a column can be no input; "" if it can."""
+    if column.missing_N.all():
+        return "it is empty"
+    given = column.values[~column.missing_N]
+    different = len(set(given.tolist()))
+    if different == 1 and not column.missing_N.any():
+        return f"it is {given[0]} in every row"
+    if column.kind == "time":
+        return "it is a second time"
+    if column.kind == "text" and column.name not in asked.category and column.odd is None:
+        if column.note:
+            return f"it {column.note}, which is no number and no category"
+        if different > max(CATEGORIES, SHARE * len(given)):
+            return f"its {different} different texts are no categories (--category {column.name} if they are)"
+    if column.kind == "number" and counts_rows(column):
+        return "it counts the rows"
+    return ""
+
+
+def counts_rows(column: Column) -> bool:
+    """Whether a column is 1, 2, 3, ...: a number of the row, which grows past everything that was learnt from."""
+    return len(column.values) > 2 and bool(np.all(np.diff(column.values) == 1))
