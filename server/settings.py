@@ -86,6 +86,10 @@ class Settings:
         "how long open sequences may go on after SIGTERM, in seconds; then all that is not in the store is written, "
         "for as long as the store answers within store-seconds: tens of thousands of sequences take some seconds",
     ] = 10.0
+    # what looks on
+    observer: Annotated[str, "an observer of all answers, MODULE:CLASS, as in server/runtime/observer.py; or none"] = (
+        "none"
+    )
     # logs
     log_level: Annotated[str, "debug, info, warning or error"] = "info"
 

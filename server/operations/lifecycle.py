@@ -5,6 +5,7 @@ import gc
 import logging
 import signal
 from collections.abc import Callable
+from importlib import import_module
 
 import grpc
 from grpc_health.v1 import health, health_pb2
@@ -20,6 +21,7 @@ from server.operations import connections, sample
 from server.operations.memory import Memory
 from server.operations.metrics import Metrics
 from server.repository.repository import Repository
+from server.runtime.observer import Observer
 from server.settings import Settings
 from server.stores.open import open_store
 from server.stores.store import Terms
@@ -39,7 +41,7 @@ class Server:
     def __init__(self, settings: Settings, shares_port: bool = False) -> None:
         self._settings = settings
         self._shares_port = shares_port
-        self._repository = Repository(settings)
+        self._repository = Repository(settings, observer=_observer(settings.observer))
         self._admission = Admission(self._repository, settings)
         self._keeper = _keeper(settings, self._admission)
         self._backend = Backend(settings, self._repository, self._admission, self._keeper)
@@ -158,6 +160,18 @@ def _keeper(settings: Settings, models: Admission) -> AnyKeeper:
     terms = Terms(keep=settings.keep_checkpoints, retention=retention, tombstone=retention)
     store_thread = StoreThread(lambda: open_store(settings.store, terms), settings.store_seconds)
     return Keeper(store_thread, settings, models)
+
+
+def _observer(name: str) -> Observer | None:
+    """Makes the observer that a setting names as MODULE:CLASS. Raises OSError: there is no such class."""
+    if name == "none":
+        return None
+    module, _, kind = name.partition(":")
+    try:
+        made: Observer = getattr(import_module(module), kind)()
+    except (ImportError, AttributeError, ValueError) as error:
+        raise OSError(f"--observer is {name!r}; expected MODULE:CLASS, which can be imported ({error})") from error
+    return made
 
 
 async def _watch_resources() -> None:

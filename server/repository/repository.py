@@ -18,6 +18,7 @@ from server.repository.loader import Loader, Outcome
 from server.repository.needed import FILE, Needed
 from server.repository.source import Source, intake
 from server.runtime.counters import Counters
+from server.runtime.observer import Observer
 from server.runtime.served_model import ServedModel
 from server.settings import Settings
 from stepgraph.errors import ModelRefused
@@ -42,8 +43,9 @@ class Entry:
 class Repository:
     """The versions of all models. Lives in the event loop; loads in threads."""
 
-    def __init__(self, settings: Settings, source: Source | None = None) -> None:
+    def __init__(self, settings: Settings, source: Source | None = None, observer: Observer | None = None) -> None:
         self._settings = settings
+        self._observer = observer
         self._source = source or intake(settings)
         self._loader = Loader(self._source.close, settings.load_at_once)
         self._entries: dict[Key, Entry] = {}
@@ -221,6 +223,7 @@ class Repository:
     def _serve(self, name: str, version: int, loaded: LoadedModel) -> ServedModel:
         counters = self._tallies.setdefault((name, version), Counters())
         model = ServedModel(name, version, loaded, self._settings, counters)
+        model.observer = self._observer
         model.start()
         return model
 

@@ -1,4 +1,4 @@
-"""An observer of results: it is called for all steps that are answered, however they were computed."""
+"""An observer is called with the results of all steps, however they were computed. `--observer` names its class."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +12,8 @@ class Results:
     """Steps that were answered: `steps` steps of each sequence in `sequences`; one of the two numbers is 1.
 
     Attributes:
+        model: the name of their model.
+        version: its version.
         sequences: their ids, N of them.
         first_steps: the number of the first step of each, [N].
         steps: T.
@@ -19,6 +21,8 @@ class Results:
         trace: the part of the trace that the client selected, [traced, columns]; None if that is nothing.
     """
 
+    model: str
+    version: int
     sequences: tuple[str, ...]
     first_steps: np.ndarray
     steps: int
@@ -27,7 +31,7 @@ class Results:
 
 
 class Observer(Protocol):
-    """Called with the results of one model, in the event loop's thread: it has to be quick, and changes nothing."""
+    """Called in the event loop's thread, so it has to be quick; it may not change the arrays."""
 
     def answered(self, results: Results) -> None:
         """These are about to be sent."""

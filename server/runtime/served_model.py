@@ -29,7 +29,7 @@ class ServedModel:
         self.check = InputCheck(loaded.graph.inputs)
         self.slots = SlotTable(loaded.graph.initial, settings.max_sequences)
         self.watermarks = Watermarks(settings.max_sequences)
-        self.observer: Observer | None = None  # sees all results
+        self.observer: Observer | None = None  # is called with all results
         self.asleep = 0  # open sequences without a slot
         self.counters = counters or Counters()  # one for all files that this version has ever been
         self.batcher = Batcher(

@@ -186,19 +186,20 @@ class Window:
         observer = group.model.observer
         if observer is not None:
             try:
-                observer.answered(self._results(event))
+                observer.answered(self._results(group, event))
             except Exception:
                 log.exception("an observer failed")
         self._tell(event)
 
-    def _results(self, event: Answered | FleetAnswered) -> Results:
+    def _results(self, group: Group, event: Answered | FleetAnswered) -> Results:
         steps = 1
         if isinstance(event, FleetAnswered):
             handles, first = event.handles.tolist(), event.steps
         else:
             handles, first, steps = [event.handle], np.array([event.first_step]), len(event.outputs[0])
         ids = tuple(self._handles.sequences[handle].id for handle in handles)
-        return Results(ids, first, steps, dict(zip(event.form.names, event.outputs, strict=True)), event.trace)
+        outputs = dict(zip(event.form.names, event.outputs, strict=True))
+        return Results(group.model.name, group.model.version, ids, first, steps, outputs, event.trace)
 
     def done(self, block: Block) -> None:
         self._blocks.pop(block, None)

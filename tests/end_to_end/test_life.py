@@ -17,6 +17,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 import tidegate
+from server.operations import lifecycle
+from server.settings import Settings
 from tests.hostile_models import endless, filling
 from tests.raw_stream import RawStream, close, open_, reason
 from tests.torch_models import Spec, write
@@ -361,11 +363,24 @@ def test_a_wrong_setting_is_told_with_status_2(
     assert "Traceback" not in server.log
 
 
-async def test_settings_come_from_the_environment_too(start: Callable[..., RunningServer], lstm_only: Path) -> None:
-    server = start(lstm_only, environment={"TIDEGATE_MAX_SEQUENCES": "3", "TIDEGATE_LOG_LEVEL": "debug"}).ready()
+async def test_settings_come_from_the_environment_too_and_one_names_an_observer_of_all_answers(
+    start: Callable[..., RunningServer], lstm_only: Path
+) -> None:
+    settings = {"MAX_SEQUENCES": "3", "LOG_LEVEL": "debug", "OBSERVER": "examples.observer:Largest"}
+    server = start(lstm_only, environment={f"TIDEGATE_{name}": value for name, value in settings.items()}).ready()
     async with RawStream(server.address) as stream:
         assert reason(await stream.ask(open_(0, count=4))) == "TOO_MANY_SEQUENCES"
-        await stream.ask(open_(0, count=3))
+        opened = await stream.ask(open_(0, count=3))
+        await stream.run(1, 0, ROWS[:1])
+    server.line(
+        rf"examples\.observer: model lstm, output \S+: \S+, in the answer to step 0 of {opened.sequence_ids[1]}$"
+    )
+
+
+@pytest.mark.parametrize("name", ["examples.observer", "examples.observer:Smallest", "nowhere:Largest", ":Largest"])
+async def test_an_observer_that_cannot_be_made_stops_the_server_with_one_sentence(name: str) -> None:
+    with pytest.raises(OSError, match="expected MODULE:CLASS, which can be imported"):
+        lifecycle.Server(Settings(observer=name))
 
 
 async def test_an_empty_repository_is_served_and_says_so(start: Callable[..., RunningServer], tmp_path: Path) -> None:
