@@ -73,7 +73,7 @@ def modules_of(*rooms: str) -> list[str]:
     return sorted(".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in found)
 
 
-# These run on the event loop or hold somebody who does, and asyncio imports socket.
+# These run on the event loop or hold an object that does, and asyncio imports socket.
 ON_THE_LOOP = {
     "server.durability": {
         "checkpointer",
@@ -86,7 +86,6 @@ ON_THE_LOOP = {
         "takeover",
     },
     "server.runtime": {"batcher", "served_model"},
-    "server.streams": {"prediction"},
 }
 CORE = ["server.errors", *modules_of("server/durability", "server/runtime", "server/streams")]
 REWRITING = modules_of("stepgraph/cells", "stepgraph/graphs", "stepgraph/rewriting")

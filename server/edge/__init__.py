@@ -1,1 +1,1 @@
-"""Where requests arrive and are translated; nothing is computed or kept here."""
+"""Where requests arrive, are translated, and wait for their answers; nothing is computed or kept here."""

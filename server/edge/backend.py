@@ -5,11 +5,11 @@ import asyncio
 from server.durability.keeper import AnyKeeper
 from server.edge.admission import Admission
 from server.edge.incoming import Incoming
+from server.edge.prediction import Predictor
 from server.repository.repository import Repository
 from server.runtime.turns import REST, Turns
 from server.settings import Settings
 from server.streams.allowance import Allowances
-from server.streams.prediction import Predictor
 
 
 class Backend:

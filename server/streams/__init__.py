@@ -1,1 +1,1 @@
-"""One client's sequences, without gRPC."""
+"""One client's sequences, without gRPC and asyncio."""

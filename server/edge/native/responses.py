@@ -7,6 +7,7 @@ import numpy as np
 from google.protobuf.message import Message
 
 from server.edge.native import descriptions
+from server.edge.prediction import Prediction
 from server.errors import TidegateError
 from server.streams.events import (
     Answered,
@@ -22,7 +23,6 @@ from server.streams.events import (
     Rewound,
     StateRead,
 )
-from server.streams.prediction import Prediction
 from tidegate import wire
 from tidegate.v1 import error_pb2, sequence_pb2, tensor_pb2, tidegate_pb2
 

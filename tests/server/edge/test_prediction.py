@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from server.caller import Caller
+from server.edge.prediction import Predictor
 from server.errors import OverLimit, StepFailed
 from server.runtime.scheduler import Batch, Block, Part
 from server.settings import Settings
-from server.streams.prediction import Predictor
 from server.streams.replies import Chunk
 from server.streams.stream import Stream
 from server.streams.trace import Manner, Selection
