@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -117,19 +117,24 @@ def name_layers(model: onnx.ModelProto, layers: list[onnx.NodeProto]) -> None:
 
 def describe(model: onnx.ModelProto, signature: Signature, provenance: dict[str, object]) -> None:
     """Say in the file what it is: in words, the names and units of its axes, and where it is from."""
+    classes = {"classes": signature.classes} if signature.classes else {}
     texts = {
         "tidegate.description": signature.description,
         "tidegate.inputs": json.dumps({"x": axis(signature.inputs)}),
-        "tidegate.outputs": json.dumps({"y": axis(signature.outputs)}),
+        "tidegate.outputs": json.dumps({"y": axis(signature.outputs) | classes}),
         "tidegate.provenance": json.dumps(provenance, sort_keys=True),
     }
     onnx.helper.set_model_props(model, texts)
 
 
-def axis(features: tuple[Feature, ...]) -> dict[str, list[str]]:
-    """Names and units along the last axis of a tensor."""
-    rows = [asdict(feature) for feature in features]
-    return {"features": [row["name"] for row in rows], "units": [row["unit"] for row in rows]}
+def axis(features: tuple[Feature, ...]) -> dict[str, object]:
+    """Names, units and categories along the last axis of a tensor."""
+    found: dict[str, object] = {
+        "features": [feature.name for feature in features],
+        "units": [feature.unit for feature in features],
+    }
+    categories = {feature.name: feature.categories for feature in features if feature.categories}
+    return found | ({"categories": categories} if categories else {})
 
 
 def prove(network: Network, task: Task, content: bytes) -> float:
@@ -157,7 +162,7 @@ def sequences(task: Task, batch: int, length: int) -> torch.Tensor:
     """Random inputs of the size that the model's units have, [B, T, F]."""
     generator = torch.Generator().manual_seed(batch * 1000 + length)
     x_BTF = torch.randn((batch, length, len(task.signature.inputs)), generator=generator)
-    return x_BTF * task.scaling.deviation_F + task.scaling.mean_F if task.scaling else x_BTF
+    return task.scaling.raw(x_BTF) if task.scaling else x_BTF
 
 
 def difference(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:

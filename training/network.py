@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from training.initialisation import initialise
-from training.scaling import Decoder, Encoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,10 +28,10 @@ class Network(nn.Module):
         super().__init__()
         scaling, signature = task.scaling, task.signature
         width = scaling.width if scaling else len(signature.inputs)
-        self.encoder = Encoder(scaling) if scaling else None
+        self.encoder = scaling.encoder() if scaling else None
         self.cell = CELLS[config.cell](width, config.hidden, config.layers, batch_first=True)
         self.head = nn.Linear(config.hidden, len(signature.outputs))
-        self.decoder = Decoder(scaling) if scaling else None
+        self.decoder = scaling.decoder() if scaling else None
         initialise(self.cell, config)
 
     def forward(self, x_BTF: Tensor) -> Tensor:

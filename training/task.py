@@ -9,24 +9,30 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from torch import Tensor, nn
 
+    from training.lookup import Lookup, OneHot
     from training.scaling import Scaling
 
 
 @dataclass(frozen=True)
 class Feature:
-    """One number of a row. The unit is "" for a number without one."""
+    """One number of a row. The unit is "" for a number without one; with categories it is the index of one of them."""
 
     name: str
     unit: str = ""
+    categories: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Signature:
-    """What goes into one step and what comes out, in the units that a client uses."""
+    """What goes into one step and what comes out, in the units that a client uses.
+
+    With `classes` the outputs are scores, one for each class.
+    """
 
     description: str
     inputs: tuple[Feature, ...]
     outputs: tuple[Feature, ...]
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class Task(Protocol):
         """Names and units."""
 
     @property
-    def scaling(self) -> Scaling | None:
+    def scaling(self) -> Scaling | Lookup | OneHot | None:
         """How raw units become the network's own; None if they are the same."""
 
     @property

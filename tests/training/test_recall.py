@@ -57,6 +57,7 @@ def test_each_step_has_sequences_of_its_own_and_always_the_same(brief: Recall) -
     assert torch.equal(first.draw(7, 4).x_BT3, second.draw(7, 4).x_BT3)
     assert not torch.equal(first.draw(7, 4).x_BT3, first.draw(8, 4).x_BT3)
     assert not torch.equal(first.draw(0, 512).x_BT3, first._validation.x_BT3)
+    assert not torch.equal(first.draw(7, 4).x_BT3, task_of(replace(brief, seed=1)).draw(7, 4).x_BT3)
 
 
 def sigmoid(value: NDArray[np.float64]) -> NDArray[np.float64]:

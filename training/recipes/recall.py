@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from training.config import Config
+from training.examples.examples import VALIDATION, generator
 from training.recipes.figure import draw
 from training.task import Feature, Report, Signature
 
@@ -74,8 +75,7 @@ class RecallTask:
 
     def __init__(self, config: Recall) -> None:
         self._config = config
-        # Step numbers count up from 0, so -1 is a batch that training never sees.
-        self._validation = self.draw(-1, VALIDATION_SEQUENCES)
+        self._validation = self.draw(VALIDATION, VALIDATION_SEQUENCES)
 
     @property
     def data(self) -> dict[str, str]:
@@ -98,12 +98,12 @@ class RecallTask:
     def draw(self, step: int, sequences: int) -> Lessons:
         """The sequences of one step: a function of the seed and the step's number."""
         config = self._config
-        generator = torch.Generator().manual_seed((config.seed << 32) + step + 1)
+        random = generator(config.seed, step)
         shape = (sequences, config.length)
-        value_BT = torch.rand(shape, generator=generator) * 2 - 1
-        write_BT = torch.rand(shape, generator=generator) < config.write_rate
-        read_BT = torch.rand(shape, generator=generator) < config.read_rate
-        noise_2BT = torch.rand((2, *shape), generator=generator) * config.flag_noise
+        value_BT = torch.rand(shape, generator=random) * 2 - 1
+        write_BT = torch.rand(shape, generator=random) < config.write_rate
+        read_BT = torch.rand(shape, generator=random) < config.read_rate
+        noise_2BT = torch.rand((2, *shape), generator=random) * config.flag_noise
         x_BT3 = torch.stack([value_BT, blur(write_BT, noise_2BT[0]), blur(read_BT, noise_2BT[1])], dim=-1)
         return Lessons(x_BT3, targets(value_BT, write_BT, read_BT)[..., None])
 

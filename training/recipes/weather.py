@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from training.config import Config
+from training.examples.examples import generator
 from training.recipes import observations
 from training.recipes.observations import FEATURES, TEMPERATURE, UNITS, Observations
 from training.recipes.verdict import judge
@@ -106,8 +107,8 @@ class WeatherTask:
     def loss(self, network: nn.Module, step: int) -> Tensor:
         """Mean absolute error on windows from anywhere in the training span; each begins with a state of 0."""
         config = self._config
-        generator = torch.Generator().manual_seed((config.seed << 32) + step)
-        starts_B1 = torch.randint(len(self.training.y_NO) - config.window, (config.batch, 1), generator=generator)
+        random = generator(config.seed, step)
+        starts_B1 = torch.randint(len(self.training.y_NO) - config.window, (config.batch, 1), generator=random)
         hours_BT = starts_B1 + torch.arange(config.window)
         found_BTO = network(self.training.x_NF[hours_BT])
         return self._error(found_BTO, self.training.y_NO[hours_BT])[:, config.burn_in :].mean()

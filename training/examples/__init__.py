@@ -1,0 +1,1 @@
+"""What recipes share: examples with a mask of the steps that count, losses on them, figures, a picture."""

@@ -1,0 +1,1 @@
+"""Recipes whose sequences are drawn at random: nothing is read."""
