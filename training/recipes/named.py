@@ -128,13 +128,13 @@ def vowels() -> Vowels:
 
 
 def text() -> Text:
-    """The next character of Shakespeare: 2.4 bits a character on text that was held out, by frequencies alone 4.8."""
+    """The next character of Shakespeare: 2.45 bits a character on text that was held out, by frequencies alone 4.8."""
     return Text(
         name="text",
         cell="lstm",
         hidden=128,
         forget_bias=1.0,
-        steps=2000,
+        steps=2200,
         batch=32,
         learning_rate=0.005,
         decay=0.5,
