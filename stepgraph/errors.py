@@ -7,6 +7,8 @@ StepgraphError
 └── StepFailed     the model could not compute a step
 """
 
+from collections.abc import Sequence
+
 _LONGEST = 2_000  # characters of a sentence: what is wrong may be in it, and may be a megabyte
 
 
@@ -22,11 +24,13 @@ class ModelRefused(StepgraphError):
 
     What a file calls its nodes may hold anything: what cannot be printed is escaped, and what is very long is cut.
     `node` is that node's name, or its first output's where it has none; None where no one node is to blame.
+    `remedy` are the lines of a model.toml with which the file was served when that was tried.
     """
 
-    def __init__(self, message: str, node: str | None = None) -> None:
+    def __init__(self, message: str, node: str | None = None, remedy: Sequence[str] = ()) -> None:
         super().__init__(_printable(message))
         self.node = node
+        self.remedy = tuple(remedy)
 
 
 class AxesUnknown(StepgraphError):

@@ -6,7 +6,6 @@ Decides nothing that the proof does not: which axes are batch and time, which in
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import product
 
 import onnx
 
@@ -28,8 +27,6 @@ from stepgraph.rewriting import rewriter, runnable, unrounded
 from stepgraph.rewriting.ports import Facts
 from stepgraph.rules import reader as rules
 from stepgraph.running.engine import Engine
-
-_SIZES = (10, 512, 160, 480)  # of an axis that is neither batch nor time: of a context, or samples of sound
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,12 +57,8 @@ def interpret(model: onnx.ModelProto, said: Sidecar) -> Interpretation:
     """What the file is as it stands or else, if it shows its state, as it takes one block at a time."""
     try:
         return _decided(branches.resolve(model), said)
-    except StepgraphError as refused:
-        if not said.block:
-            with suppress(StepgraphError):
-                refused = _remedied(model, said, refused)
-            raise refused from None
-        found = _in_blocks(model, said, said.block)
+    except StepgraphError:
+        found = _in_blocks(model, said, said.block) if said.block else None
         if found is None:
             raise
         return found
@@ -80,24 +73,6 @@ def _in_blocks(model: onnx.ModelProto, said: Sidecar, block: Mapping[str, int]) 
         if found.facts.carried or not found.facts.one_step:  # else each block would begin anew
             return found
     return None
-
-
-def _remedied(model: onnx.ModelProto, said: Sidecar, refused: StepgraphError) -> StepgraphError:
-    """The refusal of a file; another, if it would be served once the size of an axis is said that is no time."""
-    graph = Graph(branches.resolve(model))
-    cells = operators.find(graph)
-    free = axes.of_no_step(graph, cells, interface.find(graph, cells, said.state))
-    together = [list(free)] if len(free) > 1 else []
-    for labels, size in product([*([label] for label in free), *together], _SIZES):
-        names = [name for label in labels for name in free[label]]
-        if _in_blocks(model, said, dict.fromkeys(names, size)):
-            sizes, inputs = ", ".join(f"{name} = {size}" for name in names), ", ".join(map(repr, names))
-            return ModelRefused(
-                f"the axis {' and '.join(map(repr, labels))} of {inputs} is neither batch nor time, and the file is "
-                f"served once its size is said in {sidecar.FILE} beside it, under [block]: {sizes} (so many were "
-                "tried: say how many your clients send at each step)"
-            )
-    return refused
 
 
 def _decided(model: onnx.ModelProto, said: Sidecar) -> Interpretation:

@@ -8,11 +8,13 @@ from pathlib import Path
 import onnx
 from onnx import inliner
 
-from stepgraph import interpretation
+from stepgraph import interpretation, remedy
 from stepgraph.errors import ModelRefused, StepgraphError
 from stepgraph.file import content, servable, sidecar, soundness
 from stepgraph.file.content import Content
+from stepgraph.file.sidecar import Sidecar
 from stepgraph.graphs.builder import copied
+from stepgraph.interpretation import Interpretation
 from stepgraph.model import LoadedModel
 from stepgraph.reading import outputs
 from stepgraph.running import session
@@ -57,17 +59,25 @@ read = _refusing()(content.read)
 def prove(content: Content, max_batch: int, patience: float) -> LoadedModel:
     soundness.check(content.model)
     _check(content.model)
-    said = content.said
-    whole = outputs.without(inliner.inline_local_functions(content.model), said.left_out)
-    servable.check(whole)
-    constant = outputs.of_no_step(whole)
-    found = interpretation.interpret(sidecar.fix(outputs.without(whole, constant), said.fixed), said)
+    whole = inliner.inline_local_functions(content.model)
+    try:
+        found, constant = _interpreted(whole, content.said)
+    except StepgraphError as refused:
+        raise remedy.remedied(whole, content.said, refused, lambda said: _interpreted(whole, said)[0]) from None
     engine = found.engine
     engine.warm_up(max_batch, patience)
     engine.keep_bits()
     metadata = {entry.key: entry.value for entry in content.model.metadata_props}
-    facts = replace(found.facts, left_out=(*said.left_out, *constant))
+    facts = replace(found.facts, left_out=(*content.said.left_out, *constant))
     return LoadedModel(engine.graph, facts, engine, found.proof, content.prints.whole, metadata)
+
+
+def _interpreted(whole: onnx.ModelProto, said: Sidecar) -> tuple[Interpretation, tuple[str, ...]]:
+    """What a file means with what is said of it, and its outputs that belong to no step."""
+    shown = outputs.without(whole, said.left_out)
+    servable.check(shown)
+    constant = outputs.of_no_step(shown)
+    return interpretation.interpret(sidecar.fix(outputs.without(shown, constant), said.fixed), said), constant
 
 
 def _check(model: onnx.ModelProto) -> None:

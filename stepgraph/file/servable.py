@@ -32,13 +32,17 @@ def check(model: onnx.ModelProto) -> None:
                 "classes in the metadata"
             )
     for node in with_inner(model.graph.node):
-        if node.op_type in _RANDOM:
+        if is_random(node):
             raise ModelRefused(
                 f"{label(node)} draws random numbers, so that equal sequences would have other answers, and nothing "
                 "can be proved. Export what is drawn from (the mean and the spread, or the logits), and draw in the "
                 "client; a policy is often exported so by `deterministic=True`",
                 name_of(node),
             )
+
+
+def is_random(node: onnx.NodeProto) -> bool:
+    return node.op_type in _RANDOM
 
 
 def _strange(info: onnx.ValueInfoProto) -> bool:

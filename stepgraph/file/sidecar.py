@@ -17,6 +17,7 @@ steps = 128
 answer = "last"       # only the last step of each window is answered; "every" step is, if this is left out
 """
 
+import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -97,6 +98,27 @@ def _left_out(table: Mapping[str, Any]) -> tuple[str, ...]:
     if table.keys() - {"leave_out"} or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ModelRefused(f"{FILE} says {dict(table)!r:.80} of outputs; expected leave_out, a list of their names")
     return tuple(names)
+
+
+def lines(said: Sidecar) -> tuple[str, ...]:
+    """The lines of a model.toml that says this."""
+    tables: dict[str, Mapping[str, Any]] = {
+        "[state]": said.state,
+        "[fixed]": said.fixed,
+        "[block]": said.block,
+        "[outputs]": {"leave_out": list(said.left_out)} if said.left_out else {},
+    }
+    return tuple(
+        line
+        for table, entries in tables.items()
+        if entries
+        for line in (table, *(f"{key(name)} = {json.dumps(value)}" for name, value in entries.items()))
+    )
+
+
+def key(name: str) -> str:
+    """A name as TOML writes it."""
+    return name if name.replace("_", "").replace("-", "").isalnum() and name.isascii() else json.dumps(name)
 
 
 def fix(model: onnx.ModelProto, fixed: Mapping[str, Any]) -> onnx.ModelProto:

@@ -8,7 +8,7 @@ import onnx
 
 from stepgraph.errors import ModelRefused
 from stepgraph.file import sidecar
-from stepgraph.graphs.builder import captured, copied, refill
+from stepgraph.graphs.builder import captured, copied, reachable, refill
 from stepgraph.graphs.graph import MEASURING, Graph
 from stepgraph.rewriting.ports import Facts
 
@@ -17,7 +17,11 @@ _ARRANGING = frozenset({"Cast", "Clip", "Identity", "Reshape", "Squeeze", "Trans
 
 
 def without(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
-    """A copy without these outputs, or the model itself. Raises ModelRefused: no such output, or no other."""
+    """A copy without these outputs and what only they need, or the model itself.
+
+    Raises:
+        ModelRefused: there is no such output, or no other.
+    """
     if not names:
         return model
     known = [output.name for output in model.graph.output]
@@ -27,6 +31,7 @@ def without(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
         raise ModelRefused(f"{sidecar.FILE} {what} of the model; it has {', '.join(known)}")
     copy = copied(model)
     refill(copy.graph.output, [output for output in copy.graph.output if output.name not in names])
+    refill(copy.graph.node, reachable(copy.graph.node, [output.name for output in copy.graph.output]))
     return copy
 
 

@@ -51,6 +51,6 @@ def _of_undecided(model: onnx.ModelProto) -> ModelRefused | None:
     return ModelRefused(
         f"{label(node)} hides the recurrent cells: which of its branches is taken depends on {said}, and until "
         "that is known, their states cannot be reached. Say in model.toml beside the file what it always is under "
-        f"[fixed], or its size at each step under [block]: {inputs[0] if inputs else 'input'} = ...",
+        f"[fixed], or its size at each step under [block]: {inputs[0] if inputs else 'INPUT'} = VALUE",
         name_of(node),
     )

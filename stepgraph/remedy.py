@@ -1,0 +1,157 @@
+"""What a model.toml beside a refused file could say so that the file is served, found by trying.
+
+Knows no report: the refusal carries the lines. Whether they are true of the model, only its owner knows.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from stepgraph.cells import operators
+from stepgraph.cells.operators import is_recurrent
+from stepgraph.errors import ModelRefused, StepgraphError
+from stepgraph.file import servable, sidecar
+from stepgraph.file.sidecar import Sidecar
+from stepgraph.graphs.builder import with_inner
+from stepgraph.graphs.graph import Graph
+from stepgraph.graphs.labels import stem
+from stepgraph.interpretation import Interpretation
+from stepgraph.reading import axes, branches, guess, interface
+
+_SECONDS = 8.0  # for all tries together
+_LARGEST = 2**28  # bytes of a model: a larger one is copied too often for tries
+_SIZES = (10, 512, 160, 480)  # of an axis that is neither batch nor time: of a context, or samples of sound
+_MOST_SIZES, _MOST_VALUES = 12, 4
+_COMPARING = frozenset({"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
+_HINT = "so many were tried: say how many your clients send at each step"
+
+Attempt = Callable[[Sidecar], Interpretation]
+Infos = Mapping[str, onnx.ValueInfoProto]
+
+
+def remedied(model: onnx.ModelProto, said: Sidecar, refused: StepgraphError, attempt: Attempt) -> StepgraphError:
+    """The refusal with what would get the file served; the refusal itself if no such thing is found in time."""
+    deadline = time.monotonic() + _SECONDS
+    with suppress(Exception):  # what a try meets is not what the file is refused for
+        for candidate, labels in _candidates(model, said) if model.ByteSize() < _LARGEST else ():
+            if time.monotonic() > deadline:
+                break
+            if _serves(attempt, candidate):
+                return _told(refused, said, candidate, labels)
+    return refused
+
+
+def _serves(attempt: Attempt, candidate: Sidecar) -> bool:
+    with suppress(Exception):
+        facts = attempt(candidate).facts
+        return bool(facts.carried) or not facts.one_step  # else each step would begin anew
+    return False
+
+
+def _told(refused: StepgraphError, said: Sidecar, found: Sidecar, labels: Sequence[str]) -> ModelRefused:
+    sizes = ", ".join(f"{sidecar.key(name)} = {size}" for name, size in found.block.items() if name not in said.block)
+    node = refused.node if isinstance(refused, ModelRefused) else None
+    if labels and replace(found, block=said.block) == said:
+        names = ", ".join(repr(name) for name in found.block if name not in said.block)
+        return ModelRefused(
+            f"the axis {' and '.join(map(repr, labels))} of {names} is neither batch nor time, and the file is "
+            f"served once its size is said in {sidecar.FILE} beside it, under [block]: {sizes} ({_HINT})",
+            remedy=sidecar.lines(found),
+        )
+    lines = sidecar.lines(found)
+    hint = f" ({_HINT})" if max(found.block.values(), default=1) > 1 else ""
+    why = f"{str(refused).rstrip('.')}. It is served once {sidecar.FILE} beside it says, if that is true of it: "
+    return ModelRefused(f"{why}{' '.join(lines)}{hint}", node, lines)
+
+
+def _candidates(model: onnx.ModelProto, said: Sidecar) -> Iterator[tuple[Sidecar, Sequence[str]]]:
+    """What to try, and the labels of axes that are neither batch nor time in it."""
+    for left_out, state, fixed in product(_left_out(model, said), _states(model, said), _fixed(model, said)):
+        base = replace(said, left_out=left_out, state=state, fixed=fixed)
+        if base != said:
+            yield base, ()
+        if not said.block:
+            decided = Graph(branches.resolve(sidecar.fix(model, fixed)))
+            yield from ((replace(base, block=block), labels) for block, labels in _blocks(decided, base))
+
+
+def _left_out(model: onnx.ModelProto, said: Sidecar) -> Iterator[tuple[str, ...]]:
+    """What is said, and the outputs that are made of random numbers, if there are others."""
+    graph = Graph(model)
+    drawn = {name for node in model.graph.node if servable.is_random(node) for name in node.output}
+    names = [info.name for info in model.graph.output if info.name not in said.left_out]
+    random = [name for name in names if graph.made_of(name) & drawn]
+    yield (*said.left_out, *random) if 0 < len(random) < len(names) else said.left_out
+
+
+def _states(model: onnx.ModelProto, said: Sidecar) -> Iterator[Mapping[str, str]]:
+    """What is said; for a file without cells, inputs and outputs of one name."""
+    inputs, outputs = Graph(model).inputs, {info.name: info for info in model.graph.output}
+    found = dict(pairs(inputs, outputs))
+    cells = any(is_recurrent(node) for node in with_inner(model.graph.node))
+    yield found if found and not said.state and not cells and len(found) < len(inputs) else said.state
+
+
+def pairs(inputs: Infos, outputs: Infos) -> list[tuple[str, str]]:
+    """Inputs and outputs that are named alike but for words such as "in" and "next"."""
+    return [(i, o) for i in inputs for o in outputs if stem(i) == stem(o) != ""]
+
+
+def _fixed(model: onnx.ModelProto, said: Sidecar) -> Iterator[Mapping[str, Any]]:
+    """What is said, and for the first single number that decides an `If` the values that it is compared with."""
+    names = [name for name, info in Graph(model).inputs.items() if _is_number(info) and name not in said.fixed]
+    found = {name: values for name in names if (values := _compared(model, name))}
+    for name, values in list(found.items())[:1]:
+        yield from ({**said.fixed, name: value} for value in values[:_MOST_VALUES])
+    yield said.fixed
+
+
+def _is_number(info: onnx.ValueInfoProto) -> bool:
+    kind = info.type.tensor_type
+    whole = kind.elem_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16)
+    return whole and all(dim.dim_value == 1 for dim in kind.shape.dim)
+
+
+def _compared(model: onnx.ModelProto, name: str) -> list[int]:
+    """The whole numbers that an input is compared with, at any depth, the largest first."""
+    graph, inner = Graph(model), list(with_inner(model.graph.node))
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    constants |= {node.output[0]: node.attribute[0].t for node in inner if node.op_type == "Constant"}
+    nodes = [node for node in inner if node.op_type in _COMPARING and name in graph.made_of(*node.input)]
+    values = [numpy_helper.to_array(constants[other]) for node in nodes for other in node.input if other in constants]
+    return sorted({int(v.item()) for v in values if v.size == 1 and v.dtype.kind in "iu"}, reverse=True)
+
+
+def _blocks(graph: Graph, said: Sidecar) -> Iterator[tuple[dict[str, int], Sequence[str]]]:
+    """Sizes of the last free axes of inputs, and the labels of those that are neither batch nor time."""
+    cells = operators.find(graph)
+    known = interface.find(graph, cells, said.state)
+    strange = axes.of_no_step(graph, cells, known)
+    together = [list(strange)] if len(strange) > 1 else []
+    for labels, size in product([*([label] for label in strange), *together], _SIZES):
+        yield dict.fromkeys((name for label in labels for name in strange[label]), size), labels
+    if strange:
+        return
+    data = {name: guess.dims_of(info) for name, info in graph.inputs.items() if name not in known.inputs}
+    for name, dims in data.items():
+        if isinstance(dims[-1] if dims else 1, str):
+            yield from (({name: size}, ()) for size in dict.fromkeys((*_SIZES[1:], *_numbers(graph))))
+        elif any(isinstance(dim, str) for dim in dims) and not cells:
+            yield {name: 1}, ()
+
+
+def _numbers(graph: Graph) -> list[int]:
+    """Sizes that the graph's reshapes and strides name, the largest first."""
+    found = set[int]()
+    for node in graph.nodes:
+        value = graph.value(node.input[1]) if node.op_type == "Reshape" else None
+        strides = [list(a.ints) for a in node.attribute if a.name == "strides"]
+        found.update(*strides, [] if value is None else np.ravel(value).tolist())
+    return sorted((n for n in found if 1 < n < 65_536), reverse=True)[:_MOST_SIZES]
