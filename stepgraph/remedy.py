@@ -56,19 +56,36 @@ def _serves(attempt: Attempt, candidate: Sidecar) -> bool:
 
 
 def _told(refused: StepgraphError, said: Sidecar, found: Sidecar, labels: Sequence[str]) -> ModelRefused:
-    sizes = ", ".join(f"{sidecar.key(name)} = {size}" for name, size in found.block.items() if name not in said.block)
+    new = _new(said, found)
     node = refused.node if isinstance(refused, ModelRefused) else None
     if labels and replace(found, block=said.block) == said:
-        names = ", ".join(repr(name) for name in found.block if name not in said.block)
+        names, sizes = (
+            ", ".join(map(repr, new.block)),
+            ", ".join(f"{sidecar.key(k)} = {v}" for k, v in new.block.items()),
+        )
         return ModelRefused(
             f"the axis {' and '.join(map(repr, labels))} of {names} is neither batch nor time, and the file is "
             f"served once its size is said in {sidecar.FILE} beside it, under [block]: {sizes} ({_HINT})",
-            remedy=sidecar.lines(found),
+            remedy=sidecar.lines(new),
         )
-    lines = sidecar.lines(found)
-    hint = f" ({_HINT})" if max(found.block.values(), default=1) > 1 else ""
+    lines = sidecar.lines(new)
+    hint = f" ({_HINT})" if max(new.block.values(), default=1) > 1 else ""
     why = f"{str(refused).rstrip('.')}. It is served once {sidecar.FILE} beside it says, if that is true of it: "
     return ModelRefused(f"{why}{' '.join(lines)}{hint}", node, lines)
+
+
+def _new(said: Sidecar, found: Sidecar) -> Sidecar:
+    """What is found and not said."""
+
+    def fresh(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in new.items() if name not in old}
+
+    return Sidecar(
+        fresh(found.state, said.state),
+        fresh(found.fixed, said.fixed),
+        fresh(found.block, said.block),
+        tuple(name for name in found.left_out if name not in said.left_out),
+    )
 
 
 def _candidates(model: onnx.ModelProto, said: Sidecar) -> Iterator[tuple[Sidecar, Sequence[str]]]:

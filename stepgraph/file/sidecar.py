@@ -101,7 +101,7 @@ def _left_out(table: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def lines(said: Sidecar) -> tuple[str, ...]:
-    """The lines of a model.toml that says this."""
+    """The lines of a model.toml that says this of states, fixed inputs, blocks and outputs."""
     tables: dict[str, Mapping[str, Any]] = {
         "[state]": said.state,
         "[fixed]": said.fixed,
