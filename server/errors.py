@@ -35,6 +35,7 @@ class Reason(IntEnum):
     TOO_LARGE = 8  # more bytes or steps than one message may hold, or more bytes than a name may have
     BAD_TRACE = 9  # a trace selection that the model cannot meet
     STEP_FAILED = 10  # the model could not compute this step, for example a token out of range
+    OUT_OF_RANGE = 11  # a number that lies outside of what the model says of its column
     # the model
     UNKNOWN_MODEL = 20
     UNKNOWN_VERSION = 21

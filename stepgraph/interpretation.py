@@ -18,7 +18,7 @@ from stepgraph.graphs.graph import Graph
 from stepgraph.proving import judgement, proof, sizes, windowed
 from stepgraph.proving.proof import Proof
 from stepgraph.proving.reference import Original
-from stepgraph.reading import annotation, axes, branches, interface, iterations, loops, outputs, stateless
+from stepgraph.reading import annotation, axes, branches, interface, iterations, legends, loops, outputs, stateless
 from stepgraph.reading.interface import Interface
 from stepgraph.reading.iterations import Iteration
 from stepgraph.reading.probe import Probe
@@ -168,12 +168,25 @@ def _read_exact(reading: _Reading) -> tuple[Interpretation, Facts, Sequence[Iter
     probe = Probe(graph, cells, known, counts, iterations.tensors(found), block, reading.alone, fixed)
     facts = replace(outputs.on_their_grid(probe.facts(), graph), window=reading.said.window)
     facts = replace(facts, made_for=sizes.steps(reading.fixed, facts) if reading.fixed else 0)
+    facts = legends.put(facts, reading.graph.model, reading.said)
     of_loops = frozenset((i - len(cells), k) for i, k in known.carried if i >= len(cells))
     learnt = iterations.learn(found, counts, facts, of_loops, probe.trial)
     if not learnt and not cells and not facts.carried:
         raise stateless.refusal_of_loops(original)
-    step = source(Source(model, cells, facts), known, learnt)
-    return _proved_step(step, Original(reading.graph, step.cells, reading.fixed)), facts, learnt
+    try:
+        return _stepped(reading, facts, learnt), facts, learnt
+    except ModelRefused as refused:
+        if not legends.draws(facts):
+            raise
+        facts = legends.without_doubtful(facts, reading.said, str(refused))
+        with suppress(ModelRefused):
+            return _stepped(reading, facts, learnt), facts, learnt
+        raise
+
+
+def _stepped(reading: _Reading, facts: Facts, learnt: Sequence[Iteration]) -> Interpretation:
+    step = source(Source(reading.graph.model, reading.cells, facts), reading.known, learnt)
+    return _proved_step(step, Original(reading.graph, step.cells, reading.fixed))
 
 
 def _proved_step(plain: Source, original: Original) -> Interpretation:

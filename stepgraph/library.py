@@ -12,6 +12,7 @@ from stepgraph.errors import BadInput
 from stepgraph.model import LoadedModel
 from stepgraph.rewriting.ports import Port
 from tidegate.answers import Answer, TraceLayout
+from tidegate.columns import Limits
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +32,7 @@ class Model:
             assert run.layer is not None
             columns.setdefault(run.layer, {})[run.name] = run.span
         self.loaded = loaded
+        self._limits = {p.name: Limits(p.name, p.row, p.dtype, p.legend) for p in loaded.graph.inputs}
         self._layout = TraceLayout(columns)
 
     def step(self, x: ArrayLike | Mapping[str, ArrayLike], state: State | None = None) -> tuple[Answer, State]:
@@ -41,7 +43,8 @@ class Model:
             state: what the step before returned; None begins anew.
 
         Raises:
-            BadInput: a row has another shape than the model takes, holds no finite numbers, or belongs to no input.
+            BadInput: a row has another shape than the model takes, holds no finite numbers, or outside of its
+                column's range, or belongs to no input.
             StepFailed: the model could not compute it.
         """
         state = state or State(0, self.loaded.graph.initial)
@@ -55,7 +58,7 @@ class Model:
         given = x if isinstance(x, Mapping) else {ports[0].name: x}
         if given.keys() != {port.name for port in ports}:
             raise BadInput(f"inputs are {', '.join(given)}; this model takes {', '.join(p.name for p in ports)}")
-        return {port.name: _row(port, given[port.name]) for port in ports}
+        return {port.name: _row(port, self._limits[port.name], given[port.name]) for port in ports}
 
 
 def load(path: str | Path) -> Model:
@@ -68,7 +71,7 @@ def load(path: str | Path) -> Model:
     return Model(loading.load(Path(path), max_batch=1, patience=0))
 
 
-def _row(port: Port, x: ArrayLike) -> np.ndarray:
+def _row(port: Port, limits: Limits, x: ArrayLike) -> np.ndarray:
     """A row as the engine takes it, [1, 1, ...row]."""
     try:
         row = np.asarray(x).astype(port.dtype, casting="same_kind", copy=False)
@@ -76,6 +79,6 @@ def _row(port: Port, x: ArrayLike) -> np.ndarray:
         raise BadInput(f"input '{port.name}' takes {port.dtype}: {error}") from error
     if row.shape != port.row:
         raise BadInput(f"input '{port.name}' has shape {list(row.shape)}; expected {list(port.row)}")
-    if not np.isfinite(row).all():
-        raise BadInput(f"input '{port.name}' holds NaN or Inf; only finite numbers are taken")
+    if not limits.hold(row):
+        raise BadInput(limits.fault(row[np.newaxis]).sentence)
     return row[np.newaxis, np.newaxis]

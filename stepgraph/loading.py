@@ -64,6 +64,8 @@ def prove(content: Content, max_batch: int, patience: float) -> LoadedModel:
         found, constant = _interpreted(whole, content.said)
     except StepgraphError as refused:
         raise remedy.remedied(whole, content.said, refused, lambda said: _interpreted(whole, said)[0]) from None
+    if found.facts.misread:
+        raise ModelRefused(found.facts.misread)
     engine = found.engine
     engine.warm_up(max_batch, patience)
     engine.keep_bits()

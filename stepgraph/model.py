@@ -1,6 +1,5 @@
 """A model file that was rewritten and proved, and the engine that runs it."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -24,14 +23,3 @@ class LoadedModel:
     @property
     def state_bytes(self) -> int:
         return self.graph.initial.nbytes
-
-    def legend(self, side: str, port: str) -> tuple[list[str], list[str]]:
-        """Feature names and units of an input or output (`side` "inputs" or "outputs"); empty lists if not given.
-
-        Source: the metadata property tidegate.inputs or tidegate.outputs, JSON {port: {"features": [], "units": []}}.
-        """
-        try:
-            entry = json.loads(self.metadata.get(f"tidegate.{side}", "{}"))[port]
-            return [str(f) for f in entry.get("features", [])], [str(u) for u in entry.get("units", [])]
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return [], []

@@ -2,30 +2,43 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from math import inf
 from typing import Any
 
 from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.message import Message
 
 from tidegate import wire
+from tidegate.columns import Column, Legend
 from tidegate.v1 import model_pb2 as pb
 
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """One input or output, as one step of one sequence sees it: `shape` is without batch and time."""
+    """One input or output, as one step of one sequence sees it: `shape` is without batch and time.
+
+    `columns` say more of each of its `features`, if the model does; for the last three see `Legend`.
+    """
 
     name: str
     dtype: wire.DType
     shape: tuple[int, ...]
     features: tuple[str, ...]
     units: tuple[str, ...]
+    columns: tuple[Column, ...] = ()
+    classes: tuple[str, ...] = ()
+    timestamp: tuple[str, ...] = ()
+    time_format: str = ""
+
+    @property
+    def legend(self) -> Legend:
+        return Legend(self.columns, self.classes, self.timestamp, self.time_format)
 
     @classmethod
     def read(cls, message: pb.TensorSpec) -> "TensorSpec":
         """From the contract's message. Raises WireError (WRONG_TYPE) for a type that this client does not know."""
         dtype = wire.dtype_of(message.type)
-        return cls(**_fields(cls, message, dtype=dtype))
+        return cls(**_fields(cls, message, dtype=dtype, columns=_columns(message)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +147,25 @@ def _fields(kind_of: type, message: Message, **others: object) -> dict[str, Any]
     names = [field.name for field in fields(kind_of) if field.name not in others]
     plain = {name: getattr(message, name) for name in names}
     return others | {name: value if isinstance(value, str | int) else tuple(value) for name, value in plain.items()}
+
+
+def _columns(message: pb.TensorSpec) -> tuple[Column, ...]:
+    units = [*message.units, *[""] * len(message.features)]
+    said = [*message.columns, *[pb.Column()] * (len(message.features) - len(message.columns))]
+    return tuple(map(_column, message.features, units, said))
+
+
+def _column(name: str, unit: str, said: pb.Column) -> Column:
+    return Column(
+        name,
+        unit,
+        said.missing,
+        tuple(said.categories),
+        said.lowest if said.HasField("lowest") else -inf,
+        said.highest if said.HasField("highest") else inf,
+        said.calendar,
+        said.source,
+    )
 
 
 def _proof(message: pb.Proof) -> Proof:

@@ -1,12 +1,12 @@
 """Checks the inputs of a message against the ports of a model, before they may touch any state."""
 
 from collections.abc import Mapping, Sequence
-from math import isfinite
 
 import numpy as np
 
 from server.errors import BadInput, Reason
 from stepgraph.rewriting.ports import Port
+from tidegate.columns import Limits
 
 Named = Sequence[tuple[str, np.ndarray]]
 
@@ -17,6 +17,8 @@ class InputCheck:
     def __init__(self, ports: Sequence[Port]) -> None:
         self._ports = ports
         self._only = ports[0] if len(ports) == 1 else None
+        self._limits = [Limits(port.name, port.row, port.dtype, port.legend) for port in ports]
+        self._fits = self._limits[0].hold
         self._one_row = (ports[0].row, (1, *ports[0].row))
         self._one_step = (1, 1, *ports[0].row)
 
@@ -29,7 +31,7 @@ class InputCheck:
         only = self._only
         if only is not None and len(given) == 1:  # nearly every step: one row of one input
             name, x = given[0]
-            if x.shape in self._one_row and x.dtype == only.dtype and name in ("", only.name) and _finite(x):
+            if x.shape in self._one_row and x.dtype == only.dtype and name in ("", only.name) and self._fits(x):
                 return {only.name: x.reshape(self._one_step)}
         return {name: x[:, np.newaxis] for name, x in self._check(given, None).items()}
 
@@ -39,7 +41,8 @@ class InputCheck:
 
     def _check(self, given: Named, rows: int | None) -> dict[str, np.ndarray]:
         named = _by_name(self._ports, given)
-        checked = {port.name: _check(port, named[port.name], rows) for port in self._ports}
+        pairs = zip(self._ports, self._limits, strict=True)
+        checked = {port.name: _check(port, limits, named[port.name], rows) for port, limits in pairs}
         if len(checked) > 1:
             _check_lengths(checked)
         return checked
@@ -55,7 +58,7 @@ def _by_name(ports: Sequence[Port], given: Named) -> Mapping[str, np.ndarray]:
     return named
 
 
-def _check(port: Port, x: np.ndarray, rows: int | None) -> np.ndarray:
+def _check(port: Port, limits: Limits, x: np.ndarray, rows: int | None) -> np.ndarray:
     if x.dtype != port.dtype:
         raise BadInput(f"input '{port.name}' is {x.dtype}; expected {port.dtype}", Reason.WRONG_TYPE)
     if x.shape == port.row and rows is None:
@@ -64,13 +67,9 @@ def _check(port: Port, x: np.ndarray, rows: int | None) -> np.ndarray:
         leading = "steps" if rows is None else str(rows)
         expected = ", ".join([leading, *map(str, port.row)])
         raise BadInput(f"input '{port.name}' has shape {list(x.shape)}; expected [{expected}]", Reason.WRONG_SHAPE)
-    if not _finite(x):
-        row, *column = np.argwhere(~np.isfinite(x))[0].tolist()
-        raise BadInput(
-            f"input '{port.name}' holds {x[(row, *column)]} in row {row}, element {column}; only finite numbers are "
-            "taken",
-            Reason.NOT_FINITE,
-        )
+    if not limits.hold(x):
+        fault = limits.fault(x)
+        raise BadInput(fault.sentence, Reason.OUT_OF_RANGE if fault.finite else Reason.NOT_FINITE)
     return x
 
 
@@ -78,8 +77,3 @@ def _check_lengths(inputs: Mapping[str, np.ndarray]) -> None:
     lengths = {name: len(x) for name, x in inputs.items()}
     if len(set(lengths.values())) > 1:
         raise BadInput(f"inputs have different numbers of rows: {lengths}", Reason.WRONG_SHAPE)
-
-
-def _finite(x: np.ndarray) -> bool:
-    """Whether there is neither NaN nor Inf. A finite sum of squares proves it quickly."""
-    return x.dtype.kind != "f" or isfinite(np.vdot(x, x)) or bool(np.isfinite(x).all())

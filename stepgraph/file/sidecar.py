@@ -15,6 +15,10 @@ leave_out = ["label"] # outputs that clients are not sent
 [window]              # the network was trained on so many steps at a time: its state begins anew after each such window
 steps = 128
 answer = "last"       # only the last step of each window is answered; "every" step is, if this is left out
+
+[inputs.x]            # what its numbers are, in the keys of `tidegate.columns`; the same for [outputs.y]
+features = ["temp", "wind"]
+units = ["degC", ""]
 """
 
 import json
@@ -45,6 +49,11 @@ class Sidecar:
     block: Mapping[str, int] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     window: Window | None = None
+    inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    outputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+_TABLES = ("state", "fixed", "block", "window", "inputs", "outputs")
 
 
 def parse(content: bytes) -> Sidecar:
@@ -55,12 +64,9 @@ def parse(content: bytes) -> Sidecar:
         said = tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ModelRefused(f"{FILE} cannot be read: {error}") from error
-    unknown = said.keys() - {"state", "fixed", "block", "outputs", "window"}
-    if unknown or not all(isinstance(table, dict) for table in said.values()):
-        raise ModelRefused(
-            f"{FILE} holds {', '.join(sorted(said))}; expected the tables [state], [fixed], [block], [outputs] "
-            "and [window]"
-        )
+    if said.keys() - set(_TABLES) or not all(isinstance(table, dict) for table in said.values()):
+        expected = ", ".join(f"[{name}]" for name in _TABLES)
+        raise ModelRefused(f"{FILE} holds {', '.join(sorted(said))}; expected the tables {expected}")
     for name, output in said.get("state", {}).items():
         if not isinstance(output, str):
             raise ModelRefused(f"{FILE} says that '{name}' becomes {output!r:.60}; expected the name of an output")
@@ -76,6 +82,8 @@ def parse(content: bytes) -> Sidecar:
         said.get("block", {}),
         _left_out(said.get("outputs", {})),
         _window(said["window"]) if "window" in said else None,
+        _tables("inputs", said.get("inputs", {})),
+        _tables("outputs", said.get("outputs", {})),
     )
 
 
@@ -93,10 +101,22 @@ def _window(table: Mapping[str, Any]) -> Window:
     return Window(int(steps), answer == "last")  # type: ignore[arg-type] # it is a number
 
 
+def _tables(side: str, given: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """What is said of each input or output by its name; `leave_out` among outputs is a list of others."""
+    tables = {name: table for name, table in given.items() if side == "inputs" or name != "leave_out"}
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise ModelRefused(
+                f"{FILE} says {table!r:.60} of '{name}' under [{side}]; expected a table [{side}.{name}]"
+                + (", or leave_out, a list of outputs' names" if side == "outputs" else "")
+            )
+    return tables
+
+
 def _left_out(table: Mapping[str, Any]) -> tuple[str, ...]:
     names = table.get("leave_out", [])
-    if table.keys() - {"leave_out"} or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ModelRefused(f"{FILE} says {dict(table)!r:.80} of outputs; expected leave_out, a list of their names")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ModelRefused(f"{FILE} says {names!r:.80} of leave_out; expected a list of outputs' names")
     return tuple(names)
 
 

@@ -21,6 +21,7 @@ from stepgraph.errors import ModelRefused
 from stepgraph.file import content, sidecar
 from stepgraph.isolation.packing import Corrupt, pack, unpack
 from stepgraph.isolation.verdict import Verdict
+from tidegate import columns
 
 log = logging.getLogger(__name__)
 
@@ -157,8 +158,8 @@ def _name(outer: Outer, how: tuple[object, ...]) -> str:
 def _ours() -> list[str]:
     """What an outcome depends on beside the file: our code, the libraries, the machine."""
     code = hashlib.sha256()
-    for file in sorted(_PACKAGE.rglob("*.py")):
-        code.update(f"{file.relative_to(_PACKAGE)}\n".encode() + file.read_bytes())
+    for file in (*sorted(_PACKAGE.rglob("*.py")), *sorted(Path(columns.__file__).parent.glob("*.py"))):
+        code.update(f"{file.parent.name}/{file.name}\n".encode() + file.read_bytes())
     return [code.hexdigest(), platform.python_version(), *map(version, _LIBRARIES), platform.machine(), _processor()]
 
 

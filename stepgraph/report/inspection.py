@@ -124,8 +124,7 @@ def _activation(function: Activation) -> str:
 
 def _port(loaded: LoadedModel, side: str, port: Port) -> PortFact:
     every_step = port.time is not None or loaded.facts.one_step or side == "outputs"
-    features, units = loaded.legend(side, port.name)
-    return PortFact(port.name, port.dtype.name, port.row, every_step, tuple(features), tuple(units))
+    return PortFact(port.name, port.dtype.name, port.row, every_step, port.legend)
 
 
 def _remarks(loaded: LoadedModel, fixed: Mapping[str, object]) -> Iterator[str]:

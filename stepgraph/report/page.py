@@ -65,8 +65,7 @@ def _step(report: Report) -> Iterator[str]:
 
 
 def _port_text(port: PortFact) -> str:
-    units = [*port.units, *[""] * len(port.features)]
-    features = [f"{name} [{unit}]" if unit else name for name, unit in zip(port.features, units, strict=False)]
+    features = [f"{column.name} [{column.unit}]" if column.unit else column.name for column in port.legend.columns]
     once = "" if port.every_step else ", one for the whole sequence"
     return f"{port.name}  {list(port.row)} {port.dtype}{once}" + (f": {', '.join(features)}" if features else "")
 

@@ -17,6 +17,7 @@ def remarks(loaded: LoadedModel) -> Iterator[str]:
         yield f"the file fixes {facts.freed}; it is served with any size of them"
     if facts.left_out:
         yield f"not sent to clients, as they belong to no step or are left out: {', '.join(facts.left_out)}"
+    yield from facts.untold
     if loaded.proof.objection:
         yield loaded.proof.objection
     if loaded.engine.alone:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from stepgraph.proving.proof import Proof
 from stepgraph.report.ladder import Rung
+from tidegate.columns import Legend
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,7 @@ class PortFact:
     dtype: str
     row: tuple[int, ...]
     every_step: bool
-    features: tuple[str, ...]
-    units: tuple[str, ...]
+    legend: Legend
 
 
 @dataclass(frozen=True)

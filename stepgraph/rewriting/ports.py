@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from stepgraph.file.window import Window
+from tidegate.columns import NOTHING, Legend
+
+_FAR = 1e6  # numbers of a range that goes beyond this are not tried all over it
+_GAPS = 0.2  # so many of the numbers that may be missing are
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class Port:
     # what random values suit it
     below: tuple[int, ...] = ()  # by number of the row: it is whole and below this; 0: any, and 1 or 0 if it is whole
     positive: bool = False  # numbers are above zero: the file divides by them, or takes their logarithm
+    legend: Legend = NOTHING  # what the file or model.toml says of its numbers
     # of an output
     unit: float = 0.0  # its numbers are rounded to whole multiples of this
 
@@ -81,9 +86,22 @@ class Port:
             below = np.reshape(self.below, self.row)
             places = random.integers(int(self.positive), np.maximum(below, 1 + self.positive), shape)
             x = np.where(below > 0, places, x).astype(self.dtype)
+        if self.legend.columns and self.dtype.kind == "f":
+            self._as_said(x, random)
         if self.batch is None:
             x[:] = x[:, :1]
         return x
+
+    def _as_said(self, x: np.ndarray, random: np.random.Generator) -> None:
+        """Puts numbers of its range into columns that have one, and NaN where one may be missing."""
+        columns = self.legend.columns
+        rows = x.reshape(*x.shape[:2], -1, len(columns))  # a view: random numbers are contiguous
+        for i, column in enumerate(columns):
+            at = rows[..., i]
+            if not column.categories and max(abs(column.lowest), abs(column.highest)) <= _FAR:
+                at[...] = random.uniform(column.lowest, column.highest, at.shape)
+            if column.missing:
+                at[random.random(at.shape) < _GAPS] = np.nan
 
     @property
     def step_batch(self) -> int:
@@ -150,6 +168,8 @@ class Facts:
     initial: tuple[tuple[np.ndarray | None, ...], ...]
     freed: str = ""  # which axes that the file fixes were freed
     left_out: tuple[str, ...] = ()  # outputs that clients are not sent
+    untold: tuple[str, ...] = ()  # what the metadata says of inputs and outputs and is passed over, and why
+    misread: str = ""  # what model.toml says of inputs or outputs and makes no sense; "" if all does
     alone: str | None = None
     looped: tuple[LoopState, ...] = ()
     holds: Mapping[str, frozenset[tuple[int, int]]] = field(default_factory=dict)

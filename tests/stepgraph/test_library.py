@@ -55,7 +55,7 @@ def test_a_state_is_a_value_from_which_two_sequences_go_on_alike(model: stepgrap
     ("row", "reason"),
     [
         ([1, 2], r"shape \[2\]; expected \[3\]"),
-        ([1, 2, np.nan], "NaN or Inf"),
+        ([1, 2, np.nan], "holds nan in row 0, column 'read'"),
         (["a", "b", "c"], "takes float32"),
         ({"z": [1, 2, 3]}, "inputs are z; this model takes x"),
     ],

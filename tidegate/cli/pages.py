@@ -4,6 +4,7 @@ import json
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields, is_dataclass, replace
+from math import isinf
 from typing import Any
 
 from tidegate.drawing.glyphs import Style
@@ -169,4 +170,6 @@ def _record(model: Model) -> dict[str, Any]:
     record = asdict(model)
     for spec in (*record["inputs"], *record["outputs"]):
         spec["dtype"] = spec["dtype"].name
+        for column in spec["columns"]:  # JSON has no infinity
+            column |= {side: None for side in ("lowest", "highest") if isinf(column[side])}
     return record

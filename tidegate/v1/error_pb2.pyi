@@ -18,6 +18,7 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_TOO_LARGE: _ClassVar[Reason]
     REASON_BAD_TRACE: _ClassVar[Reason]
     REASON_STEP_FAILED: _ClassVar[Reason]
+    REASON_OUT_OF_RANGE: _ClassVar[Reason]
     REASON_UNKNOWN_MODEL: _ClassVar[Reason]
     REASON_UNKNOWN_VERSION: _ClassVar[Reason]
     REASON_MODEL_NOT_READY: _ClassVar[Reason]
@@ -50,6 +51,7 @@ REASON_WRONG_STEP: Reason
 REASON_TOO_LARGE: Reason
 REASON_BAD_TRACE: Reason
 REASON_STEP_FAILED: Reason
+REASON_OUT_OF_RANGE: Reason
 REASON_UNKNOWN_MODEL: Reason
 REASON_UNKNOWN_VERSION: Reason
 REASON_MODEL_NOT_READY: Reason

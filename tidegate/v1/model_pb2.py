@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from tidegate.v1 import tensor_pb2 as tidegate_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17tidegate/v1/model.proto\x12\x0btidegate.v1\x1a\x18tidegate/v1/tensor.proto\"o\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12#\n\x04type\x18\x02 \x01(\x0e\x32\x15.tidegate.v1.DataType\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x10\n\x08\x66\x65\x61tures\x18\x04 \x03(\t\x12\r\n\x05units\x18\x05 \x03(\t\"\xb7\x01\n\x05Layer\x12\r\n\x05index\x18\x01 \x01(\r\x12#\n\x04kind\x18\x02 \x01(\x0e\x32\x15.tidegate.v1.CellKind\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\x12\n\ninput_size\x18\x04 \x01(\r\x12\x13\n\x0bhidden_size\x18\x05 \x01(\r\x12\r\n\x05gates\x18\x06 \x03(\t\x12\x13\n\x0b\x61\x63tivations\x18\x07 \x03(\t\x12\x11\n\tquantised\x18\x08 \x01(\x08\x12\x0c\n\x04\x63\x65ll\x18\t \x01(\t\"{\n\tStateSpec\x12\r\n\x05layer\x18\x01 \x01(\x05\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12$\n\x04home\x18\x04 \x01(\x0e\x32\x16.tidegate.v1.StateHome\x12\x0c\n\x04loop\x18\x05 \x01(\t\x12\x0e\n\x06unseen\x18\x06 \x01(\t\"I\n\x0cTraceColumns\x12\r\n\x05layer\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\r\x12\x0c\n\x04size\x18\x04 \x01(\r\"p\n\x05Proof\x12\x11\n\tmax_error\x18\x01 \x01(\x01\x12\x11\n\ttolerance\x18\x02 \x01(\x01\x12\r\n\x05steps\x18\x03 \x01(\r\x12\x15\n\x08rounding\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06unread\x18\x05 \x01(\tB\x0b\n\t_rounding\"%\n\x06Window\x12\r\n\x05steps\x18\x01 \x01(\r\x12\x0c\n\x04last\x18\x02 \x01(\x08\"\x8c\x04\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12(\n\x06status\x18\x03 \x01(\x0e\x32\x18.tidegate.v1.ModelStatus\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\'\n\x06inputs\x18\x05 \x03(\x0b\x32\x17.tidegate.v1.TensorSpec\x12(\n\x07outputs\x18\x06 \x03(\x0b\x32\x17.tidegate.v1.TensorSpec\x12\"\n\x06layers\x18\x07 \x03(\x0b\x32\x12.tidegate.v1.Layer\x12(\n\x05trace\x18\x08 \x03(\x0b\x32\x19.tidegate.v1.TraceColumns\x12\x13\n\x0bstate_bytes\x18\t \x01(\x04\x12\x0e\n\x06sha256\x18\n \x01(\t\x12!\n\x05proof\x18\x0b \x01(\x0b\x32\x12.tidegate.v1.Proof\x12\x32\n\x08metadata\x18\x0c \x03(\x0b\x32 .tidegate.v1.Model.MetadataEntry\x12&\n\x06states\x18\r \x03(\x0b\x32\x16.tidegate.v1.StateSpec\x12\x0f\n\x07remarks\x18\x0e \x03(\t\x12#\n\x06window\x18\x0f \x01(\x0b\x32\x13.tidegate.v1.Window\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*_\n\x08\x43\x65llKind\x12\x19\n\x15\x43\x45LL_KIND_UNSPECIFIED\x10\x00\x12\x11\n\rCELL_KIND_RNN\x10\x01\x12\x12\n\x0e\x43\x45LL_KIND_LSTM\x10\x02\x12\x11\n\rCELL_KIND_GRU\x10\x03*\x83\x01\n\tStateHome\x12\x1a\n\x16STATE_HOME_UNSPECIFIED\x10\x00\x12\x15\n\x11STATE_HOME_SERVER\x10\x01\x12\x18\n\x14STATE_HOME_INTERFACE\x10\x02\x12\x13\n\x0fSTATE_HOME_LOOP\x10\x03\x12\x14\n\x10STATE_HOME_RESET\x10\x04*w\n\x0bModelStatus\x12\x1c\n\x18MODEL_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14MODEL_STATUS_LOADING\x10\x01\x12\x16\n\x12MODEL_STATUS_READY\x10\x02\x12\x18\n\x14MODEL_STATUS_REFUSED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17tidegate/v1/model.proto\x12\x0btidegate.v1\x1a\x18tidegate/v1/tensor.proto\"\xce\x01\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12#\n\x04type\x18\x02 \x01(\x0e\x32\x15.tidegate.v1.DataType\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x10\n\x08\x66\x65\x61tures\x18\x04 \x03(\t\x12\r\n\x05units\x18\x05 \x03(\t\x12$\n\x07\x63olumns\x18\x06 \x03(\x0b\x32\x13.tidegate.v1.Column\x12\x0f\n\x07\x63lasses\x18\x07 \x03(\t\x12\x11\n\ttimestamp\x18\x08 \x03(\t\x12\x13\n\x0btime_format\x18\t \x01(\t\"\x91\x01\n\x06\x43olumn\x12\x0f\n\x07missing\x18\x01 \x01(\x08\x12\x12\n\ncategories\x18\x02 \x03(\t\x12\x13\n\x06lowest\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07highest\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x10\n\x08\x63\x61lendar\x18\x05 \x01(\t\x12\x0e\n\x06source\x18\x06 \x01(\tB\t\n\x07_lowestB\n\n\x08_highest\"\xb7\x01\n\x05Layer\x12\r\n\x05index\x18\x01 \x01(\r\x12#\n\x04kind\x18\x02 \x01(\x0e\x32\x15.tidegate.v1.CellKind\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\x12\n\ninput_size\x18\x04 \x01(\r\x12\x13\n\x0bhidden_size\x18\x05 \x01(\r\x12\r\n\x05gates\x18\x06 \x03(\t\x12\x13\n\x0b\x61\x63tivations\x18\x07 \x03(\t\x12\x11\n\tquantised\x18\x08 \x01(\x08\x12\x0c\n\x04\x63\x65ll\x18\t \x01(\t\"{\n\tStateSpec\x12\r\n\x05layer\x18\x01 \x01(\x05\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12$\n\x04home\x18\x04 \x01(\x0e\x32\x16.tidegate.v1.StateHome\x12\x0c\n\x04loop\x18\x05 \x01(\t\x12\x0e\n\x06unseen\x18\x06 \x01(\t\"I\n\x0cTraceColumns\x12\r\n\x05layer\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\r\x12\x0c\n\x04size\x18\x04 \x01(\r\"p\n\x05Proof\x12\x11\n\tmax_error\x18\x01 \x01(\x01\x12\x11\n\ttolerance\x18\x02 \x01(\x01\x12\r\n\x05steps\x18\x03 \x01(\r\x12\x15\n\x08rounding\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06unread\x18\x05 \x01(\tB\x0b\n\t_rounding\"%\n\x06Window\x12\r\n\x05steps\x18\x01 \x01(\r\x12\x0c\n\x04last\x18\x02 \x01(\x08\"\x8c\x04\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12(\n\x06status\x18\x03 \x01(\x0e\x32\x18.tidegate.v1.ModelStatus\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\'\n\x06inputs\x18\x05 \x03(\x0b\x32\x17.tidegate.v1.TensorSpec\x12(\n\x07outputs\x18\x06 \x03(\x0b\x32\x17.tidegate.v1.TensorSpec\x12\"\n\x06layers\x18\x07 \x03(\x0b\x32\x12.tidegate.v1.Layer\x12(\n\x05trace\x18\x08 \x03(\x0b\x32\x19.tidegate.v1.TraceColumns\x12\x13\n\x0bstate_bytes\x18\t \x01(\x04\x12\x0e\n\x06sha256\x18\n \x01(\t\x12!\n\x05proof\x18\x0b \x01(\x0b\x32\x12.tidegate.v1.Proof\x12\x32\n\x08metadata\x18\x0c \x03(\x0b\x32 .tidegate.v1.Model.MetadataEntry\x12&\n\x06states\x18\r \x03(\x0b\x32\x16.tidegate.v1.StateSpec\x12\x0f\n\x07remarks\x18\x0e \x03(\t\x12#\n\x06window\x18\x0f \x01(\x0b\x32\x13.tidegate.v1.Window\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*_\n\x08\x43\x65llKind\x12\x19\n\x15\x43\x45LL_KIND_UNSPECIFIED\x10\x00\x12\x11\n\rCELL_KIND_RNN\x10\x01\x12\x12\n\x0e\x43\x45LL_KIND_LSTM\x10\x02\x12\x11\n\rCELL_KIND_GRU\x10\x03*\x83\x01\n\tStateHome\x12\x1a\n\x16STATE_HOME_UNSPECIFIED\x10\x00\x12\x15\n\x11STATE_HOME_SERVER\x10\x01\x12\x18\n\x14STATE_HOME_INTERFACE\x10\x02\x12\x13\n\x0fSTATE_HOME_LOOP\x10\x03\x12\x14\n\x10STATE_HOME_RESET\x10\x04*w\n\x0bModelStatus\x12\x1c\n\x18MODEL_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14MODEL_STATUS_LOADING\x10\x01\x12\x16\n\x12MODEL_STATUS_READY\x10\x02\x12\x18\n\x14MODEL_STATUS_REFUSED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,26 +34,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MODEL_METADATAENTRY']._loaded_options = None
   _globals['_MODEL_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_CELLKIND']._serialized_start=1245
-  _globals['_CELLKIND']._serialized_end=1340
-  _globals['_STATEHOME']._serialized_start=1343
-  _globals['_STATEHOME']._serialized_end=1474
-  _globals['_MODELSTATUS']._serialized_start=1476
-  _globals['_MODELSTATUS']._serialized_end=1595
-  _globals['_TENSORSPEC']._serialized_start=66
-  _globals['_TENSORSPEC']._serialized_end=177
-  _globals['_LAYER']._serialized_start=180
-  _globals['_LAYER']._serialized_end=363
-  _globals['_STATESPEC']._serialized_start=365
-  _globals['_STATESPEC']._serialized_end=488
-  _globals['_TRACECOLUMNS']._serialized_start=490
-  _globals['_TRACECOLUMNS']._serialized_end=563
-  _globals['_PROOF']._serialized_start=565
-  _globals['_PROOF']._serialized_end=677
-  _globals['_WINDOW']._serialized_start=679
-  _globals['_WINDOW']._serialized_end=716
-  _globals['_MODEL']._serialized_start=719
-  _globals['_MODEL']._serialized_end=1243
-  _globals['_MODEL_METADATAENTRY']._serialized_start=1196
-  _globals['_MODEL_METADATAENTRY']._serialized_end=1243
+  _globals['_CELLKIND']._serialized_start=1489
+  _globals['_CELLKIND']._serialized_end=1584
+  _globals['_STATEHOME']._serialized_start=1587
+  _globals['_STATEHOME']._serialized_end=1718
+  _globals['_MODELSTATUS']._serialized_start=1720
+  _globals['_MODELSTATUS']._serialized_end=1839
+  _globals['_TENSORSPEC']._serialized_start=67
+  _globals['_TENSORSPEC']._serialized_end=273
+  _globals['_COLUMN']._serialized_start=276
+  _globals['_COLUMN']._serialized_end=421
+  _globals['_LAYER']._serialized_start=424
+  _globals['_LAYER']._serialized_end=607
+  _globals['_STATESPEC']._serialized_start=609
+  _globals['_STATESPEC']._serialized_end=732
+  _globals['_TRACECOLUMNS']._serialized_start=734
+  _globals['_TRACECOLUMNS']._serialized_end=807
+  _globals['_PROOF']._serialized_start=809
+  _globals['_PROOF']._serialized_end=921
+  _globals['_WINDOW']._serialized_start=923
+  _globals['_WINDOW']._serialized_end=960
+  _globals['_MODEL']._serialized_start=963
+  _globals['_MODEL']._serialized_end=1487
+  _globals['_MODEL_METADATAENTRY']._serialized_start=1440
+  _globals['_MODEL_METADATAENTRY']._serialized_end=1487
 # @@protoc_insertion_point(module_scope)

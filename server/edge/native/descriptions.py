@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from math import isfinite
 from weakref import WeakKeyDictionary
 
 from server.repository.repository import Entry
@@ -12,6 +13,7 @@ from stepgraph.report.report import StateFact
 from stepgraph.rewriting.columns import Columns
 from stepgraph.rewriting.ports import Port
 from tidegate import wire
+from tidegate.columns import Column
 from tidegate.v1 import model_pb2, tidegate_pb2
 
 _HOMES = {
@@ -63,8 +65,8 @@ def _model(entry: Entry) -> model_pb2.Model:
 
 def _describe(message: model_pb2.Model, loaded: LoadedModel) -> None:
     graph, proof = loaded.graph, loaded.proof
-    message.inputs.extend(_spec(port, *loaded.legend("inputs", port.name)) for port in graph.inputs)
-    message.outputs.extend(_spec(port, *loaded.legend("outputs", port.name)) for port in graph.outputs)
+    message.inputs.extend(map(_spec, graph.inputs))
+    message.outputs.extend(map(_spec, graph.outputs))
     message.layers.extend(_layer(index, cell, graph.gates_of(index)) for index, cell in enumerate(graph.layers))
     message.trace.extend(columns(graph.trace))
     message.states.extend(_state(fact) for fact in state_homes.states(loaded))
@@ -77,9 +79,32 @@ def _describe(message: model_pb2.Model, loaded: LoadedModel) -> None:
         message.window.CopyFrom(model_pb2.Window(**asdict(loaded.facts.window)))
 
 
-def _spec(port: Port, features: Sequence[str], units: Sequence[str]) -> model_pb2.TensorSpec:
-    kind = wire.data_type_of(port.dtype)
-    return model_pb2.TensorSpec(name=port.name, type=kind, shape=port.row, features=features, units=units)
+def _spec(port: Port) -> model_pb2.TensorSpec:
+    legend = port.legend
+    message = model_pb2.TensorSpec(
+        name=port.name,
+        type=wire.data_type_of(port.dtype),
+        shape=port.row,
+        features=[column.name for column in legend.columns],
+        units=[column.unit for column in legend.columns if any(each.unit for each in legend.columns)],
+        classes=legend.classes,
+        timestamp=legend.timestamp,
+        time_format=legend.time_format,
+    )
+    if any(column != Column(column.name, column.unit) for column in legend.columns):
+        message.columns.extend(map(_column, legend.columns))
+    return message
+
+
+def _column(column: Column) -> model_pb2.Column:
+    return model_pb2.Column(
+        missing=column.missing,
+        categories=column.categories,
+        lowest=column.lowest if isfinite(column.lowest) else None,
+        highest=column.highest if isfinite(column.highest) else None,
+        calendar=column.calendar,
+        source=column.source,
+    )
 
 
 def _layer(index: int, cell: Cell, gates: Sequence[str]) -> model_pb2.Layer:

@@ -232,12 +232,18 @@ def test_a_description_is_a_page_or_json(server: FakeServer) -> None:
         assert line in page.splitlines()
     assert re.search(r"64 steps agree with the file within 2e-07 \(1e-05 is allowed\)", page)
     described = json.loads(run(server, "describe", "toy", "--json").stdout)
+    plain = {"unit": "", "missing": False, "categories": [], "lowest": None, "highest": None}
+    plain |= {"calendar": "", "source": ""}
     assert described["inputs"][0] == {
         "name": "x",
         "dtype": "float32",
         "shape": [2],
         "features": ["left", "right"],
         "units": ["", ""],
+        "columns": [plain | {"name": "left"}, plain | {"name": "right"}],
+        "classes": [],
+        "timestamp": [],
+        "time_format": "",
     }
     assert "bidirectional" in run(server, "describe", "broken").stdout
 

@@ -1,0 +1,13 @@
+"""What the numbers of a row are: names, units, categories, bounds, calendars. Pure; numpy alone.
+
+A column is one number of a row: an element of the last axis, or of all of it. Shared by server, client and training.
+"""
+
+from tidegate.columns.column import NOTHING, Column, Legend, count, plain_names
+from tidegate.columns.limits import Limits
+from tidegate.columns.said import INPUT_KEYS, OUTPUT_KEYS, LegendError, read_legend
+
+__all__ = [
+    "INPUT_KEYS", "NOTHING", "OUTPUT_KEYS", "Column", "Legend", "LegendError", "Limits", "count", "plain_names",
+    "read_legend",
+]  # fmt: skip

@@ -1,0 +1,83 @@
+"""What the numbers of an input may be, tried on whole rows at once. Pure; numpy alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, floor, inf, isfinite, prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidegate.columns.column import NOTHING, Column, Legend
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A number that may not be sent. `finite`: it is one, and outside its column's bounds."""
+
+    row: int
+    finite: bool
+    sentence: str
+
+
+class Limits:
+    """What the numbers of rows [..., *row] of one input may be: finite ones, and what its columns say."""
+
+    def __init__(self, port: str, row: Sequence[int], dtype: np.dtype[Any], legend: Legend = NOTHING) -> None:
+        self._port, self._columns, self._row = port, legend.columns, tuple(row)
+        bounds = [column.bounds for column in self._columns]
+        floating = dtype.kind == "f"
+        missing = np.array([column.missing and floating for column in self._columns], bool)
+        whole = np.array([bool(column.categories) and floating for column in self._columns], bool)
+        self.bounded = dtype.kind in "fiu" and bool(missing.any() or any(map(isfinite, sum(bounds, ()))))
+        if self.bounded:
+            kind = np.finfo(dtype) if floating else np.iinfo(dtype)
+            lowest = [kind.min if low <= kind.min else low if floating else ceil(low) for low, _ in bounds]
+            highest = [kind.max if high >= kind.max else high if floating else floor(high) for _, high in bounds]
+            self._lowest, self._highest = (self._shaped(np.array(side, dtype)) for side in (lowest, highest))
+            self._missing, self._whole = self._shaped(missing), self._shaped(whole)
+            self._some_missing, self._some_whole = bool(missing.any()), bool(whole.any())
+        self.hold = self._within if self.bounded else _finite
+
+    def _shaped(self, values: Array) -> Array:
+        return values.reshape(self._row) if values.size == prod(self._row) else values
+
+    def _within(self, x: Array) -> bool:
+        return bool(self._fitting(x).all())
+
+    def _fitting(self, x: Array) -> Array:
+        fits: Array = (x >= self._lowest) & (x <= self._highest)
+        if self._some_whole:
+            fits &= (np.floor(x) == x) | ~self._whole
+        return fits | (np.isnan(x) & self._missing) if self._some_missing else fits
+
+    def fault(self, x: Array) -> Fault:
+        """The first number of rows [N, *row] that may not be sent; one of them is there."""
+        row, *place = np.argwhere(~(self._fitting(x) if self.bounded else np.isfinite(x)))[0].tolist()
+        value = x[(row, *place)]
+        at = int(np.ravel_multi_index(place, self._row)) % max(1, len(self._columns)) if place else 0
+        column = self._columns[at] if self._columns else None
+        where = f"row {row}, " + (f"element {place}" if column is None else f"column '{column.name}'")
+        head = f"input '{self._port}' holds {value} in {where}; "
+        if not np.isfinite(value):
+            taken = "a number or NaN is" if column and column.missing else "only finite numbers are"
+            return Fault(row, False, f"{head}{taken} taken")
+        assert column is not None
+        return Fault(row, True, head + _expected(column))
+
+
+def _expected(column: Column) -> str:
+    low, high = column.bounds
+    if column.categories:
+        return f"the number of one of its {len(column.categories)} categories is taken, {low:g} to {high:g}"
+    if low == -inf or high == inf:
+        side = f"at most {high:g}" if low == -inf else f"at least {low:g}"
+        return f"{side} {column.unit}".rstrip() + " is taken"
+    return f"{low:g} to {high:g} {column.unit}".rstrip() + " is taken"
+
+
+def _finite(x: Array) -> bool:
+    """Whether there is neither NaN nor Inf. A finite sum of squares proves it quickly."""
+    return x.dtype.kind != "f" or isfinite(np.vdot(x, x)) or bool(np.isfinite(x).all())

@@ -1,0 +1,118 @@
+"""Times of rows: read from a table's texts, and what a calendar says of them. Pure; numpy alone.
+
+The one place for both: training uses it on its table, the client on the rows that it sends. The wall clock that a time
+itself shows counts: an offset from UTC is read, and nothing is converted.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Times = NDArray[np.datetime64]
+_UNIX = {"unix": 1e6, "unix_ms": 1e3}  # microseconds of one
+
+
+def read_time(texts: Iterable[object], form: str = "") -> Times:
+    """Times [N], datetime64 in microseconds.
+
+    `form`: "" for ISO 8601 (a date, or date and time, with or without an offset), "unix" or "unix_ms" for seconds or
+    milliseconds since 1970 in UTC, else a format as `datetime.strptime` has it. A datetime is taken as it is.
+
+    Raises:
+        ValueError: one of them is no time of this form; the sentence names it.
+    """
+    return np.array([_time(each, form) for each in texts], "datetime64[us]")
+
+
+def _time(given: object, form: str) -> np.datetime64:
+    try:
+        if isinstance(given, datetime):
+            return np.datetime64(given.replace(tzinfo=None), "us")
+        if isinstance(given, np.datetime64):
+            taken: np.datetime64 = given.astype("datetime64[us]")
+            return taken
+        text = str(given).strip()
+        if form in _UNIX:
+            return np.datetime64(round(float(text) * _UNIX[form]), "us")
+        read = datetime.strptime(text, form) if form else datetime.fromisoformat(text)  # noqa: DTZ007 - as it stands
+        return np.datetime64(read.replace(tzinfo=None), "us")
+    except (ValueError, OverflowError):
+        raise ValueError(f"{given!r:.60} is no time; expected {expected(form)}") from None
+
+
+def expected(form: str) -> str:
+    """What a time of a form looks like, for an error."""
+    if form in _UNIX:
+        return f"{'milliseconds' if form == 'unix_ms' else 'seconds'} since 1970"
+    return f"the form {form}" if form else "one like 2024-01-31 13:30:00"
+
+
+def calendar(kind: str, times: Times) -> NDArray[np.float64]:
+    """What a calendar says of times [N], as floats [N]; `kind` is one of CALENDAR.
+
+    Raises:
+        ValueError: a time is none (NaT).
+    """
+    if np.isnat(times).any():
+        raise ValueError("a row has no time, and what a calendar says of it is an input of the model")
+    return np.asarray(CALENDAR[kind](times), np.float64)
+
+
+def _since(times: Times, larger: str, smaller: str) -> NDArray[Any]:
+    """How many of the smaller unit have passed since the larger one began."""
+    start = times.astype(f"datetime64[{larger}]")
+    passed: NDArray[Any] = times.astype(f"datetime64[{smaller}]") - start.astype(f"datetime64[{smaller}]")
+    return passed.astype(np.int64)
+
+
+def _days(times: Times) -> NDArray[np.int64]:
+    return times.astype("datetime64[D]").astype(np.int64)
+
+
+def _weekday(times: Times) -> NDArray[np.int64]:
+    return np.asarray((_days(times) + 3) % 7)  # 1970 began on a Thursday
+
+
+def _month(times: Times) -> NDArray[np.int64]:
+    return times.astype("datetime64[M]").astype(np.int64) % 12
+
+
+def _year(times: Times) -> NDArray[np.int64]:
+    return times.astype("datetime64[Y]").astype(np.int64) + 1970
+
+
+def _week(times: Times) -> NDArray[np.int64]:
+    """Of ISO 8601: the first week of a year is the one with its first Thursday."""
+    thursday: Times = times.astype("datetime64[D]") + (3 - _weekday(times)).astype("timedelta64[D]")
+    return np.asarray(_since(thursday, "Y", "D") // 7 + 1)
+
+
+def _of_year(times: Times) -> NDArray[np.float64]:
+    year = times.astype("datetime64[Y]")
+    length = ((year + 1).astype("datetime64[D]") - year.astype("datetime64[D]")).astype(np.int64)
+    return np.asarray(_since(times, "Y", "us") / 86_400e6 / length)
+
+
+# What a client computes from a row's time; whole numbers but for the last two, which are fractions from 0 to below 1.
+CALENDAR: Mapping[str, Callable[[Times], NDArray[Any]]] = {
+    "second": lambda times: _since(times, "m", "s"),
+    "minute": lambda times: _since(times, "h", "m"),
+    "hour": lambda times: _since(times, "D", "h"),
+    "weekday": _weekday,  # Monday is 0
+    "weekend": lambda times: _weekday(times) >= 5,
+    "day": lambda times: _since(times, "M", "D") + 1,
+    "month": lambda times: _month(times) + 1,
+    "quarter": lambda times: _month(times) // 3 + 1,
+    "year": _year,
+    "day_of_year": lambda times: _since(times, "Y", "D") + 1,
+    "week": _week,
+    "hour_of_week": lambda times: 24 * _weekday(times) + _since(times, "D", "h"),
+    "minute_of_day": lambda times: _since(times, "D", "m"),
+    "second_of_day": lambda times: _since(times, "D", "s"),
+    "days": _days,  # since 1970-01-01
+    "time_of_day": lambda times: _since(times, "D", "us") / 86_400e6,
+    "time_of_year": _of_year,
+}
