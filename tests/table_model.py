@@ -1,4 +1,4 @@
-"""A small model of a table: a number that may be missing, a category, an hour, a bounded number; classes and a forecast."""
+"""A small model of a table: a number that may be missing, a category, an hour and a bounded number; two outputs."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ def table_model(*, fills: bool = True, inputs: object = INPUTS, outputs: object 
         "direction": np.array([1]),
         "places": np.array([1, 1, 1, 1]),
     }
+    temp = "filled" if fills else "temp"
     nodes = [
         helper.make_node("Split", ["x", "places"], ["temp", "wind", "hour", "load"], axis=2),
         helper.make_node("IsNaN", ["temp"], ["gone"]),
@@ -52,9 +53,7 @@ def table_model(*, fills: bool = True, inputs: object = INPUTS, outputs: object 
         helper.make_node("Squeeze", ["wind", "last"], ["flat"]),
         helper.make_node("Cast", ["flat"], ["index"], to=onnx.TensorProto.INT64),
         helper.make_node("Gather", ["table", "index"], ["embedded"]),
-        helper.make_node(
-            "Concat", ["filled" if fills else "temp", "mask", "embedded", "hour", "load"], ["all"], axis=2
-        ),
+        helper.make_node("Concat", [temp, "mask", "embedded", "hour", "load"], ["all"], axis=2),
         helper.make_node("Transpose", ["all"], ["by_time"], perm=[1, 0, 2]),
         helper.make_node("LSTM", ["by_time", "W", "R"], ["Y"], hidden_size=_HIDDEN, name="lstm"),
         helper.make_node("Squeeze", ["Y", "direction"], ["hidden"]),
@@ -74,10 +73,8 @@ def table_model(*, fills: bool = True, inputs: object = INPUTS, outputs: object 
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    texts = {"tidegate.inputs": {"x": inputs}, "tidegate.outputs": outputs}
-    helper.set_model_props(
-        model, {key: value if isinstance(value, str) else json.dumps(value) for key, value in texts.items()}
-    )
+    said = outputs if isinstance(outputs, str) else json.dumps(outputs)
+    helper.set_model_props(model, {"tidegate.inputs": json.dumps({"x": inputs}), "tidegate.outputs": said})
     return model
 
 

@@ -49,7 +49,9 @@ def test_a_step_takes_what_its_columns_say_and_nothing_else(tmp_path: Path) -> N
 
 
 def test_model_toml_wins_key_by_key(tmp_path: Path) -> None:
-    toml = '[inputs.x]\nunits = ["K", "", "h", "%"]\n[inputs.x.range]\nload = [-inf, 5]\n[outputs.weather]\nclasses = ["a", "b"]'
+    toml = (
+        '[inputs.x]\nunits = ["K", "", "h", "%"]\nrange = {load = [-inf, 5]}\n[outputs.weather]\nclasses = ["a", "b"]'
+    )
     loaded = _loaded(tmp_path, table_model(), toml)
     legend = loaded.graph.inputs[0].legend
     assert legend.columns[0] == Column("temp", "K", missing=True, source="Temperature (C)")
@@ -98,7 +100,7 @@ def test_a_number_that_the_file_does_not_fill_in_may_not_be_missing(tmp_path: Pa
     loaded = _loaded(tmp_path / "metadata", table_model(fills=False))
     assert not any(column.missing for column in loaded.graph.inputs[0].legend.columns)
     assert any("tidegate.inputs says of missing numbers" in each and "NaN" in each for each in loaded.facts.untold)
-    with pytest.raises(stepgraph.ModelRefused, match="model.toml says what does not hold.*answers NaN"):
+    with pytest.raises(stepgraph.ModelRefused, match=r"model.toml says what does not hold.*answers NaN"):
         _loaded(tmp_path / "toml", table_model(fills=False, inputs={}), 'inputs.x.missing = ["x.0"]')
 
 
