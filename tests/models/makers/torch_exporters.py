@@ -1,16 +1,18 @@
 """Torch networks, as either of torch's exporters writes them.
 
-`python -m tests.models.makers.torch_exporters [FOLDER [NAME]]` writes the dynamo exporter's files, each from a process
-of its own: a second export of a recurrent network in one process can fail on what the first one left behind. The files
-of the older exporter take milliseconds, and tests make them as they need them.
+`python -m tests.models.makers.torch_exporters [FOLDER [NAME ...]]` writes the dynamo exporter's files, each from a
+process of its own: a second export of a recurrent network in one process can fail on what the first one left behind.
+The files of the older exporter take milliseconds, and tests make them as they need them.
 """
 
-import subprocess
+import os
 import sys
+import traceback
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import onnx
@@ -267,15 +269,32 @@ def _recorded(case: Case, rows_TB: Tensor) -> Recorded:
 
 
 def main() -> None:
-    """Makes the one file that is asked for, or all of them."""
-    match sys.argv[1:]:
-        case [folder, name]:
-            path = Path(folder) / f"{name}.onnx"
-            recorded = make(name, path, dynamo=True)
-            save(path, onnx.load(path), recorded)
-        case _:
-            for name in sorted(CASES.keys() - NOT_BY_DYNAMO):
-                subprocess.run([sys.executable, "-m", __spec__.name, *(sys.argv[1:] or [FOLDER]), name], check=True)
+    """Makes the files that are asked for, or all of them, each in a fork of this process."""
+    folder, names = (Path(sys.argv[1]) if sys.argv[1:] else FOLDER), sys.argv[2:]
+    _export_once()
+    for name in names or sorted(CASES.keys() - NOT_BY_DYNAMO):
+        child = os.fork()
+        if not child:
+            _make_and_leave(name, folder / f"{name}.onnx")
+        if os.waitpid(child, 0)[1]:
+            sys.exit(f"{name} was not made")
+
+
+def _export_once() -> None:
+    """Has torch load what its exporter needs, which takes longer than an export; no recurrent network is exported."""
+    torch.onnx.export(nn.Linear(1, 1).eval(), (torch.zeros(1, 1),), dynamo=True, verbose=False)
+
+
+def _make_and_leave(name: str, path: Path) -> NoReturn:
+    status = 1
+    try:
+        recorded = make(name, path, dynamo=True)
+        save(path, onnx.load(path), recorded)
+        status = 0
+    except Exception:  # noqa: BLE001 - the parent says which file was not made
+        traceback.print_exc()
+    finally:
+        os._exit(status)
 
 
 if __name__ == "__main__":
