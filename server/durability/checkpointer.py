@@ -9,15 +9,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from server.durability.outbox import Outbox
 from server.durability.pieces import pieces
-from server.durability.registry import Registry
+from server.durability.registry import Registry, is_old
 from server.durability.sequence import Life, ServedSequence
-from server.durability.snapshot import Snapshot, writes
+from server.durability.snapshot import Snapshot, taken, writes
 from server.errors import Reason, StoreFailed
 from server.stores import store
 
@@ -32,17 +31,17 @@ _MOST = 1_024  # checkpoints of one model in one write: copying more holds up th
 
 @dataclass(eq=False)
 class Checkpointer:
-    """Writes what has moved, what has left and what was closed."""
+    """Writes the states of sequences that took steps or left their streams, and the ends of closed ones."""
 
     _store: StoreThread
     _registry: Registry
     _outbox: Outbox
-    _most_steps: int  # how far a sequence may be ahead of its checkpoint before it is hurried
+    _most_steps: int  # steps that a sequence may be ahead of its checkpoint before a write is hurried
     _hurried: asyncio.Event = field(init=False, default_factory=asyncio.Event)
     _complete: float = field(init=False)  # when everything was written last
     cut: bool = field(init=False, default=False)  # whether there was more than one write takes
     _losses: int = field(init=False, default=0)  # how often the store has lost its data, as far as is known
-    _turn: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)  # one write at a time, whoever writes
+    _turn: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)  # one write at a time
 
     def __post_init__(self) -> None:
         self._complete = self._registry.monotonic()
@@ -50,7 +49,7 @@ class Checkpointer:
     # When -------------------------------------------------------------------------------------------------------------
 
     def hurry(self) -> None:
-        """There is something to write: `rest` ends."""
+        """Ends `rest`: there is something to write."""
         self._hurried.set()
 
     async def rest(self, seconds: float) -> bool:
@@ -77,8 +76,8 @@ class Checkpointer:
     async def checkpoint(self, everything: bool = True) -> None:
         """Writes the states of all sequences that have moved since, in one write.
 
-        Or else only of those that are new or far ahead of their checkpoint: whoever is fast does not have the slow
-        written at its own pace.
+        Unless `everything`, only of those that are new, or far ahead of their checkpoint: one quick sequence does not
+        cause all slow ones to be written as often as itself.
 
         Raises:
             StoreFailed: nothing is lost: they are written the next time.
@@ -109,8 +108,12 @@ class Checkpointer:
         for leaving in farewells:
             self._registry.note(leaving.sequences)
         while ends := self._outbox.ends():
-            await self._store.ask(partial(_end, ends, self._registry.clock()))
-            self._outbox.ended(len(ends))
+            await self._write_ends(ends)
+
+    async def _write_ends(self, ends: Sequence[store.End]) -> None:
+        now = self._registry.clock()
+        await self._store.ask(lambda s: s.end(ends, now))
+        self._outbox.ended(len(ends))
 
     async def look_for_losses(self) -> None:
         """Asks the store whether it has lost its data. If so all that is here is written again, quiet or not.
@@ -124,7 +127,7 @@ class Checkpointer:
         self._losses = losses
 
     async def write_soon(self, unborn: Collection[ServedSequence] = ()) -> None:
-        """Writes what has left, and these, for somebody who waits. If it fails, what is asked next fails too.
+        """Writes what has left its stream, and these, while a client waits. A failure of the store is ignored.
 
         Raises:
             StoreSilent: it took too long.
@@ -140,10 +143,10 @@ class Checkpointer:
 
     @asynccontextmanager
     async def turn_soon(self) -> AsyncIterator[None]:
-        """Nobody writes meanwhile.
+        """Nothing is written while this context is entered.
 
         Raises:
-            StoreSilent: whoever does took too long.
+            StoreSilent: the write that was under way took too long.
         """
         await self._store.soon(self._turn.acquire)
         try:
@@ -152,18 +155,18 @@ class Checkpointer:
             self._turn.release()
 
     async def _snapshot(self, model: ServedModel, least: int) -> Snapshot | None:
-        taken: asyncio.Future[Snapshot | None] = asyncio.get_running_loop().create_future()
+        snapshot: asyncio.Future[Snapshot | None] = asyncio.get_running_loop().create_future()
 
         def copy() -> None:
-            if taken.done():
+            if snapshot.done():
                 return
             try:
-                taken.set_result(self._copy(model, least))
-            except Exception as error:  # noqa: BLE001 - it is heard where the snapshot is waited for
-                taken.set_exception(error)
+                snapshot.set_result(self._copy(model, least))
+            except Exception as error:  # noqa: BLE001 - it is raised where the snapshot is awaited
+                snapshot.set_exception(error)
 
         model.batcher.pause(copy)
-        return await taken
+        return await snapshot
 
     def _copy(self, model: ServedModel, least: int) -> Snapshot | None:
         sequences, watermarks = self._registry.at(model), model.watermarks
@@ -176,9 +179,7 @@ class Checkpointer:
             self.hurry()
         if not len(slots):
             return None
-        who = tuple(sequences[slot] for slot in slots.tolist())
-        steps, rows = model.slots.done[slots], model.slots.gather(slots)
-        return Snapshot(model, who, steps, rows, watermarks.kept(slots), now)
+        return replace(taken([sequences[slot] for slot in slots.tolist()]), moment=now)
 
     async def _write(self, snapshots: Sequence[Snapshot]) -> None:
         if not snapshots:
@@ -205,14 +206,14 @@ class Checkpointer:
         unfit: Collection[ServedSequence],
         held: float,
     ) -> None:
-        """What was written of a part, and what was not wanted because the sequence is not ours any more."""
+        """Records what was written of a part, and lets go of sequences that another server owns now."""
         model, sequences = snapshot.model, self._registry.at(snapshot.model)
-        foreign: dict[store.Reason, list[ServedSequence]] = {}
+        foreign: list[tuple[ServedSequence, store.Refused]] = []
         for sequence, step in zip(snapshot.sequences[part], snapshot.steps[part].tolist(), strict=True):
             if sequence in unfit:
                 continue
             refusal = refused.get(sequence.id)
-            if refusal is None or _is_old(refusal, sequence):
+            if refusal is None or is_old(refusal, sequence):
                 model.counters.written += 1
                 self._registry.born(sequence)
                 if sequences.get(sequence.slot) is sequence:
@@ -222,12 +223,11 @@ class Checkpointer:
             elif refusal.reason is store.Reason.UNKNOWN:
                 self._registry.forgotten(sequence)
             else:
-                foreign.setdefault(refusal.reason, []).append(sequence)
-        for reason, those in foreign.items():
-            self._registry.let_go(those, reason)
+                foreign.append((sequence, refusal))
+        self._registry.refused(foreign)
 
     def _give_up(self, sequences: Iterable[ServedSequence]) -> None:
-        """Their states cannot be written, so nothing that is said of their checkpoints could be kept."""
+        """Ends sequences whose states cannot be written: no promise about their checkpoints could be kept."""
         for sequence in sequences:
             log.error("sequence '%s' is given up", sequence.id)
             if sequence in self._registry:
@@ -235,7 +235,7 @@ class Checkpointer:
                 self._registry.lose([sequence], Reason.INTERNAL, sentence)
 
     async def _write_anew(self, snapshots: Iterable[Snapshot], refused: Mapping[str, store.Refused]) -> None:
-        """The store has lost its data: whatever is known here is made known to it again."""
+        """The store has lost its data: writes everything that is here once more."""
         for snapshot in snapshots:
             lost = [at for at, t in enumerate(snapshot.sequences) if self._has_left(t) and t.id in refused]
             left = [at for at in lost if refused[snapshot.sequences[at].id].reason is store.Reason.UNKNOWN]
@@ -254,7 +254,7 @@ class Checkpointer:
         self.hurry()
 
     async def _look_for(self, asleep: Sequence[ServedSequence]) -> None:
-        """Of these nothing is here that could be written: those that the store has lost are lost."""
+        """Asks the store for sequences that have no state here: those that it has lost are lost."""
         claims = [store.Claim(sequence.id, sequence.digest) for sequence in asleep]
         kept = await self._store.ask(lambda s: s.read(claims, self._registry.clock())) if claims else []
         for sequence, found in zip(asleep, kept, strict=True):
@@ -275,12 +275,3 @@ class Checkpointer:
             if holder is not None:
                 holder.tell()
                 await asyncio.sleep(0)
-
-
-def _end(ends: Sequence[store.End], now: float, kept: store.Store) -> None:
-    kept.end(ends, now)
-
-
-def _is_old(refusal: store.Refused, sequence: ServedSequence) -> bool:
-    """Whether it is only of an earlier stay: one write can hold a sequence as it left one stream, and goes on here."""
-    return refusal.reason is store.Reason.FENCED and refusal.fence <= sequence.fence

@@ -1,7 +1,7 @@
 """Makes one checkpoint the last of an open sequence: an earlier one, or one of another version of its model.
 
-Whoever asked puts the state in place. Does not wait for the next write of all, and does not run beside it. What the
-store has definitely not done leaves the sequence running as it was. If that is in doubt the sequence has to be resumed.
+The caller puts the state in place. It is one write of its own, never beside another. If the store has definitely not
+carried it out, the sequence goes on as it was; if that is unknown, its client has to resume it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Commits:
         row: np.ndarray,
         then: Callable[[TidegateError | None], None],
     ) -> None:
-        """Makes the last one say that it goes on with another version of its model from this step and state [W] on."""
+        """Writes a last checkpoint that goes on with another version of the model from this step and state [W]."""
         data = checkpoint.encode(Checkpoint(model.name, model.version, model.loaded.sha256, step, row))
         self._store.run(self._gone_over(sequence, step, data), then)
 
@@ -82,14 +82,14 @@ class Commits:
         watermarks, slots = sequence.model.watermarks, np.array([sequence.slot])
         kept = watermarks.kept(slots)[0].tolist()
         written = watermarks.written[slots]
-        watermarks.written[slots] = NONE  # until who asked has taken it up: it may be written although it fails
+        watermarks.written[slots] = NONE  # until the caller puts it in place: a write that fails may be carried out
         try:
             refused = await self._write_alone(sequence, step, data, kept)
             if refused is store.Reason.UNKNOWN:  # the store has lost its data
                 self._registry.forgotten(sequence)
                 refused = await self._write_alone(sequence, step, data, kept)
         except StoreSilent as error:
-            if not error.definite:  # nobody here knows where the sequence stands in the store
+            if not error.definite:  # where the sequence stands in the store is unknown
                 self._registry.disown(sequence)
             elif sequence in self._registry:
                 watermarks.written[slots] = written if sequence.born else NONE

@@ -74,7 +74,7 @@ class Keeper:
         # books
         self._registry = registry = Registry(clock, monotonic)
         self._outbox = outbox = Outbox()
-        # who does what
+        # parts
         self._checkpointer = writer = Checkpointer(store, registry, outbox, settings.checkpoint_steps)
         self._leases = Leases(store, registry)
         self._limits = limits = Limits(store, registry, settings)
@@ -86,7 +86,7 @@ class Keeper:
     # A sequence comes and goes ----------------------------------------------------------------------------------------
 
     def check(self, caller: Caller, count: int) -> None:
-        """Whether a client may open so many. Raises OverLimit: the owner has too many, or the store is full."""
+        """Checks that a client may open so many. Raises OverLimit: its owner has too many, or the store is full."""
         self._limits.check(caller, count)
 
     def enrol(self, cohort: Cohort, slots: np.ndarray) -> list[ServedSequence]:
@@ -106,7 +106,7 @@ class Keeper:
         return sequences
 
     def turn_away(self, model: ServedModel, slots: np.ndarray) -> None:
-        """Opening the sequences in these slots failed: they are not here."""
+        """Forgets the sequences in these slots: opening them failed."""
         here = self._registry.at(model)
         self._registry.remove([here[slot] for slot in slots.tolist() if slot in here])
 
@@ -135,7 +135,7 @@ class Keeper:
         `then` is called once the store knows it, or after `store_seconds`, or at once while the store fails.
         """
         fresh = sequences[0].model.watermarks.fresh
-        known = [s for s in sequences if s.slot < 0 or not fresh[s.slot]]  # of the others the store never heard
+        known = [s for s in sequences if s.slot < 0 or not fresh[s.slot]]  # the store does not know the others
         for sequence in sequences:
             sequence.move(Move.END)
         self._registry.remove(sequences)
@@ -188,7 +188,7 @@ class Keeper:
             log.exception("enforcing limits failed; trying again")
 
     async def keep_house(self) -> None:
-        """Parks what is idle, renews leases, ends what nobody came back to, and makes room where a limit is passed.
+        """Parks what is idle, renews leases, expires what was parked for too long, and evicts where a limit is passed.
 
         Raises:
             StoreFailed.
@@ -216,7 +216,7 @@ class Keeper:
         return True
 
     async def stop(self, seconds: float) -> None:
-        """Lets go of the store after the last call, or leaves it alone with that after so long."""
+        """Closes the store after the last call; waits for that for so many seconds and no longer."""
         await self._store.stop(seconds)
 
     def sample(self) -> StoreSample:

@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from server.durability.store_thread import StoreThread
 
 _EVERY = store.LEASE / 10  # seconds: an outage of the store may take up the rest of a lease
-_BATCH = 500  # sequences that the store is told of at once
+_BATCH = 500  # sequences in one call of the store
 
 
 @dataclass(eq=False)
 class Leases:
-    """What the store is told of who is awake."""
+    """Reports to the store which sequences are open here, and which of them have a slot."""
 
     _store: StoreThread
     _registry: Registry
 
     async def renew(self) -> None:
-        """Of all that the store has not heard of for a while. What fails is due again the next time."""
+        """Renews every lease of which a tenth has passed. What fails is due again with the next call."""
         due = self._registry.monotonic() - _EVERY
         sequences = list(self._registry)
         with suppress(StoreFailed):
@@ -54,19 +54,7 @@ class Leases:
         refused: Mapping[str, store.Refused],
         held: float,
     ) -> None:
-        foreign: dict[store.Reason, list[ServedSequence]] = {}
+        self._registry.refused((sequence, refused[sequence.id]) for sequence in sequences if sequence.id in refused)
         for sequence, hold in zip(sequences, holds, strict=True):
-            refusal = refused.get(sequence.id)
-            if refusal is not None and not _may_be_ours(refusal, sequence):
-                foreign.setdefault(refusal.reason, []).append(sequence)
             if (sequence.slot >= 0) == hold.awake:  # else it fell asleep meanwhile, or woke up
                 sequence.held = held
-
-        for reason, those in foreign.items():
-            self._registry.let_go(those, reason)
-
-
-def _may_be_ours(refusal: store.Refused, sequence: ServedSequence) -> bool:
-    """A store that does not know a sequence may have lost its data, and is filled again by the next write."""
-    is_old = refusal.reason is store.Reason.FENCED and refusal.fence <= sequence.fence
-    return is_old or refusal.reason is store.Reason.UNKNOWN

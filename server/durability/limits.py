@@ -1,4 +1,4 @@
-"""How much may be open and kept: refuses what goes beyond, ends what nobody came back to, makes room for the rest."""
+"""Limits on what is open and kept: refuses what goes beyond, expires what was parked for too long, evicts the rest."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PORTION = 1_000  # ids that the store is asked for at once; where one is unknown the rest is not looked for
-_CALLS = 16  # of one address that wait for the store, so that the calls of others stand behind few of them
-_MOST = 256  # owners that the store is asked about at once
-_SLICES = 32  # in which the store gives back space in one round of housekeeping: nobody waits for more than one
-_BATCH = 500  # sequences that give way at once: nobody who needs the store waits behind all of them
+PORTION = 1_000  # ids in one call of the store; if one of them is unknown, the rest is not looked for
+_CALLS = 16  # calls of one address that wait for the store: other addresses wait behind no more of them
+_MOST = 256  # owners in one call of the store
+_SLICES = 32  # calls in which the store gives back space, in each round: other calls wait for one of them at most
+_BATCH = 500  # sequences that are evicted in one call: other calls wait for one of them at most
 
 
 @dataclass(eq=False)
@@ -69,7 +69,7 @@ class Limits:
         self._registry.expect(coming)
 
     async def enforce(self) -> None:
-        """Ends what nobody came back to, makes room where a limit is passed, and has the store give back what is free.
+        """Expires what was parked for too long, evicts where a limit is passed, and has the store give back free space.
 
         Raises:
             StoreFailed.
@@ -96,7 +96,7 @@ class Limits:
     # By owner ---------------------------------------------------------------------------------------------------------
 
     async def _enforce_by_owner(self, now: float) -> None:
-        """Whoever has more parked than may be makes room by its own; of who was not active there is nothing new."""
+        """Evicts sequences of each owner that has too many parked. Only owners that were active can have new ones."""
         self._active |= self._registry.take_active()
         if not self._settings.max_parked_per_owner:
             self._active.clear()
@@ -130,7 +130,7 @@ class Limits:
         return await self._store.ask(lambda s: s.usage())
 
     async def _forget(self, usage: store.Usage, now: float) -> store.Usage:
-        """Why sequences are gone is forgotten before any that is there gives way."""
+        """Where the store is too large, deletes tombstones before any sequence is evicted."""
         while usage.taken > self._most_bytes and usage.tombstones:
             await self._store.ask(lambda s: s.forget(_BATCH, now))
             usage = await self._usage()
@@ -141,7 +141,7 @@ class Limits:
         return self._settings.max_store_mib * 2**20
 
     def _surplus(self, usage: store.Usage) -> int:
-        """How many have to give way."""
+        """How many parked sequences have to be evicted."""
         surplus = usage.parked - self._settings.max_parked
         excess = usage.taken - self._most_bytes
         if excess > 0 and usage.sequences:
@@ -164,7 +164,7 @@ class Limits:
         return gone
 
     async def _lose(self, ids: Sequence[str], reason: store.Reason) -> None:
-        """Some were ended here, and are counted here, wherever they are open."""
+        """Counts sequences that this server has ended in the store; those that are open here leave their streams."""
         if ids:
             self._registry.lost[f"SEQUENCE_{reason.name}"] += len(ids)
         async for part in pieces(len(ids)):
@@ -174,7 +174,7 @@ class Limits:
 class Lookups:
     """How many sequences each address has the store look for: as many at a time as it may have open, in a few calls.
 
-    Whoever asks for ids that it made up keeps nobody but itself waiting. `most`: ids of an address, 0 for any number.
+    A client that asks for ids that it made up delays no other client. `most`: ids of an address, 0 for any number.
     """
 
     def __init__(self, most: int) -> None:
@@ -199,7 +199,7 @@ class Lookups:
 
     @asynccontextmanager
     async def turn(self, address: str) -> AsyncIterator[None]:
-        """One of the calls that an address may have under way."""
+        """Waits until the address has fewer calls under way than it may have, and holds a place for one."""
         turn = self._turns.setdefault(address, Semaphore(_CALLS))
         async with turn:
             yield

@@ -1,4 +1,4 @@
-"""Why a sequence cannot be had, or not from where it was asked for: what a store says, in the contract's words."""
+"""The errors for a sequence that cannot go on, or not from the step asked for, made from the reasons of a store."""
 
 from server.durability import checkpoint
 from server.durability.checkpoint import Checkpoint
@@ -44,6 +44,6 @@ def kept_at(sequence: ServedSequence, found: store.Claimed | store.Gone, step: i
 
 
 def gone(name: str, reason: store.Reason) -> SequenceGone:
-    """The refusal for a reason of the store."""
+    """The error for a reason of the store."""
     number, sentence = WHY[reason]
     return SequenceGone(sentence.format(name), number)

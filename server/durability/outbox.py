@@ -1,6 +1,6 @@
-"""What is not in the store yet of sequences that have left: the last states of the parked, the ends of the closed.
+"""What is still to be written of sequences that left their streams: last states of parked ones, ends of closed ones.
 
-Bounded in bytes: while a store does not answer, the client that has most there gives up its oldest first.
+Bounded in bytes: while the store does not answer, the oldest states of the address with the most are dropped first.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -21,7 +21,7 @@ _ENDS_AT_ONCE = 4_000  # ends in one write
 
 
 class Once:
-    """Calls a function the first time that it is called itself, and then lets go of it."""
+    """Calls a function the first time that it is called itself, and drops its reference to it."""
 
     def __init__(self, call: Callable[[], None]) -> None:
         self._call: Callable[[], None] | None = call
@@ -52,11 +52,11 @@ class Outbox:
     # Parked -----------------------------------------------------------------------------------------------------------
 
     def park(self, sequences: Sequence[ServedSequence]) -> None:
-        """Copies states of one model out of their slots; those that give way stay as the store has them."""
+        """Copies states of one model out of their slots. Of what the bound drops, the store keeps what it has."""
         self.add([taken(sequences, awake=False)])
 
     def take(self, most: float = inf) -> list[Snapshot]:
-        """Who is parked, to be written now, those furthest behind first: so many sequences, or a few more."""
+        """Removes and returns what is to be written now, the furthest behind first: `most` sequences or a few more."""
         those: list[Snapshot] = []
         count = 0
         while self._waiting and count < most:
@@ -67,14 +67,14 @@ class Outbox:
         return those
 
     def put_back(self, snapshots: Sequence[Snapshot]) -> None:
-        """These could not be written."""
+        """Puts back what `take` returned and could not be written."""
         for leaving in reversed(snapshots):
             for waiting in self._put(leaving):
                 waiting.move_to_end(leaving, last=False)
         self._give_up()
 
     def add(self, snapshots: Iterable[Snapshot]) -> None:
-        """These are to be written too, perhaps once more."""
+        """Adds snapshots to what is to be written; they may have been written before."""
         for leaving in snapshots:
             self._put(leaving)
         self._give_up()
@@ -111,9 +111,9 @@ class Outbox:
     # Closed -----------------------------------------------------------------------------------------------------------
 
     def end(self, sequences: Sequence[ServedSequence], told: Once) -> bool:
-        """They were closed; `told` is called when that is written.
+        """Has the ends of closed sequences written; `told` is called once they are.
 
-        False if too many wait already: then these stay in the store until they expire.
+        Returns False if too many wait already: then the sequences stay in the store until they expire.
         """
         if self._end_bytes > _MOST_ENDS:
             return False
@@ -123,11 +123,11 @@ class Outbox:
         return True
 
     def ends(self) -> list[store.End]:
-        """The next that were closed. To be written after all states that may be creating them."""
+        """The next ends to write; to be written after all states, which may create the sequences."""
         return [end for end, _ in islice(self._ends, _ENDS_AT_ONCE)]
 
     def ended(self, count: int) -> None:
-        """The first of them are written."""
+        """The first `count` ends are written."""
         for _ in range(count):
             end, told = self._ends.popleft()
             self._end_bytes -= _end_size(end)
@@ -135,7 +135,7 @@ class Outbox:
                 told()
 
     def wait_no_more(self) -> None:
-        """The store fails: whoever waits for an end to be written is told now."""
+        """The store fails: calls now what was to be called once the ends are written."""
         for told in [told for _, told in self._ends if told is not None]:
             told()
 

@@ -1,6 +1,6 @@
-"""Open sequences that are parked because no step came for long: gives up their slots, and brings them back.
+"""Parks open sequences that take no step for long: gives up their slots, and puts them back for the next step.
 
-And those that were resumed, and have not taken a step since, where the store knows of later ones: makes them ready too.
+Also makes those ready that were resumed before later checkpoints and have not taken a step since.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ class Parking:
     # Falling asleep ---------------------------------------------------------------------------------------------------
 
     async def park_idle(self) -> None:
-        """Has those that are idle fall asleep."""
+        """Puts idle sequences to sleep."""
         for model in self._registry.models():
             await in_turns(self._fall_asleep(model, lambda: True))
 
     def make_room(self, model: ServedModel, wanted: int) -> Work:
-        """Has those that are idle fall asleep, the longest idle first, while the slots would not do."""
+        """Puts idle sequences to sleep, the longest idle first, until `wanted` slots are free or none is idle."""
         if model.slots.free < wanted:
             yield from self._fall_asleep(model, lambda: model.slots.free < wanted)
 
     def _fall_asleep(self, model: ServedModel, more: Callable[[], bool]) -> Work:
-        """Has those fall asleep that are idle now and stay so until their turn, while `more` are to."""
+        """Puts to sleep what is idle now and still is at its turn, as long as `more` says so."""
         since, watermarks = self._registry.monotonic() - self._patience, model.watermarks
         for at, slot in enumerate(watermarks.idle(model.slots.done, since).tolist(), 1):
             if not more():
@@ -71,9 +71,9 @@ class Parking:
     # Waking up --------------------------------------------------------------------------------------------------------
 
     def wake(self, sequences: Sequence[ServedSequence], then: Callable[[TidegateError | None], None]) -> None:
-        """Makes sequences ready for a step; `then` is called when they are, or with why not.
+        """Makes sequences ready for a step; `then` is called once they are, or with the error.
 
-        Those that sleep are put back into slots; of those that are branched, what they take anew is cut off.
+        Sleeping ones are put back into slots; later checkpoints of branched ones are deleted.
         """
         self._store.run(self._make_ready(sequences), then)
 
@@ -98,7 +98,7 @@ class Parking:
                     self._registry.lose_asleep(sequence, found)
 
     def _read(self, sequences: Sequence[ServedSequence]) -> Awaitable[_Kept]:
-        """What the store has of them; it is asked once for all that are called in one turn of the event loop."""
+        """What the store has of them: one call for all that are woken in one turn of the event loop."""
         if not self._called:
             self._reading = asyncio.ensure_future(self._read_all())
         self._called.extend(sequences)
@@ -109,7 +109,7 @@ class Parking:
         now = self._registry.clock()
         kept = await self._store.ask_soon(lambda s: _woken(s, called, now))
         for model, count in Counter(sequence.model for sequence in called).items():
-            await in_turns(self.make_room(model, count))  # for all at once: who looks for the idle looks at every slot
+            await in_turns(self.make_room(model, count))  # for all at once: it looks at every slot
         return kept
 
     def _return(self, sequence: ServedSequence, found: Found) -> None:
@@ -125,12 +125,13 @@ class Parking:
         model.slots.restore(slots, row[np.newaxis], np.array([kept.step]))
         self._registry.wake(sequence, slots.item(), kept.step, later=found.later)
 
-    # Going another way ------------------------------------------------------------------------------------------------
+    # Deleting later checkpoints ---------------------------------------------------------------------------------------
 
     async def _cut_off(self, sequences: Sequence[ServedSequence]) -> None:
-        """Has the store forget what is later than where these stand: they go on from here, perhaps with other inputs.
+        """Deletes the checkpoints later than where these stand: they go on from here, perhaps with other inputs.
 
-        Not when they are claimed, because a claim may be carried out late; who sends a step has heard where it stands.
+        Not already when they are claimed: a claim may be carried out late, after its client has given up. A client that
+        sends a step knows where the sequence stands.
         """
         models = dict.fromkeys(sequence.model for sequence in sequences)
         snapshots = [taken([sequence for sequence in sequences if sequence.model is model]) for model in models]
@@ -152,14 +153,14 @@ class Parking:
     def _note_cut_off(self, sequence: ServedSequence, refused: store.Reason | None) -> None:
         if refused is None:
             self._registry.born(sequence)
-        elif refused is store.Reason.UNKNOWN:  # the store has lost its data, and with it what was to go
+        elif refused is store.Reason.UNKNOWN:  # the store has lost its data, and the later checkpoints with it
             self._registry.forgotten(sequence)
         else:
             self._registry.let_go([sequence], refused)
 
 
 def _woken(kept: store.Store, called: Sequence[ServedSequence], now: float) -> _Kept:
-    """What is kept of sequences that give way to nobody from now on, unless the store cannot write; in its thread."""
+    """In the store's thread: reads sequences, and marks them awake, so that they are not evicted, if it can write."""
     with suppress(StoreFailed):
         kept.hold([store.Hold(sequence.id, sequence.fence, awake=True) for sequence in called], now)
     answers = kept.read([store.Claim(sequence.id, sequence.digest) for sequence in called], now)

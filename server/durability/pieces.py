@@ -1,4 +1,4 @@
-"""Large work of the event loop in pieces, between which whatever else is due is done. Knows no sequence."""
+"""Large work of the event loop in pieces, between which other work is done. Knows no sequence."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator

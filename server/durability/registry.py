@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
 from typing import TYPE_CHECKING
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from server.runtime.served_model import ServedModel
 
 _SWEPT = Reason.SEQUENCE_EXPIRED, Reason.SEQUENCE_EVICTED  # counted by the server that ended them
-_NOBODY: Mapping[int, ServedSequence] = {}
+_NONE_HERE: Mapping[int, ServedSequence] = {}
 
 
 class Registry:
-    """All sequences that are open here, sleeping ones among them. `clock` and `monotonic` are everybody's time."""
+    """All sequences that are open here, sleeping ones among them. All of durability takes its time from here."""
 
     def __init__(self, clock: Callable[[], float], monotonic: Callable[[], float]) -> None:
         self.clock = clock  # seconds since 1970
@@ -32,7 +32,7 @@ class Registry:
         self._here: dict[str, ServedSequence] = {}
         self._by_slot: dict[ServedModel, dict[int, ServedSequence]] = {}
         self.quota = Quota()  # of those that are here or coming
-        self._active: set[str] = set()  # owners, since somebody looked
+        self._active: set[str] = set()  # owners, since `take_active` was called last
         self._coming: dict[str, ServedSequence] = {}  # that the store is being asked for, by id
         self.lost: Counter[str] = Counter()  # by reason, for the metrics
 
@@ -46,25 +46,25 @@ class Registry:
         return self._here.get(sequence.id) is sequence
 
     def get(self, name: str) -> ServedSequence | None:
-        """Who is here under this id."""
+        """The sequence that is open here under this id."""
         return self._here.get(name)
 
     def those_here(self, ids: Iterable[str]) -> list[ServedSequence]:
-        """Who is here under these ids."""
+        """The sequences that are open here under these ids."""
         return [sequence for sequence in map(self._here.get, ids) if sequence is not None]
 
     def unknown(self, sequences: Iterable[ServedSequence]) -> list[ServedSequence]:
-        """Those of these of which none is here under the same id, nor coming."""
+        """Those whose ids are neither open here nor expected."""
         return [one for one in sequences if one.id not in self._here and one.id not in self._coming]
 
     def expect(self, coming: Sequence[ServedSequence]) -> None:
-        """Sequences may be resumed here soon, and count from now on."""
+        """Sequences may be resumed here soon; their owners' quotas count them from now on."""
         for sequence in self.unknown(coming):
             self.quota.count(sequence.owner, 1)
         self._coming.update((sequence.id, sequence) for sequence in coming)
 
     def expect_no_more(self, ids: Iterable[str], digest: bytes) -> None:
-        """These are here now, or do not come, unless one with another token does."""
+        """Ends `expect` for sequences with this token's digest: they are here now, or do not come."""
         for id_ in ids:
             coming = self._coming.get(id_)
             if coming is not None and coming.digest == digest:
@@ -73,21 +73,21 @@ class Registry:
                     self.quota.count(coming.owner, -1)
 
     def note(self, sequences: Iterable[ServedSequence]) -> None:
-        """The store may hold more that is parked of their owners than before."""
+        """Notes that the store may hold more parked sequences of their owners than before."""
         self._active.update(sequence.owner for sequence in sequences)
 
     def take_active(self) -> set[str]:
-        """Whose sequences have come, gone or fallen asleep here since the last call."""
+        """The owners whose sequences came, left or fell asleep here since the last call."""
         active, self._active = self._active, set()
         return active
 
     def models(self) -> list[ServedModel]:
-        """Those that sequences have slots of now."""
+        """The models of which sequences have slots now."""
         return list(self._by_slot)
 
     def at(self, model: ServedModel) -> Mapping[int, ServedSequence]:
-        """Who has which slot of a model."""
-        return self._by_slot.get(model, _NOBODY)
+        """The sequences that have slots of a model, by slot."""
+        return self._by_slot.get(model, _NONE_HERE)
 
     # Coming -----------------------------------------------------------------------------------------------------------
 
@@ -109,7 +109,7 @@ class Registry:
     ) -> list[ServedSequence]:
         """As `add`. Of a sequence that two streams have then, that of the older fence is lost; `sentence` says why.
 
-        Returns those of these that are lost: who has claimed them since was quicker.
+        Returns those of `sequences` that are lost: another stream has claimed them since.
         """
         here = [(new, old) for new in sequences if (old := self._here.get(new.id)) is not None]
         self.lose([old for new, old in here if old.fence < new.fence], Reason.TAKEN_OVER, sentence)
@@ -121,7 +121,7 @@ class Registry:
         return late
 
     def keep(self, sequences: Iterable[ServedSequence]) -> None:
-        """These are to be written although they may have taken no step."""
+        """Has sequences written although they may have taken no step."""
         slots: dict[ServedModel, list[int]] = {}
         for sequence in sequences:
             if not sequence.born and sequence.slot >= 0:
@@ -171,13 +171,13 @@ class Registry:
     # In the store -----------------------------------------------------------------------------------------------------
 
     def born(self, sequence: ServedSequence) -> None:
-        """The store knows it, and has no later checkpoints than its last."""
+        """Notes that the store knows a sequence, and has no checkpoints later than the one just written."""
         sequence.born, sequence.new, sequence.origin = True, False, None
         if sequence.life is Life.BRANCHED:
             sequence.move(Move.READY)
 
     def forgotten(self, sequence: ServedSequence) -> None:
-        """The store has lost its data: what is here of it is written again."""
+        """Notes that the store has lost a sequence: its state is written again."""
         sequence.born = False
         if sequence.slot >= 0:
             if sequence.life in (Life.BRANCHED, Life.LEAVING):
@@ -188,7 +188,7 @@ class Registry:
     # Going ------------------------------------------------------------------------------------------------------------
 
     def remove(self, sequences: Sequence[ServedSequence]) -> None:
-        """They are not here any more; those that were not are passed over."""
+        """Removes sequences; those that are not here are passed over."""
         self.note(sequences)
         for sequence in sequences:
             if sequence not in self:
@@ -200,7 +200,7 @@ class Registry:
                 self.vacate(sequence)
 
     def vacate(self, sequence: ServedSequence) -> None:
-        """It leaves its slot, which its stream gives back."""
+        """Takes a sequence out of its slot, which its stream gives back."""
         model, by_slot = sequence.model, self._by_slot.get(sequence.model)
         if by_slot is None or by_slot.get(sequence.slot) is not sequence:
             return
@@ -213,7 +213,7 @@ class Registry:
             del self._by_slot[model]
 
     def lose(self, sequences: Sequence[ServedSequence], reason: Reason, sentence: str) -> None:
-        """They leave against their clients' will, and these are told why; `sentence` has a place for the id."""
+        """Removes sequences against their clients' will; their streams say why. `sentence` has a place for the id."""
         by_holder: dict[Holder, list[ServedSequence]] = {}
         for sequence in sequences:
             if sequence.holder is not None:
@@ -228,18 +228,36 @@ class Registry:
         self.remove(sequences)
 
     def disown(self, sequence: ServedSequence) -> None:
-        """Where it stands in the store is not known any more, so nothing is written of it: it has to be resumed."""
+        """Ends a sequence of which it is unknown where it stands in the store: its client has to resume it."""
         if sequence in self:
             self.lose([sequence], Reason.DRAINING, "sequence '{}' has to be resumed: the store did not answer")
 
     def lose_asleep(self, sequence: ServedSequence, reason: store.Reason) -> None:
-        """The store has nothing for it to wake up with."""
+        """Ends a sleeping sequence: the store has no state from which it could go on."""
         if reason is store.Reason.UNKNOWN:
             why = "the store has lost its data, and with it the state of sequence '{}', which was asleep"
             self.lose([sequence], Reason.CHECKPOINT_GONE, why)
         else:
             self.let_go([sequence], reason)
 
+    def refused(self, refusals: Iterable[tuple[ServedSequence, store.Refused]]) -> None:
+        """Lets go of sequences that the store gave up, or to another server.
+
+        Not for a refusal of an earlier stay. Nor where the store does not know a sequence: it has lost its data, and
+        the next write brings the sequence back.
+        """
+        by_reason = defaultdict[store.Reason, list[ServedSequence]](list)
+        for sequence, refusal in refusals:
+            if refusal.reason is not store.Reason.UNKNOWN and not is_old(refusal, sequence):
+                by_reason[refusal.reason].append(sequence)
+        for reason, those in by_reason.items():
+            self.let_go(those, reason)
+
     def let_go(self, sequences: Iterable[ServedSequence], reason: store.Reason) -> None:
-        """The store does not take them for ours any more."""
+        """The store says why they are not this server's any more; those that are here leave their streams."""
         self.lose([sequence for sequence in sequences if sequence in self], *WHY[reason])
+
+
+def is_old(refusal: store.Refused, sequence: ServedSequence) -> bool:
+    """Whether a refusal is of an earlier stay: one write can hold a sequence as it left a stream, and as it goes on."""
+    return refusal.reason is store.Reason.FENCED and refusal.fence <= sequence.fence

@@ -65,11 +65,11 @@ class Wish:
         self.digest = digest_of(self.token)
 
     def claims(self, part: slice = slice(None)) -> list[store.Claim]:
-        """As a store wants them; all of them are made in its thread."""
+        """The claims of some of them. All claims are made in the store's thread."""
         return [store.Claim(id_, self.digest) for id_ in self.ids[part]]
 
     def check(self) -> None:
-        """Whether it is the last one for all that it wants, and its client is there. Raises SequenceGone."""
+        """Raises SequenceGone: a later claim wants one of the sequences, or the client has left."""
         if late := self.beaten or ("" if self.wanted() else self.ids[0]):
             raise gone(late, store.Reason.FENCED)
 
@@ -85,7 +85,7 @@ def decoded(answers: Sequence[store.Claimed | store.Gone], answered: Sequence[in
 def restored_from(
     claim: store.Claim, kept: Kept | store.Gone, answered: int, exact: Callable[[str, int, str], ServedModel]
 ) -> Restored:
-    """What was read of a sequence, as what to go on with; `exact` finds its model. Raises Refusal: it cannot be."""
+    """What a sequence goes on from, by what was read; `exact` finds its model. Raises Refusal: it cannot go on."""
     kept = _had(claim.id, kept)
     newest = _newest(claim.id, kept.found, answered)
     model = exact(newest.model, newest.version, newest.sha256)
@@ -97,7 +97,7 @@ def restored_from(
 
 
 def restored_again(kept: Kept | store.Gone, seen: Restored) -> Restored:
-    """What was seen and admitted, as it was claimed: it may have been written once more meanwhile."""
+    """What was read and admitted, brought up to date with the claim: it may have been written once more meanwhile."""
     sequence = seen.sequence
     kept = _had(sequence.id, kept)
     newest = _newest(sequence.id, kept.found, seen.answered)
@@ -108,7 +108,7 @@ def restored_again(kept: Kept | store.Gone, seen: Restored) -> Restored:
 
 
 def _check_fits(name: str, kept: Checkpoint, model: ServedModel) -> None:
-    """Whether a state lies as the model's states do here. Raises WrongState: another release laid it out."""
+    """Raises WrongState: the state has another layout than the model's states here; another release wrote it."""
     state, initial = kept.state, model.graph.initial
     if state is not None and (state.shape, state.dtype) != (initial.shape, initial.dtype):
         raise WrongState(
@@ -118,7 +118,7 @@ def _check_fits(name: str, kept: Checkpoint, model: ServedModel) -> None:
 
 
 def _had(name: str, kept: Kept | store.Gone) -> Kept:
-    """What can be had. Raises SequenceGone; StoreSilent: another claim was carried out before this late one."""
+    """Returns what is kept. Raises SequenceGone; StoreSilent: another claim was carried out before this late one."""
     if isinstance(kept, Kept):
         return kept
     if kept.reason is store.Reason.FENCED:

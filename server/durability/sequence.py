@@ -1,7 +1,4 @@
-"""A sequence that this server holds: who it is, whose it is, where its state is, and its life as one table of moves.
-
-Pure.
-"""
+"""A sequence that is open here: its id, owner, model and slot, and its life as a table of moves. Pure."""
 
 from __future__ import annotations
 

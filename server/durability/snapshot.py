@@ -25,7 +25,7 @@ class Snapshot:
     """States of sequences of one model at a moment: `steps` [N], `slots` [N, W], and the steps [N, 3] to keep too.
 
     `awake`: whether they went on from there, as far as is known.
-    `moment`: when, by a monotonic clock; 0 where nobody asks.
+    `moment`: when, by a monotonic clock; 0 where that is not needed.
     `behind`: by how many steps, at most, they are ahead of what the store has.
     """
 
@@ -42,10 +42,10 @@ class Snapshot:
         """Some of them."""
         sequences = tuple(self.sequences[at] for at in places)
         steps, states, kept = self.steps[places], self.states[places], self.kept[places]
-        return Snapshot(self.model, sequences, steps, states, kept, awake=self.awake, behind=self.behind)
+        return replace(self, sequences=sequences, steps=steps, states=states, kept=kept)
 
     def left(self, places: list[int]) -> Snapshot:
-        """Some of them, that have left since."""
+        """Some of them, which left their streams since."""
         return replace(self.of(places), awake=False)
 
 
@@ -60,7 +60,7 @@ def taken(sequences: Sequence[ServedSequence], *, awake: bool = True) -> Snapsho
 
 
 def writes(snapshots: Iterable[Snapshot], unfit: set[ServedSequence]) -> Iterable[store.Write]:
-    """What a store is to write of them. Adds to `unfit` whose states cannot be written: they hold up nobody else's."""
+    """What a store is to write. Sequences whose states cannot be encoded are left out and added to `unfit`."""
     for snapshot in snapshots:
         try:
             yield from list(_writes(snapshot))
@@ -96,7 +96,7 @@ def born(sequence: ServedSequence, write: store.Write) -> Iterable[store.Write]:
 
 
 def _encoded(snapshot: Snapshot) -> list[bytes]:
-    """A state that is still the model's initial one takes next to nothing."""
+    """The bytes of each checkpoint; one of the model's initial state holds no numbers."""
     model, steps, states = snapshot.model, snapshot.steps, snapshot.states
     who = model.name, model.version, model.loaded.sha256
     moved = (steps > 0) | (states != model.graph.initial).any(axis=1)

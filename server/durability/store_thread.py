@@ -22,9 +22,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_CALM = 3.0  # seconds without a failure until a store counts as well again: what cannot be written is tried more often
+_CALM = 3.0  # seconds without a failure until a store counts as working again; writes are tried more often
 
-_until: ContextVar[float] = ContextVar("until")  # when who waits has waited for long enough, by the event loop's clock
+_until: ContextVar[float] = ContextVar("until")  # when the caller stops waiting, by the event loop's clock
 
 
 class StoreThread:
@@ -32,7 +32,7 @@ class StoreThread:
 
     Args:
         open_store: makes the store; called in that thread.
-        patience: how long who waits for an answer of the store waits, in seconds.
+        patience: how long a client waits for an answer of the store, in seconds.
     """
 
     def __init__(self, open_store: Callable[[], Store], patience: float) -> None:
@@ -54,7 +54,7 @@ class StoreThread:
         await self.ask(lambda _: None)
 
     async def ask(self, call: Callable[[Store], T]) -> T:
-        """Carries out one call.
+        """Carries out one call in the thread of the store, however long it takes.
 
         Raises:
             StoreFailed: the store could not do it.
@@ -62,7 +62,7 @@ class StoreThread:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._carry_out, call)
 
     async def ask_soon(self, call: Callable[[Store], T]) -> T:
-        """The same for somebody who waits.
+        """As `ask`, within the time that a client waits.
 
         Raises:
             StoreSilent: it failed, or took too long.
@@ -73,7 +73,7 @@ class StoreThread:
             raise _silent(str(error), definite=error.definite) from error
 
     async def soon(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Something else that takes as long as the store does, for somebody who waits.
+        """Awaits what depends on the store, within the time that a client waits.
 
         Raises:
             StoreSilent: it took too long.
@@ -106,7 +106,7 @@ class StoreThread:
             _until.reset(begun)
 
     async def stop(self, seconds: float | None = None) -> None:
-        """Lets go of the store after the last call, or leaves it alone with that after so long."""
+        """Closes the store after the last call; waits for that for so many seconds and no longer."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
@@ -135,7 +135,7 @@ class StoreThread:
 
 
 class _Thread(Executor):
-    """One thread, which the end of the process does not wait for: a store may hang for longer than anybody should."""
+    """One thread, which the end of the process does not wait for: a store may hang."""
 
     def __init__(self) -> None:
         self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
@@ -147,7 +147,7 @@ class _Thread(Executor):
         self._calls.put((future, partial(call, *given, **named)))
         return future
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002 - nobody waits here
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002 - it never waits
         """Ends the thread after the calls that were made before."""
         self._calls.put(None)
 

@@ -1,6 +1,6 @@
 """Takes over sequences that were opened before, here or at another server, with the checkpoints to go on from.
 
-Of several that want the same one, the one that came last gets it. Knows no stream: whoever claims has the slots.
+Of several claims of the same sequence the last one gets it. Knows no stream: the claimant has the slots.
 Checkpoints are decoded in the store's thread; what the event loop does for each sequence it does in pieces.
 """
 
@@ -46,7 +46,7 @@ class ModelLookup(Protocol):
 
 @dataclass(eq=False)
 class Takeovers:
-    """Claims of sequences that are open elsewhere, or nowhere."""
+    """Claims of sequences that are open on another stream or server, or parked."""
 
     _store: StoreThread
     _registry: Registry
@@ -57,11 +57,11 @@ class Takeovers:
     _models: ModelLookup
     _lookups: Lookups
     _guesses: Guesses = field(init=False, default_factory=Guesses)
-    # by digest and id: the last that wants a sequence, while the store is asked
+    # by digest and id: the last claim of a sequence, while the store is asked
     _last: dict[bytes, dict[str, Wish]] = field(init=False, default_factory=dict)
 
     def claim(self, wish: Wish) -> None:
-        """Takes over sequences that were opened before. Of several that want the same one the last gets it."""
+        """Takes over sequences that were opened before. Of several claims of the same sequence the last one gets it."""
         try:
             self._lookups.begin(wish.caller.address, len(wish.ids))
         except OverLimit as refusal:
@@ -78,7 +78,7 @@ class Takeovers:
         self._store.run(self._taken_over(wish), wish.then)
 
     async def _taken_over(self, wish: Wish) -> list[Restored]:
-        """The answer to who guesses tokens comes later each time; who has the right one is not kept waiting."""
+        """Delays the answer to a wrong token, longer each time; that to the right token is never delayed."""
         try:
             async with self._lookups.turn(wish.caller.address):
                 return await self._claimed(wish)
@@ -93,7 +93,7 @@ class Takeovers:
             await self._expect_no_more(wish)
 
     async def _expect_no_more(self, wish: Wish) -> None:
-        """They are about to be here, or do not come, unless a later one wants them."""
+        """Ends what `claim` began: the sequences are here now, or do not come, unless a later claim wants them."""
         last = self._last.get(wish.digest, {})  # none: a later one that wanted the same has ended first
         async for part in pieces(len(wish.ids)):
             mine = {id_ for id_ in wish.ids[part] if last.get(id_) is wish}  # one may be named twice
@@ -104,9 +104,9 @@ class Takeovers:
             del self._last[wish.digest]
 
     def settle(self, restored: Sequence[Restored], slots: np.ndarray) -> list[ServedSequence]:
-        """What was claimed lives in these slots from now on; all of one model.
+        """Puts the states of claimed sequences of one model into slots [N].
 
-        Returns those that are lost, because another stream has claimed them since.
+        Returns those that are lost because another stream has claimed them since.
         """
         model = restored[0].sequence.model
         steps = np.array([r.checkpoint.step for r in restored])
@@ -120,7 +120,7 @@ class Takeovers:
         return lost
 
     async def _claimed(self, wish: Wish) -> list[Restored]:
-        """Looks before it takes: who is refused has thrown nobody out."""
+        """Reads and admits the sequences before it claims them: a refused resume has changed nothing."""
         if len(set(wish.ids)) < len(wish.ids):
             raise BadInput("a resume names a sequence twice", Reason.MALFORMED)
         async for part in pieces(len(wish.ids)):
@@ -165,7 +165,7 @@ class Takeovers:
         return seen
 
     async def _admit(self, wish: Wish, restored: Sequence[Restored]) -> None:
-        """Whether they may come. Raises Refusal: they would be too many, of several models, or have no place."""
+        """Checks that all may come. Raises Refusal: too many, of several models, or there are no slots."""
         model = restored[0].sequence.model
         theirs = 0
         async for part in pieces(len(restored)):
@@ -180,7 +180,7 @@ class Takeovers:
         wish.admit(model, len(restored) - theirs)
 
     async def _give_way(self, ids: Sequence[str], fences: Sequence[int]) -> None:
-        """Whoever has them here under an older fence leaves them. Raises SequenceGone: a fence here is newer."""
+        """Removes them from streams that have them under an older fence. Raises SequenceGone: a fence here is newer."""
         newer = ""
         async for part in pieces(len(ids)):
             fence = dict(zip(ids[part], fences[part], strict=True))
@@ -193,7 +193,7 @@ class Takeovers:
             raise gone(newer, store.Reason.FENCED)
 
     async def _restored(self, wish: Wish, seen: list[Kept | store.Gone]) -> list[Restored]:
-        """What a store said of each, as what to go on with. Raises Refusal: of the first with which that cannot be."""
+        """What each sequence goes on from, as the store said. Raises Refusal: that of the first that cannot go on."""
         restored = list[Restored]()
         async for part in consumed(seen):
             those = slice(len(restored), len(restored) + len(part))
