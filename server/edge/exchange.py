@@ -6,7 +6,7 @@ Knows no protocol: a `Dialect` translates between a client's messages and a `Str
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol
@@ -30,9 +30,24 @@ Request = Any  # what the dialect's deserialiser makes of a client's message
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """A message of several requests, each of which may be parsed only when it is taken out."""
+    """A message of several requests, each of which may be parsed only when it is taken out.
+
+    `large`: others get a turn before the first is, because the message took long to come in.
+    """
 
     requests: Iterable[Request]
+    large: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Large:
+    """A message of about `size` bytes that takes long to make: `make` does it in pieces, when its turn has come."""
+
+    size: int
+    make: Callable[[], Awaitable[bytes]]
+
+
+Outgoing = Answered | FleetAnswered | bytes | Large  # the last two carry no answer
 
 
 class Call(Protocol):
@@ -54,11 +69,14 @@ class Dialect(Protocol):
     def refusal(self, request: Request, stream: Stream, error: TidegateError) -> Failed:
         """The event for a request that was refused."""
 
-    def write(self, event: Event) -> bytes:
+    def write(self, event: Event) -> bytes | Large:
         """The message for one event."""
 
-    def bundle(self, events: Sequence[Answered | FleetAnswered | bytes]) -> tuple[bytes, int]:
-        """The next message, and how many of these, in their order, are in it; bytes are whole messages."""
+    def bundle(self, events: Sequence[Outgoing]) -> tuple[bytes, int]:
+        """The next message, and how many of these, in their order, are in it; bytes are whole messages.
+
+        The first is not Large.
+        """
 
 
 class Exchange:
@@ -93,8 +111,8 @@ class Exchange:
         # what goes on
         self._heard = False
         self._leaving = False
-        self._outgoing: deque[Answered | FleetAnswered | bytes] = deque()  # bytes: a message that carries no answer
-        self._unwritten = 0  # the bytes of those
+        self._outgoing: deque[Outgoing] = deque()
+        self._unwritten = 0  # the bytes of those that carry no answer
         self._asleep: asyncio.Future[None] | None = None  # done when something is outgoing
         self._room = asyncio.Event()  # set when something was written, while `_waits_for_room`, and by the writer's end
         self._waits_for_room = False
@@ -151,6 +169,8 @@ class Exchange:
             if self._leaving:
                 pass  # the client sends it again where it goes on
             elif isinstance(message, Bundle):
+                if message.large:
+                    await asyncio.sleep(0)
                 await self._take_all(message.requests)
             else:
                 self._take(message, company=False)
@@ -192,13 +212,16 @@ class Exchange:
         else:
             message = self._dialect.write(event)  # at once: what waits is counted as what it takes
             self._outgoing.append(message)
-            self._unwritten += len(message)
+            self._unwritten += message.size if isinstance(message, Large) else len(message)
         if self._asleep is not None and not self._asleep.done():
             self._asleep.set_result(None)
 
     async def _write(self) -> None:
         while True:
             while self._outgoing:
+                if isinstance(large := self._outgoing[0], Large):
+                    made = self._outgoing[0] = await large.make()
+                    self._unwritten += len(made) - large.size
                 message, count = self._dialect.bundle(self._outgoing)
                 answers = others = 0  # bytes
                 for _ in range(count):  # the arrays are freed now: they are in the message

@@ -24,6 +24,7 @@ _PARTS = {
     sequence_pb2.TraceSelection.PART_GATES: GATES,
 }
 _MAX_REQUESTS = 1_024  # of a bundle
+_LARGE = 2**19  # bytes that gRPC copies in half a millisecond or more
 _MAX_TENSORS = 64  # inputs of one message
 _MAX_PARTS = 1_024  # of a state
 _MAX_SELECTED = 1_024  # parts and layers that a trace selection may name
@@ -40,8 +41,9 @@ def reader(limit: int) -> Callable[[bytes], "sequence_pb2.StreamRequest | Bundle
                 raise OverLimit(
                     f"a message of {len(data)} bytes came; {limit} is the limit. Send smaller chunks or fleets"
                 )
-            if len(data) > SMALL and len(parts := split(data, _MORE, _MAX_REQUESTS)) > 1:
-                return Bundle(map(_single, parts))
+            parts = split(data, _MORE, _MAX_REQUESTS) if len(data) > SMALL else ()
+            if len(parts) > 1 or len(data) > _LARGE:
+                return Bundle(map(_single, parts), len(data) > _LARGE)
             request = parsed(sequence_pb2.StreamRequest, data)
             return _bundle(request) if request.more else request
         except Refusal as refusal:

@@ -1,11 +1,15 @@
 """Translates the events of a stream into the contract's messages. Decides nothing."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 import numpy as np
 from google.protobuf.message import Message
 
+from server.durability.pieces import pieces
+from server.edge.exchange import Large, Outgoing
 from server.edge.native import descriptions
 from server.edge.prediction import Prediction
 from server.errors import TidegateError
@@ -28,6 +32,7 @@ from tidegate.v1 import error_pb2, sequence_pb2, tensor_pb2, tidegate_pb2
 
 Answer = Answered | FleetAnswered
 
+_MANY = 4_096  # ids that are written without a break: half a millisecond
 _BUNDLE_BYTES = 2**16  # past this a message gains nothing from being shared
 
 
@@ -53,7 +58,7 @@ def _tag(message: type[Message], field: str, kind: int) -> bytes:
     return bytes([message.DESCRIPTOR.fields_by_name[field].number << 3 | kind])
 
 
-_ANSWERS, _MORE = (_tag(sequence_pb2.StreamResponse, field, 2) for field in ("answers", "more"))
+_ANSWERS, _MORE, _OPENED = (_tag(sequence_pb2.StreamResponse, field, 2) for field in ("answers", "more", "opened"))
 _HANDLE, _FIRST_STEP, _CHECKPOINTED = (
     _tag(sequence_pb2.Answers, field, 0) for field in ("handle", "first_step", "checkpointed")
 )
@@ -73,25 +78,26 @@ class Writer:
         self._max_message = max_message
         self._single: dict[tuple[Form, bool], _Single] = {}
 
-    def bundle(self, events: Sequence[Answer | bytes]) -> tuple[bytes, int]:
-        """The next message, and how many of these, in their order, are in it."""
+    def bundle(self, events: Sequence[Outgoing]) -> tuple[bytes, int]:
+        """See Dialect."""
         first = events[0]
         if isinstance(first, bytes):
             return first, 1
-        message = self.write(first)
+        assert not isinstance(first, Large)
+        message = self.answer(first)
         if len(events) == 1 or not first.form.bundle:
             return message, 1
         pieces, size = [message], len(message)
         for event in islice(events, 1, None):
-            if size >= _BUNDLE_BYTES or isinstance(event, bytes) or not event.form.bundle:
+            if size >= _BUNDLE_BYTES or isinstance(event, bytes | Large) or not event.form.bundle:
                 break
-            message = self.write(event)
+            message = self.answer(event)
             pieces += (_MORE, _VARINT[len(message)], message)
             size += len(message)
         return b"".join(pieces), 1 + len(pieces) // 3
 
-    def write(self, event: Event) -> bytes:
-        """The message for one event."""
+    def answer(self, event: Answer) -> bytes:
+        """The message for one answer."""
         if isinstance(event, Answered) and len(event.outputs[0]) == 1 and not event.form.values:
             key = event.form, event.trace is not None
             single = self._single.get(key)
@@ -101,10 +107,29 @@ class Writer:
                 single = self._single[key] = _Single(message.answers)
             return single.write(event)
         message = sequence_pb2.StreamResponse()
-        if isinstance(event, Opened):
-            message.opened.max_message_bytes = self._max_message
         _fill(message, event)
         return message.SerializeToString()
+
+    def write(self, event: Event) -> bytes | Large:
+        """The message for one event that is no answer."""
+        message = sequence_pb2.StreamResponse()
+        if isinstance(event, Opened):
+            message.opened.max_message_bytes = self._max_message
+            if len(event.ids) > _MANY:
+                return Large(len(event.ids) * (len(event.ids[0]) + 8), partial(_opened, message.opened, event))
+        _fill(message, event)
+        return message.SerializeToString()
+
+
+async def _opened(opened: sequence_pb2.Opened, event: Opened) -> bytes:
+    """The message of very many sequences that were opened: lists go on in what is appended to a message."""
+    _fill_opened(opened, replace(event, ids=(), steps=()))
+    parts = [opened.SerializeToString()]
+    async for part in pieces(len(event.ids), _MANY):
+        more = sequence_pb2.Opened(sequence_ids=event.ids[part], next_steps=event.steps[part])
+        parts.append(more.SerializeToString())
+    body = b"".join(parts)
+    return _OPENED + _VARINT[len(body)] + body
 
 
 class _Single:
@@ -146,12 +171,7 @@ def _fill(message: sequence_pb2.StreamResponse, event: Event) -> None:
             failure.expected_steps.extend(event.expected)
             _fill_error(failure.error, event.error)
         case Opened():
-            opened = message.opened
-            opened.handle, opened.resume_token = event.handle, event.token
-            opened.model, opened.version = event.model, event.version
-            opened.sequence_ids.extend(event.ids)
-            opened.next_steps.extend(event.steps)
-            opened.trace.extend(descriptions.columns(event.columns))
+            _fill_opened(message.opened, event)
         case Closed():
             message.closed.handle, message.closed.count = event.handle, len(event.steps)
             message.closed.steps.extend(event.steps)
@@ -169,6 +189,14 @@ def _fill(message: sequence_pb2.StreamResponse, event: Event) -> None:
             moved = message.moved
             moved.handle, moved.version, moved.next_step = event.handle, event.version, event.step
             moved.trace.extend(descriptions.columns(event.columns))
+
+
+def _fill_opened(opened: sequence_pb2.Opened, event: Opened) -> None:
+    opened.handle, opened.resume_token = event.handle, event.token
+    opened.model, opened.version = event.model, event.version
+    opened.sequence_ids.extend(event.ids)
+    opened.next_steps.extend(event.steps)
+    opened.trace.extend(descriptions.columns(event.columns))
 
 
 def _fill_answers(message: sequence_pb2.StreamResponse, event: Answered | FleetAnswered) -> None:

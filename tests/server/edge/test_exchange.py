@@ -18,6 +18,8 @@ from tidegate.v1 import error_pb2
 from tidegate.v1 import sequence_pb2 as pb
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.server.world import Line
 
 ROWS = np.random.default_rng(7).normal(size=(60, 3)).astype(np.float32)
@@ -224,6 +226,35 @@ def test_between_the_openings_of_a_bundle_others_get_their_turn(tmp_path_factory
 
     world.run(others())
     assert turns > 5
+    world.close()
+
+
+def test_others_get_their_turn_between_the_arrival_of_a_large_message_and_its_first_request(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    world = World(tmp_path_factory.getbasetemp())
+    world.connect(0, 0)
+    line = world.lines[0]
+    assert line is not None
+    order = list[str]()
+
+    def requests() -> Iterator[pb.StreamRequest]:
+        order.append("first request")
+        yield pb.StreamRequest()
+
+    async def others() -> None:
+        for _ in range(20):
+            order.append("others")
+            await asyncio.sleep(0)
+
+    async def arrives(large: bool) -> list[str]:
+        order.clear()
+        line.say(Bundle(requests(), large))
+        await others()
+        return order[: order.index("first request")]
+
+    apart = [len(world.run(arrives(large))) for large in (False, True)]
+    assert apart[1] == apart[0] + 1
     world.close()
 
 

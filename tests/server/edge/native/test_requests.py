@@ -1,9 +1,11 @@
-"""What a request that is refused is said to be about."""
+"""What a request that is refused is said to be about, and when a large one is parsed."""
 
 import numpy as np
 import pytest
 
-from server.edge.native.requests import concerned
+from server.edge.exchange import Bundle
+from server.edge.native import requests
+from server.edge.native.requests import concerned, reader
 from tidegate.v1 import sequence_pb2 as pb
 
 MOST = 8
@@ -26,3 +28,14 @@ def test_the_refusal_of_a_request_names_all_of_its_sequences(request_: pb.Stream
 @pytest.mark.parametrize("request_", [fleet(300_000), resume(50_000)], ids=["fleet", "resume"])
 def test_the_refusal_of_a_request_of_more_sequences_than_may_be_open_names_one(request_: pb.StreamRequest) -> None:
     assert concerned(request_, MOST)[0] == (3,)
+
+
+def test_a_large_message_is_parsed_in_a_turn_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    large = fleet(100_000)
+    message, parsed = large.SerializeToString(), requests.parsed
+    monkeypatch.setattr(requests, "parsed", lambda *_: pytest.fail("it is parsed as it comes in"))
+    bundle = reader(2 * len(message))(message)
+    assert isinstance(bundle, Bundle)
+    assert bundle.large
+    monkeypatch.setattr(requests, "parsed", parsed)
+    assert list(bundle.requests) == [large]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from server.edge.exchange import Large
 from server.edge.native.responses import Writer
-from server.streams.events import Answered, FleetAnswered, Form
+from server.streams.events import Answered, FleetAnswered, Form, Opened
+from stepgraph.rewriting.columns import Columns
 from tidegate import wire
 from tidegate.v1 import sequence_pb2 as pb
 from tidegate.v1 import tensor_pb2
@@ -81,12 +85,12 @@ def test_what_was_written_is_not_kept(kind: str, traced: bool) -> None:
         trace = numbers(rows) if traced else None
         if kind == "fleet":
             event = FleetAnswered(np.arange(rows), np.arange(rows), form, [numbers(rows)], trace, 1, np.arange(rows))
-            writer.write(event)
+            writer.answer(event)
         elif kind == "bundle":
             singles = [(numbers(1), numbers(1) if traced else None) for _ in range(rows)]
             writer.bundle([Answered(0, 0, form, [outputs], each, 1, 0) for outputs, each in singles])
         else:
-            writer.write(Answered(0, 0, form, [numbers(rows)], trace, 1, 0))
+            writer.answer(Answered(0, 0, form, [numbers(rows)], trace, 1, 0))
 
     for _ in range(20):
         write()
@@ -95,6 +99,33 @@ def test_what_was_written_is_not_kept(kind: str, traced: bool) -> None:
         write()
     gc.collect()
     assert resident() - before < much / 4 + 2**20
+
+
+async def test_the_message_of_ten_thousand_that_were_opened_is_made_in_pieces_and_reads_as_any_other() -> None:
+    ids, steps = [f"a-{n}" for n in range(10_000)], list(range(10_000))
+    opened = Opened(3, ids, "m", 7, (Columns(0, "hidden", 0, 4),), "token", steps)
+    large = Writer(99).write(opened)
+    assert isinstance(large, Large)
+    turns, over = 0, False
+
+    async def others() -> None:
+        nonlocal turns
+        while not over:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.ensure_future(others())
+    message = await large.make()
+    over = True
+    await beside
+    assert turns >= 2
+    assert large.size / 2 < len(message) < 2 * large.size
+    few = Writer(99).write(replace(opened, ids=ids[:1], steps=steps[:1]))
+    assert isinstance(few, bytes)
+    expected = pb.StreamResponse.FromString(few)
+    expected.opened.sequence_ids.extend(ids[1:])
+    expected.opened.next_steps.extend(steps[1:])
+    assert pb.StreamResponse.FromString(message) == expected
 
 
 def resident() -> int:
