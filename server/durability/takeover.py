@@ -140,7 +140,9 @@ class Takeovers:
         claimed = await self._store.ask_soon(
             lambda s: decoded(s.claim(wish.claims(), self._registry.clock(), wish.asked), wish.answered)
         )
-        fences = [kept.fence for kept in claimed if isinstance(kept, Kept)]
+        fences = list[int]()
+        async for part in pieces(len(claimed)):
+            fences += [kept.fence for kept in claimed[part] if isinstance(kept, Kept)]
         if len(fences) == len(claimed):
             await self._give_way(wish.ids, fences)
         taken = list[Restored]()

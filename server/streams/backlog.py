@@ -17,6 +17,7 @@ import numpy as np
 from server.durability.sequence import UNREADY, ServedSequence
 from server.errors import TidegateError
 from server.runtime.input_check import Named
+from server.runtime.turns import Line, Work
 from server.streams.events import Failed
 from server.streams.handles import Handles
 from server.streams.lines import Lines
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_PIECE = 256  # sequences that are looked at without a break
 _EACH = 4_096  # bytes for which a request counts beside its inputs
 
 
@@ -49,12 +51,15 @@ class Backlog:
         handles: knows which sequences are asleep or branched.
         keeper: makes them ready.
         window: tells the client of refusals.
+        line: does what is long in turns with the work of other clients.
     """
 
-    def __init__(self, handles: Handles, keeper: AnyKeeper, window: Window) -> None:
+    def __init__(self, handles: Handles, keeper: AnyKeeper, window: Window, line: Line) -> None:
         self._handles = handles
         self._keeper = keeper
         self._window = window
+        self._line = line
+        self._putting = 0  # requests that have not their place in all of their lines
         self._lines = Lines[_Held]()
         self.waiting = self._lines.entries
         self.bytes = 0  # for which they count
@@ -67,7 +72,7 @@ class Backlog:
 
     def queue(self, request: str, handles: np.ndarray, again: Callable[[], None]) -> bool:
         """Like `hold`, for a request that waits behind earlier ones alone, whether its sequences are ready or not."""
-        if self._turn or not self._lines.concern(handles.tolist()):
+        if self._turn or not self._concern(handles):
             return False
         self._put(_Held(request, handles, again, 0, _EACH, ready=False))
         return True
@@ -82,13 +87,15 @@ class Backlog:
         """
         if self._turn:
             return False
-        unready = self._unready(handles)
-        if not unready and not self._lines.concern(handles.tolist()):
+        if not len(self._handles.unready(handles)) and not self._concern(handles):
             return False
         size = _EACH + sum(x.nbytes for _, x in inputs)
         self._put(_Held(request, handles, again, first_step, size, ready=True))
-        self._make_ready(unready)
         return True
+
+    def _concern(self, handles: np.ndarray) -> bool:
+        """Whether requests wait for any of these, or may once they have their places."""
+        return bool(self._putting) or self._lines.concern(handles.tolist())
 
     def clear(self) -> None:
         self._lines.clear()
@@ -96,7 +103,20 @@ class Backlog:
 
     def _put(self, one: _Held) -> None:
         self.bytes += one.size
-        self._lines.put(one, one.handles.tolist())
+        self._putting += 1
+        self.waiting[one] = ()  # until it has its places
+        self._line.run(self._take_place(one))
+
+    def _take_place(self, one: _Held) -> Work:
+        try:
+            if one in self.waiting:
+                yield from self._lines.putting(one, one.handles.tolist(), _PIECE)
+        finally:
+            self._putting -= 1
+        if one in self.waiting and self._lines.is_first(one):
+            self._take_up_all([one])
+        elif one in self.waiting and one.ready:
+            self._call(one)
 
     def _remove(self, one: _Held) -> Sequence[int]:
         self.bytes -= one.size
@@ -109,6 +129,12 @@ class Backlog:
         unready = self._handles.unready(handles).tolist()
         return [sequence for handle in unready if (sequence := self._handles.sequences.get(handle)) is not None]
 
+    def _call(self, one: _Held) -> bool:
+        """Has the sequences of a request made ready; whether there are any that are not."""
+        unready = self._unready(one.handles)
+        self._make_ready(unready)
+        return bool(unready)
+
     def _make_ready(self, unready: Sequence[ServedSequence]) -> None:
         called = [sequence for sequence in unready if sequence not in self._called]
         if called:
@@ -116,7 +142,19 @@ class Backlog:
             self._keeper.parking.wake(called, partial(self._made_ready, called))
 
     def _made_ready(self, called: Sequence[ServedSequence], error: TidegateError | None) -> None:
+        self._line.run(self._take_back(called, error))
+
+    def _take_back(self, called: Sequence[ServedSequence], error: TidegateError | None) -> Work:
         """Takes up the requests that waited for these, or refuses them."""
+        concerned = list[int]()
+        for at in range(0, len(called), _PIECE):
+            if at:
+                yield
+            concerned += self._note_ready(called[at : at + _PIECE], error)
+        self._go_on(concerned)
+
+    def _note_ready(self, called: Sequence[ServedSequence], error: TidegateError | None) -> list[int]:
+        """The handles of all requests that may be taken up thereby."""
         self._called.difference_update(called)
         concerned = [sequence.handle for sequence in called]
         for sequence in called:
@@ -128,18 +166,19 @@ class Backlog:
                 sequence.model.asleep -= 1
             if error is not None and sequence.life in UNREADY:
                 concerned += self._refuse_all(handle, error)
-        self._go_on(concerned)
+        return concerned
 
     def _go_on(self, handles: Iterable[int]) -> None:
-        """Takes up the requests that wait for these and are ready, and those behind them."""
-        ready = deque(self._lines.first(handles))
+        self._take_up_all(self._lines.first(handles))
+
+    def _take_up_all(self, first: Iterable[_Held]) -> None:
+        """Takes up those of these that are ready, and those behind them; all are the first in their lines."""
+        ready = deque(first)
         while ready:
             one = ready.popleft()
             if one not in self.waiting or not self._lines.is_first(one):
                 continue
-            unready = self._unready(one.handles) if one.ready else ()
-            if unready:
-                self._make_ready(unready)
+            if one.ready and self._call(one):
                 continue
             concerned = self._remove(one)
             self._take_up(one)

@@ -88,16 +88,16 @@ class Closing:
         parts = list(pieces(members))
         left = _countdown(1 + len(parts), known)  # pieces that the store does not know of, and the work itself
         for part in parts:
-            slots = self.handles.slots[part]
+            asleep = int((self.handles.slots[part] < 0).sum())  # as far as this stream was told
             sequences = [self.handles.sequences.pop(handle) for handle in part.tolist()]
+            slots = [one.slot for one in sequences if one.slot >= 0]
             try:
                 self._take_leave(sequences, leaving, left)
             except Exception:
                 log.exception("sequences failed to leave")
                 left()  # their client does not wait for them
-            awake = slots[slots >= 0]
-            group.model.slots.give_back(awake.tolist())
-            group.model.asleep -= len(slots) - len(awake)
+            group.model.slots.give_back(slots)
+            group.model.asleep -= asleep
             if leaving is Ending.END:
                 group.model.counters.closed += len(part)
             self.handles.leave(group, len(part))

@@ -1,6 +1,6 @@
 """Lines of requests, one for each sequence. A request stands in the lines of all of its sequences."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 E = TypeVar("E")
@@ -22,24 +22,36 @@ class Lines(Generic[E]):
 
     def put(self, entry: E, handles: Sequence[int]) -> bool:
         """Adds an entry at the end of the lines of these handles; returns whether it is the first in all of them."""
-        behind = 0
-        for handle in handles:
-            line = self._lines.get(handle)
-            if line is None:
-                self._lines[handle] = [entry]
-            else:
-                behind += 1
-                line.append(entry)
+        for _ in self.putting(entry, handles, len(handles) or 1):
+            pass
+        return self.is_first(entry)
+
+    def putting(self, entry: E, handles: Sequence[int], size: int) -> Iterator[None]:
+        """The same in pieces of so many handles. Until the end the entry is not the first of all of its lines."""
         self.entries[entry] = handles
-        self._behind[entry] = behind
-        return not behind
+        self._behind[entry] = 1
+        for at in range(0, len(handles), size):
+            if at:
+                yield
+                if entry not in self.entries:  # it was removed meanwhile
+                    return
+            for handle in handles[at : at + size]:
+                line = self._lines.get(handle)
+                if line is None:
+                    self._lines[handle] = [entry]
+                else:
+                    self._behind[entry] += 1
+                    line.append(entry)
+        self._behind[entry] -= 1
 
     def remove(self, entry: E) -> Sequence[int]:
         """Takes an entry out; returns its handles."""
         handles = self.entries.pop(entry)
         del self._behind[entry]
         for handle in handles:
-            line = self._lines[handle]
+            line = self._lines.get(handle, [])
+            if entry not in line:
+                continue  # it was still being put
             was_first = line[0] is entry
             line.remove(entry)
             if not line:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_NAMED = 1_024  # ids that are read from a message without a break
 MOST_RESUMING = 256  # resumes of one stream that wait for the store, or for having guessed tokens
 
 
@@ -63,6 +64,7 @@ class Opening:
     caller: Caller  # resumes them
     route: str  # begins the ids of new ones
     line: Line  # does it in turns with the work of other clients
+    aside: Line  # likewise what no further request of this client waits for
     resuming: int = field(default=0, init=False)  # resumes that are under way
     stopping: bool = field(default=False, init=False)  # the server is: resumes that are under way are refused
 
@@ -121,9 +123,18 @@ class Opening:
         self.handles.mark(handles, OPENING)
         coming = _Opening(handles, manner, token)
         self.resuming += 1
+        self.aside.run(self._claim(coming, ids, answered))
+
+    def _claim(self, coming: _Opening, ids: Sequence[str], answered: Sequence[int]) -> Work:
+        names, counts = list[str](), list[int]()
+        for at in range(0, len(ids), _NAMED):
+            if at:
+                yield
+            names += ids[at : at + _NAMED]
+            counts += answered[at : at + _NAMED]
         admit, then = partial(self._admit, coming), partial(self._resumed, coming)
         wanted = lambda: not self.window.gone  # noqa: E731
-        self.keeper.takeovers.claim(Wish(self.caller, list(ids), token, list(answered), admit, then, wanted))
+        self.keeper.takeovers.claim(Wish(self.caller, names, coming.token, counts, admit, then, wanted))
 
     def _admit(self, coming: _Opening, model: ServedModel, count: int) -> None:
         """Keeps so many slots for them. Raises Refusal."""

@@ -78,13 +78,15 @@ class Stream:
         self._window = Window(self._handles, allowed, emit)
         self.expected = self._handles.expected
         self.written = self._window.written  # is called when an answer of so many bytes has left
-        self._backlog = Backlog(self._handles, keeper, self._window)
+        aside = turns.line()  # for work that no further request waits for
+        self._backlog = Backlog(self._handles, keeper, self._window, aside)
         self._moves = Moves(self._handles, keeper, self._window)
         # their beginning and end
         self._line = turns.line()
         self._closing = Closing(self._handles, keeper, self._window, self._line)
         notices = Notices(self._handles, self._window, self._backlog, self._moves, self._closing, self._line)
-        self._opening = Opening(self._handles, keeper, self._window, notices, caller, fit_route(route), self._line)
+        ways = notices, caller, fit_route(route), self._line, aside
+        self._opening = Opening(self._handles, keeper, self._window, *ways)
         self.resume = self._opening.resume
 
     @property

@@ -11,6 +11,8 @@ import pytest
 from server.durability import checkpoint, checkpointer
 from server.durability.sequence import ServedSequence
 from server.runtime.turns import Turns
+from server.streams.backlog import Backlog
+from server.streams.lines import Lines
 from tests.server.world import World
 from tidegate import wire
 from tidegate.v1 import error_pb2
@@ -26,10 +28,18 @@ MOST = 300  # moves in one turn of the event loop: two pieces, and a few
 class Crowd:
     """A server with COUNT sequences of stream 0; counts how far sequences move in one turn of its event loop."""
 
-    def __init__(self, folder: Any, patch: pytest.MonkeyPatch, room: int = 2 * COUNT, *, written: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Any,
+        patch: pytest.MonkeyPatch,
+        room: int = 2 * COUNT,
+        *,
+        written: bool = True,
+        turn: float = 0.0,
+    ) -> None:
         self.world = World(folder, max_sequences=room)
         self.server = self.world.servers[0]
-        self.server.turns = Turns(self.world.loop.call_soon, 0.0)  # a piece a turn
+        self.server.turns = Turns(self.world.loop.call_soon, turn)  # 0: a piece a turn
         self.world.connect(0, 0)
         self.world.connect(1, 0)
         self.moves = 0
@@ -49,9 +59,12 @@ class Crowd:
         self.hear(0)
 
     def step(self, at: int = 0) -> Any:
+        return self.ask(0, fleet=self.fleet(at))
+
+    def fleet(self, at: int) -> pb.FleetSteps:
         rows = wire.encode("x", np.ones((COUNT, 3), np.float32))
         handles, steps = np.arange(COUNT, dtype="<u4").tobytes(), np.full(COUNT, at, "<u8").tobytes()
-        return self.ask(0, fleet=pb.FleetSteps(handles=handles, steps=steps, inputs=[rows]))
+        return pb.FleetSteps(handles=handles, steps=steps, inputs=[rows])
 
     def say(self, who: int, **request: Any) -> None:
         line = self.world.lines[who]
@@ -186,6 +199,51 @@ def test_a_crowd_that_is_idle_falls_asleep_and_wakes_up_in_pieces(make: Callable
     assert len(crowd.step(1).fleet.handles) == 4 * COUNT
     assert crowd.moves == COUNT
     assert crowd.most <= MOST
+
+
+def test_a_fleet_of_a_crowd_that_sleeps_takes_its_places_and_is_made_ready_in_pieces(
+    make: Callable[..., Crowd], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowd = make()
+    crowd.sleep()
+    put, ready = list[int](), list[int]()
+    putting, note_ready = Lines.putting, Backlog._note_ready
+
+    def counted(lines: Lines[Any], entry: Any, handles: Any, size: int) -> Iterator[None]:
+        put.append(size)
+        for _ in putting(lines, entry, handles, size):
+            put.append(size)
+            yield
+
+    def noted(backlog: Backlog, called: Any, error: Any) -> list[int]:
+        ready.append(len(called))
+        return note_ready(backlog, called, error)
+
+    monkeypatch.setattr(Lines, "putting", counted)
+    monkeypatch.setattr(Backlog, "_note_ready", noted)
+    assert len(crowd.step(1).fleet.handles) == 4 * COUNT
+    assert sum(ready) == COUNT
+    assert max(ready) <= MOST
+    assert sum(put) >= COUNT
+    assert max(put) <= MOST
+
+
+def test_a_crowd_whose_client_is_gone_while_it_wakes_up_leaves_no_slot_taken(make: Callable[..., Crowd]) -> None:
+    crowd = make(turn=1.0)  # leaving takes one turn, and waking several
+    crowd.sleep()
+    assert not crowd.server.shelf.models[1].slots.in_use
+    crowd.begin()
+    crowd.say(0, fleet=crowd.fleet(1))
+    while not crowd.server.desk.calls:
+        crowd.world.tick()
+    crowd.server.desk.work()
+    while not crowd.moves:
+        crowd.world.tick()
+    assert crowd.moves < COUNT
+    crowd.world.cut(0)
+    crowd.go_on()
+    assert not crowd.server.shelf.models[1].slots.in_use
+    assert not crowd.server.shelf.models[1].asleep
 
 
 def test_a_crowd_that_another_server_has_taken_over_is_let_go_of_in_pieces(make: Callable[..., Crowd]) -> None:

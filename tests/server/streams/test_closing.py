@@ -32,7 +32,7 @@ def opened(window: Window) -> Closing:
     handles._alike[group.model, group.manner] = 0
     handles.new(0, len(HANDLES))
     handles.mark(HANDLES, 0)
-    handles.sequences = {at: MagicMock() for at in range(len(HANDLES))}
+    handles.sequences = {at: MagicMock(slot=at) for at in range(len(HANDLES))}
     return Closing(handles, None, window, AT_ONCE.line())  # type: ignore[arg-type]
 
 

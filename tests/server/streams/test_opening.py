@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import deque
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from server.caller import Caller
 from server.durability.restored import Wish
 from server.durability.takeover import Takeovers
 from server.errors import Reason, SequenceGone
 from server.runtime.turns import Turns
 from server.runtime.watermarks import Watermarks
+from server.streams.allowance import Allowance
+from server.streams.stream import Stream
+from server.streams.trace import Manner
 from tests.server.world import World
 from tidegate import wire
 from tidegate.v1 import error_pb2
 from tidegate.v1 import sequence_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture
@@ -215,6 +221,28 @@ def test_a_large_resume_waits_for_the_slots_of_the_stream_that_gives_way(
     world.cut(0)
     world.cut(1)
     world.end()
+
+
+def test_the_ids_of_a_large_resume_are_read_in_turns() -> None:
+    read, told = list[int](), list[Any]()
+    calls: deque[Callable[[], None]] = deque()
+
+    class Ids(list[str]):
+        def __getitem__(self, part: Any) -> Any:  # noqa: ANN401 - as a list has it
+            read.append(len(found := super().__getitem__(part)))
+            return found
+
+    nothing: Any = None
+    keeper = SimpleNamespace(takeovers=SimpleNamespace(claim=lambda wish: told.append(wish.ids)), parking=None)
+    caller, allowed = Caller("ipv4:10.0.0.1"), Allowance(2**20)
+    stream = Stream(nothing, keeper, 5_000, allowed, told.append, caller, turns=Turns(calls.append, 0.0))  # type: ignore[arg-type]
+    ids = Ids(f"a-{n}" for n in range(5_000))
+    stream.resume(0, ids, "token", [0] * 5_000, Manner())
+    assert 0 < sum(read) < 5_000
+    assert not stream.working, "other requests go on meanwhile"
+    while calls:
+        calls.popleft()()
+    assert told == [ids]
 
 
 def test_a_client_that_resumes_without_end_waits_before_more_is_read(
