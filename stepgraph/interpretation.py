@@ -15,7 +15,7 @@ from stepgraph.errors import AxesUnknown, ModelRefused, StepgraphError
 from stepgraph.file import sidecar
 from stepgraph.file.sidecar import Sidecar
 from stepgraph.graphs.graph import Graph
-from stepgraph.proving import judgement, proof, sizes, windowed
+from stepgraph.proving import drawn, judgement, proof, sizes, windowed
 from stepgraph.proving.proof import Proof
 from stepgraph.proving.reference import Original
 from stepgraph.reading import annotation, axes, branches, interface, iterations, legends, loops, outputs, stateless
@@ -23,7 +23,7 @@ from stepgraph.reading.interface import Interface
 from stepgraph.reading.iterations import Iteration
 from stepgraph.reading.probe import Probe
 from stepgraph.reading.source import Source, source
-from stepgraph.rewriting import rewriter, runnable, unrounded
+from stepgraph.rewriting import generator, rewriter, runnable, unrounded
 from stepgraph.rewriting.ports import Facts
 from stepgraph.rules import reader as rules
 from stepgraph.running.engine import Engine
@@ -112,7 +112,10 @@ def _freed(
 ) -> Interpretation:
     graph = Graph(candidate.model)
     found = _proved(_Reading(graph, operators.find(graph), known, said, alone, fixed if candidate.said else None))
-    return replace(found, facts=replace(found.facts, freed=candidate.said))
+    freed = (
+        part for part in candidate.said.split(", ") if generator.NORMAL not in part and generator.UNIFORM not in part
+    )
+    return replace(found, facts=replace(found.facts, freed=", ".join(freed)))
 
 
 def _proved(reading: _Reading) -> Interpretation:
@@ -147,7 +150,8 @@ def _read_rounded(reading: _Reading) -> Interpretation:
     engine = _engine(endless, alone)
     apart = proof.rounding_error(Original(reading.graph, step.cells), endless.facts, engine)
     engine = _engine(step, alone) if step.facts.window else engine
-    return Interpretation(step.facts, engine, replace(found.proof, rounding=apart))
+    facts, engine = _drawing(step, engine, proof.ROUNDING)
+    return Interpretation(facts, engine, replace(found.proof, rounding=apart))
 
 
 def _rounding_alone(model: onnx.ModelProto) -> str | None:
@@ -205,7 +209,18 @@ def _proved_step(plain: Source, original: Original) -> Interpretation:
         engine = _engine(replace(step, facts=facts))
     if facts.window:
         proved = windowed.prove(original, facts, engine, facts.window, proved)
+    facts, engine = _drawing(replace(step, facts=facts), engine, proved.tolerance)
     return Interpretation(facts, engine, replace(proved, unread=unread))
+
+
+def _drawing(step: Source, given: Engine, same: float) -> tuple[Facts, Engine]:
+    """The facts and the engine once random numbers that were inputs are drawn from the state; the same if none were."""
+    facts = drawn.from_state(step.facts, given.graph)
+    if not facts.drawn:
+        return facts, given
+    engine = _engine(replace(step, facts=facts), given.alone)
+    drawn.check(facts, engine, given, same)
+    return facts, engine
 
 
 def _endless(step: Source) -> Source:

@@ -35,6 +35,10 @@ class Model:
         self._limits = {p.name: Limits(p.name, p.row, p.dtype, p.legend) for p in loaded.graph.inputs}
         self._layout = TraceLayout(columns)
 
+    def begin(self, seed: int = 0) -> State:
+        """The state of a new sequence; `seed` is what it draws random numbers from, if the file does that."""
+        return State(0, self.loaded.graph.seeded(np.array([seed], np.uint64))[0])
+
     def step(self, x: ArrayLike | Mapping[str, ArrayLike], state: State | None = None) -> tuple[Answer, State]:
         """One step of one sequence: outputs [...row], each layer's states and gates [H], and the state to go on from.
 

@@ -16,7 +16,7 @@ from stepgraph.file.sidecar import Sidecar
 from stepgraph.graphs.builder import copied
 from stepgraph.interpretation import Interpretation
 from stepgraph.model import LoadedModel
-from stepgraph.reading import outputs
+from stepgraph.reading import outputs, randomness
 from stepgraph.running import session
 
 
@@ -78,6 +78,7 @@ def _interpreted(whole: onnx.ModelProto, said: Sidecar) -> tuple[Interpretation,
     """What a file means with what is said of it, and its outputs that belong to no step."""
     shown = outputs.without(whole, said.left_out)
     servable.check(shown)
+    shown = randomness.without(shown, allowed=said.random)
     constant = outputs.of_no_step(shown)
     return interpretation.interpret(sidecar.fix(outputs.without(shown, constant), said.fixed), said), constant
 

@@ -17,13 +17,13 @@ from onnx import numpy_helper
 from stepgraph.cells import operators
 from stepgraph.cells.operators import is_recurrent
 from stepgraph.errors import ModelRefused, StepgraphError
-from stepgraph.file import servable, sidecar
+from stepgraph.file import sidecar
 from stepgraph.file.sidecar import Sidecar
 from stepgraph.graphs.builder import with_inner
 from stepgraph.graphs.graph import Graph
 from stepgraph.graphs.labels import stem
 from stepgraph.interpretation import Interpretation
-from stepgraph.reading import axes, branches, guess, interface
+from stepgraph.reading import axes, branches, guess, interface, randomness
 
 _SECONDS = 8.0  # for all tries together
 _LARGEST = 2**28  # bytes of a model: a larger one is copied too often for tries
@@ -102,10 +102,11 @@ def _candidates(model: onnx.ModelProto, said: Sidecar) -> Iterator[tuple[Sidecar
 def _left_out(model: onnx.ModelProto, said: Sidecar) -> Iterator[tuple[str, ...]]:
     """What is said, and the outputs that are made of random numbers, if there are others."""
     graph = Graph(model)
-    drawn = {name for node in model.graph.node if servable.is_random(node) for name in node.output}
+    drawn = {name for node in model.graph.node if node.op_type in randomness.OPERATORS for name in node.output}
     names = [info.name for info in model.graph.output if info.name not in said.left_out]
     random = [name for name in names if graph.made_of(name) & drawn]
-    yield (*said.left_out, *random) if 0 < len(random) < len(names) else said.left_out
+    alone = 0 < len(random) < len(names) and not said.random
+    yield (*said.left_out, *random) if alone else said.left_out
 
 
 def _states(model: onnx.ModelProto, said: Sidecar) -> Iterator[Mapping[str, str]]:

@@ -18,7 +18,7 @@ from tidegate.model import Model
 from tidegate.opened import AnySequence, OpenFleet, OpenSequence, Source
 from tidegate.protocol.budget import Budget
 from tidegate.protocol.fleet_books import FleetBooks
-from tidegate.protocol.opening import Claim, Opening, Order
+from tidegate.protocol.opening import Claim, Opening, Order, new_seed
 from tidegate.protocol.registry import Books
 from tidegate.protocol.sequence_books import SequenceBooks
 from tidegate.state import State
@@ -78,15 +78,17 @@ class ClientCore(ABC, Generic[C, AnySequence, AnyFleet]):
         version: int = 0,
         trace: TraceChoice = True,
         state: State | None = None,
+        seed: int | None = None,
         timeout: float | None = None,
     ) -> AnySequence:
         """Opens a sequence of a model, by default of its newest version and with everything in its trace.
 
-        It begins at step 0, or where `state` was taken. `timeout` is for opening, which waits for a model that is being
-        loaded, no longer than `resume_within`. Raises UnknownModel, ModelNotReady, ServerBusy, BAD_TRACE or WRONG_STATE
-        as Refused, ConnectionLost.
+        It begins at step 0, or where `state` was taken. A model that draws random numbers draws them from `seed`, if it
+        is given: with the same seed and the same inputs the answers are the same. `timeout` is for opening, which waits
+        for a model that is being loaded, no longer than `resume_within`. Raises UnknownModel, ModelNotReady,
+        ServerBusy, BAD_TRACE or WRONG_STATE as Refused, ConnectionLost.
         """
-        order = Order(model, version, 1, choose(trace), state, self._owner)
+        order = Order(model, version, 1, choose(trace), state, self._owner, new_seed() if seed is None else seed)
         return self._source.begin(lambda: self._open_sequence(order, timeout))
 
     def resume(
@@ -118,10 +120,14 @@ class ClientCore(ABC, Generic[C, AnySequence, AnyFleet]):
         version: int = 0,
         trace: TraceChoice = True,
         state: State | None = None,
+        seed: int | None = None,
         timeout: float | None = None,
     ) -> AnyFleet:
-        """Opens `count` sequences that take their steps together. Raises as `sequence`."""
-        order = Order(model, version, count, choose(trace), state, self._owner)
+        """Opens `count` sequences that take their steps together, with the seeds `seed`, `seed` + 1 and so on.
+
+        Raises as `sequence`.
+        """
+        order = Order(model, version, count, choose(trace), state, self._owner, new_seed() if seed is None else seed)
         fleet: AnyFleet = self._begin(lambda: self._open_fleet(order, timeout))
         return fleet
 
@@ -255,11 +261,18 @@ class ModelCalls(ClientCore[C, AnySequence, AnyFleet]):
         return await self._describe(model, version, timeout)
 
     async def predict(
-        self, model: str, values: Inputs, *, version: int = 0, trace: TraceChoice = True, timeout: float | None = None
+        self,
+        model: str,
+        values: Inputs,
+        *,
+        version: int = 0,
+        trace: TraceChoice = True,
+        seed: int | None = None,
+        timeout: float | None = None,
     ) -> Prediction:
         """A whole sequence at once, values [T, ...row], from the initial state; nothing is kept on the server."""
         selection = choose(trace)
-        request = calls.predict_request(await self._describe(model, version, timeout), values, selection)
+        request = calls.predict_request(await self._describe(model, version, timeout), values, selection, seed)
         return calls.prediction(await self._call("Predict", request, timeout), selection)
 
 

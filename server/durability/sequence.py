@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import count as counter
+from itertools import repeat
 from math import inf
 from secrets import token_hex
 from typing import TYPE_CHECKING, Protocol
@@ -166,13 +167,17 @@ class Cohort:
     caller: Caller
     route: str  # begins their ids
     step: int = 0  # after which they begin
-    origin: np.ndarray | None = None  # the state [W] that they begin from; None: the model's initial one
+    # the state that they begin from, [W] or a row for each of the next ones; None: the model's initial one
+    origin: np.ndarray | None = None
+    seed: int | None = None  # the first one's, where they draw random numbers
     token: str = ""  # resumes them; empty before the first is there, or if nothing does
 
     def sequences(self, slots: np.ndarray, digest: bytes = b"") -> list[ServedSequence]:
         """More of them, in these slots."""
         owner, places = self.caller.owner, zip(new_ids(len(slots), self.route), slots.tolist(), strict=True)
+        one = self.origin is None or self.origin.ndim == 1
+        origins = repeat(self.origin) if one else iter(self.origin)  # type: ignore[arg-type] # it is rows
         return [
-            ServedSequence(id_, digest, owner, self.model, slot, steps=self.step, new=True, origin=self.origin)
-            for id_, slot in places
+            ServedSequence(id_, digest, owner, self.model, slot, steps=self.step, new=True, origin=origin)
+            for (id_, slot), origin in zip(places, origins, strict=False)
         ]

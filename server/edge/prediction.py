@@ -12,6 +12,7 @@ from server.errors import OverLimit, TidegateError
 from server.runtime.input_check import Named
 from server.streams.allowance import Allowance
 from server.streams.events import Answered, Event, Failed, Opened
+from server.streams.opening import Beginning
 from server.streams.stream import Catalogue, Stream
 from server.streams.trace import Manner
 
@@ -44,7 +45,7 @@ class Predictor:
         self._waiting: list[asyncio.Future[None]] = []
 
     async def predict(
-        self, caller: Caller, name: str, version: int, inputs: Named, manner: Manner
+        self, caller: Caller, name: str, version: int, inputs: Named, manner: Manner, seed: int | None = None
     ) -> tuple[Prediction, int]:
         """Runs the steps `inputs` [T, ...row] from the model's initial state, in the same batches as any sequence.
 
@@ -57,7 +58,7 @@ class Predictor:
         stream = Stream(self._catalogue, NullKeeper(), 1, _WINDOW, collector.take, caller)
         size = 0
         try:
-            stream.open(0, 1, name, version, manner)
+            stream.open(0, 1, name, version, manner, Beginning(seed=seed))
             steps, expected = stream.measure(0, inputs)
             self._check(steps, expected)
             await self._reserve(caller.address, expected)

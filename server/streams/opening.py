@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from secrets import randbits
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,10 +36,14 @@ MOST_RESUMING = 256  # resumes of one stream that wait for the store, or for hav
 
 @dataclass(frozen=True, eq=False)
 class Beginning:
-    """The state that a new sequence begins from instead of the model's initial one, and how many steps led to it."""
+    """The state that a new sequence begins from, the model's initial one if `parts` is None, and after how many steps.
 
-    step: int
-    parts: Sequence[Part]
+    `seed` is what a model that draws random numbers draws them from; None: a random one.
+    """
+
+    step: int = 0
+    parts: Sequence[Part] | None = None
+    seed: int | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -84,8 +89,11 @@ class Opening:
         self.handles.check_group(model, manner)
         coming = _Opening(handles, manner, trace=plan(manner.selection, model.graph))
         cohort = Cohort(model, caller, self.route)
-        if beginning is not None:
+        if beginning is not None and beginning.parts is not None:
             cohort.step, cohort.origin = beginning.step, state_value.together(model.graph, beginning.parts)
+        elif model.graph.draws:
+            given = None if beginning is None else beginning.seed
+            cohort.seed = randbits(64) if given is None else given
         self.keeper.check(caller, len(handles))
         self.handles.mark(handles, OPENING)
         self.line.run(self._fill(coming, cohort), partial(self._failed, coming, "open"))
@@ -97,6 +105,9 @@ class Opening:
         ids = list[str]()
         for handles in pieces(coming.handles):
             slots = coming.slots[len(ids) : len(ids) + len(handles)]
+            if cohort.seed is not None:
+                seeds = np.arange(len(ids), len(ids) + len(handles), dtype=np.uint64) + np.uint64(cohort.seed)
+                cohort.origin = model.graph.seeded(seeds)
             model.slots.restore(slots, model.graph.initial if cohort.origin is None else cohort.origin, step)
             sequences = self.keeper.enrol(cohort, slots)
             self._place(handles, sequences)

@@ -1,23 +1,18 @@
-"""What keeps a sound file from being served however it is read: ports that no message carries, random numbers."""
+"""What keeps a sound file from being served however it is read: ports that no message carries."""
 
 import onnx
 from onnx import TensorProto
 
 from stepgraph.errors import ModelRefused
 from stepgraph.file import sidecar
-from stepgraph.graphs.builder import with_inner
 from stepgraph.graphs.graph import Graph
-from stepgraph.graphs.labels import label, name_of
 
 TYPES = ("FLOAT16", "FLOAT", "DOUBLE", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "BOOL")
 _CARRIED = frozenset(map(TensorProto.DataType.Value, TYPES))
-_RANDOM = frozenset(
-    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
-)
 
 
 def check(model: onnx.ModelProto) -> None:
-    """Raises ModelRefused with the port or the node, and what to do about it."""
+    """Raises ModelRefused with the port, and what to do about it."""
     for info in Graph(model).inputs.values():
         if _strange(info):
             raise ModelRefused(
@@ -31,18 +26,6 @@ def check(model: onnx.ModelProto) -> None:
                 f'`leave_out = ["{info.name}"]` in {sidecar.FILE} beside the file, under [outputs], and name its '
                 "classes in the metadata"
             )
-    for node in with_inner(model.graph.node):
-        if is_random(node):
-            raise ModelRefused(
-                f"{label(node)} draws random numbers, so that equal sequences would have other answers, and nothing "
-                "can be proved. Export what is drawn from (the mean and the spread, or the logits), and draw in the "
-                "client; a policy is often exported so by `deterministic=True`",
-                name_of(node),
-            )
-
-
-def is_random(node: onnx.NodeProto) -> bool:
-    return node.op_type in _RANDOM
 
 
 def _strange(info: onnx.ValueInfoProto) -> bool:

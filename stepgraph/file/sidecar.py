@@ -16,6 +16,9 @@ leave_out = ["label"] # outputs that clients are not sent
 steps = 128
 answer = "last"       # only the last step of each window is answered; "every" step is, if this is left out
 
+[random]              # it may draw random numbers: each sequence has a seed of its own, in its state
+allow = true
+
 [inputs.x]            # what its numbers are, in the keys of `tidegate.columns`; the same for [outputs.y]
 features = ["temp", "wind"]
 units = ["degC", ""]
@@ -49,11 +52,12 @@ class Sidecar:
     block: Mapping[str, int] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     window: Window | None = None
+    random: bool = False  # whether it may draw random numbers
     inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     outputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-_TABLES = ("state", "fixed", "block", "window", "inputs", "outputs")
+_TABLES = ("state", "fixed", "block", "window", "random", "inputs", "outputs")
 
 
 def parse(content: bytes) -> Sidecar:
@@ -82,6 +86,7 @@ def parse(content: bytes) -> Sidecar:
         said.get("block", {}),
         _left_out(said.get("outputs", {})),
         _window(said["window"]) if "window" in said else None,
+        _random(said.get("random", {"allow": False})),
         _tables("inputs", said.get("inputs", {})),
         _tables("outputs", said.get("outputs", {})),
     )
@@ -89,6 +94,12 @@ def parse(content: bytes) -> Sidecar:
 
 def _is_count(number: object) -> bool:
     return isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= _LARGEST
+
+
+def _random(table: Mapping[str, Any]) -> bool:
+    if table.keys() != {"allow"} or not isinstance(table["allow"], bool):
+        raise ModelRefused(f"{FILE} says {dict(table)!r:.80} of random numbers; expected allow = true")
+    return table["allow"]
 
 
 def _window(table: Mapping[str, Any]) -> Window:

@@ -83,6 +83,10 @@ class GraphBuilder:
     def unsqueeze(self, tensor: str, axis: int, output: str | None = None) -> str:
         return self._axes("Unsqueeze", tensor, axis, output)
 
+    def total(self, tensor: str, axis: int) -> str:
+        """The sum along an axis, which is gone then."""
+        return self._axes("ReduceSum", tensor, axis, None, keepdims=0)
+
     def norm(self, tensor: str, axis: int) -> str:
         """The square root of the sum of squares along an axis, which is gone then."""
         return self._axes("ReduceL2", tensor, axis, None, since=18, keepdims=0)

@@ -6,6 +6,7 @@ import onnx
 
 from stepgraph.file.sidecar import key
 from stepgraph.graphs.graph import Graph
+from stepgraph.reading import randomness
 from stepgraph.remedy import pairs
 
 _Infos = dict[str, onnx.ValueInfoProto]
@@ -24,6 +25,7 @@ def lines(model: onnx.ModelProto) -> tuple[str, ...]:
             f"{key(name)} = 512" for name in inputs if free[name] > 1
         ],
         "[window]  # its state begins anew after so many steps": [f"steps = {_window(inputs)}", 'answer = "last"'],
+        "[random]  # it may draw random numbers": ["allow = true"] if randomness.draws(model) else [],
         "[outputs]  # clients are not sent these": [f'leave_out = ["{name}"]' for name in list(outputs)[1:2]],
     }
     return tuple(line for table, said in tables.items() if said for line in (table, *said))
@@ -39,7 +41,7 @@ def _pairs(inputs: _Infos, outputs: _Infos) -> Iterator[str]:
 def _window(inputs: _Infos) -> int:
     """The longest axis but the last that an input's file fixes, which may be time; a common size if there is none."""
     sizes = (dim.dim_value for info in inputs.values() for dim in info.type.tensor_type.shape.dim[:-1])
-    return max(sizes, default=0) or 128
+    return max((size for size in sizes if size > 1), default=128)
 
 
 def _free(info: onnx.ValueInfoProto) -> int:

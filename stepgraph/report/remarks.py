@@ -23,6 +23,11 @@ def remarks(loaded: LoadedModel) -> Iterator[str]:
     if loaded.engine.alone:
         yield f"sequences run one by one, not in batches: {loaded.engine.alone}"
     yield from _of_windows(facts)
+    if facts.drawn:
+        yield (
+            "it draws random numbers: equal sequences get different answers. Their seed is part of a sequence's state, "
+            "so one that is resumed or rewound draws the same ones, and so do two that begin with the same seed"
+        )
     yield from _of_forgotten(loaded)
     yield from _of_cells(loaded)
     for node in filter(runs_backwards, loaded.graph.model.graph.node):

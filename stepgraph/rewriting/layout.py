@@ -12,9 +12,10 @@ from stepgraph.cells.cell import Cell
 from stepgraph.cells.operators import CellNode
 from stepgraph.errors import ModelRefused
 from stepgraph.graphs.labels import label
+from stepgraph.rewriting import generator
 from stepgraph.rewriting.columns import Columns
 from stepgraph.rewriting.ports import Carried, Facts, Pace, Port
-from stepgraph.rewriting.stepgraph import ANSWERED, BEGUN, COUNT, StepGraph
+from stepgraph.rewriting.stepgraph import ANSWERED, BEGUN, COUNT, DRAWS, SEED, StepGraph
 
 _UNROLLED = 16  # time steps within one step that are written one after the other
 
@@ -47,6 +48,8 @@ def layout(nodes: Sequence[CellNode], facts: Facts, named: Sequence[NamedCell] =
     through = [(carried.given, math.prod(carried.given.row)) for carried in facts.through]
     begun = [(None, BEGUN, 1)] if any(pace.computed for pace in facts.paces) else []
     begun += [(None, COUNT, 1)] if facts.window else []
+    begun += [(None, SEED, generator.SEED_SIZE), (None, DRAWS, generator.DRAWS_SIZE)] if facts.drawn else []
+    own = sum(size for *_, size in begun)
     state = _columns(
         [*((i, name, row.size) for i, name, row in kept), *((None, p.name, n) for p, n in through), *begun]
     )
@@ -57,7 +60,7 @@ def layout(nodes: Sequence[CellNode], facts: Facts, named: Sequence[NamedCell] =
     )
     zeros = [np.zeros(math.prod(carried.given.row), dtype) for carried in facts.carried]
     starts = [np.asarray(state.start, dtype).reshape(-1) for state in facts.looped]
-    initial = np.concatenate([*(row for _, _, row in kept), *zeros, *starts, np.zeros(len(begun), dtype)])
+    initial = np.concatenate([*(row for _, _, row in kept), *zeros, *starts, np.zeros(own, dtype)])
     whole = [*(np.zeros(row.size, bool) for _, _, row in kept), *(np.full(n, p.dtype.kind != "f") for p, n in through)]
     cells = tuple(layer.cell for layer in layers)
     return StepGraph(
@@ -71,7 +74,7 @@ def layout(nodes: Sequence[CellNode], facts: Facts, named: Sequence[NamedCell] =
         state,
         trace,
         initial,
-        np.concatenate([*whole, np.ones(len(begun), bool)]),
+        np.concatenate([*whole, np.ones(own, bool)]),
     )
 
 

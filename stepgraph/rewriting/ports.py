@@ -175,6 +175,8 @@ class Facts:
     holds: Mapping[str, frozenset[tuple[int, int]]] = field(default_factory=dict)
     window: Window | None = None
     made_for: int = 0
+    drawn: tuple[Port, ...] = ()  # inputs that hold random numbers, which are drawn from the state
+    once: frozenset[str] = frozenset()  # those of them that are the same at every step of a sequence, or of a window
 
     @property
     def one_step(self) -> bool:

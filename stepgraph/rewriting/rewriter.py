@@ -18,10 +18,10 @@ from stepgraph.cells.kinds import KINDS
 from stepgraph.cells.operators import CellNode
 from stepgraph.errors import ModelRefused
 from stepgraph.graphs.builder import GraphBuilder, copied, opset, reachable
-from stepgraph.rewriting import runnable, windows
+from stepgraph.rewriting import generator, infos, runnable, windows
 from stepgraph.rewriting.layout import NamedCell, layout, unrolled
 from stepgraph.rewriting.ports import Facts, Port
-from stepgraph.rewriting.stepgraph import BEGUN, COUNT, NEXT_STATE, PREFIX, STATE, TRACE, StepGraph
+from stepgraph.rewriting.stepgraph import BEGUN, COUNT, DRAWS, NEXT_STATE, PREFIX, SEED, STATE, TRACE, StepGraph
 
 
 def rewrite(
@@ -33,7 +33,9 @@ def rewrite(
     laid = layout(nodes, facts, named)
     graph = _Rewriter(model, nodes, facts, laid, named).graph()
     if facts.window:
-        windows.write(graph, opset(model), laid, facts.window)
+        windows.write(graph, opset(model), laid, facts.window, keep=(SEED, DRAWS))
+    if facts.drawn:
+        generator.write(graph, opset(model), laid, facts)
     rewritten = helper.make_model(graph, opset_imports=model.opset_import, ir_version=max(model.ir_version, 4))
     if not all(map(unrolled, nodes, facts.paces)):
         rewritten = runnable.runnable(rewritten)
@@ -79,25 +81,31 @@ class _Rewriter:
             for name in named.states
         }
         next_state = [*kept, *(followed.get(c.given.name) or self._pack(c.returned) for c in facts.through)]
-        next_state += [self._own(name) for name in (BEGUN, COUNT) if (None, name) in self._before]
+        next_state += [self._own(name) for name in (BEGUN, COUNT, SEED, DRAWS) if (None, name) in self._before]
         traces = [
             self._row(layer, name, {**step.states, **step.gates}[name])
             for layer, step in enumerate(steps)
             for name in (*self._cells[layer].traced, *step.gates)
         ]
         outputs = [port.name for port in facts.outputs]
-        infos = [_output(port) for port in facts.outputs]
+        ends = [infos.of_output(port) for port in facts.outputs]
         for name, tensors in ((TRACE, traces), (NEXT_STATE, next_state)):
             if tensors:
                 g.concat(*tensors, output=name)
                 outputs.append(name)
-                infos.append(_matrix(name, self._dtype))
+                ends.append(infos.matrix(name, self._dtype))
         nodes = reachable(g.nodes, outputs)
-        inputs = [_input(port) for port in facts.inputs] + ([_matrix(STATE, self._dtype)] if next_state else [])
-        return helper.make_graph(nodes, "step", inputs, infos, [*self._model.graph.initializer, *g.constants])
+        inputs = [infos.of_input(port) for port in facts.inputs] + (
+            [infos.matrix(STATE, self._dtype)] if next_state else []
+        )
+        return helper.make_graph(nodes, "step", inputs, ends, [*self._model.graph.initializer, *g.constants])
 
     def _own(self, name: str) -> str:
         """A column of the state after the step that no tensor of the file holds."""
+        if name == SEED:
+            return self._before[None, SEED]
+        if name == DRAWS:
+            return generator.next_draws(self._g, self._before[None, DRAWS], self._dtype)
         if name == COUNT:
             return windows.counted(self._g, self._before[None, COUNT], self._dtype)
         return self._g.rows(self._g.constant(np.ones((1, 1), self._dtype)), STATE)
@@ -281,18 +289,3 @@ def _shape_outputs(g: GraphBuilder, node: CellNode, hidden: Sequence[str], state
     for name, output in zip(node.cell.states, last, strict=True):
         if output:  # [D, B, H] or [B, D, H]
             g.reshape(states[name], (-1, 1, size) if batch_first else (1, -1, size), output)
-
-
-def _input(port: Port) -> onnx.ValueInfoProto:
-    shape: list[int | str] = list(port.shape(1, 1))
-    if port.batch is not None:
-        shape[port.batch] = "batch"
-    return helper.make_tensor_value_info(port.name, helper.np_dtype_to_tensor_dtype(port.dtype), shape)
-
-
-def _output(port: Port) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(port.name, helper.np_dtype_to_tensor_dtype(port.dtype), None)
-
-
-def _matrix(name: str, dtype: np.dtype) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(dtype), ["batch", None])

@@ -17,6 +17,7 @@ PREFIX = "tidegate/"
 BEGUN = f"{PREFIX}begun"  # a column of the state: 1 from the second step on, where the first computes a state
 COUNT = f"{PREFIX}window"  # a column of the state: how many steps of its window a sequence has taken
 ANSWERED = f"{PREFIX}answered"  # an output: whether this step is answered, where only the last of a window is
+SEED, DRAWS = f"{PREFIX}seed", f"{PREFIX}draws"  # columns of the state: what random numbers are drawn from
 STATE, NEXT_STATE, TRACE = f"{PREFIX}state", f"{PREFIX}next_state", f"{PREFIX}trace"
 
 
@@ -43,6 +44,19 @@ class StepGraph:
     def start(self, batch: int) -> np.ndarray:
         """The states [B, W] of so many new sequences."""
         return np.tile(self.initial, (batch, 1))
+
+    @property
+    def draws(self) -> bool:
+        """Whether it draws random numbers from its state."""
+        return any(columns.name == SEED for columns in self.state)
+
+    def seeded(self, seeds: np.ndarray) -> np.ndarray:
+        """The states [B, W] of new sequences that draw from these seeds [B], uint64."""
+        rows = self.start(len(seeds))
+        for columns in (each for each in self.state if each.name == SEED):
+            parts = seeds[:, np.newaxis] >> np.arange(0, 64, 64 // columns.size, dtype=np.uint64)
+            rows[:, columns.span] = parts % 2 ** (64 // columns.size)
+        return rows
 
     def gates_of(self, layer: int) -> tuple[str, ...]:
         """The gates of a layer that a trace shows."""

@@ -38,7 +38,7 @@ def write(graph: onnx.GraphProto, opset: int, laid: StepGraph, window: Window, k
     kept = np.zeros((1, len(laid.initial)), bool)
     for columns in (each for each in laid.state if each.name in keep):
         kept[:, columns.span] = True
-    stays = g.op("Or", going, g.constant(kept)) if keep else going
+    stays = g.op("Or", going, g.constant(kept)) if kept.any() else going
     g.op_to(NEXT_STATE, "Where", stays, state, g.constant(laid.initial[np.newaxis]))
     for port in answers:
         _answer_last(g, going, port, names[port.name])

@@ -1,8 +1,9 @@
 """The opening of sequences: what is asked for, and what came of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from operator import index
+from secrets import randbits
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,16 @@ _USUAL_LIMIT = 4 * 2**20  # of a message, where a server does not say: gRPC's ow
 _MOST_HANDLES = 2**32  # a handle is a uint32
 
 
+def new_seed() -> int:
+    return randbits(64)
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """What to open: `count` sequences of a model (version 0: the newest), and what of their inside to show.
 
-    They begin from `state`, or at step 0. `owner` is a label for the server's limits.
+    They begin from `state`, or at step 0. `owner` is a label for the server's limits. `seed` is what a model that draws
+    random numbers draws them from; it is the same if they have to be opened anew.
     """
 
     model: str
@@ -34,8 +40,11 @@ class Order:
     trace: Trace
     state: State | None = None
     owner: str = ""
+    seed: int = field(default_factory=new_seed)
 
     def __post_init__(self) -> None:
+        if not 0 <= _whole("seed", self.seed) < 2**64:
+            raise ValueError(f"seed={self.seed}: it is from 0 to 2**64 - 1")
         _check_text("model", self.model)
         _check_text("owner", self.owner)
         if not isinstance(self.state, State | None):
@@ -60,6 +69,7 @@ class Order:
             announce=True,
             state=None if self.state is None else self.state.message(),
             owner=self.owner,
+            seed=self.seed,
         )
         return pb.StreamRequest(open=opening)
 

@@ -35,8 +35,8 @@ def check_window(window: int) -> None:
         raise ValueError(f"window={window}: at least one step has to be in flight")
 
 
-def predict_request(model: Model, values: Inputs, trace: Trace) -> tidegate_pb2.PredictRequest:
-    request = tidegate_pb2.PredictRequest(model=model.name, version=model.version, trace=trace.message())
+def predict_request(model: Model, values: Inputs, trace: Trace, seed: int | None) -> tidegate_pb2.PredictRequest:
+    request = tidegate_pb2.PredictRequest(model=model.name, version=model.version, trace=trace.message(), seed=seed)
     inputs_of(model).block(values).write(request)
     return request
 

@@ -33,7 +33,7 @@ class TraceSelection(_message.Message):
     def __init__(self, none: bool = ..., parts: _Optional[_Iterable[_Union[TraceSelection.Part, str]]] = ..., layers: _Optional[_Iterable[int]] = ..., every: _Optional[int] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("handle", "count", "model", "version", "trace", "encoding", "bundle", "state", "owner", "announce")
+    __slots__ = ("handle", "count", "model", "version", "trace", "encoding", "bundle", "state", "owner", "announce", "seed")
     HANDLE_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +44,7 @@ class Open(_message.Message):
     STATE_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     ANNOUNCE_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
     handle: int
     count: int
     model: str
@@ -54,7 +55,8 @@ class Open(_message.Message):
     state: State
     owner: str
     announce: bool
-    def __init__(self, handle: _Optional[int] = ..., count: _Optional[int] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., trace: _Optional[_Union[TraceSelection, _Mapping]] = ..., encoding: _Optional[_Union[_tensor_pb2.Encoding, str]] = ..., bundle: bool = ..., state: _Optional[_Union[State, _Mapping]] = ..., owner: _Optional[str] = ..., announce: bool = ...) -> None: ...
+    seed: int
+    def __init__(self, handle: _Optional[int] = ..., count: _Optional[int] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., trace: _Optional[_Union[TraceSelection, _Mapping]] = ..., encoding: _Optional[_Union[_tensor_pb2.Encoding, str]] = ..., bundle: bool = ..., state: _Optional[_Union[State, _Mapping]] = ..., owner: _Optional[str] = ..., announce: bool = ..., seed: _Optional[int] = ...) -> None: ...
 
 class Resume(_message.Message):
     __slots__ = ("handle", "sequence_ids", "resume_token", "answered", "trace", "encoding", "bundle", "announce")

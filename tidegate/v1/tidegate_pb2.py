@@ -27,7 +27,7 @@ from tidegate.v1 import sequence_pb2 as tidegate_dot_v1_dot_sequence__pb2
 from tidegate.v1 import tensor_pb2 as tidegate_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atidegate/v1/tidegate.proto\x12\x0btidegate.v1\x1a\x17tidegate/v1/model.proto\x1a\x1atidegate/v1/sequence.proto\x1a\x18tidegate/v1/tensor.proto\"\xaa\x01\n\x0ePredictRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12#\n\x06inputs\x18\x03 \x03(\x0b\x32\x13.tidegate.v1.Tensor\x12*\n\x05trace\x18\x04 \x01(\x0b\x32\x1b.tidegate.v1.TraceSelection\x12\'\n\x08\x65ncoding\x18\x05 \x01(\x0e\x32\x15.tidegate.v1.Encoding\"\xa7\x01\n\x0fPredictResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12$\n\x07outputs\x18\x03 \x03(\x0b\x32\x13.tidegate.v1.Tensor\x12\"\n\x05trace\x18\x04 \x01(\x0b\x32\x13.tidegate.v1.Tensor\x12*\n\x07\x63olumns\x18\x05 \x03(\x0b\x32\x19.tidegate.v1.TraceColumns\"\x13\n\x11ListModelsRequest\"8\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.tidegate.v1.Model\"6\n\x14\x44\x65scribeModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\":\n\x15\x44\x65scribeModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.tidegate.v1.Model2\xbe\x02\n\x08Tidegate\x12\x45\n\x06Stream\x12\x1a.tidegate.v1.StreamRequest\x1a\x1b.tidegate.v1.StreamResponse(\x01\x30\x01\x12\x44\n\x07Predict\x12\x1b.tidegate.v1.PredictRequest\x1a\x1c.tidegate.v1.PredictResponse\x12M\n\nListModels\x12\x1e.tidegate.v1.ListModelsRequest\x1a\x1f.tidegate.v1.ListModelsResponse\x12V\n\rDescribeModel\x12!.tidegate.v1.DescribeModelRequest\x1a\".tidegate.v1.DescribeModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atidegate/v1/tidegate.proto\x12\x0btidegate.v1\x1a\x17tidegate/v1/model.proto\x1a\x1atidegate/v1/sequence.proto\x1a\x18tidegate/v1/tensor.proto\"\xc6\x01\n\x0ePredictRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12#\n\x06inputs\x18\x03 \x03(\x0b\x32\x13.tidegate.v1.Tensor\x12*\n\x05trace\x18\x04 \x01(\x0b\x32\x1b.tidegate.v1.TraceSelection\x12\'\n\x08\x65ncoding\x18\x05 \x01(\x0e\x32\x15.tidegate.v1.Encoding\x12\x11\n\x04seed\x18\x06 \x01(\x06H\x00\x88\x01\x01\x42\x07\n\x05_seed\"\xa7\x01\n\x0fPredictResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12$\n\x07outputs\x18\x03 \x03(\x0b\x32\x13.tidegate.v1.Tensor\x12\"\n\x05trace\x18\x04 \x01(\x0b\x32\x13.tidegate.v1.Tensor\x12*\n\x07\x63olumns\x18\x05 \x03(\x0b\x32\x19.tidegate.v1.TraceColumns\"\x13\n\x11ListModelsRequest\"8\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.tidegate.v1.Model\"6\n\x14\x44\x65scribeModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\":\n\x15\x44\x65scribeModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.tidegate.v1.Model2\xbe\x02\n\x08Tidegate\x12\x45\n\x06Stream\x12\x1a.tidegate.v1.StreamRequest\x1a\x1b.tidegate.v1.StreamResponse(\x01\x30\x01\x12\x44\n\x07Predict\x12\x1b.tidegate.v1.PredictRequest\x1a\x1c.tidegate.v1.PredictResponse\x12M\n\nListModels\x12\x1e.tidegate.v1.ListModelsRequest\x1a\x1f.tidegate.v1.ListModelsResponse\x12V\n\rDescribeModel\x12!.tidegate.v1.DescribeModelRequest\x1a\".tidegate.v1.DescribeModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,17 +35,17 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidegate.v1.tidegate_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PREDICTREQUEST']._serialized_start=123
-  _globals['_PREDICTREQUEST']._serialized_end=293
-  _globals['_PREDICTRESPONSE']._serialized_start=296
-  _globals['_PREDICTRESPONSE']._serialized_end=463
-  _globals['_LISTMODELSREQUEST']._serialized_start=465
-  _globals['_LISTMODELSREQUEST']._serialized_end=484
-  _globals['_LISTMODELSRESPONSE']._serialized_start=486
-  _globals['_LISTMODELSRESPONSE']._serialized_end=542
-  _globals['_DESCRIBEMODELREQUEST']._serialized_start=544
-  _globals['_DESCRIBEMODELREQUEST']._serialized_end=598
-  _globals['_DESCRIBEMODELRESPONSE']._serialized_start=600
-  _globals['_DESCRIBEMODELRESPONSE']._serialized_end=658
-  _globals['_TIDEGATE']._serialized_start=661
-  _globals['_TIDEGATE']._serialized_end=979
+  _globals['_PREDICTREQUEST']._serialized_end=321
+  _globals['_PREDICTRESPONSE']._serialized_start=324
+  _globals['_PREDICTRESPONSE']._serialized_end=491
+  _globals['_LISTMODELSREQUEST']._serialized_start=493
+  _globals['_LISTMODELSREQUEST']._serialized_end=512
+  _globals['_LISTMODELSRESPONSE']._serialized_start=514
+  _globals['_LISTMODELSRESPONSE']._serialized_end=570
+  _globals['_DESCRIBEMODELREQUEST']._serialized_start=572
+  _globals['_DESCRIBEMODELREQUEST']._serialized_end=626
+  _globals['_DESCRIBEMODELRESPONSE']._serialized_start=628
+  _globals['_DESCRIBEMODELRESPONSE']._serialized_end=686
+  _globals['_TIDEGATE']._serialized_start=689
+  _globals['_TIDEGATE']._serialized_end=1007
 # @@protoc_insertion_point(module_scope)

@@ -53,9 +53,8 @@ def _take_rare(request: sequence_pb2.StreamRequest, stream: Stream) -> None:
     match request.WhichOneof("request"):
         case "open":
             message = request.open
-            begin = requests.beginning(message.state) if message.HasField("state") else None
             place = message.handle, message.count or 1, message.model, message.version
-            stream.open(*place, requests.manner(message), begin, message.owner)
+            stream.open(*place, requests.manner(message), requests.beginning(message), message.owner)
         case "close" if request.close.park:
             stream.park(request.close.handle, request.close.count)
         case "close":

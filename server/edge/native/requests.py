@@ -14,7 +14,7 @@ from server.runtime.state_value import LATEST, Part
 from server.streams.opening import Beginning
 from server.streams.trace import CELL, GATES, HIDDEN, Manner, Selection
 from tidegate import wire
-from tidegate.v1 import sequence_pb2, tensor_pb2
+from tidegate.v1 import sequence_pb2, tensor_pb2, tidegate_pb2
 
 Read = TypeVar("Read", bound=Message)
 
@@ -120,22 +120,29 @@ def manner(message: sequence_pb2.Open | sequence_pb2.Resume) -> Manner:
     return Manner(selection(message.trace), wants_values(message.encoding), message.bundle, message.announce)
 
 
-def beginning(message: sequence_pb2.State) -> Beginning:
-    """The state that a new sequence begins from.
+def beginning(message: sequence_pb2.Open) -> Beginning:
+    """What a new sequence begins from.
 
     Raises:
         BadInput: a tensor that contradicts itself.
         WrongState: the step is beyond the last that a sequence can have.
     """
-    if message.step > LATEST:
-        raise WrongState(f"the state is of step {message.step}; a sequence can begin up to step {LATEST}")
-    check_count("parts of a state", len(message.parts), _MAX_PARTS)
-    given = [(part.layer, part.name, part.value) for part in message.parts]
+    seed, state = seed_of(message), message.state
+    if not message.HasField("state"):
+        return Beginning(seed=seed)
+    if state.step > LATEST:
+        raise WrongState(f"the state is of step {state.step}; a sequence can begin up to step {LATEST}")
+    check_count("parts of a state", len(state.parts), _MAX_PARTS)
+    given = [(part.layer, part.name, part.value) for part in state.parts]
     try:
         parts = [Part(None if layer < 0 else layer, name, wire.decode(value)) for layer, name, value in given]
     except wire.WireError as error:
         raise BadInput(error.message, Reason(error.reason)) from error
-    return Beginning(message.step, parts)
+    return Beginning(state.step, parts)
+
+
+def seed_of(message: sequence_pb2.Open | tidegate_pb2.PredictRequest) -> int | None:
+    return message.seed if message.HasField("seed") else None
 
 
 def selection(message: sequence_pb2.TraceSelection) -> Selection:

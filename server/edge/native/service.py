@@ -86,7 +86,9 @@ class Servicer:
         inputs = requests.named_inputs(request.inputs)
         caller = caller_of(context)
         with self._backend.admission.call():
-            made, size = await self._backend.predictor.predict(caller, request.model, request.version, inputs, manner)
+            made, size = await self._backend.predictor.predict(
+                caller, request.model, request.version, inputs, manner, requests.seed_of(request)
+            )
             context.add_done_callback(lambda _: self._backend.predictor.release(caller, size))
             return responses.predicted(made, manner.values)
 

@@ -131,9 +131,9 @@ def test_a_step_graph_that_ends_its_windows_elsewhere_is_not_proved(
         load(path, 1, 0.0)
 
 
-def elsewhere(written: Callable[..., None], wrong: Window, *given: object) -> None:
+def elsewhere(written: Callable[..., None], wrong: Window, *given: object, keep: tuple[str, ...]) -> None:
     *rest, _ = given
-    written(*rest, wrong)
+    written(*rest, wrong, keep)
 
 
 @pytest.mark.parametrize(
