@@ -7,8 +7,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 STUBS ?= .
 
-# Two files of tests at a time: the tests of one file share what their module has made, or a folder.
-PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
+# Three files of tests at a time for two cores, because tests wait for processes; those of one file share what it has made.
+PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
 QUICK := tests/server/runtime tests/server/streams tests/server/durability tests/server/edge \
 	tests/server/test_random_schedules.py tests/tidegate/protocol tests/stepgraph/cells tests/stepgraph/file \
 	tests/stepgraph/proving tests/stepgraph/reading tests/stepgraph/rules
