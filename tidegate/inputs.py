@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 
 from tidegate import wire
+from tidegate.columns import Input, Limits, RowError, Rows
 from tidegate.errors import refused
 from tidegate.model import TensorSpec
 from tidegate.v1.sequence_pb2 import FleetSteps, Steps
 from tidegate.v1.tensor_pb2 import DataType
 from tidegate.v1.tidegate_pb2 import PredictRequest
 
-# One input: anything that numpy takes as an array. Several: an array for each input's name.
+# One input: anything that numpy takes as an array. Several: an array for each input's name. Or a row as a mapping from
+# the names of its columns to what a table has there, also a text or a datetime; and for many rows a list of these.
 Inputs = Any
 
 # The messages that carry inputs.
@@ -27,13 +29,14 @@ _MESSAGE_BYTES, _TENSOR_BYTES, _AXIS_BYTES = 48, 32, 10
 class _Input:
     """One input of a model: turns arrays of its row shape into tensors."""
 
-    __slots__ = ("_type", "dtype", "name", "row")
+    __slots__ = ("_limits", "_type", "dtype", "name", "row")
 
     def __init__(self, spec: TensorSpec) -> None:
         self.name = spec.name
         self.dtype = spec.dtype
         self.row = spec.shape
         self._type: DataType = wire.data_type_of(spec.dtype)
+        self._limits = Limits(spec.name, spec.shape, spec.dtype, spec.legend)
 
     def array(self, values: Inputs) -> wire.Array:
         """The values in the model's type. Raises BadInput (WRONG_TYPE) where that would change what they mean."""
@@ -58,10 +61,10 @@ class _Input:
     def write(self, array: wire.Array, message: Carrier) -> None:
         message.inputs.add(name=self.name, type=self._type, shape=array.shape, data=array.tobytes())
 
-    def check_finite(self, array: wire.Array) -> None:
-        if self.dtype.kind == "f" and not np.isfinite(array).all():
-            row = int(np.argwhere(~np.isfinite(array))[0, 0])
-            raise refused("NOT_FINITE", f"input {self.name!r} holds NaN or Inf in row {row}; only numbers are taken")
+    def check_numbers(self, array: wire.Array) -> None:
+        if not self._limits.hold(array):
+            fault = self._limits.fault(array)
+            raise refused("OUT_OF_RANGE" if fault.finite else "NOT_FINITE", fault.sentence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ class Block:
         if self.rows <= most:
             return [self]
         for part, array in zip(self.parts, self.arrays, strict=True):
-            part.check_finite(array)
+            part.check_numbers(array)
         return [self._run(at, min(most, self.rows - at)) for at in range(0, self.rows, most)]
 
     def _run(self, at: int, rows: int) -> "Block":
@@ -109,6 +112,7 @@ class InputLayout:
 
     def __init__(self, specs: Sequence[TensorSpec]) -> None:
         self._inputs = tuple(_Input(spec) for spec in specs)
+        self.rows = Rows([Input(spec.name, spec.shape, spec.dtype.kind != "f", spec.legend) for spec in specs])
         self._single = self._inputs[0] if len(self._inputs) == 1 else None
         self.row_bytes = max(1, sum(math.prod(part.row) * part.dtype.itemsize for part in self._inputs))
 
@@ -137,6 +141,7 @@ class InputLayout:
         return (limit - frame) // row
 
     def _arrays(self, values: Inputs) -> list[wire.Array]:
+        values = self._by_input(values)
         if not isinstance(values, Mapping):
             if self._single is None:
                 raise refused("WRONG_NAME", f"the model has the inputs {self._names()}: give an array for each name")
@@ -144,6 +149,23 @@ class InputLayout:
         if values.keys() != {part.name for part in self._inputs}:
             raise refused("WRONG_NAME", f"the model has the inputs {self._names()}; {_listed(values)} came")
         return [part.array(values[part.name]) for part in self._inputs]
+
+    def _by_input(self, values: Inputs) -> Inputs:
+        """The same; a row by its columns, or a list of such rows, as an array for each input. Raises BadInput."""
+        many = isinstance(values, list | tuple) and bool(values) and isinstance(values[0], Mapping)
+        if not many and not (isinstance(values, Mapping) and self._is_row(values)):
+            return values
+        try:
+            rows = list(map(self.rows.named_row, values)) if many else self.rows.named_row(values)
+            return self.rows.arrays(np.array(rows))
+        except RowError as error:
+            raise refused(error.reason, str(error)) from None
+
+    def _is_row(self, values: Mapping[str, Any]) -> bool:
+        """Whether these are the columns of a row, and no arrays by the names of inputs."""
+        if values.keys() == {part.name for part in self._inputs}:
+            return any(value is None or isinstance(value, str) for value in values.values())
+        return self.rows.named and not any(map(np.ndim, values.values()))
 
     def _names(self) -> str:
         return _listed([part.name for part in self._inputs])

@@ -10,6 +10,8 @@ from stepgraph.proving.proof import ROUNDING, Proof
 from stepgraph.report import drawing
 from stepgraph.report.drawing import WIDTH, Line, Note, shortened
 from stepgraph.report.report import CellFact, CostFact, PortFact, Report, StateFact, TraceFact
+from tidegate.columns import Column
+from tidegate.columns.words import notes, words
 
 _LABELS = 10  # columns for what a paragraph is about
 
@@ -65,9 +67,19 @@ def _step(report: Report) -> Iterator[str]:
 
 
 def _port_text(port: PortFact) -> str:
-    features = [f"{column.name} [{column.unit}]" if column.unit else column.name for column in port.legend.columns]
+    features = list(map(_column_text, port.legend.columns))
     once = "" if port.every_step else ", one for the whole sequence"
-    return f"{port.name}  {list(port.row)} {port.dtype}{once}" + (f": {', '.join(features)}" if features else "")
+    return (
+        f"{port.name}  {list(port.row)} {port.dtype}{once}"
+        + (f": {', '.join(features)}" if features else "")
+        + "".join(f"; {note}" for note in notes(port.legend))
+    )
+
+
+def _column_text(column: Column) -> str:
+    """Its name and unit, and what else is said of it."""
+    name, more = f"{column.name} [{column.unit}]" if column.unit else column.name, words(column)
+    return f"{name} ({more})" if more else name
 
 
 def _cell_text(cell: CellFact) -> str:

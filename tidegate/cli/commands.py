@@ -24,6 +24,7 @@ from tidegate.client import Client
 from tidegate.drawing.glyphs import Style
 from tidegate.drawing.lines import Drawing
 from tidegate.errors import Refused, SequenceLost
+from tidegate.inputs import InputLayout
 from tidegate.model import Model
 from tidegate.opened import WINDOW
 from tidegate.sequence import Sequence as OpenSequence
@@ -148,7 +149,7 @@ class _Source:
 
     def __init__(self, model: Model, options: Namespace) -> None:
         self.model = model
-        self.columns = tables.Columns(model)
+        self.columns = InputLayout(model.inputs).rows
         self.sink = _sink(options, model)
         self._options = options
         # A file that cannot be read is found out before anything is opened; what comes live is waited for after it.
@@ -159,9 +160,9 @@ class _Source:
         rows, columns, chunk = self._rows(sequence.next_step), self.columns, self._options.chunk
         if chunk > 1:
             while block := list(islice(rows, chunk)):
-                yield from sequence.chunk(columns.inputs(np.stack(block)))
+                yield from sequence.chunk(columns.arrays(np.stack(block)))
             return
-        yield from sequence.stream(map(columns.inputs, rows), window)
+        yield from sequence.stream(map(columns.arrays, rows), window)
 
     def _rows(self, sent: int) -> Iterator[tables.Row]:
         path = self._options.file
@@ -212,7 +213,7 @@ def _sink(options: Namespace, model: Model) -> Sink:
         case "csv":
             return CsvSink(sys.stdout, model)
         case "jsonl":
-            return JsonSink(sys.stdout)
+            return JsonSink(sys.stdout, model)
         case _:
             width = shutil.get_terminal_size().columns
             style = style_of(sys.stdout)

@@ -7,6 +7,7 @@ from dataclasses import asdict, fields, is_dataclass, replace
 from math import isinf
 from typing import Any
 
+from tidegate.columns.words import notes, words
 from tidegate.drawing.glyphs import Style
 from tidegate.drawing.names import layers_in_short, printable
 from tidegate.model import Model, StateSpec, TensorSpec
@@ -105,10 +106,11 @@ def _status(model: Model, style: Style) -> str:
 def _tensors(specs: Sequence[TensorSpec]) -> Iterator[str]:
     for spec in specs:
         yield f"  {_tensor(spec)}  {spec.dtype.name}"
-        width = max((len(name) for name in spec.features), default=0)
-        units = spec.units if len(spec.units) == len(spec.features) else ("",) * len(spec.features)
-        for name, unit in zip(spec.features, units, strict=True):
-            yield f"    {name.ljust(width)}  {unit}".rstrip()
+        names = max((len(column.name) for column in spec.columns), default=0)
+        units = max((len(column.unit) for column in spec.columns), default=0)
+        for column in spec.columns:
+            yield f"    {column.name.ljust(names)}  {column.unit.ljust(units)}  {words(column)}".rstrip()
+        yield from (f"    {note}" for note in notes(spec.legend))
 
 
 def _ladder(model: Model, style: Style) -> Iterator[str]:

@@ -8,8 +8,9 @@ from typing import Any, Protocol, TextIO
 import numpy as np
 
 from tidegate.answers import Answer, Array
+from tidegate.columns.words import class_of
 from tidegate.drawing.lines import Drawing
-from tidegate.drawing.names import column_names, trace_names
+from tidegate.drawing.names import output_names, output_texts, trace_names
 from tidegate.model import Model
 
 
@@ -26,14 +27,15 @@ class CsvSink:
     def __init__(self, file: TextIO, model: Model) -> None:
         self._file = file
         self._write = csv.writer(file, lineterminator="\n").writerow
-        self._outputs = [name for spec in model.outputs for name in column_names(spec)]
+        self._specs = model.outputs
+        self._outputs = [name for spec in model.outputs for name in output_names(spec)]
         self._trace: list[str] | None = None
 
     def write(self, answer: Answer) -> None:
         if self._trace is None:
             self._trace = list(trace_names(answer.layout))
             self._write(["step", *self._outputs, *self._trace])
-        numbers = [text for array in answer.outputs.values() for text in _texts(array)]
+        numbers = [text for spec in self._specs for text in output_texts(spec, answer.outputs[spec.name])]
         if not answer.answered:
             numbers = [""] * len(self._outputs)
         self._write([answer.step, *numbers, *self._inside(answer)])
@@ -49,13 +51,17 @@ class CsvSink:
 
 
 class JsonSink:
-    """A JSON object for each step, a line each: step, outputs by name, layers by index and part if it is traced."""
+    """A JSON object and a line for each step: outputs and their classes by name, traced layers by index and part."""
 
-    def __init__(self, file: TextIO) -> None:
+    def __init__(self, file: TextIO, model: Model) -> None:
         self._file = file
+        self._classified = [spec for spec in model.outputs if spec.classes]
 
     def write(self, answer: Answer) -> None:
         record: dict[str, Any] = {"step": answer.step, "outputs": {n: _plain(a) for n, a in answer.outputs.items()}}
+        if self._classified and answer.answered:
+            outputs = answer.outputs
+            record["classes"] = {spec.name: class_of(spec.legend, outputs[spec.name]) for spec in self._classified}
         if answer.trace is not None:
             record["layers"] = {
                 str(index): {part: _plain(layer[part]) for part in layer.parts} for index, layer in answer.layer.items()

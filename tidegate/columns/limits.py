@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, floor, inf, isfinite, prod
+from math import ceil, floor, isfinite, prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tidegate.columns.column import NOTHING, Column, Legend
+from tidegate.columns.words import span
 
 Array = NDArray[Any]
 
@@ -65,17 +66,15 @@ class Limits:
             taken = "a number or NaN is" if column and column.missing else "only finite numbers are"
             return Fault(row, False, f"{head}{taken} taken")
         assert column is not None
-        return Fault(row, True, head + _expected(column))
+        return Fault(row, True, head + expected(column))
 
 
-def _expected(column: Column) -> str:
+def expected(column: Column) -> str:
+    """What may be sent in a column, for an error."""
     low, high = column.bounds
     if column.categories:
         return f"the number of one of its {len(column.categories)} categories is taken, {low:g} to {high:g}"
-    if low == -inf or high == inf:
-        side = f"at most {high:g}" if low == -inf else f"at least {low:g}"
-        return f"{side} {column.unit}".rstrip() + " is taken"
-    return f"{low:g} to {high:g} {column.unit}".rstrip() + " is taken"
+    return f"{span(low, high)} {column.unit}".rstrip() + " is taken"
 
 
 def _finite(x: Array) -> bool:

@@ -14,8 +14,8 @@ import numpy as np
 from tidegate.answers import Answer, TraceLayout
 from tidegate.drawing import glyphs
 from tidegate.drawing.glyphs import Style
-from tidegate.drawing.names import column_names, layers_in_short
-from tidegate.model import Model
+from tidegate.drawing.names import layers_in_short, output_names, output_texts, printable
+from tidegate.model import Model, TensorSpec
 
 # What is drawn of a cell, in this order, with its short label. The candidate is left to the data: it is no gate.
 _LABELS = {"input": "i", "forget": "f", "update": "z", "reset": "r", "cell": "c", "output": "o", "hidden": "h"}
@@ -79,7 +79,7 @@ class Drawing:
         self._model = model
         self._style = style
         self._width = width
-        self._names = [name for spec in model.outputs for name in column_names(spec)]
+        self._names = [name for spec in model.outputs for name in _labels(spec)]
         self._shown = self._names[:_MOST_NUMBERS]
         self._groups = _fitting(layout, width - self._left_width - 2, units)
         self._layers = {layer: list(groups) for layer, groups in groupby(self._groups, attrgetter("layer"))}
@@ -134,10 +134,11 @@ class Drawing:
     # The lines.
 
     def line(self, answer: Answer) -> str:
-        numbers = np.concatenate([np.ravel(array) for array in answer.outputs.values()])
+        texts = [text for spec in self._model.outputs for text in self._texts(spec, answer)]
         left = str(answer.step).rjust(_STEP_WIDTH)
-        for name, value in zip(self._shown, numbers, strict=False):
-            left += "  " + (_number(value) if answer.answered else "").rjust(self._number_width(name))
+        for name, text in zip(self._shown, texts, strict=False):
+            width = self._number_width(name)
+            left += "  " + _cut(text if answer.answered else "", width).rjust(width)
         if answer.trace is None:
             return left
         marks = [
@@ -148,9 +149,19 @@ class Drawing:
         ]
         return (left + "  " + self._gap.join(marks)).rstrip()
 
+    def _texts(self, spec: TensorSpec, answer: Answer) -> list[str]:
+        return [printable(text) for text in output_texts(spec, answer.outputs[spec.name], _number)]
+
     @property
     def _gap(self) -> str:
         return self._style.dim("  │ " if self._style.unicode else "  | ")
+
+
+def _labels(spec: TensorSpec) -> list[str]:
+    """The names of an output's texts, with their units where there is room."""
+    units = {column.name: column.unit for column in spec.columns}
+    names = [(name, f"{name} [{units[name]}]" if units.get(name) else name) for name in output_names(spec)]
+    return [printable(long if len(long) <= 2 * _NUMBER_WIDTH else name) for name, long in names]
 
 
 def _fitting(layout: TraceLayout, room: int, units: Sequence[int] | None) -> list[Group]:

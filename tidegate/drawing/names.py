@@ -1,9 +1,13 @@
 """What a model's layers are called in short, and its inputs, outputs and traces as columns of a table. Pure."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
-from tidegate.answers import TraceLayout
+import numpy as np
+
+from tidegate.answers import Array, TraceLayout
+from tidegate.columns.words import category_of, class_of
 from tidegate.model import Layer, TensorSpec
 
 
@@ -19,6 +23,24 @@ def column_names(spec: TensorSpec) -> list[str]:
         return [printable(name) for name in spec.features]
     name = printable(spec.name)
     return [name] if count == 1 else [f"{name}.{index}" for index in range(count)]
+
+
+def output_names(spec: TensorSpec) -> list[str]:
+    """One name for each of `output_texts`: the class of an output that has classes, then its numbers."""
+    names = column_names(spec)
+    of_class = printable(spec.name)
+    return [*([f"{of_class}.class" if of_class in names else of_class] if spec.classes else []), *names]
+
+
+def output_texts(spec: TensorSpec, array: Array, number: Callable[[Any], str] = str) -> list[str]:
+    """The class of an output that has classes, and each number, or the category that it is the number of."""
+    values = np.ravel(array)
+    columns = spec.columns if len(spec.columns) == len(values) else [None] * len(values)
+    texts = [
+        category_of(column, value) if column is not None and column.categories else number(value)
+        for column, value in zip(columns, values, strict=True)
+    ]
+    return [class_of(spec.legend, values), *texts] if spec.classes else texts
 
 
 def trace_names(layout: TraceLayout) -> Iterator[str]:

@@ -131,7 +131,11 @@ def test_a_reader_that_has_seen_enough_ends_the_command_quietly(server: FakeServ
     [
         (["stream", "nope"], TABLE, "tidegate: there is no model 'nope' (UNKNOWN_MODEL)\n"),
         (["describe", "nope"], "", "tidegate: there is no model 'nope' (UNKNOWN_MODEL)\n"),
-        (["stream", "toy"], "1,2\nnan,3\n", "tidegate: x holds NaN or Inf (NOT_FINITE)\n"),
+        (
+            ["stream", "toy"],
+            "1,2\nnan,3\n",
+            "tidegate: line 2: column 'left' holds 'nan', and a number was expected: none may be missing there\n",
+        ),
         (["stream", "toy"], "1,2,3\n", "tidegate: 3 columns; 2 were expected: left, right\n"),
         (["stream", "toy", "/no/such/file"], "", "tidegate: /no/such/file: No such file or directory\n"),
     ],

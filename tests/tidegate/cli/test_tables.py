@@ -5,15 +5,16 @@ import numpy as np
 import pytest
 
 from tests.tidegate.fake_server import find
-from tidegate.cli.tables import BadTable, Columns, read
-from tidegate.errors import BadInput
+from tidegate.cli.tables import BadTable, read
+from tidegate.columns import RowError, Rows
+from tidegate.inputs import InputLayout
 from tidegate.model import Model
 
-TOY = Columns(Model.read(find("toy", 1)))
-PAIR = Columns(Model.read(find("pair", 1)))
+TOY = InputLayout(Model.read(find("toy", 1)).inputs).rows
+PAIR = InputLayout(Model.read(find("pair", 1)).inputs).rows
 
 
-def table(text: str, columns: Columns = TOY) -> tuple[list[list[float]], tuple[str, ...]]:
+def table(text: str, columns: Rows = TOY) -> tuple[list[list[float]], tuple[str, ...]]:
     found = read("-", io.TextIOWrapper(io.BytesIO(text.encode())), columns)
     return [row.tolist() for row in found.rows], found.notes
 
@@ -40,7 +41,7 @@ def test_an_empty_table_has_no_rows() -> None:
     [
         ("left,up\n1,2\n", "no column right; the model takes left, right"),
         ("1,2,3\n", "3 columns; 2 were expected: left, right"),
-        ("1,2\n3\n", "line 2: 1 columns; 2 were expected"),
+        ("1,2\n3\n", "line 2: 1 columns; 2 were expected, as in the first line"),
         ("left,right\n1,x\n", "line 2: column 'right' holds 'x', which is no number"),
         ("left,right\n1,\n", "line 2: column 'right' holds ''"),
     ],
@@ -57,11 +58,11 @@ def test_names_that_the_model_does_not_have_are_taken_in_their_order() -> None:
 
 
 def test_columns_of_several_inputs_stand_one_after_the_other() -> None:
-    inputs = PAIR.inputs(np.array([[0.5, 3.0], [1.5, 4.0]]))
+    inputs = PAIR.arrays(np.array([[0.5, 3.0], [1.5, 4.0]]))
     assert inputs["a"].tolist() == [[0.5], [1.5]]
     assert (inputs["token"].tolist(), inputs["token"].dtype) == ([3, 4], np.int64)
-    with pytest.raises(BadInput, match="whole numbers"):
-        PAIR.inputs(np.array([0.5, 3.5]))
+    with pytest.raises(RowError, match="whole numbers"):
+        PAIR.arrays(np.array([0.5, 3.5]))
 
 
 def test_an_array_comes_from_a_file_or_a_pipe(tmp_path: Path) -> None:
