@@ -17,8 +17,10 @@ from server.streams.stream import Catalogue, Stream
 from server.streams.trace import Manner
 
 _WINDOW = Allowance(2**22)  # bytes of answers that are computed before they are copied into the whole
-_MOST_WAITING = 256  # predictions that may wait for room
+_MOST_WAITING = 64  # predictions of one client that may wait for room
 _CLIENTS = 4  # clients that may have as many bytes as one may, at the same time
+_PART = 16  # one part of so many of what a client may have is kept for it, whatever the others have
+_KEPT = 64  # clients for which it is
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +33,9 @@ class Prediction:
 
 
 class Predictor:
-    """Makes predictions. The bytes that are computed and not yet sent are bounded for each client.
+    """Makes predictions. The bytes that are computed and not yet sent are bounded, for each client and for all.
+
+    Clients that do not read their answers keep those of others waiting that are large, but not the small ones.
 
     Args:
         catalogue: where the models are.
@@ -43,6 +47,7 @@ class Predictor:
         self._most = most
         self._taken: Counter[str] = Counter()  # bytes, by the address of a client
         self._waiting: list[asyncio.Future[None]] = []
+        self._queued: Counter[str] = Counter()  # of those, by address
 
     async def predict(
         self, caller: Caller, name: str, version: int, inputs: Named, manner: Manner, seed: int | None = None
@@ -93,12 +98,22 @@ class Predictor:
             )
 
     async def _reserve(self, client: str, size: int) -> None:
-        while self._taken[client] + size > self._most or self._taken.total() + size > _CLIENTS * self._most:
-            if len(self._waiting) >= _MOST_WAITING:
-                raise OverLimit(f"{_MOST_WAITING} predictions wait for room, which is the limit; try again")
+        while not self._has_room(client, size):
+            if self._queued[client] >= _MOST_WAITING:
+                raise OverLimit(f"{_MOST_WAITING} of your predictions wait for room, which is the limit; try again")
             self._waiting.append(asyncio.get_running_loop().create_future())
-            await self._waiting[-1]
+            self._queued[client] += 1
+            try:
+                await self._waiting[-1]
+            finally:
+                self._queued -= Counter((client,))
         self._taken[client] += size
+
+    def _has_room(self, client: str, size: int) -> bool:
+        own = self._taken[client] + size
+        if own <= self._most // _PART and (client in self._taken or len(self._taken) < _KEPT):
+            return True
+        return own <= self._most and self._taken.total() + size <= _CLIENTS * self._most
 
 
 class _Collector:

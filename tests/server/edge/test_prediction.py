@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from server.caller import Caller
+from server.edge import prediction
 from server.edge.prediction import Predictor
 from server.errors import OverLimit, StepFailed
 from server.runtime.scheduler import Batch, Block, Part
@@ -25,7 +26,7 @@ from tests.server.world import versions
 from tests.shelf import MODEL, Shelf
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Iterator
 
 CALLER = Caller("ipv4:10.0.0.1")
 ROWS = np.random.default_rng(3).normal(size=(3_000, 3)).astype(np.float32)
@@ -86,6 +87,46 @@ async def test_a_selection_of_every_third_step_is_put_together_in_order(shelf: S
     whole, _ = await predict(predictor, ROWS, Manner())
     third, _ = await predict(predictor, ROWS, Manner(Selection(every=3)))
     np.testing.assert_array_equal(third.trace, whole.trace[::3])
+
+
+async def test_clients_that_do_not_read_their_answers_do_not_keep_small_ones_of_others_waiting(shelf: Shelf) -> None:
+    callers = [Caller(f"ipv4:10.0.0.{n}") for n in range(1, 7)]
+    predictor = Predictor(shelf, 50_000)
+
+    def ask(caller: Caller, rows: np.ndarray) -> Awaitable[Any]:
+        return predictor.predict(caller, MODEL, 1, [("", rows)], NO_TRACE)
+
+    unread = [await ask(caller, ROWS) for caller in callers[:4]]
+    small = [await ask(caller, ROWS[:100]) for caller in callers[4:]]
+    large = asyncio.ensure_future(ask(callers[5], ROWS))
+    await asyncio.sleep(0)
+    assert not large.done()
+    assert predictor._taken.total() <= 4 * 50_000 + 2 * 50_000 / 16
+    predictor.release(callers[0], unread[0][1])
+    answers = [*unread[1:], *small, await large]
+    for caller, (_, size) in zip([*callers[1:], callers[5]], answers, strict=True):
+        predictor.release(caller, size)
+    assert not predictor._taken
+
+
+async def test_predictions_of_a_client_that_wait_leave_places_for_those_of_others(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prediction, "_MOST_WAITING", 2)
+    predictor, other = Predictor(shelf, 50_000), Caller("ipv4:10.0.0.2")
+    sizes = [(await predict(predictor, ROWS))[1]]
+    waiting = [asyncio.ensure_future(predict(predictor, ROWS)) for _ in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(OverLimit, match="2 of your predictions wait"):
+        await predict(predictor, ROWS)
+    sizes.append((await predictor.predict(other, MODEL, 1, [("", ROWS)], NO_TRACE))[1])
+    predictor.release(other, sizes[1])
+    for each in waiting:
+        predictor.release(CALLER, sizes[0])
+        await each
+    predictor.release(CALLER, sizes[0])
+    assert not predictor._taken
+    assert not predictor._queued
 
 
 @pytest.mark.usefixtures("no_collector")
