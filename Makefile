@@ -16,7 +16,7 @@ QUICK := tests/server/runtime tests/server/streams tests/server/durability tests
 export ORT_DISABLE_TELEMETRY = 1
 
 help: ## this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[36m%-14s\033[0m %s\n", "make " $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[36m%-18s\033[0m %s\n", "make " $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): pyproject.toml
 	@echo "setting up $(VENV) (once; half a gigabyte to download with the small build of torch, see README.md)"

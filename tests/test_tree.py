@@ -87,7 +87,7 @@ ON_THE_LOOP = {
     },
     "server.runtime": {"batcher", "served_model"},
 }
-CORE = ["server.errors", *modules_of("server/durability", "server/runtime", "server/streams")]
+CORE = ["server.errors", "server.watermarks", *modules_of("server/durability", "server/runtime", "server/streams")]
 REWRITING = modules_of("stepgraph/cells", "stepgraph/graphs", "stepgraph/rewriting")
 
 

@@ -19,8 +19,8 @@ from server.durability.registry import Registry
 from server.durability.sequence import ServedSequence
 from server.durability.snapshot import born
 from server.errors import StoreSilent, TidegateError
-from server.runtime.watermarks import NONE
 from server.stores import store
+from server.watermarks import NONE
 
 if TYPE_CHECKING:
     from server.durability.checkpointer import Checkpointer

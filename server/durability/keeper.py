@@ -29,8 +29,8 @@ from server.durability.registry import Registry
 from server.durability.sequence import Cohort, Life, Move, ServedSequence, digest_of
 from server.durability.takeover import Takeovers
 from server.errors import StoreFailed
-from server.runtime.watermarks import NONE
 from server.settings import Settings
+from server.watermarks import NONE
 
 if TYPE_CHECKING:
     from server.durability.store_thread import StoreThread

@@ -13,8 +13,8 @@ from server.durability.losses import WHY
 from server.durability.quota import Quota
 from server.durability.sequence import Holder, Life, Move, ServedSequence
 from server.errors import Reason, SequenceGone
-from server.runtime.watermarks import NONE
 from server.stores import store
+from server.watermarks import NONE
 
 if TYPE_CHECKING:
     from server.runtime.served_model import ServedModel

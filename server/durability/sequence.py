@@ -17,7 +17,7 @@ import numpy as np
 
 from server.caller import Caller
 from server.errors import IllegalMove, OverLimit, TidegateError
-from server.runtime.watermarks import Standing
+from server.watermarks import Standing
 
 if TYPE_CHECKING:
     from server.runtime.served_model import ServedModel

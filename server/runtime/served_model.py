@@ -9,8 +9,8 @@ from server.runtime.counters import Counters
 from server.runtime.input_check import InputCheck
 from server.runtime.observer import Observer
 from server.runtime.slots import SlotTable
-from server.runtime.watermarks import Watermarks
 from server.settings import Settings
+from server.watermarks import Watermarks
 
 if TYPE_CHECKING:
     from stepgraph.model import LoadedModel
@@ -28,7 +28,7 @@ class ServedModel:
         self.graph = loaded.graph
         self.check = InputCheck(loaded.graph.inputs)
         self.slots = SlotTable(loaded.graph.initial, settings.max_sequences)
-        self.watermarks = Watermarks(settings.max_sequences)
+        self.watermarks = Watermarks(settings.max_sequences)  # for the rooms above
         self.observer: Observer | None = None  # is called with all results
         self.asleep = 0  # open sequences without a slot
         self.counters = counters or Counters()  # one for all files that this version has ever been

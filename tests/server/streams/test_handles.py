@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from server.errors import OverLimit
-from server.runtime.watermarks import Watermarks
 from server.streams import handles as module
 from server.streams.handles import FREE, Handles
 from server.streams.trace import Manner, Selection, TracePlan
+from server.watermarks import Watermarks
 
 PLAN = TracePlan((), 1, slice(0, 0), wanted=False)
 

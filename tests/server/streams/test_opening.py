@@ -14,10 +14,10 @@ from server.durability.restored import Wish
 from server.durability.takeover import Takeovers
 from server.errors import Reason, SequenceGone
 from server.runtime.turns import Turns
-from server.runtime.watermarks import Watermarks
 from server.streams.allowance import Allowance
 from server.streams.stream import Stream
 from server.streams.trace import Manner
+from server.watermarks import Watermarks
 from tests.server.world import World
 from tidegate import wire
 from tidegate.v1 import error_pb2

@@ -1,7 +1,8 @@
-"""How far the checkpoints of a model's sequences are behind their steps. Arrays by slot; knows no store and no stream.
+"""How far the answers and checkpoints of a model's sequences are behind their steps: numbers of steps, by slot.
 
-The client is told of a checkpoint only once it has all answers up to the checkpoint that it was told of before. So none
-of the checkpoints that it may go back to is later than its answers; three of them are kept.
+Streams set what clients acknowledge, durability what is written; the runtime carries the arrays with a model and reads
+none. A checkpoint is announced to a client once the client has all answers up to the one that was announced before. So
+none of the checkpoints that it may go back to is later than its answers; three of them are kept.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ _FAR = np.uint64(2**62)  # beyond all steps
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The answers and checkpoints that a client has of one sequence; kept when the sequence leaves its slot."""
+    """How far the client of one sequence is; kept when the sequence leaves its slot. See `Watermarks`."""
 
     acked: int
     told: int
