@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from rich.console import Console
 
 from training.errors import ConfigError, Interrupted, TrainingError
-from training.field import Field, fields_of
+from training.field import fields_of
 from training.fitting.session import train
+from training.options import add_fields
 from training.recipes.named import RECIPES
 from training.tabular import command as table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from training.config import Config
 
@@ -66,15 +67,7 @@ def parser() -> argparse.ArgumentParser:
     for name, recipe in RECIPES.items():
         text = (recipe.__doc__ or "").replace("%", "%%")
         sub = recipes.add_parser(name, help=text, description=text, allow_abbrev=False)
-        for field in fields_of(recipe()):
-            sub.add_argument(
-                field.flag,
-                dest=field.name,
-                type=reader(field),
-                default=argparse.SUPPRESS,
-                metavar="|".join(field.choices) or field.name.rpartition("_")[2].upper(),
-                help=field.help.replace("%", "%%"),
-            )
+        add_fields(sub, fields_of(recipe()))
         sub.add_argument("--fresh", action="store_true", help="Start anew even if an interrupted run could be resumed.")
         sub.set_defaults(run=run_recipe)
     table.add(recipes)
@@ -84,18 +77,6 @@ def parser() -> argparse.ArgumentParser:
 def run_recipe(given: argparse.Namespace, console: Console) -> None:
     """Train by a recipe."""
     train(configure(given), fresh=given.fresh, console=console)
-
-
-def reader(field: Field) -> Callable[[str], object]:
-    """The field's `parse`, with errors as argparse wants them."""
-
-    def read(text: str) -> object:
-        try:
-            return field.parse(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return read
 
 
 def configure(given: argparse.Namespace) -> Config:

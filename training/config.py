@@ -1,6 +1,6 @@
 """What can be set about a training run: one sentence and one unit, in brackets, for each field.
 
-Those sentences are the `--help` of the command line. Knows no torch and no particular task.
+Those sentences are the `--help` of the command line. Knows no particular task.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from training.errors import ConfigError
+from training.network import Network, Trained
 
 if TYPE_CHECKING:
     from training.task import Task
@@ -78,6 +79,10 @@ class Config(ABC):
     @abstractmethod
     def task(self) -> Task:
         """The data and the loss that this config describes."""
+
+    def network(self, task: Task) -> Trained:
+        """A network for that task; its first weights are drawn here."""
+        return Network(self, task)
 
     def __post_init__(self) -> None:
         """Refuse what cannot work.

@@ -9,7 +9,7 @@ import ast
 import inspect
 import re
 import textwrap
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from types import NoneType
@@ -36,14 +36,22 @@ class Field:
     @property
     def flag(self) -> str:
         """As it is typed."""
-        return "--" + self.name.replace("_", "-")
+        return "--" + self.name.rstrip("_").replace("_", "-")
 
     @property
     def help(self) -> str:
         """Sentence, default and unit."""
         if self.default is None:
             return f"{self.sentence} (default: {NONE}{'; in ' + self.unit if self.unit else ''})"
+        if self.item is not None:
+            shown = ",".join(map(str, self.default)) if isinstance(self.default, tuple) else ""
+            return f"{self.sentence} (default: {shown or NONE})"
         return f"{self.sentence} (default: {self.default}{' ' + self.unit if self.unit else ''})"
+
+    @property
+    def item(self) -> Any:  # noqa: ANN401 - a type
+        """The type of a tuple's items; None if it is no tuple."""
+        return get_args(self.kind)[0] if get_origin(self.kind) is tuple else None
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -62,6 +70,10 @@ class Field:
             if text not in self.choices:
                 raise ValueError(f"{text!r} is none of {', '.join(self.choices)}")
             return text
+        if self.item in (int, float):
+            return tuple(replace(self, kind=self.item, optional=False).parse(part) for part in text.split(",") if part)
+        if self.item is str:
+            return text  # one of several words
         try:
             return self.kind(text)
         except ValueError:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.console import RenderableType
     from torch import Tensor, nn
 
@@ -33,6 +35,8 @@ class Signature:
     inputs: tuple[Feature, ...]
     outputs: tuple[Feature, ...]
     classes: tuple[str, ...] = ()
+    said: Mapping[str, object] = field(default_factory=dict)
+    """More that a client is told of the inputs: the keys of `tidegate.inputs`, such as `missing` and `calendar`."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import training.export
+import training.network
 from training.errors import ExportRefused
 from training.export import export
 from training.fitting.session import train
@@ -138,15 +139,15 @@ def test_raw_units_go_in_and_come_out(brief_weather: Weather, console: Console) 
 def test_an_export_that_differs_from_torch_is_refused_and_leaves_nothing_behind(
     brief: Recall, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = training.export.trace
+    honest = training.network.trace
 
-    def perturbed(network: Network, features: int) -> bytes:
-        model = onnx.load_model_from_string(honest(network, features))
+    def perturbed(network: Network, inputs: dict[str, Tensor]) -> onnx.ModelProto:
+        model = honest(network, inputs)
         bias = next(weight for weight in model.graph.initializer if weight.name == "head.bias")
         bias.raw_data = (onnx.numpy_helper.to_array(bias) + np.float32(2e-5)).tobytes()
-        return model.SerializeToString()
+        return model
 
-    monkeypatch.setattr(training.export, "trace", perturbed)
+    monkeypatch.setattr(training.network, "trace", perturbed)
     with pytest.raises(ExportRefused, match=r"2\.0e-05 away from torch, more than 1e-05: nothing was written"):
         train(brief, console=console)
     assert not brief.models.exists()
@@ -154,17 +155,17 @@ def test_an_export_that_differs_from_torch_is_refused_and_leaves_nothing_behind(
 
 
 def test_swapped_gates_are_refused(brief: Recall, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = training.export.trace
+    honest = training.network.trace
 
-    def swapped(network: Network, features: int) -> bytes:
-        model = onnx.load_model_from_string(honest(network, features))
+    def swapped(network: Network, inputs: dict[str, Tensor]) -> onnx.ModelProto:
+        model = honest(network, inputs)
         (node,) = (node for node in model.graph.node if node.op_type == "LSTM")
         weight = next(weight for weight in model.graph.initializer if weight.name == node.input[1])
         value = onnx.numpy_helper.to_array(weight)
         weight.raw_data = value[:, [0, 2, 1, 3]].tobytes()  # ONNX packs i, o, f, c: o and f change places
-        return model.SerializeToString()
+        return model
 
-    monkeypatch.setattr(training.export, "trace", swapped)
+    monkeypatch.setattr(training.network, "trace", swapped)
     task = brief.task()
     with pytest.raises(ExportRefused, match="away from torch"):
         export(build(brief, task), task, {})
@@ -192,13 +193,14 @@ def test_an_unrolled_recurrence_is_refused(brief: Recall, monkeypatch: pytest.Mo
     task: Task = brief.task()
     network = build(brief, task)
 
-    def unrolled(_: Network, features: int) -> bytes:
+    def unrolled(_: Network, inputs: dict[str, Tensor]) -> onnx.ModelProto:
+        features = inputs["x"].shape[-1]
         x = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["batch", "time", features])
         y = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["batch", "time", features])
         graph = onnx.helper.make_graph([onnx.helper.make_node("Tanh", ["x"], ["y"])], "g", [x], [y])
-        return onnx.helper.make_model(graph).SerializeToString()
+        return onnx.helper.make_model(graph)
 
-    monkeypatch.setattr(training.export, "trace", unrolled)
+    monkeypatch.setattr(training.network, "trace", unrolled)
     with pytest.raises(ExportRefused, match="1 recurrent layers became 0 operators"):
         export(network, task, {})
 
@@ -209,5 +211,5 @@ def test_the_proof_uses_several_lengths_and_batch_sizes() -> None:
 
 
 def test_the_random_sequences_of_the_proof_are_in_raw_units(brief_weather: Weather) -> None:
-    x: Tensor = training.export.sequences(brief_weather.task(), 4, 200)
+    x: Tensor = build(brief_weather, brief_weather.task()).example(4, 200)
     assert 1010 < x[..., 5].mean() < 1022

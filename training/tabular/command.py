@@ -1,63 +1,58 @@
-"""`python -m training table FILE --target COLUMN`: a person's own table."""
+"""`python -m training table FILE --target COLUMN`: from a person's own table to an exported model."""
 
 from __future__ import annotations
 
-import argparse
-from typing import TYPE_CHECKING, Any, get_args
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from training.tabular.look import read_and_look
-from training.tabular.roles import Asked, Goal
+from training.field import fields_of
+from training.fitting.session import train
+from training.options import add_fields
+from training.tabular.settings import Table, defaults
 
 if TYPE_CHECKING:
+    import argparse
+
     from rich.console import Console
 
 PAGE = 140  # characters of a line that is not on a terminal
-TEXT = (
-    """Look at a table of your own: what is in its columns, what each will be used for, and what stands in the way."""
-)
+UNASKED = ("files", "task_", "known")
+TEXT = """Fit a network on a table of your own, judge it beside naive forecasts, and export it. The table is looked at
+first: what is in its columns, what each is used for, and what stands in the way."""
 
 
 def add(commands: argparse._SubParsersAction[Any]) -> None:
     """The command's options."""
     sub = commands.add_parser("table", help=TEXT, description=TEXT, allow_abbrev=False)
-    sub.add_argument(
-        "files", nargs="+", metavar="FILE", help="CSV, Parquet or JSON, which may be gzipped; several, or a glob."
-    )
-    sub.add_argument("--target", nargs="+", required=True, metavar="COLUMN", help="What is to be learnt.")
-    sub.add_argument(
-        "--task", choices=get_args(Goal), help="What is to be learnt of it; by default the target decides."
-    )
-    sub.add_argument(
-        "--horizons", type=steps, default=(1,), metavar="STEPS", help="How far ahead, as 1,6,24 (default: 1)."
-    )
-    sub.add_argument("--series", metavar="COLUMN", help="The column that tells series apart.")
-    sub.add_argument("--time", metavar="COLUMN", help="The column of times; by default the one that holds some.")
-    for name, text in (
-        ("known", "Columns that are known ahead of their time, as a holiday is."),
-        ("category", "Columns whose numbers are names of categories."),
-        ("ignore", "Columns that are left out."),
-    ):
-        sub.add_argument(f"--{name}", nargs="+", default=(), metavar="COLUMN", help=text)
+    sub.add_argument("files", nargs="+", metavar="FILE", help="CSV, Parquet or JSON, which may be gzipped; or a glob.")
+    add_fields(sub, [field for field in fields_of(defaults()) if field.name not in UNASKED])
+    sub.add_argument("--look", action="store_true", help="Only look at the table.")
+    sub.add_argument("--fresh", action="store_true", help="Start anew even if an interrupted run could be resumed.")
     sub.set_defaults(run=run)
 
 
-def steps(text: str) -> tuple[int, ...]:
-    """`1,6,24` as numbers, in rising order."""
-    found = tuple(sorted({int(part) for part in text.split(",")}))
-    if min(found) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: a horizon is at least 1 step")
-    return found
-
-
 def run(given: argparse.Namespace, console: Console) -> None:
-    """Print the page."""
-    asked = Asked(
-        tuple(given.target),
-        given.task,
-        given.series,
-        given.time,
-        *map(tuple, (given.known, given.category, given.ignore)),
-    )
+    """Look, and train unless no more than a look is asked for."""
     if not console.is_terminal:
         console.width = PAGE
-    console.print(read_and_look(tuple(given.files), asked, given.horizons).page)
+    config = configured(given)
+    look = config.look()
+    console.print(look.page)
+    if not given.look:
+        train(config, fresh=given.fresh, console=console)
+
+
+def configured(given: argparse.Namespace) -> Table:
+    """The defaults with what was given in their place; the model is called as the file is."""
+    names = {field.name for field in fields(Table)}
+    changes = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in vars(given).items() if name in names
+    }
+    return defaults(**({"name": called(given.files[0])} | changes))
+
+
+def called(file: str) -> str:
+    """A file's name without its endings, as a folder may be called."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", Path(file).name.split(".")[0]).strip("._-") or "table"

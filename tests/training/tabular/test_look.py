@@ -7,9 +7,9 @@ import pytest
 
 from training.command import main
 from training.errors import DataError
-from training.tabular.look import Look, look, read_and_look
-from training.tabular.reading import from_arrays
-from training.tabular.roles import Asked
+from training.tabular.looking.look import Look, look, read_and_look
+from training.tabular.looking.reading import from_arrays
+from training.tabular.looking.roles import Asked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -132,7 +132,6 @@ def plain(rows: int = 60) -> list[str]:
     ("rows", "options", "says"),
     [
         (plain(), ["--target", "nothing"], "t.csv has no column 'nothing'; it has when, load, kind"),
-        (plain(), ["--target", "kind", "--task", "forecast"], "t.csv, line 2, column 'kind': the target is text, 'a'"),
         (plain(20), ["--target", "load"], "t.csv has 20 rows with a time of their own; give at least 50"),
         ([row[:-1] + "a" for row in plain()], ["--target", "kind"], "all rows are of one class, 'a'"),
         (plain(), ["--target", "load", "--horizons", "40"], "--horizons: 40 steps are longer than half of the data"),
@@ -150,9 +149,9 @@ def plain(rows: int = 60) -> list[str]:
         ([*plain(), ",1,a"], ["--target", "load"], "t.csv, line 62, column 'when': the time is missing"),
         ([], ["--target", "load"], "t.csv has no row below its header"),
         (
-            [row.split(",")[0] + ",7,a" for row in plain()],
-            ["--target", "load", "--task", "forecast"],
-            "the target is 7 in every row",
+            [row.split(",")[0] + ",7.5,a" for row in plain()],
+            ["--target", "load"],
+            "the target is 7.5 in every row",
         ),
     ],
 )
@@ -168,7 +167,7 @@ def test_what_cannot_be_used_is_one_sentence_with_its_place_and_the_remedy(
 
 
 def test_the_page_names_every_column(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["table", csv(tmp_path, plain()), "--target", "load", "--horizons", "1,3"]) == 0
+    assert main(["table", csv(tmp_path, plain()), "--target", "load", "--horizons", "1,3", "--look"]) == 0
     page = capsys.readouterr().out
     for word in (
         "t.csv: 60 rows, 3 columns",

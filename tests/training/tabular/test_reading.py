@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 from training.errors import DataError
-from training.tabular.frame import rows_of
-from training.tabular.reading import from_arrays, read
+from training.tabular.looking.frame import rows_of
+from training.tabular.looking.reading import from_arrays, read
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,9 +13,9 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from training.tabular.grid import Grid
-    from training.tabular.reading import Rows
-    from training.tabular.roles import Roles
+    from training.tabular.looking.grid import Grid
+    from training.tabular.looking.reading import Rows
+    from training.tabular.looking.roles import Roles
 
 # What a straight line leaves unexplained, of the variance: below COPY it is the same number, in a unit of its own. A
 # column that leaves less than a tenth of what the target's own value leaves is looked at with suspicion.

@@ -8,7 +8,7 @@ import narwhals.stable.v2 as nw
 import numpy as np
 
 from training.errors import DataError
-from training.tabular.reading import Rows, from_arrays
+from training.tabular.looking.reading import Rows, from_arrays
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

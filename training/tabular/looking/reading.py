@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from training.errors import DataError
-from training.tabular.kinds import TABLE, Column, column_of
+from training.tabular.looking.kinds import TABLE, Column, column_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,15 +11,15 @@ from rich.table import Table as Page
 from rich.text import Text
 
 from training.errors import DataError
-from training.tabular import reading
-from training.tabular.grid import Grid, lay_out
-from training.tabular.leaks import Leak, leaks
-from training.tabular.roles import Asked, Roles, assign
+from training.tabular.looking import reading
+from training.tabular.looking.grid import Grid, lay_out
+from training.tabular.looking.leaks import Leak, leaks
+from training.tabular.looking.roles import Asked, Roles, assign
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from training.tabular.reading import Rows
+    from training.tabular.looking.reading import Rows
 
 FEWEST_ROWS = 50
 NAMES_SHOWN = 6

@@ -16,8 +16,8 @@ from training.errors import DataError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from training.tabular.reading import Rows
-    from training.tabular.roles import Roles
+    from training.tabular.looking.reading import Rows
+    from training.tabular.looking.roles import Roles
 
 UNITS = ((86_400_000_000, "day"), (3_600_000_000, "hour"), (60_000_000, "minute"), (1_000_000, "second"))
 MONTH_DAYS = (28, 366)

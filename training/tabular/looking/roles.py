@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from training.errors import DataError
-from training.tabular.kinds import FORMATS
+from training.tabular.looking.kinds import FORMATS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from training.tabular.kinds import Column
-    from training.tabular.reading import Rows
+    from training.tabular.looking.kinds import Column
+    from training.tabular.looking.reading import Rows
 
 Goal = Literal["forecast", "classify", "anomaly"]
 # A text column with more different values than this, and than this share of its rows, names no categories.

@@ -1,0 +1,1 @@
+"""What is learnt from a table: its rows as inputs, the parts, the network, the tasks."""

@@ -1,0 +1,171 @@
+"""The task of forecasting: one number, or several quantiles, of each target at each horizon.
+
+Legend: N rows, B windows, W steps, E encoded inputs, G targets x horizons, Q quantiles, O = G x Q outputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from training.errors import DataError
+from training.task import Feature
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from training.tabular.learning.front import Encoding
+    from training.tabular.learning.inputs import Inputs
+    from training.tabular.learning.splits import Parts
+    from training.tabular.looking.grid import Grid
+    from training.tabular.settings import Table
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One target at one horizon."""
+
+    target: str
+    steps: int
+
+    @property
+    def name(self) -> str:
+        """`load_in_24`."""
+        return f"{self.target}_in_{self.steps}"
+
+
+class Tail(nn.Module):
+    """From the head's numbers to raw units: a change from the target's last value, or from its mean."""
+
+    base_EG: Tensor
+    offset_G: Tensor
+    spread_G: Tensor
+    sum_QQ: Tensor
+
+    def __init__(self, base_EG: Tensor, offset_G: Tensor, spread_G: Tensor, f: str, quantiles: int) -> None:
+        super().__init__()
+        self.f, self.quantiles = f, quantiles
+        for name, value in (("base_EG", base_EG), ("offset_G", offset_G), ("spread_G", spread_G)):
+            self.register_buffer(name, value)
+        self.register_buffer("sum_QQ", torch.triu(torch.ones(quantiles, quantiles)))
+
+    def forward(self, z_BTO: Tensor, e_BTE: Tensor) -> Tensor:
+        """[B, T, G * Q] in raw units; a higher quantile is never below a lower one."""
+        base_BTG = e_BTE @ self.base_EG + self.offset_G
+        if self.quantiles == 1:
+            return base_BTG + self.spread_G * self.bounded(z_BTO)
+        groups = self.spread_G.shape[0]
+        z_BTGQ = z_BTO.reshape(z_BTO.shape[0], z_BTO.shape[1], groups, self.quantiles)
+        apart_BTGQ = torch.cat([z_BTGQ[..., :1], upward(z_BTGQ[..., 1:])], dim=-1)
+        ordered_BTGQ = self.bounded(apart_BTGQ @ self.sum_QQ)
+        y_BTGQ = base_BTG.unsqueeze(-1) + self.spread_G.unsqueeze(-1) * ordered_BTGQ
+        return y_BTGQ.reshape(z_BTO.shape[0], z_BTO.shape[1], groups * self.quantiles)
+
+    def bounded(self, z: Tensor) -> Tensor:
+        """The head's function f; each of them rises, so that quantiles stay in order."""
+        if self.f == "relu":
+            return torch.relu(z)
+        if self.f == "sigmoid":
+            return torch.sigmoid(z)
+        return torch.tanh(z) if self.f == "tanh" else z
+
+
+def upward(z: Tensor) -> Tensor:
+    """A smooth function above 0, rising from 0 to z: (z + sqrt(z^2 + 1)) / 2. A softplus rounds by the batch's size."""
+    return (z + torch.sqrt(z * z + 1)) / 2
+
+
+class Forecast:
+    """Targets at horizons, their loss, and the constants of the last nodes."""
+
+    goal = "forecast"
+    classes: tuple[str, ...] = ()
+
+    def __init__(self, config: Table, grid: Grid, parts: Parts, inputs: Inputs, targets: tuple[str, ...]) -> None:
+        self.config, self.inputs = config, inputs
+        self.quantiles = tuple(sorted(set(config.quantiles))) or (0.5,)
+        self.wanted = [Wanted(target, steps) for target in targets for steps in sorted(set(config.horizons))]
+        now_NG = np.stack([inputs.x_NF[:, inputs.place(wanted.target)] for wanted in self.wanted], axis=1)
+        columns = []
+        for index, wanted in enumerate(self.wanted):
+            place_N = parts.targets(grid, wanted.steps)
+            columns.append(np.where(place_N >= 0, now_NG[place_N, index], np.nan))
+        self.y_NG: NDArray[np.float32] = np.stack(columns, axis=1).astype(np.float32)
+        self.learnt_N = parts.part_N == 0
+        self._require_targets()
+
+    def _require_targets(self) -> None:
+        """Every horizon has something to learn from."""
+        for index, wanted in enumerate(self.wanted):
+            count = int((~np.isnan(self.y_NG[self.learnt_N, index])).sum())
+            if count < 20:
+                raise DataError(
+                    f"column {wanted.target!r}: {count} rows of the training part know its value {wanted.steps} steps "
+                    f"later; give shorter --horizons or more rows"
+                )
+
+    @property
+    def outputs(self) -> tuple[Feature, ...]:
+        """Names of the outputs, a target's horizons side by side, a horizon's quantiles within."""
+        several = bool(self.config.quantiles)
+        return tuple(
+            Feature(f"{wanted.name}_q{share:g}" if several else wanted.name)
+            for wanted in self.wanted
+            for share in self.quantiles
+        )
+
+    @property
+    def head(self) -> int:
+        """How many numbers the head gives."""
+        return len(self.wanted) * len(self.quantiles)
+
+    def tail(self, encoding: Encoding) -> Tail:
+        """The last nodes, whose constants are learnt from the training part alone."""
+        base_EG = torch.zeros(encoding.width, len(self.wanted))
+        offset_G, spread_G = torch.zeros(len(self.wanted)), torch.ones(len(self.wanted))
+        for index, wanted in enumerate(self.wanted):
+            place = encoding.numbers.index(self.inputs.place(wanted.target))
+            mean, deviation = encoding.mean_n[place], encoding.deviation_n[place]
+            y_N, now_N = self.y_NG[self.learnt_N, index], self.inputs.x_NF[self.learnt_N, encoding.numbers[place]]
+            if self.config.f == "linear":
+                change, level = np.nanmean(np.abs(y_N - now_N)), np.nanmean(np.abs(y_N - np.float32(mean)))
+                offset_G[index] = mean
+                base_EG[place, index] = deviation if change < level else 0.0
+                spread_G[index] = float(max(min(change, level), 1e-6))
+            else:
+                offset_G[index], spread_G[index] = reach(self.config.f, float(np.nanmin(y_N)), float(np.nanmax(y_N)))
+        self.spread_G = spread_G
+        return Tail(base_EG, offset_G, spread_G, self.config.f, len(self.quantiles))
+
+    def loss(self, y_BWO: Tensor, rows_BW: Tensor) -> Tensor:
+        """Mean pinball loss in units of the target's usual change; of one number, half the absolute error."""
+        there_BW = rows_BW >= 0
+        want_BWG = self._targets[rows_BW.clamp(min=0)]
+        known_BWG = there_BW[..., None] & ~want_BWG.isnan()
+        error_BWGQ = want_BWG.nan_to_num(0.0)[..., None] - y_BWO.reshape(*want_BWG.shape, len(self.quantiles))
+        share_Q = torch.tensor(self.quantiles)
+        pinball_BWGQ = torch.maximum(share_Q * error_BWGQ, (share_Q - 1) * error_BWGQ) / self.spread_G[:, None]
+        known = known_BWG[..., None]
+        return (pinball_BWGQ * known).sum() / (known.sum() * len(self.quantiles)).clamp(min=1)
+
+    @property
+    def _targets(self) -> Tensor:
+        return torch.from_numpy(self.y_NG)
+
+    def middle(self, y_NO: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The forecast of one number: the quantile nearest to the median, [N, G]."""
+        nearest = int(np.argmin(np.abs(np.array(self.quantiles) - 0.5)))
+        return y_NO.reshape(len(y_NO), len(self.wanted), len(self.quantiles))[:, :, nearest]
+
+
+def reach(f: str, lowest: float, highest: float) -> tuple[float, float]:
+    """Offset and spread with which a bounded function covers what was seen."""
+    if f == "relu":
+        return 0.0, max(abs(highest), 1e-6)
+    if f == "sigmoid":
+        return lowest, max(highest - lowest, 1e-6)
+    return (lowest + highest) / 2, max((highest - lowest) / 2, 1e-6)

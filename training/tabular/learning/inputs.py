@@ -1,0 +1,138 @@
+"""The rows as the network is sent them: one number for each input, NaN where nothing was measured.
+
+Legend: N rows, F inputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from tidegate.columns.times import calendar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from training.tabular.looking.kinds import Column
+    from training.tabular.looking.look import Look
+
+Kind = Literal["number", "category", "calendar", "clock"]
+DAY, YEAR, MONTH = 86400.0, 365.25 * 86400, 31 * 86400.0
+NEVER_SEEN = ""
+# More series than this are not told apart by an input: there is too little of each to learn from.
+SERIES = 500
+
+
+@dataclass(frozen=True)
+class Input:
+    """One number of a row: `categories` name its values, `cycle` is after how many of its units it begins anew."""
+
+    name: str
+    kind: Kind
+    missing: bool = False
+    categories: tuple[str, ...] = ()
+    calendar: str = ""
+    cycle: float = 0.0
+    harmonics: int = 1
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All inputs in order, and their values, x_NF."""
+
+    columns: tuple[Input, ...]
+    x_NF: NDArray[np.float32]
+
+    def places(self, kind: Kind) -> list[int]:
+        """Which columns are of a kind."""
+        return [place for place, column in enumerate(self.columns) if column.kind == kind]
+
+    def place(self, name: str) -> int:
+        """Where a column is."""
+        return [column.name for column in self.columns].index(name)
+
+
+def inputs_of(look: Look, learnt_N: NDArray[np.bool_], *, series: bool) -> Inputs:
+    """Every input of the table; categories are those that occur where `learnt_N`. `series`: its name is one too."""
+    made = [*numbers(look), *categories(look, learnt_N, series=series), *times(look)]
+    return Inputs(
+        tuple(column for column, _ in made), np.stack([values for _, values in made], axis=1).astype(np.float32)
+    )
+
+
+def numbers(look: Look) -> Iterator[tuple[Input, NDArray[np.float64]]]:
+    """Columns of numbers; those called hour or month go round."""
+    composed = look.roles.clock is not None and len(look.roles.clock.columns) > 1
+    for name in (*look.roles.numbers, *look.roles.known):
+        column = look.rows.columns[name]
+        cycle = {"hour": 24.0, "month": 12.0}.get(name.lower(), 0.0) if composed else 0.0
+        yield Input(name, "number", bool(column.missing_N.any()), cycle=cycle), column.values[look.grid.row_N]
+
+
+def categories(look: Look, learnt_N: NDArray[np.bool_], *, series: bool) -> Iterator[tuple[Input, NDArray[np.float64]]]:
+    """Columns of names as indices: 0 for what was never seen where it was learnt, or is missing."""
+    names = (*look.roles.categories, *((look.roles.series,) if series and look.roles.series else ()))
+    for name in names:
+        texts_N = as_texts(look.rows.columns[name])[look.grid.row_N]
+        known = sorted({text for text in texts_N[learnt_N].tolist() if text is not None})
+        index = {text: place for place, text in enumerate(known, start=1)}
+        values_N = np.array([index.get(text, 0) for text in texts_N.tolist()], dtype=np.float64)
+        yield Input(name, "category", categories=(NEVER_SEEN, *known)), values_N
+
+
+def as_texts(column: Column) -> NDArray[np.object_]:
+    """A column's values as a file of texts has them: 3 and not 3.0."""
+    if column.kind == "text":
+        return column.values
+    texts = [None if np.isnan(value) else f"{value:g}" for value in column.values.tolist()]
+    return np.array(texts, dtype=object)
+
+
+def times(look: Look) -> Iterator[tuple[Input, NDArray[np.float64]]]:
+    """What a row's time says: where in the day, the week and the year it is.
+
+    Where rows are not one step apart, also the time itself, of which the graph takes the difference to the row before.
+    """
+    clock, grid = look.roles.clock, look.grid
+    if clock is None or grid.time_N is None:
+        return
+    step, span = grid.step.seconds, float((grid.time_N.max() - grid.time_N.min()) / np.timedelta64(1, "s"))
+    whole = len(clock.columns) == 1
+    wanted = [
+        (
+            Input("time_of_day", "calendar", calendar="time_of_day", cycle=1.0, harmonics=2),
+            step < DAY and span > 2 * DAY and whole,
+        ),
+        (Input("weekday", "calendar", calendar="weekday", cycle=7.0, harmonics=3), step <= DAY and span > 14 * DAY),
+        (
+            Input("time_of_year", "calendar", calendar="time_of_year", cycle=1.0, harmonics=2),
+            step <= MONTH and span > 1.5 * YEAR and whole,
+        ),
+        (Input("days", "clock", calendar="days"), not grid.regular),
+        (Input("second_of_day", "clock", calendar="second_of_day"), not grid.regular),
+    ]
+    for column, needed in wanted:
+        if needed:
+            yield column, calendar(column.calendar, grid.time_N)
+
+
+def legend(inputs: Inputs, look: Look) -> dict[str, object]:
+    """What a client is told of the inputs, by the keys of `tidegate.inputs`."""
+    columns = inputs.columns
+    clock = look.roles.clock
+    found: dict[str, object] = {
+        "missing": [column.name for column in columns if column.missing],
+        "categories": {column.name: list(column.categories) for column in columns if column.categories},
+        "calendar": {column.name: column.calendar for column in columns if column.calendar},
+    }
+    if clock is not None and found["calendar"]:
+        found |= {
+            "timestamp": clock.columns[0] if len(clock.columns) == 1 else list(clock.columns),
+            "time_format": clock.form,
+        }
+    return {key: value for key, value in found.items() if value or key == "time_format"}

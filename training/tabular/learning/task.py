@@ -1,0 +1,174 @@
+"""A table as a task: its rows encoded once, split, cut into windows, and scored as one stream for each series.
+
+Legend: N rows, F inputs, E encoded inputs, C categories, B lanes, W steps of a window, O outputs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from training.tabular.judging.baselines import season
+from training.tabular.judging.verdict import judge
+from training.tabular.learning import splits
+from training.tabular.learning.forecast import Forecast
+from training.tabular.learning.front import Front, encoding_of
+from training.tabular.learning.inputs import SERIES, inputs_of, legend
+from training.tabular.learning.network import Core, TableNetwork, Trials
+from training.tabular.learning.windows import Epoch, Lanes
+from training.task import Feature, Report, Signature
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from training.scaling import Scaling
+    from training.tabular.looking.look import Look
+    from training.tabular.settings import Table
+
+# Series that are shorter than so many times the longest horizon are held back whole.
+SHORT = 10
+WINDOWS = (32, 256)
+MOST_TRIALS = 20000
+PADDED = 1 << 17
+
+
+class TableTask:
+    """What a table is to be learnt from and judged by."""
+
+    scaling: Scaling | None = None
+
+    def __init__(self, config: Table, look: Look) -> None:
+        self.config, self.look = config, look
+        self.parts = self._split()
+        self.learnt_N = self.parts.part_N == splits.TRAINING
+        self.series_known = self.parts.by == "time" and 1 < len(look.grid.names) <= SERIES
+        self.inputs = inputs_of(look, self.learnt_N, series=self.series_known)
+        self.encoding = encoding_of(self.inputs, self.learnt_N, look.grid.step.seconds)
+        self.front = Front(self.encoding)
+        self.x_NF = torch.from_numpy(self.inputs.x_NF)
+        self._encode()
+        self.aim = Forecast(config, look.grid, self.parts, self.inputs, look.roles.targets)
+        self._tail = self.aim.tail(self.encoding)
+        self.period = season(look.grid, self.inputs.x_NF[:, 0], self.learnt_N)
+        self.lag = config.lag or max(self.period or 0, *config.horizons)
+        self.window = config.window or int(np.clip(2 * self.lag, *WINDOWS))
+        spans = self.parts.spans(look.grid, splits.TRAINING, 0)
+        self.lanes = Lanes(tuple((first, end) for _, first, end in spans), self.window, config.batch, config.seed)
+        self._epoch: tuple[int, Epoch] = (-1, self.lanes.epoch(0))
+
+    def _split(self) -> splits.Parts:
+        """By time, or by series where they are too short for that."""
+        config, grid = self.config, self.look.grid
+        gap = max(config.horizons)
+        longest = max(end - start for start, end in grid.bounds)
+        short = longest < SHORT * gap and len(grid.names) >= splits.FEWEST_SERIES
+        if config.split == "series" or (config.split is None and short):
+            return splits.by_series(grid, config.training_share, config.validation_share, config.seed)
+        return splits.by_time(grid, config.training_share, config.validation_share, gap)
+
+    def _encode(self) -> None:
+        """Run the first nodes over each series once: no row is encoded again while it learns."""
+        found = [self.front(self.x_NF[None, start:end]) for start, end in self.look.grid.bounds]
+        self.e_NE = torch.cat([part.e_BTE[0] for part in found])
+        self.k_NC = torch.cat([part.k_BTC[0] for part in found])
+
+    @property
+    def signature(self) -> Signature:
+        """Names, and what a client must know to send rows of the very table."""
+        inputs = tuple(Feature(column.name) for column in self.inputs.columns)
+        return Signature(self.description, inputs, self.aim.outputs, said=legend(self.inputs, self.look))
+
+    @property
+    def description(self) -> str:
+        """What the model does, in a sentence."""
+        horizons = ", ".join(map(str, sorted(set(self.config.horizons))))
+        targets, step = ", ".join(self.look.roles.targets), self.look.grid.step
+        return f"Forecasts {targets} {horizons} steps ahead (a step is {step}) from {self.look.rows.name}."
+
+    @property
+    def data(self) -> dict[str, str]:
+        """The files, by their names and content."""
+        return {"source": ", ".join(self.look.rows.origin.names), "sha256": self.look.rows.sha256}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How the rows were split, and what was chosen from the data."""
+        rows = " / ".join(f"{self.parts.rows(part):,}" for part in splits.PARTS.values())
+        gap = f", with a gap of {self.parts.gap} steps between" if self.parts.by == "time" else ""
+        season = f"a season of {self.period} steps" if self.period else "no season"
+        return (
+            f"split by {self.parts.by}: {rows} rows of training / validation / test{gap}",
+            f"{season}; the first weights are made to remember {self.lag} steps",
+            f"the gradient is cut every {self.window} steps, and the state goes on",
+        )
+
+    def network(self) -> TableNetwork:
+        """A new network; its first weights are drawn here."""
+        config = self.config.with_lag(self.lag)
+        core = Core(config, self.encoding, self.aim.head, self._tail, config.dropout)
+        gappy = tuple(place for place, column in enumerate(self.inputs.columns) if column.missing)
+        trials = Trials(self.x_NF[:MOST_TRIALS], gappy, self.encoding.categories)
+        return TableNetwork(self.front, core, trials, lanes=config.batch)
+
+    def loss(self, network: nn.Module, step: int) -> Tensor:
+        """The loss on one window of each lane; the state that it ends with is where the next step begins."""
+        assert isinstance(network, TableNetwork)
+        number, window = divmod(step, self.lanes.windows)
+        if number != self._epoch[0]:
+            self._epoch = (number, self.lanes.epoch(number))
+        rows_BW, fresh_B = self._epoch[1].rows_SBW[window], self._epoch[1].fresh_SB[window]
+        place_BW = rows_BW.clamp(min=0)
+        y_BWO = network.carry(self.e_NE[place_BW], self.k_NC[place_BW], fresh_B)
+        return self.aim.loss(y_BWO, rows_BW)
+
+    def validation_loss(self, network: nn.Module) -> float:
+        """The loss on the validation part, each series as one stream."""
+        y_NO = self.answers(network, splits.VALIDATION)
+        there_N = torch.from_numpy(np.flatnonzero(self.parts.part_N == splits.VALIDATION))
+        return self.aim.loss(y_NO[there_N][None], there_N[None]).item()
+
+    def answers(self, network: nn.Module, part: int) -> Tensor:
+        """The answers to the rows of a part, [N, O], NaN elsewhere; each stream begins some rows before."""
+        assert isinstance(network, TableNetwork)
+        spans = self.parts.spans(self.look.grid, part, self.lead)
+        y_NO = torch.full((len(self.x_NF), len(self.aim.outputs)), float("nan"))
+        for group in groups(spans):
+            length = max(end - begin for begin, _, end in group)
+            rows_BT = torch.stack([(begin + torch.arange(length)).clamp(max=end - 1) for begin, _, end in group])
+            with torch.no_grad():
+                y_BTO = network.core(self.e_NE[rows_BT], self.k_NC[rows_BT])
+            for index, (begin, first, end) in enumerate(group):
+                y_NO[first:end] = y_BTO[index, first - begin : end - begin]
+        return y_NO
+
+    @property
+    def lead(self) -> int:
+        """Rows before the first one that is scored, while the state settles."""
+        return 2 * self.window if self.parts.by == "time" else 0
+
+    def served(self, network: nn.Module, part: int) -> NDArray[np.float32]:
+        """The answers as a client gets them, who begins each series `lead` rows before the part, [N, O]."""
+        y_NO = np.full((len(self.x_NF), len(self.aim.outputs)), np.nan, dtype=np.float32)
+        for begin, first, end in self.parts.spans(self.look.grid, part, self.lead):
+            with torch.no_grad():
+                y_NO[first:end] = network(self.x_NF[None, begin:end])[0, first - begin :].numpy()
+        return y_NO
+
+    def report(self, network: nn.Module) -> Report:
+        """The test, beside forecasts that need no network."""
+        return judge(self, self.served(network, splits.TEST))
+
+
+def groups(spans: list[tuple[int, int, int]]) -> list[list[tuple[int, int, int]]]:
+    """Spans of similar length together, so that little is padded and no batch is too large."""
+    found: list[list[tuple[int, int, int]]] = []
+    for span in sorted(spans, key=lambda span: span[2] - span[0], reverse=True):
+        longest = found[-1][0][2] - found[-1][0][0] if found else 0
+        if found and longest * (len(found[-1]) + 1) <= PADDED and 2 * (span[2] - span[0]) >= longest:
+            found[-1].append(span)
+        else:
+            found.append([span])
+    return found

@@ -1,0 +1,128 @@
+"""What can be set about a table's training, beside what every recipe has."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from training.config import PLACES, Config
+from training.errors import DataError
+from training.tabular.learning.task import TableTask
+from training.tabular.looking.look import Look, read_and_look
+from training.tabular.looking.roles import Asked, Goal
+
+if TYPE_CHECKING:
+    from training.tabular.learning.network import TableNetwork
+
+# From this lag on the gates' biases are spread over time scales; below it a forget bias of 1 remembers long enough.
+CHRONO = 20
+Split = Literal["time", "series"]
+Function = Literal["linear", "tanh", "sigmoid", "relu"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table(Config):
+    """Settings of a table's training."""
+
+    recipe: ClassVar[str] = "table"
+
+    # the table
+    files: tuple[str, ...]
+    """CSV, Parquet or JSON files, which may be gzipped; several, or a glob."""
+    target: tuple[str, ...] = ()
+    """The columns that are to be learnt."""
+    task_: Goal | None = None
+    """What is to be learnt of the target; none: the target decides."""
+    horizons: tuple[int, ...] = (1,)
+    """How many steps ahead a forecast looks, as 1,6,24."""
+    quantiles: tuple[float, ...] = ()
+    """Quantiles to forecast, as 0.1,0.5,0.9; without any, one number is forecast."""
+    series: str | None = None
+    """The column that tells series apart."""
+    time: str | None = None
+    """The column of times; none: the one that holds some."""
+    known: tuple[str, ...] = ()
+    """Columns that are known ahead of their time, as a holiday is."""
+    category: tuple[str, ...] = ()
+    """Columns whose numbers are names of categories."""
+    ignore: tuple[str, ...] = ()
+    """Columns that are left out."""
+
+    # the split
+    split: Split | None = None
+    """What is held back: the last stretch of time, or whole series; none: time where series are long enough."""
+    training_share: float = 0.7
+    """Share of the time, the oldest, or of the series, to learn from."""
+    validation_share: float = 0.15
+    """Share that decides when to stop; the rest is the test."""
+
+    # the network
+    f: Function = "linear"
+    """The head's function: linear reaches any number, relu none below 0, sigmoid and tanh none beyond what was seen."""
+    dropout: float = 0.0
+    """Share of the units that are left out at random between layers, and below the head, while it learns."""
+    lag: int | None = None
+    """Steps that are worth remembering, which the first weights are made for; none: the season of the data. [steps]"""
+    window: int | None = None
+    """Steps from one cut of the gradient to the next; the state is carried on; none: from the lag. [steps]"""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        super().__post_init__()
+        self.require("training_share", 0 < self.training_share < 1, "must lie between 0 and 1")
+        free = 1 - self.training_share
+        self.require("validation_share", 0 < self.validation_share < free, f"must lie between 0 and {free:g}")
+        self.require("dropout", 0 <= self.dropout < 1, "must lie from 0 to below 1")
+        self.require("horizons", len(self.horizons) > 0 and min(self.horizons) >= 1, "must be at least 1")
+        self.require("quantiles", all(0 < share < 1 for share in self.quantiles), "must lie between 0 and 1")
+        self.require("lag", self.lag is None or self.lag >= 1, "must be at least 1, or none")
+        self.require("window", self.window is None or self.window >= 2, "must be at least 2, or none")
+
+    @property
+    def asked(self) -> Asked:
+        """What is said about the columns."""
+        return Asked(self.target, self.task_, self.series, self.time, self.known, self.category, self.ignore)
+
+    def look(self) -> Look:
+        """Read the table and look at it."""
+        return read_and_look(self.files, self.asked, tuple(sorted(set(self.horizons))))
+
+    def task(self) -> TableTask:
+        """The table, split and scaled."""
+        look = self.look()
+        if look.roles.goal != "forecast":
+            raise DataError(f"{', '.join(self.target)}: {look.roles.why}, which are labels; give a column of numbers")
+        return TableTask(self, look)
+
+    def network(self, task: Any) -> TableNetwork:  # noqa: ANN401 - the task that this config made
+        """A network as wide as the table needs."""
+        network: TableNetwork = task.network()
+        return network
+
+    def with_lag(self, lag: int) -> Table:
+        """With first weights that remember so many steps, if nothing else is said of them."""
+        if self.forget_bias is not None or self.chrono is not None:
+            return self
+        return replace(self, forget_bias=1.0) if lag < CHRONO else replace(self, chrono=lag)
+
+    def as_json(self) -> dict[str, Any]:
+        """What decides the result: the files are told apart by their content."""
+        return {key: value for key, value in asdict(self).items() if key not in (*PLACES, "files")}
+
+
+def defaults(**changes: Any) -> Table:  # noqa: ANN401 - a field's value
+    """What suits most tables of some thousand rows, with some of it changed."""
+    usual: dict[str, Any] = {
+        "name": "table",
+        "files": (),
+        "cell": "lstm",
+        "hidden": 48,
+        "steps": 1500,
+        "batch": 16,
+        "learning_rate": 0.005,
+        "decay": 0.5,
+        "evaluate_every": 50,
+        "patience": 10,
+        "checkpoint_every": 200,
+    }
+    return Table(**(usual | changes))
