@@ -1,4 +1,4 @@
-"""The arguments of the command `tidegate`, and what it says of them. Does nothing with them."""
+"""The arguments of the command `tidegate`, with their help. Carries out nothing."""
 
 import argparse
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ def read(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, and where to read more."""
+    """Reports a wrong argument in one line, which names the help."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
@@ -69,13 +69,13 @@ def _parser() -> _Parser:
 
 
 def _command(commands_of: _Commands, name: str, summary: str, text: str) -> _Parser:
-    """One command; a text of several lines stays as it is written."""
+    """Adds a command; a description of several lines is printed as it is written."""
     form = argparse.RawDescriptionHelpFormatter if "\n" in text else argparse.HelpFormatter
     return commands_of.add_parser(name, parents=[_anywhere()], help=summary, description=text, formatter_class=form)
 
 
 def _anywhere() -> "_Parser":
-    """What may stand before the command and after it; without defaults, which would undo what stood before."""
+    """The options that may stand before or after the command; without defaults, which would override given ones."""
     parser = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
     default = f"the one of a kept sequence, else $TIDEGATE_SERVER, else {DEFAULT_SERVER}"
     parser.add_argument("--server", metavar="HOST:PORT", help=f"the server (default: {default})")

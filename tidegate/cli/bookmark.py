@@ -1,4 +1,4 @@
-"""A place in a sequence, kept in a file: what it takes to go on from there later, in another process."""
+"""A place in a sequence, kept in a file, from which another process can go on later."""
 
 import os
 import time
@@ -27,7 +27,7 @@ class Bookmark:
     """One sequence, and where its reader stands: `answered` steps were shown.
 
     `inputs` are those from step `first` on, [K, ...row] by name: steps that the server may want again, and then perhaps
-    some that were sent and not answered. `token` is a secret: with it anybody can take the sequence over. `rewinding`
+    some that were sent and not answered. `token` is a secret: it is enough to take the sequence over. `rewinding`
     is the step of a rewind that may or may not have been carried out: its command was stopped meanwhile.
     """
 
@@ -62,7 +62,7 @@ class Bookmark:
     def moved(self, step: int, version: int) -> "Bookmark":
         """The same sequence, on another version from `step` on.
 
-        The inputs before are let go: they belong to the version before, and the move was kept by the server.
+        Drops the inputs before that step: they belong to the earlier version, and the server has written the move.
         """
         return replace(self, version=version, answered=step, first=step, inputs=self.since(step))
 
@@ -93,7 +93,7 @@ class Bookmark:
 
 
 def _replace(path: Path, write: Callable[[IO[bytes]], None]) -> None:
-    """Writes a file anew, in one piece: whenever it is stopped, the one before is still there. Its owner's alone."""
+    """Replaces a file atomically; only its owner can read the new one."""
     number, beside = mkstemp(prefix=f"{path.name}.", dir=path.parent)
     try:
         with open(number, "wb") as file:  # noqa: PTH123 - a descriptor

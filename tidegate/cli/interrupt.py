@@ -1,4 +1,4 @@
-"""Signals to stop, which come between two bytecodes: held back while something must not be left half-way."""
+"""Signals to stop, which come between two bytecodes: held back during work that must be completed."""
 
 import os
 import signal
@@ -74,7 +74,7 @@ class Interrupt:
 
     @contextmanager
     def held_back(self) -> Iterator[None]:
-        """What is done inside is done to its end; then a signal that came meanwhile raises Stopped."""
+        """The body is carried out to its end; then a signal that came meanwhile raises Stopped."""
         self._held = True
         try:
             yield

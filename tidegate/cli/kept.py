@@ -1,4 +1,4 @@
-"""A sequence that outlives the command that runs it: the file that it is kept in, and taking it up from there."""
+"""A sequence that outlives its command: the file in which it is kept, and how a later command takes it up."""
 
 import os
 from collections.abc import Sequence
@@ -68,7 +68,7 @@ def bookmark(client: Client, sequence: OpenSequence, answered: int) -> Bookmark:
 
 
 def take_up(client: Client, bookmark: Bookmark, trace: Trace) -> tuple[OpenSequence, Bookmark]:
-    """The sequence, where it was answered, and where the bookmark has it then. Raises SequenceLost.
+    """Resumes the sequence of a bookmark; returns it, and the bookmark as it is then. Raises SequenceLost.
 
     It is begun anew at step 0 if no server ever kept it, and goes back first if a rewind was stopped half-way.
     """
@@ -93,7 +93,7 @@ def take_up(client: Client, bookmark: Bookmark, trace: Trace) -> tuple[OpenSeque
 
 
 def catch_up(sequence: OpenSequence, bookmark: Bookmark) -> Sequence[Answer]:
-    """Sends the inputs that are kept of the steps that it takes next; the answers to all of them."""
+    """Sends the kept inputs of the next steps, and returns their answers."""
     inputs = bookmark.since(sequence.next_step)
     if not inputs or not len(next(iter(inputs.values()))):
         return []

@@ -1,4 +1,4 @@
-"""Answers put together from the messages that they came in. Knows promises that are settled, and no books."""
+"""Makes the answers that a caller gets from the messages of settled promises. Knows no books."""
 
 from collections.abc import Sequence
 
@@ -30,7 +30,7 @@ def read_chunk(promise: StepsPromise) -> Answers:
 
 
 def read_fleet_step(promise: FleetPromise, opening: Opening) -> FleetAnswers:
-    """The answers in the order of the inputs, put together from their parts. Raises what the promise failed with."""
+    """The answers of a step of a fleet, in the order of the inputs. Raises the error that the promise failed with."""
     parts = promise.result()
     outputs, trace = _read_parts(parts)
     checkpointed = _joined([_checkpointed(part) for part in parts])

@@ -1,4 +1,4 @@
-"""What the books of a sequence and of a fleet have in common: whether they go on, and how they end. Pure."""
+"""What the books of a sequence and of a fleet have in common: how they end, and how they are opened anew. Pure."""
 
 from abc import ABC, abstractmethod
 from copy import copy
@@ -22,8 +22,8 @@ F = TypeVar("F", InFlight, FleetInFlight)
 class CommonBooks(ABC, Generic[N, R, F]):
     """The number of a step is one number for a sequence, and an array [C] for a fleet.
 
-    `next_step` is the number that the next step will have, `answered` that of the first step without an answer. With a
-    `replay` the inputs are kept that it takes to go on after a loss.
+    `next_step` is the number of the next step to be sent, `answered` that of the first step without an answer. With a
+    `replay`, the inputs that a server may need again after a loss are kept.
     """
 
     what: str  # in a sentence
@@ -57,7 +57,7 @@ class CommonBooks(ABC, Generic[N, R, F]):
 
     @property
     def caught_up(self) -> bool:
-        """Whether it got on since it was resumed, or has nothing to get on with."""
+        """Whether an answer has come since it was resumed, or none is due."""
         return not self.parked and (not self._in_flight or bool(np.any(self.answered > self._again)))
 
     @property
@@ -89,18 +89,18 @@ class CommonBooks(ABC, Generic[N, R, F]):
 
     @property
     def order(self) -> Order | None:
-        """How to open it anew, if every input since then is still here; else None."""
+        """How to open it anew from its beginning, if every input since then is kept; else None."""
         order = self.opening.order
         return order if isinstance(order, Order) and self._replay is not None and self._replay.whole else None
 
     def _go_on_at(self, start: N, *, kept: bool) -> None:
-        """It is open again. Raises ProtocolError, SequenceLost."""
+        """Enters that it is open again. Raises ProtocolError, SequenceLost."""
         self._check_start(start, kept=kept)
         self.parked = False
         self._back_at, self._again = start, copy(self.answered)
 
     def _check_start(self, start: N, *, kept: bool) -> None:
-        """Whether it can go on there after a loss. Raises ProtocolError, SequenceLost (CHECKPOINT_GONE)."""
+        """Checks that the inputs from there on are kept. Raises ProtocolError, SequenceLost (CHECKPOINT_GONE)."""
         if np.any(start > self.answered):
             raise ProtocolError(f"the server goes on at a step of this {self.what} whose earlier answers are not here")
         if not kept:
@@ -113,4 +113,4 @@ class CommonBooks(ABC, Generic[N, R, F]):
 
     @abstractmethod
     def _rows_of_a_message(self) -> int:
-        """How many rows to put into one message at most. Raises BadInput if the server takes none so large."""
+        """The most rows that fit into one message. Raises BadInput: one row alone is larger than the server takes."""

@@ -1,4 +1,4 @@
-"""How much a client keeps so that it can send it again after a loss: one bound for all of its sequences. Pure."""
+"""Bounds the inputs that a client keeps to send them again after a loss, for all of its sequences together. Pure."""
 
 from tidegate.protocol.promise import Promise
 
@@ -35,7 +35,7 @@ class Budget:
         return self._waiting.pop(promise, promise) is None
 
     def stir(self) -> None:
-        """Wakes all that wait, to look again: there is room, or what they wait for will not come."""
+        """Wakes all that wait for room, so that they check again: there is room, or there will be none."""
         waiting, self._waiting = self._waiting, {}
         for promise in waiting:
             promise.resolve(None)

@@ -43,7 +43,7 @@ class Control:
 
 
 class Controls:
-    """Those of one sequence that wait for their answer, and the moves that were made."""
+    """The requests of one sequence that wait for their answer, and the moves that were made."""
 
     def __init__(self) -> None:
         self._waiting: deque[Control] = deque()
@@ -79,7 +79,7 @@ class Controls:
             control.promise.resolve(response)
 
     def refused(self, request: str, refusal: Refused, *, certain: bool) -> Control | None:
-        """The one that a refusal concerns, if any.
+        """The request that a refusal concerns, if any.
 
         The first one of the kind `request`; where the server does not name it, the first one of all, if the reason is
         never that of a step, or if it is `certain` that no step is concerned.
@@ -102,7 +102,7 @@ class Controls:
         self._stir()
 
     def rewound(self, step: int) -> None:
-        """The sequence went back to `step`, in its state and not in its version: the last move counts from there on."""
+        """Enters that the sequence went back to `step` with its present version: the last move counts from there on."""
         later = [made for made in self._made if made[0].at >= step]
         self._made = [made for made in self._made if made[0].at < step] + later[-1:]
         for control, _ in later[-1:]:
@@ -151,12 +151,12 @@ class Turns:
         return not self.blocked and not self._later
 
     def say(self, requests: list[pb.StreamRequest], most: int) -> list[pb.StreamRequest]:
-        """Which of these can be sent now. The rest is sent later, in this order."""
+        """Returns the requests that can be sent now; the rest is sent later, in this order."""
         self._later.extend(requests)
         return [] if self.blocked else self.go_on(most)
 
     def go_on(self, most: int) -> list[pb.StreamRequest]:
-        """Which can be sent now: up to the next request that has to be answered first, and to the step `most`."""
+        """Returns what can be sent now: up to the next request that has to be answered first, and up to step `most`."""
         self.blocked = False
         requests: list[pb.StreamRequest] = []
         while self._later and not self.blocked and self._later[0].steps.first_step <= most:  # 0 of what is no step

@@ -51,7 +51,7 @@ class Conversation:
 
     @property
     def recovering(self) -> int:
-        """How many of what is open did not get on since the last loss."""
+        """How many sequences and fleets have had no answer since the last loss."""
         return len(self._registry.recovering)
 
     @property
@@ -115,9 +115,9 @@ class Conversation:
     # Receiving.
 
     def receive(self, response: pb.StreamResponse) -> Requests:
-        """Enters a message, or a bundle of them; what is to be said to it. Raises ProtocolError if it makes no sense.
+        """Enters a message, or a bundle of them, and returns the requests to send. Raises ProtocolError.
 
-        It may turn out that the stream is to be left: then `broken` says why.
+        If the stream has to be left, `broken` says why.
         """
         self._worked = True
         requests = self._receive(response)
@@ -173,7 +173,7 @@ class Conversation:
             return self._pending.opened(opened)
         books = self._registry.opened_as(opened.handle)
         if books is None or not books.parked:
-            raise ProtocolError(f"the server opened handle {opened.handle}, which nobody asked for")
+            raise ProtocolError(f"the server opened handle {opened.handle}, which was not asked for")
         return self.resumption.opened(books, opened)
 
     def _refused(self, failure: pb.Failure) -> Requests:
@@ -231,7 +231,7 @@ class Conversation:
     # A stream is gone.
 
     def break_off(self, error: TidegateError) -> None:
-        """The stream is gone. What can be resumed waits for the next one; everything else fails with this error."""
+        """Enters that the stream is lost. What can be resumed waits for the next; all else fails with `error`."""
         if self.lost is not None:
             return
         passing = isinstance(error, ConnectionLost) or (isinstance(error, Refused) and error.reason in _PASSING)

@@ -102,7 +102,7 @@ class FleetBooks(CommonBooks[Steps, FleetReplay, FleetInFlight]):
         if promise is None:
             if self.ended is not None and not self._in_flight:
                 return  # it was abandoned
-            raise ProtocolError(f"the server answered a step of member {first} that nobody waits for")
+            raise ProtocolError(f"the server answered a step of member {first} that was not sent")
         promise.parts.append(message)
         self.answered[members] = steps + np.uint64(1)
         self._in_flight.settle(promise, len(members))
@@ -136,7 +136,7 @@ class FleetBooks(CommonBooks[Steps, FleetReplay, FleetInFlight]):
         return True
 
     def _begin_again(self, promise: FleetPromise, members: Members, expected: Steps) -> None:
-        """These members stand at `expected` [N]: what was sent of them since will be refused."""
+        """Enters that these members go on at `expected` [N]: their steps that were sent later will be refused."""
         self.next_step[members] = expected
         ends = np.full(self.count, np.iinfo(np.uint64).max, np.uint64)
         ends[members] = expected

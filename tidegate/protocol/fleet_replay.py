@@ -76,7 +76,7 @@ class FleetReplay:
 
     @property
     def whole(self) -> bool:
-        """Whether it can be opened anew. A server may have written some members and not others."""
+        """Whether every input since its beginning is kept, so that it can be opened anew."""
         return self.reaches(self._first)
 
     def cut(self, end: Steps) -> None:

@@ -1,4 +1,4 @@
-"""The steps of one sequence, or of one fleet, that are on their way: sent, and not yet answered in full. Pure.
+"""The steps of one sequence, or of one fleet, that were sent and are not yet answered in full. Pure.
 
 Answers come in the order of the steps; a refusal may overtake the answers of earlier steps, because the server checks a
 step before it runs it. The books decide what a refusal means for the sequence.
@@ -51,9 +51,9 @@ class StepsPromise(Promise[list[pb.Answers]]):
 
 
 class Sent:
-    """One Steps message on its way.
+    """One Steps message that is not answered in full.
 
-    It is doomed if it was sent after one that turned out to be refused: then it will be refused as well, which does not
+    It is `doomed` if it was sent after a message that was refused: it will be refused too, and that refusal does not
     change the next step of the sequence.
     """
 
@@ -77,7 +77,7 @@ class Sent:
 
 
 class FleetPromise(Promise[list[pb.FleetAnswers]]):
-    """One step of many members on its way: `members` [N] take the steps `steps` [N], in one message or several."""
+    """One unanswered step of many members: `members` [N] take the steps `steps` [N], in one message or several."""
 
     __slots__ = ("doomed", "handles", "members", "parts", "received", "refusal", "steps")
 
@@ -108,7 +108,7 @@ class FleetPromise(Promise[list[pb.FleetAnswers]]):
             self.doomed = rows if self.doomed is None else self.doomed | rows
 
     def was_doomed(self, members: Members) -> bool:
-        """Whether the rows of these members were bound to be refused, which they now are."""
+        """Whether the refusal of these members' rows follows from an earlier one; clears the mark."""
         if self.doomed is None:
             return False
         rows = np.isin(self.members, members)
@@ -141,7 +141,7 @@ class _Pending(Generic[E]):
 
 
 class InFlight(_Pending[Sent]):
-    """All messages of one sequence that are on their way, in the order in which they were sent."""
+    """The unanswered messages of one sequence, in the order in which they were sent."""
 
     def add(self, promise: StepsPromise, first_step: int, count: int) -> None:
         self._pending.append(Sent(promise, first_step, count))
@@ -182,7 +182,7 @@ class InFlight(_Pending[Sent]):
 
 
 class FleetInFlight(_Pending[FleetPromise]):
-    """All steps of one fleet that are on their way, in the order in which they were sent."""
+    """The unanswered steps of one fleet, in the order in which they were sent."""
 
     def add(self, promise: FleetPromise) -> None:
         self._pending.append(promise)

@@ -20,7 +20,7 @@ def handles_of(members: Members, first: int) -> bytes:
 
 
 def choose(members: Sequence[int] | NDArray[np.integer], count: int) -> Members:
-    """Those that a caller names, of a fleet of so many. Raises BadInput, Refused (UNKNOWN_HANDLE)."""
+    """The members that a caller names, of a fleet of `count`. Raises BadInput, Refused (UNKNOWN_HANDLE)."""
     named = np.asarray(members)
     if named.ndim != 1 or not len(named):
         raise refused("MALFORMED", "a fleet's step needs a list of at least one member")

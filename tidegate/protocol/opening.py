@@ -1,4 +1,4 @@
-"""The opening of sequences: what is asked for, and what came of it."""
+"""The opening of sequences: what a client asks for, and what the server opened."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -28,7 +28,7 @@ def new_seed() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to open: `count` sequences of a model (version 0: the newest), and what of their inside to show.
+    """What to open: `count` sequences of a model (version 0: the newest), and what their traces show.
 
     They begin from `state`, or at step 0. `owner` is a label for the server's limits. `seed` is what a model that draws
     random numbers draws them from; it is the same if they have to be opened anew.
@@ -113,9 +113,9 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Opening:
-    """What was opened: where it is, and what it takes to write its inputs, to read its answers, and to resume it.
+    """What was opened: its handles, and what is needed to write its inputs, to read its answers and to resume it.
 
-    `order` asks for the same again, in the version that it got. `next_steps` [count] is the step that each takes first.
+    `order` asks for the same again, in the version that it got. `next_steps` [count] is the first step of each.
     An empty `token`: the server keeps no checkpoints.
     """
 

@@ -1,4 +1,4 @@
-"""What is being opened: asked for, or opened and without books yet. Does not know what is open. Pure."""
+"""Sequences that were asked for, or are open and have no books yet. Does not know the books. Pure."""
 
 from collections.abc import Collection
 
@@ -26,13 +26,13 @@ class _PendingOpening:
         self.wanted = True
 
     def close(self, handle: int) -> pb.StreamRequest:
-        """Ends what is new; parks what was there before, and what is left of what the server released."""
+        """The request that ends new sequences, or parks them if they were resumed or the server released them."""
         park = isinstance(self.order, Claim) or self.released is not None
         return pb.StreamRequest(close=pb.Close(handle=handle, count=self.order.count, park=park))
 
 
 class Pending:
-    """All that one client is opening, by the handles that it takes for that."""
+    """Everything that one client is opening, by its handles."""
 
     def __init__(self, handles: Handles) -> None:
         self._handles = handles
@@ -57,7 +57,7 @@ class Pending:
         return entry.promise, request
 
     def disown(self, promise: Promise[pb.Opened]) -> list[pb.StreamRequest]:
-        """The caller will not enrol what it asked for: what is new is ended; what was there before is parked again."""
+        """The caller gives up what it asked for: new sequences are ended, resumed ones parked again."""
         handle = next((handle for handle, entry in self._entering.items() if entry.promise is promise), None)
         if handle is None:
             return []
@@ -68,7 +68,7 @@ class Pending:
         return [entry.close(handle)] if entry.opened and not entry.gone else []
 
     def enrol(self, handle: int) -> _PendingOpening:
-        """It has books from now on. What has happened to it since it was opened."""
+        """Removes an opening that gets books; returns what happened to it since it was opened."""
         return self._entering.pop(handle)
 
     # What comes from the server.
@@ -94,7 +94,7 @@ class Pending:
             self._leave(handle)
 
     def having(self, handles: Collection[int]) -> dict[int, _PendingOpening]:
-        """What was opened and has one of these handles, by its first."""
+        """The openings that have one of these handles, by their first handles."""
         return {
             first: entry
             for first, entry in self._entering.items()
@@ -102,14 +102,14 @@ class Pending:
         }
 
     def may_be_ours(self, handles: Collection[int]) -> bool:
-        """Whether this client itself may have taken these over; see Resumption. True only once."""
+        """Whether a late Resume of this client may have taken these over; see Resumption. True only once."""
         doubted = [entry for entry in self.having(handles).values() if entry.doubted and entry.wanted]
         for entry in doubted:
             entry.doubted = False
         return bool(doubted)
 
     def released(self, handles: Collection[int], refusal: Refused) -> list[pb.StreamRequest]:
-        """The server has released these, finally. What to send.
+        """Enters that the server released these sequences; returns what to send.
 
         The Close of new sequences that are not wanted is refused if one of them is gone: they are parked instead.
         """

@@ -1,4 +1,4 @@
-"""A promise without a clock or a thread: what was asked, and in time its answer or its error."""
+"""A request's future answer or error, without a clock or a thread."""
 
 from collections.abc import Callable
 from copy import copy
@@ -37,7 +37,7 @@ class Promise(Generic[T]):
             self._wake()
 
     def result(self) -> T:
-        """The answer. Raises the error if there is one. Only when `done`."""
+        """Returns the answer, or raises the error. Only when `done`."""
         if self._error is not None:
             raise copy(self._error)  # one error may settle many promises, and each raise writes into it
         return self._value  # type: ignore[return-value] # resolved: T, which may itself be None

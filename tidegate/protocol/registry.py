@@ -1,4 +1,4 @@
-"""What is open, and what of it is being closed: whose books are whose, by the client's handles. Pure."""
+"""The books of all that is open or being closed, by the client's handles. Pure."""
 
 from collections.abc import Iterable
 
@@ -42,21 +42,21 @@ class Registry:
         self._handles.give(books.handle, books.count)
 
     def leave(self, books: Books) -> list[pb.StreamRequest]:
-        """This client gives them up. What to send.
+        """Gives sequences up; returns the request to send.
 
-        It is sent also if the server has them no more, which then ignores it: until the server has answered, answers to
-        earlier requests may be under way, and would be taken for answers to the next sequence with that handle.
+        It is sent even if the server may have closed them, which then ignores it: until the server has answered,
+        answers to earlier requests may still come, and would be taken for those of the next sequence with that handle.
         """
         self._pop(books.handle)
         self._left[books.handle] = books.count
         return [pb.StreamRequest(close=pb.Close(handle=books.handle, count=books.count, park=True))]
 
     def left(self, handle: int) -> bool:
-        """Whether it was given up: what still comes for it is dropped."""
+        """Whether this handle was given up: answers that still come for it are dropped."""
         return any(first <= handle < first + count for first, count in self._left.items())
 
     def parted(self, handle: int) -> None:
-        """The server has parked what was left: nothing comes for it any more."""
+        """Enters that the server has parked what was given up: no more answers come for it."""
         if handle in self._left:
             self._handles.give(handle, self._left.pop(handle))
 
@@ -136,7 +136,7 @@ class Registry:
         return sequence_books
 
     def fleet(self, handle: int) -> FleetBooks | None:
-        """Those of the fleet that has this member; None if it was left. Raises ProtocolError."""
+        """The books of the fleet of this member; None if it was given up. Raises ProtocolError."""
         fleet = self._fleet_of(handle)
         if fleet is None and not self.left(handle):
             raise ProtocolError(f"the server said something of handle {handle}, which is no member of an open fleet")

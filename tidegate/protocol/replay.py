@@ -56,7 +56,7 @@ class Replay:
         self._over = False
 
     def room(self) -> Promise[None] | None:
-        """What to wait for before more can be kept; None: nothing.
+        """Whether more can be kept: None, or the promise to wait for.
 
         A sequence whose every step is in a checkpoint always has room for more. Otherwise sequences that rest could
         fill the budget for ever: the inputs since their last checkpoint but one stay until they go on.
@@ -88,7 +88,7 @@ class Replay:
         self._budget.free(spared, 0)
 
     def part(self) -> None:
-        """What comes from here on may have other inputs: it is not put together with what came before."""
+        """Messages from here on are not joined with earlier ones: their inputs may differ."""
         self._folded.extend(self._loose)
         self._loose.clear()
 
@@ -120,7 +120,7 @@ class Replay:
         self._before = min(self._before, step)
 
     def clear(self, *, forget: bool) -> None:
-        """Nothing will be sent again from here. Unless it is to `forget` them, the inputs can still be looked at."""
+        """Frees the budget: nothing will be sent again. The inputs can still be read, unless `forget`."""
         for kept in chain(self._folded, self._loose):
             self._free(kept)
         self._over = True

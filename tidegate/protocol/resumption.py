@@ -33,7 +33,7 @@ class Resumption:
         return books.resumable and (books.ended is None or books.handle in self._registry.closing)
 
     def break_off(self, error: TidegateError, *, unanswered: bool) -> None:
-        """The stream is gone. What can go on waits for the next one; a Resume that was said on it is `unanswered`."""
+        """Enters that the stream is lost. What can go on waits for the next; a Resume sent on it is `unanswered`."""
         self._registry.hang_up()
         for books in self._registry.all():
             if self._goes_on(books):
@@ -72,7 +72,7 @@ class Resumption:
         return [*requests, *books.say([close_request(books)])] if closing else requests
 
     def refused(self, books: Books, refusal: Refused) -> list[pb.StreamRequest]:
-        """This server does not open them again. What to send instead."""
+        """Enters that this server refused to resume sequences; returns what to send instead."""
         if refusal.reason in _FULL:  # others go on meanwhile
             self.deferred[books.handle] = refusal
             return []
@@ -86,7 +86,7 @@ class Resumption:
         return []
 
     def after_refusal(self, books: Books) -> list[pb.StreamRequest]:
-        """A refusal may have ended the books. What to send then."""
+        """Removes books that a refusal has ended; returns what to send."""
         if self._registry.recovering:
             self.check_recovered(books)
         closing = books.handle in self._registry.closing
@@ -97,19 +97,19 @@ class Resumption:
         return books.say([])
 
     def check_recovered(self, books: Books) -> None:
-        """Called when an answer has come for them: they may have gone on."""
+        """Called when an answer came: notes those that have gone on since the loss."""
         if books.caught_up:
             self._registry.recovering.discard(books.handle)
 
     def may_be_ours(self, concerned: list[Books]) -> bool:
-        """Whether this client itself may have taken these over: a server may be late with a Resume. True only once."""
+        """Whether a Resume of this client that a server carried out late may have taken these over. True only once."""
         doubted = bool(self._registry.doubted.intersection(books.handle for books in concerned))
         if doubted:
             self._registry.doubted.clear()
         return doubted
 
     def released(self, concerned: list[Books], refusal: Refused) -> list[pb.StreamRequest]:
-        """The server has released these, finally. A fleet only goes on as a whole; its other members are parked."""
+        """Enters that the server released these. A fleet goes on as a whole only, so its other members are parked."""
         requests = []
         for books in concerned:
             requests += self._registry.leave(books)

@@ -1,6 +1,6 @@
-"""The route of a sequence: by it a balancer in front of several servers leads a client to where the sequence is.
+"""The route of a sequence: a load balancer sends streams of one route to one server, where their sequences are.
 
-A connection has one, and says it in a header of each of its streams. The ids of what is opened there begin with it.
+Each connection has one and sends it in a header of each stream. The ids of its sequences begin with it.
 """
 
 import re
@@ -15,7 +15,7 @@ def new_route() -> str:
 
 
 def route_of(sequence_id: str) -> str:
-    """What stands before the first `-` of an id; a new one if that can be no route."""
+    """The route that an id begins with, up to its first `-`; a new one if that is no route."""
     route = sequence_id.partition("-")[0]
     return route if _FIT.fullmatch(route) else new_route()
 

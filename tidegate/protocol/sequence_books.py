@@ -89,11 +89,11 @@ class SequenceBooks(CommonBooks[int, Replay, InFlight]):
 
     @property
     def knows_inputs(self) -> bool:
-        """Whether the inputs of its present version are known; else the caller has to ask for them: see `takes`."""
+        """Whether the inputs of its present version are known; if not, the caller has to call `takes`."""
         return self._takes[0] == self.version
 
     def takes(self, version: int, inputs: InputLayout) -> None:
-        """The inputs of a version that it moved to: the next step is written for them. Any thread may say so."""
+        """Sets the inputs of the version that it moved to, for which the next steps are written. From any thread."""
         self._takes = (version, inputs)
 
     def _written(self) -> InputLayout:
@@ -131,7 +131,7 @@ class SequenceBooks(CommonBooks[int, Replay, InFlight]):
         return control.promise, self.say([message])
 
     def say(self, requests: list[pb.StreamRequest]) -> list[pb.StreamRequest]:
-        """Which of these can be sent now, and the rest later, in this order; none while there is no stream."""
+        """Returns the requests that can be sent now; the rest is sent later, in this order. None without a stream."""
         return [] if self.parked else self._turns.say(requests, self._most_ahead)
 
     @property
@@ -139,7 +139,7 @@ class SequenceBooks(CommonBooks[int, Replay, InFlight]):
         return self._answered_here + max(self._most, _AHEAD)
 
     def told(self, kind: str, response: pb.StreamResponse) -> list[pb.StreamRequest]:
-        """Enters the answer to such a request. What to send."""
+        """Enters the answer to a request that is no step; returns what to send."""
         if kind == "state":
             self._controls.settle("read_state", response)
             return []
@@ -164,7 +164,7 @@ class SequenceBooks(CommonBooks[int, Replay, InFlight]):
     # Receiving.
 
     def receive(self, message: pb.Answers) -> list[pb.StreamRequest]:
-        """Enters an answer. What to send. Raises ProtocolError."""
+        """Enters an answer to steps; returns what to send. Raises ProtocolError."""
         first = message.first_step
         if self._back_at <= first < self._again:
             self._answered_here = first + rows_of(message)
@@ -250,7 +250,7 @@ class SequenceBooks(CommonBooks[int, Replay, InFlight]):
         return self.opening.claim((self._safe,))
 
     def resumed(self, opened: pb.Opened) -> list[pb.StreamRequest]:
-        """It is open again: what to send, in this order. Raises ProtocolError, SequenceLost."""
+        """Enters that it is open again; returns what to send, in order. Raises ProtocolError, SequenceLost."""
         assert self._replay is not None
         self.opening = self.opening.renewed(opened)
         start = int(self.opening.next_steps[0])

@@ -103,7 +103,7 @@ class AsyncConnection(Link):
             self._lose(ConnectionLost(f"this client failed while it read from {self._address}: {error!r}"))
 
     async def _read_all(self) -> TidegateError:
-        """Takes in what comes, to the end of the stream; why it ended."""
+        """Enters what comes, to the end of the stream; returns the error that ended it."""
         try:
             async for response in self._call:
                 self._enter(response)
@@ -131,7 +131,7 @@ class AsyncConnection(Link):
     # Closing.
 
     async def close(self, why: str) -> None:
-        """Ends the stream: in peace if nothing is open on it, else by cancelling it. Calls that wait raise an error.
+        """Ends the stream: in order if nothing is open on it, else by cancelling it. Calls that wait raise an error.
 
         What is open on a server that keeps checkpoints is parked there, and can be resumed.
         """

@@ -21,7 +21,7 @@ class Waiting(Protocol):
 
 
 class Bundler:
-    """Puts together what waits. A request that waits alone goes as it is, and costs nothing more.
+    """Joins the requests that wait. A request that waits alone is sent as it is.
 
     What is kept for a replay is copied, never written into.
     """

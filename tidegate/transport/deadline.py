@@ -1,4 +1,4 @@
-"""Until when: one time limit for something that takes several waits."""
+"""One time limit for an operation that waits several times."""
 
 import math
 import time

@@ -1,4 +1,4 @@
-"""Where a server is, as a client names it, and why nothing answers there as one would expect."""
+"""The address of a server, and why a connection to it does not work, in sentences."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""A client's streams, one after the other: what a Conversation says goes out, what comes in goes to it.
+"""A client's streams, one after the other: sends the requests of a Conversation, and enters what comes into it.
 
 Written once for threads and for asyncio. What waits is a coroutine; with threads it blocks where it waits, so that one
 `send(None)` runs it to its end.
@@ -87,7 +87,7 @@ class Link(ABC):
             await self._await_room(room, deadline.left)
 
     def ask(self, build: Build[K], *values: object) -> K:
-        """Builds messages and sends them, whatever is kept."""
+        """Builds messages and sends them, however many inputs are kept."""
         self._check_place()
         with self._lock:
             self._carry_out()
@@ -114,7 +114,7 @@ class Link(ABC):
             return read()
 
     def leave(self, books: Books) -> None:
-        """Has sequences ended, and waits for nothing."""
+        """Has sequences ended, without waiting."""
         self._left.append(books)
         self._carry_out()
 
@@ -145,7 +145,7 @@ class Link(ABC):
         return promise
 
     def _enter(self, response: pb.StreamResponse | TidegateError) -> None:
-        """Takes in a message, or what ended the stream."""
+        """Enters a message, or the error that ended the stream."""
         if self.talk.broken is not None:  # an interrupted caller has broken the stream off meanwhile
             return
         if isinstance(response, TidegateError):
@@ -159,7 +159,7 @@ class Link(ABC):
         self._look_around()
 
     def _look_around(self) -> None:
-        """Does what has become due with a message."""
+        """Does what a message has made due."""
         if self.talk.resumption.deferred and self._later is None:
             self._defer()
         if self.talk.broken is not None:
@@ -188,7 +188,7 @@ class Link(ABC):
         self._lose(ConnectionLost(why))
 
     def _defer(self) -> None:
-        """Asks after a while again for what there was no room for."""
+        """Asks again after a while for sequences that the server had no room for."""
         wait = self._next_wait()
         if wait is None:
             self.talk.resumption.give_up_deferred()

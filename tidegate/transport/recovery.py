@@ -1,4 +1,4 @@
-"""Going on after a loss: when to try again, for how long, and what there is to say about it. Makes no connection."""
+"""Recovery from a lost stream: when to try again, for how long, and with which error to give up. Connects nothing."""
 
 import logging
 import random
@@ -76,7 +76,7 @@ class Pace:
 
 
 class Attempts:
-    """When to try again, `within` so many seconds of the last good news; None: for ever."""
+    """When to try again, until `within` seconds after the last success; None: for ever."""
 
     def __init__(self, resuming: Resuming, within: float | None, pace: Pace | None = None) -> None:
         self._resuming = resuming
@@ -102,7 +102,7 @@ class Attempts:
 
 
 class Recovery:
-    """One loss, of a stream or of a place on it, from the moment it is noticed until every sequence got on.
+    """One loss, of a stream or of some sequences, from when it is noticed until every sequence has an answer again.
 
     Its time begins with the first attempt, which is always made.
     """

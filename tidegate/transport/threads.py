@@ -1,7 +1,7 @@
 """A client's stream, for threads. It outlives a loss.
 
 One thread of its own reads, and makes the next stream when one is lost. Callers never read, although that would save a
-change of threads: Ctrl-C interrupts the main thread wherever it is, and a call of gRPC that is left half-way may hold
+change of threads: Ctrl-C interrupts the main thread anywhere, and an interrupted call of gRPC may hold
 one of its locks for ever. A caller waits for its answer on a lock of its own.
 """
 
@@ -76,7 +76,7 @@ class Connection(Link):
         return self.talk.lost is None
 
     def leave(self, books: Books) -> None:
-        """Has sequences ended, and waits for nothing: neither for the server nor for the lock.
+        """Has sequences ended, without waiting for the server or the lock.
 
         The lock may be held by the caller: a garbage collection in the midst of anything may finalise a generator that
         has a sequence open. The next caller ends them before it sends anything else.
@@ -173,7 +173,7 @@ class Connection(Link):
     # Closing.
 
     def close(self, why: str) -> None:
-        """Ends the stream: in peace if nothing is open on it, else by cancelling it. Calls that wait raise an error.
+        """Ends the stream: in order if nothing is open on it, else by cancelling it. Calls that wait raise an error.
 
         What is open on a server that keeps checkpoints is parked there, and can be resumed.
         """
