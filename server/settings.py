@@ -9,8 +9,11 @@ from math import inf
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_type_hints
 
+from server import machine
+
 PREFIX = "TIDEGATE_"
 _ZERO = {  # settings that may be 0
+    "max_streams",
     "port",
     "metrics_port",
     "patience_ms",
@@ -22,6 +25,7 @@ _ZERO = {  # settings that may be 0
 }
 
 _TRUTHS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}
+_FEWEST_STREAMS, _MOST_STREAMS = 16, 1_024  # where it is left to the server
 _MOST_KEPT = 250  # a store has room for 256 checkpoints of a sequence, and some are kept for who resumes
 
 
@@ -52,7 +56,9 @@ class Settings:
     spot_us: Annotated[float, "batches quicker than this run in the event loop, others in a thread, in us"] = 200.0
     # limits
     max_sequences: Annotated[int, "the most open sequences of one model, and of one stream"] = 65_536
-    max_streams: Annotated[int, "the most open streams"] = 1_024
+    max_streams: Annotated[
+        int, "the most open streams; 0 is as many as half of the memory holds messages for, up to 1024"
+    ] = 0
     max_share: Annotated[float, "the part of these limits that one address may take, in percent"] = 80.0
     silent_seconds: Annotated[float, "a connection or stream that sends nothing is closed then, in seconds"] = 20.0
     max_message_mib: Annotated[float, "the largest request message, in MiB"] = 4.0
@@ -96,6 +102,14 @@ class Settings:
     def share_of(self, limit: int) -> int:
         """How much of a limit one address may take: at least 1."""
         return max(1, int(self.max_share * limit / 100))
+
+    @property
+    def most_streams(self) -> int:
+        """`max_streams`, or what stands for its 0: a message that is not whole yet is gRPC's, and takes its room."""
+        if self.max_streams:
+            return self.max_streams
+        room = machine.memory() // (2 * self.workers) // self.max_message_bytes
+        return min(max(room, _FEWEST_STREAMS), _MOST_STREAMS)
 
     @property
     def max_message_bytes(self) -> int:

@@ -28,7 +28,7 @@ class Admission:
         self._repository = repository
         self._moves = settings.outlives
         self.leaving = asyncio.Event()  # set when open sequences are to go elsewhere
-        most = settings.max_streams
+        most = settings.most_streams
         self._streams = _Places("streams", most, settings.share_of(most), "share a stream between sequences")
         self._answers = _Places("calls", most, settings.share_of(most), "read the answers to those before")
         self._watches = _Places("calls that watch", most, settings.share_of(most), "share one")

@@ -3,9 +3,11 @@ from __future__ import annotations
 import re
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from server import machine
 from server.settings import Settings, read
 
 UNITS = (
@@ -24,6 +26,7 @@ UNITS = (
     "folder",
     "address",
     "debug",
+    "MODULE:CLASS",
 )
 
 
@@ -104,6 +107,31 @@ def test_a_wrong_setting_ends_with_status_2_and_a_sentence(
     assert caught.value.code == 2
     (said,) = capsys.readouterr().err.splitlines()
     assert words in said
+
+
+@pytest.mark.parametrize(
+    ("memory", "given", "expected"),
+    [
+        (2**31, {}, 256),
+        (2**31, {"workers": 4}, 64),
+        (2**31, {"max_message_mib": 1.0}, 1_024),
+        (2**40, {}, 1_024),
+        (2**20, {}, 16),
+        (2**20, {"max_streams": 300}, 300),
+    ],
+)
+def test_no_more_streams_are_served_than_half_of_the_memory_holds_messages_for_unless_it_is_said(
+    monkeypatch: pytest.MonkeyPatch, memory: int, given: dict[str, Any], expected: int
+) -> None:
+    monkeypatch.setattr(machine, "memory", lambda: memory)
+    assert Settings(**given).most_streams == expected
+
+
+def test_the_memory_of_a_container_is_what_its_limit_says(tmp_path: Path) -> None:
+    limit, none, missing = tmp_path / "limit", tmp_path / "none", tmp_path / "missing"
+    limit.write_text("123456\n")
+    none.write_text("max\n")
+    assert machine.memory((none, missing)) > machine.memory((none, missing, limit)) == 123_456
 
 
 def test_sizes_are_given_in_mib_and_used_in_bytes() -> None:
