@@ -1,1 +1,1 @@
-"""What is served is what was trained."""
+"""Proves that a step graph computes what its original file computes."""

@@ -23,9 +23,9 @@ _STEPS, _ROWS = 4, 3
 
 @dataclass(frozen=True)
 class Bounds:
-    """Numbers that differ by less than `same` are the same, and by more than `other` are others.
+    """A difference below `same` is rounding; one above `other` is a real difference.
 
-    Between the two lies rounding that a network has made more of: it speaks against a model, and blames no node of it.
+    Between the two is rounding that the network has amplified: a model is refused for it, and no node is blamed.
     """
 
     same: float
@@ -47,7 +47,7 @@ def mixing_node(
 ) -> onnx.NodeProto | None:
     """The first node whose value at the last of so many steps differs though all that goes into it agrees.
 
-    None if it cannot be told; so do the others here.
+    None if it cannot be told, as for the other functions here.
     """
     data = _data(facts, 1, steps)
     last = _Part(steps - 1, 1, steps)
@@ -94,7 +94,7 @@ def _first_unlike(
 
 
 def _window_behind(original: onnx.ModelProto, node: onnx.NodeProto) -> onnx.NodeProto:
-    """A convolution, if the node only adds the edges that it needs."""
+    """The convolution that a node pads for, if it does nothing else; otherwise the node."""
     if node.op_type not in ("Concat", "Pad"):
         return node
     users = [user for user in original.graph.node if node.output[0] in user.input]
@@ -132,7 +132,7 @@ def _exposed(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _same(whole: np.ndarray, other: np.ndarray, part: _Part, bounds: Bounds) -> bool | None:
-    """Whether a tensor holds in that part of one of its axes what the other holds; None if that says nothing.
+    """Whether a part of one axis of a tensor holds the numbers of the other tensor; None if that cannot be compared.
 
     What has no time axis may be of the last step, which is another where a sequence goes on.
     """

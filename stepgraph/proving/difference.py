@@ -1,4 +1,4 @@
-"""How far numbers are from those that they should be. Pure numpy; does not know how far they may be."""
+"""Differences between expected and computed numbers. Pure numpy; knows no tolerance."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from stepgraph.errors import ModelRefused
 
 @dataclass(frozen=True)
 class Difference:
-    """How far an output or a state is from the original's at a step."""
+    """The difference of an output or a state from the original's at a step."""
 
     what: str
     step: int

@@ -1,4 +1,4 @@
-"""Why a node that mixes steps keeps a model from streaming, in sentences for the model's owner. Finds out nothing."""
+"""Why a node that mixes steps keeps a model from streaming, in sentences for the model's owner. Does no analysis."""
 
 import onnx
 

@@ -1,4 +1,4 @@
-"""What reading a graph adds to running it: a refusal with its node, or what was tried only and is not proved."""
+"""Combines the rules with the runs: a refusal with its node, or what the runs tried and the rules do not prove."""
 
 from dataclasses import replace
 
@@ -12,14 +12,14 @@ from stepgraph.rules.value import Finding
 
 
 def told(refused: ModelRefused, finding: Finding | None) -> ModelRefused:
-    """A refusal after running, with what was read."""
+    """The refusal that the runs gave, with what the rules found."""
     if finding is None or finding.kind == "unknown" or str(finding) in str(refused):
         return refused
     return ModelRefused(f"{refused}. Read from the graph: {finding}", refused.node or finding.node)
 
 
 def confirmed(finding: Finding | None, graph: Graph, facts: Facts) -> tuple[Facts, str]:
-    """The facts, once running has found nothing, and what no rule shows, in a sentence; "" if all is proved.
+    """After runs without a fault: the facts, and a sentence about what no rule proves; "" if all is proved.
 
     Where rows of a batch may influence each other, sequences run one by one.
 

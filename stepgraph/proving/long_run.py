@@ -1,8 +1,8 @@
 """Compares a step graph with the original file over hundreds of steps, and with the numbers that the file itself names.
 
-A short random sequence does not show what reaches back thirty steps, nor what a file does at -999. So one long
-sequence goes through both: longer than every constant that could be a reach in steps, and with the thresholds that the
-file compares its inputs with among its numbers.
+A short random sequence does not show an operator that reaches back thirty steps, nor what a file does at -999. So one
+long sequence goes through both: longer than every constant that could be a reach in steps, and with the thresholds that
+the file compares its inputs with among its numbers.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +36,7 @@ _WINDOWS = frozenset({"AveragePool", "Conv", "ConvInteger", "LpPool", "MaxPool",
 
 @dataclass(frozen=True)
 class Hints:
-    """What a file's constants tell of where to look: how many steps one could reach, which numbers it compares with."""
+    """What a file's constants suggest to try: how many steps one could reach, which numbers it compares inputs with."""
 
     reach: int
     thresholds: tuple[float, ...]
@@ -79,7 +79,7 @@ def first_beyond(
 
 @dataclass(frozen=True)
 class Asked:
-    """What the file is asked for: the answers to so many prefixes, where it answers once; or the last step alone."""
+    """What to run the file for: the answers to so many prefixes, where it answers once; or the last step alone."""
 
     prefixes: int = _PREFIXES
     last: bool = False
@@ -112,7 +112,7 @@ def _some(y: np.ndarray) -> np.ndarray:
 
 
 def _end(compared: Compared) -> int:
-    """The step from which on the original's numbers say nothing: they are none, or have grown without a bound."""
+    """The step from which on the original's numbers prove nothing: they are NaN, or have grown without a bound."""
     sizes = np.abs(compared.wanted).astype(np.float64).reshape(len(compared.wanted), -1).max(1, initial=0)
     bound = _GROWN * max(1.0, float(np.nan_to_num(sizes[:_START]).max(initial=0)))
     return _first(compared, ~(sizes <= bound))
@@ -174,7 +174,7 @@ def _data(facts: Facts, found: Hints) -> Data:
 
 
 def _moved(data: Data, facts: Facts) -> Data:
-    """The same with every number that is not whole moved by a little of itself."""
+    """The same rows, with every number that is not whole changed by a tiny part of itself."""
     random = np.random.default_rng(3)
     floats = {port.name for port in facts.inputs if port.dtype.kind == "f"}
     return {

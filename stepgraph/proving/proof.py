@@ -72,7 +72,7 @@ def prove(original: Original, facts: Facts, engine: Engine) -> Proof:
 
 
 def rounding_error(original: Original, facts: Facts, engine: Engine) -> float:
-    """How far the answers are from those of a file that rounds to 8 bits, one sequence at a time."""
+    """The largest difference from the answers of a file that rounds to 8 bits, one sequence at a time."""
     return _Comparison(original, facts, engine, Bounds(ROUNDING, ROUNDING)).rounding()
 
 
@@ -151,7 +151,7 @@ class _Comparison:
         return apart
 
     def _compared(self, data: Data, answers: Sequence[Answer], begun: Data) -> list[Compared]:
-        """What the engine and what the original says of every output and state, at each step."""
+        """Every output and state at each step, from the engine and from the original."""
         graph, steps = self._engine.graph, range(len(answers))
         state, results = graph.start(size(data)[1]), list[Result]()
         for columns in (each for each in graph.state if each.layer is None and each.name in begun):
@@ -213,7 +213,7 @@ class _Comparison:
     # the original by itself
 
     def _check_causal(self, answers: Sequence[Answer]) -> None:
-        """What the original answers at a step must not change when more steps follow."""
+        """Checks that the original's answer at a step does not change when more steps follow."""
         for port in self._facts.outputs:
             if port.time is None:
                 continue
@@ -233,7 +233,7 @@ class _Comparison:
         return ModelRefused(f"the model looks ahead, and a stream cannot. {explanation.ADVICE} ({said})")
 
     def _check_rows(self, data: Data, together: Answer) -> None:
-        """Each row must end as it does without the others."""
+        """Checks that the answer to each row is the same without the others."""
         for row in range(size(data)[1]):
             alone = self._reference.last({name: x[:, row : row + 1] for name, x in data.items()})
             for port in self._facts.outputs:

@@ -1,4 +1,4 @@
-"""What an original file says after each step of a sequence: what its step graph is proved against.
+"""The answers of an original file after each step of a sequence, against which its step graph is proved.
 
 Runs the file's own operators with onnxruntime. Does not know what a step graph answers.
 """
@@ -32,7 +32,7 @@ class Original:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What is said after a step, [B, ...row] each: outputs by name, states by their columns of the step graph.
+    """The answer after a step, [B, ...row] each: outputs by name, states by their columns of the step graph.
 
     `whole` is what the file returned for all steps so far, in its own axes.
     """
@@ -43,9 +43,9 @@ class Answer:
 
 
 class Reference:
-    """The original file, asked step by step.
+    """The original file, run for each step.
 
-    `model` is what runs: the file in words that onnxruntime has, which also returns the states that `graph` keeps.
+    `model` is what runs: the file in operators that onnxruntime has, which also returns the states that `graph` keeps.
     """
 
     def __init__(self, original: Original, facts: Facts, graph: StepGraph) -> None:

@@ -30,7 +30,7 @@ def _has_if(model: onnx.ModelProto) -> bool:
 
 
 def undecided(model: onnx.ModelProto) -> tuple[onnx.NodeProto, tuple[str, ...]] | None:
-    """The first `If` left that hides recurrent operators, and the inputs that decide it; None if there is none."""
+    """The first remaining `If` with recurrent operators in it, and the inputs that decide it; None if there is none."""
     graph = Graph(model)
     for node in graph.nodes:
         if node.op_type == "If" and _hides_cells(node):

@@ -210,7 +210,7 @@ class _Flow:
 
 
 def _reached(tensor: str, further: Callable[[str], Iterable[str]]) -> dict[str, None]:
-    """All names that are reached from one, in the order in which they are; none from ""."""
+    """All names that are reached from one, in the order of their discovery; none from ""."""
     seen, waiting = dict[str, None](), [tensor]
     while waiting:
         name = waiting.pop()

@@ -36,7 +36,7 @@ def without(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
 
 
 def of_no_step(model: onnx.ModelProto) -> tuple[str, ...]:
-    """The outputs that depend on no input except by its shape; empty if no output depends on one."""
+    """The outputs that depend on no input, or on shapes only; empty if that is true of all."""
     live = set(Graph(model).inputs)
     for node in model.graph.node:
         if node.op_type not in MEASURING and not live.isdisjoint((*node.input, *captured(node))):

@@ -1,4 +1,4 @@
-"""Which numbers of an input are places in a table, and how many rows it has: they must be drawn within it.
+"""Which numbers of an input are row numbers of a table, and how many rows it has: random ones are drawn below that.
 
 A file may take whole numbers, or floats that it casts, and some columns of a row or all of them. So the numbers 0, 1, 2
 and so on go through what cuts and casts an input up to each table: what arrives says where it came from.

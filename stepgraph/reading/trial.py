@@ -1,4 +1,4 @@
-"""Runs a file with random data, at sizes that a guess gives its free axes."""
+"""Runs a file with random data, at the sizes that a guess gives to its free axes."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence

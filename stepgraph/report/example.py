@@ -13,7 +13,7 @@ _Infos = dict[str, onnx.ValueInfoProto]
 
 
 def lines(model: onnx.ModelProto) -> tuple[str, ...]:
-    """Its lines; which of them are true, only the file's owner knows. Empty where there is nothing to say."""
+    """The lines of the example; only the file's owner knows which are true. Empty if no table applies."""
     inputs, outputs = Graph(model).inputs, {info.name: info for info in model.graph.output}
     free = {name: _free(info) for name, info in inputs.items()}
     tables = {

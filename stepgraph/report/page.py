@@ -32,7 +32,7 @@ def lines(report: Report) -> list[Line]:
 
 
 def _sections(report: Report) -> Iterator[tuple[str, Iterable[str]]]:
-    """Paragraphs by what they are about."""
+    """The paragraphs of the page, by their titles."""
     yield "why", [] if report.reason is None else [_sentence(report.reason)]
     yield "what to do", filter(None, [report.advice])
     yield "model.toml", report.example

@@ -1,4 +1,4 @@
-"""Where a state or a gate stands in the row of all states, or of all that a trace shows."""
+"""The columns of a state or a gate in the row of all states, or in the row of a trace."""
 
 from dataclasses import dataclass
 

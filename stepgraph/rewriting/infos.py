@@ -1,4 +1,4 @@
-"""What the inputs and outputs of a step graph are called and shaped. Pure onnx."""
+"""Names and shapes of the inputs and outputs of a step graph. Pure onnx."""
 
 import numpy as np
 import onnx

@@ -2,7 +2,7 @@
 
 Everything around the cells stays as it is and runs with a time axis of length 1. Each recurrent operator is replaced by
 its equations (`cells`), so that its gates can be read.
-Uses no onnxruntime; what the file does not say comes as `Facts`.
+Uses no onnxruntime; `Facts` give what the file does not say.
 """
 
 import math
@@ -101,7 +101,7 @@ class _Rewriter:
         return helper.make_graph(nodes, "step", inputs, ends, [*self._model.graph.initializer, *g.constants])
 
     def _own(self, name: str) -> str:
-        """A column of the state after the step that no tensor of the file holds."""
+        """A column of the next state that no tensor of the file holds."""
         if name == SEED:
             return self._before[None, SEED]
         if name == DRAWS:
@@ -164,7 +164,7 @@ class _Rewriter:
         return step
 
     def _moments(self, layer: int) -> list[str]:
-        """What the cell sees at each time step of its own within the step, [B, I] each; B counts all its rows."""
+        """The cell's input at each of its own time steps within the step, [B, I] each; B counts all its rows."""
         g, node, size = self._g, self._nodes[layer], self._nodes[layer].cell.input_size
         inner = self._facts.paces[layer].inner
         assert size is not None  # an operator's

@@ -1,4 +1,4 @@
-"""The original model in words that onnxruntime runs: what a step graph is measured by. Pure onnx.
+"""The original model in operators that onnxruntime runs, for comparison with its step graph. Pure onnx.
 
 onnxruntime refuses `layout=1` and has no recurrent operator in double precision. Here such an operator becomes one that
 it has, between transposes or casts; every other node stays as it is.
@@ -18,7 +18,7 @@ _SWAPPED = [1, 0, 2]
 def runnable(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy that onnxruntime runs and that computes the same; double cells are computed in single precision.
 
-    The model itself if that will do.
+    The model itself if onnxruntime runs it as it is.
     """
     g = GraphBuilder("oracle/", opset(model))
     doubles = _double_tensors(model)

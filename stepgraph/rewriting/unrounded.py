@@ -2,7 +2,7 @@
 
 Quantised operators take their scale from the largest and smallest number of all that they are given at once: all steps
 of all sequences. So a file's answer to one step depends on what stands beside it, a little, and no step graph can give
-the same. Without the rounding nothing of this is left, and the network is the same in all else.
+the same. Without the rounding the steps no longer influence each other, and the network is otherwise the same.
 """
 
 from collections.abc import Callable
@@ -81,7 +81,7 @@ class _Writer:
         self.g.op_to(number, "Identity", node.input[0])
 
     def _quantize(self, node: onnx.NodeProto) -> None:
-        """What is out of range stays so."""
+        """Numbers out of range are not clipped."""
         x, scale, zero = (*node.input, "")[:3]
         limits = np.iinfo(self._integer(zero))
         scaled = self.g.op("Div", x, scale)
