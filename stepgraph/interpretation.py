@@ -11,7 +11,7 @@ import onnx
 
 from stepgraph.cells import operators
 from stepgraph.cells.operators import CellNode
-from stepgraph.errors import AxesUnknown, ModelRefused, StepgraphError
+from stepgraph.errors import AxesUnknown, ModelRefused, StepFailed, StepgraphError
 from stepgraph.file import sidecar
 from stepgraph.file.sidecar import Sidecar
 from stepgraph.graphs.graph import Graph
@@ -126,7 +126,7 @@ def _proved(reading: _Reading) -> Interpretation:
     """
     try:
         return _read(reading)
-    except ModelRefused:
+    except (ModelRefused, StepFailed):
         if not reading.known.states or reading.said.state:
             raise
         with suppress(StepgraphError):
@@ -168,8 +168,8 @@ def _read_exact(reading: _Reading) -> tuple[Interpretation, Facts, Sequence[Iter
     original, counts = loops.counted(runnable.runnable(model))
     graph = reading.graph if original is model else Graph(original)
     found = loops.find(original)
-    block, fixed = reading.said.block, reading.fixed is not None
-    probe = Probe(graph, cells, known, counts, iterations.tensors(found), block, reading.alone, fixed)
+    block, start, fixed = reading.said.block, reading.said.start, reading.fixed is not None
+    probe = Probe(graph, cells, known, counts, iterations.tensors(found), block, reading.alone, fixed, start)
     facts = replace(outputs.on_their_grid(probe.facts(), graph), window=reading.said.window)
     facts = replace(facts, made_for=sizes.steps(reading.fixed, facts) if reading.fixed else 0)
     facts = legends.put(facts, reading.graph.model, reading.said)

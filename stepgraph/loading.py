@@ -16,7 +16,7 @@ from stepgraph.file.sidecar import Sidecar
 from stepgraph.graphs.builder import copied
 from stepgraph.interpretation import Interpretation
 from stepgraph.model import LoadedModel
-from stepgraph.reading import outputs, randomness
+from stepgraph.reading import outputs, randomness, starts
 from stepgraph.running import session
 
 
@@ -64,6 +64,7 @@ def prove(content: Content, max_batch: int, patience: float) -> LoadedModel:
         found, constant = _interpreted(whole, content.said)
     except StepgraphError as refused:
         raise remedy.remedied(whole, content.said, refused, lambda said: _interpreted(whole, said)[0]) from None
+    starts.check(found.facts, content.said.start)
     if found.facts.misread:
         raise ModelRefused(found.facts.misread)
     engine = found.engine

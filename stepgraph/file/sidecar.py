@@ -3,6 +3,9 @@
 [state]               # an input that is state, and the output that it becomes at the next step
 buffer = "buffer_out"
 
+[start]               # what such an input begins with, instead of zeros: one number for all, or a list
+buffer = 0.5
+
 [fixed]               # an input that has the same value at every step of every sequence
 sample_rate = 16000
 
@@ -53,11 +56,12 @@ class Sidecar:
     left_out: tuple[str, ...] = ()
     window: Window | None = None
     random: bool = False  # whether it may draw random numbers
+    start: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     outputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-_TABLES = ("state", "fixed", "block", "window", "random", "inputs", "outputs")
+_TABLES = ("state", "start", "fixed", "block", "window", "random", "inputs", "outputs")
 
 
 def parse(content: bytes) -> Sidecar:
@@ -87,6 +91,7 @@ def parse(content: bytes) -> Sidecar:
         _left_out(said.get("outputs", {})),
         _window(said["window"]) if "window" in said else None,
         _random(said.get("random", {"allow": False})),
+        said.get("start", {}),
         _tables("inputs", said.get("inputs", {})),
         _tables("outputs", said.get("outputs", {})),
     )
@@ -149,7 +154,8 @@ def lines(said: Sidecar) -> tuple[str, ...]:
 
 def key(name: str) -> str:
     """A name as TOML writes it."""
-    return name if name.replace("_", "").replace("-", "").isalnum() and name.isascii() else json.dumps(name)
+    bare = name.replace("_", "").replace("-", "").isalnum() and name.isascii()
+    return name if bare else json.dumps(name, ensure_ascii=False)
 
 
 def fix(model: onnx.ModelProto, fixed: Mapping[str, Any]) -> onnx.ModelProto:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,6 +18,7 @@ from stepgraph.cells.operators import CellNode, backwards, runs_backwards, time_
 from stepgraph.errors import AxesUnknown, ModelRefused, StepFailed
 from stepgraph.graphs.graph import Graph
 from stepgraph.graphs.labels import label, name_of
+from stepgraph.reading import starts
 from stepgraph.reading.growth import SIZES, growth, output_port, pace
 from stepgraph.reading.guess import Dims, Guess, free, guesses
 from stepgraph.reading.interface import Interface
@@ -46,6 +48,7 @@ class Probe:
     blocks: Mapping[str, int] = field(default_factory=dict)
     alone: bool = False
     fixed: bool = False
+    start: Mapping[str, Any] = field(default_factory=dict)  # what states begin with, by the inputs that take them
     # what was seen
     _computed: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set), init=False)  # states, by cell
     _failure: str = field(default="", init=False)  # of the first guess that did not run
@@ -221,7 +224,8 @@ class Probe:
         block = guess.blocks.get(str(dims[time]), 0) if time is not None else 0
         row = tuple(block if i == time else d for i, d in enumerate(dims) if i != batch and (i != time or block))
         shape = tuple(d for d in row if isinstance(d, int))
-        return self.trial.suited(Port(name, self.trial.dtype(name), shape, batch, time, block))
+        port = self.trial.suited(Port(name, self.trial.dtype(name), shape, batch, time, block))
+        return starts.put(port, self.start) if state else port
 
     def _why_alone(self, guess: Guess, ports: Mapping[str, Port]) -> str | None:
         if not guess.batch:
@@ -247,6 +251,9 @@ class Probe:
         """The value that the state has before the first step, [rows * H]; None if each step computes it itself."""
         pace = facts.paces[index]
         name, width = cell.initial[k], pace.rows * cell.cell.width(cell.cell.states[k])
+        begins = {port.name: port for port in facts.starts}
+        if name in begins:
+            return begins[name].begun.reshape(-1)
         if name is None or name in self.trial.dims:
             return np.zeros(width, cell.cell.dtype)
         given = self.graph.made_of(name, by_value=True) & self.trial.dims.keys()

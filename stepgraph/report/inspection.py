@@ -84,6 +84,7 @@ def served(report: Report, loaded: LoadedModel, model: onnx.ModelProto | None, f
         outputs=tuple(_port(loaded, "outputs", port) for port in facts.outputs),
         remarks=(*_remarks(loaded, fixed), *dict.fromkeys(state.unseen for state in states if state.unseen)),
         states=states,
+        example=example.of_served(loaded, fixed),
         traces=tuple(_trace(loaded, i, cell) for i, cell in enumerate(graph.layers)),
         proof=loaded.proof,
         state_bytes=loaded.state_bytes,

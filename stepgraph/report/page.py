@@ -35,7 +35,7 @@ def _sections(report: Report) -> Iterator[tuple[str, Iterable[str]]]:
     """The paragraphs of the page, by their titles."""
     yield "why", [] if report.reason is None else [_sentence(report.reason)]
     yield "what to do", filter(None, [report.advice])
-    yield "model.toml", report.example
+    yield "model.toml", () if report.served else report.example
     yield "about", filter(None, [report.description])
     yield "file", [_file(report)]
     yield "step", _step(report)
@@ -49,6 +49,7 @@ def _sections(report: Report) -> Iterator[tuple[str, Iterable[str]]]:
     memory = [] if report.state_bytes is None else [f"{_size(report.state_bytes)} of state for each sequence"]
     yield "memory", memory
     yield "time", _cost_text(report.costs)
+    yield "model.toml", report.example if report.served else ()
 
 
 def _file(report: Report) -> str:

@@ -36,7 +36,8 @@ def remarks(loaded: LoadedModel) -> Iterator[str]:
         yield f"{port.block} rows of input '{port.name}' are one step, as the file answers once for so many"
     for port in facts.starts:
         yield (
-            f"input '{port.name}' starts cells and no output returns it: clients do not send it, it begins as zeros. "
+            f"input '{port.name}' starts cells and no output returns it: clients do not send it, it begins as "
+            f"{f'{sidecar.FILE} says' if port.start else 'zeros'}. "
             f"If an output is what it becomes, say so in {sidecar.FILE} beside the file, under [state]"
         )
     for port in facts.lengths:

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from stepgraph.file import sidecar
 from stepgraph.model import LoadedModel
 from stepgraph.report.report import StateFact
-from stepgraph.rewriting.ports import LoopState
+from stepgraph.rewriting.ports import LoopState, Port
 
 
 def states(loaded: LoadedModel) -> tuple[StateFact, ...]:
@@ -19,6 +20,7 @@ def _of_cells(loaded: LoadedModel) -> Iterator[StateFact]:
     kept = {(columns.layer, columns.name): columns for columns in graph.state}
     carried = {of: name for name, all_of in facts.holds.items() for of in all_of}
     returned = {c.given.name: c.returned.name for c in facts.carried}
+    starts = {c.given.name: _said(c.given) for c in facts.carried}
     looped = {state.carried.given.name: state for state in facts.looped}
     for i, cell in enumerate(graph.layers):
         for k, name in enumerate(cell.states):
@@ -30,7 +32,7 @@ def _of_cells(loaded: LoadedModel) -> Iterator[StateFact]:
                 start = "what the first step computes" if computed else _start(graph.initial[columns.span].any())
                 yield StateFact(i, name, row, "server", None, None, start)
             elif given in returned:
-                yield StateFact(i, name, row, "interface", given, returned[given], "zeros")
+                yield StateFact(i, name, row, "interface", given, returned[given], starts[given])
             elif given in looped:
                 yield StateFact(
                     i, name, row, "loop", None, None, _start(looped[given].start.any()), node=looped[given].loop
@@ -44,7 +46,8 @@ def _of_others(loaded: LoadedModel) -> Iterator[StateFact]:
     for pair in facts.carried:
         name = pair.given.name
         if not facts.holds.get(name):
-            yield StateFact(None, name, pair.given.row, "interface", name, pair.returned.name, "zeros")
+            start = _said(pair.given)
+            yield StateFact(None, name, pair.given.row, "interface", name, pair.returned.name, start)
     for state in facts.looped:
         given = state.carried.given
         if not facts.holds.get(given.name):
@@ -61,6 +64,10 @@ def _unseen(state: LoopState) -> str:
 
 def _reset_to(first: np.ndarray | None) -> str:
     return "what the step itself computes" if first is None else _start(first.any())
+
+
+def _said(port: Port) -> str:
+    return f"values of {sidecar.FILE}" if any(port.start) else "zeros"
 
 
 def _start(values: object) -> str:

@@ -58,9 +58,9 @@ def layout(nodes: Sequence[CellNode], facts: Facts, named: Sequence[NamedCell] =
         for i, (node, pace) in enumerate(zip(layers, facts.paces, strict=True))
         for name in (*node.cell.traced, *(node.cell.gates if unrolled(node, pace) else ()))
     )
-    zeros = [np.zeros(math.prod(carried.given.row), dtype) for carried in facts.carried]
+    first = [np.asarray(carried.given.begun, dtype).reshape(-1) for carried in facts.carried]
     starts = [np.asarray(state.start, dtype).reshape(-1) for state in facts.looped]
-    initial = np.concatenate([*(row for _, _, row in kept), *zeros, *starts, np.zeros(own, dtype)])
+    initial = np.concatenate([*(row for _, _, row in kept), *first, *starts, np.zeros(own, dtype)])
     whole = [*(np.zeros(row.size, bool) for _, _, row in kept), *(np.full(n, p.dtype.kind != "f") for p, n in through)]
     cells = tuple(layer.cell for layer in layers)
     return StepGraph(

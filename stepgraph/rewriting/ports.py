@@ -32,6 +32,7 @@ class Port:
     below: tuple[int, ...] = ()  # by number of the row: it is whole and below this; 0: any, and 1 or 0 if it is whole
     positive: bool = False  # numbers are above zero: the file divides by them, or takes their logarithm
     legend: Legend = NOTHING  # what the file or model.toml says of its numbers
+    start: tuple[float, ...] = ()  # of an input that is state: the numbers of its row in a new sequence; (): zeros
     # of an output
     unit: float = 0.0  # its numbers are rounded to whole multiples of this
 
@@ -71,6 +72,18 @@ class Port:
         """The last step of a tensor in the original's own axes, [B, ...row]."""
         last: np.ndarray = self.steps(y)[-1]
         return last
+
+    @property
+    def begun(self) -> np.ndarray:
+        """The row that a state has in a new sequence."""
+        first = np.zeros(self.row, self.dtype)
+        if self.start:
+            first[...] = np.reshape(self.start, self.row)
+        return first
+
+    def fresh(self, batch: int) -> np.ndarray:
+        """A state of so many new sequences in the original's own axes."""
+        return self.original(np.broadcast_to(self.begun, (1, batch, *self.row)))
 
     def sample(self, steps: int, batch: int, random: np.random.Generator) -> np.ndarray:
         """Random steps [T, B, ...row] that suit it."""
@@ -191,11 +204,11 @@ class Facts:
         return {port.name: port.sample(steps, batch, random) for port in self.inputs}
 
     def feeds(self, data: Mapping[str, np.ndarray], batch: int, time: int) -> dict[str, np.ndarray]:
-        """The feeds of the original for sequences that begin: steps [T, B, ...row] by input, zeros for every state."""
+        """The feeds of the original for sequences that begin: steps [T, B, ...row], and what states begin with."""
         time = 1 if self.one_step else time
         fresh = (*(c.given for c in self.carried), *self.starts)
         return (
             {port.name: port.original(data[port.name]) for port in self.inputs}
-            | {port.name: np.zeros(port.shape(batch, time), port.dtype) for port in fresh}
+            | {port.name: port.fresh(batch) for port in fresh}
             | {port.name: np.full(port.shape(batch, time), time, port.dtype) for port in self.lengths}
         )

@@ -70,9 +70,9 @@ class _Rewriter:
         for carried in facts.through:
             self._unpack(carried.given)
         for port in facts.starts:
-            self._same_for_all(port, 0)
+            self._same_for_all(port, port.fresh(1))
         for port in facts.lengths:
-            self._same_for_all(port, 1)
+            self._same_for_all(port, np.ones(port.shape(1, 1), port.dtype))
         steps = self._steps()
         kept = [self._row(layer, name, steps[layer].states[name]) for layer, name in self._before if layer is not None]
         followed = {
@@ -257,10 +257,10 @@ class _Rewriter:
             tensor = self._g.op("Transpose", tensor, perm=axes)
         return self._cast(self._g.reshape(tensor, (-1, math.prod(port.row))), port.dtype, dtype or self._dtype)
 
-    def _same_for_all(self, port: Port, value: int) -> None:
-        """Gives an input of the original that clients do not send the same value everywhere."""
+    def _same_for_all(self, port: Port, value: np.ndarray) -> None:
+        """Gives an input of the original that clients do not send the same value for each sequence."""
         g, facts = self._g, self._facts
-        row = g.constant(np.full(port.shape(1, 1), value, port.dtype))
+        row = g.constant(value)
         like = next((p for p in facts.inputs if p.batch is not None), None)
         if port.batch is None or like is None or like.batch is None:
             g.op_to(port.name, "Identity", row)

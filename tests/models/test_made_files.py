@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 import pytest
 
 from stepgraph.errors import ModelRefused
+from stepgraph.file import sidecar
 from stepgraph.loading import load
+from stepgraph.reading import legends, starts
+from stepgraph.report import example
 from tests.models.makers import artefact, torch_exporters
 
 if TYPE_CHECKING:
@@ -150,12 +154,27 @@ def test_a_file_streams_what_the_toolkit_that_made_it_answers(name: str) -> None
     model = load(MADE / f"{name}.onnx", 4, 1.0)
     assert kinds(model) == SERVED[name]
     check_stream(model, artefact.read(MADE / f"{name}.onnx"))
+    check_example(model)
+
+
+def check_example(model: LoadedModel) -> None:
+    """The model.toml that is shown for a file is true of it, also with what stands as comments in it."""
+    shown = example.of_served(model, {})
+    for lines in (shown, [line.removeprefix("# ") for line in shown]):
+        said = sidecar.parse("\n".join(lines).encode())
+        assert {*said.inputs, *said.outputs} == {port.name for port in (*model.facts.inputs, *model.facts.outputs)}
+        assert not legends.put(model.facts, onnx.ModelProto(), said).misread
+        assert said.state == {pair.given.name: pair.returned.name for pair in model.facts.carried}
+        starts.check(model.facts, said.start)
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_file_that_cannot_stream_is_refused_for_what_it_holds(name: str) -> None:
     with pytest.raises(ModelRefused, match=REFUSED[name]):
         load(MADE / f"{name}.onnx", 4, 1.0)
+    shown = example.lines(onnx.load(MADE / f"{name}.onnx"))
+    for lines in (shown, [line.removeprefix("# ") for line in shown]):
+        assert sidecar.parse("\n".join(lines).encode()).inputs
 
 
 @pytest.mark.parametrize("name", sorted(BY_TORCHSCRIPT - TORCHSCRIPT_REFUSED.keys()))

@@ -86,7 +86,7 @@ def test_metadata_that_makes_no_sense_is_a_remark_and_the_rest_is_read(
         ("outputs.weather.range = {}", r"under \[outputs.weather\]: 'range' is said of 'weather'; known are"),
         ("inputs.x = 3", r"expected a table \[inputs.x\]"),
         ("outputs.leave_out = 3", "expected a list of outputs' names"),
-        ("[features]", r"expected the tables \[state\], \[fixed\]"),
+        ("[features]", r"expected the tables \[state\], \[start\]"),
     ],
 )
 def test_a_model_toml_that_makes_no_sense_is_refused_with_what_was_expected(

@@ -6,9 +6,11 @@ from pathlib import Path
 import onnx
 import pytest
 
+import stepgraph
 from stepgraph.errors import ModelRefused
 from stepgraph.file import sidecar
 from stepgraph.report import example, inspection
+from tests.table_model import INPUTS, OUTPUTS, table_model, write
 
 CASES = Path(__file__).parents[2] / "models" / "cases"
 
@@ -18,6 +20,7 @@ def test_an_example_is_a_model_toml(path: Path) -> None:
     model = onnx.load(path)
     shown = "\n".join(example.lines(model))
     sidecar.parse(shown.encode())
+    sidecar.parse("\n".join(line.removeprefix("# ") for line in example.lines(model)).encode())
     tables = tomllib.loads(shown)
     named = {name for table in ("state", "fixed", "block") for name in tables.get(table, ())}
     assert named <= {info.name for info in model.graph.input}
@@ -29,7 +32,22 @@ def test_a_refusal_shows_the_pairs_the_sizes_and_the_outputs_of_its_file() -> No
     said = tomllib.loads("\n".join(report.example))
     assert said["state"] == {"h": "h_out", "c": "c_out"}
     assert said["block"] == {"memory": 512, "mask": 512}
-    assert said["outputs"] == {"leave_out": ["h_out"]}
+    assert said["outputs"]["leave_out"] == ["h_out"]
+
+
+def test_the_page_of_a_served_file_shows_all_that_is_said_of_it_and_says_nothing_else(tmp_path: Path) -> None:
+    path = write(tmp_path, table_model())
+    before = str(stepgraph.check(path)).splitlines()[1:]
+    first = next(i for i, line in enumerate(before) if line.startswith("model.toml "))
+    shown = "\n".join(line[11:] for line in before[first : before.index("", first)])
+    said = sidecar.parse(shown.encode())
+    assert (said.inputs["x"], said.outputs) == (INPUTS, OUTPUTS | {"weather": OUTPUTS["weather"] | {"units": ["", ""]}})
+    write(tmp_path, table_model(inputs={}, outputs={}), shown)
+    after = str(stepgraph.check(path)).splitlines()[1:]
+    measured = ("file ", "time ", "           64 ")
+    for page in (before, after):
+        page[:] = [line for line in page if not line.startswith(measured)]
+    assert after == before
 
 
 def test_only_what_torchs_newer_exporter_wrote_is_told_of_it() -> None:
