@@ -97,4 +97,11 @@ def _one_line(error: Exception) -> str:
 
 
 def _is_starved(error: BaseException | None) -> bool:
-    return error is not None and (session.is_starved(error) or _is_starved(error.__cause__ or error.__context__))
+    """Whether memory ran out for an error or for what led to it; one that is raised again may lead to itself."""
+    seen = list[BaseException]()
+    while error is not None and error not in seen:
+        if session.is_starved(error):
+            return True
+        seen.append(error)
+        error = error.__cause__ or error.__context__
+    return False

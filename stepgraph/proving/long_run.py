@@ -6,63 +6,25 @@ the file compares its inputs with among its numbers.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-import onnx
-from onnx import numpy_helper
 
-from stepgraph.errors import ModelRefused
-from stepgraph.graphs.builder import attributes, with_inner
-from stepgraph.graphs.graph import Graph
+from stepgraph.errors import ModelRefused, StepFailed
 from stepgraph.proving import difference
 from stepgraph.proving.difference import Compared, Difference, errors
-from stepgraph.proving.reference import Data, Reference, sequences, size
+from stepgraph.proving.hints import Hints
+from stepgraph.proving.reference import Data, Reference, begin, sequences, size
 from stepgraph.rewriting.ports import Facts, Port
 from stepgraph.running.engine import Engine
 
-_STEPS, _MOST_STEPS, _BEYOND = 300, 2_000, 64
 _PREFIXES = 6  # lengths that are compared of a file that answers once for all steps, from `_START` on
 _NOISE = 1e-6  # by which the inputs are moved to see how much of a difference is rounding
 _START, _GROWN = 13, 1e4  # numbers that are so many times those of the first steps have no bound
 _LOST = 1e-2  # where rounding has grown to so much, nothing can be told from it
 _AMPLIFIED = 30.0  # times what that makes is still rounding
+_MARKED = 0.1  # of the numbers are thresholds
 _NUMBERS = 4096  # of a row are compared over so many steps; the shorter sequences compare all
-_SMALL = 16  # elements of a constant that can be a bound
-_COMPARING = frozenset({"Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Clip", "Min", "Max"})
-_REACHING = frozenset({"Slice", "Pad", "Gather", "GatherElements", "GatherND", "Range", "Split", "TopK", "Mod"})
-_WINDOWS = frozenset({"AveragePool", "Conv", "ConvInteger", "LpPool", "MaxPool", "QLinearConv"})
-
-
-@dataclass(frozen=True)
-class Hints:
-    """What a file's constants suggest to try: how many steps one could reach, which numbers it compares inputs with."""
-
-    reach: int
-    thresholds: tuple[float, ...]
-
-    @property
-    def steps(self) -> int:
-        """How long a sequence has to be to go beyond that reach."""
-        return min(max(_STEPS, self.reach + _BEYOND), _MOST_STEPS)
-
-
-def hints(graph: Graph) -> Hints:
-    nodes = list(with_inner(graph.nodes))
-    own = dict(_own_constants(nodes))
-    windows, reach, thresholds = 0, 0, set[float]()
-    for node in nodes:
-        if node.op_type in _WINDOWS:
-            windows += _window(node)
-        if node.op_type in _REACHING | _COMPARING:
-            known = [own[name] if name in own else graph.value(name) for name in node.input if name]
-            values = [value for value in known if value is not None and value.size <= _SMALL]
-            ravelled = (number for value in values if value.dtype.kind in "fiu" for number in np.ravel(value))
-            numbers = [float(number) for number in ravelled if np.isfinite(number)]
-            whole = [abs(int(number)) for number in numbers if number == int(number) and abs(number) <= _MOST_STEPS]
-            reach = max([reach, *whole])
-            thresholds.update(numbers if node.op_type in _COMPARING else [])
-    return Hints(reach + windows, tuple(sorted(thresholds)))
 
 
 def first_beyond(
@@ -73,16 +35,21 @@ def first_beyond(
     And how many steps were compared: fewer than `found.steps` where the original's own numbers say nothing any more.
     """
     data = _data(facts, found)
-    answers = engine.run(data, engine.graph.start(size(data)[1]), trace=False).outputs
-    return first_apart(reference, facts, data, answers, same, Asked())
+    begun = _begun(reference, facts, data, found.thresholds)
+    answers = engine.run(data, begin(engine.graph, size(data)[1], begun), trace=False).outputs
+    return first_apart(reference, facts, data, answers, same, Asked(begun=begun))
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What to run the file for: the answers to so many prefixes, where it answers once; or the last step alone."""
+    """What to run the file for: the answers to so many prefixes, where it answers once; or the last step alone.
+
+    From zeros, or from the states `begun`.
+    """
 
     prefixes: int = _PREFIXES
     last: bool = False
+    begun: Data = field(default_factory=dict)
 
 
 def first_apart(
@@ -132,24 +99,25 @@ def _wanted(
     reference: Reference, facts: Facts, data: Data, asked: Asked
 ) -> Iterator[tuple[Port, Sequence[int], np.ndarray]]:
     """What the original answers for each output: at which steps, and [T, B, ...row]."""
-    for port, steps, wanted in _answered(reference, facts, data, asked.prefixes):
+    for port, steps, wanted in _answered(reference, facts, data, asked):
         yield port, steps[-1:] if asked.last else steps, wanted[-1:] if asked.last else wanted
 
 
 def _answered(
-    reference: Reference, facts: Facts, data: Data, prefixes: int
+    reference: Reference, facts: Facts, data: Data, asked: Asked
 ) -> Iterator[tuple[Port, Sequence[int], np.ndarray]]:
     length, _ = size(data)
     if facts.one_step:
-        answers = [answer.outputs for answer in reference.answers(data)]
+        answers = [answer.outputs for answer in reference.answers(data, asked.begun)]
         yield from ((port, range(length), np.stack([a[port.name] for a in answers])) for port in facts.outputs)
         return
-    last = reference.last(data)
+    last = reference.last(data, asked.begun)
     yield from ((p, range(length), p.steps(last.whole[p.name])) for p in facts.outputs if p.time is not None)
     once = [port for port in facts.outputs if port.time is None]
-    several = once and prefixes > 1 and length > _START
-    lengths = np.geomspace(_START, length, prefixes).astype(int).tolist() if several else [length]
-    ends = [*(reference.last({name: x[:steps] for name, x in data.items()}) for steps in lengths[:-1]), last]
+    several = once and asked.prefixes > 1 and length > _START
+    lengths = np.geomspace(_START, length, asked.prefixes).astype(int).tolist() if several else [length]
+    prefixes = ({name: x[:steps] for name, x in data.items()} for steps in lengths[:-1])
+    ends = [*(reference.last(prefix, asked.begun) for prefix in prefixes), last]
     yield from ((p, [n - 1 for n in lengths], np.stack([end.outputs[p.name] for end in ends])) for p in once)
 
 
@@ -159,18 +127,54 @@ def _data(facts: Facts, found: Hints) -> Data:
     data = sequences(facts, length, batch, seed=1)
     random = np.random.default_rng(2)
     for port in facts.inputs:
-        if not found.thresholds or port.dtype.kind != "f" or port.positive or port.below or port.time is None:
+        values = _near(found.thresholds, port)
+        if not len(values):
             continue
-        exact = np.array(found.thresholds)
-        aside = 1 + np.abs(exact) / 9
-        values = np.concatenate([exact, exact - aside, exact + aside]).astype(port.dtype)
-        values = values[np.isfinite(values)]
+        if port.time is None and not facts.one_step:
+            data[port.name][:, -1] = _with(values, data[port.name][0, -1], random)
+            continue
         marked = data[port.name][length // 4 :, -1]
-        single = random.random(marked.shape) < 0.1
+        single = random.random(marked.shape) < _MARKED
         marked[single] = random.choice(values, int(single.sum()))
         for start in range(10, len(marked) - 50, 50):
             marked[start : start + random.integers(2, 40)] = random.choice(values)
     return data
+
+
+def _with(values: np.ndarray, row: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """The row with every other number one of the values."""
+    return np.where(random.random(row.shape) < 0.5, random.choice(values, row.shape), row)
+
+
+def _near(thresholds: Sequence[float], port: Port) -> np.ndarray:
+    """The thresholds that an input can meet, and what lies to both sides of them."""
+    if port.positive or port.below or port.dtype.kind not in "fiu":
+        return np.zeros(0, port.dtype)
+    exact = np.array(thresholds)
+    aside = 1 + np.abs(exact) / 9
+    values = np.concatenate([exact, exact - aside, exact + aside])
+    if port.dtype.kind != "f":
+        limits, values = np.iinfo(port.dtype), np.round(values)
+        values = values[(values >= limits.min) & (values <= min(limits.max, 2**31))]
+    near: np.ndarray = values[np.isfinite(values)].astype(port.dtype)
+    finite: np.ndarray = near[np.isfinite(near)]
+    return finite
+
+
+def _begun(reference: Reference, facts: Facts, data: Data, thresholds: Sequence[float]) -> Data:
+    """Random states of the interface to begin from, thresholds among their numbers; none if the file takes none."""
+    batch, random = size(data)[1], np.random.default_rng(4)
+    begun = {c.given.name: c.given.sample(1, batch, random)[0] for c in facts.carried}
+    for port in (carried.given for carried in facts.carried):
+        values = _near(thresholds, port)
+        if len(values):
+            begun[port.name][-1] = _with(values, begun[port.name][-1], random)
+    try:
+        first = reference.last({name: x[:_START] for name, x in data.items()}, begun) if begun else None
+    except StepFailed:
+        first = None
+    finite = first and all(np.isfinite(v).all() for v in (*first.outputs.values(), *first.states.values()))
+    return begun if finite else {}
 
 
 def _moved(data: Data, facts: Facts) -> Data:
@@ -183,19 +187,6 @@ def _moved(data: Data, facts: Facts) -> Data:
         else x
         for name, x in data.items()
     }
-
-
-def _window(node: onnx.NodeProto) -> int:
-    given = attributes(node)
-    kernel = given.get("kernel_shape") or [1]
-    dilations = given.get("dilations") or [1] * len(kernel)
-    return max(int(d) * (int(k) - 1) for k, d in zip(kernel, dilations, strict=True))
-
-
-def _own_constants(nodes: Sequence[onnx.NodeProto]) -> Iterator[tuple[str, np.ndarray]]:
-    for node in nodes:
-        if node.op_type == "Constant" and node.attribute[0].name == "value":
-            yield node.output[0], numpy_helper.to_array(node.attribute[0].t)
 
 
 def refusal(apart: Difference, mixing: str | None) -> ModelRefused:

@@ -9,10 +9,10 @@ import onnx
 from stepgraph.cells.operators import is_recurrent
 from stepgraph.errors import ModelRefused, StepFailed
 from stepgraph.graphs.labels import label, name_of
-from stepgraph.proving import diagnosis, explanation, long_run, sizes
+from stepgraph.proving import diagnosis, explanation, hints, long_run, sizes
 from stepgraph.proving.diagnosis import Bounds
 from stepgraph.proving.difference import Compared, Difference, errors, first_beyond
-from stepgraph.proving.reference import Answer, Data, Original, Reference, sequences, size
+from stepgraph.proving.reference import Answer, Data, Original, Reference, begin, sequences, size
 from stepgraph.reading import loops
 from stepgraph.rewriting import runnable
 from stepgraph.rewriting.ports import Facts
@@ -120,7 +120,7 @@ class _Comparison:
 
     def _compare_long(self) -> int:
         """One sequence beyond every constant that could be a reach in steps; returns how many steps were compared."""
-        found = long_run.hints(self._original.graph)
+        found = hints.hints(self._original.graph)
         apart, compared = long_run.first_beyond(self._reference, self._facts, self._engine, found, self._bounds.same)
         if apart is not None:
             node = diagnosis.mixing_node(
@@ -153,9 +153,7 @@ class _Comparison:
     def _compared(self, data: Data, answers: Sequence[Answer], begun: Data) -> list[Compared]:
         """Every output and state at each step, from the engine and from the original."""
         graph, steps = self._engine.graph, range(len(answers))
-        state, results = graph.start(size(data)[1]), list[Result]()
-        for columns in (each for each in graph.state if each.layer is None and each.name in begun):
-            state[:, columns.span] = begun[columns.name].reshape(len(state), -1)
+        state, results = begin(graph, size(data)[1], begun), list[Result]()
         for step in steps:
             one = {name: x[step : step + 1] for name, x in data.items()}
             results.append(self._engine.run(one, state, trace=False))

@@ -56,16 +56,22 @@ class Reference:
 
     def answers(self, data: Data, begun: Data = _NOTHING) -> Iterator[Answer]:
         """After each step; from zeros, or from the states `begun`, [B, ...row] by input."""
-        carried = (c.given for c in self._facts.carried)
-        states = {port.name: port.original(begun[port.name][np.newaxis]) for port in carried if begun}
+        states = self._states(begun)
         return self._one_by_one(data, states) if self._facts.one_step else self._prefixes(data, states)
 
-    def last(self, data: Data) -> Answer:
+    def last(self, data: Data, begun: Data = _NOTHING) -> Answer:
+        """After the last step; as `answers`."""
         length, batch = size(data)
+        states = self._states(begun)
         if not self._facts.one_step:
-            return self._answer(self._facts.feeds(data, batch, length), batch)
-        *_, last = self._one_by_one(data, {})
+            return self._answer(self._facts.feeds(data, batch, length) | states, batch)
+        *_, last = self._one_by_one(data, states)
         return last
+
+    def _states(self, begun: Data) -> Data:
+        """The states `begun` in the file's own axes."""
+        carried = (c.given for c in self._facts.carried)
+        return {port.name: port.original(begun[port.name][np.newaxis]) for port in carried if begun}
 
     def _prefixes(self, data: Data, states: Data) -> Iterator[Answer]:
         length, batch = size(data)
@@ -99,6 +105,14 @@ class Reference:
 def size(data: Data) -> tuple[int, int]:
     length, batch = next(iter(data.values())).shape[:2]
     return length, batch
+
+
+def begin(graph: StepGraph, batch: int, begun: Data) -> np.ndarray:
+    """The states [B, W] of new sequences, those of the interface as `begun` has them."""
+    state = graph.start(batch)
+    for columns in (each for each in graph.state if each.layer is None and each.name in begun):
+        state[:, columns.span] = begun[columns.name].reshape(batch, -1)
+    return state
 
 
 def sequences(facts: Facts, length: int, batch: int, seed: int) -> Data:

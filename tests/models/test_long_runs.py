@@ -14,7 +14,7 @@ from torch.nn import functional
 from stepgraph.errors import ModelRefused
 from stepgraph.graphs.graph import Graph
 from stepgraph.loading import load
-from stepgraph.proving import long_run
+from stepgraph.proving import hints
 
 CASES = Path(__file__).parent / "cases"
 INPUTS, HIDDEN, STEPS = 3, 4, 200
@@ -76,7 +76,7 @@ def test_a_file_that_passed_thirteen_steps_of_noise_and_is_wrong_later_is_refuse
         load(CASES / f"{name}.onnx", 4, 1.0)
 
 
-@pytest.mark.parametrize("steps", [14, 50, 299, 700])
+@pytest.mark.parametrize("steps", [14, 50, 299, 700, 3000])
 def test_a_lag_of_any_length_is_found(steps: int, exported: Exported) -> None:
     with pytest.raises(ModelRefused, match=f"up to step {steps - 1} "):
         load(exported(lagged(steps)), 4, 1.0)
@@ -88,7 +88,13 @@ def test_a_dilated_convolution_is_found_by_what_its_kernel_reaches(back: int, ex
         load(exported(Dilated(back)), 4, 1.0)
 
 
-@pytest.mark.parametrize("before", [held_when_equal(-999.0), held_when_equal(1e6), held_above(500.0)])
+def held_where_the_sum_is_zero(number: float) -> Part:
+    return lambda x: torch.where((x + number).sign() == 0, functional.pad(x, (0, 0, 1, 0))[:, : x.shape[1]], x)
+
+
+@pytest.mark.parametrize(
+    "before", [held_when_equal(-999.0), held_when_equal(1e6), held_above(500.0), held_where_the_sum_is_zero(77.0)]
+)
 def test_what_a_file_does_at_a_number_that_it_names_is_tried(before: Part, exported: Exported) -> None:
     with pytest.raises(ModelRefused, match="mixes steps"):
         load(exported(before), 4, 1.0)
@@ -118,11 +124,79 @@ def test_a_file_that_looks_at_each_number_by_itself_is_served_with_the_original_
         np.testing.assert_allclose(result.outputs["y"][0], wanted[:, step], atol=1e-4)
 
 
+class Counted(nn.Module):
+    """Whole numbers, of which one repeats what was before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cell = nn.GRU(INPUTS, HIDDEN, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        held = torch.where(x == 7, functional.pad(x, (0, 0, 1, 0))[:, : x.shape[1]], x)
+        return self.cell(held.float())[0]
+
+
+def test_what_a_file_does_at_a_whole_number_that_it_names_is_tried(export: Export) -> None:
+    with pytest.raises(ModelRefused, match=r"differs by .* reaches back 1 step"):
+        load(export(Counted(), (torch.zeros(2, 5, INPUTS, dtype=torch.int64),), "x", "y", FREE), 4, 1.0)
+
+
+class Delayed(nn.Module):
+    """A state that has it look one step back once it was above 500."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cell = nn.GRU(INPUTS, HIDDEN, batch_first=True)
+
+    def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        late = functional.pad(x, (0, 0, 1, 0))[:, : x.shape[1]]
+        x = torch.where((h[0].sum(1) > 500.0)[:, None, None], late, x)
+        return self.cell(x, torch.tanh(h))
+
+
+@pytest.mark.parametrize("toml", ["", '[state]\nh = "h_out"\n'])
+def test_what_a_file_does_from_a_state_that_it_names_is_tried(toml: str, export: Export) -> None:
+    axes = {**FREE, "h": {1: "batch"}}
+    args = (torch.zeros(2, 5, INPUTS), torch.zeros(1, 2, HIDDEN))
+    with pytest.raises(ModelRefused):
+        load(export(Delayed(), args, "x h", "y h_out", axes, toml), 4, 1.0)
+
+
+def one_node(node: onnx.NodeProto, opset: int, *constants: tuple[str, np.ndarray]) -> Graph:
+    x, y = (onnx.helper.make_empty_tensor_value_info(name) for name in "xy")
+    tensors = [onnx.numpy_helper.from_array(array, name) for name, array in constants]
+    graph = onnx.helper.make_graph([node], "g", [x], [y], tensors)
+    return Graph(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)]))
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        one_node(onnx.helper.make_node("Pad", ["x"], ["y"], pads=[0, 0, 500, 0, 0, 0]), 10),
+        one_node(onnx.helper.make_node("Slice", ["x"], ["y"], axes=[0], starts=[0], ends=[-500]), 9),
+        one_node(onnx.helper.make_node("Conv", ["x", "w"], ["y"]), 17, ("w", np.zeros((1, 1, 501), np.float32))),
+        one_node(onnx.helper.make_node("Mod", ["x", "m"], ["y"]), 17, ("m", np.array(500))),
+        one_node(onnx.helper.make_node("Div", ["x", "m"], ["y"]), 17, ("m", np.array(500))),
+        one_node(
+            onnx.helper.make_node("STFT", ["x", "step", "", "n"], ["y"]),
+            17,
+            ("step", np.array(250)),
+            ("n", np.array(500)),
+        ),
+    ],
+    ids=lambda graph: graph.nodes[0].op_type,
+)
+def test_a_reach_is_found_where_any_version_of_an_operator_has_it(graph: Graph) -> None:
+    assert hints.hints(graph).steps > 500
+
+
 def test_the_hints_of_a_file_are_its_reaches_and_its_thresholds(exported: Exported) -> None:
-    found = long_run.hints(Graph(onnx.load(exported(held_when_equal(-999.0)))))
+    found = hints.hints(Graph(onnx.load(exported(held_when_equal(-999.0)))))
     assert -999.0 in found.thresholds
-    assert long_run.hints(Graph(onnx.load(exported(lagged(700))))).steps > 700
-    assert long_run.hints(Graph(onnx.load(exported(Dilated(512))))).steps > 512
+    assert hints.hints(Graph(onnx.load(exported(lagged(700))))).steps > 700
+    assert hints.hints(Graph(onnx.load(exported(Dilated(512))))).steps > 512
 
 
 def test_a_network_that_makes_much_of_its_last_digits_is_not_refused_for_a_long_sequence(export: Export) -> None:
@@ -131,12 +205,12 @@ def test_a_network_that_makes_much_of_its_last_digits_is_not_refused_for_a_long_
     with torch.no_grad():
         net.weight_hh_l0 *= 3.5  # chaotic: a difference in the last digit grows to one in the first
     path = export(net, (torch.zeros(2, 5, INPUTS),), "x", "y h", FREE)
-    assert load(path, 4, 1.0).proof.steps < long_run._STEPS  # and only what was compared is counted
+    assert load(path, 4, 1.0).proof.steps < hints.STEPS  # and only what was compared is counted
 
 
 def test_bounds_that_are_infinite_are_no_thresholds() -> None:
     x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [3]) for name in "xy")
     bounds = [onnx.numpy_helper.from_array(np.array(b, np.float32), n) for n, b in (("low", -np.inf), ("high", 6.5))]
     clip = onnx.helper.make_node("Clip", ["x", "low", "high"], ["y"])
-    found = long_run.hints(Graph(onnx.helper.make_model(onnx.helper.make_graph([clip], "g", [x], [y], bounds))))
+    found = hints.hints(Graph(onnx.helper.make_model(onnx.helper.make_graph([clip], "g", [x], [y], bounds))))
     assert found.thresholds == (6.5,)

@@ -56,9 +56,9 @@ def by_way_of_a_sequence(g: Writer, y: str) -> str:
 
 def test_what_reaches_back_further_than_any_run_is_refused_by_reading(tmp_path: Path) -> None:
     with pytest.raises(
-        ModelRefused, match=r"\(Slice\) reaches back 5000 steps|Slice that makes .* reaches back 5000"
+        ModelRefused, match=r"\(Slice\) reaches back 9000 steps|Slice that makes .* reaches back 9000"
     ) as no:
-        loaded(written(tmp_path, lag(5000)))
+        loaded(written(tmp_path, lag(9000)))
     assert "what was tried does not show it" in str(no.value)
     assert no.value.node is not None
 
