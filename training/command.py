@@ -37,6 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     """Train, and return the exit status: 0, 1 if it failed, 2 for a wrong use, 130 if interrupted."""
     try:
         given = parser().parse_args(arguments)
+        given.arguments = list(arguments)
         given.run(given, Console(highlight=False, soft_wrap=True))
     except Interrupted as stop:
         return complain(f"{stop}\nto go on: {again(arguments)}", INTERRUPTED)
@@ -83,6 +84,6 @@ def configure(given: argparse.Namespace) -> Config:
     """The recipe's config with what was given in place of its defaults."""
     recipe = RECIPES[given.recipe]()
     changes: dict[str, Any] = {
-        name: value for name, value in vars(given).items() if name not in {"recipe", "fresh", "run"}
+        name: value for name, value in vars(given).items() if name not in {"recipe", "fresh", "run", "arguments"}
     }
     return replace(recipe, **changes)

@@ -39,8 +39,10 @@ class Result:
     report: Report
 
 
-def train(config: Config, *, fresh: bool = False, console: Console | None = None) -> Result:
+def train(config: Config, *, fresh: bool = False, console: Console | None = None, task: Task | None = None) -> Result:
     """Fit, report, export. Goes on from an unfinished run of the same config, unless `fresh`.
+
+    `task` is the config's own, where it was made already.
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM; a checkpoint holds the step that was reached.
@@ -49,7 +51,7 @@ def train(config: Config, *, fresh: bool = False, console: Console | None = None
     """
     console = console or Console(highlight=False, soft_wrap=True)
     torch.set_num_threads(config.threads)
-    task = config.task()
+    task = task or config.task()
     for note in task.notes:
         console.print(note)
     run = open_run(config, task.data["sha256"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from training.field import fields_of
 from training.fitting.session import train
 from training.options import add_fields
+from training.tabular.judging import card
 from training.tabular.settings import Table, defaults
+from training.tabular.task import TableTask
 
 if TYPE_CHECKING:
     import argparse
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PAGE = 140  # characters of a line that is not on a terminal
-UNASKED = ("files", "task_", "known")
+UNASKED = ("files", "known")
 TEXT = """Fit a network on a table of your own, judge it beside naive forecasts, and export it. The table is looked at
 first: what is in its columns, what each is used for, and what stands in the way."""
 
@@ -40,8 +43,12 @@ def run(given: argparse.Namespace, console: Console) -> None:
     config = configured(given)
     look = config.look()
     console.print(look.page)
-    if not given.look:
-        train(config, fresh=given.fresh, console=console)
+    if given.look:
+        return
+    task = TableTask(config, look)
+    result = train(config, fresh=given.fresh, console=console, task=task)
+    path = card.write(task, result, shlex.join(["python", "-m", "training", *given.arguments]))
+    console.print(f"the card is {path}")
 
 
 def configured(given: argparse.Namespace) -> Table:

@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from training.config import PLACES, Config
-from training.errors import DataError
-from training.tabular.learning.task import TableTask
+from training.errors import ConfigError
 from training.tabular.looking.look import Look, read_and_look
 from training.tabular.looking.roles import Asked, Goal
+from training.tabular.task import TableTask
 
 if TYPE_CHECKING:
     from training.tabular.learning.network import TableNetwork
@@ -48,6 +48,9 @@ class Table(Config):
     ignore: tuple[str, ...] = ()
     """Columns that are left out."""
 
+    alarms: float = 0.01
+    """Anomaly: share of the validation part whose errors are beyond the threshold."""
+
     # the split
     split: Split | None = None
     """What is held back: the last stretch of time, or whole series; none: time where series are long enough."""
@@ -75,8 +78,19 @@ class Table(Config):
         self.require("dropout", 0 <= self.dropout < 1, "must lie from 0 to below 1")
         self.require("horizons", len(self.horizons) > 0 and min(self.horizons) >= 1, "must be at least 1")
         self.require("quantiles", all(0 < share < 1 for share in self.quantiles), "must lie between 0 and 1")
+        self.require("alarms", 0 < self.alarms < 1, "must lie between 0 and 1")
+        self.refuse_contradictions()
         self.require("lag", self.lag is None or self.lag >= 1, "must be at least 1, or none")
         self.require("window", self.window is None or self.window >= 2, "must be at least 2, or none")
+
+    def refuse_contradictions(self) -> None:
+        """What a task has no use for."""
+        if self.task_ == "anomaly" and (self.horizons != (1,) or self.quantiles):
+            raise ConfigError(
+                "--task anomaly compares one forecast of one step ahead: leave --horizons and --quantiles out"
+            )
+        if self.task_ == "classify" and (self.quantiles or self.f != "linear"):
+            raise ConfigError("--task classify gives probabilities by a softmax: leave --quantiles and --f out")
 
     @property
     def asked(self) -> Asked:
@@ -89,10 +103,7 @@ class Table(Config):
 
     def task(self) -> TableTask:
         """The table, split and scaled."""
-        look = self.look()
-        if look.roles.goal != "forecast":
-            raise DataError(f"{', '.join(self.target)}: {look.roles.why}, which are labels; give a column of numbers")
-        return TableTask(self, look)
+        return TableTask(self, self.look())
 
     def network(self, task: Any) -> TableNetwork:  # noqa: ANN401 - the task that this config made
         """A network as wide as the table needs."""

@@ -16,8 +16,8 @@ from training.tabular.learning.network import TableNetwork
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from training.tabular.learning.task import TableTask
     from training.tabular.settings import Table
+    from training.tabular.task import TableTask
 
 
 def by_a_loop(task: TableTask, rows: np.ndarray) -> list[list[float]]:  # type: ignore[type-arg] # [T, F]

@@ -9,8 +9,8 @@ import numpy as np
 
 from training.fitting.trainer import Trainer
 from training.tabular.learning import splits
-from training.tabular.learning.task import TableTask
 from training.tabular.looking.look import read_and_look
+from training.tabular.task import TableTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,76 +14,136 @@ from rich.table import Table as Page
 from rich.text import Text
 
 from training.tabular.judging.baselines import persistence, seasonal
+from training.tabular.learning import splits
+from training.tabular.learning.forecast import Forecast
 from training.task import Report
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from training.tabular.learning.task import TableTask
+    from training.tabular.learning.forecast import Wanted
+    from training.tabular.task import TableTask
+
+STRETCHES = 4
 
 
 @dataclass(frozen=True)
-class Line:
-    """The mean absolute errors of one target at one horizon, over `count` rows of the test."""
+class Compared:
+    """Forecasts of one target at one horizon, by their names, and the rows of the test that are scored."""
 
-    target: str
-    steps: int
-    count: int
-    errors: dict[str, float]
+    wanted: Wanted
+    came_N: NDArray[np.float32]
+    forecasts: dict[str, NDArray[np.float32]]
+    scored_N: NDArray[np.bool_]
+
+    def error(self, name: str, rows: NDArray[np.bool_] | NDArray[np.int64] | None = None) -> float:
+        """A forecast's mean absolute error."""
+        rows = self.scored_N if rows is None else rows
+        return float(np.abs(self.forecasts[name] - self.came_N)[rows].mean())
 
     @property
     def naive(self) -> str:
         """The best forecast that needs no network."""
-        return min((name for name in self.errors if name != "model"), key=lambda name: self.errors[name])
+        return min((name for name in self.forecasts if name != "model"), key=self.error)
 
     @property
     def ratio(self) -> float:
         """The model's error as a share of that one's."""
-        return self.errors["model"] / max(self.errors[self.naive], 1e-12)
+        return self.error("model") / max(self.error(self.naive), 1e-12)
 
 
-def judge(task: TableTask, y_NO: NDArray[np.float32]) -> Report:
-    """The errors on the rows of which the truth is known and all forecasts exist."""
-    lines = lines_of(task, y_NO)
-    names = list(lines[0].errors)
-    page = Page("mean absolute error on the test", *names, "rows")
-    for line in lines:
-        best = min(line.errors.values())
-        cells = [f"[bold]{error:.4g}[/bold]" if error == best else f"{error:.4g}" for error in line.errors.values()]
-        page.add_row(f"{line.target}, {line.steps} ahead", *cells, f"{line.count:,}")
-    values: dict[str, object] = {
-        "verdict": sentence(lines),
-        "lines": [
-            {"target": line.target, "steps": line.steps, "rows": line.count, "errors": line.errors} for line in lines
-        ],
-    }
-    return Report(Group(Text(sentence(lines)), page), values)
-
-
-def lines_of(task: TableTask, y_NO: NDArray[np.float32]) -> list[Line]:
-    """A line for each target and horizon."""
-    grid, inputs, aim = task.look.grid, task.inputs, task.aim
-    middle_NG = aim.middle(y_NO)
+def compare(task: TableTask, y_NO: NDArray[np.float32]) -> list[Compared]:
+    """The model's forecasts beside those that need no network, of each target at each horizon."""
+    assert isinstance(task.aim, Forecast)
+    grid, inputs, middle_NG = task.look.grid, task.inputs, task.aim.middle(y_NO)
     found = []
-    for index, wanted in enumerate(aim.wanted):
+    for index, wanted in enumerate(task.aim.wanted):
         now_N = inputs.x_NF[:, inputs.place(wanted.target)]
         forecasts = {"model": middle_NG[:, index], "persistence": persistence(grid, now_N)}
         if task.period:
             forecasts[f"season of {task.period}"] = seasonal(grid, now_N, wanted.steps, task.period)
-        came_N = aim.y_NG[:, index]
+        came_N = task.aim.y_NG[:, index]
         scored_N = ~np.isnan(came_N) & np.all([~np.isnan(value_N) for value_N in forecasts.values()], axis=0)
-        errors = {name: float(np.abs(value_N - came_N)[scored_N].mean()) for name, value_N in forecasts.items()}
-        found.append(Line(wanted.target, wanted.steps, int(scored_N.sum()), errors))
+        found.append(Compared(wanted, came_N, forecasts, scored_N))
     return found
 
 
-def sentence(lines: list[Line]) -> str:
+def judge(task: TableTask, y_NO: NDArray[np.float32]) -> Report:
+    """The errors on the test, over all of it, by series, and in stretches of time."""
+    every = compare(task, y_NO)
+    page = Page("mean absolute error on the test", *every[0].forecasts, "rows")
+    for each in every:
+        errors = [each.error(name) for name in each.forecasts]
+        cells = [f"[bold]{error:.4g}[/bold]" if error == min(errors) else f"{error:.4g}" for error in errors]
+        page.add_row(f"{each.wanted.target}, {each.wanted.steps} ahead", *cells, f"{each.scored_N.sum():,}")
+    text, alarms = sentence(every), anomalies(task, y_NO)
+    values: dict[str, object] = {
+        "verdict": text,
+        "lines": [line(each) for each in every],
+        "series": by_series(task, every),
+        "stretches": stretches(task, every),
+        "anomaly": alarms,
+    }
+    return Report(Group(Text(text), page, Text(alarms)), values)
+
+
+def line(each: Compared) -> dict[str, object]:
+    """One target at one horizon as plain values."""
+    squared = (each.forecasts["model"] - each.came_N)[each.scored_N] ** 2
+    return {
+        "target": each.wanted.target,
+        "steps": each.wanted.steps,
+        "rows": int(each.scored_N.sum()),
+        "errors": {name: each.error(name) for name in each.forecasts},
+        "rmse": float(np.sqrt(squared.mean())),
+    }
+
+
+def by_series(task: TableTask, every: list[Compared]) -> list[tuple[str, float, float]]:
+    """The mean errors of each series, the model's and the best naive one's, over all targets and horizons."""
+    found = []
+    for start, end in task.look.grid.bounds:
+        within = np.zeros(task.look.grid.count, dtype=np.bool_)
+        within[start:end] = True
+        there = [(each, each.scored_N & within) for each in every if (each.scored_N & within).any()]
+        if there:
+            mine, other = (
+                np.mean([each.error(name or each.naive, rows) for each, rows in there]) for name in ("model", "")
+            )
+            found.append((task.look.grid.names[int(task.look.grid.series_N[start])], float(mine), float(other)))
+    return found
+
+
+def stretches(task: TableTask, every: list[Compared]) -> list[tuple[float, float]]:
+    """The same for consecutive stretches of time: whether the model grows old."""
+    ticks = np.sort(task.look.grid.tick_N[np.any([each.scored_N for each in every], axis=0)])
+    found = []
+    for part in np.array_split(ticks, STRETCHES):
+        within = (task.look.grid.tick_N >= part[0]) & (task.look.grid.tick_N <= part[-1])
+        there = [(each, each.scored_N & within) for each in every if (each.scored_N & within).any()]
+        mine, other = (
+            np.mean([each.error(name or each.naive, rows) for each, rows in there]) for name in ("model", "")
+        )
+        found.append((float(mine), float(other)))
+    return found
+
+
+def sentence(every: list[Compared]) -> str:
     """The first line of everything: whether the model is worth anything. One that loses says so first."""
-    ratio = float(np.exp(np.mean([np.log(max(line.ratio, 1e-12)) for line in lines])))
-    lost = [f"{line.target} {line.steps} ahead" for line in lines if line.ratio >= 1]
-    naive = " and ".join(sorted({line.naive for line in lines}))
+    ratio = float(np.exp(np.mean([np.log(max(each.ratio, 1e-12)) for each in every])))
+    lost = [f"{each.wanted.target} {each.wanted.steps} ahead" for each in every if each.ratio >= 1]
+    naive = " and ".join(sorted({each.naive for each in every}))
     if ratio >= 1:
         worse = f"its mean absolute error is {ratio - 1:.1%} higher"
         return f"It LOSES to the best naive forecast ({naive}): {worse}. Do not use it."
     but = f", but loses for {', '.join(lost)}" if lost else ""
     return f"It beats the best naive forecast ({naive}): its mean absolute error is {1 - ratio:.1%} lower{but}."
+
+
+def anomalies(task: TableTask, y_NO: NDArray[np.float32]) -> str:
+    """How often the test is beyond the threshold; "" if the task is another."""
+    if task.look.roles.goal != "anomaly":
+        return ""
+    test_N = task.parts.part_N == splits.TEST
+    share = float(y_NO[test_N, -1].mean())
+    return f"{share:.2%} of the test is beyond the threshold, which {task.config.alarms:.2%} of the validation part is."

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from training.errors import DataError
+from training.tabular.learning.surprise import Surprise
 from training.task import Feature
 
 if TYPE_CHECKING:
@@ -82,11 +83,19 @@ def upward(z: Tensor) -> Tensor:
 class Forecast:
     """Targets at horizons, their loss, and the constants of the last nodes."""
 
-    goal = "forecast"
     classes: tuple[str, ...] = ()
 
-    def __init__(self, config: Table, grid: Grid, parts: Parts, inputs: Inputs, targets: tuple[str, ...]) -> None:
-        self.config, self.inputs = config, inputs
+    def __init__(
+        self,
+        config: Table,
+        grid: Grid,
+        parts: Parts,
+        inputs: Inputs,
+        targets: tuple[str, ...],
+        *,
+        anomaly: bool = False,
+    ) -> None:
+        self.config, self.inputs, self.anomaly = config, inputs, anomaly
         self.quantiles = tuple(sorted(set(config.quantiles))) or (0.5,)
         self.wanted = [Wanted(target, steps) for target in targets for steps in sorted(set(config.horizons))]
         now_NG = np.stack([inputs.x_NF[:, inputs.place(wanted.target)] for wanted in self.wanted], axis=1)
@@ -112,16 +121,20 @@ class Forecast:
     def outputs(self) -> tuple[Feature, ...]:
         """Names of the outputs, a target's horizons side by side, a horizon's quantiles within."""
         several = bool(self.config.quantiles)
-        return tuple(
+        forecasts = tuple(
             Feature(f"{wanted.name}_q{share:g}" if several else wanted.name)
             for wanted in self.wanted
             for share in self.quantiles
         )
+        return (*forecasts, Feature("score"), Feature("anomaly")) if self.anomaly else forecasts
 
     @property
     def head(self) -> int:
-        """How many numbers the head gives."""
         return len(self.wanted) * len(self.quantiles)
+
+    @property
+    def width(self) -> int:
+        return self.head
 
     def tail(self, encoding: Encoding) -> Tail:
         """The last nodes, whose constants are learnt from the training part alone."""
@@ -141,7 +154,11 @@ class Forecast:
         self.spread_G = spread_G
         return Tail(base_EG, offset_G, spread_G, self.config.f, len(self.quantiles))
 
-    def loss(self, y_BWO: Tensor, rows_BW: Tensor) -> Tensor:
+    def surprise(self) -> Surprise | None:
+        """What compares the forecast of one step ahead with what came, if that is the task."""
+        return Surprise([self.inputs.place(wanted.target) for wanted in self.wanted]) if self.anomaly else None
+
+    def loss(self, y_BWO: Tensor, rows_BW: Tensor, *, learning: bool) -> Tensor:  # noqa: ARG002 - no class is rare
         """Mean pinball loss in units of the target's usual change; of one number, half the absolute error."""
         there_BW = rows_BW >= 0
         want_BWG = self._targets[rows_BW.clamp(min=0)]
@@ -159,7 +176,7 @@ class Forecast:
     def middle(self, y_NO: NDArray[np.float32]) -> NDArray[np.float32]:
         """The forecast of one number: the quantile nearest to the median, [N, G]."""
         nearest = int(np.argmin(np.abs(np.array(self.quantiles) - 0.5)))
-        return y_NO.reshape(len(y_NO), len(self.wanted), len(self.quantiles))[:, :, nearest]
+        return y_NO[:, : self.head].reshape(len(y_NO), len(self.wanted), len(self.quantiles))[:, :, nearest]
 
 
 def reach(f: str, lowest: float, highest: float) -> tuple[float, float]:

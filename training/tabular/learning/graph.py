@@ -23,9 +23,10 @@ FLOAT = TensorProto.FLOAT
 
 
 class Nodes:
-    """Nodes and constants as they are written; each node's name is that of its first output."""
+    """Nodes and constants as they are written; a node is called as its first output, after the graph that it is in."""
 
-    def __init__(self) -> None:
+    def __init__(self, within: str = "") -> None:
+        self.within = within
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
@@ -36,7 +37,9 @@ class Nodes:
 
     def add(self, kind: str, inputs: Sequence[str], *outputs: str, **attributes: Any) -> str:  # noqa: ANN401
         """A node; gives back its first output."""
-        self.nodes.append(helper.make_node(kind, list(inputs), list(outputs), name=outputs[0], **attributes))
+        self.nodes.append(
+            helper.make_node(kind, list(inputs), list(outputs), name=f"{self.within}{outputs[0]}", **attributes)
+        )
         return outputs[0]
 
     def pick(self, source: str, places: Sequence[int], name: str) -> str:
@@ -105,7 +108,7 @@ def wave(nodes: Nodes, turns: str) -> str:
 
 def elapsed(nodes: Nodes, encoding: Encoding) -> None:
     """`elapsed`: steps since the row before, 1 at the first row, of which `begun` tells. The states begin at 0."""
-    body = Nodes()
+    body = Nodes("elapsed.")
     days = body.add("Sub", ["days", "days_before"], "days_late")
     seconds = body.add("Sub", ["seconds", "seconds_before"], "seconds_late")
     late = body.add("Add", [body.add("Mul", [days, body.constant("day", DAY)], "days_in_seconds"), seconds], "late")
@@ -129,7 +132,7 @@ def elapsed(nodes: Nodes, encoding: Encoding) -> None:
 def fill(nodes: Nodes, encoding: Encoding, standard: str) -> list[str]:
     """The numbers with their gaps filled, which are filled, and the squashed steps since."""
     width = len(encoding.gappy)
-    body = Nodes()
+    body = Nodes("fill.")
     gone = body.add("IsNaN", ["now"], "gone")
     body.add("Where", [gone, "last", "now"], "last_next")
     body.add("Cast", [gone], "unseen_now", to=FLOAT)

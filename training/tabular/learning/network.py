@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import onnx
 
     from training.config import Config
+    from training.tabular.learning.surprise import Surprise
 
 # How often a category is taken for one that was never seen, while the network learns: so that it knows what to do then.
 UNSEEN = 0.02
@@ -73,10 +74,11 @@ class TableNetwork(Trained):
 
     memory: Tensor
 
-    def __init__(self, front: Front, core: Core, trials: Trials, lanes: int) -> None:
+    def __init__(self, front: Front, core: Core, trials: Trials, lanes: int, surprise: Surprise | None) -> None:
         super().__init__()
         self.front = front
         self.core = core
+        self.surprise = surprise
         self.layers = core.cell.num_layers
         self._trials = trials
         # The state at the end of each lane's last window: a buffer, so that a checkpoint has it.
@@ -87,7 +89,7 @@ class TableNetwork(Trained):
         """[B, T, F] in raw units, of sequences from their first row on, to [B, T, O]."""
         encoded: Encoded = self.front(x_BTF)
         y_BTO: Tensor = self.core(encoded.e_BTE, encoded.k_BTC)
-        return y_BTO
+        return self.surprise(y_BTO, x_BTF, encoded.elapsed_BT1) if self.surprise else y_BTO
 
     def carry(self, e_BWE: Tensor, k_BWC: Tensor, fresh_B: Tensor) -> Tensor:
         """A window of each lane, from where its last one ended, or from zeros where it is fresh."""
@@ -105,7 +107,8 @@ class TableNetwork(Trained):
             core = trace(self.core, {"e": e_BTE, "k": torch.zeros(1, 3, len(encoding.sizes), dtype=torch.int64)})
         else:
             core = trace(Uncategorised(self.core), {"e": e_BTE})
-        return front_of(core, encoding, self._trials.x_NF.shape[1])
+        whole = front_of(core, encoding, self._trials.x_NF.shape[1])
+        return self.surprise.append_to(whole, clock=bool(encoding.clock)) if self.surprise else whole
 
     def example(self, batch: int, length: int) -> Tensor:
         """Rows as the table has them, with more gaps, [B, T, F]."""

@@ -11,8 +11,10 @@ import numpy as np
 import torch
 
 from training.tabular.judging.baselines import season
+from training.tabular.judging.classes import judge_classes
 from training.tabular.judging.verdict import judge
 from training.tabular.learning import splits
+from training.tabular.learning.classify import Classify
 from training.tabular.learning.forecast import Forecast
 from training.tabular.learning.front import Front, encoding_of
 from training.tabular.learning.inputs import SERIES, inputs_of, legend
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from training.scaling import Scaling
+    from training.tabular.learning.aim import Aim
+    from training.tabular.learning.surprise import Surprise
     from training.tabular.looking.look import Look
     from training.tabular.settings import Table
 
@@ -50,9 +54,10 @@ class TableTask:
         self.front = Front(self.encoding)
         self.x_NF = torch.from_numpy(self.inputs.x_NF)
         self._encode()
-        self.aim = Forecast(config, look.grid, self.parts, self.inputs, look.roles.targets)
+        self.aim = self._aim()
         self._tail = self.aim.tail(self.encoding)
-        self.period = season(look.grid, self.inputs.x_NF[:, 0], self.learnt_N)
+        like = next(iter(self.inputs.places("number")), None)
+        self.period = None if like is None else season(look.grid, self.inputs.x_NF[:, like], self.learnt_N)
         self.lag = config.lag or max(self.period or 0, *config.horizons)
         self.window = config.window or int(np.clip(2 * self.lag, *WINDOWS))
         spans = self.parts.spans(look.grid, splits.TRAINING, 0)
@@ -69,6 +74,19 @@ class TableTask:
             return splits.by_series(grid, config.training_share, config.validation_share, config.seed)
         return splits.by_time(grid, config.training_share, config.validation_share, gap)
 
+    def _aim(self) -> Aim:
+        """The task that the target, or the person, chose."""
+        config, look = self.config, self.look
+        if look.roles.goal == "classify":
+            return Classify(look, self.parts)
+        anomaly = look.roles.goal == "anomaly"
+        return Forecast(config, look.grid, self.parts, self.inputs, look.roles.targets, anomaly=anomaly)
+
+    @property
+    def quantiles(self) -> tuple[float, ...]:
+        """The quantiles that are forecast; one for a forecast of one number, none for classes."""
+        return self.aim.quantiles if isinstance(self.aim, Forecast) else ()
+
     def _encode(self) -> None:
         """Run the first nodes over each series once: no row is encoded again while it learns."""
         found = [self.front(self.x_NF[None, start:end]) for start, end in self.look.grid.bounds]
@@ -79,11 +97,14 @@ class TableTask:
     def signature(self) -> Signature:
         """Names, and what a client must know to send rows of the very table."""
         inputs = tuple(Feature(column.name) for column in self.inputs.columns)
-        return Signature(self.description, inputs, self.aim.outputs, said=legend(self.inputs, self.look))
+        return Signature(self.description, inputs, self.aim.outputs, self.aim.classes, legend(self.inputs, self.look))
 
     @property
     def description(self) -> str:
         """What the model does, in a sentence."""
+        if isinstance(self.aim, Classify):
+            of = "each series" if self.aim.whole else "each step"
+            return f"Tells {', '.join(self.aim.classes)} apart for {of}, from {self.look.rows.name}."
         horizons = ", ".join(map(str, sorted(set(self.config.horizons))))
         targets, step = ", ".join(self.look.roles.targets), self.look.grid.step
         return f"Forecasts {targets} {horizons} steps ahead (a step is {step}) from {self.look.rows.name}."
@@ -111,7 +132,7 @@ class TableTask:
         core = Core(config, self.encoding, self.aim.head, self._tail, config.dropout)
         gappy = tuple(place for place, column in enumerate(self.inputs.columns) if column.missing)
         trials = Trials(self.x_NF[:MOST_TRIALS], gappy, self.encoding.categories)
-        return TableNetwork(self.front, core, trials, lanes=config.batch)
+        return TableNetwork(self.front, core, trials, config.batch, self.aim.surprise())
 
     def loss(self, network: nn.Module, step: int) -> Tensor:
         """The loss on one window of each lane; the state that it ends with is where the next step begins."""
@@ -122,19 +143,19 @@ class TableTask:
         rows_BW, fresh_B = self._epoch[1].rows_SBW[window], self._epoch[1].fresh_SB[window]
         place_BW = rows_BW.clamp(min=0)
         y_BWO = network.carry(self.e_NE[place_BW], self.k_NC[place_BW], fresh_B)
-        return self.aim.loss(y_BWO, rows_BW)
+        return self.aim.loss(y_BWO, rows_BW, learning=True)
 
     def validation_loss(self, network: nn.Module) -> float:
         """The loss on the validation part, each series as one stream."""
         y_NO = self.answers(network, splits.VALIDATION)
         there_N = torch.from_numpy(np.flatnonzero(self.parts.part_N == splits.VALIDATION))
-        return self.aim.loss(y_NO[there_N][None], there_N[None]).item()
+        return self.aim.loss(y_NO[there_N][None], there_N[None], learning=False).item()
 
     def answers(self, network: nn.Module, part: int) -> Tensor:
         """The answers to the rows of a part, [N, O], NaN elsewhere; each stream begins some rows before."""
         assert isinstance(network, TableNetwork)
         spans = self.parts.spans(self.look.grid, part, self.lead)
-        y_NO = torch.full((len(self.x_NF), len(self.aim.outputs)), float("nan"))
+        y_NO = torch.full((len(self.x_NF), self.aim.width), float("nan"))
         for group in groups(spans):
             length = max(end - begin for begin, _, end in group)
             rows_BT = torch.stack([(begin + torch.arange(length)).clamp(max=end - 1) for begin, _, end in group])
@@ -158,8 +179,25 @@ class TableTask:
         return y_NO
 
     def report(self, network: nn.Module) -> Report:
-        """The test, beside forecasts that need no network."""
-        return judge(self, self.served(network, splits.TEST))
+        """The test, beside what needs no network; an anomaly's threshold is chosen first, on the validation part."""
+        assert isinstance(network, TableNetwork)
+        if network.surprise:
+            self.choose_threshold(network, network.surprise)
+        y_NO = self.served(network, splits.TEST)
+        return judge_classes(self, self.aim, y_NO) if isinstance(self.aim, Classify) else judge(self, y_NO)
+
+    def choose_threshold(self, network: TableNetwork, surprise: Surprise) -> None:
+        """The error that is exceeded in so small a share of the validation part, of each target."""
+        errors = []
+        for begin, first, end in self.parts.spans(self.look.grid, splits.VALIDATION, self.lead):
+            x_1TF = self.x_NF[None, begin:end]
+            with torch.no_grad():
+                encoded = network.front(x_1TF)
+                y_1TG = network.core(encoded.e_BTE, encoded.k_BTC)
+                errors.append(surprise.errors(y_1TG, x_1TF, encoded.elapsed_BT1)[0, first - begin :])
+        error_NG = torch.cat(errors)
+        threshold_G = torch.quantile(error_NG, 1 - self.config.alarms, dim=0).clamp(min=1e-6)
+        surprise.threshold_G.copy_(threshold_G)
 
 
 def groups(spans: list[tuple[int, int, int]]) -> list[list[tuple[int, int, int]]]:

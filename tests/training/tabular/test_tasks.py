@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from training.errors import ConfigError
+from training.export import export
+from training.fitting.session import train
+from training.fitting.trainer import Trainer
+from training.tabular.judging import card
+from training.tabular.judging.classes import judged
+from training.tabular.learning import splits
+from training.tabular.learning.classify import Classify
+from training.tabular.learning.network import TableNetwork
+from training.tabular.task import TableTask
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from training.tabular.settings import Table
+
+
+def test_a_rows_score_is_its_error_against_the_forecast_of_the_row_before(brief_table: Callable[..., Table]) -> None:
+    config = brief_table(task_="anomaly", horizons=(1,), target=("load", "temperature"))
+    task = config.task()
+    network = task.network().eval()
+    assert network.surprise is not None
+    network.surprise.threshold_G.copy_(torch.tensor([7.0, 0.5]))
+    start, end = task.look.grid.bounds[0]
+    rows, hour = task.inputs.x_NF[start:end], task.look.grid.tick_N[start:end]
+    with torch.no_grad():
+        y = network(torch.from_numpy(rows[None]))[0].numpy()
+    for row in range(end - start):
+        errors = [0.0]
+        if row and hour[row] == hour[row - 1] + 1:
+            errors += [abs(rows[row, place] - y[row - 1, place]) / limit for place, limit in ((0, 7.0), (1, 0.5))]
+        score = max(error for error in errors if not np.isnan(error))
+        assert y[row, 2] == pytest.approx(score, rel=1e-4, abs=1e-5)
+        assert y[row, 3] == (y[row, 2] > 1)
+    session = onnxruntime.InferenceSession(export(network, task, {}).content, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"x": rows[None]})
+    np.testing.assert_allclose(found[0, :, 2], y[:, 2], rtol=1e-4, atol=1e-5)
+
+
+def test_the_threshold_is_exceeded_by_the_share_of_the_validation_part_that_was_asked_for(
+    brief_table: Callable[..., Table],
+) -> None:
+    config = brief_table(task_="anomaly", horizons=(1,), alarms=0.05)
+    task = config.task()
+    network = task.network().eval()
+    task.report(network)
+    flags = task.served(network, splits.VALIDATION)[task.parts.part_N == splits.VALIDATION, -1]
+    assert np.nanmean(flags) == pytest.approx(0.05, abs=0.01)
+
+
+def test_labels_of_steps_are_learnt_from_what_a_row_says(brief_table: Callable[..., Table], tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    x = random.normal(size=600)
+    before = np.concatenate([[0.0], x[:-1]])
+    label = np.where(before > 0.8, "rare", "usual")  # of the row before: only a memory knows it
+    path = tmp_path / "labels.csv"
+    path.write_text("x,label\n" + "".join(f"{value:.3f},{name}\n" for value, name in zip(x, label, strict=True)))
+    config = brief_table(files=(str(path),), target=("label",), series=None, hidden=12, steps=150, learning_rate=0.02)
+    task = config.task()
+    assert isinstance(task.aim, Classify)
+    trainer = Trainer(config, task)
+    trainer.fit(until=config.steps)
+    trainer.restore_best()
+    found = judged(task, task.aim, task.served(trainer.network, splits.TEST))
+    assert found.accuracy > 0.95
+    report = task.report(trainer.network)
+    assert str(report.values["verdict"]).startswith("It beats the most frequent class")
+    assert report.values["log_loss"] == pytest.approx(found.log_loss)
+
+
+def test_a_series_of_one_label_is_judged_at_its_last_row(brief_table: Callable[..., Table], tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    lines = ["name,x,label"]
+    for number in range(30):
+        rising = number % 2
+        values = np.cumsum(random.normal(size=20) + (0.5 if rising else -0.5))
+        lines += [f"s{number},{value:.3f},{'up' if rising else 'down'}" for value in values]
+    path = tmp_path / "series.csv"
+    path.write_text("\n".join(lines) + "\n")
+    config = brief_table(files=(str(path),), target=("label",), series="name", horizons=(1,), steps=60, split="series")
+    task = config.task()
+    assert isinstance(task.aim, Classify)
+    assert task.aim.whole
+    trainer = Trainer(config, task)
+    trainer.fit(until=config.steps)
+    trainer.restore_best()
+    found = judged(task, task.aim, task.served(trainer.network, splits.TEST))
+    assert len(found.label_M) == len(set(task.look.grid.series_N[task.parts.part_N == splits.TEST]))
+    assert found.accuracy > 0.7
+
+
+def test_weights_of_rare_classes_do_not_change_what_a_probability_means(brief_table: Callable[..., Table]) -> None:
+    task = brief_table(target=("kind",)).task()
+    network = task.network()
+    assert isinstance(network, TableNetwork)
+    head = network.core.head
+    with torch.no_grad():
+        head.weight.zero_()  # the head knows nothing: what is best then is the weighted share of each class
+        share = torch.tensor(task.aim.prior_C, dtype=torch.float32) * task.aim.weight_C  # type: ignore[attr-defined]
+        head.bias.copy_(share.log())
+        served = network.eval()(task.x_NF[None, :5])[0, 0]
+    np.testing.assert_allclose(served.numpy(), task.aim.prior_C, rtol=1e-5)  # type: ignore[attr-defined]
+
+
+def test_the_card_says_first_what_the_model_is_worth_and_has_its_pictures(
+    brief_table: Callable[..., Table], console: Console
+) -> None:
+    config = brief_table(quantiles=(0.1, 0.5, 0.9), steps=12)
+    result = train(config, console=console)
+    task = TableTask(config, config.look())
+    text = card.write(task, result, "python -m training table gappy.csv").read_text()
+    head, _, body = text.removeprefix("---\n").partition("\n---\n")
+    assert "library_name: onnx" in head
+    assert body.strip().splitlines()[0] == result.report.values["verdict"]
+    for picture in ("loss.png", "over_time.png", "worst.png", "calibration.png"):
+        assert f"({picture})" in text
+        assert (result.run.folder / picture).stat().st_size > 1000
+    y = card.answered(task, result.model.path)
+    assert f"0.1: {card.coverage(task, y)[0]:.3f}" in text
+    assert "The server's check says that it will be served" in text
+    assert "python -m training table gappy.csv" in text
+
+
+def test_a_model_that_loses_says_so_first(brief_table: Callable[..., Table]) -> None:
+    task = brief_table().task()
+    network = task.network().eval()
+    with torch.no_grad():
+        network.core.head.bias.fill_(50.0)
+    assert str(task.report(network).values["verdict"]).startswith("It LOSES to the best naive forecast")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"task_": "anomaly", "horizons": (1, 6)},
+        {"task_": "classify", "quantiles": (0.5,)},
+        {"quantiles": (1.5,)},
+        {"f": "relu", "task_": "classify"},
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(
+    brief_table: Callable[..., Table], changes: dict[str, object]
+) -> None:
+    with pytest.raises(ConfigError):
+        brief_table(**changes)

@@ -1,0 +1,37 @@
+"""What a task of a table has to say: its outputs, the last nodes, its loss. Legend: B windows, W steps, O outputs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from training.tabular.learning.front import Encoding
+    from training.tabular.learning.surprise import Surprise
+    from training.task import Feature
+
+
+class Aim(Protocol):
+    """A task of a table. `head` is how many numbers the head gives, `width` how many the last nodes make of them."""
+
+    classes: tuple[str, ...]
+
+    @property
+    def head(self) -> int: ...
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def outputs(self) -> tuple[Feature, ...]:
+        """Names of the model's outputs."""
+
+    def tail(self, encoding: Encoding) -> nn.Module:
+        """The last nodes, whose constants are learnt from the training part alone."""
+
+    def surprise(self) -> Surprise | None:
+        """What compares a forecast with what came, if the task is about that."""
+
+    def loss(self, y_BWO: Tensor, rows_BW: Tensor, *, learning: bool) -> Tensor:
+        """The loss on some rows of the table, -1 for none; `learning`: with the weights of rare classes."""
