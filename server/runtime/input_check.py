@@ -17,8 +17,8 @@ class InputCheck:
     def __init__(self, ports: Sequence[Port]) -> None:
         self._ports = ports
         self._only = ports[0] if len(ports) == 1 else None
-        self._limits = [Limits(port.name, port.row, port.dtype, port.legend) for port in ports]
-        self._fits = self._limits[0].hold
+        self._limited = [(port, Limits(port.name, port.row, port.dtype, port.legend)) for port in ports]
+        self._fits = self._limited[0][1].hold
         self._one_row = (ports[0].row, (1, *ports[0].row))
         self._one_step = (1, 1, *ports[0].row)
 
@@ -41,8 +41,7 @@ class InputCheck:
 
     def _check(self, given: Named, rows: int | None) -> dict[str, np.ndarray]:
         named = _by_name(self._ports, given)
-        pairs = zip(self._ports, self._limits, strict=True)
-        checked = {port.name: _check(port, limits, named[port.name], rows) for port, limits in pairs}
+        checked = {port.name: _check(port, limits, named[port.name], rows) for port, limits in self._limited}
         if len(checked) > 1:
             _check_lengths(checked)
         return checked

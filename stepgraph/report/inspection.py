@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import onnx
 
+from stepgraph.cells import operators
 from stepgraph.cells.activations import Activation
 from stepgraph.cells.cell import Cell
 from stepgraph.errors import ModelRefused
 from stepgraph.file import sidecar
 from stepgraph.graphs.builder import subgraphs
+from stepgraph.graphs.graph import Graph
 from stepgraph.model import LoadedModel
 from stepgraph.report import example, ladder, remarks, state_homes
 from stepgraph.report.ladder import Rung
@@ -39,7 +41,8 @@ _UNROLLED = (
 
 
 def refused(report: Report, refusal: ModelRefused, model: onnx.ModelProto | None) -> Report:
-    rungs = _rungs(model)
+    known = _known(model)
+    rungs = tuple(_sized(rung, known) for rung in _rungs(model))
     boxes = [(rung.name, rung.box) for rung in rungs if rung.box]
     return replace(
         report,
@@ -94,6 +97,14 @@ def served(report: Report, loaded: LoadedModel, model: onnx.ModelProto | None, f
             if batch <= engine.largest
         ),
     )
+
+
+def _known(model: onnx.ModelProto | None) -> Sequence[CellFact]:
+    """The cells of a file that was not loaded, as far as they can be found, with sizes."""
+    try:
+        return [_cell(i, found.cell) for i, found in enumerate(operators.find(Graph(model)))] if model else ()
+    except Exception:  # noqa: BLE001 # then the drawing has what the nodes say
+        return ()
 
 
 def _sized(rung: Rung, cells: Sequence[CellFact]) -> Rung:

@@ -10,6 +10,9 @@ import stepgraph
 from stepgraph.errors import ModelRefused
 from stepgraph.file import sidecar
 from stepgraph.report import example, inspection
+from tests import recurrent_graphs
+from tests.onnx_writer import Layer
+from tests.recurrent_graphs import Graph
 from tests.table_model import INPUTS, OUTPUTS, table_model, write
 
 CASES = Path(__file__).parents[2] / "models" / "cases"
@@ -59,3 +62,12 @@ def test_only_what_torchs_newer_exporter_wrote_is_told_of_it() -> None:
         node.name = f"/net/{node.name.removeprefix('node_')}"  # as the older one calls them
     advice = inspection.refused(inspection.described("f", 1, model), ModelRefused("why"), model).advice
     assert "newer exporter" not in str(advice)
+
+
+@pytest.mark.parametrize("weights", ["initializer", "node", "computed"])
+def test_the_drawing_of_a_refused_file_and_its_list_have_the_sizes_of_its_cells(weights: str) -> None:
+    model = recurrent_graphs.write(Graph((Layer("LSTM", weights=weights), Layer("GRU", weights=weights)))).model
+    report = inspection.refused(inspection.described("f", 1, model), ModelRefused("why"), model)
+    boxes = [(rung.name, rung.box.input_size, rung.box.hidden_size) for rung in report.ladder if rung.box]
+    assert boxes == [(cell.node, cell.input_size, cell.hidden_size) for cell in report.cells]
+    assert [sizes for _, *sizes in boxes] == [[3, 4], [4, 4]]
