@@ -16,7 +16,7 @@ from stepgraph.file.sidecar import Sidecar
 from stepgraph.graphs.builder import copied
 from stepgraph.interpretation import Interpretation
 from stepgraph.model import LoadedModel
-from stepgraph.reading import outputs, randomness, starts
+from stepgraph.reading import legends, outputs, randomness, starts
 from stepgraph.running import session
 
 
@@ -71,7 +71,8 @@ def prove(content: Content, max_batch: int, patience: float) -> LoadedModel:
     engine.warm_up(max_batch, patience)
     engine.keep_bits()
     metadata = {entry.key: entry.value for entry in content.model.metadata_props}
-    facts = replace(found.facts, left_out=(*content.said.left_out, *constant))
+    untold = (*found.facts.untold, *legends.strangers(content.model))
+    facts = replace(found.facts, left_out=(*content.said.left_out, *constant), untold=untold)
     return LoadedModel(engine.graph, facts, engine, found.proof, content.prints.whole, metadata)
 
 

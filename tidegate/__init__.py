@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tidegate.aio_sequence import AsyncFleet, AsyncSequence
     from tidegate.answers import Answer, Answers, FleetAnswers, LayerTrace, Prediction
     from tidegate.client import Client, connect
+    from tidegate.columns.column import Column
     from tidegate.errors import (
         BadInput,
         ConnectionLost,
@@ -36,15 +37,26 @@ if TYPE_CHECKING:
     from tidegate.transport.recovery import Resuming
 
 __all__ = [
-    "Answer", "Answers", "AsyncClient", "AsyncFleet", "AsyncSequence", "BadInput", "Client", "ConnectionLost",
-    "Fleet", "FleetAnswers", "Layer", "LayerTrace", "Model", "ModelNotReady", "NotTraced", "Prediction",
-    "ProtocolError", "Refused", "Resuming", "Sequence", "SequenceEnded", "SequenceLost", "ServerBusy", "State",
-    "StateSpec", "TensorSpec", "TidegateError", "TimedOut", "Trace", "UnknownModel", "connect",
+    "Answer", "Answers", "AsyncClient", "AsyncFleet", "AsyncSequence", "BadInput", "Client", "Column",
+    "ConnectionLost", "Fleet", "FleetAnswers", "Layer", "LayerTrace", "Model", "ModelNotReady", "NotTraced",
+    "Prediction", "ProtocolError", "Refused", "Resuming", "Sequence", "SequenceEnded", "SequenceLost",
+    "ServerBusy", "State", "StateSpec", "TensorSpec", "TidegateError", "TimedOut", "Trace", "UnknownModel",
+    "connect",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:  # a type checker would take it that any name is there
     # Where a name is looked for: those that load the least come first.
-    _MODULES = ("errors", "answers", "wire", "trace", "model", "inputs", "state", "transport.recovery")
+    _MODULES = (
+        "errors",
+        "answers",
+        "wire",
+        "columns.column",
+        "trace",
+        "model",
+        "inputs",
+        "state",
+        "transport.recovery",
+    )
     _MODULES += ("sequence", "client", "aio_sequence", "aio")
 
     def __getattr__(name: str) -> object:

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 
 from tidegate import wire
 from tidegate.columns import Column, Legend
+from tidegate.columns.words import class_of
 from tidegate.v1 import model_pb2 as pb
 
 
@@ -33,6 +34,10 @@ class TensorSpec:
     @property
     def legend(self) -> Legend:
         return Legend(self.columns, self.classes, self.timestamp, self.time_format)
+
+    def class_of(self, scores: wire.Array) -> str:
+        """The class of one row of an output that has `classes`: that of the greatest; "" if a score is NaN."""
+        return class_of(self.legend, scores)
 
     @classmethod
     def read(cls, message: pb.TensorSpec) -> "TensorSpec":

@@ -29,6 +29,17 @@ def put(facts: Facts, model: onnx.ModelProto, said: Sidecar) -> Facts:
     return replace(facts, inputs=inputs, outputs=outputs, untold=tuple(notes.passed), misread=notes.misread)
 
 
+def strangers(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Notes on names in the metadata of a whole file that are none of its inputs or outputs."""
+    notes = _Notes()
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    for side, infos in (("inputs", model.graph.input), ("outputs", model.graph.output)):
+        names = [info.name for info in infos]
+        for name in notes.json(side, metadata).keys() - {*names}:
+            notes.strange(side, name, False, f"the file has no {side[:-1]} '{name}'; it has {', '.join(names)}")
+    return tuple(each for each in notes.passed if "the file has no" in each)
+
+
 def draws(facts: Facts) -> bool:
     """Whether what is said of inputs changes which numbers a proof draws for them."""
     columns = (column for port in facts.inputs for column in port.legend.columns)

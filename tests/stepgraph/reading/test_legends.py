@@ -66,6 +66,7 @@ def test_model_toml_wins_key_by_key(tmp_path: Path) -> None:
         (INPUTS | {"units": 3}, OUTPUTS, "units 3 are said of 'x'"),
         (INPUTS | {"scale": 3}, OUTPUTS, "'scale' is said of 'x'; known are features"),
         (INPUTS, {"forecast": [1]}, "expected a table of keys"),
+        (INPUTS, OUTPUTS | {"wether": {}}, "the file has no output 'wether'; it has forecast, weather"),
         (INPUTS, "no JSON", "tidegate.outputs is passed over: it is no JSON object"),
         (INPUTS, "[" * 100_000, "tidegate.outputs is passed over"),
     ],

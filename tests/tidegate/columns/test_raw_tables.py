@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import subprocess
 import sys
@@ -76,6 +77,17 @@ def test_the_commands_answers_to_a_raw_table_are_the_files_own(
     numbers = [[float(row[name]) for name in ("demand", "p(sun)", "p(rain)")] for row in rows]
     np.testing.assert_allclose(numbers, np.hstack(expected), rtol=1e-5, atol=1e-5)
     assert [row["weather"] for row in rows] == [("sun", "rain")[at] for at in expected[1].argmax(1)]
+
+
+def test_json_lines_and_drawings_show_classes_and_units(
+    table_server: RunningServer, expected: tuple[np.ndarray, np.ndarray]
+) -> None:
+    classes = [("sun", "rain")[at] for at in expected[1].argmax(1)]
+    lines = _command(table_server, "stream", "table", "--no-trace", "--output", "jsonl").stdout.splitlines()
+    assert [json.loads(line)["classes"] for line in lines] == [{"weather": each} for each in classes]
+    drawn = _command(table_server, "stream", "table", "--no-trace", "--output", "drawing").stdout.splitlines()
+    assert drawn[-5].split() == ["step", "demand", "[MW]", "weather", "p(sun)", "p(rain)"]
+    assert [line.split()[2] for line in drawn[-4:]] == classes
 
 
 @pytest.mark.parametrize(
@@ -165,6 +177,7 @@ def test_a_description_shows_all_that_is_said_of_a_column(table_server: RunningS
     assert (x.columns[1].categories, x.columns[2].calendar) == (("", "NW", "SE"), "hour")
     assert (x.columns[3].lowest, x.columns[3].highest, x.timestamp) == (0, 100, ("Date", "Time"))
     assert (forecast.units, weather.classes) == (("MW",), ("sun", "rain"))
+    assert weather.class_of(np.array([0.2, 0.8])) == "rain"
     page = _command(table_server, "describe", "table").stdout
     for line in (
         "    temp  degC  may be missing; 'Temperature (C)' in a table",
