@@ -12,15 +12,15 @@ import pytest
 from tests.end_to_end.bystander import bystander
 from tests.lab.growth import growth
 from tests.raw_stream import NO_TRACE, RawStream, bits, content, fleet, open_, rows_of, steps
+from tests.running_server import RunningServer
 from tests.zoo import repository
 from tidegate.v1 import sequence_pb2
 from tidegate.v1.sequence_pb2 import StreamRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.running_server import RunningServer
     from tests.zoo import Zoo
 
 CHUNK = 10_000
@@ -49,12 +49,18 @@ async def test_steps_of_one_sequence_without_end_take_no_memory(
         assert [event.steps for event in await stream.rest()] == []
 
 
+@pytest.fixture(scope="module")
+def wide(zoo: Zoo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A server of one wide model, for all kinds of answers: each leaves free far less memory than a kept one takes."""
+    with RunningServer(repository(zoo, tmp_path_factory.mktemp("wide"), "wide")) as server:
+        yield server.ready()
+
+
 @pytest.mark.parametrize("traced", [True, False], ids=["traced", "untraced"])
 @pytest.mark.parametrize("kind", ["single", "bundle", "chunk", "fleet"])
 async def test_no_kind_of_answer_stays_in_memory_while_its_stream_lives(
-    start: Callable[..., RunningServer], zoo: Zoo, tmp_path: Path, kind: str, traced: bool
+    wide: RunningServer, kind: str, traced: bool
 ) -> None:
-    server = start(repository(zoo, tmp_path, "wide")).ready()
     rows = np.ones((COMPANY, 3), np.float32)
     one_each, taken = kind in ("bundle", "fleet"), 0
     trace = None if traced else NO_TRACE
@@ -71,7 +77,7 @@ async def test_no_kind_of_answer_stays_in_memory_while_its_stream_lives(
         first.more.extend(more)
         return [first]
 
-    async with RawStream(server.address) as stream:
+    async with RawStream(wide.address) as stream:
         await stream.ask(open_(0, "wide", count=COMPANY if one_each else 1, trace=trace, bundle=kind == "bundle"))
 
         async def round_() -> None:
@@ -83,7 +89,7 @@ async def test_no_kind_of_answer_stays_in_memory_while_its_stream_lives(
                 heard += sum(len(rows_of(content(one))) for one in (response, *response.more))
             taken += COMPANY
 
-        grown = await growth(server, round_, warm=30, rounds=STEPS // COMPANY)
+        grown = await growth(wide, round_, warm=30, rounds=STEPS // COMPANY)
     assert grown < 4  # MiB; kept, the traces alone would be 30 of 5,000 steps
 
 
