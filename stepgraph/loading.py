@@ -13,6 +13,7 @@ from stepgraph.errors import ModelRefused, StepgraphError
 from stepgraph.file import content, servable, sidecar, soundness
 from stepgraph.file.content import Content
 from stepgraph.file.sidecar import Sidecar
+from stepgraph.graphs import weights
 from stepgraph.graphs.builder import copied
 from stepgraph.interpretation import Interpretation
 from stepgraph.model import LoadedModel
@@ -88,6 +89,7 @@ def _interpreted(whole: onnx.ModelProto, said: Sidecar) -> tuple[Interpretation,
 def _check(model: onnx.ModelProto) -> None:
     """What onnx itself has to say against a file, but that it wants outputs to have shapes: onnxruntime does not."""
     copy = copied(model)
+    weights.as_inputs(copy)
     for output in copy.graph.output:
         output.type.tensor_type.shape.SetInParent()
     onnx.checker.check_model(copy)

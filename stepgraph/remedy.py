@@ -26,7 +26,6 @@ from stepgraph.interpretation import Interpretation
 from stepgraph.reading import axes, branches, guess, interface, randomness
 
 _SECONDS = 8.0  # for all tries together
-_LARGEST = 2**28  # bytes of a model: a larger one is copied too often for tries
 _SIZES = (10, 512, 160, 480)  # of an axis that is neither batch nor time: of a context, or samples of sound
 _MOST_SIZES, _MOST_VALUES = 12, 4
 _COMPARING = frozenset({"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
@@ -40,7 +39,7 @@ def remedied(model: onnx.ModelProto, said: Sidecar, refused: StepgraphError, att
     """The refusal with what would get the file served; the refusal itself if no such thing is found in time."""
     deadline = time.monotonic() + _SECONDS
     with suppress(Exception):  # what a try meets is not what the file is refused for
-        for candidate, labels in _candidates(model, said) if model.ByteSize() < _LARGEST else ():
+        for candidate, labels in _candidates(model, said):
             if time.monotonic() > deadline:
                 break
             if _serves(attempt, candidate):

@@ -12,16 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import BinaryIO
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
 from stepgraph.errors import ModelRefused
 from stepgraph.file import sidecar, tensors
 from stepgraph.file.sidecar import Sidecar
+from stepgraph.graphs import weights
+from stepgraph.graphs.builder import copied
 from stepgraph.graphs.ordering import order
 
 _CHUNK = 2**20
-_MOST = 2**31 - 2**20  # bytes of a model with its weights: what one message of ONNX holds
+_MOST = 2**31 - 2**20  # bytes of a model.onnx: what one message holds
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,15 @@ class Prints:
 
 @dataclass(frozen=True, eq=False)
 class Outline:
-    """A model.onnx and its model.toml as they were read, with their hashes; weights in other files are not in it."""
+    """A model.onnx and its model.toml as they were read, with their hashes; weights in other files are not in it.
+
+    `weights` are those of `graphs.weights`, to be kept as long as the model or a copy of it.
+    """
 
     model: onnx.ModelProto
     said: Sidecar
     outer: tuple[str, str | None]
+    weights: tuple[np.ndarray, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +73,7 @@ class Content:
     model: onnx.ModelProto
     said: Sidecar
     prints: Prints
+    weights: tuple[np.ndarray, ...] = ()  # as in `Outline`
 
 
 def read(path: Path) -> Content:
@@ -79,17 +87,28 @@ def read(path: Path) -> Content:
 
 def outline(path: Path) -> Outline:
     """Reads model.onnx and model.toml. Raises as `read`."""
-    _check_size(path, 0)
-    content, beside = _bytes(path), path.with_name(sidecar.FILE)
+    _check_size(path)
+    beside = path.with_name(sidecar.FILE)
     said = _bytes(beside) if beside.exists() else None
-    hashes = hashlib.sha256(content).hexdigest(), None if said is None else hashlib.sha256(said).hexdigest()
-    return Outline(parse(content), Sidecar() if said is None else sidecar.parse(said), hashes)
+    model, digest = _parsed(path)
+    for tensor in model.graph.initializer:
+        tensors.check(tensor)
+    taken = tuple(weights.take(model.graph))
+    hashes = digest, None if said is None else hashlib.sha256(said).hexdigest()
+    return Outline(copied(model) if taken else model, Sidecar() if said is None else sidecar.parse(said), hashes, taken)
+
+
+def _parsed(path: Path) -> tuple[onnx.ModelProto, str]:
+    """The model in a file, and the hash of its bytes, which are not kept."""
+    content = _bytes(path)
+    return parse(content), hashlib.sha256(content).hexdigest()
 
 
 def complete(outline: Outline, folder: Path) -> Content:
     """Puts the weights that lie in other files of the folder into the model. Raises as `read`."""
-    weights = {name: hashlib.sha256(data).hexdigest() for name, data in _take_in(outline.model, folder)}
-    return Content(outline.model, outline.said, Prints(*outline.outer, weights))
+    taken = list(outline.weights)
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in _take_in(outline.model, folder, taken)}
+    return Content(outline.model, outline.said, Prints(*outline.outer, hashes), tuple(taken))
 
 
 def parse(content: bytes) -> onnx.ModelProto:
@@ -138,20 +157,24 @@ def _opened(path: Path) -> BinaryIO:
     raise ModelRefused(f"'{path.name}' is no ordinary file, and only those are read")
 
 
-def _take_in(model: onnx.ModelProto, folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Puts the weights that lie in other files into the model; yields each such file, once."""
+def _take_in(model: onnx.ModelProto, folder: Path, taken: list[np.ndarray]) -> Iterator[tuple[str, bytes]]:
+    """Puts the weights that lie in other files into the model, or large ones into `taken`; yields each file, once."""
     files: dict[str, bytes] = {}
+    initializers = {tensor.name for tensor in model.graph.initializer}
     for tensor in tensors.within(model):
-        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+        if tensor.data_location != onnx.TensorProto.EXTERNAL or weights.is_kept(tensor):
             continue
         entries = {entry.key: entry.value for entry in tensor.external_data}
         location = _location(tensor, entries.get("location", ""))
         if location not in files:
             name = _renamed(location, folder)
-            _check_size(folder / name, sum(map(len, files.values())))
             files[location] = _beside(tensor, name, folder)
             yield name, files[location]
-        tensor.raw_data = _part(tensor, entries, files[location])
+        part = _part(tensor, entries, files[location])
+        if tensor.name in initializers and weights.is_large(tensor):
+            taken.append(weights.put(tensor, part))
+            continue
+        tensor.raw_data = bytes(part)
         tensor.ClearField("data_location")
         del tensor.external_data[:]
 
@@ -172,13 +195,12 @@ def _renamed(location: str, folder: Path) -> str:
     return others[0] if len(others) == 1 and location.endswith(".onnx.data") else location
 
 
-def _check_size(path: Path, before: int) -> None:
-    size = before + (path.stat().st_size if path.is_file() else 0)
+def _check_size(path: Path) -> None:
+    size = path.stat().st_size if path.is_file() else 0
     if size > _MOST:
         raise ModelRefused(
-            f"the file and its weights have {size / 2**30:.1f} GiB, and a model of more than 2 GiB is not served: its "
-            "weights are in memory several times while it is looked at, and a message of ONNX holds no more. Save it "
-            "in half precision or 8 bits"
+            f"the file has {size / 2**30:.1f} GiB, and a file of ONNX can hold no more than 2. Save it with its "
+            "weights in a file beside it: onnx.save(model, path, save_as_external_data=True)"
         )
 
 
@@ -198,7 +220,7 @@ def _beside(tensor: onnx.TensorProto, name: str, folder: Path) -> bytes:
         ) from error
 
 
-def _part(tensor: onnx.TensorProto, entries: Mapping[str, str], content: bytes) -> bytes:
+def _part(tensor: onnx.TensorProto, entries: Mapping[str, str], content: bytes) -> memoryview:
     offset, length = (_number(tensor, key, entries.get(key)) for key in ("offset", "length"))
     start = offset or 0
     end = len(content) if length is None else start + length
@@ -208,7 +230,7 @@ def _part(tensor: onnx.TensorProto, entries: Mapping[str, str], content: bytes) 
             f"{len(content)}: one of the two files is damaged, or of another export"
         )
     tensors.check_size(tensor, end - start)
-    return content[start:end]
+    return memoryview(content)[start:end]
 
 
 def _number(tensor: onnx.TensorProto, key: str, text: str | None) -> int | None:

@@ -8,6 +8,7 @@ from onnx import helper, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
 from stepgraph.errors import ModelRefused
+from stepgraph.graphs import weights
 from stepgraph.graphs.builder import captured
 from stepgraph.graphs.labels import label, name_of
 
@@ -82,7 +83,7 @@ class Graph:
 
     def _value(self, name: str) -> np.ndarray | None:
         if name in self._initializers:
-            return numpy_helper.to_array(self._initializers[name])
+            return weights.array(self._initializers[name])
         maker = self.makers.get(name)
         if maker is not None and maker.op_type == "Constant" and maker.attribute[0].name == "value":
             return numpy_helper.to_array(maker.attribute[0].t)
@@ -92,7 +93,7 @@ class Graph:
         if any(tensor and tensor not in self.makers and tensor not in self._initializers for tensor in needed):
             return None
         nodes = [node for node in self.nodes if needed.intersection(filter(None, node.output))]
-        initializers = [tensor for key, tensor in self._initializers.items() if key in needed]
+        initializers = [weights.whole(tensor) for key, tensor in self._initializers.items() if key in needed]
         graph = helper.make_graph(nodes, "constant", [], [helper.make_empty_tensor_value_info(name)], initializers)
         model = helper.make_model(graph, opset_imports=self.model.opset_import)
         (value,) = ReferenceEvaluator(model).run(None, {})

@@ -11,7 +11,7 @@ import os
 import platform
 import stat
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from stepgraph.errors import ModelRefused
 from stepgraph.file import content, sidecar
-from stepgraph.isolation.packing import Corrupt, pack, unpack
+from stepgraph.isolation.packing import Blob, Corrupt, packed, unpack
 from stepgraph.isolation.verdict import Verdict
 from tidegate import columns
 
@@ -75,12 +75,12 @@ class ProofCache:
     def keep(self, verdict: Verdict, how: tuple[object, ...]) -> None:
         if self._folder is None or verdict.prints is None:
             return
-        packed, prints = pack(verdict), verdict.prints
-        if len(packed) > self._most:
+        parts, prints = packed(verdict), verdict.prints
+        if sum(map(len, parts)) > self._most:
             return
         file, by_content = _name((prints.model, prints.sidecar), how), _name((prints.whole, None), how)
         try:
-            _write(self._folder / file, packed)
+            _write(self._folder / file, parts)
             if by_content != file:
                 (self._folder / by_content).unlink(missing_ok=True)
                 (self._folder / by_content).hardlink_to(self._folder / file)
@@ -137,13 +137,13 @@ def _usable(folder: Path) -> Path | None:
     return folder
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, parts: Iterable[Blob]) -> None:
     descriptor, name = tempfile.mkstemp(
         dir=path.parent, suffix=_SUFFIX
     )  # one that is left over is removed like any other entry
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            file.writelines(parts)
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

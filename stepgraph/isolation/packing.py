@@ -15,7 +15,10 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import numpy as np
 import onnx
 
+from stepgraph.graphs.weights import LARGE
+
 T = TypeVar("T")
+Blob = bytes | memoryview
 
 _MARK = b"tidegate packed 1\n"  # a new layout gets a new number
 _LENGTH = struct.Struct("<Q")
@@ -28,10 +31,17 @@ class Corrupt(ValueError):
 
 def pack(value: object) -> bytes:
     """A dataclass of dataclasses, tuples, sets, mappings with text keys, arrays of numbers, models and plain values."""
-    blobs: list[bytes] = []
+    return b"".join(packed(value))
+
+
+def packed(value: object) -> list[Blob]:
+    """The same in parts; those of arrays are no copies."""
+    blobs: list[Blob] = []
     outline = json.dumps(_outline(value, blobs)).encode()
-    body = b"".join([_LENGTH.pack(len(outline)), outline, *blobs])
-    return _MARK + hashlib.sha256(body).digest() + body
+    body, digest = [_LENGTH.pack(len(outline)), outline, *blobs], hashlib.sha256()
+    for part in body:
+        digest.update(part)
+    return [_MARK, digest.digest(), *body]
 
 
 def unpack(kind: type[T], content: bytes) -> T:
@@ -48,7 +58,7 @@ def unpack(kind: type[T], content: bytes) -> T:
     return value
 
 
-def _outline(value: object, blobs: list[bytes]) -> object:
+def _outline(value: object, blobs: list[Blob]) -> object:
     match value:
         case None | bool() | str():
             return value
@@ -59,7 +69,7 @@ def _outline(value: object, blobs: list[bytes]) -> object:
         case np.dtype():
             return value.name
         case np.ndarray():
-            blobs.append(np.ascontiguousarray(value).tobytes())
+            blobs.append(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
             return {"type": value.dtype.name, "shape": value.shape, "bytes": len(blobs[-1])}
         case onnx.ModelProto():
             blobs.append(value.SerializeToString())
@@ -115,7 +125,8 @@ class _Reader:
             dtype = np.dtype(outline["type"])
             if dtype.kind not in _NUMBERS:
                 raise Corrupt(f"an array of {dtype}")
-            return np.frombuffer(self._take(outline["bytes"]), dtype).reshape(outline["shape"]).copy()
+            array = np.frombuffer(self._take(outline["bytes"]), dtype).reshape(outline["shape"])
+            return array if array.nbytes >= LARGE and array.flags.aligned else array.copy()
         if kind is np.dtype:
             return np.dtype(outline)
         if kind is onnx.ModelProto:

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from stepgraph import loading
 from stepgraph.errors import ModelRefused
-from stepgraph.isolation.packing import pack
+from stepgraph.isolation.packing import packed
 from stepgraph.isolation.sandbox import NO_MEMORY
 from stepgraph.isolation.verdict import Refused, Verdict, taken_apart
 from stepgraph.report import examination
@@ -91,9 +91,9 @@ def _run(request: dict[str, Any], reply: int, stderr: int) -> NoReturn:
         os.close(stderr)
         job, seconds, memory = (request.pop(key) for key in ("job", "seconds", "memory"))
         _confine(seconds, memory)
-        answer = pack(JOBS[job](**request))
+        answer = packed(JOBS[job](**request))
         with os.fdopen(reply, "wb") as pipe:
-            pipe.write(answer)
+            pipe.writelines(answer)
         status = 0
     except MemoryError as error:
         status = NO_MEMORY

@@ -17,6 +17,7 @@ from stepgraph.cells.cell import Cell, Step
 from stepgraph.cells.kinds import KINDS
 from stepgraph.cells.operators import CellNode
 from stepgraph.errors import ModelRefused
+from stepgraph.graphs import weights
 from stepgraph.graphs.builder import GraphBuilder, copied, opset, reachable
 from stepgraph.rewriting import generator, infos, runnable, windows
 from stepgraph.rewriting.layout import NamedCell, layout, unrolled
@@ -39,7 +40,9 @@ def rewrite(
     rewritten = helper.make_model(graph, opset_imports=model.opset_import, ir_version=max(model.ir_version, 4))
     if not all(map(unrolled, nodes, facts.paces)):
         rewritten = runnable.runnable(rewritten)
-    return replace(laid, model=rewritten)
+    taken = weights.take(rewritten.graph)
+    found = weights.of(rewritten)
+    return replace(laid, model=copied(rewritten) if taken else rewritten, weights=found)
 
 
 class _Rewriter:

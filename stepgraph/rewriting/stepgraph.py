@@ -4,7 +4,8 @@ The states of all layers travel as one matrix [B, W], so do the traces [B, V]: o
 a batch, however many layers there are. Does not know how a model is rewritten.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
@@ -36,6 +37,7 @@ class StepGraph:
     trace: tuple[Columns, ...]
     initial: np.ndarray
     whole: np.ndarray  # [W]: which columns of the state hold whole numbers or truths
+    weights: Mapping[str, np.ndarray] = field(default_factory=dict)  # large initialisers, which lie beside the model
 
     @property
     def dtype(self) -> np.dtype:

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 
 from stepgraph.errors import StepgraphError
+from stepgraph.graphs import weights
 from stepgraph.graphs.builder import opset
 from stepgraph.graphs.graph import Graph
 from stepgraph.graphs.labels import label, name_of
@@ -173,7 +174,7 @@ class Reader:
 def _initializer(tensor: onnx.TensorProto) -> Value:
     sizes = list(tensor.dims)
     if int(np.prod(sizes, dtype=np.int64)) <= shapes.SMALL:
-        return shapes.of_array(onnx.numpy_helper.to_array(tensor), tensor.name)
+        return shapes.of_array(weights.array(tensor), tensor.name)
     return Value(tuple(plain(n) for n in sizes), name=tensor.name)
 
 

@@ -39,7 +39,7 @@ class Engine:
     def __init__(self, graph: StepGraph, alone: str | None = None) -> None:
         self.graph = graph
         self.alone = alone
-        self._session = session.create(graph.model)
+        self._session = session.create(graph.model, graph.weights)
         self._inputs = [_Shaper(port) for port in graph.inputs]
         self._outputs = [_Shaper(port) for port in graph.outputs]
         self._carries = bool(graph.state)  # a model may have cells and yet carry nothing from step to step

@@ -9,6 +9,7 @@ import onnxruntime
 
 from stepgraph.errors import ModelRefused, StepFailed
 from stepgraph.file import tensors
+from stepgraph.graphs import weights
 
 _DEADLY = ["MatmulTransposeFusion"]  # onnxruntime 1.32 dies in it where a Transpose feeds a MatMul in half precision
 _STARVED = ("bad_alloc", "bad allocation", "Failed to allocate memory")
@@ -42,9 +43,19 @@ class Bound:
             raise _in_words(error) from error
 
 
-def create(model: onnx.ModelProto) -> Session:
-    """A session over `model`, computing in the caller's thread alone."""
+def create(model: onnx.ModelProto, kept: Mapping[str, np.ndarray] | None = None) -> Session:
+    """A session over `model`, computing in the caller's thread alone.
+
+    `kept` are large initialisers, which are not copied and must be kept as long as the session; by default those of
+    `graphs.weights`.
+    """
     options = onnxruntime.SessionOptions()
+    large = weights.of(model) if kept is None else kept
+    values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in large.values()]
+    if large:
+        options.add_external_initializers(list(large), values)  # for what is computed from them at load
+    for name, value in zip(large, values, strict=True):
+        options.add_initializer(name, value)  # for what runs: without a copy
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = _FATAL_ONLY

@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from stepgraph import loading
 from stepgraph.cells import kinds
 from stepgraph.errors import ModelRefused
 from stepgraph.loading import load
@@ -185,3 +186,10 @@ def test_the_gates_say_what_the_equations_say(tmp_path: Path) -> None:
     expected = {"input": i, "output": o, "forget": f, "candidate": g, "cell": after, "hidden": o * np.tanh(after)}
     for columns in engine.graph.trace:
         np.testing.assert_allclose(trace[0, 0, columns.span], expected[columns.name], rtol=0, atol=1e-5)
+
+
+def test_an_error_that_came_of_itself_is_told_as_it_is() -> None:
+    first, second = ValueError("first"), KeyError("second")
+    first.__context__, second.__context__ = second, first
+    with pytest.raises(ModelRefused, match="ValueError: first"), loading._refusing():
+        raise first
