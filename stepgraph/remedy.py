@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from stepgraph.cells import operators
 from stepgraph.cells.operators import is_recurrent
 from stepgraph.errors import ModelRefused, StepgraphError
 from stepgraph.file import sidecar
 from stepgraph.file.sidecar import Sidecar
+from stepgraph.graphs import weights
 from stepgraph.graphs.builder import with_inner
 from stepgraph.graphs.graph import Graph
 from stepgraph.graphs.labels import stem
@@ -142,7 +142,7 @@ def _compared(model: onnx.ModelProto, name: str) -> list[int]:
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     constants |= {node.output[0]: node.attribute[0].t for node in inner if node.op_type == "Constant"}
     nodes = [node for node in inner if node.op_type in _COMPARING and name in graph.made_of(*node.input)]
-    values = [numpy_helper.to_array(constants[other]) for node in nodes for other in node.input if other in constants]
+    values = [weights.array(constants[other]) for node in nodes for other in node.input if other in constants]
     return sorted({int(v.item()) for v in values if v.size == 1 and v.dtype.kind in "iu"}, reverse=True)
 
 

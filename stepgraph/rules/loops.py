@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
+from stepgraph.graphs import weights
 from stepgraph.graphs.builder import copied
 from stepgraph.graphs.labels import label
 from stepgraph.rules.axes import TIME, Axis, axis_of, has_rows, has_time, plain
@@ -96,7 +96,7 @@ def _count(call: Call, states: Sequence[Value]) -> Size | int:
 def _always(body: onnx.GraphProto, name: str) -> bool:
     constants = {node.output[0]: node.attribute[0].t for node in body.node if node.op_type == "Constant"}
     constants |= {tensor.name: tensor for tensor in body.initializer}
-    return name in constants and bool(np.all(numpy_helper.to_array(constants[name])))
+    return name in constants and bool(np.all(weights.array(constants[name])))
 
 
 def _counted(call: Call, states: Sequence[Value], less: onnx.NodeProto) -> Size | int:
