@@ -9,7 +9,7 @@ import numpy as np
 from stepgraph.rules.axes import TIME, Axes, Axis, Time, axis_of, has_rows, has_time, length, plain, time_of
 from stepgraph.rules.size import ITERATION, Size, compared
 from stepgraph.rules.table import Call, over, put, rearranged, rule, whole
-from stepgraph.rules.value import COUNTED, Value, broadcast, joined, mixes, mixes_rows, unknown
+from stepgraph.rules.value import COUNTED, Value, broadcast, joined, mixes, mixes_rows, unknown, varying
 from stepgraph.rules.windows import Window, slid
 
 _SAYS = "reach n along time, local elsewhere"
@@ -209,7 +209,7 @@ def pad(call: Call) -> Value:
         before, after = int(pads[i]), int(pads[i + len(axes)])
         if before or after:
             x = _padded(x, int(axis) % len(x.axes), before, after, mode)
-    return replace(x, number=None, name="", ends=frozenset())
+    return replace(x, number=None, name="", ends=frozenset(), varies="" if x.live else varying(x))
 
 
 def _padded(x: Value, place: int, before: int, after: int, mode: str) -> Value:

@@ -109,13 +109,22 @@ def two(d: Drawing, operator: str) -> str:
     return d.op(operator, x, y) if d.chance(0.7) or operator == "PRelu" else d.op(operator, d.op("Tanh", x), y)
 
 
+def other(d: Drawing, x: str) -> str:
+    """A tensor to compare `x` with: compared with itself, it would be the same whatever it holds."""
+    y = pick(d)
+    return d.op("Cos", x) if y == x else y
+
+
 @puts("Equal Less Greater LessOrEqual GreaterOrEqual And Or Xor")
 def compared(d: Drawing, operator: str) -> str:
     if operator.endswith("OrEqual") and d.opset < 12:
         raise NotHere
-    x, y = pick(d), pick(d)
+    x = pick(d)
+    y = other(d, x)
     if operator in ("And", "Or", "Xor"):
         x, y = (d.op("Greater", each, d.constant(0.0)) for each in (x, y))
+    if operator == "Equal":
+        x, y = d.op("Round", x), d.op("Round", y)
     return floats(d, d.op(operator, x, y))
 
 
@@ -123,7 +132,8 @@ def compared(d: Drawing, operator: str) -> str:
 def bits(d: Drawing, operator: str) -> str:
     if operator.startswith("Bitwise") and d.opset < 18:
         raise NotHere
-    x, y = (integers(d, pick(d), TensorProto.UINT32) for _ in range(2))
+    x = pick(d)
+    x, y = (integers(d, each, TensorProto.UINT32) for each in (x, other(d, x)))
     if operator == "BitwiseNot":
         return floats(d, d.op("Cast", d.op(operator, x), to=TensorProto.INT32))
     if operator == "Mod":
@@ -134,7 +144,12 @@ def bits(d: Drawing, operator: str) -> str:
 @puts("Not IsNaN IsInf")
 def tested(d: Drawing, operator: str) -> str:
     x = pick(d)
-    return floats(d, d.op(operator, d.op("Greater", x, d.constant(0.0)) if operator == "Not" else x))
+    x = {
+        "Not": lambda: d.op("Greater", x, d.constant(0.0)),
+        "IsNaN": lambda: d.op("Sqrt", x),
+        "IsInf": lambda: d.op("Div", x, d.op("Relu", x)),
+    }[operator]()
+    return floats(d, d.op(operator, x))
 
 
 @puts("Where")

@@ -101,11 +101,22 @@ def blocks(d: Drawing, operator: str) -> str:
 @puts("Slice")
 def cut(d: Drawing) -> str:
     x = pick(d, 1)
-    axis = any_axis(d, x)
-    start, end = d.of((0, 1), (1, 2**31), (0, -1), (-2, 2**31 - 1), (-3, -1), (2, 2**62), (0, 2**31), (1, -1))
+    axis = any_axis(d, x) if d.chance(0.5) else d.number(0, len(d.axes(x)) - 1)
+    start, end = d.of(
+        (0, 1),
+        (1, 2**31),
+        (0, -1),
+        (-2, 2**31 - 1),
+        (-2, 2**31 - 1),
+        (-3, -1),
+        (-3, -1),
+        (2, 2**62),
+        (0, 2**31),
+        (1, -1),
+    )
     if d.chance(0.1) and d.opset > 9:
         return d.op("Slice", x, d.whole([-1]), d.whole([-(2**31)]), d.whole([axis]), d.whole([-1]))
-    stride = d.whole([d.of(1, 1, 2, 3)])
+    stride = d.whole([d.of(1, 1, 1, 1, 2, 3)])
     return d.op("Slice", x, d.whole([start]), d.whole([end]), d.whole([axis]), stride)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 import pytest
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NotImplemented_
@@ -62,6 +63,15 @@ def test_a_rule_that_says_local_of_what_mixes_steps_is_found(
     monkeypatch.setattr(family, "over", lambda *_: None)
     with pytest.raises(AssertionError):
         all(held(operator, seed) or True for seed in range(40))
+
+
+def test_padding_a_number_of_steps_keeps_it_one() -> None:
+    size = onnx.helper.make_node("Size", ["x"], ["n"])
+    flat = onnx.helper.make_node("Reshape", ["n", "one"], ["flat"])
+    pad = onnx.helper.make_node("Pad", ["flat", "pads"], ["y"])
+    drawing = Drawing(np.random.default_rng(0), "rows first", 17, [size, flat, pad])
+    drawing.constants = [onnx.numpy_helper.from_array(np.array(a), n) for n, a in (("one", [1]), ("pads", [1, 1]))]
+    assert drawing.read()["y"].varies
 
 
 def test_every_rule_is_drawn_but_these() -> None:
