@@ -15,7 +15,7 @@ from stepgraph.errors import AxesUnknown, ModelRefused, StepFailed, StepgraphErr
 from stepgraph.file import sidecar
 from stepgraph.file.sidecar import Sidecar
 from stepgraph.graphs.graph import Graph
-from stepgraph.proving import drawn, judgement, proof, sizes, windowed
+from stepgraph.proving import beginnings, drawn, judgement, proof, sizes, windowed
 from stepgraph.proving.proof import Proof
 from stepgraph.proving.reference import Original
 from stepgraph.reading import annotation, axes, branches, interface, iterations, legends, loops, outputs, stateless
@@ -25,7 +25,6 @@ from stepgraph.reading.probe import Probe
 from stepgraph.reading.source import Source, source
 from stepgraph.rewriting import generator, rewriter, runnable, unrounded
 from stepgraph.rewriting.ports import Facts
-from stepgraph.rules import reader as rules
 from stepgraph.running.engine import Engine
 
 
@@ -145,7 +144,8 @@ def _read_rounded(reading: _Reading) -> Interpretation:
     model, exact = reading.graph.model, Graph(unrounded.unrounded(reading.graph.model))
     fixed = reading.fixed and unrounded.unrounded(reading.fixed)
     found, facts, learnt = _read_exact(replace(reading, graph=exact, cells=operators.find(exact), fixed=fixed))
-    step = annotation.applied(source(Source(model, reading.cells, facts), reading.known, learnt))
+    plain, _ = beginnings.applied(source(Source(model, reading.cells, facts), reading.known, learnt), reading.graph)
+    step = annotation.applied(plain)
     alone, endless = _rounding_alone(model) or found.facts.alone, _endless(step)
     engine = _engine(endless, alone)
     apart = proof.rounding_error(Original(reading.graph, step.cells), endless.facts, engine)
@@ -195,8 +195,8 @@ def _stepped(reading: _Reading, facts: Facts, learnt: Sequence[Iteration]) -> In
 
 def _proved_step(plain: Source, original: Original) -> Interpretation:
     """One step with the cells that the file names: if it can be proved without them only, they are to blame."""
+    plain, finding = beginnings.applied(plain, original.graph)
     step = annotation.applied(plain)
-    finding = rules.read(original.graph, step.facts)
     try:
         engine = _engine(_endless(step))
         proved = proof.prove(original, _endless(step).facts, engine)

@@ -72,8 +72,9 @@ class Layer:
 class StateSpec:
     """A state of a model. `layer` is None where it is no layer's.
 
-    `home` is "server", "interface", "loop" (of the file's `loop`) or "reset"; `unseen` says why no gates of it can be
-    shown, "" if they can or if there are none.
+    `home` is "server", "interface", "loop" (of the file's `loop`), "ring" (the last elements that the node `loop` of
+    the file looks back at) or "reset"; `unseen` says why no gates of it can be shown, "" if they can or if there are
+    none.
     """
 
     layer: int | None

@@ -77,6 +77,14 @@ class GraphBuilder:
         count = self.op("Gather", self.op("Shape", like), zero)
         return self.op("Tile", row, self.op("Concat", count, one, axis=0))
 
+    def slice(self, tensor: str, axis: int, start: int, end: int, output: str | None = None) -> str:
+        """The elements from `start` up to `end` along an axis."""
+        output = output or self.name("Slice")
+        if self._opset < 10:  # the bounds became inputs then
+            return self.op_to(output, "Slice", tensor, starts=[start], ends=[end], axes=[axis])
+        bounds = (self.constant(np.array([n], np.int64)) for n in (start, end, axis))
+        return self.op_to(output, "Slice", tensor, *bounds)
+
     def squeeze(self, tensor: str, axis: int, output: str | None = None) -> str:
         return self._axes("Squeeze", tensor, axis, output)
 

@@ -26,15 +26,19 @@ _FRAMES = {"STFT": (1, 3), "CausalConvWithState": ()}  # inputs that say how lon
 
 @dataclass(frozen=True)
 class Hints:
-    """`reach`: how many steps one of the file's constants could reach; `thresholds`: the numbers that it names."""
+    """`reach`: how many steps one of the file's constants could reach; `thresholds`: the numbers that it names.
+
+    `rings`: how many steps nodes are known to look back, one after the other.
+    """
 
     reach: int
     thresholds: tuple[float, ...]
+    rings: int = 0
 
     @property
     def steps(self) -> int:
         """How long a sequence has to be to go beyond that reach."""
-        return min(max(STEPS, self.reach + _BEYOND), _MOST_STEPS)
+        return min(max(STEPS, max(self.reach, self.rings) + _BEYOND), _MOST_STEPS)
 
 
 def hints(graph: Graph) -> Hints:

@@ -7,7 +7,7 @@ from stepgraph.graphs.graph import Graph
 from stepgraph.graphs.labels import name_of
 from stepgraph.proving import explanation
 from stepgraph.rewriting.ports import Facts
-from stepgraph.rules import reader
+from stepgraph.rings import forms
 from stepgraph.rules.value import Finding
 
 
@@ -28,7 +28,7 @@ def confirmed(finding: Finding | None, graph: Graph, facts: Facts) -> tuple[Fact
     """
     if finding is not None and finding.kind == "rows":
         facts = replace(facts, alone=f"rows of a batch may influence each other: {finding}")
-        finding = reader.read(graph, facts)
+        finding = forms.read(graph, facts).finding
     if finding is None:
         return facts, ""
     if finding.kind == "unknown":

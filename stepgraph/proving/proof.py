@@ -1,7 +1,7 @@
 """Proves a step graph against the original file: the same random sequences through both must give the same numbers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -120,7 +120,7 @@ class _Comparison:
 
     def _compare_long(self) -> int:
         """One sequence beyond every constant that could be a reach in steps; returns how many steps were compared."""
-        found = hints.hints(self._original.graph)
+        found = replace(hints.hints(self._original.graph), rings=sum(ring.steps for ring in self._facts.rings))
         apart, compared = long_run.first_beyond(self._reference, self._facts, self._engine, found, self._bounds.same)
         if apart is not None:
             node = diagnosis.mixing_node(

@@ -103,6 +103,8 @@ def _home(state: StateFact) -> str:
         return f"output {state.returned} goes back into input {state.given}, starts from {state.start}"
     if state.home == "loop":
         return f"carried by {state.node}, starts from {state.start}"
+    if state.home == "ring":
+        return f"the last elements that {state.node} looks back at, starts from {state.start}"
     return f"thrown away: every step starts from {state.start}, as in the file"
 
 

@@ -39,8 +39,9 @@ class StateFact:
     """A state and where it lives.
 
     `home` is "server": kept by the server; "interface": the file takes it in as input `given` and hands it out as
-    output `returned`; "loop": `node`, a `Loop` or `Scan`, carries it; or "reset": thrown away after each step. `layer`
-    is None for a state of no cell; `unseen` says why it has no gates to show, "" if it has.
+    output `returned`; "loop": `node`, a `Loop` or `Scan`, carries it; "ring": the last elements that `node` looks back
+    at; or "reset": thrown away after each step. `layer` is None for a state of no cell; `unseen` says why it has no
+    gates to show, "" if it has.
     """
 
     layer: int | None

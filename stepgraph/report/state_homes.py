@@ -11,7 +11,7 @@ from stepgraph.rewriting.ports import LoopState, Port
 
 
 def states(loaded: LoadedModel) -> tuple[StateFact, ...]:
-    """The states of the cells, then those that the interface or a loop carries and that are no cell's."""
+    """The states of the cells, then those that the interface, a loop or a ring carries and that are no cell's."""
     return (*_of_cells(loaded), *_of_others(loaded))
 
 
@@ -53,6 +53,9 @@ def _of_others(loaded: LoadedModel) -> Iterator[StateFact]:
         if not facts.holds.get(given.name):
             start = _start(state.start.any())
             yield StateFact(None, given.name, given.row, "loop", None, None, start, state.loop, _unseen(state))
+    for ring in facts.rings:
+        given = ring.carried.given
+        yield StateFact(None, given.name, given.row, "ring", None, None, _start(ring.start.any()), ring.loop)
 
 
 def _unseen(state: LoopState) -> str:

@@ -59,7 +59,7 @@ def layout(nodes: Sequence[CellNode], facts: Facts, named: Sequence[NamedCell] =
         for name in (*node.cell.traced, *(node.cell.gates if unrolled(node, pace) else ()))
     )
     first = [np.asarray(carried.given.begun, dtype).reshape(-1) for carried in facts.carried]
-    starts = [np.asarray(state.start, dtype).reshape(-1) for state in facts.looped]
+    starts = [np.asarray(state.start, dtype).reshape(-1) for state in (*facts.looped, *facts.rings)]
     initial = np.concatenate([*(row for _, _, row in kept), *first, *starts, np.zeros(own, dtype)])
     whole = [*(np.zeros(row.size, bool) for _, _, row in kept), *(np.full(n, p.dtype.kind != "f") for p, n in through)]
     cells = tuple(layer.cell for layer in layers)

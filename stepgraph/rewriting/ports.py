@@ -133,16 +133,17 @@ class Carried:
 
 @dataclass(frozen=True, eq=False)
 class LoopState:
-    """A tensor that a `Loop` or `Scan` carries, as an input and an output of the graph of one step.
+    """A tensor that a `Loop` or `Scan` carries, or of which a node looks back at the last elements: a ring.
 
-    `start` is its value before the first step, in the shape of the port's row; `loop` is what a refusal calls the node,
-    `tensor` what its body calls it.
+    It is an input and an output of the graph of one step. `start` is its value before the first step, in the shape of
+    the port's row; `loop` is what a refusal calls the node, `tensor` what its body calls it.
     """
 
     carried: Carried
     start: np.ndarray
     loop: str
     tensor: str
+    steps: int = 0  # of a ring: so many of them are in it
 
 
 @dataclass(frozen=True)
@@ -168,8 +169,9 @@ class Facts:
     `inputs` and `outputs` are data and answers; `carried`, `starts` and `lengths` what else the interface holds.
     `initial[layer][state]` is the [rows * H] that a new sequence starts from, or None where the interface or a loop
     carries the state, or the step itself computes it. `alone`: why sequences cannot share a batch, or None if they can.
-    `looped` are the states of loops. `holds` says of an input that is state which layers' states it holds, and which of
-    them. `made_for` is the number of steps that the file's own axis of time is fixed to; 0: to none.
+    `looped` are the states of loops, `rings` those of nodes that look back over steps. `holds` says of an input that is
+    state which layers' states it holds, and which of them. `made_for` is the number of steps that the file's own axis
+    of time is fixed to; 0: to none.
     """
 
     inputs: tuple[Port, ...]
@@ -185,6 +187,7 @@ class Facts:
     misread: str = ""  # what model.toml says of inputs or outputs and makes no sense; "" if all does
     alone: str | None = None
     looped: tuple[LoopState, ...] = ()
+    rings: tuple[LoopState, ...] = ()
     holds: Mapping[str, frozenset[tuple[int, int]]] = field(default_factory=dict)
     window: Window | None = None
     made_for: int = 0
@@ -198,7 +201,7 @@ class Facts:
     @property
     def through(self) -> tuple[Carried, ...]:
         """All states that are inputs and outputs of the graph of one step."""
-        return (*self.carried, *(state.carried for state in self.looped))
+        return (*self.carried, *(state.carried for state in (*self.looped, *self.rings)))
 
     def sample(self, steps: int, batch: int, random: np.random.Generator) -> dict[str, np.ndarray]:
         return {port.name: port.sample(steps, batch, random) for port in self.inputs}

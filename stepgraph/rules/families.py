@@ -3,6 +3,7 @@
 from stepgraph.rules import (
     cells,
     elementwise,
+    gathers,
     images,
     loops,
     picks,
@@ -14,6 +15,6 @@ from stepgraph.rules import (
 )
 from stepgraph.rules.table import RULES
 
-FAMILIES = (cells, elementwise, images, loops, picks, products, reductions, reshapes, shapes, windows)
+FAMILIES = (cells, elementwise, gathers, images, loops, picks, products, reductions, reshapes, shapes, windows)
 
 __all__ = ["FAMILIES", "RULES"]

@@ -12,13 +12,13 @@ from stepgraph.rules.table import Call, over, put, rearranged, rule, whole
 from stepgraph.rules.value import COUNTED, Value, broadcast, joined, mixes, mixes_rows, unknown, varying
 from stepgraph.rules.windows import Window, slid
 
-_SAYS = "reach n along time, local elsewhere"
-_ROWS = "takes some of the sequences of a batch"
-_UNTOLD = "picks steps that cannot be told from the file"
+SAYS = "reach n along time, local elsewhere"
+ROWS_TAKEN = "takes some of the sequences of a batch"
+UNTOLD = "picks steps that cannot be told from the file"
 _BEYOND = 2**31 - 2  # a bound from here on is the end of the axis
 
 
-@rule("Slice", says=_SAYS)
+@rule("Slice", says=SAYS)
 def cut(call: Call) -> Value:
     x = call.value()
     starts, ends = (call.numbers(name, i) or [] for i, name in ((1, "starts"), (2, "ends")))
@@ -36,7 +36,7 @@ def _cut(x: Value, place: int, start: Any, end: Any, stride: int) -> Value:  # n
     if count is not None and not isinstance(start, Size) and not isinstance(end, Size):
         taken = range(count)[slice(int(start), None if end < -count else int(end), stride)]
         return rearranged(x, put(x.axes, place, plain(len(taken))))
-    first, last = _bound(start, axis), _bound(end, axis)
+    first, last = bound(start, axis), bound(end, axis)
     if stride == 1 and first == 0 and last == length(axis):
         return x
     if not x.live:
@@ -44,7 +44,7 @@ def _cut(x: Value, place: int, start: Any, end: Any, stride: int) -> Value:  # n
     if count is not None:
         raise unknown("cuts features at a place that depends on the number of steps or sequences")
     if has_rows(axis):
-        raise unknown(_ROWS) if has_time(axis) else mixes_rows(_ROWS)
+        raise unknown(ROWS_TAKEN) if has_time(axis) else mixes_rows(ROWS_TAKEN)
     if stride < 0:
         raise mixes("runs backwards over the steps")
     return _every(x, place, first, length(axis) - last, stride) if stride > 1 else _cut_steps(x, place, first, last)
@@ -53,21 +53,21 @@ def _cut(x: Value, place: int, start: Any, end: Any, stride: int) -> Value:  # n
 def _every(x: Value, place: int, first: Size | int, cut_off: Size | int, stride: int) -> Value:
     """Every so many elements, of which a step may have several: a window of one that moves by as many."""
     if isinstance(first, Size) or isinstance(cut_off, Size):
-        raise unknown(_UNTOLD)
-    return slid(x, place, Window(1, stride, 1, -first, -cut_off)).settled()
+        raise unknown(UNTOLD)
+    return slid(x, place, Window(1, stride, 1, -first, -cut_off))
 
 
-def _bound(given: Any, axis: Axis) -> Size | int:  # noqa: ANN401
+def bound(given: Any, axis: Axis) -> Size | int:  # noqa: ANN401
     """A start or end from the front of the axis."""
-    bound: Size | int = given if isinstance(given, Size) else int(given)
-    if not isinstance(bound, Size) and bound >= _BEYOND:
+    place: Size | int = given if isinstance(given, Size) else int(given)
+    if not isinstance(place, Size) and place >= _BEYOND:
         return length(axis)
-    if not isinstance(bound, Size) and bound < -_BEYOND:
+    if not isinstance(place, Size) and place < -_BEYOND:
         return 0
-    negative = compared(bound, 0) if isinstance(bound, Size) else (-1 if bound < 0 else 1)
-    if isinstance(bound, Size) and negative is None and bound.constant >= 0:
+    negative = compared(place, 0) if isinstance(place, Size) else (-1 if place < 0 else 1)
+    if isinstance(place, Size) and negative is None and place.constant >= 0:
         negative = 1
-    return length(axis) + bound if negative == -1 else bound
+    return length(axis) + place if negative == -1 else place
 
 
 def _cut_steps(x: Value, place: int, first: Size | int, last: Size | int) -> Value:
@@ -75,26 +75,26 @@ def _cut_steps(x: Value, place: int, first: Size | int, last: Size | int) -> Val
     assert time is not None
     whole_length = length(x.axes[place])
     if first == ITERATION and last == ITERATION + 1:
-        return _this_step(x, place, ((),))
+        return this_step(x, place, ((),))
     cut_off = whole_length - last
     if not isinstance(last, Size) and not isinstance(first, Size):
-        return _first_steps(x, place, last, (plain(last - first),))
+        return first_steps(x, place, last, (plain(last - first),))
     if isinstance(cut_off, Size):
-        raise unknown(_UNTOLD)
+        raise unknown(UNTOLD)
     if not isinstance(first, Size):
         kept = Time(time.rate, time.shift + first, time.extra - first - cut_off)
-        return replace(x, axes=put(x.axes, place, (kept,)), number=None, name="").settled()
+        return replace(x, axes=put(x.axes, place, (kept,)), number=None, name="")
     count = last - first
     if isinstance(count, Size):
-        raise unknown(_UNTOLD)
-    return _ending(x, place, [-cut_off - n for n in range(count, 0, -1)], (plain(count),))
+        raise unknown(UNTOLD)
+    return ending(x, place, [-cut_off - n for n in range(count, 0, -1)], (plain(count),))
 
 
-def _ending(x: Value, place: int, from_end: list[int], axes: Axes) -> Value:
+def ending(x: Value, place: int, from_end: list[int], axes: Axes) -> Value:
     """The elements at these places, counted from the end of an axis of steps (0 is one beyond the last)."""
     time = time_of([x.axes[place]])
     if time is None or x.axes[place] != (time,):
-        raise unknown(_UNTOLD)
+        raise unknown(UNTOLD)
     offsets = [(time.extra + time.shift + n) // time.rate + 1 for n in from_end]  # in steps from the last
     picked = (*x.axes[:place], *axes, *x.axes[place + 1 :])
     back, ahead = x.back - min(offsets), x.ahead + max(offsets)
@@ -105,75 +105,24 @@ def _cut_constant(x: Value, place: int, count: Size | int) -> Value:
     """As many elements as there are steps, say, of a table of positions."""
     found = axis_of(count)
     if found is None:
-        raise unknown(_UNTOLD)
+        raise unknown(UNTOLD)
     alike = x.number is not None and x.number.ndim == 0
     varies = x.varies if alike else x.varies or COUNTED
     return replace(x, axes=put(x.axes, place, found), name="", varies=varies, number=x.number if alike else None)
 
 
-@rule("Gather", says=_SAYS)
-def gather(call: Call) -> Value:
-    x, index, place = call.value(0), call.value(1), call.axis(0)
-    axis, picked = x.axes[place], call.number(1)
-    axes = (*x.axes[:place], *index.axes, *x.axes[place + 1 :])
-    if whole(axis) is not None or not x.live:
-        if not x.live and whole(axis) is None:
-            return replace(x, axes=axes, number=None, name="")
-        return rearranged(x, axes) if not index.live and not any(index.axes) else _looked_up(x, index, axes)
-    if picked is None or picked.size != 1 or not has_time(axis):
-        raise mixes_rows(_ROWS) if axis == (axis[0],) and has_rows(axis) else unknown(_UNTOLD)
-    return _one_step(x, place, picked.item(), index.axes)
-
-
-def _looked_up(x: Value, index: Value, axes: tuple[Axis, ...]) -> Value:
-    """What is picked by an index that depends on the data, or holds one for each step or row."""
-    return rearranged(x, axes) if x.given else joined([x, index], axes)
-
-
-def _one_step(x: Value, place: int, picked: Any, axes: Axes) -> Value:  # noqa: ANN401
-    bound = _bound(picked, x.axes[place])
-    beyond = bound - length(x.axes[place])
-    if picked == ITERATION:
-        return _this_step(x, place, axes)
-    if not isinstance(bound, Size):
-        return _first_steps(x, place, bound + 1, axes)
-    if isinstance(beyond, Size):
-        raise unknown(_UNTOLD)
-    return _ending(x, place, [beyond], axes)
-
-
-def _this_step(x: Value, place: int, axes: Axes) -> Value:
+def this_step(x: Value, place: int, axes: Axes) -> Value:
     """The step that a loop is at."""
     if x.axes[place] != (TIME,):
-        raise unknown(_UNTOLD)
+        raise unknown(UNTOLD)
     return replace(x, axes=(*x.axes[:place], *axes, *x.axes[place + 1 :]), last=True, number=None, name="")
 
 
-def _first_steps(x: Value, place: int, count: int, axes: Axes) -> Value:
+def first_steps(x: Value, place: int, count: int, axes: Axes) -> Value:
     """Some of the first steps, which every later one is given."""
     return replace(
         x, axes=(*x.axes[:place], *axes, *x.axes[place + 1 :]), last=True, back=inf, ahead=count, number=None, name=""
     )
-
-
-@rule("GatherElements", says="local where it picks among features")
-def gather_elements(call: Call) -> Value:
-    x, index, place = call.value(0), call.value(1), call.axis(0)
-    if whole(x.axes[place]) is None:
-        raise unknown(_UNTOLD)
-    axes = broadcast([replace(v, axes=put(v.axes, place, ()), number=None) for v in (x, index)])
-    return joined([x, replace(index, number=None)], put(axes, place, index.axes[place]))
-
-
-@rule("GatherND", says="local where it picks from a constant table, or among features")
-def gather_by_tuples(call: Call) -> Value:
-    x, index, batch = call.value(0), call.value(1), call.attributes.get("batch_dims", 0)
-    depth = whole(index.axes[-1])
-    if depth is None or any(whole(axis) is None for axis in x.axes[batch : batch + depth]):
-        raise unknown(_UNTOLD)
-    shared = broadcast([Value(v.axes[:batch], v.live) for v in (x, index)]) if batch else ()
-    axes = (*shared, *index.axes[batch:-1], *x.axes[batch + depth :])
-    return joined([x, replace(index, number=None)], axes)
 
 
 @rule("ScatterElements", "Scatter", says="local where it writes among features")
@@ -196,7 +145,7 @@ def scatter_by_tuples(call: Call) -> Value:
     return joined([x, replace(index, number=None), updates], (*x.axes[:depth], *behind))
 
 
-@rule("Pad", says=_SAYS)
+@rule("Pad", says=SAYS)
 def pad(call: Call) -> Value:
     x, pads = call.value(), call.numbers("pads", 1) or []
     axes = call.numbers("axes", 3) or list(range(len(x.axes)))

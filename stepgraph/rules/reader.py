@@ -24,16 +24,18 @@ from stepgraph.rules.size import STEPS, Size, size
 from stepgraph.rules.table import Call
 from stepgraph.rules.value import Finding, Found, Value, nothing, steps
 
+Cut = Callable[[Call, Sequence[Value]], Sequence[Value]]
+
 FIRST = "reads the first steps of a sequence, whichever step it is at"
 
 
-def read(graph: Graph, facts: Facts) -> Finding | None:
+def read(graph: Graph, facts: Facts, cut: Cut | None = None) -> Finding | None:
     """The first thing in a graph that one step of one sequence alone cannot do; None if there is none.
 
-    What no rule can tell is named only if nothing else is in the way.
+    What no rule can tell is named only if nothing else is in the way. `cut` as `Reader` has it.
     """
     kept = frozenset((state.loop, state.tensor) for state in facts.looped)
-    values = Reader(graph, kept).values(begin(facts))
+    values = Reader(graph, kept, cut).values(begin(facts))
     found = [_of_output(values[port.name], port) for port in facts.outputs if port.name in values]
     found += [
         _of_state(values[each.returned.name], each.given.name, facts)
@@ -101,10 +103,13 @@ def _of_state(value: Value, given: str, facts: Facts) -> Finding | None:
 
 
 class Reader:
-    """Applies the rules to the nodes of a graph, one after the other."""
+    """Applies the rules to the nodes of a graph, one after the other.
 
-    def __init__(self, graph: Graph, kept: frozenset[tuple[str, str]] = frozenset()) -> None:
-        self._graph, self._kept = graph, kept
+    `cut` says what a node makes of its own step, once it is cut to one, of what it makes as the file has it.
+    """
+
+    def __init__(self, graph: Graph, kept: frozenset[tuple[str, str]] = frozenset(), cut: Cut | None = None) -> None:
+        self._graph, self._kept, self._cut = graph, kept, cut
         self._opset = opset(graph.model)
 
     def values(self, inputs: Mapping[str, Value]) -> dict[str, Value]:
@@ -118,19 +123,19 @@ class Reader:
 
     def _follow(self, nodes: Iterable[onnx.NodeProto], values: dict[str, Value], outermost: bool) -> None:
         for node in nodes:
-            results = self._results(node, values)
+            results = self._results(node, values, outermost)
             constant = outermost and all(values[name].name or not name for name in node.input if name)
             for name, result in zip(node.output, results, strict=False):
                 if name:
                     values[name] = replace(result, name=name) if constant and not result.live else result
 
-    def _results(self, node: onnx.NodeProto, values: Mapping[str, Value]) -> list[Value]:
+    def _results(self, node: onnx.NodeProto, values: Mapping[str, Value], outermost: bool) -> list[Value]:
         inputs = [values[name] if name else None for name in node.input]
         try:
             found = next((value.finding for value in inputs if value and value.finding), None)
             if found:
                 return [nothing(found)] * len(node.output)
-            return [_reached(each, node) for each in self._applied(node, inputs, values)]
+            return [_reached(each, node) for each in self._applied(node, inputs, values, outermost)]
         except Found as found:
             finding = Finding(found.kind, name_of(node), label(node), found.words)
         except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError, StepgraphError) as error:
@@ -138,7 +143,7 @@ class Reader:
         return [nothing(finding)] * len(node.output)
 
     def _applied(
-        self, node: onnx.NodeProto, inputs: Sequence[Value | None], values: Mapping[str, Value]
+        self, node: onnx.NodeProto, inputs: Sequence[Value | None], values: Mapping[str, Value], outermost: bool
     ) -> Iterator[Value]:
         entry = RULES.get(node.op_type) if node.domain in ("", "ai.onnx", "com.microsoft") else None
         if entry is None:
@@ -146,8 +151,10 @@ class Reader:
         call = Call(node, inputs, self._opset, self._constant, self._inner(values), self._kept)
         results = entry.rule(call)
         several = [results] if isinstance(results, Value) else list(results)
+        if self._cut and outermost:
+            several = list(self._cut(call, several))
         several += [nothing(_unread(node))] * (len(node.output) - len(several))
-        yield shapes.numbers(call, several[0]).settled()
+        yield shapes.counted(call, shapes.numbers(call, several[0]).settled())
         yield from (value.settled() for value in several[1:])
 
     def _inner(

@@ -106,6 +106,30 @@ def drawn(_: Call) -> Value:
     raise random()
 
 
+def counted(call: Call, result: Value) -> Value:
+    """The result with the numbers from which it counts along its axis of time, if it does."""
+    ramp = None
+    if not result.live and result.timed:
+        match call.node.op_type, [value.ramp for value in call.all]:
+            case "Range", _ if (start := call.number(0)) is not None and np.all(call.number(2) == 1):
+                ramp = None if isinstance(start.item(), Size) else np.array([int(start.item())])
+            case "Cast" | "Identity", [given]:
+                ramp = given
+            case "Unsqueeze", [given, *_] if given is not None:
+                ramp = given.reshape([1 if isinstance(n, Size) else n for n in result.shape])
+            case "Add", [a, b] if (a is None) != (b is None):
+                ramp = _shifted(call, 0 if b is None else 1, result)
+    return result if ramp is None and result.ramp is None else replace(result, ramp=ramp)
+
+
+def _shifted(call: Call, counting: int, result: Value) -> np.ndarray | None:
+    ramp, added = call.value(counting).ramp, call.number(1 - counting)
+    if ramp is None or added is None or any(isinstance(n, Size) for n in added.flat):
+        return None
+    moved: np.ndarray = ramp + added.astype(int)
+    return moved if moved.ndim == len(result.axes) else None
+
+
 # shape arithmetic
 
 

@@ -60,6 +60,7 @@ class Value:
     An element of step t depends on the steps from t - `back` to t + `ahead` of the data, and on its own row alone. What
     has no axis of time is of the last step if `last`, of the step that a loop is at within its body, else of none.
     `number` is what it holds where that is known and small: as an array, or one number for all elements.
+    `ramp`: it holds whole numbers that count along its axis of time, from these on (of length 1 along that axis).
     `given` and `ends` are states of the interface: it is what such a state was, or what it becomes.
     """
 
@@ -70,6 +71,7 @@ class Value:
     last: bool = False
     varies: str = ""
     number: np.ndarray | None = None
+    ramp: np.ndarray | None = None
     given: frozenset[str] = frozenset()
     ends: frozenset[str] = frozenset()
     reaching: Finding | None = None  # the node because of which it reaches further than its own step
@@ -176,7 +178,7 @@ def _together(values: Sequence[Value], place: int) -> Axis:
     if len(shifts) > 1:
         time = time_of([axes[0]])
         assert time is not None
-        return with_time([axes[0]], replace(time, shift=min(shifts, key=abs)))[0]
+        return with_time([axes[0]], replace(time, shift=max(shifts)))[0]  # where the last of them has come
     return axes[0]
 
 

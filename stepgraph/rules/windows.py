@@ -76,14 +76,20 @@ def transposed_convolution(call: Call) -> Value:
 
 @rule("STFT", says=_SAYS)
 def spectra(call: Call) -> Value:
-    x, step, size = call.value(), call.number(1), call.number(3)
+    x, window = call.value(), of_spectra(call)
+    bins = window.kernel // 2 + 1 if call.attributes.get("onesided", 1) else window.kernel
+    framed = slid(replace(x, axes=x.axes[:2]), 1, window)
+    return replace(framed, axes=(*framed.axes, plain(bins), plain(2)))
+
+
+def of_spectra(call: Call) -> Window:
+    """The window of an STFT."""
+    step, size = call.number(1), call.number(3)
     size = size if size is not None else call.number(2)
     if step is None or size is None:
         raise unknown("has frames that cannot be told from the file")
     kernel = int(size.item()) if size.ndim == 0 or (size.size == 1 and call.given(3) is not None) else size.shape[0]
-    bins = kernel // 2 + 1 if call.attributes.get("onesided", 1) else kernel
-    framed = slid(replace(x, axes=x.axes[:2]), 1, Window(kernel, int(step.item()), 1, 0, 0))
-    return replace(framed, axes=(*framed.axes, plain(bins), plain(2)))
+    return Window(kernel, int(step.item()), 1, 0, 0)
 
 
 Slide = Callable[[Value, int, Window], Value]
@@ -92,12 +98,13 @@ Slide = Callable[[Value, int, Window], Value]
 def _slid(call: Call, x: Value, kernel: Sequence[int], slide: Slide) -> Value:
     """Slides a window along all axes from the third on."""
     result = joined([x], x.axes)
-    for place, window in zip(range(2, len(x.axes)), _windows(call, kernel), strict=True):
+    for place, window in zip(range(2, len(x.axes)), all_of(call, kernel), strict=True):
         result = slide(result, place, window)
     return result
 
 
-def _windows(call: Call, kernel: Sequence[int]) -> list[Window]:
+def all_of(call: Call, kernel: Sequence[int]) -> list[Window]:
+    """The window of a node along each axis from the third on."""
     rank = len(kernel)
     strides, dilations = (call.attributes.get(name, [1] * rank) for name in ("strides", "dilations"))
     pads = call.attributes.get("pads", [0] * (2 * rank))
@@ -147,10 +154,10 @@ def _backward(x: Value, place: int, window: Window, added: int) -> Value:
     time = _plain_time(axis)
     rate = time.rate * window.stride
     extra = (time.extra - 1) * window.stride + window.span + 1 - window.before - window.after + added
-    shift = 0 if extra == 0 else time.shift * window.stride - window.before
+    shift = 0 if extra == 0 else time.shift * window.stride + window.before  # the last that adds to it is its own
     back, ahead = float("-inf"), float("-inf")
     for phase in range(rate):
-        last = phase - shift + window.before  # among the elements before the axis was moved
+        last = phase - shift + window.before  # among all that is spread
         lowest = -((window.span - last) // window.stride)
         highest = last // window.stride
         back = max(back, -((lowest + time.shift) // time.rate))

@@ -69,10 +69,6 @@ def later(y: Tensor) -> Tensor:
     return torch.cat([y[:, 1:], torch.zeros_like(y[:, :1])], 1)
 
 
-def earlier(y: Tensor) -> Tensor:
-    return torch.cat([torch.zeros_like(y[:, :1]), y[:, :-1]], 1)
-
-
 WITH_BUFFER = r"export the file for one step at a time, with that buffer as an input and an output.*\[state\]"
 WITH_STATE = r"export the file for one step at a time, with what it remembers.*under \[state\]"
 
@@ -109,10 +105,6 @@ REFUSED: dict[str, tuple[Callable[[], Around], str]] = {
         lambda: Around(before=OverTime(nn.Conv1d(INPUTS, INPUTS, 3, padding=1))),
         rf"\(Conv\) mixes steps .*: its window covers several steps\. .*{WITH_BUFFER}",
     ),
-    "a convolution over the past": (
-        lambda: Around(before=OverTime(nn.ConstantPad1d((2, 0), 0.0), nn.Conv1d(INPUTS, INPUTS, 3))),
-        rf"\(Conv\) mixes steps .*: its window covers several steps\. .*{WITH_BUFFER}",
-    ),
     "a convolution after the cell": (
         lambda: Around(after=OverTime(nn.Conv1d(HIDDEN, 2, 5, padding=2))),
         rf"\(Conv\) mixes steps .*: its window covers several steps\. .*{WITH_BUFFER}",
@@ -128,10 +120,6 @@ REFUSED: dict[str, tuple[Callable[[], Around], str]] = {
     "a look at the next step of the input": (
         lambda: Around(before=later),
         r"\((Slice|Concat)\) mixes steps .*: it moves values from one step to another",
-    ),
-    "a look at the step before": (
-        lambda: Around(after=earlier),
-        r"\((Slice|Concat)\) mixes steps .*: it moves values from one step to another: it shifts, delays",
     ),
     "a sequence turned round": (
         lambda: Around(before=lambda x: x.flip(1), after=lambda y: y.flip(1)),

@@ -22,6 +22,7 @@ class StateHome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     STATE_HOME_INTERFACE: _ClassVar[StateHome]
     STATE_HOME_LOOP: _ClassVar[StateHome]
     STATE_HOME_RESET: _ClassVar[StateHome]
+    STATE_HOME_RING: _ClassVar[StateHome]
 
 class ModelStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -38,6 +39,7 @@ STATE_HOME_SERVER: StateHome
 STATE_HOME_INTERFACE: StateHome
 STATE_HOME_LOOP: StateHome
 STATE_HOME_RESET: StateHome
+STATE_HOME_RING: StateHome
 MODEL_STATUS_UNSPECIFIED: ModelStatus
 MODEL_STATUS_LOADING: ModelStatus
 MODEL_STATUS_READY: ModelStatus

@@ -20,6 +20,7 @@ _HOMES = {
     "server": model_pb2.STATE_HOME_SERVER,
     "interface": model_pb2.STATE_HOME_INTERFACE,
     "loop": model_pb2.STATE_HOME_LOOP,
+    "ring": model_pb2.STATE_HOME_RING,
     "reset": model_pb2.STATE_HOME_RESET,
 }
 

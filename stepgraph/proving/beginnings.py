@@ -1,0 +1,79 @@
+"""Gives the graph of one step the rings that its nodes look back at; runs the original to see what they begin with."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from stepgraph.errors import ModelRefused
+from stepgraph.graphs.builder import reachable, returning
+from stepgraph.graphs.graph import Graph
+from stepgraph.graphs.labels import label, name_of
+from stepgraph.proving.reference import sequences
+from stepgraph.reading.source import Source
+from stepgraph.rewriting import rings, runnable
+from stepgraph.rewriting.ports import Facts
+from stepgraph.rewriting.rings import Ring
+from stepgraph.rings import forms
+from stepgraph.rules.value import Finding
+from stepgraph.running import session
+
+_MOST_BYTES = 4 * 2**20  # of the rings of one sequence
+_STEPS = 2
+
+
+def applied(step: Source, original: Graph) -> tuple[Source, Finding | None]:
+    """The same with each node that looks back written for one step, and what keeps the file from being cut to one.
+
+    Raises:
+        ModelRefused: the rings would be too large, or begin with what depends on the data.
+    """
+    read, facts = forms.read(original, step.facts), step.facts
+    if read.finding and read.finding.kind in ("mixes", "random"):
+        return step, read.finding
+    ends = [*(p.name for p in facts.outputs), *(c.returned.name for c in facts.through)]
+    nodes = reachable(step.model.graph.node, ends)
+    needed = {name: read.forms[name] for node in nodes for name in node.output if name in read.forms}
+    if not needed:
+        return step, read.finding
+    found = rings.found(nodes, needed)
+    _check_size(found)
+    held = _held(original, facts, found)
+    model = rings.stepped(step.model, needed, found)
+    return replace(step, model=model, facts=replace(facts, rings=rings.states(found, held))), read.finding
+
+
+def _check_size(found: Mapping[rings.Key, Ring]) -> None:
+    needed = rings.all_bytes(found.values())
+    if needed > _MOST_BYTES:
+        largest = max(found.values(), key=lambda ring: ring.bytes)
+        raise ModelRefused(
+            f"what the file looks back at takes {needed / 2**20:.1f} MiB for each sequence, and at most "
+            f"{_MOST_BYTES // 2**20} MiB are kept: {label(largest.node)} alone needs the last "
+            f"{largest.span.back} of '{largest.tensor}', {largest.bytes / 2**20:.1f} MiB",
+            name_of(largest.node),
+        )
+
+
+def _held(original: Graph, facts: Facts, found: Mapping[rings.Key, Ring]) -> dict[str, np.ndarray]:
+    """The tensors that are looked back at, in a run of one sequence."""
+    names = list(dict.fromkeys(ring.tensor for ring in found.values()))
+    run = session.create(returning(runnable.runnable(original.model), names))
+    draws = [_values(run, names, facts, seed) for seed in (0, 1)]
+    for ring in found.values():
+        first, second = (ring.start(draw[ring.tensor]) for draw in draws)
+        if not np.array_equal(first, second):
+            raise ModelRefused(
+                f"{label(ring.node)} looks back at '{ring.tensor}', and what stands there before the first step "
+                "depends on the data. Let the file pad with a constant",
+                name_of(ring.node),
+            )
+    return draws[0]
+
+
+def _values(run: session.Session, names: list[str], facts: Facts, seed: int) -> dict[str, np.ndarray]:
+    data = sequences(facts, _STEPS, 1, seed)
+    feeds = facts.feeds(data, 1, _STEPS)
+    computed = [name for name in names if name not in feeds]
+    values = session.run(run, computed, feeds) if computed else []
+    return {name: feeds[name] for name in names if name in feeds} | dict(zip(computed, values, strict=True))

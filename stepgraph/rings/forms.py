@@ -1,0 +1,68 @@
+"""How a node that looks back over steps is written for one step: what it needs of the steps before becomes state.
+
+A tensor with an axis of time is cut to the elements that come with a step: those whose positions are the step's. So
+what moves elements along time, and nothing else, is left out, and a node needs earlier ones where its inputs stand
+apart, or its window begins before the step.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import inf
+
+from stepgraph.graphs.graph import Graph
+from stepgraph.rewriting.ports import Facts
+from stepgraph.rewriting.rings import Form
+from stepgraph.rings import moves, windows
+from stepgraph.rings.beside import beside
+from stepgraph.rules import reader
+from stepgraph.rules.table import Call
+from stepgraph.rules.value import Finding, Value
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What was read of a graph: `finding` as `reader.read` has it, once the nodes that have `forms` are cut to a step.
+
+    The forms are by the first output of each node.
+    """
+
+    finding: Finding | None
+    forms: Mapping[str, Form]
+
+
+def read(graph: Graph, facts: Facts) -> Reading:
+    forms: dict[str, Form] = {}
+
+    def cut(call: Call, results: Sequence[Value]) -> Sequence[Value]:
+        made = form(call, results)
+        if made is None:
+            return results
+        forms[next(filter(None, call.node.output))] = made
+        return [replace(value.settled(), back=0, ahead=0) for value in results]
+
+    finding = reader.read(graph, facts, cut)
+    return Reading(finding, forms)
+
+
+def form(call: Call, results: Sequence[Value]) -> Form | None:
+    """How a node is written; None if it does within a step what it does in the file, or cannot be cut to one.
+
+    `results` as its rule has them, before elements are counted from the first step on.
+    """
+    if any(value.far for value in call.all) or any(value.back == inf for value in results):
+        return None  # what goes into it or comes out cannot be cut to one step
+    made = _FORMS.get(call.node.op_type, beside)(call, results)
+    if made is None or any(span.last >= span.own for span in made.spans):
+        return None
+    return made
+
+
+_FORMS: dict[str, Callable[[Call, Sequence[Value]], Form | None]] = {
+    **dict.fromkeys(("AveragePool", "Conv", "ConvInteger", "LpPool", "MaxPool", "QLinearConv"), windows.window),
+    "ConvTranspose": windows.spread,
+    "STFT": windows.spectra,
+    "Pad": moves.padded,
+    "Slice": moves.cut,
+    "Gather": moves.gathered,
+    "Concat": moves.joined,
+}

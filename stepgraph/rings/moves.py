@@ -1,0 +1,144 @@
+"""What moves elements along time, in one step: lags, differences, windows of the last elements."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from stepgraph.rewriting.rings import Form, Span
+from stepgraph.rings.beside import beside
+from stepgraph.rings.span import place_of, span, steps_of
+from stepgraph.rings.windows import as_it_is, reach
+from stepgraph.rules.axes import Time, has_time, length, time_of
+from stepgraph.rules.picks import bound
+from stepgraph.rules.size import Size
+from stepgraph.rules.table import Call, whole
+from stepgraph.rules.value import Value, unknown
+from stepgraph.rules.windows import Window
+
+_END = 2**31 - 1
+
+
+def _delayed(call: Call, index: int, result: Value) -> tuple[Span, ...]:
+    """The elements of an input that stand where those of the step stand in the result."""
+    value = call.value(index)
+    own, made = time_of(value.axes), time_of(result.axes)
+    settled = time_of(result.settled().axes)
+    place = place_of(value)
+    if own is None or made is None or settled is None or place is None or made.shift == settled.shift:
+        return ()
+    first = made.shift - settled.shift
+    return (span(call, index, place, first, first + own.rate - 1),)
+
+
+def _moved(call: Call, results: Sequence[Value], index: int = 0) -> Form:
+    """A node that only moves the elements of one input along time."""
+    value, made = call.value(index), results[0]
+    own, after = time_of(value.axes), time_of(made.axes)
+    if own and after and own.shift > max(0, after.shift):
+        raise unknown("adds steps before what begins later than the first step")
+    return Form(_delayed(call, index, made), instead=index)
+
+
+def padded(call: Call, results: Sequence[Value]) -> Form | None:
+    pads = [int(n) for n in call.numbers("pads", 1) or []]
+    axes = call.numbers("axes", 3) or list(range(len(call.value().axes)))
+    place = place_of(call.value())
+    at = [i for i, axis in enumerate(axes) if int(axis) % len(call.value().axes) == place]
+    if place is None or not any(pads[i] or pads[i + len(axes)] for i in at):
+        return None
+    kept = [0 if i % len(axes) in at else n for i, n in enumerate(pads)]
+    moved = _moved(call, results)
+    if not any(kept):
+        return moved
+    if "pads" in call.attributes:
+        return replace(moved, instead=None, attributes={"pads": kept})
+    return replace(moved, instead=None, constants={1: np.array(kept, np.int64)})
+
+
+def cut(call: Call, results: Sequence[Value]) -> Form | None:
+    x, made = call.value(), results[0]
+    place = place_of(x)
+    starts, ends = (list(call.numbers(name, i) or []) for i, name in ((1, "starts"), (2, "ends")))
+    axes = [int(axis) % len(x.axes) for axis in call.numbers("axes", 3) or range(len(starts))]
+    strides = [int(n) for n in call.numbers("steps", 4) or [1] * len(starts)]
+    if place is None or place not in axes or (not x.live and not has_time(made.axes[place])):
+        return None
+    at = axes.index(place)
+    if has_time(made.axes[place]) and strides[at] == 1:
+        spans = _delayed(call, 0, made)
+        if made.axes[place] == x.axes[place] and not spans:
+            return None
+    elif has_time(made.axes[place]):
+        first = bound(starts[at], x.axes[place])
+        assert isinstance(first, int)
+        window = Window(1, strides[at], 1, -first, 0)
+        low, high = reach(x, made, place, window)
+        if low >= 0 and as_it_is(x, made, Window(1, 1, 1, 0, 0), low):
+            return None
+        spans = (span(call, 0, place, low, high),)
+    else:
+        spans = _ending(call, place, bound(starts[at], x.axes[place]), whole(made.axes[place]) or 1)
+    return _bounded(call, spans, at, starts, ends, strides)
+
+
+def _bounded(
+    call: Call, spans: tuple[Span, ...], at: int, starts: list[Any], ends: list[Any], strides: list[int]
+) -> Form | None:
+    """A Slice that takes all of the elements of its axis of time, which is the `at`th of its axes."""
+    if len(starts) == 1 and strides[at] == 1:
+        return Form(spans, instead=0)
+    starts[at], ends[at] = 0, _END
+    if any(isinstance(n, Size) for n in (*starts, *ends)):
+        raise unknown("cuts steps and other axes at places that depend on their number")
+    bounds = [[int(n) for n in some] for some in (starts, ends)]
+    if "starts" in call.attributes:
+        return Form(spans, attributes=dict(zip(("starts", "ends"), bounds, strict=True)))
+    return Form(spans, constants={i: np.array(some, np.int64) for i, some in enumerate(bounds, 1)})
+
+
+def _ending(call: Call, place: int, first: Size | int, count: int) -> tuple[Span, ...]:
+    """The elements from `first` on, a place that is counted from the end, at the step that is the last."""
+    time = steps_of(call.value(), place)
+    low = first - length(time) + time.rate + time.extra + time.shift  # from the first of the step's own
+    if isinstance(low, Size):
+        raise unknown("picks steps that cannot be told from the file")
+    if low - time.shift < 0:
+        raise unknown(f"takes the last {count} elements, of which the first steps of a sequence do not have as many")
+    return (span(call, 0, place, low, low + count - 1),)
+
+
+def gathered(call: Call, results: Sequence[Value]) -> Form | None:
+    x, place = call.value(), call.axis(0)
+    ramp = call.value(1).ramp
+    if ramp is not None and x.live and has_time(x.axes[place]):
+        return _windowed(call, results[0], ramp)
+    picked = call.number(1) if x.live and has_time(x.axes[place]) else None
+    if picked is None or picked.size != 1:
+        return beside(call, results)
+    (span,) = _ending(call, place, bound(picked.item(), x.axes[place]), 1)
+    if span.first == span.own - 1 and not span.begun and x.axes[place] == (Time(span.own),):
+        return None
+    return Form((span,), constants={1: np.zeros(picked.shape, np.int64)})
+
+
+def _windowed(call: Call, made: Value, ramp: np.ndarray) -> Form:
+    """A window of several elements for each step, by places that count along the steps."""
+    place, time, after = call.axis(0), time_of(call.value().axes), time_of(made.axes)
+    assert time is not None
+    assert after is not None
+    places = ramp + time.shift - after.shift
+    low, high = int(places.min()), int(places.max())
+    return Form((span(call, 0, place, low, high),), constants={1: places.astype(np.int64) - low})
+
+
+def joined(call: Call, results: Sequence[Value]) -> Form | None:
+    place = call.axis(0)
+    timed = [i for i, part in enumerate(call.inputs) if part and has_time(part.axes[place])]
+    if not timed or len(call.inputs) == 1:
+        return beside(call, results)
+    (index,) = timed
+    if any(part.live for i, part in enumerate(call.inputs) if part and i != index):
+        return None
+    return _moved(call, results, index)
