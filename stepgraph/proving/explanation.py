@@ -5,7 +5,10 @@ import onnx
 from stepgraph.graphs.labels import label
 
 WINDOWS = frozenset({"AveragePool", "Conv", "ConvInteger", "ConvTranspose", "LpPool", "MaxPool", "QLinearConv"})
-ADVICE = "Only recurrent cells may carry anything from step to step; let the rest of the network see one step at a time"
+ADVICE = (
+    "Only recurrent cells may carry anything from step to step without a bound; let the rest of the network see one "
+    "step at a time, or a fixed number of steps before it"
+)
 
 
 def mixing(node: onnx.NodeProto) -> str:
@@ -32,9 +35,9 @@ _CELLS_INSTEAD = (
     "input and an output, and name that pair in model.toml beside the file, under [state]"
 )
 _BUFFER_INSTEAD = (
-    "A convolution that looks back can stream if the frames that it looks back at go in and come out: export the file "
-    "for one step at a time, with that buffer as an input and an output, and name the pair in model.toml beside the "
-    "file, under [state]. One that looks ahead cannot"
+    "One that only looks back is served, with all of its padding before the first step and none after the last; one "
+    "that looks ahead cannot be. Or export the file for one step at a time, with that buffer as an input and an output, and "
+    "name the pair in model.toml beside the file, under [state]"
 )
 _ATTENTION = (
     "it weighs all steps of a sequence against each other, as attention does",

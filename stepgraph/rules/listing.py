@@ -15,7 +15,8 @@ What the server shows of a file by reading it holds for every number of steps an
 sequence is computed from itself and from the states of the cells. For that it follows the axes of batch and of time
 through the graph by a rule for each operator. These are the rules of the operators of ONNX, versions {FIRST} to {LAST}
 of its default domain. "Mixes" is said of a node that computes over the axis of steps (or of sequences); over any other
-axis the same operator is local.
+axis the same operator is local. What reaches n steps back, and none ahead, becomes a state of the sequence: a ring of
+the last elements of the tensor that is looked back at.
 
 This page is made by `python -m stepgraph.rules.listing > docs/reading.md`.
 

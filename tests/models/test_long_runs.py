@@ -147,9 +147,13 @@ class Counted(nn.Module):
         return self.cell(held.float())[0]
 
 
-def test_what_a_file_does_at_a_whole_number_that_it_names_is_tried(export: Export) -> None:
-    with pytest.raises(ModelRefused, match=r"differs by .* reaches back 1 step"):
-        load(export(Counted(), (torch.zeros(2, 5, INPUTS, dtype=torch.int64),), "x", "y", FREE), 4, 1.0)
+def test_what_a_file_does_at_a_whole_number_that_it_names_is_done_step_by_step(export: Export) -> None:
+    path = export(Counted(), (torch.zeros(2, 5, INPUTS, dtype=torch.int64),), "x", "y", FREE)
+    engine = load(path, 4, 1.0).engine
+    x = np.random.default_rng(5).integers(5, 9, (2, 40, INPUTS))
+    (wanted,) = onnxruntime.InferenceSession(path).run(None, {"x": x})
+    answers = engine.run({"x": x.swapaxes(0, 1)}, engine.graph.start(2), trace=False).outputs["y"]
+    np.testing.assert_allclose(answers.swapaxes(0, 1), wanted, atol=1e-5)
 
 
 class Delayed(nn.Module):
@@ -166,8 +170,8 @@ class Delayed(nn.Module):
         return self.cell(x, torch.tanh(h))
 
 
-@pytest.mark.parametrize("toml", ["", '[state]\nh = "h_out"\n'])
-def test_what_a_file_does_from_a_state_that_it_names_is_tried(toml: str, export: Export) -> None:
+def test_what_a_file_does_from_a_state_that_it_names_is_tried(export: Export) -> None:
+    toml = '[state]\nh = "h_out"\n'  # else it is an input like others, and the file does as it is told
     axes = {**FREE, "h": {1: "batch"}}
     args = (torch.zeros(2, 5, INPUTS), torch.zeros(1, 2, HIDDEN))
     with pytest.raises(ModelRefused):

@@ -74,6 +74,7 @@ SERVED = {
     "torch-dynamo/scan": (),
     "torch-dynamo/tokens": ("LSTM",),
     "torch-dynamo/while-loop": (),
+    **dict.fromkeys((f"torch-dynamo/{name}" for name in ("chomped", "lag", "tcn", "unfold")), ("GRU",)),
 }
 
 # and why not
