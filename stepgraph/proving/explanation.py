@@ -36,8 +36,8 @@ _CELLS_INSTEAD = (
 )
 _BUFFER_INSTEAD = (
     "One that only looks back is served, with all of its padding before the first step and none after the last; one "
-    "that looks ahead cannot be. Or export the file for one step at a time, with that buffer as an input and an output, and "
-    "name the pair in model.toml beside the file, under [state]"
+    "that looks ahead cannot be. Or export the file for one step at a time, with that buffer as an input and an "
+    "output, and name the pair in model.toml beside the file, under [state]"
 )
 _ATTENTION = (
     "it weighs all steps of a sequence against each other, as attention does",
