@@ -38,6 +38,8 @@ class RunningServer:
             if value is not None:
                 variables[name] = value
         given = [] if "--port" in arguments else ["--port", "0"]
+        if (transport := os.environ.get("TIDEGATE_TEST_TRANSPORT")) and "--transport" not in arguments:
+            given += ["--transport", transport]
         given += [] if "--store" in arguments or "TIDEGATE_STORE" in variables else ["--store", "memory:"]
         self._news = Condition()
         self._ended = False

@@ -1,4 +1,4 @@
-"""The loop of one stream: reads, writes, waits while the client does not read, and ends when the server stops.
+"""One stream: takes requests, writes answers, waits while the client does not read, and ends when the server stops.
 
 Knows no protocol: a `Dialect` translates between a client's messages and a `Stream`, which does the work.
 """
@@ -6,17 +6,16 @@ Knows no protocol: a `Dialect` translates between a client's messages and a `Str
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from time import perf_counter
-from typing import Any, Protocol
 
 import grpc
 
 from server.durability.keeper import AnyKeeper
+from server.edge.dialect import Bundle, Call, Dialect, Large, Outgoing, Request
 from server.errors import Silent, TidegateError
 from server.streams.allowance import Allowance
-from server.streams.events import Answered, Event, Failed, FleetAnswered
+from server.streams.events import Answered, Event, FleetAnswered
 from server.streams.stream import Stream
 
 log = logging.getLogger(__name__)
@@ -25,65 +24,11 @@ _ANSWERS = Answered, FleetAnswered
 _TURN = 0.003  # seconds of one client's requests after which the others get their turn
 
 
-Request = Any  # what the dialect's deserialiser makes of a client's message
-
-
-@dataclass(frozen=True, eq=False)
-class Bundle:
-    """A message of several requests, each of which may be parsed only when it is taken out.
-
-    `large`: others get a turn before the first is, because the message took long to come in.
-    """
-
-    requests: Iterable[Request]
-    large: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class Large:
-    """A message of about `size` bytes that takes long to make: `make` does it in pieces, when its turn has come."""
-
-    size: int
-    make: Callable[[], Awaitable[bytes]]
-
-
-Outgoing = Answered | FleetAnswered | bytes | Large  # the last two carry no answer
-
-
-class Call(Protocol):
-    """The part of gRPC's context that the loop uses."""
-
-    async def read(self) -> Request | Bundle:
-        """The next message, or grpc.aio.EOF."""
-
-    async def write(self, message: bytes, /) -> None:
-        """Returns once the next message may be written."""
-
-
-class Dialect(Protocol):
-    """Translates between the messages of a protocol and the calls and events of one `Stream`."""
-
-    def take(self, request: Request, stream: Stream, company: bool) -> None:
-        """Carries out one request. `company`: others came in the same message. Raises TidegateError."""
-
-    def refusal(self, request: Request, stream: Stream, error: TidegateError) -> Failed:
-        """The event for a request that was refused."""
-
-    def write(self, event: Event) -> bytes | Large:
-        """The message for one event."""
-
-    def bundle(self, events: Sequence[Outgoing]) -> tuple[bytes, int]:
-        """The next message, and how many of these, in their order, are in it; bytes are whole messages.
-
-        The first is not Large.
-        """
-
-
 class Exchange:
     """Serves one stream from its first message to its last.
 
     Args:
-        call: gRPC's context of the stream.
+        call: carries the messages.
         dialect: the protocol.
         make: makes the stream, which emits its events by the function that is given.
         keeper: keeps sequences beyond this stream.
@@ -107,43 +52,58 @@ class Exchange:
         self._keeper = keeper
         self._allowed = allowed
         self._silence = silence
+        self._over: asyncio.Future[None] = self._loop.create_future()
         self._stream = make(self._emit)
-        # what goes on
+        # reading
         self._heard = False
-        self._leaving = False
+        self._last_was_read = False
+        self._reading = False  # requests are being taken
+        self._stalled = False  # no request is taken until something was written
+        self._bundle: Iterator[Request] | None = None  # the rest of a message
+        # writing
         self._outgoing: deque[Outgoing] = deque()
         self._unwritten = 0  # the bytes of those that carry no answer
-        self._asleep: asyncio.Future[None] | None = None  # done when something is outgoing
-        self._room = asyncio.Event()  # set when something was written, while `_waits_for_room`, and by the writer's end
-        self._waits_for_room = False
-        self._writer: asyncio.Task[None]
+        self._making: asyncio.Task[bytes] | None = None  # the next message, which is large
+        self._will_write = False
+        self._sent = (0, 0)  # while the call is full: the bytes of the last message, of answers and of others
+        # leaving
+        self._leaving = False
+        self._released = False
 
     async def serve(self, leave: asyncio.Event) -> None:
         """Runs until the client has sent its last message and has every answer, or is gone.
 
         Once `leave` is set, the sequences are parked, and the client is told to go on elsewhere.
         """
-        writer = self._writer = asyncio.create_task(self._write())
-        writer.add_done_callback(lambda _: self._room.set())
-        reader = asyncio.create_task(self._read())
-        leaving = asyncio.create_task(leave.wait())
+        silent = self._loop.call_later(self._silence, self._check_heard)
+        leaving = asyncio.create_task(self._leave(leave))
+        self._call.begin(self)
         try:
-            done, _ = await asyncio.wait((reader, leaving), timeout=self._silence, return_when=asyncio.FIRST_COMPLETED)
-            if not done and not self._heard:
-                raise Silent(f"nothing was said on this stream for {self._silence:g} s")
-            await asyncio.wait((reader, leaving), return_when=asyncio.FIRST_COMPLETED)
-            await (reader if reader.done() else self._leave())
-            while not (self._stream.idle and not self._outgoing and not self._unwritten) and not writer.done():
-                await self._wait_for_room()
-            if writer.done():
-                writer.result()
+            await self._over
         finally:
-            for task in (writer, reader, leaving):
-                task.cancel()
+            silent.cancel()
+            leaving.cancel()
+            self._call.end()
+            if self._making is not None:
+                self._making.cancel()
+            if not self._over.done():
+                self._over.cancel()
             self._stream.abandon()
 
-    async def _leave(self) -> None:
+    def fail(self, error: BaseException) -> None:
+        """Ends the stream with an error."""
+        if not self._over.done():
+            self._over.set_exception(error)
+
+    def _check_heard(self) -> None:
+        if not self._heard:
+            self.fail(Silent(f"nothing was said on this stream for {self._silence:g} s"))
+
+    async def _leave(self, leave: asyncio.Event) -> None:
         """Parks all sequences after the steps that were taken, writes their checkpoints, and then tells the client."""
+        await leave.wait()
+        if self._last_was_read:
+            return
         self._leaving = True
         gone: asyncio.Future[tuple[int, ...]] = self._loop.create_future()
 
@@ -151,48 +111,89 @@ class Exchange:
             if not gone.done():  # the stream can be cut meanwhile
                 gone.set_result(handles)
 
-        self._stream.leave(left)
-        handles = await gone
-        await self._keeper.flush()
-        self._stream.release(handles)
+        try:
+            self._stream.leave(left)
+            handles = await gone
+            await self._keeper.flush()
+            self._stream.release(handles)
+        except Exception as error:  # noqa: BLE001 # it is the stream's
+            self.fail(error)
+        self._released = True
+        self._check_end()
+
+    def _check_end(self) -> None:
+        ends = self._last_was_read or self._released
+        if ends and self._stream.idle and not self._outgoing and not self._unwritten and not self._over.done():
+            self._over.set_result(None)
 
     # Reading ----------------------------------------------------------------------------------------------------------
 
-    async def _read(self) -> None:
-        while True:
-            while (self._stream.full or self._unwritten >= self._allowed.size) and not self._writer.done():
-                await self._wait_for_room()
-            message = await self._call.read()
-            if message is grpc.aio.EOF or self._writer.done():
-                return
-            self._heard = True
-            if self._leaving:
-                pass  # the client sends it again where it goes on
-            elif isinstance(message, Bundle):
-                if message.large:
-                    await asyncio.sleep(0)
-                await self._take_all(message.requests)
-            else:
-                self._take(message, company=False)
-            del message  # it is not kept while the next one is waited for
+    def came(self) -> None:
+        """There are messages."""
+        if not (self._stalled or self._last_was_read or self._reading):
+            self._read()
 
-    async def _wait_for_room(self) -> None:
-        self._room.clear()
-        self._waits_for_room = True
-        await self._room.wait()
-        self._waits_for_room = False
-
-    async def _take_all(self, requests: Iterable[Request]) -> None:
+    def _read(self) -> None:
+        """Takes requests, until there are none, or no more may be taken, or others are to get their turn."""
+        self._stalled, self._reading = False, True
         turn = perf_counter() + _TURN
-        for request in requests:
+        try:
+            while self._take_next():
+                if perf_counter() > turn:
+                    self._stall(again=True)
+                    break
+        except Exception as error:  # noqa: BLE001 # it is the stream's
+            self.fail(error)
+        self._reading = False
+        if self._outgoing:
+            self._write()
+        else:
+            self._check_end()
+
+    def _take_next(self) -> bool:
+        """Takes one request, and says whether more may be taken."""
+        if self._over.done():
+            return False
+        return self._take_message() if self._bundle is None else self._take_from(self._bundle)
+
+    def _take_from(self, bundle: Iterator[Request]) -> bool:
+        if self._stream.working or self._unwritten >= self._allowed.size:
+            return self._stall()
+        request = next(bundle, None)
+        if request is None or self._leaving:
+            self._bundle = None
+        else:
             self._take(request, company=True)
-            if perf_counter() > turn:
-                await asyncio.sleep(0)
-                turn = perf_counter() + _TURN
-            while (self._stream.working or self._unwritten >= self._allowed.size) and not self._writer.done():
-                await self._wait_for_room()
-            if self._leaving:
-                return
+        return True
+
+    def _take_message(self) -> bool:
+        if self._stream.full or self._unwritten >= self._allowed.size:
+            return self._stall()
+        message = self._call.take()
+        if message is None:
+            return False
+        if message is grpc.aio.EOF:
+            self._last_was_read = True
+            return False
+        self._heard = True
+        if self._leaving:
+            return True  # the client sends it again where it goes on
+        if isinstance(message, Bundle):
+            self._bundle = iter(message.requests)
+            return self._stall(again=True) if message.large else True
+        self._take(message, self._call.several)
+        return True
+
+    def _stall(self, again: bool = False) -> bool:
+        """Nothing is taken until something was written; `again`: until others had their turn."""
+        self._stalled = True
+        if again:
+            self._loop.call_soon(self._go_on)
+        return False
+
+    def _go_on(self) -> None:
+        if self._stalled and not self._over.done():
+            self._read()
 
     def _take(self, request: Request, company: bool) -> None:
         try:
@@ -213,29 +214,65 @@ class Exchange:
             message = self._dialect.write(event)  # at once: what waits is counted as what it takes
             self._outgoing.append(message)
             self._unwritten += message.size if isinstance(message, Large) else len(message)
-        if self._asleep is not None and not self._asleep.done():
-            self._asleep.set_result(None)
+        if not self._will_write and not self._reading:
+            self._will_write = True
+            self._loop.call_soon(self._write)  # together with what else comes in this turn of the loop
 
-    async def _write(self) -> None:
-        while True:
-            while self._outgoing:
+    def _write(self) -> None:
+        self._will_write = False
+        try:
+            while self._outgoing and not self._call.full and not self._over.done():
                 if isinstance(large := self._outgoing[0], Large):
-                    made = self._outgoing[0] = await large.make()
-                    self._unwritten += len(made) - large.size
-                message, count = self._dialect.bundle(self._outgoing)
-                answers = others = 0  # bytes
-                for _ in range(count):  # the arrays are freed now: they are in the message
-                    sent = self._outgoing.popleft()
-                    if isinstance(sent, bytes):
-                        others += len(sent)
-                    else:
-                        answers += sent.size
-                    del sent
-                await self._call.write(message)
-                self._unwritten -= others  # only now: until then the stream is not at its end
-                if answers:
-                    self._stream.written(answers)
-                if self._waits_for_room:
-                    self._room.set()
-            self._asleep = self._loop.create_future()
-            await self._asleep
+                    return self._make(large)
+                self._sent = self._write_next()
+                if not self._call.full:
+                    self._left()
+        except Exception as error:  # noqa: BLE001 # it is the stream's
+            self.fail(error)
+
+    def _make(self, large: Large) -> None:
+        """Makes the next message in pieces, and then goes on."""
+        if self._making is None:
+            self._making = self._loop.create_task(large.make())
+            self._making.add_done_callback(self._made)
+
+    def _made(self, making: asyncio.Task[bytes]) -> None:
+        self._making = None
+        if making.cancelled() or self._over.done():
+            return None
+        if (error := making.exception()) is not None:
+            return self.fail(error)
+        large = self._outgoing[0]
+        assert isinstance(large, Large)
+        self._outgoing[0] = made = making.result()
+        self._unwritten += len(made) - large.size
+        return self._write()
+
+    def _write_next(self) -> tuple[int, int]:
+        message, count = self._dialect.bundle(self._outgoing)
+        answers = others = 0  # bytes
+        for _ in range(count):  # the arrays are freed now: they are in the message
+            sent = self._outgoing.popleft()
+            if isinstance(sent, bytes):
+                others += len(sent)
+            else:
+                answers += sent.size
+            del sent
+        self._call.send(message)
+        return answers, others
+
+    def writable(self) -> None:
+        """What was sent last has left."""
+        if not self._over.done():
+            self._left()
+            self._write()
+
+    def _left(self) -> None:
+        """Only now what was sent is not counted any more: until then the stream is not at its end."""
+        (answers, others), self._sent = self._sent, (0, 0)
+        self._unwritten -= others
+        if answers:
+            self._stream.written(answers)
+        if self._stalled:
+            self._loop.call_soon(self._go_on)
+        self._check_end()

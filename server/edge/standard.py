@@ -14,6 +14,7 @@ from server.edge import status
 from server.edge.admission import Admission
 from server.edge.callers import caller_of
 from server.edge.incoming import Incoming
+from server.edge.transports import Transport
 from server.errors import OverLimit, Refusal
 
 _LONGEST = 4_096  # bytes of a request
@@ -34,7 +35,7 @@ class Health:
         self._status: dict[str, Status] = {}
         self._changed = asyncio.Event()
 
-    def add_to(self, server: grpc.aio.Server) -> None:
+    def add_to(self, server: Transport) -> None:
         """Registers the service."""
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             "Check": grpc.stream_unary_rpc_method_handler(self._check),  # as one message on the wire: see `Incoming`
@@ -82,7 +83,7 @@ class Reflection:
         self._admission = admission
         self._answers = reflection.aio.ReflectionServicer((*services, reflection.SERVICE_NAME))
 
-    def add_to(self, server: grpc.aio.Server) -> None:
+    def add_to(self, server: Transport) -> None:
         """Registers the service."""
         handler: grpc.RpcMethodHandler[Any, Any] = grpc.stream_stream_rpc_method_handler(
             self._reflect, None, lambda m: m.SerializeToString()

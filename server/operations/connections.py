@@ -1,9 +1,12 @@
-"""How many connections this process has descriptors for, and the options of gRPC that bound connections."""
+"""How many connections this process has descriptors for, and the options that bound connections."""
 
 import logging
 import resource
 from pathlib import Path
 
+from server.edge.http2.limits import Limits
+from server.edge.http2.server import Options
+from server.edge.transports import GrpcTransport, Http2Transport, Transport
 from server.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -11,6 +14,9 @@ log = logging.getLogger(__name__)
 _WANTED = 65_536  # descriptors
 _OWN = 192  # descriptors that are kept for the store, files of models, the log and the page of metrics
 _SLACK = 2**20  # bytes by which a message may be too large and is still refused in a sentence, not by gRPC
+_KEEPALIVE = 30_000  # ms of silence after which a client is asked whether it is there
+_PING = 10_000  # ms that it has to answer
+_ADDRESSES = 4  # so many may have as many large messages under way as one may
 _LONGEST_IDLE = 600_000  # ms without a call, after which a connection is closed; clients connect again by themselves
 
 
@@ -42,7 +48,28 @@ def warn_if_full() -> None:
         )
 
 
-def options(settings: Settings, shares_port: bool) -> list[tuple[str, int]]:
+def transport(settings: Settings, shares_port: bool) -> Transport:
+    """What the settings say that clients connect to. `shares_port`: other processes listen on the same one."""
+    if settings.transport == "grpc":
+        return GrpcTransport(grpc_options(settings, shares_port))
+    return Http2Transport(http2_options(settings), shares_port)
+
+
+def http2_options(settings: Settings) -> Options:
+    most = settings.max_message_bytes + _SLACK
+    return Options(
+        limits=Limits(message=most, streams=settings.most_streams),
+        connections=most_connections(),
+        large_messages=_ADDRESSES * settings.address_bytes,
+        large_messages_of_one=settings.address_bytes,
+        silent_seconds=settings.silent_seconds,
+        idle_seconds=max(settings.silent_seconds, _LONGEST_IDLE / 1_000),
+        keepalive_seconds=_KEEPALIVE / 1_000,
+        ping_seconds=_PING / 1_000,
+    )
+
+
+def grpc_options(settings: Settings, shares_port: bool) -> list[tuple[str, int]]:
     """Options of gRPC for connections and messages."""
     silent = int(1_000 * settings.silent_seconds)
     return [
@@ -57,7 +84,7 @@ def options(settings: Settings, shares_port: bool) -> list[tuple[str, int]]:
         # Else what nobody asks for yet may be megabytes of each call, not 64 KiB. The price: a message of 64 KiB or
         # more takes a round trip more, and one of 4 MiB 0.5 s instead of 0.1 s on a line of 100 ms there and back.
         ("grpc.http2.bdp_probe", 0),
-        ("grpc.keepalive_time_ms", 30_000),  # finds out about clients that vanished without a word
-        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.keepalive_time_ms", _KEEPALIVE),
+        ("grpc.keepalive_timeout_ms", _PING),
         ("grpc.http2.min_ping_interval_without_data_ms", 1_000),  # a proxy may look after its streams so often
     ]

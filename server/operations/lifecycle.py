@@ -7,7 +7,6 @@ import signal
 from collections.abc import Callable
 from importlib import import_module
 
-import grpc
 from grpc_health.v1 import health, health_pb2
 
 from server.durability.keeper import AnyKeeper, Keeper
@@ -46,7 +45,7 @@ class Server:
         self._keeper = _keeper(settings, self._admission)
         self._backend = Backend(settings, self._repository, self._admission, self._keeper)
         self._health = Health(self._admission, self._backend.incoming)
-        self._server = grpc.aio.server(options=connections.options(settings, shares_port))
+        self._transport = connections.transport(settings, shares_port)
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._metrics: Metrics | None = None
@@ -76,9 +75,9 @@ class Server:
     async def start(self) -> None:
         """Listens, loads the models, and then says that it serves."""
         await self._keeper.start()
-        Servicer(self._backend).add_to(self._server)  # and so would another protocol
-        self._health.add_to(self._server)
-        Reflection(self._admission, SERVICE, health.SERVICE_NAME).add_to(self._server)
+        Servicer(self._backend).add_to(self._transport)  # and so would another protocol
+        self._health.add_to(self._transport)
+        Reflection(self._admission, SERVICE, health.SERVICE_NAME).add_to(self._transport)
         self._set_health(_HEALTH.NOT_SERVING)
         if self._settings.metrics_port:
             self._metrics = Metrics(self._read, self._settings.silent_seconds)
@@ -107,7 +106,7 @@ class Server:
 
     async def stop(self) -> None:
         """Ends the calls that are left, and writes all checkpoints while the store answers."""
-        await self._server.stop(_FAREWELL)
+        await self._transport.stop(_FAREWELL)
         written = await self._keeper.flush()
         if not written:
             log.warning("the last checkpoints could not be written: who comes back goes on from earlier ones")
@@ -121,12 +120,11 @@ class Server:
         return sample.take(self._repository, self._keeper, self._admission.streams)
 
     async def _listen(self) -> None:
-        address = f"{self._settings.host}:{self._settings.port}"
+        host, port = self._settings.host, self._settings.port
         try:
-            self.port = self._server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise OSError(f"cannot listen on {address}: is the port taken?") from error
-        await self._server.start()
+            self.port = await self._transport.listen(host, port)
+        except OSError as error:
+            raise OSError(f"cannot listen on {host}:{port}: is the port taken?") from error
 
     async def _poll(self) -> None:
         failed = ""

@@ -27,6 +27,7 @@ UNITS = (
     "address",
     "debug",
     "MODULE:CLASS",
+    "http2",
 )
 
 
@@ -43,7 +44,9 @@ def test_the_command_line_goes_before_the_environment() -> None:
 @pytest.mark.parametrize("name", [field.name for field in fields(Settings) if field.name != "strict"])
 def test_every_setting_can_come_either_way(name: str) -> None:
     default = getattr(Settings(), name)
-    other = {"models": "elsewhere", "host": "::1", "log_level": "debug", "cache": "off"}.get(name, "7")
+    other = {"models": "elsewhere", "host": "::1", "log_level": "debug", "cache": "off", "transport": "http2"}.get(
+        name, "7"
+    )
     by_argument = read([f"--{name.replace('_', '-')}", other], {})
     by_environment = read([], {f"TIDEGATE_{name.upper()}": other})
     assert by_argument == by_environment
@@ -77,6 +80,7 @@ def test_help_names_every_setting_with_its_default_and_unit(capsys: pytest.Captu
     [
         (["--port", "-1"], {}, "--port is -1"),
         (["--port", "65536"], {}, "--port is 65536"),
+        (["--transport", "carrier"], {}, "expected http2 or grpc"),
         (["--port", "http"], {}, "--port"),
         ([], {"TIDEGATE_PORT": "http"}, "TIDEGATE_PORT is 'http'"),
         ([], {"TIDEGATE_PORT": "70000"}, "70000"),

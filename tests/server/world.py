@@ -40,6 +40,8 @@ from tidegate.v1 import sequence_pb2 as pb
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from server.edge.dialect import Listener
+
 SOURCE = Path(__file__).parents[2] / "models" / MODEL / "1" / "model.onnx"
 STOLEN = "STOLEN"
 ROUNDS = 200
@@ -111,27 +113,43 @@ class Moody:
 
 
 class Line:
-    """What a conversation takes for gRPC's context: requests come as `say` gives them, responses wait in `down`."""
+    """What an exchange takes for a call: requests come as `say` gives them, responses wait in `down`."""
+
+    several = False
 
     def __init__(self, host: str = "10.0.0.1") -> None:
         self.host = host
         self.up: deque[Any] = deque()
         self.down: deque[bytes] = deque()
+        self.reads = True  # else the first message stays on its way for ever
         self.serving: asyncio.Task[None]
-        self._news = asyncio.Event()
+        self._listener: Listener | None = None
 
     def say(self, request: Any) -> None:
         self.up.append(_READ(request.SerializeToString()) if isinstance(request, pb.StreamRequest) else request)
-        self._news.set()
+        if self._listener is not None:
+            self._loop.call_soon(self._tell)
 
-    async def read(self) -> Any:
-        while not self.up:
-            self._news.clear()
-            await self._news.wait()
-        return self.up.popleft()
+    def begin(self, listener: Listener) -> None:
+        self._listener, self._loop = listener, asyncio.get_running_loop()
+        self._loop.call_soon(self._tell)
 
-    async def write(self, message: bytes) -> None:
+    def end(self) -> None:
+        self._listener = None
+
+    def _tell(self) -> None:
+        if self._listener is not None:
+            self._listener.came()
+
+    def take(self) -> Any:
+        return self.up.popleft() if self.up else None
+
+    def send(self, message: bytes) -> None:
         self.down.append(message)
+
+    @property
+    def full(self) -> bool:
+        return not self.reads and bool(self.down)
 
     def peer(self) -> str:
         return f"ipv4:{self.host}:1"

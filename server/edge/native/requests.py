@@ -6,7 +6,7 @@ from typing import TypeVar
 import numpy as np
 from google.protobuf.message import DecodeError, Message
 
-from server.edge.exchange import Bundle
+from server.edge.dialect import Bundle
 from server.edge.native.fields import SMALL, check_fields, split
 from server.errors import BadInput, OverLimit, Reason, Refusal, WrongState
 from server.runtime.input_check import Named

@@ -9,7 +9,7 @@ import numpy as np
 from google.protobuf.message import Message
 
 from server.durability.pieces import pieces
-from server.edge.exchange import Large, Outgoing
+from server.edge.dialect import Large, Outgoing
 from server.edge.native import descriptions
 from server.edge.prediction import Prediction
 from server.errors import TidegateError

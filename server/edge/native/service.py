@@ -10,10 +10,13 @@ from server.durability.keeper import AnyKeeper
 from server.edge import status
 from server.edge.backend import Backend
 from server.edge.callers import caller_of
+from server.edge.dialect import Call
 from server.edge.exchange import Exchange
 from server.edge.native import requests, responses
 from server.edge.native.descriptions import Descriptions
 from server.edge.native.dialect import NativeDialect
+from server.edge.pump import Pump
+from server.edge.transports import Transport
 from server.runtime.turns import Turns
 from server.settings import Settings
 from server.streams.allowance import Allowance
@@ -36,7 +39,8 @@ def exchange(
     def make(emit: Callable[[Event], None]) -> Stream:
         return Stream(catalogue, keeper, settings.max_sequences, allowed, emit, caller, route, turns)
 
-    return Exchange(context, NativeDialect(settings), make, keeper, allowed, settings.silent_seconds)
+    call = context if isinstance(context, Call) else Pump(context)
+    return Exchange(call, NativeDialect(settings), make, keeper, allowed, settings.silent_seconds)
 
 
 class Servicer:
@@ -46,7 +50,7 @@ class Servicer:
         self._backend = backend
         self._descriptions = Descriptions()
 
-    def add_to(self, server: grpc.aio.Server) -> None:
+    def add_to(self, server: Transport) -> None:
         """Registers the service. gRPC gives the bytes of requests, so that a bad one is refused with a reason."""
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             "Stream": grpc.stream_stream_rpc_method_handler(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.edge.exchange import Bundle
+from server.edge.dialect import Bundle
 from server.edge.native import requests
 from server.errors import OverLimit, Reason, Refusal
 from tests.raw_stream import fleet, open_, steps

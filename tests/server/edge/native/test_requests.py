@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from server.edge.exchange import Bundle
+from server.edge.dialect import Bundle
 from server.edge.native import requests
 from server.edge.native.requests import concerned, reader
 from tidegate.v1 import sequence_pb2 as pb

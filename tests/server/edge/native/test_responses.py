@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.edge.exchange import Large
+from server.edge.dialect import Large
 from server.edge.native.responses import Writer
 from server.streams.events import Answered, FleetAnswered, Form, Opened
 from stepgraph.rewriting.columns import Columns

@@ -1,0 +1,90 @@
+"""What an exchange needs of a protocol and of what carries its messages."""
+
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from server.errors import TidegateError
+from server.streams.events import Answered, Event, Failed, FleetAnswered
+from server.streams.stream import Stream
+
+Request = Any  # what the dialect's deserialiser makes of a client's message
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A message of several requests, each of which may be parsed only when it is taken out.
+
+    `large`: others get a turn before the first is, because the message took long to come in.
+    """
+
+    requests: Iterable[Request]
+    large: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Large:
+    """A message of about `size` bytes that takes long to make: `make` does it in pieces, when its turn has come."""
+
+    size: int
+    make: Callable[[], Coroutine[Any, Any, bytes]]
+
+
+Outgoing = Answered | FleetAnswered | bytes | Large  # the last two carry no answer
+
+
+class Listener(Protocol):
+    """What is told of a call's messages."""
+
+    def came(self) -> None:
+        """There are messages, or there will be none any more."""
+
+    def writable(self) -> None:
+        """The call is not full any more."""
+
+    def fail(self, error: BaseException) -> None:
+        """The call has ended by an error."""
+
+
+@runtime_checkable
+class Call(Protocol):
+    """One client's messages, in and out."""
+
+    def begin(self, listener: Listener) -> None:
+        """From now on `came` is called when there is a message, and `writable` when `full` has ended."""
+
+    def take(self) -> Request | Bundle | None:
+        """The next message; grpc.aio.EOF after the last; None: there is none yet, and the client may send one."""
+
+    @property
+    def several(self) -> bool:
+        """Whether there are further messages, which came together with the one that was taken."""
+
+    def send(self, message: bytes) -> None:
+        """One message, while it is not `full`."""
+
+    @property
+    def full(self) -> bool:
+        """Whether what was sent last is still here, because the client does not read."""
+
+    def end(self) -> None:
+        """Nothing is to be called any more."""
+
+
+class Dialect(Protocol):
+    """Translates between the messages of a protocol and the calls and events of one `Stream`."""
+
+    def take(self, request: Request, stream: Stream, company: bool) -> None:
+        """Carries out one request. `company`: others came in the same message. Raises TidegateError."""
+
+    def refusal(self, request: Request, stream: Stream, error: TidegateError) -> Failed:
+        """The event for a request that was refused."""
+
+    def write(self, event: Event) -> bytes | Large:
+        """The message for one event."""
+
+    def bundle(self, events: Sequence[Outgoing]) -> tuple[bytes, int]:
+        """The next message, and how many of these, in their order, are in it; bytes are whole messages.
+
+        The first is not Large.
+        """

@@ -1,0 +1,66 @@
+"""Blocks of header fields: gathered from a HEADERS frame and its continuations, and decoded (RFC 9113, section 4.3)."""
+
+from dataclasses import dataclass
+
+import hpack
+
+from server.edge.http2 import frames
+from server.edge.http2.frames import END_HEADERS, END_STREAM, MOST_WINDOW, U32, Code, ConnectionFault
+from server.edge.http2.limits import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The fields that came for a stream."""
+
+    number: int  # of the stream
+    ends: bool  # the client sends nothing further on it
+    fields: list[tuple[bytes, bytes]]
+
+
+class Blocks:
+    """Of one connection: blocks share a table, so each is decoded, also that of a stream that is refused."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._decoder = hpack.Decoder(max_header_list_size=limits.header_list)
+        self._number = 0  # the stream whose block is not whole; 0: there is none
+        self._ends = False
+        self._data = bytearray()
+        self._fragments = 0
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether nothing may come but a continuation."""
+        return self._number != 0
+
+    def begin(self, flags: int, number: int, payload: bytes) -> Block | None:
+        """A HEADERS frame. None: continuations are to come."""
+        if not number & 1:
+            raise ConnectionFault(Code.PROTOCOL_ERROR, f"a client's stream has an odd number, not {number}")
+        payload = frames.unpadded(flags, payload)
+        if flags & frames.WITH_PRIORITY:
+            if len(payload) < 5 or U32.unpack_from(payload)[0] & MOST_WINDOW == number:
+                raise ConnectionFault(Code.PROTOCOL_ERROR, "a priority is cut, or a stream depends on itself")
+            payload = payload[5:]
+        self._number, self._ends, self._data, self._fragments = number, bool(flags & END_STREAM), bytearray(payload), 0
+        return self._whole() if flags & END_HEADERS else None
+
+    def go_on(self, flags: int, number: int, payload: bytes) -> Block | None:
+        """A CONTINUATION frame."""
+        if number != self._number:
+            raise ConnectionFault(Code.PROTOCOL_ERROR, "a continuation of another block, or of one that is whole")
+        self._fragments += 1
+        self._data += payload
+        if self._fragments > self._limits.continuations or len(self._data) > self._limits.header_block:
+            raise ConnectionFault(Code.ENHANCE_YOUR_CALM, "a block of header fields is too large")
+        return self._whole() if flags & END_HEADERS else None
+
+    def _whole(self) -> Block:
+        number, self._number = self._number, 0
+        try:
+            found = self._decoder.decode(bytes(self._data), raw=True)
+        except hpack.HPACKError as error:
+            raise ConnectionFault(Code.COMPRESSION_ERROR, f"header fields cannot be decoded: {error}") from error
+        self._data = bytearray()
+        return Block(number, self._ends, [(bytes(name), bytes(value)) for name, value in found])

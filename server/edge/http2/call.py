@@ -1,0 +1,297 @@
+"""One call as a handler of gRPC sees it, and the task that runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+import grpc
+
+from server.edge.http2 import compression
+from server.edge.http2.frames import Code
+from server.edge.http2.stream import State
+
+if TYPE_CHECKING:
+    from server.edge.http2.connection import Connection
+    from server.edge.http2.fields import Metadata, Request
+    from server.edge.http2.stream import CallStream
+
+log = logging.getLogger(__name__)
+
+Handler = Any  # grpc.RpcMethodHandler: grpc gives its attributes no types
+
+_CODE = grpc.StatusCode
+
+
+class Listener(Protocol):
+    """What is told of a call's messages."""
+
+    def came(self) -> None:
+        """There are messages, or there will be none any more."""
+
+    def writable(self) -> None:
+        """The call is not full any more."""
+
+
+class Call:
+    """Runs a handler in a task of its own, which is cancelled when the client ends the call.
+
+    For the handler it is what `grpc.aio.ServicerContext` is, as far as services use that.
+
+    Args:
+        connection: that the call came on.
+        stream: carries its messages.
+        request: its first header fields.
+        handler: of its method.
+    """
+
+    def __init__(self, connection: Connection, stream: CallStream, request: Request, handler: Handler) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._request = request
+        self._handler = handler
+        self._parse = handler.request_deserializer or bytes
+        self._loop = connection.server.loop
+        # inwards
+        self._messages: deque[tuple[bytes, bool]] = deque()
+        self._half_closed = False
+        self._reader: asyncio.Future[None] | None = None
+        self._asked = False  # for a message that is not here
+        self._large = 0  # bytes of a message that has begun and needs room
+        self._give_back: Callable[[], None] | None = None  # that room
+        # outwards
+        self._writer: asyncio.Future[None] | None = None
+        self._listener: Listener | None = None
+        # the end
+        self._done: list[Callable[[Call], None]] = []
+        self._served = False  # the handler has ended; its last messages may wait for the client
+        self._trailing: Metadata = ()
+        self._timer = self._loop.call_later(request.timeout, self._late) if request.timeout is not None else None
+        self._task = self._loop.create_task(self._serve())
+
+    # What a handler uses ----------------------------------------------------------------------------------------------
+
+    def peer(self) -> str:
+        return self._connection.peer
+
+    def invocation_metadata(self) -> Metadata:
+        return self._request.metadata
+
+    def set_trailing_metadata(self, metadata: Sequence[tuple[str, str | bytes]]) -> None:
+        self._trailing = tuple(metadata)
+
+    def add_done_callback(self, callback: Callable[[Call], None]) -> None:
+        """Called once the call has ended, however it did."""
+        self._done.append(callback)
+
+    async def read(self) -> Any:  # noqa: ANN401 # what the handler's deserialiser makes
+        """The next message, or grpc.aio.EOF."""
+        while (message := self.take()) is None:
+            self._reader = self._loop.create_future()
+            await self._reader
+        return message
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:  # noqa: ANN401 # likewise
+        message = await self.read()
+        if message is grpc.aio.EOF:
+            raise StopAsyncIteration
+        return message
+
+    async def write(self, message: Any) -> None:  # noqa: ANN401 # what the handler's serialiser takes
+        """Returns once the next message may be written."""
+        if self._stream.state is State.CLOSED:
+            raise grpc.aio.UsageError("the call has ended")
+        self._send(message)
+        while self.full:
+            self._writer = self._loop.create_future()
+            await self._writer
+
+    async def abort(
+        self, code: grpc.StatusCode, details: str = "", trailing_metadata: Sequence[tuple[str, str | bytes]] = ()
+    ) -> NoReturn:
+        """Ends the call with a status, and the handler with grpc.aio.AbortError."""
+        self._abort(code, details, tuple(trailing_metadata))
+
+    def _abort(self, code: grpc.StatusCode, details: str, metadata: Metadata = ()) -> NoReturn:
+        self._finish(code, details, metadata or self._trailing)
+        raise grpc.aio.AbortError(details)
+
+    # Without coroutines -----------------------------------------------------------------------------------------------
+
+    def begin(self, listener: Listener) -> None:
+        """From now on the listener is told of messages, and nothing uses `read` and `write`."""
+        self._listener = listener
+        self._loop.call_soon(self.came)  # some may be here already
+
+    def end(self) -> None:
+        """The listener is told nothing any more."""
+        self._listener = None
+
+    def take(self) -> Any:  # noqa: ANN401 # what the handler's deserialiser makes
+        """The next message; grpc.aio.EOF after the last; None: there is none yet."""
+        if not self._messages:
+            self._asked = True
+            self._ask_for_room()
+            return grpc.aio.EOF if self._half_closed else None
+        self._asked = False
+        message, compressed = self._messages.popleft()
+        self._stream.took(len(message))
+        return self._parse(self._decompressed(message) if compressed else message)
+
+    @property
+    def several(self) -> bool:
+        """Whether further messages are here."""
+        return bool(self._messages)
+
+    def send(self, message: bytes) -> None:
+        self._stream.send(message)
+
+    @property
+    def full(self) -> bool:
+        """Whether something that was sent is still here, because the client does not read."""
+        return self._stream.waiting is not None or self._connection.full
+
+    def came(self) -> None:
+        """Messages that were in one read of the connection, or the end of the request."""
+        if self._listener is not None:
+            self._listener.came()
+        elif self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    # The handler ------------------------------------------------------------------------------------------------------
+
+    async def _serve(self) -> None:
+        try:
+            if not compression.knows(self._request.encoding):
+                self._trailing = (("grpc-accept-encoding", compression.ACCEPTED),)
+                await self.abort(_CODE.UNIMPLEMENTED, f"messages come as {self._request.encoding[:64]!r}")
+            await self._run()
+            self._finish(_CODE.OK, "", self._trailing)
+        except grpc.aio.AbortError:
+            pass  # finished with its status
+        except asyncio.CancelledError:
+            self._finish(_CODE.CANCELLED, "the server has ended the call", ())
+        except Exception:
+            if self._stream.state is not State.CLOSED:
+                log.exception("a call failed")
+            self._finish(_CODE.UNKNOWN, "the server failed; its log has the details", ())
+        finally:
+            self._served = True
+            if self._stream.state is State.CLOSED:
+                self._end()
+
+    async def _run(self) -> None:
+        handler = self._handler
+        work = handler.stream_stream or handler.stream_unary or handler.unary_stream or handler.unary_unary
+        request = self if handler.request_streaming else await self._only_message()
+        answer = work(request, self)
+        if inspect.isasyncgen(answer):
+            async for message in answer:
+                await self.write(message)
+        elif handler.response_streaming:
+            await answer
+        else:
+            self._send(await answer)
+
+    async def _only_message(self) -> Any:  # noqa: ANN401 # what the handler's deserialiser makes
+        message = await self.read()
+        if message is grpc.aio.EOF:
+            await self.abort(_CODE.INTERNAL, "a call came without a message")
+        return message
+
+    def _send(self, message: Any) -> None:  # noqa: ANN401 # what the handler's serialiser takes
+        serialise = self._handler.response_serializer
+        self._stream.send(serialise(message) if serialise else message)
+
+    def _finish(self, code: grpc.StatusCode, details: str, metadata: Metadata) -> None:
+        number, _ = code.value
+        self._stream.finish(number, details, metadata)
+
+    def _end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._release_room()
+        for callback in self._done:
+            callback(self)
+        self._done.clear()
+        self._connection.server.ended(self)
+
+    def _late(self) -> None:
+        if self._stream.waiting is not None:  # a status would come after messages that the client does not read
+            self._stream.refuse(Code.CANCEL)
+        else:
+            self._finish(_CODE.DEADLINE_EXCEEDED, "Deadline Exceeded", ())
+
+    def cancel(self) -> None:
+        """Ends the handler."""
+        self._task.cancel()
+
+    @property
+    def task(self) -> asyncio.Task[None]:
+        return self._task
+
+    # Large messages ---------------------------------------------------------------------------------------------------
+
+    def large(self, size: int) -> None:
+        """See Receiver."""
+        self._large = size
+        if self._asked:
+            self._ask_for_room()
+
+    def _ask_for_room(self) -> None:
+        """Only once the message is asked for."""
+        if self._large and self._give_back is None:
+            size, self._large = self._large, 0
+            self._give_back = self._connection.server.rooms.take(
+                self._connection.address, size, lambda: self._stream.make_room(size)
+            )
+
+    def _release_room(self) -> None:
+        if self._give_back is not None:
+            give_back, self._give_back = self._give_back, None
+            give_back()
+
+    def _decompressed(self, message: bytes) -> bytes:
+        try:
+            return compression.decompressed(message, self._request.encoding, self._stream.most)
+        except compression.TooLarge as error:
+            self._abort(_CODE.RESOURCE_EXHAUSTED, str(error))
+        except compression.NotReadable as error:
+            self._abort(_CODE.INTERNAL, str(error))
+
+    # What the stream tells --------------------------------------------------------------------------------------------
+
+    def message(self, data: bytes, compressed: bool) -> None:
+        """See Receiver."""
+        if self._give_back is not None:
+            self._release_room()
+        if not self._messages:
+            self._connection.heard(self)
+        self._messages.append((data, compressed))
+
+    def half_closed(self) -> None:
+        """See Receiver."""
+        self._half_closed = True
+        self._connection.heard(self)
+
+    def writable(self) -> None:
+        """See Receiver; likewise when the connection takes more."""
+        if self._listener is not None:
+            self._listener.writable()
+        elif self._writer is not None and not self._writer.done():
+            self._writer.set_result(None)
+
+    def gone(self) -> None:
+        """See Receiver."""
+        self._connection.left(self._stream.id)
+        if self._served:
+            self._end()
+        elif asyncio.current_task(self._loop) is not self._task:
+            self._task.cancel()

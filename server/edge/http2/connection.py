@@ -1,0 +1,197 @@
+"""One connection: a codec's bytes to and from a transport of asyncio, and how long a client may be silent."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, cast
+
+from server.edge.http2 import frames
+from server.edge.http2.call import Call
+from server.edge.http2.codec import Codec
+from server.edge.http2.frames import Code, ConnectionFault
+
+if TYPE_CHECKING:
+    from server.edge.http2.fields import Request
+    from server.edge.http2.server import Http2Server
+    from server.edge.http2.stream import CallStream
+
+log = logging.getLogger(__name__)
+
+_FULL = 2**20  # bytes that may wait for the socket: then the client is not read either
+
+
+class Connection(asyncio.Protocol):
+    """Of one client; made by the server's listener."""
+
+    def __init__(self, server: Http2Server) -> None:
+        self.server = server
+        self.peer = ""  # as grpc names it: ipv4:HOST:PORT
+        self.address = ""  # of that, what its messages are counted by
+        self.full = False  # the socket takes no more for now
+        self._transport: asyncio.Transport
+        self._codec: Codec
+        self._calls: dict[int, Call] = {}
+        self._hearing: list[Call] = []  # those of which something came in this read
+        self._reads = False
+        self._out: list[bytes] = []
+        self._closing = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._heard = True  # since the timer ran last
+        self._asked = False  # a ping was sent, and nothing was heard since
+        self._without_calls_since = 0.0
+
+    # The transport's --------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        self._transport = cast("asyncio.Transport", transport)
+        if not self.server.take_in(self):
+            self._closing = True
+            return self._transport.abort()
+        self.peer, self.address = peer_of(self._transport)
+        self._transport.set_write_buffer_limits(_FULL)
+        self._codec = Codec(self, self.server.options.limits, self._put, self.server.loop.time)
+        self._codec.heard_ping = self._ping_heard
+        self._codec.begin()
+        self._without_calls_since = self.server.loop.time()
+        self._timer = self.server.loop.call_later(self.server.options.silent_seconds, self._first_look)
+        return None
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        if self._closing:
+            return
+        self._heard = self._reads = True
+        try:
+            self._codec.receive(data)
+            self._tell()
+        except ConnectionFault as fault:
+            self._fail(fault.code, str(fault))
+        except Exception:
+            log.exception("a connection failed")
+            self._fail(Code.INTERNAL_ERROR, "the server failed")
+
+        self._reads = False
+        if self._out:
+            self.flush()
+
+    def _tell(self) -> None:
+        """Of messages that came together each call hears at once, so that their steps can share a batch."""
+        calls, self._hearing = self._hearing, []
+        for call in calls:
+            call.came()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        self._closing = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._codec.lost()
+        self.server.let_go(self)
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol. Who does not read is not read, or its pings could fill the memory."""
+        self.full = True
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol."""
+        self.full = False
+        self._transport.resume_reading()
+        for call in list(self._calls.values()):
+            call.writable()
+
+    # Calls ------------------------------------------------------------------------------------------------------------
+
+    def begin(self, stream: CallStream, request: Request) -> bool:
+        """See Acceptor."""
+        handler = self.server.find(request)
+        if handler is None:
+            return False
+        call = self._calls[stream.id] = stream.receiver = Call(self, stream, request, handler)
+        self.server.begun(call)
+        return True
+
+    def left(self, number: int) -> None:
+        """A stream has ended."""
+        del self._calls[number]
+        if not self._calls and not self._closing:
+            self._without_calls_since = self.server.loop.time()
+            if self._codec.leaving:
+                self.close()
+
+    def heard(self, call: Call) -> None:
+        """A message of a call came, or its end."""
+        self._hearing.append(call)
+
+    # Writing ----------------------------------------------------------------------------------------------------------
+
+    def _put(self, data: bytes) -> None:
+        if not self._out and not self._reads:
+            self.server.will_flush(self)
+        self._out.append(data)
+
+    def flush(self) -> None:
+        """Hands to the transport what was put, in one write."""
+        out, self._out = self._out, []
+        if not self._transport.is_closing():
+            self._transport.write(b"".join(out))
+
+    # The end ----------------------------------------------------------------------------------------------------------
+
+    def leave(self) -> None:
+        """No further calls; closed once those that are under way have ended."""
+        self._codec.leave(Code.NO_ERROR, "the server is stopping")
+        if not self._calls:
+            self.close()
+
+    def close(self) -> None:
+        """After what was put is written."""
+        self._closing = True
+        self.flush()
+        self._transport.close()
+
+    def _fail(self, code: Code, why: str) -> None:
+        self._codec.leave(code, why)
+        self.close()
+        self.server.loop.call_later(self.server.options.ping_seconds, self._transport.abort)  # if it does not read
+
+    # Time -------------------------------------------------------------------------------------------------------------
+
+    def _first_look(self) -> None:
+        if not self._codec.ready:
+            return self._fail(Code.SETTINGS_TIMEOUT, "no preface and settings came")
+        return self._look()
+
+    def _look(self) -> None:
+        """Every `keepalive_seconds`: a client that is silent is asked whether it is there."""
+        options, now = self.server.options, self.server.loop.time()
+        if not self._calls and now - self._without_calls_since >= options.idle_seconds:
+            self._codec.leave(Code.NO_ERROR, "a connection without calls")
+            return self.close()
+        if not self._heard and not self.full:
+            if self._asked:
+                return self._transport.abort()
+            self._asked = True
+            self._put(frames.frame(frames.PING, 0, 0, b"tidegate"))
+        after = options.ping_seconds if self._asked and not self._heard else options.keepalive_seconds
+        if self._heard:
+            self._asked = False
+        self._heard = False
+        self._timer = self.server.loop.call_later(after, self._look)
+        return None
+
+    def _ping_heard(self) -> None:
+        self._asked = False
+
+
+def peer_of(transport: asyncio.BaseTransport) -> tuple[str, str]:
+    """The client's name as grpc gives it, and without the port."""
+    name = transport.get_extra_info("peername")
+    if not isinstance(name, tuple):
+        return "unix:", "unix:"
+    host, port = name[:2]
+    if ":" in host:
+        return f"ipv6:[{host}]:{port}", f"ipv6:[{host}]"
+    return f"ipv4:{host}:{port}", f"ipv4:{host}"

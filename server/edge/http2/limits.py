@@ -1,0 +1,39 @@
+"""What one client may cause on one connection."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Counts and bytes of a connection."""
+
+    # bytes of a message, after decompression
+    message: int = 4 * 2**20
+    # streams at a time
+    streams: int = 1_024
+    # bytes of a block of header fields as it comes, and in how many continuations
+    header_block: int = 32 * 1024
+    continuations: int = 8
+    # bytes of the fields, as HTTP/2 counts them: those of a small block may be many
+    header_list: int = 16 * 1024
+    # frames that carry no message and that no honest client sends many of: at once, and per second
+    control_frames: int = 10_000
+    control_frames_per_second: int = 1_000
+    # settings in one frame
+    settings: int = 32
+
+
+class Budget:
+    """Frames that a peer may send and that carry nothing: a bucket that fills with time."""
+
+    def __init__(self, most: int, per_second: int, now: float) -> None:
+        self._most = most
+        self._per_second = per_second
+        self._left = float(most)
+        self._since = now
+
+    def take(self, now: float) -> bool:
+        """Takes one, and says whether there was one."""
+        self._left = min(self._most, self._left + (now - self._since) * self._per_second) - 1
+        self._since = now
+        return self._left >= 0

@@ -1,0 +1,147 @@
+"""Listens, and serves the handlers of gRPC's services over HTTP/2."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from server.edge.http2.connection import Connection
+from server.edge.http2.limits import Limits
+from server.edge.http2.rooms import Rooms
+
+if TYPE_CHECKING:
+    import ssl
+
+    from server.edge.http2.call import Call, Handler
+    from server.edge.http2.fields import Metadata, Request
+
+_BACKLOG = 1_024  # connections that wait to be accepted
+
+
+@dataclass(frozen=True)
+class Options:
+    """What bounds the clients of a server."""
+
+    limits: Limits = field(default_factory=Limits)
+    # connections at a time: a further one is closed at once
+    connections: int = 65_536
+    # for messages that are larger than a stream's window: bytes, and of one address
+    large_messages: int = 2**30
+    large_messages_of_one: int = 64 * 2**20
+    # until a client has shown that it speaks HTTP/2
+    silent_seconds: float = 20.0
+    # without a call, after which a connection is closed
+    idle_seconds: float = 600.0
+    # without a byte, after which a client is asked whether it is there, and the time that it has to answer
+    keepalive_seconds: float = 30.0
+    ping_seconds: float = 10.0
+
+
+class _Details(NamedTuple):
+    """Of a call, as grpc's generic handlers ask for them: grpc.HandlerCallDetails."""
+
+    method: str
+    invocation_metadata: Metadata
+
+
+class Http2Server:
+    """One listener. The interface is that of `grpc.aio.Server`, as far as services use it."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.rooms = Rooms(options.large_messages, options.large_messages_of_one)
+        self.loop: asyncio.AbstractEventLoop
+        self._generic: list[Any] = []  # grpc.GenericRpcHandler
+        self._found: dict[str, Handler] = {}
+        self._sockets: list[socket.socket] = []
+        self._listeners: list[asyncio.Server] = []
+        self._connections: set[Connection] = set()
+        self._calls: set[Call] = set()
+        self._to_flush: list[Connection] = []
+
+    def add_generic_rpc_handlers(self, handlers: Iterable[Any]) -> None:
+        """Registers services."""
+        self._generic += handlers
+
+    def bind(self, host: str, port: int, shared: bool = False) -> int:
+        """Takes a port, 0 for a free one, and returns it; `shared` with other processes. Raises OSError."""
+        for family, kind, protocol, _, address in socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            made = socket.socket(family, kind, protocol)
+            self._sockets.append(made)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared:
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == socket.AF_INET6:
+                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            made.bind((address[0], port, *address[2:]))
+            port = made.getsockname()[1]  # further addresses of the host get the same
+        return port
+
+    async def start(self, tls: ssl.SSLContext | None = None) -> None:
+        """Accepts connections from now on."""
+        self.loop = asyncio.get_running_loop()
+        for made in self._sockets:
+            listener = await self.loop.create_server(lambda: Connection(self), sock=made, backlog=_BACKLOG, ssl=tls)
+            self._listeners.append(listener)
+
+    async def stop(self, grace: float) -> None:
+        """Takes nothing further, lets calls end within `grace` seconds, and cancels the others."""
+        for listener in self._listeners:
+            listener.close()
+        for made in self._sockets if not self._listeners else ():
+            made.close()
+        for connection in tuple(self._connections):
+            connection.leave()
+        if tasks := [call.task for call in self._calls]:
+            await asyncio.wait(tasks, timeout=grace)
+        for call in tuple(self._calls):
+            call.cancel()
+        if tasks := [call.task for call in self._calls]:
+            await asyncio.wait(tasks)
+        for connection in tuple(self._connections):
+            connection.close()
+
+    # What connections use ---------------------------------------------------------------------------------------------
+
+    def find(self, request: Request) -> Handler | None:
+        """The handler of a method; None if there is none."""
+        if (found := self._found.get(request.path)) is not None:
+            return found
+        details = _Details(request.path, request.metadata)
+        for generic in self._generic:
+            if (handler := generic.service(details)) is not None:
+                self._found[request.path] = handler
+                return handler
+        return None
+
+    def take_in(self, connection: Connection) -> bool:
+        """False: there are too many."""
+        if len(self._connections) >= self.options.connections:
+            return False
+        self._connections.add(connection)
+        return True
+
+    def let_go(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+
+    def begun(self, call: Call) -> None:
+        self._calls.add(call)
+
+    def ended(self, call: Call) -> None:
+        self._calls.discard(call)
+
+    def will_flush(self, connection: Connection) -> None:
+        """Has it flushed in this turn of the loop, after whatever else it puts."""
+        if not self._to_flush:
+            self.loop.call_soon(self._flush)
+        self._to_flush.append(connection)
+
+    def _flush(self) -> None:
+        connections, self._to_flush = self._to_flush, []
+        for connection in connections:
+            connection.flush()

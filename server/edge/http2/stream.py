@@ -1,0 +1,294 @@
+"""One stream of a connection: the messages of a call, in and out under flow control, and its end. Without I/O."""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Protocol
+
+from server.edge.http2 import fields, frames
+from server.edge.http2.frames import DATA, END_HEADERS, END_STREAM, HEAD_AND_PREFIX, HEADERS, U32, Code
+
+if TYPE_CHECKING:
+    from server.edge.http2.blocks import Block
+    from server.edge.http2.codec import Codec
+    from server.edge.http2.fields import Metadata
+
+ROOM = frames.WINDOW  # bytes of a stream that may be unread at this side
+LOW = ROOM // 2  # so little room is left to the client that it is told of more
+_PREFIX = 5  # bytes before each message: whether it is compressed, and its size
+
+_RESOURCE_EXHAUSTED, _INTERNAL = 8, 13
+
+
+class State(Enum):
+    """Of a stream that this side, the server's, has seen begin."""
+
+    OPEN = auto()
+    HALF_CLOSED = auto()  # the client has sent all
+    CLOSED = auto()
+
+
+class Event(Enum):
+    """What ends a stream, or one side of it."""
+
+    CLIENT_ENDS = auto()
+    SERVER_ENDS = auto()
+    RESET = auto()
+
+
+NEXT = {
+    (State.OPEN, Event.CLIENT_ENDS): State.HALF_CLOSED,
+    (State.OPEN, Event.SERVER_ENDS): State.CLOSED,  # with a reset: the client need not send the rest
+    (State.OPEN, Event.RESET): State.CLOSED,
+    (State.HALF_CLOSED, Event.SERVER_ENDS): State.CLOSED,
+    (State.HALF_CLOSED, Event.RESET): State.CLOSED,
+}
+
+
+class Receiver(Protocol):
+    """What is done with the messages of a stream."""
+
+    def message(self, data: bytes, compressed: bool) -> None:
+        """A message came; its bytes count as unread until `CallStream.took` is called."""
+
+    def large(self, size: int) -> None:
+        """A message of so many bytes begins that needs `CallStream.make_room` to come whole."""
+
+    def half_closed(self) -> None:
+        """The client has sent its last message."""
+
+    def writable(self) -> None:
+        """All that was sent is on its way."""
+
+    def gone(self) -> None:
+        """The stream has ended; nothing comes any more. Called once."""
+
+
+class _Nobody:
+    """Takes nothing, for a call whose method there is not."""
+
+    def message(self, data: bytes, compressed: bool) -> None: ...
+
+    def large(self, size: int) -> None: ...
+
+    def half_closed(self) -> None: ...
+
+    def writable(self) -> None: ...
+
+    def gone(self) -> None: ...
+
+
+_NOBODY = _Nobody()
+
+
+class CallStream:
+    """A call, from the moment that its header fields are read."""
+
+    __slots__ = (
+        "_codec",
+        "_large",
+        "_responded",
+        "_trailers",
+        "id",
+        "most",
+        "part",
+        "receiver",
+        "room",
+        "send_room",
+        "state",
+        "unread",
+        "waiting",
+    )
+
+    def __init__(self, codec: Codec, number: int, send_room: int, most: int) -> None:
+        self.id = number
+        self.state = State.OPEN
+        self.receiver: Receiver = _NOBODY
+        # inwards
+        self.most = most  # bytes of a message
+        self.room = ROOM  # bytes that the client may send
+        self.unread = 0  # bytes that came and nobody has taken
+        self.part = bytearray()  # of a message
+        self._large = False  # the receiver knows that it needs room
+        # outwards
+        self.send_room = send_room
+        self.waiting: deque[memoryview] | None = None  # what the client's windows have no room for
+        self._codec = codec
+        self._responded = False
+        self._trailers: bytes | None = None  # to be sent after what is waiting
+
+    # Inwards ----------------------------------------------------------------------------------------------------------
+
+    def data(self, data: bytes, size: int, ends: bool) -> None:
+        """Bytes of messages, cut anywhere; with padding they were `size`. `ends`: nothing further comes."""
+        self.room -= size
+        if self.state is not State.OPEN:
+            self.refuse(Code.STREAM_CLOSED)
+        elif self.room < 0:
+            self.refuse(Code.FLOW_CONTROL_ERROR)
+        else:
+            self._came(data)
+            if ends:
+                self.client_ends()
+            elif self.room < LOW:
+                self.replenish()
+
+    def trailers(self, block: Block) -> None:
+        """Header fields at the end of a request; nothing is made of them."""
+        if self.state is not State.OPEN:
+            self.refuse(Code.STREAM_CLOSED)
+        elif not block.ends or any(name[:1] == b":" for name, _ in block.fields):
+            self.refuse(Code.PROTOCOL_ERROR)
+        else:
+            self.client_ends()
+
+    def _came(self, data: bytes) -> None:
+        part = self.part
+        part += data
+        self.unread += len(data)
+        while len(part) >= _PREFIX and self.state is State.OPEN:
+            size = U32.unpack_from(part, 1)[0]
+            if part[0] > 1:
+                return self.finish(_INTERNAL, f"a message says of its compression {part[0]}; expected 0 or 1")
+            if size > self.most:
+                return self.finish(_RESOURCE_EXHAUSTED, f"a message of {size} bytes came; {self.most} is the limit")
+            if len(part) < size + _PREFIX:
+                if size + _PREFIX > self.room + len(part) and not self._large:
+                    self._large = True
+                    self.receiver.large(size)
+                break
+            self._large = False
+            message, compressed = bytes(part[_PREFIX : size + _PREFIX]), bool(part[0])
+            del part[: size + _PREFIX]
+            self.receiver.message(message, compressed)
+        return None
+
+    def took(self, size: int) -> None:
+        """A message of so many bytes was taken by its reader."""
+        self.unread -= size + _PREFIX
+        if self.room < LOW:
+            self.replenish()
+
+    def replenish(self) -> None:
+        """Lets the client send as much as is allowed to be unread."""
+        free = ROOM - self.unread - self.room
+        if free > 0 and self.state is State.OPEN:
+            self.room += free
+            self._codec.put(frames.credit(self.id, free))
+
+    def make_room(self, size: int) -> None:
+        """Lets the client send the rest of a message of so many bytes that has come in part."""
+        free = size + _PREFIX - len(self.part) - self.room
+        if free > 0 and self.state is State.OPEN:
+            self.room += free
+            self._codec.put(frames.credit(self.id, free))
+
+    def client_ends(self) -> None:
+        if self.state is State.OPEN:
+            self.state = NEXT[self.state, Event.CLIENT_ENDS]
+            if self.part:
+                self.finish(_INTERNAL, f"the call ended after {len(self.part)} bytes of a message that has more")
+            else:
+                self.receiver.half_closed()
+
+    def was_reset(self) -> None:
+        """By the client, or with its connection."""
+        self._end(Event.RESET)
+
+    # Outwards ---------------------------------------------------------------------------------------------------------
+
+    def send(self, message: bytes) -> None:
+        """One message. What the client's windows have no room for waits: see `waiting`."""
+        codec, size = self._codec, len(message)
+        whole = size + _PREFIX
+        if (
+            self.waiting is not None
+            or whole > self.send_room
+            or whole > codec.send_room
+            or whole > codec.most_frame
+            or not self._responded
+        ):
+            return self._send_slowly(message)
+        self.send_room -= whole
+        codec.send_room -= whole
+        codec.put(HEAD_AND_PREFIX.pack(whole >> 16, whole & 0xFFFF, DATA, 0, self.id, 0, size))
+        codec.put(message)
+        return None
+
+    def _send_slowly(self, message: bytes) -> None:
+        if self.state is State.CLOSED:
+            return
+        self.respond()
+        if self.waiting is None:
+            self.waiting = deque()
+        self.waiting.append(memoryview(b"\0" + U32.pack(len(message)) + message))
+        self._drain()
+
+    def respond(self) -> None:
+        """Sends the header fields of the answer, once."""
+        if not self._responded and self.state is not State.CLOSED:
+            self._responded = True
+            self._codec.put(frames.frame(HEADERS, END_HEADERS, self.id, fields.RESPONSE))
+
+    def drain(self) -> None:
+        """The client's windows have grown: sends of what waits as much as they take."""
+        if self.waiting is None or not self._drain():
+            return
+        if self._trailers is not None:
+            self._finish(self._trailers)
+        else:
+            self.receiver.writable()
+
+    def _drain(self) -> bool:
+        """Whether all has left."""
+        codec, waiting = self._codec, self.waiting
+        while waiting:
+            head = waiting[0]
+            size = min(len(head), self.send_room, codec.send_room, codec.most_frame)
+            if size <= 0:
+                codec.blocked[self.id] = self
+                return False
+            codec.put(frames.frame(DATA, 0, self.id, bytes(head[:size])))
+            self.send_room -= size
+            codec.send_room -= size
+            if size == len(head):
+                waiting.popleft()
+            else:
+                waiting[0] = head[size:]
+        self.waiting = None
+        return True
+
+    def finish(self, status: int, details: str = "", metadata: Metadata = ()) -> None:
+        """Ends the call with a status of gRPC, after what waits was sent."""
+        block = fields.trailers(status, details, metadata)
+        if self.waiting is None:
+            self._finish(block)
+        elif self._trailers is None:
+            self._trailers = block
+
+    def _finish(self, block: bytes) -> None:
+        if self.state is State.CLOSED:
+            return
+        codec = self._codec
+        block = block if self._responded else fields.RESPONSE + block
+        codec.put(frames.header_frames(self.id, block, END_STREAM, codec.most_frame))
+        if self.state is State.OPEN:
+            codec.charge()  # a client that has this side reset streams pays as for resets of its own (CVE-2025-8671)
+            codec.put(frames.reset(self.id, Code.NO_ERROR))
+        self._end(Event.SERVER_ENDS)
+
+    def refuse(self, code: Code) -> None:
+        """Ends the stream without a status."""
+        if self.state is not State.CLOSED:
+            self._codec.charge()
+            self._codec.put(frames.reset(self.id, code))
+            self._end(Event.RESET)
+
+    def _end(self, event: Event) -> None:
+        if self.state is not State.CLOSED:
+            self.state = NEXT[self.state, event]
+            self.waiting = None
+            self.part = bytearray()
+            self._codec.forget(self.id)
+            self.receiver.gone()

@@ -1,0 +1,84 @@
+"""A call that is read and written by coroutines, as grpc has it, made into a `Call` for an exchange."""
+
+import asyncio
+from functools import partial
+from typing import Any, Protocol
+
+from server.edge.dialect import Listener
+
+
+class Context(Protocol):
+    """The part of grpc.aio.ServicerContext that is used here."""
+
+    async def read(self) -> Any:  # noqa: ANN401 # what the method's deserialiser makes
+        """The next message, or grpc.aio.EOF."""
+
+    async def write(self, message: bytes, /) -> None:
+        """Returns once the next message may be written."""
+
+
+class Pump:
+    """Two tasks, one for each direction. A message is read when it is asked for."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._message: Any = None  # that came and was not taken
+        self._wanted = asyncio.Event()
+        self._answer: bytes | None = None
+        self._answered = asyncio.Event()
+        self._tasks: tuple[asyncio.Task[None], ...] = ()
+
+    def begin(self, listener: Listener) -> None:
+        """See Call."""
+        self._wanted.set()
+        self._tasks = tuple(asyncio.create_task(work(listener)) for work in (self._read, self._write))
+        for task in self._tasks:
+            task.add_done_callback(partial(_pass_on, listener))
+
+    def take(self) -> Any:  # noqa: ANN401 # likewise
+        """See Call."""
+        message, self._message = self._message, None
+        if message is None:
+            self._wanted.set()
+        return message
+
+    @property
+    def several(self) -> bool:
+        """See Call: messages come one by one."""
+        return False
+
+    def send(self, message: bytes) -> None:
+        """See Call."""
+        self._answer = message
+        self._answered.set()
+
+    @property
+    def full(self) -> bool:
+        """See Call."""
+        return self._answer is not None
+
+    def end(self) -> None:
+        """See Call."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def _read(self, listener: Listener) -> None:
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            self._message = await self._context.read()
+            listener.came()
+
+    async def _write(self, listener: Listener) -> None:
+        while True:
+            await self._answered.wait()
+            self._answered.clear()
+            assert self._answer is not None
+            await self._context.write(self._answer)
+            self._answer = None
+            listener.writable()
+
+
+def _pass_on(listener: Listener, task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        listener.fail(error)

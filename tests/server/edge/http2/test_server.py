@@ -1,0 +1,330 @@
+"""The server on a socket, against grpcio's clients and against clients that do not behave."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+
+from server.edge.http2 import frames
+from server.edge.http2.limits import Limits
+from server.edge.http2.server import Http2Server, Options
+from tests.server.edge.http2.wired import message
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+QUICK = {"silent_seconds": 0.2, "keepalive_seconds": 0.1, "ping_seconds": 0.1}
+_LARGE = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+
+
+class Service:
+    """What a handler may do."""
+
+    def __init__(self) -> None:
+        self.ended: list[str] = []
+        self.begun = asyncio.Event()
+        self.over = asyncio.Event()
+
+    async def echo(self, _: object, call: Any) -> None:  # noqa: ANN401
+        call.add_done_callback(lambda _: self._end("echo"))
+        self.begun.set()
+        while (data := await call.read()) is not grpc.aio.EOF:
+            await call.write(data)
+
+    async def twice(self, requests: AsyncIterator[bytes], _: object) -> AsyncIterator[bytes]:
+        async for data in requests:
+            yield data + data
+
+    async def say(self, data: bytes, call: Any) -> bytes:  # noqa: ANN401
+        return data + repr(sorted(call.invocation_metadata())).encode()
+
+    async def fail(self, _: bytes, call: Any) -> bytes:  # noqa: ANN401
+        await call.abort(grpc.StatusCode.FAILED_PRECONDITION, "not today: ü 100%", (("why", "rain"), ("b-bin", b"\0")))
+        raise AssertionError
+
+    async def fault(self, _: bytes, __: object) -> bytes:
+        raise ZeroDivisionError("a secret")
+
+    async def wait(self, _: object, call: Any) -> None:  # noqa: ANN401
+        call.add_done_callback(lambda _: self._end("wait"))
+        self.begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ended.append("cancelled")
+
+    def _end(self, name: str) -> None:
+        self.ended.append(name)
+        self.over.set()
+
+    def handlers(self) -> grpc.GenericRpcHandler:
+        stream, unary = grpc.stream_stream_rpc_method_handler, grpc.unary_unary_rpc_method_handler
+        methods: dict[str, Any] = {
+            "Echo": stream(self.echo),
+            "Twice": stream(self.twice),
+            "Wait": stream(self.wait),
+            "Say": unary(self.say),
+            "Fail": unary(self.fail),
+            "Fault": unary(self.fault),
+        }
+        return grpc.method_handlers_generic_handler("t.T", methods)
+
+
+@asynccontextmanager
+async def serving(**options: Any) -> AsyncIterator[tuple[str, Service, Http2Server]]:  # noqa: ANN401
+    server, service = Http2Server(Options(**options)), Service()
+    server.add_generic_rpc_handlers((service.handlers(),))
+    port = server.bind("127.0.0.1", 0)
+    await server.start()
+    try:
+        yield f"127.0.0.1:{port}", service, server
+    finally:
+        await server.stop(0)
+
+
+@asynccontextmanager
+async def connected(**options: Any) -> AsyncIterator[tuple[grpc.aio.Channel, Service, Http2Server]]:  # noqa: ANN401
+    async with serving(**options) as served, grpc.aio.insecure_channel(served[0], options=_LARGE) as channel:
+        yield channel, *served[1:]
+
+
+async def test_all_kinds_of_calls_are_answered() -> None:
+    async with connected() as (channel, _, _server):
+        assert (await channel.unary_unary("/t.T/Say")(b"x", metadata=(("a", "b"), ("c-bin", b"\0\1")))).startswith(
+            b"x[('a', 'b'), ('c-bin', b'\\x00\\x01')]"
+        )
+        call = channel.stream_stream("/t.T/Echo")()
+        for data in (b"", b"a", b"b" * 100_000):
+            await call.write(data)
+            assert await call.read() == data
+        await call.done_writing()
+        assert await call.read() is grpc.aio.EOF
+        assert await call.code() is grpc.StatusCode.OK
+        assert [m async for m in channel.stream_stream("/t.T/Twice")(iter([b"a", b"b"]))] == [b"aa", b"bb"]
+
+
+async def test_a_client_of_threads_is_answered() -> None:
+    async with serving() as (address, _, _server):
+
+        def talk() -> list[bytes]:
+            with grpc.insecure_channel(address) as channel:
+                assert channel.unary_unary("/t.T/Say")(b"x")
+                return list(channel.stream_stream("/t.T/Echo")(bytes([i]) for i in range(200)))
+
+        assert await asyncio.to_thread(talk) == [bytes([i]) for i in range(200)]
+
+
+async def test_a_status_has_its_details_and_metadata_and_a_fault_says_nothing_of_itself() -> None:
+    async with connected() as (channel, _, _server):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await channel.unary_unary("/t.T/Fail")(b"")
+        assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+        assert refused.value.details() == "not today: ü 100%"
+        assert dict(refused.value.trailing_metadata()) == {"why": "rain", "b-bin": b"\0"}
+        with pytest.raises(grpc.aio.AioRpcError, match="its log has the details") as fault:
+            await channel.unary_unary("/t.T/Fault")(b"")
+        assert "secret" not in str(fault.value)
+        with pytest.raises(grpc.aio.AioRpcError) as unknown:
+            await channel.unary_unary("/t.T/No")(b"")
+        assert unknown.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_a_deadline_ends_a_call_and_its_handler() -> None:
+    async with connected() as (channel, service, _):
+        call = channel.stream_stream("/t.T/Wait")(timeout=0.1)
+        with pytest.raises(grpc.aio.AioRpcError) as late:
+            await call.read()
+        assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        await service.over.wait()
+        assert service.ended == ["cancelled", "wait"]
+
+
+@pytest.mark.parametrize("way", ["the call", "the connection"])
+async def test_a_handler_ends_with_its_client(way: str) -> None:
+    async with serving() as (address, service, server):
+        async with grpc.aio.insecure_channel(address) as channel:
+            call = channel.stream_stream("/t.T/Wait")()
+            await call.write(b"x")
+            await service.begun.wait()
+            if way == "the call":
+                call.cancel()
+                await service.over.wait()
+        await service.over.wait()
+        assert service.ended == ["cancelled", "wait"]
+        assert not server._calls
+
+
+async def test_much_goes_both_ways_when_the_client_reads_late() -> None:
+    async with connected() as (channel, service, _):
+        call = channel.stream_stream("/t.T/Echo")()
+        sent = [bytes([i]) * 2**20 for i in range(8)]
+        writing = asyncio.create_task(_write_all(call, sent))
+        await service.begun.wait()
+        assert [await call.read() for _ in sent] == sent
+        await writing
+
+
+async def _write_all(call: Any, sent: list[bytes]) -> None:  # noqa: ANN401
+    for data in sent:
+        await call.write(data)
+    await call.done_writing()
+
+
+async def test_hundreds_of_streams_share_a_connection() -> None:
+    async with connected() as (channel, _, _server):
+        calls = [channel.stream_stream("/t.T/Echo")() for _ in range(300)]
+        for round_ in range(3):
+            for i, call in enumerate(calls):
+                await call.write(b"%d %d" % (round_, i))
+            assert [await call.read() for call in calls] == [b"%d %d" % (round_, i) for i in range(300)]
+
+
+@pytest.mark.parametrize("kind", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+async def test_compressed_messages_are_read(kind: grpc.Compression) -> None:
+    async with serving() as (address, _, _server), grpc.aio.insecure_channel(address, compression=kind) as channel:
+        assert (await channel.unary_unary("/t.T/Say")(b"a" * 10_000)).startswith(b"a" * 10_000)
+
+
+async def test_a_message_that_is_small_only_compressed_is_refused() -> None:
+    async with serving(limits=Limits(message=10_000)) as (address, _, _server), raw(address) as (reader, writer):
+        bomb = gzip.compress(bytes(10_000_000))
+        writer.write(
+            request(b"/t.T/Say", encoding=b"gzip") + frames.frame(0, 1, 1, b"\1" + len(bomb).to_bytes(4) + bomb)
+        )
+        assert b"grpc-status\x018" in await read_until(reader, b"is the limit")
+
+
+async def test_what_is_compressed_in_an_unknown_way_is_unimplemented() -> None:
+    async with serving() as (address, _, _server), raw(address) as (reader, writer):
+        writer.write(
+            request(b"/t.T/Say", encoding=b"snappy") + frames.frame(frames.DATA, frames.END_STREAM, 1, message(b"x"))
+        )
+        assert b"identity,gzip,deflate" in await read_until(reader, b"grpc-status\x0212")
+
+
+async def test_a_server_that_stops_lets_calls_end_and_takes_no_further_ones() -> None:
+    async with serving() as (address, service, server), grpc.aio.insecure_channel(address) as channel:
+        call = channel.stream_stream("/t.T/Echo")()
+        await call.write(b"a")
+        assert await call.read() == b"a"
+        stopping = asyncio.create_task(server.stop(10))
+        await call.write(b"b")
+        assert await call.read() == b"b"
+        await call.done_writing()
+        assert await call.code() is grpc.StatusCode.OK
+        await stopping
+        assert service.ended == ["echo"]
+        with pytest.raises(grpc.aio.AioRpcError):
+            await channel.unary_unary("/t.T/Say")(b"x")
+
+
+async def test_a_server_that_stops_cancels_what_does_not_end() -> None:
+    async with connected() as (channel, service, server):
+        call = channel.stream_stream("/t.T/Wait")()
+        await call.write(b"x")
+        await service.begun.wait()
+        await server.stop(0.01)
+        assert service.ended == ["cancelled", "wait"]
+        assert await call.code() in {grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE}
+
+
+async def test_further_connections_than_are_allowed_are_closed_at_once() -> None:
+    async with serving(connections=1) as (address, _, _server), raw(address) as (reader, _writer):
+        assert await reader.read(9)
+        async with raw(address) as (further, _further):
+            assert await ended(further)
+
+
+# Clients that are silent ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sent", [b"", frames.PREFACE[:5], frames.PREFACE])
+async def test_a_connection_that_does_not_say_that_it_speaks_http2_is_closed(sent: bytes) -> None:
+    async with serving(**QUICK) as (address, _, _server), raw(address, b"") as (reader, writer):
+        writer.write(sent)
+        assert b"no preface and settings" in await reader.read()
+
+
+async def test_a_connection_without_calls_is_closed_after_a_time() -> None:
+    async with serving(**QUICK, idle_seconds=0.3) as (address, _, _server), raw(address) as (reader, writer):
+        answering = asyncio.create_task(answer_pings(reader, writer))
+        assert b"without calls" in await answering
+
+
+async def test_a_client_that_vanished_is_noticed_and_one_that_is_only_silent_is_kept() -> None:
+    async with (
+        serving(**QUICK) as (address, service, server),
+        raw(address) as (reader, writer),
+        raw(address) as (_reader, gone),
+    ):
+        for one in (writer, gone):
+            one.write(request(b"/t.T/Wait"))
+            await service.begun.wait()
+            service.begun.clear()
+        answering = asyncio.create_task(answer_pings(reader, writer))
+        await service.over.wait()
+        assert len(server._calls) == 1
+        answering.cancel()
+
+
+async def test_large_messages_of_one_address_come_after_each_other_and_all_come() -> None:
+    async with connected(large_messages_of_one=2**20) as (channel, _, server):
+        datas = [bytes([i]) * 600_000 for i in range(6)]
+        answers = await asyncio.gather(*(channel.unary_unary("/t.T/Say")(data) for data in datas))
+        assert [answer[:600_000] for answer in answers] == datas
+        assert not server.rooms._of
+
+
+# By hand --------------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def raw(
+    address: str, begin: bytes = frames.PREFACE + frames.frame(frames.SETTINGS, 0, 0)
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    host, port = address.split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(begin)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+def request(path: bytes, encoding: bytes = b"") -> bytes:
+    def literal(name: bytes, value: bytes) -> bytes:
+        return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+    fields = b"\x83\x86" + literal(b":path", path) + literal(b"content-type", b"application/grpc")
+    return frames.frame(frames.HEADERS, 4, 1, fields + (literal(b"grpc-encoding", encoding) if encoding else b""))
+
+
+async def read_until(reader: asyncio.StreamReader, end: bytes) -> bytes:
+    data = b""
+    while end not in data:
+        more = await reader.read(65_536)
+        assert more, data
+        data += more
+    return data
+
+
+async def ended(reader: asyncio.StreamReader) -> bool:
+    try:
+        return await reader.read() == b""
+    except ConnectionResetError:
+        return True
+
+
+async def answer_pings(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+    """Until the connection ends; returns all that came."""
+    data = b""
+    while more := await reader.read(65_536):
+        data += more
+        if b"tidegate" in more:
+            writer.write(frames.frame(frames.PING, frames.ACK, 0, b"tidegate"))
+    return data
