@@ -88,6 +88,8 @@ fi
 exec "$@"
 SCRIPT
 COPY LICENSE ./
+# what a column is and what a calendar says, which the client shares; numpy is all that it needs
+COPY tidegate tidegate
 COPY training training
 RUN mkdir models runs && chown 10001:10001 models runs && chmod -R a+rX /app && python -m compileall -q /app
 # That user has no name and no home here, and both torch and matplotlib ask for them.
