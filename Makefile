@@ -40,6 +40,10 @@ test-compose: $(READY) ## build, run and stop the containers (needs a Docker eng
 test-real: $(READY) ## serve models that others published (downloads some 100 MB the first time)
 	$(BIN)/python -m pytest tests/real
 
+test-recipes: $(READY) ## train every recipe as it stands to the figure of its docstring; writes docs/recipes.md (half an hour)
+	rm -rf .recipes
+	$(BIN)/python -m pytest tests/recipes
+
 hold: $(READY) ## an hour of kills, floods and fuzzed messages, every answer compared (HOLD_MINUTES=60)
 	$(BIN)/python -m tests.hold
 
@@ -63,7 +67,7 @@ bench: $(READY) ## what is claimed about speed, as ratios in one run; how long a
 	$(BIN)/python -m bench.stalls
 
 clean: ## remove what the other commands made
-	rm -rf $(VENV) build dist runs .demo .bench .real .hold .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
+	rm -rf $(VENV) build dist runs .recipes .demo .bench .real .hold .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test test-quick test-compose test-real hold check proto serve bench clean
+.PHONY: help demo test test-quick test-compose test-real test-recipes hold check proto serve bench clean

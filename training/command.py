@@ -13,6 +13,7 @@ from rich.console import Console
 from training.errors import ConfigError, Interrupted, TrainingError
 from training.field import fields_of
 from training.fitting.session import train
+from training.memory import command as memory
 from training.options import add_fields
 from training.recipes.named import RECIPES
 from training.tabular import command as table
@@ -72,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--fresh", action="store_true", help="Start anew even if an interrupted run could be resumed.")
         sub.set_defaults(run=run_recipe)
     table.add(recipes)
+    memory.add(recipes)
     return root
 
 

@@ -75,15 +75,11 @@ class ExamplesTask:
             answers = answers.in_units(self.scaling.spread_O)
         return answers.loss(self.kind)
 
-    def figures(self, network: nn.Module) -> dict[str, float]:
-        """The figures of the test, with those that only this recipe has."""
+    def figures(self, network: nn.Module, count: int | None = None) -> dict[str, float]:
+        """The figures of the test, or of its first sequences, with those that only this recipe has."""
         with torch.no_grad():
-            found = answer(network, self.test).figures(self.kind)
+            found = answer(network, self.test[slice(count)]).figures(self.kind)
             return found | dict(self.more(network) if self.more else {})
-
-    def solved(self, network: nn.Module) -> bool:
-        """Whether the network reaches the goal on the test."""
-        return self.goal.reached(self.figures(network))
 
     def report(self, network: nn.Module) -> Report:
         """Figures beside the baselines, and a picture of right and wrong answers."""
