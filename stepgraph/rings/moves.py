@@ -14,7 +14,7 @@ from stepgraph.rules.axes import Time, has_time, length, time_of
 from stepgraph.rules.picks import bound
 from stepgraph.rules.size import Size
 from stepgraph.rules.table import Call, whole
-from stepgraph.rules.value import Value, unknown
+from stepgraph.rules.value import Value, mixes, unknown
 from stepgraph.rules.windows import Window
 
 _END = 2**31 - 1
@@ -105,7 +105,7 @@ def _ending(call: Call, place: int, first: Size | int, count: int) -> tuple[Span
     if isinstance(low, Size):
         raise unknown("picks steps that cannot be told from the file")
     if low - time.shift < 0:
-        raise unknown(f"takes the last {count} elements, of which the first steps of a sequence do not have as many")
+        raise mixes(f"looks back at the last {count} elements, and the first steps of a sequence have fewer of them")
     return (span(call, 0, place, low, low + count - 1),)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -11,6 +13,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+import tidegate
 from tests.end_to_end.test_life import add
 from tests.raw_stream import RawStream, bits, close, fleet, open_, reason, rows_of, steps
 from tests.running_server import RunningServer
@@ -21,7 +24,6 @@ from tidegate.v1.sequence_pb2 import StreamRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 ROWS = np.random.default_rng(5).standard_normal((120, 3), dtype=np.float32)
 
@@ -128,6 +130,29 @@ async def test_a_sequence_goes_on_after_its_server_was_killed(
         begin = again.next_steps[0]
         assert 1 <= begin <= done
         assert await stream.run(0, begin, ROWS[begin:]) == expected[begin:]
+
+
+async def test_what_a_file_looks_back_at_is_kept_with_its_other_states_when_a_server_is_killed(
+    start: Callable[..., RunningServer], tmp_path: Path, store: str
+) -> None:
+    folder = tmp_path / "looking-back" / "lstm" / "1"
+    folder.mkdir(parents=True)
+    shutil.copy(Path(__file__).parents[1] / "models" / "made" / "torch-dynamo" / "tcn.onnx", folder / "model.onnx")
+    first = start(folder.parents[1], "--store", store, "--checkpoint-ms", "20").ready()
+    expected = await undisturbed(first)
+    async with tidegate.AsyncClient(first.address) as client:
+        (model,) = await client.models()
+        assert [state.home for state in model.states] == ["server", "ring", "ring"]
+    async with RawStream(first.address) as stream:
+        opened = await stream.ask(open_())
+        done = await checkpointed(stream, 0, 0, 1)
+        first.process.kill()
+        with pytest.raises(grpc.aio.AioRpcError):
+            await stream.hear()
+    second = start(folder.parents[1], "--store", store).ready()
+    async with RawStream(second.address) as stream:
+        again = await stream.ask(resume(list(opened.sequence_ids), opened.resume_token, [done]))
+        assert await stream.run(0, again.next_steps[0], ROWS[again.next_steps[0] :]) == expected[again.next_steps[0] :]
 
 
 async def test_a_sequence_of_a_version_that_was_overwritten_in_place_goes_on_with_its_content_after_a_kill(

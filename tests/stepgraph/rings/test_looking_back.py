@@ -1,0 +1,123 @@
+"""What looks back over steps is cut to one with rings: loading proves each against onnxruntime on the whole file."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stepgraph.checking import check
+from stepgraph.errors import ModelRefused
+from stepgraph.loading import load
+from stepgraph.rewriting import rings
+from stepgraph.rings import windows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from stepgraph.model import LoadedModel
+
+INPUTS, HIDDEN = 3, 4
+FREE = {"x": {0: "batch", 1: "time"}, "y": {0: "batch", 1: "time"}}
+
+
+class Net(nn.Module):
+    """A part between a convolution within a step and a GRU."""
+
+    def __init__(self, part: nn.Module | Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.part = part
+        self.cell = nn.GRU(self.part(torch.zeros(1, 9, INPUTS)).shape[-1], HIDDEN, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cell(self.part(x))[0]
+
+
+class Along(nn.Module):
+    """Modules along time, over [B, C, T]."""
+
+    def __init__(self, *modules: nn.Module, cut: int = 0) -> None:
+        super().__init__()
+        self.inner, self.cut = nn.Sequential(*modules), cut
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.inner(x.transpose(1, 2))
+        return (y[:, :, : -self.cut] if self.cut else y).transpose(1, 2)
+
+
+class Spectral(nn.Module):
+    """A convolution over time and frequency, as networks that clean speech have them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, (3, 3), padding=(0, 1), dilation=(2, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(functional.pad(x.unsqueeze(1), (0, 0, 4, 0)))
+        return y.transpose(1, 2).flatten(2)
+
+
+def two_lags(x: Tensor) -> Tensor:
+    late = functional.pad(x, (0, 0, 6, 0), value=0.5)
+    return torch.cat([x, late[:, 2:-4], late[:, : x.shape[1]]], 2)
+
+
+def loaded(net: nn.Module, path: Path) -> LoadedModel:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own
+        names = {"input_names": ["x"], "output_names": ["y"], "dynamic_axes": FREE}
+        torch.onnx.export(net.eval(), (torch.zeros(2, 9, INPUTS),), path, dynamo=False, opset_version=17, **names)
+    return load(path, 2, 0.0)
+
+
+CONSTANT = nn.ConstantPad1d
+LOOKING_BACK: dict[str, tuple[Callable[[], nn.Module | Callable[[Tensor], Tensor]], list[tuple[int, ...]]]] = {
+    "a convolution": (lambda: Along(CONSTANT((2, 0), 0.0), nn.Conv1d(INPUTS, 5, 3)), [(INPUTS, 2)]),
+    "padding inside": (
+        lambda: Along(CONSTANT((6, 0), 1.0), nn.Conv1d(INPUTS, 2, 3), nn.Tanh(), nn.Conv1d(2, 2, 2, dilation=4)),
+        [(INPUTS, 2), (2, 4)],
+    ),
+    "a transposed convolution": (lambda: Along(nn.ConvTranspose1d(INPUTS, 2, 3, dilation=2), cut=4), [(INPUTS, 4)]),
+    "a maximum of the past": (lambda: Along(CONSTANT((3, 0), -2.0), nn.MaxPool1d(4, 1)), [(INPUTS, 3)]),
+    "an average of the past": (lambda: Along(CONSTANT((3, 0), 0.0), nn.AvgPool1d(4, 1)), [(INPUTS, 3)]),
+    "time and frequency": (Spectral, [(1, 4, INPUTS)]),
+    "two lags of one tensor": (lambda: two_lags, [(6, INPUTS)]),
+}
+
+
+@pytest.mark.parametrize("name", LOOKING_BACK)
+def test_a_part_that_looks_back_is_proved_and_keeps_no_more_than_it_looks_back_at(name: str, tmp_path: Path) -> None:
+    part, rows = LOOKING_BACK[name]
+    model = loaded(Net(part()), tmp_path / "model.onnx")
+    assert model.proof.unread == ""
+    assert sorted(ring.carried.given.row for ring in model.facts.rings) == sorted(rows)
+
+
+def test_the_page_of_a_file_says_what_looks_back(tmp_path: Path) -> None:
+    part, _ = LOOKING_BACK["a convolution"]
+    loaded(Net(part()), tmp_path / "model.onnx")
+    page = " ".join(str(check(tmp_path / "model.onnx")).split())
+    assert "the last elements that node '/part/inner/inner.1/Conv' (Conv) looks back at, starts from zeros" in page
+
+
+def test_a_ring_that_begins_wrongly_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = rings.Ring.start
+    monkeypatch.setattr(rings.Ring, "start", lambda ring, held: start(ring, held) * 0)
+    with pytest.raises(ModelRefused, match="output 'y' at step 0 differs"):
+        loaded(Net(LOOKING_BACK["padding inside"][0]()), tmp_path / "model.onnx")
+
+
+def test_a_window_that_is_one_element_off_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    span = windows.span
+    monkeypatch.setattr(
+        windows, "span", lambda *given: replace(made := span(*given), first=made.first - 1, last=made.last - 1)
+    )
+    with pytest.raises(ModelRefused, match="output 'y' at step 0 differs"):
+        loaded(Net(LOOKING_BACK["a convolution"][0]()), tmp_path / "model.onnx")
