@@ -56,11 +56,17 @@ def train(config: Config, *, fresh: bool = False, console: Console | None = None
         console.print(note)
     run = open_run(config, task.data["sha256"])
     with run.held():
-        state = take_up(run, fresh=fresh, console=console)
-        run.begin(config)
-        trainer = fit(config, task, run, state, console)
-        trainer.restore_best()
+        trainer = fit_run(config, task, run, fresh=fresh, console=console)
         return finish(config, task, run, trainer, console)
+
+
+def fit_run(config: Config, task: Task, run: Run, *, fresh: bool, console: Console) -> Trainer:
+    """Fit, or go on with what was left, and put the best weights in place. The run must be held."""
+    state = take_up(run, fresh=fresh, console=console)
+    run.begin(config)
+    trainer = fit(config, task, run, state, console)
+    trainer.restore_best()
+    return trainer
 
 
 def take_up(run: Run, *, fresh: bool, console: Console) -> dict[str, Any] | None:

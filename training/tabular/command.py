@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import re
 import shlex
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from training.errors import ConfigError
 from training.field import fields_of
-from training.fitting.session import train
 from training.options import add_fields
+from training.tabular.comparing import best_of_each, fit_each, land, page, spread, varied
+from training.tabular.inheriting import frozen, keep
 from training.tabular.judging import card
+from training.tabular.searching import search
 from training.tabular.settings import Table, defaults
-from training.tabular.task import TableTask
 
 if TYPE_CHECKING:
-    import argparse
-
     from rich.console import Console
 
+    from training.tabular.looking.look import Look
+
 PAGE = 140  # characters of a line that is not on a terminal
-UNASKED = ("files", "known")
+UNASKED = ("files", "known", "cell")
+CELLS = ("rnn", "lstm", "gru")
 TEXT = """Fit a network on a table of your own, judge it beside naive forecasts, and export it. The table is looked at
 first: what is in its columns, what each is used for, and what stands in the way."""
 
@@ -30,10 +35,21 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
     """The command's options."""
     sub = commands.add_parser("table", help=TEXT, description=TEXT, allow_abbrev=False)
     sub.add_argument("files", nargs="+", metavar="FILE", help="CSV, Parquet or JSON, which may be gzipped; or a glob.")
+    cells = "The recurrence: rnn (tanh), lstm or gru; all: each of them, side by side. (default: lstm)"
+    sub.add_argument("--cell", choices=(*CELLS, "all"), default=argparse.SUPPRESS, help=cells)
     add_fields(sub, [field for field in fields_of(defaults()) if field.name not in UNASKED])
+    sub.add_argument("--seeds", type=positive, default=1, help="Fit with so many seeds, and show the spread.")
+    sub.add_argument("--search", type=float, metavar="MINUTES", help="Search settings for so long, then fit the best.")
     sub.add_argument("--look", action="store_true", help="Only look at the table.")
     sub.add_argument("--fresh", action="store_true", help="Start anew even if an interrupted run could be resumed.")
     sub.set_defaults(run=run)
+
+
+def positive(text: str) -> int:
+    """A whole number above 0."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: at least 1 is needed")
+    return int(text)
 
 
 def run(given: argparse.Namespace, console: Console) -> None:
@@ -45,19 +61,46 @@ def run(given: argparse.Namespace, console: Console) -> None:
     console.print(look.page)
     if given.look:
         return
-    task = TableTask(config, look)
-    result = train(config, fresh=given.fresh, console=console, task=task)
-    path = card.write(task, result, shlex.join(["python", "-m", "training", *given.arguments]))
-    console.print(f"the card is {path}")
+    if given.search:
+        config = search(config, look, given.search, console)
+    cells = CELLS if getattr(given, "cell", "") == "all" and not given.search else (config.cell,)
+    learn(varied(config, cells, given.seeds), look, console, given)
+
+
+def learn(configs: list[Table], look: Look, console: Console, given: argparse.Namespace) -> None:
+    """Fit all of them; of each name export the best, with its card."""
+    fits = fit_each(configs, look, fresh=given.fresh, console=console)
+    if len(fits) > 1:
+        console.print(page(fits))
+    for fit in best_of_each(fits):
+        result = land(fit, console)
+        command = shlex.join(["python", "-m", "training", *given.arguments])
+        path = card.write(fit.task, result, command, spread(fits) if len(fits) > 1 else "")
+        keep(fit.run.folder, fit.task.inputs, fit.task.encoding)
+        console.print(f"the card is {path}")
 
 
 def configured(given: argparse.Namespace) -> Table:
-    """The defaults with what was given in their place; the model is called as the file is."""
+    """The defaults, or an earlier run's settings, with what was given in their place; a model is called as its file."""
     names = {field.name for field in fields(Table)}
-    changes = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in vars(given).items() if name in names
-    }
-    return defaults(**({"name": called(given.files[0])} | changes))
+    told = {name: value for name, value in vars(given).items() if name in names and value != "all"}
+    changes = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
+    before = earlier(str(changes["from_"])) if changes.get("from_") else {"name": called(given.files[0])}
+    return defaults(**(before | changes))
+
+
+def earlier(folder: str) -> dict[str, Any]:
+    """The settings of an earlier run; what it began with itself does not count.
+
+    Raises:
+        ConfigError: the folder holds no run.
+    """
+    try:
+        said = json.loads((Path(folder) / "config.json").read_text())
+    except (OSError, json.JSONDecodeError):
+        raise ConfigError(f"--from: {folder} holds no run; give its folder, as runs/NAME/1a2b3c4d") from None
+    names = {field.name for field in fields(Table)} - {"from_"}
+    return {name: frozen(value) for name, value in said.items() if name in names}
 
 
 def called(file: str) -> str:

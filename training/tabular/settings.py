@@ -51,6 +51,9 @@ class Table(Config):
     alarms: float = 0.01
     """Anomaly: share of the validation part whose errors are beyond the threshold."""
 
+    from_: str | None = None
+    """Folder of an earlier run, whose inputs, scaling and weights this one begins with."""
+
     # the split
     split: Split | None = None
     """What is held back: the last stretch of time, or whole series; none: time where series are long enough."""

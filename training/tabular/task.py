@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from training.errors import ConfigError
+from training.tabular.inheriting import inherit
 from training.tabular.judging.baselines import season
 from training.tabular.judging.classes import judge_classes
 from training.tabular.judging.verdict import judge
@@ -17,7 +19,7 @@ from training.tabular.learning import splits
 from training.tabular.learning.classify import Classify
 from training.tabular.learning.forecast import Forecast
 from training.tabular.learning.front import Front, encoding_of
-from training.tabular.learning.inputs import SERIES, inputs_of, legend
+from training.tabular.learning.inputs import SERIES, as_before, inputs_of, legend
 from training.tabular.learning.network import Core, TableNetwork, Trials
 from training.tabular.learning.windows import Epoch, Lanes
 from training.task import Feature, Report, Signature
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from training.scaling import Scaling
+    from training.tabular.inheriting import Inherited
     from training.tabular.learning.aim import Aim
     from training.tabular.learning.surprise import Surprise
     from training.tabular.looking.look import Look
@@ -49,8 +52,12 @@ class TableTask:
         self.parts = self._split()
         self.learnt_N = self.parts.part_N == splits.TRAINING
         self.series_known = self.parts.by == "time" and 1 < len(look.grid.names) <= SERIES
-        self.inputs = inputs_of(look, self.learnt_N, series=self.series_known)
-        self.encoding = encoding_of(self.inputs, self.learnt_N, look.grid.step.seconds)
+        self.before = inherit(config.from_) if config.from_ else None
+        if self.before:
+            self.inputs, self.encoding = as_before(look, self.before.columns), self.before.encoding
+        else:
+            self.inputs = inputs_of(look, self.learnt_N, series=self.series_known)
+            self.encoding = encoding_of(self.inputs, self.learnt_N, look.grid.step.seconds)
         self.front = Front(self.encoding)
         self.x_NF = torch.from_numpy(self.inputs.x_NF)
         self._encode()
@@ -132,7 +139,22 @@ class TableTask:
         core = Core(config, self.encoding, self.aim.head, self._tail, config.dropout)
         gappy = tuple(place for place, column in enumerate(self.inputs.columns) if column.missing)
         trials = Trials(self.x_NF[:MOST_TRIALS], gappy, self.encoding.categories)
-        return TableNetwork(self.front, core, trials, config.batch, self.aim.surprise())
+        network = TableNetwork(self.front, core, trials, config.batch, self.aim.surprise())
+        if self.before:
+            self._take_over(network, self.before)
+        return network
+
+    def _take_over(self, network: TableNetwork, before: Inherited) -> None:
+        """Begin with the weights of an earlier run, and with its scaling."""
+        try:
+            network.load_state_dict(before.weights | {"memory": network.memory})
+        except RuntimeError:
+            raise ConfigError(
+                f"--from: the network of {before.run} is another; leave --cell, --hidden, --layers, --target, "
+                "--horizons and --quantiles out, and give a table with the same classes"
+            ) from None
+        if isinstance(self.aim, Forecast):
+            self.aim.spread_G = network.get_buffer("core.tail.spread_G")
 
     def loss(self, network: nn.Module, step: int) -> Tensor:
         """The loss on one window of each lane; the state that it ends with is where the next step begins."""

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 CHECK_SECONDS = 120
 
 
-def write(task: TableTask, result: Result, command: str) -> Path:
-    """Write `card.md` and its pictures into the run's folder."""
+def write(task: TableTask, result: Result, command: str, beside: str = "") -> Path:
+    """Write `card.md` and its pictures into the run's folder. `beside`: what other seeds and cells achieved."""
     y_NO = answered(task, result.model.path)
     folder = result.run.folder
     values = result.report.values
@@ -46,7 +46,7 @@ def write(task: TableTask, result: Result, command: str) -> Path:
         metrics(task, values),
         *(figures(task, y_NO, folder)),
         data(task),
-        recipe(task, result),
+        recipe(task, result) + (f"\n{beside}\n" if beside else ""),
         served(result.model.path),
         f"## Again\n\n```sh\n{command}\n```\n",
     ]

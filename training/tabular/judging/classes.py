@@ -70,6 +70,7 @@ def judge_classes(task: TableTask, aim: Classify, y_NC: NDArray[np.float32]) -> 
     text = sentence(found, majority, prior, aim.classes[most])
     values: dict[str, object] = {
         "verdict": text,
+        "score": found.log_loss / max(prior, 1e-12),
         "accuracy": found.accuracy,
         "log_loss": found.log_loss,
         "majority": majority,

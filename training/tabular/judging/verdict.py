@@ -79,6 +79,7 @@ def judge(task: TableTask, y_NO: NDArray[np.float32]) -> Report:
     text, alarms = sentence(every), anomalies(task, y_NO)
     values: dict[str, object] = {
         "verdict": text,
+        "score": ratio_of(every),
         "lines": [line(each) for each in every],
         "series": by_series(task, every),
         "stretches": stretches(task, every),
@@ -128,9 +129,14 @@ def stretches(task: TableTask, every: list[Compared]) -> list[tuple[float, float
     return found
 
 
+def ratio_of(every: list[Compared]) -> float:
+    """The geometric mean of the errors as shares of the best naive ones."""
+    return float(np.exp(np.mean([np.log(max(each.ratio, 1e-12)) for each in every])))
+
+
 def sentence(every: list[Compared]) -> str:
     """The first line of everything: whether the model is worth anything. One that loses says so first."""
-    ratio = float(np.exp(np.mean([np.log(max(each.ratio, 1e-12)) for each in every])))
+    ratio = ratio_of(every)
     lost = [f"{each.wanted.target} {each.wanted.steps} ahead" for each in every if each.ratio >= 1]
     naive = " and ".join(sorted({each.naive for each in every}))
     if ratio >= 1:

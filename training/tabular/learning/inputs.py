@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from tidegate.columns.times import calendar
+from training.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,6 +64,40 @@ def inputs_of(look: Look, learnt_N: NDArray[np.bool_], *, series: bool) -> Input
     return Inputs(
         tuple(column for column, _ in made), np.stack([values for _, values in made], axis=1).astype(np.float32)
     )
+
+
+def as_before(look: Look, columns: tuple[Input, ...]) -> Inputs:
+    """The inputs that an earlier run had, from a table that goes on with it.
+
+    Raises:
+        DataError: the table lacks one of them, or lacks values where the earlier one had all.
+    """
+    made = [values_of(look, column) for column in columns]
+    return Inputs(columns, np.stack(made, axis=1).astype(np.float32))
+
+
+def values_of(look: Look, column: Input) -> NDArray[np.float64]:
+    """One input that an earlier run had."""
+    if column.calendar:
+        if look.grid.time_N is None:
+            raise DataError(
+                f"{look.rows.name} has no times, which the run of --from has; name their column with --time"
+            )
+        return calendar(column.calendar, look.grid.time_N)
+    found = look.rows.columns.get(column.name)
+    if found is None or (column.kind == "number" and found.kind != "number"):
+        raise DataError(
+            f"{look.rows.name} has no column of {column.kind}s {column.name!r}, which the run of --from has"
+        )
+    if column.kind == "category":
+        index = {text: place for place, text in enumerate(column.categories)}
+        return np.array([index.get(text, 0) for text in as_texts(found)[look.grid.row_N].tolist()], dtype=np.float64)
+    if found.missing_N.any() and not column.missing:
+        place = look.rows.origin.place(int(found.missing_N.argmax()))
+        raise DataError(
+            f"{place}, column {column.name!r}: a value is missing, and the run of --from had all; fill it in"
+        )
+    return np.asarray(found.values[look.grid.row_N], dtype=np.float64)
 
 
 def numbers(look: Look) -> Iterator[tuple[Input, NDArray[np.float64]]]:

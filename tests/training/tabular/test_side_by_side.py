@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+import pytest
+import torch
+from rich.console import Console
+
+import training
+from training.command import main
+from training.errors import ConfigError, DataError
+from training.fitting import checkpoint
+from training.fitting.trainer import Trainer
+from training.tabular.inheriting import inherit
+from training.tabular.searching import open_study, search
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from training.tabular.settings import Table
+
+BRIEF = [
+    "--target",
+    "load",
+    "--series",
+    "site",
+    "--hidden",
+    "5",
+    "--steps",
+    "8",
+    "--batch",
+    "4",
+    "--evaluate-every",
+    "4",
+]
+
+
+def command(folder: Path, file: str, *more: str) -> int:
+    return main(["table", file, *BRIEF, "--runs", str(folder / "runs"), "--models", str(folder / "models"), *more])
+
+
+def test_all_cells_and_seeds_are_fitted_and_the_best_seed_of_each_cell_is_exported(
+    gappy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(tmp_path, gappy, "--cell", "all", "--seeds", "2") == 0
+    said = capsys.readouterr().out
+    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["gappy-gru", "gappy-lstm", "gappy-rnn"]
+    for cell in ("rnn", "lstm", "gru"):
+        assert f"gappy-{cell}/1/model.onnx" in said
+        losses = {}
+        for run in (tmp_path / "runs" / f"gappy-{cell}").glob("*/config.json"):
+            state = checkpoint.load(run.parent / "checkpoint.pt")
+            losses[run.parent] = state["best_loss"]
+        assert len(losses) == 2
+        (exported,) = [run for run in losses if (run / "result.json").exists()]
+        assert losses[exported] == min(losses.values())
+        assert "over 2 seeds" in (exported / "card.md").read_text()
+
+
+def test_a_run_goes_on_with_new_data_and_reads_a_row_as_it_did_before(
+    gappy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(tmp_path, gappy) == 0
+    (first,) = (tmp_path / "runs" / "gappy").glob("*/inputs.json")
+    rows = [line.split(",") for line in open_text(gappy)]
+    doubled = [",".join([cells[0], str(2 * float(cells[1])) if cells[1] else "", *cells[2:]]) for cells in rows[1:]]
+    newer = tmp_path / "newer.csv"
+    newer.write_text("\n".join([",".join(rows[0]), *doubled]) + "\n")
+    places = ["--runs", str(tmp_path / "runs"), "--models", str(tmp_path / "models")]
+    assert main(["table", str(newer), "--from", str(first.parent), "--steps", "4", *places]) == 0
+    assert "gappy/2/model.onnx" in capsys.readouterr().out
+    second = next(path for path in (tmp_path / "runs" / "gappy").glob("*/inputs.json") if path != first)
+    assert json.loads(second.read_text()) == json.loads(first.read_text())  # the scaling is that of the first table
+
+
+def open_text(path: str) -> list[str]:
+    return Path(path).read_text().splitlines()
+
+
+def test_the_first_weights_are_those_of_the_run_that_is_gone_on_with(
+    brief_table: Callable[..., Table], gappy: str, tmp_path: Path
+) -> None:
+    assert command(tmp_path, gappy) == 0
+    (first,) = (tmp_path / "runs" / "gappy").glob("*/inputs.json")
+    config = brief_table(from_=str(first.parent), horizons=(1,), hidden=5)
+    network = Trainer(config, config.task()).network
+    best = inherit(str(first.parent)).weights
+    for name, value in network.state_dict().items():
+        assert name == "memory" or torch.equal(value, best[name]), name
+    with pytest.raises(ConfigError, match=r"the network of .* is another"):
+        brief_table(from_=str(first.parent), horizons=(1,), hidden=6).task().network()
+    with pytest.raises(ConfigError, match="holds no finished run of a table"):
+        brief_table(from_=str(tmp_path)).task()
+    other = tmp_path / "other.csv"
+    other.write_text("\n".join(line.replace("temperature", "warmth") for line in open_text(gappy)) + "\n")
+    with pytest.raises(DataError, match="has no column of numbers 'temperature'"):
+        brief_table(files=(str(other),), from_=str(first.parent), horizons=(1,), hidden=5).task()
+
+
+def test_a_search_tries_settings_keeps_a_journal_and_goes_on_with_it(brief_table: Callable[..., Table]) -> None:
+    config = brief_table(steps=8, evaluate_every=2)
+    look, console = config.look(), Console(file=io.StringIO(), width=200)
+    found = search(config, look, 0.03, console)
+    study = open_study(config, look)
+    tried = len(study.trials)
+    assert tried >= 1
+    assert found.hidden == study.best_params["hidden"]
+    assert "validation loss" in console.file.getvalue()  # type: ignore[attr-defined] # a StringIO
+    search(config, look, 0.001, console)
+    assert len(open_study(config, look).trials) > tried
+
+
+def test_a_frame_goes_the_same_way_as_a_file(gappy: str, tmp_path: Path) -> None:
+    frame = pl.read_csv(gappy, try_parse_dates=True)
+    result = training.table(
+        frame, target="load", series="site", name="frame", hidden=5, steps=8, batch=4, evaluate_every=4,
+        runs=tmp_path / "runs", models=tmp_path / "models", console=Console(file=io.StringIO()),
+    )  # fmt: skip
+    assert result.model.path.exists()
+    assert (result.run.folder / "card.md").read_text().startswith("---\n")
+    with pytest.raises(DataError, match="the frame has no column 'nothing'"):
+        training.table(frame, target="nothing", console=Console(file=io.StringIO()))

@@ -1,0 +1,44 @@
+"""`training.table(frame, target=...)`: what the command does, from Python and with a frame of any library."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from training.fitting.session import Result, train
+from training.tabular.inheriting import keep
+from training.tabular.judging import card
+from training.tabular.looking.frame import rows_of
+from training.tabular.looking.look import look
+from training.tabular.settings import defaults
+from training.tabular.task import TableTask
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def table(
+    frame: Any,  # noqa: ANN401 - of any library
+    *,
+    target: str | Sequence[str],
+    console: Console | None = None,
+    **settings: Any,  # noqa: ANN401 - a field's value
+) -> Result:
+    """Fit a network on a frame of pandas, polars or Arrow, judge it and export it; the card lies in the run's folder.
+
+    `settings` are those of the command: `horizons=(1, 6, 24)`, `series="sensor"`, `quantiles=(0.1, 0.5, 0.9)`.
+
+    Raises:
+        DataError: the table cannot be used for this; one sentence with column and what to do.
+        ConfigError: a setting is out of range.
+    """
+    console = console or Console(highlight=False, soft_wrap=True)
+    config = defaults(target=(target,) if isinstance(target, str) else tuple(target), **settings)
+    found = look(rows_of(frame), config.asked, tuple(sorted(set(config.horizons))))
+    console.print(found.page)
+    task = TableTask(config, found)
+    result = train(config, console=console, task=task)
+    card.write(task, result, f"training.table(frame, target={target!r}, ...)")
+    keep(result.run.folder, task.inputs, task.encoding)
+    return result
