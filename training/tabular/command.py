@@ -22,11 +22,12 @@ from training.tabular.settings import Table, defaults
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from training.config import Cell
     from training.tabular.looking.look import Look
 
 PAGE = 140  # characters of a line that is not on a terminal
 UNASKED = ("files", "known", "cell")
-CELLS = ("rnn", "lstm", "gru")
+CELLS: tuple[Cell, ...] = ("rnn", "lstm", "gru")
 TEXT = """Fit a network on a table of your own, judge it beside naive forecasts, and export it. The table is looked at
 first: what is in its columns, what each is used for, and what stands in the way."""
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from training.config import Cell
     from training.fitting.trainer import Trainer
     from training.tabular.looking.look import Look
     from training.tabular.settings import Table
@@ -43,7 +44,7 @@ class Fitted:
 
 def fit_each(configs: Sequence[Table], look: Look, *, fresh: bool, console: Console) -> list[Fitted]:
     """Fit one after the other; each is a run of its own, which goes on where it was left."""
-    found = []
+    found: list[Fitted] = []
     for config in configs:
         task = TableTask(config, look)
         for note in () if found else task.notes:
@@ -55,7 +56,7 @@ def fit_each(configs: Sequence[Table], look: Look, *, fresh: bool, console: Cons
     return found
 
 
-def varied(config: Table, cells: Sequence[str], seeds: int) -> list[Table]:
+def varied(config: Table, cells: Sequence[Cell], seeds: int) -> list[Table]:
     """The config with each cell and each seed; with several cells the models are called after them."""
     found = []
     for cell in cells:
