@@ -67,7 +67,7 @@ def worst(
         axes.plot(near - row, came_N[near], color=TRAINING, label="what came", lw=1.8)
         axes.plot(near - row, said_N[near], color=VALIDATION, label="forecast", lw=1.8)
         axes.axvline(0, color="#e2e8f0", lw=1)
-        axes.set_title(f"{title}, around {names[row]}", loc="left", color=INK, fontsize=10)
+        axes.set_title(f"{title}, said at {names[row]}", loc="left", color=INK, fontsize=10)
     save(made, panels, path)
     return rows
 
