@@ -37,8 +37,13 @@ class Hints:
 
     @property
     def steps(self) -> int:
-        """How long a sequence has to be to go beyond that reach."""
-        return min(max(STEPS, max(self.reach, self.rings) + _BEYOND), _MOST_STEPS)
+        """How long a sequence has to be to go beyond that reach, and at least some hundreds."""
+        return min(max(STEPS, self.least), _MOST_STEPS)
+
+    @property
+    def least(self) -> int:
+        """How long it has to be to go beyond that reach."""
+        return min(max(self.reach, self.rings) + _BEYOND, _MOST_STEPS)
 
 
 def hints(graph: Graph) -> Hints:

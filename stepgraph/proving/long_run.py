@@ -5,6 +5,7 @@ long sequence goes through both: longer than every constant that could be a reac
 the file compares its inputs with among its numbers.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -24,6 +25,7 @@ _START, _GROWN = 13, 1e4  # numbers that are so many times those of the first st
 _LOST = 1e-2  # where rounding has grown to so much, nothing can be told from it
 _AMPLIFIED = 30.0  # times what that makes is still rounding
 _MARKED = 0.1  # of the numbers are thresholds
+_WIDE = 2**17  # numbers of a step, in inputs and outputs together
 _NUMBERS = 4096  # of a row are compared over so many steps; the shorter sequences compare all
 
 
@@ -123,7 +125,7 @@ def _answered(
 
 def _data(facts: Facts, found: Hints) -> Data:
     """Random numbers, and in one sequence thresholds and what lies to both sides, alone and in runs; [T, B, ...row]."""
-    length, batch = found.steps, 1 if facts.alone else 2
+    length, batch = _length(facts, found), 1 if facts.alone else 2
     data = sequences(facts, length, batch, seed=1)
     random = np.random.default_rng(2)
     for port in facts.inputs:
@@ -139,6 +141,12 @@ def _data(facts: Facts, found: Hints) -> Data:
         for start in range(10, len(marked) - 50, 50):
             marked[start : start + random.integers(2, 40)] = random.choice(values)
     return data
+
+
+def _length(facts: Facts, found: Hints) -> int:
+    """How many steps: where rows are very wide, no more than it takes to go beyond what the file's constants reach."""
+    numbers = sum(math.prod(port.row) for port in (*facts.inputs, *facts.outputs))
+    return found.least if numbers > _WIDE else found.steps
 
 
 def _with(values: np.ndarray, row: np.ndarray, random: np.random.Generator) -> np.ndarray:
