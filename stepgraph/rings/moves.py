@@ -37,7 +37,7 @@ def _moved(call: Call, results: Sequence[Value], index: int = 0) -> Form:
     value, made = call.value(index), results[0]
     own, after = time_of(value.axes), time_of(made.axes)
     if own and after and own.shift > max(0, after.shift):
-        raise unknown("adds steps before what begins later than the first step")
+        raise mixes("adds steps before what begins later than the first step")
     return Form(_delayed(call, index, made), instead=index)
 
 

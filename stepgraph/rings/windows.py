@@ -9,7 +9,7 @@ from stepgraph.rings.span import place_of, span, steps_of
 from stepgraph.rules import windows
 from stepgraph.rules.axes import time_of
 from stepgraph.rules.table import Call, whole
-from stepgraph.rules.value import Value, unknown
+from stepgraph.rules.value import Value, mixes
 from stepgraph.rules.windows import Window
 
 
@@ -34,7 +34,7 @@ def window(call: Call, results: Sequence[Value]) -> Form | None:
 def _check_begun(x: Value, window: Window) -> None:
     time = time_of(x.axes)
     if window.before and time and time.shift > 0:
-        raise unknown("adds steps before what begins later than the first step")
+        raise mixes("adds steps before what begins later than the first step")
 
 
 _SIDES = ("before", "after")

@@ -121,3 +121,8 @@ def test_a_window_that_is_one_element_off_is_found(tmp_path: Path, monkeypatch: 
     )
     with pytest.raises(ModelRefused, match="output 'y' at step 0 differs"):
         loaded(Net(LOOKING_BACK["a convolution"][0]()), tmp_path / "model.onnx")
+
+
+def test_a_difference_that_begins_at_the_second_step_and_is_padded_is_refused_for_that(tmp_path: Path) -> None:
+    with pytest.raises(ModelRefused, match=r"mixes steps .*adds steps before what begins later than the first step"):
+        loaded(Net(lambda x: functional.pad(x[:, 1:] - x[:, :-1], (0, 0, 1, 0))), tmp_path / "model.onnx")
