@@ -128,7 +128,7 @@ def yours(own: Own, measured: Sequence[Measured]) -> Section:
         name = {"rnn": "RNN", "gru": "GRU", "lstm": "LSTM"}[one.layer.kind]
         curve = numbers.spread([list(far.by_input)])
         panel = charts.Panel(f"{one.name}: {name} of {one.layer.hidden}", {name: curve})
-        parts.append(figure(charts.gradients([panel]), caption=""))
+        parts.append(figure(charts.gradients([panel]), caption="What lies on the lower edge is smaller than drawn."))
         kept_TH = run(one.layer, one.x_TF).gates.get(KEEPING.get(one.layer.kind, ""))
         lives = [] if kept_TH is None else half_lives(kept_TH).tolist()
         middle = f"{np.median(lives):.3g}, longest {max(lives):.3g}" if lives else "it has no gate that keeps"

@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 def tiny_plan() -> Plan:
     groups = [several("temporal-order", STARTS, length, 3, 2, 1) for length in (10, 12)]
     groups += [several("adding", STARTS, length, 3, 2, 1) for length in (4, 6)]
-    groups += [several("lesson", (LSTM_CHRONO,), 20, 1, 2, 1), several("latch", (RNN, GRU, LSTM_BIAS), 5, 3, 2, 1)]
+    groups += [
+        several("lesson", (LSTM_CHRONO,), 20, 1, 2, 1),
+        several("latch", (RNN, LSTM_BIAS, LSTM_CHRONO), 5, 3, 2, 1),
+    ]
     return planned("quick", 2, [*groups, several("text", (RNN, GRU, LSTM_BIAS), 12, 3, 2, 2)])
 
 

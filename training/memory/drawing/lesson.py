@@ -24,7 +24,7 @@ def lesson(values: Mapping[str, Any]) -> str:
         x = LEFT + COLUMN * (step + 0.5)
         parts.append(text(x, 14, f"t={step}", "tick", "middle"))
         parts.append(
-            text(x, ROWS["answer"] + 4, f"{values['answer'][step]:.2f}", "title" if read else "tick", "middle")
+            text(x, ROWS["answer"] + 4, rounded(values["answer"][step]), "title" if read else "tick", "middle")
         )
         parts.append(gate(x, ROWS["output gate"], values["output"][step]))
         parts.append(unit(x, values["memory"][step]))
@@ -35,6 +35,11 @@ def lesson(values: Mapping[str, Any]) -> str:
         parts.append(text(x, ROWS["told to"] + 4, told, "title", "middle"))
     height = ROWS["told to"] + 20
     return picture(LEFT + COLUMN * len(LESSON), height, "".join(parts), "gates of one unit at each step of the lesson")
+
+
+def rounded(value: float) -> str:
+    """Two decimals, and no sign before a 0."""
+    return f"{round(value, 2) + 0.0:.2f}"
 
 
 def gate(x: float, y: float, value: float) -> str:
