@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from training.tabular.looking.look import Look
 
 PAGE = 140  # characters of a line that is not on a terminal
-UNASKED = ("files", "known", "cell")
+UNASKED = ("files", "cell")
 CELLS: tuple[Cell, ...] = ("rnn", "lstm", "gru")
 TEXT = """Fit a network on a table of your own, judge it beside naive forecasts, and export it. The table is looked at
 first: what is in its columns, what each is used for, and what stands in the way."""

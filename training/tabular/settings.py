@@ -41,8 +41,6 @@ class Table(Config):
     """The column that tells series apart."""
     time: str | None = None
     """The column of times; none: the one that holds some."""
-    known: tuple[str, ...] = ()
-    """Columns that are known ahead of their time, as a holiday is."""
     category: tuple[str, ...] = ()
     """Columns whose numbers are names of categories."""
     ignore: tuple[str, ...] = ()
@@ -98,7 +96,7 @@ class Table(Config):
     @property
     def asked(self) -> Asked:
         """What is said about the columns."""
-        return Asked(self.target, self.task_, self.series, self.time, self.known, self.category, self.ignore)
+        return Asked(self.target, self.task_, self.series, self.time, self.category, self.ignore)
 
     def look(self) -> Look:
         """Read the table and look at it."""

@@ -103,7 +103,7 @@ def values_of(look: Look, column: Input) -> NDArray[np.float64]:
 def numbers(look: Look) -> Iterator[tuple[Input, NDArray[np.float64]]]:
     """Columns of numbers; those called hour or month go round."""
     composed = look.roles.clock is not None and len(look.roles.clock.columns) > 1
-    for name in (*look.roles.numbers, *look.roles.known):
+    for name in look.roles.numbers:
         column = look.rows.columns[name]
         cycle = {"hour": 24.0, "month": 12.0}.get(name.lower(), 0.0) if composed else 0.0
         yield Input(name, "number", bool(column.missing_N.any()), cycle=cycle), column.values[look.grid.row_N]

@@ -203,8 +203,6 @@ def role(roles: Roles, name: str, missing: int) -> str:
         return "series"
     if name in roles.categories:
         return "input, embedded; index 0 is for what was never seen" + (" or is missing" if missing else "")
-    if name in roles.known:
-        return "input, known ahead" + filled
     if name in roles.numbers:
         return "input" + filled
     return "time" if roles.clock and name in roles.clock.columns else "left out"

@@ -36,7 +36,6 @@ class Asked:
     goal: Goal | None = None
     series: str | None = None
     time: str | None = None
-    known: tuple[str, ...] = ()
     category: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
 
@@ -60,7 +59,6 @@ class Roles:
     clock: Clock | None
     series: str | None
     numbers: tuple[str, ...]
-    known: tuple[str, ...]
     categories: tuple[str, ...]
     left_out: dict[str, str]
 
@@ -70,7 +68,7 @@ class Roles:
         def kept(columns: tuple[str, ...]) -> tuple[str, ...]:
             return tuple(name for name in columns if name not in names)
 
-        inputs = {"numbers": kept(self.numbers), "known": kept(self.known), "categories": kept(self.categories)}
+        inputs = {"numbers": kept(self.numbers), "categories": kept(self.categories)}
         return replace(self, left_out=self.left_out | names, **inputs)  # type: ignore[arg-type] # mypy mixes the fields
 
 
@@ -82,7 +80,7 @@ def assign(rows: Rows, asked: Asked) -> Roles:
     """
     if rows.count == 0:
         raise DataError(f"{rows.name} has no row below its header; give a table with data")
-    for name in (*asked.target, asked.series, asked.time, *asked.known, *asked.category, *asked.ignore):
+    for name in (*asked.target, asked.series, asked.time, *asked.category, *asked.ignore):
         if name is not None:
             require_column(rows, name)
     targets = tuple(dict.fromkeys(asked.target))
@@ -99,12 +97,11 @@ def assign(rows: Rows, asked: Asked) -> Roles:
             left_out[column.name] = why_not
         elif column.kind == "text" or column.name in asked.category:
             categories.append(column.name)
-        elif column.name not in asked.known:
+        else:
             numbers.append(column.name)
-    for name in [*numbers, *categories, *asked.known]:
+    for name in [*numbers, *categories]:
         refuse_odd(rows, name)
-    known = tuple(name for name in asked.known if name not in categories)
-    return Roles(goal, why, targets, clock, asked.series, tuple(numbers), known, tuple(categories), left_out)
+    return Roles(goal, why, targets, clock, asked.series, tuple(numbers), tuple(categories), left_out)
 
 
 def require_column(rows: Rows, name: str) -> None:
