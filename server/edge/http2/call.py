@@ -7,15 +7,16 @@ import inspect
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
 from server.edge.http2 import compression
 from server.edge.http2.frames import Code
-from server.edge.http2.stream import State
+from server.edge.http2.life import State
 
 if TYPE_CHECKING:
+    from server.edge.dialect import Listener
     from server.edge.http2.connection import Connection
     from server.edge.http2.fields import Metadata, Request
     from server.edge.http2.stream import CallStream
@@ -25,16 +26,6 @@ log = logging.getLogger(__name__)
 Handler = Any  # grpc.RpcMethodHandler: grpc gives its attributes no types
 
 _CODE = grpc.StatusCode
-
-
-class Listener(Protocol):
-    """What is told of a call's messages."""
-
-    def came(self) -> None:
-        """There are messages, or there will be none any more."""
-
-    def writable(self) -> None:
-        """The call is not full any more."""
 
 
 class Call:
@@ -68,6 +59,7 @@ class Call:
         self._listener: Listener | None = None
         # the end
         self._done: list[Callable[[Call], None]] = []
+        self._begun = False  # the handler runs; a task that is cancelled at once never does
         self._served = False  # the handler has ended; its last messages may wait for the client
         self._trailing: Metadata = ()
         self._timer = self._loop.call_later(request.timeout, self._late) if request.timeout is not None else None
@@ -168,6 +160,7 @@ class Call:
     # The handler ------------------------------------------------------------------------------------------------------
 
     async def _serve(self) -> None:
+        self._begun = True
         try:
             if not compression.knows(self._request.encoding):
                 self._trailing = (("grpc-accept-encoding", compression.ACCEPTED),)
@@ -219,7 +212,10 @@ class Call:
             self._timer.cancel()
         self._release_room()
         for callback in self._done:
-            callback(self)
+            try:
+                callback(self)
+            except Exception:
+                log.exception("what follows a call failed")
         self._done.clear()
         self._connection.server.ended(self)
 
@@ -291,7 +287,7 @@ class Call:
     def gone(self) -> None:
         """See Receiver."""
         self._connection.left(self._stream.id)
-        if self._served:
-            self._end()
-        elif asyncio.current_task(self._loop) is not self._task:
+        if asyncio.current_task(self._loop) is not self._task:
             self._task.cancel()
+        if self._served or not self._begun:
+            self._end()

@@ -7,27 +7,21 @@ Nearly all that a busy client sends are messages that are whole in one frame: fo
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 from server.edge.http2 import control, fields, frames
 from server.edge.http2.blocks import Block, Blocks
-from server.edge.http2.fields import Malformed, Request
+from server.edge.http2.fields import Malformed
 from server.edge.http2.frames import ACK, END_HEADERS, END_STREAM, FRAME_SIZE, MOST_WINDOW, Code, ConnectionFault
+from server.edge.http2.life import State
 from server.edge.http2.limits import Budget, Limits
-from server.edge.http2.stream import LOW, ROOM, CallStream, State
+from server.edge.http2.stream import LOW, ROOM, Acceptor, CallStream
 
 _ROOM = 4 * 2**20  # bytes of all streams that may be on their way to this side
 _MOST_FRAME = 2**20  # bytes that this side puts into one frame, if the client takes frames of any size
 _HEAD = frames.HEAD.size
 _SHORTEST = frames.HEAD_AND_PREFIX.size
 _UNIMPLEMENTED = 12
-
-
-class Acceptor(Protocol):
-    """What is done with a connection's calls."""
-
-    def begin(self, stream: CallStream, request: Request) -> bool:
-        """Sets the stream's receiver. False: there is no such method, and nothing was set."""
+_STREAMS_A_FRAME = 16  # to change the windows of so many costs as much as another frame does
 
 
 class Codec:
@@ -45,7 +39,7 @@ class Codec:
     ) -> None:
         self.put = put
         self.streams: dict[int, CallStream] = {}
-        self.blocked: dict[int, CallStream] = {}  # those that have something to send and no room for it
+        self.blocked: dict[int, CallStream] = {}  # those that wait for credit of the connection
         self.send_room = frames.WINDOW
         self.most_frame = FRAME_SIZE
         self.ready = False  # the client has shown that it speaks HTTP/2: its preface and settings came
@@ -82,10 +76,14 @@ class Codec:
         self.streams.pop(stream, None)
         self.blocked.pop(stream, None)
 
-    def charge(self) -> None:
-        """Counts a frame that carries no message. Raises ConnectionFault: there are too many."""
-        if not self._budget.take(self._clock()):
+    def charge(self, count: int = 1) -> None:
+        """Counts frames that carry no message. Raises ConnectionFault: there are too many."""
+        if not self._budget.take(self._clock(), count):
             raise ConnectionFault(Code.ENHANCE_YOUR_CALM, "too many frames that carry nothing")
+
+    def owe(self) -> None:
+        """Counts a frame of this side. Raises nothing, as calls also end outside of `receive`: that sees it later."""
+        self._budget.take(self._clock())
 
     def lost(self) -> None:
         """The connection has ended, and with it each stream."""
@@ -203,22 +201,20 @@ class Codec:
             self.send_room += more
             if not more or self.send_room > MOST_WINDOW:
                 raise ConnectionFault(Code.FLOW_CONTROL_ERROR if more else Code.PROTOCOL_ERROR, "no such window")
-            if self.blocked:
-                self._unblock()
+            self._unblock()
         elif (stream := self.streams.get(number)) is None:
             self._after_the_end(number)
         else:
             stream.send_room += more
             if not more or stream.send_room > MOST_WINDOW:
                 stream.refuse(Code.FLOW_CONTROL_ERROR if more else Code.PROTOCOL_ERROR)
-            elif self.blocked.pop(number, None) is not None:
+            else:
                 stream.drain()
 
     def _unblock(self) -> None:
-        blocked = list(self.blocked.values())
-        self.blocked.clear()
-        for stream in blocked:
-            stream.drain()
+        """One after the other, while there is room: else a little credit would have a thousand streams looked at."""
+        while self.blocked and self.send_room > 0:
+            self.blocked.pop(next(iter(self.blocked))).drain()
 
     def _after_the_end(self, number: int) -> None:
         """A frame of a stream that is no more: it was on its way then, or the client does not keep to the rules."""
@@ -249,17 +245,22 @@ class Codec:
     def _settings(self, flags: int, number: int, payload: bytes) -> None:
         for key, value in control.settings(flags, number, payload, self._limits.settings):
             if key == frames.INITIAL_WINDOW:
-                change, self._first_send_room = value - self._first_send_room, value
-                for stream in self.streams.values():
-                    stream.send_room += change
-                    if stream.send_room > MOST_WINDOW:
-                        raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "the window of a stream is too large")
+                self._resize(value)
             elif key == frames.MAX_FRAME:
                 self.most_frame = min(value, _MOST_FRAME)
         if not flags & ACK:
             self.ready = True
             self.put(frames.frame(frames.SETTINGS, ACK, 0))
-            self._unblock()
+
+    def _resize(self, first_send_room: int) -> None:
+        self.charge(len(self.streams) // _STREAMS_A_FRAME)
+        change, self._first_send_room = first_send_room - self._first_send_room, first_send_room
+        for stream in list(self.streams.values()):
+            stream.send_room += change
+            if stream.send_room > MOST_WINDOW:
+                raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "the window of a stream is too large")
+            if change > 0:
+                stream.drain()
 
     # Calls ------------------------------------------------------------------------------------------------------------
 
@@ -272,6 +273,7 @@ class Codec:
             self._after_the_end(block.number)
         else:
             self._last = block.number
+            self.charge(0)
             self._call(block)
 
     def _call(self, block: Block) -> None:

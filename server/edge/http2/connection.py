@@ -12,6 +12,8 @@ from server.edge.http2.codec import Codec
 from server.edge.http2.frames import Code, ConnectionFault
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from server.edge.http2.fields import Request
     from server.edge.http2.server import Http2Server
     from server.edge.http2.stream import CallStream
@@ -39,6 +41,7 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._heard = True  # since the timer ran last
         self._asked = False  # a ping was sent, and nothing was heard since
+        self._unsent = 0  # bytes that waited for the socket when the timer ran last
         self._without_calls_since = 0.0
 
     # The transport's --------------------------------------------------------------------------------------------------
@@ -55,7 +58,7 @@ class Connection(asyncio.Protocol):
         self._codec.heard_ping = self._ping_heard
         self._codec.begin()
         self._without_calls_since = self.server.loop.time()
-        self._timer = self.server.loop.call_later(self.server.options.silent_seconds, self._first_look)
+        self._look_after(self.server.options.silent_seconds, self._first_look)
         return None
 
     def data_received(self, data: bytes) -> None:
@@ -147,15 +150,19 @@ class Connection(asyncio.Protocol):
             self.close()
 
     def close(self) -> None:
-        """After what was put is written."""
+        """After what was put is written, for which a client that does not read has `ping_seconds`."""
         self._closing = True
         self.flush()
         self._transport.close()
+        self._look_after(self.server.options.ping_seconds, self.abort)
+
+    def abort(self) -> None:
+        """At once."""
+        self._transport.abort()
 
     def _fail(self, code: Code, why: str) -> None:
         self._codec.leave(code, why)
         self.close()
-        self.server.loop.call_later(self.server.options.ping_seconds, self._transport.abort)  # if it does not read
 
     # Time -------------------------------------------------------------------------------------------------------------
 
@@ -170,17 +177,27 @@ class Connection(asyncio.Protocol):
         if not self._calls and now - self._without_calls_since >= options.idle_seconds:
             self._codec.leave(Code.NO_ERROR, "a connection without calls")
             return self.close()
-        if not self._heard and not self.full:
+        unsent, self._unsent = self._unsent, self._transport.get_write_buffer_size()
+        if self.full:
+            if unsent == self._unsent:  # it has not read a byte since
+                return self.abort()
+        elif not self._heard:
             if self._asked:
-                return self._transport.abort()
+                return self.abort()
             self._asked = True
             self._put(frames.frame(frames.PING, 0, 0, b"tidegate"))
         after = options.ping_seconds if self._asked and not self._heard else options.keepalive_seconds
         if self._heard:
             self._asked = False
         self._heard = False
-        self._timer = self.server.loop.call_later(after, self._look)
+        self._look_after(after, self._look)
         return None
+
+    def _look_after(self, seconds: float, look: Callable[[], None]) -> None:
+        """Instead of what was to be called later until now."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.server.loop.call_later(seconds, look)
 
     def _ping_heard(self) -> None:
         self._asked = False

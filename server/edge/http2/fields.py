@@ -106,8 +106,9 @@ def _string(text: bytes) -> bytes:
     return bytes(length) + text
 
 
-RESPONSE = b"\x88" + literal(b"content-type", b"application/grpc")  # 0x88: the static table's ":status: 200"
-NOT_GRPC = literal(b":status", b"415")
+_NO_TABLE = b"\x20"  # its size is 0: a client that asks for less than the usual size must be told one first
+RESPONSE = _NO_TABLE + b"\x88" + literal(b"content-type", b"application/grpc")  # 0x88: ":status: 200" by its number
+NOT_GRPC = _NO_TABLE + literal(b":status", b"415")
 
 
 def trailers(status: int, details: str, metadata: Metadata) -> bytes:

@@ -32,8 +32,8 @@ class Budget:
         self._left = float(most)
         self._since = now
 
-    def take(self, now: float) -> bool:
-        """Takes one, and says whether there was one."""
-        self._left = min(self._most, self._left + (now - self._since) * self._per_second) - 1
+    def take(self, now: float, count: int = 1) -> bool:
+        """Takes so many, and says whether there were as many. What is lacking is a debt."""
+        self._left = min(self._most, self._left + (now - self._since) * self._per_second) - count
         self._since = now
         return self._left >= 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from server.edge.http2.fields import Metadata, Request
 
 _BACKLOG = 1_024  # connections that wait to be accepted
+_LAST_BYTES = 1.0  # seconds in which clients may read what was said last, when the server stops
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Http2Server:
         self._connections: set[Connection] = set()
         self._calls: set[Call] = set()
         self._to_flush: list[Connection] = []
+        self._stops = False
+        self._fewer = asyncio.Event()  # calls or connections
 
     def add_generic_rpc_handlers(self, handlers: Iterable[Any]) -> None:
         """Registers services."""
@@ -91,20 +95,31 @@ class Http2Server:
 
     async def stop(self, grace: float) -> None:
         """Takes nothing further, lets calls end within `grace` seconds, and cancels the others."""
+        self._stops = True
         for listener in self._listeners:
             listener.close()
         for made in self._sockets if not self._listeners else ():
             made.close()
         for connection in tuple(self._connections):
             connection.leave()
-        if tasks := [call.task for call in self._calls]:
-            await asyncio.wait(tasks, timeout=grace)
+        await self._until_none(self._calls, grace)
         for call in tuple(self._calls):
             call.cancel()
         if tasks := [call.task for call in self._calls]:
             await asyncio.wait(tasks)
         for connection in tuple(self._connections):
             connection.close()
+        await self._until_none(self._connections, _LAST_BYTES)
+        for connection in tuple(self._connections):
+            connection.abort()
+
+    async def _until_none(self, those: set[Call] | set[Connection], seconds: float) -> None:
+        """Waits until there are none of them any more, at most so long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while those:
+                    self._fewer.clear()
+                    await self._fewer.wait()
 
     # What connections use ---------------------------------------------------------------------------------------------
 
@@ -120,20 +135,22 @@ class Http2Server:
         return None
 
     def take_in(self, connection: Connection) -> bool:
-        """False: there are too many."""
-        if len(self._connections) >= self.options.connections:
+        """False: there are too many, or the server stops."""
+        if self._stops or len(self._connections) >= self.options.connections:
             return False
         self._connections.add(connection)
         return True
 
     def let_go(self, connection: Connection) -> None:
         self._connections.discard(connection)
+        self._fewer.set()
 
     def begun(self, call: Call) -> None:
         self._calls.add(call)
 
     def ended(self, call: Call) -> None:
         self._calls.discard(call)
+        self._fewer.set()
 
     def will_flush(self, connection: Connection) -> None:
         """Has it flushed in this turn of the loop, after whatever else it puts."""

@@ -3,47 +3,22 @@
 from __future__ import annotations
 
 from collections import deque
-from enum import Enum, auto
 from typing import TYPE_CHECKING, Protocol
 
 from server.edge.http2 import fields, frames
 from server.edge.http2.frames import DATA, END_HEADERS, END_STREAM, HEAD_AND_PREFIX, HEADERS, U32, Code
+from server.edge.http2.life import NEXT, Event, State
 
 if TYPE_CHECKING:
     from server.edge.http2.blocks import Block
     from server.edge.http2.codec import Codec
-    from server.edge.http2.fields import Metadata
+    from server.edge.http2.fields import Metadata, Request
 
 ROOM = frames.WINDOW  # bytes of a stream that may be unread at this side
 LOW = ROOM // 2  # so little room is left to the client that it is told of more
 _PREFIX = 5  # bytes before each message: whether it is compressed, and its size
 
 _RESOURCE_EXHAUSTED, _INTERNAL = 8, 13
-
-
-class State(Enum):
-    """Of a stream that this side, the server's, has seen begin."""
-
-    OPEN = auto()
-    HALF_CLOSED = auto()  # the client has sent all
-    CLOSED = auto()
-
-
-class Event(Enum):
-    """What ends a stream, or one side of it."""
-
-    CLIENT_ENDS = auto()
-    SERVER_ENDS = auto()
-    RESET = auto()
-
-
-NEXT = {
-    (State.OPEN, Event.CLIENT_ENDS): State.HALF_CLOSED,
-    (State.OPEN, Event.SERVER_ENDS): State.CLOSED,  # with a reset: the client need not send the rest
-    (State.OPEN, Event.RESET): State.CLOSED,
-    (State.HALF_CLOSED, Event.SERVER_ENDS): State.CLOSED,
-    (State.HALF_CLOSED, Event.RESET): State.CLOSED,
-}
 
 
 class Receiver(Protocol):
@@ -63,6 +38,13 @@ class Receiver(Protocol):
 
     def gone(self) -> None:
         """The stream has ended; nothing comes any more. Called once."""
+
+
+class Acceptor(Protocol):
+    """What is done with a connection's calls."""
+
+    def begin(self, stream: CallStream, request: Request) -> bool:
+        """Sets the stream's receiver. False: there is no such method, and nothing was set."""
 
 
 class _Nobody:
@@ -247,7 +229,8 @@ class CallStream:
             head = waiting[0]
             size = min(len(head), self.send_room, codec.send_room, codec.most_frame)
             if size <= 0:
-                codec.blocked[self.id] = self
+                if self.send_room > 0:  # else credit of its own is what it waits for
+                    codec.blocked[self.id] = self
                 return False
             codec.put(frames.frame(DATA, 0, self.id, bytes(head[:size])))
             self.send_room -= size
@@ -274,14 +257,14 @@ class CallStream:
         block = block if self._responded else fields.RESPONSE + block
         codec.put(frames.header_frames(self.id, block, END_STREAM, codec.most_frame))
         if self.state is State.OPEN:
-            codec.charge()  # a client that has this side reset streams pays as for resets of its own (CVE-2025-8671)
+            codec.owe()  # a client that has this side reset streams pays as for resets of its own (CVE-2025-8671)
             codec.put(frames.reset(self.id, Code.NO_ERROR))
         self._end(Event.SERVER_ENDS)
 
     def refuse(self, code: Code) -> None:
         """Ends the stream without a status."""
         if self.state is not State.CLOSED:
-            self._codec.charge()
+            self._codec.owe()
             self._codec.put(frames.reset(self.id, code))
             self._end(Event.RESET)
 
@@ -289,6 +272,7 @@ class CallStream:
         if self.state is not State.CLOSED:
             self.state = NEXT[self.state, event]
             self.waiting = None
+            self.send_room = 0  # so that `send` takes its slow way, which sees that the stream has ended
             self.part = bytearray()
             self._codec.forget(self.id)
             self.receiver.gone()

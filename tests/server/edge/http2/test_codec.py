@@ -12,8 +12,9 @@ import pytest
 
 from server.edge.http2 import frames
 from server.edge.http2.frames import Code, ConnectionFault
+from server.edge.http2.life import NEXT, Event, State
 from server.edge.http2.limits import Limits
-from server.edge.http2.stream import NEXT, ROOM, Event, State
+from server.edge.http2.stream import ROOM
 from tests.server.edge.http2.wired import HEADERS, Side, Wired, message
 
 if TYPE_CHECKING:

@@ -58,6 +58,17 @@ class Service:
         finally:
             self.ended.append("cancelled")
 
+    async def much(self, _: object, call: Any) -> None:  # noqa: ANN401
+        call.add_done_callback(lambda _: self._end("much"))
+        while True:
+            await call.write(bytes(1_000_000))
+
+    async def all(self, _: object, call: Any) -> None:  # noqa: ANN401
+        await call.read()
+        for _ in range(3):
+            call.send(bytes(300_000))
+        self.begun.set()
+
     def _end(self, name: str) -> None:
         self.ended.append(name)
         self.over.set()
@@ -68,6 +79,8 @@ class Service:
             "Echo": stream(self.echo),
             "Twice": stream(self.twice),
             "Wait": stream(self.wait),
+            "Much": stream(self.much),
+            "All": stream(self.all),
             "Say": unary(self.say),
             "Fail": unary(self.fail),
             "Fault": unary(self.fault),

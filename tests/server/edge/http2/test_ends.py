@@ -1,0 +1,75 @@
+"""How calls and connections end, and that nothing of them is kept then."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from server.edge.http2 import frames
+from server.edge.http2.frames import Code
+from tests.server.edge.http2.test_server import QUICK, connected, raw, read_until, request, serving
+from tests.server.edge.http2.wired import message
+
+if TYPE_CHECKING:
+    import pytest
+
+PING = frames.frame(frames.PING, 0, 0, b"in order")
+
+
+async def test_a_call_that_is_reset_before_its_handler_runs_is_forgotten() -> None:
+    async with serving() as (address, service, server), raw(address) as (reader, writer):
+        writer.write(request(b"/t.T/Wait") + frames.reset(1, Code.CANCEL) + PING)
+        await read_until(reader, b"in order")
+        assert not server._calls
+        assert service.ended == []
+
+
+async def test_a_callback_that_fails_keeps_no_call_and_breaks_no_connection(caplog: pytest.LogCaptureFixture) -> None:
+    async with connected() as (channel, service, server):
+        service._end = lambda _: 1 / 0  # type: ignore[assignment,method-assign,return-value]
+        call = channel.stream_stream("/t.T/Echo")()
+        await call.write(b"x")
+        await service.begun.wait()
+        call.cancel()
+        assert await channel.unary_unary("/t.T/Say")(b"y")
+        await asyncio.wait_for(server._until_none(server._calls, 10), 10)
+        assert not server._calls
+        assert "what follows a call failed" in caplog.text
+
+
+async def test_a_client_that_reads_nothing_any_more_is_dropped_though_much_waits_for_it() -> None:
+    async with serving(**QUICK) as (address, service, _), raw(address) as (_reader, writer):
+        _reader._limit = 1  # type: ignore[attr-defined] # so that it reads next to nothing
+        window = frames.settings({frames.INITIAL_WINDOW: 2**30}) + frames.credit(0, 2**30)
+        writer.write(window + request(b"/t.T/Much"))
+        await service.over.wait()
+        assert service.ended == ["much"]
+
+
+async def test_a_server_that_stops_waits_until_answers_were_read_whose_handler_has_ended() -> None:
+    async with connected() as (channel, service, server):
+        call: Any = channel.stream_stream("/t.T/All")()
+        await call.write(b"x" * 1_000)
+        await service.begun.wait()
+        stopping = asyncio.create_task(server.stop(30))
+        assert [len(m) async for m in call] == [300_000] * 3
+        assert await call.code() is grpc.StatusCode.OK
+        await stopping
+
+
+async def test_a_connection_that_comes_while_the_server_stops_is_closed() -> None:
+    async with serving() as (address, _, server), raw(address) as (reader, writer):
+        writer.write(request(b"/t.T/Wait") + PING)
+        await read_until(reader, b"in order")
+        server._stops = True
+        async with raw(address) as (further, _writer):
+            assert await further.read() == b""
+
+
+async def test_the_longest_deadline_is_taken() -> None:
+    async with serving() as (address, _, _server), raw(address) as (reader, writer):
+        fields = b"\x83\x86\0\x05:path\x08/t.T/Say\0\x0ccontent-type\x10application/grpc\0\x0cgrpc-timeout\x0999999999H"
+        writer.write(frames.frame(frames.HEADERS, 4, 1, fields) + frames.frame(0, 1, 1, message(b"x")))
+        await read_until(reader, b"grpc-status\x010")
