@@ -35,7 +35,7 @@ def _is_zero(call: Call, index: int) -> bool:
     return number is not None and number.size > 0 and not np.any(number)
 
 
-@rule("Cast", "Identity", "CastLike")
+@rule("Cast", "Identity", "CastLike", lists=True)
 def unchanged(call: Call) -> Value:
     return replace(call.value(), name="" if call.node.op_type != "Identity" else call.value().name)
 

@@ -10,11 +10,25 @@ from stepgraph.rules import (
     products,
     reductions,
     reshapes,
+    sequences,
     shapes,
     windows,
 )
 from stepgraph.rules.table import RULES
 
-FAMILIES = (cells, elementwise, gathers, images, loops, picks, products, reductions, reshapes, shapes, windows)
+FAMILIES = (
+    cells,
+    elementwise,
+    gathers,
+    images,
+    loops,
+    picks,
+    products,
+    reductions,
+    reshapes,
+    sequences,
+    shapes,
+    windows,
+)
 
 __all__ = ["FAMILIES", "RULES"]

@@ -23,7 +23,7 @@ def gather(call: Call) -> Value:
         return _windowed(x, index, place)
     if picked is None or picked.size != 1 or not has_time(axis):
         raise mixes_rows(ROWS_TAKEN) if axis == (axis[0],) and has_rows(axis) else unknown(UNTOLD)
-    return _one_step(x, place, picked.item(), index.axes)
+    return one_step(x, place, picked.item(), index.axes)
 
 
 def _windowed(x: Value, index: Value, place: int) -> Value:
@@ -46,7 +46,8 @@ def _looked_up(x: Value, index: Value, axes: tuple[Axis, ...]) -> Value:
     return rearranged(x, axes) if x.given else joined([x, index], axes)
 
 
-def _one_step(x: Value, place: int, picked: Any, axes: Axes) -> Value:  # noqa: ANN401
+def one_step(x: Value, place: int, picked: Any, axes: Axes) -> Value:  # noqa: ANN401
+    """The element at a place of an axis of steps, which is a number or a size."""
     at = bound(picked, x.axes[place])
     beyond = at - length(x.axes[place])
     if picked == ITERATION:

@@ -1,6 +1,6 @@
 """Loops and branches: what runs other graphs, once for each step, or within one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,14 +10,26 @@ from stepgraph.graphs import weights
 from stepgraph.graphs.builder import copied
 from stepgraph.graphs.labels import label
 from stepgraph.rules.axes import TIME, Axis, axis_of, has_rows, has_time, plain
+from stepgraph.rules.sequences import EMPTY, listed
 from stepgraph.rules.size import ITERATION, Size, at_least
 from stepgraph.rules.table import Call, rule
-from stepgraph.rules.value import COUNTED, Value, broadcast, joined, mixes, mixes_rows, unknown
+from stepgraph.rules.value import (
+    COUNTED,
+    Finding,
+    Value,
+    broadcast,
+    joined,
+    mixes,
+    mixes_rows,
+    nothing,
+    unknown,
+    varying,
+)
 
 _ENDLESS = "runs until the data end it"
 
 
-@rule("If", says="local where both branches are; unknown where the data of one step decide for others")
+@rule("If", says="local where both branches are; unknown where the data of one step decide for others", lists=True)
 def branch(call: Call) -> list[Value]:
     condition, run = call.value(), call.within
     assert run is not None
@@ -28,6 +40,8 @@ def branch(call: Call) -> list[Value]:
     if condition.live and (condition.last or condition.far):
         raise unknown("is decided by data of one step for all of them")
     results = [run(graph, {}, False) for graph in branches]
+    if any(value.listed for values in results for value in values):
+        raise unknown("chooses between lists of tensors")
     return [_either(condition, a, b) for a, b in zip(*results, strict=True)]
 
 
@@ -58,12 +72,14 @@ def scan(call: Call) -> list[Value]:
     return _collected(results, states, call.attributes.get("scan_output_axes"), along)
 
 
-@rule("Loop", says="recurrence, if it runs once for each step; local, if it runs within one")
+@rule("Loop", says="recurrence, if it runs once for each step; local, if it runs within one", lists=True)
 def loop(call: Call) -> list[Value]:
     states = [value for value in call.inputs[2:] if value is not None]
     count = _count(call, states)
     along: Axis | None = axis_of(count) if isinstance(count, Size) else plain(int(count))
     if along is None or (call.given(1) and not np.all(call.number(1) or 0)):
+        raise unknown("runs as often as cannot be followed")
+    if any(value.listed for value in call.all[: len(call.all) - len(states)]):
         raise unknown("runs as often as cannot be followed")
     number = Value((), number=np.array(ITERATION, object) if has_time(along) else None)
     results = _Loop(call, states, along).results((number, Value((), number=np.array(True, object))), ())
@@ -78,7 +94,7 @@ def _count(call: Call, states: Sequence[Value]) -> Size | int:
     names = [body.output[0].name]
     while names:
         name = names.pop()
-        if name == body.input[1].name or _always(body, name):
+        if name == body.input[1].name or _always(call, name, makers):
             continue
         node = makers.get(name)
         if node is None or node.op_type not in ("And", "Cast", "Identity", "Less"):
@@ -93,7 +109,14 @@ def _count(call: Call, states: Sequence[Value]) -> Size | int:
     return least if isinstance(least, Size) else int(least)
 
 
-def _always(body: onnx.GraphProto, name: str) -> bool:
+def _always(call: Call, name: str, makers: Mapping[str, onnx.NodeProto]) -> bool:
+    """Whether a condition is a constant of the body, or of the graph around it, that is true."""
+    body = call.attributes["body"]
+    own = {info.name for info in body.input} | {tensor.name for tensor in body.initializer}
+    if name not in makers and name not in own:
+        assert call.within is not None
+        (value,) = call.within(onnx.GraphProto(output=[onnx.ValueInfoProto(name=name)]), {}, False)
+        return not value.live and value.number is not None and value.number.size == 1 and value.number.item() is True
     constants = {node.output[0]: node.attribute[0].t for node in body.node if node.op_type == "Constant"}
     constants |= {tensor.name: tensor for tensor in body.initializer}
     return name in constants and bool(np.all(weights.array(constants[name])))
@@ -137,6 +160,7 @@ class _Loop:
         if self._timed and along != (TIME,):
             raise unknown("runs over an axis that is not of steps alone")
         body = call.attributes["body"]
+        body = copied(body) if any(state.listed for state in states) else body
         self._skipped = 1 if call.node.op_type == "Loop" else 0
         self._names = [info.name for info in body.input]
         self._call, self._body, self._states = call, body, states
@@ -145,6 +169,9 @@ class _Loop:
         self._unchanged = [
             _source(body, o.name) == n for o, n in zip(body.output[self._skipped :], self._own, strict=False)
         ]
+        self._added = [state.listed and not same for state, same in zip(states, self._unchanged, strict=True)]
+        for i in (i for i, added in enumerate(self._added) if added):
+            body.output[i + self._skipped].name = _appended(body, i + self._skipped, self._own[i], states[i])
 
     def results(self, before: Sequence[Value], after: Sequence[Value]) -> list[Value]:
         """The outputs of an iteration, its states as they are after any number of iterations."""
@@ -155,16 +182,20 @@ class _Loop:
             given = dict(zip(self._names, (*before, *now, *after), strict=True))
             results = list(run(self._body, given, self._timed))
             ends = results[self._skipped :][: len(now)]
-            then = [a if same else _after(a, b) for a, b, same in zip(now, ends, self._unchanged, strict=True)]
+            rest = zip(now, ends, self._unchanged, self._added, strict=True)
+            then = [a if same else b if added else _after(a, b) for a, b, same, added in rest]
             results[self._skipped : self._skipped + len(now)] = then
-            if all(a.axes == b.axes or b.finding for a, b in zip(now, then, strict=True)):
+            rest = zip(now, then, self._unchanged, self._added, strict=True)
+            if all(added or a.axes == b.axes or b.finding for a, b, _, added in rest):
                 return results
-            now = then
+            now = [a if added else b for a, b, added in zip(now, then, self._added, strict=True)]
         raise unknown("carries something whose shape changes from step to step")
 
     def _given(self, state: Value, name: str, unchanged: bool) -> Value:
         """What the body is given of a state at any step."""
         kept = (label(self._call.node), name) in self._call.kept
+        if state.listed and not unchanged:
+            return nothing(Finding("unknown", name, label(self._call.node), "reads a list that it adds to"))
         if unchanged or state.finding:
             if self._timed and state.last:
                 raise mixes("is given the value of the last step at every step")
@@ -177,6 +208,17 @@ class _Loop:
             return replace(state, live=True, last=True, number=None, name="", given=frozenset(), varies="")
         begun = _begun(state)
         return replace(begun, number=None if begun is state else begun.number, name="", varies=COUNTED)
+
+
+def _appended(body: onnx.GraphProto, place: int, own: str, start: Value) -> str:
+    """What each iteration adds to the end of a list that it carries from the start on."""
+    name = _source(body, body.output[place].name)
+    node = next((node for node in body.node if name in node.output), None)
+    if node is None or node.op_type != "SequenceInsert" or len(node.input) > 2 or start.axes != (EMPTY,):
+        raise unknown("changes a list otherwise than by adding to the end of an empty one")
+    if _source(body, node.input[0]) != own:
+        raise unknown("adds more to a list than one element in each iteration")
+    return node.input[1]
 
 
 def _source(body: onnx.GraphProto, name: str) -> str:
@@ -203,10 +245,26 @@ def _collected(
     results: Sequence[Value], states: Sequence[Value], places: Sequence[int] | None, along: Axis
 ) -> list[Value]:
     """What a loop returns, of what an iteration does: its last states, and the rest of all iterations side by side."""
-    ends = [replace(value, ends=state.given) for value, state in zip(results, states, strict=False)]
+    ends = [
+        listed(_side_by_side(value, 0, along))
+        if state.listed and not value.listed
+        else replace(_left(value), ends=state.given)
+        for value, state in zip(results, states, strict=False)
+    ]
     each = results[len(states) :]
-    for value, place in zip(each, places or [0] * len(each), strict=True):
-        axes = (*value.axes[:place], along, *value.axes[place:])
-        last = value.last and not has_time(along)
-        ends.append(value if value.finding else replace(value, axes=axes, last=last, number=None, name=""))
-    return ends
+    return ends + [_side_by_side(v, place, along) for v, place in zip(each, places or [0] * len(each), strict=True)]
+
+
+def _side_by_side(value: Value, place: int, along: Axis) -> Value:
+    """What a loop returns of all iterations."""
+    if value.finding:
+        return value
+    if value.listed:
+        raise unknown("returns a list of lists")
+    axes = (*value.axes[:place], along, *value.axes[place:])
+    return replace(_left(value), axes=axes, last=value.last and not has_time(along))
+
+
+def _left(value: Value) -> Value:
+    """What is known of a value of the body outside of it, where no iteration is at hand."""
+    return replace(value, varies="" if value.live else varying(value), number=None, name="")

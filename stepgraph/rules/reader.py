@@ -148,6 +148,8 @@ class Reader:
         entry = RULES.get(node.op_type) if node.domain in ("", "ai.onnx", "com.microsoft") else None
         if entry is None:
             raise Found("unknown", "has no rule")
+        if not entry.lists and any(value and value.listed for value in inputs):
+            raise Found("unknown", "takes a list of tensors in a way that is not read")
         call = Call(node, inputs, self._opset, self._constant, self._inner(values), self._kept)
         results = entry.rule(call)
         several = [results] if isinstance(results, Value) else list(results)

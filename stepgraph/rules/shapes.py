@@ -141,7 +141,7 @@ def numbers(call: Call, result: Value) -> Value:
         return result
     if any(n > SMALL for value in call.all for n in value.shape if not isinstance(n, Size)):
         return result
-    given = [value.number if value.number is not None else call.number(i) for i, value in enumerate(call.all)]
+    given = [_given(call, i) for i in range(len(call.all))]
     known = [number for number in given if number is not None and number.size <= SMALL]
     if len(known) < len(given):
         return result
@@ -152,6 +152,12 @@ def numbers(call: Call, result: Value) -> Value:
     if found.size > SMALL or any(each is None for each in found.flat):
         return result
     return replace(result, number=found, varies="") if found.ndim == 0 or found.shape == result.shape else result
+
+
+def _given(call: Call, index: int) -> np.ndarray | None:
+    """The numbers of an input, or the one that all of its elements are."""
+    each, own = call.number(index), call.value(index).number
+    return own if own is not None and (each is None or each.size > SMALL) else each
 
 
 def _each(function: Callable[..., Any]) -> Callable[[Call, Sequence[np.ndarray]], Any]:

@@ -10,7 +10,7 @@ import onnx
 from stepgraph.graphs.builder import attributes
 from stepgraph.rules.axes import Axes, Axis, has_rows, has_time
 from stepgraph.rules.size import Size
-from stepgraph.rules.value import Value, mixes, mixes_rows, unknown
+from stepgraph.rules.value import Value, mixes, mixes_rows, unknown, varying
 
 Within = Callable[[onnx.GraphProto, Mapping[str, Value], bool], Sequence[Value]]  # the bool: over steps
 
@@ -92,10 +92,11 @@ Rule = Callable[[Call], Value | Sequence[Value]]
 
 @dataclass(frozen=True)
 class Entry:
-    """A rule, and what it says in the table of the docs."""
+    """A rule, what it says in the table of the docs, and whether it takes lists of tensors."""
 
     rule: Rule
     says: str
+    lists: bool = False
 
 
 RULES: dict[str, Entry] = {}
@@ -103,11 +104,11 @@ RULES: dict[str, Entry] = {}
 LOCAL = "local in time"
 
 
-def rule(*operators: str, says: str = LOCAL) -> Callable[[Rule], Rule]:
+def rule(*operators: str, says: str = LOCAL, lists: bool = False) -> Callable[[Rule], Rule]:
     """Puts a rule into the table for operators whose names stand in a text, with spaces between them."""
 
     def add(function: Rule) -> Rule:
-        RULES.update({name: Entry(function, says) for some in operators for name in some.split()})
+        RULES.update({name: Entry(function, says, lists) for some in operators for name in some.split()})
         return function
 
     return add
@@ -124,8 +125,10 @@ def over(value: Value, axes: Sequence[int], verb: str) -> None:
 
 
 def rearranged(value: Value, axes: Axes) -> Value:
-    """The same elements at other places: a state stays one."""
-    return replace(value, axes=axes, number=None, name="")
+    """The same elements at other places: a state stays one, and so does a number that all of them are."""
+    number = value.number if value.number is not None and value.number.ndim == 0 else None
+    varies = varying(value) if number is None and not value.live else value.varies
+    return replace(value, axes=axes, varies=varies, number=number, name="")
 
 
 def put(axes: Axes, place: int, axis: Axis) -> Axes:

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from stepgraph.rules.axes import ROWS, Axes, Axis, Time, has_time, length, time_of, with_time
-from stepgraph.rules.size import STEPS, Size
+from stepgraph.rules.size import ITERATION, STEPS, Size
 
 COUNTED = "depends on the number of the step"
 
@@ -76,6 +76,7 @@ class Value:
     ends: frozenset[str] = frozenset()
     reaching: Finding | None = None  # the node because of which it reaches further than its own step
     finding: Finding | None = None  # then nothing else here counts
+    listed: bool = False  # a list of tensors: the first axis counts its elements
     name: str = ""  # of a constant tensor of the file, whose value can be asked for
 
     @property
@@ -117,6 +118,8 @@ def holds_size(number: np.ndarray | None) -> str:
     sizes = [] if number is None else [each for each in number.flat if isinstance(each, Size)]
     if any(each.holds(STEPS) for each in sizes):
         return "depends on how many steps there are"
+    if ITERATION in sizes:
+        return COUNTED
     return "depends on how many sequences there are" if sizes else ""
 
 

@@ -174,7 +174,14 @@ def runner(drawing: Drawing, names: Sequence[str]) -> Callable[[NDArray[np.float
     options.log_severity_level, options.intra_op_num_threads = 4, 1
     model = drawing.model(names).SerializeToString()
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    return lambda x: dict(zip(names, session.run(names, {"x": x}), strict=True))
+    return lambda x: {name: stacked(found) for name, found in zip(names, session.run(names, {"x": x}), strict=True)}
+
+
+def stacked(found: NDArray[Any] | Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """A list of tensors as the reading has it: one tensor, whose first axis counts the elements."""
+    if isinstance(found, list):
+        return np.stack(found) if found else np.zeros(0)
+    return np.asarray(found)
 
 
 def _carried(drawing: Drawing) -> set[str]:

@@ -126,7 +126,7 @@ def gather(d: Drawing) -> str:
     axis = any_axis(d, x)
     if d.chance(0.3):
         return d.op("Gather", d.noise(4, 3), integers(d, x))
-    return d.op("Gather", x, d.whole(d.of(-1, 0, [0], [-1, 0])), axis=axis)
+    return d.op("Gather", x, d.whole(d.of(-1, -2, 0, [0], [-1, 0])), axis=axis)
 
 
 @puts("GatherElements ScatterElements")
