@@ -48,7 +48,7 @@ class Blocks:
 
     def go_on(self, flags: int, number: int, payload: bytes) -> Block | None:
         """A CONTINUATION frame."""
-        if number != self._number:
+        if not self.unfinished or number != self._number:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "a continuation of another block, or of one that is whole")
         self._fragments += 1
         self._data += payload

@@ -190,7 +190,7 @@ class Codec:
             case frames.PRIORITY:
                 control.check_priority(number, payload)
             case frames.GOAWAY:
-                control.check_go_away(number)
+                control.check_go_away(number, payload)
             case frames.PUSH_PROMISE:
                 raise ConnectionFault(Code.PROTOCOL_ERROR, "a client may not push")
             case _:

@@ -52,6 +52,8 @@ def check_priority(number: int, payload: bytes) -> None:
         raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a PRIORITY has another size than 5 bytes")
 
 
-def check_go_away(number: int) -> None:
+def check_go_away(number: int, payload: bytes) -> None:
     if number:
         raise ConnectionFault(Code.PROTOCOL_ERROR, "a GOAWAY is of a stream")
+    if len(payload) < 8:
+        raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a GOAWAY has less than 8 bytes")

@@ -276,6 +276,8 @@ BROKEN = {
     "credit beyond all": (frames.credit(0, 2**31 - 1), Code.FLOW_CONTROL_ERROR),
     "credit that is cut": (frames.frame(frames.WINDOW_UPDATE, 0, 0, bytes(3)), Code.FRAME_SIZE_ERROR),
     "the reset of a stream that has not begun": (frames.reset(1, Code.CANCEL), Code.PROTOCOL_ERROR),
+    "a continuation of the connection": (frames.frame(frames.CONTINUATION, 0, 0, b"\x82"), Code.PROTOCOL_ERROR),
+    "a farewell that is cut": (frames.frame(frames.GOAWAY, 0, 0, bytes(7)), Code.FRAME_SIZE_ERROR),
     "a priority that is cut": (frames.frame(frames.PRIORITY, 0, 1, bytes(4)), Code.FRAME_SIZE_ERROR),
 }
 
