@@ -3,11 +3,13 @@
 from dataclasses import replace
 from typing import Any
 
-from stepgraph.rules.axes import Axes, Axis, Time, has_rows, has_time, length, time_of, with_time
+import numpy as np
+
+from stepgraph.rules.axes import Axes, Axis, Time, has_rows, has_time, length, plain, time_of, with_time
 from stepgraph.rules.picks import ROWS_TAKEN, SAYS, UNTOLD, bound, ending, first_steps, this_step
 from stepgraph.rules.size import ITERATION, Size
 from stepgraph.rules.table import Call, put, rearranged, rule, whole
-from stepgraph.rules.value import Value, broadcast, joined, mixes_rows, unknown
+from stepgraph.rules.value import COUNTED, Value, broadcast, joined, mixes_rows, unknown
 
 
 @rule("Gather", says=SAYS)
@@ -77,3 +79,49 @@ def gather_by_tuples(call: Call) -> Value:
     shared = broadcast([Value(v.axes[:batch], v.live) for v in (x, index)]) if batch else ()
     axes = (*shared, *index.axes[batch:-1], *x.axes[batch + depth :])
     return joined([x, replace(index, number=None)], axes)
+
+
+@rule("TensorScatter", says="local where it writes among features")
+def scatter_rows(call: Call) -> Value:
+    cache, update, index, place = call.value(0), call.value(1), call.given(2), call.axis(-2)
+    if whole(cache.axes[place]) is None or whole(update.axes[place]) is None:
+        raise unknown("writes to steps that cannot be told from the file")
+    beside = broadcast([replace(v, axes=put(v.axes, place, ()), number=None) for v in (cache, update)])
+    if index is not None and index.live and index.axes != beside[:1]:
+        raise unknown("writes to places that are not those of its own rows")
+    return joined(call.all, put(beside, place, cache.axes[place]))
+
+
+@rule("Compress", says="local where it picks among features; unknown where the data decide how many")
+def kept(call: Call) -> Value:
+    x, picked = call.value(0), call.number(1)
+    if picked is None or any(isinstance(n, Size) for n in picked.flat):
+        raise unknown("keeps as many elements as the data say")
+    if "axis" not in call.attributes:
+        raise unknown("keeps some elements of all axes")
+    place = call.axis()
+    count = whole(x.axes[place])
+    if count is None:
+        raise unknown(UNTOLD)
+    return rearranged(x, put(x.axes, place, plain(int(np.count_nonzero(picked[:count])))))
+
+
+@rule("NonZero", says="constant; unknown where the data decide how many")
+def places(call: Call) -> Value:
+    x, number = call.value(), call.number(0)
+    alike = x.number if x.number is not None and x.number.ndim == 0 else None
+    if not x.live and alike is not None and len(x.axes) == 1 and not isinstance(alike.item(), Size) and alike.item():
+        return Value(((), x.axes[0]), varies=COUNTED if whole(x.axes[0]) is None else "")
+    if number is None or any(isinstance(n, Size) for n in number.flat):
+        raise unknown("returns as many places as the data say")
+    found = np.array(np.nonzero(number.astype(float)))
+    return Value((plain(found.shape[0]), plain(found.shape[1])))
+
+
+@rule("Unique", says="constant; unknown where the data decide how many")
+def different(call: Call) -> list[Value]:
+    number = call.number(0)
+    if number is None or "axis" in call.attributes or any(isinstance(n, Size) for n in number.flat):
+        raise unknown("returns as many elements as differ")
+    each, all_ = plain(len(set(number.flat))), plain(number.size)
+    return [Value((axis,)) for axis in (each, each, all_, each)]

@@ -115,7 +115,11 @@ def counted(call: Call, result: Value) -> Value:
                 ramp = None if isinstance(start.item(), Size) else np.array([int(start.item())])
             case "Cast" | "Identity", [given]:
                 ramp = given
-            case "Unsqueeze", [given, *_] if given is not None:
+            case "NonZero", _:
+                ramp = np.zeros((1, 1), int)  # of a number that is the same at every step
+            case "Transpose", [given] if given is not None:
+                ramp = given.transpose(call.attributes.get("perm", range(given.ndim)[::-1]))
+            case "Squeeze" | "Unsqueeze", [given, *_] if given is not None:
                 ramp = given.reshape([1 if isinstance(n, Size) else n for n in result.shape])
             case "Add", [a, b] if (a is None) != (b is None):
                 ramp = _shifted(call, 0 if b is None else 1, result)

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
-from stepgraph.rules.axes import Axis, Time, has_rows, has_time, plain, time_of
+from stepgraph.rules.axes import Axis, Time, has_rows, has_time, length, plain, time_of
+from stepgraph.rules.size import Size
 from stepgraph.rules.table import Call, over, put, rearranged, rule, whole
 from stepgraph.rules.value import Value, joined, mixes, mixes_rows, unknown
 
@@ -72,6 +74,35 @@ def transposed_convolution(call: Call) -> Value:
     added = call.attributes.get("output_padding", [0] * len(kernel))
     wide = replace(x, axes=put(x.axes, 1, plain(filters)), number=None)
     return _slid(call, wide, kernel, lambda v, i, w: _backward(v, i, w, added[i - 2]))
+
+
+@rule("Col2Im", says=_SAYS)
+def overlapped(call: Call) -> Value:
+    """Adds blocks to one another where they overlap, as the inverse of a spectrum does with its frames."""
+    x, image, block = call.value(), call.numbers("image_shape", 1) or [], call.number(2)
+    count, blocks = whole(x.axes[1]), whole(x.axes[2])
+    if block is None or count is None:
+        raise unknown("has blocks that cannot be told from the file")
+    kernel = [int(n) for n in block]
+    front = (x.axes[0], plain(count // prod(kernel)))
+    places = [i for i, n in enumerate(image) if isinstance(n, Size)]
+    if blocks is not None and not places:
+        return joined([x], (*front, *(plain(int(n)) for n in image)))
+    windows = all_of(call, kernel)
+    once = all(windows[i].count(int(n)) == 1 for i, n in enumerate(image) if i not in places)
+    if len(places) != 1 or not once or _plain_time(x.axes[2]) != Time(_plain_time(x.axes[2]).rate):
+        raise unknown("lays blocks of steps out in a shape that cannot be followed")
+    (place,) = places
+    sides = [x.axes[2] if i == place else plain(int(n)) for i, n in enumerate(image)]
+    return _overlapped(joined([x], (*front, *sides)), 2 + place, windows[place], image[place])
+
+
+def _overlapped(x: Value, place: int, window: Window, size: Size) -> Value:
+    covered = (length(x.axes[place]) - 1) * window.stride + window.span + 1 - window.before - window.after
+    added = size - covered
+    if isinstance(added, Size) or not 0 <= added < window.stride:
+        raise unknown("lays blocks of steps out in a shape that cannot be followed")
+    return _backward(x, place, window, added)
 
 
 @rule("STFT", says=_SAYS)

@@ -13,6 +13,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NotImplemented_
 
 import tests.drawn.lists
+import tests.drawn.places
 import tests.drawn.rest
 import tests.drawn.shapes  # noqa: F401 # they add their operators
 from stepgraph.rules import listing, products, reductions
