@@ -217,7 +217,13 @@ STREAMING = {
     "fsmn-vad": Streaming(
         FSMN, {"speech": (1, 1, 400)}, "logits", (), {f"in_cache{i}": f"out_cache{i}" for i in range(4)}
     ),
-    # DeepFilterNet 3, of three files
+    # DeepFilterNet 3, of three files: those that convolve over time remember what their windows look back at
+    "deepfilternet-encoder": Streaming(
+        DFN_ENCODER, {"feat_erb": (1, 1, -1, 32), "feat_spec": (1, 2, -1, 96)}, "emb", ("GRU",)
+    ),
+    "deepfilternet-filters": Streaming(
+        DFN_FILTERS, {"emb": (1, -1, 512), "c0": (1, 64, -1, 96)}, "coefs", ("GRU", "GRU")
+    ),
     "deepfilternet-gains": Streaming(
         DFN_GAINS,
         {"emb": (1, -1, 512), "e3": (1, 64, -1, 8), "e2": (1, 64, -1, 8), "e1": (1, 64, -1, 16), "e0": (1, 64, -1, 32)},
@@ -293,8 +299,6 @@ STREAMING = {
 }
 
 REFUSED = {
-    "deepfilternet-encoder": (DFN_ENCODER, r"\(Conv\) mixes steps"),
-    "deepfilternet-filters": (DFN_FILTERS, r"\(Conv\) mixes steps"),
     # reads Arabic letters in both directions
     "tashkeel": (TASHKEEL, r"\(DynamicQuantizeLSTM\) runs bidirectional"),
     # reads a picture from both sides, and is written out for its twenty columns
