@@ -20,10 +20,10 @@ from stepgraph.rewriting.ports import Facts, Port
 from stepgraph.running.engine import Engine
 
 _PREFIXES = 6  # lengths that are compared of a file that answers once for all steps, from `_START` on
-_NOISE = 1e-6  # by which the inputs are moved to see how much of a difference is rounding
+_NOISE = 1e-6  # by which the inputs and the states are moved to see how much of a difference is rounding
 _START, _GROWN = 13, 1e4  # numbers that are so many times those of the first steps have no bound
 _LOST = 1e-2  # where rounding has grown to so much, nothing can be told from it
-_AMPLIFIED = 30.0  # times what that makes is still rounding
+AMPLIFIED = 30.0  # times what that makes is still rounding
 _MARKED = 0.1  # of the numbers are thresholds
 _WIDE = 2**17  # numbers of a step, in inputs and outputs together
 _NUMBERS = 4096  # of a row are compared over so many steps; the shorter sequences compare all
@@ -38,8 +38,14 @@ def first_beyond(
     """
     data = _data(facts, found)
     begun = _begun(reference, facts, data, found.thresholds)
-    answers = engine.run(data, begin(engine.graph, size(data)[1], begun), trace=False).outputs
-    return first_apart(reference, facts, data, answers, same, Asked(begun=begun))
+    apart, told = None, 0
+    for states in (begun, {}) if begun else ({},):  # what rounding hides from the one beginning shows from the other
+        answers = engine.run(data, begin(engine.graph, size(data)[1], states), trace=False).outputs
+        apart, end = first_apart(reference, facts, data, answers, same, Asked(begun=states))
+        told = max(told, end)
+        if apart is not None or told == size(data)[0]:
+            break
+    return apart, told
 
 
 @dataclass(frozen=True)
@@ -65,11 +71,12 @@ def first_apart(
     end = min(map(_end, compared))
     if difference.first_beyond([_until(end, each) for each in compared], same) is None:
         return None, end
-    moved = (_some(values) for _, _, values in _wanted(reference, facts, _moved(data, facts), asked))
-    noise = [errors(c.wanted, m, c.unit, since_start=False) for c, m in zip(compared, moved, strict=True)]
-    end = min(end, *(_first(c, _AMPLIFIED * each > _LOST) for c, each in zip(compared, noise, strict=True)))
+    otherwise = _wanted(reference, facts, moved(data), replace(asked, begun=moved(asked.begun)))
+    others = (_some(values) for _, _, values in otherwise)
+    noise = [errors(c.wanted, o, c.unit, since_start=False) for c, o in zip(compared, others, strict=True)]
+    end = min(end, *(_first(c, AMPLIFIED * each > _LOST) for c, each in zip(compared, noise, strict=True)))
     told = [_until(end, each) for each in compared]
-    bounds = [np.fmax(same, _AMPLIFIED * each[: len(t.steps)]) for each, t in zip(noise, told, strict=True)]
+    bounds = [np.fmax(same, AMPLIFIED * each[: len(t.steps)]) for each, t in zip(noise, told, strict=True)]
     return difference.first_beyond(told, bounds), end
 
 
@@ -185,16 +192,14 @@ def _begun(reference: Reference, facts: Facts, data: Data, thresholds: Sequence[
     return begun if finite else {}
 
 
-def _moved(data: Data, facts: Facts) -> Data:
-    """The same rows, with every number that is not whole changed by a tiny part of itself."""
+def moved(values: Data) -> Data:
+    """The same rows or states, with every number that is not whole changed by a tiny part of itself."""
     random = np.random.default_rng(3)
-    floats = {port.name for port in facts.inputs if port.dtype.kind == "f"}
-    return {
-        name: np.where(x == np.round(x), x, x * (1 + _NOISE * random.standard_normal(x.shape))).astype(x.dtype)
-        if name in floats
-        else x
-        for name, x in data.items()
-    }
+    return {name: _moved(x, random) if x.dtype.kind == "f" else x for name, x in values.items()}
+
+
+def _moved(x: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    return np.where(x == np.round(x), x, x * (1 + _NOISE * random.standard_normal(x.shape))).astype(x.dtype)
 
 
 def refusal(apart: Difference, mixing: str | None) -> ModelRefused:

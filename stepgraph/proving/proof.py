@@ -175,16 +175,21 @@ class _Comparison:
     def _refusal(self, apart: Difference, batch: int) -> ModelRefused:
         model = self._reference.model
         node = diagnosis.mixing_node(model, self._facts, self._engine.graph, self._bounds)
-        said = self._said(apart)
+        said, noise = self._said(apart), self._noise(apart.step, batch)
+        grown = long_run.AMPLIFIED * noise
         loop = next((loop for loop in loops.find(model) if loop.node is node), None)
         if loop:
             objection = f"{label(loop.node)} cannot be cut into steps: {loops.objection(loop)}"
             return ModelRefused(f"{objection} ({said})", name_of(loop.node))
-        if node is not None and not is_recurrent(node):
+        if node is not None and not is_recurrent(node) and grown < max(apart.error, self._bounds.other):
             return ModelRefused(f"{explanation.mixing(node)} ({said})", name_of(node))
-        largest = self._largest(batch) if apart.error < self._bounds.other else apart.error
+        largest = max(apart.error, self._largest(batch)) if apart.error < self._bounds.other else apart.error
         if largest < self._bounds.other:
-            return _rounds_differently(f"{said}; over {max(_LENGTHS)} steps it is never more than {largest:.2g}")
+            return ModelRefused(
+                explanation.rounding(f"{said}; over {max(_LENGTHS)} steps it is never more than {largest:.2g}")
+            )
+        if grown >= apart.error:
+            return ModelRefused(explanation.growing_rounding(said, noise))
         if apart.step == 0:
             return ModelRefused(
                 "one step of it does not give what the whole file gives, from the first step on. Its state goes a way "
@@ -195,6 +200,17 @@ class _Comparison:
         return ModelRefused(
             "something outside the recurrent cells mixes steps with one another, or a state is fed back that is not "
             f"meant to be. {explanation.ADVICE} ({said})"
+        )
+
+    def _noise(self, step: int, batch: int) -> float:
+        """How far the original is from itself at most up to a step, if its inputs change by a millionth."""
+        data = sequences(self._facts, step + 1, batch, 0)
+        pairs = zip(self._reference.answers(data), self._reference.answers(long_run.moved(data)), strict=True)
+        return max(
+            float(errors(value[np.newaxis], other[key][np.newaxis])[0])
+            for one, two in pairs
+            for values, other in ((one.outputs, two.outputs), (one.states, two.states))
+            for key, value in values.items()
         )
 
     def _largest(self, batch: int) -> float:
@@ -227,7 +243,7 @@ class _Comparison:
         if node is not None:
             return ModelRefused(f"{explanation.mixing(node)} ({said}: it looks ahead)", name_of(node))
         if error < self._bounds.other:
-            return _rounds_differently(said)
+            return ModelRefused(explanation.rounding(said))
         return ModelRefused(f"the model looks ahead, and a stream cannot. {explanation.ADVICE} ({said})")
 
     def _check_rows(self, data: Data, together: Answer) -> None:
@@ -244,7 +260,7 @@ class _Comparison:
         node = diagnosis.row_mixing_node(self._reference.model, self._facts, self._bounds)
         said = f"output '{output}' of one row differs by {error:.2g} when others are beside it"
         if node is None and error < self._bounds.other:
-            return _rounds_differently(said)
+            return ModelRefused(explanation.rounding(said))
         where = "something in it" if node is None else label(node)
         return ModelRefused(
             f"rows of a batch influence each other: {where} mixes sequences. Let the network treat each row of its "
@@ -279,11 +295,3 @@ def _bounds(facts: Facts, engine: Engine) -> Bounds:
     ports = (*facts.inputs, *facts.outputs, *(carried.given for carried in facts.through))
     types = {*(port.dtype for port in ports), *(cell.dtype for cell in engine.graph.layers)}
     return _HALF_BOUNDS if np.dtype(np.float16) in types else _BOUNDS
-
-
-def _rounds_differently(said: str) -> ModelRefused:
-    return ModelRefused(
-        "this network makes more of the last digits of its numbers than the proof accepts. Nothing in it was seen to "
-        "mix steps or sequences: so small a difference is rounding, as sums are added in another order. Let it take no "
-        f"large numbers from one another, and scale what goes in and comes out to about 1 ({said})"
-    )

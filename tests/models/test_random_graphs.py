@@ -232,6 +232,14 @@ FOUND = [
         )
         for before, opset, seed in (("dense", 14, 5), ("", 7, 5), ("", 7, 0), ("dense", 14, 1))
     ),
+    # a gate that is closed for a hundred steps, and then lets out what rounding had left in the state
+    Graph(
+        (Layer("GRU", activations=("HardSigmoid", "Sigmoid"), scale=0.3),),
+        "kinds",
+        head="none",
+        before="dense",
+        opset=7,
+    ),
 ]
 
 

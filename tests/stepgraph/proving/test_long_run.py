@@ -1,14 +1,21 @@
-"""How much the long comparison computes."""
+"""How much the long comparison computes, and over how many steps it tells a difference from rounding."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import onnx
 import pytest
 
 from stepgraph.loading import load
 from stepgraph.proving import long_run
 from stepgraph.proving.hints import STEPS, Hints
+from tests.onnx_writer import Layer
+from tests.recurrent_graphs import Graph, write
+
+if TYPE_CHECKING:
+    from stepgraph.proving.difference import Difference
 
 FILE = Path(__file__).parents[2] / "models" / "made" / "torch-dynamo" / "lstm.onnx"
 
@@ -21,3 +28,22 @@ def test_very_wide_rows_are_compared_over_no_more_steps_than_a_constant_reaches(
     facts = load(FILE, 1, 0.0).facts
     (rows,) = long_run._data(facts, Hints(reach, ())).values()
     assert len(rows) == wanted
+
+
+def test_where_rounding_hides_the_end_of_a_sequence_from_random_states_one_from_zeros_is_compared_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gate of this cell is closed for a hundred steps, and then lets out what rounding had left in the state."""
+    first_apart, ends = long_run.first_apart, list[tuple[bool, int]]()
+
+    def noted(*given: object) -> tuple[Difference | None, int]:
+        apart, end = first_apart(*given)  # type: ignore[arg-type]
+        ends.append((bool(given[-1].begun), end))  # type: ignore[attr-defined]
+        return apart, end
+
+    monkeypatch.setattr(long_run, "first_apart", noted)
+    cell = Layer("GRU", activations=("HardSigmoid", "Sigmoid"), scale=0.3)
+    onnx.save(write(Graph((cell,), "kinds", head="none", before="dense", opset=7)).model, tmp_path / "model.onnx")
+    assert load(tmp_path / "model.onnx", 1, 0.0).facts.carried
+    assert [begun for begun, _ in ends] == [True, False]
+    assert ends[0][1] < STEPS == ends[1][1]

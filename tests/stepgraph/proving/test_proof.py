@@ -291,6 +291,23 @@ def test_a_network_that_loses_digits_is_refused_for_its_rounding_and_no_node_is_
     assert refused.value.node is None
 
 
+@pytest.mark.parametrize("head", [0.0, 10.0, 1e4])
+def test_a_cell_whose_weights_make_rounding_grow_is_refused_for_that_and_not_for_mixing(
+    head: float, tmp_path: Path
+) -> None:
+    g = Writer()
+    x, wide = g.input(["time", "batch", INPUTS]), 300
+    outputs, _ = g.cell(Layer("RNN", wide, scale=4.0), x, INPUTS, [])
+    y = outputs["Y"]
+    if head:
+        y = g.op("MatMul", y, g.constant(np.full((wide, wide), head, np.float32)))
+    g.output(y, ["time", 1, "batch", wide])
+    with pytest.raises(ModelRefused, match="in this network rounding grows") as refused:
+        loaded(g.model(), tmp_path)
+    assert refused.value.node is None
+    assert "mixes steps" not in str(refused.value)
+
+
 @pytest.mark.parametrize("share", [3e-5, 1e-3])
 def test_a_node_that_mixes_steps_is_named_however_little_the_answer_has_of_it(share: float, tmp_path: Path) -> None:
     g = Writer()
