@@ -110,7 +110,7 @@ class _Comparison:
             answers = list(self._reference.answers(data, begun))
         except StepFailed:
             return 0
-        values = (value for answer in answers for value in (*answer.outputs.values(), *answer.states.values()))
+        values = (value for answer in answers for value in answer.values())
         if not all(np.isfinite(value).all() for value in values):
             return 0
         apart = self._compare(data, answers, begun)
@@ -206,12 +206,7 @@ class _Comparison:
         """How far the original is from itself at most up to a step, if its inputs change by a millionth."""
         data = sequences(self._facts, step + 1, batch, 0)
         pairs = zip(self._reference.answers(data), self._reference.answers(long_run.moved(data)), strict=True)
-        return max(
-            float(errors(value[np.newaxis], other[key][np.newaxis])[0])
-            for one, two in pairs
-            for values, other in ((one.outputs, two.outputs), (one.states, two.states))
-            for key, value in values.items()
-        )
+        return max(_apart(x, y) for one, two in pairs for x, y in zip(one.values(), two.values(), strict=True))
 
     def _largest(self, batch: int) -> float:
         """The largest difference in the longest of the sequences: what is no rounding grows from step to step."""
@@ -289,6 +284,10 @@ class _Comparison:
                 )
             self._worst = max(self._worst, error)
         return length * batch
+
+
+def _apart(wanted: np.ndarray, got: np.ndarray) -> float:
+    return float(errors(wanted[np.newaxis], got[np.newaxis])[0])
 
 
 def _bounds(facts: Facts, engine: Engine) -> Bounds:

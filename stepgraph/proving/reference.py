@@ -41,6 +41,10 @@ class Answer:
     states: Mapping[tuple[int | None, str], np.ndarray]
     whole: Mapping[str, np.ndarray]
 
+    def values(self) -> Sequence[np.ndarray]:
+        """All outputs and states."""
+        return (*self.outputs.values(), *self.states.values())
+
 
 class Reference:
     """The original file, run for each step.
