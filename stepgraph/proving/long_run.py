@@ -188,7 +188,7 @@ def _begun(reference: Reference, facts: Facts, data: Data, thresholds: Sequence[
         first = reference.last({name: x[:_START] for name, x in data.items()}, begun) if begun else None
     except StepFailed:
         first = None
-    finite = first and all(np.isfinite(v).all() for v in (*first.outputs.values(), *first.states.values()))
+    finite = first and all(np.isfinite(v).all() for v in first.values())
     return begun if finite else {}
 
 
