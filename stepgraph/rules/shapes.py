@@ -5,15 +5,22 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
-from stepgraph.rules.axes import axis_of, plain
+from stepgraph.rules.axes import axis_of, has_time, length, plain
 from stepgraph.rules.reshapes import axes_of, product
 from stepgraph.rules.size import Size, at_least, compared, floor, quotient
 from stepgraph.rules.table import Call, rule
 from stepgraph.rules.value import COUNTED, Value, random, unknown
 
 _CONSTANT = "constant: depends on shapes alone"
+_ORDERS = {  # each with the one that says the same of its inputs in the other order
+    "Greater": "Less",
+    "GreaterOrEqual": "LessOrEqual",
+    "Less": "Greater",
+    "LessOrEqual": "GreaterOrEqual",
+}
+_EXACT = (TensorProto.DOUBLE, TensorProto.INT32, TensorProto.INT64)  # they hold any count of steps
 SMALL = 64  # elements of a constant whose numbers are kept in view
 
 
@@ -109,11 +116,15 @@ def drawn(_: Call) -> Value:
 def counted(call: Call, result: Value) -> Value:
     """The result with the numbers from which it counts along its axis of time, if it does."""
     ramp = None
+    if call.node.op_type in _ORDERS and (always := _always(call)) is not None:
+        return replace(result, number=np.array(always, object), varies="")
     if not result.live and result.timed:
         match call.node.op_type, [value.ramp for value in call.all]:
             case "Range", _ if (start := call.number(0)) is not None and np.all(call.number(2) == 1):
                 ramp = None if isinstance(start.item(), Size) else np.array([int(start.item())])
-            case "Cast" | "Identity", [given]:
+            case "Cast", [given] if call.attributes["to"] in _EXACT:
+                ramp = given
+            case "Identity", [given]:
                 ramp = given
             case "NonZero", _:
                 ramp = np.zeros((1, 1), int)  # of a number that is the same at every step
@@ -126,9 +137,28 @@ def counted(call: Call, result: Value) -> Value:
     return result if ramp is None and result.ramp is None else replace(result, ramp=ramp)
 
 
+def _always(call: Call) -> bool | None:
+    """What a comparison of what counts along the steps with one number says at all of them; None if it differs."""
+    a, b = call.value(0), call.value(1)
+    if (a.ramp is None) == (b.ramp is None):
+        return None
+    counts, other = (a, b) if b.ramp is None else (b, a)
+    number, time = other.number, next(axis for axis in counts.axes if has_time(axis))
+    if other.live or other.varies or number is None or number.size != 1 or counts.ramp is None:
+        return None
+    if not isinstance(number.item(), Size | int):
+        return None
+    low, high, bound = int(counts.ramp.min()), int(counts.ramp.max()) + length(time) - 1, number.item()
+    order = call.node.op_type if counts is a else _ORDERS[call.node.op_type]
+    below, above = (0 if order.endswith("OrEqual") else 1, 1 if order.endswith("OrEqual") else 0)
+    if order.startswith("Less"):
+        return True if at_least(bound, high + below) else False if at_least(low, bound + above) else None
+    return True if at_least(low, bound + below) else False if at_least(bound, high + above) else None
+
+
 def _shifted(call: Call, counting: int, result: Value) -> np.ndarray | None:
     ramp, added = call.value(counting).ramp, call.number(1 - counting)
-    if ramp is None or added is None or any(isinstance(n, Size) for n in added.flat):
+    if ramp is None or added is None or any(isinstance(n, Size) or n != int(n) for n in added.flat):
         return None
     moved: np.ndarray = ramp + added.astype(int)
     return moved if moved.ndim == len(result.axes) else None
@@ -215,6 +245,8 @@ _ARITHMETIC: dict[str, Callable[[Call, Sequence[np.ndarray]], Any]] = {
     "Ceil": _each(lambda a: a if isinstance(a, Size) else float(np.ceil(a))),
     "Cast": _cast,
     "Identity": lambda _, arrays: arrays[0],
+    "ReduceMax": lambda _, arrays: arrays[0] if arrays[0].ndim == 0 else None,
+    "ReduceMin": lambda _, arrays: arrays[0] if arrays[0].ndim == 0 else None,
     "ReduceProd": lambda call, arrays: (
         product(list(arrays[0].flat)) if not call.attributes.get("keepdims", 1) else None
     ),

@@ -63,3 +63,17 @@ def overlapped(d: Drawing) -> str:
     shape = d.op("Concat", d.whole([1]), size, axis=0)
     block = d.whole([1, kernel])
     return d.op("Col2Im", x, shape, block, strides=[1, stride], pads=[0, before, 0, 0])
+
+
+def masked(d: Drawing) -> str:
+    """The elements whose place is below a length, or one near it."""
+    x = pick(d, 1)
+    axis = any_axis(d, x)
+    size = d.op("Gather", d.op("Shape", x), d.whole(axis))
+    line = d.op("Add", d.op("Range", d.whole(0), size, d.whole(1)), d.whole(d.number(-1, 1)))
+    other = d.op("Add", size, d.whole(d.number(-1, 1))) if d.chance(0.7) else d.whole(d.number(-2, 2))
+    operator = d.of("Less", "Greater", *(("LessOrEqual", "GreaterOrEqual") if d.opset > 11 else ()))
+    mask = d.op(operator, line, other) if d.chance(0.5) else d.op(operator, other, line)
+    order = [*(i for i in range(len(d.axes(x))) if i != axis), axis]
+    x = d.op("Transpose", x, perm=order)
+    return d.op("Where", mask, x, d.op("Cos", x))

@@ -7,6 +7,7 @@ from onnx import TensorProto, helper
 
 from tests.drawn.graphs import Drawing, NotHere
 from tests.drawn.operators import any_axis, floats, integers, is_plain, listed, pick, plain_axis, puts, turned
+from tests.drawn.places import masked
 
 
 @puts("Reshape")
@@ -286,6 +287,8 @@ def counted(d: Drawing, operator: str) -> str:
         )
     if operator == "EyeLike":
         return d.op("EyeLike", d.op("Reshape", x, d.whole([0, -1])) if len(d.axes(x)) > 2 else x)
+    if d.chance(0.5):
+        return masked(d)
     limit = d.op("Gather", shape, d.whole(axis))
     line = floats(d, d.op("Range", d.whole(0), limit, d.whole(1)))
     order = [*(i for i in range(len(d.axes(x))) if i != axis), axis]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stepgraph.rules import shapes
 from stepgraph.rules.axes import time_of, with_time
 from stepgraph.rules.families import RULES
 from stepgraph.rules.table import Entry
@@ -90,6 +91,11 @@ def test_a_rule_that_says_local_of_what_reaches_to_other_steps_is_seen(
 ) -> None:
     monkeypatch.setitem(RULES, operator, broken(operator, local))
     assert seen(operator)
+
+
+def test_a_rule_that_says_a_mask_is_the_same_at_all_steps_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shapes, "_always", lambda call: True if any(v.ramp is not None for v in call.all) else None)
+    assert seen("Range")
 
 
 @slow
