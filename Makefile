@@ -37,6 +37,9 @@ test-quick: $(READY) ## the pure core, where no test starts a process (under a m
 test-compose: $(READY) ## build, run and stop the containers (needs a Docker engine; two to four minutes)
 	$(BIN)/python -m pytest tests/compose
 
+test-clients: $(READY) ## clients in other languages on each transport (needs node and npm)
+	$(BIN)/python -m pytest tests/clients
+
 test-real: $(READY) ## serve models that others published (downloads some 100 MB the first time)
 	$(BIN)/python -m pytest tests/real
 
@@ -70,4 +73,4 @@ clean: ## remove what the other commands made
 	rm -rf $(VENV) build dist runs .recipes .demo .bench .real .hold .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test test-quick test-compose test-real test-recipes hold check proto serve bench clean
+.PHONY: help demo test test-quick test-compose test-clients test-real test-recipes hold check proto serve bench clean

@@ -22,6 +22,7 @@ from rich.table import Table
 from bench import report
 from bench.attacks.crowds import CROWDS
 from bench.attacks.floods import FLOODS
+from bench.attacks.frames import FRAMES
 from bench.attacks.messages import MESSAGES
 from bench.attacks.speech import IDLE, MODEL, Attack
 from bench.client.connection import ready
@@ -181,7 +182,7 @@ def main() -> int:
     options = parser.parse_args()
     chosen = {
         n: a
-        for n, a in (MESSAGES | FLOODS | CROWDS).items()
+        for n, a in (MESSAGES | FLOODS | FRAMES | CROWDS).items()
         if not options.only or any(word in n for word in options.only)
     }
     console = report.console()

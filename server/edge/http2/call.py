@@ -170,7 +170,7 @@ class Call:
         except grpc.aio.AbortError:
             pass  # finished with its status
         except asyncio.CancelledError:
-            self._finish(_CODE.CANCELLED, "the server has ended the call", ())
+            self._finish(_CODE.UNAVAILABLE, "the server is stopping", ())
         except Exception:
             if self._stream.state is not State.CLOSED:
                 log.exception("a call failed")

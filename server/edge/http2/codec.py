@@ -13,7 +13,7 @@ from server.edge.http2.blocks import Block, Blocks
 from server.edge.http2.fields import Malformed
 from server.edge.http2.frames import ACK, END_HEADERS, END_STREAM, FRAME_SIZE, MOST_WINDOW, Code, ConnectionFault
 from server.edge.http2.life import State
-from server.edge.http2.limits import Budget, Limits
+from server.edge.http2.limits import Account, Limits
 from server.edge.http2.stream import LOW, ROOM, Acceptor, CallStream
 
 _ROOM = 4 * 2**20  # bytes of all streams that may be on their way to this side
@@ -21,6 +21,7 @@ _MOST_FRAME = 2**20  # bytes that this side puts into one frame, if the client t
 _HEAD = frames.HEAD.size
 _SHORTEST = frames.HEAD_AND_PREFIX.size
 _UNIMPLEMENTED = 12
+_FEW = 100  # pings and credits, that are counted together
 _STREAMS_A_FRAME = 16  # to change the windows of so many costs as much as another frame does
 
 
@@ -47,8 +48,9 @@ class Codec:
         self.heard_ping: Callable[[], None] = lambda: None  # the client has answered one
         self._acceptor = acceptor
         self._limits = limits
-        self._clock = clock
-        self._budget = Budget(limits.control_frames, limits.control_frames_per_second, clock())
+        self._account = account = Account(limits, clock)
+        self.charge, self.owe = account.charge, account.owe
+        self._light_frames = 0  # not counted yet
         self._blocks = Blocks(limits)
         self._tail = b""  # bytes of a frame that is not whole
         self._begun = False
@@ -76,15 +78,6 @@ class Codec:
         self.streams.pop(stream, None)
         self.blocked.pop(stream, None)
 
-    def charge(self, count: int = 1) -> None:
-        """Counts frames that carry no message. Raises ConnectionFault: there are too many."""
-        if not self._budget.take(self._clock(), count):
-            raise ConnectionFault(Code.ENHANCE_YOUR_CALM, "too many frames that carry nothing")
-
-    def owe(self) -> None:
-        """Counts a frame of this side. Raises nothing, as calls also end outside of `receive`: that sees it later."""
-        self._budget.take(self._clock())
-
     def lost(self) -> None:
         """The connection has ended, and with it each stream."""
         for stream in list(self.streams.values()):
@@ -108,6 +101,9 @@ class Codec:
         at = self._frames(data, at)
         if at < len(data):
             self._tail = data[at:]
+        if self._light_frames > _FEW:
+            self._account.charge_light(self._light_frames)
+            self._light_frames = 0
         if self._room < _ROOM // 2:
             self.put(frames.credit(0, _ROOM - self._room))
             self._room = _ROOM
@@ -166,6 +162,7 @@ class Codec:
         if self._blocks.unfinished and kind != frames.CONTINUATION:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "a block of header fields is not continued")
         if kind == frames.WINDOW_UPDATE:  # by far the most frequent: some clients send two for each message
+            self._light_frames += 1
             self._window_update(number, control.window_update(payload))
         elif kind == frames.DATA:
             self._data(flags, number, payload)
@@ -235,7 +232,8 @@ class Codec:
             stream.data(data, len(payload), bool(flags & END_STREAM))
 
     def _ping(self, flags: int, number: int, payload: bytes) -> None:
-        """Not counted: clients in Go and Java send one about every round trip."""
+        """Clients in Go and Java send one about every round trip."""
+        self._light_frames += 1
         control.check_ping(number, payload)
         if flags & ACK:
             self.heard_ping()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from time import perf_counter
 from typing import TYPE_CHECKING, cast
 
 from server.edge.http2 import frames
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_TURN = 0.002  # seconds of what one client sent
+_PIECE = 16 * 1024  # bytes after which the clock is looked at
 _FULL = 2**20  # bytes that may wait for the socket: then the client is not read either
 
 
@@ -36,6 +39,8 @@ class Connection(asyncio.Protocol):
         self._calls: dict[int, Call] = {}
         self._hearing: list[Call] = []  # those of which something came in this read
         self._reads = False
+        self._unread = b""  # that was read and waits for its turn
+        self._waits = False  # nothing is read
         self._out: list[bytes] = []
         self._closing = False
         self._timer: asyncio.TimerHandle | None = None
@@ -65,7 +70,29 @@ class Connection(asyncio.Protocol):
         """See asyncio.Protocol."""
         if self._closing:
             return
-        self._heard = self._reads = True
+        self._heard = True
+        self._unread += data
+        self._take_turn()
+
+    def _take_turn(self) -> None:
+        """Takes what was read, for `_TURN` at most; what is left waits until others had their turn."""
+        ends = perf_counter() + _TURN
+        while self._unread and not self._closing:
+            data, self._unread = self._unread[:_PIECE], self._unread[_PIECE:]
+            self._take(data)
+            if self._unread and perf_counter() > ends:
+                self.server.loop.call_soon(self._take_turn)
+                break
+        self._read_or_wait()
+
+    def _read_or_wait(self) -> None:
+        waits = self.full or bool(self._unread)
+        if waits is not self._waits and not self._closing:
+            self._waits = waits
+            (self._transport.pause_reading if waits else self._transport.resume_reading)()
+
+    def _take(self, data: bytes) -> None:
+        self._reads = True
         try:
             self._codec.receive(data)
             self._tell()
@@ -96,12 +123,12 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """See asyncio.Protocol. Who does not read is not read, or its pings could fill the memory."""
         self.full = True
-        self._transport.pause_reading()
+        self._read_or_wait()
 
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
         self.full = False
-        self._transport.resume_reading()
+        self._read_or_wait()
         for call in list(self._calls.values()):
             call.writable()
 

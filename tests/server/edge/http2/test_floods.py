@@ -80,6 +80,16 @@ def test_calls_that_the_server_ends_before_the_client_count_also_when_they_end_l
     assert sent_until_refused(wired, calls()) < 110
 
 
+@pytest.mark.parametrize("frame", [frames.frame(frames.PING, 0, 0, bytes(8)), frames.credit(0, 1)])
+def test_pings_and_credit_beyond_what_any_busy_client_sends_end_the_connection(frame: bytes) -> None:
+    side = Side(Limits(light_frames=5_000, light_frames_per_second=1_000))
+    side.codec.receive(START)
+    for _ in range(100):
+        side.now += 1.0
+        side.codec.receive(1_000 * frame)
+    assert sent_until_refused(side, (1_000 * frame for _ in range(10))) == 4
+
+
 def test_what_is_sent_after_a_reset_goes_nowhere() -> None:
     wired = Wired()
     number = wired.call()
