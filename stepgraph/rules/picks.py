@@ -134,15 +134,25 @@ def scatter_elements(call: Call) -> Value:
     return joined([replace(v, number=None) for v in call.all], put(broadcast(beside), place, x.axes[place]))
 
 
-@rule("ScatterND", says="local where it writes among features")
+@rule("ScatterND", says="local where it writes among features, or each step to its own place")
 def scatter_by_tuples(call: Call) -> Value:
     x, index, updates = call.value(0), call.value(1), call.value(2)
+    if _writes_all(call, x, index, updates):
+        return rearranged(updates, updates.axes)
     depth = whole(index.axes[-1])
     plain_front = depth is not None and all(whole(axis) is not None for axis in x.axes[:depth])
     if depth is None or not plain_front or not all(whole(axis) is not None for axis in index.axes):
         raise unknown("writes to steps or sequences that cannot be told from the file")
     behind = broadcast([Value(x.axes[depth:], x.live), Value(updates.axes[len(index.axes) - 1 :], updates.live)])
     return joined([x, replace(index, number=None), updates], (*x.axes[:depth], *behind))
+
+
+def _writes_all(call: Call, x: Value, index: Value, updates: Value) -> bool:
+    """Whether each step is written to its own place of a buffer that has one for each."""
+    if call.attributes.get("reduction", b"none") != b"none" or index.ramp is None or index.ramp.tolist() != [[0]]:
+        return False
+    own = Time(time.rate) if (time := time_of(index.axes[:1])) else None
+    return index.axes == ((own,), ()) and x.shape == updates.shape and x.axes[:1] == updates.axes[:1] == ((own,),)
 
 
 @rule("Pad", says=SAYS)

@@ -156,6 +156,10 @@ def write_by_tuple(d: Drawing) -> str:
     axis = any_axis(d, x)
     order = [axis, *(i for i in range(len(d.axes(x))) if i != axis)]
     front = d.op("Transpose", x, perm=order)
+    if d.chance(0.4):
+        size = d.op("Gather", d.op("Shape", front), d.whole(0))
+        places = listed(d, "Unsqueeze", d.op("Range", d.whole(0), size, d.whole(1)), "axes", [1], 13)
+        return d.op("ScatterND", front, places, d.op("Tanh", front))
     return d.op("ScatterND", front, d.whole([[0]]), d.op("Tanh", d.op("Gather", front, d.whole([0]))))
 
 

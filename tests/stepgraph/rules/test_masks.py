@@ -55,3 +55,11 @@ def test_a_cut_to_the_longest_sequence_keeps_every_step() -> None:
 def test_a_mask_that_differs_from_step_to_step_is_not_local(mask: str) -> None:
     value = read(f"{STEPS_OF['its steps']}  {VARYING[mask]}  y = Where(m3, x, zero)")
     assert value.finding is not None
+
+
+def test_a_buffer_that_each_step_is_written_to_is_local() -> None:
+    value = read("""r = Range(z, t, one)  s = Shape(x)  b = ConstantOfShape(s)  places = Unsqueeze(r, a1)
+        xt = Transpose<perm=[1,0,2]>(x)  bt = Transpose<perm=[1,0,2]>(b)  w = ScatterND(bt, places, xt)
+        y = Transpose<perm=[1,0,2]>(w)""")
+    assert value.finding is None
+    assert value.axes == ((ROWS,), (TIME,), (3,))
