@@ -40,6 +40,8 @@ _ONLY_OURS = [
         "which has not begun, is reset",  # 6.4; h2 passes over it
         "has an odd number",  # 5.1.1; h2 waits for the rest of the block
         "may not push",  # 8.4; likewise
+        "a priority is cut",  # 5.3.1, 6.3; h2 waits for the rest of the block
+        "frames of .* bytes",  # 6.5.3: one value after the other; h2 looks at the last
         "a continuation of another block",  # 6.10; h2 resets a stream that has ended
     )
 ]
@@ -48,6 +50,9 @@ _ONLY_THEIRS = [
     re.compile(pattern)
     for pattern in (
         "StreamIDTooLow",  # 5.1: the stream has ended, perhaps by a reset that crossed this; the codec forgets those
+        "invalid padding",  # 6.2: it may leave no byte of a block
+        "Setting 8 has",  # 6.5.2: passed over; h2 knows it from RFC 8441
+        "May not increment flow control",  # 6.9.2; h2 also counts streams that have ended
         "does not have an :authority",  # 8.3.1: it may lack
         "ConnectionState.CLOSED",  # the client has said GOAWAY; its calls go on
     )
@@ -304,7 +309,9 @@ class Case:
             len(self.last) < frames.HEAD.size + int.from_bytes(self.last[:3])  # h2 does not wait until it is whole
             or kind > frames.CONTINUATION  # 5.5: passed over; h2 knows some, and checks them
             or (kind in _OF_STREAMS and number in self.ours.refused)  # 8.1.1, 6.9: an error of the stream
-            or (kind == frames.SETTINGS and bool(self.ours.refused))  # windows of streams that h2 takes for open
+            or (
+                kind == frames.WINDOW_UPDATE and len(self.last) == 13 and self.last[9] > 127
+            )  # 6.9: the bit means nothing
             or (kind == frames.WINDOW_UPDATE and number and number not in self.ours.codec.streams)  # 5.1: it has ended
             or any(pattern.search(theirs) for pattern in _ONLY_THEIRS)
         )
