@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 from rich.status import Status
 
 from bench import plan, report, verdict
 from bench.outcome import Outcome
-from bench.plan import Comparison
+from bench.plan import Comparison, Server
 from bench.processes import exports, machine
 from bench.processes.cache import Cache
 from bench.processes.child import RigError
@@ -32,9 +33,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="only what the verdict needs, in short rounds")
     parser.add_argument("--only", action="append", choices=plan.SECTIONS, help="only this section; may be repeated")
     parser.add_argument("--hidden", action="append", type=int, choices=HIDDEN_SIZES, help="only this hidden size; same")
-    parser.add_argument(
-        "--without", action="append", default=[], choices=("echo", "afternoon", "tidegate", "diligent", "forgetful")
-    )
+    parser.add_argument("--without", action="append", default=[], choices=get_args(Server))
     parser.add_argument("--rounds", type=int, help="rounds of each comparison (default: 5; 3 if quick)")
     parser.add_argument("--seconds", type=float, help="length of a window (default: 1; 0.6 if quick)")
     parser.add_argument("--beside", type=checkout, metavar="DIR", help="another checkout, measured in the same rounds")

@@ -6,11 +6,13 @@ from typing import Literal, TypeAlias, cast
 
 from bench.scenario import HIDDEN_SIZES, Layout, Scenario
 
-# Tidegate as it is installed, its checkpoints in SQLite; one that writes them every 64 steps; one that writes none.
-Server = Literal["echo", "afternoon", "tidegate", "diligent", "forgetful"]
-OURS: tuple[Server, ...] = ("tidegate", "diligent", "forgetful")
+# Tidegate as it is installed, its checkpoints in SQLite; one that writes them every 64 steps; one that writes none; one
+# over grpcio's transport.
+Server = Literal["echo", "afternoon", "tidegate", "diligent", "forgetful", "grpcio"]
+IN_BOTH: tuple[Server, ...] = ("tidegate", "diligent", "forgetful")  # another checkout starts these too
+OURS: tuple[Server, ...] = (*IN_BOTH, "grpcio")
 
-SECTIONS = ("single", "multiplexed", "connections", "chunks", "fleets", "survival", "bare", "traces")
+SECTIONS = ("single", "multiplexed", "connections", "transports", "chunks", "fleets", "survival", "bare", "traces")
 CONCURRENCY = (1, 16, 64, 256)
 FLEET = 1000
 CHUNK = 100
@@ -62,6 +64,7 @@ def of_size(hidden: int) -> Iterator[Comparison]:
         yield shared(hidden, count)
     apart = Scenario(hidden, 64, "connections")
     yield compared("connections", "64 sequences, a connection each", apart, ("echo", "afternoon", "tidegate"))
+    yield from transports(hidden)
     yield from chunks(hidden)
     yield from fleets(hidden)
     yield from survival(hidden)
@@ -91,6 +94,17 @@ def shared(hidden: int, count: int) -> Comparison:
         Wire("tidegate", bundled),
     )
     return Comparison("multiplexed", f"hidden {hidden}: {count} sequences on one stream", contestants)
+
+
+def transports(hidden: int) -> Iterator[Comparison]:
+    """Plan Tidegate over each of its two transports."""
+    for title, scenario in (
+        ("1 sequence", Scenario(hidden, 1)),
+        ("64 sequences, a connection each", Scenario(hidden, 64, "connections")),
+        ("64 sequences on one stream", Scenario(hidden, 64, "multiplexed")),
+        ("64 sequences on one stream, bundled", Scenario(hidden, 64, "bundled")),
+    ):
+        yield compared("transports", title, scenario, ("grpcio", "tidegate"))
 
 
 def chunks(hidden: int) -> Iterator[Comparison]:
@@ -152,7 +166,7 @@ def beside(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 def is_ours(contestant: Contestant) -> bool:
     """Whether another checkout may do it differently."""
-    return contestant.server in OURS if isinstance(contestant, Wire) else contestant.loop == "engine"
+    return contestant.server in IN_BOTH if isinstance(contestant, Wire) else contestant.loop == "engine"
 
 
 def servers(comparisons: Sequence[Comparison]) -> list[Server]:

@@ -57,7 +57,17 @@ def section(name: str, outcomes: Sequence[Outcome]) -> Table:
     """Draw the table of one section; ratios are to the first contestant of each comparison."""
     table = Table(title=name, title_justify="left", title_style="bold", box=None, pad_edge=False)
     table.add_column("")
-    for heading in ("messages/s", "steps/s", "ratio", "median ms", "p99 ms", "client cores", "server", "others"):
+    for heading in (
+        "messages/s",
+        "steps/s",
+        "ratio",
+        "median ms",
+        "p99 ms",
+        "server us",
+        "client cores",
+        "server",
+        "others",
+    ):
         table.add_column(heading, justify="right")
     for outcome in outcomes:
         table.add_row(outcome.comparison.title, style="dim")
@@ -76,9 +86,10 @@ def cells(outcome: Outcome, contestant: Contestant) -> list[str]:
     ratio = "1" if contestant == reference else f"{outcome.ratio(contestant, reference, steps):.2f}"
     rates = [f"{median(messages):,.0f}", f"{median(steps):,.0f}", ratio, f"{median(latency) * 1e3:.3f}"]
     if not isinstance(contestant, Wire):
-        return [*rates, "", "", f"{median(lambda f: f.server):.2f}", f"{median(lambda f: f.others):.2f}"]
+        return [*rates, "", "", "", f"{median(lambda f: f.server):.2f}", f"{median(lambda f: f.others):.2f}"]
     shares = (f"{median(share):.2f}" for share in (lambda f: f.client, lambda f: f.server, lambda f: f.others))
-    return [*rates, f"{median(lambda f: f.p99) * 1e3:.3f}", *shares]
+    step = f"{median(lambda f: f.server / f.steps_per_second) * 1e6:.0f}"  # processor time that a step takes
+    return [*rates, f"{median(lambda f: f.p99) * 1e3:.3f}", step, *shares]
 
 
 def beside(outcomes: Sequence[Outcome]) -> Table:

@@ -37,7 +37,7 @@ class Settings:
     models: Annotated[Path, "the model repository, a folder of NAME/VERSION/model.onnx"] = Path("models")
     host: Annotated[str, "the address to listen on; 0.0.0.0 for every interface"] = "127.0.0.1"
     port: Annotated[int, "the port to listen on; 0 takes a free one, which the log names"] = 50051
-    transport: Annotated[str, "what clients connect to: http2 is the server's own, grpc that of grpcio"] = "grpc"
+    transport: Annotated[str, "what clients connect to: http2 is the server's own, grpc that of grpcio"] = "http2"
     workers: Annotated[int, "how many processes share the port and the store; each takes a core"] = 1
     metrics_port: Annotated[int, "the port of the Prometheus page /metrics; worker N has port + N; 0 for none"] = 0
     poll_seconds: Annotated[float, "the time between two scans of the repository for changes, in seconds"] = 2.0

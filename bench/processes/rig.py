@@ -10,7 +10,7 @@ from typing import Self
 
 from bench.figure import Figure
 from bench.outcome import Outcome
-from bench.plan import OURS, Comparison, Contestant, Local, Server, Wire
+from bench.plan import IN_BOTH, OURS, Comparison, Contestant, Local, Server, Wire
 from bench.processes.cache import Cache
 from bench.processes.child import Child, RigError, free_port
 from bench.processes.worker import Json
@@ -48,7 +48,7 @@ class Rig:
             self._load = self._child(stack, "load", ["bench.client.load"])
             for before in (False, True) if self._beside else (False,):
                 self._bare[before] = self._child(stack, "bare", ["bench.bare"], before)
-                for server in self._servers if not before else set(self._servers) & set(OURS):
+                for server in self._servers if not before else set(self._servers) & set(IN_BOTH):
                     self._targets[server, before] = self._start(stack, server, before)
             self._stack = stack.pop_all()
         return self
@@ -136,6 +136,7 @@ def command(server: Server, cache: Cache, before: bool = False) -> list[str]:
             "64",
         ],
         "forgetful": [*ours, "--store", "none"],
+        "grpcio": [*ours, "--store", f"sqlite:{cache.store('grpcio')}", "--transport", "grpc"],
     }
     return commands[server]
 

@@ -44,7 +44,7 @@ def test_the_command_line_goes_before_the_environment() -> None:
 @pytest.mark.parametrize("name", [field.name for field in fields(Settings) if field.name != "strict"])
 def test_every_setting_can_come_either_way(name: str) -> None:
     default = getattr(Settings(), name)
-    other = {"models": "elsewhere", "host": "::1", "log_level": "debug", "cache": "off", "transport": "http2"}.get(
+    other = {"models": "elsewhere", "host": "::1", "log_level": "debug", "cache": "off", "transport": "grpc"}.get(
         name, "7"
     )
     by_argument = read([f"--{name.replace('_', '-')}", other], {})
