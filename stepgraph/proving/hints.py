@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from stepgraph.cells.kinds import OPERATORS
 from stepgraph.graphs.builder import attributes, with_inner
 from stepgraph.graphs.graph import Graph
 
@@ -21,7 +22,10 @@ _REACHING = frozenset(
 )
 _LISTS = ("starts", "ends", "pads", "split", "k")  # attributes of theirs in older versions
 _WINDOWS = frozenset({"AveragePool", "Conv", "ConvInteger", "ConvTranspose", "LpPool", "MaxPool", "QLinearConv"})
-_FRAMES = {"STFT": (1, 3), "CausalConvWithState": ()}  # inputs that say how long a frame and its step are
+_KEPT = frozenset(
+    name for name, operator in OPERATORS.items() if operator.kept
+)  # cells with a weight for each step
+_FRAMES = {"STFT": (1, 3)}  # inputs that say how long a frame and its step are
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ def hints(graph: Graph) -> Hints:
     known = _Known(graph, nodes)
     windows, reach, thresholds = 0, 0, set[float]()
     for node in nodes:
-        if node.op_type in _WINDOWS or node.op_type in _FRAMES:
+        if node.op_type in _WINDOWS or node.op_type in _FRAMES or node.op_type in _KEPT:
             windows += _window(node, known)
         if node.op_type in _REACHING | _COMPARING:
             numbers = known.numbers(node)

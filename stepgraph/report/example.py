@@ -96,15 +96,20 @@ def _table(head: str, entries: Iterable[str]) -> tuple[str, ...]:
 def _columns(side: str, name: str, width: int, port: Port | None = None) -> Iterator[str]:
     """Its table: names and units, and what else can be said. None where names are longer than a line has room for."""
     told = port.legend.columns if port else ()
-    columns = told or [Column(each) for each in plain_names(name, width)]
+    listed = width <= _MOST_NAMES or bool(told)  # of a wider row the first and the last will do
+    columns = told or ([Column(n) for n in plain_names(name, width)] if listed else _ends(name, width))
     named = [key(column.name) for column in columns]
     if not width or len(key(name)) > _LONGEST or any(len(each) > _LONGEST for each in (*named[:2], *named[-1:])):
         return
     yield f"[{side}.{key(name)}]  # what its numbers are"
-    if len(columns) <= _MOST_NAMES and all(len(each) <= _LONGEST for each in named):
+    if listed and len(columns) <= _MOST_NAMES and all(len(each) <= _LONGEST for each in named):
         yield from _list("features", [column.name for column in columns])
         yield from _list("units", [column.unit for column in columns])
-    yield from _outputs(columns, port) if side == "outputs" else _inputs(columns, port)
+    yield from _outputs(columns if listed else (), port) if side == "outputs" else _inputs(columns, port)
+
+
+def _ends(name: str, width: int) -> list[Column]:
+    return [Column(f"{name}.{index}") for index in (0, 1, width - 1)]
 
 
 def _outputs(columns: Sequence[Column], port: Port | None) -> Iterator[str]:

@@ -315,7 +315,7 @@ def test_branches_that_data_decide_are_refused_by_the_name_of_the_input_to_fix(e
     ("toml", "complaint"),
     [
         ("rate = ", "cannot be read"),
-        ("[rates]\na = 1\n", r"expected the tables \[state\], \[fixed\], \[block\]"),
+        ("[rates]\na = 1\n", r"expected the tables \[state\], \[start\], \[fixed\], \[block\], "),
         ("[fixed]\nrat = 1\n", "fixes 'rat', which is no input of the model; it has x, rate"),
         ("[fixed]\nrate = [1, 2]\n", "does not fit its shape"),
         ('[state]\nx = "z"\n', "has no output 'z'; it has y"),

@@ -41,6 +41,8 @@ def read_legend(
     if not isinstance(entry, Mapping):
         fail("", LegendError(f"{entry!r:.60} is said of '{port}'; expected a table of keys"))
         return NOTHING
+    if not entry:
+        return NOTHING  # the columns of a wide row are many
     reader = _Reader(port, row, output)
     for key in sorted(entry, key=lambda key: key != "features"):  # the other keys name columns by these
         try:
