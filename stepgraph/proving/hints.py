@@ -22,9 +22,7 @@ _REACHING = frozenset(
 )
 _LISTS = ("starts", "ends", "pads", "split", "k")  # attributes of theirs in older versions
 _WINDOWS = frozenset({"AveragePool", "Conv", "ConvInteger", "ConvTranspose", "LpPool", "MaxPool", "QLinearConv"})
-_KEPT = frozenset(
-    name for name, operator in OPERATORS.items() if operator.kept
-)  # cells with a weight for each step
+_KEPT = frozenset(name for name, operator in OPERATORS.items() if operator.kept)  # cells with a weight for each step
 _FRAMES = {"STFT": (1, 3)}  # inputs that say how long a frame and its step are
 
 
