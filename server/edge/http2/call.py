@@ -13,6 +13,7 @@ import grpc
 
 from server.edge.http2 import compression
 from server.edge.http2.frames import Code
+from server.edge.http2.large import LargeMessage
 from server.edge.http2.life import State
 
 if TYPE_CHECKING:
@@ -52,8 +53,7 @@ class Call:
         self._half_closed = False
         self._reader: asyncio.Future[None] | None = None
         self._asked = False  # for a message that is not here
-        self._large = 0  # bytes of a message that has begun and needs room
-        self._give_back: Callable[[], None] | None = None  # that room
+        self._large: LargeMessage | None = None  # that has begun to come
         # outwards
         self._writer: asyncio.Future[None] | None = None
         self._listener: Listener | None = None
@@ -130,7 +130,8 @@ class Call:
         """The next message; grpc.aio.EOF after the last; None: there is none yet."""
         if not self._messages:
             self._asked = True
-            self._ask_for_room()
+            if self._large is not None:
+                self._large.ask()
             return grpc.aio.EOF if self._half_closed else None
         self._asked = False
         message, compressed = self._messages.popleft()
@@ -210,7 +211,7 @@ class Call:
     def _end(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._release_room()
+        self._end_large()
         for callback in self._done:
             try:
                 callback(self)
@@ -233,26 +234,21 @@ class Call:
     def task(self) -> asyncio.Task[None]:
         return self._task
 
-    # Large messages ---------------------------------------------------------------------------------------------------
+    # Large and compressed messages ------------------------------------------------------------------------------------
 
     def large(self, size: int) -> None:
         """See Receiver."""
-        self._large = size
+        self._large = LargeMessage(self._connection, self._stream, size, self._too_slow)
         if self._asked:
-            self._ask_for_room()
+            self._large.ask()
 
-    def _ask_for_room(self) -> None:
-        """Only once the message is asked for."""
-        if self._large and self._give_back is None:
-            size, self._large = self._large, 0
-            self._give_back = self._connection.server.rooms.take(
-                self._connection.address, size, lambda: self._stream.make_room(size)
-            )
+    def _too_slow(self, sentence: str) -> None:
+        self._finish(_CODE.UNAVAILABLE, sentence, ())
 
-    def _release_room(self) -> None:
-        if self._give_back is not None:
-            give_back, self._give_back = self._give_back, None
-            give_back()
+    def _end_large(self) -> None:
+        if self._large is not None:
+            self._large.end()
+            self._large = None
 
     def _decompressed(self, message: bytes) -> bytes:
         try:
@@ -266,8 +262,7 @@ class Call:
 
     def message(self, data: bytes, compressed: bool) -> None:
         """See Receiver."""
-        if self._give_back is not None:
-            self._release_room()
+        self._end_large()
         if not self._messages:
             self._connection.heard(self)
         self._messages.append((data, compressed))
