@@ -157,5 +157,4 @@ def test_the_report_of_a_min_gru_says_where_its_state_lives_and_what_a_trace_sho
     assert [(cell.kind, cell.input_size, cell.hidden_size) for cell in report.cells] == [("minGRU", INPUTS, HIDDEN)]
     assert [(state.layer, state.name, state.home) for state in report.states] == [(0, "hidden", "loop")]
     assert [trace.shown for trace in report.traces] == [("hidden", "update", "candidate")]
-    (remark,) = report.remarks  # the loop that torch exports collects its rows in a sequence
-    assert "it was tried and is not proved: node 'SequenceEmpty" in remark
+    assert not report.remarks  # the loop that torch exports collects its rows in a sequence, and is read to its end
