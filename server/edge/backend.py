@@ -5,6 +5,7 @@ import asyncio
 from server.durability.keeper import AnyKeeper
 from server.edge.admission import Admission
 from server.edge.incoming import Incoming
+from server.edge.pace import Pace
 from server.edge.prediction import Predictor
 from server.repository.repository import Repository
 from server.runtime.turns import REST, Turns
@@ -21,6 +22,7 @@ class Backend:
         self.admission = admission
         self.keeper = keeper
         self.incoming = Incoming(settings)
+        self.pace = Pace(lambda call: asyncio.get_running_loop().call_soon(call))
         self.turns = Turns(lambda call: asyncio.get_running_loop().call_soon(call), rest=REST)
         self.allowances = Allowances(settings.window_bytes, settings.address_bytes)
         self.predictor = Predictor(admission, settings.max_answer_bytes)

@@ -7,12 +7,12 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
-from time import perf_counter
 
 import grpc
 
 from server.durability.keeper import AnyKeeper
 from server.edge.dialect import Bundle, Call, Dialect, Large, Outgoing, Request
+from server.edge.pace import Pace
 from server.errors import Silent, TidegateError
 from server.streams.allowance import Allowance
 from server.streams.events import Answered, Event, FleetAnswered
@@ -21,7 +21,6 @@ from server.streams.stream import Stream
 log = logging.getLogger(__name__)
 
 _ANSWERS = Answered, FleetAnswered
-_TURN = 0.003  # seconds of one client's requests after which the others get their turn
 
 
 class Exchange:
@@ -34,6 +33,7 @@ class Exchange:
         keeper: keeps sequences beyond this stream.
         allowed: how many bytes of messages that carry no answer may wait to be written before no more is read.
         silence: seconds after which a stream without any message is ended.
+        pace: says how long requests may be taken.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class Exchange:
         keeper: AnyKeeper,
         allowed: Allowance,
         silence: float,
+        pace: Pace,
     ) -> None:
         # fixed
         self._loop = asyncio.get_running_loop()
@@ -52,6 +53,7 @@ class Exchange:
         self._keeper = keeper
         self._allowed = allowed
         self._silence = silence
+        self._pace = pace
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._stream = make(self._emit)
         # reading
@@ -136,12 +138,15 @@ class Exchange:
     def _read(self) -> None:
         """Takes requests, until there are none, or no more may be taken, or others are to get their turn."""
         self._stalled, self._reading = False, True
-        turn = perf_counter() + _TURN
+        clock, ends = self._pace.clock, self._pace.ends()
         try:
-            while self._take_next():
-                if perf_counter() > turn:
-                    self._stall(again=True)
-                    break
+            if clock() > ends:
+                self._stall(again=True)
+            else:
+                while self._take_next():
+                    if clock() > ends:
+                        self._stall(again=True)
+                        break
         except Exception as error:  # noqa: BLE001 # it is the stream's
             self.fail(error)
         self._reading = False
@@ -188,7 +193,7 @@ class Exchange:
         """Nothing is taken until something was written; `again`: until others had their turn."""
         self._stalled = True
         if again:
-            self._loop.call_soon(self._go_on)
+            self._pace.wait(self._go_on)
         return False
 
     def _go_on(self) -> None:
@@ -214,11 +219,17 @@ class Exchange:
             message = self._dialect.write(event)  # at once: what waits is counted as what it takes
             self._outgoing.append(message)
             self._unwritten += message.size if isinstance(message, Large) else len(message)
-        if not self._will_write and not self._reading:
+        if not self._reading:
+            self._write_later()
+
+    def _write_later(self) -> None:
+        """Together with what else comes in this turn of the loop."""
+        if not self._will_write:
             self._will_write = True
-            self._loop.call_soon(self._write)  # together with what else comes in this turn of the loop
+            self._loop.call_soon(self._write)
 
     def _write(self) -> None:
+        """Writes until nothing is left, the client does not read, or others are to get their turn."""
         self._will_write = False
         try:
             while self._outgoing and not self._call.full and not self._over.done():
@@ -227,6 +238,8 @@ class Exchange:
                 self._sent = self._write_next()
                 if not self._call.full:
                     self._left()
+                if self._outgoing and self._pace.clock() > self._pace.ends():
+                    return self._write_later()
         except Exception as error:  # noqa: BLE001 # it is the stream's
             self.fail(error)
 

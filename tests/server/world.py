@@ -24,6 +24,7 @@ from server.durability.keeper import Keeper
 from server.durability.store_thread import StoreThread
 from server.edge.native.requests import reader
 from server.edge.native.service import exchange
+from server.edge.pace import Pace
 from server.errors import StoreFailed
 from server.runtime.turns import Turns
 from server.settings import Settings
@@ -165,6 +166,7 @@ class Server:
         self.desk = Desk()
         self.leave = asyncio.Event()
         self.turns = Turns(world.loop.call_soon)
+        self.pace = Pace(world.loop.call_soon)
         self.shelf = Shelf(world.loaded, world.settings)
         self.shelf.start()
         store_thread = StoreThread(lambda: world.store, 1e6)  # type: ignore[arg-type, return-value] # it is one, with moods
@@ -300,8 +302,14 @@ class World:
         async def begin() -> Line:
             line = Line(host)
             talk = exchange(
-                server.shelf, server.keeper, self.settings, server.turns, Allowance(self.settings.window_bytes), line
-            )  # type: ignore[arg-type]
+                server.shelf,
+                server.keeper,
+                self.settings,
+                server.turns,
+                server.pace,
+                Allowance(self.settings.window_bytes),
+                line,
+            )
             line.serving = asyncio.create_task(talk.serve(server.leave))
             return line
 

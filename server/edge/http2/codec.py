@@ -22,7 +22,7 @@ _HEAD = frames.HEAD.size
 _SHORTEST = frames.HEAD_AND_PREFIX.size
 _UNIMPLEMENTED = 12
 _FEW = 100  # pings and credits, that are counted together
-_STREAMS_A_FRAME = 16  # to change the windows of so many costs as much as another frame does
+_STREAMS_A_FRAME = 4  # to change the windows of so many costs as much as another frame does
 
 
 class Codec:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TURN = 0.002  # seconds of what one client sent
-_PIECE = 16 * 1024  # bytes after which the clock is looked at
+_PIECE = 4_096  # bytes after which the clock is looked at: some seventy calls that are begun and reset
 _FULL = 2**20  # bytes that may wait for the socket: then the client is not read either
 
 
@@ -83,6 +83,8 @@ class Connection(asyncio.Protocol):
             if self._unread and perf_counter() > ends:
                 self.server.loop.call_soon(self._take_turn)
                 break
+        if self._out and not self._closing:
+            self.flush()
         self._read_or_wait()
 
     def _read_or_wait(self) -> None:
@@ -101,10 +103,7 @@ class Connection(asyncio.Protocol):
         except Exception:
             log.exception("a connection failed")
             self._fail(Code.INTERNAL_ERROR, "the server failed")
-
         self._reads = False
-        if self._out:
-            self.flush()
 
     def _tell(self) -> None:
         """Of messages that came together each call hears at once, so that their steps can share a batch."""
@@ -117,8 +116,12 @@ class Connection(asyncio.Protocol):
         self._closing = True
         if self._timer is not None:
             self._timer.cancel()
-            self._codec.lost()
         self.server.let_go(self)
+
+    def end_calls(self) -> None:
+        """Of a connection that is lost."""
+        if self._calls:
+            self._codec.lost()
 
     def pause_writing(self) -> None:
         """See asyncio.Protocol. Who does not read is not read, or its pings could fill the memory."""

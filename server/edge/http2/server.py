@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -63,6 +64,7 @@ class Http2Server:
         self._connections: set[Connection] = set()
         self._calls: set[Call] = set()
         self._to_flush: list[Connection] = []
+        self._lost: deque[Connection] = deque()
         self._stops = False
         self._fewer = asyncio.Event()  # calls or connections
 
@@ -142,8 +144,17 @@ class Http2Server:
         return True
 
     def let_go(self, connection: Connection) -> None:
+        """It is lost: its calls end in a turn of their own, as many connections may be lost at once."""
         self._connections.discard(connection)
         self._fewer.set()
+        if not self._lost:
+            self.loop.call_soon(self._end_calls)
+        self._lost.append(connection)
+
+    def _end_calls(self) -> None:
+        self._lost.popleft().end_calls()
+        if self._lost:
+            self.loop.call_soon(self._end_calls)
 
     def begun(self, call: Call) -> None:
         self._calls.add(call)

@@ -15,6 +15,7 @@ from server.edge.exchange import Exchange
 from server.edge.native import requests, responses
 from server.edge.native.descriptions import Descriptions
 from server.edge.native.dialect import NativeDialect
+from server.edge.pace import Pace
 from server.edge.pump import Pump
 from server.edge.transports import Transport
 from server.runtime.turns import Turns
@@ -32,7 +33,13 @@ Context = Any  # grpc.aio.ServicerContext: its type parameters differ between re
 
 
 def exchange(
-    catalogue: Catalogue, keeper: AnyKeeper, settings: Settings, turns: Turns, allowed: Allowance, context: Context
+    catalogue: Catalogue,
+    keeper: AnyKeeper,
+    settings: Settings,
+    turns: Turns,
+    pace: Pace,
+    allowed: Allowance,
+    context: Context,
 ) -> Exchange:
     caller, route = caller_of(context), dict(context.invocation_metadata()).get(_ROUTE, "")
 
@@ -40,7 +47,7 @@ def exchange(
         return Stream(catalogue, keeper, settings.max_sequences, allowed, emit, caller, route, turns)
 
     call = context if isinstance(context, Call) else Pump(context)
-    return Exchange(call, NativeDialect(settings), make, keeper, allowed, settings.silent_seconds)
+    return Exchange(call, NativeDialect(settings), make, keeper, allowed, settings.silent_seconds, pace)
 
 
 class Servicer:
@@ -82,7 +89,8 @@ class Servicer:
         async with status.told(context):
             caller = caller_of(context)
             with backend.admission.stream(caller), backend.allowances.one(caller.address) as allowed:
-                served = exchange(backend.admission, backend.keeper, backend.settings, backend.turns, allowed, context)
+                shared = backend.admission, backend.keeper, backend.settings, backend.turns, backend.pace
+                served = exchange(*shared, allowed, context)
                 await served.serve(backend.admission.leaving)
 
     async def predict(self, request: tidegate_pb2.PredictRequest, context: Context) -> bytes:

@@ -8,7 +8,7 @@ import grpc
 import numpy as np
 import pytest
 
-from server.edge import exchange
+from server.edge import pace
 from server.streams.stream import Stream
 from tests.server.world import World
 from tidegate.v1 import error_pb2
@@ -86,7 +86,7 @@ def count_calls(monkeypatch: pytest.MonkeyPatch, what: object, name: str) -> lis
 def test_sleepers_that_are_called_together_are_read_at_once_and_each_of_their_requests_is_taken_up_once(
     make: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "_TURN", 1e9)  # however busy this machine is, a bundle is taken in one turn
+    monkeypatch.setattr(pace, "_TURN", 1e9)  # however busy this machine is, a bundle is taken in one turn
     world = make(max_sequences=2 * MANY)
     asleep = [(who, one) for who in range(2) for one in world.open(who, MANY)]
     world.settle()

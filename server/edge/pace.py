@@ -1,0 +1,46 @@
+"""How long the requests of all streams are taken in one go, before whatever else the server has to do has its turn."""
+
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter
+
+_TURN = 0.003  # seconds
+_AGO = 0.010  # seconds after a turn's end, by when others surely had theirs
+
+
+class Pace:
+    """Of one event loop. However many streams have requests at the same time, they are not taken all at once.
+
+    Args:
+        later: calls a function once all else that is due has been done.
+        clock: seconds.
+    """
+
+    def __init__(
+        self, later: Callable[[Callable[[], None]], object], clock: Callable[[], float] = perf_counter
+    ) -> None:
+        self.clock = clock
+        self._later = later
+        self._ends = 0.0  # of the turn that goes on, or went on last
+        self._waiting: deque[Callable[[], None]] = deque()
+
+    def ends(self) -> float:
+        """Until when requests may be taken; that may be over."""
+        if not self._waiting and self.clock() > self._ends + _AGO:
+            self._ends = self.clock() + _TURN
+        return self._ends
+
+    def wait(self, go_on: Callable[[], None]) -> None:
+        """Has it called in a turn to come, after those that wait already."""
+        self._waiting.append(go_on)
+        if len(self._waiting) == 1:
+            self._later(self._turn)
+
+    def _turn(self) -> None:
+        self._ends = self.clock() + _TURN
+        for _ in range(len(self._waiting)):  # not those that wait again
+            if self.clock() >= self._ends:
+                break
+            self._waiting.popleft()()
+        if self._waiting:
+            self._later(self._turn)

@@ -1,0 +1,54 @@
+"""Requests of many streams at once leave the others their turns."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from server.edge.pace import Pace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Loop:
+    """A clock that only work moves, and what is to be called later."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.later: deque[Callable[[], object]] = deque()
+        self.pace = Pace(self.later.append, lambda: self.now)
+        self.took: list[str] = []
+
+    def take(self, name: str) -> None:
+        """As a stream does: a millisecond of requests if there is time, else later."""
+        if self.now > self.pace.ends():
+            self.pace.wait(lambda: self.take(name))
+        else:
+            self.took.append(name)
+            self.now += 2.0**-10
+
+
+def test_of_many_streams_some_wait_for_a_turn_to_come_in_their_order() -> None:
+    loop = Loop()
+    names = [f"{i}" for i in range(20)]
+    for name in names:
+        loop.take(name)
+    assert len(loop.took) == 4
+    turns = 0
+    while loop.later:
+        before = len(loop.took)
+        loop.later.popleft()()
+        turns += 1
+        assert len(loop.took) - before <= 4
+    assert loop.took == names
+    assert turns == 4
+
+
+def test_one_that_comes_alone_is_taken_at_once() -> None:
+    loop = Loop()
+    for i in range(50):
+        loop.now += 0.05
+        loop.take(f"{i}")
+        assert len(loop.took) == i + 1
+    assert not loop.later
