@@ -60,7 +60,8 @@ class Exchange:
         self._heard = False
         self._last_was_read = False
         self._reading = False  # requests are being taken
-        self._stalled = False  # no request is taken until something was written
+        self._stalled = False  # no request is taken until something was written, or until its turn has come
+        self._queues = False  # for a turn
         self._bundle: Iterator[Request] | None = None  # the rest of a message
         # writing
         self._outgoing: deque[Outgoing] = deque()
@@ -140,13 +141,10 @@ class Exchange:
         self._stalled, self._reading = False, True
         clock, ends = self._pace.clock, self._pace.ends()
         try:
-            if clock() > ends:
-                self._stall(again=True)
-            else:
-                while self._take_next():
-                    if clock() > ends:
-                        self._stall(again=True)
-                        break
+            while self._take_next():  # one at least: a client that has only one waits for nobody
+                if clock() > ends:
+                    self._stall(again=True)
+                    break
         except Exception as error:  # noqa: BLE001 # it is the stream's
             self.fail(error)
         self._reading = False
@@ -192,11 +190,16 @@ class Exchange:
     def _stall(self, again: bool = False) -> bool:
         """Nothing is taken until something was written; `again`: until others had their turn."""
         self._stalled = True
-        if again:
-            self._pace.wait(self._go_on)
+        if again and not self._queues:
+            self._queue()
         return False
 
+    def _queue(self) -> None:
+        self._queues = True
+        self._pace.wait(self._go_on)
+
     def _go_on(self) -> None:
+        self._queues = False
         if self._stalled and not self._over.done():
             self._read()
 
@@ -286,6 +289,6 @@ class Exchange:
         self._unwritten -= others
         if answers:
             self._stream.written(answers)
-        if self._stalled:
-            self._loop.call_soon(self._go_on)
+        if self._stalled and not self._queues:
+            self._queue()
         self._check_end()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from time import perf_counter
 
 _TURN = 0.003  # seconds
+_SLICE = 0.0005  # seconds of one stream, while others wait
 _AGO = 0.010  # seconds after a turn's end, by when others surely had theirs
 
 
@@ -25,9 +26,12 @@ class Pace:
         self._waiting: deque[Callable[[], None]] = deque()
 
     def ends(self) -> float:
-        """Until when requests may be taken; that may be over."""
-        if not self._waiting and self.clock() > self._ends + _AGO:
-            self._ends = self.clock() + _TURN
+        """Until when requests of one stream may be taken; that may be over."""
+        now = self.clock()
+        if self._waiting:
+            return min(self._ends, now + _SLICE)
+        if now > self._ends + _AGO:
+            self._ends = now + _TURN
         return self._ends
 
     def wait(self, go_on: Callable[[], None]) -> None:
@@ -38,9 +42,7 @@ class Pace:
 
     def _turn(self) -> None:
         self._ends = self.clock() + _TURN
-        for _ in range(len(self._waiting)):  # not those that wait again
-            if self.clock() >= self._ends:
-                break
+        while self._waiting and self.clock() < self._ends:
             self._waiting.popleft()()
         if self._waiting:
             self._later(self._turn)

@@ -7,6 +7,7 @@ import inspect
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
@@ -54,6 +55,7 @@ class Call:
         self._reader: asyncio.Future[None] | None = None
         self._asked = False  # for a message that is not here
         self._large: LargeMessage | None = None  # that has begun to come
+        self._decompressing: asyncio.Future[bytes] | None = None
         # outwards
         self._writer: asyncio.Future[None] | None = None
         self._listener: Listener | None = None
@@ -133,10 +135,14 @@ class Call:
             if self._large is not None:
                 self._large.ask()
             return grpc.aio.EOF if self._half_closed else None
+        data, compressed = self._messages[0]
+        message = self._decompressed(data) if compressed else data
+        if message is None:
+            return None
         self._asked = False
-        message, compressed = self._messages.popleft()
-        self._stream.took(len(message))
-        return self._parse(self._decompressed(message) if compressed else message)
+        self._messages.popleft()
+        self._stream.took(len(data))
+        return self._parse(message)
 
     @property
     def several(self) -> bool:
@@ -226,12 +232,9 @@ class Call:
         else:
             self._finish(_CODE.DEADLINE_EXCEEDED, "Deadline Exceeded", ())
 
-    def cancel(self) -> None:
-        """Ends the handler."""
+    def cancel(self) -> asyncio.Task[None]:
+        """Ends the handler. The task that is returned has then ended."""
         self._task.cancel()
-
-    @property
-    def task(self) -> asyncio.Task[None]:
         return self._task
 
     # Large and compressed messages ------------------------------------------------------------------------------------
@@ -250,9 +253,17 @@ class Call:
             self._large.end()
             self._large = None
 
-    def _decompressed(self, message: bytes) -> bytes:
+    def _decompressed(self, message: bytes) -> bytes | None:
+        """In a thread, because it takes milliseconds: None until it is done, and then `came` is called."""
+        if self._decompressing is None:
+            work = partial(compression.decompressed, message, self._request.encoding, self._stream.most)
+            self._decompressing = self._loop.run_in_executor(None, work)
+            self._decompressing.add_done_callback(lambda _: self.came())
+        if not self._decompressing.done():
+            return None
+        done, self._decompressing = self._decompressing, None
         try:
-            return compression.decompressed(message, self._request.encoding, self._stream.most)
+            return done.result()
         except compression.TooLarge as error:
             self._abort(_CODE.RESOURCE_EXHAUSTED, str(error))
         except compression.NotReadable as error:

@@ -105,9 +105,7 @@ class Http2Server:
         for connection in tuple(self._connections):
             connection.leave()
         await self._until_none(self._calls, grace)
-        for call in tuple(self._calls):
-            call.cancel()
-        if tasks := [call.task for call in self._calls]:
+        if tasks := [call.cancel() for call in tuple(self._calls)]:
             await asyncio.wait(tasks)
         for connection in tuple(self._connections):
             connection.close()
