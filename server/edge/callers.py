@@ -17,11 +17,14 @@ class Peer(Protocol):
 
 
 def caller_of(context: Peer) -> Caller:
-    return Caller(_address(context.peer()))
+    return Caller(address_of(context.peer()))
 
 
-def _address(peer: str) -> str:
-    """Of IPv6 the first 64 bits, because a client has all addresses that begin with them."""
+def address_of(peer: str) -> str:
+    """What a client is counted by, from the name that gRPC gives it.
+
+    Of IPv6 the first 64 bits, because a client has all addresses that begin with them.
+    """
     family, _, rest = peer.partition(":")
     if family == "ipv4":
         return peer.rpartition(":")[0]

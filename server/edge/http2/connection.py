@@ -7,6 +7,7 @@ import logging
 from time import perf_counter
 from typing import TYPE_CHECKING, cast
 
+from server.edge.callers import address_of
 from server.edge.http2 import frames
 from server.edge.http2.call import Call
 from server.edge.http2.codec import Codec
@@ -32,7 +33,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, server: Http2Server) -> None:
         self.server = server
         self.peer = ""  # as grpc names it: ipv4:HOST:PORT
-        self.address = ""  # of that, what its messages are counted by
+        self.address = ""  # of that, what its messages are counted by, as all else is
         self.full = False  # the socket takes no more for now
         self._transport: asyncio.Transport
         self._codec: Codec
@@ -57,7 +58,8 @@ class Connection(asyncio.Protocol):
         if not self.server.take_in(self):
             self._closing = True
             return self._transport.abort()
-        self.peer, self.address = peer_of(self._transport)
+        self.peer = peer_of(self._transport)
+        self.address = address_of(self.peer)
         self._transport.set_write_buffer_limits(_FULL)
         self._codec = Codec(self, self.server.options.limits, self._put, self.server.loop.time)
         self._codec.heard_ping = self._ping_heard
@@ -76,13 +78,14 @@ class Connection(asyncio.Protocol):
 
     def _take_turn(self) -> None:
         """Takes what was read, for `_TURN` at most; what is left waits until others had their turn."""
-        ends = perf_counter() + _TURN
-        while self._unread and not self._closing:
-            data, self._unread = self._unread[:_PIECE], self._unread[_PIECE:]
-            self._take(data)
-            if self._unread and perf_counter() > ends:
+        ends, data, at = perf_counter() + _TURN, self._unread, 0
+        while at < len(data) and not self._closing:
+            self._take(data[at : at + _PIECE])
+            at += _PIECE
+            if at < len(data) and perf_counter() > ends:
                 self.server.loop.call_soon(self._take_turn)
                 break
+        self._unread = data[at:]
         if self._out and not self._closing:
             self.flush()
         self._read_or_wait()
@@ -233,12 +236,10 @@ class Connection(asyncio.Protocol):
         self._asked = False
 
 
-def peer_of(transport: asyncio.BaseTransport) -> tuple[str, str]:
-    """The client's name as grpc gives it, and without the port."""
+def peer_of(transport: asyncio.BaseTransport) -> str:
+    """The client's name as grpc gives it."""
     name = transport.get_extra_info("peername")
     if not isinstance(name, tuple):
-        return "unix:", "unix:"
+        return "unix:"
     host, port = name[:2]
-    if ":" in host:
-        return f"ipv6:[{host}]:{port}", f"ipv6:[{host}]"
-    return f"ipv4:{host}:{port}", f"ipv4:{host}"
+    return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"

@@ -6,11 +6,13 @@ import asyncio
 import gzip
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import grpc
 import pytest
 
 from server.edge.http2 import frames
+from server.edge.http2.connection import Connection
 from server.edge.http2.limits import Limits
 from server.edge.http2.server import Http2Server, Options
 from tests.server.edge.http2.wired import message
@@ -358,3 +360,23 @@ async def answer_pings(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
         if b"tidegate" in more:
             writer.write(frames.frame(frames.PING, frames.ACK, 0, b"tidegate"))
     return data
+
+
+@pytest.mark.parametrize(
+    ("peername", "peer", "address"),
+    [
+        (("10.0.0.1", 5), "ipv4:10.0.0.1:5", "ipv4:10.0.0.1"),
+        (("2001:db8::7", 5, 0, 0), "ipv6:[2001:db8::7]:5", "ipv6:2001:db8::"),
+        (("::ffff:10.0.0.1", 5, 0, 0), "ipv6:[::ffff:10.0.0.1]:5", "ipv4:10.0.0.1"),
+        (b"", "unix:", "unix:"),
+    ],
+)
+async def test_a_connection_is_counted_by_the_address_that_all_else_of_its_client_is(
+    peername: object, peer: str, address: str
+) -> None:
+    server = Http2Server(Options())
+    server.loop = asyncio.get_running_loop()
+    connection = Connection(server)
+    connection.connection_made(Mock(spec=asyncio.Transport, get_extra_info=lambda _: peername))
+    assert (connection.peer, connection.address) == (peer, address)
+    connection.connection_lost(None)
