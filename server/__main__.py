@@ -1,20 +1,23 @@
-"""`python -m server`: reads the settings and runs the server. `python -m server check FILE` looks at a model file."""
+"""`python -m server`: reads the settings and runs the server, or a command that looks at something and ends."""
 
 import sys
 
+from server import options
 from server.operations import check
 from server.operations.lifecycle import Server
 from server.operations.process import run
 from server.operations.workers import Workers
-from server.settings import Settings, read
+from server.settings import Settings
+
+COMMANDS = {"check": check.main, "settings": options.main}
 
 
 def main() -> int:
     """Runs until stopped; the process's exit status."""
     arguments = sys.argv[1:]
-    if arguments[:1] == ["check"]:
-        return check.main(arguments[1:])
-    settings = read(arguments)
+    if arguments and arguments[0] in COMMANDS:
+        return COMMANDS[arguments[0]](arguments[1:])
+    settings = options.read(arguments)
     return run(settings, lambda: _serve(settings, arguments))
 
 

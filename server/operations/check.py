@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from server import settings
+from server.options import Parser, add_options, settle
 from server.repository import folder
 from server.repository.folder import FILE, PLACE
 from stepgraph.checking import examined
@@ -25,7 +25,7 @@ _TO_ASCII = str.maketrans("─│┌┐└┘├┤┬┴╮╯◀▼", "-|+++++
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> int:
-    parser = settings.Parser(
+    parser = Parser(
         prog="python -m server check",
         description="Says what a model file holds, and whether it will be served.",
         epilog="Exit status: 0 it will be served, 1 it (or one of several) is refused, 2 there is no such file "
@@ -33,9 +33,9 @@ def main(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
     )
     parser.add_argument("file", type=Path, metavar="FILE", help=f"an ONNX file, or a folder of NAME/VERSION/{FILE}")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a page")
-    settings.add_options(parser, (*_LIMITS, "strict"))
+    add_options(parser, (*_LIMITS, "strict"))
     options = parser.parse_args(list(arguments))
-    limits = settings.settle(parser, vars(options), environment)
+    limits = settle(parser, vars(options), environment)
     try:
         files = _files(options.file)
     except OSError as error:

@@ -8,7 +8,7 @@ import sys
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from server.settings import read
+from server.options import read
 
 TIMEOUT = 3.0  # seconds; less than a container engine waits for this command
 

@@ -11,7 +11,8 @@ from socket import socket
 
 from server.operations.lifecycle import Server
 from server.operations.process import run
-from server.settings import Settings, read
+from server.options import read
+from server.settings import Settings
 
 
 def main() -> int:

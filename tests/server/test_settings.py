@@ -8,27 +8,10 @@ from typing import Any
 import pytest
 
 from server import machine
-from server.settings import Settings, read
+from server.options import page, read
+from server.settings import Option, Settings
 
-UNITS = (
-    "in hours",
-    "no limit",
-    "sqlite:FILE",
-    "steps",
-    "sequences",
-    "second",
-    "MiB",
-    "ms",
-    "us",
-    "port",
-    "most",
-    "how many",
-    "folder",
-    "address",
-    "debug",
-    "MODULE:CLASS",
-    "http2",
-)
+ROOT = Path(__file__).parents[2]
 
 
 def test_without_a_word_everything_has_its_default() -> None:
@@ -41,12 +24,17 @@ def test_the_command_line_goes_before_the_environment() -> None:
     assert (settings.port, settings.host, settings.models) == (4321, "0.0.0.0", Path("/m"))  # noqa: S104
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(Settings) if field.name != "strict"])
+@pytest.mark.parametrize("name", [field.name for field in fields(Settings) if field.default is not False])
 def test_every_setting_can_come_either_way(name: str) -> None:
     default = getattr(Settings(), name)
-    other = {"models": "elsewhere", "host": "::1", "log_level": "debug", "cache": "off", "transport": "grpc"}.get(
-        name, "7"
-    )
+    other = {
+        "models": "elsewhere",
+        "host": "::1",
+        "log_level": "debug",
+        "cache": "off",
+        "transport": "grpc",
+        "log_format": "json",
+    }.get(name, "7")
     by_argument = read([f"--{name.replace('_', '-')}", other], {})
     by_environment = read([], {f"TIDEGATE_{name.upper()}": other})
     assert by_argument == by_environment
@@ -61,18 +49,31 @@ def test_what_is_switched_on_is_a_word_alone_or_yes_in_the_environment() -> None
         read([], {"TIDEGATE_STRICT": "perhaps"})
 
 
-def test_help_names_every_setting_with_its_default_and_unit(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_names_every_setting_in_its_group_with_what_stands_for_its_value_and_its_default(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with pytest.raises(SystemExit) as caught:
         read(["--help"], {})
     assert caught.value.code == 0
     text = re.sub(r"\s+", " ", capsys.readouterr().out)
     assert "--strict only models that are proved" in text
-    for field in (field for field in fields(Settings) if field.name != "strict"):
-        entry = re.search(rf"(?<!\[)--{field.name.replace('_', '-')} \S+ ([^[]*?)\(default: ([^)]*)\)", text)
+    for field in (field for field in fields(Settings) if field.default is not False):
+        option: Option = field.metadata["option"]
+        entry = re.search(rf"(?<!\[)--{field.name.replace('_', '-')} (\S+) [^[]*?\(default: ([^)]*)\)", text)
         assert entry, field.name
-        assert entry.group(2) == str(field.default)
-        assert any(unit in entry.group(1) for unit in UNITS), entry.group(1)
+        assert entry.group(1) == (option.value if isinstance(option.value, str) else f"{{{','.join(option.value)}}}")
+        assert entry.group(2) == (option.shown or str(field.default))
+        assert entry.group(1) not in ("INT", "FLOAT", "STR", "PATH")
     assert "TIDEGATE_" in text
+    assert "checkpoints and the store: --store STORE" in text
+    assert "limits: --max-sequences COUNT" in text
+
+
+def test_the_page_of_the_settings_is_what_the_code_says() -> None:
+    made = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert made == page(), "write it with: python -m server settings > docs/settings.md"
+    for field in fields(Settings):
+        assert f"`TIDEGATE_{field.name.upper()}`" in made
 
 
 @pytest.mark.parametrize(
