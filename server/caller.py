@@ -1,29 +1,79 @@
 """Which client asks: a value that the edge makes for each stream or call, and that opening, resuming and limits get."""
 
 from dataclasses import dataclass, replace
+from enum import StrEnum
+from fnmatch import fnmatchcase
+
+from server.errors import PermissionDenied
+
+TOKEN = "token:"  # noqa: S105 # begins the account of who has a token
+
+
+class Right(StrEnum):
+    """What a client may do with the models that its token names."""
+
+    PREDICT = "predict"  # open sequences, step, resume and close its own, list and describe models
+    OBSERVE = "observe"  # read only: list and show everybody's sequences, statistics
+    ADMINISTER = "administer"  # observe, and end sequences, load and unload models, the store
+
+
+EVERY_RIGHT = frozenset(Right)
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A client as the limits see it.
+    """A client as rights and limits see it.
 
-    The name that a client gives is a label, not a proof: limits count it within the client's own address, so that no
-    client uses up what belongs to others by taking their name.
+    The owner's name that a client gives is a label, not a proof: limits count it within the client's account, so that
+    no client uses up what belongs to others by taking their name.
     """
 
     address: str = ""  # the client's host, without its port
     who: str = ""  # the owner's name that it gave; empty: none
+    token: str = ""  # the name of the token that it showed; empty: none
+    rights: frozenset[Right] = frozenset({Right.PREDICT})
+    models: tuple[str, ...] = ("*",)  # patterns of the names of models that the rights are for
 
     def named(self, who: str) -> "Caller":
         """The same client under the owner's name that it gave."""
         return replace(self, who=who)
 
     @property
+    def account(self) -> str:
+        """What limits count by: the token, or the address of who has none."""
+        return f"{TOKEN}{self.token}" if self.token else self.address
+
+    @property
     def owner(self) -> str:
-        """The name under which the store counts a sequence: the address, and the name within it."""
-        return f"{self.address} {self.who}" if self.who else self.address
+        """The name under which the store counts a sequence: the account, and the name within it."""
+        return f"{self.account} {self.who}" if self.who else self.account
+
+    def may(self, right: Right, model: str = "") -> bool:
+        """Whether the client has a right, for a model if one is named."""
+        return right in self.rights and (not model or self._is_for(model))
+
+    def sees(self, model: str) -> bool:
+        """Whether a model is listed and described to the client: it has some right for it."""
+        return bool(self.rights) and self._is_for(model)
+
+    def require(self, right: Right, model: str = "") -> None:
+        """Checks a right, before it is looked up whether there is such a model. Raises PermissionDenied."""
+        if not self.may(right, model):
+            raise self._denied(f"{right} with model '{model:.60}'" if model else right)
+
+    def require_sight(self, model: str) -> None:
+        """Likewise whether a model is described to the client. Raises PermissionDenied."""
+        if not self.sees(model):
+            raise self._denied(f"see model '{model:.60}'")
+
+    def _is_for(self, model: str) -> bool:
+        return any(fnmatchcase(model, pattern) for pattern in self.models)
+
+    def _denied(self, what: str) -> PermissionDenied:
+        who = f"token '{self.token}'" if self.token else "a client from this address"
+        return PermissionDenied(f"{who} may not {what}")
 
 
-def address_of(owner: str) -> str:
-    """The address within which an owner counts. Stores written before hold bare names, each an address of its own."""
+def account_of(owner: str) -> str:
+    """The account within which an owner counts. Stores written before hold bare names, each an account of its own."""
     return owner.partition(" ")[0]

@@ -6,6 +6,7 @@ TidegateError
 │   ├── UnknownModel, ModelUnavailable                 the model
 │   ├── UnknownHandle, SequenceGone, WrongState, IllegalMove   the sequence
 │   ├── OverLimit, Draining, Silent                    the server
+│   ├── Unauthenticated, PermissionDenied              the client
 │   └── StoreSilent                                    the store, while a client waits
 ├── StepFailed           the model could not compute a step
 ├── StoreFailed          the store
@@ -60,6 +61,10 @@ class Reason(IntEnum):
     TOO_MANY_OF_OWNER = 45  # as many sequences as one owner may have
     STORE_FULL = 46  # as many bytes of checkpoints as the server keeps
     STORE_UNAVAILABLE = 47  # the store of checkpoints does not answer: try again in a while
+    # the client
+    UNAUTHENTICATED = 60  # no token came, or one that is not known here (any more)
+    PERMISSION_DENIED = 61  # the token does not allow this, or not with this model
+    TOO_FAST = 62  # more steps a second than the token allows: wait as long as is said
 
 
 class TidegateError(Exception):
@@ -145,6 +150,18 @@ class StoreSilent(Refusal):
     """The store of checkpoints does not answer; what needs it may be tried again."""
 
     reason = Reason.STORE_UNAVAILABLE
+
+
+class Unauthenticated(Refusal):
+    """No token came, or one that is not known here."""
+
+    reason = Reason.UNAUTHENTICATED
+
+
+class PermissionDenied(Refusal):
+    """The client may not do this, or not with this model; said before it is looked up whether there is one."""
+
+    reason = Reason.PERMISSION_DENIED
 
 
 class IllegalMove(Refusal):

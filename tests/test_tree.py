@@ -217,4 +217,4 @@ def test_the_architecture_names_every_room_and_no_other() -> None:
     named = {name.strip("`/") for name in re.findall(r"^\| (`[a-z/]+/`) \|", page, re.MULTILINE)}
     rooms = {f"server/{path.name}" for path in (ROOT / "server").iterdir() if (path / "__init__.py").exists()}
     assert named == rooms | {"stepgraph", "tidegate", "training"}
-    assert len(named) == 10
+    assert len(named) == 11

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from math import inf
 
-from server.caller import address_of
+from server.caller import account_of
 from server.durability.sequence import ServedSequence
 from server.durability.snapshot import Snapshot, taken
 from server.stores import store
@@ -141,7 +141,7 @@ class Outbox:
 
 
 def _address(leaving: Snapshot) -> str:
-    return address_of(leaving.sequences[0].owner)
+    return account_of(leaving.sequences[0].owner)
 
 
 def _end_size(end: store.End) -> int:

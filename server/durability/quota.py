@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from server.caller import address_of
+from server.caller import account_of
 from server.errors import OverLimit, Reason
 from server.settings import Settings
 
@@ -15,14 +15,14 @@ class Quota:
 
     def count(self, owner: str, change: int) -> None:
         """An owner has so many more, or fewer."""
-        for key in {owner, address_of(owner)}:
+        for key in {owner, account_of(owner)}:
             self._counts[key] += change
             if not self._counts[key]:
                 del self._counts[key]
 
     def check(self, owner: str, count: int, settings: Settings) -> None:
         """Whether an owner may have so many more. Raises OverLimit."""
-        for key, limit in ((owner, settings.max_per_owner), (address_of(owner), settings.max_per_address)):
+        for key, limit in ((owner, settings.max_per_owner), (account_of(owner), settings.max_per_address)):
             if limit and (has := self._counts[key]) + count > limit:
                 raise OverLimit(
                     f"'{key}' has {has} sequences open here; {limit} is the limit", Reason.TOO_MANY_OF_OWNER

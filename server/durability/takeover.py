@@ -63,7 +63,7 @@ class Takeovers:
     def claim(self, wish: Wish) -> None:
         """Takes over sequences that were opened before. Of several claims of the same sequence the last one gets it."""
         try:
-            self._lookups.begin(wish.caller.address, len(wish.ids))
+            self._lookups.begin(wish.caller.account, len(wish.ids))
         except OverLimit as refusal:
             self._store.run(_refused(refusal), wish.then)
             return
@@ -80,16 +80,16 @@ class Takeovers:
     async def _taken_over(self, wish: Wish) -> list[Restored]:
         """Delays the answer to a wrong token, longer each time; that to the right token is never delayed."""
         try:
-            async with self._lookups.turn(wish.caller.address):
+            async with self._lookups.turn(wish.caller.account):
                 return await self._claimed(wish)
         except SequenceGone as refused:
             if refused.reason is Reason.WRONG_TOKEN:
-                log.warning("a wrong resume token came from %s", wish.caller.address)
-                if wait := self._guesses.wrong(wish.caller.address, self._registry.monotonic()):
+                log.warning("a wrong resume token came from %s", wish.caller.account)
+                if wait := self._guesses.wrong(wish.caller.account, self._registry.monotonic()):
                     await asyncio.sleep(wait)
             raise
         finally:
-            self._lookups.end(wish.caller.address, len(wish.ids))
+            self._lookups.end(wish.caller.account, len(wish.ids))
             await self._expect_no_more(wish)
 
     async def _expect_no_more(self, wish: Wish) -> None:

@@ -110,11 +110,11 @@ class _Places:
         """Takes one; the function that is returned gives it back. Raises OverLimit."""
         if self.count >= self._most:
             raise self._full(f"{self._most} {self._what} are open, which is the limit")
-        if self._by_address[caller.address] >= self._share:
+        if self._by_address[caller.account] >= self._share:
             raise self._full(f"{self._share} {self._what} are open from your address, which is the limit of one")
         self.count += 1
-        self._by_address[caller.address] += 1
-        return partial(self._give_back, caller.address)
+        self._by_address[caller.account] += 1
+        return partial(self._give_back, caller.account)
 
     def _full(self, sentence: str) -> OverLimit:
         return OverLimit(f"{sentence}; {self._advice}", Reason.TOO_MANY_STREAMS)

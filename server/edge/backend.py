@@ -2,8 +2,11 @@
 
 import asyncio
 
+from server.access.authority import Authority
+from server.caller import Caller
 from server.durability.keeper import AnyKeeper
 from server.edge.admission import Admission
+from server.edge.callers import Peer, caller_of
 from server.edge.incoming import Incoming
 from server.edge.pace import Pace
 from server.edge.prediction import Predictor
@@ -21,8 +24,13 @@ class Backend:
         self.repository = repository
         self.admission = admission
         self.keeper = keeper
+        self.authority = Authority()
         self.incoming = Incoming(settings)
         self.pace = Pace(lambda call: asyncio.get_running_loop().call_soon(call))
         self.turns = Turns(lambda call: asyncio.get_running_loop().call_soon(call), rest=REST)
         self.allowances = Allowances(settings.window_bytes, settings.address_bytes)
         self.predictor = Predictor(admission, settings.max_answer_bytes)
+
+    def caller(self, context: Peer) -> Caller:
+        """The client of a call, to be asked for the rights that the call needs. Raises Unauthenticated."""
+        return caller_of(context, self.authority)

@@ -1,12 +1,16 @@
-"""The caller of a call, from the address that gRPC gives."""
+"""The caller of a call, from what its context shows: address, `authorization`, and the certificate's subject."""
 
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address, ip_network
 from typing import Protocol
 from urllib.parse import unquote
 
+from server.access.authority import Authority, Credentials
 from server.caller import Caller
 
 _LONGEST = 128  # of a path to a Unix socket, as it is kept
+_SCHEME = "bearer "
+_SUBJECT = "x509_common_name"  # gRPC's name for it
 
 
 class Peer(Protocol):
@@ -15,9 +19,41 @@ class Peer(Protocol):
     def peer(self) -> str:
         """ipv4:HOST:PORT, ipv6:[HOST]:PORT or unix:PATH."""
 
+    def invocation_metadata(self) -> Iterable[tuple[str, str | bytes]]:
+        """The header fields."""
 
-def caller_of(context: Peer) -> Caller:
-    return Caller(address_of(context.peer()))
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
+        """What TLS has verified of the client; empty without a certificate."""
+
+
+def caller_of(context: Peer, authority: Authority) -> Caller:
+    """Raises Unauthenticated."""
+    return authority.caller(_shown(context))
+
+
+def anybody(context: Peer) -> Caller:
+    """The caller of a call that needs no rights: known by its address alone."""
+    return Caller(address_of(context.peer()), rights=frozenset())
+
+
+def _shown(context: Peer) -> Credentials:
+    peer, token = context.peer(), ""
+    for key, value in context.invocation_metadata() or ():
+        if key == "authorization" and isinstance(value, str) and value[: len(_SCHEME)].lower() == _SCHEME:
+            token = value[len(_SCHEME) :].strip()
+    subject = next(iter(context.auth_context().get(_SUBJECT, ())), b"").decode(errors="replace")
+    return Credentials(address_of(peer), is_here(peer), token, subject)
+
+
+def is_here(peer: str) -> bool:
+    """Whether a client is on this machine: a loopback address or a Unix socket."""
+    family, _, rest = peer.partition(":")
+    if family == "unix":
+        return True
+    if family not in ("ipv4", "ipv6"):
+        return False
+    address = ip_address(unquote(rest).rpartition(":")[0].strip("[]").partition("%")[0])
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def address_of(peer: str) -> str:

@@ -33,7 +33,7 @@ class Incoming:
     @asynccontextmanager
     async def message(self, caller: Caller, read: Callable[[], Awaitable[Any]]) -> AsyncIterator[bytes]:
         """The message of a call, which counts during the block. Raises Refusal: there is none; Silent: none in time."""
-        place = self._of.setdefault(caller.address, asyncio.Semaphore(self._most))
+        place = self._of.setdefault(caller.account, asyncio.Semaphore(self._most))
         async with AsyncExitStack() as places:
             await places.enter_async_context(place)
             await places.enter_async_context(self._all)

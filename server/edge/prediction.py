@@ -66,7 +66,7 @@ class Predictor:
             stream.open(0, 1, name, version, manner, Beginning(seed=seed))
             steps, expected = stream.measure(0, inputs)
             self._check(steps, expected)
-            await self._reserve(caller.address, expected)
+            await self._reserve(caller.account, expected)
             size = expected
             collector.stream, collector.steps = stream, steps
             stream.steps(0, 0, inputs)
@@ -82,9 +82,9 @@ class Predictor:
 
     def release(self, caller: Caller, size: int) -> None:
         """An answer of so many bytes was sent, or will not be."""
-        self._taken[caller.address] -= size
-        if not self._taken[caller.address]:
-            del self._taken[caller.address]
+        self._taken[caller.account] -= size
+        if not self._taken[caller.account]:
+            del self._taken[caller.account]
         waiting, self._waiting = self._waiting, []
         for one in waiting:
             if not one.done():

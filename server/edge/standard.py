@@ -12,7 +12,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from server.caller import Caller
 from server.edge import status
 from server.edge.admission import Admission
-from server.edge.callers import caller_of
+from server.edge.callers import Peer, anybody
 from server.edge.incoming import Incoming
 from server.edge.transports import Transport
 from server.errors import OverLimit, Refusal
@@ -27,7 +27,7 @@ Status = Any  # health_pb2.HealthCheckResponse.ServingStatus: grpc ships no type
 
 
 class Health:
-    """grpc.health.v1. A watcher that reads slowly delays no other."""
+    """grpc.health.v1, for everybody. A watcher that reads slowly delays no other."""
 
     def __init__(self, admission: Admission, incoming: Incoming) -> None:
         self._admission = admission
@@ -70,17 +70,25 @@ class Health:
                 await changed.wait()
 
     async def _service(self, count: Count, context: Context) -> str:
-        """The name that a call asks for."""
-        _count(count, context)
-        async with self._incoming.message(caller_of(context), context.read) as data:
+        """The name that a call asks for. The call takes a place until it ends. Raises OverLimit."""
+        left = count(caller := anybody(context))
+        context.add_done_callback(lambda _: left())
+        async with self._incoming.message(caller, context.read) as data:
             return str(_parsed(health_pb2.HealthCheckRequest, data).service)
 
 
 class Reflection:
-    """grpc.reflection.v1alpha: which services there are."""
+    """grpc.reflection.v1alpha: which services there are, for who has any right here.
 
-    def __init__(self, admission: Admission, *services: str) -> None:
+    Args:
+        admission: counts the calls.
+        caller: the client of a call; raises Unauthenticated.
+        services: their names.
+    """
+
+    def __init__(self, admission: Admission, caller: Callable[[Peer], Caller], *services: str) -> None:
         self._admission = admission
+        self._caller = caller
         self._answers = reflection.aio.ReflectionServicer((*services, reflection.SERVICE_NAME))
 
     def add_to(self, server: Transport) -> None:
@@ -93,16 +101,11 @@ class Reflection:
 
     async def _reflect(self, requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
         async with status.told(context):
-            _count(self._admission.watch, context)
+            left = self._admission.watch(self._caller(context))
+            context.add_done_callback(lambda _: left())
             asked = (_parsed(reflection_pb2.ServerReflectionRequest, data) async for data in requests)
             async for answer in self._answers.ServerReflectionInfo(asked, context):
                 yield answer
-
-
-def _count(count: Count, context: Context) -> None:
-    """The call takes a place until it ends. Raises OverLimit."""
-    left = count(caller_of(context))
-    context.add_done_callback(lambda _: left())
 
 
 def _parsed(kind: type[Read], data: bytes) -> Read:

@@ -19,8 +19,15 @@ DOMAIN = "tidegate"
 _CODES = {
     code_pb2.NOT_FOUND: {Reason.UNKNOWN_MODEL, Reason.UNKNOWN_VERSION, Reason.UNKNOWN_HANDLE},
     code_pb2.UNAVAILABLE: {Reason.MODEL_NOT_READY, Reason.DRAINING},
-    code_pb2.RESOURCE_EXHAUSTED: {Reason.TOO_LARGE, Reason.TOO_MANY_SEQUENCES, Reason.TOO_MANY_STREAMS},
+    code_pb2.RESOURCE_EXHAUSTED: {
+        Reason.TOO_LARGE,
+        Reason.TOO_MANY_SEQUENCES,
+        Reason.TOO_MANY_STREAMS,
+        Reason.TOO_FAST,
+    },
     code_pb2.FAILED_PRECONDITION: {Reason.MODEL_REFUSED, Reason.HANDLE_IN_USE, Reason.WRONG_STEP},
+    code_pb2.UNAUTHENTICATED: {Reason.UNAUTHENTICATED},
+    code_pb2.PERMISSION_DENIED: {Reason.PERMISSION_DENIED},
     code_pb2.INTERNAL: {Reason.INTERNAL},
 }  # of other reasons INVALID_ARGUMENT
 

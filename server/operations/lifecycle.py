@@ -77,7 +77,7 @@ class Server:
         await self._keeper.start()
         Servicer(self._backend).add_to(self._transport)  # and so would another protocol
         self._health.add_to(self._transport)
-        Reflection(self._admission, SERVICE, health.SERVICE_NAME).add_to(self._transport)
+        Reflection(self._admission, self._backend.caller, SERVICE, health.SERVICE_NAME).add_to(self._transport)
         self._set_health(_HEALTH.NOT_SERVING)
         if self._settings.metrics_port:
             self._metrics = Metrics(self._read, self._settings.silent_seconds)

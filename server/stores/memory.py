@@ -10,7 +10,7 @@ from itertools import islice
 from math import inf
 from threading import Lock
 
-from server.caller import address_of
+from server.caller import account_of
 from server.stores.fencing import Entry, Kept, Tombstone
 from server.stores.store import Terms, Usage
 from server.stores.table import Changes, Tally
@@ -76,8 +76,8 @@ class MemoryTable:
     def largest(self, limit: int, address: str | None = None) -> Sequence[tuple[str, int]]:
         counts = Counter[str]()
         for owner, ids in self._parked_of.items():
-            if address is None or address == address_of(owner):
-                counts[address_of(owner) if address is None else owner] += len(ids)
+            if address is None or address == account_of(owner):
+                counts[account_of(owner) if address is None else owner] += len(ids)
         return counts.most_common(limit)
 
     def usage(self, owner: str | None = None) -> Usage:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from server.caller import Caller
+from server.caller import Caller, Right
 from server.durability.restored import Wish
 from server.durability.sequence import Cohort, Holder, ServedSequence, check_name
 from server.errors import BadInput, Draining, Reason, SequenceGone, TidegateError
@@ -151,6 +151,7 @@ class Opening:
         """Keeps so many slots for them. Raises Refusal."""
         if self.stopping:
             raise stopping()
+        self.caller.require(Right.PREDICT, model.name)
         self.handles.check_group(model, coming.manner)
         coming.trace = plan(coming.manner.selection, model.graph)
         coming.slots, coming.model = model.slots.reserve(count), model

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from server.caller import Caller
+from server.caller import Caller, Right
 from server.durability.sequence import fit_route
 from server.errors import BadInput, Reason, WrongState, WrongStep
 from server.runtime import state_value
@@ -123,6 +123,7 @@ class Stream:
     ) -> None:
         """Opens `count` sequences of a model under the handles from `handle` on. `owner`: as the caller names it."""
         handles = self._handles.new(handle, count)
+        self._caller.require(Right.PREDICT, name)
         model = self._catalogue.find(name, version)
         self._opening.open(handles, model, manner, beginning, self._caller.named(owner))
 

@@ -20,8 +20,10 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from server.caller import Caller
 from server.durability.keeper import Keeper
 from server.durability.store_thread import StoreThread
+from server.edge.callers import address_of
 from server.edge.native.requests import reader
 from server.edge.native.service import exchange
 from server.edge.pace import Pace
@@ -309,6 +311,7 @@ class World:
                 server.pace,
                 Allowance(self.settings.window_bytes),
                 line,
+                Caller(address_of(line.peer())),
             )
             line.serving = asyncio.create_task(talk.serve(server.leave))
             return line

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from server.caller import Caller
 from server.durability.keeper import Keeper
 from server.durability.store_thread import StoreThread
 from server.edge.admission import Admission
@@ -60,7 +61,7 @@ class Server:
     async def unary(self, path: str, request: bytes) -> bytes:
         assert path.endswith("/DescribeModel")
         wanted = tidegate_pb2.DescribeModelRequest.FromString(request)
-        return await self.servicer.describe_model(wanted, Context(None))
+        return await self.servicer.describe_model(wanted, Context(None), Caller())
 
     async def stop(self, world: World, at: int) -> None:
         """As `lifecycle.Server` does it after SIGTERM."""

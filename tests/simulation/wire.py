@@ -41,6 +41,9 @@ class Context:
     def peer(self) -> str:
         return "ipv4:10.0.0.1:1"
 
+    def auth_context(self) -> dict[str, list[bytes]]:
+        return {}
+
     def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
         return self._metadata
 

@@ -40,6 +40,9 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_TOO_MANY_OF_OWNER: _ClassVar[Reason]
     REASON_STORE_FULL: _ClassVar[Reason]
     REASON_STORE_UNAVAILABLE: _ClassVar[Reason]
+    REASON_UNAUTHENTICATED: _ClassVar[Reason]
+    REASON_PERMISSION_DENIED: _ClassVar[Reason]
+    REASON_TOO_FAST: _ClassVar[Reason]
 REASON_UNSPECIFIED: Reason
 REASON_MALFORMED: Reason
 REASON_WRONG_NAME: Reason
@@ -73,11 +76,16 @@ REASON_INTERNAL: Reason
 REASON_TOO_MANY_OF_OWNER: Reason
 REASON_STORE_FULL: Reason
 REASON_STORE_UNAVAILABLE: Reason
+REASON_UNAUTHENTICATED: Reason
+REASON_PERMISSION_DENIED: Reason
+REASON_TOO_FAST: Reason
 
 class Error(_message.Message):
-    __slots__ = ("reason", "message")
+    __slots__ = ("reason", "message", "retry_after_ms")
     REASON_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
     reason: Reason
     message: str
-    def __init__(self, reason: _Optional[_Union[Reason, str]] = ..., message: _Optional[str] = ...) -> None: ...
+    retry_after_ms: int
+    def __init__(self, reason: _Optional[_Union[Reason, str]] = ..., message: _Optional[str] = ..., retry_after_ms: _Optional[int] = ...) -> None: ...

@@ -44,6 +44,7 @@ class Call:
 
     def __init__(self, connection: Connection, stream: CallStream, request: Request, handler: Handler) -> None:
         self._connection = connection
+        self.auth_context = connection.auth_context  # what TLS has verified of the client
         self._stream = stream
         self._request = request
         self._handler = handler

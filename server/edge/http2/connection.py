@@ -14,7 +14,7 @@ from server.edge.http2.codec import Codec
 from server.edge.http2.frames import Code, ConnectionFault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from server.edge.http2.fields import Request
     from server.edge.http2.server import Http2Server
@@ -120,6 +120,10 @@ class Connection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self.server.let_go(self)
+
+    def auth_context(self) -> Mapping[str, Sequence[bytes]]:
+        """As grpc's contexts have it: what TLS has verified of the client."""
+        return {}
 
     def end_calls(self) -> None:
         """Of a connection that is lost."""

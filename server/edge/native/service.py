@@ -6,10 +6,10 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
+from server.caller import Caller, Right
 from server.durability.keeper import AnyKeeper
 from server.edge import status
 from server.edge.backend import Backend
-from server.edge.callers import caller_of
 from server.edge.dialect import Call
 from server.edge.exchange import Exchange
 from server.edge.native import requests, responses
@@ -40,8 +40,9 @@ def exchange(
     pace: Pace,
     allowed: Allowance,
     context: Context,
+    caller: Caller,
 ) -> Exchange:
-    caller, route = caller_of(context), dict(context.invocation_metadata()).get(_ROUTE, "")
+    route = dict(context.invocation_metadata()).get(_ROUTE, "")
 
     def make(emit: Callable[[Event], None]) -> Stream:
         return Stream(catalogue, keeper, settings.max_sequences, allowed, emit, caller, route, turns)
@@ -71,14 +72,14 @@ class Servicer:
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
-    def _unary(self, kind: type[Message], call: Callable[[Any, Context], Awaitable[bytes]]) -> Any:  # noqa: ANN401 # gRPC's
+    def _unary(self, kind: type[Message], call: Callable[[Any, Context, Caller], Awaitable[bytes]]) -> Any:  # noqa: ANN401 # gRPC's
         async def answer(_: object, context: Context) -> bytes:
             async with status.told(context):
-                caller = caller_of(context)
+                caller = self._backend.caller(context)
                 left = self._backend.admission.answer(caller)
                 context.add_done_callback(lambda _: left())
                 async with self._backend.incoming.message(caller, context.read) as data:
-                    return await call(requests.parsed(kind, data), context)
+                    return await call(requests.parsed(kind, data), context, caller)
             raise AssertionError("an error ends the call")
 
         return grpc.stream_unary_rpc_method_handler(answer)  # the same on the wire, and read when it may come
@@ -87,16 +88,16 @@ class Servicer:
         """Opens sequences, takes their steps, answers each, closes them."""
         backend = self._backend
         async with status.told(context):
-            caller = caller_of(context)
-            with backend.admission.stream(caller), backend.allowances.one(caller.address) as allowed:
+            caller = backend.caller(context)
+            caller.require(Right.PREDICT)
+            with backend.admission.stream(caller), backend.allowances.one(caller.account) as allowed:
                 shared = backend.admission, backend.keeper, backend.settings, backend.turns, backend.pace
-                served = exchange(*shared, allowed, context)
+                served = exchange(*shared, allowed, context, caller)
                 await served.serve(backend.admission.leaving)
 
-    async def predict(self, request: tidegate_pb2.PredictRequest, context: Context) -> bytes:
+    async def predict(self, request: tidegate_pb2.PredictRequest, context: Context, caller: Caller) -> bytes:
         manner = Manner(requests.selection(request.trace), requests.wants_values(request.encoding))
         inputs = requests.named_inputs(request.inputs)
-        caller = caller_of(context)
         with self._backend.admission.call():
             made, size = await self._backend.predictor.predict(
                 caller, request.model, request.version, inputs, manner, requests.seed_of(request)
@@ -104,8 +105,12 @@ class Servicer:
             context.add_done_callback(lambda _: self._backend.predictor.release(caller, size))
             return responses.predicted(made, manner.values)
 
-    async def list_models(self, _request: tidegate_pb2.ListModelsRequest, _context: Context) -> bytes:
-        return self._descriptions.all(self._backend.repository.entries())
+    async def list_models(self, _request: tidegate_pb2.ListModelsRequest, _context: Context, caller: Caller) -> bytes:
+        entries = self._backend.repository.entries()
+        return self._descriptions.all([entry for entry in entries if caller.sees(entry.found.name)])
 
-    async def describe_model(self, request: tidegate_pb2.DescribeModelRequest, _context: Context) -> bytes:
+    async def describe_model(
+        self, request: tidegate_pb2.DescribeModelRequest, _context: Context, caller: Caller
+    ) -> bytes:
+        caller.require_sight(request.model)
         return self._descriptions.one(self._backend.repository.entry(request.model, request.version))

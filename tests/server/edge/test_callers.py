@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from server.edge.callers import caller_of
+from server.access.authority import Authority
+from server.caller import EVERY_RIGHT, Right
+from server.edge.callers import anybody, caller_of
 
 
 class Context:
@@ -11,6 +13,12 @@ class Context:
 
     def peer(self) -> str:
         return self._peer
+
+    def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        return ()
+
+    def auth_context(self) -> dict[str, list[bytes]]:
+        return {}
 
 
 @pytest.mark.parametrize(
@@ -27,4 +35,22 @@ class Context:
 def test_a_caller_is_a_host_without_its_port_and_of_ipv6_the_part_that_is_one_customers(
     peer: str, address: str
 ) -> None:
-    assert caller_of(Context(peer)).address == address
+    assert caller_of(Context(peer), Authority()).address == anybody(Context(peer)).address == address
+
+
+@pytest.mark.parametrize(
+    ("peer", "here"),
+    [
+        ("unix:", True),
+        ("ipv4:127.0.0.9:50123", True),
+        ("ipv6:%5B::1%5D:50123", True),
+        ("ipv6:%5B::ffff:127.0.0.1%5D:50123", True),
+        ("ipv4:10.0.0.1:50123", False),
+        ("ipv6:%5B::2%5D:50123", False),
+        ("unknown", False),
+    ],
+)
+def test_without_tokens_everybody_may_predict_and_who_is_on_this_machine_may_do_everything(
+    peer: str, here: bool
+) -> None:
+    assert caller_of(Context(peer), Authority()).rights == (EVERY_RIGHT if here else {Right.PREDICT})
