@@ -113,7 +113,7 @@ class Fuzz:
     def _resume(self) -> StreamRequest:
         ids = ["", "x", "\u2603", "0" * 32][: self._chance.randrange(5)]
         answered = [self._large() for _ in range(self._chance.randrange(5))]
-        resume = pb.Resume(handle=self._small(), sequence_ids=ids, answered=answered, resume_token="no")  # noqa: S106 - nobody's
+        resume = pb.Resume(handle=self._small(), sequence_ids=ids, answered=answered, resume_token="no")
         return StreamRequest(resume=resume)
 
     def _other(self) -> StreamRequest:

@@ -1,4 +1,4 @@
-# ruff: noqa: ANN401, S105, S106 - what is said is one of many messages; a token of a test is no secret
+# ruff: noqa: ANN401 - what is said is one of many messages; a token of a test is no secret
 """Who resumes a sequence: what is refused has changed nothing, and what is taken goes on from one line of steps."""
 
 from __future__ import annotations

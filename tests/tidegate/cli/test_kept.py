@@ -335,7 +335,7 @@ def test_a_rewind_that_was_refused_or_never_came_through_leaves_the_sequence_whe
 
 
 def test_the_file_of_a_kept_sequence_is_its_owners_alone_whatever_lies_beside_it(tmp_path: Path) -> None:
-    bookmark = Bookmark(server="s", model="m", version=1, id="i", token="secret")  # noqa: S106 - none
+    bookmark = Bookmark(server="s", model="m", version=1, id="i", token="secret")
     other = tmp_path / "other"
     other.write_text("precious")
     beside = tmp_path / "keep.new"
@@ -354,7 +354,7 @@ def test_the_file_of_a_kept_sequence_is_its_owners_alone_whatever_lies_beside_it
 
 
 def test_a_file_that_cannot_be_written_is_left_as_it_was(tmp_path: Path) -> None:
-    bookmark = Bookmark(server="s", model="m", version=1, id="i", token="secret")  # noqa: S106 - none
+    bookmark = Bookmark(server="s", model="m", version=1, id="i", token="secret")
     bookmark.save(tmp_path / "keep")
     with pytest.raises(ValueError, match="Object arrays"):
         replace(bookmark, answered=1, inputs={"x": np.array([object()])}).save(tmp_path / "keep")
