@@ -60,7 +60,7 @@ proto: $(READY) ## generate the stubs in tidegate/v1 from proto/
 	@$(BIN)/python -m grpc_tools.protoc -I proto --python_out=$(STUBS) --pyi_out=$(STUBS) proto/tidegate/v1/*.proto
 	@$(BIN)/python -m grpc_tools.protoc -I proto --grpc_python_out=$(STUBS) \
 		--plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --mypy_grpc_out=quiet:$(STUBS) \
-		proto/tidegate/v1/tidegate.proto
+		proto/tidegate/v1/admin.proto proto/tidegate/v1/tidegate.proto
 
 serve: $(READY) ## serve models/ on port 50051
 	$(BIN)/python -m server

@@ -67,7 +67,8 @@ class Caller:
             raise self._denied(f"see model '{model:.60}'")
 
     def _is_for(self, model: str) -> bool:
-        return any(fnmatchcase(model, pattern) for pattern in self.models)
+        name = model.partition("@")[0]  # without an alias
+        return any(fnmatchcase(name, pattern) for pattern in self.models)
 
     def _denied(self, what: str) -> PermissionDenied:
         who = f"token '{self.token}'" if self.token else "a client from this address"

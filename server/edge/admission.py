@@ -80,10 +80,10 @@ class Admission:
         """Likewise for a call that goes on until its client ends it. Raises OverLimit."""
         return self._watches.take(caller)
 
-    def find(self, name: str, version: int) -> ServedModel:
-        """The model to open sequences of. Raises Refusal."""
+    def find(self, name: str, version: int, new: int = 0) -> ServedModel:
+        """The model to open so many sequences of. Raises Refusal."""
         self._check_open()
-        return self._repository.find(name, version)
+        return self._repository.find(name, version, new)
 
     def exact(self, name: str, version: int, sha256: str) -> ServedModel:
         """The model with this hash of its file, to continue sequences of. Raises Refusal."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 FILE = "model.onnx"
 PLACE = f"NAME/VERSION/{FILE}"
+RULES = "versions.toml"  # in the folder of a model, see `rules.py`
 LAST_VERSION = 2**64 - 1  # the contract and the checkpoints have 64 bits for it
 
 
@@ -32,11 +33,15 @@ class Stray:
 
 @dataclass(frozen=True)
 class Look:
-    """What a folder holds. `closed`: the models whose folders cannot be read, and why: their versions are not known."""
+    """What a folder holds. `closed`: the models whose folders cannot be read, and why: their versions are not known.
+
+    `rules`: by model, the text of its file of rules.
+    """
 
     models: Mapping[tuple[str, int], Found]
     strays: tuple[Stray, ...]
     closed: Mapping[str, str]
+    rules: Mapping[str, str]
 
 
 def look(folder: Path) -> Look:
@@ -46,18 +51,24 @@ def look(folder: Path) -> Look:
     """
     models: dict[tuple[str, int], Found] = {}
     closed: dict[str, str] = {}
+    rules: dict[str, str] = {}
     homes, strays = _listed(folder)
     for home in homes:
+        if "@" in home.name:
+            strays.append(Stray(home, "its name holds an '@', which stands before an alias"))
+            continue
         try:
             places, misplaced = _listed(home)
         except OSError as error:
             closed[home.name] = _unreadable(error)
             strays.append(Stray(home, closed[home.name]))
             continue
+        if (text := _rules(home)) is not None:
+            rules[home.name] = text
         strays += misplaced
         for place in sorted(places, key=lambda each: (len(each.name), each.name)):
             strays += _take_in(place, models)
-    return Look(models, tuple(strays), closed)
+    return Look(models, tuple(strays), closed, rules)
 
 
 def is_version(name: str) -> bool:
@@ -84,6 +95,15 @@ def _take_in(place: Path, models: dict[tuple[str, int], Found]) -> list[Stray]:
         return [Stray(path, f"version {version} is there already, in '{models[name, version].path.parent.name}'")]
     models[name, version] = Found(name, version, path, stamp, fault)
     return []
+
+
+def _rules(home: Path) -> str | None:
+    try:
+        return (home / RULES).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return f"'it cannot be read: {error.strerror}"  # no TOML, so that the rules before go on
 
 
 def _fault(file: os.DirEntry[str]) -> str:

@@ -42,7 +42,7 @@ class Loader:
         self._running: set[Hashable] = set()
         self._used = False  # whether there is something to let go of
         self._stopped = False
-        self._tried, self._idle = asyncio.Event(), asyncio.Event()
+        self._tried, self._idle, self._news = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._tell()
 
     def load(
@@ -86,6 +86,12 @@ class Loader:
 
     async def idle(self) -> None:
         await self._idle.wait()
+
+    async def settled(self, key: Hashable) -> None:
+        """Returns once no outcome of this key is to come."""
+        while key in self._jobs:
+            self._news.clear()
+            await self._news.wait()
 
     def stop(self) -> None:
         """Loads nothing any more; what is under way is not waited for."""
@@ -137,6 +143,7 @@ class Loader:
             self._next()
 
     def _tell(self) -> None:
+        self._news.set()
         for event, quiet in ((self._tried, self.has_tried), (self._idle, not self._jobs)):
             event.set() if quiet else event.clear()
 

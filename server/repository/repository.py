@@ -16,7 +16,9 @@ from server.repository.folder import Found, Look, Stray
 from server.repository.former import FormerModels
 from server.repository.loader import Loader, Outcome
 from server.repository.needed import FILE, Needed
+from server.repository.rulebook import Rulebook
 from server.repository.source import Source, intake
+from server.runtime import state_value
 from server.runtime.counters import Counters
 from server.runtime.observer import Observer
 from server.runtime.served_model import ServedModel
@@ -53,7 +55,8 @@ class Repository:
         kept = settings.cache_folder if settings.outlives else None
         self._needed = Needed(kept and kept / FILE, 3_600 * settings.retention_hours)
         self._former = FormerModels(self._source, self._loader, self._serve)
-        self._seen = Look({}, (), {})
+        self._seen = Look({}, (), {}, {})
+        self.rulebook = Rulebook(settings.models)
         self._steady: set[Key] = set()  # whose files did not change since the look before
         self._strays: dict[Stray, bool] = {}  # what is out of place, and whether that was said
         self._tallies: dict[Key, Counters] = {}  # also of what is not here any more: it may come back
@@ -69,12 +72,16 @@ class Repository:
         """Every model that takes steps, former ones too."""
         return [*(entry.served for entry in self._entries.values() if entry.served is not None), *self._former]
 
-    def find(self, name: str, version: int) -> ServedModel:
-        """The model to open sequences of; version 0 is the newest that is ready.
+    def find(self, name: str, version: int, new: int = 0) -> ServedModel:
+        """The model to open so many sequences of; version 0 is what its rules say, else the newest that is ready.
 
         Raises UnknownModel, ModelUnavailable: there is none, or not yet; the sentence lists what there is.
         """
-        entry = self.entry(name, version)
+        name, version = self.rulebook.resolved(name, version)
+        version = version or self.rulebook.choose(name, lambda canary: self.ready(name, canary) is not None, new)
+        if self.rulebook.of(name).withdraws(version):
+            raise UnknownModel(f"model '{name}' version {version} is withdrawn", Reason.UNKNOWN_VERSION)
+        entry = self._entry(name, version)
         if entry.served is not None:
             return entry.served
         if entry.refusal is not None:
@@ -90,8 +97,11 @@ class Repository:
         Raises UnknownModel, ModelUnavailable, WrongState: it is not here any more, or not yet.
         """
         key = name, version
-        for model in self.served():
-            if (model.name, model.version, model.loaded.sha256) == (name, version, sha256):
+        here = [model for model in self.served() if (model.name, model.version) == key]
+        if to := self.destination(name, version):
+            return state_value.fitting(here, self.find(name, to))
+        for model in here:
+            if model.loaded.sha256 == sha256:
                 return model
         entry = self._entries.get(key)
         fault = self._seen.closed.get(name) or (entry.found.fault if entry is not None else "")
@@ -107,7 +117,32 @@ class Repository:
         raise UnknownModel(f"model '{name}' version {version} is not here any more", Reason.UNKNOWN_VERSION)
 
     def entry(self, name: str, version: int) -> Entry:
-        """A version; 0 is the newest that is ready, else the newest. One that is leaving is found by its number."""
+        """A version; 0 is that of new sequences, else the newest. One that is leaving is found by its number."""
+        name, version = self.rulebook.resolved(name, version)
+        return self._entry(name, version or self.rulebook.of(name).pin)
+
+    def ready(self, name: str, version: int) -> ServedModel | None:
+        entry = self._entries.get((name, version))
+        return entry and entry.served
+
+    def versions(self, name: str) -> tuple[int, ...]:
+        """Those whose folders are there, served or not."""
+        return tuple(sorted(version for n, version in self._seen.models if n == name))
+
+    def destination(self, name: str, version: int) -> int:
+        """The version with which sequences of a version go on by a rule, as soon as they are resumed; 0: their own."""
+        return self.rulebook.of(name).destination(version, self._complete and (name, version) not in self._seen.models)
+
+    def is_here(self, name: str, version: int) -> bool:
+        """Whether sequences of a version can go on with it, as far as can be told without looking for its content."""
+        return (name, version) in self._seen.models or any((m.name, m.version) == (name, version) for m in self._former)
+
+    async def settled(self, name: str, version: int) -> Entry:
+        """A version once it was tried. Raises UnknownModel, ModelUnavailable."""
+        await self._loader.settled((name, version))
+        return self.entry(name, version)
+
+    def _entry(self, name: str, version: int) -> Entry:
         versions = {v: entry for (n, v), entry in self._entries.items() if n == name}
         if version and version not in versions:
             former = [model for model in self._former if (model.name, model.version) == (name, version)]
@@ -141,9 +176,11 @@ class Repository:
         """
         seen = await asyncio.to_thread(folder.look, self._settings.models)
         unknown = {key: found for key, found in self._seen.models.items() if key[0] in seen.closed}
-        seen = replace(seen, models={**unknown, **seen.models})
+        rules = {name: self._seen.rules[name] for name in seen.closed.keys() & self._seen.rules.keys()}
+        seen = replace(seen, models={**unknown, **seen.models}, rules={**rules, **seen.rules})
         self._steady = {key for key, f in seen.models.items() if settled or self._seen.models.get(key) == f}
         self._seen = seen
+        self.rulebook.follow(seen.rules)
         self._warn(settled)
         self._source.need(await self._needed.look(self.served()))
         for key in self._entries.keys() - seen.models.keys():
@@ -168,12 +205,15 @@ class Repository:
         self._strays = {stray: settled or stray in self._strays for stray in self._seen.strays}
 
     def _follow(self, name: str) -> None:
-        """From the newest version down, until enough of them are served, or soon will be."""
+        """From the newest version down, until enough of them are served, or soon will be; and those that rules name."""
         ready = likely = 0
+        rules = self.rulebook.of(name)
         for key in sorted((key for key in self._seen.models if key[0] == name), reverse=True):
-            if ready >= self._settings.keep_versions:
+            wanted = key[1] in rules.wanted
+            if rules.withdraws(key[1]) or (ready >= self._settings.keep_versions and not wanted):
                 self._remove(key)
-            elif likely < self._settings.keep_versions:
+                continue
+            if wanted or likely < self._settings.keep_versions:
                 self._bring_in(key, self._seen.models[key])
             entry = self._entries.get(key)
             served = entry is not None and entry.served is not None

@@ -11,6 +11,7 @@ import numpy as np
 from server.errors import WrongState
 
 if TYPE_CHECKING:
+    from server.runtime.served_model import ServedModel
     from stepgraph.rewriting.stepgraph import StepGraph
 
 LATEST = 2**52  # the last step at which a sequence can begin: a store may count in doubles, exact up to 2^53
@@ -64,6 +65,17 @@ def together(graph: StepGraph, parts: Iterable[Part]) -> np.ndarray:
 def alike(one: StepGraph, other: StepGraph) -> bool:
     """Whether a row of one is a row of the other: the same names, types and sizes in the same places."""
     return one.state == other.state and one.dtype == other.dtype
+
+
+def fitting(sources: Iterable[ServedModel], target: ServedModel) -> ServedModel:
+    """The target. Raises WrongState: sequences of a source cannot go on with it, because it keeps another state."""
+    for source in sources:
+        if not alike(source.graph, target.graph):
+            raise WrongState(
+                f"version {target.version} of '{target.name}' keeps another state than version {source.version}, so a "
+                "sequence cannot go on with it"
+            )
+    return target
 
 
 def _label(layer: int | None, name: str) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from server.caller import Caller, Right
 from server.durability.sequence import fit_route
-from server.errors import BadInput, Reason, WrongState, WrongStep
+from server.errors import BadInput, Reason, WrongStep
 from server.runtime import state_value
 from server.runtime.input_check import Named
 from server.runtime.scheduler import Block
@@ -40,8 +40,8 @@ Inputs = Mapping[str, np.ndarray]  # as the check left them
 class Catalogue(Protocol):
     """Where a stream finds its models."""
 
-    def find(self, name: str, version: int) -> ServedModel:
-        """The model to open sequences of; version 0 is the newest. Raises Refusal."""
+    def find(self, name: str, version: int, new: int = 0) -> ServedModel:
+        """The model to open so many sequences of; version 0 is that of new ones. Raises Refusal."""
 
 
 class Stream:
@@ -124,7 +124,7 @@ class Stream:
         """Opens `count` sequences of a model under the handles from `handle` on. `owner`: as the caller names it."""
         handles = self._handles.new(handle, count)
         self._caller.require(Right.PREDICT, name)
-        model = self._catalogue.find(name, version)
+        model = self._catalogue.find(name, version, count)
         self._opening.open(handles, model, manner, beginning, self._caller.named(owner))
 
     # Steps ------------------------------------------------------------------------------------------------------------
@@ -233,11 +233,7 @@ class Stream:
             if model is group.model:
                 self._moves.stay(group, handle)
                 return
-            if not state_value.alike(model.graph, group.model.graph):
-                raise WrongState(
-                    f"version {model.version} keeps another state than version {group.model.version}, so a sequence "
-                    "cannot go on with it"
-                )
+            state_value.fitting((group.model,), model)
             trace = plan(group.manner.selection, model.graph)
             self._moves.move(group, handle, Destination(model, self._opening.room(model, 1), trace))
 

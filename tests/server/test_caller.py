@@ -34,3 +34,9 @@ def test_a_right_is_for_the_models_that_the_token_names() -> None:
         with pytest.raises(PermissionDenied, match="token 'mill' may not") as refused:
             caller.require(right, model)
         assert refused.value.reason is Reason.PERMISSION_DENIED
+
+
+def test_the_right_to_a_model_holds_for_its_aliases() -> None:
+    caller = Caller(models=("weather",))
+    assert caller.may(Right.PREDICT, "weather@stable")
+    assert not caller.may(Right.PREDICT, "weather2@weather")
