@@ -123,7 +123,7 @@ class Repository:
 
     def ready(self, name: str, version: int) -> ServedModel | None:
         entry = self._entries.get((name, version))
-        return entry and entry.served
+        return entry.served if entry is not None else None
 
     def versions(self, name: str) -> tuple[int, ...]:
         """Those whose folders are there, served or not."""

@@ -13,8 +13,6 @@ from server.repository.rules import NONE, Rules
 
 log = logging.getLogger(__name__)
 
-_NEWEST = "newest"
-
 
 class Rulebook:
     """Lives in the event loop. `folder`: of the models."""
@@ -73,8 +71,8 @@ class Rulebook:
         model, at, alias = name.rpartition("@")
         if not at or version:
             return name, version
-        if alias == _NEWEST or alias.isdecimal():
-            return model, 0 if alias == _NEWEST else int(alias)
+        if alias.isascii() and alias.isdecimal():
+            return model, int(alias)
         known = self.of(model).alias
         if alias not in known:
             names = ", ".join(sorted(known)) or "none"
