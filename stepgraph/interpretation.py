@@ -199,7 +199,7 @@ def _proved_step(plain: Source, original: Original) -> Interpretation:
     step = annotation.applied(plain)
     try:
         engine = _engine(_endless(step))
-        proved = proof.prove(original, _endless(step).facts, engine)
+        proved = proof.prove(original, _endless(step).facts, engine, read=finding is None)
     except ModelRefused as refused:
         if step.named and _holds(plain, original):
             raise annotation.refusal(step.named) from None

@@ -20,6 +20,7 @@ from stepgraph.rewriting.ports import Facts, Port
 from stepgraph.running.engine import Engine
 
 _PREFIXES = 6  # lengths that are compared of a file that answers once for all steps, from `_START` on
+_FEWER = 3  # so many, if reading found nothing
 _NOISE = 1e-6  # by which the inputs and the states are moved to see how much of a difference is rounding
 _START, _GROWN = 13, 1e4  # numbers that are so many times those of the first steps have no bound
 _LOST = 1e-2  # where rounding has grown to so much, nothing can be told from it
@@ -30,18 +31,19 @@ _NUMBERS = 4096  # of a row are compared over so many steps; the shorter sequenc
 
 
 def first_beyond(
-    reference: Reference, facts: Facts, engine: Engine, found: Hints, same: float
+    reference: Reference, facts: Facts, engine: Engine, found: Hints, same: float, *, few: bool = False
 ) -> tuple[Difference | None, int]:
     """The first difference in a long sequence that is more than `same`, and more than what rounding can grow to.
 
-    And how many steps were compared: fewer than `found.steps` where the original's own numbers say nothing any more.
+    And how many steps were compared: fewer than `found.steps` where the original's own numbers say nothing any more. A
+    file that answers once for all steps is run for `few` lengths, if it is known to be local.
     """
     data = _data(facts, found)
     begun = _begun(reference, facts, data, found.thresholds)
-    apart, told = None, 0
+    apart, told, asked = None, 0, Asked(_FEWER if few else _PREFIXES)
     for states in (begun, {}) if begun else ({},):  # what rounding hides from the one beginning shows from the other
         answers = engine.run(data, begin(engine.graph, size(data)[1], states), trace=False).outputs
-        apart, end = first_apart(reference, facts, data, answers, same, Asked(begun=states))
+        apart, end = first_apart(reference, facts, data, answers, same, replace(asked, begun=states))
         told = max(told, end)
         if apart is not None or told == size(data)[0]:
             break

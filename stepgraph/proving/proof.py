@@ -56,19 +56,20 @@ class Proof:
         )
 
 
-def prove(original: Original, facts: Facts, engine: Engine) -> Proof:
+def prove(original: Original, facts: Facts, engine: Engine, *, read: bool = False) -> Proof:
     """Compares the engine, step by step, with the original on every prefix of random sequences.
 
     The step graph's answer at step t must be the original's answer to the prefix that ends at t, and so must its
     states be those that the original's cells end with. A file that takes one step at a time is given its own state back
     after each. Each row of a batch must have the answer that it has without the others; and where axes were freed, the
-    file as it was must give the same answers at the size that it was made for.
+    file as it was must give the same answers at the size that it was made for. Where the graph was `read` and reading
+    found nothing, fewer lengths are run.
 
     Raises:
         ModelRefused: they differ by more than the tolerance, the original's own answers are no numbers, its rows
             influence each other, or the step graph does not run.
     """
-    return _Comparison(original, facts, engine, _bounds(facts, engine)).proof()
+    return _Comparison(original, facts, engine, _bounds(facts, engine)).proof(read)
 
 
 def rounding_error(original: Original, facts: Facts, engine: Engine) -> float:
@@ -82,10 +83,10 @@ class _Comparison:
         self._reference = Reference(original, facts, engine.graph)
         self._worst = 0.0
 
-    def proof(self) -> Proof:
-        steps = 0
+    def proof(self, read: bool) -> Proof:
+        steps, lengths = 0, _LENGTHS[-1:] if read else _LENGTHS
         batches = (1,) if self._facts.alone else _BATCHES
-        for seed, (length, batch) in enumerate((t, b) for t in _LENGTHS for b in batches):
+        for seed, (length, batch) in enumerate((t, b) for t in lengths for b in batches):
             data = sequences(self._facts, length, batch, seed)
             answers = list(self._reference.answers(data))
             apart = self._compare(data, answers)
@@ -97,7 +98,7 @@ class _Comparison:
                 self._check_rows(data, answers[-1])
             steps += length * batch
         steps += sum(self._compare_begun(batch) for batch in batches if self._facts.carried)
-        steps += self._compare_long()
+        steps += self._compare_long(read)
         if self._original.fixed is not None:
             steps += self._compare_fixed(self._original.fixed)
         return Proof(self._worst, self._bounds.same, steps)
@@ -118,10 +119,12 @@ class _Comparison:
             raise self._refusal(apart, batch)
         return _BEGUN * batch
 
-    def _compare_long(self) -> int:
+    def _compare_long(self, read: bool) -> int:
         """One sequence beyond every constant that could be a reach in steps; returns how many steps were compared."""
         found = replace(hints.hints(self._original.graph), rings=sum(ring.steps for ring in self._facts.rings))
-        apart, compared = long_run.first_beyond(self._reference, self._facts, self._engine, found, self._bounds.same)
+        apart, compared = long_run.first_beyond(
+            self._reference, self._facts, self._engine, found, self._bounds.same, few=read
+        )
         if apart is not None:
             node = diagnosis.mixing_node(
                 self._reference.model, self._facts, self._engine.graph, self._bounds, apart.step + 1

@@ -7,10 +7,10 @@ import numpy as np
 import onnx
 
 from stepgraph.graphs import weights
-from stepgraph.graphs.builder import copied
+from stepgraph.graphs.builder import copied, reachable
 from stepgraph.graphs.labels import label
 from stepgraph.rules.axes import TIME, Axis, axis_of, has_rows, has_time, plain
-from stepgraph.rules.sequences import EMPTY, listed
+from stepgraph.rules.sequences import Buffer, appended, buffer_of, listed, source
 from stepgraph.rules.size import ITERATION, Size, at_least
 from stepgraph.rules.table import Call, rule
 from stepgraph.rules.value import (
@@ -68,8 +68,8 @@ def scan(call: Call) -> list[Value]:
         raise unknown("runs over axes that differ")
     along = axes.pop()
     slices = [_slice(value, axis, along) for value, axis in zip(taken, given, strict=True)]
-    results = _Loop(call, states, along).results((), slices)
-    return _collected(results, states, call.attributes.get("scan_output_axes"), along)
+    body = _Loop(call, states, along)
+    return _collected(body.results((), slices), body, call.attributes.get("scan_output_axes"), along)
 
 
 @rule("Loop", says="recurrence, if it runs once for each step; local, if it runs within one", lists=True)
@@ -82,8 +82,9 @@ def loop(call: Call) -> list[Value]:
     if any(value.listed for value in call.all[: len(call.all) - len(states)]):
         raise unknown("runs as often as cannot be followed")
     number = Value((), number=np.array(ITERATION, object) if has_time(along) else None)
-    results = _Loop(call, states, along).results((number, Value((), number=np.array(True, object))), ())
-    return _collected(results[1:], states, None, along)
+    body = _Loop(call, states, along)
+    results = body.results((number, Value((), number=np.array(True, object))), ())
+    return _collected(results[1:], body, None, along)
 
 
 def _count(call: Call, states: Sequence[Value]) -> Size | int:
@@ -124,17 +125,24 @@ def _always(call: Call, name: str, makers: Mapping[str, onnx.NodeProto]) -> bool
 
 def _counted(call: Call, states: Sequence[Value], less: onnx.NodeProto) -> Size | int:
     """After how many iterations a counter has reached the number that it is compared with."""
-    shown = copied(call.attributes["body"])
-    shown.output.extend(onnx.ValueInfoProto(name=each) for each in less.input)
-    counter = Value((), number=np.array(ITERATION, object))
-    values = [counter, counter, *(_begun(value) for value in states)]
-    given = dict(zip((info.name for info in shown.input), values, strict=True))
-    assert call.within is not None
-    counted, bound = (value.number for value in call.within(shown, given, False)[-2:])
+    counted, bound = _at_any(call, states, less.input)
     if counted is None or bound is None or counted.size * bound.size != 1:
         raise unknown(_ENDLESS)
     found: Size | int = bound.item() - (counted.item() - ITERATION) + 1
     return found
+
+
+def _at_any(call: Call, states: Sequence[Value], names: Sequence[str]) -> list[np.ndarray | None]:
+    """The numbers that tensors of the body hold at any iteration, where they are known."""
+    body = call.attributes["body"]
+    shown = onnx.GraphProto(node=reachable(body.node, names), initializer=body.initializer)
+    shown.output.extend(onnx.ValueInfoProto(name=each) for each in names)
+    counter = Value((), number=np.array(ITERATION, object))
+    first = [counter, counter] if call.node.op_type == "Loop" else []
+    values = [*first, *(_begun(value) for value in states)]
+    given = dict(zip((info.name for info in body.input), values, strict=False))
+    assert call.within is not None
+    return [value.number for value in call.within(shown, given, False)]
 
 
 def _begun(state: Value) -> Value:
@@ -160,24 +168,41 @@ class _Loop:
         if self._timed and along != (TIME,):
             raise unknown("runs over an axis that is not of steps alone")
         body = call.attributes["body"]
-        body = copied(body) if any(state.listed for state in states) else body
         self._skipped = 1 if call.node.op_type == "Loop" else 0
         self._names = [info.name for info in body.input]
-        self._call, self._body, self._states = call, body, states
+        self._call, self._body, self.states = call, body, states
         first = 2 * self._skipped
         self._own = self._names[first : first + len(states)]
         self._unchanged = [
-            _source(body, o.name) == n for o, n in zip(body.output[self._skipped :], self._own, strict=False)
+            source(body, o.name) == n for o, n in zip(body.output[self._skipped :], self._own, strict=False)
         ]
-        self._added = [state.listed and not same for state, same in zip(states, self._unchanged, strict=True)]
-        for i in (i for i, added in enumerate(self._added) if added):
-            body.output[i + self._skipped].name = _appended(body, i + self._skipped, self._own[i], states[i])
+        self.buffers = [None if same else self._buffer(i) for i, same in enumerate(self._unchanged)]
+        kept = zip(states, self._unchanged, self.buffers, strict=True)
+        self._added = [(state.listed and not same) or buffer is not None for state, same, buffer in kept]
+        if any(self._added):
+            self._body = copied(body)
+        for i, buffer in enumerate(self.buffers):
+            place, own = i + self._skipped, self._own[i]
+            if self._added[i]:
+                name = buffer.written if buffer else appended(body, place, own, states[i])
+                self._body.output[place].name = name
+
+    def _buffer(self, index: int) -> Buffer | None:
+        """Where a state has a place for each step, and each iteration writes the step that it is at."""
+        state, body = self.states[index], self._body
+        if not self._timed or state.live or state.axes.count((TIME,)) != 1 or state.listed:
+            return None
+        found = buffer_of(body, self._own[index], body.output[index + self._skipped].name, len(state.axes))
+        if found is None or state.axes[found.place] != (TIME,):
+            return None
+        (at,) = _at_any(self._call, self.states, [found.index])
+        return found if at is not None and at.size == 1 and at.item() == ITERATION else None
 
     def results(self, before: Sequence[Value], after: Sequence[Value]) -> list[Value]:
         """The outputs of an iteration, its states as they are after any number of iterations."""
         run = self._call.within
         assert run is not None
-        now = [self._given(*state) for state in zip(self._states, self._own, self._unchanged, strict=True)]
+        now = [self._given(*state) for state in zip(self.states, self._own, self._unchanged, self._added, strict=True)]
         for _ in range(3):
             given = dict(zip(self._names, (*before, *now, *after), strict=True))
             results = list(run(self._body, given, self._timed))
@@ -191,11 +216,12 @@ class _Loop:
             now = [a if added else b for a, b, added in zip(now, then, self._added, strict=True)]
         raise unknown("carries something whose shape changes from step to step")
 
-    def _given(self, state: Value, name: str, unchanged: bool) -> Value:
+    def _given(self, state: Value, name: str, unchanged: bool, added: bool) -> Value:
         """What the body is given of a state at any step."""
         kept = (label(self._call.node), name) in self._call.kept
-        if state.listed and not unchanged:
-            return nothing(Finding("unknown", name, label(self._call.node), "reads a list that it adds to"))
+        if added:
+            what = "a list that it adds to" if state.listed else "a buffer that it writes to"
+            return nothing(Finding("unknown", name, label(self._call.node), f"reads {what}"))
         if unchanged or state.finding:
             if self._timed and state.last:
                 raise mixes("is given the value of the last step at every step")
@@ -208,24 +234,6 @@ class _Loop:
             return replace(state, live=True, last=True, number=None, name="", given=frozenset(), varies="")
         begun = _begun(state)
         return replace(begun, number=None if begun is state else begun.number, name="", varies=COUNTED)
-
-
-def _appended(body: onnx.GraphProto, place: int, own: str, start: Value) -> str:
-    """What each iteration adds to the end of a list that it carries from the start on."""
-    name = _source(body, body.output[place].name)
-    node = next((node for node in body.node if name in node.output), None)
-    if node is None or node.op_type != "SequenceInsert" or len(node.input) > 2 or start.axes != (EMPTY,):
-        raise unknown("changes a list otherwise than by adding to the end of an empty one")
-    if _source(body, node.input[0]) != own:
-        raise unknown("adds more to a list than one element in each iteration")
-    return node.input[1]
-
-
-def _source(body: onnx.GraphProto, name: str) -> str:
-    makers = {node.output[0]: node for node in body.node if node.op_type == "Identity"}
-    while name in makers:
-        name = makers[name].input[0]
-    return name
 
 
 def _after(before: Value, result: Value) -> Value:
@@ -241,18 +249,29 @@ def _after(before: Value, result: Value) -> Value:
     return joined([replace(before, axes=()), same], result.axes)
 
 
-def _collected(
-    results: Sequence[Value], states: Sequence[Value], places: Sequence[int] | None, along: Axis
-) -> list[Value]:
+def _collected(results: Sequence[Value], loop: _Loop, places: Sequence[int] | None, along: Axis) -> list[Value]:
     """What a loop returns, of what an iteration does: its last states, and the rest of all iterations side by side."""
+    states = loop.states
     ends = [
-        listed(_side_by_side(value, 0, along))
+        _written(value, buffer, along)
+        if buffer
+        else listed(_side_by_side(value, 0, along))
         if state.listed and not value.listed
         else replace(_left(value), ends=state.given)
-        for value, state in zip(results, states, strict=False)
+        for value, state, buffer in zip(results, states, loop.buffers, strict=False)
     ]
     each = results[len(states) :]
     return ends + [_side_by_side(v, place, along) for v, place in zip(each, places or [0] * len(each), strict=True)]
+
+
+def _written(value: Value, buffer: Buffer, along: Axis) -> Value:
+    """The buffer after the loop, of what one iteration writes."""
+    if value.finding:
+        return value
+    if value.listed or len(value.axes) != len(buffer.order) or value.axes[0]:
+        raise unknown("writes other than one step into a buffer")
+    whole = _side_by_side(replace(value, axes=value.axes[1:]), 0, along)
+    return replace(whole, axes=tuple(whole.axes[i] for i in buffer.order))
 
 
 def _side_by_side(value: Value, place: int, along: Axis) -> Value:

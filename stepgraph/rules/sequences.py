@@ -1,16 +1,22 @@
-"""Lists of tensors: read as one tensor whose first axis counts the elements; and tensors that may be missing."""
+"""Lists of tensors: read as one tensor whose first axis counts the elements; and tensors that may be missing.
+
+And what loops collect: lists, or buffers with a place for each iteration.
+"""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
+import onnx
 
+from stepgraph.graphs.builder import attributes, captured
 from stepgraph.rules.axes import Axis, has_time, length, merged, plain, time_of
 from stepgraph.rules.gathers import one_step
 from stepgraph.rules.size import Size
 from stepgraph.rules.table import Call, put, rearranged, rule, whole
 from stepgraph.rules.value import Value, broadcast, joined, unknown
 
+_REARRANGING = ("Identity", "Transpose")
 EMPTY: Axis = (0,)
 _UNTOLD = "takes an element of a list whose place cannot be told from the file"
 
@@ -138,3 +144,77 @@ def got(call: Call) -> Value:
 @rule("OptionalHasElement", says="constant: what the file gives it is there", lists=True)
 def has(call: Call) -> Value:
     return Value((), number=np.array(call.given(0) is not None, object))
+
+
+# what loops collect
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """`written` is what an iteration writes, [1, ...], at the place `index`; `order` are the buffer's axes of it."""
+
+    written: str
+    index: str
+    order: tuple[int, ...]
+
+    @property
+    def place(self) -> int:
+        """The buffer's axis of iterations."""
+        return self.order.index(0)
+
+
+def buffer_of(body: onnx.GraphProto, given: str, returned: str, rank: int) -> Buffer | None:
+    """The buffer that a body calls so; None if it does anything else with it than to write to it once."""
+    makers = {name: node for node in body.node for name in node.output}
+    after, name = _rearranged(makers, returned, rank)
+    node = makers.get(name)
+    if node is None or node.op_type != "ScatterND" or attributes(node).get("reduction", b"none") != b"none":
+        return None
+    before, name = _rearranged(makers, node.input[0], rank)
+    if name != given or [before[i] for i in after] != list(range(rank)):
+        return None
+    if _uses(body, given) > 1 or _uses(body, node.output[0]) > 1:
+        return None
+    return Buffer(node.input[2], node.input[1], tuple(after))
+
+
+def _rearranged(makers: dict[str, onnx.NodeProto], name: str, rank: int) -> tuple[list[int], str]:
+    """Of which tensor a name holds the same numbers, and the axes of that in their order here."""
+    order = list(range(rank))
+    while name in makers and makers[name].op_type in _REARRANGING:
+        node = makers[name]
+        if node.op_type == "Transpose":
+            perm = attributes(node).get("perm", list(range(rank))[::-1])
+            order = [perm[i] for i in order]
+        name = node.input[0]
+    return order, name
+
+
+def _uses(body: onnx.GraphProto, name: str) -> int:
+    """How many nodes and outputs take a tensor or a rearranged copy of it."""
+    names, count = {name}, 0
+    for node in body.node:
+        taken = names.intersection((*node.input, *captured(node)))
+        if taken and node.op_type in _REARRANGING:
+            names.update(node.output)
+        else:
+            count += bool(taken)
+    return count + sum(output.name in names for output in body.output)
+
+
+def appended(body: onnx.GraphProto, place: int, own: str, start: Value) -> str:
+    """What each iteration adds to the end of a list that it carries from the start on."""
+    name = source(body, body.output[place].name)
+    node = next((node for node in body.node if name in node.output), None)
+    if node is None or node.op_type != "SequenceInsert" or len(node.input) > 2 or start.axes != (EMPTY,):
+        raise unknown("changes a list otherwise than by adding to the end of an empty one")
+    if source(body, node.input[0]) != own:
+        raise unknown("adds more to a list than one element in each iteration")
+    return node.input[1]
+
+
+def source(body: onnx.GraphProto, name: str) -> str:
+    makers = {node.output[0]: node for node in body.node if node.op_type == "Identity"}
+    while name in makers:
+        name = makers[name].input[0]
+    return name

@@ -129,7 +129,7 @@ class Engine:
         Gemm and the cells' activations are not to blame: some other operators of onnxruntime round the last elements of
         a tensor unlike the others.
         """
-        if not self.alone and not self._keeps_bits():
+        if self.largest > 1 and not self._keeps_bits():
             self.alone = "an operator of onnxruntime rounds some rows of a batch unlike the others"
 
     def _keeps_bits(self) -> bool:

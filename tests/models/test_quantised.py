@@ -230,6 +230,6 @@ def test_the_check_says_what_8_bits_do_to_the_answers(tmp_path: Path) -> None:
     page = " ".join(" ".join(line.text for line in lines(examine(path))).split())
     assert "0 LSTM 3 -> 8 (Sigmoid, Tanh, Tanh) 8 bits" in page
     assert "sequences run one by one, not in batches: the file rounds to 8 bits by the range" in page
-    assert "without its rounding to 8 bits, agrees with the original file in all of 384 steps" in page
+    assert "without its rounding to 8 bits, agrees with the original file in all of 352 steps" in page
     assert "at most 0.1 is accepted" in page
     assert "in a batch of" not in page

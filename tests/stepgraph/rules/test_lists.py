@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -18,9 +18,6 @@ from stepgraph.rules.axes import ROWS, TIME
 from stepgraph.rules.reader import Reader
 from stepgraph.rules.value import Value
 from tests.models.test_loops import HIDDEN, INPUTS, Stepping, rows, streamed
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 class Listed(nn.Module):
@@ -128,3 +125,50 @@ def test_a_list_that_a_loop_reads_or_changes_otherwise_is_not_followed(body: str
 def test_what_a_loop_lists_of_its_own_count_depends_on_the_number_of_the_step() -> None:
     value = read("k = Cast<to=1>(i)  z = Unsqueeze(k, axis)  after = SequenceInsert(before, z)")
     assert value.varies
+
+
+FILLING = """
+    axis = Constant<value_ints=[1]>()  t = Shape<start=1, end=2>(x)  n = Squeeze(t)  yes = Constant<value=bool {1}>()
+    size = Shape(x)  empty = ConstantOfShape(size)
+    y = Loop<body = step (int64 i, bool cond, float[b,t,3] before) => (bool go, float[b,t,3] after) {
+        go = Identity(cond)  xt = Gather<axis=1>(x, i)  at = Reshape(i, two)  row = Unsqueeze(xt, first)
+        flat = Transpose<perm=[1, 0, 2]>(before)  BODY }>(n, yes, empty)
+"""
+WRITTEN = "full = ScatterND(flat, at, row)  after = Transpose<perm=[1, 0, 2]>(full)"
+
+
+def filled(body: str) -> Value:
+    begin = "two = Constant<value_ints=[1, 1]>()  first = Constant<value_ints=[0]>()"
+    text = f'<ir_version: 10, opset_import: ["": 17]> g (float[b,t,3] x) => (y) {{{begin}'
+    graph = Graph(parser.parse_model(f"{text} {FILLING.replace('BODY', body)}}}"))
+    return Reader(graph).values({"x": Value(((ROWS,), (TIME,), (3,)), live=True)})["y"]
+
+
+def test_a_buffer_that_each_iteration_writes_its_own_step_of_has_a_place_for_each_step() -> None:
+    value = filled(WRITTEN)
+    assert value.finding is None
+    assert value.axes == ((ROWS,), (TIME,), (3,))
+    assert not value.far
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "k = Add(at, two)  full = ScatterND(flat, k, row)  after = Transpose<perm=[1, 0, 2]>(full)",
+        "old = Gather<axis=1>(before, i)  b = Add(xt, old)  both = Unsqueeze(b, first)  "
+        + WRITTEN.replace("row", "both"),
+        'full = ScatterND<reduction="add">(flat, at, row)  after = Transpose<perm=[1, 0, 2]>(full)',
+        "full = ScatterND(flat, at, row)  f = Tanh(full)  after = Transpose<perm=[1, 0, 2]>(f)",
+        "full = ScatterND(flat, at, row)  after = Transpose<perm=[0, 1, 2]>(full)",
+    ],
+    ids=["the next step", "with what it held", "added", "changed as a whole", "transposed"],
+)
+def test_a_buffer_that_a_loop_reads_or_writes_otherwise_is_not_followed(body: str) -> None:
+    finding = filled(body).finding
+    assert finding is not None
+    assert finding.kind == "unknown"
+
+
+def test_the_loop_that_torch_writes_with_a_buffer_of_all_steps_is_proved() -> None:
+    path = Path(__file__).parents[2] / "models" / "made" / "torch-dynamo" / "while-loop.onnx"
+    assert load(path, 1, 0.0).proof.unread == ""
