@@ -24,6 +24,7 @@ class Pace:
         self._later = later
         self._ends = 0.0  # of the turn that goes on, or went on last
         self._waiting: deque[Callable[[], None]] = deque()
+        self._due = False  # a turn is to come
 
     def ends(self) -> float:
         """Until when requests of one stream may be taken; that may be over."""
@@ -37,12 +38,16 @@ class Pace:
     def wait(self, go_on: Callable[[], None]) -> None:
         """Has it called in a turn to come, after those that wait already."""
         self._waiting.append(go_on)
-        if len(self._waiting) == 1:
+        self._turn_later()
+
+    def _turn_later(self) -> None:
+        if self._waiting and not self._due:
+            self._due = True
             self._later(self._turn)
 
     def _turn(self) -> None:
         self._ends = self.clock() + _TURN
         while self._waiting and self.clock() < self._ends:
             self._waiting.popleft()()
-        if self._waiting:
-            self._later(self._turn)
+        self._due = False
+        self._turn_later()

@@ -45,6 +45,19 @@ def test_of_many_streams_some_wait_for_a_turn_to_come_in_their_order() -> None:
     assert turns == 4
 
 
+def test_one_with_requests_without_end_has_one_turn_at_a_time() -> None:
+    loop = Loop()
+
+    def go_on() -> None:
+        loop.now += 0.004
+        loop.pace.wait(go_on)
+
+    loop.pace.wait(go_on)
+    for _ in range(20):
+        assert len(loop.later) == 1
+        loop.later.popleft()()
+
+
 def test_one_that_comes_alone_is_taken_at_once() -> None:
     loop = Loop()
     for i in range(50):
