@@ -58,18 +58,14 @@ class Stall:
     @property
     def cells(self) -> tuple[str, ...]:
         """A row of the table."""
-        p99 = np.percentile(self.took, 99) if self.took else 0.0
         verdict = "[green]met[/]" if self.met else f"[bold red]{self.error or 'missed'}[/]"
-        beside = f"{max(self.beside, default=0.0):.1f}"
-        return (
-            self.attack,
-            f"{len(self.took):,}",
-            f"{np.median(self.took):.1f}",
-            f"{p99:.1f}",
-            f"{self.worst:.1f}",
-            beside,
-            verdict,
-        )
+        figures = (_p99(self.took), _p99(self.beside), self.worst, max(self.beside, default=0.0))
+        shown = (f"{figure:.1f}" for figure in (np.median(self.took), *figures))
+        return (self.attack, f"{len(self.took):,}", *shown, verdict)
+
+
+def _p99(took: Sequence[float]) -> float:
+    return float(np.percentile(took, 99)) if took else 0.0
 
 
 class Place:
@@ -123,10 +119,14 @@ def repository(cache: Cache, listed: int) -> Iterator[Path]:
 def table(stalls: Sequence[Stall]) -> Table:
     """Draws what was measured."""
     drawn = Table(
-        title="a bystander's steps, in ms", title_justify="left", title_style="bold", box=None, pad_edge=False
+        title="a bystander's steps, and those at a server beside that nobody attacks, in ms",
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        pad_edge=False,
     )
     drawn.add_column("while somebody else sends")
-    for heading in ("steps", "median", "p99", "worst", "worst at a server beside", ""):
+    for heading in ("steps", "median", "p99", "p99 beside", "worst", "worst beside", ""):
         drawn.add_column(heading, justify="right")
     for stall in stalls:
         drawn.add_row(*stall.cells)

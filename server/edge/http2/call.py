@@ -66,7 +66,12 @@ class Call:
         self._served = False  # the handler has ended; its last messages may wait for the client
         self._trailing: Metadata = ()
         self._timer = self._loop.call_later(request.timeout, self._late) if request.timeout is not None else None
-        self._task = self._loop.create_task(self._serve())
+        self.task: asyncio.Task[None] | None = None  # runs the handler, once it is started
+
+    def start(self) -> None:
+        """Runs the handler, unless the call has ended."""
+        if self._stream.state is not State.CLOSED:
+            self.task = self._loop.create_task(self._serve())
 
     # What a handler uses ----------------------------------------------------------------------------------------------
 
@@ -233,11 +238,6 @@ class Call:
         else:
             self._finish(_CODE.DEADLINE_EXCEEDED, "Deadline Exceeded", ())
 
-    def cancel(self) -> asyncio.Task[None]:
-        """Ends the handler. The task that is returned has then ended."""
-        self._task.cancel()
-        return self._task
-
     # Large and compressed messages ------------------------------------------------------------------------------------
 
     def large(self, size: int) -> None:
@@ -294,7 +294,7 @@ class Call:
     def gone(self) -> None:
         """See Receiver."""
         self._connection.left(self._stream.id)
-        if asyncio.current_task(self._loop) is not self._task:
-            self._task.cancel()
+        if self.task is not None and asyncio.current_task(self._loop) is not self.task:
+            self._connection.server.gate.take(self.task.cancel)
         if self._served or not self._begun:
             self._end()

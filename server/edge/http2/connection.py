@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_TURN = 0.002  # seconds of what one client sent
-_PIECE = 4_096  # bytes after which the clock is looked at: some seventy calls that are begun and reset
+_TURN = 0.001  # seconds of what one client sent
+_PIECE = 4_096  # bytes after which the clock is looked at
+_SHORT, _SLOW = 256, 0.0003  # bytes likewise, after a piece that took so many seconds: it begins or resets calls
 _FULL = 2**20  # bytes that may wait for the socket: then the client is not read either
 
 
@@ -41,6 +42,7 @@ class Connection(asyncio.Protocol):
         self._hearing: list[Call] = []  # those of which something came in this read
         self._reads = False
         self._unread = b""  # that was read and waits for its turn
+        self._piece = _PIECE  # bytes of it that are taken between two looks at the clock
         self._waits = False  # nothing is read
         self._out: list[bytes] = []
         self._closing = False
@@ -78,13 +80,18 @@ class Connection(asyncio.Protocol):
 
     def _take_turn(self) -> None:
         """Takes what was read, for `_TURN` at most; what is left waits until others had their turn."""
-        ends, data, at = perf_counter() + _TURN, self._unread, 0
+        data, at, now = self._unread, 0, perf_counter()
+        ends = now + _TURN
         while at < len(data) and not self._closing:
-            self._take(data[at : at + _PIECE])
-            at += _PIECE
-            if at < len(data) and perf_counter() > ends:
-                self.server.loop.call_soon(self._take_turn)
-                break
+            began = now
+            self._take(data[at : at + self._piece])
+            at += self._piece
+            if at < len(data):
+                now = perf_counter()
+                self._piece = _SHORT if now - began > _SLOW else _PIECE
+                if now > ends:
+                    self.server.loop.call_soon(self._take_turn)
+                    break
         self._unread = data[at:]
         if self._out and not self._closing:
             self.flush()

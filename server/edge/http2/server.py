@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from server.edge.http2.connection import Connection
+from server.edge.http2.gate import Gate
 from server.edge.http2.limits import Limits
 from server.edge.http2.rooms import Rooms
 
@@ -57,6 +58,7 @@ class Http2Server:
         self.options = options
         self.rooms = Rooms(options.large_messages, options.large_messages_of_one)
         self.loop: asyncio.AbstractEventLoop
+        self.gate: Gate  # that calls begin and end by
         self._generic: list[Any] = []  # grpc.GenericRpcHandler
         self._found: dict[str, Handler] = {}
         self._sockets: list[socket.socket] = []
@@ -91,6 +93,7 @@ class Http2Server:
     async def start(self, tls: ssl.SSLContext | None = None) -> None:
         """Accepts connections from now on."""
         self.loop = asyncio.get_running_loop()
+        self.gate = Gate(self.loop.call_soon)
         for made in self._sockets:
             listener = await self.loop.create_server(lambda: Connection(self), sock=made, backlog=_BACKLOG, ssl=tls)
             self._listeners.append(listener)
@@ -105,7 +108,9 @@ class Http2Server:
         for connection in tuple(self._connections):
             connection.leave()
         await self._until_none(self._calls, grace)
-        if tasks := [call.cancel() for call in tuple(self._calls)]:
+        if tasks := [call.task for call in self._calls if call.task is not None]:
+            for task in tasks:
+                task.cancel()
             await asyncio.wait(tasks)
         for connection in tuple(self._connections):
             connection.close()
@@ -156,6 +161,7 @@ class Http2Server:
 
     def begun(self, call: Call) -> None:
         self._calls.add(call)
+        self.gate.take(call.start)
 
     def ended(self, call: Call) -> None:
         self._calls.discard(call)

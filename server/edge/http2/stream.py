@@ -141,7 +141,8 @@ class CallStream:
                     self.receiver.large(size)
                 break
             self._large = False
-            message, compressed = bytes(part[_PREFIX : size + _PREFIX]), bool(part[0])
+            with memoryview(part) as view:  # or the slice would be one more copy
+                message, compressed = bytes(view[_PREFIX : size + _PREFIX]), bool(view[0])
             del part[: size + _PREFIX]
             self.receiver.message(message, compressed)
         return None

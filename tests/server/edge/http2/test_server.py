@@ -328,12 +328,12 @@ async def raw(
         writer.close()
 
 
-def request(path: bytes, encoding: bytes = b"") -> bytes:
+def request(path: bytes, encoding: bytes = b"", number: int = 1) -> bytes:
     def literal(name: bytes, value: bytes) -> bytes:
         return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
 
     fields = b"\x83\x86" + literal(b":path", path) + literal(b"content-type", b"application/grpc")
-    return frames.frame(frames.HEADERS, 4, 1, fields + (literal(b"grpc-encoding", encoding) if encoding else b""))
+    return frames.frame(frames.HEADERS, 4, number, fields + (literal(b"grpc-encoding", encoding) if encoding else b""))
 
 
 async def read_until(reader: asyncio.StreamReader, end: bytes) -> bytes:

@@ -1,0 +1,78 @@
+"""Calls that come or go by the thousand leave others their turns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+from server.edge.http2 import connection, frames
+from server.edge.http2.codec import Codec
+from server.edge.http2.frames import Code
+from server.edge.http2.gate import MOST, Gate
+from tests.server.edge.http2.test_server import raw, read_until, request, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pytest
+
+CROWD, FEW = 100, 8
+
+
+def test_a_few_pass_in_each_turn_in_their_order_and_one_that_comes_alone_at_once() -> None:
+    later: deque[Callable[[], object]] = deque()
+    gate, passed = Gate(later.append), list[int]()
+    for at in range(3 * MOST + 1):
+        gate.take(lambda at=at: passed.append(at))
+    assert len(passed) == MOST
+    turns = 0
+    while later:
+        before = len(passed)
+        later.popleft()()
+        turns += 1
+        assert len(passed) - before <= MOST
+    assert passed == list(range(3 * MOST + 1))
+    assert turns == 4
+    gate.take(lambda: passed.append(-1))
+    assert passed[-1] == -1
+    assert len(later) == 1
+
+
+async def test_calls_that_begin_and_end_together_do_so_a_few_in_each_turn_of_the_loop() -> None:
+    async with serving() as (address, service, server), raw(address) as (_, writer):
+        looking = asyncio.create_task(most_at_once(lambda: sum(call.task is not None for call in server._calls)))
+        writer.write(b"".join(request(b"/t.T/Wait", number=2 * n + 1) for n in range(CROWD)))
+        assert await looking <= FEW
+        looking = asyncio.create_task(most_at_once(lambda: service.ended.count("cancelled")))
+        writer.write(b"".join(frames.reset(2 * n + 1, Code.CANCEL) for n in range(CROWD)))
+        assert await looking <= FEW
+
+
+async def test_what_costs_much_is_taken_in_small_pieces_however_much_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, sizes, receive = 0.0, list[int](), Codec.receive
+
+    def slowly(codec: Codec, data: bytes) -> None:
+        nonlocal now
+        now += 0.001
+        sizes.append(len(data))
+        receive(codec, data)
+
+    monkeypatch.setattr(connection, "perf_counter", lambda: now)
+    monkeypatch.setattr(Codec, "receive", slowly)
+    async with serving() as (address, _, _server), raw(address) as (reader, writer):
+        flood = (request(b"/t.T/Wait", number=n) + frames.reset(n, Code.CANCEL) for n in range(1, 2 * CROWD, 2))
+        writer.write(b"".join(flood) + frames.frame(frames.PING, 0, 0, b"in order"))
+        await read_until(reader, b"in order")
+    assert len(sizes) > 10
+    assert sum(size > 256 for size in sizes) <= 1
+
+
+async def most_at_once(count: Callable[[], int]) -> int:
+    """By how much a count that ends at `CROWD` grows in one turn of the loop, at most."""
+    most = before = 0
+    while before < CROWD:
+        now = count()
+        most, before = max(most, now - before), now
+        await asyncio.sleep(0)
+    return most
