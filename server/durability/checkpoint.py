@@ -3,8 +3,11 @@
 Little-endian, and the same for every format to come: the magic number, the format, a body, and over all of it a
 checksum. The body of format 1:
 
-    step u64 | version u32 | width u32 | kind u8 | 3 bytes of zero | length of the model's name u16 | 2 bytes of zero |
-    SHA-256 of the model file, 32 bytes | the name in UTF-8 | the state, `width` numbers of `kind`
+    step u64 | version u32 | width u32 | kind u8 | 3 bytes of whether it is the last | length of the model's name u16 |
+    2 bytes of zero | SHA-256 of the model file, 32 bytes | the name in UTF-8 | the state, `width` numbers of `kind`
+
+Of a sequence that went on from there, the 3 bytes are zero, as servers before wrote them always; of one that was parked
+there they are made of the fence under which it was.
 
 Format 2 has the version as u64. It is written where 32 bits do not do, so that servers before it read all others.
 
@@ -16,6 +19,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -25,10 +29,12 @@ from server.errors import CheckpointRefused, ForeignCheckpoint, TornCheckpoint
 MAGIC = b"TGCP"
 PREFIX = struct.Struct("<4sH")  # magic, format
 STEP = struct.Struct("<Q")
-HEADS = {  # by format: version, width, kind, length of the name, sha256
-    1: struct.Struct("<IIB3xH2x32s"),
-    2: struct.Struct("<QIB3xH2x32s"),
+HEADS = {  # by format: version, width, kind, mark of the last, length of the name, sha256
+    1: struct.Struct("<IIB3sH2x32s"),
+    2: struct.Struct("<QIB3sH2x32s"),
 }
+MARKS = {1: slice(9, 12), 2: slice(13, 16)}  # by format: where in the head the mark is
+GOES_ON = bytes(3)  # in place of the mark of the last
 CHECKSUM = 16
 
 INITIAL = 0  # no numbers: the model's own initial state
@@ -46,6 +52,7 @@ class Checkpoint:
         sha256: of the model's files, 64 hexadecimal digits: a state means something to this very network alone.
         step: how many steps are done; the next step has this number.
         state: after those steps, [W], float32, float64 or float16. None is the model's initial state.
+        mark: of the fence under which this was the last one when the sequence left its stream; GOES_ON: it was not.
     """
 
     model: str
@@ -53,6 +60,7 @@ class Checkpoint:
     sha256: str
     step: int
     state: np.ndarray | None
+    mark: bytes = GOES_ON
 
 
 @dataclass(frozen=True)
@@ -81,8 +89,12 @@ def encode(checkpoint: Checkpoint) -> bytes:
     return data
 
 
-def encode_many(model: str, version: int, sha256: str, steps: Iterable[int], states_NW: np.ndarray) -> list[bytes]:
+def encode_many(
+    model: str, version: int, sha256: str, steps: Iterable[int], states_NW: np.ndarray, lasts: Iterable[int] = repeat(0)
+) -> list[bytes]:
     """The checkpoints of many sequences of one model: the i-th is at `steps[i]` with the state `states_NW[i]`.
+
+    `lasts`: of those that are parked there, the fences under which they are; 0 for those that go on.
 
     Raises:
         ValueError: as `encode`, or there are not as many steps as states.
@@ -96,8 +108,8 @@ def encode_many(model: str, version: int, sha256: str, steps: Iterable[int], sta
     rows = memoryview(states_NW.astype(kind, "C", copy=False).tobytes())
     size = states_NW.shape[1] * kind.itemsize
     return [
-        _sealed(step, *head, rows[at * size : (at + 1) * size])
-        for at, step in zip(range(len(states_NW)), steps, strict=True)
+        _sealed(step, *_marked(*head, last), rows[at * size : (at + 1) * size])
+        for (at, step), last in zip(zip(range(len(states_NW)), steps, strict=True), lasts, strict=False)
     ]
 
 
@@ -133,13 +145,25 @@ def newest(kept: Sequence[bytes], at_most: int | None = None) -> Found:
     return Found(None, tuple(refused), later)
 
 
+def mark_of(fence: int) -> bytes:
+    """What stands for a fence in the last checkpoint that was written under it: other fences have other marks."""
+    return (fence % (2**24 - 1) + 1).to_bytes(3, "little")
+
+
+def _marked(format_: int, head: bytes, last: int) -> tuple[int, bytes]:
+    if not last:
+        return format_, head
+    at = MARKS[format_]
+    return format_, head[: at.start] + mark_of(last) + head[at.stop :]
+
+
 def _head(model: str, version: int, sha256: str, width: int, code: int) -> tuple[int, bytes]:
     """The format, and its head."""
     name, content = model.encode(), bytes.fromhex(sha256)
     if len(name) > 0xFFFF or len(content) != 32:
         raise ValueError(f"a name of {len(name)} bytes and a SHA-256 of {len(content)}; expected up to 65,535, and 32")
     format_ = 1 if version < 2**32 else 2
-    return format_, HEADS[format_].pack(version, width, code, len(name), content) + name
+    return format_, HEADS[format_].pack(version, width, code, GOES_ON, len(name), content) + name
 
 
 def _sealed(step: int, format_: int, head: bytes, state: bytes | memoryview) -> bytes:
@@ -153,12 +177,12 @@ def _checksum(content: bytes | memoryview) -> bytes:
 
 def _body(body: memoryview, head: struct.Struct) -> Checkpoint:
     (step,) = STEP.unpack_from(body)
-    version, width, code, length, sha256 = head.unpack_from(body, STEP.size)
+    version, width, code, mark, length, sha256 = head.unpack_from(body, STEP.size)
     at = STEP.size + head.size
     name = bytes(body[at : at + length]).decode()
     state = None if code == INITIAL else _numbers(body[at + length :], KINDS[code])
     assert state is None or len(state) == width, "what the checksum covers was written by _sealed"
-    return Checkpoint(name, version, sha256.hex(), step, state)
+    return Checkpoint(name, version, sha256.hex(), step, state, mark)
 
 
 def _numbers(data: memoryview, kind: np.dtype[Any]) -> np.ndarray:

@@ -57,6 +57,7 @@ class Wish:
     admit: Callable[[ServedModel, int], None]
     then: Callable[[list[Restored] | TidegateError], None]
     wanted: Callable[[], bool]
+    exact: bool = False  # only from the last step that each has taken: their client cannot send inputs again
     digest: bytes = field(init=False)
     asked: float = field(init=False, default=0.0)  # when; if it is carried out late, the store sees that
     beaten: str = field(init=False, default="")  # the id of a sequence that a later one wants too
@@ -67,6 +68,16 @@ class Wish:
     def claims(self, part: slice = slice(None)) -> list[store.Claim]:
         """The claims of some of them. All claims are made in the store's thread."""
         return [store.Claim(id_, self.digest) for id_ in self.ids[part]]
+
+    def check_exact(self, restored: Restored) -> None:
+        """Raises SequenceGone: it may have taken steps after its newest checkpoint, and was to go on exactly."""
+        sequence, newest = restored.sequence, restored.checkpoint
+        if self.exact and newest.mark != checkpoint.mark_of(sequence.fence):
+            raise SequenceGone(
+                f"sequence '{sequence.id}' was not parked: it is open elsewhere, or its server failed, and steps after "
+                f"step {newest.step} may be missing",
+                Reason.CHECKPOINT_GONE,
+            )
 
     def check(self) -> None:
         """Raises SequenceGone: a later claim wants one of the sequences, or the client has left."""

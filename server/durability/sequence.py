@@ -115,7 +115,20 @@ def check_name(what: str, name: str) -> None:
 
 def digest_of(token: str) -> bytes:
     """What is kept of a resume token, which itself is known to the client alone."""
-    return hashlib.sha256(token.encode()).digest()
+    return hashlib.sha256(token.encode(errors="surrogatepass")).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Of a sequence that is called by a name which its client chose, and may choose again once it has ended.
+
+    `token` begins with half a surrogate, so that no message can hold it: only the server itself resumes the sequence.
+    `fence` is above every one that a sequence under this id has had.
+    """
+
+    id: str
+    token: str
+    fence: int
 
 
 class Holder(Protocol):
@@ -171,13 +184,16 @@ class Cohort:
     origin: np.ndarray | None = None
     seed: int | None = None  # the first one's, where they draw random numbers
     token: str = ""  # resumes them; empty before the first is there, or if nothing does
+    identity: Identity | None = None  # of the only one, if it was chosen
 
     def sequences(self, slots: np.ndarray, digest: bytes = b"") -> list[ServedSequence]:
         """More of them, in these slots."""
-        owner, places = self.caller.owner, zip(new_ids(len(slots), self.route), slots.tolist(), strict=True)
+        chosen = self.identity
+        ids, fence = (new_ids(len(slots), self.route), 1) if chosen is None else ((chosen.id,), chosen.fence)
+        owner, places = self.caller.owner, zip(ids, slots.tolist(), strict=True)
         one = self.origin is None or self.origin.ndim == 1
         origins = repeat(self.origin) if one else iter(self.origin)  # type: ignore[arg-type] # it is rows
         return [
-            ServedSequence(id_, digest, owner, self.model, slot, steps=self.step, new=True, origin=origin)
+            ServedSequence(id_, digest, owner, self.model, slot, fence, steps=self.step, new=True, origin=origin)
             for (id_, slot), origin in zip(places, origins, strict=False)
         ]

@@ -88,7 +88,8 @@ def born(sequence: ServedSequence, write: store.Write) -> Iterable[store.Write]:
     if sequence.born:
         yield write
         return
-    model, birth = sequence.model, store.Birth(sequence.digest, sequence.owner, sequence.model.name)
+    model, anew = sequence.model, sequence.new and sequence.fence > 1  # under an id that was there before, perhaps
+    birth = store.Birth(sequence.digest, sequence.owner, model.name, anew)
     if sequence.new and write.step != sequence.steps:
         origin = Checkpoint(model.name, model.version, model.loaded.sha256, sequence.steps, sequence.origin)
         yield store.Write(sequence.id, sequence.fence, sequence.steps, checkpoint.encode(origin), birth)
@@ -96,10 +97,12 @@ def born(sequence: ServedSequence, write: store.Write) -> Iterable[store.Write]:
 
 
 def _encoded(snapshot: Snapshot) -> list[bytes]:
-    """The bytes of each checkpoint; one of the model's initial state holds no numbers."""
+    """The bytes of each checkpoint; one of the model's initial state holds no numbers. The last one says that it is."""
     model, steps, states = snapshot.model, snapshot.steps, snapshot.states
     who = model.name, model.version, model.loaded.sha256
     moved = (steps > 0) | (states != model.graph.initial).any(axis=1)
     initial = checkpoint.encode(Checkpoint(*who, 0, None))
-    encoded = iter(checkpoint.encode_many(*who, steps[moved].tolist(), states[moved]))
+    fences = [0 if snapshot.awake else sequence.fence for sequence in snapshot.sequences]
+    lasts = [fence for fence, has in zip(fences, moved.tolist(), strict=True) if has]
+    encoded = iter(checkpoint.encode_many(*who, steps[moved].tolist(), states[moved], lasts))
     return [next(encoded) if has else initial for has in moved.tolist()]

@@ -201,6 +201,8 @@ class Takeovers:
             those = slice(len(restored), len(restored) + len(part))
             found = zip(wish.claims(those), part, wish.answered[those], strict=True)
             restored += [restored_from(*one, self._models.exact) for one in found]
+            for one in restored[those]:
+                wish.check_exact(one)
         return restored
 
 

@@ -57,8 +57,16 @@ def buried(kept: Kept, reason: Reason, fence: int, time: float, terms: Terms) ->
     return Tombstone(kept.digest, fence, reason, kept.owner, kept.model, step, until)
 
 
+def begins_anew(write: Write, entry: Kept | Tombstone) -> bool:
+    """Whether the owner of a sequence, kept or gone, begins another under its id."""
+    birth = write.birth
+    return birth is not None and birth.anew and write.fence > entry.fence and compare_digest(birth.digest, entry.digest)
+
+
 def write_refused(write: Write, entry: Entry) -> Refused | None:
     match entry:
+        case Kept() | Tombstone() if begins_anew(write, entry):
+            return None
         case None if write.birth is not None:
             return None
         case Kept() if write.birth is not None and not compare_digest(write.birth.digest, entry.digest):

@@ -59,6 +59,7 @@ class Birth:
     digest: bytes  # SHA-256 of its secret resume token, 32 bytes
     owner: str  # whom the limits count it for
     model: str  # by name
+    anew: bool = False  # it begins anew where there was one of the same digest under an older fence, kept or gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +67,8 @@ class Write:
     """One checkpoint of one sequence, after `step` steps; a store does not look into its `data`.
 
     `birth` creates the sequence if it is unknown, with the fence as given, so that those who run the sequences fill a
-    store that has lost its data; it changes none that exists. `spare` are earlier steps whose checkpoints stay, if they
-    are kept, beside the newest: with these no more than 256.
+    store that has lost its data; it changes none that exists, unless it is `anew`. `spare` are earlier steps whose
+    checkpoints stay, if they are kept, beside the newest: with these no more than 256.
     """
 
     id: str

@@ -91,6 +91,9 @@ class Transaction:
         if refused := fencing.write_refused(write, entry):
             return refused
         kept = entry if isinstance(entry, Kept) else self._born(write)
+        if isinstance(entry, Kept) and fencing.begins_anew(write, entry):
+            self._changes.checkpoints.update({(write.id, number): None for number in kept.checkpoints.newest_first})
+            kept = self._born(write)
         index, number, freed = kept.checkpoints.placed(write.step, len(write.data), self._terms.keep, write.spare)
         for unused in freed:
             self._changes.checkpoints[write.id, unused] = None

@@ -208,6 +208,14 @@ class Handles:
         group = self._known[index] = Group(model, trace, form, manner, _row_bytes(model, trace, manner.values))
         return group
 
+    def regroup(self, handle: int, manner: Manner, trace: TracePlan) -> None:
+        """From its next step on the sequence under a handle is answered in another manner."""
+        before = self.group(handle)
+        after = self.join(before.model, manner, trace)
+        self._groups[handle] = self._index(after)
+        after.members += 1
+        self.leave(before, 1)
+
     def leave(self, group: Group, count: int) -> None:
         """So many members of a group have left; a group without members is removed."""
         group.members -= count

@@ -13,7 +13,7 @@ import numpy as np
 
 from server.caller import Caller, Right
 from server.durability.restored import Wish
-from server.durability.sequence import Cohort, Holder, ServedSequence, check_name
+from server.durability.sequence import Cohort, Holder, Identity, ServedSequence, check_name
 from server.errors import BadInput, Draining, Reason, SequenceGone, TidegateError
 from server.runtime import state_value
 from server.runtime.state_value import Part
@@ -82,13 +82,19 @@ class Opening:
     # New ones ---------------------------------------------------------------------------------------------------------
 
     def open(
-        self, handles: np.ndarray, model: ServedModel, manner: Manner, beginning: Beginning | None, caller: Caller
+        self,
+        handles: np.ndarray,
+        model: ServedModel,
+        manner: Manner,
+        beginning: Beginning | None,
+        caller: Caller,
+        identity: Identity | None = None,
     ) -> None:
         """Opens new sequences under free handles, all from the same state. Raises Refusal."""
         check_name("the owner", caller.who)
         self.handles.check_group(model, manner)
         coming = _Opening(handles, manner, trace=plan(manner.selection, model.graph))
-        cohort = Cohort(model, caller, self.route)
+        cohort = Cohort(model, caller, self.route, token=identity.token if identity else "", identity=identity)
         if beginning is not None and beginning.parts is not None:
             cohort.step, cohort.origin = beginning.step, state_value.together(model.graph, beginning.parts)
         elif model.graph.draws:
@@ -119,10 +125,18 @@ class Opening:
 
     # Those that go on -------------------------------------------------------------------------------------------------
 
-    def resume(self, handle: int, ids: Sequence[str], token: str, answered: Sequence[int], manner: Manner) -> None:
+    def resume(
+        self,
+        handle: int,
+        ids: Sequence[str],
+        token: str,
+        answered: Sequence[int],
+        manner: Manner,
+        exact: bool = False,
+    ) -> None:
         """Claims sequences, and opens them under the handles from `handle` on, or tells the client why not.
 
-        Raises Refusal: the request contradicts itself, or the handles cannot be used.
+        `exact`: see Wish. Raises Refusal: the request contradicts itself, or the handles cannot be used.
         """
         if not ids or len(ids) != len(answered):
             raise BadInput(
@@ -134,9 +148,9 @@ class Opening:
         self.handles.mark(handles, OPENING)
         coming = _Opening(handles, manner, token)
         self.resuming += 1
-        self.aside.run(self._claim(coming, ids, answered))
+        self.aside.run(self._claim(coming, ids, answered, exact))
 
-    def _claim(self, coming: _Opening, ids: Sequence[str], answered: Sequence[int]) -> Work:
+    def _claim(self, coming: _Opening, ids: Sequence[str], answered: Sequence[int], exact: bool) -> Work:
         names, counts = list[str](), list[int]()
         for at in range(0, len(ids), _NAMED):
             if at:
@@ -145,7 +159,7 @@ class Opening:
             counts += answered[at : at + _NAMED]
         admit, then = partial(self._admit, coming), partial(self._resumed, coming)
         wanted = lambda: not self.window.gone  # noqa: E731
-        self.keeper.takeovers.claim(Wish(self.caller, names, coming.token, counts, admit, then, wanted))
+        self.keeper.takeovers.claim(Wish(self.caller, names, coming.token, counts, admit, then, wanted, exact))
 
     def _admit(self, coming: _Opening, model: ServedModel, count: int) -> None:
         """Keeps so many slots for them. Raises Refusal."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from server.caller import Caller, Right
-from server.durability.sequence import fit_route
+from server.durability.sequence import Identity, fit_route
 from server.errors import BadInput, Reason, WrongStep
 from server.runtime import state_value
 from server.runtime.input_check import Named
@@ -120,12 +120,13 @@ class Stream:
         manner: Manner,
         beginning: Beginning | None = None,
         owner: str = "",
+        identity: Identity | None = None,
     ) -> None:
-        """Opens `count` sequences of a model under the handles from `handle` on. `owner`: as the caller names it."""
+        """Opens `count` sequences under the handles from `handle` on. `identity`: if it is chosen."""
         handles = self._handles.new(handle, count)
         self._caller.require(Right.PREDICT, name)
         model = self._catalogue.find(name, version, count)
-        self._opening.open(handles, model, manner, beginning, self._caller.named(owner))
+        self._opening.open(handles, model, manner, beginning, self._caller.named(owner), identity)
 
     # Steps ------------------------------------------------------------------------------------------------------------
 
@@ -174,6 +175,15 @@ class Stream:
             part = {name: x[start:stop] for name, x in inputs.items()}
             reply = Chunk(self._window, group, handle, first + start, stop - start)
             yield Block(slot, stop - start, part, group.trace.wanted, reply)
+
+    def model(self, handle: int) -> ServedModel:
+        return self._handles.group(handle).model
+
+    def answer_as(self, handle: int, manner: Manner) -> None:
+        """How the steps that are sent from now on are answered. Raises UnknownHandle, BadInput, OverLimit."""
+        model = self.model(handle)
+        self._handles.check_group(model, manner)
+        self._handles.regroup(handle, manner, plan(manner.selection, model.graph))
 
     def measure(self, handle: int, inputs: Named) -> tuple[int, int]:
         """How many steps these inputs are, and about how many bytes their answers take. Raises BadInput."""

@@ -204,10 +204,17 @@ local function bury(sequence, reason, fence)
   end
 end
 
-local function refused(id, fence, birth, digest)
+local function refused(id, fence, birth, digest, anew)
   local sequence = look(id)
   if not sequence then
     return birth and {} or { 'unknown', '0' }
+  elseif anew and sequence.digest == digest and tonumber(fence) > tonumber(sequence.fence) then
+    if not sequence.reason then
+      redis.call('DEL', prefix .. 'checkpoint:' .. id)
+      count(sequence.owner, -sequence.bytes)
+      sequence.steps, sequence.bytes = {}, 0
+    end
+    return { sequence = not sequence.reason and sequence or nil }
   elseif sequence.reason then
     return { sequence.reason, sequence.fence }
   elseif birth and sequence.digest ~= digest then
@@ -245,13 +252,14 @@ local function place(sequence, step, data, spare)
     'steps', table.concat(steps, ' '), 'bytes', text(sequence.bytes + change))
 end
 
--- id, fence, step, data, '1' if there is a birth, digest, owner, model, steps to spare, '1' if it is awake
+-- id, fence, step, data, '1' if there is a birth or '2' if it is anew, digest, owner, model, steps to spare, '1' if it is
+-- awake
 -- -> place in the batch, reason, fence of the refused
 local function write()
   local answers = {}
   for at = FIRST, #ARGV, 10 do
-    local id, fence, step, data, birth = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4] == '1'
-    local found = refused(id, fence, birth, ARGV[at + 5])
+    local id, fence, step, data, birth = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+    local found = refused(id, fence, birth ~= '0', ARGV[at + 5], birth == '2')
     if found[1] then
       table.insert(answers, { (at - FIRST) / 10, found[1], found[2] })
     else

@@ -225,7 +225,8 @@ class ValkeyStore:
 
 
 def _written(write: Write) -> Item:
-    born = ("0", "", "", "") if write.birth is None else ("1", write.birth.digest, write.birth.owner, write.birth.model)
+    birth = write.birth
+    born = ("0", "", "", "") if birth is None else ("12"[birth.anew], birth.digest, birth.owner, birth.model)
     return (write.id, write.fence, write.step, write.data, *born, " ".join(map(str, write.spare)), int(write.awake))
 
 

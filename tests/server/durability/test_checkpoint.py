@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from server.durability.checkpoint import Checkpoint, decode, encode, encode_many, newest
+from server.durability.checkpoint import GOES_ON, Checkpoint, decode, encode, encode_many, mark_of, newest
 from server.errors import CheckpointRefused, ForeignCheckpoint, TornCheckpoint
 
 SHA256 = "1f" * 32
@@ -139,3 +139,13 @@ def test_torn_and_foreign_ones_are_passed_over_and_reported() -> None:
     found = newest([b"something", late[:-1], old])
     assert found.checkpoint.step == 64
     assert [type(error) for error in found.refused] == [ForeignCheckpoint, TornCheckpoint]
+
+
+def test_a_checkpoint_says_under_which_fence_it_was_the_last_and_a_server_before_reads_it_all_the_same() -> None:
+    states = np.ones((3, 4), np.float32)
+    goes_on, last, other = encode_many("m", 1, SHA256, [1, 2, 3], states, [0, 7, 8])
+    assert [decode(data).mark for data in (goes_on, last, other)] == [GOES_ON, mark_of(7), mark_of(8)]
+    assert len({GOES_ON, mark_of(7), mark_of(8)}) == 3
+    assert len(goes_on) == len(last)
+    (large,) = encode_many("m", 2**40, SHA256, [1], states[:1], [7])
+    assert (decode(large).version, decode(large).mark, decode(large).sha256) == (2**40, mark_of(7), SHA256)

@@ -1020,3 +1020,45 @@ def test_what_a_store_says_that_all_takes_is_about_what_it_takes(store: Store, r
     store.end([End(id_, 1, Reason.ENDED) for id_ in ids], NOW)
     assert 0.6 < store.usage().taken / (really() - empty) < 1.6
     assert store.usage().taken > 5_000 * 100
+
+
+# Begun anew -----------------------------------------------------------------------------------------------------------
+
+ANEW = Birth(TOKEN, "ann", "recall", anew=True)
+
+
+@every
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_sequence_begins_anew_under_the_id_of_one_before_that_is_kept_or_gone(backend: Backend, gone: bool) -> None:
+    store = backend()
+    born(store, "a", "b", step=3)
+    assert store.write([Write("a", 1, 4, data(4), spare=(3,))], NOW) == []
+    if gone:
+        assert store.end([End("a", 1, Reason.ENDED)], NOW) == []
+    assert store.write([Write("a", 2, 0, data(0), ANEW), Write("a", 2, 1, data(1), ANEW)], NOW) == []
+    (found,) = store.read([Claim("a", TOKEN)], NOW)
+    assert found == Claimed(2, "ann", "recall", (data(1), data(0)))
+    assert store.usage_of("ann") == Usage(2, sum(map(len, (data(0), data(1), data(3, "b")))))
+
+
+@every
+def test_who_had_it_before_is_refused_once_a_sequence_has_begun_anew(backend: Backend) -> None:
+    store = backend()
+    born(store, "a", step=3)
+    assert store.write([Write("a", 2, 1, data(1), ANEW)], NOW) == []
+    assert store.write([Write("a", 1, 4, data(4))], NOW) == [Refused("a", Reason.FENCED, 2)]
+    assert store.end([End("a", 1, Reason.ENDED)], NOW) == [Refused("a", Reason.FENCED, 2)]
+
+
+@every
+def test_nothing_begins_anew_with_another_digest_or_under_no_newer_fence(backend: Backend) -> None:
+    store = backend()
+    born(store, "a", step=3)
+    stranger = Birth(OTHER, "ann", "recall", anew=True)
+    assert store.write([Write("a", 2, 0, data(0), stranger)], NOW) == [Refused("a", Reason.NOT_YOURS, 1)]
+    assert store.write([Write("a", 1, 4, data(4), ANEW)], NOW) == []
+    (found,) = store.read([Claim("a", TOKEN)], NOW)
+    assert found == Claimed(1, "ann", "recall", (data(4), data(3, "a")))
+    assert store.end([End("a", 1, Reason.ENDED)], NOW) == []
+    assert store.write([Write("a", 1, 0, data(0), ANEW)], NOW) == [Refused("a", Reason.ENDED, 1)]
+    assert store.write([Write("a", 2, 0, data(0), stranger)], NOW) == [Refused("a", Reason.ENDED, 1)]
