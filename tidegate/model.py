@@ -18,7 +18,7 @@ from tidegate.v1 import model_pb2 as pb
 class TensorSpec:
     """One input or output, as one step of one sequence sees it: `shape` is without batch and time.
 
-    `columns` say more of each of its `features`, if the model does; for the last three see `Legend`.
+    `columns` say more of each of its `features`, if the model does; for the last four see `Legend`.
     """
 
     name: str
@@ -30,10 +30,11 @@ class TensorSpec:
     classes: tuple[str, ...] = ()
     timestamp: tuple[str, ...] = ()
     time_format: str = ""
+    time_step: str = ""
 
     @property
     def legend(self) -> Legend:
-        return Legend(self.columns, self.classes, self.timestamp, self.time_format)
+        return Legend(self.columns, self.classes, self.timestamp, self.time_format, self.time_step)
 
     def class_of(self, scores: wire.Array) -> str:
         """The class of one row of an output that has `classes`: that of the greatest; "" if a score is NaN."""
@@ -171,6 +172,7 @@ def _column(name: str, unit: str, said: pb.Column) -> Column:
         said.highest if said.HasField("highest") else inf,
         said.calendar,
         said.source,
+        said.ahead,
     )
 
 

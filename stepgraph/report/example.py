@@ -127,8 +127,10 @@ def _inputs(columns: Sequence[Column], port: Port | None) -> Iterator[str]:
         "categories": {column.name: list(column.categories) for column in columns if column.categories},
         "calendar": {column.name: column.calendar for column in columns if column.calendar},
         "source": {column.name: column.source for column in columns if column.source},
+        "ahead": {column.name: column.ahead for column in columns if column.ahead},
         "timestamp": list(port.legend.timestamp) if port else [],
         "time_format": port.legend.time_format if port else "",
+        "time_step": port.legend.time_step if port else "",
     }
     samples: dict[str, tuple[object, str]] = {
         "missing": ([first.name], "may be NaN"),
@@ -136,8 +138,10 @@ def _inputs(columns: Sequence[Column], port: Port | None) -> Iterator[str]:
         "categories": ({second.name: ["", "low", "high"]}, "by its number"),
         "calendar": ({last.name: "hour"}, "of the row's time"),
         "source": ({first.name: "Column of a table"}, ""),
+        "ahead": ({last.name: 24}, "so many steps later in a table"),
         "timestamp": ("Date", "a table's column with the time"),
         "time_format": ("%d.%m.%Y %H:%M", "ISO 8601 if it is left out"),
+        "time_step": ("3600 seconds", "of which `ahead` are counted; rows if it is left out"),
     }
     for name, (sample, why) in samples.items():
         if told[name]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidegate.columns import RowError, Rows
+from tidegate.columns.ahead import Numbered
 from tidegate.columns.rows import Binding
 from tidegate.drawing.names import printable
 from tidegate.errors import TidegateError
@@ -101,11 +102,35 @@ class _Csv:
             return Table(iter(()))
         delimiter = max(_DELIMITERS, key=first[1].count)
         cells = self._split(first[1], delimiter)
-        binding, notes = self._bound(cells)
+        later = [] if _is_row(cells) else self.columns.later(_names(cells))
+        binding, notes = self._bound([*cells, *(name for each in later for name in each.names)])
         if _is_row(cells):
             numbered = chain([first], numbered)
-        width = len(cells)
-        return Table((self._row(n, self._split(line, delimiter), binding, width) for n, line in numbered), notes)
+        rows = self._whole(numbered, delimiter, len(cells))
+        for each in later:
+            rows = each.added(rows)
+        return Table(self._rows(rows, binding), notes)
+
+    def _rows(self, numbered: Iterator[Numbered], binding: Binding) -> Iterator[Row]:
+        try:
+            for number, cells in numbered:
+                yield self._row(number, cells, binding)
+        except ValueError as error:  # a time of a row that is read ahead
+            raise self._bad(str(error)) from None
+
+    def _row(self, number: int, cells: Sequence[str], binding: Binding) -> Row:
+        try:
+            return np.array(binding.row(cells))
+        except RowError as error:
+            raise self._bad(f"line {number}: {error}") from None
+
+    def _whole(self, numbered: Iterable[tuple[int, str]], delimiter: str, width: int) -> Iterator[Numbered]:
+        """Lines as cells, as many as the first has."""
+        for number, line in numbered:
+            cells = self._split(line, delimiter)
+            if len(cells) < width:
+                raise self._bad(f"line {number}: {len(cells)} columns; {width} were expected, as in the first line")
+            yield number, cells[:width]
 
     def _bound(self, cells: Sequence[str]) -> tuple[Binding, tuple[str, ...]]:
         """How rows are made of lines, by the cells of the first. Columns that the model does not take are left out."""
@@ -113,7 +138,7 @@ class _Csv:
             if len(cells) != len(self.columns.names):
                 raise self._bad(self._count(cells))
             return self.columns.in_order(), ()
-        names = [name.removeprefix("\ufeff") for name in cells]
+        names = _names(cells)
         try:
             binding = self.columns.bind({name: at for at, name in reversed([*enumerate(names)])})
         except RowError as error:
@@ -122,14 +147,6 @@ class _Csv:
             raise self._bad(f"line 1: {error}") from None
         extra = self.columns.others(names)
         return binding, (f"columns that the model does not take are left out: {_listed(extra)}",) if extra else ()
-
-    def _row(self, number: int, cells: Sequence[str], binding: Binding, width: int) -> Row:
-        if len(cells) < width:
-            raise self._bad(f"line {number}: {len(cells)} columns; {width} were expected, as in the first line")
-        try:
-            return np.array(binding.row(cells))
-        except RowError as error:
-            raise self._bad(f"line {number}: {error}") from None
 
     def _split(self, line: str, delimiter: str) -> list[str]:
         try:
@@ -142,6 +159,10 @@ class _Csv:
 
     def _bad(self, sentence: str) -> BadTable:
         return BadTable(printable(f"{self.where}{sentence}"))
+
+
+def _names(cells: Sequence[str]) -> list[str]:
+    return [name.removeprefix("\ufeff") for name in cells]
 
 
 def _is_row(cells: Sequence[str]) -> bool:

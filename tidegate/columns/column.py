@@ -11,7 +11,8 @@ class Column:
 
     `missing`: NaN may be sent, and the model fills it in. `categories`: the number is an index of these names; "" among
     them is where a name belongs that was never seen. `calendar`: what a client computes it as from a row's time.
-    `source`: its name in the table that it comes from.
+    `source`: its name in the table that it comes from. `ahead`: it is known ahead, and is what stands there so many
+    time steps later.
     """
 
     name: str
@@ -22,6 +23,7 @@ class Column:
     highest: float = inf
     calendar: str = ""
     source: str = ""
+    ahead: int = 0
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -36,13 +38,15 @@ class Legend:
     """What is said of a row: a column for each of its numbers, or none.
 
     `classes`: the numbers of an output are scores of these. `timestamp`: the columns of a table that hold a row's time,
-    in the form `time_format`; see `times.read_time`.
+    in the form `time_format`; see `times.read_time`. `time_step`: the time from one row to the next, for columns that
+    are known ahead; "" where rows are counted; see `ahead.Clock`.
     """
 
     columns: tuple[Column, ...] = ()
     classes: tuple[str, ...] = ()
     timestamp: tuple[str, ...] = ()
     time_format: str = ""
+    time_step: str = ""
 
 
 NOTHING = Legend()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tidegate.columns.ahead import Later
 from tidegate.columns.column import Column, Legend, plain_names
 from tidegate.columns.limits import expected
 from tidegate.columns.times import calendar, read_time
@@ -121,7 +122,8 @@ class Rows:
             if calendars:
                 times.append(_Time(tuple(keys[n] for n in stamp), told.time_format, " ".join(stamp), calendars))
             for i, column in enumerate(each.columns):
-                name = next((n for n in (column.source, column.name) if n in keys), None)
+                names = (column.name,) if column.ahead else (column.source, column.name)
+                name = next((n for n in names if n in keys), None)
                 if column.calendar and stamp:
                     continue
                 if name is not None:
@@ -155,6 +157,22 @@ class Rows:
         """Those of these names that no row is made of."""
         known = {*self.wanted, *self.names, *([TIME] if any(column.calendar for column in self._columns) else [])}
         return [name for name in names if name not in known]
+
+    def later(self, names: Sequence[str]) -> list[Later]:
+        """What a table with these columns has of what is known ahead, where it has no column of that name itself."""
+        found = []
+        for each in self._inputs:
+            stamp = _stamp(each.legend, dict.fromkeys(names))
+            cells = tuple(
+                (column.name, names.index(column.source), column.ahead)
+                for column in each.columns
+                if column.ahead and column.source in names and column.name not in names
+            )
+            if cells and (stamp or not each.legend.time_step):
+                found.append(
+                    Later(cells, tuple(map(names.index, stamp)), each.legend.time_format, each.legend.time_step)
+                )
+        return found
 
     def arrays(self, rows: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
         """What each input takes of rows [..., numbers]. Raises RowError."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from math import inf, nan, prod
 from typing import Any
 
+from tidegate.columns.ahead import STEPS, length_of
 from tidegate.columns.column import NOTHING, Column, Legend, count, plain_names
 from tidegate.columns.times import CALENDAR
 
@@ -13,8 +14,8 @@ class LegendError(ValueError):
     """Something that is said of a row and makes no sense; the sentence says what was expected."""
 
 
-_OF_COLUMNS = {"missing", "categories", "range", "calendar", "source"}
-INPUT_KEYS = ("features", "units", *sorted(_OF_COLUMNS), "timestamp", "time_format")
+_OF_COLUMNS = {"missing", "categories", "range", "calendar", "source", "ahead"}
+INPUT_KEYS = ("features", "units", *sorted(_OF_COLUMNS), "timestamp", "time_format", "time_step")
 OUTPUT_KEYS = ("features", "units", "categories", "classes")
 
 
@@ -124,6 +125,13 @@ class _Reader:
                 raise self._odd(f"source of '{name}'", column, "the name of a table's column")
         self._set("source", said)
 
+    def _ahead(self, value: object) -> None:
+        said = self._table("ahead", value)
+        for name, steps in said.items():
+            if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+                raise self._odd(f"ahead of '{name}'", steps, "a whole number of time steps, at least 1")
+        self._set("ahead", said)
+
     def _timestamp(self, value: object) -> None:
         names = [value] if isinstance(value, str) else self._texts("timestamp", value)
         if not all(names):
@@ -134,6 +142,11 @@ class _Reader:
         if not isinstance(value, str):
             raise self._odd("time_format", value, "a text such as '%d.%m.%Y %H:%M'")
         self.others["time_format"] = value
+
+    def _time_step(self, value: object) -> None:
+        if not isinstance(value, str) or length_of(value) is None:
+            raise self._odd("time_step", value, f"a number of {', '.join(STEPS)}, like '3600 seconds'")
+        self.others["time_step"] = value
 
     def _classes(self, value: object) -> None:
         self.others["classes"] = tuple(self._texts("classes", value, sizes={len(self.columns)}))

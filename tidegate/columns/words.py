@@ -29,7 +29,9 @@ def _words(column: Column) -> Iterator[str]:
         yield span(column.lowest, column.highest)
     if column.missing:
         yield "may be missing"
-    if column.source:
+    if column.ahead:
+        yield f"'{column.source or column.name}' {column.ahead} steps later in a table"
+    elif column.source:
         yield f"'{column.source}' in a table"
 
 
@@ -43,6 +45,8 @@ def notes(legend: Legend) -> Iterator[str]:
     """What is said of a row as a whole."""
     if legend.timestamp:
         yield f"time in {' '.join(legend.timestamp)}, as {legend.time_format or 'ISO 8601'}"
+    if legend.time_step:
+        yield f"a step is {legend.time_step}"
     if legend.classes:
         yield f"the class of the greatest: {', '.join(legend.classes)}"
 

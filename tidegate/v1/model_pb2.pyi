@@ -46,7 +46,7 @@ MODEL_STATUS_READY: ModelStatus
 MODEL_STATUS_REFUSED: ModelStatus
 
 class TensorSpec(_message.Message):
-    __slots__ = ("name", "type", "shape", "features", "units", "columns", "classes", "timestamp", "time_format")
+    __slots__ = ("name", "type", "shape", "features", "units", "columns", "classes", "timestamp", "time_format", "time_step")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
@@ -56,6 +56,7 @@ class TensorSpec(_message.Message):
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
     TIME_FORMAT_FIELD_NUMBER: _ClassVar[int]
+    TIME_STEP_FIELD_NUMBER: _ClassVar[int]
     name: str
     type: _tensor_pb2.DataType
     shape: _containers.RepeatedScalarFieldContainer[int]
@@ -65,23 +66,26 @@ class TensorSpec(_message.Message):
     classes: _containers.RepeatedScalarFieldContainer[str]
     timestamp: _containers.RepeatedScalarFieldContainer[str]
     time_format: str
-    def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[_tensor_pb2.DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., features: _Optional[_Iterable[str]] = ..., units: _Optional[_Iterable[str]] = ..., columns: _Optional[_Iterable[_Union[Column, _Mapping]]] = ..., classes: _Optional[_Iterable[str]] = ..., timestamp: _Optional[_Iterable[str]] = ..., time_format: _Optional[str] = ...) -> None: ...
+    time_step: str
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[_tensor_pb2.DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., features: _Optional[_Iterable[str]] = ..., units: _Optional[_Iterable[str]] = ..., columns: _Optional[_Iterable[_Union[Column, _Mapping]]] = ..., classes: _Optional[_Iterable[str]] = ..., timestamp: _Optional[_Iterable[str]] = ..., time_format: _Optional[str] = ..., time_step: _Optional[str] = ...) -> None: ...
 
 class Column(_message.Message):
-    __slots__ = ("missing", "categories", "lowest", "highest", "calendar", "source")
+    __slots__ = ("missing", "categories", "lowest", "highest", "calendar", "source", "ahead")
     MISSING_FIELD_NUMBER: _ClassVar[int]
     CATEGORIES_FIELD_NUMBER: _ClassVar[int]
     LOWEST_FIELD_NUMBER: _ClassVar[int]
     HIGHEST_FIELD_NUMBER: _ClassVar[int]
     CALENDAR_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
+    AHEAD_FIELD_NUMBER: _ClassVar[int]
     missing: bool
     categories: _containers.RepeatedScalarFieldContainer[str]
     lowest: float
     highest: float
     calendar: str
     source: str
-    def __init__(self, missing: bool = ..., categories: _Optional[_Iterable[str]] = ..., lowest: _Optional[float] = ..., highest: _Optional[float] = ..., calendar: _Optional[str] = ..., source: _Optional[str] = ...) -> None: ...
+    ahead: int
+    def __init__(self, missing: bool = ..., categories: _Optional[_Iterable[str]] = ..., lowest: _Optional[float] = ..., highest: _Optional[float] = ..., calendar: _Optional[str] = ..., source: _Optional[str] = ..., ahead: _Optional[int] = ...) -> None: ...
 
 class Layer(_message.Message):
     __slots__ = ("index", "kind", "node", "input_size", "hidden_size", "gates", "activations", "quantised", "cell")

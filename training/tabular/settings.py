@@ -43,6 +43,10 @@ class Table(Config):
     """The column of times; none: the one that holds some."""
     category: tuple[str, ...] = ()
     """Columns whose numbers are names of categories."""
+    known: tuple[str, ...] = ()
+    """Columns that are known ahead, as a holiday or a planned price: what they are at a forecast's time is an input."""
+    static: tuple[str, ...] = ()
+    """Columns that are the same in all rows of a series, which is checked."""
     ignore: tuple[str, ...] = ()
     """Columns that are left out."""
 
@@ -92,11 +96,17 @@ class Table(Config):
             )
         if self.task_ == "classify" and (self.quantiles or self.f != "linear"):
             raise ConfigError("--task classify gives probabilities by a softmax: leave --quantiles and --f out")
+        if self.task_ == "classify" and self.known:
+            raise ConfigError("--task classify looks at no time ahead: leave --known out")
+        if self.static and self.series is None:
+            raise ConfigError("--static: a column is the same in all rows of a series; say which with --series")
 
     @property
     def asked(self) -> Asked:
         """What is said about the columns."""
-        return Asked(self.target, self.task_, self.series, self.time, self.category, self.ignore)
+        return Asked(
+            self.target, self.task_, self.series, self.time, self.category, self.ignore, self.known, self.static
+        )
 
     def look(self) -> Look:
         """Read the table and look at it."""

@@ -114,7 +114,7 @@ class TableTask:
             return f"Tells {', '.join(self.aim.classes)} apart for {of}, from {self.look.rows.name}."
         horizons = ", ".join(map(str, sorted(set(self.config.horizons))))
         targets, step = ", ".join(self.look.roles.targets), self.look.grid.step
-        return f"Forecasts {targets} {horizons} steps ahead (a step is {step}) from {self.look.rows.name}."
+        return f"Forecasts {targets} {horizons} steps ahead (a step is {step.with_article}) from {self.look.rows.name}."
 
     @property
     def data(self) -> dict[str, str]:

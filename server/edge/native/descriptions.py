@@ -91,6 +91,7 @@ def _spec(port: Port) -> model_pb2.TensorSpec:
         classes=legend.classes,
         timestamp=legend.timestamp,
         time_format=legend.time_format,
+        time_step=legend.time_step,
     )
     if any(column != Column(column.name, column.unit) for column in legend.columns):
         message.columns.extend(map(_column, legend.columns))
@@ -105,6 +106,7 @@ def _column(column: Column) -> model_pb2.Column:
         highest=column.highest if isfinite(column.highest) else None,
         calendar=column.calendar,
         source=column.source,
+        ahead=column.ahead,
     )
 
 

@@ -172,7 +172,7 @@ def test_the_page_names_every_column(tmp_path: Path, capsys: pytest.CaptureFixtu
     page = capsys.readouterr().out
     for word in (
         "t.csv: 60 rows, 3 columns",
-        "forecast load, 1, 3 steps ahead (a step is hour)",
+        "forecast load, 1, 3 steps ahead (a step is an hour)",
         "2 texts: a, b",
         "embedded",
     ):

@@ -30,7 +30,6 @@ def season(grid: Grid, y_N: NDArray[np.float32], learnt_N: NDArray[np.bool_]) ->
     """
     tried = {steps: unlike(grid, y_N, learnt_N, steps) for steps in candidates(grid)}
     halves = {steps: unlike(grid, y_N, learnt_N, max(steps // 2, 1)) for steps in tried}
-    halves = {steps: unlike(grid, y_N, learnt_N, max(steps // 2, 1)) for steps in tried}
     known = {steps: error for steps, error in tried.items() if error < halves[steps]}  # a NaN is not
     if not known:
         return None

@@ -5,7 +5,7 @@ Legend: N rows, F inputs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -30,7 +30,10 @@ SERIES = 500
 
 @dataclass(frozen=True)
 class Input:
-    """One number of a row: `categories` name its values, `cycle` is after how many of its units it begins anew."""
+    """One number of a row: `categories` name its values, `cycle` is after how many of its units it begins anew.
+
+    `ahead`: it is what the table has under `source` so many time steps later.
+    """
 
     name: str
     kind: Kind
@@ -40,6 +43,7 @@ class Input:
     cycle: float = 0.0
     harmonics: int = 1
     source: str = ""
+    ahead: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,15 +63,22 @@ class Inputs:
 
 
 def inputs_of(look: Look, learnt_N: NDArray[np.bool_], *, series: bool) -> Inputs:
-    """Every input of the table; categories are those that occur where `learnt_N`. `series`: its name is one too."""
-    made = [*numbers(look), *categories(look, learnt_N, series=series), *times(look)]
-    return Inputs(
-        tuple(column for column, _ in made), np.stack([values for _, values in made], axis=1).astype(np.float32)
-    )
+    """Every input of the table; categories are those that occur where `learnt_N`. `series`: its name is one too.
+
+    Raises:
+        DataError: two inputs would have one name.
+    """
+    own = [*numbers(look), *categories(look, learnt_N, series=series)]
+    made = [*own, *known_ahead(look, own), *times(look)]
+    names = [column.name for column in made]
+    for name in names:
+        if names.count(name) > 1:
+            raise DataError(f"{look.rows.name}, column {name!r}: an input that we make has this name; rename it")
+    return as_before(look, tuple(made))
 
 
 def as_before(look: Look, columns: tuple[Input, ...]) -> Inputs:
-    """The inputs that an earlier run had, from a table that goes on with it.
+    """These inputs from a table, which may be one that goes on with an earlier run.
 
     Raises:
         DataError: the table lacks one of them, or lacks values where the earlier one had all.
@@ -77,47 +88,60 @@ def as_before(look: Look, columns: tuple[Input, ...]) -> Inputs:
 
 
 def values_of(look: Look, column: Input) -> NDArray[np.float64]:
-    """One input that an earlier run had."""
+    """The values of one input."""
     if column.calendar:
         if look.grid.time_N is None:
             raise DataError(
                 f"{look.rows.name} has no times, which the run of --from has; name their column with --time"
             )
         return calendar(column.calendar, look.grid.time_N)
-    found = look.rows.columns.get(column.name)
+    name = column.source or column.name
+    found = look.rows.columns.get(name)
     if found is None or (column.kind == "number" and found.kind != "number"):
-        raise DataError(
-            f"{look.rows.name} has no column of {column.kind}s {column.name!r}, which the run of --from has"
-        )
+        raise DataError(f"{look.rows.name} has no column of {column.kind}s {name!r}, which the run of --from has")
     if column.kind == "category":
         index = {text: place for place, text in enumerate(column.categories)}
-        return np.array([index.get(text, 0) for text in as_texts(found)[look.grid.row_N].tolist()], dtype=np.float64)
+        texts_N = as_texts(found)[look.grid.row_N].tolist()
+        return ahead(look, column, np.array([index.get(text, 0) for text in texts_N], dtype=np.float64), 0)
     if found.missing_N.any() and not column.missing:
         place = look.rows.origin.place(int(found.missing_N.argmax()))
         raise DataError(
             f"{place}, column {column.name!r}: a value is missing, and the run of --from had all; fill it in"
         )
-    return np.asarray(found.values[look.grid.row_N], dtype=np.float64)
+    return ahead(look, column, np.asarray(found.values[look.grid.row_N], dtype=np.float64), np.nan)
 
 
-def numbers(look: Look) -> Iterator[tuple[Input, NDArray[np.float64]]]:
+def ahead(look: Look, column: Input, values_N: NDArray[np.float64], nothing: float) -> NDArray[np.float64]:
+    """What a column that is known ahead is at the time that is forecast; `nothing` where the table has no such row."""
+    if not column.ahead:
+        return values_N
+    place_N = look.grid.ahead(column.ahead)
+    return np.where(place_N >= 0, values_N[place_N], nothing)
+
+
+def numbers(look: Look) -> Iterator[Input]:
     """Columns of numbers; those called hour or month go round."""
     composed = look.roles.clock is not None and len(look.roles.clock.columns) > 1
     for name in look.roles.numbers:
-        column = look.rows.columns[name]
         cycle = {"hour": 24.0, "month": 12.0}.get(name.lower(), 0.0) if composed else 0.0
-        yield Input(name, "number", bool(column.missing_N.any()), cycle=cycle), column.values[look.grid.row_N]
+        yield Input(name, "number", bool(look.rows.columns[name].missing_N.any()), cycle=cycle)
 
 
-def categories(look: Look, learnt_N: NDArray[np.bool_], *, series: bool) -> Iterator[tuple[Input, NDArray[np.float64]]]:
+def categories(look: Look, learnt_N: NDArray[np.bool_], *, series: bool) -> Iterator[Input]:
     """Columns of names as indices: 0 for what was never seen where it was learnt, or is missing."""
     names = (*look.roles.categories, *((look.roles.series,) if series and look.roles.series else ()))
     for name in names:
         texts_N = as_texts(look.rows.columns[name])[look.grid.row_N]
         known = sorted({text for text in texts_N[learnt_N].tolist() if text is not None})
-        index = {text: place for place, text in enumerate(known, start=1)}
-        values_N = np.array([index.get(text, 0) for text in texts_N.tolist()], dtype=np.float64)
-        yield Input(name, "category", categories=(NEVER_SEEN, *known)), values_N
+        yield Input(name, "category", categories=(NEVER_SEEN, *known))
+
+
+def known_ahead(look: Look, own: list[Input]) -> Iterator[Input]:
+    """Of columns that are known ahead, what they are at each time that is forecast; missing behind the table's end."""
+    for column in own:
+        for steps in look.horizons if column.name in look.roles.known else ():
+            name = f"{column.name}_in_{steps}"
+            yield replace(column, name=name, source=column.name, ahead=steps, missing=column.kind == "number")
 
 
 def as_texts(column: Column) -> NDArray[np.object_]:
@@ -128,7 +152,7 @@ def as_texts(column: Column) -> NDArray[np.object_]:
     return np.array(texts, dtype=object)
 
 
-def times(look: Look) -> Iterator[tuple[Input, NDArray[np.float64]]]:
+def times(look: Look) -> Iterator[Input]:
     """What a row's time says: where in the day, the week and the year it is.
 
     Where rows are not one step apart, also the time itself, of which the graph takes the difference to the row before.
@@ -151,9 +175,7 @@ def times(look: Look) -> Iterator[tuple[Input, NDArray[np.float64]]]:
         (Input("days", "clock", calendar="days"), not grid.regular),
         (Input("second_of_day", "clock", calendar="second_of_day"), not grid.regular),
     ]
-    for column, needed in wanted:
-        if needed:
-            yield column, calendar(column.calendar, grid.time_N)
+    yield from (column for column, needed in wanted if needed)
 
 
 def legend(inputs: Inputs, look: Look) -> dict[str, object]:
@@ -164,8 +186,12 @@ def legend(inputs: Inputs, look: Look) -> dict[str, object]:
         "missing": [column.name for column in columns if column.missing],
         "categories": {column.name: list(column.categories) for column in columns if column.categories},
         "calendar": {column.name: column.calendar for column in columns if column.calendar},
+        "source": {column.name: column.source for column in columns if column.source},
+        "ahead": {column.name: column.ahead for column in columns if column.ahead},
     }
-    if clock is not None and found["calendar"]:
+    if found["ahead"]:
+        found["time_step"] = look.grid.step.said
+    if clock is not None and (found["calendar"] or found["ahead"]):
         found |= {
             "timestamp": clock.columns[0] if len(clock.columns) == 1 else list(clock.columns),
             "time_format": clock.form,

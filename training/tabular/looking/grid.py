@@ -35,6 +35,20 @@ class Step:
         """Its length, a month counted as a twelfth of a year."""
         return self.months * 365.25 * 86400 / 12 if self.months else self.microseconds / 1e6
 
+    @property
+    def with_article(self) -> str:
+        """`an hour`, `30 minutes`."""
+        text = str(self)
+        article = "an" if text == "hour" else "a"
+        return text if text[0].isdecimal() else f"{article} {text}"
+
+    @property
+    def said(self) -> str:
+        """As `time_step` of a model's metadata says it; "" where rows are counted."""
+        if self.months:
+            return f"{self.months} months"
+        return f"{self.microseconds} microseconds" if self.microseconds else ""
+
     def __str__(self) -> str:
         if self.months:
             return told(self.months, "month") if self.months % 12 else told(self.months // 12, "year")

@@ -48,7 +48,16 @@ def leaks(rows: Rows, roles: Roles, grid: Grid, horizons: tuple[int, ...]) -> li
         for name in (name for name in roles.numbers if name not in roles.targets):
             x_N = rows.columns[name].values[grid.row_N]
             found += of_column(name, target, x_N, y_N, later, own)
+            if name in roles.known:
+                found += said_to_be_known(name, target, unexplained(x_N, y_N), min(own.values()))
     return found
+
+
+def said_to_be_known(name: str, target: str, left: float, own: float) -> list[Leak]:
+    """A column that is asked to be known ahead, and is nearly the target."""
+    if not COPY <= left < SUSPICIOUS * own:
+        return []
+    return [Leak(name, f"is to be known ahead, and says {1 - left:.1%} of {target} in the same row", certain=False)]
 
 
 def of_column(

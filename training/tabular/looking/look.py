@@ -68,12 +68,13 @@ def look(rows: Rows, asked: Asked, horizons: tuple[int, ...]) -> Look:
     grid = lay_out(rows, roles)
     known = leaks(rows, roles, grid, horizons)
     roles = roles.without({leak.column: f"it {leak.says}" for leak in known if leak.certain})
+    require_static(rows, grid, asked.static)
     require_enough(rows, roles, grid, horizons)
     findings = (
         *task(roles, horizons, grid),
         *time(roles, grid),
         *series(roles, grid),
-        *(column(rows, roles, name) for name in rows.columns),
+        *(column(rows, roles, grid, name) for name in rows.columns),
         *(suspicion(leak) for leak in known if not leak.certain),
     )
     return Look(rows, roles, grid, horizons, findings)
@@ -114,7 +115,7 @@ def task(roles: Roles, horizons: tuple[int, ...], grid: Grid) -> list[Finding]:
     targets = ", ".join(roles.targets)
     what = f"{roles.goal} {targets}"
     if roles.goal != "classify":
-        what += f", {', '.join(map(str, horizons))} steps ahead (a step is {grid.step})"
+        what += f", {', '.join(map(str, horizons))} steps ahead (a step is {grid.step.with_article})"
     return [Finding("task", what, f"because {roles.why}" if roles.why != "--task" else roles.why)]
 
 
@@ -164,12 +165,40 @@ def series(roles: Roles, grid: Grid) -> list[Finding]:
     return [Finding("series", f"{roles.series}: {shape}", "each begins with a state of zeros")]
 
 
-def column(rows: Rows, roles: Roles, name: str) -> Finding:
+def differs(rows: Rows, grid: Grid, name: str) -> int | None:
+    """The first row, as the file counts, whose value is not the first one of its series; None if there is none."""
+    column = rows.columns[name]
+    there_N, values = ~column.missing_N[grid.row_N], column.values[grid.row_N]
+    for start, end in grid.bounds:
+        given = start + np.flatnonzero(there_N[start:end])
+        other = given[values[given] != values[given[0]]] if len(given) else given
+        if len(other):
+            return int(grid.row_N[other[0]])
+    return None
+
+
+def require_static(rows: Rows, grid: Grid, names: tuple[str, ...]) -> None:
+    """Refuse a column that was said to be the same in all rows of a series, and is not."""
+    for name in names:
+        row = differs(rows, grid, name)
+        if row is not None:
+            raise DataError(
+                f"{rows.origin.place(row)}, column {name!r}: {rows.columns[name].values[row]} is not what other rows "
+                "of its series have; correct it, or leave it out of --static"
+            )
+
+
+def column(rows: Rows, roles: Roles, grid: Grid, name: str) -> Finding:
     """One column: its kind, what is missing, its role."""
     values = rows.columns[name]
     missing = int(values.missing_N.sum())
     found = described(rows, name) + (f", {missing:,} missing ({missing / rows.count:.1%})" if missing else "")
-    return Finding(name, found, role(roles, name, missing))
+    done = role(roles, name, missing)
+    if name in roles.known:
+        done += "; what it is at each forecast's time is an input too"
+    if done.startswith("input") and len(grid.names) > 1 and differs(rows, grid, name) is None:
+        done += "; static: the same in all rows of a series"
+    return Finding(name, found, done)
 
 
 def described(rows: Rows, name: str) -> str:

@@ -38,6 +38,8 @@ class Asked:
     time: str | None = None
     category: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
+    static: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Roles:
     numbers: tuple[str, ...]
     categories: tuple[str, ...]
     left_out: dict[str, str]
+    known: tuple[str, ...] = ()
 
     def without(self, names: dict[str, str]) -> Roles:
         """The roles with some inputs left out, each for a reason."""
@@ -68,7 +71,7 @@ class Roles:
         def kept(columns: tuple[str, ...]) -> tuple[str, ...]:
             return tuple(name for name in columns if name not in names)
 
-        inputs = {"numbers": kept(self.numbers), "categories": kept(self.categories)}
+        inputs = {"numbers": kept(self.numbers), "categories": kept(self.categories), "known": kept(self.known)}
         return replace(self, left_out=self.left_out | names, **inputs)  # type: ignore[arg-type] # mypy mixes the fields
 
 
@@ -80,7 +83,7 @@ def assign(rows: Rows, asked: Asked) -> Roles:
     """
     if rows.count == 0:
         raise DataError(f"{rows.name} has no row below its header; give a table with data")
-    for name in (*asked.target, asked.series, asked.time, *asked.category, *asked.ignore):
+    for name in (*asked.target, asked.series, asked.time, *asked.category, *asked.ignore, *asked.known, *asked.static):
         if name is not None:
             require_column(rows, name)
     targets = tuple(dict.fromkeys(asked.target))
@@ -101,7 +104,21 @@ def assign(rows: Rows, asked: Asked) -> Roles:
             numbers.append(column.name)
     for name in [*numbers, *categories]:
         refuse_odd(rows, name)
-    return Roles(goal, why, targets, clock, asked.series, tuple(numbers), tuple(categories), left_out)
+    roles = Roles(goal, why, targets, clock, asked.series, tuple(numbers), tuple(categories), left_out, asked.known)
+    for name in (*asked.known, *asked.static):
+        require_input(rows, roles, name, "--known" if name in asked.known else "--static")
+    return roles
+
+
+def require_input(rows: Rows, roles: Roles, name: str, option: str) -> None:
+    """Refuse a column that was said to be known ahead, or static, and is no input."""
+    if option == "--known" and roles.goal == "classify":
+        raise DataError(f"{option} {name}: a label is of the row itself, and nothing ahead is looked at; leave it out")
+    if name in roles.targets:
+        raise DataError(f"{rows.name}, column {name!r}: it is the target, which is not known; leave it out of {option}")
+    if name not in (*roles.numbers, *roles.categories):
+        why = roles.left_out.get(name, "it is the time or the series")
+        raise DataError(f"{rows.name}, column {name!r} is no input, because {why}; leave it out of {option}")
 
 
 def require_column(rows: Rows, name: str) -> None:

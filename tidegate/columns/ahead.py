@@ -1,0 +1,106 @@
+"""Columns that are known ahead: cells of a table's later rows as cells of the row that takes them. Pure."""
+
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tidegate.columns.times import read_time
+
+Cells = Sequence[str]
+Numbered = tuple[int, Cells]  # a line's number, and its cells
+# What a time step is said in, and numpy's names of it.
+STEPS = {"microseconds": "us", "seconds": "s", "days": "D", "months": "M"}
+
+
+def length_of(time_step: str) -> np.timedelta64 | None:
+    """A time step such as "3600 seconds" as a length; None if it is none."""
+    found = re.fullmatch(r"([1-9]\d{0,15}) (\w+)", time_step)
+    return np.timedelta64(int(found[1]), STEPS[found[2]]) if found and found[2] in STEPS else None  # type: ignore[call-overload] # a unit that is a variable
+
+
+@dataclass(slots=True)
+class Clock:
+    """Counts the time steps from the first row; without a time step, the rows."""
+
+    places: Sequence[int]
+    form: str
+    step: np.timedelta64 | None
+    _first: np.datetime64 | None = None
+    _rows: int = -1
+
+    def tick(self, row: Numbered) -> int:
+        """The number of a row's time step. Raises ValueError: its time cannot be read; the sentence names the line."""
+        number, cells = row
+        self._rows += 1
+        if self.step is None:
+            return self._rows
+        try:
+            (time,) = read_time([" ".join(cells[place] for place in self.places)], self.form)
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from None
+        time = time.astype(f"datetime64[{'M' if np.datetime_data(self.step)[0] == 'M' else 'us'}]")
+        self._first = time if self._first is None else self._first
+        return int(np.rint((time - self._first) / self.step))
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Cells that are wanted from later rows: the name of each, its place in a line, and how many steps later."""
+
+    cells: tuple[tuple[str, int, int], ...]
+    time: tuple[int, ...] = ()
+    form: str = ""
+    step: str = ""
+
+    @property
+    def names(self) -> list[str]:
+        """What the cells are called that `added` adds."""
+        return [name for name, _, _ in self.cells]
+
+    def added(self, rows: Iterable[Numbered]) -> Iterator[Numbered]:
+        """Each row with the wanted cells behind its own, "" where the table has no such row.
+
+        So many steps of the table are read ahead. Where its time goes back, what is ahead ends. Raises ValueError.
+        """
+        waiting = _Waiting(self.cells)
+        clock = Clock(self.time, self.form, length_of(self.step))
+        for row in rows:
+            yield from waiting.take(clock.tick(row), row)
+        yield from waiting.rest()
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """Rows until everything is read that they take from later ones."""
+
+    cells: tuple[tuple[str, int, int], ...]
+    _rows: deque[tuple[int, Numbered]] = field(default_factory=deque)
+    _at: dict[int, Cells] = field(default_factory=dict)
+
+    def take(self, tick: int, row: Numbered) -> Iterator[Numbered]:
+        """One more row; gives back those that are complete by it."""
+        if self._rows and tick < self._rows[-1][0]:
+            yield from self.rest()
+        self._rows.append((tick, row))
+        self._at[tick] = row[1]
+        farthest = max(steps for _, _, steps in self.cells)
+        while self._rows and self._rows[0][0] + farthest <= tick:
+            yield self._next()
+
+    def rest(self) -> Iterator[Numbered]:
+        """The rows that are left: nothing more comes."""
+        while self._rows:
+            yield self._next()
+
+    def _next(self) -> Numbered:
+        tick, (number, cells) = self._rows.popleft()
+        if not self._rows or self._rows[0][0] != tick:
+            self._at.pop(tick, None)
+        return number, [*cells, *(self._cell(tick + steps, place) for _, place, steps in self.cells)]
+
+    def _cell(self, tick: int, place: int) -> str:
+        cells = self._at.get(tick, ())
+        return cells[place] if place < len(cells) else ""
