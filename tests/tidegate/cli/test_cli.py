@@ -237,7 +237,7 @@ def test_a_description_is_a_page_or_json(server: FakeServer) -> None:
     assert re.search(r"64 steps agree with the file within 2e-07 \(1e-05 is allowed\)", page)
     described = json.loads(run(server, "describe", "toy", "--json").stdout)
     plain = {"unit": "", "missing": False, "categories": [], "lowest": None, "highest": None}
-    plain |= {"calendar": "", "source": ""}
+    plain |= {"calendar": "", "source": "", "ahead": 0}
     assert described["inputs"][0] == {
         "name": "x",
         "dtype": "float32",
@@ -248,6 +248,7 @@ def test_a_description_is_a_page_or_json(server: FakeServer) -> None:
         "classes": [],
         "timestamp": [],
         "time_format": "",
+        "time_step": "",
     }
     assert "bidirectional" in run(server, "describe", "broken").stdout
 
