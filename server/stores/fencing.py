@@ -7,7 +7,7 @@ from hmac import compare_digest
 from typing import NamedTuple
 
 from server.stores.checkpoint_index import CheckpointIndex
-from server.stores.store import End, Gone, Hold, Reason, Refused, Terms, Write
+from server.stores.store import End, Gone, Hold, Outcome, Reason, Record, Refused, Terms, Write
 
 LATE = 1_000  # milliseconds; `valkey/store.lua` knows it too
 
@@ -91,6 +91,20 @@ def end_refused(end: End, entry: Entry) -> Refused | None:
     if isinstance(entry, Tombstone) and (entry.fence, entry.reason) == (end.fence, end.reason):
         return None
     return hold_refused(end, entry)
+
+
+def put_refused(record: Record, entry: Entry) -> Outcome | None:
+    """Why a record of another moment, or of another store, is not put in the place of what is there."""
+    match entry:
+        case Tombstone() if record.reason is None and record.fence > entry.fence and record.digest == entry.digest:
+            return None  # it began anew
+        case Tombstone():
+            return Outcome.GONE
+        case Kept() if entry.awake or not compare_digest(record.digest, entry.digest) or entry.fence > record.fence:
+            return Outcome.KEPT
+        case Kept() if record.reason is None and entry.fence == record.fence and entry.touched > record.since:
+            return Outcome.KEPT
+    return None
 
 
 def gone(entry: Entry, digest: bytes) -> Gone | None:

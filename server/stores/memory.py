@@ -59,6 +59,12 @@ class MemoryTable:
     def checkpoints(self, id_: str) -> Mapping[int, bytes]:
         return self._checkpoints[id_]
 
+    def page(self, cursor: object | None, limit: int) -> tuple[Mapping[str, Kept | Tombstone], object | None]:
+        ids = iter(tuple(self._entries)) if cursor is None else cursor
+        assert isinstance(ids, Iterator), "it is that of the page before"
+        some = tuple(islice(ids, limit))
+        return self.entries(some), ids if len(some) == limit else None
+
     def parked(self, limit: int, until: float = inf, owner: str | None = None) -> Mapping[str, Kept]:
         ids = self._parked if owner is None else self._parked_of.get(owner, _Ids())
         first = ((id_, self._entries[id_]) for id_ in islice(ids, limit))
@@ -89,6 +95,8 @@ class MemoryTable:
         self._time = time
         for id_, (before, after) in changes.entries.items():
             self._put(id_, before, after)
+            if isinstance(after, Kept) and after.touched < time:
+                self._sort(self._lists(after))
         for (id_, number), data in changes.checkpoints.items():
             if data is None:
                 self._checkpoints[id_].pop(number, None)
@@ -112,6 +120,12 @@ class MemoryTable:
             for of in (self._parked_of, self._tombstones_of):
                 if before.owner in of and not of[before.owner]:
                     del of[before.owner]
+
+    def _sort(self, those: Sequence[_Ids]) -> None:
+        """After a sequence was put that was touched earlier."""
+        for ids in those:
+            for id_ in sorted(ids, key=lambda one: self._entries[one].touched):  # type: ignore[union-attr] # parked
+                ids.move_to_end(id_)
 
     def _lists(self, entry: Entry) -> Sequence[_Ids]:
         match entry:

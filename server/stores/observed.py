@@ -14,6 +14,12 @@ class ObservedTime:
         self._looked: float | None = None  # by the server's clock
         self._time: float | None = None  # of the store, then
 
+    @property
+    def last(self) -> float:
+        """The store's time when it was looked at last."""
+        assert self._time is not None, "it was settled"
+        return self._time
+
     def proposed(self, now: float) -> float | None:
         """How far the store's time must be, now that the clock says `now`; None if this is the first look."""
         passed = 0.0 if self._looked is None else min(max(now - self._looked, 0.0), self._gap)

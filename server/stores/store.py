@@ -31,6 +31,11 @@ class Reason(StrEnum):
     ENDED = "ended"  # by its client
     EXPIRED = "expired"  # parked for as long as sequences are kept
     EVICTED = "evicted"  # to make room
+    REMOVED = "removed"  # by who runs the server
+
+    @classmethod
+    def _missing_(cls, _value: object) -> "Reason":
+        return cls.EXPIRED  # of a later release
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +169,43 @@ class Usage:
     taken: int = field(default=0, compare=False)  # bytes of all that, with what the store needs for it, about
 
 
+@dataclass(frozen=True, slots=True)
+class Record:
+    """All that a store has of one sequence, or with a `reason` its tombstone; who moves data reads and puts these.
+
+    `checkpoints`: the newest first. `since` is in the time of the store that it comes from: when the owner last said
+    whether it is awake, or until when the tombstone stands; `seconds` have passed since, or are left.
+    """
+
+    id: str
+    digest: bytes
+    owner: str
+    model: str
+    fence: int
+    since: float
+    seconds: float
+    awake: bool = False
+    checkpoints: tuple[bytes, ...] = ()
+    steps: tuple[int, ...] = ()  # of these
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of what a store has, and where to go on; None: that was all."""
+
+    records: tuple[Record, ...]
+    cursor: object | None
+
+
+class Outcome(StrEnum):
+    """What became of a record that was to be put into a store."""
+
+    PUT = "put"
+    KEPT = "kept"  # what is there is newer, or awake, or has another digest
+    GONE = "gone"  # a tombstone is there
+
+
 class Store(Protocol):
     """Checkpoints that outlive a server. Each call may raise `StoreFailed`; the next one tries again by itself.
 
@@ -224,6 +266,18 @@ class Store(Protocol):
 
     def forget(self, count: int, now: float) -> int:
         """Forgets why up to `count` sequences are gone, the oldest reasons first. Returns how many it forgot."""
+
+    def page(self, cursor: object | None, limit: int, now: float) -> Page:
+        """Reads about `limit` records, in no order; the cursor is that of the page before, None for the first.
+
+        What is there during all pages comes once, or seldom twice; each record is as it was at one moment.
+        """
+
+    def put(self, records: Sequence[Record], now: float) -> list[Outcome]:
+        """Keeps records of this or another store under their fences, parked, and says what became of each.
+
+        Of two states of a sequence that with the higher fence is newer, or else the one that was touched later.
+        """
 
     def usage(self) -> Usage:
         """What everything takes; counters, no scan."""

@@ -39,6 +39,9 @@ class Table(Protocol):
     def checkpoints(self, id_: str) -> Mapping[int, bytes]:
         """What is kept of a sequence, by number in its index."""
 
+    def page(self, cursor: object | None, limit: int) -> tuple[Mapping[str, Kept | Tombstone], object | None]:
+        """About `limit` entries, in an order that changes do not touch, and where to go on; None: that was all."""
+
     def parked(self, limit: int, until: float = inf, owner: str | None = None) -> Mapping[str, Kept]:
         """Up to `limit` parked sequences, touched at or before `until`, of an owner."""
 

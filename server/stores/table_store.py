@@ -4,7 +4,22 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from server.stores.observed import ObservedTime
-from server.stores.store import Claim, Claimed, End, Evicted, Gone, Hold, Refused, Swept, Terms, Usage, Write
+from server.stores.store import (
+    Claim,
+    Claimed,
+    End,
+    Evicted,
+    Gone,
+    Hold,
+    Outcome,
+    Page,
+    Record,
+    Refused,
+    Swept,
+    Terms,
+    Usage,
+    Write,
+)
 from server.stores.table import Tables
 from server.stores.transaction import Transaction
 
@@ -43,6 +58,13 @@ class TableStore:
 
     def forget(self, count: int, now: float) -> int:
         return self._change(now, lambda t: t.forget(count))
+
+    def page(self, cursor: object | None, limit: int, now: float) -> Page:
+        with self.tables.reading() as table:
+            return Transaction(table, self.terms, now, self._time.look(table.time(), now)).page(cursor, limit)
+
+    def put(self, records: Sequence[Record], now: float) -> list[Outcome]:
+        return self._change(now, lambda t: t.put(records))
 
     def usage(self, owner: str | None = None) -> Usage:
         with self.tables.reading() as table:

@@ -10,7 +10,22 @@ from server.stores import fencing
 from server.stores.checkpoint_index import CheckpointIndex
 from server.stores.eviction import RANKED, parts
 from server.stores.fencing import Entry, Kept, Tombstone
-from server.stores.store import Claim, Claimed, End, Evicted, Gone, Hold, Reason, Refused, Swept, Terms, Write
+from server.stores.store import (
+    Claim,
+    Claimed,
+    End,
+    Evicted,
+    Gone,
+    Hold,
+    Outcome,
+    Page,
+    Reason,
+    Record,
+    Refused,
+    Swept,
+    Terms,
+    Write,
+)
 from server.stores.table import Changes, Table, Tally
 
 A = TypeVar("A", Write, Hold, End)
@@ -75,6 +90,14 @@ class Transaction:
         for id_ in fallen:
             self._change(id_, None)
         return len(fallen)
+
+    def page(self, cursor: object | None, limit: int) -> Page:
+        entries, following = self._table.page(cursor, limit)
+        return Page(tuple(self._record(id_, entry) for id_, entry in entries.items()), following)
+
+    def put(self, records: Sequence[Record]) -> list[Outcome]:
+        self._load({record.id for record in records})
+        return [self._put(record) for record in records]
 
     def save(self) -> None:
         self._bound_tombstones()
@@ -144,6 +167,36 @@ class Transaction:
         reason = Reason.EXPIRED if isinstance(self._of_all(id_), Tombstone) else Reason.EVICTED
         self._bury(id_, reason)
         return Evicted(id_, kept.owner, kept.checkpoints.bytes, reason)
+
+    def _record(self, id_: str, entry: Kept | Tombstone) -> Record:
+        who = id_, entry.digest, entry.owner, entry.model, entry.fence
+        if isinstance(entry, Tombstone):
+            last = () if entry.step is None else (entry.step,)
+            return Record(*who, entry.until, entry.until - self._time, steps=last, reason=entry.reason)
+        kept, data = entry.checkpoints, self._table.checkpoints(id_)
+        numbers = [number for number in kept.newest_first if number in data]  # all of them, but after a rescue
+        checkpoints, steps = tuple(data[number] for number in numbers), tuple(kept.steps[number] for number in numbers)
+        return Record(*who, entry.touched, self._time - entry.touched, entry.awake, checkpoints, steps)
+
+    def _put(self, record: Record) -> Outcome:
+        entry = self._of_owner(record.id)
+        if refused := fencing.put_refused(record, entry):
+            return refused
+        r, reason = record, record.reason
+        if reason is not None and isinstance(entry, Kept):
+            self._bury(r.id, reason, r.fence)
+        elif reason is not None:
+            until, step = self._time + r.seconds, max(r.steps, default=None)
+            self._change(r.id, Tombstone(r.digest, r.fence, reason, r.owner, r.model, step, until))
+        else:
+            for number in entry.checkpoints.newest_first if isinstance(entry, Kept) else ():
+                self._changes.checkpoints[r.id, number] = None
+            self._changes.checkpoints |= {(r.id, number): data for number, data in enumerate(r.checkpoints)}
+            index = CheckpointIndex(r.steps, tuple(map(len, r.checkpoints)))
+            touched = self._time - (0.0 if r.awake else r.seconds)
+            owner = entry.owner if isinstance(entry, Kept) else r.owner
+            self._change(r.id, Kept(r.digest, owner, r.model, r.fence, touched, False, index))
+        return Outcome.PUT
 
     # Entries ----------------------------------------------------------------------------------------------------------
 

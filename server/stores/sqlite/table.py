@@ -47,6 +47,15 @@ class SqliteTable:
         found = self._connection.execute("SELECT key, data FROM checkpoint WHERE key BETWEEN ? AND ?", (first, last))
         return {key - first: data for key, data in found}
 
+    def page(self, cursor: object | None, limit: int) -> tuple[Mapping[str, Kept | Tombstone], object | None]:
+        """Sequences by their keys, then tombstones by their ids: the cursor is the last one's."""
+        if not isinstance(cursor, str):
+            found = self._sequences("WHERE key > ? ORDER BY key LIMIT ?", cursor or 0, limit)
+            last = max((*self._keys.values(), *self._damaged), default=None)
+            return found, "" if last is None else last
+        stones = self._tombstones("WHERE id > ? ORDER BY id LIMIT ?", cursor, limit)
+        return stones, max(stones, default=None)
+
     def parked(self, limit: int, until: float = inf, owner: str | None = None) -> Mapping[str, Kept]:
         of, who = ("", ()) if owner is None else ("owner = ? AND", (owner,))
         return self._sequences(
@@ -183,8 +192,7 @@ def _kept(digest: Any, owner: Any, model: Any, fence: Any, touched: Any, slots: 
 def _tombstone(
     digest: bytes, fence: int, reason: str, model: str, step: int | None, until: float, owner: str
 ) -> Tombstone:
-    known = Reason(reason) if reason in set(Reason) else Reason.EXPIRED
-    return Tombstone(digest, fence, known, owner, model, step, until)
+    return Tombstone(digest, fence, Reason(reason), owner, model, step, until)
 
 
 def _leaves(before: object, after: object) -> bool:

@@ -70,7 +70,7 @@ local cutoff, lapse = time - retention, time - lease
 
 -- Takes what means nothing out of the way, unless this call is one that only looks.
 local function set_aside(id)
-  if verb ~= 'read' then
+  if verb ~= 'read' and verb ~= 'page' then
     redis.call('RENAME', prefix .. 'sequence:' .. id, prefix .. 'damaged:' .. id)
     redis.call('ZREM', touched, id)
     redis.call('ZREM', prefix .. 'awake', id)
@@ -100,10 +100,10 @@ local function look(id)
     if tonumber(f[5]) <= time then
       return nil
     end
-    found.reason, found.step = f[4], f[6]
+    found.reason, found.step, found.owner, found.since = f[4], f[6], f[7] or '', f[5]
     return found
   end
-  found.owner, found.bytes, found.steps = f[7], tonumber(f[10]), {}
+  found.owner, found.bytes, found.steps, found.since = f[7], tonumber(f[10]), {}, f[8]
   for step in string.gmatch(f[9], '%d+') do
     table.insert(found.steps, step) -- the newest first
   end
@@ -142,8 +142,9 @@ local function leave_parked(sequence)
   rank(sequence.owner)
 end
 
--- From now on it is awake, or parked.
-local function touch(sequence, awake)
+-- From now on it is awake, or parked; or was parked at an earlier time.
+local function touch(sequence, awake, earlier)
+  local time = earlier or time
   if awake then
     if not sequence.awake then
       leave_parked(sequence)
@@ -181,18 +182,22 @@ local function fall(id, owner)
   end
 end
 
+local function remember(id, digest, owner, model, fence, step, reason, last)
+  redis.call('HSET', prefix .. 'sequence:' .. id, 'digest', digest, 'owner', owner, 'model', model, 'fence', fence,
+    'step', step, 'reason', reason, 'until', last)
+  redis.call('ZADD', prefix .. 'tombstones', last, id)
+  redis.call('ZADD', prefix .. 'tombstones:' .. owner, last, id)
+  local of = prefix .. 'tombstones:' .. owner
+  local surplus = redis.call('ZCARD', of) - most
+  for _, other in ipairs(surplus > 0 and redis.call('ZRANGE', of, 0, surplus - 1) or {}) do
+    fall(other, owner)
+  end
+end
+
 local function bury(sequence, reason, fence)
   local key, owner = prefix .. 'sequence:' .. sequence.id, prefix .. 'owner:' .. sequence.owner
   redis.call('DEL', key, prefix .. 'checkpoint:' .. sequence.id)
-  local last, of = exact(time + tombstone), prefix .. 'tombstones:' .. sequence.owner
-  redis.call('HSET', key, 'digest', sequence.digest, 'owner', sequence.owner, 'model', sequence.model, 'fence', fence,
-    'step', sequence.step, 'reason', reason, 'until', last)
-  redis.call('ZADD', prefix .. 'tombstones', last, sequence.id)
-  redis.call('ZADD', of, last, sequence.id)
-  local surplus = redis.call('ZCARD', of) - most
-  for _, id in ipairs(surplus > 0 and redis.call('ZRANGE', of, 0, surplus - 1) or {}) do
-    fall(id, sequence.owner)
-  end
+  remember(sequence.id, sequence.digest, sequence.owner, sequence.model, fence, sequence.step, reason, exact(time + tombstone))
   if sequence.awake then
     leave_awake(sequence)
   else
@@ -326,6 +331,75 @@ local function read()
   return answers
 end
 
+-- ids -> of each that is there: id, reason or '', digest, owner, model, fence, when it was touched or until when the tombstone
+-- stands, '1' if it is awake, its steps, and its checkpoints
+local function page()
+  local answers = {}
+  for at = FIRST, #ARGV do
+    local sequence = look(ARGV[at])
+    if sequence then
+      local steps = sequence.reason and sequence.step or table.concat(sequence.steps, ' ')
+      local answer = { sequence.id, sequence.reason or '', sequence.digest, sequence.owner, sequence.model,
+        sequence.fence, sequence.since, sequence.awake and '1' or '0', steps }
+      for _, step in ipairs(sequence.steps or {}) do
+        table.insert(answer, redis.call('HGET', prefix .. 'checkpoint:' .. sequence.id, step))
+      end
+      table.insert(answers, answer)
+    end
+  end
+  return answers
+end
+
+-- Whether what is here is newer than a record, or awake, or another's.
+local function stays(sequence, digest, fence, since, reason)
+  local ours, theirs = tonumber(sequence.fence), tonumber(fence)
+  return sequence.awake or sequence.digest ~= digest or ours > theirs
+    or reason == '' and ours == theirs and tonumber(sequence.since) > tonumber(since)
+end
+
+-- id, reason or '', digest, owner, model, fence, when it was touched, seconds since then or for which the tombstone stands,
+-- steps, and how many pairs of a step and a checkpoint follow -> 'put', 'kept' or 'gone'
+local function put()
+  local answers, at = {}, FIRST
+  while at <= #ARGV do
+    local id, reason, digest, owner, model, fence = unpack(ARGV, at, at + 5)
+    local since, seconds, steps, pairs_ = ARGV[at + 6], tonumber(ARGV[at + 7]), ARGV[at + 8], tonumber(ARGV[at + 9])
+    local here, answer = look(id), 'put'
+    if here and here.reason and reason == '' and here.digest == digest and tonumber(fence) > tonumber(here.fence) then
+      fall(id, here.owner) -- it began anew
+      here = nil
+    end
+    if here and here.reason then
+      answer = 'gone'
+    elseif here and stays(here, digest, fence, since, reason) then
+      answer = 'kept'
+    elseif reason ~= '' and here then
+      bury(here, reason, fence)
+    elseif reason ~= '' then
+      remember(id, digest, owner, model, fence, steps, reason, exact(time + seconds))
+    else
+      local sequence = here or { id = id, owner = owner }
+      if here then
+        redis.call('DEL', prefix .. 'checkpoint:' .. id)
+        count(here.owner, -here.bytes)
+      end
+      local key = prefix .. 'sequence:' .. id
+      redis.call('HDEL', key, 'reason', 'until', 'step')
+      redis.call('HSET', key, 'digest', digest, 'owner', sequence.owner, 'model', model)
+      sequence.fence, sequence.steps, sequence.bytes = fence, {}, 0
+      for pair = at + 10, at + 8 + 2 * pairs_, 2 do
+        place(sequence, ARGV[pair], ARGV[pair + 1], steps)
+        table.insert(sequence.steps, 1, ARGV[pair])
+        sequence.bytes = sequence.bytes + string.len(ARGV[pair + 1])
+      end
+      touch(sequence, false, time - seconds)
+    end
+    table.insert(answers, answer)
+    at = at + 10 + 2 * pairs_
+  end
+  return answers
+end
+
 -- ids -> their fences, '' where there is none
 local function fences()
   local answers = {}
@@ -441,6 +515,8 @@ end
 local last = redis.call('GET', prefix .. 'writer:' .. writer) or '0'
 if verb == 'read' then
   return { last, last, exact(time), damaged, read() }
+elseif verb == 'page' then
+  return { last, last, exact(time), damaged, page() }
 elseif verb == 'fences' then
   return { last, last, exact(time), damaged, fences() }
 elseif tonumber(call) < tonumber(last) then
@@ -451,7 +527,7 @@ for _, owner in ipairs(is_ranked and {} or redis.call('HKEYS', prefix .. 'bytes'
   rank(owner)
 end
 local verbs = {
-  write = write, claim = claim, hold = hold, ['end'] = finish, expire = expire, evict = evict,
+  write = write, put = put, claim = claim, hold = hold, ['end'] = finish, expire = expire, evict = evict,
   forget = function()
     local _, count = forget('+inf', tonumber(ARGV[FIRST]))
     return count

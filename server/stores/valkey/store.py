@@ -6,9 +6,9 @@ crash of Valkey itself as far as its `appendonly` and `appendfsync` say.
 """
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from hashlib import sha1
 from itertools import chain
 from itertools import count as counting
@@ -24,13 +24,29 @@ from valkey.retry import Retry
 from server.errors import StoreFailed
 from server.stores.eviction import RANKED, parts
 from server.stores.observed import ObservedTime
-from server.stores.store import Claim, Claimed, End, Evicted, Gone, Hold, Reason, Refused, Swept, Terms, Usage, Write
+from server.stores.store import (
+    Claim,
+    Claimed,
+    End,
+    Evicted,
+    Gone,
+    Hold,
+    Outcome,
+    Page,
+    Record,
+    Refused,
+    Swept,
+    Terms,
+    Usage,
+    Write,
+)
+from server.stores.valkey import items
+from server.stores.valkey.items import BATCH, Item
 
 log = logging.getLogger(__name__)
 
 SCRIPT = Path(__file__).with_suffix(".lua").read_bytes()
 NAME = sha1(SCRIPT, usedforsecurity=False).hexdigest()
-BATCH = 128  # what one run of the script takes: everybody else waits for a millisecond or two
 
 OF_SEQUENCE, OF_TOMBSTONE = 1_024, 640  # bytes of memory that one takes beside its checkpoints, about
 REFUSALS = (
@@ -41,8 +57,6 @@ REFUSALS = (
     of_valkey.MovedError,
     of_valkey.BusyLoadingError,
 )
-
-Item = tuple[str | bytes | int | float, ...]
 
 
 class ValkeyStore:
@@ -72,7 +86,7 @@ class ValkeyStore:
         self._name = " ".join(f"{key}={value}" for key, value in connection.repr_pieces())  # no password among them
 
     def write(self, writes: Sequence[Write], now: float) -> list[Refused]:
-        return _refused(writes, self._each("write", now, [_written(write) for write in writes]))
+        return items.refused(writes, self._each("write", now, [items.written(write) for write in writes]))
 
     def claim(self, claims: Sequence[Claim], now: float, asked: float | None = None) -> list[Claimed | Gone]:
         """See `Store.claim`. It looks first: if it is held back on its way, it outdoes nobody who comes meanwhile.
@@ -81,23 +95,23 @@ class ValkeyStore:
         """
         asked_at = int((now if asked is None else asked) * 1_000)
         fences = chain.from_iterable(self._each("fences", now, [(claim.id,) for claim in claims]))
-        items = [(claim.id, claim.digest, fence, asked_at) for claim, fence in zip(claims, fences, strict=True)]
-        (taken,) = self._change([self._command("claim", now, self._time.proposed(now), items)])
+        asking = [(claim.id, claim.digest, fence, asked_at) for claim, fence in zip(claims, fences, strict=True)]
+        (taken,) = self._change([self._command("claim", now, self._time.proposed(now), asking)])
         last = {claim.id: int(fence) for claim, (_, fence, *_) in zip(claims, taken, strict=True) if fence}
         return [
-            _claimed(*of_claim) if of_claim[0] else _under(int(of_claim[1]), last[claim.id], found)
+            items.claimed(*of_claim) if of_claim[0] else items.under(int(of_claim[1]), last[claim.id], found)
             for claim, of_claim, found in zip(claims, taken, self.read(claims, now), strict=True)
         ]
 
     def read(self, claims: Sequence[Claim], now: float) -> list[Claimed | Gone]:
         answers = self._each("read", now, [(claim.id, claim.digest) for claim in claims])
-        return [_claimed(*found) for answer in answers for found in answer]
+        return [items.claimed(*found) for answer in answers for found in answer]
 
     def hold(self, holds: Sequence[Hold], now: float) -> list[Refused]:
-        return _refused(holds, self._each("hold", now, [(hold.id, hold.fence, int(hold.awake)) for hold in holds]))
+        return items.refused(holds, self._each("hold", now, [(hold.id, hold.fence, int(hold.awake)) for hold in holds]))
 
     def end(self, ends: Sequence[End], now: float) -> list[Refused]:
-        return _refused(ends, self._each("end", now, [(end.id, end.fence, end.reason) for end in ends]))
+        return items.refused(ends, self._each("end", now, [(end.id, end.fence, end.reason) for end in ends]))
 
     def expire(self, now: float, limit: int = 1_000) -> Swept:
         expired: list[bytes] = []
@@ -115,7 +129,7 @@ class ValkeyStore:
         of = {f"owner:{owner}": count} if owner is not None else self._shares(count)
         found = self._run([("ZRANGE", self._prefix + key, 0, part - 1, "WITHSCORES") for key, part in of.items()])
         answers = self._each("evict", now, [item for some in found for item in zip(some[::2], some[1::2], strict=True)])
-        return [_evicted(*found) for answer in answers for found in answer]
+        return [items.evicted(*found) for answer in answers for found in answer]
 
     def _shares(self, count: int) -> dict[str, int]:
         """From which sorted sets how many give way."""
@@ -128,6 +142,18 @@ class ValkeyStore:
 
     def forget(self, count: int, now: float) -> int:
         return sum(self._each("forget", now, [(min(BATCH, left),) for left in range(count, 0, -BATCH)], 1))
+
+    def page(self, cursor: object | None, limit: int, now: float) -> Page:
+        """See `Store.page`. What SCAN finds is read by the script, each sequence at one moment."""
+        pattern = re.sub(r"([\[\]*?\\])", r"\\\1", self._prefix) + "sequence:*"
+        ((following, keys),) = self._run([("SCAN", cursor or 0, "MATCH", pattern, "COUNT", limit)])  # type: ignore[list-item] # an int
+        ids = [key[len(self._prefix) + len("sequence:") :] for key in keys]
+        found = [one for answer in self._each("page", now, [(id_,) for id_ in ids]) for one in answer]
+        return Page(tuple(items.record(self._time.last, *one) for one in found), int(following) or None)
+
+    def put(self, records: Sequence[Record], now: float) -> list[Outcome]:
+        answers = self._each("put", now, [items.put(record) for record in records], 16)
+        return [Outcome(one.decode()) for answer in answers for one in answer]
 
     def usage(self) -> Usage:
         keys = ("ZCARD", "touched"), ("ZCARD", "awake"), ("GET", "total"), ("ZCARD", "tombstones")
@@ -222,37 +248,6 @@ class ValkeyStore:
         self._client.connection_pool.disconnect()  # the next call may find another primary behind the address
         self._reached = False
         return StoreFailed(f"the store at {self._name} {_says(error)}", definite=definite)
-
-
-def _written(write: Write) -> Item:
-    birth = write.birth
-    born = ("0", "", "", "") if birth is None else ("12"[birth.anew], birth.digest, birth.owner, birth.model)
-    return (write.id, write.fence, write.step, write.data, *born, " ".join(map(str, write.spare)), int(write.awake))
-
-
-def _refused(items: Sequence[Write] | Sequence[Hold] | Sequence[End], answers: list[Any]) -> list[Refused]:
-    return [
-        Refused(items[batch * BATCH + at].id, Reason(reason.decode()), int(fence))
-        for batch, answer in enumerate(answers)
-        for at, reason, fence in answer
-    ]
-
-
-def _claimed(reason: bytes, fence: bytes, owner: bytes, model: bytes, step: bytes, *data: bytes) -> Claimed | Gone:
-    if reason:
-        return Gone(Reason(reason.decode()), model.decode(), int(step) if step else None)
-    return Claimed(int(fence), owner.decode(), model.decode(), data)
-
-
-def _under(fence: int, last: int, found: Claimed | Gone) -> Claimed | Gone:
-    """What is read of a sequence after a claim that gave it a fence, whose last in that run was `last`."""
-    if isinstance(found, Gone):
-        return found
-    return replace(found, fence=fence) if found.fence == last else Gone(Reason.FENCED, found.model)
-
-
-def _evicted(id_: bytes, owner: bytes, size: bytes, reason: bytes) -> Evicted:
-    return Evicted(id_.decode(), owner.decode(), int(size), Reason(reason.decode()))
 
 
 def _is_refusal(error: Exception) -> bool:
