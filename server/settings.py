@@ -129,6 +129,7 @@ class Settings:
     )
     # what looks on
     log_level: str = option("info", ("debug", "info", "warning", "error"), "the least serious of what is logged")
+    log_format: str = option("text", ("text", "json"), "lines for people, or a JSON object a line")
     metrics_port: int = option(
         0, "PORT", "the port of the Prometheus page /metrics; worker N has port + N; 0 for none", 0, 65_535
     )

@@ -29,6 +29,8 @@ from server.durability.registry import Registry
 from server.durability.sequence import Cohort, Life, Move, ServedSequence, digest_of
 from server.durability.takeover import Takeovers
 from server.errors import StoreFailed
+from server.lives import CLOSED, DISCONNECTED, NOT_OPENED, PARKED, Lives
+from server.runtime.counters import Histogram
 from server.settings import Settings
 from server.watermarks import NONE
 
@@ -52,7 +54,11 @@ class StoreSample:
     errors: int
     sequences: int
     bytes: int
+    parked: int  # of the sequences
     unwritten: int  # sequences that were parked here and wait to be written
+    limit: int  # of the bytes
+    took: Histogram  # seconds of each call
+    waited: Histogram  # and from when it was asked for until it began
     lost: Mapping[str, int]  # sequences that ended here against their clients' will, by reason
 
 
@@ -66,13 +72,15 @@ class Keeper:
         models: ModelLookup,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        lives: Lives | None = None,
     ) -> None:
         self.monotonic = monotonic
         self._store = store = store_thread
         self._rest = settings.checkpoint_ms / 1e3
         self._patience = settings.store_seconds
+        self._most_bytes = int(settings.max_store_mib * 2**20)
         # books
-        self._registry = registry = Registry(clock, monotonic)
+        self._registry = registry = Registry(clock, monotonic, lives)
         self._outbox = outbox = Outbox()
         # parts
         self._checkpointer = writer = Checkpointer(store, registry, outbox, settings.checkpoint_steps)
@@ -108,7 +116,9 @@ class Keeper:
     def turn_away(self, model: ServedModel, slots: np.ndarray) -> None:
         """Forgets the sequences in these slots: opening them failed."""
         here = self._registry.at(model)
-        self._registry.remove([here[slot] for slot in slots.tolist() if slot in here])
+        failed = [here[slot] for slot in slots.tolist() if slot in here]
+        self._registry.lives.left(failed, NOT_OPENED)
+        self._registry.remove(failed)
 
     def park(self, sequences: Sequence[ServedSequence], *, abandoned: bool = False) -> None:
         """These sequences of one model leave their stream, after all of its steps; their last states are written.
@@ -116,6 +126,7 @@ class Keeper:
         Not if they were `abandoned` before they, or any that were opened with them, took a step: nothing is lost then.
         """
         model = sequences[0].model
+        self._registry.lives.left(sequences, DISCONNECTED if abandoned else PARKED)
         watermarks, done = model.watermarks, model.slots.done
         if not abandoned:
             watermarks.keep(np.array([s.slot for s in sequences if s.slot >= 0], np.intp))
@@ -134,6 +145,7 @@ class Keeper:
 
         `then` is called once the store knows it, or after `store_seconds`, or at once while the store fails.
         """
+        self._registry.lives.left(sequences, CLOSED)
         fresh = sequences[0].model.watermarks.fresh
         known = [s for s in sequences if s.slot < 0 or not fresh[s.slot]]  # the store does not know the others
         for sequence in sequences:
@@ -227,7 +239,11 @@ class Keeper:
             thread.errors,
             usage.sequences,
             usage.taken,
+            usage.parked,
             self._outbox.unwritten,
+            self._most_bytes,
+            thread.took.copy(),
+            thread.waited.copy(),
             Counter(self._registry.lost),
         )
 

@@ -168,7 +168,10 @@ class Limits:
         if ids:
             self._registry.lost[f"SEQUENCE_{reason.name}"] += len(ids)
         async for part in pieces(len(ids)):
-            self._registry.let_go(self._registry.those_here(ids[part]), reason)
+            here = self._registry.those_here(ids[part])
+            known = {sequence.id for sequence in here}
+            self._registry.lives.gone([id_ for id_ in ids[part] if id_ not in known], f"sequence_{reason}")
+            self._registry.let_go(here, reason)
 
 
 class Lookups:

@@ -13,6 +13,7 @@ from server.caller import Caller
 from server.durability.quota import Quota
 from server.durability.sequence import Cohort, Move, ServedSequence
 from server.errors import Reason, SequenceGone, TidegateError, WrongState
+from server.lives import CLOSED, DISCONNECTED, NOT_OPENED, Lives
 from server.runtime.turns import Work
 from server.settings import Settings
 
@@ -29,8 +30,9 @@ class NullKeeper:
 
     monotonic = staticmethod(time.monotonic)
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, lives: Lives | None = None) -> None:
         self._settings = settings or Settings()
+        self._lives = lives or Lives()
         self._quota = Quota()
         self._open: set[ServedSequence] = set()
 
@@ -53,12 +55,18 @@ class NullKeeper:
         self.check(cohort.caller, len(slots))
         self._quota.count(cohort.caller.owner, len(slots))
         new = cohort.sequences(slots)
+        now = self.monotonic()
+        for sequence in new:
+            sequence.began = now
+        self._lives.came(new)
         self._open.update(new)
         return new
 
     def turn_away(self, model: ServedModel, slots: np.ndarray) -> None:
         failed = set(slots.tolist())
-        self._remove([sequence for sequence in self._open if sequence.model is model and sequence.slot in failed])
+        those = [sequence for sequence in self._open if sequence.model is model and sequence.slot in failed]
+        self._lives.left(those, NOT_OPENED)
+        self._remove(those)
 
     def _remove(self, sequences: Sequence[ServedSequence]) -> None:
         for sequence in self._open.intersection(sequences):
@@ -66,13 +74,17 @@ class NullKeeper:
             self._quota.count(sequence.owner, -1)
 
     def park(self, sequences: Sequence[ServedSequence], *, abandoned: bool = False) -> None:
-        self.end(sequences, lambda: None)
+        self._end(sequences, DISCONNECTED)
 
     def end(self, sequences: Sequence[ServedSequence], then: Callable[[], None]) -> None:
+        self._end(sequences, CLOSED)
+        then()
+
+    def _end(self, sequences: Sequence[ServedSequence], why: str) -> None:
+        self._lives.left(sequences, why)
         for sequence in sequences:
             sequence.move(Move.END)
         self._remove(sequences)
-        then()
 
     def claim(self, wish: Wish) -> None:
         wish.then(SequenceGone("this server keeps no checkpoints, so no sequence can be resumed"))
@@ -100,7 +112,8 @@ class NullKeeper:
         then(None)
 
     def relocate(self, sequence: ServedSequence, model: ServedModel, slot: int) -> None:
-        sequence.model, sequence.slot = model, slot
+        before, sequence.model, sequence.slot = sequence.place, model, slot
+        self._lives.moved(sequence, before)
 
     async def start(self) -> None: ...
 

@@ -13,6 +13,7 @@ from server.durability.losses import WHY
 from server.durability.quota import Quota
 from server.durability.sequence import Holder, Life, Move, ServedSequence
 from server.errors import Reason, SequenceGone
+from server.lives import Lives
 from server.stores import store
 from server.watermarks import NONE
 
@@ -26,9 +27,10 @@ _NONE_HERE: Mapping[int, ServedSequence] = {}
 class Registry:
     """All sequences that are open here, sleeping ones among them. All of durability takes its time from here."""
 
-    def __init__(self, clock: Callable[[], float], monotonic: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], monotonic: Callable[[], float], lives: Lives | None = None) -> None:
         self.clock = clock  # seconds since 1970
         self.monotonic = monotonic
+        self.lives = lives or Lives()
         self._here: dict[str, ServedSequence] = {}
         self._by_slot: dict[ServedModel, dict[int, ServedSequence]] = {}
         self.quota = Quota()  # of those that are here or coming
@@ -130,12 +132,15 @@ class Registry:
             model.watermarks.keep(np.array(those))
 
     def _add(self, sequences: Sequence[ServedSequence], slots: np.ndarray) -> None:
+        now = self.monotonic()
         for sequence, slot in zip(sequences, slots.tolist(), strict=True):
             if sequence.id not in self._here and sequence.id not in self._coming:
                 self.quota.count(sequence.owner, 1)
             self._here[sequence.id] = sequence
+            sequence.began = now
             self._house(sequence, slot)
         self.note(sequences)
+        self.lives.came(sequences)
 
     def sleep(self, sequence: ServedSequence) -> None:
         """An open sequence, whose last state is written, gives up its slot."""
@@ -160,8 +165,9 @@ class Registry:
         """A sequence goes on in a slot of another model, as the store has it."""
         standing = sequence.model.watermarks.standing(sequence.slot)
         self.vacate(sequence)
-        sequence.model = model
+        before, sequence.model = sequence.place, model
         self._house(sequence, slot)
+        self.lives.moved(sequence, before)
         model.watermarks.go_on(slot, standing, int(model.slots.done[slot]), self.monotonic())
 
     def _house(self, sequence: ServedSequence, slot: int) -> None:
@@ -214,6 +220,7 @@ class Registry:
 
     def lose(self, sequences: Sequence[ServedSequence], reason: Reason, sentence: str) -> None:
         """Removes sequences against their clients' will; their streams say why. `sentence` has a place for the id."""
+        self.lives.left([sequence for sequence in sequences if sequence in self], Reason(reason).name.lower())
         by_holder: dict[Holder, list[ServedSequence]] = {}
         for sequence in sequences:
             if sequence.holder is not None:

@@ -166,6 +166,17 @@ class ServedSequence:
     new: bool = False  # opened here, and not born yet
     held: float = -inf  # when the store was last told whether it is awake, in seconds of a monotonic clock
     origin: np.ndarray | None = None  # the state [W] that a new one came with; None: the model's initial one
+    began: float = 0.0  # when it came here, by the same clock
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """The name and version of its model."""
+        return self.model.name, self.model.version
+
+    @property
+    def taken(self) -> int:
+        """How many steps it has taken in all."""
+        return self.model.slots.done.item(self.slot) if self.slot >= 0 else self.steps
 
     def move(self, move: Move) -> None:
         """Goes on in its life. Raises IllegalMove."""

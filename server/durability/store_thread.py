@@ -16,12 +16,14 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from server.errors import StoreFailed, StoreSilent, TidegateError
+from server.runtime.counters import Histogram
 from server.stores.store import Store
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_TOOK = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 1.0, 2.5, 10.0)  # seconds
 _CALM = 3.0  # seconds without a failure until a store counts as working again; writes are tried more often
 
 _until: ContextVar[float] = ContextVar("until")  # when the caller stops waiting, by the event loop's clock
@@ -43,6 +45,8 @@ class StoreThread:
         self.failing_since: float | None = None  # in seconds of the monotonic clock
         self._failed_last = 0.0  # by the same clock
         self.errors = 0
+        self.took = Histogram(_TOOK)  # seconds of each call
+        self.waited = Histogram(_TOOK)  # and from when it was asked for until it began
         self._under_way: set[asyncio.Task[None]] = set()  # the event loop itself does not hold on to its tasks
 
     async def start(self) -> None:
@@ -59,7 +63,7 @@ class StoreThread:
         Raises:
             StoreFailed: the store could not do it.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._carry_out, call)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._timed, call, time.monotonic())
 
     async def ask_soon(self, call: Callable[[Store], T]) -> T:
         """As `ask`, within the time that a client waits.
@@ -111,6 +115,14 @@ class StoreThread:
             async with asyncio.timeout(seconds):
                 await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         self._thread.shutdown(wait=False)
+
+    def _timed(self, call: Callable[[Store], T], asked: float) -> T:
+        begun = time.monotonic()
+        self.waited.add(begun - asked)
+        try:
+            return self._carry_out(call)
+        finally:
+            self.took.add(time.monotonic() - begun)
 
     def _carry_out(self, call: Callable[[Store], T]) -> T:
         try:

@@ -41,6 +41,10 @@ class Admission:
     def streams(self) -> int:
         return self._streams.count
 
+    @property
+    def most_streams(self) -> int:
+        return self._streams.most
+
     async def drain(self, seconds: float) -> None:
         """Opens nothing new from now on. Waits for calls that are under way, but not longer than `seconds`."""
         self._draining = True
@@ -100,7 +104,7 @@ class _Places:
 
     def __init__(self, what: str, most: int, share: int, advice: str) -> None:
         self._what = what
-        self._most = most
+        self.most = most
         self._share = share
         self._advice = advice
         self.count = 0
@@ -108,8 +112,8 @@ class _Places:
 
     def take(self, caller: Caller) -> Callable[[], None]:
         """Takes one; the function that is returned gives it back. Raises OverLimit."""
-        if self.count >= self._most:
-            raise self._full(f"{self._most} {self._what} are open, which is the limit")
+        if self.count >= self.most:
+            raise self._full(f"{self.most} {self._what} are open, which is the limit")
         if self._by_address[caller.account] >= self._share:
             raise self._full(f"{self._share} {self._what} are open from your address, which is the limit of one")
         self.count += 1

@@ -1,15 +1,18 @@
 """What all protocols of a server are built on: one of each, so that limits hold whatever protocols a client speaks."""
 
 import asyncio
+from collections.abc import Callable
 
 from server.access.authority import Authority
 from server.caller import Caller
 from server.durability.keeper import AnyKeeper
 from server.edge.admission import Admission
-from server.edge.callers import Peer, caller_of
+from server.edge.callers import Peer, anybody, caller_of
 from server.edge.incoming import Incoming
 from server.edge.pace import Pace
 from server.edge.prediction import Predictor
+from server.edge.refusals import Refusals
+from server.errors import TidegateError
 from server.repository.repository import Repository
 from server.runtime.turns import REST, Turns
 from server.settings import Settings
@@ -25,6 +28,7 @@ class Backend:
         self.admission = admission
         self.keeper = keeper
         self.authority = Authority()
+        self.refusals = Refusals()
         self.incoming = Incoming(settings)
         self.pace = Pace(lambda call: asyncio.get_running_loop().call_soon(call))
         self.turns = Turns(lambda call: asyncio.get_running_loop().call_soon(call), rest=REST)
@@ -34,3 +38,15 @@ class Backend:
     def caller(self, context: Peer) -> Caller:
         """The client of a call, to be asked for the rights that the call needs. Raises Unauthenticated."""
         return caller_of(context, self.authority)
+
+    def noted(self, context: Peer, request: str) -> Callable[[TidegateError], None]:
+        """Notes that a call of this kind was refused."""
+
+        def note(error: TidegateError) -> None:
+            try:
+                caller = self.caller(context)
+            except TidegateError:
+                caller = anybody(context)
+            self.refusals.note(error, caller, request)
+
+        return note

@@ -15,7 +15,7 @@ from server.edge.dialect import Bundle, Call, Dialect, Large, Outgoing, Request
 from server.edge.pace import Pace
 from server.errors import Silent, TidegateError
 from server.streams.allowance import Allowance
-from server.streams.events import Answered, Event, FleetAnswered
+from server.streams.events import Answered, Event, Failed, FleetAnswered
 from server.streams.stream import Stream
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ class Exchange:
         allowed: how many bytes of messages that carry no answer may wait to be written before no more is read.
         silence: seconds after which a stream without any message is ended.
         pace: says how long requests may be taken.
+        note: is called with each request that was refused, and its stream.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Exchange:
         allowed: Allowance,
         silence: float,
         pace: Pace,
+        note: Callable[[Failed, Stream], None] = lambda _, __: None,
     ) -> None:
         # fixed
         self._loop = asyncio.get_running_loop()
@@ -54,6 +56,7 @@ class Exchange:
         self._allowed = allowed
         self._silence = silence
         self._pace = pace
+        self._note = note
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._stream = make(self._emit)
         # reading
@@ -219,6 +222,8 @@ class Exchange:
         if isinstance(event, _ANSWERS):
             self._outgoing.append(event)
         else:
+            if isinstance(event, Failed):
+                self._note(event, self._stream)
             message = self._dialect.write(event)  # at once: what waits is counted as what it takes
             self._outgoing.append(message)
             self._unwritten += message.size if isinstance(message, Large) else len(message)

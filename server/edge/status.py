@@ -1,7 +1,7 @@
 """Turns errors into gRPC statuses with a google.rpc.ErrorInfo (domain "tidegate"); no other file does."""
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 
@@ -33,17 +33,25 @@ _CODES = {
 
 
 @asynccontextmanager
-async def told(context: Any) -> AsyncIterator[None]:  # noqa: ANN401 # gRPC's, whose type parameters differ
-    """Ends the call with the status for an error. A fault of the server is logged, and told without details."""
+async def told(
+    context: Any,  # noqa: ANN401 # gRPC's, whose type parameters differ
+    note: Callable[[TidegateError], None] = lambda _: None,
+) -> AsyncIterator[None]:
+    """Ends the call with the status for an error, which is noted before.
+
+    A fault of the server is logged, and told without details.
+    """
     try:
         yield
     except TidegateError as error:
+        note(error)
         await abort(context, error)
     except (grpc.aio.AbortError, grpc.aio.UsageError):
         raise
     except Exception:
         log.exception("a call failed")
-        await abort(context, TidegateError("the server failed; its log has the details"))
+        note(fault := TidegateError("the server failed; its log has the details"))
+        await abort(context, fault)
 
 
 async def abort(context: "grpc.aio.ServicerContext[object, object]", error: TidegateError) -> NoReturn:

@@ -16,9 +16,12 @@ from server.edge.admission import Admission
 from server.edge.backend import Backend
 from server.edge.native.service import SERVICE, Servicer
 from server.edge.standard import Health, Reflection
+from server.lives import Lives
 from server.operations import connections, sample
+from server.operations.journal import Journal
 from server.operations.memory import Memory
 from server.operations.metrics import Metrics
+from server.operations.pulse import Pulse
 from server.repository.repository import Repository
 from server.runtime.observer import Observer
 from server.settings import Settings
@@ -31,7 +34,7 @@ _HEALTH = health_pb2.HealthCheckResponse
 STORE = "tidegate.store"  # the name under which the store's health is told
 _GLANCE = 0.5  # seconds between two looks at the store's health
 _FAREWELL = 0.2  # seconds for the last statuses to leave
-_LOOK = 5.0  # seconds between two looks at the descriptors
+_LOOK = 5.0  # seconds between two looks at the descriptors, and at what the log has left out
 
 
 class Server:
@@ -42,8 +45,10 @@ class Server:
         self._shares_port = shares_port
         self._repository = Repository(settings, observer=_observer(settings.observer))
         self._admission = Admission(self._repository, settings)
-        self._keeper = _keeper(settings, self._admission)
+        self._journal, self._pulse = Journal(), Pulse()
+        self._keeper = _keeper(settings, self._admission, Lives([self._journal]))
         self._backend = Backend(settings, self._repository, self._admission, self._keeper)
+        self._backend.refusals.tell = self._journal.refused
         self._health = Health(self._admission, self._backend.incoming)
         self._transport = connections.transport(settings, shares_port)
         self._stopping = asyncio.Event()
@@ -90,7 +95,8 @@ class Server:
             await self._repository.refresh(settled=True)
         if not self._stopping.is_set():
             self._set_health(_HEALTH.SERVING)
-        for work in (self._poll(), self._keeper.run(), self._watch_store(), _watch_resources()):
+        watches = self._watch_store(), _watch_resources(), self._pulse.run(), self._sum_up()
+        for work in (self._poll(), self._keeper.run(), *watches):
             self._tasks.append(asyncio.create_task(work))
         _settle_memory()
         ready = sum(entry.served is not None for entry in self._repository.entries())
@@ -114,10 +120,12 @@ class Server:
         if self._metrics is not None:
             await self._metrics.stop()
         self._repository.stop()
+        self._journal.sum_up()
         log.info("stopped")
 
     def _read(self) -> sample.Sample:
-        return sample.take(self._repository, self._keeper, self._admission.streams)
+        refusals, late = self._backend.refusals, self._pulse.late
+        return sample.take(self._repository, self._keeper, self._admission, refusals, late)
 
     async def _listen(self) -> None:
         host, port = self._settings.host, self._settings.port
@@ -146,18 +154,23 @@ class Server:
             self._health.set(STORE, _HEALTH.SERVING if store.answers else _HEALTH.NOT_SERVING)
             await asyncio.sleep(_GLANCE)
 
+    async def _sum_up(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK)
+            self._journal.sum_up()
+
     def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for service in (health.OVERALL_HEALTH, SERVICE):
             self._health.set(service, status)
 
 
-def _keeper(settings: Settings, models: Admission) -> AnyKeeper:
+def _keeper(settings: Settings, models: Admission, lives: Lives) -> AnyKeeper:
     if settings.store == "none":
-        return NullKeeper(settings)
+        return NullKeeper(settings, lives)
     retention = settings.retention_hours * 3_600
     terms = Terms(keep=settings.keep_checkpoints, retention=retention, tombstone=retention)
     store_thread = StoreThread(lambda: open_store(settings.store, terms), settings.store_seconds)
-    return Keeper(store_thread, settings, models)
+    return Keeper(store_thread, settings, models, lives=lives)
 
 
 def _observer(name: str) -> Observer | None:

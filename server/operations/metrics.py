@@ -24,6 +24,7 @@ from server.runtime import counters
 _PATIENCE = 5.0  # seconds that the page waits for the event loop
 Table = dict[str, tuple[type[Counter | Gauge | Histogram], str, str]]  # by name: the family, where it is read, its help
 _OF_MODELS: Table = {
+    "sequences_limit": (Gauge, "capacity", "The most that may be open."),
     "sequences_open": (Gauge, "open", "Sequences that are open on a stream."),
     "sequences_asleep": (Gauge, "asleep", "Those of them that are parked, because no step came for long."),
     "batch_rows_limit": (Gauge, "limit", "The most rows of a run."),
@@ -44,9 +45,20 @@ _OF_STORE: Table = {
     "store_up": (Gauge, "answers", "1 while the store of checkpoints answers, else 0."),
     "store_errors": (Counter, "errors", "Calls to the store that failed."),
     "store_sequences": (Gauge, "sequences", "Sequences in the store, open and parked, of all its servers."),
+    "store_sequences_parked": (Gauge, "parked", "Those of them that are parked."),
     "store_bytes": (Gauge, "bytes", "What they take, with what is known of those gone."),
+    "store_limit_bytes": (Gauge, "limit", "What they may take; beyond, those parked for longest are evicted."),
+    "store_seconds": (Histogram, "took", "How long calls of the store took."),
+    "store_waiting_seconds": (Histogram, "waited", "From when the store was asked until it began."),
     "sequences_unwritten": (Gauge, "unwritten", "Parked sequences that wait for the store."),
 }
+_OF_SERVER: Table = {
+    "streams_open": (Gauge, "streams", "Client streams."),
+    "streams_limit": (Gauge, "streams_limit", "The most that may be open."),
+    "loop_late_seconds": (Histogram, "late", "How late the event loop was, looked at 20 times a second."),
+}
+_REFUSED = "Requests that were refused, by reason, and by the token of who asked."
+_MODELS = "Versions of models, by what became of their files."
 _LOST = "Sequences that this server ended or lost without their client's will."
 
 
@@ -84,18 +96,24 @@ class Metrics(Collector):
 
 
 def families(sample: Sample) -> Iterator[Metric]:
-    yield Gauge("tidegate_streams_open", "Client streams.", sample.streams)
+    yield from _families(_OF_SERVER, (), {(): sample})
+    yield _counted(Counter("tidegate_refusals", _REFUSED, labels=("reason", "owner")), sample.refused)
+    yield _counted(Gauge("tidegate_models", _MODELS, labels=("state",)), sample.files)
     yield from _families(_OF_MODELS, ("model", "version"), sample.models)
     if sample.store is not None:
         yield from _families(_OF_STORE, (), {(): sample.store})
-        lost = Counter("tidegate_sequences_lost", _LOST, labels=("reason",))
-        for reason, count in sample.store.lost.items():
-            lost.add_metric((reason.lower(),), count)
-        yield lost
+        lost = {(reason,): count for reason, count in sample.store.lost.items()}
+        yield _counted(Counter("tidegate_sequences_lost", _LOST, labels=("reason",)), lost)
+
+
+def _counted(family: Counter | Gauge, counts: Mapping[Any, int]) -> Metric:
+    for (first, *others), count in counts.items():
+        family.add_metric((first.lower(), *others), count)
+    return family
 
 
 def _families(
-    table: Table, labels: Sequence[str], samples: Mapping[Any, ModelSample | StoreSample]
+    table: Table, labels: Sequence[str], samples: Mapping[Any, ModelSample | StoreSample | Sample]
 ) -> Iterator[Metric]:
     for name, (kind, place, text) in table.items():
         family, value = kind(f"tidegate_{name}", text, labels=labels), attrgetter(place)

@@ -12,7 +12,7 @@ from uvloop import new_event_loop
 
 from server.errors import StoreFailed
 from server.operations.connections import raise_descriptors
-from server.operations.log import RateLimit
+from server.operations.log import begin
 from server.settings import Settings
 
 log = logging.getLogger("server")
@@ -25,10 +25,7 @@ def run(settings: Settings, life: Callable[[], Coroutine[Any, Any, None]], name:
     """Runs a server until it ends, or logs why it could not start. Returns the exit status. `name` is for the log."""
     sys.setswitchinterval(_SWITCH)
     raise_descriptors()
-    form = f"%(asctime)s %(levelname)s {name}%(name)s: %(message)s"
-    handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(RateLimit())
-    logging.basicConfig(level=settings.log_level.upper(), format=form, handlers=[handler])
+    begin(settings, name)
     if not settings.models.is_dir():
         log.error("the model repository %s is not a folder; give another with --models", settings.models)
         return 1

@@ -1,12 +1,14 @@
 """A moment of the whole server in numbers, taken in the event loop and used in any thread. Knows no metrics."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from server.durability.keeper import AnyKeeper, StoreSample
-from server.repository.repository import Repository
-from server.runtime.counters import Counters
+from server.edge.admission import Admission
+from server.edge.refusals import Refusals
+from server.repository.repository import Entry, Repository
+from server.runtime.counters import Counters, Histogram
 from server.runtime.served_model import ServedModel
 
 
@@ -16,6 +18,7 @@ class ModelSample:
 
     open: int
     asleep: int
+    capacity: int  # the most that may be open
     limit: int  # the most rows of a batch
     lag_steps: int
     lag_seconds: float
@@ -27,16 +30,36 @@ class Sample:
     """Models by name and version; `store` is None where nothing is kept."""
 
     streams: int
+    streams_limit: int
+    late: Histogram  # of the event loop, in seconds
+    refused: Mapping[tuple[str, str], int]  # requests, by reason and token
+    files: Mapping[tuple[str], int]  # versions, by state
     models: Mapping[tuple[str, str], ModelSample]
     store: StoreSample | None
 
 
-def take(repository: Repository, keeper: AnyKeeper, streams: int) -> Sample:
+def take(
+    repository: Repository, keeper: AnyKeeper, admission: Admission, refusals: Refusals, late: Histogram
+) -> Sample:
     files = defaultdict[tuple[str, str], list[ServedModel]](list)
     for model in repository.served():
         files[model.name, str(model.version)].append(model)
     now = keeper.monotonic()
-    return Sample(streams, {key: _of_version(models, now) for key, models in files.items()}, keeper.sample())
+    return Sample(
+        admission.streams,
+        admission.most_streams,
+        late.copy(),
+        dict(refusals.counts),
+        {("ready",): 0, ("refused",): 0, ("loading",): 0} | Counter((_state(entry),) for entry in repository.entries()),
+        {key: _of_version(models, now) for key, models in files.items()},
+        keeper.sample(),
+    )
+
+
+def _state(entry: Entry) -> str:
+    if entry.served is not None:
+        return "ready"
+    return "loading" if entry.refusal is None else "refused"
 
 
 def _of_version(models: Sequence[ServedModel], now: float) -> ModelSample:
@@ -47,6 +70,7 @@ def _of_version(models: Sequence[ServedModel], now: float) -> ModelSample:
     return ModelSample(
         sum(model.slots.in_use for model in models) + asleep,
         asleep,
+        models[0].slots.in_use + models[0].slots.free,
         max(model.loaded.engine.largest for model in models),
         max(model.watermarks.lag(model.slots.done) for model in models),
         max(model.watermarks.lag_seconds(model.slots.done, now) for model in models),

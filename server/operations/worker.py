@@ -19,7 +19,7 @@ def main() -> int:
     number, descriptor, *arguments = sys.argv[1:]
     settings = read(arguments)
     with socket(fileno=int(descriptor)) as parent:
-        return run(settings, lambda: _serve(settings, parent), f"worker {number} ")
+        return run(settings, lambda: _serve(settings, parent), f"worker {number}")
 
 
 async def _serve(settings: Settings, parent: socket) -> None:

@@ -28,6 +28,9 @@ class Histogram:
         """How many values were at most as large as each bound; the last is of them all."""
         return list(accumulate(self.counts))
 
+    def copy(self) -> "Histogram":
+        return self + Histogram(self.bounds)
+
     def __add__(self, other: "Histogram") -> "Histogram":
         both = Histogram(self.bounds)
         both.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]

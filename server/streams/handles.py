@@ -184,6 +184,10 @@ class Handles:
     def open(self) -> np.ndarray:
         return np.flatnonzero(self._groups >= 0)
 
+    def ids(self, handles: Sequence[int]) -> list[str]:
+        """The ids of the sequences that are under these handles."""
+        return [self.sequences[handle].id for handle in handles if handle in self.sequences]
+
     def expected(self, handles: Sequence[int]) -> tuple[int, ...]:
         """The step that each sequence expects next; empty if one of them is not open."""
         given = np.asarray(handles, np.int64)

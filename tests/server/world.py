@@ -27,6 +27,7 @@ from server.edge.callers import address_of
 from server.edge.native.requests import reader
 from server.edge.native.service import exchange
 from server.edge.pace import Pace
+from server.edge.refusals import Refusals
 from server.errors import StoreFailed
 from server.runtime.turns import Turns
 from server.settings import Settings
@@ -312,6 +313,7 @@ class World:
                 Allowance(self.settings.window_bytes),
                 line,
                 Caller(address_of(line.peer())),
+                Refusals(),
             )
             line.serving = asyncio.create_task(talk.serve(server.leave))
             return line

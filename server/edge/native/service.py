@@ -17,6 +17,7 @@ from server.edge.native.descriptions import Descriptions
 from server.edge.native.dialect import NativeDialect
 from server.edge.pace import Pace
 from server.edge.pump import Pump
+from server.edge.refusals import Refusals
 from server.edge.transports import Transport
 from server.runtime.turns import Turns
 from server.settings import Settings
@@ -41,6 +42,7 @@ def exchange(
     allowed: Allowance,
     context: Context,
     caller: Caller,
+    refusals: Refusals,
 ) -> Exchange:
     route = dict(context.invocation_metadata()).get(_ROUTE, "")
 
@@ -48,7 +50,8 @@ def exchange(
         return Stream(catalogue, keeper, settings.max_sequences, allowed, emit, caller, route, turns)
 
     call = context if isinstance(context, Call) else Pump(context)
-    return Exchange(call, NativeDialect(settings), make, keeper, allowed, settings.silent_seconds, pace)
+    dialect, note = NativeDialect(settings), refusals.of(caller)
+    return Exchange(call, dialect, make, keeper, allowed, settings.silent_seconds, pace, note)
 
 
 class Servicer:
@@ -74,7 +77,7 @@ class Servicer:
 
     def _unary(self, kind: type[Message], call: Callable[[Any, Context, Caller], Awaitable[bytes]]) -> Any:  # noqa: ANN401 # gRPC's
         async def answer(_: object, context: Context) -> bytes:
-            async with status.told(context):
+            async with status.told(context, self._backend.noted(context, kind.__name__.removesuffix("Request"))):
                 caller = self._backend.caller(context)
                 left = self._backend.admission.answer(caller)
                 context.add_done_callback(lambda _: left())
@@ -87,12 +90,12 @@ class Servicer:
     async def stream(self, _requests: object, context: Context) -> None:
         """Opens sequences, takes their steps, answers each, closes them."""
         backend = self._backend
-        async with status.told(context):
+        async with status.told(context, backend.noted(context, "Stream")):
             caller = backend.caller(context)
             caller.require(Right.PREDICT)
             with backend.admission.stream(caller), backend.allowances.one(caller.account) as allowed:
                 shared = backend.admission, backend.keeper, backend.settings, backend.turns, backend.pace
-                served = exchange(*shared, allowed, context, caller)
+                served = exchange(*shared, allowed, context, caller, backend.refusals)
                 await served.serve(backend.admission.leaving)
 
     async def predict(self, request: tidegate_pb2.PredictRequest, context: Context, caller: Caller) -> bytes:

@@ -36,7 +36,9 @@ class Page:
     def __call__(self, name: str, **labels: str) -> float:
         """The one sample of this name, of model lstm unless there is a reason."""
         wanted = (
-            labels if "reason" in labels or not self._by_model(name) else {"model": "lstm", "version": "1", **labels}
+            labels
+            if {"reason", "state"} & set(labels) or not self._by_model(name)
+            else {"model": "lstm", "version": "1", **labels}
         )
         (value,) = (s.value for s in self.samples if s.name == f"tidegate_{name}" and s.labels == wanted)
         return value
@@ -72,6 +74,10 @@ async def test_steps_batches_sequences_and_lag_are_those_that_the_client_counts(
         await stream.ask(close(2))
         seen = await page(port)
     assert seen("streams_open") == 1
+    assert seen("streams_limit") >= 16
+    assert seen("sequences_limit") == 65_536
+    assert seen("loop_late_seconds_count") >= 0
+    assert [seen("models", state=state) for state in ("ready", "refused", "loading")] == [1, 0, 0]
     assert seen("sequences_opened_total") == 3
     assert seen("sequences_closed_total") == 1
     assert seen("sequences_open") == 2
@@ -110,8 +116,10 @@ async def test_what_is_resumed_taken_over_and_replayed_is_counted(
     assert seen("checkpoints_written_total") >= 2
     assert seen("store_up") == 1
     assert seen("store_errors_total") == 0
+    assert seen("store_seconds_count") == seen("store_waiting_seconds_count") > 2
+    assert seen("store_limit_bytes") == 16_384 * 2**20
     labels = {label for s in seen.samples if s.name.startswith("tidegate_") for label in s.labels}
-    assert labels == {"model", "version", "reason", "le"}
+    assert labels == {"model", "version", "reason", "state", "le"}
 
 
 async def test_a_client_that_claims_to_have_every_answer_is_served_and_counted_by_what_it_sends(
