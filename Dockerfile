@@ -57,6 +57,7 @@ COPY server server
 COPY models /models
 # A checkout made under a strict umask must be readable here all the same.
 RUN chmod -R a+rX /app /models && python -m compileall -q /app && install -d -m 700 -o 10001 -g 10001 /cache /state
+# It listens on every interface, for which it wants TLS, or TIDEGATE_INSECURE=yes: see docs/secure.md.
 ENV TIDEGATE_HOST=0.0.0.0 \
     TIDEGATE_PORT=50051 \
     TIDEGATE_MODELS=/models \

@@ -12,6 +12,7 @@ from server.settings import Option, Settings
 PREFIX = "TIDEGATE_"
 _GROUPS = {  # by the first setting of each
     "models": "what is served, and where",
+    "tls_cert": "who may connect",
     "load_seconds": "loading model files",
     "max_batch": "batching",
     "max_sequences": "limits",
@@ -161,6 +162,8 @@ def _check(parser: argparse.ArgumentParser, settings: Settings) -> None:
             f"--workers is {settings.workers}, but --store {settings.store} is of one process alone: no worker could "
             "go on with another's sequences; expected sqlite:FILE or valkey://HOST:PORT/DB"
         )
+    if settings.workers > 1 and settings.host.startswith("unix:"):
+        parser.error(f"--workers is {settings.workers}, but a Unix socket is of one process alone")
     last = settings.metrics_port + settings.workers - 1
     if settings.metrics_port and last > _LAST_PORT:
         parser.error(f"--metrics-port is {settings.metrics_port}, and {last} for the last worker; expected 0 to 65535")

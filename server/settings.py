@@ -52,14 +52,31 @@ class Settings:
 
     # what and where
     models: Path = option(Path("models"), "FOLDER", "the model repository, a folder of NAME/VERSION/model.onnx")
-    host: str = option("127.0.0.1", "ADDRESS", "the address to listen on; 0.0.0.0 for every interface")
+    host: str = option(
+        "127.0.0.1",
+        "ADDRESS",
+        "the address to listen on; 0.0.0.0 for every interface, unix:PATH for a Unix socket of this user alone",
+    )
     port: int = option(50051, "PORT", "the port to listen on; 0 takes a free one, which the log names", 0, 65_535)
     transport: str = option(
         "http2", ("http2", "grpc"), "what clients connect to: http2 is the server's own, grpc that of grpcio"
     )
     workers: int = option(1, "COUNT", "how many processes share the port and the store; each takes a core")
-    poll_seconds: float = option(2.0, "SECONDS", "the time between two scans of the repository for changes")
+    poll_seconds: float = option(2.0, "SECONDS", "the time between two looks for changed files")
     keep_versions: int = option(1, "COUNT", "how many versions of each model are served, the newest first")
+    # who may connect
+    tls_cert: str = option(
+        "none",
+        "FILE",
+        "the server's certificate for TLS, in PEM form with those it depends on; read anew if it changes",
+    )
+    tls_key: str = option("none", "FILE", "the private key of that certificate, in PEM form without a password")
+    tls_client_ca: str = option(
+        "none", "FILE", "the issuers of certificates that clients must show; none: a client needs no certificate"
+    )
+    insecure: bool = option(
+        False, "", "listens on addresses of a network also without TLS, or without asking who connects"
+    )
     # loading
     load_seconds: float = option(60.0, "SECONDS", "the time limit for loading one model file")
     load_memory_mib: float = option(4_096.0, "MIB", "the memory limit for loading one model file")
@@ -140,6 +157,10 @@ class Settings:
     def share_of(self, limit: int) -> int:
         """How much of a limit one address may take: at least 1."""
         return max(1, int(self.max_share * limit / 100))
+
+    @property
+    def has_tls(self) -> bool:
+        return self.tls_cert != "none"
 
     @property
     def most_streams(self) -> int:

@@ -1,11 +1,20 @@
 """How calls come in: by Tidegate's own HTTP/2 or by grpc's. Services do not know which."""
 
-from collections.abc import Iterable, Sequence
+import os
+import socket
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Protocol
 
 import grpc
 
+from server.edge.certificates import Certificates, Identity
 from server.edge.http2.server import Http2Server, Options
+
+UNIX = "unix:"  # a host that begins so is the path of a Unix socket
+_OWN = 0o177  # what is taken from the rights of a new file: only this user may connect
 
 
 class Transport(Protocol):
@@ -24,24 +33,31 @@ class Transport(Protocol):
 class Http2Transport:
     """HTTP/2 of `edge/http2`."""
 
-    def __init__(self, options: Options, shared: bool) -> None:
+    def __init__(self, options: Options, shared: bool, certificates: Certificates | None) -> None:
         self._server = Http2Server(options)
         self._shared = shared
+        self._certificates = certificates
         self.add_generic_rpc_handlers = self._server.add_generic_rpc_handlers
         self.stop = self._server.stop
 
     async def listen(self, host: str, port: int) -> int:
         """See Transport."""
-        port = self._server.bind(host, port, self._shared)
-        await self._server.start()
+        certificates = self._certificates
+        if host.startswith(UNIX):
+            with _new_socket(host.removeprefix(UNIX)) as path:
+                self._server.bind_path(path)
+        else:
+            port = self._server.bind(host, port, self._shared)
+        await self._server.start(None if certificates is None else lambda: certificates.current.context)
         return port
 
 
 class GrpcTransport:
     """grpc's own, `grpc.aio`."""
 
-    def __init__(self, options: Sequence[tuple[str, int]]) -> None:
+    def __init__(self, options: Sequence[tuple[str, int]], certificates: Certificates | None) -> None:
         self._server = grpc.aio.server(options=options)
+        self._certificates = certificates
 
     def add_generic_rpc_handlers(self, handlers: Iterable[Any], /) -> None:
         """See Transport."""
@@ -49,14 +65,63 @@ class GrpcTransport:
 
     async def listen(self, host: str, port: int) -> int:
         """See Transport."""
-        address = f"{host}:{port}"
-        try:
-            port = self._server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise OSError(str(error)) from error
+        if host.startswith(UNIX):
+            with _new_socket(host.removeprefix(UNIX)):
+                self._add(host)
+        else:
+            port = self._add(f"{host}:{port}")
         await self._server.start()
         return port
+
+    def _add(self, address: str) -> int:
+        try:
+            if self._certificates is None:
+                return self._server.add_insecure_port(address)
+            return self._server.add_secure_port(address, _credentials(self._certificates))
+        except RuntimeError as error:
+            raise OSError(str(error)) from error
 
     async def stop(self, grace: float) -> None:
         """See Transport."""
         await self._server.stop(grace)
+
+
+def _credentials(certificates: Certificates) -> grpc.ServerCredentials:
+    """For each handshake grpc asks whether there is anything new, in a thread of its own."""
+    given = certificates.current
+
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal given
+        if given is certificates.current:
+            return None
+        given = certificates.current
+        return _configuration(given)
+
+    required = given.client_ca is not None
+    return grpc.dynamic_ssl_server_credentials(_configuration(given), fetch, required)  # type: ignore[arg-type] # None: nothing new
+
+
+def _configuration(identity: Identity) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration([(identity.key, identity.cert)], identity.client_ca)
+
+
+@contextmanager
+def _new_socket(path: str) -> Iterator[str]:
+    """Has a Unix socket made for this user alone, in the place of one on which nobody listens any more."""
+    remove_socket(path)
+    before = os.umask(_OWN)
+    try:
+        yield path
+    finally:
+        os.umask(before)
+
+
+def remove_socket(path: str) -> None:
+    """Removes a Unix socket that nobody listens on. Raises OSError: somebody does, or it is another kind of file."""
+    with suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(Path(path).lstat().st_mode):
+            raise OSError(f"{path} is there and is no socket")
+        with socket.socket(socket.AF_UNIX) as probe, suppress(ConnectionRefusedError):
+            probe.connect(path)
+            raise OSError(f"another server listens on {path}")
+        Path(path).unlink()

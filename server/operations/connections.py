@@ -4,6 +4,7 @@ import logging
 import resource
 from pathlib import Path
 
+from server.edge.certificates import Certificates, Files
 from server.edge.http2.limits import Limits
 from server.edge.http2.server import Options
 from server.edge.transports import GrpcTransport, Http2Transport, Transport
@@ -48,11 +49,19 @@ def warn_if_full() -> None:
         )
 
 
-def transport(settings: Settings, shares_port: bool) -> Transport:
+def certificates(settings: Settings) -> Certificates | None:
+    """None: without TLS. Raises OSError: what the settings name cannot be used."""
+    if not settings.has_tls:
+        return None
+    client_ca = None if settings.tls_client_ca == "none" else Path(settings.tls_client_ca)
+    return Certificates(Files(Path(settings.tls_cert), Path(settings.tls_key), client_ca))
+
+
+def transport(settings: Settings, shares_port: bool, tls: Certificates | None) -> Transport:
     """What the settings say that clients connect to. `shares_port`: other processes listen on the same one."""
     if settings.transport == "grpc":
-        return GrpcTransport(grpc_options(settings, shares_port))
-    return Http2Transport(http2_options(settings), shares_port)
+        return GrpcTransport(grpc_options(settings, shares_port), tls)
+    return Http2Transport(http2_options(settings), shares_port, tls)
 
 
 def http2_options(settings: Settings) -> Options:

@@ -5,6 +5,7 @@ import gc
 import logging
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 
 from grpc_health.v1 import health, health_pb2
@@ -16,6 +17,7 @@ from server.edge.admission import Admission
 from server.edge.backend import Backend
 from server.edge.native.service import SERVICE, Servicer
 from server.edge.standard import Health, Reflection
+from server.edge.transports import UNIX, remove_socket
 from server.lives import Lives
 from server.operations import connections, sample
 from server.operations.journal import Journal
@@ -50,7 +52,8 @@ class Server:
         self._backend = Backend(settings, self._repository, self._admission, self._keeper)
         self._backend.refusals.tell = self._journal.refused
         self._health = Health(self._admission, self._backend.incoming)
-        self._transport = connections.transport(settings, shares_port)
+        self._certificates = connections.certificates(settings)
+        self._transport = connections.transport(settings, shares_port, self._certificates)
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._metrics: Metrics | None = None
@@ -74,6 +77,11 @@ class Server:
         await self.drain()
         await self.stop()
 
+    @property
+    def address(self) -> str:
+        host = self._settings.host
+        return host if host.startswith(UNIX) else f"{host}:{self.port}"
+
     def ask_to_stop(self) -> None:
         self._stopping.set()
 
@@ -86,7 +94,8 @@ class Server:
         self._set_health(_HEALTH.NOT_SERVING)
         if self._settings.metrics_port:
             self._metrics = Metrics(self._read, self._settings.silent_seconds)
-            self._metrics.start(self._settings.host, self._settings.metrics_port)
+            host = "127.0.0.1" if self._settings.host.startswith(UNIX) else self._settings.host
+            self._metrics.start(host, self._settings.metrics_port)
         if self._shares_port:  # until the models are loaded the others are better led to
             await self._repository.refresh(settled=True)
             await self._listen()
@@ -95,12 +104,12 @@ class Server:
             await self._repository.refresh(settled=True)
         if not self._stopping.is_set():
             self._set_health(_HEALTH.SERVING)
-        watches = self._watch_store(), _watch_resources(), self._pulse.run(), self._sum_up()
+        watches = self._watch_store(), self._watch_certificates(), _watch_resources(), self._pulse.run(), self._sum_up()
         for work in (self._poll(), self._keeper.run(), *watches):
             self._tasks.append(asyncio.create_task(work))
         _settle_memory()
         ready = sum(entry.served is not None for entry in self._repository.entries())
-        log.info("serving %d models on %s:%d", ready, self._settings.host, self.port)
+        log.info("serving %d models on %s", ready, self.address)
 
     async def drain(self) -> None:
         """Opens nothing new, and waits for open streams, but not longer than `grace_seconds`."""
@@ -117,6 +126,9 @@ class Server:
         if not written:
             log.warning("the last checkpoints could not be written: who comes back goes on from earlier ones")
         await self._keeper.stop(self._settings.store_seconds if written else _FAREWELL)
+        if self._settings.host.startswith(UNIX):
+            with suppress(OSError):  # another server may have taken the place
+                remove_socket(self._settings.host.removeprefix(UNIX))
         if self._metrics is not None:
             await self._metrics.stop()
         self._repository.stop()
@@ -125,14 +137,15 @@ class Server:
 
     def _read(self) -> sample.Sample:
         refusals, late = self._backend.refusals, self._pulse.late
-        return sample.take(self._repository, self._keeper, self._admission, refusals, late)
+        return sample.take(self._repository, self._keeper, self._admission, refusals, late, self._certificates)
 
     async def _listen(self) -> None:
-        host, port = self._settings.host, self._settings.port
+        host, self.port = self._settings.host, self._settings.port
         try:
-            self.port = await self._transport.listen(host, port)
+            self.port = await self._transport.listen(host, self.port)
         except OSError as error:
-            raise OSError(f"cannot listen on {host}:{port}: is the port taken?") from error
+            why = str(error) if host.startswith(UNIX) else "is the port taken?"
+            raise OSError(f"cannot listen on {self.address}: {why}") from error
 
     async def _poll(self) -> None:
         failed = ""
@@ -158,6 +171,11 @@ class Server:
         while True:
             await asyncio.sleep(_LOOK)
             self._journal.sum_up()
+
+    async def _watch_certificates(self) -> None:
+        while self._certificates is not None:
+            await asyncio.sleep(self._settings.poll_seconds)
+            await asyncio.to_thread(self._certificates.look)
 
     def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for service in (health.OVERALL_HEALTH, SERVICE):

@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from server.durability.keeper import StoreSample
+from server.edge.certificates import CertificateSample
 from server.operations.page import Page
 from server.operations.sample import ModelSample, Sample
 from server.runtime import counters
@@ -59,6 +60,14 @@ _OF_SERVER: Table = {
 }
 _REFUSED = "Requests that were refused, by reason, and by the token of who asked."
 _MODELS = "Versions of models, by what became of their files."
+_OF_CERTIFICATE: Table = {
+    "certificate_expires_seconds": (
+        Gauge,
+        "expires",
+        "When the certificate that new connections get expires, as a time.",
+    ),
+    "certificate_failed_reads": (Counter, "failures", "How often its files had changed and could not be used."),
+}
 _LOST = "Sequences that this server ended or lost without their client's will."
 
 
@@ -100,6 +109,8 @@ def families(sample: Sample) -> Iterator[Metric]:
     yield _counted(Counter("tidegate_refusals", _REFUSED, labels=("reason", "owner")), sample.refused)
     yield _counted(Gauge("tidegate_models", _MODELS, labels=("state",)), sample.files)
     yield from _families(_OF_MODELS, ("model", "version"), sample.models)
+    if sample.certificate is not None:
+        yield from _families(_OF_CERTIFICATE, (), {(): sample.certificate})
     if sample.store is not None:
         yield from _families(_OF_STORE, (), {(): sample.store})
         lost = {(reason,): count for reason, count in sample.store.lost.items()}
@@ -113,7 +124,7 @@ def _counted(family: Counter | Gauge, counts: Mapping[Any, int]) -> Metric:
 
 
 def _families(
-    table: Table, labels: Sequence[str], samples: Mapping[Any, ModelSample | StoreSample | Sample]
+    table: Table, labels: Sequence[str], samples: Mapping[Any, ModelSample | StoreSample | CertificateSample | Sample]
 ) -> Iterator[Metric]:
     for name, (kind, place, text) in table.items():
         family, value = kind(f"tidegate_{name}", text, labels=labels), attrgetter(place)

@@ -11,6 +11,7 @@ from typing import Any
 from uvloop import new_event_loop
 
 from server.errors import StoreFailed
+from server.operations import exposure
 from server.operations.connections import raise_descriptors
 from server.operations.log import begin
 from server.settings import Settings
@@ -30,6 +31,7 @@ def run(settings: Settings, life: Callable[[], Coroutine[Any, Any, None]], name:
         log.error("the model repository %s is not a folder; give another with --models", settings.models)
         return 1
     try:
+        exposure.check(settings)
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(_ended_in_time(life()))
     except (OSError, StoreFailed) as error:

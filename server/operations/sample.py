@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from server.durability.keeper import AnyKeeper, StoreSample
 from server.edge.admission import Admission
+from server.edge.certificates import Certificates, CertificateSample
 from server.edge.refusals import Refusals
 from server.repository.repository import Entry, Repository
 from server.runtime.counters import Counters, Histogram
@@ -27,7 +28,7 @@ class ModelSample:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Models by name and version; `store` is None where nothing is kept."""
+    """Models by name and version; `store` is None where nothing is kept, `certificate` without TLS."""
 
     streams: int
     streams_limit: int
@@ -36,10 +37,16 @@ class Sample:
     files: Mapping[tuple[str], int]  # versions, by state
     models: Mapping[tuple[str, str], ModelSample]
     store: StoreSample | None
+    certificate: CertificateSample | None
 
 
 def take(
-    repository: Repository, keeper: AnyKeeper, admission: Admission, refusals: Refusals, late: Histogram
+    repository: Repository,
+    keeper: AnyKeeper,
+    admission: Admission,
+    refusals: Refusals,
+    late: Histogram,
+    tls: Certificates | None = None,
 ) -> Sample:
     files = defaultdict[tuple[str, str], list[ServedModel]](list)
     for model in repository.served():
@@ -53,6 +60,7 @@ def take(
         {("ready",): 0, ("refused",): 0, ("loading",): 0} | Counter((_state(entry),) for entry in repository.entries()),
         {key: _of_version(models, now) for key, models in files.items()},
         keeper.sample(),
+        None if tls is None else tls.sample(),
     )
 
 

@@ -14,9 +14,10 @@ from server.edge.http2.codec import Codec
 from server.edge.http2.frames import Code, ConnectionFault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
     from server.edge.http2.fields import Request
+    from server.edge.http2.secure import SecureTransport
     from server.edge.http2.server import Http2Server
     from server.edge.http2.stream import CallStream
 
@@ -36,7 +37,7 @@ class Connection(asyncio.Protocol):
         self.peer = ""  # as grpc names it: ipv4:HOST:PORT
         self.address = ""  # of that, what its messages are counted by, as all else is
         self.full = False  # the socket takes no more for now
-        self._transport: asyncio.Transport
+        self._transport: asyncio.Transport | SecureTransport
         self._codec: Codec
         self._calls: dict[int, Call] = {}
         self._hearing: list[Call] = []  # those of which something came in this read
@@ -54,9 +55,9 @@ class Connection(asyncio.Protocol):
 
     # The transport's --------------------------------------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport | SecureTransport) -> None:
         """See asyncio.Protocol."""
-        self._transport = cast("asyncio.Transport", transport)
+        self._transport = cast("asyncio.Transport | SecureTransport", transport)
         if not self.server.take_in(self):
             self._closing = True
             return self._transport.abort()
@@ -128,10 +129,6 @@ class Connection(asyncio.Protocol):
             self._timer.cancel()
         self.server.let_go(self)
 
-    def auth_context(self) -> Mapping[str, Sequence[bytes]]:
-        """As grpc's contexts have it: what TLS has verified of the client."""
-        return {}
-
     def end_calls(self) -> None:
         """Of a connection that is lost."""
         if self._calls:
@@ -148,6 +145,13 @@ class Connection(asyncio.Protocol):
         self._read_or_wait()
         for call in list(self._calls.values()):
             call.writable()
+
+    def auth_context(self) -> dict[str, list[bytes]]:
+        """The names in the client's certificate, which was verified, as grpc gives them; empty without one."""
+        shown = self._transport.get_extra_info("peercert") or {}
+        subject = [value.encode() for part in shown.get("subject", ()) for key, value in part if key == "commonName"]
+        others = [str(value).encode() for _, value in shown.get("subjectAltName", ())]
+        return {"x509_common_name": subject, "x509_subject_alternative_name": others} if shown else {}
 
     # Calls ------------------------------------------------------------------------------------------------------------
 
@@ -247,7 +251,7 @@ class Connection(asyncio.Protocol):
         self._asked = False
 
 
-def peer_of(transport: asyncio.BaseTransport) -> str:
+def peer_of(transport: asyncio.BaseTransport | SecureTransport) -> str:
     """The client's name as grpc gives it."""
     name = transport.get_extra_info("peername")
     if not isinstance(name, tuple):

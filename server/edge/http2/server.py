@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,6 +14,7 @@ from server.edge.http2.connection import Connection
 from server.edge.http2.gate import Gate
 from server.edge.http2.limits import Limits
 from server.edge.http2.rooms import Rooms
+from server.edge.http2.secure import SecureTransport
 
 if TYPE_CHECKING:
     import ssl
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from server.edge.http2.fields import Metadata, Request
 
 _BACKLOG = 1_024  # connections that wait to be accepted
+_ENCRYPTED = 2**16  # bytes that are read of a connection with TLS at a time
 _LAST_BYTES = 1.0  # seconds in which clients may read what was said last, when the server stops
 
 
@@ -66,7 +68,8 @@ class Http2Server:
         self._connections: set[Connection] = set()
         self._calls: set[Call] = set()
         self._to_flush: list[Connection] = []
-        self._lost: deque[Connection] = deque()
+        self._turns: deque[Callable[[], None]] = deque()
+        self.buffer = memoryview(bytearray(_ENCRYPTED))
         self._stops = False
         self._fewer = asyncio.Event()  # calls or connections
 
@@ -74,10 +77,16 @@ class Http2Server:
         """Registers services."""
         self._generic += handlers
 
+    def bind_path(self, path: str) -> None:
+        """Takes a Unix socket. Raises OSError."""
+        made = socket.socket(socket.AF_UNIX)
+        self._sockets.append(made)
+        made.bind(path)
+
     def bind(self, host: str, port: int, shared: bool = False) -> int:
         """Takes a port, 0 for a free one, and returns it; `shared` with other processes. Raises OSError."""
         for family, kind, protocol, _, address in socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         ):
             made = socket.socket(family, kind, protocol)
             self._sockets.append(made)
@@ -90,13 +99,17 @@ class Http2Server:
             port = made.getsockname()[1]  # further addresses of the host get the same
         return port
 
-    async def start(self, tls: ssl.SSLContext | None = None) -> None:
-        """Accepts connections from now on."""
+    async def start(self, tls: Callable[[], ssl.SSLContext] | None = None) -> None:
+        """Accepts connections from now on; with TLS each has the context that there is when it comes."""
         self.loop = asyncio.get_running_loop()
         self.gate = Gate(self.loop.call_soon)
-        for made in self._sockets:
-            listener = await self.loop.create_server(lambda: Connection(self), sock=made, backlog=_BACKLOG, ssl=tls)
-            self._listeners.append(listener)
+
+        def made() -> asyncio.BaseProtocol:
+            connection = Connection(self)
+            return connection if tls is None else SecureTransport(connection, tls())
+
+        for listening in self._sockets:
+            self._listeners.append(await self.loop.create_server(made, sock=listening, backlog=_BACKLOG))
 
     async def stop(self, grace: float) -> None:
         """Takes nothing further, lets calls end within `grace` seconds, and cancels the others."""
@@ -147,17 +160,22 @@ class Http2Server:
         return True
 
     def let_go(self, connection: Connection) -> None:
-        """It is lost: its calls end in a turn of their own, as many connections may be lost at once."""
+        """It is lost: its calls end in a turn of their own."""
         self._connections.discard(connection)
         self._fewer.set()
-        if not self._lost:
-            self.loop.call_soon(self._end_calls)
-        self._lost.append(connection)
+        self.in_turn(connection.end_calls)
 
-    def _end_calls(self) -> None:
-        self._lost.popleft().end_calls()
-        if self._lost:
-            self.loop.call_soon(self._end_calls)
+    def in_turn(self, work: Callable[[], None]) -> None:
+        """Does one such work in each turn of the loop, so that many connections at once hold up no other."""
+        if not self._turns:
+            self.loop.call_soon(self._take_turn)
+        self._turns.append(work)
+
+    def _take_turn(self) -> None:
+        work = self._turns.popleft()
+        if self._turns:
+            self.loop.call_soon(self._take_turn)
+        work()
 
     def begun(self, call: Call) -> None:
         self._calls.add(call)

@@ -1,0 +1,158 @@
+"""TLS between a connection and its socket: what came in one read is handed on at once, what is put leaves in one write.
+
+Over OpenSSL's buffers in memory, so that each connection can have other certificates than the one before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from server.edge.http2.connection import Connection
+
+log = logging.getLogger(__name__)
+
+_RECORD = 16_384  # bytes: the most that one record of TLS carries
+
+
+class SecureTransport(asyncio.BufferedProtocol):
+    """For the connection it is a transport; for the socket's own transport it is a protocol.
+
+    A handshake takes a millisecond of processor time. So each of its steps waits for a turn of its own, and nothing is
+    read from the socket until then. How long it may take in all is for the connection to know.
+    """
+
+    def __init__(self, connection: Connection, context: ssl.SSLContext) -> None:
+        self._connection = connection
+        self._socket: asyncio.Transport
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._ready = False  # the handshake is over
+        self._early: list[bytes] = []  # written before that
+
+    # The socket's -----------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        self._socket = cast("asyncio.Transport", transport)
+        self._connection.connection_made(self)
+
+    def get_buffer(self, _: int) -> memoryview:
+        """See asyncio.BufferedProtocol. All connections have the same, because what is in it is taken at once."""
+        return self._connection.server.buffer
+
+    def buffer_updated(self, count: int) -> None:
+        """See asyncio.BufferedProtocol."""
+        self._incoming.write(self._connection.server.buffer[:count])
+        if self._ready:
+            return self._read()
+        self._socket.pause_reading()
+        return self._connection.server.in_turn(self._shake_hands)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        self._connection.connection_lost(error)
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol."""
+        self._connection.pause_writing()
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol."""
+        self._connection.resume_writing()
+
+    # TLS --------------------------------------------------------------------------------------------------------------
+
+    def _shake_hands(self) -> None:
+        if self._socket.is_closing():
+            return None
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            self._send()
+            return self._socket.resume_reading()
+        except ssl.SSLError as error:
+            return self._refuse(error.reason)
+        if self._tls.selected_alpn_protocol() != "h2":
+            return self._refuse("it does not offer HTTP/2")
+        self._ready = True
+        self._socket.resume_reading()
+        self.write(b"".join(self._early))
+        self._early.clear()
+        return self._read()  # what came with its end
+
+    def _refuse(self, why: str) -> None:
+        log.debug("a handshake of %s failed: %s", self._connection.peer, why)
+        self._send()  # an alert says why
+        self._socket.close()
+
+    def _read(self) -> None:
+        pieces = []
+        try:
+            while self._incoming.pending or self._tls.pending():
+                if not (piece := self._tls.read(_RECORD)):
+                    return self.close()  # the client said so
+                pieces.append(piece)
+        except ssl.SSLWantReadError:
+            pass  # a record that is not whole yet
+        except ssl.SSLError as error:
+            return self._refuse(error.reason)
+        if self._outgoing.pending:
+            self._send()  # an answer of TLS itself
+        if pieces:
+            self._connection.data_received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        return None
+
+    def _send(self) -> None:
+        if self._outgoing.pending:
+            self._socket.write(self._outgoing.read())
+
+    # The connection's -------------------------------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """See asyncio.Transport."""
+        if not self._ready:
+            return self._early.append(data)
+        sent = self._tls.write(data) if data else 0
+        while sent < len(data):
+            sent += self._tls.write(memoryview(data)[sent:])
+        return self._socket.write(self._outgoing.read())
+
+    def close(self) -> None:
+        """See asyncio.Transport."""
+        with suppress(ssl.SSLError):  # what the client says to it is not waited for
+            self._tls.unwrap()
+        self._send()
+        self._socket.close()
+
+    def get_extra_info(self, name: str) -> Any:  # noqa: ANN401 # asyncio's
+        """See asyncio.Transport."""
+        return self._tls.getpeercert() if name == "peercert" else self._socket.get_extra_info(name)
+
+    def abort(self) -> None:
+        """See asyncio.Transport."""
+        self._socket.abort()
+
+    def is_closing(self) -> bool:
+        """See asyncio.Transport."""
+        return self._socket.is_closing()
+
+    def pause_reading(self) -> None:
+        """See asyncio.Transport."""
+        self._socket.pause_reading()
+
+    def resume_reading(self) -> None:
+        """See asyncio.Transport."""
+        self._socket.resume_reading()
+
+    def get_write_buffer_size(self) -> int:
+        """See asyncio.Transport."""
+        return self._socket.get_write_buffer_size()
+
+    def set_write_buffer_limits(self, high: int) -> None:
+        """See asyncio.Transport."""
+        self._socket.set_write_buffer_limits(high)
