@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import io
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import onnx
 import pytest
 import torch
 
@@ -85,7 +88,7 @@ def test_another_seed_gives_other_bits(brief: Recall) -> None:
 
 def arguments(folder: Path) -> list[str]:
     places = ["--runs", str(folder / "runs"), "--models", str(folder / "models")]
-    fields = ["--steps", "800", "--evaluate-every", "10", "--patience", "1000"]
+    fields = ["--steps", "400", "--evaluate-every", "10", "--patience", "1000", "--checkpoint-every", "30"]
     return ["recall", *fields, *places]
 
 
@@ -114,23 +117,45 @@ def signalled(folder: Path, number: signal.Signals) -> subprocess.CompletedProce
     return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
-def test_ctrl_c_leaves_a_checkpoint_from_which_the_same_command_gets_the_same_model(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def outcome(folder: Path) -> tuple[bytes, str]:
+    """The newest model and the metrics."""
+    newest = max((folder / "models" / "recall").iterdir(), key=lambda version: int(version.name))
+    return (newest / "model.onnx").read_bytes(), next(folder.glob("runs/*/*/metrics.jsonl")).read_text()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, str]:
+    """What comes of a fit that is left alone."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert main(arguments(folder)) == 0
+    return outcome(folder)
+
+
+def test_ctrl_c_exports_the_best_so_far_and_the_same_command_goes_on_to_the_same_model(
+    whole: tuple[bytes, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    stopped = signalled(broken, signal.SIGINT)
+    stopped = signalled(tmp_path, signal.SIGINT)
     assert stopped.returncode == 130, stopped.stderr
     assert "stopped at step" in stopped.stderr
+    assert "is exported" in stopped.stderr
     assert "to go on: python -m training recall" in stopped.stderr
     assert "Traceback" not in stopped.stderr
-    assert not (broken / "models").exists()
-    assert main(arguments(broken)) == 0
+    provenance = {prop.key: prop.value for prop in onnx.load(tmp_path / "models/recall/1/model.onnx").metadata_props}
+    best = json.loads(provenance["tidegate.provenance"])["best_step"]
+    assert f"the best so far, of step {best}, is exported" in stopped.stderr
+    assert main(arguments(tmp_path)) == 0
     assert "resuming" in capsys.readouterr().out
-    assert main(arguments(whole)) == 0
-    exported = [folder / "models" / "recall" / "1" / "model.onnx" for folder in (whole, broken)]
-    assert exported[0].read_bytes() == exported[1].read_bytes()
-    metrics = [next(folder.glob("runs/*/*/metrics.jsonl")).read_text() for folder in (whole, broken)]
-    assert metrics[0] == metrics[1]
+    assert outcome(tmp_path) == whole
+
+
+def test_after_kill_9_the_same_command_goes_on_to_the_same_model(
+    whole: tuple[bytes, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert signalled(tmp_path, signal.SIGKILL).returncode == -signal.SIGKILL
+    assert not (tmp_path / "models").exists()
+    assert main(arguments(tmp_path)) == 0
+    assert "resuming" in capsys.readouterr().out
+    assert outcome(tmp_path) == whole
 
 
 def interrupted(config: Config, console: Console, steps: int) -> str:
@@ -165,6 +190,35 @@ def test_a_run_says_whether_it_starts_or_resumes(brief: Recall, console: Console
     assert second.endswith("at step 33")
     assert third.startswith("starting")
     assert third.endswith("(it was finished before)")
+
+
+def test_a_fit_that_was_stopped_before_its_first_validation_has_nothing_to_export(
+    brief: Recall, console: Console
+) -> None:
+    assert interrupted(brief, console, 7).endswith("nothing to export yet")
+    assert not brief.models.exists()
+
+
+def test_a_full_disk_loses_nothing_that_was_there(
+    brief: Recall, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = train(brief, console=console)
+    before = {path.name: path.read_bytes() for path in first.run.folder.iterdir()}
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            train(brief, console=console)
+    aside = first.run.folder.with_suffix(".before")
+    assert {path.name: path.read_bytes() for path in aside.iterdir()} == before
+    assert not list(brief.runs.rglob("*.tmp"))
+    assert [path.name for path in first.model.path.parents[1].iterdir()] == ["1"]
+    second = train(brief, console=console)
+    assert second.model.path.read_bytes() == first.model.path.read_bytes()
+    assert not aside.exists()
 
 
 def test_fresh_starts_anew_beside_an_unfinished_checkpoint(brief: Recall, console: Console) -> None:

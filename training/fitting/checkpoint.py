@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from training.errors import CheckpointError
+from training.fitting.whole import replacing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,12 +15,8 @@ if TYPE_CHECKING:
 
 def save(state: dict[str, Any], path: Path) -> None:
     """Replace the file at `path` in one move, after its bytes are on the disk."""
-    unfinished = path.with_suffix(".tmp")
-    with unfinished.open("wb") as file:
+    with replacing(path) as file:
         torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -75,8 +75,19 @@ class Run:
         self.config.write_text(json.dumps(config.as_json(), indent=2) + "\n")
 
     def clear(self) -> None:
-        """Forget what was there."""
+        """Begin anew. A finished run is put aside until the new one is finished, too."""
+        if self.result.exists():
+            self.keep()
+            self.folder.rename(self._aside)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def keep(self) -> None:
+        """The run is finished: what was put aside for it goes."""
+        shutil.rmtree(self._aside, ignore_errors=True)
+
+    @property
+    def _aside(self) -> Path:
+        return self.folder.with_suffix(".before")
 
 
 def open_run(config: Config, data_sha256: str) -> Run:

@@ -17,6 +17,7 @@ from training.fitting.metrics import Metrics, read
 from training.fitting.progress import watch
 from training.fitting.run import Run, open_run
 from training.fitting.trainer import Trainer
+from training.fitting.whole import write_text
 from training.repository import Version, land
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def train(config: Config, *, fresh: bool = False, console: Console | None = None
     `task` is the config's own, where it was made already.
 
     Raises:
-        Interrupted: Ctrl-C or SIGTERM; a checkpoint holds the step that was reached.
+        Interrupted: Ctrl-C or SIGTERM; a checkpoint holds the step that was reached, and the best so far is exported.
         RunBusy: another process is training with this config.
         ExportRefused: the file would not compute what torch computes; nothing was exported.
     """
@@ -57,11 +58,18 @@ def train(config: Config, *, fresh: bool = False, console: Console | None = None
     run = open_run(config, task.data["sha256"])
     with run.held():
         trainer = fit_run(config, task, run, fresh=fresh, console=console)
-        return finish(config, task, run, trainer, console)
+        result = finish(config, task, run, trainer, console) if trainer.has_best else None
+        if result is None or not trainer.finished:
+            raise stopped(config, run, trainer)
+        run.keep()
+        return result
 
 
 def fit_run(config: Config, task: Task, run: Run, *, fresh: bool, console: Console) -> Trainer:
-    """Fit, or go on with what was left, and put the best weights in place. The run must be held."""
+    """Fit, or go on with what was left, until finished or interrupted, and put the best weights in place.
+
+    The run must be held.
+    """
     state = take_up(run, fresh=fresh, console=console)
     run.begin(config)
     trainer = fit(config, task, run, state, console)
@@ -82,16 +90,20 @@ def take_up(run: Run, *, fresh: bool, console: Console) -> dict[str, Any] | None
 
 
 def fit(config: Config, task: Task, run: Run, state: dict[str, Any] | None, console: Console) -> Trainer:
-    """Train until finished, with a checkpoint now and then."""
+    """Train until finished or interrupted, with a checkpoint now and then."""
     start = state["step"] if state else 0
     with Interrupt() as interrupt, watch(console, config, start) as progress:
         trainer = Trainer(config, task, [Metrics(run.metrics, start), progress])
         if state:
             trainer.resume(state)
         advance(trainer, config, run, interrupt.asked)
-    if not trainer.finished:
-        raise Interrupted(f"stopped at step {trainer.step} of {config.steps}; the checkpoint is {run.checkpoint}")
     return trainer
+
+
+def stopped(config: Config, run: Run, trainer: Trainer) -> Interrupted:
+    """What is said of a fit that was interrupted."""
+    best = f"the best so far, of step {trainer.best_step}, is exported" if trainer.has_best else "nothing to export yet"
+    return Interrupted(f"stopped at step {trainer.step} of {config.steps}; the checkpoint is {run.checkpoint}; {best}")
 
 
 def advance(trainer: Trainer, config: Config, run: Run, asked: Callable[[], bool]) -> None:
@@ -104,8 +116,8 @@ def advance(trainer: Trainer, config: Config, run: Run, asked: Callable[[], bool
 
 
 def finish(config: Config, task: Task, run: Run, trainer: Trainer, console: Console) -> Result:
-    """Plot, report, export."""
-    early = " (stopped early)" if trainer.stopped_early else ""
+    """Plot, report, export the best weights, which may be those of a fit that was interrupted."""
+    early = " (stopped early)" if trainer.stopped_early else "" if trainer.finished else " (interrupted)"
     console.print(
         f"{trainer.step} steps{early}; best validation loss {trainer.best_loss:.3g} at step {trainer.best_step}"
     )
@@ -116,7 +128,8 @@ def finish(config: Config, task: Task, run: Run, trainer: Trainer, console: Cons
     model = land(artefact.content, config.models, config.name)
     console.print(f"exported {model.path} (onnxruntime within {artefact.error:.0e} of torch); plot {run.plot}")
     result = Result(run, model, trainer.step, trainer.best_step, trainer.best_loss, artefact.error, report)
-    record(result, artefact)
+    if trainer.finished:
+        record(result, artefact)
     return result
 
 
@@ -153,4 +166,4 @@ def record(result: Result, artefact: Artefact) -> None:
         "export_error": artefact.error,
         "report": result.report.values,
     }
-    result.run.result.write_text(json.dumps(values, indent=2) + "\n")
+    write_text(result.run.result, json.dumps(values, indent=2) + "\n")

@@ -66,6 +66,11 @@ class Trainer:
         return self.step >= self._config.steps or self.stopped_early
 
     @property
+    def has_best(self) -> bool:
+        """A validation found weights that are better than the first ones."""
+        return self.best_step > 0
+
+    @property
     def stopped_early(self) -> bool:
         """The validation loss has not improved for as long as patience allows."""
         return self._stale >= self._config.patience

@@ -14,8 +14,7 @@ from training.errors import ConfigError
 from training.field import fields_of
 from training.options import add_fields
 from training.tabular.comparing import best_of_each, fit_each, land, page, spread, varied
-from training.tabular.inheriting import frozen, keep
-from training.tabular.judging import card
+from training.tabular.inheriting import frozen
 from training.tabular.searching import search
 from training.tabular.settings import Table, defaults
 
@@ -70,15 +69,14 @@ def run(given: argparse.Namespace, console: Console) -> None:
 
 def learn(configs: list[Table], look: Look, console: Console, given: argparse.Namespace) -> None:
     """Fit all of them; of each name export the best, with its card."""
-    fits = fit_each(configs, look, fresh=given.fresh, console=console)
+    fits, interrupted = fit_each(configs, look, fresh=given.fresh, console=console)
     if len(fits) > 1:
         console.print(page(fits))
+    command = shlex.join(["python", "-m", "training", *given.arguments])
     for fit in best_of_each(fits):
-        result = land(fit, console)
-        command = shlex.join(["python", "-m", "training", *given.arguments])
-        path = card.write(fit.task, result, command, spread(fits) if len(fits) > 1 else "")
-        keep(fit.run.folder, fit.task.inputs, fit.task.encoding)
-        console.print(f"the card is {path}")
+        land(fit, console, command, spread(fits) if len(fits) > 1 else "")
+    if interrupted:
+        raise interrupted
 
 
 def configured(given: argparse.Namespace) -> Table:

@@ -9,7 +9,9 @@ import numpy as np
 from rich.table import Table as Page
 
 from training.fitting.run import Run, open_run
-from training.fitting.session import Result, finish, fit_run
+from training.fitting.session import Result, finish, fit_run, stopped
+from training.tabular.inheriting import keep
+from training.tabular.judging import card
 from training.tabular.task import TableTask
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from training.config import Cell
+    from training.errors import Interrupted
     from training.fitting.trainer import Trainer
     from training.tabular.looking.look import Look
     from training.tabular.settings import Table
@@ -42,8 +45,13 @@ class Fitted:
         return score
 
 
-def fit_each(configs: Sequence[Table], look: Look, *, fresh: bool, console: Console) -> list[Fitted]:
-    """Fit one after the other; each is a run of its own, which goes on where it was left."""
+def fit_each(
+    configs: Sequence[Table], look: Look, *, fresh: bool, console: Console
+) -> tuple[list[Fitted], Interrupted | None]:
+    """Fit one after the other; each is a run of its own, which goes on where it was left.
+
+    Also what is said of the last one if it was interrupted; the others are not begun then.
+    """
     found: list[Fitted] = []
     for config in configs:
         task = TableTask(config, look)
@@ -52,8 +60,11 @@ def fit_each(configs: Sequence[Table], look: Look, *, fresh: bool, console: Cons
         run = open_run(config, task.data["sha256"])
         with run.held():
             trainer = fit_run(config, task, run, fresh=fresh, console=console)
-        found.append(Fitted(config, task, run, trainer, task.report(trainer.network)))
-    return found
+        if trainer.has_best:
+            found.append(Fitted(config, task, run, trainer, task.report(trainer.network)))
+        if not trainer.finished:
+            return found, stopped(config, run, trainer)
+    return found, None
 
 
 def varied(config: Table, cells: Sequence[Cell], seeds: int) -> list[Table]:
@@ -94,7 +105,13 @@ def spread(fits: Sequence[Fitted]) -> str:
     return " ".join(sentences)
 
 
-def land(fit: Fitted, console: Console) -> Result:
-    """Export a fit."""
+def land(fit: Fitted, console: Console, command: str, beside: str = "") -> Result:
+    """Export a fit, with its card, and what a later run needs to go on from it."""
     with fit.run.held():
-        return finish(fit.config, fit.task, fit.run, fit.trainer, console)
+        result = finish(fit.config, fit.task, fit.run, fit.trainer, console)
+        path = card.write(fit.task, result, command, beside)
+        keep(fit.run.folder, fit.task.inputs, fit.task.encoding)
+        if fit.trainer.finished:
+            fit.run.keep()
+    console.print(f"the card is {path}")
+    return result

@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from training.fitting.session import Result, train
-from training.tabular.inheriting import keep
-from training.tabular.judging import card
+from training.tabular.comparing import fit_each, land
 from training.tabular.looking.frame import rows_of
 from training.tabular.looking.look import look
 from training.tabular.settings import defaults
-from training.tabular.task import TableTask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from training.fitting.session import Result
 
 
 def table(
@@ -32,13 +31,14 @@ def table(
     Raises:
         DataError: the table cannot be used for this; one sentence with column and what to do.
         ConfigError: a setting is out of range.
+        Interrupted: Ctrl-C; the best so far is exported, and the same call goes on.
     """
     console = console or Console(highlight=False, soft_wrap=True)
     config = defaults(target=(target,) if isinstance(target, str) else tuple(target), **settings)
     found = look(rows_of(frame), config.asked, tuple(sorted(set(config.horizons))))
     console.print(found.page)
-    task = TableTask(config, found)
-    result = train(config, console=console, task=task)
-    card.write(task, result, f"training.table(frame, target={target!r}, ...)")
-    keep(result.run.folder, task.inputs, task.encoding)
-    return result
+    fits, interrupted = fit_each([config], found, fresh=False, console=console)
+    results = [land(fit, console, f"training.table(frame, target={target!r}, ...)") for fit in fits]
+    if interrupted:
+        raise interrupted
+    return results[0]

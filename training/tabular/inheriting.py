@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from training.errors import ConfigError
 from training.fitting import checkpoint
+from training.fitting.whole import write_text
 from training.tabular.learning.front import Encoding
 from training.tabular.learning.inputs import Input
 
@@ -34,7 +35,7 @@ class Inherited:
 def keep(folder: Path, inputs: Inputs, encoding: Encoding) -> None:
     """Write down, beside a run's checkpoint, what a later one needs."""
     said = {"columns": [asdict(column) for column in inputs.columns], "encoding": asdict(encoding)}
-    (folder / FILE).write_text(json.dumps(said, indent=1) + "\n")
+    write_text(folder / FILE, json.dumps(said, indent=1) + "\n")
 
 
 def inherit(run: str) -> Inherited:

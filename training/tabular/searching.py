@@ -14,10 +14,13 @@ from optuna.storages.journal import JournalFileBackend
 from rich.table import Table as Page
 
 from training.errors import Diverged
+from training.fitting.interrupt import Interrupt
 from training.fitting.trainer import Trainer
 from training.tabular.task import TableTask
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import Console
 
     from training.fitting.trainer import Evaluation
@@ -51,7 +54,9 @@ def search(config: Table, look: Look, minutes: float, console: Console) -> Table
     """The config with the settings that had the lowest validation loss; goes on with the journal that is there."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = open_study(config, look)
-    study.optimize(lambda trial: attempt(trial, config, look), timeout=minutes * 60, catch=(Diverged,))
+    with Interrupt() as interrupt:  # the best of what was tried is fitted then
+        asked = interrupt.asked
+        study.optimize(lambda trial: attempt(trial, config, look, asked), timeout=minutes * 60, catch=(Diverged,))
     console.print(page(study))
     done = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
     return replace(config, **study.best_params) if done else config
@@ -72,11 +77,14 @@ def open_study(config: Table, look: Look) -> optuna.Study:
     )
 
 
-def attempt(trial: optuna.Trial, config: Table, look: Look) -> float:
-    """The lowest validation loss of one proposal."""
+def attempt(trial: optuna.Trial, config: Table, look: Look, asked: Callable[[], bool]) -> float:
+    """The lowest validation loss of one proposal; a trial that somebody asked to stop does not count."""
     proposed = replace(config, **propose(trial))
     trainer = Trainer(proposed, TableTask(proposed, look), [Pruner(trial)])
-    trainer.fit(until=proposed.steps)
+    trainer.fit(until=proposed.steps, stop=asked)
+    if not trainer.finished:
+        trial.study.stop()
+        raise optuna.TrialPruned
     return trainer.best_loss
 
 

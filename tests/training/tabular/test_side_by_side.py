@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -124,3 +126,41 @@ def test_a_frame_goes_the_same_way_as_a_file(gappy: str, tmp_path: Path) -> None
     assert (result.run.folder / "card.md").read_text().startswith("---\n")
     with pytest.raises(DataError, match="the frame has no column 'nothing'"):
         training.table(frame, target="nothing", console=Console(file=io.StringIO()))
+
+
+def stop_at(patch: pytest.MonkeyPatch, count: int) -> None:
+    """The signal of Ctrl-C after so many steps of training in this process."""
+    train_step, done = Trainer._train, [0]
+
+    def step(self: Trainer) -> None:
+        train_step(self)
+        done[0] += 1
+        if done[0] == count:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    patch.setattr(Trainer, "_train", step)
+
+
+def test_ctrl_c_exports_the_best_of_what_was_fitted_with_its_card(
+    gappy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stop_at(monkeypatch, 8 + 6)  # the second seed has validated once
+    assert command(tmp_path, gappy, "--seeds", "3") == 130
+    said = capsys.readouterr()
+    assert "stopped at step 6 of 8" in said.err
+    assert "the best so far, of step 4, is exported" in said.err
+    assert (tmp_path / "models" / "gappy" / "1" / "model.onnx").exists()
+    (card,) = (tmp_path / "runs").rglob("card.md")
+    assert "over 2 seeds" in card.read_text()
+    assert len(list((tmp_path / "runs").rglob("checkpoint.pt"))) == 2
+
+
+def test_ctrl_c_ends_a_search_and_the_best_of_what_was_tried_is_fitted(
+    brief_table: Callable[..., Table], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = brief_table(steps=8, evaluate_every=4, patience=100)
+    stop_at(monkeypatch, 8 + 3)  # in the second trial
+    found = search(config, config.look(), 10, Console(file=io.StringIO()))
+    study = open_study(config, config.look())
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "PRUNED"]
+    assert found.hidden == study.trials[0].params["hidden"]

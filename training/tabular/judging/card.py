@@ -16,6 +16,7 @@ import numpy as np
 import onnxruntime
 import torch
 
+from training.fitting.whole import write_text
 from training.tabular.judging import pictures
 from training.tabular.judging.classes import Judged, judged
 from training.tabular.judging.verdict import compare
@@ -51,7 +52,7 @@ def write(task: TableTask, result: Result, command: str, beside: str = "") -> Pa
         f"## Again\n\n```sh\n{command}\n```\n",
     ]
     path = folder / "card.md"
-    path.write_text("\n".join(parts))
+    write_text(path, "\n".join(parts))
     return path
 
 
