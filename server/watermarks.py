@@ -65,7 +65,10 @@ class Watermarks:
         """Has these written, and all that were opened together with them, because they are resumed together."""
         slots = slots[self.fresh[slots]]
         if len(slots):
-            kept = self.held & self.fresh & np.isin(self.cohort, self.cohort[slots])
+            fresh, cohorts = np.flatnonzero(self.held & self.fresh), np.sort(self.cohort[slots])
+            theirs = self.cohort[fresh]
+            nearest = cohorts[np.minimum(np.searchsorted(cohorts, theirs), len(cohorts) - 1)]
+            kept = fresh[nearest == theirs]
             self.fresh[kept] = False
             self.written[kept] = NONE
 

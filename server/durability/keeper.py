@@ -128,9 +128,11 @@ class Keeper:
         model = sequences[0].model
         self._registry.lives.left(sequences, DISCONNECTED if abandoned else PARKED)
         watermarks, done = model.watermarks, model.slots.done
+        slots = np.array([s.slot for s in sequences if s.slot >= 0], np.intp)
         if not abandoned:
-            watermarks.keep(np.array([s.slot for s in sequences if s.slot >= 0], np.intp))
-        watermarks.keep_begun(done)
+            watermarks.keep(slots)
+        elif watermarks.fresh[slots].any():
+            watermarks.keep_begun(done)
         moved = [s for s in sequences if s.life is Life.CLOSING and not watermarks.fresh[s.slot]]
         for sequence in sequences:
             sequence.move(Move.PARK)

@@ -26,6 +26,12 @@ async def consumed(things: list[T]) -> AsyncIterator[list[T]]:
         await asyncio.sleep(0)
 
 
+async def freed(things: list[T]) -> None:
+    """Empties a list: else all of it is freed at once when an error is, whose traceback refers to it."""
+    async for _ in consumed(things):
+        pass
+
+
 async def in_turns(work: Iterator[None]) -> None:
     """Does some work to its end; whenever it yields the event loop has a turn."""
     for _ in work:

@@ -51,19 +51,27 @@ class Wish:
     """
 
     caller: Caller
-    ids: Sequence[str]
+    ids: list[str]
     token: str
-    answered: Sequence[int]
+    answered: list[int]
     admit: Callable[[ServedModel, int], None]
     then: Callable[[list[Restored] | TidegateError], None]
     wanted: Callable[[], bool]
     exact: bool = False  # only from the last step that each has taken: their client cannot send inputs again
     digest: bytes = field(init=False)
+    named: dict[str, None] = field(init=False)  # each id once
     asked: float = field(init=False, default=0.0)  # when; if it is carried out late, the store sees that
     beaten: str = field(init=False, default="")  # the id of a sequence that a later one wants too
 
     def __post_init__(self) -> None:
         self.digest = digest_of(self.token)
+        self.named = dict.fromkeys(self.ids)
+
+    def add(self, ids: Sequence[str], answered: Sequence[int]) -> None:
+        """Further sequences, before it is claimed: to take in tens of thousands at once takes some milliseconds."""
+        self.ids += ids
+        self.answered += answered
+        self.named.update(dict.fromkeys(ids))
 
     def claims(self, part: slice = slice(None)) -> list[store.Claim]:
         """The claims of some of them. All claims are made in the store's thread."""

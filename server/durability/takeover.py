@@ -19,7 +19,7 @@ from server.durability.guesses import Guesses
 from server.durability.limits import PORTION, Limits, Lookups
 from server.durability.losses import gone
 from server.durability.outbox import Outbox
-from server.durability.pieces import consumed, in_turns, pieces
+from server.durability.pieces import consumed, freed, in_turns, pieces
 from server.durability.registry import Registry
 from server.durability.restored import Kept, Restored, Wish, decoded, restored_again, restored_from
 from server.durability.sequence import Move, ServedSequence, check_name
@@ -68,10 +68,11 @@ class Takeovers:
             self._store.run(_refused(refusal), wish.then)
             return
         wish.asked = self._registry.clock()
-        mine = dict.fromkeys(wish.ids, wish)
+        mine = dict.fromkeys(wish.named, wish)
         if others := self._last.get(wish.digest):
-            for id_ in others.keys() & mine.keys():
-                others[id_].beaten = id_
+            for id_ in mine:
+                if (other := others.get(id_)) is not None:
+                    other.beaten = id_
             others.update(mine)
         else:
             self._last[wish.digest] = mine
@@ -121,25 +122,19 @@ class Takeovers:
 
     async def _claimed(self, wish: Wish) -> list[Restored]:
         """Reads and admits the sequences before it claims them: a refused resume has changed nothing."""
-        if len(set(wish.ids)) < len(wish.ids):
+        if len(wish.named) < len(wish.ids):
             raise BadInput("a resume names a sequence twice", Reason.MALFORMED)
         async for part in pieces(len(wish.ids)):
             for id_ in wish.ids[part]:
                 check_name("the sequence id", id_)
-        here = self._registry.those_here(wish.ids)
-        seen = await self._seen(wish, here)
-        if (later := self._registry.those_here(wish.ids)) != here:  # one has left, and is not in the store yet
-            seen = await self._seen(wish, later)
-        restored = await self._restored(wish, seen)
+        restored = await self._admitted(wish)
         try:
-            await self._admit(wish, restored)
+            claimed = await self._store.ask_soon(
+                lambda s: decoded(s.claim(wish.claims(), self._registry.clock(), wish.asked), wish.answered)
+            )
         except TidegateError:
-            async for _ in consumed(restored):
-                pass
+            await freed(restored)
             raise
-        claimed = await self._store.ask_soon(
-            lambda s: decoded(s.claim(wish.claims(), self._registry.clock(), wish.asked), wish.answered)
-        )
         fences = list[int]()
         async for part in pieces(len(claimed)):
             fences += [kept.fence for kept in claimed[part] if isinstance(kept, Kept)]
@@ -151,20 +146,36 @@ class Takeovers:
             del restored[: len(those)]
         return taken
 
-    async def _seen(self, wish: Wish, here: Sequence[ServedSequence]) -> list[Kept | store.Gone]:
+    async def _admitted(self, wish: Wish) -> list[Restored]:
+        """What each sequence goes on from, before it is claimed."""
+        here = self._registry.those_here(wish.ids)
+        seen, restored = list[Kept | store.Gone](), list[Restored]()
+        try:
+            await self._see(wish, here, seen)
+            if (later := self._registry.those_here(wish.ids)) != here:  # one has left, and is not in the store yet
+                seen.clear()
+                await self._see(wish, later, seen)
+            await self._restore(wish, seen, restored)
+            await self._admit(wish, restored)
+        except TidegateError:
+            await freed(seen)
+            await freed(restored)
+            raise
+        return restored
+
+    async def _see(self, wish: Wish, here: Sequence[ServedSequence], seen: list[Kept | store.Gone]) -> None:
+        """What the store has of each; nothing after the first that it does not have."""
         unborn = [sequence for sequence in here if not sequence.born]
         self._registry.keep(unborn)
         if self._outbox or unborn:
             await self._checkpointer.write_soon(unborn)
         wish.check()
-        seen = list[Kept | store.Gone]()
         for first in range(0, len(wish.ids), PORTION):
             part = await self._store.ask_soon(partial(_looked_for, wish, slice(first, first + PORTION)))
             wish.check()
             seen += part
             if any(isinstance(one, store.Gone) for one in part):
                 break  # it is refused
-        return seen
 
     async def _admit(self, wish: Wish, restored: Sequence[Restored]) -> None:
         """Checks that all may come. Raises Refusal: too many, of several models, or there are no slots."""
@@ -194,16 +205,14 @@ class Takeovers:
         if newer:
             raise gone(newer, store.Reason.FENCED)
 
-    async def _restored(self, wish: Wish, seen: list[Kept | store.Gone]) -> list[Restored]:
+    async def _restore(self, wish: Wish, seen: list[Kept | store.Gone], restored: list[Restored]) -> None:
         """What each sequence goes on from, as the store said. Raises Refusal: that of the first that cannot go on."""
-        restored = list[Restored]()
         async for part in consumed(seen):
             those = slice(len(restored), len(restored) + len(part))
             found = zip(wish.claims(those), part, wish.answered[those], strict=True)
             restored += [restored_from(*one, self._models.exact) for one in found]
             for one in restored[those]:
                 wish.check_exact(one)
-        return restored
 
 
 def _looked_for(wish: Wish, part: slice, kept: store.Store) -> list[Kept | store.Gone]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 
+import numpy.ma  # noqa: F401 # np.unique imports it when it is called first, which takes 10 ms
 from grpc_health.v1 import health, health_pb2
 
 from server.durability.keeper import AnyKeeper, Keeper

@@ -151,15 +151,14 @@ class Opening:
         self.aside.run(self._claim(coming, ids, answered, exact))
 
     def _claim(self, coming: _Opening, ids: Sequence[str], answered: Sequence[int], exact: bool) -> Work:
-        names, counts = list[str](), list[int]()
+        admit, then = partial(self._admit, coming), partial(self._resumed, coming)
+        wanted = lambda: not self.window.gone  # noqa: E731
+        wish = Wish(self.caller, [], coming.token, [], admit, then, wanted, exact)
         for at in range(0, len(ids), _NAMED):
             if at:
                 yield
-            names += ids[at : at + _NAMED]
-            counts += answered[at : at + _NAMED]
-        admit, then = partial(self._admit, coming), partial(self._resumed, coming)
-        wanted = lambda: not self.window.gone  # noqa: E731
-        self.keeper.takeovers.claim(Wish(self.caller, names, coming.token, counts, admit, then, wanted, exact))
+            wish.add(ids[at : at + _NAMED], answered[at : at + _NAMED])
+        self.keeper.takeovers.claim(wish)
 
     def _admit(self, coming: _Opening, model: ServedModel, count: int) -> None:
         """Keeps so many slots for them. Raises Refusal."""

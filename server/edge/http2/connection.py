@@ -25,7 +25,10 @@ log = logging.getLogger(__name__)
 
 _TURN = 0.001  # seconds of what one client sent
 _PIECE = 4_096  # bytes after which the clock is looked at
-_SHORT, _SLOW = 256, 0.0003  # bytes likewise, after a piece that took so many seconds: it begins or resets calls
+_SHORTEST, _LOOK = (
+    256,
+    0.0003,
+)  # bytes likewise, where 4,096 take longer than so many seconds, as calls begin
 _FULL = 2**20  # bytes that may wait for the socket: then the client is not read either
 
 
@@ -89,7 +92,7 @@ class Connection(asyncio.Protocol):
             at += self._piece
             if at < len(data):
                 now = perf_counter()
-                self._piece = _SHORT if now - began > _SLOW else _PIECE
+                self._piece = min(_PIECE, max(_SHORTEST, int(self._piece * _LOOK / (now - began + 1e-6))))
                 if now > ends:
                     self.server.loop.call_soon(self._take_turn)
                     break

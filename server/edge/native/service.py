@@ -1,5 +1,6 @@
 """The gRPC service of tidegate.v1."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -82,7 +83,9 @@ class Servicer:
                 left = self._backend.admission.answer(caller)
                 context.add_done_callback(lambda _: left())
                 async with self._backend.incoming.message(caller, context.read) as data:
-                    return await call(requests.parsed(kind, data), context, caller)
+                    request = requests.parsed(kind, data)
+                    await asyncio.sleep(0)  # to read a large one takes a millisecond
+                    return await call(request, context, caller)
             raise AssertionError("an error ends the call")
 
         return grpc.stream_unary_rpc_method_handler(answer)  # the same on the wire, and read when it may come
@@ -110,7 +113,7 @@ class Servicer:
 
     async def list_models(self, _request: tidegate_pb2.ListModelsRequest, _context: Context, caller: Caller) -> bytes:
         entries = self._backend.repository.entries()
-        return self._descriptions.all([entry for entry in entries if caller.sees(entry.found.name)])
+        return await self._descriptions.all([entry for entry in entries if caller.sees(entry.found.name)])
 
     async def describe_model(
         self, request: tidegate_pb2.DescribeModelRequest, _context: Context, caller: Caller

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gc
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,11 +12,12 @@ import pytest
 
 from server.caller import Caller
 from server.durability.checkpoint import Checkpoint, encode
-from server.durability.restored import Wish
-from server.errors import ModelUnavailable, SequenceGone
+from server.durability.limits import PORTION
+from server.durability.restored import Kept, Restored, Wish
+from server.errors import ModelUnavailable, SequenceGone, StoreFailed
 from server.stores.memory import MemoryStore
 from server.stores.store import Terms, Write
-from server.streams.opening import _Opening
+from server.streams.opening import Opening, _Opening
 from tests.server.world import World
 from tidegate import wire
 from tidegate.v1 import error_pb2
@@ -474,6 +476,36 @@ def test_a_refused_resume_leaves_without_the_collector_of_cycles(make: Callable[
         assert [each for each in gc.get_objects() if type(each) in (_Opening, Wish, SequenceGone)] == []
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("call", ["read", "claim"])
+def test_what_a_refused_resume_has_read_is_freed_in_pieces_and_not_with_its_error(
+    make: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    bench = make(max_sequences=3_000)
+    opened, kept, resumed = bench.open(0, count=1_500), list[int](), _Opening.__module__ + ".Opening._resumed"
+    real = Opening._resumed
+
+    def counted(opening: Opening, *given: Any) -> None:
+        kept.append(sum(isinstance(each, Restored | Kept) for each in gc.get_objects()))
+        real(opening, *given)
+
+    monkeypatch.setattr(resumed, counted)
+    fail_after(monkeypatch, call, 1 if call == "read" else 0)
+    assert why(bench.resume(1, opened, [0] * 1_500)) == "STORE_UNAVAILABLE"
+    assert kept[0] <= PORTION
+
+
+def fail_after(monkeypatch: pytest.MonkeyPatch, call: str, times: int) -> None:
+    """Has the store fail at a call after so many of the same kind."""
+    real, calls = getattr(MemoryStore, call), count()
+
+    def failing(store: MemoryStore, *given: Any) -> Any:
+        if next(calls) >= times:
+            raise StoreFailed("it is full")
+        return real(store, *given)
+
+    monkeypatch.setattr(MemoryStore, call, failing)
 
 
 def test_a_sequence_that_is_being_closed_takes_no_place_of_a_new_one(make: Callable[..., Bench]) -> None:

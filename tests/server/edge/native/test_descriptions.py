@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,17 +17,33 @@ if TYPE_CHECKING:
     import pytest
 
 
-def test_a_list_is_made_once_for_each_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_list_is_made_once_for_each_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Entry] = []
     real = descriptions._model
     monkeypatch.setattr(descriptions, "_model", lambda entry: made.append(entry) or real(entry))
     entries = [Entry(Found(name, 1, tmp_path, (0, 0))) for name in "ab"]  # type: ignore[arg-type]
     kept = Descriptions()
-    first = kept.all(entries)
-    assert kept.all(entries) is first
+    first = await kept.all(entries)
+    assert await kept.all(entries) is first
     assert len(made) == 2
     entries[1] = replace(entries[1], refusal=ModelRefused("it is none"))
-    listed = tidegate_pb2.ListModelsResponse.FromString(kept.all(entries)).models
+    listed = tidegate_pb2.ListModelsResponse.FromString(await kept.all(entries)).models
     assert [(model.name, model.reason) for model in listed] == [("a", ""), ("b", "it is none")]
     assert tidegate_pb2.DescribeModelResponse.FromString(kept.one(entries[1])).model == listed[1]
     assert len(made) == 3
+
+
+async def test_while_models_are_described_for_the_first_time_others_have_their_turns(tmp_path: Path) -> None:
+    kept, turns, over = Descriptions(), 0, asyncio.Event()
+
+    async def count() -> None:
+        nonlocal turns
+        while not over.is_set():
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    await kept.all([Entry(Found(f"m{n}", 1, tmp_path, (0, 0))) for n in range(20)])  # type: ignore[arg-type]
+    over.set()
+    await counting
+    assert turns >= 20
