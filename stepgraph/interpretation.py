@@ -41,7 +41,8 @@ class Interpretation:
 class _Reading:
     """One way to read a file, before it is proved.
 
-    `alone`: a batch of one sequence will do. `fixed`: the file before axes were freed, if some were.
+    `alone`: a batch of one sequence will do. `fixed`: the file before axes were freed, if some were. `looks_back`: its
+    only state is what nodes look back at; `last`: of the ways to tell batch and time apart, the last is tried first.
     """
 
     graph: Graph
@@ -50,6 +51,8 @@ class _Reading:
     said: Sidecar
     alone: bool = False
     fixed: onnx.ModelProto | None = None
+    looks_back: bool = False
+    last: bool = False
 
 
 def interpret(model: onnx.ModelProto, said: Sidecar) -> Interpretation:
@@ -82,11 +85,12 @@ def _decided(model: onnx.ModelProto, said: Sidecar) -> Interpretation:
     """
     graph, found = Graph(model), loops.find(model)
     cells = operators.find(graph)
-    if not cells and not said.state and not found:
-        raise stateless.refusal(model)
     known = interface.find(graph, [*cells, *found], said.state)
+    reading = _Reading(graph, cells, known, said)
+    if not cells and not said.state and not found:
+        return _looking_back(reading, stateless.refusal(model))
     try:
-        return _proved(_Reading(graph, cells, known, said))
+        return _proved(reading)
     except AxesUnknown as unknown:
         refusal = ModelRefused(str(unknown), node=unknown.node)
     refusals = list[ModelRefused]()
@@ -96,7 +100,27 @@ def _decided(model: onnx.ModelProto, said: Sidecar) -> Interpretation:
                 return _freed(model, candidate, known, said, alone)
             except ModelRefused as refused:
                 refusals.append(refused)
+    if not known.states:
+        with suppress(ModelRefused):
+            return _looking_back(reading, refusal)
     raise next((r for r in refusals if r.node), refusals[0] if refusals else refusal)
+
+
+def _looking_back(reading: _Reading, refusal: ModelRefused) -> Interpretation:
+    """A file in which nothing runs over the steps, but nodes look back over them.
+
+    Raises:
+        ModelRefused: no reading has such nodes: `refusal`, or, if that names no node, which node mixes steps.
+    """
+    refusals = [refusal]
+    for last, alone in ((False, False), (True, False), (False, True)):
+        try:
+            return _read(replace(reading, looks_back=True, last=last, alone=alone))
+        except ModelRefused as refused:
+            refusals.append(refused)
+        except (AxesUnknown, StepFailed):
+            continue
+    raise next((refused for refused in refusals if refused.node), refusal)
 
 
 def _candidates(graph: Graph, known: Interface) -> Iterator[tuple[axes.Freed, bool]]:
@@ -170,12 +194,13 @@ def _read_exact(reading: _Reading) -> tuple[Interpretation, Facts, Sequence[Iter
     found = loops.find(original)
     block, start, fixed = reading.said.block, reading.said.start, reading.fixed is not None
     probe = Probe(graph, cells, known, counts, iterations.tensors(found), block, reading.alone, fixed, start)
+    probe.looks_back, probe.last = reading.looks_back, reading.last
     facts = replace(outputs.on_their_grid(probe.facts(), graph), window=reading.said.window)
     facts = replace(facts, made_for=sizes.steps(reading.fixed, facts) if reading.fixed else 0)
     facts = legends.put(facts, reading.graph.model, reading.said)
     of_loops = frozenset((i - len(cells), k) for i, k in known.carried if i >= len(cells))
     learnt = iterations.learn(found, counts, facts, of_loops, probe.trial)
-    if not learnt and not cells and not facts.carried:
+    if not learnt and not cells and not facts.carried and not reading.looks_back:
         raise stateless.refusal_of_loops(original)
     try:
         return _stepped(reading, facts, learnt), facts, learnt
@@ -190,12 +215,14 @@ def _read_exact(reading: _Reading) -> tuple[Interpretation, Facts, Sequence[Iter
 
 def _stepped(reading: _Reading, facts: Facts, learnt: Sequence[Iteration]) -> Interpretation:
     step = source(Source(reading.graph.model, reading.cells, facts), reading.known, learnt)
-    return _proved_step(step, Original(reading.graph, step.cells, reading.fixed))
+    return _proved_step(step, Original(reading.graph, step.cells, reading.fixed), reading.looks_back)
 
 
-def _proved_step(plain: Source, original: Original) -> Interpretation:
+def _proved_step(plain: Source, original: Original, looks_back: bool) -> Interpretation:
     """One step with the cells that the file names: if it can be proved without them only, they are to blame."""
     plain, finding = beginnings.applied(plain, original.graph)
+    if looks_back and not plain.facts.rings:
+        raise judgement.told(ModelRefused(stateless.NO_STATE), finding)
     step = annotation.applied(plain)
     try:
         engine = _engine(_endless(step))

@@ -37,7 +37,8 @@ class Probe:
     `counts` are the outputs that say how often its loops ran, `within` tensors that the `trial` is to return.
     `blocks` say how much of the time axis of an input is one step, which is found by trying where it is not declared.
     `alone`: a batch of one sequence will do. `fixed`: the file fixes the axes that are free here; then a step is what
-    it takes, unless it hides states.
+    it takes, unless it hides states. `looks_back`: nothing has to run over the steps, which are what nodes look back
+    over; `last` takes the last of the guesses first.
     """
 
     graph: Graph
@@ -49,6 +50,8 @@ class Probe:
     alone: bool = False
     fixed: bool = False
     start: Mapping[str, Any] = field(default_factory=dict)  # what states begin with, by the inputs that take them
+    looks_back: bool = False
+    last: bool = False
     # what was seen
     _computed: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set), init=False)  # states, by cell
     _failure: str = field(default="", init=False)  # of the first guess that did not run
@@ -117,7 +120,7 @@ class Probe:
     # which axes are batch and time
 
     def _learn(self) -> tuple[Guess, tuple[Pace, ...], list[Values]]:
-        tried = list(guesses(self._dims, self._declared(), self.alone))
+        tried = list(guesses(self._dims, self._declared(), self.alone))[:: -1 if self.last else 1]
         for guess in self._in_blocks(tried, _strides(self.graph)):  # the file may crash where no step is left of few
             found = self._try(guess)
             if found and min(inner := [pace.inner for pace in found[0] if pace.streams] or [1]) == 1 < max(inner):
@@ -173,6 +176,8 @@ class Probe:
         """Whether steps can be told apart: time is what cells and loops run over, and a file without it is one step."""
         if (2, 1) in counts and (1, 2) not in counts:
             return False
+        if guess.time and self.looks_back:
+            return True
         if guess.time:
             return any(pace is not None and pace.streams for pace in paces) or (not paces and bool(counts))
         single = all(pace is None or pace.inner == 1 for pace in paces)

@@ -7,11 +7,11 @@ from stepgraph.errors import ModelRefused
 from stepgraph.graphs.labels import label, name_of
 from stepgraph.reading import branches, loops
 
-_NO_STATE = (
-    "the graph holds no RNN, LSTM or GRU node that is always run, and no Loop or Scan that runs once for each step, so "
-    "there is no state to carry from step to step. If an input is state that an output returns, say so in model.toml "
-    "beside the file, under [state]; if a node `If` hides the cells, fix the input that decides it under [fixed], or "
-    "its size at each step under [block]"
+NO_STATE = (
+    "the graph holds no RNN, LSTM or GRU node that is always run, no Loop or Scan that runs once for each step, and "
+    "nothing that looks back at a bounded number of steps, so there is no state to carry from step to step. If an "
+    "input is state that an output returns, say so in model.toml beside the file, under [state]; if a node `If` hides "
+    "the cells, fix the input that decides it under [fixed], or its size at each step under [block]"
 )
 
 _WITHIN = (
@@ -22,7 +22,7 @@ _WITHIN = (
 
 def refusal(model: onnx.ModelProto) -> ModelRefused:
     """Of a file without forward cells that are always run, and without loops."""
-    return _of_backwards(model) or _of_undecided(model) or ModelRefused(_NO_STATE)
+    return _of_backwards(model) or _of_undecided(model) or ModelRefused(NO_STATE)
 
 
 def refusal_of_loops(model: onnx.ModelProto) -> ModelRefused:
@@ -33,7 +33,7 @@ def refusal_of_loops(model: onnx.ModelProto) -> ModelRefused:
             "no RNN, LSTM or GRU node either that is always run. Export the model with a dynamic time axis",
             loop.name,
         )
-    return ModelRefused(_NO_STATE)
+    return ModelRefused(NO_STATE)
 
 
 def _of_backwards(model: onnx.ModelProto) -> ModelRefused | None:

@@ -6,6 +6,8 @@ import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
@@ -98,6 +100,48 @@ def test_a_part_that_looks_back_is_proved_and_keeps_no_more_than_it_looks_back_a
     model = loaded(Net(part()), tmp_path / "model.onnx")
     assert model.proof.unread == ""
     assert sorted(ring.carried.given.row for ring in model.facts.rings) == sorted(rows)
+
+
+class Bare(Net):
+    """The part alone: no cell."""
+
+    def __init__(self, part: nn.Module | Callable[[Tensor], Tensor], time_first: bool = False) -> None:
+        super().__init__(part)
+        self.time_first = time_first
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.part(x.transpose(0, 1)).transpose(0, 1) if self.time_first else self.part(x)
+
+
+@pytest.mark.parametrize("time_first", [False, True])
+def test_a_file_whose_only_state_is_what_it_looks_back_at_streams(time_first: bool, tmp_path: Path) -> None:
+    part, rows = LOOKING_BACK["padding inside"]
+    model = loaded(Bare(part(), time_first), tmp_path / "model.onnx")
+    assert model.proof.unread == ""
+    assert not model.graph.layers
+    assert sorted(ring.carried.given.row for ring in model.facts.rings) == sorted(rows)
+    x = np.random.default_rng(0).standard_normal((200, 2, INPUTS), np.float32)
+    given = x if time_first else x.swapaxes(0, 1)
+    (whole,) = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(["y"], {"x": given})
+    served = model.engine.run({"x": x}, model.graph.start(2), trace=False).outputs["y"]
+    np.testing.assert_allclose(served, whole if time_first else whole.swapaxes(0, 1), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("part", "why"),
+    [
+        (torch.tanh, "nothing that looks back .*, so there is no state"),
+        (lambda x: torch.softmax(x @ x.transpose(1, 2), -1) @ x, r"\(MatMul\) relates every step to every other step"),
+        (lambda x: x - x.mean(1, keepdim=True), "averages over all steps"),
+        (lambda x: x[:, 1:] - x[:, :-1], "no state"),
+    ],
+    ids=["each step alone", "attention", "a mean", "fewer answers than steps"],
+)
+def test_a_file_without_a_cell_that_looks_back_at_no_ring_is_refused_for_that(
+    part: Callable[[Tensor], Tensor], why: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelRefused, match=why):
+        loaded(Bare(part), tmp_path / "model.onnx")
 
 
 def test_the_page_of_a_file_says_what_looks_back(tmp_path: Path) -> None:
