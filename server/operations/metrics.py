@@ -56,6 +56,7 @@ _OF_STORE: Table = {
 _OF_SERVER: Table = {
     "streams_open": (Gauge, "streams", "Client streams."),
     "streams_limit": (Gauge, "streams_limit", "The most that may be open."),
+    "tasks": (Gauge, "tasks", "Tasks of asyncio: what the server has under way."),
     "loop_late_seconds": (Histogram, "late", "How late the event loop was, looked at 20 times a second."),
 }
 _REFUSED = "Requests that were refused, by reason, and by the token of who asked."

@@ -1,5 +1,6 @@
 """A moment of the whole server in numbers, taken in the event loop and used in any thread. Knows no metrics."""
 
+import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ class Sample:
 
     streams: int
     streams_limit: int
+    tasks: int  # of asyncio
     late: Histogram  # of the event loop, in seconds
     refused: Mapping[tuple[str, str], int]  # requests, by reason and token
     files: Mapping[tuple[str], int]  # versions, by state
@@ -55,6 +57,7 @@ def take(
     return Sample(
         admission.streams,
         admission.most_streams,
+        len(asyncio.all_tasks()),
         late.copy(),
         dict(refusals.counts),
         {("ready",): 0, ("refused",): 0, ("loading",): 0} | Counter((_state(entry),) for entry in repository.entries()),
