@@ -123,7 +123,11 @@ class OpenSequence(Opened[SequenceBooks], Generic[AnySequence]):
 
     @property
     def id(self) -> str:
-        """The server's name for it, unique across servers and restarts; "" if the server gave none."""
+        """The server's name for it, unique across servers and restarts; "" if the server gave none.
+
+        To keep it, read it again after each answer: a sequence of which the server had no checkpoint yet when a
+        connection broke is opened anew and gets all of its inputs once more, under another id and token.
+        """
         return next(iter(self._books.opening.ids), "")
 
     @property
@@ -232,7 +236,7 @@ class OpenFleet(Opened[FleetBooks]):
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """The server's names for the members, in their order."""
+        """The server's names for the members, in their order; see Sequence.id."""
         return self._books.opening.ids
 
     @property

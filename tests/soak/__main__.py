@@ -1,13 +1,15 @@
 """Soaks one server: `make soak`. SOAK_MINUTES is how long, SOAK_SEED what is done.
 
 500 sequences open, step, pause until they are parked, lose their connection or their client, and are resumed, at
-random; every answer is compared with the file's. What the server holds is looked at all the while: its memory has to be flat,
-and when all clients have gone, no slot, stream, task or descriptor may be left. `.soak/table.md` is what it came to.
+random; every answer is compared with the file's. What the server holds is looked at all the while: its memory has to
+be flat, and when all clients have gone, no slot, stream, task or descriptor may be left. `.soak/table.md` is what it
+came to.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import sys
@@ -121,6 +123,7 @@ def main() -> int:
     """Runs and prints; 1 if a promise did not hold."""
     console = report.console()
     FOLDER.mkdir(exist_ok=True)
+    logging.getLogger("tidegate").setLevel(logging.ERROR)  # it would tell of each connection that breaks
     console.print(f"SOAK_SEED={SEED}, {MINUTES:g} minutes, {SEQUENCES} sequences")
     soak = Soak(console)
     with TemporaryDirectory() as folder:

@@ -56,6 +56,7 @@ class Past:
 
     id: str = ""
     token: str = ""
+    closing: bool = False
     rows: list[np.ndarray] = field(default_factory=list)
     answers: list[np.ndarray] = field(default_factory=list)
 
@@ -115,18 +116,24 @@ class Population:
             sequence = await self._taken_up(client, past)
             while not self._over() and len(past.rows) < LONGEST:
                 await self._act(sequence, past)
+            past.closing = True
             await sequence.close()
         except tidegate.ConnectionLost:
             return False
+        except tidegate.SequenceLost as error:
+            if not (
+                past.closing and error.reason == "SEQUENCE_ENDED"
+            ):  # whose Closed was on its way when a client died
+                self.faults.append(self._fault(past, error))
         except tidegate.TidegateError as error:
-            self.faults.append(f"{past.id}, {len(past.rows)} sent, {len(past.answers)} answered: {error!r}")
+            self.faults.append(self._fault(past, error))
         self.counts["sequences"] += 1
         return True
 
     async def _taken_up(self, client: tidegate.AsyncClient, past: Past) -> tidegate.AsyncSequence:
         if not past.answers:  # the server keeps nothing of a sequence that never took a step
             sequence = await client.sequence(MODEL, trace=self._chance.random() < 0.5)
-            past.id, past.token, past.rows = sequence.id, sequence.resume_token, []
+            past.rows = []
             return sequence
         del past.rows[len(past.answers) :]  # no answer came to them: the server may not have had them
         self.counts["resumes by another client"] += 1
@@ -144,7 +151,12 @@ class Population:
             past.answers.append((await sequence.step(rows[0])).output)
         else:
             past.answers += list((await sequence.chunk(rows)).output)
+        past.id, past.token = sequence.id, sequence.resume_token
         self.counts["steps"] += len(rows)
+
+    @staticmethod
+    def _fault(past: Past, error: tidegate.TidegateError) -> str:
+        return f"{past.id}, {len(past.rows)} sent, {len(past.answers)} answered: {error!r}"
 
     def _compare(self, past: Past) -> None:
         state = None
