@@ -15,7 +15,7 @@ from server.edge.dialect import Bundle, Call, Dialect, Large, Outgoing, Request
 from server.edge.pace import Pace
 from server.errors import Silent, TidegateError
 from server.streams.allowance import Allowance
-from server.streams.events import Answered, Event, Failed, FleetAnswered
+from server.streams.events import Answered, Event, Failed, FleetAnswered, kept
 from server.streams.stream import Stream
 
 log = logging.getLogger(__name__)
@@ -220,7 +220,7 @@ class Exchange:
 
     def _emit(self, event: Event) -> None:
         if isinstance(event, _ANSWERS):
-            self._outgoing.append(event)
+            self._outgoing.append(kept(event) if self._call.full else event)
         else:
             if isinstance(event, Failed):
                 self._note(event, self._stream)

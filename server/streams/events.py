@@ -61,6 +61,18 @@ class FleetAnswered:
     checkpointed: np.ndarray  # [N]
 
 
+def kept(answer: Answered | FleetAnswered) -> Answered | FleetAnswered:
+    """An answer that will wait: its rows do not keep the arrays of a whole batch."""
+    answer.outputs = [_own(array) for array in answer.outputs]
+    answer.trace = None if answer.trace is None else _own(answer.trace)
+    return answer
+
+
+def _own(array: np.ndarray) -> np.ndarray:
+    whole = array.base
+    return array if whole is None or getattr(whole, "nbytes", 0) < 2 * array.nbytes else array.copy()
+
+
 @dataclass(frozen=True, slots=True)
 class Closed:
     """Sequences were closed after so many steps each."""

@@ -12,6 +12,8 @@ import pytest
 
 from server.durability import checkpointer
 from server.edge.dialect import Bundle
+from server.edge.exchange import Exchange
+from server.streams.events import Answered, Form
 from tests.server.world import World
 from tests.simulation.loop import StandingLoop
 from tidegate.v1 import error_pb2
@@ -266,3 +268,28 @@ def test_a_message_is_not_kept_while_the_next_one_is_waited_for(tmp_path_factory
     assert kept() is None
     world.cut(0)
     world.end()
+
+
+def test_an_answer_that_waits_for_its_client_does_not_keep_the_batch_that_it_ran_in(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    world = World(tmp_path_factory.getbasetemp())
+    world.connect(0, 0)
+    line = world.lines[0]
+    assert line is not None
+    line.say(pb.StreamRequest(open=pb.Open(model="recall", version=1)))
+    world.quiet()
+    line.reads = False  # and has not read that it is open
+    batch = np.random.default_rng(3).normal(size=(1, 64, 8)).astype(np.float32)
+    numbers, kept = batch[:, 5].tobytes(), weakref.ref(batch)
+    form = Form(("y",), values=False, bundle=False)
+    exchange = line._listener
+    assert isinstance(exchange, Exchange)
+    exchange._emit(Answered(0, 0, form, [batch[:, 5]], batch[:, 5], 100))
+    del batch
+    assert kept() is None
+    answer = exchange._outgoing.pop()
+    assert isinstance(answer, Answered)
+    assert answer.trace is not None
+    assert [answer.outputs[0].tobytes(), answer.trace.tobytes()] == [numbers] * 2
+    world.close()
