@@ -150,6 +150,7 @@ class Settings:
     metrics_port: int = option(
         0, "PORT", "the port of the Prometheus page /metrics; worker N has port + N; 0 for none", 0, 65_535
     )
+    metrics_host: str = option("", "ADDRESS", "the address that this page listens on; --host unless it is given")
     observer: str = option(
         "none", "MODULE:CLASS", "an observer of all answers, as in server/runtime/observer.py; or none"
     )

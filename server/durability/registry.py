@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from server.runtime.served_model import ServedModel
 
 _SWEPT = Reason.SEQUENCE_EXPIRED, Reason.SEQUENCE_EVICTED  # counted by the server that ended them
+_LOST = "TAKEN_OVER", "SEQUENCE_EXPIRED", "SEQUENCE_EVICTED", "CHECKPOINT_GONE", "DRAINING"
 _NONE_HERE: Mapping[int, ServedSequence] = {}
 
 
@@ -36,7 +37,7 @@ class Registry:
         self.quota = Quota()  # of those that are here or coming
         self._active: set[str] = set()  # owners, since `take_active` was called last
         self._coming: dict[str, ServedSequence] = {}  # that the store is being asked for, by id
-        self.lost: Counter[str] = Counter()  # by reason, for the metrics
+        self.lost = Counter(dict.fromkeys(_LOST, 0))  # by reason, for the metrics
 
     def __len__(self) -> int:
         return len(self._here)

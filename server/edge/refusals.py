@@ -28,7 +28,8 @@ class Refusals:
     """Counts the refusals of all protocols. `tell` is called with each; it has to be quick."""
 
     def __init__(self) -> None:
-        self.counts: Counter[tuple[str, str]] = Counter()  # by reason and class of owner
+        # by reason and class of owner; 0 for each reason, or the first one would not be seen to rise
+        self.counts = Counter({(reason.name, NONE): 0 for reason in Reason if reason is not Reason.UNSPECIFIED})
         self.tell: Callable[[Refused], None] = lambda _: None
 
     def of(self, caller: Caller) -> Callable[[Failed, Stream], None]:

@@ -96,6 +96,7 @@ class Server:
         if self._settings.metrics_port:
             self._metrics = Metrics(self._read, self._settings.silent_seconds)
             host = "127.0.0.1" if self._settings.host.startswith(UNIX) else self._settings.host
+            host = self._settings.metrics_host or host
             self._metrics.start(host, self._settings.metrics_port)
         if self._shares_port:  # until the models are loaded the others are better led to
             await self._repository.refresh(settled=True)

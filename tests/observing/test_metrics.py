@@ -119,7 +119,7 @@ async def test_what_is_resumed_taken_over_and_replayed_is_counted(
     assert seen("store_seconds_count") == seen("store_waiting_seconds_count") > 2
     assert seen("store_limit_bytes") == 16_384 * 2**20
     labels = {label for s in seen.samples if s.name.startswith("tidegate_") for label in s.labels}
-    assert labels == {"model", "version", "reason", "state", "le"}
+    assert labels == {"model", "version", "reason", "owner", "state", "le"}
 
 
 async def test_a_client_that_claims_to_have_every_answer_is_served_and_counted_by_what_it_sends(

@@ -112,7 +112,8 @@ def test_a_refusal_has_a_line_with_reason_owner_and_ids_and_beyond_a_rate_a_coun
         f"{1_001 - REFUSALS:,} more refusals have no line of their own: "
         f"{1_000 - REFUSALS:,} WRONG_SHAPE of none, 1 WRONG_TOKEN of line4"
     )
-    assert refusals.counts == {("WRONG_SHAPE", "none"): 1_000, ("WRONG_TOKEN", "line4"): 1}
+    assert +refusals.counts == {("WRONG_SHAPE", "none"): 1_000, ("WRONG_TOKEN", "line4"): 1}
+    assert refusals.counts["INTERNAL", "none"] == 0, "a first one is seen to rise"
 
 
 def test_a_stream_that_was_silent_is_no_refusal(lines: Lines) -> None:
@@ -120,7 +121,7 @@ def test_a_stream_that_was_silent_is_no_refusal(lines: Lines) -> None:
     refusals.tell = Journal().refused
     refusals.note(Silent("nothing was said"), Caller(), "Stream")
     assert not lines.records
-    assert not refusals.counts
+    assert not +refusals.counts
 
 
 def test_what_watches_sequences_and_fails_is_logged_and_changes_nothing(lines: Lines) -> None:
