@@ -19,7 +19,7 @@ ROOT = str(Path(__file__).resolve().parents[1])
 
 def work(options: dict[str, Any]) -> None:
     """What each worker does: Ray has joined them already, as torchrun does by its environment variables."""
-    from training.command import main
+    from training.command import main  # noqa: PLC0415 - in the worker
 
     status = main(["table", *options["arguments"]])
     if status:
@@ -28,15 +28,14 @@ def work(options: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     workers, *arguments = sys.argv[1:]
-    places = (
-        [] if "--runs" in arguments else ["--runs", str(Path("runs").resolve())]
-    )  # a worker has a folder of its own
-    places += [] if "--models" in arguments else ["--models", str(Path("models").resolve())]
+    # A worker has a working directory of its own: files and folders are named from here.
     files = [str(Path(text).resolve()) if Path(text).is_file() else text for text in arguments]
+    for folder in ("runs", "models"):
+        files += [] if f"--{folder}" in arguments else [f"--{folder}", str(Path(folder).resolve())]
     ray.init(runtime_env={"env_vars": {"PYTHONPATH": ROOT}})
     TorchTrainer(
         work,
-        train_loop_config={"arguments": [*files, *places]},
+        train_loop_config={"arguments": files},
         torch_config=TorchConfig(backend="gloo"),
         scaling_config=ScalingConfig(num_workers=int(workers)),
     ).fit()

@@ -7,11 +7,19 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from training.command import main
+from training.errors import ConfigError
 from training.fitting import checkpoint, processes
+from training.fitting.trainer import Trainer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from training.tabular.settings import Table
 
 ROOT = str(Path(__file__).parents[3])
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "training")
@@ -47,6 +55,15 @@ def test_two_processes_have_the_loss_curve_of_one_and_write_one_model(gappy: str
         (path,) = (folder / "runs").rglob("checkpoint.pt")
         memories.append(checkpoint.load(path)["network"]["memory"])
     assert memories[1].numpy() == pytest.approx(memories[0].numpy(), abs=1e-3)  # the state of every lane is in it
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(
+    brief_table: Callable[..., Table], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = brief_table()
+    monkeypatch.setattr(processes, "count", lambda: 3)
+    with pytest.raises(ConfigError, match="--batch: 4 cannot be shared by 3 processes"):
+        Trainer(config, config.task())
 
 
 def test_one_process_is_the_first_and_has_every_row() -> None:
