@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 STUBS ?= .
+OIP := server/edge/oip/stubs
 
 # Three files of tests at a time for two cores, because tests wait for processes; those of one file share what it has made.
 PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
@@ -59,11 +60,15 @@ check: $(READY) ## lint, format, types, import layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-proto: $(READY) ## generate the stubs in tidegate/v1 from proto/
+proto: $(READY) ## generate the stubs in tidegate/v1 and server/edge/oip/stubs from proto/
 	@$(BIN)/python -m grpc_tools.protoc -I proto --python_out=$(STUBS) --pyi_out=$(STUBS) proto/tidegate/v1/*.proto
 	@$(BIN)/python -m grpc_tools.protoc -I proto --grpc_python_out=$(STUBS) \
 		--plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --mypy_grpc_out=quiet:$(STUBS) \
 		proto/tidegate/v1/admin.proto proto/tidegate/v1/tidegate.proto
+	@mkdir -p $(STUBS)/$(OIP)
+	@$(BIN)/python -m grpc_tools.protoc -I proto/inference --python_out=$(STUBS)/$(OIP) --pyi_out=$(STUBS)/$(OIP) \
+		proto/inference/*.proto
+	@sed -i 's/^import model_config_pb2/from server.edge.oip.stubs import model_config_pb2/' $(STUBS)/$(OIP)/grpc_service_pb2.py*
 
 serve: $(READY) ## serve models/ on port 50051
 	$(BIN)/python -m server

@@ -61,6 +61,7 @@ class Reason(IntEnum):
     TOO_MANY_OF_OWNER = 45  # as many sequences as one owner may have
     STORE_FULL = 46  # as many bytes of checkpoints as the server keeps
     STORE_UNAVAILABLE = 47  # the store of checkpoints does not answer: try again in a while
+    SEQUENCE_RUNNING = 48  # a sequence of the id that the client chose is not to be begun a second time
     # the client
     UNAUTHENTICATED = 60  # no token came, or one that is not known here (any more)
     PERMISSION_DENIED = 61  # the token does not allow this, or not with this model

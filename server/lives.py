@@ -20,7 +20,7 @@ class Living(Protocol):
     id: str
     owner: str
     began: float  # when it came here, in seconds of the monotonic clock
-    fence: int  # 1 for one that was opened here, and was never anywhere else
+    resumed: bool  # it was opened before it came here
 
     @property
     def place(self) -> tuple[str, int]:
@@ -35,7 +35,7 @@ class Watcher(Protocol):
     """Called in the event loop, for up to some hundred sequences of one model at a time: it has to be quick."""
 
     def came(self, those: Sequence[Living]) -> None:
-        """They were opened, or resumed: then their fence is above 1."""
+        """They were opened, or resumed, as each says."""
 
     def moved(self, one: Living, before: tuple[str, int]) -> None:
         """It goes on with another version."""

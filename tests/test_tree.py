@@ -17,7 +17,8 @@ from tidegate.v1 import error_pb2
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
-GENERATED = sorted(path.name for path in (ROOT / "tidegate" / "v1").glob("*_pb2*"))
+STUBS = "tidegate/v1", "server/edge/oip/stubs"
+GENERATED = sorted(str(path.relative_to(ROOT)) for folder in STUBS for path in (ROOT / folder).glob("*_pb2*"))
 
 
 @pytest.fixture(scope="module")
@@ -28,16 +29,26 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = ["make", "--silent", "-o", built, "proto", f"STUBS={folder}", f"BIN={BIN}", f"READY={built}"]
     variables = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     subprocess.run(command, cwd=ROOT, check=True, env=variables)
-    return folder / "tidegate" / "v1"
+    return folder
 
 
 @pytest.mark.parametrize("name", GENERATED)
 def test_a_committed_stub_is_what_make_proto_generates(fresh: Path, name: str) -> None:
-    assert (ROOT / "tidegate" / "v1" / name).read_text(encoding="utf-8") == (fresh / name).read_text(encoding="utf-8")
+    assert (ROOT / name).read_text(encoding="utf-8") == (fresh / name).read_text(encoding="utf-8")
 
 
 def test_make_proto_generates_nothing_that_is_not_committed(fresh: Path) -> None:
-    assert sorted(path.name for path in fresh.iterdir()) == GENERATED
+    assert sorted(str(path.relative_to(fresh)) for path in fresh.rglob("*_pb2*")) == GENERATED
+
+
+def test_the_messages_of_the_open_inference_protocol_are_those_of_tritonclient() -> None:
+    from tritonclient.grpc import model_config_pb2, service_pb2
+
+    from server.edge.oip.stubs import grpc_service_pb2
+    from server.edge.oip.stubs import model_config_pb2 as ours
+
+    assert grpc_service_pb2.DESCRIPTOR.serialized_pb == service_pb2.DESCRIPTOR.serialized_pb
+    assert ours.DESCRIPTOR.serialized_pb == model_config_pb2.DESCRIPTOR.serialized_pb
 
 
 def imported(statement: str, **environment: str) -> set[str]:
@@ -189,7 +200,8 @@ MOST_LINES = 300  # of a file
 
 def python_files(*packages: str) -> list[Path]:
     """What is written by hand; a checkout that is being worked in has files that git does not know yet."""
-    return [path for package in packages for path in sorted((ROOT / package).rglob("*.py")) if path.parent.name != "v1"]
+    found = (path for package in packages for path in sorted((ROOT / package).rglob("*.py")))
+    return [path for path in found if path.parent.name not in ("v1", "stubs")]
 
 
 def lines(path: Path) -> int:

@@ -110,7 +110,16 @@ def restored_from(
     model = exact(newest.model, newest.version, newest.sha256)
     _check_fits(claim.id, newest, model)
     sequence = ServedSequence(
-        claim.id, claim.digest, kept.owner, model, -1, kept.fence, born=True, life=Life.OPENING, steps=newest.step
+        claim.id,
+        claim.digest,
+        kept.owner,
+        model,
+        -1,
+        kept.fence,
+        born=True,
+        life=Life.OPENING,
+        steps=newest.step,
+        resumed=True,
     )
     return Restored(sequence, newest, kept.found.later, answered)
 

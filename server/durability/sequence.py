@@ -164,6 +164,7 @@ class ServedSequence:
     steps: int = 0  # how many it had taken when it came here, or fell asleep
     standing: Standing | None = None  # what its client may count on, while it sleeps
     new: bool = False  # opened here, and not born yet
+    resumed: bool = False  # it was opened before it came here
     held: float = -inf  # when the store was last told whether it is awake, in seconds of a monotonic clock
     origin: np.ndarray | None = None  # the state [W] that a new one came with; None: the model's initial one
     began: float = 0.0  # when it came here, by the same clock

@@ -45,6 +45,11 @@ class Admission:
     def most_streams(self) -> int:
         return self._streams.most
 
+    @property
+    def ready(self) -> bool:
+        """Whether new sequences are taken, of some model."""
+        return not self._draining and bool(self._repository.served())
+
     async def drain(self, seconds: float) -> None:
         """Opens nothing new from now on. Waits for calls that are under way, but not longer than `seconds`."""
         self._draining = True

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from server.errors import TidegateError
-from server.streams.events import Answered, Event, Failed, FleetAnswered
-from server.streams.stream import Stream
+from server.streams.events import Answered, FleetAnswered
 
 Request = Any  # what the dialect's deserialiser makes of a client's message
 
@@ -71,16 +70,44 @@ class Call(Protocol):
         """Nothing is to be called any more."""
 
 
-class Dialect(Protocol):
-    """Translates between the messages of a protocol and the calls and events of one `Stream`."""
+class Served(Protocol):
+    """What a client's requests are carried out on, and what bounds them: a `Stream`, or what a protocol has instead."""
 
-    def take(self, request: Request, stream: Stream, company: bool) -> None:
+    @property
+    def full(self) -> bool:
+        """Whether nothing more should be read from the client for now."""
+
+    @property
+    def working(self) -> bool:
+        """Whether a request is being carried out; the next one has to wait."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way."""
+
+    def written(self, size: int) -> None:
+        """An answer that counted so many bytes has left."""
+
+    def leave(self, done: Callable[[tuple[int, ...]], None]) -> None:
+        """The server stops: `done` is called once the requests that were taken are carried out."""
+
+    def release(self, handles: tuple[int, ...]) -> None:
+        """Tells the client to go on elsewhere."""
+
+    def abandon(self) -> None:
+        """The client is gone."""
+
+
+class Dialect(Protocol):
+    """Translates between the messages of a protocol and the calls and events of what carries out its requests."""
+
+    def take(self, request: Request, stream: Any, company: bool) -> None:  # noqa: ANN401 # what the exchange was told to make
         """Carries out one request. `company`: others came in the same message. Raises TidegateError."""
 
-    def refusal(self, request: Request, stream: Stream, error: TidegateError) -> Failed:
+    def refusal(self, request: Request, stream: Any, error: TidegateError) -> Any:  # noqa: ANN401 # likewise
         """The event for a request that was refused."""
 
-    def write(self, event: Event) -> bytes | Large:
+    def write(self, event: Any) -> bytes | Large:  # noqa: ANN401 # of those that it emits
         """The message for one event."""
 
     def bundle(self, events: Sequence[Outgoing]) -> tuple[bytes, int]:

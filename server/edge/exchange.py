@@ -1,22 +1,22 @@
 """One stream: takes requests, writes answers, waits while the client does not read, and ends when the server stops.
 
-Knows no protocol: a `Dialect` translates between a client's messages and a `Stream`, which does the work.
+Knows no protocol: a `Dialect` translates between a client's messages and a `Stream`, or what it has instead.
 """
 
 import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import grpc
 
 from server.durability.keeper import AnyKeeper
-from server.edge.dialect import Bundle, Call, Dialect, Large, Outgoing, Request
+from server.edge.dialect import Bundle, Call, Dialect, Large, Outgoing, Request, Served
 from server.edge.pace import Pace
 from server.errors import Silent, TidegateError
 from server.streams.allowance import Allowance
-from server.streams.events import Answered, Event, Failed, FleetAnswered, kept
-from server.streams.stream import Stream
+from server.streams.events import Answered, Failed, FleetAnswered, kept
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class Exchange:
     Args:
         call: carries the messages.
         dialect: the protocol.
-        make: makes the stream, which emits its events by the function that is given.
+        make: makes what carries out the requests, and emits its events by the function that is given.
         keeper: keeps sequences beyond this stream.
         allowed: how many bytes of messages that carry no answer may wait to be written before no more is read.
         silence: seconds after which a stream without any message is ended.
@@ -41,12 +41,12 @@ class Exchange:
         self,
         call: Call,
         dialect: Dialect,
-        make: Callable[[Callable[[Event], None]], Stream],
+        make: Callable[[Callable[[Any], None]], Served],
         keeper: AnyKeeper,
         allowed: Allowance,
         silence: float,
         pace: Pace,
-        note: Callable[[Failed, Stream], None] = lambda _, __: None,
+        note: Callable[[Failed, Any], None] = lambda _, __: None,
     ) -> None:
         # fixed
         self._loop = asyncio.get_running_loop()
@@ -218,7 +218,7 @@ class Exchange:
 
     # Writing ----------------------------------------------------------------------------------------------------------
 
-    def _emit(self, event: Event) -> None:
+    def _emit(self, event: Any) -> None:  # noqa: ANN401 # of those that the dialect writes
         if isinstance(event, _ANSWERS):
             self._outgoing.append(kept(event) if self._call.full else event)
         else:

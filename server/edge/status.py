@@ -26,6 +26,7 @@ _CODES = {
         Reason.TOO_FAST,
     },
     code_pb2.FAILED_PRECONDITION: {Reason.MODEL_REFUSED, Reason.HANDLE_IN_USE, Reason.WRONG_STEP},
+    code_pb2.ALREADY_EXISTS: {Reason.SEQUENCE_RUNNING},
     code_pb2.UNAUTHENTICATED: {Reason.UNAUTHENTICATED},
     code_pb2.PERMISSION_DENIED: {Reason.PERMISSION_DENIED},
     code_pb2.INTERNAL: {Reason.INTERNAL},

@@ -62,7 +62,7 @@ class Journal:
 
     def came(self, those: Sequence[Living]) -> None:
         if log.isEnabledFor(logging.DEBUG):
-            how = "opened" if those[0].fence == 1 else "resumed"
+            how = "resumed" if those[0].resumed else "opened"
             for one in islice(those, self._sequences.take(len(those), f"{_named(*those[0].place)} {how}")):
                 self._write(one, how, logging.DEBUG)
 
@@ -127,7 +127,7 @@ class Journal:
             "version": version,
             "steps": one.taken,
             "seconds": round(seconds, 3),
-            "resumed": one.fence > 1,
+            "resumed": one.resumed,
             "why": why,
         }
         log.log(
@@ -139,7 +139,7 @@ class Journal:
             why,
             one.taken,
             seconds,
-            "resumed" if one.fence > 1 else "opened",
+            "resumed" if one.resumed else "opened",
             extra={"fields": fields},
         )
 

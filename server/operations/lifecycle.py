@@ -17,6 +17,7 @@ from server.durability.store_thread import StoreThread
 from server.edge.admission import Admission
 from server.edge.backend import Backend
 from server.edge.native.service import SERVICE, Servicer
+from server.edge.oip import service as oip
 from server.edge.standard import Health, Reflection
 from server.edge.transports import UNIX, remove_socket
 from server.lives import Lives
@@ -89,9 +90,12 @@ class Server:
     async def start(self) -> None:
         """Listens, loads the models, and then says that it serves."""
         await self._keeper.start()
-        Servicer(self._backend).add_to(self._transport)  # and so would another protocol
+        Servicer(self._backend).add_to(self._transport)
+        oip.InferenceServicer(self._backend).add_to(self._transport)
         self._health.add_to(self._transport)
-        Reflection(self._admission, self._backend.caller, SERVICE, health.SERVICE_NAME).add_to(self._transport)
+        Reflection(self._admission, self._backend.caller, SERVICE, oip.SERVICE, health.SERVICE_NAME).add_to(
+            self._transport
+        )
         self._set_health(_HEALTH.NOT_SERVING)
         if self._settings.metrics_port:
             self._metrics = Metrics(self._read, self._settings.silent_seconds)

@@ -40,6 +40,7 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_TOO_MANY_OF_OWNER: _ClassVar[Reason]
     REASON_STORE_FULL: _ClassVar[Reason]
     REASON_STORE_UNAVAILABLE: _ClassVar[Reason]
+    REASON_SEQUENCE_RUNNING: _ClassVar[Reason]
     REASON_UNAUTHENTICATED: _ClassVar[Reason]
     REASON_PERMISSION_DENIED: _ClassVar[Reason]
     REASON_TOO_FAST: _ClassVar[Reason]
@@ -76,6 +77,7 @@ REASON_INTERNAL: Reason
 REASON_TOO_MANY_OF_OWNER: Reason
 REASON_STORE_FULL: Reason
 REASON_STORE_UNAVAILABLE: Reason
+REASON_SEQUENCE_RUNNING: Reason
 REASON_UNAUTHENTICATED: Reason
 REASON_PERMISSION_DENIED: Reason
 REASON_TOO_FAST: Reason

@@ -6,8 +6,6 @@ import signal
 import threading
 from typing import TYPE_CHECKING, Self
 
-from training.fitting import processes
-
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
@@ -17,8 +15,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interrupt:
     """While entered, the first signal is remembered; a second one has its usual effect at once.
 
-    Only the main thread may have signals; in another one nobody asks. Of several processes each
-    gets one from the terminal and one from torchrun: there, all are remembered.
+    Only the main thread may have signals; in another one nobody asks.
     """
 
     def __init__(self) -> None:
@@ -41,8 +38,7 @@ class Interrupt:
 
     def _remember(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a handler
         self._asked = True
-        if processes.count() == 1:
-            self._restore()
+        self._restore()
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

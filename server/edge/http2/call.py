@@ -43,7 +43,7 @@ class Call:
     """
 
     def __init__(self, connection: Connection, stream: CallStream, request: Request, handler: Handler) -> None:
-        self._connection = connection
+        self.client = connection
         self.auth_context = connection.auth_context  # what TLS has verified of the client
         self._stream = stream
         self._request = request
@@ -76,7 +76,7 @@ class Call:
     # What a handler uses ----------------------------------------------------------------------------------------------
 
     def peer(self) -> str:
-        return self._connection.peer
+        return self.client.peer
 
     def invocation_metadata(self) -> Metadata:
         return self._request.metadata
@@ -161,7 +161,7 @@ class Call:
     @property
     def full(self) -> bool:
         """Whether something that was sent is still here, because the client does not read."""
-        return self._stream.waiting is not None or self._connection.full
+        return self._stream.waiting is not None or self.client.full
 
     def came(self) -> None:
         """Messages that were in one read of the connection, or the end of the request."""
@@ -230,7 +230,7 @@ class Call:
             except Exception:
                 log.exception("what follows a call failed")
         self._done.clear()
-        self._connection.server.ended(self)
+        self.client.server.ended(self)
 
     def _late(self) -> None:
         if self._stream.waiting is not None:  # a status would come after messages that the client does not read
@@ -242,7 +242,7 @@ class Call:
 
     def large(self, size: int) -> None:
         """See Receiver."""
-        self._large = LargeMessage(self._connection, self._stream, size, self._too_slow)
+        self._large = LargeMessage(self.client, self._stream, size, self._too_slow)
         if self._asked:
             self._large.ask()
 
@@ -276,13 +276,13 @@ class Call:
         """See Receiver."""
         self._end_large()
         if not self._messages:
-            self._connection.heard(self)
+            self.client.heard(self)
         self._messages.append((data, compressed))
 
     def half_closed(self) -> None:
         """See Receiver."""
         self._half_closed = True
-        self._connection.heard(self)
+        self.client.heard(self)
 
     def writable(self) -> None:
         """See Receiver; likewise when the connection takes more."""
@@ -293,8 +293,8 @@ class Call:
 
     def gone(self) -> None:
         """See Receiver."""
-        self._connection.left(self._stream.id)
+        self.client.left(self._stream.id)
         if self.task is not None and asyncio.current_task(self._loop) is not self.task:
-            self._connection.server.gate.take(self.task.cancel)
+            self.client.server.gate.take(self.task.cancel)
         if self._served or not self._begun:
             self._end()

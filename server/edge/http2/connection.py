@@ -56,6 +56,11 @@ class Connection(asyncio.Protocol):
         self._unsent = 0  # bytes that waited for the socket when the timer ran last
         self._without_calls_since = 0.0
 
+    @property
+    def here(self) -> bool:
+        """Whether the client is still connected."""
+        return not self._closing
+
     # The transport's --------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport | SecureTransport) -> None:

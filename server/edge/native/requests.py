@@ -1,13 +1,11 @@
 """Translates a client's messages of the contract into the types of the rooms below. Decides nothing."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 import numpy as np
-from google.protobuf.message import DecodeError, Message
 
 from server.edge.dialect import Bundle
-from server.edge.native.fields import SMALL, check_fields, split
+from server.edge.fields import SMALL, parsed, split
 from server.errors import BadInput, OverLimit, Reason, Refusal, WrongState
 from server.runtime.input_check import Named
 from server.runtime.state_value import LATEST, Part
@@ -15,8 +13,6 @@ from server.streams.opening import Beginning
 from server.streams.trace import CELL, GATES, HIDDEN, Manner, Selection
 from tidegate import wire
 from tidegate.v1 import sequence_pb2, tensor_pb2, tidegate_pb2
-
-Read = TypeVar("Read", bound=Message)
 
 _PARTS = {
     sequence_pb2.TraceSelection.PART_HIDDEN: HIDDEN,
@@ -72,16 +68,6 @@ def _single(data: bytes) -> "sequence_pb2.StreamRequest | Refusal":
 def _check_single(request: sequence_pb2.StreamRequest) -> None:
     if request.more:
         raise BadInput("a bundle came in a bundle", Reason.MALFORMED)
-
-
-def parsed(kind: type[Read], data: bytes) -> Read:
-    """A message of this kind. Raises Refusal: it is none, or parsing it would take long."""
-    if len(data) > SMALL:
-        check_fields(data, kind)
-    try:
-        return kind.FromString(data)
-    except DecodeError:
-        raise Refusal(f"a message came that is no {kind.DESCRIPTOR.name}") from None
 
 
 def named_inputs(tensors: Sequence[tensor_pb2.Tensor]) -> Named:

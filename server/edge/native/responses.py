@@ -12,6 +12,7 @@ from server.durability.pieces import pieces
 from server.edge.dialect import Large, Outgoing
 from server.edge.native import descriptions
 from server.edge.prediction import Prediction
+from server.edge.varints import VARINT
 from server.errors import TidegateError
 from server.streams.events import (
     Answered,
@@ -34,23 +35,6 @@ Answer = Answered | FleetAnswered
 
 _MANY = 4_096  # ids that are written without a break: half a millisecond
 _BUNDLE_BYTES = 2**16  # past this a message gains nothing from being shared
-
-
-class _Varints(dict[int, bytes]):
-    """Numbers as protobuf writes them; small ones are kept, and cost a look-up."""
-
-    def __missing__(self, number: int) -> bytes:
-        """Makes the bytes of a number that is not kept."""
-        digits = bytearray()
-        while number > 0x7F:
-            digits.append(number & 0x7F | 0x80)
-            number >>= 7
-        digits.append(number)
-        return bytes(digits)
-
-
-_VARINT = _Varints()
-_VARINT.update({number: _VARINT[number] for number in range(2**14)})
 
 
 def _tag(message: type[Message], field: str, kind: int) -> bytes:
@@ -92,7 +76,7 @@ class Writer:
             if size >= _BUNDLE_BYTES or isinstance(event, bytes | Large) or not event.form.bundle:
                 break
             message = self.answer(event)
-            pieces += (_MORE, _VARINT[len(message)], message)
+            pieces += (_MORE, VARINT[len(message)], message)
             size += len(message)
         return b"".join(pieces), 1 + len(pieces) // 3
 
@@ -129,7 +113,7 @@ async def _opened(opened: sequence_pb2.Opened, event: Opened) -> bytes:
         more = sequence_pb2.Opened(sequence_ids=event.ids[part], next_steps=event.steps[part])
         parts.append(more.SerializeToString())
     body = b"".join(parts)
-    return _OPENED + _VARINT[len(body)] + body
+    return _OPENED + VARINT[len(body)] + body
 
 
 class _Single:
@@ -144,19 +128,19 @@ class _Single:
 
     def write(self, event: Answered) -> bytes:
         """The message for a step of this form."""
-        body = _HANDLE + _VARINT[event.handle] + _FIRST_STEP + _VARINT[event.first_step]
-        body += _CHECKPOINTED + _VARINT[event.checkpointed]
+        body = _HANDLE + VARINT[event.handle] + _FIRST_STEP + VARINT[event.first_step]
+        body += _CHECKPOINTED + VARINT[event.checkpointed]
         for head, array in zip(self._outputs, event.outputs, strict=True):
             body += head + array.tobytes()
         if event.trace is not None:
             body += self._trace + event.trace.tobytes()
-        return _ANSWERS + _VARINT[len(body)] + body
+        return _ANSWERS + VARINT[len(body)] + body
 
 
 def _head(tag: bytes, tensor: tensor_pb2.Tensor) -> bytes:
     """The bytes of a tensor as a field up to its data, which are the last of them."""
     written = tensor.SerializeToString()
-    return tag + _VARINT[len(written)] + written[: len(written) - len(tensor.data)]
+    return tag + VARINT[len(written)] + written[: len(written) - len(tensor.data)]
 
 
 def _fill(message: sequence_pb2.StreamResponse, event: Event) -> None:

@@ -13,6 +13,7 @@ from server.edge import status
 from server.edge.backend import Backend
 from server.edge.dialect import Call
 from server.edge.exchange import Exchange
+from server.edge.fields import parsed
 from server.edge.native import requests, responses
 from server.edge.native.descriptions import Descriptions
 from server.edge.native.dialect import NativeDialect
@@ -83,7 +84,7 @@ class Servicer:
                 left = self._backend.admission.answer(caller)
                 context.add_done_callback(lambda _: left())
                 async with self._backend.incoming.message(caller, context.read) as data:
-                    request = requests.parsed(kind, data)
+                    request = parsed(kind, data)
                     await asyncio.sleep(0)  # to read a large one takes a millisecond
                     return await call(request, context, caller)
             raise AssertionError("an error ends the call")

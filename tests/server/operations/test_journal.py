@@ -20,7 +20,7 @@ class Gone:
     id: str
     owner: str = "token:line4 press"
     began: float = 2.0
-    fence: int = 1
+    resumed: bool = False
     place: tuple[str, int] = ("weather", 3)
     taken: int = 17
 

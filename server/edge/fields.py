@@ -1,4 +1,4 @@
-"""Whether a message has more fields than an honest one of its size, found out before protobuf parses it.
+"""Parses messages; whether one has more fields than an honest one of its size is found out before protobuf does it.
 
 protobuf makes an object of each field, and holds the interpreter's lock: 4 MiB of empty fields stop it for 0.3 s.
 """
@@ -6,13 +6,15 @@ protobuf makes an object of each field, and holds the interpreter's lock: 4 MiB 
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
-from typing import cast
+from typing import TypeVar, cast
 
 import numpy as np
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
-from server.errors import OverLimit
+from server.errors import OverLimit, Refusal
+
+Read = TypeVar("Read", bound=Message)
 
 SMALL = 2**16  # bytes: a message of so many is read in a few ms, whatever it holds
 _MOST = 12_288  # fields that are looked at one by one
@@ -21,6 +23,16 @@ _MOST_ALIKE = 2**17  # elements of lists
 _DEEPEST = 100  # messages in messages: protobuf takes no more
 _LENGTH = 2  # the kind of a field on the wire that says how long it is
 _FIXED = {1: 8, 5: 4}  # bytes of a field of these kinds
+
+
+def parsed(kind: type[Read], data: bytes) -> Read:
+    """A message of this kind. Raises Refusal: it is none, or parsing it would take long."""
+    if len(data) > SMALL:
+        check_fields(data, kind)
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        raise Refusal(f"a message came that is no {kind.DESCRIPTOR.name}") from None
 
 
 def check_fields(data: bytes, kind: type[Message]) -> None:

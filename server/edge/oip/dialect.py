@@ -1,0 +1,193 @@
+"""One `ModelStreamInfer`: requests of any sequences of one client, answered in the order in which they came.
+
+What an exchange takes for a client's `Stream` is a `Visit` here: the sequences are not the stream's, and outlive it.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NoReturn
+
+from server.caller import Caller
+from server.edge.dialect import Outgoing
+from server.edge.oip import responses
+from server.edge.oip.inference import Inference
+from server.edge.oip.requests import Asked, Rejected
+from server.edge.oip.responses import Made, Writer
+from server.edge.oip.served import Done, Life, Result, ServedSequence
+from server.errors import TidegateError
+from server.streams.allowance import Allowance
+from server.streams.opening import stopping
+
+log = logging.getLogger(__name__)
+
+_EACH = 1_024  # bytes for which a request counts beside its inputs
+_FEW = 64  # sequences that are gone and may still be listed
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A message that is whole."""
+
+    message: bytes
+
+
+@dataclass(slots=True, eq=False)
+class _Turn:
+    """Of one request: its message, once it is answered, and the bytes for which it counts."""
+
+    size: int
+    message: bytes | None = None
+
+
+class Visit:
+    """The requests of one stream, each of which is answered after those before it.
+
+    Args:
+        inference: answers them.
+        writer: writes the answers.
+        caller: the client.
+        allowed: how many bytes of requests and answers may wait.
+        emit: takes each message.
+    """
+
+    def __init__(
+        self,
+        inference: Inference,
+        writer: Writer,
+        caller: Caller,
+        allowed: Allowance,
+        emit: Callable[[Written], None],
+    ) -> None:
+        self.here = True
+        self._inference = inference
+        self._writer = writer
+        self._caller = caller
+        self._allowed = allowed
+        self._emit = emit
+        self._turns = deque[_Turn]()
+        self._bytes = 0
+        self._sequences: dict[ServedSequence, None] = {}  # that were asked for on this stream
+        self._predictions = set[asyncio.Task[None]]()
+        self._left: Callable[[tuple[int, ...]], None] | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more should be read from the client for now."""
+        return self._bytes >= self._allowed.size
+
+    @property
+    def working(self) -> bool:
+        return False
+
+    @property
+    def idle(self) -> bool:
+        """Whether every request is answered."""
+        return not self._turns
+
+    def written(self, size: int) -> None:
+        """Never called: all answers are whole messages."""
+
+    def ask(self, asked: Asked, company: bool) -> None:
+        """Carries out one request."""
+        turn = self._turn(_EACH + sum(x.nbytes for _, x in asked.inputs))
+        done = self._inference.counted(asked, partial(self._answered, turn, asked))
+        if asked.place is None:
+            task = asyncio.get_running_loop().create_task(self._predict(asked, done))
+            self._predictions.add(task)
+            task.add_done_callback(self._predictions.discard)
+            return
+        sequences = self._inference.sequences
+        try:
+            sequence = sequences.ask(self._caller, asked, asked.place, self, done, company=company)
+        except TidegateError as error:
+            done(error)
+            return
+        self._sequences[sequence] = None
+        if len(self._sequences) > 2 * len(sequences) + _FEW:
+            self._sequences = {one: None for one in self._sequences if one.life is not Life.GONE}
+
+    def reject(self, rejected: Rejected) -> None:
+        """Answers what could not be read."""
+        self._refuse(self._turn(_EACH), rejected.id, "", rejected.why)
+
+    def _turn(self, size: int) -> _Turn:
+        turn = _Turn(size)
+        self._turns.append(turn)
+        self._bytes += size
+        return turn
+
+    async def _predict(self, asked: Asked, done: Done) -> None:
+        try:
+            size = await self._inference.predict(self._caller, asked, done)
+        except Exception:
+            log.exception("a request failed")
+            done(TidegateError("the server failed; its log has the details"))
+        else:
+            self._inference.release(self._caller, size)  # from here on its message counts instead
+
+    def _answered(self, turn: _Turn, asked: Asked, result: Result) -> None:
+        if isinstance(result, Made):
+            self._tell(turn, responses.streamed(self._writer.answer(asked, result, streamed=True)))
+        else:
+            self._refuse(turn, asked.id, asked.model, result)
+
+    def _refuse(self, turn: _Turn, id_: str, model: str, error: TidegateError) -> None:
+        self._inference.refused(self._caller, error)
+        self._tell(turn, responses.error(id_, model, error))
+
+    def _tell(self, turn: _Turn, message: bytes) -> None:
+        turn.message = message
+        turn.size += len(message)
+        self._bytes += len(message)
+        while self._turns and (first := self._turns[0].message) is not None:
+            self._bytes -= self._turns.popleft().size
+            if self.here:
+                self._emit(Written(first))
+        if self._left is not None and not self._turns:
+            self._left(())
+
+    # The end ----------------------------------------------------------------------------------------------------------
+
+    def leave(self, done: Callable[[tuple[int, ...]], None]) -> None:
+        """The server stops: `done` is called once what was asked is answered. `Sequences` parks them."""
+        self._left = done
+        if not self._turns:
+            done(())
+
+    def release(self, _handles: tuple[int, ...]) -> NoReturn:
+        """Ends the stream with a status: no message of the protocol says that a client is to go elsewhere."""
+        raise stopping()
+
+    def abandon(self) -> None:
+        """The client is gone."""
+        self.here = False
+        for task in self._predictions:
+            task.cancel()
+        self._inference.sequences.let_go(self, self._sequences)
+
+
+class OipDialect:
+    """See Dialect."""
+
+    def take(self, request: Asked | Rejected, stream: Visit, company: bool) -> None:
+        """See Dialect. What cannot be read is answered in its turn."""
+        if isinstance(request, Rejected):
+            stream.reject(request)
+        else:
+            stream.ask(request, company)
+
+    def refusal(self, _request: Asked | Rejected, _stream: Visit, error: TidegateError) -> NoReturn:
+        raise error  # a fault of the server, which ends the stream
+
+    def write(self, event: Written) -> bytes:
+        return event.message
+
+    def bundle(self, events: Sequence[Outgoing]) -> tuple[bytes, int]:
+        """See Dialect."""
+        message = events[0]
+        assert isinstance(message, bytes)
+        return message, 1

@@ -1,0 +1,121 @@
+"""Answers and errors as messages of the Open Inference Protocol. Decides nothing but what an output is called."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from server.edge.oip.requests import NAMES, Asked
+from server.edge.oip.stubs import grpc_service_pb2 as pb
+from server.edge.status import reason_name
+from server.edge.varints import VARINT
+from server.errors import BadInput, Reason, TidegateError
+from server.runtime.served_model import ServedModel
+from stepgraph.rewriting.columns import Columns
+from stepgraph.rewriting.stepgraph import StepGraph
+
+_INFER_RESPONSE = pb.ModelStreamInferResponse(infer_response=pb.ModelInferResponse()).SerializeToString()[:1]  # its tag
+_KEPT = 256  # descriptions of outputs that are kept as bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Made:
+    """What the steps of a request gave: `outputs[name]` [N, T, ...row], `trace` [N, T, columns] or None.
+
+    `axes`: with how many of the first two the inputs came. `step`: the number of the first one in its sequence.
+    """
+
+    model: ServedModel
+    outputs: Mapping[str, np.ndarray]
+    trace: np.ndarray | None
+    axes: int
+    step: int | None = None
+
+
+def trace_name(columns: Columns) -> str:
+    """What a state or a gate is called as an output: layer0.forget; state.NAME if the file's interface carries it."""
+    return f"state.{columns.name}" if columns.layer is None else f"layer{columns.layer}.{columns.name}"
+
+
+def trace_outputs(graph: StepGraph) -> dict[str, Columns]:
+    """The states and gates of a model by name; a name that an output of the file has is that output's."""
+    taken = {port.name for port in graph.outputs}
+    return {name: columns for columns in graph.trace if (name := trace_name(columns)) not in taken}
+
+
+def wants_trace(names: Sequence[str], graph: StepGraph) -> bool:
+    """Whether a state or a gate is among the outputs that are asked for. Raises BadInput: something else is."""
+    unknown = set(names) - {port.name for port in graph.outputs}
+    if unknown and (strange := unknown - trace_outputs(graph).keys()):
+        known = ", ".join([*(port.name for port in graph.outputs), *trace_outputs(graph)])
+        raise BadInput(f"there is no output '{min(strange):.64}'; this model has {known}", Reason.WRONG_NAME)
+    return bool(unknown)
+
+
+class Writer:
+    """Writes answers. What those of a kind have in common is kept as bytes: messages that follow each other are one."""
+
+    def __init__(self) -> None:
+        self._heads: dict[object, bytes] = {}
+
+    def answer(self, asked: Asked, made: Made, *, streamed: bool = False) -> bytes:
+        """A ModelInferResponse."""
+        outputs = _wanted(asked, made)
+        rest = pb.ModelInferResponse(id=asked.id, raw_output_contents=[x.tobytes() for _, x in outputs])
+        if made.step is not None:
+            rest.parameters["sequence_step"].int64_param = made.step
+        if streamed:
+            rest.parameters["triton_final_response"].bool_param = True
+        return self._head(made.model, outputs) + rest.SerializeToString()
+
+    def _head(self, model: ServedModel, outputs: Sequence[tuple[str, np.ndarray]]) -> bytes:
+        key = model.name, model.version, tuple((name, x.shape, x.dtype) for name, x in outputs)
+        if (head := self._heads.get(key)) is None:
+            head = pb.ModelInferResponse(
+                model_name=model.name,
+                model_version=str(model.version),
+                outputs=[
+                    pb.ModelInferResponse.InferOutputTensor(name=name, datatype=NAMES[_little(x)], shape=x.shape)
+                    for name, x in outputs
+                ],
+            ).SerializeToString()
+            if len(self._heads) < _KEPT:
+                self._heads[key] = head
+        return head
+
+
+def streamed(answer: bytes) -> bytes:
+    """A ModelInferResponse as the message of a stream."""
+    return _INFER_RESPONSE + VARINT[len(answer)] + answer
+
+
+def error(id_: str, model: str, error: TidegateError) -> bytes:
+    """The message of a stream for a request that failed. Its text begins with the reason; the stream goes on."""
+    reason = reason_name(error.reason)
+    of = f" (request '{id_}')" if id_ else ""
+    message = pb.ModelStreamInferResponse(error_message=f"{reason}: {error}{of}")
+    message.infer_response.id, message.infer_response.model_name = id_, model
+    message.infer_response.parameters["tidegate_reason"].string_param = reason
+    message.infer_response.parameters["triton_final_response"].bool_param = True
+    return message.SerializeToString()
+
+
+def _wanted(asked: Asked, made: Made) -> list[tuple[str, np.ndarray]]:
+    """The outputs that were asked for, with the axes that the inputs came with."""
+    lead = (0,) * (2 - made.axes)
+    at = (slice(None), *lead) if len(lead) == 1 else lead  # the axis of steps goes first, then that of rows
+    if not asked.outputs:
+        return [(name, x[at]) for name, x in made.outputs.items()]
+    traces = trace_outputs(made.model.graph)
+    return [
+        (name, (made.outputs[name] if name in made.outputs else _cut(made, traces[name]))[at]) for name in asked.outputs
+    ]
+
+
+def _cut(made: Made, columns: Columns) -> np.ndarray:
+    assert made.trace is not None, "it was asked for"
+    return made.trace[..., columns.span]
+
+
+def _little(x: np.ndarray) -> np.dtype[np.generic]:
+    return x.dtype.newbyteorder("<")

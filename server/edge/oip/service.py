@@ -1,0 +1,182 @@
+"""The gRPC service `inference.GRPCInferenceService`: Triton's twenty methods."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
+
+import grpc
+from google.protobuf.message import Message
+
+from server.caller import Caller, Right
+from server.edge import status
+from server.edge.backend import Backend
+from server.edge.dialect import Call
+from server.edge.exchange import Exchange
+from server.edge.fields import parsed
+from server.edge.oip import descriptions, requests
+from server.edge.oip.dialect import OipDialect, Visit
+from server.edge.oip.inference import Inference
+from server.edge.oip.requests import version_of
+from server.edge.oip.responses import Writer
+from server.edge.oip.served import User
+from server.edge.oip.stubs import grpc_service_pb2 as pb
+from server.edge.pump import Pump
+from server.edge.transports import Transport
+from server.errors import TidegateError
+from server.runtime.served_model import ServedModel
+
+SERVICE = "inference.GRPCInferenceService"
+
+_ABSENT = {
+    "SystemSharedMemoryStatus": "shared memory",
+    "SystemSharedMemoryRegister": "shared memory",
+    "SystemSharedMemoryUnregister": "shared memory",
+    "CudaSharedMemoryStatus": "shared memory of CUDA",
+    "CudaSharedMemoryRegister": "shared memory of CUDA",
+    "CudaSharedMemoryUnregister": "shared memory of CUDA",
+    "TraceSetting": "settings of traces",
+    "LogSettings": "settings of logs",
+}
+
+Context = Any  # grpc.aio.ServicerContext: its type parameters differ between releases
+Answer = Callable[[Any, Caller, Context], Awaitable[bytes]]
+
+
+@runtime_checkable
+class Connected(Protocol):
+    """A context that knows its client's connection: our own HTTP/2's."""
+
+    client: User
+
+
+class Somewhere:
+    """A client of which it is not known whether it is still connected: it is taken to be."""
+
+    here = True
+
+
+SOMEWHERE = Somewhere()
+
+
+class InferenceServicer:
+    """Serves what the backend has in the words of the Open Inference Protocol."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._inference = Inference(backend)
+        self._writer = Writer()
+
+    def add_to(self, server: Transport) -> None:
+        """Registers the service. gRPC gives the bytes of requests, so that a bad one is refused with a reason."""
+        most = self._backend.settings.max_message_bytes
+        methods: dict[str, tuple[type[Message], Answer]] = {
+            "ServerLive": (pb.ServerLiveRequest, self.server_live),
+            "ServerReady": (pb.ServerReadyRequest, self.server_ready),
+            "ModelReady": (pb.ModelReadyRequest, self.model_ready),
+            "ServerMetadata": (pb.ServerMetadataRequest, self.server_metadata),
+            "ModelMetadata": (pb.ModelMetadataRequest, self.model_metadata),
+            "ModelConfig": (pb.ModelConfigRequest, self.model_config),
+            "ModelStatistics": (pb.ModelStatisticsRequest, self.model_statistics),
+            "ModelInfer": (pb.ModelInferRequest, self.infer),
+            "RepositoryIndex": (pb.RepositoryIndexRequest, self.repository_index),
+        }
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            name: self._unary(kind, answer) for name, (kind, answer) in methods.items()
+        }
+        handlers |= {name: self._absent(what) for name, what in _ABSENT.items()}
+        handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
+            self.stream,
+            requests.reader(most),
+            None,  # an exchange writes bytes
+        )
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+
+    def _unary(self, kind: type[Message], answer: Answer) -> Any:  # noqa: ANN401 # gRPC's
+        async def call(_: object, context: Context) -> bytes:
+            backend = self._backend
+            async with status.told(context, backend.noted(context, kind.__name__.removesuffix("Request"))):
+                caller = backend.caller(context)
+                left = backend.admission.answer(caller)
+                context.add_done_callback(lambda _: left())
+                async with backend.incoming.message(caller, context.read) as data:
+                    request = parsed(kind, data)
+                    await asyncio.sleep(0)  # to read a large one takes a millisecond
+                    return await answer(request, caller, context)
+            raise AssertionError("an error ends the call")
+
+        return grpc.stream_unary_rpc_method_handler(call)  # the same on the wire, and read when it may come
+
+    def _absent(self, what: str) -> Any:  # noqa: ANN401 # gRPC's
+        async def refuse(_: object, context: Context) -> None:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"this server has no {what}; see docs/oip.md")
+
+        return grpc.stream_unary_rpc_method_handler(refuse)
+
+    # Inference --------------------------------------------------------------------------------------------------------
+
+    async def infer(self, request: pb.ModelInferRequest, caller: Caller, context: Context) -> bytes:
+        asked, user = requests.asked(request), context.client if isinstance(context, Connected) else SOMEWHERE
+        with self._backend.admission.call():
+            made, size = await self._inference.infer(caller, asked, user)
+        context.add_done_callback(lambda _: self._inference.release(caller, size))
+        return self._writer.answer(asked, made)
+
+    async def stream(self, _requests: object, context: Context) -> None:
+        """Requests of any sequences, each answered in its turn."""
+        backend = self._backend
+        async with status.told(context, backend.noted(context, "ModelStreamInfer")):
+            caller = backend.caller(context)
+            caller.require(Right.PREDICT)
+            with backend.admission.stream(caller), backend.allowances.one(caller.account) as allowed:
+                call = context if isinstance(context, Call) else Pump(context)
+                make = partial(Visit, self._inference, self._writer, caller, allowed)
+                silent = backend.settings.silent_seconds
+                exchange = Exchange(call, OipDialect(), make, backend.keeper, allowed, silent, backend.pace)
+                await exchange.serve(backend.admission.leaving)
+
+    # What there is ----------------------------------------------------------------------------------------------------
+
+    async def server_live(self, _request: pb.ServerLiveRequest, _caller: Caller, _context: Context) -> bytes:
+        return pb.ServerLiveResponse(live=True).SerializeToString()
+
+    async def server_ready(self, _request: pb.ServerReadyRequest, _caller: Caller, _context: Context) -> bytes:
+        return pb.ServerReadyResponse(ready=self._backend.admission.ready).SerializeToString()
+
+    async def model_ready(self, request: pb.ModelReadyRequest, caller: Caller, _context: Context) -> bytes:
+        try:
+            ready = self._model(caller, request.name, request.version) is not None
+        except TidegateError:
+            ready = False
+        return pb.ModelReadyResponse(ready=ready).SerializeToString()
+
+    async def server_metadata(self, _request: pb.ServerMetadataRequest, _caller: Caller, _context: Context) -> bytes:
+        return descriptions.server().SerializeToString()
+
+    async def model_metadata(self, request: pb.ModelMetadataRequest, caller: Caller, _context: Context) -> bytes:
+        model = self._model(caller, request.name, request.version)
+        return descriptions.metadata(model, self._backend.repository).SerializeToString()
+
+    async def model_config(self, request: pb.ModelConfigRequest, caller: Caller, _context: Context) -> bytes:
+        model = self._model(caller, request.name, request.version)
+        return descriptions.config(model, self._backend.settings).SerializeToString()
+
+    async def model_statistics(self, request: pb.ModelStatisticsRequest, caller: Caller, _context: Context) -> bytes:
+        if request.name and request.version:
+            models = [self._model(caller, request.name, request.version)]
+        else:
+            models = [m for m in self._backend.repository.served() if caller.sees(m.name)]
+            if request.name:
+                self._model(caller, request.name, "")
+                models = [model for model in models if model.name == request.name]
+        answer = pb.ModelStatisticsResponse(model_stats=map(self._inference.statistics.of, models))
+        return answer.SerializeToString()
+
+    async def repository_index(self, request: pb.RepositoryIndexRequest, caller: Caller, _context: Context) -> bytes:
+        index = descriptions.index(self._backend.repository, caller, only_ready=request.ready)
+        return index.SerializeToString()
+
+    def _model(self, caller: Caller, name: str, version: str) -> ServedModel:
+        """Raises TidegateError: there is none that is ready, or the caller may not see it."""
+        caller.require_sight(name)
+        return self._backend.repository.find(name, version_of(version))

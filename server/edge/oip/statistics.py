@@ -1,0 +1,81 @@
+"""How many requests each version has answered, in what time: counted here, with what its batches say of themselves."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from time import time
+
+from server.edge.oip.requests import Asked
+from server.edge.oip.responses import Made
+from server.edge.oip.served import Result
+from server.edge.oip.stubs import grpc_service_pb2 as pb
+from server.errors import TidegateError
+from server.repository.repository import Repository
+from server.runtime.counters import Histogram
+from server.runtime.served_model import ServedModel
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Requests of this protocol to one version."""
+
+    answered: int = 0
+    answered_ns: int = 0
+    failed: int = 0
+    failed_ns: int = 0
+    steps: int = 0  # rows, over all requests and all of their steps
+    last_ms: int = 0  # since 1970
+
+
+class Statistics:
+    """Counts requests from when the server began."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._tallies: dict[tuple[str, int], _Tally] = {}
+
+    def note(self, asked: Asked, result: Result, seconds: float) -> None:
+        """A request has this result. One that no version here could have answered is not counted."""
+        if isinstance(result, Made):
+            tally = self._tally(result.model)
+            tally.answered += 1
+            tally.answered_ns += int(seconds * 1e9)
+            x = next(iter(result.outputs.values()))
+            tally.steps += x.shape[0] * x.shape[1]
+            tally.last_ms = int(time() * 1e3)
+            return
+        with suppress(TidegateError):
+            tally = self._tally(self._repository.find(asked.model, asked.version))
+            tally.failed += 1
+            tally.failed_ns += int(seconds * 1e9)
+
+    def _tally(self, model: ServedModel) -> _Tally:
+        return self._tallies.setdefault((model.name, model.version), _Tally())
+
+    def of(self, model: ServedModel) -> pb.ModelStatistics:
+        """What Triton says of a model.
+
+        A step waits for a batch, which computes steps of all protocols: how long that takes is the mean over them.
+        """
+        tally, counters = self._tally(model), model.counters
+        infer = int(_mean(counters.running) * 1e9 * tally.steps)
+        queue = int(_mean(counters.waiting) * 1e9 * tally.answered)
+        stats = pb.InferStatistics(
+            success=pb.StatisticDuration(count=tally.answered, ns=tally.answered_ns),
+            fail=pb.StatisticDuration(count=tally.failed, ns=tally.failed_ns),
+            queue=pb.StatisticDuration(count=tally.answered, ns=queue),
+            compute_input=pb.StatisticDuration(count=tally.answered),
+            compute_infer=pb.StatisticDuration(count=tally.answered, ns=infer),
+            compute_output=pb.StatisticDuration(count=tally.answered),
+        )
+        return pb.ModelStatistics(
+            name=model.name,
+            version=str(model.version),
+            last_inference=tally.last_ms,
+            inference_count=tally.steps,
+            execution_count=sum(counters.rows.counts),
+            inference_stats=stats,
+        )
+
+
+def _mean(histogram: Histogram) -> float:
+    return histogram.sum / max(1, sum(histogram.counts))

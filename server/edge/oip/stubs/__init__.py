@@ -1,0 +1,1 @@
+"""Generated from proto/inference; Triton's messages, under Triton's licence."""

@@ -1,0 +1,18 @@
+"""Numbers as protobuf writes them, for messages that are put together from bytes that are kept."""
+
+
+class Varints(dict[int, bytes]):
+    """Numbers as protobuf writes them; small ones are kept, and cost a look-up."""
+
+    def __missing__(self, number: int) -> bytes:
+        """Makes the bytes of a number that is not kept."""
+        digits = bytearray()
+        while number > 0x7F:
+            digits.append(number & 0x7F | 0x80)
+            number >>= 7
+        digits.append(number)
+        return bytes(digits)
+
+
+VARINT = Varints()
+VARINT.update({number: VARINT[number] for number in range(2**14)})

@@ -1,0 +1,286 @@
+"""The life of a sequence of the Open Inference Protocol: errors, and what outlives calls, streams and servers."""
+
+from __future__ import annotations
+
+import re
+import signal
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import numpy as np
+import pytest
+from tritonclient.utils import InferenceServerException
+
+from tests.running_server import RunningServer
+from tests.server.edge.oip.speaking import ROWS, connected, inputs, native, place, request, streaming, stub
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tritonclient.grpc import InferenceServerClient
+
+HALF = len(ROWS) // 2
+LAST = len(ROWS) - 1
+
+
+@pytest.fixture(scope="module")
+def expected(server: RunningServer) -> np.ndarray:
+    return native(server.address, "lstm", ROWS)
+
+
+@pytest.fixture
+def client(server: RunningServer) -> Iterator[InferenceServerClient]:
+    with connected(server.address) as connection:
+        yield connection
+
+
+def step(client: InferenceServerClient, at: int, id_: int | str, last: int = LAST, **more: object) -> np.ndarray:
+    """One step of ROWS, as a call."""
+    result = client.infer("lstm", inputs(ROWS[at : at + 1]), **place(id_, at, last) | more)
+    return result.as_numpy("y")[0]
+
+
+def refused(call: Callable[[], object]) -> str:
+    with pytest.raises(InferenceServerException) as error:
+        call()
+    return error.value.message()
+
+
+# Errors ---------------------------------------------------------------------------------------------------------------
+
+
+def bad(**fields: object) -> dict[str, Any]:
+    return {"name": "x", "datatype": "FP32", "shape": (1, 3)} | fields
+
+
+RAW = ROWS[0].tobytes()
+CLASSES: dict[str, Any] = {"classification": {}}
+MISTAKES = {
+    "WRONG_SHAPE: inputs have the shapes": (bad(shape=(3, 1, 1, 1)), [RAW], {}),
+    "WRONG_SHAPE: input 'x' has shape": (bad(shape=(1, 1, 2)), [RAW[:8]], {}),
+    "WRONG_SHAPE: a batch of 2": (bad(shape=(2, 3)), [RAW * 2], {}),
+    "WRONG_SIZE: input 'x' is FP32": (bad(), [RAW[1:]], {}),
+    "WRONG_TYPE: input 'x' is float64": (bad(datatype="FP64"), [RAW * 2], {}),
+    "WRONG_TYPE: input 'x' is 'BYTES'": (bad(datatype="BYTES"), [RAW], {}),
+    "WRONG_TYPE: input 'x' is FP32 and has contents": (bad(contents={"int_contents": [1, 2, 3]}), [], {}),
+    "WRONG_SIZE: input 'x' is FP32 [1, 3] and has 2": (bad(contents={"fp32_contents": [1, 2]}), [], {}),
+    "WRONG_NAME: inputs are 'z'": (bad(name="z"), [RAW], {}),
+    "NOT_FINITE: input 'x' holds": (bad(), [np.full(3, np.nan, np.float32).tobytes()], {}),
+    "MALFORMED: input 'x' has contents beside": (bad(contents={"fp32_contents": [1, 2, 3]}), [RAW], {}),
+    "MALFORMED: 2 raw contents": (bad(), [RAW, RAW], {}),
+    "MALFORMED: parameter 'triton_x'": (bad(), [RAW], {"triton_x": 1}),
+    "MALFORMED: parameter 'sequence_end' is int64": (bad(), [RAW], {"sequence_end": 1}),
+    "WRONG_STEP: step 9 came": (bad(), [RAW], {"sequence_step": 9}),
+    "TOO_LARGE: a sequence id": (bad(), [RAW], {"sequence_id": "x" * 129}),
+}
+
+
+def test_an_error_comes_with_the_requests_id_and_its_reason_and_the_stream_and_the_sequence_go_on(
+    server: RunningServer, expected: np.ndarray
+) -> None:
+    sent = [request("lstm", [bad()], raw_input_contents=[RAW], parameters={"sequence_id": 31, "sequence_start": True})]
+    for at, (tensor, raw, parameters) in enumerate(MISTAKES.values()):
+        given = {"sequence_id": 31} | parameters
+        sent.append(request("lstm", [tensor], raw_input_contents=raw, parameters=given, id=f"wrong {at}"))
+    row = ROWS[1].tobytes()
+    sent.append(
+        request("lstm", [bad()], raw_input_contents=[row], parameters={"sequence_id": 31, "sequence_end": True})
+    )
+    with stub(server.address) as service:
+        first, *wrong, last = service.ModelStreamInfer(iter(sent), timeout=30)
+    assert [answer.infer_response.id for answer in wrong] == [f"wrong {at}" for at in range(len(MISTAKES))]
+    for answer, said in zip(wrong, MISTAKES, strict=True):
+        assert answer.error_message.startswith(said)
+        assert answer.infer_response.parameters["tidegate_reason"].string_param == said.partition(":")[0]
+    assert [answer.error_message for answer in (first, last)] == ["", ""]
+    assert first.infer_response.raw_output_contents[0] == expected[0].tobytes()
+    assert last.infer_response.raw_output_contents[0] == expected[1].tobytes()
+
+
+def test_a_message_that_is_none_is_answered_and_the_stream_goes_on(server: RunningServer) -> None:
+    with grpc.insecure_channel(server.address) as channel:
+        call = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
+        good = request("lstm", [bad()], raw_input_contents=[RAW]).SerializeToString()
+        garbage, answer = call(iter([b"\xff\xff", good]), timeout=30)
+    assert b"MALFORMED: a message came that is no ModelInferRequest" in garbage
+    assert b"MALFORMED" not in answer
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "model", "more"),
+    [
+        ("NOT_FOUND", "there is no model 'none'", "none", {}),
+        ("NOT_FOUND", "has no version 3", "lstm", {"model_version": "3"}),
+        ("NOT_FOUND", "'one' is no number", "lstm", {"model_version": "one"}),
+        ("FAILED_PRECONDITION", "was refused", "garbage", {}),
+        ("INVALID_ARGUMENT", "no output 'q'", "lstm", {"outputs": [{"name": "q"}]}),
+        (
+            "INVALID_ARGUMENT",
+            "shared memory",
+            "lstm",
+            {"outputs": [{"name": "y", "parameters": CLASSES}]},
+        ),
+    ],
+)
+def test_a_call_that_is_refused_has_a_status_of_its_own(
+    server: RunningServer, code: str, said: str, model: str, more: dict[str, Any]
+) -> None:
+    with stub(server.address) as service, pytest.raises(grpc.RpcError) as refused:
+        service.ModelInfer(request(model, [bad()], raw_input_contents=[RAW], **more))
+    assert (refused.value.code().name, said in refused.value.details()) == (code, True)
+
+
+def test_each_way_in_which_a_sequence_is_not_there_has_its_own_reason(server: RunningServer) -> None:
+    with streaming(server.address) as stream:
+        stream.send("lstm", ROWS[:1], sequence_id=41)
+        assert stream.error().startswith("UNKNOWN_SEQUENCE: no sequence 'oip-")
+        for at in range(2):
+            stream.send("lstm", ROWS[:1], **place(41, at, 1))
+            stream.result()
+        stream.send("lstm", ROWS[:1], sequence_id=41)
+        assert stream.error().startswith(("SEQUENCE_ENDED", "UNKNOWN_SEQUENCE"))  # a short one was never in the store
+        stream.send("lstm", ROWS[:1], sequence_id=42, sequence_start=True)
+        stream.result()
+        stream.send("lstm", ROWS[:1], sequence_id=42, model_version="2")
+        assert stream.error().startswith("WRONG_STATE: the sequence is of version 1")
+        stream.send("lstm", ROWS[:1], sequence_id=42, sequence_start=True)
+        assert stream.error().startswith("SEQUENCE_RUNNING: sequence 42 of model 'lstm' is running")
+
+
+# One sequence, whoever asks -------------------------------------------------------------------------------------------
+
+
+def test_a_second_start_is_refused_and_the_running_sequence_goes_on(
+    server: RunningServer, client: InferenceServerClient, expected: np.ndarray
+) -> None:
+    got = [step(client, 0, 51)]
+    with connected(server.address) as other:
+        assert "is running" in refused(lambda: step(other, 0, 51))
+    assert "is running" in refused(lambda: step(client, 0, 51))
+    got += [step(client, at, 51) for at in range(1, len(ROWS))]
+    assert np.stack(got).tobytes() == expected.tobytes()
+    assert step(client, 0, 51).tobytes() == expected[0].tobytes()  # and the id is free again
+    step(client, 1, 51, last=1)
+
+
+def test_a_start_that_says_so_has_the_running_sequence_give_way(
+    client: InferenceServerClient, expected: np.ndarray
+) -> None:
+    for at in range(3):
+        step(client, at, 52)
+    again = step(client, 0, 52, parameters={"sequence_restart": True})
+    assert again.tobytes() == expected[0].tobytes()
+    assert step(client, 1, 52, last=1).tobytes() == expected[1].tobytes()
+
+
+def test_a_start_whose_first_step_is_refused_has_begun_nothing(client: InferenceServerClient) -> None:
+    for _ in range(2):
+        message = refused(lambda: client.infer("lstm", inputs(ROWS[:1] * np.nan), sequence_id=53, sequence_start=True))
+        assert "nan" in message
+    step(client, 0, 53)
+    step(client, 1, 53, last=1)
+
+
+def test_numbers_strings_and_models_are_apart(client: InferenceServerClient, expected: np.ndarray) -> None:
+    gru = client.infer("gru", inputs(ROWS[:1]), sequence_id=54, sequence_start=True).as_numpy("y")
+    for at in range(2):
+        for id_ in (54, "54"):
+            assert step(client, at, id_, last=1).tobytes() == expected[at].tobytes()
+    client.infer("gru", inputs(ROWS[1:2]), sequence_id=54, sequence_end=True)
+    assert gru.tobytes() != expected[0].tobytes()
+
+
+def test_a_sequence_goes_on_over_calls_streams_and_connections_of_its_client(
+    server: RunningServer, expected: np.ndarray
+) -> None:
+    got = []
+    for at in range(len(ROWS)):
+        if at % 3 == 0:
+            with connected(server.address) as other:
+                got.append(step(other, at, "moves"))
+        else:
+            with streaming(server.address) as stream:
+                stream.send("lstm", ROWS[at : at + 1], **place("moves", at, LAST))
+                got.append(stream.result().as_numpy("y")[0])
+    assert np.stack(got).tobytes() == expected.tobytes()
+
+
+def test_a_start_after_its_client_is_gone_begins_anew(server: RunningServer, expected: np.ndarray) -> None:
+    for _ in range(2):  # the second finds what the first has left
+        with streaming(server.address) as stream:
+            for at in range(3):
+                stream.send("lstm", ROWS[at : at + 1], **place("left", at, LAST))
+                assert stream.result().as_numpy("y")[0].tobytes() == expected[at].tobytes()
+
+
+# Restarts -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_server_that_is_stopped_and_started_again_goes_on_with_the_same_numbers(
+    start: Callable[..., RunningServer], lstm_only: Path, tmp_path: Path, expected: np.ndarray
+) -> None:
+    store = ("--store", f"sqlite:{tmp_path / 'store'}")
+    server = start(lstm_only, *store).ready()
+    with connected(server.address) as client, streaming(server.address) as stream:
+        for at in range(HALF):
+            assert step(client, at, 61).tobytes() == expected[at].tobytes()
+            stream.send("lstm", ROWS[at : at + 1], **place("streamed", at, LAST))
+            assert stream.result().as_numpy("y")[0].tobytes() == expected[at].tobytes()
+        server.terminate()
+        assert "server is stopping" in stream.error()  # the stream's status
+    assert server.wait() == 0
+    server = start(lstm_only, *store).ready()
+    with connected(server.address) as client:
+        for id_ in (61, "streamed"):
+            for at in range(HALF, len(ROWS)):
+                assert step(client, at, id_).tobytes() == expected[at].tobytes()
+        assert "was closed by its client" in refused(lambda: step(client, 1, 61))
+
+
+def test_after_a_crash_a_sequence_is_not_continued_from_an_earlier_step_unless_its_client_counts_the_steps(
+    start: Callable[..., RunningServer], lstm_only: Path, tmp_path: Path, expected: np.ndarray
+) -> None:
+    arguments = ("--store", f"sqlite:{tmp_path / 'store'}", "--checkpoint-ms", "1", "--checkpoint-steps", "1")
+    server = start(lstm_only, *arguments).ready()
+    with connected(server.address) as client:
+        for at in range(HALF):
+            step(client, at, 62)
+    server.process.send_signal(signal.SIGKILL)
+    server.wait()
+    server = start(lstm_only, *arguments).ready()
+    with connected(server.address) as client:
+        message = refused(lambda: step(client, HALF, 62))
+        assert "was not parked" in message
+        told = refused(lambda: step(client, LAST, 62, parameters={"sequence_step": LAST}))
+        at = int(re.search(r"the sequence takes step (\d+) next", told).group(1))
+        assert at <= HALF  # as many steps as were written
+        for later in range(at, len(ROWS)):
+            got = step(client, later, 62, parameters={"sequence_step": later})
+            assert got.tobytes() == expected[later].tobytes()
+
+
+@pytest.mark.parametrize("store", ["memory:", "none"])
+def test_an_idle_sequence_is_parked_or_where_nothing_is_kept_ended_and_that_is_said(
+    start: Callable[..., RunningServer], lstm_only: Path, expected: np.ndarray, store: str
+) -> None:
+    server = start(lstm_only, "--store", store, "--idle-seconds", "0.3").ready()
+    with connected(server.address) as client:
+        for at in range(2):
+            step(client, at, 63)
+        server.line(r"oip-\w+-63 .* (parked|disconnected) after step 2")
+        if store == "none":
+            assert "keeps no checkpoints" in refused(lambda: step(client, 2, 63))
+        else:
+            for at in range(2, len(ROWS)):
+                assert step(client, at, 63).tobytes() == expected[at].tobytes()
+
+
+def test_a_parked_sequence_goes_on_at_another_worker(
+    start: Callable[..., RunningServer], lstm_only: Path, tmp_path: Path, expected: np.ndarray
+) -> None:
+    server = start(lstm_only, "--store", f"sqlite:{tmp_path / 'store'}", "--workers", "2").ready()
+    for at in range(len(ROWS)):  # each on a connection of its own, which either worker takes
+        with streaming(server.address) as stream:
+            stream.send("lstm", ROWS[at : at + 1], **place(64, at, LAST))
+            assert stream.result().as_numpy("y")[0].tobytes() == expected[at].tobytes()
