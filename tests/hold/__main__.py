@@ -33,7 +33,7 @@ from tests.server.world import SOURCE, versions
 from tests.shelf import MODEL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from rich.console import Console
 
@@ -77,38 +77,43 @@ class Hold:
             lived = await stack.enter_async_context(Lived(self.models, self._folder, self._chance, self._tally))
             self._goal.begin()
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._clients(lived.address, for_ever=True))
+                tasks.create_task(self._clients(lived, for_ever=True))
                 tasks.create_task(lived.trouble(self._goal))
                 for cluster in clusters:
                     tasks.create_task(cluster.kill(self._goal))
                     for _ in range(CLIENTS):
-                        tasks.create_task(self._clients(cluster.address))
+                        tasks.create_task(self._clients(cluster))
             lived.check()
 
-    async def _clients(self, address: Callable[[], str], *, for_ever: bool = False) -> None:
+    async def _clients(self, servers: Cluster | Lived, *, for_ever: bool = False) -> None:
         """One client after the other; some take up the sequences that the one before has left."""
         before = None
         while not self._goal.over(self._tally):
-            client = Wanderer(self.loaded, address, self._chance, self._tally, before)
+            client = Wanderer(self.loaded, servers.address, self._chance, self._tally, before)
             self._tally.clients += 1
             running = asyncio.create_task(client.run())
             end = time.monotonic() + self._chance.uniform(*LIFE)
             while not self._goal.over(self._tally) and (for_ever or time.monotonic() < end):
                 if running in (await asyncio.wait((running,), timeout=0.2))[0]:
                     break
-            if not await self._settled(client, running):
+            if not await self._settled(client, running, servers):
                 return
             before = client
             if self._goal.over(self._tally) or self._chance.random() < 0.5:
                 client.compare()  # and leaves nothing
 
-    async def _settled(self, client: Wanderer, running: asyncio.Task[None]) -> bool:
-        """Whether it had all its answers in time."""
+    async def _settled(self, client: Wanderer, running: asyncio.Task[None], servers: Cluster | Lived) -> bool:
+        """Whether it had all its answers, if need be once its servers are left alone for a while."""
         client.stop.set()
         _, waiting = await asyncio.wait((running,), timeout=SETTLE)
         if waiting:
-            left = [one for one in client.client.all if not one.settled]
-            self._tally.fault(f"not answered after {SETTLE:.0f} s: {left}")
+            began, story = time.monotonic(), client.story
+            with servers.spared():
+                _, waiting = await asyncio.wait((running,), timeout=SETTLE)
+            self._tally.late.append(SETTLE + time.monotonic() - began)
+            self._tally.notes.append(f"late: {story}")
+        if waiting:
+            self._tally.fault(f"not answered after {2 * SETTLE:.0f} s: {client.story}")
             running.cancel()
             with suppress(asyncio.CancelledError):
                 await running
@@ -126,7 +131,7 @@ async def show(goal: Goal, tally: Tally, console: Console) -> None:
             for fault in tally.faults[faults:]:
                 log.write(f"{now} FAULT: {fault[:8000]}\n")
             while tally.notes:
-                log.write(f"{now} {tally.notes.pop(0)}\n")
+                log.write(f"{now} {tally.notes.pop(0)[:8000]}\n")
             faults = len(tally.faults)
             if time.monotonic() - said > SAY:
                 said = time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -13,6 +13,7 @@ from tests.valkey_server import RunningValkey
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.hold.goal import Goal
@@ -43,6 +44,9 @@ class Cluster:
         self._models, self._folder, self._chance, self._tally = models, folder, chance, tally
         self._stack = ExitStack()
         self._up: list[RunningServer] = []
+        self._spared = 0
+        self._may_kill = asyncio.Event()
+        self._may_kill.set()
 
     async def __aenter__(self) -> Self:
         self._folder.mkdir()
@@ -68,6 +72,18 @@ class Cluster:
         """Of any of them."""
         return self._chance.choice(self._up).address
 
+    @contextmanager
+    def spared(self) -> Iterator[None]:
+        """None of its servers is killed meanwhile."""
+        self._spared += 1
+        self._may_kill.clear()
+        try:
+            yield
+        finally:
+            self._spared -= 1
+            if not self._spared:
+                self._may_kill.set()
+
     async def kill(self, goal: Goal) -> None:
         """Kills all of them again and again, each at a random moment of its spans, until the run is over."""
         async with asyncio.TaskGroup() as tasks:
@@ -79,6 +95,7 @@ class Cluster:
         while not goal.over(self._tally):
             due = goal.due(number, self.kind.share, self._chance.random())
             await asyncio.sleep(max(self._chance.uniform(*CALM), due))
+            await self._may_kill.wait()
             if goal.over(self._tally):
                 return
             number += 1

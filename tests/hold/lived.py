@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import TYPE_CHECKING, Self
 
 from bench.attacks.speech import MODEL as ATTACKED
@@ -50,6 +50,10 @@ class Lived:
     def address(self) -> str:
         """Always the same."""
         return self._server.address
+
+    def spared(self) -> AbstractContextManager[None]:
+        """It is never killed."""
+        return nullcontext()
 
     async def trouble(self, goal: Goal) -> None:
         """Fuzzed messages and attacks, until the run is over."""

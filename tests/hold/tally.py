@@ -36,6 +36,7 @@ class Tally:
     kinds: dict[str, int] = field(default_factory=dict)
     resumed: int = 0
     replayed: int = 0
+    late: list[float] = field(default_factory=list)  # seconds of clients that had to wait until nobody was killed
     # what went wrong
     lost: int = 0
     doubled: int = 0
@@ -135,6 +136,7 @@ def rows(tally: Tally) -> list[tuple[str, str]]:
         *((kind, f"{count:,}") for kind, count in sorted(tally.kinds.items())),
         ("resumed sequences", f"{tally.resumed:,}"),
         ("steps sent again after a loss", f"{tally.replayed:,}"),
+        ("clients that had their last answers only once nobody was killed for a while", f"{len(tally.late)}"),
         ("fuzzed messages", f"{tally.fuzzed:,}"),
         ("floods and attacks", f"{tally.attacks:,}"),
         ("lost", str(tally.lost)),

@@ -90,6 +90,12 @@ class Wanderer:
         for one in list(self.truth):
             self._compare(one)
 
+    @property
+    def story(self) -> str:
+        """What is not answered, and what became of the last streams."""
+        left = [one for one in self.client.all if not one.settled]
+        return "\n  ".join([str(left), *self._streaming.story])
+
     def _done(self) -> bool:
         alive = [one for one in self.client.all if not one.gone]
         return self.stop.is_set() and all(one.settled for one in alive)

@@ -68,10 +68,11 @@ class Call:
         self._timer = self._loop.call_later(request.timeout, self._late) if request.timeout is not None else None
         self.task: asyncio.Task[None] | None = None  # runs the handler, once it is started
 
-    def start(self) -> None:
+    def start(self) -> bool:
         """Runs the handler, unless the call has ended."""
-        if self._stream.state is not State.CLOSED:
+        if lives := self._stream.state is not State.CLOSED:
             self.task = self._loop.create_task(self._serve())
+        return lives
 
     # What a handler uses ----------------------------------------------------------------------------------------------
 
@@ -216,7 +217,7 @@ class Call:
         serialise = self._handler.response_serializer
         self._stream.send(serialise(message) if serialise else message)
 
-    def _finish(self, code: grpc.StatusCode, details: str, metadata: Metadata) -> None:
+    def _finish(self, code: grpc.StatusCode, details: str, metadata: Metadata = ()) -> None:
         number, _ = code.value
         self._stream.finish(number, details, metadata)
 
@@ -230,6 +231,7 @@ class Call:
             except Exception:
                 log.exception("what follows a call failed")
         self._done.clear()
+        self.task = None  # one that never ran keeps its error, which refers to this call
         self.client.server.ended(self)
 
     def _late(self) -> None:
@@ -242,12 +244,9 @@ class Call:
 
     def large(self, size: int) -> None:
         """See Receiver."""
-        self._large = LargeMessage(self.client, self._stream, size, self._too_slow)
+        self._large = LargeMessage(self.client, self._stream, size, partial(self._finish, _CODE.UNAVAILABLE))
         if self._asked:
             self._large.ask()
-
-    def _too_slow(self, sentence: str) -> None:
-        self._finish(_CODE.UNAVAILABLE, sentence, ())
 
     def _end_large(self) -> None:
         if self._large is not None:

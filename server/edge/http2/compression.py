@@ -28,6 +28,7 @@ def decompressed(data: bytes, encoding: str, most: int) -> bytes:
     except zlib.error as error:
         raise NotReadable(f"a message cannot be decompressed as {encoding}: {error}") from error
     if len(message) > most:
+        del message  # or the error's frames would keep it
         raise TooLarge(f"a message of more than {most} bytes came, compressed to {len(data)}; {most} is the limit")
     if not reader.eof or reader.unused_data:
         raise NotReadable(f"a message is cut, or has bytes after its end, as {encoding}")

@@ -135,12 +135,13 @@ class Connection(asyncio.Protocol):
         self._closing = True
         if self._timer is not None:
             self._timer.cancel()
-        self.server.let_go(self)
+        if self.peer:  # else it was not taken in
+            self.server.let_go(self)
 
     def end_calls(self) -> None:
         """Of a connection that is lost."""
-        if self._calls:
-            self._codec.lost()
+        self._codec.lost()
+        del self._codec  # they refer to each other
 
     def pause_writing(self) -> None:
         """See asyncio.Protocol. Who does not read is not read, or its pings could fill the memory."""

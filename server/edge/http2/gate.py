@@ -16,19 +16,24 @@ class Gate:
     def __init__(self, later: Callable[[Callable[[], None]], object]) -> None:
         self._later = later
         self._left = MOST  # in this turn
-        self._waiting: deque[Callable[[], object]] = deque()
+        self._waiting: deque[Callable[[], bool]] = deque()
+        self._due = False  # the next turn is to come
 
-    def take(self, call: Callable[[], object]) -> None:
-        """Calls it at once, or in a turn to come, after those that wait already."""
-        if self._left == MOST:
-            self._later(self._turn)
+    def take(self, call: Callable[[], bool]) -> None:
+        """Calls it at once, or in a turn to come, after those that wait already; False: it had nothing to do."""
         if self._left:
-            self._left -= 1
-            call()
+            self._left -= call()
         else:
             self._waiting.append(call)
+        self._turn_later()
+
+    def _turn_later(self) -> None:
+        if self._left < MOST and not self._due:
+            self._due = True
+            self._later(self._turn)
 
     def _turn(self) -> None:
-        self._left = MOST
-        for _ in range(min(MOST, len(self._waiting))):
-            self.take(self._waiting.popleft())
+        self._due, self._left = False, MOST
+        while self._waiting and self._left:
+            self._left -= self._waiting.popleft()()
+        self._turn_later()

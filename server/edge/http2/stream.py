@@ -276,4 +276,5 @@ class CallStream:
             self.send_room = 0  # so that `send` takes its slow way, which sees that the stream has ended
             self.part = bytearray()
             self._codec.forget(self.id)
-            self.receiver.gone()
+            receiver, self.receiver = self.receiver, _NOBODY  # they refer to each other
+            receiver.gone()

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from server.edge.http2 import frames
+from server.edge.http2.call import Call
+from server.edge.http2.codec import Codec
+from server.edge.http2.connection import Connection
 from server.edge.http2.frames import Code
+from server.edge.http2.stream import CallStream
 from tests.server.edge.http2.test_server import QUICK, connected, raw, read_until, request, serving
 from tests.server.edge.http2.wired import message
 
@@ -73,3 +78,24 @@ async def test_the_longest_deadline_is_taken() -> None:
         fields = b"\x83\x86\0\x05:path\x08/t.T/Say\0\x0ccontent-type\x10application/grpc\0\x0cgrpc-timeout\x0999999999H"
         writer.write(frames.frame(frames.HEADERS, 4, 1, fields) + frames.frame(0, 1, 1, message(b"x")))
         await read_until(reader, b"grpc-status\x010")
+
+
+async def test_calls_and_connections_that_have_ended_leave_without_the_collector_of_cycles() -> None:
+    async with serving() as (address, service, server):
+        gc.collect()
+        gc.disable()
+        try:
+            async with raw(address) as (reader, writer):
+                ends = [frames.reset(1, Code.CANCEL), b"", frames.frame(0, 1, 5, message(b"x"))]
+                kinds = zip((1, 3, 5), (b"/t.T/Wait", b"/t.T/Wait", b"/t.T/Say"), ends, strict=True)
+                writer.write(b"".join(request(path, number=n) + end for n, path, end in kinds))
+                await read_until(reader, b"grpc-status\x010")
+                writer.transport.abort()
+                while server._connections or service.ended.count("wait") < 1 or server._calls:
+                    await server._fewer.wait()
+                    server._fewer.clear()
+            await asyncio.sleep(0)
+            kept = [each for each in gc.get_objects() if type(each) in (Call, CallStream, Codec, Connection)]
+            assert kept == []
+        finally:
+            gc.enable()

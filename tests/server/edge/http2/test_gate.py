@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING
+from unittest.mock import Mock
 
 from server.edge.http2 import connection, frames
 from server.edge.http2.codec import Codec
+from server.edge.http2.connection import Connection
 from server.edge.http2.frames import Code
 from server.edge.http2.gate import MOST, Gate
 from tests.server.edge.http2.test_server import raw, read_until, request, serving
@@ -23,8 +26,13 @@ CROWD, FEW = 100, 8
 def test_a_few_pass_in_each_turn_in_their_order_and_one_that_comes_alone_at_once() -> None:
     later: deque[Callable[[], object]] = deque()
     gate, passed = Gate(later.append), list[int]()
+
+    def passing(number: int) -> bool:
+        passed.append(number)
+        return True
+
     for at in range(3 * MOST + 1):
-        gate.take(lambda at=at: passed.append(at))
+        gate.take(partial(passing, at))
     assert len(passed) == MOST
     turns = 0
     while later:
@@ -34,8 +42,12 @@ def test_a_few_pass_in_each_turn_in_their_order_and_one_that_comes_alone_at_once
         assert len(passed) - before <= MOST
     assert passed == list(range(3 * MOST + 1))
     assert turns == 4
-    gate.take(lambda: passed.append(-1))
+    gate.take(partial(passing, -1))
     assert passed[-1] == -1
+    for _ in range(3 * MOST):  # who has left takes nobody's turn
+        gate.take(lambda: False)
+    gate.take(partial(passing, -2))
+    assert passed[-1] == -2
     assert len(later) == 1
 
 
@@ -47,6 +59,31 @@ async def test_calls_that_begin_and_end_together_do_so_a_few_in_each_turn_of_the
         looking = asyncio.create_task(most_at_once(lambda: service.ended.count("cancelled")))
         writer.write(b"".join(frames.reset(2 * n + 1, Code.CANCEL) for n in range(CROWD)))
         assert await looking <= FEW
+
+
+async def test_connections_that_are_lost_together_end_their_calls_one_in_each_turn_of_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended, end_calls = 0, Connection.end_calls
+
+    def counted(lost: Connection) -> None:
+        nonlocal ended
+        ended += 1
+        end_calls(lost)
+
+    monkeypatch.setattr(Connection, "end_calls", counted)
+    async with serving() as (_, service, server):
+        lost = [Connection(server) for _ in range(CROWD)]
+        for one in lost:
+            one.connection_made(Mock(get_write_buffer_size=lambda: 0, get_extra_info=lambda _: ("10.0.0.1", 1)))
+            one.data_received(frames.PREFACE + frames.frame(frames.SETTINGS, 0, 0) + request(b"/t.T/Wait"))
+        await most_at_once(lambda: sum(call.task is not None for call in server._calls))
+        for one in lost:
+            one.connection_lost(None)
+        assert ended == 0
+        assert await most_at_once(lambda: ended) == 1
+        await most_at_once(lambda: service.ended.count("wait"))
+        assert not server._calls
 
 
 async def test_what_costs_much_is_taken_in_small_pieces_however_much_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
