@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tidegate.client import Client, connect
     from tidegate.columns.column import Column
     from tidegate.errors import (
+        AccessDenied,
         BadInput,
         ConnectionLost,
         ModelNotReady,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from tidegate.transport.recovery import Resuming
 
 __all__ = [
-    "Answer", "Answers", "AsyncClient", "AsyncFleet", "AsyncSequence", "BadInput", "Client", "Column",
+    "AccessDenied", "Answer", "Answers", "AsyncClient", "AsyncFleet", "AsyncSequence", "BadInput", "Client", "Column",
     "ConnectionLost", "Fleet", "FleetAnswers", "Layer", "LayerTrace", "Model", "ModelNotReady", "NotTraced",
     "Prediction", "ProtocolError", "Refused", "Resuming", "Sequence", "SequenceEnded", "SequenceLost",
     "ServerBusy", "State", "StateSpec", "TensorSpec", "TidegateError", "TimedOut", "Trace", "UnknownModel",

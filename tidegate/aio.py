@@ -75,6 +75,8 @@ class AsyncClient(ModelCalls[AsyncConnection, Pending[AsyncSequence], Pending[As
 
     async def _call(self, method: str, request: object, timeout: float | None) -> Any:  # noqa: ANN401 - its response
         try:
-            return await getattr(self._stub, method)(request, timeout=calls.limit(timeout, self._timeout))
+            return await getattr(self._stub, method)(
+                request, timeout=calls.limit(timeout, self._timeout), metadata=self._endpoint.headers()
+            )
         except grpc.RpcError as error:
             raise explain(error, self._endpoint) from None

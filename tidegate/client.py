@@ -7,14 +7,13 @@ from typing import Any, Self, TypeVar
 
 import grpc
 
-from tidegate.client_core import ClientCore, ModelCalls, Options
+from tidegate.client_core import ClientCore, ModelCalls
 from tidegate.errors import ConnectionLost
 from tidegate.opened import blocking, run
 from tidegate.protocol.opening import Claim, Order
 from tidegate.sequence import Fleet, Sequence
 from tidegate.transport import calls
 from tidegate.transport.process import OwnProcess
-from tidegate.transport.recovery import RESUME_WITHIN, USUAL, Resuming
 from tidegate.transport.status import explain
 from tidegate.transport.threads import Connection
 from tidegate.v1.tidegate_pb2_grpc import TidegateStub
@@ -25,11 +24,18 @@ T = TypeVar("T")
 class Client(ClientCore[Connection, Sequence, Fleet]):
     """A server, as threads use it. Nothing is connected before the first call; a lost stream is replaced by the next.
 
-    `address` is HOST:PORT. `timeout` is the default for every call, in seconds; None waits as long as it takes.
-    `resume_within` is for how many seconds a call tries to go on after a loss, where the server keeps checkpoints; None
-    is as long as it takes, 0 not at all; time in which no call waits does not count. `resuming` sets the rest of that:
-    how often, and how much is kept for it. `owner` is a label for the server's limits, of at most 128 bytes.
-    `credentials` are gRPC's, for TLS; None is plain text. `options` are further gRPC channel options.
+    `address` is HOST:PORT, https://HOST:PORT for TLS, or unix:PATH. `timeout` is the default for every call, in
+    seconds; None waits as long as it takes. `resume_within` is for how many seconds a call tries to go on after a loss,
+    where the server keeps checkpoints; None is as long as it takes, 0 not at all; time in which no call waits does not
+    count. `resuming` sets the rest of that: how often, and how much is kept for it. `owner` is a label for the server's
+    limits, of at most 128 bytes.
+
+    `ca` is a file of the issuers whose certificates are trusted, in PEM form, `cert` and `key` are those of the
+    client's own certificate; each asks for TLS. `token` is a secret that the server knows the client by; `token_file`
+    holds it, and is read again for each call. What is given of none of these is taken from the environment:
+    TIDEGATE_CA, TIDEGATE_CERT, TIDEGATE_KEY, TIDEGATE_TOKEN_FILE, TIDEGATE_TOKEN. A token goes unencrypted to no other
+    machine than this, unless `insecure` says that it may. `credentials` are gRPC's, instead of files; `options` are
+    further gRPC channel options.
 
     It belongs to the process in which it was made: elsewhere, as after os.fork(), its calls raise RuntimeError.
     """
@@ -95,28 +101,11 @@ class Client(ClientCore[Connection, Sequence, Fleet]):
         if self._closed:
             raise ConnectionLost("this client was closed")
         try:
-            return getattr(self._stub, method)(request, timeout=calls.limit(timeout, self._timeout))
+            return getattr(self._stub, method)(
+                request, timeout=calls.limit(timeout, self._timeout), metadata=self._endpoint.headers()
+            )
         except grpc.RpcError as error:
             raise explain(error, self._endpoint) from None
 
 
-def connect(
-    address: str,
-    *,
-    timeout: float | None = None,
-    resume_within: float | None = RESUME_WITHIN,
-    resuming: Resuming = USUAL,
-    owner: str = "",
-    credentials: grpc.ChannelCredentials | None = None,
-    options: Options = (),
-) -> Client:
-    """A client of the server at HOST:PORT; see Client."""
-    return Client(
-        address,
-        timeout=timeout,
-        resume_within=resume_within,
-        resuming=resuming,
-        owner=owner,
-        credentials=credentials,
-        options=options,
-    )
+connect = Client

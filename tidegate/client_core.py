@@ -6,7 +6,6 @@ What waits is a coroutine. The client for asyncio awaits it; with that for threa
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Mapping
-from collections.abc import Sequence as Rows
 from typing import Any, ClassVar, Generic, TypeVar
 
 import grpc
@@ -25,7 +24,7 @@ from tidegate.state import State
 from tidegate.trace import TraceChoice, choose
 from tidegate.transport import calls
 from tidegate.transport.deadline import Deadline
-from tidegate.transport.endpoint import Endpoint
+from tidegate.transport.endpoint import Endpoint, File, Options, Proofs
 from tidegate.transport.link import Link
 from tidegate.transport.recovery import RESUME_WITHIN, USUAL, Attempts, Resuming, patience
 from tidegate.v1 import tidegate_pb2
@@ -35,7 +34,6 @@ log = logging.getLogger("tidegate")
 B = TypeVar("B", bound=Books)
 C = TypeVar("C", bound=Link)
 AnyFleet = TypeVar("AnyFleet")
-Options = Rows[tuple[str, Any]]
 
 
 class ClientCore(ABC, Generic[C, AnySequence, AnyFleet]):
@@ -52,17 +50,23 @@ class ClientCore(ABC, Generic[C, AnySequence, AnyFleet]):
         resume_within: float | None = RESUME_WITHIN,
         resuming: Resuming = USUAL,
         owner: str = "",
+        ca: File | None = None,
+        cert: File | None = None,
+        key: File | None = None,
+        token: str | None = None,
+        token_file: File | None = None,
+        insecure: bool = False,
         credentials: grpc.ChannelCredentials | None = None,
         options: Options = (),
     ) -> None:
-        self._endpoint = Endpoint.of(address, credentials is not None, options)
+        proofs = Proofs(ca, cert, key, token, token_file, insecure)
+        self._endpoint = Endpoint.of(address, proofs, credentials, options)
         self.address = address
         self._timeout = timeout
         self._resuming = resuming
         self._resume_within = resume_within
         self._owner = owner
-        self._credentials = credentials
-        self._options = (*calls.CHANNEL_OPTIONS, *options)
+        self._options = options
         # What changes while it lives.
         self._closed = False
         self._connection: C | None = None
@@ -228,9 +232,7 @@ class ClientCore(ABC, Generic[C, AnySequence, AnyFleet]):
         return layout
 
     def _new_channel(self, kind: Any) -> Any:  # noqa: ANN401 - of `grpc` or of `grpc.aio`
-        if self._credentials is None:
-            return kind.insecure_channel(self.address, self._options)
-        return kind.secure_channel(self.address, self._credentials, self._options)
+        return self._endpoint.channel(kind, self._options)
 
     async def _describe(self, model: str, version: int, timeout: float | None) -> Model:
         request = tidegate_pb2.DescribeModelRequest(model=model, version=version)

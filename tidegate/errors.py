@@ -4,6 +4,7 @@ TidegateError
 ├── Refused              the server (or the client, before it asked) said no; nothing changed. `.reason`, `.message`
 │   ├── UnknownModel     no such model or version
 │   ├── ModelNotReady    it is still loading, or its file cannot be served
+│   ├── AccessDenied     the server wants a token, knows this one not, or it does not allow this
 │   ├── BadInput         wrong name, shape, type or size, not finite, too large, or the model could not compute it
 │   └── ServerBusy       a limit of the server is reached, or it is stopping: try again later or elsewhere
 ├── ConnectionLost       nothing answers at the address, or what answered is gone, and nothing could be resumed; or
@@ -43,6 +44,10 @@ class UnknownModel(Refused):
 
 class ModelNotReady(Refused):
     """The model is still loading, or its file cannot be served."""
+
+
+class AccessDenied(Refused):
+    """The server wants a token, does not know the one that it was shown, or it does not allow this."""
 
 
 class BadInput(Refused, ValueError):
@@ -98,6 +103,7 @@ _BUSY = "TOO_MANY_SEQUENCES TOO_MANY_STREAMS TOO_MANY_OF_OWNER STORE_FULL STORE_
 _KINDS: dict[str, type[Refused]] = {
     **dict.fromkeys(("UNKNOWN_MODEL", "UNKNOWN_VERSION"), UnknownModel),
     **dict.fromkeys(("MODEL_NOT_READY", "MODEL_REFUSED"), ModelNotReady),
+    **dict.fromkeys(("UNAUTHENTICATED", "PERMISSION_DENIED"), AccessDenied),
     **dict.fromkeys(_BAD.split(), BadInput),
     **dict.fromkeys(_BUSY.split(), ServerBusy),
 }

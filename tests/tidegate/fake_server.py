@@ -586,10 +586,10 @@ def abort(context: grpc.ServicerContext, reason: int, message: str) -> None:
 class FakeServer:
     """The fake on a free port, as a context manager."""
 
-    def __init__(self, port: int = 0, **behaviour: object) -> None:
+    def __init__(self, port: int = 0, guard: grpc.ServerInterceptor | None = None, **behaviour: object) -> None:
         self.behaviour = Behaviour(**behaviour)
         self.servicer = FakeServicer(self.behaviour)
-        self._server = grpc.server(futures.ThreadPoolExecutor(8))
+        self._server = grpc.server(futures.ThreadPoolExecutor(8), interceptors=[guard] if guard else [])
         tidegate_pb2_grpc.add_TidegateServicer_to_server(self.servicer, self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
         self.address = f"127.0.0.1:{self.port}"

@@ -55,7 +55,8 @@ def _parser() -> _Parser:
     about = "Recurrent networks as streams, with their gates."
     parser = _Parser(prog="tidegate", description=about, parents=[_anywhere()])
     parser.add_argument("--version", action="version", version=f"tidegate {version('tidegate')}")
-    parser.set_defaults(server=None, timeout=30.0, owner="")
+    parser.set_defaults(server=None, timeout=30.0, owner="", tls=False, insecure=False)
+    parser.set_defaults(ca=None, cert=None, key=None, token_file=None)
     commands_of = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     models = _command(commands_of, "models", "list the server's models", "Lists the server's models.")
     models.add_argument("--json", action="store_true", help="as a JSON list")
@@ -78,10 +79,17 @@ def _anywhere() -> "_Parser":
     """The options that may stand before or after the command; without defaults, which would override given ones."""
     parser = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
     default = f"the one of a kept sequence, else $TIDEGATE_SERVER, else {DEFAULT_SERVER}"
-    parser.add_argument("--server", metavar="HOST:PORT", help=f"the server (default: {default})")
+    parser.add_argument("--server", metavar="ADDRESS", help=f"HOST:PORT or https://HOST:PORT (default: {default})")
     longest = "the longest wait for an answer (default: 30)"
     parser.add_argument("--timeout", metavar="SECONDS", type=_seconds, help=longest)
     parser.add_argument("--owner", metavar="NAME", help="whom the server's limits count the sequence for")
+    parser.add_argument("--tls", action="store_true", help="encrypted, as with https:// before the server's name")
+    parser.add_argument("--ca", metavar="FILE", help="issuers that are trusted; else $TIDEGATE_CA, else those of gRPC")
+    parser.add_argument("--cert", metavar="FILE", help="a certificate to show the server; else $TIDEGATE_CERT")
+    parser.add_argument("--key", metavar="FILE", help="its private key; else $TIDEGATE_KEY")
+    held = "holds the token to show the server; else $TIDEGATE_TOKEN_FILE, else the token is $TIDEGATE_TOKEN"
+    parser.add_argument("--token-file", metavar="FILE", help=held)
+    parser.add_argument("--insecure", action="store_true", help="the token may go to another machine unencrypted")
     return parser
 
 

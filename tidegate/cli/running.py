@@ -2,6 +2,7 @@
 
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 
 from tidegate.cli import commands
@@ -16,9 +17,8 @@ def run(arguments: Sequence[str] | None) -> int:
     """The exit status. Raises KeyboardInterrupt, BrokenPipeError; exits where the arguments make no sense."""
     options = read(arguments)
     try:
-        bookmark = options.bookmark = Bookmark.load(options.kept) if "kept" in options else None
-        known = bookmark.server if bookmark is not None else os.environ.get("TIDEGATE_SERVER", DEFAULT_SERVER)
-        with Client(options.server or known, timeout=options.timeout, owner=options.owner) as client:
+        options.bookmark = Bookmark.load(options.kept) if "kept" in options else None
+        with _client(options) as client:
             getattr(commands, options.command)(client, options)
     except BrokenPipeError:
         raise
@@ -29,6 +29,23 @@ def run(arguments: Sequence[str] | None) -> int:
     except (TidegateError, ValueError, UnicodeError) as error:
         return _fail(str(error))
     return 0
+
+
+def _client(options: Namespace) -> Client:
+    """Of the server that was named, else that of a kept sequence, else that of the environment."""
+    bookmark = options.bookmark
+    known = bookmark.server if bookmark is not None else os.environ.get("TIDEGATE_SERVER", DEFAULT_SERVER)
+    address = options.server or known
+    return Client(
+        f"https://{address}" if options.tls and "://" not in address else address,
+        timeout=options.timeout,
+        owner=options.owner,
+        ca=options.ca,
+        cert=options.cert,
+        key=options.key,
+        token_file=options.token_file,
+        insecure=options.insecure,
+    )
 
 
 def _fail(message: str) -> int:

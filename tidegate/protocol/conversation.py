@@ -24,7 +24,7 @@ Requests = list[pb.StreamRequest]
 # Reasons for which a client tries again after a while; every other is final for what it concerns.
 _LATER = {"DRAINING", "MODEL_NOT_READY", "STORE_UNAVAILABLE"}
 # Ends of a stream that say nothing against the next one, besides the connection's own.
-_PASSING = {*_LATER, "TOO_MANY_STREAMS"}
+_PASSING = {*_LATER, "TOO_MANY_STREAMS", "UNAUTHENTICATED", "PERMISSION_DENIED"}
 
 
 class Conversation:

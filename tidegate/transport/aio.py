@@ -48,7 +48,7 @@ class AsyncConnection(Link):
     def _connect(self) -> None:
         self._outbox: Outbox = asyncio.Queue()
         messages = _messages(self._outbox, lambda: self.talk.max_message_bytes)
-        self._call = self._stub.Stream(messages, metadata=self._headers)
+        self._call = self._stub.Stream(messages, metadata=(*self._headers, *self._address.headers()))
 
     @property
     def alive(self) -> bool:

@@ -137,7 +137,7 @@ class Connection(Link):
 
     def _call(self, stream: _Stream) -> None:
         messages = stream.messages(lambda: self.talk.max_message_bytes)
-        stream.call = self._stub.Stream(messages, metadata=self._headers)
+        stream.call = self._stub.Stream(messages, metadata=(*self._headers, *self._address.headers()))
 
     def _read(self, stream: _Stream) -> pb.StreamResponse | TidegateError:
         assert stream.call is not None

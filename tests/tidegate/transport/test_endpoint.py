@@ -6,11 +6,13 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent import futures
+from pathlib import Path
 
 import grpc
 import pytest
 
 import tidegate
+from tests.security.certificates import Authority
 from tests.tidegate.fake_server import Behaviour, FakeServer, FakeServicer
 from tidegate.v1.tidegate_pb2_grpc import add_TidegateServicer_to_server
 
@@ -34,7 +36,7 @@ def tls_server(certificate: tuple[bytes, bytes]) -> Iterator[str]:
 
 
 def test_a_client_without_tls_says_that_the_port_speaks_tls(tls_server: str) -> None:
-    words = f"the server at {tls_server} speaks TLS: connect with credentials="
+    words = f"the server at {tls_server} speaks TLS: connect to https://"
     with tidegate.connect(tls_server, timeout=10) as client:
         with pytest.raises(tidegate.ConnectionLost, match=words):
             client.models()
@@ -50,7 +52,7 @@ async def test_asyncio_says_that_the_port_speaks_tls(tls_server: str) -> None:
 
 def test_a_client_with_tls_says_that_the_port_speaks_none(server: FakeServer, certificate: tuple[bytes, bytes]) -> None:
     credentials = grpc.ssl_channel_credentials(certificate[1])
-    words = "does not speak TLS: connect without credentials"
+    words = "does not speak TLS: connect without https:// and credentials"
     with (
         tidegate.connect(server.address, credentials=credentials, timeout=10) as client,
         pytest.raises(tidegate.ConnectionLost, match=words),
@@ -117,12 +119,18 @@ def test_a_client_behind_a_proxy_names_it(
 @pytest.mark.parametrize(
     ("address", "kind", "words"),
     [
-        ("localhost", ValueError, "the address 'localhost' names no port: HOST:PORT was expected"),
+        ("localhost", ValueError, "the address 'localhost' names no port: HOST:PORT or https://HOST:PORT was expected"),
         ("localhost:", ValueError, "'localhost:' is none"),
         ("localhost:70000", ValueError, "is none"),
-        ("http://localhost:50051", ValueError, "is none: HOST:PORT was expected, like 'localhost:50051'"),
+        (
+            "http://localhost:50051",
+            ValueError,
+            "is none: HOST:PORT or https://HOST:PORT was expected, like 'localhost:50051'",
+        ),
         ("", ValueError, "is none"),
-        (50051, TypeError, "the address 50051 is no text: HOST:PORT was expected"),
+        ("https://localhost:50051/path", ValueError, "is none"),
+        ("https://user:secret@localhost:1", ValueError, "the address 'https://...@localhost:1' is none"),
+        (50051, TypeError, "the address 50051 is no text: HOST:PORT or https://HOST:PORT was expected"),
         (None, TypeError, "the address None is no text"),
     ],
 )
@@ -130,6 +138,39 @@ def test_what_can_be_no_address_is_said_at_once(address: object, kind: type[Exce
     for connect in (tidegate.connect, tidegate.AsyncClient):
         with pytest.raises(kind, match=re.escape(words)):
             connect(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "target"),
+    [
+        ("https://here", "here:443"),
+        ("https://here:50051", "here:50051"),
+        ("https://here:50051/", "here:50051"),
+        ("https://[::1]", "[::1]:443"),
+        ("https://[2001:db8::1]:1", "[2001:db8::1]:1"),
+    ],
+)
+def test_https_is_tls_at_443_unless_a_port_is_named(address: str, target: str) -> None:
+    with tidegate.connect(address) as client:
+        assert client.address == address
+        assert client._endpoint.target == target
+        assert client._endpoint.credentials is not None
+
+
+def test_a_certificate_that_has_expired_is_said_to_be_so(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    cert, key = authority.issue("old", expired=True)
+    server = grpc.server(futures.ThreadPoolExecutor(4))
+    port = server.add_secure_port("localhost:0", grpc.ssl_server_credentials([(key.read_bytes(), cert.read_bytes())]))
+    server.start()
+    address = f"https://localhost:{port}"
+    words = f"the certificate of the server at {address} has expired"
+    with (
+        tidegate.connect(address, ca=authority.file, timeout=10) as client,
+        pytest.raises(tidegate.ConnectionLost, match=words),
+    ):
+        client.models()
+    server.stop(0).wait()
 
 
 @pytest.mark.parametrize("address", ["localhost:1", "[::1]:50051", "unix:/tmp/it", "dns:///it:50051", "ipv4:1.2.3.4:5"])
