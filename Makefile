@@ -51,6 +51,9 @@ test-recipes: $(READY) ## train every recipe as it stands to the figure of its d
 hold: $(READY) ## an hour of kills, floods and fuzzed messages, every answer compared (HOLD_MINUTES=60)
 	$(BIN)/python -m tests.hold
 
+fuzz: $(READY) ## an hour of bytes that are guided by what the code does with them (FUZZ_MINUTES=60)
+	$(BIN)/python -m tests.fuzz
+
 soak: $(READY) ## an hour of 500 sequences that come, die and are resumed; nothing may be left of them (SOAK_MINUTES=60)
 	$(BIN)/python -m tests.soak
 
@@ -78,7 +81,7 @@ bench: $(READY) ## what is claimed about speed, as ratios in one run; how long a
 	$(BIN)/python -m bench.stalls
 
 clean: ## remove what the other commands made
-	rm -rf $(VENV) build dist runs .recipes .demo .bench .real .hold .soak .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
+	rm -rf $(VENV) build dist runs .recipes .demo .bench .real .hold .fuzz .soak .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test test-quick test-compose test-clients test-real test-recipes hold soak check proto serve bench clean
+.PHONY: help demo test test-quick test-compose test-clients test-real test-recipes hold fuzz soak check proto serve bench clean

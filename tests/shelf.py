@@ -34,7 +34,7 @@ class Shelf:
             model.stop()
 
     def find(self, name: str, version: int, _new: int = 0) -> ServedModel:
-        if name != MODEL:
+        if name != MODEL or version not in {0, *self.models}:
             raise UnknownModel("there is no such model")
         return self.models[version or max(self.models)]
 

@@ -61,6 +61,6 @@ class Blocks:
         try:
             found = self._decoder.decode(bytes(self._data), raw=True)
         except hpack.HPACKError as error:
-            raise ConnectionFault(Code.COMPRESSION_ERROR, f"header fields cannot be decoded: {error}") from error
+            raise ConnectionFault(Code.COMPRESSION_ERROR, "header fields cannot be decoded") from error
         self._data = bytearray()
         return Block(number, self._ends, [(bytes(name), bytes(value)) for name, value in found])
