@@ -12,6 +12,7 @@ from rich.console import Console
 
 from training.errors import ConfigError, Interrupted, TrainingError
 from training.field import fields_of
+from training.fitting import processes
 from training.fitting.session import train
 from training.memory import command as memory
 from training.options import add_fields
@@ -39,7 +40,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         given = parser().parse_args(arguments)
         given.arguments = list(arguments)
-        given.run(given, Console(highlight=False, soft_wrap=True))
+        with processes.joined():
+            given.run(given, Console(highlight=False, soft_wrap=True, quiet=not processes.first()))
     except Interrupted as stop:
         return complain(f"{stop}\nto go on: {again(arguments)}", INTERRUPTED)
     except KeyboardInterrupt:  # while it exported: the fit itself is in its checkpoint

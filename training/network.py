@@ -38,6 +38,9 @@ class Trained(nn.Module):
         """Inputs that the exported file is tried on, [B, T, F] in raw units; the same ones for the same numbers."""
         raise NotImplementedError
 
+    def gather(self) -> None:
+        """Put together what each of several processes holds of the buffers; nothing, where they are all alike."""
+
 
 class Network(Trained):
     """One or more recurrent layers of torch's fused modules under a linear head; the state starts at 0."""

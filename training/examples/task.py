@@ -9,6 +9,7 @@ import torch
 
 from training.examples.examples import answer
 from training.examples.picture import picture
+from training.fitting import processes
 from training.scaling import Scaling
 from training.task import Report
 
@@ -61,8 +62,11 @@ class ExamplesTask:
     more: Callable[[nn.Module], Mapping[str, float]] | None = None
 
     def loss(self, network: nn.Module, step: int) -> Tensor:
-        """The loss on the batch of this step."""
-        return self._loss(network, self.draw(step))
+        """The loss on this process's part of the batch of a step, weighted by how many steps count in it."""
+        batch = self.draw(step)
+        part = batch[processes.mine(len(batch))]
+        scored = part.scored_BT.sum()
+        return self._loss(network, part) * (scored / processes.average(scored))
 
     def validation_loss(self, network: nn.Module) -> float:
         """The loss on sequences that training never sees."""

@@ -6,6 +6,8 @@ import signal
 import threading
 from typing import TYPE_CHECKING, Self
 
+from training.fitting import processes
+
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
@@ -15,7 +17,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interrupt:
     """While entered, the first signal is remembered; a second one has its usual effect at once.
 
-    Only the main thread may have signals; in another one nobody asks.
+    Only the main thread may have signals; in another one nobody asks. Of several processes each
+    gets one from the terminal and one from torchrun: there, all are remembered.
     """
 
     def __init__(self) -> None:
@@ -38,7 +41,8 @@ class Interrupt:
 
     def _remember(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a handler
         self._asked = True
-        self._restore()
+        if processes.count() == 1:
+            self._restore()
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

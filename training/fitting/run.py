@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from training.errors import RunBusy
+from training.fitting import processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,11 +57,14 @@ class Run:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other processes out of this run for as long as the context lasts, however it ends.
+        """Keep other commands out of this run for as long as the context lasts, however it ends.
 
         Raises:
-            RunBusy: another process is in it.
+            RunBusy: another command is in it.
         """
+        if not processes.first():
+            yield
+            return
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         with self.folder.with_suffix(".lock").open("w") as file:
             try:
@@ -71,6 +75,8 @@ class Run:
 
     def begin(self, config: Config) -> None:
         """Make the folder, and say in it what it is for."""
+        if not processes.first():
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         self.config.write_text(json.dumps(config.as_json(), indent=2) + "\n")
 

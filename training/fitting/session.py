@@ -11,7 +11,7 @@ from rich.console import Console
 
 from training.errors import Interrupted
 from training.export import Artefact, export
-from training.fitting import checkpoint, plot
+from training.fitting import checkpoint, plot, processes
 from training.fitting.interrupt import Interrupt
 from training.fitting.metrics import Metrics, read
 from training.fitting.progress import watch
@@ -43,7 +43,7 @@ class Result:
 def train(config: Config, *, fresh: bool = False, console: Console | None = None, task: Task | None = None) -> Result:
     """Fit, report, export. Goes on from an unfinished run of the same config, unless `fresh`.
 
-    `task` is the config's own, where it was made already.
+    `task` is the config's own, where it was made already. Of several processes the first finishes; all get the result.
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM; a checkpoint holds the step that was reached, and the best so far is exported.
@@ -58,7 +58,10 @@ def train(config: Config, *, fresh: bool = False, console: Console | None = None
     run = open_run(config, task.data["sha256"])
     with run.held():
         trainer = fit_run(config, task, run, fresh=fresh, console=console)
-        result = finish(config, task, run, trainer, console) if trainer.has_best else None
+        result = None
+        if trainer.has_best and processes.first():
+            result = finish(config, task, run, trainer, console)
+        result = processes.told(result)
         if result is None or not trainer.finished:
             raise stopped(config, run, trainer)
         run.keep()
@@ -70,7 +73,7 @@ def fit_run(config: Config, task: Task, run: Run, *, fresh: bool, console: Conso
 
     The run must be held.
     """
-    state = take_up(run, fresh=fresh, console=console)
+    state = processes.told(take_up(run, fresh=fresh, console=console) if processes.first() else None)
     run.begin(config)
     trainer = fit(config, task, run, state, console)
     trainer.restore_best()
@@ -93,7 +96,7 @@ def fit(config: Config, task: Task, run: Run, state: dict[str, Any] | None, cons
     """Train until finished or interrupted, with a checkpoint now and then."""
     start = state["step"] if state else 0
     with Interrupt() as interrupt, watch(console, config, start) as progress:
-        trainer = Trainer(config, task, [Metrics(run.metrics, start), progress])
+        trainer = Trainer(config, task, [Metrics(run.metrics, start), progress] if processes.first() else [])
         if state:
             trainer.resume(state)
         advance(trainer, config, run, interrupt.asked)
@@ -109,9 +112,12 @@ def stopped(config: Config, run: Run, trainer: Trainer) -> Interrupted:
 def advance(trainer: Trainer, config: Config, run: Run, asked: Callable[[], bool]) -> None:
     """Fit from checkpoint to checkpoint."""
     while True:
-        trainer.fit(until=trainer.step + config.checkpoint_every, stop=asked)
-        checkpoint.save(trainer.state(), run.checkpoint)
-        if trainer.finished or asked():
+        target = trainer.step + config.checkpoint_every
+        trainer.fit(until=target, stop=asked)
+        state = trainer.state()
+        if processes.first():
+            checkpoint.save(state, run.checkpoint)
+        if trainer.finished or trainer.step < target:
             return
 
 

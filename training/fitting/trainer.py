@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
+from torch import Tensor, nn
 
 from training.errors import CheckpointError, Diverged
+from training.fitting import processes
 from training.network import build
 
 if TYPE_CHECKING:
@@ -44,6 +46,18 @@ class Watcher(Protocol):
         """A validation is done."""
 
 
+class Loss(nn.Module):
+    """A task's loss as a module, whose parameters are the network's."""
+
+    def __init__(self, network: nn.Module, task: Task) -> None:
+        super().__init__()
+        self.network, self._task = network, task
+
+    def forward(self, step: int) -> Tensor:
+        """The loss on this process's rows of the batch of a step."""
+        return self._task.loss(self.network, step)
+
+
 class Trainer:
     """A fit that can be left at any step and gone on with to the same bits."""
 
@@ -51,7 +65,10 @@ class Trainer:
         # process
         self._config, self._task, self._watchers = config, task, watchers
         # fit
+        if config.batch % processes.count():
+            raise config.error("batch", f"cannot be shared by {processes.count()} processes; give a multiple of that")
         self.network = build(config, task)
+        self._loss = processes.shared(Loss(self.network, task))
         self._optimiser = torch.optim.Adam(self.network.parameters(), fused=True)
         self.step = 0
         self.best_step, self.best_loss = 0, math.inf
@@ -77,7 +94,7 @@ class Trainer:
 
     def fit(self, until: int, stop: Callable[[], bool] = lambda: False) -> None:
         """Go on to step `until`, or until finished or told to stop."""
-        while not self.finished and self.step < until and not stop():
+        while not self.finished and self.step < until and not processes.agreed(stop()):
             self._train()
             if self.step % self._config.evaluate_every == 0 or self.step == self._config.steps:
                 self._evaluate()
@@ -88,23 +105,24 @@ class Trainer:
             group["lr"] = learning_rate(self._config, self.step)
         self.network.train()
         self._optimiser.zero_grad()
-        loss = self._task.loss(self.network, self.step)
-        if not loss.isfinite():
-            raise Diverged(f"the loss at step {self.step} is {loss.item()}: try a lower --learning-rate or --clip")
+        loss: Tensor = self._loss(self.step)
+        value = processes.average(loss).item()
+        if not math.isfinite(value):
+            raise Diverged(f"the loss at step {self.step} is {value}: try a lower --learning-rate or --clip")
         loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self._config.clip)
         self._optimiser.step()
         self.step += 1
-        self._loss_sum += loss.item()
+        self._loss_sum += value
         self._loss_count += 1
         for watcher in self._watchers:
-            watcher.stepped(self.step, loss.item())
+            watcher.stepped(self.step, value)
 
     def _evaluate(self) -> None:
         """Validate, and keep the weights if they are the best so far."""
         self.network.eval()
         with torch.no_grad():
-            loss = self._task.validation_loss(self.network)
+            loss = processes.told(self._task.validation_loss(self.network) if processes.first() else math.nan)
         best = loss < self.best_loss
         if best:
             self.best_step, self.best_loss = self.step, loss
@@ -122,7 +140,8 @@ class Trainer:
         self.network.eval()
 
     def state(self) -> dict[str, Any]:
-        """Everything that the rest of the fit depends on, as tensors and plain numbers."""
+        """Everything that the rest of the fit depends on, as tensors and plain numbers; of all processes together."""
+        self.network.gather()
         return {
             "network": self.network.state_dict(),
             "optimiser": self._optimiser.state_dict(),

@@ -14,6 +14,7 @@ from torch.nn.functional import mse_loss
 
 from training.config import Config
 from training.examples.examples import VALIDATION, generator
+from training.fitting import processes
 from training.recipes.figure import draw
 from training.task import Feature, Report, Signature
 
@@ -84,8 +85,8 @@ class RecallTask:
 
     def loss(self, network: nn.Module, step: int) -> Tensor:
         """Mean squared error on the sequences of this step."""
-        lessons = self.draw(step, self._config.batch)
-        return mse_loss(network(lessons.x_BT3), lessons.y_BT1)
+        lessons, mine = self.draw(step, self._config.batch), processes.mine(self._config.batch)
+        return mse_loss(network(lessons.x_BT3[mine]), lessons.y_BT1[mine])
 
     def validation_loss(self, network: nn.Module) -> float:
         """Mean squared error on sequences that training never sees."""

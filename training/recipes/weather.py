@@ -14,6 +14,7 @@ import torch
 
 from training.config import Config
 from training.examples.examples import generator
+from training.fitting import processes
 from training.recipes import observations
 from training.recipes.observations import FEATURES, TEMPERATURE, UNITS, Observations
 from training.recipes.verdict import judge
@@ -109,7 +110,7 @@ class WeatherTask:
         config = self._config
         random = generator(config.seed, step)
         starts_B1 = torch.randint(len(self.training.y_NO) - config.window, (config.batch, 1), generator=random)
-        hours_BT = starts_B1 + torch.arange(config.window)
+        hours_BT = starts_B1[processes.mine(config.batch)] + torch.arange(config.window)
         found_BTO = network(self.training.x_NF[hours_BT])
         return self._error(found_BTO, self.training.y_NO[hours_BT])[:, config.burn_in :].mean()
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from training.errors import ConfigError
 from training.field import fields_of
+from training.fitting import processes
 from training.options import add_fields
 from training.tabular.comparing import best_of_each, fit_each, land, page, spread, varied
 from training.tabular.inheriting import frozen
@@ -62,6 +63,8 @@ def run(given: argparse.Namespace, console: Console) -> None:
     if given.look:
         return
     if given.search:
+        if processes.count() > 1:
+            raise ConfigError("--search: start it on each machine by itself; they share the journal in the runs folder")
         config = search(config, look, given.search, console)
     cells = CELLS if getattr(given, "cell", "") == "all" and not given.search else (config.cell,)
     learn(varied(config, cells, given.seeds), look, console, given)

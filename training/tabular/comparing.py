@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.table import Table as Page
 
+from training.fitting import processes
 from training.fitting.run import Run, open_run
 from training.fitting.session import Result, finish, fit_run, stopped
 from training.tabular.inheriting import keep
@@ -50,7 +51,8 @@ def fit_each(
 ) -> tuple[list[Fitted], Interrupted | None]:
     """Fit one after the other; each is a run of its own, which goes on where it was left.
 
-    Also what is said of the last one if it was interrupted; the others are not begun then.
+    Also what is said of the last one if it was interrupted; the others are not begun then. Of several processes only
+    the first gets the fits.
     """
     found: list[Fitted] = []
     for config in configs:
@@ -60,7 +62,7 @@ def fit_each(
         run = open_run(config, task.data["sha256"])
         with run.held():
             trainer = fit_run(config, task, run, fresh=fresh, console=console)
-        if trainer.has_best:
+        if trainer.has_best and processes.first():
             found.append(Fitted(config, task, run, trainer, task.report(trainer.network)))
         if not trainer.finished:
             return found, stopped(config, run, trainer)

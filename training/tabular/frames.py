@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from training.fitting import processes
 from training.tabular.comparing import fit_each, land
 from training.tabular.looking.frame import rows_of
 from training.tabular.looking.look import look
@@ -38,7 +39,7 @@ def table(
     found = look(rows_of(frame), config.asked, tuple(sorted(set(config.horizons))))
     console.print(found.page)
     fits, interrupted = fit_each([config], found, fresh=False, console=console)
-    results = [land(fit, console, f"training.table(frame, target={target!r}, ...)") for fit in fits]
+    results = processes.told([land(fit, console, f"training.table(frame, target={target!r}, ...)") for fit in fits])
     if interrupted:
         raise interrupted
     return results[0]

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from training.errors import ConfigError
+from training.fitting import processes
 from training.tabular.inheriting import inherit
 from training.tabular.judging.baselines import season
 from training.tabular.judging.classes import judge_classes
@@ -162,7 +163,8 @@ class TableTask:
         number, window = divmod(step, self.lanes.windows)
         if number != self._epoch[0]:
             self._epoch = (number, self.lanes.epoch(number))
-        rows_BW, fresh_B = self._epoch[1].rows_SBW[window], self._epoch[1].fresh_SB[window]
+        lanes = processes.mine(self.config.batch)
+        rows_BW, fresh_B = self._epoch[1].rows_SBW[window][lanes], self._epoch[1].fresh_SB[window][lanes]
         place_BW = rows_BW.clamp(min=0)
         y_BWO = network.carry(self.e_NE[place_BW], self.k_NC[place_BW], fresh_B)
         return self.aim.loss(y_BWO, rows_BW, learning=True)

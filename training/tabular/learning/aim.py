@@ -34,4 +34,7 @@ class Aim(Protocol):
         """What compares a forecast with what came, if the task is about that."""
 
     def loss(self, y_BWO: Tensor, rows_BW: Tensor, *, learning: bool) -> Tensor:
-        """The loss on some rows of the table, -1 for none; `learning`: with the weights of rare classes."""
+        """The loss on some rows of the table, -1 for none.
+
+        `learning`: with the weights of rare classes, and as a part of what all processes have.
+        """

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from training.errors import DataError
+from training.fitting import processes
 from training.tabular.learning import splits
 from training.tabular.learning.inputs import as_texts
 from training.task import Feature
@@ -105,4 +106,5 @@ class Classify:
             weight_BW = weight_BW * self.weight_C[known_BW]
         right_BW = y_BWC.gather(-1, known_BW[..., None])[..., 0].clamp(min=LEAST)
         loss_BW = torch.where(weight_BW > 0, -right_BW.log(), 0.0)
-        return (loss_BW * weight_BW).sum() / weight_BW.sum().clamp(min=LEAST)
+        weight = processes.average(weight_BW.sum()) if learning else weight_BW.sum()
+        return (loss_BW * weight_BW).sum() / weight.clamp(min=LEAST)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from training.errors import DataError
+from training.fitting import processes
 from training.tabular.learning.surprise import Surprise
 from training.task import Feature
 
@@ -158,7 +159,7 @@ class Forecast:
         """What compares the forecast of one step ahead with what came, if that is the task."""
         return Surprise([self.inputs.place(wanted.target) for wanted in self.wanted]) if self.anomaly else None
 
-    def loss(self, y_BWO: Tensor, rows_BW: Tensor, *, learning: bool) -> Tensor:  # noqa: ARG002 - no class is rare
+    def loss(self, y_BWO: Tensor, rows_BW: Tensor, *, learning: bool) -> Tensor:
         """Mean pinball loss in units of the target's usual change; of one number, half the absolute error."""
         there_BW = rows_BW >= 0
         want_BWG = self._targets[rows_BW.clamp(min=0)]
@@ -167,7 +168,8 @@ class Forecast:
         share_Q = torch.tensor(self.quantiles)
         pinball_BWGQ = torch.maximum(share_Q * error_BWGQ, (share_Q - 1) * error_BWGQ) / self.spread_G[:, None]
         known = known_BWG[..., None]
-        return (pinball_BWGQ * known).sum() / (known.sum() * len(self.quantiles)).clamp(min=1)
+        count = processes.average(known.sum()) if learning else known.sum()
+        return (pinball_BWGQ * known).sum() / (count * len(self.quantiles)).clamp(min=1)
 
     @property
     def _targets(self) -> Tensor:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from training.fitting import processes
 from training.initialisation import initialise
 from training.network import CELLS, Trained
 from training.tabular.learning.front import Encoded, Encoding, Front
@@ -50,7 +51,7 @@ class Core(nn.Module):
     def carried(self, e_BTE: Tensor, k_BTC: Tensor, state: State | Tensor | None) -> tuple[Tensor, State | Tensor]:
         """The same from any state, with the state after the last step."""
         if self.training and len(self.tables):
-            k_BTC = torch.where(torch.rand(k_BTC.shape) < UNSEEN, 0, k_BTC)
+            k_BTC = torch.where(processes.random(k_BTC.shape) < UNSEEN, 0, k_BTC)
         parts = [e_BTE, *(table(k_BTC[..., index]) for index, table in enumerate(self.tables))]
         h_BTH, after = self.cell(torch.cat(parts, dim=-1) if len(parts) > 1 else e_BTE, state)
         y_BTO: Tensor = self.tail(self.head(self.drop(h_BTH)), e_BTE)
@@ -92,12 +93,22 @@ class TableNetwork(Trained):
         return self.surprise(y_BTO, x_BTF, encoded.elapsed_BT1) if self.surprise else y_BTO
 
     def carry(self, e_BWE: Tensor, k_BWC: Tensor, fresh_B: Tensor) -> Tensor:
-        """A window of each lane, from where its last one ended, or from zeros where it is fresh."""
-        memory = torch.where(fresh_B[:, None], 0.0, self.memory)
-        state = (memory[0], memory[1]) if len(memory) > 1 else memory[0]
+        """A window of each of this process's lanes, from where its last one ended, or from zeros where it is fresh."""
+        lanes = processes.mine(self.memory.shape[2])
+        before = torch.where(fresh_B[:, None], 0.0, self.memory[:, :, lanes])
+        state = (before[0], before[1]) if len(before) > 1 else before[0]
         y_BWO, after = self.core.carried(e_BWE, k_BWC, state)
-        self.memory = torch.stack(after if isinstance(after, tuple) else (after,)).detach()
+        memory = self.memory.clone()
+        memory[:, :, lanes] = torch.stack(after if isinstance(after, tuple) else (after,)).detach()
+        self.memory = memory
         return y_BWO
+
+    def gather(self) -> None:
+        """The state of every lane, of which each process has its own."""
+        lanes = processes.mine(self.memory.shape[2])
+        memory = torch.zeros_like(self.memory)
+        memory[:, :, lanes] = self.memory[:, :, lanes]
+        self.memory = processes.total(memory)
 
     def graph(self) -> onnx.ModelProto:
         """The whole of it as ONNX: the exporter writes the core, and the first nodes are put before it."""
