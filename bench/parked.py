@@ -29,7 +29,8 @@ from bench.scenario import LAYERS, model_name
 from server.durability.checkpoint import encode_many
 from server.durability.sequence import digest_of
 from server.stores.sqlite.store import SqliteStore
-from server.stores.store import Birth, Terms, Write
+from server.stores.store import Birth, Write
+from server.stores.terms import Terms
 from stepgraph.file import content
 
 HIDDEN = 128

@@ -1,10 +1,11 @@
 """Which client asks: a value that the edge makes for each stream or call, and that opening, resuming and limits get."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
-from server.errors import PermissionDenied
+from server.errors import OverLimit, PermissionDenied, Reason
+from server.meter import Meter
 
 TOKEN = "token:"  # noqa: S105 # begins the account of who has a token
 
@@ -18,6 +19,7 @@ class Right(StrEnum):
 
 
 EVERY_RIGHT = frozenset(Right)
+PUBLIC_RIGHTS = frozenset({Right.PREDICT})  # of everybody, where there are no tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +33,10 @@ class Caller:
     address: str = ""  # the client's host, without its port
     who: str = ""  # the owner's name that it gave; empty: none
     token: str = ""  # the name of the token that it showed; empty: none
-    rights: frozenset[Right] = frozenset({Right.PREDICT})
+    rights: frozenset[Right] = PUBLIC_RIGHTS
     models: tuple[str, ...] = ("*",)  # patterns of the names of models that the rights are for
+    shown: str = field(default="", compare=False, repr=False)  # the digest of its secret, or its certificate's name
+    meter: Meter = field(default_factory=Meter, compare=False, repr=False)  # of its account
 
     def named(self, who: str) -> "Caller":
         """The same client under the owner's name that it gave."""
@@ -65,6 +69,17 @@ class Caller:
         """Likewise whether a model is described to the client. Raises PermissionDenied."""
         if not self.sees(model):
             raise self._denied(f"see model '{model:.60}'")
+
+    def check_pace(self) -> None:
+        """Whether the account may take steps now. Raises OverLimit, which says when."""
+        if wait := self.meter.wait():
+            rate = self.meter.limits.steps_per_second
+            raise OverLimit(f"token '{self.token}' takes {rate:g} steps a second at most", Reason.TOO_FAST, wait)
+
+    def check_message(self, size: int) -> None:
+        """Whether the account may send a message of so many bytes. Raises OverLimit."""
+        if 0 < (most := self.meter.limits.message_bytes) < size:
+            raise OverLimit(f"a message of {size} bytes came; {most} is the limit of token '{self.token}'")
 
     def _is_for(self, model: str) -> bool:
         name = model.partition("@")[0]  # without an alias

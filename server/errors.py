@@ -68,13 +68,25 @@ class Reason(IntEnum):
     TOO_FAST = 62  # more steps a second than the token allows: wait as long as is said
 
 
+_PASSING = {  # limits that others may soon leave room below
+    Reason.TOO_MANY_SEQUENCES,
+    Reason.TOO_MANY_STREAMS,
+    Reason.TOO_MANY_OF_OWNER,
+    Reason.STORE_FULL,
+    Reason.TOO_FAST,
+}
+_USUAL_WAIT = 1.0  # seconds
+
+
 class TidegateError(Exception):
     """The root. `str(error)` is one sentence: what was wrong, where, what was expected.
 
     `definite`: what failed has changed nothing and will not; else it may have been carried out, or still be.
+    `retry_after`: after so many seconds the same may be met; 0: not known.
     """
 
     reason: Reason = Reason.INTERNAL
+    retry_after: float = 0.0
 
     def __init__(self, message: str, reason: Reason | None = None, *, definite: bool = False) -> None:
         super().__init__(cut(message))
@@ -118,9 +130,13 @@ class UnknownHandle(Refusal):
 
 
 class OverLimit(Refusal):
-    """More than a limit of the server allows; the sentence names the limit."""
+    """More than a limit of the server or of a token allows; the sentence names the limit."""
 
     reason = Reason.TOO_LARGE
+
+    def __init__(self, message: str, reason: Reason = Reason.TOO_LARGE, retry_after: float = 0.0) -> None:
+        super().__init__(message, reason)
+        self.retry_after = retry_after or _USUAL_WAIT * (reason in _PASSING)
 
 
 class Draining(Refusal):
@@ -154,9 +170,13 @@ class StoreSilent(Refusal):
 
 
 class Unauthenticated(Refusal):
-    """No token came, or one that is not known here."""
+    """No token came, or one that is not known here. `delay`: seconds before this is said to who guesses."""
 
     reason = Reason.UNAUTHENTICATED
+
+    def __init__(self, message: str, delay: float = 0.0) -> None:
+        super().__init__(message)
+        self.delay = delay
 
 
 class PermissionDenied(Refusal):

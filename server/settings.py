@@ -77,6 +77,12 @@ class Settings:
     insecure: bool = option(
         False, "", "listens on addresses of a network also without TLS, or without asking who connects"
     )
+    tokens: str = option(
+        "none",
+        "FILE",
+        "who may do what: a file that `python -m server token add` writes; none lets everybody predict, and clients of "
+        "this machine observe and administer",
+    )
     # loading
     load_seconds: float = option(60.0, "SECONDS", "the time limit for loading one model file")
     load_memory_mib: float = option(4_096.0, "MIB", "the memory limit for loading one model file")

@@ -52,12 +52,18 @@ NO_TRACE = selection(none=True)
 class RawStream:
     """One stream on a connection of its own."""
 
-    def __init__(self, address: str, options: Sequence[tuple[str, Any]] = (), route: str | None = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        options: Sequence[tuple[str, Any]] = (),
+        route: str | None = None,
+        metadata: Sequence[tuple[str, str]] = (),
+    ) -> None:
         own = ("grpc.use_local_subchannel_pool", 1)
         self._channel = grpc.aio.insecure_channel(address, [*UNLIMITED, own, *options])
         self.call = self._channel.stream_stream(
             "/tidegate.v1.Tidegate/Stream", None, sequence_pb2.StreamResponse.FromString
-        )(metadata=None if route is None else [("tidegate-sequence", route)])
+        )(metadata=[*metadata, *([] if route is None else [("tidegate-sequence", route)])])
 
     async def __aenter__(self) -> Self:
         return self

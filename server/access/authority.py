@@ -1,8 +1,23 @@
 """Makes the caller of a call from what the connection shows: where it comes from, its token, its certificate."""
 
-from dataclasses import dataclass
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hmac import compare_digest
 
-from server.caller import EVERY_RIGHT, Caller
+from server.access import secret
+from server.access.guesses import Guesses
+from server.access.token import Token
+from server.access.token_file import Stamp, TokenFile
+from server.caller import EVERY_RIGHT, PUBLIC_RIGHTS, TOKEN, Caller
+from server.errors import Draining, TidegateError, Unauthenticated
+from server.meter import NO_LIMITS, Limits, Meter
+
+log = logging.getLogger(__name__)
+
+_PREFIX = 4  # hexadecimal digits of a digest by which those to compare are found
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,15 +26,143 @@ class Credentials:
 
     address: str  # its host, without its port
     here: bool = False  # whether it comes from this machine
-    token: str = ""  # the secret; empty: none
+    secret: str = field(default="", repr=False)  # of its token; empty: none
     subject: str = ""  # the verified subject of its certificate; empty: none
 
 
 class Authority:
-    """Where no tokens are set, everybody may predict, and who comes from this machine may do everything."""
+    """Knows the tokens of a file, which it reads anew once it has changed.
+
+    Without a file everybody may predict, and who comes from this machine may do everything.
+
+    Args:
+        file: of tokens; None: there are none.
+        clock: seconds since 1970.
+        monotonic: seconds.
+
+    Raises OSError: the file cannot be used.
+    """
+
+    def __init__(
+        self,
+        file: TokenFile | None = None,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._file = file
+        self._clock = clock
+        self._monotonic = monotonic
+        self._guesses = Guesses()
+        self._meters: dict[str, Meter] = {}  # of tokens, by account
+        self._present: dict[object, tuple[Caller, Callable[[TidegateError], None]]] = {}
+        self._stamp: Stamp | None = None
+        self._fault = ""  # why the file cannot be read now
+        self._tokens: Mapping[str, Token] = {}
+        self._by_digest: dict[str, list[tuple[str, Token]]] = {}
+        self._by_certificate: dict[str, Token] = {}
+        if file is not None:
+            self._stamp = file.stamp() if file.path.exists() else None
+            self._take(file.read())
+
+    # Who asks ---------------------------------------------------------------------------------------------------------
 
     def caller(self, shown: Credentials) -> Caller:
         """The client. Raises Unauthenticated: what it shows is not known here."""
-        if shown.here:
-            return Caller(shown.address, rights=EVERY_RIGHT)
-        return Caller(shown.address)
+        if self._file is None:
+            rights = EVERY_RIGHT if shown.here else PUBLIC_RIGHTS
+            return Caller(shown.address, rights=rights)
+        if not shown.secret and not shown.subject:
+            raise Unauthenticated("this server asks for a token, which comes as `authorization: Bearer tg_...`")
+        token = self._found(shown)
+        if token is None and self.refresh():  # it may be as new as the question
+            token = self._found(shown)
+        if token is None:
+            raise self._unknown(shown)
+        evidence = secret.digest(shown.secret) if shown.secret else shown.subject
+        meter = self._meters[f"{TOKEN}{token.name}"]
+        return Caller(shown.address, "", token.name, token.rights, token.models, evidence, meter)
+
+    def _found(self, shown: Credentials) -> Token | None:
+        """The token that a secret is of, else the one that stands for a certificate."""
+        token = self._by_certificate.get(shown.subject)
+        if shown.secret:
+            token, digest = None, secret.digest(shown.secret)
+            for kept, one in self._by_digest.get(digest[:_PREFIX], ()):
+                if compare_digest(kept, digest):
+                    token = one
+        return token if token is not None and self._clock() < token.expires else None
+
+    def _unknown(self, shown: Credentials) -> Unauthenticated:
+        wait = self._guesses.wrong(shown.address, self._monotonic())
+        log.warning("what is no token here came from %s", shown.address)  # the log's filter drops repetitions
+        what = "the token is not known here, or not any more" if shown.secret else "the certificate stands for no token"
+        if shown.secret and not secret.well_formed(shown.secret):
+            what = "what came as a token is none: it is cut short, or mistyped"
+        return Unauthenticated(what, delay=wait)
+
+    def limits_of(self, account: str) -> Limits:
+        """What an account may have, as the file says now."""
+        token = self._tokens.get(account.removeprefix(TOKEN)) if account.startswith(TOKEN) else None
+        return NO_LIMITS if token is None else token.limits
+
+    # What changes -----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def watching(self, caller: Caller, end: Callable[[TidegateError], None]) -> Iterator[None]:
+        """During the block `end` is called once the caller's token does not hold any more."""
+        key = object()
+        self._present[key] = caller, end
+        try:
+            yield
+        finally:
+            del self._present[key]
+
+    def refresh(self) -> bool:
+        """Reads the file if it has changed; a broken one changes nothing. Ends the streams of tokens that are gone."""
+        changed = self._file is not None and self._read_anew(self._file)
+        for caller, end in list(self._present.values()):
+            if (error := self._withdrawn(caller)) is not None:
+                end(error)
+        return changed
+
+    def _read_anew(self, file: TokenFile) -> bool:
+        try:
+            stamp = file.stamp()
+            if stamp == self._stamp and not self._fault:
+                return False
+            tokens = file.read()
+        except OSError as error:
+            if str(error) != self._fault:
+                log.error("%s; the tokens of before go on", error)  # noqa: TRY400 # its sentence says all
+            self._fault = str(error)
+            return False
+        self._stamp, self._fault = stamp, ""
+        if tokens == self._tokens:
+            return False
+        self._take(tokens)
+        log.info("read %d tokens", len(tokens))
+        return True
+
+    def _take(self, tokens: Mapping[str, Token]) -> None:
+        self._tokens = tokens
+        self._by_digest = {}
+        for token in tokens.values():
+            for digest in token.digests:
+                self._by_digest.setdefault(digest[:_PREFIX], []).append((digest, token))
+        self._by_certificate = {token.certificate: token for token in tokens.values() if token.certificate}
+        for token in tokens.values():
+            meter = self._meters.setdefault(f"{TOKEN}{token.name}", Meter(clock=self._monotonic))
+            meter.limits = token.limits
+
+    def _withdrawn(self, caller: Caller) -> TidegateError | None:
+        """Why a stream that was begun with a token ends; what it may is asked for once, so a change ends it too."""
+        if self._file is None:
+            return None
+        token = self._tokens.get(caller.token)
+        if token is None or self._clock() >= token.expires:
+            return Unauthenticated(f"token '{caller.token}' {'was removed' if token is None else 'has expired'}")
+        if caller.shown not in (*token.digests, token.certificate):
+            return Unauthenticated(f"this secret or certificate of token '{caller.token}' does not hold any more")
+        if (token.rights, token.models) != (caller.rights, caller.models):
+            return Draining(f"what token '{caller.token}' may do was changed: connect again")
+        return None

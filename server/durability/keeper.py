@@ -30,6 +30,7 @@ from server.durability.sequence import Cohort, Life, Move, ServedSequence, diges
 from server.durability.takeover import Takeovers
 from server.errors import StoreFailed
 from server.lives import CLOSED, DISCONNECTED, NOT_OPENED, PARKED, Lives
+from server.meter import LimitsOf, unlimited
 from server.runtime.counters import Histogram
 from server.settings import Settings
 from server.watermarks import NONE
@@ -70,6 +71,7 @@ class Keeper:
         store_thread: StoreThread,
         settings: Settings,
         models: ModelLookup,
+        limits_of: LimitsOf = unlimited,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         lives: Lives | None = None,
@@ -80,12 +82,12 @@ class Keeper:
         self._patience = settings.store_seconds
         self._most_bytes = int(settings.max_store_mib * 2**20)
         # books
-        self._registry = registry = Registry(clock, monotonic, lives)
+        self._registry = registry = Registry(clock, monotonic, limits_of, lives)
         self._outbox = outbox = Outbox()
         # parts
         self._checkpointer = writer = Checkpointer(store, registry, outbox, settings.checkpoint_steps)
         self._leases = Leases(store, registry)
-        self._limits = limits = Limits(store, registry, settings)
+        self._limits = limits = Limits(store, registry, settings, limits_of)
         self.parking = Parking(store, registry, settings.idle_seconds)
         lookups = Lookups(settings.max_per_address)
         self.takeovers = Takeovers(store, registry, outbox, writer, limits, self.parking, models, lookups)
@@ -105,7 +107,7 @@ class Keeper:
         """
         self._limits.check(cohort.caller, len(slots))
         cohort.token = cohort.token or token_urlsafe(18)
-        sequences = cohort.sequences(slots, digest_of(cohort.token))
+        sequences = cohort.sequences(slots, digest_of(cohort.token, cohort.caller.token))
         if cohort.origin is None:
             self._registry.add_fresh(sequences, slots)
         else:

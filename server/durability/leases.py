@@ -13,11 +13,12 @@ from server.durability.registry import Registry
 from server.durability.sequence import ServedSequence
 from server.errors import StoreFailed
 from server.stores import store
+from server.stores.terms import LEASE
 
 if TYPE_CHECKING:
     from server.durability.store_thread import StoreThread
 
-_EVERY = store.LEASE / 10  # seconds: an outage of the store may take up the rest of a lease
+_EVERY = LEASE / 10  # seconds: an outage of the store may take up the rest of a lease
 _BATCH = 500  # sequences in one call of the store
 
 

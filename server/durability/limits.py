@@ -13,13 +13,15 @@ from math import ceil
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from server.caller import Caller
+from server.caller import Caller, account_of
 from server.durability.pieces import pieces
 from server.durability.registry import Registry
 from server.durability.sequence import ServedSequence
 from server.errors import OverLimit, Reason
+from server.meter import LimitsOf
 from server.settings import Settings
 from server.stores import store
+from server.stores.eviction import within
 
 if TYPE_CHECKING:
     from server.durability.store_thread import StoreThread
@@ -40,6 +42,7 @@ class Limits:
     _store: StoreThread
     _registry: Registry
     _settings: Settings
+    _limits_of: LimitsOf
     _active: set[str] = field(init=False, default_factory=set)  # owners not looked at since they were active
     full: bool = field(init=False, default=False)  # whether the store takes no new sequences
     usage: store.Usage = field(init=False, default=store.Usage(0, 0))  # when the limits were enforced last
@@ -76,6 +79,8 @@ class Limits:
         """
         now = self._registry.clock()
         await self._sweep(now)
+        self._active |= self._registry.take_active()
+        await self._enforce_by_account(now)
         await self._enforce_by_owner(now)
         await self._enforce_for_all(now)
         await self._shrink()
@@ -97,13 +102,20 @@ class Limits:
 
     async def _enforce_by_owner(self, now: float) -> None:
         """Evicts sequences of each owner that has too many parked. Only owners that were active can have new ones."""
-        self._active |= self._registry.take_active()
         if not self._settings.max_parked_per_owner:
             self._active.clear()
         while self._active:
             for owner, usage in (await self._usages(list(islice(self._active, _MOST)))).items():
                 await self._make_way(owner, usage, now)
                 self._active.discard(owner)
+
+    async def _enforce_by_account(self, now: float) -> None:
+        """Likewise of each token that has too many, however many owners it names."""
+        for account in {account_of(owner) for owner in self._active}:
+            if most := self._limits_of(account).parked:
+                ranked = await self._store.ask(lambda s, account=account: s.parked_by(account))  # type: ignore[misc]
+                for owner, count in within(ranked, sum(parked for _, parked in ranked) - most).items():
+                    await self._evict(count, now, owner)
 
     async def _usages(self, owners: Sequence[str]) -> dict[str, store.Usage]:
         return await self._store.ask(lambda s: {owner: s.usage_of(owner) for owner in owners})

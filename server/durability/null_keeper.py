@@ -14,6 +14,7 @@ from server.durability.quota import Quota
 from server.durability.sequence import Cohort, Move, ServedSequence
 from server.errors import Reason, SequenceGone, TidegateError, WrongState
 from server.lives import CLOSED, DISCONNECTED, NOT_OPENED, Lives
+from server.meter import LimitsOf, unlimited
 from server.runtime.turns import Work
 from server.settings import Settings
 
@@ -30,10 +31,12 @@ class NullKeeper:
 
     monotonic = staticmethod(time.monotonic)
 
-    def __init__(self, settings: Settings | None = None, lives: Lives | None = None) -> None:
+    def __init__(
+        self, settings: Settings | None = None, limits_of: LimitsOf = unlimited, lives: Lives | None = None
+    ) -> None:
         self._settings = settings or Settings()
         self._lives = lives or Lives()
-        self._quota = Quota()
+        self._quota = Quota(limits_of)
         self._open: set[ServedSequence] = set()
 
     @property

@@ -14,6 +14,7 @@ from server.durability.quota import Quota
 from server.durability.sequence import Holder, Life, Move, ServedSequence
 from server.errors import Reason, SequenceGone
 from server.lives import Lives
+from server.meter import LimitsOf, unlimited
 from server.stores import store
 from server.watermarks import NONE
 
@@ -28,13 +29,19 @@ _NONE_HERE: Mapping[int, ServedSequence] = {}
 class Registry:
     """All sequences that are open here, sleeping ones among them. All of durability takes its time from here."""
 
-    def __init__(self, clock: Callable[[], float], monotonic: Callable[[], float], lives: Lives | None = None) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+        limits_of: LimitsOf = unlimited,
+        lives: Lives | None = None,
+    ) -> None:
         self.clock = clock  # seconds since 1970
         self.monotonic = monotonic
         self.lives = lives or Lives()
         self._here: dict[str, ServedSequence] = {}
         self._by_slot: dict[ServedModel, dict[int, ServedSequence]] = {}
-        self.quota = Quota()  # of those that are here or coming
+        self.quota = Quota(limits_of)  # of those that are here or coming
         self._active: set[str] = set()  # owners, since `take_active` was called last
         self._coming: dict[str, ServedSequence] = {}  # that the store is being asked for, by id
         self.lost = Counter(dict.fromkeys(_LOST, 0))  # by reason, for the metrics

@@ -64,7 +64,7 @@ class Wish:
     beaten: str = field(init=False, default="")  # the id of a sequence that a later one wants too
 
     def __post_init__(self) -> None:
-        self.digest = digest_of(self.token)
+        self.digest = digest_of(self.token, self.caller.token)
         self.named = dict.fromkeys(self.ids)
 
     def add(self, ids: Sequence[str], answered: Sequence[int]) -> None:
@@ -72,6 +72,11 @@ class Wish:
         self.ids += ids
         self.answered += answered
         self.named.update(dict.fromkeys(ids))
+
+    def as_without_token(self) -> bool:
+        """From now on for sequences that were opened without a token. False: it is for these already."""
+        before, self.digest = self.digest, digest_of(self.token)
+        return self.digest != before
 
     def claims(self, part: slice = slice(None)) -> list[store.Claim]:
         """The claims of some of them. All claims are made in the store's thread."""

@@ -113,9 +113,13 @@ def check_name(what: str, name: str) -> None:
         raise OverLimit(f"{what} '{name:.40}...' has {size} bytes; {_LONGEST} is the limit")
 
 
-def digest_of(token: str) -> bytes:
-    """What is kept of a resume token, which itself is known to the client alone."""
-    return hashlib.sha256(token.encode(errors="surrogatepass")).digest()
+def digest_of(resume_token: str, token: str = "") -> bytes:
+    """What is kept of a resume token, which itself is known to the client alone.
+
+    It is bound to the name of the `token` that the sequence was opened with: to all others it is a wrong one.
+    """
+    bound = f"{resume_token}\0{token}" if token else resume_token
+    return hashlib.sha256(bound.encode(errors="surrogatepass")).digest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from server.durability.guesses import Guesses
+from server.access.guesses import Guesses
 from server.durability.limits import PORTION, Limits, Lookups
 from server.durability.losses import gone
 from server.durability.outbox import Outbox
@@ -67,6 +67,10 @@ class Takeovers:
         except OverLimit as refusal:
             self._store.run(_refused(refusal), wish.then)
             return
+        self._expect(wish)
+        self._store.run(self._taken_over(wish), wish.then)
+
+    def _expect(self, wish: Wish) -> None:
         wish.asked = self._registry.clock()
         mine = dict.fromkeys(wish.named, wish)
         if others := self._last.get(wish.digest):
@@ -76,13 +80,12 @@ class Takeovers:
             others.update(mine)
         else:
             self._last[wish.digest] = mine
-        self._store.run(self._taken_over(wish), wish.then)
 
     async def _taken_over(self, wish: Wish) -> list[Restored]:
         """Delays the answer to a wrong token, longer each time; that to the right token is never delayed."""
         try:
             async with self._lookups.turn(wish.caller.account):
-                return await self._claimed(wish)
+                return await self._claimed_by_owner(wish)
         except SequenceGone as refused:
             if refused.reason is Reason.WRONG_TOKEN:
                 log.warning("a wrong resume token came from %s", wish.caller.account)
@@ -92,6 +95,19 @@ class Takeovers:
         finally:
             self._lookups.end(wish.caller.account, len(wish.ids))
             await self._expect_no_more(wish)
+
+    async def _claimed_by_owner(self, wish: Wish) -> list[Restored]:
+        """A sequence that was opened with a token is that token's; one without is whose the resume token is."""
+        try:
+            return await self._claimed(wish)
+        except SequenceGone as refused:
+            if refused.reason is not Reason.WRONG_TOKEN:
+                raise
+            await self._expect_no_more(wish)
+            if not wish.as_without_token():
+                raise
+            self._expect(wish)
+        return await self._claimed(wish)
 
     async def _expect_no_more(self, wish: Wish) -> None:
         """Ends what `claim` began: the sequences are here now, or do not come, unless a later claim wants them."""

@@ -22,12 +22,19 @@ from server.streams.allowance import Allowances
 class Backend:
     """The models and sequences of a server, and what bounds its clients."""
 
-    def __init__(self, settings: Settings, repository: Repository, admission: Admission, keeper: AnyKeeper) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        repository: Repository,
+        admission: Admission,
+        keeper: AnyKeeper,
+        authority: Authority | None = None,
+    ) -> None:
         self.settings = settings
         self.repository = repository
         self.admission = admission
         self.keeper = keeper
-        self.authority = Authority()
+        self.authority = authority or Authority()
         self.refusals = Refusals()
         self.incoming = Incoming(settings)
         self.pace = Pace(lambda call: asyncio.get_running_loop().call_soon(call))

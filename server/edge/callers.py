@@ -37,12 +37,12 @@ def anybody(context: Peer) -> Caller:
 
 
 def _shown(context: Peer) -> Credentials:
-    peer, token = context.peer(), ""
+    peer, secret = context.peer(), ""
     for key, value in context.invocation_metadata() or ():
         if key == "authorization" and isinstance(value, str) and value[: len(_SCHEME)].lower() == _SCHEME:
-            token = value[len(_SCHEME) :].strip()
+            secret = value[len(_SCHEME) :].strip()
     subject = next(iter(context.auth_context().get(_SUBJECT, ())), b"").decode(errors="replace")
-    return Credentials(address_of(peer), is_here(peer), token, subject)
+    return Credentials(address_of(peer), is_here(peer), secret, subject)
 
 
 def is_here(peer: str) -> bool:

@@ -1,16 +1,18 @@
 """Turns errors into gRPC statuses with a google.rpc.ErrorInfo (domain "tidegate"); no other file does."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from math import ceil
 from typing import Any, NoReturn
 
 import grpc
-from google.protobuf import any_pb2
+from google.protobuf import duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from server.errors import Reason, TidegateError
+from server.errors import Reason, TidegateError, Unauthenticated
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +25,8 @@ _CODES = {
         Reason.TOO_LARGE,
         Reason.TOO_MANY_SEQUENCES,
         Reason.TOO_MANY_STREAMS,
+        Reason.TOO_MANY_OF_OWNER,
+        Reason.STORE_FULL,
         Reason.TOO_FAST,
     },
     code_pb2.FAILED_PRECONDITION: {Reason.MODEL_REFUSED, Reason.HANDLE_IN_USE, Reason.WRONG_STEP},
@@ -58,10 +62,20 @@ async def told(
 async def abort(context: "grpc.aio.ServicerContext[object, object]", error: TidegateError) -> NoReturn:
     if error.reason is Reason.UNSPECIFIED:  # nothing was refused: the client may connect again
         await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
-    info = any_pb2.Any()
-    info.Pack(error_details_pb2.ErrorInfo(reason=reason_name(error.reason), domain=DOMAIN))
-    status = rpc_status.to_status(status_pb2.Status(code=_code(error.reason), message=str(error), details=[info]))
-    await context.abort(status.code, status.details, status.trailing_metadata)
+    if isinstance(error, Unauthenticated):
+        await asyncio.sleep(error.delay)
+    status = status_pb2.Status(code=_code(error.reason), message=str(error))
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=reason_name(error.reason), domain=DOMAIN))
+    if error.retry_after:
+        wait = duration_pb2.Duration()
+        wait.FromMilliseconds(retry_after_ms(error))
+        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=wait))
+    ends = rpc_status.to_status(status)
+    await context.abort(ends.code, ends.details, ends.trailing_metadata)
+
+
+def retry_after_ms(error: TidegateError) -> int:
+    return ceil(error.retry_after * 1e3)
 
 
 def reason_name(reason: Reason) -> str:

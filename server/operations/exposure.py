@@ -19,8 +19,8 @@ def check(settings: Settings) -> None:
     where = f"{settings.host} can be reached from other machines"
     if not settings.has_tls:
         raise OSError(f"{where}, and all would be sent in clear: give --tls-cert and --tls-key, {_ANYWAY}")
-    if settings.tls_client_ca == "none":
-        raise OSError(f"{where}, and everybody could use the server: give --tls-client-ca, {_ANYWAY}")
+    if settings.tls_client_ca == "none" and settings.tokens == "none":
+        raise OSError(f"{where}, and everybody could use the server: give --tokens, or --tls-client-ca, {_ANYWAY}")
 
 
 def is_here(host: str) -> bool:

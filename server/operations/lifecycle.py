@@ -7,10 +7,13 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 
 import numpy.ma  # noqa: F401 # np.unique imports it when it is called first, which takes 10 ms
 from grpc_health.v1 import health, health_pb2
 
+from server.access.authority import Authority
+from server.access.token_file import TokenFile
 from server.durability.keeper import AnyKeeper, Keeper
 from server.durability.null_keeper import NullKeeper
 from server.durability.store_thread import StoreThread
@@ -21,6 +24,7 @@ from server.edge.oip import service as oip
 from server.edge.standard import Health, Reflection
 from server.edge.transports import UNIX, remove_socket
 from server.lives import Lives
+from server.meter import LimitsOf
 from server.operations import connections, sample
 from server.operations.journal import Journal
 from server.operations.memory import Memory
@@ -30,12 +34,13 @@ from server.repository.repository import Repository
 from server.runtime.observer import Observer
 from server.settings import Settings
 from server.stores.open import open_store
-from server.stores.store import Terms
+from server.stores.terms import Terms
 
 log = logging.getLogger(__name__)
 
 _HEALTH = health_pb2.HealthCheckResponse
 STORE = "tidegate.store"  # the name under which the store's health is told
+_TOKENS = 1.0  # seconds between two looks at the file of tokens
 _GLANCE = 0.5  # seconds between two looks at the store's health
 _FAREWELL = 0.2  # seconds for the last statuses to leave
 _LOOK = 5.0  # seconds between two looks at the descriptors, and at what the log has left out
@@ -50,8 +55,9 @@ class Server:
         self._repository = Repository(settings, observer=_observer(settings.observer))
         self._admission = Admission(self._repository, settings)
         self._journal, self._pulse = Journal(), Pulse()
-        self._keeper = _keeper(settings, self._admission, Lives([self._journal]))
-        self._backend = Backend(settings, self._repository, self._admission, self._keeper)
+        self._authority = Authority(TokenFile(Path(settings.tokens)) if settings.tokens != "none" else None)
+        self._keeper = _keeper(settings, self._admission, self._authority.limits_of, Lives([self._journal]))
+        self._backend = Backend(settings, self._repository, self._admission, self._keeper, self._authority)
         self._backend.refusals.tell = self._journal.refused
         self._health = Health(self._admission, self._backend.incoming)
         self._certificates = connections.certificates(settings)
@@ -110,8 +116,8 @@ class Server:
             await self._repository.refresh(settled=True)
         if not self._stopping.is_set():
             self._set_health(_HEALTH.SERVING)
-        watches = self._watch_store(), self._watch_certificates(), _watch_resources(), self._pulse.run(), self._sum_up()
-        for work in (self._poll(), self._keeper.run(), *watches):
+        watches = self._watch_store(), self._watch_certificates(), self._watch_tokens(), _watch_resources()
+        for work in (self._poll(), self._keeper.run(), self._pulse.run(), self._sum_up(), *watches):
             self._tasks.append(asyncio.create_task(work))
         _settle_memory()
         ready = sum(entry.served is not None for entry in self._repository.entries())
@@ -183,18 +189,23 @@ class Server:
             await asyncio.sleep(self._settings.poll_seconds)
             await asyncio.to_thread(self._certificates.look)
 
+    async def _watch_tokens(self) -> None:
+        while True:
+            await asyncio.sleep(_TOKENS)
+            self._authority.refresh()
+
     def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for service in (health.OVERALL_HEALTH, SERVICE):
             self._health.set(service, status)
 
 
-def _keeper(settings: Settings, models: Admission, lives: Lives) -> AnyKeeper:
+def _keeper(settings: Settings, models: Admission, limits_of: LimitsOf, lives: Lives) -> AnyKeeper:
     if settings.store == "none":
-        return NullKeeper(settings, lives)
+        return NullKeeper(settings, limits_of, lives)
     retention = settings.retention_hours * 3_600
     terms = Terms(keep=settings.keep_checkpoints, retention=retention, tombstone=retention)
     store_thread = StoreThread(lambda: open_store(settings.store, terms), settings.store_seconds)
-    return Keeper(store_thread, settings, models, lives=lives)
+    return Keeper(store_thread, settings, models, limits_of, lives=lives)
 
 
 def _observer(name: str) -> Observer | None:

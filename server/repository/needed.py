@@ -14,7 +14,7 @@ from pathlib import Path
 
 from server.runtime.served_model import ServedModel
 from server.stores.observed import ObservedTime
-from server.stores.store import LEASE
+from server.stores.terms import LEASE
 
 FILE = "needed.json"
 _GAP = 60.0  # seconds: the most that counts as passed between two looks, and so long a use may stay unwritten

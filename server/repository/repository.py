@@ -155,7 +155,8 @@ class Repository:
             raise ModelUnavailable("this server is still looking through its models; try again in a moment")
         if not versions:
             names = ", ".join(sorted({f"'{n}'" for n, _ in self._entries})) or "none"
-            raise UnknownModel(f"there is no model '{name:.60}'; this server has {names}")
+            others = f"; this server has {names}" if self._settings.tokens == "none" else ""  # not for every token
+            raise UnknownModel(f"there is no model '{name:.60}'{others}")
         raise UnknownModel(
             f"model '{name}' has no version {version} here; it has {', '.join(map(str, sorted(versions)))}",
             Reason.UNKNOWN_VERSION,

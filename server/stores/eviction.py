@@ -19,8 +19,12 @@ def parts(addresses: Ranked, owners: Callable[[str], Ranked], count: int) -> dic
         return shares(owners(addresses[0][0]), count)
     if (of := shares(addresses, count)) is None:
         return None
-    within = ((owners(address), part) for address, part in of.items())
-    return {owner: n for ranked, part in within for owner, n in (shares(ranked, part) or _even(ranked, part)).items()}
+    return {owner: n for address, part in of.items() for owner, n in within(owners(address), part).items()}
+
+
+def within(ranked: Ranked, count: int) -> dict[str, int]:
+    """How many of each owner of one address give way, `count` in all."""
+    return (shares(ranked, count) or _even(ranked, count)) if count > 0 else {}
 
 
 def _even(ranked: Ranked, count: int) -> dict[str, int]:

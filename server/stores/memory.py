@@ -12,9 +12,10 @@ from threading import Lock
 
 from server.caller import account_of
 from server.stores.fencing import Entry, Kept, Tombstone
-from server.stores.store import Terms, Usage
+from server.stores.store import Usage
 from server.stores.table import Changes, Tally
 from server.stores.table_store import TableStore
+from server.stores.terms import Terms
 
 OF_ONE = 512  # bytes that a sequence takes beside its checkpoints, and a tombstone, about
 

@@ -7,7 +7,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from server.errors import StoreFailed
 from server.stores.memory import MemoryStore
 from server.stores.sqlite.store import SqliteStore
-from server.stores.store import Store, Terms
+from server.stores.store import Store
+from server.stores.terms import Terms
 from server.stores.valkey.store import ValkeyStore
 
 REMOTE = ("valkey", "valkeys", "redis", "rediss", "unix")

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from server.stores.eviction import RANKED
 from server.stores.observed import ObservedTime
 from server.stores.store import (
     Claim,
@@ -16,11 +17,11 @@ from server.stores.store import (
     Record,
     Refused,
     Swept,
-    Terms,
     Usage,
     Write,
 )
 from server.stores.table import Tables
+from server.stores.terms import Terms
 from server.stores.transaction import Transaction
 
 T = TypeVar("T")
@@ -72,6 +73,10 @@ class TableStore:
 
     def usage_of(self, owner: str) -> Usage:
         return self.usage(owner)
+
+    def parked_by(self, account: str) -> Sequence[tuple[str, int]]:
+        with self.tables.reading() as table:
+            return table.largest(RANKED, account)
 
     def shrink(self) -> bool:
         return self.tables.shrink()

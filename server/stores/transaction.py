@@ -23,10 +23,10 @@ from server.stores.store import (
     Record,
     Refused,
     Swept,
-    Terms,
     Write,
 )
 from server.stores.table import Changes, Table, Tally
+from server.stores.terms import Terms
 
 A = TypeVar("A", Write, Hold, End)
 

@@ -71,7 +71,7 @@ class Stream:
     ) -> None:
         # fixed
         self._catalogue = catalogue
-        self._caller = caller
+        self._caller, self._meter = caller, caller.meter
         self._allowed = allowed
         # sequences, and what is under way for them
         self._handles = Handles(max_sequences)
@@ -150,6 +150,7 @@ class Stream:
             raise WrongStep(f"steps begin at {first_step}; sequence {handle} expects step {expected} next")
         checked = group.model.check.steps(inputs)
         total = len(next(iter(checked.values())))
+        self._meter.charge(total)
         alone = total == 1 and not company and not self._window.waiting
         result = group.model.batcher.at_once(slot, checked, group.trace.wanted) if alone else None
         self._handles.next[handle] = expected + total
@@ -209,6 +210,7 @@ class Stream:
             i = int(np.argmax(steps != expected))
             raise WrongStep(f"step {steps[i]} of sequence {handles[i]} came; it expects step {expected[i]} next")
         checked = group.model.check.fleet(inputs, len(handles))
+        self._meter.charge(len(handles))
         self._handles.next[handles] += 1
         for start, stop in self._window.pieces(group, len(handles)):
             part = {name: x[:, start:stop] for name, x in checked.items()}

@@ -29,10 +29,11 @@ from server.edge.native.service import exchange
 from server.edge.pace import Pace
 from server.edge.refusals import Refusals
 from server.errors import StoreFailed
+from server.meter import NO_LIMITS, Limits
 from server.runtime.turns import Turns
 from server.settings import Settings
 from server.stores.memory import MemoryStore
-from server.stores.store import Terms
+from server.stores.terms import Terms
 from server.streams.allowance import Allowance
 from stepgraph.loading import load
 from stepgraph.model import LoadedModel
@@ -175,7 +176,9 @@ class Server:
         store_thread = StoreThread(lambda: world.store, 1e6)  # type: ignore[arg-type, return-value] # it is one, with moods
         store_thread._thread.shutdown()
         store_thread._thread = self.desk  # type: ignore[assignment]
-        self.keeper = Keeper(store_thread, world.settings, self.shelf, lambda: world.now, lambda: world.now)
+        self.keeper = Keeper(
+            store_thread, world.settings, self.shelf, world.limits_of, lambda: world.now, lambda: world.now
+        )
         self.settings = world.settings
 
     def assert_empty(self) -> None:
@@ -195,6 +198,7 @@ class World:
         self.settings = Settings(**{"max_sequences": 12, "idle_seconds": 10.0, "spot_us": 1e9, **given})
         self.loaded = versions(folder)
         self.now = 1_700_000_000.0
+        self.limits: dict[str, Limits] = {}  # by account
         self.store = Moody(MemoryStore(Terms(keep=1, gap=inf)))
         self.servers = [self.run(self._make()) for _ in range(2)]
         self.clients = [SurvivingClient(self.settings.max_sequences) for _ in range(2)]
@@ -207,6 +211,9 @@ class World:
         self._contested: set[Survivor] = set()
 
     # Time -------------------------------------------------------------------------------------------------------------
+
+    def limits_of(self, account: str) -> Limits:
+        return self.limits.get(account, NO_LIMITS)
 
     def run(self, call: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(call)

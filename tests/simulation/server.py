@@ -20,7 +20,7 @@ from tests.simulation.wire import Context
 from tidegate.v1 import tidegate_pb2
 
 if TYPE_CHECKING:
-    from server.stores.store import Terms
+    from server.stores.terms import Terms
     from tests.simulation.world import World
 
 
@@ -53,7 +53,9 @@ class Server:
         self.admission = Admission(
             self.shelf, replace(world.settings, max_streams=100, max_share=100, store="valkey://")
         )  # type: ignore[arg-type]
-        self.keeper = Keeper(self.store_thread, world.settings, self.admission, lambda: world.now, lambda: world.now)
+        self.keeper = Keeper(
+            self.store_thread, world.settings, self.admission, clock=lambda: world.now, monotonic=lambda: world.now
+        )
         self.servicer = Servicer(Backend(world.settings, self.shelf, self.admission, self.keeper))  # type: ignore[arg-type]
         self.keeping = asyncio.create_task(self.keeper.run())
         self.stopping: asyncio.Task[None] | None = None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from server.settings import Settings
 from server.stores.fencing import Kept
-from server.stores.store import Terms
+from server.stores.terms import Terms
 from tests.server.world import versions
 from tests.simulation.loop import StandingLoop
 from tests.simulation.server import Server, Store

@@ -1,5 +1,6 @@
 """The protocol `tidegate.v1` on one stream: turns its requests into calls of a `Stream`, and events into messages."""
 
+from server.caller import Caller
 from server.edge.native import requests
 from server.edge.native.responses import Writer
 from server.errors import Refusal, TidegateError
@@ -12,11 +13,14 @@ Request = sequence_pb2.StreamRequest | Refusal  # a refusal stands for what coul
 
 
 class NativeDialect:
-    """Translates for one stream."""
+    """Translates for one stream of a client."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, caller: Caller) -> None:
         self._most_handles = settings.max_sequences
-        self._writer = Writer(settings.max_message_bytes)
+        self._caller = caller
+        most = settings.max_message_bytes
+        self._smaller = 0 < caller.meter.limits.message_bytes < most  # than the reader has checked
+        self._writer = Writer(caller.meter.limits.message_bytes if self._smaller else most)
         self.bundle = self._writer.bundle
         self.write = self._writer.write
 
@@ -24,6 +28,8 @@ class NativeDialect:
         """See Dialect."""
         if isinstance(request, Refusal):
             raise request
+        if self._smaller:
+            self._caller.check_message(request.ByteSize())
         if request.HasField("steps"):
             steps = request.steps
             inputs = requests.named_inputs(steps.inputs)

@@ -9,6 +9,7 @@ import numpy as np
 from google.protobuf.message import Message
 
 from server.durability.pieces import pieces
+from server.edge import status
 from server.edge.dialect import Large, Outgoing
 from server.edge.native import descriptions
 from server.edge.prediction import Prediction
@@ -215,6 +216,7 @@ def _steps(steps: np.ndarray) -> bytes:
 
 def _fill_error(message: error_pb2.Error, error: TidegateError) -> None:
     message.reason, message.message = error.reason, str(error)  # type: ignore[assignment] # an enum's int
+    message.retry_after_ms = status.retry_after_ms(error)
 
 
 def _fill_values(

@@ -11,14 +11,13 @@ from server.caller import Caller, Right
 from server.durability.keeper import AnyKeeper
 from server.edge import status
 from server.edge.backend import Backend
-from server.edge.dialect import Call
 from server.edge.exchange import Exchange
 from server.edge.fields import parsed
+from server.edge.metered import carried
 from server.edge.native import requests, responses
 from server.edge.native.descriptions import Descriptions
 from server.edge.native.dialect import NativeDialect
 from server.edge.pace import Pace
-from server.edge.pump import Pump
 from server.edge.refusals import Refusals
 from server.edge.transports import Transport
 from server.runtime.turns import Turns
@@ -51,8 +50,7 @@ def exchange(
     def make(emit: Callable[[Event], None]) -> Stream:
         return Stream(catalogue, keeper, settings.max_sequences, allowed, emit, caller, route, turns)
 
-    call = context if isinstance(context, Call) else Pump(context)
-    dialect, note = NativeDialect(settings), refusals.of(caller)
+    call, dialect, note = carried(context, caller), NativeDialect(settings, caller), refusals.of(caller)
     return Exchange(call, dialect, make, keeper, allowed, settings.silent_seconds, pace, note)
 
 
@@ -84,6 +82,7 @@ class Servicer:
                 left = self._backend.admission.answer(caller)
                 context.add_done_callback(lambda _: left())
                 async with self._backend.incoming.message(caller, context.read) as data:
+                    caller.check_message(len(data))
                     request = parsed(kind, data)
                     await asyncio.sleep(0)  # to read a large one takes a millisecond
                     return await call(request, context, caller)
@@ -100,11 +99,13 @@ class Servicer:
             with backend.admission.stream(caller), backend.allowances.one(caller.account) as allowed:
                 shared = backend.admission, backend.keeper, backend.settings, backend.turns, backend.pace
                 served = exchange(*shared, allowed, context, caller, backend.refusals)
-                await served.serve(backend.admission.leaving)
+                with backend.authority.watching(caller, served.fail):
+                    await served.serve(backend.admission.leaving)
 
     async def predict(self, request: tidegate_pb2.PredictRequest, context: Context, caller: Caller) -> bytes:
         manner = Manner(requests.selection(request.trace), requests.wants_values(request.encoding))
         inputs = requests.named_inputs(request.inputs)
+        caller.check_pace()
         with self._backend.admission.call():
             made, size = await self._backend.predictor.predict(
                 caller, request.model, request.version, inputs, manner, requests.seed_of(request)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from server.stores.sqlite.file import SqliteFile
 from server.stores.sqlite.table import SqliteTable
-from server.stores.store import Terms
 from server.stores.table_store import TableStore
+from server.stores.terms import Terms
 
 
 class SqliteStore(TableStore):

@@ -36,10 +36,10 @@ from server.stores.store import (
     Record,
     Refused,
     Swept,
-    Terms,
     Usage,
     Write,
 )
+from server.stores.terms import Terms
 from server.stores.valkey import items
 from server.stores.valkey.items import BATCH, Item
 
@@ -162,6 +162,9 @@ class ValkeyStore:
     def usage_of(self, owner: str) -> Usage:
         parked, fallen = (("ZCARD", f"{self._prefix}{key}:{owner}") for key in ("owner", "tombstones"))
         return self._usage(parked, *(("HGET", self._prefix + key, owner) for key in ("awake_of", "bytes")), fallen)
+
+    def parked_by(self, account: str) -> Sequence[tuple[str, int]]:
+        return self._ranked(f"owners:{account}")
 
     def shrink(self) -> bool:
         return False  # Valkey's allocator does

@@ -11,8 +11,10 @@ import pytest
 
 from server.durability.checkpoint import Checkpoint, decode
 from server.errors import StoreFailed
+from server.meter import Limits
 from server.stores.memory import MemoryStore
-from server.stores.store import LEASE, Birth, Claim, End, Reason, Terms, Write
+from server.stores.store import Birth, Claim, End, Reason, Write
+from server.stores.terms import LEASE, Terms
 from tests.server.world import World
 from tidegate.v1 import error_pb2
 from tidegate.v1 import sequence_pb2 as pb
@@ -493,6 +495,26 @@ def test_an_owner_that_comes_again_and_again_pushes_out_its_own_sequences_and_no
     assert world.servers[0].keeper.sample().lost["SEQUENCE_EVICTED"] == 4
     assert [come_back(world, 1, *one) for one in of_ann] == [["SEQUENCE_EVICTED"]] * 4 + [[]] * 2
     assert [come_back(world, 0, *one) for one in of_bob] == [[]] * 2
+    world.close()
+
+
+def test_a_token_has_a_limit_of_parked_sequences_of_its_own_under_whatever_names(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    world = World(tmp_path_factory.getbasetemp())
+    world.limits["ipv4:10.0.0.1"] = Limits(parked=3)
+    kept = []
+    for at in range(6):
+        world.now += 1.0
+        kept += come_and_go(world, f"name {at}", 1)
+        world.keep_house(0)
+    assert world.store.usage().sequences == 3
+    assert sum(parked for _, parked in world.store.parked_by("ipv4:10.0.0.1")) == 3
+    assert world.store.parked_by("ipv4:10.0.0.2") == []
+    world.limits.clear()
+    come_and_go(world, "more", 3)
+    world.keep_house(0)
+    assert world.store.usage().sequences == 6
     world.close()
 
 

@@ -14,7 +14,7 @@ import pytest
 from server.durability.store_thread import StoreThread
 from server.errors import StoreFailed, StoreSilent
 from server.stores.memory import MemoryStore
-from server.stores.store import Terms
+from server.stores.terms import Terms
 from tests.running_server import PATIENCE, ROOT
 from tests.server.world import Desk
 from tests.simulation.loop import StandingLoop

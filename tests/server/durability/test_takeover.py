@@ -16,7 +16,8 @@ from server.durability.limits import PORTION
 from server.durability.restored import Kept, Restored, Wish
 from server.errors import ModelUnavailable, SequenceGone, StoreFailed
 from server.stores.memory import MemoryStore
-from server.stores.store import Terms, Write
+from server.stores.store import Write
+from server.stores.terms import Terms
 from server.streams.opening import Opening, _Opening
 from tests.server.world import World
 from tidegate import wire

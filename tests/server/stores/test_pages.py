@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from server.stores.sqlite.store import SqliteStore
-from server.stores.store import Claim, Claimed, End, Gone, Hold, Outcome, Reason, Record, Store, Terms, Write
+from server.stores.store import Claim, Claimed, End, Gone, Hold, Outcome, Reason, Record, Store, Write
+from server.stores.terms import Terms
 from tests.server.stores.test_stores import (
     BIRTH,
     NOW,

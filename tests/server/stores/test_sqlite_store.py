@@ -21,7 +21,8 @@ from server.durability.checkpoint import Checkpoint, decode, encode
 from server.errors import StoreFailed
 from server.stores.sqlite.file import SLICE
 from server.stores.sqlite.store import SqliteStore
-from server.stores.store import Birth, Claim, Claimed, End, Gone, Hold, Reason, Terms, Usage, Write
+from server.stores.store import Birth, Claim, Claimed, End, Gone, Hold, Reason, Usage, Write
+from server.stores.terms import Terms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

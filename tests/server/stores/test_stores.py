@@ -962,6 +962,17 @@ def test_an_address_gives_way_for_all_of_its_owners_however_many_it_names(store:
 
 
 @every
+def test_it_is_known_which_owners_of_an_account_have_how_many_parked(store: Store) -> None:
+    assert list(store.parked_by("token:mill")) == []
+    parked(store, "a", "b", owner="token:mill")
+    parked(store, "c", owner="token:mill ann")
+    parked(store, "d", owner="token:mill2")
+    born(store, "e", owner="token:mill")
+    assert [tuple(one) for one in store.parked_by("token:mill")] == [("token:mill", 2), ("token:mill ann", 1)]
+    assert [tuple(one) for one in store.parked_by("token:mill2")] == [("token:mill2", 1)]
+
+
+@every
 def test_within_an_address_the_owner_with_the_most_gives_way_first(store: Store) -> None:
     parked(store, "a1", "a2", owner="ipv4:10.0.0.1 ann")
     parked(store, *(f"b{n}" for n in range(10)), now=NOW + 1, owner="ipv4:10.0.0.1")

@@ -10,7 +10,8 @@ import pytest
 from valkey.exceptions import ResponseError
 
 from server.errors import StoreFailed
-from server.stores.store import Birth, Claim, Claimed, End, Gone, Hold, Reason, Refused, Swept, Terms, Usage, Write
+from server.stores.store import Birth, Claim, Claimed, End, Gone, Hold, Reason, Refused, Swept, Usage, Write
+from server.stores.terms import Terms
 from server.stores.valkey.store import Item, ValkeyStore
 from tests.valkey_server import RunningValkey
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from server.durability.guesses import Guesses
+from server.access.guesses import Guesses
 
 
 def test_who_guesses_waits_twice_as_long_each_time_and_others_do_not() -> None:

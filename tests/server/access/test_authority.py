@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from server.access import secret
+from server.access.authority import Authority, Credentials
+from server.access.token import Token
+from server.access.token_file import TokenFile
+from server.caller import EVERY_RIGHT, PUBLIC_RIGHTS, Right
+from server.errors import Reason, TidegateError, Unauthenticated
+from server.meter import Limits
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SECRET = secret.make()
+MILL = Token("mill", PUBLIC_RIGHTS, ("weather*",), (secret.digest(SECRET),), limits=Limits(open=5))
+SHOWN = Credentials("ipv4:10.0.0.1", secret=SECRET)
+
+
+class World:
+    """An authority over a file, and a clock."""
+
+    def __init__(self, folder: Path) -> None:
+        self.now = 1_000.0
+        self.file = TokenFile(folder / "tokens.json")
+        self.put(MILL)
+        self.authority = Authority(self.file, lambda: self.now, lambda: self.now)
+
+    def put(self, *tokens: Token) -> None:
+        with self.file.change() as kept:
+            kept.clear()
+            kept |= {token.name: token for token in tokens}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_a_token_says_who_comes_and_what_it_may(world: World) -> None:
+    caller = world.authority.caller(SHOWN)
+    assert (caller.account, caller.rights, caller.models) == ("token:mill", PUBLIC_RIGHTS, ("weather*",))
+    assert caller.meter.limits.open == 5
+
+
+def test_where_tokens_are_set_nobody_may_do_anything_without_one_not_even_on_this_machine(world: World) -> None:
+    with pytest.raises(Unauthenticated, match="asks for a token") as refused:
+        world.authority.caller(Credentials("unix:", here=True))
+    assert (refused.value.reason, refused.value.delay) == (Reason.UNAUTHENTICATED, 0)
+
+
+def test_without_a_file_of_tokens_everybody_may_predict_and_who_is_on_this_machine_may_do_everything() -> None:
+    authority = Authority()
+    assert authority.caller(Credentials("ipv4:10.0.0.1", secret=SECRET)).rights == PUBLIC_RIGHTS
+    assert authority.caller(Credentials("unix:", here=True)).rights == EVERY_RIGHT
+
+
+def test_who_guesses_is_answered_later_each_time_and_who_knows_is_not(world: World) -> None:
+    def delay(shown: Credentials) -> float:
+        with pytest.raises(Unauthenticated) as refused:
+            world.authority.caller(shown)
+        return refused.value.delay
+
+    assert [delay(replace(SHOWN, secret=secret.make())) for _ in range(6)] == [0, 0, 0, 0.05, 0.1, 0.2]
+    assert delay(Credentials("ipv4:10.0.0.2", secret="tg_x")) == 0
+    assert world.authority.caller(SHOWN).token == "mill"
+
+
+def test_a_certificate_may_stand_for_a_secret_and_a_secret_goes_before_it(world: World) -> None:
+    world.put(MILL, Token("edge", EVERY_RIGHT, certificate="edge-1"))
+    assert world.authority.refresh()
+    edge = Credentials("ipv4:10.0.0.1", subject="edge-1")
+    assert world.authority.caller(edge).token == "edge"
+    assert world.authority.caller(replace(edge, secret=SECRET)).token == "mill"
+    for unknown in (replace(edge, subject="edge-2"), replace(edge, secret=secret.make())):
+        with pytest.raises(Unauthenticated):
+            world.authority.caller(unknown)
+
+
+def test_a_token_that_was_just_added_is_known_at_once(world: World) -> None:
+    new = secret.make()
+    world.put(MILL, replace(MILL, name="new", digests=(secret.digest(new),)))
+    assert world.authority.caller(replace(SHOWN, secret=new)).token == "new"
+
+
+def test_a_token_holds_until_it_expires(world: World) -> None:
+    world.put(replace(MILL, expires=2_000.0))
+    assert world.authority.refresh()
+    world.authority.caller(SHOWN)
+    world.now = 2_000.0
+    with pytest.raises(Unauthenticated, match="not any more"):
+        world.authority.caller(SHOWN)
+
+
+def test_a_broken_file_keeps_the_tokens_of_before_and_says_so_once(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = world.file.path.read_text()
+    world.file.path.write_text("{")
+    with caplog.at_level(logging.INFO):
+        assert [world.authority.refresh() for _ in range(3)] == [False] * 3
+        assert [record.message for record in caplog.records if "the tokens of before go on" in record.message][1:] == []
+        assert world.authority.caller(SHOWN).token == "mill"
+        world.file.path.unlink()
+        world.authority.refresh()
+        assert world.authority.caller(SHOWN).token == "mill"
+        world.file.path.write_text(good)
+        world.file.path.chmod(0o600)
+        world.authority.refresh()
+        world.put()
+        assert world.authority.refresh()
+    with pytest.raises(Unauthenticated):
+        world.authority.caller(SHOWN)
+
+
+@pytest.mark.parametrize(
+    ("after", "why"),
+    [
+        ((), "token 'mill' was removed"),
+        ((replace(MILL, expires=500.0),), "token 'mill' has expired"),
+        ((replace(MILL, digests=(secret.digest("new"),)),), "this secret or certificate of token 'mill' does not hold"),
+        ((replace(MILL, models=("tide",)),), "what token 'mill' may do was changed"),
+        ((replace(MILL, rights=EVERY_RIGHT),), "what token 'mill' may do was changed"),
+        ((replace(MILL, limits=Limits(open=6)),), ""),
+        ((replace(MILL, digests=(secret.digest("new"), *MILL.digests)),), ""),
+    ],
+)
+def test_streams_of_a_token_that_is_withdrawn_end_with_the_reason(
+    world: World, after: tuple[Token, ...], why: str
+) -> None:
+    told: list[TidegateError] = []
+    caller = world.authority.caller(SHOWN)
+    with world.authority.watching(caller, told.append):
+        world.authority.refresh()
+        assert not told
+        world.put(*after)
+        assert world.authority.refresh()
+    assert [str(error)[: len(why)] for error in told] == ([why] if why else [])
+    world.authority.refresh()
+    assert len(told) == bool(why)
+    assert caller.meter.limits == (after[0] if after else MILL).limits
+
+
+def test_no_secret_is_in_what_is_logged_or_printed_of_credentials_and_callers(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    wrong = secret.make()
+    with caplog.at_level(logging.DEBUG), pytest.raises(Unauthenticated) as refused:
+        world.authority.caller(replace(SHOWN, secret=wrong))
+    said = f"{caplog.text}{refused.value}{SHOWN!r}{world.authority.caller(SHOWN)!r}"
+    assert "what is no token here came from ipv4:10.0.0.1" in said
+    assert not any(text in said for text in (wrong, SECRET, secret.digest(wrong), secret.digest(SECRET)))
+
+
+def test_a_file_is_read_again_only_once_it_has_changed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[int] = []
+    monkeypatch.setattr(TokenFile, "read", lambda _: reads.append(1) or {"mill": MILL})
+    for _ in range(5):
+        world.authority.refresh()
+    assert not reads
+    os.utime(world.file.path, ns=(1, 1))
+    world.authority.refresh()
+    assert reads == [1]
+
+
+def test_rights_of_a_token_are_asked_for_by_model(world: World) -> None:
+    caller = world.authority.caller(SHOWN)
+    assert [caller.may(Right.PREDICT, model) for model in ("weather", "tide")] == [True, False]
