@@ -26,7 +26,7 @@ _START, _GROWN = 13, 1e4  # numbers that are so many times those of the first st
 _LOST = 1e-2  # where rounding has grown to so much, nothing can be told from it
 AMPLIFIED = 30.0  # times what that makes is still rounding
 _MARKED = 0.1  # of the numbers are thresholds
-_WIDE = 2**17  # numbers of a step, in inputs and outputs together
+_WIDE, _MOST = 2**17, 2**25  # numbers of a step, in inputs and outputs together, and of all steps where they are wide
 _NUMBERS = 4096  # of a row are compared over so many steps; the shorter sequences compare all
 
 
@@ -134,7 +134,7 @@ def _answered(
 
 def _data(facts: Facts, found: Hints) -> Data:
     """Random numbers, and in one sequence thresholds and what lies to both sides, alone and in runs; [T, B, ...row]."""
-    length, batch = _length(facts, found), 1 if facts.alone else 2
+    length, batch = _size(facts, found)
     data = sequences(facts, length, batch, seed=1)
     random = np.random.default_rng(2)
     for port in facts.inputs:
@@ -152,10 +152,12 @@ def _data(facts: Facts, found: Hints) -> Data:
     return data
 
 
-def _length(facts: Facts, found: Hints) -> int:
-    """How many steps: where rows are very wide, no more than it takes to go beyond what the file's constants reach."""
+def _size(facts: Facts, found: Hints) -> tuple[int, int]:
+    """How many steps and sequences; where rows are very wide, fewer, but no less steps than a constant can reach."""
     numbers = sum(math.prod(port.row) for port in (*facts.inputs, *facts.outputs))
-    return found.least if numbers > _WIDE else found.steps
+    if numbers > _WIDE:
+        return max(found.least, min(found.steps, _MOST // numbers)), 1
+    return found.steps, 1 if facts.alone else 2
 
 
 def _with(values: np.ndarray, row: np.ndarray, random: np.random.Generator) -> np.ndarray:

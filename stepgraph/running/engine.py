@@ -1,5 +1,6 @@
 """Computes steps of many sequences at once with onnxruntime. Knows arrays and the step graph, no sequences."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from stepgraph.running.result import Result
 T = TypeVar("T")
 
 _BATCHES, _DRAWS = (2, 3, 5, 8, 17, 33, 64), 50  # sizes, and rows in each place, that `keep_bits` tries
+_FEWEST, _NUMBERS = 4, 2**18  # so many rows where they are wide, and numbers of a row in all places together
 _WIDE = 64  # past this many rows a batch gains next to nothing (two layers of 128: 5.5 us a row at 64, 5.4 at 256)
 
 
@@ -106,9 +108,11 @@ class Engine:
         Goes up to `largest`, or past a batch of 64 until a step takes longer than `patience`, in seconds. Learns what a
         step costs at each size, for `seconds`, and `largest`; from `seconds` for 1, 2 and so on, if they are given.
         """
-        random = np.random.default_rng(0)
+        random, rows = np.random.default_rng(0), dict[str, np.ndarray]()
         for batch in range(1, 1 + (1 if self.alone else largest)):
-            feeds = {p.name: p.sample(1, batch, random) for p in self.graph.inputs}
+            if batch % _WIDE == 1:  # so many more: random numbers of wide rows take longer than a step
+                rows = {p.name: p.sample(1, batch + _WIDE - 1, random) for p in self.graph.inputs}
+            feeds = {name: x[:, :batch] for name, x in rows.items()}
             state = self.graph.start(batch)
             self.run(feeds, state, trace=True)
             known = seconds[batch - 1] if seconds else min(self._timed(feeds, state) for _ in range(3))
@@ -136,19 +140,28 @@ class Engine:
         """Whether random rows have the same bits in every place of a batch, beside others, as alone."""
         random = np.random.default_rng(0)
         sizes = sorted({size for size in _BATCHES if size < self.largest} | {self.largest})
-        count = max(_DRAWS, self.largest)
+        draws = min(_DRAWS, max(_FEWEST, _NUMBERS // self._width()))
+        count = max(draws, self.largest)
         inputs = {p.name: p.sample(1, count, random) for p in self.graph.inputs}
         drawn = random.standard_normal((count, len(self.graph.initial)))
         state = np.where(self.graph.whole, drawn > 0, drawn).astype(self.graph.dtype)  # it may be a place in a table
 
-        def bits(rows: Sequence[int]) -> list[bytes]:
+        def bits(rows: Sequence[int]) -> list[np.ndarray]:
             result = self.run({name: x.take(rows, 1) for name, x in inputs.items()}, state.take(rows, 0), trace=True)
             arrays = [*result.outputs.values(), result.state, *([] if result.trace is None else [result.trace])]
-            return [array.tobytes() for array in arrays]
+            flat = (array.reshape(len(rows), array.size // len(rows)) for array in arrays)
+            return [np.ascontiguousarray(each).view(np.uint8) for each in flat]
 
-        alone = list(zip(*(bits([row]) for row in range(count)), strict=True))
-        together = ([(first + i) % count for i in range(size)] for first in range(_DRAWS) for size in sizes)
-        return all(bits(rows) == [b"".join([each[i] for i in rows]) for each in alone] for rows in together)
+        alone = [np.concatenate(each) for each in zip(*(bits([row]) for row in range(count)), strict=True)]
+        together = ([(first + i) % count for i in range(size)] for first in range(draws) for size in sizes)
+        return all(
+            np.array_equal(got, each[rows]) for rows in together for got, each in zip(bits(rows), alone, strict=True)
+        )
+
+    def _width(self) -> int:
+        """How many numbers a row has in inputs, outputs and states together."""
+        ports = (*self.graph.inputs, *self.graph.outputs)
+        return 1 + len(self.graph.initial) + sum(math.prod(port.row) for port in ports)
 
     def _timed(self, feeds: Mapping[str, np.ndarray], state: np.ndarray) -> float:
         started = time.perf_counter()

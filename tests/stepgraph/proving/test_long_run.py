@@ -20,14 +20,18 @@ if TYPE_CHECKING:
 FILE = Path(__file__).parents[2] / "models" / "made" / "torch-dynamo" / "lstm.onnx"
 
 
-@pytest.mark.parametrize(("wide", "reach", "wanted"), [(1, 0, 64), (1, 500, 564), (10**6, 0, STEPS)])
-def test_very_wide_rows_are_compared_over_no_more_steps_than_a_constant_reaches(
-    wide: int, reach: int, wanted: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("most", "reach", "wanted"),
+    [(100, 0, (64, 1)), (100, 500, (564, 1)), (1000, 0, (200, 1)), (10**6, 0, (STEPS, 1)), (None, 0, (STEPS, 2))],
+)
+def test_very_wide_rows_are_compared_over_fewer_steps_but_as_many_as_a_constant_reaches(
+    most: int | None, reach: int, wanted: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(long_run, "_WIDE", wide)
+    monkeypatch.setattr(long_run, "_WIDE", 1 if most else 10**6)
+    monkeypatch.setattr(long_run, "_MOST", most)
     facts = load(FILE, 1, 0.0).facts
     (rows,) = long_run._data(facts, Hints(reach, ())).values()
-    assert len(rows) == wanted
+    assert rows.shape[:2] == wanted
 
 
 def test_where_rounding_hides_the_end_of_a_sequence_from_random_states_one_from_zeros_is_compared_too(
