@@ -219,14 +219,16 @@ def _stepped(reading: _Reading, facts: Facts, learnt: Sequence[Iteration]) -> In
 
 
 def _proved_step(plain: Source, original: Original, looks_back: bool) -> Interpretation:
-    """One step with the cells that the file names: if it can be proved without them only, they are to blame."""
+    """One step with the cells that the file names: if it can be proved without them only, they are to blame.
+
+    Where it names none, with those that are known by their equations, if that can be proved.
+    """
     plain, finding = beginnings.applied(plain, original.graph)
     if looks_back and not plain.facts.rings:
         raise judgement.told(ModelRefused(stateless.NO_STATE), finding)
-    step = annotation.applied(plain)
+    step = _recognised(plain, original, read=finding is None) or annotation.applied(plain)
     try:
-        engine = _engine(_endless(step))
-        proved = proof.prove(original, _endless(step).facts, engine, read=finding is None)
+        engine, proved = _compared(step, original, read=finding is None)
     except ModelRefused as refused:
         if step.named and _holds(plain, original):
             raise annotation.refusal(step.named) from None
@@ -254,9 +256,20 @@ def _endless(step: Source) -> Source:
     return replace(step, facts=replace(step.facts, window=None)) if step.facts.window else step
 
 
-def _holds(step: Source, original: Original) -> bool:
+def _recognised(plain: Source, original: Original, *, read: bool) -> Source | None:
+    """The same with cells that are known by their equations, if there are some and that can be proved."""
+    step = annotation.recognised(plain)
+    return step if step.named and _holds(step, original, read=read) else None
+
+
+def _compared(step: Source, original: Original, *, read: bool = False) -> tuple[Engine, Proof]:
+    engine = _engine(_endless(step))
+    return engine, proof.prove(original, _endless(step).facts, engine, read=read)
+
+
+def _holds(step: Source, original: Original, *, read: bool = False) -> bool:
     try:
-        proof.prove(original, _endless(step).facts, _engine(_endless(step)))
+        _compared(step, original, read=read)
     except StepgraphError:
         return False
     return True

@@ -5,7 +5,7 @@ Shapes: I input size, H hidden size, G number of gate blocks, B batch.
 """
 
 import math
-from collections.abc import Callable, Mapping, MutableSequence
+from collections.abc import Callable, Iterable, Mapping, MutableSequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -13,6 +13,7 @@ import onnx
 
 from stepgraph.cells.activations import Activation
 from stepgraph.graphs.builder import GraphBuilder
+from stepgraph.graphs.equations import Equations
 from stepgraph.graphs.graph import Graph
 
 Tensors = Mapping[str, str]  # names of tensors [B, H] (or [B, n] for n numbers in all) in a graph, by state or gate
@@ -110,11 +111,20 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Known:
+    """A cell of plain operators that was known by its equations: the tensors that are its gates, and its states."""
+
+    gates: Mapping[str, str]
+    states: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Kind:
     """A kind of recurrence: its name, what it carries from step to step, its gates, and its default activations.
 
     `follow` writes its new states from its gates and the states before; None where gates do not say them. It says
-    nothing of states that are `optional`, which a cell may have or not.
+    nothing of states that are `optional`, which a cell may have or not. `known` finds such cells among the states of a
+    graph, from what a step begins with to what it ends with.
     """
 
     name: str
@@ -123,6 +133,7 @@ class Kind:
     activations: tuple[str, ...] = ()
     follow: Callable[[GraphBuilder, Cell, Tensors, Tensors], Tensors] | None = None
     optional: tuple[str, ...] = ()
+    known: Callable[[Equations, Mapping[str, str]], Iterable[Known]] | None = None
 
 
 # the inputs and outputs that all recurrent operators of ONNX have, in order; initial states come next

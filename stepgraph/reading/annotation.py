@@ -1,4 +1,4 @@
-"""Cells that a file writes with plain operators and names in its metadata, so that their gates can be shown. Pure onnx.
+"""Cells that a file writes with plain operators, so that their gates can be shown: known by equations, or named by it.
 
 The metadata property `tidegate.cells` is JSON, a list of cells: [{"kind": KIND, "states": {"hidden": "h.1"},
 "gates": {"update": "/Sigmoid_output_0", ...}}]. A gate is the name of a tensor; a state the name of the tensor that a
@@ -18,6 +18,7 @@ from stepgraph.cells import activations
 from stepgraph.cells.cell import Cell, Kind
 from stepgraph.cells.kinds import KINDS
 from stepgraph.errors import ModelRefused
+from stepgraph.graphs.equations import Equations
 from stepgraph.reading.source import Source
 from stepgraph.rewriting.layout import NamedCell
 from stepgraph.rewriting.ports import Carried, Facts, Pace
@@ -42,7 +43,27 @@ class _Entry:
 def applied(step: Source) -> Source:
     """The same with the cells that the file names as layers after the others."""
     text = next((entry.value for entry in step.model.metadata_props if entry.key == KEY), None)
-    named = [] if text is None else [_cell(entry, step) for entry in _entries(text)]
+    return _named(step, [] if text is None else [_cell(entry, step) for entry in _entries(text)])
+
+
+def recognised(step: Source) -> Source:
+    """The same with the cells that are known by their equations, if the file names none."""
+    if any(entry.key == KEY for entry in step.model.metadata_props):
+        return step
+    facts, graph = step.facts, Equations(step.model)
+    loops = {state.carried.given.name: state.loop for state in facts.looped}
+    carried = {each.given.name: each for each in (*facts.carried, *(state.carried for state in facts.looped))}
+    free = {name: each.returned.name for name, each in carried.items() if not facts.holds.get(name)}
+    named = list[NamedCell]()
+    for kind in KINDS.values() if free else ():
+        for found in kind.known(graph, free) if kind.known else ():
+            first = found.states[kind.states[0]]
+            states = {name: carried[given] for name, given in found.states.items()}
+            named.append(_made(kind, loops.get(first, f"state '{first}'"), None, found.gates, states))
+    return _named(step, named)
+
+
+def _named(step: Source, named: Sequence[NamedCell]) -> Source:
     if not named:
         return step
     holds = {given: set(of) for given, of in step.facts.holds.items()}
@@ -98,17 +119,15 @@ def _unreadable(why: str) -> ModelRefused:
 def _cell(entry: _Entry, step: Source) -> NamedCell:
     states = {name: _state(tensor, step.facts) for name, tensor in entry.states.items()}
     gates = {name: _tensor(tensor, step.model) for name, tensor in entry.gates.items()}
+    return _made(entry.kind, entry.name, entry.input_size, gates, states)
+
+
+def _made(
+    kind: Kind, name: str, inputs: int | None, gates: Mapping[str, str], states: Mapping[str, Carried]
+) -> NamedCell:
     first = next(iter(states.values())).given
-    cell = Cell(
-        entry.kind.name,
-        entry.name,
-        entry.input_size,
-        math.prod(first.row),
-        first.dtype,
-        tuple(states),
-        entry.kind.gates,
-        activations.read(entry.kind.activations, (), ()),
-    )
+    functions = activations.read(kind.activations, (), ())
+    cell = Cell(kind.name, name, inputs, math.prod(first.row), first.dtype, tuple(states), kind.gates, functions)
     return NamedCell(cell, gates, states)
 
 
