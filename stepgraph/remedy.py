@@ -123,17 +123,16 @@ def pairs(inputs: Infos, outputs: Infos) -> list[tuple[str, str]]:
 
 def _fixed(model: onnx.ModelProto, said: Sidecar) -> Iterator[Mapping[str, Any]]:
     """What is said, and for the first single number that decides an `If` the values that it is compared with."""
-    names = [name for name, info in Graph(model).inputs.items() if _is_number(info) and name not in said.fixed]
+    names = [name for name, info in Graph(model).inputs.items() if is_number(info) and name not in said.fixed]
     found = {name: values for name in names if (values := _compared(model, name))}
     for name, values in list(found.items())[:1]:
         yield from ({**said.fixed, name: value} for value in values[:_MOST_VALUES])
     yield said.fixed
 
 
-def _is_number(info: onnx.ValueInfoProto) -> bool:
-    kind = info.type.tensor_type
-    whole = kind.elem_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16)
-    return whole and all(dim.dim_value == 1 for dim in kind.shape.dim)
+def is_number(info: onnx.ValueInfoProto) -> bool:
+    """Whether an input is a single number."""
+    return all(dim.dim_value == 1 for dim in info.type.tensor_type.shape.dim)
 
 
 def _compared(model: onnx.ModelProto, name: str) -> list[int]:

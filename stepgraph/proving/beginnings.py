@@ -1,6 +1,6 @@
 """Gives the graph of one step the rings that its nodes look back at; runs the original to see what they begin with."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -36,11 +36,11 @@ def applied(step: Source, original: Graph) -> tuple[Source, Finding | None]:
     needed = {name: read.forms[name] for node in nodes for name in node.output if name in read.forms}
     if not needed:
         return step, read.finding
-    found = rings.found(nodes, needed)
+    found, late = rings.found(nodes, needed), rings.late(nodes, needed)
     _check_size(found)
-    held = _held(original, facts, found)
-    model = rings.stepped(step.model, needed, found)
-    return replace(step, model=model, facts=replace(facts, rings=rings.states(found, held))), read.finding
+    held = _held(original, facts, found, late)
+    model = rings.stepped(step.model, needed, found, {name: held[name].dtype for name in late})
+    return replace(step, model=model, facts=replace(facts, rings=rings.states(found, held, late))), read.finding
 
 
 def _check_size(found: Mapping[rings.Key, Ring]) -> None:
@@ -55,12 +55,19 @@ def _check_size(found: Mapping[rings.Key, Ring]) -> None:
         )
 
 
-def _held(original: Graph, facts: Facts, found: Mapping[rings.Key, Ring]) -> dict[str, np.ndarray]:
-    """The tensors that are looked back at, in a run of one sequence."""
-    names = list(dict.fromkeys(ring.tensor for ring in found.values()))
+def _held(original: Graph, facts: Facts, found: Mapping[rings.Key, Ring], late: Iterable[str]) -> dict[str, np.ndarray]:
+    """The tensors that are looked back at or begin late, in a run of one sequence."""
+    names = list(dict.fromkeys((*(ring.tensor for ring in found.values()), *late)))
     run = session.create(returning(runnable.runnable(original.model), names))
     draws = [_values(run, names, facts, seed) for seed in (0, 1)]
     for ring in found.values():
+        if ring.span.input == rings.OWN and draws[0][ring.tensor].dtype.kind != "f":
+            raise ModelRefused(
+                f"{label(ring.node)} sums up whole numbers over all steps, and a state holds them exactly up to 2**24 "
+                "only. Let it sum up numbers with a point, or export the file for one step at a time with the sum as "
+                "an input and an output",
+                name_of(ring.node),
+            )
         first, second = (ring.start(draw[ring.tensor]) for draw in draws)
         if not np.array_equal(first, second):
             raise ModelRefused(

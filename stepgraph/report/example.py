@@ -13,7 +13,7 @@ from stepgraph.file.sidecar import key
 from stepgraph.graphs.graph import Graph
 from stepgraph.model import LoadedModel
 from stepgraph.reading import randomness
-from stepgraph.remedy import pairs
+from stepgraph.remedy import is_number, pairs
 from stepgraph.rewriting.ports import Port
 from tidegate.columns import Column, count, plain_names
 
@@ -33,7 +33,7 @@ def lines(model: onnx.ModelProto) -> tuple[str, ...]:
         ],
         "[start]  # what it begins with: one number, or a list": [f"{key(name)} = 0.0" for name in states],
         "[fixed]  # this input always has that value": [
-            f"{key(name)} = 0" for name, info in inputs.items() if _is_number(info)
+            f"{key(name)} = 0" for name, info in inputs.items() if is_number(info)
         ],
         "[block]  # its last free axis has that size in each step": [
             f"{key(name)} = 512" for name in inputs if free[name] > 1
@@ -198,10 +198,6 @@ def _window(inputs: _Infos) -> int:
 
 def _free(info: onnx.ValueInfoProto) -> int:
     return sum(not dim.HasField("dim_value") for dim in info.type.tensor_type.shape.dim)
-
-
-def _is_number(info: onnx.ValueInfoProto) -> bool:
-    return all(dim.dim_value == 1 for dim in info.type.tensor_type.shape.dim)
 
 
 def _rank(info: onnx.ValueInfoProto) -> int:

@@ -19,6 +19,8 @@ from stepgraph.rewriting.ports import Carried, LoopState, Port
 
 _PREFIX = "tidegate.rings/"
 ROWS = -1  # among the sizes of an axis: as many as there are sequences
+OWN = -1  # in place of an input: what the node itself made
+AGE = f"{_PREFIX}age"  # how many steps a sequence has taken, up to the last that a node asks about
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class Span:
     """Which elements of an input a step needs: from `first` to `last` along axis `place`, 0 is the first of the step.
 
     `axes` are the tensor's for one step, each as the sizes of which it is the product, `own` of them the step's.
-    The sequence begins with `begun` elements that depend on no step; those before them are `outside`.
+    The sequence begins with `begun` elements that depend on no step; those before them are `outside`, and so are the
+    first `since` of the steps' own, which the file does not have.
     """
 
     input: int
@@ -37,6 +40,7 @@ class Span:
     axes: tuple[tuple[int, ...], ...]
     begun: int = 0
     outside: float = 0.0
+    since: int = 0
 
     @property
     def back(self) -> int:
@@ -49,7 +53,8 @@ class Form:
 
     `instead`: the node only moves elements along time, so what it needs of that input is its result. `attributes` and
     `constants` (inputs by index) replace the node's; `less` is taken from its second input, a shape, and `more` added
-    to its result, which is one; `cut` keeps a part of an axis of its result: the axis, from where, how many.
+    to its result, which is one; `cut` keeps a part of an axis of its result: the axis, from where, how many. With
+    `upon`, an operator, its result is joined to the last of what it made before.
     """
 
     spans: tuple[Span, ...] = ()
@@ -59,6 +64,7 @@ class Form:
     less: tuple[int, ...] = ()
     more: tuple[int, ...] = ()
     cut: tuple[int, int, int] | None = None
+    upon: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +89,8 @@ class Ring:
     def port(self, dtype: np.dtype, ending: str = "") -> Port:
         sizes = self.sizes
         batch = sizes.index(ROWS) if ROWS in sizes else None
-        name = f"{name_of(self.node)}/ring.{self.span.input}{ending}"
+        of = "own" if self.span.input == OWN else self.span.input
+        name = f"{name_of(self.node)}/ring.{of}{ending}"
         return Port(name, dtype, tuple(n for n in sizes if n != ROWS), batch, None)
 
     def start(self, held: np.ndarray) -> np.ndarray:
@@ -99,7 +106,7 @@ class Ring:
         return start.reshape(self.port(held.dtype).row)
 
 
-Key = tuple[str, int, float]
+Key = tuple[str, int, float, int]
 
 
 def found(nodes: Iterable[onnx.NodeProto], forms: Mapping[str, Form]) -> dict[Key, Ring]:
@@ -110,12 +117,28 @@ def found(nodes: Iterable[onnx.NodeProto], forms: Mapping[str, Form]) -> dict[Ke
         for span in form.spans if form else ():
             key = _key(node, span)
             if span.back and (key not in rings or rings[key].span.back < span.back):
-                rings[key] = Ring(node.input[span.input], span, rings[key].node if key in rings else node)
+                rings[key] = Ring(key[0], span, rings[key].node if key in rings else node)
     return rings
 
 
-def states(rings: Mapping[Key, Ring], held: Mapping[str, np.ndarray]) -> tuple[LoopState, ...]:
+def late(nodes: Iterable[onnx.NodeProto], forms: Mapping[str, Form]) -> dict[str, int]:
+    """The tensors whose first elements the file does not have, with the number of the first step that it has."""
+    spans = [(node, span) for node in nodes if (form := forms.get(_first(node))) for span in form.spans]
+    return {_key(node, span)[0]: -(-span.since // span.own) for node, span in spans if span.since}
+
+
+def states(rings: Mapping[Key, Ring], held: Mapping[str, np.ndarray], late: Mapping[str, int]) -> tuple[LoopState, ...]:
     """The rings as states; `held` are their tensors in a run of the file, of one sequence."""
+    return (*_kept(rings, held), *([_age(late)] if late else []))
+
+
+def _age(late: Mapping[str, int]) -> LoopState:
+    ports = (Port(name, np.dtype(np.float32), (1,), 0, None) for name in (AGE, f"{AGE}/next"))
+    first = f"what begins later than the first step ('{next(iter(late))}')"
+    return LoopState(Carried(*ports), np.zeros(1, np.float32), first, AGE, max(late.values()))
+
+
+def _kept(rings: Mapping[Key, Ring], held: Mapping[str, np.ndarray]) -> tuple[LoopState, ...]:
     return tuple(
         LoopState(
             Carried(ring.port(held[ring.tensor].dtype), ring.port(held[ring.tensor].dtype, "/next")),
@@ -128,9 +151,14 @@ def states(rings: Mapping[Key, Ring], held: Mapping[str, np.ndarray]) -> tuple[L
     )
 
 
-def stepped(model: onnx.ModelProto, forms: Mapping[str, Form], rings: Mapping[Key, Ring]) -> onnx.ModelProto:
-    """A copy in which the nodes that have forms are written for one step, and rings are inputs and outputs."""
-    writer = _Writer(GraphBuilder(_PREFIX, opset(model)), rings)
+def stepped(
+    model: onnx.ModelProto, forms: Mapping[str, Form], rings: Mapping[Key, Ring], types: Mapping[str, np.dtype]
+) -> onnx.ModelProto:
+    """A copy in which the nodes that have forms are written for one step, and rings are inputs and outputs.
+
+    `types` are those of the tensors that begin late.
+    """
+    writer = _Writer(GraphBuilder(_PREFIX, opset(model)), rings, types)
     for node in model.graph.node:
         form = forms.get(_first(node))
         if form is None:
@@ -138,6 +166,11 @@ def stepped(model: onnx.ModelProto, forms: Mapping[str, Form], rings: Mapping[Ke
         else:
             writer.write(node, form)
     copy = copied(model)
+    after = late(model.graph.node, forms)
+    if after:
+        writer.age(max(after.values()))
+        copy.graph.input.append(onnx.ValueInfoProto(name=AGE))
+        copy.graph.output.append(onnx.ValueInfoProto(name=f"{AGE}/next"))
     ports = [(ring.port(np.dtype(np.float32)), ring.port(np.dtype(np.float32), "/next")) for ring in rings.values()]
     copy.graph.input.extend(onnx.ValueInfoProto(name=given.name) for given, _ in ports)
     copy.graph.output.extend(onnx.ValueInfoProto(name=returned.name) for _, returned in ports)
@@ -145,13 +178,20 @@ def stepped(model: onnx.ModelProto, forms: Mapping[str, Form], rings: Mapping[Ke
 
 
 class _Writer:
-    def __init__(self, g: GraphBuilder, rings: Mapping[Key, Ring]) -> None:
-        self.g, self._rings = g, rings
+    def __init__(self, g: GraphBuilder, rings: Mapping[Key, Ring], types: Mapping[str, np.dtype]) -> None:
+        self.g, self._rings, self._types = g, rings, types
         self._histories = dict[Key, str]()
+        self._masked = dict[Key, str]()
+
+    def age(self, most: int) -> None:
+        """Counts the steps of each sequence, up to so many."""
+        g = self.g
+        one, last = (g.constant(np.array([n], np.float32)) for n in (1, most))
+        g.op_to(f"{AGE}/next", "Min", g.op("Add", AGE, one), last)
 
     def write(self, node: onnx.NodeProto, form: Form) -> None:
         g, copy = self.g, copied(node)
-        for span in form.spans:
+        for span in (span for span in form.spans if span.input != OWN):
             copy.input[span.input] = self._taken(node, span)
         for index, value in form.constants.items():
             copy.input[index] = g.constant(value)
@@ -159,12 +199,20 @@ class _Writer:
             copy.input[1] = g.op("Sub", copy.input[1], g.constant(np.array(form.less, np.int64)))
         for name, value in form.attributes.items():
             _set(copy, name, value)
-        if form.instead is not None:
+        if form.instead is None:
+            self._result(node, copy, form)
+        else:
             g.op_to(node.output[0], "Identity", copy.input[form.instead])
-            return
-        if form.cut or any(form.more):
+
+    def _result(self, node: onnx.NodeProto, copy: onnx.NodeProto, form: Form) -> None:
+        g = self.g
+        if form.cut or any(form.more) or form.upon:
             copy.output[0] = g.name("whole")
         g.nodes.append(copy)
+        if form.upon:
+            key = _key(node, form.spans[0])
+            g.op_to(node.output[0], form.upon, copy.output[0], self._before(self._rings[key]))
+            self._history(key, self._rings[key])
         if form.cut:
             place, start, count = form.cut
             g.slice(copy.output[0], place, start, start + count, node.output[0])
@@ -175,7 +223,7 @@ class _Writer:
         """The elements that a step needs."""
         key = _key(node, span)
         ring = self._rings.get(key)
-        tensor, before = (node.input[span.input], 0) if ring is None else (self._history(key, ring), ring.span.back)
+        tensor, before = (self._late(key, span), 0) if ring is None else (self._history(key, ring), ring.span.back)
         start, end = before + span.first, before + span.last + 1
         if (start, end) == (0, before + span.own):
             return tensor
@@ -187,12 +235,8 @@ class _Writer:
             return self._histories[key]
         g, span = self.g, ring.span
         given = ring.port(np.dtype(np.float32)).name
-        merged = [math.prod(axis) for axis in span.axes]
-        merged = [ROWS if n < 0 else n for n in merged]
-        merged[span.place] = span.back
         apart = [len(axis) for axis in span.axes] == [1] * len(span.axes)
-        before = given if apart else g.reshape(given, merged)
-        history = g.op("Concat", before, ring.tensor, axis=span.place)
+        history = g.op("Concat", self._before(ring), self._late(key, span), axis=span.place)
         kept = g.slice(history, span.place, span.own, span.own + span.back)
         name = f"{given}/next"
         if apart:
@@ -202,9 +246,36 @@ class _Writer:
         self._histories[key] = history
         return history
 
+    def _before(self, ring: Ring) -> str:
+        """The ring in the axes of its tensor."""
+        span, given = ring.span, ring.port(np.dtype(np.float32)).name
+        merged = [ROWS if (size := math.prod(axis)) < 0 else size for axis in span.axes]
+        merged[span.place] = span.back
+        apart = [len(axis) for axis in span.axes] == [1] * len(span.axes)
+        return given if apart else self.g.reshape(given, merged)
+
+    def _late(self, key: Key, span: Span) -> str:
+        """The step's own elements of a tensor, `outside` where the file has none yet."""
+        tensor = key[0]
+        if not span.since:
+            return tensor
+        if key not in self._masked:
+            g, own = self.g, span.own
+            counted = g.op("Mul", AGE, g.constant(np.array([own], np.float32)))  # [B, 1]
+            at = g.op("Add", counted, g.constant(np.arange(own, dtype=np.float32)))  # [B, own]
+            missing = g.op("Less", at, g.constant(np.array([span.since], np.float32)))
+            rows = next((i for i, axis in enumerate(span.axes) if axis == (ROWS,)), None)
+            if rows is not None and rows > span.place:
+                missing = g.op("Transpose", missing, perm=[1, 0])
+            shape = [own if i == span.place else ROWS if i == rows else 1 for i in range(len(span.axes))]
+            outside = g.constant(np.array(span.outside, self._types[tensor]))
+            self._masked[key] = g.op("Where", g.reshape(missing, shape), outside, tensor)
+        return self._masked[key]
+
 
 def _key(node: onnx.NodeProto, span: Span) -> Key:
-    return node.input[span.input], span.place, span.outside
+    tensor = node.output[0] if span.input == OWN else node.input[span.input]
+    return tensor, span.place, span.outside, span.since
 
 
 def _first(node: onnx.NodeProto) -> str:

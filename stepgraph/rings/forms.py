@@ -12,7 +12,7 @@ from math import inf
 from stepgraph.graphs.graph import Graph
 from stepgraph.rewriting.ports import Facts
 from stepgraph.rewriting.rings import Form
-from stepgraph.rings import moves, windows
+from stepgraph.rings import moves, sums, windows
 from stepgraph.rings.beside import beside
 from stepgraph.rules import reader
 from stepgraph.rules.table import Call
@@ -49,8 +49,12 @@ def form(call: Call, results: Sequence[Value]) -> Form | None:
 
     `results` as its rule has them, before elements are counted from the first step on.
     """
-    if any(value.far for value in call.all) or any(value.back == inf for value in results):
-        return None  # what goes into it or comes out cannot be cut to one step
+    if any(value.far for value in call.all):
+        return None  # what goes into it cannot be cut to one step
+    if call.node.op_type in sums.JOINING:
+        return sums.upon_the_last(call, results)
+    if any(value.back == inf for value in results):
+        return None  # what comes out cannot be
     made = _FORMS.get(call.node.op_type, beside)(call, results)
     if made is None or any(span.last >= span.own for span in made.spans):
         return None

@@ -20,25 +20,32 @@ from stepgraph.rules.windows import Window
 _END = 2**31 - 1
 
 
-def _delayed(call: Call, index: int, result: Value) -> tuple[Span, ...]:
-    """The elements of an input that stand where those of the step stand in the result."""
+def _delayed(call: Call, index: int, result: Value, outside: float | None = None) -> tuple[Span, ...]:
+    """The elements of an input that stand where those of the step stand in the result.
+
+    `outside`: what stands before them, where they begin later than the first step and the result does not.
+    """
     value = call.value(index)
     own, made = time_of(value.axes), time_of(result.axes)
     settled = time_of(result.settled().axes)
     place = place_of(value)
-    if own is None or made is None or settled is None or place is None or made.shift == settled.shift:
+    if own is None or made is None or settled is None or place is None:
+        return ()
+    since = 0 if outside is None else own.shift
+    if made.shift == settled.shift and not since:
         return ()
     first = made.shift - settled.shift
-    return (span(call, index, place, first, first + own.rate - 1),)
+    return (span(call, index, place, first, first + own.rate - 1, outside or 0.0, since),)
 
 
-def _moved(call: Call, results: Sequence[Value], index: int = 0) -> Form:
-    """A node that only moves the elements of one input along time."""
+def _moved(call: Call, results: Sequence[Value], index: int, before: float | None) -> Form:
+    """A node that only moves the elements of one input along time, and puts such numbers before them."""
     value, made = call.value(index), results[0]
     own, after = time_of(value.axes), time_of(made.axes)
-    if own and after and own.shift > max(0, after.shift):
+    late = bool(own and after and own.shift > max(0, after.shift))
+    if late and before is None:
         raise mixes("adds steps before what begins later than the first step")
-    return Form(_delayed(call, index, made), instead=index)
+    return Form(_delayed(call, index, made, before if late else None), instead=index)
 
 
 def padded(call: Call, results: Sequence[Value]) -> Form | None:
@@ -49,12 +56,20 @@ def padded(call: Call, results: Sequence[Value]) -> Form | None:
     if place is None or not any(pads[i] or pads[i + len(axes)] for i in at):
         return None
     kept = [0 if i % len(axes) in at else n for i, n in enumerate(pads)]
-    moved = _moved(call, results)
+    moved = _moved(call, results, 0, _padding(call))
     if not any(kept):
         return moved
     if "pads" in call.attributes:
         return replace(moved, instead=None, attributes={"pads": kept})
     return replace(moved, instead=None, constants={1: np.array(kept, np.int64)})
+
+
+def _padding(call: Call) -> float | None:
+    """The number that is padded with, if there is one."""
+    if call.attributes.get("mode", b"constant") != b"constant":
+        return None
+    value = call.attributes.get("value", 0.0) if call.given(2) is None else call.number(2)
+    return None if value is None else float(np.ravel(np.asarray(value, float))[0])
 
 
 def cut(call: Call, results: Sequence[Value]) -> Form | None:
@@ -141,4 +156,7 @@ def joined(call: Call, results: Sequence[Value]) -> Form | None:
     (index,) = timed
     if any(part.live for i, part in enumerate(call.inputs) if part and i != index):
         return None
-    return _moved(call, results, index)
+    before = [call.number(i) for i in range(index) if call.given(i)]
+    values = {float(number) for array in before if array is not None for number in array.flat}
+    known = len(values) == 1 and all(array is not None for array in before)
+    return _moved(call, results, index, values.pop() if known else None)

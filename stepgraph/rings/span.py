@@ -6,11 +6,16 @@ from stepgraph.rules.table import Call
 from stepgraph.rules.value import Value, unknown
 
 
-def span(call: Call, index: int, place: int, first: int, last: int, outside: float = 0.0) -> Span:
-    value = call.value(index)
+def span(call: Call, index: int, place: int, first: int, last: int, outside: float = 0.0, since: int = 0) -> Span:
+    return span_of(call.value(index), index, place, first, last, outside, since)
+
+
+def span_of(value: Value, index: int, place: int, first: int, last: int, outside: float = 0.0, since: int = 0) -> Span:
     time = steps_of(value, place)
+    if since and any(ROWS in map(_size, axis) and len(axis) > 1 for axis in value.axes):
+        raise unknown("begins later than the first step, with sequences and features along one axis")
     sizes = tuple(tuple(map(_size, axis)) or (1,) for axis in value.axes)
-    return Span(index, place, first, last, time.rate, sizes, max(0, -time.shift), outside)
+    return Span(index, place, first, last, time.rate, sizes, max(0, -time.shift), outside, since)
 
 
 def steps_of(value: Value, place: int) -> Time:

@@ -9,7 +9,7 @@ from stepgraph.rings.span import place_of, span, steps_of
 from stepgraph.rules import windows
 from stepgraph.rules.axes import time_of
 from stepgraph.rules.table import Call, whole
-from stepgraph.rules.value import Value, mixes
+from stepgraph.rules.value import Value
 from stepgraph.rules.windows import Window
 
 
@@ -26,15 +26,12 @@ def window(call: Call, results: Sequence[Value]) -> Form | None:
     outside = _outside(call)
     if as_it_is(call.value(), made, window, first) or outside is None:
         return None
-    _check_begun(call.value(), window)
+    time = time_of(call.value().axes)
+    since = time.shift if window.before and time and time.shift > 0 else 0
     before, after = ([0 if i == place - 2 else getattr(w, side) for i, w in enumerate(slid)] for side in _SIDES)
-    return Form((span(call, 0, place, first, last, outside),), attributes={"pads": [*before, *after], "auto_pad": None})
-
-
-def _check_begun(x: Value, window: Window) -> None:
-    time = time_of(x.axes)
-    if window.before and time and time.shift > 0:
-        raise mixes("adds steps before what begins later than the first step")
+    return Form(
+        (span(call, 0, place, first, last, outside, since),), attributes={"pads": [*before, *after], "auto_pad": None}
+    )
 
 
 _SIDES = ("before", "after")

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 
 import numpy as np
 
-from stepgraph.rules.axes import Axes, plain
+from stepgraph.graphs.labels import label, name_of
+from stepgraph.rules.axes import Axes, has_time, plain
 from stepgraph.rules.table import Call, over, put, rule
-from stepgraph.rules.value import COUNTED, Value, joined, unknown
+from stepgraph.rules.value import COUNTED, Finding, Value, joined, unknown
 
 _OVER = "local over features; mixes over steps or rows"
 _VERBS = {
@@ -69,13 +71,19 @@ def top(call: Call) -> list[Value]:
     return [chosen, chosen]
 
 
-@rule("CumSum", "CumProd", says=_OVER)
+@rule("CumSum", "CumProd", says="local over features; over steps its last result is a state; mixes over rows")
 def running_sum(call: Call) -> Value:
     x, axis = call.value(), call.axes(1, "axis")
+    if axis is None:
+        raise unknown("sums along an axis that cannot be told from the file")
     verb = "sums up" if call.node.op_type == "CumSum" else "multiplies up"
-    over(x, axis or [], f"{verb} from step to step, which is a state outside of the cells,")
-    value = joined([x], x.axes)
-    return _by_place(value, axis or [])
+    words = f"{verb} from step to step, which is a state outside of the cells,"
+    backwards = call.attributes.get("exclusive", 0) or call.attributes.get("reverse", 0)
+    if not x.live or backwards or not all(has_time(x.axes[i]) for i in axis):
+        over(x, axis, words)
+        return _by_place(joined([x], x.axes), axis)
+    finding = Finding("mixes", name_of(call.node), label(call.node), f"{words} over all steps")
+    return replace(joined([x], x.axes), back=inf, reaching=x.reaching or finding)
 
 
 @rule("LayerNormalization", "RMSNormalization", says=_OVER)

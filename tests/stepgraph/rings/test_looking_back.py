@@ -71,6 +71,22 @@ def two_lags(x: Tensor) -> Tensor:
     return torch.cat([x, late[:, 2:-4], late[:, : x.shape[1]]], 2)
 
 
+def difference(x: Tensor) -> Tensor:
+    return functional.pad(x[:, 1:] - x[:, :-1], (0, 0, 1, 0), value=0.25)
+
+
+class Differences(nn.Module):
+    """A window over the last three differences, the first of which is of the second step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(INPUTS, 2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        late = (x[:, 1:] - x[:, :-1]).transpose(1, 2)
+        return self.conv(functional.pad(late, (3, 0))).transpose(1, 2)
+
+
 def loaded(net: nn.Module, path: Path) -> LoadedModel:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own
@@ -90,6 +106,9 @@ LOOKING_BACK: dict[str, tuple[Callable[[], nn.Module | Callable[[Tensor], Tensor
     "a maximum of the past": (lambda: Along(CONSTANT((3, 0), -2.0), nn.MaxPool1d(4, 1)), [(INPUTS, 3)]),
     "an average of the past": (lambda: Along(CONSTANT((3, 0), 0.0), nn.AvgPool1d(4, 1)), [(INPUTS, 3)]),
     "time and frequency": (Spectral, [(1, 4, INPUTS)]),
+    "a sum": (lambda: lambda x: torch.cumsum(x, 1) * 0.1, [(1, INPUTS)]),
+    "a difference from the second step on": (lambda: difference, [(1,), (1, INPUTS)]),
+    "a window of differences": (Differences, [(1,), (1, INPUTS), (INPUTS, 2)]),
     "two lags of one tensor": (lambda: two_lags, [(6, INPUTS)]),
 }
 
@@ -167,6 +186,6 @@ def test_a_window_that_is_one_element_off_is_found(tmp_path: Path, monkeypatch: 
         loaded(Net(LOOKING_BACK["a convolution"][0]()), tmp_path / "model.onnx")
 
 
-def test_a_difference_that_begins_at_the_second_step_and_is_padded_is_refused_for_that(tmp_path: Path) -> None:
-    with pytest.raises(ModelRefused, match=r"mixes steps .*adds steps before what begins later than the first step"):
-        loaded(Net(lambda x: functional.pad(x[:, 1:] - x[:, :-1], (0, 0, 1, 0))), tmp_path / "model.onnx")
+def test_what_sums_up_whole_numbers_is_refused_for_that(tmp_path: Path) -> None:
+    with pytest.raises(ModelRefused, match=r"\(CumSum\) sums up whole numbers over all steps"):
+        loaded(Net(lambda x: x * torch.cumsum(x.to(torch.int64), 1)), tmp_path / "model.onnx")
