@@ -233,6 +233,10 @@ def _proved_step(plain: Source, original: Original, looks_back: bool) -> Interpr
         if step.named and _holds(plain, original):
             raise annotation.refusal(step.named) from None
         raise judgement.told(refused, finding) from refused
+    except StepFailed as failed:
+        if finding is None or finding.kind != "mixes":
+            raise
+        raise ModelRefused(f"{finding}, so this model cannot answer a stream ({failed})", finding.node) from failed
     facts, unread = judgement.confirmed(finding, original.graph, step.facts)
     if facts.alone != step.facts.alone or facts.window:
         engine = _engine(replace(step, facts=facts))

@@ -70,7 +70,7 @@ _EXPLAINED: tuple[tuple[frozenset[str], tuple[str, str]], ...] = (
     (WINDOWS, ("its window covers several steps", _BUFFER_INSTEAD)),
     (
         frozenset({"CumSum", "CumProd"}),
-        ("it sums up from step to step, which is a state outside any recurrent cell", _CELLS_INSTEAD),
+        ("it sums up what is before it otherwise than from the first step on", _CELLS_INSTEAD),
     ),
     (frozenset({"Attention", "Einsum", "Gemm", "LogSoftmax", "MatMul", "MultiHeadAttention", "Softmax"}), _ATTENTION),
     (

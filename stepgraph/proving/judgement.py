@@ -8,11 +8,15 @@ from stepgraph.graphs.labels import name_of
 from stepgraph.proving import explanation
 from stepgraph.rewriting.ports import Facts
 from stepgraph.rings import forms
-from stepgraph.rules.value import Finding
+from stepgraph.rules.value import COUNTED, Finding
+
+_COUNT_INSTEAD = "Let what it makes of it be an input with a value for each step, or a state that it counts up"
 
 
 def told(refused: ModelRefused, finding: Finding | None) -> ModelRefused:
     """The refusal that the runs gave, with what the rules found."""
+    if finding and COUNTED in finding.words:
+        return ModelRefused(f"{finding}, and a step of a stream has none. {_COUNT_INSTEAD} ({refused})", finding.node)
     if finding is None or finding.kind == "unknown" or str(finding) in str(refused):
         return refused
     return ModelRefused(f"{refused}. Read from the graph: {finding}", refused.node or finding.node)

@@ -51,7 +51,7 @@ def _moved(call: Call, results: Sequence[Value], index: int, before: float | Non
 def padded(call: Call, results: Sequence[Value]) -> Form | None:
     pads = [int(n) for n in call.numbers("pads", 1) or []]
     axes = call.numbers("axes", 3) or list(range(len(call.value().axes)))
-    place = place_of(call.value())
+    place = None if call.attributes.get("mode") in (b"reflect", b"wrap") else place_of(call.value())
     at = [i for i, axis in enumerate(axes) if int(axis) % len(call.value().axes) == place]
     if place is None or not any(pads[i] or pads[i + len(axes)] for i in at):
         return None

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from stepgraph.rules.axes import TIME, Axes, Axis, Time, axis_of, has_rows, has_time, length, plain, time_of
-from stepgraph.rules.size import ITERATION, Size, compared
+from stepgraph.rules.axes import TIME, Axes, Axis, Time, axis_of, has_rows, has_time, length, merged, plain, time_of
+from stepgraph.rules.size import ITERATION, Size, compared, quotient
 from stepgraph.rules.table import Call, over, put, rearranged, rule, whole
 from stepgraph.rules.value import COUNTED, Value, broadcast, joined, mixes, mixes_rows, unknown, varying
 from stepgraph.rules.windows import Window, slid
@@ -233,7 +233,7 @@ def triangle(call: Call) -> Value:
     return joined([x], x.axes)
 
 
-@rule("Resize", "Upsample", says="local over features; mixes over steps")
+@rule("Resize", "Upsample", says="local over features, and where each step is repeated; mixes over steps otherwise")
 def resize(call: Call) -> Value:
     x = call.value()
     axes = call.attributes.get("axes", list(range(len(x.axes))))
@@ -245,11 +245,28 @@ def resize(call: Call) -> Value:
         new = sizes[i] if sizes else _scaled(x, axis, (scales or [])[i])
         if new == length(x.axes[axis]):
             continue
+        times = _repeated(call, x.axes[axis], sizes[i] if sizes else (scales or [])[i])
+        if times:
+            x = replace(x, axes=put(x.axes, axis, merged((*x.axes[axis], times))))
+            continue
         over(x, [axis], "resamples")
         if isinstance(new, Size):
             raise unknown("makes as many elements as there are steps or sequences")
         x = replace(x, axes=put(x.axes, axis, plain(int(new))))
     return joined([x], x.axes)
+
+
+def _repeated(call: Call, axis: Axis, given: Any) -> int:  # noqa: ANN401 # a size, or by how much
+    """How often each element along an axis of steps or rows is repeated; 0 where it is anything else."""
+    mode = call.attributes.get("mode", b"nearest")
+    where = call.attributes.get("coordinate_transformation_mode", b"half_pixel")
+    nearest = call.attributes.get("nearest_mode", b"round_prefer_floor")
+    plain_floor = call.opset < 11 or (where, nearest) == (b"asymmetric", b"floor")
+    middles = where == b"half_pixel" and nearest in (b"round_prefer_floor", b"round_prefer_ceil")
+    if whole(axis) is not None or mode != b"nearest" or not (plain_floor or middles):
+        return 0
+    times = quotient(given, length(axis)) if isinstance(given, Size) else given
+    return int(times) if isinstance(times, int | float | np.number) and times == int(times) > 1 else 0
 
 
 def _scaled(x: Value, axis: int, scale: float) -> Size | int:

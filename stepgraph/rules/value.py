@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Literal
 
 import numpy as np
@@ -145,7 +146,8 @@ def joined(values: Iterable[Value], axes: Axes) -> Value:
         raise mixes_rows("relates sequences of a batch to one another")
     last = any(value.last for value in live)
     if last and times:
-        raise mixes("uses the value of the last step at every step")
+        first = any(value.back == inf for value in live)
+        raise mixes(f"uses the value of the {'first' if first else 'last'} step at every step")
     reaches = [moved(value, times[0]) if times else (value.back, value.ahead) for value in live]
     back, ahead = max(0, *(b for b, _ in reaches)), max(0, *(a for _, a in reaches))
     reaching = next((value.reaching for value in live if value.reaching), None)

@@ -97,9 +97,21 @@ REFUSED: dict[str, tuple[Callable[[], Around], str]] = {
         lambda: Around(after=lambda y: y.sum(1)),
         rf"\(ReduceSum\) mixes steps .*: it takes the sum over all steps of a sequence\. .*{WITH_STATE}",
     ),
-    "a running sum": (
-        lambda: Around(after=lambda y: torch.cumsum(y, 1)),
-        rf"\(CumSum\) mixes steps .*: it sums up from step to step, .* outside any recurrent cell\. .*{WITH_STATE}",
+    "a running sum from the end": (
+        lambda: Around(after=lambda y: torch.flip(torch.cumsum(torch.flip(y, [1]), 1), [1])),
+        r"\(Slice\) mixes steps .* it shifts, delays, cuts or reverses the sequence",
+    ),
+    "the number of the step": (
+        lambda: Around(before=lambda x: x + torch.arange(x.shape[1]).view(1, -1, 1) * 0.1),
+        r"\(Add\) depends on the number of the step, and a step of a stream has none\. Let what it makes",
+    ),
+    "padding by reflection": (
+        lambda: Around(before=OverTime(nn.ReflectionPad1d((2, 0)), nn.Conv1d(INPUTS, INPUTS, 3))),
+        r"\(Pad\) needs 4 steps ahead, so this model cannot answer a stream",
+    ),
+    "the first step": (
+        lambda: Around(before=lambda x: x - torch.cat([x[:, :1], x[:, :-1]], 1)),
+        r"\(Slice\) mixes steps .*\(Concat\) uses the value of the first step at every step",
     ),
     "a convolution over time": (
         lambda: Around(before=OverTime(nn.Conv1d(INPUTS, INPUTS, 3, padding=1))),
@@ -156,7 +168,7 @@ def test_what_cannot_stream_is_refused_with_its_node_the_reason_and_advice(expor
     assert refused.value.node is not None or "NaN" in reason
 
 
-@pytest.mark.parametrize("name", ["a mean over time", "a convolution over time", "a running sum"])
+@pytest.mark.parametrize("name", ["a mean over time", "a convolution over time", "a sum over time"])
 def test_the_same_is_said_of_a_file_with_fixed_axes(export: Export, name: str) -> None:
     net, reason = REFUSED[name]
     with pytest.raises(ModelRefused, match=reason):
@@ -177,6 +189,8 @@ SERVED: dict[str, Callable[[], Around]] = {
     "a softmax over features": lambda: Around(after=lambda y: torch.softmax(y, 2)),
     "the last step": lambda: Around(after=lambda y: y[:, -1]),
     "a mean over features": lambda: Around(after=lambda y: y.mean(2, keepdim=True)),
+    "a running sum": lambda: Around(after=lambda y: torch.cumsum(y, 1)),
+    "each step twice": lambda: Around(after=OverTime(nn.Upsample(scale_factor=2.0))),
     "a running sum over features": lambda: Around(after=lambda y: torch.cumsum(y, 2)),
     "positive inputs": lambda: Around(before=torch.log),
     "a root": lambda: Around(before=torch.sqrt),
