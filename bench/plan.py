@@ -7,12 +7,23 @@ from typing import Literal, TypeAlias, cast
 from bench.scenario import HIDDEN_SIZES, Layout, Scenario
 
 # Tidegate as it is installed, its checkpoints in SQLite; one that writes them every 64 steps; one that writes none; one
-# over grpcio's transport.
-Server = Literal["echo", "afternoon", "tidegate", "diligent", "forgetful", "grpcio"]
+# over grpcio's transport; one with TLS.
+Server = Literal["echo", "afternoon", "tidegate", "diligent", "forgetful", "grpcio", "secure"]
 IN_BOTH: tuple[Server, ...] = ("tidegate", "diligent", "forgetful")  # another checkout starts these too
-OURS: tuple[Server, ...] = (*IN_BOTH, "grpcio")
+OURS: tuple[Server, ...] = (*IN_BOTH, "grpcio", "secure")
 
-SECTIONS = ("single", "multiplexed", "connections", "transports", "chunks", "fleets", "survival", "bare", "traces")
+SECTIONS = (
+    "single",
+    "multiplexed",
+    "connections",
+    "transports",
+    "tls",
+    "chunks",
+    "fleets",
+    "survival",
+    "bare",
+    "traces",
+)
 CONCURRENCY = (1, 16, 64, 256)
 FLEET = 1000
 CHUNK = 100
@@ -64,7 +75,8 @@ def of_size(hidden: int) -> Iterator[Comparison]:
         yield shared(hidden, count)
     apart = Scenario(hidden, 64, "connections")
     yield compared("connections", "64 sequences, a connection each", apart, ("echo", "afternoon", "tidegate"))
-    yield from transports(hidden)
+    yield from transports("transports", hidden, ("grpcio", "tidegate"))
+    yield from transports("tls", hidden, ("tidegate", "secure"))
     yield from chunks(hidden)
     yield from fleets(hidden)
     yield from survival(hidden)
@@ -96,15 +108,15 @@ def shared(hidden: int, count: int) -> Comparison:
     return Comparison("multiplexed", f"hidden {hidden}: {count} sequences on one stream", contestants)
 
 
-def transports(hidden: int) -> Iterator[Comparison]:
-    """Plan Tidegate over each of its two transports."""
+def transports(section: str, hidden: int, servers: Sequence[Server]) -> Iterator[Comparison]:
+    """Plan Tidegate with different ways to reach it: over each of its two transports, or in clear and with TLS."""
     for title, scenario in (
         ("1 sequence", Scenario(hidden, 1)),
         ("64 sequences, a connection each", Scenario(hidden, 64, "connections")),
         ("64 sequences on one stream", Scenario(hidden, 64, "multiplexed")),
         ("64 sequences on one stream, bundled", Scenario(hidden, 64, "bundled")),
     ):
-        yield compared("transports", title, scenario, ("grpcio", "tidegate"))
+        yield compared(section, title, scenario, servers)
 
 
 def chunks(hidden: int) -> Iterator[Comparison]:

@@ -15,6 +15,7 @@ import statistics
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import grpc
@@ -49,6 +50,8 @@ class Target:
     pid: int
     # The answer that an echo is to give, in hexadecimal; empty for a server that makes its own.
     canned: str = ""
+    # The file of the certificate that it has, if it speaks TLS.
+    ca: str = ""
 
 
 class Load:
@@ -80,8 +83,18 @@ def limit(question: Json) -> float:
 async def connected(target: Target) -> AsyncIterator[grpc.aio.Channel]:
     """Open a channel of its own."""
     options = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{target.port}", options=options) as channel:
+    address, credentials = f"127.0.0.1:{target.port}", credentials_of(target)
+    if credentials is None:
+        opened = grpc.aio.insecure_channel(address, options=options)
+    else:
+        opened = grpc.aio.secure_channel(address, credentials, options=options)
+    async with opened as channel:
         yield channel
+
+
+def credentials_of(target: Target) -> grpc.ChannelCredentials | None:
+    """For a server that speaks TLS."""
+    return grpc.ssl_channel_credentials(Path(target.ca).read_bytes()) if target.ca else None
 
 
 async def ready(target: Target, models: set[str]) -> bool:

@@ -39,6 +39,11 @@ class Cache:
         """The file of one model with its states outside."""
         return self.afternoon / f"{model_name(hidden)}.onnx"
 
+    @property
+    def certificate(self) -> Path:
+        """What a server with TLS shows; its key lies beside it."""
+        return self.root / "tls" / "cert.pem"
+
     def log(self, name: str) -> Path:
         """Where a process of the rig writes what it has to say."""
         return self.root / f"{name}.log"

@@ -1,5 +1,6 @@
 """Carries out a plan: starts the processes, checks that the servers compute the same, and measures in turns."""
 
+import subprocess
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -65,8 +66,10 @@ class Rig:
 
     def _start(self, stack: ExitStack, server: Server, before: bool) -> Json:
         port, models = free_port(), self._models(server)
+        if server == "secure":
+            write_certificate(self._cache.certificate)
         child = self._child(stack, server, [*command(server, self._cache, before), "--port", str(port)], before)
-        target = {"port": port, "pid": child.pid}
+        target = {"port": port, "pid": child.pid, "ca": str(self._cache.certificate) if server == "secure" else ""}
         patience = time.monotonic() + START
         while not self._load.ask({"ask": "ready", "target": target, "models": models})["ready"]:
             if time.monotonic() > patience or not child.alive():
@@ -137,8 +140,25 @@ def command(server: Server, cache: Cache, before: bool = False) -> list[str]:
         ],
         "forgetful": [*ours, "--store", "none"],
         "grpcio": [*ours, "--store", f"sqlite:{cache.store('grpcio')}", "--transport", "grpc"],
+        "secure": [
+            *ours,
+            "--store",
+            f"sqlite:{cache.store('secure')}",
+            "--tls-cert",
+            str(cache.certificate),
+            "--tls-key",
+            str(cache.certificate.with_name("key.pem")),
+        ],
     }
     return commands[server]
+
+
+def write_certificate(cert: Path) -> None:
+    """Of this machine, issued by itself; anew for each run."""
+    cert.parent.mkdir(parents=True, exist_ok=True)
+    kind = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 7 -subj /CN=bench"
+    files = ["-keyout", str(cert.with_name("key.pem")), "-out", str(cert), "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*kind.split(), *files], check=True, capture_output=True)
 
 
 def compare(server: Server, scenario: Scenario, outputs: list[list[float]], truth: list[list[float]]) -> None:
