@@ -3,13 +3,13 @@
 import sys
 
 from server import options
-from server.operations import check, token
+from server.operations import check, store, token
 from server.operations.lifecycle import Server
 from server.operations.process import run
 from server.operations.workers import Workers
 from server.settings import Settings
 
-COMMANDS = {"check": check.main, "token": token.main, "settings": options.main}
+COMMANDS = {"check": check.main, "token": token.main, "store": store.main, "settings": options.main}
 
 
 def main() -> int:

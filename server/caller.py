@@ -54,7 +54,8 @@ class Caller:
 
     def may(self, right: Right, model: str = "") -> bool:
         """Whether the client has a right, for a model if one is named."""
-        return right in self.rights and (not model or self._is_for(model))
+        has = right in self.rights or (right is Right.OBSERVE and Right.ADMINISTER in self.rights)
+        return has and (not model or self._is_for(model))
 
     def sees(self, model: str) -> bool:
         """Whether a model is listed and described to the client: it has some right for it."""

@@ -58,11 +58,12 @@ class Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m server",
-        usage="%(prog)s [OPTION VALUE]... | check ... | token ... | settings",
+        usage="%(prog)s [OPTION VALUE]... | check ... | token ... | store ... | settings",
         description="Serves the recurrent ONNX models of a folder as gRPC streams.",
         epilog=f"Each option can also be set in the environment: --max-batch is {PREFIX}MAX_BATCH. Beside these, "
-        "`python -m server check FILE` says what a model file holds and whether it will be served, and "
-        "`python -m server token` makes the tokens of clients, `python -m server settings` the page docs/settings.md.",
+        "`python -m server check FILE` says what a model file holds and whether it will be served, "
+        "`python -m server token` makes the tokens of clients, `python -m server store` looks after a store while no "
+        "server runs, and `python -m server settings` writes the page docs/settings.md.",
     )
     add_options(parser, [f.name for f in fields(Settings)])
     return parser

@@ -91,11 +91,13 @@ ON_THE_LOOP = {
         "keeper",
         "leases",
         "limits",
+        "null_keeper",
         "parking",
         "pieces",
         "store_thread",
         "takeover",
     },
+    "server.durability.upkeep": {"null_upkeep", "upkeep"},
     "server.runtime": {"batcher", "served_model"},
 }
 CORE = ["server.errors", "server.watermarks", *modules_of("server/durability", "server/runtime", "server/streams")]

@@ -1,10 +1,12 @@
 """The client for asyncio: the methods of the client for threads, with `async with`, `await` and `async for`."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import grpc
 
+from tidegate.admin.calls import AsyncAdmin
 from tidegate.aio_sequence import AsyncFleet, AsyncSequence, Pending
 from tidegate.client_core import ModelCalls
 from tidegate.errors import ConnectionLost
@@ -12,6 +14,7 @@ from tidegate.protocol.opening import Claim, Order
 from tidegate.transport import calls
 from tidegate.transport.aio import AsyncConnection
 from tidegate.transport.status import explain
+from tidegate.v1.admin_pb2_grpc import AdminStub
 from tidegate.v1.tidegate_pb2_grpc import TidegateStub
 
 if TYPE_CHECKING:
@@ -38,6 +41,11 @@ class AsyncClient(ModelCalls[AsyncConnection, Pending[AsyncSequence], Pending[As
         finally:
             if self._channel is not None:
                 await self._channel.close()
+
+    @property
+    def admin(self) -> AsyncAdmin:
+        """What operators may ask: the server's sequences, its store, the versions of its models."""
+        return AsyncAdmin(self._ask, self._pages)
 
     async def __aenter__(self) -> Self:
         return self
@@ -80,3 +88,25 @@ class AsyncClient(ModelCalls[AsyncConnection, Pending[AsyncSequence], Pending[As
             )
         except grpc.RpcError as error:
             raise explain(error, self._endpoint) from None
+
+    @property
+    def _admin_calls(self) -> AdminStub:
+        self._stub  # noqa: B018 - which makes the channel, and checks the event loop
+        assert self._channel is not None, "it was made"
+        return AdminStub(self._channel)
+
+    async def _ask(self, method: str, request: object) -> Any:  # noqa: ANN401 - its response
+        try:
+            return await getattr(self._admin_calls, method)(request, metadata=self._endpoint.headers())
+        except grpc.RpcError as error:
+            raise explain(error, self._endpoint) from None
+
+    async def _pages(self, method: str, request: object) -> AsyncIterator[Any]:
+        pages = getattr(self._admin_calls, method)(request, metadata=self._endpoint.headers())
+        try:
+            async for page in pages:
+                yield page
+        except grpc.RpcError as error:
+            raise explain(error, self._endpoint) from None
+        finally:
+            pages.cancel()

@@ -1,12 +1,15 @@
 """The client for threads."""
 
+import math
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
 from threading import Lock
 from typing import Any, Self, TypeVar
 
 import grpc
 
+from tidegate.admin.calls import Admin
 from tidegate.client_core import ClientCore, ModelCalls
 from tidegate.errors import ConnectionLost
 from tidegate.opened import blocking, run
@@ -16,6 +19,7 @@ from tidegate.transport import calls
 from tidegate.transport.process import OwnProcess
 from tidegate.transport.status import explain
 from tidegate.transport.threads import Connection
+from tidegate.v1.admin_pb2_grpc import AdminStub
 from tidegate.v1.tidegate_pb2_grpc import TidegateStub
 
 T = TypeVar("T")
@@ -61,6 +65,12 @@ class Client(ClientCore[Connection, Sequence, Fleet]):
             connection.close("this client was closed")
         self._channel.close()
 
+    @property
+    def admin(self) -> Admin:
+        """What operators may ask: the server's sequences, its store, the versions of its models."""
+        stub = AdminStub(self._channel)
+        return Admin(partial(self._call, timeout=math.inf, stub=stub), partial(self._pages, stub))
+
     def __enter__(self) -> Self:
         return self
 
@@ -96,16 +106,26 @@ class Client(ClientCore[Connection, Sequence, Fleet]):
     async def _sleep(self, seconds: float) -> None:
         time.sleep(seconds)  # noqa: ASYNC251 - the coroutines of this client block where they wait
 
-    async def _call(self, method: str, request: object, timeout: float | None) -> Any:  # noqa: ANN401 - its response
+    async def _call(self, method: str, request: object, timeout: float | None, stub: object = None) -> Any:  # noqa: ANN401 - its response
         self._process.check()
         if self._closed:
             raise ConnectionLost("this client was closed")
         try:
-            return getattr(self._stub, method)(
+            return getattr(stub or self._stub, method)(
                 request, timeout=calls.limit(timeout, self._timeout), metadata=self._endpoint.headers()
             )
         except grpc.RpcError as error:
             raise explain(error, self._endpoint) from None
+
+    async def _pages(self, stub: AdminStub, method: str, request: object) -> AsyncIterator[Any]:
+        pages = await self._call(method, request, math.inf, stub)
+        try:
+            for page in pages:
+                yield page
+        except grpc.RpcError as error:
+            raise explain(error, self._endpoint) from None
+        finally:
+            pages.cancel()
 
 
 connect = Client

@@ -130,6 +130,15 @@ def decode(data: bytes) -> Checkpoint:
     return _body(memoryview(data)[PREFIX.size : -CHECKSUM], HEADS[found])
 
 
+def version_of(data: bytes) -> int:
+    """The version of the model, without a look at the rest. Raises ForeignCheckpoint: it is of no known format."""
+    magic, found = PREFIX.unpack_from(data) if len(data) >= PREFIX.size else (b"", 0)
+    head = HEADS.get(found) if magic == MAGIC else None
+    if head is None or len(data) < PREFIX.size + STEP.size + head.size:
+        raise ForeignCheckpoint(f"{len(data)} bytes are no checkpoint of a format that is read here")
+    return int(head.unpack_from(data, PREFIX.size + STEP.size)[0])
+
+
 def newest(kept: Sequence[bytes], at_most: int | None = None) -> Found:
     """The first of `kept` (newest first, as a store gives them) that is whole and at step `at_most` or before it."""
     refused, later = [], False

@@ -28,6 +28,7 @@ from server.durability.parking import Parking
 from server.durability.registry import Registry
 from server.durability.sequence import Cohort, Life, Move, ServedSequence, digest_of
 from server.durability.takeover import Takeovers
+from server.durability.upkeep.upkeep import Upkeep
 from server.errors import StoreFailed
 from server.lives import CLOSED, DISCONNECTED, NOT_OPENED, PARKED, Lives
 from server.meter import LimitsOf, unlimited
@@ -92,6 +93,7 @@ class Keeper:
         lookups = Lookups(settings.max_per_address)
         self.takeovers = Takeovers(store, registry, outbox, writer, limits, self.parking, models, lookups)
         self.commits = Commits(store, registry, writer)
+        self.upkeep = Upkeep(store, registry, outbox, writer)
 
     # A sequence comes and goes ----------------------------------------------------------------------------------------
 

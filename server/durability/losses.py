@@ -11,6 +11,7 @@ WHY = {
     store.Reason.NOT_YOURS: (Reason.WRONG_TOKEN, "the resume token is not that of sequence '{}'"),
     store.Reason.FENCED: (Reason.TAKEN_OVER, "sequence '{}' goes on at another server"),
     store.Reason.ENDED: (Reason.SEQUENCE_ENDED, "sequence '{}' was closed by its client"),
+    store.Reason.REMOVED: (Reason.SEQUENCE_ENDED, "sequence '{}' was ended by who runs the server"),
     store.Reason.EXPIRED: (
         Reason.SEQUENCE_EXPIRED,
         "nobody came back to sequence '{}' within the retention time",

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from server.caller import Caller
+from server.durability.losses import gone
 from server.durability.quota import Quota
 from server.durability.sequence import Cohort, Move, ServedSequence
+from server.durability.upkeep.null_upkeep import NullUpkeep
 from server.errors import Reason, SequenceGone, TidegateError, WrongState
 from server.lives import CLOSED, DISCONNECTED, NOT_OPENED, Lives
 from server.meter import LimitsOf, unlimited
 from server.runtime.turns import Work
 from server.settings import Settings
+from server.stores import store
 
 if TYPE_CHECKING:
     from server.durability.restored import Wish
@@ -38,6 +41,7 @@ class NullKeeper:
         self._lives = lives or Lives()
         self._quota = Quota(limits_of)
         self._open: set[ServedSequence] = set()
+        self.upkeep = NullUpkeep(self._open, self._lose)
 
     @property
     def takeovers(self) -> NullKeeper:
@@ -75,6 +79,15 @@ class NullKeeper:
         for sequence in self._open.intersection(sequences):
             self._open.remove(sequence)
             self._quota.count(sequence.owner, -1)
+
+    def _lose(self, sequences: Sequence[ServedSequence]) -> None:
+        """Who runs the server ends them."""
+        self._lives.left(sequences, Reason.SEQUENCE_ENDED.name.lower())
+        for sequence in sequences:
+            if sequence.holder is not None:
+                sequence.holder.take_away([sequence], gone(sequence.id, store.Reason.REMOVED))
+            sequence.move(Move.LOSE)
+        self._remove(sequences)
 
     def park(self, sequences: Sequence[ServedSequence], *, abandoned: bool = False) -> None:
         self._end(sequences, DISCONNECTED)

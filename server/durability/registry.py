@@ -226,7 +226,7 @@ class Registry:
         if not by_slot:
             del self._by_slot[model]
 
-    def lose(self, sequences: Sequence[ServedSequence], reason: Reason, sentence: str) -> None:
+    def lose(self, sequences: Sequence[ServedSequence], reason: Reason, sentence: str, *, counted: bool = True) -> None:
         """Removes sequences against their clients' will; their streams say why. `sentence` has a place for the id."""
         self.lives.left([sequence for sequence in sequences if sequence in self], Reason(reason).name.lower())
         by_holder: dict[Holder, list[ServedSequence]] = {}
@@ -238,7 +238,7 @@ class Registry:
             holder.take_away(those, SequenceGone(sentence.format(those[0].id) + others, reason))
         for sequence in sequences:
             sequence.move(Move.LOSE)
-        if reason not in _SWEPT and sequences:
+        if counted and reason not in _SWEPT and sequences:
             self.lost[Reason(reason).name] += len(sequences)
         self.remove(sequences)
 

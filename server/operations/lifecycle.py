@@ -17,6 +17,8 @@ from server.access.token_file import TokenFile
 from server.durability.keeper import AnyKeeper, Keeper
 from server.durability.null_keeper import NullKeeper
 from server.durability.store_thread import StoreThread
+from server.edge.admin.service import SERVICE as ADMIN
+from server.edge.admin.service import AdminServicer
 from server.edge.admission import Admission
 from server.edge.backend import Backend
 from server.edge.native.service import SERVICE, Servicer
@@ -26,6 +28,7 @@ from server.edge.transports import UNIX, remove_socket
 from server.lives import Lives
 from server.meter import LimitsOf
 from server.operations import connections, sample
+from server.operations.following import Following
 from server.operations.journal import Journal
 from server.operations.memory import Memory
 from server.operations.metrics import Metrics
@@ -97,11 +100,11 @@ class Server:
         """Listens, loads the models, and then says that it serves."""
         await self._keeper.start()
         Servicer(self._backend).add_to(self._transport)
+        AdminServicer(self._backend).add_to(self._transport)
         oip.InferenceServicer(self._backend).add_to(self._transport)
         self._health.add_to(self._transport)
-        Reflection(self._admission, self._backend.caller, SERVICE, oip.SERVICE, health.SERVICE_NAME).add_to(
-            self._transport
-        )
+        services = SERVICE, ADMIN, oip.SERVICE, health.SERVICE_NAME
+        Reflection(self._admission, self._backend.caller, *services).add_to(self._transport)
         self._set_health(_HEALTH.NOT_SERVING)
         if self._settings.metrics_port:
             self._metrics = Metrics(self._read, self._settings.silent_seconds)
@@ -116,8 +119,9 @@ class Server:
             await self._repository.refresh(settled=True)
         if not self._stopping.is_set():
             self._set_health(_HEALTH.SERVING)
+        following = Following(self._repository, self._keeper, self._settings.poll_seconds)
         watches = self._watch_store(), self._watch_certificates(), self._watch_tokens(), _watch_resources()
-        for work in (self._poll(), self._keeper.run(), self._pulse.run(), self._sum_up(), *watches):
+        for work in (following.run(), self._keeper.run(), self._pulse.run(), self._sum_up(), *watches):
             self._tasks.append(asyncio.create_task(work))
         _settle_memory()
         ready = sum(entry.served is not None for entry in self._repository.entries())
@@ -158,20 +162,6 @@ class Server:
         except OSError as error:
             why = str(error) if host.startswith(UNIX) else "is the port taken?"
             raise OSError(f"cannot listen on {self.address}: {why}") from error
-
-    async def _poll(self) -> None:
-        failed = ""
-        while True:
-            await asyncio.sleep(self._settings.poll_seconds)
-            try:
-                await self._repository.look()
-                failed = ""
-            except OSError as error:
-                if str(error) != failed:  # once, however long it lasts
-                    log.warning("the models cannot be looked through: %s; trying again", error)
-                failed = str(error)
-            except Exception:
-                log.exception("looking through the repository failed; trying again")
 
     async def _watch_store(self) -> None:
         """Has the health of the service STORE say whether checkpoints are written."""

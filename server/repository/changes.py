@@ -16,8 +16,7 @@ log = logging.getLogger(__name__)
 
 async def change(repository: Repository, name: str, by: Callable[[Rules], Rules]) -> None:
     """Raises UnknownModel, BadInput: the rules would contradict each other, ModelUnavailable: it cannot be written."""
-    if not repository.versions(name):
-        raise UnknownModel(f"there is no folder of model '{name:.60}'")
+    repository.check_known(name)
     await repository.rulebook.change(name, by)
     await repository.look()
 
@@ -83,7 +82,7 @@ async def move(repository: Repository, name: str, version: int, to: int) -> None
     if to:
         target = await _served(repository, name, to)
         if version in repository.versions(name) and version != rules.REST:
-            state_value.fitting([await _served(repository, name, version)], target)
+            state_value.fitting([await _served(repository, name, version)], target, inputs=True)
     await change(repository, name, lambda r: rules.moved(r, version, to))
 
 
@@ -95,7 +94,7 @@ def moving(repository: Repository) -> list[ServedModel]:
         if target is None or not model.in_use:
             continue
         try:
-            state_value.fitting((model,), target)
+            state_value.fitting((model,), target, inputs=True)
             found.append(model)
         except WrongState as error:
             log.warning("sequences stay where they are: %s", str(error))
@@ -107,7 +106,8 @@ async def _served(repository: Repository, name: str, version: int) -> ServedMode
     found = [model for model in repository.served() if (model.name, model.version) == (name, version)]
     if found:
         return found[-1]
-    entry = await load(repository, name, version)
+    wanted = version in repository.rulebook.of(name).wanted
+    entry = await (repository.settled(name, version) if wanted else load(repository, name, version))
     if entry.served is None:
         why = str(entry.refusal) if entry.refusal else "it takes long to load; try again"
         raise ModelUnavailable(f"model '{name}' version {version} is not served: {why}", Reason.MODEL_REFUSED)

@@ -16,6 +16,7 @@ from server.repository.folder import Found, Look, Stray
 from server.repository.former import FormerModels
 from server.repository.loader import Loader, Outcome
 from server.repository.needed import FILE, Needed
+from server.repository.placement import Placement
 from server.repository.rulebook import Rulebook
 from server.repository.source import Source, intake
 from server.runtime import state_value
@@ -99,7 +100,7 @@ class Repository:
         key = name, version
         here = [model for model in self.served() if (model.name, model.version) == key]
         if to := self.destination(name, version):
-            return state_value.fitting(here, self.find(name, to))
+            return state_value.fitting(here, self.find(name, to), inputs=True)
         for model in here:
             if model.loaded.sha256 == sha256:
                 return model
@@ -131,11 +132,17 @@ class Repository:
 
     def destination(self, name: str, version: int) -> int:
         """The version with which sequences of a version go on by a rule, as soon as they are resumed; 0: their own."""
-        return self.rulebook.of(name).destination(version, self._complete and (name, version) not in self._seen.models)
+        return self.placement().destination(name, version)
 
-    def is_here(self, name: str, version: int) -> bool:
-        """Whether sequences of a version can go on with it, as far as can be told without looking for its content."""
-        return (name, version) in self._seen.models or any((m.name, m.version) == (name, version) for m in self._former)
+    def check_known(self, name: str) -> None:
+        """Raises UnknownModel: there is no folder of this model, and none of its sequences is open."""
+        if not self.versions(name) and not any(model.name == name for model in self._former):
+            raise UnknownModel(f"there is no folder of model '{name:.60}'")
+
+    def placement(self) -> Placement:
+        """Where sequences of each version go on now, for any thread."""
+        leaving = frozenset((model.name, model.version) for model in self._former)
+        return Placement(self.rulebook.all(), self._seen.models.keys(), leaving, self._complete)
 
     async def settled(self, name: str, version: int) -> Entry:
         """A version once it was tried. Raises UnknownModel, ModelUnavailable."""

@@ -28,6 +28,10 @@ class Rulebook:
     def of(self, name: str) -> Rules:
         return self._rules.get(name, NONE)
 
+    def all(self) -> Mapping[str, Rules]:
+        """Of each model that has any, now."""
+        return dict(self._rules)
+
     def fault(self, name: str) -> str:
         """What is wrong with a file: the rules that it held before go on. "" if nothing is."""
         return self._faults.get(name, "")
@@ -67,10 +71,12 @@ class Rulebook:
             self.follow({**self._texts, name: text})
 
     def resolved(self, name: str, version: int) -> tuple[str, int]:
-        """MODEL@ALIAS as a model and a version. Raises UnknownModel: there is no such alias."""
+        """MODEL@ALIAS as a model and a version, which wins where it is given. Raises UnknownModel: no such alias."""
         model, at, alias = name.rpartition("@")
-        if not at or version:
+        if not at:
             return name, version
+        if version:
+            return model, version
         if alias.isascii() and alias.isdecimal():
             return model, int(alias)
         known = self.of(model).alias

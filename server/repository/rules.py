@@ -120,7 +120,7 @@ def moved(rules: Rules, version: int, to: int) -> Rules:
     forward = {name: to if of == version else of for name, of in rules.alias.items()}
     canary = {"canary": 0, "share": 0.0} if rules.canary == version else {}
     back = {source: of for source, of in rules.move.items() if source != to}  # a rollback of a rollback
-    pin, load = to if rules.pin == version else rules.pin, rules.load - {version}
+    pin, load = to if rules.pin == version else rules.pin, rules.load - {version, to}
     change: dict[str, Any] = {"alias": forward, "pin": pin, "load": load, "unload": rules.unload - {to}, **canary}
     return checked(replace(rules, move={**back, version: to}, **change))
 

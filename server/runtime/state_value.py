@@ -67,15 +67,24 @@ def alike(one: StepGraph, other: StepGraph) -> bool:
     return one.state == other.state and one.dtype == other.dtype
 
 
-def fitting(sources: Iterable[ServedModel], target: ServedModel) -> ServedModel:
-    """The target. Raises WrongState: sequences of a source cannot go on with it, because it keeps another state."""
+def fitting(sources: Iterable[ServedModel], target: ServedModel, *, inputs: bool = False) -> ServedModel:
+    """The target. Raises WrongState: sequences of a source cannot go on with it, because it keeps another state.
+
+    `inputs`: or takes other inputs, where clients do not know that they go on with it.
+    """
     for source in sources:
         if not alike(source.graph, target.graph):
             raise WrongState(
                 f"version {target.version} of '{target.name}' keeps another state than version {source.version}, so a "
                 "sequence cannot go on with it"
             )
+        if inputs and _taken(source.graph) != _taken(target.graph):
+            raise WrongState(f"version {target.version} of '{target.name}' takes other inputs than {source.version}")
     return target
+
+
+def _taken(graph: StepGraph) -> list[tuple[str, np.dtype, tuple[int, ...]]]:
+    return [(port.name, port.dtype, tuple(port.row)) for port in graph.inputs]
 
 
 def _label(layer: int | None, name: str) -> str:

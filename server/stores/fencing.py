@@ -7,7 +7,8 @@ from hmac import compare_digest
 from typing import NamedTuple
 
 from server.stores.checkpoint_index import CheckpointIndex
-from server.stores.store import End, Gone, Hold, Outcome, Reason, Record, Refused, Write
+from server.stores.records import Outcome, Record
+from server.stores.store import End, Gone, Hold, Reason, Refused, Write
 from server.stores.terms import Terms
 
 LATE = 1_000  # milliseconds; `valkey/store.lua` knows it too

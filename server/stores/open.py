@@ -41,6 +41,18 @@ def open_store(url: str, terms: Terms) -> Store:
     raise StoreFailed(f"{scheme!r} and what follows is no address of a store; expected {FORMS}")
 
 
+def described(url: str) -> tuple[str, str]:
+    """The kind of a store, and where it is, without a user or a password."""
+    scheme, _, rest = url.partition(":")
+    if scheme == "sqlite":
+        return scheme, rest or str(_usual())
+    if scheme in REMOTE:
+        parts = urlsplit(url)
+        place = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="")
+        return "valkey", urlunsplit(place)
+    return ("memory", "") if scheme == "memory" else ("none", "")
+
+
 def _usual() -> Path:
     """Where a service of this user keeps what has to outlive it (XDG Base Directory Specification)."""
     folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "tidegate"

@@ -14,10 +14,15 @@ count in the store's own time, which moves on by what each server saw pass betwe
 `Terms.gap`. While no server runs nothing ages.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from server.stores.records import Outcome, Page, Record
 
 from server.stores.terms import Terms
 
@@ -34,7 +39,7 @@ class Reason(StrEnum):
     REMOVED = "removed"  # by who runs the server
 
     @classmethod
-    def _missing_(cls, _value: object) -> "Reason":
+    def _missing_(cls, _value: object) -> Reason:
         return cls.EXPIRED  # of a later release
 
 
@@ -150,43 +155,6 @@ class Usage:
     taken: int = field(default=0, compare=False)  # bytes of all that, with what the store needs for it, about
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """All that a store has of one sequence, or with a `reason` its tombstone; who moves data reads and puts these.
-
-    `checkpoints`: the newest first. `since` is in the time of the store that it comes from: when the owner last said
-    whether it is awake, or until when the tombstone stands; `seconds` have passed since, or are left.
-    """
-
-    id: str
-    digest: bytes
-    owner: str
-    model: str
-    fence: int
-    since: float
-    seconds: float
-    awake: bool = False
-    checkpoints: tuple[bytes, ...] = ()
-    steps: tuple[int, ...] = ()  # of these
-    reason: Reason | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Some of what a store has, and where to go on; None: that was all."""
-
-    records: tuple[Record, ...]
-    cursor: object | None
-
-
-class Outcome(StrEnum):
-    """What became of a record that was to be put into a store."""
-
-    PUT = "put"
-    KEPT = "kept"  # what is there is newer, or awake, or has another digest
-    GONE = "gone"  # a tombstone is there
-
-
 class Store(Protocol):
     """Checkpoints that outlive a server. Each call may raise `StoreFailed`; the next one tries again by itself.
 
@@ -253,6 +221,9 @@ class Store(Protocol):
 
         What is there during all pages comes once, or seldom twice; each record is as it was at one moment.
         """
+
+    def records(self, ids: Collection[str], now: float) -> tuple[Record, ...]:
+        """Those of these ids that are there."""
 
     def put(self, records: Sequence[Record], now: float) -> list[Outcome]:
         """Keeps records of this or another store under their fences, parked, and says what became of each.

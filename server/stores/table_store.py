@@ -1,25 +1,12 @@
 """A store that decides as `Transaction` does, over tables in this process or in a file."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
 from server.stores.eviction import RANKED
 from server.stores.observed import ObservedTime
-from server.stores.store import (
-    Claim,
-    Claimed,
-    End,
-    Evicted,
-    Gone,
-    Hold,
-    Outcome,
-    Page,
-    Record,
-    Refused,
-    Swept,
-    Usage,
-    Write,
-)
+from server.stores.records import Outcome, Page, Record
+from server.stores.store import Claim, Claimed, End, Evicted, Gone, Hold, Refused, Swept, Usage, Write
 from server.stores.table import Tables
 from server.stores.terms import Terms
 from server.stores.transaction import Transaction
@@ -63,6 +50,10 @@ class TableStore:
     def page(self, cursor: object | None, limit: int, now: float) -> Page:
         with self.tables.reading() as table:
             return Transaction(table, self.terms, now, self._time.look(table.time(), now)).page(cursor, limit)
+
+    def records(self, ids: Collection[str], now: float) -> tuple[Record, ...]:
+        with self.tables.reading() as table:
+            return Transaction(table, self.terms, now, self._time.look(table.time(), now)).records(ids)
 
     def put(self, records: Sequence[Record], now: float) -> list[Outcome]:
         return self._change(now, lambda t: t.put(records))

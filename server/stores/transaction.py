@@ -3,28 +3,15 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from itertools import islice
+from itertools import islice, starmap
 from typing import TypeVar
 
 from server.stores import fencing
 from server.stores.checkpoint_index import CheckpointIndex
 from server.stores.eviction import RANKED, parts
 from server.stores.fencing import Entry, Kept, Tombstone
-from server.stores.store import (
-    Claim,
-    Claimed,
-    End,
-    Evicted,
-    Gone,
-    Hold,
-    Outcome,
-    Page,
-    Reason,
-    Record,
-    Refused,
-    Swept,
-    Write,
-)
+from server.stores.records import Outcome, Page, Record
+from server.stores.store import Claim, Claimed, End, Evicted, Gone, Hold, Reason, Refused, Swept, Write
 from server.stores.table import Changes, Table, Tally
 from server.stores.terms import Terms
 
@@ -93,7 +80,10 @@ class Transaction:
 
     def page(self, cursor: object | None, limit: int) -> Page:
         entries, following = self._table.page(cursor, limit)
-        return Page(tuple(self._record(id_, entry) for id_, entry in entries.items()), following)
+        return Page(tuple(starmap(self._record, entries.items())), following)
+
+    def records(self, ids: Collection[str]) -> tuple[Record, ...]:
+        return tuple(starmap(self._record, self._table.entries(ids).items()))
 
     def put(self, records: Sequence[Record]) -> list[Outcome]:
         self._load({record.id for record in records})

@@ -40,3 +40,8 @@ def test_the_right_to_a_model_holds_for_its_aliases() -> None:
     caller = Caller(models=("weather",))
     assert caller.may(Right.PREDICT, "weather@stable")
     assert not caller.may(Right.PREDICT, "weather2@weather")
+
+
+def test_who_may_administer_may_observe() -> None:
+    assert Caller(rights=frozenset({Right.ADMINISTER})).may(Right.OBSERVE, "weather")
+    assert not Caller(rights=frozenset({Right.OBSERVE})).may(Right.ADMINISTER)

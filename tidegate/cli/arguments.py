@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import NoReturn, TypeAlias
 
+from tidegate.cli import operator_arguments
+
 DEFAULT_SERVER = "localhost:50051"
 _OUTPUTS = ("drawing", "csv", "jsonl")
 
@@ -66,6 +68,7 @@ def _parser() -> _Parser:
     describe.add_argument("--json", action="store_true", help="as a JSON object")
     _add_stream(commands_of)
     _add_kept(commands_of)
+    operator_arguments.add(commands_of, _command)
     return parser
 
 

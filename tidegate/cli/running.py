@@ -5,9 +5,10 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
-from tidegate.cli import commands
+from tidegate.cli import commands, operators
 from tidegate.cli.arguments import DEFAULT_SERVER, read
 from tidegate.cli.bookmark import Bookmark
+from tidegate.cli.operator_arguments import COMMANDS
 from tidegate.client import Client
 from tidegate.drawing.names import printable
 from tidegate.errors import Refused, TidegateError
@@ -19,7 +20,7 @@ def run(arguments: Sequence[str] | None) -> int:
     try:
         options.bookmark = Bookmark.load(options.kept) if "kept" in options else None
         with _client(options) as client:
-            getattr(commands, options.command)(client, options)
+            getattr(operators if options.command in COMMANDS else commands, options.command)(client, options)
     except BrokenPipeError:
         raise
     except Refused as error:

@@ -162,6 +162,7 @@ class FleetBooks(CommonBooks[Steps, FleetReplay, FleetInFlight]):
     def resumed(self, opened: pb.Opened) -> list[pb.StreamRequest]:
         assert self._replay is not None
         self.opening = self.opening.renewed(opened)
+        self.version = opened.version
         self._most = 0
         start = self.opening.next_steps
         self._go_on_at(start, kept=self._replay.reaches(start))

@@ -264,6 +264,8 @@ class SequenceBooks(CommonBooks[int, Replay, InFlight]):
     def _resend(self, replay: Replay, start: int, version: int) -> list[pb.StreamRequest]:
         self._most = most = self._rows_of_a_message()
         controls = self._controls.again(start, version)
+        if not controls:
+            self.version = version  # an operator may have moved it
         requests: list[pb.StreamRequest] = []
         parted = {self.answered, *(control.at for control in controls)}
         for first, _, request in replay.since(start, parted, most):

@@ -5,7 +5,8 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
-from server.stores.store import Claimed, End, Evicted, Gone, Hold, Reason, Record, Refused, Write
+from server.stores.records import Record
+from server.stores.store import Claimed, End, Evicted, Gone, Hold, Reason, Refused, Write
 
 BATCH = 128  # what one run of the script takes: everybody else waits for a millisecond or two
 

@@ -7,7 +7,7 @@ crash of Valkey itself as far as its `appendonly` and `appendfsync` say.
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha1
 from itertools import chain
@@ -24,21 +24,8 @@ from valkey.retry import Retry
 from server.errors import StoreFailed
 from server.stores.eviction import RANKED, parts
 from server.stores.observed import ObservedTime
-from server.stores.store import (
-    Claim,
-    Claimed,
-    End,
-    Evicted,
-    Gone,
-    Hold,
-    Outcome,
-    Page,
-    Record,
-    Refused,
-    Swept,
-    Usage,
-    Write,
-)
+from server.stores.records import Outcome, Page, Record
+from server.stores.store import Claim, Claimed, End, Evicted, Gone, Hold, Refused, Swept, Usage, Write
 from server.stores.terms import Terms
 from server.stores.valkey import items
 from server.stores.valkey.items import BATCH, Item
@@ -148,8 +135,11 @@ class ValkeyStore:
         pattern = re.sub(r"([\[\]*?\\])", r"\\\1", self._prefix) + "sequence:*"
         ((following, keys),) = self._run([("SCAN", cursor or 0, "MATCH", pattern, "COUNT", limit)])  # type: ignore[list-item] # an int
         ids = [key[len(self._prefix) + len("sequence:") :] for key in keys]
+        return Page(self.records(ids, now), int(following) or None)
+
+    def records(self, ids: Collection[str | bytes], now: float) -> tuple[Record, ...]:
         found = [one for answer in self._each("page", now, [(id_,) for id_ in ids]) for one in answer]
-        return Page(tuple(items.record(self._time.last, *one) for one in found), int(following) or None)
+        return tuple(items.record(self._time.last, *one) for one in found)
 
     def put(self, records: Sequence[Record], now: float) -> list[Outcome]:
         answers = self._each("put", now, [items.put(record) for record in records], 16)

@@ -71,6 +71,7 @@ async def test_a_pin_an_alias_and_a_canary_are_served_beside_the_newest_and_read
     assert repository.find("a", 0).version == repository.entry("a", 0).found.version == 2
     assert repository.find("a@stable", 0).version == repository.entry("a@stable", 0).found.version == 1
     assert repository.find("a@3", 0).version == 3
+    assert repository.find("a@stable", 2).version == 2  # as who opens again what it had
     with pytest.raises(UnknownModel, match="has no alias 'old'; it has stable"):
         repository.find("a@old", 0)
     rules(settings, "")

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from server.stores.records import Outcome, Record
 from server.stores.sqlite.store import SqliteStore
-from server.stores.store import Claim, Claimed, End, Gone, Hold, Outcome, Reason, Record, Store, Write
+from server.stores.store import Claim, Claimed, End, Gone, Hold, Reason, Store, Write
 from server.stores.terms import Terms
 from tests.server.stores.test_stores import (
     BIRTH,
@@ -65,6 +66,7 @@ def test_pages_hold_everything_once_with_all_checkpoints_however_long_they_are(s
         assert (first.digest, first.owner, first.model, first.fence, first.awake) == (TOKEN, "ann", "recall", 1, False)
         assert (awake.awake, awake.steps) == (True, (5,))
         assert (stone.reason, stone.steps, stone.checkpoints) == (Reason.ENDED, (9,), ())
+        assert store.records(["t", "none"], NOW + 10.0)[0].id == "t"
         assert stone.seconds == pytest.approx(50.0, abs=11.0)
 
 

@@ -1,0 +1,1 @@
+"""The gRPC service tidegate.v1.Admin, for who runs a server."""

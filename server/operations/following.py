@@ -1,0 +1,69 @@
+"""Follows the folder of models while the server serves, and says which sequences a version leaves behind."""
+
+import asyncio
+import logging
+
+from server.durability.keeper import AnyKeeper
+from server.durability.upkeep.listed import Filter
+from server.errors import StoreFailed, StoreSilent
+from server.repository import changes
+from server.repository.repository import Repository
+
+log = logging.getLogger(__name__)
+
+
+class Following:
+    """Looks every so many seconds."""
+
+    def __init__(self, repository: Repository, keeper: AnyKeeper, seconds: float) -> None:
+        self._repository = repository
+        self._keeper = keeper
+        self._seconds = seconds
+        self._counting: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Until cancelled. What fails is tried again with the next look."""
+        failed = ""
+        while True:
+            await asyncio.sleep(self._seconds)
+            try:
+                await self._look()
+                failed = ""
+            except OSError as error:
+                if str(error) != failed:  # once, however long it lasts
+                    log.warning("the models cannot be looked through: %s; trying again", error)
+                failed = str(error)
+            except (StoreFailed, StoreSilent):
+                pass  # the store's thread says it
+            except Exception:
+                log.exception("looking through the repository failed; trying again")
+
+    async def _look(self) -> None:
+        before = self._repository.placement().here
+        await self._repository.look()
+        for name, version in sorted(before - self._repository.placement().here):
+            task = asyncio.create_task(self._count(name, version))
+            self._counting.add(task)
+            task.add_done_callback(self._counting.discard)
+        await self._keeper.upkeep.move_on(changes.moving(self._repository))
+
+    async def _count(self, name: str, version: int) -> None:
+        """Says how many sequences need a version that is gone, unless a rule moves them."""
+        if self._repository.destination(name, version):
+            return
+        here = count = 0
+        try:
+            async for those in self._keeper.upkeep.list(Filter(model=name, version=version), list):
+                count += len(those)
+                here += sum(one.here for one in those)
+        except (StoreFailed, StoreSilent):
+            log.warning(
+                "%s version %d is gone; how many sequences need it cannot be said: the store fails", name, version
+            )
+            return
+        if count:
+            log.warning(
+                "%s version %d is gone, and is needed by sequences: %d, of which %d are open here and go on. The "
+                "others cannot be resumed until it is put back, or until: tidegate versions move %s %d VERSION",
+                *(name, version, count, here, name, version),
+            )

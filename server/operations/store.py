@@ -1,0 +1,144 @@
+"""`python -m server store move FROM TO`, `check STORE`, `backup STORE FILE`, `restore STORE FILE`: without a server.
+
+For stores whose servers are stopped; `tidegate store` does the same through a running one.
+Exit status: 0 done, 1 a store fails, or something is wrong with it, 2 wrong usage.
+"""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from server import options
+from server.durability.upkeep.backup import Reader, Writer
+from server.durability.upkeep.upkeep import Census, count
+from server.errors import BadInput, StoreFailed
+from server.stores.open import described, open_store
+from server.stores.records import Outcome, Record
+from server.stores.store import Store
+from server.stores.terms import Terms
+
+_MOST = 64  # records at a time
+_PIECE = 2**20  # bytes of a file at a time
+
+_HELP = {
+    "move": ("FROM", "TO", "copies all that a store has into another; what is there and newer stays"),
+    "check": ("STORE", "", "reads every checkpoint"),
+    "backup": ("STORE", "FILE", "writes all that a store has to a file"),
+    "restore": ("STORE", "FILE", "puts what a backup holds into a store; what is there and newer stays"),
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = options.Parser(
+        prog="python -m server store",
+        description="Looks after a store while no server runs on it; `tidegate store` does so through a running one.",
+    )
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, (first, second, text) in _HELP.items():
+        action = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        action.add_argument("store", metavar=first, help="as --store has it: sqlite:FILE, valkey://HOST:PORT/DB")
+        if second:
+            action.add_argument("other", metavar=second, help="likewise" if second == "TO" else "the file")
+    given = parser.parse_args(list(arguments))
+    try:
+        return _run(given.action, given.store, getattr(given, "other", ""))
+    except (StoreFailed, BadInput, OSError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(action: str, url: str, other: str) -> int:
+    store = open_store(url, Terms())
+    try:
+        match action:
+            case "move":
+                return _move(store, url, other)
+            case "check":
+                return _check(store)
+            case "backup":
+                return _back_up(store, Path(other))
+            case _:
+                return _restore(store, Path(other))
+    finally:
+        store.close()
+
+
+def _pages(store: Store) -> Iterator[Sequence[Record]]:
+    cursor, begun = None, False
+    while cursor is not None or not begun:
+        page = store.page(cursor, _MOST, time.time())
+        yield page.records
+        cursor, begun = page.cursor, True
+
+
+def _move(source: Store, url: str, other: str) -> int:
+    """Copies, and then looks whether all of it is there."""
+    if described(url) == described(other):
+        raise StoreFailed("both addresses are of the same store")
+    target, outcomes, awake, ids = open_store(other, Terms()), Counter[Outcome](), 0, set[str]()
+    try:
+        for records in _pages(source):
+            outcomes.update(target.put(records, time.time()))
+            awake += sum(record.awake for record in records)
+            ids |= {record.id for record in records if record.reason is None}
+        for records in _pages(target):
+            ids -= {record.id for record in records}
+    finally:
+        target.close()
+    _say(outcomes)
+    if awake:
+        print(f"{awake} were open when their server was last heard of: what it writes from now on is not moved")
+    if ids:
+        print(f"{len(ids)} sequences are missing in the target, such as {min(ids)}", file=sys.stderr)
+    return int(bool(ids))
+
+
+def _check(store: Store) -> int:
+    census = Census()
+    for records in _pages(store):
+        count(census, records)
+    usage = store.usage()
+    if (usage.sequences, usage.parked, usage.bytes) != (census.sequences, census.parked, census.bytes):
+        census.faults.append(f"the counters say {usage}")
+    for fault in census.faults:
+        print(fault)
+    print(f"{census.sequences} sequences, {census.parked} of them parked; {census.checkpoints} checkpoints were read")
+    return int(bool(census.faults))
+
+
+def _back_up(store: Store, path: Path) -> int:
+    writer, new = Writer(), Path(f"{path}.part")
+    with new.open("wb") as file:
+        file.write(writer.head())
+        for records in _pages(store):
+            file.write(writer.records(records))
+        file.write(writer.end())
+    new.replace(path)
+    print(f"{writer.count} records")
+    return 0
+
+
+def _restore(store: Store, path: Path) -> int:
+    """Reads the file to its end before anything is changed."""
+    for _ in _records(path):
+        pass
+    outcomes = Counter[Outcome]()
+    for records in _records(path):
+        outcomes.update(store.put(records, time.time()))
+    _say(outcomes)
+    return 0
+
+
+def _records(path: Path) -> Iterator[Sequence[Record]]:
+    reader = Reader()
+    with path.open("rb") as file:
+        while data := file.read(_PIECE):
+            yield reader.feed(data)
+    reader.finish()
+
+
+def _say(outcomes: Counter[Outcome]) -> None:
+    put, kept, gone = (outcomes[outcome] for outcome in (Outcome.PUT, Outcome.KEPT, Outcome.GONE))
+    print(f"{put} put, {kept} kept as they are there (newer, or open), {gone} not brought back: they have ended there")

@@ -1,0 +1,33 @@
+"""Where sequences of each version go on, at one moment; pure, so that any thread may ask."""
+
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from server.repository.rules import NONE, Rules
+
+
+@dataclass(frozen=True)
+class Placement:
+    """`here`: names and versions of the folder. `leaving`: of those that only open sequences still have.
+
+    `complete`: whether the folder was looked through, so that what is not here is gone.
+    """
+
+    rules: Mapping[str, Rules]
+    here: AbstractSet[tuple[str, int]]
+    leaving: frozenset[tuple[str, int]]
+    complete: bool
+
+    def destination(self, name: str, version: int) -> int:
+        """The version with which they go on by a rule, once they are resumed; 0: their own."""
+        return self.rules.get(name, NONE).destination(version, self._is_gone(name, version))
+
+    def strands(self, name: str, version: int) -> bool:
+        """Whether they cannot be resumed, because their version is gone and no rule moves them."""
+        if (name, version) in self.leaving or not self._is_gone(name, version):
+            return False
+        return self.destination(name, version) == 0
+
+    def _is_gone(self, name: str, version: int) -> bool:
+        return self.complete and (name, version) not in self.here

@@ -1,0 +1,152 @@
+"""`tidegate sequences`, `tidegate store` and `tidegate versions` against a running server; `python -m server store`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import tidegate
+from server.__main__ import COMMANDS
+from tests.end_to_end.test_life import add
+from tests.operators.test_admin import ROWS, parked, the_rest
+from tests.running_server import ROOT
+from tests.torch_models import Spec
+from tests.valkey_server import RunningValkey
+from tidegate.cli import running
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.running_server import RunningServer
+
+
+@pytest.fixture
+def tidegate_says(capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
+    """Runs the command, and gives the lines of its output; `status` is what is expected."""
+
+    def run(*arguments: str, status: int = 0) -> list[str]:
+        capsys.readouterr()
+        assert running.run(arguments) == status, capsys.readouterr()
+        said = capsys.readouterr()
+        return (said.err if status else said.out).splitlines()
+
+    return run
+
+
+def test_sequences_are_listed_shown_and_ended(
+    start: Callable[..., RunningServer],
+    lstm_only: Path,
+    tidegate_says: Callable[..., list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    address = start(lstm_only).ready().address
+    id_, token, _ = parked(address, "ann", 5)
+    where = "--server", address
+    (line,) = tidegate_says("sequences", *where, "--parked", "--owner", "ann")
+    assert json.loads(line).items() >= {"id": id_, "steps": 5, "life": "parked", "owner": "ann"}.items()
+    assert token not in line
+    assert tidegate_says("sequences", "--open", *where) == tidegate_says("sequences", *where, "--idle", "2d") == []
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("NO_COLOR", "1")
+    header, row = tidegate_says("sequences", *where)
+    assert header.split() == ["ID", "MODEL", "VERSION", "STEPS", "STATE", "OWNER", "FROM", "IDLE", "CHECKPOINT"]
+    assert row.split()[:6] == [id_, "lstm", "1", "5", "parked", "ann"]
+    assert f"id                {id_}" in tidegate_says("sequences", "show", id_, *where)
+    assert "no sequence 'x' is open or kept here" in tidegate_says("sequences", "show", "x", *where, status=1)[0]
+    assert "1 sequences would end; say --yes" in tidegate_says("sequences", "end", id_, *where, status=1)[0]
+    assert tidegate_says("sequences", "end", id_, "--yes", *where) == [id_]
+    with tidegate.connect(address) as client, pytest.raises(tidegate.SequenceLost, match="by who runs the server"):
+        client.resume(id_, token, answered=5)
+
+
+def test_the_store_is_described_checked_backed_up_and_restored(
+    start: Callable[..., RunningServer], lstm_only: Path, tmp_path: Path, tidegate_says: Callable[..., list[str]]
+) -> None:
+    address, other = (start(lstm_only, "--store", f"sqlite:{tmp_path / name}").ready().address for name in "ab")
+    id_, token, answers = parked(address, "ann", 5)
+    info: dict[str, Any] = json.loads(tidegate_says("store", "info", "--server", address)[0])
+    assert (info["kind"], info["place"], info["sequences"]) == ("sqlite", str(tmp_path / "a"), 1)
+    check = json.loads(tidegate_says("store", "check", "--server", address)[0])
+    assert check["versions"] == [{"model": "lstm", "version": 1, "sequences": 1, "stranded": False}]
+    file = str(tmp_path / "backup")
+    tidegate_says("store", "backup", file, "--server", address)
+    assert tidegate_says("store", "restore", file, "--server", other)[0].startswith("1 restored, 0 kept")
+    assert len(answers + the_rest(other, id_, token, 5)) == len(ROWS)
+    assert "is no backup of a store" in tidegate_says("store", "restore", __file__, "--server", other, status=1)[0]
+
+
+def test_a_version_is_rolled_back_by_one_command_and_aliases_and_pins_are_followed(
+    start: Callable[..., RunningServer], lstm_only: Path, tidegate_says: Callable[..., list[str]]
+) -> None:
+    server = start(lstm_only, "--poll-seconds", "0.05").ready()
+    where = "--server", server.address
+    add(Spec(hidden=8, layers=2, seed=50), lstm_only, "lstm", 2)
+    server.line("serving lstm version 2")
+    id_, token, _ = parked(server.address, "ann", 5)
+    tidegate_says("versions", "alias", "lstm", "old", "1", *where)
+    (said,) = tidegate_says("versions", "move", "lstm", "2", "1", *where)
+    assert json.loads(said).items() >= {"aliases": {"old": 1}, "moves": {"2": 1}, "pinned": 0}.items()
+    assert (lstm_only / "lstm" / "versions.toml").read_text(encoding="utf-8").splitlines()[1:] == [
+        'alias."old" = 1',
+        "move.2 = 1",
+    ]
+    assert len(the_rest(server.address, id_, token, 5, version=1)) == len(ROWS) - 5
+    with tidegate.connect(server.address) as client:
+        for name, version in (("lstm@old", 1), ("lstm", 1), ("lstm@1", 1)):
+            with client.sequence(name, trace=False) as sequence:
+                assert (sequence.model, sequence.version) == ("lstm", version)
+            assert client.describe(name).version == version
+        with pytest.raises(tidegate.UnknownModel, match="version 2 is withdrawn"):
+            client.sequence("lstm", version=2)
+    assert "has no version 9 here" in tidegate_says("versions", "pin", "lstm", "9", *where, status=1)[0]
+
+
+@pytest.fixture(scope="module")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningValkey]:
+    with RunningValkey(tmp_path_factory.mktemp("valkey")) as made:
+        yield made
+
+
+def test_a_store_moves_to_another_kind_while_no_server_runs_and_clients_resume_there_bit_for_bit(
+    start: Callable[..., RunningServer],
+    lstm_only: Path,
+    tmp_path: Path,
+    valkey: RunningValkey,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    here, there, file = f"sqlite:{tmp_path / 'store'}", valkey.url, str(tmp_path / "backup")
+    first = start(lstm_only, "--store", here).ready()
+    left = [parked(first.address, "ann", 5) for _ in range(3)]
+    with tidegate.connect(first.address) as client, client.sequence("lstm", trace=False) as sequence:
+        expected = [sequence.step(row).output.tobytes() for row in ROWS]
+    first.terminate()
+    first.wait()
+    store = COMMANDS["store"]
+    assert store(["move", here, there]) == 0
+    assert store(["check", there]) == 0
+    assert "3 sequences, 3 of them parked; " in capsys.readouterr().out
+    assert store(["backup", there, file]) == 0
+    assert store(["restore", here, file]) == 0
+    assert store(["move", here, here]) == 1
+    assert "the same store" in capsys.readouterr().err
+    second = start(lstm_only, "--store", there).ready()
+    for id_, token, answers in left:
+        assert answers + the_rest(second.address, id_, token, 5) == expected
+
+
+@pytest.mark.parametrize("schema", [2, 3])
+def test_the_store_of_an_earlier_release_is_checked_and_moved_whole(
+    tmp_path: Path, schema: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(ROOT / "tests" / "server" / "stores" / "kept" / f"schema_{schema}.sqlite", tmp_path / "old")
+    old, new = f"sqlite:{tmp_path / 'old'}", f"sqlite:{tmp_path / 'new'}"
+    store = COMMANDS["store"]
+    assert store(["check", old]) == 0
+    before = capsys.readouterr().out
+    assert store(["move", old, new]) == 0
+    assert store(["check", new]) == 0
+    assert before.split(" sequences")[0] == capsys.readouterr().out.splitlines()[-1].split(" sequences")[0] != "0"

@@ -1,0 +1,191 @@
+"""What the commands for who runs a server do: a function for each, under its name. They print; they do not parse."""
+
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from itertools import chain, islice
+
+from tidegate.admin.facts import SequenceInfo, StoreInfo, Versions, chosen
+from tidegate.cli.commands import style_of
+from tidegate.client import Client
+from tidegate.drawing.names import printable
+from tidegate.errors import TidegateError
+
+_ACTIONS = ("list", "show", "end")
+_HEADER = ("ID", "MODEL", "VERSION", "STEPS", "STATE", "OWNER", "FROM", "IDLE", "CHECKPOINT")
+_FIRST = 200  # rows that say how wide the columns are
+_TIMES = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
+
+
+def sequences(client: Client, options: Namespace) -> None:
+    given = bool(options.what) and options.what[0] in _ACTIONS
+    action, ids = (options.what[0], options.what[1:]) if given else ("list", options.what)
+    wanted = chosen(
+        ids,
+        model=options.model,
+        version=options.version,
+        owner=options.owner,
+        life=options.lives or (),
+        idle_seconds=options.idle,
+        stranded=options.stranded,
+    )
+    as_json = options.json or not sys.stdout.isatty()
+    if action == "end":
+        if not options.yes:
+            _ask(sum(1 for _ in client.admin.sequences(wanted)))
+        count = 0
+        for id_ in client.admin.end(wanted):
+            print(printable(id_))
+            count += 1
+        print(f"tidegate: {count} sequences have ended", file=sys.stderr)
+        return
+    found = client.admin.sequences(wanted)
+    if action == "show":
+        _show(ids, found, as_json)
+    else:
+        _print_all(found, as_json)
+
+
+def _ask(count: int) -> None:
+    """Raises TidegateError: nobody has said yes."""
+    if not sys.stdin.isatty():
+        raise TidegateError(f"{count} sequences would end; say --yes")
+    print(f"{count} sequences will end, and their clients cannot go on with them. End them? [y/N] ", end="", flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise TidegateError("nothing was ended")
+
+
+def _show(ids: Sequence[str], found: Iterable[SequenceInfo], as_json: bool) -> None:
+    seen = set[str]()
+    for one in found:
+        seen.add(one.id)
+        if as_json:
+            print(json.dumps(asdict(one)))
+            continue
+        rows = [(name, value) for name, value in asdict(one).items() if value not in ("", None)]
+        print("\n".join(f"{name.replace('_', ' '):17} {printable(str(value))}" for name, value in rows), end="\n\n")
+    if missing := [id_ for id_ in ids if id_ not in seen]:
+        raise TidegateError(f"no sequence '{missing[0]}' is open or kept here")
+
+
+def _print_all(found: Iterator[SequenceInfo], as_json: bool) -> None:
+    if as_json:
+        for one in found:
+            print(json.dumps(asdict(one)))
+        return
+    first = [_row(one) for one in islice(found, _FIRST)]
+    widths = [max(len(row[at]) for row in (_HEADER, *first)) for at in range(len(_HEADER))]
+    print(style_of(sys.stdout).dim(_line(_HEADER, widths)))
+    count = 0
+    for row in chain(first, map(_row, found)):
+        print(_line(row, widths))
+        count += 1
+    print(f"tidegate: {count} sequences", file=sys.stderr)
+
+
+def _row(one: SequenceInfo) -> tuple[str, ...]:
+    version = f"{one.version} -> {one.moves_to}" if one.moves_to else f"{one.version} (gone)" * one.stranded
+    whose = " ".join(filter(None, (one.token and f"token {one.token}", one.owner)))
+    kept = "" if one.checkpointed is None else str(one.checkpointed)
+    cells = one.id, one.model, version or str(one.version), str(one.steps), one.life, whose, one.address
+    return (*map(printable, cells), ago(one.idle_seconds), kept)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def ago(seconds: float) -> str:
+    """A time in its largest unit: 90 -> 1m."""
+    return next((f"{int(seconds // of)}{unit}" for unit, of in _TIMES if seconds >= of), "0s")
+
+
+def store(client: Client, options: Namespace) -> None:
+    match options.action:
+        case "info":
+            _print_store(client.admin.store(), options.json or not sys.stdout.isatty())
+        case "check":
+            _check_store(client, options.json or not sys.stdout.isatty())
+        case "backup":
+            size = client.admin.back_up(options.file)
+            print(f"tidegate: {options.file} has {size} bytes", file=sys.stderr)
+        case _:
+            put = client.admin.restore(options.file)
+            print(
+                f"{put.restored} restored, {put.kept} kept as they are there (newer, or open), {put.gone} not brought "
+                "back, because they have ended there"
+            )
+
+
+def _print_store(said: StoreInfo, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(asdict(said)))
+        return
+    size, most = said.taken_bytes / 2**20, said.most_bytes / 2**20
+    print(f"{said.kind} {printable(said.place)}{'' if said.answers else ', which does not answer'}")
+    print(
+        f"{said.sequences} sequences, of which {said.parked} are parked; {said.tombstones} that are gone are remembered"
+    )
+    print(f"{size:.1f} MiB of {most:.0f} MiB")
+
+
+def _check_store(client: Client, as_json: bool) -> None:
+    """Raises TidegateError: something is wrong."""
+    said = client.admin.check()
+    versions = [
+        {"model": model, "version": version, "sequences": count, "stranded": (model, version) in said.stranded}
+        for (model, version), count in said.versions.items()
+    ]
+    if as_json:
+        print(json.dumps(asdict(said) | {"versions": versions, "stranded": len(said.stranded)}))
+    else:
+        print(
+            f"{said.sequences} sequences, of which {said.parked} are parked; {said.checkpoints} checkpoints are whole"
+        )
+        for one in versions:
+            gone = ", which is gone: put it back, or see `tidegate versions move`" if one["stranded"] else ""
+            print(printable(f"  {one['model']} version {one['version']}: {one['sequences']}{gone}"))
+        for fault in said.faults:
+            print(printable(fault))
+    if said.faults:
+        raise TidegateError(f"{len(said.faults)} faults were found")
+
+
+def versions(client: Client, options: Namespace) -> None:
+    admin, model = client.admin, options.model
+    calls: dict[str, Callable[[], Versions]] = {
+        "show": lambda: admin.versions(model),
+        "pin": lambda: admin.pin(model, options.version),
+        "alias": lambda: admin.alias(model, options.name, options.version),
+        "canary": lambda: admin.canary(model, options.version, options.share),
+        "load": lambda: admin.load(model, options.version),
+        "unload": lambda: admin.unload(model, options.version),
+        "move": lambda: admin.move(model, options.version, options.to),
+    }
+    said = calls[options.action]()
+    if options.json or not sys.stdout.isatty():
+        print(json.dumps(asdict(said)))
+    else:
+        print("\n".join(map(printable, _rules(said))))
+
+
+def _rules(said: Versions) -> Iterator[str]:
+    """The versions and rules of a model, as lines for a person."""
+    names = {version: [name for name, of in said.aliases.items() if of == version] for version in said.aliases.values()}
+    for one in said.versions:
+        notes = [f"@{name}" for name in names.get(one.version, [])]
+        notes += ["pinned"] if one.version == said.pinned else []
+        notes += [f"canary for {said.canary[1]:g} %"] if said.canary and said.canary[0] == one.version else []
+        notes += ["withdrawn"] if one.withdrawn else []
+        notes += [f"goes on with {said.moves[one.version]}"] if one.version in said.moves else []
+        notes += [] if one.here else ["its folder is gone"]
+        notes += [f"{one.open} open"] if one.open else []
+        yield f"{said.model} version {one.version}  {one.status or 'not served'}  {', '.join(notes)}".rstrip()
+        if one.reason:
+            yield f"  {one.reason}"
+    if 0 in said.moves:
+        yield f"whatever else is withdrawn or gone goes on with version {said.moves[0]}"
+    if said.fault:
+        yield f"versions.toml is not followed: {said.fault}"
