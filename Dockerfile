@@ -18,10 +18,10 @@ COPY pyproject.toml .
 
 FROM pip AS server-packages
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/venv install --quiet --group server
-# A quarter of what was installed is tests, headers and converters, which a server never opens.
+    pip --python /opt/venv install --quiet --group server --group tracing
+# Half of what was installed is tests, headers and converters, with the algebra that they need, which a server never opens.
 RUN cd /opt/venv/lib/python3*/site-packages \
- && rm -rf onnx/backend/test onnx/test onnxruntime/transformers onnxruntime/quantization onnxruntime/tools \
+ && rm -rf onnx/backend/test onnx/test onnxruntime/transformers onnxruntime/quantization onnxruntime/tools sympy mpmath \
  && find . -type d -name tests -prune -exec rm -rf {} + \
  && find . -type f \( -name '*.pyi' -o -name '*.pyx' -o -name '*.h' -o -name '*.c' -o -name '*.cc' \) -delete
 

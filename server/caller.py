@@ -37,6 +37,7 @@ class Caller:
     models: tuple[str, ...] = ("*",)  # patterns of the names of models that the rights are for
     shown: str = field(default="", compare=False, repr=False)  # the digest of its secret, or its certificate's name
     meter: Meter = field(default_factory=Meter, compare=False, repr=False)  # of its account
+    trace: str = ""  # the `traceparent` that its call came with, where calls are traced
 
     def named(self, who: str) -> "Caller":
         """The same client under the owner's name that it gave."""

@@ -20,7 +20,8 @@ class Living(Protocol):
     id: str
     owner: str
     began: float  # when it came here, in seconds of the monotonic clock
-    resumed: bool  # it was opened before it came here
+    resumed: bool  # or opened here
+    trace: str  # the `traceparent` of the client that brought it here; empty: none
 
     @property
     def place(self) -> tuple[str, int]:
@@ -35,7 +36,10 @@ class Watcher(Protocol):
     """Called in the event loop, for up to some hundred sequences of one model at a time: it has to be quick."""
 
     def came(self, those: Sequence[Living]) -> None:
-        """They were opened, or resumed, as each says."""
+        """They were opened, or resumed."""
+
+    def kept(self, those: Sequence[Living], steps: Sequence[int]) -> None:
+        """The store has checkpoints of them, after so many steps each. They may have left since."""
 
     def moved(self, one: Living, before: tuple[str, int]) -> None:
         """It goes on with another version."""
@@ -55,6 +59,9 @@ class Lives:
 
     def came(self, those: Sequence[Living]) -> None:
         self._tell(lambda watcher: watcher.came(those))
+
+    def kept(self, those: Sequence[Living], steps: Sequence[int]) -> None:
+        self._tell(lambda watcher: watcher.kept(those, steps))
 
     def moved(self, one: Living, before: tuple[str, int]) -> None:
         self._tell(lambda watcher: watcher.moved(one, before))

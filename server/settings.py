@@ -157,6 +157,12 @@ class Settings:
         0, "PORT", "the port of the Prometheus page /metrics; worker N has port + N; 0 for none", 0, 65_535
     )
     metrics_host: str = option("", "ADDRESS", "the address that this page listens on; --host unless it is given")
+    otlp_endpoint: str = option(
+        "",
+        "URL",
+        "where OpenTelemetry's spans go, OTLP over HTTP, as in http://localhost:4318; unless it is given, "
+        "where OTEL_EXPORTER_OTLP_ENDPOINT says; if that is not set, there are none",
+    )
     observer: str = option(
         "none", "MODULE:CLASS", "an observer of all answers, as in server/runtime/observer.py; or none"
     )

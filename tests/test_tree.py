@@ -69,7 +69,7 @@ def imported(statement: str, **environment: str) -> set[str]:
 def test_the_server_imports_neither_torch_nor_training() -> None:
     modules = imported("import server.__main__")
     assert {"server", "onnxruntime", "onnx", "grpc"} <= modules
-    assert not modules & {"torch", "training", "bench", "demo", "matplotlib", "rich"}
+    assert not modules & {"torch", "training", "bench", "demo", "matplotlib", "rich", "opentelemetry", "requests"}
 
 
 def test_the_client_imports_grpc_protobuf_and_numpy_and_nothing_of_the_applications() -> None:

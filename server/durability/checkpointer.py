@@ -209,12 +209,15 @@ class Checkpointer:
         """Records what was written of a part, and lets go of sequences that another server owns now."""
         model, sequences = snapshot.model, self._registry.at(snapshot.model)
         foreign: list[tuple[ServedSequence, store.Refused]] = []
+        kept = list[ServedSequence](), list[int]()
         for sequence, step in zip(snapshot.sequences[part], snapshot.steps[part].tolist(), strict=True):
             if sequence in unfit:
                 continue
             refusal = refused.get(sequence.id)
             if refusal is None or is_old(refusal, sequence):
                 model.counters.written += 1
+                kept[0].append(sequence)
+                kept[1].append(step)
                 self._registry.born(sequence)
                 if sequences.get(sequence.slot) is sequence:
                     model.watermarks.written[sequence.slot] = step
@@ -224,6 +227,7 @@ class Checkpointer:
                 self._registry.forgotten(sequence)
             else:
                 foreign.append((sequence, refusal))
+        self._registry.lives.kept(*kept)
         self._registry.refused(foreign)
 
     def _give_up(self, sequences: Iterable[ServedSequence]) -> None:

@@ -172,6 +172,7 @@ class ServedSequence:
     held: float = -inf  # when the store was last told whether it is awake, in seconds of a monotonic clock
     origin: np.ndarray | None = None  # the state [W] that a new one came with; None: the model's initial one
     began: float = 0.0  # when it came here, by the same clock
+    trace: str = ""  # the client's `traceparent`
 
     @property
     def place(self) -> tuple[str, int]:
@@ -206,10 +207,13 @@ class Cohort:
         """More of them, in these slots."""
         chosen = self.identity
         ids, fence = (new_ids(len(slots), self.route), 1) if chosen is None else ((chosen.id,), chosen.fence)
-        owner, places = self.caller.owner, zip(ids, slots.tolist(), strict=True)
+        owner, trace = self.caller.owner, self.caller.trace
+        places = zip(ids, slots.tolist(), strict=True)
         one = self.origin is None or self.origin.ndim == 1
         origins = repeat(self.origin) if one else iter(self.origin)  # type: ignore[arg-type] # it is rows
         return [
-            ServedSequence(id_, digest, owner, self.model, slot, fence, steps=self.step, new=True, origin=origin)
+            ServedSequence(
+                id_, digest, owner, self.model, slot, fence, steps=self.step, new=True, origin=origin, trace=trace
+            )
             for (id_, slot), origin in zip(places, origins, strict=False)
         ]

@@ -2,21 +2,32 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Protocol
 
 from server.access.authority import Authority
 from server.caller import Caller
 from server.durability.keeper import AnyKeeper
 from server.edge.admission import Admission
-from server.edge.callers import Peer, anybody, caller_of
+from server.edge.callers import Peer, anybody, caller_of, trace_of
 from server.edge.incoming import Incoming
 from server.edge.pace import Pace
 from server.edge.prediction import Predictor
 from server.edge.refusals import Refusals
-from server.errors import TidegateError
+from server.errors import Reason, TidegateError
 from server.repository.repository import Repository
 from server.runtime.turns import REST, Turns
 from server.settings import Settings
 from server.streams.allowance import Allowances
+
+_STREAMS = {"Stream", "ModelStreamInfer"}  # whose sequences are traced, each by itself
+
+
+class Tracer(Protocol):
+    """Whoever traces calls."""
+
+    def call(self, request: str, trace: str) -> tuple[Callable[[], None], Callable[[str], None]]:
+        """Begins a call under the client's traceparent: what ends it, and what says why it was refused."""
 
 
 class Backend:
@@ -36,6 +47,7 @@ class Backend:
         self.keeper = keeper
         self.authority = authority or Authority()
         self.refusals = Refusals()
+        self.tracer: Tracer | None = None
         self.incoming = Incoming(settings)
         self.pace = Pace(lambda call: asyncio.get_running_loop().call_soon(call))
         self.turns = Turns(lambda call: asyncio.get_running_loop().call_soon(call), rest=REST)
@@ -44,16 +56,23 @@ class Backend:
 
     def caller(self, context: Peer) -> Caller:
         """The client of a call, to be asked for the rights that the call needs. Raises Unauthenticated."""
-        return caller_of(context, self.authority)
+        caller = caller_of(context, self.authority)
+        return caller if self.tracer is None else replace(caller, trace=trace_of(context))
 
     def noted(self, context: Peer, request: str) -> Callable[[TidegateError], None]:
-        """Notes that a call of this kind was refused."""
+        """A call of this kind begins: what notes that it was refused."""
+        failed = self._traced(context, request)
 
         def note(error: TidegateError) -> None:
-            try:
-                caller = self.caller(context)
-            except TidegateError:
-                caller = anybody(context)
-            self.refusals.note(error, caller, request)
+            known = error.reason is not Reason.UNAUTHENTICATED  # else to ask again would count as another guess
+            self.refusals.note(error, self.caller(context) if known else anybody(context), request)
+            failed(error.reason.name)
 
         return note
+
+    def _traced(self, context: Any, request: str) -> Callable[[str], None]:  # noqa: ANN401 # gRPC's
+        if self.tracer is None or request in _STREAMS:
+            return lambda _: None
+        end, failed = self.tracer.call(request, trace_of(context))
+        context.add_done_callback(lambda _: end())
+        return failed

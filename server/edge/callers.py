@@ -36,6 +36,11 @@ def anybody(context: Peer) -> Caller:
     return Caller(address_of(context.peer()), rights=frozenset())
 
 
+def trace_of(context: Peer) -> str:
+    """The `traceparent` that a call came with (W3C Trace Context); empty: none."""
+    return str(dict(context.invocation_metadata() or ()).get("traceparent", ""))
+
+
 def _shown(context: Peer) -> Credentials:
     peer, secret = context.peer(), ""
     for key, value in context.invocation_metadata() or ():

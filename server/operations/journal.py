@@ -66,6 +66,9 @@ class Journal:
             for one in islice(those, self._sequences.take(len(those), f"{_named(*those[0].place)} {how}")):
                 self._write(one, how, logging.DEBUG)
 
+    def kept(self, those: Sequence[Living], steps: Sequence[int]) -> None:
+        """Checkpoints are not logged."""
+
     def moved(self, one: Living, before: tuple[str, int]) -> None:
         if self._sequences.take(1, f"{_named(*before)} moved"):
             self._write(one, f"moved from version {before[1]}", logging.INFO)

@@ -3,11 +3,13 @@
 import asyncio
 import gc
 import logging
+import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy.ma  # noqa: F401 # np.unique imports it when it is called first, which takes 10 ms
 from grpc_health.v1 import health, health_pb2
@@ -39,13 +41,18 @@ from server.settings import Settings
 from server.stores.open import open_store
 from server.stores.terms import Terms
 
+if TYPE_CHECKING:
+    from server.operations.spans import Spans
+
 log = logging.getLogger(__name__)
 
 _HEALTH = health_pb2.HealthCheckResponse
+_OTLP = "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 STORE = "tidegate.store"  # the name under which the store's health is told
 _TOKENS = 1.0  # seconds between two looks at the file of tokens
 _GLANCE = 0.5  # seconds between two looks at the store's health
 _FAREWELL = 0.2  # seconds for the last statuses to leave
+_FLUSH = 1.0  # seconds for the last spans to be sent
 _LOOK = 5.0  # seconds between two looks at the descriptors, and at what the log has left out
 
 
@@ -58,10 +65,12 @@ class Server:
         self._repository = Repository(settings, observer=_observer(settings.observer))
         self._admission = Admission(self._repository, settings)
         self._journal, self._pulse = Journal(), Pulse()
+        self._spans = _spans(settings)
+        lives = Lives([self._journal, *([] if self._spans is None else [self._spans])])
         self._authority = Authority(TokenFile(Path(settings.tokens)) if settings.tokens != "none" else None)
-        self._keeper = _keeper(settings, self._admission, self._authority.limits_of, Lives([self._journal]))
+        self._keeper = _keeper(settings, self._admission, self._authority.limits_of, lives)
         self._backend = Backend(settings, self._repository, self._admission, self._keeper, self._authority)
-        self._backend.refusals.tell = self._journal.refused
+        self._backend.refusals.tell, self._backend.tracer = self._journal.refused, self._spans
         self._health = Health(self._admission, self._backend.incoming)
         self._certificates = connections.certificates(settings)
         self._transport = connections.transport(settings, shares_port, self._certificates)
@@ -148,6 +157,9 @@ class Server:
         if self._metrics is not None:
             await self._metrics.stop()
         self._repository.stop()
+        if self._spans is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.to_thread(self._spans.stop), _FLUSH)
         self._journal.sum_up()
         log.info("stopped")
 
@@ -196,6 +208,19 @@ def _keeper(settings: Settings, models: Admission, limits_of: LimitsOf, lives: L
     terms = Terms(keep=settings.keep_checkpoints, retention=retention, tombstone=retention)
     store_thread = StoreThread(lambda: open_store(settings.store, terms), settings.store_seconds)
     return Keeper(store_thread, settings, models, limits_of, lives=lives)
+
+
+def _spans(settings: Settings) -> "Spans | None":
+    """Sends spans, if it is said where to. Raises OSError: the packages for that are not installed."""
+    if not (settings.otlp_endpoint or any(os.environ.get(name) for name in _OTLP)):
+        return None
+    try:
+        spans: type[Spans] = import_module("server.operations.spans").Spans
+    except ImportError as error:
+        raise OSError(
+            f"--otlp-endpoint needs the packages of the group `tracing` in pyproject.toml ({error})"
+        ) from error
+    return spans(settings.otlp_endpoint, os.environ)
 
 
 def _observer(name: str) -> Observer | None:

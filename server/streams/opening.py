@@ -190,8 +190,10 @@ class Opening:
         for handles in pieces(coming.handles):
             those, part = slice(len(ids), len(ids) + len(handles)), restored[: len(handles)]
             del restored[: len(handles)]  # to free all of them at once takes some milliseconds
-            lost += self.keeper.takeovers.settle(part, coming.slots[those])
             sequences = [r.sequence for r in part]
+            for sequence in sequences:
+                sequence.trace = self.caller.trace
+            lost += self.keeper.takeovers.settle(part, coming.slots[those])
             self._place(handles, sequences)
             ids += [sequence.id for sequence in sequences]
             steps[those] = [sequence.steps for sequence in sequences]

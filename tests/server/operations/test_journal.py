@@ -21,6 +21,7 @@ class Gone:
     owner: str = "token:line4 press"
     began: float = 2.0
     resumed: bool = False
+    trace: str = ""
     place: tuple[str, int] = ("weather", 3)
     taken: int = 17
 
