@@ -69,7 +69,8 @@ class Trainer:
             raise config.error("batch", f"cannot be shared by {processes.count()} processes; give a multiple of that")
         self.network = build(config, task)
         self._loss = processes.shared(Loss(self.network, task))
-        self._optimiser = torch.optim.Adam(self.network.parameters(), fused=True)
+        self._parameters = list(self.network.parameters())
+        self._optimiser = torch.optim.Adam(self._parameters, fused=True)
         self.step = 0
         self.best_step, self.best_loss = 0, math.inf
         self._best = copy.deepcopy(self.network.state_dict())
@@ -94,6 +95,7 @@ class Trainer:
 
     def fit(self, until: int, stop: Callable[[], bool] = lambda: False) -> None:
         """Go on to step `until`, or until finished or told to stop."""
+        self.network.train()
         while not self.finished and self.step < until and not processes.agreed(stop()):
             self._train()
             if self.step % self._config.evaluate_every == 0 or self.step == self._config.steps:
@@ -103,14 +105,13 @@ class Trainer:
         """One optimiser step."""
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate(self._config, self.step)
-        self.network.train()
         self._optimiser.zero_grad()
         loss: Tensor = self._loss(self.step)
         value = processes.average(loss).item()
         if not math.isfinite(value):
             raise Diverged(f"the loss at step {self.step} is {value}: try a lower --learning-rate or --clip")
         loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self._config.clip)
+        torch.nn.utils.clip_grad_norm_(self._parameters, self._config.clip)
         self._optimiser.step()
         self.step += 1
         self._loss_sum += value
@@ -123,6 +124,7 @@ class Trainer:
         self.network.eval()
         with torch.no_grad():
             loss = processes.told(self._task.validation_loss(self.network) if processes.first() else math.nan)
+        self.network.train()
         best = loss < self.best_loss
         if best:
             self.best_step, self.best_loss = self.step, loss

@@ -105,6 +105,7 @@ class Forecast:
             place_N = parts.targets(grid, wanted.steps)
             columns.append(np.where(place_N >= 0, now_NG[place_N, index], np.nan))
         self.y_NG: NDArray[np.float32] = np.stack(columns, axis=1).astype(np.float32)
+        self._y_NG, self._share_Q = torch.from_numpy(self.y_NG), torch.tensor(self.quantiles)
         self.learnt_N = parts.part_N == 0
         self._require_targets()
 
@@ -162,18 +163,14 @@ class Forecast:
     def loss(self, y_BWO: Tensor, rows_BW: Tensor, *, learning: bool) -> Tensor:
         """Mean pinball loss in units of the target's usual change; of one number, half the absolute error."""
         there_BW = rows_BW >= 0
-        want_BWG = self._targets[rows_BW.clamp(min=0)]
+        want_BWG = self._y_NG[rows_BW.clamp(min=0)]
         known_BWG = there_BW[..., None] & ~want_BWG.isnan()
         error_BWGQ = want_BWG.nan_to_num(0.0)[..., None] - y_BWO.reshape(*want_BWG.shape, len(self.quantiles))
-        share_Q = torch.tensor(self.quantiles)
-        pinball_BWGQ = torch.maximum(share_Q * error_BWGQ, (share_Q - 1) * error_BWGQ) / self.spread_G[:, None]
+        share_BWGQ = self._share_Q - (error_BWGQ < 0).float()
+        pinball_BWGQ = error_BWGQ * (share_BWGQ / self.spread_G[:, None])
         known = known_BWG[..., None]
         count = processes.average(known.sum()) if learning else known.sum()
         return (pinball_BWGQ * known).sum() / (count * len(self.quantiles)).clamp(min=1)
-
-    @property
-    def _targets(self) -> Tensor:
-        return torch.from_numpy(self.y_NG)
 
     def middle(self, y_NO: NDArray[np.float32]) -> NDArray[np.float32]:
         """The forecast of one number: the quantile nearest to the median, [N, G]."""

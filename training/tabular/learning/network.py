@@ -98,9 +98,8 @@ class TableNetwork(Trained):
         before = torch.where(fresh_B[:, None], 0.0, self.memory[:, :, lanes])
         state = (before[0], before[1]) if len(before) > 1 else before[0]
         y_BWO, after = self.core.carried(e_BWE, k_BWC, state)
-        memory = self.memory.clone()
-        memory[:, :, lanes] = torch.stack(after if isinstance(after, tuple) else (after,)).detach()
-        self.memory = memory
+        for memory_LBH, after_LBH in zip(self.memory, after if isinstance(after, tuple) else (after,), strict=True):
+            memory_LBH[:, lanes] = after_LBH.detach()
         return y_BWO
 
     def gather(self) -> None:

@@ -2,7 +2,7 @@
 
 Truncated backpropagation through time: the gradient ends at a window's first row, the state does not. A lane goes on
 with the next window of the same series until it is through with it, and begins the next series with a state of zeros.
-Legend: B lanes, W rows of a window, S windows of a lane in one epoch.
+Legend: B lanes, W rows of a window, S windows of a lane in one epoch, M windows one after the other.
 """
 
 from __future__ import annotations
@@ -42,25 +42,19 @@ class Lanes:
     def epoch(self, number: int) -> Epoch:
         """The windows of an epoch: a function of the seed and its number. The cuts lie elsewhere in each."""
         random = np.random.default_rng((self.seed, number))
-        chain: list[np.ndarray[tuple[int], np.dtype[np.int64]]] = []
-        fresh: list[bool] = []
+        starts, ends, fresh = [], [], []
         for piece in random.permutation(len(self.pieces)):
             first, end = self.pieces[piece]
             offset = int(random.integers(min(self.window, max(end - first - self.window, 1)))) if number else 0
-            starts = range(first + offset, end, self.window)
-            chain += [padded(start, min(start + self.window, end), self.window) for start in starts]
-            fresh += [True, *[False] * (len(starts) - 1)]
-        size = self.windows * self.lanes
-        chain += [np.full(self.window, NOTHING)] * (size - len(chain))
-        fresh += [True] * (size - len(fresh))
-        rows_BSW = torch.from_numpy(np.stack(chain)).reshape(self.lanes, self.windows, self.window)
-        fresh_BS = torch.tensor(fresh).reshape(self.lanes, self.windows)
+            starts.append(np.arange(first + offset, end, self.window))
+            ends.append(np.full(len(starts[-1]), end))
+            fresh.append(np.arange(len(starts[-1])) == 0)
+        rows_MW = np.concatenate(starts)[:, None] + np.arange(self.window)
+        rows_MW = np.where(rows_MW < np.concatenate(ends)[:, None], rows_MW, NOTHING)
+        lacking = self.windows * self.lanes - len(rows_MW)
+        rows_MW = np.concatenate([rows_MW, np.full((lacking, self.window), NOTHING)])
+        rows_BSW = torch.from_numpy(rows_MW).reshape(self.lanes, self.windows, self.window)
+        fresh_BS = torch.from_numpy(np.concatenate([*fresh, np.ones(lacking, dtype=np.bool_)]))
+        fresh_BS = fresh_BS.reshape(self.lanes, self.windows)
         fresh_BS[:, 0] = True
         return Epoch(rows_BSW.transpose(0, 1).contiguous(), fresh_BS.T.contiguous())
-
-
-def padded(start: int, end: int, window: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """The rows of a window, and NOTHING up to its length."""
-    rows = np.full(window, NOTHING)
-    rows[: end - start] = np.arange(start, end)
-    return rows

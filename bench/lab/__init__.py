@@ -1,0 +1,1 @@
+"""What the training of tables is worth: the cost of an epoch, beside competitions, and beside other libraries."""
