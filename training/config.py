@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Cell = Literal["rnn", "lstm", "gru"]
 
 # Where things are. They have no influence on what comes out: data is told apart by its content.
-PLACES = ("runs", "models", "data")
+PLACES = ("runs", "models", "data", "tensorboard")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +75,8 @@ class Config(ABC):
     """Folder of the runs: checkpoint, metrics, plot, report."""
     models: Path = Path("models")
     """The model repository that the best weights are exported to."""
+    tensorboard: bool = False
+    """Write the curves for TensorBoard too, into the run's folder; its package must be installed."""
 
     @abstractmethod
     def task(self) -> Task:

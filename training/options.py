@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 def add_fields(parser: argparse.ArgumentParser, fields: Sequence[Field]) -> None:
     """One option for each field, without a default: only what is given overrides the config."""
     for field in fields:
+        if field.kind is bool:
+            parser.add_argument(
+                field.flag, dest=field.name, action="store_true", default=argparse.SUPPRESS, help=field.help
+            )
+            continue
         parser.add_argument(
             field.flag,
             dest=field.name,

@@ -16,6 +16,7 @@ from training.fitting.interrupt import Interrupt
 from training.fitting.metrics import Metrics, read
 from training.fitting.progress import watch
 from training.fitting.run import Run, open_run
+from training.fitting.tensorboard import TensorBoard
 from training.fitting.trainer import Trainer
 from training.fitting.whole import write_text
 from training.repository import Version, land
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from training.config import Config
+    from training.fitting.trainer import Watcher
     from training.task import Report, Task
 
 
@@ -96,7 +98,10 @@ def fit(config: Config, task: Task, run: Run, state: dict[str, Any] | None, cons
     """Train until finished or interrupted, with a checkpoint now and then."""
     start = state["step"] if state else 0
     with Interrupt() as interrupt, watch(console, config, start) as progress:
-        trainer = Trainer(config, task, [Metrics(run.metrics, start), progress] if processes.first() else [])
+        watchers: list[Watcher] = [Metrics(run.metrics, start), progress]
+        if config.tensorboard and processes.first():
+            watchers.append(TensorBoard(run.folder / "tensorboard", start))
+        trainer = Trainer(config, task, watchers if processes.first() else [])
         if state:
             trainer.resume(state)
         advance(trainer, config, run, interrupt.asked)
