@@ -1,7 +1,7 @@
 """`python -m bench.lab.beside`: a table's network beside another library's LSTM and a linear regression on lags.
 
 Two tables: two years of the weather of Beijing, hour by hour, and half-hourly demand for electricity (Taylor's). All
-learn from the same rows (70 %), stop by the same (15 %) and forecast from every row of the last 15 %; mean absolute errors.
+learn from the same rows (70 %), stop by the same (15 %) and forecast from every row of the rest; mean absolute errors.
 Needs the packages of the group `lab`. Legend: N rows, F columns, H horizons.
 """
 
@@ -136,9 +136,9 @@ def library(data: Data) -> Said:
     model = LSTM(
         h=ahead, input_size=data.lags, encoder_hidden_size=48, encoder_n_layers=1, decoder_hidden_size=48,
         max_steps=steps, val_check_steps=50, early_stop_patience_steps=10, loss=MAE(), scaler_type="robust",
-        windows_batch_size=windows, hist_exog_list=list(data.more) or None, futr_exog_list=["hour"], learning_rate=0.005,
-        random_seed=0, accelerator="cpu", enable_progress_bar=False, enable_model_summary=False, logger=False,
-        enable_checkpointing=False,
+        windows_batch_size=windows, hist_exog_list=list(data.more) or None, futr_exog_list=["hour"],
+        learning_rate=0.005, random_seed=0, accelerator="cpu", enable_progress_bar=False, enable_model_summary=False,
+        logger=False, enable_checkpointing=False,
     )  # fmt: skip
     validation, test = data.cuts
     began = time.process_time()
