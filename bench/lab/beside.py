@@ -142,11 +142,12 @@ def library(data: Data) -> Said:
     )  # fmt: skip
     validation, test = data.cuts
     began = time.process_time()
-    found = NeuralForecast([model], freq=data.freq).cross_validation(
+    forecaster = NeuralForecast([model], freq=data.freq)
+    found = forecaster.cross_validation(
         frame, val_size=test - validation, test_size=len(data.y_N) - test, n_windows=None, step_size=1
     )
     fit = time.process_time() - began
-    steps = max(int(model.trainer.global_step) if getattr(model, "trainer", None) else steps, 1)
+    steps = forecaster.models[0].train_trajectories[-1][0] + 1  # it may have stopped early
     said_NH = np.full((len(data.y_N), len(data.horizons)), np.nan)
     place_N = pd.Series(np.arange(len(data.y_N)), index=frame["ds"])
     origin = place_N[found["cutoff"]].to_numpy()
