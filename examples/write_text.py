@@ -47,7 +47,7 @@ def write(
 def main() -> None:
     """Writes to standard output as the answers come."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("address", help="HOST:PORT of the server")
+    parser.add_argument("address", help="HOST:PORT of the server, or https://HOST:PORT")
     parser.add_argument("--model", default="text")
     parser.add_argument("--start", default="ROMEO.\n", help="what the text begins with; at least one character")
     parser.add_argument("--length", type=int, default=400, help="characters to write")

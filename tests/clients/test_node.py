@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.running_server import ROOT, RunningServer
+from tests.security.certificates import Authority
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,14 +26,23 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "client.js"
 
 
-@pytest.fixture(scope="module", params=["http2", "grpc"])
-def server(request: pytest.FixtureRequest) -> Iterator[RunningServer]:
-    with RunningServer(ROOT / "models", "--transport", request.param) as server:
+@pytest.fixture(scope="module", params=["http2", "grpc", "http2 with TLS", "grpc with TLS"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    transport, _, tls = request.param.partition(" with ")
+    authority = Authority(tmp_path_factory.mktemp("tls"))
+    given = authority.options() if tls else []
+    with (
+        pytest.MonkeyPatch.context() as patched,
+        RunningServer(ROOT / "models", "--transport", transport, *given) as server,
+    ):
+        if tls:
+            patched.setenv("TIDEGATE_CA", str(authority.file))
         yield server.ready()
 
 
 def command(script: Path, server: RunningServer, case: str) -> list[str]:
-    return ["node", str(script), server.address, str(ROOT / "proto"), case]
+    address = server.address.replace("127.0.0.1", "localhost")  # node wants no number for a name in TLS
+    return ["node", str(script), address, str(ROOT / "proto"), case]
 
 
 @pytest.mark.parametrize(

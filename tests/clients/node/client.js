@@ -1,11 +1,14 @@
 // What a client in JavaScript does with a server: `node client.js ADDRESS PROTO CASE`. Each case prints its outcome.
 const { credentials, loadPackageDefinition, status } = require("@grpc/grpc-js");
 const { loadSync } = require("@grpc/proto-loader");
+const { readFileSync } = require("fs");
 
 const [address, proto, name] = process.argv.slice(2);
 const files = ["tidegate/v1/tidegate.proto", "tidegate/v1/sequence.proto"];
 const { Tidegate } = loadPackageDefinition(loadSync(files, { includeDirs: [proto], keepCase: true })).tidegate.v1;
-const client = new Tidegate(address, credentials.createInsecure(), { "grpc.max_receive_message_length": -1 });
+const ca = process.env.TIDEGATE_CA; // the server speaks TLS
+const access = ca ? credentials.createSsl(readFileSync(ca)) : credentials.createInsecure();
+const client = new Tidegate(address, access, { "grpc.max_receive_message_length": -1 });
 const open = { open: { handle: 0, count: 1, model: "recall" } };
 const rows = (first, count) => ({
   steps: { handle: 0, first_step: first, inputs: [{ type: 1, shape: [count, 3], data: Buffer.alloc(12 * count) }] },
