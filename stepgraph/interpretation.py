@@ -200,6 +200,7 @@ def _read_exact(reading: _Reading) -> tuple[Interpretation, Facts, Sequence[Iter
     facts = legends.put(facts, reading.graph.model, reading.said)
     of_loops = frozenset((i - len(cells), k) for i, k in known.carried if i >= len(cells))
     learnt = iterations.learn(found, counts, facts, of_loops, probe.trial)
+    del probe  # and its session, which holds the file's weights once more
     if not learnt and not cells and not facts.carried and not reading.looks_back:
         raise stateless.refusal_of_loops(original)
     try:
