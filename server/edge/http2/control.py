@@ -50,6 +50,8 @@ def check_priority(number: int, payload: bytes) -> None:
         raise ConnectionFault(Code.PROTOCOL_ERROR, "a priority is of no stream")
     if len(payload) != 5:
         raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a PRIORITY has another size than 5 bytes")
+    if U32.unpack_from(payload)[0] & MOST_WINDOW == number:
+        raise ConnectionFault(Code.PROTOCOL_ERROR, "a stream depends on itself")
 
 
 def check_go_away(number: int, payload: bytes) -> None:

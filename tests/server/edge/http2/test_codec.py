@@ -279,6 +279,7 @@ BROKEN = {
     "a continuation of the connection": (frames.frame(frames.CONTINUATION, 0, 0, b"\x82"), Code.PROTOCOL_ERROR),
     "a farewell that is cut": (frames.frame(frames.GOAWAY, 0, 0, bytes(7)), Code.FRAME_SIZE_ERROR),
     "a priority that is cut": (frames.frame(frames.PRIORITY, 0, 1, bytes(4)), Code.FRAME_SIZE_ERROR),
+    "a stream that depends on itself": (frames.frame(frames.PRIORITY, 0, 1, b"\0\0\0\1\0"), Code.PROTOCOL_ERROR),
 }
 
 
