@@ -29,6 +29,7 @@ _SHORTEST, _LOOK = (
     256,
     0.0003,
 )  # bytes likewise, where 4,096 take longer than so many seconds, as calls begin
+_MUCH = 2**16  # bytes that wait for their turn: then no more is read
 _FULL = 2**20  # bytes that may wait for the socket: then the client is not read either
 
 
@@ -84,13 +85,18 @@ class Connection(asyncio.Protocol):
         if self._closing:
             return
         self._heard = True
+        waits = bool(self._unread)  # its turn is to come
         self._unread += data
-        self._take_turn()
+        if not waits:
+            self._take_turn()
 
     def _take_turn(self) -> None:
         """Takes what was read, for `_TURN` at most; what is left waits until others had their turn."""
         data, at, now = self._unread, 0, perf_counter()
-        ends = now + _TURN
+        ends = min(now + _TURN, self.server.turn_ends(now))
+        if now > ends and data:
+            self.server.loop.call_soon(self._take_turn)
+            return self._read_or_wait()
         while at < len(data) and not self._closing:
             began = now
             self._take(data[at : at + self._piece])
@@ -104,10 +110,10 @@ class Connection(asyncio.Protocol):
         self._unread = data[at:]
         if self._out and not self._closing:
             self.flush()
-        self._read_or_wait()
+        return self._read_or_wait()
 
     def _read_or_wait(self) -> None:
-        waits = self.full or bool(self._unread)
+        waits = self.full or len(self._unread) > _MUCH
         if waits is not self._waits and not self._closing:
             self._waits = waits
             (self._transport.pause_reading if waits else self._transport.resume_reading)()

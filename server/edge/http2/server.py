@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _BACKLOG = 1_024  # connections that wait to be accepted
 _ENCRYPTED = 2**16  # bytes that are read of a connection with TLS at a time
+_TURN = 0.003  # seconds in which connections are read before the others wait for the next turn of the loop
 _LAST_BYTES = 1.0  # seconds in which clients may read what was said last, when the server stops
 
 
@@ -72,6 +73,7 @@ class Http2Server:
         self.buffer = memoryview(bytearray(_ENCRYPTED))
         self._stops = False
         self._fewer = asyncio.Event()  # calls or connections
+        self._turn = self._turn_ends = 0.0  # of the loop: when it began, and until when connections are read in it
 
     def add_generic_rpc_handlers(self, handlers: Iterable[Any]) -> None:
         """Registers services."""
@@ -164,6 +166,12 @@ class Http2Server:
         self._connections.discard(connection)
         self._fewer.set()
         self.in_turn(connection.end_calls)
+
+    def turn_ends(self, now: float) -> float:
+        """Until when connections are read in this turn of the loop, whose time (uvloop's) stands still meanwhile."""
+        if (turn := self.loop.time()) != self._turn:
+            self._turn, self._turn_ends = turn, now + _TURN
+        return self._turn_ends
 
     def in_turn(self, work: Callable[[], None]) -> None:
         """Does one such work in each turn of the loop, so that many connections at once hold up no other."""

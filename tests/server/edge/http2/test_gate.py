@@ -86,6 +86,62 @@ async def test_connections_that_are_lost_together_end_their_calls_one_in_each_tu
         assert not server._calls
 
 
+class Standing:
+    """A loop whose time stands still during a turn, as that of uvloop does."""
+
+    def __init__(self) -> None:
+        self.turn = 1.0
+        self.loop = asyncio.get_running_loop()
+        self.call_soon, self.call_later, self.create_task = (
+            self.loop.call_soon,
+            self.loop.call_later,
+            self.loop.create_task,
+        )
+        self.call_soon(self._next)
+
+    def _next(self) -> None:
+        self.turn += 1
+        self.call_soon(self._next)
+
+    def time(self) -> float:
+        return self.turn
+
+
+async def test_of_connections_that_send_together_some_are_read_in_a_later_turn_and_who_comes_then_goes_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, turns, receive = 0.0, list[float](), Codec.receive
+    hello = frames.PREFACE + frames.frame(frames.SETTINGS, 0, 0)
+
+    def slowly(codec: Codec, data: bytes) -> None:
+        nonlocal now
+        now += 0.001
+        turns.append(loop.turn)
+        receive(codec, data)
+
+    monkeypatch.setattr(connection, "perf_counter", lambda: now)
+    monkeypatch.setattr(Codec, "receive", slowly)
+    async with serving() as (_, _service, server):
+        loop = Standing()
+        server.loop = loop  # type: ignore[assignment]
+        crowd = [Connection(server) for _ in range(20)]
+        for one in crowd:
+            one.connection_made(Mock(get_write_buffer_size=lambda: 0, get_extra_info=lambda _: ("10.0.0.1", 1)))
+            one.data_received(hello)
+        assert len(turns) == 4
+        await asyncio.sleep(0)
+        loop.turn += 0.5  # uvloop reads after the rest of a turn, at a time of its own
+        newcomer = Connection(server)
+        newcomer.connection_made(Mock(get_write_buffer_size=lambda: 0, get_extra_info=lambda _: ("10.0.0.1", 2)))
+        newcomer.data_received(hello)
+        assert newcomer._codec.ready
+        assert len(turns) < 15
+        while len(turns) < 21:  # noqa: ASYNC110 - turns are what counts
+            await asyncio.sleep(0)
+        assert max(turns.count(turn) for turn in set(turns)) <= 5
+        server.loop = loop.loop
+
+
 async def test_what_costs_much_is_taken_in_small_pieces_however_much_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
     now, sizes, receive = 0.0, list[int](), Codec.receive
 
