@@ -4,12 +4,19 @@ import sys
 
 from server import options
 from server.operations import check, store, token
+from server.operations.doctor import command as doctor
 from server.operations.lifecycle import Server
 from server.operations.process import run
 from server.operations.workers import Workers
 from server.settings import Settings
 
-COMMANDS = {"check": check.main, "token": token.main, "store": store.main, "settings": options.main}
+COMMANDS = {
+    "check": check.main,
+    "doctor": doctor.main,
+    "settings": options.main,
+    "store": store.main,
+    "token": token.main,
+}
 
 
 def main() -> int:

@@ -58,10 +58,11 @@ class Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m server",
-        usage="%(prog)s [OPTION VALUE]... | check ... | token ... | store ... | settings",
+        usage="%(prog)s [OPTION VALUE]... | check ... | doctor ... | token ... | store ... | settings",
         description="Serves the recurrent ONNX models of a folder as gRPC streams.",
         epilog=f"Each option can also be set in the environment: --max-batch is {PREFIX}MAX_BATCH. Beside these, "
         "`python -m server check FILE` says what a model file holds and whether it will be served, "
+        "`python -m server doctor` whether all that a server needs is as it should be, "
         "`python -m server token` makes the tokens of clients, `python -m server store` looks after a store while no "
         "server runs, and `python -m server settings` writes the page docs/settings.md.",
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -64,8 +65,11 @@ class Backend:
         failed = self._traced(context, request)
 
         def note(error: TidegateError) -> None:
-            known = error.reason is not Reason.UNAUTHENTICATED  # else to ask again would count as another guess
-            self.refusals.note(error, self.caller(context) if known else anybody(context), request)
+            caller = anybody(context)
+            if error.reason is not Reason.UNAUTHENTICATED:  # to ask again would count as another guess
+                with suppress(TidegateError):  # its token was withdrawn meanwhile
+                    caller = self.caller(context)
+            self.refusals.note(error, caller, request)
             failed(error.reason.name)
 
         return note

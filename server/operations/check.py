@@ -78,7 +78,7 @@ def _report(each: Iterable[Report], several: bool, as_json: bool, environment: M
     for report in each:
         reports.append(report)
         if not as_json:
-            _print([_summary(report)] if several else page.lines(report), environment)
+            print_lines([_summary(report)] if several else page.lines(report), environment)
     served = sum(report.served for report in reports)
     if as_json:
         models = [asdict(report) for report in reports]
@@ -96,7 +96,7 @@ def _summary(report: Report) -> Line:
     return Line(f"served   {name}: {kinds}")
 
 
-def _print(lines: Iterable[Line], environment: Mapping[str, str]) -> None:
+def print_lines(lines: Iterable[Line], environment: Mapping[str, str]) -> None:
     """Writes lines as the terminal or file behind stdout can show them."""
     encoding = sys.stdout.encoding or "ascii"
     draws = "─◀".encode(encoding, "replace").decode(encoding) == "─◀"

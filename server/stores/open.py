@@ -31,8 +31,8 @@ def open_store(url: str, terms: Terms) -> Store:
     scheme, _, rest = url.partition(":")
     if url == "memory:":
         return MemoryStore(terms)
-    if scheme == "sqlite" and not rest.startswith("//"):
-        return SqliteStore(Path(rest) if rest else _usual(), terms)
+    if (file := file_of(url)) is not None:
+        return SqliteStore(file, terms)
     if scheme in REMOTE and rest.startswith("//"):
         parts = urlsplit(url)
         options = dict(parse_qsl(parts.query))
@@ -51,6 +51,12 @@ def described(url: str) -> tuple[str, str]:
         place = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="")
         return "valkey", urlunsplit(place)
     return ("memory", "") if scheme == "memory" else ("none", "")
+
+
+def file_of(url: str) -> Path | None:
+    """The file of a store that is one. Raises StoreFailed: there is no folder for it."""
+    scheme, _, rest = url.partition(":")
+    return (Path(rest) if rest else _usual()) if scheme == "sqlite" and not rest.startswith("//") else None
 
 
 def _usual() -> Path:

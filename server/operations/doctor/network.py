@@ -1,0 +1,96 @@
+"""Ports, certificates and tokens. That a server with these settings holds a port already is as it should be."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2
+
+from server.access.token_file import TokenFile
+from server.edge.transports import UNIX
+from server.operations import connections, healthcheck
+from server.operations.doctor.finding import FAULT, OK, WARNING, Finding
+from server.operations.workers import reserved
+from server.settings import Settings
+
+_SOON = 14 * 86_400  # seconds until a certificate expires
+
+
+def ports(settings: Settings) -> Iterator[Finding]:
+    if settings.host.startswith(UNIX):
+        folder = Path(settings.host.removeprefix(UNIX)).parent
+        yield from _free(folder.is_dir(), settings.host, f"there is no folder {folder}", "make it")
+        return
+    where = f"{settings.host}:{settings.port}"
+    if not settings.port or _is_free(settings.host, settings.port):
+        yield Finding(OK, "port", f"{where} is free")
+    else:
+        yield _taken(where, settings)
+    host = settings.metrics_host or settings.host
+    for number in range(settings.workers if settings.metrics_port else 0):
+        port = settings.metrics_port + number
+        if _is_free(host, port):
+            yield Finding(OK, "port", f"{host}:{port} is free, for metrics")
+        else:
+            yield Finding(
+                WARNING, "port", f"{host}:{port}, for metrics, is taken", "unless by this server: --metrics-port"
+            )
+
+
+def _free(good: bool, where: str, why: str, mend: str) -> Iterator[Finding]:
+    yield Finding(OK, "port", f"{where} can be made") if good else Finding(FAULT, "port", why, mend)
+
+
+def _is_free(host: str, port: int) -> bool:
+    try:
+        with reserved(host, port):
+            return True
+    except OSError:
+        return False
+
+
+def _taken(where: str, settings: Settings) -> Finding:
+    serving = health_pb2.HealthCheckResponse.SERVING
+    try:
+        status = healthcheck.ask(healthcheck.channel(where, settings))
+    except (grpc.RpcError, OSError):
+        return Finding(FAULT, "port", f"{where} cannot be listened on, or another program does", "stop it, or --port")
+    name = health_pb2.HealthCheckResponse.ServingStatus.Name(status)
+    level = OK if status == serving else WARNING
+    return Finding(
+        level, "port", f"a server is on {where} already, and is {name}", "" if level is OK else "see its log"
+    )
+
+
+def tokens(settings: Settings) -> Iterator[Finding]:
+    if settings.tokens == "none":
+        return
+    try:
+        found = TokenFile(Path(settings.tokens)).read()
+    except OSError as error:
+        yield Finding(FAULT, "tokens", str(error), "as it says; or `python -m server token list`")
+        return
+    over = sorted(name for name, token in found.items() if token.expires < time.time())
+    yield Finding(OK, "tokens", f"{settings.tokens} has {len(found)}, {len(over)} of them expired")
+    if len(over) == len(found):
+        yield Finding(WARNING, "tokens", "no token is valid: nobody gets in", "python -m server token add NAME")
+
+
+def certificates(settings: Settings) -> Iterator[Finding]:
+    if not settings.has_tls:
+        return
+    try:
+        found = connections.certificates(settings)
+    except OSError as error:
+        yield Finding(FAULT, "certificate", str(error), "give files that belong together, in PEM form")
+        return
+    assert found is not None, "there is TLS"
+    identity, left = found.current, found.current.expires - time.time()
+    if left < 0:
+        yield Finding(FAULT, "certificate", f"{identity}: it has expired", "replace the files; no restart is needed")
+    elif left < _SOON:
+        mend = "replace the files soon; no restart is needed"
+        yield Finding(WARNING, "certificate", f"{identity}: {left / 86_400:.0f} days are left", mend)
+    else:
+        yield Finding(OK, "certificate", f"{identity}; its key matches")

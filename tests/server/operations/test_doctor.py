@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from server.operations.doctor import command
+from tests.running_server import RunningServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def doctor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, list[dict[str, str]]]]:
+    """Runs it over the committed model; its status and findings."""
+    models = shutil.copytree(ROOT / "models", tmp_path / "models")
+
+    def run(*arguments: str, **environment: str) -> tuple[int, list[dict[str, str]]]:
+        given = ["--cache", str(tmp_path / "cache"), "--store", f"sqlite:{tmp_path / 'kept.sqlite'}", "--json"]
+        given += [] if "--models" in arguments else ["--models", str(models)]
+        given += [] if "--port" in arguments else ["--port", "0"]
+        status = command.main([*given, *arguments], environment)
+        return status, json.loads(capsys.readouterr().out)["findings"]
+
+    return run
+
+
+def of(found: list[dict[str, str]], subject: str) -> list[tuple[str, str, str]]:
+    return [(one["level"], one["text"], one["mend"]) for one in found if one["subject"] == subject]
+
+
+def test_where_all_is_well_nothing_is_at_fault_and_each_thing_has_a_line(doctor: Callable[..., Any]) -> None:
+    status, found = doctor()
+    assert status == 0
+    assert not [one for one in found if one["level"] == "fault"]
+    subjects = {one["subject"] for one in found}
+    assert subjects >= {"settings", "exposure", "memory", "processors", "descriptors", "clock", "port", "cache"}
+    assert subjects >= {"store", "disk", "models"}
+    ((level, text, _),) = of(found, "models")
+    assert level == "ok"
+    assert text.startswith("recall version 1 is ready")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "subject", "words", "mend"),
+    [
+        (["--models", "/nowhere"], "models", "/nowhere is no folder", "--models"),
+        (["--host", "0.0.0.0"], "exposure", "in clear", "as it says"),  # noqa: S104
+        (["--store", "sqlite:/nowhere/kept.sqlite"], "store", "cannot be made", "folder"),
+        (["--store", "carrier:pigeon"], "store", "no address of a store", "--store"),
+        (["--tls-cert", "/no.pem", "--tls-key", "/no.key"], "certificate", "/no.pem cannot be read", "PEM"),
+        (["--tokens", "/no/tokens"], "tokens", "there is no file of tokens", "token list"),
+        (["--observer", "nothing:Here"], "observer", "No module named", "MODULE:CLASS"),
+    ],
+)
+def test_what_keeps_a_server_from_serving_is_a_fault_that_says_what_to_mend(
+    doctor: Callable[..., Any], arguments: list[str], subject: str, words: str, mend: str
+) -> None:
+    status, found = doctor("--quick", *arguments)
+    assert status == 1
+    assert [(level, True) for level, text, what in of(found, subject) if words in text and mend in what] == [
+        ("fault", True)
+    ], found
+
+
+def test_a_setting_that_is_misspelt_in_the_environment_is_a_warning_with_what_it_may_have_meant(
+    doctor: Callable[..., Any],
+) -> None:
+    status, found = doctor("--quick", TIDEGATE_PROT="1", TIDEGATE_CA="ca.pem")
+    assert status == 0
+    warned = [one for one in of(found, "settings") if one[0] == "warning"]
+    assert warned == [("warning", "TIDEGATE_PROT is set, and is no setting", "did you mean TIDEGATE_PORT?")]
+
+
+def test_a_port_is_free_or_this_servers_or_anothers(doctor: Callable[..., Any], tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        status, found = doctor("--quick", "--port", str(other.getsockname()[1]))
+        assert status == 1
+        assert "another program" in of(found, "port")[0][1]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with RunningServer(empty) as server:
+        port = server.ready().address.rpartition(":")[2]
+        status, found = doctor("--quick", "--port", port)
+    assert status == 0
+    assert of(found, "port") == [("ok", f"a server is on 127.0.0.1:{port} already, and is SERVING", "")]
+
+
+def test_a_refused_file_is_a_fault_with_its_reason_and_a_store_is_counted(
+    doctor: Callable[..., Any], tmp_path: Path
+) -> None:
+    bad = tmp_path / "models" / "broken" / "1" / "model.onnx"
+    bad.parent.mkdir(parents=True)
+    bad.write_bytes(b"no model")
+    doctor("--quick")
+    from server.stores.open import open_store
+    from server.stores.terms import Terms
+
+    open_store(f"sqlite:{tmp_path / 'kept.sqlite'}", Terms()).close()
+    status, found = doctor()
+    assert status == 1
+    (refused,) = (one for one in of(found, "models") if one[0] == "fault")
+    assert refused[1].startswith("broken version 1 is refused:")
+    assert "server check" in refused[2]
+    assert "0 sequences, 0 of them parked" in of(found, "store")[0][1]
+
+
+def test_a_password_of_the_store_is_not_shown(doctor: Callable[..., Any]) -> None:
+    _, found = doctor("--quick", "--store", "valkey://ann:secret@127.0.0.1:1/0")
+    ((level, text, _),) = of(found, "store")
+    assert level == "fault"
+    assert text.startswith("valkey://127.0.0.1:1/0: ")
+    assert "secret" not in json.dumps(found)
+
+
+def test_in_a_pipe_it_writes_plain_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--models", str(ROOT / "models"), "--cache", str(tmp_path), "--store", "none", "--port", "0", "--quick"]
+    assert command.main(given, {}) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "\x1b" not in "".join(lines)
+    assert any(line.startswith("warning  store        none: sequences end with their server") for line in lines)
+    assert any(line.strip().startswith("-> give --store sqlite:") for line in lines)
+    assert lines[-1].endswith("0 faults")
