@@ -10,7 +10,7 @@ from server.caller import Caller
 
 _LONGEST = 128  # of a path to a Unix socket, as it is kept
 _SCHEME = "bearer "
-_SUBJECT = "x509_common_name"  # gRPC's name for it
+_NAMES = ("x509_common_name", "x509_subject_alternative_name")  # gRPC's words for them
 
 
 class Peer(Protocol):
@@ -46,7 +46,9 @@ def _shown(context: Peer) -> Credentials:
     for key, value in context.invocation_metadata() or ():
         if key == "authorization" and isinstance(value, str) and value[: len(_SCHEME)].lower() == _SCHEME:
             secret = value[len(_SCHEME) :].strip()
-    subject = next(iter(context.auth_context().get(_SUBJECT, ())), b"").decode(errors="replace")
+    verified = context.auth_context()
+    names = [name.decode(errors="replace") for kind in _NAMES for name in verified.get(kind, ())]
+    subject = names[0] if names else ""
     return Credentials(address_of(peer), is_here(peer), secret, subject)
 
 

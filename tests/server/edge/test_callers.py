@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from server.access.authority import Authority
+from server.access.authority import Authority, Credentials
 from server.caller import EVERY_RIGHT, Right
 from server.edge.callers import anybody, caller_of
 
 
 class Context:
-    def __init__(self, peer: str) -> None:
+    def __init__(self, peer: str, verified: dict[str, list[bytes]] | None = None) -> None:
         self._peer = peer
+        self._verified = verified or {}
 
     def peer(self) -> str:
         return self._peer
@@ -18,7 +19,7 @@ class Context:
         return ()
 
     def auth_context(self) -> dict[str, list[bytes]]:
-        return {}
+        return self._verified
 
 
 @pytest.mark.parametrize(
@@ -54,3 +55,21 @@ def test_without_tokens_everybody_may_predict_and_who_is_on_this_machine_may_do_
     peer: str, here: bool
 ) -> None:
     assert caller_of(Context(peer), Authority()).rights == (EVERY_RIGHT if here else {Right.PREDICT})
+
+
+@pytest.mark.parametrize(
+    ("verified", "subject"),
+    [
+        ({}, ""),
+        ({"x509_common_name": [b"sensor-7"], "x509_subject_alternative_name": [b"spiffe://a/b"]}, "sensor-7"),
+        ({"x509_common_name": [], "x509_subject_alternative_name": [b"spiffe://a/b", b"c.example"]}, "spiffe://a/b"),
+    ],
+)
+def test_a_certificate_names_its_client_by_the_common_name_or_without_one_by_the_first_other(
+    verified: dict[str, list[bytes]], subject: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[Credentials] = []
+    authority = Authority()
+    monkeypatch.setattr(authority, "caller", shown.append)
+    caller_of(Context("ipv4:10.0.0.1:1", verified), authority)
+    assert [credentials.subject for credentials in shown] == [subject]
