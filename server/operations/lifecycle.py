@@ -115,6 +115,7 @@ class Server:
         services = SERVICE, ADMIN, oip.SERVICE, health.SERVICE_NAME
         Reflection(self._admission, self._backend.caller, *services).add_to(self._transport)
         self._set_health(_HEALTH.NOT_SERVING)
+        self._tasks.append(asyncio.create_task(self._watch_store()))  # who asks while models are loaded hears of it
         if self._settings.metrics_port:
             self._metrics = Metrics(self._read, self._settings.silent_seconds)
             host = "127.0.0.1" if self._settings.host.startswith(UNIX) else self._settings.host
@@ -129,7 +130,7 @@ class Server:
         if not self._stopping.is_set():
             self._set_health(_HEALTH.SERVING)
         following = Following(self._repository, self._keeper, self._settings.poll_seconds)
-        watches = self._watch_store(), self._watch_certificates(), self._watch_tokens(), _watch_resources()
+        watches = self._watch_certificates(), self._watch_tokens(), _watch_resources()
         for work in (following.run(), self._keeper.run(), self._pulse.run(), self._sum_up(), *watches):
             self._tasks.append(asyncio.create_task(work))
         _settle_memory()
