@@ -130,6 +130,10 @@ class Repository:
         """Those whose folders are there, served or not."""
         return tuple(sorted(version for n, version in self._seen.models if n == name))
 
+    def withdrawn(self) -> list[Key]:
+        """Versions whose folders are there, and which no new sequence gets."""
+        return [key for key in sorted(self._seen.models) if self.rulebook.of(key[0]).withdraws(key[1])]
+
     def destination(self, name: str, version: int) -> int:
         """The version with which sequences of a version go on by a rule, as soon as they are resumed; 0: their own."""
         return self.placement().destination(name, version)

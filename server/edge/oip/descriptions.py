@@ -7,13 +7,13 @@ from server.edge.oip.requests import NAMES
 from server.edge.oip.responses import trace_outputs
 from server.edge.oip.stubs import grpc_service_pb2 as pb
 from server.edge.oip.stubs import model_config_pb2
-from server.repository.repository import Repository
+from server.repository.repository import Entry, Repository
 from server.runtime.served_model import ServedModel
 from server.settings import Settings
 from stepgraph.rewriting.ports import Port
 
 EXTENSIONS = "sequence", "sequence(string_id)", "model_repository", "model_configuration", "statistics"
-_PLATFORM = "onnxruntime_onnx"
+_PLATFORM, _READY = "onnxruntime_onnx", "READY"
 _KINDS = {name: getattr(model_config_pb2, f"TYPE_{name}") for name in NAMES.values()}
 
 
@@ -62,14 +62,20 @@ def config(model: ServedModel, settings: Settings) -> pb.ModelConfigResponse:
 
 def index(repository: Repository, caller: Caller, *, only_ready: bool) -> pb.RepositoryIndexResponse:
     """Every version that the caller may see, with its state and, where it was refused, the reason."""
+    states = {(e.found.name, e.found.version): _state(e) for e in repository.entries()}
+    states |= dict.fromkeys(repository.withdrawn(), ("UNAVAILABLE", "unloaded"))
     answer = pb.RepositoryIndexResponse()
-    for entry in repository.entries():
-        if not caller.sees(entry.found.name) or (only_ready and entry.served is None):
-            continue
-        state = "READY" if entry.served is not None else "UNAVAILABLE" if entry.refusal is not None else "LOADING"
-        reason = str(entry.refusal) if entry.refusal is not None else ""
-        answer.models.add(name=entry.found.name, version=str(entry.found.version), state=state, reason=reason)
+    for (name, number), (state, reason) in sorted(states.items()):
+        if caller.sees(name) and (state == _READY or not only_ready):
+            answer.models.add(name=name, version=str(number), state=state, reason=reason)
     return answer
+
+
+def _state(entry: Entry) -> tuple[str, str]:
+    """As Triton calls it, and the reason."""
+    if entry.served is not None:
+        return _READY, ""
+    return ("UNAVAILABLE", str(entry.refusal)) if entry.refusal is not None else ("LOADING", "")
 
 
 def _input(port: Port) -> model_config_pb2.ModelInput:

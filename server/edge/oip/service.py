@@ -23,7 +23,8 @@ from server.edge.oip.served import User
 from server.edge.oip.stubs import grpc_service_pb2 as pb
 from server.edge.pump import Pump
 from server.edge.transports import Transport
-from server.errors import TidegateError
+from server.errors import Refusal, TidegateError
+from server.repository import changes
 from server.runtime.served_model import ServedModel
 
 SERVICE = "inference.GRPCInferenceService"
@@ -80,6 +81,8 @@ class InferenceServicer:
             "ModelStatistics": (pb.ModelStatisticsRequest, self.model_statistics),
             "ModelInfer": (pb.ModelInferRequest, self.infer),
             "RepositoryIndex": (pb.RepositoryIndexRequest, self.repository_index),
+            "RepositoryModelLoad": (pb.RepositoryModelLoadRequest, self.load),
+            "RepositoryModelUnload": (pb.RepositoryModelUnloadRequest, self.unload),
         }
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             name: self._unary(kind, answer) for name, (kind, answer) in methods.items()
@@ -175,6 +178,21 @@ class InferenceServicer:
     async def repository_index(self, request: pb.RepositoryIndexRequest, caller: Caller, _context: Context) -> bytes:
         index = descriptions.index(self._backend.repository, caller, only_ready=request.ready)
         return index.SerializeToString()
+
+    async def load(self, request: pb.RepositoryModelLoadRequest, caller: Caller, _context: Context) -> bytes:
+        """Takes back that a model was unloaded, and answers once its newest version is served, or was refused."""
+        caller.require(Right.ADMINISTER, request.model_name)
+        if request.parameters:
+            raise Refusal("a model is loaded as it lies in the repository; no parameter changes that")
+        await changes.load(self._backend.repository, request.model_name)
+        self._backend.repository.find(request.model_name, 0)
+        return pb.RepositoryModelLoadResponse().SerializeToString()
+
+    async def unload(self, request: pb.RepositoryModelUnloadRequest, caller: Caller, _context: Context) -> bytes:
+        """New sequences do not get the model any more; those that are open go on with it."""
+        caller.require(Right.ADMINISTER, request.model_name)
+        await changes.unload(self._backend.repository, request.model_name)
+        return pb.RepositoryModelUnloadResponse().SerializeToString()
 
     def _model(self, caller: Caller, name: str, version: str) -> ServedModel:
         """Raises TidegateError: there is none that is ready, or the caller may not see it."""

@@ -284,3 +284,25 @@ def test_a_parked_sequence_goes_on_at_another_worker(
         with streaming(server.address) as stream:
             stream.send("lstm", ROWS[at : at + 1], **place(64, at, LAST))
             assert stream.result().as_numpy("y")[0].tobytes() == expected[at].tobytes()
+
+
+# Load and unload ------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_is_unloaded_and_loaded_while_its_sequences_go_on(
+    start: Callable[..., RunningServer], lstm_only: Path, expected: np.ndarray
+) -> None:
+    server = start(lstm_only).ready()
+    with connected(server.address) as client:
+        step(client, 0, 71)
+        client.unload_model("lstm")
+        assert not client.is_model_ready("lstm")
+        (model,) = client.get_model_repository_index().models
+        assert (model.state, model.reason) == ("UNAVAILABLE", "unloaded")
+        assert "withdrawn" in refused(lambda: step(client, 0, 72))
+        assert step(client, 1, 71).tobytes() == expected[1].tobytes()
+        client.load_model("lstm")
+        assert client.is_model_ready("lstm")
+        assert step(client, 0, 72).tobytes() == expected[0].tobytes()
+        assert "there is no folder" in refused(lambda: client.load_model("none"))
+        assert "no parameter" in refused(lambda: client.load_model("lstm", config="{}"))
