@@ -61,6 +61,13 @@ def test_a_sequence_is_followed_line_by_line(address: str) -> None:
     ]
 
 
+def test_a_sequence_is_followed_with_tritonclient(address: str) -> None:
+    lines = printed("follow_triton.py", address, "recall", sent=ROWS).splitlines()
+    expected = outputs(np.array([[0.8, 1, 0], [-0.5, 0, 0], [0.1, 0, 1]]))
+    assert [line.split("  ")[0] for line in lines] == [f"{step}: [{value}]" for step, value in enumerate(expected)]
+    assert [line.split("  ")[1] for line in lines] == ["forget 0.00", "forget 1.00", "forget 1.00"]
+
+
 def test_many_files_are_followed_side_by_side(address: str, tmp_path: Path) -> None:
     files = []
     for value in (0.8, -0.4, 0.1):
