@@ -18,6 +18,7 @@ SECTIONS = (
     "connections",
     "transports",
     "tls",
+    "protocols",
     "chunks",
     "fleets",
     "survival",
@@ -77,6 +78,7 @@ def of_size(hidden: int) -> Iterator[Comparison]:
     yield compared("connections", "64 sequences, a connection each", apart, ("echo", "afternoon", "tidegate"))
     yield from transports("transports", hidden, ("grpcio", "tidegate"))
     yield from transports("tls", hidden, ("tidegate", "secure"))
+    yield from protocols(hidden)
     yield from chunks(hidden)
     yield from fleets(hidden)
     yield from survival(hidden)
@@ -117,6 +119,18 @@ def transports(section: str, hidden: int, servers: Sequence[Server]) -> Iterator
         ("64 sequences on one stream, bundled", Scenario(hidden, 64, "bundled")),
     ):
         yield compared(section, title, scenario, servers)
+
+
+def protocols(hidden: int) -> Iterator[Comparison]:
+    """Plan Tidegate in its own words, and in those of the Open Inference Protocol."""
+    for title, count, layout in (
+        ("1 sequence", 1, "streams"),
+        ("64 sequences, a stream each", 64, "streams"),
+        ("64 sequences on one stream", 64, "multiplexed"),
+    ):
+        ours = Scenario(hidden, count, cast("Layout", layout))
+        contestants = Wire("tidegate", ours), Wire("tidegate", replace(ours, protocol="inference"))
+        yield Comparison("protocols", f"hidden {hidden}: {title}", contestants)
 
 
 def chunks(hidden: int) -> Iterator[Comparison]:

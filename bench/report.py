@@ -41,6 +41,8 @@ def how(scenario: Scenario) -> Iterator[str]:
         yield "bundled"
     if scenario.traces:
         yield "traces"
+    if scenario.protocol == "inference":
+        yield "Open Inference Protocol"
 
 
 def machine(description: dict[str, str]) -> str:

@@ -8,6 +8,7 @@ OUTPUTS = 4
 LAYERS = 2
 HIDDEN_SIZES = (32, 128, 256)
 
+Protocol = Literal["native", "inference"]
 Layout = Literal["streams", "connections", "multiplexed", "bundled", "fleet"]
 
 
@@ -26,6 +27,8 @@ class Scenario:
     steps: int = 1
     # Whether every answer shows hidden, cell and gates of every layer.
     traces: bool = False
+    # In whose words: our own, or those of the Open Inference Protocol.
+    protocol: Protocol = "native"
 
     @property
     def model(self) -> str:

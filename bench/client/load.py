@@ -23,7 +23,8 @@ import numpy as np
 import numpy.typing as npt
 import uvloop
 
-from bench.client import loop
+from bench.client import inference, loop
+from bench.client.inference import InferenceSequence
 from bench.client.loop import Window
 from bench.client.traffic import OneFleet, OneSequence, Traffic, WrongAnswerError
 from bench.figure import Figure
@@ -118,6 +119,8 @@ def traffic_of(scenario: Scenario, target: Target) -> list[Traffic]:
     """Make the closed loops of a scenario, by handle."""
     if scenario.layout == "fleet":
         return [OneFleet(scenario)]
+    if scenario.protocol == "inference":
+        return [InferenceSequence(scenario, handle) for handle in range(scenario.sequences)]
     return [OneSequence(scenario, handle, unchecked=bool(target.canned)) for handle in range(scenario.sequences)]
 
 
@@ -125,19 +128,21 @@ def traffic_of(scenario: Scenario, target: Target) -> list[Traffic]:
 async def conversation(channel: grpc.aio.Channel, target: Target, traffics: list[Traffic]) -> AsyncIterator["Call"]:
     """Open a stream and the sequences on it, and close them at the end."""
     stub = cast("tidegate_pb2_grpc.TidegateAsyncStub", tidegate_pb2_grpc.TidegateStub(channel))
-    call = stub.Stream()
+    call = inference.stream(channel) if isinstance(traffics[0], InferenceSequence) else stub.Stream()
     try:
         for traffic in traffics:
-            await exchange(call, greeting(traffic, target), "opened", target)
+            if (first := greeting(traffic, target)) is not None:
+                await exchange(call, first, "opened", target)
         yield call
         for traffic in traffics:
-            await exchange(call, traffic.closing(), "closed", target)
+            if (last := traffic.closing()) is not None:
+                await exchange(call, last, "closed", target)
         await call.done_writing()
     finally:
         call.cancel()
 
 
-def greeting(traffic: Traffic, target: Target) -> sequence_pb2.StreamRequest:
+def greeting(traffic: Traffic, target: Target) -> sequence_pb2.StreamRequest | None:
     """Open a sequence, or tell the echo what to say."""
     return echo.first_message(bytes.fromhex(target.canned)) if target.canned else traffic.opening()
 

@@ -4,15 +4,15 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import grpc
 
 from bench.client.traffic import Traffic, WrongAnswerError
 from bench.processes.processors import Usage, reading, used
 from tidegate.v1 import sequence_pb2
 
 if TYPE_CHECKING:
-    import grpc
-
     Call: TypeAlias = grpc.aio.StreamStreamCall[sequence_pb2.StreamRequest, sequence_pb2.StreamResponse]
 
 now = time.perf_counter
@@ -26,10 +26,10 @@ class Window:
     end: float
 
 
-async def answer(call: "Call") -> sequence_pb2.StreamResponse:
+async def answer(call: "Call") -> Any:  # noqa: ANN401 # a message of its protocol
     """Read the next answer; a stream that ends here ends too early."""
     response = await call.read()
-    if not isinstance(response, sequence_pb2.StreamResponse):
+    if response is grpc.aio.EOF:
         raise WrongAnswerError(f"the server ended the stream: {await call.code()} {await call.details()}")
     return response
 
@@ -56,7 +56,7 @@ async def side_by_side(call: "Call", traffics: Sequence[Traffic], window: Window
         await call.write(traffic.send())
     while open_loops:
         response = await answer(call)
-        handle = response.answers.handle
+        handle = traffics[0].concerned(response)
         if not traffics[handle].take(response):
             continue
         moment = now()

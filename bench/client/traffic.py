@@ -4,7 +4,7 @@ It knows the contract and no network: the loop that sends and reads is in load.p
 """
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,16 +23,19 @@ class WrongAnswerError(Exception):
 class Traffic(Protocol):
     """One closed loop: `send`, then `take` until it says that the answer is whole."""
 
-    def opening(self) -> sequence_pb2.StreamRequest:
+    def opening(self) -> sequence_pb2.StreamRequest | None:
         """Open what is needed."""
 
-    def send(self) -> sequence_pb2.StreamRequest:
+    def send(self) -> Any:  # noqa: ANN401 # a message of its protocol
         """Give the next message; it is reused, so it must be written before the next call."""
 
-    def take(self, response: sequence_pb2.StreamResponse) -> bool:
+    def concerned(self, response: Any) -> int:  # noqa: ANN401 # likewise
+        """Which of the loops on a stream an answer is for."""
+
+    def take(self, response: Any) -> bool:  # noqa: ANN401 # likewise
         """Check an answer; true if the message sent last is answered whole."""
 
-    def closing(self) -> sequence_pb2.StreamRequest:
+    def closing(self) -> sequence_pb2.StreamRequest | None:
         """Close what was opened."""
 
 
@@ -79,6 +82,10 @@ class OneSequence:
         self._sent += self._scenario.steps
         return self._request
 
+    def concerned(self, response: sequence_pb2.StreamResponse) -> int:
+        """See Traffic."""
+        return response.answers.handle
+
     def take(self, response: sequence_pb2.StreamResponse) -> bool:
         """See Traffic."""
         answers = response.answers
@@ -123,6 +130,10 @@ class OneFleet:
         self._tensor.data = self._rows[self._step % PERIOD]
         self._missing[:] = True
         return self._request
+
+    def concerned(self, _response: sequence_pb2.StreamResponse) -> int:
+        """See Traffic."""
+        return 0
 
     def take(self, response: sequence_pb2.StreamResponse) -> bool:
         """See Traffic."""

@@ -47,7 +47,8 @@ def test_tidegate_is_measured_in_every_way_of_asking(cache: Cache) -> None:
     plain, fleet = Scenario(32, 2), Scenario(32, 10, "fleet")
     traced = Scenario(32, 2, steps=7, traces=True)
     bundled = Scenario(32, 3, "bundled")
-    everyone = tuple(Wire("tidegate", scenario) for scenario in (plain, fleet, traced, bundled))
+    inference = Scenario(32, 3, "multiplexed", protocol="inference")
+    everyone = tuple(Wire("tidegate", scenario) for scenario in (plain, fleet, traced, bundled, inference))
     with Rig(cache, ("tidegate",)) as rig:
         rig.check()
         outcome = rig.carry_out(Comparison("single", "small", everyone), SHORT, lambda _: None)
