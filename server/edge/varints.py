@@ -1,4 +1,6 @@
-"""Numbers as protobuf writes them, for messages that are put together from bytes that are kept."""
+"""Numbers and tags as protobuf writes them, for messages that are put together from bytes that are kept."""
+
+from google.protobuf.message import Message
 
 
 class Varints(dict[int, bytes]):
@@ -16,3 +18,8 @@ class Varints(dict[int, bytes]):
 
 VARINT = Varints()
 VARINT.update({number: VARINT[number] for number in range(2**14)})
+
+
+def tag(message: type[Message], field: str, kind: int) -> bytes:
+    """The tag of a field, with which protobuf begins it. `kind`: 0 is a number, 2 a value with a length."""
+    return bytes([message.DESCRIPTOR.fields_by_name[field].number << 3 | kind])

@@ -6,14 +6,13 @@ from functools import partial
 from itertools import islice
 
 import numpy as np
-from google.protobuf.message import Message
 
 from server.durability.pieces import pieces
 from server.edge import status
 from server.edge.dialect import Large, Outgoing
 from server.edge.native import descriptions
 from server.edge.prediction import Prediction
-from server.edge.varints import VARINT
+from server.edge.varints import VARINT, tag
 from server.errors import TidegateError
 from server.streams.events import (
     Answered,
@@ -38,16 +37,11 @@ _MANY = 4_096  # ids that are written without a break: half a millisecond
 _BUNDLE_BYTES = 2**16  # past this a message gains nothing from being shared
 
 
-def _tag(message: type[Message], field: str, kind: int) -> bytes:
-    """The tag of a field, with which protobuf begins it. `kind`: 0 is a number, 2 a value with a length."""
-    return bytes([message.DESCRIPTOR.fields_by_name[field].number << 3 | kind])
-
-
-_ANSWERS, _MORE, _OPENED = (_tag(sequence_pb2.StreamResponse, field, 2) for field in ("answers", "more", "opened"))
+_ANSWERS, _MORE, _OPENED = (tag(sequence_pb2.StreamResponse, field, 2) for field in ("answers", "more", "opened"))
 _HANDLE, _FIRST_STEP, _CHECKPOINTED = (
-    _tag(sequence_pb2.Answers, field, 0) for field in ("handle", "first_step", "checkpointed")
+    tag(sequence_pb2.Answers, field, 0) for field in ("handle", "first_step", "checkpointed")
 )
-_OUTPUT, _TRACE = (_tag(sequence_pb2.Answers, field, 2) for field in ("outputs", "trace"))
+_OUTPUT, _TRACE = (tag(sequence_pb2.Answers, field, 2) for field in ("outputs", "trace"))
 
 
 class Writer:

@@ -37,6 +37,12 @@ _CONTENTS = {  # the field of typed contents; half precision has none
     "FP32": "fp32_contents",
     "FP64": "fp64_contents",
 }
+_WHOLE = "int64_param", "uint64_param"
+_PARAMETERS: Mapping[str, Sequence[str]] = {  # and what they may be
+    "sequence_id": (*_WHOLE, "string_param"),
+    "sequence_step": _WHOLE,
+    **dict.fromkeys(("sequence_start", "sequence_end", "sequence_restart"), ("bool_param",)),
+}
 _IGNORED = {"triton_enable_empty_final_response"}  # every answer is the last one of its request
 _LONGEST_ID = 128  # characters of a sequence's, as Triton has it
 _MOST = 64  # tensors, and outputs that are asked for
@@ -123,6 +129,10 @@ def steps_of(inputs: Named, ports: Sequence[Port]) -> Steps:
 
     What is wrong beside the number of axes is found by the model's own check. Raises BadInput.
     """
+    if len(inputs) == len(ports) == 1:  # nearly always: one step of one input
+        (name, x), port = inputs[0], ports[0]
+        if name == port.name and x.shape == (1, *port.row):
+            return Steps([(name, x[np.newaxis])], 1, 1)
     rows = {port.name: port.row for port in ports}
     axes = {x.ndim - len(rows[name]) for name, x in inputs if name in rows} or {0}
     if len(axes) > 1 or not 0 <= min(axes) <= 2:
@@ -230,27 +240,22 @@ def _outputs(outputs: Sequence[pb.ModelInferRequest.InferRequestedOutputTensor])
 
 
 def _place(given: Mapping[str, pb.InferParameter]) -> Place | None:
+    found = dict[str, Any]()
     for name in given:
-        if name.startswith("triton_") and name not in _IGNORED:
+        if (kinds := _PARAMETERS.get(name)) is not None:
+            kind = given[name].WhichOneof("parameter_choice")
+            if kind not in kinds:
+                expected = " or ".join(kinds)
+                raise BadInput(f"parameter '{name}' is {kind or 'empty'}; expected {expected}", Reason.MALFORMED)
+            found[name] = getattr(given[name], kind)
+        elif name.startswith("triton_") and name not in _IGNORED:
             raise BadInput(f"parameter '{name:.64}' is unknown; names from triton_ on are reserved", Reason.MALFORMED)
-    id_ = _parameter(given, "sequence_id", ("int64_param", "uint64_param", "string_param"), 0)
+    id_, step = found.get("sequence_id"), found.get("sequence_step")
     if not id_:
         return None
     if isinstance(id_, str) and len(id_) > _LONGEST_ID:
         raise OverLimit(f"a sequence id of {len(id_)} characters came; {_LONGEST_ID} is the limit")
-    step = _parameter(given, "sequence_step", ("int64_param", "uint64_param"), None)
     if step is not None and step < 0:
         raise BadInput(f"sequence_step is {step}; expected 0 or more", Reason.WRONG_STEP)
-    start, end, restart = (
-        _parameter(given, f"sequence_{flag}", ("bool_param",), False) for flag in ("start", "end", "restart")
-    )
+    start, end, restart = (found.get(f"sequence_{flag}", False) for flag in ("start", "end", "restart"))
     return Place(id_, start, end, step, restart)
-
-
-def _parameter(given: Mapping[str, pb.InferParameter], name: str, kinds: Sequence[str], default: Any) -> Any:  # noqa: ANN401 # of any of these kinds
-    if name not in given:
-        return default
-    kind = given[name].WhichOneof("parameter_choice")
-    if kind not in kinds:
-        raise BadInput(f"parameter '{name}' is {kind or 'empty'}; expected {' or '.join(kinds)}", Reason.MALFORMED)
-    return getattr(given[name], kind)

@@ -8,13 +8,16 @@ import numpy as np
 from server.edge.oip.requests import NAMES, Asked
 from server.edge.oip.stubs import grpc_service_pb2 as pb
 from server.edge.status import reason_name
-from server.edge.varints import VARINT
+from server.edge.varints import VARINT, tag
 from server.errors import BadInput, Reason, TidegateError
 from server.runtime.served_model import ServedModel
 from stepgraph.rewriting.columns import Columns
 from stepgraph.rewriting.stepgraph import StepGraph
 
-_INFER_RESPONSE = pb.ModelStreamInferResponse(infer_response=pb.ModelInferResponse()).SerializeToString()[:1]  # its tag
+_INFER_RESPONSE = tag(pb.ModelStreamInferResponse, "infer_response", 2)
+_ID, _PARAMETERS, _RAW = (tag(pb.ModelInferResponse, field, 2) for field in ("id", "parameters", "raw_output_contents"))
+_INT64 = tag(pb.InferParameter, "int64_param", 0)
+_STEP = b"\x0a\x0dsequence_step\x12"  # the key of an entry, and the tag of its value
 _KEPT = 256  # descriptions of outputs that are kept as bytes
 
 
@@ -60,25 +63,28 @@ class Writer:
 
     def answer(self, asked: Asked, made: Made, *, streamed: bool = False) -> bytes:
         """A ModelInferResponse."""
-        outputs = _wanted(asked, made)
-        rest = pb.ModelInferResponse(id=asked.id, raw_output_contents=[x.tobytes() for _, x in outputs])
+        outputs, id_ = _wanted(asked, made), asked.id.encode()
+        parts = [self._head(made.model, outputs, streamed)]
+        if id_:
+            parts += (_ID, VARINT[len(id_)], id_)
         if made.step is not None:
-            rest.parameters["sequence_step"].int64_param = made.step
-        if streamed:
-            rest.parameters["triton_final_response"].bool_param = True
-        return self._head(made.model, outputs) + rest.SerializeToString()
+            step = _INT64 + VARINT[made.step]
+            entry = _STEP + VARINT[len(step)] + step
+            parts += (_PARAMETERS, VARINT[len(entry)], entry)
+        for _, x in outputs:
+            data = x.tobytes()
+            parts += (_RAW, VARINT[len(data)], data)
+        return b"".join(parts)
 
-    def _head(self, model: ServedModel, outputs: Sequence[tuple[str, np.ndarray]]) -> bytes:
-        key = model.name, model.version, tuple((name, x.shape, x.dtype) for name, x in outputs)
+    def _head(self, model: ServedModel, outputs: Sequence[tuple[str, np.ndarray]], streamed: bool) -> bytes:
+        key = model.name, model.version, streamed, *((name, x.shape, x.dtype) for name, x in outputs)
         if (head := self._heads.get(key)) is None:
-            head = pb.ModelInferResponse(
-                model_name=model.name,
-                model_version=str(model.version),
-                outputs=[
-                    pb.ModelInferResponse.InferOutputTensor(name=name, datatype=NAMES[_little(x)], shape=x.shape)
-                    for name, x in outputs
-                ],
-            ).SerializeToString()
+            message = pb.ModelInferResponse(model_name=model.name, model_version=str(model.version))
+            for name, x in outputs:
+                message.outputs.add(name=name, datatype=NAMES[x.dtype.newbyteorder("<")], shape=x.shape)
+            if streamed:
+                message.parameters["triton_final_response"].bool_param = True
+            head = message.SerializeToString()
             if len(self._heads) < _KEPT:
                 self._heads[key] = head
         return head
@@ -115,7 +121,3 @@ def _wanted(asked: Asked, made: Made) -> list[tuple[str, np.ndarray]]:
 def _cut(made: Made, columns: Columns) -> np.ndarray:
     assert made.trace is not None, "it was asked for"
     return made.trace[..., columns.span]
-
-
-def _little(x: np.ndarray) -> np.dtype[np.generic]:
-    return x.dtype.newbyteorder("<")
