@@ -48,8 +48,20 @@ class Bystander:
         self._thread.start()
         if not opened.wait(30):
             raise TimeoutError("no sequence was opened within 30 s")
+        if self._refused:
+            raise RuntimeError(self._refused)
 
     def _run(self, port: int, model: str, opened: threading.Event) -> None:
+        self._refused = ""
+        try:
+            self._steps(port, model, opened)
+        except (grpc.RpcError, RuntimeError) as error:
+            if opened.is_set():
+                raise
+            self._refused = str(error)
+            opened.set()
+
+    def _steps(self, port: int, model: str, opened: threading.Event) -> None:
         requests: SimpleQueue[sequence_pb2.StreamRequest | None] = SimpleQueue()
         with grpc.insecure_channel(f"127.0.0.1:{port}", [("grpc.use_local_subchannel_pool", 1)]) as channel:
             call = tidegate_pb2_grpc.TidegateStub(channel).Stream(iter(requests.get, None))

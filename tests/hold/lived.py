@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import TYPE_CHECKING, Self
 
 from bench.attacks.speech import MODEL as ATTACKED
-from bench.processes.child import Child
+from bench.processes.child import Child, RigError
 from tests.hold.cluster import IDLE, OFTEN
 from tests.hold.fuzz import Fuzz
 from tests.hold.goal import FUZZED
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 WATCH = 5.0  # seconds between two looks at the memory and the bystander
 LONG = 200.0  # ms of a bystander's step that are worth a line in the log
 PAUSE = 10  # seconds between two attacks
+REFUSED = 30  # times that a bystander may be refused, a second apart
 
 
 class Lived:
@@ -34,6 +35,7 @@ class Lived:
         self._models, self._folder, self._chance, self._tally = models, folder, chance, tally
         self._stack = ExitStack()
         self._over: list[str] = []  # attacks that have ended since the last look
+        self._refused = 0  # times that the bystander was refused since it had a sequence
 
     async def __aenter__(self) -> Self:
         store = f"sqlite:{self._folder / 'lived.sqlite'}"
@@ -61,7 +63,8 @@ class Lived:
         fuzz = Fuzz(self.address(), self._chance, self._tally)
         others = [asyncio.create_task(fuzz.run(FUZZED / 3600)), asyncio.create_task(self._attack(port))]
         while not goal.over(self._tally):
-            await asyncio.to_thread(self._bystander.ask, {"ask": "begin", "port": port, "model": ATTACKED})
+            if not await self._watched(port):
+                continue
             await asyncio.sleep(WATCH)
             took = (await asyncio.to_thread(self._bystander.ask, {"ask": "end"}))["took"]
             self._tally.waited(took)
@@ -73,6 +76,21 @@ class Lived:
         for end in await asyncio.gather(*others, return_exceptions=True):
             if not isinstance(end, asyncio.CancelledError):
                 self._tally.fault(f"fuzzing or attacking has ended: {end!r}")
+
+    async def _watched(self, port: int) -> bool:
+        """Whether a bystander has a sequence: an attack may have all streams of their address for some seconds."""
+        question = {"ask": "begin", "port": port, "model": ATTACKED}
+        try:
+            await asyncio.to_thread(self._bystander.ask, question)
+        except RigError as error:
+            self._tally.notes.append(f"a bystander was refused: {error}")
+            self._refused += 1
+            if self._refused == REFUSED:
+                self._tally.fault(f"a bystander was refused {REFUSED} times, one after the other: {error}")
+            await asyncio.sleep(1)
+            return False
+        self._refused = 0
+        return True
 
     def _note(self, longest: float) -> None:
         if self._over or longest > LONG:
