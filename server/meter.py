@@ -42,3 +42,6 @@ class Meter:
     def wait(self) -> float:
         """For how many seconds the next steps have to wait."""
         return max(0.0, self._paid - self._clock()) if self.limits.steps_per_second else 0.0
+
+
+EVERYBODY = Meter()  # of work that nobody in particular is asked for

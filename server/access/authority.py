@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hmac import compare_digest
+from weakref import WeakValueDictionary
 
 from server.access import secret
 from server.access.guesses import Guesses
@@ -54,6 +55,7 @@ class Authority:
         self._monotonic = monotonic
         self._guesses = Guesses()
         self._meters: dict[str, Meter] = {}  # of tokens, by account
+        self._public: WeakValueDictionary[str, Meter] = WeakValueDictionary()  # of addresses that have calls
         self._present: dict[object, tuple[Caller, Callable[[TidegateError], None]]] = {}
         self._stamp: Stamp | None = None
         self._fault = ""  # why the file cannot be read now
@@ -70,7 +72,8 @@ class Authority:
         """The client. Raises Unauthenticated: what it shows is not known here."""
         if self._file is None:
             rights = EVERY_RIGHT if shown.here else PUBLIC_RIGHTS
-            return Caller(shown.address, rights=rights)
+            meter = self._public.setdefault(shown.address, Meter())
+            return Caller(shown.address, rights=rights, meter=meter)
         if not shown.secret and not shown.subject:
             raise Unauthenticated("this server asks for a token, which comes as `authorization: Bearer tg_...`")
         token = self._found(shown)

@@ -21,7 +21,8 @@ import numpy as np
 from server import errors
 from server.errors import TidegateError
 from server.runtime.counters import Counters
-from server.runtime.scheduler import Batch, Block, Part, Scheduler, Take
+from server.runtime.scheduler import Batch, Block, Part, Scheduler
+from server.runtime.shares import Take
 from server.runtime.slots import SlotTable
 from stepgraph.errors import StepFailed
 from stepgraph.running.result import Result

@@ -3,11 +3,12 @@
 Work comes as blocks: the steps of one message. A block of one sequence may hold many steps (a chunk), a block of many
 sequences holds one step of each (a fleet). Blocks that share a sequence run one after the other, in the order in which
 they came; all others are free to run at any time, and a batch takes at most one step of each sequence at a time.
+Where more is ready than a batch takes, `shares` divides it between the accounts.
 """
 
 import sys
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Protocol
@@ -15,6 +16,8 @@ from typing import Protocol
 import numpy as np
 
 from server.errors import TidegateError
+from server.meter import EVERYBODY, Meter
+from server.runtime.shares import Shares, Take
 from stepgraph.running.result import Result
 
 
@@ -40,6 +43,7 @@ class Block:
     inputs: Mapping[str, np.ndarray]
     trace: bool  # whether any of its steps is to be traced
     sink: Sink
+    account: Meter = EVERYBODY  # whose work it is
     done: int = 0  # steps of a chunk, rows of a fleet
     came: float = 0.0  # when, in seconds of the batcher's clock
     number: int = -1
@@ -52,15 +56,6 @@ class Block:
     def left(self) -> int:
         """How many steps or rows have not run."""
         return self.steps * len(self.slots) - self.done
-
-
-@dataclass(frozen=True, slots=True)
-class Take:
-    """The part of a block that runs in a batch: its rows first to first + rows."""
-
-    block: Block
-    first: int
-    rows: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,10 +114,7 @@ class Scheduler:
         self._numbers = count()
         self._last = np.full(capacity, -1, np.int64)  # the number of the newest block of each slot
         self._open: dict[int, Block] = {}  # blocks that have not finished, by number
-        # ready blocks of one sequence, and of many: queues from which any block can be taken out quickly
-        self._narrow: OrderedDict[Block, None] = OrderedDict()
-        self._wide: OrderedDict[Block, None] = OrderedDict()
-        self._even = False  # every other batch
+        self._ready = Shares()
 
     def add(self, block: Block) -> bool:
         """Takes a block in. True: it is finished already, because it is a mark with nothing before it."""
@@ -138,12 +130,12 @@ class Scheduler:
             self._last[block.slots] = block.number
         self._open[block.number] = block
         if not block.waits_for:
-            self._queue(block)[block] = None
+            self._ready.put(block)
         return False
 
     def next(self) -> Batch | None:
         """The next batch, or None if nothing is ready. Its blocks are not handed out again before `finish`."""
-        takes = tuple(self._choose())
+        takes = tuple(self._ready.take(self._largest))
         if not takes:
             return None
         rows, steps = 0, sys.maxsize
@@ -162,7 +154,7 @@ class Scheduler:
             block.running = False
             block.done += take.rows * batch.steps
             if block.left > 0 and not block.dropped:
-                self._queue(block)[block] = None
+                self._ready.put(block)
             else:
                 marks.extend(self._close(block))
         return marks
@@ -177,7 +169,7 @@ class Scheduler:
         for block in blocks:
             block.dropped = True
             if block.number in self._open and not block.running and not block.waits_for:
-                del self._queue(block)[block]
+                self._ready.remove(block)
                 marks.extend(self._close(block))
         return marks
 
@@ -189,26 +181,6 @@ class Scheduler:
             block = self._open.get(self._last.item(slots.item(0)))
             return (block,) if block else ()
         return [self._open[n] for n in np.unique(self._last[slots]).tolist() if n in self._open]
-
-    def _queue(self, block: Block) -> OrderedDict[Block, None]:
-        return self._narrow if len(block.slots) == 1 else self._wide
-
-    def _choose(self) -> Iterator[Take]:
-        """Single sequences first, so that a fleet does not hold them up; a quarter is kept for fleets.
-
-        Where a quarter is less than one row, fleets get one every other time.
-        """
-        room = self._largest
-        self._even = not self._even
-        reserved = min(room // 4 or int(self._even), sum(block.left for block in self._wide))
-        while self._narrow and room > reserved:
-            yield Take(self._narrow.popitem(last=False)[0], 0, 1)
-            room -= 1
-        while self._wide and room > 0:
-            block, _ = self._wide.popitem(last=False)
-            rows = min(room, block.left)
-            yield Take(block, block.done, rows)
-            room -= rows
 
     def _close(self, block: Block) -> list[Block]:
         """Removes a block; blocks that waited for it alone are ready. Returns the marks that are done, in order."""
@@ -222,7 +194,7 @@ class Scheduler:
                 if follower.waits_for:
                     continue
                 if follower.steps and not follower.dropped:
-                    self._queue(follower)[follower] = None
+                    self._ready.put(follower)
                     continue
                 closing.append(follower)
                 if not follower.dropped:

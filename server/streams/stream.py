@@ -75,7 +75,7 @@ class Stream:
         self._allowed = allowed
         # sequences, and what is under way for them
         self._handles = Handles(max_sequences)
-        self._window = Window(self._handles, allowed, emit)
+        self._window = Window(self._handles, allowed, emit, caller.meter)
         self.expected, self.ids = self._handles.expected, self._handles.ids
         self.written = self._window.written  # is called when an answer of so many bytes has left
         aside = turns.line()  # for work that no further request waits for

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from server.errors import TidegateError, WrongStep
+from server.meter import EVERYBODY, Meter
 from server.runtime.observer import Results
 from server.runtime.scheduler import Block
 from server.streams.allowance import Allowance
@@ -52,10 +53,14 @@ class Window:
         allowed: how many bytes of answers may be on their way before no more steps are run, and how many bytes of
             requests may wait before no more are read.
         emit: takes each event.
+        account: whose work it is.
     """
 
-    def __init__(self, handles: Handles, allowed: Allowance, emit: Callable[[Event], None]) -> None:
+    def __init__(
+        self, handles: Handles, allowed: Allowance, emit: Callable[[Event], None], account: Meter = EVERYBODY
+    ) -> None:
         # fixed
+        self._account = account
         self._handles = handles
         self._allowed = allowed
         self._tell = emit
@@ -172,6 +177,7 @@ class Window:
         self._ready.extend(self._lines.first(self._lines.remove(entry)))
 
     def _submit(self, group: Group, block: Block) -> None:
+        block.account = self._account
         self.outstanding += block.sink.size
         self._blocks[block] = group
         group.model.batcher.submit(block)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from server.errors import TidegateError
-from server.runtime.scheduler import Block, Part, Take
+from server.runtime.scheduler import Block, Part
+from server.runtime.shares import Take
 from server.streams.events import Answered, FleetAnswered, Form
 from server.streams.replies import Chunk, Fleet
 from server.streams.trace import TracePlan

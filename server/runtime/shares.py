@@ -1,0 +1,155 @@
+"""Which of the blocks that are ready get the rows of a batch: accounts by weight, however much each has waiting. Pure.
+
+What an account does not need is the others'. A batch is as full as it can be: who is alone gets all of it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from server.meter import Meter
+
+if TYPE_CHECKING:
+    from server.runtime.scheduler import Block
+
+_KEPT = 4_096  # lines of accounts that have nothing ready are kept until there are so many
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """The part of a block that runs in a batch: its rows first to first + rows."""
+
+    block: Block
+    first: int
+    rows: int
+
+
+class Line:
+    """The blocks of one account that are ready: of one sequence (narrow) and of many (wide), each in order."""
+
+    def __init__(self, account: Meter) -> None:
+        self._account = account
+        # queues from which any block can be taken out quickly
+        self._narrow: OrderedDict[Block, None] = OrderedDict()
+        self._wide: OrderedDict[Block, None] = OrderedDict()
+        self._even = False  # every other batch
+        self.credit = 0.0  # rows that it is due, where a part was less than one
+
+    def __bool__(self) -> bool:
+        return bool(self._narrow or self._wide)
+
+    @property
+    def weight(self) -> float:
+        return self._account.limits.weight
+
+    @property
+    def rows(self) -> int:
+        """How many could run now."""
+        return len(self._narrow) + self._broad
+
+    @property
+    def _broad(self) -> int:
+        return sum(block.left for block in self._wide)
+
+    def put(self, block: Block) -> None:
+        self._queue(block)[block] = None
+
+    def remove(self, block: Block) -> None:
+        del self._queue(block)[block]
+
+    def take(self, room: int) -> Iterator[Take]:
+        """Single sequences first, so that a fleet does not hold them up; a quarter is kept for fleets.
+
+        Where a quarter is less than one row, fleets get one every other time.
+        """
+        self._even = not self._even
+        reserved = min(room // 4 or int(self._even), self._broad)
+        while self._narrow and room > reserved:
+            yield Take(self._narrow.popitem(last=False)[0], 0, 1)
+            room -= 1
+        while self._wide and room > 0:
+            block, _ = self._wide.popitem(last=False)
+            rows = min(room, block.left)
+            yield Take(block, block.done, rows)
+            room -= rows
+
+    def _queue(self, block: Block) -> OrderedDict[Block, None]:
+        return self._narrow if len(block.slots) == 1 else self._wide
+
+
+class Shares:
+    """The lines of all accounts."""
+
+    def __init__(self) -> None:
+        self._lines: dict[Meter, Line] = {}
+        self._busy: dict[Line, None] = {}  # those that have something ready
+
+    def put(self, block: Block) -> None:
+        """A block is ready."""
+        line = self._lines.get(block.account)
+        if line is None:
+            line = self._new(block.account)
+        if not line:
+            self._busy[line] = None
+        line.put(block)
+
+    def remove(self, block: Block) -> None:
+        """A block that is ready will not run."""
+        line = self._lines[block.account]
+        line.remove(block)
+        if not line:
+            del self._busy[line]
+
+    def take(self, room: int) -> list[Take]:
+        """What runs in a batch of so many rows at most."""
+        if len(self._busy) == 1:
+            (line,) = self._busy
+            takes = list(line.take(room))
+            if not line:
+                self._busy.clear()
+            return takes
+        parts = divided(list(self._busy), room)
+        takes = [take for line, rows in parts.items() if rows for take in line.take(rows)]
+        for line in parts:
+            if not line:
+                del self._busy[line]
+        return takes
+
+    def _new(self, account: Meter) -> Line:
+        if len(self._lines) >= _KEPT:
+            self._lines = {meter: line for meter, line in self._lines.items() if line}
+        made = self._lines[account] = Line(account)
+        return made
+
+
+def divided(lines: Iterable[Line], room: int) -> dict[Line, int]:
+    """How many rows of a batch each line gets: as many as it has ready, or its part by weight of what is left then."""
+    wanted = {line: line.rows for line in lines}
+    parts, left = dict[Line, int](), dict(wanted)
+    while left:
+        unit = room / sum(line.weight for line in left)
+        content = [line for line, rows in left.items() if rows <= line.weight * unit]
+        if not content:
+            return parts | _by_weight(list(left), room, unit)
+        for line in content:
+            line.credit = 0.0
+            parts[line] = left.pop(line)
+            room -= parts[line]
+    return parts
+
+
+def _by_weight(lines: list[Line], room: int, unit: float) -> dict[Line, int]:
+    """Whole rows for lines that could each use more than its part: what is due to each is kept for the next time."""
+    parts = dict[Line, int]()
+    for line in lines:
+        line.credit += line.weight * unit
+        parts[line] = max(0, int(line.credit))
+        line.credit -= parts[line]
+    by_credit = sorted(lines, key=lambda line: -line.credit)
+    for line in by_credit[: room - sum(parts.values())]:
+        parts[line] += 1
+        line.credit -= 1
+    return parts
