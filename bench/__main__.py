@@ -17,7 +17,7 @@ from typing import get_args
 from rich.console import Console
 from rich.status import Status
 
-from bench import plan, report, verdict
+from bench import fairness, plan, report, verdict
 from bench.outcome import Outcome
 from bench.plan import Comparison, Server
 from bench.processes import exports, machine
@@ -26,12 +26,16 @@ from bench.processes.child import RigError
 from bench.processes.rig import Pace, Rig
 from bench.scenario import HIDDEN_SIZES
 
+FAIRNESS = "fairness"  # a command of its own, bench/fairness.py, that is alone when it is asked for
+
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="only what the verdict needs, in short rounds")
-    parser.add_argument("--only", action="append", choices=plan.SECTIONS, help="only this section; may be repeated")
+    parser.add_argument(
+        "--only", action="append", choices=(*plan.SECTIONS, FAIRNESS), help="only this section; may be repeated"
+    )
     parser.add_argument("--hidden", action="append", type=int, choices=HIDDEN_SIZES, help="only this hidden size; same")
     parser.add_argument("--without", action="append", default=[], choices=get_args(Server))
     parser.add_argument("--rounds", type=int, help="rounds of each comparison (default: 5; 3 if quick)")
@@ -101,6 +105,8 @@ def written(outcomes: Sequence[Outcome], verdicts: Sequence[verdict.Verdict], fi
 def main() -> int:
     """Measure and print; 1 if a limit is missed, 2 if the rig fails."""
     options = arguments()
+    if options.only == [FAIRNESS]:
+        return fairness.main(["--rounds", str(paced(options).rounds)])
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins with it ignored
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     console = report.console()

@@ -50,9 +50,11 @@ class Backend:
         self.refusals = Refusals()
         self.tracer: Tracer | None = None
         self.incoming = Incoming(settings)
-        self.pace = Pace(lambda call: asyncio.get_running_loop().call_soon(call))
         self.turns = Turns(lambda call: asyncio.get_running_loop().call_soon(call), rest=REST)
         self.allowances = Allowances(settings.window_bytes, settings.address_bytes)
+        self.pace = Pace(
+            lambda call: asyncio.get_running_loop().call_soon(call), crowded=lambda: self.allowances.accounts > 1
+        )
         self.predictor = Predictor(admission, settings.max_answer_bytes)
 
     def caller(self, context: Peer) -> Caller:

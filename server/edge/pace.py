@@ -5,6 +5,7 @@ from collections.abc import Callable
 from time import perf_counter
 
 _TURN = 0.003  # seconds
+_BRIEF = 0.001  # seconds, where several accounts have streams
 _SLICE = 0.0005  # seconds of one stream, while others wait
 _AGO = 0.010  # seconds after a turn's end, by when others surely had theirs
 
@@ -15,12 +16,17 @@ class Pace:
     Args:
         later: calls a function once all else that is due has been done.
         clock: seconds.
+        crowded: whether several accounts have streams, so that each should notice little of the others.
     """
 
     def __init__(
-        self, later: Callable[[Callable[[], None]], object], clock: Callable[[], float] = perf_counter
+        self,
+        later: Callable[[Callable[[], None]], object],
+        clock: Callable[[], float] = perf_counter,
+        crowded: Callable[[], bool] = lambda: False,
     ) -> None:
         self.clock = clock
+        self._crowded = crowded
         self._later = later
         self._ends = 0.0  # of the turn that goes on, or went on last
         self._waiting: deque[Callable[[], None]] = deque()
@@ -32,8 +38,12 @@ class Pace:
         if self._waiting:
             return min(self._ends, now + _SLICE)
         if now > self._ends + _AGO:
-            self._ends = now + _TURN
+            self._ends = now + self._length
         return self._ends
+
+    @property
+    def _length(self) -> float:
+        return _BRIEF if self._crowded() else _TURN
 
     def wait(self, go_on: Callable[[], None]) -> None:
         """Has it called in a turn to come, after those that wait already."""
@@ -46,7 +56,7 @@ class Pace:
             self._later(self._turn)
 
     def _turn(self) -> None:
-        self._ends = self.clock() + _TURN
+        self._ends = self.clock() + self._length
         while self._waiting and self.clock() < self._ends:
             self._waiting.popleft()()
         self._due = False

@@ -1,6 +1,6 @@
 """Which of the blocks that are ready get the rows of a batch: accounts by weight, however much each has waiting. Pure.
 
-What an account does not need is the others'. A batch is as full as it can be: who is alone gets all of it.
+What an account does not need is the others'. Who is alone gets all of a batch.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from server.meter import Meter
 if TYPE_CHECKING:
     from server.runtime.scheduler import Block
 
+BRIEF = 16  # rows of one account in a batch, where another has little: more rows at a time are hardly quicker
+LATELY = 256  # batches: the tenth of a second, about
 _KEPT = 4_096  # lines of accounts that have nothing ready are kept until there are so many
 
 
@@ -86,6 +88,7 @@ class Shares:
     def __init__(self) -> None:
         self._lines: dict[Meter, Line] = {}
         self._busy: dict[Line, None] = {}  # those that have something ready
+        self._rest = 0  # batches for which those with much get a few rows at a time
 
     def put(self, block: Block) -> None:
         """A block is ready."""
@@ -104,15 +107,21 @@ class Shares:
             del self._busy[line]
 
     def take(self, room: int) -> list[Take]:
-        """What runs in a batch of so many rows at most."""
+        """What runs in a batch of so many rows at most.
+
+        Where an account came lately that had little, those with much get a few rows at a time, so that the next batch
+        of it is never far away.
+        """
+        self._rest = max(0, self._rest - 1)
         if len(self._busy) == 1:
             (line,) = self._busy
-            takes = list(line.take(room))
-            if not line:
-                self._busy.clear()
-            return takes
-        parts = divided(list(self._busy), room)
-        takes = [take for line, rows in parts.items() if rows for take in line.take(rows)]
+            parts = {line: room}
+        else:
+            parts = divided(list(self._busy), room)
+            if any(part < BRIEF and part == line.rows for line, part in parts.items()):
+                self._rest = LATELY
+        most = BRIEF if self._rest else room
+        takes = [take for line, rows in parts.items() if rows for take in line.take(min(rows, most))]
         for line in parts:
             if not line:
                 del self._busy[line]

@@ -30,6 +30,11 @@ class Allowances:
         self._of: dict[str, Allowance] = {}
         self._fair = address  # what one address may have for the sake of the others
 
+    @property
+    def accounts(self) -> int:
+        """How many have streams."""
+        return len(self._of)
+
     @contextmanager
     def one(self, address: str) -> Iterator[Allowance]:
         """The allowance of one more stream of an address, while it is served."""
