@@ -5,16 +5,16 @@ What waits is a coroutine. The client for asyncio awaits it; with that for threa
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar, Generic, TypeVar
 
 import grpc
 
 from tidegate.answers import Prediction
-from tidegate.errors import ConnectionLost, ModelNotReady, Refused, TimedOut, refused
+from tidegate.errors import ConnectionLost, ModelNotReady, Refused, ServerBusy, TimedOut
 from tidegate.inputs import InputLayout, Inputs
 from tidegate.model import Model
-from tidegate.opened import AnySequence, OpenFleet, OpenSequence, Source
+from tidegate.opened import AnySequence, OpenFleet, OpenSequence, Source, again
 from tidegate.protocol.budget import Budget
 from tidegate.protocol.fleet_books import FleetBooks
 from tidegate.protocol.opening import Claim, Opening, Order, new_seed
@@ -173,7 +173,7 @@ class ClientCore(ABC, Generic[C, AnySequence, AnyFleet]):
         self, claim: Claim, inputs: Callable[[int], Inputs] | None, timeout: float | None
     ) -> OpenSequence[AnySequence]:
         connection, books = await self._open(claim, timeout, SequenceBooks)
-        rows = _again(books, int(claim.answered[0]), inputs)
+        rows = again(books, int(claim.answered[0]), inputs)
         if rows is not None:
             deadline = Deadline(calls.limit(timeout, self._timeout))
             promise = await connection.send(books, deadline, books.send_chunk, rows)
@@ -275,24 +275,9 @@ class ModelCalls(ClientCore[C, AnySequence, AnyFleet]):
         """A whole sequence at once, values [T, ...row], from the initial state; nothing is kept on the server."""
         selection = choose(trace)
         request = calls.predict_request(await self._describe(model, version, timeout), values, selection, seed)
-        return calls.prediction(await self._call("Predict", request, timeout), selection)
-
-
-def _again(books: SequenceBooks, answered: int, inputs: Callable[[int], Inputs] | None) -> Inputs | None:
-    """What a sequence that was resumed has to be sent once more before it stands at `answered`; None: nothing.
-
-    `inputs` gives the rows [T, ...row] from a step to `answered`. Without it, the log says what is left to the caller.
-    Raises BadInput if it gives another number of them.
-    """
-    first = books.next_step
-    if first >= answered:
-        return None
-    if inputs is None:
-        log.warning("sequence %s goes on at step %d: send its inputs from there on again", *books.opening.ids, first)
-        return None
-    rows = inputs(first)
-    counts = [len(array) for array in (rows.values() if isinstance(rows, Mapping) else [rows])]
-    if any(count != answered - first for count in counts):
-        wanted = f"the inputs of steps {first} to {answered - 1} are wanted again"
-        raise refused("WRONG_SHAPE", f"{wanted}: {answered - first} rows, and {counts[0]} were given")
-    return rows
+        deadline, attempts = self._limits(timeout)
+        while True:
+            try:
+                return calls.prediction(await self._call("Predict", request, deadline.limit), selection)
+            except ServerBusy as error:  # a token takes so many steps a second: the server says when the next may come
+                await self._wait_after(error, attempts)

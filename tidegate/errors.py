@@ -25,17 +25,19 @@ class Refused(TidegateError):
     """A request was refused, and nothing changed: no state, no step number, no other sequence.
 
     `reason` is the contract's word for why, for example "WRONG_SHAPE"; `message` says what was wrong, where, and what
-    was expected; `expected_step` is the step that the sequence takes next (None outside a sequence that is open).
+    was expected; `expected_step` is the step that the sequence takes next (None outside a sequence that is open);
+    after `retry_after` seconds the same may be met (0: the server did not say).
     """
 
-    def __init__(self, reason: str, message: str, expected_step: int | None = None) -> None:
+    def __init__(self, reason: str, message: str, expected_step: int | None = None, retry_after: float = 0.0) -> None:
         super().__init__(f"{message} ({reason})")
         self.reason = reason
         self.message = message
         self.expected_step = expected_step
+        self.retry_after = retry_after
 
-    def __reduce__(self) -> tuple[type["Refused"], tuple[str, str, int | None]]:
-        return type(self), (self.reason, self.message, self.expected_step)
+    def __reduce__(self) -> tuple[type["Refused"], tuple[str, str, int | None, float]]:
+        return type(self), (self.reason, self.message, self.expected_step, self.retry_after)
 
 
 class UnknownModel(Refused):
@@ -99,7 +101,7 @@ class ProtocolError(TidegateError):
 
 
 _BAD = "MALFORMED WRONG_NAME WRONG_SHAPE WRONG_TYPE WRONG_SIZE NOT_FINITE OUT_OF_RANGE TOO_LARGE STEP_FAILED"
-_BUSY = "TOO_MANY_SEQUENCES TOO_MANY_STREAMS TOO_MANY_OF_OWNER STORE_FULL STORE_UNAVAILABLE DRAINING"
+_BUSY = "TOO_MANY_SEQUENCES TOO_MANY_STREAMS TOO_MANY_OF_OWNER STORE_FULL STORE_UNAVAILABLE DRAINING TOO_FAST"
 _KINDS: dict[str, type[Refused]] = {
     **dict.fromkeys(("UNKNOWN_MODEL", "UNKNOWN_VERSION"), UnknownModel),
     **dict.fromkeys(("MODEL_NOT_READY", "MODEL_REFUSED"), ModelNotReady),
@@ -109,6 +111,6 @@ _KINDS: dict[str, type[Refused]] = {
 }
 
 
-def refused(reason: str, message: str, expected_step: int | None = None) -> Refused:
+def refused(reason: str, message: str, expected_step: int | None = None, retry_after: float = 0.0) -> Refused:
     """The error for a reason, in the class that a caller would catch."""
-    return _KINDS.get(reason, Refused)(reason, message, expected_step)
+    return _KINDS.get(reason, Refused)(reason, message, expected_step, retry_after)

@@ -33,7 +33,7 @@ def read_tensor(tensor: Tensor) -> Array:
 
 
 def read_refusal(error: Error, expected_step: int | None = None) -> Refused:
-    return refused(reason_name(error.reason), error.message, expected_step)
+    return refused(reason_name(error.reason), error.message, expected_step, error.retry_after_ms / 1e3)
 
 
 def reason_name(reason: int) -> str:

@@ -4,8 +4,9 @@ Written once for both clients. What waits is a coroutine: the client for asyncio
 it made `blocking`.
 """
 
+import logging
 from abc import ABC
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass
 from functools import wraps
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidegate.answers import Answer, Answers, FleetAnswers
+from tidegate.errors import refused
 from tidegate.inputs import InputLayout, Inputs
 from tidegate.protocol.conversation import Requests
 from tidegate.protocol.fleet_books import FleetBooks
@@ -26,6 +28,8 @@ from tidegate.state import State
 from tidegate.transport import calls
 from tidegate.transport.deadline import Deadline
 from tidegate.transport.link import Link
+
+log = logging.getLogger("tidegate")
 
 WINDOW = 64  # steps that `stream` keeps in flight
 
@@ -267,3 +271,23 @@ class FleetCalls(OpenFleet, Closing[FleetBooks]):
         promise = await self._connection.send(self._books, deadline, self._books.send, values, members)
         await self._connection.wait(promise, deadline.left)
         return self._books.answers(promise)
+
+
+def again(books: SequenceBooks, answered: int, inputs: Callable[[int], Inputs] | None) -> Inputs | None:
+    """What a sequence that was resumed has to be sent once more before it stands at `answered`; None: nothing.
+
+    `inputs` gives the rows [T, ...row] from a step to `answered`. Without it, the log says what is left to the caller.
+    Raises BadInput if it gives another number of them.
+    """
+    first = books.next_step
+    if first >= answered:
+        return None
+    if inputs is None:
+        log.warning("sequence %s goes on at step %d: send its inputs from there on again", *books.opening.ids, first)
+        return None
+    rows = inputs(first)
+    counts = [len(array) for array in (rows.values() if isinstance(rows, Mapping) else [rows])]
+    if any(count != answered - first for count in counts):
+        wanted = f"the inputs of steps {first} to {answered - 1} are wanted again"
+        raise refused("WRONG_SHAPE", f"{wanted}: {answered - first} rows, and {counts[0]} were given")
+    return rows

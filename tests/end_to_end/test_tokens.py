@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
+import tidegate
 from server.access import secret
 from server.access.token import Token
 from server.access.token_file import TokenFile
@@ -309,6 +310,18 @@ async def test_who_predicts_too_fast_is_told_when_to_come_again(guarded: Running
             await calls.Predict(prediction("lstm"), metadata=shows("slow"))
     assert refusal(refused) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_FAST")
     assert 1 < wait_of(refused) < 10
+
+
+async def test_a_client_that_predicts_too_fast_waits_as_long_as_it_is_told_and_gets_its_answer(
+    guarded: RunningServer,
+) -> None:
+    async with tidegate.AsyncClient(guarded.address, token=SECRETS["slow"]) as client:
+        answers = [await client.predict("lstm", np.zeros((60, 3), np.float32)) for _ in range(2)]
+        assert len({answer.output.tobytes() for answer in answers}) == 1
+    async with tidegate.AsyncClient(guarded.address, token=SECRETS["slow"], resume_within=0.1) as client:
+        with pytest.raises(tidegate.ServerBusy, match="takes 50 steps a second") as refused:
+            await client.predict("lstm", np.zeros((60, 3), np.float32))
+    assert refused.value.retry_after > 0.1
 
 
 async def test_a_message_that_is_larger_than_the_token_allows_is_refused_and_changes_nothing(

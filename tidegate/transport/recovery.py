@@ -1,6 +1,7 @@
 """Recovery from a lost stream: when to try again, for how long, and with which error to give up. Connects nothing."""
 
 import logging
+import math
 import random
 import time
 from collections.abc import Callable
@@ -85,17 +86,19 @@ class Attempts:
         self._since = resuming.clock()
         self.made = 0
 
-    def next_wait(self) -> float | None:
-        left = None if self._within is None else self._within - (self._resuming.clock() - self._since)
-        if left is not None and left <= 0:
+    def next_wait(self, least: float = 0.0) -> float | None:
+        """Seconds, at least so many; None: so long is not left."""
+        left = math.inf if self._within is None else self._within - (self._resuming.clock() - self._since)
+        if left <= least:
             return None
         wait = self._pace.next_wait()
         self.made += 1
-        return wait if left is None else min(wait, left)
+        return max(least, min(wait, left))
 
     def wait_after(self, error: ConnectionLost | Refused) -> float | None:
-        passing = isinstance(error, ConnectionLost) or error.reason == "MODEL_NOT_READY"
-        return self.next_wait() if passing else None
+        if isinstance(error, Refused) and error.reason not in ("MODEL_NOT_READY", "TOO_FAST"):
+            return None
+        return self.next_wait(error.retry_after if isinstance(error, Refused) else 0.0)
 
     def good_news(self) -> None:
         self._since = self._resuming.clock()

@@ -1,7 +1,7 @@
 """Failed gRPC calls as errors of this package. The only place that reads status codes."""
 
 import grpc
-from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from grpc_status import rpc_status
 
 from tidegate.errors import ConnectionLost, ProtocolError, TidegateError, TimedOut, refused
@@ -15,9 +15,9 @@ def explain(error: grpc.RpcError, address: Endpoint) -> TidegateError:
     if not isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         return ConnectionLost(f"the connection to {address} broke (UNKNOWN: {error})")
     code, details = error.code(), error.details() or "no details"
-    reason = _reason(error)
+    reason, retry_after = _told(error)
     if reason:
-        return refused(reason, details)
+        return refused(reason, details, retry_after=retry_after)
     match code:
         case grpc.StatusCode.UNAVAILABLE:
             return ConnectionLost(address.why_not(details))
@@ -37,14 +37,15 @@ def explain(error: grpc.RpcError, address: Endpoint) -> TidegateError:
             return refused(code.name, f"the call to {address} failed: {details}")
 
 
-def _reason(error: grpc.Call | grpc.aio.AioRpcError) -> str:
-    """The reason in the status details, "" if there is none."""
+def _told(error: grpc.Call | grpc.aio.AioRpcError) -> tuple[str, float]:
+    """The reason in the status details, "" if there is none, and in how many seconds the same may be met."""
     try:
         status = rpc_status.from_call(error)
     except ValueError:  # the details contradict the code: then the code is what we have
-        return ""
+        return "", 0.0
+    reason, info, retry = "", ErrorInfo(), RetryInfo()
     for detail in status.details if status else ():
-        info = ErrorInfo()
         if detail.Unpack(info) and info.domain == _DOMAIN:
-            return str(info.reason)
-    return ""
+            reason = str(info.reason)
+        detail.Unpack(retry)
+    return reason, retry.retry_delay.ToTimedelta().total_seconds()

@@ -17,7 +17,8 @@ class Loop:
     def __init__(self) -> None:
         self.now = 100.0
         self.later: deque[Callable[[], object]] = deque()
-        self.pace = Pace(self.later.append, lambda: self.now)
+        self.crowded = False
+        self.pace = Pace(self.later.append, lambda: self.now, lambda: self.crowded)
         self.took: list[str] = []
 
     def take(self, name: str) -> None:
@@ -65,3 +66,16 @@ def test_one_that_comes_alone_is_taken_at_once() -> None:
         loop.take(f"{i}")
         assert len(loop.took) == i + 1
     assert not loop.later
+
+
+def test_where_several_accounts_have_streams_turns_are_short() -> None:
+    loop = Loop()
+    loop.crowded = True
+    for i in range(20):
+        loop.take(f"{i}")
+    assert len(loop.took) == 2
+    while loop.later:
+        before = len(loop.took)
+        loop.later.popleft()()
+        assert len(loop.took) - before <= 2
+    assert len(loop.took) == 20
