@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from server.durability.null_keeper import NullKeeper
+from server.edge.admission import Admission
+from server.edge.refusals import Refusals
 from server.errors import ModelUnavailable, UnknownModel
 from server.operations import sample
 from server.repository.repository import Repository
+from server.runtime.counters import Histogram
 from server.settings import Settings
 from stepgraph.errors import ModelRefused
 from tidegate.v1 import error_pb2
@@ -197,7 +200,8 @@ async def test_what_is_counted_of_a_version_stays_when_its_file_is_replaced_or_g
     settings: Settings, repositories: Repositories
 ) -> None:
     def opened() -> int:
-        return sample.take(repository, NullKeeper(), 0).models["a", "1"].counters.opened
+        taken = sample.take(repository, NullKeeper(), Admission(repository, settings), Refusals(), Histogram((1.0,)))
+        return taken.models["a", "1"].counters.opened
 
     path = put(settings, "a", "1")
     repository = repositories.make(settings)
