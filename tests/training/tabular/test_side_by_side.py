@@ -18,6 +18,7 @@ from training.errors import ConfigError, DataError
 from training.fitting import checkpoint
 from training.fitting.trainer import Trainer
 from training.tabular.inheriting import inherit
+from training.tabular.judging import card
 from training.tabular.searching import open_study, search
 
 if TYPE_CHECKING:
@@ -39,6 +40,12 @@ BRIEF = [
     "--evaluate-every",
     "4",
 ]
+
+
+@pytest.fixture(autouse=True)
+def _no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's check of each file takes seconds, and is another test's."""
+    monkeypatch.setattr(card, "served", lambda _: "")
 
 
 def command(folder: Path, file: str, *more: str) -> int:
@@ -150,8 +157,8 @@ def test_ctrl_c_exports_the_best_of_what_was_fitted_with_its_card(
     assert "stopped at step 6 of 8" in said.err
     assert "the best so far, of step 4, is exported" in said.err
     assert (tmp_path / "models" / "gappy" / "1" / "model.onnx").exists()
-    (card,) = (tmp_path / "runs").rglob("card.md")
-    assert "over 2 seeds" in card.read_text()
+    (written,) = (tmp_path / "runs").rglob("card.md")
+    assert "over 2 seeds" in written.read_text()
     assert len(list((tmp_path / "runs").rglob("checkpoint.pt"))) == 2
 
 

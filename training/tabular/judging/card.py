@@ -106,7 +106,8 @@ def metrics(task: TableTask, values: dict[str, Any]) -> str:
         ]
         for line in values["lines"]
     ]
-    text = "## On the test\n\nMean absolute error; every row is an origin, and the network is not fitted again.\n\n"
+    text = "## On the test\n\n"
+    text += "Mean absolute error; a rolling origin: each row is one, and the network is not fitted again.\n\n"
     text += table(["", *names, "RMSE of the model", "rows"], rows)
     if len(values["series"]) > 1:
         text += "\n" + table(
