@@ -267,7 +267,11 @@ async def test_streams_of_a_token_that_is_removed_end_and_its_sequences_go_on_wh
 ) -> None:
     file = file_of(tmp_path / "tokens.json", "ann", "bob")
     server = start(lstm_only, "--tokens", str(file.path)).ready()
+    other = grpc.aio.insecure_channel(server.address).stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
+    triton = other(metadata=shows("ann"))
     async with stream(server, "ann") as ann, stream(server, "bob") as bob:
+        await triton.write(b"")
+        await triton.read()  # what is wrong with it
         opened = await ann.ask(open_(0, trace=NO_TRACE))
         await bob.ask(open_(0, trace=NO_TRACE))
         expected = await ann.run(0, 0, ROWS[:4])
@@ -275,6 +279,8 @@ async def test_streams_of_a_token_that_is_removed_end_and_its_sequences_go_on_wh
             del tokens["ann"]
         with pytest.raises(grpc.aio.AioRpcError, match="token 'ann' was removed") as ended:
             await ann.hear()
+        with pytest.raises(grpc.aio.AioRpcError, match="token 'ann' was removed"):
+            await triton.read()
         assert refusal(ended) == (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
         assert len(await bob.run(0, 0, ROWS[:1])) == 1
         new = secret.make()

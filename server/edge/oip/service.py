@@ -11,9 +11,9 @@ from google.protobuf.message import Message
 from server.caller import Caller, Right
 from server.edge import status
 from server.edge.backend import Backend
-from server.edge.dialect import Call
 from server.edge.exchange import Exchange
 from server.edge.fields import parsed
+from server.edge.metered import carried
 from server.edge.oip import descriptions, requests
 from server.edge.oip.dialect import OipDialect, Visit
 from server.edge.oip.inference import Inference
@@ -21,7 +21,6 @@ from server.edge.oip.requests import version_of
 from server.edge.oip.responses import Writer
 from server.edge.oip.served import User
 from server.edge.oip.stubs import grpc_service_pb2 as pb
-from server.edge.pump import Pump
 from server.edge.transports import Transport
 from server.errors import Refusal, TidegateError
 from server.repository import changes
@@ -103,6 +102,7 @@ class InferenceServicer:
                 left = backend.admission.answer(caller)
                 context.add_done_callback(lambda _: left())
                 async with backend.incoming.message(caller, context.read) as data:
+                    caller.check_message(len(data))
                     request = parsed(kind, data)
                     await asyncio.sleep(0)  # to read a large one takes a millisecond
                     return await answer(request, caller, context)
@@ -120,6 +120,7 @@ class InferenceServicer:
 
     async def infer(self, request: pb.ModelInferRequest, caller: Caller, context: Context) -> bytes:
         asked, user = requests.asked(request), context.client if isinstance(context, Connected) else SOMEWHERE
+        caller.check_pace()
         with self._backend.admission.call():
             made, size = await self._inference.infer(caller, asked, user)
         context.add_done_callback(lambda _: self._inference.release(caller, size))
@@ -132,11 +133,12 @@ class InferenceServicer:
             caller = backend.caller(context)
             caller.require(Right.PREDICT)
             with backend.admission.stream(caller), backend.allowances.one(caller.account) as allowed:
-                call = context if isinstance(context, Call) else Pump(context)
+                call = carried(context, caller)
                 make = partial(Visit, self._inference, self._writer, caller, allowed)
                 silent = backend.settings.silent_seconds
                 exchange = Exchange(call, OipDialect(), make, backend.keeper, allowed, silent, backend.pace)
-                await exchange.serve(backend.admission.leaving)
+                with backend.authority.watching(caller, exchange.fail):
+                    await exchange.serve(backend.admission.leaving)
 
     # What there is ----------------------------------------------------------------------------------------------------
 
