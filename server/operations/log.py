@@ -29,7 +29,8 @@ def begin(settings: Settings, process: str = "") -> None:
     handler.setFormatter(Json(process) if settings.log_format == "json" else Text(process))
     level = logging.getLevelName(settings.log_level.upper())
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler])
-    for name in _OURS:
+    observer = settings.observer.partition(":")[0]  # its words are asked for like the server's own
+    for name in (*_OURS, observer):
         logging.getLogger(name).setLevel(level)
 
 
