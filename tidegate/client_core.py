@@ -27,9 +27,12 @@ from tidegate.transport.deadline import Deadline
 from tidegate.transport.endpoint import Endpoint, File, Options, Proofs
 from tidegate.transport.link import Link
 from tidegate.transport.recovery import RESUME_WITHIN, USUAL, Attempts, Resuming, patience
+from tidegate.transport.status import Unexplained
 from tidegate.v1 import tidegate_pb2
 
 log = logging.getLogger("tidegate")
+
+_TRIES = 5  # of an opening whose call ended without a reason
 
 B = TypeVar("B", bound=Books)
 C = TypeVar("C", bound=Link)
@@ -187,10 +190,14 @@ class ClientCore(ABC, Generic[C, AnySequence, AnyFleet]):
         """Opens it, and its books, as soon as its model is loaded."""
         deadline, attempts = self._limits(timeout)
         not_ready: ModelNotReady | None = None
+        tries = _TRIES
         while True:
             connection = self._connected(order)
             try:
                 return connection, await self._open_on(connection, order, deadline, books)
+            except Unexplained:
+                if not (tries := tries - 1):
+                    raise
             except ModelNotReady as error:
                 not_ready = error
                 await self._wait_after(error, attempts)

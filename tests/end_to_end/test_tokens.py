@@ -150,9 +150,16 @@ async def test_without_a_token_no_call_is_answered_but_those_of_health(
         reflect = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo
         question = reflection_pb2.ServerReflectionRequest(list_services="")
         with pytest.raises(grpc.aio.AioRpcError, match="token"):
-            await reflect(iter([question]), metadata=metadata).read()
+            await reflect(metadata=metadata).read()  # nothing is written, so it is told why
         answer = await reflect(iter([question]), metadata=shows("watcher")).read()
         assert answer.list_services_response.service
+
+
+async def test_a_client_without_a_token_hears_why_whenever_its_call_ends(guarded: RunningServer) -> None:
+    for _ in range(30):  # gRPC itself often says only that it could not write
+        async with tidegate.AsyncClient(guarded.address, timeout=60) as client:
+            with pytest.raises(tidegate.AccessDenied, match="asks for a token"):
+                await client.sequence("lstm")
 
 
 async def test_a_model_that_a_token_may_not_use_is_as_one_that_is_not_there(guarded: RunningServer) -> None:

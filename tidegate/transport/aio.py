@@ -19,13 +19,15 @@ from tidegate.transport.bundles import Bundler
 from tidegate.transport.endpoint import Endpoint
 from tidegate.transport.link import GOODBYE, Link
 from tidegate.transport.recovery import Resuming
-from tidegate.transport.status import explain
+from tidegate.transport.status import NOT_WRITTEN, explain
 from tidegate.v1 import sequence_pb2 as pb
 
 if TYPE_CHECKING:
     from tidegate.v1.tidegate_pb2_grpc import TidegateAsyncStub  # a name that only type checkers know
 
 log = logging.getLogger("tidegate")
+
+_PAUSE, _LOOKS = 0.01, 20  # seconds, and how often
 
 Outbox = asyncio.Queue[pb.StreamRequest | None]
 
@@ -109,8 +111,8 @@ class AsyncConnection(Link):
                 self._enter(response)
                 if (why := self.talk.lost or self.talk.broken) is not None:
                     return why
-        except grpc.RpcError as error:
-            return explain(error, self._address)
+        except grpc.aio.AioRpcError as error:
+            return explain(await _status(self._call, error), self._address)
         except asyncio.CancelledError:
             if (reader := asyncio.current_task()) is not None and reader.cancelling():
                 raise  # it is not the call that was cancelled
@@ -152,6 +154,17 @@ class AsyncConnection(Link):
         self._outbox.put_nowait(None)
         if not self.talk.closing:
             await asyncio.wait({self._reader}, timeout=GOODBYE)
+
+
+async def _status(call: Any, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:  # noqa: ANN401 # gRPC's
+    """What a call ended with. Where gRPC fails to write because it has ended, it often says so first, and then why."""
+    for _ in range(_LOOKS):
+        if error.details() != NOT_WRITTEN:
+            break
+        await asyncio.sleep(_PAUSE)
+        ends = await call.code(), await call.initial_metadata(), await call.trailing_metadata()
+        error = grpc.aio.AioRpcError(*ends, details=await call.details())
+    return error
 
 
 async def _messages(outbox: Outbox, limit: Callable[[], int]) -> AsyncIterator[pb.StreamRequest]:

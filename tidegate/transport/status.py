@@ -8,6 +8,11 @@ from tidegate.errors import ConnectionLost, ProtocolError, TidegateError, TimedO
 from tidegate.transport.endpoint import Endpoint
 
 _DOMAIN = "tidegate"
+NOT_WRITTEN = "Internal error from Core"  # what grpc.aio says of a call that had ended when it wrote to it
+
+
+class Unexplained(ConnectionLost):
+    """A call ended, and gRPC has lost why: another attempt is told."""
 
 
 def explain(error: grpc.RpcError, address: Endpoint) -> TidegateError:
@@ -32,7 +37,8 @@ def explain(error: grpc.RpcError, address: Endpoint) -> TidegateError:
             return ProtocolError(f"the server at {address} does not speak tidegate.v1 ({details})")
         case grpc.StatusCode.INTERNAL | grpc.StatusCode.UNKNOWN | grpc.StatusCode.ABORTED:
             # A fault of the transport: Tidegate's own errors carry a reason.
-            return ConnectionLost(f"the connection to {address} broke ({code.name}: {details})")
+            kind = Unexplained if details == NOT_WRITTEN else ConnectionLost
+            return kind(f"the connection to {address} broke ({code.name}: {details})")
         case _:
             return refused(code.name, f"the call to {address} failed: {details}")
 

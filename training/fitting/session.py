@@ -98,10 +98,11 @@ def fit(config: Config, task: Task, run: Run, state: dict[str, Any] | None, cons
     """Train until finished or interrupted, with a checkpoint now and then."""
     start = state["step"] if state else 0
     with Interrupt() as interrupt, watch(console, config, start) as progress:
-        watchers: list[Watcher] = [Metrics(run.metrics, start), progress]
-        if config.tensorboard and processes.first():
-            watchers.append(TensorBoard(run.folder / "tensorboard", start))
-        trainer = Trainer(config, task, watchers if processes.first() else [])
+        watchers: list[Watcher] = []
+        if processes.first():  # it alone writes
+            watchers += [Metrics(run.metrics, start), progress]
+            watchers += [TensorBoard(run.folder / "tensorboard", start)] if config.tensorboard else []
+        trainer = Trainer(config, task, watchers)
         if state:
             trainer.resume(state)
         advance(trainer, config, run, interrupt.asked)
