@@ -16,11 +16,13 @@ import numpy as np
 
 from server.edge.http2 import frames
 from server.edge.native import requests
+from server.edge.oip import requests as oip_requests
+from server.edge.oip.stubs import grpc_service_pb2 as inference_pb2
 from server.errors import Refusal, TidegateError
 from tests.hold.fuzz import Fuzz
 from tests.hold.tally import Tally
 from tests.server.edge.http2.fuzz import Drawn, Ours, damaged
-from tests.server.world import World
+from tests.server.world import World, versions
 from tidegate import wire
 from tidegate.v1 import sequence_pb2, tidegate_pb2
 
@@ -141,6 +143,37 @@ class Calls:
             requests.named_inputs(request.inputs)
 
 
+class Inference:
+    """Requests of the Open Inference Protocol, until a model would run: they are read, or refused with their id."""
+
+    def __init__(self) -> None:
+        self._read = oip_requests.reader(2**22)
+        self._ports = versions(Path(mkdtemp(prefix="tidegate-fuzz-")))[1].graph.inputs
+
+    def seeds(self, chance: random.Random) -> Iterator[bytes]:
+        while True:
+            request = inference_pb2.ModelInferRequest(model_name="recall", id=str(chance.randrange(99)))
+            tensor = request.inputs.add(name="x", datatype=chance.choice(("FP32", "INT64", "BOOL", "FP16")))
+            tensor.shape.extend(chance.choice(([3], [1, 3], [1, 2, 3], [0, 3])))
+            if chance.random() < 0.5:
+                request.raw_input_contents.append(chance.randbytes(chance.choice((12, 24, 6))))
+            else:
+                tensor.contents.fp32_contents.extend([0.5] * chance.choice((3, 6)))
+            request.parameters["sequence_id"].int64_param = chance.randrange(3)
+            request.parameters["sequence_start"].bool_param = chance.random() < 0.5
+            request.outputs.add(name=chance.choice(("y", "layer0.forget")))
+            yield request.SerializeToString()
+
+    def take(self, data: bytes) -> None:
+        asked = self._read(data)
+        if isinstance(asked, oip_requests.Rejected):
+            assert isinstance(asked.why, Refusal)
+            return
+        with suppress(Refusal):
+            steps = oip_requests.steps_of(asked.inputs, self._ports)
+            assert all(array.ndim >= 2 for _, array in steps.inputs)
+
+
 class _Strict(logging.Handler):
     """What is logged as an error is one."""
 
@@ -148,4 +181,4 @@ class _Strict(logging.Handler):
         raise AssertionError(self.format(record))
 
 
-TARGETS: Mapping[str, type[Target]] = {"connection": Connection, "messages": Messages, "calls": Calls}
+TARGETS: Mapping[str, type[Target]] = {"connection": Connection, "messages": Messages, "calls": Calls, "inference": Inference}

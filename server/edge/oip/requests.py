@@ -48,6 +48,7 @@ _LONGEST_ID = 128  # characters of a sequence's, as Triton has it
 _MOST = 64  # tensors, and outputs that are asked for
 _MOST_OUTPUTS = 1_024
 _MOST_AXES = 32
+_DIGITS = 20  # of a version, which 64 bits hold
 
 SequenceId = int | str
 
@@ -119,7 +120,7 @@ def version_of(text: str) -> int:
     """The number of a version; 0 where none is named. Raises UnknownModel."""
     if not text:
         return 0
-    if not (text.isascii() and text.isdigit() and len(text) < 20):
+    if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS):
         raise UnknownModel(f"version {text[:60]!r} is no number", Reason.UNKNOWN_VERSION)
     return int(text)
 
