@@ -181,4 +181,9 @@ class _Strict(logging.Handler):
         raise AssertionError(self.format(record))
 
 
-TARGETS: Mapping[str, type[Target]] = {"connection": Connection, "messages": Messages, "calls": Calls, "inference": Inference}
+TARGETS: Mapping[str, type[Target]] = {
+    "connection": Connection,
+    "messages": Messages,
+    "calls": Calls,
+    "inference": Inference,
+}
