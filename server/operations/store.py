@@ -4,6 +4,7 @@ For stores whose servers are stopped; `tidegate store` does the same through a r
 Exit status: 0 done, 1 a store fails, or something is wrong with it, 2 wrong usage.
 """
 
+import os
 import sys
 import time
 from collections import Counter
@@ -110,7 +111,8 @@ def _check(store: Store) -> int:
 
 def _back_up(store: Store, path: Path) -> int:
     writer, new = Writer(), Path(f"{path}.part")
-    with new.open("wb") as file:
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # it holds states
         file.write(writer.head())
         for records in _pages(store):
             file.write(writer.records(records))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import stat
 from itertools import repeat
 from typing import TYPE_CHECKING
 
@@ -141,6 +142,7 @@ def test_a_backup_of_a_running_server_goes_into_another_kind_of_store_and_client
         still = client.sequence("lstm", trace=False)
         heard = [still.step(row).output.tobytes() for row in ROWS[:20]]
         assert client.admin.back_up(tmp_path / "backup") == (tmp_path / "backup").stat().st_size
+        assert stat.S_IMODE((tmp_path / "backup").stat().st_mode) == 0o600  # it holds states
         second = start(lstm_only, "--store", target).ready()
         with tidegate.connect(second.address) as other:
             restored = other.admin.restore(tmp_path / "backup")

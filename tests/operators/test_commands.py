@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import stat
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +21,6 @@ from tidegate.cli import running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.running_server import RunningServer
 
@@ -130,6 +131,7 @@ def test_a_store_moves_to_another_kind_while_no_server_runs_and_clients_resume_t
     assert store(["check", there]) == 0
     assert "3 sequences, 3 of them parked; " in capsys.readouterr().out
     assert store(["backup", there, file]) == 0
+    assert stat.S_IMODE(Path(file).stat().st_mode) == 0o600  # it holds states
     assert store(["restore", here, file]) == 0
     assert store(["move", here, here]) == 1
     assert "the same store" in capsys.readouterr().err

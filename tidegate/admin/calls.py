@@ -3,6 +3,7 @@
 What waits is a coroutine; the client for threads has it made `blocking`, and what comes in pages made an iterator.
 """
 
+import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -155,10 +156,11 @@ class Admin(AdminCore):
 
 @contextmanager
 def _new(path: str | Path) -> Iterator[BinaryIO]:
-    """A file that is at its place once it is whole."""
+    """A file of its owner alone, for it holds states; it is at its place once it is whole."""
     new = Path(f"{path}.part")
     try:
-        with new.open("wb") as file:
+        new.unlink(missing_ok=True)
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             yield file
         check_backup(new)
         new.replace(path)

@@ -38,7 +38,7 @@ class Proofs:
 
     def completed(self, environment: Mapping[str, str]) -> "Proofs":
         """What was not said is taken from the environment."""
-        known, found = environment.get, self
+        known, found = {name: value for name, value in environment.items() if value}.get, self
         if self.ca is None:
             found = replace(found, ca=known("TIDEGATE_CA"))
         if self.cert is None and self.key is None:

@@ -72,6 +72,7 @@ def test_a_token_goes_with_every_call_wherever_it_was_given(tmp_path: Path, monk
         all_calls(token=SECRET)
         all_calls(token_file=file_with(tmp_path, SECRET))
         monkeypatch.setenv("TIDEGATE_TOKEN", SECRET)
+        monkeypatch.setenv("TIDEGATE_TOKEN_FILE", "")  # as good as not set
         all_calls()
         monkeypatch.setenv("TIDEGATE_TOKEN", "another")
         monkeypatch.setenv("TIDEGATE_TOKEN_FILE", str(file_with(tmp_path, SECRET)))
