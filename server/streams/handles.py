@@ -176,7 +176,8 @@ class Handles:
         unready = self.slots[handles] < 0
         if self.branched:
             branched, here = self.branched, self.sequences
-            unready |= [h in branched and here[h].life is Life.BRANCHED for h in handles.tolist()]
+            # one that is leaving has no sequence any more
+            unready |= [h in branched and h in here and here[h].life is Life.BRANCHED for h in handles.tolist()]
             self.branched.difference_update(handles[~unready].tolist())
         those: np.ndarray = handles[unready]
         return those
