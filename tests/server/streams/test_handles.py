@@ -88,3 +88,9 @@ def test_what_is_told_of_checkpoints_is_worked_out_by_model_however_many_groups_
         (0, list(range(2, 40, 4))),
     ]
     assert not Handles(10).announced()
+
+
+def test_one_that_is_leaving_piece_by_piece_waits_for_nothing_although_it_was_branched() -> None:
+    handles = opened(2)
+    handles.branched = {0}  # and its sequence has left already
+    assert handles.unready(np.array([0, 1])).tolist() == []
