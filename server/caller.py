@@ -53,6 +53,11 @@ class Caller:
         """The name under which the store counts a sequence: the account, and the name within it."""
         return f"{self.account} {self.who}" if self.who else self.account
 
+    @property
+    def whence(self) -> str:
+        """What limits count by, in a sentence to the client."""
+        return f"with token '{self.token}'" if self.token else "from your address"
+
     def may(self, right: Right, model: str = "") -> bool:
         """Whether the client has a right, for a model if one is named."""
         has = right in self.rights or (right is Right.OBSERVE and Right.ADMINISTER in self.rights)

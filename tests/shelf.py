@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from server.errors import UnknownModel
+from server.repository.entry import Entry
 from server.repository.folder import Found
-from server.repository.repository import Entry
 from server.runtime.served_model import ServedModel
 from stepgraph.model import LoadedModel
 

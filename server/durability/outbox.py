@@ -1,6 +1,6 @@
 """What is still to be written of sequences that left their streams: last states of parked ones, ends of closed ones.
 
-Bounded in bytes: while the store does not answer, the oldest states of the address with the most are dropped first.
+Bounded in bytes: while the store does not answer, the oldest states of the account with the most are dropped first.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -33,14 +33,14 @@ class Once:
 
 
 class Outbox:
-    """Parked sequences by the address of their clients, each in the order in which they left, and ends."""
+    """Parked sequences by the account of their clients, each in the order in which they left, and ends."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, OrderedDict[Snapshot, None]] = {}  # by address; none is empty
+        self._waiting: dict[str, OrderedDict[Snapshot, None]] = {}  # by account; none is empty
         self._by_lag: dict[
             int, OrderedDict[Snapshot, None]
         ] = {}  # the same, by the number of bits of how far behind they are
-        self._bytes: Counter[str] = Counter()  # by address
+        self._bytes: Counter[str] = Counter()  # by account
         self._total = 0  # of those
         self.unwritten = 0  # sequences that were parked and wait to be written
         self._ends: deque[tuple[store.End, Once | None]] = deque()  # and what is called when it is written
@@ -80,27 +80,27 @@ class Outbox:
         self._give_up()
 
     def _put(self, leaving: Snapshot) -> tuple[OrderedDict[Snapshot, None], ...]:
-        address, lag = _address(leaving), leaving.behind.bit_length()
-        both = self._waiting.setdefault(address, OrderedDict()), self._by_lag.setdefault(lag, OrderedDict())
+        account, lag = _account(leaving), leaving.behind.bit_length()
+        both = self._waiting.setdefault(account, OrderedDict()), self._by_lag.setdefault(lag, OrderedDict())
         for waiting in both:
             waiting[leaving] = None
-        self._count(leaving, address, 1)
+        self._count(leaving, account, 1)
         return both
 
     def _pop(self, leaving: Snapshot) -> None:
-        address, lag = _address(leaving), leaving.behind.bit_length()
-        self._count(leaving, address, -1)
-        del self._waiting[address][leaving], self._by_lag[lag][leaving]
+        account, lag = _account(leaving), leaving.behind.bit_length()
+        self._count(leaving, account, -1)
+        del self._waiting[account][leaving], self._by_lag[lag][leaving]
         if not self._by_lag[lag]:
             del self._by_lag[lag]
-        if not self._waiting[address]:
-            del self._waiting[address], self._bytes[address]
+        if not self._waiting[account]:
+            del self._waiting[account], self._bytes[account]
 
-    def _count(self, leaving: Snapshot, address: str, sign: int) -> None:
+    def _count(self, leaving: Snapshot, account: str, sign: int) -> None:
         count = len(leaving.sequences)
         size = leaving.states.nbytes + _EACH * count
         self.unwritten += sign * count
-        self._bytes[address] += sign * size
+        self._bytes[account] += sign * size
         self._total += sign * size
 
     def _give_up(self) -> None:
@@ -140,7 +140,7 @@ class Outbox:
             told()
 
 
-def _address(leaving: Snapshot) -> str:
+def _account(leaving: Snapshot) -> str:
     return account_of(leaving.sequences[0].owner)
 
 

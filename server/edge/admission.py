@@ -105,7 +105,7 @@ class Admission:
 
 
 class _Places:
-    """Places for calls of a kind: so many at a time, and so many of one address."""
+    """Places for calls of a kind: so many at a time, and so many of one account."""
 
     def __init__(self, what: str, most: int, share: int, advice: str) -> None:
         self._what = what
@@ -113,23 +113,23 @@ class _Places:
         self._share = share
         self._advice = advice
         self.count = 0
-        self._by_address: Counter[str] = Counter()
+        self._by_account: Counter[str] = Counter()
 
     def take(self, caller: Caller) -> Callable[[], None]:
         """Takes one; the function that is returned gives it back. Raises OverLimit."""
         if self.count >= self.most:
             raise self._full(f"{self.most} {self._what} are open, which is the limit")
-        if self._by_address[caller.account] >= self._share:
-            raise self._full(f"{self._share} {self._what} are open from your address, which is the limit of one")
+        if self._by_account[caller.account] >= self._share:
+            raise self._full(f"{self._share} {self._what} are open {caller.whence}, which is the limit of one")
         self.count += 1
-        self._by_address[caller.account] += 1
+        self._by_account[caller.account] += 1
         return partial(self._give_back, caller.account)
 
     def _full(self, sentence: str) -> OverLimit:
         return OverLimit(f"{sentence}; {self._advice}", Reason.TOO_MANY_STREAMS)
 
-    def _give_back(self, address: str) -> None:
+    def _give_back(self, account: str) -> None:
         self.count -= 1
-        self._by_address[address] -= 1
-        if not self._by_address[address]:
-            del self._by_address[address]
+        self._by_account[account] -= 1
+        if not self._by_account[account]:
+            del self._by_account[account]

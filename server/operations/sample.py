@@ -9,7 +9,8 @@ from server.durability.keeper import AnyKeeper, StoreSample
 from server.edge.admission import Admission
 from server.edge.certificates import Certificates, CertificateSample
 from server.edge.refusals import Refusals
-from server.repository.repository import Entry, Repository
+from server.repository.entry import State
+from server.repository.repository import Repository
 from server.runtime.counters import Counters, Histogram
 from server.runtime.served_model import ServedModel
 
@@ -36,7 +37,7 @@ class Sample:
     tasks: int  # of asyncio
     late: Histogram  # of the event loop, in seconds
     refused: Mapping[tuple[str, str], int]  # requests, by reason and token
-    files: Mapping[tuple[str], int]  # versions, by state
+    files: Mapping[tuple[State], int]  # versions, by state
     models: Mapping[tuple[str, str], ModelSample]
     store: StoreSample | None
     certificate: CertificateSample | None
@@ -60,17 +61,11 @@ def take(
         len(asyncio.all_tasks()),
         late.copy(),
         dict(refusals.counts),
-        {("ready",): 0, ("refused",): 0, ("loading",): 0} | Counter((_state(entry),) for entry in repository.entries()),
+        {(state,): 0 for state in State} | Counter((entry.state,) for entry in repository.entries()),
         {key: _of_version(models, now) for key, models in files.items()},
         keeper.sample(),
         None if tls is None else tls.sample(),
     )
-
-
-def _state(entry: Entry) -> str:
-    if entry.served is not None:
-        return "ready"
-    return "loading" if entry.refusal is None else "refused"
 
 
 def _of_version(models: Sequence[ServedModel], now: float) -> ModelSample:

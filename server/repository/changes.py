@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from server.errors import ModelUnavailable, Reason, UnknownModel, WrongState
 from server.repository import rules
-from server.repository.repository import Entry, Repository
+from server.repository.entry import Entry
+from server.repository.repository import Repository
 from server.repository.rules import Rules
 from server.runtime import state_value
 from server.runtime.served_model import ServedModel

@@ -7,11 +7,12 @@ served; one that is superseded or gone serves its open sequences to their end.
 import asyncio
 import logging
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from server.errors import ModelUnavailable, Reason, UnknownModel
 from server.repository import folder
+from server.repository.entry import Entry
 from server.repository.folder import Found, Look, Stray
 from server.repository.former import FormerModels
 from server.repository.loader import Loader, Outcome
@@ -32,15 +33,6 @@ log = logging.getLogger(__name__)
 _BOUND = 60.0  # seconds that a start waits for what was not tried yet, if something else is ready
 
 Key = tuple[str, int]  # name and version
-
-
-@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
-class Entry:
-    """A version and what became of it: neither served nor refused while it loads."""
-
-    found: Found
-    served: ServedModel | None = None
-    refusal: ModelRefused | None = None
 
 
 class Repository:
@@ -136,6 +128,8 @@ class Repository:
 
     def destination(self, name: str, version: int) -> int:
         """The version with which sequences of a version go on by a rule, as soon as they are resumed; 0: their own."""
+        if not self.rulebook.of(name).move:  # asked for each sequence that is resumed
+            return 0
         return self.placement().destination(name, version)
 
     def check_known(self, name: str) -> None:

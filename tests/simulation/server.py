@@ -63,7 +63,7 @@ class Server:
     async def unary(self, path: str, request: bytes) -> bytes:
         assert path.endswith("/DescribeModel")
         wanted = tidegate_pb2.DescribeModelRequest.FromString(request)
-        return await self.servicer.describe_model(wanted, Context(None), Caller())
+        return await self.servicer.describe_model(wanted, Caller(), Context(None))
 
     async def stop(self, world: World, at: int) -> None:
         """As `lifecycle.Server` does it after SIGTERM."""

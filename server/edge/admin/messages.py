@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 from server.caller import Caller, Right
 from server.durability.upkeep.listed import Filter, Listed, Where
 from server.durability.upkeep.upkeep import Census
+from server.edge.native.descriptions import STATUSES
 from server.errors import BadInput, Reason
 from server.repository.placement import Placement
 from server.repository.repository import Repository
 from server.stores.store import Usage
-from tidegate.v1 import admin_pb2, model_pb2
+from tidegate.v1 import admin_pb2
 
 _WHERE = {
     admin_pb2.SEQUENCE_LIFE_OPEN: Where.OPEN,
@@ -112,10 +113,5 @@ def versions(repository: Repository, name: str) -> bytes:
         entry = entries.get(version)
         if entry is None:
             continue
-        if entry.served is not None:
-            info.status = model_pb2.MODEL_STATUS_READY
-        elif entry.refusal is not None:
-            info.status, info.reason = model_pb2.MODEL_STATUS_REFUSED, str(entry.refusal)
-        else:
-            info.status = model_pb2.MODEL_STATUS_LOADING
+        info.status, info.reason = STATUSES[entry.state], str(entry.refusal or "")
     return said.SerializeToString()

@@ -82,6 +82,7 @@ class AdminServicer:
 
     async def _request(self, kind: type[Message], caller: Caller, context: Context) -> Any:  # noqa: ANN401 # of this kind
         async with self._backend.incoming.message(caller, context.read) as data:
+            caller.check_message(len(data))
             return parsed(kind, data)
 
     # Sequences --------------------------------------------------------------------------------------------------------

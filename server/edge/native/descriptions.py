@@ -6,7 +6,7 @@ from dataclasses import asdict
 from math import isfinite
 from weakref import WeakKeyDictionary
 
-from server.repository.repository import Entry
+from server.repository.entry import Entry, State
 from stepgraph.cells.cell import Cell
 from stepgraph.model import LoadedModel
 from stepgraph.report import remarks, state_homes
@@ -28,6 +28,13 @@ _HOMES = {
 
 def columns(given: Sequence[Columns]) -> list[model_pb2.TraceColumns]:
     return [model_pb2.TraceColumns(layer=c.layer, name=c.name, offset=c.offset, size=c.size) for c in given]
+
+
+STATUSES = {
+    State.LOADING: model_pb2.MODEL_STATUS_LOADING,
+    State.READY: model_pb2.MODEL_STATUS_READY,
+    State.REFUSED: model_pb2.MODEL_STATUS_REFUSED,
+}
 
 
 class Descriptions:
@@ -57,15 +64,11 @@ class Descriptions:
 
 
 def _model(entry: Entry) -> model_pb2.Model:
-    message = model_pb2.Model(name=entry.found.name, version=entry.found.version)
+    message = model_pb2.Model(name=entry.found.name, version=entry.found.version, status=STATUSES[entry.state])
     if entry.served is not None:
-        message.status = model_pb2.MODEL_STATUS_READY
         _describe(message, entry.served.loaded)
     elif entry.refusal is not None:
-        message.status = model_pb2.MODEL_STATUS_REFUSED
         message.reason = str(entry.refusal)
-    else:
-        message.status = model_pb2.MODEL_STATUS_LOADING
     return message
 
 

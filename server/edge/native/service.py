@@ -1,18 +1,15 @@
 """The gRPC service of tidegate.v1."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import grpc
-from google.protobuf.message import Message
 
 from server.caller import Caller, Right
 from server.durability.keeper import AnyKeeper
 from server.edge import status
 from server.edge.backend import Backend
 from server.edge.exchange import Exchange
-from server.edge.fields import parsed
 from server.edge.metered import carried
 from server.edge.native import requests, responses
 from server.edge.native.descriptions import Descriptions
@@ -20,6 +17,7 @@ from server.edge.native.dialect import NativeDialect
 from server.edge.pace import Pace
 from server.edge.refusals import Refusals
 from server.edge.transports import Transport
+from server.edge.unary import unary
 from server.runtime.turns import Turns
 from server.settings import Settings
 from server.streams.allowance import Allowance
@@ -69,26 +67,11 @@ class Servicer:
                 requests.reader(self._backend.settings.max_message_bytes),
                 None,  # an exchange writes bytes
             ),
-            "Predict": self._unary(tidegate_pb2.PredictRequest, self.predict),
-            "ListModels": self._unary(tidegate_pb2.ListModelsRequest, self.list_models),
-            "DescribeModel": self._unary(tidegate_pb2.DescribeModelRequest, self.describe_model),
+            "Predict": unary(self._backend, tidegate_pb2.PredictRequest, self.predict),
+            "ListModels": unary(self._backend, tidegate_pb2.ListModelsRequest, self.list_models),
+            "DescribeModel": unary(self._backend, tidegate_pb2.DescribeModelRequest, self.describe_model),
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-
-    def _unary(self, kind: type[Message], call: Callable[[Any, Context, Caller], Awaitable[bytes]]) -> Any:  # noqa: ANN401 # gRPC's
-        async def answer(_: object, context: Context) -> bytes:
-            async with status.told(context, self._backend.noted(context, kind.__name__.removesuffix("Request"))):
-                caller = self._backend.caller(context)
-                left = self._backend.admission.answer(caller)
-                context.add_done_callback(lambda _: left())
-                async with self._backend.incoming.message(caller, context.read) as data:
-                    caller.check_message(len(data))
-                    request = parsed(kind, data)
-                    await asyncio.sleep(0)  # to read a large one takes a millisecond
-                    return await call(request, context, caller)
-            raise AssertionError("an error ends the call")
-
-        return grpc.stream_unary_rpc_method_handler(answer)  # the same on the wire, and read when it may come
 
     async def stream(self, _requests: object, context: Context) -> None:
         """Opens sequences, takes their steps, answers each, closes them."""
@@ -102,7 +85,7 @@ class Servicer:
                 with backend.authority.watching(caller, served.fail):
                     await served.serve(backend.admission.leaving)
 
-    async def predict(self, request: tidegate_pb2.PredictRequest, context: Context, caller: Caller) -> bytes:
+    async def predict(self, request: tidegate_pb2.PredictRequest, caller: Caller, context: Context) -> bytes:
         manner = Manner(requests.selection(request.trace), requests.wants_values(request.encoding))
         inputs = requests.named_inputs(request.inputs)
         caller.check_pace()
@@ -113,12 +96,12 @@ class Servicer:
             context.add_done_callback(lambda _: self._backend.predictor.release(caller, size))
             return responses.predicted(made, manner.values)
 
-    async def list_models(self, _request: tidegate_pb2.ListModelsRequest, _context: Context, caller: Caller) -> bytes:
+    async def list_models(self, _request: tidegate_pb2.ListModelsRequest, caller: Caller, _context: Context) -> bytes:
         entries = self._backend.repository.entries()
         return await self._descriptions.all([entry for entry in entries if caller.sees(entry.found.name)])
 
     async def describe_model(
-        self, request: tidegate_pb2.DescribeModelRequest, _context: Context, caller: Caller
+        self, request: tidegate_pb2.DescribeModelRequest, caller: Caller, _context: Context
     ) -> bytes:
         caller.require_sight(request.model)
         return self._descriptions.one(self._backend.repository.entry(request.model, request.version))

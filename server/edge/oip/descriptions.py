@@ -7,13 +7,15 @@ from server.edge.oip.requests import NAMES
 from server.edge.oip.responses import trace_outputs
 from server.edge.oip.stubs import grpc_service_pb2 as pb
 from server.edge.oip.stubs import model_config_pb2
-from server.repository.repository import Entry, Repository
+from server.repository.entry import Entry, State
+from server.repository.repository import Repository
 from server.runtime.served_model import ServedModel
 from server.settings import Settings
 from stepgraph.rewriting.ports import Port
 
 EXTENSIONS = "sequence", "sequence(string_id)", "model_repository", "model_configuration", "statistics"
 _PLATFORM, _READY = "onnxruntime_onnx", "READY"
+_STATES = {State.LOADING: "LOADING", State.READY: _READY, State.REFUSED: "UNAVAILABLE"}
 _KINDS = {name: getattr(model_config_pb2, f"TYPE_{name}") for name in NAMES.values()}
 
 
@@ -73,9 +75,7 @@ def index(repository: Repository, caller: Caller, *, only_ready: bool) -> pb.Rep
 
 def _state(entry: Entry) -> tuple[str, str]:
     """As Triton calls it, and the reason."""
-    if entry.served is not None:
-        return _READY, ""
-    return ("UNAVAILABLE", str(entry.refusal)) if entry.refusal is not None else ("LOADING", "")
+    return _STATES[entry.state], str(entry.refusal or "")
 
 
 def _input(port: Port) -> model_config_pb2.ModelInput:

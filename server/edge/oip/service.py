@@ -1,7 +1,5 @@
 """The gRPC service `inference.GRPCInferenceService`: Triton's twenty methods."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,7 +10,6 @@ from server.caller import Caller, Right
 from server.edge import status
 from server.edge.backend import Backend
 from server.edge.exchange import Exchange
-from server.edge.fields import parsed
 from server.edge.metered import carried
 from server.edge.oip import descriptions, requests
 from server.edge.oip.dialect import OipDialect, Visit
@@ -22,6 +19,7 @@ from server.edge.oip.responses import Writer
 from server.edge.oip.served import User
 from server.edge.oip.stubs import grpc_service_pb2 as pb
 from server.edge.transports import Transport
+from server.edge.unary import Answer, unary
 from server.errors import Refusal, TidegateError
 from server.repository import changes
 from server.runtime.served_model import ServedModel
@@ -40,7 +38,6 @@ _ABSENT = {
 }
 
 Context = Any  # grpc.aio.ServicerContext: its type parameters differ between releases
-Answer = Callable[[Any, Caller, Context], Awaitable[bytes]]
 
 
 @runtime_checkable
@@ -84,7 +81,7 @@ class InferenceServicer:
             "RepositoryModelUnload": (pb.RepositoryModelUnloadRequest, self.unload),
         }
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-            name: self._unary(kind, answer) for name, (kind, answer) in methods.items()
+            name: unary(self._backend, kind, answer) for name, (kind, answer) in methods.items()
         }
         handlers |= {name: self._absent(what) for name, what in _ABSENT.items()}
         handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
@@ -93,22 +90,6 @@ class InferenceServicer:
             None,  # an exchange writes bytes
         )
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-
-    def _unary(self, kind: type[Message], answer: Answer) -> Any:  # noqa: ANN401 # gRPC's
-        async def call(_: object, context: Context) -> bytes:
-            backend = self._backend
-            async with status.told(context, backend.noted(context, kind.__name__.removesuffix("Request"))):
-                caller = backend.caller(context)
-                left = backend.admission.answer(caller)
-                context.add_done_callback(lambda _: left())
-                async with backend.incoming.message(caller, context.read) as data:
-                    caller.check_message(len(data))
-                    request = parsed(kind, data)
-                    await asyncio.sleep(0)  # to read a large one takes a millisecond
-                    return await answer(request, caller, context)
-            raise AssertionError("an error ends the call")
-
-        return grpc.stream_unary_rpc_method_handler(call)  # the same on the wire, and read when it may come
 
     def _absent(self, what: str) -> Any:  # noqa: ANN401 # gRPC's
         async def refuse(_: object, context: Context) -> None:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from server.edge.native import descriptions
 from server.edge.native.descriptions import Descriptions
+from server.repository.entry import Entry
 from server.repository.folder import Found
-from server.repository.repository import Entry
 from stepgraph.errors import ModelRefused
 from tidegate.v1 import tidegate_pb2
 
