@@ -1,4 +1,4 @@
-"""What README.md shows, done: the stream in Python and the one for a stock gRPC tool, against a real server."""
+"""What README.md and docs/ show, done against a real server: streams in Python, and one for a stock gRPC tool."""
 
 from __future__ import annotations
 
@@ -22,6 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+SEQUENCES = (ROOT / "docs" / "sequences.md").read_text(encoding="utf-8")
+PAGES = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")),
+]
 ADDRESS = "localhost:50051"
 
 
@@ -31,10 +39,10 @@ def address() -> Iterator[str]:
         yield server.ready().address
 
 
-def blocks(kind: str) -> list[str]:
+def blocks(kind: str, page: str = README) -> list[str]:
     """The fenced blocks of one kind, in order."""
     return [
-        text for found, text in re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL) if found == kind
+        text for found, text in re.findall(r"^```(\w*)\n(.*?)^```", page, re.MULTILINE | re.DOTALL) if found == kind
     ]
 
 
@@ -51,7 +59,8 @@ def test_what_is_shown_in_python_prints_what_stands_below_it(address: str, modul
 
 
 def test_what_is_said_of_sequences_that_survive_runs_as_it_stands(address: str) -> None:
-    taken_up, values = (textwrap.dedent(block).replace(ADDRESS, address) for block in blocks("py"))
+    taken_up, values = (textwrap.dedent(block).replace(ADDRESS, address) for block in blocks("py", SEQUENCES))
+    assert [taken_up] == [textwrap.dedent(block).replace(ADDRESS, address) for block in blocks("py")]
     names: dict[str, Any] = {"tidegate": tidegate, "steps": [(0.8, 1, 0), *[(0.1, 0, 0)] * 40]}
     exec(taken_up, names)  # noqa: S102 - our own page
     assert [answer.step for answer in names["answers"]] == list(range(41))
@@ -85,15 +94,15 @@ def documents(text: str) -> Iterator[dict[str, object]]:
         rest = rest[end:].lstrip()
 
 
-@pytest.mark.parametrize("page", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_links_lead_to_files_that_exist(page: str) -> None:
     targets = re.findall(r"\]\((?!https?://)([^)#]+)", (ROOT / page).read_text(encoding="utf-8"))
-    assert [target for target in targets if not (ROOT / target).exists()] == []
+    assert [target for target in targets if not ((ROOT / page).parent / target).exists()] == []
 
 
 def test_every_make_target_that_a_page_names_exists() -> None:
     known = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    pages = [(ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")]
+    pages = [(ROOT / page).read_text(encoding="utf-8") for page in PAGES]
     named = {name for page in pages for name in re.findall(r"(?:^|`)make ([a-z-]+)", page, re.MULTILINE)}
     assert named >= {"demo", "test", "check", "serve", "bench", "proto"}
     assert named <= known
