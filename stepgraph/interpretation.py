@@ -15,26 +15,18 @@ from stepgraph.errors import AxesUnknown, ModelRefused, StepFailed, StepgraphErr
 from stepgraph.file import sidecar
 from stepgraph.file.sidecar import Sidecar
 from stepgraph.graphs.graph import Graph
-from stepgraph.proving import beginnings, drawn, judgement, proof, sizes, windowed
-from stepgraph.proving.proof import Proof
+from stepgraph.graphs.labels import label
+from stepgraph.proving import beginnings, one_step, proof, sizes
+from stepgraph.proving.one_step import Interpretation
 from stepgraph.proving.reference import Original
 from stepgraph.reading import annotation, axes, branches, interface, iterations, legends, loops, outputs, stateless
 from stepgraph.reading.interface import Interface
 from stepgraph.reading.iterations import Iteration
 from stepgraph.reading.probe import Probe
 from stepgraph.reading.source import Source, source
-from stepgraph.rewriting import generator, rewriter, runnable, unrounded
+from stepgraph.rewriting import generator, runnable, unrounded
 from stepgraph.rewriting.ports import Facts
-from stepgraph.running.engine import Engine
-
-
-@dataclass(frozen=True, eq=False)
-class Interpretation:
-    """A model's facts, what runs it, and the proof that they are right."""
-
-    facts: Facts
-    engine: Engine
-    proof: Proof
+from stepgraph.rings import last_steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +85,11 @@ def _decided(model: onnx.ModelProto, said: Sidecar) -> Interpretation:
         return _proved(reading)
     except AxesUnknown as unknown:
         refusal = ModelRefused(str(unknown), node=unknown.node)
+    except (ModelRefused, StepFailed) as refused:
+        over_windows = _over_windows(reading, refused)
+        if over_windows is None:
+            raise
+        return over_windows
     refusals = list[ModelRefused]()
     for candidate, alone in _candidates(graph, known):
         with suppress(AxesUnknown):
@@ -121,6 +118,26 @@ def _looking_back(reading: _Reading, refusal: ModelRefused) -> Interpretation:
         except (AxesUnknown, StepFailed):
             continue
     raise next((refused for refused in refusals if refused.node), refusal)
+
+
+def _over_windows(reading: _Reading, refused: StepgraphError) -> Interpretation | None:
+    """The same with cells that run over the last steps within a step, beginning anew in each; None if none do.
+
+    `refused` is why it is not served with cells that go on from step to step.
+    """
+    graph, cells = reading.graph, reading.cells
+    if not last_steps.may_be_cut(graph, cells):
+        return None
+    with suppress(StepgraphError):
+        facts = Probe(graph, cells, reading.known, start=reading.said.start).facts()
+        anew = last_steps.over_windows(graph, cells, facts)
+        rest, loose = [cell for cell in cells if cell not in anew], loops.find(graph.model)
+        known = interface.find(graph, [*rest, *loose], reading.said.state)
+        other = replace(reading, cells=rest, known=known)
+        if anew:
+            found = _proved(other) if rest or loose else _looking_back(other, ModelRefused(str(refused)))
+            return replace(found, facts=replace(found.facts, anew=tuple(label(cell.node) for cell in anew)))
+    return None
 
 
 def _candidates(graph: Graph, known: Interface) -> Iterator[tuple[axes.Freed, bool]]:
@@ -170,11 +187,11 @@ def _read_rounded(reading: _Reading) -> Interpretation:
     found, facts, learnt = _read_exact(replace(reading, graph=exact, cells=operators.find(exact), fixed=fixed))
     plain, _ = beginnings.applied(source(Source(model, reading.cells, facts), reading.known, learnt), reading.graph)
     step = annotation.applied(plain)
-    alone, endless = _rounding_alone(model) or found.facts.alone, _endless(step)
-    engine = _engine(endless, alone)
+    alone, endless = _rounding_alone(model) or found.facts.alone, one_step.endless(step)
+    engine = one_step.engine_of(endless, alone)
     apart = proof.rounding_error(Original(reading.graph, step.cells), endless.facts, engine)
-    engine = _engine(step, alone) if step.facts.window else engine
-    facts, engine = _drawing(step, engine, proof.ROUNDING)
+    engine = one_step.engine_of(step, alone) if step.facts.window else engine
+    facts, engine = one_step.drawing(step, engine, proof.ROUNDING)
     return Interpretation(facts, engine, replace(found.proof, rounding=apart))
 
 
@@ -216,69 +233,4 @@ def _read_exact(reading: _Reading) -> tuple[Interpretation, Facts, Sequence[Iter
 
 def _stepped(reading: _Reading, facts: Facts, learnt: Sequence[Iteration]) -> Interpretation:
     step = source(Source(reading.graph.model, reading.cells, facts), reading.known, learnt)
-    return _proved_step(step, Original(reading.graph, step.cells, reading.fixed), reading.looks_back)
-
-
-def _proved_step(plain: Source, original: Original, looks_back: bool) -> Interpretation:
-    """One step with the cells that the file names: if it can be proved without them only, they are to blame.
-
-    Where it names none, with those that are known by their equations, if that can be proved.
-    """
-    plain, finding = beginnings.applied(plain, original.graph)
-    if looks_back and not plain.facts.rings:
-        raise judgement.told(ModelRefused(stateless.NO_STATE), finding)
-    step = _recognised(plain, original, read=finding is None) or annotation.applied(plain)
-    try:
-        engine, proved = _compared(step, original, read=finding is None)
-    except ModelRefused as refused:
-        if step.named and _holds(plain, original):
-            raise annotation.refusal(step.named) from None
-        raise judgement.told(refused, finding) from refused
-    except StepFailed as failed:
-        if finding is None or finding.kind != "mixes":
-            raise
-        raise ModelRefused(f"{finding}, so this model cannot answer a stream ({failed})", finding.node) from failed
-    facts, unread = judgement.confirmed(finding, original.graph, step.facts)
-    if facts.alone != step.facts.alone or facts.window:
-        engine = _engine(replace(step, facts=facts))
-    if facts.window:
-        proved = windowed.prove(original, facts, engine, facts.window, proved)
-    facts, engine = _drawing(replace(step, facts=facts), engine, proved.tolerance)
-    return Interpretation(facts, engine, replace(proved, unread=unread))
-
-
-def _drawing(step: Source, given: Engine, same: float) -> tuple[Facts, Engine]:
-    """The facts and the engine once random numbers that were inputs are drawn from the state; the same if none were."""
-    facts = drawn.from_state(step.facts, given.graph)
-    if not facts.drawn:
-        return facts, given
-    engine = _engine(replace(step, facts=facts), given.alone)
-    drawn.check(facts, engine, given, same)
-    return facts, engine
-
-
-def _endless(step: Source) -> Source:
-    return replace(step, facts=replace(step.facts, window=None)) if step.facts.window else step
-
-
-def _recognised(plain: Source, original: Original, *, read: bool) -> Source | None:
-    """The same with cells that are known by their equations, if there are some and that can be proved."""
-    step = annotation.recognised(plain)
-    return step if step.named and _holds(step, original, read=read) else None
-
-
-def _compared(step: Source, original: Original, *, read: bool = False) -> tuple[Engine, Proof]:
-    engine = _engine(_endless(step))
-    return engine, proof.prove(original, _endless(step).facts, engine, read=read)
-
-
-def _holds(step: Source, original: Original, *, read: bool = False) -> bool:
-    try:
-        _compared(step, original, read=read)
-    except StepgraphError:
-        return False
-    return True
-
-
-def _engine(step: Source, alone: str | None = None) -> Engine:
-    return Engine(rewriter.rewrite(step.model, step.cells, step.facts, step.named), alone or step.facts.alone)
+    return one_step.proved(step, Original(reading.graph, step.cells, reading.fixed), reading.looks_back)

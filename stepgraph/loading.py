@@ -15,8 +15,8 @@ from stepgraph.file.content import Content
 from stepgraph.file.sidecar import Sidecar
 from stepgraph.graphs import weights
 from stepgraph.graphs.builder import copied
-from stepgraph.interpretation import Interpretation
 from stepgraph.model import LoadedModel
+from stepgraph.proving.one_step import Interpretation
 from stepgraph.reading import legends, outputs, randomness, starts
 from stepgraph.running import session
 

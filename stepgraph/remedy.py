@@ -22,7 +22,7 @@ from stepgraph.graphs import weights
 from stepgraph.graphs.builder import with_inner
 from stepgraph.graphs.graph import Graph
 from stepgraph.graphs.labels import stem
-from stepgraph.interpretation import Interpretation
+from stepgraph.proving.one_step import Interpretation
 from stepgraph.reading import axes, branches, guess, interface, randomness
 
 _SECONDS = 8.0  # for all tries together

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
+import onnx
 
 from stepgraph.errors import ModelRefused
 from stepgraph.graphs.builder import reachable, returning
@@ -11,15 +12,18 @@ from stepgraph.graphs.graph import Graph
 from stepgraph.graphs.labels import label, name_of
 from stepgraph.proving.reference import sequences
 from stepgraph.reading.source import Source
-from stepgraph.rewriting import rings, runnable
+from stepgraph.rewriting import ring_writer, rings, runnable
 from stepgraph.rewriting.ports import Facts
-from stepgraph.rewriting.rings import Ring
+from stepgraph.rewriting.rings import Form, Ring
 from stepgraph.rings import forms
 from stepgraph.rules.value import Finding
 from stepgraph.running import session
 
 _MOST_BYTES = 4 * 2**20  # of the rings of one sequence
 _STEPS = 2
+_FEWER = (
+    "{} takes the last steps, of which a sequence has fewer at first, so sequences of unlike age cannot share a batch"
+)
 
 
 def applied(step: Source, original: Graph) -> tuple[Source, Finding | None]:
@@ -36,11 +40,20 @@ def applied(step: Source, original: Graph) -> tuple[Source, Finding | None]:
     needed = {name: read.forms[name] for node in nodes for name in node.output if name in read.forms}
     if not needed:
         return step, read.finding
-    found, late = rings.found(nodes, needed), rings.late(nodes, needed)
+    found, young = rings.found(nodes, needed), rings.young(nodes, needed)
     _check_size(found)
-    held = _held(original, facts, found, late)
-    model = rings.stepped(step.model, needed, found, {name: held[name].dtype for name in late})
-    return replace(step, model=model, facts=replace(facts, rings=rings.states(found, held, late))), read.finding
+    held = _held(original, facts, found, young)
+    model = ring_writer.stepped(step.model, needed, found, {name: held[name].dtype for name in young})
+    alone = facts.alone or next((_FEWER.format(label(node)) for node in nodes if _fewer(node, needed)), None)
+    return replace(
+        step, model=model, facts=replace(facts, rings=rings.states(found, held, young), alone=alone)
+    ), read.finding
+
+
+def _fewer(node: onnx.NodeProto, needed: Mapping[str, Form]) -> bool:
+    """Whether a node has fewer elements in the first steps of a sequence than later."""
+    form = needed.get(rings.first_of(node))
+    return form is not None and any(span.there is not None for span in form.spans)
 
 
 def _check_size(found: Mapping[rings.Key, Ring]) -> None:
@@ -55,9 +68,11 @@ def _check_size(found: Mapping[rings.Key, Ring]) -> None:
         )
 
 
-def _held(original: Graph, facts: Facts, found: Mapping[rings.Key, Ring], late: Iterable[str]) -> dict[str, np.ndarray]:
-    """The tensors that are looked back at or begin late, in a run of one sequence."""
-    names = list(dict.fromkeys((*(ring.tensor for ring in found.values()), *late)))
+def _held(
+    original: Graph, facts: Facts, found: Mapping[rings.Key, Ring], young: Iterable[str]
+) -> dict[str, np.ndarray]:
+    """Tensors that are looked back at, or of which the first steps have fewer elements, in a run of one sequence."""
+    names = list(dict.fromkeys((*(ring.tensor for ring in found.values()), *young)))
     run = session.create(returning(runnable.runnable(original.model), names))
     draws = [_values(run, names, facts, seed) for seed in (0, 1)]
     for ring in found.values():

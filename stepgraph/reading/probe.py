@@ -166,7 +166,7 @@ class Probe:
         if None in paces or not self._remembers(guess, paces, counts):
             return None
         self._strange_loops = (0, 0) in counts  # they are refused elsewhere, in words of their own
-        for node in self._backwards:  # within a step they may run as they like
+        for node in () if self.looks_back else self._backwards:  # within a step they may run as they like
             if growth([run[node.input[0]].shape[time_axis(node)] for run in runs]) != (1, 1):
                 self._over_time = self._over_time or node
                 return None

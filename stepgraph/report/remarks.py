@@ -80,6 +80,8 @@ def _of_forgotten(loaded: LoadedModel) -> Iterator[str]:
 
 def _of_cells(loaded: LoadedModel) -> Iterator[str]:
     """Cells that take several time steps of their own within a step, or have several rows for a sequence."""
+    for node in loaded.facts.anew:
+        yield f"{node} runs over the last steps anew at each step, as the file has it: no trace shows it"
     for i, (cell, pace) in enumerate(zip(loaded.graph.layers, loaded.facts.paces, strict=True)):
         if pace.computed:
             yield f"layer {i} starts from what the first step of a sequence computes from its inputs"

@@ -8,6 +8,7 @@ from stepgraph.file import sidecar
 from stepgraph.model import LoadedModel
 from stepgraph.report.report import StateFact
 from stepgraph.rewriting.ports import LoopState, Port
+from stepgraph.rewriting.stepgraph import AGE
 
 
 def states(loaded: LoadedModel) -> tuple[StateFact, ...]:
@@ -54,8 +55,9 @@ def _of_others(loaded: LoadedModel) -> Iterator[StateFact]:
             start = _start(state.start.any())
             yield StateFact(None, given.name, given.row, "loop", None, None, start, state.loop, _unseen(state))
     for ring in facts.rings:
-        given = ring.carried.given
-        yield StateFact(None, given.name, given.row, "ring", None, None, _start(ring.start.any()), ring.loop)
+        given, start = ring.carried.given, _start(ring.start.any())
+        home, node = ("server", None) if given.name == AGE else ("ring", ring.loop)
+        yield StateFact(None, given.name, given.row, home, None, None, start, node)
 
 
 def _unseen(state: LoopState) -> str:

@@ -198,6 +198,7 @@ class Facts:
     holds: Mapping[str, frozenset[tuple[int, int]]] = field(default_factory=dict)
     window: Window | None = None
     made_for: int = 0
+    anew: tuple[str, ...] = ()  # cells that run over the last steps within each step, as messages call their nodes
     drawn: tuple[Port, ...] = ()  # inputs that hold random numbers, which are drawn from the state
     once: frozenset[str] = frozenset()  # those of them that are the same at every step of a sequence, or of a window
 

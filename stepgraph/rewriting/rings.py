@@ -1,7 +1,7 @@
-"""What looks back over steps, cut to one step: the last elements of each tensor that is looked back at become state.
+"""Rings: the last elements of each tensor that is looked back at, as state. Pure onnx.
 
-Such a ring holds the elements before those of the step, in their order. Pure onnx; which nodes look back, and how far,
-is said by a `Form` for each.
+A ring holds the elements before those of the step, in their order. Which nodes look back, and how far, is said by a
+`Form` for each; `ring_writer` writes them.
 """
 
 import math
@@ -11,16 +11,14 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper
 
-from stepgraph.graphs.builder import GraphBuilder, copied, opset, rebuilt
 from stepgraph.graphs.labels import label, name_of
 from stepgraph.rewriting.ports import Carried, LoopState, Port
+from stepgraph.rewriting.stepgraph import AGE
 
-_PREFIX = "tidegate.rings/"
+PREFIX = "tidegate.rings/"
 ROWS = -1  # among the sizes of an axis: as many as there are sequences
 OWN = -1  # in place of an input: what the node itself made
-AGE = f"{_PREFIX}age"  # how many steps a sequence has taken, up to the last that a node asks about
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,8 @@ class Span:
 
     `axes` are the tensor's for one step, each as the sizes of which it is the product, `own` of them the step's.
     The sequence begins with `begun` elements that depend on no step; those before them are `outside`, and so are the
-    first `since` of the steps' own, which the file does not have.
+    first `since` of the steps' own, which the file does not have. With `there`, the first steps get fewer elements:
+    none from before that one, which is counted from the first of the first step.
     """
 
     input: int
@@ -41,10 +40,16 @@ class Span:
     begun: int = 0
     outside: float = 0.0
     since: int = 0
+    there: int | None = None
 
     @property
     def back(self) -> int:
         return max(0, -self.first)
+
+    @property
+    def asks(self) -> int:
+        """Up to which step it depends on a sequence's age which elements are there; 0: on none."""
+        return -(-self.since // self.own) if self.there is None else -(-(self.there - self.first) // self.own)
 
 
 @dataclass(frozen=True)
@@ -113,29 +118,32 @@ def found(nodes: Iterable[onnx.NodeProto], forms: Mapping[str, Form]) -> dict[Ke
     """The rings that these nodes need: one for each tensor, as long as what looks back furthest needs it."""
     rings = dict[Key, Ring]()
     for node in nodes:
-        form = forms.get(_first(node))
+        form = forms.get(first_of(node))
         for span in form.spans if form else ():
-            key = _key(node, span)
+            key = key_of(node, span)
             if span.back and (key not in rings or rings[key].span.back < span.back):
                 rings[key] = Ring(key[0], span, rings[key].node if key in rings else node)
     return rings
 
 
-def late(nodes: Iterable[onnx.NodeProto], forms: Mapping[str, Form]) -> dict[str, int]:
-    """The tensors whose first elements the file does not have, with the number of the first step that it has."""
-    spans = [(node, span) for node in nodes if (form := forms.get(_first(node))) for span in form.spans]
-    return {_key(node, span)[0]: -(-span.since // span.own) for node, span in spans if span.since}
+def young(nodes: Iterable[onnx.NodeProto], forms: Mapping[str, Form]) -> dict[str, int]:
+    """The tensors of which the first steps have fewer elements, with the number of the first step that has all."""
+    spans = [(node, span) for node in nodes if (form := forms.get(first_of(node))) for span in form.spans]
+    asked = [(key_of(node, span)[0], span.asks) for node, span in spans if span.asks]
+    return {tensor: max(asks for other, asks in asked if other == tensor) for tensor, _ in asked}
 
 
-def states(rings: Mapping[Key, Ring], held: Mapping[str, np.ndarray], late: Mapping[str, int]) -> tuple[LoopState, ...]:
+def states(
+    rings: Mapping[Key, Ring], held: Mapping[str, np.ndarray], young: Mapping[str, int]
+) -> tuple[LoopState, ...]:
     """The rings as states; `held` are their tensors in a run of the file, of one sequence."""
-    return (*_kept(rings, held), *([_age(late)] if late else []))
+    return (*_kept(rings, held), *([_age(young)] if young else []))
 
 
-def _age(late: Mapping[str, int]) -> LoopState:
+def _age(young: Mapping[str, int]) -> LoopState:
     ports = (Port(name, np.dtype(np.float32), (1,), 0, None) for name in (AGE, f"{AGE}/next"))
-    first = f"what begins later than the first step ('{next(iter(late))}')"
-    return LoopState(Carried(*ports), np.zeros(1, np.float32), first, AGE, max(late.values()))
+    first = f"what has fewer elements in the first steps ('{next(iter(young))}')"
+    return LoopState(Carried(*ports), np.zeros(1, np.float32), first, AGE, max(young.values()))
 
 
 def _kept(rings: Mapping[Key, Ring], held: Mapping[str, np.ndarray]) -> tuple[LoopState, ...]:
@@ -151,144 +159,13 @@ def _kept(rings: Mapping[Key, Ring], held: Mapping[str, np.ndarray]) -> tuple[Lo
     )
 
 
-def stepped(
-    model: onnx.ModelProto, forms: Mapping[str, Form], rings: Mapping[Key, Ring], types: Mapping[str, np.dtype]
-) -> onnx.ModelProto:
-    """A copy in which the nodes that have forms are written for one step, and rings are inputs and outputs.
-
-    `types` are those of the tensors that begin late.
-    """
-    writer = _Writer(GraphBuilder(_PREFIX, opset(model)), rings, types)
-    for node in model.graph.node:
-        form = forms.get(_first(node))
-        if form is None:
-            writer.g.nodes.append(node)
-        else:
-            writer.write(node, form)
-    copy = copied(model)
-    after = late(model.graph.node, forms)
-    if after:
-        writer.age(max(after.values()))
-        copy.graph.input.append(onnx.ValueInfoProto(name=AGE))
-        copy.graph.output.append(onnx.ValueInfoProto(name=f"{AGE}/next"))
-    ports = [(ring.port(np.dtype(np.float32)), ring.port(np.dtype(np.float32), "/next")) for ring in rings.values()]
-    copy.graph.input.extend(onnx.ValueInfoProto(name=given.name) for given, _ in ports)
-    copy.graph.output.extend(onnx.ValueInfoProto(name=returned.name) for _, returned in ports)
-    return rebuilt(copy, writer.g.nodes, writer.g)
-
-
-class _Writer:
-    def __init__(self, g: GraphBuilder, rings: Mapping[Key, Ring], types: Mapping[str, np.dtype]) -> None:
-        self.g, self._rings, self._types = g, rings, types
-        self._histories = dict[Key, str]()
-        self._masked = dict[Key, str]()
-
-    def age(self, most: int) -> None:
-        """Counts the steps of each sequence, up to so many."""
-        g = self.g
-        one, last = (g.constant(np.array([n], np.float32)) for n in (1, most))
-        g.op_to(f"{AGE}/next", "Min", g.op("Add", AGE, one), last)
-
-    def write(self, node: onnx.NodeProto, form: Form) -> None:
-        g, copy = self.g, copied(node)
-        for span in (span for span in form.spans if span.input != OWN):
-            copy.input[span.input] = self._taken(node, span)
-        for index, value in form.constants.items():
-            copy.input[index] = g.constant(value)
-        if any(form.less):
-            copy.input[1] = g.op("Sub", copy.input[1], g.constant(np.array(form.less, np.int64)))
-        for name, value in form.attributes.items():
-            _set(copy, name, value)
-        if form.instead is None:
-            self._result(node, copy, form)
-        else:
-            g.op_to(node.output[0], "Identity", copy.input[form.instead])
-
-    def _result(self, node: onnx.NodeProto, copy: onnx.NodeProto, form: Form) -> None:
-        g = self.g
-        if form.cut or any(form.more) or form.upon:
-            copy.output[0] = g.name("whole")
-        g.nodes.append(copy)
-        if form.upon:
-            key = _key(node, form.spans[0])
-            g.op_to(node.output[0], form.upon, copy.output[0], self._before(self._rings[key]))
-            self._history(key, self._rings[key])
-        if form.cut:
-            place, start, count = form.cut
-            g.slice(copy.output[0], place, start, start + count, node.output[0])
-        if any(form.more):
-            g.op_to(node.output[0], "Add", copy.output[0], g.constant(np.array(form.more, np.int64)))
-
-    def _taken(self, node: onnx.NodeProto, span: Span) -> str:
-        """The elements that a step needs."""
-        key = _key(node, span)
-        ring = self._rings.get(key)
-        tensor, before = (self._late(key, span), 0) if ring is None else (self._history(key, ring), ring.span.back)
-        start, end = before + span.first, before + span.last + 1
-        if (start, end) == (0, before + span.own):
-            return tensor
-        return self.g.slice(tensor, span.place, start, end)
-
-    def _history(self, key: Key, ring: Ring) -> str:
-        """The ring and the step's own elements behind it; writes the ring after the step."""
-        if key in self._histories:
-            return self._histories[key]
-        g, span = self.g, ring.span
-        given = ring.port(np.dtype(np.float32)).name
-        apart = [len(axis) for axis in span.axes] == [1] * len(span.axes)
-        history = g.op("Concat", self._before(ring), self._late(key, span), axis=span.place)
-        kept = g.slice(history, span.place, span.own, span.own + span.back)
-        name = f"{given}/next"
-        if apart:
-            g.op_to(name, "Identity", kept)
-        else:
-            g.reshape(kept, ring.sizes, name)
-        self._histories[key] = history
-        return history
-
-    def _before(self, ring: Ring) -> str:
-        """The ring in the axes of its tensor."""
-        span, given = ring.span, ring.port(np.dtype(np.float32)).name
-        merged = [ROWS if (size := math.prod(axis)) < 0 else size for axis in span.axes]
-        merged[span.place] = span.back
-        apart = [len(axis) for axis in span.axes] == [1] * len(span.axes)
-        return given if apart else self.g.reshape(given, merged)
-
-    def _late(self, key: Key, span: Span) -> str:
-        """The step's own elements of a tensor, `outside` where the file has none yet."""
-        tensor = key[0]
-        if not span.since:
-            return tensor
-        if key not in self._masked:
-            g, own = self.g, span.own
-            counted = g.op("Mul", AGE, g.constant(np.array([own], np.float32)))  # [B, 1]
-            at = g.op("Add", counted, g.constant(np.arange(own, dtype=np.float32)))  # [B, own]
-            missing = g.op("Less", at, g.constant(np.array([span.since], np.float32)))
-            rows = next((i for i, axis in enumerate(span.axes) if axis == (ROWS,)), None)
-            if rows is not None and rows > span.place:
-                missing = g.op("Transpose", missing, perm=[1, 0])
-            shape = [own if i == span.place else ROWS if i == rows else 1 for i in range(len(span.axes))]
-            outside = g.constant(np.array(span.outside, self._types[tensor]))
-            self._masked[key] = g.op("Where", g.reshape(missing, shape), outside, tensor)
-        return self._masked[key]
-
-
-def _key(node: onnx.NodeProto, span: Span) -> Key:
+def key_of(node: onnx.NodeProto, span: Span) -> Key:
     tensor = node.output[0] if span.input == OWN else node.input[span.input]
     return tensor, span.place, span.outside, span.since
 
 
-def _first(node: onnx.NodeProto) -> str:
+def first_of(node: onnx.NodeProto) -> str:
     return next(filter(None, node.output), "")
-
-
-def _set(node: onnx.NodeProto, name: str, value: object) -> None:
-    """Gives a node an attribute, or takes it away with None."""
-    kept = [attribute for attribute in node.attribute if attribute.name != name]
-    del node.attribute[:]
-    node.attribute.extend(kept)
-    if value is not None:
-        node.attribute.append(helper.make_attribute(name, value))
 
 
 def all_bytes(rings: Iterable[Ring]) -> int:

@@ -16,9 +16,11 @@ from stepgraph.rewriting.ports import Port
 
 PREFIX = "tidegate/"
 BEGUN = f"{PREFIX}begun"  # a column of the state: 1 from the second step on, where the first computes a state
+AGE = "tidegate.rings/age"  # a column of the state: how many steps a sequence has taken, up to the last that matters
 COUNT = f"{PREFIX}window"  # a column of the state: how many steps of its window a sequence has taken
 ANSWERED = f"{PREFIX}answered"  # an output: whether this step is answered, where only the last of a window is
 SEED, DRAWS = f"{PREFIX}seed", f"{PREFIX}draws"  # columns of the state: what random numbers are drawn from
+_MANY = 2**20  # steps
 STATE, NEXT_STATE, TRACE = f"{PREFIX}state", f"{PREFIX}next_state", f"{PREFIX}trace"
 
 
@@ -46,6 +48,13 @@ class StepGraph:
     def start(self, batch: int) -> np.ndarray:
         """The states [B, W] of so many new sequences."""
         return np.tile(self.initial, (batch, 1))
+
+    def settled(self, batch: int) -> np.ndarray:
+        """The states of so many sequences that have taken many steps: at first, windows of the last steps are short."""
+        rows = self.start(batch)
+        for columns in (each for each in self.state if each.name == AGE):
+            rows[:, columns.span] = _MANY
+        return rows
 
     @property
     def draws(self) -> bool:

@@ -94,7 +94,8 @@ def cut(call: Call, results: Sequence[Value]) -> Form | None:
             return None
         spans = (span(call, 0, place, low, high),)
     else:
-        spans = _ending(call, place, bound(starts[at], x.axes[place]), whole(made.axes[place]) or 1)
+        (last,) = _ending(call, place, bound(starts[at], x.axes[place]), whole(made.axes[place]) or 1, fewer=True)
+        spans = (last,)
     return _bounded(call, spans, at, starts, ends, strides)
 
 
@@ -113,15 +114,21 @@ def _bounded(
     return Form(spans, constants={i: np.array(some, np.int64) for i, some in enumerate(bounds, 1)})
 
 
-def _ending(call: Call, place: int, first: Size | int, count: int) -> tuple[Span, ...]:
-    """The elements from `first` on, a place that is counted from the end, at the step that is the last."""
+def _ending(call: Call, place: int, first: Size | int, count: int, fewer: bool = False) -> tuple[Span, ...]:
+    """The elements from `first` on, a place that is counted from the end, at the step that is the last.
+
+    `fewer`: where the first steps have fewer of them, they are given fewer.
+    """
     time = steps_of(call.value(), place)
     low = first - length(time) + time.rate + time.extra + time.shift  # from the first of the step's own
     if isinstance(low, Size):
         raise unknown("picks steps that cannot be told from the file")
+    made = span(call, 0, place, low, low + count - 1)
+    if low - time.shift < 0 and fewer and call.opset >= 10 and whole(call.value().axes[place]) is None:
+        return (replace(made, there=time.shift),)
     if low - time.shift < 0:
         raise mixes(f"looks back at the last {count} elements, and the first steps of a sequence have fewer of them")
-    return (span(call, 0, place, low, low + count - 1),)
+    return (made,)
 
 
 def gathered(call: Call, results: Sequence[Value]) -> Form | None:

@@ -16,7 +16,9 @@ sequence is computed from itself and from the states of the cells. For that it f
 through the graph by a rule for each operator. These are the rules of the operators of ONNX, versions {FIRST} to {LAST}
 of its default domain. "Mixes" is said of a node that computes over the axis of steps (or of sequences); over any other
 axis the same operator is local. What reaches n steps back, and none ahead, becomes a state of the sequence: a ring of
-the last elements of the tensor that is looked back at.
+the last elements of the tensor that is looked back at. Where a file takes the last n steps of a sequence (`x[:, -n:]`)
+and the first steps have fewer, they are given fewer, as in the file: such sequences run one by one, and what runs over
+those steps, cells too, runs anew at each step.
 
 This page is made by `python -m stepgraph.rules.listing > docs/reading.md`.
 

@@ -71,12 +71,10 @@ def bound(given: Any, axis: Axis) -> Size | int:  # noqa: ANN401
 
 
 def _cut_steps(x: Value, place: int, first: Size | int, last: Size | int) -> Value:
-    time = time_of([x.axes[place]])
-    assert time is not None
-    whole_length = length(x.axes[place])
     if first == ITERATION and last == ITERATION + 1:
         return this_step(x, place, ((),))
-    cut_off = whole_length - last
+    time = _alone(x, place, "cuts an axis of steps that is also one of features")
+    cut_off = length(x.axes[place]) - last
     if not isinstance(last, Size) and not isinstance(first, Size):
         return first_steps(x, place, last, (plain(last - first),))
     if isinstance(cut_off, Size):
@@ -90,11 +88,17 @@ def _cut_steps(x: Value, place: int, first: Size | int, last: Size | int) -> Val
     return ending(x, place, [-cut_off - n for n in range(count, 0, -1)], (plain(count),))
 
 
-def ending(x: Value, place: int, from_end: list[int], axes: Axes) -> Value:
-    """The elements at these places, counted from the end of an axis of steps (0 is one beyond the last)."""
+def _alone(x: Value, place: int, otherwise: str) -> Time:
+    """The time of an axis that has nothing else; `otherwise` goes on from the node's name."""
     time = time_of([x.axes[place]])
     if time is None or x.axes[place] != (time,):
-        raise unknown(UNTOLD)
+        raise unknown(otherwise)
+    return time
+
+
+def ending(x: Value, place: int, from_end: list[int], axes: Axes) -> Value:
+    """The elements at these places, counted from the end of an axis of steps (0 is one beyond the last)."""
+    time = _alone(x, place, UNTOLD)
     offsets = [(time.extra + time.shift + n) // time.rate + 1 for n in from_end]  # in steps from the last
     picked = (*x.axes[:place], *axes, *x.axes[place + 1 :])
     back, ahead = x.back - min(offsets), x.ahead + max(offsets)
@@ -179,8 +183,7 @@ def _padded(x: Value, place: int, before: int, after: int, mode: str) -> Value:
         raise unknown("adds rows to a batch") if has_time(x.axes[place]) else mixes_rows("adds rows to a batch")
     if mode == "wrap":
         raise mixes("repeats the sequence at its edges")
-    time = time_of([x.axes[place]])
-    assert time is not None
+    time = _alone(x, place, "adds steps to an axis that is also one of features")
     wide = Time(time.rate, time.shift - before, time.extra + before + after)
     far = {"constant": 0, "edge": 1, "reflect": 2}[mode]
     ahead, back = (-(-far * max(0, n) // time.rate) for n in (before, after))

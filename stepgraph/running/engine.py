@@ -113,7 +113,7 @@ class Engine:
             if batch % _WIDE == 1:  # so many more: random numbers of wide rows take longer than a step
                 rows = {p.name: p.sample(1, batch + _WIDE - 1, random) for p in self.graph.inputs}
             feeds = {name: x[:, :batch] for name, x in rows.items()}
-            state = self.graph.start(batch)
+            state = self.graph.settled(batch)
             self.run(feeds, state, trace=True)
             known = seconds[batch - 1] if seconds else min(self._timed(feeds, state) for _ in range(3))
             self._seconds[batch] = known

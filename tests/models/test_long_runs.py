@@ -81,12 +81,6 @@ def held_to_the_file(path: Path, steps: int, *marks: float) -> None:
     np.testing.assert_allclose(answers.swapaxes(0, 1), wanted, atol=1e-4)
 
 
-def test_a_window_of_the_last_rows_that_is_shorter_at_the_beginning_is_refused_with_its_node() -> None:
-    said = r"mixes steps .* agrees with the original file up to step \d+.*looks back at the last 30 elements"
-    with pytest.raises(ModelRefused, match=said):
-        load(CASES / "long_last_window.onnx", 4, 1.0)
-
-
 @pytest.mark.parametrize("name", ["long_lag", "long_sentinel"])
 def test_a_file_that_looks_back_further_than_thirteen_steps_is_served_with_its_numbers(name: str) -> None:
     held_to_the_file(CASES / f"{name}.onnx", STEPS, -999.0)

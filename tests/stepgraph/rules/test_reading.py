@@ -76,6 +76,17 @@ def test_padding_a_number_of_steps_keeps_it_one() -> None:
     assert drawing.read()["y"].varies
 
 
+@pytest.mark.parametrize("operator", ["Pad", "Slice"])
+def test_an_axis_of_steps_beside_features_is_not_padded_or_cut_as_if_it_were_steps_alone(operator: str) -> None:
+    flat = onnx.helper.make_node("Reshape", ["x", "flat"], ["f"])
+    others = ["pads"] if operator == "Pad" else ["one", "end", "one"]
+    moved = onnx.helper.make_node(operator, ["f", *others], ["y"])
+    drawing = Drawing(np.random.default_rng(0), "blocks", 17, [flat, moved])
+    held = {"flat": [0, -1], "pads": [0, 2, 0, 0], "one": [1], "end": [2**31 - 1]}
+    drawing.constants = [onnx.numpy_helper.from_array(np.array(a), n) for n, a in held.items()]
+    assert drawing.read()["y"].finding
+
+
 def test_every_rule_is_drawn_but_these() -> None:
     """What onnxruntime runs nowhere on a CPU, in no version that is drawn, or draws numbers; and a cell in 8 bits."""
     random = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}

@@ -1,0 +1,155 @@
+"""Writes the graph of one step of what looks back over steps: rings are inputs and outputs of it. Pure onnx."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from stepgraph.graphs.builder import GraphBuilder, copied, opset, rebuilt
+from stepgraph.rewriting.rings import OWN, PREFIX, ROWS, Form, Key, Ring, Span, first_of, key_of, young
+from stepgraph.rewriting.stepgraph import AGE
+
+
+def stepped(
+    model: onnx.ModelProto, forms: Mapping[str, Form], rings: Mapping[Key, Ring], types: Mapping[str, np.dtype]
+) -> onnx.ModelProto:
+    """A copy in which the nodes that have forms are written for one step, and rings are inputs and outputs.
+
+    `types` are those of the tensors of which the first steps have fewer elements.
+    """
+    writer = _Writer(GraphBuilder(PREFIX, opset(model)), rings, types)
+    for node in model.graph.node:
+        form = forms.get(first_of(node))
+        if form is None:
+            writer.g.nodes.append(node)
+        else:
+            writer.write(node, form)
+    copy = copied(model)
+    after = young(model.graph.node, forms)
+    if after:
+        writer.age(max(after.values()))
+        copy.graph.input.append(onnx.ValueInfoProto(name=AGE))
+        copy.graph.output.append(onnx.ValueInfoProto(name=f"{AGE}/next"))
+    ports = [(ring.port(np.dtype(np.float32)), ring.port(np.dtype(np.float32), "/next")) for ring in rings.values()]
+    copy.graph.input.extend(onnx.ValueInfoProto(name=given.name) for given, _ in ports)
+    copy.graph.output.extend(onnx.ValueInfoProto(name=returned.name) for _, returned in ports)
+    return rebuilt(copy, writer.g.nodes, writer.g)
+
+
+class _Writer:
+    def __init__(self, g: GraphBuilder, rings: Mapping[Key, Ring], types: Mapping[str, np.dtype]) -> None:
+        self.g, self._rings, self._types = g, rings, types
+        self._histories = dict[Key, str]()
+        self._masked = dict[Key, str]()
+
+    def age(self, most: int) -> None:
+        """Counts the steps of each sequence, up to so many."""
+        g = self.g
+        one, last = (g.constant(np.array([n], np.float32)) for n in (1, most))
+        g.op_to(f"{AGE}/next", "Min", g.op("Add", AGE, one), last)
+
+    def write(self, node: onnx.NodeProto, form: Form) -> None:
+        g, copy = self.g, copied(node)
+        for span in (span for span in form.spans if span.input != OWN):
+            copy.input[span.input] = self._taken(node, span)
+        for index, value in form.constants.items():
+            copy.input[index] = g.constant(value)
+        if any(form.less):
+            copy.input[1] = g.op("Sub", copy.input[1], g.constant(np.array(form.less, np.int64)))
+        for name, value in form.attributes.items():
+            _set(copy, name, value)
+        if form.instead is None:
+            self._result(node, copy, form)
+        else:
+            g.op_to(node.output[0], "Identity", copy.input[form.instead])
+
+    def _result(self, node: onnx.NodeProto, copy: onnx.NodeProto, form: Form) -> None:
+        g = self.g
+        if form.cut or any(form.more) or form.upon:
+            copy.output[0] = g.name("whole")
+        g.nodes.append(copy)
+        if form.upon:
+            key = key_of(node, form.spans[0])
+            g.op_to(node.output[0], form.upon, copy.output[0], self._before(self._rings[key]))
+            self._history(key, self._rings[key])
+        if form.cut:
+            place, start, count = form.cut
+            g.slice(copy.output[0], place, start, start + count, node.output[0])
+        if any(form.more):
+            g.op_to(node.output[0], "Add", copy.output[0], g.constant(np.array(form.more, np.int64)))
+
+    def _taken(self, node: onnx.NodeProto, span: Span) -> str:
+        """The elements that a step needs."""
+        key = key_of(node, span)
+        ring = self._rings.get(key)
+        tensor, before = (self._late(key, span), 0) if ring is None else (self._history(key, ring), ring.span.back)
+        start, end = before + span.first, before + span.last + 1
+        if span.there is not None:
+            return self._those_there(tensor, span, before, end)
+        if (start, end) == (0, before + span.own):
+            return tensor
+        return self.g.slice(tensor, span.place, start, end)
+
+    def _those_there(self, tensor: str, span: Span, before: int, end: int) -> str:
+        """The elements that a step needs, without those from before the sequence. One sequence alone."""
+        g = self.g
+        begun, own, least = (
+            g.constant(np.array([[n]], np.float32)) for n in (before + (span.there or 0), span.own, before + span.first)
+        )
+        start = g.op("Max", least, g.op("Sub", begun, g.op("Mul", AGE, own)))
+        bounds = (g.constant(np.array([n], np.int64)) for n in (end, span.place))
+        return g.op("Slice", tensor, g.reshape(g.cast(start, np.dtype(np.int64)), [1]), *bounds)
+
+    def _history(self, key: Key, ring: Ring) -> str:
+        """The ring and the step's own elements behind it; writes the ring after the step."""
+        if key in self._histories:
+            return self._histories[key]
+        g, span = self.g, ring.span
+        given = ring.port(np.dtype(np.float32)).name
+        apart = [len(axis) for axis in span.axes] == [1] * len(span.axes)
+        history = g.op("Concat", self._before(ring), self._late(key, span), axis=span.place)
+        kept = g.slice(history, span.place, span.own, span.own + span.back)
+        name = f"{given}/next"
+        if apart:
+            g.op_to(name, "Identity", kept)
+        else:
+            g.reshape(kept, ring.sizes, name)
+        self._histories[key] = history
+        return history
+
+    def _before(self, ring: Ring) -> str:
+        """The ring in the axes of its tensor."""
+        span, given = ring.span, ring.port(np.dtype(np.float32)).name
+        merged = [ROWS if (size := math.prod(axis)) < 0 else size for axis in span.axes]
+        merged[span.place] = span.back
+        apart = [len(axis) for axis in span.axes] == [1] * len(span.axes)
+        return given if apart else self.g.reshape(given, merged)
+
+    def _late(self, key: Key, span: Span) -> str:
+        """The step's own elements of a tensor, `outside` where the file has none yet."""
+        tensor = key[0]
+        if not span.since:
+            return tensor
+        if key not in self._masked:
+            g, own = self.g, span.own
+            counted = g.op("Mul", AGE, g.constant(np.array([own], np.float32)))  # [B, 1]
+            at = g.op("Add", counted, g.constant(np.arange(own, dtype=np.float32)))  # [B, own]
+            missing = g.op("Less", at, g.constant(np.array([span.since], np.float32)))
+            rows = next((i for i, axis in enumerate(span.axes) if axis == (ROWS,)), None)
+            if rows is not None and rows > span.place:
+                missing = g.op("Transpose", missing, perm=[1, 0])
+            shape = [own if i == span.place else ROWS if i == rows else 1 for i in range(len(span.axes))]
+            outside = g.constant(np.array(span.outside, self._types[tensor]))
+            self._masked[key] = g.op("Where", g.reshape(missing, shape), outside, tensor)
+        return self._masked[key]
+
+
+def _set(node: onnx.NodeProto, name: str, value: object) -> None:
+    """Gives a node an attribute, or takes it away with None."""
+    kept = [attribute for attribute in node.attribute if attribute.name != name]
+    del node.attribute[:]
+    node.attribute.extend(kept)
+    if value is not None:
+        node.attribute.append(helper.make_attribute(name, value))
