@@ -114,7 +114,8 @@ class ClientCore(ABC, Generic[C, AnySequence, AnyFleet]):
         goes back to the newest checkpoint at or before that, and wants the inputs since once more: `inputs(first)`
         gives those of the steps from `first` on, [answered - first, ...row]; their answers are passed over, and the
         sequence stands at `answered`. Without `inputs` it stands at its `next_step`, and it is for the caller to send
-        from there on, also what was answered. Raises SequenceLost, ServerBusy, ConnectionLost, BadInput.
+        from there on, also what was answered. While the server's store does not answer it waits, no longer than
+        `resume_within`. Raises SequenceLost, ServerBusy, ConnectionLost, BadInput.
         """
         claim = Claim((sequence_id,), token, (answered,), choose(trace))
         return self._source.begin(lambda: self._resume(claim, inputs, timeout))
@@ -187,9 +188,9 @@ class ClientCore(ABC, Generic[C, AnySequence, AnyFleet]):
     async def _open(
         self, order: Order | Claim, timeout: float | None, books: Callable[[Opening, Budget | None], B]
     ) -> tuple[C, B]:
-        """Opens it, and its books, as soon as its model is loaded."""
+        """Opens it, and its books, as soon as its model is loaded and the store answers."""
         deadline, attempts = self._limits(timeout)
-        not_ready: ModelNotReady | None = None
+        not_yet: ModelNotReady | ServerBusy | None = None
         tries = _TRIES
         while True:
             connection = self._connected(order)
@@ -198,13 +199,13 @@ class ClientCore(ABC, Generic[C, AnySequence, AnyFleet]):
             except Unexplained:
                 if not (tries := tries - 1):
                     raise
-            except ModelNotReady as error:
-                not_ready = error
+            except (ModelNotReady, ServerBusy) as error:
+                not_yet = error
                 await self._wait_after(error, attempts)
             except TimedOut:
-                if not_ready is None:
+                if not_yet is None:
                     raise
-                raise not_ready from None
+                raise not_yet from None
 
     async def _open_on(
         self, connection: C, order: Order | Claim, deadline: Deadline, books: Callable[[Opening, Budget | None], B]

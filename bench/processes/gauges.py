@@ -1,9 +1,12 @@
 """What a server tells of itself: its page of metrics, and what Linux says of its memory."""
 
+import os
 from pathlib import Path
 from urllib.request import urlopen
 
 from prometheus_client.parser import text_string_to_metric_families
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def gauges(port: int) -> dict[str, float]:
@@ -22,3 +25,8 @@ def most_memory(pid: int) -> float:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     (line,) = (line for line in lines if line.startswith("VmHWM:"))
     return int(line.split()[1]) * 1024 / 1e6
+
+
+def memory(pid: int) -> int:
+    """What a process has in memory now, in bytes."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE

@@ -70,6 +70,7 @@ class Soak:
         return time.monotonic() > self._end
 
     async def _watch(self) -> None:
+        shown = 0
         with self._console.status("") as status:
             while True:
                 self.seen.append(await held(METRICS))
@@ -78,6 +79,9 @@ class Soak:
                 status.update(text)
                 if not self._console.is_terminal and len(self.seen) % 12 == 1:
                     self._console.print(text)
+                for fault in self.population.faults[shown:20]:
+                    self._console.print(fault[:500])
+                shown = len(self.population.faults)
                 await asyncio.sleep(WATCH)
 
     async def _settle(self) -> None:
@@ -137,8 +141,6 @@ def main() -> int:
     lines = [f"| soaked for {MINUTES:g} minutes | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in soak.rows()]
     (FOLDER / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    for fault in soak.population.faults[:20]:
-        console.print(fault[:500])
     return int(not soak.well)
 
 

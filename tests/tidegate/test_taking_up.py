@@ -76,12 +76,15 @@ def test_too_few_inputs_are_refused_before_any_is_sent(server: FakeServer, left:
         assert client.resume(*left, answered=10, inputs=lambda first: ROWS[first:10]).next_step == 10
 
 
-@pytest.mark.parametrize("kind", ["open", "resume"])
-def test_whoever_opens_waits_for_a_model_that_is_being_loaded(
-    server: FakeServer, left: tuple[str, str], kind: str
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [("open", "MODEL_NOT_READY"), ("resume", "MODEL_NOT_READY"), ("resume", "STORE_UNAVAILABLE")],
+)
+def test_opening_waits_for_a_model_that_is_being_loaded_and_for_a_store_that_does_not_answer(
+    server: FakeServer, left: tuple[str, str], kind: str, reason: str
 ) -> None:
     server.behaviour.refused = kind
-    server.behaviour.refuse = [error_pb2.REASON_MODEL_NOT_READY] * 3
+    server.behaviour.refuse = [error_pb2.Reason.Value(f"REASON_{reason}")] * 3
     with tidegate.connect(server.address, resuming=AT_ONCE) as client:
         one = client.sequence("toy") if kind == "open" else client.resume(*left, answered=8)
         assert one.step(ROWS[one.next_step]).output[0] == expected(ROWS)[one.answered - 1]

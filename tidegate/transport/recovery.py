@@ -76,6 +76,9 @@ class Pace:
         self._well_since = self._how.clock()
 
 
+_PASSING = {"MODEL_NOT_READY", "STORE_UNAVAILABLE", "TOO_FAST"}  # refusals after which the same is asked for again
+
+
 class Attempts:
     """When to try again, until `within` seconds after the last success; None: for ever."""
 
@@ -96,7 +99,7 @@ class Attempts:
         return max(least, min(wait, left))
 
     def wait_after(self, error: ConnectionLost | Refused) -> float | None:
-        if isinstance(error, Refused) and error.reason not in ("MODEL_NOT_READY", "TOO_FAST"):
+        if isinstance(error, Refused) and error.reason not in _PASSING:
             return None
         return self.next_wait(error.retry_after if isinstance(error, Refused) else 0.0)
 
