@@ -12,7 +12,7 @@ It takes one question a line and gives one answer a line, both JSON; `model` and
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from threading import Thread
 from typing import Any
@@ -154,8 +154,8 @@ class Many:
 
     def __call__(self, question: Json) -> Json:
         """Answer one question."""
-        asked: Callable[[Json], Awaitable[Json | None]] = getattr(self, f"_{question['ask']}")
-        return asyncio.run_coroutine_threadsafe(asked(question), self._loop).result(PATIENCE) or {}  # type: ignore[arg-type]
+        asked: Callable[[Json], Coroutine[Any, Any, Json | None]] = getattr(self, f"_{question['ask']}")
+        return asyncio.run_coroutine_threadsafe(asked(question), self._loop).result(PATIENCE) or {}
 
     async def _connect(self, question: Json) -> None:
         while (missing := question["count"] - len(self._ones)) > 0:
@@ -170,7 +170,7 @@ class Many:
 
     async def _turn(self, question: Json) -> Json:
         before, steps = process_seconds(question["pid"]), 0
-        everybody = [*self._ones, *self._blocks]
+        everybody: list[One | Block] = [*self._ones, *self._blocks]
         for first in range(0, len(everybody), AT_ONCE):
             steps += sum(await asyncio.gather(*(each.step() for each in everybody[first : first + AT_ONCE])))
         return {"steps": steps, "seconds": process_seconds(question["pid"]) - before}
