@@ -8,6 +8,8 @@ from server.edge.http2 import frames
 from server.edge.http2.frames import END_HEADERS, END_STREAM, MOST_WINDOW, U32, Code, ConnectionFault
 from server.edge.http2.limits import Limits
 
+_LARGE = 2_048  # bytes of a block that take as long to decode as it takes to begin a call
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -22,6 +24,7 @@ class Blocks:
     """Of one connection: blocks share a table, so each is decoded, also that of a stream that is refused."""
 
     def __init__(self, limits: Limits) -> None:
+        self.left: float = 0  # blocks that may be taken now, a large one counted as several
         self._limits = limits
         self._decoder = hpack.Decoder(max_header_list_size=limits.header_list)
         self._number = 0  # the stream whose block is not whole; 0: there is none
@@ -62,5 +65,6 @@ class Blocks:
             found = self._decoder.decode(bytes(self._data), raw=True)
         except hpack.HPACKError as error:
             raise ConnectionFault(Code.COMPRESSION_ERROR, "header fields cannot be decoded") from error
+        self.left -= 1 + len(self._data) // _LARGE
         self._data = bytearray()
         return Block(number, self._ends, [(bytes(name), bytes(value)) for name, value in found])

@@ -7,6 +7,7 @@ Nearly all that a busy client sends are messages that are whole in one frame: fo
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 
 from server.edge.http2 import control, fields, frames
 from server.edge.http2.blocks import Block, Blocks
@@ -78,15 +79,11 @@ class Codec:
         self.streams.pop(stream, None)
         self.blocked.pop(stream, None)
 
-    def lost(self) -> None:
-        """The connection has ended, and with it each stream."""
-        for stream in list(self.streams.values()):
-            stream.was_reset()
-
     # Reading ----------------------------------------------------------------------------------------------------------
 
-    def receive(self, data: bytes) -> None:
-        """Bytes from the client. Raises ConnectionFault."""
+    def receive(self, data: bytes, blocks: float = inf) -> int:
+        """Takes bytes up to so many blocks of fields; returns how many bytes are left then. Raises ConnectionFault."""
+        self._blocks.left = blocks
         if self._tail:
             data = self._tail + data
             self._tail = b""
@@ -96,20 +93,22 @@ class Codec:
                 raise ConnectionFault(Code.PROTOCOL_ERROR, "the connection does not begin with HTTP/2's preface")
             if len(data) < len(frames.PREFACE):
                 self._tail = data
-                return
+                return 0
             self._begun, at = True, len(frames.PREFACE)
         at = self._frames(data, at)
-        if at < len(data):
-            self._tail = data[at:]
+        left = len(data) - at
+        if left and self._blocks.left > 0:
+            self._tail, left = data[at:], 0
         if self._light_frames > _FEW:
             self._account.charge_light(self._light_frames)
             self._light_frames = 0
         if self._room < _ROOM // 2:
             self.put(frames.credit(0, _ROOM - self._room))
             self._room = _ROOM
+        return left
 
     def _frames(self, data: bytes, at: int) -> int:
-        """Takes each whole frame from `at` on, and returns where the first one begins that is not whole."""
+        """Takes whole frames from `at` on, and returns where the first one begins that is not whole, or is too much."""
         head, streams, blocks, size_of_data = frames.HEAD_AND_PREFIX.unpack_from, self.streams, self._blocks, len(data)
         most = self._limits.message
         while size_of_data - at >= _SHORTEST:
@@ -139,6 +138,8 @@ class Codec:
                 return at
             else:
                 at = after
+                if blocks.left <= 0:
+                    return at
         while size_of_data - at >= _HEAD:  # the last frame may have less than five bytes
             upper, length, kind, flags, number = frames.HEAD.unpack_from(data, at)
             if (after := self._frame(data, at, upper << 16 | length, kind, flags, number)) == at:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from itertools import islice
 from time import perf_counter
 from typing import TYPE_CHECKING, cast
 
@@ -25,10 +26,8 @@ log = logging.getLogger(__name__)
 
 _TURN = 0.001  # seconds of what one client sent
 _PIECE = 4_096  # bytes after which the clock is looked at
-_SHORTEST, _LOOK = (
-    256,
-    0.0003,
-)  # bytes likewise, where 4,096 take longer than so many seconds, as calls begin
+_BLOCKS = 4  # blocks of header fields likewise: to begin a call costs as much as a hundred messages
+_ENDS = 100  # calls of a lost connection that end without a break
 _MUCH = 2**16  # bytes that wait for their turn: then no more is read
 _FULL = 2**20  # bytes that may wait for the socket: then the client is not read either
 
@@ -46,8 +45,9 @@ class Connection(asyncio.Protocol):
         self._calls: dict[int, Call] = {}
         self._hearing: list[Call] = []  # those of which something came in this read
         self._reads = False
+        self._reading = server.beginners  # shares the time of a turn
         self._unread = b""  # that was read and waits for its turn
-        self._piece = _PIECE  # bytes of it that are taken between two looks at the clock
+        self._due = False  # its turn is to come
         self._waits = False  # nothing is read
         self._out: list[bytes] = []
         self._closing = False
@@ -85,32 +85,35 @@ class Connection(asyncio.Protocol):
         if self._closing:
             return
         self._heard = True
-        waits = bool(self._unread)  # its turn is to come
         self._unread += data
-        if not waits:
+        if self._due:
+            self._read_or_wait()
+        elif self._reading.over:
+            self._wait_for_turn()
+        else:
             self._take_turn()
+
+    def _wait_for_turn(self) -> None:
+        self._due = True
+        self._reading.wait(self._take_turn)
+        self._read_or_wait()
 
     def _take_turn(self) -> None:
         """Takes what was read, for `_TURN` at most; what is left waits until others had their turn."""
-        data, at, now = self._unread, 0, perf_counter()
-        ends = min(now + _TURN, self.server.turn_ends(now))
-        if now > ends and data:
-            self.server.loop.call_soon(self._take_turn)
-            return self._read_or_wait()
-        while at < len(data) and not self._closing:
-            began = now
-            self._take(data[at : at + self._piece])
-            at += self._piece
-            if at < len(data):
-                now = perf_counter()
-                self._piece = min(_PIECE, max(_SHORTEST, int(self._piece * _LOOK / (now - began + 1e-6))))
-                if now > ends:
-                    self.server.loop.call_soon(self._take_turn)
-                    break
-        self._unread = data[at:]
+        data, at, reading = self._unread, 0, self._reading
+        began = now = perf_counter()
+        while at < len(data) and now - began < _TURN and not self._closing:
+            piece = data[at : at + _PIECE]
+            at += len(piece) - self._take(piece)
+            now = perf_counter()
+        self._unread, self._due = data[at:], False
         if self._out and not self._closing:
             self.flush()
-        return self._read_or_wait()
+        reading.took(now - began)
+        if self._unread and not self._closing:
+            self._wait_for_turn()
+        else:
+            self._read_or_wait()
 
     def _read_or_wait(self) -> None:
         waits = self.full or len(self._unread) > _MUCH
@@ -118,10 +121,11 @@ class Connection(asyncio.Protocol):
             self._waits = waits
             (self._transport.pause_reading if waits else self._transport.resume_reading)()
 
-    def _take(self, data: bytes) -> None:
-        self._reads = True
+    def _take(self, data: bytes) -> int:
+        """How many of its last bytes are left."""
+        left, self._reads = 0, True
         try:
-            self._codec.receive(data)
+            left = self._codec.receive(data, _BLOCKS)
             self._tell()
         except ConnectionFault as fault:
             self._fail(fault.code, str(fault))
@@ -129,6 +133,7 @@ class Connection(asyncio.Protocol):
             log.exception("a connection failed")
             self._fail(Code.INTERNAL_ERROR, "the server failed")
         self._reads = False
+        return left
 
     def _tell(self) -> None:
         """Of messages that came together each call hears at once, so that their steps can share a batch."""
@@ -145,9 +150,13 @@ class Connection(asyncio.Protocol):
             self.server.let_go(self)
 
     def end_calls(self) -> None:
-        """Of a connection that is lost."""
-        self._codec.lost()
-        del self._codec  # they refer to each other
+        """Of a connection that is lost: a few at a time."""
+        for stream in list(islice(self._codec.streams.values(), _ENDS)):
+            stream.was_reset()
+        if self._codec.streams:
+            self.server.ends.take(self.end_calls)
+        else:
+            del self._codec  # they refer to each other
 
     def pause_writing(self) -> None:
         """See asyncio.Protocol. Who does not read is not read, or its pings could fill the memory."""
@@ -176,6 +185,7 @@ class Connection(asyncio.Protocol):
         if handler is None:
             return False
         call = self._calls[stream.id] = stream.receiver = Call(self, stream, request, handler)
+        self._reading = self.server.others
         self.server.begun(call)
         return True
 

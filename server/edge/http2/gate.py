@@ -1,4 +1,4 @@
-"""How many calls begin or end in one turn of the event loop."""
+"""How many calls or connections begin or end in one turn of the event loop."""
 
 from collections import deque
 from collections.abc import Callable
@@ -11,29 +11,35 @@ class Gate:
 
     Args:
         later: calls a function in the next turn of the loop.
+        most: how many in one turn.
     """
 
-    def __init__(self, later: Callable[[Callable[[], None]], object]) -> None:
+    def __init__(self, later: Callable[[Callable[[], None]], object], most: int = MOST) -> None:
         self._later = later
-        self._left = MOST  # in this turn
-        self._waiting: deque[Callable[[], bool]] = deque()
+        self._most = self._left = most  # in this turn
+        self._waiting: deque[Callable[[], bool | None]] = deque()
         self._due = False  # the next turn is to come
 
-    def take(self, call: Callable[[], bool]) -> None:
+    def take(self, call: Callable[[], bool | None]) -> None:
         """Calls it at once, or in a turn to come, after those that wait already; False: it had nothing to do."""
         if self._left:
-            self._left -= call()
+            self._pass(call)
         else:
             self._waiting.append(call)
         self._turn_later()
 
     def _turn_later(self) -> None:
-        if self._left < MOST and not self._due:
+        if self._left < self._most and not self._due:
             self._due = True
             self._later(self._turn)
 
     def _turn(self) -> None:
-        self._due, self._left = False, MOST
+        self._due, self._left = False, self._most
         while self._waiting and self._left:
-            self._left -= self._waiting.popleft()()
+            self._pass(self._waiting.popleft())
         self._turn_later()
+
+    def _pass(self, call: Callable[[], bool | None]) -> None:
+        self._left -= 1
+        if call() is False:
+            self._left += 1

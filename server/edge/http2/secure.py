@@ -51,7 +51,7 @@ class SecureTransport(asyncio.BufferedProtocol):
         if self._ready:
             return self._read()
         self._socket.pause_reading()
-        return self._connection.server.in_turn(self._shake_hands)
+        return self._connection.server.ends.take(self._shake_hands)
 
     def connection_lost(self, error: Exception | None) -> None:
         """See asyncio.Protocol."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from server.edge.http2.connection import Connection
 from server.edge.http2.gate import Gate
 from server.edge.http2.limits import Limits
+from server.edge.http2.reading import Reading
 from server.edge.http2.rooms import Rooms
 from server.edge.http2.secure import SecureTransport
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 _BACKLOG = 1_024  # connections that wait to be accepted
 _ENCRYPTED = 2**16  # bytes that are read of a connection with TLS at a time
-_TURN = 0.003  # seconds in which connections are read before the others wait for the next turn of the loop
+_TURN = 0.003  # seconds of a turn of the loop in which connections are read
+_BEGINNING = 0.001  # seconds likewise, of those that have not begun a call yet
 _LAST_BYTES = 1.0  # seconds in which clients may read what was said last, when the server stops
 
 
@@ -61,7 +62,10 @@ class Http2Server:
         self.options = options
         self.rooms = Rooms(options.large_messages, options.large_messages_of_one)
         self.loop: asyncio.AbstractEventLoop
-        self.gate: Gate  # that calls begin and end by
+        self.gate = Gate(self._later)  # that calls begin and end by
+        self.ends = Gate(self._later, 1)  # that lost connections end their calls by, and handshakes go on
+        self.beginners = Reading(_BEGINNING, self._later)  # of connections that have not begun a call yet
+        self.others = Reading(_TURN, self._later)
         self._generic: list[Any] = []  # grpc.GenericRpcHandler
         self._found: dict[str, Handler] = {}
         self._sockets: list[socket.socket] = []
@@ -69,11 +73,12 @@ class Http2Server:
         self._connections: set[Connection] = set()
         self._calls: set[Call] = set()
         self._to_flush: list[Connection] = []
-        self._turns: deque[Callable[[], None]] = deque()
         self.buffer = memoryview(bytearray(_ENCRYPTED))
         self._stops = False
         self._fewer = asyncio.Event()  # calls or connections
-        self._turn = self._turn_ends = 0.0  # of the loop: when it began, and until when connections are read in it
+
+    def _later(self, call: Callable[[], None]) -> None:
+        self.loop.call_soon(call)
 
     def add_generic_rpc_handlers(self, handlers: Iterable[Any]) -> None:
         """Registers services."""
@@ -104,7 +109,6 @@ class Http2Server:
     async def start(self, tls: Callable[[], ssl.SSLContext] | None = None) -> None:
         """Accepts connections from now on; with TLS each has the context that there is when it comes."""
         self.loop = asyncio.get_running_loop()
-        self.gate = Gate(self.loop.call_soon)
 
         def made() -> asyncio.BaseProtocol:
             connection = Connection(self)
@@ -162,28 +166,10 @@ class Http2Server:
         return True
 
     def let_go(self, connection: Connection) -> None:
-        """It is lost: its calls end in a turn of their own."""
+        """It is lost: its calls end in a turn of the loop that no other such connection has."""
         self._connections.discard(connection)
         self._fewer.set()
-        self.in_turn(connection.end_calls)
-
-    def turn_ends(self, now: float) -> float:
-        """Until when connections are read in this turn of the loop, whose time (uvloop's) stands still meanwhile."""
-        if (turn := self.loop.time()) != self._turn:
-            self._turn, self._turn_ends = turn, now + _TURN
-        return self._turn_ends
-
-    def in_turn(self, work: Callable[[], None]) -> None:
-        """Does one such work in each turn of the loop, so that many connections at once hold up no other."""
-        if not self._turns:
-            self.loop.call_soon(self._take_turn)
-        self._turns.append(work)
-
-    def _take_turn(self) -> None:
-        work = self._turns.popleft()
-        if self._turns:
-            self.loop.call_soon(self._take_turn)
-        work()
+        self.ends.take(connection.end_calls)
 
     def begun(self, call: Call) -> None:
         self._calls.add(call)

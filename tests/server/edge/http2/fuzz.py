@@ -227,7 +227,8 @@ class Ours(Side):
         return {int.from_bytes(f[5:9]) for f in said if f[3:4] == bytes([frames.RST_STREAM])}
 
     def end(self) -> None:
-        self.codec.lost()
+        for stream in list(self.codec.streams.values()):
+            stream.was_reset()
         assert not self.codec.streams
         assert not self.codec.blocked
 

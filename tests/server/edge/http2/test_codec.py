@@ -322,7 +322,8 @@ def fault(side: Side, sends: Iterator[bytes]) -> Code:
     """Of which kind the fault is that ends the connection when it gets these."""
     with pytest.raises(ConnectionFault) as raised:
         deque(map(side.codec.receive, sends), maxlen=0)
-    side.codec.lost()
+    for stream in list(side.codec.streams.values()):
+        stream.was_reset()
     assert not side.codec.streams
     return raised.value.code
 

@@ -8,17 +8,21 @@ from functools import partial
 from typing import TYPE_CHECKING
 from unittest.mock import Mock
 
+import hpack
+import pytest
+
 from server.edge.http2 import connection, frames
-from server.edge.http2.codec import Codec
+from server.edge.http2.blocks import Block, Blocks
 from server.edge.http2.connection import Connection
 from server.edge.http2.frames import Code
 from server.edge.http2.gate import MOST, Gate
-from tests.server.edge.http2.test_server import raw, read_until, request, serving
+from tests.server.edge.http2.test_ends import PING
+from tests.server.edge.http2.test_server import raw, request, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import pytest
+    from server.edge.http2.server import Http2Server
 
 CROWD, FEW = 100, 8
 
@@ -80,85 +84,101 @@ async def test_connections_that_are_lost_together_end_their_calls_one_in_each_tu
         await most_at_once(lambda: sum(call.task is not None for call in server._calls))
         for one in lost:
             one.connection_lost(None)
-        assert ended == 0
+        assert ended == 1
         assert await most_at_once(lambda: ended) == 1
         await most_at_once(lambda: service.ended.count("wait"))
         assert not server._calls
 
 
-class Standing:
-    """A loop whose time stands still during a turn, as that of uvloop does."""
+class Slow:
+    """A clock that only decoding moves, and how many blocks of fields were decoded in each turn of a loop."""
 
-    def __init__(self) -> None:
-        self.turn = 1.0
-        self.loop = asyncio.get_running_loop()
-        self.call_soon, self.call_later, self.create_task = (
-            self.loop.call_soon,
-            self.loop.call_later,
-            self.loop.create_task,
-        )
-        self.call_soon(self._next)
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.now, self.turns = 0.0, [0]
+        whole = Blocks._whole
+
+        def slowly(blocks: Blocks) -> Block:
+            self.now += 0.0003
+            self.turns[-1] += 1
+            return whole(blocks)
+
+        patch.setattr(connection, "perf_counter", lambda: self.now)
+        patch.setattr(Blocks, "_whole", slowly)
+        asyncio.get_running_loop().call_soon(self._next)
 
     def _next(self) -> None:
-        self.turn += 1
-        self.call_soon(self._next)
-
-    def time(self) -> float:
-        return self.turn
+        self.turns.append(0)
+        asyncio.get_running_loop().call_soon(self._next)
 
 
-async def test_of_connections_that_send_together_some_are_read_in_a_later_turn_and_who_comes_then_goes_first(
+def client(server: Http2Server) -> Connection:
+    """Of a socket that there is not."""
+    made = Connection(server)
+    made.connection_made(Mock(get_write_buffer_size=lambda: 0, get_extra_info=lambda _: ("10.0.0.1", 1)))
+    made.data_received(frames.PREFACE + frames.frame(frames.SETTINGS, 0, 0))
+    return made
+
+
+async def test_a_connection_that_is_lost_ends_its_calls_so_many_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "_ENDS", FEW)
+    async with serving() as (_, _service, server):
+        lost = client(server)
+        lost.data_received(b"".join(request(b"/t.T/Wait", number=2 * n + 1) for n in range(3 * FEW)))
+        calls = lost._codec.streams
+        while len(calls) < 3 * FEW:  # noqa: ASYNC110 - turns are what counts
+            await asyncio.sleep(0)
+        lost.connection_lost(None)
+        for left in (2 * FEW, FEW, 0):
+            assert len(calls) == left
+            await asyncio.sleep(0)
+
+
+async def test_of_connections_that_begin_together_some_are_read_in_a_later_turn_and_who_has_a_call_goes_before_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    now, turns, receive = 0.0, list[float](), Codec.receive
-    hello = frames.PREFACE + frames.frame(frames.SETTINGS, 0, 0)
-
-    def slowly(codec: Codec, data: bytes) -> None:
-        nonlocal now
-        now += 0.001
-        turns.append(loop.turn)
-        receive(codec, data)
-
-    monkeypatch.setattr(connection, "perf_counter", lambda: now)
-    monkeypatch.setattr(Codec, "receive", slowly)
     async with serving() as (_, _service, server):
-        loop = Standing()
-        server.loop = loop  # type: ignore[assignment]
-        crowd = [Connection(server) for _ in range(20)]
+        slow, early = Slow(monkeypatch), client(server)
+        early.data_received(request(b"/t.T/Wait"))
+        crowd = [client(server) for _ in range(40)]
         for one in crowd:
-            one.connection_made(Mock(get_write_buffer_size=lambda: 0, get_extra_info=lambda _: ("10.0.0.1", 1)))
-            one.data_received(hello)
-        assert len(turns) == 4
-        await asyncio.sleep(0)
-        loop.turn += 0.5  # uvloop reads after the rest of a turn, at a time of its own
-        newcomer = Connection(server)
-        newcomer.connection_made(Mock(get_write_buffer_size=lambda: 0, get_extra_info=lambda _: ("10.0.0.1", 2)))
-        newcomer.data_received(hello)
-        assert newcomer._codec.ready
-        assert len(turns) < 15
-        while len(turns) < 21:  # noqa: ASYNC110 - turns are what counts
+            one.data_received(request(b"/t.T/Wait"))
+            server.loop.call_later(60, int).cancel()  # the time of uvloop moves on then, and the turn does not end
+        assert 0 < slow.turns[-1] <= 4
+        early.data_received(PING)
+        assert not early._due
+        while sum(slow.turns) < 40:
             await asyncio.sleep(0)
-        assert max(turns.count(turn) for turn in set(turns)) <= 5
-        server.loop = loop.loop
+            early.data_received(PING)
+            assert not early._due
+        assert max(slow.turns) <= 4
 
 
-async def test_what_costs_much_is_taken_in_small_pieces_however_much_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, sizes, receive = 0.0, list[int](), Codec.receive
+async def test_calls_that_come_in_one_read_are_begun_a_few_at_a_time_between_looks_at_the_clock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with serving() as (_, _service, server):
+        one, slow = client(server), Slow(monkeypatch)
+        one.data_received(b"".join(request(b"/t.T/Wait", number=2 * n + 1) for n in range(CROWD)))
+        assert slow.turns[-1] == 4
+        while sum(slow.turns) < CROWD:  # noqa: ASYNC110 - likewise
+            await asyncio.sleep(0)
+        assert max(slow.turns) == 4
+        large = hpack.Encoder().encode([("x", "v~" * 5_000)])
+        assert len(large) > 2_048
+        assert one._codec.receive(2 * frames.frame(1, 4, 2 * CROWD + 1, large), 4) > 0
 
-    def slowly(codec: Codec, data: bytes) -> None:
-        nonlocal now
-        now += 0.001
-        sizes.append(len(data))
-        receive(codec, data)
 
-    monkeypatch.setattr(connection, "perf_counter", lambda: now)
-    monkeypatch.setattr(Codec, "receive", slowly)
-    async with serving() as (address, _, _server), raw(address) as (reader, writer):
-        flood = (request(b"/t.T/Wait", number=n) + frames.reset(n, Code.CANCEL) for n in range(1, 2 * CROWD, 2))
-        writer.write(b"".join(flood) + frames.frame(frames.PING, 0, 0, b"in order"))
-        await read_until(reader, b"in order")
-    assert sizes[-2] == 256
-    assert sum(size > 256 for size in sizes) <= 3
+async def test_a_connection_that_waits_for_its_turn_is_not_read_beyond_what_may_wait() -> None:
+    async with serving() as (_, _service, server):
+        one = client(server)
+        one.data_received(request(b"/t.T/Wait"))
+        server.others.took(1.0)
+        for _ in range(3):
+            one.data_received(200 * frames.frame(frames.PING, 0, 0, bytes(8)) * 10)
+        assert one._transport.pause_reading.call_count == 1  # type: ignore[attr-defined]
+        while one._unread:  # noqa: ASYNC110 - likewise
+            await asyncio.sleep(0)
+        assert one._transport.resume_reading.call_count == 1  # type: ignore[attr-defined]
 
 
 async def most_at_once(count: Callable[[], int]) -> int:
