@@ -42,9 +42,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """A shell's background job begins with SIGINT ignored, under nohup SIGHUP too: so would what a test is to stop."""
+    """Puts right what the environment may say and tests cannot do with.
+
+    A shell's background job begins with SIGINT ignored, under nohup SIGHUP too: so would what a test is to stop. Where
+    no bytecode is written, each of the hundreds of interpreters that tests start compiles all that it imports.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     if CACHE not in os.environ:
         os.environ[CACHE] = tempfile.mkdtemp(prefix="tidegate-cache-")
 

@@ -9,7 +9,6 @@ from server.stores.memory import MemoryStore
 from server.stores.sqlite.store import SqliteStore
 from server.stores.store import Store
 from server.stores.terms import Terms
-from server.stores.valkey.store import ValkeyStore
 
 REMOTE = ("valkey", "valkeys", "redis", "rediss", "unix")
 FORMS = "memory:, sqlite:FILE, valkey://HOST:PORT/DATABASE, valkeys://... (TLS) or unix://SOCKET"
@@ -34,6 +33,8 @@ def open_store(url: str, terms: Terms) -> Store:
     if (file := file_of(url)) is not None:
         return SqliteStore(file, terms)
     if scheme in REMOTE and rest.startswith("//"):
+        from server.stores.valkey.store import ValkeyStore  # noqa: PLC0415 - a tenth of a server's start
+
         parts = urlsplit(url)
         options = dict(parse_qsl(parts.query))
         prefix = options.pop("prefix", "tidegate")
