@@ -14,7 +14,7 @@ from stepgraph.file import content, servable, sidecar, soundness
 from stepgraph.file.content import Content
 from stepgraph.file.sidecar import Sidecar
 from stepgraph.graphs import weights
-from stepgraph.graphs.builder import copied
+from stepgraph.graphs.nodes import copied
 from stepgraph.model import LoadedModel
 from stepgraph.proving.one_step import Interpretation
 from stepgraph.reading import legends, outputs, randomness, starts

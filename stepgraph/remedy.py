@@ -19,9 +19,9 @@ from stepgraph.errors import ModelRefused, StepgraphError
 from stepgraph.file import sidecar
 from stepgraph.file.sidecar import Sidecar
 from stepgraph.graphs import weights
-from stepgraph.graphs.builder import with_inner
 from stepgraph.graphs.graph import Graph
 from stepgraph.graphs.labels import stem
+from stepgraph.graphs.nodes import with_inner
 from stepgraph.proving.one_step import Interpretation
 from stepgraph.reading import axes, branches, guess, interface, randomness
 

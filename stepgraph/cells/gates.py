@@ -9,7 +9,7 @@ from stepgraph.graphs.builder import GraphBuilder
 def affine(g: GraphBuilder, cell: Cell, gates: tuple[str, ...], x_BI: str, h_BH: str) -> str:
     """X W + H R + Wb + Rb of several gates side by side, [B, len(gates) * H], as one product with [x, h]."""
     weights = cell.weights
-    weight = np.concatenate([np.concatenate([part[gate] for gate in gates], 1) for part in (weights.x, weights.h)])
+    weight = np.block([[part[gate] for gate in gates] for part in (weights.x, weights.h)])
     return g.affine(g.concat(x_BI, h_BH), weight, bias(cell, gates))
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import onnx
 
 from stepgraph.cells.cell import Cell, Kind, Operator, Tensors
-from stepgraph.graphs.builder import GraphBuilder, attributes
+from stepgraph.graphs.builder import GraphBuilder
 from stepgraph.graphs.graph import Graph
 from stepgraph.graphs.labels import name_of
+from stepgraph.graphs.nodes import attributes
 
 _RULES = {"decay": ("gated", "gated_delta"), "beta": ("delta", "gated_delta")}  # which update rules have such an input
 

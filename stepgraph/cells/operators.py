@@ -11,9 +11,9 @@ from stepgraph.cells.activations import Activation
 from stepgraph.cells.cell import Cell, Operator, Rounded, Weights
 from stepgraph.cells.kinds import operator_of
 from stepgraph.errors import ModelRefused
-from stepgraph.graphs.builder import attributes
 from stepgraph.graphs.graph import Graph
 from stepgraph.graphs.labels import label, name_of
+from stepgraph.graphs.nodes import attributes
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ from stepgraph.errors import ModelRefused
 from stepgraph.file import sidecar, tensors
 from stepgraph.file.sidecar import Sidecar
 from stepgraph.graphs import weights
-from stepgraph.graphs.builder import copied
+from stepgraph.graphs.nodes import copied
 from stepgraph.graphs.ordering import order
 
 _CHUNK = 2**20

@@ -39,7 +39,7 @@ from onnx import helper, numpy_helper
 
 from stepgraph.errors import ModelRefused
 from stepgraph.file.window import Window
-from stepgraph.graphs.builder import copied
+from stepgraph.graphs.nodes import copied
 
 FILE = "model.toml"
 _MOST = 65_536  # bytes

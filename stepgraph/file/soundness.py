@@ -13,8 +13,8 @@ from google.protobuf.message import Message
 
 from stepgraph.errors import ModelRefused
 from stepgraph.file import tensors
-from stepgraph.graphs.builder import subgraphs
 from stepgraph.graphs.labels import label, name_of
+from stepgraph.graphs.nodes import subgraphs
 
 _DEPTH = 16  # graphs and functions within one another
 _NODES = 100_000  # with those of subgraphs and functions, each as often as it is used

@@ -8,7 +8,7 @@ from google.protobuf.message import Message
 from onnx import ModelProto, TensorProto, helper
 
 from stepgraph.errors import ModelRefused
-from stepgraph.graphs.builder import graphs
+from stepgraph.graphs.nodes import graphs
 
 _PACKED = {"INT2": 2, "UINT2": 2, "INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4}  # types of less than a byte, in bits
 _PARTS = {"COMPLEX64": 2, "COMPLEX128": 2}  # entries of the typed fields for one element

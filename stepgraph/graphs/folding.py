@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper, shape_inference
 
-from stepgraph.graphs.builder import copied
 from stepgraph.graphs.graph import MEASURING, Graph
+from stepgraph.graphs.nodes import copied
 
 Dims = Sequence[int | None]
 

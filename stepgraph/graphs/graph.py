@@ -9,8 +9,8 @@ from onnx.reference import ReferenceEvaluator
 
 from stepgraph.errors import ModelRefused
 from stepgraph.graphs import weights
-from stepgraph.graphs.builder import captured
 from stepgraph.graphs.labels import label, name_of
+from stepgraph.graphs.nodes import captured
 
 MEASURING = frozenset({"Shape", "Size"})  # what they make depends on no value
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from stepgraph.graphs.builder import copied, subgraphs
+from stepgraph.graphs.nodes import copied, subgraphs
 
 
 @dataclass(frozen=True, eq=False)

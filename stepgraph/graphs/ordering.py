@@ -4,7 +4,7 @@ from graphlib import CycleError, TopologicalSorter
 
 import onnx
 
-from stepgraph.graphs.builder import captured, copied, refill, subgraphs
+from stepgraph.graphs.nodes import captured, copied, refill, subgraphs
 
 
 def order(graph: onnx.GraphProto) -> None:

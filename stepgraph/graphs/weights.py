@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from stepgraph.graphs.builder import graphs, with_inner
+from stepgraph.graphs.nodes import graphs, with_inner
 
 LARGE = 2**24  # bytes of a tensor
 _KEY = "location"
@@ -30,6 +30,13 @@ def put(tensor: TensorProto, data: memoryview) -> np.ndarray:
     """Makes these bytes the value of a tensor, which keeps its type and shape."""
     array = np.frombuffer(data, helper.tensor_dtype_to_np_dtype(tensor.data_type)).reshape(tensor.dims)
     return _put(tensor, array if array.flags.aligned else array.copy())
+
+
+def beside(array: np.ndarray, name: str) -> TensorProto:
+    """A tensor whose value is kept here."""
+    tensor = TensorProto(name=name, data_type=helper.np_dtype_to_tensor_dtype(array.dtype), dims=array.shape)
+    _put(tensor, array)
+    return tensor
 
 
 def _put(tensor: TensorProto, array: np.ndarray) -> np.ndarray:

@@ -7,9 +7,9 @@ import numpy as np
 import onnx
 
 from stepgraph.errors import ModelRefused
-from stepgraph.graphs.builder import reachable, returning
 from stepgraph.graphs.graph import Graph
 from stepgraph.graphs.labels import label, name_of
+from stepgraph.graphs.nodes import reachable, returning
 from stepgraph.proving.reference import sequences
 from stepgraph.reading.source import Source
 from stepgraph.rewriting import ring_writer, rings, runnable

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from stepgraph.errors import StepgraphError
-from stepgraph.graphs.builder import returning
+from stepgraph.graphs.nodes import returning
 from stepgraph.proving.explanation import WINDOWS
 from stepgraph.proving.reference import Data, size
 from stepgraph.rewriting.ports import Facts

@@ -8,7 +8,7 @@ import onnx
 from onnx import helper
 
 from stepgraph.errors import ModelRefused
-from stepgraph.graphs.builder import captured, opset, reachable
+from stepgraph.graphs.nodes import captured, opset, reachable
 from stepgraph.proving.difference import errors
 from stepgraph.proving.reference import sequences
 from stepgraph.rewriting import generator

@@ -8,8 +8,8 @@ import onnx
 from onnx import numpy_helper
 
 from stepgraph.cells.kinds import OPERATORS
-from stepgraph.graphs.builder import attributes, with_inner
 from stepgraph.graphs.graph import Graph
+from stepgraph.graphs.nodes import attributes, with_inner
 
 STEPS = 300  # are compared at least
 _MOST_STEPS, _BEYOND = 8_000, 64

@@ -27,6 +27,7 @@ _LOST = 1e-2  # where rounding has grown to so much, nothing can be told from it
 AMPLIFIED = 30.0  # times what that makes is still rounding
 _MARKED = 0.1  # of the numbers are thresholds
 _WIDE, _MOST = 2**17, 2**25  # numbers of a step, in inputs and outputs together, and of all steps where they are wide
+_HEAVY = 2**27  # bytes of weights, for which a step takes a tenth of a second
 _NUMBERS = 4096  # of a row are compared over so many steps; the shorter sequences compare all
 
 
@@ -36,9 +37,10 @@ def first_beyond(
     """The first difference in a long sequence that is more than `same`, and more than what rounding can grow to.
 
     And how many steps were compared: fewer than `found.steps` where the original's own numbers say nothing any more. A
-    file that answers once for all steps is run for `few` lengths, if it is known to be local.
+    file that answers once for all steps is run for `few` lengths, if it is known to be local; one with heavy weights is
+    then run no further than its constants reach.
     """
-    data = _data(facts, found)
+    data = _data(facts, found, few and sum(each.nbytes for each in engine.graph.weights.values()) > _HEAVY)
     begun = _begun(reference, facts, data, found.thresholds)
     apart, told, asked = None, 0, Asked(_FEWER if few else _PREFIXES)
     for states in (begun, {}) if begun else ({},):  # what rounding hides from the one beginning shows from the other
@@ -132,9 +134,9 @@ def _answered(
     yield from ((p, [n - 1 for n in lengths], np.stack([end.outputs[p.name] for end in ends])) for p in once)
 
 
-def _data(facts: Facts, found: Hints) -> Data:
+def _data(facts: Facts, found: Hints, heavy: bool = False) -> Data:
     """Random numbers, and in one sequence thresholds and what lies to both sides, alone and in runs; [T, B, ...row]."""
-    length, batch = _size(facts, found)
+    length, batch = (found.least, 1) if heavy else _size(facts, found)
     data = sequences(facts, length, batch, seed=1)
     random = np.random.default_rng(2)
     for port in facts.inputs:

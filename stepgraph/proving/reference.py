@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 
 from stepgraph.cells.operators import CellNode
-from stepgraph.graphs.builder import copied, return_too
 from stepgraph.graphs.graph import Graph
+from stepgraph.graphs.nodes import copied, return_too
 from stepgraph.rewriting import runnable
 from stepgraph.rewriting.ports import Facts
 from stepgraph.rewriting.stepgraph import PREFIX, StepGraph

@@ -14,9 +14,10 @@ from onnx import numpy_helper
 
 from stepgraph.cells.kinds import operator_of
 from stepgraph.cells.operators import CellNode
-from stepgraph.graphs.builder import GraphBuilder, attributes, copied, opset, reachable, rebuilt, refill
+from stepgraph.graphs.builder import GraphBuilder, rebuilt
 from stepgraph.graphs.folding import shapes_of
 from stepgraph.graphs.graph import Graph
+from stepgraph.graphs.nodes import attributes, copied, opset, reachable, refill
 from stepgraph.reading.guess import dims_of
 from stepgraph.reading.interface import Interface
 

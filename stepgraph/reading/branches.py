@@ -7,8 +7,8 @@ import onnx
 
 from stepgraph.cells.operators import is_recurrent
 from stepgraph.graphs import folding, inlining
-from stepgraph.graphs.builder import attributes, copied, refill, subgraphs, with_inner
 from stepgraph.graphs.graph import Graph
+from stepgraph.graphs.nodes import attributes, copied, refill, subgraphs, with_inner
 
 
 def resolve(model: onnx.ModelProto) -> onnx.ModelProto:

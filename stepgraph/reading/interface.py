@@ -15,9 +15,9 @@ import onnx
 from stepgraph.cells import operators
 from stepgraph.cells.kinds import operator_of
 from stepgraph.errors import ModelRefused
-from stepgraph.graphs.builder import captured
 from stepgraph.graphs.graph import MEASURING, Graph
 from stepgraph.graphs.labels import RESHAPING
+from stepgraph.graphs.nodes import captured
 
 _MOVES = RESHAPING | {"Concat", "Gather", "Slice", "Split", "TopK"}  # TopK sorts sequences by their lengths
 _MIXING = MEASURING | {"Conv", "Einsum", "Gemm", "If", "Loop", "MatMul", "Scan"}  # what comes out is no state any more

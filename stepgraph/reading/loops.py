@@ -12,8 +12,9 @@ import onnx
 from onnx import helper
 
 from stepgraph.graphs import inlining
-from stepgraph.graphs.builder import GraphBuilder, attributes, copied, opset, reachable, rebuilt
+from stepgraph.graphs.builder import GraphBuilder, rebuilt
 from stepgraph.graphs.labels import label, name_of
+from stepgraph.graphs.nodes import attributes, copied, opset, reachable
 
 _WHOLE = frozenset({onnx.TensorProto.INT32, onnx.TensorProto.INT64})
 _PREFIX = "tidegate.loops/"

@@ -8,8 +8,8 @@ import onnx
 
 from stepgraph.errors import ModelRefused
 from stepgraph.file import sidecar
-from stepgraph.graphs.builder import captured, copied, reachable, refill
 from stepgraph.graphs.graph import MEASURING, Graph
+from stepgraph.graphs.nodes import captured, copied, reachable, refill
 from stepgraph.rewriting.ports import Facts
 
 _ROUNDING = frozenset({"Ceil", "Floor", "Round"})

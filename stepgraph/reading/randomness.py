@@ -10,9 +10,10 @@ from onnx import TensorProto, helper, shape_inference
 
 from stepgraph.errors import ModelRefused, StepgraphError
 from stepgraph.file import sidecar
-from stepgraph.graphs.builder import GraphBuilder, attributes, copied, graphs, opset, reachable, refill
+from stepgraph.graphs.builder import GraphBuilder
 from stepgraph.graphs.graph import Graph
 from stepgraph.graphs.labels import label, name_of
+from stepgraph.graphs.nodes import attributes, copied, graphs, opset, reachable, refill
 from stepgraph.reading import branches
 from stepgraph.reading.guess import dims_of
 from stepgraph.rewriting.generator import NORMAL, UNIFORM

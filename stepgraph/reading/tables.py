@@ -11,9 +11,9 @@ import onnx
 from onnx import helper
 
 from stepgraph.errors import StepgraphError
-from stepgraph.graphs.builder import attributes, reachable
 from stepgraph.graphs.graph import Graph
 from stepgraph.graphs.labels import RESHAPING
+from stepgraph.graphs.nodes import attributes, reachable
 from stepgraph.running import session
 
 _FOLLOWED = RESHAPING | {"Add", "Ceil", "Floor", "Gather", "Round", "Slice", "Split", "Sub"}  # by their first input

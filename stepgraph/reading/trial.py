@@ -10,8 +10,8 @@ import onnx
 from onnx import helper
 
 from stepgraph.errors import StepFailed
-from stepgraph.graphs.builder import copied, reachable, refill, returning
 from stepgraph.graphs.graph import Graph
+from stepgraph.graphs.nodes import copied, reachable, refill, returning
 from stepgraph.reading.growth import SIZES
 from stepgraph.reading.guess import Guess, dims_of
 from stepgraph.reading.interface import Interface

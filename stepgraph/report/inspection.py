@@ -10,8 +10,8 @@ from stepgraph.cells.activations import Activation
 from stepgraph.cells.cell import Cell
 from stepgraph.errors import ModelRefused
 from stepgraph.file import sidecar
-from stepgraph.graphs.builder import subgraphs
 from stepgraph.graphs.graph import Graph
+from stepgraph.graphs.nodes import subgraphs
 from stepgraph.model import LoadedModel
 from stepgraph.report import example, ladder, remarks, state_homes
 from stepgraph.report.ladder import Rung

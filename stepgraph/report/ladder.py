@@ -11,8 +11,8 @@ from typing import Literal
 import onnx
 
 from stepgraph.cells.operators import is_recurrent
-from stepgraph.graphs.builder import subgraphs
 from stepgraph.graphs.labels import RESHAPING, name_of
+from stepgraph.graphs.nodes import subgraphs
 from stepgraph.report.words import Box, Constants, Word, declared
 
 _UNSEEN = frozenset({"Identity", "Dropout"})  # they change nothing

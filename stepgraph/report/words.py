@@ -8,7 +8,7 @@ from onnx import helper
 
 from stepgraph.cells.cell import Operator
 from stepgraph.cells.kinds import OPERATORS
-from stepgraph.graphs.builder import attributes, subgraphs
+from stepgraph.graphs.nodes import attributes, subgraphs
 
 _SAME_SHAPE = frozenset({"Cast", "DequantizeLinear", "Identity"})
 

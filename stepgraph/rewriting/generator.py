@@ -11,7 +11,8 @@ from statistics import NormalDist
 import numpy as np
 import onnx
 
-from stepgraph.graphs.builder import GraphBuilder, refill
+from stepgraph.graphs.builder import GraphBuilder
+from stepgraph.graphs.nodes import refill
 from stepgraph.rewriting.ports import Facts, Port
 from stepgraph.rewriting.stepgraph import COUNT, DRAWS, PREFIX, SEED, STATE, StepGraph
 

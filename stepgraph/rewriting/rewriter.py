@@ -18,7 +18,8 @@ from stepgraph.cells.kinds import KINDS
 from stepgraph.cells.operators import CellNode
 from stepgraph.errors import ModelRefused
 from stepgraph.graphs import weights
-from stepgraph.graphs.builder import GraphBuilder, copied, opset, reachable
+from stepgraph.graphs.builder import GraphBuilder
+from stepgraph.graphs.nodes import copied, opset, reachable
 from stepgraph.rewriting import generator, infos, runnable, windows
 from stepgraph.rewriting.layout import NamedCell, layout, unrolled
 from stepgraph.rewriting.ports import Facts, Port
@@ -32,7 +33,8 @@ def rewrite(
     if any(name.startswith(PREFIX) for node in model.graph.node for name in node.output):
         raise ModelRefused(f"the graph uses names that begin with '{PREFIX}', which are taken")
     laid = layout(nodes, facts, named)
-    graph = _Rewriter(model, nodes, facts, laid, named).graph()
+    kept = list[np.ndarray]()
+    graph = _Rewriter(model, nodes, facts, laid, named, kept).graph()
     if facts.window:
         windows.write(graph, opset(model), laid, facts.window, keep=(SEED, DRAWS))
     if facts.drawn:
@@ -55,6 +57,7 @@ class _Rewriter:
         facts: Facts,
         laid: StepGraph,
         named: Sequence[NamedCell],
+        kept: list[np.ndarray],
     ) -> None:
         self._model = model
         self._nodes = nodes
@@ -62,7 +65,7 @@ class _Rewriter:
         self._cells = laid.layers
         self._facts = facts
         self._dtype = laid.dtype
-        self._g = GraphBuilder(PREFIX, opset(model))
+        self._g = GraphBuilder(PREFIX, opset(model), kept)
         names = self._g.split(STATE, [columns.size for columns in laid.state]) if laid.state else []
         self._before = {(columns.layer, columns.name): name for columns, name in zip(laid.state, names, strict=True)}
         # tensors that are a cell's output but for axes of length 1, and that output [B, H]

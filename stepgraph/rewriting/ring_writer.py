@@ -7,7 +7,8 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from stepgraph.graphs.builder import GraphBuilder, copied, opset, rebuilt
+from stepgraph.graphs.builder import GraphBuilder, rebuilt
+from stepgraph.graphs.nodes import copied, opset
 from stepgraph.rewriting.rings import OWN, PREFIX, ROWS, Form, Key, Ring, Span, first_of, key_of, young
 from stepgraph.rewriting.stepgraph import AGE
 

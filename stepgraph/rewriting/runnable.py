@@ -10,7 +10,8 @@ from onnx import TensorProto, shape_inference
 from stepgraph.cells.cell import Operator
 from stepgraph.cells.kinds import operator_of
 from stepgraph.file import tensors
-from stepgraph.graphs.builder import GraphBuilder, attributes, copied, opset, rebuilt, refill
+from stepgraph.graphs.builder import GraphBuilder, rebuilt
+from stepgraph.graphs.nodes import attributes, copied, opset, refill
 
 _SWAPPED = [1, 0, 2]
 

@@ -12,7 +12,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from stepgraph.cells.kinds import OPERATORS, operator_of
-from stepgraph.graphs.builder import GraphBuilder, copied, opset, refill, subgraphs, with_inner
+from stepgraph.graphs.builder import GraphBuilder
+from stepgraph.graphs.nodes import copied, opset, refill, subgraphs, with_inner
 
 _PREFIX = "tidegate.exact/"
 _BY_RANGE = frozenset(

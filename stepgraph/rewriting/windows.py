@@ -7,8 +7,9 @@ import onnx
 from onnx import helper
 
 from stepgraph.file.window import Window
-from stepgraph.graphs.builder import GraphBuilder, refill
+from stepgraph.graphs.builder import GraphBuilder
 from stepgraph.graphs.inlining import rename
+from stepgraph.graphs.nodes import refill
 from stepgraph.rewriting.ports import Port
 from stepgraph.rewriting.stepgraph import ANSWERED, COUNT, NEXT_STATE, PREFIX, StepGraph
 

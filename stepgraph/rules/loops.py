@@ -7,8 +7,8 @@ import numpy as np
 import onnx
 
 from stepgraph.graphs import weights
-from stepgraph.graphs.builder import copied, reachable
 from stepgraph.graphs.labels import label
+from stepgraph.graphs.nodes import copied, reachable
 from stepgraph.rules.axes import TIME, Axis, axis_of, has_rows, has_time, plain
 from stepgraph.rules.sequences import Buffer, appended, buffer_of, listed, source
 from stepgraph.rules.size import ITERATION, Size, at_least

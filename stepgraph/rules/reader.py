@@ -13,9 +13,9 @@ import onnx
 
 from stepgraph.errors import StepgraphError
 from stepgraph.graphs import weights
-from stepgraph.graphs.builder import opset
 from stepgraph.graphs.graph import Graph
 from stepgraph.graphs.labels import label, name_of
+from stepgraph.graphs.nodes import opset
 from stepgraph.rewriting.ports import Facts, Port
 from stepgraph.rules import shapes
 from stepgraph.rules.axes import ROWS, TIME, Axis, Time, has_rows, has_time, plain

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx
 
-from stepgraph.graphs.builder import attributes, captured
+from stepgraph.graphs.nodes import attributes, captured
 from stepgraph.rules.axes import Axis, has_time, length, merged, plain, time_of
 from stepgraph.rules.gathers import one_step
 from stepgraph.rules.size import Size

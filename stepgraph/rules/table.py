@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from stepgraph.graphs.builder import attributes
+from stepgraph.graphs.nodes import attributes
 from stepgraph.rules.axes import Axes, Axis, has_rows, has_time
 from stepgraph.rules.size import Size
 from stepgraph.rules.value import Value, mixes, mixes_rows, unknown, varying

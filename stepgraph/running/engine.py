@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -41,7 +42,6 @@ class Engine:
     def __init__(self, graph: StepGraph, alone: str | None = None) -> None:
         self.graph = graph
         self.alone = alone
-        self._session = session.create(graph.model, graph.weights)
         self._inputs = [_Shaper(port) for port in graph.inputs]
         self._outputs = [_Shaper(port) for port in graph.outputs]
         self._carries = bool(graph.state)  # a model may have cells and yet carry nothing from step to step
@@ -50,6 +50,11 @@ class Engine:
         self._names = {False: names, True: [*names, *([TRACE] if self._shows else [])]}  # without and with a trace
         self._lanes: dict[bool, _Lane | None] = {}  # likewise
         self._seconds: dict[int, float] = {}
+
+    @cached_property
+    def _session(self) -> session.Session:
+        """Made for the first step: with large weights it needs as much memory as these once more."""
+        return session.create(self.graph.model, self.graph.weights)
 
     def run(self, inputs: Mapping[str, np.ndarray], state: np.ndarray, trace: bool) -> Result:
         """Takes K consecutive steps: `inputs[name]` is [K, B, ...row], `state` [B, W] before them.

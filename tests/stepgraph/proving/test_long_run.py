@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import onnx
 import pytest
 
+from stepgraph.graphs import weights
 from stepgraph.loading import load
 from stepgraph.proving import long_run
 from stepgraph.proving.hints import STEPS, Hints
@@ -32,6 +33,15 @@ def test_very_wide_rows_are_compared_over_fewer_steps_but_as_many_as_a_constant_
     facts = load(FILE, 1, 0.0).facts
     (rows,) = long_run._data(facts, Hints(reach, ())).values()
     assert rows.shape[:2] == wanted
+
+
+def test_a_file_with_heavy_weights_that_reading_proves_is_compared_as_far_as_its_constants_reach(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert load(FILE, 1, 0.0).proof.steps > STEPS
+    monkeypatch.setattr(weights, "LARGE", 100)
+    monkeypatch.setattr(long_run, "_HEAVY", 100)
+    assert 64 < load(FILE, 1, 0.0).proof.steps < STEPS
 
 
 def test_where_rounding_hides_the_end_of_a_sequence_from_random_states_one_from_zeros_is_compared_too(
