@@ -2,7 +2,7 @@
 
 Makes each in a temporary folder, as torch's exporter writes it (`model.onnx` and `model.onnx.data`), loads it in the
 server's sandbox and prints its size, seconds, the memory that was needed by the file's size, and the outcome. Takes
-minutes, and up to six times the size in memory.
+minutes, and up to three and a half times the size in memory.
 """
 
 from __future__ import annotations
