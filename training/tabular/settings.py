@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # From this lag on the gates' biases are spread over time scales; below it a forget bias of 1 remembers long enough.
 CHRONO = 20
+MOST_LAGS = 1000
 Split = Literal["time", "series"]
 Function = Literal["linear", "tanh", "sigmoid", "relu"]
 
@@ -64,6 +65,14 @@ class Table(Config):
     validation_share: float = 0.15
     """Share that decides when to stop; the rest is the test."""
 
+    # what the model keeps of a forecast's target
+    lags: int = 0
+    """So many values of the target before the last one are inputs too, which the head gets also past the recurrence;
+    the fit begins with their linear regression, and a forecast with the last season's value where they reach it."""
+    relative: bool = False
+    """Forecast in units of each series' own level, the mean size of its last value and its lags: for series of different
+    sizes, or that grow."""
+
     # the network
     f: Function = "linear"
     """The head's function: linear reaches any number, relu none below 0, sigmoid and tanh none beyond what was seen."""
@@ -83,6 +92,7 @@ class Table(Config):
         self.require("dropout", 0 <= self.dropout < 1, "must lie from 0 to below 1")
         self.require("horizons", len(self.horizons) > 0 and min(self.horizons) >= 1, "must be at least 1")
         self.require("quantiles", all(0 < share < 1 for share in self.quantiles), "must lie between 0 and 1")
+        self.require("lags", self.lags == 0 or 2 <= self.lags <= MOST_LAGS, f"must be 0, or from 2 to {MOST_LAGS}")
         self.require("alarms", 0 < self.alarms < 1, "must lie between 0 and 1")
         self.refuse_contradictions()
         self.require("lag", self.lag is None or self.lag >= 1, "must be at least 1, or none")
@@ -98,6 +108,10 @@ class Table(Config):
             raise ConfigError("--task classify gives probabilities by a softmax: leave --quantiles and --f out")
         if self.task_ == "classify" and self.known:
             raise ConfigError("--task classify looks at no time ahead: leave --known out")
+        if self.task_ == "classify" and self.lags:
+            raise ConfigError("--task classify: only a forecast has lags; leave --lags out")
+        if self.relative and (not self.lags or self.f != "linear"):
+            raise ConfigError("--relative: a level is the mean size of the last values; give --lags, and leave --f out")
         if self.static and self.series is None:
             raise ConfigError("--static: a column is the same in all rows of a series; say which with --series")
 

@@ -19,7 +19,7 @@ from training.tabular.judging.verdict import judge
 from training.tabular.learning import splits
 from training.tabular.learning.classify import Classify
 from training.tabular.learning.forecast import Forecast
-from training.tabular.learning.front import Front, encoding_of
+from training.tabular.learning.front import NO_LAGS, Front, Lags, encoding_of
 from training.tabular.learning.inputs import SERIES, as_before, inputs_of, legend
 from training.tabular.learning.network import Core, TableNetwork, Trials
 from training.tabular.learning.windows import Epoch, Lanes
@@ -58,14 +58,15 @@ class TableTask:
             self.inputs, self.encoding = as_before(look, self.before.columns), self.before.encoding
         else:
             self.inputs = inputs_of(look, self.learnt_N, series=self.series_known)
-            self.encoding = encoding_of(self.inputs, self.learnt_N, look.grid.step.seconds)
+            lags = Lags(look.roles.targets, config.lags, config.relative) if config.lags else NO_LAGS
+            self.encoding = encoding_of(self.inputs, self.learnt_N, look.grid.step.seconds, lags)
         self.front = Front(self.encoding)
         self.x_NF = torch.from_numpy(self.inputs.x_NF)
         self._encode()
         self.aim = self._aim()
-        self._tail = self.aim.tail(self.encoding)
         like = next(iter(self.inputs.places("number")), None)
         self.period = None if like is None else season(look.grid, self.inputs.x_NF[:, like], self.learnt_N)
+        self._tail = self.aim.tail(self.encoding, self.e_NE, self.period)
         self.lag = config.lag or max(self.period or 0, *config.horizons)
         self.window = config.window or int(np.clip(2 * self.lag, *WINDOWS))
         spans = self.parts.spans(look.grid, splits.TRAINING, 0)
@@ -141,6 +142,8 @@ class TableTask:
         gappy = tuple(place for place, column in enumerate(self.inputs.columns) if column.missing)
         trials = Trials(self.x_NF[:MOST_TRIALS], gappy, self.encoding.categories)
         network = TableNetwork(self.front, core, trials, config.batch, self.aim.surprise())
+        if isinstance(self.aim, Forecast):
+            self.aim.begin(core, self.e_NE)
         if self.before:
             self._take_over(network, self.before)
         return network

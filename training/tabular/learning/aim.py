@@ -27,8 +27,8 @@ class Aim(Protocol):
     def outputs(self) -> tuple[Feature, ...]:
         """Names of the model's outputs."""
 
-    def tail(self, encoding: Encoding) -> nn.Module:
-        """The last nodes, whose constants are learnt from the training part alone."""
+    def tail(self, encoding: Encoding, e_NE: Tensor, period: int | None) -> nn.Module:
+        """The last nodes, whose constants are learnt from the training part alone. `period`: the season, in steps."""
 
     def surprise(self) -> Surprise | None:
         """What compares a forecast with what came, if the task is about that."""

@@ -88,7 +88,7 @@ class Classify:
         """The probability of each class."""
         return tuple(Feature(name) for name in self.classes)
 
-    def tail(self, encoding: Encoding) -> nn.Module:  # noqa: ARG002 - as every task is asked
+    def tail(self, encoding: Encoding, e_NE: Tensor, period: int | None) -> nn.Module:  # noqa: ARG002 - as every task is asked
         """A softmax."""
         return Probabilities(self.weight_C)
 

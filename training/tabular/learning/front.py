@@ -23,6 +23,20 @@ DAY = 86400.0
 # After so many steps a time is half way from "now" to "long ago".
 LONG = 8.0
 SLIM = 0.225
+# No level is below this share of the mean size of a number: what is 0 for long would be divided by nearly nothing.
+LEAST = 0.01
+
+
+@dataclass(frozen=True)
+class Lags:
+    """The columns of which so many earlier values are inputs too; `relative`: in units of their own level."""
+
+    names: tuple[str, ...] = ()
+    count: int = 0
+    relative: bool = False
+
+
+NO_LAGS = Lags()
 
 
 @dataclass(frozen=True)
@@ -40,11 +54,26 @@ class Encoding:
     clock: tuple[int, ...]
     """Where days and seconds of the day are; empty where rows are one step apart."""
     step_seconds: float
+    lags: int = 0
+    """How many values before the last one are inputs too, of each number in `lagged`, which counts among `numbers`."""
+    lagged: tuple[int, ...] = ()
+    least: tuple[float, ...] = ()
+    """The lowest level of each of them, where they are divided by their level; else empty."""
+
+    @property
+    def first_lag(self) -> int:
+        """Where the lags begin."""
+        return len(self.numbers) + 2 * len(self.gappy) + (1 if self.clock else 0) + len(self.waves)
+
+    @property
+    def inputs(self) -> int:
+        """How many numbers the recurrence gets, without the embedded categories."""
+        return self.first_lag + self.lags * len(self.lagged)
 
     @property
     def width(self) -> int:
-        """E, without the embedded categories."""
-        return len(self.numbers) + 2 * len(self.gappy) + (1 if self.clock else 0) + len(self.waves)
+        """E: the same with the levels, which only the last nodes read."""
+        return self.inputs + len(self.least)
 
 
 @dataclass(frozen=True)
@@ -56,13 +85,20 @@ class Encoded:
     elapsed_BT1: Tensor
 
 
-def encoding_of(inputs: Inputs, learnt_N: NDArray[np.bool_], step_seconds: float) -> Encoding:
+def encoding_of(
+    inputs: Inputs, learnt_N: NDArray[np.bool_], step_seconds: float, lags: Lags = NO_LAGS
+) -> Encoding:
     """The constants, from the rows that are learnt from and no other."""
     numbers = [place for place, column in enumerate(inputs.columns) if column.kind == "number" and not column.cycle]
     x_Nn = inputs.x_NF[learnt_N][:, numbers].astype(np.float64)
     known_n = ~np.isnan(x_Nn).all(axis=0)
     mean_n = np.where(known_n, np.nanmean(np.where(known_n, x_Nn, 0.0), axis=0), 0.0)
     deviation_n = np.where(known_n, np.nanstd(np.where(known_n, x_Nn, 0.0), axis=0), 1.0)
+    lagged = [numbers.index(inputs.place(name)) for name in lags.names]
+    least = []
+    if lags.relative:  # these stay in raw units: what they are divided by depends on the series
+        least = [max(LEAST * float(np.nanmean(np.abs(x_Nn[:, place]))), 1e-6) for place in lagged]
+        mean_n[lagged], deviation_n[lagged] = 0.0, 1.0
     categories = inputs.places("category")
     waves = [
         (place, turn / column.cycle, phase)
@@ -81,6 +117,9 @@ def encoding_of(inputs: Inputs, learnt_N: NDArray[np.bool_], step_seconds: float
         tuple(waves),
         tuple(inputs.places("clock")),
         step_seconds or 1.0,
+        lags.count,
+        tuple(lagged),
+        tuple(least),
     )
 
 
@@ -112,12 +151,16 @@ class Front(nn.Module):
         if encoding.gappy:
             gappy = list(encoding.gappy)
             filled_BTm, unseen_BTm, since_BTm = fill(z_BTn[..., gappy], elapsed_BT1)
-            parts = [z_BTn.index_copy(-1, torch.tensor(gappy), filled_BTm), unseen_BTm, squashed(since_BTm)]
+            z_BTn = z_BTn.index_copy(-1, torch.tensor(gappy), filled_BTm)
+            parts = [z_BTn, unseen_BTm, squashed(since_BTm)]
         if encoding.clock:
             parts.append(squashed(elapsed_BT1))
         if encoding.waves:
             places = [place for place, _, _ in encoding.waves]
             parts.append(wave(x_BTF[..., places] * self.turn_A + self.phase_A))
+        if encoding.lags:
+            parts[0], lags, levels = lagged(z_BTn, elapsed_BT1, encoding)
+            parts += [*lags, *levels]
         return Encoded(torch.cat(parts, dim=-1), self.categories(x_BTF), elapsed_BT1)
 
     def elapsed(self, x_BTF: Tensor) -> Tensor:
@@ -160,3 +203,32 @@ def fill(z_BTm: Tensor, elapsed_BT1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     clock_BTm = clock_BT1.expand(z_BTm.shape)
     then_BTm = torch.where(last_BTm >= 0, clock_BTm.gather(1, last_BTm.clamp(min=0)), 0.0)
     return filled_BTm, (~seen_BTm).float(), (clock_BTm - then_BTm).float()
+
+
+def lagged(z_BTn: Tensor, elapsed_BT1: Tensor, encoding: Encoding) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """The numbers; of each that has lags the L values before, [B, T, L]; and the levels, [B, T, 1], if there are any.
+
+    A level is the mean size of a number and its lags, and these are shares of it then, above or below 1.
+    """
+    numbers, lags, levels = list(z_BTn.split(1, dim=-1)), [], []
+    steps_BT = torch.floor(elapsed_BT1[..., 0] + 0.5).long().cumsum(dim=1)
+    for index, place in enumerate(encoding.lagged):
+        now_BT1 = numbers[place]
+        lags_BTL = earlier(now_BT1[..., 0], steps_BT, encoding.lags)
+        if encoding.least:
+            all_BTL = torch.cat([now_BT1, lags_BTL], dim=-1)
+            level_BT1 = all_BTL.abs().mean(dim=-1, keepdim=True).clamp(min=encoding.least[index])
+            numbers[place], lags_BTL = now_BT1 / level_BT1 - 1, lags_BTL / level_BT1 - 1
+            levels.append(level_BT1)
+        lags.append(lags_BTL)
+    return torch.cat(numbers, dim=-1), lags, levels
+
+
+def earlier(now_BT: Tensor, steps_BT: Tensor, lags: int) -> Tensor:
+    """The value 1 to L steps before each row, [B, T, L]: that of the row then or the last before; the first's, if none.
+
+    `steps_BT` is the number of each row's step.
+    """
+    then_BTL = steps_BT[..., None] - torch.arange(1, lags + 1)
+    row_BTL = torch.searchsorted(steps_BT, then_BTL.flatten(1), right=True).sub(1).clamp(min=0)
+    return now_BT.gather(1, row_BTL).unflatten(1, then_BTL.shape[1:])

@@ -82,12 +82,16 @@ def front(nodes: Nodes, encoding: Encoding) -> None:
         elapsed(nodes, encoding)
     if encoding.gappy:
         parts = fill(nodes, encoding, parts[0])
+    standard = parts[0]
     if encoding.clock:
         parts.append(squashed(nodes, "elapsed"))
     if encoding.waves:
         places, turns, phases = zip(*encoding.waves, strict=True)
         turned = nodes.add("Mul", [nodes.pick("x", places, "angles"), nodes.constant("turn", turns)], "turned")
         parts.append(wave(nodes, nodes.add("Add", [turned, nodes.constant("phase", phases)], "turns")))
+    if encoding.lags:
+        parts[0], *more = lagged(nodes, encoding, standard)
+        parts += more
     nodes.add("Concat", parts, "e", axis=2)
     if encoding.categories:
         categories(nodes, encoding)
@@ -164,6 +168,58 @@ def placed(nodes: Nodes, encoding: Encoding, standard: str) -> str:
     together = nodes.add("Concat", parts, "together", axis=2)
     order = [[*encoding.gappy, *steady].index(place) for place in range(len(encoding.numbers))]
     return nodes.pick(together, order, "numbers.whole")
+
+
+def lagged(nodes: Nodes, encoding: Encoding, standard: str) -> list[str]:
+    """The numbers, the lags of each that has some, and the levels."""
+    numbers = [nodes.pick(standard, [place], f"number{place}") for place in range(len(encoding.numbers))]
+    lags, levels = [], []
+    for index, place in enumerate(encoding.lagged):
+        earlier(nodes, encoding, numbers[place], f"lags{place}")
+        lags.append(f"lags{place}")
+        if encoding.least:
+            levels.append(level(nodes, numbers[place], lags[-1], encoding.least[index], f"level{place}"))
+            numbers[place], lags[-1] = (share(nodes, name, levels[-1]) for name in (numbers[place], lags[-1]))
+    return [nodes.add("Concat", numbers, "numbers.shared", axis=2), *lags, *levels]
+
+
+def level(nodes: Nodes, now: str, lags: str, least: float, name: str) -> str:
+    """The mean size of a number and its lags."""
+    sizes = nodes.add("Abs", [nodes.add("Concat", [now, lags], f"{name}.all", axis=2)], f"{name}.sizes")
+    mean = nodes.add("ReduceMean", [sizes], f"{name}.mean", axes=[2], keepdims=1)
+    return nodes.add("Max", [mean, nodes.constant(f"{name}.least", least)], name)
+
+
+def share(nodes: Nodes, name: str, of: str) -> str:
+    """How far it is above or below the level, in units of it."""
+    divided = nodes.add("Div", [name, of], f"{name}.divided")
+    return nodes.add("Sub", [divided, nodes.constant(f"{name}.one", 1.0)], f"{name}.share")
+
+
+def earlier(nodes: Nodes, encoding: Encoding, source: str, name: str) -> None:
+    """The values 1 to L steps before; the state is the last L, the newest first. Before any row they are the first's."""
+    count, body = encoding.lags, Nodes(f"{name}.")
+    before = body.add("Identity", ["past"], f"{name}.past")
+    if encoding.clock:  # after a gap the steps within it have the last value
+        steps = body.add("Floor", [body.add("Add", ["wait", body.constant(f"{name}.half", 0.5)], f"{name}.up")], f"{name}.steps")
+        back = body.add("Sub", [body.constant(f"{name}.order", np.arange(1, count + 1)), steps], f"{name}.back")
+        last = body.add("Min", [back, body.constant(f"{name}.last", count - 1)], f"{name}.inside")
+        place = body.add("Max", [last, body.constant(f"{name}.first", 0.0)], f"{name}.place")
+        whole = body.add("Cast", [place], f"{name}.whole", to=TensorProto.INT64)
+        before = body.add("GatherElements", [before, whole], f"{name}.before", axis=1)
+    fresh = body.add("Less", ["begun", body.constant(f"{name}.halfway", 0.5)], f"{name}.fresh")
+    body.add("Where", [fresh, "now", before], "lags_now")
+    kept = body.add("Slice", ["lags_now", *(body.constant(f"{name}.{key}", [value], np.int64) for key, value in (("from", 0), ("to", count - 1), ("axis", 1)))], f"{name}.kept")
+    body.add("Concat", ["now", kept], "past_next", axis=1)
+    nought = body.add("Mul", ["begun", body.constant(f"{name}.zero", 0.0)], f"{name}.nought")
+    body.add("Add", [nought, body.constant(f"{name}.one", 1.0)], "begun_next")
+    waiting = values(("wait",), 1) if encoding.clock else []
+    graph = helper.make_graph(
+        body.nodes, f"{name}_body", [*values(("past",), count), *values(("begun", "now"), 1), *waiting],
+        [*values(("past_next",), count), *values(("begun_next",), 1), *values(("lags_now",), count)], body.constants,
+    )  # fmt: skip
+    states = [nodes.zeros("x", count, f"{name}.start"), nodes.zeros("x", 1, f"{name}.none")]
+    nodes.scan(f"{name}.scan", graph, states, [source, *(["elapsed"] if encoding.clock else [])], [name])
 
 
 def categories(nodes: Nodes, encoding: Encoding) -> None:

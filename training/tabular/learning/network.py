@@ -36,11 +36,13 @@ class Core(nn.Module):
     def __init__(self, config: Config, encoding: Encoding, head: int, tail: nn.Module, dropout: float) -> None:
         super().__init__()
         self.tables = nn.ModuleList(nn.Embedding(size, min(WIDEST, size // 2 + 1)) for size in encoding.sizes)
-        width = encoding.width + sum(table.embedding_dim for table in self.tables)  # type: ignore[misc] # a Module to mypy
+        width = encoding.inputs + sum(table.embedding_dim for table in self.tables)  # type: ignore[misc] # a Module to mypy
         between = dropout if config.layers > 1 else 0.0
         self.cell = CELLS[config.cell](width, config.hidden, config.layers, batch_first=True, dropout=between)
         self.drop = nn.Dropout(dropout)
         self.head = nn.Linear(config.hidden, head)
+        self.inputs = encoding.inputs
+        self.straight = nn.Linear(encoding.inputs, head, bias=False) if encoding.lags else None
         self.tail = tail
         initialise(self.cell, config)
 
@@ -52,9 +54,13 @@ class Core(nn.Module):
         """The same from any state, with the state after the last step."""
         if self.training and len(self.tables):
             k_BTC = torch.where(processes.random(k_BTC.shape) < UNSEEN, 0, k_BTC)
-        parts = [e_BTE, *(table(k_BTC[..., index]) for index, table in enumerate(self.tables))]
-        h_BTH, after = self.cell(torch.cat(parts, dim=-1) if len(parts) > 1 else e_BTE, state)
-        y_BTO: Tensor = self.tail(self.head(self.drop(h_BTH)), e_BTE)
+        read_BTE = e_BTE[..., : self.inputs] if self.inputs < e_BTE.shape[-1] else e_BTE
+        parts = [read_BTE, *(table(k_BTC[..., index]) for index, table in enumerate(self.tables))]
+        h_BTH, after = self.cell(torch.cat(parts, dim=-1) if len(parts) > 1 else read_BTE, state)
+        z_BTO = self.head(self.drop(h_BTH))
+        if self.straight is not None:
+            z_BTO = z_BTO + self.straight(read_BTE)
+        y_BTO: Tensor = self.tail(z_BTO, e_BTE)
         return y_BTO, after
 
 
