@@ -178,15 +178,16 @@ def lagged(nodes: Nodes, encoding: Encoding, standard: str) -> list[str]:
         earlier(nodes, encoding, numbers[place], f"lags{place}")
         lags.append(f"lags{place}")
         if encoding.least:
-            levels.append(level(nodes, numbers[place], lags[-1], encoding.least[index], f"level{place}"))
+            levels.append(level(nodes, numbers[place], lags[-1], encoding.lags, encoding.least[index], f"level{place}"))
             numbers[place], lags[-1] = (share(nodes, name, levels[-1]) for name in (numbers[place], lags[-1]))
     return [nodes.add("Concat", numbers, "numbers.shared", axis=2), *lags, *levels]
 
 
-def level(nodes: Nodes, now: str, lags: str, least: float, name: str) -> str:
-    """The mean size of a number and its lags."""
-    sizes = nodes.add("Abs", [nodes.add("Concat", [now, lags], f"{name}.all", axis=2)], f"{name}.sizes")
-    mean = nodes.add("ReduceMean", [sizes], f"{name}.mean", axes=[2], keepdims=1)
+def level(nodes: Nodes, now: str, before: str, lags: int, least: float, name: str) -> str:
+    """The mean size of a number and of its lags."""
+    sizes = nodes.add("Abs", [nodes.add("Concat", [now, before], f"{name}.all", axis=2)], f"{name}.sizes")
+    shares = nodes.constant(f"{name}.shares", np.full((lags + 1, 1), 1 / (lags + 1)))
+    mean = nodes.add("MatMul", [sizes, shares], f"{name}.mean")  # a ReduceMean's last bit depends on the batch
     return nodes.add("Max", [mean, nodes.constant(f"{name}.least", least)], name)
 
 
