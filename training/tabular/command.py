@@ -16,6 +16,7 @@ from training.fitting import processes
 from training.options import add_fields
 from training.tabular.comparing import best_of_each, fit_each, land, page, spread, varied
 from training.tabular.inheriting import frozen
+from training.tabular.refitting import later, told
 from training.tabular.searching import search
 from training.tabular.settings import Table, defaults
 
@@ -77,7 +78,11 @@ def learn(configs: list[Table], look: Look, console: Console, given: argparse.Na
         console.print(page(fits))
     command = shlex.join(["python", "-m", "training", *given.arguments])
     for fit in best_of_each(fits):
-        land(fit, console, command, spread(fits) if len(fits) > 1 else "")
+        again = ""
+        if fit.config.refit and not interrupted:
+            more, interrupted = fit_each(later(fit.config), look, fresh=given.fresh, console=console)
+            again = told(fit, more) if not interrupted else ""
+        land(fit, console, command, spread(fits) if len(fits) > 1 else "", again)
     if interrupted:
         raise interrupted
 

@@ -107,11 +107,11 @@ def spread(fits: Sequence[Fitted]) -> str:
     return " ".join(sentences)
 
 
-def land(fit: Fitted, console: Console, command: str, beside: str = "") -> Result:
+def land(fit: Fitted, console: Console, command: str, beside: str = "", again: str = "") -> Result:
     """Export a fit, with its card, and what a later run needs to go on from it."""
     with fit.run.held():
         result = finish(fit.config, fit.task, fit.run, fit.trainer, console)
-        path = card.write(fit.task, result, command, beside)
+        path = card.write(fit.task, result, command, beside, again)
         keep(fit.run.folder, fit.task.inputs, fit.task.encoding)
         if fit.trainer.finished:
             fit.run.keep()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # From this lag on the gates' biases are spread over time scales; below it a forget bias of 1 remembers long enough.
 CHRONO = 20
 MOST_LAGS = 1000
+MOST_REFITS = 50
 Split = Literal["time", "series"]
 Function = Literal["linear", "tanh", "sigmoid", "relu"]
 
@@ -64,14 +65,16 @@ class Table(Config):
     """Share of the time, the oldest, or of the series, to learn from."""
     validation_share: float = 0.15
     """Share that decides when to stop; the rest is the test."""
+    refit: int = 0
+    """Forecasts: fit so many times more, each time to more rows of the test, and say on the card what that gains."""
 
     # what the model keeps of a forecast's target
     lags: int = 0
     """So many values of the target before the last one are inputs too, which the head gets also past the recurrence;
     the fit begins with their linear regression, and a forecast with the last season's value where they reach it."""
     relative: bool = False
-    """Forecast in units of each series' own level, the mean size of its last value and its lags: for series of different
-    sizes, or that grow."""
+    """Forecast in units of each series' own level, the mean size of its last value and its lags: for series of
+    different sizes, or that grow."""
 
     # the network
     f: Function = "linear"
@@ -93,6 +96,7 @@ class Table(Config):
         self.require("horizons", len(self.horizons) > 0 and min(self.horizons) >= 1, "must be at least 1")
         self.require("quantiles", all(0 < share < 1 for share in self.quantiles), "must lie between 0 and 1")
         self.require("lags", self.lags == 0 or 2 <= self.lags <= MOST_LAGS, f"must be 0, or from 2 to {MOST_LAGS}")
+        self.require("refit", 0 <= self.refit <= MOST_REFITS, f"must lie from 0 to {MOST_REFITS}")
         self.require("alarms", 0 < self.alarms < 1, "must lie between 0 and 1")
         self.refuse_contradictions()
         self.require("lag", self.lag is None or self.lag >= 1, "must be at least 1, or none")

@@ -19,8 +19,9 @@ from training.tabular.judging.verdict import judge
 from training.tabular.learning import splits
 from training.tabular.learning.classify import Classify
 from training.tabular.learning.forecast import Forecast
-from training.tabular.learning.front import NO_LAGS, Front, Lags, encoding_of
+from training.tabular.learning.front import Front, encoding_of
 from training.tabular.learning.inputs import SERIES, as_before, inputs_of, legend
+from training.tabular.learning.lags import NO_LAGS, Lags
 from training.tabular.learning.network import Core, TableNetwork, Trials
 from training.tabular.learning.windows import Epoch, Lanes
 from training.task import Feature, Report, Signature
@@ -66,6 +67,10 @@ class TableTask:
         self.aim = self._aim()
         like = next(iter(self.inputs.places("number")), None)
         self.period = None if like is None else season(look.grid, self.inputs.x_NF[:, like], self.learnt_N)
+        if config.refit and (self.parts.by != "time" or isinstance(self.aim, Classify)):
+            raise ConfigError(
+                "--refit: only forecasts whose test is the last stretch of time; give --split time or none"
+            )
         self._tail = self.aim.tail(self.encoding, self.e_NE, self.period)
         self.lag = config.lag or max(self.period or 0, *config.horizons)
         self.window = config.window or int(np.clip(2 * self.lag, *WINDOWS))

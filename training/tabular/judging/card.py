@@ -35,8 +35,11 @@ if TYPE_CHECKING:
 CHECK_SECONDS = 120
 
 
-def write(task: TableTask, result: Result, command: str, beside: str = "") -> Path:
-    """Write `card.md` and its pictures into the run's folder. `beside`: what other seeds and cells achieved."""
+def write(task: TableTask, result: Result, command: str, beside: str = "", again: str = "") -> Path:
+    """Write `card.md` and its pictures into the run's folder.
+
+    `beside`: what other seeds and cells achieved; `again`: what the network achieves if it is fitted again on the way.
+    """
     y_NO = answered(task, result.model.path)
     folder = result.run.folder
     values = result.report.values
@@ -45,6 +48,7 @@ def write(task: TableTask, result: Result, command: str, beside: str = "") -> Pa
         f"{values['verdict']}\n",
         f"# {task.config.name}, version {result.model.number}\n\n{task.description}\n",
         metrics(task, values),
+        *([again] if again else []),
         *(figures(task, y_NO, folder)),
         data(task),
         recipe(task, result) + (f"\n{beside}\n" if beside else ""),

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from training.tabular.learning.lags import LEAST, NO_LAGS, Lags, lagged
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -23,20 +25,6 @@ DAY = 86400.0
 # After so many steps a time is half way from "now" to "long ago".
 LONG = 8.0
 SLIM = 0.225
-# No level is below this share of the mean size of a number: what is 0 for long would be divided by nearly nothing.
-LEAST = 0.01
-
-
-@dataclass(frozen=True)
-class Lags:
-    """The columns of which so many earlier values are inputs too; `relative`: in units of their own level."""
-
-    names: tuple[str, ...] = ()
-    count: int = 0
-    relative: bool = False
-
-
-NO_LAGS = Lags()
 
 
 @dataclass(frozen=True)
@@ -85,9 +73,7 @@ class Encoded:
     elapsed_BT1: Tensor
 
 
-def encoding_of(
-    inputs: Inputs, learnt_N: NDArray[np.bool_], step_seconds: float, lags: Lags = NO_LAGS
-) -> Encoding:
+def encoding_of(inputs: Inputs, learnt_N: NDArray[np.bool_], step_seconds: float, lags: Lags = NO_LAGS) -> Encoding:
     """The constants, from the rows that are learnt from and no other."""
     numbers = [place for place, column in enumerate(inputs.columns) if column.kind == "number" and not column.cycle]
     x_Nn = inputs.x_NF[learnt_N][:, numbers].astype(np.float64)
@@ -203,32 +189,3 @@ def fill(z_BTm: Tensor, elapsed_BT1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     clock_BTm = clock_BT1.expand(z_BTm.shape)
     then_BTm = torch.where(last_BTm >= 0, clock_BTm.gather(1, last_BTm.clamp(min=0)), 0.0)
     return filled_BTm, (~seen_BTm).float(), (clock_BTm - then_BTm).float()
-
-
-def lagged(z_BTn: Tensor, elapsed_BT1: Tensor, encoding: Encoding) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    """The numbers; of each that has lags the L values before, [B, T, L]; and the levels, [B, T, 1], if there are any.
-
-    A level is the mean size of a number and its lags, and these are shares of it then, above or below 1.
-    """
-    numbers, lags, levels = list(z_BTn.split(1, dim=-1)), [], []
-    steps_BT = torch.floor(elapsed_BT1[..., 0] + 0.5).long().cumsum(dim=1)
-    for index, place in enumerate(encoding.lagged):
-        now_BT1 = numbers[place]
-        lags_BTL = earlier(now_BT1[..., 0], steps_BT, encoding.lags)
-        if encoding.least:
-            all_BTL = torch.cat([now_BT1, lags_BTL], dim=-1)
-            level_BT1 = all_BTL.abs().mean(dim=-1, keepdim=True).clamp(min=encoding.least[index])
-            numbers[place], lags_BTL = now_BT1 / level_BT1 - 1, lags_BTL / level_BT1 - 1
-            levels.append(level_BT1)
-        lags.append(lags_BTL)
-    return torch.cat(numbers, dim=-1), lags, levels
-
-
-def earlier(now_BT: Tensor, steps_BT: Tensor, lags: int) -> Tensor:
-    """The value 1 to L steps before each row, [B, T, L]: that of the row then or the last before; the first's, if none.
-
-    `steps_BT` is the number of each row's step.
-    """
-    then_BTL = steps_BT[..., None] - torch.arange(1, lags + 1)
-    row_BTL = torch.searchsorted(steps_BT, then_BTL.flatten(1), right=True).sub(1).clamp(min=0)
-    return now_BT.gather(1, row_BTL).unflatten(1, then_BTL.shape[1:])

@@ -6,71 +6,18 @@ missing, the steps since, and the time of the row before. Legend: B batch, n num
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from training.tabular.learning.front import DAY, LONG, SLIM
+from training.tabular.learning.lags_graph import lagged
+from training.tabular.learning.nodes import FLOAT, Nodes, values
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import onnx
 
     from training.tabular.learning.front import Encoding
-
-FLOAT = TensorProto.FLOAT
-
-
-class Nodes:
-    """Nodes and constants as they are written; a node is called as its first output, after the graph that it is in."""
-
-    def __init__(self, within: str = "") -> None:
-        self.within = within
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-
-    def constant(self, name: str, value: Any, dtype: type = np.float32) -> str:  # noqa: ANN401 - whatever numpy takes
-        """A constant's name."""
-        self.constants.append(numpy_helper.from_array(np.asarray(value, dtype=dtype), name))
-        return name
-
-    def add(self, kind: str, inputs: Sequence[str], *outputs: str, **attributes: Any) -> str:  # noqa: ANN401
-        """A node; gives back its first output."""
-        self.nodes.append(
-            helper.make_node(kind, list(inputs), list(outputs), name=f"{self.within}{outputs[0]}", **attributes)
-        )
-        return outputs[0]
-
-    def pick(self, source: str, places: Sequence[int], name: str) -> str:
-        """Some columns of the last axis."""
-        return self.add("Gather", [source, self.constant(f"{name}.places", places, np.int64)], name, axis=2)
-
-    def zeros(self, like: str, width: int, name: str) -> str:
-        """[B, width] zeros, where a state begins."""
-        shape = self.add("Shape", [like], f"{name}.shape", start=0, end=1)
-        both = self.add("Concat", [shape, self.constant(f"{name}.width", [width], np.int64)], f"{name}.size", axis=0)
-        return self.add("ConstantOfShape", [both], name, value=helper.make_tensor("value", FLOAT, [1], [0.0]))
-
-    def scan(
-        self, name: str, body: onnx.GraphProto, states: Sequence[str], inputs: Sequence[str], outputs: Sequence[str]
-    ) -> None:
-        """A Scan over axis 1; its last states are not asked for."""
-        self.add(
-            "Scan",
-            [*states, *inputs],
-            *(f"{name}.{index}.last" for index in range(len(states))),
-            *outputs,
-            body=body,
-            num_scan_inputs=len(inputs),
-            scan_input_axes=[1] * len(inputs),
-            scan_output_axes=[1] * len(outputs),
-        )
-
-
-def values(names: Sequence[str], width: int) -> list[onnx.ValueInfoProto]:
-    """Floats of [B, width]."""
-    return [helper.make_tensor_value_info(name, FLOAT, ["batch", width]) for name in names]
 
 
 def front(nodes: Nodes, encoding: Encoding) -> None:
@@ -90,8 +37,8 @@ def front(nodes: Nodes, encoding: Encoding) -> None:
         turned = nodes.add("Mul", [nodes.pick("x", places, "angles"), nodes.constant("turn", turns)], "turned")
         parts.append(wave(nodes, nodes.add("Add", [turned, nodes.constant("phase", phases)], "turns")))
     if encoding.lags:
-        parts[0], *more = lagged(nodes, encoding, standard)
-        parts += more
+        parts[0], *lags = lagged(nodes, encoding, standard)
+        parts += lags
     nodes.add("Concat", parts, "e", axis=2)
     if encoding.categories:
         categories(nodes, encoding)
@@ -168,59 +115,6 @@ def placed(nodes: Nodes, encoding: Encoding, standard: str) -> str:
     together = nodes.add("Concat", parts, "together", axis=2)
     order = [[*encoding.gappy, *steady].index(place) for place in range(len(encoding.numbers))]
     return nodes.pick(together, order, "numbers.whole")
-
-
-def lagged(nodes: Nodes, encoding: Encoding, standard: str) -> list[str]:
-    """The numbers, the lags of each that has some, and the levels."""
-    numbers = [nodes.pick(standard, [place], f"number{place}") for place in range(len(encoding.numbers))]
-    lags, levels = [], []
-    for index, place in enumerate(encoding.lagged):
-        earlier(nodes, encoding, numbers[place], f"lags{place}")
-        lags.append(f"lags{place}")
-        if encoding.least:
-            levels.append(level(nodes, numbers[place], lags[-1], encoding.lags, encoding.least[index], f"level{place}"))
-            numbers[place], lags[-1] = (share(nodes, name, levels[-1]) for name in (numbers[place], lags[-1]))
-    return [nodes.add("Concat", numbers, "numbers.shared", axis=2), *lags, *levels]
-
-
-def level(nodes: Nodes, now: str, before: str, lags: int, least: float, name: str) -> str:
-    """The mean size of a number and of its lags."""
-    sizes = nodes.add("Abs", [nodes.add("Concat", [now, before], f"{name}.all", axis=2)], f"{name}.sizes")
-    shares = nodes.constant(f"{name}.shares", np.full((lags + 1, 1), 1 / (lags + 1)))
-    mean = nodes.add("MatMul", [sizes, shares], f"{name}.mean")  # a ReduceMean's last bit depends on the batch
-    return nodes.add("Max", [mean, nodes.constant(f"{name}.least", least)], name)
-
-
-def share(nodes: Nodes, name: str, of: str) -> str:
-    """How far it is above or below the level, in units of it."""
-    divided = nodes.add("Div", [name, of], f"{name}.divided")
-    return nodes.add("Sub", [divided, nodes.constant(f"{name}.one", 1.0)], f"{name}.share")
-
-
-def earlier(nodes: Nodes, encoding: Encoding, source: str, name: str) -> None:
-    """The values 1 to L steps before; the state is the last L, the newest first. Before any row they are the first's."""
-    count, body = encoding.lags, Nodes(f"{name}.")
-    before = body.add("Identity", ["past"], f"{name}.past")
-    if encoding.clock:  # after a gap the steps within it have the last value
-        steps = body.add("Floor", [body.add("Add", ["wait", body.constant(f"{name}.half", 0.5)], f"{name}.up")], f"{name}.steps")
-        back = body.add("Sub", [body.constant(f"{name}.order", np.arange(1, count + 1)), steps], f"{name}.back")
-        last = body.add("Min", [back, body.constant(f"{name}.last", count - 1)], f"{name}.inside")
-        place = body.add("Max", [last, body.constant(f"{name}.first", 0.0)], f"{name}.place")
-        whole = body.add("Cast", [place], f"{name}.whole", to=TensorProto.INT64)
-        before = body.add("GatherElements", [before, whole], f"{name}.before", axis=1)
-    fresh = body.add("Less", ["begun", body.constant(f"{name}.halfway", 0.5)], f"{name}.fresh")
-    body.add("Where", [fresh, "now", before], "lags_now")
-    kept = body.add("Slice", ["lags_now", *(body.constant(f"{name}.{key}", [value], np.int64) for key, value in (("from", 0), ("to", count - 1), ("axis", 1)))], f"{name}.kept")
-    body.add("Concat", ["now", kept], "past_next", axis=1)
-    nought = body.add("Mul", ["begun", body.constant(f"{name}.zero", 0.0)], f"{name}.nought")
-    body.add("Add", [nought, body.constant(f"{name}.one", 1.0)], "begun_next")
-    waiting = values(("wait",), 1) if encoding.clock else []
-    graph = helper.make_graph(
-        body.nodes, f"{name}_body", [*values(("past",), count), *values(("begun", "now"), 1), *waiting],
-        [*values(("past_next",), count), *values(("begun_next",), 1), *values(("lags_now",), count)], body.constants,
-    )  # fmt: skip
-    states = [nodes.zeros("x", count, f"{name}.start"), nodes.zeros("x", 1, f"{name}.none")]
-    nodes.scan(f"{name}.scan", graph, states, [source, *(["elapsed"] if encoding.clock else [])], [name])
 
 
 def categories(nodes: Nodes, encoding: Encoding) -> None:

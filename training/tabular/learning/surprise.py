@@ -12,7 +12,7 @@ import torch
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
-from training.tabular.learning.graph import FLOAT, Nodes, values
+from training.tabular.learning.nodes import FLOAT, Nodes, values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
