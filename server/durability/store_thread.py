@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _TOOK = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 1.0, 2.5, 10.0)  # seconds
-_CALM = 3.0  # seconds without a failure until a store counts as working again; writes are tried more often
+_CALM = 3.0  # seconds in which no call fails until a store counts as working again: some call may work meanwhile
 
 _until: ContextVar[float] = ContextVar("until")  # when the caller stops waiting, by the event loop's clock
 
@@ -43,7 +43,7 @@ class StoreThread:
         self._thread: Executor = _Thread()
         self._store: Store | None = None
         self.failing_since: float | None = None  # in seconds of the monotonic clock
-        self._failed_last = 0.0  # by the same clock
+        self._works_since: float | None = None  # by the same clock: the first call after the last failure
         self.errors = 0
         self.took = Histogram(_TOOK)  # seconds of each call
         self.waited = Histogram(_TOOK)  # and from when it was asked for until it began
@@ -131,15 +131,20 @@ class StoreThread:
             done = call(self._store)
         except StoreFailed as error:
             self.errors += 1
-            self._failed_last = time.monotonic()
+            self._works_since = None
             if self.failing_since is None:
-                self.failing_since = self._failed_last
+                self.failing_since = time.monotonic()
                 log.warning("the store of checkpoints fails: %s", str(error))  # an error keeps its frames alive
             raise
-        if self.failing_since is not None and time.monotonic() - self._failed_last >= _CALM:
-            log.info("the store of checkpoints answers again after %.1f s", self._failed_last - self.failing_since)
-            self.failing_since = None
+        if self.failing_since is not None:
+            self._note_working(self.failing_since, time.monotonic())
         return done
+
+    def _note_working(self, failing_since: float, now: float) -> None:
+        self._works_since = self._works_since or now
+        if now - self._works_since >= _CALM:
+            log.info("the store of checkpoints answers again after %.1f s", self._works_since - failing_since)
+            self.failing_since = None
 
     def _close(self) -> None:
         if self._store is not None:

@@ -58,7 +58,7 @@ class Block:
         return self.steps * len(self.slots) - self.done
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # not frozen, as Take
 class Part:
     """The result of a take: `steps` steps from `step` on ran, or failed with `error`. Of a mark: no steps.
 

@@ -20,7 +20,7 @@ LATELY = 256  # batches: the tenth of a second, about
 _KEPT = 4_096  # lines of accounts that have nothing ready are kept until there are so many
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)  # frozen it would take three times as long to make, for each step
 class Take:
     """The part of a block that runs in a batch: its rows first to first + rows."""
 
@@ -37,11 +37,9 @@ class Line:
         # queues from which any block can be taken out quickly
         self._narrow: OrderedDict[Block, None] = OrderedDict()
         self._wide: OrderedDict[Block, None] = OrderedDict()
+        self._broad = 0  # rows of those
         self._even = False  # every other batch
         self.credit = 0.0  # rows that it is due, where a part was less than one
-
-    def __bool__(self) -> bool:
-        return bool(self._narrow or self._wide)
 
     @property
     def weight(self) -> float:
@@ -52,15 +50,19 @@ class Line:
         """How many could run now."""
         return len(self._narrow) + self._broad
 
-    @property
-    def _broad(self) -> int:
-        return sum(block.left for block in self._wide)
-
     def put(self, block: Block) -> None:
-        self._queue(block)[block] = None
+        if len(block.slots) == 1:
+            self._narrow[block] = None
+        else:
+            self._wide[block] = None
+            self._broad += block.left
 
     def remove(self, block: Block) -> None:
-        del self._queue(block)[block]
+        if len(block.slots) == 1:
+            del self._narrow[block]
+        else:
+            del self._wide[block]
+            self._broad -= block.left
 
     def take(self, room: int) -> Iterator[Take]:
         """Single sequences first, so that a fleet does not hold them up; a quarter is kept for fleets.
@@ -74,12 +76,10 @@ class Line:
             room -= 1
         while self._wide and room > 0:
             block, _ = self._wide.popitem(last=False)
+            self._broad -= block.left
             rows = min(room, block.left)
             yield Take(block, block.done, rows)
             room -= rows
-
-    def _queue(self, block: Block) -> OrderedDict[Block, None]:
-        return self._narrow if len(block.slots) == 1 else self._wide
 
 
 class Shares:
@@ -95,15 +95,14 @@ class Shares:
         line = self._lines.get(block.account)
         if line is None:
             line = self._new(block.account)
-        if not line:
-            self._busy[line] = None
+        self._busy[line] = None
         line.put(block)
 
     def remove(self, block: Block) -> None:
         """A block that is ready will not run."""
         line = self._lines[block.account]
         line.remove(block)
-        if not line:
+        if not line.rows:
             del self._busy[line]
 
     def take(self, room: int) -> list[Take]:
@@ -123,13 +122,13 @@ class Shares:
         most = BRIEF if self._rest else room
         takes = [take for line, rows in parts.items() if rows for take in line.take(min(rows, most))]
         for line in parts:
-            if not line:
+            if not line.rows:
                 del self._busy[line]
         return takes
 
     def _new(self, account: Meter) -> Line:
         if len(self._lines) >= _KEPT:
-            self._lines = {meter: line for meter, line in self._lines.items() if line}
+            self._lines = {meter: line for meter, line in self._lines.items() if line.rows}
         made = self._lines[account] = Line(account)
         return made
 

@@ -113,7 +113,16 @@ async def test_a_call_that_fails_is_heard_of_by_who_asked_and_the_next_is_carrie
     await store_thread.stop()
 
 
-async def test_a_store_counts_as_well_again_once_nothing_has_failed_for_a_while() -> None:
+@pytest.mark.parametrize(
+    ("calls", "well"),
+    [
+        ({0: "fails", 1: "works", 2: "fails", 3: "works", 4: "works", 5: "works", 6: "works"}, [6]),
+        ({0: "fails", 9: "works", 10: "fails", 19: "works", 20: "fails"}, []),  # a busy machine asks it seldom
+    ],
+)
+async def test_a_store_counts_as_well_again_once_it_has_worked_for_a_while_and_nothing_has_failed(
+    calls: dict[int, str], well: list[int]
+) -> None:
     store_thread = StoreThread(lambda: MemoryStore(Terms()), patience=5.0)
     answers = []
 
@@ -121,12 +130,12 @@ async def test_a_store_counts_as_well_again_once_nothing_has_failed_for_a_while(
         raise StoreFailed("its disk is full")
 
     with patch("server.durability.store_thread.time") as time:
-        for now, call in enumerate((fail, None, fail, None, None, None, None)):
+        for now, does in calls.items():
             time.monotonic.return_value = float(now)
             with suppress(StoreFailed):
-                await store_thread.ask(call or (lambda _: None))
+                await store_thread.ask(fail if does == "fails" else lambda _: None)
             answers.append(store_thread.failing_since is None)
-    assert answers == [False] * 5 + [True, True]
+    assert [now for now, answer in zip(calls, answers, strict=True) if answer] == well
     await store_thread.stop()
 
 

@@ -119,3 +119,17 @@ def test_accounts_that_come_and_go_take_no_memory_without_bound() -> None:
         assert len(shares.take(5)) == 1
     assert len(shares._lines) <= 4_096
     assert not shares._busy
+
+
+def test_the_rows_that_are_ready_are_counted_however_they_come_and_leave() -> None:
+    ready = Ready(1)
+    one, five, seven = ready.put(0, 1, 5, 7)
+    line = next(iter(ready.shares._lines.values()))
+    assert line.rows == 13
+    ready.shares.remove(five)
+    assert line.rows == 8
+    ready.take(4)
+    assert line.rows == one.left + seven.left == 4
+    ready.shares.remove(seven)
+    assert line.rows == 0
+    assert ready.shares.take(4) == []
