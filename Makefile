@@ -38,7 +38,7 @@ test-quick: $(READY) ## the pure core, where no test starts a process (under a m
 test-compose: $(READY) ## build, run and stop the containers (needs a Docker engine; two to four minutes)
 	$(BIN)/python -m pytest tests/compose
 
-test-clients: $(READY) ## clients in other languages, h2load and Triton's perf_analyzer, on each transport (needs node, npm, h2load and apt)
+test-clients: $(READY) ## clients in other languages, h2load and Triton's perf_analyzer, on each transport (node, npm, h2load, apt; Go and C++ say what they need)
 	$(BIN)/python -m pytest tests/clients
 
 test-real: $(READY) ## serve models that others published (downloads some 100 MB the first time)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from math import inf, isfinite
+from math import inf
 from typing import Any
 
 from server.caller import Right
@@ -14,6 +14,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _COUNTS = "open", "parked", "message_bytes"  # of the limits
 _RATES = "steps_per_second", "weight"
+_LARGEST = 2**53  # of a number
 _KEYS = {"may", "models", "sha256", "certificate", "expires", *_COUNTS, *_RATES}
 
 
@@ -104,7 +105,7 @@ def _texts(given: Mapping[str, Any], key: str, default: list[str] | None = None)
 def _number(given: Mapping[str, Any], key: str) -> Any:  # noqa: ANN401 # int or float, by its key
     value = given[key]
     kind = int if key in _COUNTS else int | float
-    if isinstance(value, bool) or not isinstance(value, kind) or not isfinite(value) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, kind) or not 0 <= value <= _LARGEST:
         raise ValueError(
             f"{key} is {value!r:.40}; expected {'a whole number' if kind is int else 'a number'}, 0 or more"
         )

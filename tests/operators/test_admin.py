@@ -8,6 +8,7 @@ import stat
 from itertools import repeat
 from typing import TYPE_CHECKING
 
+import grpc
 import numpy as np
 import pytest
 
@@ -17,6 +18,9 @@ from tests.torch_models import Spec
 from tests.valkey_server import RunningValkey
 from tidegate.admin import chosen
 from tidegate.admin.calls import BadBackup
+from tidegate.v1.admin_pb2 import EndSequencesRequest
+from tidegate.v1.admin_pb2 import SequenceFilter as Wanted
+from tidegate.v1.admin_pb2_grpc import AdminStub
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -99,6 +103,23 @@ def test_an_ended_sequence_is_told_to_its_client_and_a_parked_one_is_gone_for_a_
         with pytest.raises(tidegate.SequenceLost, match="was ended by who runs the server"):
             client.resume(id_, token, answered=3)
         assert [one.id for one in operator.admin.sequences()] == [other.id]
+
+
+UNKNOWN_FIELD = b"\xba\x3e\x03abc"  # number 999, as a newer client may have it
+
+
+ODD = Wanted(), Wanted(lives=[0]), Wanted(lives=[99]), Wanted(lives=[1, 99]), Wanted(idle_seconds=-1)
+NO_TIME = Wanted(idle_seconds=float("nan"))
+
+
+@pytest.mark.parametrize("given", [UNKNOWN_FIELD, *(one.SerializeToString() for one in (*ODD, NO_TIME))])
+def test_a_filter_that_this_server_does_not_understand_ends_nothing(server: RunningServer, given: bytes) -> None:
+    asked = EndSequencesRequest(filter=Wanted.FromString(given))
+    with tidegate.connect(server.address) as client, client.sequence("lstm", trace=False) as sequence:
+        with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as refused:
+            list(AdminStub(channel).EndSequences(asked))
+        assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        sequence.step(ROWS[0])
 
 
 def test_without_a_store_what_is_open_is_listed_and_ended(start: Callable[..., RunningServer], lstm_only: Path) -> None:

@@ -10,7 +10,7 @@ A tombstone has a reason, and may have a step without a checkpoint: its length i
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
 from server.errors import BadInput, Reason
@@ -22,6 +22,8 @@ _LENGTH, _COUNT = struct.Struct("<I"), struct.Struct("<Q")
 _HEAD, _STEP = struct.Struct("<qddB6H"), struct.Struct("<qI")
 _DIGEST = 32
 _LONGEST = 2**30  # bytes of a record
+_MOST = 256  # checkpoints of one, as stores number them
+_LARGEST = 2**52  # fence, step or second, of which a store may have more yet
 
 
 class Writer:
@@ -58,12 +60,14 @@ class Reader:
         self.count = 0
         self.complete = False
         self._hash = blake2b(digest_size=_DIGEST)
-        self._rest, self._at = b"", 0  # what came and was not taken, from a place on
+        self._rest, self._at = bytearray(), 0  # what came and was not taken, from a place on
         self._begun = False
 
     def feed(self, data: bytes) -> list[Record]:
         """The records that are whole now. Raises BadInput: this is no backup, or it is damaged."""
-        self._rest, self._at = self._rest[self._at :] + data, 0
+        del self._rest[: self._at]
+        self._rest += data
+        self._at = 0
         if not self._begun and len(self._rest) >= len(MAGIC):
             if not self._rest.startswith(MAGIC):
                 raise _bad(f"this begins with {self._rest[:4].hex()}, and is no backup of a store of Tidegate")
@@ -114,7 +118,7 @@ class Reader:
         return len(self._rest) - self._at
 
     def _take(self, size: int) -> bytes:
-        taken = self._rest[self._at : self._at + size]
+        taken = bytes(memoryview(self._rest)[self._at : self._at + size])
         self._at += size
         self._hash.update(taken)
         return taken
@@ -145,8 +149,19 @@ def _read(body: bytes) -> Record:
     id_, digest, owner, model, reason = texts
     gone = store.Reason(reason.decode()) if reason else None
     steps = tuple(step for step, _ in index)
+    _check(steps, fence, since, seconds)
     who = id_.decode(), digest, owner.decode(), model.decode()
     return Record(*who, fence, since, seconds, bool(awake), () if gone else tuple(checkpoints), steps, gone)
+
+
+def _check(steps: Sequence[int], fence: int, *seconds: float) -> None:
+    """Raises ValueError: no store has written this, and it could not be counted on from there."""
+    if len(steps) > _MOST:
+        raise ValueError(f"it has {len(steps)} checkpoints; {_MOST} is the limit")
+    if not all(0 <= number <= _LARGEST for number in (fence, *steps)):
+        raise ValueError(f"a fence or a step of it is beyond 0 to {_LARGEST}")
+    if not all(abs(time) <= _LARGEST for time in seconds):
+        raise ValueError(f"a time of it is {max(seconds, key=abs)} seconds")
 
 
 def _bad(sentence: str) -> BadInput:

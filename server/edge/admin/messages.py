@@ -21,14 +21,18 @@ _LIFE = {where: life for life, where in _WHERE.items()}
 
 
 def wanted(given: admin_pb2.SequenceFilter, caller: Caller, right: Right, placement: Placement) -> Filter:
-    """The filter, for the models that the caller has this right for."""
+    """The filter, for the models that the caller has this right for. Raises BadInput: it says what nothing can be."""
+    if unknown := [life for life in given.lives if life not in _WHERE]:
+        raise BadInput(f"a filter names a life of {unknown[0]}; expected one of {list(_WHERE)}", Reason.MALFORMED)
+    if not given.idle_seconds >= 0:
+        raise BadInput(f"a filter has {given.idle_seconds} idle seconds; expected 0 or more", Reason.MALFORMED)
     stranded: Callable[[Listed], bool] = lambda one: placement.strands(one.model, one.version)  # noqa: E731
     return Filter(
         ids=frozenset(given.ids),
         model=given.model,
         version=given.version,
         owner=given.owner,
-        wheres=frozenset(_WHERE[life] for life in given.lives if life in _WHERE),
+        wheres=frozenset(_WHERE[life] for life in given.lives),
         idle=given.idle_seconds,
         sees=lambda model: caller.may(right, model),
         stranded=stranded if given.stranded else None,
@@ -36,8 +40,8 @@ def wanted(given: admin_pb2.SequenceFilter, caller: Caller, right: Right, placem
 
 
 def check_given(given: admin_pb2.SequenceFilter) -> None:
-    """Raises BadInput: everything would be meant."""
-    if given == admin_pb2.SequenceFilter():
+    """Raises BadInput: everything would be meant. A field that is not known here, of a newer client, says nothing."""
+    if not given.ListFields():
         raise BadInput("a filter without any field would end every sequence; say which", Reason.MALFORMED)
 
 

@@ -11,12 +11,16 @@ import ssl
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
+from server.edge.http2.records import Records
+
 if TYPE_CHECKING:
     from server.edge.http2.connection import Connection
 
 log = logging.getLogger(__name__)
 
 _RECORD = 16_384  # bytes: the most that one record of TLS carries
+_EMPTY = 64  # records that carry nothing for us, such as new keys, each of which takes 20 us; and one more for
+_EACH = 2**16  # records that do
 
 
 class SecureTransport(asyncio.BufferedProtocol):
@@ -33,6 +37,8 @@ class SecureTransport(asyncio.BufferedProtocol):
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._ready = False  # the handshake is over
         self._early: list[bytes] = []  # written before that
+        self._records = Records()  # from then on
+        self._empty, self._full = 0, 0  # how many of them have carried nothing, or something
 
     # The socket's -----------------------------------------------------------------------------------------------------
 
@@ -47,9 +53,10 @@ class SecureTransport(asyncio.BufferedProtocol):
 
     def buffer_updated(self, count: int) -> None:
         """See asyncio.BufferedProtocol."""
-        self._incoming.write(self._connection.server.buffer[:count])
+        data = self._connection.server.buffer[:count]
         if self._ready:
-            return self._read()
+            return self._take(data)
+        self._incoming.write(data)
         self._socket.pause_reading()
         return self._connection.server.ends.take(self._shake_hands)
 
@@ -83,29 +90,43 @@ class SecureTransport(asyncio.BufferedProtocol):
         self._socket.resume_reading()
         self.write(b"".join(self._early))
         self._early.clear()
-        return self._read()  # what came with its end
+        return self._take(memoryview(self._incoming.read()))  # what came with its end
 
     def _refuse(self, why: str) -> None:
-        log.debug("a handshake of %s failed: %s", self._connection.peer, why)
+        log.debug("TLS with %s failed: %s", self._connection.peer, why)
         self._send()  # an alert says why
         self._socket.close()
 
-    def _read(self) -> None:
-        pieces = []
+    def _take(self, data: memoryview) -> None:
+        pieces = list[bytes]()
+        for part, records in self._records.parts(data):
+            self._incoming.write(part)
+            before = len(pieces)
+            if not self._decrypt(pieces):
+                return None
+            self._full += len(pieces) - before
+            self._empty += records - (len(pieces) - before)
+            if self._empty > _EMPTY + self._full // _EACH:
+                return self._refuse("it sends records that carry nothing")
+        if pieces:
+            self._connection.data_received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        return None
+
+    def _decrypt(self, pieces: list[bytes]) -> bool:
+        """Adds what each whole record carries; False: the connection has ended."""
         try:
             while self._incoming.pending or self._tls.pending():
                 if not (piece := self._tls.read(_RECORD)):
-                    return self.close()  # the client said so
+                    self.close()  # the client said so
+                    return False
                 pieces.append(piece)
         except ssl.SSLWantReadError:
             pass  # a record that is not whole yet
         except ssl.SSLError as error:
-            return self._refuse(error.reason)
-        if self._outgoing.pending:
-            self._send()  # an answer of TLS itself
-        if pieces:
-            self._connection.data_received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-        return None
+            self._refuse(error.reason)
+            return False
+        self._send()  # an answer of TLS itself
+        return True
 
     def _send(self) -> None:
         if self._outgoing.pending:

@@ -234,7 +234,7 @@ def _outputs(outputs: Sequence[pb.ModelInferRequest.InferRequestedOutputTensor])
             raise Refusal(
                 f"output '{output.name:.64}' is asked for by shared memory or as classes; neither is done here"
             )
-    return tuple(output.name for output in outputs)
+    return tuple({output.name: None for output in outputs})  # each once, however often it is asked for
 
 
 # Parameters -----------------------------------------------------------------------------------------------------------

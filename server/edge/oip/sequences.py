@@ -52,12 +52,12 @@ class Sequences:
 
         Returns the sequence. Raises Refusal.
         """
+        caller.require(Right.PREDICT, asked.model)  # also of one that is here: rights may have changed meanwhile
         key = Key(caller.account, asked.model.partition("@")[0], place.id)
         ticket, here = Ticket(asked, place, done, company), self._here.get(key)
         if place.start:
             return self._start(key, caller, ticket, user, here)
         if here is None or here.life is Life.PARKING:
-            caller.require(Right.PREDICT, asked.model)
             return self._come(key, caller, user, here, lambda new: new.resume(ticket))
         if here.life is Life.ENDING:
             raise SequenceGone(f"sequence {place.id!r} of model '{key.model}' has ended", Reason.SEQUENCE_ENDED)

@@ -82,6 +82,7 @@ def test_no_file_is_said_with_what_makes_it(tmp_path: Path) -> None:
         ({"may": ["predict"], "certificate": "a", "models": []}, "names no models"),
         ({"may": ["predict"], "certificate": "a", "open": -1}, "open is -1"),
         ({"may": ["predict"], "certificate": "a", "open": 1.5}, "whole number"),
+        ({"may": ["predict"], "certificate": "a", "open": 10**400}, "open is 1000"),
         ({"may": ["predict"], "certificate": "a", "steps_per_second": float("nan")}, "steps_per_second is nan"),
         ({"may": ["predict"], "certificate": "a", "weight": 0}, "more than 0"),
         ({"may": ["predict"], "certificate": "a", "expires": "soon"}, "soon"),

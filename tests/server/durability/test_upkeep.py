@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,6 +73,23 @@ def test_a_backup_with_a_wrong_byte_or_without_its_end_is_refused(at: int, chang
     for damaged in (bytes(data[:at]), bytes([*data[:at], data[at] ^ change, *data[at + 1 :]])):
         with pytest.raises(BadInput):
             read(damaged)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"fence": 2**63 - 1},
+        {"fence": -1},
+        {"seconds": float("nan")},
+        {"since": float("-inf")},
+        {"steps": (-4,)},
+        {"steps": (2**63 - 1,)},
+        {"checkpoints": (b"",) * 257, "steps": tuple(range(257))},
+    ],
+)
+def test_a_backup_with_a_number_that_no_store_has_written_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match="record 1 of the backup is damaged"):
+        read(whole([replace(record("a", 9), **change)]))
 
 
 def test_what_follows_the_end_of_a_backup_is_refused() -> None:

@@ -15,6 +15,7 @@ import pytest
 from server.edge.certificates import Certificates, Files
 from server.edge.http2.server import Http2Server, Options
 from tests.security.certificates import Authority
+from tests.server.edge.http2 import openssl
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -239,3 +240,46 @@ async def test_tls_12_is_spoken(authority: Authority) -> None:
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     async with serving(Certificates(authority.files())) as (port, _), stranger(port, context) as client:
         assert (await client.reader.readexactly(9))[3] == SETTINGS
+
+
+PING = b"\0\0\x08\x06\0\0\0\0\0tidegate"
+PONG = b"\0\0\x08\x06\x01\0\0\0\0tidegate"
+needs_openssl = pytest.mark.skipif(not openssl.here, reason="no libssl is found")
+
+
+@needs_openssl
+async def test_keys_that_are_renewed_now_and_then_are_and_without_end_end_the_connection(authority: Authority) -> None:
+    async with (
+        serving(Certificates(authority.files())) as (port, server),
+        secure(port, authority) as channel,
+        stranger(port) as client,
+    ):
+        call = channel.stream_stream("/t.T/Echo")()
+        await call.write(b"1")
+        assert await call.read() == b"1"
+        tls = openssl.OpenSsl(client.reader, client.writer)
+        await tls.shake_hands()
+        client.writer.write(tls.encrypted(PREFACE))
+        said = b""
+        for _ in range(3):
+            client.writer.write(tls.renewals(10) + tls.encrypted(PING))
+            while not said.endswith(PONG):
+                said += await tls.read()
+            said = b""
+        client.writer.write(tls.renewals(500))
+        while await tls.read():
+            pass
+        await ended(server, but=1)
+        await call.write(b"2")
+        assert await call.read() == b"2"
+
+
+@needs_openssl
+async def test_another_handshake_on_the_same_connection_is_not_begun(authority: Authority) -> None:
+    async with serving(Certificates(authority.files())) as (port, server), stranger(port) as client:
+        tls = openssl.OpenSsl(client.reader, client.writer, openssl.TLS_1_2)
+        await tls.shake_hands()
+        client.writer.write(tls.encrypted(PREFACE) + tls.another_handshake())
+        while await tls.read():  # OpenSSL gives up where the server does not want one
+            pass
+        await ended(server)

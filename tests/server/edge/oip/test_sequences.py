@@ -11,6 +11,10 @@ import numpy as np
 import pytest
 from tritonclient.utils import InferenceServerException
 
+from server.access import secret
+from server.access.token import Token
+from server.access.token_file import TokenFile
+from server.caller import Right
 from tests.running_server import RunningServer
 from tests.server.edge.oip.speaking import ROWS, connected, inputs, native, place, request, streaming, stub
 
@@ -129,6 +133,39 @@ def test_a_call_that_is_refused_has_a_status_of_its_own(
     with stub(server.address) as service, pytest.raises(grpc.RpcError) as refused:
         service.ModelInfer(request(model, [bad()], raw_input_contents=[RAW], **more))
     assert (refused.value.code().name, said in refused.value.details()) == (code, True)
+
+
+def test_an_output_that_is_asked_for_a_thousand_times_comes_once(server: RunningServer) -> None:
+    with stub(server.address) as service:
+        outputs = [{"name": "y"}] * 1_000 + [{"name": "layer0.forget"}]
+        answer = service.ModelInfer(request("lstm", [bad()], raw_input_contents=[RAW], outputs=outputs))
+    assert [output.name for output in answer.outputs] == ["y", "layer0.forget"]
+    assert len(answer.raw_output_contents) == 2
+
+
+def test_a_sequence_that_is_here_is_not_for_a_token_whose_rights_were_taken_away(
+    start: Callable[..., RunningServer], lstm_only: Path, tmp_path: Path
+) -> None:
+    shown, file = secret.make(), TokenFile(tmp_path / "tokens.json")
+
+    def allow(*models: str) -> None:
+        with file.change() as tokens:
+            tokens["ann"] = Token("ann", frozenset({Right.PREDICT}), models, (secret.digest(shown),))
+
+    allow("*")
+    server = start(lstm_only, "--tokens", str(file.path)).ready()
+    header = {"headers": {"authorization": f"Bearer {shown}"}}
+    with connected(server.address) as client:
+        step(client, 0, 7, **header)
+        allow("other*")
+        server.line("read 1 tokens")
+        said = refused(lambda: step(client, 1, 7, **header))
+        assert said == refused(lambda: step(client, LAST, 7, **header)), "nor may it be ended"
+        assert "token 'ann' may not predict with model 'lstm'" in said
+        before = len(server.lines)
+        allow("*")
+        server.line("read 1 tokens", after=before)
+        step(client, 1, 7, **header)
 
 
 def test_each_way_in_which_a_sequence_is_not_there_has_its_own_reason(server: RunningServer) -> None:
