@@ -1,9 +1,10 @@
 """Holds servers to their promises for a long time: `make hold`. HOLD_MINUTES is how long, HOLD_SEED what is done.
 
 A server with SQLite and three replicas with a Valkey are killed, 1,000 times an hour, under clients that do everything
-that a sequence can do; every answer is compared with one computed here. Beside them one server lives through all of it,
-with such a client, and with a million fuzzed messages an hour, floods and attacks; its memory is watched, and what a
-bystander has to wait. `.hold/log` says where a run is, `.hold/table.md` what it came to.
+that a sequence can do, natively and by the Open Inference Protocol; every answer is compared with one computed here.
+Beside them one server lives through all of it, with such a client, and with a million fuzzed messages an hour, floods
+and attacks; its memory is watched, and what a bystander has to wait. `.hold/log` says where a run is, `.hold/table.md`
+what it came to.
 """
 
 from __future__ import annotations

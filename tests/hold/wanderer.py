@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import grpc
 import numpy as np
 
+from tests.hold.inferring import Inferring
 from tests.lab.streaming import Streaming
 from tests.shelf import MODEL
 from tests.surviving_client import CLOSED, SurvivingClient, Survivor
@@ -74,9 +75,11 @@ class Wanderer:
             self._open(self._chance.randint(1, 3))
         try:
             async with asyncio.TaskGroup() as tasks:
-                predicting = tasks.create_task(self._predict())
+                inferring = Inferring(self._loaded, self._address, self._chance, self._tally)
+                others = [tasks.create_task(self._predict()), tasks.create_task(inferring.run())]
                 await self._streaming.run()
-                predicting.cancel()
+                for other in others:
+                    other.cancel()
         except* AssertionError as found:
             self._tally.fault(str(found.exceptions[0]))
         for one in [one for one in self.client.all if one.gone]:
