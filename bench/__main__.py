@@ -24,6 +24,7 @@ from bench.processes import exports, machine
 from bench.processes.cache import Cache
 from bench.processes.child import RigError
 from bench.processes.rig import Pace, Rig
+from bench.rivals import compiled
 from bench.scenario import HIDDEN_SIZES
 
 FAIRNESS = "fairness"  # a command of its own, bench/fairness.py, that is alone when it is asked for
@@ -58,7 +59,7 @@ def planned(options: argparse.Namespace) -> list[Comparison]:
     comparisons = plan.full(options.hidden or HIDDEN_SIZES, options.only or plan.SECTIONS)
     if options.quick:
         comparisons = verdict.needed(comparisons)
-    kept = plan.without(comparisons, options.without)
+    kept = plan.without(comparisons, [*options.without, *([] if compiled.available() else ["compiled"])])
     return plan.beside(kept) if options.beside else kept
 
 

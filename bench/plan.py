@@ -7,9 +7,10 @@ from typing import Literal, TypeAlias, cast
 from bench.scenario import HIDDEN_SIZES, Layout, Scenario
 
 # Tidegate as it is installed, its checkpoints in SQLite; one that writes them every 64 steps; one that writes none; one
-# over grpcio's transport; one with TLS.
-Server = Literal["echo", "afternoon", "tidegate", "diligent", "forgetful", "grpcio", "secure"]
+# over grpcio's transport; one with TLS. `compiled`: the echo in C++, where it can be built.
+Server = Literal["echo", "compiled", "afternoon", "tidegate", "diligent", "forgetful", "grpcio", "secure"]
 IN_BOTH: tuple[Server, ...] = ("tidegate", "diligent", "forgetful")  # another checkout starts these too
+ECHOES: tuple[Server, ...] = ("echo", "compiled")  # these are told what to answer
 OURS: tuple[Server, ...] = (*IN_BOTH, "grpcio", "secure")
 
 SECTIONS = (
@@ -75,7 +76,7 @@ def of_size(hidden: int) -> Iterator[Comparison]:
     for count in CONCURRENCY[1:]:
         yield shared(hidden, count)
     apart = Scenario(hidden, 64, "connections")
-    yield compared("connections", "64 sequences, a connection each", apart, ("echo", "afternoon", "tidegate"))
+    yield compared("connections", "64 sequences, a connection each", apart, (*ECHOES, "afternoon", "tidegate"))
     yield from transports("transports", hidden, ("grpcio", "tidegate"))
     yield from transports("tls", hidden, ("tidegate", "secure"))
     yield from protocols(hidden)
@@ -93,7 +94,7 @@ def single(hidden: int) -> Iterator[Comparison]:
     for count in CONCURRENCY:
         plain = Scenario(hidden, count)
         title = "1 sequence" if count == 1 else f"{count} sequences"
-        comparison = compared("single", title, plain, ("echo", "afternoon", "tidegate"))
+        comparison = compared("single", title, plain, (*ECHOES, "afternoon", "tidegate"))
         yield traced(comparison, plain)
 
 

@@ -11,7 +11,7 @@ from typing import Self
 
 from bench.figure import Figure
 from bench.outcome import Outcome
-from bench.plan import IN_BOTH, OURS, Comparison, Contestant, Local, Server, Wire
+from bench.plan import ECHOES, IN_BOTH, OURS, Comparison, Contestant, Local, Server, Wire
 from bench.processes.cache import Cache
 from bench.processes.child import Child, RigError, free_port
 from bench.processes.worker import Json
@@ -87,7 +87,7 @@ class Rig:
             scenario = Scenario(hidden, 1)
             truth = self._bare[False].ask({"ask": "truth", "file": str(self._cache.served_file(hidden)), "steps": 60})
             for server, before in self._targets:
-                if server != "echo":
+                if server not in ECHOES:
                     compare(server, scenario, self._sample(server, scenario, before)["outputs"], truth["outputs"])
 
     def carry_out(self, comparison: Comparison, pace: Pace, progress: Callable[[str], None]) -> Outcome:
@@ -113,9 +113,9 @@ class Rig:
         return {"ask": contestant.loop, "file": file, "batch": contestant.batch, "traces": contestant.traces}
 
     def _target(self, contestant: Wire) -> Json:
-        """Say where the server is, and to the echo what a real server would answer."""
+        """Say where the server is, and to an echo what a real server would answer."""
         target = self._targets[contestant.server, contestant.before]
-        if contestant.server != "echo":
+        if contestant.server not in ECHOES:
             return target
         model: Server = "tidegate" if "tidegate" in self._servers else "afternoon"
         return {**target, "canned": self._sample(model, contestant.scenario)["answer"]}
@@ -129,6 +129,7 @@ def command(server: Server, cache: Cache, before: bool = False) -> list[str]:
     ours = ["server", "--models", str(cache.models), "--cache", "off"]
     commands = {
         "echo": ["bench.rivals.echo"],
+        "compiled": ["bench.rivals.compiled", "--folder", str(cache.root / "compiled")],
         "afternoon": ["bench.rivals.afternoon", "--models", str(cache.afternoon)],
         "tidegate": [*ours, "--store", f"sqlite:{cache.store('tidegate' + '-before' * before)}"],
         "diligent": [

@@ -1,8 +1,7 @@
 // An empty gRPC server in C++: what `echo.py` is in Python. It listens on the port that is given.
 //
 // The first message of a stream brings the answer, ready in bytes; every message after it gets those bytes back, unread.
-// A thread for each stream, as gRPC's own synchronous server has it, would be slower with many: this one is driven by
-// callbacks.
+// It is driven by callbacks, which costs less than a thread for each stream.
 #include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/grpcpp.h>
 

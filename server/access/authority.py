@@ -77,7 +77,7 @@ class Authority:
         if not shown.secret and not shown.subject:
             raise Unauthenticated("this server asks for a token, which comes as `authorization: Bearer tg_...`")
         token = self._found(shown)
-        if token is None and self.refresh():  # it may be as new as the question
+        if token is None and not self._fault and self.refresh():  # it may be as new as the question
             token = self._found(shown)
         if token is None:
             raise self._unknown(shown)

@@ -9,6 +9,7 @@ from bench.plan import Comparison, Local, Wire
 from bench.processes.cache import Cache
 from bench.processes.child import Child, RigError
 from bench.processes.rig import Pace, Rig, compare
+from bench.rivals import compiled
 from bench.scenario import Scenario
 
 SHORT = Pace(rounds=2, warm=0.05, length=0.2)
@@ -40,6 +41,15 @@ def test_the_servers_compute_the_same_and_every_layout_is_measured(cache: Cache)
         rig.check()
         outcome = rig.carry_out(Comparison("single", "small", everyone), SHORT, lambda _: None)
     assert len(outcome.rounds) == 2
+    assert all(figure.steps_per_second > 0 for figures in outcome.rounds for figure in figures)
+
+
+@pytest.mark.skipif(not compiled.available(), reason="apt-get install g++ pkg-config libgrpc++-dev protobuf-compiler")
+@pytest.mark.skipif("TIDEGATE_BENCH_COMPILED" not in os.environ, reason="to build it takes half a minute")
+def test_the_echo_in_cpp_is_measured_beside_the_others(cache: Cache) -> None:
+    everyone = tuple(Wire(server, Scenario(32, 2)) for server in ("compiled", "afternoon"))
+    with Rig(cache, ("compiled", "afternoon")) as rig:
+        outcome = rig.carry_out(Comparison("single", "small", everyone), SHORT, lambda _: None)
     assert all(figure.steps_per_second > 0 for figures in outcome.rounds for figure in figures)
 
 

@@ -78,15 +78,17 @@ class Upkeep:
             found = [listed(r, here.pop(r.id, None)) for r in records if wanted.may_match(r)]
             return make([one for one in found if wanted.matches(one)])
 
-        if wanted.ids:
-            now = self._registry.clock()
-            yield await self._store.ask(lambda s: page(s.records(wanted.ids, now)))
-        else:
-            async for made in self._pages(page):
-                yield made
+        async for made in self._those(sorted(wanted.ids), page) if wanted.ids else self._pages(page):
+            yield made
         rest = [one for one in here.values() if wanted.matches(one)]  # those that the store does not know
         async for part in pieces(len(rest)):
             yield make(rest[part])
+
+    async def _those(self, ids: Sequence[str], take: Callable[[Sequence[Record]], T]) -> AsyncIterator[T]:
+        """Likewise the records of some ids, however many are asked for."""
+        for at in range(0, len(ids), _MOST):
+            part, now = ids[at : at + _MOST], self._registry.clock()
+            yield await self._store.ask(partial(_some, part, now, take))
 
     async def _pages(self, take: Callable[[Sequence[Record]], T]) -> AsyncIterator[T]:
         """Has all records taken in the store's thread, page by page."""
@@ -181,6 +183,10 @@ class Upkeep:
 def put(into: store.Store, records: Sequence[Record], now: float) -> list[Outcome]:
     """In the store's thread."""
     return into.put(records, now) if records else []
+
+
+def _some(ids: Sequence[str], now: float, take: Callable[[Sequence[Record]], T], s: store.Store) -> T:
+    return take(s.records(ids, now))
 
 
 def _page(

@@ -98,6 +98,16 @@ def test_a_token_holds_until_it_expires(world: World) -> None:
         world.authority.caller(SHOWN)
 
 
+def test_who_guesses_does_not_have_a_broken_file_read_again_for_each_guess(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.file.path.write_text("{")
+    world.authority.refresh()
+    monkeypatch.setattr(TokenFile, "read", lambda _: pytest.fail("it was read"))
+    with pytest.raises(Unauthenticated):
+        world.authority.caller(Credentials("ipv4:10.0.0.9", secret="tg_wrong"))
+
+
 def test_a_broken_file_keeps_the_tokens_of_before_and_says_so_once(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -131,7 +131,7 @@ async def test_a_large_store_is_read_in_pages_of_a_bounded_size_between_which_th
     registry, outbox, thread = Registry(time.time, time.monotonic), Outbox(), StoreThread(lambda: kept, 60.0)
     await thread.start()
     upkeep = Upkeep(thread, registry, outbox, Checkpointer(thread, registry, outbox, 256))
-    turns, pages = 0, list[int]()
+    turns, pages, named = 0, list[int](), frozenset(f"s{n}" for n in range(3_000))
 
     async def others() -> None:
         nonlocal turns
@@ -140,10 +140,13 @@ async def test_a_large_store_is_read_in_pages_of_a_bounded_size_between_which_th
             await asyncio.sleep(0)
 
     beside = asyncio.create_task(others())
-    async for page in upkeep.list(Filter(), len):
-        pages.append(page)
+    for wanted in (Filter(), Filter(ids=named)):
+        turns = 0
+        pages.clear()
+        async for page in upkeep.list(wanted, len):
+            pages.append(page)
+        assert sum(pages) == 3_000
+        assert max(pages) <= 250
+        assert turns >= len(pages)
     beside.cancel()
-    assert sum(pages) == 3_000
-    assert max(pages) <= 250
-    assert turns >= len(pages)
     await thread.stop()
