@@ -11,6 +11,7 @@ ARG PIP_FIND_LINKS
 ARG PIP_TRUSTED_HOST
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends binutils && rm -rf /var/lib/apt/lists/*
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip install --quiet 'pip>=25.1' && python -m venv --without-pip /opt/venv
 COPY pyproject.toml .
@@ -19,11 +20,14 @@ COPY pyproject.toml .
 FROM pip AS server-packages
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/venv install --quiet --group server --group tracing
-# Half of what was installed is tests, headers and converters, with the algebra that they need, which a server never opens.
+# Half of what was installed is tests, headers, converters with the algebra that they need, debug symbols, and a second
+# onnxruntime for programs in C, none of which a server opens. Libraries in *.libs are rewritten by their wheels: strip breaks such.
 RUN cd /opt/venv/lib/python3*/site-packages \
- && rm -rf onnx/backend/test onnx/test onnxruntime/transformers onnxruntime/quantization onnxruntime/tools sympy mpmath \
+ && rm -rf onnx/backend/test onnx/test onnxruntime/transformers onnxruntime/quantization onnxruntime/tools \
+      onnxruntime/capi/libonnxruntime.so.* sympy mpmath \
  && find . -type d -name tests -prune -exec rm -rf {} + \
- && find . -type f \( -name '*.pyi' -o -name '*.pyx' -o -name '*.h' -o -name '*.c' -o -name '*.cc' \) -delete
+ && find . -type f \( -name '*.pyi' -o -name '*.pyx' -o -name '*.h' -o -name '*.c' -o -name '*.cc' \) -delete \
+ && find . -type f -name '*.so' -not -path '*.libs/*' -exec strip --strip-unneeded {} +
 
 
 FROM pip AS training-packages

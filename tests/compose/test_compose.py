@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tests.compose.project import Project
 
-LARGEST = 210  # MB that the server's image adds to python:3.11-slim; 10 of them send OpenTelemetry
+LARGEST = 165  # MB that the server's image adds to python:3.11-slim; 10 of them send OpenTelemetry
 GRACE = 30  # seconds: the stop_grace_period of the server
 WRITE, HOLD, READ = [0.7, 1, 0], [-0.4, 0, 0], [0.2, 0, 1]  # what `recall` takes: value, write, read
 BRIEF = ("--steps", "20", "--evaluate-every", "10")
