@@ -24,6 +24,11 @@ def main() -> int:
     arguments = sys.argv[1:]
     if arguments and arguments[0] in COMMANDS:
         return COMMANDS[arguments[0]](arguments[1:])
+    if arguments and not arguments[0].startswith("-"):
+        print(
+            f"python -m server: there is no command {arguments[0]!r}; expected {', '.join(COMMANDS)}", file=sys.stderr
+        )
+        return 2
     settings = options.read(arguments)
     return run(settings, lambda: _serve(settings, arguments))
 

@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import Field, fields
 from math import inf
 from typing import Any, NoReturn, get_type_hints
@@ -121,7 +121,19 @@ def _add(section: argparse._ArgumentGroup, f: Field[Any]) -> None:
         section.add_argument(_flag(f), action="store_const", const=True, help=f"{option.text} (default: no)")
         return
     text = f"{option.text} (default: {option.shown or f.default})"
-    section.add_argument(_flag(f), type=_TYPES[f.name], metavar=_placeholder(option), help=text.replace("%", "%%"))
+    section.add_argument(_flag(f), type=_reading(f), metavar=_placeholder(option), help=text.replace("%", "%%"))
+
+
+def _reading(f: Field[Any]) -> Callable[[str], object]:
+    """Makes a value of what the command line has."""
+
+    def read(text: str) -> object:
+        try:
+            return _TYPES[f.name](text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r}; expected {_EXPECTED[_TYPES[f.name]]}") from None
+
+    return read
 
 
 def _row(f: Field[Any]) -> str:

@@ -156,12 +156,12 @@ class Settings:
     metrics_port: int = option(
         0, "PORT", "the port of the Prometheus page /metrics; worker N has port + N; 0 for none", 0, 65_535
     )
-    metrics_host: str = option("", "ADDRESS", "the address that this page listens on; --host unless it is given")
+    metrics_host: str = option("", "ADDRESS", "the address that this page listens on", shown="that of --host")
     otlp_endpoint: str = option(
         "",
         "URL",
-        "where OpenTelemetry's spans go, OTLP over HTTP, as in http://localhost:4318; unless it is given, "
-        "where OTEL_EXPORTER_OTLP_ENDPOINT says; if that is not set, there are none",
+        "where OpenTelemetry's spans go, OTLP over HTTP, as in http://localhost:4318; without it none are made",
+        shown="$OTEL_EXPORTER_OTLP_ENDPOINT",
     )
     observer: str = option(
         "none", "MODULE:CLASS", "an observer of all answers, as in server/runtime/observer.py; or none"

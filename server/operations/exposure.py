@@ -1,5 +1,7 @@
 """Whether the settings of TLS are whole, and let no strangers in unknowingly: asked before anything listens."""
 
+import errno
+import os
 import socket
 from ipaddress import ip_address
 
@@ -21,6 +23,14 @@ def check(settings: Settings) -> None:
         raise OSError(f"{where}, and all would be sent in clear: give --tls-cert and --tls-key, {_ANYWAY}")
     if settings.tls_client_ca == "none" and settings.tokens == "none":
         raise OSError(f"{where}, and everybody could use the server: give --tokens, or --tls-client-ca, {_ANYWAY}")
+
+
+def refused(where: str, error: OSError) -> OSError:
+    """That an address cannot be listened on, with the reason."""
+    number = error.errno or errno.EADDRINUSE  # grpc gives none
+    known = os.strerror(number) if number > 0 else error.strerror  # below 0: what looking a name up came to
+    why = "another program listens there already" if number == errno.EADDRINUSE else known
+    return OSError(f"cannot listen on {where}: {why}")
 
 
 def is_here(host: str) -> bool:

@@ -29,7 +29,7 @@ from server.edge.standard import Health, Reflection
 from server.edge.transports import UNIX, remove_socket
 from server.lives import Lives
 from server.meter import LimitsOf
-from server.operations import connections, sample
+from server.operations import connections, exposure, sample
 from server.operations.following import Following
 from server.operations.journal import Journal
 from server.operations.memory import Memory
@@ -173,8 +173,9 @@ class Server:
         try:
             self.port = await self._transport.listen(host, self.port)
         except OSError as error:
-            why = str(error) if host.startswith(UNIX) else "is the port taken?"
-            raise OSError(f"cannot listen on {self.address}: {why}") from error
+            if host.startswith(UNIX):
+                raise OSError(f"cannot listen on {self.address}: {error}") from error
+            raise exposure.refused(self.address, error) from error
 
     async def _watch_store(self) -> None:
         """Has the health of the service STORE say whether checkpoints are written."""

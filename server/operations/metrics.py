@@ -18,6 +18,7 @@ from prometheus_client.utils import floatToGoString
 
 from server.durability.keeper import StoreSample
 from server.edge.certificates import CertificateSample
+from server.operations.exposure import refused
 from server.operations.page import Page
 from server.operations.sample import ModelSample, Sample
 from server.runtime import counters
@@ -88,7 +89,7 @@ class Metrics(Collector):
         try:
             self._page = Page(host.strip("[]"), port, make_wsgi_app(self._registry), self._silence)
         except OSError as error:
-            raise OSError(f"cannot listen on {host}:{port} for metrics: is the port taken?") from error
+            raise refused(f"{host}:{port} for metrics", error) from error
 
     async def stop(self) -> None:
         await asyncio.to_thread(self._page.stop)

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic
 
+from server.operations.exposure import refused
 from server.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -117,7 +118,7 @@ def reserved(host: str, port: int) -> Iterator[int]:
             alone.bind(address)
         held = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise OSError(f"cannot listen on {host}:{port}: is the port taken?") from error
+        raise refused(f"{host}:{port}", error) from error
     with held:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         held.bind(address)

@@ -89,7 +89,7 @@ def test_a_port_that_another_server_has_is_not_shared(
     port = pair.address.rpartition(":")[2]
     other = start(lstm_only, "--workers", "2", "--port", port, "--store", f"sqlite:{tmp_path / 'sequences.sqlite'}")
     assert other.wait() == 1
-    assert other.lines[-1].endswith(f"cannot listen on 127.0.0.1:{port}: is the port taken?\n")
+    assert other.lines[-1].endswith(f"cannot listen on 127.0.0.1:{port}: another program listens there already\n")
 
 
 def test_workers_that_cannot_start_end_with_the_reason_of_the_first(

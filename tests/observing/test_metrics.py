@@ -166,4 +166,4 @@ def test_a_port_for_metrics_that_is_taken_ends_the_server_with_a_sentence(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         server = start(lstm_only, "--metrics-port", str(taken.getsockname()[1]))
         assert server.wait() == 1
-    assert "for metrics: is the port taken?" in server.lines[-1]
+    assert "for metrics: another program listens there already" in server.lines[-1]

@@ -54,11 +54,23 @@ def test_sequences_are_listed_shown_and_ended(
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("NO_COLOR", "1")
     header, row = tidegate_says("sequences", *where)
-    assert header.split() == ["ID", "MODEL", "VERSION", "STEPS", "STATE", "OWNER", "FROM", "IDLE", "CHECKPOINT"]
-    assert row.split()[:6] == [id_, "lstm", "1", "5", "parked", "ann"]
-    assert f"id                {id_}" in tidegate_says("sequences", "show", id_, *where)
+    assert header.split() == ["ID", "MODEL", "VERSION", "STEPS", "STATE", "IDLE", "OWNER", "FROM"]
+    assert [*row.split()[:5], *row.split()[6:]] == [id_, "lstm", "1", "5", "parked", "ann", "127.0.0.1"]
+    shown = [line.split(maxsplit=1) for line in tidegate_says("sequences", "show", id_, *where)]
+    assert [name for name, _ in shown] == [
+        "id",
+        "model",
+        "version",
+        "steps",
+        "state",
+        "last",
+        "checkpoint",
+        "owner",
+        "from",
+    ]
+    assert [one[1] for one in shown if one[0] in ("id", "state", "from")] == [id_, "parked", "127.0.0.1"]
     assert "no sequence 'x' is open or kept here" in tidegate_says("sequences", "show", "x", *where, status=1)[0]
-    assert "1 sequences would end; say --yes" in tidegate_says("sequences", "end", id_, *where, status=1)[0]
+    assert "1 sequence would end; say --yes" in tidegate_says("sequences", "end", id_, *where, status=1)[0]
     assert tidegate_says("sequences", "end", id_, "--yes", *where) == [id_]
     with tidegate.connect(address) as client, pytest.raises(tidegate.SequenceLost, match="by who runs the server"):
         client.resume(id_, token, answered=5)
@@ -75,7 +87,7 @@ def test_the_store_is_described_checked_backed_up_and_restored(
     assert check["versions"] == [{"model": "lstm", "version": 1, "sequences": 1, "stranded": False}]
     file = str(tmp_path / "backup")
     tidegate_says("store", "backup", file, "--server", address)
-    assert tidegate_says("store", "restore", file, "--server", other)[0].startswith("1 restored, 0 kept")
+    assert tidegate_says("store", "restore", file, "--server", other)[0].startswith("1 sequence restored; 0 left")
     assert len(answers + the_rest(other, id_, token, 5)) == len(ROWS)
     assert "is no backup of a store" in tidegate_says("store", "restore", __file__, "--server", other, status=1)[0]
 
@@ -103,6 +115,7 @@ def test_a_version_is_rolled_back_by_one_command_and_aliases_and_pins_are_follow
             assert client.describe(name).version == version
         with pytest.raises(tidegate.UnknownModel, match="version 2 is withdrawn"):
             client.sequence("lstm", version=2)
+    assert tidegate_says("versions", "show", *where) == tidegate_says("versions", "show", "lstm", *where)
     assert "has no version 9 here" in tidegate_says("versions", "pin", "lstm", "9", *where, status=1)[0]
 
 

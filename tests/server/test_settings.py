@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from server import machine
+from server.__main__ import main
 from server.options import page, read
 from server.settings import Option, Settings
 
@@ -142,3 +143,22 @@ def test_the_memory_of_a_container_is_what_its_limit_says(tmp_path: Path) -> Non
 def test_sizes_are_given_in_mib_and_used_in_bytes() -> None:
     settings = read(["--max-message-mib", "0.5", "--window-mib", "2"], {})
     assert (settings.max_message_bytes, settings.window_bytes) == (2**19, 2**21)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment"), [(["--port", "abc"], {}), ([], {"TIDEGATE_PORT": "abc"})], ids=["option", "variable"]
+)
+def test_a_value_of_the_wrong_type_is_refused_with_what_was_expected(
+    arguments: list[str], environment: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        read(arguments, environment)
+    assert "'abc'; expected a whole number" in capsys.readouterr().err
+
+
+def test_a_word_that_is_no_command_is_answered_with_the_commands(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["server", "serve"])
+    assert main() == 2
+    assert "no command 'serve'; expected check, doctor, settings, store, token" in capsys.readouterr().err

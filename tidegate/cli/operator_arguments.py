@@ -63,11 +63,12 @@ def _add_versions(parser: argparse.ArgumentParser, command: Command) -> None:
 
     def action(name: str, summary: str, text: str) -> argparse.ArgumentParser:
         made = command(actions, name, summary, text)
-        made.add_argument("model", metavar="MODEL", help="its name")
+        made.add_argument("model", metavar="MODEL", nargs="?" if name == "show" else None, help="its name")
         _add_json(made)
         return made
 
-    action("show", "versions and rules of a model", "Shows the versions of a model, and the rules for them.")
+    why = "Shows the versions of a model, or of all models, and the rules for them."
+    action("show", "the versions and rules of models", why)
     pin = action("pin", "what new sequences get", "New sequences that ask for no version get this one.")
     pin.add_argument("version", metavar="VERSION", type=_version_or_newest, help=f"or {NEWEST}, that is ready")
     alias = action("alias", "a name for a version", "MODEL@NAME in place of a model's name stands for a version.")

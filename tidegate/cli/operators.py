@@ -1,6 +1,7 @@
 """What the commands for who runs a server do: a function for each, under its name. They print; they do not parse."""
 
 import json
+import re
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +15,7 @@ from tidegate.drawing.names import printable
 from tidegate.errors import TidegateError
 
 _ACTIONS = ("list", "show", "end")
-_HEADER = ("ID", "MODEL", "VERSION", "STEPS", "STATE", "OWNER", "FROM", "IDLE", "CHECKPOINT")
+_HEADER = ("ID", "MODEL", "VERSION", "STEPS", "STATE", "IDLE", "OWNER", "FROM")
 _FIRST = 200  # rows that say how wide the columns are
 _TIMES = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 
@@ -39,7 +40,7 @@ def sequences(client: Client, options: Namespace) -> None:
         for id_ in client.admin.end(wanted):
             print(printable(id_))
             count += 1
-        print(f"tidegate: {count} sequences have ended", file=sys.stderr)
+        print(f"tidegate: {_counted(count, 'sequence')} ended", file=sys.stderr)
         return
     found = client.admin.sequences(wanted)
     if action == "show":
@@ -51,8 +52,10 @@ def sequences(client: Client, options: Namespace) -> None:
 def _ask(count: int) -> None:
     """Raises TidegateError: nobody has said yes."""
     if not sys.stdin.isatty():
-        raise TidegateError(f"{count} sequences would end; say --yes")
-    print(f"{count} sequences will end, and their clients cannot go on with them. End them? [y/N] ", end="", flush=True)
+        raise TidegateError(f"{_counted(count, 'sequence')} would end; say --yes")
+    if not count:
+        return
+    print(f"{_counted(count, 'sequence')} will end for good, memory and all. End? [y/N] ", end="", flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise TidegateError("nothing was ended")
 
@@ -64,10 +67,27 @@ def _show(ids: Sequence[str], found: Iterable[SequenceInfo], as_json: bool) -> N
         if as_json:
             print(json.dumps(asdict(one)))
             continue
-        rows = [(name, value) for name, value in asdict(one).items() if value not in ("", None)]
-        print("\n".join(f"{name.replace('_', ' '):17} {printable(str(value))}" for name, value in rows), end="\n\n")
+        blank = "\n" * (len(seen) > 1)
+        print(blank + "\n".join(f"{name:12} {printable(value)}" for name, value in _facts(one) if value))
     if missing := [id_ for id_ in ids if id_ not in seen]:
         raise TidegateError(f"no sequence '{missing[0]}' is open or kept here")
+
+
+def _facts(one: SequenceInfo) -> Iterator[tuple[str, str]]:
+    yield "id", one.id
+    yield "model", one.model
+    yield "version", f"{one.version}{', which is gone' * one.stranded}"
+    yield "goes on with", f"version {one.moves_to}" if one.moves_to else ""
+    yield "steps", f"{one.steps}"
+    yield "state", one.life + (", on another server" if one.life != "parked" and not one.here else "")
+    yield "last step", f"{ago(one.idle_seconds)} ago"
+    yield (
+        "checkpoint",
+        "none" if one.checkpointed is None else f"at step {one.checkpointed}, {one.checkpoint_bytes} bytes",
+    )
+    yield "token", one.token
+    yield "owner", one.owner
+    yield "from", _host(one)
 
 
 def _print_all(found: Iterator[SequenceInfo], as_json: bool) -> None:
@@ -82,19 +102,26 @@ def _print_all(found: Iterator[SequenceInfo], as_json: bool) -> None:
     for row in chain(first, map(_row, found)):
         print(_line(row, widths))
         count += 1
-    print(f"tidegate: {count} sequences", file=sys.stderr)
+    print(f"tidegate: {_counted(count, 'sequence')}", file=sys.stderr)
 
 
 def _row(one: SequenceInfo) -> tuple[str, ...]:
-    version = f"{one.version} -> {one.moves_to}" if one.moves_to else f"{one.version} (gone)" * one.stranded
+    version = f"{one.version} -> {one.moves_to}" if one.moves_to else f"{one.version}{' (gone)' * one.stranded}"
     whose = " ".join(filter(None, (one.token and f"token {one.token}", one.owner)))
-    kept = "" if one.checkpointed is None else str(one.checkpointed)
-    cells = one.id, one.model, version or str(one.version), str(one.steps), one.life, whose, one.address
-    return (*map(printable, cells), ago(one.idle_seconds), kept)
+    cells = one.id, one.model, version, str(one.steps), one.life, ago(one.idle_seconds), whose, _host(one)
+    return tuple(map(printable, cells))
+
+
+def _host(one: SequenceInfo) -> str:
+    return re.sub("^ipv[46]:", "", one.address)
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def ago(seconds: float) -> str:
@@ -110,12 +137,12 @@ def store(client: Client, options: Namespace) -> None:
             _check_store(client, options.json or not sys.stdout.isatty())
         case "backup":
             size = client.admin.back_up(options.file)
-            print(f"tidegate: {options.file} has {size} bytes", file=sys.stderr)
+            print(f"tidegate: {options.file} is written, {_counted(size, 'byte')}", file=sys.stderr)
         case _:
             put = client.admin.restore(options.file)
             print(
-                f"{put.restored} restored, {put.kept} kept as they are there (newer, or open), {put.gone} not brought "
-                "back, because they have ended there"
+                f"{_counted(put.restored, 'sequence')} restored; {put.kept} left as they are (open, or newer than the "
+                f"backup); {put.gone} left out (ended since)"
             )
 
 
@@ -125,9 +152,8 @@ def _print_store(said: StoreInfo, as_json: bool) -> None:
         return
     size, most = said.taken_bytes / 2**20, said.most_bytes / 2**20
     print(f"{said.kind} {printable(said.place)}{'' if said.answers else ', which does not answer'}")
-    print(
-        f"{said.sequences} sequences, of which {said.parked} are parked; {said.tombstones} that are gone are remembered"
-    )
+    gone = f"; {said.tombstones} ended lately" * bool(said.tombstones)
+    print(f"{_counted(said.sequences, 'sequence')}, {said.parked} of them parked{gone}")
     print(f"{size:.1f} MiB of {most:.0f} MiB")
 
 
@@ -141,22 +167,20 @@ def _check_store(client: Client, as_json: bool) -> None:
     if as_json:
         print(json.dumps(asdict(said) | {"versions": versions, "stranded": len(said.stranded)}))
     else:
-        print(
-            f"{said.sequences} sequences, of which {said.parked} are parked; {said.checkpoints} checkpoints are whole"
-        )
+        whole = f"{_counted(said.checkpoints, 'checkpoint')} can be read"
+        print(f"{_counted(said.sequences, 'sequence')}, {said.parked} of them parked; {whole}")
         for one in versions:
             gone = ", which is gone: put it back, or see `tidegate versions move`" if one["stranded"] else ""
             print(printable(f"  {one['model']} version {one['version']}: {one['sequences']}{gone}"))
         for fault in said.faults:
             print(printable(fault))
     if said.faults:
-        raise TidegateError(f"{len(said.faults)} faults were found")
+        raise TidegateError(f"{_counted(len(said.faults), 'fault')} found")
 
 
 def versions(client: Client, options: Namespace) -> None:
     admin, model = client.admin, options.model
     calls: dict[str, Callable[[], Versions]] = {
-        "show": lambda: admin.versions(model),
         "pin": lambda: admin.pin(model, options.version),
         "alias": lambda: admin.alias(model, options.name, options.version),
         "canary": lambda: admin.canary(model, options.version, options.share),
@@ -164,11 +188,16 @@ def versions(client: Client, options: Namespace) -> None:
         "unload": lambda: admin.unload(model, options.version),
         "move": lambda: admin.move(model, options.version, options.to),
     }
-    said = calls[options.action]()
-    if options.json or not sys.stdout.isatty():
-        print(json.dumps(asdict(said)))
+    if options.action == "show":
+        names = [model] if model else sorted({one.name for one in client.models()})
+        shown = [admin.versions(name) for name in names]
     else:
-        print("\n".join(map(printable, _rules(said))))
+        shown = [calls[options.action]()]
+    for said in shown:
+        if options.json or not sys.stdout.isatty():
+            print(json.dumps(asdict(said)))
+        else:
+            print("\n".join(map(printable, _rules(said))))
 
 
 def _rules(said: Versions) -> Iterator[str]:

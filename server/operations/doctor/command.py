@@ -23,6 +23,7 @@ _STYLES: dict[str, Literal["", "good", "bad"]] = {OK: "good", WARNING: "", FAULT
 def main(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> int:
     parser = Parser(
         prog="python -m server doctor",
+        usage="%(prog)s [--json] [--quick] [OPTION VALUE of the server]...",
         description="Looks at all that a server with these settings needs, and says what to mend.",
         epilog="Exit status: 0 nothing is at fault, 1 something is, 2 a setting is wrong.",
     )
@@ -40,9 +41,13 @@ def main(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
     if given.json:
         print(json.dumps({**counts, "findings": [asdict(one) for one in found]}, indent=2))
     else:
-        print(f"{counts[OK]} ok, {counts[WARNING]} warnings, {counts[FAULT]} faults")
+        print(f"{counts[OK]} ok, {_counted(counts[WARNING], WARNING)}, {_counted(counts[FAULT], FAULT)}")
     sys.stdout.flush()
     return 1 if counts[FAULT] else 0
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _findings(settings: Settings, environment: Mapping[str, str], quick: bool) -> Iterator[Finding]:

@@ -37,7 +37,7 @@ _BUILT = 1_735_689_600  # 2025, in seconds since 1970: no clock that is right is
 
 def configuration(settings: Settings, environment: Mapping[str, str]) -> Iterator[Finding]:
     changed = [f"--{f.name.replace('_', '-')}" for f in fields(Settings) if getattr(settings, f.name) != f.default]
-    yield Finding(OK, "settings", f"not as by default: {', '.join(changed) or 'none'}")
+    yield Finding(OK, "settings", f"set: {', '.join(changed)}" if changed else "all have their defaults")
     known = {PREFIX + f.name.upper() for f in fields(Settings)} | {PREFIX + name for name in _OTHERS}
     for name in sorted(environment):
         if name.startswith(PREFIX) and name not in known:
@@ -51,7 +51,7 @@ def configuration(settings: Settings, environment: Mapping[str, str]) -> Iterato
     try:
         exposure.check(settings)
     except OSError as error:
-        yield Finding(FAULT, "exposure", str(error), "as it says")
+        yield Finding(FAULT, "exposure", str(error), "see docs/secure.md")
     else:
         reach = "this machine" if exposure.is_here(settings.host) else "other machines"
         yield Finding(OK, "exposure", f"{settings.host} can be reached from {reach}")
@@ -111,6 +111,6 @@ def _clock() -> Finding:
         status = (ctypes.c_int * 128).from_buffer(timex)[10]  # after modes, offset, freq, maxerror, esterror
         if status & _UNSYNCHRONISED:
             return Finding(
-                WARNING, "clock", "nothing keeps it right", "run NTP: servers that share a store compare their times"
+                WARNING, "clock", "no NTP sets it", "run NTP: servers that share a store compare their times"
             )
-    return Finding(OK, "clock", "it is kept right")
+    return Finding(OK, "clock", "NTP sets it")

@@ -23,39 +23,37 @@ def ports(settings: Settings) -> Iterator[Finding]:
         yield from _free(folder.is_dir(), settings.host, f"there is no folder {folder}", "make it")
         return
     where = f"{settings.host}:{settings.port}"
-    if not settings.port or _is_free(settings.host, settings.port):
-        yield Finding(OK, "port", f"{where} is free")
-    else:
-        yield _taken(where, settings)
+    error = _error(settings.host, settings.port) if settings.port else None
+    yield Finding(OK, "port", f"{where} is free") if error is None else _taken(where, error, settings)
     host = settings.metrics_host or settings.host
     for number in range(settings.workers if settings.metrics_port else 0):
         port = settings.metrics_port + number
-        if _is_free(host, port):
+        if (error := _error(host, port)) is None:
             yield Finding(OK, "port", f"{host}:{port} is free, for metrics")
         else:
-            yield Finding(
-                WARNING, "port", f"{host}:{port}, for metrics, is taken", "unless by this server: --metrics-port"
-            )
+            mend = "if that is not this server: another port with --metrics-port"
+            yield Finding(WARNING, "port", f"metrics: {error}", mend)
 
 
 def _free(good: bool, where: str, why: str, mend: str) -> Iterator[Finding]:
     yield Finding(OK, "port", f"{where} can be made") if good else Finding(FAULT, "port", why, mend)
 
 
-def _is_free(host: str, port: int) -> bool:
+def _error(host: str, port: int) -> str | None:
+    """Why the port cannot be listened on."""
     try:
         with reserved(host, port):
-            return True
-    except OSError:
-        return False
+            return None
+    except OSError as error:
+        return str(error)
 
 
-def _taken(where: str, settings: Settings) -> Finding:
+def _taken(where: str, error: str, settings: Settings) -> Finding:
     serving = health_pb2.HealthCheckResponse.SERVING
     try:
         status = healthcheck.ask(healthcheck.channel(where, settings))
     except (grpc.RpcError, OSError):
-        return Finding(FAULT, "port", f"{where} cannot be listened on, or another program does", "stop it, or --port")
+        return Finding(FAULT, "port", error, "stop that program, or give another --port or --host")
     name = health_pb2.HealthCheckResponse.ServingStatus.Name(status)
     level = OK if status == serving else WARNING
     return Finding(
@@ -69,7 +67,7 @@ def tokens(settings: Settings) -> Iterator[Finding]:
     try:
         found = TokenFile(Path(settings.tokens)).read()
     except OSError as error:
-        yield Finding(FAULT, "tokens", str(error), "as it says; or `python -m server token list`")
+        yield Finding(FAULT, "tokens", str(error), "python -m server token list, or token add")
         return
     over = sorted(name for name, token in found.items() if token.expires < time.time())
     yield Finding(OK, "tokens", f"{settings.tokens} has {len(found)}, {len(over)} of them expired")
@@ -83,7 +81,7 @@ def certificates(settings: Settings) -> Iterator[Finding]:
     try:
         found = connections.certificates(settings)
     except OSError as error:
-        yield Finding(FAULT, "certificate", str(error), "give files that belong together, in PEM form")
+        yield Finding(FAULT, "certificate", str(error), "give a certificate and its own key, both in PEM form")
         return
     assert found is not None, "there is TLS"
     identity, left = found.current, found.current.expires - time.time()

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 
 import pytest
 
-from server.operations.exposure import check
+from server.operations.exposure import check, refused
 from server.settings import Settings
 
 NETWORK = "0.0.0.0"  # noqa: S104
@@ -39,3 +40,11 @@ def test_settings_of_tls_that_lack_another_are_refused_everywhere() -> None:
 def test_a_name_that_is_no_address_is_said_to_be_so() -> None:
     with pytest.raises(OSError, match=r"cannot listen on nowhere\.invalid: it is no address of this machine"):
         check(Settings(host="nowhere.invalid"))
+
+
+@pytest.mark.parametrize(
+    ("number", "why"),
+    [(errno.EADDRINUSE, "another program listens there already"), (errno.EACCES, "Permission denied"), (-2, "unknown")],
+)
+def test_an_address_that_cannot_be_listened_on_is_refused_with_the_reason(number: int, why: str) -> None:
+    assert str(refused("1.2.3.4:80", OSError(number, "unknown"))) == f"cannot listen on 1.2.3.4:80: {why}"
