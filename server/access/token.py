@@ -44,7 +44,7 @@ def read(name: str, given: object) -> Token:
     try:
         token = Token(
             name,
-            frozenset(Right(right) for right in _texts(given, "may")),
+            frozenset(map(_right, _texts(given, "may"))),
             tuple(_texts(given, "models", ["*"])),
             tuple(_texts(given, "sha256", [])),
             str(given.get("certificate", "")),
@@ -55,6 +55,12 @@ def read(name: str, given: object) -> Token:
         raise BadToken(f"token '{name}': {error}") from None
     _check(token)
     return token
+
+
+def _right(word: str) -> Right:
+    if word not in set(Right):
+        raise ValueError(f"there is no right {word!r:.80}; expected {', '.join(Right)}")
+    return Right(word)
 
 
 def written(token: Token) -> dict[str, Any]:

@@ -80,6 +80,8 @@ class TokenFile:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
+        if not self.path.parent.is_dir():
+            raise OSError(f"there is no folder {self.path.parent} for the file of tokens: make it")
         lock = self.path.with_name(f".{self.path.name}.lock")
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

@@ -135,7 +135,8 @@ def _context(files: Files) -> ssl.SSLContext:
         context.load_cert_chain(files.cert, files.key, password=_no_password)
     except ssl.SSLError as error:
         why = "the key is not that of the certificate" if "MISMATCH" in str(error) else "they are not in PEM form"
-        raise OSError(f"{files.cert} and {files.key} cannot be used: {why} ({error.reason})") from error
+        code = f" ({error.reason})" if error.reason else ""
+        raise OSError(f"{files.cert} and {files.key} cannot be used: {why}{code}") from error
     return context
 
 

@@ -15,7 +15,7 @@ from server import options
 from server.durability.upkeep.backup import Reader, Writer
 from server.durability.upkeep.upkeep import Census, count
 from server.errors import BadInput, StoreFailed
-from server.stores.open import described, open_store
+from server.stores.open import described, file_of, open_store
 from server.stores.records import Outcome, Record
 from server.stores.store import Store
 from server.stores.terms import Terms
@@ -51,6 +51,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(action: str, url: str, other: str) -> int:
+    file = file_of(url)
+    if action != "restore" and file is not None and not file.exists():
+        raise StoreFailed(f"there is no store {file}")
     store = open_store(url, Terms())
     try:
         match action:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from threading import Condition, Event, Thread
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import numpy as np
 import tidegate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 MODEL = "recall"
 PACE = 0.01  # seconds from step to step: what is tested is not speed
@@ -22,8 +23,9 @@ MOST = 50_000  # steps
 class Load:
     """`count` clients of an address, each in a thread of its own; none of them knows that anything happens."""
 
-    def __init__(self, address: str, count: int) -> None:
+    def __init__(self, address: str, count: int, connect: Callable[..., tidegate.Client]) -> None:
         self.address = address
+        self.connect = partial(connect, address, timeout=PATIENCE)
         self.rows = [rows(seed, MOST) for seed in range(count)]
         self.answers: list[list[bytes]] = [[] for _ in range(count)]
         self.errors: list[BaseException] = []
@@ -54,7 +56,7 @@ class Load:
 
     def check(self) -> None:
         """Every client has what an undisturbed one would have: every answer once, in order, to the last bit."""
-        with tidegate.connect(self.address, timeout=PATIENCE) as client:
+        with self.connect() as client:
             for sent, heard in zip(self.rows, self.answers, strict=True):
                 with client.sequence(MODEL) as sequence:
                     undisturbed = sequence.chunk(sent[: len(heard)])
@@ -65,7 +67,7 @@ class Load:
 
     def _watch(self, number: int) -> None:
         try:
-            with tidegate.connect(self.address, timeout=PATIENCE) as client, client.sequence(MODEL) as sequence:
+            with self.connect() as client, client.sequence(MODEL) as sequence:
                 for step, row in enumerate(self.rows[number]):
                     answer = sequence.step(row)
                     assert answer.step == step
@@ -84,9 +86,9 @@ class Load:
 
 
 @contextmanager
-def load(address: str, count: int = 12) -> Iterator[Load]:
+def load(address: str, count: int = 12, connect: Callable[..., tidegate.Client] = tidegate.connect) -> Iterator[Load]:
     """Runs for as long as the context lasts; on the way out its answers are checked."""
-    running = Load(address, count)
+    running = Load(address, count, connect)
     running.start()
     try:
         running.advance()

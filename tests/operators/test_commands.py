@@ -70,6 +70,7 @@ def test_sequences_are_listed_shown_and_ended(
     ]
     assert [one[1] for one in shown if one[0] in ("id", "state", "from")] == [id_, "parked", "127.0.0.1"]
     assert "no sequence 'x' is open or kept here" in tidegate_says("sequences", "show", "x", *where, status=1)[0]
+    assert "there is no action 'stop'; expected list," in tidegate_says("sequences", "stop", id_, *where, status=1)[0]
     assert "1 sequence would end; say --yes" in tidegate_says("sequences", "end", id_, *where, status=1)[0]
     assert tidegate_says("sequences", "end", id_, "--yes", *where) == [id_]
     with tidegate.connect(address) as client, pytest.raises(tidegate.SequenceLost, match="by who runs the server"):
@@ -151,6 +152,14 @@ def test_a_store_moves_to_another_kind_while_no_server_runs_and_clients_resume_t
     second = start(lstm_only, "--store", there).ready()
     for id_, token, answers in left:
         assert answers + the_rest(second.address, id_, token, 5) == expected
+
+
+def test_a_store_that_is_not_there_is_no_empty_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    absent, file = tmp_path / "absent", str(tmp_path / "backup")
+    for given in (["check"], ["backup", file], ["move", f"sqlite:{tmp_path / 'other'}"]):
+        assert COMMANDS["store"]([given[0], f"sqlite:{absent}", *given[1:]]) == 1
+        assert f"there is no store {absent}" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("schema", [2, 3])

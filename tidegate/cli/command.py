@@ -18,6 +18,7 @@ from tidegate.cli.interrupt import INTERRUPTED, Stopped, interrupts_raise, leave
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     leave_at_an_interrupt()
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what gRPC logs is said again in a sentence
     run = import_module("tidegate.cli.running").run
     _open_what_is_closed()
     try:

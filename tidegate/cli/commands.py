@@ -201,7 +201,7 @@ def _run_kept(client: Client, sequence: OpenSequence, source: _Source, path: str
 def _leave(bookmarks: Bookmarks, shown: int, path: str) -> None:
     unheard = bookmarks.write(shown).sent - shown
     more = f", {unheard} more were sent and are answered first" if unheard > 0 else ""
-    _note(f"{shown} steps are answered{more}; go on with: tidegate resume {path}")
+    _note(f"{shown} {'step is' if shown == 1 else 'steps are'} answered{more}; go on with: tidegate resume {path}")
 
 
 def _note(text: str) -> None:

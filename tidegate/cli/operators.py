@@ -21,8 +21,9 @@ _TIMES = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 
 
 def sequences(client: Client, options: Namespace) -> None:
-    given = bool(options.what) and options.what[0] in _ACTIONS
-    action, ids = (options.what[0], options.what[1:]) if given else ("list", options.what)
+    action, *ids = options.what or ["list"]
+    if action not in _ACTIONS:
+        raise TidegateError(f"there is no action '{action}'; expected {', '.join(_ACTIONS[:-1])} or {_ACTIONS[-1]}")
     wanted = chosen(
         ids,
         model=options.model,

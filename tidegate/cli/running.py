@@ -1,6 +1,7 @@
 """What the command `tidegate` was asked for: carried out, and what failed said in one line."""
 
 import os
+import re
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ from tidegate.cli.operator_arguments import COMMANDS
 from tidegate.client import Client
 from tidegate.drawing.names import printable
 from tidegate.errors import Refused, TidegateError
+
+_KEYWORDS = re.compile(r"\b(ca|cert|key|token_file)=(?!\w)")  # arguments of `tidegate.connect`
 
 
 def run(arguments: Sequence[str] | None) -> int:
@@ -50,5 +53,6 @@ def _client(options: Namespace) -> Client:
 
 
 def _fail(message: str) -> int:
-    print(f"tidegate: {printable(' '.join(message.split()))}", file=sys.stderr)
+    as_options = _KEYWORDS.sub(lambda found: f"--{found[1].replace('_', '-')}", " ".join(message.split()))
+    print(f"tidegate: {printable(as_options)}", file=sys.stderr)
     return 1

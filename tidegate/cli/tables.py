@@ -144,7 +144,9 @@ class _Csv:
         except RowError as error:
             if not self.columns.named and len(names) == len(self.columns.names):
                 return self.columns.in_order(), ("columns are taken in their order: the model has no names for them",)
-            raise self._bad(f"line 1: {error}") from None
+            odd = next(name for name in names if name and not _is_number(name))
+            why = f"; it was taken for the names of columns, because '{odd}' is no number"
+            raise self._bad(f"line 1: {error}{why if any(map(_is_number, names)) else ''}") from None
         extra = self.columns.others(names)
         return binding, (f"columns that the model does not take are left out: {_listed(extra)}",) if extra else ()
 

@@ -23,6 +23,7 @@ _GRPC_NAME = re.compile(r"(unix|unix-abstract|dns|ipv4|ipv6|vsock|xds|passthroug
 _PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")  # the first of these that is set, as gRPC has it
 _NO_PROXIES = ("no_grpc_proxy", "no_proxy")
 _HTTPS = "https://"
+_BEFORE = re.compile(r"^failed to connect to all addresses; last error: (\w+: )?(ipv[46]:\S+: )?")  # gRPC's reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,8 @@ class Endpoint:
     def why_not(self, details: str) -> str:
         secure = self.credentials is not None
         if secure and "WRONG_VERSION_NUMBER" in details:
-            return f"the server at {self} does not speak TLS: connect without https:// and credentials ({details})"
+            return f"the server at {self} does not speak TLS: connect without https:// and credentials"
+        details = _BEFORE.sub("", details)
         if (why := self._tls_fault()) is not None:
             return why
         if secure and "CERTIFICATE_VERIFY_FAILED" in details:

@@ -25,8 +25,8 @@ class Tls:
 
     def credentials(self) -> grpc.ChannelCredentials:
         """Raises ValueError or OSError: a file cannot be used."""
-        self._context(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
         ca, cert, key = (None if path is None else path.read_bytes() for path in (self.ca, self.cert, self.key))
+        self._context(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
         return grpc.ssl_channel_credentials(ca, key, cert)
 
     def fault(self, server: str, host: str, port: int) -> str | None:

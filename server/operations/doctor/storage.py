@@ -11,7 +11,7 @@ from server.operations.doctor.finding import FAULT, OK, WARNING, Finding
 from server.repository import folder
 from server.repository.source import intake
 from server.settings import Settings
-from server.stores.open import file_of, open_store
+from server.stores.open import described, file_of, open_store
 from server.stores.terms import Terms
 from stepgraph.errors import ModelRefused
 from stepgraph.isolation.intake import Effort, Intake
@@ -90,10 +90,9 @@ def store(settings: Settings) -> Iterator[Finding]:
         yield Finding(FAULT, "store", f"{_without_password(settings.store)}: {error}", "start it, or mend --store")
         return
     limit = settings.max_store_mib * 2**20
-    text = (
-        f"{_without_password(settings.store)} answers, and is of a release that is read here: {usage.sequences:,} "
-        f"sequences, {usage.parked:,} of them parked, {usage.taken / 2**20:,.0f} of {settings.max_store_mib:,.0f} MiB"
-    )
+    held = f"{usage.sequences:,} sequences, {usage.parked:,} of them parked"
+    taken = f"{usage.taken / 2**20:,.0f} of {settings.max_store_mib:,.0f} MiB"
+    text = f"{' '.join(described(settings.store))} answers: {held}, {taken}"
     full = usage.taken > _NEARLY * limit or usage.parked > _NEARLY * settings.max_parked
     mend = "raise --max-store-mib and --max-parked, or lower --retention-hours: else those parked longest are evicted"
     yield Finding(WARNING, "store", text, mend) if full else Finding(OK, "store", text)

@@ -83,3 +83,9 @@ def test_what_cannot_be_is_said_in_a_sentence(run: Command) -> None:
 def test_which_file_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     assert token.main(["list"], {}) == 1
     assert "Say --tokens FILE, or set TIDEGATE_TOKENS" in capsys.readouterr().err
+
+
+def test_a_right_that_there_is_not_and_a_folder_that_is_not_there_are_named(run: Command, tmp_path: Path) -> None:
+    assert "no right 'dance'; expected predict, observe, administer" in run("add mill --may dance", status=1)[1]
+    run.file.path = tmp_path / "nowhere" / "tokens.json"
+    assert f"there is no folder {tmp_path / 'nowhere'}" in run("add mill", status=1)[1]

@@ -321,3 +321,21 @@ def test_a_command_runs_with_its_input_or_output_closed(server: FakeServer, tabl
         ["/bin/sh", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_connection_that_is_refused_is_told_without_what_grpc_says_before_and_beside_it() -> None:
+    done = run("127.0.0.1:1", "models")
+    assert done.stderr.count("127.0.0.1:1") == 1
+    assert "last error" not in done.stderr
+    assert run("https://127.0.0.1:1", "models").stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["--ca", "/no.pem"], "tidegate: /no.pem: No such file or directory\n"),
+        (["--cert", "/no.pem"], "tidegate: --cert and --key belong together: one of them was not given\n"),
+    ],
+)
+def test_files_of_tls_that_cannot_be_used_are_named_as_the_command_line_has_them(given: list[str], words: str) -> None:
+    assert run("https://127.0.0.1:1", *given, "models").stderr == words

@@ -41,6 +41,7 @@ def test_an_empty_table_has_no_rows() -> None:
     [
         ("left,up\n1,2\n", "no column right; the model takes left, right"),
         ("1,2,3\n", "3 columns; 2 were expected: left, right"),
+        ("1,x\n", "it was taken for the names of columns, because 'x' is no number"),
         ("1,2\n3\n", "line 2: 1 columns; 2 were expected, as in the first line"),
         ("left,right\n1,x\n", "line 2: column 'right' holds 'x', which is no number"),
         ("left,right\n1,\n", "line 2: column 'right' holds ''"),
