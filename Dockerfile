@@ -57,6 +57,11 @@ COPY LICENSE ./
 COPY tidegate tidegate
 COPY stepgraph stepgraph
 COPY server server
+# For operators: `docker exec CONTAINER tidegate sequences`, from where the server lets a client administer.
+COPY --chmod=755 <<'SCRIPT' /usr/local/bin/tidegate
+#!/bin/sh
+PYTHONPATH=/app exec python -m tidegate.cli "$@"
+SCRIPT
 # What there is to serve if nothing is mounted over it.
 COPY models /models
 # A checkout made under a strict umask must be readable here all the same.

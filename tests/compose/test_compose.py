@@ -62,6 +62,17 @@ def test_a_sequence_streams_from_outside_with_its_gates(up: Project) -> None:
     assert held.layer[0].input[0] < 0.1
 
 
+def test_an_operator_lists_backs_up_and_restores_inside_the_container(up: Project, tmp_path: Path) -> None:
+    with tidegate.connect(up.address, timeout=20) as client, client.sequence("recall") as sequence:
+        sequence.step(WRITE)
+        assert sequence.id in up.inside("tidegate", "sequences").stdout
+        assert up.inside("tidegate", "store", "backup", "/state/a.backup").returncode == 0
+    docker("cp", f"{up.server}:/state/a.backup", str(tmp_path))
+    docker("cp", str(tmp_path / "a.backup"), f"{up.server}:/state/b.backup")
+    assert "restored" in up.inside("tidegate", "store", "restore", "/state/b.backup").stdout
+    assert up.inside("rm", "/state/a.backup").returncode == 0
+
+
 def test_a_model_trained_in_a_container_is_served_without_a_restart(up: Project) -> None:
     started = inspect(up.server, ".State.StartedAt")
     up.train("recall", "--name", "fresh", *BRIEF)

@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn, TypeAlias
 
 from tidegate.cli import operator_arguments
@@ -53,10 +53,17 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
+def _version() -> str:
+    try:
+        return version("tidegate")
+    except PackageNotFoundError:  # run from its sources, as in the server's image
+        return "(not installed)"
+
+
 def _parser() -> _Parser:
     about = "Recurrent networks as streams, with their gates."
     parser = _Parser(prog="tidegate", description=about, parents=[_anywhere()])
-    parser.add_argument("--version", action="version", version=f"tidegate {version('tidegate')}")
+    parser.add_argument("--version", action="version", version=f"tidegate {_version()}")
     parser.set_defaults(server=None, timeout=30.0, owner="", tls=False, insecure=False)
     parser.set_defaults(ca=None, cert=None, key=None, token_file=None)
     commands_of = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -9,12 +9,14 @@ import select
 import shlex
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.tidegate.fake_server import FakeServer, expected
+from tidegate.cli.arguments import read
 
 COMMAND = [sys.executable, "-m", "tidegate.cli.command"]
 ROWS = np.random.default_rng(0).normal(size=(10, 2)).astype(np.float32)
@@ -339,3 +341,15 @@ def test_a_connection_that_is_refused_is_told_without_what_grpc_says_before_and_
 )
 def test_files_of_tls_that_cannot_be_used_are_named_as_the_command_line_has_them(given: list[str], words: str) -> None:
     assert run("https://127.0.0.1:1", *given, "models").stderr == words
+
+
+def test_the_command_runs_from_its_sources_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def absent(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("tidegate.cli.arguments.version", absent)
+    with pytest.raises(SystemExit):
+        read(["--version"])
+    assert capsys.readouterr().out == "tidegate (not installed)\n"
