@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PORTION = 1_000  # ids in one call of the store; if one of them is unknown, the rest is not looked for
-_CALLS = 16  # calls of one address that wait for the store: other addresses wait behind no more of them
+_CALLS = 16  # calls of one account that wait for the store: others wait behind no more of them
 _MOST = 256  # owners in one call of the store
 _SLICES = 32  # calls in which the store gives back space, in each round: other calls wait for one of them at most
 _BATCH = 500  # sequences that are evicted in one call: other calls wait for one of them at most
@@ -187,34 +187,35 @@ class Limits:
 
 
 class Lookups:
-    """How many sequences each address has the store look for: as many at a time as it may have open, in a few calls.
+    """How many sequences each account has the store look for: as many at a time as it may have open, in a few calls.
 
-    A client that asks for ids that it made up delays no other client. `most`: ids of an address, 0 for any number.
+    A client that asks for ids that it made up delays no other client. `most`: ids of an account, 0 for any number.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._asked: Counter[str] = Counter()  # ids, by address
+        self._asked: Counter[str] = Counter()  # ids, by account
         self._turns: WeakValueDictionary[str, Semaphore] = WeakValueDictionary()
 
-    def begin(self, address: str, count: int) -> None:
-        """An address asks for so many more, until `end`. Raises OverLimit: then nothing has begun."""
-        if self._most and self._asked[address] + count > self._most:
+    def begin(self, caller: Caller, count: int) -> None:
+        """A client asks for so many more, until `end`. Raises OverLimit: then nothing has begun."""
+        asked = self._asked[caller.account]
+        if self._most and asked + count > self._most:
             raise OverLimit(
-                f"{self._asked[address]} sequences are being resumed from your address, and {count} more were asked "
-                f"for; {self._most} is the limit",
+                f"{asked} sequences are being resumed {caller.whence}, and {count} more were asked for; "
+                f"{self._most} is the limit",
                 Reason.TOO_MANY_OF_OWNER,
             )
-        self._asked[address] += count
+        self._asked[caller.account] += count
 
-    def end(self, address: str, count: int) -> None:
-        self._asked[address] -= count
-        if not self._asked[address]:
-            del self._asked[address]
+    def end(self, caller: Caller, count: int) -> None:
+        self._asked[caller.account] -= count
+        if not self._asked[caller.account]:
+            del self._asked[caller.account]
 
     @asynccontextmanager
-    async def turn(self, address: str) -> AsyncIterator[None]:
-        """Waits until the address has fewer calls under way than it may have, and holds a place for one."""
-        turn = self._turns.setdefault(address, Semaphore(_CALLS))
+    async def turn(self, caller: Caller) -> AsyncIterator[None]:
+        """Waits until the account has fewer calls under way than it may have, and holds a place for one."""
+        turn = self._turns.setdefault(caller.account, Semaphore(_CALLS))
         async with turn:
             yield

@@ -63,7 +63,7 @@ class Takeovers:
     def claim(self, wish: Wish) -> None:
         """Takes over sequences that were opened before. Of several claims of the same sequence the last one gets it."""
         try:
-            self._lookups.begin(wish.caller.account, len(wish.ids))
+            self._lookups.begin(wish.caller, len(wish.ids))
         except OverLimit as refusal:
             self._store.run(_refused(refusal), wish.then)
             return
@@ -84,7 +84,7 @@ class Takeovers:
     async def _taken_over(self, wish: Wish) -> list[Restored]:
         """Delays the answer to a wrong token, longer each time; that to the right token is never delayed."""
         try:
-            async with self._lookups.turn(wish.caller.account):
+            async with self._lookups.turn(wish.caller):
                 return await self._claimed_by_owner(wish)
         except SequenceGone as refused:
             if refused.reason is Reason.WRONG_TOKEN:
@@ -93,7 +93,7 @@ class Takeovers:
                     await asyncio.sleep(wait)
             raise
         finally:
-            self._lookups.end(wish.caller.account, len(wish.ids))
+            self._lookups.end(wish.caller, len(wish.ids))
             await self._expect_no_more(wish)
 
     async def _claimed_by_owner(self, wish: Wish) -> list[Restored]:

@@ -12,9 +12,9 @@ import pytest
 
 from server.caller import Caller
 from server.durability.checkpoint import Checkpoint, encode
-from server.durability.limits import PORTION
+from server.durability.limits import PORTION, Lookups
 from server.durability.restored import Kept, Restored, Wish
-from server.errors import ModelUnavailable, SequenceGone, StoreFailed
+from server.errors import ModelUnavailable, OverLimit, SequenceGone, StoreFailed
 from server.stores.memory import MemoryStore
 from server.stores.store import Write
 from server.stores.terms import Terms
@@ -160,6 +160,19 @@ def test_of_many_resumes_of_an_address_a_few_wait_for_the_store_and_those_of_oth
     for _ in range(10):
         bench.hear(1)
     assert not bench.keeper.takeovers._lookups._asked
+
+
+@pytest.mark.parametrize(
+    ("caller", "whence"),
+    [(Caller("ipv4:10.0.0.9"), "from your address"), (Caller("ipv4:10.0.0.9", token="ci"), "with token 'ci'")],
+)
+def test_who_resumes_too_many_at_a_time_is_told_what_they_are_counted_by(caller: Caller, whence: str) -> None:
+    lookups = Lookups(3)
+    lookups.begin(caller, 2)
+    with pytest.raises(OverLimit, match=f"2 sequences are being resumed {whence}, and 2 more were asked for; 3 is"):
+        lookups.begin(caller, 2)
+    lookups.end(caller, 2)
+    lookups.begin(caller, 3)
 
 
 # What is refused ------------------------------------------------------------------------------------------------------
