@@ -88,10 +88,10 @@ class Connection(asyncio.Protocol):
         self._unread += data
         if self._due:
             self._read_or_wait()
-        elif self._reading.over:
-            self._wait_for_turn()
-        else:
+        elif self._reading.left > 0:
             self._take_turn()
+        else:
+            self._wait_for_turn()
 
     def _wait_for_turn(self) -> None:
         self._due = True
@@ -112,7 +112,7 @@ class Connection(asyncio.Protocol):
         reading.took(now - began)
         if self._unread and not self._closing:
             self._wait_for_turn()
-        else:
+        elif self._waits or self.full:
             self._read_or_wait()
 
     def _read_or_wait(self) -> None:

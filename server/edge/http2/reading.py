@@ -17,21 +17,15 @@ class Reading:
     """
 
     def __init__(self, most: float, later: Callable[[Callable[[], None]], object]) -> None:
-        self._most = most
+        self._most = self.left = most  # seconds, and what this turn has of them
         self._later = later
-        self._taken = 0.0  # seconds of this turn
         self._due = False  # the next turn is to come
         self._waiting: deque[Callable[[], None]] = deque()
 
-    @property
-    def over(self) -> bool:
-        """Whether this turn has no time left."""
-        return self._taken >= self._most
-
     def took(self, seconds: float) -> None:
         """A connection was read for so long."""
-        self._taken += seconds
-        if self._taken > _NOTED:
+        self.left -= seconds
+        if self.left < self._most - _NOTED:
             self._turn_later()
 
     def wait(self, go_on: Callable[[], None]) -> None:
@@ -45,11 +39,11 @@ class Reading:
             self._later(self._turn)
 
     def _turn(self) -> None:
-        self._taken = 0.0
+        self.left = self._most
         for _ in range(len(self._waiting)):
-            if self.over:
+            if self.left <= 0:
                 break
             self._waiting.popleft()()
-        self._due, self._taken = False, 0.0
+        self._due, self.left = False, self._most
         if self._waiting:
             self._turn_later()
