@@ -126,7 +126,11 @@ class _Writer:
         merged = [ROWS if (size := math.prod(axis)) < 0 else size for axis in span.axes]
         merged[span.place] = span.back
         apart = [len(axis) for axis in span.axes] == [1] * len(span.axes)
-        return given if apart else self.g.reshape(given, merged)
+        before = given if apart else self.g.reshape(given, merged)
+        if not span.repeats:
+            return before
+        first = self.g.slice(ring.tensor, span.place, 0, 1)
+        return self.g.op("Where", self._earlier(AGE, 1, span, 1), first, before)
 
     def _late(self, key: Key, span: Span) -> str:
         """The step's own elements of a tensor, `outside` where the file has none yet."""
@@ -137,14 +141,20 @@ class _Writer:
             g, own = self.g, span.own
             counted = g.op("Mul", AGE, g.constant(np.array([own], np.float32)))  # [B, 1]
             at = g.op("Add", counted, g.constant(np.arange(own, dtype=np.float32)))  # [B, own]
-            missing = g.op("Less", at, g.constant(np.array([span.since], np.float32)))
-            rows = next((i for i, axis in enumerate(span.axes) if axis == (ROWS,)), None)
-            if rows is not None and rows > span.place:
-                missing = g.op("Transpose", missing, perm=[1, 0])
-            shape = [own if i == span.place else ROWS if i == rows else 1 for i in range(len(span.axes))]
             outside = g.constant(np.array(span.outside, self._types[tensor]))
-            self._masked[key] = g.op("Where", g.reshape(missing, shape), outside, tensor)
+            self._masked[key] = g.op("Where", self._earlier(at, span.since, span, own), outside, tensor)
         return self._masked[key]
+
+    def _earlier(self, at: str, than: int, span: Span, count: int) -> str:
+        """Which of so many places [B, count] are before that one, in the axes of a tensor."""
+        g = self.g
+        missing = g.op("Less", at, g.constant(np.array([than], np.float32)))
+        rows = next((i for i, axis in enumerate(span.axes) if axis == (ROWS,)), None)
+        if rows is not None and rows > span.place:
+            missing = g.op("Transpose", missing, perm=[1, 0])
+        return g.reshape(
+            missing, [count if i == span.place else ROWS if i == rows else 1 for i in range(len(span.axes))]
+        )
 
 
 def _set(node: onnx.NodeProto, name: str, value: object) -> None:

@@ -28,7 +28,8 @@ class Span:
     `axes` are the tensor's for one step, each as the sizes of which it is the product, `own` of them the step's.
     The sequence begins with `begun` elements that depend on no step; those before them are `outside`, and so are the
     first `since` of the steps' own, which the file does not have. With `there`, the first steps get fewer elements:
-    none from before that one, which is counted from the first of the first step.
+    none from before that one, which is counted from the first of the first step. If it `repeats`, all that stands
+    before the first step is the first element of that step again.
     """
 
     input: int
@@ -41,6 +42,7 @@ class Span:
     outside: float = 0.0
     since: int = 0
     there: int | None = None
+    repeats: bool = False
 
     @property
     def back(self) -> int:
@@ -49,7 +51,9 @@ class Span:
     @property
     def asks(self) -> int:
         """Up to which step it depends on a sequence's age which elements are there; 0: on none."""
-        return -(-self.since // self.own) if self.there is None else -(-(self.there - self.first) // self.own)
+        if self.there is not None:
+            return -(-(self.there - self.first) // self.own)
+        return max(-(-self.since // self.own), int(self.repeats and self.back > 0))
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ class Ring:
         begun = np.moveaxis(held, span.place, 0)[: span.begun][-span.back :] if span.begun else held[:0]
         shape = [1 if n == ROWS else n for n in self.sizes]
         start = np.full(shape, span.outside, held.dtype)
-        if span.begun:
+        if span.begun and not span.repeats:
             at = sum(len(axis) for axis in span.axes[: span.place])
             flat = np.moveaxis(start, at, 0)
             flat[len(flat) - len(begun) :] = begun.reshape(len(begun), *flat.shape[1:])
@@ -142,7 +146,7 @@ def states(
 
 def _age(young: Mapping[str, int]) -> LoopState:
     ports = (Port(name, np.dtype(np.float32), (1,), 0, None) for name in (AGE, f"{AGE}/next"))
-    first = f"what has fewer elements in the first steps ('{next(iter(young))}')"
+    first = f"what is otherwise in the first steps ('{next(iter(young))}')"
     return LoopState(Carried(*ports), np.zeros(1, np.float32), first, AGE, max(young.values()))
 
 

@@ -12,10 +12,10 @@ def span(call: Call, index: int, place: int, first: int, last: int, outside: flo
 
 def span_of(value: Value, index: int, place: int, first: int, last: int, outside: float = 0.0, since: int = 0) -> Span:
     time = steps_of(value, place)
-    if since and any(ROWS in map(_size, axis) and len(axis) > 1 for axis in value.axes):
-        raise unknown("begins later than the first step, with sequences and features along one axis")
+    if (since or value.repeats) and any(ROWS in map(_size, axis) and len(axis) > 1 for axis in value.axes):
+        raise unknown("is otherwise in the first steps, with sequences and features along one axis")
     sizes = tuple(tuple(map(_size, axis)) or (1,) for axis in value.axes)
-    return Span(index, place, first, last, time.rate, sizes, max(0, -time.shift), outside, since)
+    return Span(index, place, first, last, time.rate, sizes, max(0, -time.shift), outside, since, repeats=value.repeats)
 
 
 def steps_of(value: Value, place: int) -> Time:

@@ -187,7 +187,8 @@ def _padded(x: Value, place: int, before: int, after: int, mode: str) -> Value:
     wide = Time(time.rate, time.shift - before, time.extra + before + after)
     far = {"constant": 0, "edge": 1, "reflect": 2}[mode]
     ahead, back = (-(-far * max(0, n) // time.rate) for n in (before, after))
-    return replace(x, axes=put(x.axes, place, (wide,)), back=x.back + back, ahead=x.ahead + ahead)
+    repeats = mode == "edge" and before > 0 and time.shift == 0
+    return replace(x, axes=put(x.axes, place, (wide,)), back=x.back + back, ahead=x.ahead + ahead, repeats=repeats)
 
 
 @rule("CenterCropPad", says="local where it cuts features")

@@ -1,0 +1,102 @@
+"""What depends on the first steps of a sequence or on their number: padding with the first step, counts, means so far."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stepgraph.loading import load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+INPUTS, STEPS = 3, 200
+
+
+class Replicated(nn.Module):
+    """A causal convolution that repeats the first step before it."""
+
+    def __init__(self, kernel: int, dilation: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(INPUTS, INPUTS, kernel, dilation=dilation)
+        self.back = (kernel - 1) * dilation
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(functional.pad(x.transpose(1, 2), (self.back, 0), mode="replicate")).transpose(1, 2)
+
+
+class Chomped(nn.Module):
+    """A convolution that pads both sides, and loses what looks ahead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(INPUTS, INPUTS, 3, padding=2, padding_mode="replicate")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x.transpose(1, 2))[:, :, :-2].transpose(1, 2)
+
+
+class Spectral(nn.Module):
+    """A convolution over time and frequency."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, (3, 3), padding=(0, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        padded = functional.pad(x.unsqueeze(1), (0, 0, 2, 0), mode="replicate")
+        return self.conv(padded).transpose(1, 2).flatten(2)
+
+
+def pooled(x: Tensor) -> Tensor:
+    return functional.avg_pool1d(functional.pad(x.transpose(1, 2), (4, 0), mode="replicate"), 5, 1).transpose(1, 2)
+
+
+Part = nn.Module | Callable[[Tensor], Tensor] if TYPE_CHECKING else object
+REPLICATED: dict[str, Callable[[], Part]] = {
+    "two convolutions": lambda: nn.Sequential(Replicated(3, 1), nn.Tanh(), Replicated(3, 4)),
+    "both sides": Chomped,
+    "time and frequency": Spectral,
+    "an average": lambda: pooled,
+}
+
+
+class Net(nn.Module):
+    """A part before a cell."""
+
+    def __init__(self, part: Part) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.part = part
+        self.cell = nn.GRU(self.part(torch.zeros(1, 9, INPUTS)).shape[-1], 4, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cell(self.part(x))[0]
+
+
+def held_to_the_file(part: Part, path: Path, batch: int) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own
+        free = {"x": {0: "batch", 1: "time"}, "y": {0: "batch", 1: "time"}}
+        names = {"input_names": ["x"], "output_names": ["y"], "dynamic_axes": free}
+        given = (torch.zeros(2, 9, INPUTS),)
+        torch.onnx.export(Net(part).eval(), given, path, dynamo=False, opset_version=17, **names)
+    model = load(path, 2, 0.0)
+    assert model.proof.unread == ""
+    x = np.random.default_rng(0).standard_normal((batch, STEPS, INPUTS), np.float32)
+    (wanted,) = onnxruntime.InferenceSession(path).run(["y"], {"x": x})
+    served = model.engine.run({"x": x.swapaxes(0, 1)}, model.graph.start(batch), trace=False).outputs["y"]
+    np.testing.assert_allclose(served.swapaxes(0, 1), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", REPLICATED)
+def test_what_pads_with_the_first_step_is_served(name: str, tmp_path: Path) -> None:
+    held_to_the_file(REPLICATED[name](), tmp_path / "model.onnx", 2)
