@@ -21,9 +21,7 @@ from stepgraph.running import session
 
 _MOST_BYTES = 4 * 2**20  # of the rings of one sequence
 _STEPS = 2
-_FEWER = (
-    "{} takes the last steps, of which a sequence has fewer at first, so sequences of unlike age cannot share a batch"
-)
+_BY_AGE = "{} makes something else of sequences that are at different steps, so that they cannot share a batch"
 
 
 def applied(step: Source, original: Graph) -> tuple[Source, Finding | None]:
@@ -41,19 +39,19 @@ def applied(step: Source, original: Graph) -> tuple[Source, Finding | None]:
     if not needed:
         return step, read.finding
     found, young = rings.found(nodes, needed), rings.young(nodes, needed)
+    counted = rings.counted(nodes, needed)
     _check_size(found)
-    held = _held(original, facts, found, young)
-    model = ring_writer.stepped(step.model, needed, found, {name: held[name].dtype for name in young})
-    alone = facts.alone or next((_FEWER.format(label(node)) for node in nodes if _fewer(node, needed)), None)
-    return replace(
-        step, model=model, facts=replace(facts, rings=rings.states(found, held, young), alone=alone)
-    ), read.finding
+    held = _held(original, facts, found, (*young, *counted))
+    model = ring_writer.stepped(step.model, needed, found, {name: held[name].dtype for name in (*young, *counted)})
+    alone = facts.alone or next((_BY_AGE.format(label(node)) for node in nodes if _by_age(node, needed)), None)
+    facts = replace(facts, rings=rings.states(found, held, young, counted), alone=alone)
+    return replace(step, model=model, facts=facts), read.finding
 
 
-def _fewer(node: onnx.NodeProto, needed: Mapping[str, Form]) -> bool:
-    """Whether a node has fewer elements in the first steps of a sequence than later."""
+def _by_age(node: onnx.NodeProto, needed: Mapping[str, Form]) -> bool:
+    """Whether what a node makes has no rows of a batch, and is not the same for sequences of unlike age."""
     form = needed.get(rings.first_of(node))
-    return form is not None and any(span.there is not None for span in form.spans)
+    return form is not None and (form.count is not None or any(span.there is not None for span in form.spans))
 
 
 def _check_size(found: Mapping[rings.Key, Ring]) -> None:

@@ -8,7 +8,7 @@ from stepgraph.file import sidecar
 from stepgraph.model import LoadedModel
 from stepgraph.report.report import StateFact
 from stepgraph.rewriting.ports import LoopState, Port
-from stepgraph.rewriting.stepgraph import AGE
+from stepgraph.rewriting.stepgraph import AGE, STEP
 
 
 def states(loaded: LoadedModel) -> tuple[StateFact, ...]:
@@ -56,7 +56,7 @@ def _of_others(loaded: LoadedModel) -> Iterator[StateFact]:
             yield StateFact(None, given.name, given.row, "loop", None, None, start, state.loop, _unseen(state))
     for ring in facts.rings:
         given, start = ring.carried.given, _start(ring.start.any())
-        home, node = ("server", None) if given.name == AGE else ("ring", ring.loop)
+        home, node = ("server", None) if given.name in (AGE, STEP) else ("ring", ring.loop)
         yield StateFact(None, given.name, given.row, home, None, None, start, node)
 
 

@@ -18,7 +18,7 @@ from stepgraph.rewriting.stepgraph import COUNT, DRAWS, PREFIX, SEED, STATE, Ste
 
 NORMAL, UNIFORM = "tidegate.normal/", "tidegate.uniform/"  # how inputs begin that hold random numbers of that kind
 SEED_SIZE, DRAWS_SIZE = 4, 2  # columns: 16 bits of the seed each; steps up to 2^24, and how often that many
-_PART = 2**24
+PART = 2**24
 _PREFIX = f"{PREFIX}random/"
 _KEYS = (0x548C9DECBCE65295, 0xC8E4FD154CE32F6D)
 _ONCE = 2**63  # numbers that are drawn once for a sequence are counted from here
@@ -34,7 +34,7 @@ def next_draws(g: GraphBuilder, before: str, dtype: np.dtype) -> str:
     low, high = g.split(before, [1, 1])
     one = g.constant(np.ones(1, dtype))
     more = g.op("Add", low, one)
-    fits = g.cast(g.op("Less", more, g.constant(np.full(1, _PART, dtype))), dtype)
+    fits = g.cast(g.op("Less", more, g.constant(np.full(1, PART, dtype))), dtype)
     return g.concat(g.op("Mul", more, fits), g.op("Add", high, g.op("Sub", one, fits)))
 
 
@@ -43,7 +43,7 @@ def write(graph: onnx.GraphProto, opset: int, laid: StepGraph, facts: Facts) -> 
     g = GraphBuilder(_PREFIX, opset)
     columns = {each.name: each.span for each in laid.state if each.layer is None}
     seed = _whole(g, columns[SEED], (1, 2**16, 2**32, 2**48))
-    step = _whole(g, columns[DRAWS], (1, _PART))
+    step = _whole(g, columns[DRAWS], (1, PART))
     start = g.op("Sub", step, _whole(g, columns[COUNT], (1,)) if facts.window else step)
     high, low = (_squares(g, seed, g.constant(np.array(key, np.uint64))) for key in _KEYS)
     key = g.op("Add", g.op("Mul", high, _number(g, 2**32)), low)

@@ -9,8 +9,9 @@ from onnx import helper
 
 from stepgraph.graphs.builder import GraphBuilder, rebuilt
 from stepgraph.graphs.nodes import copied, opset
-from stepgraph.rewriting.rings import OWN, PREFIX, ROWS, Form, Key, Ring, Span, first_of, key_of, young
-from stepgraph.rewriting.stepgraph import AGE
+from stepgraph.rewriting import generator
+from stepgraph.rewriting.rings import OWN, PREFIX, ROWS, Count, Form, Key, Ring, Span, counted, first_of, key_of, young
+from stepgraph.rewriting.stepgraph import AGE, STEP
 
 
 def stepped(
@@ -33,6 +34,10 @@ def stepped(
         writer.age(max(after.values()))
         copy.graph.input.append(onnx.ValueInfoProto(name=AGE))
         copy.graph.output.append(onnx.ValueInfoProto(name=f"{AGE}/next"))
+    if counted(model.graph.node, forms):
+        writer.step()
+        copy.graph.input.append(onnx.ValueInfoProto(name=STEP))
+        copy.graph.output.append(onnx.ValueInfoProto(name=f"{STEP}/next"))
     ports = [(ring.port(np.dtype(np.float32)), ring.port(np.dtype(np.float32), "/next")) for ring in rings.values()]
     copy.graph.input.extend(onnx.ValueInfoProto(name=given.name) for given, _ in ports)
     copy.graph.output.extend(onnx.ValueInfoProto(name=returned.name) for _, returned in ports)
@@ -51,8 +56,27 @@ class _Writer:
         one, last = (g.constant(np.array([n], np.float32)) for n in (1, most))
         g.op_to(f"{AGE}/next", "Min", g.op("Add", AGE, one), last)
 
+    def step(self) -> None:
+        """Counts the steps of each sequence without end."""
+        self.g.op_to(f"{STEP}/next", "Identity", generator.next_draws(self.g, STEP, np.dtype(np.float32)))
+
+    def _count(self, count: Count) -> str:
+        """The whole numbers [own] of a step. One sequence alone."""
+        g, whole = self.g, np.dtype(np.int64)
+        low, high = (g.reshape(g.cast(part, whole), [1]) for part in g.split(STEP, [1] * generator.DRAWS_SIZE))
+        step = g.op("Add", low, g.op("Mul", high, g.constant(np.array([generator.PART]))))
+        first = g.op("Mul", step, g.constant(np.array([count.own * count.by])))
+        return g.op("Add", first, g.constant(count.start + count.by * np.arange(count.own)))
+
     def write(self, node: onnx.NodeProto, form: Form) -> None:
         g, copy = self.g, copied(node)
+        if form.count and form.count.axis is not None:
+            g.op_to(node.output[0], "Gather", node.input[0], self._count(form.count), axis=form.count.axis)
+            return
+        if form.count:
+            kind = helper.np_dtype_to_tensor_dtype(self._types[node.output[0]])
+            g.op_to(node.output[0], "Cast", self._count(form.count), to=kind)
+            return
         for span in (span for span in form.spans if span.input != OWN):
             copy.input[span.input] = self._taken(node, span)
         for index, value in form.constants.items():

@@ -5,7 +5,7 @@ A ring holds the elements before those of the step, in their order. Which nodes 
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +13,9 @@ import numpy as np
 import onnx
 
 from stepgraph.graphs.labels import label, name_of
+from stepgraph.rewriting import generator
 from stepgraph.rewriting.ports import Carried, LoopState, Port
-from stepgraph.rewriting.stepgraph import AGE
+from stepgraph.rewriting.stepgraph import AGE, STEP
 
 PREFIX = "tidegate.rings/"
 ROWS = -1  # among the sizes of an axis: as many as there are sequences
@@ -57,13 +58,27 @@ class Span:
 
 
 @dataclass(frozen=True)
+class Count:
+    """Whole numbers that count along the steps: `own` for each, from `start` on, `by` apart.
+
+    `axis`: they are places along that axis of a table; None: they are the result.
+    """
+
+    start: int
+    by: int
+    own: int
+    axis: int | None = None
+
+
+@dataclass(frozen=True)
 class Form:
     """How a node is written for one step.
 
     `instead`: the node only moves elements along time, so what it needs of that input is its result. `attributes` and
     `constants` (inputs by index) replace the node's; `less` is taken from its second input, a shape, and `more` added
     to its result, which is one; `cut` keeps a part of an axis of its result: the axis, from where, how many. With
-    `upon`, an operator, its result is joined to the last of what it made before.
+    `upon`, an operator, its result is joined to the last of what it made before. With `count` it is made of the number
+    of the step.
     """
 
     spans: tuple[Span, ...] = ()
@@ -74,6 +89,7 @@ class Form:
     more: tuple[int, ...] = ()
     cut: tuple[int, int, int] | None = None
     upon: str = ""
+    count: Count | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,11 +153,22 @@ def young(nodes: Iterable[onnx.NodeProto], forms: Mapping[str, Form]) -> dict[st
     return {tensor: max(asks for other, asks in asked if other == tensor) for tensor, _ in asked}
 
 
+def counted(nodes: Iterable[onnx.NodeProto], forms: Mapping[str, Form]) -> list[str]:
+    """The tensors that are made of the number of the step."""
+    return [name for node in nodes if (name := first_of(node)) in forms and forms[name].count]
+
+
 def states(
-    rings: Mapping[Key, Ring], held: Mapping[str, np.ndarray], young: Mapping[str, int]
+    rings: Mapping[Key, Ring], held: Mapping[str, np.ndarray], young: Mapping[str, int], counted: Sequence[str]
 ) -> tuple[LoopState, ...]:
     """The rings as states; `held` are their tensors in a run of the file, of one sequence."""
-    return (*_kept(rings, held), *([_age(young)] if young else []))
+    return (*_kept(rings, held), *([_age(young)] if young else []), *([_step(counted)] if counted else []))
+
+
+def _step(counted: Sequence[str]) -> LoopState:
+    size = generator.DRAWS_SIZE
+    ports = (Port(name, np.dtype(np.float32), (size,), 0, None) for name in (STEP, f"{STEP}/next"))
+    return LoopState(Carried(*ports), np.zeros(size, np.float32), f"what counts steps ('{counted[0]}')", STEP)
 
 
 def _age(young: Mapping[str, int]) -> LoopState:

@@ -17,6 +17,7 @@ from stepgraph.rewriting.ports import Port
 PREFIX = "tidegate/"
 BEGUN = f"{PREFIX}begun"  # a column of the state: 1 from the second step on, where the first computes a state
 AGE = "tidegate.rings/age"  # a column of the state: how many steps a sequence has taken, up to the last that matters
+STEP = "tidegate.rings/step"  # columns of the state: the number of the step, as two numbers
 COUNT = f"{PREFIX}window"  # a column of the state: how many steps of its window a sequence has taken
 ANSWERED = f"{PREFIX}answered"  # an output: whether this step is answered, where only the last of a window is
 SEED, DRAWS = f"{PREFIX}seed", f"{PREFIX}draws"  # columns of the state: what random numbers are drawn from

@@ -12,11 +12,11 @@ from math import inf
 from stepgraph.graphs.graph import Graph
 from stepgraph.rewriting.ports import Facts
 from stepgraph.rewriting.rings import Form
-from stepgraph.rings import moves, sums, windows
+from stepgraph.rings import counts, moves, sums, windows
 from stepgraph.rings.beside import beside
 from stepgraph.rules import reader
 from stepgraph.rules.table import Call
-from stepgraph.rules.value import Finding, Value
+from stepgraph.rules.value import COUNTED, Finding, Value
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,13 +31,22 @@ class Reading:
 
 
 def read(graph: Graph, facts: Facts) -> Reading:
+    """Where something is made of the number of the step and nothing else is in the way, that is counted as a state."""
+    found = _read(graph, facts, counting=False)
+    return _read(graph, facts, counting=True) if found.finding and COUNTED in found.finding.words else found
+
+
+def _read(graph: Graph, facts: Facts, counting: bool) -> Reading:
     forms: dict[str, Form] = {}
 
     def cut(call: Call, results: Sequence[Value]) -> Sequence[Value]:
-        made = form(call, results)
+        counted = counts.form(call, results) if counting else None
+        made = counted or form(call, results)
         if made is None:
             return results
         forms[next(filter(None, call.node.output))] = made
+        if counted:
+            return [replace(results[0], live=True, varies="")]
         return [replace(value.settled(), back=0, ahead=0) for value in results]
 
     finding = reader.read(graph, facts, cut)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from stepgraph.rewriting.rings import OWN, Form
 from stepgraph.rings.beside import beside
 from stepgraph.rings.span import place_of, span_of
-from stepgraph.rules.axes import time_of
+from stepgraph.rules.axes import Time, time_of
 from stepgraph.rules.table import Call
 from stepgraph.rules.value import Value, unknown
 
@@ -21,6 +21,10 @@ def upon_the_last(call: Call, results: Sequence[Value]) -> Form | None:
     place, time = place_of(made), time_of(made.axes)
     if place is None or time is None or time.extra or time.shift:
         raise unknown("sums what has more or fewer elements than there are steps")
+    return upon(call, made, place, time)
+
+
+def upon(call: Call, made: Value, place: int, time: Time) -> Form:
     operator, start = JOINING[call.node.op_type]
     last = span_of(replace(made, reaching=None), OWN, place, -1, time.rate - 1, start)
     return Form((last,), upon=operator)

@@ -64,14 +64,15 @@ def filled(call: Call) -> Value:
     return Value(axes, number=number.astype(object))
 
 
-@rule("Range", says="constant; depends on the number of the step, if along time")
+@rule("Range", says="constant; along time it counts the steps, which is a state")
 def counting(call: Call) -> Value:
     start, limit, delta = (None if (n := call.number(i)) is None else n.item() for i in range(3))
     if start is None or limit is None or delta is None:
         raise unknown("counts to a number that cannot be told from the file")
     if not any(isinstance(n, Size) for n in (start, limit, delta)):
         return of_array(np.arange(start, limit, delta).astype(object))
-    axis = axis_of(limit - start) if delta == 1 else None
+    count = quotient(limit - start, delta)
+    axis = None if count is None else axis_of(count)
     if axis is None:
         raise unknown("counts to a number that cannot be followed")
     return Value((axis,), varies=COUNTED)

@@ -101,10 +101,6 @@ REFUSED: dict[str, tuple[Callable[[], Around], str]] = {
         lambda: Around(after=lambda y: torch.flip(torch.cumsum(torch.flip(y, [1]), 1), [1])),
         r"\(Slice\) mixes steps .* it shifts, delays, cuts or reverses the sequence",
     ),
-    "the number of the step": (
-        lambda: Around(before=lambda x: x + torch.arange(x.shape[1]).view(1, -1, 1) * 0.1),
-        r"\(Add\) depends on the number of the step, and a step of a stream has none\. Let what it makes",
-    ),
     "padding by reflection": (
         lambda: Around(before=OverTime(nn.ReflectionPad1d((2, 0)), nn.Conv1d(INPUTS, INPUTS, 3))),
         r"\(Pad\) needs 4 steps ahead, so this model cannot answer a stream",

@@ -1,4 +1,4 @@
-"""What depends on the first steps of a sequence or on their number: padding with the first step, counts, means so far."""
+"""What depends on the first step of a sequence, or on the number of a step: padding, counts, means so far."""
 
 from __future__ import annotations
 
@@ -69,6 +69,52 @@ REPLICATED: dict[str, Callable[[], Part]] = {
 }
 
 
+class Placed(nn.Module):
+    """A learnt vector is added to each step, by its number: looked up, or cut from the front of a table."""
+
+    def __init__(self, looked_up: bool) -> None:
+        super().__init__()
+        self.table, self.looked_up = nn.Embedding(512, INPUTS), looked_up
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.looked_up:
+            return x + self.table(torch.arange(x.shape[1]))
+        return x + self.table.weight[: x.shape[1]]
+
+
+def mean_so_far(x: Tensor) -> Tensor:
+    return x.cumsum(1) / torch.arange(1, x.shape[1] + 1).view(1, -1, 1)
+
+
+def normalised_so_far(x: Tensor) -> Tensor:
+    count = torch.cumsum(torch.ones_like(x), 1)
+    mean = x.cumsum(1) / count
+    return (x - mean) / torch.sqrt(((x * x).cumsum(1) / count - mean * mean).clamp_min(0) + 1e-3)
+
+
+def cumulative_layer_norm(x: Tensor) -> Tensor:
+    """As Conv-TasNet has it: over all features of all steps so far, of which each adds as many."""
+    size = x.shape[2]
+    total, squares = x.sum(2).cumsum(1), (x * x).sum(2).cumsum(1)
+    count = torch.arange(size, size * (x.shape[1] + 1), size, dtype=x.dtype)
+    mean = total / count
+    return (x - mean.unsqueeze(2)) / ((squares / count - mean * mean).clamp_min(0) + 1e-2).sqrt().unsqueeze(2)
+
+
+def silent_at_first(x: Tensor) -> Tensor:
+    return torch.where(torch.arange(x.shape[1]).view(1, -1, 1) < 5, torch.zeros_like(x), x)
+
+
+COUNTED: dict[str, tuple[Callable[[], Part], int]] = {  # with how many sequences can share a batch
+    "a table that is looked up": (lambda: Placed(True), 1),
+    "the front of a table": (lambda: Placed(False), 1),
+    "the mean so far": (lambda: mean_so_far, 1),
+    "normalised by what came so far": (lambda: normalised_so_far, 2),
+    "a cumulative layer norm": (lambda: cumulative_layer_norm, 1),
+    "nothing in the first steps": (lambda: silent_at_first, 1),
+}
+
+
 class Net(nn.Module):
     """A part before a cell."""
 
@@ -100,3 +146,9 @@ def held_to_the_file(part: Part, path: Path, batch: int) -> None:
 @pytest.mark.parametrize("name", REPLICATED)
 def test_what_pads_with_the_first_step_is_served(name: str, tmp_path: Path) -> None:
     held_to_the_file(REPLICATED[name](), tmp_path / "model.onnx", 2)
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_what_depends_on_the_number_of_the_step_counts_it_as_a_state(name: str, tmp_path: Path) -> None:
+    part, batch = COUNTED[name]
+    held_to_the_file(part(), tmp_path / "model.onnx", batch)
