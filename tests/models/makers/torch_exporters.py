@@ -11,6 +11,7 @@ import traceback
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -185,7 +186,13 @@ def main() -> None:
 
 
 def _export_once() -> None:
-    """Has torch load what its exporter needs, which takes longer than an export; no recurrent network is exported."""
+    """Has torch load what its exporter needs, which takes longer than an export; no recurrent network is exported.
+
+    The exporter reads the source of 500 functions anew for each file: here once for all forks.
+    """
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    ONNXRegistry.from_torchlib = staticmethod(cache(ONNXRegistry.from_torchlib))
     torch.onnx.export(nn.Linear(1, 1).eval(), (torch.zeros(1, 1),), dynamo=True, verbose=False)
 
 
