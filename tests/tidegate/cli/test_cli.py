@@ -9,12 +9,14 @@ import select
 import shlex
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.tidegate.cli.forked import Forked
 from tests.tidegate.fake_server import FakeServer, expected
 from tidegate.cli.arguments import read
 
@@ -23,12 +25,15 @@ ROWS = np.random.default_rng(0).normal(size=(10, 2)).astype(np.float32)
 TABLE = "left,right\n" + "".join(f"{left},{right}\n" for left, right in ROWS)
 
 
+@cache
+def forked() -> Forked:
+    """COMMAND, which is started some two hundred times: without what its imports take."""
+    return Forked(COMMAND[-1], "tidegate.cli.running")
+
+
 def run(server: FakeServer | str, *arguments: str, given: str | bytes = "") -> subprocess.CompletedProcess[str]:
     address = server if isinstance(server, str) else server.address
-    data = given.encode() if isinstance(given, str) else given
-    done = subprocess.run(
-        [*COMMAND, "--server", address, *arguments], check=False, input=data, capture_output=True, timeout=30
-    )
+    done = forked().run(["--server", address, *arguments], given.encode() if isinstance(given, str) else given)
     assert b"Traceback" not in done.stderr, done.stderr.decode()
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
