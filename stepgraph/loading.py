@@ -18,6 +18,7 @@ from stepgraph.graphs.nodes import copied
 from stepgraph.model import LoadedModel
 from stepgraph.proving.one_step import Interpretation
 from stepgraph.reading import legends, outputs, randomness, starts
+from stepgraph.reading.annotation import Misnamed
 from stepgraph.running import session
 
 
@@ -63,6 +64,8 @@ def prove(content: Content, max_batch: int, patience: float) -> LoadedModel:
     whole = inliner.inline_local_functions(content.model)
     try:
         found, constant = _interpreted(whole, content.said)
+    except Misnamed:
+        raise
     except StepgraphError as refused:
         raise remedy.remedied(whole, content.said, refused, lambda said: _interpreted(whole, said)[0]) from None
     starts.check(found.facts, content.said.start)

@@ -29,6 +29,10 @@ _INLINED = (
 )
 
 
+class Misnamed(ModelRefused):
+    """What the property says is wrong, and no model.toml beside the file would mend it."""
+
+
 @dataclass(frozen=True)
 class _Entry:
     """What the file says of one cell."""
@@ -79,9 +83,9 @@ def _named(step: Source, named: Sequence[NamedCell]) -> Source:
     return replace(step, facts=facts, named=named)
 
 
-def refusal(named: Sequence[NamedCell]) -> ModelRefused:
+def refusal(named: Sequence[NamedCell]) -> Misnamed:
     cells = " and ".join(f"'{each.cell.node}' ({each.cell.kind})" for each in named)
-    return ModelRefused(
+    return Misnamed(
         f"the metadata property {KEY} names gates and states of {cells}, and by the equations of such a cell they do "
         "not give what the file gives. Name the tensors that are its gates, after their activation, or leave it out"
     )
@@ -112,8 +116,8 @@ def _names(entry: Mapping[str, Any], part: str, wanted: Sequence[str], optional:
     return {name: str(given[name]) for name in (*wanted, *optional) if name in given}
 
 
-def _unreadable(why: str) -> ModelRefused:
-    return ModelRefused(f"the metadata property {KEY} cannot be read: {why}")
+def _unreadable(why: str) -> Misnamed:
+    return Misnamed(f"the metadata property {KEY} cannot be read: {why}")
 
 
 def _cell(entry: _Entry, step: Source) -> NamedCell:
@@ -135,7 +139,7 @@ def _state(tensor: str, facts: Facts) -> Carried:
     carried = {state.given.name: state for state in facts.carried}
     carried |= {state.tensor: state.carried for state in facts.looped}
     if tensor not in carried:
-        raise ModelRefused(
+        raise ModelRefused(  # a model.toml may name it
             f"the metadata property {KEY} says that '{tensor}' is a state; carried from step to step are "
             f"{', '.join(carried) or 'none'}"
         )
@@ -147,5 +151,5 @@ def _tensor(name: str, model: onnx.ModelProto) -> str:
     made = (output for node in model.graph.node for output in node.output)
     found = next(filter(pattern.fullmatch, made), None)
     if found is None:
-        raise ModelRefused(f"the metadata property {KEY} says that '{name}' is a gate, and no node makes it")
+        raise Misnamed(f"the metadata property {KEY} says that '{name}' is a gate, and no node makes it")
     return found
