@@ -1,21 +1,23 @@
-"""`python -m server`: reads the settings and runs the server, or a command that looks at something and ends."""
+"""`python -m server`: reads the settings and runs the server, or a command that looks at something and ends.
+
+What is asked for is imported, and nothing else: a command loads no server.
+"""
 
 import sys
+from collections.abc import Callable, Coroutine
+from importlib import import_module
+from typing import Any
 
 from server import options
-from server.operations import check, store, token
-from server.operations.doctor import command as doctor
-from server.operations.lifecycle import Server
 from server.operations.process import run
-from server.operations.workers import Workers
 from server.settings import Settings
 
 COMMANDS = {
-    "check": check.main,
-    "doctor": doctor.main,
-    "settings": options.main,
-    "store": store.main,
-    "token": token.main,
+    "check": "server.operations.check",
+    "doctor": "server.operations.doctor.command",
+    "settings": "server.options",
+    "store": "server.operations.store",
+    "token": "server.operations.token",
 }
 
 
@@ -23,21 +25,23 @@ def main() -> int:
     """Runs until stopped; the process's exit status."""
     arguments = sys.argv[1:]
     if arguments and arguments[0] in COMMANDS:
-        return COMMANDS[arguments[0]](arguments[1:])
+        status: int = import_module(COMMANDS[arguments[0]]).main(arguments[1:])
+        return status
     if arguments and not arguments[0].startswith("-"):
         print(
             f"python -m server: there is no command {arguments[0]!r}; expected {', '.join(COMMANDS)}", file=sys.stderr
         )
         return 2
     settings = options.read(arguments)
-    return run(settings, lambda: _serve(settings, arguments))
+    return run(settings, _serving(settings, arguments))
 
 
-async def _serve(settings: Settings, arguments: list[str]) -> None:
+def _serving(settings: Settings, arguments: list[str]) -> Callable[[], Coroutine[Any, Any, None]]:
     if settings.workers > 1:
-        await Workers(settings, arguments).run()
-    else:
-        await Server(settings).run()
+        workers = import_module("server.operations.workers")
+        return lambda: workers.Workers(settings, arguments).run()
+    lifecycle = import_module("server.operations.lifecycle")
+    return lambda: lifecycle.Server(settings).run()
 
 
 if __name__ == "__main__":

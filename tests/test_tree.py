@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from server.__main__ import COMMANDS
 from server.errors import Reason
 from tidegate.v1 import error_pb2
 
@@ -66,8 +67,12 @@ def imported(statement: str, **environment: str) -> set[str]:
     return set(done.stdout.split())
 
 
+# What `python -m server` and its commands load.
+SERVER = ("server.__main__", "server.operations.lifecycle", "server.operations.workers", *COMMANDS.values())
+
+
 def test_the_server_imports_neither_torch_nor_training() -> None:
-    modules = imported("import server.__main__")
+    modules = imported(f"import {', '.join(SERVER)}")
     assert {"server", "onnxruntime", "onnx", "grpc"} <= modules
     assert not modules & {"torch", "training", "bench", "demo", "matplotlib", "rich", "opentelemetry", "requests"}
 
@@ -153,10 +158,12 @@ class Watch(importlib.abc.MetaPathFinder):
 
 assert "CI" not in os.environ and "ORT_DISABLE_TELEMETRY" not in os.environ
 sys.meta_path.insert(0, Watch())
-import server.__main__
+import server.__main__, server.operations.lifecycle
 """
     assert "seen" in imported(statement)
-    assert "seen" in imported(statement.replace("server.__main__", "stepgraph.running.session"))
+    assert "seen" in imported(
+        statement.replace("server.__main__, server.operations.lifecycle", "stepgraph.running.session")
+    )
 
 
 def test_telemetry_is_off_even_where_the_environment_says_otherwise() -> None:

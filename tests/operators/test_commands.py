@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import tidegate
-from server.__main__ import COMMANDS
+from server.operations import store as command
 from tests.end_to_end.test_life import add
 from tests.operators.test_admin import ROWS, parked, the_rest
 from tests.running_server import ROOT
@@ -140,7 +140,7 @@ def test_a_store_moves_to_another_kind_while_no_server_runs_and_clients_resume_t
         expected = [sequence.step(row).output.tobytes() for row in ROWS]
     first.terminate()
     first.wait()
-    store = COMMANDS["store"]
+    store = command.main
     assert store(["move", here, there]) == 0
     assert store(["check", there]) == 0
     assert "3 sequences, 3 of them parked; " in capsys.readouterr().out
@@ -157,7 +157,7 @@ def test_a_store_moves_to_another_kind_while_no_server_runs_and_clients_resume_t
 def test_a_store_that_is_not_there_is_no_empty_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     absent, file = tmp_path / "absent", str(tmp_path / "backup")
     for given in (["check"], ["backup", file], ["move", f"sqlite:{tmp_path / 'other'}"]):
-        assert COMMANDS["store"]([given[0], f"sqlite:{absent}", *given[1:]]) == 1
+        assert command.main([given[0], f"sqlite:{absent}", *given[1:]]) == 1
         assert f"there is no store {absent}" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
@@ -168,7 +168,7 @@ def test_the_store_of_an_earlier_release_is_checked_and_moved_whole(
 ) -> None:
     shutil.copy(ROOT / "tests" / "server" / "stores" / "kept" / f"schema_{schema}.sqlite", tmp_path / "old")
     old, new = f"sqlite:{tmp_path / 'old'}", f"sqlite:{tmp_path / 'new'}"
-    store = COMMANDS["store"]
+    store = command.main
     assert store(["check", old]) == 0
     before = capsys.readouterr().out
     assert store(["move", old, new]) == 0
