@@ -26,14 +26,20 @@ if TYPE_CHECKING:
 
 CACHE = "TIDEGATE_TEST_CACHE"  # of proofs: all servers of a run share it, whichever process starts them
 WORKER = "PYTEST_XDIST_WORKER"
-# The files that take longest come first: one that began last would keep one of two processes busy alone.
+# The files that take longest come first: one that began last would keep one processor busy alone.
 LONGEST = (
-    "bench/test_command.py",
-    "models/test_random_graphs.py",
     "end_to_end/test_survival.py",
-    "end_to_end/test_demo.py",
+    "bench/test_command.py",
     "end_to_end/test_memory.py",
+    "end_to_end/test_demo.py",
+    "isolation/test_hostile_files.py",
+    "training/test_resume.py",
     "models/test_made_files.py",
+    "models/test_operators.py",
+    "models/test_random_graphs.py",
+    "end_to_end/test_life.py",
+    "tabular/test_processes.py",
+    "simulation/test_random_schedules.py",
 )
 
 
