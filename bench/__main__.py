@@ -76,8 +76,12 @@ def measure(
     cache, outcomes = Cache(Path(".bench").resolve()), []
     with console.status("exporting the models") as status:
         exports.write_missing(cache)
+        servers = plan.servers(comparisons)
+        if "compiled" in servers:
+            status.update("building the echo in C++")
+            compiled.built(cache.compiled)
         status.update("starting the servers")
-        with Rig(cache, plan.servers(comparisons), beside) as rig:
+        with Rig(cache, servers, beside) as rig:
             rig.check()
             for number, comparison in enumerate(comparisons, 1):
                 place = f"{number}/{len(comparisons)} {comparison.title}"

@@ -40,6 +40,11 @@ class Cache:
         return self.afternoon / f"{model_name(hidden)}.onnx"
 
     @property
+    def compiled(self) -> Path:
+        """Where the echo in C++ is built."""
+        return self.root / "compiled"
+
+    @property
     def certificate(self) -> Path:
         """What a server with TLS shows; its key lies beside it."""
         return self.root / "tls" / "cert.pem"

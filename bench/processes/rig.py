@@ -129,7 +129,7 @@ def command(server: Server, cache: Cache, before: bool = False) -> list[str]:
     ours = ["server", "--models", str(cache.models), "--cache", "off"]
     commands = {
         "echo": ["bench.rivals.echo"],
-        "compiled": ["bench.rivals.compiled", "--folder", str(cache.root / "compiled")],
+        "compiled": ["bench.rivals.compiled", "--folder", str(cache.compiled)],
         "afternoon": ["bench.rivals.afternoon", "--models", str(cache.afternoon)],
         "tidegate": [*ours, "--store", f"sqlite:{cache.store('tidegate' + '-before' * before)}"],
         "diligent": [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +16,7 @@ from tests.security.certificates import Authority
 from tests.security.test_front_door import add
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 TRANSPORTS = "http2", "grpc"
@@ -58,8 +59,14 @@ def language(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def client(language: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return built(language, tmp_path_factory.mktemp(language))
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Builds each once, in whatever order the tests run."""
+    return cache(lambda language: built(language, tmp_path_factory.mktemp(language)))
+
+
+@pytest.fixture
+def client(language: str, programs: Callable[[str], Path]) -> Path:
+    return programs(language)
 
 
 @pytest.fixture(scope="module", params=["in clear", "TLS", "mutual TLS", "TLS and a token"])
