@@ -59,6 +59,7 @@ class Rulebook:
         async with self._turn:
             try:
                 text = rules.written(rules.checked(change(self.of(name))))
+                rules.parsed(text)  # a number that no file may hold would have all of its rules passed over
             except ValueError as error:
                 raise BadInput(str(error)) from error
             try:

@@ -85,8 +85,9 @@ class Writer:
             if streamed:
                 message.parameters["triton_final_response"].bool_param = True
             head = message.SerializeToString()
-            if len(self._heads) < _KEPT:
-                self._heads[key] = head
+            if len(self._heads) >= _KEPT:
+                self._heads.clear()  # so that shapes of all sizes do not crowd out those that come again
+            self._heads[key] = head
         return head
 
 

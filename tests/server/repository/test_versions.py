@@ -131,7 +131,18 @@ async def test_a_change_that_cannot_be_is_refused_and_writes_nothing(
         await changes.unload(repository, "b", 1)
     with pytest.raises(BadInput, match="the alias '2' is no name"):
         await changes.alias(repository, "a", "2", 2)
+    for change in (
+        changes.canary(repository, "a", 2, float("nan")),
+        changes.canary(repository, "a", 2, 101.0),
+        changes.canary(repository, "a", 2, -1.0),
+        changes.unload(repository, "a", 2**64 - 1),
+    ):
+        with pytest.raises(BadInput, match=r"expected percent|expected a version"):
+            await change
     assert not (settings.models / "a" / "versions.toml").exists()
+    with pytest.raises(BadInput, match="expected a version"):
+        await changes.move(repository, "a", 2**64 - 1, 2)
+    assert not repository.rulebook.fault("a")
     (settings.models / "a" / "versions.new").mkdir()
     with pytest.raises(ModelUnavailable, match="cannot be written"):
         await changes.pin(repository, "a", 1)
