@@ -6,6 +6,7 @@ import asyncio
 import re
 import subprocess
 import sys
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,9 +42,14 @@ def printed(name: str, *arguments: object, sent: str = "") -> str:
     return done.stdout
 
 
+@cache
+def loaded() -> stepgraph.Model:
+    return stepgraph.load(FILE)
+
+
 def outputs(rows: np.ndarray) -> list[float]:
     """What the file answers, without a server."""
-    model, state, found = stepgraph.load(FILE), None, []
+    model, state, found = loaded(), None, []
     for row in rows:
         answer, state = model.step(row, state)
         found.append(float(answer.output[0]))
