@@ -134,6 +134,8 @@ class TableTask:
         rows = " / ".join(f"{self.parts.rows(part):,}" for part in splits.PARTS.values())
         gap = f", with a gap of {self.parts.gap} steps between" if self.parts.by == "time" else ""
         season = f"a season of {self.period} steps" if self.period else "no season"
+        if self.period and self.period > self.config.lags and isinstance(self.aim, Forecast):
+            season += f" (with --lags {self.period} a forecast may begin from the last one)"
         return (
             f"split by {self.parts.by}: {rows} rows of training / validation / test{gap}",
             f"{season}; the first weights are made to remember {self.lag} steps",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 MODELS: dict[str, dict[str, Any]] = {
     "numbers": {"horizons": (1, 6), "cell": "gru", "layers": 2},
     "quantiles": {"quantiles": (0.1, 0.5, 0.9), "cell": "lstm"},
+    "lags": {"lags": 24, "relative": True, "horizons": (1, 6)},
     "known": {"known": ("temperature", "kind"), "horizons": (1, 6)},
     "labels": {"target": ("kind",), "cell": "rnn"},
     "anomalies": {"task_": "anomaly", "cell": "lstm"},
