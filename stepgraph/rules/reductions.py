@@ -1,6 +1,6 @@
 """Operators that compute over whole axes: reductions, choices among elements, sums along an axis, normalisations."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import inf
 
@@ -95,34 +95,20 @@ def layer_normalisation(call: Call) -> list[Value]:
     return [whole, *[joined([x], _without(x.axes, axes, keep=True))] * 2]
 
 
-@rule("InstanceNormalization", says=_OVER)
-def instance_normalisation(call: Call) -> Value:
-    over(call.value(), range(2, len(call.value().axes)), "normalises")
-    return joined(call.all, call.value().axes)
+_NORMALISED: dict[str, Callable[[Call], Sequence[int]]] = {
+    "GroupNormalization": lambda call: range(1, len(call.value().axes)),
+    "InstanceNormalization": lambda call: range(2, len(call.value().axes)),
+    "LRN": lambda _: [1],
+    "LpNormalization": lambda call: [call.axis(-1)],
+    "MeanVarianceNormalization": lambda call: [
+        axis % len(call.value().axes) for axis in call.attributes.get("axes", (0, 2, 3))
+    ],
+}
 
 
-@rule("GroupNormalization", says=_OVER)
-def group_normalisation(call: Call) -> Value:
-    over(call.value(), range(1, len(call.value().axes)), "normalises")
-    return joined(call.all, call.value().axes)
-
-
-@rule("MeanVarianceNormalization", says=_OVER)
-def mean_variance_normalisation(call: Call) -> Value:
-    x = call.value()
-    over(x, [axis % len(x.axes) for axis in call.attributes.get("axes", (0, 2, 3))], "normalises")
-    return joined([x], x.axes)
-
-
-@rule("LpNormalization", says=_OVER)
-def norm(call: Call) -> Value:
-    over(call.value(), [call.axis(-1)], "normalises")
-    return joined(call.all, call.value().axes)
-
-
-@rule("LRN", says=_OVER)
-def neighbours(call: Call) -> Value:
-    over(call.value(), [1], "normalises")
+@rule(*_NORMALISED, says=_OVER)
+def normalisation(call: Call) -> Value:
+    over(call.value(), _NORMALISED[call.node.op_type](call), "normalises")
     return joined(call.all, call.value().axes)
 
 
