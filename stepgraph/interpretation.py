@@ -177,7 +177,11 @@ def _proved(reading: _Reading) -> Interpretation:
 
 
 def _read(reading: _Reading) -> Interpretation:
-    return _read_rounded(reading) if unrounded.rounds(reading.graph.model) else _read_exact(reading)[0]
+    if not unrounded.rounds(reading.graph.model):
+        return _read_exact(reading)[0]
+    if reading.said.eight_bits:
+        raise ModelRefused(f"{sidecar.FILE} asks for weights of 8 bits, and the file rounds to 8 bits by itself")
+    return _read_rounded(reading)
 
 
 def _read_rounded(reading: _Reading) -> Interpretation:
@@ -233,4 +237,5 @@ def _read_exact(reading: _Reading) -> tuple[Interpretation, Facts, Sequence[Iter
 
 def _stepped(reading: _Reading, facts: Facts, learnt: Sequence[Iteration]) -> Interpretation:
     step = source(Source(reading.graph.model, reading.cells, facts), reading.known, learnt)
-    return one_step.proved(step, Original(reading.graph, step.cells, reading.fixed), reading.looks_back)
+    original = Original(reading.graph, step.cells, reading.fixed)
+    return one_step.proved(step, original, reading.looks_back, eight_bits=reading.said.eight_bits)

@@ -8,9 +8,8 @@ from stepgraph.graphs.builder import GraphBuilder
 
 def affine(g: GraphBuilder, cell: Cell, gates: tuple[str, ...], x_BI: str, h_BH: str) -> str:
     """X W + H R + Wb + Rb of several gates side by side, [B, len(gates) * H], as one product with [x, h]."""
-    weights = cell.weights
-    weight = np.block([[part[gate] for gate in gates] for part in (weights.x, weights.h)])
-    return g.affine(g.concat(x_BI, h_BH), weight, bias(cell, gates))
+    parts = ((x_BI, cell.weights.x), (h_BH, cell.weights.h))
+    return g.affine([(tensor, [weights[gate] for gate in gates]) for tensor, weights in parts], bias(cell, gates))
 
 
 def bias(cell: Cell, gates: tuple[str, ...]) -> np.ndarray:

@@ -28,8 +28,8 @@ def _candidate(g: GraphBuilder, cell: Cell, x_BI: str, h_BH: str, r_BH: str) -> 
     if not cell.linear_before_reset:
         return gates.affine(g, cell, (gate,), x_BI, g.op("Mul", r_BH, h_BH))
     weights = cell.weights
-    from_x = g.affine(x_BI, weights.x[gate], weights.x_bias[gate])
-    from_h = g.affine(h_BH, weights.h[gate], weights.h_bias[gate])
+    from_x = g.affine([(x_BI, [weights.x[gate]])], weights.x_bias[gate])
+    from_h = g.affine([(h_BH, [weights.h[gate]])], weights.h_bias[gate])
     return g.op("Add", from_x, g.op("Mul", r_BH, from_h))
 
 

@@ -22,6 +22,9 @@ answer = "last"       # only the last step of each window is answered; "every" s
 [random]              # it may draw random numbers: each sequence has a seed of its own, in its state
 allow = true
 
+[weights]             # those of its cells are rounded to 8 bits, which is quicker from some 128 units on
+bits = 8
+
 [inputs.x]            # what its numbers are, in the keys of `tidegate.columns`; the same for [outputs.y]
 features = ["temp", "wind"]
 units = ["degC", ""]
@@ -56,12 +59,13 @@ class Sidecar:
     left_out: tuple[str, ...] = ()
     window: Window | None = None
     random: bool = False  # whether it may draw random numbers
+    eight_bits: bool = False  # whether the weights of its cells are rounded
     start: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     outputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-_TABLES = ("state", "start", "fixed", "block", "window", "random", "inputs", "outputs")
+_TABLES = ("state", "start", "fixed", "block", "window", "random", "weights", "inputs", "outputs")
 
 
 def parse(content: bytes) -> Sidecar:
@@ -91,6 +95,7 @@ def parse(content: bytes) -> Sidecar:
         _left_out(said.get("outputs", {})),
         _window(said["window"]) if "window" in said else None,
         _random(said.get("random", {"allow": False})),
+        "weights" in said and _eight_bits(said["weights"]),
         said.get("start", {}),
         _tables("inputs", said.get("inputs", {})),
         _tables("outputs", said.get("outputs", {})),
@@ -105,6 +110,12 @@ def _random(table: Mapping[str, Any]) -> bool:
     if table.keys() != {"allow"} or not isinstance(table["allow"], bool):
         raise ModelRefused(f"{FILE} says {dict(table)!r:.80} of random numbers; expected allow = true")
     return table["allow"]
+
+
+def _eight_bits(table: Mapping[str, Any]) -> bool:
+    if table != {"bits": 8}:
+        raise ModelRefused(f"{FILE} says {dict(table)!r:.80} of the weights; expected bits = 8")
+    return True
 
 
 def _window(table: Mapping[str, Any]) -> Window:

@@ -11,6 +11,8 @@ from onnx import helper, numpy_helper
 from stepgraph.graphs import weights
 from stepgraph.graphs.nodes import refill
 
+Part = tuple[str, Sequence[np.ndarray]]  # a tensor [B, K] times a weight [K, N], of which blocks stand side by side
+
 
 class GraphBuilder:
     """Collects nodes and constants under names that begin with `prefix`, which no other name in the graph may do.
@@ -101,6 +103,10 @@ class GraphBuilder:
         """The sum along an axis, which is gone then."""
         return self._axes("ReduceSum", tensor, axis, None, keepdims=0)
 
+    def largest(self, tensor: str) -> str:
+        """The largest magnitude of each row, [B, 1]."""
+        return self._axes("ReduceMax", self.op("Abs", tensor), 1, None, since=18, keepdims=1)
+
     def norm(self, tensor: str, axis: int) -> str:
         """The square root of the sum of squares along an axis, which is gone then."""
         return self._axes("ReduceL2", tensor, axis, None, since=18, keepdims=0)
@@ -132,9 +138,10 @@ class GraphBuilder:
             return tensors[0] if output is None else self.op_to(output, "Identity", *tensors)
         return self.op_to(output or self.name("Concat"), "Concat", *tensors, axis=1)
 
-    def affine(self, tensor: str, weight: np.ndarray, bias: np.ndarray) -> str:
-        """[B, K] times weight [K, N] plus bias [N]. One Gemm: its rows do not depend on how many there are."""
-        return self.op("Gemm", tensor, self.constant(weight), self.constant(bias))
+    def affine(self, parts: Sequence[Part], bias: np.ndarray) -> str:
+        """The sum of all parts, plus bias [N]. One Gemm: its rows do not depend on how many there are."""
+        tensors, blocks = zip(*parts, strict=True)
+        return self.op("Gemm", self.concat(*tensors), self.constant(np.block([*blocks])), self.constant(bias))
 
 
 def rebuilt(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto], g: GraphBuilder) -> onnx.ModelProto:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from stepgraph.errors import ModelRefused, StepFailed, StepgraphError
-from stepgraph.proving import beginnings, drawn, judgement, proof, windowed
+from stepgraph.proving import beginnings, drawn, judgement, proof, rounded, windowed
 from stepgraph.proving.proof import Proof
 from stepgraph.proving.reference import Original
 from stepgraph.reading import annotation, stateless
@@ -22,10 +22,11 @@ class Interpretation:
     proof: Proof
 
 
-def proved(plain: Source, original: Original, looks_back: bool) -> Interpretation:
+def proved(plain: Source, original: Original, looks_back: bool, *, eight_bits: bool = False) -> Interpretation:
     """One step with the cells that the file names: if it can be proved without them only, they are to blame.
 
-    Where it names none, with those that are known by their equations, if that can be proved.
+    Where it names none, with those that are known by their equations, if that can be proved. With `eight_bits`, the
+    weights of the cells are rounded once it is proved.
     """
     plain, finding = beginnings.applied(plain, original.graph)
     if looks_back and not plain.facts.rings:
@@ -47,6 +48,10 @@ def proved(plain: Source, original: Original, looks_back: bool) -> Interpretatio
     if facts.window:
         agreed = windowed.prove(original, facts, engine, facts.window, agreed)
     facts, engine = drawing(replace(step, facts=facts), engine, agreed.tolerance)
+    if eight_bits:
+        facts = replace(facts, eight_bits=True)
+        exact, engine = engine, engine_of(replace(step, facts=facts), engine.alone)
+        facts = replace(facts, untold=(*facts.untold, rounded.note(exact, engine, facts)))
     return Interpretation(facts, engine, replace(agreed, unread=unread))
 
 

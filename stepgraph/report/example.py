@@ -18,6 +18,7 @@ from stepgraph.rewriting.ports import Port
 from tidegate.columns import Column, count, plain_names
 
 _Infos = dict[str, onnx.ValueInfoProto]
+_LARGE = 256  # units, from which on weights of 8 bits are surely quicker
 _WIDTH = 69  # of a line on the page
 _MOST_NAMES, _LONGEST = 12, 24  # columns that are named, and characters of a name
 
@@ -65,11 +66,19 @@ def of_served(loaded: LoadedModel, fixed: Mapping[str, object]) -> tuple[str, ..
         *_table("[window]", (f"steps = {window.steps}", *last) if window else ()),
         *(() if window else ("# [window]  # its state begins anew after so many steps", "# steps = 128")),
         *_table("[random]", ["allow = true"] if facts.drawn else ()),
+        *_weights(loaded),
         *_left_out(facts.left_out, [port.name for port in facts.outputs]),
     ]
     for side, ports in (("inputs", facts.inputs), ("outputs", facts.outputs)):
         said += [line for port in ports for line in _columns(side, port.name, count(port.row), port)]
     return tuple(line for line in said if len(line) <= _WIDTH)
+
+
+def _weights(loaded: LoadedModel) -> Iterator[str]:
+    if loaded.facts.eight_bits or any(cell.hidden_size >= _LARGE for cell in loaded.graph.layers):
+        mark = "" if loaded.facts.eight_bits else "# "
+        yield f"{mark}[weights]  # those of its cells are rounded to 8 bits, which is quicker"
+        yield f"{mark}bits = 8"
 
 
 def _left_out(names: Sequence[str], others: Sequence[str]) -> Iterator[str]:

@@ -197,6 +197,7 @@ class Facts:
     rings: tuple[LoopState, ...] = ()
     holds: Mapping[str, frozenset[tuple[int, int]]] = field(default_factory=dict)
     window: Window | None = None
+    eight_bits: bool = False  # whether the weights of the cells are rounded
     made_for: int = 0
     anew: tuple[str, ...] = ()  # cells that run over the last steps within each step, as messages call their nodes
     drawn: tuple[Port, ...] = ()  # inputs that hold random numbers, which are drawn from the state

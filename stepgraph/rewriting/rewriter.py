@@ -20,7 +20,7 @@ from stepgraph.errors import ModelRefused
 from stepgraph.graphs import weights
 from stepgraph.graphs.builder import GraphBuilder
 from stepgraph.graphs.nodes import copied, opset, reachable
-from stepgraph.rewriting import generator, infos, runnable, windows
+from stepgraph.rewriting import generator, infos, precision, runnable, windows
 from stepgraph.rewriting.layout import NamedCell, layout, unrolled
 from stepgraph.rewriting.ports import Facts, Port
 from stepgraph.rewriting.stepgraph import BEGUN, COUNT, DRAWS, NEXT_STATE, PREFIX, SEED, STATE, TRACE, StepGraph
@@ -34,7 +34,9 @@ def rewrite(
         raise ModelRefused(f"the graph uses names that begin with '{PREFIX}', which are taken")
     laid = layout(nodes, facts, named)
     kept = list[np.ndarray]()
-    graph = _Rewriter(model, nodes, facts, laid, named, kept).graph()
+    g = precision.builder(model, kept, eight_bits=facts.eight_bits)
+    graph = _Rewriter(model, nodes, facts, laid, named, g).graph()
+    precision.check(g)
     if facts.window:
         windows.write(graph, opset(model), laid, facts.window, keep=(SEED, DRAWS))
     if facts.drawn:
@@ -57,7 +59,7 @@ class _Rewriter:
         facts: Facts,
         laid: StepGraph,
         named: Sequence[NamedCell],
-        kept: list[np.ndarray],
+        g: GraphBuilder,
     ) -> None:
         self._model = model
         self._nodes = nodes
@@ -65,7 +67,7 @@ class _Rewriter:
         self._cells = laid.layers
         self._facts = facts
         self._dtype = laid.dtype
-        self._g = GraphBuilder(PREFIX, opset(model), kept)
+        self._g = g
         names = self._g.split(STATE, [columns.size for columns in laid.state]) if laid.state else []
         self._before = {(columns.layer, columns.name): name for columns, name in zip(laid.state, names, strict=True)}
         # tensors that are a cell's output but for axes of length 1, and that output [B, H]
