@@ -35,8 +35,11 @@ def secured(project: Project, tmp_path: Path) -> Iterator[Project]:
     environment = {**project.environment, "COMPOSE_FILE": files, "TIDEGATE_PORT": str(free_port())}
     found = replace(project, name=f"{project.name}-secure", environment=environment)
     docker("tag", f"{project.name}-server", f"{found.name}-server")
-    yield found
-    found.compose("down", "--volumes", "--rmi", "local")
+    try:
+        yield found
+    finally:
+        found.compose("down", "--volumes")
+        docker("rmi", f"{found.name}-server")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the folder of certificates is given to another user")

@@ -48,7 +48,8 @@ def older(project: Project, tmp_path: Path) -> Iterator[Project]:
     try:
         yield found
     finally:
-        found.compose("--profile", "*", "down", "--volumes", "--remove-orphans", "--rmi", "local")
+        found.compose("--profile", "*", "down", "--volumes", "--remove-orphans")
+        docker("rmi", *(f"{found.name}-{service}" for service in SERVICES))
 
 
 def renew(older: Project, project: Project) -> None:
