@@ -37,11 +37,13 @@ def main() -> int:
 
 
 def _serving(settings: Settings, arguments: list[str]) -> Callable[[], Coroutine[Any, Any, None]]:
-    if settings.workers > 1:
-        workers = import_module("server.operations.workers")
-        return lambda: workers.Workers(settings, arguments).run()
-    lifecycle = import_module("server.operations.lifecycle")
-    return lambda: lifecycle.Server(settings).run()
+    several = settings.workers > 1
+    module = import_module("server.operations.workers" if several else "server.operations.lifecycle")
+
+    async def serve() -> None:  # what grpcio makes belongs to the event loop that runs meanwhile
+        await (module.Workers(settings, arguments) if several else module.Server(settings)).run()
+
+    return serve
 
 
 if __name__ == "__main__":
