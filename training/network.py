@@ -30,6 +30,9 @@ class Trained(nn.Module):
     layers: int
     """Recurrent layers, each of which is one operator of the file."""
 
+    fitted = False
+    """Whether the weights that it begins with are worth something already."""
+
     def graph(self) -> onnx.ModelProto:
         """The network as ONNX, x to y, before its layers are named."""
         raise NotImplementedError

@@ -54,6 +54,19 @@ def test_a_fit_stops_when_patience_is_out_and_keeps_the_best_weights(brief: Reca
     assert not torch.equal(task.weights[1], task.weights[4])
 
 
+def test_weights_that_were_fitted_before_are_validated_first_and_kept_where_no_step_makes_them_better(
+    brief: Recall,
+) -> None:
+    task = Scripted(brief, [1.5, 3.0, 2.0, 2.5])
+    trainer = Trainer(replace(brief, patience=3), task)
+    trainer.network.fitted = True
+    trainer.fit(until=1000)
+    assert (trainer.step, trainer.best_step, trainer.best_loss) == (30, 0, 1.5)
+    trainer.restore_best()
+    assert torch.equal(trainer.network.get_parameter("head.weight"), task.weights[0])
+    assert not torch.equal(task.weights[0], task.weights[1])
+
+
 def test_a_better_loss_renews_patience(brief: Recall) -> None:
     trainer = Trainer(replace(brief, patience=3), Scripted(brief, [3.0, 3.1, 3.2, 2.9, 3.3, 3.4]))
     trainer.fit(until=1000)

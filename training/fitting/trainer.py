@@ -85,8 +85,8 @@ class Trainer:
 
     @property
     def has_best(self) -> bool:
-        """A validation found weights that are better than the first ones."""
-        return self.best_step > 0
+        """A validation found weights that are worth keeping."""
+        return math.isfinite(self.best_loss)
 
     @property
     def stopped_early(self) -> bool:
@@ -96,6 +96,8 @@ class Trainer:
     def fit(self, until: int, stop: Callable[[], bool] = lambda: False) -> None:
         """Go on to step `until`, or until finished or told to stop."""
         self.network.train()
+        if self.step == 0 and self.network.fitted and not self.has_best:
+            self._validate()
         while not self.finished and self.step < until and not processes.agreed(stop()):
             self._train()
             if self.step % self._config.evaluate_every == 0 or self.step == self._config.steps:
@@ -119,8 +121,8 @@ class Trainer:
         for watcher in self._watchers:
             watcher.stepped(self.step, value)
 
-    def _evaluate(self) -> None:
-        """Validate, and keep the weights if they are the best so far."""
+    def _validate(self) -> tuple[float, bool]:
+        """The validation loss, and whether it is the lowest so far: then the weights are kept."""
         self.network.eval()
         with torch.no_grad():
             loss = processes.told(self._task.validation_loss(self.network) if processes.first() else math.nan)
@@ -129,6 +131,10 @@ class Trainer:
         if best:
             self.best_step, self.best_loss = self.step, loss
             self._best = copy.deepcopy(self.network.state_dict())
+        return loss, best
+
+    def _evaluate(self) -> None:
+        loss, best = self._validate()
         self._stale = 0 if best else self._stale + 1
         rate = learning_rate(self._config, self.step - 1)
         evaluation = Evaluation(self.step, self._loss_sum / self._loss_count, loss, rate, best)

@@ -150,9 +150,10 @@ class TableTask:
         trials = Trials(self.x_NF[:MOST_TRIALS], gappy, self.encoding.categories)
         network = TableNetwork(self.front, core, trials, config.batch, self.aim.surprise())
         if isinstance(self.aim, Forecast):
-            self.aim.begin(core, self.e_NE)
+            network.fitted = self.aim.begin(core, self.e_NE)
         if self.before:
             self._take_over(network, self.before)
+            network.fitted = True
         return network
 
     def _take_over(self, network: TableNetwork, before: Inherited) -> None:

@@ -189,10 +189,10 @@ class Forecast:
             return []
         return [encoding.first_lag + encoding.lags * self._lagged(encoding, wanted) + back - 1]
 
-    def begin(self, core: Core, e_NE: Tensor) -> None:
-        """Begin the fit, where there are lags, with the linear regression on what the recurrence gets."""
+    def begin(self, core: Core, e_NE: Tensor) -> bool:
+        """Begin the fit, where there are lags, with the regression on what the recurrence gets; false: there are none."""
         if core.straight is None or self.config.f != "linear":
-            return
+            return False
         tail, one = core.tail, e_NE.new_ones(())
         assert isinstance(tail, Tail)
         level_NG = one if self._level_NG is None else self._level_NG
@@ -205,6 +205,7 @@ class Forecast:
             lowest = slice(None, None, len(self.quantiles))
             core.straight.weight[lowest] = weights_EG.T
             core.head.bias[lowest] = free_G
+        return True
 
     def surprise(self) -> Surprise | None:
         """What compares the forecast of one step ahead with what came, if that is the task."""
