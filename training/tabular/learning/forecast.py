@@ -190,7 +190,7 @@ class Forecast:
         return [encoding.first_lag + encoding.lags * self._lagged(encoding, wanted) + back - 1]
 
     def begin(self, core: Core, e_NE: Tensor) -> bool:
-        """Begin the fit, where there are lags, with the regression on what the recurrence gets; false: there are none."""
+        """Begin the fit with the regression on what the recurrence gets; false: there are no lags."""
         if core.straight is None or self.config.f != "linear":
             return False
         tail, one = core.tail, e_NE.new_ones(())
