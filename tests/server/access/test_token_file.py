@@ -75,7 +75,7 @@ def test_no_file_is_said_with_what_makes_it(tmp_path: Path) -> None:
         ({"mai": ["predict"]}, "mai"),
         ([], "no table"),
         ({"may": "predict"}, "expected a list"),
-        ({"may": ["dance"]}, "'dance' is not a valid Right"),
+        ({"may": ["dance"]}, "there is no right 'dance'; expected predict, observe, administer"),
         ({"may": []}, "may nothing"),
         ({"may": ["predict"], "sha256": ["12"]}, "64 hexadecimal digits"),
         ({"may": ["predict"]}, "neither a sha256 nor a certificate"),

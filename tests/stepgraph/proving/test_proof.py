@@ -130,8 +130,9 @@ def test_an_equation_that_is_wrong_at_the_first_step_is_refused_without_blaming_
     _, _, outputs = started(g, "RNN")
     g.output(outputs["Y"], ["time", 1, "batch", HIDDEN])
     ones, zeros = np.ones((INPUTS + HIDDEN, HIDDEN), np.float32), np.zeros(HIDDEN, np.float32)
+    parts = [[ones[:INPUTS]], [ones[INPUTS:]]]
     monkeypatch.setattr(
-        gates, "affine", lambda graph, _cell, _gates, x, h: graph.affine(graph.concat(x, h), ones, zeros)
+        gates, "affine", lambda g, _cell, _gates, *tensors: g.affine([*zip(tensors, parts, strict=True)], zeros)
     )
     with pytest.raises(ModelRefused, match="one step of it does not give what the whole file gives"):
         loaded(g.model(), tmp_path)
