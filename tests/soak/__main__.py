@@ -14,6 +14,7 @@ import os
 import random
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -71,9 +72,11 @@ class Soak:
 
     async def _watch(self) -> None:
         shown = 0
+        self.seen.append(self.before)
         with self._console.status("") as status:
             while True:
-                self.seen.append(await held(METRICS))
+                with suppress(OSError):  # the page comes late where the machine is busy
+                    self.seen.append(await held(METRICS))
                 left = (self._end - time.monotonic()) / 60
                 text = f"{left:.1f} min left: {self.seen[-1]}; {self.population.counts['steps']:,} steps"
                 status.update(text)
