@@ -47,6 +47,7 @@ class Soak:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._end = 0.0
+        self._shown = 0
         self.seen: list[Held] = []
 
     async def run(self, folder: Path) -> None:
@@ -71,7 +72,6 @@ class Soak:
         return time.monotonic() > self._end
 
     async def _watch(self) -> None:
-        shown = 0
         self.seen.append(self.before)
         with self._console.status("") as status:
             while True:
@@ -82,10 +82,14 @@ class Soak:
                 status.update(text)
                 if not self._console.is_terminal and len(self.seen) % 12 == 1:
                     self._console.print(text)
-                for fault in self.population.faults[shown:20]:
-                    self._console.print(fault[:500])
-                shown = len(self.population.faults)
+                self.print_faults()
                 await asyncio.sleep(WATCH)
+
+    def print_faults(self) -> None:
+        """Those that were not printed yet, the first twenty of a run."""
+        for fault in self.population.faults[self._shown : 20]:
+            self._console.print(fault[:500])
+        self._shown = len(self.population.faults)
 
     async def _settle(self) -> None:
         end = time.monotonic() + SETTLE
@@ -144,6 +148,7 @@ def main() -> int:
     lines = [f"| soaked for {MINUTES:g} minutes | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in soak.rows()]
     (FOLDER / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    soak.print_faults()
     return int(not soak.well)
 
 
