@@ -211,7 +211,8 @@ class Probe:
         return AxesUnknown(
             f"the inputs {', '.join(self._dims)} have the free axes {', '.join(axes) or '(none)'}, and batch and time "
             f"cannot be found among them: {seer} must see one step after the other of every sequence of a batch. "
-            "Export the model with both axes dynamic",
+            "Export the model with both axes dynamic. Where it drops the first rows, as x[:, k:] - x[:, :-k] does, let "
+            "it pad x with k rows in front, and answer every step",
             None if first is None else name_of(first),
         )
 
