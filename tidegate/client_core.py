@@ -3,7 +3,6 @@
 What waits is a coroutine. The client for asyncio awaits it; with that for threads it blocks where it waits.
 """
 
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar, Generic, TypeVar
@@ -29,8 +28,6 @@ from tidegate.transport.link import Link
 from tidegate.transport.recovery import RESUME_WITHIN, USUAL, Attempts, Resuming, patience
 from tidegate.transport.status import Unexplained
 from tidegate.v1 import tidegate_pb2
-
-log = logging.getLogger("tidegate")
 
 _TRIES = 5  # of an opening whose call ended without a reason
 
@@ -70,7 +67,6 @@ class ClientCore(ABC, Generic[C, AnySequence, AnyFleet]):
         self._resume_within = resume_within
         self._owner = owner
         self._options = options
-        # What changes while it lives.
         self._closed = False
         self._connection: C | None = None
         self._layouts: dict[tuple[str, int], InputLayout] = {}
@@ -225,19 +221,23 @@ class ClientCore(ABC, Generic[C, AnySequence, AnyFleet]):
     # Models.
 
     async def _inputs(self, model: str, version: int, timeout: float | None) -> InputLayout:
-        """The inputs of one version, kept once they are known; asked for as long as sequences are resumed."""
+        """The inputs of one version, kept once they are known."""
+        if (model, version) not in self._layouts:
+            self._layouts[model, version] = calls.inputs_of(await self._ready(model, version, timeout))
+        return self._layouts[model, version]
+
+    async def _ready(self, model: str, version: int, timeout: float | None) -> Model:
+        """The description of a model that is ready; asked for as long as sequences are resumed."""
         deadline, attempts = self._limits(timeout)
         why: ConnectionLost | ModelNotReady | None = None
-        while (layout := self._layouts.get((model, version))) is None:
+        while True:
             try:
-                described = await self._describe(model, version, deadline.limit)
-                self._layouts[model, version] = calls.inputs_of(described)
+                return calls.ready(await self._describe(model, version, deadline.limit))
             except (ConnectionLost, ModelNotReady) as error:
                 why = error
                 await self._wait_after(error, attempts)
             except TimedOut as error:
-                raise why or error from None  # that the time was over says less than what it went by with
-        return layout
+                raise why or error from None  # that the time was over says less
 
     def _new_channel(self, kind: Any) -> Any:  # noqa: ANN401 - of `grpc` or of `grpc.aio`
         return self._endpoint.channel(kind, self._options)
@@ -266,9 +266,17 @@ class ModelCalls(ClientCore[C, AnySequence, AnyFleet]):
         response = await self._call("ListModels", tidegate_pb2.ListModelsRequest(), timeout)
         return tuple(calls.read_model(message) for message in response.models)
 
-    async def describe(self, model: str, version: int = 0, timeout: float | None = None) -> Model:
-        """One model; version 0 is the newest that is ready. Raises UnknownModel."""
-        return await self._describe(model, version, timeout)
+    async def describe(
+        self, model: str, version: int = 0, timeout: float | None = None, *, ready: bool = False
+    ) -> Model:
+        """One model; version 0 is the newest that is ready. Raises UnknownModel.
+
+        With `ready` it waits for one that is being loaded, no longer than `resume_within`, and raises ModelNotReady.
+        """
+        found = await self._describe(model, version, timeout)
+        if not ready:
+            return found
+        return calls.ready(found) if found.status != "loading" else await self._ready(model, version, timeout)
 
     async def predict(
         self,

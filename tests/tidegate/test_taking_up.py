@@ -184,6 +184,17 @@ def test_a_model_that_is_loading_again_once_it_was_opened_is_waited_for_and_not_
         assert not server.behaviour.loading
 
 
+def test_a_description_waits_for_a_model_that_is_being_loaded_if_it_is_to_be_ready(server: FakeServer) -> None:
+    with tidegate.connect(server.address, resuming=AT_ONCE) as client:
+        server.behaviour.loading = 3
+        assert client.describe("toy").status == "loading"
+        assert [spec.name for spec in client.describe("toy", ready=True).inputs] == ["x"]
+        with pytest.raises(tidegate.ModelNotReady, match="bidirectional"):
+            client.describe("broken", ready=True)
+        with pytest.raises(tidegate.UnknownModel):
+            client.describe("nope", ready=True)
+
+
 async def test_asyncio_does_not_remember_a_model_that_is_loading_either(server: FakeServer) -> None:
     server.behaviour.loading = 2
     async with tidegate.AsyncClient(server.address, resuming=AT_ONCE) as client:

@@ -56,7 +56,7 @@ def stream(client: Client, options: Namespace) -> None:
     state = None if options.state is None else State.load(options.state)
     if options.keep is not None:
         kept.check_free(options.keep)
-    source = _Source(client.describe(options.model, options.version), options)
+    source = _Source(client.describe(options.model, options.version, ready=True), options)
     trace = _trace(options)
     sequence = client.sequence(options.model, version=source.model.version, trace=trace, state=state)
     if options.keep is None:
@@ -72,7 +72,7 @@ def stream(client: Client, options: Namespace) -> None:
 def resume(client: Client, options: Namespace) -> None:
     """Goes on with a kept sequence: answers what was sent and not answered, then sends the table's rows."""
     bookmark: Bookmark = options.bookmark
-    source = _Source(client.describe(bookmark.model, bookmark.version), options)
+    source = _Source(client.describe(bookmark.model, bookmark.version, ready=True), options)
     sequence, bookmark = kept.take_up(client, bookmark, _trace(options))
     for answer in kept.catch_up(sequence, bookmark):
         if answer.step >= bookmark.answered:

@@ -43,10 +43,15 @@ def predict_request(model: Model, values: Inputs, trace: Trace, seed: int | None
 
 def inputs_of(model: Model) -> InputLayout:
     """What a model takes, which a server says only of one that is ready. Raises ModelNotReady of any other."""
+    return InputLayout(ready(model).inputs)
+
+
+def ready(model: Model) -> Model:
+    """Raises ModelNotReady: it is not."""
     if model.status != "ready":
         reason = "MODEL_REFUSED" if model.status == "refused" else "MODEL_NOT_READY"
         raise refused(reason, f"model {model.name!r} is {model.status}: {model.reason or 'try again later'}")
-    return InputLayout(model.inputs)
+    return model
 
 
 def prediction(response: tidegate_pb2.PredictResponse, trace: Trace) -> Prediction:
