@@ -340,7 +340,7 @@ def test_what_is_served_says_where_each_state_lives_and_what_cannot_be_seen(
     (tmp_path / "stepping/1/model.toml").write_text("[fixed]\nmode = 0\ntwice = 0\n")
     server = start(tmp_path).ready()
     with tidegate.Client(server.address) as client:
-        (state,) = client.describe("plain").states
+        (state,) = client.describe("plain", ready=True).states
         assert (state.layer, state.shape, state.home, state.loop) == (
             None,
             (HIDDEN,),
@@ -348,7 +348,7 @@ def test_what_is_served_says_where_each_state_lives_and_what_cannot_be_seen(
             "the Scan that makes 'last'",
         )
         assert "gates cannot be told apart" in state.unseen
-        homes = {(s.layer, s.name, s.home, s.unseen) for s in client.describe("stepping").states}
+        homes = {(s.layer, s.name, s.home, s.unseen) for s in client.describe("stepping", ready=True).states}
         assert homes == {(0, "hidden", "loop", ""), (0, "cell", "loop", "")}
 
 

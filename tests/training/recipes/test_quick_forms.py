@@ -119,7 +119,7 @@ def test_the_exported_model_is_served_and_stepped_to_the_answers_of_its_file(
     session = onnxruntime.InferenceSession(result.model.path.read_bytes(), providers=["CPUExecutionProvider"])
     (wanted_BTO,) = session.run(None, {"x": x_TF[None]})
     with tidegate.connect(server.address) as client:
-        model = client.describe(name)
+        model = client.describe(name, ready=True)
         with client.sequence(name) as sequence:
             found_TO = np.array([sequence.step(x_F).output for x_F in x_TF])
     assert tuple(model.inputs[0].features) == tuple(feature.name for feature in task.signature.inputs)
