@@ -31,9 +31,12 @@ class Kind:
     name: str
     replicas: int
     share: float
+    host: (
+        str  # of its own: the port of a server that was killed may be another program's at once, and clients ask there
+    )
 
 
-KINDS = (Kind("sqlite", 1, 0.4), Kind("valkey", 3, 0.2))
+KINDS = (Kind("sqlite", 1, 0.4, "127.0.0.2"), Kind("valkey", 3, 0.2, "127.0.0.3"))
 
 
 class Cluster:
@@ -66,7 +69,7 @@ class Cluster:
         await asyncio.to_thread(self._stack.close)
 
     def _start(self) -> RunningServer:
-        return RunningServer(self._models, "--store", self._store, *OFTEN, *IDLE)
+        return RunningServer(self._models, "--host", self.kind.host, "--store", self._store, *OFTEN, *IDLE)
 
     def address(self) -> str:
         """Of any of them."""
