@@ -159,7 +159,9 @@ class Population:
         return f"{past.id}, {len(past.rows)} sent, {len(past.answers)} answered: {error!r}"
 
     def _compare(self, past: Past) -> None:
-        """Every answer that came; of a sequence that ended with a fault, steps are left that none came to."""
+        """Every answer that came; steps are left without one only where the sequence ended with a fault."""
+        if len(past.rows) != len(past.answers) and not any(fault.startswith(past.id) for fault in self.faults):
+            self.faults.append(f"{past.id}: {len(past.rows)} steps were sent, and {len(past.answers)} were answered")
         state = None
         for step, (row, said) in enumerate(zip(past.rows, past.answers, strict=False)):
             answer, state = self._truth.step(row, state)

@@ -76,7 +76,7 @@ class Pace:
         self._well_since = self._how.clock()
 
 
-_PASSING = {"MODEL_NOT_READY", "STORE_UNAVAILABLE", "TOO_FAST"}  # refusals after which the same is asked for again
+_AGAIN = {"MODEL_NOT_READY", "STORE_UNAVAILABLE", "TOO_FAST"}  # refusals after which the same is asked for again
 
 
 class Attempts:
@@ -99,7 +99,7 @@ class Attempts:
         return max(least, min(wait, left))
 
     def wait_after(self, error: ConnectionLost | Refused) -> float | None:
-        if isinstance(error, Refused) and error.reason not in _PASSING:
+        if isinstance(error, Refused) and error.reason not in _AGAIN:
             return None
         return self.next_wait(error.retry_after if isinstance(error, Refused) else 0.0)
 
