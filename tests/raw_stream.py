@@ -16,7 +16,7 @@ from tidegate.v1.sequence_pb2 import StreamRequest, StreamResponse
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PATIENCE = 20  # seconds
+PATIENCE = 120  # seconds
 UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 _CACHE = TemporaryDirectory(prefix="tidegate-cache-")  # all servers of a run share it, as they would at home
-PATIENCE = 60  # seconds: what is waited for comes within a fraction of it, or something is broken
+PATIENCE = 240  # seconds: what is waited for comes within a fraction of it, or something is broken
 
 
 class RunningServer:

@@ -36,7 +36,7 @@ def command(name: str, *arguments: object) -> list[str]:
 
 def printed(name: str, *arguments: object, sent: str = "") -> str:
     done = subprocess.run(
-        command(name, *arguments), cwd=ROOT, input=sent, capture_output=True, text=True, timeout=60, check=False
+        command(name, *arguments), cwd=ROOT, input=sent, capture_output=True, text=True, timeout=240, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
@@ -90,10 +90,10 @@ async def test_a_gateway_carries_a_thousand_sensors_over_one_stream_and_each_get
     )
     try:
         assert process.stdout is not None
-        port = int((await asyncio.wait_for(process.stdout.readline(), 60)).rpartition(b":")[2])
+        port = int((await asyncio.wait_for(process.stdout.readline(), 120)).rpartition(b":")[2])
         values = {f"sensor {index}": index / SENSORS for index in range(SENSORS)}
         parts = [dict(list(values.items())[first::10]) for first in range(10)]
-        heard = await asyncio.wait_for(asyncio.gather(*(speak(port, part) for part in parts)), 60)
+        heard = await asyncio.wait_for(asyncio.gather(*(speak(port, part) for part in parts)), 120)
         answers = {name: lines for part in heard for name, lines in part.items()}
         assert len(answers) == SENSORS
         for name, value in values.items():

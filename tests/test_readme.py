@@ -53,7 +53,7 @@ def test_what_is_shown_in_python_prints_what_stands_below_it(address: str, modul
     assert len([line for line in code.splitlines() if line]) <= 10
     assert (ADDRESS in code) == (module == "tidegate")
     command = [sys.executable, "-c", code.replace(ADDRESS, address)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert done.stderr == ""
     assert done.stdout.replace("-0.00", "0.00") == printed
 
@@ -78,7 +78,7 @@ def test_the_stock_tools_messages_are_answered(address: str) -> None:
     body = command.split("<<EOF\n")[1].split("EOF")[0]
     requests = [json_format.ParseDict(message, StreamRequest()) for message in documents(body)]
     with grpc.insecure_channel(address) as channel:
-        responses = list(TidegateStub(channel).Stream(iter(requests), timeout=30))
+        responses = list(TidegateStub(channel).Stream(iter(requests), timeout=240))
     assert [response.WhichOneof("response") for response in responses] == ["opened", "answers", "closed"]
     answers = responses[1].answers
     assert list(answers.outputs[0].values) == pytest.approx([0, 0, 0.8], abs=0.05)

@@ -33,11 +33,14 @@ class RunningValkey:
 
     def start(self) -> None:
         """Starts it, and waits until it answers."""
-        self._server.start()
+        self._server.start(timeout=120)
 
     def kill(self) -> None:
         """Kills it as a crash would; nothing if it does not run."""
+        process = self._server._process
         self._server.terminate()
+        if process is not None:
+            process.wait()  # the library waits for a second
 
     def pause(self) -> None:
         """Makes it stop answering, with its connections open."""

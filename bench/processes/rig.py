@@ -1,5 +1,6 @@
 """Carries out a plan: starts the processes, checks that the servers compute the same, and measures in turns."""
 
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable
@@ -13,7 +14,7 @@ from bench.figure import Figure
 from bench.outcome import Outcome
 from bench.plan import ECHOES, IN_BOTH, OURS, Comparison, Contestant, Local, Server, Wire
 from bench.processes.cache import Cache
-from bench.processes.child import Child, RigError, free_port
+from bench.processes.child import Child, RigError, free_port, stopped_later
 from bench.processes.worker import Json
 from bench.scenario import HIDDEN_SIZES, Scenario, model_name
 
@@ -62,7 +63,11 @@ class Rig:
     def _child(self, stack: ExitStack, name: str, command: list[str], before: bool = False) -> Child:
         name += "-before" * before
         checkout = self._beside if before else None
-        return stack.enter_context(Child(name, command, self._cache.log(name), checkout))
+        with stopped_later() as interrupted:  # between its start and its entry nothing would stop it
+            child = stack.enter_context(Child(name, command, self._cache.log(name), checkout))
+        if interrupted:
+            signal.raise_signal(interrupted[0])
+        return child
 
     def _start(self, stack: ExitStack, server: Server, before: bool) -> Json:
         port, models = free_port(), self._models(server)

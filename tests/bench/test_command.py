@@ -12,7 +12,7 @@ def test_the_command_prints_a_table_the_verdict_and_a_file(tmp_path: Path) -> No
     file = tmp_path / "figures.json"
     options = ["--only", "traces", "--hidden", "128", "--rounds", "1", "--seconds", "0.1", "--json", str(file)]
     ran = subprocess.run(
-        [sys.executable, "-m", "bench", *options], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-m", "bench", *options], capture_output=True, text=True, timeout=500, check=False
     )
     assert ran.returncode in (0, 1), ran.stdout + ran.stderr
     assert "engine, batch 64, traces" in ran.stdout, ran.stderr
@@ -24,20 +24,20 @@ def test_the_command_prints_a_table_the_verdict_and_a_file(tmp_path: Path) -> No
 def test_every_process_is_gone_when_the_command_is_interrupted(how: signal.Signals) -> None:
     options = ["--only", "single", "--hidden", "32", "--without", "tidegate"]
     with subprocess.Popen([sys.executable, "-m", "bench", *options], stdout=subprocess.DEVNULL) as command:
-        children = wait_for_children(command.pid)
+        children = children_of(command)
         command.send_signal(how)
-        assert command.wait(timeout=30) in (130, 143)
+        assert command.wait(timeout=500) in (130, 143)
     assert not any(Path(f"/proc/{pid}").exists() for pid in children)
 
 
-def wait_for_children(pid: int, count: int = 4, patience: float = 60.0) -> list[str]:
-    end = time.monotonic() + patience
-    while time.monotonic() < end:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+def children_of(command: subprocess.Popen[bytes], count: int = 4) -> list[str]:
+    """Its children once there are so many of them, however long it takes to export the models first."""
+    while command.poll() is None:
+        children = Path(f"/proc/{command.pid}/task/{command.pid}/children").read_text().split()
         if len(children) >= count:
             return children
         time.sleep(0.05)
-    raise TimeoutError(f"{count} children were expected")
+    raise AssertionError(f"the command ended before it had {count} children")
 
 
 def test_resuming_is_measured_for_a_young_and_an_old_sequence() -> None:
@@ -45,7 +45,7 @@ def test_resuming_is_measured_for_a_young_and_an_old_sequence() -> None:
         [sys.executable, "-m", "bench.resuming", "--ages", "10", "2500", "--times", "3"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=500,
         check=False,
     )
     assert ran.returncode in (0, 1), ran.stdout + ran.stderr
@@ -57,7 +57,7 @@ def test_parked_sequences_are_measured_at_a_server_with_few_and_one_with_many() 
         [sys.executable, "-m", "bench.parked", "--sequences", "300", "--checkpoints", "2", "--times", "15"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=500,
         check=False,
     )
     assert ran.returncode in (0, 1), ran.stdout + ran.stderr
@@ -71,7 +71,7 @@ def test_an_outage_of_the_store_is_measured_in_three_phases() -> None:
         [sys.executable, "-m", "bench.outage", "--seconds", "1.5", "--well", "1"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=500,
         check=False,
     )
     assert ran.returncode in (0, 1), ran.stdout + ran.stderr
@@ -86,7 +86,7 @@ def test_the_stalls_of_a_bystander_are_measured_for_each_attack() -> None:
         [sys.executable, "-m", "bench.stalls", "--only", "parked by", "--only", "empty", "--models", "1"],
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=500,
         check=False,
     )
     assert ran.returncode in (0, 1), ran.stdout + ran.stderr
@@ -98,7 +98,7 @@ def test_the_stalls_of_a_bystander_are_measured_for_each_attack() -> None:
 def test_another_checkout_is_measured_beside_this_one() -> None:
     options = ["--only", "traces", "--hidden", "32", "--rounds", "1", "--seconds", "0.1", "--beside", "."]
     ran = subprocess.run(
-        [sys.executable, "-m", "bench", *options], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-m", "bench", *options], capture_output=True, text=True, timeout=500, check=False
     )
     assert ran.returncode in (0, 1), ran.stdout + ran.stderr
     assert "engine before, batch 64, traces" in ran.stdout

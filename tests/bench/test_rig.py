@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,14 +19,14 @@ SHORT = Pace(rounds=2, warm=0.05, length=0.2)
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
     root = tmp_path_factory.mktemp("bench")
-    subprocess.run([sys.executable, "-m", "bench.models", str(root)], check=True, timeout=120)
+    subprocess.run([sys.executable, "-m", "bench.models", str(root)], check=True, timeout=500)
     return Cache(root)
 
 
 def test_two_processes_may_write_the_models_at_the_same_time(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bench.models", str(tmp_path)]
     with subprocess.Popen(command) as first, subprocess.Popen(command) as second:
-        assert (first.wait(timeout=120), second.wait(timeout=120)) == (0, 0)
+        assert (first.wait(timeout=500), second.wait(timeout=500)) == (0, 0)
     assert not list(tmp_path.rglob("*.part"))
 
 
@@ -71,6 +72,22 @@ def test_no_process_outlives_the_rig_when_it_fails(cache: Cache) -> None:
         raise KeyboardInterrupt
     with pytest.raises(ProcessLookupError):
         os.kill(child.pid, 0)
+
+
+def test_an_interrupt_between_the_start_of_a_process_and_its_entry_leaves_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered: list[Child] = []
+
+    def interrupted(child: Child) -> Child:
+        entered.append(child)
+        signal.raise_signal(signal.SIGINT)
+        return child
+
+    monkeypatch.setattr(Child, "__enter__", interrupted)
+    with pytest.raises(KeyboardInterrupt), Rig(Cache(tmp_path), ()):
+        pass
+    assert [child.alive() for child in entered] == [False]
 
 
 def test_what_goes_wrong_in_a_worker_is_told_to_the_one_who_asked(cache: Cache) -> None:

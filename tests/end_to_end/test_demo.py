@@ -48,6 +48,6 @@ def test_a_stopped_demo_says_so_in_one_line_and_leaves_nothing_running(tmp_path:
     while not (tmp_path / "recall-rnn.log").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     demo.send_signal(signal.SIGINT)
-    _, said = demo.communicate(timeout=30)
+    _, said = demo.communicate(timeout=240)
     assert (demo.returncode, said) == (130, "demo: stopped\n")
     assert not left_running(tmp_path)

@@ -54,7 +54,7 @@ async def watch(channel: grpc.aio.Channel, service: str = SERVICE) -> AsyncItera
 
 
 async def following(states: AsyncIterator[int]) -> int:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         return await anext(states)
 
 
@@ -257,11 +257,11 @@ async def test_files_that_fill_the_memory_or_never_end_are_listed_as_refused_and
 ) -> None:
     for name, model in {"fill": filling([2**32, 1, 1, 1]), "hang": endless()}.items():
         put(lstm_only, name, model)
-    server = start(lstm_only, "--load-seconds", "1", "--load-memory-mib", "512").ready()
+    server = start(lstm_only, "--load-seconds", "4", "--load-memory-mib", "512").ready()
     async with tidegate.AsyncClient(server.address) as client, client.sequence("lstm") as sequence:
         models = {model.name: model for model in await client.models()}
         assert "more than 512 MiB of memory, at node 'expand' (Expand)" in models["fill"].reason
-        assert "more than 1 s" in models["hang"].reason
+        assert "more than 4 s" in models["hang"].reason
         assert (await sequence.step(ROWS[0])).step == 0
 
 

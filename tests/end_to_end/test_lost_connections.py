@@ -36,7 +36,7 @@ def limited(start: Callable[..., RunningServer], lstm_only: Path) -> RunningServ
 
 async def take_all_when_free(server: RunningServer) -> None:
     """Opens every sequence that the server has, as soon as the one who had them is known to be gone."""
-    async with asyncio.timeout(20), RawStream(server.address) as stream:
+    async with asyncio.timeout(120), RawStream(server.address) as stream:
         while not isinstance(await stream.ask(open_(0, count=ALL)), sequence_pb2.Opened):
             pass
         assert len(await stream.run(0, 0, BIG[:3])) == 3

@@ -43,7 +43,7 @@ async def test_who_says_nothing_is_shown_out_and_who_has_spoken_stays(
         host, port = server.address.split(":")
         for at in (int(port), metrics):
             reader, writer = await asyncio.open_connection(host, at)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(120):
                 while await reader.read(1_000):
                     pass  # until it is closed
             writer.close()
@@ -97,7 +97,7 @@ async def test_streams_that_are_opened_and_reset_without_end_take_nobodys_place(
             with suppress(grpc.aio.AioRpcError):  # those before it have not all left
                 await call.write(open_(0, trace=NO_TRACE).SerializeToString())
             call.cancel()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not await opens(server.address):  # until the last of them has left
             pass
     assert "Traceback" not in server.log

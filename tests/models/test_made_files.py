@@ -200,7 +200,7 @@ def by_dynamo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of what torch's dynamo exporter writes today."""
     folder = tmp_path_factory.mktemp("dynamo")
     command = [sys.executable, "-m", torch_exporters.__name__, str(folder), *BY_DYNAMO]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, check=True, capture_output=True, timeout=500)
     return folder
 
 

@@ -52,7 +52,7 @@ def test_every_command_of_the_page_does_what_it_says(models: Path, tmp_path: Pat
             env={"PYTHONPATH": str(ROOT), "TIDEGATE_SERVER": address, "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=500,
             check=False,
         )
         assert done.returncode == 0, done.stderr

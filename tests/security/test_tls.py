@@ -260,6 +260,6 @@ def command(
         cwd=MODELS.parent,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )

@@ -57,6 +57,7 @@ class Past:
     id: str = ""
     token: str = ""
     closing: bool = False
+    clients: int = 0  # that lost it: each may have sent a Resume that comes later than the next client's
     rows: list[np.ndarray] = field(default_factory=list)
     answers: list[np.ndarray] = field(default_factory=list)
 
@@ -119,8 +120,12 @@ class Population:
             past.closing = True
             await sequence.close()
         except tidegate.ConnectionLost:
+            past.clients += 1
             return False
         except tidegate.SequenceLost as error:
+            if error.reason == "TAKEN_OVER" and past.clients:
+                past.clients -= 1
+                return False
             if not (
                 past.closing and error.reason == "SEQUENCE_ENDED"
             ):  # whose Closed was on its way when a client died

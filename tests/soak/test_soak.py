@@ -27,7 +27,7 @@ def population(address: str, count: int, steps: int) -> Population:
 
 async def settled(metrics: int, before: Held) -> Held:
     """What is held once the server has noticed that its clients are gone."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         after = await held(metrics)
         while after.counts != before.counts:
             await asyncio.sleep(0.1)

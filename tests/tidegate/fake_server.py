@@ -124,6 +124,7 @@ class Record:
     checkpoints: dict[int, tuple[int, np.ndarray]]
     ended: int = 0  # the reason why it is no more
     written: bool = False  # whether it would outlive the server
+    keep: int = 2  # so many of the checkpoints that its client needs no more
     owner: object = None  # the session that runs it
     fellows: list["Record"] = field(default_factory=list)  # those of the same Open, which are first written together
 
@@ -133,7 +134,7 @@ class Record:
         for record in (self, *self.fellows):
             record.written = True
         safe = sorted(step for step in self.checkpoints if step <= answered)
-        for step in safe[:-2]:
+        for step in safe[: -self.keep]:
             del self.checkpoints[step]
 
     def newest(self, limit: int) -> int:

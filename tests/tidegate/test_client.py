@@ -372,7 +372,7 @@ def test_a_server_that_vanishes_wakes_everybody_who_waits(server: FakeServer) ->
         server.vanish()
         for future in waiting:
             with pytest.raises(tidegate.ConnectionLost):
-                future.result(5)
+                future.result(120)
 
 
 def test_a_wait_has_a_limit_and_a_late_answer_is_not_taken_for_the_next(server: FakeServer) -> None:
@@ -388,7 +388,7 @@ def test_a_wait_has_a_limit_and_a_late_answer_is_not_taken_for_the_next(server: 
 
 def test_the_limit_of_the_client_holds_where_a_call_has_none(server: FakeServer) -> None:
     server.behaviour.silent = True
-    with tidegate.connect(server.address, timeout=0.1) as client, client.sequence("toy") as sequence:
+    with tidegate.connect(server.address, timeout=0.1) as client, client.sequence("toy", timeout=60) as sequence:
         with pytest.raises(TimeoutError):
             sequence.step([1, 1])
         with pytest.raises(tidegate.TimedOut):
@@ -445,7 +445,7 @@ def test_a_sequence_can_be_closed_again_and_by_many_at_once(client: tidegate.Cli
     with ThreadPoolExecutor(4) as pool:
         sequence = client.sequence("toy")
         for closed in [pool.submit(sequence.close) for _ in range(4)]:
-            closed.result(10)
+            closed.result(120)
     sequence.close()
     assert neighbour.step([1, 0]).output == [6]
 

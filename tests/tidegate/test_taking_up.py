@@ -102,7 +102,7 @@ async def test_asyncio_waits_for_a_model_that_is_being_loaded(server: FakeServer
 def test_waiting_for_a_model_ends_with_the_time_that_was_given(server: FakeServer) -> None:
     server.behaviour.refused = "open"
     server.behaviour.refuse = [error_pb2.REASON_MODEL_NOT_READY] * 1_000
-    for limits in ({"timeout": 0.05}, {"resume_within": 0.05}, {"resume_within": 0}):
+    for limits in ({"timeout": 0.5}, {"resume_within": 0.05}, {"resume_within": 0}):
         client = tidegate.connect(server.address, resuming=AT_ONCE, **limits)
         with client, pytest.raises(tidegate.ModelNotReady):
             client.sequence("toy")
@@ -177,7 +177,7 @@ def test_a_model_that_is_loading_again_once_it_was_opened_is_waited_for_and_not_
     with tidegate.connect(server.address, resuming=AT_ONCE) as client:
         server.behaviour.loading = 1_000
         with pytest.raises(tidegate.ModelNotReady, match="'toy' is loading"):
-            client.sequence("toy", timeout=0.05)
+            client.sequence("toy", timeout=0.5)
         server.behaviour.loading = 2
         for _ in range(2):
             assert client.sequence("toy").step(ROWS[0]).output[0] == expected(ROWS)[0]

@@ -110,7 +110,7 @@ def signalled(folder: Path, number: signal.Signals) -> subprocess.CompletedProce
                 break
             time.sleep(0.02)
         process.send_signal(number)
-        output, errors = process.communicate(timeout=30)
+        output, errors = process.communicate(timeout=240)
     finally:
         process.kill()
         process.wait()

@@ -57,7 +57,7 @@ def submit(model: ServedModel, slot: np.ndarray, steps: int, sink: Sink) -> None
 
 
 async def hears(sink: Sink) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         await sink.heard.wait()
 
 
@@ -82,5 +82,5 @@ async def test_one_who_fails_at_hearing_an_answer_a_mark_a_pause_or_a_reminder_k
     await hears(again)
     paused = asyncio.Event()
     model.batcher.pause(paused.set)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         await paused.wait()

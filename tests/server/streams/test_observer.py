@@ -58,7 +58,7 @@ class Client:
         await self._answers(5)
 
     async def _answers(self, count: int) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while len(self.answers) < count:  # noqa: ASYNC110 - nothing else tells
                 await asyncio.sleep(0)
 

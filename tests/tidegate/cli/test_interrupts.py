@@ -48,7 +48,7 @@ def stopped_at(moment: str, tmp_path: Path, *command: str) -> tuple[int, str]:
     (tmp_path / "sitecustomize.py").write_text(STRIKE)
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "STRIKE_AT": moment}
     done = subprocess.run(
-        [sys.executable, *command], cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=60
+        [sys.executable, *command], cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=240
     )
     return done.returncode, done.stderr
 

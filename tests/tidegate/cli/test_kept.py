@@ -74,7 +74,7 @@ def test_a_stream_that_is_stopped_by_a_signal_goes_on_where_it_was(
         process.stdin.flush()
         seen = "".join(process.stdout.readline() for _ in range(6))
         process.send_signal(how)
-        assert process.wait(10) == 128 + how
+        assert process.wait(120) == 128 + how
     went_on = run(server, "resume", keep, "--no-trace", given=table(ROWS[5:]))
     assert lines(seen) + lines(went_on.stdout) == answers(ROWS)
 
@@ -256,7 +256,7 @@ def test_who_was_overtaken_leaves_the_file_to_who_went_on(server: FakeServer, ke
         went_on = run(server, "resume", keep, "--whole", "--no-trace", given=table(ROWS))
         assert lines(went_on.stdout)[-1][0] == 9
         left = Path(keep).read_bytes()
-        _, said = slow.communicate(table(MORE[:1]), timeout=30)
+        _, said = slow.communicate(table(MORE[:1]), timeout=240)
     assert slow.returncode == 1
     assert "TAKEN_OVER" in said
     assert "go on with" not in said
@@ -264,7 +264,7 @@ def test_who_was_overtaken_leaves_the_file_to_who_went_on(server: FakeServer, ke
 
 
 def test_what_was_sent_and_not_answered_when_the_server_was_lost_is_said(server: FakeServer, keep: str) -> None:
-    command = [*COMMAND, "--server", server.address, "--timeout", "1", "stream", "toy", "--no-trace", "--keep", keep]
+    command = [*COMMAND, "--server", server.address, "--timeout", "3", "stream", "toy", "--no-trace", "--keep", keep]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, **pipes, text=True) as stream:
         assert stream.stdin is not None
@@ -273,7 +273,7 @@ def test_what_was_sent_and_not_answered_when_the_server_was_lost_is_said(server:
         stream.stdin.flush()
         _ = [stream.stdout.readline() for _ in range(4)]
         server.behaviour.silent = True
-        _, said = stream.communicate(table(ROWS[3:4]), timeout=30)
+        _, said = stream.communicate(table(ROWS[3:4]), timeout=240)
     assert said.splitlines()[0] == (
         f"tidegate: 3 steps are answered, 1 more were sent and are answered first; go on with: tidegate resume {keep}"
     )
@@ -303,10 +303,11 @@ def test_a_rewind_that_is_stopped_at_any_moment_leaves_a_file_that_is_taken_up_w
     h = np.zeros(3)
     for row in ROWS[:4]:
         h = h / 2 + row.sum() + np.arange(3)
+    record.keep = 100  # what the fake writes when the client is gone must not remove the step to go back to
+    record.checkpoints[4] = (1, h)
     ask = tidegate.Sequence.rewind
 
     def stopped(sequence: tidegate.Sequence, step: int) -> None:
-        record.checkpoints[4] = (1, h)  # it keeps more of them than the fake does
         if carried_out:
             ask(sequence, step)
         raise KeyboardInterrupt
@@ -314,7 +315,6 @@ def test_a_rewind_that_is_stopped_at_any_moment_leaves_a_file_that_is_taken_up_w
     monkeypatch.setattr(tidegate.Sequence, "rewind", stopped)
     with tidegate.connect(server.address) as client, pytest.raises(KeyboardInterrupt):
         commands.rewind(client, Namespace(bookmark=Bookmark.load(keep), step=5, kept=keep))
-    record.checkpoints[4] = (1, h)
     went_on = run(server, "resume", keep, "--no-trace", given=table(MORE))
     assert lines(went_on.stdout) == answers(np.concatenate([ROWS[:4], MORE]), 4)
     assert Bookmark.load(keep).rewinding is None

@@ -61,7 +61,7 @@ def _command(server: RunningServer, *arguments: str, given: str = TABLE) -> subp
         check=False,
         cwd=ROOT,
         env=os.environ,
-        timeout=60,
+        timeout=240,
     )
 
 

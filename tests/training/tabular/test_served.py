@@ -79,7 +79,7 @@ def test_the_raw_table_with_gaps_and_categories_is_answered_as_torch_answers(
     first.write_text("\n".join([lines[0], *(line for line in lines if line.endswith(",a"))]) + "\n")
     done = subprocess.run(
         [sys.executable, "-m", "tidegate.cli", "--server", server.address, "stream", name, "--no-trace", str(first)],
-        capture_output=True, text=True, check=False, cwd=ROOT, timeout=60,
+        capture_output=True, text=True, check=False, cwd=ROOT, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     expected = answers[name]

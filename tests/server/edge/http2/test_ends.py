@@ -39,7 +39,7 @@ async def test_a_callback_that_fails_keeps_no_call_and_breaks_no_connection(capl
         await service.begun.wait()
         call.cancel()
         assert await channel.unary_unary("/t.T/Say")(b"y")
-        await asyncio.wait_for(server._until_none(server._calls, 10), 10)
+        await asyncio.wait_for(server._until_none(server._calls, 120), 120)
         assert not server._calls
         assert "what follows a call failed" in caplog.text
 

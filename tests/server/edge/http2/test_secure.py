@@ -153,7 +153,7 @@ class Stranger:
 
 async def ended(server: Http2Server, but: int = 0) -> None:
     """The server knows no connection any more but these."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         while len(server._connections) > but:
             server._fewer.clear()
             await server._fewer.wait()
@@ -169,7 +169,7 @@ async def test_a_handshake_that_does_not_come_on_is_given_up_in_time(authority: 
 
 async def test_who_shakes_hands_and_says_nothing_is_closed_as_soon(authority: Authority) -> None:
     async with (
-        serving(Certificates(authority.files()), **QUICK) as (port, server),
+        serving(Certificates(authority.files()), silent_seconds=1) as (port, server),
         stranger(port, authority.client()) as client,
     ):
         assert b"no preface and settings came" in await client.rest()

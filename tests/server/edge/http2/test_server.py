@@ -266,14 +266,17 @@ async def test_a_connection_that_does_not_say_that_it_speaks_http2_is_closed(sen
 
 
 async def test_a_connection_without_calls_is_closed_after_a_time() -> None:
-    async with serving(**QUICK, idle_seconds=0.3) as (address, _, _server), raw(address) as (reader, writer):
+    async with (
+        serving(keepalive_seconds=0.1, idle_seconds=0.3) as (address, _, _server),
+        raw(address) as (reader, writer),
+    ):
         answering = asyncio.create_task(answer_pings(reader, writer))
         assert b"without calls" in await answering
 
 
 async def test_a_client_that_vanished_is_noticed_and_one_that_is_only_silent_is_kept() -> None:
     async with (
-        serving(**QUICK) as (address, service, server),
+        serving(keepalive_seconds=0.1, ping_seconds=0.5) as (address, service, server),
         raw(address) as (reader, writer),
         raw(address) as (_reader, gone),
     ):

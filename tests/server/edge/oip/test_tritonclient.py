@@ -173,7 +173,7 @@ async def test_the_asyncio_client_has_them_too(address: str, expected: np.ndarra
 
         answers = client.stream_infer(requests())
         for at in range(len(ROWS)):
-            result, error = await asyncio.wait_for(anext(answers), 30)
+            result, error = await asyncio.wait_for(anext(answers), 120)
             assert error is None
             assert same(result.as_numpy("y"), expected[at : at + 1])
 
