@@ -26,7 +26,7 @@ from stepgraph.reading.probe import Probe
 from stepgraph.reading.source import Source, source
 from stepgraph.rewriting import generator, runnable, unrounded
 from stepgraph.rewriting.ports import Facts
-from stepgraph.rings import last_steps
+from stepgraph.rings import dropped, last_steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +129,9 @@ def _over_windows(reading: _Reading, refused: StepgraphError) -> Interpretation 
     if not last_steps.may_be_cut(graph, cells):
         return None
     with suppress(StepgraphError):
-        facts = Probe(graph, cells, reading.known, start=reading.said.start).facts()
+        probe = Probe(Graph(runnable.runnable(graph.model)), cells, reading.known, start=reading.said.start)
+        probe.lead = dropped.lead(graph, cells)
+        facts = probe.facts()
         anew = last_steps.over_windows(graph, cells, facts)
         rest, loose = [cell for cell in cells if cell not in anew], loops.find(graph.model)
         known = interface.find(graph, [*rest, *loose], reading.said.state)
@@ -216,6 +218,7 @@ def _read_exact(reading: _Reading) -> tuple[Interpretation, Facts, Sequence[Iter
     block, start, fixed = reading.said.block, reading.said.start, reading.fixed is not None
     probe = Probe(graph, cells, known, counts, iterations.tensors(found), block, reading.alone, fixed, start)
     probe.looks_back, probe.last = reading.looks_back, reading.last
+    probe.lead = dropped.lead(reading.graph, cells)
     facts = replace(outputs.on_their_grid(probe.facts(), graph), window=reading.said.window)
     facts = replace(facts, made_for=sizes.steps(reading.fixed, facts) if reading.fixed else 0)
     facts = legends.put(facts, reading.graph.model, reading.said)

@@ -163,6 +163,7 @@ class Operator:
     time: int | None = None  # the axis of time of its first input where the batch comes first; None: layout says it
     read: Callable[[onnx.NodeProto, Graph], Cell] | None = None
     gates: Callable[[GraphBuilder, onnx.NodeProto, Cell, Tensors], Tensors] | None = None
+    aborts: bool = False  # onnxruntime's ends the process where it is given no step
 
     @property
     def initial(self) -> tuple[str, ...]:

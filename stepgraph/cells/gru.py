@@ -34,4 +34,4 @@ def _candidate(g: GraphBuilder, cell: Cell, x_BI: str, h_BH: str, r_BH: str) -> 
 
 
 KIND = Kind("GRU", ("hidden",), ("update", "reset", "candidate"), ("Sigmoid", "Tanh"), _follow)
-OPERATORS = (Operator(KIND, "GRU", ("update", "reset", "candidate"), _step),)
+OPERATORS = (Operator(KIND, "GRU", ("update", "reset", "candidate"), _step, aborts=True),)

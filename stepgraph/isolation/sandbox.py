@@ -166,9 +166,8 @@ def _blame(ending: _Ending, limits: Limits) -> ModelRefused:
         return ModelRefused(f"looking into the file failed: {(said.splitlines() or [f'exit status {status}'])[-1]}")
     return ModelRefused(
         f"onnx or onnxruntime ends with signal {number} ({signal.strsignal(number)}) over the file. If onnxruntime "
-        "runs it elsewhere, then not at a size that was tried: perhaps no row is left for some cell there. Where one "
-        f"step takes several rows, say so in {sidecar.FILE} beside the file, under [block]: INPUT = ROWS. Where the "
-        "network drops rows, as x[:, k:] - x[:, :-k] does, let it pad x with k rows in front, and answer every step"
+        "runs it elsewhere, then not at a size that was tried: perhaps no row is left for some cell there. Say "
+        f"in {sidecar.FILE} beside the file how many rows are one step, under [block]: INPUT = ROWS"
     )
 
 

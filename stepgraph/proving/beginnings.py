@@ -32,19 +32,22 @@ def applied(step: Source, original: Graph) -> tuple[Source, Finding | None]:
     """
     read, facts = forms.read(original, step.facts), step.facts
     if read.finding and read.finding.kind in ("mixes", "random"):
+        if facts.lead:
+            raise ModelRefused(f"{read.finding}, so this model cannot answer a stream", read.finding.node)
         return step, read.finding
     ends = [*(p.name for p in facts.outputs), *(c.returned.name for c in facts.through)]
     nodes = reachable(step.model.graph.node, ends)
     needed = {name: read.forms[name] for node in nodes for name in node.output if name in read.forms}
-    if not needed:
+    if not needed and not facts.lead:
         return step, read.finding
     found, young = rings.found(nodes, needed), rings.young(nodes, needed)
     counted = rings.counted(nodes, needed)
     _check_size(found)
     held = _held(original, facts, found, (*young, *counted))
-    model = ring_writer.stepped(step.model, needed, found, {name: held[name].dtype for name in (*young, *counted)})
+    types = {name: held[name].dtype for name in (*young, *counted)}
+    model = ring_writer.stepped(step.model, needed, found, types, facts.lead)
     alone = facts.alone or next((_BY_AGE.format(label(node)) for node in nodes if _by_age(node, needed)), None)
-    facts = replace(facts, rings=rings.states(found, held, young, counted), alone=alone)
+    facts = replace(facts, rings=rings.states(found, held, young, counted, facts.lead), alone=alone)
     return replace(step, model=model, facts=facts), read.finding
 
 
@@ -93,7 +96,7 @@ def _held(
 
 def _values(run: session.Session, names: list[str], facts: Facts, seed: int) -> dict[str, np.ndarray]:
     data = sequences(facts, _STEPS, 1, seed)
-    feeds = facts.feeds(data, 1, _STEPS)
+    feeds = facts.feeds(data, 1, facts.lead + _STEPS)
     computed = [name for name in names if name not in feeds]
     values = session.run(run, computed, feeds) if computed else []
     return {name: feeds[name] for name in names if name in feeds} | dict(zip(computed, values, strict=True))

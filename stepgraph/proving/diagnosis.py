@@ -71,6 +71,8 @@ def row_mixing_node(original: onnx.ModelProto, facts: Facts, bounds: Bounds) -> 
 def _compared(
     original: onnx.ModelProto, facts: Facts, data: Data, other: Callable[[], Data], part: _Part, bounds: Bounds
 ) -> onnx.NodeProto | None:
+    if facts.lead:
+        return None
     try:
         node = _first_unlike(original, _values(original, facts, data), other(), part, bounds)
     except StepgraphError:

@@ -125,10 +125,11 @@ def _answered(
         yield from ((port, range(length), np.stack([a[port.name] for a in answers])) for port in facts.outputs)
         return
     last = reference.last(data, asked.begun)
-    yield from ((p, range(length), p.steps(last.whole[p.name])) for p in facts.outputs if p.time is not None)
+    steps, start = range(facts.lead, length), facts.lead + _START
+    yield from ((p, steps, p.steps(last.whole[p.name])) for p in facts.outputs if p.time is not None)
     once = [port for port in facts.outputs if port.time is None]
-    several = once and asked.prefixes > 1 and length > _START
-    lengths = np.geomspace(_START, length, asked.prefixes).astype(int).tolist() if several else [length]
+    several = once and asked.prefixes > 1 and length > start
+    lengths = np.geomspace(start, length, asked.prefixes).astype(int).tolist() if several else [length]
     prefixes = ({name: x[:steps] for name, x in data.items()} for steps in lengths[:-1])
     ends = [*(reference.last(prefix, asked.begun) for prefix in prefixes), last]
     yield from ((p, [n - 1 for n in lengths], np.stack([end.outputs[p.name] for end in ends])) for p in once)
@@ -191,7 +192,8 @@ def _begun(reference: Reference, facts: Facts, data: Data, thresholds: Sequence[
         if len(values):
             begun[port.name][-1] = _with(values, begun[port.name][-1], random)
     try:
-        first = reference.last({name: x[:_START] for name, x in data.items()}, begun) if begun else None
+        start = facts.lead + _START
+        first = reference.last({name: x[:start] for name, x in data.items()}, begun) if begun else None
     except StepFailed:
         first = None
     finite = first and all(np.isfinite(v).all() for v in first.values())

@@ -155,13 +155,13 @@ class _Comparison:
 
     def _compared(self, data: Data, answers: Sequence[Answer], begun: Data) -> list[Compared]:
         """Every output and state at each step, from the engine and from the original."""
-        graph, steps = self._engine.graph, range(len(answers))
+        graph, steps = self._engine.graph, range(self._facts.lead, size(data)[0])
         state, results = begin(graph, size(data)[1], begun), list[Result]()
-        for step in steps:
+        for step in range(steps.stop):
             one = {name: x[step : step + 1] for name, x in data.items()}
             results.append(self._engine.run(one, state, trace=False))
             state = results[-1].state
-        found = []
+        results, found = results[steps.start :], []
         for port in self._facts.outputs:
             wanted = np.stack([answer.outputs[port.name] for answer in answers])
             got = np.concatenate([result.outputs[port.name] for result in results])
@@ -207,7 +207,7 @@ class _Comparison:
 
     def _noise(self, step: int, batch: int) -> float:
         """How far the original is from itself at most up to a step, if its inputs change by a millionth."""
-        data = sequences(self._facts, step + 1, batch, 0)
+        data = sequences(self._facts, step + 1 - self._facts.lead, batch, 0)
         pairs = zip(self._reference.answers(data), self._reference.answers(long_run.moved(data)), strict=True)
         return max(_apart(x, y) for one, two in pairs for x, y in zip(one.values(), two.values(), strict=True))
 
@@ -274,7 +274,7 @@ class _Comparison:
         )
         if length > _LONGEST:
             return 0
-        data = sequences(self._facts, length, batch, 0)
+        data = sequences(self._facts, length - self._facts.lead, batch, 0)
         names = [port.name for port in self._facts.outputs]
         values = session.run(session.create(runnable.runnable(fixed)), names, self._facts.feeds(data, batch, length))
         result = self._engine.run(data, self._engine.graph.start(batch), trace=False)

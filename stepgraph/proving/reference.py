@@ -59,7 +59,7 @@ class Reference:
         self._session = session.create(self.model)
 
     def answers(self, data: Data, begun: Data = _NOTHING) -> Iterator[Answer]:
-        """After each step; from zeros, or from the states `begun`, [B, ...row] by input."""
+        """After each step that has one; from zeros, or from the states `begun`, [B, ...row] by input."""
         states = self._states(begun)
         return self._one_by_one(data, states) if self._facts.one_step else self._prefixes(data, states)
 
@@ -79,7 +79,7 @@ class Reference:
 
     def _prefixes(self, data: Data, states: Data) -> Iterator[Answer]:
         length, batch = size(data)
-        for steps in range(1, length + 1):
+        for steps in range(1 + self._facts.lead, length + 1):
             prefix = {name: x[:steps] for name, x in data.items()}
             yield self._answer(self._facts.feeds(prefix, batch, steps) | states, batch)
 
@@ -120,8 +120,11 @@ def begin(graph: StepGraph, batch: int, begun: Data) -> np.ndarray:
 
 
 def sequences(facts: Facts, length: int, batch: int, seed: int) -> Data:
-    """Random steps for each input; what has no time axis beside others that have one stays the same."""
-    data = facts.sample(length, batch, np.random.default_rng(seed))
+    """Random steps for each input, so many after those that have no answer.
+
+    What has no time axis beside others that have one stays the same.
+    """
+    data = facts.sample(facts.lead + length, batch, np.random.default_rng(seed))
     for port in facts.inputs:
         if port.time is None and not facts.one_step:
             data[port.name][:] = data[port.name][0]

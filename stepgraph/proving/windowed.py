@@ -25,6 +25,10 @@ def prove(original: Original, facts: Facts, engine: Engine, window: Window, prov
     Raises:
         ModelRefused: an answer differs from the file's answer to the steps of its window, or is given too early.
     """
+    if window.steps <= facts.lead:
+        raise ModelRefused(
+            f"a window of {window.steps} steps has no answer: the file drops the first {facts.lead} rows of a sequence"
+        )
     batch, length, asked = 1 if facts.alone else 2, min(window.steps, _WHOLE), long_run.Asked(last=window.last)
     if original.fixed is not None and facts.made_for == length:
         batch, asked = sizes.batch(original.fixed, facts), replace(asked, prefixes=1)
@@ -33,9 +37,10 @@ def prove(original: Original, facts: Facts, engine: Engine, window: Window, prov
     (count,) = (columns.span for columns in engine.graph.state if columns.name == COUNT)
     state[:, count] = window.steps - length
     for seed in range(2):
-        data = sequences(facts, length, batch, seed)
+        data = sequences(facts, length - facts.lead, batch, seed)
         result = engine.run(data, state, trace=False)
-        _check_answered(window, result.outputs.get(ANSWERED))
+        first = length - 1 if window.last else facts.lead
+        _check_answered(window, result.outputs.get(ANSWERED), first)
         apart, _ = long_run.first_apart(reference, facts, data, result.outputs, proved.tolerance, asked)
         if apart is not None:
             raise ModelRefused(f"{long_run.said(apart)} of a window of {window.steps}")
@@ -46,6 +51,6 @@ def prove(original: Original, facts: Facts, engine: Engine, window: Window, prov
     return replace(proved, steps=proved.steps + 2 * length * batch)
 
 
-def _check_answered(window: Window, answered: np.ndarray | None) -> None:
-    if answered is not None and (answered[:-1].any() or not answered[-1].all()):
-        raise ModelRefused(f"other steps than the last of a window of {window.steps} are answered")
+def _check_answered(window: Window, answered: np.ndarray | None, first: int) -> None:
+    if answered is not None and (answered[:first].any() or not answered[first:].all()):
+        raise ModelRefused(f"other steps than those from {first} on of a window of {window.steps} are answered")

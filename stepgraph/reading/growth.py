@@ -1,6 +1,7 @@
 """Which axes of tensors grow with the batch and which with time, from their shapes in three runs. Pure."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,16 +20,18 @@ def growth(sizes: Sequence[int]) -> tuple[int, int]:
     return (1, 1) if base == wider == longer else (0, 0)
 
 
-def pace(shapes: Sequence[Sequence[int]], batched: bool, timed: bool) -> Pace | None:
+def pace(shapes: Sequence[Sequence[int]], batched: bool, timed: bool, lead: int = 0) -> Pace | None:
     """How a cell runs whose input has these sizes along its batch and its own time in the three runs.
 
-    `batched` and `timed` say whether the sizes differ in batch and in time. None if it is no pace of a stream.
+    `batched` and `timed` say whether the sizes differ in batch and in time; `lead` steps came before those of the runs,
+    and some cells run over them, too. None if it is no pace of a stream.
     """
-    rows, time = ([shape[i] for shape in shapes] for i in (0, 1))
+    (rows, _), (time, early) = (begun([shape[i] for shape in shapes], lead) for i in (0, 1))
     wide, batch = (2, _BATCH) if batched else (1, 1)
     match growth(time), growth(rows):
         case (1, 2), (w, 1) if w == wide and timed:
-            return _whole(time[0], _TIME, rows[0], batch, streams=True)
+            found = _whole(time[0], _TIME, rows[0], batch, streams=True)
+            return found and replace(found, lead=lead - early)
         case (1, 1), (w, 2) if w == wide and timed:
             return _whole(time[0], 1, rows[0], batch * _TIME, streams=False)
         case (1, 1), (w, 1) if w == wide:
@@ -36,19 +39,28 @@ def pace(shapes: Sequence[Sequence[int]], batched: bool, timed: bool) -> Pace | 
     return None
 
 
+def begun(sizes: Sequence[int], lead: int) -> tuple[list[int], int]:
+    """The sizes without what an axis has of the steps before, and how many of them it has."""
+    base, wider, longer = sizes
+    each, more = (longer - base) // _TIME, 2 * base - longer
+    if not lead or each < 1 or more < 1 or more % each or more // each > lead:
+        return [*sizes], 0
+    return [base - more, wider - more * wider // base, longer - more], more // each
+
+
 def _whole(time: int, steps: int, rows: int, sequences: int, streams: bool) -> Pace | None:
-    if time % steps or rows % sequences:
+    if not time or not rows or time % steps or rows % sequences:
         return None
     return Pace(time // steps, rows // sequences, streams)
 
 
-def output_port(name: str, runs: Sequence[np.ndarray], batched: bool, lenient: bool) -> Port:
+def output_port(name: str, runs: Sequence[np.ndarray], batched: bool, lenient: bool, lead: int = 0) -> Port:
     """The port of an output that had these values at the three sizes: its axes that grew with batch and with time.
 
-    `lenient`: other axes may grow otherwise: the file is refused for another reason.
+    `lenient`: other axes may grow otherwise: the file is refused for another reason. `lead` as `pace` has it.
     """
-    shape = runs[0].shape
-    growths = [growth(sizes) for sizes in zip(*(run.shape for run in runs), strict=True)]
+    axes = [begun(sizes, lead) for sizes in zip(*(run.shape for run in runs), strict=True)]
+    shape, growths = [sizes[0] for sizes, _ in axes], [growth(sizes) for sizes, _ in axes]
     batches = [i for i, grown in enumerate(growths) if grown == (2, 1)]
     if not batched:
         batches = [i for i, size in enumerate(shape) if size == 1 and growths[i] == (1, 1)][:1]
@@ -56,7 +68,7 @@ def output_port(name: str, runs: Sequence[np.ndarray], batched: bool, lenient: b
     odd = any(grown not in ((1, 1), (2, 1), (1, 2)) for grown in growths) and not lenient
     if odd or len(batches) > 1 or len(times) > 1 or (batched and not batches):
         raise ModelRefused(
-            f"output '{name}' of shape {list(shape)} for 2 sequences of 3 steps becomes {list(runs[1].shape)} for "
+            f"output '{name}' of shape {shape} for 2 sequences of 3 steps becomes {list(runs[1].shape)} for "
             f"4 sequences and {list(runs[2].shape)} for 6 steps: it must have one batch axis and at most one time "
             "axis, so that each step of each sequence gets its own answer"
         )
@@ -68,4 +80,4 @@ def output_port(name: str, runs: Sequence[np.ndarray], batched: bool, lenient: b
     per_step = 1 if time is None else shape[time] // _TIME
     block = per_step if per_step > 1 else 0
     row = tuple(block if i == time else n for i, n in enumerate(shape) if i != batch and (i != time or block))
-    return Port(name, runs[0].dtype, row, batch, time, block)
+    return Port(name, runs[0].dtype, row, batch, time, block, early=0 if time is None else axes[time][1])

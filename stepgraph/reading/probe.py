@@ -3,9 +3,9 @@
 Runs the original with onnxruntime at a few sizes and looks at the shapes. Changes nothing.
 """
 
-import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
@@ -15,18 +15,17 @@ import numpy as np
 import onnx
 
 from stepgraph.cells.operators import CellNode, backwards, runs_backwards, time_axis
-from stepgraph.errors import AxesUnknown, ModelRefused, StepFailed
+from stepgraph.errors import AxesUnknown, ModelRefused, StepFailed, StepgraphError
 from stepgraph.graphs.graph import Graph
 from stepgraph.graphs.labels import label, name_of
 from stepgraph.reading import starts
-from stepgraph.reading.growth import SIZES, growth, output_port, pace
-from stepgraph.reading.guess import Dims, Guess, free, guesses
+from stepgraph.reading.growth import SIZES, begun, growth, output_port, pace
+from stepgraph.reading.guess import Dims, Guess, free, guesses, hops, strides
 from stepgraph.reading.interface import Interface
 from stepgraph.reading.trial import Trial, Values
 from stepgraph.rewriting.ports import Carried, Facts, Pace, Port
 
 _BLOCKS = (2, 3, 4, 5, 6, 8, 10, 12, 16)  # rows in a step that are tried where single ones do not do
-_MOST_ROWS = 256
 _LENGTHS = (5040, 46080, 51200, 44100)  # in samples: whatever a block's size, it likely divides one of them
 
 
@@ -38,7 +37,8 @@ class Probe:
     `blocks` say how much of the time axis of an input is one step, which is found by trying where it is not declared.
     `alone`: a batch of one sequence will do. `fixed`: the file fixes the axes that are free here; then a step is what
     it takes, unless it hides states. `looks_back`: nothing has to run over the steps, which are what nodes look back
-    over; `last` takes the last of the guesses first.
+    over; `last` takes the last of the guesses first. `lead` tells from what is known of the interface how many steps
+    at the beginning have no answer.
     """
 
     graph: Graph
@@ -52,6 +52,7 @@ class Probe:
     start: Mapping[str, Any] = field(default_factory=dict)  # what states begin with, by the inputs that take them
     looks_back: bool = False
     last: bool = False
+    lead: Callable[[Facts], int] | None = None
     # what was seen
     _computed: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set), init=False)  # states, by cell
     _failure: str = field(default="", init=False)  # of the first guess that did not run
@@ -91,49 +92,56 @@ class Probe:
             ModelRefused: the model does not run, or its outputs and states are not those of a stream.
         """
         guess, paces, runs = self._learn()
-        ports = {name: self._port(name, guess) for name in self.trial.dims}
-        known = self.interface
-        given = {name: ports[name] for name, _ in known.states}
-        facts = Facts(
-            tuple(ports[name] for name in self._dims),
-            (),
-            tuple(Carried(port, port) for port in given.values()),
-            tuple(ports[name] for name in known.starts),
-            tuple(ports[name] for name in known.lengths),
-            paces,
-            (),
-            alone=self._why_alone(guess, ports),
-        )
+        known, facts = self.interface, replace(self._given(guess), paces=paces)
         outputs = {
-            name: output_port(name, [run[name] for run in runs], bool(guess.batch), self._strange_loops)
+            name: output_port(name, [run[name] for run in runs], bool(guess.batch), self._strange_loops, guess.lead)
             for name in self.trial.outputs
         }
         answers = tuple(port for name, port in outputs.items() if name not in known.returned)
         return replace(
             facts,
             outputs=answers or tuple(outputs.values()),  # a cell and nothing else: its state is its answer
-            carried=tuple(Carried(given[name], outputs[returned]) for name, returned in known.states),
+            carried=tuple(
+                Carried(each.given, outputs[returned])
+                for each, (_, returned) in zip(facts.carried, known.states, strict=True)
+            ),
             initial=tuple(self._initial_states(i, cell, facts) for i, cell in enumerate(self.cells)),
             paces=tuple(replace(pace, computed=frozenset(self._computed[i])) for i, pace in enumerate(paces)),
+        )
+
+    def _given(self, guess: Guess) -> Facts:
+        """What is known of the interface before the file is run."""
+        ports, known = {name: self._port(name, guess) for name in self.trial.dims}, self.interface
+        return Facts(
+            tuple(ports[name] for name in self._dims),
+            (),
+            tuple(Carried(ports[name], ports[name]) for name, _ in known.states),
+            tuple(ports[name] for name in known.starts),
+            tuple(ports[name] for name in known.lengths),
+            (),
+            (),
+            alone=self._why_alone(guess, ports),
+            lead=guess.lead,
         )
 
     # which axes are batch and time
 
     def _learn(self) -> tuple[Guess, tuple[Pace, ...], list[Values]]:
-        tried = list(guesses(self._dims, self._declared(), self.alone))[:: -1 if self.last else 1]
-        for guess in self._in_blocks(tried, _strides(self.graph)):  # the file may crash where no step is left of few
+        tried = [*map(self._with_lead, guesses(self._dims, self._declared(), self.alone))][:: -1 if self.last else 1]
+        for guess in self._in_blocks(tried, strides(self.graph)):  # the file may crash where no step is left of few
             found = self._try(guess)
             if found and min(inner := [pace.inner for pace in found[0] if pace.streams] or [1]) == 1 < max(inner):
                 return guess, *found
         strange = None
         for guess in tried:
             found = self._try(guess)
-            if found and not self._odd(found[1]):
+            if found and not self._odd(found[1], guess.lead):
                 return guess, *found
             strange = strange or (found and (guess, *found))
-        for guess in (*filter(None, map(self._with_block, tried)), *self._in_blocks(tried, _BLOCKS)):
+        sizes = dict.fromkeys((*_BLOCKS, *hops(self.graph)))
+        for guess in (*filter(None, map(self._with_block, tried)), *self._in_blocks(tried, [*sizes])):
             found = self._try(guess)
-            if found and not self._odd(found[1]):
+            if found and not self._odd(found[1], guess.lead):
                 return guess, *found
         if strange:
             return strange
@@ -143,11 +151,18 @@ class Probe:
         """The guesses with so many rows of time as one step."""
         for guess, size in product(tried, sizes):
             if len(guess.time) == 1 and not guess.blocks and not self.fixed:
-                yield replace(guess, blocks=dict.fromkeys(guess.time, size))
+                yield self._with_lead(replace(guess, blocks=dict.fromkeys(guess.time, size)))
 
-    def _odd(self, runs: Sequence[Values]) -> bool:
+    def _with_lead(self, guess: Guess) -> Guess:
+        guess = replace(guess, lead=0)
+        with suppress(StepgraphError):
+            return replace(guess, lead=self.lead(self._given(guess)) if self.lead and guess.time else 0)
+        return guess
+
+    def _odd(self, runs: Sequence[Values], lead: int) -> bool:
         """Whether an axis of an output grows neither with the batch nor with time, or has no whole number a step."""
-        axes = [sizes for n in self.trial.outputs for sizes in zip(*(run[n].shape for run in runs), strict=True)]
+        shapes = (zip(*(run[n].shape for run in runs), strict=True) for n in self.trial.outputs)
+        axes = [begun(sizes, lead)[0] for each in shapes for sizes in each]
         return any(growth(sizes) == (0, 0) or (growth(sizes) == (1, 2) and sizes[0] % SIZES[0][1]) for sizes in axes)
 
     def _try(self, guess: Guess) -> tuple[tuple[Pace, ...], list[Values]] | None:
@@ -160,7 +175,8 @@ class Probe:
         self._runs_at_all = True
         batched, timed = bool(guess.batch), bool(guess.time)
         paces = [
-            pace([[run[cell.x].shape[i] for i in cell.axes] for run in runs], batched, timed) for cell in self.cells
+            pace([[run[cell.x].shape[i] for i in cell.axes] for run in runs], batched, timed, guess.lead)
+            for cell in self.cells
         ]
         counts = [growth([int(run[name]) for run in runs]) for name in self.counts]
         if None in paces or not self._remembers(guess, paces, counts):
@@ -193,7 +209,7 @@ class Probe:
         (axis,) = guess.time
         for length, steps in self.trial.lengths(cell.x, cell.time_axis, guess, _LENGTHS):
             if 1 < steps < length and length % steps == 0:
-                return replace(guess, blocks={axis: length // steps})
+                return self._with_lead(replace(guess, blocks={axis: length // steps}))
         return None
 
     def _unknown(self) -> AxesUnknown:
@@ -211,8 +227,7 @@ class Probe:
         return AxesUnknown(
             f"the inputs {', '.join(self._dims)} have the free axes {', '.join(axes) or '(none)'}, and batch and time "
             f"cannot be found among them: {seer} must see one step after the other of every sequence of a batch. "
-            "Export the model with both axes dynamic. Where it drops the first rows, as x[:, k:] - x[:, :-k] does, let "
-            "it pad x with k rows in front, and answer every step",
+            "Export the model with both axes dynamic",
             None if first is None else name_of(first),
         )
 
@@ -274,11 +289,3 @@ class Probe:
             return first
         self._computed[index].add(k)
         return np.zeros(width, cell.cell.dtype)
-
-
-def _strides(graph: Graph) -> list[int]:
-    """By how much the slices of a graph together make a sequence shorter, and each of them."""
-    slices = (node for node in graph.nodes if node.op_type == "Slice" and len(node.input) > 4)
-    steps = (graph.value(node.input[4]) for node in slices)
-    strides = [int(step) for value in steps if value is not None for step in value if 1 < step <= _MOST_ROWS]
-    return [n for n in dict.fromkeys((math.prod(strides), *sorted(strides, reverse=True))) if 1 < n <= _MOST_ROWS]

@@ -66,7 +66,8 @@ class Trial:
         return runs
 
     def values(self, names: Sequence[str], facts: Facts, batch: int, time: int, seed: int) -> Values:
-        """The values of inputs and of tensors `within` for random data of that seed."""
+        """The values of inputs and of tensors `within` for random data of that seed; so many steps are answered."""
+        time += facts.lead
         feeds = facts.feeds(facts.sample(time, batch, np.random.default_rng(seed)), batch, time)
         computed = [name for name in names if name not in feeds]
         return feeds | dict(zip(computed, session.run(self._session, computed, feeds), strict=True))
@@ -123,7 +124,7 @@ class Trial:
         at = replace(guess, time=frozenset()) if name in known.inputs else guess
         shape = tuple(at.size(d, batch, time) for d in self.dims[name])
         if name in known.inputs:
-            return np.full(shape, time if name in known.lengths else 0, dtype)
+            return np.full(shape, time + guess.lead if name in known.lengths else 0, dtype)
         port = self.suited(Port(name, dtype, shape[1:], 0 if shape else None, None))
         return port.original(port.sample(1, shape[0] if shape else 1, np.random.default_rng(0)))
 

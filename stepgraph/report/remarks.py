@@ -45,7 +45,12 @@ def remarks(loaded: LoadedModel) -> Iterator[str]:
 
 
 def _of_windows(facts: Facts) -> Iterator[str]:
-    """The window that model.toml says, or that the file's own size suggests."""
+    """The steps without an answer, the window that model.toml says, or that the file's own size suggests."""
+    if facts.lead:
+        yield (
+            f"the file drops the first rows of a sequence, so its first {facts.lead} steps have no answer: "
+            f"'{ANSWERED}' is false there"
+        )
     if facts.window:
         steps, answered = facts.window.steps, "each of them is answered"
         if facts.window.last:

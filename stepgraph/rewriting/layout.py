@@ -63,14 +63,12 @@ def layout(nodes: Sequence[CellNode], facts: Facts, named: Sequence[NamedCell] =
     initial = np.concatenate([*(row for _, _, row in kept), *first, *starts, np.zeros(own, dtype)])
     whole = [*(np.zeros(row.size, bool) for _, _, row in kept), *(np.full(n, p.dtype.kind != "f") for p, n in through)]
     cells = tuple(layer.cell for layer in layers)
+    silent = facts.lead or (facts.window and facts.window.last)
     return StepGraph(
         onnx.ModelProto(),
         cells,
         facts.inputs,
-        (
-            *facts.outputs,
-            *([Port(ANSWERED, np.dtype(bool), (), 0, None)] if facts.window and facts.window.last else []),
-        ),
+        (*facts.outputs, *([Port(ANSWERED, np.dtype(bool), (), 0, None)] if silent else [])),
         state,
         trace,
         initial,

@@ -41,6 +41,7 @@ class Port:
     legend: Legend = NOTHING  # what the file or model.toml says of its numbers
     start: tuple[float, ...] = ()  # of an input that is state: the numbers of its row in a new sequence; (): zeros
     # of an output
+    early: int = 0  # so many of its first steps are left out, as others have no answer there
     unit: float = 0.0  # its numbers are rounded to whole multiples of this
 
     def shape(self, batch: int, time: int) -> tuple[int, ...]:
@@ -73,6 +74,7 @@ class Port:
             y = moved(y, self.time, 0)
         else:
             y = moved(y, self.time, 0)
+        y = y[self.early :] if self.early else y
         return y[:, np.newaxis] if self.batch is None else moved(y, 1 + self.step_batch, 1)
 
     def last(self, y: np.ndarray) -> np.ndarray:
@@ -160,13 +162,14 @@ class Pace:
     `inner`: how many time steps of its own it takes (an audio frame may be cut into several). `rows`: how many rows it
     has for each sequence (the bands of a spectrum, say). `streams`: whether it goes on from step to step by the file's
     own time axis; if not, its state is in the interface, or it begins anew. `computed`: which of its states the first
-    step of a sequence computes.
+    step of a sequence computes. `lead`: it begins so many steps later, as the file drops their rows before.
     """
 
     inner: int = 1
     rows: int = 1
     streams: bool = True
     computed: frozenset[int] = frozenset()
+    lead: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,6 +202,7 @@ class Facts:
     window: Window | None = None
     eight_bits: bool = False  # whether the weights of the cells are rounded
     made_for: int = 0
+    lead: int = 0  # so many steps at the beginning of a sequence have no answer: the file drops as many rows
     anew: tuple[str, ...] = ()  # cells that run over the last steps within each step, as messages call their nodes
     drawn: tuple[Port, ...] = ()  # inputs that hold random numbers, which are drawn from the state
     once: frozenset[str] = frozenset()  # those of them that are the same at every step of a sequence, or of a window

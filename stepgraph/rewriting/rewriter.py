@@ -20,7 +20,7 @@ from stepgraph.errors import ModelRefused
 from stepgraph.graphs import weights
 from stepgraph.graphs.builder import GraphBuilder
 from stepgraph.graphs.nodes import copied, opset, reachable
-from stepgraph.rewriting import generator, infos, precision, runnable, windows
+from stepgraph.rewriting import generator, infos, precision, runnable, unanswered, windows
 from stepgraph.rewriting.layout import NamedCell, layout, unrolled
 from stepgraph.rewriting.ports import Facts, Port
 from stepgraph.rewriting.stepgraph import BEGUN, COUNT, DRAWS, NEXT_STATE, PREFIX, SEED, STATE, TRACE, StepGraph
@@ -37,6 +37,7 @@ def rewrite(
     g = precision.builder(model, kept, eight_bits=facts.eight_bits)
     graph = _Rewriter(model, nodes, facts, laid, named, g).graph()
     precision.check(g)
+    unanswered.write_lead(graph, opset(model), laid, facts)
     if facts.window:
         windows.write(graph, opset(model), laid, facts.window, keep=(SEED, DRAWS))
     if facts.drawn:

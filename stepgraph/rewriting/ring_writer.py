@@ -15,11 +15,15 @@ from stepgraph.rewriting.stepgraph import AGE, STEP
 
 
 def stepped(
-    model: onnx.ModelProto, forms: Mapping[str, Form], rings: Mapping[Key, Ring], types: Mapping[str, np.dtype]
+    model: onnx.ModelProto,
+    forms: Mapping[str, Form],
+    rings: Mapping[Key, Ring],
+    types: Mapping[str, np.dtype],
+    lead: int = 0,
 ) -> onnx.ModelProto:
     """A copy in which the nodes that have forms are written for one step, and rings are inputs and outputs.
 
-    `types` are those of the tensors of which the first steps have fewer elements.
+    `types` are those of the tensors of which the first steps have fewer elements; `lead` steps have no answer.
     """
     writer = _Writer(GraphBuilder(PREFIX, opset(model)), rings, types)
     for node in model.graph.node:
@@ -29,9 +33,9 @@ def stepped(
         else:
             writer.write(node, form)
     copy = copied(model)
-    after = young(model.graph.node, forms)
-    if after:
-        writer.age(max(after.values()))
+    otherwise = max([*young(model.graph.node, forms).values(), lead])
+    if otherwise:
+        writer.age(otherwise)
         copy.graph.input.append(onnx.ValueInfoProto(name=AGE))
         copy.graph.output.append(onnx.ValueInfoProto(name=f"{AGE}/next"))
     if counted(model.graph.node, forms):

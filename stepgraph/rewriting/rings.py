@@ -159,10 +159,15 @@ def counted(nodes: Iterable[onnx.NodeProto], forms: Mapping[str, Form]) -> list[
 
 
 def states(
-    rings: Mapping[Key, Ring], held: Mapping[str, np.ndarray], young: Mapping[str, int], counted: Sequence[str]
+    rings: Mapping[Key, Ring],
+    held: Mapping[str, np.ndarray],
+    young: Mapping[str, int],
+    counted: Sequence[str],
+    lead: int,
 ) -> tuple[LoopState, ...]:
     """The rings as states; `held` are their tensors in a run of the file, of one sequence."""
-    return (*_kept(rings, held), *([_age(young)] if young else []), *([_step(counted)] if counted else []))
+    age = [_age(young, lead)] if young or lead else []
+    return (*_kept(rings, held), *age, *([_step(counted)] if counted else []))
 
 
 def _step(counted: Sequence[str]) -> LoopState:
@@ -171,10 +176,10 @@ def _step(counted: Sequence[str]) -> LoopState:
     return LoopState(Carried(*ports), np.zeros(size, np.float32), f"what counts steps ('{counted[0]}')", STEP)
 
 
-def _age(young: Mapping[str, int]) -> LoopState:
+def _age(young: Mapping[str, int], lead: int) -> LoopState:
     ports = (Port(name, np.dtype(np.float32), (1,), 0, None) for name in (AGE, f"{AGE}/next"))
-    first = f"what is otherwise in the first steps ('{next(iter(young))}')"
-    return LoopState(Carried(*ports), np.zeros(1, np.float32), first, AGE, max(young.values()))
+    first = f"what is otherwise in the first steps ('{next(iter(young))}')" if young else "what the first steps lack"
+    return LoopState(Carried(*ports), np.zeros(1, np.float32), first, AGE, max([*young.values(), lead]))
 
 
 def _kept(rings: Mapping[Key, Ring], held: Mapping[str, np.ndarray]) -> tuple[LoopState, ...]:

@@ -1,9 +1,11 @@
 """The original model in operators that onnxruntime runs, for comparison with its step graph. Pure onnx.
 
 onnxruntime refuses `layout=1` and has no recurrent operator in double precision. Here such an operator becomes one that
-it has, between transposes or casts; every other node stays as it is.
+it has, between transposes or casts. One that aborts the process where it is given no step gets its steps by way of an
+operator that fails then, behind nodes that can leave none. Every other node stays as it is.
 """
 
+import numpy as np
 import onnx
 from onnx import TensorProto, shape_inference
 
@@ -14,6 +16,10 @@ from stepgraph.graphs.builder import GraphBuilder, rebuilt
 from stepgraph.graphs.nodes import attributes, copied, opset, refill
 
 _SWAPPED = [1, 0, 2]
+_ALL = 2**31 - 1
+_DROPPING = frozenset(  # what can leave no step of few
+    {"AveragePool", "Compress", "Conv", "ConvInteger", "Gather", "LpPool", "MaxPool", "QLinearConv", "Slice", "Split"}
+)
 
 
 def runnable(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -22,17 +28,26 @@ def runnable(model: onnx.ModelProto) -> onnx.ModelProto:
     The model itself if onnxruntime runs it as it is.
     """
     g = GraphBuilder("oracle/", opset(model))
-    doubles = _double_tensors(model)
+    doubles, dropped = _double_tensors(model), set[str]()
     for node in model.graph.node:
         operator = operator_of(node)
         double = operator is not None and operator.taken(node, "W") in doubles
-        if operator and not operator.domain and (double or _batch_first(node)):
-            _recurrent(g, operator, node, double)
+        if node.op_type in _DROPPING or not dropped.isdisjoint(node.input):
+            dropped.update(filter(None, node.output))
+        stepless = operator is not None and operator.aborts and node.input[0] in dropped
+        if operator and not operator.domain and (double or _batch_first(node) or stepless):
+            _recurrent(g, operator, node, double, stepless)
         else:
             g.nodes.append(node)
     if len(g.nodes) == len(model.graph.node):
         return model
     return rebuilt(copied(model), g.nodes, g)
+
+
+def _with_steps(g: GraphBuilder, x: str) -> str:
+    """The same steps, which fail to be made if there are none."""
+    first = g.op("Gather", x, g.constant(np.array([0], np.int64)), axis=0)
+    return g.slice(g.op("Concat", first, x, axis=0), 0, 1, _ALL)
 
 
 def _double_tensors(model: onnx.ModelProto) -> set[str]:
@@ -49,7 +64,7 @@ def _batch_first(node: onnx.NodeProto) -> bool:
     return attributes(node).get("layout") == 1
 
 
-def _recurrent(g: GraphBuilder, operator: Operator, node: onnx.NodeProto, double: bool) -> None:
+def _recurrent(g: GraphBuilder, operator: Operator, node: onnx.NodeProto, double: bool, stepless: bool) -> None:
     swap = _batch_first(node)
     inner = copied(node)
     if swap:
@@ -59,6 +74,8 @@ def _recurrent(g: GraphBuilder, operator: Operator, node: onnx.NodeProto, double
             inner.input[i] = g.op("Cast", inner.input[i], to=TensorProto.FLOAT)
         if given and swap and name in ("X", *operator.initial):
             inner.input[i] = g.op("Transpose", inner.input[i], perm=_SWAPPED)
+    if stepless:
+        inner.input[0] = _with_steps(g, inner.input[0])
     outputs = [g.name("y") if name and (swap or double) else name for name in node.output]
     refill(inner.output, outputs)
     g.nodes.append(inner)

@@ -4,14 +4,12 @@ from collections.abc import Collection
 
 import numpy as np
 import onnx
-from onnx import helper
 
 from stepgraph.file.window import Window
 from stepgraph.graphs.builder import GraphBuilder
-from stepgraph.graphs.inlining import rename
 from stepgraph.graphs.nodes import refill
-from stepgraph.rewriting.ports import Port
 from stepgraph.rewriting.stepgraph import ANSWERED, COUNT, NEXT_STATE, PREFIX, StepGraph
+from stepgraph.rewriting.unanswered import aside, say, silence
 
 _PREFIX = f"{PREFIX}window/"
 
@@ -28,11 +26,7 @@ def write(graph: onnx.GraphProto, opset: int, laid: StepGraph, window: Window, k
     """
     g, count = GraphBuilder(_PREFIX, opset), next(columns for columns in laid.state if columns.name == COUNT)
     answers = [port for port in laid.outputs if window.last and port.name != ANSWERED]
-    names = {name: f"{_PREFIX}of/{name}" for name in (NEXT_STATE, *(port.name for port in answers))}
-    for node in graph.node:
-        rename(node, names)
-        if not set(names.values()).isdisjoint(node.output):
-            node.name = f"{_PREFIX}of/{node.name}"
+    names = aside(graph, _PREFIX, (NEXT_STATE, *(port.name for port in answers)))
     state = names[NEXT_STATE]
     taken = g.op("Gather", state, g.constant(np.array([count.offset], np.int64)), axis=1)
     going = g.op("Less", taken, g.constant(np.full(1, window.steps, laid.dtype)))
@@ -42,21 +36,8 @@ def write(graph: onnx.GraphProto, opset: int, laid: StepGraph, window: Window, k
     stays = g.op("Or", going, g.constant(kept)) if kept.any() else going
     g.op_to(NEXT_STATE, "Where", stays, state, g.constant(laid.initial[np.newaxis]))
     for port in answers:
-        _answer_last(g, going, port, names[port.name])
+        silence(g, going, port, names[port.name])
     if window.last:
-        g.reshape(g.op("Not", going), [-1], ANSWERED)
-        graph.output.append(helper.make_tensor_value_info(ANSWERED, onnx.TensorProto.BOOL, ["batch"]))
+        say(g, graph, going)
     refill(graph.node, [*graph.node, *g.nodes])
     graph.initializer.extend(g.constants)
-
-
-def _answer_last(g: GraphBuilder, going: str, port: Port, computed: str) -> None:
-    """An output that holds no number, NaN or 0, before the last step of a window."""
-    shape = [1] * len(port.shape(1, 1))
-    if port.batch is not None:
-        shape[port.batch] = -1
-    nothing = g.constant(np.array(np.nan if port.dtype.kind == "f" else 0, port.dtype))
-    if port.dtype.kind == "b":  # onnxruntime's Where takes numbers only
-        g.op_to(port.name, "And", computed, g.op("Not", g.reshape(going, shape)))
-    else:
-        g.op_to(port.name, "Where", g.reshape(going, shape), nothing, computed)

@@ -10,7 +10,7 @@ from stepgraph.rewriting.rings import Form, Span
 from stepgraph.rings.beside import beside
 from stepgraph.rings.span import place_of, span, steps_of
 from stepgraph.rings.windows import as_it_is, reach
-from stepgraph.rules.axes import Time, has_time, length, time_of
+from stepgraph.rules.axes import Time, begun_later, has_time, length, time_of
 from stepgraph.rules.picks import bound
 from stepgraph.rules.size import Size
 from stepgraph.rules.table import Call, whole
@@ -124,9 +124,10 @@ def _ending(call: Call, place: int, first: Size | int, count: int, fewer: bool =
     if isinstance(low, Size):
         raise unknown("picks steps that cannot be told from the file")
     made = span(call, 0, place, low, low + count - 1)
-    if low - time.shift < 0 and fewer and call.opset >= 10 and whole(call.value().axes[place]) is None:
+    early = low < (0 if begun_later(call.value().axes[place]) else time.shift)  # before the first that is answered
+    if early and fewer and call.opset >= 10 and whole(call.value().axes[place]) is None:
         return (replace(made, there=time.shift),)
-    if low - time.shift < 0:
+    if early:
         raise mixes(f"looks back at the last {count} elements, and the first steps of a sequence have fewer of them")
     return (made,)
 

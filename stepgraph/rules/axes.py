@@ -60,6 +60,12 @@ def axis_of(count: Size | int) -> Axis | None:
     return (Time(rate, 0, extra),) if count == size(STEPS) * rate + extra else None
 
 
+def begun_later(axis: Axis) -> bool:
+    """Whether an axis of steps has all that come, but for some of the first ones."""
+    time = time_of([axis])
+    return axis == (time,) and time is not None and time.extra == -time.shift <= 0 and not time.extra % time.rate
+
+
 def plain(count: int) -> Axis:
     return () if count == 1 else (count,)
 

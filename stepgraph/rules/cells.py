@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from stepgraph.cells import causal_conv, linear_attention
 from stepgraph.cells.kinds import OPERATORS, operator_of
-from stepgraph.rules.axes import Axes, Axis, Time, has_rows, has_time, plain
+from stepgraph.rules.axes import Axes, Axis, Time, begun_later, has_rows, has_time, plain
 from stepgraph.rules.size import STEPS, size
 from stepgraph.rules.table import Call, rule, whole
 from stepgraph.rules.value import Value, joined, mixes, mixes_rows, unknown
@@ -35,8 +35,8 @@ def cell(call: Call) -> list[Value]:
             replace(value, given=frozenset(), number=None) for value in (*states, *([lengths] if lengths else []))
         ]
         return [joined([x, *starts], each), *[joined([x, *starts], end)] * len(operator.initial)]
-    if steps != (Time(rate := _rate(steps)),):
-        raise unknown(f"runs over an axis of steps and others ({rate} for each step)")
+    if not begun_later(steps):
+        raise unknown(f"runs over an axis of steps and others ({_rate(steps)} for each step)")
     if call.attributes.get("direction", b"forward") != b"forward":
         raise mixes("runs backwards over the steps, so it needs those that have not come yet")
     _check_lengths(lengths)
@@ -97,7 +97,7 @@ def _carrying(call: Call, time: int, each: Axes, end: Axes) -> list[Value]:
             raise mixes_rows("runs over the sequences of a batch")
         taken += [] if state is None else [replace(state, given=frozenset(), number=None, axes=())]
         return [joined(taken, each), joined(taken, end)]
-    if steps != (Time(_rate(steps)),):
+    if not begun_later(steps):
         raise unknown("runs over an axis of steps and others")
     ends = frozenset[str]() if state is None else _start(state)
     y = joined(taken, each)

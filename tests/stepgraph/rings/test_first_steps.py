@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stepgraph.errors import ModelRefused
 from stepgraph.loading import load
 
 if TYPE_CHECKING:
@@ -157,17 +156,3 @@ def test_what_pads_with_the_first_step_is_served(name: str, tmp_path: Path) -> N
 def test_what_depends_on_the_number_of_the_step_counts_it_as_a_state(name: str, tmp_path: Path) -> None:
     part, batch = COUNTED[name]
     held_to_the_file(part(), tmp_path / "model.onnx", batch)
-
-
-def changed_since(x: Tensor, steps: int) -> Tensor:
-    return x[:, steps:] - x[:, :-steps]
-
-
-def test_a_difference_that_drops_the_first_row_is_refused_with_the_padding_that_makes_it_served(
-    tmp_path: Path,
-) -> None:
-    with pytest.raises(ModelRefused, match="let it pad x with k rows in front, and answer every step"):
-        load(exported(lambda x: changed_since(x, 1), tmp_path / "dropped.onnx"), 2, 0.0)
-    for steps in (1, 5):
-        padded = lambda x, steps=steps: changed_since(functional.pad(x, (0, 0, steps, 0)), steps)  # noqa: E731
-        held_to_the_file(padded, tmp_path / f"padded{steps}.onnx", 2)
