@@ -8,12 +8,15 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from onnx import helper
 
 from training.errors import ConfigError
 from training.export import export
 from training.tabular.learning import splits
-from training.tabular.learning.front import Front
+from training.tabular.learning.front import Encoding, Front
+from training.tabular.learning.graph import front
 from training.tabular.learning.network import TableNetwork
+from training.tabular.learning.nodes import FLOAT, Nodes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,3 +146,17 @@ def test_a_forecast_starts_from_the_last_season_where_the_lags_reach_it(
 def test_lags_that_say_nothing_are_refused(brief_table: Callable[..., Table], changes: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         brief_table(**changes)
+
+
+def test_onnxruntime_keeps_the_lags_as_torch_does_where_two_rows_are_of_one_step() -> None:
+    encoding = Encoding((0,), (0.0,), (1.0,), (), (), (), (), (1, 2), 60.0, lags=3, lagged=(0,))
+    nodes = Nodes()
+    front(nodes, encoding)
+    ports = [helper.make_tensor_value_info(name, FLOAT, ["batch", "time", None]) for name in ("x", "e")]
+    graph = helper.make_graph(nodes.nodes, "front", ports[:1], ports[1:], nodes.constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    seconds = np.cumsum([0, 60, 60, 60, 15, 60, 60, 15, 15, 60, 180, 60])
+    rows = np.stack([np.arange(12), np.zeros(12), seconds], axis=1)[None].astype(np.float32)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"x": rows})
+    np.testing.assert_array_equal(found, Front(encoding)(torch.from_numpy(rows)).e_BTE.numpy())

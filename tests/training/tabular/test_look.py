@@ -7,6 +7,9 @@ import pytest
 
 from training.command import main
 from training.errors import DataError
+from training.tabular.learning import splits
+from training.tabular.learning.classify import Classify
+from training.tabular.learning.inputs import Input, as_before, inputs_of
 from training.tabular.looking.look import Look, look, read_and_look
 from training.tabular.looking.reading import from_arrays
 from training.tabular.looking.roles import Asked
@@ -182,3 +185,30 @@ def test_the_page_names_every_column(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_a_frame_that_has_no_target_is_refused_before_anything_else() -> None:
     with pytest.raises(DataError, match="no --target is given; t has the columns when, load"):
         looked(asked=Asked(()))
+
+
+def test_numbers_that_name_categories_or_series_keep_all_their_digits() -> None:
+    stations = 20_481_234 + np.arange(ROWS) % 2
+    found = looked(station=stations, asked=Asked(("load",), category=("station",)))
+    (column,) = (one for one in inputs_of(found, np.ones(ROWS, bool), series=False).columns if one.categories)
+    assert column.categories == ("", "20481234", "20481235")
+    assert looked(station=stations, asked=Asked(("load",), series="station")).grid.names == ("20481234", "20481235")
+
+
+def test_days_may_name_series() -> None:
+    days = HOURS.astype("datetime64[D]").astype("datetime64[us]")
+    found = looked(day=days, asked=Asked(("load",), series="day", time="when"))
+    assert found.grid.names[:2] == ("2024-01-01", "2024-01-02")
+    (column,) = (one for one in inputs_of(found, np.ones(ROWS, bool), series=True).columns if one.name == "day")
+    assert column.categories[:2] == ("", "2024-01-01")
+
+
+def test_a_training_part_without_a_label_and_a_table_without_a_category_are_refused_in_a_sentence() -> None:
+    label = np.where(np.arange(ROWS) < 300, None, "on").astype(object)
+    label[-20:] = "off"
+    found = looked(label=label, asked=Asked(("label",)))
+    parts = splits.by_time(found.grid, 0.7, 0.1, 1)
+    with pytest.raises(DataError, match="column 'label': the training part has no label; give more rows"):
+        Classify(found, parts)
+    with pytest.raises(DataError, match="t has no column of categories 'kind', which the run of --from has"):
+        as_before(found, (Input("kind", "category", categories=("", "a")),))

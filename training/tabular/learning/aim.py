@@ -1,4 +1,4 @@
-"""What a task of a table has to say: its outputs, the last nodes, its loss. Legend: B windows, W steps, O outputs."""
+"""What a task of a table provides: its outputs, the last nodes, its loss. Legend: B windows, W steps, O outputs."""
 
 from __future__ import annotations
 

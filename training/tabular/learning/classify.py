@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from training.errors import DataError
 from training.fitting import processes
 from training.tabular.learning import splits
-from training.tabular.learning.inputs import as_texts
 from training.task import Feature
 
 if TYPE_CHECKING:
@@ -48,14 +47,12 @@ class Classify:
 
     def __init__(self, look: Look, parts: Parts) -> None:
         self.target = look.roles.targets[0]
-        texts_N = as_texts(look.rows.columns[self.target])[look.grid.row_N]
+        texts_N = look.rows.columns[self.target].texts_N[look.grid.row_N]
         learnt_N = parts.part_N == splits.TRAINING
         self.classes = tuple(sorted({text for text in texts_N[learnt_N].tolist() if text is not None}))
         if len(self.classes) < 2:
-            raise DataError(
-                f"column {self.target!r}: the training part has one class only, {self.classes[0]!r}; "
-                "give more rows, or --split series"
-            )
+            has = f"one class only, {self.classes[0]!r}" if self.classes else "no label"
+            raise DataError(f"column {self.target!r}: the training part has {has}; give more rows, or --split series")
         index = {text: place for place, text in enumerate(self.classes)}
         self.y_N = np.array([index.get(text, UNKNOWN) for text in texts_N.tolist()], dtype=np.int64)
         self.whole = look.roles.series is not None and all(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from training.errors import DataError
 from training.fitting import processes
+from training.tabular.learning import splits
 from training.tabular.learning.surprise import Surprise
 from training.task import Feature
 
@@ -120,7 +121,7 @@ class Forecast:
         self.y_NG: NDArray[np.float32] = np.stack(columns, axis=1).astype(np.float32)
         self._y_NG, self._share_Q = torch.from_numpy(self.y_NG), torch.tensor(self.quantiles)
         self._level_NG: Tensor | None = None
-        self.learnt_N = parts.part_N == 0
+        self.learnt_N = parts.part_N == splits.TRAINING
         self._require_targets()
 
     def _require_targets(self) -> None:

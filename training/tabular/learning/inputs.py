@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from training.tabular.looking.kinds import Column
     from training.tabular.looking.look import Look
 
 Kind = Literal["number", "category", "calendar", "clock"]
@@ -98,10 +97,11 @@ def values_of(look: Look, column: Input) -> NDArray[np.float64]:
     name = column.source or column.name
     found = look.rows.columns.get(name)
     if found is None or (column.kind == "number" and found.kind != "number"):
-        raise DataError(f"{look.rows.name} has no column of {column.kind}s {name!r}, which the run of --from has")
+        kind = {"number": "numbers", "category": "categories"}[column.kind]
+        raise DataError(f"{look.rows.name} has no column of {kind} {name!r}, which the run of --from has")
     if column.kind == "category":
         index = {text: place for place, text in enumerate(column.categories)}
-        texts_N = as_texts(found)[look.grid.row_N].tolist()
+        texts_N = found.texts_N[look.grid.row_N].tolist()
         return ahead(look, column, np.array([index.get(text, 0) for text in texts_N], dtype=np.float64), 0)
     if found.missing_N.any() and not column.missing:
         place = look.rows.origin.place(int(found.missing_N.argmax()))
@@ -131,7 +131,7 @@ def categories(look: Look, learnt_N: NDArray[np.bool_], *, series: bool) -> Iter
     """Columns of names as indices: 0 for what was never seen where it was learnt, or is missing."""
     names = (*look.roles.categories, *((look.roles.series,) if series and look.roles.series else ()))
     for name in names:
-        texts_N = as_texts(look.rows.columns[name])[look.grid.row_N]
+        texts_N = look.rows.columns[name].texts_N[look.grid.row_N]
         known = sorted({text for text in texts_N[learnt_N].tolist() if text is not None})
         yield Input(name, "category", categories=(NEVER_SEEN, *known))
 
@@ -142,14 +142,6 @@ def known_ahead(look: Look, own: list[Input]) -> Iterator[Input]:
         for steps in look.horizons if column.name in look.roles.known else ():
             name = f"{column.name}_in_{steps}"
             yield replace(column, name=name, source=column.name, ahead=steps, missing=column.kind == "number")
-
-
-def as_texts(column: Column) -> NDArray[np.object_]:
-    """A column's values as a file of texts has them: 3 and not 3.0."""
-    if column.kind == "text":
-        return column.values
-    texts = [None if np.isnan(value) else f"{value:g}" for value in column.values.tolist()]
-    return np.array(texts, dtype=object)
 
 
 def times(look: Look) -> Iterator[Input]:

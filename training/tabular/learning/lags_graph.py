@@ -44,12 +44,15 @@ def share(nodes: Nodes, name: str, of: str) -> str:
 
 
 def earlier(nodes: Nodes, encoding: Encoding, source: str, name: str) -> None:
-    """The values 1 to L steps before. The state is the last L, the newest first; at the first row all are its own."""
-    count, body = encoding.lags, Nodes(f"{name}.")
+    """The values 1 to L steps before; at the first row all are its own.
+
+    The state is the last L values, the newest first; L + 1 where two rows may be of one step.
+    """
+    count, kept, body = encoding.lags, encoding.lags + bool(encoding.clock), Nodes(f"{name}.")
     before = moved(body, count, name) if encoding.clock else "past"
     fresh = body.add("Less", ["begun", body.constant(f"{name}.half", 0.5)], f"{name}.fresh")
     body.add("Where", [fresh, "now", before], "lags_now")
-    said = {"from": 0, "to": count - 1, "along": 1}
+    said = {"from": 0, "to": kept - 1, "along": 1}
     cut = [body.constant(f"{name}.{key}", [value], np.int64) for key, value in said.items()]
     body.add("Concat", ["now", body.add("Slice", ["lags_now", *cut], f"{name}.kept")], "past_next", axis=1)
     nought = body.add("Mul", ["begun", body.constant(f"{name}.zero", 0.0)], f"{name}.nought")
@@ -57,19 +60,18 @@ def earlier(nodes: Nodes, encoding: Encoding, source: str, name: str) -> None:
     clock = ["elapsed"] if encoding.clock else []
     graph = helper.make_graph(
         body.nodes, f"{name}_body",
-        [*values(("past",), count), *values(("begun", "now"), 1), *values(("wait",) if clock else (), 1)],
-        [*values(("past_next",), count), *values(("begun_next",), 1), *values(("lags_now",), count)], body.constants,
+        [*values(("past",), kept), *values(("begun", "now"), 1), *values(("wait",) if clock else (), 1)],
+        [*values(("past_next",), kept), *values(("begun_next",), 1), *values(("lags_now",), count)], body.constants,
     )  # fmt: skip
-    states = [nodes.zeros("x", count, f"{name}.start"), nodes.zeros("x", 1, f"{name}.none")]
+    states = [nodes.zeros("x", kept, f"{name}.start"), nodes.zeros("x", 1, f"{name}.none")]
     nodes.scan(f"{name}.scan", graph, states, [source, *clock], [name])
 
 
 def moved(body: Nodes, count: int, name: str) -> str:
-    """The state after so many steps as the row waited for: the steps of a gap have the last value."""
+    """The lags in the state, so many steps later as the row comes: the steps of a gap have the last value."""
     up = body.add("Add", ["wait", body.constant(f"{name}.nearest", 0.5)], f"{name}.up")
     order = body.constant(f"{name}.order", np.arange(1, count + 1))
     back = body.add("Sub", [order, body.add("Floor", [up], f"{name}.steps")], f"{name}.back")
-    last = body.add("Min", [back, body.constant(f"{name}.last", count - 1)], f"{name}.inside")
-    place = body.add("Max", [last, body.constant(f"{name}.first", 0.0)], f"{name}.place")
+    place = body.add("Max", [back, body.constant(f"{name}.first", 0.0)], f"{name}.place")
     whole = body.add("Cast", [place], f"{name}.whole", to=TensorProto.INT64)
     return body.add("GatherElements", ["past", whole], f"{name}.before", axis=1)

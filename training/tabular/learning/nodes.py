@@ -15,7 +15,7 @@ FLOAT = TensorProto.FLOAT
 
 
 class Nodes:
-    """Nodes and constants as they are written; a node is called as its first output, after the graph that it is in."""
+    """Nodes and constants of a graph. A node is named by its first output, with `within` before it."""
 
     def __init__(self, within: str = "") -> None:
         self.within = within
@@ -28,7 +28,7 @@ class Nodes:
         return name
 
     def add(self, kind: str, inputs: Sequence[str], *outputs: str, **attributes: Any) -> str:  # noqa: ANN401
-        """A node; gives back its first output."""
+        """Adds a node; returns its first output."""
         self.nodes.append(
             helper.make_node(kind, list(inputs), list(outputs), name=f"{self.within}{outputs[0]}", **attributes)
         )

@@ -1,4 +1,4 @@
-"""What is learnt from, what decides when to stop, and what is held back for the test.
+"""The rows to learn from, those that decide when to stop (validation), and those held back for the test.
 
 By time there is a gap between two parts, of at least the longest horizon, whose rows belong to none. Legend: N rows.
 """

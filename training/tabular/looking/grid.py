@@ -164,7 +164,7 @@ def series_of(rows: Rows, roles: Roles) -> tuple[NDArray[np.int64], tuple[str, .
     if column.missing_N.any():
         place = rows.origin.place(int(column.missing_N.argmax()))
         raise DataError(f"{place}, column {column.name!r}: the row names no series; fill it in or leave the row out")
-    found, first_S, inverse_N = np.unique(column.values.astype(str), return_index=True, return_inverse=True)
+    found, first_S, inverse_N = np.unique(column.texts_N.astype(str), return_index=True, return_inverse=True)
     rank_S = np.argsort(np.argsort(first_S))
     return rank_S[inverse_N].astype(np.int64), tuple(str(found[place]) for place in np.argsort(first_S))
 

@@ -67,6 +67,19 @@ class Column:
         missing_N: NDArray[np.bool_] = np.isnan(self.values) if self.kind == "number" else np.isnat(self.values)
         return missing_N
 
+    @property
+    def texts_N(self) -> NDArray[np.object_]:
+        """Its values as a file of texts has them: 3 and not 3.0, 20481234 and not 2.04812e+07; None where missing."""
+        if self.kind == "text":
+            return self.values
+        if self.kind == "time":
+            texts = np.datetime_as_string(self.values, unit="auto").tolist()
+        else:
+            texts = [np.format_float_positional(value, trim="-") for value in self.values.tolist()]
+        texts_N = np.array(texts, dtype=object)
+        texts_N[self.missing_N] = None
+        return texts_N
+
 
 def column_of(database: duckdb.DuckDBPyConnection, name: str, kind: str) -> Column:
     """A column of DuckDB's table, whose type there is `kind`."""
