@@ -169,7 +169,7 @@ class _Writer:
             g, own = self.g, span.own
             counted = g.op("Mul", AGE, g.constant(np.array([own], np.float32)))  # [B, 1]
             at = g.op("Add", counted, g.constant(np.arange(own, dtype=np.float32)))  # [B, own]
-            outside = g.constant(np.array(span.outside, self._types[tensor]))
+            outside = g.constant(span.before(self._types[tensor]))
             self._masked[key] = g.op("Where", self._earlier(at, span.since, span, own), outside, tensor)
         return self._masked[key]
 

@@ -56,6 +56,13 @@ class Span:
             return -(-(self.there - self.first) // self.own)
         return max(-(-self.since // self.own), int(self.repeats and self.back > 0))
 
+    def before(self, dtype: np.dtype) -> np.ndarray:
+        """`outside` as a number of the tensor's type, which may have none so low."""
+        if dtype.kind not in "iuf":
+            return np.array(self.outside, dtype)
+        kind = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
+        return np.array(max(self.outside, float(kind.min)), dtype)
+
 
 @dataclass(frozen=True)
 class Count:
@@ -123,7 +130,7 @@ class Ring:
         span = self.span
         begun = np.moveaxis(held, span.place, 0)[: span.begun][-span.back :] if span.begun else held[:0]
         shape = [1 if n == ROWS else n for n in self.sizes]
-        start = np.full(shape, span.outside, held.dtype)
+        start = np.full(shape, span.before(held.dtype))
         if span.begun and not span.repeats:
             at = sum(len(axis) for axis in span.axes[: span.place])
             flat = np.moveaxis(start, at, 0)

@@ -1,8 +1,7 @@
 """Convolutions, pools and spectra of one step: their windows begin in the steps before."""
 
+import math
 from collections.abc import Sequence
-
-import numpy as np
 
 from stepgraph.rewriting.rings import Form
 from stepgraph.rings.span import place_of, span, steps_of
@@ -54,7 +53,7 @@ def _outside(call: Call) -> float | None:
     """What stands where there is no element; None if it cannot be told, or is counted as none."""
     match call.node.op_type:
         case "MaxPool":
-            return float(np.finfo(np.float32).min)
+            return -math.inf
         case "AveragePool" if not call.attributes.get("count_include_pad", 0) and any(call.attributes.get("pads", [])):
             return None
         case "ConvInteger" | "QLinearConv" if call.given(2) is not None:

@@ -7,12 +7,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx import TensorProto, helper
 from torch import Tensor, nn
 from torch.nn import functional
 
+import stepgraph
 from stepgraph.checking import check
 from stepgraph.errors import ModelRefused
 from stepgraph.loading import load
@@ -188,3 +191,24 @@ def test_a_window_that_is_one_element_off_is_found(tmp_path: Path, monkeypatch: 
 def test_what_sums_up_whole_numbers_is_refused_for_that(tmp_path: Path) -> None:
     with pytest.raises(ModelRefused, match=r"\(CumSum\) sums up whole numbers over all steps"):
         loaded(Net(lambda x: x * torch.cumsum(x.to(torch.int64), 1)), tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("kind", [TensorProto.INT8, TensorProto.UINT8, TensorProto.FLOAT, TensorProto.DOUBLE])
+def test_before_the_first_step_a_maximum_has_the_lowest_number_of_its_type(kind: int, tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=[0, 2, 1]),
+        helper.make_node("MaxPool", ["t"], ["p"], kernel_shape=[3], pads=[2, 0]),
+        helper.make_node("Cast", ["p"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["f"], ["y"], perm=[0, 2, 1]),
+    ]
+    ports = [helper.make_tensor_value_info(*port, ["b", "t", 2]) for port in (("x", kind), ("y", TensorProto.FLOAT))]
+    graph = helper.make_graph(nodes, "maximum", ports[:1], ports[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, tmp_path / "model.onnx")
+    rows = np.array([[-5, 3], [-7, 2], [-100, 1], [-101, 0]]).astype(helper.tensor_dtype_to_np_dtype(kind))
+    whole = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    loaded, state, found = stepgraph.load(tmp_path / "model.onnx"), None, []
+    for row in rows:
+        answer, state = loaded.step(row, state)
+        found.append(answer.output)
+    np.testing.assert_array_equal(found, whole.run(None, {"x": rows[None]})[0][0])
