@@ -3,6 +3,10 @@
 import sys
 
 from training.command import main
+from training.fitting import processes
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    if processes.started_by_torchrun():
+        processes.leave(status)
+    sys.exit(status)

@@ -5,9 +5,11 @@ Each process takes its rows of every batch; gradients are averaged; the first pr
 
 from __future__ import annotations
 
+import atexit
 import os
+import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -22,10 +24,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+def started_by_torchrun() -> bool:
+    """Whether the environment says that this is one of several processes."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
 @contextmanager
 def joined() -> Iterator[None]:
     """Join the processes that torchrun's environment variables name, unless somebody has done so (Ray does)."""
-    if dist.is_initialized() or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if dist.is_initialized() or not started_by_torchrun():
         yield
         return
     dist.init_process_group("gloo")
@@ -33,6 +40,19 @@ def joined() -> Iterator[None]:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def leave(status: int) -> NoReturn:
+    """End this process with an exit status, without the interpreter's own end.
+
+    gloo's threads free tensors, for which they need the interpreter's lock. A thread that asks for it while the
+    interpreter ends is ended by Python 3.11 within C++, which aborts the process ("terminate called without an
+    active exception").
+    """
+    atexit._run_exitfuncs()  # noqa: SLF001 - there is no public way to run them; multiprocessing does the same
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status)
 
 
 def count() -> int:
