@@ -100,7 +100,7 @@ class Settings:
     # batching
     max_batch: int = option(256, "ROWS", "the most rows in a batch: it takes one step of each sequence")
     patience_ms: float = option(1.0, "MS", "the longest that a large batch may keep a new step waiting", 0)
-    spot_us: float = option(200.0, "US", "batches quicker than this run in the event loop, others in a thread", 0)
+    spot_us: float = option(500.0, "US", "batches quicker than this run in the event loop, others in a thread", 0)
     # limits
     max_sequences: int = option(65_536, "COUNT", "the most open sequences of one model, and of one stream")
     max_streams: int = option(

@@ -25,6 +25,8 @@ _DTYPES: dict[int, DType] = {
 MAX_AXES = 32  # of a tensor: what numpy of every release can hold
 _NUMBERS = 2**14  # that are made objects of at a time: each takes ten times the room of a float32
 _LITTLE = sys.byteorder == "little"
+_LAYOUTS: dict[tuple[int, tuple[int, ...]], tuple[DType, int]] = {}  # of a type and shape that came before: its bytes
+_MOST_LAYOUTS = 1_024
 _DATA_TYPES: dict[DType, DataType] = {dtype: cast(DataType, code) for code, dtype in _DTYPES.items()}
 
 
@@ -91,8 +93,17 @@ def decode(tensor: Tensor) -> Array:
     Raises WireError: WRONG_TYPE (an unknown type, or elements that do not fit it), WRONG_SHAPE (a negative axis,
     or too many axes), WRONG_SIZE (more or fewer elements than the shape says), MALFORMED (both `data` and `values`).
     """
-    dtype = dtype_of(tensor.type)
     shape = tuple(tensor.shape)
+    layout = _LAYOUTS.get((tensor.type, shape))
+    if layout is not None and not tensor.values:
+        dtype, size = layout
+        if len(data := tensor.data) == size:
+            return np.ndarray(shape, dtype, data)
+    return _decoded(tensor, shape)
+
+
+def _decoded(tensor: Tensor, shape: tuple[int, ...]) -> Array:
+    dtype = dtype_of(tensor.type)
     if len(shape) > MAX_AXES or min(shape, default=0) < 0:
         raise WireError(REASON_WRONG_SHAPE, _wrong_shape(tensor, shape))
     count = math.prod(shape)
@@ -104,6 +115,8 @@ def decode(tensor: Tensor) -> Array:
     flat = np.frombuffer(data, dtype)
     if dtype.kind == "b" and flat.view(np.uint8).max(initial=0) > 1:
         raise WireError(REASON_WRONG_TYPE, f"{_label(tensor)} is bool and holds a byte that is neither 0 nor 1")
+    if dtype.kind != "b" and count and len(_LAYOUTS) < _MOST_LAYOUTS:
+        _LAYOUTS[tensor.type, shape] = dtype, len(data)
     return _shaped(tensor, flat, shape)
 
 

@@ -234,7 +234,7 @@ class Exchange:
         """Together with what else comes in this turn of the loop."""
         if not self._will_write:
             self._will_write = True
-            self._loop.call_soon(self._write)
+            self._pace.soon(self._write)
 
     def _write(self) -> None:
         """Writes until nothing is left, the client does not read, or others are to get their turn."""

@@ -31,6 +31,7 @@ class Pace:
         self._ends = 0.0  # of the turn that goes on, or went on last
         self._waiting: deque[Callable[[], None]] = deque()
         self._due = False  # a turn is to come
+        self._writes: list[Callable[[], None]] = []
 
     def ends(self) -> float:
         """Until when requests of one stream may be taken; that may be over."""
@@ -49,6 +50,17 @@ class Pace:
         """Has it called in a turn to come, after those that wait already."""
         self._waiting.append(go_on)
         self._turn_later()
+
+    def soon(self, write: Callable[[], None]) -> None:
+        """Has it called once what came in at the same time has been taken, with those of all other streams."""
+        if not self._writes:
+            self._later(self._write)
+        self._writes.append(write)
+
+    def _write(self) -> None:
+        writes, self._writes = self._writes, []
+        for write in writes:
+            write()
 
     def _turn_later(self) -> None:
         if self._waiting and not self._due:

@@ -8,6 +8,8 @@ class Varints(dict[int, bytes]):
 
     def __missing__(self, number: int) -> bytes:
         """Makes the bytes of a number that is not kept."""
+        if 2**14 <= number < 2**21:  # steps of sequences that live long
+            return bytes((number & 0x7F | 0x80, number >> 7 & 0x7F | 0x80, number >> 14))
         digits = bytearray()
         while number > 0x7F:
             digits.append(number & 0x7F | 0x80)

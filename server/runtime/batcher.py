@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_FAILED = "what waited for a step failed"
 _MANY = -1  # in place of the slot of a block that has several
 
 
@@ -157,9 +158,7 @@ class Batcher:
 
     def _note_waiting(self, batch: Batch) -> None:
         now = perf_counter()
-        for take in batch.takes:
-            if not take.block.done:
-                self._counters.waiting.add(now - take.block.came)
+        self._counters.waiting.add_all([now - take.block.came for take in batch.takes if not take.block.done])
 
     def _compute_here(self, batch: Batch) -> None:
         self._settle(batch, self._compute(batch))
@@ -199,7 +198,10 @@ class Batcher:
         for part in parts:
             if part.error is not None:
                 _truncate(part)
-            _tell(part.take.block.sink.answered, part)
+            try:
+                part.take.block.sink.answered(part)
+            except Exception:
+                log.exception(_FAILED)
 
     def _announce(self, marks: Iterable[Block]) -> None:
         for block in marks:
@@ -257,7 +259,7 @@ def _tell(call: Callable[..., None], *given: object) -> None:
     try:
         call(*given)
     except Exception:
-        log.exception("somebody who waited for a step failed")
+        log.exception(_FAILED)
 
 
 def _slots(take: Take) -> np.ndarray:

@@ -72,10 +72,13 @@ class Part:
     row: int = 0
     error: TidegateError | None = None
 
-    def output(self, name: str) -> np.ndarray:
-        """Its rows of an output, [steps or rows, ...row]. Only without an error."""
+    def outputs(self, names: Iterable[str]) -> list[np.ndarray]:
+        """Its rows of these outputs, [steps or rows, ...row] each. Only without an error."""
         assert self.result is not None
-        return self._rows_of(self.result.outputs[name])
+        outputs, row = self.result.outputs, self.row
+        if len(self.take.block.slots) == 1:
+            return [outputs[name][:, row] for name in names]
+        return [outputs[name][0, row : row + self.take.rows] for name in names]
 
     def trace(self) -> np.ndarray:
         """Its rows of the trace, [steps or rows, V]. Only without an error, and where a trace was asked for."""
@@ -153,8 +156,10 @@ class Scheduler:
             block = take.block
             block.running = False
             block.done += take.rows * batch.steps
-            if block.left > 0 and not block.dropped:
+            if block.done < block.steps * len(block.slots) and not block.dropped:
                 self._ready.put(block)
+            elif block.followers is None:
+                del self._open[block.number]
             else:
                 marks.extend(self._close(block))
         return marks

@@ -6,7 +6,7 @@ What an account does not need is the others'. Who is alone gets all of a batch.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -64,22 +64,23 @@ class Line:
             del self._wide[block]
             self._broad -= block.left
 
-    def take(self, room: int) -> Iterator[Take]:
+    def take(self, room: int) -> list[Take]:
         """Single sequences first, so that a fleet does not hold them up; a quarter is kept for fleets.
 
         Where a quarter is less than one row, fleets get one every other time.
         """
         self._even = not self._even
         reserved = min(room // 4 or int(self._even), self._broad)
-        while self._narrow and room > reserved:
-            yield Take(self._narrow.popitem(last=False)[0], 0, 1)
-            room -= 1
+        narrow = self._narrow
+        takes = [Take(narrow.popitem(last=False)[0], 0, 1) for _ in range(min(len(narrow), room - reserved))]
+        room -= len(takes)
         while self._wide and room > 0:
             block, _ = self._wide.popitem(last=False)
             self._broad -= block.left
             rows = min(room, block.left)
-            yield Take(block, block.done, rows)
+            takes.append(Take(block, block.done, rows))
             room -= rows
+        return takes
 
 
 class Shares:

@@ -162,6 +162,8 @@ class Handles:
 
     def announced(self) -> list[tuple[ServedModel, np.ndarray]]:
         """Of each model the open ones whose client is told of checkpoints without an answer."""
+        if not any(group.manner.announce for group in self._known.values()):
+            return []
         handles = self.open()
         indices, places = np.unique(self._groups[handles], return_inverse=True)
         groups = [self._known[index] for index in indices.tolist()]

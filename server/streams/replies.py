@@ -66,8 +66,7 @@ class _Reply:
 
     def _add(self, part: Part, rows: int, steps: np.ndarray | range) -> None:
         """Takes in the next rows, which are the steps `steps` [rows] of their sequences."""
-        names, plan = self._group.form.names, self._group.trace
-        outputs = [part.output(name) for name in names]
+        outputs, plan = part.outputs(self._group.form.names), self._group.trace
         trace = plan.cut(part.trace(), np.asarray(steps)) if plan.wanted else None
         if rows == self._rows:
             self._outputs, self._trace = outputs, trace

@@ -92,12 +92,7 @@ class Stream:
     @property
     def full(self) -> bool:
         """Whether nothing more should be read from the client for now."""
-        return (
-            bool(self._line.work)
-            or self._window.full
-            or self._opening.resuming >= MOST_RESUMING
-            or self._backlog.bytes >= self._allowed.size
-        )
+        return self._window.full or self._backlog.bytes >= self._allowed.size or self.working
 
     @property
     def working(self) -> bool:
@@ -162,7 +157,7 @@ class Stream:
             self._window.answer(group, answer)
 
     def _enqueue(self, group: Group, handle: int, first: int, slot: np.ndarray, inputs: Inputs, total: int) -> None:
-        if total <= self._window.piece(group):
+        if total == 1 or total <= self._window.piece(group):
             reply = Chunk(self._window, group, handle, first, total)
             self._window.enqueue(group, (handle,), Block(slot, total, inputs, group.trace.wanted, reply))
         else:

@@ -81,7 +81,7 @@ class Window:
     @property
     def full(self) -> bool:
         """Whether nothing more should be read from the client."""
-        return max(self.outstanding, self._held) >= self._allowed.size
+        return self.outstanding >= self._allowed.size or self._held >= self._allowed.size
 
     def piece(self, group: Group) -> int:
         """The number of rows of one answer to a long chunk or a large fleet."""
@@ -108,6 +108,9 @@ class Window:
 
         `inputs` are those of all blocks together, where there is a `rest`.
         """
+        if rest is _NO_MORE and not self.waiting and self._fits(block):  # nearly every step
+            self._submit(group, block)
+            return
         following: Block | None = block
         if not self._ready and not self._lines.concern(handles):
             while following is not None and self._fits(following):

@@ -40,7 +40,7 @@ class Limits:
             self._lowest, self._highest = (self._shaped(np.array(side, dtype)) for side in (lowest, highest))
             self._missing, self._whole = self._shaped(missing), self._shaped(whole)
             self._some_missing, self._some_whole = bool(missing.any()), bool(whole.any())
-        self.hold = self._within if self.bounded else _finite
+        self.hold = self._within if self.bounded else _finite if floating else _anything
 
     def _shaped(self, values: Array) -> Array:
         return values.reshape(self._row) if values.size == prod(self._row) else values
@@ -79,4 +79,9 @@ def expected(column: Column) -> str:
 
 def _finite(x: Array) -> bool:
     """Whether there is neither NaN nor Inf. A finite sum of squares proves it quickly."""
-    return x.dtype.kind != "f" or isfinite(np.vdot(x, x)) or bool(np.isfinite(x).all())
+    return isfinite(np.vdot(x, x)) or bool(np.isfinite(x).all())
+
+
+def _anything(_: Array) -> bool:
+    """Whole numbers are finite."""
+    return True

@@ -195,8 +195,7 @@ class CallStream:
             return self._send_slowly(message)
         self.send_room -= whole
         codec.send_room -= whole
-        codec.put(HEAD_AND_PREFIX.pack(whole >> 16, whole & 0xFFFF, DATA, 0, self.id, 0, size))
-        codec.put(message)
+        codec.put(HEAD_AND_PREFIX.pack(whole >> 16, whole & 0xFFFF, DATA, 0, self.id, 0, size) + message)
         return None
 
     def _send_slowly(self, message: bytes) -> None:

@@ -123,12 +123,13 @@ class _Single:
 
     def write(self, event: Answered) -> bytes:
         """The message for a step of this form."""
-        body = _HANDLE + VARINT[event.handle] + _FIRST_STEP + VARINT[event.first_step]
-        body += _CHECKPOINTED + VARINT[event.checkpointed]
+        numbers = _HANDLE, VARINT[event.handle], _FIRST_STEP, VARINT[event.first_step]
+        parts = [*numbers, _CHECKPOINTED, VARINT[event.checkpointed]]
         for head, array in zip(self._outputs, event.outputs, strict=True):
-            body += head + array.tobytes()
+            parts += (head, array.tobytes())
         if event.trace is not None:
-            body += self._trace + event.trace.tobytes()
+            parts += (self._trace, event.trace.tobytes())
+        body = b"".join(parts)
         return _ANSWERS + VARINT[len(body)] + body
 
 

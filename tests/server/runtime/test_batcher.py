@@ -76,7 +76,7 @@ async def test_one_who_fails_at_hearing_an_answer_a_mark_a_pause_or_a_reminder_k
     submit(model, other, 20, listener)
     for sink in (deaf, mark, listener):
         await hears(sink)
-    assert "somebody who waited for a step failed" in caplog.text
+    assert "what waited for a step failed" in caplog.text
     again = Sink()
     submit(model, one, 20, again)
     await hears(again)
