@@ -7,8 +7,9 @@ from typing import Literal, TypeAlias, cast
 from bench.scenario import HIDDEN_SIZES, Layout, Scenario
 
 # Tidegate as it is installed, its checkpoints in SQLite; one that writes them every 64 steps; one that writes none; one
-# over grpcio's transport; one with TLS. `compiled`: the echo in C++, where it can be built.
-Server = Literal["echo", "compiled", "afternoon", "tidegate", "diligent", "forgetful", "grpcio", "secure"]
+# over grpcio's transport; one with TLS. `compiled`: the echo in C++, where it can be built. `least`: a batched LSTM on
+# our HTTP/2 and nothing else.
+Server = Literal["echo", "compiled", "afternoon", "least", "tidegate", "diligent", "forgetful", "grpcio", "secure"]
 IN_BOTH: tuple[Server, ...] = ("tidegate", "diligent", "forgetful")  # another checkout starts these too
 ECHOES: tuple[Server, ...] = ("echo", "compiled")  # these are told what to answer
 OURS: tuple[Server, ...] = (*IN_BOTH, "grpcio", "secure")
@@ -17,6 +18,7 @@ SECTIONS = (
     "single",
     "multiplexed",
     "connections",
+    "least",
     "transports",
     "tls",
     "protocols",
@@ -77,8 +79,9 @@ def of_size(hidden: int) -> Iterator[Comparison]:
         yield shared(hidden, count)
     apart = Scenario(hidden, 64, "connections")
     yield compared("connections", "64 sequences, a connection each", apart, (*ECHOES, "afternoon", "tidegate"))
-    yield from transports("transports", hidden, ("grpcio", "tidegate"))
-    yield from transports("tls", hidden, ("tidegate", "secure"))
+    yield from ways("least", hidden, ("least", "tidegate"))
+    yield from ways("transports", hidden, ("grpcio", "tidegate"))
+    yield from ways("tls", hidden, ("tidegate", "secure"))
     yield from protocols(hidden)
     yield from chunks(hidden)
     yield from fleets(hidden)
@@ -111,10 +114,11 @@ def shared(hidden: int, count: int) -> Comparison:
     return Comparison("multiplexed", f"hidden {hidden}: {count} sequences on one stream", contestants)
 
 
-def transports(section: str, hidden: int, servers: Sequence[Server]) -> Iterator[Comparison]:
-    """Plan Tidegate with different ways to reach it: over each of its two transports, or in clear and with TLS."""
+def ways(section: str, hidden: int, servers: Sequence[Server]) -> Iterator[Comparison]:
+    """Plan Tidegate beside the least that can be done, over each of its transports, or in clear and with TLS."""
     for title, scenario in (
         ("1 sequence", Scenario(hidden, 1)),
+        ("16 sequences, a connection each", Scenario(hidden, 16, "connections")),
         ("64 sequences, a connection each", Scenario(hidden, 64, "connections")),
         ("64 sequences on one stream", Scenario(hidden, 64, "multiplexed")),
         ("64 sequences on one stream, bundled", Scenario(hidden, 64, "bundled")),

@@ -136,6 +136,7 @@ def command(server: Server, cache: Cache, before: bool = False) -> list[str]:
         "echo": ["bench.rivals.echo"],
         "compiled": ["bench.rivals.compiled", "--folder", str(cache.compiled)],
         "afternoon": ["bench.rivals.afternoon", "--models", str(cache.afternoon)],
+        "least": ["bench.rivals.least", "--models", str(cache.afternoon)],
         "tidegate": [*ours, "--store", f"sqlite:{cache.store('tidegate' + '-before' * before)}"],
         "diligent": [
             *ours,

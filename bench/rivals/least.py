@@ -159,7 +159,7 @@ async def serve(models: dict[str, Model], port: int) -> None:
 
 def main() -> None:
     """Serve a folder of models on the port that is given."""
-    parser = argparse.ArgumentParser(prog="python -m bench.rivals.bare", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.rivals.least", description=__doc__)
     parser.add_argument("--models", type=Path, required=True, help="the folder with the files")
     parser.add_argument("--port", type=int, required=True)
     given = parser.parse_args()
