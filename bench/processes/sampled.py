@@ -1,0 +1,100 @@
+"""Tidegate's server, and where its processor time goes: looked at after every millisecond of it.
+
+  python -m bench.processes.sampled FILE [options of the server]
+
+SIGUSR1 begins to count; SIGUSR2 writes to FILE how many samples fell on each place, as JSON, and stops. The time of the
+server's other threads counts where the event loop is meanwhile.
+"""
+
+import json
+import signal
+import sys
+from collections import Counter
+from pathlib import Path
+from types import FrameType
+
+from server.__main__ import main
+
+ROOT = Path(__file__).parents[2]
+EVERY = 0.001  # seconds of processor time
+LOOP = "the event loop, and the kernel's reads and waits"
+WRITES = "the kernel's writes to sockets"
+# The first that a file's path begins with is its place.
+PLACES = {
+    "server/edge/http2": "HTTP/2: frames, windows, calls",
+    "server/edge/native": "messages: protobuf, tensors",
+    "server/edge/fields": "messages: protobuf, tensors",
+    "server/edge/varints": "messages: protobuf, tensors",
+    "tidegate/wire": "messages: protobuf, tensors",
+    "server/edge": "a stream's turns: to take and to write",
+    "server/streams": "order, windows, answers",
+    "server/runtime/batcher": "batches",
+    "server/runtime/scheduler": "batches",
+    "server/runtime/shares": "batches",
+    "server/runtime/counters": "batches",
+    "server/runtime": "checks of inputs, states",
+    "tidegate/columns": "checks of inputs, states",
+    "stepgraph": "onnxruntime and what feeds it",
+    "server/durability": "checkpoints",
+    "server/stores": "checkpoints",
+}
+
+
+class Samples:
+    """Counts, by place, from `begin` to `write`."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._places: Counter[str] = Counter()
+        self._known: dict[str, str | None] = {}
+
+    def begin(self, *_: object) -> None:
+        """Counts from now on."""
+        self._places.clear()
+        signal.setitimer(signal.ITIMER_PROF, EVERY, EVERY)
+
+    def look(self, _: int, frame: FrameType | None) -> None:
+        """One sample. Python looks for signals when a function begins too: then the time was its caller's."""
+        while frame is not None:
+            begins = frame.f_lineno == frame.f_code.co_firstlineno
+            place = None if begins else self._place(frame)
+            if place is not None:
+                self._places[place] += 1
+                return
+            frame = frame.f_back
+        self._places[LOOP] += 1
+
+    def _place(self, frame: FrameType) -> str | None:
+        code = frame.f_code
+        if code.co_name == "flush" and code.co_filename.endswith("http2/connection.py"):
+            return WRITES
+        name = code.co_filename
+        if name not in self._known:
+            self._known[name] = place_of(name)
+        return self._known[name]
+
+    def write(self, *_: object) -> None:
+        """Writes the counts."""
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        unfinished = self._file.with_suffix(".part")
+        unfinished.write_text(json.dumps(self._places), encoding="utf-8")
+        unfinished.replace(self._file)
+
+
+def place_of(file: str) -> str | None:
+    """The place of a source file; None: its time is its caller's."""
+    path = file.removeprefix(f"{ROOT}/")
+    return next((place for start, place in PLACES.items() if path.startswith(start)), None)
+
+
+if __name__ == "__main__":
+    samples = Samples(Path(sys.argv[1]))
+    for number, handler in (
+        (signal.SIGPROF, samples.look),
+        (signal.SIGUSR1, samples.begin),
+        (signal.SIGUSR2, samples.write),
+    ):
+        signal.signal(number, handler)
+        signal.siginterrupt(number, False)
+    del sys.argv[1]
+    sys.exit(main())
