@@ -6,8 +6,9 @@ import asyncio
 import struct
 from typing import Self
 
-DATA, HEADERS, SETTINGS, PING, WINDOW_UPDATE = 0, 1, 4, 6, 8
-END_HEADERS = 4
+from bench.attacks.frames import CREDIT, DATA, PING, PREFACE, SETTINGS, frame
+from bench.attacks.frames import call as begun
+
 WINDOW = 65_535  # bytes that may be sent of a call, and of all, before more are asked for
 FRAME = 16_384
 
@@ -25,7 +26,7 @@ class PartialCalls:
     async def __aenter__(self) -> Self:
         host, port = self._address.split(":")
         self._reader, self._writer = await asyncio.open_connection(host, int(port))
-        self._writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(SETTINGS, 0, 0))
+        self._writer.write(PREFACE + frame(SETTINGS, 0, 0))
         self._acknowledged = asyncio.get_running_loop().create_future()
         self._listening = asyncio.create_task(self._listen())
         await self._acknowledged
@@ -37,9 +38,7 @@ class PartialCalls:
 
     def begin(self, path: str, size: int) -> None:
         call = 1 + 2 * len(self._window)
-        fields = {":method": "POST", ":scheme": "http", ":path": path, ":authority": "x", "te": "trailers"}
-        pairs = (*fields.items(), ("content-type", "application/grpc"))
-        self._writer.write(_frame(HEADERS, END_HEADERS, call, b"".join(_field(*pair) for pair in pairs)))
+        self._writer.write(begun(call, path=path))
         self._window[call] = WINDOW
         self._left[call] = struct.pack(">BI", 0, size) + bytes(size - 1)
 
@@ -48,13 +47,13 @@ class PartialCalls:
         before = self.sent
         for call in self._left:
             while part := self._left[call][: max(0, min(FRAME, self._window[call], self._all))]:
-                self._writer.write(_frame(DATA, 0, call, part))
+                self._writer.write(frame(DATA, 0, call, part))
                 self._window[call] -= len(part)
                 self._all -= len(part)
                 self.sent += len(part)
                 self._left[call] = self._left[call][len(part) :]
         self._acknowledged = asyncio.get_running_loop().create_future()
-        self._writer.write(_frame(SETTINGS, 0, 0))
+        self._writer.write(frame(SETTINGS, 0, 0))
         await self._writer.drain()
         await asyncio.wait((self._acknowledged, self._listening), return_when=asyncio.FIRST_COMPLETED)
         assert not self._listening.done(), "the server has closed the connection"
@@ -65,20 +64,11 @@ class PartialCalls:
             head = await self._reader.readexactly(9)
             kind, flags, call = head[3], head[4], int.from_bytes(head[5:], "big")
             payload = await self._reader.readexactly(int.from_bytes(head[:3], "big"))
-            if kind == WINDOW_UPDATE and call:
+            if kind == CREDIT and call:
                 self._window[call] += int.from_bytes(payload, "big")
-            elif kind == WINDOW_UPDATE:
+            elif kind == CREDIT:
                 self._all += int.from_bytes(payload, "big")
             elif kind == SETTINGS and flags:
                 self._acknowledged.set_result(None)
             elif kind in (SETTINGS, PING) and not flags:
-                self._writer.write(_frame(kind, 1, 0, payload if kind == PING else b""))
-
-
-def _frame(kind: int, flags: int, call: int, payload: bytes = b"") -> bytes:
-    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + call.to_bytes(4, "big") + payload
-
-
-def _field(name: str, value: str) -> bytes:
-    """Of HPACK: a literal that is in no table."""
-    return b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
+                self._writer.write(frame(kind, 1, 0, payload if kind == PING else b""))

@@ -17,7 +17,6 @@ PIECE = 2**16  # bytes of one write
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RESET, SETTINGS, PING, CREDIT, CONTINUATION = 0, 1, 2, 3, 4, 6, 8, 9
 END_HEADERS = 4
-FIELDS = [(":method", "POST"), (":scheme", "http"), (":path", METHOD), ("content-type", "application/grpc")]
 STREAMS = range(1, 200_000, 2)
 
 
@@ -26,11 +25,12 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     return len(payload).to_bytes(3) + bytes((kind, flags)) + stream.to_bytes(4) + payload
 
 
-def call(stream: int, *more: tuple[str, str]) -> bytes:
+def call(stream: int, *more: tuple[str, str], path: str = METHOD) -> bytes:
     """Begins a call; its fields are indexed nowhere."""
+    fields = [(":method", "POST"), (":scheme", "http"), (":path", path), ("content-type", "application/grpc")]
     encoder = hpack.Encoder()
     encoder.header_table_size = 0
-    return frame(HEADERS, END_HEADERS, stream, encoder.encode([*FIELDS, *more]))
+    return frame(HEADERS, END_HEADERS, stream, encoder.encode([*fields, *more]))
 
 
 def credit(stream: int, size: int) -> bytes:

@@ -114,13 +114,16 @@ def _check(store: Store) -> int:
 
 def _back_up(store: Store, path: Path) -> int:
     writer, new = Writer(), Path(f"{path}.part")
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # it holds states
-        file.write(writer.head())
-        for records in _pages(store):
-            file.write(writer.records(records))
-        file.write(writer.end())
-    new.replace(path)
+    try:
+        new.unlink(missing_ok=True)
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # it holds states
+            file.write(writer.head())
+            for records in _pages(store):
+                file.write(writer.records(records))
+            file.write(writer.end())
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
     print(f"{writer.count} records")
     return 0
 

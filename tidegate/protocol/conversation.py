@@ -21,8 +21,10 @@ from tidegate.v1 import sequence_pb2 as pb
 
 Requests = list[pb.StreamRequest]
 
-# Reasons for which a client tries again after a while; every other is final for what it concerns.
-_LATER = {"DRAINING", "MODEL_NOT_READY", "STORE_UNAVAILABLE"}
+# Refusals that pass: the same server will take the same request.
+SOON = {"MODEL_NOT_READY", "STORE_UNAVAILABLE"}
+# Refusals of a Resume after which it is sent again, perhaps to another server; every other is final.
+_LATER = {*SOON, "DRAINING"}
 # Ends of a stream that say nothing against the next one, besides the connection's own.
 _PASSING = {*_LATER, "TOO_MANY_STREAMS", "UNAUTHENTICATED", "PERMISSION_DENIED"}
 
@@ -32,6 +34,7 @@ class Conversation:
 
     def __init__(self, budget: Budget | None = None) -> None:
         self.lost: TidegateError | None = None  # finally
+        self._refusal: Refused | None = None  # the server's refusal by which it was lost
         self.broken: TidegateError | None = None  # for the moment: why there is no stream
         self.max_message_bytes = 0  # of the server; 0: it did not say
         self.budget = budget
@@ -62,7 +65,7 @@ class Conversation:
 
     def open(self, order: Order | Claim) -> tuple[Promise[pb.Opened], Requests]:
         if self.lost is not None:
-            raise copy(self.lost)
+            raise copy(self._refusal or self.lost)
         promise, request = self._pending.open(order)
         return promise, [] if self.broken else [request]
 
@@ -254,7 +257,7 @@ class Conversation:
     def lose(self, error: TidegateError) -> None:
         if self.lost is not None:
             return
-        self.lost = as_loss(error)
+        self.lost, self._refusal = as_loss(error), error if isinstance(error, Refused) else None
         self._registry.lose(error, self.lost)
         self._pending.fail(error)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tidegate.errors import ConnectionLost, Refused
 from tidegate.protocol.budget import KEEP_BYTES, KEEP_STEPS
-from tidegate.protocol.conversation import Conversation
+from tidegate.protocol.conversation import SOON, Conversation
 from tidegate.transport.endpoint import Endpoint
 
 log = logging.getLogger("tidegate")
@@ -76,7 +76,7 @@ class Pace:
         self._well_since = self._how.clock()
 
 
-_AGAIN = {"MODEL_NOT_READY", "STORE_UNAVAILABLE", "TOO_FAST"}  # refusals after which the same is asked for again
+_AGAIN = {*SOON, "TOO_FAST"}  # refusals after which the same is asked for again
 
 
 class Attempts:

@@ -5,9 +5,9 @@ from typing import Any
 
 import grpc
 
-from server.caller import Caller, Right
+from server.caller import Caller
 from server.durability.keeper import AnyKeeper
-from server.edge import status
+from server.edge import calls
 from server.edge.backend import Backend
 from server.edge.exchange import Exchange
 from server.edge.metered import carried
@@ -17,7 +17,6 @@ from server.edge.native.dialect import NativeDialect
 from server.edge.pace import Pace
 from server.edge.refusals import Refusals
 from server.edge.transports import Transport
-from server.edge.unary import unary
 from server.runtime.turns import Turns
 from server.settings import Settings
 from server.streams.allowance import Allowance
@@ -67,23 +66,20 @@ class Servicer:
                 requests.reader(self._backend.settings.max_message_bytes),
                 None,  # an exchange writes bytes
             ),
-            "Predict": unary(self._backend, tidegate_pb2.PredictRequest, self.predict),
-            "ListModels": unary(self._backend, tidegate_pb2.ListModelsRequest, self.list_models),
-            "DescribeModel": unary(self._backend, tidegate_pb2.DescribeModelRequest, self.describe_model),
+            "Predict": calls.unary(self._backend, tidegate_pb2.PredictRequest, self.predict),
+            "ListModels": calls.unary(self._backend, tidegate_pb2.ListModelsRequest, self.list_models),
+            "DescribeModel": calls.unary(self._backend, tidegate_pb2.DescribeModelRequest, self.describe_model),
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
     async def stream(self, _requests: object, context: Context) -> None:
         """Opens sequences, takes their steps, answers each, closes them."""
+        await calls.stream(self._backend, "Stream", context, self._exchange)
+
+    def _exchange(self, context: Context, caller: Caller, allowed: Allowance) -> Exchange:
         backend = self._backend
-        async with status.told(context, backend.noted(context, "Stream")):
-            caller = backend.caller(context)
-            caller.require(Right.PREDICT)
-            with backend.admission.stream(caller), backend.allowances.one(caller.account) as allowed:
-                shared = backend.admission, backend.keeper, backend.settings, backend.turns, backend.pace
-                served = exchange(*shared, allowed, context, caller, backend.refusals)
-                with backend.authority.watching(caller, served.fail):
-                    await served.serve(backend.admission.leaving)
+        shared = backend.admission, backend.keeper, backend.settings, backend.turns, backend.pace
+        return exchange(*shared, allowed, context, caller, backend.refusals)
 
     async def predict(self, request: tidegate_pb2.PredictRequest, caller: Caller, context: Context) -> bytes:
         manner = Manner(requests.selection(request.trace), requests.wants_values(request.encoding))

@@ -7,7 +7,7 @@ import grpc
 from google.protobuf.message import Message
 
 from server.caller import Caller, Right
-from server.edge import status
+from server.edge import calls
 from server.edge.backend import Backend
 from server.edge.exchange import Exchange
 from server.edge.metered import carried
@@ -19,10 +19,10 @@ from server.edge.oip.responses import Writer
 from server.edge.oip.served import User
 from server.edge.oip.stubs import grpc_service_pb2 as pb
 from server.edge.transports import Transport
-from server.edge.unary import Answer, unary
 from server.errors import Refusal, TidegateError
 from server.repository import changes
 from server.runtime.served_model import ServedModel
+from server.streams.allowance import Allowance
 
 SERVICE = "inference.GRPCInferenceService"
 
@@ -67,7 +67,7 @@ class InferenceServicer:
     def add_to(self, server: Transport) -> None:
         """Registers the service. gRPC gives the bytes of requests, so that a bad one is refused with a reason."""
         most = self._backend.settings.max_message_bytes
-        methods: dict[str, tuple[type[Message], Answer]] = {
+        methods: dict[str, tuple[type[Message], calls.Answer]] = {
             "ServerLive": (pb.ServerLiveRequest, self.server_live),
             "ServerReady": (pb.ServerReadyRequest, self.server_ready),
             "ModelReady": (pb.ModelReadyRequest, self.model_ready),
@@ -81,7 +81,7 @@ class InferenceServicer:
             "RepositoryModelUnload": (pb.RepositoryModelUnloadRequest, self.unload),
         }
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-            name: unary(self._backend, kind, answer) for name, (kind, answer) in methods.items()
+            name: calls.unary(self._backend, kind, answer) for name, (kind, answer) in methods.items()
         }
         handlers |= {name: self._absent(what) for name, what in _ABSENT.items()}
         handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
@@ -109,17 +109,13 @@ class InferenceServicer:
 
     async def stream(self, _requests: object, context: Context) -> None:
         """Requests of any sequences, each answered in its turn."""
-        backend = self._backend
-        async with status.told(context, backend.noted(context, "ModelStreamInfer")):
-            caller = backend.caller(context)
-            caller.require(Right.PREDICT)
-            with backend.admission.stream(caller), backend.allowances.one(caller.account) as allowed:
-                call = carried(context, caller)
-                make = partial(Visit, self._inference, self._writer, caller, allowed)
-                silent = backend.settings.silent_seconds
-                exchange = Exchange(call, OipDialect(), make, backend.keeper, allowed, silent, backend.pace)
-                with backend.authority.watching(caller, exchange.fail):
-                    await exchange.serve(backend.admission.leaving)
+        await calls.stream(self._backend, "ModelStreamInfer", context, self._exchange)
+
+    def _exchange(self, context: Context, caller: Caller, allowed: Allowance) -> Exchange:
+        make = partial(Visit, self._inference, self._writer, caller, allowed)
+        backend, call = self._backend, carried(context, caller)
+        silent = backend.settings.silent_seconds
+        return Exchange(call, OipDialect(), make, backend.keeper, allowed, silent, backend.pace)
 
     # What there is ----------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,8 @@ import pytest
 import tidegate
 from tests.tidegate.fake_server import FakeServer, Store, expected
 from tests.tidegate.world import World, numbers
+from tidegate.errors import refused
+from tidegate.protocol.conversation import Conversation
 from tidegate.protocol.opening import Claim, Order
 from tidegate.state import State
 from tidegate.trace import Trace
@@ -84,3 +86,15 @@ def test_a_sequence_goes_on_after_a_loss_although_another_could_not_be_asked_for
             client.sequence("toy", state=COMPLEX)
         server.cut()
         assert sequence.step(ROWS[1]).output == expected(ROWS[:2])[1]
+
+
+@pytest.mark.parametrize(
+    ("reason", "error"), [("UNAUTHENTICATED", tidegate.AccessDenied), ("TOO_MANY_STREAMS", tidegate.ServerBusy)]
+)
+def test_a_stream_that_is_refused_before_anything_is_opened_says_why_as_it_would_later(
+    reason: str, error: type[Exception]
+) -> None:
+    talk = Conversation()
+    talk.break_off(refused(reason, "no"))
+    with pytest.raises(error, match=reason):
+        talk.open(Order("toy", 0, 1, Trace()))

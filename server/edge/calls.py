@@ -1,4 +1,4 @@
-"""A call of one request and one answer, as every protocol serves it: asked for its caller, counted, bounded, read."""
+"""Calls as every protocol serves them: their caller is looked up, they are counted and bounded, errors end them."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,17 +7,19 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
-from server.caller import Caller
+from server.caller import Caller, Right
 from server.edge import status
 from server.edge.backend import Backend
+from server.edge.exchange import Exchange
 from server.edge.fields import parsed
+from server.streams.allowance import Allowance
 
 Context = Any  # grpc.aio.ServicerContext: its type parameters differ between releases
 Answer = Callable[[Any, Caller, Context], Awaitable[bytes]]
 
 
 def unary(backend: Backend, kind: type[Message], answer: Answer) -> Any:  # noqa: ANN401 # gRPC's
-    """The handler of a call whose requests are of this kind."""
+    """The handler of a call of one request, of this kind, and one answer."""
     name = kind.__name__.removesuffix("Request")
 
     async def call(_: object, context: Context) -> bytes:
@@ -33,3 +35,16 @@ def unary(backend: Backend, kind: type[Message], answer: Answer) -> Any:  # noqa
         raise AssertionError("an error ends the call")
 
     return grpc.stream_unary_rpc_method_handler(call)  # the same on the wire, and read when it may come
+
+
+async def stream(
+    backend: Backend, name: str, context: Context, make: Callable[[Context, Caller, Allowance], Exchange]
+) -> None:
+    """Serves a call of any number of requests and answers."""
+    async with status.told(context, backend.noted(context, name)):
+        caller = backend.caller(context)
+        caller.require(Right.PREDICT)
+        with backend.admission.stream(caller), backend.allowances.one(caller.account) as allowed:
+            exchange = make(context, caller, allowed)
+            with backend.authority.watching(caller, exchange.fail):
+                await exchange.serve(backend.admission.leaving)
