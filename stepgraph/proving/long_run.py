@@ -27,7 +27,8 @@ _LOST = 1e-2  # where rounding has grown to so much, nothing can be told from it
 AMPLIFIED = 30.0  # times what that makes is still rounding
 _MARKED = 0.1  # of the numbers are thresholds
 _WIDE, _MOST = 2**17, 2**25  # numbers of a step, in inputs and outputs together, and of all steps where they are wide
-_HEAVY = 2**27  # bytes of weights, for which a step takes a tenth of a second
+_HEAVY = 2**27  # bytes of weights, for which a step takes some hundredths of a second
+_READ = 300 * 2**29  # bytes of weights that steps read, one after the other, in half a minute
 _NUMBERS = 4096  # of a row are compared over so many steps; the shorter sequences compare all
 
 
@@ -38,9 +39,9 @@ def first_beyond(
 
     And how many steps were compared: fewer than `found.steps` where the original's own numbers say nothing any more. A
     file that answers once for all steps is run for `few` lengths, if it is known to be local; one with heavy weights is
-    then run no further than its constants reach.
+    then run for one sequence, of some hundred steps up to half a GiB, and further only as its constants reach.
     """
-    data = _data(facts, found, few and sum(each.nbytes for each in engine.graph.weights.values()) > _HEAVY)
+    data = _data(facts, found, sum(each.nbytes for each in engine.graph.weights.values()) if few else 0)
     begun = _begun(reference, facts, data, found.thresholds)
     apart, told, asked = None, 0, Asked(_FEWER if few else _PREFIXES)
     for states in (begun, {}) if begun else ({},):  # what rounding hides from the one beginning shows from the other
@@ -135,9 +136,11 @@ def _answered(
     yield from ((p, [n - 1 for n in lengths], np.stack([end.outputs[p.name] for end in ends])) for p in once)
 
 
-def _data(facts: Facts, found: Hints, heavy: bool = False) -> Data:
+def _data(facts: Facts, found: Hints, weights: int = 0) -> Data:
     """Random numbers, and in one sequence thresholds and what lies to both sides, alone and in runs; [T, B, ...row]."""
-    length, batch = (found.least, 1) if heavy else _size(facts, found)
+    length, batch = _size(facts, found)
+    if weights > _HEAVY:
+        length, batch = max(found.least, min(length, _READ // weights)), 1
     data = sequences(facts, length, batch, seed=1)
     random = np.random.default_rng(2)
     for port in facts.inputs:

@@ -35,12 +35,20 @@ def test_very_wide_rows_are_compared_over_fewer_steps_but_as_many_as_a_constant_
     assert rows.shape[:2] == wanted
 
 
-def test_a_file_with_heavy_weights_that_reading_proves_is_compared_as_far_as_its_constants_reach(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("mib", "reach", "wanted"), [(100, 0, (STEPS, 2)), (200, 0, (STEPS, 1)), (1024, 0, (150, 1)), (4096, 500, (564, 1))]
+)
+def test_a_file_with_heavy_weights_that_reading_proves_is_compared_over_one_sequence_of_hundreds_of_steps(
+    mib: int, reach: int, wanted: tuple[int, int]
 ) -> None:
-    assert load(FILE, 1, 0.0).proof.steps > STEPS
+    (rows,) = long_run._data(load(FILE, 1, 0.0).facts, Hints(reach, ()), mib * 2**20).values()
+    assert rows.shape[:2] == wanted
+
+
+def test_weights_that_lie_beside_the_graph_count_as_heavy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "LARGE", 100)
     monkeypatch.setattr(long_run, "_HEAVY", 100)
+    monkeypatch.setattr(long_run, "_READ", 1)
     assert 64 < load(FILE, 1, 0.0).proof.steps < STEPS
 
 
