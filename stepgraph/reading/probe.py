@@ -4,7 +4,7 @@ Runs the original with onnxruntime at a few sizes and looks at the shapes. Chang
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -127,19 +127,20 @@ class Probe:
     # which axes are batch and time
 
     def _learn(self) -> tuple[Guess, tuple[Pace, ...], list[Values]]:
-        tried = [*map(self._with_lead, guesses(self._dims, self._declared(), self.alone))][:: -1 if self.last else 1]
-        for guess in self._in_blocks(tried, strides(self.graph)):  # the file may crash where no step is left of few
+        tried = list(guesses(self._dims, self._declared(), self.alone))[:: -1 if self.last else 1]
+        for guess in self._ways(self._in_blocks(tried, strides(self.graph))):
             found = self._try(guess)
             if found and min(inner := [pace.inner for pace in found[0] if pace.streams] or [1]) == 1 < max(inner):
                 return guess, *found
         strange = None
-        for guess in tried:
+        for guess in self._ways(tried):
             found = self._try(guess)
             if found and not self._odd(found[1], guess.lead):
                 return guess, *found
             strange = strange or (found and (guess, *found))
         sizes = dict.fromkeys((*_BLOCKS, *hops(self.graph)))
-        for guess in (*filter(None, map(self._with_block, tried)), *self._in_blocks(tried, [*sizes])):
+        blocks = (*filter(None, map(self._with_block, tried)), *self._in_blocks(tried, [*sizes]))
+        for guess in self._ways(blocks):
             found = self._try(guess)
             if found and not self._odd(found[1], guess.lead):
                 return guess, *found
@@ -151,13 +152,17 @@ class Probe:
         """The guesses with so many rows of time as one step."""
         for guess, size in product(tried, sizes):
             if len(guess.time) == 1 and not guess.blocks and not self.fixed:
-                yield self._with_lead(replace(guess, blocks=dict.fromkeys(guess.time, size)))
+                yield replace(guess, blocks=dict.fromkeys(guess.time, size))
 
-    def _with_lead(self, guess: Guess) -> Guess:
-        guess = replace(guess, lead=0)
-        with suppress(StepgraphError):
-            return replace(guess, lead=self.lead(self._given(guess)) if self.lead and guess.time else 0)
-        return guess
+    def _ways(self, tried: Iterable[Guess]) -> Iterator[Guess]:
+        """The guesses, and if none of them will do, those in which the first steps have no answer."""
+        tried = list(tried)
+        yield from tried
+        for guess in tried if self.lead else ():
+            with suppress(StepgraphError):
+                lead = self.lead(self._given(guess)) if self.lead and guess.time else 0
+                if lead:
+                    yield replace(guess, lead=lead)
 
     def _odd(self, runs: Sequence[Values], lead: int) -> bool:
         """Whether an axis of an output grows neither with the batch nor with time, or has no whole number a step."""
@@ -209,7 +214,7 @@ class Probe:
         (axis,) = guess.time
         for length, steps in self.trial.lengths(cell.x, cell.time_axis, guess, _LENGTHS):
             if 1 < steps < length and length % steps == 0:
-                return self._with_lead(replace(guess, blocks={axis: length // steps}))
+                return replace(guess, blocks={axis: length // steps})
         return None
 
     def _unknown(self) -> AxesUnknown:

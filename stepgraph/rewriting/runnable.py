@@ -32,7 +32,7 @@ def runnable(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in model.graph.node:
         operator = operator_of(node)
         double = operator is not None and operator.taken(node, "W") in doubles
-        if node.op_type in _DROPPING or not dropped.isdisjoint(node.input):
+        if node.op_type in _DROPPING or not dropped.isdisjoint(node.input[: 1 if operator else None]):
             dropped.update(filter(None, node.output))
         stepless = operator is not None and operator.aborts and node.input[0] in dropped
         if operator and not operator.domain and (double or _batch_first(node) or stepless):

@@ -200,7 +200,7 @@ def _unread(node: onnx.NodeProto) -> Finding:
 def _reached(value: Value, node: onnx.NodeProto) -> Value:
     """The value, with this node to blame if it is the first that reaches beyond a step."""
     if not value.far or value.reaching or value.finding:
-        return value if value.far else replace(value, reaching=None)
+        return value if value.far or not value.reaching else replace(value, reaching=None)
     if value.back == inf:
         return replace(value, reaching=Finding("mixes", name_of(node), label(node), FIRST))
     far = [f"reaches back {steps(value.back)}"] if value.back > 0 else []

@@ -118,7 +118,9 @@ def moved(value: Value, to: Time) -> tuple[float, float]:
 
 def holds_size(number: np.ndarray | None) -> str:
     """What sizes are among the numbers of a tensor, as `Value.varies` has it; "" if none are."""
-    sizes = [] if number is None else [each for each in number.flat if isinstance(each, Size)]
+    if number is None or number.dtype != object:
+        return ""
+    sizes = [each for each in number.flat if isinstance(each, Size)]
     if any(each.holds(STEPS) for each in sizes):
         return "depends on how many steps there are"
     if ITERATION in sizes:
