@@ -1,5 +1,6 @@
 """A graph looked at once: its inputs, what makes each tensor, and the values of tensors that depend on no input."""
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -12,6 +13,7 @@ from stepgraph.graphs import weights
 from stepgraph.graphs.labels import label, name_of
 from stepgraph.graphs.nodes import captured
 
+_NEWER = 19
 MEASURING = frozenset({"Shape", "Size"})  # what they make depends on no value
 
 
@@ -95,6 +97,12 @@ class Graph:
         nodes = [node for node in self.nodes if needed.intersection(filter(None, node.output))]
         initializers = [weights.whole(tensor) for key, tensor in self._initializers.items() if key in needed]
         graph = helper.make_graph(nodes, "constant", [], [helper.make_empty_tensor_value_info(name)], initializers)
-        model = helper.make_model(graph, opset_imports=self.model.opset_import)
-        (value,) = ReferenceEvaluator(model).run(None, {})
-        return np.asarray(value)
+        try:
+            return _computed(graph, self.model.opset_import)
+        except RuntimeError:  # the evaluator has DequantizeLinear in newer versions only, which computes the same
+            return _computed(graph, [helper.make_opsetid("", _NEWER)])
+
+
+def _computed(graph: onnx.GraphProto, opsets: Sequence[onnx.OperatorSetIdProto]) -> np.ndarray:
+    (value,) = ReferenceEvaluator(helper.make_model(graph, opset_imports=opsets)).run(None, {})
+    return np.asarray(value)

@@ -4,7 +4,9 @@ import onnx
 
 from stepgraph.graphs.labels import label
 
-WINDOWS = frozenset({"AveragePool", "Conv", "ConvInteger", "ConvTranspose", "LpPool", "MaxPool", "QLinearConv"})
+WINDOWS = frozenset(
+    {"AveragePool", "Conv", "ConvInteger", "ConvTranspose", "FusedConv", "LpPool", "MaxPool", "QLinearConv"}
+)
 ADVICE = (
     "Only recurrent cells may carry anything from step to step without a bound; let the rest of the network see one "
     "step at a time, or a fixed number of steps before it"

@@ -10,6 +10,7 @@ from onnx import numpy_helper
 from stepgraph.cells.kinds import OPERATORS
 from stepgraph.graphs.graph import Graph
 from stepgraph.graphs.nodes import attributes, with_inner
+from stepgraph.proving.explanation import WINDOWS
 
 STEPS = 300  # are compared at least
 _MOST_STEPS, _BEYOND = 8_000, 64
@@ -21,7 +22,6 @@ _REACHING = frozenset(
     {"Div", "Gather", "GatherElements", "GatherND", "Mod", "Pad", "Range", "Slice", "Split", "TopK", "Trilu"}
 )
 _LISTS = ("starts", "ends", "pads", "split", "k")  # attributes of theirs in older versions
-_WINDOWS = frozenset({"AveragePool", "Conv", "ConvInteger", "ConvTranspose", "LpPool", "MaxPool", "QLinearConv"})
 _KEPT = frozenset(name for name, operator in OPERATORS.items() if operator.kept)  # cells with a weight for each step
 _FRAMES = {"STFT": (1, 3)}  # inputs that say how long a frame and its step are
 
@@ -53,7 +53,7 @@ def hints(graph: Graph) -> Hints:
     known = _Known(graph, nodes)
     windows, reach, thresholds = 0, 0, set[float]()
     for node in nodes:
-        if node.op_type in _WINDOWS or node.op_type in _FRAMES or node.op_type in _KEPT:
+        if node.op_type in WINDOWS or node.op_type in _FRAMES or node.op_type in _KEPT:
             windows += _window(node, known)
         if node.op_type in _REACHING | _COMPARING:
             numbers = known.numbers(node)

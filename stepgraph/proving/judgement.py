@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from stepgraph.errors import ModelRefused
+from stepgraph.errors import ModelRefused, StepFailed
 from stepgraph.graphs.graph import Graph
 from stepgraph.graphs.labels import name_of
 from stepgraph.proving import explanation
@@ -20,6 +20,17 @@ def told(refused: ModelRefused, finding: Finding | None) -> ModelRefused:
     if finding is None or finding.kind == "unknown" or str(finding) in str(refused):
         return refused
     return ModelRefused(f"{refused}. Read from the graph: {finding}", refused.node or finding.node)
+
+
+def failing(finding: Finding, failed: StepFailed) -> ModelRefused:
+    """The refusal of a file of which one step alone does not run, with what the rules found."""
+    if finding.kind == "mixes":
+        return ModelRefused(f"{finding}, so this model cannot answer a stream ({failed})", finding.node)
+    return ModelRefused(
+        f"{finding}, and one step alone does not run, so it cannot be cut into steps. If the operator is none of the "
+        f"standard, serve the file as it was before it was optimised for one runtime ({failed})",
+        finding.node,
+    )
 
 
 def confirmed(finding: Finding | None, graph: Graph, facts: Facts) -> tuple[Facts, str]:

@@ -39,9 +39,9 @@ def proved(plain: Source, original: Original, looks_back: bool, *, eight_bits: b
             raise annotation.refusal(step.named) from None
         raise judgement.told(refused, finding) from refused
     except StepFailed as failed:
-        if finding is None or finding.kind != "mixes":
+        if finding is None or finding.kind not in ("mixes", "unknown"):
             raise
-        raise ModelRefused(f"{finding}, so this model cannot answer a stream ({failed})", finding.node) from failed
+        raise judgement.failing(finding, failed) from failed
     facts, unread = judgement.confirmed(finding, original.graph, step.facts)
     if facts.alone != step.facts.alone or facts.window:
         engine = engine_of(replace(step, facts=facts))

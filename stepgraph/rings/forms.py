@@ -71,7 +71,8 @@ def form(call: Call, results: Sequence[Value]) -> Form | None:
 
 
 _FORMS: dict[str, Callable[[Call, Sequence[Value]], Form | None]] = {
-    **dict.fromkeys(("AveragePool", "Conv", "ConvInteger", "LpPool", "MaxPool", "QLinearConv"), windows.window),
+    **dict.fromkeys(("Conv", "ConvInteger", "FusedConv", "QLinearConv"), windows.window),
+    **dict.fromkeys(("AveragePool", "LpPool", "MaxPool"), windows.window),
     "ConvTranspose": windows.spread,
     "STFT": windows.spectra,
     "Pad": moves.padded,

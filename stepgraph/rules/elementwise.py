@@ -17,10 +17,11 @@ _MANY = (
     "Add And BitShift BitwiseAnd BitwiseOr BitwiseXor Clip Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean "
     "Min Mod Mul Or PRelu Pow Sub Sum SwiGLU Where Xor"
 )
+_CONTRIB = "BiasGelu FastGelu QLinearAdd QLinearLeakyRelu QLinearMul QLinearSigmoid QuickGelu"  # onnxruntime's own
 _FIXED = "has a scale for each of a fixed number of steps or sequences"
 
 
-@rule(_ONE, _MANY)
+@rule(_ONE, _MANY, _CONTRIB)
 def elementwise(call: Call) -> Value:
     zero = call.node.op_type == "Mul" and any(_is_zero(call, i) for i in (0, 1))
     axes = broadcast(call.all)

@@ -36,7 +36,7 @@ class Window:
         return count - ((count - 1) * self.stride >= size + self.before)
 
 
-@rule("Conv", "ConvInteger", says=_SAYS)
+@rule("Conv", "ConvInteger", "FusedConv", says=_SAYS)
 def convolution(call: Call) -> Value:
     return _convolved(call, call.value(0), call.value(1))
 
