@@ -60,6 +60,11 @@ class SecureTransport(asyncio.BufferedProtocol):
         self._socket.pause_reading()
         return self._connection.server.ends.take(self._shake_hands)
 
+    def eof_received(self) -> bool:
+        """See asyncio.Protocol, and that of the connection."""
+        self._connection.server.ends.take(self._socket.close)
+        return True
+
     def connection_lost(self, error: Exception | None) -> None:
         """See asyncio.Protocol."""
         self._connection.connection_lost(error)

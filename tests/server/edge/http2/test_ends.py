@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -99,3 +100,32 @@ async def test_calls_and_connections_that_have_ended_leave_without_the_collector
             assert kept == []
         finally:
             gc.enable()
+
+
+async def test_of_connections_that_end_at_once_one_is_closed_in_each_turn_of_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    turn, turns, lost = 0, list[int](), Connection.connection_lost
+    loop = asyncio.get_running_loop()
+
+    def count() -> None:
+        nonlocal turn
+        turn += 1
+        if len(turns) < 12:
+            loop.call_soon(count)
+
+    def connection_lost(connection: Connection, error: Exception | None) -> None:
+        turns.append(turn)
+        lost(connection, error)
+
+    monkeypatch.setattr(Connection, "connection_lost", connection_lost)
+    async with serving() as (address, _, server), AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(raw(address)) for _ in range(12)]
+        for reader, writer in clients:
+            writer.write(PING)
+            await read_until(reader, b"in order")
+        count()
+        for _, writer in clients:
+            writer.close()
+        await asyncio.wait_for(server._until_none(server._connections, 120), 120)
+    assert len(set(turns)) == 12
