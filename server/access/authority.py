@@ -12,7 +12,7 @@ from server.access import secret
 from server.access.guesses import Guesses
 from server.access.token import Token
 from server.access.token_file import Stamp, TokenFile
-from server.caller import EVERY_RIGHT, PUBLIC_RIGHTS, TOKEN, Caller
+from server.caller import EVERY_RIGHT, PUBLIC_RIGHTS, TOKEN, Caller, Right
 from server.errors import Draining, TidegateError, Unauthenticated
 from server.meter import NO_LIMITS, Limits, Meter
 
@@ -77,7 +77,8 @@ class Authority:
         if not shown.secret and not shown.subject:
             raise Unauthenticated("this server asks for a token, which comes as `authorization: Bearer tg_...`")
         token = self._found(shown)
-        if token is None and not self._fault and self.refresh():  # it may be as new as the question
+        if token is None and not self._fault and self._changed():  # it may be as new as the question
+            self._end_withdrawn()
             token = self._found(shown)
         if token is None:
             raise self._unknown(shown)
@@ -86,7 +87,11 @@ class Authority:
         return Caller(shown.address, "", token.name, token.rights, token.models, evidence, meter)
 
     def _found(self, shown: Credentials) -> Token | None:
-        """The token that a secret is of, else the one that stands for a certificate."""
+        """The token that a secret is of, else the one that stands for a certificate.
+
+        How long it takes depends on the first digits of a secret's digest alone, which nobody can choose without
+        knowing the secret's own: neither names of tokens nor secrets are compared.
+        """
         token = self._by_certificate.get(shown.subject)
         if shown.secret:
             token, digest = None, secret.digest(shown.secret)
@@ -108,6 +113,15 @@ class Authority:
         token = self._tokens.get(account.removeprefix(TOKEN)) if account.startswith(TOKEN) else None
         return NO_LIMITS if token is None else token.limits
 
+    def allows(self, account: str, model: str) -> bool:
+        """Whether an account may predict with a model, as the file says now."""
+        if self._file is None:
+            return True
+        token = self._tokens.get(account.removeprefix(TOKEN))
+        if token is None or self._clock() >= token.expires:
+            return False
+        return Caller(rights=token.rights, models=token.models).may(Right.PREDICT, model)
+
     # What changes -----------------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -122,11 +136,17 @@ class Authority:
 
     def refresh(self) -> bool:
         """Reads the file if it has changed; a broken one changes nothing. Ends the streams of tokens that are gone."""
-        changed = self._file is not None and self._read_anew(self._file)
-        for caller, end in list(self._present.values()):
-            if (error := self._withdrawn(caller)) is not None:
-                end(error)
+        changed = self._changed()
+        self._end_withdrawn()  # some expire
         return changed
+
+    def _changed(self) -> bool:
+        return self._file is not None and self._read_anew(self._file)
+
+    def _end_withdrawn(self) -> None:
+        for caller, end in list(self._present.values()):
+            if (error := self.withdrawn(caller)) is not None:
+                end(error)
 
     def _read_anew(self, file: TokenFile) -> bool:
         try:
@@ -157,7 +177,7 @@ class Authority:
             meter = self._meters.setdefault(f"{TOKEN}{token.name}", Meter(clock=self._monotonic))
             meter.limits = token.limits
 
-    def _withdrawn(self, caller: Caller) -> TidegateError | None:
+    def withdrawn(self, caller: Caller) -> TidegateError | None:
         """Why a stream that was begun with a token ends; what it may is asked for once, so a change ends it too."""
         if self._file is None:
             return None

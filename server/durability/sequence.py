@@ -122,17 +122,34 @@ def digest_of(resume_token: str, token: str = "") -> bytes:
     return hashlib.sha256(bound.encode(errors="surrogatepass")).digest()
 
 
+CHOSEN = "oip-"  # begins the ids of sequences that are called by names of their clients
+_UNSAYABLE = "\ud800"  # half a surrogate, which no message can hold
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Of a sequence that is called by a name which its client chose, and may choose again once it has ended.
 
-    `token` begins with half a surrogate, so that no message can hold it: only the server itself resumes the sequence.
     `fence` is above every one that a sequence under this id has had.
     """
 
     id: str
     token: str
     fence: int
+
+    @classmethod
+    def of(cls, digest: str, told: str, fence: int) -> Identity:
+        """From the digest of account, model and name, and that name as logs tell it. Only the server resumes it."""
+        return cls(f"{CHOSEN}{digest[:32]}-{told}", f"{_UNSAYABLE}{digest}", fence)
+
+
+def may_ask_for(id_: str, token: str) -> bool:
+    """Whether a sequence of this id is looked for with a resume token.
+
+    Who knows an account and a name can work out the id of a sequence that its client has named; so a message that asks
+    for one learns nothing, not even whether it is there.
+    """
+    return not id_.startswith(CHOSEN) or token.startswith(_UNSAYABLE)
 
 
 class Holder(Protocol):

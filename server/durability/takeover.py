@@ -22,7 +22,7 @@ from server.durability.outbox import Outbox
 from server.durability.pieces import consumed, freed, in_turns, pieces
 from server.durability.registry import Registry
 from server.durability.restored import Kept, Restored, Wish, decoded, restored_again, restored_from
-from server.durability.sequence import Move, ServedSequence, check_name
+from server.durability.sequence import Move, ServedSequence, check_name, may_ask_for
 from server.errors import BadInput, OverLimit, Reason, SequenceGone, TidegateError
 from server.stores import store
 
@@ -143,6 +143,8 @@ class Takeovers:
         async for part in pieces(len(wish.ids)):
             for id_ in wish.ids[part]:
                 check_name("the sequence id", id_)
+                if not may_ask_for(id_, wish.token):
+                    raise gone(id_, store.Reason.UNKNOWN)
         restored = await self._admitted(wish)
         try:
             claimed = await self._store.ask_soon(

@@ -68,6 +68,7 @@ class AdminServicer:
                 caller = self._caller(context, right)
                 request = await self._request(kind, caller, context)
                 async for message in call(request, caller):
+                    self._check_holds(caller)
                     yield message
 
         return grpc.stream_stream_rpc_method_handler(answer)
@@ -79,6 +80,11 @@ class AdminServicer:
         left = self._backend.admission.answer(caller)
         context.add_done_callback(lambda _: left())
         return caller
+
+    def _check_holds(self, caller: Caller) -> None:
+        """Raises TidegateError: the caller's token was withdrawn since a call began, which may take for hours."""
+        if (error := self._backend.authority.withdrawn(caller)) is not None:
+            raise error
 
     async def _request(self, kind: type[Message], caller: Caller, context: Context) -> Any:  # noqa: ANN401 # of this kind
         async with self._backend.incoming.message(caller, context.read) as data:
@@ -128,6 +134,7 @@ class AdminServicer:
             while (data := await context.read()) is not grpc.aio.EOF:
                 if len(data) > 2 * _PIECE:
                     raise BadInput(f"a message of {len(data)} bytes came; send {_PIECE} or less", Reason.TOO_LARGE)
+                self._check_holds(caller)
                 part = parsed(pb.RestoreStoreRequest, data)
                 outcomes.update(await self._upkeep.restore(reader, part.data))
             reader.finish()

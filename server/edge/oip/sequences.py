@@ -1,10 +1,11 @@
 """The sequences of the Open Inference Protocol that are here, by account, model and the id that their client chose."""
 
 import asyncio
+import logging
 import re
 import time
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import cache, partial
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ from server.edge.oip.requests import Asked, Place, SequenceId
 from server.edge.oip.served import Done, Life, ServedSequence, Ticket, User
 from server.errors import Reason, SequenceGone, UnknownHandle
 from server.runtime.turns import Work
+
+log = logging.getLogger(__name__)
 
 _GLANCE = 1.0  # seconds between two looks for sequences that nobody uses
 _PIECE = 500  # sequences that are looked at without a break
@@ -100,7 +103,7 @@ class Sequences:
         digest = sha256("\0".join((key.account, key.model, type(key.id).__name__, str(key.id))).encode()).hexdigest()
         self._fence = max(self._fence, int(time.time() * 1_000)) + 1
         told = re.sub(r"[^\w.:-]", "_", str(key.id), flags=re.ASCII)[:64]
-        return Identity(f"oip-{digest[:32]}-{told}", f"\ud800{digest}", self._fence)
+        return Identity.of(digest, told, self._fence)
 
     def _left(self, key: Key, sequence: ServedSequence) -> None:
         if self._here.get(key) is sequence:
@@ -130,15 +133,26 @@ class Sequences:
                 self._leaving = loop.create_task(self._leave())
 
     async def _look(self) -> None:
-        """Parks those that nobody has used for long, or whose client is gone."""
+        """Parks those that nobody has used for long, whose client is gone, or may not use their model any more."""
         while True:
             await asyncio.sleep(_GLANCE)
-            here = list(self._here.values())
+            here, allows = list(self._here.items()), cache(self._allows)
             for at in range(0, len(here), _PIECE):
                 since = self._backend.keeper.monotonic() - self._idle
-                unused = [s for s in here[at : at + _PIECE] if s.quiet and (s.used < since or self._is_over(s))]
-                self._aside.run(self._park(unused))
+                piece = here[at : at + _PIECE]
+                leave = [
+                    s
+                    for key, s in piece
+                    if not allows(key.account, key.model) or (s.quiet and (s.used < since or self._is_over(s)))
+                ]
+                self._aside.run(self._park(leave))
                 await asyncio.sleep(0)
+
+    def _allows(self, account: str, model: str) -> bool:
+        if allowed := self._backend.authority.allows(account, model):
+            return allowed
+        log.info("sequences of %s with model '%s' are parked: it may not predict with it any more", account, model)
+        return False
 
     def _is_over(self, sequence: ServedSequence) -> bool:
         return self._keeps and not sequence.user.here

@@ -7,7 +7,7 @@ import grpc
 from google.protobuf.message import Message
 
 from server.caller import Caller, Right
-from server.edge import calls
+from server.edge import calls, status
 from server.edge.backend import Backend
 from server.edge.exchange import Exchange
 from server.edge.metered import carried
@@ -93,6 +93,8 @@ class InferenceServicer:
 
     def _absent(self, what: str) -> Any:  # noqa: ANN401 # gRPC's
         async def refuse(_: object, context: Context) -> None:
+            async with status.told(context, self._backend.noted(context, "")):
+                self._backend.caller(context)
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"this server has no {what}; see docs/oip.md")
 
         return grpc.stream_unary_rpc_method_handler(refuse)
@@ -144,6 +146,9 @@ class InferenceServicer:
         return descriptions.config(model, self._backend.settings).SerializeToString()
 
     async def model_statistics(self, request: pb.ModelStatisticsRequest, caller: Caller, _context: Context) -> bytes:
+        """How much everybody uses a model: of those with a token, for who may observe it."""
+        if caller.token:
+            caller.require(Right.OBSERVE, request.name)
         if request.name and request.version:
             models = [self._model(caller, request.name, request.version)]
         else:

@@ -8,7 +8,7 @@ from server.edge.oip.requests import Asked
 from server.edge.oip.responses import Made
 from server.edge.oip.served import Result
 from server.edge.oip.stubs import grpc_service_pb2 as pb
-from server.errors import TidegateError
+from server.errors import PermissionDenied, TidegateError
 from server.repository.repository import Repository
 from server.runtime.counters import Histogram
 from server.runtime.served_model import ServedModel
@@ -34,7 +34,7 @@ class Statistics:
         self._tallies: dict[tuple[str, int], _Tally] = {}
 
     def note(self, asked: Asked, result: Result, seconds: float) -> None:
-        """A request has this result. One that no version here could have answered is not counted."""
+        """A request has this result. Not counted: what no version here could have answered, or who asks may not."""
         if isinstance(result, Made):
             tally = self._tally(result.model)
             tally.answered += 1
@@ -42,6 +42,8 @@ class Statistics:
             x = next(iter(result.outputs.values()))
             tally.steps += x.shape[0] * x.shape[1]
             tally.last_ms = int(time() * 1e3)
+            return
+        if isinstance(result, PermissionDenied):
             return
         with suppress(TidegateError):
             tally = self._tally(self._repository.find(asked.model, asked.version))

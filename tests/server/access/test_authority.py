@@ -3,19 +3,21 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from server.access import secret
+from server.access import authority, secret
 from server.access.authority import Authority, Credentials
 from server.access.token import Token
 from server.access.token_file import TokenFile
-from server.caller import EVERY_RIGHT, PUBLIC_RIGHTS, Right
+from server.caller import EVERY_RIGHT, PUBLIC_RIGHTS, Caller, Right
 from server.errors import Reason, TidegateError, Unauthenticated
 from server.meter import Limits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 SECRET = secret.make()
@@ -56,9 +58,9 @@ def test_where_tokens_are_set_nobody_may_do_anything_without_one_not_even_on_thi
 
 
 def test_without_a_file_of_tokens_everybody_may_predict_and_who_is_on_this_machine_may_do_everything() -> None:
-    authority = Authority()
-    assert authority.caller(Credentials("ipv4:10.0.0.1", secret=SECRET)).rights == PUBLIC_RIGHTS
-    assert authority.caller(Credentials("unix:", here=True)).rights == EVERY_RIGHT
+    public = Authority()
+    assert public.caller(Credentials("ipv4:10.0.0.1", secret=SECRET)).rights == PUBLIC_RIGHTS
+    assert public.caller(Credentials("unix:", here=True)).rights == EVERY_RIGHT
 
 
 def test_who_guesses_is_answered_later_each_time_and_who_knows_is_not(world: World) -> None:
@@ -70,6 +72,64 @@ def test_who_guesses_is_answered_later_each_time_and_who_knows_is_not(world: Wor
     assert [delay(replace(SHOWN, secret=secret.make())) for _ in range(6)] == [0, 0, 0, 0.05, 0.1, 0.2]
     assert delay(Credentials("ipv4:10.0.0.2", secret="tg_x")) == 0
     assert world.authority.caller(SHOWN).token == "mill"
+
+
+def test_how_long_a_wrong_token_is_compared_tells_nothing_of_those_there_are(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of each the digest is made, looked up, and compared in constant time where its first digits are those of one."""
+    done = list[str]()
+
+    def noted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *given: (done.append(name), call(*given))[1]
+
+    monkeypatch.setattr(secret, "digest", noted("digest", secret.digest))
+    monkeypatch.setattr(authority, "compare_digest", noted("compare", authority.compare_digest))
+    kept = MILL.digests[0]
+    near = kept[:-1] + ("0" if kept[-1] != "0" else "1")  # as if somebody had found a secret with such a digest
+    for wrong in ("mill", SECRET[:-1], secret.make(), f"{SECRET} "):
+        with pytest.raises(Unauthenticated):
+            world.authority.caller(replace(SHOWN, secret=wrong))
+    assert set(done) <= {"digest", "compare"}
+    assert done.count("digest") == 4
+    assert done.count("compare") <= 4
+    monkeypatch.setattr(secret, "digest", lambda _: near)
+    done.clear()
+    with pytest.raises(Unauthenticated):
+        world.authority.caller(replace(SHOWN, secret="any"))
+    assert done == ["compare"]
+
+
+def test_a_wrong_token_costs_no_look_at_every_stream_and_a_right_one_from_the_same_address_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caller = world.authority.caller(SHOWN)
+    looked = list[Caller]()
+    monkeypatch.setattr(Authority, "withdrawn", lambda _, one: looked.append(one))
+    with world.authority.watching(caller, lambda _: None):
+        for _ in range(9):
+            with pytest.raises(Unauthenticated) as refused:
+                world.authority.caller(replace(SHOWN, secret=secret.make()))
+            assert world.authority.caller(SHOWN) == caller
+        assert refused.value.delay > 1
+        assert not looked
+        world.authority.refresh()
+        assert looked == [caller]
+    assert {record.message for record in caplog.records} == {f"what is no token here came from {SHOWN.address}"}
+
+
+def test_what_an_account_may_is_said_as_the_file_has_it_now(world: World) -> None:
+    asked = partial(world.authority.allows, "token:mill")
+    assert (asked("weather-1"), asked("weather@stable"), asked("tide")) == (True, True, False)
+    assert not world.authority.allows("token:other", "weather")
+    world.put(replace(MILL, expires=2_000.0))
+    world.authority.refresh()
+    world.now = 2_000.0
+    assert not asked("weather")
+    world.put(replace(MILL, rights=frozenset({Right.ADMINISTER})))
+    world.authority.refresh()
+    assert not asked("weather")
+    assert Authority().allows("ipv4:10.0.0.1", "weather")
 
 
 def test_a_certificate_may_stand_for_a_secret_and_a_secret_goes_before_it(world: World) -> None:

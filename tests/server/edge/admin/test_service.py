@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
+from server.access.authority import Authority
 from server.caller import Caller, Right
 from server.edge.admin.service import SERVICE, AdminServicer
 from server.edge.incoming import Incoming
+from server.errors import Unauthenticated
 from server.settings import Settings
 from tidegate.v1 import admin_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
 OBSERVED = {"ListSequences", "DescribeStore", "CheckStore", "ListVersions"}
 METHODS = [method.name for method in pb.DESCRIPTOR.services_by_name["Admin"].methods]
@@ -62,16 +64,23 @@ class Handlers:
         return self.generic.service(SimpleNamespace(method=f"/{SERVICE}/{method}", invocation_metadata=()))
 
 
-async def status(method: str, caller: Caller, request: bytes = b"") -> str:
-    """How a call ends for a caller, where nothing may be looked at."""
+async def status(
+    method: str,
+    caller: Caller,
+    request: bytes = b"",
+    authority: Any = None,  # noqa: ANN401
+    upkeep: Any = None,  # noqa: ANN401
+) -> str:
+    """How a call ends for a caller, where nothing may be looked at but what `upkeep` is."""
     settings = Settings()
     backend: Any = SimpleNamespace(
         settings=settings,
         caller=lambda _: caller,
+        authority=authority or Authority(),
         noted=lambda *_: lambda _: None,
         admission=SimpleNamespace(answer=lambda _: lambda: None),
         incoming=Incoming(settings),
-        keeper=SimpleNamespace(upkeep=Untouched()),
+        keeper=SimpleNamespace(upkeep=upkeep or Untouched()),
         repository=Untouched(),
     )
     handlers, context = Handlers(), Context(request)
@@ -113,3 +122,16 @@ async def test_the_versions_of_another_model_are_neither_shown_nor_changed(kind:
     request = getattr(pb, f"{kind}Request")(model="secret").SerializeToString()
     caller = Caller(rights=frozenset({Right.ADMINISTER}), models=("weather*",))
     assert await status(kind, caller, request) == "PERMISSION_DENIED"
+
+
+async def test_a_call_that_goes_on_for_long_ends_once_its_token_does_not_hold_any_more() -> None:
+    async def pages() -> AsyncIterator[bytes]:
+        for page in (b"1", b"2"):
+            yield page
+
+    keeper = Caller(rights=frozenset({Right.ADMINISTER}))
+    errors = iter([None, Unauthenticated("token 'keeper' was removed")])
+    authority = SimpleNamespace(withdrawn=lambda _: next(errors))
+    upkeep = SimpleNamespace(back_up=pages)
+    assert await status("BackUpStore", keeper, authority=authority, upkeep=upkeep) == "UNAUTHENTICATED"
+    assert next(errors, "asked twice") == "asked twice"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import queue
 import re
 import signal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 from tritonclient.utils import InferenceServerException
 
+import tidegate
 from server.access import secret
 from server.access.token import Token
 from server.access.token_file import TokenFile
@@ -49,6 +52,16 @@ def refused(call: Callable[[], object]) -> str:
     with pytest.raises(InferenceServerException) as error:
         call()
     return error.value.message()
+
+
+def kept_tokens(path: Path, shown: str, *models: str) -> TokenFile:
+    """A file in which a secret is that of token 'ann', for these models; for none, there is no such token."""
+    file = TokenFile(path)
+    with file.change() as tokens:
+        tokens.clear()
+        if models:
+            tokens["ann"] = Token("ann", frozenset({Right.PREDICT}), models, (secret.digest(shown),))
+    return file
 
 
 # Errors ---------------------------------------------------------------------------------------------------------------
@@ -146,13 +159,9 @@ def test_an_output_that_is_asked_for_a_thousand_times_comes_once(server: Running
 def test_a_sequence_that_is_here_is_not_for_a_token_whose_rights_were_taken_away(
     start: Callable[..., RunningServer], lstm_only: Path, tmp_path: Path
 ) -> None:
-    shown, file = secret.make(), TokenFile(tmp_path / "tokens.json")
-
-    def allow(*models: str) -> None:
-        with file.change() as tokens:
-            tokens["ann"] = Token("ann", frozenset({Right.PREDICT}), models, (secret.digest(shown),))
-
-    allow("*")
+    shown = secret.make()
+    allow = partial(kept_tokens, tmp_path / "tokens.json", shown)
+    file = allow("*")
     server = start(lstm_only, "--tokens", str(file.path)).ready()
     header = {"headers": {"authorization": f"Bearer {shown}"}}
     with connected(server.address) as client:
@@ -162,10 +171,59 @@ def test_a_sequence_that_is_here_is_not_for_a_token_whose_rights_were_taken_away
         said = refused(lambda: step(client, 1, 7, **header))
         assert said == refused(lambda: step(client, LAST, 7, **header)), "nor may it be ended"
         assert "token 'ann' may not predict with model 'lstm'" in said
+        server.line("oip-.*-7 .* parked after step 1")
         before = len(server.lines)
         allow("*")
         server.line("read 1 tokens", after=before)
         step(client, 1, 7, **header)
+
+
+def test_sequences_and_streams_of_a_token_that_is_changed_or_removed_leave_at_once_and_go_on_when_it_is_back(
+    start: Callable[..., RunningServer], lstm_only: Path, tmp_path: Path, expected: np.ndarray
+) -> None:
+    shown = secret.make()
+    file = kept_tokens(tmp_path / "tokens.json", shown, "*")
+    server = start(lstm_only, "--tokens", str(file.path)).ready()
+    header = [("authorization", f"Bearer {shown}")]
+    first = request("lstm", [bad()], raw_input_contents=[RAW], parameters={"sequence_id": 9, "sequence_start": True})
+    with connected(server.address) as client, stub(server.address) as service:
+
+        def opened() -> Iterator[Any]:
+            sent = queue.Queue[Any]()  # open until the call ends
+            sent.put(first)
+            call = service.ModelStreamInfer(iter(sent.get, None), metadata=header, timeout=30)
+            call.add_callback(lambda: sent.put(None))
+            return iter(call)
+
+        for at in range(2):
+            step(client, at, 8, headers=dict(header))
+        stream = opened()
+        assert not next(stream).error_message
+        kept_tokens(file.path, shown, "other*")
+        with pytest.raises(grpc.RpcError, match="what token 'ann' may do was changed"):
+            next(stream)
+        assert next(opened()).error_message.startswith("PERMISSION_DENIED: token 'ann' may not predict")
+        server.line("sequences of token:ann with model 'lstm' are parked: it may not predict with it any more")
+        server.line(r"oip-\w+-8 .* parked after step 2")
+        kept_tokens(file.path, shown)
+        server.line("read 0 tokens")
+        with pytest.raises(grpc.RpcError, match="not known here, or not any more"):
+            next(opened())
+        kept_tokens(file.path, shown, "*")
+        assert step(client, 2, 8, headers=dict(header)).tobytes() == expected[2].tobytes()
+
+
+def test_the_native_api_learns_nothing_of_a_sequence_whose_id_it_worked_out(server: RunningServer) -> None:
+    with connected(server.address) as client:
+        step(client, 0, 65)
+    with tidegate.connect(server.address) as operator:
+        (id_,) = [one.id for one in operator.admin.sequences() if one.id.endswith("-65")]
+        said = set()
+        for asked in (id_, id_[:-1] + "6"):
+            with pytest.raises(tidegate.SequenceLost) as error:
+                operator.resume(asked, "guessed", answered=1)
+            said.add((error.value.reason, str(error.value).replace(asked, "ID")))
+    assert said == {("UNKNOWN_SEQUENCE", "no sequence 'ID' is kept here (UNKNOWN_SEQUENCE)")}
 
 
 def test_each_way_in_which_a_sequence_is_not_there_has_its_own_reason(server: RunningServer) -> None:
