@@ -64,15 +64,9 @@ class Upkeep:
     # Listing ----------------------------------------------------------------------------------------------------------
 
     async def list(self, wanted: Filter, make: Callable[[Sequence[Listed]], T]) -> AsyncIterator[T]:
-        """All sequences that are wanted. Raises StoreFailed, StoreSilent."""
-        if self._outbox:
-            await self._checkpointer.write_soon()
-        here = dict[str, Listed]()
-        sequences = list(self._registry)
-        async for part in pieces(len(sequences)):
-            now = self._registry.monotonic()
-            here |= {one.id: seen(one, now) for one in sequences[part] if one in self._registry}
-        del sequences
+        """All sequences that are wanted; each that is there all the time once. Raises StoreFailed, StoreSilent."""
+        here = await self._here(wanted)
+        await self._checkpointer.write_soon()  # what has left its stream by now, and the store does not know yet
 
         def page(records: Sequence[Record]) -> T:
             found = [listed(r, here.pop(r.id, None)) for r in records if wanted.may_match(r)]
@@ -80,9 +74,18 @@ class Upkeep:
 
         async for made in self._those(sorted(wanted.ids), page) if wanted.ids else self._pages(page):
             yield made
-        rest = [one for one in here.values() if wanted.matches(one)]  # those that the store does not know
+        rest = list(here)  # those that the store did not know when it was asked
         async for part in pieces(len(rest)):
-            yield make(rest[part])
+            those = [here.pop(id_) for id_ in rest[part]]
+            yield make([one for one in those if wanted.matches(one)])
+
+    async def _here(self, wanted: Filter) -> dict[str, Listed]:
+        """What is open here, by id, of the ids that are asked for."""
+        here, ids = dict[str, Listed](), list(wanted.ids) or [one.id for one in self._registry]
+        async for part in pieces(len(ids)):
+            now = self._registry.monotonic()
+            here |= {one.id: seen(one, now) for one in self._registry.those_here(ids[part])}
+        return here
 
     async def _those(self, ids: Sequence[str], take: Callable[[Sequence[Record]], T]) -> AsyncIterator[T]:
         """Likewise the records of some ids, however many are asked for."""

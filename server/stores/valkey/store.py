@@ -7,7 +7,7 @@ crash of Valkey itself as far as its `appendonly` and `appendfsync` say.
 
 import logging
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha1
 from itertools import chain
@@ -44,6 +44,20 @@ REFUSALS = (
     of_valkey.MovedError,
     of_valkey.BusyLoadingError,
 )
+
+
+class Scan:
+    """Where a SCAN is, and a hash of each id that it has found."""
+
+    def __init__(self) -> None:
+        self.at = 0
+        self._found = set[int]()
+
+    def new(self, ids: Iterable[bytes]) -> list[bytes]:
+        """Those that it had not found before."""
+        new = [id_ for id_ in dict.fromkeys(ids) if hash(id_) not in self._found]
+        self._found.update(map(hash, new))
+        return new
 
 
 class ValkeyStore:
@@ -131,11 +145,16 @@ class ValkeyStore:
         return sum(self._each("forget", now, [(min(BATCH, left),) for left in range(count, 0, -BATCH)], 1))
 
     def page(self, cursor: object | None, limit: int, now: float) -> Page:
-        """See `Store.page`. What SCAN finds is read by the script, each sequence at one moment."""
+        """See `Store.page`. What SCAN finds is read by the script, each sequence at one moment.
+
+        While keys come and go SCAN gives some of them twice.
+        """
+        scan = cursor if isinstance(cursor, Scan) else Scan()
         pattern = re.sub(r"([\[\]*?\\])", r"\\\1", self._prefix) + "sequence:*"
-        ((following, keys),) = self._run([("SCAN", cursor or 0, "MATCH", pattern, "COUNT", limit)])  # type: ignore[list-item] # an int
-        ids = [key[len(self._prefix) + len("sequence:") :] for key in keys]
-        return Page(self.records(ids, now), int(following) or None)
+        ((following, keys),) = self._run([("SCAN", scan.at, "MATCH", pattern, "COUNT", limit)])  # type: ignore[list-item] # an int
+        new = scan.new(key[len(self._prefix) + len("sequence:") :] for key in keys)
+        scan.at = int(following)
+        return Page(self.records(new, now), scan if scan.at else None)
 
     def records(self, ids: Collection[str | bytes], now: float) -> tuple[Record, ...]:
         found = [one for answer in self._each("page", now, [(id_,) for id_ in ids]) for one in answer]

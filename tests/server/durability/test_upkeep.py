@@ -6,7 +6,8 @@ import asyncio
 import re
 import time
 from dataclasses import replace
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,9 @@ from server.stores import store
 from server.stores.memory import MemoryStore
 from server.stores.records import Record
 from server.stores.terms import Terms
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 STATE = np.arange(4, dtype=np.float32)
 
@@ -149,4 +153,43 @@ async def test_a_large_store_is_read_in_pages_of_a_bounded_size_between_which_th
         assert max(pages) <= 250
         assert turns >= len(pages)
     beside.cancel()
+    await thread.stop()
+
+
+class Leaving:
+    """Stands for a registry of sequences of which those in `left` have left their streams since they were counted."""
+
+    clock, monotonic = staticmethod(time.time), staticmethod(time.monotonic)
+
+    def __init__(self, ids: list[str], left: set[str]) -> None:
+        model = SimpleNamespace(name="weather", version=3)
+        self.here = {
+            id_: SimpleNamespace(id=id_, owner="token:ann", model=model, slot=-1, steps=3, fence=1) for id_ in ids
+        }
+        self.left = left
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.here.values())
+
+    def __contains__(self, one: Any) -> bool:  # noqa: ANN401 - what stands for a sequence
+        return one.id not in self.left
+
+    def those_here(self, ids: list[str]) -> list[Any]:
+        return [self.here[id_] for id_ in ids if id_ in self.here and id_ not in self.left]
+
+
+async def test_what_leaves_its_stream_while_all_are_listed_is_neither_missing_nor_listed_twice() -> None:
+    kept, left = MemoryStore(Terms()), {f"s{n}" for n in range(90, 100)}
+
+    async def write() -> None:
+        kept.put([record(id_, 3) for id_ in left], 1_000.0)
+
+    thread = StoreThread(lambda: kept, 60.0)
+    await thread.start()
+    registry: Any = Leaving([f"s{n}" for n in range(200)], left)
+    checkpointer: Any = SimpleNamespace(write_soon=write)
+    upkeep = Upkeep(thread, registry, Outbox(), checkpointer)
+    for ids in (frozenset[str](), frozenset({"s95", "s7", "none"})):
+        found = [one.id async for page in upkeep.list(Filter(ids=ids), list) for one in page]
+        assert sorted(found) == sorted(ids - {"none"} or registry.here)
     await thread.stop()

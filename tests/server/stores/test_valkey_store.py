@@ -12,7 +12,7 @@ from valkey.exceptions import ResponseError
 from server.errors import StoreFailed
 from server.stores.store import Birth, Claim, Claimed, End, Gone, Hold, Reason, Refused, Swept, Usage, Write
 from server.stores.terms import Terms
-from server.stores.valkey.store import Item, ValkeyStore
+from server.stores.valkey.store import Item, Scan, ValkeyStore
 from tests.valkey_server import RunningValkey
 
 if TYPE_CHECKING:
@@ -402,3 +402,8 @@ def test_a_damaged_sequence_is_set_aside_said_once_and_the_others_expire(
     assert (store.usage().sequences, store.usage().parked) == (1, 0)
     assert len(caplog.records) == 3
     assert {key.rpartition(b":")[2] for key in client.scan_iter("{tidegate}:damaged:*")} == {b"a", b"b", b"d"}
+
+
+def test_what_a_scan_finds_twice_is_given_once() -> None:
+    scan = Scan()
+    assert [scan.new(found) for found in ([b"a", b"b", b"a"], [b"b", b"c"], [])] == [[b"a", b"b"], [b"c"], []]
