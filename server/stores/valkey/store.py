@@ -151,7 +151,7 @@ class ValkeyStore:
         """
         scan = cursor if isinstance(cursor, Scan) else Scan()
         pattern = re.sub(r"([\[\]*?\\])", r"\\\1", self._prefix) + "sequence:*"
-        ((following, keys),) = self._run([("SCAN", scan.at, "MATCH", pattern, "COUNT", limit)])  # type: ignore[list-item] # an int
+        ((following, keys),) = self._run([("SCAN", scan.at, "MATCH", pattern, "COUNT", limit)])
         new = scan.new(key[len(self._prefix) + len("sequence:") :] for key in keys)
         scan.at = int(following)
         return Page(self.records(new, now), scan if scan.at else None)
