@@ -138,8 +138,9 @@ class _Writer:
         g, span = self.g, ring.span
         given = ring.port(np.dtype(np.float32)).name
         apart = [len(axis) for axis in span.axes] == [1] * len(span.axes)
-        history = g.op("Concat", self._before(ring), self._late(key, span), axis=span.place)
-        kept = g.slice(history, span.place, span.own, span.own + span.back)
+        before = self._before(ring)
+        history = g.op("Concat", before, self._late(key, span), axis=span.place)
+        kept = before if span.held else g.slice(history, span.place, span.own, span.own + span.back)
         name = f"{given}/next"
         if apart:
             g.op_to(name, "Identity", kept)

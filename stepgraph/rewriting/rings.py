@@ -30,7 +30,7 @@ class Span:
     The sequence begins with `begun` elements that depend on no step; those before them are `outside`, and so are the
     first `since` of the steps' own, which the file does not have. With `there`, the first steps get fewer elements:
     none from before that one, which is counted from the first of the first step. If it `repeats`, all that stands
-    before the first step is the first element of that step again.
+    before the first step is the first element of that step again; if that is `held`, it never becomes another.
     """
 
     input: int
@@ -44,6 +44,7 @@ class Span:
     since: int = 0
     there: int | None = None
     repeats: bool = False
+    held: bool = False
 
     @property
     def back(self) -> int:
@@ -138,7 +139,7 @@ class Ring:
         return start.reshape(self.port(held.dtype).row)
 
 
-Key = tuple[str, int, float, int]
+Key = tuple[str, int, float, int, bool]
 
 
 def found(nodes: Iterable[onnx.NodeProto], forms: Mapping[str, Form]) -> dict[Key, Ring]:
@@ -204,7 +205,7 @@ def _kept(rings: Mapping[Key, Ring], held: Mapping[str, np.ndarray]) -> tuple[Lo
 
 def key_of(node: onnx.NodeProto, span: Span) -> Key:
     tensor = node.output[0] if span.input == OWN else node.input[span.input]
-    return tensor, span.place, span.outside, span.since
+    return tensor, span.place, span.outside, span.since, span.held
 
 
 def first_of(node: onnx.NodeProto) -> str:

@@ -47,7 +47,8 @@ def _read(graph: Graph, facts: Facts, counting: bool) -> Reading:
         forms[next(filter(None, call.node.output))] = made
         if counted:
             return [replace(results[0], live=True, varies="")]
-        return [replace(value.settled(), back=0, ahead=0) for value in results]
+        same = any(span.held for span in made.spans)  # at every step
+        return [replace(value.settled(), back=0, ahead=0, last=value.last and not same) for value in results]
 
     finding = reader.read(graph, facts, cut)
     return Reading(finding, forms)
@@ -63,7 +64,7 @@ def form(call: Call, results: Sequence[Value]) -> Form | None:
     if call.node.op_type in sums.JOINING:
         return sums.upon_the_last(call, results)
     if any(value.back == inf for value in results):
-        return None  # what comes out cannot be
+        return moves.first(call)  # what else comes out cannot be
     made = _FORMS.get(call.node.op_type, beside)(call, results)
     if made is None or any(span.last >= span.own for span in made.spans):
         return None

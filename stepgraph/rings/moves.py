@@ -10,7 +10,7 @@ from stepgraph.rewriting.rings import Form, Span
 from stepgraph.rings.beside import beside
 from stepgraph.rings.span import place_of, span, steps_of
 from stepgraph.rings.windows import as_it_is, reach
-from stepgraph.rules.axes import Time, begun_later, has_time, length, time_of
+from stepgraph.rules.axes import ROWS, TIME, Time, begun_later, has_time, length, time_of
 from stepgraph.rules.picks import bound
 from stepgraph.rules.size import Size
 from stepgraph.rules.table import Call, whole
@@ -144,6 +144,22 @@ def gathered(call: Call, results: Sequence[Value]) -> Form | None:
     if span.first == span.own - 1 and not span.begun and x.axes[place] == (Time(span.own),):
         return None
     return Form((span,), constants={1: np.zeros(picked.shape, np.int64)})
+
+
+def first(call: Call) -> Form | None:
+    """The first step of a sequence, which is held from then on."""
+    x = call.value()
+    place = place_of(x)
+    if place is None or x.axes[place] != (TIME,) or x.last or any(ROWS in axis and len(axis) > 1 for axis in x.axes):
+        return None
+    held = replace(span(call, 0, place, -1, -1), repeats=True, held=True)
+    match call.node.op_type:
+        case "Gather" if call.axis(0) == place and (picked := call.number(1)) is not None and picked.size == 1:
+            return Form((held,), constants={1: np.zeros(picked.shape, np.int64)}) if picked.item() == 0 else None
+        case "Slice":
+            bounds = [call.numbers(name, i) for i, name in ((1, "starts"), (2, "ends"))]
+            return Form((held,), instead=0) if bounds == [[0], [1]] else None
+    return None
 
 
 def _windowed(call: Call, made: Value, ramp: np.ndarray) -> Form:

@@ -18,8 +18,10 @@ of its default domain. "Mixes" is said of a node that computes over the axis of 
 axis the same operator is local. What reaches n steps back, and none ahead, becomes a state of the sequence: a ring of
 the last elements of the tensor that is looked back at. Where a file takes the last n steps of a sequence (`x[:, -n:]`)
 and the first steps have fewer, they are given fewer, as in the file: such sequences run one by one, and what runs over
-those steps, cells too, runs anew at each step. What depends on the number of the step alone (a range along time, a sum
-of ones, the front of a table) is counted as a state.
+those steps, cells too, runs anew at each step. The first step of a sequence, where later ones are compared with it
+(`x - x[:, :1]`), is held as a state. Where a file drops the first steps (`x[:, 5:]`, a convolution without padding),
+these have no answer, and the states of cells wait for the first that has. What depends on the number of the step alone
+(a range along time, a sum of ones, the front of a table) is counted as a state.
 
 This page is made by `python -m stepgraph.rules.listing > docs/reading.md`.
 

@@ -115,6 +115,24 @@ COUNTED: dict[str, tuple[Callable[[], Part], int]] = {  # with how many sequence
 }
 
 
+class Since(nn.Module):
+    """What a cell has come to, beside how it was after the first step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.LSTM(INPUTS, 4, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.cell(x)[0]
+        return torch.cat([h - h[:, :1], (x / (1 + x[:, 0].abs()).unsqueeze(1))], -1)
+
+
+HELD: dict[str, Callable[[], Part]] = {
+    "how far a sequence is from its first step": lambda: lambda x: x - x[:, :1],
+    "in units of the first step, and what a cell has come to since": Since,
+}
+
+
 class Net(nn.Module):
     """A part before a cell."""
 
@@ -150,6 +168,11 @@ def held_to_the_file(part: Part, path: Path, batch: int) -> None:
 @pytest.mark.parametrize("name", REPLICATED)
 def test_what_pads_with_the_first_step_is_served(name: str, tmp_path: Path) -> None:
     held_to_the_file(REPLICATED[name](), tmp_path / "model.onnx", 2)
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_what_is_compared_with_the_first_step_holds_it_as_a_state(name: str, tmp_path: Path) -> None:
+    held_to_the_file(HELD[name](), tmp_path / "model.onnx", 2)
 
 
 @pytest.mark.parametrize("name", COUNTED)
