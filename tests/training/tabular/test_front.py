@@ -10,7 +10,8 @@ import torch
 
 from training.export import export
 from training.network import build
-from training.tabular.learning.front import Front
+from training.tabular.learning.front import Front, encoding_of
+from training.tabular.learning.inputs import Input, Inputs
 from training.tabular.learning.network import TableNetwork
 
 if TYPE_CHECKING:
@@ -98,3 +99,15 @@ def test_quantiles_never_cross(brief_table: Callable[..., Table]) -> None:
     with torch.no_grad():
         y = network(network.example(3, 50)).reshape(3, 50, 2, 4)
     assert (y.diff(dim=-1) >= 0).all()
+
+
+def test_a_number_that_varies_only_after_the_training_part_stays_small_and_a_tiny_one_does_not_vanish() -> None:
+    later_N = np.arange(100) >= 50
+    columns = [later_N, np.where(later_N, 101_000, 100_000), 1e-9 * (np.arange(100) % 7), np.where(later_N, 5, np.nan)]
+    x_NF = np.stack(columns, axis=1).astype(np.float32)
+    inputs = Inputs(
+        tuple(Input(name, "number", missing=name == "new") for name in ("flag", "air", "tiny", "new")), x_NF
+    )
+    z_NE = Front(encoding_of(inputs, ~later_N, 60.0))(torch.from_numpy(x_NF)[None]).e_BTE[0, :, :4]
+    assert z_NE.abs().max() <= 5
+    assert z_NE[:, 2].std() > 0.5

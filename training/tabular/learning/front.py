@@ -25,6 +25,8 @@ DAY = 86400.0
 # After so many steps a time is half way from "now" to "long ago".
 LONG = 8.0
 SLIM = 0.225
+# Numbers that differ by less than this part of their size are the same number in single precision.
+ALIKE, LOWEST = 1e-7, 1e-30
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,10 @@ def encoding_of(inputs: Inputs, learnt_N: NDArray[np.bool_], step_seconds: float
     """The constants, from the rows that are learnt from and no other."""
     numbers = [place for place, column in enumerate(inputs.columns) if column.kind == "number" and not column.cycle]
     x_Nn = inputs.x_NF[learnt_N][:, numbers].astype(np.float64)
-    known_n = ~np.isnan(x_Nn).all(axis=0)
-    mean_n = np.where(known_n, np.nanmean(np.where(known_n, x_Nn, 0.0), axis=0), 0.0)
-    deviation_n = np.where(known_n, np.nanstd(np.where(known_n, x_Nn, 0.0), axis=0), 1.0)
+    x_Nn = np.where(np.isnan(x_Nn).all(axis=0), 0.0, x_Nn)
+    mean_n, deviation_n = np.nanmean(x_Nn, axis=0), np.nanstd(x_Nn, axis=0)
+    alike_n = deviation_n <= ALIKE * np.abs(mean_n) + LOWEST  # later it may vary, and must not come out as a million
+    deviation_n = np.where(alike_n, np.maximum(np.abs(mean_n), 1.0), deviation_n)
     lagged = [numbers.index(inputs.place(name)) for name in lags.names]
     least = []
     if lags.relative:  # these stay in raw units: what they are divided by depends on the series
@@ -95,8 +98,8 @@ def encoding_of(inputs: Inputs, learnt_N: NDArray[np.bool_], step_seconds: float
     ]
     return Encoding(
         tuple(numbers),
-        tuple(float(value) for value in mean_n),
-        tuple(max(float(value), 1e-6) for value in deviation_n),
+        tuple(mean_n.tolist()),
+        tuple(deviation_n.tolist()),
         tuple(index for index, place in enumerate(numbers) if inputs.columns[place].missing),
         tuple(categories),
         tuple(len(inputs.columns[place].categories) for place in categories),
