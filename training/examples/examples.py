@@ -38,6 +38,10 @@ class Examples:
     def __len__(self) -> int:
         return len(self.x_BTF)
 
+    def drawn(self, seed: int, step: int, count: int) -> Examples:
+        """Some of them at random, the same for each seed and step."""
+        return self[torch.randint(len(self), (count,), generator=generator(seed, step))]
+
 
 @dataclass(frozen=True)
 class Answers:

@@ -26,7 +26,7 @@ import torch
 
 from training.config import Config
 from training.errors import DataError
-from training.examples.examples import Examples, at_each_step, generator, last_step
+from training.examples.examples import Examples, at_each_step, last_step
 from training.examples.task import ExamplesTask, Goal
 from training.recipes import datafile
 from training.task import Feature, Signature
@@ -59,13 +59,10 @@ class Digits(Config):
         images, part_N = load(read, self.data)
         training, validation, test = (images[torch.isin(part_N, torch.tensor(parts))] for parts in split())
 
-        def draw(step: int) -> Examples:
-            return training[torch.randint(len(training), (self.batch,), generator=generator(self.seed, step))]
-
         return ExamplesTask(
             signature=SIGNATURE,
             kind="classes",
-            draw=draw,
+            draw=lambda step: training.drawn(self.seed, step, self.batch),
             validation=validation,
             test=test,
             goal=Goal("accuracy", 0.92, higher=True),

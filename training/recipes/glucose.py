@@ -28,7 +28,7 @@ import torch
 
 from training.config import Config
 from training.errors import DataError
-from training.examples.examples import Examples, answer, generator
+from training.examples.examples import Examples, answer
 from training.examples.task import ExamplesTask, Goal
 from training.recipes import datafile
 from training.scaling import Scaling, standardise
@@ -80,13 +80,10 @@ class Glucose(Config):
         spans = (slice(None, cut[0]), slice(cut[0], cut[1]), slice(cut[1], None))
         training, validation, test = (pieces(self, record, span) for span in spans)
 
-        def draw(step: int) -> Examples:
-            return training[torch.randint(len(training), (self.batch,), generator=generator(self.seed, step))]
-
         return ExamplesTask(
             signature=SIGNATURE,
             kind="numbers",
-            draw=draw,
+            draw=lambda step: training.drawn(self.seed, step, self.batch),
             validation=validation,
             test=test,
             goal=Goal("rmse_30min", 23.0, higher=False),

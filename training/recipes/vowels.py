@@ -24,7 +24,7 @@ import torch
 
 from training.config import Config
 from training.errors import DataError
-from training.examples.examples import Examples, at_each_step, generator, padded, steps_of
+from training.examples.examples import Examples, at_each_step, padded, steps_of
 from training.examples.task import ExamplesTask, Goal
 from training.recipes import datafile
 from training.scaling import standardise
@@ -61,13 +61,10 @@ class Vowels(Config):
         aside_B = torch.arange(len(known)) % VALIDATION_EVERY == 0
         training = known[~aside_B]
 
-        def draw(step: int) -> Examples:
-            return training[torch.randint(len(training), (self.batch,), generator=generator(self.seed, step))]
-
         return ExamplesTask(
             signature=SIGNATURE,
             kind="classes",
-            draw=draw,
+            draw=lambda step: training.drawn(self.seed, step, self.batch),
             validation=known[aside_B],
             test=test,
             goal=Goal("accuracy", 0.93, higher=True),
