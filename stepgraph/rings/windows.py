@@ -22,7 +22,7 @@ def window(call: Call, results: Sequence[Value]) -> Form | None:
     slid = windows.all_of(call, kernel)
     window = slid[place - 2]
     first, last = reach(call.value(), made, place, window)
-    outside = _outside(call)
+    outside = _outside(call, window)
     if as_it_is(call.value(), made, window, first) or outside is None:
         return None
     time = time_of(call.value().axes)
@@ -49,12 +49,12 @@ def as_it_is(x: Value, made: Value, window: Window, first: int) -> bool:
     return first >= 0 and not (window.before or window.after) and all(t and not t.shift and not t.extra for t in times)
 
 
-def _outside(call: Call) -> float | None:
-    """What stands where there is no element; None if it cannot be told, or is counted as none."""
+def _outside(call: Call, window: Window) -> float | None:
+    """What the node pads the axis of time with; None if it cannot be told, or is counted as none."""
     match call.node.op_type:
         case "MaxPool":
             return -math.inf
-        case "AveragePool" if not call.attributes.get("count_include_pad", 0) and any(call.attributes.get("pads", [])):
+        case "AveragePool" if window.before and not call.attributes.get("count_include_pad", 0):
             return None
         case "ConvInteger" | "QLinearConv" if call.given(2) is not None:
             zero = call.number(2)

@@ -69,6 +69,11 @@ class Spectral(nn.Module):
         return y.transpose(1, 2).flatten(2)
 
 
+def averaged(x: Tensor) -> Tensor:
+    late = functional.pad(x.unsqueeze(1), (0, 0, 2, 0))
+    return functional.avg_pool2d(late, 3, 1, (0, 1), count_include_pad=False).squeeze(1)
+
+
 def two_lags(x: Tensor) -> Tensor:
     late = functional.pad(x, (0, 0, 6, 0), value=0.5)
     return torch.cat([x, late[:, 2:-4], late[:, : x.shape[1]]], 2)
@@ -109,6 +114,7 @@ LOOKING_BACK: dict[str, tuple[Callable[[], nn.Module | Callable[[Tensor], Tensor
     "a maximum of the past": (lambda: Along(CONSTANT((3, 0), -2.0), nn.MaxPool1d(4, 1)), [(INPUTS, 3)]),
     "an average of the past": (lambda: Along(CONSTANT((3, 0), 0.0), nn.AvgPool1d(4, 1)), [(INPUTS, 3)]),
     "time and frequency": (Spectral, [(1, 4, INPUTS)]),
+    "an average over time and frequency": (lambda: averaged, [(1, 2, INPUTS)]),
     "a sum": (lambda: lambda x: torch.cumsum(x, 1) * 0.1, [(1, INPUTS)]),
     "a difference from the second step on": (lambda: difference, [(1,), (1, INPUTS)]),
     "a window of differences": (Differences, [(1,), (1, INPUTS), (INPUTS, 2)]),
