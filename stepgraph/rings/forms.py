@@ -48,7 +48,9 @@ def _read(graph: Graph, facts: Facts, counting: bool) -> Reading:
         if counted:
             return [replace(results[0], live=True, varies="")]
         same = any(span.held for span in made.spans)  # at every step
-        return [replace(value.settled(), back=0, ahead=0, last=value.last and not same) for value in results]
+        return [
+            replace(value.settled(), back=0, ahead=0, last=value.last and not same, first=same) for value in results
+        ]
 
     finding = reader.read(graph, facts, cut)
     return Reading(finding, forms)

@@ -178,6 +178,9 @@ def joined(call: Call, results: Sequence[Value]) -> Form | None:
     if not timed or len(call.inputs) == 1:
         return beside(call, results)
     (index,) = timed
+    if results[0].repeats and call.value().first:
+        moved = _moved(call, results, index, None)
+        return replace(moved, spans=tuple(replace(span, repeats=True) for span in moved.spans))
     if any(part.live for i, part in enumerate(call.inputs) if part and i != index):
         return None
     before = [call.number(i) for i in range(index) if call.given(i)]

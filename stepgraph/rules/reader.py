@@ -50,7 +50,7 @@ def begin(facts: Facts) -> dict[str, Value]:
     """What is known of a graph's inputs."""
     rows: Axis = () if facts.alone else (ROWS,)
     steps: Size | int = 1 if facts.one_step else size(STEPS)
-    values = {port.name: Value(axes(port, rows), live=True) for port in facts.inputs}
+    values = {port.name: Value(axes(port, rows), live=True, origin=port.name) for port in facts.inputs}
     values |= {port.name: Value(axes(port, rows), number=np.array(0, object)) for port in facts.starts}
     values |= {port.name: Value(axes(port, rows), number=np.array(steps, object)) for port in facts.lengths}
     for each in facts.carried:
@@ -127,7 +127,7 @@ class Reader:
             constant = outermost and all(values[name].name or not name for name in node.input if name)
             for name, result in zip(node.output, results, strict=False):
                 if name:
-                    values[name] = replace(result, name=name) if constant and not result.live else result
+                    values[name] = replace(result, name=name) if constant and not result.live else _known(result, name)
 
     def _results(self, node: onnx.NodeProto, values: Mapping[str, Value], outermost: bool) -> list[Value]:
         inputs = [values[name] if name else None for name in node.input]
@@ -178,6 +178,10 @@ class Reader:
             return self._graph.value(name)
         except Exception:  # noqa: BLE001 # whatever the evaluator cannot compute is not known
             return None
+
+
+def _known(value: Value, name: str) -> Value:
+    return replace(value, origin=name) if value.live and not value.origin and value.timed else value
 
 
 def _initializer(tensor: onnx.TensorProto) -> Value:

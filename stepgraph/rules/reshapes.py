@@ -136,6 +136,12 @@ def _repeated(x: Value, axis: Axis, count: Size | int) -> Axis:
 @rule("Concat", says="reach n along time, local elsewhere")
 def concat(call: Call) -> Value:
     place, parts = call.axis(0), call.all
+    if _repeats(parts, place):
+        time = time_of(parts[1].axes)
+        assert time is not None
+        wide = (Time(time.rate, time.shift - 1, time.extra + 1),)
+        axes = put(parts[1].axes, place, wide)
+        return replace(parts[1], axes=axes, ahead=parts[1].ahead + 1, repeats=True, number=None, name="", origin="")
     joint, placed = _end_to_end(parts, place)
     beside = broadcast([replace(part, axes=put(part.axes, place, ())) for part in placed])
     axes = put(beside, place, joint)
@@ -144,6 +150,14 @@ def concat(call: Call) -> Value:
         return rearranged(parts[0], axes)
     ends = parts[0].ends if len(same) == 1 else frozenset[str]()
     return replace(joined(placed, axes), ends=ends)
+
+
+def _repeats(parts: Sequence[Value], place: int) -> bool:
+    """Whether a sequence has its first step once more in front, as padding that repeats it."""
+    if len(parts) != 2 or not parts[0].first or parts[0].axes[place] or parts[0].origin != parts[1].origin:
+        return False
+    time = time_of(parts[1].axes)
+    return time is not None and parts[1].axes[place] == (time,) and (time.rate, time.shift) == (1, 0)
 
 
 def _end_to_end(parts: Sequence[Value], place: int) -> tuple[Axis, list[Value]]:

@@ -62,7 +62,8 @@ class Value:
     has no axis of time is of the last step if `last`, of the step that a loop is at within its body, else of none.
     `number` is what it holds where that is known and small: as an array, or one number for all elements.
     `ramp`: it holds whole numbers that count along its axis of time, from these on (of length 1 along that axis).
-    It `repeats` if what stands before the first step is the first element of that step again.
+    It `repeats` if what stands before the first step is the first element of that step again. Its elements along time
+    are those of the tensor `origin`, perhaps fewer or at other places; it is the `first` of them, held at every step.
     `given` and `ends` are states of the interface: it is what such a state was, or what it becomes.
     """
 
@@ -75,6 +76,8 @@ class Value:
     number: np.ndarray | None = None
     ramp: np.ndarray | None = None
     repeats: bool = False
+    origin: str = ""
+    first: bool = False
     given: frozenset[str] = frozenset()
     ends: frozenset[str] = frozenset()
     reaching: Finding | None = None  # the node because of which it reaches further than its own step

@@ -105,6 +105,10 @@ REFUSED: dict[str, tuple[Callable[[], Around], str]] = {
         lambda: Around(before=OverTime(nn.ReflectionPad1d((2, 0)), nn.Conv1d(INPUTS, INPUTS, 3))),
         r"\(Pad\) needs 4 steps ahead, so this model cannot answer a stream",
     ),
+    "the first step of something else in front": (
+        lambda: Around(before=lambda x: x - torch.cat([x[:, :1].tanh(), x[:, :-1]], 1)),
+        r"\(Slice\) mixes steps .*\(Concat\) reaches back 1 step",
+    ),
     "the first two steps": (
         lambda: Around(before=lambda x: x - x[:, :2].mean(1, keepdim=True)),
         r"\(Slice\) mixes steps .*\(Sub\) uses the value of the first step at every step",

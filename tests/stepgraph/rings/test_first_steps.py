@@ -127,8 +127,14 @@ class Since(nn.Module):
         return torch.cat([h - h[:, :1], (x / (1 + x[:, 0].abs()).unsqueeze(1))], -1)
 
 
+def before(x: Tensor) -> Tensor:
+    return torch.cat([x[:, :1], x[:, :-1]], 1)
+
+
 HELD: dict[str, Callable[[], Part]] = {
     "how far a sequence is from its first step": lambda: lambda x: x - x[:, :1],
+    "a difference from the step before, of the first from itself": lambda: lambda x: x - before(x),
+    "a difference of differences": lambda: lambda x: (x - before(x)) - before(x - before(x)),
     "in units of the first step, and what a cell has come to since": Since,
 }
 
