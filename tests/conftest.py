@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from tests.zoo import Zoo
 
 
+# A machine that is busy is no fault of what is tested.
+hypothesis.settings.register_profile(
+    "any speed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any speed")
+
 CACHE = "TIDEGATE_TEST_CACHE"  # of proofs: all servers of a run share it, whichever process starts them
 WORKER = "PYTEST_XDIST_WORKER"
 # The files that take longest come first: one that began last would keep one processor busy alone.

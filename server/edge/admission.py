@@ -27,7 +27,7 @@ class Admission:
     def __init__(self, repository: Repository, settings: Settings) -> None:
         self._repository = repository
         self._moves = settings.outlives
-        self.leaving = asyncio.Event()  # set when open sequences are to go elsewhere
+        self.leaving = Leaving()
         most = settings.most_streams
         self._streams = _Places("streams", most, settings.share_of(most), "share a stream between sequences")
         self._answers = _Places("calls", most, settings.share_of(most), "read the answers to those before")
@@ -54,7 +54,7 @@ class Admission:
         """Opens nothing new from now on. Waits for calls that are under way, but not longer than `seconds`."""
         self._draining = True
         if self._moves:
-            self.leaving.set()
+            self.leaving.begin()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._quiet.wait(), seconds)
 
@@ -102,6 +102,30 @@ class Admission:
     def _check_open(self) -> None:
         if self._draining:
             raise Draining("this server is stopping and opens nothing new; connect to another or try again later")
+
+
+class Leaving:
+    """Whether open sequences are to go elsewhere, and what is to be called when that begins."""
+
+    def __init__(self) -> None:
+        self._begun = False
+        self._calls: set[Callable[[], None]] = set()
+
+    def begin(self) -> None:
+        self._begun = True
+        while self._calls:
+            self._calls.pop()()
+
+    def add(self, call: Callable[[], None]) -> None:
+        """Calls it once that begins, or now."""
+        if self._begun:
+            call()
+        else:
+            self._calls.add(call)
+
+    def discard(self, call: Callable[[], None]) -> None:
+        """Does not call it any more."""
+        self._calls.discard(call)
 
 
 class _Places:

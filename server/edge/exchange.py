@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 
 from server.durability.keeper import AnyKeeper
+from server.edge.admission import Leaving
 from server.edge.dialect import Bundle, Call, Dialect, Large, Outgoing, Request, Served
 from server.edge.pace import Pace
 from server.errors import Silent, TidegateError
@@ -48,7 +49,6 @@ class Exchange:
         pace: Pace,
         note: Callable[[Failed, Any], None] = lambda _, __: None,
     ) -> None:
-        # fixed
         self._loop = asyncio.get_running_loop()
         self._call = call
         self._dialect = dialect
@@ -60,8 +60,7 @@ class Exchange:
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._stream = make(self._emit)
         # reading
-        self._heard = False
-        self._last_was_read = False
+        self._heard = self._last_was_read = False
         self._reading = False  # requests are being taken
         self._stalled = False  # no request is taken until something was written, or until its turn has come
         self._queues = False  # for a turn
@@ -73,25 +72,26 @@ class Exchange:
         self._will_write = False
         self._sent = (0, 0)  # while the call is full: the bytes of the last message, of answers and of others
         # leaving
-        self._leaving = False
-        self._released = False
+        self._parking: asyncio.Task[None] | None = None
+        self._leaving = self._released = False
 
-    async def serve(self, leave: asyncio.Event) -> None:
+    async def serve(self, leaving: Leaving) -> None:
         """Runs until the client has sent its last message and has every answer, or is gone.
 
-        Once `leave` is set, the sequences are parked, and the client is told to go on elsewhere.
+        Once `leaving` begins, the sequences are parked, and the client is told to go on elsewhere.
         """
         silent = self._loop.call_later(self._silence, self._check_heard)
-        leaving = asyncio.create_task(self._leave(leave))
+        leaving.add(self._leave)
         self._call.begin(self)
         try:
             await self._over
         finally:
             silent.cancel()
-            leaving.cancel()
+            leaving.discard(self._leave)
             self._call.end()
-            if self._making is not None:
-                self._making.cancel()
+            for task in (self._parking, self._making):
+                if task is not None:
+                    task.cancel()
             if not self._over.done():
                 self._over.cancel()
             self._stream.abandon()
@@ -105,12 +105,13 @@ class Exchange:
         if not self._heard:
             self.fail(Silent(f"nothing was said on this stream for {self._silence:g} s"))
 
-    async def _leave(self, leave: asyncio.Event) -> None:
+    def _leave(self) -> None:
+        if not self._last_was_read:
+            self._leaving = True
+            self._parking = self._loop.create_task(self._park())
+
+    async def _park(self) -> None:
         """Parks all sequences after the steps that were taken, writes their checkpoints, and then tells the client."""
-        await leave.wait()
-        if self._last_was_read:
-            return
-        self._leaving = True
         gone: asyncio.Future[tuple[int, ...]] = self._loop.create_future()
 
         def left(handles: tuple[int, ...]) -> None:

@@ -28,18 +28,24 @@ def _logged(error: Exception) -> None:
     log.error("some long work failed", exc_info=error)
 
 
+_NOTHING: deque[tuple[Work, Callable[[Exception], None]]] = deque()  # is never written to
+
+
 class Line:
     """The long work of one client, done in order. Made by `Turns.line`."""
 
     def __init__(self, turns: "Turns") -> None:
         self._turns = turns
-        self.work: deque[tuple[Work, Callable[[Exception], None]]] = deque()  # what is under way, and what waits
+        # what is under way, and what waits; a queue only where there is some, as most lines of most clients are empty
+        self.work: deque[tuple[Work, Callable[[Exception], None]]] = _NOTHING
 
     def run(self, work: Work, failed: Callable[[Exception], None] | None = None) -> None:
         """Does some work after all that came before; short work is done when this returns.
 
         `failed` is called with what the work raises; without it, that is logged.
         """
+        if not self.work:
+            self.work = deque()
         self.work.append((work, failed or _logged))
         if len(self.work) == 1:
             self._turns.begin(self)
@@ -56,7 +62,9 @@ class Line:
                 failed(error)  # further work of this goes behind all that waits
                 self.work.popleft()
             if clock() >= until:
-                return
+                break
+        if not self.work:
+            self.work = _NOTHING
 
 
 class Turns:

@@ -23,6 +23,7 @@ from onnx import numpy_helper
 from server.caller import Caller
 from server.durability.keeper import Keeper
 from server.durability.store_thread import StoreThread
+from server.edge.admission import Leaving
 from server.edge.callers import address_of
 from server.edge.native.requests import reader
 from server.edge.native.service import exchange
@@ -168,7 +169,7 @@ class Server:
 
     def __init__(self, world: World) -> None:
         self.desk = Desk()
-        self.leave = asyncio.Event()
+        self.leave = Leaving()
         self.turns = Turns(world.loop.call_soon)
         self.pace = Pace(world.loop.call_soon)
         self.shelf = Shelf(world.loaded, world.settings)
@@ -256,7 +257,7 @@ class World:
     def drain(self, at: int) -> None:
         """As SIGTERM, to its end."""
         old = self.servers[at]
-        old.leave.set()
+        old.leave.begin()
         for _ in range(ROUNDS):
             self.quiet()
             self.work(at)

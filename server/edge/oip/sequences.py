@@ -160,7 +160,9 @@ class Sequences:
     async def _leave(self) -> None:
         """The server stops: parks all, and has it wait until they have left."""
         with self._backend.admission.call():
-            await self._backend.admission.leaving.wait()
+            leaving = asyncio.Event()
+            self._backend.admission.leaving.add(leaving.set)
+            await leaving.wait()
             while self._here:
                 self._aside.run(self._park(list(self._here.values())))
                 await asyncio.sleep(_GLANCE / 100)

@@ -42,7 +42,7 @@ def test_a_client_that_vanishes_with_steps_under_way_does_not_keep_a_server_from
     world.clients[0].give(one, ROWS)
     world.send(0)
     world.quiet()
-    server.leave.set()
+    server.leave.begin()
     world.quiet()
     line.serving.cancel()
     world.quiet()
@@ -127,7 +127,7 @@ def test_a_client_hears_that_its_server_stops_although_the_store_hangs(
 ) -> None:
     world = world_of_patience(tmp_path_factory, monkeypatch)
     begin(world)
-    world.servers[0].leave.set()
+    world.servers[0].leave.begin()
     assert isinstance(world.loop, StandingLoop)
     world.loop.advance(5.1, world.quiet)
     (released,) = heard(world)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from server.edge.dialect import Bundle
@@ -94,7 +94,6 @@ def test_requests_in_requests_without_end_are_no_message() -> None:
     assert any(isinstance(request, Refusal) for request in read(message))
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=60), st.sampled_from(sorted(HONEST)), st.floats(0, 1), st.floats(0, 1))
 def test_what_is_damaged_anywhere_is_refused_or_read_and_breaks_nothing(
     damage: bytes, name: str, cut: float, at: float

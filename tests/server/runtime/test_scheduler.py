@@ -121,7 +121,7 @@ blocks = st.one_of(
 moves = st.lists(st.one_of(blocks, st.just("run"), st.integers(0, 30)), max_size=40)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(moves, st.integers(1, 10), st.integers(1, 5), st.lists(blocks, max_size=2))
 def test_every_step_runs_once_in_order_and_never_beside_another_of_its_sequence(
     moves: list[object], largest: int, longest: int, between: list[tuple[list[int], int]]
@@ -137,7 +137,7 @@ def test_every_step_runs_once_in_order_and_never_beside_another_of_its_sequence(
     run.finish()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(blocks, min_size=1, max_size=12), st.data())
 def test_what_is_dropped_while_it_runs_runs_no_further(
     given_blocks: list[tuple[list[int], int]], data: st.DataObject

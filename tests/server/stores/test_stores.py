@@ -770,7 +770,7 @@ def moved(store: Store, move: tuple, now: float) -> object:  # type: ignore[type
 
 
 @lasting
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(moves=st.lists(st.tuples(MOVES, st.sampled_from([0.001, 7.0, 60.0, 160.0])), max_size=25))
 def test_whatever_happens_a_store_answers_as_the_one_in_memory_does(
     fresh: Callable[[], Backend],
@@ -903,7 +903,7 @@ def test_servers_with_clocks_that_differ_do_not_age_anything_together(fresh: Cal
 
 
 @every
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     turns=st.lists(
         st.tuples(st.integers(0, 1), st.floats(0, 9), st.sampled_from([0.0, 0.0, 0.0, 3_600.0, -3_600.0, YEAR, -YEAR])),

@@ -45,7 +45,7 @@ def by_protobuf(event: Answered) -> pb.StreamResponse:
     st.booleans(),
     st.booleans(),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_each_answer_of_a_form_reads_as_what_protobuf_would_have_written(
     numbers: list[tuple[int, int, int]], outputs: list[tuple[str, tuple[int, ...]]], traced: bool, bundle: bool
 ) -> None:

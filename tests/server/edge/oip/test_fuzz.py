@@ -175,7 +175,7 @@ def fuzz(server: RunningServer) -> None:
         alone = channel.unary_unary(METHOD.format("ModelInfer"), None, pb.ModelInferResponse.FromString)
         resident, found = list[float](), Counter[str]()
 
-        @settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+        @settings(max_examples=CASES, suppress_health_check=list(HealthCheck), database=None)
         @given(st.lists(requests(), min_size=1, max_size=LONGEST))
         def answered(messages: list[bytes]) -> None:
             answers = list(on_stream(iter(messages), timeout=60))
