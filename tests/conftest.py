@@ -14,6 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.running_server import RunningServer
 
@@ -25,10 +26,8 @@ if TYPE_CHECKING:
 
 
 # A machine that is busy is no fault of what is tested.
-hypothesis.settings.register_profile(
-    "any speed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
-hypothesis.settings.load_profile("any speed")
+settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any speed")
 
 CACHE = "TIDEGATE_TEST_CACHE"  # of proofs: all servers of a run share it, whichever process starts them
 WORKER = "PYTEST_XDIST_WORKER"
