@@ -1,8 +1,8 @@
 """The loop: the scheduler decides, the engine computes, the answers go out.
 
 The engine has a thread of its own, so that the event loop does not wait for onnxruntime; everything else here runs in
-the event loop's thread. While a batch computes, the next one gathers. A batch that takes no longer than two wake-ups of
-a thread is computed in the event loop, so that a sequence that is alone does not pay for the batcher.
+the event loop's thread. While a batch computes, the next one gathers. A batch that is known to take no longer than a
+hand-over costs is computed in the event loop.
 """
 
 from __future__ import annotations
