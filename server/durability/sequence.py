@@ -116,9 +116,11 @@ def check_name(what: str, name: str) -> None:
 def digest_of(resume_token: str, token: str = "") -> bytes:
     """What is kept of a resume token, which itself is known to the client alone.
 
-    It is bound to the name of the `token` that the sequence was opened with: to all others it is a wrong one.
+    It is bound to the name of the `token` that the sequence was opened with: to all others it is a wrong one. A zero
+    byte parts the two, so those that a client has put into the resume token are doubled: no name can be forged there.
     """
-    bound = f"{resume_token}\0{token}" if token else resume_token
+    shown = resume_token.replace("\0", "\0\0")
+    bound = f"{shown}\0{token}" if token else shown
     return hashlib.sha256(bound.encode(errors="surrogatepass")).digest()
 
 

@@ -69,7 +69,22 @@ def _run(action: str, url: str, other: str) -> int:
         store.close()
 
 
+def _told(pages: Iterator[Sequence[Record]], done: str) -> Iterator[Sequence[Record]]:
+    """The same pages; who waits at a terminal sees every second how many records that were."""
+    count, due = 0, time.monotonic() + 1
+    for records in pages:
+        yield records
+        count += len(records)
+        if time.monotonic() >= due and sys.stderr.isatty():
+            print(f"{count:,} records {done}", end="\r", file=sys.stderr, flush=True)
+            due = time.monotonic() + 1
+
+
 def _pages(store: Store) -> Iterator[Sequence[Record]]:
+    return _told(_read(store), "read")
+
+
+def _read(store: Store) -> Iterator[Sequence[Record]]:
     cursor, begun = None, False
     while cursor is not None or not begun:
         page = store.page(cursor, _MOST, time.time())
@@ -130,10 +145,10 @@ def _back_up(store: Store, path: Path) -> int:
 
 def _restore(store: Store, path: Path) -> int:
     """Reads the file to its end before anything is changed."""
-    for _ in _records(path):
+    for _ in _told(_records(path), "looked at"):
         pass
     outcomes = Counter[Outcome]()
-    for records in _records(path):
+    for records in _told(_records(path), "put"):
         outcomes.update(store.put(records, time.time()))
     _say(outcomes)
     return 0

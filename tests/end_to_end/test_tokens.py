@@ -223,6 +223,9 @@ async def test_neither_id_nor_resume_token_lets_another_token_into_a_sequence(gu
         expected = await ann.run(0, 0, ROWS[:2])
         for _ in range(2):
             assert reason(await bob.ask(resume(opened, 1, handle=3))) == "WRONG_TOKEN"
+        forged = resume(opened, 1, handle=3)  # what is hashed for a token, as the resume token of one without
+        forged.resume.resume_token += "\0ann"
+        assert reason(await bob.ask(forged)) == "WRONG_TOKEN"
         for request in (
             steps(0, 2, ROWS[2]),
             pb.StreamRequest(rewind=pb.Rewind(handle=0, step=0)),

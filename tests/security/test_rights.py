@@ -59,7 +59,7 @@ NEEDS = {
     # grpc.reflection.v1alpha
     "ServerReflectionInfo": ANY,
 }
-OF_ALL_MODELS = {"CheckStore", "BackUpStore", "RestoreStore"}  # refused to who has rights for some
+OF_ALL_MODELS = {"DescribeStore", "CheckStore", "BackUpStore", "RestoreStore"}  # refused to who has rights for some
 REFUSED = "UNAUTHENTICATED", "PERMISSION_DENIED"
 
 

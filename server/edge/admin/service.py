@@ -108,7 +108,8 @@ class AdminServicer:
 
     # The store --------------------------------------------------------------------------------------------------------
 
-    async def describe_store(self, _request: pb.DescribeStoreRequest, _caller: Caller) -> bytes:
+    async def describe_store(self, _request: pb.DescribeStoreRequest, caller: Caller) -> bytes:
+        _check_all(caller)
         settings, usage = self._backend.settings, None
         with suppress(TidegateError):
             usage = await self._upkeep.usage()

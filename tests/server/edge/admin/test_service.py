@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 OBSERVED = {"ListSequences", "DescribeStore", "CheckStore", "ListVersions"}
 METHODS = [method.name for method in pb.DESCRIPTOR.services_by_name["Admin"].methods]
-WHOLE = {"CheckStore", "BackUpStore", "RestoreStore"}  # of all models, or of none
+WHOLE = {"DescribeStore", "CheckStore", "BackUpStore", "RestoreStore"}  # of all models, or of none
 
 
 class Untouched:

@@ -1,0 +1,75 @@
+"""`python -m server store restore`: what becomes of a store when it is interrupted, and what a terminal sees."""
+
+from __future__ import annotations
+
+import sys
+import time
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from server.durability.upkeep.backup import Writer
+from server.errors import StoreFailed
+from server.operations.store import main
+from server.stores.records import Record
+from server.stores.sqlite.store import SqliteStore
+from server.stores.terms import Terms
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NEW = [f"new{n}" for n in range(300)]
+
+
+def record(id_: str) -> Record:
+    return Record(id_, b"d" * 32, "token:ann", "weather", 7, 100.5, 20.0, False, (bytes(9_000),), (4,))
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> list[str]:
+    """The command that restores a backup of some megabytes into a store that holds one sequence, 'old'."""
+    writer, backup = Writer(), tmp_path / "backup"
+    backup.write_bytes(writer.head() + writer.records(map(record, NEW)) + writer.end())
+    store = SqliteStore(tmp_path / "store", Terms())
+    store.put([record("old")], 1_000.0)
+    store.close()
+    return ["restore", f"sqlite:{tmp_path / 'store'}", str(backup)]
+
+
+def kept(folder: Path) -> dict[str, Record]:
+    store = SqliteStore(folder / "store", Terms())
+    try:
+        return {one.id: one for one in store.records(["old", *NEW], 1_000.0)}
+    finally:
+        store.close()
+
+
+def test_an_interrupted_restore_leaves_what_was_there_and_may_be_done_again(
+    given: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, put, calls = kept(tmp_path), SqliteStore.put, count()
+
+    def fails(*given: Any) -> Any:  # noqa: ANN401 - as the store's
+        if next(calls) == 1:
+            raise StoreFailed("the disk is full")
+        return put(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SqliteStore, "put", fails)
+        assert main(given) == 1
+    between = kept(tmp_path)
+    assert len(before) < len(between) < 1 + len(NEW)
+    assert between["old"].checkpoints == before["old"].checkpoints
+    assert main(given) == 0
+    assert kept(tmp_path).keys() == {"old", *NEW}
+
+
+def test_a_terminal_sees_how_far_a_restore_is(
+    given: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(time, "monotonic", count(step=2).__next__)
+    assert main(given) == 0
+    said = capsys.readouterr().err.split("\r")
+    assert {"300 records looked at", "300 records put"} <= {*said}
