@@ -31,8 +31,9 @@ def test_the_certificates_of_the_page_are_served_and_trusted(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    make, serve, ask = blocks("sh")[:3]
-    subprocess.run(["sh", "-ec", make], cwd=tmp_path, check=True, capture_output=True)
+    make, serve, ask, make_client = blocks("sh")[:4]
+    checked = "openssl verify -CAfile ca.pem client.pem server.pem"
+    subprocess.run(["sh", "-ec", f"{make}\n{make_client}\n{checked}"], cwd=tmp_path, check=True, capture_output=True)
     given = re.sub(r"(\w+\.(pem|key))", rf"{tmp_path}/\1", serve).split()[3:]
     server = start(ROOT / "models", *given).ready()
     monkeypatch.chdir(tmp_path)
