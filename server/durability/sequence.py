@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import count as counter
 from itertools import repeat
 from math import inf
 from secrets import token_hex
@@ -91,19 +90,21 @@ def after(life: Life, move: Move) -> Life:
     return moves[move]
 
 
-_RUN, _SERIAL = token_hex(6), counter()
+CHOSEN = "oip-"  # begins the ids of sequences that are called by names of their clients
+_UNSAYABLE = "\ud800"  # half a surrogate, which no message can hold
 _FIT = re.compile("[0-9a-z]{1,32}")
 _LONGEST = 128  # bytes of UTF-8 that an owner's name or an id may have; ours are much shorter
 
 
 def new_ids(count: int, route: str) -> tuple[str, ...]:
-    """Sequence ids that begin with a route, unique across servers and restarts."""
-    return tuple(f"{route}-{_RUN}-{next(_SERIAL)}" for _ in range(count))
+    """Sequence ids that begin with a route, unique across servers and restarts. They say nothing of other sequences."""
+    run = token_hex(8)
+    return tuple(f"{route}-{run}-{number}" for number in range(count))
 
 
 def fit_route(given: str) -> str:
     """The route that a client gave, if ids can begin with it; else one of our own making."""
-    return given if _FIT.fullmatch(given) else token_hex(4)
+    return given if _FIT.fullmatch(given) and f"{given}-" != CHOSEN else token_hex(4)
 
 
 def check_name(what: str, name: str) -> None:
@@ -122,10 +123,6 @@ def digest_of(resume_token: str, token: str = "") -> bytes:
     shown = resume_token.replace("\0", "\0\0")
     bound = f"{shown}\0{token}" if token else shown
     return hashlib.sha256(bound.encode(errors="surrogatepass")).digest()
-
-
-CHOSEN = "oip-"  # begins the ids of sequences that are called by names of their clients
-_UNSAYABLE = "\ud800"  # half a surrogate, which no message can hold
 
 
 @dataclass(frozen=True, slots=True)
