@@ -86,10 +86,10 @@ def _decided(model: onnx.ModelProto, said: Sidecar) -> Interpretation:
     except AxesUnknown as unknown:
         refusal = ModelRefused(str(unknown), node=unknown.node)
     except (ModelRefused, StepFailed) as refused:
-        over_windows = _over_windows(reading, refused)
-        if over_windows is None:
+        other = _over_windows(reading, refused) or _fixed_after_all(reading)
+        if other is None:
             raise
-        return over_windows
+        return other
     refusals = list[ModelRefused]()
     for candidate, alone in _candidates(graph, known):
         with suppress(AxesUnknown):
@@ -118,6 +118,14 @@ def _looking_back(reading: _Reading, refusal: ModelRefused) -> Interpretation:
         except (AxesUnknown, StepFailed):
             continue
     raise next((refused for refused in refusals if refused.node), refusal)
+
+
+def _fixed_after_all(reading: _Reading) -> Interpretation | None:
+    """The same with an axis that is free in name only, if that can be proved once its size is known."""
+    for model in axes.fixed_after_all(reading.graph):
+        with suppress(StepgraphError):
+            return _decided(model, reading.said)
+    return None
 
 
 def _over_windows(reading: _Reading, refused: StepgraphError) -> Interpretation | None:

@@ -48,6 +48,24 @@ def of_no_step(graph: Graph, cells: Sequence[CellNode], interface: Interface) ->
     return found
 
 
+def fixed_after_all(graph: Graph) -> Iterator[onnx.ModelProto]:
+    """Copies in which an axis of the inputs that is free in name has the size that a Reshape and an output give it.
+
+    torch's exporter writes the length of its example into shapes that it could not trace, and leaves the input's free.
+    """
+    inputs, outputs = ([dims_of(info) for info in infos] for infos in (graph.inputs.values(), graph.model.graph.output))
+    shown = {dim for dims in outputs for dim in dims}
+    shapes = (graph.value(node.input[1]) for node in graph.nodes if node.op_type == "Reshape")
+    held = {int(n) for shape in shapes if shape is not None for n in shape.flat}
+    for label in dict.fromkeys(dim for dims in inputs for dim in dims if isinstance(dim, str) and dim not in shown):
+        for size in sorted(n for n in shown & held if isinstance(n, int) and n > 1)[::-1]:
+            copy = copied(graph.model)
+            for dim in (d for info in copy.graph.input for d in info.type.tensor_type.shape.dim):
+                if dim.dim_param == label:
+                    dim.dim_value = size
+            yield copy
+
+
 def freed(graph: Graph, interface: Interface, alone: bool = False) -> Iterator[Freed]:
     """Copies of `model` in which two axes of the data, or only one, are free: batch and time, in each possible way.
 

@@ -107,3 +107,26 @@ def test_sizes_in_shapes_are_those_of_the_input_if_the_file_can_be_freed_so(
         wanted = torch.cat([net(torch.tensor(row[np.newaxis])) for row in x]).numpy()
     np.testing.assert_allclose(streamed(loaded, x), wanted, atol=1e-5)
     assert bool(loaded.engine.alone) == (batch == 1)
+
+
+class Heads(Net):
+    """Several heads, split by a size of the example, as an exporter writes it that could not trace the length."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.steps(x).transpose(0, 1).reshape(-1, 6, 2, HIDDEN // 2).tanh()
+
+
+def test_an_axis_of_time_that_is_free_in_name_only_is_freed(export: Export) -> None:
+    net = Heads()
+    path = export(net, (torch.zeros(2, 6, INPUTS),), "x", "y", {"x": {0: "batch", 1: "time"}, "y": {0: "batch"}})
+    model = onnx.load(path)
+    for dim, size in zip(model.graph.output[0].type.tensor_type.shape.dim[1:], (6, 2, HIDDEN // 2), strict=True):
+        dim.dim_value = size  # as torch's newer exporter writes it
+    onnx.save(model, path)
+    loaded, x = load(path, 1, 0.0), drawn(2)
+    assert loaded.facts.freed == "the time axis of input 'x'"
+    with torch.no_grad():
+        wanted = net.steps(torch.tensor(x)).transpose(0, 1).tanh().numpy()
+    np.testing.assert_allclose(streamed(loaded, x), wanted, atol=1e-5)
+    (whole,) = onnxruntime.InferenceSession(path).run(None, {"x": x[:, :6]})
+    np.testing.assert_allclose(streamed(loaded, x[:, :6]), whole.reshape(2, 6, HIDDEN), atol=1e-5)
