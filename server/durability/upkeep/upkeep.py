@@ -81,7 +81,7 @@ class Upkeep:
 
     async def _here(self, wanted: Filter) -> dict[str, Listed]:
         """What is open here, by id, of the ids that are asked for."""
-        here, ids = dict[str, Listed](), list(wanted.ids) or [one.id for one in self._registry]
+        here, ids = dict[str, Listed](), list(wanted.ids) or self._registry.ids()
         async for part in pieces(len(ids)):
             now = self._registry.monotonic()
             here |= {one.id: seen(one, now) for one in self._registry.those_here(ids[part])}

@@ -7,7 +7,7 @@ import re
 import time
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,9 +27,6 @@ from server.stores import store
 from server.stores.memory import MemoryStore
 from server.stores.records import Record
 from server.stores.terms import Terms
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 STATE = np.arange(4, dtype=np.float32)
 
@@ -168,11 +165,8 @@ class Leaving:
         }
         self.left = left
 
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.here.values())
-
-    def __contains__(self, one: Any) -> bool:  # noqa: ANN401 - what stands for a sequence
-        return one.id not in self.left
+    def ids(self) -> list[str]:
+        return list(self.here)
 
     def those_here(self, ids: list[str]) -> list[Any]:
         return [self.here[id_] for id_ in ids if id_ in self.here and id_ not in self.left]
