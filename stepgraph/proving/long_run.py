@@ -7,6 +7,7 @@ the file compares its inputs with among its numbers.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -29,6 +30,7 @@ _MARKED = 0.1  # of the numbers are thresholds
 _WIDE, _MOST = 2**17, 2**25  # numbers of a step, in inputs and outputs together, and of all steps where they are wide
 _HEAVY = 2**27  # bytes of weights, for which a step takes some hundredths of a second
 _READ = 300 * 2**29  # bytes of weights that steps read, one after the other, in half a minute
+_WHOLE = (-100, -7, -1, 0, 1, 2, 7, 100)  # numbers for inputs of a type of whole ones, beside 0 and 1
 _NUMBERS = 4096  # of a row are compared over so many steps; the shorter sequences compare all
 
 
@@ -42,6 +44,7 @@ def first_beyond(
     then run for one sequence, of some hundred steps up to half a GiB, and further only as its constants reach.
     """
     data = _data(facts, found, sum(each.nbytes for each in engine.graph.weights.values()) if few else 0)
+    data |= _whole(reference, facts, data)
     begun = _begun(reference, facts, data, found.thresholds)
     apart, told, asked = None, 0, Asked(_FEWER if few else _PREFIXES)
     for states in (begun, {}) if begun else ({},):  # what rounding hides from the one beginning shows from the other
@@ -156,6 +159,25 @@ def _data(facts: Facts, found: Hints, weights: int = 0) -> Data:
         for start in range(10, len(marked) - 50, 50):
             marked[start : start + random.integers(2, 40)] = random.choice(values)
     return data
+
+
+def _whole(reference: Reference, facts: Facts, data: Data) -> Data:
+    """Other numbers than 0 and 1 in one sequence, for inputs of a whole type, the lowest first.
+
+    A file that does not take them has its own: they are places in something.
+    """
+    random, found = np.random.default_rng(5), Data()
+    for port in facts.inputs:
+        if port.dtype.kind not in "iu" or port.below or port.positive or port.time is None:
+            continue
+        limits, x = np.iinfo(port.dtype), data[port.name].copy()
+        values = np.array([n for n in _WHOLE if limits.min <= n <= limits.max], port.dtype)
+        x[0, -1], x[1:, -1] = values[0], random.choice(values, x[1:, -1].shape)
+        start = facts.lead + _START
+        with suppress(StepFailed):
+            reference.last({name: each[:start] for name, each in (data | found | {port.name: x}).items()})
+            found[port.name] = x
+    return found
 
 
 def _size(facts: Facts, found: Hints) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from stepgraph.checking import check
 from stepgraph.errors import ModelRefused
 from stepgraph.loading import load
 from stepgraph.rewriting import rings
+from stepgraph.rewriting.rings import Span
 from stepgraph.rings import windows
 
 if TYPE_CHECKING:
@@ -199,8 +200,8 @@ def test_what_sums_up_whole_numbers_is_refused_for_that(tmp_path: Path) -> None:
         loaded(Net(lambda x: x * torch.cumsum(x.to(torch.int64), 1)), tmp_path / "model.onnx")
 
 
-@pytest.mark.parametrize("kind", [TensorProto.INT8, TensorProto.UINT8, TensorProto.FLOAT, TensorProto.DOUBLE])
-def test_before_the_first_step_a_maximum_has_the_lowest_number_of_its_type(kind: int, tmp_path: Path) -> None:
+def maximum(kind: int, path: Path) -> onnx.ModelProto:
+    """The highest of the last three rows, in numbers of a type."""
     nodes = [
         helper.make_node("Transpose", ["x"], ["t"], perm=[0, 2, 1]),
         helper.make_node("MaxPool", ["t"], ["p"], kernel_shape=[3], pads=[2, 0]),
@@ -210,7 +211,13 @@ def test_before_the_first_step_a_maximum_has_the_lowest_number_of_its_type(kind:
     ports = [helper.make_tensor_value_info(*port, ["b", "t", 2]) for port in (("x", kind), ("y", TensorProto.FLOAT))]
     graph = helper.make_graph(nodes, "maximum", ports[:1], ports[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.save(model, tmp_path / "model.onnx")
+    onnx.save(model, path)
+    return model
+
+
+@pytest.mark.parametrize("kind", [TensorProto.INT8, TensorProto.UINT8, TensorProto.FLOAT, TensorProto.DOUBLE])
+def test_before_the_first_step_a_maximum_has_the_lowest_number_of_its_type(kind: int, tmp_path: Path) -> None:
+    model = maximum(kind, tmp_path / "model.onnx")
     rows = np.array([[-5, 3], [-7, 2], [-100, 1], [-101, 0]]).astype(helper.tensor_dtype_to_np_dtype(kind))
     whole = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     loaded, state, found = stepgraph.load(tmp_path / "model.onnx"), None, []
@@ -218,3 +225,13 @@ def test_before_the_first_step_a_maximum_has_the_lowest_number_of_its_type(kind:
         answer, state = loaded.step(row, state)
         found.append(answer.output)
     np.testing.assert_array_equal(found, whole.run(None, {"x": rows[None]})[0][0])
+
+
+def test_a_wrong_start_of_whole_numbers_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers of a whole type are not only 0 and 1 where the file takes others."""
+    monkeypatch.setattr(Span, "before", lambda _, dtype: np.array(0, dtype))
+    maximum(TensorProto.INT8, tmp_path / "model.onnx")
+    with pytest.raises(ModelRefused):
+        load(tmp_path / "model.onnx", 4, 0.0)
+    monkeypatch.undo()
+    assert load(tmp_path / "model.onnx", 4, 0.0).proof
