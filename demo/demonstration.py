@@ -74,7 +74,7 @@ def _served(folder: Path) -> Iterator[Client]:
     with ExitStack() as processes:
         with uninterrupted():
             server = processes.enter_context(Process("the server", arguments, folder / "server.log"))
-        ready = server.wait_for(r"serving \d+ models on (\S+:\d+)", _PATIENCE)
+        ready = server.wait_for(r"serving \d+ models? on (\S+:\d+)", _PATIENCE)
         # The server is on this machine, whatever proxy the environment names for others.
         with Client(ready[1], timeout=_PATIENCE, options=[("grpc.enable_http_proxy", 0)]) as client:
             yield client

@@ -79,4 +79,4 @@ def _listed(steps: Sequence[int]) -> str:
 
 
 def _numbers(values: Sequence[float]) -> str:
-    return " and ".join(f"{value:.2f}" for value in values)
+    return " and ".join(f"{value:z.2f}" for value in values)

@@ -64,7 +64,7 @@ class RunningServer:
 
     def ready(self, patience: float = PATIENCE) -> Self:
         """Waits until it serves."""
-        self.address = self.line(r'serving \d+ models on ([^\s"]+:[^\s"]+)', patience=patience).group(1)
+        self.address = self.line(r'serving \d+ models? on ([^\s"]+:[^\s"]+)', patience=patience).group(1)
         return self
 
     def line(self, pattern: str, after: int = 0, patience: float = PATIENCE) -> re.Match[str]:

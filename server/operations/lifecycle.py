@@ -135,7 +135,7 @@ class Server:
             self._tasks.append(asyncio.create_task(work))
         _settle_memory()
         ready = sum(entry.served is not None for entry in self._repository.entries())
-        log.info("serving %d models on %s", ready, self.address)
+        log.info("serving %d %s on %s", ready, "model" if ready == 1 else "models", self.address)
 
     async def drain(self) -> None:
         """Opens nothing new, and waits for open streams, but not longer than `grace_seconds`."""

@@ -49,9 +49,11 @@ def draws(facts: Facts) -> bool:
 def without_doubtful(facts: Facts, said: Sidecar, why: str) -> Facts:
     """The facts where nothing may be missing and no range is said, as a proof with those was refused: `why`."""
     said_by_owner = any({"missing", "range", "categories"} & table.keys() for table in said.inputs.values())
+    missing = [column.name for port in facts.inputs for column in port.legend.columns if column.missing]
+    fills = f"Those in `missing` ({', '.join(missing)}) the file itself has to fill in. " if missing else ""
     doubt = (
-        "with numbers as it is said of its inputs, missing ones (NaN), categories and all of their range, it cannot be "
-        f"served, and without that it can: {why}"
+        "with its missing values, categories and ranges the file cannot be served, and without them it can. "
+        f"{fills}With them, {why}"
     )
     inputs = tuple(replace(port, legend=_plain(port.legend)) for port in facts.inputs)
     if said_by_owner:

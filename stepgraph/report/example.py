@@ -14,7 +14,7 @@ from stepgraph.graphs.graph import Graph
 from stepgraph.model import LoadedModel
 from stepgraph.reading import randomness
 from stepgraph.remedy import is_number, pairs
-from stepgraph.rewriting.ports import Port
+from stepgraph.rewriting.ports import Facts, Port
 from tidegate.columns import Column, count, plain_names
 
 _Infos = dict[str, onnx.ValueInfoProto]
@@ -64,7 +64,7 @@ def of_served(loaded: LoadedModel, fixed: Mapping[str, object]) -> tuple[str, ..
         *_table("[fixed]", (f"{key(name)} = {json.dumps(value)}" for name, value in fixed.items())),
         *_table("[block]  # so many are one step", (f"{key(p.name)} = {p.block}" for p in facts.inputs if p.block)),
         *_table("[window]", (f"steps = {window.steps}", *last) if window else ()),
-        *(() if window else ("# [window]  # its state begins anew after so many steps", "# steps = 128")),
+        *(() if window else _no_window(facts)),
         *_table("[random]", ["allow = true"] if facts.drawn else ()),
         *_weights(loaded),
         *_left_out(facts.left_out, [port.name for port in facts.outputs]),
@@ -72,6 +72,13 @@ def of_served(loaded: LoadedModel, fixed: Mapping[str, object]) -> tuple[str, ..
     for side, ports in (("inputs", facts.inputs), ("outputs", facts.outputs)):
         said += [line for port in ports for line in _columns(side, port.name, count(port.row), port)]
     return tuple(line for line in said if len(line) <= _WIDTH)
+
+
+def _no_window(facts: Facts) -> Iterator[str]:
+    yield "# [window]  # its state begins anew after so many steps"
+    yield f"# steps = {facts.made_for if facts.made_for > 1 else 128}"
+    if facts.made_for > 1 and any(port.time is None for port in facts.outputs):
+        yield '# answer = "last"'
 
 
 def _weights(loaded: LoadedModel) -> Iterator[str]:

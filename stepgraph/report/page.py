@@ -179,7 +179,8 @@ def _paragraph(about: str, text: str, style: Literal["", "bad"]) -> Iterator[Lin
 
 
 def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
+    begun = text if "." in text.split(" ", 1)[0] else text[:1].upper() + text[1:]  # a file's name stays as it is
+    return begun + ("" if text.endswith((".", "?", "!")) else ".")
 
 
 def _and(names: Sequence[str]) -> str:

@@ -57,11 +57,11 @@ def _of_windows(facts: Facts) -> Iterator[str]:
             answered = f"only the last of them is answered: '{ANSWERED}' is false at the others"
         yield f"a sequence's state begins anew after every {steps} steps, as {sidecar.FILE} says, and {answered}"
     elif facts.made_for > 1:
-        last = ', answer = "last"' if any(port.time is None for port in facts.outputs) else ""
+        last = ' and answer = "last"' if any(port.time is None for port in facts.outputs) else ""
         yield (
             f"the file takes {facts.made_for} steps at a time, and here a sequence goes on without end. If the network "
-            f"was trained on windows of {facts.made_for}, say so in {sidecar.FILE} beside the file, and its state "
-            f"begins anew after each: [window] steps = {facts.made_for}{last}"
+            f"was trained on windows of {facts.made_for}, its state has to begin anew after each: say so in "
+            f"{sidecar.FILE} beside the file, under [window]: steps = {facts.made_for}{last}"
         )
 
 

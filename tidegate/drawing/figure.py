@@ -37,7 +37,7 @@ def figure(
         return [glyphs.gate(float(value), style) for value in trace[name][:, unit]]
 
     rows = [
-        _row("answer", (f"{value:.2f}" for value in outputs)),
+        _row("answer", (f"{value:z.2f}" for value in outputs)),
         *(_row(f"{name} gate", (f"  {m}" for m in mark(name))) for name in _first(trace, _ABOVE)),
         _row(", ".join([*_first(trace, _LEFT), "unit"]), _units(trace, held, most, mark, style)),
         *(_row(f"{name} gate", (f"  {m}" for m in mark(name))) for name in _first(trace, _BELOW)),

@@ -45,7 +45,7 @@ def draw(network: nn.Module) -> Report:
         table.add_row(f"{name} gate", *(f"{glyph(value)} {value:.2f}" for value in gate_T.tolist()))
     memory = memory_of_write(network.get_submodule("cell"), x_T3)
     table.add_row("memory of t=1", *("" if value is None else f"{value:.2f}" for value in memory))
-    table.add_row("answer", *(f"{value:.2f}" for value in answer_T.tolist()))
+    table.add_row("answer", *(f"{value:z.2f}" for value in answer_T.tolist()))
     values: dict[str, object] = {name: gate_T.tolist() for name, gate_T in gates.items()}
     return Report(table, values | {"memory": memory, "answer": answer_T.tolist()})
 

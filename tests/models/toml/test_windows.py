@@ -16,7 +16,7 @@ from stepgraph.errors import ModelRefused
 from stepgraph.file.sidecar import parse
 from stepgraph.file.window import Window
 from stepgraph.loading import load
-from stepgraph.report import remarks
+from stepgraph.report import example, remarks
 from stepgraph.rewriting import windows
 from tests.onnx_writer import Layer
 from tests.recurrent_graphs import Graph, write
@@ -114,7 +114,9 @@ def test_where_in_its_window_a_sequence_is_belongs_to_its_state(export: Export) 
 
 def test_a_file_that_is_made_for_so_many_steps_is_served_with_a_remark_that_names_the_table(export: Export) -> None:
     loaded = load(export(Classifier(), (torch.zeros(1, N, INPUTS),), "x", "y", {}), 1, 0.0)
-    assert f'[window] steps = {N}, answer = "last"' in " ".join(remarks.remarks(loaded))
+    assert f'under [window]: steps = {N} and answer = "last"' in " ".join(remarks.remarks(loaded))
+    shown = "\n".join(line.removeprefix("# ") for line in example.of_served(loaded, {}))
+    assert parse(shown.encode()).window == Window(N, last=True)
     free = load(export(Classifier(), (torch.zeros(1, N, INPUTS),), "x", "y", {"x": {1: "time"}}), 1, 0.0)
     assert "[window]" not in " ".join(remarks.remarks(free))
 

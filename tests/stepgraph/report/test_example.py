@@ -71,3 +71,8 @@ def test_the_drawing_of_a_refused_file_and_its_list_have_the_sizes_of_its_cells(
     boxes = [(rung.name, rung.box.input_size, rung.box.hidden_size) for rung in report.ladder if rung.box]
     assert boxes == [(cell.node, cell.input_size, cell.hidden_size) for cell in report.cells]
     assert [sizes for _, *sizes in boxes] == [[3, 4], [4, 4]]
+
+
+def test_a_reason_that_begins_with_a_files_name_keeps_it_as_it_is(tmp_path: Path) -> None:
+    path = write(tmp_path, table_model(), "[window] steps = 5")
+    assert "why        model.toml cannot be read: " in str(stepgraph.check(path))

@@ -122,6 +122,12 @@ def test_the_figure_has_the_gates_where_the_lesson_has_them() -> None:
     assert figure(answers)[1].split() == ["output", "gate", "o", "-"]
 
 
+def test_an_answer_a_little_below_zero_is_written_without_a_sign() -> None:
+    answers = block([1], steps=2)
+    outputs = {"y": np.array([[-0.004], [-0.006]])}
+    assert figure(Answers(outputs, answers.trace, answers.layout, 0, 2))[0].split() == ["answer", "0.00", "-0.01"]
+
+
 def test_the_figure_shades_the_unit_by_what_it_holds() -> None:
     answers = block([1], steps=3)
     trace = np.array(answers.trace)

@@ -66,8 +66,10 @@ def worst(
         near = np.arange(max(row - AROUND, 0), min(row + AROUND, len(came_N)))
         axes.plot(near - row, came_N[near], color=TRAINING, label="what came", lw=1.8)
         axes.plot(near - row, said_N[near], color=VALIDATION, label="forecast", lw=1.8)
-        axes.axvline(0, color="#e2e8f0", lw=1)
+        axes.axvline(0, color="#cbd5e1", lw=1, zorder=0)
         axes.set_title(f"{title}, said at {names[row]}", loc="left", color=INK, fontsize=10)
+    for axes in panels[-1:]:
+        axes.set_xlabel("rows from the one at which it was said; each curve is the value so far ahead of a row", color=INK)
     save(made, panels, path)
     return rows
 
