@@ -48,5 +48,7 @@ def run(given: argparse.Namespace, console: Console) -> None:
         raise ConfigError("--rows: are for a model, which is given by --model")
     own = Own(given.model, given.rows) if given.model else None
     plan = quick(given.seeds) if given.quick else full(given.seeds)
+    lasts = "minutes" if given.quick else "about an hour; --quick takes minutes"
+    console.print(f"{len(plan.experiments)} trainings, those that are finished left out: {lasts}")
     file = report(plan, given.output / plan.name, given.jobs, own, console)
     console.print(f"wrote {file}")

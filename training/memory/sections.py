@@ -218,7 +218,7 @@ def no_edge(outcomes: Sequence[Outcome]) -> Section:
             paragraph(
                 f"*Latch*: the first of {length} numbers says plus or minus, noise follows, the sign is asked for at "
                 "the end. One bit for a long time, and a plain RNN can hold it by driving a unit to its limit. So "
-                f"many seeds solved it: plain RNN {rnn}, LSTM with forget bias 1 {biased}, LSTM with chrono {chrono}. "
+                f"many seeds solved it: {rnn} with a plain RNN, {biased} with forget bias 1, {chrono} with chrono. "
                 "A gate alone is no advantage, it depends on where it begins. Hochreiter & Schmidhuber said of such "
                 "tasks in 1997 that guessing weights at random solves them faster than any published method."
             ),

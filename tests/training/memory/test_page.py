@@ -127,7 +127,9 @@ def test_the_command_writes_the_page_and_says_where(
     (tmp_path / "quick").symlink_to(folder)
     monkeypatch.setattr("training.memory.command.quick", lambda _: tiny_plan())
     assert main(["memory", "--quick", "--jobs", "1", "--output", str(tmp_path)]) == 0
-    assert f"wrote {tmp_path}/quick/memory.html" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said.startswith(f"{len(tiny_plan().experiments)} trainings, those that are finished left out: minutes\n")
+    assert f"wrote {tmp_path}/quick/memory.html" in said
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def worst(
         axes.axvline(0, color="#cbd5e1", lw=1, zorder=0)
         axes.set_title(f"{title}, said at {names[row]}", loc="left", color=INK, fontsize=10)
     for axes in panels[-1:]:
-        axes.set_xlabel("rows from the one at which it was said; each curve is the value so far ahead of a row", color=INK)
+        axes.set_xlabel("rows before and after that time; at each, what was forecast then and what came", color=INK)
     save(made, panels, path)
     return rows
 
