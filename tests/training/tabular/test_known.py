@@ -160,3 +160,15 @@ def test_settings_that_have_no_use_for_such_columns_are_refused(known_table: Cal
         known_table(known=("kind",), task_="classify")
     with pytest.raises(ConfigError, match="say which with --series"):
         known_table(static=("size",), series=None)
+
+
+def test_an_hour_that_is_known_ahead_and_missing_behind_the_end_of_the_table_is_exported(
+    brief_table: Callable[..., Table], tmp_path: Path
+) -> None:
+    rows = [f"2024,1,{1 + row // 24},{row % 24},{row % 24 + row % 7}" for row in range(300)]
+    file = tmp_path / "hours.csv"
+    file.write_text("\n".join(["year,month,day,hour,load", *rows]) + "\n")
+    task = brief_table(files=(str(file),), series=None, horizons=(6,), known=("hour",)).task()
+    later_N = task.inputs.x_NF[:, task.inputs.place("hour_in_6")]
+    assert (later_N[0], np.isnan(later_N).sum()) == (6, 6)
+    assert export(task.network().eval(), task, {}).error < 1e-5

@@ -141,7 +141,8 @@ def known_ahead(look: Look, own: list[Input]) -> Iterator[Input]:
     for column in own:
         for steps in look.horizons if column.name in look.roles.known else ():
             name = f"{column.name}_in_{steps}"
-            yield replace(column, name=name, source=column.name, ahead=steps, missing=column.kind == "number")
+            missing = column.kind == "number"  # of such the graph keeps the last value, which it does not of a wave
+            yield replace(column, name=name, source=column.name, ahead=steps, missing=missing, cycle=0.0)
 
 
 def times(look: Look) -> Iterator[Input]:
