@@ -76,7 +76,7 @@ proto: $(READY) ## generate the stubs in tidegate/v1 and server/edge/oip/stubs f
 serve: $(READY) ## serve models/ on port 50051
 	$(BIN)/python -m server
 
-bench: $(READY) ## what is claimed about speed, as ratios in one run; how long a bystander waits during attacks
+bench: $(READY) ## what is claimed about speed, as ratios in one run (40 minutes; `python -m bench --quick` 2); how long a bystander waits during attacks
 	$(BIN)/python -m bench $(if $(BESIDE),--beside $(BESIDE))
 	$(BIN)/python -m bench.stalls
 

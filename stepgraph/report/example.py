@@ -200,10 +200,16 @@ def _width(info: onnx.ValueInfoProto) -> int:
 
 
 def _pairs(inputs: _Infos, outputs: _Infos) -> Iterator[tuple[str, str]]:
-    """Inputs and outputs that are named alike, or else that have as many axes."""
+    """Inputs and outputs that are named alike, or else that may have one shape, where another input holds the data."""
     alike = pairs(inputs, outputs)
-    ranks = [(i, o) for i in inputs for o in outputs if _rank(inputs[i]) == _rank(outputs[o]) > 1]
-    yield from alike or ranks[-1:]
+    shapes = [(i, o) for i in inputs for o in outputs if len(inputs) > 1 and _may_be_alike(inputs[i], outputs[o])]
+    yield from alike or shapes[-1:]
+
+
+def _may_be_alike(one: onnx.ValueInfoProto, other: onnx.ValueInfoProto) -> bool:
+    axes = [info.type.tensor_type.shape.dim for info in (one, other)]
+    sizes = ((a.dim_value, b.dim_value) for a, b in zip(*axes, strict=False))
+    return len(axes[0]) == len(axes[1]) > 1 and all(a == b or not (a and b) for a, b in sizes)
 
 
 def _window(inputs: _Infos) -> int:
@@ -214,7 +220,3 @@ def _window(inputs: _Infos) -> int:
 
 def _free(info: onnx.ValueInfoProto) -> int:
     return sum(not dim.HasField("dim_value") for dim in info.type.tensor_type.shape.dim)
-
-
-def _rank(info: onnx.ValueInfoProto) -> int:
-    return len(info.type.tensor_type.shape.dim)

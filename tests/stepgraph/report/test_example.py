@@ -11,7 +11,7 @@ from stepgraph.errors import ModelRefused
 from stepgraph.file import sidecar
 from stepgraph.report import example, inspection
 from tests import recurrent_graphs
-from tests.onnx_writer import Layer
+from tests.onnx_writer import Layer, Writer
 from tests.recurrent_graphs import Graph
 from tests.table_model import INPUTS, OUTPUTS, table_model, write
 
@@ -36,6 +36,15 @@ def test_a_refusal_shows_the_pairs_the_sizes_and_the_outputs_of_its_file() -> No
     assert said["state"] == {"h": "h_out", "c": "c_out"}
     assert said["block"] == {"memory": 512, "mask": 512}
     assert said["outputs"]["leave_out"] == ["h_out"]
+
+
+def test_the_only_input_of_a_refused_file_is_not_offered_as_its_state() -> None:
+    g = Writer()
+    x = g.input(["time", "batch", 3])
+    y = g.output(g.op("Relu", x), ["time", "batch", 3])
+    assert "state" not in tomllib.loads("\n".join(example.lines(g.model())))
+    g.input(["time", "batch", 4])
+    assert tomllib.loads("\n".join(example.lines(g.model())))["state"] == {x: y}
 
 
 def test_the_page_of_a_served_file_shows_all_that_is_said_of_it_and_says_nothing_else(tmp_path: Path) -> None:
