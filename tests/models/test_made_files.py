@@ -71,6 +71,7 @@ SERVED = {
     "torch-dynamo/lstm-shown": ("LSTM",),
     "torch-dynamo/lstm-stacked": ("LSTM", "LSTM"),
     "torch-dynamo/lstm-static": ("LSTM",),
+    "torch-dynamo/lstm-time-first": ("LSTM",),
     "torch-dynamo/scan": (),
     "torch-dynamo/tokens": ("LSTM",),
     "torch-dynamo/while-loop": (),
@@ -91,7 +92,6 @@ REFUSED = {
     "torch-dynamo/conv1d": rf"\(Conv\) {MIXES}",
     # the exporter forgets the projection, and the states have another size than the cell
     "torch-dynamo/lstm-projected": r"does not run.*initial_c must have shape \{1,\d,2\}. Actual:\{1,\d,4\}",
-    "torch-dynamo/lstm-time-first": r"output 'y' of shape \[6, 1, 2\] for 2 sequences of 3 steps",  # six are in it
     "torch-dynamo/rnn-relu": NO_CELL,  # this exporter writes nn.RNN out for the steps of its example
     "torch-dynamo/rnn-shown": NO_CELL,
     "torch-dynamo/rnn-static": NO_CELL,
