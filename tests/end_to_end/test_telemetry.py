@@ -40,7 +40,7 @@ def test_a_server_that_works_has_no_socket_but_its_port_s(start: Callable[..., R
     server = start(lstm_only, environment={"CI": None, "ORT_DISABLE_TELEMETRY": None})
     process = server.process.pid
     seen = set()
-    while not any("serving 1 models" in line for line in server.lines):  # all the while that it starts and loads
+    while not any("serving 1 model on" in line for line in server.lines):  # all the while that it starts and loads
         seen.update(sockets(process))
         assert server.process.poll() is None, server.log
     server.ready()
