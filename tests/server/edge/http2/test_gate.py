@@ -157,7 +157,7 @@ async def test_calls_that_come_in_one_read_are_begun_a_few_at_a_time_between_loo
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with serving() as (_, _service, server):
-        one, slow = client(server), Slow(monkeypatch)
+        slow, one = Slow(monkeypatch), client(server)
         one.data_received(b"".join(request(b"/t.T/Wait", number=2 * n + 1) for n in range(CROWD)))
         assert slow.turns[-1] == 4
         while sum(slow.turns) < CROWD:  # noqa: ASYNC110 - likewise
