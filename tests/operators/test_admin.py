@@ -209,6 +209,7 @@ def test_a_rollback_keeps_the_memory_of_open_and_parked_sequences(
         state = open_.state()
         versions = client.admin.move("lstm", 2, 1)
         assert versions.moves == {2: 1}
+        server.line("open sequences of lstm version 2 are to be resumed")
         with client.sequence("lstm", state=state, trace=False) as truth:
             assert truth.version == 1
             expected = [truth.step(row).output.tobytes() for row in ROWS[10:]]
