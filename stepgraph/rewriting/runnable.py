@@ -18,7 +18,8 @@ from stepgraph.graphs.nodes import attributes, copied, opset, refill
 _SWAPPED = [1, 0, 2]
 _ALL = 2**31 - 1
 _DROPPING = frozenset(  # what can leave no step of few
-    {"AveragePool", "Compress", "Conv", "ConvInteger", "Gather", "LpPool", "MaxPool", "QLinearConv", "Slice", "Split"}
+    {"AveragePool", "Compress", "Conv", "ConvInteger", "FusedConv", "Gather", "LpPool", "MaxPool"}
+    | {"QLinearConv", "Slice", "Split"}
 )
 
 

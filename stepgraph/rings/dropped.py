@@ -10,7 +10,9 @@ from stepgraph.rules import reader
 from stepgraph.rules.axes import time_of
 from stepgraph.rules.reader import Reader
 
-_DROPPING = frozenset({"AveragePool", "Conv", "ConvInteger", "LpPool", "MaxPool", "QLinearConv", "STFT", "Slice"})
+_DROPPING = frozenset(
+    {"AveragePool", "Conv", "ConvInteger", "FusedConv", "LpPool", "MaxPool", "QLinearConv", "STFT", "Slice"}
+)
 
 
 def lead(graph: Graph, cells: Sequence[CellNode]) -> Callable[[Facts], int] | None:
