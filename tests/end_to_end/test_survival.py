@@ -230,12 +230,14 @@ async def test_a_server_that_slept_while_another_took_its_sequence_is_refused_an
         theirs = await new.run(0, begin, rows[begin:100])
         first.process.send_signal(signal.SIGCONT)
         await old.say(steps(0, len(heard), rows[len(heard)]))
-        said = [await old.hear(), await old.hear()]
-        assert [type(one).__name__ for one in said] == ["Answers", "Released"]
-        assert said[1].error.reason == error_pb2.REASON_TAKEN_OVER
+        said = {type(one).__name__: one for one in (await old.hear(), await old.hear())}
+        assert said["Released"].error.reason == error_pb2.REASON_TAKEN_OVER
+        if "Answers" in said:  # the step was answered before the store refused the next checkpoint
+            assert bits(said["Answers"]) == theirs[len(heard) - begin]
+        else:
+            assert said["Failure"].error.reason == error_pb2.REASON_UNKNOWN_HANDLE
         again = await old.ask(steps(0, len(heard) + 1, rows[0]))
         assert again.error.reason == error_pb2.REASON_UNKNOWN_HANDLE
-        assert bits(said[0]) == theirs[len(heard) - begin]
         theirs += await new.run(0, 100, rows[100:])  # nothing of the sleeper's came in between
     async with RawStream(first.address) as undisturbed:
         await undisturbed.ask(open_(0, "recall"))
