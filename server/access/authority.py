@@ -28,7 +28,7 @@ class Credentials:
     address: str  # its host, without its port
     here: bool = False  # whether it comes from this machine
     secret: str = field(default="", repr=False)  # of its token; empty: none
-    subject: str = ""  # the verified subject of its certificate; empty: none
+    subject: str = ""  # the common name in its verified certificate; empty: none
 
 
 class Authority:

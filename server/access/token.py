@@ -24,7 +24,7 @@ class BadToken(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One token. It is shown by one of its secrets, or by a certificate of that subject."""
+    """One token. It is shown by one of its secrets, or by a certificate of that common name."""
 
     name: str
     rights: frozenset[Right]

@@ -7,10 +7,10 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from server.access import token
 from server.access.token import BadToken, Token
+from tidegate.files import replacing
 
 Stamp = tuple[int, int, int]  # what changes with a file: its number, size and time
 
@@ -67,16 +67,10 @@ class TokenFile:
     def _write(self, tokens: Mapping[str, Token]) -> None:
         _check_unique(tokens)
         entries = {name: token.written(tokens[name]) for name in sorted(tokens)}
-        with NamedTemporaryFile("w", dir=self.path.parent, prefix=f".{self.path.name}.", delete=False) as file:
-            try:  # mkstemp's rights: its owner's alone
-                json.dump({"tokens": entries}, file, indent=2)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
-                Path(file.name).replace(self.path)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
+        with replacing(self.path) as file:
+            file.write(json.dumps({"tokens": entries}, indent=2).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
 
     @contextmanager
     def _lock(self) -> Iterator[None]:

@@ -91,6 +91,7 @@ def after(life: Life, move: Move) -> Life:
 
 
 CHOSEN = "oip-"  # begins the ids of sequences that are called by names of their clients
+_NAMED = re.compile(f"{CHOSEN}[0-9a-f]{{32}}-")  # earlier releases let clients begin their own ids with "oip-", too
 _UNSAYABLE = "\ud800"  # half a surrogate, which no message can hold
 _FIT = re.compile("[0-9a-z]{1,32}")
 _LONGEST = 128  # bytes of UTF-8 that an owner's name or an id may have; ours are much shorter
@@ -148,7 +149,7 @@ def may_ask_for(id_: str, token: str) -> bool:
     Who knows an account and a name can work out the id of a sequence that its client has named; so a message that asks
     for one learns nothing, not even whether it is there.
     """
-    return not id_.startswith(CHOSEN) or token.startswith(_UNSAYABLE)
+    return not _NAMED.match(id_) or token.startswith(_UNSAYABLE)
 
 
 class Holder(Protocol):

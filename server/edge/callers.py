@@ -1,4 +1,4 @@
-"""The caller of a call, from what its context shows: address, `authorization`, and the certificate's subject."""
+"""The caller of a call, from what its context shows: address, `authorization`, and the certificate's common name."""
 
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_address, ip_network
@@ -10,7 +10,7 @@ from server.caller import Caller
 
 _LONGEST = 128  # of a path to a Unix socket, as it is kept
 _SCHEME = "bearer "
-_NAMES = ("x509_common_name", "x509_subject_alternative_name")  # gRPC's words for them
+_COMMON_NAME = "x509_common_name"  # gRPC's word for it
 
 
 class Peer(Protocol):
@@ -46,9 +46,7 @@ def _shown(context: Peer) -> Credentials:
     for key, value in context.invocation_metadata() or ():
         if key == "authorization" and isinstance(value, str) and value[: len(_SCHEME)].lower() == _SCHEME:
             secret = value[len(_SCHEME) :].strip()
-    verified = context.auth_context()
-    names = [name.decode(errors="replace") for kind in _NAMES for name in verified.get(kind, ())]
-    subject = names[0] if names else ""
+    subject = next(iter(context.auth_context().get(_COMMON_NAME, ())), b"").decode(errors="replace")
     return Credentials(address_of(peer), is_here(peer), secret, subject)
 
 

@@ -4,7 +4,6 @@ For stores whose servers are stopped; `tidegate store` does the same through a r
 Exit status: 0 done, 1 a store fails, or something is wrong with it, 2 wrong usage.
 """
 
-import os
 import sys
 import time
 from collections import Counter
@@ -19,6 +18,8 @@ from server.stores.open import described, file_of, open_store
 from server.stores.records import Outcome, Record
 from server.stores.store import Store
 from server.stores.terms import Terms
+from tidegate.files import replacing
+from tidegate.progress import Progress
 
 _MOST = 64  # records at a time
 _PIECE = 2**20  # bytes of a file at a time
@@ -70,18 +71,13 @@ def _run(action: str, url: str, other: str) -> int:
 
 
 def _told(pages: Iterator[Sequence[Record]], done: str) -> Iterator[Sequence[Record]]:
-    """The same pages; who waits at a terminal sees every second how many records that were."""
-    count, due = 0, time.monotonic() + 1
-    for records in pages:
-        yield records
-        count += len(records)
-        if time.monotonic() >= due and sys.stderr.isatty():
-            print(f"{count:,} records {done}", end="\r", file=sys.stderr, flush=True)
-            due = time.monotonic() + 1
-
-
-def _pages(store: Store) -> Iterator[Sequence[Record]]:
-    return _told(_read(store), "read")
+    """The same pages; how many records that were is said now and then."""
+    count = 0
+    with Progress() as progress:
+        for records in pages:
+            yield records
+            count += len(records)
+            progress.tell(f"{count:,} records {done}")
 
 
 def _read(store: Store) -> Iterator[Sequence[Record]]:
@@ -98,11 +94,11 @@ def _move(source: Store, url: str, other: str) -> int:
         raise StoreFailed("both addresses are of the same store")
     target, outcomes, awake, ids = open_store(other, Terms()), Counter[Outcome](), 0, set[str]()
     try:
-        for records in _pages(source):
+        for records in _told(_read(source), "copied"):
             outcomes.update(target.put(records, time.time()))
             awake += sum(record.awake for record in records)
             ids |= {record.id for record in records if record.reason is None}
-        for records in _pages(target):
+        for records in _told(_read(target), "looked at"):
             ids -= {record.id for record in records}
     finally:
         target.close()
@@ -116,7 +112,7 @@ def _move(source: Store, url: str, other: str) -> int:
 
 def _check(store: Store) -> int:
     census = Census()
-    for records in _pages(store):
+    for records in _told(_read(store), "read"):
         count(census, records)
     usage = store.usage()
     if (usage.sequences, usage.parked, usage.bytes) != (census.sequences, census.parked, census.bytes):
@@ -128,17 +124,12 @@ def _check(store: Store) -> int:
 
 
 def _back_up(store: Store, path: Path) -> int:
-    writer, new = Writer(), Path(f"{path}.part")
-    try:
-        new.unlink(missing_ok=True)
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # it holds states
-            file.write(writer.head())
-            for records in _pages(store):
-                file.write(writer.records(records))
-            file.write(writer.end())
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
+    writer = Writer()
+    with replacing(path) as file:  # it holds states
+        file.write(writer.head())
+        for records in _told(_read(store), "written"):
+            file.write(writer.records(records))
+        file.write(writer.end())
     print(f"{writer.count} records")
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import stat
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.operators.test_admin import ROWS, parked, the_rest
 from tests.running_server import ROOT
 from tests.torch_models import Spec
 from tests.valkey_server import RunningValkey
+from tidegate import progress
 from tidegate.cli import running
 
 if TYPE_CHECKING:
@@ -88,9 +90,27 @@ def test_the_store_is_described_checked_backed_up_and_restored(
     assert check["versions"] == [{"model": "lstm", "version": 1, "sequences": 1, "stranded": False}]
     file = str(tmp_path / "backup")
     tidegate_says("store", "backup", file, "--server", address)
+    assert stat.S_IMODE(Path(file).stat().st_mode) == 0o600
     assert tidegate_says("store", "restore", file, "--server", other)[0].startswith("1 sequence restored; 0 left")
     assert len(answers + the_rest(other, id_, token, 5)) == len(ROWS)
     assert "is no backup of a store" in tidegate_says("store", "restore", __file__, "--server", other, status=1)[0]
+
+
+def test_it_is_said_how_far_a_backup_a_check_and_a_restore_are(
+    start: Callable[..., RunningServer],
+    lstm_only: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    address = start(lstm_only).ready().address
+    parked(address, "ann", 5)
+    monkeypatch.setattr(progress, "_EVERY_PLAIN", 0)
+    for action in (["backup", str(tmp_path / "backup")], ["check"], ["restore", str(tmp_path / "backup")]):
+        assert running.run(["store", *action, "--server", address]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert {"0 MiB written", "0 MiB of 0 MiB sent"} <= {*lines}
+    assert any(re.fullmatch(r"\d+ checkpoints? read", line) for line in lines)
 
 
 def test_a_version_is_rolled_back_by_one_command_and_aliases_and_pins_are_followed(

@@ -63,13 +63,19 @@ async def test_a_token_that_was_changed_while_the_server_was_away_resumes_its_se
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_a_certificate_stands_for_a_token(start: Callable[..., RunningServer], tmp_path: Path, transport: str) -> None:
+def test_a_certificate_stands_for_a_token_by_its_common_name_alone(
+    start: Callable[..., RunningServer], tmp_path: Path, transport: str
+) -> None:
     authority, tokens = Authority(tmp_path), tmp_path / "tokens"
     add(tokens, "line", "--may", "predict", "--certificate", "sensor-7")
     given = [*authority.options(ask_clients=True), "--tokens", str(tokens), "--transport", transport]
     server = start(MODELS, *given).ready()
-    for name, allowed in (("sensor-7", True), ("sensor-8", False)):
-        cert, key = authority.issue(name, subject=name)
+    for subject, name, allowed in (
+        ("sensor-7", "sensor.example", True),
+        ("sensor-8", "sensor.example", False),
+        (None, "sensor-7", False),  # a name that is none of the subject's
+    ):
+        cert, key = authority.issue("sensor", name, subject=subject)
         with tidegate.connect(f"https://{server.address}", ca=authority.file, cert=cert, key=key, timeout=60) as client:
             if allowed:
                 with client.sequence("recall") as sequence:

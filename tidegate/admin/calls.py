@@ -3,19 +3,18 @@
 What waits is a coroutine; the client for threads has it made `blocking`, and what comes in pages made an iterator.
 """
 
-import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
-from contextlib import contextmanager
 from functools import wraps
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, BinaryIO, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from google.protobuf.message import Message
 
 from tidegate.admin import facts
 from tidegate.admin.facts import Restored, SequenceInfo, StoreCheck, StoreInfo, Versions
 from tidegate.errors import TidegateError
+from tidegate.files import replacing
 from tidegate.opened import blocking, run
 from tidegate.v1 import admin_pb2 as pb
 
@@ -24,9 +23,14 @@ T = TypeVar("T")
 
 Call = Callable[[str, Message | Iterable[Message]], Coroutine[Any, Any, Any]]
 Pages = Callable[[str, Message], AsyncIterator[Any]]
+Told = Callable[[int], object]
 
 _PIECE = 2**18  # bytes of a backup in one message
 _DIGEST = 32  # bytes of the checksum at its end
+
+
+def _untold(_: int) -> None:
+    """Nobody asks how far it is."""
 
 
 class BadBackup(TidegateError):
@@ -64,11 +68,12 @@ class AsyncAdmin(AdminCore):
         said = await self._call("DescribeStore", pb.DescribeStoreRequest())
         return StoreInfo(**facts.values(StoreInfo, said))
 
-    async def check(self) -> StoreCheck:
-        """Has every checkpoint read."""
+    async def check(self, told: Told = _untold) -> StoreCheck:
+        """Has every checkpoint read; `told` is called with how many were."""
         faults, said = list[str](), pb.CheckStoreResponse()
         async for page in self._pages("CheckStore", pb.CheckStoreRequest()):
             faults, said = [*faults, *page.faults], page
+            told(page.checkpoints)
         return StoreCheck(
             **facts.values(
                 StoreCheck,
@@ -79,17 +84,26 @@ class AsyncAdmin(AdminCore):
             )
         )
 
-    async def back_up(self, path: str | Path) -> int:
-        """Writes a backup of the store to a file, and returns its bytes. Raises OSError."""
-        with _new(path) as file:
+    async def back_up(self, path: str | Path, told: Told = _untold) -> int:
+        """Writes a backup of the store to a file of its owner alone, and returns its bytes. Raises OSError.
+
+        `told` is called with how many there are by now.
+        """
+        with replacing(path) as file:
             async for page in self._pages("BackUpStore", pb.BackUpStoreRequest()):
                 file.write(page.data)
+                told(file.tell())
+            file.flush()
+            check_backup(file.name)
             return file.tell()
 
-    async def restore(self, path: str | Path) -> Restored:
-        """Puts what a backup holds into the store. Raises OSError, BadBackup: then nothing was sent."""
+    async def restore(self, path: str | Path, told: Told = _untold) -> Restored:
+        """Puts what a backup holds into the store. Raises OSError, BadBackup: then nothing was sent.
+
+        `told` is called with how many bytes of the file were sent by now.
+        """
         check_backup(path)
-        said = await self._call("RestoreStore", (pb.RestoreStoreRequest(data=part) for part in _parts(path)))
+        said = await self._call("RestoreStore", _sent(path, told))
         return Restored(**facts.values(Restored, said))
 
     async def versions(self, model: str) -> Versions:
@@ -154,18 +168,11 @@ class Admin(AdminCore):
     move = blocking(AsyncAdmin.move)
 
 
-@contextmanager
-def _new(path: str | Path) -> Iterator[BinaryIO]:
-    """A file of its owner alone, for it holds states; it is at its place once it is whole."""
-    new = Path(f"{path}.part")
-    try:
-        new.unlink(missing_ok=True)
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            yield file
-        check_backup(new)
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
+def _sent(path: str | Path, told: Told) -> Iterator[pb.RestoreStoreRequest]:
+    sent = 0
+    for part in _parts(path):
+        yield pb.RestoreStoreRequest(data=part)
+        told(sent := sent + len(part))
 
 
 def check_backup(path: str | Path) -> None:

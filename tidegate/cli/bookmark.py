@@ -4,15 +4,14 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from tempfile import mkstemp
-from typing import IO, Any
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 
 from tidegate.answers import Array
 from tidegate.errors import TidegateError
+from tidegate.files import replacing
 
 _FORMAT = 1
 _EVERY = 1.0  # seconds between two writes while answers come
@@ -74,7 +73,8 @@ class Bookmark:
         pending = {name: np.asarray(value) for name, value in head.items()}
         pending["names"] = np.array(list(self.inputs), np.str_)
         pending |= {f"input{at}": array for at, array in enumerate(self.inputs.values())}
-        _replace(Path(path), lambda file: np.savez(file, allow_pickle=False, **pending))
+        with replacing(path) as file:
+            np.savez(file, allow_pickle=False, **pending)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Bookmark":
@@ -90,18 +90,6 @@ class Bookmark:
                 return cls(**texts, **numbers, inputs=inputs)
         except (KeyError, ValueError, BadZipFile, AttributeError, EOFError):
             raise BadBookmark(f"{os.fspath(path)} holds no bookmark of a sequence") from None
-
-
-def _replace(path: Path, write: Callable[[IO[bytes]], None]) -> None:
-    """Replaces a file atomically; only its owner can read the new one."""
-    number, beside = mkstemp(prefix=f"{path.name}.", dir=path.parent)
-    try:
-        with open(number, "wb") as file:  # noqa: PTH123 - a descriptor
-            write(file)
-        Path(beside).replace(path)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
 
 
 class Bookmarks:

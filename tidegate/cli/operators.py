@@ -7,12 +7,14 @@ from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import chain, islice
+from pathlib import Path
 
 from tidegate.admin.facts import SequenceInfo, StoreInfo, Versions, chosen
 from tidegate.cli.commands import style_of
 from tidegate.client import Client
 from tidegate.drawing.names import printable
 from tidegate.errors import TidegateError
+from tidegate.progress import Progress
 
 _ACTIONS = ("list", "show", "end")
 _HEADER = ("ID", "MODEL", "VERSION", "STEPS", "STATE", "IDLE", "OWNER", "FROM")
@@ -137,14 +139,21 @@ def store(client: Client, options: Namespace) -> None:
         case "check":
             _check_store(client, options.json or not sys.stdout.isatty())
         case "backup":
-            size = client.admin.back_up(options.file)
+            with Progress() as progress:
+                size = client.admin.back_up(options.file, lambda size: progress.tell(f"{_mib(size)} written"))
             print(f"tidegate: {options.file} is written, {_counted(size, 'byte')}", file=sys.stderr)
         case _:
-            put = client.admin.restore(options.file)
+            whole = _mib(Path(options.file).stat().st_size)
+            with Progress() as progress:
+                put = client.admin.restore(options.file, lambda size: progress.tell(f"{_mib(size)} of {whole} sent"))
             print(
                 f"{_counted(put.restored, 'sequence')} restored; {put.kept} left as they are (open, or newer than the "
                 f"backup); {put.gone} left out (ended since)"
             )
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"
 
 
 def _print_store(said: StoreInfo, as_json: bool) -> None:
@@ -160,7 +169,8 @@ def _print_store(said: StoreInfo, as_json: bool) -> None:
 
 def _check_store(client: Client, as_json: bool) -> None:
     """Raises TidegateError: something is wrong."""
-    said = client.admin.check()
+    with Progress() as progress:
+        said = client.admin.check(lambda count: progress.tell(f"{count:,} checkpoints read"))
     versions = [
         {"model": model, "version": version, "sequences": count, "stranded": (model, version) in said.stranded}
         for (model, version), count in said.versions.items()

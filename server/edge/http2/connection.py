@@ -177,11 +177,10 @@ class Connection(asyncio.Protocol):
             call.writable()
 
     def auth_context(self) -> dict[str, list[bytes]]:
-        """The names in the client's certificate, which was verified, as grpc gives them; empty without one."""
+        """The common names in the client's certificate, which was verified, as grpc gives them; empty without one."""
         shown = self._transport.get_extra_info("peercert") or {}
-        subject = [value.encode() for part in shown.get("subject", ()) for key, value in part if key == "commonName"]
-        others = [str(value).encode() for _, value in shown.get("subjectAltName", ())]
-        return {"x509_common_name": subject, "x509_subject_alternative_name": others} if shown else {}
+        names = [value.encode() for part in shown.get("subject", ()) for key, value in part if key == "commonName"]
+        return {"x509_common_name": names} if names else {}
 
     # Calls ------------------------------------------------------------------------------------------------------------
 

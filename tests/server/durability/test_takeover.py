@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from server.caller import Caller
+from server.durability import sequence
 from server.durability.checkpoint import Checkpoint, encode
 from server.durability.limits import PORTION, Lookups
 from server.durability.restored import Kept, Restored, Wish
@@ -105,6 +106,18 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Ben
     for each in made:
         assert not each.world.faults, each.world.faults
         each.world.close()
+
+
+def test_what_a_client_opened_at_an_earlier_release_with_the_route_oip_is_resumed(
+    make: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make()
+    monkeypatch.setattr(sequence, "new_ids", lambda *_: ("oip-0123456789ab-4",))  # as releases before it made them
+    opened = bench.open(0)
+    assert opened.sequence_ids == ["oip-0123456789ab-4"]
+    bench.step(0, 0)
+    bench.write()
+    assert isinstance(bench.resume(1, opened, [1]), pb.Opened)
 
 
 # How much is asked for ------------------------------------------------------------------------------------------------

@@ -62,10 +62,10 @@ def test_without_tokens_everybody_may_predict_and_who_is_on_this_machine_may_do_
     [
         ({}, ""),
         ({"x509_common_name": [b"sensor-7"], "x509_subject_alternative_name": [b"spiffe://a/b"]}, "sensor-7"),
-        ({"x509_common_name": [], "x509_subject_alternative_name": [b"spiffe://a/b", b"c.example"]}, "spiffe://a/b"),
+        ({"x509_subject_alternative_name": [b"sensor-7"]}, ""),
     ],
 )
-def test_a_certificate_names_its_client_by_the_common_name_or_without_one_by_the_first_other(
+def test_a_certificate_names_its_client_by_its_common_name_and_by_no_other_name(
     verified: dict[str, list[bytes]], subject: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[Credentials] = []

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 import sys
-import time
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from server.operations.store import main
 from server.stores.records import Record
 from server.stores.sqlite.store import SqliteStore
 from server.stores.terms import Terms
+from tidegate import progress
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,11 +66,20 @@ def test_an_interrupted_restore_leaves_what_was_there_and_may_be_done_again(
     assert kept(tmp_path).keys() == {"old", *NEW}
 
 
-def test_a_terminal_sees_how_far_a_restore_is(
-    given: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("terminal", [True, False])
+def test_it_is_said_how_far_a_restore_and_a_move_are(
+    given: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    terminal: bool,
 ) -> None:
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    monkeypatch.setattr(time, "monotonic", count(step=2).__next__)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    monkeypatch.setattr(progress, "_EVERY", 0)
+    monkeypatch.setattr(progress, "_EVERY_PLAIN", 0)
     assert main(given) == 0
-    said = capsys.readouterr().err.split("\r")
-    assert {"300 records looked at", "300 records put"} <= {*said}
+    assert main(["move", given[1], f"sqlite:{tmp_path / 'other'}"]) == 0
+    said = capsys.readouterr().err
+    assert ("\r" in said) == terminal
+    lines = {line.strip() for line in re.split("[\r\n]", said)}
+    assert {"300 records looked at", "300 records put", "301 records copied", "301 records looked at"} <= lines
