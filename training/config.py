@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from training.errors import ConfigError
+from training.fitting.device import Device
 from training.network import Network, Trained
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ class Config(ABC):
     # the machine
     threads: int = 1
     """Threads that torch computes with; for small networks one is the fastest."""
+    device: Device = "cpu"
+    """Where the network is fitted: cpu, or cuda for a graphics card, whose results may differ from run to run."""
     runs: Path = Path("runs")
     """Folder of the runs: checkpoint, metrics, plot, report."""
     models: Path = Path("models")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,8 @@ import pytest
 import torch
 from rich.console import Console
 
+from tests.training.card import CARD, Card
+from training.fitting import device
 from training.recipes.named import recall, weather
 
 if TYPE_CHECKING:
@@ -44,3 +47,13 @@ def brief(tmp_path: Path) -> Recall:
 def brief_weather(tmp_path: Path) -> Weather:
     """The weather recipe, for 60 steps, in folders of its own."""
     return replace(weather(), steps=60, runs=tmp_path / "runs", models=tmp_path / "models")
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[Card]:
+    """A graphics card that is none: `--device cuda` finds it."""
+    monkeypatch.setattr(device, "found", lambda name: CARD if name == "cuda" else torch.device("cpu"))
+    adam = sys.modules[torch.optim.Adam.__module__]
+    monkeypatch.setattr(adam, "_device_dtype_check_for_fused", lambda *_, **__: None)  # it knows no device "meta"
+    with Card() as card:
+        yield card

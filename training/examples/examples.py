@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy, mse_loss
 
+from training.fitting.device import through
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -70,7 +72,7 @@ class Answers:
 
 def answer(network: nn.Module, examples: Examples) -> Answers:
     """Run the network from a state of 0 and keep the steps that count."""
-    found_BTO: Tensor = network(examples.x_BTF)
+    found_BTO = through(network, examples.x_BTF)
     return Answers(found_BTO[examples.scored_BT], examples.y[examples.scored_BT])
 
 

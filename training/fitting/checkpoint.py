@@ -20,13 +20,13 @@ def save(state: dict[str, Any], path: Path) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """What `save` was given.
+    """What `save` was given, in the processor's memory.
 
     Raises:
         CheckpointError: the file is not one of ours, or damaged.
     """
     try:
-        state: dict[str, Any] = torch.load(path, weights_only=True)
+        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # torch.load raises whatever pickle and zip do
         raise CheckpointError(f"{path} cannot be read ({type(error).__name__}); --fresh starts anew") from error
     return state

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from training.errors import CheckpointError, Diverged
-from training.fitting import processes
+from training.fitting import device, processes
 from training.network import build
 
 if TYPE_CHECKING:
@@ -67,7 +67,8 @@ class Trainer:
         # fit
         if config.batch % processes.count():
             raise config.error("batch", f"cannot be shared by {processes.count()} processes; give a multiple of that")
-        self.network = build(config, task)
+        self._device = device.found(config.device)
+        self.network = build(config, task).to(self._device)
         self._loss = processes.shared(Loss(self.network, task))
         self._parameters = list(self.network.parameters())
         self._optimiser = torch.optim.Adam(self._parameters, fused=True)
@@ -143,9 +144,9 @@ class Trainer:
             watcher.evaluated(evaluation)
 
     def restore_best(self) -> None:
-        """Give the network the weights with the lowest validation loss."""
+        """Give the network the weights with the lowest validation loss, in the processor's memory: the fit is over."""
         self.network.load_state_dict(self._best)
-        self.network.eval()
+        self.network.to("cpu").eval()
 
     def state(self) -> dict[str, Any]:
         """Everything that the rest of the fit depends on, as tensors and plain numbers; of all processes together."""
@@ -153,7 +154,7 @@ class Trainer:
         return {
             "network": self.network.state_dict(),
             "optimiser": self._optimiser.state_dict(),
-            "random": torch.get_rng_state(),
+            **device.random_state(self._device),
             "step": self.step,
             "best": self._best,
             "best_step": self.best_step,
@@ -172,7 +173,7 @@ class Trainer:
         try:
             self.network.load_state_dict(state["network"])
             self._optimiser.load_state_dict(state["optimiser"])
-            torch.set_rng_state(state["random"])
+            device.set_random_state(self._device, state)
             self.step = state["step"]
             self._best, self.best_step, self.best_loss = state["best"], state["best_step"], state["best_loss"]
             self._stale, self._loss_sum, self._loss_count = state["stale"], state["loss_sum"], state["loss_count"]

@@ -15,6 +15,7 @@ from torch.nn.functional import mse_loss
 from training.config import Config
 from training.examples.examples import VALIDATION, generator
 from training.fitting import processes
+from training.fitting.device import through
 from training.recipes.figure import draw
 from training.task import Feature, Report, Signature
 
@@ -86,11 +87,11 @@ class RecallTask:
     def loss(self, network: nn.Module, step: int) -> Tensor:
         """Mean squared error on the sequences of this step."""
         lessons, mine = self.draw(step, self._config.batch), processes.mine(self._config.batch)
-        return mse_loss(network(lessons.x_BT3[mine]), lessons.y_BT1[mine])
+        return mse_loss(through(network, lessons.x_BT3[mine]), lessons.y_BT1[mine])
 
     def validation_loss(self, network: nn.Module) -> float:
         """Mean squared error on sequences that training never sees."""
-        return mse_loss(network(self._validation.x_BT3), self._validation.y_BT1).item()
+        return mse_loss(through(network, self._validation.x_BT3), self._validation.y_BT1).item()
 
     def report(self, network: nn.Module) -> Report:
         """The lesson's figure: one write, then two reads."""

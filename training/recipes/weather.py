@@ -15,6 +15,7 @@ import torch
 from training.config import Config
 from training.examples.examples import generator
 from training.fitting import processes
+from training.fitting.device import through
 from training.recipes import observations
 from training.recipes.observations import FEATURES, TEMPERATURE, UNITS, Observations
 from training.recipes.verdict import judge
@@ -111,7 +112,7 @@ class WeatherTask:
         random = generator(config.seed, step)
         starts_B1 = torch.randint(len(self.training.y_NO) - config.window, (config.batch, 1), generator=random)
         hours_BT = starts_B1[processes.mine(config.batch)] + torch.arange(config.window)
-        found_BTO = network(self.training.x_NF[hours_BT])
+        found_BTO = through(network, self.training.x_NF[hours_BT])
         return self._error(found_BTO, self.training.y_NO[hours_BT])[:, config.burn_in :].mean()
 
     def validation_loss(self, network: nn.Module) -> float:
@@ -133,8 +134,7 @@ class WeatherTask:
 
 def stream(network: nn.Module, span: Span) -> Tensor:
     """The answers to a whole span as one sequence, [N, O], for the hours whose future lies in the span."""
-    found_NO: Tensor = network(span.x_NF[None])[0]
-    return found_NO[: len(span.y_NO)]
+    return through(network, span.x_NF[None])[0, : len(span.y_NO)]
 
 
 def split(config: Weather, observed: Observations) -> tuple[Span, Span, Span]:

@@ -12,6 +12,7 @@ import torch
 
 from training.errors import ConfigError
 from training.fitting import processes
+from training.fitting.device import through
 from training.tabular.inheriting import inherit
 from training.tabular.judging.baselines import season
 from training.tabular.judging.classes import judge_classes
@@ -195,7 +196,7 @@ class TableTask:
             length = max(end - begin for begin, _, end in group)
             rows_BT = torch.stack([(begin + torch.arange(length)).clamp(max=end - 1) for begin, _, end in group])
             with torch.no_grad():
-                y_BTO = network.core(self.e_NE[rows_BT], self.k_NC[rows_BT])
+                y_BTO = through(network.core, self.e_NE[rows_BT], self.k_NC[rows_BT])
             for index, (begin, first, end) in enumerate(group):
                 y_NO[first:end] = y_BTO[index, first - begin : end - begin]
         return y_NO

@@ -53,7 +53,8 @@ class Core(nn.Module):
     def carried(self, e_BTE: Tensor, k_BTC: Tensor, state: State | Tensor | None) -> tuple[Tensor, State | Tensor]:
         """The same from any state, with the state after the last step."""
         if self.training and len(self.tables):
-            k_BTC = torch.where(processes.random(k_BTC.shape) < UNSEEN, 0, k_BTC)
+            unseen_BTC = processes.random(k_BTC.shape) < UNSEEN
+            k_BTC = k_BTC.masked_fill(unseen_BTC.to(k_BTC.device), 0)
         read_BTE = e_BTE[..., : self.inputs] if self.inputs < e_BTE.shape[-1] else e_BTE
         parts = [read_BTE, *(table(k_BTC[..., index]) for index, table in enumerate(self.tables))]
         h_BTH, after = self.cell(torch.cat(parts, dim=-1) if len(parts) > 1 else read_BTE, state)
@@ -101,12 +102,13 @@ class TableNetwork(Trained):
     def carry(self, e_BWE: Tensor, k_BWC: Tensor, fresh_B: Tensor) -> Tensor:
         """A window of each of this process's lanes, from where its last one ended, or from zeros where it is fresh."""
         lanes = processes.mine(self.memory.shape[2])
-        before = torch.where(fresh_B[:, None], 0.0, self.memory[:, :, lanes])
+        device = self.memory.device
+        before = self.memory[:, :, lanes].masked_fill(fresh_B[:, None].to(device), 0.0)
         state = (before[0], before[1]) if len(before) > 1 else before[0]
-        y_BWO, after = self.core.carried(e_BWE, k_BWC, state)
+        y_BWO, after = self.core.carried(e_BWE.to(device), k_BWC.to(device), state)
         for memory_LBH, after_LBH in zip(self.memory, after if isinstance(after, tuple) else (after,), strict=True):
             memory_LBH[:, lanes] = after_LBH.detach()
-        return y_BWO
+        return y_BWO.to("cpu")
 
     def gather(self) -> None:
         """The state of every lane, of which each process has its own."""
