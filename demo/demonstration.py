@@ -14,12 +14,11 @@ from demo.lesson import VALUE, take
 from demo.page import Page, page
 from demo.process import ROOT, Process, uninterrupted
 from demo.trainings import LSTM, RNN, WEATHER
-from demo.weather import DAY, HOURS, WARM_UP, errors, stream_day
+from demo.weather import DAY, HOURS, WARM_UP, errors, read, stream_day
 from tidegate.client import Client
 from tidegate.drawing.names import layers_in_short
 from tidegate.errors import TidegateError
 from training.errors import TrainingError
-from training.recipes import observations
 
 _PATIENCE = 60.0  # seconds for a server to start, or for an answer
 _PACE = 0.06  # seconds between two hours of weather, for the eye
@@ -111,8 +110,8 @@ def _show_lesson(to: Page, client: Client) -> None:
 
 
 def _show_weather(to: Page, client: Client, folder: Path) -> None:
-    observed = observations.load()
-    day = observed.temperature_N[(observed.time_N >= DAY) & (observed.time_N < DAY + HOURS)]
+    observed = read()
+    day = observed.degrees[(observed.times >= DAY) & (observed.times < DAY + HOURS)]
     drawing = weather_page.DayPage(float(day.min()), float(day.max()), to.width, to.style)
     to.heading("A day of real weather")
     layers = layers_in_short(client.describe(WEATHER.name).layers)
@@ -132,10 +131,11 @@ def _show_weather(to: Page, client: Client, folder: Path) -> None:
     to.gap()
     to.say(
         "How far off it was on average, beside the forecast that nothing will change; the last two lines are the "
-        "pipeline's own test on the half year that it kept aside."
+        "pipeline's own test on the nine months that it kept aside."
     )
     to.gap()
-    to.draw(weather_page.summary(errors(hours), trainings.report(WEATHER, folder), to.style))
+    test = {line["steps"]: line["errors"] for line in trainings.report(WEATHER, folder)["lines"]}
+    to.draw(weather_page.summary(errors(hours), test, to.style))
 
 
 def _show_next(to: Page, seconds: float) -> None:

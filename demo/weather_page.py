@@ -59,15 +59,15 @@ class DayPage:
         return int(np.clip(round(share * (self._strip - 1)), 0, self._strip - 1))
 
 
-def summary(errors: Sequence[Error], test: Mapping[str, Mapping[str, float]], style: Style) -> list[str]:
-    """The errors of this day, and those that the pipeline reports of the whole test period."""
+def summary(errors: Sequence[Error], test: Mapping[int, Mapping[str, float]], style: Style) -> list[str]:
+    """The errors of this day, and by hours ahead those that the pipeline reports of the whole test period."""
     rows = [style.bold(f"  {'mean error in degC':<26}" + "".join(f"{f'{e.ahead} h ahead':>12}" for e in errors))]
-    period = [test[f"{error.ahead}h"] for error in errors]
+    period = [test[error.ahead] for error in errors]
     for label, values in (
         ("this day: the network", [error.network for error in errors]),
         ("this day: 'no change'", [error.no_change for error in errors]),
-        ("half a year: the network", [values["model"] for values in period]),
-        ("half a year: 'no change'", [values["persistence"] for values in period]),
+        ("nine months: the network", [values["model"] for values in period]),
+        ("nine months: 'no change'", [values["persistence"] for values in period]),
     ):
         rows.append(f"  {label:<26}" + "".join(f"{value:>12.2f}" for value in values))
     return rows

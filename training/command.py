@@ -16,7 +16,7 @@ from training.fitting import processes
 from training.fitting.session import train
 from training.memory import command as memory
 from training.options import add_fields
-from training.recipes.named import RECIPES
+from training.recipes.named import RECIPES, TABLES
 from training.tabular import command as table
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ def parser() -> argparse.ArgumentParser:
         add_fields(sub, fields_of(recipe()))
         sub.add_argument("--fresh", action="store_true", help="Start anew even if an interrupted run could be resumed.")
         sub.set_defaults(run=run_recipe)
-    table.add(recipes)
+    for name, recipe in TABLES.items():
+        table.add(recipes, name, recipe)
     memory.add(recipes)
     return root
 

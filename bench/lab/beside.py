@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 
 from training.fitting.trainer import Trainer
-from training.recipes.observations import FEATURES, load
+from training.recipes.datafile import WEATHER
 from training.tabular.learning import splits
 from training.tabular.looking.look import look
 from training.tabular.looking.reading import from_arrays
@@ -54,12 +54,12 @@ class Data:
 
 
 def weather() -> Data:
-    """The last two years."""
-    seen = load()
-    x_NF = seen.x_NF[-17520:].astype(float)
-    columns = {name.replace(".", "_"): x_NF[:, place] for place, name in enumerate(FEATURES)}
-    more = {name: column for name, column in columns.items() if name not in ("TEMP", "month", "hour")}
-    return Data("weather", seen.time_N[-17520:], columns["TEMP"], more, (1, 6, 24), 168, "h")
+    """The last two years; a missing value is the one last measured, and each wind direction has a column of 0 and 1."""
+    frame = pd.read_csv(WEATHER).ffill()
+    time_N = pd.to_datetime(frame[["year", "month", "day", "hour"]]).to_numpy("datetime64[h]")
+    frame = pd.get_dummies(frame.drop(columns=["No", "year", "month", "day", "hour"]), dtype=float)
+    columns = {name.replace(".", "_"): frame[name].to_numpy(float)[-17520:] for name in frame}
+    return Data("weather", time_N[-17520:], columns.pop("TEMP"), columns, (1, 6, 24), 168, "h")
 
 
 def demand() -> Data:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from training.fitting.trainer import Trainer
-from training.recipes.observations import FILE
+from training.recipes.datafile import WEATHER
 from training.tabular.settings import defaults
 from training.tabular.task import TableTask
 
@@ -73,7 +73,7 @@ def cost(work: Callable[[], None]) -> float:
 def compare(cell: Cell, folder: Path) -> float:
     """An epoch of ours as a multiple of the plain loop's; prints both."""
     config = defaults(
-        files=(str(FILE),), target=("TEMP",), horizons=(1, 6, 24), cell=cell, steps=10**6, evaluate_every=10**6,
+        files=(str(WEATHER),), target=("TEMP",), horizons=(1, 6, 24), cell=cell, steps=10**6, evaluate_every=10**6,
         patience=10**6, runs=folder, models=folder,
     )  # fmt: skip
     task = TableTask(config, config.look())

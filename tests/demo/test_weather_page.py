@@ -3,10 +3,10 @@
 import numpy as np
 
 from demo import weather_page
-from demo.weather import DAY, WARM_UP, Error, Forecast, Hour, errors
+from demo.weather import DAY, WARM_UP, Error, Forecast, Hour, errors, read
 from tidegate.drawing.glyphs import Style
-from training.recipes import named, observations
-from training.recipes.weather import split
+from training.recipes.weather import weather
+from training.tabular.learning import splits
 
 HOUR = Hour(np.datetime64("2014-10-14T09", "h"), 11.0, (Forecast(1, 10.5, 8.0), Forecast(6, 13.0, 3.0)))
 
@@ -38,7 +38,7 @@ def test_errors_are_means_over_the_hours() -> None:
 
 
 def test_the_summary_sets_the_day_beside_the_test_period() -> None:
-    test = {"1h": {"model": 0.77, "persistence": 1.01}, "6h": {"model": 1.61, "persistence": 4.4}}
+    test = {1: {"model": 0.77, "persistence": 1.01}, 6: {"model": 1.61, "persistence": 4.4}}
     lines = weather_page.summary([Error(1, 0.92, 1.5), Error(6, 1.88, 6.5)], test, Style())
     assert [line.split()[-2:] for line in lines[1:]] == [
         ["0.92", "1.88"],
@@ -49,8 +49,8 @@ def test_the_summary_sets_the_day_beside_the_test_period() -> None:
 
 
 def test_the_day_and_the_week_before_it_lie_in_the_test_period() -> None:
-    observed = observations.load()
-    _, _, test = split(named.weather(), observed)
-    start = observed.time_N[-len(test.x_NF)]
-    assert start <= DAY - WARM_UP
-    assert observed.time_N[-1] >= DAY + 24
+    observed, task = read(), weather().task()
+    hours = observed.times[task.parts.part_N == splits.TEST]
+    assert hours[0] <= DAY - WARM_UP
+    assert hours[-1] >= DAY + 24
+    assert task.look.roles.clock.time_N.astype("datetime64[h]").tolist() == observed.times.tolist()

@@ -11,14 +11,15 @@ from rich.console import Console
 
 from tests.training.card import CARD, Card
 from training.fitting import device
-from training.recipes.named import recall, weather
+from training.recipes.named import recall
+from training.recipes.weather import weather
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from training.recipes.recall import Recall
-    from training.recipes.weather import Weather
+    from training.tabular.settings import Table
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +45,7 @@ def brief(tmp_path: Path) -> Recall:
 
 
 @pytest.fixture
-def brief_weather(tmp_path: Path) -> Weather:
+def brief_weather(tmp_path: Path) -> Table:
     """The weather recipe, for 60 steps, in folders of its own."""
     return replace(weather(), steps=60, runs=tmp_path / "runs", models=tmp_path / "models")
 

@@ -12,7 +12,7 @@ import pytest
 from training.command import configure, main, parser
 from training.field import fields_of
 from training.fitting.metrics import read
-from training.recipes.named import RECIPES
+from training.recipes.named import RECIPES, TABLES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,9 +23,9 @@ def test_help_lists_every_recipe_with_its_sentence(capsys: pytest.CaptureFixture
         main(["--help"])
     said = " ".join(capsys.readouterr().out.split())
     assert left.value.code == 0
-    for name, recipe in RECIPES.items():
+    for name, recipe in (RECIPES | TABLES).items():
         assert name in said
-        assert recipe.__doc__ in said
+        assert " ".join((recipe.__doc__ or "").split()) in said
 
 
 @pytest.mark.parametrize("recipe", list(RECIPES))
@@ -91,7 +91,8 @@ def status_of(arguments: list[str]) -> object:
         ("recall --forget-bias 1", "--forget-bias and --chrono set the same biases"),
         ("recall --colour red", "unrecognized arguments: --colour red"),
         ("recall --hidden", "--hidden: expected one argument"),
-        ("weather --window 10", "--window: 10 must be above --burn-in, 24"),
+        ("glucose --window 10", "--window: 10 must be above --burn-in, 12"),
+        ("weather --unit degC", "--unit: ('degC',) must be written as COLUMN=UNIT"),
         ("weather --training-share 1", "--training-share: 1.0 must lie between 0 and 1"),
     ],
 )
@@ -108,8 +109,8 @@ def test_a_wrong_value_is_one_clear_line_and_exit_status_2(
 
 def test_a_failure_is_one_clear_line_and_exit_status_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     missing = tmp_path / "nothing.csv.gz"
-    assert main(["weather", "--data", str(missing)]) == 1
-    assert capsys.readouterr().err == f"python -m training weather: {missing} does not exist\n"
+    assert main(["glucose", "--data", str(missing)]) == 1
+    assert capsys.readouterr().err == f"python -m training glucose: {missing} does not exist\n"
 
 
 def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,16 +16,10 @@ from training.recipes.named import copy_memory
 if TYPE_CHECKING:
     from tests.training.card import Card
     from training.recipes.recall import Recall
-    from training.recipes.weather import Weather
 
 
 def test_recall_is_fitted_on_a_card_as_on_the_processor(card: Card, brief: Recall) -> None:
     assert_the_same_on_both(replace(brief, steps=2, evaluate_every=2), 2)
-    assert card.moved
-
-
-def test_weather_is_fitted_on_a_card_as_on_the_processor(card: Card, brief_weather: Weather) -> None:
-    assert_the_same_on_both(replace(brief_weather, batch=2, window=30, burn_in=5), 2)  # without validation
     assert card.moved
 
 

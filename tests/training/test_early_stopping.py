@@ -1,31 +1,37 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from training.errors import Diverged
+from training.examples.task import ExamplesTask
 from training.fitting.trainer import Evaluation, Trainer, learning_rate
-from training.recipes.recall import RecallTask
 
 if TYPE_CHECKING:
     from training.recipes.recall import Recall
 
 
-class Scripted(RecallTask):
+class _Scripted:
     """The recall task, with validation losses that are given beforehand."""
 
     def __init__(self, config: Recall, losses: list[float]) -> None:
-        super().__init__(config)
-        self.losses = iter(losses)
+        self._task, self.losses = config.task(), iter(losses)
         self.weights: list[Tensor] = []
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the task has
+        return getattr(self._task, name)
 
     def validation_loss(self, network: nn.Module) -> float:
         self.weights.append(network.get_parameter("head.weight").detach().clone())
         return next(self.losses)
+
+
+def scripted(config: Recall, losses: list[float]) -> Any:  # noqa: ANN401 - a task by all that is asked of it
+    return _Scripted(config, losses)
 
 
 class Notes:
@@ -44,7 +50,7 @@ class Notes:
 
 
 def test_a_fit_stops_when_patience_is_out_and_keeps_the_best_weights(brief: Recall) -> None:
-    task = Scripted(brief, [3.0, 2.0, 2.5, 2.0, 2.1, 1.0])
+    task = scripted(brief, [3.0, 2.0, 2.5, 2.0, 2.1, 1.0])
     trainer = Trainer(replace(brief, patience=3), task)
     trainer.fit(until=1000)
     assert trainer.stopped_early
@@ -57,7 +63,7 @@ def test_a_fit_stops_when_patience_is_out_and_keeps_the_best_weights(brief: Reca
 def test_weights_that_were_fitted_before_are_validated_first_and_kept_where_no_step_makes_them_better(
     brief: Recall,
 ) -> None:
-    task = Scripted(brief, [1.5, 3.0, 2.0, 2.5])
+    task = scripted(brief, [1.5, 3.0, 2.0, 2.5])
     trainer = Trainer(replace(brief, patience=3), task)
     trainer.network.fitted = True
     trainer.fit(until=1000)
@@ -68,7 +74,7 @@ def test_weights_that_were_fitted_before_are_validated_first_and_kept_where_no_s
 
 
 def test_a_better_loss_renews_patience(brief: Recall) -> None:
-    trainer = Trainer(replace(brief, patience=3), Scripted(brief, [3.0, 3.1, 3.2, 2.9, 3.3, 3.4]))
+    trainer = Trainer(replace(brief, patience=3), scripted(brief, [3.0, 3.1, 3.2, 2.9, 3.3, 3.4]))
     trainer.fit(until=1000)
     assert not trainer.stopped_early
     assert (trainer.step, trainer.best_step) == (60, 40)
@@ -76,7 +82,7 @@ def test_a_better_loss_renews_patience(brief: Recall) -> None:
 
 def test_watchers_hear_of_every_step_and_of_the_mean_loss_between_validations(brief: Recall) -> None:
     notes = Notes()
-    Trainer(brief, Scripted(brief, [3.0, 2.0, 2.5, 2.0, 2.1, 1.0]), [notes]).fit(until=1000)
+    Trainer(brief, scripted(brief, [3.0, 2.0, 2.5, 2.0, 2.1, 1.0]), [notes]).fit(until=1000)
     assert len(notes.losses) == 60
     for index, evaluation in enumerate(notes.evaluations):
         stretch = notes.losses[10 * index : 10 * index + 10]
@@ -86,7 +92,7 @@ def test_watchers_hear_of_every_step_and_of_the_mean_loss_between_validations(br
 
 def test_a_loss_that_is_no_number_ends_the_fit_with_a_reason(brief: Recall, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = Trainer(brief, brief.task())
-    monkeypatch.setattr(RecallTask, "loss", lambda *_: torch.tensor(float("nan"), requires_grad=True))
+    monkeypatch.setattr(ExamplesTask, "loss", lambda *_: torch.tensor(float("nan"), requires_grad=True))
     with pytest.raises(Diverged, match="lower --learning-rate"):
         trainer.fit(until=1)
 

@@ -12,12 +12,13 @@ import torch
 
 from training.network import build
 from training.recipes.figure import draw
+from training.recipes.recall import draw as drawn
 from training.recipes.recall import targets
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from training.recipes.recall import Recall, RecallTask
+    from training.recipes.recall import Recall
 
 COMMITTED = Path(__file__).parents[2] / "models" / "recall" / "1" / "model.onnx"
 # The lesson: write at t=1, read at t=4 and t=6; the values in between are there to disturb.
@@ -25,13 +26,9 @@ VALUES = np.array([0.5, 0.8, -0.6, 0.9, -1.0, 0.3, -0.2])
 X = np.stack([VALUES, np.eye(7)[1], np.eye(7)[4] + np.eye(7)[6]], axis=1)
 
 
-def task_of(config: Recall) -> RecallTask:
-    return config.task()
-
-
 def test_the_target_is_the_last_written_value_where_read_is_set(brief: Recall) -> None:
-    lessons = task_of(replace(brief, flag_noise=0.0)).draw(3, 50)
-    for x, y in zip(lessons.x_BT3.tolist(), lessons.y_BT1.tolist(), strict=True):
+    lessons = drawn(replace(brief, flag_noise=0.0), 3, 50)
+    for x, y in zip(lessons.x_BTF.tolist(), lessons.y.tolist(), strict=True):
         memory = 0.0
         for (value, write, read), (answer,) in zip(x, y, strict=True):
             memory = value if write == 1 else memory
@@ -44,20 +41,19 @@ def test_a_step_that_writes_and_reads_gives_what_it_writes() -> None:
 
 
 def test_flags_are_noisy_but_never_ambiguous(brief: Recall) -> None:
-    clean, noisy = task_of(replace(brief, flag_noise=0.0)).draw(3, 200), task_of(brief).draw(3, 200)
-    assert torch.equal(clean.y_BT1, noisy.y_BT1)
-    assert torch.equal(clean.x_BT3[..., 0], noisy.x_BT3[..., 0])
-    assert torch.equal(clean.x_BT3[..., 1:] > 0.5, noisy.x_BT3[..., 1:] > 0.5)
-    assert (clean.x_BT3 - noisy.x_BT3).abs().max() <= 0.3 + 1e-6
-    assert 0.13 < clean.x_BT3[..., 1].mean() < 0.17
+    clean, noisy = drawn(replace(brief, flag_noise=0.0), 3, 200), drawn(brief, 3, 200)
+    assert torch.equal(clean.y, noisy.y)
+    assert torch.equal(clean.x_BTF[..., 0], noisy.x_BTF[..., 0])
+    assert torch.equal(clean.x_BTF[..., 1:] > 0.5, noisy.x_BTF[..., 1:] > 0.5)
+    assert (clean.x_BTF - noisy.x_BTF).abs().max() <= 0.3 + 1e-6
+    assert 0.13 < clean.x_BTF[..., 1].mean() < 0.17
 
 
 def test_each_step_has_sequences_of_its_own_and_always_the_same(brief: Recall) -> None:
-    first, second = task_of(brief), task_of(brief)
-    assert torch.equal(first.draw(7, 4).x_BT3, second.draw(7, 4).x_BT3)
-    assert not torch.equal(first.draw(7, 4).x_BT3, first.draw(8, 4).x_BT3)
-    assert not torch.equal(first.draw(0, 512).x_BT3, first._validation.x_BT3)
-    assert not torch.equal(first.draw(7, 4).x_BT3, task_of(replace(brief, seed=1)).draw(7, 4).x_BT3)
+    assert torch.equal(drawn(brief, 7, 4).x_BTF, drawn(brief, 7, 4).x_BTF)
+    assert not torch.equal(drawn(brief, 7, 4).x_BTF, drawn(brief, 8, 4).x_BTF)
+    assert not torch.equal(drawn(brief, 0, 512).x_BTF, brief.task().validation.x_BTF)
+    assert not torch.equal(drawn(brief, 7, 4).x_BTF, drawn(replace(brief, seed=1), 7, 4).x_BTF)
 
 
 def sigmoid(value: NDArray[np.float64]) -> NDArray[np.float64]:

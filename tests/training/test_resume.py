@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from training.config import Config
     from training.recipes.recall import Recall
-    from training.recipes.weather import Weather
+    from training.tabular.settings import Table
 
 ROOT = str(Path(__file__).parents[2])
 
@@ -76,7 +76,7 @@ def test_an_interrupted_fit_ends_with_the_same_bits_as_an_uninterrupted_one(
     assert same(expected, found)
 
 
-def test_the_weather_fit_resumes_to_the_same_bits_too(brief_weather: Weather, tmp_path: Path) -> None:
+def test_the_weather_fit_resumes_to_the_same_bits_too(brief_weather: Table, tmp_path: Path) -> None:
     config = replace(brief_weather, steps=30, evaluate_every=10)
     assert same(uninterrupted(config), stopped_and_resumed(config, (13,), tmp_path / "checkpoint.pt"))
 

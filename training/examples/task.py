@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
+from rich.console import Group
 
 from training.examples.examples import answer
 from training.examples.picture import picture
@@ -60,6 +61,9 @@ class ExamplesTask:
     notes: tuple[str, ...] = ()
     scaling: Scaling | Lookup | OneHot | None = None
     more: Callable[[nn.Module], Mapping[str, float]] | None = None
+    """Figures that only this recipe has."""
+    shown: Callable[[nn.Module], Report] | None = None
+    """A picture that only this recipe has, above the others."""
 
     def loss(self, network: nn.Module, step: int) -> Tensor:
         """The loss on this process's part of the batch of a step, weighted by how many steps count in it."""
@@ -92,6 +96,10 @@ class ExamplesTask:
             answers = answer(network, self.test)
         names = [output.name for output in self.signature.outputs]
         values: dict[str, object] = {"model": found, "goal": str(self.goal), "reached": self.goal.reached(found)}
-        return Report(
+        report = Report(
             picture(answers, self.kind, names, {"this model": found, **self.baselines}), values | dict(self.baselines)
         )
+        if self.shown is None:
+            return report
+        own = self.shown(network)
+        return Report(Group(own.picture, report.picture), report.values | own.values)

@@ -10,6 +10,7 @@ from pathlib import Path
 from training.errors import DataError
 
 FOLDER = Path(__file__).parents[1] / "data"
+WEATHER = FOLDER / "beijing_hourly.csv.gz"
 
 
 @dataclass(frozen=True)

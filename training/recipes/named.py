@@ -12,12 +12,14 @@ from training.recipes.glucose import Glucose
 from training.recipes.recall import Recall
 from training.recipes.text import Text
 from training.recipes.vowels import Vowels
-from training.recipes.weather import Weather
+from training.recipes.weather import weather
+from training.tabular.command import table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from training.config import Config
+    from training.tabular.settings import Table
 
 
 def recall() -> Recall:
@@ -32,23 +34,6 @@ def recall() -> Recall:
         learning_rate=0.03,
         evaluate_every=100,
         patience=10,
-    )
-
-
-def weather() -> Weather:
-    """Temperature 1, 6 and 24 hours ahead from hourly weather in Beijing, beside two plain forecasts."""
-    return Weather(
-        name="weather",
-        cell="lstm",
-        hidden=32,
-        forget_bias=1.0,
-        steps=600,
-        batch=32,
-        learning_rate=0.01,
-        decay=0.5,
-        evaluate_every=25,
-        patience=8,
-        checkpoint_every=100,
     )
 
 
@@ -163,7 +148,6 @@ def glucose() -> Glucose:
 
 RECIPES: dict[str, Callable[[], Config]] = {
     "recall": recall,
-    "weather": weather,
     "adding": adding,
     "temporal-order": temporal_order,
     "copy": copy_memory,
@@ -172,3 +156,4 @@ RECIPES: dict[str, Callable[[], Config]] = {
     "text": text,
     "glucose": glucose,
 }
+TABLES: dict[str, Callable[[], Table]] = {"weather": weather, "table": table}

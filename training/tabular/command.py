@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import shlex
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +15,14 @@ from training.fitting import processes
 from training.options import add_fields
 from training.tabular.comparing import best_of_each, fit_each, land, page, spread, varied
 from training.tabular.inheriting import frozen
+from training.tabular.looking.reading import called
 from training.tabular.refitting import later, told
 from training.tabular.searching import search
 from training.tabular.settings import Table, defaults
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import Console
 
     from training.config import Cell
@@ -29,22 +31,31 @@ if TYPE_CHECKING:
 PAGE = 140  # characters of a line that is not on a terminal
 UNASKED = ("files", "cell")
 CELLS: tuple[Cell, ...] = ("rnn", "lstm", "gru")
-TEXT = """Fit a network on a table of your own, judge it beside naive forecasts, and export it. The table is looked at
-first: what is in its columns, what each is used for, and what stands in the way."""
 
 
-def add(commands: argparse._SubParsersAction[Any]) -> None:
-    """The command's options."""
-    sub = commands.add_parser("table", help=TEXT, description=TEXT, allow_abbrev=False)
-    sub.add_argument("files", nargs="+", metavar="FILE", help="CSV, Parquet or JSON, which may be gzipped; or a glob.")
+def table() -> Table:
+    """Fit a network on a table of your own, judge it beside naive forecasts, and export it.
+
+    The table is looked at first: what is in its columns, what each is used for, and what stands in the way.
+    """
+    return defaults()
+
+
+def add(commands: argparse._SubParsersAction[Any], name: str, recipe: Callable[[], Table]) -> None:
+    """A command and its options: `table`, or a recipe that is a table with settings of its own."""
+    usual, text = recipe(), " ".join((recipe.__doc__ or "").split())
+    sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+    if not usual.files:
+        files = "CSV, Parquet or JSON, which may be gzipped; or a glob."
+        sub.add_argument("files", nargs="+", metavar="FILE", help=files)
     cells = "The recurrence: rnn (tanh), lstm or gru; all: each of them, side by side. (default: lstm)"
     sub.add_argument("--cell", choices=(*CELLS, "all"), default=argparse.SUPPRESS, help=cells)
-    add_fields(sub, [field for field in fields_of(defaults()) if field.name not in UNASKED])
+    add_fields(sub, [field for field in fields_of(usual) if field.name not in UNASKED])
     sub.add_argument("--seeds", type=positive, default=1, help="Fit with so many seeds, and show the spread.")
     sub.add_argument("--search", type=float, metavar="MINUTES", help="Search settings for so long, then fit the best.")
     sub.add_argument("--look", action="store_true", help="Only look at the table.")
     sub.add_argument("--fresh", action="store_true", help="Start anew even if an interrupted run could be resumed.")
-    sub.set_defaults(run=run)
+    sub.set_defaults(run=run, usual=usual)
 
 
 def positive(text: str) -> int:
@@ -58,7 +69,7 @@ def run(given: argparse.Namespace, console: Console) -> None:
     """Look, and train unless no more than a look is asked for."""
     if not console.is_terminal:
         console.width = PAGE
-    config = configured(given)
+    config = configured(given, given.usual)
     look = config.look()
     console.print(look.page)
     if given.look:
@@ -87,13 +98,15 @@ def learn(configs: list[Table], look: Look, console: Console, given: argparse.Na
         raise interrupted
 
 
-def configured(given: argparse.Namespace) -> Table:
-    """The defaults, or an earlier run's settings, with what was given in their place; a model is called as its file."""
+def configured(given: argparse.Namespace, usual: Table) -> Table:
+    """The usual settings, or an earlier run's, with what was given in their place; a model is called as its file."""
     names = {field.name for field in fields(Table)}
     told = {name: value for name, value in vars(given).items() if name in names and value != "all"}
     changes = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
-    before = earlier(str(changes["from_"])) if changes.get("from_") else {"name": called(given.files[0])}
-    return defaults(**(before | changes))
+    before: dict[str, Any] = {} if usual.files else {"name": called(given.files[0])}
+    if changes.get("from_"):
+        before = earlier(str(changes["from_"]))
+    return replace(usual, **(before | changes))
 
 
 def earlier(folder: str) -> dict[str, Any]:
@@ -108,8 +121,3 @@ def earlier(folder: str) -> dict[str, Any]:
         raise ConfigError(f"--from: {folder} holds no run; give its folder, as runs/NAME/1a2b3c4d") from None
     names = {field.name for field in fields(Table)} - {"from_"}
     return {name: frozen(value) for name, value in said.items() if name in names}
-
-
-def called(file: str) -> str:
-    """A file's name without its endings, as a folder may be called."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", Path(file).name.split(".")[0]).strip("._-") or "table"

@@ -51,6 +51,8 @@ class Table(Config):
     """Columns that are the same in all rows of a series, which is checked."""
     ignore: tuple[str, ...] = ()
     """Columns that are left out."""
+    unit: tuple[str, ...] = ()
+    """Units of columns, as TEMP=degC; they are written into the model's file and change no number."""
 
     alarms: float = 0.01
     """Anomaly: share of the validation part whose errors are beyond the threshold."""
@@ -97,6 +99,7 @@ class Table(Config):
         self.require("quantiles", all(0 < share < 1 for share in self.quantiles), "must lie between 0 and 1")
         self.require("lags", self.lags == 0 or 2 <= self.lags <= MOST_LAGS, f"must be 0, or from 2 to {MOST_LAGS}")
         self.require("refit", 0 <= self.refit <= MOST_REFITS, f"must lie from 0 to {MOST_REFITS}")
+        self.require("unit", all("=" in text for text in self.unit), "must be written as COLUMN=UNIT")
         self.require("alarms", 0 < self.alarms < 1, "must lie between 0 and 1")
         self.refuse_contradictions()
         self.require("lag", self.lag is None or self.lag >= 1, "must be at least 1, or none")
@@ -120,11 +123,17 @@ class Table(Config):
             raise ConfigError("--static: a column is the same in all rows of a series; say which with --series")
 
     @property
+    def units(self) -> dict[str, str]:
+        """The unit of each column that has one."""
+        return dict(text.split("=", 1) for text in self.unit)
+
+    @property
     def asked(self) -> Asked:
         """What is said about the columns."""
         return Asked(
-            self.target, self.task_, self.series, self.time, self.category, self.ignore, self.known, self.static
-        )
+            self.target, self.task_, self.series, self.time, self.category, self.ignore, self.known, self.static,
+            tuple(self.units),
+        )  # fmt: skip
 
     def look(self) -> Look:
         """Read the table and look at it."""

@@ -111,7 +111,10 @@ class TableTask:
     @property
     def signature(self) -> Signature:
         """Names, and what a client must know to send rows of the very table."""
-        inputs = tuple(Feature(column.name) for column in self.inputs.columns)
+        units = self.config.units
+        inputs = tuple(
+            Feature(column.name, units.get(column.source or column.name, "")) for column in self.inputs.columns
+        )
         return Signature(self.description, inputs, self.aim.outputs, self.aim.classes, legend(self.inputs, self.look))
 
     @property

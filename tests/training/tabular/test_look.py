@@ -135,6 +135,7 @@ def plain(rows: int = 60) -> list[str]:
     ("rows", "options", "says"),
     [
         (plain(), ["--target", "nothing"], "t.csv has no column 'nothing'; it has when, load, kind"),
+        (plain(), ["--target", "load", "--unit", "heat=degC"], "t.csv has no column 'heat'; it has when, load, kind"),
         (plain(), ["--target", "kind", "--task", "forecast"], "t.csv, line 2, column 'kind': the target is text, 'a'"),
         (plain(20), ["--target", "load"], "t.csv has 20 rows with a time of their own; give at least 50"),
         ([row[:-1] + "a" for row in plain()], ["--target", "kind"], "all rows are of one class, 'a'"),

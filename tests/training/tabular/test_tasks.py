@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
@@ -114,6 +115,11 @@ def test_weights_of_rare_classes_do_not_change_what_a_probability_means(brief_ta
     np.testing.assert_allclose(served.numpy(), task.aim.prior_C, rtol=1e-5)  # type: ignore[attr-defined]
 
 
+def yaml_of(text: str) -> Any:  # noqa: ANN401 - whatever it says
+    """What a model hub reads of it."""
+    return import_module("yaml").safe_load(text)
+
+
 def test_the_card_says_first_what_the_model_is_worth_and_has_its_pictures(
     brief_table: Callable[..., Table], console: Console
 ) -> None:
@@ -122,7 +128,12 @@ def test_the_card_says_first_what_the_model_is_worth_and_has_its_pictures(
     task = TableTask(config, config.look())
     text = card.write(task, result, "python -m training table gappy.csv").read_text()
     head, _, body = text.removeprefix("---\n").partition("\n---\n")
-    assert "library_name: onnx" in head
+    told = yaml_of(head)
+    (entry,) = told["model-index"]
+    (results,) = entry["results"]
+    assert (told["library_name"], entry["name"]) == ("onnx", "gappy")
+    assert results["dataset"] == {"name": "gappy.csv", "type": "gappy"}  # both are required; the type is an identifier
+    assert [set(metric) for metric in results["metrics"]] == [{"type", "name", "value"}] * 2
     assert body.strip().splitlines()[0] == result.report.values["verdict"]
     for picture in ("loss.png", "over_time.png", "worst.png", "calibration.png"):
         assert f"({picture})" in text

@@ -23,6 +23,7 @@ from training.tabular.judging.verdict import compare
 from training.tabular.learning import splits
 from training.tabular.learning.classify import Classify
 from training.tabular.learning.forecast import Forecast
+from training.tabular.looking.reading import called
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,11 +77,9 @@ def head(task: TableTask, values: dict[str, Any]) -> str:
     """What a model hub reads."""
     kind = "tabular-classification" if isinstance(task.aim, Classify) else "time-series-forecasting"
     lines = ["---", "library_name: onnx", f"pipeline_tag: {kind}", "tags: [tidegate, onnx, recurrent, streaming]"]
-    lines += ["model-index:", f"- name: {task.config.name}", "  results:", f"  - task: {{type: {kind}}}"]
-    lines += [
-        f"    dataset: {{name: {json.dumps(task.look.rows.name)}, type: {task.look.rows.sha256[:12]}}}",
-        "    metrics:",
-    ]
+    name, identifier = json.dumps(task.look.rows.name), json.dumps(called(task.look.rows.origin.names[0]))
+    lines += ["model-index:", f"- name: {json.dumps(task.config.name)}", "  results:", f"  - task: {{type: {kind}}}"]
+    lines += [f"    dataset: {{name: {name}, type: {identifier}}}", "    metrics:"]
     if isinstance(task.aim, Classify):
         lines += [f"    - {{type: {name}, value: {values[name]:.6g}}}" for name in ("accuracy", "log_loss", "macro_f1")]
     else:

@@ -139,7 +139,7 @@ class Forecast:
         """Names of the outputs, a target's horizons side by side, a horizon's quantiles within."""
         several = bool(self.config.quantiles)
         forecasts = tuple(
-            Feature(f"{wanted.name}_q{share:g}" if several else wanted.name)
+            Feature(f"{wanted.name}_q{share:g}" if several else wanted.name, self.config.units.get(wanted.target, ""))
             for wanted in self.wanted
             for share in self.quantiles
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import re
 from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,11 @@ class Rows:
         """What a title says of the files."""
         first, *others = self.origin.names
         return f"{first} and {len(others)} more" if others else first
+
+
+def called(file: str) -> str:
+    """A file's name without its endings, as a folder may be called."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", Path(file).name.split(".")[0]).strip("._-") or "table"
 
 
 def read(patterns: Sequence[str]) -> Rows:

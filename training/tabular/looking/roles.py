@@ -6,6 +6,7 @@ Legend: N rows.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -40,6 +41,7 @@ class Asked:
     ignore: tuple[str, ...] = ()
     known: tuple[str, ...] = ()
     static: tuple[str, ...] = ()
+    with_unit: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,10 @@ def assign(rows: Rows, asked: Asked) -> Roles:
     """
     if rows.count == 0:
         raise DataError(f"{rows.name} has no row below its header; give a table with data")
-    for name in (*asked.target, asked.series, asked.time, *asked.category, *asked.ignore, *asked.known, *asked.static):
-        if name is not None:
-            require_column(rows, name)
+    single = [name for name in (asked.series, asked.time) if name is not None]
+    several = (asked.target, asked.category, asked.ignore, asked.known, asked.static, asked.with_unit)
+    for name in (*single, *chain(*several)):
+        require_column(rows, name)
     targets = tuple(dict.fromkeys(asked.target))
     clock = clock_of(rows, asked)
     goal, why = goal_of(rows, targets, asked)
