@@ -19,8 +19,7 @@ from bench import report
 from bench.figure import Figure
 from bench.processes import exports, machine
 from bench.processes.cache import Cache
-from bench.processes.child import Child, RigError, free_port
-from bench.processes.rig import START
+from bench.processes.child import Child, free_port
 from bench.processes.worker import Json
 from bench.scenario import Scenario
 
@@ -52,11 +51,7 @@ class Looked:
 
     def ready(self, model: str) -> None:
         """Waits until it serves."""
-        patience = time.monotonic() + START
-        while not self._load.ask({"ask": "ready", "target": self._target, "models": [model]})["ready"]:
-            if time.monotonic() > patience or not self._server.alive():
-                raise RigError("the server did not start")
-            time.sleep(0.1)
+        self._server.serves(self._load, self._target, [model])
 
     def measure(self, scenario: Scenario, length: float) -> Spent:
         """One window."""

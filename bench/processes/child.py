@@ -2,11 +2,13 @@
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +19,10 @@ from bench.processes.worker import Json
 
 # Seconds that a process may take to stop before it is killed.
 GRACE = 5.0
+# Seconds within which a server must be ready.
+START = 120.0
 _STOPS = (signal.SIGINT, signal.SIGTERM)
+_PORTS = range(12_000, 32_000)  # below those that the kernel gives to connections
 
 
 class RigError(Exception):
@@ -71,9 +76,13 @@ class Child:
             raise RigError(f"{self._name} ended or did not answer (log: {self._log})") from error
         return reply
 
-    def alive(self) -> bool:
-        """Whether it still runs."""
-        return self._process.poll() is None
+    def serves(self, load: "Child", target: Json, models: list[str]) -> None:
+        """Wait until this server is ready with these models, which `load` asks it."""
+        patience = time.monotonic() + START
+        while not load.ask({"ask": "ready", "target": target, "models": models})["ready"]:
+            if time.monotonic() > patience or self._process.poll() is not None:
+                raise RigError(f"{self._name} did not start (log: {self._log})")
+            time.sleep(0.1)
 
     def stop(self) -> None:
         """Ask it to stop, wait, kill it."""
@@ -118,8 +127,14 @@ def stopped_later() -> Iterator[list[int]]:
 
 
 def free_port() -> int:
-    """Find a port of the loopback that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    """Find a port of the loopback on which nobody listens.
+
+    One that the kernel chose might be taken by any connection before the server listens on it.
+    """
+    while True:
+        port = random.choice(_PORTS)  # noqa: S311 - no secret
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
         return port

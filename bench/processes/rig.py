@@ -2,7 +2,6 @@
 
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -20,8 +19,6 @@ from bench.scenario import HIDDEN_SIZES, Scenario, model_name
 
 # How far two servers' float32 answers to the same steps may be apart.
 TOLERANCE = 1e-4
-# Seconds within which a server must be ready.
-START = 120.0
 
 
 @dataclass(frozen=True)
@@ -75,11 +72,7 @@ class Rig:
             write_certificate(self._cache.certificate)
         child = self._child(stack, server, [*command(server, self._cache, before), "--port", str(port)], before)
         target = {"port": port, "pid": child.pid, "ca": str(self._cache.certificate) if server == "secure" else ""}
-        patience = time.monotonic() + START
-        while not self._load.ask({"ask": "ready", "target": target, "models": models})["ready"]:
-            if time.monotonic() > patience or not child.alive():
-                raise RigError(f"{server} did not start (log: {self._cache.log(server)})")
-            time.sleep(0.1)
+        child.serves(self._load, target, models)
         return target
 
     def _models(self, server: Server) -> list[str]:

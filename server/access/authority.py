@@ -11,10 +11,11 @@ from weakref import WeakValueDictionary
 from server.access import secret
 from server.access.guesses import Guesses
 from server.access.token import Token
-from server.access.token_file import Stamp, TokenFile
+from server.access.token_file import TokenFile
 from server.caller import EVERY_RIGHT, PUBLIC_RIGHTS, TOKEN, Caller, Right
 from server.errors import Draining, TidegateError, Unauthenticated
 from server.meter import NO_LIMITS, Limits, Meter
+from server.stamp import GONE, stamp_of
 
 log = logging.getLogger(__name__)
 
@@ -57,13 +58,13 @@ class Authority:
         self._meters: dict[str, Meter] = {}  # of tokens, by account
         self._public: WeakValueDictionary[str, Meter] = WeakValueDictionary()  # of addresses that have calls
         self._present: dict[object, tuple[Caller, Callable[[TidegateError], None]]] = {}
-        self._stamp: Stamp | None = None
+        self._stamp = GONE
         self._fault = ""  # why the file cannot be read now
         self._tokens: Mapping[str, Token] = {}
         self._by_digest: dict[str, list[tuple[str, Token]]] = {}
         self._by_certificate: dict[str, Token] = {}
         if file is not None:
-            self._stamp = file.stamp() if file.path.exists() else None
+            self._stamp = stamp_of(file.path)
             self._take(file.read())
 
     # Who asks ---------------------------------------------------------------------------------------------------------
@@ -149,10 +150,10 @@ class Authority:
                 end(error)
 
     def _read_anew(self, file: TokenFile) -> bool:
+        stamp = stamp_of(file.path)
+        if stamp == self._stamp and not self._fault:
+            return False
         try:
-            stamp = file.stamp()
-            if stamp == self._stamp and not self._fault:
-                return False
             tokens = file.read()
         except OSError as error:
             if str(error) != self._fault:

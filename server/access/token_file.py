@@ -12,8 +12,6 @@ from server.access import token
 from server.access.token import BadToken, Token
 from tidegate.files import replacing
 
-Stamp = tuple[int, int, int]  # what changes with a file: its number, size and time
-
 _MOST = 2**24  # bytes
 
 
@@ -22,11 +20,6 @@ class TokenFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-
-    def stamp(self) -> Stamp:
-        """Another one once the file has changed."""
-        found = self.path.stat()
-        return found.st_ino, found.st_size, found.st_mtime_ns
 
     def read(self) -> dict[str, Token]:
         """All tokens, by name. Raises OSError: there is no such file, or something in it is wrong; then none count."""

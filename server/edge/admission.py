@@ -108,17 +108,21 @@ class Leaving:
     """Whether open sequences are to go elsewhere, and what is to be called when that begins."""
 
     def __init__(self) -> None:
-        self._begun = False
+        self._begun = asyncio.Event()
         self._calls: set[Callable[[], None]] = set()
 
     def begin(self) -> None:
-        self._begun = True
+        self._begun.set()
         while self._calls:
             self._calls.pop()()
 
+    async def begun(self) -> None:
+        """Returns once that has begun."""
+        await self._begun.wait()
+
     def add(self, call: Callable[[], None]) -> None:
         """Calls it once that begins, or now."""
-        if self._begun:
+        if self._begun.is_set():
             call()
         else:
             self._calls.add(call)

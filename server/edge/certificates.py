@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
+from server.stamp import Stamp, stamp_of
+
 log = logging.getLogger(__name__)
 
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2; those of 1.3 are all sound
-Signature = tuple[tuple[int, int, int] | None, ...]  # of each file: when it was written, its size and its number
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +26,9 @@ class Files:
     # who issues the certificates that clients must show; None: they need none
     client_ca: Path | None = None
 
-    def signature(self) -> Signature:
-        """Differs once a file was replaced or written."""
-        return tuple(_signature(path) for path in (self.cert, self.key, self.client_ca) if path is not None)
+    def stamps(self) -> tuple[Stamp, ...]:
+        """Differ once a file was replaced or written."""
+        return tuple(stamp_of(path) for path in (self.cert, self.key, self.client_ca) if path is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +64,9 @@ class Certificates:
 
     def __init__(self, files: Files) -> None:
         self._files = files
-        self._taken = files.signature()
-        self._doubted: Signature | None = None  # could not be used when it was seen first
-        self._failed: Signature | None = None  # nor when it was seen again
+        self._taken = files.stamps()
+        self._doubted: tuple[Stamp, ...] | None = None  # could not be used when it was seen first
+        self._failed: tuple[Stamp, ...] | None = None  # nor when it was seen again
         self._failures = 0
         self.current = _read(files)
         log.info("TLS with %s", self.current)
@@ -76,7 +77,7 @@ class Certificates:
         Files that cannot be used leave everything as it was. They are reported when they are seen so for the second
         time: a certificate is written before or after its key.
         """
-        seen = self._files.signature()
+        seen = self._files.stamps()
         if seen in (self._taken, self._failed):
             return
         try:
@@ -88,20 +89,12 @@ class Certificates:
                 log.error("%s; still served with %s", error, self.current)  # noqa: TRY400 # the sentence is enough
             self._doubted = seen
             return
-        if seen == self._files.signature():  # else it is read again at the next look
+        if seen == self._files.stamps():  # else it is read again at the next look
             self.current, self._taken, self._failed = identity, seen, None
             log.info("new connections get %s", identity)
 
     def sample(self) -> CertificateSample:
         return CertificateSample(self.current.expires, self._failures)
-
-
-def _signature(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _read(files: Files) -> Identity:

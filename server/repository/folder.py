@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from server.stamp import Stamp, stamp_of
+
 FILE = "model.onnx"
 PLACE = f"NAME/VERSION/{FILE}"
 RULES = "versions.toml"  # in the folder of a model, see `rules.py`
@@ -19,7 +21,7 @@ class Found:
     name: str
     version: int
     path: Path
-    stamp: tuple[tuple[str, int, int, int], ...] = ()
+    stamp: tuple[tuple[str, Stamp], ...] = ()
     fault: str = ""
 
 
@@ -83,7 +85,7 @@ def _take_in(place: Path, models: dict[tuple[str, int], Found]) -> list[Stray]:
             files = {entry.name: entry for entry in entries}
         if FILE not in files:
             return [Stray(place / name, f"it is not called {FILE}") for name in sorted(files) if _is_onnx(name)]
-        stamp, fault = tuple(_stamp(files[name]) for name in sorted(files)), _fault(files[FILE])
+        stamp, fault = tuple((name, stamp_of(files[name])) for name in sorted(files)), _fault(files[FILE])
     except FileNotFoundError:  # the folder went away while we looked
         return []
     except OSError as error:
@@ -113,14 +115,6 @@ def _fault(file: os.DirEntry[str]) -> str:
     except FileNotFoundError:
         return f"'{FILE}' links to a file that is not there"
     return "" if stat.S_ISREG(mode) else f"'{FILE}' is no ordinary file, and only those are read"
-
-
-def _stamp(file: os.DirEntry[str]) -> tuple[str, int, int, int]:
-    try:
-        status = file.stat()
-    except FileNotFoundError:  # it went away while we looked, or is a link to nothing
-        return file.name, 0, 0, 0
-    return file.name, status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _listed(folder: Path) -> tuple[list[Path], list[Stray]]:

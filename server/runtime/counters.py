@@ -15,10 +15,11 @@ SECONDS = (25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-
 class Histogram:
     """Counts values by size. `bounds`: the largest value of each class but the last, rising."""
 
-    __slots__ = ("bounds", "counts", "sum")
+    __slots__ = ("_edges", "bounds", "counts", "sum")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = bounds
+        self._edges = np.asarray(bounds)
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
 
@@ -32,7 +33,7 @@ class Histogram:
             for value in values:
                 self.add(value)
             return
-        classes = np.bincount(np.searchsorted(self.bounds, values), minlength=len(self.counts))
+        classes = np.bincount(np.searchsorted(self._edges, values), minlength=len(self.counts))
         self.counts = [before + more for before, more in zip(self.counts, classes.tolist(), strict=True)]
         self.sum += sum(values)
 

@@ -28,16 +28,13 @@ def _logged(error: Exception) -> None:
     log.error("some long work failed", exc_info=error)
 
 
-_NOTHING: deque[tuple[Work, Callable[[Exception], None]]] = deque()  # is never written to
-
-
 class Line:
     """The long work of one client, done in order. Made by `Turns.line`."""
 
     def __init__(self, turns: "Turns") -> None:
         self._turns = turns
         # what is under way, and what waits; a queue only where there is some, as most lines of most clients are empty
-        self.work: deque[tuple[Work, Callable[[Exception], None]]] = _NOTHING
+        self.work: deque[tuple[Work, Callable[[Exception], None]]] | tuple[()] = ()
 
     def run(self, work: Work, failed: Callable[[Exception], None] | None = None) -> None:
         """Does some work after all that came before; short work is done when this returns.
@@ -64,7 +61,7 @@ class Line:
             if clock() >= until:
                 break
         if not self.work:
-            self.work = _NOTHING
+            self.work = ()
 
 
 class Turns:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bench.processes.child import free_port
 from tests.clients.compiled import OUTCOMES, built, missing
-from tests.end_to_end.test_life import free_port
 from tests.running_server import ROOT, RunningServer
 from tests.security.certificates import Authority
 from tests.security.test_front_door import add

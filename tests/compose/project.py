@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
+
+from bench.processes.child import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -144,10 +145,3 @@ def inspect(container: str, field: str) -> str:
 def logs(container: str) -> str:
     """What a container printed on standard output."""
     return docker("logs", container)
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 import tidegate
+from bench.processes.child import free_port
 from tests.compose.load import load
-from tests.compose.project import REPOSITORY, docker, free_port
+from tests.compose.project import REPOSITORY, docker
 from tests.security.certificates import Authority
 
 if TYPE_CHECKING:

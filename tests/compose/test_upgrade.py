@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bench.processes.child import free_port
 from tests.compose.load import load
-from tests.compose.project import REPOSITORY, EngineError, docker, free_port, inspect
+from tests.compose.project import REPOSITORY, EngineError, docker, inspect
 from tests.compose.test_compose import eventually
 from tests.compose.test_replicas import healthy, led_to
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tests.raw_stream import RawStream, open_
+from tests.raw_stream import PATIENCE, RawStream, open_
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,7 +32,7 @@ class Bystander:
     async def more(self, count: int) -> None:
         """Waits until it has heard `count` more answers."""
         enough = len(self._heard) + count
-        async with asyncio.timeout(60), self._news:
+        async with asyncio.timeout(PATIENCE), self._news:
             await self._news.wait_for(lambda: len(self._heard) >= enough)
 
     async def _go_on(self) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import tidegate
-from tests.end_to_end.test_life import add, free_port
+from bench.processes.child import free_port
+from tests.end_to_end.test_life import add
 from tests.raw_stream import RawStream, close, open_
 from tests.torch_models import Spec
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 ROWS = np.random.default_rng(8).standard_normal((4, 90, 3), dtype=np.float32)
 SOON = tidegate.Resuming(longest_wait=0.5)
+PATIENT = {"timeout": 240, "resume_within": 240, "resuming": SOON}
 
 
 class Server:
@@ -68,7 +70,10 @@ def whole(answer: tidegate.Answer) -> np.ndarray:
 @pytest.mark.parametrize("how", ["kill", "stop"])
 def test_threads_get_every_answer_once_and_to_the_bit_though_the_server_ends(server: Server, how: str) -> None:
     expected = undisturbed(server.address)
-    with tidegate.connect(server.address, timeout=60, resuming=SOON) as client, client.fleet("lstm", 3) as fleet:
+    with (
+        tidegate.connect(server.address, **PATIENT) as client,
+        client.fleet("lstm", 3) as fleet,
+    ):
         one, other = client.sequence("lstm"), client.sequence("lstm")
         stepped, streamed, blocks = [], [], []
         stream = other.stream(ROWS[0], window=10)
@@ -102,7 +107,7 @@ async def test_tasks_get_every_answer_once_and_to_the_bit_though_the_server_ends
         await middle.wait()
         await asyncio.to_thread(server.kill)
 
-    async with tidegate.AsyncClient(server.address, timeout=60, resuming=SOON) as client:
+    async with tidegate.AsyncClient(server.address, **PATIENT) as client:
         *answers, _ = await asyncio.gather(*(run(client, rows) for rows in ROWS), disturb())
     np.testing.assert_array_equal(answers, expected)
 
@@ -140,7 +145,7 @@ def test_a_move_counts_from_its_step_on_though_the_server_goes_back_behind_it(se
     server.process.line("serving lstm version 2")
 
     def run(disturb: Callable[[], None]) -> list[np.ndarray]:
-        client = tidegate.connect(server.address, timeout=60, resuming=SOON)
+        client = tidegate.connect(server.address, **PATIENT)
         with client, client.sequence("lstm", version=1) as sequence:
             answers = [whole(sequence.step(row)) for row in ROWS[0, :13]]
             assert (sequence.move(), sequence.version) == (13, 2)
@@ -154,7 +159,10 @@ def test_a_move_counts_from_its_step_on_though_the_server_goes_back_behind_it(se
 
 def test_members_of_a_fleet_that_rest_go_on_with_those_that_do_not(server: Server) -> None:
     expected = undisturbed(server.address)
-    with tidegate.connect(server.address, timeout=60, resuming=SOON) as client, client.fleet("lstm", 3) as fleet:
+    with (
+        tidegate.connect(server.address, **PATIENT) as client,
+        client.fleet("lstm", 3) as fleet,
+    ):
         for step in range(40):
             fleet.step(ROWS[0, step : step + 1], members=[0])
         server.kill()
@@ -176,8 +184,8 @@ def small(start: Callable[..., RunningServer], lstm_only: Path, tmp_path: Path) 
 async def test_a_sequence_waits_for_room_where_it_is_resumed(small: Server) -> None:
     expected = undisturbed(small.address)[0]
     full = threading.Event()  # before that the client is not to come back
-    late = replace(SOON, chance=lambda: 0.5 * full.wait(60))
-    with tidegate.connect(small.address, timeout=60, resuming=late) as client, client.sequence("lstm") as sequence:
+    late = replace(SOON, chance=lambda: 0.5 * full.wait(240))
+    with tidegate.connect(small.address, timeout=240, resuming=late) as client, client.sequence("lstm") as sequence:
         sequence.chunk(ROWS[0, :5])
         small.kill()
         small.process.ready()
@@ -195,8 +203,8 @@ async def test_a_sequence_waits_for_room_where_it_is_resumed(small: Server) -> N
 
 async def test_a_sequence_that_finds_no_room_in_time_is_lost_for_that_reason(small: Server) -> None:
     full = threading.Event()
-    late = replace(SOON, chance=lambda: 0.5 * full.wait(60))
-    client = tidegate.connect(small.address, timeout=60, resuming=late, resume_within=3.0)
+    late = replace(SOON, chance=lambda: 0.5 * full.wait(240))
+    client = tidegate.connect(small.address, timeout=240, resuming=late, resume_within=3.0)
     with client, client.sequence("lstm") as sequence:
         sequence.chunk(ROWS[0, :5])
         small.kill()

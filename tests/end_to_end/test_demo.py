@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.running_server import PATIENCE, ROOT
 
 
 def command(folder: Path) -> list[str]:
@@ -27,7 +27,7 @@ def left_running(folder: Path) -> list[str]:
 
 
 def test_the_demo_shows_the_lesson_and_the_weather_and_ends(tmp_path: Path) -> None:
-    done = subprocess.run(command(tmp_path), cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command(tmp_path), cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     rows = {line[:14].strip(): line[17:].split() for line in done.stdout.splitlines()}
     assert rows["input gate"] == list("-o-----")
@@ -44,10 +44,10 @@ def test_the_demo_shows_the_lesson_and_the_weather_and_ends(tmp_path: Path) -> N
 
 def test_a_stopped_demo_says_so_in_one_line_and_leaves_nothing_running(tmp_path: Path) -> None:
     demo = subprocess.Popen(command(tmp_path), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not (tmp_path / "recall-rnn.log").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     demo.send_signal(signal.SIGINT)
-    _, said = demo.communicate(timeout=240)
+    _, said = demo.communicate(timeout=PATIENCE)
     assert (demo.returncode, said) == (130, "demo: stopped\n")
     assert not left_running(tmp_path)

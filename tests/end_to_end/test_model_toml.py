@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import tidegate
+from bench.processes.child import free_port
 from tests.running_server import RunningServer
 from tests.torch_models import Spec, write
 from tidegate.cli.sinks import CsvSink
@@ -152,15 +153,15 @@ def test_a_state_a_fork_a_rewind_and_a_resume_go_on_with_the_very_same_numbers(a
 def test_a_sequence_that_no_server_kept_anything_of_is_opened_anew_with_its_seed(models: Path, tmp_path: Path) -> None:
     """The server is killed before its first checkpoint: the client has answers that its successor has to give again."""
     late = ("--checkpoint-ms", "600000", "--checkpoint-steps", "1000000")
-    with RunningServer(models, "--store", f"sqlite:{tmp_path / 'one.db'}", *late) as first:
+    port = ("--port", str(free_port()))
+    with RunningServer(models, "--store", f"sqlite:{tmp_path / 'one.db'}", *port, *late) as first:
         address = first.ready().address
-        client = tidegate.connect(address, timeout=60, resuming=SOON)
+        client = tidegate.connect(address, timeout=240, resume_within=240, resuming=SOON)
         sequence = client.sequence("policy")
         before = actions(sequence, OBSERVED[:5])
         first.process.kill()
         first.wait()
-        port = address.rpartition(":")[2]
-        with RunningServer(models, "--store", f"sqlite:{tmp_path / 'two.db'}", "--port", port) as second:
+        with RunningServer(models, "--store", f"sqlite:{tmp_path / 'two.db'}", *port) as second:
             second.ready()
             after = actions(sequence, OBSERVED[5:10])
             seed = sequence.state().arrays[-1, "tidegate/seed"].astype(np.uint64)

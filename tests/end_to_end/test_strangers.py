@@ -13,6 +13,7 @@ import grpc
 import numpy as np
 import pytest
 
+from bench.processes.child import free_port
 from tests.raw_http2 import WINDOW, PartialCalls
 from tests.raw_stream import NO_TRACE, RawStream, open_, steps
 
@@ -28,31 +29,30 @@ LIMIT = "import os, resource as r, sys; r.setrlimit(r.RLIMIT_NOFILE, [400] * 2);
 FEW = (sys.executable, "-c", LIMIT)
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
-
-
 async def test_who_says_nothing_is_shown_out_and_who_has_spoken_stays(
     start: Callable[..., RunningServer], lstm_only: Path
 ) -> None:
     metrics = free_port()
-    server = start(lstm_only, "--silent-seconds", "1", "--metrics-port", str(metrics)).ready()
+    server = start(lstm_only, "--silent-seconds", "3", "--metrics-port", str(metrics)).ready()
     async with RawStream(server.address) as speaking, RawStream(server.address) as silent:
         await speaking.ask(open_(0, trace=NO_TRACE))
         host, port = server.address.split(":")
-        for at in (int(port), metrics):
-            reader, writer = await asyncio.open_connection(host, at)
-            async with asyncio.timeout(120):
-                while await reader.read(1_000):
-                    pass  # until it is closed
-            writer.close()
+        await asyncio.gather(closed(host, int(port)), closed(host, metrics))
         with pytest.raises(grpc.aio.AioRpcError, match="nothing was said") as shown_out:
             await silent.hear()
         assert shown_out.value.code() == grpc.StatusCode.UNAVAILABLE  # whoever was only slow comes back
         assert (await speaking.ask(steps(0, 0, ROW))).first_step == 0
-    with urlopen(f"http://{host}:{metrics}/metrics", timeout=20) as page:  # noqa: ASYNC210
+    with urlopen(f"http://{host}:{metrics}/metrics", timeout=120) as page:  # noqa: ASYNC210
         assert b"tidegate_streams_open" in page.read()
+
+
+async def closed(host: str, port: int) -> None:
+    """Connects, says nothing, and waits until the connection is closed."""
+    reader, writer = await asyncio.open_connection(host, port)
+    async with asyncio.timeout(120):
+        while await reader.read(1_000):
+            pass
+    writer.close()
 
 
 async def test_a_compressed_message_is_refused_before_it_is_large(server: RunningServer) -> None:

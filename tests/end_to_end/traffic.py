@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.lab.streaming import Streaming
+from tests.lab.streaming import QUIET, Streaming
 from tests.surviving_client import SurvivingClient, Survivor
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ COUNT = SINGLE + CHUNKS + FLEET
 class Traffic:
     """`rows` [COUNT, T, features] go through the model, to whatever server is at `address` when a stream is lost.
 
-    `heard` is called after each message with the number of answers that there are.
+    `heard` is called after each message with the number of answers that there are. A stream on which nothing comes for
+    `patience` seconds is given up.
     """
 
     def __init__(
@@ -28,10 +29,11 @@ class Traffic:
         address: Callable[[], str],
         model: str = "recall",
         heard: Callable[[int], None] = lambda _: None,
+        patience: float = QUIET,
     ) -> None:
         self.client = SurvivingClient()
         self._rows, self._model, self._heard = rows, model, heard
-        self._streaming = Streaming(self.client, address, done=self._done, act=self._act)
+        self._streaming = Streaming(self.client, address, done=self._done, act=self._act, patience=patience)
 
     @property
     def answers(self) -> list[list[bytes]]:

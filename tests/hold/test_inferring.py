@@ -7,7 +7,7 @@ import random
 import shutil
 from typing import TYPE_CHECKING
 
-from tests.end_to_end.test_life import free_port
+from bench.processes.child import free_port
 from tests.hold import inferring
 from tests.hold.cluster import OFTEN
 from tests.hold.inferring import Inferring

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tests.observing.test_metrics import free_port, page, resume
+from bench.processes.child import free_port
+from tests.observing.test_metrics import page, resume
 from tests.raw_stream import RawStream, close, open_, steps
 
 if TYPE_CHECKING:

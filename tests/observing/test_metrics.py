@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
+from bench.processes.child import free_port
 from tests.raw_stream import RawStream, close, fleet, open_, steps
 from tests.valkey_server import RunningValkey
 from tidegate.v1 import error_pb2, sequence_pb2
@@ -49,11 +50,6 @@ class Page:
 
 async def page(port: int) -> Page:
     return await asyncio.to_thread(Page, port)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 def resume(ids: list[str], token: str, answered: list[int]) -> StreamRequest:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from tests.observing.test_metrics import free_port
+from bench.processes.child import free_port
 from tests.raw_stream import RawStream, close, open_, steps
 from tests.running_server import PATIENCE, RunningServer
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import tidegate
-from tests.end_to_end.test_life import free_port
+from bench.processes.child import free_port
 from tests.security.certificates import Authority
 from tests.security.test_tls import MODELS, ROW, SOON, TRANSPORTS, command
 
@@ -40,11 +40,11 @@ async def test_a_token_that_was_changed_while_the_server_was_away_resumes_its_se
     server = start(MODELS, *given).ready()
     address = f"https://localhost:{port}"
     for shown in (None, secrets[0][:-1] + ("y" if secrets[0].endswith("x") else "x")):
-        async with tidegate.AsyncClient(address, ca=authority.file, token=shown, timeout=60) as stranger:
+        async with tidegate.AsyncClient(address, ca=authority.file, token=shown, timeout=120) as stranger:
             with pytest.raises(tidegate.AccessDenied) as refused:
                 await stranger.sequence("recall")
             assert refused.value.reason == "UNAUTHENTICATED"
-    trust = {"ca": authority.file, "token_file": file, "timeout": 60, "resuming": SOON}
+    trust = {"ca": authority.file, "token_file": file, "timeout": 120, "resume_within": 120, "resuming": SOON}
     async with tidegate.AsyncClient(address, **trust) as client, client.sequence("recall") as sequence:
         answers = [[*(await sequence.step(ROW)).output] for _ in range(10)]
         server.process.kill()
@@ -76,7 +76,7 @@ def test_a_certificate_stands_for_a_token_by_its_common_name_alone(
         (None, "sensor-7", False),  # a name that is none of the subject's
     ):
         cert, key = authority.issue("sensor", name, subject=subject)
-        with tidegate.connect(f"https://{server.address}", ca=authority.file, cert=cert, key=key, timeout=60) as client:
+        with tidegate.connect(f"https://{server.address}", ca=authority.file, cert=cert, key=key) as client:
             if allowed:
                 with client.sequence("recall") as sequence:
                     assert sequence.step(ROW).step == 0

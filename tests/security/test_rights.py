@@ -108,7 +108,7 @@ def outcome(port: grpc.Channel, service: str, method: Any, shown: str, model: st
     """The status of a call, and its first answer; of a stream, the reason that stands in it."""
     call = port.stream_stream(f"/{service}/{method.name}")
     metadata = [("authorization", f"Bearer {shown}")] if shown else []
-    answers = call(iter([request(method, model).SerializeToString()]), metadata=metadata, timeout=30)
+    answers = call(iter([request(method, model).SerializeToString()]), metadata=metadata, timeout=120)
     try:
         first = next(answers, b"")
     except grpc.RpcError as error:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import tidegate
-from tests.end_to_end.test_life import free_port
+from bench.processes.child import free_port
 from tests.raw_stream import NO_TRACE, open_, steps
 from tests.running_server import RunningServer
 from tests.security.certificates import Authority
@@ -49,7 +49,7 @@ class Secured:
 
     @property
     def trust(self) -> dict[str, Any]:
-        return {"ca": self.authority.file, "timeout": 20}
+        return {"ca": self.authority.file, "timeout": 120}
 
     @property
     def shown(self) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def test_files_alone_ask_for_tls_too(secured: Secured) -> None:
 def test_what_was_not_given_is_taken_from_the_environment(asking: Secured, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, file in (("CA", asking.authority.file), ("CERT", asking.cert), ("KEY", asking.key)):
         monkeypatch.setenv(f"TIDEGATE_{name}", str(file))
-    assert first_answer(asking.address, timeout=20)
+    assert first_answer(asking.address, timeout=120)
 
 
 @pytest.mark.parametrize("by", ["options", "environment"])
@@ -148,15 +148,15 @@ def refusal(address: str, **given: Any) -> str:  # noqa: ANN401
 
 def test_an_issuer_that_is_not_trusted_is_said_to_be_so(secured: Secured, tmp_path: Path) -> None:
     other = Authority(tmp_path)
-    words = refusal(secured.address, ca=other.file, timeout=20)
+    words = refusal(secured.address, ca=other.file, timeout=120)
     assert f"server at {secured.address} is not from an issuer that is trusted here: give its issuer with ca=" in words
-    assert "is not from an issuer that is trusted here" in refusal(secured.address, timeout=20)
+    assert "is not from an issuer that is trusted here" in refusal(secured.address, timeout=120)
 
 
 def test_a_certificate_for_another_name_is_said_to_be_so(tmp_path: Path, start: Callable[..., RunningServer]) -> None:
     authority = Authority(tmp_path)
     server = start(tmp_path, *authority.options("elsewhere.example")).ready()
-    words = refusal(f"https://{server.address}", ca=authority.file, timeout=20)
+    words = refusal(f"https://{server.address}", ca=authority.file, timeout=120)
     assert words.endswith("is not for the name 127.0.0.1: connect by a name that it is for")
 
 
@@ -188,7 +188,7 @@ async def test_certificates_change_under_load_and_no_stream_breaks(
     authority, metrics = Authority(tmp_path), free_port()
     given = ["--transport", transport, "--poll-seconds", "0.05", "--metrics-port", str(metrics)]
     server = start(MODELS, *authority.options(), *given, "--store", "none").ready()
-    trust = {"ca": authority.file, "timeout": 20, "resume_within": 0}
+    trust = {"ca": authority.file, "timeout": 120, "resume_within": 0}
     going = True
 
     async def load(client: tidegate.AsyncClient) -> int:
@@ -220,7 +220,7 @@ def names_at(address: str, authority: Authority) -> set[str]:
     """The names in the certificate that a new connection gets."""
     host, port = address.split(":")
     with (
-        socket.create_connection((host, int(port)), 20) as plain,
+        socket.create_connection((host, int(port)), 120) as plain,
         authority.client().wrap_socket(plain, server_hostname="127.0.0.1") as tls,
     ):
         return {value for _, value in tls.getpeercert()["subjectAltName"]}
@@ -235,7 +235,7 @@ async def test_a_killed_server_s_sequences_are_resumed_over_tls(
     given = [*authority.options(ask_clients=True), *kept, "--transport", transport]
     cert, key = authority.issue("client")
     server = start(MODELS, *given).ready()
-    trust = {"ca": authority.file, "cert": cert, "key": key, "timeout": 60, "resuming": SOON}
+    trust = {"ca": authority.file, "cert": cert, "key": key, "timeout": 120, "resume_within": 120, "resuming": SOON}
     async with (
         tidegate.AsyncClient(f"https://localhost:{port}", **trust) as client,
         client.sequence("recall") as one,

@@ -36,13 +36,13 @@ def test_it_is_this_user_s_alone_replaces_one_that_was_left_and_is_removed_at_th
     second = start(tmp_path, *arguments)
     assert second.wait() == 1
     assert f"cannot listen on unix:{place}: another server listens on {place}" in second.log
-    with tidegate.connect(first.address, timeout=20) as client:
+    with tidegate.connect(first.address, timeout=120) as client:
         assert client.models() == ()
     first.process.send_signal(signal.SIGKILL)
     first.wait()
     assert place.exists()
     third = start(tmp_path, *arguments).ready()
-    with tidegate.connect(third.address, timeout=20) as client:
+    with tidegate.connect(third.address, timeout=120) as client:
         assert client.models() == ()
     third.terminate()
     assert third.wait() == 0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 from typing import TYPE_CHECKING
 
+from bench.processes.child import free_port
 from tests.running_server import ROOT, RunningServer
 from tests.soak.gauges import Held, held
 from tests.soak.population import Population
@@ -38,8 +38,7 @@ async def settled(metrics: int, before: Held) -> Held:
 async def test_sequences_that_open_step_die_and_are_resumed_at_random_leave_no_slot_task_or_descriptor(
     tmp_path: Path,
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        metrics = int(free.getsockname()[1])
+    metrics = free_port()
     keeping = ("--store", f"sqlite:{tmp_path / 'store'}", "--idle-seconds", "0.5", "--metrics-port", str(metrics))
     with RunningServer(ROOT / "models", *keeping) as server:
         await asyncio.to_thread(server.ready)

@@ -21,6 +21,7 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
+from bench.processes.child import free_port
 from tidegate import wire
 from tidegate.messages import reason_name
 from tidegate.v1 import error_pb2, model_pb2, tensor_pb2, tidegate_pb2, tidegate_pb2_grpc
@@ -592,7 +593,7 @@ class FakeServer:
         self.servicer = FakeServicer(self.behaviour)
         self._server = grpc.server(futures.ThreadPoolExecutor(8), interceptors=[guard] if guard else [])
         tidegate_pb2_grpc.add_TidegateServicer_to_server(self.servicer, self._server)
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{port or free_port()}")
         self.address = f"127.0.0.1:{self.port}"
 
     def vanish(self) -> None:

@@ -262,7 +262,7 @@ def test_every_reason_of_the_contract_has_a_name_and_a_later_one_stays_a_number(
 # Messages as large as the server takes.
 
 
-@pytest.mark.parametrize("timeout", [None, 5.0])
+@pytest.mark.parametrize("timeout", [None, 120.0])
 def test_a_chunk_larger_than_a_message_goes_in_several(timeout: float | None) -> None:
     with FakeServer(max_message=400) as server, tidegate.connect(server.address, timeout=timeout) as client:
         with client.sequence("toy") as sequence:
@@ -353,8 +353,8 @@ def test_a_client_finds_a_server_that_came_back(server: FakeServer) -> None:
 
 
 def eventually(attempt: Callable[[], tidegate.Sequence]) -> tidegate.Sequence:
-    """What the attempt gives once a server answers, within five seconds."""
-    end = time.monotonic() + 5
+    """What the attempt gives once a server answers, within two minutes."""
+    end = time.monotonic() + 120
     while True:
         try:
             return attempt()
@@ -388,7 +388,7 @@ def test_a_wait_has_a_limit_and_a_late_answer_is_not_taken_for_the_next(server: 
 
 def test_the_limit_of_the_client_holds_where_a_call_has_none(server: FakeServer) -> None:
     server.behaviour.silent = True
-    with tidegate.connect(server.address, timeout=0.1) as client, client.sequence("toy", timeout=60) as sequence:
+    with tidegate.connect(server.address, timeout=0.1) as client, client.sequence("toy", timeout=120) as sequence:
         with pytest.raises(TimeoutError):
             sequence.step([1, 1])
         with pytest.raises(tidegate.TimedOut):
@@ -411,7 +411,7 @@ def test_nobody_who_waits_reads_the_stream_where_an_interrupt_would_leave_it_hal
 def test_threads_use_sequences_of_one_client_at_once(server: FakeServer) -> None:
     def run(client: tidegate.Client, seed: int) -> bool:
         rows = np.random.default_rng(seed).normal(size=(150, 2)).astype(np.float32)
-        limit = 5.0 if seed % 2 else None
+        limit = 120.0 if seed % 2 else None
         with client.sequence("toy") as sequence:
             answers = [sequence.step(row, timeout=limit).output[0] for row in rows[:50]]
             answers += [answer.output[0] for answer in sequence.stream(rows[50:100], window=8)]
@@ -458,7 +458,7 @@ def test_a_closed_sequence_takes_no_more_steps(client: tidegate.Client) -> None:
         sequence.step([1, 1])
 
 
-@pytest.mark.parametrize("timeout", [None, 5.0])
+@pytest.mark.parametrize("timeout", [None, 120.0])
 def test_a_client_with_nothing_open_ends_its_stream_in_peace(server: FakeServer, timeout: float | None) -> None:
     with tidegate.connect(server.address, timeout=timeout) as client, client.sequence("toy") as sequence:
         sequence.step([1, 1])

@@ -61,11 +61,11 @@ def test_wherever_a_call_is_interrupted_the_sequence_goes_on(server: FakeServer,
     taken: list[np.ndarray] = []
     at = 0
     with tidegate.connect(server.address, resuming=AT_ONCE) as client, client.sequence("toy") as sequence:
-        sequence.step(ROWS[0], timeout=20)
+        sequence.step(ROWS[0], timeout=120)
         taken.append(ROWS[0])
         while interrupted(partial(call, ROWS[at : at + 3]), at):
             taken += list(ROWS[at : at + 3])[: sequence.next_step - len(taken)]
-            answer = sequence.step(ROWS[at + 3], timeout=20)
+            answer = sequence.step(ROWS[at + 3], timeout=120)
             taken.append(ROWS[at + 3])
             assert answer.step == len(taken) - 1
             assert answer.output[0] == expected(np.array(taken))[-1]
@@ -79,7 +79,7 @@ def test_wherever_a_fleet_is_interrupted_it_goes_on(server: FakeServer) -> None:
     with tidegate.connect(server.address, resuming=AT_ONCE) as client, client.fleet("toy", 2) as fleet:
         while interrupted(partial(fleet.step, ROWS[[at, at]]), at):
             taken += [ROWS[at]] * (int(fleet.next_steps[0]) - len(taken))
-            block = fleet.step(ROWS[[at + 1, at + 1]], timeout=20)
+            block = fleet.step(ROWS[[at + 1, at + 1]], timeout=120)
             taken.append(ROWS[at + 1])
             assert block.steps.tolist() == [len(taken) - 1] * 2
             assert block.output[1, 0] == expected(np.array(taken))[-1]
@@ -92,8 +92,8 @@ def test_wherever_leaving_is_interrupted_other_sequences_go_on(server: FakeServe
     with tidegate.connect(server.address, resuming=AT_ONCE) as client, client.sequence("toy") as neighbour:
         left = client.sequence("toy")
         while interrupted(partial(left.__exit__, None, None, None), at):
-            assert neighbour.step(ROWS[at], timeout=20).step == at
-            left = client.sequence("toy", timeout=20)
+            assert neighbour.step(ROWS[at], timeout=120).step == at
+            left = client.sequence("toy", timeout=120)
             at += 1
     assert at > 3
 
@@ -103,8 +103,8 @@ def test_threads_go_on_beside_a_call_that_is_interrupted(server: FakeServer) -> 
     answers: list[tidegate.Answer] = []
 
     def run() -> None:
-        with client.sequence("toy", timeout=20) as sequence:
-            answers.extend(sequence.step(row, timeout=20) for row in ROWS)
+        with client.sequence("toy", timeout=120) as sequence:
+            answers.extend(sequence.step(row, timeout=120) for row in ROWS)
         done.set()
 
     with tidegate.connect(server.address, resuming=AT_ONCE) as client, client.sequence("toy") as mine:
@@ -112,5 +112,5 @@ def test_threads_go_on_beside_a_call_that_is_interrupted(server: FakeServer) -> 
         at = 0
         while interrupted(lambda: mine.step(ROWS[0]), at):
             at += 1
-        assert done.wait(30)
+        assert done.wait(120)
     np.testing.assert_array_equal([answer.output[0] for answer in answers], expected(ROWS))

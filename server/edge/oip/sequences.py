@@ -160,9 +160,7 @@ class Sequences:
     async def _leave(self) -> None:
         """The server stops: parks all, and has it wait until they have left."""
         with self._backend.admission.call():
-            leaving = asyncio.Event()
-            self._backend.admission.leaving.add(leaving.set)
-            await leaving.wait()
+            await self._backend.admission.leaving.begun()
             while self._here:
                 self._aside.run(self._park(list(self._here.values())))
                 await asyncio.sleep(_GLANCE / 100)

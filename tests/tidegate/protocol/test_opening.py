@@ -79,7 +79,10 @@ def test_what_cannot_be_written_as_a_message_leaves_nothing_behind() -> None:
 
 def test_a_sequence_goes_on_after_a_loss_although_another_could_not_be_asked_for() -> None:
     resuming = tidegate.Resuming(first_wait=0.01, longest_wait=0.05)
-    with FakeServer(store=Store()) as server, tidegate.connect(server.address, timeout=10, resuming=resuming) as client:
+    with (
+        FakeServer(store=Store()) as server,
+        tidegate.connect(server.address, timeout=120, resuming=resuming) as client,
+    ):
         sequence = client.sequence("toy")
         sequence.step(ROWS[0])
         with pytest.raises(tidegate.wire.WireError):

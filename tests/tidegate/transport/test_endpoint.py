@@ -37,7 +37,7 @@ def tls_server(certificate: tuple[bytes, bytes]) -> Iterator[str]:
 
 def test_a_client_without_tls_says_that_the_port_speaks_tls(tls_server: str) -> None:
     words = f"the server at {tls_server} speaks TLS: connect to https://"
-    with tidegate.connect(tls_server, timeout=10) as client:
+    with tidegate.connect(tls_server, timeout=120) as client:
         with pytest.raises(tidegate.ConnectionLost, match=words):
             client.models()
         with pytest.raises(tidegate.ConnectionLost, match=words):
@@ -45,7 +45,7 @@ def test_a_client_without_tls_says_that_the_port_speaks_tls(tls_server: str) -> 
 
 
 async def test_asyncio_says_that_the_port_speaks_tls(tls_server: str) -> None:
-    async with tidegate.AsyncClient(tls_server, timeout=10) as client:
+    async with tidegate.AsyncClient(tls_server, timeout=120) as client:
         with pytest.raises(tidegate.ConnectionLost, match="speaks TLS"):
             await client.models()
 
@@ -54,18 +54,18 @@ def test_a_client_with_tls_says_that_the_port_speaks_none(server: FakeServer, ce
     credentials = grpc.ssl_channel_credentials(certificate[1])
     words = "does not speak TLS: connect without https:// and credentials"
     with (
-        tidegate.connect(server.address, credentials=credentials, timeout=10) as client,
+        tidegate.connect(server.address, credentials=credentials, timeout=120) as client,
         pytest.raises(tidegate.ConnectionLost, match=words),
     ):
         client.models()
 
 
 def test_a_certificate_that_is_not_trusted_is_said_to_be_so(tls_server: str, certificate: tuple[bytes, bytes]) -> None:
-    with tidegate.connect(tls_server, credentials=grpc.ssl_channel_credentials(certificate[1]), timeout=10) as client:
+    with tidegate.connect(tls_server, credentials=grpc.ssl_channel_credentials(certificate[1]), timeout=120) as client:
         assert client.models()
     words = "a certificate that these credentials do not trust"
     with (
-        tidegate.connect(tls_server, credentials=grpc.ssl_channel_credentials(), timeout=10) as client,
+        tidegate.connect(tls_server, credentials=grpc.ssl_channel_credentials(), timeout=120) as client,
         pytest.raises(tidegate.ConnectionLost, match=words),
     ):
         client.models()
@@ -100,17 +100,17 @@ def test_a_client_behind_a_proxy_names_it(
     for name in ("grpc_proxy", "https_proxy", "http_proxy", "no_grpc_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(variable, f"http://user:secret@{proxy}")
-    with tidegate.connect(server.address, timeout=10) as client, pytest.raises(tidegate.ConnectionLost) as error:
+    with tidegate.connect(server.address, timeout=120) as client, pytest.raises(tidegate.ConnectionLost) as error:
         client.models()
     assert f"by way of the proxy {proxy} of {variable}; no_proxy=127.0.0.1 leaves it out" in str(error.value)
-    with tidegate.connect(server.address, timeout=10, options=[("grpc.enable_http_proxy", 0)]) as client:
+    with tidegate.connect(server.address, timeout=120, options=[("grpc.enable_http_proxy", 0)]) as client:
         assert client.models()
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with tidegate.connect(server.address, timeout=10) as client:
+    with tidegate.connect(server.address, timeout=120) as client:
         assert client.models()
     words = r"answers at 127\.0\.0\.1:1 \("
     with (
-        tidegate.connect("127.0.0.1:1", timeout=10) as client,
+        tidegate.connect("127.0.0.1:1", timeout=120) as client,
         pytest.raises(tidegate.ConnectionLost, match=words),
     ):
         client.models()
@@ -166,7 +166,7 @@ def test_a_certificate_that_has_expired_is_said_to_be_so(tmp_path: Path) -> None
     address = f"https://localhost:{port}"
     words = f"the certificate of the server at {address} has expired"
     with (
-        tidegate.connect(address, ca=authority.file, timeout=10) as client,
+        tidegate.connect(address, ca=authority.file, timeout=120) as client,
         pytest.raises(tidegate.ConnectionLost, match=words),
     ):
         client.models()

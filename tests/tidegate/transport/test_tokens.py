@@ -102,7 +102,7 @@ def test_a_token_that_is_changed_on_both_sides_loses_no_sequence(tmp_path: Path)
     guard, file = Guard(SECRET), file_with(tmp_path, SECRET)
     with (
         FakeServer(guard=guard, store=Store()) as server,
-        tidegate.connect(server.address, token_file=file, resuming=SOON, timeout=20) as client,
+        tidegate.connect(server.address, token_file=file, resuming=SOON, timeout=120) as client,
         client.sequence("toy") as sequence,
     ):
         rows = np.ones((3, 2), np.float32)

@@ -20,7 +20,7 @@ async def test_others_are_answered_while_a_message_is_decompressed(monkeypatch: 
 
     def slowly(data: bytes, encoding: str, most: int) -> bytes:
         begun.set()
-        assert go_on.wait(30)
+        assert go_on.wait(120)
         return decompressed(data, encoding, most)
 
     monkeypatch.setattr(compression, "decompressed", slowly)

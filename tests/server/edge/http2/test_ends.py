@@ -59,7 +59,7 @@ async def test_a_server_that_stops_waits_until_answers_were_read_whose_handler_h
         call: Any = channel.stream_stream("/t.T/All")()
         await call.write(b"x" * 1_000)
         await service.begun.wait()
-        stopping = asyncio.create_task(server.stop(30))
+        stopping = asyncio.create_task(server.stop(120))
         assert [len(m) async for m in call] == [300_000] * 3
         assert await call.code() is grpc.StatusCode.OK
         await stopping

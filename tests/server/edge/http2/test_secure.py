@@ -169,7 +169,7 @@ async def test_a_handshake_that_does_not_come_on_is_given_up_in_time(authority: 
 
 async def test_who_shakes_hands_and_says_nothing_is_closed_as_soon(authority: Authority) -> None:
     async with (
-        serving(Certificates(authority.files()), silent_seconds=1) as (port, server),
+        serving(Certificates(authority.files()), silent_seconds=3) as (port, server),
         stranger(port, authority.client()) as client,
     ):
         assert b"no preface and settings came" in await client.rest()

@@ -151,12 +151,14 @@ async def test_a_status_has_its_details_and_metadata_and_a_fault_says_nothing_of
 
 async def test_a_deadline_ends_a_call_and_its_handler() -> None:
     async with connected() as (channel, service, _):
-        call = channel.stream_stream("/t.T/Wait")(timeout=0.1)
-        with pytest.raises(grpc.aio.AioRpcError) as late:
-            await call.read()
-        assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        for seconds in (0.1, 1, 10, 100):  # on a busy machine the time may be over before the handler begins
+            with pytest.raises(grpc.aio.AioRpcError) as late:
+                await channel.stream_stream("/t.T/Wait")(timeout=seconds).read()
+            assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            if service.begun.is_set():
+                break
         await service.over.wait()
-        assert service.ended == ["cancelled", "wait"]
+        assert service.ended[:2] == ["cancelled", "wait"]
 
 
 @pytest.mark.parametrize("way", ["the call", "the connection"])
@@ -227,7 +229,7 @@ async def test_a_server_that_stops_lets_calls_end_and_takes_no_further_ones() ->
         call = channel.stream_stream("/t.T/Echo")()
         await call.write(b"a")
         assert await call.read() == b"a"
-        stopping = asyncio.create_task(server.stop(10))
+        stopping = asyncio.create_task(server.stop(120))
         await call.write(b"b")
         assert await call.read() == b"b"
         await call.done_writing()
@@ -267,7 +269,7 @@ async def test_a_connection_that_does_not_say_that_it_speaks_http2_is_closed(sen
 
 async def test_a_connection_without_calls_is_closed_after_a_time() -> None:
     async with (
-        serving(keepalive_seconds=0.1, idle_seconds=0.3) as (address, _, _server),
+        serving(silent_seconds=1, keepalive_seconds=0.1, idle_seconds=0.3) as (address, _, _server),
         raw(address) as (reader, writer),
     ):
         answering = asyncio.create_task(answer_pings(reader, writer))
@@ -276,15 +278,15 @@ async def test_a_connection_without_calls_is_closed_after_a_time() -> None:
 
 async def test_a_client_that_vanished_is_noticed_and_one_that_is_only_silent_is_kept() -> None:
     async with (
-        serving(keepalive_seconds=0.1, ping_seconds=0.5) as (address, service, server),
+        serving(silent_seconds=1, keepalive_seconds=0.1, ping_seconds=0.5) as (address, service, server),
         raw(address) as (reader, writer),
         raw(address) as (_reader, gone),
     ):
+        answering = asyncio.create_task(answer_pings(reader, writer))
         for one in (writer, gone):
             one.write(request(b"/t.T/Wait"))
             await service.begun.wait()
             service.begun.clear()
-        answering = asyncio.create_task(answer_pings(reader, writer))
         await service.over.wait()
         assert len(server._calls) == 1
         answering.cancel()
@@ -300,7 +302,7 @@ async def test_large_messages_of_one_address_come_after_each_other_and_all_come(
 
 async def test_a_large_message_that_does_not_come_on_ends_its_call_and_gives_its_room_to_others() -> None:
     async with (
-        serving(silent_seconds=1.0, large_messages_of_one=2**20) as (address, service, server),
+        serving(silent_seconds=3.0, large_messages_of_one=2**20) as (address, service, server),
         raw(address) as (reader, writer),
         grpc.aio.insecure_channel(address, options=_LARGE) as channel,
     ):
@@ -308,7 +310,7 @@ async def test_a_large_message_that_does_not_come_on_ends_its_call_and_gives_its
         await service.begun.wait()
         writer.write(frames.frame(frames.DATA, 0, 1, message(bytes(600_000))[:10_000]))
         other = asyncio.ensure_future(asyncio.gather(channel.unary_unary("/t.T/Say")(bytes(600_000))))
-        said = await read_until(reader, b"bytes 10000 came, and no more within 1 s")
+        said = await read_until(reader, b"bytes 10000 came, and no more within 3 s")
         assert b"grpc-status\x0214" in said
         (answer,) = await other
         assert len(answer) > 600_000

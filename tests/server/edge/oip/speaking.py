@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Given: TypeAlias = "np.ndarray | Mapping[str, np.ndarray]"
 
-PATIENCE = 30  # seconds
+PATIENCE = 120  # seconds
 ROWS = np.random.default_rng(14).normal(size=(12, 3)).astype(np.float32)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 from collections import Counter
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -22,7 +21,8 @@ from hypothesis.extra.numpy import arrays
 from tritonclient.grpc import service_pb2 as pb
 
 import tidegate
-from tests.running_server import ROOT, RunningServer
+from bench.processes.child import free_port
+from tests.running_server import PATIENCE, ROOT, RunningServer
 from tests.server.edge.oip.speaking import ROWS, TritonStream, native, place, streaming
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Bystander:
 
 
 def metric(port: int, name: str) -> float:
-    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as page:
+    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE) as page:
         found = re.findall(rf"^tidegate_{name}(?:{{[^}}]*}})? (\S+)$", page.read().decode(), re.MULTILINE)
     assert found, name
     return sum(map(float, found))
@@ -142,12 +142,11 @@ def identified(data: bytes) -> str | None:
 
 
 def test_every_request_is_answered_in_its_turn_and_nobody_elses_answers_change() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = int(free.getsockname()[1])
+    port = free_port()
     with RunningServer(ROOT / "models", "--metrics-port", str(port)) as server:
         server.ready()
         fuzz(server)
-        end = monotonic() + 30
+        end = monotonic() + PATIENCE
         while metric(port, "sequences_open") or metric(port, "streams_open"):
             assert monotonic() < end, "something stays open"
         assert "Traceback" not in server.log
@@ -156,7 +155,7 @@ def test_every_request_is_answered_in_its_turn_and_nobody_elses_answers_change()
 def called(alone: grpc.UnaryUnaryMultiCallable, message: bytes) -> str:
     """The name of the status of a single call."""
     try:
-        alone(message, timeout=60)
+        alone(message, timeout=PATIENCE)
     except grpc.RpcError as error:
         return error.code().name
     return "OK"
@@ -178,7 +177,7 @@ def fuzz(server: RunningServer) -> None:
         @settings(max_examples=CASES, suppress_health_check=list(HealthCheck), database=None)
         @given(st.lists(requests(), min_size=1, max_size=LONGEST))
         def answered(messages: list[bytes]) -> None:
-            answers = list(on_stream(iter(messages), timeout=60))
+            answers = list(on_stream(iter(messages), timeout=PATIENCE))
             assert len(answers) == len(messages)
             for message, answer in zip(messages, answers, strict=True):
                 id_ = identified(message)

@@ -105,7 +105,7 @@ def test_an_error_comes_with_the_requests_id_and_its_reason_and_the_stream_and_t
         request("lstm", [bad()], raw_input_contents=[row], parameters={"sequence_id": 31, "sequence_end": True})
     )
     with stub(server.address) as service:
-        first, *wrong, last = service.ModelStreamInfer(iter(sent), timeout=30)
+        first, *wrong, last = service.ModelStreamInfer(iter(sent), timeout=120)
     assert [answer.infer_response.id for answer in wrong] == [f"wrong {at}" for at in range(len(MISTAKES))]
     for answer, said in zip(wrong, MISTAKES, strict=True):
         assert answer.error_message.startswith(said)
@@ -119,7 +119,7 @@ def test_a_message_that_is_none_is_answered_and_the_stream_goes_on(server: Runni
     with grpc.insecure_channel(server.address) as channel:
         call = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
         good = request("lstm", [bad()], raw_input_contents=[RAW]).SerializeToString()
-        garbage, answer = call(iter([b"\xff\xff", good]), timeout=30)
+        garbage, answer = call(iter([b"\xff\xff", good]), timeout=120)
     assert b"MALFORMED: a message came that is no ModelInferRequest" in garbage
     assert b"MALFORMED" not in answer
 
@@ -191,7 +191,7 @@ def test_sequences_and_streams_of_a_token_that_is_changed_or_removed_leave_at_on
         def opened() -> Iterator[Any]:
             sent = queue.Queue[Any]()  # open until the call ends
             sent.put(first)
-            call = service.ModelStreamInfer(iter(sent.get, None), metadata=header, timeout=30)
+            call = service.ModelStreamInfer(iter(sent.get, None), metadata=header, timeout=120)
             call.add_callback(lambda: sent.put(None))
             return iter(call)
 
