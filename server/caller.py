@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from server.errors import OverLimit, PermissionDenied, Reason
 from server.meter import Meter
 
-TOKEN = "token:"  # noqa: S105 # begins the account of who has a token
+TOKEN = "token:"  # noqa: S105 # begins the account of a caller with a token
 
 
 class Right(StrEnum):
@@ -45,7 +45,7 @@ class Caller:
 
     @property
     def account(self) -> str:
-        """What limits count by: the token, or the address of who has none."""
+        """What limits count by: the token, or without one the address."""
         return f"{TOKEN}{self.token}" if self.token else self.address
 
     @property

@@ -45,10 +45,10 @@ class Reason(IntEnum):
     # the sequence
     UNKNOWN_HANDLE = 30  # nothing was opened under this handle on this stream
     HANDLE_IN_USE = 31
-    UNKNOWN_SEQUENCE = 32  # no sequence of this id was ever kept here, or so long ago that nobody remembers
+    UNKNOWN_SEQUENCE = 32  # no sequence of this id was ever kept here, or so long ago that it is forgotten
     WRONG_TOKEN = 33  # the resume token is not the one that the sequence was opened with
     SEQUENCE_ENDED = 34  # its client closed it
-    SEQUENCE_EXPIRED = 35  # nobody came back within the retention time
+    SEQUENCE_EXPIRED = 35  # it was not resumed within the retention time
     SEQUENCE_EVICTED = 36  # it was parked, and gave way when a limit was reached
     TAKEN_OVER = 37  # it goes on elsewhere: on another stream or another server
     CHECKPOINT_GONE = 38  # no checkpoint is kept at or before the step that was asked for

@@ -1,4 +1,4 @@
-"""What becomes of sequences at this server: they come, go on, and leave. Told to whoever logs, counts or traces it."""
+"""What becomes of sequences at this server: they come, go on, and leave. Watchers log, count or trace it."""
 
 from __future__ import annotations
 

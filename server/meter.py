@@ -44,4 +44,4 @@ class Meter:
         return max(0.0, self._paid - self._clock()) if self.limits.steps_per_second else 0.0
 
 
-EVERYBODY = Meter()  # of work that nobody in particular is asked for
+EVERYBODY = Meter()  # of work that is no single account's

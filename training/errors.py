@@ -6,13 +6,13 @@ TrainingError
 ├── CheckpointError   a checkpoint cannot be read
 ├── RunBusy           another process is training with the same config
 ├── Diverged          the loss is no longer a number
-├── Interrupted       somebody stopped the run; a checkpoint holds what was reached
+├── Interrupted       the run was stopped; a checkpoint holds what was reached
 └── ExportRefused     the ONNX file does not compute what torch computes, or does not stream
 """
 
 
 class TrainingError(Exception):
-    """Any failure that is told in one line, without a traceback."""
+    """Any failure that is shown in one line, without a traceback."""
 
 
 class ConfigError(TrainingError):
@@ -36,7 +36,7 @@ class Diverged(TrainingError):
 
 
 class Interrupted(TrainingError):
-    """Somebody stopped the run; a checkpoint holds what was reached."""
+    """The run was stopped; a checkpoint holds what was reached."""
 
 
 class ExportRefused(TrainingError):

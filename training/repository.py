@@ -39,7 +39,7 @@ def land(content: bytes, models: Path, name: str) -> Version:
 
 
 def move(unfinished: Path, folder: Path) -> Version:
-    """Rename to the next free number: a number that somebody else took meanwhile is a rename that fails."""
+    """Rename to the next free number: if another process took the number meanwhile, the rename fails."""
     number = next_version(folder)
     while True:
         try:

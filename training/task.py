@@ -36,7 +36,7 @@ class Signature:
     outputs: tuple[Feature, ...]
     classes: tuple[str, ...] = ()
     said: Mapping[str, object] = field(default_factory=dict)
-    """More that a client is told of the inputs: the keys of `tidegate.inputs`, such as `missing` and `calendar`."""
+    """More about the inputs for clients: the keys of `tidegate.inputs`, such as `missing` and `calendar`."""
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ class Credentials:
 class Authority:
     """Knows the tokens of a file, which it reads anew once it has changed.
 
-    Without a file everybody may predict, and who comes from this machine may do everything.
+    Without a file every client may predict, and clients of this machine may do everything.
 
     Args:
         file: of tokens; None: there are none.
@@ -90,7 +90,7 @@ class Authority:
     def _found(self, shown: Credentials) -> Token | None:
         """The token that a secret is of, else the one that stands for a certificate.
 
-        How long it takes depends on the first digits of a secret's digest alone, which nobody can choose without
+        How long it takes depends on the first digits of a secret's digest alone, which cannot be chosen without
         knowing the secret's own: neither names of tokens nor secrets are compared.
         """
         token = self._by_certificate.get(shown.subject)

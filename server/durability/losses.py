@@ -14,7 +14,7 @@ WHY = {
     store.Reason.REMOVED: (Reason.SEQUENCE_ENDED, "sequence '{}' was ended by who runs the server"),
     store.Reason.EXPIRED: (
         Reason.SEQUENCE_EXPIRED,
-        "nobody came back to sequence '{}' within the retention time",
+        "sequence '{}' was not resumed within the retention time",
     ),
     store.Reason.EVICTED: (
         Reason.SEQUENCE_EVICTED,

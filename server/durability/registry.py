@@ -164,7 +164,7 @@ class Registry:
         model.slots.give_back([slot])
         model.asleep += 1
         model.counters.parked += 1
-        sequence.slot, sequence.held = -1, -inf  # the store is told with the leases
+        sequence.slot, sequence.held = -1, -inf  # written to the store with the leases
 
     def wake(self, sequence: ServedSequence, slot: int, step: int, *, later: bool) -> None:
         """A sequence that slept has a slot again after its last step; whether the store has `later` checkpoints."""

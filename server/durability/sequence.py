@@ -156,10 +156,10 @@ class Holder(Protocol):
     """The stream on which a sequence is open."""
 
     def tell(self) -> None:
-        """Checkpoints have moved on; some of its sequences may be idle and should hear of it."""
+        """Checkpoints have moved on; clients of idle sequences have no answer that would carry it."""
 
     def take_away(self, sequences: Sequence[ServedSequence], error: TidegateError) -> None:
-        """These sequences are not here any more; the client hears why."""
+        """These sequences are not here any more; the error says why."""
 
     def let_sleep(self, sequence: ServedSequence) -> bool:
         """Whether an idle sequence may give up its slot now, and stay open: nothing of it is under way."""

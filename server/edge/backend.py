@@ -25,7 +25,7 @@ _STREAMS = {"Stream", "ModelStreamInfer"}  # whose sequences are traced, each by
 
 
 class Tracer(Protocol):
-    """Whoever traces calls."""
+    """What records calls as spans."""
 
     def call(self, request: str, trace: str) -> tuple[Callable[[], None], Callable[[str], None]]:
         """Begins a call under the client's traceparent: what ends it, and what says why it was refused."""

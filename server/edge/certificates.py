@@ -46,7 +46,7 @@ class Identity:
 
     def __str__(self) -> str:
         until = datetime.fromtimestamp(self.expires, UTC)
-        return f"the certificate of {', '.join(self.names) or 'nobody'}, which expires on {until:%Y-%m-%d %H:%M} UTC"
+        return f"the certificate of {', '.join(self.names) or 'no name'}, which expires on {until:%Y-%m-%d %H:%M} UTC"
 
 
 @dataclass(frozen=True, slots=True)

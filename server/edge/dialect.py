@@ -33,7 +33,7 @@ Outgoing = Answered | FleetAnswered | bytes | Large  # the last two carry no ans
 
 
 class Listener(Protocol):
-    """What is told of a call's messages."""
+    """The callbacks for a call's messages."""
 
     def came(self) -> None:
         """There are messages, or there will be none any more."""

@@ -16,7 +16,7 @@ from server.caller import Caller
 from server.errors import Refusal, Silent
 from server.settings import Settings
 
-_SMALL = 2**16  # bytes: a message of so many takes nobody's place once it is here
+_SMALL = 2**16  # bytes: a message of so many takes no place once it is here
 _PART = 4  # of what an address may have, one part is for these messages
 _ADDRESSES = 16  # so many may have as many at a time as one may
 

@@ -1,4 +1,4 @@
-"""What clients were refused: counted by reason and by token, and told to whoever writes it down."""
+"""What clients were refused: counted by reason and by token, and handed to the log."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence

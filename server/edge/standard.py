@@ -78,7 +78,7 @@ class Health:
 
 
 class Reflection:
-    """grpc.reflection.v1alpha: which services there are, for who has any right here.
+    """grpc.reflection.v1alpha: which services there are, for callers with any right here.
 
     Args:
         admission: counts the calls.

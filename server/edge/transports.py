@@ -107,7 +107,7 @@ def _configuration(identity: Identity) -> grpc.ServerCertificateConfiguration:
 
 @contextmanager
 def _new_socket(path: str) -> Iterator[str]:
-    """Has a Unix socket made for this user alone, in the place of one on which nobody listens any more."""
+    """Makes a Unix socket for this user alone, in the place of one that no process listens on any more."""
     remove_socket(path)
     before = os.umask(_OWN)
     try:
@@ -117,7 +117,7 @@ def _new_socket(path: str) -> Iterator[str]:
 
 
 def remove_socket(path: str) -> None:
-    """Removes a Unix socket that nobody listens on. Raises OSError: somebody does, or it is another kind of file."""
+    """Removes a Unix socket that no process listens on. Raises OSError: one does, or it is another kind of file."""
     with suppress(FileNotFoundError):
         if not stat.S_ISSOCK(Path(path).lstat().st_mode):
             raise OSError(f"{path} is there and is no socket")

@@ -59,7 +59,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
 def _files(path: Path) -> list[Path]:
     """The file itself, or the models of a folder: of one version, of one name, or of a repository."""
     if not path.is_dir():
-        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))  # it may be a pipe that nobody writes into
+        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))  # it may be a pipe without a writer
         return [path]
     if (path / FILE).exists():
         return [path / FILE]

@@ -90,7 +90,7 @@ def grpc_options(settings: Settings, shares_port: bool) -> list[tuple[str, int]]
         ("grpc.max_concurrent_streams", settings.most_streams),  # of one connection
         ("grpc.server_handshake_timeout_ms", silent),  # until HTTP/2's preface and settings
         ("grpc.max_connection_idle_ms", max(silent, _LONGEST_IDLE)),
-        # Else what nobody asks for yet may be megabytes of each call, not 64 KiB. The price: a message of 64 KiB or
+        # Else what is not read yet may be megabytes of each call, not 64 KiB. The price: a message of 64 KiB or
         # more takes a round trip more, and one of 4 MiB 0.5 s instead of 0.1 s on a line of 100 ms there and back.
         ("grpc.http2.bdp_probe", 0),
         ("grpc.keepalive_time_ms", _KEEPALIVE),

@@ -54,7 +54,7 @@ def channel(address: str, settings: Settings, environment: Mapping[str, str] = o
 
 
 def ask(channel: grpc.Channel) -> int:
-    """The server's overall status. Raises grpc.RpcError if nobody answers in time."""
+    """The server's overall status. Raises grpc.RpcError if no server answers in time."""
     with channel:
         reply = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT)
     return int(reply.status)

@@ -18,7 +18,7 @@ log = logging.getLogger("server.sequences")
 refusals = logging.getLogger("server.refusals")
 
 SEQUENCES, REFUSALS = 100, 20  # lines a second, and as many at once
-_GRAVE = {Reason.UNAUTHENTICATED, Reason.PERMISSION_DENIED, Reason.WRONG_TOKEN}  # somebody may be trying
+_GRAVE = {Reason.UNAUTHENTICATED, Reason.PERMISSION_DENIED, Reason.WRONG_TOKEN}  # it may be an attempt to guess
 _NAMED = 8  # ids of a refusal that are written
 
 

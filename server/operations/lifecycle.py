@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 _HEALTH = health_pb2.HealthCheckResponse
 _OTLP = "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
-STORE = "tidegate.store"  # the name under which the store's health is told
+STORE = "tidegate.store"  # the name of the store in the health service
 _TOKENS = 1.0  # seconds between two looks at the file of tokens
 _GLANCE = 0.5  # seconds between two looks at the store's health
 _FAREWELL = 0.2  # seconds for the last statuses to leave
@@ -115,7 +115,7 @@ class Server:
         services = SERVICE, ADMIN, oip.SERVICE, health.SERVICE_NAME
         Reflection(self._admission, self._backend.caller, *services).add_to(self._transport)
         self._set_health(_HEALTH.NOT_SERVING)
-        self._tasks.append(asyncio.create_task(self._watch_store()))  # who asks while models are loaded hears of it
+        self._tasks.append(asyncio.create_task(self._watch_store()))  # it answers while models are loaded
         if self._settings.metrics_port:
             self._metrics = Metrics(self._read, self._settings.silent_seconds)
             host = "127.0.0.1" if self._settings.host.startswith(UNIX) else self._settings.host
@@ -150,7 +150,7 @@ class Server:
         await self._transport.stop(_FAREWELL)
         written = await self._keeper.flush()
         if not written:
-            log.warning("the last checkpoints could not be written: who comes back goes on from earlier ones")
+            log.warning("the last checkpoints could not be written: resumed sequences go on from earlier ones")
         await self._keeper.stop(self._settings.store_seconds if written else _FAREWELL)
         if self._settings.host.startswith(UNIX):
             with suppress(OSError):  # another server may have taken the place

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _MUCH = 64 * 2**20  # bytes: less is not worth the time
-_CALM = 2  # looks in a row that find so much free: who needs it again at once shall have it
+_CALM = 2  # looks in a row that find so much free: what is needed again at once is kept
 _PAGE = 4_096  # bytes, as /proc/PID/statm counts
 
 _MALLINFO2 = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"  # of malloc.h
@@ -25,7 +25,7 @@ class Allocator:
             self._libc.mallinfo2.restype = _Mallinfo
 
     def free(self) -> int:
-        """Bytes that it keeps and nobody uses, whether or not they are resident."""
+        """Free bytes that the allocator keeps, whether or not they are resident."""
         with suppress(AttributeError):
             return int(self._libc.mallinfo2().fordblks)
         return 0

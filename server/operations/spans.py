@@ -1,6 +1,6 @@
 """OpenTelemetry spans by OTLP over HTTP: one for each unary call and for each stay of a sequence, none for a step.
 
-Imported only where an endpoint is set. What is sent, to whom, and which of them are sampled, the variables of
+Imported only where an endpoint is set. What is sent, where to, and which of them are sampled, the variables of
 OpenTelemetry say too (OTEL_EXPORTER_OTLP_HEADERS, OTEL_TRACES_SAMPLER, OTEL_SERVICE_NAME, ...).
 """
 

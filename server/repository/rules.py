@@ -1,4 +1,4 @@
-"""Which versions of a model are served, and to whom: what `versions.toml` beside them says. Pure.
+"""Which versions of a model are served, and to which clients: what `versions.toml` beside them says. Pure.
 
 The file is the one place for these rules: every server of the folder reads it anew with each look, and a call that
 changes a rule writes it.

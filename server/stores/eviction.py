@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 RANKED = 500  # addresses, and owners of each, that are looked at
 
-Ranked = Sequence[tuple[str, int]]  # who has how many parked sequences, the most first
+Ranked = Sequence[tuple[str, int]]  # owners with their numbers of parked sequences, the most first
 
 
 def parts(addresses: Ranked, owners: Callable[[str], Ranked], count: int) -> dict[str, int] | None:
@@ -33,7 +33,7 @@ def _even(ranked: Ranked, count: int) -> dict[str, int]:
 
 
 def shares(ranked: Ranked, count: int) -> dict[str, int] | None:
-    """How many of each give way: those with the most come down to one level. None if nobody stands out by a tenth."""
+    """How many of each give way: those with the most come down to one level. None if no owner has a tenth more than the rest."""
     if not ranked or not count or ranked[0][1] - ranked[-1][1] <= ranked[0][1] // 10:
         return None
     taken, above = 0, 0

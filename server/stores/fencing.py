@@ -42,12 +42,12 @@ Entry = Kept | Tombstone | None
 
 
 def remembered(entry: Entry, time: float) -> Entry:
-    """An entry as its owner finds it: a tombstone falls in time, whether or not somebody clears it away."""
+    """An entry as its owner finds it: a tombstone counts until its time is over, even if no sweep has deleted it."""
     return None if isinstance(entry, Tombstone) and entry.until <= time else entry
 
 
 def as_of(entry: Entry, time: float, terms: Terms) -> Entry:
-    """An entry as everybody else finds it: what is past its retention is gone, though nobody has swept it yet."""
+    """An entry as others find it: what is past its retention is gone, even if no sweep has deleted it."""
     if isinstance(entry, Kept) and not entry.awake and entry.touched <= time - terms.retention:
         return buried(entry, Reason.EXPIRED, entry.fence, time, terms)
     return remembered(entry, time)

@@ -48,7 +48,7 @@ class Birth:
     """What is kept of a sequence from its first write on."""
 
     digest: bytes  # SHA-256 of its secret resume token, 32 bytes
-    owner: str  # whom the limits count it for
+    owner: str  # the limits count it for this one
     model: str  # by name
     anew: bool = False  # it begins anew where there was one of the same digest under an older fence, kept or gone
 

@@ -68,7 +68,7 @@ class Tables(Protocol):
         """One moment's view; nothing is saved."""
 
     def writing(self) -> AbstractContextManager[Table]:
-        """A transaction that nobody else writes beside: kept whole when it is left, or not at all on an error."""
+        """A transaction during which no other client writes: committed when it is left, rolled back on an error."""
 
     def shrink(self) -> bool:
         """See `Store.shrink`."""

@@ -64,7 +64,7 @@ class Handles:
     def check(self, handle: int, count: int) -> None:
         """Whether there are so many handles from this one on. Raises OverLimit.
 
-        There are twice as many as may be open: a client may use new ones before it is told that others are free.
+        There are twice as many as may be open: a client may use new ones before it knows that others are free.
         """
         if count <= 0 or handle + count > 2 * self._limit:
             raise self._too_many(handle, count)
@@ -161,7 +161,7 @@ class Handles:
         return [(self._known[index], part) for index, part in _apart(handles, self._groups[handles])]
 
     def announced(self) -> list[tuple[ServedModel, np.ndarray]]:
-        """Of each model the open ones whose client is told of checkpoints without an answer."""
+        """Of each model the open ones whose checkpoints are announced without an answer."""
         if not any(group.manner.announce for group in self._known.values()):
             return []
         handles = self.open()

@@ -1,6 +1,6 @@
 """One client's sequences: takes its requests, checks steps and hands them on in order.
 
-Knows no gRPC and no asyncio: a request is a call that may raise a Refusal, and what is told to the client is an event.
+Knows no gRPC and no asyncio: a request is a call that may raise a Refusal, and what is sent to the client is an event.
 """
 
 from __future__ import annotations

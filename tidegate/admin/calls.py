@@ -30,7 +30,7 @@ _DIGEST = 32  # bytes of the checksum at its end
 
 
 def _untold(_: int) -> None:
-    """Nobody asks how far it is."""
+    """Progress is not shown."""
 
 
 class BadBackup(TidegateError):

@@ -92,7 +92,7 @@ def _anywhere() -> "_Parser":
     parser.add_argument("--server", metavar="ADDRESS", help=f"HOST:PORT or https://HOST:PORT (default: {default})")
     longest = "the longest wait for an answer (default: 30)"
     parser.add_argument("--timeout", metavar="SECONDS", type=_seconds, help=longest)
-    parser.add_argument("--owner", metavar="NAME", help="whom the server's limits count the sequence for")
+    parser.add_argument("--owner", metavar="NAME", help="the name that the server's limits count the sequence for")
     parser.add_argument("--tls", action="store_true", help="encrypted, as with https:// before the server's name")
     parser.add_argument("--ca", metavar="FILE", help="issuers that are trusted; else $TIDEGATE_CA, else those of gRPC")
     parser.add_argument("--cert", metavar="FILE", help="a certificate to show the server; else $TIDEGATE_CERT")

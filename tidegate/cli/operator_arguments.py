@@ -21,7 +21,7 @@ Lists the sequences that are open, asleep (open, and without a step for long) or
   tidegate sequences end --model weather --yes   ends those of a model
 
 In a terminal they are a table; in a pipe, or with --json, a JSON object in each line. The client of a sequence that is
-ended is told so; who wants to resume it later is told SEQUENCE_ENDED.
+ended gets an error; a later attempt to resume it gets SEQUENCE_ENDED.
 """
 
 Command = Callable[[Any, str, str, str], argparse.ArgumentParser]
@@ -31,7 +31,7 @@ def add(commands_of: Any, command: Command) -> None:  # noqa: ANN401 # argparse'
     """Adds the commands; `command` makes a parser with the options that may stand anywhere."""
     _add_sequences(command(commands_of, "sequences", "list, show or end sequences", _SEQUENCES_HELP))
     _add_store(command(commands_of, "store", "check, back up or restore the store", "Looks after the store."), command)
-    why = "Which versions of a model are served, and to whom; see docs/operate.md."
+    why = "Which versions of a model are served, and to which clients; see docs/operate.md."
     _add_versions(command(commands_of, "versions", "pin, alias, load, withdraw or move versions", why), command)
 
 

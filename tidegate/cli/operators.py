@@ -53,7 +53,7 @@ def sequences(client: Client, options: Namespace) -> None:
 
 
 def _ask(count: int) -> None:
-    """Raises TidegateError: nobody has said yes."""
+    """Raises TidegateError: it was not confirmed."""
     if not sys.stdin.isatty():
         raise TidegateError(f"{_counted(count, 'sequence')} would end; say --yes")
     if not count:

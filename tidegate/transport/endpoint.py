@@ -28,7 +28,7 @@ _BEFORE = re.compile(r"^failed to connect to all addresses; last error: (\w+: )?
 
 @dataclass(frozen=True, slots=True)
 class Proofs:
-    """Files in PEM form, and a token: whom a client trusts, and how it proves who it is. None: not said."""
+    """Files in PEM form, and a token: which issuers a client trusts, and how it proves who it is. None: not given."""
 
     ca: File | None = None
     cert: File | None = None

@@ -12,7 +12,7 @@ NOT_WRITTEN = "Internal error from Core"  # what grpc.aio says of a call that ha
 
 
 class Unexplained(ConnectionLost):
-    """A call ended, and gRPC has lost why: another attempt is told."""
+    """A call ended, and gRPC has lost the reason: another attempt gets it."""
 
 
 def explain(error: grpc.RpcError, address: Endpoint) -> TidegateError:

@@ -39,7 +39,7 @@ def picture(
 
 
 def compared(figures: Mapping[str, Mapping[str, float]]) -> Table:
-    """One row for each figure, one column for each who has it."""
+    """One row for each figure, one column for each model or baseline that has it."""
     table = Table("", *figures)
     for figure in next(iter(figures.values())):
         cells = [f"{by[figure]:.4g}" if figure in by else "" for by in figures.values()]

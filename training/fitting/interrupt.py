@@ -17,7 +17,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interrupt:
     """While entered, the first signal is remembered; a second one has its usual effect at once.
 
-    Only the main thread may have signals; in another one nobody asks. Of several processes each
+    Only the main thread may handle signals; in another one `asked` is never true. Of several processes each
     gets one from the terminal and one from torchrun: there, all are remembered.
     """
 
@@ -26,7 +26,7 @@ class Interrupt:
         self._before: dict[signal.Signals, signal._HANDLER] = {}
 
     def asked(self) -> bool:
-        """Whether somebody wants the process to stop."""
+        """Whether a signal has asked the process to stop."""
         return self._asked
 
     def __enter__(self) -> Self:

@@ -31,7 +31,7 @@ def started_by_torchrun() -> bool:
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Join the processes that torchrun's environment variables name, unless somebody has done so (Ray does)."""
+    """Join the processes that torchrun's environment variables name, unless that is done already (by Ray)."""
     if dist.is_initialized() or not started_by_torchrun():
         yield
         return

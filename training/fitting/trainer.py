@@ -37,7 +37,7 @@ class Evaluation:
 
 
 class Watcher(Protocol):
-    """Somebody who wants to know: a progress bar, a metrics file."""
+    """What follows a fit: a progress bar, a metrics file."""
 
     def stepped(self, step: int, loss: float) -> None:
         """`step` optimiser steps are done; `loss` is the last one's."""

@@ -110,7 +110,7 @@ class Upkeep:
     async def end(self, wanted: Filter) -> AsyncIterator[tuple[Sequence[str], Sequence[str]]]:
         """Ends all sequences that are wanted: the ids of those that have ended, and of those that could not be.
 
-        Clients that have one open are told, at another server when that writes it next. Raises StoreFailed.
+        Clients that have one open get an error, at another server when that writes it next. Raises StoreFailed.
         """
         async for those in self.list(wanted, list):
             if those:

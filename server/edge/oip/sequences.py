@@ -19,7 +19,7 @@ from server.runtime.turns import Work
 
 log = logging.getLogger(__name__)
 
-_GLANCE = 1.0  # seconds between two looks for sequences that nobody uses
+_GLANCE = 1.0  # seconds between two looks for sequences that no client uses
 _PIECE = 500  # sequences that are looked at without a break
 _EARLY = 0.9  # of the idle time of sequences in general, so that none of these is put to sleep
 
@@ -33,7 +33,7 @@ class Key(NamedTuple):
 
 
 class Sequences:
-    """A sequence outlives calls and connections: it stays until its client ends it, or parks once nobody uses it.
+    """A sequence outlives calls and connections: it stays until its client ends it, or is parked once no client uses it.
 
     One that was parked, here or at another server that shares the store, is resumed by its id with its next request.
     """
@@ -115,7 +115,7 @@ class Sequences:
     # Leaving ----------------------------------------------------------------------------------------------------------
 
     def let_go(self, user: User, sequences: Iterable[ServedSequence]) -> None:
-        """A client is gone: those that nobody else uses are parked, where they are kept."""
+        """A client is gone: those that no other client uses are parked, where they are kept."""
         if self._keeps:
             self._aside.run(self._park([one for one in sequences if one.user is user]))
 
@@ -133,7 +133,7 @@ class Sequences:
                 self._leaving = loop.create_task(self._leave())
 
     async def _look(self) -> None:
-        """Parks those that nobody has used for long, whose client is gone, or may not use their model any more."""
+        """Parks those that no client has used for long, whose client is gone, or may not use their model any more."""
         while True:
             await asyncio.sleep(_GLANCE)
             here, allows = list(self._here.items()), cache(self._allows)

@@ -83,7 +83,7 @@ class ServedSequence:
         backend: the server's.
         caller: whose it is.
         identity: how it is known below.
-        user: who sends its requests now.
+        user: the stream or connection that sends its requests now.
         left: is called once it is gone.
     """
 

@@ -9,7 +9,7 @@ OK, WARNING, FAULT = "ok", "warning", "fault"
 class Finding:
     """One line. `mend`: what to do, unless it is ok."""
 
-    level: str  # OK; WARNING: it serves all the same; FAULT: it does not serve, or not as it is told to
+    level: str  # OK; WARNING: it serves all the same; FAULT: it does not serve, or not as the settings say
     subject: str
     text: str
     mend: str = ""

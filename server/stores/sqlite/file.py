@@ -47,7 +47,7 @@ class SqliteFile:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that nobody else writes beside: kept whole, or not at all."""
+        """A transaction during which no other connection writes: committed whole, or rolled back."""
         with self._between("BEGIN IMMEDIATE") as connection:
             yield connection
 

@@ -72,7 +72,7 @@ CREATE TRIGGER changed AFTER UPDATE OF parked ON usage {_COUNTED.format(row="new
 CREATE TRIGGER removed AFTER DELETE ON usage {_COUNTED.format(row="old", change="-old.parked")}
 """
 
-# From schema 1, which did not tell who is awake. All count as parked until their owners write again.
+# From schema 1, which did not tell which sequences are awake. All count as parked until their servers write again.
 SINCE_1 = """
 ALTER TABLE sequence ADD COLUMN awake INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE usage ADD COLUMN parked INTEGER NOT NULL DEFAULT 0;
@@ -124,7 +124,7 @@ def prepare(connection: sqlite3.Connection, patience: float) -> None:
             _bring_up_to_date(connection, version, statements)
     if (schema := pragma(connection, "user_version")) != SCHEMA:
         raise sqlite3.DataError(f"is of schema {schema}; this server reads schema {SCHEMA}")
-    connection.text_factory = lambda text: text.decode(errors="replace")  # one damaged name stops nobody else
+    connection.text_factory = lambda text: text.decode(errors="replace")  # one damaged name does not stop the others
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA journal_size_limit = 67108864")
     connection.execute("PRAGMA cache_size = -16384")  # KiB

@@ -139,7 +139,7 @@ class SqliteTable:
         )
 
     def set_aside(self) -> None:
-        """Takes rows that mean nothing from among the sequences, so that they stop nobody's sweep; says so once."""
+        """Moves damaged rows out of the table of sequences, so that sweeps go on for the others; logs it once."""
         for key, why in self._damaged.items():
             log.error("a sequence in the store is damaged, and is set aside in its table `damaged`: %s", why)
             self._connection.execute("INSERT INTO damaged SELECT * FROM sequence WHERE key = ?", (key,))

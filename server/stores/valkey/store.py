@@ -90,7 +90,7 @@ class ValkeyStore:
         return items.refused(writes, self._each("write", now, [items.written(write) for write in writes]))
 
     def claim(self, claims: Sequence[Claim], now: float, asked: float | None = None) -> list[Claimed | Gone]:
-        """See `Store.claim`. It looks first: if it is held back on its way, it outdoes nobody who comes meanwhile.
+        """See `Store.claim`. It looks first: if it is delayed on its way, it does not undo a later claim.
 
         One run takes all, however many; what is kept of them is read a batch at a time.
         """
