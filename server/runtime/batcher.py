@@ -172,7 +172,7 @@ class Batcher:
     def _deliver(self, batch: Batch, parts: list[Part]) -> None:
         """Gives the engine its next batch before the answers go out.
 
-        A failure is reported first: it keeps later steps of the same sequence from running. So is a mark: at that moment
+        A failure is reported first: it stops later steps of the same sequence. So is a mark: at that moment
         the state is the one after the steps before it.
         """
         if any(part.error is not None for part in parts):

@@ -33,7 +33,7 @@ def _even(ranked: Ranked, count: int) -> dict[str, int]:
 
 
 def shares(ranked: Ranked, count: int) -> dict[str, int] | None:
-    """How many of each give way: those with the most come down to one level. None if no owner has a tenth more than the rest."""
+    """How many of each give way: those with the most come down to one level. None if none has a tenth more."""
     if not ranked or not count or ranked[0][1] - ranked[-1][1] <= ranked[0][1] // 10:
         return None
     taken, above = 0, 0

@@ -33,7 +33,7 @@ class Key(NamedTuple):
 
 
 class Sequences:
-    """A sequence outlives calls and connections: it stays until its client ends it, or is parked once no client uses it.
+    """A sequence outlives calls and connections: it stays until a client ends it, or is parked once none uses it.
 
     One that was parked, here or at another server that shares the store, is resumed by its id with its next request.
     """

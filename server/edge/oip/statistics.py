@@ -34,7 +34,7 @@ class Statistics:
         self._tallies: dict[tuple[str, int], _Tally] = {}
 
     def note(self, asked: Asked, result: Result, seconds: float) -> None:
-        """A request has this result. Not counted: what no version here could have answered, and what the caller may not ask."""
+        """A request has this result. Not counted: what no version could answer, and what the caller may not ask."""
         if isinstance(result, Made):
             tally = self._tally(result.model)
             tally.answered += 1

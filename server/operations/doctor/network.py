@@ -72,7 +72,9 @@ def tokens(settings: Settings) -> Iterator[Finding]:
     over = sorted(name for name, token in found.items() if token.expires < time.time())
     yield Finding(OK, "tokens", f"{settings.tokens} has {len(found)}, {len(over)} of them expired")
     if len(over) == len(found):
-        yield Finding(WARNING, "tokens", "no token is valid: every client is refused", "python -m server token add NAME")
+        yield Finding(
+            WARNING, "tokens", "no token is valid: all clients are refused", "python -m server token add NAME"
+        )
 
 
 def certificates(settings: Settings) -> Iterator[Finding]:
