@@ -53,7 +53,6 @@ def train(config: Config, *, fresh: bool = False, console: Console | None = None
         ExportRefused: the file would not compute what torch computes; nothing was exported.
     """
     console = console or Console(highlight=False, soft_wrap=True)
-    torch.set_num_threads(config.threads)
     task = task or config.task()
     for note in task.notes:
         console.print(note)
@@ -75,6 +74,7 @@ def fit_run(config: Config, task: Task, run: Run, *, fresh: bool, console: Conso
 
     The run must be held.
     """
+    torch.set_num_threads(config.threads)
     state = processes.told(take_up(run, fresh=fresh, console=console) if processes.first() else None)
     run.begin(config)
     trainer = fit(config, task, run, state, console)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import optuna
+import torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from rich.table import Table as Page
@@ -53,6 +54,7 @@ class Pruner:
 def search(config: Table, look: Look, minutes: float, console: Console) -> Table:
     """The config with the settings that had the lowest validation loss; goes on with the journal that is there."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    torch.set_num_threads(config.threads)
     study = open_study(config, look)
     with Interrupt() as interrupt:  # the best of what was tried is fitted then
         asked = interrupt.asked

@@ -14,6 +14,7 @@ from training.command import main
 from training.fitting import checkpoint
 from training.fitting.session import train
 from training.fitting.trainer import Trainer
+from training.tabular.comparing import fit_each
 from training.tabular.learning import splits
 from training.tabular.learning.windows import NOTHING, Lanes
 
@@ -46,6 +47,13 @@ def test_one_command_looks_learns_judges_and_exports(
     assert (inputs["timestamp"], inputs["time_format"]) == ("when", "")
     read_legend(inputs, "x", [len(inputs["features"])])  # as the server and the client do
     assert props["tidegate.outputs"]["y"]["features"] == ["load_in_1", "load_in_6"]
+
+
+def test_a_fit_takes_as_many_threads_as_it_is_told(brief_table: Callable[..., Table], console: Console) -> None:
+    config = brief_table(steps=2, evaluate_every=2, threads=1)
+    torch.set_num_threads(2)
+    fit_each([config], config.look(), fresh=False, console=console)
+    assert torch.get_num_threads() == 1
 
 
 def test_the_report_is_what_the_exported_file_answers_to_the_rows_of_the_test(
