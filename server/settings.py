@@ -59,7 +59,9 @@ class Settings:
     )
     port: int = option(50051, "PORT", "the port to listen on; 0 takes a free one, which the log names", 0, 65_535)
     transport: str = option(
-        "http2", ("http2", "grpc"), "what clients connect to: http2 is the server's own, grpc that of grpcio"
+        "http2",
+        ("http2", "grpc"),
+        "what clients connect to: http2 is the server's own, for Linux, grpc that of grpcio",
     )
     workers: int = option(1, "COUNT", "how many processes share the port and the store; each takes a core")
     poll_seconds: float = option(2.0, "SECONDS", "the time between two looks for changed files")

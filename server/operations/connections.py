@@ -2,6 +2,7 @@
 
 import logging
 import resource
+import sys
 from pathlib import Path
 
 from server.edge.certificates import Certificates, Files
@@ -59,7 +60,7 @@ def certificates(settings: Settings) -> Certificates | None:
 
 def transport(settings: Settings, shares_port: bool, tls: Certificates | None) -> Transport:
     """What the settings say that clients connect to. `shares_port`: other processes listen on the same one."""
-    if settings.transport == "grpc":
+    if settings.transport == "grpc" or sys.platform != "linux":  # ours needs Linux's epoll
         return GrpcTransport(grpc_options(settings, shares_port), tls)
     return Http2Transport(http2_options(settings), shares_port, tls)
 

@@ -23,7 +23,7 @@ _EMPTY = 64  # records that carry nothing for us, such as new keys, each of whic
 _EACH = 2**16  # records that do
 
 
-class SecureTransport(asyncio.BufferedProtocol):
+class SecureTransport(asyncio.Protocol):
     """For the connection it is a transport; for the socket's own transport it is a protocol.
 
     A handshake takes a millisecond of processor time. So each of its steps waits for a turn of its own, and nothing is
@@ -47,15 +47,10 @@ class SecureTransport(asyncio.BufferedProtocol):
         self._socket = cast("asyncio.Transport", transport)
         self._connection.connection_made(self)
 
-    def get_buffer(self, _: int) -> memoryview:
-        """See asyncio.BufferedProtocol. All connections have the same, because what is in it is taken at once."""
-        return self._connection.server.buffer
-
-    def buffer_updated(self, count: int) -> None:
-        """See asyncio.BufferedProtocol."""
-        data = self._connection.server.buffer[:count]
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
         if self._ready:
-            return self._take(data)
+            return self._take(memoryview(data))
         self._incoming.write(data)
         self._socket.pause_reading()
         return self._connection.server.ends.take(self._shake_hands)

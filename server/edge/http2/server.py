@@ -15,6 +15,7 @@ from server.edge.http2.limits import Limits
 from server.edge.http2.reading import Reading
 from server.edge.http2.rooms import Rooms
 from server.edge.http2.secure import SecureTransport
+from server.edge.http2.sockets import Sockets
 
 if TYPE_CHECKING:
     import ssl
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from server.edge.http2.call import Call, Handler
     from server.edge.http2.fields import Metadata, Request
 
-_BACKLOG = 1_024  # connections that wait to be accepted
-_ENCRYPTED = 2**16  # bytes that are read of a connection with TLS at a time
 _TURN = 0.003  # seconds of a turn of the loop in which connections are read
 _BEGINNING = 0.001  # seconds likewise, of those that have not begun a call yet
 _LAST_BYTES = 1.0  # seconds in which clients may read what was said last, when the server stops
@@ -69,11 +68,10 @@ class Http2Server:
         self._generic: list[Any] = []  # grpc.GenericRpcHandler
         self._found: dict[str, Handler] = {}
         self._sockets: list[socket.socket] = []
-        self._listeners: list[asyncio.Server] = []
+        self._open: Sockets | None = None
         self._connections: set[Connection] = set()
         self._calls: set[Call] = set()
         self._to_flush: list[Connection] = []
-        self.buffer = memoryview(bytearray(_ENCRYPTED))
         self._stops = False
         self._fewer = asyncio.Event()  # calls or connections
 
@@ -110,19 +108,20 @@ class Http2Server:
         """Accepts connections from now on; with TLS each has the context that there is when it comes."""
         self.loop = asyncio.get_running_loop()
 
-        def made() -> asyncio.BaseProtocol:
+        def made() -> asyncio.Protocol:
             connection = Connection(self)
             return connection if tls is None else SecureTransport(connection, tls())
 
+        self._open = Sockets(self.loop)
         for listening in self._sockets:
-            self._listeners.append(await self.loop.create_server(made, sock=listening, backlog=_BACKLOG))
+            self._open.listen(listening, made)
 
     async def stop(self, grace: float) -> None:
         """Takes nothing further, lets calls end within `grace` seconds, and cancels the others."""
         self._stops = True
-        for listener in self._listeners:
-            listener.close()
-        for made in self._sockets if not self._listeners else ():
+        if self._open is not None:
+            self._open.stop_listening()
+        for made in self._sockets:
             made.close()
         for connection in tuple(self._connections):
             connection.leave()
@@ -136,6 +135,9 @@ class Http2Server:
         await self._until_none(self._connections, _LAST_BYTES)
         for connection in tuple(self._connections):
             connection.abort()
+        if self._open is not None:
+            self._open.close()
+            self._open = None
 
     async def _until_none(self, those: set[Call] | set[Connection], seconds: float) -> None:
         """Waits until there are none of them any more, at most so long."""
