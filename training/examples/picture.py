@@ -79,6 +79,7 @@ def scatter(found_N: Tensor, right_N: Tensor) -> str:
     counts = torch.zeros(ROWS, COLUMNS)
     counts.index_put_((row_N, column_N), torch.tensor(1.0), accumulate=True)
     most = counts.max().clamp(min=1)
-    lines = ["".join(shade(share) if share else " " for share in row) for row in (counts / most).sqrt().tolist()]
+    shares = torch.where(counts > 0, (counts / most).sqrt().clamp(min=1 / len(SHADES)), 0)  # one answer is seen, too
+    lines = ["".join(map(shade, row)) for row in shares.tolist()]
     frame = [f"{line}|" for line in reversed(lines)]
     return "\n".join(["found (up) against right (across)", *frame, f"{low:<.3g}{high:>{COLUMNS - 4}.3g}"])

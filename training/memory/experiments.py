@@ -30,12 +30,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from training.task import Task
-
 # Sequences that the measures are a mean of, characters of a text that they look at, and examples that decide "solved".
 SEQUENCES, CHARACTERS, JUDGED = 4, 120, 400
-# The lesson's unit has learned it below this squared error.
-LESSON_SOLVED = 0.0007
 
 
 @dataclass(frozen=True)
@@ -50,6 +46,9 @@ class Probe:
     written: list[float]
 
 
+Course = list[tuple[int, float]]
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What became of an experiment. `course` is (step, figure) on the way; `lesson` is a one-unit network's figure."""
@@ -58,7 +57,7 @@ class Outcome:
     solved_at: int | None
     steps: int
     figure: str
-    course: list[tuple[int, float]]
+    course: Course
     before: Probe
     after: Probe
     lesson: dict[str, Any]
@@ -71,6 +70,7 @@ def carry_out(experiment: Experiment, folder: Path, stop: Callable[[], bool]) ->
         return read(file.read_text())
     config = experiment.config()
     task = config.task()
+    assert isinstance(task, ExamplesTask)
     trainer = Trainer(config, task)
     network = network_of(trainer)
     before, course = probe(network, task, experiment), []
@@ -99,7 +99,11 @@ def network_of(trainer: Trainer) -> Network:
 
 
 def train(
-    experiment: Experiment, task: Task, trainer: Trainer, course: list[tuple[int, float]], stop: Callable[[], bool]
+    experiment: Experiment,
+    task: ExamplesTask,
+    trainer: Trainer,
+    course: Course,
+    stop: Callable[[], bool],
 ) -> tuple[str, int | None]:
     """Fit from figure to figure, until the task is solved, the steps are used up, or it is to stop."""
     name, solved = judge(task, network_of(trainer), course)
@@ -111,22 +115,18 @@ def train(
     return name, trainer.step if solved else None
 
 
-def judge(task: Task, network: Network, course: list[tuple[int, float]], step: int | None = None) -> tuple[str, bool]:
+def judge(task: ExamplesTask, network: Network, course: Course, step: int | None = None) -> tuple[str, bool]:
     """The name of the figure and whether it is good enough; with a step, the figure joins the course."""
     network.eval()
     with torch.no_grad():
-        if isinstance(task, ExamplesTask):
-            figures = task.figures(network, JUDGED)
-            name, value, solved = task.goal.figure, figures[task.goal.figure], task.goal.reached(figures)
-        else:
-            value = task.validation_loss(network)
-            name, solved = "mean_squared_error", value < LESSON_SOLVED
+        figures = task.figures(network, JUDGED)
+    name = task.goal.figure
     if step is not None:
-        course.append((step, value))
-    return name, solved
+        course.append((step, figures[name]))
+    return name, task.goal.reached(figures)
 
 
-def probe(network: Network, task: Task, experiment: Experiment) -> Probe:
+def probe(network: Network, task: ExamplesTask, experiment: Experiment) -> Probe:
     """Measures the (one) layer on a few sequences of the task."""
     sequences = inputs(network, task, experiment)
     (layer,) = of_torch(network.cell)
@@ -146,13 +146,10 @@ def probe(network: Network, task: Task, experiment: Experiment) -> Probe:
     )
 
 
-def inputs(network: Network, task: Task, experiment: Experiment) -> list[NDArray[np.float64]]:
-    """What reaches the recurrence in a few sequences of the test."""
-    if isinstance(task, ExamplesTask):
-        x_BTF = task.test.x_BTF[:SEQUENCES]
-        x_BTF = x_BTF[:, :CHARACTERS] if experiment.kind == "text" else x_BTF
-    else:
-        x_BTF = torch.tensor(figure.LESSON)[None]
+def inputs(network: Network, task: ExamplesTask, experiment: Experiment) -> list[NDArray[np.float64]]:
+    """What reaches the recurrence in a few sequences of the test, or in the lesson's own."""
+    x_BTF = torch.tensor(figure.LESSON)[None] if experiment.kind == "lesson" else task.test.x_BTF[:SEQUENCES]
+    x_BTF = x_BTF[:, :CHARACTERS] if experiment.kind == "text" else x_BTF
     with torch.no_grad():
         encoded = network.encoder(x_BTF) if network.encoder else x_BTF
     return [x_TF.double().numpy() for x_TF in encoded]

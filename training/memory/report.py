@@ -61,14 +61,13 @@ def lead(plan: Plan) -> str:
     """What the page is, in two sentences."""
     return paragraph(
         "Why does a plain recurrent network forget, what does a gate do about it, and where does it not help? Every "
-        f"picture on this page is of small networks that were trained for it, {times(plan.seeds)} each with other "
-        "random numbers."
+        f"picture on this page is of small networks that were trained for it, {often(plan.seeds)}."
     )
 
 
-def times(seeds: int) -> str:
-    """How often."""
-    return "once" if seeds == 1 else f"{seeds} times"
+def often(seeds: int) -> str:
+    """How many trainings there are of each network."""
+    return "once each" if seeds == 1 else f"{seeds} times each, with other random numbers to begin with"
 
 
 def method(plan: Plan, outcomes: Sequence[Outcome], files: Sequence[str]) -> Section:

@@ -36,6 +36,11 @@ def words() -> Section:
             ),
             terms(
                 {
+                    "unit": "One number of the state, with the arithmetic that computes it from the input and the old "
+                    "state.",
+                    "training": "The network answers examples, and after each batch of them its weights, the constants "
+                    "of that arithmetic, are changed a little so that its answers would have been less wrong. One such "
+                    "change is a *step of training*.",
                     "gate": "A number from 0 (closed) to 1 (open) that the network computes at each step.",
                     "forget gate": "How much of the old state is kept. The name is unlucky: open means remember.",
                     "input gate": "How much of what is new is written into the state.",
@@ -43,7 +48,8 @@ def words() -> Section:
                     "it is.",
                     "gradient": "How much the last answer would change if an early step were a little different. A "
                     "network learns from it: where the gradient is 0, nothing can be learned.",
-                    "RNN, GRU, LSTM": "A plain network; one with two gates (its update gate keeps); one with three.",
+                    "RNN, GRU, LSTM": "A plain network; one with two gates, of which the update gate says how much of "
+                    "the old state is kept; one with three.",
                     "forget bias 1, chrono": "Two ways to begin: the forget gates 73 % open, or open for as "
                     "many steps as the task is long (Tallec & Ollivier 2018). Without either an LSTM begins at "
                     "50 %.",
@@ -65,11 +71,11 @@ def one_unit(outcomes: Sequence[Outcome]) -> Section:
     said = (
         "The task: remember the number that came with *write*, say it at *read*, be silent otherwise. This is an "
         f"LSTM of one unit after training. At t=1 its input gate opens ({values['input'][1]:.2f}) and the number "
-        f"goes in. Then the input gate closes and the forget gate carries it (it is never less open than "
-        f"{min(values['forget'][2:]):.3f}), past the numbers that are there to disturb. The output gate lets it out "
+        f"is written. Then the input gate is closed, so that the other numbers change nothing, and the forget gate is "
+        f"open (never below {min(values['forget'][2:]):.3f}), so that the state stays as it is. The output gate opens "
         f"at t=4 ({values['output'][4]:.2f}) and t=6 ({values['output'][6]:.2f}), where the answers are "
-        f"{values['answer'][4]:.2f} and {values['answer'][6]:.2f}; 0.8 is right. Nobody told the gates to do so: "
-        "they were found by training."
+        f"{values['answer'][4]:.2f} and {values['answer'][6]:.2f}; 0.8 is right. None of this was programmed: "
+        "training found the weights that do it."
     )
     caption = (
         "A ring is the fuller, the wider its gate is open: below the unit the input gate, to its left the forget "
@@ -130,18 +136,19 @@ def opened(outcomes: Sequence[Outcome]) -> Section:
         told.append([name, tiny(before), tiny(after), solved_of(of(outcomes, ORDER, length, name))])
     said = (
         f"Two symbols, X or Y, lie far apart in a row of {length}; at its end the network must say which came and in "
-        f"which order. For that the gradient has to reach {lag} steps back. Those who learned the task have *opened "
-        "the path*: their gradient at that distance grew by orders of magnitude. Those whose gradient was too small "
-        "to begin with had nothing to learn from."
+        f"which order. To learn that, the gradient must not be 0 for an input {lag} steps back. In networks that "
+        "learned the task it grew there by orders of magnitude: the more they learned, the more the last state "
+        "depended on what came early. Networks whose gradient is tiny to begin with learn the task late, or not at all."
     )
     return Section(
-        "Training opens the path",
+        "What training changes",
         (
             paragraph(said),
             figure(
                 charts.key(starts(outcomes, ORDER)),
                 charts.gradients(panels, 1e-16),
-                caption="Line: the middle of the seeds; band: the lowest and the highest.",
+                caption="Line: the middle of the seeds; band: the lowest and the highest. What lies on the lower edge "
+                "is smaller than drawn.",
             ),
             table(["network", f"{lag} steps back, before", "after", "solved"], told),
         ),
@@ -162,10 +169,10 @@ def curve(outcomes: Sequence[Outcome], length: int, name: str, when: str) -> Spr
 def solving(outcomes: Sequence[Outcome]) -> Section:
     """Success and steps to solve against length."""
     said = (
-        "How long does it take to learn a task, and does it succeed at all, the longer the sequences get? *Adding*: "
-        "two numbers of a row are marked, say their sum at the end. *Temporal order*: as above. A dot is one "
-        "training; above, on the dashed line, lie those that had not learned it when their steps were used up. They "
-        "might with more of them."
+        "How many steps of training does a task take, and is it learned at all, the longer the sequences get? "
+        "*Adding*: two numbers of a row are marked, say their sum at the end. *Temporal order*: as above. A dot is one "
+        "training; those on the dashed line had not learned the task when their steps were used up. They might with "
+        "more of them."
     )
     parts = [paragraph(said), charts.key(starts(outcomes, ORDER))]
     for kind, title in (("adding", "Adding"), (ORDER, "Temporal order")):

@@ -49,6 +49,8 @@ class Form:
 
 PLAIN = {"cell": "rnn"}
 FORMS = (
+    Form("recall", "LSTM, chrono", must=True),
+    Form("recall", "RNN", PLAIN),
     Form("adding", "LSTM, chrono", must=True),
     Form("adding", "GRU, chrono", {"cell": "gru"}),
     Form("adding", "RNN", PLAIN),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def recall() -> Recall:
-    """The lesson's figure: one LSTM unit learns to keep a value until it is asked for (a few seconds)."""
+    """The lesson's figure: one LSTM unit keeps a value until it is asked for; squared error below 0.0003 (seconds)."""
     return Recall(
         name="recall",
         cell="lstm",

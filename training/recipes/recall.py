@@ -1,4 +1,14 @@
-"""The lesson's own task: remember the value that was written, say it when asked, be silent otherwise.
+"""Recall: remember the value that came with a write flag, answer it where the read flag is set, and 0 elsewhere.
+
+Paper: Graves, "Supervised Sequence Labelling with Recurrent Neural Networks", 2012, which draws what the gates of an
+LSTM unit do to keep a value: the input gate opens once, the forget gate stays open, the output gate opens when asked.
+
+| who | network | result |
+|---|---|---|
+| Graves 2012 | one LSTM unit | a drawing, without figures |
+
+How ours differs: the unit is trained to do it, and its gates are computed. Flags are drawn up to 0.3 from 0 and 1, so
+that gates learn to be fully open or closed. Solved is a squared error below 0.0003; always to answer 0 has 0.035.
 
 Legend: B batch, T time.
 """
@@ -24,8 +34,8 @@ SIGNATURE = Signature(
     inputs=(Feature("value"), Feature("write"), Feature("read")),
     outputs=(Feature("recalled"),),
 )
-# Always to answer 0 is about 0.05 off.
-GOAL = Goal("mean_squared_error", 0.001, higher=False)
+# Always to answer 0 has 0.035.
+GOAL = Goal("mean_squared_error", 0.0003, higher=False)
 HELD_OUT = 512
 
 

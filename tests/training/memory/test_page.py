@@ -85,7 +85,7 @@ def test_each_section_is_there_and_says_the_readers_own_model(folder: Path) -> N
         "The words, in a minute",
         "One unit that remembers",
         "Why a network forgets",
-        "Training opens the path",
+        "What training changes",
         "What it is worth",
         "How long a unit remembers",
         "How sharply gates decide",

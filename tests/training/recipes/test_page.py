@@ -5,21 +5,19 @@ import pytest
 from training.recipes.full import FORMS, PAGE, Form, Row, page, story
 from training.recipes.named import RECIPES
 
-NEW = [name for name in RECIPES if name not in {"recall", "weather"}]
-
 
 def test_each_recipe_has_one_form_that_must_reach_its_goal() -> None:
-    assert sorted(form.recipe for form in FORMS if form.must) == sorted(NEW)
+    assert sorted(form.recipe for form in FORMS if form.must) == sorted(RECIPES)
 
 
-@pytest.mark.parametrize("name", NEW)
+@pytest.mark.parametrize("name", RECIPES)
 def test_the_file_of_a_recipe_names_its_paper_its_table_and_how_ours_differs(name: str) -> None:
     said = story(name)
     for part in ("Paper: ", "|---|", "How ours differs: "):
         assert part in said
 
 
-@pytest.mark.parametrize("name", NEW)
+@pytest.mark.parametrize("name", RECIPES)
 def test_the_page_in_docs_says_what_the_files_say(name: str) -> None:
     said = PAGE.read_text(encoding="utf-8")
     assert story(name) in said
