@@ -164,9 +164,9 @@ def library(data: Data) -> Said:
 def compare(data: Data) -> None:
     """Print the table: only rows count from which all forecast."""
     torch.set_num_threads(1)
-    kept = {"lags": data.lags, "dropout": 0.3, "learning_rate": 0.002}  # chosen on the validation part of the weather
-    methods = {"ours, LSTM of 48": ours(data), f"ours with --lags {data.lags}": ours(data, **kept)}
-    methods |= {"linear regression on lags": regression(data), "neuralforecast, LSTM of 48": library(data)}
+    lags = {"lags": data.lags, "dropout": 0.3, "learning_rate": 0.002}  # chosen on the validation part of the weather
+    methods = {"ours, LSTM of 48": ours(data), f"ours with --lags {data.lags}": ours(data, **lags)}
+    methods |= {f"linear regression on {data.lags} lags": regression(data), "neuralforecast, LSTM of 48": library(data)}
     rows_N = np.arange(len(data.y_N))
     print(f"\n{data.name}: {len(rows_N):,} rows, the last {len(rows_N) - data.cuts[1]:,} are the test\n")
     print("| method | " + " | ".join(f"{ahead} ahead" for ahead in data.horizons) + " | fit, s | epoch, s |")
@@ -179,7 +179,8 @@ def compare(data: Data) -> None:
             known_N = np.all([~np.isnan(each.said_NH[:, place]) for each in methods.values()], axis=0)
             rows = rows_N[known_N & (rows_N >= data.cuts[1]) & (rows_N + ahead < len(rows_N))]
             errors.append(f"{np.abs(said.said_NH[rows, place] - data.y_N[rows + ahead]).mean():.4g}")
-        print(f"| {name} | {' | '.join(errors)} | {said.fit:.1f} | {said.epoch:.2f} |", flush=True)
+        times = ["" if np.isnan(seconds) else f"{seconds:.2g}" for seconds in (said.fit, said.epoch)]
+        print("| " + " | ".join([name, *errors, *times]) + " |", flush=True)
 
 
 def main(arguments: list[str]) -> None:

@@ -38,7 +38,7 @@ def found(name: Device) -> torch.device:
 
 def through(network: nn.Module, *given: Tensor) -> Tensor:
     """What a network answers, in the processor's memory, wherever its weights are."""
-    device = next(network.parameters()).device
+    device = next((weights.device for weights in network.parameters()), torch.device("cpu"))
     answer: Tensor = network(*(tensor.to(device) for tensor in given))
     return answer.to("cpu")
 
