@@ -3,13 +3,14 @@
 What is asked for is imported, and nothing else: a command loads no server.
 """
 
+import gc
 import sys
 from collections.abc import Callable, Coroutine
 from importlib import import_module
 from typing import Any
 
 from server import options
-from server.operations.process import run
+from server.operations.process import leave, run
 from server.settings import Settings
 
 COMMANDS = {
@@ -33,12 +34,14 @@ def main() -> int:
         )
         return 2
     settings = options.read(arguments)
-    return run(settings, _serving(settings, arguments))
+    return leave(run(settings, _serving(settings, arguments)))
 
 
 def _serving(settings: Settings, arguments: list[str]) -> Callable[[], Coroutine[Any, Any, None]]:
     several = settings.workers > 1
+    gc.disable()  # what is imported stays: to look for garbage in it takes a tenth of the start
     module = import_module("server.operations.workers" if several else "server.operations.lifecycle")
+    gc.enable()
 
     async def serve() -> None:  # what grpcio makes belongs to the event loop that runs meanwhile
         await (module.Workers(settings, arguments) if several else module.Server(settings)).run()

@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
 import sys
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +22,6 @@ from tests.running_server import RunningServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.zoo import Zoo
 
@@ -92,19 +93,30 @@ def _refuse_processes(event: str, _: tuple[object, ...]) -> None:
         pytest.skip("it starts a process")
 
 
+@contextmanager
+def one_worker() -> Iterator[None]:
+    """What takes long and is the same for all workers of a run is done by one of them at a time."""
+    with Path(os.environ[CACHE], "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 @pytest.fixture(scope="session")
-def zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
-    """A repository of small torch networks, some of them unservable."""
+def zoo() -> Zoo:
+    """A repository of small torch networks, some of them unservable; its files are the same for all workers."""
     from tests.zoo import build  # torch takes seconds: only for those who need it
 
-    return build(tmp_path_factory.mktemp("zoo"))
+    with one_worker():
+        return build(Path(os.environ[CACHE], "zoo"))
 
 
 @pytest.fixture(scope="session")
 def server(zoo: Zoo) -> Iterator[RunningServer]:
     """One server over the zoo, shared by all tests that leave it as it was. It takes messages of up to 1 MiB."""
-    with RunningServer(zoo.models, "--max-message-mib", "1") as running:
-        yield running.ready()
+    with ExitStack() as stack:
+        with one_worker():  # the first one proves all models, and the others have its proofs
+            running = stack.enter_context(RunningServer(zoo.models, "--max-message-mib", "1")).ready()
+        yield running
 
 
 @pytest.fixture

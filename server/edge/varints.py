@@ -2,24 +2,28 @@
 
 from google.protobuf.message import Message
 
+_KEPT = 2  # bytes of a number that is small
+
 
 class Varints(dict[int, bytes]):
-    """Numbers as protobuf writes them; small ones are kept, and cost a look-up."""
+    """Numbers as protobuf writes them; small ones are kept, and cost a look-up from the second time on."""
 
     def __missing__(self, number: int) -> bytes:
         """Makes the bytes of a number that is not kept."""
         if 2**14 <= number < 2**21:  # steps of sequences that live long
             return bytes((number & 0x7F | 0x80, number >> 7 & 0x7F | 0x80, number >> 14))
-        digits = bytearray()
+        start, digits = number, bytearray()
         while number > 0x7F:
             digits.append(number & 0x7F | 0x80)
             number >>= 7
         digits.append(number)
-        return bytes(digits)
+        made = bytes(digits)
+        if len(made) <= _KEPT:
+            self[start] = made
+        return made
 
 
 VARINT = Varints()
-VARINT.update({number: VARINT[number] for number in range(2**14)})
 
 
 def tag(message: type[Message], field: str, kind: int) -> bytes:

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Coroutine
 from threading import Timer
-from typing import Any
+from typing import Any, NoReturn
 
 from uvloop import new_event_loop
 
@@ -38,6 +38,14 @@ def run(settings: Settings, life: Callable[[], Coroutine[Any, Any, None]], name:
         log.error("%s", error)  # noqa: TRY400 # the sentence is enough: the port is taken, or may not be opened
         return 1
     return 0
+
+
+def leave(status: int) -> NoReturn:
+    """Ends the process without taking apart what was imported, which takes a quarter of the time of a start."""
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status)
 
 
 async def _ended_in_time(life: Coroutine[Any, Any, None]) -> None:

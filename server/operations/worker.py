@@ -8,18 +8,19 @@ import asyncio
 import sys
 from contextlib import suppress
 from socket import socket
+from typing import NoReturn
 
 from server.operations.lifecycle import Server
-from server.operations.process import run
+from server.operations.process import leave, run
 from server.options import read
 from server.settings import Settings
 
 
-def main() -> int:
+def main() -> NoReturn:
     number, descriptor, *arguments = sys.argv[1:]
     settings = read(arguments)
     with socket(fileno=int(descriptor)) as parent:
-        return run(settings, lambda: _serve(settings, parent), f"worker {number}")
+        leave(run(settings, lambda: _serve(settings, parent), f"worker {number}"))
 
 
 async def _serve(settings: Settings, parent: socket) -> None:
@@ -38,4 +39,4 @@ async def _serve(settings: Settings, parent: socket) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

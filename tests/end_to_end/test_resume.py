@@ -15,7 +15,7 @@ from onnx import numpy_helper
 
 import tidegate
 from tests.end_to_end.test_life import add
-from tests.raw_stream import RawStream, bits, close, fleet, open_, reason, rows_of, steps
+from tests.raw_stream import RawStream, bits, close, fleet, open_, pace, reason, rows_of, steps
 from tests.running_server import RunningServer
 from tests.torch_models import Spec, write
 from tidegate import wire
@@ -52,8 +52,7 @@ async def checkpointed(stream: RawStream, handle: int, step: int, at_least: int)
         step += 1
         if answer.checkpointed >= at_least:
             return step
-        # paces the client, more slowly the fewer rows are left: the loop ends when the server has told
-        await asyncio.sleep(0.01 * 1.1 ** max(0, step - 30))
+        await pace(step)
 
 
 async def told_of(stream: RawStream, step: int) -> None:

@@ -19,7 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import tidegate
 from tests.end_to_end.traffic import COUNT, Traffic
-from tests.raw_stream import RawStream, bits, open_, steps
+from tests.raw_stream import RawStream, bits, open_, pace, steps
 from tests.running_server import PATIENCE, ROOT, RunningServer
 from tests.valkey_server import RunningValkey
 from tidegate.v1 import error_pb2, sequence_pb2
@@ -222,6 +222,7 @@ async def test_a_server_that_slept_while_another_took_its_sequence_is_refused_an
         heard = []
         while (answer := await old.ask(steps(0, len(heard), rows[len(heard)]))).checkpointed == 0:
             heard.append(bits(answer))
+            await pace(len(heard))
         heard.append(bits(answer))
         first.process.send_signal(signal.SIGSTOP)
         resume = sequence_pb2.Resume(

@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import onnx
 import pytest
 import torch
 
+from tests.running_server import PATIENCE, ROOT
 from training.command import main
 from training.errors import CheckpointError, Interrupted, RunBusy
 from training.fitting import checkpoint, session
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
     from training.config import Config
     from training.recipes.recall import Recall
     from training.tabular.settings import Table
-
-ROOT = str(Path(__file__).parents[2])
 
 
 def same(one: object, other: object) -> bool:
@@ -93,7 +93,7 @@ def arguments(folder: Path) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": ROOT}
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def signalled(folder: Path, number: signal.Signals) -> subprocess.CompletedProcess[str]:
@@ -103,17 +103,21 @@ def signalled(folder: Path, number: signal.Signals) -> subprocess.CompletedProce
         [sys.executable, "-m", "training", *arguments(folder)], env=environment(), stdout=pipe, stderr=pipe, text=True
     )
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline and process.poll() is None:
             lines = [line for path in folder.glob("runs/*/*/metrics.jsonl") for line in path.read_text().splitlines()]
             if len(lines) >= 5:
                 break
             time.sleep(0.02)
         process.send_signal(number)
-        output, errors = process.communicate(timeout=240)
+        output, errors = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
         process.wait()
+    if process.returncode == 0:  # it had finished before the signal came
+        for made in folder.iterdir():
+            shutil.rmtree(made)
+        return signalled(folder, number)
     return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from training.fitting.trainer import Evaluation
 
 TRAINING, VALIDATION, INK = "#9db4c8", "#0b4f6c", "#334155"
 
 
+def figure(inches: tuple[float, float], dpi: int) -> Figure:
+    """Make an empty figure, without pyplot, which would keep it in a global list and look for a screen."""
+    from matplotlib import figure as figures  # noqa: PLC0415 - a tenth of the start of a training
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+
+    made = figures.Figure(figsize=inches, dpi=dpi, layout="constrained")
+    FigureCanvasAgg(made)
+    return made
+
+
 def draw(evaluations: Sequence[Evaluation], title: str, path: Path) -> None:
-    """Write a PNG. The figure is made without pyplot, which would keep it in a global list and look for a screen."""
-    figure = Figure(figsize=(7.2, 4.0), dpi=160, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    """Write a PNG."""
+    picture = figure((7.2, 4.0), 160)
+    axes = picture.add_subplot()
     steps = [entry.step for entry in evaluations]
     axes.plot(steps, [entry.training_loss for entry in evaluations], color=TRAINING, label="training", lw=1.6)
     axes.plot(steps, [entry.validation_loss for entry in evaluations], color=VALIDATION, label="validation", lw=1.8)
@@ -32,7 +39,7 @@ def draw(evaluations: Sequence[Evaluation], title: str, path: Path) -> None:
     axes.set_ylabel("loss", color=INK)
     axes.set_title(title, loc="left", color=INK, fontsize=11, fontweight="bold")
     tidy(axes)
-    figure.savefig(path, metadata={"Software": None})
+    picture.savefig(path, metadata={"Software": None})
 
 
 def scale(evaluations: Sequence[Evaluation]) -> str:

@@ -8,9 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
+from training.fitting import plot
 from training.fitting.plot import INK, TRAINING, VALIDATION, tidy
 
 if TYPE_CHECKING:
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
 BLOCKS, AROUND, WORST = 40, 36, 3
@@ -26,8 +26,7 @@ NAIVE = "#c2703d"
 
 def figure(panels: int) -> tuple[Figure, list[Axes]]:
     """A figure of some panels, one below the other."""
-    made = Figure(figsize=(7.2, 2.6 * panels), dpi=140, layout="constrained")
-    FigureCanvasAgg(made)
+    made = plot.figure((7.2, 2.6 * panels), 140)
     return made, list(np.atleast_1d(made.subplots(panels, 1)))
 
 
