@@ -34,7 +34,6 @@ from server.stores.terms import Terms
 from stepgraph.file import content
 
 HIDDEN = 128
-WIDTH = 2 * LAYERS * HIDDEN  # h and c of every layer
 FEW = 10
 BATCH = 1_000
 MOST_MEMORY = 500.0  # MB that a server may take
@@ -49,6 +48,7 @@ class Parked:
     path: Path
     sequences: int
     steps: int
+    hidden: int = HIDDEN  # units of their model
 
     @property
     def bytes_each(self) -> float:
@@ -61,7 +61,7 @@ class Parked:
         for step in range(1, self.steps + 1):
             for first in range(0, self.sequences, BATCH):
                 ids = [name(number) for number in range(first, min(first + BATCH, self.sequences))]
-                store.write(list(written(ids, step, sha256_)), time.time())
+                store.write(list(written(ids, step, sha256_, self.hidden)), time.time())
         store.close()  # carries the log over
 
     def cool(self) -> None:
@@ -126,12 +126,13 @@ def name(number: int) -> str:
     return sha256(b"%d" % number).hexdigest()[:32]
 
 
-def written(ids: Sequence[str], step: int, sha256_: str) -> Iterator[Write]:
-    """A checkpoint of each, as the server writes them."""
-    states = np.random.default_rng(step).standard_normal((len(ids), WIDTH), np.float32)
-    data = encode_many(model_name(HIDDEN), 1, sha256_, [step] * len(ids), states)
+def written(ids: Sequence[str], step: int, sha256_: str, hidden: int) -> Iterator[Write]:
+    """A checkpoint of each, as the server writes them: h and c of every layer."""
+    model, width = model_name(hidden), 2 * LAYERS * hidden
+    states = np.random.default_rng(step).standard_normal((len(ids), width), np.float32)
+    data = encode_many(model, 1, sha256_, [step] * len(ids), states)
     for id_, bytes_ in zip(ids, data, strict=True):
-        yield Write(id_, 1, step, bytes_, Birth(digest_of(id_), "", model_name(HIDDEN)), awake=False)
+        yield Write(id_, 1, step, bytes_, Birth(digest_of(id_), "", model), awake=False)
 
 
 async def measure(stores: Sequence[Parked], cache: Cache, times: int) -> list[Host]:

@@ -1,8 +1,8 @@
 """How long a bystander has to wait for one step while others do their worst: the longest wait of each attack.
 
-One server with its checkpoints in SQLite, and a client of it that takes one step after the other, in a process of its
-own. Beside them a second server that nobody attacks, with a client of the same kind: what it has to wait is the
-machine's doing. `--only` takes the attacks whose names contain a word.
+One server with its checkpoints in SQLite, where a hundred thousand sequences are parked, and a client of it that takes
+one step after the other, in a process of its own. Beside them a second server that nobody attacks, with a client of the
+same kind: what it has to wait is the machine's doing. `--only` takes the attacks whose names contain a word.
 """
 
 import argparse
@@ -24,11 +24,13 @@ from bench.attacks.crowds import CROWDS
 from bench.attacks.floods import FLOODS
 from bench.attacks.frames import FRAMES
 from bench.attacks.messages import MESSAGES
-from bench.attacks.speech import IDLE, MODEL, Attack
+from bench.attacks.speech import HIDDEN, IDLE, MODEL, Attack
 from bench.client.connection import ready
+from bench.parked import Parked
 from bench.processes import exports, machine
 from bench.processes.cache import Cache
 from bench.processes.child import Child, free_port
+from stepgraph.file import content
 
 MOST = 20.0  # ms that a step of a bystander may take
 PATIENCE = 30.0  # seconds for an attack
@@ -134,13 +136,14 @@ def table(stalls: Sequence[Stall]) -> Table:
 
 
 @contextmanager
-def places(models: Path, cache: Cache) -> Iterator[tuple[Place, Place]]:
+def places(models: Path, cache: Cache, parked: int) -> Iterator[tuple[Place, Place]]:
     """The server that is attacked, and the one beside it."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
-        attacked, beside = (
-            Place(stack, name, models, folder / f"{name}.sqlite", cache) for name in ("attacked", "beside")
-        )
+        stores = [folder / f"{name}.sqlite" for name in ("attacked", "beside")]
+        Parked(stores[0], parked, 1, HIDDEN).fill(content.hashed(cache.served_file(HIDDEN)))
+        shutil.copy(*stores)
+        attacked, beside = (Place(stack, store.stem, models, store, cache) for store in stores)
         for place in (attacked, beside):
             asyncio.run(ready(place.port, MODEL))
         yield attacked, beside
@@ -158,15 +161,15 @@ def until_hopeless(
             return
 
 
-def run(attacks: Mapping[str, Attack], listed: int, status: Status) -> list[Stall]:
+def run(attacks: Mapping[str, Attack], listed: int, parked: int, status: Status) -> list[Stall]:
     """All attacks, one after the other."""
     cache, left = Cache(Path(".bench").resolve()), list(attacks.items())
     stalls: list[Stall] = []
     exports.write_missing(cache)
     with repository(cache, listed) as models:
         while left:
-            status.update("starting the servers")
-            with places(models, cache) as (attacked, beside):
+            status.update("filling the stores, and starting the servers")
+            with places(models, cache, parked) as (attacked, beside):
                 stalls += until_hopeless(left, attacked, beside, status)
             left = list(attacks.items())[len(stalls) :]
     return stalls
@@ -179,6 +182,7 @@ def main() -> int:
         "--only", action="append", default=[], metavar="WORD", help="only these attacks; may be repeated"
     )
     parser.add_argument("--models", type=int, default=40, help="how many the server has (default: 40)")
+    parser.add_argument("--parked", type=int, default=100_000, help="sequences in its store (default: 100,000)")
     options = parser.parse_args()
     chosen = {
         n: a
@@ -188,7 +192,7 @@ def main() -> int:
     console = report.console()
     console.print(report.machine(machine.describe()))
     with console.status("exporting the models") as status:
-        stalls = run(chosen, options.models, status)
+        stalls = run(chosen, options.models, options.parked, status)
     console.print(table(stalls))
     worst = max(stalls, key=lambda stall: stall.worst)
     verdict = "met" if all(stall.met for stall in stalls) else "missed"

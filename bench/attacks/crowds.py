@@ -5,15 +5,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import grpc
 import numpy as np
 
-from bench.attacks.speech import CROWD, IDLE, Attack, closing, heard, opening, stream, until_quiet
+from bench.attacks.speech import CROWD, IDLE, UNLIMITED, Attack, closing, heard, opening, stream, until_quiet
 from bench.scenario import FEATURES
 from tidegate import wire
 from tidegate.v1 import sequence_pb2 as pb
 
 if TYPE_CHECKING:
     from bench.attacks.speech import Call
+
+    Lists = grpc.aio.UnaryStreamMultiCallable[bytes, bytes]
 
 
 async def openings(port: int) -> None:
@@ -70,6 +73,14 @@ async def connections(port: int) -> None:
     await asyncio.gather(*(one() for _ in range(300)))
 
 
+async def listing(port: int) -> None:
+    """By who runs the server."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=UNLIMITED) as channel:
+        pages: Lists = channel.unary_stream("/tidegate.v1.Admin/ListSequences")
+        async for _ in pages(b""):
+            pass
+
+
 @asynccontextmanager
 async def crowd(port: int) -> AsyncIterator[tuple["Call", pb.Opened]]:
     """10,000 sequences of one stream, each with one step taken; cut at the end."""
@@ -94,5 +105,6 @@ CROWDS: dict[str, Attack] = {
     "10,000 stepped, cut, resumed and closed at once": comeback,
     "10,000 parked by one message": parking,
     "10,000 idle for so long that they are parked": idle,
+    "all that is parked, listed": listing,
     "300 connections opened and cut at once": connections,
 }

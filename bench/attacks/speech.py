@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     Unary = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
     Call = grpc.aio.StreamStreamCall[bytes, pb.StreamResponse]
 
-MODEL = model_name(32)
+HIDDEN = 32
+MODEL = model_name(HIDDEN)
 CROWD = 10_000
 QUIET = 1.0  # seconds
 IDLE = 2.0  # seconds without a step after which the server parks a sequence

@@ -22,7 +22,7 @@ from tidegate.files import replacing
 from tidegate.progress import Progress
 
 _MOST = 64  # records at a time
-_PIECE = 2**20  # bytes of a file at a time
+_PIECE = 2**23  # bytes of a file at a time: a transaction of some thousand records
 
 _HELP = {
     "move": ("FROM", "TO", "copies all that a store has into another; what is there and newer stays"),

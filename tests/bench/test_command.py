@@ -83,7 +83,21 @@ def test_an_outage_of_the_store_is_measured_in_three_phases() -> None:
 
 def test_the_stalls_of_a_bystander_are_measured_for_each_attack() -> None:
     ran = subprocess.run(
-        [sys.executable, "-m", "bench.stalls", "--only", "parked by", "--only", "empty", "--models", "1"],
+        [
+            sys.executable,
+            "-m",
+            "bench.stalls",
+            "--only",
+            "parked by",
+            "--only",
+            "empty",
+            "--only",
+            "listed",
+            "--models",
+            "1",
+            "--parked",
+            "100",
+        ],
         capture_output=True,
         text=True,
         timeout=500,

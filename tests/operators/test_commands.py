@@ -6,9 +6,12 @@ import json
 import re
 import shutil
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 import tidegate
@@ -20,6 +23,7 @@ from tests.torch_models import Spec
 from tests.valkey_server import RunningValkey
 from tidegate import progress
 from tidegate.cli import running
+from tidegate.cli.bookmark import Bookmark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -138,6 +142,28 @@ def test_a_version_is_rolled_back_by_one_command_and_aliases_and_pins_are_follow
             client.sequence("lstm", version=2)
     assert tidegate_says("versions", "show", *where) == tidegate_says("versions", "show", "lstm", *where)
     assert "has no version 9 here" in tidegate_says("versions", "pin", "lstm", "9", *where, status=1)[0]
+
+
+def test_a_kept_sequence_goes_on_by_command_when_its_version_is_superseded_and_when_it_is_rolled_back(
+    start: Callable[..., RunningServer], lstm_only: Path, tmp_path: Path, tidegate_says: Callable[..., list[str]]
+) -> None:
+    server = start(lstm_only, "--poll-seconds", "0.05").ready()
+    table, keep, where = tmp_path / "rows.csv", str(tmp_path / "keep"), ("--server", server.address)
+    np.savetxt(table, ROWS[:2], delimiter=",")
+
+    def steps(*arguments: str) -> list[int]:
+        command = [sys.executable, "-m", "tidegate.cli", *arguments, "--no-trace", *where, str(table)]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stderr
+        return [int(line.partition(",")[0]) for line in ran.stdout.splitlines()[1:]]
+
+    assert steps("stream", "lstm", "--keep", keep) == [0, 1]
+    add(Spec(hidden=8, layers=2, seed=50), lstm_only, "lstm", 2)
+    server.line("unloading lstm version 1")
+    assert steps("resume", keep) == [2, 3]
+    tidegate_says("versions", "move", "lstm", "1", "2", *where)
+    assert steps("resume", keep) == [4, 5]
+    assert Bookmark.load(keep).version == 2
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ import numpy as np
 
 from tidegate.answers import Answer
 from tidegate.cli import kept, pages, tables
-from tidegate.cli.bookmark import Bookmark, Bookmarks
+from tidegate.cli.bookmark import Bookmarks
 from tidegate.cli.interrupt import Interrupt
 from tidegate.cli.sinks import CsvSink, DrawingSink, JsonSink, Sink
 from tidegate.client import Client
@@ -70,10 +70,14 @@ def stream(client: Client, options: Namespace) -> None:
 
 
 def resume(client: Client, options: Namespace) -> None:
-    """Goes on with a kept sequence: answers what was sent and not answered, then sends the table's rows."""
-    bookmark: Bookmark = options.bookmark
-    source = _Source(client.describe(bookmark.model, bookmark.version, ready=True), options)
-    sequence, bookmark = kept.take_up(client, bookmark, _trace(options))
+    """Goes on with a kept sequence: answers what was sent and not answered, then sends the table's rows.
+
+    Its version is known once it is taken up: it may have been moved, and one that is superseded is loaded again for it.
+    """
+    if not tables.is_live(options.file):
+        Path(options.file).open("rb").close()  # one that is not there is found out before anything is taken up
+    sequence, bookmark = kept.take_up(client, options.bookmark, _trace(options))
+    source = _Source(client.describe(sequence.model, sequence.version, ready=True), options)
     for answer in kept.catch_up(sequence, bookmark):
         if answer.step >= bookmark.answered:
             source.sink.write(answer)

@@ -131,13 +131,16 @@ class AdminServicer:
         async with status.told(context, self._backend.noted(context, "RestoreStore")):
             caller = self._caller(context, Right.ADMINISTER)
             _check_all(caller)
-            reader, outcomes = Reader(), Counter[Outcome]()
+            reader, outcomes, waiting = Reader(), Counter[Outcome](), bytearray()
             while (data := await context.read()) is not grpc.aio.EOF:
                 if len(data) > 2 * _PIECE:
                     raise BadInput(f"a message of {len(data)} bytes came; send {_PIECE} or less", Reason.TOO_LARGE)
                 self._check_holds(caller)
-                part = parsed(pb.RestoreStoreRequest, data)
-                outcomes.update(await self._upkeep.restore(reader, part.data))
+                waiting += parsed(pb.RestoreStoreRequest, data).data
+                if len(waiting) >= _PIECE:  # one transaction for several messages
+                    outcomes.update(await self._upkeep.restore(reader, bytes(waiting)))
+                    waiting.clear()
+            outcomes.update(await self._upkeep.restore(reader, bytes(waiting)))
             reader.finish()
             return pb.RestoreStoreResponse(
                 restored=outcomes[Outcome.PUT], kept=outcomes[Outcome.KEPT], gone=outcomes[Outcome.GONE]
