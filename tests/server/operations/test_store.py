@@ -11,6 +11,7 @@ import pytest
 
 from server.durability.upkeep.backup import Writer
 from server.errors import StoreFailed
+from server.operations import store
 from server.operations.store import main
 from server.stores.records import Record
 from server.stores.sqlite.store import SqliteStore
@@ -32,18 +33,18 @@ def given(tmp_path: Path) -> list[str]:
     """The command that restores a backup of some megabytes into a store that holds one sequence, 'old'."""
     writer, backup = Writer(), tmp_path / "backup"
     backup.write_bytes(writer.head() + writer.records(map(record, NEW)) + writer.end())
-    store = SqliteStore(tmp_path / "store", Terms())
-    store.put([record("old")], 1_000.0)
-    store.close()
+    before = SqliteStore(tmp_path / "store", Terms())
+    before.put([record("old")], 1_000.0)
+    before.close()
     return ["restore", f"sqlite:{tmp_path / 'store'}", str(backup)]
 
 
 def kept(folder: Path) -> dict[str, Record]:
-    store = SqliteStore(folder / "store", Terms())
+    now = SqliteStore(folder / "store", Terms())
     try:
-        return {one.id: one for one in store.records(["old", *NEW], 1_000.0)}
+        return {one.id: one for one in now.records(["old", *NEW], 1_000.0)}
     finally:
-        store.close()
+        now.close()
 
 
 def test_an_interrupted_restore_leaves_what_was_there_and_may_be_done_again(
@@ -57,6 +58,7 @@ def test_an_interrupted_restore_leaves_what_was_there_and_may_be_done_again(
         return put(*given)
 
     with monkeypatch.context() as patch:
+        patch.setattr(store, "_PIECE", 2**20)  # the second of three transactions fails
         patch.setattr(SqliteStore, "put", fails)
         assert main(given) == 1
     between = kept(tmp_path)
