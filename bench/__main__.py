@@ -17,7 +17,7 @@ from typing import get_args
 from rich.console import Console
 from rich.status import Status
 
-from bench import fairness, plan, report, verdict
+from bench import fairness, plan, report, verdict, weights
 from bench.outcome import Outcome
 from bench.plan import Comparison, Server
 from bench.processes import exports, machine
@@ -27,7 +27,7 @@ from bench.processes.rig import Pace, Rig
 from bench.rivals import compiled
 from bench.scenario import HIDDEN_SIZES
 
-FAIRNESS = "fairness"  # a command of its own, bench/fairness.py, that is alone when it is asked for
+FAIRNESS, WEIGHTS = "fairness", "weights"  # commands of their own in bench/, each alone when it is asked for
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -35,7 +35,10 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="only what the verdict needs, in short rounds")
     parser.add_argument(
-        "--only", action="append", choices=(*plan.SECTIONS, FAIRNESS), help="only this section; may be repeated"
+        "--only",
+        action="append",
+        choices=(*plan.SECTIONS, FAIRNESS, WEIGHTS),
+        help="only this section; may be repeated",
     )
     parser.add_argument("--hidden", action="append", type=int, choices=HIDDEN_SIZES, help="only this hidden size; same")
     parser.add_argument("--without", action="append", default=[], choices=get_args(Server))
@@ -112,6 +115,8 @@ def main() -> int:
     options = arguments()
     if options.only == [FAIRNESS]:
         return fairness.main(["--rounds", str(paced(options).rounds)])
+    if options.only == [WEIGHTS]:
+        return weights.main([])
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins with it ignored
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     console = report.console()

@@ -1,16 +1,22 @@
-"""What weights of 8 bits are worth: a step of two LSTM layers with them, beside single precision; in this process.
+"""What narrower weights are worth: two LSTM layers with them, beside the same in single precision; in this process.
 
-Processor time of the quickest of many runs, with all gates traced, by the number of units and of sequences in a batch.
+Processor time of the quickest of many runs, with all gates traced, by units, type and sequences in a batch; the memory
+that a fresh process takes for the model; and how far the answers are from those that onnxruntime gives with the file.
 """
 
 import argparse
+import ctypes
+import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from rich.console import Console
 from rich.table import Table
 
 import stepgraph.loading
@@ -18,22 +24,24 @@ from bench import report
 from bench.models import Network, write
 from bench.processes import machine
 from bench.scenario import FEATURES
+from stepgraph.file.precision import NAMES
+from stepgraph.isolation.packing import pack, unpack
+from stepgraph.isolation.verdict import Proved, put_together, taken_apart
 from stepgraph.model import LoadedModel
 
-UNITS, BATCHES = (64, 128, 256, 512), (1, 16, 64)
+UNITS, BATCHES = (128, 512, 1024), (1, 64)
 RUNS, LENGTH = 15, 0.02  # how often a batch is timed, and for how many seconds at least
-SAID = "[weights]\nbits = 8\n"
 
 
-def loaded(folder: Path, units: int) -> tuple[LoadedModel, LoadedModel]:
-    """The same network in single precision and in 8 bits."""
-    exact, rounded = folder / f"{units}" / "model.onnx", folder / f"{units}-rounded" / "model.onnx"
-    for file in (exact, rounded):
-        torch.manual_seed(units)
-        write(Network(units).eval(), (torch.zeros(2, 3, FEATURES),), file, ["x"], ["y"])
-    rounded.with_name("model.toml").write_text(SAID, encoding="utf-8")
-    one, other = (stepgraph.loading.load(file, max(BATCHES), 0.0) for file in (exact, rounded))
-    return one, other
+def loaded(folder: Path, units: int, precision: str | None) -> LoadedModel:
+    """The network of so many units, the same for each precision; None is that of the file."""
+    file = folder / f"{units}-{precision}" / "model.onnx"
+    torch.manual_seed(units)
+    write(Network(units).eval(), (torch.zeros(2, 3, FEATURES),), file, ["x"], ["y"])
+    if precision:
+        said = f'[weights]\nprecision = "{precision}"\n'
+        file.with_name("model.toml").write_text(said, encoding="utf-8")
+    return stepgraph.loading.load(file, 1, 0.0)
 
 
 def seconds(model: LoadedModel, batch: int) -> float:
@@ -51,27 +59,65 @@ def seconds(model: LoadedModel, batch: int) -> float:
     return best
 
 
+def memory(model: LoadedModel, folder: Path) -> float:
+    """MiB that a process has more once it has the model as a server has it from its sandbox."""
+    file = folder / "proved"
+    file.write_bytes(pack(taken_apart(model)))
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(_taken, file).result()
+
+
+def _taken(file: Path) -> float:
+    before = _resident()
+    model = put_together(unpack(Proved, file.read_bytes()), 0.0, fresh=True)
+    ctypes.CDLL(None).malloc_trim(0)
+    more = _resident() - before
+    del model
+    return more
+
+
+def _resident() -> float:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+def measured(folder: Path, units: int) -> Iterator[tuple[str, ...]]:
+    """A row of the table for each precision."""
+    exact: list[float] = []
+    for precision in (None, *NAMES):
+        model = loaded(folder, units, precision)
+        times = [seconds(model, batch) for batch in BATCHES]
+        exact = exact or times
+        cells = (
+            text for one, two in zip(exact, times, strict=True) for text in (f"{two * 1e6:.0f}", f"{two / one:.2f}")
+        )
+        narrowed = model.proof.narrowed
+        apart = (f"{narrowed.error:.1e}", f"{100 * narrowed.share:.2g} %") if narrowed else ("", "")
+        yield f"{units}", precision or "float32", *cells, f"{memory(model, folder):.0f}", *apart
+
+
+def table(console: Console, units: Sequence[int]) -> Table:
+    """Everything measured, one number of units after the other."""
+    made = Table(title="narrower weights; ratios to float32", title_justify="left", box=None)
+    heads = (head for batch in BATCHES for head in (f"batch {batch}: us", "ratio"))
+    for head in ("units", "weights", *heads, "MiB", "error", "of the range"):
+        made.add_column(head, justify="right")
+    with console.status("measuring") as status, TemporaryDirectory() as folder:
+        for each in units:
+            status.update(f"{each} units")
+            for row in measured(Path(folder), each):
+                made.add_row(*row)
+    return made
+
+
 def main(given: Sequence[str] | None = None) -> int:
     """Measures and prints."""
     parser = argparse.ArgumentParser(prog="python -m bench.weights", description=__doc__)
-    parser.add_argument("--units", type=int, nargs="+", default=UNITS, help="of each layer (default: 64 128 256 512)")
+    parser.add_argument("--units", type=int, nargs="+", default=UNITS, help="of each layer (default: 128 512 1024)")
     options = parser.parse_args(given)
     console = report.console()
     console.print(report.machine(machine.describe()))
-    table = Table(title="8 bits / single precision, processor time of a step", title_justify="left", box=None)
-    table.add_column("units", justify="right")
-    for batch in BATCHES:
-        table.add_column(f"batch {batch}: us", justify="right")
-        table.add_column("ratio", justify="right")
-    with console.status("measuring") as status, TemporaryDirectory() as folder:
-        for units in options.units:
-            status.update(f"{units} units")
-            exact, rounded = loaded(Path(folder), units)
-            pairs = [(seconds(exact, batch), seconds(rounded, batch)) for batch in BATCHES]
-            cells = (cell for one, two in pairs for cell in (f"{one * 1e6:.0f}, {two * 1e6:.0f}", f"{two / one:.2f}"))
-            table.add_row(f"{units}", *cells)
-            console.print(*(note for note in rounded.facts.untold), sep="\n")
-    console.print(table)
+    console.print(table(console, options.units))
     return 0
 
 

@@ -189,8 +189,6 @@ def _proved(reading: _Reading) -> Interpretation:
 def _read(reading: _Reading) -> Interpretation:
     if not unrounded.rounds(reading.graph.model):
         return _read_exact(reading)[0]
-    if reading.said.eight_bits:
-        raise ModelRefused(f"{sidecar.FILE} asks for weights of 8 bits, and the file rounds to 8 bits by itself")
     return _read_rounded(reading)
 
 
@@ -206,7 +204,7 @@ def _read_rounded(reading: _Reading) -> Interpretation:
     apart = proof.rounding_error(Original(reading.graph, step.cells), endless.facts, engine)
     engine = one_step.engine_of(step, alone) if step.facts.window else engine
     facts, engine = one_step.drawing(step, engine, proof.ROUNDING)
-    return Interpretation(facts, engine, replace(found.proof, rounding=apart))
+    return replace(found, facts=facts, engine=engine, proof=replace(found.proof, rounding=apart))
 
 
 def _rounding_alone(model: onnx.ModelProto) -> str | None:
@@ -249,4 +247,4 @@ def _read_exact(reading: _Reading) -> tuple[Interpretation, Facts, Sequence[Iter
 def _stepped(reading: _Reading, facts: Facts, learnt: Sequence[Iteration]) -> Interpretation:
     step = source(Source(reading.graph.model, reading.cells, facts), reading.known, learnt)
     original = Original(reading.graph, step.cells, reading.fixed)
-    return one_step.proved(step, original, reading.looks_back, eight_bits=reading.said.eight_bits)
+    return one_step.proved(step, original, reading.looks_back)

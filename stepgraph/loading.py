@@ -16,7 +16,7 @@ from stepgraph.file.sidecar import Sidecar
 from stepgraph.graphs import weights
 from stepgraph.graphs.nodes import copied
 from stepgraph.model import LoadedModel
-from stepgraph.proving.one_step import Interpretation
+from stepgraph.proving.one_step import Interpretation, narrow
 from stepgraph.reading import legends, outputs, randomness, starts
 from stepgraph.reading.annotation import Misnamed
 from stepgraph.running import session
@@ -68,6 +68,8 @@ def prove(content: Content, max_batch: int, patience: float) -> LoadedModel:
         raise
     except StepgraphError as refused:
         raise remedy.remedied(whole, content.said, refused, lambda said: _interpreted(whole, said)[0]) from None
+    if content.said.weights:
+        found = narrow(found, content.said.weights)
     starts.check(found.facts, content.said.start)
     if found.facts.misread:
         raise ModelRefused(found.facts.misread)

@@ -92,6 +92,19 @@ class StateSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Narrowed:
+    """How far answers are from the file's because its weights are kept in a narrower type, as its owner asked.
+
+    `error` is the largest difference over so many steps, `share` the largest in parts of the range of its output.
+    """
+
+    weights: str
+    error: float
+    share: float
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
 class Proof:
     """How far the served step graph was from the file, relative to its largest values so far or to 1.
 
@@ -103,6 +116,7 @@ class Proof:
     steps: int
     rounding: float | None = None
     unread: str = ""  # the node that no rule of reading tells enough of; "": proved for every length and value
+    narrowed: Narrowed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +192,9 @@ def _column(name: str, unit: str, said: pb.Column) -> Column:
 
 def _proof(message: pb.Proof) -> Proof:
     rounding = message.rounding if message.HasField("rounding") else None
-    return Proof(message.max_error, message.tolerance, message.steps, rounding, message.unread)
+    found = message.narrowed
+    narrowed = Narrowed(found.weights, found.error, found.share, found.steps) if message.HasField("narrowed") else None
+    return Proof(message.max_error, message.tolerance, message.steps, rounding, message.unread, narrowed)
 
 
 def _word(enum: EnumDescriptor, number: int, prefix: str) -> str:

@@ -261,6 +261,8 @@ class Repository:
             log.info("serving %s version %d (largest error %.1e)", *key, outcome.proof.max_error)
             if outcome.proof.objection:
                 log.warning("%s version %d: %s", *key, outcome.proof.objection)
+            if outcome.proof.narrowed:
+                log.info("%s version %d: %s", *key, outcome.proof.narrowed.said)
             if before.served is not None:
                 self._former.warn_overwritten(before.served)
         self._follow(found.name)

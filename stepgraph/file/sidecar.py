@@ -22,8 +22,9 @@ answer = "last"       # only the last step of each window is answered; "every" s
 [random]              # it may draw random numbers: each sequence has a seed of its own, in its state
 allow = true
 
-[weights]             # those of its cells are rounded to 8 bits, which is quicker from some 128 units on
-bits = 8
+[weights]             # they are kept in "int8", which is quicker from some 128 units on; "float16" or "bfloat16"
+precision = "int8"
+within = 0.02         # refused if an answer is farther from the file's than this part of its range; 0.1 if left out
 
 [inputs.x]            # what its numbers are, in the keys of `tidegate.columns`; the same for [outputs.y]
 features = ["temp", "wind"]
@@ -41,6 +42,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from stepgraph.errors import ModelRefused
+from stepgraph.file.precision import NAMES, Precision
 from stepgraph.file.window import Window
 from stepgraph.graphs.nodes import copied
 
@@ -59,7 +61,7 @@ class Sidecar:
     left_out: tuple[str, ...] = ()
     window: Window | None = None
     random: bool = False  # whether it may draw random numbers
-    eight_bits: bool = False  # whether the weights of its cells are rounded
+    weights: Precision | None = None
     start: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     outputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -95,7 +97,7 @@ def parse(content: bytes) -> Sidecar:
         _left_out(said.get("outputs", {})),
         _window(said["window"]) if "window" in said else None,
         _random(said.get("random", {"allow": False})),
-        "weights" in said and _eight_bits(said["weights"]),
+        _weights(said["weights"]) if "weights" in said else None,
         said.get("start", {}),
         _tables("inputs", said.get("inputs", {})),
         _tables("outputs", said.get("outputs", {})),
@@ -112,10 +114,15 @@ def _random(table: Mapping[str, Any]) -> bool:
     return table["allow"]
 
 
-def _eight_bits(table: Mapping[str, Any]) -> bool:
-    if table != {"bits": 8}:
-        raise ModelRefused(f"{FILE} says {dict(table)!r:.80} of the weights; expected bits = 8")
-    return True
+def _weights(table: Mapping[str, Any]) -> Precision:
+    name, within = table.get("precision"), table.get("within", Precision.within)
+    bound = isinstance(within, int | float) and not isinstance(within, bool) and 0 < within <= 1
+    if table.keys() - {"precision", "within"} or name not in NAMES or not bound:
+        raise ModelRefused(
+            f"{FILE} says {dict(table)!r:.80} of the weights; expected precision, one of {', '.join(NAMES)}, and "
+            "perhaps within, the part of an output's range, above 0 and at most 1, that its answers may be off by"
+        )
+    return Precision(name, float(within))
 
 
 def _window(table: Mapping[str, Any]) -> Window:

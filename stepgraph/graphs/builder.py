@@ -43,7 +43,7 @@ class GraphBuilder:
     def constant(self, array: np.ndarray) -> str:
         name = self.name("constant")
         array = np.asarray(array, order="C")
-        if self._kept is None or array.nbytes < weights.LARGE:
+        if self._kept is None or array.nbytes < weights.LARGE or array.dtype.kind == "V":  # bfloat16 cannot lie beside
             self.constants.append(numpy_helper.from_array(array, name))
         else:
             self.constants.append(weights.beside(array, name))
@@ -104,8 +104,8 @@ class GraphBuilder:
         return self._axes("ReduceSum", tensor, axis, None, keepdims=0)
 
     def largest(self, tensor: str) -> str:
-        """The largest magnitude of each row, [B, 1]."""
-        return self._axes("ReduceMax", self.op("Abs", tensor), 1, None, since=18, keepdims=1)
+        """The largest magnitude along the last axis, which becomes 1."""
+        return self._axes("ReduceMax", self.op("Abs", tensor), -1, None, since=18, keepdims=1)
 
     def norm(self, tensor: str, axis: int) -> str:
         """The square root of the sum of squares along an axis, which is gone then."""

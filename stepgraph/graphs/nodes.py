@@ -55,6 +55,15 @@ def reachable(nodes: Sequence[onnx.NodeProto], outputs: Sequence[str]) -> list[o
     return kept[::-1]
 
 
+def drop_unused(graph: onnx.GraphProto) -> None:
+    """Removes the initialisers that no node takes and that are no output."""
+    used = {name for node in graph.node for name in (*node.input, *captured(node))}
+    used.update(output.name for output in graph.output)
+    for i in reversed(range(len(graph.initializer))):
+        if graph.initializer[i].name not in used:
+            del graph.initializer[i]
+
+
 def opset(model: onnx.ModelProto) -> int:
     return next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
 

@@ -43,8 +43,7 @@ def first_beyond(
     file that answers once for all steps is run for `few` lengths, if it is known to be local; one with heavy weights is
     then run for one sequence, of some hundred steps up to half a GiB, and further only as its constants reach.
     """
-    data = _data(facts, found, sum(each.nbytes for each in engine.graph.weights.values()) if few else 0)
-    data |= _whole(reference, facts, data)
+    data = rows(reference, facts, engine if few else None, found)
     begun = _begun(reference, facts, data, found.thresholds)
     apart, told, asked = None, 0, Asked(_FEWER if few else _PREFIXES)
     for states in (begun, {}) if begun else ({},):  # what rounding hides from the one beginning shows from the other
@@ -73,13 +72,13 @@ def first_apart(
 ) -> tuple[Difference | None, int]:
     """As `first_beyond`, of answers [T, B, ...row] to these steps from a new sequence's state on."""
     compared = [
-        Compared(f"output '{port.name}'", steps, _some(wanted), _some(answers[port.name][steps]), port.unit)
-        for port, steps, wanted in _wanted(reference, facts, data, asked)
+        Compared(f"output '{port.name}'", steps, _some(values), _some(answers[port.name][steps]), port.unit)
+        for port, steps, values in wanted(reference, facts, data, asked)
     ]
     end = min(map(_end, compared))
     if difference.first_beyond([_until(end, each) for each in compared], same) is None:
         return None, end
-    otherwise = _wanted(reference, facts, moved(data), replace(asked, begun=moved(asked.begun)))
+    otherwise = wanted(reference, facts, moved(data), replace(asked, begun=moved(asked.begun)))
     others = (_some(values) for _, _, values in otherwise)
     noise = [errors(c.wanted, o, c.unit, since_start=False) for c, o in zip(compared, others, strict=True)]
     end = min(end, *(_first(c, AMPLIFIED * each > _LOST) for c, each in zip(compared, noise, strict=True)))
@@ -112,12 +111,12 @@ def _until(end: int, compared: Compared) -> Compared:
     return replace(compared, steps=compared.steps[:count], wanted=compared.wanted[:count], got=compared.got[:count])
 
 
-def _wanted(
+def wanted(
     reference: Reference, facts: Facts, data: Data, asked: Asked
 ) -> Iterator[tuple[Port, Sequence[int], np.ndarray]]:
     """What the original answers for each output: at which steps, and [T, B, ...row]."""
-    for port, steps, wanted in _answered(reference, facts, data, asked):
-        yield port, steps[-1:] if asked.last else steps, wanted[-1:] if asked.last else wanted
+    for port, steps, values in _answered(reference, facts, data, asked):
+        yield port, steps[-1:] if asked.last else steps, values[-1:] if asked.last else values
 
 
 def _answered(
@@ -139,7 +138,14 @@ def _answered(
     yield from ((p, [n - 1 for n in lengths], np.stack([end.outputs[p.name] for end in ends])) for p in once)
 
 
-def _data(facts: Facts, found: Hints, weights: int = 0) -> Data:
+def rows(reference: Reference, facts: Facts, engine: Engine | None, found: Hints) -> Data:
+    """What the long sequences are given, [T, B, ...row] by input; fewer if the `engine` has heavy weights."""
+    heavy = sum(each.nbytes for each in engine.graph.weights.values()) if engine else 0
+    data = _data(facts, found, heavy)
+    return data | _whole(reference, facts, data)
+
+
+def _data(facts: Facts, found: Hints, weights: int) -> Data:
     """Random numbers, and in one sequence thresholds and what lies to both sides, alone and in runs; [T, B, ...row]."""
     length, batch = _size(facts, found)
     if weights > _HEAVY:

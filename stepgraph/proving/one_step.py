@@ -3,7 +3,9 @@
 from dataclasses import dataclass, replace
 
 from stepgraph.errors import ModelRefused, StepFailed, StepgraphError
-from stepgraph.proving import beginnings, drawn, judgement, proof, rounded, windowed
+from stepgraph.file.precision import Precision
+from stepgraph.file.sidecar import FILE
+from stepgraph.proving import beginnings, drawn, judgement, narrowed, proof, windowed
 from stepgraph.proving.proof import Proof
 from stepgraph.proving.reference import Original
 from stepgraph.reading import annotation, stateless
@@ -15,18 +17,22 @@ from stepgraph.running.engine import Engine
 
 @dataclass(frozen=True, eq=False)
 class Interpretation:
-    """A model's facts, what runs it, and the proof that they are right."""
+    """A model's facts, what runs it, and the proof that they are right.
+
+    `step` is what was compared with `original`, before any random numbers were drawn from the state.
+    """
 
     facts: Facts
     engine: Engine
     proof: Proof
+    step: Source
+    original: Original
 
 
-def proved(plain: Source, original: Original, looks_back: bool, *, eight_bits: bool = False) -> Interpretation:
+def proved(plain: Source, original: Original, looks_back: bool) -> Interpretation:
     """One step with the cells that the file names: if it can be proved without them only, they are to blame.
 
-    Where it names none, with those that are known by their equations, if that can be proved. With `eight_bits`, the
-    weights of the cells are rounded once it is proved.
+    Where it names none, with those that are known by their equations, if that can be proved.
     """
     plain, finding = beginnings.applied(plain, original.graph)
     if looks_back and not plain.facts.rings:
@@ -47,12 +53,20 @@ def proved(plain: Source, original: Original, looks_back: bool, *, eight_bits: b
         engine = engine_of(replace(step, facts=facts))
     if facts.window:
         agreed = windowed.prove(original, facts, engine, facts.window, agreed)
-    facts, engine = drawing(replace(step, facts=facts), engine, agreed.tolerance)
-    if eight_bits:
-        facts = replace(facts, eight_bits=True)
-        exact, engine = engine, engine_of(replace(step, facts=facts), engine.alone)
-        facts = replace(facts, untold=(*facts.untold, rounded.note(exact, engine, facts)))
-    return Interpretation(facts, engine, replace(agreed, unread=unread))
+    step, agreed = replace(step, facts=facts), replace(agreed, unread=unread)
+    facts, engine = drawing(step, engine, agreed.tolerance)
+    return Interpretation(facts, engine, agreed, step, original)
+
+
+def narrow(found: Interpretation, weights: Precision) -> Interpretation:
+    """The same with weights in a narrower type, and how far that leads from the file. Raises ModelRefused: too far."""
+    if found.proof.rounding is not None:
+        raise ModelRefused(f"{FILE} asks for narrower weights, and the file rounds to 8 bits by itself")
+    step, facts = found.step, replace(found.facts, weights=weights)
+    tried = endless(replace(step, facts=replace(step.facts, weights=weights)))
+    error = narrowed.measured(found.original, tried.facts, engine_of(tried), weights)
+    engine = engine_of(replace(step, facts=facts), found.engine.alone)
+    return replace(found, facts=facts, engine=engine, proof=replace(found.proof, narrowed=error))
 
 
 def drawing(step: Source, given: Engine, same: float) -> tuple[Facts, Engine]:

@@ -12,6 +12,7 @@ from stepgraph.graphs.labels import label, name_of
 from stepgraph.proving import diagnosis, explanation, hints, long_run, sizes
 from stepgraph.proving.diagnosis import Bounds
 from stepgraph.proving.difference import Compared, Difference, errors, first_beyond
+from stepgraph.proving.narrowed import Narrowed
 from stepgraph.proving.reference import Answer, Data, Original, Reference, begin, sequences, size
 from stepgraph.reading import loops
 from stepgraph.rewriting import runnable
@@ -37,6 +38,7 @@ class Proof:
     is not held to more digits than its neighbours in time, and what is small is measured absolutely.
     A file that rounds to 8 bits while it runs is compared without its rounding; `unrounded` is then how far apart they
     were with it, each sequence alone. None for other files.
+    Where narrower weights are asked for, it was compared with its own; `narrowed` says how far the narrower lead.
     `unread` says which node no rule of reading tells enough of; "" if reading proves, for every length and value, that
     each step of each sequence is computed from itself and from its states.
     """
@@ -46,6 +48,7 @@ class Proof:
     steps: int
     rounding: float | None = None
     unread: str = ""
+    narrowed: Narrowed | None = None
 
     @property
     def objection(self) -> str:

@@ -82,10 +82,13 @@ def _no_window(facts: Facts) -> Iterator[str]:
 
 
 def _weights(loaded: LoadedModel) -> Iterator[str]:
-    if loaded.facts.eight_bits or any(cell.hidden_size >= _LARGE for cell in loaded.graph.layers):
-        mark = "" if loaded.facts.eight_bits else "# "
-        yield f"{mark}[weights]  # those of its cells are rounded to 8 bits, which is quicker"
-        yield f"{mark}bits = 8"
+    asked = loaded.facts.weights
+    if asked or any(cell.hidden_size >= _LARGE for cell in loaded.graph.layers):
+        mark = "" if asked else "# "
+        yield f"{mark}[weights]" + ("" if asked else "  # which is quicker; this page then says how far it leads")
+        yield f"{mark}precision = {json.dumps(asked.name if asked else 'int8')}"
+        if asked:
+            yield f"within = {asked.within:g}"
 
 
 def _left_out(names: Sequence[str], others: Sequence[str]) -> Iterator[str]:

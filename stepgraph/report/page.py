@@ -123,7 +123,7 @@ def _proof_text(proof: Proof) -> Iterator[str]:
         f"agrees with the original file in all of {proof.steps} steps: largest error {best}, at most {most} is accepted"
     )
     if proof.rounding is None:
-        yield f"tried: {text}"
+        yield f"tried: {'before its weights were made narrower, ' if proof.narrowed else ''}{text}"
     else:
         rounded = f"largest error {_error(proof.rounding)}, at most {ROUNDING:g} is accepted"
         yield f"tried: without its rounding to 8 bits, {text}; with it, {rounded}"

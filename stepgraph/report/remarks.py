@@ -6,6 +6,7 @@ from stepgraph.cells.operators import runs_backwards
 from stepgraph.file import sidecar
 from stepgraph.graphs.labels import label, stem
 from stepgraph.model import LoadedModel
+from stepgraph.proving.proof import Proof
 from stepgraph.rewriting.ports import Facts
 from stepgraph.rewriting.stepgraph import ANSWERED
 
@@ -18,8 +19,7 @@ def remarks(loaded: LoadedModel) -> Iterator[str]:
     if facts.left_out:
         yield f"not sent to clients, as they belong to no step or are left out: {', '.join(facts.left_out)}"
     yield from facts.untold
-    if loaded.proof.objection:
-        yield loaded.proof.objection
+    yield from _of_proof(loaded.proof)
     if loaded.engine.alone:
         yield f"sequences run one by one, not in batches: {loaded.engine.alone}"
     yield from _of_windows(facts)
@@ -42,6 +42,13 @@ def remarks(loaded: LoadedModel) -> Iterator[str]:
         )
     for port in facts.lengths:
         yield f"input '{port.name}' says how long sequences are: clients do not send it"
+
+
+def _of_proof(proof: Proof) -> Iterator[str]:
+    if proof.objection:
+        yield proof.objection
+    if proof.narrowed:
+        yield proof.narrowed.said
 
 
 def _of_windows(facts: Facts) -> Iterator[str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from stepgraph.file.precision import Precision
 from stepgraph.file.window import Window
 from tidegate.columns import NOTHING, Legend
 
@@ -200,7 +201,7 @@ class Facts:
     rings: tuple[LoopState, ...] = ()
     holds: Mapping[str, frozenset[tuple[int, int]]] = field(default_factory=dict)
     window: Window | None = None
-    eight_bits: bool = False  # whether the weights of the cells are rounded
+    weights: Precision | None = None  # the narrower type that they are kept in
     made_for: int = 0
     lead: int = 0  # so many steps at the beginning of a sequence have no answer: the file drops as many rows
     anew: tuple[str, ...] = ()  # cells that run over the last steps within each step, as messages call their nodes

@@ -19,7 +19,7 @@ from stepgraph.cells.operators import CellNode
 from stepgraph.errors import ModelRefused
 from stepgraph.graphs import weights
 from stepgraph.graphs.builder import GraphBuilder
-from stepgraph.graphs.nodes import copied, opset, reachable
+from stepgraph.graphs.nodes import copied, drop_unused, opset, reachable
 from stepgraph.rewriting import generator, infos, precision, runnable, unanswered, windows
 from stepgraph.rewriting.layout import NamedCell, layout, unrolled
 from stepgraph.rewriting.ports import Facts, Port
@@ -34,9 +34,9 @@ def rewrite(
         raise ModelRefused(f"the graph uses names that begin with '{PREFIX}', which are taken")
     laid = layout(nodes, facts, named)
     kept = list[np.ndarray]()
-    g = precision.builder(model, kept, eight_bits=facts.eight_bits)
+    g = precision.builder(model, kept, facts.weights)
     graph = _Rewriter(model, nodes, facts, laid, named, g).graph()
-    precision.check(g)
+    precision.narrow(graph, g)
     unanswered.write_lead(graph, opset(model), laid, facts)
     if facts.window:
         windows.write(graph, opset(model), laid, facts.window, keep=(SEED, DRAWS))
@@ -45,9 +45,9 @@ def rewrite(
     rewritten = helper.make_model(graph, opset_imports=model.opset_import, ir_version=max(model.ir_version, 4))
     if not all(map(unrolled, nodes, facts.paces)):
         rewritten = runnable.runnable(rewritten)
+    drop_unused(rewritten.graph)
     taken = weights.take(rewritten.graph)
-    found = weights.of(rewritten)
-    return replace(laid, model=copied(rewritten) if taken else rewritten, weights=found)
+    return replace(laid, model=copied(rewritten) if taken else rewritten, weights=weights.of(rewritten))
 
 
 class _Rewriter:

@@ -144,6 +144,9 @@ def _facts(model: Model) -> Iterator[str]:
     yield f"        {read}"
     if proof.rounding is not None:
         yield f"        without the file's rounding to 8 bits; within {proof.rounding:.2g} with it"
+    if proof.narrowed:
+        apart = f"within {proof.narrowed.error:.2g} with weights in {proof.narrowed.weights}"
+        yield f"        before its weights were made narrower; {apart}, {100 * proof.narrowed.share:.2g} % of the range"
     yield f"sha256  {model.sha256}"
 
 

@@ -138,18 +138,32 @@ class TraceColumns(_message.Message):
     def __init__(self, layer: _Optional[int] = ..., name: _Optional[str] = ..., offset: _Optional[int] = ..., size: _Optional[int] = ...) -> None: ...
 
 class Proof(_message.Message):
-    __slots__ = ("max_error", "tolerance", "steps", "rounding", "unread")
+    __slots__ = ("max_error", "tolerance", "steps", "rounding", "unread", "narrowed")
     MAX_ERROR_FIELD_NUMBER: _ClassVar[int]
     TOLERANCE_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     ROUNDING_FIELD_NUMBER: _ClassVar[int]
     UNREAD_FIELD_NUMBER: _ClassVar[int]
+    NARROWED_FIELD_NUMBER: _ClassVar[int]
     max_error: float
     tolerance: float
     steps: int
     rounding: float
     unread: str
-    def __init__(self, max_error: _Optional[float] = ..., tolerance: _Optional[float] = ..., steps: _Optional[int] = ..., rounding: _Optional[float] = ..., unread: _Optional[str] = ...) -> None: ...
+    narrowed: Narrowed
+    def __init__(self, max_error: _Optional[float] = ..., tolerance: _Optional[float] = ..., steps: _Optional[int] = ..., rounding: _Optional[float] = ..., unread: _Optional[str] = ..., narrowed: _Optional[_Union[Narrowed, _Mapping]] = ...) -> None: ...
+
+class Narrowed(_message.Message):
+    __slots__ = ("weights", "error", "share", "steps")
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    weights: str
+    error: float
+    share: float
+    steps: int
+    def __init__(self, weights: _Optional[str] = ..., error: _Optional[float] = ..., share: _Optional[float] = ..., steps: _Optional[int] = ...) -> None: ...
 
 class Window(_message.Message):
     __slots__ = ("steps", "last")
