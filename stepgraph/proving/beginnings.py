@@ -12,7 +12,7 @@ from stepgraph.graphs.labels import label, name_of
 from stepgraph.graphs.nodes import reachable, returning
 from stepgraph.proving.reference import sequences
 from stepgraph.reading.source import Source
-from stepgraph.rewriting import ring_writer, rings, runnable
+from stepgraph.rewriting import pools, ring_writer, rings, runnable
 from stepgraph.rewriting.ports import Facts
 from stepgraph.rewriting.rings import Form, Ring
 from stepgraph.rings import forms
@@ -31,6 +31,9 @@ def applied(step: Source, original: Graph) -> tuple[Source, Finding | None]:
         ModelRefused: the rings would be too large, or begin with what depends on the data.
     """
     read, facts = forms.read(original, step.facts), step.facts
+    counting = Graph(pools.counting(original.model)) if read.finding else original
+    if counting.model is not original.model and not (other := forms.read(counting, facts)).finding:
+        read, original, step = other, counting, replace(step, model=pools.counting(step.model))
     if read.finding and read.finding.kind in ("mixes", "random"):
         if facts.lead:
             raise ModelRefused(f"{read.finding}, so this model cannot answer a stream", read.finding.node)

@@ -11,7 +11,7 @@ import onnx
 
 from stepgraph.errors import StepgraphError
 from stepgraph.graphs.nodes import returning
-from stepgraph.proving.explanation import WINDOWS
+from stepgraph.graphs.sliding import SLIDING
 from stepgraph.proving.reference import Data, size
 from stepgraph.rewriting.ports import Facts
 from stepgraph.rewriting.stepgraph import NEXT_STATE, STATE, StepGraph
@@ -100,7 +100,7 @@ def _window_behind(original: onnx.ModelProto, node: onnx.NodeProto) -> onnx.Node
     if node.op_type not in ("Concat", "Pad"):
         return node
     users = [user for user in original.graph.node if node.output[0] in user.input]
-    return users[0] if len(users) == 1 and users[0].op_type in WINDOWS else node
+    return users[0] if len(users) == 1 and users[0].op_type in SLIDING else node
 
 
 def _data(facts: Facts, batch: int, steps: int = _STEPS) -> Data:

@@ -3,10 +3,8 @@
 import onnx
 
 from stepgraph.graphs.labels import label
+from stepgraph.graphs.sliding import SLIDING
 
-WINDOWS = frozenset(
-    {"AveragePool", "Conv", "ConvInteger", "ConvTranspose", "FusedConv", "LpPool", "MaxPool", "QLinearConv"}
-)
 ADVICE = (
     "Only recurrent cells may carry anything from step to step without a bound; let the rest of the network see one "
     "step at a time, or a fixed number of steps before it"
@@ -69,7 +67,7 @@ _EXPLAINED: tuple[tuple[frozenset[str], tuple[str, str]], ...] = (
         (frozenset({operator}), (f"it takes {what} over all steps of a sequence", _CELLS_INSTEAD))
         for operator, what in _REDUCE.items()
     ),
-    (WINDOWS, ("its window covers several steps", _BUFFER_INSTEAD)),
+    (SLIDING, ("its window covers several steps", _BUFFER_INSTEAD)),
     (
         frozenset({"CumSum", "CumProd"}),
         ("it sums up what is before it otherwise than from the first step on", _CELLS_INSTEAD),

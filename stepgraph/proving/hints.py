@@ -10,7 +10,7 @@ from onnx import numpy_helper
 from stepgraph.cells.kinds import OPERATORS
 from stepgraph.graphs.graph import Graph
 from stepgraph.graphs.nodes import attributes, with_inner
-from stepgraph.proving.explanation import WINDOWS
+from stepgraph.graphs.sliding import SLIDING
 
 STEPS = 300  # are compared at least
 _MOST_STEPS, _BEYOND = 8_000, 64
@@ -53,7 +53,7 @@ def hints(graph: Graph) -> Hints:
     known = _Known(graph, nodes)
     windows, reach, thresholds = 0, 0, set[float]()
     for node in nodes:
-        if node.op_type in WINDOWS or node.op_type in _FRAMES or node.op_type in _KEPT:
+        if node.op_type in SLIDING or node.op_type in _FRAMES or node.op_type in _KEPT:
             windows += _window(node, known)
         if node.op_type in _REACHING | _COMPARING:
             numbers = known.numbers(node)

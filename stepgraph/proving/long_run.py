@@ -145,7 +145,7 @@ def rows(reference: Reference, facts: Facts, engine: Engine | None, found: Hints
     return data | _whole(reference, facts, data)
 
 
-def _data(facts: Facts, found: Hints, weights: int) -> Data:
+def _data(facts: Facts, found: Hints, weights: int = 0) -> Data:
     """Random numbers, and in one sequence thresholds and what lies to both sides, alone and in runs; [T, B, ...row]."""
     length, batch = _size(facts, found)
     if weights > _HEAVY:

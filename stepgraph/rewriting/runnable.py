@@ -14,13 +14,11 @@ from stepgraph.cells.kinds import operator_of
 from stepgraph.file import tensors
 from stepgraph.graphs.builder import GraphBuilder, rebuilt
 from stepgraph.graphs.nodes import attributes, copied, opset, refill
+from stepgraph.graphs.sliding import SHORTENING
 
 _SWAPPED = [1, 0, 2]
 _ALL = 2**31 - 1
-_DROPPING = frozenset(  # what can leave no step of few
-    {"AveragePool", "Compress", "Conv", "ConvInteger", "FusedConv", "Gather", "LpPool", "MaxPool"}
-    | {"QLinearConv", "Slice", "Split"}
-)
+_DROPPING = SHORTENING | {"Compress", "Gather", "Split"}  # what can leave no step of few
 
 
 def runnable(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -5,19 +5,16 @@ from functools import partial
 
 from stepgraph.cells.operators import CellNode
 from stepgraph.graphs.graph import Graph
+from stepgraph.graphs.sliding import SHORTENING
 from stepgraph.rewriting.ports import Facts
 from stepgraph.rules import reader
 from stepgraph.rules.axes import time_of
 from stepgraph.rules.reader import Reader
 
-_DROPPING = frozenset(
-    {"AveragePool", "Conv", "ConvInteger", "FusedConv", "LpPool", "MaxPool", "QLinearConv", "STFT", "Slice"}
-)
-
 
 def lead(graph: Graph, cells: Sequence[CellNode]) -> Callable[[Facts], int] | None:
     """What tells from a graph's inputs after how many steps every cell and output has begun; None if nothing drops."""
-    if any(node.op_type in _DROPPING for node in graph.nodes):
+    if any(node.op_type in SHORTENING for node in graph.nodes):
         return partial(_lead, graph, cells)
     return None
 

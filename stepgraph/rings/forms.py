@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from math import inf
 
 from stepgraph.graphs.graph import Graph
+from stepgraph.graphs.sliding import SLIDING
 from stepgraph.rewriting.ports import Facts
 from stepgraph.rewriting.rings import Form
 from stepgraph.rings import counts, moves, sums, windows
@@ -74,8 +75,7 @@ def form(call: Call, results: Sequence[Value]) -> Form | None:
 
 
 _FORMS: dict[str, Callable[[Call, Sequence[Value]], Form | None]] = {
-    **dict.fromkeys(("Conv", "ConvInteger", "FusedConv", "QLinearConv"), windows.window),
-    **dict.fromkeys(("AveragePool", "LpPool", "MaxPool"), windows.window),
+    **dict.fromkeys(SLIDING, windows.window),
     "ConvTranspose": windows.spread,
     "STFT": windows.spectra,
     "Pad": moves.padded,

@@ -114,6 +114,10 @@ LOOKING_BACK: dict[str, tuple[Callable[[], nn.Module | Callable[[Tensor], Tensor
     "a transposed convolution": (lambda: Along(nn.ConvTranspose1d(INPUTS, 2, 3, dilation=2), cut=4), [(INPUTS, 4)]),
     "a maximum of the past": (lambda: Along(CONSTANT((3, 0), -2.0), nn.MaxPool1d(4, 1)), [(INPUTS, 3)]),
     "an average of the past": (lambda: Along(CONSTANT((3, 0), 0.0), nn.AvgPool1d(4, 1)), [(INPUTS, 3)]),
+    "an average that leaves out what it pads": (
+        lambda: Along(nn.AvgPool1d(4, 1, padding=2, count_include_pad=False), cut=2),
+        [(1,), (INPUTS, 3), (INPUTS, 3)],  # also of ones; the first step has no answer
+    ),
     "time and frequency": (Spectral, [(1, 4, INPUTS)]),
     "an average over time and frequency": (lambda: averaged, [(1, 2, INPUTS)]),
     "a sum": (lambda: lambda x: torch.cumsum(x, 1) * 0.1, [(1, INPUTS)]),

@@ -16,7 +16,8 @@ import tests.drawn.lists
 import tests.drawn.places
 import tests.drawn.rest
 import tests.drawn.shapes  # noqa: F401 # they add their operators
-from stepgraph.rules import listing, products, reductions
+from stepgraph.graphs.sliding import SLIDING
+from stepgraph.rules import listing, products, reductions, windows
 from stepgraph.rules.families import RULES
 from tests.drawn.graphs import SHAPES, Drawing, check
 from tests.drawn.operators import OPERATORS
@@ -94,6 +95,11 @@ def test_every_rule_is_drawn_but_these() -> None:
     others = {"BitCast", "CumProd", "DynamicQuantizeLSTM", "MelWeightMatrix", "RotaryEmbedding", "Scatter", "Upsample"}
     own = {"BiasGelu", "FastGelu", "FusedConv", "QLinearAdd", "QLinearLeakyRelu", "QLinearMul", "QLinearSigmoid"}
     assert RULES.keys() - OPERATORS.keys() == random | losses | others | own | {"QuickGelu", "SwiGLU", "Swish"}
+
+
+def test_what_slides_a_window_is_listed_once_and_whole() -> None:
+    read = {operator for operator, entry in RULES.items() if entry.rule.__module__ == windows.__name__}
+    assert read - {"Col2Im", "STFT"} == SLIDING
 
 
 def test_the_table_of_the_docs_is_that_of_the_code() -> None:
