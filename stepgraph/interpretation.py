@@ -16,8 +16,9 @@ from stepgraph.file import sidecar
 from stepgraph.file.sidecar import Sidecar
 from stepgraph.graphs.graph import Graph
 from stepgraph.graphs.labels import label
-from stepgraph.proving import beginnings, one_step, proof, sizes
+from stepgraph.proving import beginnings, comparison, one_step, sizes
 from stepgraph.proving.one_step import Interpretation
+from stepgraph.proving.proof import ROUNDING
 from stepgraph.proving.reference import Original
 from stepgraph.reading import annotation, axes, branches, interface, iterations, legends, loops, outputs, stateless
 from stepgraph.reading.interface import Interface
@@ -201,9 +202,9 @@ def _read_rounded(reading: _Reading) -> Interpretation:
     step = annotation.applied(plain)
     alone, endless = _rounding_alone(model) or found.facts.alone, one_step.endless(step)
     engine = one_step.engine_of(endless, alone)
-    apart = proof.rounding_error(Original(reading.graph, step.cells), endless.facts, engine)
+    apart = comparison.rounding_error(Original(reading.graph, step.cells), endless.facts, engine)
     engine = one_step.engine_of(step, alone) if step.facts.window else engine
-    facts, engine = one_step.drawing(step, engine, proof.ROUNDING)
+    facts, engine = one_step.drawing(step, engine, ROUNDING)
     return replace(found, facts=facts, engine=engine, proof=replace(found.proof, rounding=apart))
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from stepgraph.errors import ModelRefused, StepFailed, StepgraphError
 from stepgraph.file.precision import Precision
 from stepgraph.file.sidecar import FILE
-from stepgraph.proving import beginnings, drawn, judgement, narrowed, proof, windowed
+from stepgraph.proving import beginnings, comparison, drawn, judgement, narrowed, windowed
 from stepgraph.proving.proof import Proof
 from stepgraph.proving.reference import Original
 from stepgraph.reading import annotation, stateless
@@ -91,7 +91,7 @@ def _recognised(plain: Source, original: Original, *, read: bool) -> Source | No
 
 def _compared(step: Source, original: Original, *, read: bool = False) -> tuple[Engine, Proof]:
     engine = engine_of(endless(step))
-    return engine, proof.prove(original, endless(step).facts, engine, read=read)
+    return engine, comparison.prove(original, endless(step).facts, engine, read=read)
 
 
 def _holds(step: Source, original: Original, *, read: bool = False) -> bool:

@@ -14,7 +14,7 @@ from stepgraph import loading
 from stepgraph.cells import gates, kinds
 from stepgraph.errors import ModelRefused
 from stepgraph.loading import load
-from stepgraph.proving import hints, proof
+from stepgraph.proving import comparison, hints
 from stepgraph.proving.difference import errors
 from stepgraph.reading import axes
 from stepgraph.rewriting.ports import Port
@@ -190,7 +190,7 @@ def test_the_proof_says_how_far_apart_the_two_were_and_over_how_many_steps(tmp_p
     g.output(outputs["Y"], ["time", 1, "batch", HIDDEN])
     proved = loaded(g.model(), tmp_path).proof
     assert 0 < proved.max_error < proved.tolerance == 1e-5
-    assert proved.steps == max(proof._LENGTHS) * sum(proof._BATCHES) + hints.STEPS
+    assert proved.steps == max(comparison._LENGTHS) * sum(comparison._BATCHES) + hints.STEPS
 
 
 @pytest.mark.parametrize("table", [2, 50])
