@@ -55,7 +55,7 @@ def export(network: Trained, task: Task, provenance: dict[str, object]) -> Artef
 
 
 def clean(model: onnx.ModelProto) -> None:
-    """Take out what tells of the exporting machine: stack traces with its paths stand in the doc strings."""
+    """Take out what shows the exporting machine: stack traces with its paths stand in the doc strings."""
     model.ClearField("doc_string")
     model.graph.ClearField("doc_string")
     model.graph.name = "network"

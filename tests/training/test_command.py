@@ -8,6 +8,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 from training.command import configure, main, parser
 from training.field import fields_of
@@ -132,7 +133,10 @@ def test_a_pipe_gets_few_plain_lines_and_a_run_leaves_its_files(
     run = next(tmp_path.glob("runs/recall/*/config.json")).parent
     assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert [entry.step for entry in read(run / "metrics.jsonl")] == list(range(2, 101, 2))
-    assert json.loads((run / "config.json").read_text())["steps"] == 100
+    decides = json.loads((run / "config.json").read_text())
+    assert decides["steps"] == 100
+    assert decides["data"] == {"source": "drawn at random from the config's seed", "sha256": ""}
+    assert decides["versions"]["torch"] == torch.__version__
     assert "memory of t=1" in (run / "report.txt").read_text()
     result = json.loads((run / "result.json").read_text())
     assert (result["model"], result["version"], result["steps"]) == ("recall", 1, 100)

@@ -234,7 +234,7 @@ def test_fresh_starts_anew_beside_an_unfinished_checkpoint(brief: Recall, consol
 
 def test_metrics_after_the_checkpoint_are_not_told_twice(brief: Recall, console: Console) -> None:
     run = open_run(brief, "")
-    run.begin(brief)
+    run.begin(brief, brief.task().data)
     trainer = Trainer(brief, brief.task())
     trainer.fit(until=25)
     checkpoint.save(trainer.state(), run.checkpoint)
@@ -284,7 +284,7 @@ def test_a_thread_can_train_too(brief: Recall, console: Console) -> None:
 
 def test_a_damaged_checkpoint_is_a_clear_error(brief: Recall, console: Console) -> None:
     run = open_run(brief, "")
-    run.begin(brief)
+    run.begin(brief, brief.task().data)
     run.checkpoint.write_bytes(b"not a checkpoint")
     with pytest.raises(CheckpointError, match="--fresh starts anew"):
         train(brief, console=console)
@@ -292,7 +292,7 @@ def test_a_damaged_checkpoint_is_a_clear_error(brief: Recall, console: Console) 
 
 def test_a_checkpoint_of_another_network_is_a_clear_error(brief: Recall, console: Console) -> None:
     run = open_run(brief, "")
-    run.begin(brief)
+    run.begin(brief, brief.task().data)
     other = replace(brief, hidden=2)
     checkpoint.save(Trainer(other, other.task()).state(), run.checkpoint)
     with pytest.raises(CheckpointError, match="does not fit"):

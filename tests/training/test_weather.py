@@ -29,8 +29,7 @@ def test_the_recipe_is_the_command_for_any_table_with_settings_of_its_own() -> N
 
 def changed(typed: str) -> set[str]:
     """What a command has that the recipe has otherwise."""
-    given, recipe = parser().parse_args(typed.split()), weather()
-    config = configured(given, given.usual)
+    config, recipe = configured(parser().parse_args(typed.split())), weather()
     names = {field.name for field in fields(config)} - {"files"}
     return {name for name in names if getattr(config, name) != getattr(recipe, name)}
 

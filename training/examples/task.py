@@ -47,7 +47,7 @@ class Goal:
 class ExamplesTask:
     """Training draws a batch for the number of a step; validation decides when to stop; the test is reported.
 
-    `baselines` gives figures of those who know less: a network without memory, the most frequent class.
+    `baselines` gives the figures of what needs no network: the most frequent class, always 0.
     """
 
     signature: Signature

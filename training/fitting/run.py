@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import fcntl
 import json
+import platform
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import onnxruntime
+import torch
+
 from training.errors import RunBusy
 from training.fitting import processes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from training.config import Config
@@ -27,7 +31,7 @@ class Run:
 
     @property
     def config(self) -> Path:
-        """The config, as JSON."""
+        """The config, the hash of the data and the versions of what computes, as JSON."""
         return self.folder / "config.json"
 
     @property
@@ -73,12 +77,13 @@ class Run:
                 raise RunBusy(f"another process is training in {self.folder}") from None
             yield
 
-    def begin(self, config: Config) -> None:
-        """Make the folder, and say in it what it is for."""
+    def begin(self, config: Config, data: Mapping[str, str]) -> None:
+        """Make the folder, and write into it what decides the result."""
         if not processes.first():
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.config.write_text(json.dumps(config.as_json(), indent=2) + "\n")
+        decides = config.as_json() | {"data": dict(data), "versions": versions()}
+        self.config.write_text(json.dumps(decides, indent=2) + "\n")
 
     def clear(self) -> None:
         """Begin anew. A finished run is put aside until the new one is finished, too."""
@@ -94,6 +99,11 @@ class Run:
     @property
     def _aside(self) -> Path:
         return self.folder.with_suffix(".before")
+
+
+def versions() -> dict[str, str]:
+    """Of what the result depends on."""
+    return {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__, "Python": platform.python_version()}
 
 
 def open_run(config: Config, data_sha256: str) -> Run:

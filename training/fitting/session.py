@@ -76,7 +76,7 @@ def fit_run(config: Config, task: Task, run: Run, *, fresh: bool, console: Conso
     """
     torch.set_num_threads(config.threads)
     state = processes.told(take_up(run, fresh=fresh, console=console) if processes.first() else None)
-    run.begin(config)
+    run.begin(config, task.data)
     trainer = fit(config, task, run, state, console)
     trainer.restore_best()
     return trainer

@@ -1,4 +1,4 @@
-"""The loop. Knows no files, no terminal and no particular task; tells watchers what happened.
+"""The loop. Knows no files, no terminal and no particular task; watchers are called with what happened.
 
 Step k's data and learning rate are functions of the config and k, so the step's number is all there is to the position
 in the data.
@@ -95,7 +95,7 @@ class Trainer:
         return self._stale >= self._config.patience
 
     def fit(self, until: int, stop: Callable[[], bool] = lambda: False) -> None:
-        """Go on to step `until`, or until finished or told to stop."""
+        """Go on to step `until`, or until finished or `stop` says so."""
         self.network.train()
         if self.step == 0 and self.network.fitted and not self.has_best:
             self._validate()

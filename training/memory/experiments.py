@@ -36,7 +36,7 @@ SEQUENCES, CHARACTERS, JUDGED = 4, 120, 400
 
 @dataclass(frozen=True)
 class Probe:
-    """What a network looks like from inside: gradients by lag, and of each gate and unit what the page draws."""
+    """What is measured of a network: gradients by lag, and of each gate and unit what the page draws."""
 
     by_input: list[float]
     by_carrier: list[float]

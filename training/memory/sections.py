@@ -234,7 +234,7 @@ def no_edge(outcomes: Sequence[Outcome]) -> Section:
                 f"*Text, for a short while*: after {steps} steps of training on Shakespeare, bits per character on "
                 "text that was held out: as many yes-or-no questions as the next letter costs on average (letter "
                 "frequencies alone leave 4.8). What can be learned in "
-                "so short a time is which letter follows which, and for that nobody needs a long memory. Gates pay "
+                "so short a time is which letter follows which, and that needs no long memory. Gates pay "
                 "when training goes on for longer and the text is large."
             ),
             table(["text", "bits per character, mean of the seeds", "from, to"], text),

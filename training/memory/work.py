@@ -64,7 +64,7 @@ def alone(waiting: list[Experiment], folder: Path, asked: Callable[[], bool]) ->
 
 
 def together(waiting: list[Experiment], folder: Path, jobs: int, asked: Callable[[], bool]) -> Iterator[Outcome | None]:
-    """Several at a time. A signal reaches this process, which tells the others by an event."""
+    """Several at a time. A signal reaches this process, which sets an event for the others."""
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     with ProcessPoolExecutor(jobs, context, initializer=begin, initargs=(stop,)) as pool:

@@ -144,6 +144,6 @@ def bits(network: nn.Module, examples: Examples) -> float:
 
 
 def frequencies(training_N: Tensor, test: Examples) -> float:
-    """Bits a character of one who knows how frequent each character is, and nothing else."""
+    """Bits a character where only the frequency of each character is known."""
     count_S = training_N.bincount(minlength=int(test.y.max()) + 1).double() + 1
     return -(count_S / count_S.sum()).log2()[test.y[test.scored_BT]].mean().item()

@@ -69,7 +69,7 @@ def run(given: argparse.Namespace, console: Console) -> None:
     """Look, and train unless no more than a look is asked for."""
     if not console.is_terminal:
         console.width = PAGE
-    config = configured(given, given.usual)
+    config = configured(given)
     look = config.look()
     console.print(look.page)
     if given.look:
@@ -98,8 +98,9 @@ def learn(configs: list[Table], look: Look, console: Console, given: argparse.Na
         raise interrupted
 
 
-def configured(given: argparse.Namespace, usual: Table) -> Table:
+def configured(given: argparse.Namespace) -> Table:
     """The usual settings, or an earlier run's, with what was given in their place; a model is called as its file."""
+    usual: Table = given.usual
     names = {field.name for field in fields(Table)}
     told = {name: value for name, value in vars(given).items() if name in names and value != "all"}
     changes = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}

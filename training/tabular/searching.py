@@ -80,7 +80,7 @@ def open_study(config: Table, look: Look) -> optuna.Study:
 
 
 def attempt(trial: optuna.Trial, config: Table, look: Look, asked: Callable[[], bool]) -> float:
-    """The lowest validation loss of one proposal; a trial that somebody asked to stop does not count."""
+    """The lowest validation loss of one proposal; a trial that was interrupted does not count."""
     proposed = replace(config, **propose(trial))
     trainer = Trainer(proposed, TableTask(proposed, look), [Pruner(trial)])
     trainer.fit(until=proposed.steps, stop=asked)

@@ -6,7 +6,6 @@ Everything in it is computed from the answers of the exported file to the rows o
 from __future__ import annotations
 
 import json
-import platform
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
-import torch
 
+from training.fitting.run import versions
 from training.fitting.whole import write_text
 from training.tabular.judging import pictures
 from training.tabular.judging.classes import Judged, judged
@@ -196,8 +195,8 @@ def recipe(task: TableTask, result: Result) -> str:
         f"{result.steps} steps, best at {result.best_step}; seed {config.seed}. The exported file is within "
         f"{result.export_error:.0e} of torch."
     )
-    versions = f"torch {torch.__version__}, onnxruntime {onnxruntime.__version__}, Python {platform.python_version()}"
-    return f"## Recipe\n\n{text}\n\n{versions}.\n"
+    of = ", ".join(f"{name} {version}" for name, version in versions().items())
+    return f"## Recipe\n\n{text}\n\n{of}.\n"
 
 
 def served(model: Path) -> str:

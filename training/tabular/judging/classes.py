@@ -29,7 +29,6 @@ class Judged:
 
     p_MC: NDArray[np.float64]
     label_M: NDArray[np.int64]
-    row_M: NDArray[np.int64]
 
     @property
     def said_M(self) -> NDArray[np.int64]:
@@ -54,7 +53,7 @@ def judged(task: TableTask, aim: Classify, y_NC: NDArray[np.float32]) -> Judged:
         last_N = np.zeros(len(there_N), dtype=bool)
         last_N[[end - 1 for _, _, end in task.parts.spans(task.look.grid, splits.TEST, 0)]] = True
         there_N &= last_N
-    return Judged(y_NC[there_N].astype(np.float64), aim.y_N[there_N], np.flatnonzero(there_N))
+    return Judged(y_NC[there_N].astype(np.float64), aim.y_N[there_N])
 
 
 def judge_classes(task: TableTask, aim: Classify, y_NC: NDArray[np.float32]) -> Report:

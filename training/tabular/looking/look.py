@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table as Page
 from rich.text import Text
 
@@ -17,8 +17,6 @@ from training.tabular.looking.leaks import Leak, leaks
 from training.tabular.looking.roles import Asked, Roles, assign
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from training.tabular.looking.reading import Rows
 
 FEWEST_ROWS = 50
@@ -51,11 +49,6 @@ class Look:
         for finding in self.findings:
             page.add_row(Text(finding.subject), Text(finding.found), Text(finding.done))
         return Group(Text(f"{self.rows.name}: {self.rows.count:,} rows, {len(self.rows.columns)} columns"), page)
-
-    def write(self, path: Path) -> None:
-        """The same page as a text file."""
-        with path.open("w") as file:
-            Console(file=file, width=140).print(self.page)
 
 
 def look(rows: Rows, asked: Asked, horizons: tuple[int, ...]) -> Look:
