@@ -77,6 +77,8 @@ def _held(
 ) -> dict[str, np.ndarray]:
     """Tensors that are looked back at, or of which the first steps have fewer elements, in a run of one sequence."""
     names = list(dict.fromkeys((*(ring.tensor for ring in found.values()), *young)))
+    if not names:
+        return {}
     run = session.create(returning(runnable.runnable(original.model), names))
     draws = [_values(run, names, facts, seed) for seed in (0, 1)]
     for ring in found.values():

@@ -21,7 +21,7 @@ from stepgraph.rewriting.ports import Facts, Port
 from stepgraph.running.engine import Engine
 
 _PREFIXES = 6  # lengths that are compared of a file that answers once for all steps, from `_START` on
-_FEWER = 3  # so many, if reading found nothing
+_FEWER = 2  # so many, if reading found nothing
 _NOISE = 1e-6  # by which the inputs and the states are moved to see how much of a difference is rounding
 _START, _GROWN = 13, 1e4  # numbers that are so many times those of the first steps have no bound
 _LOST = 1e-2  # where rounding has grown to so much, nothing can be told from it

@@ -6,7 +6,7 @@ computed from itself and from the states of the cells, or which node is in the w
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from math import inf
+from math import inf, prod
 
 import numpy as np
 import onnx
@@ -185,10 +185,9 @@ def _known(value: Value, name: str) -> Value:
 
 
 def _initializer(tensor: onnx.TensorProto) -> Value:
-    sizes = list(tensor.dims)
-    if int(np.prod(sizes, dtype=np.int64)) <= shapes.SMALL:
+    if prod(tensor.dims) <= shapes.SMALL:
         return shapes.of_array(weights.array(tensor), tensor.name)
-    return Value(tuple(plain(n) for n in sizes), name=tensor.name)
+    return Value(tuple(plain(n) for n in tensor.dims), name=tensor.name)
 
 
 def _late(value: Value) -> Value:
