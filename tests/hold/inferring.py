@@ -27,7 +27,7 @@ LONG = 150  # steps of a sequence at most
 PACE = (0.02, 0.2)  # seconds between two requests
 AGAIN = 0.1  # seconds after a request that was not answered
 PATIENCE = 5.0  # seconds for an answer
-WRITTEN = 10.0  # seconds after its first answer by when a sequence has long been written
+WRITTEN = 10.0  # seconds in which a sequence was answered: after that the store has long known it
 LOST = 240.0  # seconds without an answer, after which a sequence counts as lost
 FOR_NOW = {"", "DRAINING", "CHECKPOINT_GONE", "TAKEN_OVER", "STORE_UNAVAILABLE", "MODEL_NOT_READY", "TOO_MANY_STREAMS",
            "TOO_MANY_SEQUENCES", "TOO_MANY_OF_OWNER", "SEQUENCE_RUNNING"}  # fmt: skip
@@ -82,7 +82,7 @@ class Inferring:
         if (told := re.search(r"the sequence takes step (\d+) next", said)) is not None:
             one.at = int(told[1])
         elif reason == "UNKNOWN_SEQUENCE" and not one.written:
-            one.at = 0
+            one.begin_anew()
         elif reason == "SEQUENCE_ENDED" and one.ending:
             return False  # the answer to its last request was lost
         elif reason not in FOR_NOW or one.lost:
@@ -105,13 +105,17 @@ class Followed:
 
     @property
     def written(self) -> bool:
-        """Whether the store must know it by now."""
-        return 0 < self._first < time.monotonic() - WRITTEN
+        """Whether the store must know it: time in which no server answered proves nothing."""
+        return self._first > 0 and self._last - self._first > WRITTEN
 
     @property
     def lost(self) -> bool:
         """Whether it had no answer for too long."""
         return time.monotonic() - self._last > LOST
+
+    def begin_anew(self) -> None:
+        """Its server was killed before it was written."""
+        self.at, self._first = 0, 0.0
 
     def request(self, count: int) -> pb.ModelInferRequest:
         """Its next steps."""

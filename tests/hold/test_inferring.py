@@ -7,10 +7,13 @@ import random
 import shutil
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from bench.processes.child import free_port
+from server.edge.oip.stubs import grpc_service_pb2 as pb
 from tests.hold import inferring
 from tests.hold.cluster import OFTEN
-from tests.hold.inferring import Inferring
+from tests.hold.inferring import Followed, Inferring
 from tests.hold.tally import Tally
 from tests.running_server import RunningServer
 from tests.server.world import SOURCE, versions
@@ -69,6 +72,22 @@ async def test_its_sequences_go_on_after_a_kill_and_a_wrong_answer_is_a_fault(
         await tally.more(DONE, tally.kinds[DONE] + 2)
     running.cancel()
     assert tally.changed > 0
+
+
+def test_time_in_which_no_server_answers_is_no_proof_that_a_sequence_was_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(inferring.time, "monotonic", lambda: now)
+    one = Followed("a", 1, np.zeros((3, 3), np.float32), [b"", b"", b""])
+    answer = pb.ModelInferResponse(raw_output_contents=[b""])
+    one.take(answer)
+    now += 60
+    assert not one.written
+    one.take(answer)
+    assert one.written
+    one.begin_anew()
+    assert (one.at, one.written) == (0, False)
 
 
 def wrong(loaded: Mapping[int, LoadedModel], version: int) -> Truth:
