@@ -20,6 +20,7 @@ class Following:
         self._keeper = keeper
         self._seconds = seconds
         self._counting: set[asyncio.Task[None]] = set()
+        self._missing: frozenset[tuple[str, str]] = frozenset()  # rules that lead nowhere, as was said last
 
     async def run(self) -> None:
         """Until cancelled. What fails is tried again with the next look."""
@@ -41,6 +42,10 @@ class Following:
     async def _look(self) -> None:
         before = self._repository.placement().here
         await self._repository.look()
+        missing = self._repository.placement().missing()
+        for name, rule in sorted(missing - self._missing):
+            log.warning("%s/versions.toml says %s, which is gone: what asks for it is refused", name, rule)
+        self._missing = missing
         for name, version in sorted(before - self._repository.placement().here):
             task = asyncio.create_task(self._count(name, version))
             self._counting.add(task)

@@ -24,10 +24,15 @@ class Placement:
         return self.rules.get(name, NONE).destination(version, self._is_gone(name, version))
 
     def strands(self, name: str, version: int) -> bool:
-        """Whether they cannot be resumed, because their version is gone and no rule moves them."""
-        if (name, version) in self.leaving or not self._is_gone(name, version):
-            return False
-        return self.destination(name, version) == 0
+        """Whether they cannot be resumed: the version with which they would go on is gone."""
+        if to := self.destination(name, version):
+            return self._is_gone(name, to)
+        return (name, version) not in self.leaving and self._is_gone(name, version)
+
+    def missing(self) -> frozenset[tuple[str, str]]:
+        """Names of models, and the rules of theirs that lead to versions that are gone."""
+        here = {name: {version for of, version in self.here if of == name} for name in self.rules if self.complete}
+        return frozenset((name, rule) for name, found in here.items() for rule in self.rules[name].missing(found))
 
     def _is_gone(self, name: str, version: int) -> bool:
         return self.complete and (name, version) not in self.here

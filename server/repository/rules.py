@@ -15,7 +15,7 @@ changes a rule writes it.
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -60,6 +60,14 @@ class Rules:
             found = version = following
             gone = False
         return 0  # a circle: `parsed` refuses those that the file names
+
+    def missing(self, here: Container[int]) -> Iterator[str]:
+        """The rules that lead to versions whose folders are not `here`. Of a canary others are taken meanwhile."""
+        named = {"pin": self.pin} | {f"alias.{name}": of for name, of in self.alias.items()}
+        for version, to in self.move.items():
+            if (self.destination(to, to not in here) or to) not in here:
+                named[f"move.{version or 'rest'}"] = to
+        return (f"{rule} = {version}" for rule, version in sorted(named.items()) if version and version not in here)
 
 
 NONE = Rules()

@@ -118,7 +118,10 @@ def test_it_is_said_how_far_a_backup_a_check_and_a_restore_are(
 
 
 def test_a_version_is_rolled_back_by_one_command_and_aliases_and_pins_are_followed(
-    start: Callable[..., RunningServer], lstm_only: Path, tidegate_says: Callable[..., list[str]]
+    start: Callable[..., RunningServer],
+    lstm_only: Path,
+    tidegate_says: Callable[..., list[str]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server = start(lstm_only, "--poll-seconds", "0.05").ready()
     where = "--server", server.address
@@ -142,6 +145,13 @@ def test_a_version_is_rolled_back_by_one_command_and_aliases_and_pins_are_follow
             client.sequence("lstm", version=2)
     assert tidegate_says("versions", "show", *where) == tidegate_says("versions", "show", "lstm", *where)
     assert "has no version 9 here" in tidegate_says("versions", "pin", "lstm", "9", *where, status=1)[0]
+    shutil.rmtree(lstm_only / "lstm" / "1")
+    server.line(re.escape("lstm/versions.toml says alias.old = 1, which is gone: what asks for it is refused"))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    lines = tidegate_says("versions", "show", "lstm", *where)
+    assert {f"{what} version 1, which is gone: they are refused" for what in ("@old is", "version 2 goes on with")} <= {
+        *lines
+    }
 
 
 def test_a_kept_sequence_goes_on_by_command_when_its_version_is_superseded_and_when_it_is_rolled_back(

@@ -225,6 +225,12 @@ def _rules(said: Versions) -> Iterator[str]:
         yield f"{said.model} version {one.version}  {one.status or 'not served'}  {', '.join(notes)}".rstrip()
         if one.reason:
             yield f"  {one.reason}"
+    named = {"new sequences get": said.pinned} | {f"@{name} is": of for name, of in said.aliases.items()}
+    named |= {f"version {of} goes on with" if of else "the rest goes on with": to for of, to in said.moves.items()}
+    here = {one.version for one in said.versions if one.here} | {0}
+    for what, version in named.items():
+        if version not in here:
+            yield f"{what} version {version}, which is gone: they are refused"
     if 0 in said.moves:
         yield f"whatever else is withdrawn or gone goes on with version {said.moves[0]}"
     if said.fault:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from server.errors import StoreFailed
 from server.operations.doctor.finding import FAULT, OK, WARNING, Finding
 from server.repository import folder
+from server.repository.rules import parsed
 from server.repository.source import intake
 from server.settings import Settings
 from server.stores.open import described, file_of, open_store
@@ -45,12 +46,27 @@ def models(settings: Settings, quick: bool) -> Iterator[Finding]:
         yield Finding(WARNING, "models", f"{stray.path} is not served: {stray.reason}", "move or rename it")
     if not found.models:
         yield Finding(WARNING, "models", f"{settings.models} holds none", f"put one at {folder.PLACE}")
+    yield from _rules(found)
     source = intake(settings)
     try:
         for (name, version), model in sorted(found.models.items()):
             yield _loaded(f"{name} version {version}", model, source, settings, quick)
     finally:
         source.close()
+
+
+def _rules(found: folder.Look) -> Iterator[Finding]:
+    """What is wrong with the files of rules."""
+    for name, text in found.rules.items():
+        file = f"{name}/{folder.RULES}"
+        try:
+            rules = parsed(text)
+        except ValueError as error:
+            yield Finding(FAULT, "models", f"{file} is not followed: {error}", "mend it")
+            continue
+        for rule in rules.missing({version for of, version in found.models if of == name}):
+            mend = f"put it back, or see `tidegate versions show {name}`"
+            yield Finding(WARNING, "models", f"{file} says {rule}, which is gone: what asks for it is refused", mend)
 
 
 def _loaded(name: str, model: folder.Found, source: Intake, settings: Settings, quick: bool) -> Finding:

@@ -113,6 +113,17 @@ def test_a_refused_file_is_a_fault_with_its_reason_and_a_store_is_counted(
     assert "0 sequences, 0 of them parked" in of(found, "store")[0][1]
 
 
+def test_rules_that_cannot_be_followed_are_named(doctor: Callable[..., Any], tmp_path: Path) -> None:
+    rules = tmp_path / "models" / "recall" / "versions.toml"
+    for text, level, words in (
+        ("pin = 9", "warning", "says pin = 9, which is gone"),
+        ("pin = 'x'", "fault", "pin is 'x'"),
+    ):
+        rules.write_text(text)
+        _, found = doctor("--quick")
+        assert [one[0] for one in of(found, "models") if words in one[1]] == [level]
+
+
 def test_a_password_of_the_store_is_not_shown(doctor: Callable[..., Any]) -> None:
     _, found = doctor("--quick", "--store", "valkey://ann:secret@127.0.0.1:1/0")
     ((level, text, _),) = of(found, "store")

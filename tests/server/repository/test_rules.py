@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from server.repository.placement import Placement
 from server.repository.rules import REST, Rules, moved, parsed, written
 
 WHOLE = """
@@ -45,6 +46,17 @@ def test_a_rollback_withdraws_the_version_with_all_that_names_it_and_can_be_take
     assert back == Rules(pin=2, alias={"stable": 2}, move={3: 2})
     assert moved(back, 2, 3) == Rules(pin=3, alias={"stable": 3}, move={2: 3})
     assert moved(back, 3, 0).move == {}
+
+
+def test_rules_that_lead_to_a_version_that_is_gone_are_named_and_their_sequences_are_stranded() -> None:
+    rules = parsed(WHOLE)
+    assert list(rules.missing({2})) == []
+    assert list(rules.missing({1, 3})) == ["alias.stable = 2", "move.3 = 2", "move.rest = 2", "pin = 2"]
+    assert list(parsed("move.3 = 2\nmove.2 = 1").missing({1})) == []
+    for here, missing in (({1, 2}, set[tuple[str, str]]()), ({1}, {("m", "move.3 = 2")})):
+        placement = Placement({"m": parsed("move.3 = 2")}, {("m", version) for version in here}, frozenset(), True)
+        assert placement.missing() == missing
+        assert placement.strands("m", 3) == bool(missing)
 
 
 @pytest.mark.parametrize(
