@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from training.config import Config
     from training.recipes.recall import Recall
-    from training.tabular.settings import Table
 
 
 def same(one: object, other: object) -> bool:
@@ -74,11 +73,6 @@ def test_an_interrupted_fit_ends_with_the_same_bits_as_an_uninterrupted_one(
     found = stopped_and_resumed(config, (7, 10, 44), tmp_path / "checkpoint.pt")
     assert expected["step"] == 60
     assert same(expected, found)
-
-
-def test_the_weather_fit_resumes_to_the_same_bits_too(brief_weather: Table, tmp_path: Path) -> None:
-    config = replace(brief_weather, steps=30, evaluate_every=10)
-    assert same(uninterrupted(config), stopped_and_resumed(config, (13,), tmp_path / "checkpoint.pt"))
 
 
 def test_another_seed_gives_other_bits(brief: Recall) -> None:

@@ -17,6 +17,7 @@ from tests.training.memory.test_model_file import RECALL
 from training.command import main
 from training.errors import DataError
 from training.memory import report as reporting
+from training.memory.drawing.charts import rounded
 from training.memory.drawing.plot import Plot, Scale
 from training.memory.drawing.svg import element
 from training.memory.experiments import carry_out
@@ -168,6 +169,8 @@ def test_numbers_of_a_picture_are_short_and_a_logarithmic_scale_keeps_to_its_fra
     assert plot.at(0, 1e-30) == (10, 70)
     assert plot.y.told(1e-4) == "10⁻⁴"
     assert (tiny(0.123), tiny(2.3e-20)) == ("0.12", "2e-20")
+    for most, ticks in ((0.347, "0 0.1 0.2 0.3"), (2.31, "0 1 2"), (9.9, "0 2 4 6 8"), (1.0, "0 0.5 1")):
+        assert " ".join(map(rounded(most).told, rounded(most).ticks)) == ticks
 
 
 def test_words_may_be_emphasised_and_what_looks_like_a_tag_is_none() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -131,5 +132,7 @@ def flow(kept: Sequence[float], written: Sequence[float], title: str) -> str:
 
 
 def rounded(most: float) -> Scale:
-    """From 0 to a bit above the largest value, with three ticks."""
-    return Scale(0, most, tuple(float(f"{most * part / 2:.1g}") for part in range(3)))
+    """From 0 to a bit above the largest value, with ticks at multiples of 1, 2 or 5."""
+    power = 10 ** math.floor(math.log10(most))
+    step = next(power * digit for digit in (5, 2, 1, 0.5) if most >= 2 * power * digit)
+    return Scale(0, most, tuple(step * index for index in range(int(most / step) + 1)))
