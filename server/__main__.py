@@ -50,4 +50,6 @@ def _serving(settings: Settings, arguments: list[str]) -> Callable[[], Coroutine
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    gc.freeze()  # the end need not look for garbage in what was imported
+    sys.exit(status)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import shutil
 import signal
@@ -59,12 +60,19 @@ def pytest_configure() -> None:
     A shell's background job begins with SIGINT ignored, under nohup SIGHUP too: so would what a test is to stop. Where
     no bytecode is written, each of the hundreds of interpreters that tests start compiles all that it imports.
     """
+    gc.disable()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
     if CACHE not in os.environ:
         os.environ[CACHE] = tempfile.mkdtemp(prefix="tidegate-cache-")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: no collection of garbage looks at it, neither while it is imported nor later."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_unconfigure() -> None:

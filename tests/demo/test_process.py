@@ -23,7 +23,7 @@ def test_a_failure_is_one_sentence_with_the_log(tmp_path: Path) -> None:
     nothing = ["server", "--models", str(tmp_path / "none")]
     sentence = r"the server failed: .*is not a folder.*more in .*server\.log"
     with Process("the server", nothing, tmp_path / "server.log") as one, pytest.raises(DemoError, match=sentence):
-        one.wait_for("serving", 30)
+        one.wait_for("serving", 120)
 
 
 def test_a_process_that_says_nothing_is_given_up(tmp_path: Path) -> None:

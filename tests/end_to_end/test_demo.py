@@ -9,6 +9,9 @@ from pathlib import Path
 from tests.running_server import PATIENCE, ROOT
 
 
+LONG = 4 * PATIENCE  # seconds for three trainings on a busy machine
+
+
 def command(folder: Path) -> list[str]:
     return [sys.executable, "-m", "demo", "--folder", str(folder)]
 
@@ -27,7 +30,7 @@ def left_running(folder: Path) -> list[str]:
 
 
 def test_the_demo_shows_the_lesson_and_the_weather_and_ends(tmp_path: Path) -> None:
-    done = subprocess.run(command(tmp_path), cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    done = subprocess.run(command(tmp_path), cwd=ROOT, capture_output=True, text=True, timeout=LONG, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     rows = {line[:14].strip(): line[17:].split() for line in done.stdout.splitlines()}
     assert rows["input gate"] == list("-o-----")
@@ -48,6 +51,6 @@ def test_a_stopped_demo_says_so_in_one_line_and_leaves_nothing_running(tmp_path:
     while not (tmp_path / "recall-rnn.log").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     demo.send_signal(signal.SIGINT)
-    _, said = demo.communicate(timeout=PATIENCE)
+    _, said = demo.communicate(timeout=LONG)
     assert (demo.returncode, said) == (130, "demo: stopped\n")
     assert not left_running(tmp_path)

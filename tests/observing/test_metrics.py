@@ -30,7 +30,7 @@ class Page:
     """One scrape."""
 
     def __init__(self, port: int) -> None:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as page:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=120) as page:
             text = page.read().decode()
         self.samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
 
@@ -112,7 +112,8 @@ async def test_what_is_resumed_taken_over_and_replayed_is_counted(
     assert seen("checkpoints_written_total") >= 2
     assert seen("store_up") == 1
     assert seen("store_errors_total") == 0
-    assert seen("store_seconds_count") == seen("store_waiting_seconds_count") > 2
+    took, waited = seen("store_seconds_count"), seen("store_waiting_seconds_count")
+    assert 2 < took <= waited <= took + 1, "one call may be under way"
     assert seen("store_limit_bytes") == 16_384 * 2**20
     labels = {label for s in seen.samples if s.name.startswith("tidegate_") for label in s.labels}
     assert labels == {"model", "version", "reason", "owner", "state", "le"}

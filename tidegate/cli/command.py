@@ -6,6 +6,7 @@ sequence that is kept was left in order at SIGHUP or SIGTERM.
 Ctrl-C is quiet at any moment. So this imports next to nothing: the rest is imported once the signal is taken care of.
 """
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:  # the reader of our output has stopped
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
+    gc.freeze()  # the end looks for garbage in what was imported otherwise, for as long as a short call takes
     sys.exit(status)
 
 

@@ -81,7 +81,7 @@ def test_a_restart_between_two_calls_is_not_noticed(store: ValkeyStore, valkey: 
 def test_a_valkey_that_does_not_answer_is_not_waited_for_longer_than_said_and_no_answer_is_mistaken_later(
     valkey: RunningValkey,
 ) -> None:
-    store = ValkeyStore(valkey.url, TERMS, patience=0.05)
+    store = ValkeyStore(valkey.url, TERMS, patience=1.0)
     write(store, 1, "s", "t")
     valkey.pause()
     with pytest.raises(StoreFailed, match="does not answer in time"):
@@ -356,7 +356,7 @@ def test_a_full_memory_does_not_look_like_data_that_was_lost(store: ValkeyStore,
 def test_what_valkey_refuses_and_what_was_never_sent_fails_definitely_and_a_missing_answer_does_not(
     valkey: RunningValkey,
 ) -> None:
-    store = ValkeyStore(valkey.url, TERMS, patience=0.5)
+    store = ValkeyStore(valkey.url, TERMS, patience=2.0)
     client = valkey.client()
 
     def definite() -> bool:

@@ -7,6 +7,7 @@ for each request runs the program as `python -m` does.
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
 import runpy
@@ -21,7 +22,7 @@ from threading import Lock
 
 ROOT = Path(__file__).parents[3]
 LONGEST = 2**17  # bytes of a request
-PATIENCE = 60  # seconds
+PATIENCE = 240  # seconds
 
 
 class Forked:
@@ -91,6 +92,7 @@ def _asked(requests: socket.socket) -> dict[str, object]:
 def main(descriptor: str, program: str, *modules: str) -> None:
     for module in modules:
         import_module(module)
+    gc.freeze()  # the end of a fork need not look at what it has not made
     request = _asked(socket.socket(fileno=int(descriptor)))
     os.chdir(request["folder"])
     os.environ.clear()

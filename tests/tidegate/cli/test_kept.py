@@ -264,7 +264,7 @@ def test_who_was_overtaken_leaves_the_file_to_who_went_on(server: FakeServer, ke
 
 
 def test_what_was_sent_and_not_answered_when_the_server_was_lost_is_said(server: FakeServer, keep: str) -> None:
-    command = [*COMMAND, "--server", server.address, "--timeout", "3", "stream", "toy", "--no-trace", "--keep", keep]
+    command = [*COMMAND, "--server", server.address, "--timeout", "8", "stream", "toy", "--no-trace", "--keep", keep]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, **pipes, text=True) as stream:
         assert stream.stdin is not None

@@ -341,6 +341,9 @@ def test_after_a_crash_a_sequence_is_not_continued_from_an_earlier_step_unless_i
     with connected(server.address) as client:
         for at in range(HALF):
             step(client, at, 62)
+    with tidegate.connect(server.address) as operator:
+        while not any(kept.checkpointed for kept in operator.admin.sequences()):
+            pass  # until something of it is written
     server.process.send_signal(signal.SIGKILL)
     server.wait()
     server = start(lstm_only, *arguments).ready()
@@ -360,9 +363,10 @@ def test_an_idle_sequence_is_parked_or_where_nothing_is_kept_ended_and_that_is_s
     start: Callable[..., RunningServer], lstm_only: Path, expected: np.ndarray, store: str
 ) -> None:
     server = start(lstm_only, "--store", store, "--idle-seconds", "0.3").ready()
-    with connected(server.address) as client:
-        for at in range(2):
-            step(client, at, 63)
+    with connected(server.address) as client, streaming(server.address) as stream:
+        for at in range(2):  # at once: it is not to be idle in between
+            stream.send("lstm", ROWS[at : at + 1], **place(63, at, LAST))
+        assert [stream.result().as_numpy("y")[0].tobytes() for _ in range(2)] == [e.tobytes() for e in expected[:2]]
         server.line(r"oip-\w+-63 .* (parked|disconnected) after step 2")
         if store == "none":
             assert "keeps no checkpoints" in refused(lambda: step(client, 2, 63))
@@ -379,6 +383,9 @@ def test_a_parked_sequence_goes_on_at_another_worker(
         with streaming(server.address) as stream:
             stream.send("lstm", ROWS[at : at + 1], **place(64, at, LAST))
             assert stream.result().as_numpy("y")[0].tobytes() == expected[at].tobytes()
+        with tidegate.connect(server.address) as operator:
+            while at < LAST and [(s.life, s.checkpointed) for s in operator.admin.sequences()] != [("parked", at + 1)]:
+                pass  # until its worker has written it: who comes earlier is refused
 
 
 # Load and unload ------------------------------------------------------------------------------------------------------
