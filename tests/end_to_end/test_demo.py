@@ -8,7 +8,6 @@ from pathlib import Path
 
 from tests.running_server import PATIENCE, ROOT
 
-
 LONG = 4 * PATIENCE  # seconds for three trainings on a busy machine
 
 
