@@ -17,7 +17,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """
     place = Path(path)
     if os.path.lexists(place) and not stat.S_ISREG(place.lstat().st_mode):
-        raise OSError(f"{place} is no file that could be replaced")
+        raise OSError(f"{place} is a link, a folder or a device: name the file itself")
     number, beside = mkstemp(prefix=f"{place.name}.", suffix=".part", dir=place.parent)
     os.close(number)
     try:

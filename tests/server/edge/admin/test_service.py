@@ -18,7 +18,7 @@ from server.settings import Settings
 from tidegate.v1 import admin_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
 OBSERVED = {"ListSequences", "DescribeStore", "CheckStore", "ListVersions"}
 METHODS = [method.name for method in pb.DESCRIPTOR.services_by_name["Admin"].methods]
@@ -37,10 +37,10 @@ class Ended(Exception):
 
 
 class Context:
-    """A call with an empty message."""
+    """A call with some messages."""
 
-    def __init__(self, request: bytes) -> None:
-        self.messages = [request]
+    def __init__(self, requests: Sequence[bytes]) -> None:
+        self.messages = [*reversed(requests)]
         self.status = ""
 
     async def read(self) -> Any:  # noqa: ANN401 - bytes, or gRPC's end
@@ -67,7 +67,7 @@ class Handlers:
 async def status(
     method: str,
     caller: Caller,
-    request: bytes = b"",
+    *requests: bytes,
     authority: Any = None,  # noqa: ANN401
     upkeep: Any = None,  # noqa: ANN401
 ) -> str:
@@ -83,7 +83,7 @@ async def status(
         keeper=SimpleNamespace(upkeep=upkeep or Untouched()),
         repository=Untouched(),
     )
-    handlers, context = Handlers(), Context(request)
+    handlers, context = Handlers(), Context(requests or [b""])
     AdminServicer(backend).add_to(handlers)
     handler = handlers.of(method)
     with ended():
@@ -135,3 +135,17 @@ async def test_a_call_that_goes_on_for_long_ends_once_its_token_does_not_hold_an
     upkeep = SimpleNamespace(back_up=pages)
     assert await status("BackUpStore", keeper, authority=authority, upkeep=upkeep) == "UNAUTHENTICATED"
     assert next(errors, "asked twice") == "asked twice"
+
+
+async def test_messages_of_a_restore_are_put_into_the_store_together() -> None:
+    sizes = list[int]()
+
+    async def restore(_: object, data: bytes) -> Sequence[object]:
+        sizes.append(len(data))
+        return ()
+
+    keeper = Caller(rights=frozenset({Right.ADMINISTER}))
+    parts = [pb.RestoreStoreRequest(data=bytes(2**18)).SerializeToString()] * 5
+    upkeep = SimpleNamespace(restore=restore)
+    assert await status("RestoreStore", keeper, *parts, upkeep=upkeep) == "INVALID_ARGUMENT"  # it is no whole backup
+    assert sizes == [2**20, 2**18]
