@@ -59,7 +59,11 @@ _BUFFER_INSTEAD = (
 )
 _ATTENTION = (
     "it weighs all steps of a sequence against each other, as attention does",
-    "Attention needs the whole sequence at once; export the recurrent part of the network without it",
+    (
+        "Attention needs the whole sequence at once; export the recurrent part of the network without it. Where a mask "
+        "leaves each step the last n alone, let the network put those n side by side instead, by n slices of its "
+        "padded rows: that is served"
+    ),
 )
 _OTHERWISE = ("its value at one step depends on other steps", ADVICE)
 _EXPLAINED: tuple[tuple[frozenset[str], tuple[str, str]], ...] = (

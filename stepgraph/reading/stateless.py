@@ -4,7 +4,9 @@ import onnx
 
 from stepgraph.cells import operators
 from stepgraph.errors import ModelRefused
+from stepgraph.graphs.graph import Graph
 from stepgraph.graphs.labels import label, name_of
+from stepgraph.graphs.nodes import attributes
 from stepgraph.reading import branches, loops
 
 NO_STATE = (
@@ -18,6 +20,8 @@ _WITHIN = (
     "If it runs within one step, over frequencies, say, nothing in the file is carried from step to step: say in "
     'model.toml beside the file which input is state, under [state]: INPUT = "OUTPUT"'
 )
+
+_MOVING = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 
 
 def refusal(model: onnx.ModelProto) -> ModelRefused:
@@ -38,8 +42,26 @@ def refusal_of_loops(model: onnx.ModelProto) -> ModelRefused:
 
 def _of_backwards(model: onnx.ModelProto) -> ModelRefused | None:
     for node in filter(operators.runs_backwards, reversed(model.graph.node)):
+        before = _reversal(Graph(model), node)
+        if before and attributes(node)["direction"] == b"reverse":
+            return ModelRefused(
+                f"{label(node)} runs reverse over steps that {label(before)} has reversed: the two cancel each other, "
+                "and no stream can do either. Export it as a forward cell, without the reversals around it",
+                name_of(node),
+            )
         return ModelRefused(f"{operators.backwards(node)}. {_WITHIN}", name_of(node))
     return None
+
+
+def _reversal(graph: Graph, node: onnx.NodeProto) -> onnx.NodeProto | None:
+    """What reverses steps just before a cell, with nothing between them but nodes that move whole axes."""
+    maker = graph.makers.get(node.input[0])
+    while maker is not None and maker.op_type in _MOVING:
+        maker = graph.makers.get(maker.input[0])
+    if maker is None or maker.op_type not in ("ReverseSequence", "Slice"):
+        return None
+    steps = graph.value(maker.input[4]) if len(maker.input) > 4 and maker.input[4] else None
+    return maker if maker.op_type == "ReverseSequence" or (steps is not None and steps.min() < 0) else None
 
 
 def _of_undecided(model: onnx.ModelProto) -> ModelRefused | None:

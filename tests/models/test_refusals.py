@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 from torch import Tensor, nn
@@ -53,6 +54,36 @@ class Attention(nn.Module):
         return torch.softmax(self.query(y) @ self.key(y).transpose(1, 2), 2) @ y
 
 
+class Banded(Attention):
+    """Attention of each step over the last ones, by a mask or by rows that are put side by side."""
+
+    def __init__(self, masked: bool, last: int = 4) -> None:
+        super().__init__()
+        self.masked, self.last = masked, last
+
+    def forward(self, y: Tensor) -> Tensor:
+        if not self.masked:
+            late = functional.pad(y, (0, 0, self.last - 1, 0))
+            rows = torch.stack([late[:, i : i + y.shape[1]] for i in range(self.last)], 2)
+            weights = torch.softmax((self.query(y)[:, :, None] * self.key(rows)).sum(-1), -1)
+            return (weights[..., None] * rows).sum(2)
+        step = torch.arange(y.shape[1])
+        apart = step[:, None] - step[None]
+        scores = self.query(y) @ self.key(y).transpose(1, 2)
+        return torch.softmax(scores.masked_fill((apart < 0) | (apart >= self.last), float("-inf")), 2) @ y
+
+
+class Reversed(nn.Module):
+    """A cell over reversed steps, and its answers reversed again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.GRU(INPUTS, HIDDEN, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cell(x.flip(1))[0].flip(1)
+
+
 class Pooling(nn.Module):
     """Attention that gives the sequence one answer."""
 
@@ -76,6 +107,10 @@ REFUSED: dict[str, tuple[Callable[[], Around], str]] = {
     "attention over time": (
         lambda: Around(after=Attention()),
         r"\(MatMul\) mixes steps .*, as attention does\. Attention needs the whole sequence at once; export the",
+    ),
+    "attention over the last steps by a mask": (
+        lambda: Around(after=Banded(masked=True)),
+        r"\(MatMul\) mixes steps .*Where a mask leaves each step the last n alone, .* n side by side instead",
     ),
     "attention that pools": (
         lambda: Around(after=Pooling()),
@@ -190,6 +225,7 @@ SERVED: dict[str, Callable[[], Around]] = {
     "the last step": lambda: Around(after=lambda y: y[:, -1]),
     "a mean over features": lambda: Around(after=lambda y: y.mean(2, keepdim=True)),
     "a running sum": lambda: Around(after=lambda y: torch.cumsum(y, 1)),
+    "attention over the last steps side by side": lambda: Around(after=Banded(masked=False)),
     "each step twice": lambda: Around(after=OverTime(nn.Upsample(scale_factor=2.0))),
     "a running sum over features": lambda: Around(after=lambda y: torch.cumsum(y, 2)),
     "positive inputs": lambda: Around(before=torch.log),
@@ -203,3 +239,13 @@ SERVED: dict[str, Callable[[], Around]] = {
 @pytest.mark.parametrize("name", SERVED)
 def test_what_looks_at_one_step_at_a_time_is_served(export: Export, name: str) -> None:
     assert load(export(SERVED[name](), (X + 1,), "x", "y", FREE), 4, 1.0).graph.layers
+
+
+def test_a_cell_that_runs_reverse_over_reversed_steps_is_refused_for_the_reversals(export: Export) -> None:
+    file = export(Reversed(), (X,), "x", "y", FREE)
+    model = onnx.load(file)
+    (cell,) = (node for node in model.graph.node if node.op_type == "GRU")
+    cell.attribute.append(onnx.helper.make_attribute("direction", "reverse"))
+    onnx.save(model, file)
+    with pytest.raises(ModelRefused, match=r"runs reverse over steps that .*\(Slice\) has reversed: the two cancel"):
+        load(file, 1, 0.0)
