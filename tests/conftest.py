@@ -36,17 +36,22 @@ WORKER = "PYTEST_XDIST_WORKER"
 # The files that take longest come first: one that began last would keep one processor busy alone.
 LONGEST = (
     "end_to_end/test_survival.py",
-    "bench/test_command.py",
     "end_to_end/test_memory.py",
     "end_to_end/test_demo.py",
+    "bench/test_command.py",
     "isolation/test_hostile_files.py",
-    "training/test_resume.py",
     "models/test_made_files.py",
+    "training/test_resume.py",
     "models/test_operators.py",
     "models/test_random_graphs.py",
     "end_to_end/test_life.py",
+    "end_to_end/test_clients_survive.py",
+    "oip/test_sequences.py",
     "tabular/test_processes.py",
+    "tabular/test_served.py",
     "simulation/test_random_schedules.py",
+    "bench/test_rig.py",
+    "cli/test_cli.py",
 )
 
 

@@ -13,25 +13,34 @@ import grpc
 import numpy as np
 import pytest
 
+import tidegate
 from tests.end_to_end.bystander import bystander
 from tests.raw_stream import RawStream, open_, steps
-from tests.running_server import ROOT
+from tests.running_server import ROOT, RunningServer
+from tests.zoo import Zoo, repository
 from tidegate.v1 import sequence_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
-
-    from tests.running_server import RunningServer
+    from collections.abc import AsyncIterator, Iterator
 
 ALL = 20  # how many sequences the server takes
 BIG = np.zeros((20_000, 3), np.float32)  # 240 kB: more than a connection takes in one piece
 
 
+@pytest.fixture(scope="module")
+def shared(zoo: Zoo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    models = repository(zoo, tmp_path_factory.mktemp("limited"), "lstm")
+    with RunningServer(models, "--max-sequences", str(ALL + 1)) as server:
+        yield server.ready()
+
+
 @pytest.fixture
-def limited(start: Callable[..., RunningServer], lstm_only: Path) -> RunningServer:
-    """A server whose sequences can all be taken by one client, and one more for a bystander."""
-    return start(lstm_only, "--max-sequences", str(ALL + 1)).ready()
+def limited(shared: RunningServer) -> RunningServer:
+    """A server whose sequences can all be taken by one client, and one more for a bystander; none of them is taken."""
+    with tidegate.connect(shared.address) as operator:
+        while any(sequence.life == "open" for sequence in operator.admin.sequences()):
+            pass  # until the server knows that the clients of the test before are gone
+    return shared
 
 
 async def take_all_when_free(server: RunningServer) -> None:
