@@ -76,7 +76,8 @@ class Authority:
             meter = self._public.setdefault(shown.address, Meter())
             return Caller(shown.address, rights=rights, meter=meter)
         if not shown.secret and not shown.subject:
-            raise Unauthenticated("this server asks for a token, which comes as `authorization: Bearer tg_...`")
+            other = ", or for a certificate whose common name stands for one" if self._by_certificate else ""
+            raise Unauthenticated(f"this server asks for a token, which comes as `authorization: Bearer tg_...`{other}")
         token = self._found(shown)
         if token is None and not self._fault and self._changed():  # it may be as new as the question
             self._end_withdrawn()

@@ -141,6 +141,8 @@ def test_a_certificate_may_stand_for_a_secret_and_a_secret_goes_before_it(world:
     for unknown in (replace(edge, subject="edge-2"), replace(edge, secret=secret.make())):
         with pytest.raises(Unauthenticated):
             world.authority.caller(unknown)
+    with pytest.raises(Unauthenticated, match="or for a certificate whose common name stands for one"):
+        world.authority.caller(replace(edge, subject=""))  # its names are no common name
 
 
 def test_a_token_that_was_just_added_is_known_at_once(world: World) -> None:
