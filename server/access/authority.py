@@ -2,9 +2,9 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from hmac import compare_digest
 from weakref import WeakValueDictionary
 
@@ -14,6 +14,7 @@ from server.access.token import Token
 from server.access.token_file import TokenFile
 from server.caller import EVERY_RIGHT, PUBLIC_RIGHTS, TOKEN, Caller, Right
 from server.errors import Draining, TidegateError, Unauthenticated
+from server.held import Held
 from server.meter import NO_LIMITS, Limits, Meter
 from server.stamp import GONE, stamp_of
 
@@ -126,15 +127,11 @@ class Authority:
 
     # What changes -----------------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def watching(self, caller: Caller, end: Callable[[TidegateError], None]) -> Iterator[None]:
+    def watching(self, caller: Caller, end: Callable[[TidegateError], None]) -> Held[None]:
         """During the block `end` is called once the caller's token does not hold any more."""
         key = object()
         self._present[key] = caller, end
-        try:
-            yield
-        finally:
-            del self._present[key]
+        return Held(None, partial(self._present.__delitem__, key))
 
     def refresh(self) -> bool:
         """Reads the file if it has changed; a broken one changes nothing. Ends the streams of tokens that are gone."""

@@ -5,12 +5,13 @@ An own limit, because grpc.aio's maximum_concurrent_rpcs cannot be relied on (gr
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from server.caller import Caller
 from server.errors import Draining, OverLimit, Reason
+from server.held import Held
 from server.repository.repository import Repository
 from server.runtime.served_model import ServedModel
 from server.settings import Settings
@@ -58,28 +59,22 @@ class Admission:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._quiet.wait(), seconds)
 
-    @contextmanager
-    def stream(self, caller: Caller) -> Iterator[None]:
+    def stream(self, caller: Caller) -> Held[None]:
         """Takes a place for one stream while it is served. Raises OverLimit, Draining."""
         self._check_open()
-        give_back = self._streams.take(caller)
-        try:
-            with self.call():
-                yield
-        finally:
-            give_back()
+        return self.call(self._streams.take(caller))
 
-    @contextmanager
-    def call(self) -> Iterator[None]:
+    def call(self, give_back: Callable[[], None] = lambda: None) -> Held[None]:
         """A server that stops waits for this call."""
         self._calls += 1
         self._quiet.clear()
-        try:
-            yield
-        finally:
-            self._calls -= 1
-            if not self._calls:
-                self._quiet.set()
+        return Held(None, partial(self._end_call, give_back))
+
+    def _end_call(self, give_back: Callable[[], None]) -> None:
+        give_back()
+        self._calls -= 1
+        if not self._calls:
+            self._quiet.set()
 
     def answer(self, caller: Caller) -> Callable[[], None]:
         """A place for one call, given back by the function that is returned. Raises OverLimit."""

@@ -23,7 +23,7 @@ def unary(backend: Backend, kind: type[Message], answer: Answer) -> Any:  # noqa
     name = kind.__name__.removesuffix("Request")
 
     async def call(_: object, context: Context) -> bytes:
-        async with status.told(context, backend.noted(context, name)):
+        async with status.Told(context, backend.noted(context, name)):
             caller = backend.caller(context)
             left = backend.admission.answer(caller)
             context.add_done_callback(lambda _: left())
@@ -32,19 +32,25 @@ def unary(backend: Backend, kind: type[Message], answer: Answer) -> Any:  # noqa
                 request = parsed(kind, data)
                 await asyncio.sleep(0)  # to read a large one takes a millisecond
                 return await answer(request, caller, context)
-        raise AssertionError("an error ends the call")
 
     return grpc.stream_unary_rpc_method_handler(call)  # the same on the wire, and read when it may come
 
 
-async def stream(
-    backend: Backend, name: str, context: Context, make: Callable[[Context, Caller, Allowance], Exchange]
-) -> None:
-    """Serves a call of any number of requests and answers."""
-    async with status.told(context, backend.noted(context, name)):
-        caller = backend.caller(context)
-        caller.require(Right.PREDICT)
-        with backend.admission.stream(caller), backend.allowances.one(caller.account) as allowed:
-            exchange = make(context, caller, allowed)
-            with backend.authority.watching(caller, exchange.fail):
-                await exchange.serve(backend.admission.leaving)
+def stream(
+    backend: Backend,
+    name: str,
+    reader: Callable[[bytes], Any],
+    make: Callable[[Context, Caller, Allowance], Exchange],
+) -> Any:  # noqa: ANN401 # gRPC's
+    """The handler of a call of any number of requests, which `reader` reads, and answers, which an exchange writes."""
+
+    async def call(_: object, context: Context) -> None:
+        async with status.Told(context, backend.noted(context, name)):
+            caller = backend.caller(context)
+            caller.require(Right.PREDICT)
+            with backend.admission.stream(caller), backend.allowances.one(caller.account) as allowed:
+                exchange = make(context, caller, allowed)
+                with backend.authority.watching(caller, exchange.fail):
+                    await exchange.serve(backend.admission.leaving)
+
+    return grpc.stream_stream_rpc_method_handler(call, reader)

@@ -5,7 +5,6 @@ Knows no protocol: a `Dialect` translates between a client's messages and a `Str
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +17,7 @@ from server.edge.pace import Pace
 from server.errors import Silent, TidegateError
 from server.streams.allowance import Allowance
 from server.streams.events import Answered, Failed, FleetAnswered, kept
+from server.waiting import Queue, added, first
 
 log = logging.getLogger(__name__)
 
@@ -60,13 +60,13 @@ class Exchange:
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._stream = make(self._emit)
         # reading
-        self._heard = self._last_was_read = False
-        self._reading = False  # requests are being taken
+        self._silent: asyncio.TimerHandle | None = None  # ends a stream without a message
+        self._last_was_read = self._reading = False  # the end of the call; requests are being taken
         self._stalled = False  # no request is taken until something was written, or until its turn has come
         self._queues = False  # for a turn
         self._bundle: Iterator[Request] | None = None  # the rest of a message
         # writing
-        self._outgoing: deque[Outgoing] = deque()
+        self._outgoing: Queue[Outgoing] = ()
         self._unwritten = 0  # the bytes of those that carry no answer
         self._making: asyncio.Task[bytes] | None = None  # the next message, which is large
         self._will_write = False
@@ -80,13 +80,15 @@ class Exchange:
 
         Once `leaving` begins, the sequences are parked, and the client is told to go on elsewhere.
         """
-        silent = self._loop.call_later(self._silence, self._check_heard)
+        silent = Silent(f"nothing was said on this stream for {self._silence:g} s")
+        self._silent = self._loop.call_later(self._silence, self.fail, silent)
         leaving.add(self._leave)
         self._call.begin(self)
         try:
             await self._over
         finally:
-            silent.cancel()
+            if self._silent is not None:
+                self._silent.cancel()
             leaving.discard(self._leave)
             self._call.end()
             for task in (self._parking, self._making):
@@ -100,10 +102,6 @@ class Exchange:
         """Ends the stream with an error."""
         if not self._over.done():
             self._over.set_exception(error)
-
-    def _check_heard(self) -> None:
-        if not self._heard:
-            self.fail(Silent(f"nothing was said on this stream for {self._silence:g} s"))
 
     def _leave(self) -> None:
         if not self._last_was_read:
@@ -182,7 +180,9 @@ class Exchange:
         if message is grpc.aio.EOF:
             self._last_was_read = True
             return False
-        self._heard = True
+        if self._silent is not None:
+            self._silent.cancel()
+            self._silent = None
         if self._leaving:
             return True  # the client sends it again where it goes on
         if isinstance(message, Bundle):
@@ -221,12 +221,12 @@ class Exchange:
 
     def _emit(self, event: Any) -> None:  # noqa: ANN401 # of those that the dialect writes
         if isinstance(event, _ANSWERS):
-            self._outgoing.append(kept(event) if self._call.full else event)
+            self._outgoing = added(self._outgoing, kept(event) if self._call.full else event)
         else:
             if isinstance(event, Failed):
                 self._note(event, self._stream)
             message = self._dialect.write(event)  # at once: what waits is counted as what it takes
-            self._outgoing.append(message)
+            self._outgoing = added(self._outgoing, message)
             self._unwritten += message.size if isinstance(message, Large) else len(message)
         if not self._reading:
             self._write_later()
@@ -260,13 +260,13 @@ class Exchange:
 
     def _made(self, making: asyncio.Task[bytes]) -> None:
         self._making = None
-        if making.cancelled() or self._over.done():
+        if making.cancelled() or self._over.done() or not (outgoing := self._outgoing):
             return None
         if (error := making.exception()) is not None:
             return self.fail(error)
-        large = self._outgoing[0]
+        large = outgoing[0]
         assert isinstance(large, Large)
-        self._outgoing[0] = made = making.result()
+        outgoing[0] = made = making.result()
         self._unwritten += len(made) - large.size
         return self._write()
 
@@ -274,7 +274,7 @@ class Exchange:
         message, count = self._dialect.bundle(self._outgoing)
         answers = others = 0  # bytes
         for _ in range(count):  # the arrays are freed now: they are in the message
-            sent = self._outgoing.popleft()
+            sent, self._outgoing = first(self._outgoing)
             if isinstance(sent, bytes):
                 others += len(sent)
             else:

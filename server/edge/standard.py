@@ -51,14 +51,14 @@ class Health:
             self._changed = asyncio.Event()
 
     async def _check(self, _: object, context: Context) -> bytes:
-        async with status.told(context):
+        async with status.Told(context):
             value = self._status.get(await self._service(self._admission.answer, context))
         if value is None:
             await context.abort(grpc.StatusCode.NOT_FOUND)
         return _said(value)
 
     async def _watch(self, _: object, context: Context) -> AsyncIterator[bytes]:
-        async with status.told(context):
+        async with status.Told(context):
             service = await self._service(self._admission.watch, context)
         said = None
         while True:
@@ -100,7 +100,7 @@ class Reflection:
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(reflection.SERVICE_NAME, handlers),))
 
     async def _reflect(self, requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
-        async with status.told(context):
+        async with status.Told(context):
             left = self._admission.watch(self._caller(context))
             context.add_done_callback(lambda _: left())
             asked = (_parsed(reflection_pb2.ServerReflectionRequest, data) async for data in requests)

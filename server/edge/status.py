@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from math import ceil
 from typing import Any, NoReturn
 
@@ -37,26 +36,32 @@ _CODES = {
 }  # of other reasons INVALID_ARGUMENT
 
 
-@asynccontextmanager
-async def told(
-    context: Any,  # noqa: ANN401 # gRPC's, whose type parameters differ
-    note: Callable[[TidegateError], None] = lambda _: None,
-) -> AsyncIterator[None]:
-    """Ends the call with the status for an error, which is noted before.
+class Told:
+    """Ends the call with the status for an error of the block, which is noted before.
 
     A fault of the server is logged, and told without details.
     """
-    try:
-        yield
-    except TidegateError as error:
-        note(error)
-        await abort(context, error)
-    except (grpc.aio.AbortError, grpc.aio.UsageError):
-        raise
-    except Exception:
-        log.exception("a call failed")
-        note(fault := TidegateError("the server failed; its log has the details"))
-        await abort(context, fault)
+
+    __slots__ = ("_context", "_note")
+
+    def __init__(
+        self,
+        context: Any,  # noqa: ANN401 # gRPC's, whose type parameters differ
+        note: Callable[[TidegateError], None] = lambda _: None,
+    ) -> None:
+        self._context = context
+        self._note = note
+
+    async def __aenter__(self) -> None: ...
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if not isinstance(error, Exception) or isinstance(error, grpc.aio.AbortError | grpc.aio.UsageError):
+            return
+        if not isinstance(error, TidegateError):
+            log.error("a call failed", exc_info=error)
+            error = TidegateError("the server failed; its log has the details")
+        self._note(error)
+        await abort(self._context, error)
 
 
 async def abort(context: "grpc.aio.ServicerContext[object, object]", error: TidegateError) -> NoReturn:

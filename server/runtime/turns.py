@@ -31,6 +31,8 @@ def _logged(error: Exception) -> None:
 class Line:
     """The long work of one client, done in order. Made by `Turns.line`."""
 
+    __slots__ = ("_turns", "work")
+
     def __init__(self, turns: "Turns") -> None:
         self._turns = turns
         # what is under way, and what waits; a queue only where there is some, as most lines of most clients are empty

@@ -1,8 +1,9 @@
 """How many bytes may wait for a stream, in each direction; the streams of one address share a limit."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+
+from server.held import Held
 
 _LEAST = 2**16  # bytes
 _ADDRESSES = 4
@@ -35,17 +36,16 @@ class Allowances:
         """How many have streams."""
         return len(self._of)
 
-    @contextmanager
-    def one(self, address: str) -> Iterator[Allowance]:
+    def one(self, address: str) -> Held[Allowance]:
         """The allowance of one more stream of an address, while it is served."""
         allowance = self._of.setdefault(address, Allowance(self._stream, 0))
         self._change(allowance, 1)
-        try:
-            yield allowance
-        finally:
-            if allowance.streams == 1:
-                del self._of[address]
-            self._change(allowance, -1)
+        return Held(allowance, partial(self._give_back, address, allowance))
+
+    def _give_back(self, address: str, allowance: Allowance) -> None:
+        if allowance.streams == 1:
+            del self._of[address]
+        self._change(allowance, -1)
 
     def _change(self, allowance: Allowance, by: int) -> None:
         allowance.streams += by

@@ -63,7 +63,7 @@ class Backlog:
         self._lines = Lines[_Held]()
         self.waiting = self._lines.entries
         self.bytes = 0  # for which they count
-        self._called = set[ServedSequence]()  # that are being made ready
+        self._called: set[ServedSequence] | tuple[()] = ()  # that are being made ready
         self._turn = False  # whether a request that was held is being taken up
 
     def concerns(self, handle: int) -> bool:
@@ -138,6 +138,7 @@ class Backlog:
     def _make_ready(self, unready: Sequence[ServedSequence]) -> None:
         called = [sequence for sequence in unready if sequence not in self._called]
         if called:
+            self._called = self._called or set()
             self._called.update(called)
             self._keeper.parking.wake(called, partial(self._made_ready, called))
 
@@ -155,7 +156,8 @@ class Backlog:
 
     def _note_ready(self, called: Sequence[ServedSequence], error: TidegateError | None) -> list[int]:
         """The handles of all requests that may be taken up thereby."""
-        self._called.difference_update(called)
+        if self._called:
+            self._called.difference_update(called)
         concerned = [sequence.handle for sequence in called]
         for sequence in called:
             handle = sequence.handle

@@ -6,7 +6,6 @@ Arrays by handle, so that a fleet of thousands is looked up at once. Knows no me
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import count as counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,11 +42,11 @@ class Handles:
         self.told = np.zeros(0, np.int64)  # the newest checkpoint that the client was told of without an answer
         self._groups = np.zeros(0, np.int32)  # an index into `_known`, or one of the above
         self.sequences: dict[int, ServedSequence] = {}
-        self.branched: set[int] = set()  # handles of sequences that were branched when they were placed, or still are
+        self.branched: set[int] | tuple[()] = ()  # those whose sequences were branched when placed, or still are
         # groups
         self._known: dict[int, Group] = {}
         self._alike: dict[tuple[ServedModel, Manner], int] = {}
-        self._indices = counter()
+        self._indices = 0  # that were given
 
     def new(self, handle: int, count: int) -> np.ndarray:
         """The handles from `handle` on. Raises OverLimit, UnknownHandle: they are too high, or in use."""
@@ -137,6 +136,7 @@ class Handles:
             sequence.handle = handle
             self.sequences[handle] = sequence
             if sequence.life is Life.BRANCHED:
+                self.branched = self.branched or set()
                 self.branched.add(handle)
 
     def settle(self, handles: np.ndarray, slots: np.ndarray, steps: np.ndarray | int, group: Group) -> None:
@@ -210,7 +210,8 @@ class Handles:
         index = self._alike.get((model, manner))
         if index is not None:
             return self._known[index]
-        index = self._alike[model, manner] = next(self._indices)
+        index = self._alike[model, manner] = self._indices
+        self._indices += 1
         form = Form(tuple(port.name for port in model.graph.outputs), manner.values, manner.bundle)
         group = self._known[index] = Group(model, trace, form, manner, _row_bytes(model, trace, manner.values))
         return group
@@ -234,7 +235,7 @@ class Handles:
 
     def _grow(self, size: int) -> None:
         if size > len(self._groups):
-            more = max(size, 2 * len(self._groups), 16) - len(self._groups)
+            more = max(size, 2 * len(self._groups)) - len(self._groups)
             self.slots, self.next, self.told, self._groups = (
                 np.concatenate([x, np.full(more, fill, x.dtype)])
                 for x, fill in ((self.slots, 0), (self.next, 0), (self.told, 0), (self._groups, FREE))

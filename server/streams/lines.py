@@ -9,6 +9,8 @@ E = TypeVar("E")
 class Lines(Generic[E]):
     """Lines by handle. Entries are compared by identity, and kept in the order in which they came."""
 
+    __slots__ = ("_behind", "_lines", "entries")
+
     def __init__(self) -> None:
         self.entries: dict[E, Sequence[int]] = {}  # with the handles of each
         self._lines: dict[int, list[E]] = {}  # none is empty

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,19 +15,20 @@ if TYPE_CHECKING:
     from stepgraph.rewriting.stepgraph import StepGraph
 
 HIDDEN, CELL, GATES = "hidden", "cell", "gates"
+EVERY: frozenset[Any] = frozenset()  # parts or layers
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Selection:
     """The trace that a client asked for. Empty `parts` or `layers` mean all of them; `every` is at least 1."""
 
     none: bool = False
-    parts: frozenset[str] = frozenset()
-    layers: frozenset[int] = frozenset()
+    parts: frozenset[str] = EVERY
+    layers: frozenset[int] = EVERY
     every: int = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Manner:
     """How a client wants to be answered."""
 
@@ -59,6 +60,9 @@ class TracePlan:
         return trace[:, self._indices]
 
 
+_NO_TRACE = TracePlan((), 1, slice(0, 0), wanted=False)
+
+
 def plan(selection: Selection, graph: StepGraph) -> TracePlan:
     """The plan for a selection of the columns that a model has.
 
@@ -70,7 +74,7 @@ def plan(selection: Selection, graph: StepGraph) -> TracePlan:
     if selection.none:
         if selection.parts or selection.layers or selection.every > 1:
             raise BadInput("the trace selection says none and selects something", Reason.BAD_TRACE)
-        return TracePlan((), 1, slice(0, 0), wanted=False)
+        return _NO_TRACE
     for layer in sorted(selection.layers):
         if layer >= len(graph.layers):
             raise BadInput(

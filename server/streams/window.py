@@ -5,7 +5,6 @@ the steps of other sequences. Knows no messages and no keeper; `replies` collect
 """
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +19,7 @@ from server.streams.events import Answered, Event, Failed, FleetAnswered
 from server.streams.handles import Handles
 from server.streams.lines import Lines
 from server.streams.replies import Chunk, Fleet, Group, Mark
+from server.waiting import Queue, added, first
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class Window:
         self.outstanding = 0  # bytes of answers that are computed or to be computed, and not written
         self._lines: Lines[_Waiting] = Lines()
         self.waiting = self._lines.entries  # requests that wait
-        self._ready: deque[_Waiting] = deque()  # first in all of their lines: they take turns
+        self._ready: Queue[_Waiting] = ()  # first in all of their lines: they take turns
         self._held = 0  # bytes that wait
         self._blocks: dict[Block, Group] = {}  # with a batcher, oldest first
         self.gone = False  # the client is
@@ -144,10 +144,10 @@ class Window:
     def go_on(self) -> None:
         """Submits blocks while there is room, one of each request in turn."""
         while self._ready and self._fits(self._ready[0].head):
-            entry = self._ready.popleft()
+            entry, self._ready = first(self._ready)
             block, more = entry.take()
             if more:
-                self._ready.append(entry)
+                self._ready = added(self._ready, entry)
             else:
                 self._forget(entry)
             self._submit(entry.group, block)
@@ -159,7 +159,7 @@ class Window:
         self.outstanding = self._held = 0
         marks = [entry for entry in self._lines.entries if not entry.head.steps]
         self._lines.clear()
-        self._ready.clear()
+        self._ready = ()
         for block, group in list(self._blocks.items()):
             if block.steps:
                 group.model.batcher.drop([block])
@@ -172,12 +172,13 @@ class Window:
 
     def _put(self, entry: _Waiting, handles: Sequence[int]) -> None:
         if self._lines.put(entry, handles):
-            self._ready.append(entry)
+            self._ready = added(self._ready, entry)
 
     def _forget(self, entry: _Waiting) -> None:
         """Removes a request that waits no more; requests behind it may be ready."""
         self._held -= entry.size
-        self._ready.extend(self._lines.first(self._lines.remove(entry)))
+        for behind in self._lines.first(self._lines.remove(entry)):
+            self._ready = added(self._ready, behind)
 
     def _submit(self, group: Group, block: Block) -> None:
         block.account = self._account
@@ -212,6 +213,8 @@ class Window:
 
     def done(self, block: Block) -> None:
         self._blocks.pop(block, None)
+        if not self._blocks:
+            self._blocks = {}  # one that was emptied keeps its memory
 
     def failed(self, block: Block, handle: int, step: int, error: TidegateError, freed: int) -> None:
         """A step could not be computed: the sequence stays before it, and the steps sent after it are refused."""
@@ -233,7 +236,7 @@ class Window:
                 self._refuse(later, why)
         for entry in list(self._lines.entries):
             if _concerns(entry.head, affected):
-                if entry in self._ready:
+                if self._ready and entry in self._ready:
                     self._ready.remove(entry)
                 self._forget(entry)
                 self._refuse(entry.head, why)

@@ -103,7 +103,7 @@ class Line:
     async def _serve(self, server: Server) -> None:
         context = Context(self, self._codec.metadata)
         try:
-            await server.servicer.stream(None, context)
+            await server.servicer.stream.stream_stream(None, context)
         except AioRpcError as error:
             self._over = self._over or error
         finally:

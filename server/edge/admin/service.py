@@ -55,16 +55,15 @@ class AdminServicer:
 
     def _one(self, kind: type[Message], right: Right, call: Callable[[Any, Caller], Awaitable[bytes]]) -> Any:  # noqa: ANN401 # gRPC's
         async def answer(_: object, context: Context) -> bytes:
-            async with status.told(context, self._backend.noted(context, kind.__name__.removesuffix("Request"))):
+            async with status.Told(context, self._backend.noted(context, kind.__name__.removesuffix("Request"))):
                 caller = self._caller(context, right)
                 return await call(await self._request(kind, caller, context), caller)
-            raise AssertionError("an error ends the call")
 
         return grpc.stream_unary_rpc_method_handler(answer)  # the same on the wire, and read when it may come
 
     def _many(self, kind: type[Message], right: Right, call: Callable[[Any, Caller], AsyncIterator[bytes]]) -> Any:  # noqa: ANN401 # gRPC's
         async def answer(_: object, context: Context) -> AsyncIterator[bytes]:
-            async with status.told(context, self._backend.noted(context, kind.__name__.removesuffix("Request"))):
+            async with status.Told(context, self._backend.noted(context, kind.__name__.removesuffix("Request"))):
                 caller = self._caller(context, right)
                 request = await self._request(kind, caller, context)
                 async for message in call(request, caller):
@@ -128,7 +127,7 @@ class AdminServicer:
 
     async def restore_store(self, _: object, context: Context) -> bytes:
         """Puts the records of a backup into the store as they come."""
-        async with status.told(context, self._backend.noted(context, "RestoreStore")):
+        async with status.Told(context, self._backend.noted(context, "RestoreStore")):
             caller = self._caller(context, Right.ADMINISTER)
             _check_all(caller)
             reader, outcomes, waiting = Reader(), Counter[Outcome](), bytearray()
@@ -145,7 +144,6 @@ class AdminServicer:
             return pb.RestoreStoreResponse(
                 restored=outcomes[Outcome.PUT], kept=outcomes[Outcome.KEPT], gone=outcomes[Outcome.GONE]
             ).SerializeToString()
-        raise AssertionError("an error ends the call")
 
     # Versions ---------------------------------------------------------------------------------------------------------
 

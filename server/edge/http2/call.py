@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -16,6 +15,7 @@ from server.edge.http2 import compression
 from server.edge.http2.frames import Code
 from server.edge.http2.large import LargeMessage
 from server.edge.http2.life import State
+from server.waiting import Queue, added, first
 
 if TYPE_CHECKING:
     from server.edge.dialect import Listener
@@ -44,14 +44,13 @@ class Call:
 
     def __init__(self, connection: Connection, stream: CallStream, request: Request, handler: Handler) -> None:
         self.client = connection
-        self.auth_context = connection.auth_context  # what TLS has verified of the client
         self._stream = stream
         self._request = request
         self._handler = handler
         self._parse = handler.request_deserializer or bytes
         self._loop = connection.server.loop
         # inwards
-        self._messages: deque[tuple[bytes, bool]] = deque()
+        self._messages: Queue[tuple[bytes, bool]] = ()
         self._half_closed = False
         self._reader: asyncio.Future[None] | None = None
         self._asked = False  # for a message that is not here
@@ -78,6 +77,9 @@ class Call:
 
     def peer(self) -> str:
         return self.client.peer
+
+    def auth_context(self) -> dict[str, list[bytes]]:
+        return self.client.auth_context()
 
     def invocation_metadata(self) -> Metadata:
         return self._request.metadata
@@ -147,7 +149,7 @@ class Call:
         if message is None:
             return None
         self._asked = False
-        self._messages.popleft()
+        _, self._messages = first(self._messages)
         self._stream.took(len(data))
         return self._parse(message)
 
@@ -179,7 +181,14 @@ class Call:
             if not compression.knows(self._request.encoding):
                 self._trailing = (("grpc-accept-encoding", compression.ACCEPTED),)
                 await self.abort(_CODE.UNIMPLEMENTED, f"messages come as {self._request.encoding[:64]!r}")
-            await self._run()
+            answer = await self._begun_work()
+            if inspect.isasyncgen(answer):
+                async for message in answer:
+                    await self.write(message)
+            elif self._handler.response_streaming:
+                await answer
+            else:
+                self._send(await answer)
             self._finish(_CODE.OK, "", self._trailing)
         except grpc.aio.AbortError:
             pass  # finished with its status
@@ -194,18 +203,10 @@ class Call:
             if self._stream.state is State.CLOSED:
                 self._end()
 
-    async def _run(self) -> None:
+    async def _begun_work(self) -> Any:  # noqa: ANN401 # a coroutine or an asynchronous generator
         handler = self._handler
         work = handler.stream_stream or handler.stream_unary or handler.unary_stream or handler.unary_unary
-        request = self if handler.request_streaming else await self._only_message()
-        answer = work(request, self)
-        if inspect.isasyncgen(answer):
-            async for message in answer:
-                await self.write(message)
-        elif handler.response_streaming:
-            await answer
-        else:
-            self._send(await answer)
+        return work(self if handler.request_streaming else await self._only_message(), self)
 
     async def _only_message(self) -> Any:  # noqa: ANN401 # what the handler's deserialiser makes
         message = await self.read()
@@ -276,7 +277,7 @@ class Call:
         self._end_large()
         if not self._messages:
             self.client.heard(self)
-        self._messages.append((data, compressed))
+        self._messages = added(self._messages, (data, compressed))
 
     def half_closed(self) -> None:
         """See Receiver."""
@@ -292,7 +293,7 @@ class Call:
 
     def gone(self) -> None:
         """See Receiver."""
-        self.client.left(self._stream.id)
+        self.client.left()
         if self.task is not None and asyncio.current_task(self._loop) is not self.task:
             self.client.server.gate.take(self.task.cancel)
         if self._served or not self._begun:

@@ -46,11 +46,9 @@ class Codec:
         self.most_frame = FRAME_SIZE
         self.ready = False  # the client has shown that it speaks HTTP/2: its preface and settings came
         self.leaving = False  # no further stream is begun
-        self.heard_ping: Callable[[], None] = lambda: None  # the client has answered one
         self._acceptor = acceptor
         self._limits = limits
-        self._account = account = Account(limits, clock)
-        self.charge, self.owe = account.charge, account.owe
+        self.account = Account(limits, clock)
         self._light_frames = 0  # not counted yet
         self._blocks = Blocks(limits)
         self._tail = b""  # bytes of a frame that is not whole
@@ -100,7 +98,7 @@ class Codec:
         if left and self._blocks.left > 0:
             self._tail, left = data[at:], 0
         if self._light_frames > _FEW:
-            self._account.charge_light(self._light_frames)
+            self.account.charge_light(self._light_frames)
             self._light_frames = 0
         if self._room < _ROOM // 2:
             self.put(frames.credit(0, _ROOM - self._room))
@@ -172,7 +170,7 @@ class Codec:
         elif kind == frames.PING:
             self._ping(flags, number, payload)
         else:
-            self.charge()
+            self.account.charge()
             self._take_rare(kind, flags, number, payload)
 
     def _take_rare(self, kind: int, flags: int, number: int, payload: bytes) -> None:
@@ -218,7 +216,7 @@ class Codec:
         """A frame of a stream that is no more: it was on its way then, or the client does not keep to the rules."""
         if not number & 1 or number > self._last:
             raise ConnectionFault(Code.PROTOCOL_ERROR, f"a frame came for stream {number}, which has not begun")
-        self.charge()
+        self.account.charge()
 
     def _data(self, flags: int, number: int, payload: bytes) -> None:
         self._room -= len(payload)
@@ -226,7 +224,7 @@ class Codec:
             raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "more data came than the connection's window allows")
         data = frames.unpadded(flags, payload)
         if not data:
-            self.charge()
+            self.account.charge()
         if (stream := self.streams.get(number)) is None:
             self._after_the_end(number)
         else:
@@ -237,7 +235,7 @@ class Codec:
         self._light_frames += 1
         control.check_ping(number, payload)
         if flags & ACK:
-            self.heard_ping()
+            self._acceptor.answered_ping()
         else:
             self.put(frames.frame(frames.PING, ACK, 0, payload))
 
@@ -252,7 +250,7 @@ class Codec:
             self.put(frames.frame(frames.SETTINGS, ACK, 0))
 
     def _resize(self, first_send_room: int) -> None:
-        self.charge(len(self.streams) // _STREAMS_A_FRAME)
+        self.account.charge(len(self.streams) // _STREAMS_A_FRAME)
         change, self._first_send_room = first_send_room - self._first_send_room, first_send_room
         for stream in list(self.streams.values()):
             stream.send_room += change
@@ -272,7 +270,7 @@ class Codec:
             self._after_the_end(block.number)
         else:
             self._last = block.number
-            self.charge(0)
+            self.account.charge(0)
             self._call(block)
 
     def _call(self, block: Block) -> None:
@@ -294,5 +292,5 @@ class Codec:
         return None
 
     def _refuse(self, number: int, code: Code) -> None:
-        self.charge()
+        self.account.charge()
         self.put(frames.reset(number, code))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from itertools import islice
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, cast
 
 from server.edge.callers import address_of
@@ -42,7 +42,6 @@ class Connection(asyncio.Protocol):
         self.full = False  # the socket takes no more for now
         self._transport: asyncio.Transport | SecureTransport
         self._codec: Codec
-        self._calls: dict[int, Call] = {}
         self._hearing: list[Call] = []  # those of which something came in this read
         self._reads = False
         self._reading = server.beginners  # shares the time of a turn
@@ -73,8 +72,7 @@ class Connection(asyncio.Protocol):
         self.peer = peer_of(self._transport)
         self.address = address_of(self.peer)
         self._transport.set_write_buffer_limits(_FULL)
-        self._codec = Codec(self, self.server.options.limits, self._put, self.server.loop.time)
-        self._codec.heard_ping = self._ping_heard
+        self._codec = Codec(self, self.server.options.limits, self._put, monotonic)
         self._codec.begin()
         self._without_calls_since = self.server.loop.time()
         self._look_after(self.server.options.silent_seconds, self._first_look)
@@ -173,8 +171,8 @@ class Connection(asyncio.Protocol):
         """See asyncio.Protocol."""
         self.full = False
         self._read_or_wait()
-        for call in list(self._calls.values()):
-            call.writable()
+        for stream in list(self._codec.streams.values()):
+            stream.receiver.writable()
 
     def auth_context(self) -> dict[str, list[bytes]]:
         """The common names in the client's certificate, which was verified, as grpc gives them; empty without one."""
@@ -189,15 +187,14 @@ class Connection(asyncio.Protocol):
         handler = self.server.find(request)
         if handler is None:
             return False
-        call = self._calls[stream.id] = stream.receiver = Call(self, stream, request, handler)
+        call = stream.receiver = Call(self, stream, request, handler)
         self._reading = self.server.others
         self.server.begun(call)
         return True
 
-    def left(self, number: int) -> None:
+    def left(self) -> None:
         """A stream has ended."""
-        del self._calls[number]
-        if not self._calls and not self._closing:
+        if not self._codec.streams and not self._closing:
             self._without_calls_since = self.server.loop.time()
             if self._codec.leaving:
                 self.close()
@@ -224,7 +221,7 @@ class Connection(asyncio.Protocol):
     def leave(self) -> None:
         """No further calls; closed once those that are under way have ended."""
         self._codec.leave(Code.NO_ERROR, "the server is stopping")
-        if not self._calls:
+        if not self._codec.streams:
             self.close()
 
     def close(self) -> None:
@@ -252,7 +249,7 @@ class Connection(asyncio.Protocol):
     def _look(self) -> None:
         """Every `keepalive_seconds`: a client that is silent is asked whether it is there."""
         options, now = self.server.options, self.server.loop.time()
-        if not self._calls and now - self._without_calls_since >= options.idle_seconds:
+        if not self._codec.streams and now - self._without_calls_since >= options.idle_seconds:
             self._codec.leave(Code.NO_ERROR, "a connection without calls")
             return self.close()
         unsent, self._unsent = self._unsent, self._transport.get_write_buffer_size()
@@ -277,7 +274,8 @@ class Connection(asyncio.Protocol):
             self._timer.cancel()
         self._timer = self.server.loop.call_later(seconds, look)
 
-    def _ping_heard(self) -> None:
+    def answered_ping(self) -> None:
+        """See Acceptor."""
         self._asked = False
 
 

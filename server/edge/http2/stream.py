@@ -46,6 +46,9 @@ class Acceptor(Protocol):
     def begin(self, stream: CallStream, request: Request) -> bool:
         """Sets the stream's receiver. False: there is no such method, and nothing was set."""
 
+    def answered_ping(self) -> None:
+        """The client has answered a ping."""
+
 
 class _Nobody:
     """Takes nothing, for a call whose method there is not."""
@@ -257,14 +260,14 @@ class CallStream:
         block = block if self._responded else fields.RESPONSE + block
         codec.put(frames.header_frames(self.id, block, END_STREAM, codec.most_frame))
         if self.state is State.OPEN:
-            codec.owe()  # a client that has this side reset streams pays as for resets of its own (CVE-2025-8671)
+            codec.account.owe()  # who has this side reset streams pays as for resets of its own (CVE-2025-8671)
             codec.put(frames.reset(self.id, Code.NO_ERROR))
         self._end(Event.SERVER_ENDS)
 
     def refuse(self, code: Code) -> None:
         """Ends the stream without a status."""
         if self.state is not State.CLOSED:
-            self._codec.owe()
+            self._codec.account.owe()
             self._codec.put(frames.reset(self.id, code))
             self._end(Event.RESET)
 

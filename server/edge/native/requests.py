@@ -10,7 +10,7 @@ from server.errors import BadInput, OverLimit, Reason, Refusal, WrongState
 from server.runtime.input_check import Named
 from server.runtime.state_value import LATEST, Part
 from server.streams.opening import Beginning
-from server.streams.trace import CELL, GATES, HIDDEN, Manner, Selection
+from server.streams.trace import CELL, EVERY, GATES, HIDDEN, Manner, Selection
 from tidegate import wire
 from tidegate.v1 import sequence_pb2, tensor_pb2, tidegate_pb2
 
@@ -137,8 +137,8 @@ def selection(message: sequence_pb2.TraceSelection) -> Selection:
     unknown = [part for part in message.parts if part not in _PARTS]
     if unknown:
         raise BadInput(f"the trace selection names part {unknown[0]}, which is unknown", Reason.BAD_TRACE)
-    parts = frozenset(_PARTS[part] for part in message.parts)
-    return Selection(message.none, parts, frozenset(message.layers), max(1, message.every))
+    parts = frozenset(_PARTS[part] for part in message.parts) or EVERY
+    return Selection(message.none, parts, frozenset(message.layers) or EVERY, max(1, message.every))
 
 
 def wants_values(encoding: int) -> bool:

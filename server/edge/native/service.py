@@ -57,24 +57,18 @@ class Servicer:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._descriptions = Descriptions()
+        reader = requests.reader(backend.settings.max_message_bytes)
+        self.stream = calls.stream(backend, "Stream", reader, self._exchange)  # its handler
 
     def add_to(self, server: Transport) -> None:
         """Registers the service. gRPC gives the bytes of requests, so that a bad one is refused with a reason."""
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-            "Stream": grpc.stream_stream_rpc_method_handler(
-                self.stream,
-                requests.reader(self._backend.settings.max_message_bytes),
-                None,  # an exchange writes bytes
-            ),
+            "Stream": self.stream,
             "Predict": calls.unary(self._backend, tidegate_pb2.PredictRequest, self.predict),
             "ListModels": calls.unary(self._backend, tidegate_pb2.ListModelsRequest, self.list_models),
             "DescribeModel": calls.unary(self._backend, tidegate_pb2.DescribeModelRequest, self.describe_model),
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-
-    async def stream(self, _requests: object, context: Context) -> None:
-        """Opens sequences, takes their steps, answers each, closes them."""
-        await calls.stream(self._backend, "Stream", context, self._exchange)
 
     def _exchange(self, context: Context, caller: Caller, allowed: Allowance) -> Exchange:
         backend = self._backend

@@ -84,16 +84,14 @@ class InferenceServicer:
             name: calls.unary(self._backend, kind, answer) for name, (kind, answer) in methods.items()
         }
         handlers |= {name: self._absent(what) for name, what in _ABSENT.items()}
-        handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
-            self.stream,
-            requests.reader(most),
-            None,  # an exchange writes bytes
+        handlers["ModelStreamInfer"] = calls.stream(
+            self._backend, "ModelStreamInfer", requests.reader(most), self._exchange
         )
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
     def _absent(self, what: str) -> Any:  # noqa: ANN401 # gRPC's
         async def refuse(_: object, context: Context) -> None:
-            async with status.told(context, self._backend.noted(context, "")):
+            async with status.Told(context, self._backend.noted(context, "")):
                 self._backend.caller(context)
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"this server has no {what}; see docs/oip.md")
 
@@ -108,10 +106,6 @@ class InferenceServicer:
             made, size = await self._inference.infer(caller, asked, user)
         context.add_done_callback(lambda _: self._inference.release(caller, size))
         return self._writer.answer(asked, made)
-
-    async def stream(self, _requests: object, context: Context) -> None:
-        """Requests of any sequences, each answered in its turn."""
-        await calls.stream(self._backend, "ModelStreamInfer", context, self._exchange)
 
     def _exchange(self, context: Context, caller: Caller, allowed: Allowance) -> Exchange:
         make = partial(Visit, self._inference, self._writer, caller, allowed)

@@ -76,6 +76,8 @@ class Side:
         self.calls.append(stream.receiver)
         return True
 
+    def answered_ping(self) -> None: ...
+
     def said(self) -> bytes:
         """What is to be sent since this was asked last."""
         data = b"".join(self.out)
