@@ -15,7 +15,9 @@ import tidegate
 from bench.processes.child import free_port
 from tests.running_server import RunningServer
 from tests.torch_models import Spec, write
+from tidegate.cli import pages
 from tidegate.cli.sinks import CsvSink
+from tidegate.drawing.glyphs import Style
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -216,6 +218,7 @@ def test_a_sequence_keeps_its_numbers_in_a_fleet_and_when_a_server_comes_back_wi
         narrowed = described.proof.narrowed
         assert (narrowed.weights, narrowed.steps) == ("int8", 300)
         assert f"{narrowed.error:.2g} ({100 * narrowed.share:.2g} % of their range)" in " ".join(described.remarks)
+        assert f"within {narrowed.error:.2g} with weights in int8, " in "\n".join(pages.page(described, Style()))
         with client.sequence("net") as one, client.fleet("net", FLEET.shape[1]) as fleet:
             alone = [one.step(row) for row in FLEET[:, 0]]
             together = [fleet.step(rows) for rows in FLEET]
