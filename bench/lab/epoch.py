@@ -1,7 +1,7 @@
-"""`python -m bench.lab.epoch`: what an epoch of a table costs, beside a plain torch loop of the same arithmetic.
+"""`python -m bench.lab.epoch [--also]`: what an epoch of a table costs, beside a plain torch loop of the same sums.
 
 Both learn the weather of Beijing with the same windows, one thread and no validation, in turns; the least
-processor time of each counts.
+processor time of each counts. `--also`: beside ours in bfloat16, and compiled by torch.
 """
 
 from __future__ import annotations
@@ -70,32 +70,52 @@ def cost(work: Callable[[], None]) -> float:
     return time.process_time() - began
 
 
-def compare(cell: Cell, folder: Path) -> float:
+def compare(cell: Cell, folder: Path, *, also: bool) -> float:
     """An epoch of ours as a multiple of the plain loop's; prints both."""
     config = defaults(
         files=(str(WEATHER),), target=("TEMP",), horizons=(1, 6, 24), cell=cell, steps=10**6, evaluate_every=10**6,
         patience=10**6, runs=folder, models=folder,
     )  # fmt: skip
     task = TableTask(config, config.look())
-    trainer, bare = Trainer(config, task), Bare(config, task)
-    ours, plain = [], []
+    works = {"ours": epoch_of(Trainer(config, task), task), "plain": Bare(config, task).epoch}
+    if also:
+        compiled = Trainer(config, task)
+        compiled.network.get_submodule("core").compile()
+        works |= {"bfloat16": rounded(epoch_of(Trainer(config, task), task)), "compiled": epoch_of(compiled, task)}
+    least = dict.fromkeys(works, float("inf"))
     for _ in range(ROUNDS):
-        plain.append(cost(bare.epoch))
-        ours.append(cost(lambda: trainer.fit(until=trainer.step + task.lanes.windows)))
-    ratio = min(ours) / min(plain)
+        least = {name: min(least[name], cost(work)) for name, work in works.items()}
+    ratio = least["ours"] / least["plain"]
     windows = f"{task.lanes.windows} x {config.batch} windows of {task.window} rows"
-    print(f"{cell:5} {windows}: {min(ours):.3f} s, the plain loop {min(plain):.3f} s: {ratio:.3f}", flush=True)
+    print(f"{cell:5} {windows}: {least['ours']:.3f} s, the plain loop {least['plain']:.3f} s: {ratio:.3f}", flush=True)
+    for name in list(works)[2:]:
+        print(f"      {name}: {least[name] / least['ours']:.2f} of ours", flush=True)
     return ratio
 
 
-def main() -> int:
+def epoch_of(trainer: Trainer, task: TableTask) -> Callable[[], None]:
+    """Every window once, by a trainer."""
+    return lambda: trainer.fit(until=trainer.step + task.lanes.windows)
+
+
+def rounded(work: Callable[[], None]) -> Callable[[], None]:
+    """The same with products of matrices in bfloat16."""
+
+    def rounding() -> None:
+        with torch.autocast("cpu", torch.bfloat16):
+            work()
+
+    return rounding
+
+
+def main(arguments: list[str]) -> int:
     """Exit status 1 if one of the cells costs more than it may."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        ratios = [compare(cell, Path(folder)) for cell in CELLS]
+        ratios = [compare(cell, Path(folder), also="--also" in arguments) for cell in CELLS]
     print(f"an epoch costs at most {max(ratios):.3f} of a plain loop's; {MOST:.2f} is the limit")
     return int(max(ratios) > MOST)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
