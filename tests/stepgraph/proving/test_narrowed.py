@@ -1,6 +1,7 @@
 """Weights in a narrower type because model.toml says so: how far that leads from the file, and whose bits they are."""
 
 import io
+import re
 from pathlib import Path
 from typing import cast
 
@@ -85,38 +86,41 @@ def of_the_file(file: Path, x_BT: NDArray[np.generic]) -> NDArray[np.float32]:
     return cast("NDArray[np.float32]", y_BTN.transpose(1, 0, 2))
 
 
-@pytest.mark.parametrize(("kind", "precision"), EACH)
-def test_answers_stay_near_those_of_the_file_and_the_page_says_how_near(
-    tmp_path: Path, kind: str, precision: str
-) -> None:
-    file, x_TB1I = written(tmp_path, Net(kind, HIDDEN), said(precision)), rows()
-    model = load(file, 4, 0.0)
+@pytest.fixture(scope="module", params=EACH)
+def narrow(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, LoadedModel]:
+    """A file, and what is served of it; its model.toml asks for another precision in each."""
+    kind, precision = request.param
+    file = written(tmp_path_factory.mktemp(precision), Net(kind, HIDDEN), said(precision))
+    return file, load(file, 4, 0.0)
+
+
+def test_answers_stay_as_near_to_those_of_the_file_as_the_proof_says(narrow: tuple[Path, LoadedModel]) -> None:
+    file, model = narrow
+    x_TB1I, narrowed = rows(), model.proof.narrowed
     wanted, got = of_the_file(file, x_TB1I[:, :, 0].transpose(1, 0, 2)), streamed(model, x_TB1I)[0]
     apart = float(np.abs(got.reshape(wanted.shape) - wanted).max())
-    narrowed = model.proof.narrowed
     assert narrowed is not None
-    assert 0 < apart < 2 * narrowed.error < FARTHEST[precision]
+    assert 0 < apart < 2 * narrowed.error < FARTHEST[narrowed.weights]
     assert 0 < narrowed.share <= 0.1
-    page = " ".join(line.text.strip() for line in lines(examine(file)))
-    assert (
-        f"weights in {precision}, as model.toml says: answers differ from the file's by at most {narrowed.error:.2g} ("
-        in page
-    )
-    assert "% of their range) over 300 steps" in page
-    assert "tried: before its weights were made narrower, agrees with the original file" in page
-    assert f'precision = "{precision}"' in page
-    assert "sequences run one by one" not in page
 
 
-@pytest.mark.parametrize(("kind", "precision"), EACH)
-def test_a_sequence_has_the_same_bits_whoever_shares_its_batch(tmp_path: Path, kind: str, precision: str) -> None:
-    model, x_TB1I = load(written(tmp_path, Net(kind, HIDDEN), said(precision)), 4, 0.0), rows()
+def test_a_sequence_has_the_same_bits_whoever_shares_its_batch(narrow: tuple[Path, LoadedModel]) -> None:
+    model, x_TB1I = narrow[1], rows()
     x_TB1I[:, 0] *= 1_000  # a scale for the whole batch would drown the others
     answers, states = streamed(model, x_TB1I)
     for row in range(BATCH):
         alone, state = streamed(model, x_TB1I[:, row : row + 1])
         np.testing.assert_array_equal(alone[:, 0], answers[:, row])
         np.testing.assert_array_equal(state[0], states[row])
+
+
+def test_the_page_says_how_far_answers_are_from_those_of_the_file(tmp_path: Path) -> None:
+    page = " ".join(line.text.strip() for line in lines(examine(written(tmp_path, Net("GRU", 32), said("int8")))))
+    apart = r"answers differ from the file's by at most \S+ \(\S+ % of their range\) over 300 steps"
+    assert re.search(f"weights in int8, as model.toml says: {apart}", page)
+    assert "tried: before its weights were made narrower, agrees with the original file" in page
+    assert 'precision = "int8"' in page
+    assert "sequences run one by one" not in page
 
 
 def test_rows_of_zeros_and_very_large_numbers_are_computed(tmp_path: Path) -> None:
