@@ -45,7 +45,7 @@ class Activation:
         if dtype != np.float32:
             single = self(g, g.cast(tensor, np.dtype(np.float32)), np.dtype(np.float32))
             return g.cast(single, dtype)
-        alpha, beta = (g.constant(np.array(value or 0, dtype)) for value in (self.alpha, self.beta))
+        alpha, beta = (g.constant(value or 0, dtype) for value in (self.alpha, self.beta))
         match self.name:
             case "Affine":
                 return g.op("Add", g.op("Mul", tensor, alpha), beta)
@@ -73,20 +73,16 @@ def read(names: Sequence[str], alphas: Sequence[float], betas: Sequence[float]) 
 
 def _elu(g: GraphBuilder, x: str, alpha: str) -> str:
     """relu(x) + alpha (exp(-relu(-x)) - 1)."""
-    below = g.op("Sub", g.op("Exp", g.op("Neg", g.op("Relu", g.op("Neg", x)))), _number(g, 1))
+    below = g.op("Sub", g.op("Exp", g.op("Neg", g.op("Relu", g.op("Neg", x)))), g.constant(1, np.float32))
     return g.op("Add", g.op("Relu", x), g.op("Mul", below, alpha))
 
 
 def _softplus(g: GraphBuilder, x: str) -> str:
     """relu(x) + log(1 + e), e = exp(-|x|), by the series of 2 artanh(s), s = e / (2 + e), to 1e-8."""
     e = g.op("Exp", g.op("Neg", g.op("Abs", x)))
-    s = g.op("Div", e, g.op("Add", e, _number(g, 2)))
+    s = g.op("Div", e, g.op("Add", e, g.constant(2, np.float32)))
     squared = g.op("Mul", s, s)
-    series = _number(g, 2 / 15)
+    series = g.constant(2 / 15, np.float32)
     for odd in range(13, 0, -2):
-        series = g.op("Add", g.op("Mul", squared, series), _number(g, 2 / odd))
+        series = g.op("Add", g.op("Mul", squared, series), g.constant(2 / odd, np.float32))
     return g.op("Add", g.op("Relu", x), g.op("Mul", s, series))
-
-
-def _number(g: GraphBuilder, value: float) -> str:
-    return g.constant(np.array(value, np.float32))

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import ArrayLike, DTypeLike
 from onnx import helper, numpy_helper
 
 from stepgraph.graphs import weights
@@ -40,9 +41,10 @@ class GraphBuilder:
         self.nodes.append(helper.make_node(operator, inputs, [output], name=f"{output}:node", **attributes))
         return output
 
-    def constant(self, array: np.ndarray) -> str:
+    def constant(self, value: ArrayLike, dtype: DTypeLike = None) -> str:
+        """Adds a tensor of this value, of the type of an array that is given if no other is asked for."""
         name = self.name("constant")
-        array = np.asarray(array, order="C")
+        array = np.asarray(value, dtype, order="C")
         if self._kept is None or array.nbytes < weights.LARGE or array.dtype.kind == "V":  # bfloat16 cannot lie beside
             self.constants.append(numpy_helper.from_array(array, name))
         else:
@@ -68,20 +70,20 @@ class GraphBuilder:
         """Bounds a tensor of type `dtype` to [-bound, bound]."""
         bound = min(bound, float(np.finfo(dtype).max))
         if dtype == np.float64 and self._opset < 12:  # onnxruntime has no Clip for it there
-            above = self.op("Relu", self.op("Sub", tensor, self.constant(np.array(bound, dtype))))
-            below = self.op("Relu", self.op("Sub", self.constant(np.array(-bound, dtype)), tensor))
+            above = self.op("Relu", self.op("Sub", tensor, self.constant(bound, dtype)))
+            below = self.op("Relu", self.op("Sub", self.constant(-bound, dtype), tensor))
             return self.op("Add", self.op("Sub", tensor, above), below)
         if self._opset < 11:  # the bounds became inputs then
             return self.op("Clip", tensor, min=-bound, max=bound)
-        return self.op("Clip", tensor, *(self.constant(np.array(b, dtype)) for b in (-bound, bound)))
+        return self.op("Clip", tensor, *(self.constant(b, dtype) for b in (-bound, bound)))
 
     def reshape(self, tensor: str, shape: Sequence[int], output: str | None = None) -> str:
         """`shape` may hold one -1."""
-        return self.op_to(output or self.name("Reshape"), "Reshape", tensor, self.constant(np.array(shape, np.int64)))
+        return self.op_to(output or self.name("Reshape"), "Reshape", tensor, self.constant(shape, np.int64))
 
     def rows(self, row: str, like: str) -> str:
         """Repeats [1, n] to as many rows as the tensor `like` has."""
-        zero, one = (self.constant(np.array([i], np.int64)) for i in (0, 1))
+        zero, one = (self.constant([i], np.int64) for i in (0, 1))
         count = self.op("Gather", self.op("Shape", like), zero)
         return self.op("Tile", row, self.op("Concat", count, one, axis=0))
 
@@ -90,7 +92,7 @@ class GraphBuilder:
         output = output or self.name("Slice")
         if self._opset < 10:  # the bounds became inputs then
             return self.op_to(output, "Slice", tensor, starts=[start], ends=[end], axes=[axis])
-        bounds = (self.constant(np.array([n], np.int64)) for n in (start, end, axis))
+        bounds = (self.constant([n], np.int64) for n in (start, end, axis))
         return self.op_to(output, "Slice", tensor, *bounds)
 
     def squeeze(self, tensor: str, axis: int, output: str | None = None) -> str:
@@ -118,7 +120,7 @@ class GraphBuilder:
         output = output or self.name(operator)
         if self._opset < since:
             return self.op_to(output, operator, tensor, axes=[axis], **attributes)
-        return self.op_to(output, operator, tensor, self.constant(np.array([axis], np.int64)), **attributes)
+        return self.op_to(output, operator, tensor, self.constant([axis], np.int64), **attributes)
 
     def split(self, tensor: str, sizes: Sequence[int]) -> list[str]:
         """Cuts [B, sum(sizes)] into [B, size] each."""
@@ -128,7 +130,7 @@ class GraphBuilder:
         if self._opset < 13:  # the sizes became an input then
             node = helper.make_node("Split", [tensor], outputs, axis=1, split=list(sizes))
         else:
-            node = helper.make_node("Split", [tensor, self.constant(np.array(sizes, np.int64))], outputs, axis=1)
+            node = helper.make_node("Split", [tensor, self.constant(sizes, np.int64)], outputs, axis=1)
         self.nodes.append(node)
         return outputs
 

@@ -53,10 +53,11 @@ class EightBits(GraphBuilder):
     def _product(self, tensor: str, weight_KN: np.ndarray, output: str | None = None) -> str:
         """[..., K] times a weight, [..., N]."""
         whole_KN, scale_1N = _rounded(weight_KN, 0)
-        scale_B1 = self.op("Max", self.op("Mul", self.largest(tensor), self._number(1 / _LARGEST)), self._number(_TINY))
+        unit, least = (self.constant(number, np.float32) for number in (1 / _LARGEST, _TINY))
+        scale_B1 = self.op("Max", self.op("Mul", self.largest(tensor), unit), least)
         whole_BK = self.op("Round", self.op("Div", tensor, scale_B1))
-        shifted_BK = self.cast(self.op("Add", whole_BK, self._number(_MIDDLE)), np.dtype(np.uint8))
-        middle = self.constant(np.array(_MIDDLE, np.uint8))
+        shifted_BK = self.cast(self.op("Add", whole_BK, self.constant(_MIDDLE, np.float32)), np.dtype(np.uint8))
+        middle = self.constant(_MIDDLE, np.uint8)
         sums_BN = self.op("MatMulInteger", shifted_BK, self.constant(whole_KN), middle)
         scaled_BN = self.op("Mul", self.cast(sums_BN, np.dtype(np.float32)), scale_B1)
         self.narrows = True
@@ -67,9 +68,6 @@ class EightBits(GraphBuilder):
         picked = [self.op("Gather", self.constant(part), node.input[1]) for part in _rounded(table_VN, 1)]
         self.op_to(node.output[0], "Mul", self.cast(picked[0], np.dtype(np.float32)), picked[1])
         self.narrows = True
-
-    def _number(self, value: float) -> str:
-        return self.constant(np.array(value, np.float32))
 
 
 def _rounded(weight: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:

@@ -157,11 +157,9 @@ def _measure(model: onnx.ModelProto, data: str, sizes: Mapping[int, int]) -> boo
         if wanted is not None and any(held):
             first = len(g.nodes)
             parts = [
-                g.op(
-                    "ReduceProd", g.op("Gather", "tidegate.sizes/all", g.constant(np.array(axes, np.int64))), keepdims=1
-                )
+                g.op("ReduceProd", g.op("Gather", "tidegate.sizes/all", g.constant(axes, np.int64)), keepdims=1)
                 if axes
-                else g.constant(np.array([size], np.int64))
+                else g.constant([size], np.int64)
                 for size, axes in zip(wanted.tolist(), held, strict=True)
             ]
             node.input[1] = g.op("Concat", *parts, axis=0)
@@ -217,7 +215,7 @@ def _run_once_a_step(model: onnx.ModelProto, data: str, time: int, size: int) ->
         limit = graph.value(node.input[0]) if node.op_type == "Loop" and node.input[0] else None
         if node.op_type == "Loop" and (not node.input[0] or (limit is not None and limit.item() in (size, _FOREVER))):
             g.nodes = []
-            node.input[0] = g.op("Gather", g.op("Shape", data), g.constant(np.array(time, np.int64)))
+            node.input[0] = g.op("Gather", g.op("Shape", data), g.constant(time, np.int64))
             node.input[1] = ""
             body = attributes(node)["body"]
             again = g.op("Identity", body.input[1].name)

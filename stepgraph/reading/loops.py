@@ -168,7 +168,7 @@ def _count(g: GraphBuilder, loop: LoopNode) -> str:
     if loop.node.op_type == "Scan":
         axis = loop.axes("scan_input_axes", loop.scan_inputs)[0]
         shape = g.op("Shape", loop.node.input[len(loop.initial)])
-        return g.op("Gather", shape, g.constant(np.array(axis, np.int64)))
+        return g.op("Gather", shape, g.constant(axis, np.int64))
     number = g.name("number")
     loop.body.node.append(helper.make_node("Identity", [loop.body.input[0].name], [number]))
     loop.body.output.append(helper.make_tensor_value_info(number, onnx.TensorProto.INT64, None))
@@ -233,7 +233,7 @@ def _step(g: GraphBuilder, loop: LoopNode, states: Sequence[bool], graph: onnx.G
 def _inputs(g: GraphBuilder, loop: LoopNode, before: Sequence[str]) -> list[str]:
     """What the inputs of the body are at a step: it is always the first of its iterations."""
     if loop.node.op_type == "Loop":
-        return [g.constant(np.array(0, np.int64)), g.constant(np.array(True)), *before]
+        return [g.constant(0, np.int64), g.constant(np.array(True)), *before]
     slices = loop.node.input[len(before) :]
     axes = loop.axes("scan_input_axes", len(slices))
     return [*before, *(g.squeeze(name, axis) for name, axis in zip(slices, axes, strict=True))]

@@ -136,25 +136,25 @@ class _Writer:
 
     def _scaled(self, noise: str, scale: float, mean: float, dtype: np.dtype, output: str) -> None:
         g = self._g
-        wide = g.op("Mul", noise, g.constant(np.array(scale, np.float32)))
-        moved = g.op("Add", wide, g.constant(np.array(mean, np.float32)))
+        wide = g.op("Mul", noise, g.constant(scale, np.float32))
+        moved = g.op("Add", wide, g.constant(mean, np.float32))
         g.op_to(output, "Cast", moved, to=helper.np_dtype_to_tensor_dtype(dtype))
 
     def _dropped(self, node: onnx.NodeProto, noise: str, dtype: np.dtype) -> None:
         g, x = self._g, node.input[0]
-        ratio = node.input[1] if len(node.input) > 1 and node.input[1] else g.constant(np.array(0.5, np.float32))
+        ratio = node.input[1] if len(node.input) > 1 and node.input[1] else g.constant(0.5, np.float32)
         ratio = g.cast(ratio, np.dtype(np.float32))
         mask = node.output[1] if len(node.output) > 1 and node.output[1] else g.name("mask")
         g.op_to(mask, "Not", g.op("Less", noise, ratio))
-        rest = g.cast(g.op("Sub", g.constant(np.array(1, np.float32)), ratio), dtype)
+        rest = g.cast(g.op("Sub", g.constant(1, np.float32), ratio), dtype)
         g.op_to(node.output[0], "Mul", g.op("Div", x, rest), g.cast(mask, dtype))
 
     def _picked(self, node: onnx.NodeProto, noise: str, given: dict[str, object]) -> None:
         """The first class whose sum of the probabilities up to it is above the drawn part of the whole."""
         g = self._g
         odds = g.op("Softmax", g.cast(node.input[0], np.dtype(np.float32)), axis=1)
-        sums = g.op("CumSum", odds, g.constant(np.array(1, np.int64)))
-        last = g.op("Gather", sums, g.constant(np.array([-1], np.int64)), axis=1)
+        sums = g.op("CumSum", odds, g.constant(1, np.int64))
+        last = g.op("Gather", sums, g.constant([-1], np.int64), axis=1)
         drawn = g.unsqueeze(g.op("Mul", noise, last), 2)
         sums, last = g.unsqueeze(sums, 1), g.unsqueeze(last, 2)
         passed = g.op("And", g.op("Not", g.op("Greater", sums, drawn)), g.op("Less", sums, last))

@@ -45,8 +45,8 @@ def write(graph: onnx.GraphProto, opset: int, laid: StepGraph, facts: Facts) -> 
     seed = _whole(g, columns[SEED], (1, 2**16, 2**32, 2**48))
     step = _whole(g, columns[DRAWS], (1, PART))
     start = g.op("Sub", step, _whole(g, columns[COUNT], (1,)) if facts.window else step)
-    high, low = (_squares(g, seed, g.constant(np.array(key, np.uint64))) for key in _KEYS)
-    key = g.op("Add", g.op("Mul", high, _number(g, 2**32)), low)
+    high, low = (_squares(g, seed, g.constant(key, np.uint64)) for key in _KEYS)
+    key = g.op("Add", g.op("Mul", high, g.constant(2**32, np.uint64)), low)
     each, first = sum(math.prod(port.row) for port in facts.drawn), 0
     for port in facts.drawn:
         shape = port.shape(1, 1)
@@ -56,7 +56,7 @@ def write(graph: onnx.GraphProto, opset: int, laid: StepGraph, facts: Facts) -> 
             rows[port.batch] = -1
         place = place + np.uint64(_ONCE) if port.name in facts.once else place
         begun = start if port.name in facts.once else step
-        counted = g.op("Add", g.reshape(g.op("Mul", begun, _number(g, each)), rows), g.constant(place))
+        counted = g.op("Add", g.reshape(g.op("Mul", begun, g.constant(each, np.uint64)), rows), g.constant(place))
         bits = _squares(g, counted, g.reshape(key, rows))
         if port.name.startswith(NORMAL):
             _normal(g, bits, port.name, len(shape))
@@ -67,16 +67,12 @@ def write(graph: onnx.GraphProto, opset: int, laid: StepGraph, facts: Facts) -> 
     graph.initializer.extend(g.constants)
 
 
-def _number(g: GraphBuilder, value: int) -> str:
-    return g.constant(np.array(value, np.uint64))
-
-
 def _whole(g: GraphBuilder, span: slice, weights: tuple[int, ...]) -> str:
     """A whole number [B] from columns of the state."""
     total = ""
     for column, weight in zip(range(span.start, span.stop), weights, strict=True):
-        part = g.op("Gather", STATE, g.constant(np.array(column, np.int64)), axis=1)
-        part = g.op("Mul", g.cast(g.cast(part, np.dtype(np.int64)), np.dtype(np.uint64)), _number(g, weight))
+        part = g.op("Gather", STATE, g.constant(column, np.int64), axis=1)
+        part = g.op("Mul", g.cast(g.cast(part, np.dtype(np.int64)), np.dtype(np.uint64)), g.constant(weight, np.uint64))
         total = g.op("Add", total, part) if total else part
     return total
 
@@ -92,17 +88,17 @@ def _squares(g: GraphBuilder, counter: str, key: str) -> str:
 
 
 def _swapped(g: GraphBuilder, x: str) -> str:
-    return g.op("Add", _shift(g, x), g.op("BitShift", x, _number(g, 32), direction="LEFT"))
+    return g.op("Add", _shift(g, x), g.op("BitShift", x, g.constant(32, np.uint64), direction="LEFT"))
 
 
 def _shift(g: GraphBuilder, x: str, by: int = 32) -> str:
-    return g.op("BitShift", x, _number(g, by), direction="RIGHT")
+    return g.op("BitShift", x, g.constant(by, np.uint64), direction="RIGHT")
 
 
 def _uniform(g: GraphBuilder, bits: str, output: str) -> None:
     """24 of 32 bits as a number from 0 to below 1."""
     part = g.cast(_shift(g, bits, 8), np.dtype(np.float32))
-    g.op_to(output, "Mul", part, g.constant(np.array(2.0**-24, np.float32)))
+    g.op_to(output, "Mul", part, g.constant(2.0**-24, np.float32))
 
 
 def _normal(g: GraphBuilder, bits: str, output: str, rank: int) -> None:
@@ -111,18 +107,18 @@ def _normal(g: GraphBuilder, bits: str, output: str, rank: int) -> None:
     The table has as many pieces for each octave of the probability, so the tail reaches 6.3 deviations.
     """
     upper, whole, double = _shift(g, bits, 31), np.dtype(np.int64), np.dtype(np.float64)
-    rest = g.op("Sub", bits, g.op("Mul", upper, _number(g, 2**31)))
-    odd = g.cast(g.op("Add", g.op("Add", rest, rest), _number(g, 1)), double)  # the probability times 2^33
+    rest = g.op("Sub", bits, g.op("Mul", upper, g.constant(2**31, np.uint64)))
+    odd = g.cast(g.op("Add", g.op("Add", rest, rest), g.constant(1, np.uint64)), double)  # the probability times 2^33
     reached = g.op("Not", g.op("Less", g.unsqueeze(odd, rank), g.constant(2.0 ** np.arange(1, _OCTAVES))))
     octave = g.cast(g.total(g.cast(reached, np.dtype(np.float32)), rank), whole)
     scale = g.op("Gather", g.constant(_PIECES * 2.0 ** -np.arange(_OCTAVES)), octave)
-    along = g.op("Sub", g.op("Mul", odd, scale), g.constant(np.array(_PIECES, np.float64)))
+    along = g.op("Sub", g.op("Mul", odd, scale), g.constant(_PIECES, np.float64))
     piece = g.cast(along, whole)
     place = g.op("Add", g.op("Mul", octave, g.constant(np.array(_PIECES))), piece)
     part = g.cast(g.op("Sub", along, g.cast(piece, double)), np.dtype(np.float32))
     begin, slope = (g.op("Gather", g.constant(table), place) for table in _quantiles())
     size = g.op("Add", begin, g.op("Mul", part, slope))
-    sign = g.op("Sub", g.constant(np.array(1, np.float32)), g.cast(g.op("Add", upper, upper), np.dtype(np.float32)))
+    sign = g.op("Sub", g.constant(1, np.float32), g.cast(g.op("Add", upper, upper), np.dtype(np.float32)))
     g.op_to(output, "Mul", sign, size)
 
 

@@ -179,9 +179,7 @@ class _Rewriter:
         assert size is not None  # an operator's
         if inner == 1:
             return [self._flat.get(node.x) or g.reshape(node.x, (-1, size))]
-        picked = [
-            g.op("Gather", node.x, g.constant(np.array([k], np.int64)), axis=node.time_axis) for k in range(inner)
-        ]
+        picked = [g.op("Gather", node.x, g.constant([k], np.int64), axis=node.time_axis) for k in range(inner)]
         return [g.reshape(moment, (-1, size)) for moment in picked]
 
     def _operator(self, layer: int) -> Step:
@@ -274,8 +272,8 @@ class _Rewriter:
         if port.batch is None or like is None or like.batch is None:
             g.op_to(port.name, "Identity", row)
             return
-        count = g.op("Gather", g.op("Shape", like.name), g.constant(np.array([like.batch], np.int64)))
-        ones = [g.constant(np.array([1], np.int64))] * len(port.shape(1, 1))
+        count = g.op("Gather", g.op("Shape", like.name), g.constant([like.batch], np.int64))
+        ones = [g.constant([1], np.int64)] * len(port.shape(1, 1))
         ones[port.batch] = count
         g.op_to(port.name, "Tile", row, g.op("Concat", *ones, axis=0) if len(ones) > 1 else count)
 

@@ -57,7 +57,7 @@ class _Writer:
     def age(self, most: int) -> None:
         """Counts the steps of each sequence, up to so many."""
         g = self.g
-        one, last = (g.constant(np.array([n], np.float32)) for n in (1, most))
+        one, last = (g.constant([n], np.float32) for n in (1, most))
         g.op_to(f"{AGE}/next", "Min", g.op("Add", AGE, one), last)
 
     def step(self) -> None:
@@ -86,7 +86,7 @@ class _Writer:
         for index, value in form.constants.items():
             copy.input[index] = g.constant(value)
         if any(form.less):
-            copy.input[1] = g.op("Sub", copy.input[1], g.constant(np.array(form.less, np.int64)))
+            copy.input[1] = g.op("Sub", copy.input[1], g.constant(form.less, np.int64))
         for name, value in form.attributes.items():
             _set(copy, name, value)
         if form.instead is None:
@@ -107,7 +107,7 @@ class _Writer:
             place, start, count = form.cut
             g.slice(copy.output[0], place, start, start + count, node.output[0])
         if any(form.more):
-            g.op_to(node.output[0], "Add", copy.output[0], g.constant(np.array(form.more, np.int64)))
+            g.op_to(node.output[0], "Add", copy.output[0], g.constant(form.more, np.int64))
 
     def _taken(self, node: onnx.NodeProto, span: Span) -> str:
         """The elements that a step needs."""
@@ -125,10 +125,10 @@ class _Writer:
         """The elements that a step needs, without those from before the sequence. One sequence alone."""
         g = self.g
         begun, own, least = (
-            g.constant(np.array([[n]], np.float32)) for n in (before + (span.there or 0), span.own, before + span.first)
+            g.constant([[n]], np.float32) for n in (before + (span.there or 0), span.own, before + span.first)
         )
         start = g.op("Max", least, g.op("Sub", begun, g.op("Mul", AGE, own)))
-        bounds = (g.constant(np.array([n], np.int64)) for n in (end, span.place))
+        bounds = (g.constant([n], np.int64) for n in (end, span.place))
         return g.op("Slice", tensor, g.reshape(g.cast(start, np.dtype(np.int64)), [1]), *bounds)
 
     def _history(self, key: Key, ring: Ring) -> str:
@@ -168,7 +168,7 @@ class _Writer:
             return tensor
         if key not in self._masked:
             g, own = self.g, span.own
-            counted = g.op("Mul", AGE, g.constant(np.array([own], np.float32)))  # [B, 1]
+            counted = g.op("Mul", AGE, g.constant([own], np.float32))  # [B, 1]
             at = g.op("Add", counted, g.constant(np.arange(own, dtype=np.float32)))  # [B, own]
             outside = g.constant(span.before(self._types[tensor]))
             self._masked[key] = g.op("Where", self._earlier(at, span.since, span, own), outside, tensor)
@@ -177,7 +177,7 @@ class _Writer:
     def _earlier(self, at: str, than: int, span: Span, count: int) -> str:
         """Which of so many places [B, count] are before that one, in the axes of a tensor."""
         g = self.g
-        missing = g.op("Less", at, g.constant(np.array([than], np.float32)))
+        missing = g.op("Less", at, g.constant([than], np.float32))
         rows = next((i for i, axis in enumerate(span.axes) if axis == (ROWS,)), None)
         if rows is not None and rows > span.place:
             missing = g.op("Transpose", missing, perm=[1, 0])

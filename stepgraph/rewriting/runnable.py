@@ -45,7 +45,7 @@ def runnable(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _with_steps(g: GraphBuilder, x: str) -> str:
     """The same steps, which fail to be made if there are none."""
-    first = g.op("Gather", x, g.constant(np.array([0], np.int64)), axis=0)
+    first = g.op("Gather", x, g.constant([0], np.int64), axis=0)
     return g.slice(g.op("Concat", first, x, axis=0), 0, 1, _ALL)
 
 

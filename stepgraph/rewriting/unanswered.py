@@ -30,7 +30,7 @@ def silence(g: GraphBuilder, when: str, port: Port, computed: str) -> None:
     shape = [1] * len(port.shape(1, 1))
     if port.batch is not None:
         shape[port.batch] = -1
-    nothing = g.constant(np.array(np.nan if port.dtype.kind == "f" else 0, port.dtype))
+    nothing = g.constant(np.nan if port.dtype.kind == "f" else 0, port.dtype)
     if port.dtype.kind == "b":  # onnxruntime's Where takes numbers only
         g.op_to(port.name, "And", computed, g.op("Not", g.reshape(when, shape)))
     else:
@@ -53,11 +53,11 @@ def write_lead(graph: onnx.GraphProto, opset: int, laid: StepGraph, facts: Facts
     g, age = GraphBuilder(_PREFIX, opset), next(columns for columns in laid.state if columns.name == AGE)
     answers = [] if facts.window and facts.window.last else [p for p in laid.outputs if p.name != ANSWERED]
     names = aside(graph, _PREFIX, (NEXT_STATE, *([TRACE] if laid.trace else []), *(port.name for port in answers)))
-    taken = g.op("Gather", STATE, g.constant(np.array([age.offset], np.int64)), axis=1)
+    taken = g.op("Gather", STATE, g.constant([age.offset], np.int64), axis=1)
     waits = g.op("Less", taken, g.constant(_of_states(laid, facts)))
     g.op_to(NEXT_STATE, "Where", waits, STATE, names[NEXT_STATE])
     if laid.trace:
-        nothing = g.constant(np.array(np.nan, laid.dtype))
+        nothing = g.constant(np.nan, laid.dtype)
         g.op_to(TRACE, "Where", g.op("Less", taken, g.constant(_of_traces(laid, facts))), nothing, names[TRACE])
     early = g.op("Less", taken, g.constant(np.full(1, facts.lead, laid.dtype)))
     for port in answers:

@@ -87,7 +87,7 @@ class _Writer:
         limits = np.iinfo(self._integer(zero))
         scaled = self.g.op("Div", x, scale)
         shifted = self.g.op("Add", scaled, self._float(zero)) if zero else scaled
-        low, high = (self.g.constant(np.array(end, np.float32)) for end in (limits.min, limits.max))
+        low, high = (self.g.constant(end, np.float32) for end in (limits.min, limits.max))
         self.g.op_to(node.output[0], "Max", self.g.op("Min", shifted, high), low)
 
     def _dequantize(self, node: onnx.NodeProto) -> None:

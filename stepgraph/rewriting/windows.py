@@ -28,7 +28,7 @@ def write(graph: onnx.GraphProto, opset: int, laid: StepGraph, window: Window, k
     answers = [port for port in laid.outputs if window.last and port.name != ANSWERED]
     names = aside(graph, _PREFIX, (NEXT_STATE, *(port.name for port in answers)))
     state = names[NEXT_STATE]
-    taken = g.op("Gather", state, g.constant(np.array([count.offset], np.int64)), axis=1)
+    taken = g.op("Gather", state, g.constant([count.offset], np.int64), axis=1)
     going = g.op("Less", taken, g.constant(np.full(1, window.steps, laid.dtype)))
     kept = np.zeros((1, len(laid.initial)), bool)
     for columns in (each for each in laid.state if each.name in keep):
