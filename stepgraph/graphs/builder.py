@@ -41,7 +41,7 @@ class GraphBuilder:
         self.nodes.append(helper.make_node(operator, inputs, [output], name=f"{output}:node", **attributes))
         return output
 
-    def constant(self, value: ArrayLike, dtype: DTypeLike = None) -> str:
+    def constant(self, value: ArrayLike, dtype: DTypeLike | None = None) -> str:
         """Adds a tensor of this value, of the type of an array that is given if no other is asked for."""
         name = self.name("constant")
         array = np.asarray(value, dtype, order="C")
