@@ -5,6 +5,7 @@ keep their speed and, whoever shares a batch, their bits.
 """
 
 from collections.abc import Mapping
+from functools import cache
 
 import numpy as np
 import onnx
@@ -14,16 +15,7 @@ from stepgraph.graphs import weights
 from stepgraph.graphs.builder import GraphBuilder
 from stepgraph.graphs.nodes import copied
 
-_PLACES = {
-    "MatMul": (1,),
-    "Gemm": (1,),
-    "Conv": (1,),
-    "ConvTranspose": (1,),
-    "Gather": (0,),
-    "RNN": (1, 2),
-    "LSTM": (1, 2),
-    "GRU": (1, 2),
-}  # which inputs of an operator are weights
+_WEIGHTS = {"MatMul": {"B"}, "Gemm": {"B"}, "Gather": {"data"}}  # by the names of inputs; of others they are W and R
 _FEW = 1024  # numbers of a weight that are not worth it
 
 
@@ -40,7 +32,7 @@ class Half(GraphBuilder):
     def weigh(self, node: onnx.NodeProto, constants: Mapping[str, TensorProto]) -> None:
         """Writes a node of the graph, with its weights in the narrow type."""
         copy = copied(node)
-        for place in () if node.domain else _PLACES.get(node.op_type, ()):
+        for place in () if node.domain else _places(node.op_type):
             narrow = self._narrow(constants.get(node.input[place]))
             if narrow is not None:
                 copy.input[place] = narrow if node.op_type == "Gather" else self._wide(narrow)
@@ -63,3 +55,11 @@ class Half(GraphBuilder):
             self._known[tensor.name] = self.constant(narrow) if fits else None
             self.narrows |= fits
         return self._known[tensor.name]
+
+
+@cache
+def _places(operator: str) -> tuple[int, ...]:
+    """Which inputs of an operator of the standard are weights."""
+    names = _WEIGHTS.get(operator, {"W", "R"})
+    inputs = onnx.defs.get_schema(operator).inputs if onnx.defs.has(operator) else ()
+    return tuple(at for at, each in enumerate(inputs) if each.name in names)
