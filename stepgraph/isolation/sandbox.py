@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
@@ -123,8 +123,9 @@ class Sandbox:
 
     def _started(self) -> socket.socket:
         if self._socket is None:
-            self._socket, theirs = socket.socketpair()
-            with theirs:
+            ours, theirs = socket.socketpair()
+            with ExitStack() as failed, theirs:
+                failed.enter_context(ours)
                 self._process = subprocess.Popen(  # noqa: S603 # our own interpreter
                     [sys.executable, "-m", self._program, str(theirs.fileno())],
                     cwd=_ROOT,
@@ -133,6 +134,8 @@ class Sandbox:
                     pass_fds=[theirs.fileno()],
                     start_new_session=True,  # Ctrl-C is for us; it ends when we close
                 )
+                failed.pop_all()
+            self._socket = ours
         return self._socket
 
     def _end(self) -> None:

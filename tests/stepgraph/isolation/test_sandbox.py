@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -57,6 +58,18 @@ def test_one_that_was_closed_comes_back_when_it_is_asked() -> None:
         assert sandbox.ask(Said, "well", FILE) == Said(str(FILE))
         sandbox.close()
         assert sandbox.ask(Said, "well", FILE) == Said(str(FILE))
+
+
+def test_a_process_that_cannot_be_started_refuses_the_file_and_leaves_no_socket_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError("there is no room for a process")
+
+    with Sandbox(Limits(120, 64), "tests.dying_worker") as sandbox, monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", full)
+        with pytest.raises(ModelRefused, match="there is no room for a process"):
+            sandbox.ask(Said, "well", FILE)  # a socket that is dropped open is a warning, and so an error
 
 
 def test_closing_it_ends_the_job_that_is_under_way() -> None:
