@@ -151,8 +151,11 @@ class ServedSequence:
             leave(0, 1)
 
     def after(self, call: Callable[[], None]) -> None:
-        """Calls once it is gone."""
-        self._after.append(call)
+        """Calls once it is gone, or now."""
+        if self.life is Life.GONE:  # it has ended at once: the store did not know it yet
+            call()
+        else:
+            self._after.append(call)
 
     def _gone(self, error: TidegateError) -> None:
         """Refuses what is not answered, and makes room for others under its id."""

@@ -269,6 +269,18 @@ def test_a_start_that_says_so_has_the_running_sequence_give_way(
     assert step(client, 1, 52, last=1).tobytes() == expected[1].tobytes()
 
 
+def test_a_start_that_says_so_is_answered_where_the_running_sequence_ends_at_once(
+    start: Callable[..., RunningServer], lstm_only: Path
+) -> None:
+    server = start(lstm_only, "--store", "none").ready()  # nothing is written before it has ended
+    with connected(server.address) as client:
+        first = step(client, 0, 52)
+        step(client, 1, 52)
+        again = step(client, 0, 52, parameters={"sequence_restart": True}, client_timeout=60)
+        assert again.tobytes() == first.tobytes()
+        step(client, 1, 52, last=1)
+
+
 def test_a_start_whose_first_step_is_refused_has_begun_nothing(client: InferenceServerClient) -> None:
     for _ in range(2):
         message = refused(lambda: client.infer("lstm", inputs(ROWS[:1] * np.nan), sequence_id=53, sequence_start=True))
