@@ -130,6 +130,8 @@ class World:
     # What is open.
 
     def opening(self, order: Order | Claim) -> Opening:
+        if self.talk.lost is not None:  # nothing was left to be resumed: a client begins another conversation
+            self.talk, self.session = Conversation(self.budget), Session(self.behaviour)
         promise, requests = self.talk.open(order)
         self.say(requests)
         self.settle()

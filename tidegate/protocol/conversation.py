@@ -10,6 +10,7 @@ from copy import copy
 from tidegate.errors import ConnectionLost, ProtocolError, Refused, SequenceEnded, TidegateError
 from tidegate.messages import read_refusal
 from tidegate.protocol.budget import Budget
+from tidegate.protocol.fleet_books import FleetBooks
 from tidegate.protocol.handles import Handles
 from tidegate.protocol.opening import Claim, Order
 from tidegate.protocol.pending import Pending
@@ -185,6 +186,8 @@ class Conversation:
         handle = failure.handles[0]
         refusal = read_refusal(failure.error)
         if refusal.reason == "UNKNOWN_HANDLE":  # the server has released it: Released has the reason, now or before
+            if isinstance(fleet := self._registry.find(handle), FleetBooks):
+                fleet.member_released()
             return []
         if self._pending.asked(handle):
             self._open_refused(handle, refusal)

@@ -38,6 +38,7 @@ class FleetBooks(CommonBooks[Steps, FleetReplay, FleetInFlight]):
         self._all: Members = np.arange(self.count, dtype=np.int64)
         self._handles = handles_of(self._all, self.handle)
         self._unsaid = 0  # messages since `answered` was sent
+        self._released = False  # a member is, so that a step was not taken; Released is to come
 
     # Sending.
 
@@ -120,6 +121,8 @@ class FleetBooks(CommonBooks[Steps, FleetReplay, FleetInFlight]):
         promise = self._in_flight.awaiting(int(members[0]), failure.first_step)
         if promise is None:
             return self._refused_again(int(members[0]), failure.first_step, refusal)
+        if self._released and refusal.reason == "WRONG_STEP":  # it follows from that; Released fails both
+            return True
         if len(expected) != len(members):
             self.unknown(refusal.reason, refusal.message)
             return True
@@ -128,6 +131,10 @@ class FleetBooks(CommonBooks[Steps, FleetReplay, FleetInFlight]):
         promise.refusal = self.ended if isinstance(self.ended, SequenceLost) else refusal
         self._in_flight.settle(promise, len(members))
         return True
+
+    def member_released(self) -> None:
+        """The server has refused a step because it has released a member of it."""
+        self._released = True
 
     def _refused_again(self, member: int, step: int, refusal: Refused) -> bool:
         if not self._back_at[member] <= step < self._again[member]:
@@ -151,6 +158,7 @@ class FleetBooks(CommonBooks[Steps, FleetReplay, FleetInFlight]):
 
     def park(self) -> None:
         self.parked = True
+        self._released = False
         self._in_flight.refuse_doomed()
         self._in_flight.forget(self.next_step)
         if self._replay is not None:

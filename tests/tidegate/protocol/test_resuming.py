@@ -798,3 +798,17 @@ def test_bundled_answers_are_entered_in_their_order() -> None:
     world.down.clear()
     world.talk.receive(bundle)
     np.testing.assert_array_equal(numbers(sequence_books, *promises), expected(ROWS[:3]))
+
+
+def test_a_step_behind_one_that_names_a_member_taken_over_fails_with_the_reason_for_that() -> None:
+    world = World(every=0)
+    fleet = world.fleet(2)
+    world.take_over(fleet, 1)
+    sent = [world.tell(fleet.send(ROWS[:2], [0, 1]))]
+    world.serve()
+    sent.append(world.tell(fleet.send(ROWS[:1], [0])))
+    world.serve()
+    world.settle()
+    for promise in sent:
+        with pytest.raises(SequenceLost, match="TAKEN_OVER"):
+            promise.result()
