@@ -2,7 +2,7 @@
 
 import logging
 import resource
-import sys
+import select
 from pathlib import Path
 
 from server.edge.certificates import Certificates, Files
@@ -60,9 +60,11 @@ def certificates(settings: Settings) -> Certificates | None:
 
 def transport(settings: Settings, shares_port: bool, tls: Certificates | None) -> Transport:
     """What the settings say that clients connect to. `shares_port`: other processes listen on the same one."""
-    if settings.transport == "grpc" or sys.platform != "linux":  # ours needs Linux's epoll
-        return GrpcTransport(grpc_options(settings, shares_port), tls)
-    return Http2Transport(http2_options(settings), shares_port, tls)
+    if settings.transport == "http2" and hasattr(select, "epoll"):
+        return Http2Transport(http2_options(settings), shares_port, tls)
+    if settings.transport == "http2":
+        log.warning("--transport http2 needs Linux's epoll; this server serves with --transport grpc")
+    return GrpcTransport(grpc_options(settings, shares_port), tls)
 
 
 def http2_options(settings: Settings) -> Options:

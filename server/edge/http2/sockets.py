@@ -1,7 +1,7 @@
 """The listening sockets and connections of a server, of which each turn of the event loop takes a few.
 
-asyncio and uvloop read all connections that have something to say in one turn: ten thousand that speak at the same
-time hold the loop for 50 ms. Here whoever a turn does not come to has the next one.
+asyncio and uvloop read all connections that have something to say in one turn: a thousand that speak at the same time
+hold the loop for 5 ms. Here those that a turn does not come to have the next one.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Sockets:
         self._epoll.unregister(number)
 
     def _turn(self) -> None:
-        """Whoever is left out is ready in the next turn too; epoll puts those that were looked at behind them."""
+        """Those that are left out are ready in the next turn too; epoll puts those that were looked at behind them."""
         for number, events in self._epoll.poll(0, _AT_ONCE):
             if (watched := self._watched.get(number)) is not None:
                 watched.ready(events)
