@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pytest
 
 
-def test_where_there_is_no_epoll_grpcios_transport_serves_and_the_log_says_so(
+async def test_where_there_is_no_epoll_grpcios_transport_serves_and_the_log_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert isinstance(transport(Settings(), False, None), Http2Transport)
