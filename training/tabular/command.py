@@ -48,11 +48,12 @@ def add(commands: argparse._SubParsersAction[Any], name: str, recipe: Callable[[
     if not usual.files:
         files = "CSV, Parquet or JSON, which may be gzipped; or a glob."
         sub.add_argument("files", nargs="+", metavar="FILE", help=files)
+    searched = "Search settings for so long, then fit the best; 0: fit the best that was found before."
     cells = "The recurrence: rnn (tanh), lstm or gru; all: each of them, side by side. (default: lstm)"
     sub.add_argument("--cell", choices=(*CELLS, "all"), default=argparse.SUPPRESS, help=cells)
     add_fields(sub, [field for field in fields_of(usual) if field.name not in UNASKED])
     sub.add_argument("--seeds", type=positive, default=1, help="Fit with so many seeds, and show the spread.")
-    sub.add_argument("--search", type=float, metavar="MINUTES", help="Search settings for so long, then fit the best.")
+    sub.add_argument("--search", type=float, metavar="MINUTES", help=searched)
     sub.add_argument("--look", action="store_true", help="Only look at the table.")
     sub.add_argument("--fresh", action="store_true", help="Start anew even if an interrupted run could be resumed.")
     sub.set_defaults(run=run, usual=usual)

@@ -5,8 +5,9 @@ Several processes, or machines that share the folder, work on one journal.
 
 from __future__ import annotations
 
+import fcntl
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import optuna
 import torch
@@ -21,6 +22,7 @@ from training.tabular.task import TableTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from rich.console import Console
 
@@ -31,6 +33,34 @@ if TYPE_CHECKING:
 # No trial is stopped before so many validations: a pruner without a floor drops what only begins slowly.
 FLOOR = 4
 SHOWN = 10
+ENDED = {
+    optuna.trial.TrialState.PRUNED: " (stopped)",
+    optuna.trial.TrialState.FAIL: " (failed)",
+    optuna.trial.TrialState.RUNNING: " (unfinished)",  # of another process, or of one that was killed
+}
+
+
+class Lock:
+    """A journal's lock, which the kernel frees when its holder is killed.
+
+    Optuna's own is a link to the journal's path: where that is relative, a link that is left behind is waited for
+    without end.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._held: IO[bytes] | None = None
+
+    def acquire(self) -> bool:
+        """Wait until no other process has it."""
+        self._held = self._path.open("wb")
+        fcntl.flock(self._held, fcntl.LOCK_EX)
+        return True
+
+    def release(self) -> None:
+        """Let others have it."""
+        assert self._held is not None
+        self._held.close()
 
 
 class Pruner:
@@ -52,7 +82,10 @@ class Pruner:
 
 
 def search(config: Table, look: Look, minutes: float, console: Console) -> Table:
-    """The config with the settings that had the lowest validation loss; goes on with the journal that is there."""
+    """The config with the settings that had the lowest validation loss; goes on with the journal that is there.
+
+    In no minutes at all it is the best of the journal.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     torch.set_num_threads(config.threads)
     study = open_study(config, look)
@@ -70,11 +103,13 @@ def open_study(config: Table, look: Look) -> optuna.Study:
     folder.mkdir(parents=True, exist_ok=True)
     name = config.fingerprint(look.rows.sha256)
     most = max(config.steps // config.evaluate_every, FLOOR + 1)
+    journal = folder / f"search-{name}.journal"
+    lock: Any = Lock(folder / f"{journal.name}.lock")  # the class that it is to have is not among Optuna's public ones
     return optuna.create_study(
-        storage=JournalStorage(JournalFileBackend(str(folder / f"search-{name}.journal"))),
+        storage=JournalStorage(JournalFileBackend(str(journal), lock)),
         study_name=name,
         load_if_exists=True,
-        sampler=optuna.samplers.TPESampler(seed=config.seed),
+        sampler=optuna.samplers.TPESampler(),  # without a seed, by which all processes on a journal would try the same
         pruner=optuna.pruners.HyperbandPruner(min_resource=FLOOR, max_resource=most),
     )
 
@@ -110,7 +145,7 @@ def page(study: optuna.Study) -> Page:
         settings = [
             f"{value:.3g}" if isinstance(value, float) else str(value) for value in map(trial.params.get, names)
         ]
-        stopped = "" if trial.state == optuna.trial.TrialState.COMPLETE else " (stopped)"
+        stopped = ENDED.get(trial.state, "")
         loss = min(trial.intermediate_values.values())
         found.add_row(str(trial.number), *settings, f"{len(trial.intermediate_values)}{stopped}", f"{loss:.4g}")
     found.caption = f"{len(study.trials)} trials"

@@ -1,0 +1,151 @@
+"""Several machines on one journal: here several processes, each with a folder and a path to the journal of its own."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from rich.console import Console
+
+from training.tabular import searching
+from training.tabular.searching import open_study, search
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import optuna
+
+    from training.tabular.settings import Table
+
+ROOT = str(Path(__file__).parents[3])
+# A machine: it says when it is ready, searches at a word, and says what it tried; at a second word, what is the best.
+MACHINE = """
+import io, json, sys
+from pathlib import Path
+from optuna.storages.journal import JournalFileBackend
+from rich.console import Console
+from training.tabular import searching
+from training.tabular.settings import defaults
+
+file, runs, minutes, dies = sys.argv[1:]
+config = defaults(
+    files=(file,), name="gappy", target=("load",), series="site", horizons=(1, 6), hidden=6, steps=8, batch=4,
+    evaluate_every=2, runs=Path(runs),
+)
+look, console, tried = config.look(), Console(file=io.StringIO()), []
+attempt, append = searching.attempt, JournalFileBackend.append_logs
+
+def counted(trial, *rest):
+    tried.append(trial.number)
+    return attempt(trial, *rest)
+
+def held(self, logs):
+    if tried:  # within a trial, and with the journal's lock
+        self._lock.acquire()
+        print("held", flush=True)
+        sys.stdin.readline()
+    append(self, logs)
+
+searching.attempt = counted
+if dies == "dies":
+    JournalFileBackend.append_logs = held
+print("ready", flush=True)
+sys.stdin.readline()
+searching.search(config, look, float(minutes), console)
+print(json.dumps(tried), flush=True)
+sys.stdin.readline()
+print(json.dumps(searching.search(config, look, 0, console).as_json()), flush=True)
+"""
+
+
+@contextmanager
+def machine(folder: Path, file: str, runs: str, minutes: float, dies: str = "") -> Iterator[subprocess.Popen[str]]:
+    """A process in a folder of its own, which is ready to search."""
+    folder.mkdir()
+    command = [sys.executable, "-c", MACHINE, file, runs, str(minutes), dies]
+    environment = {**os.environ, "PYTHONPATH": ROOT, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def heard(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def tell(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
+
+
+def settings(study: optuna.Study) -> list[str]:
+    return [json.dumps(trial.params, sort_keys=True) for trial in study.trials]
+
+
+def test_two_machines_on_one_journal_share_the_trials_and_end_with_the_same_best(
+    brief_table: Callable[..., Table], gappy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = brief_table(steps=8, evaluate_every=2, checkpoint_every=200)
+    look, console, mine = config.look(), Console(file=io.StringIO()), list[int]()
+    attempt = searching.attempt
+
+    def counted(trial: optuna.Trial, *rest: object) -> float:
+        mine.append(trial.number)
+        return attempt(trial, *rest)  # type: ignore[arg-type] # as it is called
+
+    monkeypatch.setattr(searching, "attempt", counted)
+    with machine(tmp_path / "other", gappy, os.path.join("..", "runs"), 0.02) as other:  # noqa: PTH118 - as it is typed
+        assert heard(other) == "ready"
+        tell(other)
+        search(config, look, 0.02, console)
+        theirs = json.loads(heard(other))
+        tell(other)
+        best = json.loads(heard(other))
+    study = open_study(config, look)
+    assert mine
+    assert theirs
+    assert sorted([*mine, *theirs]) == list(range(len(study.trials)))
+    assert len(set(settings(study))) == len(study.trials)  # nothing is tried twice
+    assert all(trial.state.is_finished() for trial in study.trials)
+    assert json.loads(json.dumps(search(config, look, 0, console).as_json())) == best
+    assert best["hidden"] == study.best_params["hidden"]
+
+
+def test_a_machine_that_is_killed_within_a_trial_and_with_the_journals_lock_does_not_stop_another(
+    brief_table: Callable[..., Table], gappy: str, tmp_path: Path
+) -> None:
+    config = brief_table(steps=8, evaluate_every=2, checkpoint_every=200)
+    look, console = config.look(), Console(file=io.StringIO(), width=200)
+    with machine(tmp_path / "other", gappy, os.path.join("..", "runs"), 1, "dies") as other:  # noqa: PTH118
+        assert heard(other) == "ready"
+        tell(other)
+        assert heard(other) == "held"
+        other.kill()
+        other.wait()
+    found = search(config, look, 0.001, console)
+    study = open_study(config, look)
+    assert [trial.state.name for trial in study.trials] == ["RUNNING", "COMPLETE"]
+    assert found.hidden == study.best_params["hidden"]
+    assert "2 trials" in console.file.getvalue()  # type: ignore[attr-defined] # a StringIO
+
+
+def test_a_search_that_goes_on_tries_other_settings_than_before(brief_table: Callable[..., Table]) -> None:
+    config = brief_table(steps=4, evaluate_every=2)
+    look, console = config.look(), Console(file=io.StringIO())
+    for _ in range(3):
+        search(config, look, 1e-6, console)
+    study = open_study(config, look)
+    assert len(set(settings(study))) == len(study.trials) == 3
