@@ -1,7 +1,12 @@
-"""A queue that takes no memory while it is empty, as nearly always; an empty deque takes 760 bytes."""
+"""Queues that take no memory while they are empty, as nearly always (an empty deque takes 760 bytes), and futures."""
+
+from __future__ import annotations
 
 from collections import deque
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from asyncio import Future
 
 T = TypeVar("T")
 Queue = deque[T] | tuple[()]
@@ -19,3 +24,9 @@ def first(queue: Queue[T]) -> tuple[T, Queue[T]]:
     """Takes the first entry of a queue that has one; returns it and the queue."""
     assert queue, "it has one"
     return queue.popleft(), queue or ()
+
+
+def settle(future: Future[T], result: T) -> None:
+    """Gives a future its result, unless who waited for it has gone."""
+    if not future.done():
+        future.set_result(result)

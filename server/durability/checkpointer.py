@@ -107,6 +107,7 @@ class Checkpointer:
             raise
         for leaving in farewells:
             self._registry.note(leaving.sequences)
+            leaving.told()
         while ends := self._outbox.ends():
             await self._write_ends(ends)
 

@@ -124,10 +124,11 @@ class Keeper:
         self._registry.lives.left(failed, NOT_OPENED)
         self._registry.remove(failed)
 
-    def park(self, sequences: Sequence[ServedSequence], *, abandoned: bool = False) -> None:
+    def park(self, sequences: Sequence[ServedSequence], then: Callable[[], None], *, abandoned: bool = False) -> None:
         """These sequences of one model leave their stream, after all of its steps; their last states are written.
 
         Not if they were `abandoned` before they, or any that were opened with them, took a step: nothing is lost then.
+        `then` is called once they are written, or after `store_seconds`, or at once while the store fails.
         """
         model = sequences[0].model
         self._registry.lives.left(sequences, DISCONNECTED if abandoned else PARKED)
@@ -141,10 +142,11 @@ class Keeper:
         for sequence in sequences:
             sequence.move(Move.PARK)
         model.counters.parked += len(moved)
+        told = Once(then)
         if moved:
-            self._outbox.park(moved)
-            self._checkpointer.hurry()
+            self._outbox.park(moved, told)
         self._registry.remove(sequences)
+        self._wait(told, bool(moved))
 
     def end(self, sequences: Sequence[ServedSequence], then: Callable[[], None]) -> None:
         """The client has closed these sequences of one model.
@@ -157,15 +159,17 @@ class Keeper:
         for sequence in sequences:
             sequence.move(Move.END)
         self._registry.remove(sequences)
-        if not known:
-            then()
-            return
         told = Once(then)
-        if self._store.failing_since is not None or not self._outbox.end(known, told):
-            told()
-        else:
+        self._wait(told, bool(known) and self._outbox.end(known, told))
+
+    def _wait(self, told: Once, writing: bool) -> None:
+        """Bounds how long a client waits for what is being written, if anything is."""
+        if writing and self._store.failing_since is None:
             asyncio.get_running_loop().call_later(self._patience, told)
-        self._checkpointer.hurry()
+        else:
+            told()
+        if writing:
+            self._checkpointer.hurry()
 
     # Start, run, flush, stop ------------------------------------------------------------------------------------------
 

@@ -89,8 +89,9 @@ class NullKeeper:
             sequence.move(Move.LOSE)
         self._remove(sequences)
 
-    def park(self, sequences: Sequence[ServedSequence], *, abandoned: bool = False) -> None:
+    def park(self, sequences: Sequence[ServedSequence], then: Callable[[], None], *, abandoned: bool = False) -> None:
         self._end(sequences, DISCONNECTED)
+        then()
 
     def end(self, sequences: Sequence[ServedSequence], then: Callable[[], None]) -> None:
         self._end(sequences, CLOSED)

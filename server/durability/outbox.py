@@ -5,6 +5,7 @@ Bounded in bytes: while the store does not answer, the oldest states of the acco
 
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import islice
 from math import inf
 
@@ -51,9 +52,12 @@ class Outbox:
 
     # Parked -----------------------------------------------------------------------------------------------------------
 
-    def park(self, sequences: Sequence[ServedSequence]) -> None:
-        """Copies states of one model out of their slots. Of what the bound drops, the store keeps what it has."""
-        self.add([taken(sequences, awake=False)])
+    def park(self, sequences: Sequence[ServedSequence], told: Once) -> None:
+        """Copies states of one model out of their slots; `told` is called once they are written.
+
+        Of what the bound drops, the store keeps what it has.
+        """
+        self.add([replace(taken(sequences, awake=False), told=told)])
 
     def take(self, most: float = inf) -> list[Snapshot]:
         """Removes and returns what is to be written now, the furthest behind first: `most` sequences or a few more."""
@@ -106,7 +110,9 @@ class Outbox:
     def _give_up(self) -> None:
         while self._total > _MOST:
             ((largest, _),) = self._bytes.most_common(1)
-            self._pop(next(iter(self._waiting[largest])))
+            leaving = next(iter(self._waiting[largest]))
+            self._pop(leaving)
+            leaving.told()
 
     # Closed -----------------------------------------------------------------------------------------------------------
 
@@ -135,8 +141,10 @@ class Outbox:
                 told()
 
     def wait_no_more(self) -> None:
-        """The store fails: calls now what was to be called once the ends are written."""
-        for told in [told for _, told in self._ends if told is not None]:
+        """The store fails: calls now what was to be called once states and ends are written."""
+        calls = [leaving.told for waiting in self._waiting.values() for leaving in waiting]
+        calls += [told for _, told in self._ends if told is not None]
+        for told in calls:
             told()
 
 

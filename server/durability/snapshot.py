@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ class Snapshot:
     `awake`: whether they went on from there, as far as is known.
     `moment`: when, by a monotonic clock; 0 where that is not needed.
     `behind`: by how many steps, at most, they are ahead of what the store has.
+    `told`: is called once it is written, or will not be soon; perhaps more than once.
     """
 
     model: ServedModel
@@ -37,6 +38,7 @@ class Snapshot:
     moment: float = 0.0
     awake: bool = True
     behind: int = 0
+    told: Callable[[], None] = lambda: None
 
     def of(self, places: list[int]) -> Snapshot:
         """Some of them."""

@@ -94,6 +94,9 @@ class Served(Protocol):
     def release(self, handles: tuple[int, ...]) -> None:
         """Tells the client to go on elsewhere."""
 
+    def finish(self, done: Callable[[], None]) -> None:
+        """The client has sent its last request and has every answer; `done` is called once its sequences are kept."""
+
     def abandon(self) -> None:
         """The client is gone."""
 

@@ -6,6 +6,7 @@ Knows no protocol: a `Dialect` translates between a client's messages and a `Str
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import grpc
@@ -17,7 +18,7 @@ from server.edge.pace import Pace
 from server.errors import Silent, TidegateError
 from server.streams.allowance import Allowance
 from server.streams.events import Answered, Failed, FleetAnswered, kept
-from server.waiting import Queue, added, first
+from server.waiting import Queue, added, first, settle
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class Exchange:
         self._sent = (0, 0)  # while the call is full: the bytes of the last message, of answers and of others
         # leaving
         self._parking: asyncio.Task[None] | None = None
-        self._leaving = self._released = False
+        self._leaving = self._released = self._finishing = False
 
     async def serve(self, leaving: Leaving) -> None:
         """Runs until the client has sent its last message and has every answer, or is gone.
@@ -94,8 +95,7 @@ class Exchange:
             for task in (self._parking, self._making):
                 if task is not None:
                     task.cancel()
-            if not self._over.done():
-                self._over.cancel()
+            self._over.cancel()
             self._stream.abandon()
 
     def fail(self, error: BaseException) -> None:
@@ -111,13 +111,8 @@ class Exchange:
     async def _park(self) -> None:
         """Parks all sequences after the steps that were taken, writes their checkpoints, and then tells the client."""
         gone: asyncio.Future[tuple[int, ...]] = self._loop.create_future()
-
-        def left(handles: tuple[int, ...]) -> None:
-            if not gone.done():  # the stream can be cut meanwhile
-                gone.set_result(handles)
-
         try:
-            self._stream.leave(left)
+            self._stream.leave(partial(settle, gone))
             handles = await gone
             await self._keeper.flush()
             self._stream.release(handles)
@@ -127,9 +122,10 @@ class Exchange:
         self._check_end()
 
     def _check_end(self) -> None:
-        ends = self._last_was_read or self._released
-        if ends and self._stream.idle and not self._outgoing and not self._unwritten and not self._over.done():
-            self._over.set_result(None)
+        ends = (self._last_was_read or self._released) and not self._finishing
+        if ends and self._stream.idle and not self._outgoing and not self._unwritten:
+            self._finishing = True
+            self._stream.finish(partial(settle, self._over, None))
 
     # Reading ----------------------------------------------------------------------------------------------------------
 

@@ -28,7 +28,8 @@ class Ending(Enum):
     """What happens to a sequence that leaves its stream."""
 
     END = "its client has closed it"
-    PARK = "it is kept, where checkpoints are kept"
+    PARK = "it is kept, where checkpoints are kept, and is gone once the store has it"
+    LEAVE = "likewise, and is gone at once: the server stops, and writes all"
     ABANDON = "its client is gone: likewise, unless it never took a step"
     NONE = "the keeper has removed it already"
 
@@ -52,7 +53,7 @@ class Closing:
         split = self.handles.split(handles)
         self.handles.mark(handles, CLOSING)
         self._under_way.append(handles)
-        freed = _countdown(len(split), partial(self._ended, handles, done))
+        freed = countdown(len(split), partial(self._ended, handles, done))
         self.line.run(self._set_out(split, leaving, freed))
 
     def _set_out(self, split: Sequence[tuple[Group, np.ndarray]], leaving: Ending, freed: Callable[[], None]) -> Work:
@@ -86,7 +87,7 @@ class Closing:
             freed()
 
         parts = list(pieces(members))
-        left = _countdown(1 + len(parts), known)  # pieces that the store does not know of, and the work itself
+        left = countdown(1 + len(parts), known)  # pieces that the store does not know of, and the work itself
         for part in parts:
             asleep = int((self.handles.slots[part] < 0).sum())  # as far as this stream was told
             sequences = [self.handles.sequences.pop(handle) for handle in part.tolist()]
@@ -108,15 +109,18 @@ class Closing:
         for sequence in sequences:
             sequence.holder = None
         ours = [sequence for sequence in sequences if sequence.life is not Life.LOST]
-        if ours and leaving is Ending.END:
+        if not ours or leaving is Ending.NONE:
+            then()
+        elif leaving is Ending.END:
             self.keeper.end(ours, then)
-            return
-        if ours and leaving is not Ending.NONE:
-            self.keeper.park(ours, abandoned=leaving is Ending.ABANDON)
-        then()
+        elif leaving is Ending.LEAVE:
+            self.keeper.park(ours, lambda: None)
+            then()
+        else:
+            self.keeper.park(ours, then, abandoned=leaving is Ending.ABANDON)
 
 
-def _countdown(count: int, call: Callable[[], None]) -> Callable[[], None]:
+def countdown(count: int, call: Callable[[], None]) -> Callable[[], None]:
     """Is to be called so many times; the last time calls `call`."""
 
     def one() -> None:

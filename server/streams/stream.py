@@ -275,9 +275,9 @@ class Stream:
         self._opening.stopping = True
         self._backlog.clear()
         self._moves.turn_all_back()
-        self._line.run(once(partial(self._park_all, done)))
+        self._line.run(once(partial(self._park_all, done, Ending.LEAVE)))
 
-    def _park_all(self, done: Callable[[tuple[int, ...]], None], leaving: Ending = Ending.PARK) -> None:
+    def _park_all(self, done: Callable[[tuple[int, ...]], None], leaving: Ending) -> None:
         handles = self._handles.open()
         self._closing.end(handles, leaving, lambda: done(tuple(handles.tolist())))
 
@@ -286,9 +286,13 @@ class Stream:
         if handles:
             self._window.emit(Released(handles, stopping()))
 
+    def finish(self, done: Callable[[], None]) -> None:
+        """The client has sent its last request and has every answer: `done` is called once all sequences are kept."""
+        self._line.run(once(partial(self._park_all, lambda _: done(), Ending.ABANDON)))
+
     def abandon(self) -> None:
         """The client is gone: drops the steps that wait, and parks all sequences, or ends those that are not kept."""
         self._backlog.clear()
         self._window.abandon()
         self._moves.turn_all_back()
-        self._line.run(once(partial(self._park_all, lambda _: None, Ending.ABANDON)))
+        self.finish(lambda: None)

@@ -162,12 +162,16 @@ class Visit:
         """Ends the stream with a status: no message of the protocol says that a client is to go elsewhere."""
         raise stopping()
 
+    def finish(self, done: Callable[[], None]) -> None:
+        """The client has every answer. `done` is called once others may go on with its sequences, also elsewhere."""
+        self.here = False
+        self._inference.sequences.let_go(self, self._sequences, done)
+
     def abandon(self) -> None:
         """The client is gone."""
-        self.here = False
         for task in self._predictions:
             task.cancel()
-        self._inference.sequences.let_go(self, self._sequences)
+        self.finish(lambda: None)
 
 
 class OipDialect:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from contextlib import suppress
 from functools import partial
 from time import perf_counter
 
@@ -20,6 +19,7 @@ from server.errors import OverLimit, TidegateError
 from server.runtime.input_check import Named
 from server.runtime.served_model import ServedModel
 from server.streams.trace import Manner, Selection
+from server.waiting import settle
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Inference:
     async def infer(self, caller: Caller, asked: Asked, user: User) -> tuple[Made, int]:
         """The answer to a call, and its bytes, which count until they are released. Raises TidegateError."""
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        done, size = self.counted(asked, partial(_settle, answer)), 0
+        done, size = self.counted(asked, partial(settle, answer)), 0
         try:
             if asked.place is None:
                 size = await self.predict(caller, asked, done)
@@ -112,8 +112,3 @@ class Inference:
         made, size = await self._backend.predictor.predict(caller, model.name, model.version, row, manner)
         taken.append(size)
         return made
-
-
-def _settle(answer: "asyncio.Future[Result]", result: Result) -> None:
-    with suppress(asyncio.InvalidStateError):  # the call has ended
-        answer.set_result(result)

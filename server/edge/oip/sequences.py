@@ -16,6 +16,7 @@ from server.edge.oip.requests import Asked, Place, SequenceId
 from server.edge.oip.served import Done, Life, ServedSequence, Ticket, User
 from server.errors import Reason, SequenceGone, UnknownHandle
 from server.runtime.turns import Work
+from server.streams.closing import countdown
 
 log = logging.getLogger(__name__)
 
@@ -114,10 +115,15 @@ class Sequences:
 
     # Leaving ----------------------------------------------------------------------------------------------------------
 
-    def let_go(self, user: User, sequences: Iterable[ServedSequence]) -> None:
-        """A client is gone: those that no other client uses are parked, where they are kept."""
-        if self._keeps:
-            self._aside.run(self._park([one for one in sequences if one.user is user]))
+    def let_go(self, user: User, sequences: Iterable[ServedSequence], done: Callable[[], None]) -> None:
+        """A client is gone: those that no other client uses are parked, where they are kept; then `done` is called."""
+        coming = (Life.COMING, Life.GONE)
+        those = [one for one in sequences if one.user is user and one.life not in coming] if self._keeps else []
+        left = countdown(1 + len(those), done)
+        for one in those:
+            one.after(left)
+        self._aside.run(self._park(those))
+        left()
 
     def _park(self, sequences: Iterable[ServedSequence]) -> Work:
         for sequence in sequences:

@@ -195,7 +195,8 @@ def test_a_snapshot_that_fails_is_heard_of_and_who_has_left_is_not_forgotten(
     sequence = keeper._registry.get(one.id)
     assert sequence is not None
     sequence.move(Move.CLOSE)
-    keeper.park([sequence])
+    world.loop.call_soon(keeper.park, [sequence], lambda: None)
+    world.quiet()
 
     def fail(*_: object) -> None:
         raise ValueError("it cannot be copied")

@@ -269,7 +269,10 @@ def test_of_a_crowd_that_is_being_resumed_one_that_another_stream_claims_meanwhi
 ) -> None:
     crowd = make()
     world, server = crowd.world, crowd.server
-    crowd.ask(0, close=pb.Close(count=COUNT, park=True))
+    crowd.say(0, close=pb.Close(count=COUNT, park=True))
+    world.quiet()
+    while not crowd.hear(0):  # they are written in several pieces
+        world.write(0)
     last = crowd.opened.sequence_ids[-1]
     crowd.say(0, **crowd.resume())
     while server.keeper._registry.get(crowd.opened.sequence_ids[0]) is None:  # it has claimed all of them

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,15 +24,13 @@ def leaving(owner: str, count: int = 1) -> Snapshot:
 @pytest.fixture
 def box(monkeypatch: pytest.MonkeyPatch) -> Outbox:
     monkeypatch.setattr(outbox, "_MOST", 10 * (64 + outbox._EACH))
-    monkeypatch.setattr(outbox, "taken", lambda sequences, **_: sequences)
     return Outbox()
 
 
 def test_the_client_that_has_most_waiting_gives_up_its_oldest(box: Outbox) -> None:
     honest = [leaving("ipv4:10.0.0.1 ann") for _ in range(3)]
     greedy = [leaving(f"ipv4:10.0.0.2 {at}", 2) for at in range(20)]  # many names, one address
-    for each in (*honest, *greedy):
-        box.park(each)  # type: ignore[arg-type]
+    box.add((*honest, *greedy))
     assert box.take() == [*honest, *greedy[-3:]]
     assert not box
 
@@ -50,3 +50,12 @@ def test_what_could_not_be_written_keeps_its_place_before_what_left_since(box: O
     box.add([second])
     box.put_back(taken)
     assert box.take() == [first, other, second]
+
+
+def test_who_waits_for_a_write_is_told_when_it_will_not_come_soon(box: Outbox) -> None:
+    told = list[int]()
+    for at in range(11):  # one more than there is room for
+        box.add([replace(leaving("a"), told=partial(told.append, at))])
+    assert told == [0]
+    box.wait_no_more()
+    assert sorted(told[1:]) == list(range(1, 11))

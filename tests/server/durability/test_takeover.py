@@ -71,6 +71,14 @@ class Bench:
     def resume(self, who: int, opened: Any, answered: list[int], handle: int = 0, **fields: Any) -> Any:
         return self.ask(who, resume=resume(opened, answered, handle, **fields))
 
+    def park(self, **which: int) -> None:
+        """Sequences of stream 0, which is answered once they are written."""
+        self.tell(0, close=pb.Close(park=True, **which))
+        assert self.hear(0) == []
+        self.write()
+        (answer,) = self.hear(0)
+        assert isinstance(answer, pb.Closed), answer
+
     def write(self) -> None:
         self.world.write(0)
 
@@ -227,10 +235,23 @@ def test_a_resume_that_is_refused_leaves_the_sequence_to_whoever_runs_it(
     assert not any(bench.keeper.sample().lost.values())
 
 
+def test_while_the_store_fails_a_client_does_not_wait_for_what_it_parks(make: Callable[..., Bench]) -> None:
+    bench = make()
+    bench.open(0, count=2)
+    for handle in range(2):
+        bench.step(0, 0, handle)
+    bench.tell(0, close=pb.Close(park=True))
+    assert bench.hear(0) == []
+    bench.world.store.mood = "dead"
+    bench.write()
+    assert [type(one) for one in bench.hear(0)] == [pb.Closed]
+    assert isinstance(bench.ask(0, close=pb.Close(handle=1, park=True)), pb.Closed)
+
+
 def test_a_resume_that_there_is_no_room_for_throws_nobody_out(make: Callable[..., Bench]) -> None:
     bench = make(max_sequences=2)
     opened = bench.open(0, count=2)
-    bench.ask(0, close=pb.Close(handle=1, park=True))
+    bench.park(handle=1)
     bench.open(0, handle=1)
     assert why(bench.resume(1, opened, [0, 0])) == "TOO_MANY_SEQUENCES"
     assert bench.hear(0) == []
@@ -244,8 +265,7 @@ def test_a_resume_that_there_is_no_room_for_throws_nobody_out(make: Callable[...
 def test_the_room_that_was_kept_for_a_resume_is_free_again_once_it_is_refused(make: Callable[..., Bench]) -> None:
     bench = make()
     opened = bench.open(0, count=3)
-    bench.ask(0, close=pb.Close(count=3, park=True))
-    bench.write()
+    bench.park(count=3)
     bench.tell(1, resume=resume(opened, [0, 0, 0]))
     bench.world.quiet()
     bench.world.work(0, 1)  # it is read, and room is kept
@@ -282,8 +302,7 @@ def test_a_resume_with_a_wrong_token_takes_nothing_from_an_honest_one_that_is_un
 ) -> None:
     bench = make(max_per_owner=1)
     opened = bench.open(0)
-    bench.ask(0, close=pb.Close(park=True))
-    bench.write()
+    bench.park()
     bench.tell(1, resume=resume(opened, [0]))
     bench.world.quiet()
     if calls:
@@ -318,8 +337,7 @@ def test_an_owner_has_no_more_sequences_than_may_be_although_they_are_resumed(ma
     parked = []
     for _ in range(3):
         parked.append(bench.open(0, count=2, owner="ann"))
-        bench.ask(0, close=pb.Close(count=2, park=True))
-    bench.write()
+        bench.park(count=2)
     for at, opened in enumerate(parked):  # at once: the store has answered none of them yet
         bench.tell(1, resume=resume(opened, [0, 0], 2 * at))
     heard = bench.hear(1)
@@ -340,8 +358,7 @@ def test_a_resume_that_fails_for_a_fault_of_ours_says_so_and_holds_nothing(
 ) -> None:
     bench = make()
     opened = bench.open(0, count=2)
-    bench.ask(0, close=pb.Close(count=2, park=True))
-    bench.write()
+    bench.park(count=2)
 
     def faulty(*_: object) -> None:
         raise ValueError("a fault")
@@ -359,8 +376,7 @@ def test_a_checkpoint_whose_state_is_laid_out_otherwise_is_refused(make: Callabl
     bench = make()
     opened = bench.open(0)
     bench.step(0, 0)
-    bench.ask(0, close=pb.Close(park=True))
-    bench.write()
+    bench.park()
     model = bench.world.loaded[1]
     other = Checkpoint("recall", 1, model.sha256, 1, np.zeros(model.graph.initial.size + 1, np.float32))
     bench.world.store.write([Write(opened.sequence_ids[0], 1, 1, encode(other))], bench.world.now)

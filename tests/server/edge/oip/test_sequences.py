@@ -387,17 +387,19 @@ def test_an_idle_sequence_is_parked_or_where_nothing_is_kept_ended_and_that_is_s
                 assert step(client, at, 63).tobytes() == expected[at].tobytes()
 
 
-def test_a_parked_sequence_goes_on_at_another_worker(
-    start: Callable[..., RunningServer], lstm_only: Path, tmp_path: Path, expected: np.ndarray
+@pytest.mark.parametrize("transport", ["http2", "grpc"])
+def test_once_its_stream_has_ended_a_sequence_goes_on_at_another_server(
+    start: Callable[..., RunningServer], lstm_only: Path, tmp_path: Path, expected: np.ndarray, transport: str
 ) -> None:
-    server = start(lstm_only, "--store", f"sqlite:{tmp_path / 'store'}", "--workers", "2").ready()
-    for at in range(len(ROWS)):  # each on a connection of its own, which either worker takes
-        with streaming(server.address) as stream:
+    arguments = "--store", f"sqlite:{tmp_path / 'store'}", "--transport", transport
+    servers = [start(lstm_only, *arguments) for _ in range(2)]
+    for at in range(len(ROWS)):
+        with streaming(servers[at % 2].ready().address) as stream:
             stream.send("lstm", ROWS[at : at + 1], **place(64, at, LAST))
             assert stream.result().as_numpy("y")[0].tobytes() == expected[at].tobytes()
-        with tidegate.connect(server.address) as operator:
-            while at < LAST and [(s.life, s.checkpointed) for s in operator.admin.sequences()] != [("parked", at + 1)]:
-                pass  # until its worker has written it: who comes earlier is refused
+    with streaming(servers[0].address) as stream:
+        stream.send("lstm", ROWS[:1], sequence_id=64)
+        assert stream.error().startswith("SEQUENCE_ENDED"), "the end was written, too"
 
 
 # Load and unload ------------------------------------------------------------------------------------------------------
