@@ -118,7 +118,7 @@ class Limits:
                     await self._evict(count, now, owner)
 
     async def _usages(self, owners: Sequence[str]) -> dict[str, store.Usage]:
-        return await self._store.ask(lambda s: {owner: s.usage_of(owner) for owner in owners})
+        return await self._store.ask(lambda s: {owner: s.usage(owner) for owner in owners})
 
     async def _make_way(self, owner: str, usage: store.Usage, now: float) -> None:
         surplus = usage.parked - self._settings.max_parked_per_owner

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from itertools import islice
 from math import inf
 from threading import Lock
+from typing import Any
 
 from server.caller import account_of
 from server.stores.fencing import Entry, Kept, Tombstone
@@ -18,8 +19,9 @@ from server.stores.table_store import TableStore
 from server.stores.terms import Terms
 
 OF_ONE = 512  # bytes that a sequence takes beside its checkpoints, and a tombstone, about
+AWAKE, PARKED, GONE = "awake", "parked", "gone"
 
-_Ids = OrderedDict[str, None]  # the longest untouched first
+_List = tuple[str, str | None]  # one of these, and of which owner; None: of all
 
 
 class MemoryTable:
@@ -30,10 +32,8 @@ class MemoryTable:
         self._time: float | None = None
         self._entries: dict[str, Kept | Tombstone] = {}
         self._checkpoints: defaultdict[str, dict[int, bytes]] = defaultdict(dict)
-        self._awake, self._parked, self._tombstones = _Ids(), _Ids(), _Ids()
-        self._parked_of: defaultdict[str, _Ids] = defaultdict(_Ids)
-        self._tombstones_of: defaultdict[str, _Ids] = defaultdict(_Ids)
-        self._total, self._tally = Tally(), defaultdict[str, Tally](Tally)
+        self._lists: dict[_List, OrderedDict[str, None]] = {}  # ids, the longest untouched first; none is empty
+        self._tallies = defaultdict[str | None, Tally](Tally)  # by owner, and of all under None
 
     @contextmanager
     def writing(self) -> Iterator["MemoryTable"]:
@@ -67,82 +67,76 @@ class MemoryTable:
         return self.entries(some), ids if len(some) == limit else None
 
     def parked(self, limit: int, until: float = inf, owner: str | None = None) -> Mapping[str, Kept]:
-        ids = self._parked if owner is None else self._parked_of.get(owner, _Ids())
-        first = ((id_, self._entries[id_]) for id_ in islice(ids, limit))
-        return {id_: kept for id_, kept in first if isinstance(kept, Kept) and kept.touched <= until}
+        return self._first((PARKED, owner), limit, until)
 
     def awake(self, limit: int, until: float) -> Mapping[str, Kept]:
-        first = ((id_, self._entries[id_]) for id_ in islice(self._awake, limit))
-        return {id_: kept for id_, kept in first if isinstance(kept, Kept) and kept.touched <= until}
+        return self._first((AWAKE, None), limit, until)
 
     def tombstones(self, limit: int, until: float = inf, owner: str | None = None) -> Mapping[str, Tombstone]:
-        ids = self._tombstones if owner is None else self._tombstones_of.get(owner, _Ids())
-        first = ((id_, self._entries[id_]) for id_ in islice(ids, limit))
-        return {id_: stone for id_, stone in first if isinstance(stone, Tombstone) and stone.until <= until}
+        return self._first((GONE, owner), limit, until)
+
+    def _first(self, those: _List, limit: int, until: float) -> dict[str, Any]:
+        first = {id_: self._entries[id_] for id_ in islice(self._lists.get(those, ()), limit)}
+        return {id_: entry for id_, entry in first.items() if _since(entry) <= until}
 
     def largest(self, limit: int, address: str | None = None) -> Sequence[tuple[str, int]]:
         counts = Counter[str]()
-        for owner, ids in self._parked_of.items():
-            if address is None or address == account_of(owner):
+        for (state, owner), ids in self._lists.items():
+            if state == PARKED and owner is not None and address in (None, account_of(owner)):
                 counts[account_of(owner) if address is None else owner] += len(ids)
         return counts.most_common(limit)
 
     def usage(self, owner: str | None = None) -> Usage:
-        tally = self._total if owner is None else self._tally.get(owner, Tally())
+        tally = self._tallies.get(owner, Tally())
         taken = tally["bytes"] + OF_ONE * (tally["sequences"] + tally["tombstones"])
         return Usage(tally["sequences"], tally["bytes"], tally["parked"], tally["tombstones"], taken)
 
     def save(self, changes: Changes, time: float) -> None:
         self._time = time
         for id_, (before, after) in changes.entries.items():
-            self._put(id_, before, after)
-            if isinstance(after, Kept) and after.touched < time:
-                self._sort(self._lists(after))
+            self._put(id_, before, after, time)
         for (id_, number), data in changes.checkpoints.items():
             if data is None:
                 self._checkpoints[id_].pop(number, None)
             else:
                 self._checkpoints[id_][number] = data
         for owner, change in changes.tally.items():
-            self._count(owner, change)
+            for key in (None, owner):
+                self._tallies[key].update(change)
+                if not any(self._tallies[key].values()):
+                    del self._tallies[key]
 
-    def _put(self, id_: str, before: Entry, after: Entry) -> None:
-        for ids in self._lists(before):
-            ids.pop(id_, None)
-        for ids in self._lists(after):
-            ids[id_] = None
+    def _put(self, id_: str, before: Entry, after: Entry, time: float) -> None:
+        for those in _lists_of(before):
+            del self._lists[those][id_]
+            if not self._lists[those]:
+                del self._lists[those]
         if after is None:
             self._entries.pop(id_, None)
         else:
             self._entries[id_] = after
+        for those in _lists_of(after):
+            ids = self._lists.setdefault(those, OrderedDict())
+            ids[id_] = None
+            if isinstance(after, Kept) and after.touched < time:
+                self._lists[those] = OrderedDict.fromkeys(sorted(ids, key=lambda one: _since(self._entries[one])))
         if not isinstance(after, Kept):
             self._checkpoints.pop(id_, None)
-        if before is not None:
-            for of in (self._parked_of, self._tombstones_of):
-                if before.owner in of and not of[before.owner]:
-                    del of[before.owner]
 
-    def _sort(self, those: Sequence[_Ids]) -> None:
-        """After a sequence was put that was touched earlier."""
-        for ids in those:
-            for id_ in sorted(ids, key=lambda one: self._entries[one].touched):  # type: ignore[union-attr] # parked
-                ids.move_to_end(id_)
 
-    def _lists(self, entry: Entry) -> Sequence[_Ids]:
-        match entry:
-            case None:
-                return ()
-            case Tombstone():
-                return self._tombstones, self._tombstones_of[entry.owner]
-            case Kept() if entry.awake:
-                return (self._awake,)
-        return self._parked, self._parked_of[entry.owner]
+def _lists_of(entry: Entry) -> Sequence[_List]:
+    match entry:
+        case None:
+            return ()
+        case Kept() if entry.awake:
+            return ((AWAKE, None),)
+        case Kept():
+            return (PARKED, None), (PARKED, entry.owner)
+    return (GONE, None), (GONE, entry.owner)
 
-    def _count(self, owner: str, change: Tally) -> None:
-        for tally in (self._total, self._tally[owner]):
-            tally.update(change)
-        if not any(self._tally[owner].values()):
-            del self._tally[owner]
+
+def _since(entry: Kept | Tombstone) -> float:
+    return entry.touched if isinstance(entry, Kept) else entry.until
 
 
 class MemoryStore(TableStore):

@@ -231,11 +231,8 @@ class Store(Protocol):
         Of two states of a sequence that with the higher fence is newer, or else the one that was touched later.
         """
 
-    def usage(self) -> Usage:
-        """What everything takes; counters, no scan."""
-
-    def usage_of(self, owner: str) -> Usage:
-        """What one owner's sequences take; counters, no scan."""
+    def usage(self, owner: str | None = None) -> Usage:
+        """What everything takes, or one owner's sequences; counters, no scan."""
 
     def parked_by(self, account: str) -> Sequence[tuple[str, int]]:
         """The owners of an account with the most parked sequences, and how many."""

@@ -7,7 +7,7 @@ from server.stores.eviction import RANKED
 from server.stores.observed import ObservedTime
 from server.stores.records import Outcome, Page, Record
 from server.stores.store import Claim, Claimed, End, Evicted, Gone, Hold, Refused, Swept, Usage, Write
-from server.stores.table import Tables
+from server.stores.table import Table, Tables
 from server.stores.terms import Terms
 from server.stores.transaction import Transaction
 
@@ -29,8 +29,7 @@ class TableStore:
         return self._change(now, lambda t: t.claim(claims, now if asked is None else asked))
 
     def read(self, claims: Sequence[Claim], now: float) -> list[Claimed | Gone]:
-        with self.tables.reading() as table:
-            return Transaction(table, self.terms, now, self._time.look(table.time(), now)).read(claims)
+        return self._look(now, lambda t: t.read(claims))
 
     def hold(self, holds: Sequence[Hold], now: float) -> list[Refused]:
         return self._change(now, lambda t: t.hold(holds))
@@ -48,12 +47,10 @@ class TableStore:
         return self._change(now, lambda t: t.forget(count))
 
     def page(self, cursor: object | None, limit: int, now: float) -> Page:
-        with self.tables.reading() as table:
-            return Transaction(table, self.terms, now, self._time.look(table.time(), now)).page(cursor, limit)
+        return self._look(now, lambda t: t.page(cursor, limit))
 
     def records(self, ids: Collection[str], now: float) -> tuple[Record, ...]:
-        with self.tables.reading() as table:
-            return Transaction(table, self.terms, now, self._time.look(table.time(), now)).records(ids)
+        return self._look(now, lambda t: t.records(ids))
 
     def put(self, records: Sequence[Record], now: float) -> list[Outcome]:
         return self._change(now, lambda t: t.put(records))
@@ -61,9 +58,6 @@ class TableStore:
     def usage(self, owner: str | None = None) -> Usage:
         with self.tables.reading() as table:
             return table.usage(owner)
-
-    def usage_of(self, owner: str) -> Usage:
-        return self.usage(owner)
 
     def parked_by(self, account: str) -> Sequence[tuple[str, int]]:
         with self.tables.reading() as table:
@@ -78,9 +72,16 @@ class TableStore:
     def close(self) -> None:
         self.tables.close()
 
+    def _look(self, now: float, decide: Callable[[Transaction], T]) -> T:
+        with self.tables.reading() as table:
+            return decide(self._transaction(table, now))
+
     def _change(self, now: float, decide: Callable[[Transaction], T]) -> T:
         with self.tables.writing() as table:
-            transaction = Transaction(table, self.terms, now, self._time.look(table.time(), now))
+            transaction = self._transaction(table, now)
             answer = decide(transaction)
             transaction.save()
             return answer
+
+    def _transaction(self, table: Table, now: float) -> Transaction:
+        return Transaction(table, self.terms, now, self._time.look(table.time(), now))

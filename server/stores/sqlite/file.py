@@ -1,4 +1,4 @@
-"""One SQLite file that is ours: opened, checked, opened again after a failure. Knows no call of a store.
+"""One SQLite file that is ours: opened, checked, opened again after a failure. Knows no decision of a store.
 
 A write-ahead log that is synced with every transaction: what was said to be kept survives a power cut, not only a
 killed process; and whatever a cut leaves of the log, the file opens with the transactions before it.
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from server.errors import StoreFailed
 from server.stores.sqlite.schema import INCREMENTAL, pragma, prepare
+from server.stores.sqlite.table import SqliteTable
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ SPARE = 8  # a file of so many pages keeps one of them free: it will be needed a
 
 
 class SqliteFile:
-    """`path`, made if it is not there. `patience`: so long another process may hold it, in seconds.
+    """See `Tables`. `path`: made if it is not there. `patience`: so long another process may hold it, in seconds.
 
     Raises StoreFailed: it cannot be opened, or is something else.
     """
@@ -41,15 +42,16 @@ class SqliteFile:
                 )
 
     @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
-        with self._between("BEGIN") as connection:
-            yield connection
+    def reading(self) -> Iterator[SqliteTable]:
+        with self._between("BEGIN") as table:
+            yield table
 
     @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self) -> Iterator[SqliteTable]:
         """A transaction during which no other connection writes: committed whole, or rolled back."""
-        with self._between("BEGIN IMMEDIATE") as connection:
-            yield connection
+        with self._between("BEGIN IMMEDIATE") as table:
+            yield table
+            table.set_aside()
 
     def shrink(self) -> bool:
         """Gives up to `SLICE` free pages back to the file system. Whether there are more to give back."""
@@ -79,11 +81,11 @@ class SqliteFile:
                 connection.close()
 
     @contextmanager
-    def _between(self, begin: str) -> Iterator[sqlite3.Connection]:
+    def _between(self, begin: str) -> Iterator[SqliteTable]:
         with self._sentences():
             connection = self._opened()
             connection.execute(begin)
-            yield connection
+            yield SqliteTable(connection)
         with self._sentences(committing=True):
             connection.execute("COMMIT")
 

@@ -26,7 +26,7 @@ class SqliteTable:
     """For the length of one transaction."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+        self.connection = connection
         self._keys: dict[str, int] = {}  # of the sequences that were read
         self._damaged: dict[int, str] = {}
 
@@ -44,7 +44,7 @@ class SqliteTable:
 
     def checkpoints(self, id_: str) -> Mapping[int, bytes]:
         first, last = _range(self._keys[id_])
-        found = self._connection.execute("SELECT key, data FROM checkpoint WHERE key BETWEEN ? AND ?", (first, last))
+        found = self.connection.execute("SELECT key, data FROM checkpoint WHERE key BETWEEN ? AND ?", (first, last))
         return {key - first: data for key, data in found}
 
     def page(self, cursor: object | None, limit: int) -> tuple[Mapping[str, Kept | Tombstone], object | None]:
@@ -75,7 +75,7 @@ class SqliteTable:
             source = "(SELECT owner, parked FROM usage WHERE owner = ? OR owner > ? AND owner < ?)"
             given = [address, f"{address} ", f"{address}!"]  # "!" is next to the space
         query = f"SELECT * FROM {source} WHERE parked > 0 ORDER BY parked DESC LIMIT ?"  # noqa: S608 - ours
-        return self._connection.execute(query, (*given, limit)).fetchall()
+        return self.connection.execute(query, (*given, limit)).fetchall()
 
     def usage(self, owner: str | None = None) -> Usage:
         """See `Table.usage`. What is taken are the pages of the file that are not free."""
@@ -90,7 +90,7 @@ class SqliteTable:
 
     def save(self, changes: Changes, time: float) -> None:
         self.set_aside()
-        many = self._connection.executemany
+        many = self.connection.executemany
         left = [id_ for id_, (before, after) in changes.entries.items() if _leaves(before, after)]
         many("DELETE FROM checkpoint WHERE key BETWEEN ? AND ?", [_range(self._keys[id_]) for id_ in left])
         many("DELETE FROM sequence WHERE id = ?", [(id_,) for id_ in left])
@@ -105,7 +105,7 @@ class SqliteTable:
         many("DELETE FROM usage WHERE owner = ? AND sequences = 0 AND tombstones = 0", of)
         sums = ", ".join(f"{what} = {what} + ?" for what in COUNTED)
         total = (sum((tally[what] for tally in changes.tally.values()), 0) for what in COUNTED)
-        self._connection.execute(f"UPDATE total SET {sums}, time = ?", (*total, time))  # noqa: S608 - ours
+        self.connection.execute(f"UPDATE total SET {sums}, time = ?", (*total, time))  # noqa: S608 - ours
 
     def _put(self, changes: Changes) -> None:
         born, changed, stones = [], [], []
@@ -119,7 +119,7 @@ class SqliteTable:
                     changed.append((*states, self._keys[id_]))
                 else:
                     born.append((id_, entry.digest, entry.owner, entry.model, *states))
-        many = self._connection.executemany
+        many = self.connection.executemany
         many("INSERT INTO tombstone VALUES (?, ?, ?, ?, ?, ?, ?, ?)", stones)
         many("UPDATE sequence SET fence = ?, touched = ?, slots = ?, awake = ? WHERE key = ?", changed)
         if born:
@@ -131,7 +131,7 @@ class SqliteTable:
 
     def _put_checkpoints(self, changes: Changes) -> None:
         keyed = [(self._keys[id_] * PER_SEQUENCE + number, data) for (id_, number), data in changes.checkpoints.items()]
-        many = self._connection.executemany
+        many = self.connection.executemany
         many("DELETE FROM checkpoint WHERE key = ?", [(key,) for key, data in keyed if data is None])
         many(
             "INSERT INTO checkpoint VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET data = excluded.data",
@@ -142,8 +142,8 @@ class SqliteTable:
         """Moves damaged rows out of the table of sequences, so that sweeps go on for the others; logs it once."""
         for key, why in self._damaged.items():
             log.error("a sequence in the store is damaged, and is set aside in its table `damaged`: %s", why)
-            self._connection.execute("INSERT INTO damaged SELECT * FROM sequence WHERE key = ?", (key,))
-            self._connection.execute("DELETE FROM sequence WHERE key = ?", (key,))
+            self.connection.execute("INSERT INTO damaged SELECT * FROM sequence WHERE key = ?", (key,))
+            self.connection.execute("DELETE FROM sequence WHERE key = ?", (key,))
         if self._damaged:
             self._count_anew()
             self._damaged.clear()
@@ -151,25 +151,25 @@ class SqliteTable:
     def _count_anew(self) -> None:
         """What a damaged row counted for cannot be told."""
         sums = "count(*), ifnull(sum(bytes), 0), ifnull(sum(awake = 0), 0)"
-        self._connection.create_function("bytes_in", 1, _bytes_in, deterministic=True)
+        self.connection.create_function("bytes_in", 1, _bytes_in, deterministic=True)
         rows = "(SELECT owner, awake, bytes_in(slots) AS bytes FROM sequence)"
-        self._connection.execute("DELETE FROM usage")
-        self._connection.execute(f"INSERT INTO usage SELECT owner, {sums}, 0 FROM {rows} GROUP BY owner")  # noqa: S608 - ours
-        self._connection.execute(
+        self.connection.execute("DELETE FROM usage")
+        self.connection.execute(f"INSERT INTO usage SELECT owner, {sums}, 0 FROM {rows} GROUP BY owner")  # noqa: S608 - ours
+        self.connection.execute(
             "INSERT INTO usage SELECT owner, 0, 0, 0, count(*) FROM tombstone WHERE 1 GROUP BY owner "
             "ON CONFLICT (owner) DO UPDATE SET tombstones = excluded.tombstones"
         )
         query = f"UPDATE total SET (sequences, bytes, parked) = (SELECT {sums} FROM {rows})"  # noqa: S608 - ours
-        self._connection.execute(query)
+        self.connection.execute(query)
 
     # Rows -------------------------------------------------------------------------------------------------------------
 
     def _one(self, query: str, *given: object) -> Any:  # noqa: ANN401 - a row
-        return self._connection.execute(query, given).fetchone()
+        return self.connection.execute(query, given).fetchone()
 
     def _sequences(self, where: str, *given: object) -> dict[str, Kept]:
         found = {}
-        for key, id_, *columns in self._connection.execute(f"{SEQUENCES} {where}", given):
+        for key, id_, *columns in self.connection.execute(f"{SEQUENCES} {where}", given):
             try:
                 found[id_] = _kept(*columns)
                 self._keys[id_] = key
@@ -178,7 +178,7 @@ class SqliteTable:
         return found
 
     def _tombstones(self, where: str, *given: object) -> dict[str, Tombstone]:
-        found = self._connection.execute(f"{TOMBSTONES} {where}", given)
+        found = self.connection.execute(f"{TOMBSTONES} {where}", given)
         return {id_: _tombstone(*columns) for id_, *columns in found}
 
 

@@ -164,13 +164,20 @@ class ValkeyStore:
         answers = self._each("put", now, [items.put(record) for record in records], 16)
         return [Outcome(one.decode()) for answer in answers for one in answer]
 
-    def usage(self) -> Usage:
-        keys = ("ZCARD", "touched"), ("ZCARD", "awake"), ("GET", "total"), ("ZCARD", "tombstones")
-        return self._usage(*((command, self._prefix + key) for command, key in keys))
-
-    def usage_of(self, owner: str) -> Usage:
-        parked, fallen = (("ZCARD", f"{self._prefix}{key}:{owner}") for key in ("owner", "tombstones"))
-        return self._usage(parked, *(("HGET", self._prefix + key, owner) for key in ("awake_of", "bytes")), fallen)
+    def usage(self, owner: str | None = None) -> Usage:
+        asked: Sequence[tuple[str, ...]] = (
+            ("ZCARD", "touched"),
+            ("ZCARD", "awake"),
+            ("GET", "total"),
+            ("ZCARD", "tombstones"),
+        )
+        if owner is not None:
+            held = ("HGET", "awake_of", owner), ("HGET", "bytes", owner)
+            asked = ("ZCARD", f"owner:{owner}"), *held, ("ZCARD", f"tombstones:{owner}")
+        found = self._run([(command, self._prefix + key, *field) for command, key, *field in asked])
+        parked, awake, size, tombstones = (int(number or 0) for number in found)
+        taken = size + OF_SEQUENCE * (parked + awake) + OF_TOMBSTONE * tombstones
+        return Usage(parked + awake, size, parked, tombstones, taken)
 
     def parked_by(self, account: str) -> Sequence[tuple[str, int]]:
         return self._ranked(f"owners:{account}")
@@ -243,11 +250,6 @@ class ValkeyStore:
             pipeline.execute_command(*command)  # type: ignore[no-untyped-call] # valkey types its commands alone
         answers: list[Any] = pipeline.execute(raise_on_error=False)  # type: ignore[no-untyped-call] # likewise
         return answers
-
-    def _usage(self, *asked: Item) -> Usage:
-        parked, awake, size, tombstones = (int(found or 0) for found in self._run(asked))
-        taken = size + OF_SEQUENCE * (parked + awake) + OF_TOMBSTONE * tombstones
-        return Usage(parked + awake, size, parked, tombstones, taken)
 
     @contextmanager
     def _sentences(self, *, definite: bool = False) -> Iterator[None]:

@@ -489,8 +489,8 @@ def test_an_owner_that_comes_again_and_again_pushes_out_its_own_sequences_and_no
         of_ann += come_and_go(world, "ann", 2)
         world.keep_house(0)
     assert (
-        world.store.usage_of("ipv4:10.0.0.1 ann").sequences,
-        world.store.usage_of("ipv4:10.0.0.1 bob").sequences,
+        world.store.usage("ipv4:10.0.0.1 ann").sequences,
+        world.store.usage("ipv4:10.0.0.1 bob").sequences,
     ) == (2, 2)
     assert world.servers[0].keeper.sample().lost["SEQUENCE_EVICTED"] == 4
     assert [come_back(world, 1, *one) for one in of_ann] == [["SEQUENCE_EVICTED"]] * 4 + [[]] * 2
@@ -544,7 +544,7 @@ def test_an_owner_whose_last_states_are_written_late_is_counted_once_they_are(
     world.keep_house(0)  # nothing of them is in the store yet
     world.write(0)
     world.keep_house(0)
-    assert world.store.usage_of("ipv4:10.0.0.1 ann").sequences == 1
+    assert world.store.usage("ipv4:10.0.0.1 ann").sequences == 1
     world.close()
 
 

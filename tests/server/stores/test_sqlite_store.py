@@ -105,7 +105,7 @@ def checked(store: SqliteStore) -> int:
     write(store, 1_000)
     assert read(store) == {1_000}
     store.close()
-    connection = sqlite3.connect(store._file.path)
+    connection = sqlite3.connect(store.tables.path)
     assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     connection.close()
     return -1 if step is None else step
@@ -170,9 +170,9 @@ def test_a_file_in_which_nothing_was_written_yet_becomes_a_store(path: Path) -> 
 
 
 def test_every_transaction_is_synced(store: SqliteStore) -> None:
-    with store._file.reading() as connection:
-        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
-        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    with store.tables.reading() as table:
+        assert table.connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+        assert table.connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 # The file
@@ -266,10 +266,10 @@ def test_a_file_of_the_schema_before_is_brought_up_to_date_and_what_was_open_is_
     of_schema_1(path)
     store = SqliteStore(path, TERMS)
     size = len(saved(7))
-    assert (store.usage(), store.usage_of("ann")) == (Usage(3, 3 * size, 3), Usage(2, 2 * size, 2))
+    assert (store.usage(), store.usage("ann")) == (Usage(3, 3 * size, 3), Usage(2, 2 * size, 2))
     assert store.read([Claim("d", TOKEN)], NOW) == [Gone(Reason.ENDED, "recall", 5)]
     assert store.write([Write("a", 1, 8, saved(8))], NOW + 5) == []
-    assert store.usage_of("ann").parked == 1
+    assert store.usage("ann").parked == 1
     assert [victim.id for victim in store.evict(5, NOW + 5)] == ["b", "c"]
     store.close()
     SqliteStore(tmp_path / "new", TERMS).close()
@@ -322,8 +322,8 @@ def test_a_damaged_row_is_set_aside_said_once_and_the_others_expire(
     store.write([Write("c", 1, 1, saved(1), BIRTH)], NOW + 100)
     assert store.expire(NOW + 101).expired == ()
     assert swept == ["a", "b", "d", "e"]
-    assert store.usage() == store.usage_of("ann") == Usage(1, len(saved(1)))
-    assert store.usage().tombstones == store.usage_of("ann").tombstones == 4
+    assert store.usage() == store.usage("ann") == Usage(1, len(saved(1)))
+    assert store.usage().tombstones == store.usage("ann").tombstones == 4
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     connection = sqlite3.connect(path)
     assert connection.execute("SELECT key, id FROM damaged").fetchall() == [(3, "c")]
@@ -348,9 +348,9 @@ def test_a_file_that_was_taken_away_is_not_written_to_unseen(store: SqliteStore,
 
 def test_a_full_disk_is_said_and_what_was_kept_stays(store: SqliteStore) -> None:
     write(store, 1)
-    with store._file.reading() as connection:
-        (pages,) = connection.execute("PRAGMA page_count").fetchone()
-        connection.execute(f"PRAGMA max_page_count = {pages}")
+    with store.tables.reading() as table:
+        (pages,) = table.connection.execute("PRAGMA page_count").fetchone()
+        table.connection.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(StoreFailed, match="cannot grow: the disk is full"):
         store.write([Write("large", 1, 0, bytes(2**20), BIRTH)], NOW)
     assert read(store) == {1}
@@ -459,7 +459,7 @@ def test_processes_that_make_the_file_at_the_same_time_share_it(path: Path) -> N
     store = SqliteStore(path, TERMS)
     assert store.usage().sequences == 4
     for worker in range(3):
-        assert store.usage_of(f"{worker}") == Usage(1, 2 * len(saved(0)))
+        assert store.usage(f"{worker}") == Usage(1, 2 * len(saved(0)))
 
 
 # What was lost, and which failures are definite
@@ -475,9 +475,9 @@ def test_a_file_that_was_replaced_is_seen_at_once_as_data_that_was_lost(store: S
 
 def test_a_full_disk_and_a_file_that_is_held_are_definite_failures(store: SqliteStore, path: Path) -> None:
     write(store, 1)
-    with store._file.reading() as connection:
-        (pages,) = connection.execute("PRAGMA page_count").fetchone()
-        connection.execute(f"PRAGMA max_page_count = {pages}")
+    with store.tables.reading() as table:
+        (pages,) = table.connection.execute("PRAGMA page_count").fetchone()
+        table.connection.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(StoreFailed) as full:
         store.write([Write("large", 1, 0, bytes(2**20), BIRTH)], NOW)
     other = sqlite3.connect(path, isolation_level=None)
@@ -489,6 +489,6 @@ def test_a_full_disk_and_a_file_that_is_held_are_definite_failures(store: Sqlite
 
 
 def test_of_a_commit_that_fails_it_is_not_known_whether_it_was_kept(store: SqliteStore) -> None:
-    with pytest.raises(StoreFailed) as failed, store._file.writing() as connection:
-        connection.execute("COMMIT")  # the one that follows finds no transaction
+    with pytest.raises(StoreFailed) as failed, store.tables.writing() as table:
+        table.connection.execute("COMMIT")  # the one that follows finds no transaction
     assert not failed.value.definite

@@ -231,9 +231,9 @@ def test_a_checkpoint_of_a_megabyte_is_kept_to_the_byte(store: Store) -> None:
 def test_any_text_is_an_id_an_owner_and_a_model(store: Store, name: str) -> None:
     assert store.write([Write(name, 1, 5, b"5", Birth(TOKEN, name, name)), Write("s", 1, 6, b"6", BIRTH)], NOW) == []
     assert seen(store, name) == Claimed(1, name, name, (b"5",))
-    assert store.usage_of(name) == Usage(1, 1)
+    assert store.usage(name) == Usage(1, 1)
     assert hold(store, name, awake=False) == []
-    assert store.usage_of(name) == Usage(1, 1, 1)
+    assert store.usage(name) == Usage(1, 1, 1)
     assert store.end([End(name, 0, Reason.ENDED)], NOW) == [Refused(name, Reason.FENCED, 1)]
     assert store.evict(5, NOW, owner=name) == [Evicted(name, name, 1, Reason.EVICTED)]
     assert seen(store, name) == Gone(Reason.EVICTED, name, 5)
@@ -262,7 +262,7 @@ def test_ten_thousand_are_written_claimed_and_ended_at_once(store: Store) -> Non
 @every
 def test_an_empty_batch_is_no_matter(store: Store) -> None:
     assert store.write([], NOW) == store.claim([], NOW) == store.read([], NOW) == store.end([], NOW) == []
-    assert store.usage() == store.usage_of("ann") == Usage(0, 0)
+    assert store.usage() == store.usage("ann") == Usage(0, 0)
     assert store.evict(10, NOW) == []
     assert store.evict(10, NOW, owner="ann") == []
     assert store.expire(NOW) == Swept((), more=False)
@@ -430,7 +430,7 @@ def test_a_second_birth_under_another_token_is_refused(store: Store) -> None:
     stranger = Write("s", 9, 64, b"stranger's", Birth(OTHER, "eve", "recall"))
     assert store.write([stranger], NOW) == [Refused("s", Reason.NOT_YOURS, 1)]
     assert seen(store, "s") == Claimed(1, "ann", "recall", (data(0, "s"),))
-    assert store.usage_of("eve") == Usage(0, 0)
+    assert store.usage("eve") == Usage(0, 0)
 
 
 # How it ends
@@ -445,7 +445,7 @@ def test_an_ended_sequence_has_its_reason_and_no_checkpoints(store: Store) -> No
     assert store.claim([Claim("s", TOKEN)], NOW) == [gone]
     assert write(store, 128) == [Refused("s", Reason.ENDED, 1)]
     assert store.write([Write("s", 9, 128, data(128), BIRTH)], NOW) == [Refused("s", Reason.ENDED, 1)]
-    assert store.usage() == store.usage_of("ann") == Usage(1, len(data(64, "t")))
+    assert store.usage() == store.usage("ann") == Usage(1, len(data(64, "t")))
 
 
 @every
@@ -552,12 +552,12 @@ def test_what_is_awake_is_counted_apart_and_neither_expires_nor_makes_room(backe
     born(store, "awake", "asleep")
     assert store.usage() == Usage(2, len(data(0, "awake") + data(0, "asleep")))
     assert hold(store, "asleep", awake=False) == []
-    assert other.usage_of("ann") == other.usage() == Usage(2, len(data(0, "awake") + data(0, "asleep")), 1)
+    assert other.usage("ann") == other.usage() == Usage(2, len(data(0, "awake") + data(0, "asleep")), 1)
     other.expire(NOW)
     assert other.expire(NOW + 150) == Swept(("asleep",), more=False)
     assert other.evict(5, NOW + 150) == other.evict(5, NOW + 150, owner="ann") == []
     assert isinstance(seen(other, "awake", NOW + 150), Claimed)
-    assert other.usage() == other.usage_of("ann") == Usage(1, len(data(0, "awake")))
+    assert other.usage() == other.usage("ann") == Usage(1, len(data(0, "awake")))
 
 
 @every
@@ -570,9 +570,9 @@ def test_writing_claiming_and_waking_make_a_parked_sequence_awake_again(store: S
         store.end([End("s", 10**15, Reason.ENDED)], NOW)
         store.expire(NOW + 50)
         parked(store, "s", now=NOW + 50)
-        assert store.usage().parked == store.usage_of("ann").parked == 1
+        assert store.usage().parked == store.usage("ann").parked == 1
         wake()
-        assert store.usage().parked == store.usage_of("ann").parked == 0
+        assert store.usage().parked == store.usage("ann").parked == 0
         assert store.evict(1, NOW) == []
 
 
@@ -585,7 +585,7 @@ def test_a_sequence_counts_as_parked_once_its_owner_is_silent_for_the_lease_and_
     assert store.expire(NOW + 199) == Swept((), more=False)
     assert store.usage().parked == 0
     assert store.expire(NOW + 200) == Swept((), more=False, owners=frozenset({"ann"}))
-    assert store.usage().parked == store.usage_of("ann").parked == 1
+    assert store.usage().parked == store.usage("ann").parked == 1
     assert isinstance(seen(store, "s", NOW + 299), Claimed)  # its retention began when it was found to be parked
     assert hold(store, "s", now=NOW + 200) == []
     assert store.usage().parked == 0
@@ -663,8 +663,8 @@ def test_an_owner_over_the_limit_makes_room_with_sequences_of_their_own(store: S
     parked(store, "b1", now=NOW + 1, owner="bob")
     parked(store, "b2", now=NOW + 2, owner="bob")
     assert [victim.id for victim in store.evict(1, NOW + 3, owner="bob")] == ["b1"]
-    assert store.usage_of("bob") == Usage(1, len(data(0, "b2")), 1)
-    assert store.usage_of("ann") == Usage(2, len(data(0, "a1") + data(0, "a2")), 2)
+    assert store.usage("bob") == Usage(1, len(data(0, "b2")), 1)
+    assert store.usage("ann") == Usage(2, len(data(0, "a1") + data(0, "a2")), 2)
     assert store.evict(0, NOW + 3) == store.evict(1, NOW + 3, owner="nobody") == []
     assert store.usage().sequences == 3
 
@@ -690,13 +690,13 @@ def test_what_everything_and_each_owner_takes_is_counted(store: Store) -> None:
     born(store, "a", owner="ann")
     born(store, "b", "c", owner="bob")
     store.write([Write("a", 1, step, bytes(step)) for step in (100, 200, 300)], NOW)
-    assert store.usage_of("ann") == Usage(1, 600)
+    assert store.usage("ann") == Usage(1, 600)
     assert store.usage() == Usage(3, 600 + len(data(0, "b") + data(0, "c")))
     store.write([Write("a", 1, 250, bytes(5))], NOW)
-    assert store.usage_of("ann") == Usage(1, 305)
+    assert store.usage("ann") == Usage(1, 305)
     store.end([End("b", 1, Reason.ENDED), End("a", 1, Reason.ENDED)], NOW)
-    assert store.usage_of("ann") == Usage(0, 0)
-    assert store.usage() == store.usage_of("bob") == Usage(1, len(data(0, "c")))
+    assert store.usage("ann") == Usage(0, 0)
+    assert store.usage() == store.usage("bob") == Usage(1, len(data(0, "c")))
 
 
 # What lasts
@@ -787,7 +787,7 @@ def test_whatever_happens_a_store_answers_as_the_one_in_memory_does(
         assert moved(store, move, now) == moved(plain, move, now), move
         for used, expected in (
             (store.usage(), plain.usage()),
-            *((store.usage_of(owner), plain.usage_of(owner)) for owner in ("ann", "bob")),
+            *((store.usage(owner), plain.usage(owner)) for owner in ("ann", "bob")),
         ):
             assert (used, used.tombstones) == (expected, expected.tombstones)
         claims = [Claim(id_, TOKEN) for id_ in "abc"]
@@ -958,7 +958,7 @@ def test_an_address_gives_way_for_all_of_its_owners_however_many_it_names(store:
     store.write([Write(f"x{n}", 1, 1, b"", births[n % names], awake=False) for n in range(1_200)], NOW + 1)
     evicted = Counter(one.owner.split()[0] for _ in range(3) for one in store.evict(350, NOW + 2))
     assert evicted == {"ipv4:10.0.0.66": 1_050}
-    assert store.usage_of("ipv4:10.0.0.1 ann").parked == 20
+    assert store.usage("ipv4:10.0.0.1 ann").parked == 20
 
 
 @every
@@ -992,11 +992,11 @@ def test_of_each_owner_only_so_many_tombstones_are_kept_the_last_ones(fresh: Cal
     found = [seen(store, f"{of}{n}", NOW + 3) for n in range(3) for of in "ab"]
     assert found == [Gone(Reason.UNKNOWN)] * 3 + [Gone(Reason.ENDED, "recall", 0)] * 3
     assert seen(store, "other", NOW + 3) == Gone(Reason.ENDED, "recall", 0)
-    assert [store.usage().tombstones, store.usage_of("ann").tombstones, store.usage_of("bob").tombstones] == [4, 3, 1]
+    assert [store.usage().tombstones, store.usage("ann").tombstones, store.usage("bob").tombstones] == [4, 3, 1]
     born(store, *(f"c{n}" for n in range(9)), now=NOW + 4)
     store.end([End(f"c{n}", 1, Reason.ENDED) for n in range(9)], NOW + 4)
     assert [n for n in range(9) if seen(store, f"c{n}", NOW + 5) != Gone(Reason.UNKNOWN)] == [6, 7, 8]
-    assert (store.usage().tombstones, store.usage_of("ann").tombstones) == (4, 3)
+    assert (store.usage().tombstones, store.usage("ann").tombstones) == (4, 3)
 
 
 @every
@@ -1007,11 +1007,11 @@ def test_tombstones_are_forgotten_the_oldest_first_and_their_ids_are_free(store:
     before = store.usage().taken
     assert (store.forget(0, NOW + 5), store.forget(2, NOW + 5)) == (0, 2)
     assert [seen(store, f"s{n}", NOW + 5).reason for n in range(5)] == [Reason.UNKNOWN] * 2 + [Reason.ENDED] * 3
-    assert store.usage().tombstones == store.usage_of("ann").tombstones == 3
+    assert store.usage().tombstones == store.usage("ann").tombstones == 3
     assert store.usage().taken <= before
     born(store, "s0", now=NOW + 6)
     assert store.forget(9, NOW + 6) == 3
-    assert (store.usage().tombstones, store.usage_of("ann").tombstones) == (0, 0)
+    assert (store.usage().tombstones, store.usage("ann").tombstones) == (0, 0)
     assert steps(store, "s0", NOW + 6) == [0]
 
 
@@ -1049,7 +1049,7 @@ def test_a_sequence_begins_anew_under_the_id_of_one_before_that_is_kept_or_gone(
     assert store.write([Write("a", 2, 0, data(0), ANEW), Write("a", 2, 1, data(1), ANEW)], NOW) == []
     (found,) = store.read([Claim("a", TOKEN)], NOW)
     assert found == Claimed(2, "ann", "recall", (data(1), data(0)))
-    assert store.usage_of("ann") == Usage(2, sum(map(len, (data(0), data(1), data(3, "b")))))
+    assert store.usage("ann") == Usage(2, sum(map(len, (data(0), data(1), data(3, "b")))))
 
 
 @every

@@ -292,15 +292,15 @@ def test_what_was_written_before_there_were_leases_is_parked_until_its_owner_wri
     if ranked:
         client.zadd(f"{at}parked", {"ann": 2})
         client.set(f"{at}time", repr(NOW))
-    assert store.usage() == store.usage_of("ann") == Usage(2, 2, 2)
+    assert store.usage() == store.usage("ann") == Usage(2, 2, 2)
     assert store.read([Claim("s", TOKEN)], NOW) == [Claimed(1, "ann", "recall", (b"7",))]
     assert store.write([Write("s", 1, 8, b"8")], NOW + 1) == []
-    assert store.usage() == store.usage_of("ann") == Usage(2, 3, 1)
+    assert store.usage() == store.usage("ann") == Usage(2, 3, 1)
     assert not client.exists(f"{at}parked")
     for key in ("owners:ann", "addresses"):
         assert client.zrange(at + key, 0, -1, withscores=True) == [(b"ann", 1.0)]
     assert [victim.id for victim in store.evict(5, NOW + 1)] == ["t"]
-    assert store.usage() == store.usage_of("ann") == Usage(1, 2)
+    assert store.usage() == store.usage("ann") == Usage(1, 2)
 
 
 def test_a_node_of_a_cluster_without_our_slot_is_refused(tmp_path: Path) -> None:
