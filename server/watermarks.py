@@ -96,9 +96,6 @@ class Watermarks:
         for steps in (self.acked, self.told, self.before, self.earlier):
             steps[slot] = min(steps[slot], step)
 
-    def leave(self, slots: np.ndarray) -> None:
-        self.held[slots] = False
-
     def behind(self, done: np.ndarray, most: int, least: int = 1) -> np.ndarray:
         """The slots whose newest checkpoint is not of their last step, at most `most`; those seen longest ago first.
 

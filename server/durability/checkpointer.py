@@ -127,12 +127,16 @@ class Checkpointer:
             await self._forget_all()
         self._losses = losses
 
-    async def write_soon(self, unborn: Collection[ServedSequence] = ()) -> None:
-        """Writes what has left its stream, and these, while a client waits. A failure of the store is ignored.
+    async def write_soon(self, sequences: Iterable[ServedSequence] = ()) -> None:
+        """Writes what has left its stream, and those of these that are new, while a client waits.
+
+        A failure of the store is ignored.
 
         Raises:
             StoreSilent: it took too long.
         """
+        unborn = [sequence for sequence in sequences if not sequence.born]
+        self._registry.keep(unborn)
         with suppress(StoreFailed):
             await self._store.soon(lambda: self._write_until_born(unborn))
 
@@ -245,7 +249,7 @@ class Checkpointer:
             lost = [at for at, t in enumerate(snapshot.sequences) if self._has_left(t) and t.id in refused]
             left = [at for at in lost if refused[snapshot.sequences[at].id].reason is store.Reason.UNKNOWN]
             if left:
-                self._outbox.add([snapshot.left(left)])
+                self._outbox.add([replace(snapshot.of(left), awake=False)])
         await self._forget_all()
 
     async def _forget_all(self) -> None:

@@ -57,7 +57,6 @@ class Commits:
         self._registry.relocate(sequence, model, slot)
 
     async def _gone_back(self, sequence: ServedSequence, step: int) -> Checkpoint:
-        self._registry.keep([sequence])
         if not sequence.born:
             await self._checkpointer.write_soon([sequence])
         async with self._checkpointer.turn_soon():

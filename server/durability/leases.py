@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -46,16 +46,7 @@ class Leases:
         holds = [store.Hold(sequence.id, sequence.fence, awake=sequence.slot >= 0) for sequence in sequences]
         refused = {r.id: r for r in await self._store.ask(lambda s: s.hold(holds, now))}
         async for part in pieces(len(sequences)):
-            self._note(sequences[part], holds[part], refused, held)
-
-    def _note(
-        self,
-        sequences: Sequence[ServedSequence],
-        holds: Sequence[store.Hold],
-        refused: Mapping[str, store.Refused],
-        held: float,
-    ) -> None:
-        self._registry.refused((sequence, refused[sequence.id]) for sequence in sequences if sequence.id in refused)
-        for sequence, hold in zip(sequences, holds, strict=True):
-            if (sequence.slot >= 0) == hold.awake:  # else it fell asleep meanwhile, or woke up
-                sequence.held = held
+            self._registry.refused((one, refused[one.id]) for one in sequences[part] if one.id in refused)
+            for sequence, hold in zip(sequences[part], holds[part], strict=True):
+                if (sequence.slot >= 0) == hold.awake:  # else it fell asleep meanwhile, or woke up
+                    sequence.held = held

@@ -145,18 +145,15 @@ class Parking:
         why = {refusal.id: refusal.reason for refusal in refused}
         async for part in pieces(len(sequences)):
             for sequence in sequences[part]:
+                reason = why.get(sequence.id)
                 if sequence in unfit:
                     self._registry.disown(sequence)
+                elif reason is None:
+                    self._registry.born(sequence)
+                elif reason is store.Reason.UNKNOWN:  # the store has lost its data, and the later checkpoints with it
+                    self._registry.forgotten(sequence)
                 else:
-                    self._note_cut_off(sequence, why.get(sequence.id))
-
-    def _note_cut_off(self, sequence: ServedSequence, refused: store.Reason | None) -> None:
-        if refused is None:
-            self._registry.born(sequence)
-        elif refused is store.Reason.UNKNOWN:  # the store has lost its data, and the later checkpoints with it
-            self._registry.forgotten(sequence)
-        else:
-            self._registry.let_go([sequence], refused)
+                    self._registry.let_go([sequence], reason)
 
 
 def _woken(kept: store.Store, called: Sequence[ServedSequence], now: float) -> _Kept:

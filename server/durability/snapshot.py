@@ -46,10 +46,6 @@ class Snapshot:
         steps, states, kept = self.steps[places], self.states[places], self.kept[places]
         return replace(self, sequences=sequences, steps=steps, states=states, kept=kept)
 
-    def left(self, places: list[int]) -> Snapshot:
-        """Some of them, which left their streams since."""
-        return replace(self.of(places), awake=False)
-
 
 def taken(sequences: Sequence[ServedSequence], *, awake: bool = True) -> Snapshot:
     """The states of sequences of one model as they are now in their slots."""

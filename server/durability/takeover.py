@@ -65,7 +65,7 @@ class Takeovers:
         try:
             self._lookups.begin(wish.caller, len(wish.ids))
         except OverLimit as refusal:
-            self._store.run(_refused(refusal), wish.then)
+            wish.then(refusal)
             return
         self._expect(wish)
         self._store.run(self._taken_over(wish), wish.then)
@@ -183,10 +183,8 @@ class Takeovers:
 
     async def _see(self, wish: Wish, here: Sequence[ServedSequence], seen: list[Kept | store.Gone]) -> None:
         """What the store has of each; nothing after the first that it does not have."""
-        unborn = [sequence for sequence in here if not sequence.born]
-        self._registry.keep(unborn)
-        if self._outbox or unborn:
-            await self._checkpointer.write_soon(unborn)
+        if self._outbox or not all(sequence.born for sequence in here):
+            await self._checkpointer.write_soon(here)
         wish.check()
         for first in range(0, len(wish.ids), PORTION):
             part = await self._store.ask_soon(partial(_looked_for, wish, slice(first, first + PORTION)))
@@ -235,7 +233,3 @@ class Takeovers:
 
 def _looked_for(wish: Wish, part: slice, kept: store.Store) -> list[Kept | store.Gone]:
     return decoded(kept.read(wish.claims(part), wish.asked), wish.answered[part])
-
-
-async def _refused(refusal: OverLimit) -> list[Restored]:
-    raise refusal

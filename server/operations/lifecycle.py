@@ -5,8 +5,9 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -130,8 +131,15 @@ class Server:
         if not self._stopping.is_set():
             self._set_health(_HEALTH.SERVING)
         following = Following(self._repository, self._keeper, self._settings.poll_seconds)
-        watches = self._watch_certificates(), self._watch_tokens(), _watch_resources()
-        for work in (following.run(), self._keeper.run(), self._pulse.run(), self._sum_up(), *watches):
+        looks = [
+            _every(_TOKENS, self._authority.refresh),
+            _every(_LOOK, self._journal.sum_up),
+            _every(_LOOK, connections.warn_if_full),
+            _every(_LOOK, partial(asyncio.to_thread, Memory().look)),
+        ]
+        if self._certificates is not None:
+            looks.append(_every(self._settings.poll_seconds, partial(asyncio.to_thread, self._certificates.look)))
+        for work in (following.run(), self._keeper.run(), self._pulse.run(), *looks):
             self._tasks.append(asyncio.create_task(work))
         _settle_memory()
         ready = sum(entry.served is not None for entry in self._repository.entries())
@@ -183,21 +191,6 @@ class Server:
             self._health.set(STORE, _HEALTH.SERVING if store.answers else _HEALTH.NOT_SERVING)
             await asyncio.sleep(_GLANCE)
 
-    async def _sum_up(self) -> None:
-        while True:
-            await asyncio.sleep(_LOOK)
-            self._journal.sum_up()
-
-    async def _watch_certificates(self) -> None:
-        while self._certificates is not None:
-            await asyncio.sleep(self._settings.poll_seconds)
-            await asyncio.to_thread(self._certificates.look)
-
-    async def _watch_tokens(self) -> None:
-        while True:
-            await asyncio.sleep(_TOKENS)
-            self._authority.refresh()
-
     def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for service in (health.OVERALL_HEALTH, SERVICE):
             self._health.set(service, status)
@@ -237,12 +230,11 @@ def _observer(name: str) -> Observer | None:
     return made
 
 
-async def _watch_resources() -> None:
-    memory = Memory()
+async def _every(seconds: float, look: Callable[[], object]) -> None:
     while True:
-        connections.warn_if_full()
-        await asyncio.to_thread(memory.look)
-        await asyncio.sleep(_LOOK)
+        await asyncio.sleep(seconds)
+        if isinstance(looking := look(), Awaitable):
+            await looking
 
 
 def _settle_memory() -> None:

@@ -137,9 +137,7 @@ class Upkeep:
         moved = 0
         for model in models:
             those = [one for one in self._registry if one.model is model]
-            unborn = [one for one in those if not one.born]
-            self._registry.keep(unborn)
-            await self._checkpointer.write_soon(unborn)
+            await self._checkpointer.write_soon(those)
             async for part in pieces(len(those)):
                 here = [one for one in those[part] if one in self._registry and one.model is model]
                 leaving = [one for one in here if one.life in _GOES_ON]
