@@ -29,7 +29,7 @@ from bench.scenario import LAYERS, model_name
 from server.durability.checkpoint import encode_many
 from server.durability.sequence import digest_of
 from server.stores.sqlite.store import SqliteStore
-from server.stores.store import Birth, Write
+from server.stores.store import Creation, Write
 from server.stores.terms import Terms
 from stepgraph.file import content
 
@@ -132,7 +132,7 @@ def written(ids: Sequence[str], step: int, sha256_: str, hidden: int) -> Iterato
     states = np.random.default_rng(step).standard_normal((len(ids), width), np.float32)
     data = encode_many(model, 1, sha256_, [step] * len(ids), states)
     for id_, bytes_ in zip(ids, data, strict=True):
-        yield Write(id_, 1, step, bytes_, Birth(digest_of(id_), "", model), awake=False)
+        yield Write(id_, 1, step, bytes_, Creation(digest_of(id_), "", model), awake=False)
 
 
 async def measure(stores: Sequence[Parked], cache: Cache, times: int) -> list[Host]:

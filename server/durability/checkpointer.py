@@ -97,15 +97,15 @@ class Checkpointer:
                 self._complete = self._registry.monotonic()
 
     async def _write_all(self, least: int) -> None:
-        farewells = self._outbox.take(_MOST)
+        departed = self._outbox.take(_MOST)
         self.cut = False
         try:
             snapshots = [s for model in self._registry.models() if (s := await self._snapshot(model, least))]
-            await self._write([*farewells, *snapshots])
+            await self._write([*departed, *snapshots])
         except BaseException:
-            self._outbox.put_back(farewells)
+            self._outbox.put_back(departed)
             raise
-        for leaving in farewells:
+        for leaving in departed:
             self._registry.note(leaving.sequences)
             leaving.told()
         while ends := self._outbox.ends():
@@ -135,15 +135,15 @@ class Checkpointer:
         Raises:
             StoreSilent: it took too long.
         """
-        unborn = [sequence for sequence in sequences if not sequence.born]
-        self._registry.keep(unborn)
+        unstored = [sequence for sequence in sequences if not sequence.stored]
+        self._registry.keep(unstored)
         with suppress(StoreFailed):
-            await self._store.soon(lambda: self._write_until_born(unborn))
+            await self._store.soon(lambda: self._write_until_stored(unstored))
 
-    async def _write_until_born(self, unborn: Collection[ServedSequence]) -> None:
+    async def _write_until_stored(self, unstored: Collection[ServedSequence]) -> None:
         """One write does not take all of them if they are many."""
         await self.checkpoint()
-        while self._outbox.unwritten or any(not one.born and one in self._registry for one in unborn):
+        while self._outbox.unwritten or any(not one.stored and one in self._registry for one in unstored):
             await self.checkpoint()
 
     @asynccontextmanager
@@ -223,7 +223,7 @@ class Checkpointer:
                 model.counters.written += 1
                 kept[0].append(sequence)
                 kept[1].append(step)
-                self._registry.born(sequence)
+                self._registry.note_stored(sequence)
                 if sequences.get(sequence.slot) is sequence:
                     model.watermarks.written[sequence.slot] = step
                     model.watermarks.safe_at[sequence.slot] = snapshot.moment
@@ -272,7 +272,7 @@ class Checkpointer:
             if isinstance(found, store.Gone):
                 self._registry.lose_asleep(sequence, found.reason)
             else:
-                sequence.born = True
+                sequence.stored = True
 
     def _has_left(self, sequence: ServedSequence) -> bool:
         return self._registry.get(sequence.id) is None

@@ -17,7 +17,7 @@ from server.durability.checkpoint import Checkpoint
 from server.durability.losses import gone, kept_at
 from server.durability.registry import Registry
 from server.durability.sequence import ServedSequence
-from server.durability.snapshot import born
+from server.durability.snapshot import creating
 from server.errors import StoreSilent, TidegateError
 from server.stores import store
 from server.watermarks import NONE
@@ -57,7 +57,7 @@ class Commits:
         self._registry.relocate(sequence, model, slot)
 
     async def _gone_back(self, sequence: ServedSequence, step: int) -> Checkpoint:
-        if not sequence.born:
+        if not sequence.stored:
             await self._checkpointer.write_soon([sequence])
         async with self._checkpointer.turn_soon():
             kept = kept_at(sequence, await self._seen(sequence), step)
@@ -91,16 +91,16 @@ class Commits:
             if not error.definite:  # where the sequence stands in the store is unknown
                 self._registry.disown(sequence)
             elif sequence in self._registry:
-                watermarks.written[slots] = written if sequence.born else NONE
+                watermarks.written[slots] = written if sequence.stored else NONE
             raise
         if refused is not None:
             self._registry.let_go([sequence], refused)
             raise gone(sequence.id, refused)
-        self._registry.born(sequence)
+        self._registry.note_stored(sequence)
 
     async def _write_alone(
         self, sequence: ServedSequence, step: int, data: bytes, kept: Sequence[int]
     ) -> store.Reason | None:
-        writes = list(born(sequence, store.Write(sequence.id, sequence.fence, step, data, spare=tuple(kept))))
+        writes = list(creating(sequence, store.Write(sequence.id, sequence.fence, step, data, spare=tuple(kept))))
         refused = await self._store.ask_soon(lambda s: s.write(writes, self._registry.clock()))
         return refused[0].reason if refused else None

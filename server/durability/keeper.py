@@ -199,17 +199,17 @@ class Keeper:
                 wait = longest
             if self.monotonic() - housekept >= _HOUSEKEEPING:  # although nothing can be written: it may make room
                 housekept = self.monotonic()
-                await self._try_to_keep_house()
+                await self._try_to_maintain()
 
-    async def _try_to_keep_house(self) -> None:
+    async def _try_to_maintain(self) -> None:
         try:
-            await self.keep_house()
+            await self.maintain()
         except StoreFailed:
             pass  # the next time
         except Exception:
             log.exception("enforcing limits failed; trying again")
 
-    async def keep_house(self) -> None:
+    async def maintain(self) -> None:
         """Parks what is idle, renews leases, expires what was parked for too long, and evicts where a limit is passed.
 
         Raises:

@@ -37,7 +37,7 @@ class Leases:
             for first in range(0, len(sequences), _BATCH):
                 await asyncio.sleep(0)
                 here = (sequence for sequence in sequences[first : first + _BATCH] if sequence in self._registry)
-                late = [sequence for sequence in here if sequence.born and sequence.held <= due]
+                late = [sequence for sequence in here if sequence.stored and sequence.held <= due]
                 if late:
                     await self._renew(late)
 

@@ -22,7 +22,7 @@ from server.settings import Settings
 from server.stores import store
 
 if TYPE_CHECKING:
-    from server.durability.restored import Wish
+    from server.durability.restored import ResumeRequest
     from server.runtime.served_model import ServedModel
 
 
@@ -103,8 +103,8 @@ class NullKeeper:
             sequence.move(Move.END)
         self._remove(sequences)
 
-    def claim(self, wish: Wish) -> None:
-        wish.then(SequenceGone("this server keeps no checkpoints, so no sequence can be resumed"))
+    def claim(self, request: ResumeRequest) -> None:
+        request.then(SequenceGone("this server keeps no checkpoints, so no sequence can be resumed"))
 
     def settle(self, restored: Sequence[object], slots: np.ndarray) -> list[ServedSequence]:
         return []

@@ -149,7 +149,7 @@ class Parking:
                 if sequence in unfit:
                     self._registry.disown(sequence)
                 elif reason is None:
-                    self._registry.born(sequence)
+                    self._registry.note_stored(sequence)
                 elif reason is store.Reason.UNKNOWN:  # the store has lost its data, and the later checkpoints with it
                     self._registry.forgotten(sequence)
                 else:

@@ -138,7 +138,7 @@ class Registry:
         """Has sequences written although they may have taken no step."""
         slots: dict[ServedModel, list[int]] = {}
         for sequence in sequences:
-            if not sequence.born and sequence.slot >= 0:
+            if not sequence.stored and sequence.slot >= 0:
                 slots.setdefault(sequence.model, []).append(sequence.slot)
         for model, those in slots.items():
             model.watermarks.keep(np.array(those))
@@ -150,7 +150,7 @@ class Registry:
                 self.quota.count(sequence.owner, 1)
             self._here[sequence.id] = sequence
             sequence.began = now
-            self._house(sequence, slot)
+            self._place(sequence, slot)
         self.note(sequences)
         self.lives.came(sequences)
 
@@ -170,7 +170,7 @@ class Registry:
         """A sequence that slept has a slot again after its last step; whether the store has `later` checkpoints."""
         assert sequence.standing is not None
         sequence.move(Move.BRANCH if later else Move.READY)
-        self._house(sequence, slot)
+        self._place(sequence, slot)
         sequence.model.watermarks.go_on(slot, sequence.standing, step, self.monotonic())
 
     def relocate(self, sequence: ServedSequence, model: ServedModel, slot: int) -> None:
@@ -178,25 +178,25 @@ class Registry:
         standing = sequence.model.watermarks.standing(sequence.slot)
         self.vacate(sequence)
         before, sequence.model = sequence.place, model
-        self._house(sequence, slot)
+        self._place(sequence, slot)
         self.lives.moved(sequence, before)
         model.watermarks.go_on(slot, standing, int(model.slots.done[slot]), self.monotonic())
 
-    def _house(self, sequence: ServedSequence, slot: int) -> None:
+    def _place(self, sequence: ServedSequence, slot: int) -> None:
         sequence.slot = slot
         self._by_slot.setdefault(sequence.model, {})[slot] = sequence
 
     # In the store -----------------------------------------------------------------------------------------------------
 
-    def born(self, sequence: ServedSequence) -> None:
+    def note_stored(self, sequence: ServedSequence) -> None:
         """Notes that the store knows a sequence, and has no checkpoints later than the one just written."""
-        sequence.born, sequence.new, sequence.origin = True, False, None
+        sequence.stored, sequence.new, sequence.origin = True, False, None
         if sequence.life is Life.BRANCHED:
             sequence.move(Move.READY)
 
     def forgotten(self, sequence: ServedSequence) -> None:
         """Notes that the store has lost a sequence: its state is written again."""
-        sequence.born = False
+        sequence.stored = False
         if sequence.slot >= 0:
             if sequence.life in (Life.BRANCHED, Life.LEAVING):
                 sequence.move(Move.FORGET)

@@ -41,8 +41,8 @@ class Restored:
 
 
 @dataclass(slots=True, eq=False)
-class Wish:
-    """Sequences that one client wants to resume, each with how many answers it has.
+class ResumeRequest:
+    """Sequences that one client asks to resume, each with how many answers it has.
 
     `admit` is called first, with their model and how many slots they need beside those that they have here, and raises
     a Refusal if there is no place for them. Then those that are open here on another stream leave it. `then` is called
@@ -121,7 +121,7 @@ def restored_from(
         model,
         -1,
         kept.fence,
-        born=True,
+        stored=True,
         life=Life.OPENING,
         steps=newest.step,
         resumed=True,

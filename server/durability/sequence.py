@@ -178,13 +178,13 @@ class ServedSequence:
     model: ServedModel
     slot: int
     fence: int = 1
-    born: bool = False  # whether the store knows it
+    stored: bool = False  # whether the store knows it
     life: Life = Life.OPEN
     holder: Holder | None = None
     handle: int = -1  # under which its holder has it
     steps: int = 0  # how many it had taken when it came here, or fell asleep
     standing: Standing | None = None  # what its client may count on, while it sleeps
-    new: bool = False  # opened here, and not born yet
+    new: bool = False  # opened here, and not in the store yet
     resumed: bool = False  # it was opened before it came here
     held: float = -inf  # when the store was last told whether it is awake, in seconds of a monotonic clock
     origin: np.ndarray | None = None  # the state [W] that a new one came with; None: the model's initial one

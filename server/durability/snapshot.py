@@ -75,23 +75,23 @@ def _writes(snapshot: Snapshot) -> Iterable[store.Write]:
     steps, kept = snapshot.steps.tolist(), snapshot.kept.tolist()
     for sequence, step, data, spare in zip(snapshot.sequences, steps, _encoded(snapshot), kept, strict=True):
         write = store.Write(sequence.id, sequence.fence, step, data, spare=tuple(spare), awake=snapshot.awake)
-        yield from born(sequence, write)
+        yield from creating(sequence, write)
 
 
-def born(sequence: ServedSequence, write: store.Write) -> Iterable[store.Write]:
+def creating(sequence: ServedSequence, write: store.Write) -> Iterable[store.Write]:
     """A write, with what makes its sequence known to the store.
 
     Of a new one its beginning is kept too: a client that has no answer yet has to go back there.
     """
-    if sequence.born:
+    if sequence.stored:
         yield write
         return
     model, anew = sequence.model, sequence.new and sequence.fence > 1  # under an id that was there before, perhaps
-    birth = store.Birth(sequence.digest, sequence.owner, model.name, anew)
+    creation = store.Creation(sequence.digest, sequence.owner, model.name, anew)
     if sequence.new and write.step != sequence.steps:
         origin = Checkpoint(model.name, model.version, model.loaded.sha256, sequence.steps, sequence.origin)
-        yield store.Write(sequence.id, sequence.fence, sequence.steps, checkpoint.encode(origin), birth)
-    yield replace(write, birth=birth)
+        yield store.Write(sequence.id, sequence.fence, sequence.steps, checkpoint.encode(origin), creation)
+    yield replace(write, creation=creation)
 
 
 def _encoded(snapshot: Snapshot) -> list[bytes]:

@@ -21,7 +21,7 @@ from server.durability.losses import gone
 from server.durability.outbox import Outbox
 from server.durability.pieces import consumed, freed, in_turns, pieces
 from server.durability.registry import Registry
-from server.durability.restored import Kept, Restored, Wish, decoded, restored_again, restored_from
+from server.durability.restored import Kept, Restored, ResumeRequest, decoded, restored_again, restored_from
 from server.durability.sequence import Move, ServedSequence, check_name, may_ask_for
 from server.errors import BadInput, OverLimit, Reason, SequenceGone, TidegateError
 from server.stores import store
@@ -58,67 +58,67 @@ class Takeovers:
     _lookups: Lookups
     _guesses: Guesses = field(init=False, default_factory=Guesses)
     # by digest and id: the last claim of a sequence, while the store is asked
-    _last: dict[bytes, dict[str, Wish]] = field(init=False, default_factory=dict)
+    _last: dict[bytes, dict[str, ResumeRequest]] = field(init=False, default_factory=dict)
 
-    def claim(self, wish: Wish) -> None:
+    def claim(self, request: ResumeRequest) -> None:
         """Takes over sequences that were opened before. Of several claims of the same sequence the last one gets it."""
         try:
-            self._lookups.begin(wish.caller, len(wish.ids))
+            self._lookups.begin(request.caller, len(request.ids))
         except OverLimit as refusal:
-            wish.then(refusal)
+            request.then(refusal)
             return
-        self._expect(wish)
-        self._store.run(self._taken_over(wish), wish.then)
+        self._expect(request)
+        self._store.run(self._taken_over(request), request.then)
 
-    def _expect(self, wish: Wish) -> None:
-        wish.asked = self._registry.clock()
-        mine = dict.fromkeys(wish.named, wish)
-        if others := self._last.get(wish.digest):
+    def _expect(self, request: ResumeRequest) -> None:
+        request.asked = self._registry.clock()
+        mine = dict.fromkeys(request.named, request)
+        if others := self._last.get(request.digest):
             for id_ in mine:
                 if (other := others.get(id_)) is not None:
                     other.beaten = id_
             others.update(mine)
         else:
-            self._last[wish.digest] = mine
+            self._last[request.digest] = mine
 
-    async def _taken_over(self, wish: Wish) -> list[Restored]:
+    async def _taken_over(self, request: ResumeRequest) -> list[Restored]:
         """Delays the answer to a wrong token, longer each time; that to the right token is never delayed."""
         try:
-            async with self._lookups.turn(wish.caller):
-                return await self._claimed_by_owner(wish)
+            async with self._lookups.turn(request.caller):
+                return await self._claimed_by_owner(request)
         except SequenceGone as refused:
             if refused.reason is Reason.WRONG_TOKEN:
-                log.warning("a wrong resume token came from %s", wish.caller.account)
-                if wait := self._guesses.wrong(wish.caller.account, self._registry.monotonic()):
+                log.warning("a wrong resume token came from %s", request.caller.account)
+                if wait := self._guesses.wrong(request.caller.account, self._registry.monotonic()):
                     await asyncio.sleep(wait)
             raise
         finally:
-            self._lookups.end(wish.caller, len(wish.ids))
-            await self._expect_no_more(wish)
+            self._lookups.end(request.caller, len(request.ids))
+            await self._expect_no_more(request)
 
-    async def _claimed_by_owner(self, wish: Wish) -> list[Restored]:
+    async def _claimed_by_owner(self, request: ResumeRequest) -> list[Restored]:
         """A sequence that was opened with a token is that token's; one without is whose the resume token is."""
         try:
-            return await self._claimed(wish)
+            return await self._claimed(request)
         except SequenceGone as refused:
             if refused.reason is not Reason.WRONG_TOKEN:
                 raise
-            await self._expect_no_more(wish)
-            if not wish.as_without_token():
+            await self._expect_no_more(request)
+            if not request.as_without_token():
                 raise
-            self._expect(wish)
-        return await self._claimed(wish)
+            self._expect(request)
+        return await self._claimed(request)
 
-    async def _expect_no_more(self, wish: Wish) -> None:
+    async def _expect_no_more(self, request: ResumeRequest) -> None:
         """Ends what `claim` began: the sequences are here now, or do not come, unless a later claim wants them."""
-        last = self._last.get(wish.digest, {})  # none: a later one that wanted the same has ended first
-        async for part in pieces(len(wish.ids)):
-            mine = {id_ for id_ in wish.ids[part] if last.get(id_) is wish}  # one may be named twice
+        last = self._last.get(request.digest, {})  # none: a later one that wanted the same has ended first
+        async for part in pieces(len(request.ids)):
+            mine = {id_ for id_ in request.ids[part] if last.get(id_) is request}  # one may be named twice
             for id_ in mine:
                 del last[id_]
-            self._registry.expect_no_more(mine, wish.digest)
-        if not last and self._last.get(wish.digest) is last:
-            del self._last[wish.digest]
+            self._registry.expect_no_more(mine, request.digest)
+        if not last and self._last.get(request.digest) is last:
+            del self._last[request.digest]
 
     def settle(self, restored: Sequence[Restored], slots: np.ndarray) -> list[ServedSequence]:
         """Puts the states of claimed sequences of one model into slots [N].
@@ -136,19 +136,19 @@ class Takeovers:
         model.counters.resumed += len(restored)
         return lost
 
-    async def _claimed(self, wish: Wish) -> list[Restored]:
+    async def _claimed(self, request: ResumeRequest) -> list[Restored]:
         """Reads and admits the sequences before it claims them: a refused resume has changed nothing."""
-        if len(wish.named) < len(wish.ids):
+        if len(request.named) < len(request.ids):
             raise BadInput("a resume names a sequence twice", Reason.MALFORMED)
-        async for part in pieces(len(wish.ids)):
-            for id_ in wish.ids[part]:
+        async for part in pieces(len(request.ids)):
+            for id_ in request.ids[part]:
                 check_name("the sequence id", id_)
-                if not may_ask_for(id_, wish.token):
+                if not may_ask_for(id_, request.token):
                     raise gone(id_, store.Reason.UNKNOWN)
-        restored = await self._admitted(wish)
+        restored = await self._admitted(request)
         try:
             claimed = await self._store.ask_soon(
-                lambda s: decoded(s.claim(wish.claims(), self._registry.clock(), wish.asked), wish.answered)
+                lambda s: decoded(s.claim(request.claims(), self._registry.clock(), request.asked), request.answered)
             )
         except TidegateError:
             await freed(restored)
@@ -157,43 +157,43 @@ class Takeovers:
         async for part in pieces(len(claimed)):
             fences += [kept.fence for kept in claimed[part] if isinstance(kept, Kept)]
         if len(fences) == len(claimed):
-            await self._give_way(wish.ids, fences)
+            await self._give_way(request.ids, fences)
         taken = list[Restored]()
         async for those in consumed(claimed):
             taken += [restored_again(kept, before) for kept, before in zip(those, restored[: len(those)], strict=True)]
             del restored[: len(those)]
         return taken
 
-    async def _admitted(self, wish: Wish) -> list[Restored]:
+    async def _admitted(self, request: ResumeRequest) -> list[Restored]:
         """What each sequence goes on from, before it is claimed."""
-        here = self._registry.those_here(wish.ids)
+        here = self._registry.those_here(request.ids)
         seen, restored = list[Kept | store.Gone](), list[Restored]()
         try:
-            await self._see(wish, here, seen)
-            if (later := self._registry.those_here(wish.ids)) != here:  # one has left, and is not in the store yet
+            await self._see(request, here, seen)
+            if (later := self._registry.those_here(request.ids)) != here:  # one has left, and is not in the store yet
                 seen.clear()
-                await self._see(wish, later, seen)
-            await self._restore(wish, seen, restored)
-            await self._admit(wish, restored)
+                await self._see(request, later, seen)
+            await self._restore(request, seen, restored)
+            await self._admit(request, restored)
         except TidegateError:
             await freed(seen)
             await freed(restored)
             raise
         return restored
 
-    async def _see(self, wish: Wish, here: Sequence[ServedSequence], seen: list[Kept | store.Gone]) -> None:
+    async def _see(self, request: ResumeRequest, here: Sequence[ServedSequence], seen: list[Kept | store.Gone]) -> None:
         """What the store has of each; nothing after the first that it does not have."""
-        if self._outbox or not all(sequence.born for sequence in here):
+        if self._outbox or not all(sequence.stored for sequence in here):
             await self._checkpointer.write_soon(here)
-        wish.check()
-        for first in range(0, len(wish.ids), PORTION):
-            part = await self._store.ask_soon(partial(_looked_for, wish, slice(first, first + PORTION)))
-            wish.check()
+        request.check()
+        for first in range(0, len(request.ids), PORTION):
+            part = await self._store.ask_soon(partial(_looked_for, request, slice(first, first + PORTION)))
+            request.check()
             seen += part
             if any(isinstance(one, store.Gone) for one in part):
                 break  # it is refused
 
-    async def _admit(self, wish: Wish, restored: Sequence[Restored]) -> None:
+    async def _admit(self, request: ResumeRequest, restored: Sequence[Restored]) -> None:
         """Checks that all may come. Raises Refusal: too many, of several models, or there are no slots."""
         model = restored[0].sequence.model
         theirs = 0
@@ -205,8 +205,8 @@ class Takeovers:
             here = self._registry.those_here([sequence.id for sequence in sequences])
             theirs += sum(sequence.slot >= 0 and sequence.model is model for sequence in here)
         await in_turns(self._parking.make_room(model, len(restored) - theirs))
-        wish.check()
-        wish.admit(model, len(restored) - theirs)
+        request.check()
+        request.admit(model, len(restored) - theirs)
 
     async def _give_way(self, ids: Sequence[str], fences: Sequence[int]) -> None:
         """Removes them from streams that have them under an older fence. Raises SequenceGone: a fence here is newer."""
@@ -221,15 +221,15 @@ class Takeovers:
         if newer:
             raise gone(newer, store.Reason.FENCED)
 
-    async def _restore(self, wish: Wish, seen: list[Kept | store.Gone], restored: list[Restored]) -> None:
+    async def _restore(self, request: ResumeRequest, seen: list[Kept | store.Gone], restored: list[Restored]) -> None:
         """What each sequence goes on from, as the store said. Raises Refusal: that of the first that cannot go on."""
         async for part in consumed(seen):
             those = slice(len(restored), len(restored) + len(part))
-            found = zip(wish.claims(those), part, wish.answered[those], strict=True)
+            found = zip(request.claims(those), part, request.answered[those], strict=True)
             restored += [restored_from(*one, self._models.exact) for one in found]
             for one in restored[those]:
-                wish.check_exact(one)
+                request.check_exact(one)
 
 
-def _looked_for(wish: Wish, part: slice, kept: store.Store) -> list[Kept | store.Gone]:
-    return decoded(kept.read(wish.claims(part), wish.asked), wish.answered[part])
+def _looked_for(request: ResumeRequest, part: slice, kept: store.Store) -> list[Kept | store.Gone]:
+    return decoded(kept.read(request.claims(part), request.asked), request.answered[part])

@@ -61,17 +61,22 @@ def buried(kept: Kept, reason: Reason, fence: int, time: float, terms: Terms) ->
 
 def begins_anew(write: Write, entry: Kept | Tombstone) -> bool:
     """Whether the owner of a sequence, kept or gone, begins another under its id."""
-    birth = write.birth
-    return birth is not None and birth.anew and write.fence > entry.fence and compare_digest(birth.digest, entry.digest)
+    creation = write.creation
+    return (
+        creation is not None
+        and creation.anew
+        and write.fence > entry.fence
+        and compare_digest(creation.digest, entry.digest)
+    )
 
 
 def write_refused(write: Write, entry: Entry) -> Refused | None:
     match entry:
         case Kept() | Tombstone() if begins_anew(write, entry):
             return None
-        case None if write.birth is not None:
+        case None if write.creation is not None:
             return None
-        case Kept() if write.birth is not None and not compare_digest(write.birth.digest, entry.digest):
+        case Kept() if write.creation is not None and not compare_digest(write.creation.digest, entry.digest):
             return Refused(write.id, Reason.NOT_YOURS, entry.fence)
     return hold_refused(write, entry)
 

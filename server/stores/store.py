@@ -44,7 +44,7 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Birth:
+class Creation:
     """What is kept of a sequence from its first write on."""
 
     digest: bytes  # SHA-256 of its secret resume token, 32 bytes
@@ -57,16 +57,16 @@ class Birth:
 class Write:
     """One checkpoint of one sequence, after `step` steps; a store does not look into its `data`.
 
-    `birth` creates the sequence if it is unknown, with the fence as given, so that those who run the sequences fill a
-    store that has lost its data; it changes none that exists, unless it is `anew`. `spare` are earlier steps whose
-    checkpoints stay, if they are kept, beside the newest: with these no more than 256.
+    A `creation` creates the sequence if it is unknown, with the fence as given, so that its server fills a store that
+    has lost its data; it changes none that exists, unless it is `anew`. `spare` are earlier steps whose checkpoints
+    stay, if they are kept, beside the newest: with these no more than 256.
     """
 
     id: str
     fence: int  # the number under which the writer owns it; 1 for who opened it
     step: int
     data: bytes
-    birth: Birth | None = None
+    creation: Creation | None = None
     spare: tuple[int, ...] = ()
     awake: bool = True  # from now on, or parked
 
@@ -170,8 +170,8 @@ class Store(Protocol):
 
         The step of a write becomes the newest: kept checkpoints of later steps are gone (a rewind), one of the same
         step is replaced, and of the earlier ones the newest stay, `terms.keep` in all, and those to spare. The
-        sequence's lease or retention begins anew. UNKNOWN is a write without a birth, NOT_YOURS one whose birth has
-        another digest than the sequence.
+        sequence's lease or retention begins anew. UNKNOWN is a write without a creation, NOT_YOURS one whose creation
+        has another digest than the sequence.
         """
 
     def claim(self, claims: Sequence[Claim], now: float, asked: float | None = None) -> list[Claimed | Gone]:

@@ -115,9 +115,11 @@ class Transaction:
         return None
 
     def _born(self, write: Write) -> Kept:
-        assert write.birth is not None, "else it is refused"
-        birth = write.birth
-        return Kept(birth.digest, birth.owner, birth.model, write.fence, self._time, write.awake, CheckpointIndex())
+        assert write.creation is not None, "else it is refused"
+        creation = write.creation
+        return Kept(
+            creation.digest, creation.owner, creation.model, write.fence, self._time, write.awake, CheckpointIndex()
+        )
 
     def _unclaimable(self, claim: Claim, asked: float) -> Gone | None:
         entry = self._of_all(claim.id)

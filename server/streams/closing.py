@@ -54,9 +54,9 @@ class Closing:
         self.handles.mark(handles, CLOSING)
         self._under_way.append(handles)
         freed = countdown(len(split), partial(self._ended, handles, done))
-        self.line.run(self._set_out(split, leaving, freed))
+        self.line.run(self._begin(split, leaving, freed))
 
-    def _set_out(self, split: Sequence[tuple[Group, np.ndarray]], leaving: Ending, freed: Callable[[], None]) -> Work:
+    def _begin(self, split: Sequence[tuple[Group, np.ndarray]], leaving: Ending, freed: Callable[[], None]) -> Work:
         """Has each group freed once its steps are through."""
         for group, members in split:
             for part in pieces(members):
@@ -93,7 +93,7 @@ class Closing:
             sequences = [self.handles.sequences.pop(handle) for handle in part.tolist()]
             slots = [one.slot for one in sequences if one.slot >= 0]
             try:
-                self._take_leave(sequences, leaving, left)
+                self._hand_over(sequences, leaving, left)
             except Exception:
                 log.exception("sequences failed to leave")
                 left()  # their client does not wait for them
@@ -105,7 +105,7 @@ class Closing:
             yield
         left()
 
-    def _take_leave(self, sequences: Sequence[ServedSequence], leaving: Ending, then: Callable[[], None]) -> None:
+    def _hand_over(self, sequences: Sequence[ServedSequence], leaving: Ending, then: Callable[[], None]) -> None:
         for sequence in sequences:
             sequence.holder = None
         ours = [sequence for sequence in sequences if sequence.life is not Life.LOST]

@@ -36,7 +36,7 @@ class Destination:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Trip:
+class _Change:
     """A rewind, or a move to a destination, that is under way."""
 
     handle: int
@@ -44,7 +44,7 @@ class _Trip:
     sequence: ServedSequence
     to: Destination | None = None
 
-    def give_up(self) -> None:
+    def give_back_slot(self) -> None:
         if self.to is not None:
             self.to.model.slots.give_back(self.to.slot.tolist())
 
@@ -56,63 +56,63 @@ class Moves:
     handles: Handles
     keeper: AnyKeeper  # reads the checkpoint of a rewind, and writes that of a move
     window: Window  # knows when their steps are through, and tells the client
-    _under_way: dict[int, _Trip] = field(default_factory=dict, init=False)  # by handle
+    _under_way: dict[int, _Change] = field(default_factory=dict, init=False)  # by handle
 
     def rewind(self, group: Group, handle: int, step: int) -> None:
         """Goes back to the newest checkpoint at or before a step, after the steps that were sent before."""
-        trip = _Trip(handle, group, self.handles.sequences[handle])
-        self._set_out(
-            trip, lambda: self.keeper.commits.go_back(trip.sequence, step, partial(self._rewound, trip, step))
+        change = _Change(handle, group, self.handles.sequences[handle])
+        self._begin(
+            change, lambda: self.keeper.commits.go_back(change.sequence, step, partial(self._rewound, change, step))
         )
 
     def move(self, group: Group, handle: int, to: Destination) -> None:
         """Moves to another version, after the steps that were sent before."""
-        trip = _Trip(handle, group, self.handles.sequences[handle], to)
-        self._set_out(trip, partial(self._move_reached, trip, to))
+        change = _Change(handle, group, self.handles.sequences[handle], to)
+        self._begin(change, partial(self._move_reached, change, to))
 
     def stay(self, group: Group, handle: int) -> None:
         """Answers a move to the version that the sequence has already, after the steps that were sent before."""
         self.window.after(group, np.array([handle]), partial(self._stayed, group, handle))
 
-    def turn_all_back(self) -> None:
-        self.turn_back(list(self._under_way))
+    def cancel_all(self) -> None:
+        self.cancel(list(self._under_way))
 
-    def turn_back(self, handles: Iterable[int]) -> None:
+    def cancel(self, handles: Iterable[int]) -> None:
         """Gives up the rewinds and moves of these: the sequences stay as they are, and take steps again."""
         for handle in self._under_way.keys() & set(handles) if self._under_way else ():
-            trip = self._under_way[handle]
-            self._arrive(trip)
-            trip.give_up()
+            change = self._under_way[handle]
+            self._end(change)
+            change.give_back_slot()
 
-    def _set_out(self, trip: _Trip, go: Callable[[], None]) -> None:
-        handles = np.array([trip.handle])
+    def _begin(self, change: _Change, go: Callable[[], None]) -> None:
+        handles = np.array([change.handle])
         self.handles.mark(handles, BUSY)
-        trip.sequence.move(Move.TURN)
-        self._under_way[trip.handle] = trip
-        self.window.after(trip.group, handles, lambda: go() if self._under_way.get(trip.handle) is trip else None)
+        change.sequence.move(Move.TURN)
+        self._under_way[change.handle] = change
+        self.window.after(change.group, handles, lambda: go() if self._under_way.get(change.handle) is change else None)
 
-    def _arrive(self, trip: _Trip) -> bool:
+    def _end(self, change: _Change) -> bool:
         """Has the sequence take steps again. False if this one was given up before."""
-        if self._under_way.get(trip.handle) is not trip:
+        if self._under_way.get(change.handle) is not change:
             return False
-        del self._under_way[trip.handle]
-        self.handles.unmark(trip.handle, trip.group)
-        trip.sequence.move(Move.READY)
+        del self._under_way[change.handle]
+        self.handles.unmark(change.handle, change.group)
+        change.sequence.move(Move.READY)
         return True
 
-    def _fail(self, trip: _Trip, step: int, error: TidegateError) -> None:
-        request = "rewind" if trip.to is None else "move"
-        self.window.emit(Failed(error, (trip.handle,), step, self.handles.expected((trip.handle,)), request))
+    def _fail(self, change: _Change, step: int, error: TidegateError) -> None:
+        request = "rewind" if change.to is None else "move"
+        self.window.emit(Failed(error, (change.handle,), step, self.handles.expected((change.handle,)), request))
 
     # Going back -------------------------------------------------------------------------------------------------------
 
-    def _rewound(self, trip: _Trip, step: int, found: Checkpoint | TidegateError) -> None:
-        if not self._arrive(trip):
+    def _rewound(self, change: _Change, step: int, found: Checkpoint | TidegateError) -> None:
+        if not self._end(change):
             return
         if isinstance(found, TidegateError):
-            self._fail(trip, step, found)
+            self._fail(change, step, found)
             return
-        handle, model = trip.handle, trip.group.model
+        handle, model = change.handle, change.group.model
         row = model.graph.initial if found.state is None else found.state
         model.slots.restore(self.handles.slots[handle : handle + 1], row[np.newaxis], np.array([found.step]))
         model.watermarks.go_back(self.handles.slots.item(handle), found.step)
@@ -121,22 +121,22 @@ class Moves:
 
     # Going over -------------------------------------------------------------------------------------------------------
 
-    def _move_reached(self, trip: _Trip, to: Destination) -> None:
-        row = trip.group.model.slots.row(self.handles.slots.item(trip.handle))[0].copy()
-        step = self.handles.next.item(trip.handle)
-        self.keeper.commits.go_over(trip.sequence, to.model, step, row, partial(self._moved, trip, to, step))
+    def _move_reached(self, change: _Change, to: Destination) -> None:
+        row = change.group.model.slots.row(self.handles.slots.item(change.handle))[0].copy()
+        step = self.handles.next.item(change.handle)
+        self.keeper.commits.go_over(change.sequence, to.model, step, row, partial(self._moved, change, to, step))
 
-    def _moved(self, trip: _Trip, to: Destination, step: int, error: TidegateError | None) -> None:
-        if not self._arrive(trip):
+    def _moved(self, change: _Change, to: Destination, step: int, error: TidegateError | None) -> None:
+        if not self._end(change):
             return
         if error is not None:
-            trip.give_up()
-            self._fail(trip, step, error)
+            change.give_back_slot()
+            self._fail(change, step, error)
             return
-        group, handle = trip.group, trip.handle
+        group, handle = change.group, change.handle
         slots = self.handles.slots[handle : handle + 1].copy()
         to.model.slots.restore(to.slot, group.model.slots.gather(slots), np.array([step]))
-        self.keeper.commits.relocate(trip.sequence, to.model, to.slot.item())
+        self.keeper.commits.relocate(change.sequence, to.model, to.slot.item())
         group.model.slots.give_back(slots.tolist())
         self.handles.settle(np.array([handle]), to.slot, step, self.handles.join(to.model, group.manner, to.trace))
         self.handles.leave(group, 1)

@@ -49,7 +49,7 @@ class Notices:
         coming = [sequence for sequence in sequences if self.handles.is_opening(sequence.handle)]
         if coming and self.line.work:  # until they are open
             self.line.run(once(partial(self.take_away, coming, error)))
-        self.moves.turn_back([sequence.handle for sequence in sequences])
+        self.moves.cancel([sequence.handle for sequence in sequences])
         # the client is not told of one that it is closing
         lost = [sequence.handle for sequence in sequences if self.handles.is_open(sequence.handle)]
         if lost:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from server.caller import Caller, Right
-from server.durability.restored import Wish
+from server.durability.restored import ResumeRequest
 from server.durability.sequence import Cohort, Holder, Identity, ServedSequence, check_name
 from server.errors import BadInput, Draining, Reason, SequenceGone, TidegateError
 from server.runtime import state_value
@@ -136,7 +136,7 @@ class Opening:
     ) -> None:
         """Claims sequences, and opens them under the handles from `handle` on, or tells the client why not.
 
-        `exact`: see Wish. Raises Refusal: the request contradicts itself, or the handles cannot be used.
+        `exact`: see ResumeRequest. Raises Refusal: the request contradicts itself, or the handles cannot be used.
         """
         if not ids or len(ids) != len(answered):
             raise BadInput(
@@ -153,12 +153,12 @@ class Opening:
     def _claim(self, coming: _Opening, ids: Sequence[str], answered: Sequence[int], exact: bool) -> Work:
         admit, then = partial(self._admit, coming), partial(self._resumed, coming)
         wanted = lambda: not self.window.gone  # noqa: E731
-        wish = Wish(self.caller, [], coming.token, [], admit, then, wanted, exact)
+        request = ResumeRequest(self.caller, [], coming.token, [], admit, then, wanted, exact)
         for at in range(0, len(ids), _NAMED):
             if at:
                 yield
-            wish.add(ids[at : at + _NAMED], answered[at : at + _NAMED])
-        self.keeper.takeovers.claim(wish)
+            request.add(ids[at : at + _NAMED], answered[at : at + _NAMED])
+        self.keeper.takeovers.claim(request)
 
     def _admit(self, coming: _Opening, model: ServedModel, count: int) -> None:
         """Keeps so many slots for them. Raises Refusal."""

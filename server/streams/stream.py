@@ -258,7 +258,7 @@ class Stream:
         """
         count = max(count, 1)
         self._handles.check(handle, count)
-        self._moves.turn_back(range(handle, handle + count))
+        self._moves.cancel(range(handle, handle + count))
         handles = self._handles.those_open(handle, count)
         if self._backlog.queue("close", handles, partial(self.park, handle, count)):
             return
@@ -274,7 +274,7 @@ class Stream:
         """The server stops: parks all sequences after the steps that were taken; `done` is given their handles."""
         self._opening.stopping = True
         self._backlog.clear()
-        self._moves.turn_all_back()
+        self._moves.cancel_all()
         self._line.run(once(partial(self._park_all, done, Ending.LEAVE)))
 
     def _park_all(self, done: Callable[[tuple[int, ...]], None], leaving: Ending) -> None:
@@ -294,5 +294,5 @@ class Stream:
         """The client is gone: drops the steps that wait, and parks all sequences, or ends those that are not kept."""
         self._backlog.clear()
         self._window.abandon()
-        self._moves.turn_all_back()
+        self._moves.cancel_all()
         self.finish(lambda: None)

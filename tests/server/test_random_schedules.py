@@ -154,7 +154,7 @@ class Schedules(RuleBasedStateMachine):
     @rule(at=two, seconds=st.sampled_from([0.0, 30.0]))
     def rest(self, at: int, seconds: float) -> None:
         self.world.now += seconds
-        self.world.keep_house(at)
+        self.world.maintain(at)
 
     @rule(at=two)
     def kill(self, at: int) -> None:

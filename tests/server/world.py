@@ -292,8 +292,8 @@ class World:
         self.quiet()
         self.work(at)
 
-    def keep_house(self, at: int) -> None:
-        self._errand(self.servers[at].keeper.keep_house())
+    def maintain(self, at: int) -> None:
+        self._errand(self.servers[at].keeper.maintain())
         self.quiet()
         self.work(at)
 
@@ -425,7 +425,7 @@ class World:
             for at in range(2):
                 self.work(at)
                 self.write(at)
-                self.keep_house(at)
+                self.maintain(at)
             for who in range(2):
                 self.hear(who)
             if all(one.settled for one in self._going_on):

@@ -108,7 +108,7 @@ class SqliteTable:
         self.connection.execute(f"UPDATE total SET {sums}, time = ?", (*total, time))  # noqa: S608 - ours
 
     def _put(self, changes: Changes) -> None:
-        born, changed, stones = [], [], []
+        new, changed, stones = [], [], []
         for id_, (_, entry) in changes.entries.items():
             if isinstance(entry, Tombstone):
                 t = entry
@@ -118,14 +118,14 @@ class SqliteTable:
                 if id_ in self._keys:
                     changed.append((*states, self._keys[id_]))
                 else:
-                    born.append((id_, entry.digest, entry.owner, entry.model, *states))
+                    new.append((id_, entry.digest, entry.owner, entry.model, *states))
         many = self.connection.executemany
         many("INSERT INTO tombstone VALUES (?, ?, ?, ?, ?, ?, ?, ?)", stones)
         many("UPDATE sequence SET fence = ?, touched = ?, slots = ?, awake = ? WHERE key = ?", changed)
-        if born:
+        if new:
             query = "SELECT max(key) FROM (SELECT max(key) AS key FROM sequence UNION ALL SELECT max(key) FROM damaged)"
             keys = counting((self._one(query)[0] or 0) + 1)
-            rows = [(next(keys), *row) for row in born]
+            rows = [(next(keys), *row) for row in new]
             many("INSERT INTO sequence VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
             self._keys |= {row[1]: row[0] for row in rows}
 

@@ -14,9 +14,13 @@ Item = tuple[str | bytes | int | float, ...]
 
 
 def written(write: Write) -> Item:
-    birth = write.birth
-    born = ("0", "", "", "") if birth is None else ("12"[birth.anew], birth.digest, birth.owner, birth.model)
-    return (write.id, write.fence, write.step, write.data, *born, " ".join(map(str, write.spare)), int(write.awake))
+    creation = write.creation
+    created = (
+        ("0", "", "", "")
+        if creation is None
+        else ("12"[creation.anew], creation.digest, creation.owner, creation.model)
+    )
+    return (write.id, write.fence, write.step, write.data, *created, " ".join(map(str, write.spare)), int(write.awake))
 
 
 def put(r: Record) -> Item:

@@ -209,10 +209,10 @@ local function bury(sequence, reason, fence)
   end
 end
 
-local function refused(id, fence, birth, digest, anew)
+local function refused(id, fence, creates, digest, anew)
   local sequence = look(id)
   if not sequence then
-    return birth and {} or { 'unknown', '0' }
+    return creates and {} or { 'unknown', '0' }
   elseif anew and sequence.digest == digest and tonumber(fence) > tonumber(sequence.fence) then
     if not sequence.reason then
       redis.call('DEL', prefix .. 'checkpoint:' .. id)
@@ -222,7 +222,7 @@ local function refused(id, fence, birth, digest, anew)
     return { sequence = not sequence.reason and sequence or nil }
   elseif sequence.reason then
     return { sequence.reason, sequence.fence }
-  elseif birth and sequence.digest ~= digest then
+  elseif creates and sequence.digest ~= digest then
     return { 'not yours', sequence.fence }
   elseif tonumber(fence) < tonumber(sequence.fence) then
     return { 'fenced', sequence.fence }
@@ -257,14 +257,14 @@ local function place(sequence, step, data, spare)
     'steps', table.concat(steps, ' '), 'bytes', text(sequence.bytes + change))
 end
 
--- id, fence, step, data, '1' if there is a birth or '2' if it is anew, digest, owner, model, steps to spare, '1' if it is
+-- id, fence, step, data, '1' if it creates the sequence or '2' if it is anew, digest, owner, model, steps to spare, '1' if it is
 -- awake
 -- -> place in the batch, reason, fence of the refused
 local function write()
   local answers = {}
   for at = FIRST, #ARGV, 10 do
-    local id, fence, step, data, birth = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
-    local found = refused(id, fence, birth ~= '0', ARGV[at + 5], birth == '2')
+    local id, fence, step, data, creation = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+    local found = refused(id, fence, creation ~= '0', ARGV[at + 5], creation == '2')
     if found[1] then
       table.insert(answers, { (at - FIRST) / 10, found[1], found[2] })
     else

@@ -100,7 +100,7 @@ class Crowd:
     def sleep(self) -> None:
         """All of them are idle for so long that they are parked."""
         self.world.now += 60.0
-        self.world.keep_house(0)
+        self.world.maintain(0)
 
     def begin(self) -> None:
         self.most = self.moves = 0

@@ -13,7 +13,7 @@ from server.durability.checkpoint import Checkpoint, decode
 from server.errors import StoreFailed
 from server.meter import Limits
 from server.stores.memory import MemoryStore
-from server.stores.store import Birth, Claim, End, Reason, Write
+from server.stores.store import Claim, Creation, End, Reason, Write
 from server.stores.terms import LEASE, Terms
 from tests.server.world import World
 from tidegate.v1 import error_pb2
@@ -110,7 +110,7 @@ def test_a_sequence_whose_client_reads_late_can_be_resumed_after_it_has_slept(
 def put_to_sleep(world: World, way: str) -> None:
     """All that are idle: for so long, or because others want their slots."""
     if way == "idle":
-        world.keep_house(0)
+        world.maintain(0)
         return
     world.connect(1, 0)
     line = world.lines[1]
@@ -413,7 +413,7 @@ def test_beyond_the_most_parked_the_longest_parked_give_way_and_say_so_to_who_co
     world.cut(0)
     world.quiet()
     world.write(0)
-    world.keep_house(0)
+    world.maintain(0)
     assert world.servers[0].keeper.sample().lost["SEQUENCE_EVICTED"] == 2
     for one in old:
         one.gone = ""
@@ -434,7 +434,7 @@ def test_an_open_sequence_that_sleeps_and_gives_way_is_told_of_on_its_stream(
     asleep = opened(world, 3)
     world.write(0)
     world.now += 60.0
-    world.keep_house(0)
+    world.maintain(0)
     world.hear(0)
     assert sorted(one.gone for one in asleep) == ["", "SEQUENCE_EVICTED", "SEQUENCE_EVICTED"]
     world.close()
@@ -487,7 +487,7 @@ def test_an_owner_that_comes_again_and_again_pushes_out_its_own_sequences_and_no
     for _ in range(3):
         world.now += 1.0
         of_ann += come_and_go(world, "ann", 2)
-        world.keep_house(0)
+        world.maintain(0)
     assert (
         world.store.usage("ipv4:10.0.0.1 ann").sequences,
         world.store.usage("ipv4:10.0.0.1 bob").sequences,
@@ -507,13 +507,13 @@ def test_a_token_has_a_limit_of_parked_sequences_of_its_own_under_whatever_names
     for at in range(6):
         world.now += 1.0
         kept += come_and_go(world, f"name {at}", 1)
-        world.keep_house(0)
+        world.maintain(0)
     assert world.store.usage().sequences == 3
     assert sum(parked for _, parked in world.store.parked_by("ipv4:10.0.0.1")) == 3
     assert world.store.parked_by("ipv4:10.0.0.2") == []
     world.limits.clear()
     come_and_go(world, "more", 3)
-    world.keep_house(0)
+    world.maintain(0)
     assert world.store.usage().sequences == 6
     world.close()
 
@@ -524,10 +524,10 @@ def test_what_an_owner_has_awake_counts_for_no_limit_of_the_parked_and_does_not_
     world = limited(tmp_path_factory, max_parked_per_owner=1)
     awake = opened(world, 3)
     world.write(0)
-    world.keep_house(0)
+    world.maintain(0)
     assert world.servers[0].keeper.sample().lost["SEQUENCE_EVICTED"] == 0
     world.now += 60.0
-    world.keep_house(0)  # now they sleep
+    world.maintain(0)  # now they sleep
     world.hear(0)
     assert sorted(one.gone for one in awake) == ["", "SEQUENCE_EVICTED", "SEQUENCE_EVICTED"]
     world.close()
@@ -539,11 +539,11 @@ def test_an_owner_whose_last_states_are_written_late_is_counted_once_they_are(
     world = World(tmp_path_factory.getbasetemp(), max_parked_per_owner=1)
     world.store.mood = "dead"
     come_and_go(world, "ann", 3)
-    world.keep_house(0)
+    world.maintain(0)
     world.store.mood = "fine"
-    world.keep_house(0)  # nothing of them is in the store yet
+    world.maintain(0)  # nothing of them is in the store yet
     world.write(0)
-    world.keep_house(0)
+    world.maintain(0)
     assert world.store.usage("ipv4:10.0.0.1 ann").sequences == 1
     world.close()
 
@@ -552,16 +552,16 @@ def test_a_full_store_takes_no_new_sequences_until_there_is_room(tmp_path_factor
     world = limited(tmp_path_factory, max_store_mib=1e-3)  # one sequence, not two
     one, other = opened(world, 2)
     world.write(0)
-    world.keep_house(0)
+    world.maintain(0)
     assert world.open(0) != []
     assert refusals(world) == ["STORE_FULL"]
     world.clients[0].lost()
     world.cut(0)
     world.quiet()
     world.write(0)
-    world.keep_house(0)  # they are parked now: one of them gives way
+    world.maintain(0)  # they are parked now: one of them gives way
     assert sum(reason == "SEQUENCE_EVICTED" for reason in world.servers[0].keeper.sample().lost) == 1
-    world.keep_house(0)
+    world.maintain(0)
     assert not world.servers[0].keeper._limits.full
     assert one.id != other.id
     world.close()
@@ -573,7 +573,7 @@ def test_after_the_retention_time_a_sequence_has_expired_and_says_so(world: Worl
     world.quiet()
     world.write(0)
     world.now += 8 * 86_400
-    world.keep_house(0)
+    world.maintain(0)
     assert world.store.usage().sequences == 0
     world.connect(0, 0)
     flow(world)
@@ -684,7 +684,7 @@ def test_what_is_awake_at_one_server_gives_way_to_no_limit_of_another(
     for at in range(4):
         steps_on(world, world.clients[0].all[0], ROWS[at : at + 1])
         world.servers[1].keeper._registry.note(world.servers[0].keeper._registry)
-        world.keep_house(1)
+        world.maintain(1)
         world.now += 1.0
     assert lost(world) == {}
     assert world.store.usage().parked == 0
@@ -705,7 +705,7 @@ def test_what_is_awake_anywhere_takes_no_place_of_the_parked(
     keep(world)
     for at in range(2):
         world.servers[at].keeper._registry._active.add("ann")
-        world.keep_house(at)
+        world.maintain(at)
     assert (world.store.usage().sequences, world.store.usage().parked) == (4, 1)
     world.close()
 
@@ -715,11 +715,11 @@ def test_the_store_is_not_told_again_of_what_was_written_to_it_just_now(world: W
     world.now += LEASE
     steps_on(world, one, ROWS[:2])
     with patch.object(world.store._store, "hold") as hold:
-        world.keep_house(0)
+        world.maintain(0)
         assert not hold.called
         world.now += LEASE / 5
         world.servers[0].keeper.parking._patience = 1e9
-        world.keep_house(0)
+        world.maintain(0)
         assert hold.called
 
 
@@ -729,10 +729,10 @@ def test_what_a_crashed_server_had_awake_is_parked_after_a_while(tmp_path_factor
     flow(world)
     keep(world)
     world.kill(0)
-    world.keep_house(1)
+    world.maintain(1)
     assert (world.store.usage().sequences, world.store.usage().parked) == (3, 0)
     world.now += LEASE
-    world.keep_house(1)
+    world.maintain(1)
     assert world.store.usage().sequences == 0
     assert lost(world) == {"SEQUENCE_EVICTED": 3}
     world.close()
@@ -747,7 +747,7 @@ def test_an_owner_of_whom_a_crashed_server_had_too_many_awake_has_no_more_parked
     keep(world)
     world.kill(0)
     world.now += LEASE
-    world.keep_house(1)
+    world.maintain(1)
     assert (world.store.usage().sequences, lost(world)) == (1, {"SEQUENCE_EVICTED": 2})
     world.close()
 
@@ -759,8 +759,8 @@ def test_an_open_sequence_without_a_step_for_hours_stays_awake(tmp_path_factory:
     world.write(0)
     for _ in range(40):
         world.now += LEASE / 2
-        world.keep_house(0)
-        world.keep_house(1)
+        world.maintain(0)
+        world.maintain(1)
     world.hear(0)
     assert (one.gone, lost(world), world.store.usage().parked) == ("", {}, 0)
     world.close()
@@ -773,7 +773,7 @@ def test_a_sleeper_that_wakes_up_gives_way_to_nobody_before_its_first_step_is_wr
     (one,) = opened(world)
     world.write(0)
     world.now += 60.0
-    world.keep_house(0)
+    world.maintain(0)
     assert world.store.usage().parked == 1
     world.give(0, one, ROWS[:1])
     flow(world)
@@ -786,7 +786,7 @@ def test_a_sleeper_wakes_up_although_the_store_takes_no_writes(world: World) -> 
     (one,) = opened(world)
     world.write(0)
     world.now += 60.0
-    world.keep_house(0)
+    world.maintain(0)
     with patch.object(world.store._store, "hold", side_effect=StoreFailed("its memory is full")):
         world.give(0, one, ROWS[:1])
         flow(world)
@@ -822,10 +822,10 @@ def test_a_sleeper_that_another_server_evicts_is_told_of_on_its_stream_and_count
     world.write(0)
     world.now += 60.0
     with patch.object(world.servers[0].keeper._limits, "enforce", AsyncMock()):
-        world.keep_house(0)
-    world.keep_house(1)
+        world.maintain(0)
+    world.maintain(1)
     world.now += LEASE / 5
-    world.keep_house(0)
+    world.maintain(0)
     world.hear(0)
     assert sorted(one.gone for one in asleep) == ["", "SEQUENCE_EVICTED"]
     assert lost(world) == {"SEQUENCE_EVICTED": 1}
@@ -837,9 +837,9 @@ def test_a_server_whose_own_sleepers_expire_tells_their_client_and_counts_each_o
     asleep = opened(world, 2)
     world.write(0)
     world.now += 60.0
-    world.keep_house(0)
+    world.maintain(0)
     world.now += 8 * 86_400
-    world.keep_house(0)
+    world.maintain(0)
     world.hear(0)
     assert [one.gone for one in asleep] == ["SEQUENCE_EXPIRED"] * 2
     assert len(world.servers[0].keeper._registry) == 0
@@ -852,10 +852,10 @@ def test_many_give_way_in_portions_so_that_nobody_waits_for_all_of_them(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     world = limited(tmp_path_factory, max_parked=1)
-    many = [Write(f"{n}", 1, 0, b"", Birth(bytes(32), "ann", "recall"), awake=False) for n in range(1_301)]
+    many = [Write(f"{n}", 1, 0, b"", Creation(bytes(32), "ann", "recall"), awake=False) for n in range(1_301)]
     world.store.write(many, world.now)
     with patch.object(world.store._store, "evict", wraps=world.store._store.evict) as evict:
-        world.keep_house(0)
+        world.maintain(0)
     assert [call.args[0] for call in evict.call_args_list] == [500, 500, 300]
     assert world.store.usage().sequences == 1
     world.close()
@@ -863,19 +863,19 @@ def test_many_give_way_in_portions_so_that_nobody_waits_for_all_of_them(
 
 def test_a_store_gives_back_space_in_a_bounded_number_of_slices_each_round(world: World) -> None:
     with patch.object(world.store._store, "shrink", return_value=True) as shrink:
-        world.keep_house(0)
+        world.maintain(0)
     assert 1 < shrink.call_count < 100
     with patch.object(world.store._store, "shrink", return_value=False) as shrink:
-        world.keep_house(0)
+        world.maintain(0)
     assert shrink.call_count == 1
 
 
 def test_old_reasons_are_forgotten_in_one_round_of_housekeeping(world: World) -> None:
     ids = [f"{n}" for n in range(2_500)]
-    world.store.write([Write(id_, 1, 0, b"", Birth(bytes(32), "ann", "recall")) for id_ in ids], world.now)
+    world.store.write([Write(id_, 1, 0, b"", Creation(bytes(32), "ann", "recall")) for id_ in ids], world.now)
     world.store.end([End(id_, 1, Reason.ENDED) for id_ in ids], world.now)
     world.now += 8 * 86_400
-    world.keep_house(0)
+    world.maintain(0)
     assert not world.store.usage().tombstones
 
 
@@ -934,14 +934,14 @@ def test_a_store_that_has_lost_its_data_has_lost_those_asleep_and_their_clients_
     world.settle()
     world.write(0)
     world.now += 3_600
-    world.keep_house(0)
+    world.maintain(0)
     registry = world.servers[0].keeper._registry
     assert [registry.get(one.id).slot for one in some] == [-1] * 3
     kept = world.store._store
     world.store._store = MemoryStore(Terms(keep=1))
     stays = kept.read([Claim(some[0].id, registry.get(some[0].id).digest)], world.now)[0]
-    birth = Birth(registry.get(some[0].id).digest, stays.owner, stays.model)
-    world.store.write([Write(some[0].id, 1, 4, stays.checkpoints[0], birth)], world.now)
+    creation = Creation(registry.get(some[0].id).digest, stays.owner, stays.model)
+    world.store.write([Write(some[0].id, 1, 4, stays.checkpoints[0], creation)], world.now)
     if found == "by looking":
         with patch.object(MemoryStore, "losses", lambda _: 1):
             looking = world.loop.create_task(world.servers[0].keeper._checkpointer.look_for_losses())
@@ -951,7 +951,7 @@ def test_a_store_that_has_lost_its_data_has_lost_those_asleep_and_their_clients_
         world.hear(0)
         assert [one.gone for one in some] == ["", "CHECKPOINT_GONE", "CHECKPOINT_GONE"]
         world.now += 3_600
-        world.keep_house(0)
+        world.maintain(0)
         assert world.store.usage().parked == 1, "the store hears that it is still open"
     for one in some:
         if not one.gone:

@@ -14,7 +14,7 @@ from server.caller import Caller
 from server.durability import sequence
 from server.durability.checkpoint import Checkpoint, encode
 from server.durability.limits import PORTION, Lookups
-from server.durability.restored import Kept, Restored, Wish
+from server.durability.restored import Kept, Restored, ResumeRequest
 from server.errors import ModelUnavailable, OverLimit, SequenceGone, StoreFailed
 from server.stores.memory import MemoryStore
 from server.stores.store import Write
@@ -172,7 +172,7 @@ def test_of_many_resumes_of_an_address_a_few_wait_for_the_store_and_those_of_oth
     async def ask() -> None:
         for n in range(100):
             given = [f"too-{n}"], "token", [0], lambda *_: None, lambda _: None, lambda: True
-            bench.keeper.takeovers.claim(Wish(Caller("ipv4:10.0.0.9"), *given))
+            bench.keeper.takeovers.claim(ResumeRequest(Caller("ipv4:10.0.0.9"), *given))
 
     bench.world.run(ask())
     bench.world.quiet()
@@ -448,7 +448,7 @@ def test_a_resume_after_which_no_step_comes_leaves_the_later_checkpoints(
             killed(bench)
         case "late":  # it sleeps
             bench.world.now += 100.0
-            bench.world.keep_house(0)
+            bench.world.maintain(0)
     bench.write()
     assert list(bench.resume(0, again, [3]).next_steps) == [3]
     assert [bench.step(0, at, rows=ROWS).first_step for at in (3, 4)] == [3, 4]
@@ -457,7 +457,7 @@ def test_a_resume_after_which_no_step_comes_leaves_the_later_checkpoints(
 def test_one_that_sleeps_before_its_first_step_goes_on_from_where_it_was_resumed(make: Callable[..., Bench]) -> None:
     bench, again = forked(make)
     bench.world.now += 100.0
-    bench.world.keep_house(0)
+    bench.world.maintain(0)
     assert bench.slots.in_use == 0
     answer = bench.step(1, 1, rows=OTHER)
     killed(bench)
@@ -516,7 +516,7 @@ def test_a_refused_resume_leaves_without_the_collector_of_cycles(make: Callable[
         assert isinstance(bench.resume(1, unknown, [0]), pb.Failure)
         bench.world.store.mood = "fine"
         bench.world.quiet()
-        assert [each for each in gc.get_objects() if type(each) in (_Opening, Wish, SequenceGone)] == []
+        assert [each for each in gc.get_objects() if type(each) in (_Opening, ResumeRequest, SequenceGone)] == []
     finally:
         gc.enable()
 

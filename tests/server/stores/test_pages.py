@@ -12,7 +12,7 @@ from server.stores.sqlite.store import SqliteStore
 from server.stores.store import Claim, Claimed, End, Gone, Hold, Reason, Store, Write
 from server.stores.terms import Terms
 from tests.server.stores.test_stores import (
-    BIRTH,
+    CREATION,
     NOW,
     OTHER,
     TERMS,
@@ -46,12 +46,12 @@ def filled(store: Store) -> None:
     for step in (3, 7):
         store.write(
             [
-                Write(f"s{n:02}", 1, step, data(step, f"s{n}"), BIRTH if step == 3 else None, awake=False)
+                Write(f"s{n:02}", 1, step, data(step, f"s{n}"), CREATION if step == 3 else None, awake=False)
                 for n in range(20)
             ],
             NOW,
         )
-    store.write([Write("t", 1, 5, data(5), BIRTH), Write("u", 1, 9, data(9), BIRTH)], NOW)
+    store.write([Write("t", 1, 5, data(5), CREATION), Write("u", 1, 9, data(9), CREATION)], NOW)
     store.end([End("u", 1, Reason.ENDED)], NOW)
 
 
@@ -77,7 +77,7 @@ def test_what_comes_and_goes_between_two_pages_takes_nothing_else_with_it(store:
     found = {record.id for record in page.records}
     for n in range(0, 20, 2):
         store.end([End(f"s{n:02}", 1, Reason.ENDED)], NOW)
-    store.write([Write(f"new{n}", 1, 1, data(1), BIRTH) for n in range(50)], NOW)
+    store.write([Write(f"new{n}", 1, 1, data(1), CREATION) for n in range(50)], NOW)
     while page.cursor is not None:
         page = store.page(page.cursor, 5, NOW)
         found |= {record.id for record in page.records}
@@ -135,7 +135,7 @@ def test_what_is_newer_awake_or_anothers_is_not_overwritten_and_what_has_ended_d
 def test_the_retention_of_what_was_put_goes_on_from_where_it_was(fresh: Callable[[Terms], Backend]) -> None:
     store = fresh(replace(TERMS, retention=100.0))()
     record = Record("x", TOKEN, "ann", "recall", 1, NOW - 60.0, 60.0, False, (data(4),), (4,))
-    store.write([Write("y", 1, 1, data(1), BIRTH, awake=False)], NOW)
+    store.write([Write("y", 1, 1, data(1), CREATION, awake=False)], NOW)
     assert store.put([record], NOW) == [Outcome.PUT]
     assert [evicted.id for evicted in store.evict(1, NOW)] == ["x"]
     assert store.put([replace(record, id="z")], NOW) == [Outcome.PUT]

@@ -21,7 +21,7 @@ from server.durability.checkpoint import Checkpoint, decode, encode
 from server.errors import StoreFailed
 from server.stores.sqlite.file import SLICE
 from server.stores.sqlite.store import SqliteStore
-from server.stores.store import Birth, Claim, Claimed, End, Gone, Hold, Reason, Usage, Write
+from server.stores.store import Claim, Claimed, Creation, End, Gone, Hold, Reason, Usage, Write
 from server.stores.terms import Terms
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 TERMS = Terms(keep=2, retention=100.0, tombstone=50.0, gap=math.inf)
 NOW = 1_700_000_000.0
 TOKEN = bytes(32)
-BIRTH = Birth(TOKEN, "ann", "recall")
+CREATION = Creation(TOKEN, "ann", "recall")
 IDS = ["a", "b", "c", "d", "e"]
 KEPT = Path(__file__).parent / "kept" / "schema_2.sqlite"
 PAGE, FRAME, LOG_HEADER = 8_192, 8_192 + 24, 32  # bytes
@@ -53,7 +53,7 @@ def saved(step: int) -> bytes:
 
 
 def write(store: SqliteStore, step: int, ids: list[str] = IDS) -> None:
-    assert store.write([Write(id_, 1, step, saved(step), BIRTH) for id_ in ids], NOW) == []
+    assert store.write([Write(id_, 1, step, saved(step), CREATION) for id_ in ids], NOW) == []
 
 
 def read(store: SqliteStore) -> set[int | None]:
@@ -319,7 +319,7 @@ def test_a_damaged_row_is_set_aside_said_once_and_the_others_expire(
     claims = [Claim(id_, TOKEN) for id_ in IDS]
     assert [isinstance(answer, Claimed) for answer in store.read(claims, NOW)] == [True, True, False, True, True]
     swept = [*store.expire(NOW + 50).expired, *store.expire(NOW + 100).expired]
-    store.write([Write("c", 1, 1, saved(1), BIRTH)], NOW + 100)
+    store.write([Write("c", 1, 1, saved(1), CREATION)], NOW + 100)
     assert store.expire(NOW + 101).expired == ()
     assert swept == ["a", "b", "d", "e"]
     assert store.usage() == store.usage("ann") == Usage(1, len(saved(1)))
@@ -352,7 +352,7 @@ def test_a_full_disk_is_said_and_what_was_kept_stays(store: SqliteStore) -> None
         (pages,) = table.connection.execute("PRAGMA page_count").fetchone()
         table.connection.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(StoreFailed, match="cannot grow: the disk is full"):
-        store.write([Write("large", 1, 0, bytes(2**20), BIRTH)], NOW)
+        store.write([Write("large", 1, 0, bytes(2**20), CREATION)], NOW)
     assert read(store) == {1}
     write(store, 2)  # with a connection of its own, on a disk with room
     assert read(store) == {2}
@@ -384,7 +384,7 @@ def test_the_file_of_sequences_that_come_and_go_does_not_grow(store: SqliteStore
 
 def test_a_file_gets_smaller_in_small_slices_once_most_of_it_is_gone(store: SqliteStore, path: Path) -> None:
     ids = [str(n) for n in range(600)]
-    store.write([Write(id_, 1, 1, bytes(6_000), BIRTH) for id_ in ids], NOW)
+    store.write([Write(id_, 1, 1, bytes(6_000), CREATION) for id_ in ids], NOW)
     store.close()  # the log is carried over
     peak = path.stat().st_size
     store.end([End(id_, 1, Reason.ENDED) for id_ in ids[100:]], NOW)
@@ -441,8 +441,8 @@ def worked(path: Path, worker: int, barrier: multiprocessing.Barrier) -> None:  
     barrier.wait()
     store = SqliteStore(path, TERMS)
     for step in range(20):
-        store.write([Write("shared", 1, worker * 100 + step, b"", BIRTH)], NOW)
-        store.write([Write(f"{worker}", 1, step, saved(step), Birth(TOKEN, f"{worker}", "recall"))], NOW)
+        store.write([Write("shared", 1, worker * 100 + step, b"", CREATION)], NOW)
+        store.write([Write(f"{worker}", 1, step, saved(step), Creation(TOKEN, f"{worker}", "recall"))], NOW)
         store.claim([Claim("claimed", TOKEN), Claim(f"{worker}", bytes(31))], NOW + step)
     store.close()
 
@@ -479,7 +479,7 @@ def test_a_full_disk_and_a_file_that_is_held_are_definite_failures(store: Sqlite
         (pages,) = table.connection.execute("PRAGMA page_count").fetchone()
         table.connection.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(StoreFailed) as full:
-        store.write([Write("large", 1, 0, bytes(2**20), BIRTH)], NOW)
+        store.write([Write("large", 1, 0, bytes(2**20), CREATION)], NOW)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreFailed) as held:

@@ -20,9 +20,9 @@ from server.stores.memory import MemoryStore
 from server.stores.open import open_store
 from server.stores.sqlite.store import SqliteStore
 from server.stores.store import (
-    Birth,
     Claim,
     Claimed,
+    Creation,
     End,
     Evicted,
     Gone,
@@ -46,7 +46,7 @@ TERMS = Terms(keep=3, retention=100.0, tombstone=50.0, lease=200.0, gap=math.inf
 NOW = 1_700_000_000.0
 TOKEN = hashlib.sha256(b"the secret of the client").digest()
 OTHER = hashlib.sha256(b"another secret").digest()
-BIRTH = Birth(TOKEN, "ann", "recall")
+CREATION = Creation(TOKEN, "ann", "recall")
 
 
 class Backend(Protocol):
@@ -108,13 +108,13 @@ def data(step: int, of: str = "") -> bytes:
     return f"{of} after {step} steps".encode()
 
 
-def born(store: Store, *ids: str, now: float = NOW, owner: str = "ann", step: int = 0, awake: bool = True) -> None:
-    birth = Birth(TOKEN, owner, "recall")
-    assert store.write([Write(id_, 1, step, data(step, id_), birth, awake=awake) for id_ in ids], now) == []
+def created(store: Store, *ids: str, now: float = NOW, owner: str = "ann", step: int = 0, awake: bool = True) -> None:
+    creation = Creation(TOKEN, owner, "recall")
+    assert store.write([Write(id_, 1, step, data(step, id_), creation, awake=awake) for id_ in ids], now) == []
 
 
 def parked(store: Store, *ids: str, now: float = NOW, owner: str = "ann", step: int = 0) -> None:
-    born(store, *ids, now=now, owner=owner, step=step, awake=False)
+    created(store, *ids, now=now, owner=owner, step=step, awake=False)
 
 
 def hold(store: Store, id_: str, fence: int = 1, now: float = NOW, *, awake: bool = True) -> list[Refused]:
@@ -147,7 +147,7 @@ def write(store: Store, step: int, fence: int = 1, now: float = NOW, id_: str = 
 
 @every
 def test_the_newest_checkpoints_of_a_sequence_are_kept_and_given_newest_first(store: Store) -> None:
-    born(store, "s")
+    created(store, "s")
     for step in (64, 128, 192, 256):
         assert write(store, step) == []
     answer = claimed(store, "s")
@@ -157,7 +157,7 @@ def test_the_newest_checkpoints_of_a_sequence_are_kept_and_given_newest_first(st
 
 @every
 def test_reading_changes_nothing(store: Store) -> None:
-    born(store, "s")
+    created(store, "s")
     first, second = seen(store, "s"), seen(store, "s", NOW + 99)
     assert first == second == Claimed(1, "ann", "recall", (data(0, "s"),))
     assert write(store, 64, fence=1) == []
@@ -166,7 +166,7 @@ def test_reading_changes_nothing(store: Store) -> None:
 
 @every
 def test_the_same_step_replaces_what_was_kept_of_it(store: Store) -> None:
-    born(store, "s")
+    created(store, "s")
     write(store, 64)
     assert store.write([Write("s", 1, 64, b"other")], NOW) == []
     assert claimed(store, "s").checkpoints == (b"other", data(0, "s"))
@@ -174,7 +174,7 @@ def test_the_same_step_replaces_what_was_kept_of_it(store: Store) -> None:
 
 @every
 def test_a_write_after_a_rewind_removes_the_later_steps(store: Store) -> None:
-    born(store, "s")
+    created(store, "s")
     for step in (64, 128):
         write(store, step)
     assert write(store, 80) == []
@@ -188,8 +188,8 @@ def test_a_write_after_a_rewind_removes_the_later_steps(store: Store) -> None:
 
 @every
 def test_one_batch_may_hold_many_checkpoints_of_a_sequence(store: Store) -> None:
-    birth = Birth(TOKEN, "ann", "recall")
-    batch = [Write("s", 1, step, data(step), birth) for step in (0, 64, 128, 192, 256, 100)]
+    creation = Creation(TOKEN, "ann", "recall")
+    batch = [Write("s", 1, step, data(step), creation) for step in (0, 64, 128, 192, 256, 100)]
     assert store.write(batch, NOW) == []
     assert steps(store, "s") == [100]
     assert store.write([Write("s", 1, step, data(step)) for step in (101, 102, 103, 104)], NOW) == []
@@ -199,7 +199,7 @@ def test_one_batch_may_hold_many_checkpoints_of_a_sequence(store: Store) -> None
 
 @every
 def test_checkpoints_to_spare_stay_beside_the_newest_and_go_once_they_are_not_spared(store: Store) -> None:
-    born(store, "s")
+    created(store, "s")
     for step in (64, 128, 192, 256, 320):
         assert store.write([Write("s", 1, step, data(step), spare=(64, 128, 7))], NOW) == []
     assert steps(store, "s") == [320, 256, 192, 128, 64]
@@ -212,7 +212,7 @@ def test_checkpoints_to_spare_stay_beside_the_newest_and_go_once_they_are_not_sp
 
 @every
 def test_steps_beyond_what_a_double_counts_as_neighbours_to_a_million_are_kept_in_order(store: Store) -> None:
-    born(store, "s")
+    created(store, "s")
     for step in (999_999, 1_000_000, 2**50, 2**50 + 1):
         assert write(store, step) == []
     assert steps(store, "s") == [2**50 + 1, 2**50, 1_000_000]
@@ -221,7 +221,7 @@ def test_steps_beyond_what_a_double_counts_as_neighbours_to_a_million_are_kept_i
 @every
 def test_a_checkpoint_of_a_megabyte_is_kept_to_the_byte(store: Store) -> None:
     large = np.random.default_rng(0).bytes(2**20)
-    store.write([Write("s", 1, 0, large, BIRTH)], NOW)
+    store.write([Write("s", 1, 0, large, CREATION)], NOW)
     assert claimed(store, "s").checkpoints == (large,)
     assert store.usage() == Usage(1, 2**20)
 
@@ -229,7 +229,9 @@ def test_a_checkpoint_of_a_megabyte_is_kept_to_the_byte(store: Store) -> None:
 @every
 @pytest.mark.parametrize("name", ["", "Gezeiten-Ω-潮汐-🌊", "with spaces: and {braces}\r\n", "a\0b", "x" * 5_000])
 def test_any_text_is_an_id_an_owner_and_a_model(store: Store, name: str) -> None:
-    assert store.write([Write(name, 1, 5, b"5", Birth(TOKEN, name, name)), Write("s", 1, 6, b"6", BIRTH)], NOW) == []
+    assert (
+        store.write([Write(name, 1, 5, b"5", Creation(TOKEN, name, name)), Write("s", 1, 6, b"6", CREATION)], NOW) == []
+    )
     assert seen(store, name) == Claimed(1, name, name, (b"5",))
     assert store.usage(name) == Usage(1, 1)
     assert hold(store, name, awake=False) == []
@@ -242,8 +244,8 @@ def test_any_text_is_an_id_an_owner_and_a_model(store: Store, name: str) -> None
 @every
 def test_ten_thousand_are_written_claimed_and_ended_at_once(store: Store) -> None:
     ids = [f"sequence {number}" for number in range(10_000)]
-    birth = Birth(TOKEN, "ann", "recall")
-    assert store.write([Write(id_, 1, n, data(n), birth) for n, id_ in enumerate(ids)], NOW) == []
+    creation = Creation(TOKEN, "ann", "recall")
+    assert store.write([Write(id_, 1, n, data(n), creation) for n, id_ in enumerate(ids)], NOW) == []
     assert store.usage() == Usage(10_000, sum(len(data(n)) for n in range(10_000)))
     lost = set(range(0, 10_000, 777))
     fence = int(NOW * 1_000)
@@ -273,7 +275,7 @@ def test_an_empty_batch_is_no_matter(store: Store) -> None:
 def test_a_store_does_not_mind_torn_and_foreign_checkpoints_and_the_one_before_them_is_found(store: Store) -> None:
     whole = encode(Checkpoint("recall", 1, "1f" * 32, 64, np.ones(8, np.float32)))
     contents = [(64, whole), (128, whole[:-5]), (192, b"something else")]
-    store.write([Write("s", 1, step, content, BIRTH) for step, content in contents], NOW)
+    store.write([Write("s", 1, step, content, CREATION) for step, content in contents], NOW)
     found = newest(claimed(store, "s").checkpoints)
     assert found.checkpoint is not None
     assert found.checkpoint.step == 64
@@ -293,7 +295,7 @@ def test_a_write_of_an_unknown_sequence_without_a_birth_is_refused(store: Store)
 
 @every
 def test_who_has_another_token_gets_nothing_and_learns_nothing(store: Store) -> None:
-    born(store, "s", "ended", step=64)
+    created(store, "s", "ended", step=64)
     store.end([End("ended", 1, Reason.ENDED)], NOW)
     for id_ in ("s", "ended"):
         for digest in (OTHER, b"", TOKEN[:-1]):
@@ -307,7 +309,7 @@ def test_once_another_server_has_claimed_a_sequence_its_former_owner_can_neither
     backend: Backend,
 ) -> None:
     former, later = backend(), backend()
-    born(former, "s", "t")
+    created(former, "s", "t")
     fence = claimed(later, "s").fence
     assert fence > 1
     assert former.write([Write("s", 1, 64, b"late"), Write("t", 1, 64, data(64))], NOW) == [
@@ -323,7 +325,7 @@ def test_once_another_server_has_claimed_a_sequence_its_former_owner_can_neither
 @every
 def test_claims_take_turns_and_each_outdoes_all_before_it(backend: Backend) -> None:
     servers = [backend(), backend()]
-    born(servers[0], "s")
+    created(servers[0], "s")
     fences = [1]
     for turn in range(6):
         fences.append(claimed(servers[turn % 2], "s").fence)
@@ -338,7 +340,7 @@ def test_claims_take_turns_and_each_outdoes_all_before_it(backend: Backend) -> N
 def test_of_a_list_that_is_claimed_all_are_taken_or_none(backend: Backend) -> None:
     owner, other = backend(), backend()
     many = [f"sequence {number}" for number in range(300)]
-    born(owner, *many, "ended", "late")
+    created(owner, *many, "ended", "late")
     owner.end([End("ended", 1, Reason.ENDED)], NOW)
     claimed(owner, "late", NOW + 10)
     whole = [Claim(id_, TOKEN) for id_ in many]
@@ -363,7 +365,7 @@ def test_of_a_list_that_is_claimed_all_are_taken_or_none(backend: Backend) -> No
 @every
 def test_a_claim_that_the_store_carries_out_after_a_later_one_is_refused(backend: Backend) -> None:
     hanging, later = backend(), backend()
-    born(later, "s")
+    created(later, "s")
     owner = claimed(later, "s", NOW + 5)
     assert hanging.claim([Claim("s", TOKEN)], NOW + 6, asked=NOW) == [Gone(Reason.FENCED, "recall", 0)]
     assert write(later, 64, owner.fence) == []
@@ -377,7 +379,7 @@ def test_a_claim_that_the_store_carries_out_after_a_later_one_is_refused(backend
 @pytest.mark.parametrize("jump", [-3_600.0, -180.0, 180.0, 3_600.0])
 def test_clocks_that_jump_or_differ_refuse_no_claim_and_no_write(backend: Backend, jump: float) -> None:
     server, other = backend(), backend()
-    born(server, "s")
+    created(server, "s")
     fence = claimed(server, "s").fence
     assert write(server, 64, fence, NOW + jump) == []
     (answer,) = other.claim([Claim("s", TOKEN)], NOW + jump + 3, asked=NOW + jump)
@@ -393,8 +395,8 @@ def test_a_claim_that_a_crash_made_the_store_forget_is_outdone_by_the_next_one(
     fresh: Callable[[], Backend],
 ) -> None:
     before, after = fresh()(), fresh()()
-    born(before, "s")
-    born(after, "s")
+    created(before, "s")
+    created(after, "s")
     forgotten = claimed(before, "s", NOW + 1)
     assert claimed(after, "s", NOW + 2).fence > forgotten.fence
 
@@ -402,22 +404,22 @@ def test_a_claim_that_a_crash_made_the_store_forget_is_outdone_by_the_next_one(
 @every
 def test_a_store_that_lost_everything_is_filled_again_by_who_runs_the_sequences(backend: Backend) -> None:
     former, later = backend(), backend()
-    assert later.write([Write("s", 5, 128, data(128), BIRTH)], NOW) == []
-    assert former.write([Write("s", 4, 64, data(64), BIRTH)], NOW) == [Refused("s", Reason.FENCED, 5)]
+    assert later.write([Write("s", 5, 128, data(128), CREATION)], NOW) == []
+    assert former.write([Write("s", 4, 64, data(64), CREATION)], NOW) == [Refused("s", Reason.FENCED, 5)]
     assert seen(later, "s") == Claimed(5, "ann", "recall", (data(128),))
 
 
 @every
 def test_a_store_that_forgot_a_claim_learns_of_it_from_the_next_write(backend: Backend) -> None:
     former, later = backend(), backend()
-    born(former, "s")
+    created(former, "s")
     assert write(later, 64, fence=7) == []
     assert write(former, 64, fence=6) == [Refused("s", Reason.FENCED, 7)]
 
 
 @every
 def test_a_write_that_was_carried_out_and_not_answered_does_no_harm_again(store: Store) -> None:
-    batch = [Write("s", 1, 0, data(0), BIRTH), Write("s", 1, 64, data(64), BIRTH), Write("gone", 1, 0, b"")]
+    batch = [Write("s", 1, 0, data(0), CREATION), Write("s", 1, 64, data(64), CREATION), Write("gone", 1, 0, b"")]
     first = store.write(batch, NOW)
     before = seen(store, "s"), store.usage()
     assert store.write(batch[1:], NOW) == first == [Refused("gone", Reason.UNKNOWN, 0)]
@@ -426,8 +428,8 @@ def test_a_write_that_was_carried_out_and_not_answered_does_no_harm_again(store:
 
 @every
 def test_a_second_birth_under_another_token_is_refused(store: Store) -> None:
-    born(store, "s")
-    stranger = Write("s", 9, 64, b"stranger's", Birth(OTHER, "eve", "recall"))
+    created(store, "s")
+    stranger = Write("s", 9, 64, b"stranger's", Creation(OTHER, "eve", "recall"))
     assert store.write([stranger], NOW) == [Refused("s", Reason.NOT_YOURS, 1)]
     assert seen(store, "s") == Claimed(1, "ann", "recall", (data(0, "s"),))
     assert store.usage("eve") == Usage(0, 0)
@@ -438,19 +440,19 @@ def test_a_second_birth_under_another_token_is_refused(store: Store) -> None:
 
 @every
 def test_an_ended_sequence_has_its_reason_and_no_checkpoints(store: Store) -> None:
-    born(store, "s", "t", step=64)
+    created(store, "s", "t", step=64)
     assert store.end([End("s", 1, Reason.ENDED)], NOW) == []
     gone = Gone(Reason.ENDED, "recall", 64)
     assert seen(store, "s") == gone
     assert store.claim([Claim("s", TOKEN)], NOW) == [gone]
     assert write(store, 128) == [Refused("s", Reason.ENDED, 1)]
-    assert store.write([Write("s", 9, 128, data(128), BIRTH)], NOW) == [Refused("s", Reason.ENDED, 1)]
+    assert store.write([Write("s", 9, 128, data(128), CREATION)], NOW) == [Refused("s", Reason.ENDED, 1)]
     assert store.usage() == store.usage("ann") == Usage(1, len(data(64, "t")))
 
 
 @every
 def test_an_end_that_was_carried_out_and_not_answered_does_no_harm_again(store: Store) -> None:
-    born(store, "s")
+    created(store, "s")
     for _ in range(2):
         assert store.end([End("s", 3, Reason.ENDED), End("s", 3, Reason.ENDED)], NOW) == []
     assert store.end([End("s", 3, Reason.EVICTED)], NOW) == [Refused("s", Reason.ENDED, 3)]
@@ -460,11 +462,11 @@ def test_an_end_that_was_carried_out_and_not_answered_does_no_harm_again(store: 
 
 @every
 def test_a_reason_is_forgotten_in_time_and_the_id_is_free_then(store: Store) -> None:
-    born(store, "s")
+    created(store, "s")
     store.end([End("s", 1, Reason.ENDED)], NOW)
     assert seen(store, "s", NOW + 49) == Gone(Reason.ENDED, "recall", 0)
     assert seen(store, "s", NOW + 50) == Gone(Reason.UNKNOWN)
-    assert store.write([Write("s", 1, 7, b"7", Birth(OTHER, "bob", "recall"))], NOW + 51) == []
+    assert store.write([Write("s", 1, 7, b"7", Creation(OTHER, "bob", "recall"))], NOW + 51) == []
     store.expire(NOW + 51)
     assert seen(store, "s", NOW + 51, OTHER) == Claimed(1, "bob", "recall", (b"7",))
     store.end([End("s", 1, Reason.ENDED)], NOW + 52)
@@ -528,7 +530,7 @@ def test_sweeping_does_a_bounded_amount_of_work_and_says_whether_there_is_more(s
 @every
 def test_a_sweep_says_that_there_is_more_as_long_as_old_reasons_are_left(store: Store) -> None:
     ids = [f"s{n}" for n in range(25)]
-    born(store, *ids)
+    created(store, *ids)
     store.end([End(id_, 1, Reason.ENDED) for id_ in ids], NOW)
     assert store.expire(NOW + 49, 10) == Swept((), more=False)
     assert [store.expire(NOW + 50, 10).more for _ in range(4)] == [True, True, False, False]
@@ -549,7 +551,7 @@ def test_two_servers_that_sweep_the_same_count_each_sequence_once(backend: Backe
 @every
 def test_what_is_awake_is_counted_apart_and_neither_expires_nor_makes_room(backend: Backend) -> None:
     store, other = backend(), backend()
-    born(store, "awake", "asleep")
+    created(store, "awake", "asleep")
     assert store.usage() == Usage(2, len(data(0, "awake") + data(0, "asleep")))
     assert hold(store, "asleep", awake=False) == []
     assert other.usage("ann") == other.usage() == Usage(2, len(data(0, "awake") + data(0, "asleep")), 1)
@@ -580,7 +582,7 @@ def test_writing_claiming_and_waking_make_a_parked_sequence_awake_again(store: S
 def test_a_sequence_counts_as_parked_once_its_owner_is_silent_for_the_lease_and_is_awake_again_when_it_is_not(
     store: Store,
 ) -> None:
-    born(store, "s", "renewed")
+    created(store, "s", "renewed")
     hold(store, "renewed", now=NOW + 1)
     assert store.expire(NOW + 199) == Swept((), more=False)
     assert store.usage().parked == 0
@@ -595,14 +597,14 @@ def test_a_sequence_counts_as_parked_once_its_owner_is_silent_for_the_lease_and_
 
 @every
 def test_leases_that_end_together_are_seen_to_in_portions(store: Store) -> None:
-    born(store, *(f"s{n}" for n in range(25)))
+    created(store, *(f"s{n}" for n in range(25)))
     assert [store.expire(NOW + 200, 10).more for _ in range(3)] == [True, True, False]
     assert store.usage().parked == 25
 
 
 @every
 def test_the_longest_jump_of_a_clock_sweeps_nothing_that_is_awake(store: Store) -> None:
-    born(store, "s")
+    created(store, "s")
     later = NOW + 365 * 86_400
     for _ in range(3):
         assert store.expire(later).expired == ()
@@ -613,7 +615,7 @@ def test_the_longest_jump_of_a_clock_sweeps_nothing_that_is_awake(store: Store) 
 @every
 def test_holding_says_of_each_sequence_whether_it_is_still_the_callers(backend: Backend) -> None:
     store, other = backend(), backend()
-    born(store, "mine", "taken", "ended", "evicted")
+    created(store, "mine", "taken", "ended", "evicted")
     hold(store, "evicted", awake=False)
     other.evict(1, NOW)
     store.end([End("ended", 1, Reason.ENDED)], NOW)
@@ -643,7 +645,7 @@ def test_holding_what_is_parked_already_does_not_begin_its_retention_anew(store:
 def test_those_parked_for_longest_make_room_first(store: Store) -> None:
     for number in range(7):
         parked(store, f"s{number}", now=NOW + number)
-    born(store, "awake", now=NOW - 50)
+    created(store, "awake", now=NOW - 50)
     store.write([Write("s0", 1, 64, data(64), awake=False)], NOW + 10)
     hold(store, "s1", claimed(store, "s1", NOW + 11).fence, NOW + 11, awake=False)
     seen(store, "s2", NOW + 12)
@@ -671,7 +673,7 @@ def test_an_owner_over_the_limit_makes_room_with_sequences_of_their_own(store: S
 
 @every
 def test_of_thousands_that_are_awake_none_is_taken(store: Store) -> None:
-    born(store, *(f"s{number:04}" for number in range(2_500)))
+    created(store, *(f"s{number:04}" for number in range(2_500)))
     parked(store, "t", "u", now=NOW + 1)
     assert {victim.id for victim in store.evict(5, NOW + 2)} == {"t", "u"}
     assert store.usage().sequences == 2_500
@@ -687,8 +689,8 @@ def test_a_sequence_past_its_retention_makes_room_as_expired(store: Store) -> No
 
 @every
 def test_what_everything_and_each_owner_takes_is_counted(store: Store) -> None:
-    born(store, "a", owner="ann")
-    born(store, "b", "c", owner="bob")
+    created(store, "a", owner="ann")
+    created(store, "b", "c", owner="bob")
     store.write([Write("a", 1, step, bytes(step)) for step in (100, 200, 300)], NOW)
     assert store.usage("ann") == Usage(1, 600)
     assert store.usage() == Usage(3, 600 + len(data(0, "b") + data(0, "c")))
@@ -705,7 +707,7 @@ def test_what_everything_and_each_owner_takes_is_counted(store: Store) -> None:
 @lasting
 def test_a_new_process_finds_everything(backend: Backend) -> None:
     first = backend()
-    born(first, "s", "ended")
+    created(first, "s", "ended")
     parked(first, "evicted", "parked")
     write(first, 64)
     fence = claimed(first, "s").fence
@@ -724,7 +726,7 @@ def test_a_new_process_finds_everything(backend: Backend) -> None:
 
 @lasting
 def test_a_store_that_was_closed_opens_by_itself(store: Store) -> None:
-    born(store, "s")
+    created(store, "s")
     store.close()
     assert steps(store, "s") == [0]
 
@@ -752,8 +754,8 @@ MOVES = st.one_of(
 
 def moved(store: Store, move: tuple, now: float) -> object:  # type: ignore[type-arg] # one of the above
     match move:
-        case ("write", id_, fence, at, birth, spare, awake):
-            owner = Birth(TOKEN, "ann" if id_ < "c" else "bob", "recall") if birth else None
+        case ("write", id_, fence, at, creation, spare, awake):
+            owner = Creation(TOKEN, "ann" if id_ < "c" else "bob", "recall") if creation else None
             return store.write([Write(id_, fence, step, bytes(step), owner, tuple(spare), awake) for step in at], now)
         case ("claim", id_, digest, ago):
             return store.claim([Claim(id_, digest)], now, now - ago)
@@ -811,7 +813,7 @@ def test_an_address_says_which_store_it_is(tmp_path: Path, valkey: RunningValkey
     assert isinstance(open_store("memory:", TERMS), MemoryStore)
     for url in (f"sqlite:{tmp_path / 'store'}", f"{valkey.url}/3?prefix=elsewhere&socket_timeout=1"):
         store = open_store(url, TERMS)
-        born(store, "s")
+        created(store, "s")
         assert store.terms == TERMS
         store.close()
     assert (tmp_path / "store").read_bytes().startswith(b"SQLite format 3")
@@ -843,7 +845,7 @@ def test_a_store_whose_data_is_all_there_has_lost_nothing(backend: Backend) -> N
     store, other = backend(), backend()
     for step in range(3):
         assert store.losses() == other.losses() == 0
-        born(store, "s", step=step)
+        created(store, "s", step=step)
         hold(other, "s")
     store.close()
     assert store.losses() == 0
@@ -863,7 +865,7 @@ def test_a_clock_that_jumps_by_days_deletes_nothing_and_parks_nothing(
     backend = fresh(PATIENT)
     store = backend()
     parked(store, "parked")
-    born(store, "awake", "ended")
+    created(store, "awake", "ended")
     store.end([End("ended", 1, Reason.ENDED)], NOW)
     for server in (store, backend()):
         for now in (NOW + jump, NOW, NOW + jump):
@@ -954,7 +956,7 @@ def test_of_many_owners_with_about_as_many_each_those_parked_for_longest_give_wa
 @pytest.mark.parametrize("names", [1, 700])
 def test_an_address_gives_way_for_all_of_its_owners_however_many_it_names(store: Store, names: int) -> None:
     parked(store, *(f"h{n}" for n in range(20)), owner="ipv4:10.0.0.1 ann")
-    births = [Birth(TOKEN, f"ipv4:10.0.0.66 {n}", "recall") for n in range(names)]
+    births = [Creation(TOKEN, f"ipv4:10.0.0.66 {n}", "recall") for n in range(names)]
     store.write([Write(f"x{n}", 1, 1, b"", births[n % names], awake=False) for n in range(1_200)], NOW + 1)
     evicted = Counter(one.owner.split()[0] for _ in range(3) for one in store.evict(350, NOW + 2))
     assert evicted == {"ipv4:10.0.0.66": 1_050}
@@ -967,7 +969,7 @@ def test_it_is_known_which_owners_of_an_account_have_how_many_parked(store: Stor
     parked(store, "a", "b", owner="token:mill")
     parked(store, "c", owner="token:mill ann")
     parked(store, "d", owner="token:mill2")
-    born(store, "e", owner="token:mill")
+    created(store, "e", owner="token:mill")
     assert [tuple(one) for one in store.parked_by("token:mill")] == [("token:mill", 2), ("token:mill ann", 1)]
     assert [tuple(one) for one in store.parked_by("token:mill2")] == [("token:mill2", 1)]
 
@@ -984,16 +986,16 @@ def test_within_an_address_the_owner_with_the_most_gives_way_first(store: Store)
 @every
 def test_of_each_owner_only_so_many_tombstones_are_kept_the_last_ones(fresh: Callable[..., Backend]) -> None:
     store = fresh(Terms(tombstones=3, gap=math.inf))()
-    born(store, "other", owner="bob")
+    created(store, "other", owner="bob")
     store.end([End("other", 1, Reason.ENDED)], NOW)
     for n in range(3):
-        born(store, f"a{n}", f"b{n}", now=NOW + n)
+        created(store, f"a{n}", f"b{n}", now=NOW + n)
         store.end([End(f"{of}{n}", 1, Reason.ENDED) for of in "ab"], NOW + n)
     found = [seen(store, f"{of}{n}", NOW + 3) for n in range(3) for of in "ab"]
     assert found == [Gone(Reason.UNKNOWN)] * 3 + [Gone(Reason.ENDED, "recall", 0)] * 3
     assert seen(store, "other", NOW + 3) == Gone(Reason.ENDED, "recall", 0)
     assert [store.usage().tombstones, store.usage("ann").tombstones, store.usage("bob").tombstones] == [4, 3, 1]
-    born(store, *(f"c{n}" for n in range(9)), now=NOW + 4)
+    created(store, *(f"c{n}" for n in range(9)), now=NOW + 4)
     store.end([End(f"c{n}", 1, Reason.ENDED) for n in range(9)], NOW + 4)
     assert [n for n in range(9) if seen(store, f"c{n}", NOW + 5) != Gone(Reason.UNKNOWN)] == [6, 7, 8]
     assert (store.usage().tombstones, store.usage("ann").tombstones) == (4, 3)
@@ -1002,14 +1004,14 @@ def test_of_each_owner_only_so_many_tombstones_are_kept_the_last_ones(fresh: Cal
 @every
 def test_tombstones_are_forgotten_the_oldest_first_and_their_ids_are_free(store: Store) -> None:
     for n in range(5):
-        born(store, f"s{n}", now=NOW + n)
+        created(store, f"s{n}", now=NOW + n)
         store.end([End(f"s{n}", 1, Reason.ENDED)], NOW + n)
     before = store.usage().taken
     assert (store.forget(0, NOW + 5), store.forget(2, NOW + 5)) == (0, 2)
     assert [seen(store, f"s{n}", NOW + 5).reason for n in range(5)] == [Reason.UNKNOWN] * 2 + [Reason.ENDED] * 3
     assert store.usage().tombstones == store.usage("ann").tombstones == 3
     assert store.usage().taken <= before
-    born(store, "s0", now=NOW + 6)
+    created(store, "s0", now=NOW + 6)
     assert store.forget(9, NOW + 6) == 3
     assert (store.usage().tombstones, store.usage("ann").tombstones) == (0, 0)
     assert steps(store, "s0", NOW + 6) == [0]
@@ -1023,9 +1025,9 @@ def test_what_a_store_says_that_all_takes_is_about_what_it_takes(store: Store, r
         return float(store.usage().taken)
 
     empty = really()
-    birth = Birth(TOKEN, "ann", "recall")
+    creation = Creation(TOKEN, "ann", "recall")
     ids = [hashlib.sha256(b"%d" % n).hexdigest()[:32] for n in range(5_000)]
-    store.write([Write(id_, 1, 64, bytes(2_000), birth) for id_ in ids], NOW)
+    store.write([Write(id_, 1, 64, bytes(2_000), creation) for id_ in ids], NOW)
     assert 0.7 < store.usage().taken / (really() - empty) < 1.4
     assert store.usage().taken > store.usage().bytes
     store.end([End(id_, 1, Reason.ENDED) for id_ in ids], NOW)
@@ -1035,14 +1037,14 @@ def test_what_a_store_says_that_all_takes_is_about_what_it_takes(store: Store, r
 
 # Begun anew -----------------------------------------------------------------------------------------------------------
 
-ANEW = Birth(TOKEN, "ann", "recall", anew=True)
+ANEW = Creation(TOKEN, "ann", "recall", anew=True)
 
 
 @every
 @pytest.mark.parametrize("gone", [False, True])
 def test_a_sequence_begins_anew_under_the_id_of_one_before_that_is_kept_or_gone(backend: Backend, gone: bool) -> None:
     store = backend()
-    born(store, "a", "b", step=3)
+    created(store, "a", "b", step=3)
     assert store.write([Write("a", 1, 4, data(4), spare=(3,))], NOW) == []
     if gone:
         assert store.end([End("a", 1, Reason.ENDED)], NOW) == []
@@ -1055,7 +1057,7 @@ def test_a_sequence_begins_anew_under_the_id_of_one_before_that_is_kept_or_gone(
 @every
 def test_who_had_it_before_is_refused_once_a_sequence_has_begun_anew(backend: Backend) -> None:
     store = backend()
-    born(store, "a", step=3)
+    created(store, "a", step=3)
     assert store.write([Write("a", 2, 1, data(1), ANEW)], NOW) == []
     assert store.write([Write("a", 1, 4, data(4))], NOW) == [Refused("a", Reason.FENCED, 2)]
     assert store.end([End("a", 1, Reason.ENDED)], NOW) == [Refused("a", Reason.FENCED, 2)]
@@ -1064,8 +1066,8 @@ def test_who_had_it_before_is_refused_once_a_sequence_has_begun_anew(backend: Ba
 @every
 def test_nothing_begins_anew_with_another_digest_or_under_no_newer_fence(backend: Backend) -> None:
     store = backend()
-    born(store, "a", step=3)
-    stranger = Birth(OTHER, "ann", "recall", anew=True)
+    created(store, "a", step=3)
+    stranger = Creation(OTHER, "ann", "recall", anew=True)
     assert store.write([Write("a", 2, 0, data(0), stranger)], NOW) == [Refused("a", Reason.NOT_YOURS, 1)]
     assert store.write([Write("a", 1, 4, data(4), ANEW)], NOW) == []
     (found,) = store.read([Claim("a", TOKEN)], NOW)

@@ -9,8 +9,9 @@ from unittest.mock import patch
 import pytest
 from valkey.exceptions import ResponseError
 
+from bench.processes.child import free_port
 from server.errors import StoreFailed
-from server.stores.store import Birth, Claim, Claimed, End, Gone, Hold, Reason, Refused, Swept, Usage, Write
+from server.stores.store import Claim, Claimed, Creation, End, Gone, Hold, Reason, Refused, Swept, Usage, Write
 from server.stores.terms import Terms
 from server.stores.valkey.store import Item, Scan, ValkeyStore
 from tests.valkey_server import RunningValkey
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 TERMS = Terms(keep=2, retention=100.0, tombstone=50.0, gap=math.inf)
 NOW = 1_700_000_000.0
 TOKEN = bytes(32)
-BIRTH = Birth(TOKEN, "ann", "recall")
+CREATION = Creation(TOKEN, "ann", "recall")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def store(valkey: RunningValkey) -> Iterator[ValkeyStore]:
 
 
 def write(store: ValkeyStore, step: int, *ids: str) -> list[Refused]:
-    return store.write([Write(id_, 1, step, b"%d" % step, BIRTH) for id_ in ids or ("s",)], NOW)
+    return store.write([Write(id_, 1, step, b"%d" % step, CREATION) for id_ in ids or ("s",)], NOW)
 
 
 def newest(store: ValkeyStore, id_: str = "s") -> int:
@@ -305,7 +306,8 @@ def test_what_was_written_before_there_were_leases_is_parked_until_its_owner_wri
 
 def test_a_node_of_a_cluster_without_our_slot_is_refused(tmp_path: Path) -> None:
     message = "is a node of a cluster, and not the one with our keys; expected one primary"
-    with RunningValkey(tmp_path, {"cluster-enabled": "yes"}) as running, pytest.raises(StoreFailed, match=message):
+    config = {"cluster-enabled": "yes", "cluster-port": free_port()}  # else 10,000 above the other, where anything may be
+    with RunningValkey(tmp_path, config) as running, pytest.raises(StoreFailed, match=message):
         ValkeyStore(running.url, TERMS).usage()
 
 

@@ -58,7 +58,7 @@ def asleep(world: World, count: int, who: int = 0) -> list[Survivor]:
 def sleep(world: World) -> None:
     world.write(0)
     world.now += IDLE
-    world.keep_house(0)
+    world.maintain(0)
     assert all(model.slots.in_use == 0 for model in world.servers[0].shelf.models.values())
     for who in range(2):
         world.hear(who)
@@ -208,7 +208,7 @@ def test_a_member_of_a_fleet_stays_awake_until_the_others_are(world: World) -> N
     world.give_fleet(0, [one, other], ROWS[2:4])
     arrive(world)
     world.now += IDLE
-    world._errand(world.servers[0].keeper.keep_house())  # while the store is being asked for the other one
+    world._errand(world.servers[0].keeper.maintain())  # while the store is being asked for the other one
     world.quiet()
     assert world.servers[0].shelf.models[1].slots.in_use == 1
     world.work(0, 1)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from server.caller import Caller
-from server.durability.restored import Wish
+from server.durability.restored import ResumeRequest
 from server.durability.takeover import Takeovers
 from server.errors import Reason, SequenceGone
 from server.runtime.turns import Turns
@@ -248,7 +248,7 @@ def test_the_ids_of_a_large_resume_are_read_in_turns() -> None:
 def test_a_client_that_resumes_without_end_waits_before_more_is_read(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[Wish] = []
+    asked: list[ResumeRequest] = []
     monkeypatch.setattr(Takeovers, "claim", lambda _, wish: asked.append(wish))
     world = World(tmp_path_factory.getbasetemp(), max_sequences=1_000)
     world.connect(0, 0)
