@@ -306,7 +306,7 @@ def test_what_was_written_before_there_were_leases_is_parked_until_its_owner_wri
 
 def test_a_node_of_a_cluster_without_our_slot_is_refused(tmp_path: Path) -> None:
     message = "is a node of a cluster, and not the one with our keys; expected one primary"
-    config = {"cluster-enabled": "yes", "cluster-port": free_port()}  # else 10,000 above the other, where anything may be
+    config = {"cluster-enabled": "yes", "cluster-port": free_port()}  # else 10,000 above the other
     with RunningValkey(tmp_path, config) as running, pytest.raises(StoreFailed, match=message):
         ValkeyStore(running.url, TERMS).usage()
 
