@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Set as AbstractSet
 
 from server.durability.keeper import AnyKeeper
 from server.durability.upkeep.listed import Filter
@@ -10,6 +11,9 @@ from server.repository import changes
 from server.repository.repository import Repository
 
 log = logging.getLogger(__name__)
+
+_THEY = "They"
+_LATER = "They go on as long as this server has it in memory, for those that are open; after that they"
 
 
 class Following:
@@ -21,6 +25,9 @@ class Following:
         self._seconds = seconds
         self._counting: set[asyncio.Task[None]] = set()
         self._missing: frozenset[tuple[str, str]] = frozenset()  # rules that lead nowhere, as was said last
+        self._gone: dict[
+            tuple[str, int], bool | None
+        ] = {}  # whether it was said of a version that it strands sequences
 
     async def run(self) -> None:
         """Until cancelled. What fails is tried again with the next look."""
@@ -46,21 +53,30 @@ class Following:
         for name, rule in sorted(missing - self._missing):
             log.warning("%s/versions.toml says %s, which is gone: what asks for it is refused", name, rule)
         self._missing = missing
-        for name, version in sorted(before - self._repository.placement().here):
-            task = asyncio.create_task(self._count(name, version))
-            self._counting.add(task)
-            task.add_done_callback(self._counting.discard)
+        self._look_for_gone(before)
         await self._keeper.upkeep.move_on(changes.moving(self._repository))
 
-    async def _count(self, name: str, version: int) -> None:
+    def _look_for_gone(self, before: AbstractSet[tuple[str, int]]) -> None:
+        placement = self._repository.placement()
+        self._gone |= dict.fromkeys(before - placement.here)
+        for key, said in sorted(self._gone.items()):
+            stranded = placement.strands(*key)
+            if key in placement.here:
+                del self._gone[key]
+            elif placement.complete and said is not stranded:
+                self._gone[key] = stranded
+                task = asyncio.create_task(self._count(*key, stranded))
+                self._counting.add(task)
+                task.add_done_callback(self._counting.discard)
+
+    async def _count(self, name: str, version: int, stranded: bool) -> None:
         """Says how many sequences need a version that is gone, unless a rule moves them."""
-        if self._repository.destination(name, version):
+        if not stranded and self._repository.destination(name, version):
             return
-        here = count = 0
+        count = 0
         try:
             async for those in self._keeper.upkeep.list(Filter(model=name, version=version), list):
                 count += len(those)
-                here += sum(one.here for one in those)
         except (StoreFailed, StoreSilent):
             log.warning(
                 "%s version %d is gone; how many sequences need it cannot be said: the store fails", name, version
@@ -68,7 +84,7 @@ class Following:
             return
         if count:
             log.warning(
-                "%s version %d is gone, and is needed by sequences: %d, of which %d are open here and go on. The "
-                "others cannot be resumed until it is put back, or until: tidegate versions move %s %d VERSION",
-                *(name, version, count, here, name, version),
+                "%s version %d is gone, and is needed by sequences: %d. %s cannot be resumed until it is put back, or "
+                "until: tidegate versions move %s %d VERSION",
+                *(name, version, count, _THEY if stranded else _LATER, name, version),
             )

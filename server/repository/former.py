@@ -25,6 +25,7 @@ class FormerModels:
         self._loader = loader
         self._serve = serve
         self._models: dict[ServedModel, int] = {}  # and for how many looks they stay without a sequence
+        self._coming: set[tuple[str, int, str]] = set()  # contents that are being brought back
         self._absent: dict[tuple[str, int, str], int] = {}  # contents that the cache does not have, and for how long
 
     def __iter__(self) -> Iterator[ServedModel]:
@@ -32,6 +33,13 @@ class FormerModels:
 
     def add(self, model: ServedModel) -> None:
         self._models[model] = 0
+
+    def keys(self) -> frozenset[tuple[str, int]]:
+        """Names and versions of those that are here, or are being brought back."""
+        return frozenset([*((model.name, model.version) for model in self), *(key[:2] for key in self._coming)])
+
+    def is_coming(self, name: str, version: int, sha256: str) -> bool:
+        return (name, version, sha256) in self._coming
 
     def warn_overwritten(self, model: ServedModel) -> None:
         """Says what becomes of the sequences of a model whose file was overwritten."""
@@ -56,6 +64,7 @@ class FormerModels:
         """
         key = name, version, sha256
         if key not in self._absent:
+            self._coming.add(key)
             self._loader.load(
                 key, partial(self._load, sha256, path), partial(self._brought_back, key, path is not None)
             )
@@ -93,6 +102,7 @@ class FormerModels:
     def _brought_back(self, key: tuple[str, int, str], superseded: bool, outcome: Outcome) -> None:
         if outcome is None:
             return
+        self._coming.discard(key)
         if not isinstance(outcome, LoadedModel) or outcome.sha256 != key[-1]:
             self._absent[key] = STAY
             return

@@ -9,7 +9,7 @@ from server.repository.rules import NONE, Rules
 
 @dataclass(frozen=True)
 class Placement:
-    """`here`: names and versions of the folder. `leaving`: of those that only open sequences still have.
+    """`here`: names and versions of the folder. `leaving`: those that are, or will be, served to their sequences alone.
 
     `complete`: whether the folder was looked through, so that what is not here is gone.
     """

@@ -103,7 +103,8 @@ class Repository:
         found = self._seen.models.get(key)
         if entry is None and found is not None:  # superseded
             raise self._former.bring_back(name, version, sha256, found.path)
-        if entry is not None and (entry.served is not None or entry.refusal is not None):
+        overwritten = entry is not None and (entry.served is not None or entry.refusal is not None)
+        if overwritten or self._former.is_coming(name, version, sha256):
             raise self._former.bring_back(name, version, sha256)
         if entry is not None or not self._complete:
             raise self._loading(name, version)
@@ -139,8 +140,7 @@ class Repository:
 
     def placement(self) -> Placement:
         """Where sequences of each version go on now, for any thread."""
-        leaving = frozenset((model.name, model.version) for model in self._former)
-        return Placement(self.rulebook.all(), self._seen.models.keys(), leaving, self._complete)
+        return Placement(self.rulebook.all(), self._seen.models.keys(), self._former.keys(), self._complete)
 
     async def settled(self, name: str, version: int) -> Entry:
         """A version once it was tried. Raises UnknownModel, ModelUnavailable."""

@@ -224,6 +224,24 @@ def test_a_rollback_keeps_the_memory_of_open_and_parked_sequences(
         assert the_rest(server.address, id_, token, 10, version=1) == expected
 
 
+async def test_of_a_deleted_version_that_open_sequences_keep_in_memory_the_log_says_how_long_it_can_be_resumed(
+    start: Callable[..., RunningServer], lstm_only: Path
+) -> None:
+    server = start(lstm_only, "--poll-seconds", "0.05").ready()
+    add(Spec(hidden=8, layers=2, seed=50), lstm_only, "lstm", 2)
+    await asyncio.to_thread(server.line, "serving lstm version 2")
+    id_, token, _ = await asyncio.to_thread(parked, server.address, "left", 4)
+    async with tidegate.AsyncClient(server.address) as client:
+        sequence = await client.sequence("lstm", trace=False)
+        await sequence.step(ROWS[0])
+        shutil.rmtree(lstm_only / "lstm" / "2")
+        await asyncio.to_thread(server.line, "lstm version 2 is gone.*: 2. They go on as long as this server has it in")
+        again = await client.resume(id_, token, answered=4, trace=False)
+        await again.step(ROWS[4])
+        await again.close()
+    await asyncio.to_thread(server.line, "lstm version 2 is gone.*: 1. They cannot be resumed until it is put back")
+
+
 async def test_a_deleted_folder_strands_nobody_without_saying_so(
     start: Callable[..., RunningServer], lstm_only: Path
 ) -> None:
@@ -232,7 +250,7 @@ async def test_a_deleted_folder_strands_nobody_without_saying_so(
     await asyncio.to_thread(server.line, "serving lstm version 2")
     id_, token, _ = await asyncio.to_thread(parked, server.address, "left", 4)
     shutil.rmtree(lstm_only / "lstm" / "2")
-    await asyncio.to_thread(server.line, "lstm version 2 is gone, and is needed by sequences: 1, of which 0 are")
+    await asyncio.to_thread(server.line, "lstm version 2 is gone, and is needed by sequences: 1. They cannot be")
     async with tidegate.AsyncClient(server.address) as client:
         stranded = [one async for one in client.admin.sequences(chosen(stranded=True))]
         assert [one.id for one in stranded] == [id_]

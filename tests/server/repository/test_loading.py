@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from dataclasses import replace
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,8 @@ class Words:
     def __init__(self, loaded: LoadedModel) -> None:
         self._loaded = loaded
         self.patience = Event()
+        self.cache_answers = Event()
+        self.cache_answers.set()
         self.cached: set[str] = set()
         self.needed: frozenset[str] = frozenset()
 
@@ -53,6 +56,7 @@ class Words:
     def of_content(self, sha256: str) -> LoadedModel:
         if sha256 not in self.cached:
             raise ModelRefused("not in the cache")
+        self.cache_answers.wait()
         return replace(self._loaded, sha256=sha256)
 
     def holds(self, sha256: str) -> bool:
@@ -178,6 +182,26 @@ async def test_a_superseded_version_is_loaded_at_once_when_its_sequences_come_ba
     await repository.refresh(settled=True)
     assert (await until(lambda: repository.exact("a", 1, "one"))).version == 1
     assert why(repository.find, "a", 3) == Reason.UNKNOWN_VERSION
+
+
+async def test_nothing_final_is_said_of_a_version_that_is_deleted_while_it_is_loaded_for_its_sequences(
+    settings: Settings, repository: Repository, words: Words
+) -> None:
+    put(settings, "a", 1, "one")
+    put(settings, "a", 2, "two")
+    words.cached.add("one")
+    words.cache_answers.clear()
+    await repository.refresh(settled=True)
+    assert why(repository.exact, "a", 1, "one") == Reason.MODEL_NOT_READY
+    shutil.rmtree(settings.models / "a" / "1")
+    await repository.look()
+    assert why(repository.exact, "a", 1, "one") == Reason.MODEL_NOT_READY
+    assert not repository.placement().strands("a", 1)
+    words.cache_answers.set()
+    assert (await until(lambda: repository.exact("a", 1, "one"))).version == 1
+    while not repository.placement().strands("a", 1):  # no sequence has come
+        await repository.look()
+    assert why(repository.exact, "a", 1, "one") == Reason.UNKNOWN_VERSION
 
 
 async def test_sequences_of_a_version_that_was_overwritten_go_on_with_their_content_while_it_is_in_the_cache(
