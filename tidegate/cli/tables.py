@@ -5,6 +5,7 @@ import gzip
 import os
 import stat
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO, TextIOWrapper
@@ -24,7 +25,8 @@ from tidegate.errors import TidegateError
 Row = NDArray[np.float64]
 
 _NPY = b"\x93NUMPY"
-_DELIMITERS = ",;\t"
+_DELIMITERS = ",;\t|"
+_OPEN = 100  # lines that a quoted cell may go on for
 
 
 class BadTable(TidegateError):
@@ -96,14 +98,14 @@ class _Csv:
     columns: Rows
 
     def table(self, lines: Iterable[str]) -> Table:
-        numbered: Iterator[tuple[int, str]] = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+        numbered: Iterator[tuple[int, str]] = ((number, line) for number, line in self._closed(lines) if line.strip())
         first = next(numbered, None)
         if first is None:
             return Table(iter(()))
-        delimiter = max(_DELIMITERS, key=first[1].count)
+        delimiter = _delimiter(first[1])
         cells = self._split(first[1], delimiter)
         later = [] if _is_row(cells) else self.columns.later(_names(cells))
-        binding, notes = self._bound([*cells, *(name for each in later for name in each.names)])
+        binding, notes = self._bound([*cells, *(name for each in later for name in each.names)], delimiter)
         if _is_row(cells):
             numbered = chain([first], numbered)
         rows = self._whole(numbered, delimiter, len(cells))
@@ -132,7 +134,20 @@ class _Csv:
                 raise self._bad(f"line {number}: {len(cells)} columns; {width} were expected, as in the first line")
             yield number, cells[:width]
 
-    def _bound(self, cells: Sequence[str]) -> tuple[Binding, tuple[str, ...]]:
+    def _closed(self, lines: Iterable[str]) -> Iterator[tuple[int, str]]:
+        """Lines with their numbers; one with a quoted cell that goes on is joined to those after it."""
+        numbered = enumerate(lines, 1)
+        for number, first in numbered:
+            line, more = first, 0
+            while _is_open(line):
+                following = next(numbered, None)
+                more += 1
+                if following is None or more > _OPEN:
+                    raise self._bad(f"line {number}: a quotation mark is not closed")
+                line += following[1]
+            yield number, line
+
+    def _bound(self, cells: Sequence[str], delimiter: str) -> tuple[Binding, tuple[str, ...]]:
         """How rows are made of lines, by the cells of the first. Columns that the model does not take are left out."""
         if _is_row(cells):
             if len(cells) != len(self.columns.names):
@@ -140,7 +155,7 @@ class _Csv:
             return self.columns.in_order(), ()
         names = _names(cells)
         try:
-            binding = self.columns.bind({name: at for at, name in reversed([*enumerate(names)])})
+            binding = self.columns.bind({name: at for at, name in enumerate(names)}, delimiter=delimiter)
         except RowError as error:
             if not self.columns.named and len(names) == len(self.columns.names):
                 return self.columns.in_order(), ("columns are taken in their order: the model has no names for them",)
@@ -164,13 +179,40 @@ class _Csv:
 
 
 def _names(cells: Sequence[str]) -> list[str]:
-    return [name.removeprefix("\ufeff") for name in cells]
+    """The names of a header. A second column of one name, whatever its capitals, is called load_1, as in training."""
+    found: list[str] = []
+    used: set[str] = set()
+    counts = Counter[str]()
+    for cell in cells:
+        name = given = cell.removeprefix("\ufeff")
+        while name and name.lower() in used:
+            counts[given.lower()] += 1
+            name = f"{given}_{counts[given.lower()]}"
+        used.add(name.lower())
+        found.append(name)
+    return found
 
 
 def _is_row(cells: Sequence[str]) -> bool:
     """Whether the first line of a table is a row and no header: it holds numbers, and perhaps empty cells."""
     given = [cell for cell in cells if cell]
     return bool(given) and all(map(_is_number, given))
+
+
+def _delimiter(line: str) -> str:
+    """What is between the cells of a line."""
+    return max(_DELIMITERS, key=line.count)
+
+
+def _is_open(line: str) -> bool:
+    """Whether a quoted cell goes on in the next line."""
+    if line.count('"') % 2 == 0:
+        return False
+    try:
+        next(csv.reader([line], delimiter=_delimiter(line), strict=True))
+    except csv.Error as error:
+        return "unexpected end of data" in str(error)
+    return False
 
 
 def _is_number(cell: str) -> bool:

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from tidegate.columns.ahead import Later
 from tidegate.columns.column import Column, Legend, plain_names
 from tidegate.columns.limits import expected
+from tidegate.columns.numbers import NOTHING, read_number
 from tidegate.columns.times import calendar, read_time
 
 Key = Any  # what a value of a row is found by: a name, or a place in a line
 Row = list[float]
-_EMPTY = frozenset({"", "nan", "na", "n/a", "null", "none"})
 _MOST = 20  # names that an error lists
 TIME = "time"  # under this name a time is taken where the columns of the model's own table are not there
 
@@ -107,10 +107,11 @@ class Rows:
         timed = (each for each in self._inputs if any(column.calendar for column in each.columns))
         return list(dict.fromkeys([*plain, *(name for each in timed for name in each.legend.timestamp or (TIME,))]))
 
-    def bind(self, keys: Mapping[str, Key], lenient: bool = False) -> Binding:
+    def bind(self, keys: Mapping[str, Key], lenient: bool = False, delimiter: str = "") -> Binding:
         """How rows are made of values under these names, which are found by these keys.
 
-        `lenient`: what may be missing may lack its name. Raises RowError: a column is not there.
+        `lenient`: what may be missing may lack its name. `delimiter`: see `read_number`. Raises RowError: a column is
+        not there.
         """
         numbers: list[_Number] = []
         times: list[_Time] = []
@@ -123,11 +124,13 @@ class Rows:
                 times.append(_Time(tuple(keys[n] for n in stamp), told.time_format, " ".join(stamp), calendars))
             for i, column in enumerate(each.columns):
                 names = (column.name,) if column.ahead else (column.source, column.name)
-                name = next((n for n in names if n in keys), None)
+                name = next((n for n in names if n and n in keys), None)
                 if column.calendar and stamp:
                     continue
                 if name is not None:
-                    read = _category(column, name) if column.categories else _number(column, name, each.whole)
+                    read = (
+                        _category(column, name) if column.categories else _number(column, name, each.whole, delimiter)
+                    )
                     numbers.append((at + i, keys[name], read))
                 elif not (lenient and column.missing):
                     absent += (told.timestamp or (TIME,)) if column.calendar else (column.source or column.name,)
@@ -200,16 +203,14 @@ def _stamp(legend: Legend, keys: Mapping[str, Key]) -> tuple[str, ...]:
 # One value ------------------------------------------------------------------------------------------------------------
 
 
-def _number(column: Column, name: str, whole: bool) -> Callable[[object], float]:
+def _number(column: Column, name: str, whole: bool, delimiter: str = "") -> Callable[[object], float]:
     low, high = max(column.lowest, -float_info.max), min(column.highest, float_info.max)
 
     def convert(given: object) -> float:
         try:
             value = float(given)  # type: ignore[arg-type] # of whatever type is given
         except (TypeError, ValueError):
-            value = nan
-            if not _is_empty(given):
-                raise RowError("WRONG_TYPE", f"column {name!r} holds {given!r:.60}, which is no number") from None
+            value = nan if _is_empty(given) else _written(given, name, delimiter)
         if low <= value <= high and (not whole or value.is_integer()):
             return value
         if column.missing and not whole and isnan(value):
@@ -224,6 +225,14 @@ def _number(column: Column, name: str, whole: bool) -> Callable[[object], float]
         raise RowError("OUT_OF_RANGE", f"{held}; {expected(column)}")
 
     return convert
+
+
+def _written(given: object, name: str, delimiter: str) -> float:
+    """A number that Python does not write so. Raises RowError."""
+    try:
+        return read_number(str(given), delimiter)
+    except ValueError:
+        raise RowError("WRONG_TYPE", f"column {name!r} holds {given!r:.60}, which is no number") from None
 
 
 def _category(column: Column, name: str) -> Callable[[object], float]:
@@ -262,4 +271,4 @@ def _text(given: object) -> str:
 
 
 def _is_empty(given: object) -> bool:
-    return given is None or str(given).strip().lower() in _EMPTY
+    return given is None or str(given).strip().lower() in NOTHING

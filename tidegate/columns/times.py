@@ -4,6 +4,7 @@ The one place for both: training uses it on its table, the client on the rows th
 itself shows counts: an offset from UTC is read, and nothing is converted.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -13,13 +14,15 @@ from numpy.typing import NDArray
 
 Times = NDArray[np.datetime64]
 _UNIX = {"unix": 1e6, "unix_ms": 1e3}  # microseconds of one
+_PARTS = {"quarter": (r"(\d{4})[ -]?Q([1-4])", "1998 Q1"), "week": (r"(\d{4})[ -]?W(\d\d)", "1998 W07")}
 
 
 def read_time(texts: Iterable[object], form: str = "") -> Times:
     """Times [N], datetime64 in microseconds.
 
     `form`: "" for ISO 8601 (a date, or date and time, with or without an offset), "unix" or "unix_ms" for seconds or
-    milliseconds since 1970 in UTC, else a format as `datetime.strptime` has it. A datetime is taken as it is.
+    milliseconds since 1970 in UTC, "quarter" for 1998 Q1 and "week" for 1998 W07 (of ISO 8601), of which the first day
+    counts, else a format as `datetime.strptime` has it. A datetime is taken as it is.
 
     Raises:
         ValueError: one of them is no time of this form; the sentence names it.
@@ -37,14 +40,28 @@ def _time(given: object, form: str) -> np.datetime64:
         text = str(given).strip()
         if form in _UNIX:
             return np.datetime64(round(float(text) * _UNIX[form]), "us")
-        read = datetime.strptime(text, form) if form else datetime.fromisoformat(text)  # noqa: DTZ007 - as it stands
+        if form and form not in _PARTS:
+            read = datetime.strptime(text, form)  # noqa: DTZ007 - as it stands
+        else:
+            read = datetime.fromisoformat(_first_day(text, form) if form else text)
         return np.datetime64(read.replace(tzinfo=None), "us")
     except (ValueError, OverflowError):
         raise ValueError(f"{given!r:.60} is no time; expected {expected(form)}") from None
 
 
+def _first_day(text: str, form: str) -> str:
+    """Of a quarter or a week, as ISO 8601 writes it."""
+    found = re.fullmatch(_PARTS[form][0], text)
+    if found is None:
+        raise ValueError
+    year, number = found.groups()
+    return f"{year}-{3 * int(number) - 2:02}-01" if form == "quarter" else f"{year}-W{number}"
+
+
 def expected(form: str) -> str:
     """What a time of a form looks like, for an error."""
+    if form in _PARTS:
+        return f"a {form} like {_PARTS[form][1]}"
     if form in _UNIX:
         return f"{'milliseconds' if form == 'unix_ms' else 'seconds'} since 1970"
     return f"the form {form}" if form else "one like 2024-01-31 13:30:00"

@@ -25,6 +25,7 @@ from training.tabular.learning.inputs import SERIES, as_before, inputs_of, legen
 from training.tabular.learning.lags import NO_LAGS, Lags
 from training.tabular.learning.network import Core, TableNetwork, Trials
 from training.tabular.learning.windows import Epoch, Lanes
+from training.tabular.looking.grid import ahead, counted
 from training.task import Feature, Report, Signature
 
 if TYPE_CHECKING:
@@ -123,9 +124,9 @@ class TableTask:
         if isinstance(self.aim, Classify):
             of = "each series" if self.aim.whole else "each step"
             return f"Tells {', '.join(self.aim.classes)} apart for {of}, from {self.look.rows.name}."
-        horizons = ", ".join(map(str, sorted(set(self.config.horizons))))
+        horizons = ahead(sorted(set(self.config.horizons)))
         targets, step = ", ".join(self.look.roles.targets), self.look.grid.step
-        return f"Forecasts {targets} {horizons} steps ahead (a step is {step.with_article}) from {self.look.rows.name}."
+        return f"Forecasts {targets} {horizons} (a step is {step.with_article}) from {self.look.rows.name}."
 
     @property
     def data(self) -> dict[str, str]:
@@ -136,13 +137,13 @@ class TableTask:
     def notes(self) -> tuple[str, ...]:
         """How the rows were split, and what was chosen from the data."""
         rows = " / ".join(f"{self.parts.rows(part):,}" for part in splits.PARTS.values())
-        gap = f", with a gap of {self.parts.gap} steps between" if self.parts.by == "time" else ""
+        gap = f", with a gap of {counted(self.parts.gap, 'step')} between" if self.parts.by == "time" else ""
         season = f"a season of {self.period} steps" if self.period else "no season"
         if self.period and self.period > self.config.lags and isinstance(self.aim, Forecast):
             season += f" (with --lags {self.period} a forecast may begin from the last one)"
         return (
             f"split by {self.parts.by}: {rows} rows of training / validation / test{gap}",
-            f"{season}; the first weights are made to remember {self.lag} steps",
+            f"{season}; the first weights are made to remember {counted(self.lag, 'step')}",
             f"the gradient is cut every {self.window} steps, and the state goes on",
         )
 

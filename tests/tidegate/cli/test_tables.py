@@ -32,6 +32,35 @@ def test_columns_that_the_model_does_not_take_are_left_out_with_a_note() -> None
     assert notes == ("columns that the model does not take are left out: time",)
 
 
+def test_a_quoted_cell_may_hold_lines_and_a_quotation_mark_within_a_cell_is_one() -> None:
+    lines = 'note,left,right\n"one\ntwo, ""three""\nfour",1,2\n5" pipe,3,4\n,x,6\n'
+    with pytest.raises(BadTable, match="line 6: column 'left' holds 'x'"):
+        table(lines)
+    assert table(lines.replace(",x,6", ",5,6"))[0] == [[1, 2], [3, 4], [5, 6]]
+    with pytest.raises(BadTable, match="line 2: a quotation mark is not closed"):
+        table('note,left,right\n"one,1,2\n' + "two,1,2\n" * 200)
+
+
+def test_a_comma_in_a_number_is_a_decimal_one_where_semicolons_part_the_cells_and_else_parts_thousands() -> None:
+    assert table("left;right\n1,5;-,25\n")[0] == [[1.5, -0.25]]
+    assert table("left|right\n1,5|2\n")[0] == [[1.5, 2]]
+    assert table('left,right\n"1,500",2\n"-12,345,678.5",999\n')[0] == [[1500, 2], [-12345678.5, 999]]
+    for text in ("left;right\n1.234,5;2\n", 'left,right\n"1,5",2\n'):
+        with pytest.raises(BadTable, match=r"line 2: column 'left' holds '.*', which is no number"):
+            table(text)
+
+
+def test_per_cent_signs_are_left_out_of_numbers() -> None:
+    assert table("left,right\n45%,12.5 %\n")[0] == [[45, 12.5]]
+
+
+def test_columns_without_a_name_or_with_the_name_of_another_stand_for_no_other() -> None:
+    assert table("left,,right,LEFT,\n1,8,2,9,\n")[0] == [[1, 2]]
+    assert table("left,,right,LEFT,\n1,8,2,9,\n")[1] == (
+        "columns that the model does not take are left out: , LEFT_1, ",
+    )
+
+
 def test_an_empty_table_has_no_rows() -> None:
     assert table("") == ([], ())
 

@@ -28,7 +28,7 @@ def test_a_program_may_give_a_datetime_and_leave_out_what_may_be_missing() -> No
     np.testing.assert_array_equal(row, [NAN, 2, 7, 50])
 
 
-@pytest.mark.parametrize("gone", [None, "", " ", "NA", "nan", "null", NAN, float("nan")])
+@pytest.mark.parametrize("gone", [None, "", " ", "NA", "nan", "null", "?", "-", ".", "Missing", NAN])
 def test_what_is_missing_is_nan_where_it_may_be(gone: object) -> None:
     np.testing.assert_array_equal(_row(temp=gone), [NAN, 1, 13, 50])
     with pytest.raises(RowError, match=r"column 'load' holds .*, and a number was expected: none may be missing there"):

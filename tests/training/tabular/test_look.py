@@ -7,6 +7,7 @@ import pytest
 
 from training.command import main
 from training.errors import DataError
+from training.tabular.judging.baselines import candidates
 from training.tabular.learning import splits
 from training.tabular.learning.classify import Classify
 from training.tabular.learning.inputs import Input, as_before, inputs_of
@@ -65,8 +66,8 @@ def test_gaps_duplicates_and_disorder_are_counted_and_what_is_done_is_said() -> 
     order = np.concatenate([keep[::-1], keep[:3]])
     found = looked(when=HOURS[order], load=LOAD[order])
     says = done(found, "time")
-    assert "3 rows have the time of another one: the last of them is kept" in says
-    assert "1 gaps, the longest of 10 steps" in says
+    assert "3 rows with the time of another one: the last of them is kept" in says
+    assert "1 gap, the longest of 10 steps" in says
     assert "not in the order of time: sorted" in says
     assert found.grid.count == ROWS - 10
     assert str(found.grid.step) == "hour"
@@ -121,6 +122,38 @@ def test_the_parts_of_a_time_in_several_columns_are_one_time(tmp_path: Path) -> 
     assert "hour" in found.roles.numbers
 
 
+def test_numbers_that_count_from_1970_are_times_in_a_column_that_is_called_so_or_named() -> None:
+    seconds = HOURS.astype("datetime64[s]").astype(np.int64)
+    for given, form in ((seconds, "unix"), (1000 * seconds, "unix_ms")):
+        found = looked(when=given, asked=Asked(("load",), time="when"))
+        assert found.roles.clock is not None
+        assert (found.roles.clock.columns, found.roles.clock.form) == (("when",), form)
+        assert (found.roles.clock.time_N == HOURS).all()
+    found = looked(when=NOISE[1][:ROWS], stamp=seconds)
+    assert found.roles.clock is not None
+    assert found.roles.clock.columns == ("stamp",)
+    assert "stamp" not in found.roles.numbers
+
+
+def test_years_are_times_where_each_is_of_one_row_of_a_series_and_have_seasons_of_any_length() -> None:
+    years = np.tile(1900 + np.arange(ROWS // 4), 4).astype(np.float64)
+    names = np.repeat([*"abcd"], ROWS // 4).astype(object)
+    found = looked(when=names, year=years, asked=Asked(("load",), series="when"))
+    assert found.roles.clock is not None
+    assert (found.roles.clock.form, str(found.grid.step)) == ("%Y", "year")
+    assert candidates(found.grid)[:2] == [2, 3]
+    assert looked(when=names, year=years).roles.clock is None
+    with pytest.raises(DataError, match="column 'when': 'a' is no time"):
+        looked(when=names, year=years, asked=Asked(("load",), time="when"))
+
+
+def test_many_rows_of_one_time_are_said_to_be_perhaps_of_several_series() -> None:
+    found = looked(when=np.repeat(HOURS[: ROWS // 4], 4))
+    assert "300 rows with the time of another one: the last of them is kept; rows of several series?" in done(
+        found, "time"
+    )
+
+
 def csv(folder: Path, rows: list[str], header: str = "when,load,kind") -> str:
     path = folder / "t.csv"
     path.write_text("\n".join([header, *rows]) + "\n")
@@ -137,7 +170,7 @@ def plain(rows: int = 60) -> list[str]:
         (plain(), ["--target", "nothing"], "t.csv has no column 'nothing'; it has when, load, kind"),
         (plain(), ["--target", "load", "--unit", "heat=degC"], "t.csv has no column 'heat'; it has when, load, kind"),
         (plain(), ["--target", "kind", "--task", "forecast"], "t.csv, line 2, column 'kind': the target is text, 'a'"),
-        (plain(20), ["--target", "load"], "t.csv has 20 rows with a time of their own; give at least 50"),
+        (plain(20), ["--target", "load"], "t.csv has 20 rows; give at least 50"),
         ([row[:-1] + "a" for row in plain()], ["--target", "kind"], "all rows are of one class, 'a'"),
         (plain(), ["--target", "load", "--horizons", "40"], "--horizons: 40 steps are longer than half of the data"),
         (
@@ -157,6 +190,16 @@ def plain(rows: int = 60) -> list[str]:
             [row.split(",")[0] + ",7.5,a" for row in plain()],
             ["--target", "load"],
             "the target is 7.5 in every row",
+        ),
+        (
+            [row.split(",")[0] + ",5,a" for row in plain()],
+            ["--target", "load"],
+            "column 'load': the target is 5 in every row; give another --target",
+        ),
+        (
+            [*plain()[:30], "02.01.2024 06:00,1,a", *plain()[31:]],
+            ["--target", "load"],
+            "t.csv, line 32, column 'when': '02.01.2024 06:00' is no time; write times as 2024-03-31 17:00",
         ),
     ],
 )

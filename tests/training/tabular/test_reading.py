@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import gzip
+from datetime import date
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 import pytest
 
+from tidegate.columns.numbers import read_number
+from tidegate.columns.times import read_time
 from training.errors import DataError
 from training.tabular.looking.frame import rows_of
 from training.tabular.looking.reading import from_arrays, read
@@ -36,6 +39,67 @@ def test_numbers_times_and_texts_are_told_apart_and_missing_values_are_known(tmp
 def test_a_year_of_two_digits_is_not_taken_for_the_first_century(tmp_path: Path) -> None:
     rows = read([written(tmp_path, "date,x\n5/13/25,1\n5/14/25,2\n")])
     assert rows.columns["date"].values[0] == np.datetime64("2025-05-13")
+
+
+FORMS = {
+    "01/31/2024 01:05:00 PM": "2024-01-31T13:05",
+    "2024-1-31 13:05": "2024-01-31T13:05",
+    "2024-01-31 13:05:00 UTC": "2024-01-31T13:05",
+    "2024-01-31T13:05:00+02:00": "2024-01-31T13:05",  # the wall clock counts, as it does for clients
+    "2024/1/31": "2024-01-31",
+    "Jan-31-2024": "2024-01-31",
+    "2024 Jan": "2024-01-01",
+    "2024 Q3": "2024-07-01",
+    "1989 W28": "1989-07-10",
+}
+
+
+@pytest.mark.parametrize("text", FORMS)
+def test_a_time_is_read_as_a_client_reads_it_by_the_form_that_the_table_is_found_to_have(
+    tmp_path: Path, text: str
+) -> None:
+    column = read([written(tmp_path, f"at;x\n{text};1\n{text};2\n")]).columns["at"]
+    assert column.kind == "time"
+    assert column.values[1] == np.datetime64(FORMS[text]) == read_time([text], column.form.replace("%ISO", ""))[0]
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "cells", "numbers", "note"),
+    [
+        (";", ("1,5", "999"), [1.5, 999], "decimal comma"),
+        ("|", ("1,5", "999"), [1.5, 999], "decimal comma"),
+        (",", ('"1,500"', "999"), [1500, 999], "commas between thousands"),
+        (",", ("45%", "3.5 %"), [45, 3.5], "per cent"),
+        (";", ("4,5%", "3 %"), [4.5, 3], "per cent"),
+    ],
+)
+def test_what_a_comma_in_a_number_means_depends_on_what_is_between_the_cells(
+    tmp_path: Path, delimiter: str, cells: tuple[str, str], numbers: list[float], note: str
+) -> None:
+    lines = ["a{}b", *(f"{cell}{{}}x" for cell in cells)]
+    column = read([written(tmp_path, "\n".join(line.format(delimiter) for line in lines) + "\n")]).columns["a"]
+    assert (column.values.tolist(), column.note) == (numbers, note)
+    assert [read_number(cell.strip('"'), delimiter) for cell in cells] == numbers
+
+
+def test_a_number_that_is_infinite_and_a_time_of_another_form_are_odd(tmp_path: Path) -> None:
+    lines = [f"{1 + row % 9}.5,{'2024-01-01' if row % 2 else '01.02.2024'}" for row in range(20)]
+    columns = read([written(tmp_path, "\n".join(["x,at", "inf,2024-01-01", *lines]))]).columns
+    odd = [columns[name].odd for name in ("x", "at")]
+    assert [(each.row, each.text, each.expected) for each in odd if each] == [
+        (0, "inf", "number"),
+        (1, "01.02.2024", "time"),
+    ]
+
+
+def test_columns_of_parquet_that_are_nested_are_texts_and_truths_are_numbers(tmp_path: Path) -> None:
+    frame = pl.DataFrame(
+        {"list": [[1.0]], "whole": [[1]], "struct": [{"a": 1}], "truth": [True], "day": [date(2024, 1, 5)]}
+    )
+    frame.write_parquet(tmp_path / "t.parquet")
+    columns = read([str(tmp_path / "t.parquet")]).columns
+    assert [column.kind for column in columns.values()] == ["text", "text", "text", "number", "time"]
+    assert columns["list"].note == "is double[]"
 
 
 def test_eight_digits_are_a_date_in_a_column_that_is_called_one(tmp_path: Path) -> None:
@@ -77,6 +141,18 @@ def test_files_of_a_glob_are_one_table_and_a_row_knows_its_file_and_line(tmp_pat
 def test_a_line_that_does_not_fit_is_named(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(DataError, match=says):
         read([written(tmp_path, text)])
+
+
+@pytest.mark.parametrize(("encoding", "called", "line"), [("latin-1", "latin1", 2), ("utf-16", "utf-16", 1)])
+def test_a_file_that_is_not_utf_8_is_named_with_the_command_that_makes_it_so(
+    tmp_path: Path, encoding: str, called: str, line: int
+) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes("a,b\n1,Köln\n2,Bonn\n".encode(encoding))
+    with pytest.raises(
+        DataError, match=rf"line {line}: the file is not UTF-8; .* iconv -f {called} -t utf-8 table.csv"
+    ):
+        read([str(path)])
 
 
 def test_files_that_cannot_be_read_are_said_so(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from training.tabular.looking.grid import Grid
 
 # What may go round, in seconds: an hour, a day, a week, a year.
-CYCLES = (3600.0, 86400.0, 7 * 86400.0, 365.25 * 86400)
+YEAR = 365.25 * 86400
+CYCLES = (3600.0, 86400.0, 7 * 86400.0, YEAR)
 LONGEST = 1000
 # A season must leave less than this share of the error that the mean leaves.
 USEFUL = 0.8
@@ -39,8 +40,8 @@ def season(grid: Grid, y_N: NDArray[np.float32], learnt_N: NDArray[np.bool_]) ->
 
 
 def candidates(grid: Grid) -> list[int]:
-    """Numbers of steps that a season may have: of the calendar, or, without times, any that is short enough."""
-    if grid.time_N is None:
+    """Numbers of steps that a season may have: of the calendar, or, without times or by the year, any that is short."""
+    if grid.time_N is None or grid.step.seconds >= YEAR:
         return list(range(2, min(60, grid.count // 4)))
     steps = {round(cycle / grid.step.seconds) for cycle in CYCLES}
     return sorted(count for count in steps if 2 <= count <= min(LONGEST, grid.count // 3))

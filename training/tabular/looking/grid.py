@@ -14,6 +14,8 @@ import numpy as np
 from training.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from training.tabular.looking.reading import Rows
@@ -61,6 +63,16 @@ class Step:
 def told(count: int, unit: str) -> str:
     """`hour`, `30 minutes`."""
     return unit if count == 1 else f"{count} {unit}s"
+
+
+def counted(count: int, thing: str) -> str:
+    """`1 step`, `1,200 steps`."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
+def ahead(horizons: Sequence[int]) -> str:
+    """`1 step ahead`, `1, 6, 24 steps ahead`."""
+    return f"{', '.join(map(str, horizons))} step{'' if tuple(horizons) == (1,) else 's'} ahead"
 
 
 @dataclass(frozen=True)

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from tidegate.columns.numbers import DECIMAL, NOTHING, THOUSANDS
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import duckdb
     from numpy.typing import NDArray
 
 Kind = Literal["number", "time", "text"]
 TABLE = "given_rows"
-# Texts that mean "nothing was measured" in a column of numbers or times; in one of texts only the first four do.
+# Texts of the words for "nothing was measured" that mean it in a column of texts, too.
 MISSING_TEXT = ("", "na", "n/a", "null")
-MISSING = (*MISSING_TEXT, "nan", "none", "?", "-", ".", "missing")
+# As clients read a time without a form; DuckDB itself reads more.
+ISO = r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?)?)?"
 FORMATS = (
+    "%Y-%m-%d %H:%M:%S",
+    "%Y-%m-%d %H:%M",
+    "%Y-%m-%d",
+    "%Y-%m-%d %H:%M:%S UTC",
     "%d.%m.%Y %H:%M:%S",
     "%d.%m.%Y %H:%M",
     "%d.%m.%Y",
@@ -26,26 +36,46 @@ FORMATS = (
     "%m/%d/%Y %H:%M:%S",
     "%m/%d/%Y %H:%M",
     "%m/%d/%Y",
+    "%m/%d/%Y %I:%M:%S %p",
+    "%m/%d/%Y %I:%M %p",
+    "%m/%d/%y %H:%M",
     "%m/%d/%y",
+    "%d.%m.%y %H:%M",
     "%d.%m.%y",
+    "%Y/%m/%d %H:%M:%S",
     "%Y/%m/%d %H:%M",
+    "%Y/%m/%d",
     "%d-%b-%Y",
+    "%b-%d-%Y",
+    "%d %b %Y",
+    "%b %d, %Y",
     "%Y-%m",
+    "%Y %b",
     "%b %Y",
 )
-# A column of which so many values are numbers (or times) was meant to be one.
-MEANT = 0.9
+# Forms that are no format, as `tidegate.columns.times` has them: an expression in the place of {text}, if it fits.
+FORMS = {
+    "quarter": (
+        r"\d{4}[ -]?Q[1-4]",
+        "make_timestamp(left({text}, 4)::bigint, 3 * right({text}, 1)::bigint - 2, 1, 0, 0, 0)",
+    ),
+    "week": (r"\d{4}[ -]?W\d\d", "try_strptime({text}[:4] || {text}[-2:] || '1', '%G%V%u')"),
+}
+# A column of which so many values are numbers (or times) was meant to be one. Readings that fit none of the first so
+# many values are not tried on the others: a time takes twenty times as long as a number.
+MEANT, FIRST = 0.9, 1000
 # Eight digits are a date only in a column that is called one; a year before this one was written with two digits.
 DIGITS, DATED, FIRST_YEAR = "%Y%m%d", ("date", "time", "day"), 1000
 
 
 @dataclass(frozen=True)
 class Odd:
-    """A value that is not what the column's other values are: its row, its text and what was expected."""
+    """A value that is not what the column's others are: its row, its text, what was expected and in which form."""
 
     row: int
     text: str
     expected: Kind
+    form: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,51 +111,95 @@ class Column:
         return texts_N
 
 
-def column_of(database: duckdb.DuckDBPyConnection, name: str, kind: str) -> Column:
-    """A column of DuckDB's table, whose type there is `kind`."""
+@dataclass(frozen=True)
+class Reading:
+    """A way to read a text: an expression of SQL, the kind that it gives, and its form or what is noted of it."""
+
+    expression: str
+    kind: Kind
+    form: str = ""
+    note: str = ""
+
+
+def column_of(database: duckdb.DuckDBPyConnection, name: str, kind: str, delimiter: str) -> Column:
+    """A column of DuckDB's table, whose type there is `kind`; see `tidegate.columns.numbers` for the delimiter."""
     raw = quoted(name)
     if kind == "VARCHAR":
-        return column_of_texts(database, name)
-    if kind.startswith(("TIMESTAMP", "DATE")):
+        return column_of_texts(database, name, delimiter)
+    if re.fullmatch(r"TIMESTAMP.*|DATE", kind) and not kind.endswith("]"):
         return Column(name, "time", times(database, f"cast({raw} as timestamp)"), form="%ISO")
-    if kind == "BOOLEAN" or kind.startswith(("DECIMAL", "FLOAT", "DOUBLE")) or "INT" in kind:
+    if re.fullmatch(r"BOOLEAN|FLOAT|DOUBLE|DECIMAL\(\d+,\d+\)|U?[A-Z]*INT(EGER)?", kind):
         return Column(name, "number", numbers(database, f"cast({raw} as double)"))
-    return Column(name, "text", texts(database, f"cast({raw} as varchar)"), note=f"is {kind.lower()}")
+    note = "" if kind.startswith("ENUM") else f"is {kind.lower()}"
+    return Column(name, "text", texts(database, f"cast({raw} as varchar)"), note=note)
 
 
-def column_of_texts(database: duckdb.DuckDBPyConnection, name: str) -> Column:
+def column_of_texts(database: duckdb.DuckDBPyConnection, name: str, delimiter: str) -> Column:
     """The kind that all values of a column of texts have; texts if none does."""
-    text = meaning(name, MISSING)
-    readings = readings_of(name, text)
-    given, *readable = counted(database, text, *list(readings)[:1])
-    if readable[0] != given:  # the others cost twenty times as much
-        given, *readable = counted(database, text, *readings)
-    best = int(np.argmax(readable))
-    reading, (kind, note) = list(readings.items())[best]
-    if given and readable[best] == given:
-        values = numbers(database, reading) if kind == "number" else times(database, reading)
-        return Column(name, kind, values, note=note if kind == "number" else "", form=note if kind == "time" else "")
-    odd = first_odd(database, text, reading, kind) if given and readable[best] >= MEANT * given else None
+    text = meaning(name, sorted(NOTHING))
+    given, best, readable, others = best_reading(database, text, readings_of(name, text, delimiter))
+    if best and readable == given:
+        read = numbers if best.kind == "number" else times
+        return Column(name, best.kind, read(database, best.expression), note=best.note, form=best.form)
+    meant = best and readable + others >= MEANT * given
+    odd = first_odd(database, text, best) if best and meant else None
     return Column(name, "text", texts(database, meaning(name, MISSING_TEXT)), odd=odd)
 
 
-def counted(database: duckdb.DuckDBPyConnection, *expressions: str) -> list[int]:
+def best_reading(
+    database: duckdb.DuckDBPyConnection, text: str, readings: Sequence[Reading]
+) -> tuple[int, Reading | None, int, int]:
+    """How many texts there are, the reading that fits most of them, how many, and how many other times there are."""
+    first = f"(select * from {TABLE} where {text} is not null limit {FIRST})"
+    _, *fit = counted(database, first, text, *(reading.expression for reading in readings))
+    tried = [reading for reading, count in zip(readings, fit, strict=True) if count]
+    given, *readable = counted(database, TABLE, text, *(reading.expression for reading in tried))
+    if not tried:
+        return given, None, 0, 0
+    most = int(np.argmax(readable))
+    times = sum(
+        count for reading, count in zip(tried, readable, strict=True) if reading.kind == tried[most].kind == "time"
+    )
+    return given, tried[most], readable[most], max(times - readable[most], 0)
+
+
+def counted(database: duckdb.DuckDBPyConnection, source: str, *expressions: str) -> list[int]:
     """In how many rows each expression has a value."""
     counts = ", ".join(f"count({expression})" for expression in expressions)
-    return list(database.execute(f"select {counts} from {TABLE}").fetchall()[0])
+    return list(database.execute(f"select {counts} from {source}").fetchall()[0])
 
 
-def readings_of(name: str, text: str) -> dict[str, tuple[Kind, str]]:
-    """Ways to read a text, the likeliest first: an expression, and what it gives."""
-    digits = {timely(text, DIGITS): ("time", DIGITS)} if any(word in name.lower() for word in DATED) else {}
-    found: dict[str, tuple[Kind, str]] = {
-        **digits,  # type: ignore[dict-item] # a literal in a conditional
-        f"try_cast({text} as double)": ("number", ""),
-        f"try_cast(replace({text}, ',', '.') as double)": ("number", "decimal comma"),
-        f"try_cast({text} as timestamp)": ("time", "%ISO"),
-        **{timely(text, form): ("time", form) for form in FORMATS},
-    }
-    return found
+def readings_of(name: str, text: str, delimiter: str) -> list[Reading]:
+    """Ways to read a text, the likeliest first."""
+    digits = [DIGITS] if any(word in name.lower() for word in DATED) else []
+    iso = f"case when {fits(text, ISO)} then try_cast({text} as timestamp) end"
+    bare = f"rtrim(rtrim({text}, '%'))"
+    pattern, mark, note = (
+        (THOUSANDS, "", "commas between thousands") if delimiter == "," else (DECIMAL, ".", "decimal comma")
+    )
+    with_commas = "case when {0} then replace({1}, ',', '{2}') else {1} end"
+    return [
+        *(Reading(timely(text, form), "time", form) for form in digits),
+        Reading(finite(text), "number"),
+        Reading(finite(with_commas.format(fits(text, pattern), text, mark)), "number", note=note),
+        Reading(finite(with_commas.format(fits(bare, pattern), bare, mark)), "number", note="per cent"),
+        Reading(iso, "time", "%ISO"),
+        *(Reading(timely(text, form), "time", form) for form in FORMATS),
+        *(
+            Reading(f"case when {fits(text, pattern)} then {read.format(text=text)} end", "time", form)
+            for form, (pattern, read) in FORMS.items()
+        ),
+    ]
+
+
+def fits(text: str, pattern: str) -> str:
+    """An expression for whether a pattern fits all of a text."""
+    return f"regexp_full_match({text}, '{pattern}')"
+
+
+def finite(text: str) -> str:
+    """An expression that reads a text as a number; infinity is none."""
+    return f"case when isfinite(try_cast({text} as double)) then try_cast({text} as double) end"
 
 
 def timely(text: str, form: str) -> str:
@@ -134,16 +208,16 @@ def timely(text: str, form: str) -> str:
     return f"case when year({read}) >= {FIRST_YEAR} then {read} end"
 
 
-def first_odd(database: duckdb.DuckDBPyConnection, text: str, reading: str, expected: Kind) -> Odd:
+def first_odd(database: duckdb.DuckDBPyConnection, text: str, reading: Reading) -> Odd:
     """The first value that a reading does not fit."""
-    numbered = f"select row_number() over () - 1 as row, {text} as text, {reading} as value from {TABLE}"
+    numbered = f"select row_number() over () - 1 as row, {text} as text, {reading.expression} as value from {TABLE}"
     row, value = database.execute(
         f"select row, text from ({numbered}) where text is not null and value is null order by row limit 1"
     ).fetchall()[0]
-    return Odd(int(row), str(value), expected)
+    return Odd(int(row), str(value), reading.kind, reading.form)
 
 
-def meaning(name: str, missing: tuple[str, ...]) -> str:
+def meaning(name: str, missing: Sequence[str]) -> str:
     """A column's text without blanks around it; null where it means that nothing was measured."""
     words = ", ".join(f"'{word}'" for word in missing)
     return f"case when lower(trim({quoted(name)})) in ({words}) then null else trim({quoted(name)}) end"

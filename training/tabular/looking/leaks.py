@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from training.tabular.looking.grid import counted
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -71,19 +73,14 @@ def of_column(
     """What one column knows of one target: its future first, since that does more harm than a copy."""
     left = {steps: unexplained(x_N, future_N) for steps, future_N in later.items()}
     steps = min(left, key=lambda steps: left[steps] / max(own[steps], 1e-12))
+    then = f"{target} {counted(steps, 'step')} later"
     if left[steps] < COPY and left[steps] < SUSPICIOUS * own[steps]:
-        return [Leak(name, f"is {target} {steps} steps later", certain=True)]
+        return [Leak(name, f"is {then}", certain=True)]
     if unexplained(x_N, y_N) < COPY:
         return [Leak(name, f"is a copy of {target}, perhaps in another unit", certain=True)]
     if left[steps] < SUSPICIOUS * own[steps]:
-        share = 1 - left[steps]
-        return [
-            Leak(
-                name,
-                f"says {share:.1%} of {target} {steps} steps later; {target} itself says {1 - own[steps]:.1%}",
-                certain=False,
-            )
-        ]
+        says = f"says {1 - left[steps]:.1%} of {then}; {target} itself says {1 - own[steps]:.1%}"
+        return [Leak(name, says, certain=False)]
     return []
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from training.errors import DataError
 from training.tabular.looking import reading
-from training.tabular.looking.grid import Grid, lay_out
+from training.tabular.looking.grid import Grid, ahead, counted, lay_out
 from training.tabular.looking.leaks import Leak, leaks
 from training.tabular.looking.roles import Asked, Roles, assign
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from training.tabular.looking.reading import Rows
 
 FEWEST_ROWS = 50
+MANY = 0.1  # of the rows that are kept
 NAMES_SHOWN = 6
 
 
@@ -81,7 +82,8 @@ def read_and_look(files: tuple[str, ...], asked: Asked, horizons: tuple[int, ...
 def require_enough(rows: Rows, roles: Roles, grid: Grid, horizons: tuple[int, ...]) -> None:
     """Refuse a table that is too short for what is asked of it."""
     if grid.count < FEWEST_ROWS:
-        raise DataError(f"{rows.name} has {grid.count} rows with a time of their own; give at least {FEWEST_ROWS}")
+        own = " with a time of their own" if grid.duplicates else ""
+        raise DataError(f"{rows.name} has {grid.count} rows{own}; give at least {FEWEST_ROWS}")
     if roles.goal == "classify":
         return
     longest = max(int(grid.tick_N[end - 1] - grid.tick_N[start]) for start, end in grid.bounds)
@@ -97,10 +99,6 @@ def require_enough(rows: Rows, roles: Roles, grid: Grid, horizons: tuple[int, ..
             raise DataError(
                 f"{rows.name}, column {name!r}: only {given} rows have a value; give at least {FEWEST_ROWS}"
             )
-        if np.nanmax(values) == np.nanmin(values):
-            raise DataError(
-                f"{rows.name}, column {name!r}: the target is {np.nanmax(values):g} in every row; give another --target"
-            )
 
 
 def task(roles: Roles, horizons: tuple[int, ...], grid: Grid) -> list[Finding]:
@@ -108,7 +106,7 @@ def task(roles: Roles, horizons: tuple[int, ...], grid: Grid) -> list[Finding]:
     targets = ", ".join(roles.targets)
     what = f"{roles.goal} {targets}"
     if roles.goal != "classify":
-        what += f", {', '.join(map(str, horizons))} steps ahead (a step is {grid.step.with_article})"
+        what += f", {ahead(horizons)} (a step is {grid.step.with_article})"
     return [Finding("task", what, f"because {roles.why}" if roles.why != "--task" else roles.why)]
 
 
@@ -126,15 +124,19 @@ def time(roles: Roles, grid: Grid) -> list[Finding]:
     if grid.unsorted:
         found.append(Finding("time", "rows are not in the order of time", "sorted"))
     if grid.duplicates:
-        found.append(
-            Finding("time", f"{grid.duplicates:,} rows have the time of another one", "the last of them is kept")
-        )
-    if grid.gaps:
-        longest = f"the longest of {grid.longest_gap:,} steps"
+        several = "" if grid.duplicates < MANY * grid.count else "; rows of several series? Name their column: --series"
         found.append(
             Finding(
                 "time",
-                f"{grid.gaps:,} gaps, {longest}",
+                f"{counted(grid.duplicates, 'row')} with the time of another one",
+                f"the last of them is kept{several}",
+            )
+        )
+    if grid.gaps:
+        found.append(
+            Finding(
+                "time",
+                f"{counted(grid.gaps, 'gap')}, the longest of {counted(grid.longest_gap, 'step')}",
                 "nothing is filled in: the time since the last row is an input",
             )
         )
@@ -207,7 +209,7 @@ def described(rows: Rows, name: str) -> str:
         return "time" + (f" as {column.form}" if column.form != "%ISO" else "")
     different = sorted(set(given.tolist()))
     shown = ", ".join(different[:NAMES_SHOWN]) + (", ..." if len(different) > NAMES_SHOWN else "")
-    return f"{len(different):,} texts: {shown[:80]}"
+    return f"{counted(len(different), 'text')}: {shown[:80]}"
 
 
 def role(roles: Roles, name: str, missing: int) -> str:

@@ -83,20 +83,39 @@ def read(patterns: Sequence[str]) -> Rows:
         DataError: a file is missing, is of no known kind, or has a row that does not fit; with its line.
     """
     paths = found(patterns)
-    database = duckdb.connect()
+    database = opened()
     try:
         starts = [append(database, path, first=number == 0) for number, path in enumerate(paths)]
         origin = Origin(tuple(path.name for path in paths), tuple(starts), tuple(countable(path) for path in paths))
-        columns = columns_of(database)
+        columns = columns_of(database, delimiter(database, paths[0]))
     finally:
         database.close()
     return Rows(columns, origin, digest(paths))
 
 
-def columns_of(database: duckdb.DuckDBPyConnection) -> dict[str, Column]:
+def opened() -> duckdb.DuckDBPyConnection:
+    """DuckDB, which gives the times of a file that are instants in UTC, wherever the machine is."""
+    database = duckdb.connect()
+    database.execute("set timezone = 'UTC'")
+    return database
+
+
+def delimiter(database: duckdb.DuckDBPyConnection, path: Path) -> str:
+    """What is between the cells of a file; a semicolon of one that has no such thing, and no thousands with commas."""
+    if not countable(path):
+        return ";"
+    return str(one(database, f"select Delimiter from sniff_csv({literal(path)}, header = true)")[0])
+
+
+def literal(path: Path) -> str:
+    """A path as SQL writes it."""
+    return "'" + str(path).replace("'", "''") + "'"
+
+
+def columns_of(database: duckdb.DuckDBPyConnection, delimiter: str) -> dict[str, Column]:
     """Every column of the table that DuckDB holds, by its name."""
     described = database.execute(f"describe {TABLE}").fetchall()
-    return {str(row[0]): column_of(database, str(row[0]), str(row[1])) for row in described}
+    return {str(row[0]): column_of(database, str(row[0]), str(row[1]), delimiter) for row in described}
 
 
 def found(patterns: Sequence[str]) -> list[Path]:
@@ -134,7 +153,11 @@ def digest(paths: Sequence[Path]) -> str:
 
 def append(database: duckdb.DuckDBPyConnection, path: Path, *, first: bool) -> int:
     """Put a file's rows below those that are there, and return the number of its first one."""
-    source = READERS[kind(path)].format(file="'" + str(path).replace("'", "''") + "'")
+    source = READERS[kind(path)].format(file=literal(path))
+    with path.open("rb") as file:
+        wide = file.read(2) in (b"\xff\xfe", b"\xfe\xff")
+    if wide:
+        raise not_utf8(path, 1, "utf-16")
     try:
         if first:
             database.execute(f"create table {TABLE} as select * from {source}")
@@ -147,6 +170,12 @@ def append(database: duckdb.DuckDBPyConnection, path: Path, *, first: bool) -> i
         raise DataError(f"{path} cannot be read: {sentence(error)}") from None
     refuse_rejects(database, path)
     return int(before)
+
+
+def not_utf8(path: Path, line: int, encoding: str) -> DataError:
+    """What is said of a file of texts as other programs save them."""
+    remedy = f"save it as such, as by iconv -f {encoding} -t utf-8 {path.name} > utf-8-{path.name}"
+    return DataError(f"{path}, line {line}: the file is not UTF-8; {remedy}")
 
 
 def require_same_columns(database: duckdb.DuckDBPyConnection, source: str, path: Path) -> None:
@@ -165,6 +194,8 @@ def refuse_rejects(database: duckdb.DuckDBPyConnection, path: Path) -> None:
     bad = database.execute("select line, error_message, csv_line from reject_errors order by line").fetchall()
     if bad:
         line, message, text = bad[0]
+        if "unicode" in message:
+            raise not_utf8(path, line, "latin1")
         more = f" (and {len(bad) - 1} more lines)" if len(bad) > 1 else ""
         raise DataError(f"{path}, line {line}: {sentence(message)} in {text[:80]!r}{more}; correct the line")
 
@@ -186,11 +217,11 @@ def from_arrays(arrays: dict[str, NDArray[Any]], name: str) -> Rows:
     total = hashlib.sha256()
     for column, values in arrays.items():
         total.update(repr((column, values.tolist())).encode())
-    database = duckdb.connect()
+    database = opened()
     try:
         database.register("in_memory", arrays)
         database.execute(f"create table {TABLE} as select * from in_memory")
-        columns = columns_of(database)
+        columns = columns_of(database, ";")
     finally:
         database.close()
     return Rows(columns, Origin((name,), (0,), (False,)), total.hexdigest())

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from training.errors import DataError
-from training.tabular.looking.kinds import FORMATS
+from training.tabular.looking.clock import clock_of, is_part
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+    from training.tabular.looking.clock import Clock
     from training.tabular.looking.kinds import Column
     from training.tabular.looking.reading import Rows
 
@@ -26,7 +25,6 @@ CATEGORIES, SHARE = 50, 0.02
 CLASSES = 100
 # A target of whole numbers with at most so many different values is taken for a label.
 LABELS = 10
-PARTS = (("year", "%Y"), ("month", "%m"), ("day", "%d"), ("hour", "%H"), ("minute", "%M"))
 
 
 @dataclass(frozen=True)
@@ -42,15 +40,6 @@ class Asked:
     known: tuple[str, ...] = ()
     static: tuple[str, ...] = ()
     with_unit: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Clock:
-    """The columns that a row's time is read from, the form of their texts ("" for ISO 8601), and the times."""
-
-    columns: tuple[str, ...]
-    form: str
-    time_N: NDArray[np.datetime64]
 
 
 @dataclass(frozen=True)
@@ -127,60 +116,18 @@ def require_input(rows: Rows, roles: Roles, name: str, option: str) -> None:
 def require_column(rows: Rows, name: str) -> None:
     """Refuse a name that no column has."""
     if name not in rows.columns:
-        raise DataError(f"{rows.name} has no column {name!r}; it has {', '.join(rows.columns)}")
+        bare = any(is_number(each) for each in rows.columns)
+        header = "; is its first line a row? Write the columns' names above it" if bare else ""
+        raise DataError(f"{rows.name} has no column {name!r}; it has {', '.join(rows.columns)}{header}")
 
 
-def is_part(clock: Clock, column: Column) -> bool:
-    """Whether a column is a part of the time that says something by itself: the month, the hour."""
-    return len(clock.columns) > 1 and column.name.lower() in ("month", "hour")
-
-
-def clock_of(rows: Rows, asked: Asked) -> Clock | None:
-    """The column of times, or the columns year, month, day, hour, minute; None if the table has neither."""
-    if asked.time is not None:
-        column = rows.columns[asked.time]
-        if column.kind != "time":
-            raise DataError(unreadable_time(rows, column))
-        return clock_from(rows, column)
-    times = [column for column in rows.columns.values() if column.kind == "time" and column.name not in asked.ignore]
-    if times:
-        return clock_from(rows, max(times, key=lambda column: len(np.unique(column.values))))
-    almost = [column for column in rows.columns.values() if column.odd and column.odd.expected == "time"]
-    for column in almost:
-        if column.name not in asked.ignore:
-            raise DataError(unreadable_time(rows, column))
-    return composed(rows)
-
-
-def clock_from(rows: Rows, column: Column) -> Clock:
-    """A column's times, all of which must be there."""
-    if column.missing_N.any():
-        place = rows.origin.place(int(column.missing_N.argmax()))
-        raise DataError(f"{place}, column {column.name!r}: the time is missing; fill it in or leave the row out")
-    return Clock((column.name,), "" if column.form == "%ISO" else column.form, column.values)
-
-
-def composed(rows: Rows) -> Clock | None:
-    """A time out of the columns year, month, day and, where they are there, hour and minute."""
-    by_name = {column.name.lower(): column for column in rows.columns.values() if column.kind == "number"}
-    parts = [(by_name[name], form) for name, form in PARTS if name in by_name]
-    if [form for _, form in parts][:3] != ["%Y", "%m", "%d"] or any(part.missing_N.any() for part, _ in parts):
-        return None
-    year, month, day, *rest = (part.values.astype(np.int64) for part, _ in parts)
-    months_N = ((year - 1970) * 12 + month - 1).astype("datetime64[M]")
-    time_N = months_N.astype("datetime64[D]").astype("datetime64[us]") + (day - 1).astype("timedelta64[D]")
-    for values, unit in zip(rest, ("h", "m"), strict=False):
-        time_N = time_N + values.astype(f"timedelta64[{unit}]")
-    return Clock(tuple(part.name for part, _ in parts), " ".join(form for _, form in parts), time_N)
-
-
-def unreadable_time(rows: Rows, column: Column) -> str:
-    """Why a column holds no times, with the first one that cannot be read."""
-    remedy = "write times as 2024-03-31 17:00, or as one of " + ", ".join(FORMATS[:3])
-    given = np.flatnonzero(~column.missing_N)
-    row = column.odd.row if column.odd else int(given[0]) if len(given) else 0
-    value = column.odd.text if column.odd else column.values[row]
-    return f"{rows.origin.place(row)}, column {column.name!r}: {str(value)[:40]!r} is no time; {remedy}"
+def is_number(text: str) -> bool:
+    """Whether a text is a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def goal_of(rows: Rows, targets: tuple[str, ...], asked: Asked) -> tuple[Goal, str]:
@@ -189,6 +136,8 @@ def goal_of(rows: Rows, targets: tuple[str, ...], asked: Asked) -> tuple[Goal, s
         raise DataError(f"no --target is given; {rows.name} has the columns {', '.join(rows.columns)}")
     for name in targets:
         refuse_odd(rows, name)
+        if asked.goal != "classify":
+            refuse_constant(rows, name)
     first = rows.columns[targets[0]]
     given = first.values[~first.missing_N]
     if len(given) == 0:
@@ -213,7 +162,7 @@ def require_classes(rows: Rows, target: Column, different: int, targets: tuple[s
     if len(targets) > 1:
         raise DataError(f"--task classify learns one label, and {len(targets)} targets are given; give one --target")
     if different < 2:
-        only = target.values[~target.missing_N][0]
+        only = target.texts_N[~target.missing_N][0]
         raise DataError(
             f"{rows.name}, column {target.name!r}: all rows are of one class, {only!r}; "
             "there is nothing to tell apart, give rows of another class"
@@ -235,6 +184,16 @@ def require_numbers(rows: Rows, targets: tuple[str, ...]) -> None:
                 f"{rows.origin.place(row)}, column {name!r}: the target is {column.kind}, "
                 f"{str(column.values[row])[:40]!r}; give a column of numbers, or --task classify"
             )
+
+
+def refuse_constant(rows: Rows, name: str) -> None:
+    """A target of numbers that are all the same."""
+    column = rows.columns[name]
+    if column.kind == "number" and not column.missing_N.all() and np.nanmax(column.values) == np.nanmin(column.values):
+        raise DataError(
+            f"{rows.name}, column {name!r}: the target is {np.nanmax(column.values):g} in every row; "
+            "give another --target"
+        )
 
 
 def refuse_odd(rows: Rows, name: str) -> None:
