@@ -3,7 +3,7 @@
 Decides nothing that the proof does not: which axes are batch and time, which inputs are state, which loops are steps.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -52,22 +52,25 @@ def interpret(model: onnx.ModelProto, said: Sidecar) -> Interpretation:
     """What the file is as it stands or else, if it shows its state, as it takes one block at a time."""
     try:
         return _decided(branches.resolve(model), said)
-    except StepgraphError:
-        found = _in_blocks(model, said, said.block) if said.block else None
-        if found is None:
+    except StepgraphError as refused:
+        if not said.block:
+            raise
+        try:
+            found = _in_blocks(model, said)
+        except StepgraphError:
+            if said.block.keys() & said.state.keys():
+                raise
+            raise refused from None
+        if found.facts.one_step and not found.facts.carried:  # each block would begin anew
             raise
         return found
 
 
-def _in_blocks(model: onnx.ModelProto, said: Sidecar, block: Mapping[str, int]) -> Interpretation | None:
-    """What the file is if an axis of these inputs has that size at each step."""
-    with suppress(StepgraphError):
-        inputs = {info.name for info in model.graph.input}
-        others = {name: size for name, size in said.block.items() if name not in inputs}
-        found = _decided(branches.resolve(sidecar.cut(model, block)), replace(said, block=others))
-        if found.facts.carried or not found.facts.one_step:  # else each block would begin anew
-            return found
-    return None
+def _in_blocks(model: onnx.ModelProto, said: Sidecar) -> Interpretation:
+    """What the file is if an axis of the inputs under [block] has that size at each step."""
+    inputs = {info.name for info in model.graph.input}
+    others = {name: size for name, size in said.block.items() if name not in inputs}
+    return _decided(branches.resolve(sidecar.cut(model, said.block)), replace(said, block=others))
 
 
 def _decided(model: onnx.ModelProto, said: Sidecar) -> Interpretation:

@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
+from onnx import TensorProto
 
 from stepgraph.cells.operators import is_recurrent
 from stepgraph.errors import ModelRefused, StepFailed
 from stepgraph.graphs.labels import label, name_of
+from stepgraph.graphs.nodes import with_inner
 from stepgraph.proving import diagnosis, explanation, hints, long_run, sizes
 from stepgraph.proving.diagnosis import Bounds
 from stepgraph.proving.difference import Compared, Difference, errors, first_beyond
@@ -26,6 +28,7 @@ _BEGUN = 5  # steps from random states
 _LONGEST = 1000  # steps of a file that fixes its time axis to more are not compared at that length
 _BOUNDS = Bounds(same=1e-5, other=1e-3)  # the oracle computes doubles in single precision
 _HALF_BOUNDS = Bounds(same=2e-3, other=2e-2)
+_SHORT_BOUNDS = Bounds(same=2e-2, other=2e-1)  # of bfloat16, with 8 binary digits
 
 
 def prove(original: Original, facts: Facts, engine: Engine, *, read: bool = False) -> Proof:
@@ -41,7 +44,7 @@ def prove(original: Original, facts: Facts, engine: Engine, *, read: bool = Fals
         ModelRefused: they differ by more than the tolerance, the original's own answers are no numbers, its rows
             influence each other, or the step graph does not run.
     """
-    return _Comparison(original, facts, engine, _bounds(facts, engine)).proof(read)
+    return _Comparison(original, facts, engine, _bounds(original, facts, engine)).proof(read)
 
 
 def rounding_error(original: Original, facts: Facts, engine: Engine) -> float:
@@ -265,7 +268,12 @@ def _apart(wanted: np.ndarray, got: np.ndarray) -> float:
     return float(errors(wanted[np.newaxis], got[np.newaxis])[0])
 
 
-def _bounds(facts: Facts, engine: Engine) -> Bounds:
+def _bounds(original: Original, facts: Facts, engine: Engine) -> Bounds:
+    """By the shortest type of a port, a cell, or of what a node rounds to on the way."""
     ports = (*facts.inputs, *facts.outputs, *(carried.given for carried in facts.through))
     types = {*(port.dtype for port in ports), *(cell.dtype for cell in engine.graph.layers)}
-    return _HALF_BOUNDS if np.dtype(np.float16) in types else _BOUNDS
+    casts = [node for node in with_inner(original.graph.nodes) if node.op_type == "Cast"]
+    rounded = {attribute.i for node in casts for attribute in node.attribute if attribute.name == "to"}
+    if TensorProto.BFLOAT16 in rounded:
+        return _SHORT_BOUNDS
+    return _HALF_BOUNDS if np.dtype(np.float16) in types or TensorProto.FLOAT16 in rounded else _BOUNDS

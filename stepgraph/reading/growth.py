@@ -6,10 +6,16 @@ from dataclasses import replace
 import numpy as np
 
 from stepgraph.errors import ModelRefused
-from stepgraph.rewriting.ports import Pace, Port
+from stepgraph.file import sidecar
+from stepgraph.reading.guess import Dims
+from stepgraph.rewriting.ports import Carried, Pace, Port
 
 SIZES = ((2, 3), (4, 3), (2, 6))  # sequences and steps: a run, one with twice the batch, one of twice the length
 _BATCH, _TIME = SIZES[0]
+_KEEPING = (
+    "a state keeps its size from step to step. Where it grows with every step, as a cache of attention does, export "
+    "the file with a cache of a fixed number of rows, whose oldest is dropped"
+)
 
 
 def growth(sizes: Sequence[int]) -> tuple[int, int]:
@@ -18,6 +24,11 @@ def growth(sizes: Sequence[int]) -> tuple[int, int]:
     if base and all(size in (base, 2 * base) for size in (wider, longer)):
         return wider // base, longer // base
     return (1, 1) if base == wider == longer else (0, 0)
+
+
+def stopped(ran: Sequence[Sequence[int]]) -> bool:
+    """Whether sequences beside others changed how often a loop ran: it is refused elsewhere."""
+    return any(each[0] != each[1] and growth(each) == (0, 0) for each in ran)
 
 
 def pace(shapes: Sequence[Sequence[int]], batched: bool, timed: bool, lead: int = 0) -> Pace | None:
@@ -81,3 +92,22 @@ def output_port(name: str, runs: Sequence[np.ndarray], batched: bool, lenient: b
     block = per_step if per_step > 1 else 0
     row = tuple(block if i == time else n for i, n in enumerate(shape) if i != batch and (i != time or block))
     return Port(name, runs[0].dtype, row, batch, time, block, early=0 if time is None else axes[time][1])
+
+
+def free_beside(name: str, dims: Dims) -> str:
+    """Why an input with these axes is no state as it stands."""
+    return (
+        f"the state '{name}' with the axes {list(dims)} has a free axis beside that of the batch, and {_KEEPING}. "
+        f"Where it always has so many rows, say in {sidecar.FILE} beside the file how many, under [block]: "
+        f"{name} = ROWS"
+    )
+
+
+def carried(given: Port, returned: Port) -> Carried:
+    """A state that goes in and comes out by these ports. Raises ModelRefused: with another size."""
+    if given.row != returned.row:
+        raise ModelRefused(
+            f"the state '{given.name}' of {list(given.row)} for each sequence becomes '{returned.name}' of "
+            f"{list(returned.row)}, and {_KEEPING}"
+        )
+    return Carried(given, returned)

@@ -112,6 +112,11 @@ def reset(known: Interface) -> Interface:
     return Interface((), starts, known.lengths)
 
 
+def rearranged(graph: Graph, name: str) -> list[str]:
+    """The outputs that hold numbers of an input as they are, as one does to which a buffer is returned."""
+    return _Flow(graph, _moved).sinks(name)
+
+
 def _check_declared(flow: "_Flow", declared: Mapping[str, str]) -> None:
     for name, output in declared.items():
         for kind, end, known in (("input", name, flow.inputs), ("output", output, flow.outputs)):

@@ -64,6 +64,8 @@ def _once_a_step(loop: LoopNode, counts: Sequence[int]) -> bool:
         return True
     if counts[0] == counts[2]:  # it has nothing to do with time
         return False
+    if loop.stops():
+        raise ModelRefused(loops.STOPPING.format(label(loop.node)), name_of(loop.node))
     raise ModelRefused(
         f"{label(loop.node)} runs {counts[0]} times for {steps[0]} steps and {counts[2]} times for {steps[2]}: only a "
         "loop that runs once for each step can be cut into steps",

@@ -14,7 +14,7 @@ from onnx import helper
 from stepgraph.graphs import inlining
 from stepgraph.graphs.builder import GraphBuilder, rebuilt
 from stepgraph.graphs.labels import label, name_of
-from stepgraph.graphs.nodes import attributes, copied, opset, reachable
+from stepgraph.graphs.nodes import attributes, captured, copied, opset, reachable
 
 _WHOLE = frozenset({onnx.TensorProto.INT32, onnx.TensorProto.INT64})
 _PREFIX = "tidegate.loops/"
@@ -98,6 +98,12 @@ class LoopNode:
             numbers.update(node.output)
         return None
 
+    def stops(self) -> bool:
+        """Whether numbers that it carries, beside those that count, decide when it ends."""
+        nodes = reachable(self.body.node, [self.body.output[0].name]) if self.node.op_type == "Loop" else []
+        needed = {name for node in nodes for name in (*node.input, *captured(node))}
+        return not needed.isdisjoint({*self.names} - {*self._numbers()})
+
     def _numbers(self) -> Iterator[str]:
         """The number of the iteration, and whole numbers that are carried and have no row for each sequence."""
         if self.node.op_type == "Loop":
@@ -109,6 +115,9 @@ class LoopNode:
 
     def _sliced_outputs(self) -> Sequence[onnx.ValueInfoProto]:
         return self.body.output[len(self.initial) + (1 if self.node.op_type == "Loop" else 0) :]
+
+
+STOPPING = "{} stops by what it computes: let it run once for each step, whatever that holds"
 
 
 def find(model: onnx.ModelProto) -> tuple[LoopNode, ...]:

@@ -19,7 +19,7 @@ from stepgraph.errors import AxesUnknown, ModelRefused, StepFailed, StepgraphErr
 from stepgraph.graphs.graph import Graph
 from stepgraph.graphs.labels import label, name_of
 from stepgraph.reading import starts
-from stepgraph.reading.growth import SIZES, begun, growth, output_port, pace
+from stepgraph.reading.growth import SIZES, begun, carried, free_beside, growth, output_port, pace, stopped
 from stepgraph.reading.guess import Dims, Guess, free, guesses, hops, strides
 from stepgraph.reading.interface import Interface
 from stepgraph.reading.trial import Trial, Values
@@ -58,7 +58,7 @@ class Probe:
     _failure: str = field(default="", init=False)  # of the first guess that did not run
     _over_time: onnx.NodeProto | None = field(default=None, init=False)  # a cell that runs backwards over all steps
     _runs_at_all: bool = field(default=False, init=False)
-    _strange_loops: bool = field(default=False, init=False)
+    _ran: Sequence[Sequence[int]] = field(default=(), init=False)  # how often loops did, at each of the sizes
 
     @cached_property
     def _backwards(self) -> list[onnx.NodeProto]:
@@ -93,8 +93,9 @@ class Probe:
         """
         guess, paces, runs = self._learn()
         known, facts = self.interface, replace(self._given(guess), paces=paces)
+        lenient = (0, 0) in map(growth, self._ran)  # such loops are refused elsewhere, in words of their own
         outputs = {
-            name: output_port(name, [run[name] for run in runs], bool(guess.batch), self._strange_loops, guess.lead)
+            name: output_port(name, [run[name] for run in runs], bool(guess.batch), lenient, guess.lead)
             for name in self.trial.outputs
         }
         answers = tuple(port for name, port in outputs.items() if name not in known.returned)
@@ -102,7 +103,7 @@ class Probe:
             facts,
             outputs=answers or tuple(outputs.values()),  # a cell and nothing else: its state is its answer
             carried=tuple(
-                Carried(each.given, outputs[returned])
+                carried(each.given, outputs[returned])
                 for each, (_, returned) in zip(facts.carried, known.states, strict=True)
             ),
             initial=tuple(self._initial_states(i, cell, facts) for i, cell in enumerate(self.cells)),
@@ -135,7 +136,7 @@ class Probe:
         strange = None
         for guess in self._ways(tried):
             found = self._try(guess)
-            if found and not self._odd(found[1], guess.lead):
+            if found and (stopped(self._ran) or not self._odd(found[1], guess.lead)):
                 return guess, *found
             strange = strange or (found and (guess, *found))
         sizes = dict.fromkeys((*_BLOCKS, *hops(self.graph)))
@@ -183,10 +184,10 @@ class Probe:
             pace([[run[cell.x].shape[i] for i in cell.axes] for run in runs], batched, timed, guess.lead)
             for cell in self.cells
         ]
-        counts = [growth([int(run[name]) for run in runs]) for name in self.counts]
+        self._ran = [[int(run[name]) for run in runs] for name in self.counts]
+        counts = [growth(each) for each in self._ran]
         if None in paces or not self._remembers(guess, paces, counts):
             return None
-        self._strange_loops = (0, 0) in counts  # they are refused elsewhere, in words of their own
         for node in () if self.looks_back else self._backwards:  # within a step they may run as they like
             if growth([run[node.input[0]].shape[time_axis(node)] for run in runs]) != (1, 1):
                 self._over_time = self._over_time or node
@@ -242,6 +243,8 @@ class Probe:
         dims, state = self.trial.dims[name], name in self.interface.inputs
         of_batch = [i for i, d in enumerate(dims) if isinstance(d, str) and (state or d in guess.batch)]
         of_time = [] if state else [i for i, d in enumerate(dims) if d in guess.time]
+        if state and len(of_batch) > 1:
+            raise AxesUnknown(free_beside(name, dims))
         if len(of_batch) > 1 or (state and not of_batch and guess.batch):
             raise AxesUnknown(f"input '{name}' with the axes {dims} needs one batch axis")
         ones = [i for i, d in enumerate(dims) if d == 1] if not guess.batch else []

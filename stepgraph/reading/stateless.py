@@ -32,6 +32,8 @@ def refusal(model: onnx.ModelProto) -> ModelRefused:
 def refusal_of_loops(model: onnx.ModelProto) -> ModelRefused:
     """Of a file without cells, none of whose loops runs once for each step."""
     for loop in loops.find(model):
+        if loop.stops():
+            return ModelRefused(loops.STOPPING.format(label(loop.node)), loop.name)
         return ModelRefused(
             f"{label(loop.node)} does not run once for each step of a sequence, so it is no recurrence, and there is "
             "no RNN, LSTM or GRU node either that is always run. Export the model with a dynamic time axis",

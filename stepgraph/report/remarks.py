@@ -4,9 +4,11 @@ from collections.abc import Iterator
 
 from stepgraph.cells.operators import runs_backwards
 from stepgraph.file import sidecar
+from stepgraph.graphs.graph import Graph
 from stepgraph.graphs.labels import label, stem
 from stepgraph.model import LoadedModel
 from stepgraph.proving.proof import Proof
+from stepgraph.reading import interface
 from stepgraph.rewriting.ports import Facts
 from stepgraph.rewriting.stepgraph import ANSWERED
 
@@ -86,7 +88,9 @@ def _of_forgotten(loaded: LoadedModel) -> Iterator[str]:
             f'to become an input. If one does, {how}: {name} = "{output}"'
         )
         return
-    for name, output in (pair for pair in pairs if stem(pair[0]) == stem(pair[1]) != ""):
+    graph = Graph(loaded.graph.model)
+    likely = (p for p in pairs if stem(p[0]) == stem(p[1]) != "" or p[1] in interface.rearranged(graph, p[0]))
+    for name, output in likely:
         yield f"input '{name}' is sent by clients. If it is what output '{output}' was a step before, {how}"
 
 

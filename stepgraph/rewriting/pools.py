@@ -5,9 +5,11 @@ import onnx
 from onnx import helper
 
 from stepgraph.graphs.builder import GraphBuilder, rebuilt
+from stepgraph.graphs.graph import Graph
 from stepgraph.graphs.nodes import attributes, copied, opset
 
 _LEAST_OPSET = 9  # IsNaN
+_SINGLE = np.dtype(np.float32)
 
 
 def counting(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -17,14 +19,12 @@ def counting(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     if opset(model) < _LEAST_OPSET or not any(map(_leaves_out, model.graph.node)):
         return model
-    g = GraphBuilder("pools/", opset(model))
+    g, graph = GraphBuilder("pools/", opset(model)), Graph(model)
     for node in model.graph.node:
-        if not _leaves_out(node):
+        if _leaves_out(node):
+            _write(g, node, graph.dtype(node.input[0]))
+        else:
             g.nodes.append(node)
-            continue
-        nothing = g.cast(g.op("IsNaN", node.input[0]), np.dtype(np.float32))
-        ones = g.op("Sub", g.constant(np.ones(1, np.float32)), nothing)
-        g.op_to(node.output[0], "Div", *(_counted(g, node, tensor) for tensor in (node.input[0], ones)))
     return rebuilt(copied(model), g.nodes, g)
 
 
@@ -33,15 +33,16 @@ def _leaves_out(node: onnx.NodeProto) -> bool:
         return False
     given = attributes(node)
     padded = any(given.get("pads", [])) or given.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID")
-    rounded_up = given.get("ceil_mode") and any(stride > 1 for stride in given.get("strides", []))
-    return padded and not given.get("count_include_pad") and not rounded_up
+    return (padded or bool(given.get("ceil_mode"))) and not given.get("count_include_pad")
+
+
+def _write(g: GraphBuilder, node: onnx.NodeProto, dtype: np.dtype) -> None:
+    x = node.input[0] if dtype == _SINGLE else g.cast(node.input[0], _SINGLE)
+    ones = g.op("Sub", g.constant(np.ones(1, np.float32)), g.cast(g.op("IsNaN", x), _SINGLE))
+    average = g.op("Div", *(_counted(g, node, tensor) for tensor in (x, ones)))
+    g.op_to(node.output[0], "Cast", average, to=helper.np_dtype_to_tensor_dtype(dtype))
 
 
 def _counted(g: GraphBuilder, node: onnx.NodeProto, tensor: str) -> str:
-    copy = copied(node)
-    copy.input[0], copy.output[0], copy.name = tensor, g.name("AveragePool"), ""
-    kept = [attribute for attribute in node.attribute if attribute.name != "count_include_pad"]
-    del copy.attribute[:]
-    copy.attribute.extend([*kept, helper.make_attribute("count_include_pad", 1)])
-    g.nodes.append(copy)
-    return copy.output[0]
+    given = attributes(node) | {"count_include_pad": 1}
+    return g.op("AveragePool", tensor, **given)

@@ -66,10 +66,13 @@ class Engine:
         for k in range(len(next(iter(inputs.values())))):
             taken.append(self._step({name: x[k : k + 1] for name, x in inputs.items()}, state, trace))
             state = taken[-1][len(self._outputs)] if self._carries else state
-        outputs = {
-            shaper.name: _joined([shaper.from_graph(values[i]) for values in taken])
-            for i, shaper in enumerate(self._outputs)
-        }
+        try:
+            outputs = {
+                shaper.name: _joined([shaper.from_graph(values[i]) for values in taken])
+                for i, shaper in enumerate(self._outputs)
+            }
+        except ValueError as error:
+            raise StepFailed(f"an output of one step has not the shape that it has in a sequence: {error}") from error
         shown = _joined([values[-1][np.newaxis] for values in taken]) if trace and self._shows else None
         return Result(outputs, shown, state)
 

@@ -1,14 +1,21 @@
 """`python -m tests.lab.loads OTHER [MODULE:FUNCTION] [WORDS]`: what it costs to load the models of the tests.
 
-Loads each in this checkout and in OTHER, in turns, and prints the processor milliseconds of both. The function is what
-loads a file in the other, `stepgraph.loading:load` if it is not said. Files that one of them refuses are left out.
+Loads each file that toolkits wrote, and each official vector of a recurrent operator, in this checkout and in OTHER, in
+turns, and prints the processor milliseconds of both. The function is what loads a file in the other,
+`stepgraph.loading:load` if it is not said. Files that one of them refuses are left out.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+
+import onnx
+
+from tests.models import test_official_vectors as vectors
+from tests.models.makers import torch_exporters
 
 ROOT = Path(__file__).parents[2]
 MADE = ROOT / "tests" / "models" / "made"
@@ -58,10 +65,25 @@ def compared(path: Path, checkouts: tuple[Checkout, Checkout]) -> list[float] | 
     return least
 
 
+def write(folder: Path) -> None:
+    """What the tests make as they need it: official vectors, and networks by torch's older exporter."""
+    for name in vectors.FORWARDS:
+        model, inputs, _ = vectors.OFFICIAL[name]
+        onnx.save(vectors.servable(model, inputs), folder / f"vector-{name}.onnx")
+    for name in sorted(torch_exporters.CASES.keys() - torch_exporters.NOT_BY_TORCHSCRIPT):
+        torch_exporters.make(name, folder / f"torchscript-{name}.onnx", dynamo=False)
+
+
 def main(other: Path, load: str, words: list[str]) -> None:
     """Prints the table, and what all files together cost."""
-    found = sorted(MADE.rglob("*.onnx"))
-    chosen = [path for path in found if not words or any(word in str(path) for word in words)]
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder))
+        found = [*sorted(MADE.rglob("*.onnx")), *sorted(Path(folder).iterdir())]
+        compare(other, load, [path for path in found if not words or any(word in str(path) for word in words)])
+
+
+def compare(other: Path, load: str, chosen: list[Path]) -> None:
+    """Prints a line for each file that both load, and what all together cost."""
     checkouts = Checkout(ROOT, LOAD), Checkout(other, load)
     totals = [0.0, 0.0]
     with checkouts[0].process, checkouts[1].process:
@@ -70,7 +92,7 @@ def main(other: Path, load: str, words: list[str]) -> None:
             if least is None:
                 continue
             totals = [total + seconds for total, seconds in zip(totals, least, strict=True)]
-            print(_line(str(path.relative_to(MADE)), *least), flush=True)
+            print(_line(f"{path.parent.name}/{path.stem}" if MADE in path.parents else path.stem, *least), flush=True)
         for checkout in checkouts:
             checkout.process.stdin.close()
     print(_line("all", *totals))

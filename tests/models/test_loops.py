@@ -131,6 +131,7 @@ def test_the_state_of_a_loop_over_the_steps_is_carried(name: str, tmp_path: Path
     np.testing.assert_allclose(streamed(model, rows()), whole, atol=1e-6)
 
 
+STOP = "big = Abs(hn) q = ReduceSum<keepdims=0>(big) most = Constant<value_float=4.0>() go = Less(q, most)"
 MEAN = "ax = Constant<value_ints=[1]>() mean = ReduceMean"
 AHEAD = "one = Constant<value_int=1>() j = Add(i, one) e = Sub(m, one) k = Min(j, e)"
 HALF = """zero = Constant<value_ints=[0]>() end = Constant<value_ints=[9999]>() axis = Constant<value_ints=[1]>()
@@ -147,6 +148,10 @@ REFUSED = {
     "the step after the present one": (
         loop(f"{AHEAD} xt = Gather<axis=1>(x, k) {RNN}"),
         "Loop.*computes with the number of the iteration, in the Add",
+    ),
+    "a stop by what it computes": (
+        loop(f"xt = Gather<axis=1>(x, i) {RNN}", STOP),
+        "stops by what it computes",
     ),
     "a mean over all steps in its body": (
         loop(f"{MEAN}<keepdims=0>(x, ax) xt = Identity(mean) {RNN}"),
