@@ -14,7 +14,7 @@ from stepgraph.loading import load
 from stepgraph.model import LoadedModel
 from stepgraph.report import remarks
 
-CASES = Path(__file__).parent / "cases"
+CASES = Path(__file__).parents[1] / "cases"
 BATCH, STEPS, OBS, HIDDEN, SLOTS = 2, 200, 4, 8, 5
 FREE = {"obs": {0: "batch"}, "done": {0: "batch"}, "h": {1: "batch"}, "c": {1: "batch"}, "cache": {0: "batch"}}
 
