@@ -13,8 +13,8 @@ from server.access.guesses import Guesses
 from server.access.token import Token
 from server.access.token_file import TokenFile
 from server.caller import EVERY_RIGHT, PUBLIC_RIGHTS, TOKEN, Caller, Right
+from server.contexts import Held
 from server.errors import Draining, TidegateError, Unauthenticated
-from server.held import Held
 from server.meter import NO_LIMITS, Limits, Meter
 from server.stamp import GONE, stamp_of
 

@@ -10,8 +10,8 @@ from contextlib import suppress
 from functools import partial
 
 from server.caller import Caller
+from server.contexts import Held
 from server.errors import Draining, OverLimit, Reason
-from server.held import Held
 from server.repository.repository import Repository
 from server.runtime.served_model import ServedModel
 from server.settings import Settings

@@ -5,6 +5,7 @@ Knows no protocol: a `Dialect` translates between a client's messages and a `Str
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -16,9 +17,9 @@ from server.edge.admission import Leaving
 from server.edge.dialect import Bundle, Call, Dialect, Large, Outgoing, Request, Served
 from server.edge.pace import Pace
 from server.errors import Silent, TidegateError
+from server.futures import settle
 from server.streams.allowance import Allowance
 from server.streams.events import Answered, Failed, FleetAnswered, kept
-from server.waiting import Queue, added, first, settle
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class Exchange:
         self._queues = False  # for a turn
         self._bundle: Iterator[Request] | None = None  # the rest of a message
         # writing
-        self._outgoing: Queue[Outgoing] = ()
+        self._outgoing: deque[Outgoing] | tuple[()] = ()  # an empty deque takes 760 bytes
         self._unwritten = 0  # the bytes of those that carry no answer
         self._making: asyncio.Task[bytes] | None = None  # the next message, which is large
         self._will_write = False
@@ -140,7 +141,7 @@ class Exchange:
         clock, ends = self._pace.clock, self._pace.ends()
         try:
             while self._take_next():  # one at least: a client that has only one waits for nobody
-                if clock() > ends:
+                if (self._call.several or self._bundle is not None) and clock() > ends:
                     self._stall(again=True)
                     break
         except Exception as error:  # noqa: BLE001 # it is the stream's
@@ -155,7 +156,11 @@ class Exchange:
         """Takes one request, and says whether more may be taken."""
         if self._over.done():
             return False
-        return self._take_message() if self._bundle is None else self._take_from(self._bundle)
+        if self._bundle is not None:
+            return self._take_from(self._bundle)
+        if self._stream.full or self._unwritten >= self._allowed.size:
+            return self._stall()
+        return (message := self._call.take()) is not None and self._take_message(message)
 
     def _take_from(self, bundle: Iterator[Request]) -> bool:
         if self._stream.working or self._unwritten >= self._allowed.size:
@@ -167,12 +172,7 @@ class Exchange:
             self._take(request, company=True)
         return True
 
-    def _take_message(self) -> bool:
-        if self._stream.full or self._unwritten >= self._allowed.size:
-            return self._stall()
-        message = self._call.take()
-        if message is None:
-            return False
+    def _take_message(self, message: Request | Bundle) -> bool:
         if message is grpc.aio.EOF:
             self._last_was_read = True
             return False
@@ -217,13 +217,16 @@ class Exchange:
 
     def _emit(self, event: Any) -> None:  # noqa: ANN401 # of those that the dialect writes
         if isinstance(event, _ANSWERS):
-            self._outgoing = added(self._outgoing, kept(event) if self._call.full else event)
+            message: Outgoing = kept(event) if self._call.full else event
         else:
             if isinstance(event, Failed):
                 self._note(event, self._stream)
             message = self._dialect.write(event)  # at once: what waits is counted as what it takes
-            self._outgoing = added(self._outgoing, message)
             self._unwritten += message.size if isinstance(message, Large) else len(message)
+        if self._outgoing:
+            self._outgoing.append(message)
+        else:
+            self._outgoing = deque((message,))
         if not self._reading:
             self._write_later()
 
@@ -237,10 +240,10 @@ class Exchange:
         """Writes until nothing is left, the client does not read, or others are to get their turn."""
         self._will_write = False
         try:
-            while self._outgoing and not self._call.full and not self._over.done():
-                if isinstance(large := self._outgoing[0], Large):
+            while (outgoing := self._outgoing) and not self._call.full and not self._over.done():
+                if isinstance(large := outgoing[0], Large):
                     return self._make(large)
-                self._sent = self._write_next()
+                self._sent = self._write_next(outgoing)
                 if not self._call.full:
                     self._left()
                 if self._outgoing and self._pace.clock() > self._pace.ends():
@@ -266,16 +269,17 @@ class Exchange:
         self._unwritten += len(made) - large.size
         return self._write()
 
-    def _write_next(self) -> tuple[int, int]:
-        message, count = self._dialect.bundle(self._outgoing)
+    def _write_next(self, outgoing: deque[Outgoing]) -> tuple[int, int]:
+        message, count = self._dialect.bundle(outgoing)
         answers = others = 0  # bytes
         for _ in range(count):  # the arrays are freed now: they are in the message
-            sent, self._outgoing = first(self._outgoing)
+            sent = outgoing.popleft()
             if isinstance(sent, bytes):
                 others += len(sent)
             else:
                 answers += sent.size
             del sent
+        self._outgoing = outgoing or ()
         self._call.send(message)
         return answers, others
 

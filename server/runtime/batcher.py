@@ -107,7 +107,7 @@ class Batcher:
             return None
         began = perf_counter()
         try:
-            result = self._engine.run_alone(inputs, self._slots.row(slot), trace)
+            result = self._engine.run_once(inputs, self._slots.row(slot), trace)
         except StepFailed:
             return None
         self._slots.put(slot, result.state)
@@ -248,7 +248,8 @@ class Batcher:
 
     def _run(self, slots: np.ndarray, inputs: Mapping[str, np.ndarray], trace: bool, steps: int) -> Result:
         began = perf_counter()
-        result = self._engine.run(inputs, self._slots.gather(slots), trace)
+        run = self._engine.run_once if steps == 1 else self._engine.run
+        result = run(inputs, self._slots.gather(slots), trace)
         self._slots.scatter(slots, result.state, steps)
         self._counters.ran(len(slots), steps, perf_counter() - began)
         return result

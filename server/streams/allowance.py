@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 
-from server.held import Held
+from server.contexts import Held
 
 _LEAST = 2**16  # bytes
 _ADDRESSES = 4

@@ -5,6 +5,7 @@ the steps of other sequences. Knows no messages and no keeper; `replies` collect
 """
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,6 @@ from server.streams.events import Answered, Event, Failed, FleetAnswered
 from server.streams.handles import Handles
 from server.streams.lines import Lines
 from server.streams.replies import Chunk, Fleet, Group, Mark
-from server.waiting import Queue, added, first
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class Window:
         self.outstanding = 0  # bytes of answers that are computed or to be computed, and not written
         self._lines: Lines[_Waiting] = Lines()
         self.waiting = self._lines.entries  # requests that wait
-        self._ready: Queue[_Waiting] = ()  # first in all of their lines: they take turns
+        self._ready: deque[_Waiting] | tuple[()] = ()  # first in all of their lines: they take turns
         self._held = 0  # bytes that wait
         self._blocks: dict[Block, Group] = {}  # with a batcher, oldest first
         self.gone = False  # the client is
@@ -144,10 +144,10 @@ class Window:
     def go_on(self) -> None:
         """Submits blocks while there is room, one of each request in turn."""
         while self._ready and self._fits(self._ready[0].head):
-            entry, self._ready = first(self._ready)
+            entry = self._ready.popleft()
             block, more = entry.take()
             if more:
-                self._ready = added(self._ready, entry)
+                self._ready.append(entry)
             else:
                 self._forget(entry)
             self._submit(entry.group, block)
@@ -172,13 +172,17 @@ class Window:
 
     def _put(self, entry: _Waiting, handles: Sequence[int]) -> None:
         if self._lines.put(entry, handles):
-            self._ready = added(self._ready, entry)
+            self._are_ready([entry])
 
     def _forget(self, entry: _Waiting) -> None:
         """Removes a request that waits no more; requests behind it may be ready."""
         self._held -= entry.size
-        for behind in self._lines.first(self._lines.remove(entry)):
-            self._ready = added(self._ready, behind)
+        self._are_ready(self._lines.first(self._lines.remove(entry)))
+
+    def _are_ready(self, entries: Sequence[_Waiting]) -> None:
+        if entries:
+            self._ready = self._ready or deque()
+            self._ready.extend(entries)
 
     def _submit(self, group: Group, block: Block) -> None:
         block.account = self._account

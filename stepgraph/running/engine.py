@@ -19,16 +19,30 @@ T = TypeVar("T")
 
 _BATCHES, _DRAWS = (2, 3, 5, 8, 17, 33, 64), 50  # sizes, and rows in each place, that `keep_bits` tries
 _FEWEST, _NUMBERS = 4, 2**18  # so many rows where they are wide, and numbers of a row in all places together
+_LANE = 2**16  # bytes of a lane of several rows: where more is computed, it is no use
 _WIDE = 64  # past this many rows a batch gains next to nothing (two layers of 128: 5.5 us a row at 64, 5.4 at 256)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Lane:
-    """The arrays that a step of one sequence alone is read from and written to, by the graph's names."""
+    """The arrays that a step of so many sequences is read from and written to."""
 
-    feeds: Mapping[str, np.ndarray]
-    values: Mapping[str, np.ndarray]
+    inputs: Mapping[str, np.ndarray]  # [1, B, ...row]; so are the outputs
+    state: np.ndarray | None  # [B, W]
+    outputs: Mapping[str, np.ndarray]
+    trace: np.ndarray | None
+    next_state: np.ndarray | None
     bound: session.Bound
+
+    def run(self, inputs: Mapping[str, np.ndarray], state: np.ndarray) -> Result:
+        for name, place in self.inputs.items():
+            place[...] = inputs[name]
+        if self.state is not None:
+            self.state[...] = state
+        self.bound.run()
+        outputs = {name: place.copy() for name, place in self.outputs.items()}
+        shown = None if self.trace is None else self.trace.copy()
+        return Result(outputs, shown, state if self.next_state is None else self.next_state)
 
 
 class Engine:
@@ -48,7 +62,7 @@ class Engine:
         self._shows = bool(graph.trace)  # a model whose state is declared may have no cells to look into
         names = [*(port.name for port in graph.outputs), *([NEXT_STATE] if self._carries else [])]
         self._names = {False: names, True: [*names, *([TRACE] if self._shows else [])]}  # without and with a trace
-        self._lanes: dict[bool, _Lane | None] = {}  # likewise
+        self._lanes: dict[bool, dict[int, _Lane]] = {False: {}, True: {}}  # likewise, by their rows
         self._seconds: dict[int, float] = {}
 
     @cached_property
@@ -76,32 +90,30 @@ class Engine:
         shown = _joined([values[-1][np.newaxis] for values in taken]) if trace and self._shows else None
         return Result(outputs, shown, state)
 
-    def run_alone(self, inputs: Mapping[str, np.ndarray], state: np.ndarray, trace: bool) -> Result:
-        """One step of one sequence, as `run` takes it with K = B = 1; its state is good until the next one.
+    def run_once(self, inputs: Mapping[str, np.ndarray], state: np.ndarray, trace: bool) -> Result:
+        """One step of B sequences, as `run` takes it with K = 1; its state is good until the next one.
 
         Raises:
             StepFailed: onnxruntime could not compute it.
         """
-        lane = self._lanes.get(trace)
-        if lane is None:
-            return self.run(inputs, state, trace)
-        for shaper in self._inputs:
-            lane.feeds[shaper.name][...] = shaper.to_graph(inputs[shaper.name])
-        if self._carries:
-            lane.feeds[STATE][...] = state
-        _computed(lane.bound.run)
-        outputs = {shaper.name: shaper.from_graph(lane.values[shaper.name].copy()) for shaper in self._outputs}
-        shown = lane.values[TRACE].copy()[np.newaxis] if trace and self._shows else None
-        return Result(outputs, shown, lane.values[NEXT_STATE] if self._carries else state)
+        lane = self._lanes[trace].get(len(state))
+        return self.run(inputs, state, trace) if lane is None else _computed(lane.run, inputs, state)
 
-    def _lane(self, inputs: Mapping[str, np.ndarray], state: np.ndarray, trace: bool) -> _Lane | None:
-        """Where steps of one sequence run, unless there is an array without elements or numbers."""
+    def _add_lane(self, inputs: Mapping[str, np.ndarray], state: np.ndarray, trace: bool) -> None:
+        """For steps of so many rows, unless they are large, or there is an array without elements or numbers."""
         values = dict(zip(self._names[trace], self._step(inputs, state, trace), strict=True))
         feeds = {name: x.copy() for name, x in self._feeds(inputs, state).items()}
-        for array in (*values.values(), *feeds.values()):
-            if not (array.size and array.dtype.kind in "fiub" and array.flags.c_contiguous):
-                return None
-        return _Lane(feeds, values, session.Bound(self._session, feeds, values))
+        arrays = (*values.values(), *feeds.values())
+        if not all(x.size and x.dtype.kind in "fiub" and x.flags.c_contiguous for x in arrays):
+            return
+        if len(state) > 1 and sum(x.nbytes for x in arrays) > _LANE:
+            return
+        taken = {shaper.name: shaper.from_graph(feeds[shaper.name]) for shaper in self._inputs}
+        given = {shaper.name: shaper.from_graph(values[shaper.name]) for shaper in self._outputs}
+        shown = values[TRACE][np.newaxis] if trace and self._shows else None
+        bound = session.Bound(self._session, feeds, values)
+        lane = _Lane(taken, feeds.get(STATE), given, shown, values.get(NEXT_STATE), bound)
+        self._lanes[trace][len(state)] = lane
 
     def _step(self, inputs: Mapping[str, np.ndarray], state: np.ndarray, trace: bool) -> list[np.ndarray]:
         return _computed(session.run, self._session, self._names[trace], self._feeds(inputs, state))
@@ -125,8 +137,9 @@ class Engine:
             self.run(feeds, state, trace=True)
             known = seconds[batch - 1] if seconds else min(self._timed(feeds, state) for _ in range(3))
             self._seconds[batch] = known
-            if batch == 1:
-                self._lanes = {shown: self._lane(feeds, state, shown) for shown in (False, True)}
+            for shown, lanes in self._lanes.items():
+                if len(lanes) == batch - 1:
+                    self._add_lane(feeds, state, shown)
             if batch >= _WIDE and self._seconds[batch] > patience:
                 break
 

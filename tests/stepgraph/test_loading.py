@@ -93,6 +93,28 @@ def test_the_step_graph_computes_what_the_operator_computes(
     np.testing.assert_allclose(result.trace[..., hidden.span], y[:, 0], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("trace", [False, True])
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_a_step_into_arrays_that_are_kept_has_the_bits_of_one_into_new_arrays(
+    kind: str, trace: bool, tmp_path: Path
+) -> None:
+    engine = loaded(operator(kind), tmp_path).engine
+    for rows in range(1, 6):  # one more than are warmed up
+        x = np.random.default_rng(rows).normal(size=(3, rows, INPUTS)).astype(np.float32)
+        state = again = engine.graph.settled(rows)
+        earlier = []
+        for step in range(len(x)):
+            new = engine.run({"x": x[step : step + 1]}, state, trace)
+            kept = engine.run_once({"x": x[step : step + 1]}, again, trace)
+            state, again = new.state, kept.state.copy()
+            earlier.append((new, kept))
+            assert np.array_equal(state, again)
+        for new, kept in earlier:  # what was given stays as it was
+            assert all(np.array_equal(kept.outputs[name], values) for name, values in new.outputs.items())
+            assert (kept.trace is None) is (not trace)
+            assert new.trace is None or (kept.trace is not None and np.array_equal(kept.trace, new.trace))
+
+
 @pytest.mark.parametrize("direction", ["bidirectional", "reverse"])
 @pytest.mark.parametrize("kind", BLOCKS)
 def test_a_cell_that_needs_the_future_is_refused_by_its_name(kind: str, direction: str, tmp_path: Path) -> None:

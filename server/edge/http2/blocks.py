@@ -37,15 +37,10 @@ class Blocks:
         self._limits = limits
         self._decoder = hpack.Decoder(max_header_list_size=limits.header_list)
         self._decoder.header_table.dynamic_entries = _Entries()  # type: ignore[assignment] # a deque takes 700 bytes more
-        self._number = 0  # the stream whose block is not whole; 0: there is none
+        self.unfinished = 0  # the stream whose block is not whole, after which nothing may come but its continuation
         self._ends = False
         self._data = bytearray()
         self._fragments = 0
-
-    @property
-    def unfinished(self) -> bool:
-        """Whether nothing may come but a continuation."""
-        return self._number != 0
 
     def begin(self, flags: int, number: int, payload: bytes) -> Block | None:
         """A HEADERS frame. None: continuations are to come."""
@@ -56,12 +51,13 @@ class Blocks:
             if len(payload) < 5 or U32.unpack_from(payload)[0] & MOST_WINDOW == number:
                 raise ConnectionFault(Code.PROTOCOL_ERROR, "a priority is cut, or a stream depends on itself")
             payload = payload[5:]
-        self._number, self._ends, self._data, self._fragments = number, bool(flags & END_STREAM), bytearray(payload), 0
+        self.unfinished, self._ends = number, bool(flags & END_STREAM)
+        self._data, self._fragments = bytearray(payload), 0
         return self._whole() if flags & END_HEADERS else None
 
     def go_on(self, flags: int, number: int, payload: bytes) -> Block | None:
         """A CONTINUATION frame."""
-        if not self.unfinished or number != self._number:
+        if not self.unfinished or number != self.unfinished:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "a continuation of another block, or of one that is whole")
         self._fragments += 1
         self._data += payload
@@ -70,7 +66,7 @@ class Blocks:
         return self._whole() if flags & END_HEADERS else None
 
     def _whole(self) -> Block:
-        number, self._number = self._number, 0
+        number, self.unfinished = self.unfinished, 0
         try:
             found = self._decoder.decode(bytes(self._data), raw=True)
         except hpack.HPACKError as error:

@@ -15,7 +15,6 @@ from server.edge.http2 import compression
 from server.edge.http2.frames import Code
 from server.edge.http2.large import LargeMessage
 from server.edge.http2.life import State
-from server.waiting import Queue, added, first
 
 if TYPE_CHECKING:
     from server.edge.dialect import Listener
@@ -50,7 +49,7 @@ class Call:
         self._parse = handler.request_deserializer or bytes
         self._loop = connection.server.loop
         # inwards
-        self._messages: Queue[tuple[bytes, bool]] = ()
+        self._messages: list[tuple[bytes, bool]] = []  # few enough, in a window of 64 KiB, to take the first of a list
         self._half_closed = False
         self._reader: asyncio.Future[None] | None = None
         self._asked = False  # for a message that is not here
@@ -149,7 +148,7 @@ class Call:
         if message is None:
             return None
         self._asked = False
-        _, self._messages = first(self._messages)
+        del self._messages[0]
         self._stream.took(len(data))
         return self._parse(message)
 
@@ -274,15 +273,16 @@ class Call:
 
     def message(self, data: bytes, compressed: bool) -> None:
         """See Receiver."""
-        self._end_large()
+        if self._large is not None:
+            self._end_large()
         if not self._messages:
-            self.client.heard(self)
-        self._messages = added(self._messages, (data, compressed))
+            self.client.hearing.append(self)
+        self._messages.append((data, compressed))
 
     def half_closed(self) -> None:
         """See Receiver."""
         self._half_closed = True
-        self.client.heard(self)
+        self.client.hearing.append(self)
 
     def writable(self) -> None:
         """See Receiver; likewise when the connection takes more."""

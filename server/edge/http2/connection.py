@@ -42,7 +42,7 @@ class Connection(asyncio.Protocol):
         self.full = False  # the socket takes no more for now
         self._transport: asyncio.Transport | SecureTransport
         self._codec: Codec
-        self._hearing: list[Call] = []  # those of which something came in this read
+        self.hearing: list[Call] = []  # those of which a message, or the end, came in this read
         self._reads = False
         self._reading = server.beginners  # shares the time of a turn
         self._unread = b""  # that was read and waits for its turn
@@ -81,15 +81,12 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
         if self._closing:
-            return
+            return None
         self._heard = True
+        if not self._due and self._reading.left > 0:
+            return self._take(data)
         self._unread += data
-        if self._due:
-            self._read_or_wait()
-        elif self._reading.left > 0:
-            self._take_turn()
-        else:
-            self._wait_for_turn()
+        return self._read_or_wait() if self._due else self._wait_for_turn()
 
     def _wait_for_turn(self) -> None:
         self._due = True
@@ -97,18 +94,22 @@ class Connection(asyncio.Protocol):
         self._read_or_wait()
 
     def _take_turn(self) -> None:
+        data, self._unread, self._due = self._unread, b"", False
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
         """Takes what was read, for `_TURN` at most; what is left waits until others had their turn."""
-        data, at, reading = self._unread, 0, self._reading
+        at, reading = 0, self._reading
         began = now = perf_counter()
         while at < len(data) and now - began < _TURN and not self._closing:
             piece = data[at : at + _PIECE]
-            at += len(piece) - self._take(piece)
+            at += len(piece) - self._take_piece(piece)
             now = perf_counter()
-        self._unread, self._due = data[at:], False
         if self._out and not self._closing:
             self.flush()
-        reading.took(now - began)
-        if self._unread and not self._closing:
+        reading.left -= now - began
+        if at < len(data) and not self._closing:
+            self._unread = data[at:]
             self._wait_for_turn()
         elif self._waits or self.full:
             self._read_or_wait()
@@ -119,12 +120,14 @@ class Connection(asyncio.Protocol):
             self._waits = waits
             (self._transport.pause_reading if waits else self._transport.resume_reading)()
 
-    def _take(self, data: bytes) -> int:
-        """How many of its last bytes are left."""
+    def _take_piece(self, data: bytes) -> int:
+        """How many of its last bytes are left. Each call hears at once of messages that came together: they batch."""
         left, self._reads = 0, True
         try:
             left = self._codec.receive(data, _BLOCKS)
-            self._tell()
+            hearing, self.hearing = self.hearing, []
+            for call in hearing:
+                call.came()
         except ConnectionFault as fault:
             self._fail(fault.code, str(fault))
         except Exception:
@@ -132,12 +135,6 @@ class Connection(asyncio.Protocol):
             self._fail(Code.INTERNAL_ERROR, "the server failed")
         self._reads = False
         return left
-
-    def _tell(self) -> None:
-        """Of messages that came together each call hears at once, so that their steps can share a batch."""
-        calls, self._hearing = self._hearing, []
-        for call in calls:
-            call.came()
 
     def eof_received(self) -> bool:
         """See asyncio.Protocol. Its socket is closed in a turn of its own: a thousand that end at once take 15 ms."""
@@ -199,10 +196,6 @@ class Connection(asyncio.Protocol):
             if self._codec.leaving:
                 self.close()
 
-    def heard(self, call: Call) -> None:
-        """A message of a call came, or its end."""
-        self._hearing.append(call)
-
     # Writing ----------------------------------------------------------------------------------------------------------
 
     def _put(self, data: bytes) -> None:
@@ -213,8 +206,7 @@ class Connection(asyncio.Protocol):
     def flush(self) -> None:
         """Hands to the transport what was put, in one write."""
         out, self._out = self._out, []
-        if not self._transport.is_closing():
-            self._transport.write(b"".join(out))
+        self._transport.write(b"".join(out))
 
     # The end ----------------------------------------------------------------------------------------------------------
 

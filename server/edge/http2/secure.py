@@ -136,6 +136,8 @@ class SecureTransport(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """See asyncio.Transport."""
+        if self._socket.is_closing():
+            return None
         if not self._ready:
             return self._early.append(data)
         sent = self._tls.write(data) if data else 0

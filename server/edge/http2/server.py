@@ -112,7 +112,7 @@ class Http2Server:
             connection = Connection(self)
             return connection if tls is None else SecureTransport(connection, tls())
 
-        self._open = Sockets(self.loop)
+        self._open = Sockets(self.loop, (self.beginners.begin, self.others.begin))
         for listening in self._sockets:
             self._open.listen(listening, made)
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ _ACCEPTED = 8  # connections that are accepted in one turn: likewise
 _BACKLOG = 1_024  # connections that wait to be accepted
 _READ = 2**16  # bytes that are read of a connection at a time
 _NOT_NOW = BlockingIOError, InterruptedError
+_IN, _OUT, _ENDED = select.EPOLLIN, select.EPOLLOUT, select.EPOLLHUP | select.EPOLLERR
 
 
 class _Watched(Protocol):
@@ -31,10 +32,16 @@ class _Watched(Protocol):
 
 
 class Sockets:
-    """Of one server, in its event loop. For the loop they are one file: Linux's epoll knows which of them are ready."""
+    """Of one server, in its event loop. For the loop they are one file: Linux's epoll knows which of them are ready.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    Args:
+        loop: the event loop.
+        begins: these are called at the beginning of each turn.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, begins: Sequence[Callable[[], None]] = ()) -> None:
         self.loop = loop
+        self._begins = begins
         self._epoll = select.epoll()
         self._watched: dict[int, _Watched] = {}
         self._doors: list[_Door] = []
@@ -71,6 +78,8 @@ class Sockets:
 
     def _turn(self) -> None:
         """Those that are left out are ready in the next turn too; epoll puts those that were looked at behind them."""
+        for begin in self._begins:
+            begin()
         for number, events in self._epoll.poll(0, _AT_ONCE):
             if (watched := self._watched.get(number)) is not None:
                 watched.ready(events)
@@ -151,11 +160,11 @@ class Socket(asyncio.Transport):
 
     def ready(self, events: int) -> None:
         """See _Watched."""
-        if events & select.EPOLLOUT:
+        if events & _OUT:
             self._send_unsent()
-        if events & select.EPOLLIN and not self._paused:
+        if events & _IN and not self._paused:
             self._read()
-        elif events & (select.EPOLLHUP | select.EPOLLERR):
+        elif events & _ENDED:
             self._lose(None)
 
     def _read(self) -> None:

@@ -16,10 +16,10 @@ from server.edge.oip.served import Done, Result, User
 from server.edge.oip.statistics import Statistics
 from server.edge.prediction import Prediction
 from server.errors import OverLimit, TidegateError
+from server.futures import settle
 from server.runtime.input_check import Named
 from server.runtime.served_model import ServedModel
 from server.streams.trace import Manner, Selection
-from server.waiting import settle
 
 log = logging.getLogger(__name__)
 

@@ -172,7 +172,7 @@ async def test_a_connection_that_waits_for_its_turn_is_not_read_beyond_what_may_
     async with serving() as (_, _service, server):
         one = client(server)
         one.data_received(request(b"/t.T/Wait"))
-        server.others.took(1.0)
+        server.others.left = 0.0
         for _ in range(3):
             one.data_received(200 * frames.frame(frames.PING, 0, 0, bytes(8)) * 10)
         assert one._transport.pause_reading.call_count == 1  # type: ignore[attr-defined]
