@@ -14,7 +14,7 @@ from stepgraph.errors import ModelRefused
 from stepgraph.loading import load
 from stepgraph.report import remarks, state_homes
 
-CASES = Path(__file__).parent / "cases"
+CASES = Path(__file__).parents[1] / "cases"
 BATCH, STEPS, INPUTS, CONTEXT, HIDDEN = 2, 200, 3, 5, 8
 SEQUENCE = {"x": {0: "batch", 1: "time"}, "y": {0: "batch", 1: "time"}}
 BOTH = SEQUENCE | {"k": {0: "batch"}}
