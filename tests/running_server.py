@@ -13,16 +13,21 @@ from threading import Condition, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Self
 
+from tests.forked_server import ROOT, ForkedServer
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-ROOT = Path(__file__).parents[1]
 _CACHE = TemporaryDirectory(prefix="tidegate-cache-")  # all servers of a run share it, as they would at home
 PATIENCE = 240  # seconds: what is waited for comes within a fraction of it, or something is broken
 
 
 class RunningServer:
-    """`python -m server` over a folder of models. Leaving the context kills it if it has not ended."""
+    """`python -m server` over a folder of models. Leaving the context kills it if it has not ended.
+
+    It is forked, which is quicker, unless it has a `prefix`, several workers, an `environment` that the interpreter or
+    a library may read, or is to be `fresh`: an interpreter of its own.
+    """
 
     def __init__(
         self,
@@ -30,6 +35,7 @@ class RunningServer:
         *arguments: str,
         environment: Mapping[str, str | None] | None = None,
         prefix: Sequence[str] = (),
+        fresh: bool = False,
     ) -> None:
         variables = {key: value for key, value in os.environ.items() if not key.startswith("TIDEGATE_")}
         variables["TIDEGATE_CACHE"] = os.environ.get("TIDEGATE_TEST_CACHE", _CACHE.name)
@@ -44,13 +50,14 @@ class RunningServer:
         self._news = Condition()
         self._ended = False
         self.lines: list[str] = []
-        self.process = subprocess.Popen(
-            [*prefix, sys.executable, "-m", "server", "--models", str(models), *given, *arguments],
-            cwd=ROOT,
-            env=variables,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        arguments = ("--models", str(models), *given, *arguments)
+        ours = all(name.startswith("TIDEGATE_") for name in environment or {})
+        self.process: subprocess.Popen[str] | ForkedServer
+        if ours and not prefix and not fresh and "--workers" not in arguments:
+            self.process = ForkedServer(arguments, variables)
+        else:
+            command = [*prefix, sys.executable, "-m", "server", *arguments]
+            self.process = subprocess.Popen(command, cwd=ROOT, env=variables, stderr=subprocess.PIPE, text=True)
         self._reader = Thread(target=self._read, daemon=True)
         self._reader.start()
 
