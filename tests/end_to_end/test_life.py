@@ -100,7 +100,7 @@ async def test_it_is_serving_once_every_model_was_tried_while_what_takes_long_go
 async def test_a_server_that_is_asked_to_stop_lets_open_sequences_finish(
     start: Callable[..., RunningServer], lstm_only: Path
 ) -> None:
-    server = start(lstm_only, "--grace-seconds", "1000").ready()
+    server = start(lstm_only, "--grace-seconds", "1000", fresh=True).ready()
     async with grpc.aio.insecure_channel(server.address) as channel, RawStream(server.address) as stream:
         states = watch(channel)
         assert await following(states) == SERVING
@@ -150,7 +150,7 @@ async def test_those_who_watch_its_health_do_not_keep_a_server_from_stopping(
 
 
 def test_a_server_without_clients_stops_at_once(start: Callable[..., RunningServer], lstm_only: Path) -> None:
-    server = start(lstm_only, "--grace-seconds", "1000").ready()
+    server = start(lstm_only, "--grace-seconds", "1000", fresh=True).ready()
     server.terminate()
     assert server.wait() == 0
     assert "stopped" in server.log
@@ -285,7 +285,7 @@ def test_a_server_that_is_asked_to_stop_while_it_looks_into_a_file_does_so_at_on
 ) -> None:
     put(tmp_path, "hang", endless())
     put(tmp_path, "hang-too", endless())
-    server = start(tmp_path, "--load-seconds", "1000")
+    server = start(tmp_path, "--load-seconds", "1000", fresh=True)
     job = server.job()
     server.terminate()
     assert server.wait() == 0
@@ -330,7 +330,7 @@ def test_a_port_that_is_taken_is_one_clear_line(start: Callable[..., RunningServ
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        server = start(lstm_only, "--port", str(port))
+        server = start(lstm_only, "--port", str(port), fresh=True)
         assert server.wait() == 1
     errors = [line for line in server.lines if "ERROR" in line]
     assert len(errors) == 1, server.log
@@ -339,7 +339,7 @@ def test_a_port_that_is_taken_is_one_clear_line(start: Callable[..., RunningServ
 
 
 def test_a_repository_that_is_not_there_is_one_clear_line(start: Callable[..., RunningServer], tmp_path: Path) -> None:
-    server = start(tmp_path / "nothing")
+    server = start(tmp_path / "nothing", fresh=True)
     assert server.wait() == 1
     assert len(server.lines) == 1, server.log
     assert "is not a folder" in server.log
@@ -358,7 +358,7 @@ def test_a_repository_that_is_not_there_is_one_clear_line(start: Callable[..., R
 def test_a_wrong_setting_is_told_with_status_2(
     start: Callable[..., RunningServer], lstm_only: Path, arguments: tuple[str, ...], words: str
 ) -> None:
-    server = start(lstm_only, *arguments)
+    server = start(lstm_only, *arguments, fresh=True)
     assert server.wait() == 2
     assert words in server.log
     assert "Traceback" not in server.log
