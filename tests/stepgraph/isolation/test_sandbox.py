@@ -37,7 +37,7 @@ class Said:
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(Limits(120, 64), "tests.dying_worker") as sandbox:
+    with Sandbox(Limits(120, 64), "tests.stepgraph.isolation.dying_worker") as sandbox:
         yield sandbox
 
 
@@ -53,7 +53,7 @@ def test_a_job_may_write_more_to_stderr_than_a_pipe_holds(sandbox: Sandbox) -> N
 
 
 def test_one_that_was_closed_comes_back_when_it_is_asked() -> None:
-    with Sandbox(Limits(120, 64), "tests.dying_worker") as sandbox:
+    with Sandbox(Limits(120, 64), "tests.stepgraph.isolation.dying_worker") as sandbox:
         sandbox.close()
         assert sandbox.ask(Said, "well", FILE) == Said(str(FILE))
         sandbox.close()
@@ -66,14 +66,14 @@ def test_a_process_that_cannot_be_started_refuses_the_file_and_leaves_no_socket_
     def full(*_: object, **__: object) -> None:
         raise OSError("there is no room for a process")
 
-    with Sandbox(Limits(120, 64), "tests.dying_worker") as sandbox, monkeypatch.context() as patch:
+    with Sandbox(Limits(120, 64), "tests.stepgraph.isolation.dying_worker") as sandbox, monkeypatch.context() as patch:
         patch.setattr(subprocess, "Popen", full)
         with pytest.raises(ModelRefused, match="there is no room for a process"):
             sandbox.ask(Said, "well", FILE)  # a socket that is dropped open is a warning, and so an error
 
 
 def test_closing_it_ends_the_job_that_is_under_way() -> None:
-    with Sandbox(Limits(120, 64), "tests.dying_worker") as sandbox:
+    with Sandbox(Limits(120, 64), "tests.stepgraph.isolation.dying_worker") as sandbox:
         sandbox.ask(Said, "well", FILE)
         process = sandbox._process
         assert process is not None
@@ -97,7 +97,7 @@ def test_closing_it_ends_the_job_that_is_under_way() -> None:
 
 
 def test_a_process_that_died_is_started_anew() -> None:
-    with Sandbox(Limits(120, 64), "tests.dying_worker") as sandbox:
+    with Sandbox(Limits(120, 64), "tests.stepgraph.isolation.dying_worker") as sandbox:
         sandbox.ask(Said, "well", FILE)
         assert sandbox._process is not None
         sandbox._process.kill()
