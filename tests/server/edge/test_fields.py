@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.edge.dialect import Bundle
+from server.edge.fields import check_fields
 from server.edge.native import requests
 from server.errors import OverLimit, Reason, Refusal
 from tests.raw_stream import fleet, open_, steps
@@ -102,3 +103,21 @@ def test_what_is_damaged_anywhere_is_refused_or_read_and_breaks_nothing(
     place = int(at * len(message))
     spoilt = (message[:place] + damage + message[place + len(damage) :])[: int(cut * len(message)) + 1]
     assert all(isinstance(request, StreamRequest | Refusal) for request in read(spoilt))
+
+
+def test_what_is_looked_at_is_in_proportion_to_a_message_whose_fields_change_their_length_again_and_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked: list[int] = []
+    frombuffer = np.frombuffer
+
+    def noted(data: bytes, kind: type[np.uint8], count: int = -1, offset: int = 0) -> np.ndarray:
+        looked.append(count)
+        return frombuffer(data, kind, count, offset)
+
+    monkeypatch.setattr(np, "frombuffer", noted)
+    ids = [f"route-{number:0{20 + number // 2 % 2}}" for number in range(10_000)]
+    message = StreamRequest(resume=Resume(sequence_ids=ids, answered=bytes(10_000)))
+    data = message.SerializeToString()
+    check_fields(data, StreamRequest)
+    assert sum(looked) < 64 * len(data)
