@@ -7,19 +7,25 @@ import re
 import signal
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Condition, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Self
 
-from tests.forked_server import ROOT, ForkedServer
+from tests.forked import ROOT, ForkedProcess, Forker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _CACHE = TemporaryDirectory(prefix="tidegate-cache-")  # all servers of a run share it, as they would at home
 PATIENCE = 240  # seconds: what is waited for comes within a fraction of it, or something is broken
+
+
+@cache
+def _forker() -> Forker:
+    return Forker("server.operations.lifecycle", "server.stores.sqlite.store")
 
 
 class RunningServer:
@@ -52,12 +58,15 @@ class RunningServer:
         self.lines: list[str] = []
         arguments = ("--models", str(models), *given, *arguments)
         ours = all(name.startswith("TIDEGATE_") for name in environment or {})
-        self.process: subprocess.Popen[str] | ForkedServer
+        self.process: subprocess.Popen[bytes] | ForkedProcess
+        said, stderr = os.pipe()
         if ours and not prefix and not fresh and "--workers" not in arguments:
-            self.process = ForkedServer(arguments, variables)
+            self.process = _forker().start("server", arguments, variables, ROOT, (0, 1, stderr))
         else:
             command = [*prefix, sys.executable, "-m", "server", *arguments]
-            self.process = subprocess.Popen(command, cwd=ROOT, env=variables, stderr=subprocess.PIPE, text=True)
+            self.process = subprocess.Popen(command, cwd=ROOT, env=variables, stderr=stderr)
+        os.close(stderr)
+        self._said = os.fdopen(said, encoding="utf-8")
         self._reader = Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -119,7 +128,7 @@ class RunningServer:
         return status
 
     def _read(self) -> None:
-        with self.process.stderr as lines:
+        with self._said as lines:
             for line in lines:
                 with self._news:
                     self.lines.append(line)

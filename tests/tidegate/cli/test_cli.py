@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.tidegate.cli.forked import Forked
+from tests.forked import Forker
 from tests.tidegate.fake_server import FakeServer, expected
 from tidegate.cli.arguments import read
 
@@ -26,14 +26,16 @@ TABLE = "left,right\n" + "".join(f"{left},{right}\n" for left, right in ROWS)
 
 
 @cache
-def forked() -> Forked:
-    """COMMAND, which is started some two hundred times: without what its imports take."""
-    return Forked(COMMAND[-1], "tidegate.cli.running")
+def forker() -> Forker:
+    """For COMMAND, which is started some two hundred times: without what its imports take."""
+    return Forker("tidegate.cli.running")
 
 
 def run(server: FakeServer | str, *arguments: str, given: str | bytes = "") -> subprocess.CompletedProcess[str]:
     address = server if isinstance(server, str) else server.address
-    done = forked().run(["--server", address, *arguments], given.encode() if isinstance(given, str) else given)
+    done = forker().run(
+        COMMAND[-1], ["--server", address, *arguments], given.encode() if isinstance(given, str) else given
+    )
     assert b"Traceback" not in done.stderr, done.stderr.decode()
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
