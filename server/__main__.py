@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from server import options
-from server.operations.process import leave, run
+from server.operations.process import leave, open_what_is_closed, run
 from server.settings import Settings
 
 COMMANDS = {
@@ -24,6 +24,7 @@ COMMANDS = {
 
 def main() -> int:
     """Runs until stopped; the process's exit status."""
+    open_what_is_closed()
     arguments = sys.argv[1:]
     if arguments and arguments[0] in COMMANDS:
         status: int = import_module(COMMANDS[arguments[0]]).main(arguments[1:])

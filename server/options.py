@@ -176,6 +176,8 @@ def _check(parser: argparse.ArgumentParser, settings: Settings) -> None:
             f"--workers is {settings.workers}, but --store {settings.store} is of one process alone: no worker could "
             "go on with another's sequences; expected sqlite:FILE or valkey://HOST:PORT/DB"
         )
+    if settings.host in ("", "unix:"):
+        parser.error(f"--host is {settings.host!r}; expected an address of this machine, or unix:PATH")
     if settings.workers > 1 and settings.host.startswith("unix:"):
         parser.error(f"--workers is {settings.workers}, but a Unix socket is of one process alone")
     last = settings.metrics_port + settings.workers - 1

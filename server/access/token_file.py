@@ -10,7 +10,7 @@ from pathlib import Path
 
 from server.access import token
 from server.access.token import BadToken, Token
-from tidegate.files import replacing
+from tidegate.files import replacing, whole
 
 _MOST = 2**24  # bytes
 
@@ -24,11 +24,13 @@ class TokenFile:
     def read(self) -> dict[str, Token]:
         """All tokens, by name. Raises OSError: there is no such file, or something in it is wrong; then none count."""
         try:
-            with self.path.open("rb") as file:
+            with whole(self.path) as file:
                 self._check_rights(os.fstat(file.fileno()))
                 data = file.read(_MOST + 1)
         except FileNotFoundError:
             raise OSError(f"there is no file of tokens {self.path}: `python -m server token add` makes it") from None
+        except OSError as error:
+            raise OSError(f"the file of tokens {self.path} cannot be read: {error.strerror or error}") from None
         return self._parsed(data)
 
     @contextmanager

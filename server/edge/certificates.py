@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from server.stamp import Stamp, stamp_of
+from tidegate.files import whole
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +112,8 @@ def _read(files: Files) -> Identity:
 
 def _bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with whole(path) as file:
+            return file.read()
     except OSError as error:
         raise OSError(f"{path} cannot be read ({error.strerror})") from error
 

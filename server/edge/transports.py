@@ -17,6 +17,13 @@ UNIX = "unix:"  # a host that begins so is the path of a Unix socket
 _OWN = 0o177  # what is taken from the rights of a new file: only this user may connect
 
 
+def place(host: str, port: int) -> str:
+    """Where a listener is, as clients write it: HOST:PORT, with an IPv6 address in brackets, or unix:PATH."""
+    if host.startswith(UNIX):
+        return host
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+
+
 class Transport(Protocol):
     """One listener, and the services that it serves."""
 
@@ -69,7 +76,7 @@ class GrpcTransport:
             with _new_socket(host.removeprefix(UNIX)):
                 self._add(host)
         else:
-            port = self._add(f"{host}:{port}")
+            port = self._add(place(host, port))
         await self._server.start()
         return port
 
@@ -119,9 +126,14 @@ def _new_socket(path: str) -> Iterator[str]:
 def remove_socket(path: str) -> None:
     """Removes a Unix socket that no process listens on. Raises OSError: one does, or it is another kind of file."""
     with suppress(FileNotFoundError):
-        if not stat.S_ISSOCK(Path(path).lstat().st_mode):
-            raise OSError(f"{path} is there and is no socket")
-        with socket.socket(socket.AF_UNIX) as probe, suppress(ConnectionRefusedError):
-            probe.connect(path)
-            raise OSError(f"another server listens on {path}")
+        check_socket(path)
         Path(path).unlink()
+
+
+def check_socket(path: str) -> None:
+    """Raises OSError: a process listens on this Unix socket, or it is another kind of file, or is not there."""
+    if not stat.S_ISSOCK(Path(path).lstat().st_mode):
+        raise OSError(f"{path} is there and is no socket")
+    with socket.socket(socket.AF_UNIX) as probe, suppress(ConnectionRefusedError):
+        probe.connect(path)
+        raise OSError(f"another server listens on {path}")

@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from server.edge.transports import UNIX
+from server.edge.transports import place
 from server.operations.connections import certificates
 from server.options import read
 from server.settings import Settings
@@ -23,7 +23,7 @@ TIMEOUT = 3.0  # seconds; less than a container engine waits for this command
 def main() -> int:
     settings = read(sys.argv[1:])
     # 0.0.0.0, as a destination, is this machine
-    address = settings.host if settings.host.startswith(UNIX) else f"{settings.host}:{settings.port}"
+    address = place(settings.host, settings.port)
     try:
         status = ask(channel(address, settings))
     except grpc.RpcError as error:

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import logging
 import os
-import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -27,7 +26,7 @@ from server.edge.backend import Backend
 from server.edge.native.service import SERVICE, Servicer
 from server.edge.oip import service as oip
 from server.edge.standard import Health, Reflection
-from server.edge.transports import UNIX, remove_socket
+from server.edge.transports import UNIX, place, remove_socket
 from server.lives import Lives
 from server.meter import LimitsOf
 from server.operations import connections, exposure, sample
@@ -35,6 +34,7 @@ from server.operations.following import Following
 from server.operations.journal import Journal
 from server.operations.memory import Memory
 from server.operations.metrics import Metrics
+from server.operations.process import obey
 from server.operations.pulse import Pulse
 from server.repository.repository import Repository
 from server.runtime.observer import Observer
@@ -82,8 +82,7 @@ class Server:
 
     async def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Starts, serves until SIGTERM or SIGINT, drains and stops; `ready` is called once it serves."""
-        for sign in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(sign, self.ask_to_stop)
+        obey(self.ask_to_stop)
         starting, stopping = asyncio.create_task(self.start()), asyncio.create_task(self._stopping.wait())
         await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
@@ -100,8 +99,7 @@ class Server:
 
     @property
     def address(self) -> str:
-        host = self._settings.host
-        return host if host.startswith(UNIX) else f"{host}:{self.port}"
+        return place(self._settings.host, self.port)
 
     def ask_to_stop(self) -> None:
         self._stopping.set()
@@ -225,7 +223,7 @@ def _observer(name: str) -> Observer | None:
     module, _, kind = name.partition(":")
     try:
         made: Observer = getattr(import_module(module), kind)()
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:
         raise OSError(f"--observer is {name!r}; expected MODULE:CLASS, which can be imported ({error})") from error
     return made
 

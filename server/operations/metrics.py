@@ -18,6 +18,7 @@ from prometheus_client.utils import floatToGoString
 
 from server.durability.keeper import StoreSample
 from server.edge.certificates import CertificateSample
+from server.edge.transports import place
 from server.operations.exposure import refused
 from server.operations.page import Page
 from server.operations.sample import ModelSample, Sample
@@ -89,7 +90,7 @@ class Metrics(Collector):
         try:
             self._page = Page(host.strip("[]"), port, make_wsgi_app(self._registry), self._silence)
         except OSError as error:
-            raise refused(f"{host}:{port} for metrics", error) from error
+            raise refused(f"{place(host, port)} for metrics", error) from error
 
     async def stop(self) -> None:
         await asyncio.to_thread(self._page.stop)
@@ -128,8 +129,8 @@ def _counted(family: Counter | Gauge, counts: Mapping[Any, int]) -> Metric:
 def _families(
     table: Table, labels: Sequence[str], samples: Mapping[Any, ModelSample | StoreSample | CertificateSample | Sample]
 ) -> Iterator[Metric]:
-    for name, (kind, place, text) in table.items():
-        family, value = kind(f"tidegate_{name}", text, labels=labels), attrgetter(place)
+    for name, (kind, where, text) in table.items():
+        family, value = kind(f"tidegate_{name}", text, labels=labels), attrgetter(where)
         for key, sample in samples.items():
             family.add_metric(key, *_added(value(sample)))
         yield family

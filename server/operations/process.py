@@ -3,8 +3,11 @@
 import asyncio
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Coroutine
+from functools import partial
+from pathlib import Path
 from threading import Timer
 from typing import Any, NoReturn
 
@@ -18,6 +21,7 @@ from server.settings import Settings
 
 log = logging.getLogger("server")
 
+_READ_ANEW = "SIGHUP: models, certificates and tokens are read anew whenever they change; settings need a restart"
 _LAST = 2.0  # seconds for threads that are still at work
 _SWITCH = 2e-4  # seconds after which a thread that works yields to the event loop: the usual 5 ms are many steps
 
@@ -38,6 +42,22 @@ def run(settings: Settings, life: Callable[[], Coroutine[Any, Any, None]], name:
         log.error("%s", error)  # noqa: TRY400 # the sentence is enough: the port is taken, or may not be opened
         return 1
     return 0
+
+
+def obey(stop: Callable[[], None]) -> None:
+    """Has SIGTERM and SIGINT, and in a terminal that is closed SIGHUP, call `stop`; elsewhere SIGHUP is logged."""
+    loop = asyncio.get_running_loop()
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(sign, stop)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        loop.add_signal_handler(signal.SIGHUP, stop if os.isatty(0) else partial(log.info, _READ_ANEW))
+
+
+def open_what_is_closed() -> None:
+    """Opens the standard streams that are closed: else a file or a socket gets their number, and what is printed."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 # until the end
 
 
 def leave(status: int) -> NoReturn:

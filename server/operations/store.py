@@ -119,7 +119,8 @@ def _check(store: Store) -> int:
         census.faults.append(f"the counters say {usage}")
     for fault in census.faults:
         print(fault)
-    print(f"{census.sequences} sequences, {census.parked} of them parked; {census.checkpoints} checkpoints were read")
+    sequences = "1 sequence" if census.sequences == 1 else f"{census.sequences} sequences"
+    print(f"{sequences}, {census.parked} of them parked; checkpoints read: {census.checkpoints}")
     return int(bool(census.faults))
 
 

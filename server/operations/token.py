@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -147,12 +148,13 @@ def _parser(environment: Mapping[str, str]) -> Parser:
 
 
 def _count(text: str) -> int:
-    if (value := int(text)) < 0:
-        raise ValueError
-    return value
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a whole number, 0 or more")
+    return int(text)
 
 
 def _rate(text: str) -> float:
-    if not 0 <= (value := float(text)) < inf:
-        raise ValueError
-    return value
+    with suppress(ValueError):
+        if 0 <= (value := float(text)) < inf:
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r}; expected a number, 0 or more")

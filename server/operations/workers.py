@@ -5,7 +5,6 @@ This process starts them, and starts those again that end; it knows no gRPC and 
 
 import asyncio
 import logging
-import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic
 
+from server.edge.transports import place
 from server.operations.exposure import refused
+from server.operations.process import obey
 from server.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -43,8 +44,7 @@ class Workers:
 
         Raises OSError: the port is taken, or the first worker cannot start.
         """
-        for sign in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(sign, self._stop)
+        obey(self._stop)
         with reserved(self._settings.host, self._settings.port) as port:
             keepers = [asyncio.create_task(self._keep(number, port)) for number in range(self._settings.workers)]
             try:
@@ -118,7 +118,7 @@ def reserved(host: str, port: int) -> Iterator[int]:
             alone.bind(address)
         held = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise refused(f"{host}:{port}", error) from error
+        raise refused(place(host, port), error) from error
     with held:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         held.bind(address)

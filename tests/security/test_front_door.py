@@ -44,6 +44,7 @@ async def test_a_token_that_was_changed_while_the_server_was_away_resumes_its_se
             with pytest.raises(tidegate.AccessDenied) as refused:
                 await stranger.sequence("recall")
             assert refused.value.reason == "UNAUTHENTICATED"
+            assert str(refused.value).count("connect with token_file=") == (shown is None)
     trust = {"ca": authority.file, "token_file": file, "timeout": 120, "resume_within": 120, "resuming": SOON}
     async with tidegate.AsyncClient(address, **trust) as client, client.sequence("recall") as sequence:
         answers = [[*(await sequence.step(ROW)).output] for _ in range(10)]

@@ -103,6 +103,8 @@ def test_the_page_of_the_settings_is_what_the_code_says() -> None:
         (["--metrics-port", "65530", "--workers", "9"], {}, "65538 for the last worker"),
         (["--keep-checkpoints", "251"], {}, "--keep-checkpoints is 251; expected 1 to 250"),
         (["--nothing"], {}, "--nothing"),
+        (["--host", ""], {}, "--host is ''; expected an address of this machine, or unix:PATH"),
+        (["--host", "unix:"], {}, "--host is 'unix:'; expected an address"),
     ],
 )
 def test_a_wrong_setting_ends_with_status_2_and_a_sentence(

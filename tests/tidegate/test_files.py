@@ -1,12 +1,13 @@
 """Files that take the place of others: their owner's alone, and whole or not there at all."""
 
 import os
+import re
 import stat
 from pathlib import Path
 
 import pytest
 
-from tidegate.files import replacing
+from tidegate.files import replacing, whole
 
 
 def test_a_file_takes_its_place_once_it_is_whole_and_is_its_owners_alone(tmp_path: Path) -> None:
@@ -37,3 +38,24 @@ def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
         with pytest.raises(OSError, match="is a link, a folder or a device"), replacing(path):
             pass
     assert (stat.S_ISFIFO(pipe.stat().st_mode), link.is_symlink()) == (True, True)
+
+
+def test_a_file_with_as_long_a_name_as_may_be_is_written_and_of_others_their_own_name_is_said(tmp_path: Path) -> None:
+    path = tmp_path / ("ö" * 127)
+    with replacing(path) as file:
+        file.write(b"kept")
+    assert path.read_bytes() == b"kept"
+    for other in (tmp_path / "none" / "file", tmp_path / ("n" * 256), path / "file"):
+        with pytest.raises(OSError, match=re.escape(f"'{other}'")), replacing(other):
+            pass
+
+
+def test_what_could_keep_a_reader_waiting_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path / "link", tmp_path, Path("/dev/zero")):
+        with pytest.raises(OSError, match="it is no file, but a folder, a pipe or a device"):
+            whole(path)
+    (tmp_path / "file").write_text("whole")
+    with whole(tmp_path / "file") as file:
+        assert file.read() == b"whole"

@@ -163,6 +163,15 @@ def _target(address: object) -> str:
     found = _HOST_PORT.fullmatch(target)
     if not (_GRPC_NAME.fullmatch(address) or (found is not None and int(found[2]) <= 65_535)):
         shown = re.sub(r"//.*@", "//...@", address)  # a secret, perhaps
-        what = "names no port" if re.fullmatch(r"[^\s:/\[\]]+", address) else "is none"
-        raise ValueError(f"the address {shown!r} {what}: {wanted}")
+        raise ValueError(f"the address {shown!r} {_mistake(address)}: {wanted}")
     return target
+
+
+def _mistake(address: str) -> str:
+    if re.fullmatch(r"[^\s:/\[\]]+", address):
+        return "names no port"
+    if address.startswith("http://"):
+        return "begins with http://, which is left out"
+    if re.fullmatch(r"(https://)?[0-9a-fA-F]*:[0-9a-fA-F:.]*:[0-9a-fA-F:.]*", address):
+        return "is IPv6, which stands in brackets, like '[::1]:50051'"
+    return "is none"

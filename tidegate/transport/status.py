@@ -21,6 +21,8 @@ def explain(error: grpc.RpcError, address: Endpoint) -> TidegateError:
         return ConnectionLost(f"the connection to {address} broke (UNKNOWN: {error})")
     code, details = error.code(), error.details() or "no details"
     reason, retry_after = _told(error)
+    if reason == "UNAUTHENTICATED" and address.token is None:
+        details += ": connect with token_file="
     if reason:
         return refused(reason, details, retry_after=retry_after)
     match code:

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2
 
 from server.access.token_file import TokenFile
-from server.edge.transports import UNIX
+from server.edge.transports import UNIX, check_socket, place
 from server.operations import connections, healthcheck
 from server.operations.doctor.finding import FAULT, OK, WARNING, Finding
 from server.operations.workers import reserved
@@ -18,30 +19,29 @@ _SOON = 14 * 86_400  # seconds until a certificate expires
 
 
 def ports(settings: Settings) -> Iterator[Finding]:
-    if settings.host.startswith(UNIX):
-        folder = Path(settings.host.removeprefix(UNIX)).parent
-        yield from _free(folder.is_dir(), settings.host, f"there is no folder {folder}", "make it")
+    where, on_file = place(settings.host, settings.port), settings.host.startswith(UNIX)
+    if on_file and not (folder := Path(settings.host.removeprefix(UNIX)).parent).is_dir():
+        yield Finding(FAULT, "port", f"there is no folder {folder}", "make it")
         return
-    where = f"{settings.host}:{settings.port}"
-    error = _error(settings.host, settings.port) if settings.port else None
+    error = _error(settings.host, settings.port) if settings.port or on_file else None
     yield Finding(OK, "port", f"{where} is free") if error is None else _taken(where, error, settings)
     host = settings.metrics_host or settings.host
     for number in range(settings.workers if settings.metrics_port else 0):
         port = settings.metrics_port + number
         if (error := _error(host, port)) is None:
-            yield Finding(OK, "port", f"{host}:{port} is free, for metrics")
+            yield Finding(OK, "port", f"{place(host, port)} is free, for metrics")
         else:
             mend = "if that is not this server: another port with --metrics-port"
             yield Finding(WARNING, "port", f"metrics: {error}", mend)
 
 
-def _free(good: bool, where: str, why: str, mend: str) -> Iterator[Finding]:
-    yield Finding(OK, "port", f"{where} can be made") if good else Finding(FAULT, "port", why, mend)
-
-
 def _error(host: str, port: int) -> str | None:
-    """Why the port cannot be listened on."""
+    """Why it cannot be listened there."""
     try:
+        if host.startswith(UNIX):
+            with suppress(FileNotFoundError):
+                check_socket(host.removeprefix(UNIX))
+            return None
         with reserved(host, port):
             return None
     except OSError as error:
@@ -53,7 +53,8 @@ def _taken(where: str, error: str, settings: Settings) -> Finding:
     try:
         status = healthcheck.ask(healthcheck.channel(where, settings))
     except (grpc.RpcError, OSError):
-        return Finding(FAULT, "port", error, "stop that program, or give another --port or --host")
+        mend = "stop that program, or give another --port or --host; if it is this server: its --tls-cert and so on"
+        return Finding(FAULT, "port", error, mend)
     name = health_pb2.HealthCheckResponse.ServingStatus.Name(status)
     level = OK if status == serving else WARNING
     return Finding(

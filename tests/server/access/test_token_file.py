@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -63,6 +64,13 @@ def test_a_file_that_others_can_write_is_not_used(file: TokenFile) -> None:
     file.path.chmod(0o666)
     with pytest.raises(OSError, match="can be written by other users: chmod 600"):
         file.read()
+
+
+def test_a_folder_or_a_pipe_is_no_file_of_tokens(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(OSError, match=f"the file of tokens {path} cannot be read: it is no file, but a folder"):
+            TokenFile(path).read()
 
 
 def test_no_file_is_said_with_what_makes_it(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import subprocess
 from collections.abc import Callable
@@ -45,9 +46,15 @@ def _password(_: Authority, files: Files) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
+def _pipe(_: Authority, files: Files) -> None:
+    files.cert.unlink()
+    os.mkfifo(files.cert)  # whoever reads it waits for a writer
+
+
 FAULTS: dict[str, Callable[[Authority, Files], object]] = {
     "they are not in PEM form": lambda _, files: files.cert.write_text("nothing"),
     r"server\.key cannot be read \(No such file or directory\)": lambda _, files: files.key.unlink(),
+    "it is no file, but a folder, a pipe or a device": _pipe,
     "the key is not that of the certificate": _other_key,
     "certificate has expired": lambda authority, _: authority.issue("server", expired=True),
     r"ca\.pem holds no certificate in PEM form": lambda authority, _: authority.file.write_text("nobody"),

@@ -4,6 +4,8 @@ import json
 import re
 import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +94,40 @@ def test_a_port_is_free_or_this_servers_or_anothers(doctor: Callable[..., Any], 
         status, found = doctor("--quick", "--port", port)
     assert status == 0
     assert of(found, "port") == [("ok", f"a server is on 127.0.0.1:{port} already, and is SERVING", "")]
+
+
+@pytest.mark.parametrize("transport", ["http2", "grpc"])
+def test_a_server_on_ipv6_is_named_with_brackets_and_found_by_doctor_and_health_check(
+    doctor: Callable[..., Any], tmp_path: Path, transport: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with RunningServer(tmp_path, "--host", "::1", "--transport", transport) as server:
+        place, _, port = server.ready().address.rpartition(":")
+        assert place == "[::1]"
+        assert of(doctor("--quick", "--host", "::1", "--port", port)[1], "port")[0][0] == "ok"
+        command = [sys.executable, "-m", "server.operations.healthcheck", "--host", "::1", "--port", port]
+        assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_unix_socket_is_free_or_this_servers_or_no_socket_or_has_no_folder(
+    doctor: Callable[..., Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "socket"
+
+    def port() -> tuple[str, str]:
+        return of(doctor("--quick", "--host", f"unix:{path}")[1], "port")[0][:2]
+
+    assert port() == ("ok", f"unix:{path} is free")
+    (empty := tmp_path / "empty").mkdir()
+    with RunningServer(empty, "--host", f"unix:{path}") as server:
+        server.ready()
+        assert port() == ("ok", f"a server is on unix:{path} already, and is SERVING")
+    assert port() == ("ok", f"unix:{path} is free"), "a killed server's is replaced"
+    path.unlink()
+    path.touch()
+    assert port() == ("fault", f"{path} is there and is no socket")
+    path = tmp_path / "none" / "socket"
+    assert port() == ("fault", f"there is no folder {path.parent}")
 
 
 def test_a_refused_file_is_a_fault_with_its_reason_and_a_store_is_counted(

@@ -66,7 +66,7 @@ def test_of_a_renewed_token_the_secret_before_goes_on_until_it_is_dropped(run: C
     assert run.file.read()["mill"].digests == (secret.digest(newest),)
 
 
-def test_what_cannot_be_is_said_in_a_sentence(run: Command) -> None:
+def test_what_cannot_be_is_said_in_a_sentence(run: Command, capsys: pytest.CaptureFixture[str]) -> None:
     assert "makes it" in run("list", 1)[1]
     run(GIVEN)
     assert "there is a token 'mill'" in run(GIVEN, 1)[1]
@@ -74,8 +74,15 @@ def test_what_cannot_be_is_said_in_a_sentence(run: Command) -> None:
     assert "there is no token 'mall'" in run("renew mall", 1)[1]
     assert "'dance'" in run("add x --may dance", 1)[1]
     assert "--expires is 'soon'; expected a date" in run("add x --expires soon", 1)[1]
-    with pytest.raises(SystemExit):
-        run("add x --open -1")
+    for given, expected in (
+        ("--open -1", "a whole"),
+        ("--parked 1.5", "a whole"),
+        ("--weight nan", "a"),
+        ("--message-mib x", "a"),
+    ):
+        with pytest.raises(SystemExit):
+            run(f"add x {given}")
+        assert f"expected {expected} number, 0 or more" in capsys.readouterr().err
     run("remove mill")
     assert run.file.read() == {}
 
