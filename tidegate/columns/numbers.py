@@ -3,7 +3,7 @@
 import re
 
 # Texts by which a table says that nothing was measured, in small letters.
-NOTHING = frozenset({"", "na", "n/a", "null", "nan", "none", "?", "-", ".", "missing"})
+NOTHING = frozenset({"", "na", "n/a", "null", "nan", "nil", "none", "?", "-", ".", "missing"})
 DECIMAL = r"[+-]?\d*,\d+([eE][+-]?\d+)?"
 THOUSANDS = r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?"
 

@@ -143,6 +143,16 @@ def test_a_line_that_does_not_fit_is_named(tmp_path: Path, text: str, says: str)
         read([written(tmp_path, text)])
 
 
+def test_lines_may_end_in_different_ways_and_are_named_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    for lines in (b"a,b\n1,2\r\n3,4\n", b"a,b\r\n1,2\r\n3,4\n", b"a,b\n1,2\n3,4\r\n"):
+        path.write_bytes(lines)
+        assert read([str(path)]).columns["a"].values.tolist() == [1, 3]
+    path.write_bytes(b"a,b\n1,2\r\n" + 3000 * b"3,4\n" + b"5\r\n")
+    with pytest.raises(DataError, match=r"table\.csv, line 3003: Expected Number of Columns: 2 Found: 1"):
+        read([str(path)])
+
+
 @pytest.mark.parametrize(("encoding", "called", "line"), [("latin-1", "latin1", 2), ("utf-16", "utf-16", 1)])
 def test_a_file_that_is_not_utf_8_is_named_with_the_command_that_makes_it_so(
     tmp_path: Path, encoding: str, called: str, line: int

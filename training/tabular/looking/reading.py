@@ -6,12 +6,14 @@ Knows no target and no network. What cannot be read is named by its file and lin
 from __future__ import annotations
 
 import glob
+import gzip
 import hashlib
 import re
 from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryDirectory
+from typing import IO, TYPE_CHECKING, Any
 
 import duckdb
 
@@ -83,28 +85,37 @@ def read(patterns: Sequence[str]) -> Rows:
         DataError: a file is missing, is of no known kind, or has a row that does not fit; with its line.
     """
     paths = found(patterns)
-    database = opened()
+    database = connected()
     try:
         starts = [append(database, path, first=number == 0) for number, path in enumerate(paths)]
         origin = Origin(tuple(path.name for path in paths), tuple(starts), tuple(countable(path) for path in paths))
-        columns = columns_of(database, delimiter(database, paths[0]))
+        columns = columns_of(database, delimiter(paths[0]))
     finally:
         database.close()
     return Rows(columns, origin, digest(paths))
 
 
-def opened() -> duckdb.DuckDBPyConnection:
+def connected() -> duckdb.DuckDBPyConnection:
     """DuckDB, which gives the times of a file that are instants in UTC, wherever the machine is."""
     database = duckdb.connect()
     database.execute("set timezone = 'UTC'")
     return database
 
 
-def delimiter(database: duckdb.DuckDBPyConnection, path: Path) -> str:
-    """What is between the cells of a file; a semicolon of one that has no such thing, and no thousands with commas."""
+def delimiter(path: Path) -> str:
+    """What is between the cells of a file, by its first line; a semicolon of one that has no such thing."""
     if not countable(path):
         return ";"
-    return str(one(database, f"select Delimiter from sniff_csv({literal(path)}, header = true)")[0])
+    if path.suffix.lower() == ".zst":
+        return ","
+    with opened(path) as file:
+        line = file.readline().decode(errors="replace")
+    return max(",;\t|", key=line.count)
+
+
+def opened(path: Path) -> IO[bytes]:
+    """A file of texts, which may be gzipped."""
+    return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value] # a reader
 
 
 def literal(path: Path) -> str:
@@ -153,23 +164,42 @@ def digest(paths: Sequence[Path]) -> str:
 
 def append(database: duckdb.DuckDBPyConnection, path: Path, *, first: bool) -> int:
     """Put a file's rows below those that are there, and return the number of its first one."""
-    source = READERS[kind(path)].format(file=literal(path))
     with path.open("rb") as file:
         wide = file.read(2) in (b"\xff\xfe", b"\xfe\xff")
     if wide:
         raise not_utf8(path, 1, "utf-16")
     try:
-        if first:
-            database.execute(f"create table {TABLE} as select * from {source}")
-            before = 0
-        else:
-            (before,) = one(database, f"select count(*) from {TABLE}")
-            require_same_columns(database, source, path)
-            database.execute(f"insert into {TABLE} by name select * from {source}")
+        before = load(database, path, path, first=first)
     except duckdb.Error as error:
-        raise DataError(f"{path} cannot be read: {sentence(error)}") from None
+        before = load_alike(database, path, error, first=first)
     refuse_rejects(database, path)
+    return before
+
+
+def load(database: duckdb.DuckDBPyConnection, path: Path, named: Path, *, first: bool) -> int:
+    """Have DuckDB read a file. `named`: as it is called in what is said of it."""
+    source = READERS[kind(path)].format(file=literal(path))
+    if first:
+        database.execute(f"create table {TABLE} as select * from {source}")
+        return 0
+    (before,) = one(database, f"select count(*) from {TABLE}")
+    require_same_columns(database, source, named)
+    database.execute(f"insert into {TABLE} by name select * from {source}")
     return int(before)
+
+
+def load_alike(database: duckdb.DuckDBPyConnection, path: Path, error: duckdb.Error, *, first: bool) -> int:
+    """Once more, with lines that all end in the same way; DuckDB takes no others."""
+    unreadable = DataError(f"{path} cannot be read: {sentence(error)}")
+    if not countable(path) or path.suffix.lower() == ".zst":
+        raise unreadable from None
+    with TemporaryDirectory() as folder, opened(path) as file:
+        copy = Path(folder) / f"alike{kind(path)}"
+        copy.write_bytes(file.read().replace(b"\r\n", b"\n"))
+        try:
+            return load(database, copy, path, first=first)
+        except duckdb.Error:
+            raise unreadable from None
 
 
 def not_utf8(path: Path, line: int, encoding: str) -> DataError:
@@ -217,7 +247,7 @@ def from_arrays(arrays: dict[str, NDArray[Any]], name: str) -> Rows:
     total = hashlib.sha256()
     for column, values in arrays.items():
         total.update(repr((column, values.tolist())).encode())
-    database = opened()
+    database = connected()
     try:
         database.register("in_memory", arrays)
         database.execute(f"create table {TABLE} as select * from in_memory")
