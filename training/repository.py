@@ -5,11 +5,12 @@ A version appears whole or not at all, and two writers at once get two versions.
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from training.fitting import whole
 
 FILE = "model.onnx"
 # mkdtemp's own mode would hide a model from a server that runs as another user.
@@ -31,7 +32,7 @@ def land(content: bytes, models: Path, name: str) -> Version:
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=".landing-", dir=folder))
     try:
-        write(content, unfinished / FILE)
+        whole.write(unfinished / FILE, content)
         unfinished.chmod(READABLE)
         return move(unfinished, folder)
     finally:
@@ -55,11 +56,3 @@ def move(unfinished: Path, folder: Path) -> Version:
 def next_version(folder: Path) -> int:
     """One more than the highest version there is."""
     return max((int(path.name) for path in folder.iterdir() if path.name.isdecimal()), default=0) + 1
-
-
-def write(content: bytes, path: Path) -> None:
-    """Write and wait for the disk, so that a rename never shows an empty file after a power cut."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

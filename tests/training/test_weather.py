@@ -58,6 +58,6 @@ def test_a_brief_fit_beats_naive_forecasts_and_its_figures_are_those_of_the_file
         model = np.abs(y[0, now_M - span[0], output] - came_M).mean()
         persistence = np.abs(temperature_N[now_M] - came_M).mean()
         yesterday = np.abs(temperature_N[now_M + ahead - 24] - came_M).mean()
-        line = next(line for line in said.splitlines() if f"TEMP, {ahead} ahead" in line)
+        line = next(line for line in said.splitlines() if f"TEMP in degC, {ahead} ahead" in line)
         figures = [float(cell.replace(",", "")) for cell in line.split("│")[2:5]]
         assert figures == pytest.approx([model, persistence, yesterday], rel=1e-3)

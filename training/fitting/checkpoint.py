@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from training.errors import CheckpointError
-from training.fitting.whole import replacing
+from training.fitting.whole import write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
 
 def save(state: dict[str, Any], path: Path) -> None:
     """Replace the file at `path` in one move, after its bytes are on the disk."""
-    with replacing(path) as file:
-        torch.save(state, file)
+    content = BytesIO()
+    torch.save(state, content)
+    write(path, content.getvalue())
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from training.fitting import whole
 from training.fitting.trainer import Evaluation
-from training.fitting.whole import write_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +19,7 @@ class Metrics:
     def __init__(self, path: Path, resumed_at: int) -> None:
         self._path = path
         kept = [entry for entry in read(path) if entry.step <= resumed_at]
-        write_text(path, "".join(line(entry) for entry in kept))
+        whole.write(path, "".join(line(entry) for entry in kept))
 
     def stepped(self, step: int, loss: float) -> None:
         """Nothing: a line for each step would be noise."""

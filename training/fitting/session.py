@@ -11,14 +11,13 @@ from rich.console import Console
 
 from training.errors import Interrupted
 from training.export import Artefact, export
-from training.fitting import checkpoint, plot, processes
+from training.fitting import checkpoint, plot, processes, whole
 from training.fitting.interrupt import Interrupt
 from training.fitting.metrics import Metrics, read
 from training.fitting.progress import watch
 from training.fitting.run import Run, open_run
 from training.fitting.tensorboard import TensorBoard
 from training.fitting.trainer import Trainer
-from training.fitting.whole import write_text
 from training.repository import Version, land
 
 if TYPE_CHECKING:
@@ -178,4 +177,4 @@ def record(result: Result, artefact: Artefact) -> None:
         "export_error": artefact.error,
         "report": result.report.values,
     }
-    write_text(result.run.result, json.dumps(values, indent=2) + "\n")
+    whole.write(result.run.result, json.dumps(values, indent=2) + "\n")

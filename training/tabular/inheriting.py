@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.errors import ConfigError
-from training.fitting import checkpoint
-from training.fitting.whole import write_text
+from training.fitting import checkpoint, whole
 from training.tabular.learning.front import Encoding
 from training.tabular.learning.inputs import Input
 
@@ -35,7 +34,7 @@ class Inherited:
 def keep(folder: Path, inputs: Inputs, encoding: Encoding) -> None:
     """Write down, beside a run's checkpoint, what a later one needs."""
     said = {"columns": [asdict(column) for column in inputs.columns], "encoding": asdict(encoding)}
-    write_text(folder / FILE, json.dumps(said, indent=1) + "\n")
+    whole.write(folder / FILE, json.dumps(said, indent=1) + "\n")
 
 
 def inherit(run: str) -> Inherited:

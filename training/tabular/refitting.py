@@ -41,7 +41,7 @@ def told(first: Fitted, more: Sequence[Fitted]) -> str:
         there_N = once.scored_N & ~np.isnan(again_N)
         forecasts = (once.forecasts["model"], again_N, once.forecasts[once.naive])
         means = [f"{np.abs(forecast_N - once.came_N)[there_N].mean():.4g}" for forecast_N in forecasts]
-        rows.append([f"{once.wanted.target}, {once.wanted.steps} ahead", *means, int(there_N.sum())])
+        rows.append([once.wanted.title, *means, int(there_N.sum())])
     text = f"The test in {len(fits)} stretches; before each but the first the network is fitted again, with more rows. "
     names = ["", "fitted once", f"fitted {len(fits)} times", "best naive", "rows"]
     return f"## Fitted again\n\n{text}Mean absolute error of the rows that both forecast:\n\n" + table(names, rows)

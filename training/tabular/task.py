@@ -150,7 +150,7 @@ class TableTask:
     def network(self) -> TableNetwork:
         """A new network; its first weights are drawn here."""
         config = self.config.with_lag(self.lag)
-        core = Core(config, self.encoding, self.aim.head, self._tail, config.dropout)
+        core = Core(config, self.encoding, self.aim.width, self._tail, config.dropout)
         gappy = tuple(place for place, column in enumerate(self.inputs.columns) if column.missing)
         trials = Trials(self.x_NF[:MOST_TRIALS], gappy, self.encoding.categories)
         network = TableNetwork(self.front, core, trials, config.batch, self.aim.surprise())

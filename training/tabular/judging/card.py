@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime
 
+from training.fitting import whole
 from training.fitting.run import versions
-from training.fitting.whole import write_text
 from training.tabular.judging import pictures
 from training.tabular.judging.classes import Judged, judged
 from training.tabular.judging.verdict import compare
 from training.tabular.learning import splits
 from training.tabular.learning.classify import Classify
 from training.tabular.learning.forecast import Forecast
+from training.tabular.looking.grid import counted
 from training.tabular.looking.reading import called
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def write(task: TableTask, result: Result, command: str, beside: str = "", again
         f"## Again\n\n```sh\n{command}\n```\n",
     ]
     path = folder / "card.md"
-    write_text(path, "\n".join(parts))
+    whole.write(path, "\n".join(parts))
     return path
 
 
@@ -83,8 +84,7 @@ def head(task: TableTask, values: dict[str, Any]) -> str:
         lines += [f"    - {{type: {name}, value: {values[name]:.6g}}}" for name in ("accuracy", "log_loss", "macro_f1")]
     else:
         lines += [
-            f"    - {{type: mae, name: {json.dumps(line['target'] + ' ' + str(line['steps']) + ' ahead')}, "
-            f"value: {line['errors']['model']:.6g}}}"
+            f"    - {{type: mae, name: {json.dumps(line['title'])}, value: {line['errors']['model']:.6g}}}"
             for line in values["lines"]
         ]
     return "\n".join([*lines, "---", ""])
@@ -101,7 +101,7 @@ def metrics(task: TableTask, values: dict[str, Any]) -> str:
     names = list(dict.fromkeys(name for line in values["lines"] for name in line["errors"]))
     rows = [
         [
-            f"{line['target']}, {line['steps']} ahead",
+            line["title"],
             *(f"{line['errors'][name]:.4g}" for name in names),
             f"{line['rmse']:.4g}",
             line["rows"],
@@ -132,7 +132,7 @@ def figures(task: TableTask, y_NO: NDArray[np.float32], folder: Path) -> list[st
     last, grid = compare(task, y_NO)[-1], task.look.grid
     came_N, forecasts, naive = last.came_N, last.forecasts, last.naive
     rows_N = np.flatnonzero(last.scored_N)
-    title = f"{last.wanted.target}, {last.wanted.steps} ahead"
+    title = last.wanted.title
     ordered = rows_N[np.argsort(grid.tick_N[rows_N], kind="stable")]
     pictures.over_time(
         np.abs(forecasts["model"] - came_N)[ordered],
@@ -189,7 +189,7 @@ def recipe(task: TableTask, result: Result) -> str:
     """The network, the fit and the versions."""
     config = task.config
     text = (
-        f"{config.layers} layer(s) of {config.hidden} {config.cell.upper()} units, head `{config.f}`, "
+        f"{counted(config.layers, 'layer')} of {config.hidden} {config.cell.upper()} units, head `{config.f}`, "
         f"dropout {config.dropout:g}; Adam at {config.learning_rate:g}, {config.batch} lanes of {task.window} steps, "
         f"gradient at most {config.clip:g}; "
         f"{result.steps} steps, best at {result.best_step}; seed {config.seed}. The exported file is within "

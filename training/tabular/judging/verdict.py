@@ -75,7 +75,7 @@ def judge(task: TableTask, y_NO: NDArray[np.float32]) -> Report:
     for each in every:
         errors = [each.error(name) for name in each.forecasts]
         cells = [f"[bold]{error:.4g}[/bold]" if error == min(errors) else f"{error:.4g}" for error in errors]
-        page.add_row(f"{each.wanted.target}, {each.wanted.steps} ahead", *cells, f"{each.scored_N.sum():,}")
+        page.add_row(each.wanted.title, *cells, f"{each.scored_N.sum():,}")
     text, alarms = sentence(every), anomalies(task, y_NO)
     values: dict[str, object] = {
         "verdict": text,
@@ -92,6 +92,7 @@ def line(each: Compared) -> dict[str, object]:
     """One target at one horizon as plain values."""
     squared = (each.forecasts["model"] - each.came_N)[each.scored_N] ** 2
     return {
+        "title": each.wanted.title,
         "target": each.wanted.target,
         "steps": each.wanted.steps,
         "rows": int(each.scored_N.sum()),
@@ -137,12 +138,12 @@ def ratio_of(every: list[Compared]) -> float:
 def sentence(every: list[Compared]) -> str:
     """The first line of everything: whether the model is worth anything. One that loses says so first."""
     ratio = ratio_of(every)
-    lost = [f"{each.wanted.target} {each.wanted.steps} ahead" for each in every if each.ratio >= 1]
+    lost = [each.wanted.title for each in every if each.ratio >= 1]
     naive = " and ".join(sorted({each.naive for each in every}))
     if ratio >= 1:
         worse = f"its mean absolute error is {ratio - 1:.1%} higher"
         return f"It LOSES to the best naive forecast ({naive}): {worse}. Do not use it."
-    but = f", but loses for {', '.join(lost)}" if lost else ""
+    but = f", but loses for {'; '.join(lost)}" if lost else ""
     return f"It beats the best naive forecast ({naive}): its mean absolute error is {1 - ratio:.1%} lower{but}."
 
 

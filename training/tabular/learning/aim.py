@@ -13,12 +13,9 @@ if TYPE_CHECKING:
 
 
 class Aim(Protocol):
-    """A task of a table. `head` is how many numbers the head gives, `width` how many the last nodes make of them."""
+    """A task of a table. `width` is how many numbers the head gives, and the last nodes make of them."""
 
     classes: tuple[str, ...]
-
-    @property
-    def head(self) -> int: ...
 
     @property
     def width(self) -> int: ...

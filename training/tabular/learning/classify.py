@@ -73,10 +73,6 @@ class Classify:
         return weight_N
 
     @property
-    def head(self) -> int:
-        return len(self.classes)
-
-    @property
     def width(self) -> int:
         return len(self.classes)
 

@@ -39,6 +39,12 @@ class Wanted:
 
     target: str
     steps: int
+    unit: str = ""
+
+    @property
+    def title(self) -> str:
+        """`load in MW, 24 ahead`."""
+        return f"{self.target}{f' in {self.unit}' if self.unit else ''}, {self.steps} ahead"
 
     @property
     def name(self) -> str:
@@ -112,7 +118,8 @@ class Forecast:
     ) -> None:
         self.config, self.inputs, self.anomaly = config, inputs, anomaly
         self.quantiles = tuple(sorted(set(config.quantiles))) or (0.5,)
-        self.wanted = [Wanted(target, steps) for target in targets for steps in sorted(set(config.horizons))]
+        horizons, units = sorted(set(config.horizons)), config.units
+        self.wanted = [Wanted(target, steps, units.get(target, "")) for target in targets for steps in horizons]
         now_NG = np.stack([inputs.x_NF[:, inputs.place(wanted.target)] for wanted in self.wanted], axis=1)
         columns = []
         for index, wanted in enumerate(self.wanted):
@@ -139,19 +146,15 @@ class Forecast:
         """Names of the outputs, a target's horizons side by side, a horizon's quantiles within."""
         several = bool(self.config.quantiles)
         forecasts = tuple(
-            Feature(f"{wanted.name}_q{share:g}" if several else wanted.name, self.config.units.get(wanted.target, ""))
+            Feature(f"{wanted.name}_q{share:g}" if several else wanted.name, wanted.unit)
             for wanted in self.wanted
             for share in self.quantiles
         )
         return (*forecasts, Feature("score"), Feature("anomaly")) if self.anomaly else forecasts
 
     @property
-    def head(self) -> int:
-        return len(self.wanted) * len(self.quantiles)
-
-    @property
     def width(self) -> int:
-        return self.head
+        return len(self.wanted) * len(self.quantiles)
 
     def tail(self, encoding: Encoding, e_NE: Tensor, period: int | None) -> Tail:
         """The last nodes, whose constants are learnt from the training part alone."""
@@ -229,7 +232,7 @@ class Forecast:
     def middle(self, y_NO: NDArray[np.float32]) -> NDArray[np.float32]:
         """The forecast of one number: the quantile nearest to the median, [N, G]."""
         nearest = int(np.argmin(np.abs(np.array(self.quantiles) - 0.5)))
-        return y_NO[:, : self.head].reshape(len(y_NO), len(self.wanted), len(self.quantiles))[:, :, nearest]
+        return y_NO[:, : self.width].reshape(len(y_NO), len(self.wanted), len(self.quantiles))[:, :, nearest]
 
 
 def reach(f: str, lowest: float, highest: float) -> tuple[float, float]:
