@@ -141,10 +141,12 @@ class TableTask:
         season = f"a season of {self.period} steps" if self.period else "no season"
         if self.period and self.period > self.config.lags and isinstance(self.aim, Forecast):
             season += f" (with --lags {self.period} a forecast may begin from the last one)"
+        strange = self.aim.strange if isinstance(self.aim, Classify) else ()
         return (
             f"split by {self.parts.by}: {rows} rows of training / validation / test{gap}",
             f"{season}; the first weights are made to remember {counted(self.lag, 'step')}",
             f"the gradient is cut every {self.window} steps, and the state goes on",
+            *([f"rows of {', '.join(strange)} are not judged: the training part has none"] if strange else []),
         )
 
     def network(self) -> TableNetwork:

@@ -8,7 +8,8 @@ import onnxruntime
 import pytest
 import torch
 
-from training.errors import ConfigError
+from training.command import main
+from training.errors import ConfigError, DataError
 from training.export import export
 from training.fitting.session import train
 from training.fitting.trainer import Trainer
@@ -79,6 +80,25 @@ def test_labels_of_steps_are_learnt_from_what_a_row_says(brief_table: Callable[.
     report = task.report(trainer.network)
     assert str(report.values["verdict"]).startswith("It beats the most frequent class")
     assert report.values["log_loss"] == pytest.approx(found.log_loss)
+
+
+def test_a_test_of_one_class_is_said_to_say_nothing(
+    brief_table: Callable[..., Table], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random = np.random.default_rng(0)
+    labels = ["a"] * 40 + ["b"] * 40 + ["a"] * 10 + ["c"] * 60  # as a table that is sorted by its label
+    path = tmp_path / "sorted.csv"
+    path.write_text("x,label\n" + "".join(f"{random.normal():.3f},{label}\n" for label in labels))
+    task = brief_table(files=(str(path),), target=("label",), series=None, training_share=0.65).task()
+    verdict = str(task.report(task.network()).values["verdict"])
+    assert verdict.startswith("The test says NOTHING of what the model is worth: all of its rows are 'c'.")
+    with pytest.raises(DataError, match="column 'label': the test part has no label that the training part has; give"):
+        brief_table(files=(str(path),), target=("label",), series=None, training_share=0.5).task()
+    path.write_text(path.read_text().replace(",c\n", ",a\n", 59))
+    task = brief_table(files=(str(path),), target=("label",), series=None, training_share=0.5).task()
+    assert task.notes[-1] == "rows of c are not judged: the training part has none"
+    assert main(["table", str(path), "--target", "label", "--look"]) == 0
+    assert "if their order means" in capsys.readouterr().out
 
 
 def test_a_series_of_one_label_is_judged_at_its_last_row(brief_table: Callable[..., Table], tmp_path: Path) -> None:

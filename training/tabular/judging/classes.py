@@ -60,13 +60,14 @@ def judge_classes(task: TableTask, aim: Classify, y_NC: NDArray[np.float32]) -> 
     """Accuracy, log loss, and precision and recall of each class."""
     found = judged(task, aim, y_NC)
     most = int(aim.prior_C.argmax())
-    majority = float((found.label_M == most).mean()) if len(found.label_M) else float("nan")
+    majority = float((found.label_M == most).mean())
     prior = float(-np.log(aim.prior_C[found.label_M].clip(1e-7)).mean())
     classes = {name: scores(found, index) for index, name in enumerate(aim.classes)}
     page = Page("class", "precision", "recall", "F1", "rows")
     for name, (precision, recall, f1, count) in classes.items():
         page.add_row(name, f"{precision:.3f}", f"{recall:.3f}", f"{f1:.3f}", f"{count:,}")
-    text = sentence(found, majority, prior, aim.classes[most])
+    only = np.unique(found.label_M)
+    text = sentence(found, majority, prior, aim.classes[most]) if len(only) > 1 else nothing(aim, found)
     values: dict[str, object] = {
         "verdict": text,
         "score": found.log_loss / max(prior, 1e-12),
@@ -89,6 +90,15 @@ def scores(found: Judged, index: int) -> tuple[float, float, float, int]:
     said, there = int((found.said_M == index).sum()), int((found.label_M == index).sum())
     precision, recall = right / max(said, 1), right / max(there, 1)
     return precision, recall, 2 * right / max(said + there, 1), there
+
+
+def nothing(aim: Classify, found: Judged) -> str:
+    """What is said of a test that tells no classes apart."""
+    only = aim.classes[found.label_M[0]]
+    return (
+        f"The test says NOTHING of what the model is worth: all of its rows are {only!r}. "
+        "If the order of the rows means nothing, shuffle them."
+    )
 
 
 def sentence(found: Judged, majority: float, prior: float, most: str) -> str:

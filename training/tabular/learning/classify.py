@@ -53,8 +53,10 @@ class Classify:
         if len(self.classes) < 2:
             has = f"one class only, {self.classes[0]!r}" if self.classes else "no label"
             raise DataError(f"column {self.target!r}: the training part has {has}; give more rows, or --split series")
+        self.strange = tuple(sorted({text for text in texts_N.tolist() if text is not None} - set(self.classes)))
         index = {text: place for place, text in enumerate(self.classes)}
         self.y_N = np.array([index.get(text, UNKNOWN) for text in texts_N.tolist()], dtype=np.int64)
+        self._require_labels(parts)
         self.whole = look.roles.series is not None and all(
             len(set(texts_N[a:b].tolist())) == 1 for a, b in look.grid.bounds
         )
@@ -63,6 +65,15 @@ class Classify:
         self.prior_C = counts_C / counts_C.sum()
         rare_C = np.sqrt(1 / (self.prior_C * len(self.classes)))
         self.weight_C = torch.tensor(rare_C, dtype=torch.float32)
+
+    def _require_labels(self, parts: Parts) -> None:
+        """Each part has something to be judged by."""
+        for name, part in splits.PARTS.items():
+            if not (self.y_N[parts.part_N == part] != UNKNOWN).any():
+                raise DataError(
+                    f"column {self.target!r}: the {name} part has no label that the training part has; "
+                    "give more rows, shuffle them if their order means nothing, or --split series"
+                )
 
     def _weights(self, look: Look) -> NDArray[np.float32]:
         """What a row counts for: where a series has one label, the later rows more, since they know more of it."""

@@ -113,9 +113,10 @@ def task(roles: Roles, horizons: tuple[int, ...], grid: Grid) -> list[Finding]:
 def time(roles: Roles, grid: Grid) -> list[Finding]:
     """The time step and what disturbs it."""
     if roles.clock is None or grid.time_N is None:
-        return [
-            Finding("time", "no column of times", "rows count as one step apart, in the file's order (--time COLUMN)")
-        ]
+        done = "rows count as one step apart, in the file's order (--time COLUMN)"
+        if roles.goal == "classify" and roles.series is None:
+            done += "; if their order means nothing, shuffle them first"
+        return [Finding("time", "no column of times", done)]
     named = " ".join(roles.clock.columns)
     first, last = (
         str(moment.astype("datetime64[m]")).replace("T", " ") for moment in (grid.time_N.min(), grid.time_N.max())
