@@ -13,6 +13,7 @@ from stepgraph.file import sidecar
 from stepgraph.graphs.graph import Graph
 from stepgraph.graphs.nodes import subgraphs
 from stepgraph.model import LoadedModel
+from stepgraph.reading.guess import dims_of
 from stepgraph.report import example, ladder, remarks, state_homes
 from stepgraph.report.ladder import Rung
 from stepgraph.report.report import CellFact, CostFact, PortFact, Report, TraceFact
@@ -34,8 +35,9 @@ def described(file: str, size: int, model: onnx.ModelProto | None) -> Report:
     )
 
 
+_FREE = 2  # axes of an input: those of batch and of time
 _UNROLLED = (
-    "If it is a plain RNN: torch's newer exporter writes one out for the length of its example; export it with "
+    "If it holds a plain RNN: torch's newer exporter writes one out for the length of its example; export it with "
     "torch.onnx.export(..., dynamo=False), which keeps the operator."
 )
 
@@ -59,8 +61,11 @@ def refused(report: Report, refusal: ModelRefused, model: onnx.ModelProto | None
 
 
 def _advice(model: onnx.ModelProto | None, cells: bool) -> str | None:
-    if model is None or cells or any(map(subgraphs, model.graph.node)):
+    if model is None or any(map(subgraphs, model.graph.node)):
         return None
+    if cells:
+        fixed = all(sum(isinstance(dim, str) for dim in dims_of(info)) < _FREE for info in model.graph.input)
+        return _UNROLLED if fixed and _by_newer_torch(model) else None
     stateless = "If nothing in it remembers, it needs no sequences: any server for ONNX files will do for it."
     return f"{_UNROLLED} {stateless}" if _by_newer_torch(model) else stateless
 
