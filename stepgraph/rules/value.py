@@ -181,7 +181,8 @@ def _together(values: Sequence[Value], place: int) -> Axis:
     axes = live or [value.axes[place] for value in present]
     if not axes:
         return ()
-    if any(length(value.axes[place]) != length(axes[0]) for value in present):
+    others = [value.axes[place] for value in present if value.axes[place] != axes[0]]
+    if any(length(axis) != length(axes[0]) for axis in others):
         raise unknown("combines axes whose lengths agree for some numbers of steps or sequences only")
     kinds = {tuple(type(factor) for factor in axis) for axis in live}
     if len(kinds) > 1:

@@ -78,8 +78,9 @@ class Engine:
         """
         taken: list[list[np.ndarray]] = []
         for k in range(len(next(iter(inputs.values())))):
-            taken.append(self._step({name: x[k : k + 1] for name, x in inputs.items()}, state, trace))
-            state = taken[-1][len(self._outputs)] if self._carries else state
+            values = self._step({name: x[k : k + 1] for name, x in inputs.items()}, state, trace)
+            state = values.pop(len(self._outputs)) if self._carries else state
+            taken.append(values)
         try:
             outputs = {
                 shaper.name: _joined([shaper.from_graph(values[i]) for values in taken])
