@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from hmac import compare_digest
 from weakref import WeakValueDictionary
 
@@ -58,7 +57,7 @@ class Authority:
         self._guesses = Guesses()
         self._meters: dict[str, Meter] = {}  # of tokens, by account
         self._public: WeakValueDictionary[str, Meter] = WeakValueDictionary()  # of addresses that have calls
-        self._present: dict[object, tuple[Caller, Callable[[TidegateError], None]]] = {}
+        self._present: dict[Callable[[TidegateError], None], Caller] = {}
         self._stamp = GONE
         self._fault = ""  # why the file cannot be read now
         self._tokens: Mapping[str, Token] = {}
@@ -127,11 +126,14 @@ class Authority:
 
     # What changes -----------------------------------------------------------------------------------------------------
 
-    def watching(self, caller: Caller, end: Callable[[TidegateError], None]) -> Held[None]:
-        """During the block `end` is called once the caller's token does not hold any more."""
-        key = object()
-        self._present[key] = caller, end
-        return Held(None, partial(self._present.__delitem__, key))
+    def watching(self, caller: Caller, end: Callable[[TidegateError], None]) -> Held[Callable[[TidegateError], None]]:
+        """During the block `end`, one of its own, is called once the caller's token does not hold any more."""
+        self._present[end] = caller
+        return Held(self, end)
+
+    def give_back(self, end: Callable[[TidegateError], None]) -> None:
+        """See Lender."""
+        del self._present[end]
 
     def refresh(self) -> bool:
         """Reads the file if it has changed; a broken one changes nothing. Ends the streams of tokens that are gone."""
@@ -143,7 +145,7 @@ class Authority:
         return self._file is not None and self._read_anew(self._file)
 
     def _end_withdrawn(self) -> None:
-        for caller, end in list(self._present.values()):
+        for end, caller in list(self._present.items()):
             if (error := self.withdrawn(caller)) is not None:
                 end(error)
 

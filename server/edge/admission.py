@@ -59,30 +59,33 @@ class Admission:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._quiet.wait(), seconds)
 
-    def stream(self, caller: Caller) -> Held[None]:
+    def stream(self, caller: Caller) -> Held[str | None]:
         """Takes a place for one stream while it is served. Raises OverLimit, Draining."""
         self._check_open()
-        return self.call(self._streams.take(caller))
+        self._streams.take(caller)
+        return self.call(caller.account)
 
-    def call(self, give_back: Callable[[], None] = lambda: None) -> Held[None]:
-        """A server that stops waits for this call."""
+    def call(self, account: str | None = None) -> Held[str | None]:
+        """A server that stops waits for this call. `account`: it is a stream of this account."""
         self._calls += 1
         self._quiet.clear()
-        return Held(None, partial(self._end_call, give_back))
+        return Held(self, account)
 
-    def _end_call(self, give_back: Callable[[], None]) -> None:
-        give_back()
+    def give_back(self, account: str | None) -> None:
+        """See Lender."""
+        if account is not None:
+            self._streams.give_back(account)
         self._calls -= 1
         if not self._calls:
             self._quiet.set()
 
     def answer(self, caller: Caller) -> Callable[[], None]:
         """A place for one call, given back by the function that is returned. Raises OverLimit."""
-        return self._answers.take(caller)
+        return self._answers.taken(caller)
 
     def watch(self, caller: Caller) -> Callable[[], None]:
         """Likewise for a call that goes on until its client ends it. Raises OverLimit."""
-        return self._watches.take(caller)
+        return self._watches.taken(caller)
 
     def find(self, name: str, version: int, new: int = 0) -> ServedModel:
         """The model to open so many sequences of. Raises Refusal."""
@@ -138,20 +141,25 @@ class _Places:
         self.count = 0
         self._by_account: Counter[str] = Counter()
 
-    def take(self, caller: Caller) -> Callable[[], None]:
+    def taken(self, caller: Caller) -> Callable[[], None]:
         """Takes one; the function that is returned gives it back. Raises OverLimit."""
+        self.take(caller)
+        return partial(self.give_back, caller.account)
+
+    def take(self, caller: Caller) -> None:
+        """Takes one. Raises OverLimit."""
         if self.count >= self.most:
             raise self._full(f"{self.most} {self._what} are open, which is the limit")
         if self._by_account[caller.account] >= self._share:
             raise self._full(f"{self._share} {self._what} are open {caller.whence}, which is the limit of one")
         self.count += 1
         self._by_account[caller.account] += 1
-        return partial(self._give_back, caller.account)
 
     def _full(self, sentence: str) -> OverLimit:
         return OverLimit(f"{sentence}; {self._advice}", Reason.TOO_MANY_STREAMS)
 
-    def _give_back(self, account: str) -> None:
+    def give_back(self, account: str) -> None:
+        """One is free again."""
         self.count -= 1
         self._by_account[account] -= 1
         if not self._by_account[account]:

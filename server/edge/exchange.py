@@ -82,20 +82,19 @@ class Exchange:
 
         Once `leaving` begins, the sequences are parked, and the client is told to go on elsewhere.
         """
-        silent = Silent(f"nothing was said on this stream for {self._silence:g} s")
-        self._silent = self._loop.call_later(self._silence, self.fail, silent)
+        self._silent = self._loop.call_later(
+            self._silence, self.fail, Silent(f"nothing was said on this stream for {self._silence:g} s")
+        )
         leaving.add(self._leave)
         self._call.begin(self)
         try:
             await self._over
         finally:
-            if self._silent is not None:
-                self._silent.cancel()
             leaving.discard(self._leave)
             self._call.end()
-            for task in (self._parking, self._making):
-                if task is not None:
-                    task.cancel()
+            for waits in (self._silent, self._parking, self._making):
+                if waits is not None:
+                    waits.cancel()
             self._over.cancel()
             self._stream.abandon()
 

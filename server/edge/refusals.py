@@ -35,7 +35,7 @@ class Refusals:
     def of(self, caller: Caller) -> Callable[[Failed, Stream], None]:
         """Notes what is refused on a client's stream."""
         return lambda failed, stream: self.note(
-            failed.error, caller, failed.request, lambda most: stream.ids(failed.handles[:most])
+            failed.error, caller, failed.request, lambda most: stream.handles.ids(failed.handles[:most])
         )
 
     def note(

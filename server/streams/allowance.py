@@ -1,7 +1,6 @@
 """How many bytes may wait for a stream, in each direction; the streams of one address share a limit."""
 
 from dataclasses import dataclass
-from functools import partial
 
 from server.contexts import Held
 
@@ -15,6 +14,7 @@ class Allowance:
 
     size: int  # bytes
     streams: int = 1  # that share it
+    address: str = ""
 
 
 class Allowances:
@@ -38,13 +38,14 @@ class Allowances:
 
     def one(self, address: str) -> Held[Allowance]:
         """The allowance of one more stream of an address, while it is served."""
-        allowance = self._of.setdefault(address, Allowance(self._stream, 0))
+        allowance = self._of.setdefault(address, Allowance(self._stream, 0, address))
         self._change(allowance, 1)
-        return Held(allowance, partial(self._give_back, address, allowance))
+        return Held(self, allowance)
 
-    def _give_back(self, address: str, allowance: Allowance) -> None:
+    def give_back(self, allowance: Allowance) -> None:
+        """See Lender."""
         if allowance.streams == 1:
-            del self._of[address]
+            del self._of[allowance.address]
         self._change(allowance, -1)
 
     def _change(self, allowance: Allowance, by: int) -> None:

@@ -28,6 +28,7 @@ _WHY = {
     OPENING: "the sequence under handle {} is still being resumed",
     BUSY: "the sequence under handle {} is being rewound or moved; wait for the answer",
 }
+_NO_SLOTS, _NO_STEPS, _NO_GROUPS = np.zeros(0, np.intp), np.zeros(0, np.int64), np.zeros(0, np.int32)
 ASLEEP = -1  # the slot of a sequence that is parked
 
 
@@ -37,10 +38,10 @@ class Handles:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         # by handle
-        self.slots = np.zeros(0, np.intp)
-        self.next = np.zeros(0, np.int64)  # the step that is expected next
-        self.told = np.zeros(0, np.int64)  # the newest checkpoint that the client was told of without an answer
-        self._groups = np.zeros(0, np.int32)  # an index into `_known`, or one of the above
+        self.slots: np.ndarray = _NO_SLOTS
+        self.next: np.ndarray = _NO_STEPS  # the step that is expected next
+        self.told: np.ndarray = _NO_STEPS  # the newest checkpoint that the client was told of without an answer
+        self._groups: np.ndarray = _NO_GROUPS  # an index into `_known`, or one of the above
         self.sequences: dict[int, ServedSequence] = {}
         self.branched: set[int] | tuple[()] = ()  # those whose sequences were branched when placed, or still are
         # groups
@@ -90,7 +91,7 @@ class Handles:
         return self._known[index]
 
     def is_opening(self, handle: int) -> bool:
-        return self._groups.item(handle) == OPENING
+        return bool(self._groups.item(handle) == OPENING)
 
     def is_open(self, handle: int) -> bool:
         return handle < len(self._groups) and self._groups.item(handle) >= 0

@@ -74,20 +74,18 @@ class Stream:
         self._caller, self._meter = caller, caller.meter
         self._allowed = allowed
         # sequences, and what is under way for them
-        self._handles = Handles(max_sequences)
-        self._window = Window(self._handles, allowed, emit, caller.meter)
-        self.expected, self.ids = self._handles.expected, self._handles.ids
+        self.handles = Handles(max_sequences)
+        self._window = Window(self.handles, allowed, emit, caller.meter)
         self.written = self._window.written  # is called when an answer of so many bytes has left
         aside = turns.line()  # for work that no further request waits for
-        self._backlog = Backlog(self._handles, keeper, self._window, aside)
-        self._moves = Moves(self._handles, keeper, self._window)
+        self._backlog = Backlog(self.handles, keeper, self._window, aside)
+        self._moves = Moves(self.handles, keeper, self._window)
         # their beginning and end
         self._line = turns.line()
-        self._closing = Closing(self._handles, keeper, self._window, self._line)
-        notices = Notices(self._handles, self._window, self._backlog, self._moves, self._closing, self._line)
+        self._closing = Closing(self.handles, keeper, self._window, self._line)
+        notices = Notices(self.handles, self._window, self._backlog, self._moves, self._closing, self._line)
         ways = notices, caller, fit_route(route), self._line, aside
-        self._opening = Opening(self._handles, keeper, self._window, *ways)
-        self.resume = self._opening.resume
+        self.opening = Opening(self.handles, keeper, self._window, *ways)
 
     @property
     def full(self) -> bool:
@@ -97,12 +95,12 @@ class Stream:
     @property
     def working(self) -> bool:
         """Whether a request is being carried out; the next one has to wait."""
-        return bool(self._line.work) or self._opening.resuming >= MOST_RESUMING
+        return bool(self._line.work) or self.opening.resuming >= MOST_RESUMING
 
     @property
     def idle(self) -> bool:
         """Whether no step waits or runs, no answer is to be written, and no call of the store is under way."""
-        return self._window.idle and not self._backlog.waiting and not self.working and self._handles.at_rest
+        return self._window.idle and not self._backlog.waiting and not self.working and self.handles.at_rest
 
     # Opening ----------------------------------------------------------------------------------------------------------
 
@@ -118,10 +116,10 @@ class Stream:
         identity: Identity | None = None,
     ) -> None:
         """Opens `count` sequences under the handles from `handle` on. `identity`: if it is chosen."""
-        handles = self._handles.new(handle, count)
+        handles = self.handles.new(handle, count)
         self._caller.require(Right.PREDICT, name)
         model = self._catalogue.find(name, version, count)
-        self._opening.open(handles, model, manner, beginning, self._caller.named(owner), identity)
+        self.opening.open(handles, model, manner, beginning, self._caller.named(owner), identity)
 
     # Steps ------------------------------------------------------------------------------------------------------------
 
@@ -131,10 +129,10 @@ class Stream:
         `answered`: how many answers the client has. `company`: other requests came in the same message, so that these
         steps wait for a batch.
         """
-        group = self._handles.group(handle)
-        expected = self._handles.next.item(handle)
-        slot = self._handles.slots.item(handle)
-        if slot < 0 or self._backlog.waiting or self._handles.branched:
+        group = self.handles.group(handle)
+        expected = self.handles.next.item(handle)
+        slot = self.handles.slots.item(handle)
+        if slot < 0 or self._backlog.waiting or self.handles.branched:
             again = partial(
                 self.steps, handle, first_step, inputs, answered, company=True
             )  # with others that were made ready
@@ -148,9 +146,9 @@ class Stream:
         self._meter.charge(total)
         alone = total == 1 and not company and not self._window.waiting
         result = group.model.batcher.at_once(slot, checked, group.trace.wanted) if alone else None
-        self._handles.next[handle] = expected + total
+        self.handles.next[handle] = expected + total
         if result is None:
-            self._enqueue(group, handle, expected, self._handles.slots[handle : handle + 1], checked, total)
+            self._enqueue(group, handle, expected, self.handles.slots[handle : handle + 1], checked, total)
         else:
             answer = single(group, handle, expected, slot, result)
             self._window.outstanding += answer.size
@@ -173,17 +171,17 @@ class Stream:
             yield Block(slot, stop - start, part, group.trace.wanted, reply)
 
     def model(self, handle: int) -> ServedModel:
-        return self._handles.group(handle).model
+        return self.handles.group(handle).model
 
     def answer_as(self, handle: int, manner: Manner) -> None:
         """How the steps that are sent from now on are answered. Raises UnknownHandle, BadInput, OverLimit."""
         model = self.model(handle)
-        self._handles.check_group(model, manner)
-        self._handles.regroup(handle, manner, plan(manner.selection, model.graph))
+        self.handles.check_group(model, manner)
+        self.handles.regroup(handle, manner, plan(manner.selection, model.graph))
 
     def measure(self, handle: int, inputs: Named) -> tuple[int, int]:
         """How many steps these inputs are, and about how many bytes their answers take. Raises BadInput."""
-        group = self._handles.group(handle)
+        group = self.handles.group(handle)
         steps = len(next(iter(group.model.check.steps(inputs).values())))
         return steps, steps * group.row_bytes
 
@@ -194,9 +192,9 @@ class Stream:
                 f"a fleet came with {len(handles)} handles and {len(steps)} steps; expected as many of both",
                 Reason.MALFORMED,
             )
-        group = self._handles.fleet(handles)
-        slots, expected = self._handles.slots[handles], self._handles.next[handles]
-        if self._backlog.waiting or self._handles.branched or (slots < 0).any():
+        group = self.handles.fleet(handles)
+        slots, expected = self.handles.slots[handles], self.handles.next[handles]
+        if self._backlog.waiting or self.handles.branched or (slots < 0).any():
             again = partial(self.fleet, handles, steps, inputs, answered)
             if self._backlog.hold("fleet", handles, again, int(steps[0]), inputs):
                 return
@@ -206,7 +204,7 @@ class Stream:
             raise WrongStep(f"step {steps[i]} of sequence {handles[i]} came; it expects step {expected[i]} next")
         checked = group.model.check.fleet(inputs, len(handles))
         self._meter.charge(len(handles))
-        self._handles.next[handles] += 1
+        self.handles.next[handles] += 1
         for start, stop in self._window.pieces(group, len(handles)):
             part = {name: x[:, start:stop] for name, x in checked.items()}
             reply = Fleet(self._window, group, handles[start:stop], expected[start:stop])
@@ -217,24 +215,24 @@ class Stream:
 
     def read_state(self, handle: int) -> None:
         """Tells the client the state after the steps that were sent before."""
-        group, one = self._handles.group(handle), np.array([handle])
+        group, one = self.handles.group(handle), np.array([handle])
         if not self._backlog.hold("read_state", one, partial(self.read_state, handle)):
             self._window.after(group, one, partial(self._state_reached, group, handle))
 
     def _state_reached(self, group: Group, handle: int) -> None:
-        model, slot = group.model, self._handles.slots.item(handle)
+        model, slot = group.model, self.handles.slots.item(handle)
         state = state_value.apart(model.graph, model.slots.row(slot)[0])
         self._window.emit(StateRead(handle, model.name, model.version, model.slots.done.item(slot), state))
 
     def rewind(self, handle: int, step: int) -> None:
         """Goes back to the newest checkpoint at or before a step, after the steps that were sent before."""
-        group = self._handles.group(handle)
+        group = self.handles.group(handle)
         if not self._backlog.hold("rewind", np.array([handle]), partial(self.rewind, handle, step)):
             self._moves.rewind(group, handle, step)
 
     def move(self, handle: int, version: int) -> None:
         """Moves to another version of the model, after the steps that were sent before."""
-        group = self._handles.group(handle)
+        group = self.handles.group(handle)
         if not self._backlog.hold("move", np.array([handle]), partial(self.move, handle, version)):
             model = self._catalogue.find(group.model.name, version)
             if model is group.model:
@@ -242,12 +240,12 @@ class Stream:
                 return
             state_value.fitting((group.model,), model)
             trace = plan(group.manner.selection, model.graph)
-            self._moves.move(group, handle, Destination(model, self._opening.room(model, 1), trace))
+            self._moves.move(group, handle, Destination(model, self.opening.room(model, 1), trace))
 
     # Ending -----------------------------------------------------------------------------------------------------------
 
     def close(self, handle: int, count: int) -> None:
-        handles = self._handles.run(handle, max(count, 1))
+        handles = self.handles.run(handle, max(count, 1))
         if not self._backlog.queue("close", handles, partial(self.close, handle, count)):
             self._closing.end(handles, Ending.END, partial(self._closed, handle, handles, len(handles)))
 
@@ -257,9 +255,9 @@ class Stream:
         Whatever else is under way for these handles is answered before.
         """
         count = max(count, 1)
-        self._handles.check(handle, count)
+        self.handles.check(handle, count)
         self._moves.cancel(range(handle, handle + count))
-        handles = self._handles.those_open(handle, count)
+        handles = self.handles.those_open(handle, count)
         if self._backlog.queue("close", handles, partial(self.park, handle, count)):
             return
         closed = partial(self._closed, handle, handles, count)
@@ -267,18 +265,18 @@ class Stream:
 
     def _closed(self, first: int, handles: np.ndarray, count: int) -> None:
         steps = np.zeros(count, np.int64)
-        steps[handles - first] = self._handles.next[handles]
+        steps[handles - first] = self.handles.next[handles]
         self._window.emit(Closed(first, tuple(steps.tolist())))
 
     def leave(self, done: Callable[[tuple[int, ...]], None]) -> None:
         """The server stops: parks all sequences after the steps that were taken; `done` is given their handles."""
-        self._opening.stopping = True
+        self.opening.stopping = True
         self._backlog.clear()
         self._moves.cancel_all()
         self._line.run(once(partial(self._park_all, done, Ending.LEAVE)))
 
     def _park_all(self, done: Callable[[tuple[int, ...]], None], leaving: Ending) -> None:
-        handles = self._handles.open()
+        handles = self.handles.open()
         self._closing.end(handles, leaving, lambda: done(tuple(handles.tolist())))
 
     def release(self, handles: tuple[int, ...]) -> None:

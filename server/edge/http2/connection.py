@@ -15,8 +15,6 @@ from server.edge.http2.codec import Codec
 from server.edge.http2.frames import Code, ConnectionFault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from server.edge.http2.fields import Request
     from server.edge.http2.secure import SecureTransport
     from server.edge.http2.server import Http2Server
@@ -46,11 +44,11 @@ class Connection(asyncio.Protocol):
         self._reads = False
         self._reading = server.beginners  # shares the time of a turn
         self._unread = b""  # that was read and waits for its turn
-        self._due = False  # its turn is to come
+        self._waits_for_turn = False
         self._waits = False  # nothing is read
         self._out: list[bytes] = []
         self._closing = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._due = -1  # at this tick of the timers it is looked at; -1: at none
         self._heard = True  # since the timer ran last
         self._asked = False  # a ping was sent, and nothing was heard since
         self._unsent = 0  # bytes that waited for the socket when the timer ran last
@@ -75,7 +73,7 @@ class Connection(asyncio.Protocol):
         self._codec = Codec(self, self.server.options.limits, self._put, monotonic)
         self._codec.begin()
         self._without_calls_since = self.server.loop.time()
-        self._look_after(self.server.options.silent_seconds, self._first_look)
+        self._look_after(self.server.options.silent_seconds)
         return None
 
     def data_received(self, data: bytes) -> None:
@@ -83,18 +81,18 @@ class Connection(asyncio.Protocol):
         if self._closing:
             return None
         self._heard = True
-        if not self._due and self._reading.left > 0:
+        if not self._waits_for_turn and self._reading.left > 0:
             return self._take(data)
         self._unread += data
-        return self._read_or_wait() if self._due else self._wait_for_turn()
+        return self._read_or_wait() if self._waits_for_turn else self._wait_for_turn()
 
     def _wait_for_turn(self) -> None:
-        self._due = True
+        self._waits_for_turn = True
         self._reading.wait(self._take_turn)
         self._read_or_wait()
 
     def _take_turn(self) -> None:
-        data, self._unread, self._due = self._unread, b"", False
+        data, self._unread, self._waits_for_turn = self._unread, b"", False
         self._take(data)
 
     def _take(self, data: bytes) -> None:
@@ -145,8 +143,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, _: Exception | None) -> None:
         """See asyncio.Protocol."""
         self._closing = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self.server.timers.cancel(self._due, self)
         if self.peer:  # else it was not taken in
             self.server.let_go(self)
 
@@ -221,7 +218,7 @@ class Connection(asyncio.Protocol):
         self._closing = True
         self.flush()
         self._transport.close()
-        self._look_after(self.server.options.ping_seconds, self.abort)
+        self._look_after(self.server.options.ping_seconds)
 
     def abort(self) -> None:
         """At once."""
@@ -233,13 +230,12 @@ class Connection(asyncio.Protocol):
 
     # Time -------------------------------------------------------------------------------------------------------------
 
-    def _first_look(self) -> None:
+    def look(self) -> None:
+        """Every `keepalive_seconds`: a client that is silent is asked whether it is there."""
+        if self._closing:
+            return self.abort()
         if not self._codec.ready:
             return self._fail(Code.SETTINGS_TIMEOUT, "no preface and settings came")
-        return self._look()
-
-    def _look(self) -> None:
-        """Every `keepalive_seconds`: a client that is silent is asked whether it is there."""
         options, now = self.server.options, self.server.loop.time()
         if not self._codec.streams and now - self._without_calls_since >= options.idle_seconds:
             self._codec.leave(Code.NO_ERROR, "a connection without calls")
@@ -257,14 +253,13 @@ class Connection(asyncio.Protocol):
         if self._heard:
             self._asked = False
         self._heard = False
-        self._look_after(after, self._look)
+        self._look_after(after)
         return None
 
-    def _look_after(self, seconds: float, look: Callable[[], None]) -> None:
-        """Instead of what was to be called later until now."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self.server.loop.call_later(seconds, look)
+    def _look_after(self, seconds: float) -> None:
+        """Instead of when it was to be looked at until now."""
+        self.server.timers.cancel(self._due, self)
+        self._due = self.server.timers.after(seconds, self)
 
     def answered_ping(self) -> None:
         """See Acceptor."""

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from server.edge.http2.connection import Connection
 from server.edge.http2.gate import Gate
+from server.edge.http2.large import Rooms
 from server.edge.http2.limits import Limits
 from server.edge.http2.reading import Reading
-from server.edge.http2.rooms import Rooms
 from server.edge.http2.secure import SecureTransport
 from server.edge.http2.sockets import Sockets
+from server.edge.http2.timers import Timers
 
 if TYPE_CHECKING:
     import ssl
@@ -61,6 +62,7 @@ class Http2Server:
         self.options = options
         self.rooms = Rooms(options.large_messages, options.large_messages_of_one)
         self.loop: asyncio.AbstractEventLoop
+        self.timers: Timers
         self.gate = Gate(self._later)  # that calls begin and end by
         self.ends = Gate(self._later, 1)  # that lost connections end their calls by, and handshakes go on
         self.beginners = Reading(_BEGINNING, self._later)  # of connections that have not begun a call yet
@@ -106,7 +108,9 @@ class Http2Server:
 
     async def start(self, tls: Callable[[], ssl.SSLContext] | None = None) -> None:
         """Accepts connections from now on; with TLS each has the context that there is when it comes."""
-        self.loop = asyncio.get_running_loop()
+        self.loop, options = asyncio.get_running_loop(), self.options
+        soonest = min(options.silent_seconds, options.keepalive_seconds, options.ping_seconds)
+        self.timers = Timers(self.loop, min(1.0, soonest / 20))
 
         def made() -> asyncio.Protocol:
             connection = Connection(self)

@@ -45,7 +45,7 @@ class NativeDialect:
         if isinstance(request, Refusal):
             return Failed(error)
         handles, first_step = requests.concerned(request, self._most_handles)
-        return Failed(error, handles, first_step, stream.expected(handles), request.WhichOneof("request") or "")
+        return Failed(error, handles, first_step, stream.handles.expected(handles), request.WhichOneof("request") or "")
 
 
 def _fleet(message: sequence_pb2.FleetSteps, stream: Stream) -> None:
@@ -67,7 +67,7 @@ def _take_rare(request: sequence_pb2.StreamRequest, stream: Stream) -> None:
             stream.close(request.close.handle, request.close.count)
         case "resume":
             resume, manner = request.resume, requests.manner(request.resume)
-            stream.resume(resume.handle, resume.sequence_ids, resume.resume_token, resume.answered, manner)
+            stream.opening.resume(resume.handle, resume.sequence_ids, resume.resume_token, resume.answered, manner)
         case "read_state":
             stream.read_state(request.read_state.handle)
         case "rewind":

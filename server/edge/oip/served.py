@@ -128,7 +128,9 @@ class ServedSequence:
         self._waiting.appendleft(ticket)
         step, names = ticket.place.step, [self._identity.id]
         answered = [LATEST if step is None else step]
-        self._try(lambda: self._stream.resume(0, names, self._identity.token, answered, self._manner, step is None))
+        self._try(
+            lambda: self._stream.opening.resume(0, names, self._identity.token, answered, self._manner, step is None)
+        )
 
     def _try(self, begin: Callable[[], None]) -> None:
         try:

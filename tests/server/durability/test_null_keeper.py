@@ -37,7 +37,7 @@ def test_sequences_end_with_their_stream_and_what_needs_a_store_says_so(
         stream.steps(0, 0, [("x", ROW)])
         stream.rewind(0, 0)
         stream.move(0, 2)
-        stream.resume(2, ["route-1"], "token", [3], MANNER)
+        stream.opening.resume(2, ["route-1"], "token", [3], MANNER)
         stream.open(2, 1, MODEL, 1, MANNER)  # the handle is free again
         stream.close(0, 1)
         stream.abandon()

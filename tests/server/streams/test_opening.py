@@ -237,7 +237,7 @@ def test_the_ids_of_a_large_resume_are_read_in_turns() -> None:
     caller, allowed = Caller("ipv4:10.0.0.1"), Allowance(2**20)
     stream = Stream(nothing, keeper, 5_000, allowed, told.append, caller, turns=Turns(calls.append, 0.0))  # type: ignore[arg-type]
     ids = Ids(f"a-{n}" for n in range(5_000))
-    stream.resume(0, ids, "token", [0] * 5_000, Manner())
+    stream.opening.resume(0, ids, "token", [0] * 5_000, Manner())
     assert 0 < sum(read) < 5_000
     assert not stream.working, "other requests go on meanwhile"
     while calls:

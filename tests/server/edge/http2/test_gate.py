@@ -145,11 +145,11 @@ async def test_of_connections_that_begin_together_some_are_read_in_a_later_turn_
             server.loop.call_later(60, int).cancel()  # the time of uvloop moves on then, and the turn does not end
         assert 0 < slow.turns[-1] <= 4
         early.data_received(PING)
-        assert not early._due
+        assert not early._waits_for_turn
         while sum(slow.turns) < 40:
             await asyncio.sleep(0)
             early.data_received(PING)
-            assert not early._due
+            assert not early._waits_for_turn
         assert max(slow.turns) <= 4
 
 

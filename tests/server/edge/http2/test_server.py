@@ -15,6 +15,7 @@ from server.edge.http2 import frames
 from server.edge.http2.connection import Connection
 from server.edge.http2.limits import Limits
 from server.edge.http2.server import Http2Server, Options
+from server.edge.http2.timers import Timers
 from tests.server.edge.http2.wired import message
 
 if TYPE_CHECKING:
@@ -381,6 +382,7 @@ async def test_a_connection_is_counted_by_the_address_that_all_else_of_its_clien
 ) -> None:
     server = Http2Server(Options())
     server.loop = asyncio.get_running_loop()
+    server.timers = Timers(server.loop, 1.0)
     connection = Connection(server)
     connection.connection_made(Mock(spec=asyncio.Transport, get_extra_info=lambda _: peername))
     assert (connection.peer, connection.address) == (peer, address)
