@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from training.fitting.trainer import Trainer
+from training.tabular.judging.verdict import compare
 from training.tabular.learning import splits
 from training.tabular.looking.look import read_and_look
 from training.tabular.task import TableTask
@@ -72,7 +73,7 @@ def test_answers_do_not_change_with_what_comes_later(brief_table: Callable[..., 
     assert network(x_NF[None])[0, :200].equal(before)
 
 
-def test_targets_in_a_random_order_are_not_forecast_better_than_by_their_median(
+def test_targets_in_a_random_order_are_not_forecast_better_than_by_their_median_and_the_verdict_says_so(
     brief_table: Callable[..., Table], tmp_path: Path
 ) -> None:
     random = np.random.default_rng(3)
@@ -91,3 +92,7 @@ def test_targets_in_a_random_order_are_not_forecast_better_than_by_their_median(
     error = np.abs(task.served(trainer.network, splits.TEST)[there, 0] - came).mean()
     median = np.abs(np.median(came) - came).mean()
     assert error > 0.97 * median
+    (compared,) = compare(task, task.served(trainer.network, splits.TEST))
+    assert compared.naive == "median"
+    assert compared.error("median") < 0.9 * compared.error("persistence")
+    assert compared.ratio > 0.97

@@ -1,4 +1,4 @@
-"""Forecasts that need no network, to be beaten: nothing changes, and the same moment of the last season.
+"""Forecasts that need no network, to be beaten: nothing changes, the same moment of the last season, always the median.
 
 Legend: N rows.
 """
@@ -52,6 +52,16 @@ def unlike(grid: Grid, y_N: NDArray[np.float32], learnt_N: NDArray[np.bool_], st
     before_N = np.where(learnt_N, grid.ahead(-steps), -1)
     apart_N = np.where(before_N >= 0, y_N - y_N[before_N], np.nan)
     return float(np.nanmean(np.abs(apart_N))) if not np.isnan(apart_N).all() else float("nan")
+
+
+def median(grid: Grid, y_N: NDArray[np.float32], learnt_N: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """The median of each series' rows that are learnt from; of all of them, for a series without any."""
+    known_N = np.where(learnt_N, y_N, np.nan)
+    found_N = np.full(grid.count, np.nanmedian(known_N), dtype=np.float32)
+    for start, end in grid.bounds:
+        if not np.isnan(known_N[start:end]).all():
+            found_N[start:end] = np.nanmedian(known_N[start:end])
+    return found_N
 
 
 def persistence(grid: Grid, y_N: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ from rich.console import Group
 from rich.table import Table as Page
 from rich.text import Text
 
-from training.tabular.judging.baselines import persistence, seasonal
+from training.tabular.judging.baselines import median, persistence, seasonal
 from training.tabular.learning import splits
 from training.tabular.learning.forecast import Forecast
 from training.task import Report
@@ -62,6 +62,7 @@ def compare(task: TableTask, y_NO: NDArray[np.float32]) -> list[Compared]:
         forecasts = {"model": middle_NG[:, index], "persistence": persistence(grid, now_N)}
         if task.period:
             forecasts[f"season of {task.period}"] = seasonal(grid, now_N, wanted.steps, task.period)
+        forecasts["median"] = median(grid, now_N, task.learnt_N)
         came_N = task.aim.y_NG[:, index]
         scored_N = ~np.isnan(came_N) & np.all([~np.isnan(value_N) for value_N in forecasts.values()], axis=0)
         found.append(Compared(wanted, came_N, forecasts, scored_N))
