@@ -15,8 +15,10 @@ from training.fitting.session import train
 from training.fitting.trainer import Trainer
 from training.tabular.judging import card
 from training.tabular.judging.classes import judged
+from training.tabular.judging.verdict import Compared, sentence
 from training.tabular.learning import splits
 from training.tabular.learning.classify import Classify
+from training.tabular.learning.forecast import Wanted
 from training.tabular.learning.network import TableNetwork
 from training.tabular.task import TableTask
 
@@ -99,6 +101,14 @@ def test_a_test_of_one_class_is_said_to_say_nothing(
     assert task.notes[-1] == "rows of c are not judged: the training part has none"
     assert main(["table", str(path), "--target", "label", "--look"]) == 0
     assert "if their order means" in capsys.readouterr().out
+
+
+def test_a_verdict_on_few_rows_says_how_few_and_one_on_many_does_not() -> None:
+    for rows, few in ((20, " The test has 20 rows only: others may say otherwise."), (200, "")):
+        y_N, there_N = np.zeros(rows, np.float32), np.ones(rows, np.bool_)
+        found = Compared(Wanted("load", 6, "MW"), y_N, {"model": y_N + 1, "median": y_N + 2}, there_N)
+        assert sentence([found]).endswith(f"(median): its mean absolute error is 50.0% lower.{few}")
+        assert found.wanted.title == "load in MW, 6 ahead"
 
 
 def test_a_series_of_one_label_is_judged_at_its_last_row(brief_table: Callable[..., Table], tmp_path: Path) -> None:

@@ -149,7 +149,8 @@ def figures(task: TableTask, y_NO: NDArray[np.float32], folder: Path) -> list[st
     made.append(f"The worst were made at {places}.\n")
     if len(task.quantiles) > 1:
         shares = coverage(task, y_NO)
-        pictures.calibration(task.quantiles, shares, folder / "calibration.png")
+        axes = ("quantile", "share below it")
+        pictures.calibration(task.quantiles, shares, axes, folder / "calibration.png")
         said = ", ".join(f"{share:g}: {found:.3f}" for share, found in zip(task.quantiles, shares, strict=True))
         made.append(f"![Calibration](calibration.png)\n\nShare of the test below each quantile: {said}.\n")
     return made
@@ -161,7 +162,8 @@ def reliability(found: Judged, folder: Path) -> str:
     right_M = found.said_M == found.label_M
     bins = [part for part in np.array_split(np.argsort(sure_M), min(10, len(sure_M))) if len(part)]
     expected, came = [float(sure_M[part].mean()) for part in bins], [float(right_M[part].mean()) for part in bins]
-    pictures.calibration(expected, came, folder / "calibration.png")
+    axes = ("probability of the likeliest class", "share that was right")
+    pictures.calibration(expected, came, axes, folder / "calibration.png")
     return "![How often the likeliest class was right](calibration.png)\n"
 
 

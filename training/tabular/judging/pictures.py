@@ -73,11 +73,14 @@ def worst(
     return rows
 
 
-def calibration(expected: Sequence[float], found: Sequence[float], path: Path) -> None:
-    """How often what came lay below each quantile (or how often a probability was right), beside what it should be."""
+def calibration(expected: Sequence[float], found: Sequence[float], names: tuple[str, str], path: Path) -> None:
+    """How often what came lay below each quantile (or how often a probability was right), beside what it should be.
+
+    `names`: of both axes.
+    """
     made, (axes,) = figure(1)
     axes.plot([0, 1], [0, 1], color="#cbd5e1", lw=1, label="as it should be")
     axes.plot(expected, found, "o-", color=VALIDATION, label="on the test", lw=1.8)
-    axes.set_xlabel("said", color=INK)
-    axes.set_ylabel("came", color=INK)
+    axes.set_xlabel(names[0], color=INK)
+    axes.set_ylabel(names[1], color=INK)
     save(made, [axes], path)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from training.tabular.task import TableTask
 
 STRETCHES = 4
+FEW = 50
 
 
 @dataclass(frozen=True)
@@ -144,8 +145,10 @@ def sentence(every: list[Compared]) -> str:
     if ratio >= 1:
         worse = f"its mean absolute error is {ratio - 1:.1%} higher"
         return f"It LOSES to the best naive forecast ({naive}): {worse}. Do not use it."
+    rows = min(int(each.scored_N.sum()) for each in every)
+    few = f" The test has {rows} rows only: others may say otherwise." if rows < FEW else ""
     but = f", but loses for {'; '.join(lost)}" if lost else ""
-    return f"It beats the best naive forecast ({naive}): its mean absolute error is {1 - ratio:.1%} lower{but}."
+    return f"It beats the best naive forecast ({naive}): its mean absolute error is {1 - ratio:.1%} lower{but}.{few}"
 
 
 def anomalies(task: TableTask, y_NO: NDArray[np.float32]) -> str:
