@@ -46,7 +46,7 @@ def test_the_servers_compute_the_same_and_every_layout_is_measured(cache: Cache)
     assert all(figure.steps_per_second > 0 for figures in outcome.rounds for figure in figures)
 
 
-@pytest.mark.skipif(not compiled.available(), reason="apt-get install g++ pkg-config libgrpc++-dev protobuf-compiler")
+@pytest.mark.skipif("not compiled.available()", reason="apt-get install g++ pkg-config libgrpc++-dev protobuf-compiler")
 @pytest.mark.skipif("TIDEGATE_BENCH_COMPILED" not in os.environ, reason="to build it takes half a minute")
 def test_the_echo_in_cpp_is_measured_beside_the_others(cache: Cache) -> None:
     everyone = tuple(Wire(server, Scenario(32, 2)) for server in ("compiled", "afternoon"))
