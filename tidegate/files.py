@@ -41,6 +41,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         with Path(beside).open("wb") as file:
             yield file
         Path(beside).replace(place)
-    except BaseException:
+    except BaseException as error:
         Path(beside).unlink(missing_ok=True)
+        if type(error) is OSError and error.errno and error.filename in (None, beside):  # the disk is full, say
+            error.filename = str(place)
         raise

@@ -1,5 +1,6 @@
 """Files that take the place of others: their owner's alone, and whole or not there at all."""
 
+import errno
 import os
 import re
 import stat
@@ -59,3 +60,10 @@ def test_what_could_keep_a_reader_waiting_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("whole")
     with whole(tmp_path / "file") as file:
         assert file.read() == b"whole"
+
+
+def test_a_disk_that_is_full_is_said_of_the_file_and_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "kept"
+    with pytest.raises(OSError, match=re.escape(f"No space left on device: '{path}'")), replacing(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert list(tmp_path.iterdir()) == []

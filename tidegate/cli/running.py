@@ -29,7 +29,8 @@ def run(arguments: Sequence[str] | None) -> int:
     except Refused as error:
         return _fail(f"{error.message} ({error.reason})")
     except OSError as error:  # a ConnectionLost is one, too
-        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        why = error.strerror or str(error)
+        return _fail(f"{error.filename}: {why}" if error.filename else why)
     except (TidegateError, ValueError, UnicodeError) as error:
         return _fail(str(error))
     return 0
