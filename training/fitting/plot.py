@@ -38,7 +38,7 @@ def draw(evaluations: Sequence[Evaluation], title: str, path: Path) -> None:
     axes.set_xlabel("optimiser step", color=INK)
     axes.set_ylabel("loss", color=INK)
     axes.set_title(title, loc="left", color=INK, fontsize=11, fontweight="bold")
-    tidy(axes)
+    tidy(axes, above=False)
     picture.savefig(path, metadata={"Software": None})
 
 
@@ -54,11 +54,13 @@ def mark_best(axes: Axes, evaluations: Sequence[Evaluation]) -> None:
     axes.plot(best.step, best.validation_loss, "o", color=VALIDATION, ms=6, label=f"best: {best.validation_loss:.3g}")
 
 
-def tidy(axes: Axes) -> None:
-    """Fewer lines, lighter ones."""
+def tidy(axes: Axes, *, above: bool = True) -> None:
+    """Fewer lines, lighter ones. `above`: the legend is above the picture, else where a falling curve is not."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color("#cbd5e1")
     axes.tick_params(colors=INK, which="both", length=3)
     axes.grid(visible=True, which="major", color="#e8edf2", lw=0.8)
     axes.set_axisbelow(True)
-    axes.legend(frameon=False, labelcolor=INK)
+    # to look for the place where a legend hides nothing takes longer than all else, on a busy machine
+    place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": 2} if above else {"loc": "upper right"}
+    axes.legend(frameon=False, labelcolor=INK, borderaxespad=0, **place)
