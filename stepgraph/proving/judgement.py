@@ -17,7 +17,8 @@ def told(refused: ModelRefused, finding: Finding | None) -> ModelRefused:
     """The refusal that the runs gave, with what the rules found."""
     if finding and COUNTED in finding.words:
         return ModelRefused(f"{finding}, and a step of a stream has none. {_COUNT_INSTEAD} ({refused})", finding.node)
-    if finding is None or finding.kind == "unknown" or str(finding) in str(refused):
+    vague = refused.node is None
+    if finding is None or (finding.kind == "unknown" and not vague) or str(finding) in str(refused):
         return refused
     return ModelRefused(f"{refused}. Read from the graph: {finding}", refused.node or finding.node)
 

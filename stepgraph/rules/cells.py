@@ -1,6 +1,7 @@
 """Cells: what carries a state from step to step."""
 
 from dataclasses import replace
+from math import inf
 
 from stepgraph.cells import causal_conv, linear_attention
 from stepgraph.cells.kinds import OPERATORS, operator_of
@@ -63,6 +64,8 @@ def _start(value: Value) -> frozenset[str]:
     """The states of the interface that a cell starts from; else it starts from what is the same for all."""
     if value.given:
         return value.given
+    if value.live and value.last and value.back != inf:
+        raise mixes("starts from the last step of the sequence, which has not come yet")
     if value.live or (value.varies and "sequences" not in value.varies):
         raise unknown("starts from a state that depends on the data")
     return frozenset()

@@ -218,6 +218,29 @@ def test_rounding_to_half_on_the_way_is_no_reason_to_refuse(seed: int, tmp_path:
     assert load(file.write(tmp_path / "model.onnx"), 1, 0.0).proof.tolerance == 2e-3
 
 
+@pytest.mark.parametrize(
+    ("start", "why"),
+    [
+        ("  Z, Zh = GRU<hidden_size=8>(xt, U, V)\n", r"GRU that makes 'Y' starts from the last step of the sequence"),
+        (
+            "  f = Slice(xt, minus, many, zero)\n  Zh = MatMul(f, F)\n",
+            "the Slice that makes 'f' picks steps that cannot be told from the file",
+        ),
+    ],
+    ids=["an encoder's end", "the last row"],
+)
+def test_a_cell_that_starts_from_the_end_of_its_sequence_is_refused_for_that(
+    start: str, why: str, tmp_path: Path
+) -> None:
+    file = File(
+        f"  xt = Transpose<perm=[1,0,2]>(x)\n{start}  Y, Yh = GRU<hidden_size=8>(xt, U, V, , , Zh)\n"
+        "  s = Squeeze(Y, one)\n  y = Transpose<perm=[1,0,2]>(s)",
+        more={"U": weight(1, 24, 4), "V": weight(1, 24, 8), "F": weight(4, 8), "minus": np.array([-1])},
+    )
+    with pytest.raises(ModelRefused, match=why):
+        load(file.write(tmp_path / "model.onnx"), 2, 0.0)
+
+
 GROWING = File(
     "  u = Unsqueeze(x, one)\n  k2 = Concat<axis=1>(k, u)\n  y = ReduceMax<keepdims=0>(k2, one)",
     "g (float[b,4] x, float[b,p,4] k) => (float[b,4] y, float[b,q,4] k2)",
