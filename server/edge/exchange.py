@@ -140,7 +140,7 @@ class Exchange:
         clock, ends = self._pace.clock, self._pace.ends()
         try:
             while self._take_next():  # one at least: a client that has only one waits for nobody
-                if (self._call.several or self._bundle is not None) and clock() > ends:
+                if (self._bundle is not None or self._call.several) and clock() > ends:
                     self._stall(again=True)
                     break
         except Exception as error:  # noqa: BLE001 # it is the stream's

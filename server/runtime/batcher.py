@@ -162,7 +162,7 @@ class Batcher:
 
     def _compute_here(self, batch: Batch) -> None:
         self._settle(batch, self._compute(batch))
-        self._loop.call_soon(self._dispatch)
+        self._loop.call_soon(self._loop.call_soon, self._dispatch)  # once the answers have left
 
     def _serve(self) -> None:
         for batch in iter(self._work.get, None):
