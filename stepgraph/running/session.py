@@ -20,7 +20,8 @@ class Session(Protocol):
     """What we use of onnxruntime.InferenceSession."""
 
     def run(self, output_names: Sequence[str], input_feed: Mapping[str, np.ndarray]) -> list[np.ndarray]: ...
-    def io_binding(self) -> Any: ...  # noqa: ANN401 - onnxruntime says nothing of its types
+    def run_with_iobinding(self, iobinding: Any, run_options: None) -> None: ...  # noqa: ANN401 - onnxruntime
+    def io_binding(self) -> Any: ...  # noqa: ANN401 - says nothing of its types
 
     _sess: Any  # the same without Python around it
 
@@ -37,7 +38,10 @@ class Bound:
         for bind, arrays in ((places.bind_input, feeds), (places.bind_output, outputs)):
             for name, array in arrays.items():
                 bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-        self._run, self._places = session._sess.run_with_iobinding, places._iobinding  # noqa: SLF001 # see above
+        try:
+            self._run, self._places = session._sess.run_with_iobinding, places._iobinding  # noqa: SLF001 # see above
+        except AttributeError:  # another release of onnxruntime has other names for it
+            self._run, self._places = session.run_with_iobinding, places
 
     def run(self) -> None:
         """Computes what the outputs hold from what the inputs hold. Raises as `run`."""

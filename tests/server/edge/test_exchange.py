@@ -37,8 +37,9 @@ def test_a_client_that_vanishes_with_steps_under_way_does_not_keep_a_server_from
     server, line, go_on = world.servers[0], world.lines[0], Event()
     assert line is not None
     engine = server.shelf.models[1].batcher._engine
-    run = engine.run
-    monkeypatch.setattr(engine, "run", lambda *given: go_on.wait() and run(*given))
+    for name in ("run", "run_once"):
+        run = getattr(engine, name)
+        monkeypatch.setattr(engine, name, lambda *given, run=run: go_on.wait() and run(*given))
     world.clients[0].give(one, ROWS)
     world.send(0)
     world.quiet()
@@ -77,7 +78,7 @@ def heard(world: World) -> list[pb.StreamResponse]:
 
 
 def heard_but_closed(world: World) -> list[pb.StreamResponse]:
-    """Without the confirmations of what was parked, for which a client waits for the store no longer than for others."""
+    """Without the confirmations of what was parked: a client waits for the store no longer for them than for others."""
     return [one for one in heard(world) if not one.HasField("closed")]
 
 

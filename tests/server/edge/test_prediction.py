@@ -59,7 +59,8 @@ async def test_an_answer_that_would_be_too_large_is_refused_before_a_step_is_com
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(Engine, "run", lambda *_: pytest.fail("a step was computed"))
+        for name in ("run", "run_once"):
+            patched.setattr(Engine, name, lambda *_: pytest.fail("a step was computed"))
         with pytest.raises(OverLimit, match=r"answer to 3000 steps would take .* MiB; .* MiB is the limit.*stream"):
             await predict(Predictor(shelf, 100_000), ROWS, Manner())
     made, _ = await predict(Predictor(shelf, 100_000), ROWS[:10], Manner())
@@ -142,7 +143,8 @@ async def test_so_does_a_prediction_that_failed(shelf: Shelf, monkeypatch: pytes
     def run(*_: object) -> Result:
         raise Cause("it cannot be computed")
 
-    monkeypatch.setattr(Engine, "run", run)
+    for name in ("run", "run_once"):
+        monkeypatch.setattr(Engine, name, run)
     predictor = Predictor(shelf, 2**25)
     try:
         await predict(predictor, ROWS, Manner())
