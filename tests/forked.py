@@ -18,7 +18,7 @@ import struct
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from importlib import import_module
 from pathlib import Path
 from threading import Lock
@@ -37,10 +37,12 @@ class Forker:
 
     def __init__(self, *modules: str) -> None:
         self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        with ExitStack() as failed, theirs:
+            failed.callback(self._requests.close)
             command = [sys.executable, "-m", "tests.forked", str(theirs.fileno()), *modules]
             one_thread = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # what forks has no other
             self._process = subprocess.Popen(command, cwd=ROOT, env=one_thread, pass_fds=[theirs.fileno()])
+            failed.pop_all()
         atexit.register(self._end)
 
     def _end(self) -> None:
