@@ -242,4 +242,4 @@ def _settle_memory() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(1_000, 5, 4_000)
+    gc.set_threshold(1_000, 2, 10_000)

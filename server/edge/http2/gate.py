@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable
 
-MOST = 4  # that is about a millisecond
+MOST = 3  # that is about a millisecond
 
 
 class Gate:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from server.edge.http2.fields import Metadata, Request
 
 _TURN = 0.002  # seconds of a turn of the loop in which connections are read
-_BEGINNING = 0.001  # seconds likewise, of those that have not begun a call yet
+_BEGINNING = 0.0005  # seconds likewise, of those that have not begun a call yet
 _LAST_BYTES = 1.0  # seconds in which clients may read what was said last, when the server stops
 
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 256  # sockets of one turn: to read so many takes a millisecond
-_ACCEPTED = 8  # connections that are accepted in one turn: likewise
+_ACCEPTED = 4  # connections that are accepted in one turn: likewise
 _BACKLOG = 1_024  # connections that wait to be accepted
 _READ = 2**16  # bytes that are read of a connection at a time
 _NOT_NOW = BlockingIOError, InterruptedError
