@@ -22,7 +22,7 @@ from bench.processes import exports, machine
 from bench.processes.cache import Cache
 from bench.processes.child import Child, free_port
 from bench.processes.worker import Json
-from server.access import secret
+from server.access import token_secret
 from server.access.token import Token
 from server.access.token_file import TokenFile
 from server.caller import Right
@@ -54,10 +54,10 @@ class Place:
 
     def __init__(self, stack: ExitStack, folder: Path, cache: Cache) -> None:
         self.port = free_port()
-        self.secrets = [secret.make() for _ in range(FEW + 1)]
+        self.secrets = [token_secret.make() for _ in range(FEW + 1)]
         with TokenFile(folder / "tokens.json").change() as tokens:
             for at, one in enumerate(self.secrets):
-                token = Token(f"client{at}", frozenset({Right.PREDICT}), digests=(secret.digest(one),))
+                token = Token(f"client{at}", frozenset({Right.PREDICT}), digests=(token_secret.digest(one),))
                 tokens[token.name] = token
         command = ["server", "--models", str(cache.models), "--port", str(self.port), "--store", "none"]
         options = ["--tokens", str(folder / "tokens.json"), "--cache", str(cache.proofs)]

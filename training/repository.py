@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.fitting import whole
+from training.fitting import atomic_files
 
 FILE = "model.onnx"
 # mkdtemp's own mode would hide a model from a server that runs as another user.
@@ -32,7 +32,7 @@ def land(content: bytes, models: Path, name: str) -> Version:
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=".landing-", dir=folder))
     try:
-        whole.write(unfinished / FILE, content)
+        atomic_files.write(unfinished / FILE, content)
         unfinished.chmod(READABLE)
         return move(unfinished, folder)
     finally:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hmac import compare_digest
 from weakref import WeakValueDictionary
 
-from server.access import secret
+from server.access import token_secret
 from server.access.guesses import Guesses
 from server.access.token import Token
 from server.access.token_file import TokenFile
@@ -84,7 +84,7 @@ class Authority:
             token = self._found(shown)
         if token is None:
             raise self._unknown(shown)
-        evidence = secret.digest(shown.secret) if shown.secret else shown.subject
+        evidence = token_secret.digest(shown.secret) if shown.secret else shown.subject
         meter = self._meters[f"{TOKEN}{token.name}"]
         return Caller(shown.address, "", token.name, token.rights, token.models, evidence, meter)
 
@@ -96,7 +96,7 @@ class Authority:
         """
         token = self._by_certificate.get(shown.subject)
         if shown.secret:
-            token, digest = None, secret.digest(shown.secret)
+            token, digest = None, token_secret.digest(shown.secret)
             for kept, one in self._by_digest.get(digest[:_PREFIX], ()):
                 if compare_digest(kept, digest):
                     token = one
@@ -106,7 +106,7 @@ class Authority:
         wait = self._guesses.wrong(shown.address, self._monotonic())
         log.warning("what is no token here came from %s", shown.address)  # the log's filter drops repetitions
         what = "the token is not known here, or not any more" if shown.secret else "the certificate stands for no token"
-        if shown.secret and not secret.well_formed(shown.secret):
+        if shown.secret and not token_secret.well_formed(shown.secret):
             what = "what came as a token is none: it is cut short, or mistyped"
         return Unauthenticated(what, delay=wait)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from server.durability import checkpoint
 from server.durability.checkpoint import Checkpoint
-from server.durability.losses import gone, kept_at
+from server.durability.loss_errors import gone, kept_at
 from server.durability.registry import Registry
 from server.durability.sequence import ServedSequence
 from server.durability.snapshot import creating

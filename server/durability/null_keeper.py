@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from server.caller import Caller
-from server.durability.losses import gone
+from server.durability.loss_errors import gone
 from server.durability.quota import Quota
 from server.durability.sequence import Cohort, Move, ServedSequence
 from server.durability.upkeep.null_upkeep import NullUpkeep

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from server.durability.losses import WHY
+from server.durability.loss_errors import WHY
 from server.durability.quota import Quota
 from server.durability.sequence import Holder, Life, Move, ServedSequence
 from server.errors import Reason, SequenceGone

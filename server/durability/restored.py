@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from server.caller import Caller
 from server.durability import checkpoint
 from server.durability.checkpoint import Checkpoint, Found
-from server.durability.losses import gone
+from server.durability.loss_errors import gone
 from server.durability.sequence import Life, ServedSequence, digest_of
 from server.errors import Reason, SequenceGone, StoreSilent, TidegateError, WrongState
 from server.stores import store

@@ -17,7 +17,7 @@ import numpy as np
 
 from server.access.guesses import Guesses
 from server.durability.limits import PORTION, Limits, Lookups
-from server.durability.losses import gone
+from server.durability.loss_errors import gone
 from server.durability.outbox import Outbox
 from server.durability.pieces import consumed, freed, in_turns, pieces
 from server.durability.registry import Registry

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Set as AbstractSet
 
 from server.durability.keeper import AnyKeeper
-from server.durability.upkeep.listed import Filter
+from server.durability.upkeep.listing import Filter
 from server.errors import StoreFailed, StoreSilent
 from server.repository import changes
 from server.repository.repository import Repository

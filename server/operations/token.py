@@ -13,7 +13,7 @@ from dataclasses import replace
 from math import inf
 from pathlib import Path
 
-from server.access import secret
+from server.access import token_secret
 from server.access.token import BadToken, Token, date, read, seconds
 from server.access.token_file import TokenFile
 from server.caller import Right
@@ -40,12 +40,12 @@ def _add(options: argparse.Namespace) -> None:
     limits = Limits(
         options.open, options.parked, options.steps_per_second, int(options.message_mib * _MIB), options.weight
     )
-    made = "" if options.certificate else secret.make()
+    made = "" if options.certificate else token_secret.make()
     given = {
         "may": options.may.split(","),
         "models": options.models.split(","),
         "certificate": options.certificate,
-        "sha256": [secret.digest(made)] if made else [],
+        "sha256": [token_secret.digest(made)] if made else [],
         "weight": options.weight,
     }
     token = replace(read(options.name, given), limits=limits, expires=_until(options.expires))
@@ -63,11 +63,11 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _renew(options: argparse.Namespace) -> None:
-    made = secret.make()
+    made = token_secret.make()
     with TokenFile(options.tokens).change() as tokens:
         before = _existing(tokens, options.name)
         old = () if options.drop_old else before.digests[:_OLD]
-        tokens[options.name] = token = replace(before, digests=(secret.digest(made), *old))
+        tokens[options.name] = token = replace(before, digests=(token_secret.digest(made), *old))
     _show(token, made)
     print("the secret before it " + ("does not hold any more" if options.drop_old else "goes on"), file=sys.stderr)
 

@@ -13,7 +13,7 @@ from math import inf
 from pathlib import Path
 
 from server.runtime.served_model import ServedModel
-from server.stores.observed import ObservedTime
+from server.stores.observed_time import ObservedTime
 from server.stores.terms import LEASE
 
 FILE = "needed.json"

@@ -14,12 +14,12 @@ from server.errors import ModelUnavailable, Reason, UnknownModel
 from server.repository import folder
 from server.repository.entry import Entry
 from server.repository.folder import Found, Look, Stray
-from server.repository.former import FormerModels
 from server.repository.loader import Loader, Outcome
 from server.repository.needed import FILE, Needed
 from server.repository.placement import Placement
 from server.repository.rulebook import Rulebook
 from server.repository.source import Source, intake
+from server.repository.superseded import FormerModels
 from server.runtime import state_value
 from server.runtime.counters import Counters
 from server.runtime.observer import Observer

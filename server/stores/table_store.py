@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
 from server.stores.eviction import RANKED
-from server.stores.observed import ObservedTime
+from server.stores.observed_time import ObservedTime
 from server.stores.records import Outcome, Page, Record
 from server.stores.store import Claim, Claimed, End, Evicted, Gone, Hold, Refused, Swept, Usage, Write
 from server.stores.table import Table, Tables

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from stepgraph.errors import ModelRefused, StepFailed, StepgraphError
 from stepgraph.file.precision import Precision
 from stepgraph.file.sidecar import FILE
-from stepgraph.proving import beginnings, comparison, drawn, judgement, narrowed, windowed
+from stepgraph.proving import beginnings, comparison, judgement, narrowed, random_inputs, windowed
 from stepgraph.proving.proof import Proof
 from stepgraph.proving.reference import Original
 from stepgraph.reading import annotation, stateless
@@ -71,11 +71,11 @@ def narrow(found: Interpretation, weights: Precision) -> Interpretation:
 
 def drawing(step: Source, given: Engine, same: float) -> tuple[Facts, Engine]:
     """The facts and the engine once random numbers that were inputs are drawn from the state; the same if none were."""
-    facts = drawn.from_state(step.facts, given.graph)
+    facts = random_inputs.from_state(step.facts, given.graph)
     if not facts.drawn:
         return facts, given
     engine = engine_of(replace(step, facts=facts), given.alone)
-    drawn.check(facts, engine, given, same)
+    random_inputs.check(facts, engine, given, same)
     return facts, engine
 
 

@@ -14,7 +14,7 @@ from stepgraph.graphs.sliding import SLIDING
 from stepgraph.rewriting.ports import Facts
 from stepgraph.rewriting.rings import Form
 from stepgraph.rings import counts, moves, sums, windows
-from stepgraph.rings.beside import beside
+from stepgraph.rings.elementwise import beside
 from stepgraph.rules import reader
 from stepgraph.rules.table import Call
 from stepgraph.rules.value import COUNTED, Finding, Value

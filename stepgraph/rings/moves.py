@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from stepgraph.rewriting.rings import Form, Span
-from stepgraph.rings.beside import beside
+from stepgraph.rings.elementwise import beside
 from stepgraph.rings.span import place_of, span, steps_of
 from stepgraph.rings.windows import as_it_is, reach
 from stepgraph.rules.axes import ROWS, TIME, Time, begun_later, has_time, length, time_of

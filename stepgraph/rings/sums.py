@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from stepgraph.rewriting.rings import OWN, Form
-from stepgraph.rings.beside import beside
+from stepgraph.rings.elementwise import beside
 from stepgraph.rings.span import place_of, span_of
 from stepgraph.rules.axes import Time, time_of
 from stepgraph.rules.table import Call

@@ -20,7 +20,7 @@ from grpc_status import rpc_status
 
 import tidegate
 from bench.processes.child import free_port
-from server.access import secret
+from server.access import token_secret
 from server.access.token import Token
 from server.access.token_file import TokenFile
 from server.caller import Right
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 ROWS = np.random.default_rng(5).standard_normal((40, 1, 3)).astype(np.float32)
 NAMES = "ann", "bob", "slow", "hasty", "hurried", "small", "narrow", "watcher", "gru"
-SECRETS = {name: secret.make() for name in NAMES}
+SECRETS = {name: token_secret.make() for name in NAMES}
 LIMITS = {
     **dict.fromkeys(("slow", "hasty", "hurried"), Limits(steps_per_second=50)),
     "small": Limits(message_bytes=4_000),
@@ -51,7 +51,7 @@ def token(name: str, **given: Any) -> Token:
     rights = frozenset({Right.OBSERVE}) if name == "watcher" else PREDICT
     models = ("gru*",) if name == "gru" else ("*",)
     limits = LIMITS.get(name, Limits())
-    return replace(Token(name, rights, models, (secret.digest(SECRETS[name]),), limits=limits), **given)
+    return replace(Token(name, rights, models, (token_secret.digest(SECRETS[name]),), limits=limits), **given)
 
 
 def file_of(path: Path, *names: str) -> TokenFile:
@@ -120,7 +120,7 @@ def resume(opened: Any, answered: int, **fields: Any) -> pb.StreamRequest:
     "metadata",
     [
         [],
-        [("authorization", "Bearer " + secret.make())],
+        [("authorization", "Bearer " + token_secret.make())],
         [("authorization", SECRETS["ann"])],
         [("authorization", "Basic " + SECRETS["ann"])],
         [("authorization", "Bearer mill")],
@@ -196,7 +196,7 @@ async def test_who_may_observe_sees_the_models_and_takes_no_step(guarded: Runnin
 async def test_no_secret_is_in_the_log_the_metrics_or_the_list_of_processes(
     guarded: RunningServer, metrics: int
 ) -> None:
-    wrong = secret.make()
+    wrong = token_secret.make()
     async with stub(guarded) as calls, stream(guarded, "ann") as raw:
         opened = await raw.ask(open_(0, trace=NO_TRACE))
         await raw.ask(resume(opened, 99, handle=5))
@@ -211,7 +211,7 @@ async def test_no_secret_is_in_the_log_the_metrics_or_the_list_of_processes(
         shown += (process / name).read_bytes().decode(errors="replace")
     shown += guarded.log
     hidden = [wrong, opened.resume_token, *SECRETS.values()]
-    assert not any(text in shown for text in (*hidden, *map(secret.digest, hidden)))
+    assert not any(text in shown for text in (*hidden, *map(token_secret.digest, hidden)))
 
 
 # Whose a sequence is --------------------------------------------------------------------------------------------------
@@ -293,9 +293,9 @@ async def test_streams_of_a_token_that_is_removed_end_and_its_sequences_go_on_wh
             await triton.read()
         assert refusal(ended) == (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
         assert len(await bob.run(0, 0, ROWS[:1])) == 1
-        new = secret.make()
+        new = token_secret.make()
         with file.change() as tokens:
-            tokens["ann"] = token("ann", digests=(secret.digest(new),))
+            tokens["ann"] = token("ann", digests=(token_secret.digest(new),))
         async with RawStream(server.address, metadata=[("authorization", f"bearer {new}")]) as again:
             step = next(iter((await again.ask(resume(opened, 3, trace=NO_TRACE))).next_steps))
             assert await again.run(0, step, ROWS[step:4]) == expected[step:]

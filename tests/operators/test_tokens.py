@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tidegate
-from server.access import secret
+from server.access import token_secret
 from server.access.token import Token
 from server.access.token_file import TokenFile
 from server.caller import Right
@@ -30,11 +30,11 @@ MAY = {
 def test_what_an_operator_may_do_is_what_its_token_says(
     start: Callable[..., RunningServer], lstm_only: Path, tmp_path: Path
 ) -> None:
-    secrets = {name: secret.make() for name in MAY}
+    secrets = {name: token_secret.make() for name in MAY}
     file = TokenFile(tmp_path / "tokens.json")
     with file.change() as tokens:
         for name, (right, models) in MAY.items():
-            tokens[name] = Token(name, frozenset({right}), models, (secret.digest(secrets[name]),))
+            tokens[name] = Token(name, frozenset({right}), models, (token_secret.digest(secrets[name]),))
     server = start(lstm_only, "--tokens", str(file.path)).ready()
     ann, watcher, keeper, stranger = (
         tidegate.connect(server.address, token=secrets[name], insecure=True) for name in MAY

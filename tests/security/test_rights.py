@@ -10,7 +10,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from tritonclient.grpc import service_pb2
 
-from server.access import secret
+from server.access import token_secret
 from server.access.token import Token
 from server.access.token_file import TokenFile
 from server.caller import Right
@@ -71,7 +71,7 @@ def methods() -> Iterator[tuple[str, str, Any]]:
 
 
 METHODS = [pytest.param(service, method, id=method.name) for service, _, method in methods()]
-SECRETS = {name: secret.make() for name in ("predict", "observe", "administer", "elsewhere")}
+SECRETS = {name: token_secret.make() for name in ("predict", "observe", "administer", "elsewhere")}
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def port(zoo: Zoo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[grpc.Ch
     with file.change() as tokens:
         for name, shown in SECRETS.items():
             rights, models = (ANY, ("other*",)) if name == "elsewhere" else (frozenset({Right(name)}), ("*",))
-            tokens[name] = Token(name, rights, models, (secret.digest(shown),))
+            tokens[name] = Token(name, rights, models, (token_secret.digest(shown),))
     with RunningServer(repository(zoo, folder, "lstm"), "--tokens", str(file.path)) as server:
         server.ready()
         with grpc.insecure_channel(server.address) as channel:

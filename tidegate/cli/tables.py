@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidegate.columns import RowError, Rows
-from tidegate.columns.ahead import Numbered
+from tidegate.columns.known_ahead import Numbered
 from tidegate.columns.rows import Binding
 from tidegate.drawing.names import printable
 from tidegate.errors import TidegateError

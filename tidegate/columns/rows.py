@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tidegate.columns.ahead import Later
 from tidegate.columns.column import Column, Legend, plain_names
+from tidegate.columns.known_ahead import Later
 from tidegate.columns.limits import expected
 from tidegate.columns.numbers import NOTHING, read_number
 from tidegate.columns.times import calendar, read_time

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from training.errors import CheckpointError
-from training.fitting.whole import write
+from training.fitting.atomic_files import write
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from training.fitting import whole
+from training.fitting import atomic_files
 from training.fitting.trainer import Evaluation
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ class Metrics:
     def __init__(self, path: Path, resumed_at: int) -> None:
         self._path = path
         kept = [entry for entry in read(path) if entry.step <= resumed_at]
-        whole.write(path, "".join(line(entry) for entry in kept))
+        atomic_files.write(path, "".join(line(entry) for entry in kept))
 
     def stepped(self, step: int, loss: float) -> None:
         """Nothing: a line for each step would be noise."""

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from training.errors import Interrupted
 from training.export import Artefact, export
-from training.fitting import checkpoint, plot, processes, whole
+from training.fitting import atomic_files, checkpoint, plot, processes
 from training.fitting.interrupt import Interrupt
 from training.fitting.metrics import Metrics, read
 from training.fitting.progress import watch
@@ -177,4 +177,4 @@ def record(result: Result, artefact: Artefact) -> None:
         "export_error": artefact.error,
         "report": result.report.values,
     }
-    whole.write(result.run.result, json.dumps(values, indent=2) + "\n")
+    atomic_files.write(result.run.result, json.dumps(values, indent=2) + "\n")

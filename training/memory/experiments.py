@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from training.examples.task import ExamplesTask
-from training.fitting import checkpoint, whole
+from training.fitting import atomic_files, checkpoint
 from training.fitting.trainer import Trainer
 from training.memory.equations import of_torch, run
 from training.memory.gradients import reach
@@ -85,7 +85,7 @@ def carry_out(experiment: Experiment, folder: Path, stop: Callable[[], bool]) ->
     after = probe(network, task, experiment)
     lesson = figure.draw(network).values if experiment.kind == "lesson" else {}
     outcome = Outcome(experiment, solved_at, trainer.step, name, course, before, after, lesson)
-    whole.write(file, json.dumps(asdict(outcome)))
+    atomic_files.write(file, json.dumps(asdict(outcome)))
     kept.unlink(missing_ok=True)
     return read(file.read_text())  # as it will be read again: JSON has lists for tuples
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from training.memory.starts import BY_NAME, GRU, LSTM_BIAS, LSTM_CHRONO, RNN, STARTS, Start
-from training.recipes.drawn.latch import Latch
 from training.recipes.named import adding, recall, temporal_order, text
+from training.recipes.synthetic.latch import Latch
 
 if TYPE_CHECKING:
     from training.config import Config

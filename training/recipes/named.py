@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from training.recipes.digits import Digits
-from training.recipes.drawn.adding import Adding
-from training.recipes.drawn.copy_memory import CopyMemory
-from training.recipes.drawn.temporal_order import TemporalOrder
 from training.recipes.glucose import Glucose
 from training.recipes.recall import Recall
+from training.recipes.synthetic.adding import Adding
+from training.recipes.synthetic.copy_memory import CopyMemory
+from training.recipes.synthetic.temporal_order import TemporalOrder
 from training.recipes.text import Text
 from training.recipes.vowels import Vowels
 from training.recipes.weather import weather

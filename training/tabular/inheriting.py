@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.errors import ConfigError
-from training.fitting import checkpoint, whole
+from training.fitting import atomic_files, checkpoint
 from training.tabular.learning.front import Encoding
 from training.tabular.learning.inputs import Input
 
@@ -34,7 +34,7 @@ class Inherited:
 def keep(folder: Path, inputs: Inputs, encoding: Encoding) -> None:
     """Write down, beside a run's checkpoint, what a later one needs."""
     said = {"columns": [asdict(column) for column in inputs.columns], "encoding": asdict(encoding)}
-    whole.write(folder / FILE, json.dumps(said, indent=1) + "\n")
+    atomic_files.write(folder / FILE, json.dumps(said, indent=1) + "\n")
 
 
 def inherit(run: str) -> Inherited:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from server.durability.pieces import pieces
 from server.durability.sequence import Life, ServedSequence
-from server.durability.upkeep.listed import Filter, Listed, seen
+from server.durability.upkeep.listing import Filter, Listed, seen
 from server.errors import Reason, Refusal
 from server.stores import store
 

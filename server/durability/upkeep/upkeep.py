@@ -18,7 +18,7 @@ from server.durability.pieces import pieces
 from server.durability.registry import Registry
 from server.durability.sequence import Life
 from server.durability.upkeep.backup import Reader, Writer
-from server.durability.upkeep.listed import Filter, Listed, listed, seen
+from server.durability.upkeep.listing import Filter, Listed, listed, seen
 from server.errors import CheckpointRefused, Reason
 from server.stores import store
 from server.stores.records import Outcome, Page, Record

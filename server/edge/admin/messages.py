@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from server.caller import Caller, Right
-from server.durability.upkeep.listed import Filter, Listed, Where
+from server.durability.upkeep.listing import Filter, Listed, Where
 from server.durability.upkeep.upkeep import Census
 from server.edge.native.descriptions import STATUSES
 from server.errors import BadInput, Reason

@@ -23,7 +23,7 @@ from valkey.retry import Retry
 
 from server.errors import StoreFailed
 from server.stores.eviction import RANKED, parts
-from server.stores.observed import ObservedTime
+from server.stores.observed_time import ObservedTime
 from server.stores.records import Outcome, Page, Record
 from server.stores.store import Claim, Claimed, End, Evicted, Gone, Hold, Refused, Swept, Usage, Write
 from server.stores.terms import Terms

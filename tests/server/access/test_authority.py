@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from server.access import authority, secret
+from server.access import authority, token_secret
 from server.access.authority import Authority, Credentials
 from server.access.token import Token
 from server.access.token_file import TokenFile
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-SECRET = secret.make()
-MILL = Token("mill", PUBLIC_RIGHTS, ("weather*",), (secret.digest(SECRET),), limits=Limits(open=5))
+SECRET = token_secret.make()
+MILL = Token("mill", PUBLIC_RIGHTS, ("weather*",), (token_secret.digest(SECRET),), limits=Limits(open=5))
 SHOWN = Credentials("ipv4:10.0.0.1", secret=SECRET)
 
 
@@ -69,7 +69,7 @@ def test_who_guesses_is_answered_later_each_time_and_who_knows_is_not(world: Wor
             world.authority.caller(shown)
         return refused.value.delay
 
-    assert [delay(replace(SHOWN, secret=secret.make())) for _ in range(6)] == [0, 0, 0, 0.05, 0.1, 0.2]
+    assert [delay(replace(SHOWN, secret=token_secret.make())) for _ in range(6)] == [0, 0, 0, 0.05, 0.1, 0.2]
     assert delay(Credentials("ipv4:10.0.0.2", secret="tg_x")) == 0
     assert world.authority.caller(SHOWN).token == "mill"
 
@@ -83,17 +83,17 @@ def test_how_long_a_wrong_token_is_compared_tells_nothing_of_those_there_are(
     def noted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *given: (done.append(name), call(*given))[1]
 
-    monkeypatch.setattr(secret, "digest", noted("digest", secret.digest))
+    monkeypatch.setattr(token_secret, "digest", noted("digest", token_secret.digest))
     monkeypatch.setattr(authority, "compare_digest", noted("compare", authority.compare_digest))
     kept = MILL.digests[0]
     near = kept[:-1] + ("0" if kept[-1] != "0" else "1")  # as if somebody had found a secret with such a digest
-    for wrong in ("mill", SECRET[:-1], secret.make(), f"{SECRET} "):
+    for wrong in ("mill", SECRET[:-1], token_secret.make(), f"{SECRET} "):
         with pytest.raises(Unauthenticated):
             world.authority.caller(replace(SHOWN, secret=wrong))
     assert set(done) <= {"digest", "compare"}
     assert done.count("digest") == 4
     assert done.count("compare") <= 4
-    monkeypatch.setattr(secret, "digest", lambda _: near)
+    monkeypatch.setattr(token_secret, "digest", lambda _: near)
     done.clear()
     with pytest.raises(Unauthenticated):
         world.authority.caller(replace(SHOWN, secret="any"))
@@ -109,7 +109,7 @@ def test_a_wrong_token_costs_no_look_at_every_stream_and_a_right_one_from_the_sa
     with world.authority.watching(caller, lambda _: None):
         for _ in range(9):
             with pytest.raises(Unauthenticated) as refused:
-                world.authority.caller(replace(SHOWN, secret=secret.make()))
+                world.authority.caller(replace(SHOWN, secret=token_secret.make()))
             assert world.authority.caller(SHOWN) == caller
         assert refused.value.delay > 1
         assert not looked
@@ -138,7 +138,7 @@ def test_a_certificate_may_stand_for_a_secret_and_a_secret_goes_before_it(world:
     edge = Credentials("ipv4:10.0.0.1", subject="edge-1")
     assert world.authority.caller(edge).token == "edge"
     assert world.authority.caller(replace(edge, secret=SECRET)).token == "mill"
-    for unknown in (replace(edge, subject="edge-2"), replace(edge, secret=secret.make())):
+    for unknown in (replace(edge, subject="edge-2"), replace(edge, secret=token_secret.make())):
         with pytest.raises(Unauthenticated):
             world.authority.caller(unknown)
     with pytest.raises(Unauthenticated, match="or for a certificate whose common name stands for one"):
@@ -146,8 +146,8 @@ def test_a_certificate_may_stand_for_a_secret_and_a_secret_goes_before_it(world:
 
 
 def test_a_token_that_was_just_added_is_known_at_once(world: World) -> None:
-    new = secret.make()
-    world.put(MILL, replace(MILL, name="new", digests=(secret.digest(new),)))
+    new = token_secret.make()
+    world.put(MILL, replace(MILL, name="new", digests=(token_secret.digest(new),)))
     assert world.authority.caller(replace(SHOWN, secret=new)).token == "new"
 
 
@@ -196,11 +196,14 @@ def test_a_broken_file_keeps_the_tokens_of_before_and_says_so_once(
     [
         ((), "token 'mill' was removed"),
         ((replace(MILL, expires=500.0),), "token 'mill' has expired"),
-        ((replace(MILL, digests=(secret.digest("new"),)),), "this secret or certificate of token 'mill' does not hold"),
+        (
+            (replace(MILL, digests=(token_secret.digest("new"),)),),
+            "this secret or certificate of token 'mill' does not hold",
+        ),
         ((replace(MILL, models=("tide",)),), "what token 'mill' may do was changed"),
         ((replace(MILL, rights=EVERY_RIGHT),), "what token 'mill' may do was changed"),
         ((replace(MILL, limits=Limits(open=6)),), ""),
-        ((replace(MILL, digests=(secret.digest("new"), *MILL.digests)),), ""),
+        ((replace(MILL, digests=(token_secret.digest("new"), *MILL.digests)),), ""),
     ],
 )
 def test_streams_of_a_token_that_is_withdrawn_end_with_the_reason(
@@ -222,12 +225,12 @@ def test_streams_of_a_token_that_is_withdrawn_end_with_the_reason(
 def test_no_secret_is_in_what_is_logged_or_printed_of_credentials_and_callers(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    wrong = secret.make()
+    wrong = token_secret.make()
     with caplog.at_level(logging.DEBUG), pytest.raises(Unauthenticated) as refused:
         world.authority.caller(replace(SHOWN, secret=wrong))
     said = f"{caplog.text}{refused.value}{SHOWN!r}{world.authority.caller(SHOWN)!r}"
     assert "what is no token here came from ipv4:10.0.0.1" in said
-    assert not any(text in said for text in (wrong, SECRET, secret.digest(wrong), secret.digest(SECRET)))
+    assert not any(text in said for text in (wrong, SECRET, token_secret.digest(wrong), token_secret.digest(SECRET)))
 
 
 def test_a_file_is_read_again_only_once_it_has_changed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from server.access import secret, token
+from server.access import token, token_secret
 from server.access.token import Token
 from server.access.token_file import TokenFile
 from server.caller import Right
@@ -18,7 +18,7 @@ from server.stamp import stamp_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-DIGEST = secret.digest("it")
+DIGEST = token_secret.digest("it")
 MILL = Token(
     "mill",
     frozenset({Right.PREDICT, Right.OBSERVE}),
@@ -44,7 +44,7 @@ def test_what_was_written_is_read(file: TokenFile) -> None:
 
 def test_the_file_is_its_owners_alone_and_has_no_secret(file: TokenFile) -> None:
     with file.change() as tokens:
-        tokens["more"] = replace(MILL, name="more", digests=(secret.digest(made := secret.make()),))
+        tokens["more"] = replace(MILL, name="more", digests=(token_secret.digest(made := token_secret.make()),))
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in file.path.parent.iterdir())
     assert made not in file.path.read_text()
     assert {path.name for path in file.path.parent.iterdir()} == {"tokens.json", ".tokens.json.lock"}

@@ -20,7 +20,7 @@ from server.durability.outbox import Outbox
 from server.durability.registry import Registry
 from server.durability.store_thread import StoreThread
 from server.durability.upkeep.backup import Reader, Writer
-from server.durability.upkeep.listed import Filter, Where, listed
+from server.durability.upkeep.listing import Filter, Where, listed
 from server.durability.upkeep.upkeep import Upkeep
 from server.errors import BadInput
 from server.stores import store

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from server.access import secret
+from server.access import token_secret
 from server.access.token_file import TokenFile
 from server.caller import Right
 from server.operations import token
@@ -37,10 +37,10 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
 def test_a_secret_is_shown_once_and_alone_on_standard_output(run: Command) -> None:
     out, told = run(GIVEN)
     (made,) = out.splitlines()
-    assert secret.well_formed(made)
+    assert token_secret.well_formed(made)
     assert made not in told + run("list")[0] + run.file.path.read_text()
     kept = run.file.read()["mill"]
-    assert kept.digests == (secret.digest(made),)
+    assert kept.digests == (token_secret.digest(made),)
     assert (kept.rights, kept.models) == ({Right.PREDICT, Right.OBSERVE}, ("weather*", "tide"))
     assert (kept.limits.open, kept.limits.parked, kept.limits.steps_per_second) == (5, 6, 7.5)
     assert kept.limits.message_bytes == 2 * 2**20
@@ -61,9 +61,9 @@ def test_a_list_says_what_each_token_may_and_until_when(run: Command) -> None:
 
 def test_of_a_renewed_token_the_secret_before_goes_on_until_it_is_dropped(run: Command) -> None:
     made = [run(line)[0].strip() for line in (GIVEN, "renew mill", "renew mill")]
-    assert run.file.read()["mill"].digests == (secret.digest(made[2]), secret.digest(made[1]))
+    assert run.file.read()["mill"].digests == (token_secret.digest(made[2]), token_secret.digest(made[1]))
     newest = run("renew mill --drop-old")[0].strip()
-    assert run.file.read()["mill"].digests == (secret.digest(newest),)
+    assert run.file.read()["mill"].digests == (token_secret.digest(newest),)
 
 
 def test_what_cannot_be_is_said_in_a_sentence(run: Command, capsys: pytest.CaptureFixture[str]) -> None:

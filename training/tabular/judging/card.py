@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime
 
-from training.fitting import whole
+from training.fitting import atomic_files
 from training.fitting.run import versions
 from training.tabular.judging import pictures
 from training.tabular.judging.classes import Judged, judged
@@ -57,7 +57,7 @@ def write(task: TableTask, result: Result, command: str, beside: str = "", again
         f"## Again\n\n```sh\n{command}\n```\n",
     ]
     path = folder / "card.md"
-    whole.write(path, "\n".join(parts))
+    atomic_files.write(path, "\n".join(parts))
     return path
 
 

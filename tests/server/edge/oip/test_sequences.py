@@ -14,7 +14,7 @@ import pytest
 from tritonclient.utils import InferenceServerException
 
 import tidegate
-from server.access import secret
+from server.access import token_secret
 from server.access.token import Token
 from server.access.token_file import TokenFile
 from server.caller import Right
@@ -60,7 +60,7 @@ def kept_tokens(path: Path, shown: str, *models: str) -> TokenFile:
     with file.change() as tokens:
         tokens.clear()
         if models:
-            tokens["ann"] = Token("ann", frozenset({Right.PREDICT}), models, (secret.digest(shown),))
+            tokens["ann"] = Token("ann", frozenset({Right.PREDICT}), models, (token_secret.digest(shown),))
     return file
 
 
@@ -159,7 +159,7 @@ def test_an_output_that_is_asked_for_a_thousand_times_comes_once(server: Running
 def test_a_sequence_that_is_here_is_not_for_a_token_whose_rights_were_taken_away(
     start: Callable[..., RunningServer], lstm_only: Path, tmp_path: Path
 ) -> None:
-    shown = secret.make()
+    shown = token_secret.make()
     allow = partial(kept_tokens, tmp_path / "tokens.json", shown)
     file = allow("*")
     server = start(lstm_only, "--tokens", str(file.path)).ready()
@@ -181,7 +181,7 @@ def test_a_sequence_that_is_here_is_not_for_a_token_whose_rights_were_taken_away
 def test_sequences_and_streams_of_a_token_that_is_changed_or_removed_leave_at_once_and_go_on_when_it_is_back(
     start: Callable[..., RunningServer], lstm_only: Path, tmp_path: Path, expected: np.ndarray
 ) -> None:
-    shown = secret.make()
+    shown = token_secret.make()
     file = kept_tokens(tmp_path / "tokens.json", shown, "*")
     server = start(lstm_only, "--tokens", str(file.path)).ready()
     header = [("authorization", f"Bearer {shown}")]

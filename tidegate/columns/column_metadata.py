@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from math import inf, nan, prod
 from typing import Any
 
-from tidegate.columns.ahead import STEPS, length_of
 from tidegate.columns.column import NOTHING, Column, Legend, count, plain_names
+from tidegate.columns.known_ahead import STEPS, length_of
 from tidegate.columns.times import CALENDAR
 
 

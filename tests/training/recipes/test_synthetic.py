@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from training.errors import ConfigError
-from training.recipes.drawn import adding, copy_memory, latch, temporal_order
 from training.recipes.named import RECIPES
+from training.recipes.synthetic import adding, copy_memory, latch, temporal_order
 
 if TYPE_CHECKING:
     from training.examples.task import ExamplesTask
