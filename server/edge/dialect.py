@@ -81,6 +81,9 @@ class Served(Protocol):
     def working(self) -> bool:
         """Whether a request is being carried out; the next one has to wait."""
 
+    def when_free(self, call: Callable[[], None]) -> None:
+        """Has it called whenever it is not `working` any more, unless an event says so."""
+
     @property
     def idle(self) -> bool:
         """Whether nothing is under way."""

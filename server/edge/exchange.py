@@ -61,10 +61,11 @@ class Exchange:
         self._note = note
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._stream = make(self._emit)
+        self._stream.when_free(self._queue)
         # reading
         self._silent: asyncio.TimerHandle | None = None  # ends a stream without a message
         self._last_was_read = self._reading = False  # the end of the call; requests are being taken
-        self._stalled = False  # no request is taken until something was written, or until its turn has come
+        self._stalled = False  # no request is taken: see _stall
         self._queues = False  # for a turn
         self._bundle: Iterator[Request] | None = None  # the rest of a message
         # writing
@@ -187,15 +188,16 @@ class Exchange:
         return True
 
     def _stall(self, again: bool = False) -> bool:
-        """Nothing is taken until something was written; `again`: until others had their turn."""
+        """Nothing is taken until something was written or the stream is free; `again`: until others had their turn."""
         self._stalled = True
-        if again and not self._queues:
+        if again:
             self._queue()
         return False
 
     def _queue(self) -> None:
-        self._queues = True
-        self._pace.wait(self._go_on)
+        if self._stalled and not self._queues:
+            self._queues = True
+            self._pace.wait(self._go_on)
 
     def _go_on(self) -> None:
         self._queues = False
@@ -294,6 +296,5 @@ class Exchange:
         self._unwritten -= others
         if answers:
             self._stream.written(answers)
-        if self._stalled and not self._queues:
-            self._queue()
+        self._queue()
         self._check_end()

@@ -162,7 +162,10 @@ class Batcher:
 
     def _compute_here(self, batch: Batch) -> None:
         self._settle(batch, self._compute(batch))
-        self._loop.call_soon(self._loop.call_soon, self._dispatch)  # once the answers have left
+        if len(batch.takes) == 1 and batch.takes[0].block.left:  # of a fleet or chunk; no answer of others waits
+            self._loop.call_soon(self._dispatch)
+        else:
+            self._loop.call_soon(self._loop.call_soon, self._dispatch)  # once the answers have left
 
     def _serve(self) -> None:
         for batch in iter(self._work.get, None):

@@ -31,10 +31,11 @@ def _logged(error: Exception) -> None:
 class Line:
     """The long work of one client, done in order. Made by `Turns.line`."""
 
-    __slots__ = ("_turns", "work")
+    __slots__ = ("_turns", "rested", "work")
 
     def __init__(self, turns: "Turns") -> None:
         self._turns = turns
+        self.rested: Callable[[], None] | None = None  # is called once all work is done that took more than one turn
         # what is under way, and what waits; a queue only where there is some, as most lines of most clients are empty
         self.work: deque[tuple[Work, Callable[[Exception], None]]] | tuple[()] = ()
 
@@ -118,6 +119,8 @@ class Turns:
         self._lines.popleft()
         if line.work:
             self._lines.append(line)
+        elif line.rested is not None:
+            line.rested()
         if self._lines:
             self._rest_first()
 

@@ -97,6 +97,9 @@ class Stream:
         """Whether a request is being carried out; the next one has to wait."""
         return bool(self._line.work) or self.opening.resuming >= MOST_RESUMING
 
+    def when_free(self, call: Callable[[], None]) -> None:
+        self._line.rested = call
+
     @property
     def idle(self) -> bool:
         """Whether no step waits or runs, no answer is to be written, and no call of the store is under way."""

@@ -83,6 +83,9 @@ class Visit:
     def working(self) -> bool:
         return False
 
+    def when_free(self, call: Callable[[], None]) -> None:
+        """It always is."""
+
     @property
     def idle(self) -> bool:
         """Whether every request is answered."""

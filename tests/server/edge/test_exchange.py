@@ -128,6 +128,19 @@ def test_who_waits_behind_a_write_that_hangs_is_told_so_as_soon_as_behind_any_ot
     world.close()
 
 
+def test_a_request_behind_long_work_is_taken_once_that_is_done_although_the_store_hangs_that_confirms_it(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = world_of_patience(tmp_path_factory, monkeypatch)
+    world.servers[0].turns._slice = 0.0  # each piece has a turn of its own
+    line, _ = begin(world)
+    line.say(pb.StreamRequest(open=pb.Open(handle=2, model="recall", version=1)))
+    world.quiet()
+    (told,) = heard(world)
+    assert told.opened.handle == 2
+    world.close()
+
+
 def test_a_client_hears_that_its_server_stops_although_the_store_hangs(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
