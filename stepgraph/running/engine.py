@@ -19,16 +19,15 @@ T = TypeVar("T")
 
 _BATCHES, _DRAWS = (2, 3, 5, 8, 17, 33, 64), 50  # sizes, and rows in each place, that `keep_bits` tries
 _FEWEST, _NUMBERS = 4, 2**18  # so many rows where they are wide, and numbers of a row in all places together
-_LANE = 2**16  # bytes of a lane of several rows: where more is computed, it is no use
 _WIDE = 64  # past this many rows a batch gains next to nothing (two layers of 128: 5.5 us a row at 64, 5.4 at 256)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Lane:
-    """The arrays that a step of so many sequences is read from and written to."""
+    """The arrays that a step of one sequence is read from and written to."""
 
-    inputs: Mapping[str, np.ndarray]  # [1, B, ...row]; so are the outputs
-    state: np.ndarray | None  # [B, W]
+    inputs: Mapping[str, np.ndarray]  # [1, 1, ...row]; so are the outputs
+    state: np.ndarray | None  # [1, W]
     outputs: Mapping[str, np.ndarray]
     trace: np.ndarray | None
     next_state: np.ndarray | None
@@ -62,7 +61,7 @@ class Engine:
         self._shows = bool(graph.trace)  # a model whose state is declared may have no cells to look into
         names = [*(port.name for port in graph.outputs), *([NEXT_STATE] if self._carries else [])]
         self._names = {False: names, True: [*names, *([TRACE] if self._shows else [])]}  # without and with a trace
-        self._lanes: dict[bool, dict[int, _Lane]] = {False: {}, True: {}}  # likewise, by their rows
+        self._lanes: dict[bool, _Lane | None] = {}  # likewise; None: it cannot have one
         self._seconds: dict[int, float] = {}
 
     @cached_property
@@ -97,24 +96,25 @@ class Engine:
         Raises:
             StepFailed: onnxruntime could not compute it.
         """
-        lane = self._lanes[trace].get(len(state))
+        if len(state) > 1:  # lanes for each number of rows take onnxruntime tens of MiB
+            return self.run(inputs, state, trace)
+        if trace not in self._lanes:
+            self._lanes[trace] = self._lane(inputs, state, trace)
+        lane = self._lanes[trace]
         return self.run(inputs, state, trace) if lane is None else _computed(lane.run, inputs, state)
 
-    def _add_lane(self, inputs: Mapping[str, np.ndarray], state: np.ndarray, trace: bool) -> None:
-        """For steps of so many rows, unless they are large, or there is an array without elements or numbers."""
+    def _lane(self, inputs: Mapping[str, np.ndarray], state: np.ndarray, trace: bool) -> _Lane | None:
+        """For one sequence, unless there is an array without elements or numbers."""
         values = dict(zip(self._names[trace], self._step(inputs, state, trace), strict=True))
         feeds = {name: x.copy() for name, x in self._feeds(inputs, state).items()}
         arrays = (*values.values(), *feeds.values())
         if not all(x.size and x.dtype.kind in "fiub" and x.flags.c_contiguous for x in arrays):
-            return
-        if len(state) > 1 and sum(x.nbytes for x in arrays) > _LANE:
-            return
+            return None
         taken = {shaper.name: shaper.from_graph(feeds[shaper.name]) for shaper in self._inputs}
         given = {shaper.name: shaper.from_graph(values[shaper.name]) for shaper in self._outputs}
         shown = values[TRACE][np.newaxis] if trace and self._shows else None
         bound = session.Bound(self._session, feeds, values)
-        lane = _Lane(taken, feeds.get(STATE), given, shown, values.get(NEXT_STATE), bound)
-        self._lanes[trace][len(state)] = lane
+        return _Lane(taken, feeds.get(STATE), given, shown, values.get(NEXT_STATE), bound)
 
     def _step(self, inputs: Mapping[str, np.ndarray], state: np.ndarray, trace: bool) -> list[np.ndarray]:
         return _computed(session.run, self._session, self._names[trace], self._feeds(inputs, state))
@@ -138,9 +138,6 @@ class Engine:
             self.run(feeds, state, trace=True)
             known = seconds[batch - 1] if seconds else min(self._timed(feeds, state) for _ in range(3))
             self._seconds[batch] = known
-            for shown, lanes in self._lanes.items():
-                if len(lanes) == batch - 1:
-                    self._add_lane(feeds, state, shown)
             if batch >= _WIDE and self._seconds[batch] > patience:
                 break
 
