@@ -25,9 +25,8 @@ class Following:
         self._seconds = seconds
         self._counting: set[asyncio.Task[None]] = set()
         self._missing: frozenset[tuple[str, str]] = frozenset()  # rules that lead nowhere, as was said last
-        self._gone: dict[
-            tuple[str, int], bool | None
-        ] = {}  # whether it was said of a version that it strands sequences
+        # deleted versions, and whether it was said of each that it strands sequences
+        self._gone: dict[tuple[str, int], bool | None] = {}
 
     async def run(self) -> None:
         """Until cancelled. What fails is tried again with the next look."""

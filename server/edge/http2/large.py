@@ -78,38 +78,38 @@ class Rooms:
 
     def take(self, address: str, size: int, ready: Callable[[], None]) -> Callable[[], None]:
         """Calls `ready` once there is room for so many bytes. The function that is returned gives the room back."""
-        wish = _Wish(address, size, ready)
-        self._of.setdefault(address, _Address()).waiting.append(wish)
+        claim = _Claim(address, size, ready)
+        self._of.setdefault(address, _Address()).waiting.append(claim)
         self._serve(address)
-        return lambda: self._give_back(wish)
+        return lambda: self._give_back(claim)
 
     def _serve(self, address: str) -> None:
         """Whoever is first in its address's line gets room; a message alone always does, however large it is."""
         line = self._of[address]
         while line.waiting:
-            wish = line.waiting[0]
-            if line.taken and line.taken + wish.size > self._most_of_one:
+            claim = line.waiting[0]
+            if line.taken and line.taken + claim.size > self._most_of_one:
                 return
-            if self._taken and self._taken + wish.size > self._most:
+            if self._taken and self._taken + claim.size > self._most:
                 return
             line.waiting.popleft()
-            wish.granted = True
-            line.taken += wish.size
-            self._taken += wish.size
-            wish.ready()
+            claim.granted = True
+            line.taken += claim.size
+            self._taken += claim.size
+            claim.ready()
 
-    def _give_back(self, wish: _Wish) -> None:
-        if wish.gone:
+    def _give_back(self, claim: _Claim) -> None:
+        if claim.gone:
             return
-        wish.gone = True
-        line = self._of[wish.address]
-        if wish.granted:
-            line.taken -= wish.size
-            self._taken -= wish.size
+        claim.gone = True
+        line = self._of[claim.address]
+        if claim.granted:
+            line.taken -= claim.size
+            self._taken -= claim.size
         else:
-            line.waiting.remove(wish)
+            line.waiting.remove(claim)
         if not line.waiting and not line.taken:
-            del self._of[wish.address]
+            del self._of[claim.address]
         for address in list(self._of):
             self._serve(address)
 
@@ -117,10 +117,10 @@ class Rooms:
 class _Address:
     def __init__(self) -> None:
         self.taken = 0
-        self.waiting: deque[_Wish] = deque()
+        self.waiting: deque[_Claim] = deque()
 
 
-class _Wish:
+class _Claim:
     def __init__(self, address: str, size: int, ready: Callable[[], None]) -> None:
         self.address = address
         self.size = size

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from math import ceil
 from typing import Protocol
+
+log = logging.getLogger(__name__)
 
 _AT_ONCE = 64  # connections that are looked at in one turn of the loop: some tenths of a millisecond
 
@@ -51,7 +54,10 @@ class Timers:
         for number in [number for number in self._waiting if number <= now]:
             self._due |= self._waiting.pop(number)
         for _ in range(min(len(self._due), _AT_ONCE)):
-            self._due.pop().look()
+            try:
+                self._due.pop().look()
+            except Exception:  # the others have their time too
+                log.exception("a connection failed")
         self._runs = bool(self._due or self._waiting)
         if self._runs:
             self._loop.call_later(0 if self._due else self._tick, self._turn)

@@ -58,3 +58,24 @@ def test_of_a_crowd_that_is_due_at_once_a_turn_of_the_loop_looks_at_some() -> No
     loop.tick(CROWD)
     assert not crowd[lost].times
     loop.close()
+
+
+class Failing(Looked):
+    """Fails when it is looked at."""
+
+    def look(self) -> None:
+        super().look()
+        raise RuntimeError("it fails")
+
+
+def test_a_connection_that_fails_when_it_is_looked_at_keeps_no_other_from_its_turn() -> None:
+    loop = StandingLoop()
+    timers = Timers(loop, 0.5)
+    one, other = Failing(loop), Looked(loop)
+    timers.after(1.0, one)
+    timers.after(2.0, other)
+    for _ in range(40):
+        loop.now += 0.1
+        loop.tick()
+    assert (len(one.times), len(other.times)) == (1, 1)
+    loop.close()
