@@ -15,8 +15,10 @@ _Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"  # noqa: SLF001 - t
 _STREAM_HELP = """\
 Sends a table through a new sequence, one step for each row, and prints each answer as it comes.
 
-The table is a CSV file, a NumPy .npy file, or standard input (-, the default). With a header, the model's columns are
-found by their names in any order, and others are left out; without one, they stand in the order of `describe`.
+The table is a CSV, JSON, Parquet or NumPy .npy file, or standard input (-, the default): CSV; JSON with --input json.
+With names, the model's columns are found by them in any order, and others are left out; without names, they stand in
+the order of `describe`. JSON is an object in each line, or an array of them; what one lacks is an empty cell. Parquet
+needs DuckDB (pip install duckdb).
 
 In a terminal the answers are drawn: each unit's gates as o (open, > 0.9), - (closed, < 0.1) or a shade between, its
 cell and hidden state as a bar or a mark. In a pipe they are CSV: step, the outputs, and the trace in columns like
@@ -118,7 +120,10 @@ def _add_stream(commands_of: _Commands) -> None:
 
 
 def _add_table(stream: argparse.ArgumentParser) -> None:
-    stream.add_argument("file", metavar="FILE", nargs="?", default="-", help="CSV or .npy; - is standard input")
+    stream.add_argument(
+        "file", metavar="FILE", nargs="?", default="-", help="CSV, JSON, Parquet or .npy; - is standard input"
+    )
+    stream.add_argument("--input", choices=("csv", "json"), help="default: by the end of its name, else csv")
     stream.add_argument("--chunk", metavar="N", type=_count, default=1, help="send N steps in one message (default: 1)")
     stream.add_argument("--output", choices=_OUTPUTS, help="default: drawing in a terminal, csv in a pipe")
     stream.add_argument("--no-trace", dest="trace", action="store_false", help="outputs only, nothing of the inside")

@@ -157,7 +157,7 @@ class _Source:
         self.sink = _sink(options, model)
         self._options = options
         # A file that cannot be read is found out before anything is opened; what comes live is waited for after it.
-        self._table = None if tables.is_live(options.file) else tables.read(options.file, sys.stdin, self.columns)
+        self._table = None if tables.is_live(options.file) else self._read()
 
     def answers(self, sequence: OpenSequence, window: int) -> Iterator[Answer]:
         """The answers to the rows, as they come."""
@@ -168,13 +168,16 @@ class _Source:
             return
         yield from sequence.stream(map(columns.arrays, rows), window)
 
+    def _read(self) -> tables.Table:
+        return tables.read(self._options.file, sys.stdin, self.columns, self._options.input)
+
     def _rows(self, sent: int) -> Iterator[tables.Row]:
         path = self._options.file
         if self._table is None:
-            if path == "-" and sys.stdin.isatty():
+            if path == "-" and sys.stdin.isatty() and self._options.input != "json":
                 names = ", ".join(self.columns.names)
                 _note(f"type rows, with commas between their numbers; Ctrl-D ends. Columns: {names}")
-            self._table = tables.read(path, sys.stdin, self.columns)
+            self._table = self._read()
         for note in self._table.notes:
             _note(note)
         first = next(self._table.rows, None)

@@ -4,13 +4,14 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from tidegate.columns.times import read_time
+from tidegate.columns.times import time_of
 
-Cells = Sequence[str]
-Numbered = tuple[int, Cells]  # a line's number, and its cells
+Cells = Sequence[Any]
+Placed = tuple[str, Cells]  # where a row stands, as "line 17", and its cells
 # What a time step is said in, and numpy's names of it.
 STEPS = {"microseconds": "us", "seconds": "s", "days": "D", "months": "M"}
 
@@ -31,16 +32,16 @@ class Clock:
     _first: np.datetime64 | None = None
     _rows: int = -1
 
-    def tick(self, row: Numbered) -> int:
-        """The number of a row's time step. Raises ValueError: its time cannot be read; the sentence names the line."""
-        number, cells = row
+    def tick(self, row: Placed) -> int:
+        """The number of a row's time step. Raises ValueError: its time cannot be read; the sentence says where."""
+        place, cells = row
         self._rows += 1
         if self.step is None:
             return self._rows
         try:
-            (time,) = read_time([" ".join(cells[place] for place in self.places)], self.form)
+            time = time_of([cells[at] for at in self.places], self.form)
         except ValueError as error:
-            raise ValueError(f"line {number}: {error}") from None
+            raise ValueError(f"{place}: {error}") from None
         time = time.astype(f"datetime64[{'M' if np.datetime_data(self.step)[0] == 'M' else 'us'}]")
         self._first = time if self._first is None else self._first
         return int(np.rint((time - self._first) / self.step))
@@ -60,7 +61,7 @@ class Later:
         """What the cells are called that `added` adds."""
         return [name for name, _, _ in self.cells]
 
-    def added(self, rows: Iterable[Numbered]) -> Iterator[Numbered]:
+    def added(self, rows: Iterable[Placed]) -> Iterator[Placed]:
         """Each row with the wanted cells behind its own, "" where the table has no such row.
 
         So many steps of the table are read ahead. Where its time goes back, what is ahead ends. Raises ValueError.
@@ -77,10 +78,10 @@ class _Waiting:
     """Rows until everything is read that they take from later ones."""
 
     cells: tuple[tuple[str, int, int], ...]
-    _rows: deque[tuple[int, Numbered]] = field(default_factory=deque)
+    _rows: deque[tuple[int, Placed]] = field(default_factory=deque)
     _at: dict[int, Cells] = field(default_factory=dict)
 
-    def take(self, tick: int, row: Numbered) -> Iterator[Numbered]:
+    def take(self, tick: int, row: Placed) -> Iterator[Placed]:
         """One more row; gives back those that are complete by it."""
         if self._rows and tick < self._rows[-1][0]:
             yield from self.rest()
@@ -90,17 +91,17 @@ class _Waiting:
         while self._rows and self._rows[0][0] + farthest <= tick:
             yield self._next()
 
-    def rest(self) -> Iterator[Numbered]:
+    def rest(self) -> Iterator[Placed]:
         """The rows that are left: nothing more comes."""
         while self._rows:
             yield self._next()
 
-    def _next(self) -> Numbered:
-        tick, (number, cells) = self._rows.popleft()
+    def _next(self) -> Placed:
+        tick, (where, cells) = self._rows.popleft()
         if not self._rows or self._rows[0][0] != tick:
             self._at.pop(tick, None)
-        return number, [*cells, *(self._cell(tick + steps, place) for _, place, steps in self.cells)]
+        return where, [*cells, *(self._cell(tick + steps, place) for _, place, steps in self.cells)]
 
-    def _cell(self, tick: int, place: int) -> str:
+    def _cell(self, tick: int, place: int) -> Any:  # noqa: ANN401 - what a table has
         cells = self._at.get(tick, ())
         return cells[place] if place < len(cells) else ""

@@ -1,6 +1,8 @@
-"""A number as a table of texts writes it. Pure. Training reads tables by the same patterns, in SQL."""
+"""Values as a table of texts writes them. Pure. Training reads tables by the same patterns, in SQL."""
 
 import re
+
+import numpy as np
 
 # Texts by which a table says that nothing was measured, in small letters.
 NOTHING = frozenset({"", "na", "n/a", "null", "nan", "nil", "none", "?", "-", ".", "missing"})
@@ -23,3 +25,12 @@ def read_number(text: str, delimiter: str = "") -> float:
     elif delimiter not in ("", ",") and re.fullmatch(DECIMAL, number):
         number = number.replace(",", ".")
     return float(number)
+
+
+def text_of(given: object) -> str:
+    """A value as a table of texts writes it."""
+    if isinstance(given, bool | np.bool_):
+        return "true" if given else "false"
+    if isinstance(given, float | np.floating) and float(given).is_integer():
+        return str(int(given))
+    return "" if given is None else str(given)

@@ -3,9 +3,9 @@
 A name of a category becomes its number, what is missing NaN, and a time what the calendar columns say of it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import isinf, isnan, nan, prod
+from math import inf, isinf, isnan, nan, prod
 from sys import float_info
 from typing import Any
 
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from tidegate.columns.column import Column, Legend, plain_names
 from tidegate.columns.known_ahead import Later
 from tidegate.columns.limits import expected
-from tidegate.columns.numbers import NOTHING, read_number
-from tidegate.columns.times import calendar, read_time
+from tidegate.columns.numbers import NOTHING, read_number, text_of
+from tidegate.columns.times import calendar, time_of
 
 Key = Any  # what a value of a row is found by: a name, or a place in a line
 Row = list[float]
@@ -60,10 +60,8 @@ class _Time:
     columns: Sequence[tuple[int, str]]
 
     def fill(self, given: Any, row: Row) -> None:  # noqa: ANN401 - a list or a mapping
-        values = [given[key] for key in self.keys]
-        value = values[0] if len(values) == 1 else " ".join(str(each).strip() for each in values)
         try:
-            times = read_time([value], self.form)
+            times = np.array([time_of([given[key] for key in self.keys], self.form)])
             for at, kind in self.columns:
                 row[at] = float(calendar(kind, times)[0])
         except ValueError as error:
@@ -156,6 +154,11 @@ class Rows:
             self._last = names, self.bind({name: name for name in names}, lenient=True)
         return self._last[1].row(values)
 
+    def lacking(self, names: Collection[str]) -> list[str]:
+        """The columns of a table that are not among these names, and of which each row may have an empty cell."""
+        may_be_empty = (c for c in self._columns if not c.calendar and (c.missing or "" in c.categories))
+        return list(dict.fromkeys(c.source or c.name for c in may_be_empty if not {c.source, c.name} & set(names)))
+
     def others(self, names: Sequence[str]) -> list[str]:
         """Those of these names that no row is made of."""
         known = {*self.wanted, *self.names, *([TIME] if any(column.calendar for column in self._columns) else [])}
@@ -209,6 +212,8 @@ def _number(column: Column, name: str, whole: bool, delimiter: str = "") -> Call
     def convert(given: object) -> float:
         try:
             value = float(given)  # type: ignore[arg-type] # of whatever type is given
+        except OverflowError:
+            value = inf
         except (TypeError, ValueError):
             value = nan if _is_empty(given) else _written(given, name, delimiter)
         if low <= value <= high and (not whole or value.is_integer()):
@@ -240,7 +245,9 @@ def _category(column: Column, name: str) -> Callable[[object], float]:
     unseen = numbers.get("")
 
     def convert(given: object) -> float:
-        text = given.strip() if isinstance(given, str) else _text(given)
+        text = given.strip() if isinstance(given, str) else text_of(given)
+        if text not in numbers and isinstance(given, bool | np.bool_):
+            text = str(int(given))  # so is it called where the table that was learnt from has truths and no texts
         if text in numbers:
             return numbers[text]
         if column.missing and _is_empty(given):
@@ -259,15 +266,6 @@ def _numbered(column: Column, name: str, whole: bool) -> Callable[[object], floa
     number = _number(replace(column, lowest=lowest, highest=highest), name, whole or bool(column.categories))
     numbers = {category: float(at) for at, category in enumerate(column.categories)}
     return lambda given: numbers[given] if given in numbers else number(given)
-
-
-def _text(given: object) -> str:
-    """A value as a table writes it."""
-    if isinstance(given, bool | np.bool_):
-        return "true" if given else "false"
-    if isinstance(given, float | np.floating) and float(given).is_integer():
-        return str(int(given))
-    return "" if given is None else str(given)
 
 
 def _is_empty(given: object) -> bool:

@@ -5,12 +5,14 @@ itself shows counts: an offset from UTC is read, and nothing is converted.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tidegate.columns.numbers import text_of
 
 Times = NDArray[np.datetime64]
 _UNIX = {"unix": 1e6, "unix_ms": 1e3}  # microseconds of one
@@ -28,6 +30,12 @@ def read_time(texts: Iterable[object], form: str = "") -> Times:
         ValueError: one of them is no time of this form; the sentence names it.
     """
     return np.array([_time(each, form) for each in texts], "datetime64[us]")
+
+
+def time_of(cells: Sequence[object], form: str = "") -> np.datetime64:
+    """The time that the cells of a row hold together. Raises ValueError, as `read_time` does."""
+    (time,) = read_time([cells[0] if len(cells) == 1 else " ".join(text_of(cell).strip() for cell in cells)], form)
+    return np.datetime64(time)
 
 
 def _time(given: object, form: str) -> np.datetime64:

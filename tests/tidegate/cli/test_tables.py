@@ -1,12 +1,17 @@
+import gzip
 import io
+import json
+import os
+import sys
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pytest
 
 from tests.tidegate.fake_server import find
 from tidegate.cli.tables import BadTable, read
-from tidegate.columns import RowError, Rows
+from tidegate.columns import Input, RowError, Rows, read_legend
 from tidegate.inputs import InputLayout
 from tidegate.model import Model
 
@@ -14,8 +19,8 @@ TOY = InputLayout(Model.read(find("toy", 1)).inputs).rows
 PAIR = InputLayout(Model.read(find("pair", 1)).inputs).rows
 
 
-def table(text: str, columns: Rows = TOY) -> tuple[list[list[float]], tuple[str, ...]]:
-    found = read("-", io.TextIOWrapper(io.BytesIO(text.encode())), columns)
+def table(text: str, columns: Rows = TOY, form: str | None = None) -> tuple[list[list[float]], tuple[str, ...]]:
+    found = read("-", io.TextIOWrapper(io.BytesIO(text.encode())), columns, form)
     return [row.tolist() for row in found.rows], found.notes
 
 
@@ -85,6 +90,90 @@ def test_names_that_the_model_does_not_have_are_taken_in_their_order() -> None:
     rows, notes = table("first,second\n1,2\n", PAIR)
     assert rows == [[1, 2]]
     assert "in their order" in notes[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"left": 1, "right": 2}\n\n{"right": "4", "left": 3.0, "more": 5}\n',
+        '\ufeff\n[\n  {"left": 1,\n   "right": 2},\n  {"left": 3, "right": 4}\n]\n',
+        '[{"left": true, "right": "2,0"}, {"left": 3, "right": 4}]',
+        '{"first": 1, "second": 2}\n{"first": 3, "second": 4}',
+    ],
+)
+def test_json_is_an_object_in_each_line_or_an_array_of_them(text: str, tmp_path: Path) -> None:
+    columns = PAIR if "first" in text else TOY
+    assert table(text, columns, "json")[0] == [[1, 2], [3, 4]]
+    for name in ("t.json", "t.jsonl", "t.ndjson", "t.json.gz"):
+        content = text.encode()
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+        rows = read(str(tmp_path / name), io.TextIOWrapper(io.BytesIO()), columns).rows
+        np.testing.assert_array_equal(list(rows), [[1, 2], [3, 4]])
+
+
+def test_lines_of_json_are_rows_before_the_next_line_has_come() -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as pipe, os.fdopen(writing, "w") as file:
+        print(json.dumps({"left": 1, "right": 0}), file=file, flush=True)
+        rows = read("-", pipe, TOY, "json").rows
+        assert next(rows).tolist() == [1, 0]
+        print(json.dumps({"left": 2, "right": 0}), file=file, flush=True)
+        assert next(rows).tolist() == [2, 0]
+
+
+def test_what_an_object_lacks_or_has_as_null_is_an_empty_cell() -> None:
+    legend = read_legend({"features": ["a", "k"], "missing": ["a"], "categories": {"k": ["", "x"]}}, "x", (2,))
+    columns = Rows([Input("x", (2,), False, legend)])
+    rows, notes = table('{"a": 5}\n{"k": "x", "a": null}\n{"k": null}\n', columns, "json")
+    np.testing.assert_array_equal(rows, [[5, 0], [np.nan, 1], [np.nan, 0]])
+    assert notes == ("columns that the first row lacks, and that are empty where a row lacks them: k",)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"left": 1, "up": 2}', "^line 1: there is no column right; the model takes left, right$"),
+        ('{"left": 1, "right": 2}\n{"left": 3}', "^line 2: column 'right' holds '', and a number was expected"),
+        (
+            '[{"left": 1, "right": 2},\n {"left": "x", "right": 4}]',
+            "^row 2: column 'left' holds 'x', which is no number",
+        ),
+        ('{"left": 1, "right": [2]}', r"line 1: column 'right' holds \[2\], which is no number"),
+        (f'{{"left": 1, "right": {"9" * 400}}}', "line 1: column 'right' holds 99*; only finite numbers are taken"),
+        (f'{{"left": 1, "right": {"9" * 5000}}}', "line 1: this is no JSON .*digits"),
+        ('{"left": 1, "right": 2}\n{"left": 3,', r"line 2, character 12: this is no JSON \(.*\); an object like"),
+        ('{\n "left": 1\n}', "line 2, character 1: this is no JSON .* in each line, or an array of them, was expected"),
+        ('[{"left": 1, "right": 2},\n {"left": 1}', "line 2, character 13: this is no JSON"),
+        ("[" * 100_000, "line 1: this is no JSON"),
+        ("[[1, 2]]", r"row 1: \[1, 2\] came, and an object like .* was expected"),
+        ("1,2", "line 1, character 2: this is no JSON"),
+    ],
+)
+def test_json_that_does_not_fit_says_where_and_what_was_expected(text: str, words: str) -> None:
+    with pytest.raises(BadTable, match=words):
+        table(text, form="json")
+
+
+def test_json_that_is_taken_for_csv_is_said_to_need_the_option() -> None:
+    with pytest.raises(BadTable, match="if it is JSON, say --input json"):
+        table('{"left": 1, "right": 2}\n')
+
+
+def test_parquet_needs_duckdb_and_without_it_is_told_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, nothing = tmp_path / "t.parquet", io.TextIOWrapper(io.BytesIO())
+    duckdb.sql('select * from (values (1, 2), (3, 4)) t("left", "right")').write_parquet(str(path))
+    np.testing.assert_array_equal(list(read(str(path), nothing, TOY).rows), [[1, 2], [3, 4]])
+    duckdb.sql('select 1 as "left", null::int as "right"').write_parquet(str(path))
+    with pytest.raises(BadTable, match=r"t\.parquet: row 1: column 'right' holds '', and a number was expected"):
+        list(read(str(path), nothing, TOY).rows)
+    path.write_text("left,right\n1,2\n")
+    with pytest.raises(BadTable, match=r"t\.parquet: this is no Parquet"):
+        read(str(path), nothing, TOY)
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    with pytest.raises(BadTable, match="not installed; install it with pip install duckdb, or write the table as CSV"):
+        read(str(path), nothing, TOY)
 
 
 def test_columns_of_several_inputs_stand_one_after_the_other() -> None:

@@ -79,6 +79,17 @@ def test_the_commands_answers_to_a_raw_table_are_the_files_own(
     assert [row["weather"] for row in rows] == [("sun", "rain")[at] for at in expected[1].argmax(1)]
 
 
+def test_json_on_standard_input_is_answered_as_the_csv_is(
+    table_server: RunningServer, expected: tuple[np.ndarray, np.ndarray]
+) -> None:
+    rows = csv.DictReader(io.StringIO(TABLE), delimiter=";")
+    lines = "".join(json.dumps({name: cell for name, cell in row.items() if cell}) + "\n" for row in rows)
+    done = _command(table_server, "stream", "table", "--no-trace", "--input", "json", given=lines)
+    assert done.returncode == 0, done.stderr
+    forecast = [float(row["demand"]) for row in csv.DictReader(io.StringIO(done.stdout))]
+    np.testing.assert_allclose(forecast, expected[0].ravel(), rtol=1e-5, atol=1e-5)
+
+
 def test_json_lines_and_drawings_show_classes_and_units(
     table_server: RunningServer, expected: tuple[np.ndarray, np.ndarray]
 ) -> None:

@@ -46,6 +46,11 @@ def test_numbers_and_truths_are_categories_as_a_table_writes_them(given: object,
     assert Rows([Input("k", (), whole=True, legend=legend)]).named_row({"k": given}) == [number]
 
 
+def test_a_truth_is_the_category_one_or_nought_where_the_model_knows_no_true() -> None:
+    rows = Rows([Input("k", (), whole=True, legend=read_legend({"categories": {"k": ["", "0", "1"]}}, "k", ()))])
+    assert [rows.named_row({"k": given}) for given in (False, True, None)] == [[1], [2], [0]]
+
+
 @pytest.mark.parametrize(
     ("changes", "reason", "sentence"),
     [

@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+import polars as pl
 import pytest
 
 from tidegate.cli.tables import read
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from training.tabular.settings import Table
+    from training.tabular.task import TableTask
 
 GAP = range(310, 316)
 
@@ -51,6 +53,14 @@ def known_table(brief_table: Callable[..., Table], promotions: str) -> Callable[
         return brief_table(**(usual | changes))
 
     return made
+
+
+def metadata_of(task: TableTask) -> dict[str, Any]:
+    """What the exported model's metadata says of its input."""
+    content = export(task.network().eval(), task, {}).content
+    metadata = {prop.key: prop.value for prop in onnx.load_from_string(content).metadata_props}
+    entry: dict[str, Any] = json.loads(metadata["tidegate.inputs"])["x"]
+    return entry
 
 
 def test_a_column_that_is_known_ahead_is_an_input_as_it_is_at_the_time_of_each_forecast(
@@ -85,9 +95,7 @@ def test_the_very_table_is_read_ahead_by_the_client_and_gives_the_rows_that_were
     known_table: Callable[..., Table], promotions: str
 ) -> None:
     task = known_table(known=("promotion", "kind")).task()
-    artefact = export(task.network().eval(), task, {})
-    metadata = {prop.key: prop.value for prop in onnx.load_from_string(artefact.content).metadata_props}
-    entry = json.loads(metadata["tidegate.inputs"])["x"]
+    entry = metadata_of(task)
     assert entry["ahead"] == {"promotion_in_1": 1, "promotion_in_3": 3, "kind_in_1": 1, "kind_in_3": 3}
     assert entry["time_step"] == "3600000000 microseconds"
     width = len(entry["features"])
@@ -97,6 +105,23 @@ def test_the_very_table_is_read_ahead_by_the_client_and_gives_the_rows_that_were
     found = read("-", io.TextIOWrapper(io.BytesIO("\n".join(first).encode())), rows)
     start, end = task.look.grid.bounds[0]
     np.testing.assert_array_equal(np.array(list(found.rows), dtype=np.float32), task.inputs.x_NF[start:end])
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "json", "parquet"])
+def test_the_very_json_or_parquet_gives_the_client_the_rows_that_were_learnt_from(
+    known_table: Callable[..., Table], promotions: str, tmp_path: Path, ending: str
+) -> None:
+    frame = pl.read_csv(promotions, try_parse_dates=ending == "parquet").filter(pl.col("shop") == "a")
+    frame = frame.with_columns(pl.when(pl.int_range(pl.len()) % 50 > 0).then(pl.col("sales")))  # null in each fiftieth
+    path = tmp_path / f"first.{ending}"
+    {"jsonl": frame.write_ndjson, "json": frame.write_json, "parquet": frame.write_parquet}[ending](path)
+    task = known_table(files=(str(path),), series=None, known=("promotion", "kind")).task()
+    entry = metadata_of(task)
+    width = len(entry["features"])
+    rows = Rows([Input("x", (width,), False, read_legend(entry, "x", (width,)))])
+    found = np.array(list(read(str(path), io.TextIOWrapper(io.BytesIO()), rows).rows), dtype=np.float32)
+    np.testing.assert_array_equal(found, task.inputs.x_NF)
+    assert np.isnan(found).any()
 
 
 def test_a_run_that_goes_on_has_the_same_columns_known_ahead(known_table: Callable[..., Table]) -> None:

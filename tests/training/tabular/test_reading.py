@@ -122,6 +122,15 @@ def test_csv_gzip_parquet_and_json_give_the_same_numbers(tmp_path: Path) -> None
     assert rows_of(frame).columns["x"].values.tolist() == [1.5, 2.5]
 
 
+def test_times_of_json_are_read_as_those_of_csv_and_keep_the_wall_clock_that_they_show(tmp_path: Path) -> None:
+    for text in ("2024-01-31T13:05:00+02:00", "31-01-2024", "31.01.2024 13:05"):
+        csv, json = (
+            read([written(tmp_path, given, name)]).columns["at"]
+            for given, name in ((f"at\n{text}\n", "t.csv"), (f'[{{"at": "{text}"}}]', "t.json"))
+        )
+        assert (json.kind, json.form, json.values.tolist()) == (csv.kind, csv.form, csv.values.tolist())
+
+
 def test_files_of_a_glob_are_one_table_and_a_row_knows_its_file_and_line(tmp_path: Path) -> None:
     for number in (1, 2):
         written(tmp_path, f"x,y\n{number},a\n{number}0,b\n", f"part{number}.csv")

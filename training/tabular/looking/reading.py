@@ -25,14 +25,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+# Times of JSON stay texts, by a form that none has: they are read as those of CSV, and as clients read them.
+JSON = "read_json({file}, dateformat = 'none', timestampformat = 'none')"
 READERS = {
     ".csv": "read_csv({file}, all_varchar = true, header = true, store_rejects = true)",
     ".tsv": "read_csv({file}, all_varchar = true, header = true, store_rejects = true)",
     ".txt": "read_csv({file}, all_varchar = true, header = true, store_rejects = true)",
     ".parquet": "read_parquet({file})",
-    ".json": "read_json({file})",
-    ".jsonl": "read_json({file}, format = 'newline_delimited')",
-    ".ndjson": "read_json({file}, format = 'newline_delimited')",
+    ".json": JSON,
+    ".jsonl": JSON,
+    ".ndjson": JSON,
 }
 COMPRESSED = (".gz", ".zst")
 

@@ -1,0 +1,90 @@
+"""The rows of a JSON or Parquet file: values by the names of their columns. What a row lacks is an empty cell.
+
+JSON is an object in each line, which are read as they come, or an array of them. Parquet is read by DuckDB, which the
+client does not require.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from typing import Any
+
+from tidegate.cli.table import RowMaker, Table
+
+Record = tuple[str, Mapping[str, Any]]  # where it stands, and its values
+_EXPECTED = 'an object like {"a": 1, "b": null} in each line, or an array of them, was expected'
+_DELIMITER = ";"  # of numbers that are texts a comma is a decimal one, as in training
+_AT_ONCE = 1000
+
+
+def json_table(lines: Iterable[str], maker: RowMaker) -> Table:
+    """The table of a JSON array, or of JSON lines. Raises BadTable."""
+    return _table(_json(lines, maker), maker)
+
+
+def parquet_table(path: str, maker: RowMaker) -> Table:
+    """The table of a Parquet file. Raises BadTable."""
+    return _table(_parquet(path, maker), maker)
+
+
+def _table(records: Iterator[Record], maker: RowMaker) -> Table:
+    first = next(records, None)
+    if first is None:
+        return Table(iter(()))
+    place, given = first
+    lacking = maker.columns.lacking(given)
+    names = [*given, *lacking]
+    rows = ((where, [_cell(record.get(name)) for name in names]) for where, record in chain([first], records))
+    table = maker.named(names, rows, _DELIMITER, place)
+    note = f"columns that the first row lacks, and that are empty where a row lacks them: {', '.join(lacking)}"
+    return Table(table.rows, (*table.notes, *([note] if lacking else [])))
+
+
+def _cell(value: object) -> object:
+    return "" if value is None else value
+
+
+def _json(lines: Iterable[str], maker: RowMaker) -> Iterator[Record]:
+    whole = (line.removeprefix("\ufeff") for line in lines)
+    numbered = ((number, line) for number, line in enumerate(whole, 1) if line.strip())
+    for number, line in numbered:
+        if line.lstrip().startswith("["):
+            values = _parsed(line + "".join(line for _, line in numbered), number, maker)
+            yield from (_record(f"row {row}", value, maker) for row, value in enumerate(values, 1))
+        else:
+            yield _record(f"line {number}", _parsed(line, number, maker), maker)
+
+
+def _parsed(text: str, line: int, maker: RowMaker) -> Any:  # noqa: ANN401 - what JSON gives
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        place, why = f"line {line + error.lineno - 1}, character {error.colno}", error.msg
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; brackets within brackets
+        place, why = f"line {line}", str(error)
+    raise maker.bad(f"{place}: this is no JSON ({why}); {_EXPECTED}")
+
+
+def _record(place: str, value: object, maker: RowMaker) -> Record:
+    if not isinstance(value, dict):
+        raise maker.bad(f"{place}: {json.dumps(value):.60} came, and {_EXPECTED}")
+    return place, value
+
+
+def _parquet(path: str, maker: RowMaker) -> Iterator[Record]:
+    try:
+        import duckdb  # noqa: PLC0415 - the client does not require it
+    except ImportError:
+        remedy = "install it with pip install duckdb, or write the table as CSV or JSON lines"
+        raise maker.bad(f"Parquet is read by DuckDB, which is not installed; {remedy}") from None
+    try:
+        with duckdb.connect() as database:
+            database.execute("set timezone = 'UTC'")  # a time that is an instant is one of UTC, as in training
+            answer = database.execute("select * from read_parquet(?)", [path])
+            names = [str(column[0]) for column in answer.description or ()]
+            row = 0
+            while block := answer.fetchmany(_AT_ONCE):
+                for row, cells in enumerate(block, row + 1):  # noqa: B020 - it goes on counting
+                    yield f"row {row}", dict(zip(names, cells, strict=True))
+    except duckdb.Error as error:
+        raise maker.bad(f"this is no Parquet ({str(error).splitlines()[0]})") from None
