@@ -24,6 +24,7 @@ def add_fields(parser: argparse.ArgumentParser, fields: Sequence[Field]) -> None
             dest=field.name,
             type=reader(field),
             nargs="+" if field.item is str else None,
+            action="extend" if field.item is str else "store",
             default=argparse.SUPPRESS,
             metavar="|".join(field.choices) or field.name.rstrip("_").rpartition("_")[2].upper(),
             help=field.help.replace("%", "%%"),

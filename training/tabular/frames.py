@@ -35,7 +35,7 @@ def table(
         Interrupted: Ctrl-C; the best so far is exported, and the same call goes on.
     """
     console = console or Console(highlight=False, soft_wrap=True)
-    config = defaults(target=(target,) if isinstance(target, str) else tuple(target), **settings)
+    config = defaults(target=target, **settings)
     found = look(rows_of(frame), config.asked, tuple(sorted(set(config.horizons))))
     console.print(found.page)
     fits, interrupted = fit_each([config], found, fresh=False, console=console)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 CHRONO = 20
 MOST_LAGS = 1000
 MOST_REFITS = 50
+COLUMNS = ("files", "target", "series", "category", "known", "static", "ignore", "unit")
 Split = Literal["time", "series"]
 Function = Literal["linear", "tanh", "sigmoid", "relu"]
 
@@ -39,8 +40,8 @@ class Table(Config):
     """How many steps ahead a forecast looks, as 1,6,24."""
     quantiles: tuple[float, ...] = ()
     """Quantiles to forecast, as 0.1,0.5,0.9; without any, one number is forecast."""
-    series: str | None = None
-    """The column that tells series apart."""
+    series: tuple[str, ...] = ()
+    """The columns that tell series apart: rows with the same values in all of them are a series."""
     time: str | None = None
     """The column of times; none: the one that holds some."""
     category: tuple[str, ...] = ()
@@ -91,6 +92,9 @@ class Table(Config):
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
         super().__post_init__()
+        for name in COLUMNS:
+            given = getattr(self, name)  # a run of before, or a program, may say one name, or none
+            object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given or ()))
         self.require("training_share", 0 < self.training_share < 1, "must lie between 0 and 1")
         free = 1 - self.training_share
         self.require("validation_share", 0 < self.validation_share < free, f"must lie between 0 and {free:g}")
@@ -119,7 +123,7 @@ class Table(Config):
             raise ConfigError("--task classify: only a forecast has lags; leave --lags out")
         if self.relative and (not self.lags or self.f != "linear"):
             raise ConfigError("--relative: a level is the mean size of the last values; give --lags, and leave --f out")
-        if self.static and self.series is None:
+        if self.static and not self.series:
             raise ConfigError("--static: a column is the same in all rows of a series; say which with --series")
 
     @property

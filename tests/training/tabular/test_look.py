@@ -22,6 +22,7 @@ ROWS = 400
 HOURS = np.datetime64("2024-01-01T00:00", "us") + np.arange(ROWS) * np.timedelta64(1, "h")
 NOISE = np.random.default_rng(0).normal(size=(5, ROWS + 100))
 LOAD = np.cumsum(NOISE[0])
+PAIR = ("store", "item")
 
 
 def looked(horizons: tuple[int, ...] = (1, 6), target: str = "load", **columns: Any) -> Look:  # noqa: ANN401 - whatever numpy takes
@@ -76,7 +77,7 @@ def test_gaps_duplicates_and_disorder_are_counted_and_what_is_done_is_said() -> 
 def test_the_row_some_steps_ahead_is_found_by_its_time_and_never_across_a_gap_or_a_series() -> None:
     keep = np.delete(np.arange(ROWS), slice(100, 110))
     found = looked(
-        when=HOURS[keep], load=LOAD[keep], asked=Asked(("load",), series="name"), name=["a"] * 200 + ["b"] * 190
+        when=HOURS[keep], load=LOAD[keep], asked=Asked(("load",), series=("name",)), name=["a"] * 200 + ["b"] * 190
     )
     ahead = found.grid.ahead(6)
     hours = HOURS[keep]
@@ -138,7 +139,7 @@ def test_numbers_that_count_from_1970_are_times_in_a_column_that_is_called_so_or
 def test_years_are_times_where_each_is_of_one_row_of_a_series_and_have_seasons_of_any_length() -> None:
     years = np.tile(1900 + np.arange(ROWS // 4), 4).astype(np.float64)
     names = np.repeat([*"abcd"], ROWS // 4).astype(object)
-    found = looked(when=names, year=years, asked=Asked(("load",), series="when"))
+    found = looked(when=names, year=years, asked=Asked(("load",), series=("when",)))
     assert found.roles.clock is not None
     assert (found.roles.clock.form, str(found.grid.step)) == ("%Y", "year")
     assert candidates(found.grid)[:2] == [2, 3]
@@ -236,12 +237,30 @@ def test_numbers_that_name_categories_or_series_keep_all_their_digits() -> None:
     found = looked(station=stations, asked=Asked(("load",), category=("station",)))
     (column,) = (one for one in inputs_of(found, np.ones(ROWS, bool), series=False).columns if one.categories)
     assert column.categories == ("", "20481234", "20481235")
-    assert looked(station=stations, asked=Asked(("load",), series="station")).grid.names == ("20481234", "20481235")
+    assert looked(station=stations, asked=Asked(("load",), series=("station",))).grid.names == ("20481234", "20481235")
+
+
+def test_rows_with_the_same_values_in_all_columns_of_series_are_one_and_each_column_is_an_input() -> None:
+    store = np.array(["b", "a", "b", "a"] * (ROWS // 4), dtype=object)
+    item = np.array([1.0, 1.0, 2.0, 2.0] * (ROWS // 4))
+    found = looked(when=np.repeat(HOURS[: ROWS // 4], 4), store=store, item=item, asked=Asked(("load",), series=PAIR))
+    assert found.grid.names == ("b, 1", "a, 1", "b, 2", "a, 2")
+    assert (found.grid.duplicates, found.grid.gaps) == (0, 0)
+    rows = found.grid.row_N
+    for number, (start, end) in enumerate(found.grid.bounds):
+        here = rows[start:end]
+        assert {(store[row], f"{item[row]:g}") for row in here} == {tuple(found.grid.names[number].split(", "))}
+    assert done(found, "series") == "store, item: 4 series of 100 to 100 rows: each begins with a state of zeros"
+    columns = {column.name: column.categories for column in inputs_of(found, np.ones(ROWS, bool), series=True).columns}
+    assert (columns["store"], columns["item"]) == (("", "a", "b"), ("", "1", "2"))
+    store[5] = None
+    with pytest.raises(DataError, match="t, row 6, column 'store': the row names no series"):
+        looked(store=store, item=item, asked=Asked(("load",), series=PAIR))
 
 
 def test_days_may_name_series() -> None:
     days = HOURS.astype("datetime64[D]").astype("datetime64[us]")
-    found = looked(day=days, asked=Asked(("load",), series="day", time="when"))
+    found = looked(day=days, asked=Asked(("load",), series=("day",), time="when"))
     assert found.grid.names[:2] == ("2024-01-01", "2024-01-02")
     (column,) = (one for one in inputs_of(found, np.ones(ROWS, bool), series=True).columns if one.name == "day")
     assert column.categories[:2] == ("", "2024-01-01")

@@ -17,9 +17,11 @@ from training.command import main
 from training.errors import ConfigError, DataError
 from training.fitting import checkpoint
 from training.fitting.trainer import Trainer
+from training.tabular.command import earlier
 from training.tabular.inheriting import inherit
 from training.tabular.judging import card
 from training.tabular.searching import open_study, search
+from training.tabular.settings import defaults
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +52,30 @@ def _no_server(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def command(folder: Path, file: str, *more: str) -> int:
     return main(["table", file, *BRIEF, "--runs", str(folder / "runs"), "--models", str(folder / "models"), *more])
+
+
+def test_columns_that_tell_series_apart_are_given_at_once_or_one_by_one_and_the_card_names_them(
+    gappy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pl.read_csv(gappy)
+    half = pl.when(pl.int_range(pl.len()) % 2 == 0).then(pl.lit("odd")).otherwise(pl.lit("even"))
+    table.with_columns(half.alias("half")).write_csv(tmp_path / "halves.csv")
+    file = str(tmp_path / "halves.csv")
+    pages = []
+    for more in (["--series", "site", "half"], ["--series", "half"]):  # BRIEF has --series site
+        given = BRIEF[:2] + BRIEF[4:] if len(more) == 3 else BRIEF
+        assert main(["table", file, *given, *more, "--look"]) == 0
+        pages.append(capsys.readouterr().out)
+    assert pages[0] == pages[1]
+    assert "site, half: 4 series" in pages[0]
+    assert command(tmp_path, file, "--series", "half") == 0
+    (card_file,) = (tmp_path / "runs").glob("halves/*/card.md")
+    assert "| site, half | model | best naive |" in card_file.read_text()
+    (config_file,) = (tmp_path / "runs").glob("halves/*/config.json")
+    said = json.loads(config_file.read_text())
+    for before, now in (("site", ("site",)), (None, ()), (["site", "half"], ("site", "half"))):
+        config_file.write_text(json.dumps(said | {"series": before}))
+        assert defaults(**earlier(str(config_file.parent))).series == now
 
 
 def test_all_cells_and_seeds_are_fitted_and_the_best_seed_of_each_cell_is_exported(

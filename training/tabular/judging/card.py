@@ -113,7 +113,7 @@ def metrics(task: TableTask, values: dict[str, Any]) -> str:
     text += table(["", *names, "RMSE of the model", "rows"], rows)
     if len(values["series"]) > 1:
         text += "\n" + table(
-            ["series", "model", "best naive"],
+            [", ".join(task.look.roles.series), "model", "best naive"],
             [[name, f"{mine:.4g}", f"{other:.4g}"] for name, mine, other in values["series"]],
         )
     text += "\nThe test in stretches, the oldest first (model / best naive): "

@@ -57,9 +57,7 @@ class Classify:
         index = {text: place for place, text in enumerate(self.classes)}
         self.y_N = np.array([index.get(text, UNKNOWN) for text in texts_N.tolist()], dtype=np.int64)
         self._require_labels(parts)
-        self.whole = look.roles.series is not None and all(
-            len(set(texts_N[a:b].tolist())) == 1 for a, b in look.grid.bounds
-        )
+        self.whole = bool(look.roles.series) and all(len(set(texts_N[a:b].tolist())) == 1 for a, b in look.grid.bounds)
         self.weight_N = self._weights(look)
         counts_C = np.bincount(self.y_N[learnt_N & (self.y_N >= 0)], minlength=len(self.classes))
         self.prior_C = counts_C / counts_C.sum()

@@ -62,7 +62,7 @@ class Inputs:
 
 
 def inputs_of(look: Look, learnt_N: NDArray[np.bool_], *, series: bool) -> Inputs:
-    """Every input of the table; categories are those that occur where `learnt_N`. `series`: its name is one too.
+    """Every input of the table; categories are those that occur where `learnt_N`. `series`: its names are some, too.
 
     Raises:
         DataError: two inputs would have one name.
@@ -129,7 +129,7 @@ def numbers(look: Look) -> Iterator[Input]:
 
 def categories(look: Look, learnt_N: NDArray[np.bool_], *, series: bool) -> Iterator[Input]:
     """Columns of names as indices: 0 for what was never seen where it was learnt, or is missing."""
-    names = (*look.roles.categories, *((look.roles.series,) if series and look.roles.series else ()))
+    names = (*look.roles.categories, *(look.roles.series if series else ()))
     for name in names:
         texts_N = look.rows.columns[name].texts_N[look.grid.row_N]
         known = sorted({text for text in texts_N[learnt_N].tolist() if text is not None})

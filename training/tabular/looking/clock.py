@@ -110,8 +110,8 @@ def composed(rows: Rows, asked: Asked) -> Clock | None:
 
 def shared(rows: Rows, asked: Asked, time_N: NDArray[np.datetime64]) -> bool:
     """Whether two rows of one series have the same time."""
-    names_N = rows.columns[asked.series].texts_N.astype(str) if asked.series else np.zeros(rows.count, dtype=str)
-    return len(set(zip(names_N.tolist(), time_N.tolist(), strict=True))) < rows.count
+    series_N = rows.combinations(asked.series)
+    return len(set(zip(series_N.tolist(), time_N.tolist(), strict=True))) < rows.count
 
 
 def unreadable_time(rows: Rows, column: Column) -> str:

@@ -170,15 +170,16 @@ def without_time(series_N: NDArray[np.int64], names: tuple[str, ...]) -> Grid:
 
 def series_of(rows: Rows, roles: Roles) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """The number of each row's series, and the series' names in the order of the file."""
-    if roles.series is None:
-        return np.zeros(rows.count, dtype=np.int64), ("",)
-    column = rows.columns[roles.series]
-    if column.missing_N.any():
-        place = rows.origin.place(int(column.missing_N.argmax()))
-        raise DataError(f"{place}, column {column.name!r}: the row names no series; fill it in or leave the row out")
-    found, first_S, inverse_N = np.unique(column.texts_N.astype(str), return_index=True, return_inverse=True)
+    for name in roles.series:
+        missing_N = rows.columns[name].missing_N
+        if missing_N.any():
+            place = rows.origin.place(int(missing_N.argmax()))
+            raise DataError(f"{place}, column {name!r}: the row names no series; fill it in or leave the row out")
+    _, first_S, inverse_N = np.unique(rows.combinations(roles.series), return_index=True, return_inverse=True)
     rank_S = np.argsort(np.argsort(first_S))
-    return rank_S[inverse_N].astype(np.int64), tuple(str(found[place]) for place in np.argsort(first_S))
+    texts = [rows.columns[name].texts_N[np.sort(first_S)] for name in roles.series]
+    names = tuple(", ".join(map(str, each)) for each in zip(*texts, strict=True)) or ("",)
+    return rank_S[inverse_N].astype(np.int64), names
 
 
 def first_rows(series_N: NDArray[np.int64]) -> NDArray[np.int64]:

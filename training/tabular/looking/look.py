@@ -114,7 +114,7 @@ def time(roles: Roles, grid: Grid) -> list[Finding]:
     """The time step and what disturbs it."""
     if roles.clock is None or grid.time_N is None:
         done = "rows count as one step apart, in the file's order (--time COLUMN)"
-        if roles.goal == "classify" and roles.series is None:
+        if roles.goal == "classify" and not roles.series:
             done += "; if their order means nothing, shuffle them first"
         return [Finding("time", "no column of times", done)]
     named = " ".join(roles.clock.columns)
@@ -154,11 +154,11 @@ def time(roles: Roles, grid: Grid) -> list[Finding]:
 
 def series(roles: Roles, grid: Grid) -> list[Finding]:
     """How many series there are, and how long."""
-    if roles.series is None:
+    if not roles.series:
         return []
     lengths = np.array([end - start for start, end in grid.bounds])
     shape = f"{len(lengths):,} series of {lengths.min():,} to {lengths.max():,} rows"
-    return [Finding("series", f"{roles.series}: {shape}", "each begins with a state of zeros")]
+    return [Finding("series", f"{', '.join(roles.series)}: {shape}", "each begins with a state of zeros")]
 
 
 def differs(rows: Rows, grid: Grid, name: str) -> int | None:
@@ -224,7 +224,7 @@ def role(roles: Roles, name: str, missing: int) -> str:
             + ("; rows without it teach nothing" if missing else "")
             + (filled if name in roles.numbers else "")
         )
-    if name == roles.series:
+    if name in roles.series:
         return "series"
     if name in roles.categories:
         return "input, embedded; index 0 is for what was never seen" + (" or is missing" if missing else "")

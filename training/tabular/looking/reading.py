@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, Any
 
 import duckdb
+import numpy as np
 
 from training.errors import DataError
 from training.tabular.looking.kinds import TABLE, Column, column_of
@@ -67,6 +68,14 @@ class Rows:
     def count(self) -> int:
         """How many rows there are."""
         return max((len(column.values) for column in self.columns.values()), default=0)
+
+    def combinations(self, names: Sequence[str]) -> NDArray[np.int64]:
+        """A number for each row, the same in rows that have the same values in all of these columns."""
+        number_N = np.zeros(self.count, dtype=np.int64)
+        for name in names:
+            _, value_N = np.unique(self.columns[name].texts_N.astype(str), return_inverse=True)
+            _, number_N = np.unique(number_N * (value_N.max(initial=0) + 1) + value_N, return_inverse=True)
+        return number_N
 
     @property
     def name(self) -> str:

@@ -33,7 +33,7 @@ class Asked:
 
     target: tuple[str, ...]
     goal: Goal | None = None
-    series: str | None = None
+    series: tuple[str, ...] = ()
     time: str | None = None
     category: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
@@ -50,7 +50,7 @@ class Roles:
     why: str
     targets: tuple[str, ...]
     clock: Clock | None
-    series: str | None
+    series: tuple[str, ...]
     numbers: tuple[str, ...]
     categories: tuple[str, ...]
     left_out: dict[str, str]
@@ -74,14 +74,13 @@ def assign(rows: Rows, asked: Asked) -> Roles:
     """
     if rows.count == 0:
         raise DataError(f"{rows.name} has no row below its header; give a table with data")
-    single = [name for name in (asked.series, asked.time) if name is not None]
-    several = (asked.target, asked.category, asked.ignore, asked.known, asked.static, asked.with_unit)
-    for name in (*single, *chain(*several)):
+    several = (asked.target, asked.series, asked.category, asked.ignore, asked.known, asked.static, asked.with_unit)
+    for name in (*([asked.time] if asked.time else []), *chain(*several)):
         require_column(rows, name)
     targets = tuple(dict.fromkeys(asked.target))
     clock = clock_of(rows, asked)
     goal, why = goal_of(rows, targets, asked)
-    taken = {*targets, asked.series, *asked.ignore, *(clock.columns if clock else ())}
+    taken = {*targets, *asked.series, *asked.ignore, *(clock.columns if clock else ())}
     left_out = dict.fromkeys(asked.ignore, "--ignore")
     numbers, categories = (list(targets) if goal != "classify" else []), []
     for column in rows.columns.values():
