@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tidegate.columns.times import time_of
+from tidegate.columns.times import DAY, HOUR, Moment, comes_twice, moment_of
 
 Cells = Sequence[Any]
 Placed = tuple[str, Cells]  # where a row stands, as "line 17", and its cells
@@ -24,13 +24,18 @@ def length_of(time_step: str) -> np.timedelta64 | None:
 
 @dataclass(slots=True)
 class Clock:
-    """Counts the time steps from the first row; without a time step, the rows."""
+    """Counts the time steps from the first row; without a time step, the rows.
+
+    Days and longer steps are those of the wall clock; shorter ones are exact, see `times`.
+    """
 
     places: Sequence[int]
     form: str
     step: np.timedelta64 | None
     _first: np.datetime64 | None = None
     _rows: int = -1
+    _before: np.datetime64 | None = None
+    _put_back: np.timedelta64 = field(default_factory=lambda: np.timedelta64(0, "h"))
 
     def tick(self, row: Placed) -> int:
         """The number of a row's time step. Raises ValueError: its time cannot be read; the sentence says where."""
@@ -39,12 +44,22 @@ class Clock:
         if self.step is None:
             return self._rows
         try:
-            time = time_of([cells[at] for at in self.places], self.form)
+            time = self._exact(moment_of([cells[at] for at in self.places], self.form), self.step)
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from None
         time = time.astype(f"datetime64[{'M' if np.datetime_data(self.step)[0] == 'M' else 'us'}]")
         self._first = time if self._first is None else self._first
         return int(np.rint((time - self._first) / self.step))
+
+    def _exact(self, moment: Moment, step: np.timedelta64) -> np.datetime64:
+        if np.datetime_data(step)[0] == "M" or step >= DAY:
+            return moment.wall
+        if moment.utc is not None:
+            return moment.utc
+        if self._before is not None and comes_twice(self._before, moment.wall):
+            self._put_back = self._put_back + HOUR
+        self._before = moment.wall
+        return moment.wall + self._put_back
 
 
 @dataclass(frozen=True, slots=True)

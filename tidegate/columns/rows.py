@@ -16,7 +16,7 @@ from tidegate.columns.column import Column, Legend, plain_names
 from tidegate.columns.known_ahead import Later
 from tidegate.columns.limits import expected
 from tidegate.columns.numbers import NOTHING, read_number, text_of
-from tidegate.columns.times import calendar, time_of
+from tidegate.columns.times import calendar, moment_of
 
 Key = Any  # what a value of a row is found by: a name, or a place in a line
 Row = list[float]
@@ -61,9 +61,10 @@ class _Time:
 
     def fill(self, given: Any, row: Row) -> None:  # noqa: ANN401 - a list or a mapping
         try:
-            times = np.array([time_of([given[key] for key in self.keys], self.form)])
+            moment = moment_of([given[key] for key in self.keys], self.form)
             for at, kind in self.columns:
-                row[at] = float(calendar(kind, times)[0])
+                time = moment.utc if moment.utc is not None and kind.startswith("utc_") else moment.wall
+                row[at] = float(calendar(kind, np.array([time]))[0])
         except ValueError as error:
             raise RowError("WRONG_TYPE", f"column {self.name!r}: {error}") from None
 

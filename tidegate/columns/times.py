@@ -1,12 +1,14 @@
 """Times of rows: read from a table's texts, and what a calendar says of them. Pure; numpy alone.
 
-The one place for both: training uses it on its table, the client on the rows that it sends. The wall clock that a time
-itself shows counts: an offset from UTC is read, and nothing is converted.
+The one place for both: training uses it on its table, the client on the rows that it sends. A calendar speaks
+of the wall clock that a time itself shows. How far two times are apart is counted in UTC where they say their offset;
+elsewhere an hour that comes twice, at the end of summer time, is known by its night.
 """
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,9 @@ from numpy.typing import NDArray
 from tidegate.columns.numbers import text_of
 
 Times = NDArray[np.datetime64]
+HOUR, DAY = np.timedelta64(1, "h"), np.timedelta64(1, "D")
+# The months in which summer time ends somewhere, and the hours of a Sunday that come twice; or 23 on the day before.
+_AUTUMN, _NIGHT = (2, 3, 4, 5, 9, 10, 11), (0, 1, 2, 3)
 _UNIX = {"unix": 1e6, "unix_ms": 1e3}  # microseconds of one
 _PARTS = {"quarter": (r"(\d{4})[ -]?Q([1-4])", "1998 Q1"), "week": (r"(\d{4})[ -]?W(\d\d)", "1998 W07")}
 
@@ -32,10 +37,39 @@ def read_time(texts: Iterable[object], form: str = "") -> Times:
     return np.array([_time(each, form) for each in texts], "datetime64[us]")
 
 
-def time_of(cells: Sequence[object], form: str = "") -> np.datetime64:
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A time as its wall clock shows it, and in UTC if it says its offset from it."""
+
+    wall: np.datetime64
+    utc: np.datetime64 | None
+
+
+def moment_of(cells: Sequence[object], form: str = "") -> Moment:
     """The time that the cells of a row hold together. Raises ValueError, as `read_time` does."""
-    (time,) = read_time([cells[0] if len(cells) == 1 else " ".join(text_of(cell).strip() for cell in cells)], form)
-    return np.datetime64(time)
+    given = cells[0] if len(cells) == 1 else " ".join(text_of(cell).strip() for cell in cells)
+    wall = _time(given, form)
+    if says_utc(form):
+        return Moment(wall, wall)
+    stated = given if isinstance(given, datetime) else None
+    if not form and isinstance(given, str):
+        stated = datetime.fromisoformat(given.strip())
+    if stated is None or stated.tzinfo is None:
+        return Moment(wall, None)
+    return Moment(wall, np.datetime64(stated.astimezone(UTC).replace(tzinfo=None), "us"))
+
+
+def says_utc(form: str) -> bool:
+    """Whether all times of a form are in UTC."""
+    return form in _UNIX or form.endswith("UTC")
+
+
+def comes_twice(before: np.datetime64, now: np.datetime64) -> bool:
+    """Whether clocks were put back by an hour between a row and the next, so that `now` shows an hour once more."""
+    if not before - HOUR < now <= before:
+        return False
+    (weekday,), (hour,), (month,) = (calendar(kind, np.array([now])) for kind in ("weekday", "hour", "month"))
+    return month in _AUTUMN and ((weekday == 6 and hour in _NIGHT) or (weekday == 5 and hour == 23))
 
 
 def _time(given: object, form: str) -> np.datetime64:
@@ -121,7 +155,7 @@ def _of_year(times: Times) -> NDArray[np.float64]:
     return np.asarray(_since(times, "Y", "us") / 86_400e6 / length)
 
 
-# What a client computes from a row's time; whole numbers but for the last two, which are fractions from 0 to below 1.
+# What a client computes from a row's time; whole numbers, but fractions from 0 to below 1 of a day and a year.
 CALENDAR: Mapping[str, Callable[[Times], NDArray[Any]]] = {
     "second": lambda times: _since(times, "m", "s"),
     "minute": lambda times: _since(times, "h", "m"),
@@ -140,4 +174,7 @@ CALENDAR: Mapping[str, Callable[[Times], NDArray[Any]]] = {
     "days": _days,  # since 1970-01-01
     "time_of_day": lambda times: _since(times, "D", "us") / 86_400e6,
     "time_of_year": _of_year,
+    # of a time in UTC, if it says its offset
+    "utc_days": _days,
+    "utc_second_of_day": lambda times: _since(times, "D", "s"),
 }

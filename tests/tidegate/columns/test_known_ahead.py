@@ -53,6 +53,18 @@ def test_what_is_ahead_ends_where_the_time_of_a_table_goes_back() -> None:
     np.testing.assert_equal(rows_of(text, TIMED), [[1, 2, NONE], [2, 0, NONE], [3, 2, NONE], [4, 0, NONE]])
 
 
+def test_an_hour_that_comes_twice_is_two_steps_and_an_offset_from_utc_says_which_is_which() -> None:
+    half = TIMED | {"time_step": "1800 seconds", "timestamp": "at", "time_format": ""}
+    clocks = ["01:30", "02:00", "02:30", "02:00", "02:30", "03:00"]
+    expected = [[0, 2, 12], [1, 1, 13], [2, 2, 14], [3, 1, 15], [4, 2, NONE], [5, 0, NONE]]
+    for offsets in ([""] * 6, ["+02:00"] * 3 + ["+01:00"] * 3):
+        rows = [
+            f"2024-10-27 {clock}{offset},{at},{10 + at},{['no', 'yes'][at % 2]}"
+            for at, (clock, offset) in enumerate(zip(clocks, offsets, strict=True))
+        ]
+        np.testing.assert_equal(rows_of("\n".join(["at,load,price,holiday", *rows]), half), expected)
+
+
 def test_a_table_that_has_the_columns_themselves_is_not_read_ahead() -> None:
     text = "load,holiday_in_1,price_in_2,holiday,price\n1,yes,5,no,6\n2,no,,no,8\n"
     np.testing.assert_equal(rows_of(text, ENTRY), [[1, 2, 5], [2, 1, NONE]])

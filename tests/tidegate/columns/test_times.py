@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from tidegate.columns.times import CALENDAR, calendar, read_time
+from tidegate.columns.times import CALENDAR, Moment, calendar, comes_twice, moment_of, read_time
 
 _at = datetime.fromisoformat
 _EXPECTED = {
@@ -25,6 +25,8 @@ _EXPECTED = {
     "second_of_day": lambda t: 3600 * t.hour + 60 * t.minute + t.second,
     "days": lambda t: t.toordinal() - _at("1970-01-01").toordinal(),
     "time_of_day": lambda t: (t - _at(f"{t:%Y-%m-%d}")) / timedelta(days=1),
+    "utc_days": lambda t: t.toordinal() - _at("1970-01-01").toordinal(),
+    "utc_second_of_day": lambda t: 3600 * t.hour + 60 * t.minute + t.second,
     "time_of_year": lambda t: (t - _at(f"{t.year}-01-01")) / (_at(f"{t.year + 1}-01-01") - _at(f"{t.year}-01-01")),
 }
 
@@ -77,3 +79,43 @@ def test_a_time_is_read_in_its_form_and_shows_its_own_wall_clock(text: object, f
 def test_what_is_no_time_is_named_with_what_was_expected(text: str, form: str, expected: str) -> None:
     with pytest.raises(ValueError, match=f"'{text}' is no time; expected {expected}"):
         read_time([text], form)
+
+
+@pytest.mark.parametrize(
+    ("cells", "form", "wall", "utc"),
+    [
+        (["2024-10-27 02:30:00+01:00"], "", "2024-10-27T02:30", "2024-10-27T01:30"),
+        (["2024-10-27T02:30:00+0200"], "", "2024-10-27T02:30", "2024-10-27T00:30"),
+        (["2024-10-27T02:30Z"], "", "2024-10-27T02:30", "2024-10-27T02:30"),
+        (["2024-10-27 02:30"], "", "2024-10-27T02:30", None),
+        (["27.10.2024", "02:30"], "%d.%m.%Y %H:%M", "2024-10-27T02:30", None),
+        ([2024, 10.0, 27, 2], "%Y %m %d %H", "2024-10-27T02:00", None),
+        ([86400], "unix", "1970-01-02", "1970-01-02"),
+        (["2024-10-27 02:30:00 UTC"], "%Y-%m-%d %H:%M:%S UTC", "2024-10-27T02:30", "2024-10-27T02:30"),
+        ([datetime(2024, 10, 27, 2, tzinfo=UTC)], "", "2024-10-27T02:00", "2024-10-27T02:00"),
+        ([np.datetime64("2024-10-27T02:00")], "", "2024-10-27T02:00", None),
+    ],
+)
+def test_a_time_is_known_in_utc_where_it_says_its_offset(
+    cells: list[object], form: str, wall: str, utc: str | None
+) -> None:
+    assert moment_of(cells, form) == Moment(np.datetime64(wall), None if utc is None else np.datetime64(utc))
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "twice"),
+    [
+        ("2024-10-27T02:00", "2024-10-27T02:00", True),  # Berlin, hours
+        ("2024-10-27T02:45", "2024-10-27T02:00", True),
+        ("2024-11-03T01:30", "2024-11-03T01:00", True),  # New York
+        ("2024-04-07T02:30", "2024-04-07T02:00", True),  # Sydney
+        ("2018-02-17T23:50", "2018-02-17T23:00", True),  # Sao Paulo, on a Saturday
+        ("2024-10-27T02:00", "2024-10-27T03:00", False),
+        ("2024-10-27T03:00", "2024-10-27T02:00", False),  # a whole hour back, and none of it comes twice
+        ("2024-10-28T02:00", "2024-10-28T02:00", False),  # a Monday
+        ("2024-10-27T12:00", "2024-10-27T12:00", False),
+        ("2024-07-07T02:00", "2024-07-07T02:00", False),
+    ],
+)
+def test_an_hour_that_comes_twice_is_known_by_its_night(before: str, now: str, twice: bool) -> None:
+    assert comes_twice(np.datetime64(before), np.datetime64(now)) == twice

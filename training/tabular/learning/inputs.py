@@ -93,7 +93,13 @@ def values_of(look: Look, column: Input) -> NDArray[np.float64]:
             raise DataError(
                 f"{look.rows.name} has no times, which the run of --from has; name their column with --time"
             )
-        return calendar(column.calendar, look.grid.time_N)
+        if not column.calendar.startswith("utc_"):
+            return calendar(column.calendar, look.grid.time_N)
+        if look.grid.utc_N is None:
+            raise DataError(
+                f"{look.rows.name}: times do not say their offset from UTC, as those of the run of --from do"
+            )
+        return calendar(column.calendar, look.grid.utc_N)
     name = column.source or column.name
     found = look.rows.columns.get(name)
     if found is None or (column.kind == "number" and found.kind != "number"):
@@ -155,6 +161,7 @@ def times(look: Look) -> Iterator[Input]:
         return
     step, span = grid.step.seconds, float((grid.time_N.max() - grid.time_N.min()) / np.timedelta64(1, "s"))
     whole = len(clock.columns) == 1
+    zone = "" if grid.utc_N is None else "utc_"
     wanted = [
         (
             Input("time_of_day", "calendar", calendar="time_of_day", cycle=1.0, harmonics=2),
@@ -165,8 +172,8 @@ def times(look: Look) -> Iterator[Input]:
             Input("time_of_year", "calendar", calendar="time_of_year", cycle=1.0, harmonics=2),
             step <= MONTH and span > 1.5 * YEAR and whole,
         ),
-        (Input("days", "clock", calendar="days"), not grid.regular),
-        (Input("second_of_day", "clock", calendar="second_of_day"), not grid.regular),
+        (Input(f"{zone}days", "clock", calendar=f"{zone}days"), not grid.regular),
+        (Input(f"{zone}second_of_day", "clock", calendar=f"{zone}second_of_day"), not grid.regular),
     ]
     yield from (column for column, needed in wanted if needed)
 

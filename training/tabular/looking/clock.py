@@ -25,11 +25,15 @@ PARTS = (("year", "%Y"), ("month", "%m"), ("day", "%d"), ("hour", "%H"), ("minut
 
 @dataclass(frozen=True)
 class Clock:
-    """The columns that a row's time is read from, the form of their texts ("" for ISO 8601), and the times."""
+    """The columns that a row's time is read from, the form of their texts ("" for ISO 8601), and the times.
+
+    `utc_N`: the same in UTC, where they say their offset from it.
+    """
 
     columns: tuple[str, ...]
     form: str
     time_N: NDArray[np.datetime64]
+    utc_N: NDArray[np.datetime64] | None = None
 
 
 def is_part(clock: Clock, column: Column) -> bool:
@@ -73,7 +77,7 @@ def epoch(column: Column) -> Column | None:
         if SECONDS[0] <= lowest * share and highest * share <= SECONDS[1]:
             times_N = np.rint(np.nan_to_num(column.values) * share * 1e6).astype("datetime64[us]")
             times_N[column.missing_N] = np.datetime64("NaT")
-            return replace(column, kind="time", values=times_N, form=form)
+            return replace(column, kind="time", values=times_N, form=form, utc_N=times_N)
     return None
 
 
@@ -82,7 +86,7 @@ def clock_from(rows: Rows, column: Column) -> Clock:
     if column.missing_N.any():
         place = rows.origin.place(int(column.missing_N.argmax()))
         raise DataError(f"{place}, column {column.name!r}: the time is missing; fill it in or leave the row out")
-    return Clock((column.name,), "" if column.form == "%ISO" else column.form, column.values)
+    return Clock((column.name,), "" if column.form == "%ISO" else column.form, column.values, column.utc_N)
 
 
 def composed(rows: Rows, asked: Asked) -> Clock | None:

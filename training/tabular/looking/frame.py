@@ -28,17 +28,10 @@ def rows_of(frame: Any) -> Rows:  # noqa: ANN401 - of any library
 
 
 def array_of(column: nw.Series[Any]) -> NDArray[Any]:
-    """A column as numpy has it: numbers with NaN, times with NaT, texts with None."""
+    """A column as numpy has it: numbers with NaN, times with NaT, texts with None; times with a zone as texts."""
     if column.dtype.is_numeric() or column.dtype == nw.Boolean:
         return np.array([np.nan if value is None else value for value in column.to_list()], dtype=np.float64)
-    if column.dtype in (nw.Datetime, nw.Date):
-        return np.array(
-            [
-                value.replace(tzinfo=None) if hasattr(value, "replace") and hasattr(value, "tzinfo") else value
-                for value in column.to_list()
-            ],
-            dtype="datetime64[us]",
-        )
-    return np.array(
-        [None if value is None or value != value else str(value) for value in column.to_list()], dtype=object
-    )
+    values = [None if value is None or value != value else value for value in column.to_list()]
+    if column.dtype in (nw.Datetime, nw.Date) and getattr(column.dtype, "time_zone", None) is None:
+        return np.array(values, dtype="datetime64[us]")
+    return np.array([None if value is None else str(value) for value in values], dtype=object)

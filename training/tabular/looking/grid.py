@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tidegate.columns.times import HOUR, comes_twice
 from training.errors import DataError
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 UNITS = ((86_400_000_000, "day"), (3_600_000_000, "hour"), (60_000_000, "minute"), (1_000_000, "second"))
 MONTH_DAYS = (28, 366)
+DAY = 86400.0
+# So large a share of the rows may have the time of another one, or an earlier one, in a table that is in order.
+FEW = 0.01
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,10 @@ class Grid:
     gaps: int
     longest_gap: int
     off_grid: int
+    utc_N: NDArray[np.datetime64] | None = None
+    """The times in UTC, where they say their offset and a step is shorter than a day."""
+    hours_twice: tuple[np.datetime64, ...] = ()
+    """The times before which clocks were put back by an hour, at the end of summer time."""
 
     @property
     def count(self) -> int:
@@ -136,20 +144,49 @@ def lay_out(rows: Rows, roles: Roles) -> Grid:
     if roles.clock is None:
         return without_time(series_N, names)
     time_N = roles.clock.time_N
-    order_N = np.lexsort((np.arange(rows.count), time_N, series_N))
-    unsorted = not in_order(series_N, time_N)
+    exact_N, twice_N = (roles.clock.utc_N, None) if roles.clock.utc_N is not None else once_each(series_N, time_N)
+    order_N = np.lexsort((np.arange(rows.count), exact_N, series_N))
+    unsorted = not in_order(series_N, exact_N)
     last_N = np.ones(rows.count, dtype=bool)
-    last_N[:-1] = (np.diff(series_N[order_N]) != 0) | (np.diff(time_N[order_N].astype(np.int64)) != 0)
+    last_N[:-1] = (np.diff(series_N[order_N]) != 0) | (np.diff(exact_N[order_N].astype(np.int64)) != 0)
     order_N = order_N[last_N]
-    series_N, time_N = series_N[order_N], time_N[order_N]
+    series_N, time_N, exact_N = series_N[order_N], time_N[order_N], exact_N[order_N]
     step = step_of(series_N, time_N)
-    tick_N, off_grid = ticks(time_N, step)
+    tick_N, off_grid = ticks(time_N if step.seconds >= DAY else exact_N, step)
     within_N = np.diff(series_N) == 0
     jump_N = np.where(within_N, np.diff(tick_N), 1)
     return Grid(
         step, order_N, series_N, names, first_rows(series_N), tick_N, time_N,
         unsorted, int((~last_N).sum()), int((jump_N > 1).sum()), int(jump_N.max(initial=1)) - 1, off_grid,
+        exact_N if twice_N is None and step.seconds < DAY else None,
+        () if twice_N is None else tuple(np.unique(twice_N)),
     )  # fmt: skip
+
+
+def once_each(
+    series_N: NDArray[np.int64], time_N: NDArray[np.datetime64]
+) -> tuple[NDArray[np.datetime64], NDArray[np.datetime64]]:
+    """Times whose hours come once each, an hour later from where clocks were put back; and where that was.
+
+    Where rows are not in the order of time, or many have the time of another one, nothing can be said of that.
+    """
+    order_N = np.argsort(series_N, kind="stable")
+    later_N = np.diff(time_N[order_N].astype(np.int64))
+    if (later_N < 0).sum() > len(later_N) / 2:  # the newest row stands first
+        order_N = order_N[::-1]
+        later_N = -later_N[::-1]
+    sorted_N, within_N = time_N[order_N], np.diff(series_N[order_N]) == 0
+    behind = np.flatnonzero(within_N & (later_N <= 0))
+    back = np.array([place for place in behind if comes_twice(sorted_N[place], sorted_N[place + 1])], dtype=np.int64)
+    if len(behind) - len(back) > FEW * len(time_N):
+        return time_N, time_N[:0]
+    hours_N = np.zeros(len(time_N), dtype=np.int64)
+    hours_N[back + 1] = 1
+    hours_N = np.cumsum(hours_N)
+    first_N = np.maximum.accumulate(np.where(within_N, 0, np.arange(1, len(time_N))), dtype=np.int64)
+    exact_N = np.empty_like(time_N)
+    exact_N[order_N] = sorted_N + (hours_N - hours_N[[0, *first_N]]) * HOUR
+    return exact_N, sorted_N[back + 1]
 
 
 def in_order(series_N: NDArray[np.int64], time_N: NDArray[np.datetime64]) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from tidegate.columns.numbers import DECIMAL, NOTHING, THOUSANDS
+from tidegate.columns.times import says_utc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +23,7 @@ TABLE = "given_rows"
 MISSING_TEXT = ("", "na", "n/a", "null")
 # As clients read a time without a form; DuckDB itself reads more.
 ISO = r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?)?)?"
+OFFSET = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?)"
 FORMATS = (
     "%Y-%m-%d %H:%M:%S",
     "%Y-%m-%d %H:%M",
@@ -88,6 +90,8 @@ class Column:
     note: str = ""
     odd: Odd | None = None
     form: str = ""
+    utc_N: NDArray[Any] | None = None
+    """Times in UTC, where each says its offset from it."""
 
     @property
     def missing_N(self) -> NDArray[np.bool_]:
@@ -127,7 +131,8 @@ def column_of(database: duckdb.DuckDBPyConnection, name: str, kind: str, delimit
     if kind == "VARCHAR":
         return column_of_texts(database, name, delimiter)
     if re.fullmatch(r"TIMESTAMP.*|DATE", kind) and not kind.endswith("]"):
-        return Column(name, "time", times(database, f"cast({raw} as timestamp)"), form="%ISO")
+        values = times(database, f"cast({raw} as timestamp)")
+        return Column(name, "time", values, form="%ISO", utc_N=values if kind.endswith("TIME ZONE") else None)
     if re.fullmatch(r"BOOLEAN|FLOAT|DOUBLE|DECIMAL\(\d+,\d+\)|U?[A-Z]*INT(EGER)?", kind):
         return Column(name, "number", numbers(database, f"cast({raw} as double)"))
     note = "" if kind.startswith("ENUM") else f"is {kind.lower()}"
@@ -140,10 +145,20 @@ def column_of_texts(database: duckdb.DuckDBPyConnection, name: str, delimiter: s
     given, best, readable, others = best_reading(database, text, readings_of(name, text, delimiter))
     if best and readable == given:
         read = numbers if best.kind == "number" else times
-        return Column(name, best.kind, read(database, best.expression), note=best.note, form=best.form)
+        utc_N = in_utc(database, text, best, given)
+        return Column(name, best.kind, read(database, best.expression), note=best.note, form=best.form, utc_N=utc_N)
     meant = best and readable + others >= MEANT * given
     odd = first_odd(database, text, best) if best and meant else None
     return Column(name, "text", texts(database, meaning(name, MISSING_TEXT)), odd=odd)
+
+
+def in_utc(
+    database: duckdb.DuckDBPyConnection, text: str, reading: Reading, given: int
+) -> NDArray[np.datetime64] | None:
+    """Times in UTC, if each of the texts says its offset from it."""
+    if reading.form == "%ISO" and counted(database, TABLE, f"case when {fits(text, OFFSET)} then 1 end") == [given]:
+        return times(database, f"cast(cast({text} as timestamptz) as timestamp)")
+    return times(database, reading.expression) if reading.kind == "time" and says_utc(reading.form) else None
 
 
 def best_reading(

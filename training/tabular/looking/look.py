@@ -124,6 +124,16 @@ def time(roles: Roles, grid: Grid) -> list[Finding]:
     found = [Finding("time", f"{named}: {first} to {last}, a row each {grid.step}")]
     if grid.unsorted:
         found.append(Finding("time", "rows are not in the order of time", "sorted"))
+    if grid.hours_twice:
+        nights = ", ".join(str(moment.astype("datetime64[D]")) for moment in grid.hours_twice[:NAMES_SHOWN])
+        more = ", ..." if len(grid.hours_twice) > NAMES_SHOWN else ""
+        found.append(
+            Finding(
+                "time",
+                f"an hour that comes twice, at the end of summer time: {nights}{more}",
+                "both are kept, one after the other; times with their offset from UTC would need no such guess",
+            )
+        )
     if grid.duplicates:
         several = "" if grid.duplicates < MANY * grid.count else "; rows of several series? Name their column: --series"
         found.append(
