@@ -43,6 +43,7 @@ class StoreThread:
         self._thread: Executor = _Thread()
         self._store: Store | None = None
         self.failing_since: float | None = None  # in seconds of the monotonic clock
+        self.fault = ""  # why a call failed last; empty while the store counts as working
         self._works_since: float | None = None  # by the same clock: the first call after the last failure
         self.errors = 0
         self.took = Histogram(_TOOK)  # seconds of each call
@@ -132,9 +133,10 @@ class StoreThread:
         except StoreFailed as error:
             self.errors += 1
             self._works_since = None
+            self.fault = str(error)
             if self.failing_since is None:
                 self.failing_since = time.monotonic()
-                log.warning("the store of checkpoints fails: %s", str(error))  # an error keeps its frames alive
+                log.warning("the store of checkpoints fails: %s", self.fault)  # an error keeps its frames alive
             raise
         if self.failing_since is not None:
             self._note_working(self.failing_since, time.monotonic())
@@ -144,7 +146,7 @@ class StoreThread:
         self._works_since = self._works_since or now
         if now - self._works_since >= _CALM:
             log.info("the store of checkpoints answers again after %.1f s", self._works_since - failing_since)
-            self.failing_since = None
+            self.failing_since, self.fault = None, ""
 
     def _close(self) -> None:
         if self._store is not None:

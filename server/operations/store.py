@@ -8,19 +8,23 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from server import options
 from server.durability.upkeep.backup import Reader, Writer
-from server.durability.upkeep.upkeep import Census, count
+from server.durability.upkeep.upkeep import Census, compare, count
 from server.errors import BadInput, StoreFailed
 from server.stores.open import described, file_of, open_store
 from server.stores.records import Outcome, Record
 from server.stores.store import Store
 from server.stores.terms import Terms
+from tidegate.admin import words
+from tidegate.drawing.names import printable
 from tidegate.files import replacing
 from tidegate.progress import Progress
 
+_PROG = "python -m server store"
 _MOST = 64  # records at a time
 _PIECE = 2**23  # bytes of a file at a time: a transaction of some thousand records
 
@@ -34,7 +38,7 @@ _HELP = {
 
 def main(arguments: Sequence[str]) -> int:
     parser = options.Parser(
-        prog="python -m server store",
+        prog=_PROG,
         description="Looks after a store while no server runs on it; `tidegate store` does so through a running one.",
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -47,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return _run(given.action, given.store, getattr(given, "other", ""))
     except (StoreFailed, BadInput, OSError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
+        print(f"{_PROG}: {error}", file=sys.stderr)
         return 1
 
 
@@ -114,13 +118,13 @@ def _check(store: Store) -> int:
     census = Census()
     for records in _told(_read(store), "read"):
         count(census, records)
-    usage = store.usage()
-    if (usage.sequences, usage.parked, usage.bytes) != (census.sequences, census.parked, census.bytes):
-        census.faults.append(f"the counters say {usage}")
-    for fault in census.faults:
-        print(fault)
-    sequences = "1 sequence" if census.sequences == 1 else f"{census.sequences} sequences"
-    print(f"{sequences}, {census.parked} of them parked; checkpoints read: {census.checkpoints}")
+    compare(census, store.usage())
+    print(words.checked(census.sequences, census.parked, census.tombstones, census.checkpoints))
+    versions = words.versions((*of, number, False) for of, number in sorted(census.versions.items()))
+    for line in chain(versions, census.faults):
+        print(printable(line))
+    if census.faults:
+        print(f"{_PROG}: {words.faulty(len(census.faults))}", file=sys.stderr)
     return int(bool(census.faults))
 
 
@@ -131,7 +135,8 @@ def _back_up(store: Store, path: Path) -> int:
         for records in _told(_read(store), "written"):
             file.write(writer.records(records))
         file.write(writer.end())
-    print(f"{writer.count} records")
+        size = file.tell()
+    print(f"{_PROG}: {words.written(path, size)}", file=sys.stderr)
     return 0
 
 
@@ -155,5 +160,4 @@ def _records(path: Path) -> Iterator[Sequence[Record]]:
 
 
 def _say(outcomes: Counter[Outcome]) -> None:
-    put, kept, gone = (outcomes[outcome] for outcome in (Outcome.PUT, Outcome.KEPT, Outcome.GONE))
-    print(f"{put} put, {kept} kept as they are there (newer, or open), {gone} not brought back: they have ended there")
+    print(words.restored(*(outcomes[outcome] for outcome in (Outcome.PUT, Outcome.KEPT, Outcome.GONE))))

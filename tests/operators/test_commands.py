@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import shutil
 import stat
 import subprocess
@@ -95,9 +96,68 @@ def test_the_store_is_described_checked_backed_up_and_restored(
     file = str(tmp_path / "backup")
     tidegate_says("store", "backup", file, "--server", address)
     assert stat.S_IMODE(Path(file).stat().st_mode) == 0o600
-    assert tidegate_says("store", "restore", file, "--server", other)[0].startswith("1 sequence restored; 0 left")
+    assert tidegate_says("store", "restore", file, "--server", other)[0].startswith("1 record put; 0 left")
     assert len(answers + the_rest(other, id_, token, 5)) == len(ROWS)
     assert "is no backup of a store" in tidegate_says("store", "restore", __file__, "--server", other, status=1)[0]
+
+
+def test_a_store_that_can_be_read_and_not_written_is_said_to_be(
+    start: Callable[..., RunningServer],
+    lstm_only: Path,
+    tmp_path: Path,
+    tidegate_says: Callable[..., list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = start(lstm_only, "--store", f"sqlite:{tmp_path / 'a'}").ready()
+    parked(server.address, "ann", 5)
+
+    def info() -> Any:  # noqa: ANN401 - JSON
+        return json.loads(tidegate_says("store", "info", "--server", server.address)[0])
+
+    assert (info()["answers"], info()["fault"]) == (True, "")
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (2**16, 2**16))  # no larger file, as on a full disk
+    with tidegate.connect(server.address) as client, client.fleet("lstm", 1_000, trace=False) as fleet:
+        while not info()["fault"]:
+            fleet.step(np.zeros((1_000, 3), np.float32))
+        assert (info()["answers"], info()["sequences"]) == (True, 1)
+        assert str(tmp_path / "a") in info()["fault"]
+        monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+        _, fault, kept, _ = tidegate_says("store", "info", "--server", server.address)
+        assert fault.startswith("reads work, writes fail: the store ")
+        assert kept == "1 sequence, 1 of them parked"
+
+
+def test_a_store_is_told_of_in_the_same_words_with_a_server_and_without(
+    start: Callable[..., RunningServer],
+    lstm_only: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    server = start(lstm_only, "--store", f"sqlite:{tmp_path / 'a'}").ready()
+    ended = parked(server.address, "ann", 3)[0]
+    parked(server.address, "ann", 5)
+    file, again = str(tmp_path / "backup"), str(tmp_path / "again")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+
+    def said(run: Callable[[list[str]], int], *arguments: str) -> str:
+        assert run([*arguments]) == 0
+        both = capsys.readouterr()
+        return both.out + re.sub("^.*: ", "", both.err)  # a file that was written is told of after the command's name
+
+    def ours(*arguments: str) -> str:
+        return said(running.run, "store", *arguments, "--server", server.address)
+
+    assert running.run(["sequences", "end", ended, "--yes", "--server", server.address]) == 0
+    capsys.readouterr()
+    with_a_server = [ours("check"), ours("backup", file), ours("restore", file)]
+    server.terminate()
+    server.wait()
+    at = f"sqlite:{tmp_path / 'a'}"
+    without = [said(command.main, *given) for given in (["check", at], ["backup", at, again], ["restore", at, again])]
+    assert [one.replace(again, file) for one in without] == with_a_server
+    assert with_a_server[0].startswith("1 sequence, 1 of them parked, and why 1 more ended; ")
+    assert with_a_server[2].startswith("1 record put; 0 left as they are there (open, or newer); 1 left out")
 
 
 def test_it_is_said_how_far_a_backup_a_check_and_a_restore_are(
@@ -226,7 +286,9 @@ def test_the_store_of_an_earlier_release_is_checked_and_moved_whole(
     old, new = f"sqlite:{tmp_path / 'old'}", f"sqlite:{tmp_path / 'new'}"
     store = command.main
     assert store(["check", old]) == 0
-    before = capsys.readouterr().out
+    before = re.match("[1-9][0-9]* sequences", capsys.readouterr().out)
     assert store(["move", old, new]) == 0
+    capsys.readouterr()
     assert store(["check", new]) == 0
-    assert before.split(" sequences")[0] == capsys.readouterr().out.splitlines()[-1].split(" sequences")[0] != "0"
+    assert before is not None
+    assert capsys.readouterr().out.startswith(before[0])

@@ -42,13 +42,14 @@ class StoreInfo:
 
     kind: str
     place: str
-    answers: bool
+    answers: bool  # it can be read
     sequences: int
     parked: int
     tombstones: int  # sequences that are gone, of which it is known why
     checkpoint_bytes: int
     taken_bytes: int
     most_bytes: int
+    fault: str  # why calls of it failed within the last seconds; if it answers nevertheless: why writes failed
 
 
 @dataclass(frozen=True, slots=True)

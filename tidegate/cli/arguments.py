@@ -32,7 +32,8 @@ _RESUME_HELP = """\
 Goes on with a sequence that `stream --keep` left, exactly where it was: now, or within the server's retention time.
 
 KEEP is the file that was kept; it is kept up to date. The table holds the rows that come next; with --whole, all rows
-from step 0 on, of which those that were sent are left out. For the rest see `tidegate stream --help`.
+from step 0 on, of which those that were sent are left out. Of the inside of a step it shows what was shown before,
+unless --trace, --no-trace, --layers or --every is given. For the rest see `tidegate stream --help`.
 """
 
 
@@ -126,9 +127,10 @@ def _add_table(stream: argparse.ArgumentParser) -> None:
     stream.add_argument("--input", choices=("csv", "json"), help="default: by the end of its name, else csv")
     stream.add_argument("--chunk", metavar="N", type=_count, default=1, help="send N steps in one message (default: 1)")
     stream.add_argument("--output", choices=_OUTPUTS, help="default: drawing in a terminal, csv in a pipe")
-    stream.add_argument("--no-trace", dest="trace", action="store_false", help="outputs only, nothing of the inside")
+    shown = "all of the inside of each step (the default of `stream`), or outputs only"
+    stream.add_argument("--trace", action=argparse.BooleanOptionalAction, help=shown)
     stream.add_argument("--layers", metavar="LIST", type=_numbers, help="trace these layers only, like 0 or 0,2 or 1-3")
-    stream.add_argument("--every", metavar="N", type=_count, default=1, help="trace every N-th step (default: 1)")
+    stream.add_argument("--every", metavar="N", type=_count, help="trace every N-th step (default: 1)")
     stream.add_argument("--units", metavar="LIST", type=_numbers, help="draw these units only, like 0-7 or 3,5")
 
 

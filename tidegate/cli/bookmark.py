@@ -12,6 +12,7 @@ import numpy as np
 from tidegate.answers import Array
 from tidegate.errors import TidegateError
 from tidegate.files import replacing
+from tidegate.trace import NOTHING, Trace
 
 _FORMAT = 1
 _EVERY = 1.0  # seconds between two writes while answers come
@@ -27,7 +28,8 @@ class Bookmark:
 
     `inputs` are those from step `first` on, [K, ...row] by name: steps that the server may want again, and then perhaps
     some that were sent and not answered. `token` is a secret: it is enough to take the sequence over. `rewinding`
-    is the step of a rewind that may or may not have been carried out: its command was stopped meanwhile.
+    is the step of a rewind that may or may not have been carried out: its command was stopped meanwhile. `trace` is
+    what was shown of the inside of its steps.
     """
 
     server: str
@@ -39,6 +41,7 @@ class Bookmark:
     first: int = 0
     rewinding: int | None = None
     inputs: Mapping[str, Array] = field(default_factory=dict, repr=False)
+    trace: Trace = field(default_factory=Trace)
 
     @property
     def sent(self) -> int:
@@ -70,6 +73,8 @@ class Bookmark:
         head = {"format": _FORMAT, "server": self.server, "model": self.model, "version": self.version, "id": self.id}
         head |= {"token": self.token, "answered": self.answered, "first": self.first}
         head |= {} if self.rewinding is None else {"rewinding": self.rewinding}
+        head |= {"traced": not self.trace.nothing, "every": self.trace.every}
+        head |= {} if self.trace.layers is None else {"layers": [*self.trace.layers]}
         pending = {name: np.asarray(value) for name, value in head.items()}
         pending["names"] = np.array(list(self.inputs), np.str_)
         pending |= {f"input{at}": array for at, array in enumerate(self.inputs.values())}
@@ -87,9 +92,17 @@ class Bookmark:
                 names = ("version", "answered", "first", *({"rewinding"} & {*file}))
                 numbers: dict[str, Any] = {name: int(file[name]) for name in names}
                 inputs = {name: file[f"input{at}"] for at, name in enumerate(file["names"].tolist())}
-                return cls(**texts, **numbers, inputs=inputs)
+                return cls(**texts, **numbers, inputs=inputs, trace=_trace(file))
         except (KeyError, ValueError, BadZipFile, AttributeError, EOFError):
             raise BadBookmark(f"{os.fspath(path)} holds no bookmark of a sequence") from None
+
+
+def _trace(file: Mapping[str, Array]) -> Trace:
+    """What a bookmark of an earlier release does not say: everything."""
+    if not file.get("traced", True):
+        return NOTHING
+    layers = tuple(file["layers"].tolist()) if "layers" in file else None
+    return Trace(layers=layers, every=int(file.get("every", 1)))
 
 
 class Bookmarks:

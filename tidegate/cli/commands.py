@@ -57,7 +57,7 @@ def stream(client: Client, options: Namespace) -> None:
     if options.keep is not None:
         kept.check_free(options.keep)
     source = _Source(client.describe(options.model, options.version, ready=True), options)
-    trace = _trace(options)
+    trace = _trace(options, Trace())
     sequence = client.sequence(options.model, version=source.model.version, trace=trace, state=state)
     if options.keep is None:
         window = 1 if tables.is_live(options.file) else WINDOW  # a row that may come slowly is answered before the next
@@ -65,8 +65,7 @@ def stream(client: Client, options: Namespace) -> None:
             for answer in source.answers(sequence, window):
                 source.sink.write(answer)
         return
-    kept.keep(client, sequence, options.keep, sequence.next_step)
-    _run_kept(client, sequence, source, options.keep)
+    _run_kept(client, sequence, source, options.keep, trace)
 
 
 def resume(client: Client, options: Namespace) -> None:
@@ -76,13 +75,13 @@ def resume(client: Client, options: Namespace) -> None:
     """
     if not tables.is_live(options.file):
         Path(options.file).open("rb").close()  # one that is not there is found out before anything is taken up
-    sequence, bookmark = kept.take_up(client, options.bookmark, _trace(options))
+    trace = _trace(options, options.bookmark.trace)
+    sequence, bookmark = kept.take_up(client, options.bookmark, trace)
     source = _Source(client.describe(sequence.model, sequence.version, ready=True), options)
     for answer in kept.catch_up(sequence, bookmark):
         if answer.step >= bookmark.answered:
             source.sink.write(answer)
-    kept.keep(client, sequence, options.kept, sequence.next_step)
-    _run_kept(client, sequence, source, options.kept)
+    _run_kept(client, sequence, source, options.kept, trace)
 
 
 def state(client: Client, options: Namespace) -> None:
@@ -99,7 +98,7 @@ def fork(client: Client, options: Namespace) -> None:
     sequence, bookmark = kept.take_up(client, options.bookmark, NOTHING)
     kept.catch_up(sequence, bookmark)
     other = sequence.fork()
-    kept.keep(client, other, options.other, other.next_step)
+    kept.keep(client, other, options.other, other.next_step, bookmark.trace)
     print(f"{other.model} version {other.version} from step {other.next_step} on: {options.other}")
 
 
@@ -144,8 +143,11 @@ def end(client: Client, options: Namespace) -> None:
     Path(options.kept).unlink()
 
 
-def _trace(options: Namespace) -> Trace:
-    return Trace(layers=options.layers, every=options.every) if options.trace else NOTHING
+def _trace(options: Namespace, otherwise: Trace) -> Trace:
+    """What is to be shown of the inside; `otherwise` where the options say nothing of it."""
+    if options.trace is None and options.layers is None and options.every is None:
+        return otherwise
+    return NOTHING if options.trace is False else Trace(layers=options.layers, every=options.every or 1)
 
 
 class _Source:
@@ -187,9 +189,10 @@ class _Source:
         return islice(chain([first], self._table.rows), left_out, None)
 
 
-def _run_kept(client: Client, sequence: OpenSequence, source: _Source, path: str) -> None:
+def _run_kept(client: Client, sequence: OpenSequence, source: _Source, path: str, trace: Trace) -> None:
     shown = sequence.next_step
-    bookmarks = Bookmarks(path, lambda answered: kept.bookmark(client, sequence, answered), sequence.hold)
+    kept.keep(client, sequence, path, shown, trace)
+    bookmarks = Bookmarks(path, lambda answered: kept.bookmark(client, sequence, answered, trace), sequence.hold)
     try:
         with Interrupt() as interrupt:
             for answer in source.answers(sequence, 1):  # what is kept is shown as it is answered

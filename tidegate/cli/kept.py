@@ -46,14 +46,14 @@ def check_state(path: str) -> None:
         raise FileTaken(f"{path} exists and is no state; name a new file for it") from None
 
 
-def keep(client: Client, sequence: OpenSequence, path: str, answered: int) -> None:
+def keep(client: Client, sequence: OpenSequence, path: str, answered: int, trace: Trace) -> None:
     if not sequence.resume_token:
         raise BadBookmark(f"the server at {client.address} keeps no checkpoints: nothing could be resumed later")
-    bookmark(client, sequence, answered).save(path)
+    bookmark(client, sequence, answered, trace).save(path)
     sequence.hold(answered)
 
 
-def bookmark(client: Client, sequence: OpenSequence, answered: int) -> Bookmark:
+def bookmark(client: Client, sequence: OpenSequence, answered: int, trace: Trace) -> Bookmark:
     first, inputs = sequence.kept()
     return Bookmark(
         server=client.address,
@@ -64,6 +64,7 @@ def bookmark(client: Client, sequence: OpenSequence, answered: int) -> Bookmark:
         answered=answered,
         first=first,
         inputs=inputs,
+        trace=trace,
     )
 
 

@@ -9,7 +9,9 @@ from dataclasses import asdict
 from itertools import chain, islice
 from pathlib import Path
 
+from tidegate.admin import words
 from tidegate.admin.facts import SequenceInfo, StoreInfo, Versions, chosen
+from tidegate.admin.words import counted
 from tidegate.cli.commands import style_of
 from tidegate.client import Client
 from tidegate.drawing.names import printable
@@ -43,7 +45,7 @@ def sequences(client: Client, options: Namespace) -> None:
         for id_ in client.admin.end(wanted):
             print(printable(id_))
             count += 1
-        print(f"tidegate: {_counted(count, 'sequence')} ended", file=sys.stderr)
+        print(f"tidegate: {counted(count, 'sequence')} ended", file=sys.stderr)
         return
     found = client.admin.sequences(wanted)
     if action == "show":
@@ -55,10 +57,10 @@ def sequences(client: Client, options: Namespace) -> None:
 def _ask(count: int) -> None:
     """Raises TidegateError: it was not confirmed."""
     if not sys.stdin.isatty():
-        raise TidegateError(f"{_counted(count, 'sequence')} would end; say --yes")
+        raise TidegateError(f"{counted(count, 'sequence')} would end; say --yes")
     if not count:
         return
-    print(f"{_counted(count, 'sequence')} will end for good, memory and all. End? [y/N] ", end="", flush=True)
+    print(f"{counted(count, 'sequence')} will end for good, memory and all. End? [y/N] ", end="", flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise TidegateError("nothing was ended")
 
@@ -105,7 +107,7 @@ def _print_all(found: Iterator[SequenceInfo], as_json: bool) -> None:
     for row in chain(first, map(_row, found)):
         print(_line(row, widths))
         count += 1
-    print(f"tidegate: {_counted(count, 'sequence')}", file=sys.stderr)
+    print(f"tidegate: {counted(count, 'sequence')}", file=sys.stderr)
 
 
 def _row(one: SequenceInfo) -> tuple[str, ...]:
@@ -123,10 +125,6 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"
-
-
 def ago(seconds: float) -> str:
     """A time in its largest unit: 90 -> 1m."""
     return next((f"{int(seconds // of)}{unit}" for unit, of in _TIMES if seconds >= of), "0s")
@@ -141,15 +139,12 @@ def store(client: Client, options: Namespace) -> None:
         case "backup":
             with Progress() as progress:
                 size = client.admin.back_up(options.file, lambda size: progress.tell(f"{_mib(size)} written"))
-            print(f"tidegate: {options.file} is written, {_counted(size, 'byte')}", file=sys.stderr)
+            print(f"tidegate: {words.written(options.file, size)}", file=sys.stderr)
         case _:
             whole = _mib(Path(options.file).stat().st_size)
             with Progress() as progress:
                 put = client.admin.restore(options.file, lambda size: progress.tell(f"{_mib(size)} of {whole} sent"))
-            print(
-                f"{_counted(put.restored, 'sequence')} restored; {put.kept} left as they are (open, or newer than the "
-                f"backup); {put.gone} left out (ended since)"
-            )
+            print(words.restored(put.restored, put.kept, put.gone))
 
 
 def _mib(size: int) -> str:
@@ -160,33 +155,32 @@ def _print_store(said: StoreInfo, as_json: bool) -> None:
     if as_json:
         print(json.dumps(asdict(said)))
         return
-    size, most = said.taken_bytes / 2**20, said.most_bytes / 2**20
-    print(f"{said.kind} {printable(said.place)}{'' if said.answers else ', which does not answer'}")
-    gone = f"; {said.tombstones} ended lately" * bool(said.tombstones)
-    print(f"{_counted(said.sequences, 'sequence')}, {said.parked} of them parked{gone}")
-    print(f"{size:.1f} MiB of {most:.0f} MiB")
+    print(f"{said.kind} {printable(said.place)}".rstrip())
+    if said.fault:
+        print(f"{'reads work, writes fail' if said.answers else 'does not answer'}: {printable(said.fault)}")
+    if said.answers:
+        print(words.kept(said.sequences, said.parked, said.tombstones))
+        print(f"{said.taken_bytes / 2**20:.1f} MiB of {said.most_bytes / 2**20:.0f} MiB")
 
 
 def _check_store(client: Client, as_json: bool) -> None:
     """Raises TidegateError: something is wrong."""
     with Progress() as progress:
         said = client.admin.check(lambda count: progress.tell(f"{count:,} checkpoints read"))
-    versions = [
-        {"model": model, "version": version, "sequences": count, "stranded": (model, version) in said.stranded}
-        for (model, version), count in said.versions.items()
-    ]
     if as_json:
+        versions = [
+            {"model": model, "version": version, "sequences": count, "stranded": (model, version) in said.stranded}
+            for (model, version), count in said.versions.items()
+        ]
         print(json.dumps(asdict(said) | {"versions": versions, "stranded": len(said.stranded)}))
     else:
-        whole = f"{_counted(said.checkpoints, 'checkpoint')} can be read"
-        print(f"{_counted(said.sequences, 'sequence')}, {said.parked} of them parked; {whole}")
-        for one in versions:
-            gone = ", which is gone: put it back, or see `tidegate versions move`" if one["stranded"] else ""
-            print(printable(f"  {one['model']} version {one['version']}: {one['sequences']}{gone}"))
+        print(words.checked(said.sequences, said.parked, said.tombstones, said.checkpoints))
+        for line in words.versions((*of, count, of in said.stranded) for of, count in said.versions.items()):
+            print(printable(line))
         for fault in said.faults:
             print(printable(fault))
     if said.faults:
-        raise TidegateError(f"{_counted(len(said.faults), 'fault')} found")
+        raise TidegateError(words.faulty(len(said.faults)))
 
 
 def versions(client: Client, options: Namespace) -> None:

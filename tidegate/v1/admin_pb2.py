@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from tidegate.v1 import model_pb2 as tidegate_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17tidegate/v1/admin.proto\x12\x0btidegate.v1\x1a\x17tidegate/v1/model.proto\"\x9e\x01\n\x0eSequenceFilter\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12\r\n\x05owner\x18\x04 \x01(\t\x12(\n\x05lives\x18\x05 \x03(\x0e\x32\x19.tidegate.v1.SequenceLife\x12\x14\n\x0cidle_seconds\x18\x06 \x01(\x01\x12\x10\n\x08stranded\x18\x07 \x01(\x08\"\xaf\x02\n\x0cSequenceInfo\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12\r\n\x05steps\x18\x04 \x01(\x04\x12\'\n\x04life\x18\x05 \x01(\x0e\x32\x19.tidegate.v1.SequenceLife\x12\r\n\x05owner\x18\x06 \x01(\t\x12\r\n\x05token\x18\x07 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x08 \x01(\t\x12\x14\n\x0cidle_seconds\x18\t \x01(\x01\x12\x19\n\x0c\x63heckpointed\x18\n \x01(\x04H\x00\x88\x01\x01\x12\x18\n\x10\x63heckpoint_bytes\x18\x0b \x01(\x04\x12\x0c\n\x04here\x18\x0c \x01(\x08\x12\x10\n\x08moves_to\x18\r \x01(\x04\x12\x10\n\x08stranded\x18\x0e \x01(\x08\x42\x0f\n\r_checkpointed\"C\n\x14ListSequencesRequest\x12+\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1b.tidegate.v1.SequenceFilter\"E\n\x15ListSequencesResponse\x12,\n\tsequences\x18\x01 \x03(\x0b\x32\x19.tidegate.v1.SequenceInfo\"B\n\x13\x45ndSequencesRequest\x12+\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1b.tidegate.v1.SequenceFilter\"3\n\x14\x45ndSequencesResponse\x12\r\n\x05\x65nded\x18\x01 \x03(\t\x12\x0c\n\x04kept\x18\x02 \x03(\t\"\x16\n\x14\x44\x65scribeStoreRequest\"\xbf\x01\n\x15\x44\x65scribeStoreResponse\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05place\x18\x02 \x01(\t\x12\x0f\n\x07\x61nswers\x18\x03 \x01(\x08\x12\x11\n\tsequences\x18\x04 \x01(\x04\x12\x0e\n\x06parked\x18\x05 \x01(\x04\x12\x12\n\ntombstones\x18\x06 \x01(\x04\x12\x18\n\x10\x63heckpoint_bytes\x18\x07 \x01(\x04\x12\x13\n\x0btaken_bytes\x18\x08 \x01(\x04\x12\x12\n\nmost_bytes\x18\t \x01(\x04\"\x13\n\x11\x43heckStoreRequest\"\xc5\x01\n\x12\x43heckStoreResponse\x12\x0c\n\x04\x64one\x18\x01 \x01(\x08\x12\x11\n\tsequences\x18\x02 \x01(\x04\x12\x0e\n\x06parked\x18\x03 \x01(\x04\x12\x12\n\ntombstones\x18\x04 \x01(\x04\x12\x13\n\x0b\x63heckpoints\x18\x05 \x01(\x04\x12\x18\n\x10\x63heckpoint_bytes\x18\x06 \x01(\x04\x12\x0e\n\x06\x66\x61ults\x18\x07 \x03(\t\x12+\n\x08versions\x18\x08 \x03(\x0b\x32\x19.tidegate.v1.VersionCount\"S\n\x0cVersionCount\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x11\n\tsequences\x18\x03 \x01(\x04\x12\x10\n\x08stranded\x18\x04 \x01(\x08\"\x14\n\x12\x42\x61\x63kUpStoreRequest\"#\n\x13\x42\x61\x63kUpStoreResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"#\n\x13RestoreStoreRequest\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"D\n\x14RestoreStoreResponse\x12\x10\n\x08restored\x18\x01 \x01(\x04\x12\x0c\n\x04kept\x18\x02 \x01(\x04\x12\x0c\n\x04gone\x18\x03 \x01(\x04\"$\n\x13ListVersionsRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\xf7\x01\n\x08Versions\x12\r\n\x05model\x18\x01 \x01(\t\x12*\n\x08versions\x18\x02 \x03(\x0b\x32\x18.tidegate.v1.VersionInfo\x12\x0e\n\x06pinned\x18\x03 \x01(\x04\x12*\n\x07\x61liases\x18\x04 \x03(\x0b\x32\x19.tidegate.v1.VersionAlias\x12*\n\x06\x63\x61nary\x18\x05 \x01(\x0b\x32\x1a.tidegate.v1.VersionCanary\x12\'\n\x05moves\x18\x06 \x03(\x0b\x32\x18.tidegate.v1.VersionMove\x12\x10\n\x08unloaded\x18\x07 \x01(\x08\x12\r\n\x05\x66\x61ult\x18\x08 \x01(\t\"\x87\x01\n\x0bVersionInfo\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12(\n\x06status\x18\x02 \x01(\x0e\x32\x18.tidegate.v1.ModelStatus\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0c\n\x04open\x18\x04 \x01(\x04\x12\x11\n\twithdrawn\x18\x05 \x01(\x08\x12\x0c\n\x04here\x18\x06 \x01(\x08\"-\n\x0cVersionAlias\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\"/\n\rVersionCanary\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\r\n\x05share\x18\x02 \x01(\x01\"\'\n\x0bVersionMove\x12\x0c\n\x04\x66rom\x18\x01 \x01(\x04\x12\n\n\x02to\x18\x02 \x01(\x04\"\xe5\x01\n\x15\x43hangeVersionsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x03pin\x18\x02 \x01(\x04H\x00\x12*\n\x05\x61lias\x18\x03 \x01(\x0b\x32\x19.tidegate.v1.VersionAliasH\x00\x12,\n\x06\x63\x61nary\x18\x04 \x01(\x0b\x32\x1a.tidegate.v1.VersionCanaryH\x00\x12\x0e\n\x04load\x18\x05 \x01(\x04H\x00\x12\x10\n\x06unload\x18\x06 \x01(\x04H\x00\x12(\n\x04move\x18\x07 \x01(\x0b\x32\x18.tidegate.v1.VersionMoveH\x00\x42\x08\n\x06\x63hange*y\n\x0cSequenceLife\x12\x1d\n\x19SEQUENCE_LIFE_UNSPECIFIED\x10\x00\x12\x16\n\x12SEQUENCE_LIFE_OPEN\x10\x01\x12\x18\n\x14SEQUENCE_LIFE_ASLEEP\x10\x02\x12\x18\n\x14SEQUENCE_LIFE_PARKED\x10\x03\x32\xa2\x05\n\x05\x41\x64min\x12X\n\rListSequences\x12!.tidegate.v1.ListSequencesRequest\x1a\".tidegate.v1.ListSequencesResponse0\x01\x12U\n\x0c\x45ndSequences\x12 .tidegate.v1.EndSequencesRequest\x1a!.tidegate.v1.EndSequencesResponse0\x01\x12V\n\rDescribeStore\x12!.tidegate.v1.DescribeStoreRequest\x1a\".tidegate.v1.DescribeStoreResponse\x12O\n\nCheckStore\x12\x1e.tidegate.v1.CheckStoreRequest\x1a\x1f.tidegate.v1.CheckStoreResponse0\x01\x12R\n\x0b\x42\x61\x63kUpStore\x12\x1f.tidegate.v1.BackUpStoreRequest\x1a .tidegate.v1.BackUpStoreResponse0\x01\x12U\n\x0cRestoreStore\x12 .tidegate.v1.RestoreStoreRequest\x1a!.tidegate.v1.RestoreStoreResponse(\x01\x12G\n\x0cListVersions\x12 .tidegate.v1.ListVersionsRequest\x1a\x15.tidegate.v1.Versions\x12K\n\x0e\x43hangeVersions\x12\".tidegate.v1.ChangeVersionsRequest\x1a\x15.tidegate.v1.Versionsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17tidegate/v1/admin.proto\x12\x0btidegate.v1\x1a\x17tidegate/v1/model.proto\"\x9e\x01\n\x0eSequenceFilter\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12\r\n\x05owner\x18\x04 \x01(\t\x12(\n\x05lives\x18\x05 \x03(\x0e\x32\x19.tidegate.v1.SequenceLife\x12\x14\n\x0cidle_seconds\x18\x06 \x01(\x01\x12\x10\n\x08stranded\x18\x07 \x01(\x08\"\xaf\x02\n\x0cSequenceInfo\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12\r\n\x05steps\x18\x04 \x01(\x04\x12\'\n\x04life\x18\x05 \x01(\x0e\x32\x19.tidegate.v1.SequenceLife\x12\r\n\x05owner\x18\x06 \x01(\t\x12\r\n\x05token\x18\x07 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x08 \x01(\t\x12\x14\n\x0cidle_seconds\x18\t \x01(\x01\x12\x19\n\x0c\x63heckpointed\x18\n \x01(\x04H\x00\x88\x01\x01\x12\x18\n\x10\x63heckpoint_bytes\x18\x0b \x01(\x04\x12\x0c\n\x04here\x18\x0c \x01(\x08\x12\x10\n\x08moves_to\x18\r \x01(\x04\x12\x10\n\x08stranded\x18\x0e \x01(\x08\x42\x0f\n\r_checkpointed\"C\n\x14ListSequencesRequest\x12+\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1b.tidegate.v1.SequenceFilter\"E\n\x15ListSequencesResponse\x12,\n\tsequences\x18\x01 \x03(\x0b\x32\x19.tidegate.v1.SequenceInfo\"B\n\x13\x45ndSequencesRequest\x12+\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1b.tidegate.v1.SequenceFilter\"3\n\x14\x45ndSequencesResponse\x12\r\n\x05\x65nded\x18\x01 \x03(\t\x12\x0c\n\x04kept\x18\x02 \x03(\t\"\x16\n\x14\x44\x65scribeStoreRequest\"\xce\x01\n\x15\x44\x65scribeStoreResponse\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05place\x18\x02 \x01(\t\x12\x0f\n\x07\x61nswers\x18\x03 \x01(\x08\x12\x11\n\tsequences\x18\x04 \x01(\x04\x12\x0e\n\x06parked\x18\x05 \x01(\x04\x12\x12\n\ntombstones\x18\x06 \x01(\x04\x12\x18\n\x10\x63heckpoint_bytes\x18\x07 \x01(\x04\x12\x13\n\x0btaken_bytes\x18\x08 \x01(\x04\x12\x12\n\nmost_bytes\x18\t \x01(\x04\x12\r\n\x05\x66\x61ult\x18\n \x01(\t\"\x13\n\x11\x43heckStoreRequest\"\xc5\x01\n\x12\x43heckStoreResponse\x12\x0c\n\x04\x64one\x18\x01 \x01(\x08\x12\x11\n\tsequences\x18\x02 \x01(\x04\x12\x0e\n\x06parked\x18\x03 \x01(\x04\x12\x12\n\ntombstones\x18\x04 \x01(\x04\x12\x13\n\x0b\x63heckpoints\x18\x05 \x01(\x04\x12\x18\n\x10\x63heckpoint_bytes\x18\x06 \x01(\x04\x12\x0e\n\x06\x66\x61ults\x18\x07 \x03(\t\x12+\n\x08versions\x18\x08 \x03(\x0b\x32\x19.tidegate.v1.VersionCount\"S\n\x0cVersionCount\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x11\n\tsequences\x18\x03 \x01(\x04\x12\x10\n\x08stranded\x18\x04 \x01(\x08\"\x14\n\x12\x42\x61\x63kUpStoreRequest\"#\n\x13\x42\x61\x63kUpStoreResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"#\n\x13RestoreStoreRequest\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"D\n\x14RestoreStoreResponse\x12\x10\n\x08restored\x18\x01 \x01(\x04\x12\x0c\n\x04kept\x18\x02 \x01(\x04\x12\x0c\n\x04gone\x18\x03 \x01(\x04\"$\n\x13ListVersionsRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\xf7\x01\n\x08Versions\x12\r\n\x05model\x18\x01 \x01(\t\x12*\n\x08versions\x18\x02 \x03(\x0b\x32\x18.tidegate.v1.VersionInfo\x12\x0e\n\x06pinned\x18\x03 \x01(\x04\x12*\n\x07\x61liases\x18\x04 \x03(\x0b\x32\x19.tidegate.v1.VersionAlias\x12*\n\x06\x63\x61nary\x18\x05 \x01(\x0b\x32\x1a.tidegate.v1.VersionCanary\x12\'\n\x05moves\x18\x06 \x03(\x0b\x32\x18.tidegate.v1.VersionMove\x12\x10\n\x08unloaded\x18\x07 \x01(\x08\x12\r\n\x05\x66\x61ult\x18\x08 \x01(\t\"\x87\x01\n\x0bVersionInfo\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12(\n\x06status\x18\x02 \x01(\x0e\x32\x18.tidegate.v1.ModelStatus\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0c\n\x04open\x18\x04 \x01(\x04\x12\x11\n\twithdrawn\x18\x05 \x01(\x08\x12\x0c\n\x04here\x18\x06 \x01(\x08\"-\n\x0cVersionAlias\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\"/\n\rVersionCanary\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\r\n\x05share\x18\x02 \x01(\x01\"\'\n\x0bVersionMove\x12\x0c\n\x04\x66rom\x18\x01 \x01(\x04\x12\n\n\x02to\x18\x02 \x01(\x04\"\xe5\x01\n\x15\x43hangeVersionsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x03pin\x18\x02 \x01(\x04H\x00\x12*\n\x05\x61lias\x18\x03 \x01(\x0b\x32\x19.tidegate.v1.VersionAliasH\x00\x12,\n\x06\x63\x61nary\x18\x04 \x01(\x0b\x32\x1a.tidegate.v1.VersionCanaryH\x00\x12\x0e\n\x04load\x18\x05 \x01(\x04H\x00\x12\x10\n\x06unload\x18\x06 \x01(\x04H\x00\x12(\n\x04move\x18\x07 \x01(\x0b\x32\x18.tidegate.v1.VersionMoveH\x00\x42\x08\n\x06\x63hange*y\n\x0cSequenceLife\x12\x1d\n\x19SEQUENCE_LIFE_UNSPECIFIED\x10\x00\x12\x16\n\x12SEQUENCE_LIFE_OPEN\x10\x01\x12\x18\n\x14SEQUENCE_LIFE_ASLEEP\x10\x02\x12\x18\n\x14SEQUENCE_LIFE_PARKED\x10\x03\x32\xa2\x05\n\x05\x41\x64min\x12X\n\rListSequences\x12!.tidegate.v1.ListSequencesRequest\x1a\".tidegate.v1.ListSequencesResponse0\x01\x12U\n\x0c\x45ndSequences\x12 .tidegate.v1.EndSequencesRequest\x1a!.tidegate.v1.EndSequencesResponse0\x01\x12V\n\rDescribeStore\x12!.tidegate.v1.DescribeStoreRequest\x1a\".tidegate.v1.DescribeStoreResponse\x12O\n\nCheckStore\x12\x1e.tidegate.v1.CheckStoreRequest\x1a\x1f.tidegate.v1.CheckStoreResponse0\x01\x12R\n\x0b\x42\x61\x63kUpStore\x12\x1f.tidegate.v1.BackUpStoreRequest\x1a .tidegate.v1.BackUpStoreResponse0\x01\x12U\n\x0cRestoreStore\x12 .tidegate.v1.RestoreStoreRequest\x1a!.tidegate.v1.RestoreStoreResponse(\x01\x12G\n\x0cListVersions\x12 .tidegate.v1.ListVersionsRequest\x1a\x15.tidegate.v1.Versions\x12K\n\x0e\x43hangeVersions\x12\".tidegate.v1.ChangeVersionsRequest\x1a\x15.tidegate.v1.Versionsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidegate.v1.admin_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SEQUENCELIFE']._serialized_start=2278
-  _globals['_SEQUENCELIFE']._serialized_end=2399
+  _globals['_SEQUENCELIFE']._serialized_start=2293
+  _globals['_SEQUENCELIFE']._serialized_end=2414
   _globals['_SEQUENCEFILTER']._serialized_start=66
   _globals['_SEQUENCEFILTER']._serialized_end=224
   _globals['_SEQUENCEINFO']._serialized_start=227
@@ -49,35 +49,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DESCRIBESTOREREQUEST']._serialized_start=793
   _globals['_DESCRIBESTOREREQUEST']._serialized_end=815
   _globals['_DESCRIBESTORERESPONSE']._serialized_start=818
-  _globals['_DESCRIBESTORERESPONSE']._serialized_end=1009
-  _globals['_CHECKSTOREREQUEST']._serialized_start=1011
-  _globals['_CHECKSTOREREQUEST']._serialized_end=1030
-  _globals['_CHECKSTORERESPONSE']._serialized_start=1033
-  _globals['_CHECKSTORERESPONSE']._serialized_end=1230
-  _globals['_VERSIONCOUNT']._serialized_start=1232
-  _globals['_VERSIONCOUNT']._serialized_end=1315
-  _globals['_BACKUPSTOREREQUEST']._serialized_start=1317
-  _globals['_BACKUPSTOREREQUEST']._serialized_end=1337
-  _globals['_BACKUPSTORERESPONSE']._serialized_start=1339
-  _globals['_BACKUPSTORERESPONSE']._serialized_end=1374
-  _globals['_RESTORESTOREREQUEST']._serialized_start=1376
-  _globals['_RESTORESTOREREQUEST']._serialized_end=1411
-  _globals['_RESTORESTORERESPONSE']._serialized_start=1413
-  _globals['_RESTORESTORERESPONSE']._serialized_end=1481
-  _globals['_LISTVERSIONSREQUEST']._serialized_start=1483
-  _globals['_LISTVERSIONSREQUEST']._serialized_end=1519
-  _globals['_VERSIONS']._serialized_start=1522
-  _globals['_VERSIONS']._serialized_end=1769
-  _globals['_VERSIONINFO']._serialized_start=1772
-  _globals['_VERSIONINFO']._serialized_end=1907
-  _globals['_VERSIONALIAS']._serialized_start=1909
-  _globals['_VERSIONALIAS']._serialized_end=1954
-  _globals['_VERSIONCANARY']._serialized_start=1956
-  _globals['_VERSIONCANARY']._serialized_end=2003
-  _globals['_VERSIONMOVE']._serialized_start=2005
-  _globals['_VERSIONMOVE']._serialized_end=2044
-  _globals['_CHANGEVERSIONSREQUEST']._serialized_start=2047
-  _globals['_CHANGEVERSIONSREQUEST']._serialized_end=2276
-  _globals['_ADMIN']._serialized_start=2402
-  _globals['_ADMIN']._serialized_end=3076
+  _globals['_DESCRIBESTORERESPONSE']._serialized_end=1024
+  _globals['_CHECKSTOREREQUEST']._serialized_start=1026
+  _globals['_CHECKSTOREREQUEST']._serialized_end=1045
+  _globals['_CHECKSTORERESPONSE']._serialized_start=1048
+  _globals['_CHECKSTORERESPONSE']._serialized_end=1245
+  _globals['_VERSIONCOUNT']._serialized_start=1247
+  _globals['_VERSIONCOUNT']._serialized_end=1330
+  _globals['_BACKUPSTOREREQUEST']._serialized_start=1332
+  _globals['_BACKUPSTOREREQUEST']._serialized_end=1352
+  _globals['_BACKUPSTORERESPONSE']._serialized_start=1354
+  _globals['_BACKUPSTORERESPONSE']._serialized_end=1389
+  _globals['_RESTORESTOREREQUEST']._serialized_start=1391
+  _globals['_RESTORESTOREREQUEST']._serialized_end=1426
+  _globals['_RESTORESTORERESPONSE']._serialized_start=1428
+  _globals['_RESTORESTORERESPONSE']._serialized_end=1496
+  _globals['_LISTVERSIONSREQUEST']._serialized_start=1498
+  _globals['_LISTVERSIONSREQUEST']._serialized_end=1534
+  _globals['_VERSIONS']._serialized_start=1537
+  _globals['_VERSIONS']._serialized_end=1784
+  _globals['_VERSIONINFO']._serialized_start=1787
+  _globals['_VERSIONINFO']._serialized_end=1922
+  _globals['_VERSIONALIAS']._serialized_start=1924
+  _globals['_VERSIONALIAS']._serialized_end=1969
+  _globals['_VERSIONCANARY']._serialized_start=1971
+  _globals['_VERSIONCANARY']._serialized_end=2018
+  _globals['_VERSIONMOVE']._serialized_start=2020
+  _globals['_VERSIONMOVE']._serialized_end=2059
+  _globals['_CHANGEVERSIONSREQUEST']._serialized_start=2062
+  _globals['_CHANGEVERSIONSREQUEST']._serialized_end=2291
+  _globals['_ADMIN']._serialized_start=2417
+  _globals['_ADMIN']._serialized_end=3091
 # @@protoc_insertion_point(module_scope)

@@ -100,7 +100,7 @@ class DescribeStoreRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class DescribeStoreResponse(_message.Message):
-    __slots__ = ("kind", "place", "answers", "sequences", "parked", "tombstones", "checkpoint_bytes", "taken_bytes", "most_bytes")
+    __slots__ = ("kind", "place", "answers", "sequences", "parked", "tombstones", "checkpoint_bytes", "taken_bytes", "most_bytes", "fault")
     KIND_FIELD_NUMBER: _ClassVar[int]
     PLACE_FIELD_NUMBER: _ClassVar[int]
     ANSWERS_FIELD_NUMBER: _ClassVar[int]
@@ -110,6 +110,7 @@ class DescribeStoreResponse(_message.Message):
     CHECKPOINT_BYTES_FIELD_NUMBER: _ClassVar[int]
     TAKEN_BYTES_FIELD_NUMBER: _ClassVar[int]
     MOST_BYTES_FIELD_NUMBER: _ClassVar[int]
+    FAULT_FIELD_NUMBER: _ClassVar[int]
     kind: str
     place: str
     answers: bool
@@ -119,7 +120,8 @@ class DescribeStoreResponse(_message.Message):
     checkpoint_bytes: int
     taken_bytes: int
     most_bytes: int
-    def __init__(self, kind: _Optional[str] = ..., place: _Optional[str] = ..., answers: bool = ..., sequences: _Optional[int] = ..., parked: _Optional[int] = ..., tombstones: _Optional[int] = ..., checkpoint_bytes: _Optional[int] = ..., taken_bytes: _Optional[int] = ..., most_bytes: _Optional[int] = ...) -> None: ...
+    fault: str
+    def __init__(self, kind: _Optional[str] = ..., place: _Optional[str] = ..., answers: bool = ..., sequences: _Optional[int] = ..., parked: _Optional[int] = ..., tombstones: _Optional[int] = ..., checkpoint_bytes: _Optional[int] = ..., taken_bytes: _Optional[int] = ..., most_bytes: _Optional[int] = ..., fault: _Optional[str] = ...) -> None: ...
 
 class CheckStoreRequest(_message.Message):
     __slots__ = ()

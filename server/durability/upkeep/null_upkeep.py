@@ -48,6 +48,10 @@ class NullUpkeep:
     async def usage(self) -> store.Usage:
         raise _nothing()
 
+    @property
+    def fault(self) -> str:
+        return ""
+
     def check(self) -> AsyncIterator[Census]:
         raise _nothing()
 

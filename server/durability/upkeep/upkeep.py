@@ -152,6 +152,11 @@ class Upkeep:
         """Raises StoreSilent."""
         return await self._store.ask_soon(lambda s: s.usage())
 
+    @property
+    def fault(self) -> str:
+        """Why calls of the store fail; empty while none does."""
+        return self._store.fault
+
     async def check(self) -> AsyncIterator[Census]:
         """Reads every checkpoint; the same census after each page, which says at the end that it is done."""
         census, before = Census(), await self.usage()
@@ -159,10 +164,8 @@ class Upkeep:
             yield census
             census.faults.clear()
         usage = await self.usage()
-        counted = census.sequences, census.parked, census.bytes
-        counters = usage.sequences, usage.parked, usage.bytes
-        if usage == before and counted != counters:
-            census.faults.append(f"the counters say {counters} sequences, parked ones and bytes; there are {counted}")
+        if usage == before:
+            compare(census, usage)
         census.done = True
         yield census
 
@@ -205,6 +208,14 @@ def _ended(s: store.Store, fences: dict[str, int], now: float) -> list[str]:
         if not fences:
             break
     return list(fences)
+
+
+def compare(census: Census, usage: store.Usage) -> None:
+    """Whether the store's counters say what was counted; if not, that is a fault."""
+    counted = census.sequences, census.parked, census.bytes
+    counters = usage.sequences, usage.parked, usage.bytes
+    if counted != counters:
+        census.faults.append(f"the counters say {counters} sequences, parked ones and bytes; there are {counted}")
 
 
 def count(census: Census, records: Sequence[Record]) -> None:

@@ -89,8 +89,8 @@ def census(counted: Census, placement: Placement) -> bytes:
     ).SerializeToString()
 
 
-def store(kind: str, place: str, most: int, usage: Usage | None) -> bytes:
-    said = admin_pb2.DescribeStoreResponse(kind=kind, place=place, most_bytes=most)
+def store(kind: str, place: str, most: int, usage: Usage | None, fault: str) -> bytes:
+    said = admin_pb2.DescribeStoreResponse(kind=kind, place=place, most_bytes=most, fault=fault)
     if usage is not None:
         said.answers = True
         said.sequences, said.parked, said.tombstones = usage.sequences, usage.parked, usage.tombstones

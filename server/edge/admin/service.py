@@ -109,10 +109,13 @@ class AdminServicer:
 
     async def describe_store(self, _request: pb.DescribeStoreRequest, caller: Caller) -> bytes:
         _check_all(caller)
-        settings, usage = self._backend.settings, None
-        with suppress(TidegateError):
+        settings, usage, fault = self._backend.settings, None, ""
+        try:
             usage = await self._upkeep.usage()
-        return messages.store(*described(settings.store), int(settings.max_store_mib * 2**20), usage)
+        except TidegateError as error:
+            fault = str(error)
+        most = int(settings.max_store_mib * 2**20)
+        return messages.store(*described(settings.store), most, usage, self._upkeep.fault or fault)
 
     async def check_store(self, _request: pb.CheckStoreRequest, caller: Caller) -> AsyncIterator[bytes]:
         _check_all(caller)

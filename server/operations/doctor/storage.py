@@ -16,6 +16,7 @@ from server.stores.open import described, file_of, open_store
 from server.stores.terms import Terms
 from stepgraph.errors import ModelRefused
 from stepgraph.isolation.intake import Effort, Intake
+from tidegate.admin import words
 
 _LITTLE = 2**30  # bytes of disk
 _NEARLY = 0.9  # of what the store may hold
@@ -106,7 +107,7 @@ def store(settings: Settings) -> Iterator[Finding]:
         yield Finding(FAULT, "store", f"{_without_password(settings.store)}: {error}", "start it, or mend --store")
         return
     limit = settings.max_store_mib * 2**20
-    held = f"{usage.sequences:,} sequences, {usage.parked:,} of them parked"
+    held = words.kept(usage.sequences, usage.parked, usage.tombstones)
     taken = f"{usage.taken / 2**20:,.0f} of {settings.max_store_mib:,.0f} MiB"
     text = f"{' '.join(described(settings.store))} answers: {held}, {taken}"
     full = usage.taken > _NEARLY * limit or usage.parked > _NEARLY * settings.max_parked

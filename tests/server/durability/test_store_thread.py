@@ -108,7 +108,7 @@ async def test_a_call_that_fails_is_heard_of_by_who_asked_and_the_next_is_carrie
         await store_thread.ask(fail)
     with pytest.raises(StoreSilent, match="full"):
         await store_thread.ask_soon(fail)
-    assert store_thread.errors == 2
+    assert (store_thread.errors, store_thread.fault) == (2, "its disk is full")
     assert (await store_thread.ask(lambda store: store.usage())).sequences == 0
     await store_thread.stop()
 
@@ -135,6 +135,7 @@ async def test_a_store_counts_as_well_again_once_it_has_worked_for_a_while_and_n
             with suppress(StoreFailed):
                 await store_thread.ask(fail if does == "fails" else lambda _: None)
             answers.append(store_thread.failing_since is None)
+            assert store_thread.fault == ("" if answers[-1] else "its disk is full")
     assert [now for now, answer in zip(calls, answers, strict=True) if answer] == well
     await store_thread.stop()
 

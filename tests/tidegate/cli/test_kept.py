@@ -39,6 +39,12 @@ def lines(text: str) -> list[tuple[int, np.float32]]:
     return [(int(step), np.float32(y)) for step, y in cells]
 
 
+def cells(text: str) -> tuple[str, list[list[bool]]]:
+    """The header of a CSV, and which cells of each line hold something."""
+    header, *rest = text.splitlines()
+    return header, [[bool(cell) for cell in line.split(",")] for line in rest]
+
+
 def answers(rows: np.ndarray, first: int = 0) -> list[tuple[int, np.float32]]:
     return list(enumerate(expected(rows)))[first:]
 
@@ -60,6 +66,40 @@ def test_a_kept_sequence_goes_on_with_the_next_table(server: FakeServer, keep: s
     assert lines(whole.stdout) == answers(np.concatenate([both, ROWS[:2]]), 17)
     route = Bookmark.load(keep).id.partition("-")[0]
     assert server.servicer.routes == [route] * 3
+
+
+@pytest.mark.parametrize("shown", [[], ["--no-trace"], ["--layers", "1"], ["--every", "2"]])
+def test_a_kept_sequence_shows_of_its_inside_what_was_shown_before(
+    server: FakeServer, keep: str, tmp_path: Path, shown: list[str]
+) -> None:
+    began = run(server, "stream", "toy", *shown, "--keep", keep, given=TABLE)
+    went_on = run(server, "resume", keep, given=TABLE)
+    assert cells(went_on.stdout) == cells(began.stdout)
+    run(server, "fork", keep, str(tmp_path / "other"))
+    run(server, "move", keep, "2")
+    run(server, "rewind", keep, "6")
+    for kept in (keep, str(tmp_path / "other")):
+        assert cells(run(server, "resume", kept, given=TABLE).stdout) == cells(began.stdout)
+
+
+def test_what_a_kept_sequence_shows_can_be_changed_and_stays_so(server: FakeServer, keep: str) -> None:
+    all_of_it = cells(run(server, "stream", "toy", given=TABLE).stdout)
+    run(server, "stream", "toy", "--no-trace", "--keep", keep, given=TABLE)
+    for change in (["--trace"], []):
+        assert cells(run(server, "resume", keep, *change, given=TABLE).stdout) == all_of_it
+    assert lines(run(server, "resume", keep, "--no-trace", given=TABLE).stdout)
+    assert lines(run(server, "resume", keep, given=TABLE).stdout)
+
+
+def test_a_file_of_an_earlier_release_which_says_nothing_of_the_inside_shows_all_of_it(
+    server: FakeServer, keep: str
+) -> None:
+    began = run(server, "stream", "toy", "--keep", keep, given=TABLE)
+    with np.load(keep) as file:
+        older = {name: file[name] for name in file if name not in ("traced", "every", "layers")}
+    with Path(keep).open("wb") as file:
+        np.savez(file, **older)
+    assert cells(run(server, "resume", keep, given=TABLE).stdout) == cells(began.stdout)
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
