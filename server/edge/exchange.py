@@ -23,8 +23,6 @@ from server.streams.events import Answered, Failed, FleetAnswered, kept
 
 log = logging.getLogger(__name__)
 
-_ANSWERS = Answered, FleetAnswered
-
 
 class Exchange:
     """Serves one stream from its first message to its last.
@@ -97,7 +95,9 @@ class Exchange:
                 if waits is not None:
                     waits.cancel()
             self._over.cancel()
+            self._outgoing = ()
             self._stream.abandon()
+            del self._stream  # they refer to each other, and its tables may be large
 
     def fail(self, error: BaseException) -> None:
         """Ends the stream with an error."""
@@ -217,17 +217,17 @@ class Exchange:
     # Writing ----------------------------------------------------------------------------------------------------------
 
     def _emit(self, event: Any) -> None:  # noqa: ANN401 # of those that the dialect writes
-        if isinstance(event, _ANSWERS):
+        if self._over.done():
+            return
+        if isinstance(event, Answered | FleetAnswered):
             message: Outgoing = kept(event) if self._call.full else event
         else:
             if isinstance(event, Failed):
                 self._note(event, self._stream)
             message = self._dialect.write(event)  # at once: what waits is counted as what it takes
             self._unwritten += message.size if isinstance(message, Large) else len(message)
-        if self._outgoing:
-            self._outgoing.append(message)
-        else:
-            self._outgoing = deque((message,))
+        self._outgoing = self._outgoing or deque()
+        self._outgoing.append(message)
         if not self._reading:
             self._write_later()
 
