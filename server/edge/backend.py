@@ -55,7 +55,7 @@ class Backend:
         self.pace = Pace(
             lambda call: asyncio.get_running_loop().call_soon(call), crowded=lambda: self.allowances.accounts > 1
         )
-        self.predictor = Predictor(admission, settings.max_answer_bytes)
+        self.predictor = Predictor(admission, settings.max_answer_bytes, self.turns)
 
     def caller(self, context: Peer) -> Caller:
         """The client of a call, to be asked for the rights that the call needs. Raises Unauthenticated."""

@@ -29,7 +29,16 @@ class Large:
     make: Callable[[], Coroutine[Any, Any, bytes]]
 
 
-Outgoing = Answered | FleetAnswered | bytes | Large  # the last two carry no answer
+@dataclass(frozen=True, slots=True, eq=False)
+class Whole:
+    """An answer that is a message already. Its stream counts its bytes until it has left."""
+
+    message: bytes
+    size: int
+
+
+ANSWERS = Answered, FleetAnswered, Whole
+Outgoing = Answered | FleetAnswered | Whole | bytes | Large  # the last two carry no answer
 
 
 class Listener(Protocol):

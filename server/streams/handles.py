@@ -214,7 +214,7 @@ class Handles:
         index = self._alike[model, manner] = self._indices
         self._indices += 1
         form = Form(tuple(port.name for port in model.graph.outputs), manner.values, manner.bundle)
-        group = self._known[index] = Group(model, trace, form, manner, _row_bytes(model, trace, manner.values))
+        group = self._known[index] = Group(model, trace, form, manner, row_bytes(model, trace, manner.values))
         return group
 
     def regroup(self, handle: int, manner: Manner, trace: TracePlan) -> None:
@@ -255,7 +255,7 @@ def _apart(handles: np.ndarray, by: np.ndarray) -> list[tuple[int, np.ndarray]]:
     return list(zip(numbers.tolist(), np.split(handles[order], starts[1:]), strict=False))
 
 
-def _row_bytes(model: ServedModel, trace: TracePlan, values: bool) -> int:
+def row_bytes(model: ServedModel, trace: TracePlan, values: bool = False) -> int:
     """About how many bytes the answer to one step takes. Numbers that are written as such are doubles."""
     outputs = sum(int(np.prod(port.row)) * (8 if values else port.dtype.itemsize) for port in model.graph.outputs)
     return outputs + trace.width * (8 if values else model.graph.dtype.itemsize) // trace.every + 8

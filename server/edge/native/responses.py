@@ -62,13 +62,13 @@ class Writer:
         first = events[0]
         if isinstance(first, bytes):
             return first, 1
-        assert not isinstance(first, Large)
+        assert isinstance(first, Answer)
         message = self.answer(first)
         if len(events) == 1 or not first.form.bundle:
             return message, 1
         pieces, size = [message], len(message)
         for event in islice(events, 1, None):
-            if size >= _BUNDLE_BYTES or isinstance(event, bytes | Large) or not event.form.bundle:
+            if size >= _BUNDLE_BYTES or not isinstance(event, Answer) or not event.form.bundle:
                 break
             message = self.answer(event)
             pieces += (_MORE, VARINT[len(message)], message)

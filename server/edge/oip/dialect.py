@@ -9,10 +9,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NoReturn
+from typing import Never, NoReturn
 
 from server.caller import Caller
-from server.edge.dialect import Outgoing
+from server.edge.dialect import Outgoing, Whole
 from server.edge.oip import responses
 from server.edge.oip.inference import Inference
 from server.edge.oip.requests import Asked, Rejected
@@ -24,23 +24,25 @@ from server.streams.opening import stopping
 
 log = logging.getLogger(__name__)
 
+
+def _nothing() -> None:
+    """Where nothing is to be given back."""
+
+
 _EACH = 1_024  # bytes for which a request counts beside its inputs
 _FEW = 64  # sequences that are gone and may still be listed
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A message that is whole."""
-
-    message: bytes
-
-
 @dataclass(slots=True, eq=False)
 class _Turn:
-    """Of one request: its message, once it is answered, and the bytes for which it counts."""
+    """Of one request: its message, once it is answered, and the bytes for which it counts until that has left.
+
+    `left` is called then.
+    """
 
     size: int
     message: bytes | None = None
+    left: Callable[[], None] = _nothing
 
 
 class Visit:
@@ -60,7 +62,7 @@ class Visit:
         writer: Writer,
         caller: Caller,
         allowed: Allowance,
-        emit: Callable[[Written], None],
+        emit: Callable[[Whole], None],
     ) -> None:
         self.here = True
         self._inference = inference
@@ -68,7 +70,8 @@ class Visit:
         self._caller = caller
         self._allowed = allowed
         self._emit = emit
-        self._turns = deque[_Turn]()
+        self._turns = deque[_Turn]()  # of requests that are not answered, or wait for one before them
+        self._sent = deque[_Turn]()  # whose messages have not left
         self._bytes = 0
         self._sequences: dict[ServedSequence, None] = {}  # that were asked for on this stream
         self._predictions = set[asyncio.Task[None]]()
@@ -88,23 +91,27 @@ class Visit:
 
     @property
     def idle(self) -> bool:
-        """Whether every request is answered."""
-        return not self._turns
+        """Whether every request is answered, and every answer has left."""
+        return not self._turns and not self._sent
 
     def written(self, size: int) -> None:
-        """Never called: all answers are whole messages."""
+        """See Served: the first message of those that were sent has left."""
+        self._bytes -= size
+        self._sent.popleft().left()
 
     def ask(self, asked: Asked, company: bool) -> None:
         """Carries out one request."""
-        turn = self._turn(_EACH + sum(x.nbytes for _, x in asked.inputs))
+        expected = self._inference.expected(asked)
+        turn = self._turn(_EACH + asked.size + expected)
         done = self._inference.counted(asked, partial(self._answered, turn, asked))
         if asked.place is None:
-            task = asyncio.get_running_loop().create_task(self._predict(asked, done))
+            task = asyncio.get_running_loop().create_task(self._predict(turn, asked, done))
             self._predictions.add(task)
             task.add_done_callback(self._predictions.discard)
             return
         sequences = self._inference.sequences
         try:
+            turn.left = self._inference.reserve(self._caller, expected)
             sequence = sequences.ask(self._caller, asked, asked.place, self, done, company=company)
         except TidegateError as error:
             done(error)
@@ -123,14 +130,16 @@ class Visit:
         self._bytes += size
         return turn
 
-    async def _predict(self, asked: Asked, done: Done) -> None:
+    async def _predict(self, turn: _Turn, asked: Asked, done: Done) -> None:
         try:
             size = await self._inference.predict(self._caller, asked, done)
         except Exception:
             log.exception("a request failed")
             done(TidegateError("the server failed; its log has the details"))
         else:
-            self._inference.release(self._caller, size)  # from here on its message counts instead
+            turn.left = partial(self._inference.release, self._caller, size)
+            if not self.here:
+                turn.left()
 
     def _answered(self, turn: _Turn, asked: Asked, result: Result) -> None:
         if isinstance(result, Made):
@@ -143,13 +152,16 @@ class Visit:
         self._tell(turn, responses.error(id_, model, error))
 
     def _tell(self, turn: _Turn, message: bytes) -> None:
-        turn.message = message
-        turn.size += len(message)
-        self._bytes += len(message)
+        self._bytes += len(message) - turn.size
+        turn.message, turn.size = message, len(message)
         while self._turns and (first := self._turns[0].message) is not None:
-            self._bytes -= self._turns.popleft().size
+            sent = self._turns.popleft()
+            sent.message = None
             if self.here:
-                self._emit(Written(first))
+                self._sent.append(sent)
+                self._emit(Whole(first, sent.size))
+            else:
+                sent.left()
         if self._left is not None and not self._turns:
             self._left(())
 
@@ -174,6 +186,8 @@ class Visit:
         """The client is gone."""
         for task in self._predictions:
             task.cancel()
+        while self._sent:
+            self._sent.popleft().left()
         self.finish(lambda: None)
 
 
@@ -190,11 +204,12 @@ class OipDialect:
     def refusal(self, _request: Asked | Rejected, _stream: Visit, error: TidegateError) -> NoReturn:
         raise error  # a fault of the server, which ends the stream
 
-    def write(self, event: Written) -> bytes:
-        return event.message
+    def write(self, event: Never) -> Never:
+        """Never called: all events are whole messages."""
+        raise AssertionError(event)
 
     def bundle(self, events: Sequence[Outgoing]) -> tuple[bytes, int]:
         """See Dialect."""
-        message = events[0]
-        assert isinstance(message, bytes)
-        return message, 1
+        answer = events[0]
+        assert isinstance(answer, Whole)
+        return answer.message, 1

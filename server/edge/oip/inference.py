@@ -2,7 +2,10 @@
 
 import asyncio
 import logging
+from collections import Counter
+from collections.abc import Callable
 from functools import partial
+from math import prod
 from time import perf_counter
 
 import numpy as np
@@ -14,14 +17,15 @@ from server.edge.oip.responses import Made, wants_trace
 from server.edge.oip.sequences import Sequences
 from server.edge.oip.served import Done, Result, User
 from server.edge.oip.statistics import Statistics
-from server.edge.prediction import Prediction
 from server.errors import OverLimit, TidegateError
 from server.futures import settle
-from server.runtime.input_check import Named
-from server.runtime.served_model import ServedModel
-from server.streams.trace import Manner, Selection
+from server.streams.handles import row_bytes
+from server.streams.trace import Manner, Selection, plan
 
 log = logging.getLogger(__name__)
+
+_SMALL = 2**16  # bytes of an answer
+_ADDRESSES = 4  # all together may have so many times what one may
 
 
 class Inference:
@@ -31,6 +35,7 @@ class Inference:
         self.sequences = Sequences(backend)
         self.statistics = Statistics(backend.repository)
         self._backend = backend
+        self._unread = Counter[str]()  # bytes of large answers of sequences, by account
 
     def counted(self, asked: Asked, done: Done) -> Done:
         """Counts a request that has come, once it has its result, and passes that on."""
@@ -42,21 +47,64 @@ class Inference:
 
         return note
 
-    async def infer(self, caller: Caller, asked: Asked, user: User) -> tuple[Made, int]:
-        """The answer to a call, and its bytes, which count until they are released. Raises TidegateError."""
+    async def infer(self, caller: Caller, asked: Asked, user: User) -> tuple[Made, Callable[[], None]]:
+        """The answer to a call, and what gives back its bytes, which count until then. Raises TidegateError."""
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        done, size = self.counted(asked, partial(settle, answer)), 0
+        done = self.counted(asked, partial(settle, answer))
+        if asked.place is None:
+            left: Callable[[], None] = partial(self.release, caller, await self.predict(caller, asked, done))
+        else:
+            left = self._asked(caller, asked, user, done)
         try:
-            if asked.place is None:
-                size = await self.predict(caller, asked, done)
-            else:
-                self.sequences.ask(caller, asked, asked.place, user, done)
+            result = await answer
+        except BaseException:
+            left()
+            raise
+        if isinstance(result, TidegateError):
+            left()
+            raise result
+        return result, left
+
+    def _asked(self, caller: Caller, asked: Asked, user: User, done: Done) -> Callable[[], None]:
+        left = self.reserve(caller, 0)
+        try:
+            left = self.reserve(caller, self.expected(asked))
+            assert asked.place is not None, "it is of a sequence"
+            self.sequences.ask(caller, asked, asked.place, user, done)
         except TidegateError as error:
             done(error)
-        result = await answer
-        if isinstance(result, TidegateError):
-            raise result
-        return result, size
+        return left
+
+    def expected(self, asked: Asked) -> int:
+        """About how many bytes the answer will take; 0 for a request that will be refused."""
+        try:
+            model = self._backend.repository.find(asked.model, asked.version)
+            rows = {port.name: prod(port.row) for port in model.graph.inputs}
+            steps = max((x.size // rows[name] for name, x in asked.inputs if rows.get(name)), default=1)
+            traced = wants_trace(asked.outputs, model.graph)
+        except TidegateError:
+            return 0
+        return steps * row_bytes(model, plan(Selection(none=not traced), model.graph))
+
+    def reserve(self, caller: Caller, size: int) -> Callable[[], None]:
+        """Counts an answer of a sequence until the function that is returned gives its bytes back.
+
+        Raises OverLimit: so many wait already. Small ones are bounded by the number of calls and streams.
+        """
+        if size <= _SMALL:
+            return partial(self._give_back, caller.account, 0)
+        most = self._backend.settings.address_bytes
+        if self._unread[caller.account] + size > most or self._unread.total() + size > _ADDRESSES * most:
+            raise OverLimit(
+                f"{self._unread[caller.account] / 2**20:.0f} MiB of answers {caller.whence} were not read yet, and "
+                f"{most / 2**20:g} MiB is the limit: read them before more is asked for"
+            )
+        self._unread[caller.account] += size
+        return partial(self._give_back, caller.account, size)
+
+    def _give_back(self, account: str, size: int) -> None:
+        if size:
+            self._unread -= Counter({account: size})
 
     def refused(self, caller: Caller, error: TidegateError) -> None:
         """Notes that a request of a stream was refused."""
@@ -95,20 +143,10 @@ class Inference:
         manner = Manner(Selection(none=not wants_trace(asked.outputs, model.graph)))
         rows = [[(name, x[row]) for name, x in steps.inputs] for row in range(steps.batch)]
         with self._backend.admission.call():
-            made = await asyncio.gather(
-                *(self._row(caller, model, row, manner, taken) for row in rows), return_exceptions=True
+            predictions, size = await self._backend.predictor.predict_all(
+                caller, model.name, model.version, rows, manner
             )
-        for error in made:
-            if isinstance(error, BaseException):
-                raise error
-        predictions = [one for one in made if isinstance(one, Prediction)]
+        taken.append(size)
         outputs = {name: np.stack([one.outputs[name] for one in predictions]) for name in predictions[0].outputs}
         traces = [one.trace for one in predictions if one.trace is not None]
         return Made(model, outputs, np.stack(traces) if traces else None, steps.axes)
-
-    async def _row(
-        self, caller: Caller, model: ServedModel, row: Named, manner: Manner, taken: list[int]
-    ) -> Prediction:
-        made, size = await self._backend.predictor.predict(caller, model.name, model.version, row, manner)
-        taken.append(size)
-        return made

@@ -37,6 +37,7 @@ _CONTENTS = {  # the field of typed contents; half precision has none
     "FP32": "fp32_contents",
     "FP64": "fp64_contents",
 }
+_AS_IN_MEMORY = {"bool_contents", "fp32_contents", "fp64_contents"}
 _WHOLE = "int64_param", "uint64_param"
 _PARAMETERS: Mapping[str, Sequence[str]] = {  # and what they may be
     "sequence_id": (*_WHOLE, "string_param"),
@@ -66,7 +67,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Asked:
-    """One request. `outputs`: those that are asked for by name, empty for all of the model's."""
+    """One request of `size` bytes. `outputs`: those that are asked for by name, empty for all of the model's."""
 
     id: str
     model: str
@@ -74,6 +75,7 @@ class Asked:
     inputs: Named
     outputs: tuple[str, ...] = ()
     place: Place | None = None  # None: in no sequence
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,17 +105,17 @@ def reader(limit: int) -> Callable[[bytes], Asked | Rejected]:
                 raise OverLimit(f"a message of {len(data)} bytes came; {limit} is the limit. Send fewer steps in one")
             request = parsed(pb.ModelInferRequest, data)
             id_ = request.id
-            return asked(request)
+            return asked(request, len(data))
         except Refusal as refusal:
             return Rejected(id_, refusal)
 
     return read
 
 
-def asked(request: pb.ModelInferRequest) -> Asked:
+def asked(request: pb.ModelInferRequest, size: int = 0) -> Asked:
     """Raises Refusal: it contradicts itself, or asks for what this server does not do."""
     inputs, outputs, place = _inputs(request), _outputs(request.outputs), _place(request.parameters)
-    return Asked(request.id, request.model_name, version_of(request.model_version), inputs, outputs, place)
+    return Asked(request.id, request.model_name, version_of(request.model_version), inputs, outputs, place, size)
 
 
 def version_of(text: str) -> int:
@@ -191,6 +193,10 @@ def _typed(tensor: pb.ModelInferRequest.InferInputTensor) -> np.ndarray:
     values = getattr(tensor.contents, field)
     if len(values) != count:
         raise _wrong_size(tensor, f"{len(values)} values", str(count))
+    if field in _AS_IN_MEMORY:  # on the wire they follow each other: nothing is made of each
+        packed = tensor.contents.SerializeToString()
+        flat = np.frombuffer(packed, dtype, count, len(packed) - count * dtype.itemsize)
+        return _shaped(tensor, flat, shape)
     try:
         return _shaped(tensor, np.array(values, dtype), shape)
     except OverflowError as error:

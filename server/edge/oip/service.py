@@ -1,5 +1,6 @@
 """The gRPC service `inference.GRPCInferenceService`: Triton's twenty methods."""
 
+import asyncio
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -36,6 +37,8 @@ _ABSENT = {
     "TraceSetting": "settings of traces",
     "LogSettings": "settings of logs",
 }
+
+_FEW = 16  # models whose statistics are put together in one turn of the event loop
 
 Context = Any  # grpc.aio.ServicerContext: its type parameters differ between releases
 
@@ -103,8 +106,8 @@ class InferenceServicer:
         asked, user = requests.asked(request), context.client if isinstance(context, Connected) else SOMEWHERE
         caller.check_pace()
         with self._backend.admission.call():
-            made, size = await self._inference.infer(caller, asked, user)
-        context.add_done_callback(lambda _: self._inference.release(caller, size))
+            made, left = await self._inference.infer(caller, asked, user)
+        context.add_done_callback(lambda _: left())
         return self._writer.answer(asked, made)
 
     def _exchange(self, context: Context, caller: Caller, allowed: Allowance) -> Exchange:
@@ -150,7 +153,11 @@ class InferenceServicer:
             if request.name:
                 self._model(caller, request.name, "")
                 models = [model for model in models if model.name == request.name]
-        answer = pb.ModelStatisticsResponse(model_stats=map(self._inference.statistics.of, models))
+        answer = pb.ModelStatisticsResponse()
+        for model in models:
+            answer.model_stats.append(self._inference.statistics.of(model))
+            if not len(answer.model_stats) % _FEW:
+                await asyncio.sleep(0)
         return answer.SerializeToString()
 
     async def repository_index(self, request: pb.RepositoryIndexRequest, caller: Caller, _context: Context) -> bytes:

@@ -130,6 +130,52 @@ async def test_predictions_of_a_client_that_wait_leave_places_for_those_of_other
     assert not predictor._queued
 
 
+async def test_answers_of_a_batch_count_together_before_one_is_computed(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor, batch = Predictor(shelf, 50_000), [[("", ROWS[:1_000])] for _ in range(3)]
+    made, size = await predictor.predict_all(CALLER, MODEL, 1, batch, NO_TRACE)
+    assert predictor._taken.total() == size <= 50_000 < 2 * size
+    second = asyncio.ensure_future(predictor.predict_all(CALLER, MODEL, 1, batch, NO_TRACE))
+    await asyncio.sleep(0)
+    assert predictor._waiting
+    predictor.release(CALLER, size)
+    again, _ = await second
+    for each in (*made, *again):
+        np.testing.assert_array_equal(each.outputs["y"], made[0].outputs["y"])
+    with monkeypatch.context() as patched:
+        for name in ("run", "run_once"):
+            patched.setattr(Engine, name, lambda *_: pytest.fail("a step was computed"))
+        with pytest.raises(OverLimit, match="answer to 10000 steps would take"):
+            await predictor.predict_all(CALLER, MODEL, 1, [*batch * 3, batch[0]], NO_TRACE)
+    predictor.release(CALLER, size)
+    assert not predictor._taken
+
+
+async def test_of_a_batch_and_of_predictions_that_come_together_a_few_begin_in_each_turn_of_each_client(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = list[str]()
+    begin = prediction._Run.begin
+    monkeypatch.setattr(
+        prediction._Run, "begin", lambda run, *given: begun.append(run.stream._caller.account) or begin(run, *given)
+    )
+    predictor, other = Predictor(shelf, 2**25), Caller("ipv4:10.0.0.2")
+    batch = predictor.predict_all(CALLER, MODEL, 1, [[("", ROWS[:1])] for _ in range(10)], NO_TRACE)
+    many = [predict(predictor, ROWS[:1]) for _ in range(4)]
+    late = predictor.predict(other, MODEL, 1, [("", ROWS[:1])], NO_TRACE)
+    tasks = [asyncio.ensure_future(each) for each in (batch, *many, late)]
+    a_turn = list[int]()
+    while not all(task.done() for task in tasks):
+        before = len(begun)
+        await asyncio.sleep(0)
+        a_turn.append(len(begun) - before)
+    assert (len(begun), max(a_turn)) == (15, prediction._MOST_BEGINNING)
+    assert begun.index(other.account) <= 3
+    for task in tasks:
+        await task
+
+
 @pytest.mark.usefixtures("no_collector")
 async def test_what_was_answered_leaves_without_the_collector_of_cycles(shelf: Shelf) -> None:
     predictor = Predictor(shelf, 2**25)

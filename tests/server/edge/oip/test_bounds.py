@@ -1,0 +1,156 @@
+"""What requests and answers of the Open Inference Protocol take counts for their client until the answer has left."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pytest
+
+from server.caller import Caller
+from server.edge.oip import requests
+from server.edge.oip.dialect import OipDialect, Visit
+from server.edge.oip.inference import Inference
+from server.edge.oip.responses import Made
+from server.edge.oip.stubs import grpc_service_pb2 as pb
+from server.errors import OverLimit
+from server.settings import Settings
+from server.streams.allowance import Allowance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from server.edge.dialect import Whole
+
+CALLER, OTHER = Caller("ipv4:10.0.0.1"), Caller("ipv4:10.0.0.2")
+ANSWER = bytes(50_000)
+MIB = 2**20
+
+
+class Fake:
+    """An Inference whose answers come when the test says so."""
+
+    def __init__(self) -> None:
+        self.sequences = self
+        self.waiting = list[Any]()
+        self.taken = 0
+
+    def counted(self, _: object, done: Any) -> Any:  # noqa: ANN401 - as it came
+        return done
+
+    def expected(self, _: object) -> int:
+        return len(ANSWER)
+
+    def reserve(self, _: Caller, size: int) -> Callable[[], None]:
+        self.taken += size
+        return lambda: self.release(CALLER, size)
+
+    def release(self, _: Caller, size: int) -> None:
+        self.taken -= size
+
+    def ask(self, _: Caller, asked: object, _place: object, _user: object, done: Any, *, company: bool) -> object:  # noqa: ANN401, ARG002
+        self.waiting.append(done)
+        return object()
+
+    async def predict(self, caller: Caller, asked: object, done: Any) -> int:  # noqa: ANN401, ARG002
+        answer = asyncio.get_running_loop().create_future()
+        self.waiting.append(answer.set_result)
+        left = self.reserve(caller, len(ANSWER))
+        try:
+            done(await answer)
+        except asyncio.CancelledError:
+            left()
+            raise
+        return len(ANSWER)
+
+    def let_go(self, _: object, __: object, done: Callable[[], None]) -> None:
+        done()
+
+    def __len__(self) -> int:
+        return 0
+
+
+class Bench:
+    """A stream, and what it emits."""
+
+    def __init__(self, size: int) -> None:
+        self.fake, self.sent = Fake(), list["Whole"]()
+        writer: Any = SimpleNamespace(answer=lambda *_, **__: ANSWER)
+        self.visit = Visit(cast("Any", self.fake), writer, CALLER, Allowance(size), self.sent.append)
+
+    def ask(self, sequence: int = 0, id_: str = "") -> None:
+        message = pb.ModelInferRequest(model_name="m", id=id_)
+        if sequence:
+            message.parameters["sequence_id"].int64_param = sequence
+        OipDialect().take(requests.reader(MIB)(message.SerializeToString()), self.visit, company=False)
+
+    async def answer(self) -> None:
+        await asyncio.sleep(0)  # a prediction begins
+        made: Any = object.__new__(Made)
+        with suppress(asyncio.InvalidStateError):  # it was cancelled
+            self.fake.waiting.pop(0)(made)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("sequence", [0, 7], ids=["prediction", "sequence"])
+async def test_an_answer_counts_from_when_it_is_asked_for_until_it_has_left(sequence: int) -> None:
+    bench = Bench(len(ANSWER))
+    bench.ask(sequence)
+    assert bench.visit.full
+    await bench.answer()
+    (sent,) = bench.sent
+    assert (bench.visit.full, bench.visit.idle, bench.fake.taken) == (True, False, len(ANSWER))
+    bench.visit.written(sent.size)
+    assert (bench.visit.full, bench.visit.idle, bench.fake.taken) == (False, True, 0)
+
+
+@pytest.mark.parametrize("sequence", [0, 7], ids=["prediction", "sequence"])
+async def test_what_was_not_read_when_its_client_left_counts_no_more(sequence: int) -> None:
+    bench = Bench(MIB)
+    for _ in range(2):
+        bench.ask(sequence)
+    await bench.answer()
+    bench.visit.abandon()
+    await bench.answer()  # of a sequence; a prediction is cancelled
+    assert not bench.fake.taken
+
+
+def test_a_request_that_waits_counts_with_all_of_its_message() -> None:
+    bench = Bench(MIB)
+    bench.ask(7, "i" * 900_000)
+    assert not bench.visit.full
+    bench.ask(7, "i" * 100_000)
+    assert bench.visit.full
+
+
+def test_large_answers_of_sequences_that_an_address_does_not_read_are_bounded_and_leave_others_theirs() -> None:
+    settings = Settings(address_mib=8.0)
+    backend: Any = SimpleNamespace(settings=settings, keeper=None, repository=None)
+    backend.turns = SimpleNamespace(line=lambda: None)
+    inference = Inference(backend)
+    held = [inference.reserve(CALLER, 4 * MIB) for _ in range(2)]
+    with pytest.raises(OverLimit, match="8 MiB of answers from your address were not read yet, and 8 MiB is the limit"):
+        inference.reserve(CALLER, MIB)
+    inference.reserve(CALLER, 1_000)
+    inference.reserve(OTHER, 4 * MIB)
+    held[0]()
+    inference.reserve(CALLER, 4 * MIB)
+
+
+def test_numbers_that_lie_on_the_wire_as_in_memory_are_taken_as_they_lie() -> None:
+    for kind, field, dtype in (
+        ("FP64", "fp64_contents", "<f8"),
+        ("FP32", "fp32_contents", "<f4"),
+        ("BOOL", "bool_contents", "?"),
+    ):
+        values = (np.arange(6) % 2).astype(dtype).reshape(2, 3)
+        message = pb.ModelInferRequest()
+        tensor = message.inputs.add(name="x", datatype=kind, shape=values.shape)
+        getattr(tensor.contents, field).extend(values.ravel().tolist())
+        ((name, x),) = requests.asked(message).inputs
+        assert (name, x.dtype, x.base is not None) == ("x", values.dtype, True)
+        np.testing.assert_array_equal(x, values)
