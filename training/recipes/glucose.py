@@ -9,7 +9,9 @@ LSTM from the glucose history alone, up to an hour ahead, judged by the root mea
 
 How ours differs: one person's record of seven months, public domain, with gaps: after one of more than seven minutes a
 new sequence begins, a missing sensor current is the one last measured with a flag set, and of two readings within two
-minutes the second is left out. Split by time; beside two forecasts: nothing changes, and the present trend goes on.
+minutes the second is left out. Three slices of the record, one after the other, are training, validation and test;
+the splits of tables are not used: they are of whole streams, and these are of pieces of one length. Beside them stand
+two forecasts: nothing changes, and the present trend goes on.
 
 Legend: N readings, B pieces, T readings of a piece, F features, O horizons.
 """

@@ -6,6 +6,7 @@ import argparse
 import json
 import shlex
 from dataclasses import fields, replace
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,7 @@ def add(commands: argparse._SubParsersAction[Any], name: str, recipe: Callable[[
     sub.add_argument("--cell", choices=(*CELLS, "all"), default=argparse.SUPPRESS, help=cells)
     add_fields(sub, [field for field in fields_of(usual) if field.name not in UNASKED])
     sub.add_argument("--seeds", type=positive, default=1, help="Fit with so many seeds, and show the spread.")
-    sub.add_argument("--search", type=float, metavar="MINUTES", help=searched)
+    sub.add_argument("--search", type=minutes, metavar="MINUTES", help=searched)
     sub.add_argument("--look", action="store_true", help="Only look at the table.")
     sub.add_argument("--fresh", action="store_true", help="Start anew even if an interrupted run could be resumed.")
     sub.set_defaults(run=run, usual=usual)
@@ -66,6 +67,14 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def minutes(text: str) -> float:
+    """A time of 0 minutes or more."""
+    found = float(text)
+    if not 0 <= found < inf:
+        raise argparse.ArgumentTypeError(f"{text}: a number of minutes from 0 on is needed")
+    return found
+
+
 def run(given: argparse.Namespace, console: Console) -> None:
     """Look, and train unless no more than a look is asked for."""
     if not console.is_terminal:
@@ -75,11 +84,11 @@ def run(given: argparse.Namespace, console: Console) -> None:
     console.print(look.page)
     if given.look:
         return
-    if given.search:
+    if given.search is not None:
         if processes.count() > 1:
             raise ConfigError("--search: start it on each machine by itself; they share the journal in the runs folder")
         config = search(config, look, given.search, console)
-    cells = CELLS if getattr(given, "cell", "") == "all" and not given.search else (config.cell,)
+    cells = CELLS if getattr(given, "cell", "") == "all" and given.search is None else (config.cell,)
     learn(varied(config, cells, given.seeds), look, console, given)
 
 

@@ -15,7 +15,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from rich.table import Table as Page
 
-from training.errors import Diverged
+from training.errors import ConfigError, Diverged
 from training.fitting.interrupt import Interrupt
 from training.fitting.trainer import Trainer
 from training.tabular.task import TableTask
@@ -85,6 +85,9 @@ def search(config: Table, look: Look, minutes: float, console: Console) -> Table
     """The config with the settings that had the lowest validation loss; goes on with the journal that is there.
 
     In no minutes at all it is the best of the journal.
+
+    Raises:
+        ConfigError: no minutes are given, and nothing was tried to its end before.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     torch.set_num_threads(config.threads)
@@ -94,6 +97,8 @@ def search(config: Table, look: Look, minutes: float, console: Console) -> Table
         study.optimize(lambda trial: attempt(trial, config, look, asked), timeout=minutes * 60, catch=(Diverged,))
     console.print(page(study))
     done = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
+    if not done and not minutes:
+        raise ConfigError("--search 0: nothing was tried to its end before, of this table and settings; give minutes")
     return replace(config, **study.best_params) if done else config
 
 

@@ -25,7 +25,7 @@ from training.tabular.learning.inputs import SERIES, as_before, inputs_of, legen
 from training.tabular.learning.lags import NO_LAGS, Lags
 from training.tabular.learning.network import Core, TableNetwork, Trials
 from training.tabular.learning.windows import Epoch, Lanes
-from training.tabular.looking.grid import ahead, counted
+from training.tabular.looking.grid import counted, steps_ahead
 from training.task import Feature, Report, Signature
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class TableTask:
         if isinstance(self.aim, Classify):
             of = "each series" if self.aim.whole else "each step"
             return f"Tells {', '.join(self.aim.classes)} apart for {of}, from {self.look.rows.name}."
-        horizons = ahead(sorted(set(self.config.horizons)))
+        horizons = steps_ahead(sorted(set(self.config.horizons)))
         targets, step = ", ".join(self.look.roles.targets), self.look.grid.step
         return f"Forecasts {targets} {horizons} (a step is {step.with_article}) from {self.look.rows.name}."
 

@@ -13,7 +13,7 @@ from training.tabular.learning.classify import Classify
 from training.tabular.learning.inputs import Input, as_before, inputs_of
 from training.tabular.looking.look import Look, look, read_and_look
 from training.tabular.looking.reading import from_arrays
-from training.tabular.looking.roles import Asked
+from training.tabular.looking.roles import Asked, assign
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -146,6 +146,23 @@ def test_years_are_times_where_each_is_of_one_row_of_a_series_and_have_seasons_o
     assert looked(when=names, year=years).roles.clock is None
     with pytest.raises(DataError, match="column 'when': 'a' is no time"):
         looked(when=names, year=years, asked=Asked(("load",), time="when"))
+
+
+def test_a_part_of_a_time_that_is_none_is_named_and_columns_that_are_left_out_are_no_part_of_it() -> None:
+    parts = {"year": np.full(ROWS, 2024.0), "month": 1 + np.arange(ROWS) // 240, "day": 1 + np.arange(ROWS) // 24 % 10}
+    hours = np.arange(ROWS) % 24 + 1  # as 24 for midnight, which a client cannot read
+    for changes, sentence in (
+        ({"hour": hours}, "t, row 24, column 'hour': 24 is no part of a time, .* from 0 to 23; correct it, or"),
+        ({"month": parts["month"] + 12}, "t, row 1, column 'month': 13 is no part of a time"),
+        ({"day": np.where(parts["month"] == 2, 30, parts["day"])}, "t, row 241, column 'day': the month has no day 30"),
+    ):
+        with pytest.raises(DataError, match=sentence):
+            looked(when=NOISE[1][:ROWS], **(parts | changes))
+    rows = from_arrays({"load": LOAD[:ROWS], **parts, "hour": hours}, "t")
+    roles = assign(rows, Asked(("load",), ignore=("hour",)))
+    assert roles.clock is not None
+    assert roles.clock.columns == ("year", "month", "day")
+    assert roles.numbers == ("load", "month")
 
 
 def test_many_rows_of_one_time_are_said_to_be_perhaps_of_several_series() -> None:

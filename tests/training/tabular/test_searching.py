@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.console import Console
 
+from training.command import main
 from training.tabular import searching
 from training.tabular.searching import open_study, search
 
@@ -149,3 +150,22 @@ def test_a_search_that_goes_on_tries_other_settings_than_before(brief_table: Cal
         search(config, look, 1e-6, console)
     study = open_study(config, look)
     assert len(set(settings(study))) == len(study.trials) == 3
+
+
+def test_a_search_of_no_minutes_fits_the_best_of_before_and_where_there_is_none_says_so(
+    brief_table: Callable[..., Table], gappy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = brief_table(steps=4, evaluate_every=2)
+    names = ("name", "hidden", "steps", "batch", "evaluate_every", "checkpoint_every", "runs", "models")
+    given = [text for name in names for text in (f"--{name.replace('_', '-')}", str(getattr(config, name)))]
+    command = ["table", gappy, "--target", "load", "--series", "site", "--horizons", "1,6", *given, "--search"]
+    assert main([*command, "0"]) == 2
+    assert "--search 0: nothing was tried to its end before" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*command, "-1"])
+    search(config, config.look(), 1e-6, Console(file=io.StringIO()))
+    study = open_study(config, config.look())
+    assert main([*command, "0"]) == 0
+    assert len(open_study(config, config.look()).trials) == len(study.trials)
+    (said,) = (json.loads(path.read_text()) for path in (tmp_path / "runs").glob("gappy/*/config.json"))
+    assert said["hidden"] == study.best_params["hidden"]

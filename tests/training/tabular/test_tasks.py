@@ -104,7 +104,7 @@ def test_a_test_of_one_class_is_said_to_say_nothing(
 
 
 def test_a_verdict_on_few_rows_says_how_few_and_one_on_many_does_not() -> None:
-    for rows, few in ((20, " The test has 20 rows only: others may say otherwise."), (200, "")):
+    for rows, few in ((20, " The test has 20 rows only, which is too few to be sure."), (200, "")):
         y_N, there_N = np.zeros(rows, np.float32), np.ones(rows, np.bool_)
         found = Compared(Wanted("load", 6, "MW"), y_N, {"model": y_N + 1, "median": y_N + 2}, there_N)
         assert sentence([found]).endswith(f"(median): its mean absolute error is 50.0% lower.{few}")

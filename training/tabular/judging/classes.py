@@ -67,7 +67,7 @@ def judge_classes(task: TableTask, aim: Classify, y_NC: NDArray[np.float32]) -> 
     for name, (precision, recall, f1, count) in classes.items():
         page.add_row(name, f"{precision:.3f}", f"{recall:.3f}", f"{f1:.3f}", f"{count:,}")
     only = np.unique(found.label_M)
-    text = sentence(found, majority, prior, aim.classes[most]) if len(only) > 1 else nothing(aim, found)
+    text = sentence(found, majority, prior, aim.classes[most]) if len(only) > 1 else of_one_class(aim, found)
     values: dict[str, object] = {
         "verdict": text,
         "score": found.log_loss / max(prior, 1e-12),
@@ -92,7 +92,7 @@ def scores(found: Judged, index: int) -> tuple[float, float, float, int]:
     return precision, recall, 2 * right / max(said + there, 1), there
 
 
-def nothing(aim: Classify, found: Judged) -> str:
+def of_one_class(aim: Classify, found: Judged) -> str:
     """What is said of a test that tells no classes apart."""
     only = aim.classes[found.label_M[0]]
     return (

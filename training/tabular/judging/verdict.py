@@ -146,7 +146,7 @@ def sentence(every: list[Compared]) -> str:
         worse = f"its mean absolute error is {ratio - 1:.1%} higher"
         return f"It LOSES to the best naive forecast ({naive}): {worse}. Do not use it."
     rows = min(int(each.scored_N.sum()) for each in every)
-    few = f" The test has {rows} rows only: others may say otherwise." if rows < FEW else ""
+    few = f" The test has {rows} rows only, which is too few to be sure." if rows < FEW else ""
     but = f", but loses for {'; '.join(lost)}" if lost else ""
     return f"It beats the best naive forecast ({naive}): its mean absolute error is {1 - ratio:.1%} lower{but}.{few}"
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # A column of numbers is one of times if it is called so and they are seconds, or milliseconds, since 1970 within these;
 # and one of years within these.
 TIMELY, SECONDS, YEARS = ("time", "date", "stamp", "epoch"), (1e8, 4.2e9), (1000, 3000)
+BOUNDS = {"%m": (1, 12), "%d": (1, 31), "%H": (0, 23), "%M": (0, 59)}
 PARTS = (("year", "%Y"), ("month", "%m"), ("day", "%d"), ("hour", "%H"), ("minute", "%M"))
 
 
@@ -38,7 +39,7 @@ class Clock:
 
 def is_part(clock: Clock, column: Column) -> bool:
     """Whether a column is a part of the time that says something by itself: the month, the hour."""
-    return len(clock.columns) > 1 and column.name.lower() in ("month", "hour")
+    return len(clock.columns) > 1 and column.name in clock.columns and column.name.lower() in ("month", "hour")
 
 
 def clock_of(rows: Rows, asked: Asked) -> Clock | None:
@@ -54,7 +55,7 @@ def clock_of(rows: Rows, asked: Asked) -> Clock | None:
         return parts
     open_to = [column for name, column in rows.columns.items() if name not in (*asked.ignore, *asked.target)]
     times = [column for column in open_to if column.kind == "time"]
-    times = times or [found for column in open_to if timely(column.name) and (found := epoch(column))]
+    times = times or [found for column in open_to if named_as_time(column.name) and (found := epoch(column))]
     if times:
         return clock_from(rows, max(times, key=lambda column: len(np.unique(column.values))))
     for column in open_to:
@@ -63,7 +64,7 @@ def clock_of(rows: Rows, asked: Asked) -> Clock | None:
     return composed(rows, asked)
 
 
-def timely(name: str) -> bool:
+def named_as_time(name: str) -> bool:
     """Whether a column is called as one of times is."""
     return any(word in name.lower() for word in TIMELY) or name.lower() in ("ts", "ds")
 
@@ -94,7 +95,8 @@ def composed(rows: Rows, asked: Asked) -> Clock | None:
 
     Years, or months, alone are taken for times only where each is that of one row of a series.
     """
-    by_name = {column.name.lower(): column for column in rows.columns.values() if column.kind == "number"}
+    open_to = [column for name, column in rows.columns.items() if name not in (*asked.ignore, *asked.target)]
+    by_name = {column.name.lower(): column for column in open_to if column.kind == "number"}
     parts = [(by_name[name], form) for name, form in PARTS if name in by_name]
     forms = [form for _, form in PARTS[: len(parts)]]
     if not parts or [form for _, form in parts] != forms or any(part.missing_N.any() for part, _ in parts):
@@ -102,14 +104,32 @@ def composed(rows: Rows, asked: Asked) -> Clock | None:
     values = [part.values for part, _ in parts]
     if not (np.all(values[0] == np.floor(values[0])) and YEARS[0] <= values[0].min() <= values[0].max() < YEARS[1]):
         return None
+    for part, form in parts[1:]:
+        require_part(rows, part, form)
     year, month, day, *rest = (each.astype(np.int64) for each in [*values, *[np.ones(rows.count)] * (3 - len(values))])
     months_N = ((year - 1970) * 12 + month - 1).astype("datetime64[M]")
     time_N = months_N.astype("datetime64[D]").astype("datetime64[us]") + (day - 1).astype("timedelta64[D]")
+    beyond_N = time_N.astype("datetime64[M]") != months_N
+    if beyond_N.any():
+        row = int(beyond_N.argmax())
+        raise DataError(f"{rows.origin.place(row)}, column {parts[2][0].name!r}: the month has no day {day[row]}")
     for each, unit in zip(rest, ("h", "m"), strict=False):
         time_N = time_N + each.astype(f"timedelta64[{unit}]")
     if len(parts) < 3 and asked.time is None and shared(rows, asked, time_N):
         return None
     return Clock(tuple(part.name for part, _ in parts), " ".join(forms), time_N)
+
+
+def require_part(rows: Rows, part: Column, form: str) -> None:
+    """Refuse an hour that is none, as 24, and its like, by which a row would have the time of another one."""
+    lowest, highest = BOUNDS[form]
+    odd_N = (part.values < lowest) | (part.values > highest) | (part.values != np.floor(part.values))
+    if odd_N.any():
+        row = int(odd_N.argmax())
+        raise DataError(
+            f"{rows.origin.place(row)}, column {part.name!r}: {part.values[row]:g} is no part of a time, which is a "
+            f"whole number from {lowest} to {highest}; correct it, or give --time COLUMN or --ignore {part.name}"
+        )
 
 
 def shared(rows: Rows, asked: Asked, time_N: NDArray[np.datetime64]) -> bool:

@@ -74,7 +74,7 @@ def counted(count: int, thing: str) -> str:
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
-def ahead(horizons: Sequence[int]) -> str:
+def steps_ahead(horizons: Sequence[int]) -> str:
     """`1 step ahead`, `1, 6, 24 steps ahead`."""
     return f"{', '.join(map(str, horizons))} step{'' if tuple(horizons) == (1,) else 's'} ahead"
 

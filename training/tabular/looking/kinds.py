@@ -156,7 +156,7 @@ def in_utc(
     database: duckdb.DuckDBPyConnection, text: str, reading: Reading, given: int
 ) -> NDArray[np.datetime64] | None:
     """Times in UTC, if each of the texts says its offset from it."""
-    if reading.form == "%ISO" and counted(database, TABLE, f"case when {fits(text, OFFSET)} then 1 end") == [given]:
+    if reading.form == "%ISO" and counts(database, TABLE, f"case when {fits(text, OFFSET)} then 1 end") == [given]:
         return times(database, f"cast(cast({text} as timestamptz) as timestamp)")
     return times(database, reading.expression) if reading.kind == "time" and says_utc(reading.form) else None
 
@@ -166,9 +166,9 @@ def best_reading(
 ) -> tuple[int, Reading | None, int, int]:
     """How many texts there are, the reading that fits most of them, how many, and how many other times there are."""
     first = f"(select * from {TABLE} where {text} is not null limit {FIRST})"
-    _, *fit = counted(database, first, text, *(reading.expression for reading in readings))
+    _, *fit = counts(database, first, text, *(reading.expression for reading in readings))
     tried = [reading for reading, count in zip(readings, fit, strict=True) if count]
-    given, *readable = counted(database, TABLE, text, *(reading.expression for reading in tried))
+    given, *readable = counts(database, TABLE, text, *(reading.expression for reading in tried))
     if not tried:
         return given, None, 0, 0
     most = int(np.argmax(readable))
@@ -178,7 +178,7 @@ def best_reading(
     return given, tried[most], readable[most], max(times - readable[most], 0)
 
 
-def counted(database: duckdb.DuckDBPyConnection, source: str, *expressions: str) -> list[int]:
+def counts(database: duckdb.DuckDBPyConnection, source: str, *expressions: str) -> list[int]:
     """In how many rows each expression has a value."""
     counts = ", ".join(f"count({expression})" for expression in expressions)
     return list(database.execute(f"select {counts} from {source}").fetchall()[0])
@@ -194,12 +194,12 @@ def readings_of(name: str, text: str, delimiter: str) -> list[Reading]:
     )
     with_commas = "case when {0} then replace({1}, ',', '{2}') else {1} end"
     return [
-        *(Reading(timely(text, form), "time", form) for form in digits),
+        *(Reading(as_time(text, form), "time", form) for form in digits),
         Reading(finite(text), "number"),
         Reading(finite(with_commas.format(fits(text, pattern), text, mark)), "number", note=note),
         Reading(finite(with_commas.format(fits(bare, pattern), bare, mark)), "number", note="per cent"),
         Reading(iso, "time", "%ISO"),
-        *(Reading(timely(text, form), "time", form) for form in FORMATS),
+        *(Reading(as_time(text, form), "time", form) for form in FORMATS),
         *(
             Reading(f"case when {fits(text, pattern)} then {read.format(text=text)} end", "time", form)
             for form, (pattern, read) in FORMS.items()
@@ -217,7 +217,7 @@ def finite(text: str) -> str:
     return f"case when isfinite(try_cast({text} as double)) then try_cast({text} as double) end"
 
 
-def timely(text: str, form: str) -> str:
+def as_time(text: str, form: str) -> str:
     """An expression that reads a text as a time of this form, with a year of four digits."""
     read = f"try_strptime({text}, '{form}')"
     return f"case when year({read}) >= {FIRST_YEAR} then {read} end"

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from training.errors import DataError
 from training.tabular.looking import reading
-from training.tabular.looking.grid import Grid, ahead, counted, lay_out
+from training.tabular.looking.grid import Grid, counted, lay_out, steps_ahead
 from training.tabular.looking.leaks import Leak, leaks
 from training.tabular.looking.roles import Asked, Roles, assign
 
@@ -106,7 +106,7 @@ def task(roles: Roles, horizons: tuple[int, ...], grid: Grid) -> list[Finding]:
     targets = ", ".join(roles.targets)
     what = f"{roles.goal} {targets}"
     if roles.goal != "classify":
-        what += f", {ahead(horizons)} (a step is {grid.step.with_article})"
+        what += f", {steps_ahead(horizons)} (a step is {grid.step.with_article})"
     return [Finding("task", what, f"because {roles.why}" if roles.why != "--task" else roles.why)]
 
 
