@@ -41,7 +41,10 @@ class NullKeeper:
         self._lives = lives or Lives()
         self._quota = Quota(limits_of)
         self._open: set[ServedSequence] = set()
-        self.upkeep = NullUpkeep(self._open, self._lose)
+
+    @property
+    def upkeep(self) -> NullUpkeep:
+        return NullUpkeep(self._open, self._lose)
 
     @property
     def takeovers(self) -> NullKeeper:

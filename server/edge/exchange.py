@@ -94,6 +94,7 @@ class Exchange:
             for waits in (self._silent, self._parking, self._making):
                 if waits is not None:
                     waits.cancel()
+            self._over = self._loop.create_future()  # an error in the one before refers to this frame
             self._over.cancel()
             self._outgoing = ()
             self._stream.abandon()
@@ -165,8 +166,7 @@ class Exchange:
     def _take_from(self, bundle: Iterator[Request]) -> bool:
         if self._stream.working or self._unwritten >= self._allowed.size:
             return self._stall()
-        request = next(bundle, None)
-        if request is None or self._leaving:
+        if (request := next(bundle, None)) is None or self._leaving:
             self._bundle = None
         else:
             self._take(request, company=True)

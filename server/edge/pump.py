@@ -61,6 +61,7 @@ class Pump:
         """See Call."""
         for task in self._tasks:
             task.cancel()
+        self._tasks = ()  # they keep errors that refer to this
 
     async def _read(self, listener: Listener) -> None:
         while True:

@@ -139,7 +139,7 @@ class Server:
             looks.append(_every(self._settings.poll_seconds, partial(asyncio.to_thread, self._certificates.look)))
         for work in (following.run(), self._keeper.run(), self._pulse.run(), *looks):
             self._tasks.append(asyncio.create_task(work))
-        _settle_memory()
+        _settle_memory(self._settings.transport)
         ready = sum(entry.served is not None for entry in self._repository.entries())
         log.info("serving %d %s on %s", ready, "model" if ready == 1 else "models", self.address)
 
@@ -235,11 +235,12 @@ async def _every(seconds: float, look: Callable[[], object]) -> None:
             await looking
 
 
-def _settle_memory() -> None:
+def _settle_memory(transport: str) -> None:
     """Has the garbage collector skip all objects made so far, and collect later ones often, a few at a time.
 
-    A collection holds up the event loop: of 20,000 new objects for about 10 ms, of 1,000 for less than one.
+    A collection holds up the event loop: of 20,000 new objects for about 10 ms, of 1,000 for less than one. What a call
+    or a connection leaves refers to itself nowhere, but in grpcio: there all objects are looked at from time to time.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(1_000, 2, 10_000)
+    gc.set_threshold(1_000, 2, 10 if transport == "grpc" else 10_000)

@@ -54,7 +54,7 @@ class Call:
         self._reader: asyncio.Future[None] | None = None
         self._asked = False  # for a message that is not here
         self._large: LargeMessage | None = None  # that has begun to come
-        self._decompressing: asyncio.Future[bytes] | None = None
+        self._decompressing: asyncio.Future[bytes | compression.Unreadable] | None = None
         # outwards
         self._writer: asyncio.Future[None] | None = None
         self._listener: Listener | None = None
@@ -262,12 +262,9 @@ class Call:
         if not self._decompressing.done():
             return None
         done, self._decompressing = self._decompressing, None
-        try:
-            return done.result()
-        except compression.TooLarge as error:
-            self._abort(_CODE.RESOURCE_EXHAUSTED, str(error))
-        except compression.NotReadable as error:
-            self._abort(_CODE.INTERNAL, str(error))
+        if isinstance(read := done.result(), compression.Unreadable):
+            self._abort(_CODE.RESOURCE_EXHAUSTED if read.too_large else _CODE.INTERNAL, read.why)
+        return read
 
     # What the stream tells --------------------------------------------------------------------------------------------
 

@@ -1,35 +1,36 @@
 """Messages that a client has compressed by gzip or deflate; their size is bounded while they are decompressed."""
 
 import zlib
+from dataclasses import dataclass
 
 ACCEPTED = "identity,gzip,deflate"
 _WINDOW_BITS = {"gzip": 31, "deflate": 15}
 
 
-class TooLarge(Exception):
-    """The message is larger than a message may be."""
+@dataclass(frozen=True)
+class Unreadable:
+    """Why a message is not read. A value: an exception would keep the frames that it passed, with their messages."""
 
-
-class NotReadable(Exception):
-    """The bytes are no message of that compression."""
+    why: str
+    too_large: bool = False  # else its bytes are no message of that compression
 
 
 def knows(encoding: str) -> bool:
     return encoding == "identity" or encoding in _WINDOW_BITS
 
 
-def decompressed(data: bytes, encoding: str, most: int) -> bytes:
-    """Raises TooLarge, NotReadable."""
+def decompressed(data: bytes, encoding: str, most: int) -> bytes | Unreadable:
+    """A message of at most so many bytes."""
     if encoding not in _WINDOW_BITS:
-        raise NotReadable("a message says that it is compressed, and its call names no compression")
+        return Unreadable("a message says that it is compressed, and its call names no compression")
     reader = zlib.decompressobj(_WINDOW_BITS[encoding])
     try:
         message = reader.decompress(data, most + 1)
     except zlib.error as error:
-        raise NotReadable(f"a message cannot be decompressed as {encoding}: {error}") from error
+        return Unreadable(f"a message cannot be decompressed as {encoding}: {error}")
     if len(message) > most:
-        del message  # or the error's frames would keep it
-        raise TooLarge(f"a message of more than {most} bytes came, compressed to {len(data)}; {most} is the limit")
+        why = f"a message of more than {most} bytes came, compressed to {len(data)}; {most} is the limit"
+        return Unreadable(why, too_large=True)
     if not reader.eof or reader.unused_data:
-        raise NotReadable(f"a message is cut, or has bytes after its end, as {encoding}")
+        return Unreadable(f"a message is cut, or has bytes after its end, as {encoding}")
     return message

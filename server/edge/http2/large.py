@@ -102,6 +102,7 @@ class Rooms:
         if claim.gone:
             return
         claim.gone = True
+        del claim.ready  # it refers to what refers to this claim
         line = self._of[claim.address]
         if claim.granted:
             line.taken -= claim.size

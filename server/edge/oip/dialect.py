@@ -180,7 +180,8 @@ class Visit:
     def finish(self, done: Callable[[], None]) -> None:
         """The client has every answer. `done` is called once others may go on with its sequences, also elsewhere."""
         self.here = False
-        self._inference.sequences.let_go(self, self._sequences, done)
+        sequences, self._sequences = self._sequences, {}  # which refer to this
+        self._inference.sequences.let_go(self, sequences, done)
 
     def abandon(self) -> None:
         """The client is gone."""

@@ -56,14 +56,12 @@ class Inference:
         else:
             left = self._asked(caller, asked, user, done)
         try:
-            result = await answer
+            return _made(await answer), left
         except BaseException:
             left()
             raise
-        if isinstance(result, TidegateError):
-            left()
-            raise result
-        return result, left
+        finally:
+            del answer, done  # an error refers to this frame
 
     def _asked(self, caller: Caller, asked: Asked, user: User, done: Done) -> Callable[[], None]:
         left = self.reserve(caller, 0)
@@ -73,6 +71,7 @@ class Inference:
             self.sequences.ask(caller, asked, asked.place, user, done)
         except TidegateError as error:
             done(error)
+            del done  # the error refers to this frame
         return left
 
     def expected(self, asked: Asked) -> int:
@@ -124,6 +123,7 @@ class Inference:
             self.release(caller, sum(taken))
             taken.clear()
             done(error)
+            del done  # the error refers to this frame
         except BaseException:
             self.release(caller, sum(taken))
             raise
@@ -150,3 +150,12 @@ class Inference:
         outputs = {name: np.stack([one.outputs[name] for one in predictions]) for name in predictions[0].outputs}
         traces = [one.trace for one in predictions if one.trace is not None]
         return Made(model, outputs, np.stack(traces) if traces else None, steps.axes)
+
+
+def _made(result: Result) -> Made:
+    if not isinstance(result, TidegateError):
+        return result
+    try:
+        raise result
+    finally:
+        del result  # it refers to this frame

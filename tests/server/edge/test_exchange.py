@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import weakref
 from threading import Event
 from typing import TYPE_CHECKING
 
+import grpc
 import numpy as np
 import pytest
 
 from server.durability import checkpointer
 from server.edge.dialect import Bundle
 from server.edge.exchange import Exchange
+from server.errors import TidegateError
 from server.streams.events import Answered, Form
 from tests.server.world import World
 from tests.simulation.loop import StandingLoop
@@ -311,4 +314,43 @@ def test_an_answer_that_waits_for_its_client_does_not_keep_the_batch_that_it_ran
     assert isinstance(answer, Answered)
     assert answer.trace is not None
     assert [answer.outputs[0].tobytes(), answer.trace.tobytes()] == [numbers] * 2
+    world.close()
+
+
+@pytest.mark.parametrize("end", ["closed", "cut", "failed", "silent"])
+def test_a_stream_that_has_ended_leaves_without_the_collector_of_cycles(
+    end: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = world_of_patience(tmp_path_factory, monkeypatch)
+    line = world.lines[0]
+    assert line is not None
+    exchange = line._listener
+    assert isinstance(exchange, Exchange)
+    kept = [weakref.ref(exchange), weakref.ref(exchange._stream)]
+    gc.collect()
+    gc.disable()
+    try:
+        if end == "silent":
+            monkeypatch.setattr(world.loop, "time", lambda: 1e9)
+            world.quiet()
+        else:
+            line.say(pb.StreamRequest(open=pb.Open(count=2, model="recall", version=1)))
+            world.quiet()
+            if end == "closed":
+                line.say(grpc.aio.EOF)
+            elif end == "cut":
+                line.serving.cancel()
+            else:
+                exchange.fail(TidegateError("it failed"))
+            world.quiet()
+            world.work(0)
+        del exchange
+        assert line.serving.done()
+        if not line.serving.cancelled():
+            line.serving.exception()  # is looked at, and has no frame of it any more
+        line.serving = world.loop.create_task(asyncio.sleep(0))
+        world.quiet()
+        assert [each() for each in kept] == [None, None]
+    finally:
+        gc.enable()
     world.close()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from server.caller import Caller
+from server.durability.null_keeper import NullKeeper
 from server.edge import prediction
 from server.edge.prediction import Predictor
 from server.errors import OverLimit, StepFailed
@@ -205,5 +206,5 @@ async def test_so_does_a_prediction_that_failed(shelf: Shelf, monkeypatch: pytes
 
 def left() -> list[str]:
     """What is still there of what was computed."""
-    kinds = (Batch, Block, Chunk, Part, Result, Stream, Window)
+    kinds = (Batch, Block, Chunk, NullKeeper, Part, Result, Stream, Window)
     return [type(each).__name__ for each in gc.get_objects() if issubclass(type(each), kinds)]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 async def test_the_health_of_the_store_is_told_while_models_are_being_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifecycle, "_settle_memory", lambda: None)
+    monkeypatch.setattr(lifecycle, "_settle_memory", lambda _: None)
     server = lifecycle.Server(Settings(models=tmp_path, port=0, store="memory:", metrics_port=0))
     said = list[int]()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import gzip
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,10 @@ import grpc
 from server.edge.http2 import frames
 from server.edge.http2.call import Call
 from server.edge.http2.codec import Codec
+from server.edge.http2.compression import Unreadable
 from server.edge.http2.connection import Connection
 from server.edge.http2.frames import Code
+from server.edge.http2.large import LargeMessage
 from server.edge.http2.stream import CallStream
 from tests.server.edge.http2.test_server import QUICK, connected, raw, read_until, request, serving
 from tests.server.edge.http2.wired import message
@@ -91,12 +94,20 @@ async def test_calls_and_connections_that_have_ended_leave_without_the_collector
                 kinds = zip((1, 3, 5), (b"/t.T/Wait", b"/t.T/Wait", b"/t.T/Say"), ends, strict=True)
                 writer.write(b"".join(request(path, number=n) + end for n, path, end in kinds))
                 await read_until(reader, b"grpc-status\x010")
+                bomb = gzip.compress(bytes(10_000_000))
+                compressed = request(b"/t.T/Say", b"gzip", 7) + frames.frame(0, 1, 7, b"\1" + message(bomb)[1:])
+                writer.write(compressed)
+                await read_until(reader, b"grpc-status\x018")
+                begins = b"\0" + (1_000_000).to_bytes(4) + b"the rest never comes"
+                writer.write(request(b"/t.T/Echo", number=9) + frames.frame(0, 0, 9, begins))
+                await read_until(reader, b"\x08\0" + (9).to_bytes(4))  # there is room for it
                 writer.transport.abort()
-                while server._connections or service.ended.count("wait") < 1 or server._calls:
+                while server._connections or not {"wait", "echo"} <= set(service.ended) or server._calls:
                     await server._fewer.wait()
                     server._fewer.clear()
             await asyncio.sleep(0)
-            kept = [each for each in gc.get_objects() if type(each) in (Call, CallStream, Codec, Connection)]
+            kinds = Call, CallStream, Codec, Connection, LargeMessage, Unreadable
+            kept = [each for each in gc.get_objects() if type(each) in kinds]
             assert kept == []
         finally:
             gc.enable()
