@@ -28,7 +28,7 @@ SECTIONS = (
     "bare",
     "traces",
 )
-CONCURRENCY = (1, 16, 64, 256)
+CONCURRENCY = (1, 16, 48, 64, 256)
 FLEET = 1000
 CHUNK = 100
 
@@ -97,7 +97,7 @@ def single(hidden: int) -> Iterator[Comparison]:
     for count in CONCURRENCY:
         plain = Scenario(hidden, count)
         title = "1 sequence" if count == 1 else f"{count} sequences"
-        comparison = compared("single", title, plain, (*ECHOES, "afternoon", "tidegate"))
+        comparison = compared("single", title, plain, (*ECHOES, "afternoon", "least", "tidegate"))
         yield traced(comparison, plain)
 
 
@@ -139,11 +139,12 @@ def protocols(hidden: int) -> Iterator[Comparison]:
 
 
 def chunks(hidden: int) -> Iterator[Comparison]:
-    """Plan many steps of a sequence in one message."""
+    """Plan many steps of a sequence in one message, beside the loop that it could be at best."""
     for count in (1, 16):
         plain = Scenario(hidden, count, steps=CHUNK)
-        title = f"chunks of {CHUNK}, {count} sequence{'s' * (count > 1)}"
-        yield traced(compared("chunks", title, plain, ("afternoon", "tidegate")), plain)
+        title = f"hidden {hidden}: chunks of {CHUNK}, {count} sequence{'s' * (count > 1)}"
+        contestants = (Local("loop", hidden, count), Wire("afternoon", plain), Wire("tidegate", plain))
+        yield traced(Comparison("chunks", title, contestants), plain)
 
 
 def fleets(hidden: int) -> Iterator[Comparison]:

@@ -29,6 +29,8 @@ WAYS = {
     "64, a connection each": Scenario(128, 64, "connections"),
     "64 on one stream": Scenario(128, 64, "multiplexed"),
     "64, bundled": Scenario(128, 64, "bundled"),
+    "a fleet of 1,000": Scenario(128, 1000, "fleet"),
+    "a chunk of 100": Scenario(128, 1, steps=100),
 }
 WARM = 1.0  # seconds before what counts
 

@@ -3,15 +3,17 @@
   python -m bench.processes.sampled FILE [options of the server]
 
 SIGUSR1 begins to count; SIGUSR2 writes to FILE how many samples fell on each place, as JSON, and stops. The time of the
-server's other threads counts where the event loop is meanwhile.
+server's other threads counts where the event loop is meanwhile, unless that waits for them.
 """
 
 import json
 import signal
 import sys
+import threading
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 
 from server.__main__ import main
 
@@ -19,6 +21,13 @@ ROOT = Path(__file__).parents[2]
 EVERY = 0.001  # seconds of processor time
 LOOP = "the event loop, and the kernel's reads and waits"
 WRITES = "the kernel's writes to sockets"
+# What the kernel does counts at the function that calls it.
+KERNEL = {
+    ("server/edge/http2/sockets.py", "_sent"): WRITES,
+    ("server/edge/http2/sockets.py", "_read"): LOOP,
+    ("server/edge/http2/sockets.py", "_turn"): LOOP,
+}
+IDLE = ("_serve", "_run_one", "_worker", "wait", "select", "poll")  # functions in which a thread waits for work
 # The first that a file's path begins with is its place.
 PLACES = {
     "server/edge/http2": "HTTP/2: frames, windows, calls",
@@ -46,7 +55,7 @@ class Samples:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._places: Counter[str] = Counter()
-        self._known: dict[str, str | None] = {}
+        self._known: dict[CodeType, str | None] = {}
 
     def begin(self, *_: object) -> None:
         """Counts from now on."""
@@ -55,23 +64,25 @@ class Samples:
 
     def look(self, _: int, frame: FrameType | None) -> None:
         """One sample. Python looks for signals when a function begins too: then the time was its caller's."""
+        place = self._place_of_stack(frame)
+        if place == LOOP:
+            place = next((self._place_of_stack(other) for other in busy_threads()), LOOP)
+        self._places[place] += 1
+
+    def _place_of_stack(self, frame: FrameType | None) -> str:
         while frame is not None:
             begins = frame.f_lineno == frame.f_code.co_firstlineno
-            place = None if begins else self._place(frame)
+            place = None if begins else self._place(frame.f_code)
             if place is not None:
-                self._places[place] += 1
-                return
+                return place
             frame = frame.f_back
-        self._places[LOOP] += 1
+        return LOOP
 
-    def _place(self, frame: FrameType) -> str | None:
-        code = frame.f_code
-        if code.co_name == "flush" and code.co_filename.endswith("http2/connection.py"):
-            return WRITES
-        name = code.co_filename
-        if name not in self._known:
-            self._known[name] = place_of(name)
-        return self._known[name]
+    def _place(self, code: CodeType) -> str | None:
+        if code not in self._known:
+            path = code.co_filename.removeprefix(f"{ROOT}/")
+            self._known[code] = KERNEL.get((path, code.co_name)) or place_of(path)
+        return self._known[code]
 
     def write(self, *_: object) -> None:
         """Writes the counts."""
@@ -81,9 +92,15 @@ class Samples:
         unfinished.replace(self._file)
 
 
-def place_of(file: str) -> str | None:
+def busy_threads() -> Iterator[FrameType]:
+    """Where the threads beside the event loop's are that do not wait for work."""
+    for thread, frame in sys._current_frames().items():  # noqa: SLF001 # there is no other way
+        if thread != threading.main_thread().ident and frame.f_code.co_name not in IDLE:
+            yield frame
+
+
+def place_of(path: str) -> str | None:
     """The place of a source file; None: its time is its caller's."""
-    path = file.removeprefix(f"{ROOT}/")
     return next((place for start, place in PLACES.items() if path.startswith(start)), None)
 
 

@@ -75,8 +75,11 @@ class Engine:
         Raises:
             StepFailed: onnxruntime could not compute one of them. Nothing is kept of the others either.
         """
+        steps = len(next(iter(inputs.values())))
+        if steps > 1 and len(state) == 1:
+            return self._run_alone(inputs, state, trace, steps)
         taken: list[list[np.ndarray]] = []
-        for k in range(len(next(iter(inputs.values())))):
+        for k in range(steps):
             values = self._step({name: x[k : k + 1] for name, x in inputs.items()}, state, trace)
             state = values.pop(len(self._outputs)) if self._carries else state
             taken.append(values)
@@ -89,6 +92,16 @@ class Engine:
             raise StepFailed(f"an output of one step has not the shape that it has in a sequence: {error}") from error
         shown = _joined([values[-1][np.newaxis] for values in taken]) if trace and self._shows else None
         return Result(outputs, shown, state)
+
+    def _run_alone(self, inputs: Mapping[str, np.ndarray], state: np.ndarray, trace: bool, steps: int) -> Result:
+        """Many steps of one sequence."""
+        taken = list[Result]()
+        for k in range(steps):
+            taken.append(self.run_once({name: x[k : k + 1] for name, x in inputs.items()}, state, trace))
+            state = taken[-1].state
+        outputs = {name: np.concatenate([each.outputs[name] for each in taken]) for name in taken[0].outputs}
+        shown = [each.trace for each in taken if each.trace is not None]
+        return Result(outputs, np.concatenate(shown) if shown else None, state.copy())
 
     def run_once(self, inputs: Mapping[str, np.ndarray], state: np.ndarray, trace: bool) -> Result:
         """One step of B sequences, as `run` takes it with K = 1; its state is good until the next one.

@@ -115,6 +115,26 @@ def test_a_step_into_arrays_that_are_kept_has_the_bits_of_one_into_new_arrays(
             assert new.trace is None or (kept.trace is not None and np.array_equal(kept.trace, new.trace))
 
 
+@pytest.mark.parametrize("trace", [False, True])
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_many_steps_in_one_call_have_the_bits_of_single_steps(kind: str, trace: bool, tmp_path: Path) -> None:
+    engine = loaded(operator(kind), tmp_path).engine
+    for rows in (1, 3):
+        x = np.random.default_rng(rows).normal(size=(7, rows, INPUTS)).astype(np.float32)
+        state = engine.graph.settled(rows)
+        whole = engine.run({"x": x}, state, trace)
+        later = engine.run({"x": x}, whole.state, trace)  # changes nothing of what the call before gave
+        for result in (whole, later):
+            assert (result.trace is None) is (not trace)
+            for step in range(len(x)):
+                single = engine.run({"x": x[step : step + 1]}, state, trace)
+                state = single.state
+                for name, values in single.outputs.items():
+                    assert np.array_equal(result.outputs[name][step], values[0])
+                assert single.trace is None or np.array_equal(result.trace[step], single.trace[0])
+            assert np.array_equal(result.state, state)
+
+
 @pytest.mark.parametrize("direction", ["bidirectional", "reverse"])
 @pytest.mark.parametrize("kind", BLOCKS)
 def test_a_cell_that_needs_the_future_is_refused_by_its_name(kind: str, direction: str, tmp_path: Path) -> None:
