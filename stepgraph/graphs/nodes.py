@@ -75,6 +75,8 @@ def captured(node: onnx.NodeProto) -> set[str]:
 
 def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
     """The branches or the body of a node that has some."""
+    if not node.attribute:  # as most, in graphs of many thousands
+        return []
     held = (a for a in node.attribute if a.type in _HOLDING)
     return [graph for a in held for graph in (*([a.g] if a.HasField("g") else []), *a.graphs)]
 
