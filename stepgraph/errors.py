@@ -2,6 +2,7 @@
 
 StepgraphError
 ├── ModelRefused   a file that cannot be made a step graph, with the node and the reason
+│   └── Imprecise  one that only differs by its rounding
 ├── AxesUnknown    batch and time cannot be found among the free axes of a file
 ├── BadInput       a row that the model does not take
 └── StepFailed     the model could not compute a step
@@ -31,6 +32,10 @@ class ModelRefused(StepgraphError):
         super().__init__(_printable(message))
         self.node = node
         self.remedy = tuple(remedy)
+
+
+class Imprecise(ModelRefused):
+    """A file whose steps are found, and whose rounding is larger than may be: no other reading does better."""
 
 
 class AxesUnknown(StepgraphError):

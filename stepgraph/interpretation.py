@@ -11,7 +11,7 @@ import onnx
 
 from stepgraph.cells import operators
 from stepgraph.cells.operators import CellNode
-from stepgraph.errors import AxesUnknown, ModelRefused, StepFailed, StepgraphError
+from stepgraph.errors import AxesUnknown, Imprecise, ModelRefused, StepFailed, StepgraphError
 from stepgraph.file import sidecar
 from stepgraph.file.sidecar import Sidecar
 from stepgraph.graphs.graph import Graph
@@ -104,7 +104,7 @@ def _decided(model: onnx.ModelProto, said: Sidecar) -> Interpretation:
     if not known.states:
         with suppress(ModelRefused):
             return _looking_back(reading, refusal)
-    raise next((r for r in refusals if r.node), refusals[0] if refusals else refusal)
+    raise _best(refusals or [refusal])
 
 
 def _looking_back(reading: _Reading, refusal: ModelRefused) -> Interpretation:
@@ -121,7 +121,13 @@ def _looking_back(reading: _Reading, refusal: ModelRefused) -> Interpretation:
             refusals.append(refused)
         except (AxesUnknown, StepFailed):
             continue
-    raise next((refused for refused in refusals if refused.node), refusal)
+    raise _best(refusals)
+
+
+def _best(refusals: Sequence[ModelRefused]) -> ModelRefused:
+    """Of a reading that only its rounding keeps from being proved; else the first that names a node, or the first."""
+    told = [*(r for r in refusals if isinstance(r, Imprecise)), *(r for r in refusals if r.node), *refusals]
+    return told[0]
 
 
 def _fixed_after_all(reading: _Reading) -> Interpretation | None:

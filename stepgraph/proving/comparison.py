@@ -8,7 +8,7 @@ import onnx
 from onnx import TensorProto
 
 from stepgraph.cells.operators import is_recurrent
-from stepgraph.errors import ModelRefused, StepFailed
+from stepgraph.errors import Imprecise, ModelRefused, StepFailed
 from stepgraph.graphs.labels import label, name_of
 from stepgraph.graphs.nodes import with_inner
 from stepgraph.proving import diagnosis, explanation, hints, long_run, sizes
@@ -65,20 +65,20 @@ class _Comparison:
             data = sequences(self._facts, length, batch, seed)
             answers = list(self._reference.answers(data))
             apart = self._compare(data, answers)
-            if apart:
+            if apart and not (read and self._is_rounding(data, answers)):
                 raise self._refusal(apart, batch)
             if not self._facts.one_step:
                 self._check_causal(answers)
             if batch > 1:
                 self._check_rows(data, answers[-1])
             steps += length * batch
-        steps += sum(self._compare_begun(batch) for batch in batches if self._facts.carried)
+        steps += sum(self._compare_begun(batch, read) for batch in batches if self._facts.carried)
         steps += self._compare_long(read)
         if self._original.fixed is not None:
             steps += self._compare_fixed(self._original.fixed)
         return Proof(self._worst, self._bounds.same, steps)
 
-    def _compare_begun(self, batch: int) -> int:
+    def _compare_begun(self, batch: int, read: bool) -> int:
         """From random states; returns how many steps were compared: none if the original has no numbers for them."""
         data, random = sequences(self._facts, _BEGUN, batch, batch), np.random.default_rng(batch)
         begun = {c.given.name: c.given.sample(1, batch, random)[0] for c in self._facts.carried}
@@ -90,22 +90,23 @@ class _Comparison:
         if not all(np.isfinite(value).all() for value in values):
             return 0
         apart = self._compare(data, answers, begun)
-        if apart:
+        if apart and not (read and self._is_rounding(data, answers, begun)):
             raise self._refusal(apart, batch)
         return _BEGUN * batch
 
     def _compare_long(self, read: bool) -> int:
         """One sequence beyond every constant that could be a reach in steps; returns how many steps were compared."""
         found = replace(hints.hints(self._original.graph), rings=sum(ring.steps for ring in self._facts.rings))
-        apart, compared = long_run.first_beyond(
-            self._reference, self._facts, self._engine, found, self._bounds.same, few=read
-        )
+        told = long_run.first_beyond(self._reference, self._facts, self._engine, found, self._bounds, few=read)
+        self._worst, apart = max(self._worst, told.largest), told.apart
+        if apart is not None and told.rounding:
+            raise long_run.imprecise(apart, self._bounds.other)
         if apart is not None:
             node = diagnosis.mixing_node(
                 self._reference.model, self._facts, self._engine.graph, self._bounds, apart.step + 1
             )
             raise long_run.refusal(apart, None if node is None else explanation.mixing(node))
-        return compared
+        return told.steps
 
     def rounding(self) -> float:
         for seed, length in enumerate(_LENGTHS):
@@ -127,6 +128,25 @@ class _Comparison:
         if apart is None:
             self._worst = max(self._worst, *(float(each.errors.max()) for each in compared))
         return apart
+
+    def _is_rounding(self, data: Data, answers: Sequence[Answer], begun: Data | None = None) -> bool:
+        """Whether the original is as far from itself once the last digits of its numbers are moved.
+
+        Then it notes the largest error. To be asked of what reading proves only.
+
+        Raises:
+            Imprecise: it is, and that is further than may be.
+        """
+        others = list(self._reference.inexact().answers(data, begun or {}))
+        told, moved = (self._compared(data, each, begun or {}) for each in (answers, others))
+        noise = (long_run.AMPLIFIED * errors(t.wanted, m.wanted, t.unit) for t, m in zip(told, moved, strict=True))
+        if first_beyond(told, [np.fmax(self._bounds.same, each) for each in noise]) is not None:
+            return False
+        apart = first_beyond(told, self._bounds.other)
+        if apart is not None:
+            raise long_run.imprecise(apart, self._bounds.other)
+        self._worst = max(self._worst, *(float(each.errors.max()) for each in told))
+        return True
 
     def _compared(self, data: Data, answers: Sequence[Answer], begun: Data) -> list[Compared]:
         """Every output and state at each step, from the engine and from the original."""
@@ -163,11 +183,11 @@ class _Comparison:
             return ModelRefused(f"{explanation.mixing(node)} ({said})", name_of(node))
         largest = max(apart.error, self._largest(batch)) if apart.error < self._bounds.other else apart.error
         if largest < self._bounds.other:
-            return ModelRefused(
+            return Imprecise(
                 explanation.rounding(f"{said}; over {max(_LENGTHS)} steps it is never more than {largest:.2g}")
             )
         if grown >= apart.error:
-            return ModelRefused(explanation.growing_rounding(said, noise))
+            return Imprecise(explanation.growing_rounding(said, noise))
         if apart.step == 0:
             return ModelRefused(
                 "one step of it does not give what the whole file gives, from the first step on. Its state goes a way "

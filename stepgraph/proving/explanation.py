@@ -24,6 +24,15 @@ def rounding(said: str) -> str:
     )
 
 
+def last_digits(said: str) -> str:
+    return (
+        "this network makes so much of the last digits of its numbers that its own answers are not sure. Reading "
+        "proves each step; the difference is rounding, as the file moves as far from itself where only these digits "
+        "are changed. Let it take no large numbers from one another, and scale what goes in and comes out to about 1 "
+        f"({said})"
+    )
+
+
 def growing_rounding(said: str, noise: float) -> str:
     """`noise`: how far the answers and states move if the inputs move by a millionth of themselves."""
     return (

@@ -18,6 +18,9 @@ def told(refused: ModelRefused, finding: Finding | None) -> ModelRefused:
     if finding and COUNTED in finding.words:
         return ModelRefused(f"{finding}, and a step of a stream has none. {_COUNT_INSTEAD} ({refused})", finding.node)
     vague = refused.node is None
+    if finding and finding.kind == "mixes" and vague and str(finding) not in str(refused):
+        words = f"{finding}, so this model cannot answer a stream. {explanation.ADVICE} ({refused})"
+        return ModelRefused(words, finding.node)
     if finding is None or (finding.kind == "unknown" and not vague) or str(finding) in str(refused):
         return refused
     return ModelRefused(f"{refused}. Read from the graph: {finding}", refused.node or finding.node)

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from stepgraph.errors import ModelRefused, StepFailed
-from stepgraph.proving import difference
+from stepgraph.errors import Imprecise, ModelRefused, StepFailed
+from stepgraph.proving import difference, explanation
+from stepgraph.proving.diagnosis import Bounds
 from stepgraph.proving.difference import Compared, Difference, errors
 from stepgraph.proving.hints import Hints
 from stepgraph.proving.reference import Data, Reference, begin, sequences, size
@@ -34,57 +35,90 @@ _WHOLE = (-100, -7, -1, 0, 1, 2, 7, 100)  # numbers for inputs of a type of whol
 _NUMBERS = 4096  # of a row are compared over so many steps; the shorter sequences compare all
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """The first difference that is too large, if there is one; over how many steps; and the largest that is not.
+
+    `rounding`: moving the file's last digits leads it as far from itself.
+    """
+
+    apart: Difference | None
+    steps: int
+    largest: float = 0.0
+    rounding: bool = False
+
+
 def first_beyond(
-    reference: Reference, facts: Facts, engine: Engine, found: Hints, same: float, *, few: bool = False
-) -> tuple[Difference | None, int]:
+    reference: Reference, facts: Facts, engine: Engine, found: Hints, bounds: Bounds, *, few: bool = False
+) -> Outcome:
     """The first difference in a long sequence that is more than `same`, and more than what rounding can grow to.
 
-    And how many steps were compared: fewer than `found.steps` where the original's own numbers say nothing any more. A
+    Fewer steps than `found.steps` are compared where the original's own numbers say nothing any more. A
     file that answers once for all steps is run for `few` lengths, if it is known to be local; one with heavy weights is
-    then run for one sequence, of some hundred steps up to half a GiB, and further only as its constants reach.
+    then run for one sequence, of some hundred steps up to half a GiB, and further only as its constants reach. What is
+    known to be local may also be as far apart as moving its last digits makes it, up to `other`.
     """
     data = rows(reference, facts, engine if few else None, found)
     begun = _begun(reference, facts, data, found.thresholds)
-    apart, told, asked = None, 0, Asked(_FEWER if few else _PREFIXES)
+    told, asked = Outcome(None, 0), Asked(_FEWER if few else _PREFIXES, digits=bounds.other if few else 0.0)
     for states in (begun, {}) if begun else ({},):  # what rounding hides from the one beginning shows from the other
         answers = engine.run(data, begin(engine.graph, size(data)[1], states), trace=False).outputs
-        apart, end = first_apart(reference, facts, data, answers, same, replace(asked, begun=states))
-        told = max(told, end)
-        if apart is not None or told == size(data)[0]:
+        now = first_apart(reference, facts, data, answers, bounds.same, replace(asked, begun=states))
+        told = replace(now, steps=max(told.steps, now.steps), largest=max(told.largest, now.largest))
+        if told.apart is not None or told.steps == size(data)[0]:
             break
-    return apart, told
+    return told
 
 
 @dataclass(frozen=True)
 class Asked:
     """What to run the file for: the answers to so many prefixes, where it answers once; or the last step alone.
 
-    From zeros, or from the states `begun`.
+    From zeros, or from the states `begun`. Differences of up to `digits` are told from what its last digits make.
     """
 
     prefixes: int = _PREFIXES
     last: bool = False
+    digits: float = 0.0
     begun: Data = field(default_factory=dict)
 
 
 def first_apart(
     reference: Reference, facts: Facts, data: Data, answers: Mapping[str, np.ndarray], same: float, asked: Asked
-) -> tuple[Difference | None, int]:
+) -> Outcome:
     """As `first_beyond`, of answers [T, B, ...row] to these steps from a new sequence's state on."""
     compared = [
         Compared(f"output '{port.name}'", steps, _some(values), _some(answers[port.name][steps]), port.unit)
         for port, steps, values in wanted(reference, facts, data, asked)
     ]
     end = min(map(_end, compared))
-    if difference.first_beyond([_until(end, each) for each in compared], same) is None:
-        return None, end
+    told = [_until(end, each) for each in compared]
+    if difference.first_beyond(told, same) is None:
+        return Outcome(None, end, _largest(told))
     otherwise = wanted(reference, facts, moved(data), replace(asked, begun=moved(asked.begun)))
-    others = (_some(values) for _, _, values in otherwise)
-    noise = [errors(c.wanted, o, c.unit, since_start=False) for c, o in zip(compared, others, strict=True)]
+    noise = _noise(compared, otherwise)
     end = min(end, *(_first(c, AMPLIFIED * each > _LOST) for c, each in zip(compared, noise, strict=True)))
     told = [_until(end, each) for each in compared]
     bounds = [np.fmax(same, AMPLIFIED * each[: len(t.steps)]) for each, t in zip(noise, told, strict=True)]
-    return difference.first_beyond(told, bounds), end
+    apart = difference.first_beyond(told, bounds)
+    if apart is None or not asked.digits:
+        return Outcome(apart, end, _largest(told))
+    noise = _noise(compared, wanted(reference.inexact(), facts, data, asked))
+    rounding = [np.fmax(b, AMPLIFIED * each[: len(b)]) for b, each in zip(bounds, noise, strict=True)]
+    most = [np.fmax(b, np.fmin(asked.digits, each)) for b, each in zip(bounds, rounding, strict=True)]
+    apart = difference.first_beyond(told, most)
+    return Outcome(apart, end, _largest(told), apart is not None and difference.first_beyond(told, rounding) is None)
+
+
+def _noise(
+    compared: Sequence[Compared], otherwise: Iterator[tuple[Port, Sequence[int], np.ndarray]]
+) -> list[np.ndarray]:
+    others = (_some(values) for _, _, values in otherwise)
+    return [errors(c.wanted, o, c.unit, since_start=False) for c, o in zip(compared, others, strict=True)]
+
+
+def _largest(told: Sequence[Compared]) -> float:
+    return max((float(each.errors.max(initial=0)) for each in told), default=0.0)
 
 
 def _some(y: np.ndarray) -> np.ndarray:
@@ -243,6 +277,11 @@ def _moved(x: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 def refusal(apart: Difference, mixing: str | None) -> ModelRefused:
     return ModelRefused(f"{mixing} ({said(apart)})" if mixing else said(apart))
+
+
+def imprecise(apart: Difference, most: float) -> Imprecise:
+    differs = f"{apart.what} differs by {apart.error:.2g} from the original file's at step {apart.step}"
+    return Imprecise(explanation.last_digits(f"{differs}; at most {most:.0e} is accepted"))
 
 
 def said(apart: Difference) -> str:

@@ -4,7 +4,9 @@ Runs the file's own operators with onnxruntime. Does not know what a step graph 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import onnx
@@ -12,6 +14,7 @@ import onnx
 from stepgraph.cells.operators import CellNode
 from stepgraph.graphs.graph import Graph
 from stepgraph.graphs.nodes import copied, return_too
+from stepgraph.proving import last_digits
 from stepgraph.rewriting import runnable
 from stepgraph.rewriting.ports import Facts
 from stepgraph.rewriting.stepgraph import PREFIX, StepGraph
@@ -49,14 +52,21 @@ class Answer:
 class Reference:
     """The original file, run for each step.
 
-    `model` is what runs: the file in operators that onnxruntime has, which also returns the states that `graph` keeps.
+    `model` is what the `runner` runs: the file in operators that onnxruntime has, which also returns the states that
+    `graph` keeps.
     """
 
     def __init__(self, original: Original, facts: Facts, graph: StepGraph) -> None:
         shown, self._ends = _showing_states(original.graph.model, original.cells, graph)
         self.model = runnable.runnable(shown)
         self._facts = facts
-        self._session = session.create(self.model)
+        self.runner = session.create(self.model)
+
+    def inexact(self) -> Self:
+        """The same with the last digits of its numbers moved."""
+        other = copy(self)
+        other.runner = session.create(last_digits.moved(self.model))
+        return other
 
     def answers(self, data: Data, begun: Data = _NOTHING) -> Iterator[Answer]:
         """After each step that has one; from zeros, or from the states `begun`, [B, ...row] by input."""
@@ -94,7 +104,7 @@ class Reference:
     def _answer(self, feeds: Data, batch: int) -> Answer:
         ports = (*self._facts.outputs, *(carried.returned for carried in self._facts.carried))
         names = list(dict.fromkeys((*(port.name for port in ports), *self._ends.values())))
-        values = dict(zip(names, session.run(self._session, names, feeds), strict=True))
+        values = dict(zip(names, session.run(self.runner, names, feeds), strict=True))
         states: dict[tuple[int | None, str], np.ndarray] = {
             (None, c.given.name): c.returned.last(values[c.returned.name]) for c in self._facts.carried
         }
@@ -135,8 +145,8 @@ def _showing_states(
     model: onnx.ModelProto, cells: Sequence[CellNode], graph: StepGraph
 ) -> tuple[onnx.ModelProto, dict[tuple[int | None, str], str]]:
     """A copy that also returns how the cells end whose states the step graph keeps, and the names of those tensors."""
-    copy = copied(model)
-    nodes = {next(filter(None, node.output), ""): node for node in copy.graph.node}
+    shown = copied(model)
+    nodes = {next(filter(None, node.output), ""): node for node in shown.graph.node}
     ends = dict[tuple[int | None, str], str]()
     for columns in graph.state:
         if columns.layer is None:
@@ -147,5 +157,5 @@ def _showing_states(
         tensor = cell.operator.made(node, name) or f"{PREFIX}end/{columns.layer}/{columns.name}"
         cell.operator.make(node, name, tensor)
         ends[columns.layer, columns.name] = tensor
-    return_too(copy, ends.values())
-    return copy, ends
+    return_too(shown, ends.values())
+    return shown, ends

@@ -41,7 +41,8 @@ def prove(original: Original, facts: Facts, engine: Engine, window: Window, prov
         result = engine.run(data, state, trace=False)
         first = length - 1 if window.last else facts.lead
         _check_answered(window, result.outputs.get(ANSWERED), first)
-        apart, _ = long_run.first_apart(reference, facts, data, result.outputs, proved.tolerance, asked)
+        same = max(proved.tolerance, proved.max_error)  # more where rounding grows
+        apart = long_run.first_apart(reference, facts, data, result.outputs, same, asked).apart
         if apart is not None:
             raise ModelRefused(f"{long_run.said(apart)} of a window of {window.steps}")
         state = result.state.copy()

@@ -118,9 +118,10 @@ def _proof_text(proof: Proof) -> Iterator[str]:
         yield f"not proved for every length and value, as {proof.unread}"
     else:
         yield "proved for every length and value, by reading: each step is computed from itself and the states"
-    best, most = _error(proof.max_error), f"{proof.tolerance:.0e}"
+    most = "and more where its own last digits lead as far" if proof.by_rounding else "is accepted"
     text = (
-        f"agrees with the original file in all of {proof.steps} steps: largest error {best}, at most {most} is accepted"
+        f"agrees with the original file in all of {proof.steps} steps: largest error {_error(proof.max_error)}, "
+        f"at most {proof.tolerance:.0e} {most}"
     )
     if proof.rounding is None:
         yield f"tried: {'before its weights were made narrower, ' if proof.narrowed else ''}{text}"

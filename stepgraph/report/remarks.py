@@ -49,6 +49,8 @@ def remarks(loaded: LoadedModel) -> Iterator[str]:
 def _of_proof(proof: Proof) -> Iterator[str]:
     if proof.objection:
         yield proof.objection
+    if proof.by_rounding:
+        yield proof.by_rounding
     if proof.narrowed:
         yield proof.narrowed.said
 

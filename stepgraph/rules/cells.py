@@ -61,12 +61,19 @@ def _check_lengths(lengths: Value | None) -> None:
 
 
 def _start(value: Value) -> frozenset[str]:
-    """The states of the interface that a cell starts from; else it starts from what is the same for all."""
+    """The states of the interface that a cell starts from; else it starts from what is the same for all.
+
+    Or from what the first step computes, of itself or of an input beside the sequence.
+    """
     if value.given:
         return value.given
     if value.live and value.last and value.back != inf:
         raise mixes("starts from the last step of the sequence, which has not come yet")
-    if value.live or (value.varies and "sequences" not in value.varies):
+    if value.live and value.back == inf and value.ahead > 1:
+        raise mixes("starts from more than the first step of the sequence, and the others have not come yet")
+    if value.timed or (value.live and value.far and value.back != inf):
+        raise unknown("starts from a state that depends on the data")
+    if value.varies and "sequences" not in value.varies:
         raise unknown("starts from a state that depends on the data")
     return frozenset()
 

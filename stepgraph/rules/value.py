@@ -155,6 +155,8 @@ def joined(values: Iterable[Value], axes: Axes) -> Value:
     if last and times:
         first = any(value.back == inf for value in live)
         raise mixes(f"uses the value of the {'first' if first else 'last'} step at every step")
+    if len({value.back == inf for value in live if value.last}) > 1:
+        raise mixes("relates the first step of a sequence to its last")
     reaches = [moved(value, times[0]) if times else (value.back, value.ahead) for value in live]
     back, ahead = max(0, *(b for b, _ in reaches)), max(0, *(a for _, a in reaches))
     reaching = next((value.reaching for value in live if value.reaching), None)
@@ -171,6 +173,8 @@ def broadcast(values: Sequence[Value]) -> Axes:
     Raises:
         Found: it cannot be told for every number of steps.
     """
+    if len(values) == 1:
+        return values[0].axes
     rank = max(len(value.axes) for value in values)
     return tuple(_together(values, i - rank) for i in range(rank))
 

@@ -120,6 +120,10 @@ REFUSED: dict[str, tuple[Callable[[], Around], str]] = {
         lambda: Around(after=lambda y: torch.softmax(y, 1)),
         r"\(Softmax\) mixes steps .*: it weighs all steps",
     ),
+    "a row less its mean over time, by its deviation": (
+        lambda: Around(before=lambda x: (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True)),
+        r"^node '/ReduceMean' \(ReduceMean\) averages over all steps, so this model cannot answer a stream",
+    ),
     "a mean over time": (
         lambda: Around(after=lambda y: y.mean(1)),
         rf"\(ReduceMean\) mixes steps .*: it takes the mean over all steps of a sequence\. .*{WITH_STATE}",

@@ -49,6 +49,16 @@ class OfTheFirstStep(Net):
         return self.cell(x, torch.tanh(self.first(x[:, 0]))[None])[0]
 
 
+class OfTheSecondStep(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cell(x, torch.tanh(self.first(x[:, 1]))[None])[0]
+
+
+class OfBothEnds(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cell(x, torch.tanh(self.first(x[:, 0] + x[:, -1]))[None])[0]
+
+
 class OfAllSteps(Net):
     def forward(self, x: Tensor) -> Tensor:
         return self.cell(x, torch.tanh(self.first(x.mean(1)))[None])[0]
@@ -72,6 +82,7 @@ def check(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
     assert {name: port.row for name, port in ports.items()} == shapes
     assert "what the first step computes" in [state.start for state in state_homes.states(loaded)]
     assert "layer 0 starts from what the first step" in " ".join(remarks.remarks(loaded))
+    assert not loaded.proof.unread
 
 
 def test_a_captioner_starts_from_its_image(tmp_path: Path) -> None:
@@ -87,6 +98,20 @@ def test_a_start_is_computed_from_an_input_beside_the_sequence(net: nn.Module, e
 
 def test_a_start_is_computed_from_the_first_step(export: Export) -> None:
     check(export(OfTheFirstStep(), (torch.zeros(BATCH, 5, INPUTS),), "x", "y", SEQUENCE), {"x": (INPUTS,)})
+
+
+@pytest.mark.parametrize(
+    ("net", "why"),
+    [
+        (OfTheSecondStep(), r"\(GRU\) starts from more than the first step of the sequence, and the others"),
+        (OfBothEnds(), r"starts from the last step of the sequence, which has not come yet"),
+    ],
+    ids=["second", "both ends"],
+)
+def test_a_start_that_needs_a_later_step_is_refused_for_that(net: nn.Module, why: str, export: Export) -> None:
+    path = export(net, (torch.zeros(BATCH, 5, INPUTS),), "x", "y", SEQUENCE)
+    with pytest.raises(ModelRefused, match=why):
+        load(path, 4, 1.0)
 
 
 def test_a_start_that_needs_all_steps_is_refused_for_the_node_that_mixes_them(export: Export) -> None:

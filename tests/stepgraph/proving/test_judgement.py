@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from server.operations import check
@@ -107,3 +108,46 @@ def test_rows_that_may_influence_each_other_where_no_run_shows_it_run_one_by_one
     assert model.engine.largest == 1
     assert "rows of a batch may influence each other" in str(model.facts.alone)
     assert model.proof.unread == ""
+
+
+def less_its_average(offset: float) -> Callable[[Writer, str], str]:
+    """What differs from the average of the last 500 steps, of numbers that are all near `offset`."""
+
+    def add(g: Writer, y: str) -> str:
+        z = g.transpose(g.op("Add", y, g.constant(np.full(1, offset, np.float32))), 1, 2, 0)
+        mean = g.op("AveragePool", z, kernel_shape=[500], pads=[499, 0])
+        return g.transpose(g.op("Sub", z, mean), 2, 0, 1)
+
+    return add
+
+
+def test_what_is_proved_may_be_as_far_from_its_file_as_the_files_own_last_digits_lead_and_that_is_said(
+    tmp_path: Path,
+) -> None:
+    path = written(tmp_path, less_its_average(300.0))
+    model = loaded(path)
+    assert model.proof.unread == ""
+    assert 1e-5 < model.proof.max_error < 1e-3
+    (remark,) = remarks.remarks(model)
+    assert remark.startswith(f"answers or states differ from the file's by up to {model.proof.max_error:.1e}")
+    assert "at most 1e-05 and more where its own last digits lead as far" in " ".join(str(checked(path)).split())
+
+
+def test_what_rounding_keeps_from_being_proved_is_refused_for_that_and_not_for_another_reading(tmp_path: Path) -> None:
+    g = Writer()
+    x = g.input(["batch", "time", INPUTS])
+    g.output(g.transpose(less_its_average(1e6)(g, g.transpose(x, 1, 0, 2)), 1, 0, 2), ["batch", "time", INPUTS])
+    onnx.save(g.model(), tmp_path / "model.onnx")
+    with pytest.raises(ModelRefused, match="rounding") as refused:
+        loaded(tmp_path / "model.onnx")
+    assert refused.value.node is None
+
+
+def test_the_largest_error_that_is_told_is_that_of_the_long_sequence_too(tmp_path: Path) -> None:
+    path = written(tmp_path, less_its_average(100.0))
+    model = loaded(path)
+    x = np.random.default_rng(1).standard_normal((300, 1, INPUTS), np.float32)
+    (wanted,) = onnxruntime.InferenceSession(path).run(None, {model.graph.inputs[0].name: x})
+    got = model.engine.run({model.graph.inputs[0].name: x}, model.graph.start(1), trace=False).outputs
+    error = float(np.abs(next(iter(got.values())) - wanted).max())
+    assert error / 4 < model.proof.max_error <= 1e-5 or model.proof.by_rounding

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import onnx
 import pytest
@@ -14,9 +13,6 @@ from stepgraph.proving import long_run
 from stepgraph.proving.hints import STEPS, Hints
 from tests.onnx_writer import Layer
 from tests.recurrent_graphs import Graph, write
-
-if TYPE_CHECKING:
-    from stepgraph.proving.difference import Difference
 
 FILE = Path(__file__).parents[2] / "models" / "made" / "torch-dynamo" / "lstm.onnx"
 
@@ -58,10 +54,10 @@ def test_where_rounding_hides_the_end_of_a_sequence_from_random_states_one_from_
     """The gate of this cell is closed for a hundred steps, and then lets out what rounding had left in the state."""
     first_apart, ends = long_run.first_apart, list[tuple[bool, int]]()
 
-    def noted(*given: object) -> tuple[Difference | None, int]:
-        apart, end = first_apart(*given)  # type: ignore[arg-type]
-        ends.append((bool(given[-1].begun), end))  # type: ignore[attr-defined]
-        return apart, end
+    def noted(*given: object) -> long_run.Outcome:
+        outcome = first_apart(*given)  # type: ignore[arg-type]
+        ends.append((bool(given[-1].begun), outcome.steps))  # type: ignore[attr-defined]
+        return outcome
 
     monkeypatch.setattr(long_run, "first_apart", noted)
     cell = Layer("GRU", activations=("HardSigmoid", "Sigmoid"), scale=0.3)

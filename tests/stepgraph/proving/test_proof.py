@@ -278,16 +278,26 @@ def _saved(model: onnx.ModelProto, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("factor", [600.0, 3000.0])
-def test_a_network_that_loses_digits_is_refused_for_its_rounding_and_no_node_is_blamed(
+def test_a_network_that_loses_digits_is_served_with_its_error_if_reading_proves_it(
     factor: float, tmp_path: Path
 ) -> None:
-    """The sine of something large has few of its digits: answers differ by more than is accepted, and not by much."""
+    """The sine of something large has few of its digits: answers differ by more than usual, and not by much."""
     g = Writer()
     _, _, outputs = started(g)
     large = g.op("Mul", outputs["Y"], g.constant(np.full(1, factor, np.float32)))
     g.output(g.op("Sin", large), ["time", 1, "batch", HIDDEN])
-    said = r"so small a difference is rounding.* over 13 steps it is never more than"
-    with pytest.raises(ModelRefused, match=said) as refused:
+    proof = loaded(g.model(), tmp_path).proof
+    assert not proof.unread
+    assert proof.tolerance < proof.max_error < 1e-3
+    assert f"by up to {proof.max_error:.1e}, more than the usual" in proof.by_rounding
+
+
+def test_a_network_that_loses_most_digits_is_refused_for_its_rounding_and_no_node_is_blamed(tmp_path: Path) -> None:
+    g = Writer()
+    _, _, outputs = started(g)
+    large = g.op("Mul", outputs["Y"], g.constant(np.full(1, 1e5, np.float32)))
+    g.output(g.op("Sin", large), ["time", 1, "batch", HIDDEN])
+    with pytest.raises(ModelRefused, match=r"the difference is rounding.* at most 1e-03 is accepted") as refused:
         loaded(g.model(), tmp_path)
     assert refused.value.node is None
 
