@@ -86,9 +86,8 @@ def main(gib: float) -> None:
             now = mib(server.process.pid, "VmRSS")
             own = watch.most.pop(server.process.pid)
         print(f"{size:.2f} GiB, looked at in {max(watch.most.values()) / 1024 / size:.1f} times its size")
-        print(
-            f"the server took {own / 1024 / size:.1f} times its size at most, and {now / 1024 / size:.1f} while it streamed"
-        )
+        most, after = (each / 1024 / size for each in (own, now))
+        print(f"the server took {most:.1f} times its size at most, and {after:.1f} after it had streamed")
         (wanted,) = onnxruntime.InferenceSession(path).run(None, {"x": x[np.newaxis]})
         print(f"{STEPS} steps: at most {np.abs(got - wanted[0]).max():.1e} from the file's answers", flush=True)
 
