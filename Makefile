@@ -46,7 +46,7 @@ test-real: $(READY) ## serve models that others published (downloads some 100 MB
 
 test-recipes: $(READY) ## train every recipe as it stands to the figure of its docstring; writes docs/recipes.md (half an hour)
 	rm -rf .recipes
-	$(BIN)/python -m pytest tests/recipes
+	$(BIN)/python -m pytest -o faulthandler_timeout=0 tests/recipes # a recipe may take more than five minutes
 
 hold: $(READY) ## an hour of kills, floods and fuzzed messages, every answer compared (HOLD_MINUTES=60)
 	$(BIN)/python -m tests.hold

@@ -8,6 +8,7 @@ from itertools import chain
 
 from tidegate.cli.table import BadTable, RowMaker, Table
 from tidegate.columns.known_ahead import Placed
+from tidegate.columns.numbers import is_number
 
 _DELIMITERS = ",;\t|"
 _OPEN = 100  # lines that a quoted cell may go on for
@@ -42,9 +43,9 @@ class CsvTable:
         except BadTable as error:
             if names[0].startswith(("{", "[")):
                 raise BadTable(f"{error}; if it is JSON, say --input json") from None
-            if not any(map(_is_number, names)):
+            if not any(map(is_number, names)):
                 raise
-            odd = next(name for name in names if name and not _is_number(name))
+            odd = next(name for name in names if name and not is_number(name))
             raise BadTable(f"{error}; it was taken for the names of columns, because '{odd}' is no number") from None
 
     def _whole(self, numbered: Iterable[tuple[int, str]], delimiter: str, width: int) -> Iterator[Placed]:
@@ -94,7 +95,7 @@ def _names(cells: Sequence[str]) -> list[str]:
 def _is_row(cells: Sequence[str]) -> bool:
     """Whether the first line of a table is a row and no header: it holds numbers, and perhaps empty cells."""
     given = [cell for cell in cells if cell]
-    return bool(given) and all(map(_is_number, given))
+    return bool(given) and all(map(is_number, given))
 
 
 def _delimiter(line: str) -> str:
@@ -111,11 +112,3 @@ def _is_open(line: str) -> bool:
     except csv.Error as error:
         return "unexpected end of data" in str(error)
     return False
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True

@@ -27,6 +27,15 @@ def read_number(text: str, delimiter: str = "") -> float:
     return float(number)
 
 
+def is_number(text: str) -> bool:
+    """Whether Python writes a number so."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def text_of(given: object) -> str:
     """A value as a table of texts writes it."""
     if isinstance(given, bool | np.bool_):

@@ -28,8 +28,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
 HEAD = """# Recipes
 
 What each recipe is, what its paper reports, how ours differs, and what ours reaches: trained by `make test-recipes` on
-one core, every figure measured on sequences that training never saw, one seed. This page is written by
-`python -m training.recipes.full`.
+one core, every figure measured on sequences that training never saw, one seed. The same seed gives the same figures on
+one kind of processor; on another kind the last bits of sums differ, and after hundreds of steps so do the figures. This
+page is written by `python -m training.recipes.full`.
 """
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from tidegate.columns.numbers import is_number
 from training.errors import DataError
 from training.tabular.looking.clock import clock_of, is_part
 
@@ -118,15 +119,6 @@ def require_column(rows: Rows, name: str) -> None:
         bare = any(is_number(each) for each in rows.columns)
         header = "; is its first line a row? Write the columns' names above it" if bare else ""
         raise DataError(f"{rows.name} has no column {name!r}; it has {', '.join(rows.columns)}{header}")
-
-
-def is_number(text: str) -> bool:
-    """Whether a text is a number."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def goal_of(rows: Rows, targets: tuple[str, ...], asked: Asked) -> tuple[Goal, str]:
