@@ -164,3 +164,11 @@ def test_a_word_that_is_no_command_is_answered_with_the_commands(
     monkeypatch.setattr("sys.argv", ["server", "serve"])
     assert main() == 2
     assert "no command 'serve'; expected check, doctor, settings, store, token" in capsys.readouterr().err
+
+
+def test_by_default_no_owner_and_no_address_may_have_all_there_is_of_anything() -> None:
+    settings = Settings()
+    assert 0 < settings.share_of(settings.most_streams) < settings.most_streams
+    assert 0 < settings.max_per_owner < settings.max_sequences
+    assert 0 < settings.max_per_address < settings.max_sequences
+    assert 0 < settings.max_parked_per_owner < settings.max_parked

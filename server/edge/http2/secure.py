@@ -63,6 +63,7 @@ class SecureTransport(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """See asyncio.Protocol."""
         self._connection.connection_lost(error)
+        del self._connection  # they refer to each other, and what OpenSSL takes is large
 
     def pause_writing(self) -> None:
         """See asyncio.Protocol."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ROOM = frames.WINDOW  # bytes of a stream that may be unread at this side
 LOW = ROOM // 2  # so little room is left to the client that it is told of more
+_COPIED = 2**14  # bytes of a message that are sent in a frame with its prefix, where they have to wait
 _PREFIX = 5  # bytes before each message: whether it is compressed, and its size
 
 _RESOURCE_EXHAUSTED, _INTERNAL = 8, 13
@@ -207,7 +208,10 @@ class CallStream:
         self.respond()
         if self.waiting is None:
             self.waiting = deque()
-        self.waiting.append(memoryview(b"\0" + U32.pack(len(message)) + message))
+        whole = len(message) < _COPIED
+        self.waiting.append(memoryview(b"\0" + U32.pack(len(message)) + (message if whole else b"")))
+        if not whole:  # as it is: the same list of models waits for many
+            self.waiting.append(memoryview(message))
         self._drain()
 
     def respond(self) -> None:

@@ -93,6 +93,19 @@ def test_a_client_that_does_not_read_is_sent_no_more_than_its_window_and_then_al
     assert call.is_gone
 
 
+def test_the_same_large_answer_that_waits_for_many_is_there_once() -> None:
+    wired, answer = Wired(), bytes(2**18)
+    numbers = [wired.call() for _ in range(5)]
+    for call in wired.calls:
+        call.stream.send(answer)
+    wired.exchange()
+    assert [call.stream.waiting[-1].obj is answer for call in wired.calls if call.stream.waiting] == [True] * 5
+    received = dict.fromkeys(numbers, b"")
+    while any(parts := {number: wired.data(number) for number in numbers}.values()):
+        received = {number: received[number] + part for number, part in zip(numbers, parts, strict=True)}
+    assert set(received.values()) == {message(answer)}
+
+
 def test_a_stream_is_writable_again_once_all_that_waited_has_left() -> None:
     wired = Wired()
     number = wired.call()

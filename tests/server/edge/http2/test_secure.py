@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import ssl
 from contextlib import asynccontextmanager, suppress
@@ -13,6 +14,8 @@ import grpc
 import pytest
 
 from server.edge.certificates import Certificates, Files
+from server.edge.http2.connection import Connection
+from server.edge.http2.secure import SecureTransport
 from server.edge.http2.server import Http2Server, Options
 from tests.security.certificates import Authority
 from tests.server.edge.http2 import openssl
@@ -283,3 +286,24 @@ async def test_another_handshake_on_the_same_connection_is_not_begun(authority: 
         while await tls.read():  # OpenSSL gives up where the server does not want one
             pass
         await ended(server)
+
+
+async def test_a_connection_that_has_ended_leaves_without_the_collector_of_cycles(authority: Authority) -> None:
+    async with serving(Certificates(authority.files())) as (port, server):
+        gc.collect()
+        gc.disable()
+        try:
+            context = ssl.create_default_context(cafile=str(authority.file))
+            context.set_alpn_protocols(["h2"])
+            for tls in (context, None):  # one that has shaken hands, and one that never does
+                reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
+                writer.write(PREFACE)
+                await reader.read(1)
+                writer.transport.abort()
+            while server._connections:
+                await server._fewer.wait()
+                server._fewer.clear()
+            await asyncio.sleep(0)
+            assert not [each for each in gc.get_objects() if type(each) in (SecureTransport, Connection)]
+        finally:
+            gc.enable()
