@@ -18,7 +18,7 @@ Sends a table through a new sequence, one step for each row, and prints each ans
 The table is a CSV, JSON, Parquet or NumPy .npy file, or standard input (-, the default): CSV; JSON with --input json.
 With names, the model's columns are found by them in any order, and others are left out; without names, they stand in
 the order of `describe`. JSON is an object in each line, or an array of them; what one lacks is an empty cell. Parquet
-needs DuckDB (pip install duckdb).
+needs DuckDB or PyArrow (pip install duckdb).
 
 In a terminal the answers are drawn: each unit's gates as o (open, > 0.9), - (closed, < 0.1) or a shade between, its
 cell and hidden state as a bar or a mark. In a pipe they are CSV: step, the outputs, and the trace in columns like

@@ -1,11 +1,13 @@
 """The rows of a JSON or Parquet file: values by the names of their columns. What a row lacks is an empty cell.
 
-JSON is an object in each line, which are read as they come, or an array of them. Parquet is read by DuckDB, which the
-client does not require.
+JSON is an object in each line, which are read as they come, or an array of them. Parquet is read by DuckDB or
+PyArrow, neither of which the client requires.
 """
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from importlib import import_module
 from itertools import chain
 from typing import Any
 
@@ -41,6 +43,8 @@ def _table(records: Iterator[Record], maker: RowMaker) -> Table:
 
 
 def _cell(value: object) -> object:
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value.astimezone(UTC)  # as training takes times of Parquet, which have no wall clock of their own
     return "" if value is None else value
 
 
@@ -72,19 +76,29 @@ def _record(place: str, value: object, maker: RowMaker) -> Record:
 
 
 def _parquet(path: str, maker: RowMaker) -> Iterator[Record]:
-    try:
-        import duckdb  # noqa: PLC0415 - the client does not require it
-    except ImportError:
-        remedy = "install it with pip install duckdb, or write the table as CSV or JSON lines"
-        raise maker.bad(f"Parquet is read by DuckDB, which is not installed; {remedy}") from None
-    try:
-        with duckdb.connect() as database:
-            database.execute("set timezone = 'UTC'")  # a time that is an instant is one of UTC, as in training
-            answer = database.execute("select * from read_parquet(?)", [path])
-            names = [str(column[0]) for column in answer.description or ()]
-            row = 0
-            while block := answer.fetchmany(_AT_ONCE):
-                for row, cells in enumerate(block, row + 1):  # noqa: B020 - it goes on counting
-                    yield f"row {row}", dict(zip(names, cells, strict=True))
-    except duckdb.Error as error:
-        raise maker.bad(f"this is no Parquet ({str(error).splitlines()[0]})") from None
+    for name, error, read in (("duckdb", "Error", _by_duckdb), ("pyarrow", "ArrowException", _by_pyarrow)):
+        try:
+            library = import_module(name)
+        except ImportError:
+            continue
+        try:
+            yield from ((f"row {row}", record) for row, record in enumerate(read(library, path), 1))
+        except getattr(library, error) as wrong:
+            raise maker.bad(f"this is no Parquet ({str(wrong).splitlines()[0]})") from None
+        return
+    remedy = "pip install duckdb, or write the table as CSV or JSON lines"
+    raise maker.bad(f"Parquet is read by DuckDB or PyArrow, and neither is installed; {remedy}")
+
+
+def _by_duckdb(duckdb: Any, path: str) -> Iterator[Mapping[str, Any]]:  # noqa: ANN401 - a library
+    with duckdb.connect() as database:
+        answer = database.execute("select * from read_parquet(?)", [path])
+        names = [str(column[0]) for column in answer.description]
+        while block := answer.fetchmany(_AT_ONCE):
+            yield from (dict(zip(names, cells, strict=True)) for cells in block)
+
+
+def _by_pyarrow(_: Any, path: str) -> Iterator[Mapping[str, Any]]:  # noqa: ANN401 - a library
+    with import_module("pyarrow.parquet").ParquetFile(path) as file:
+        for batch in file.iter_batches(_AT_ONCE):
+            yield from batch.to_pylist()

@@ -159,21 +159,42 @@ def test_json_that_is_taken_for_csv_is_said_to_need_the_option() -> None:
         table('{"left": 1, "right": 2}\n')
 
 
-def test_parquet_needs_duckdb_and_without_it_is_told_what_to_do(
+def test_parquet_needs_a_library_and_without_one_is_told_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, nothing = tmp_path / "t.parquet", io.TextIOWrapper(io.BytesIO())
-    duckdb.sql('select * from (values (1, 2), (3, 4)) t("left", "right")').write_parquet(str(path))
-    np.testing.assert_array_equal(list(read(str(path), nothing, TOY).rows), [[1, 2], [3, 4]])
-    duckdb.sql('select 1 as "left", null::int as "right"').write_parquet(str(path))
+    path, nothing = str(tmp_path / "t.parquet"), io.TextIOWrapper(io.BytesIO())
+    duckdb.sql("select 1").write_parquet(path)
+    for library in ("duckdb", "pyarrow"):
+        monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(
+        BadTable, match=r"t\.parquet: Parquet is read by .* installed; pip install duckdb, or write the"
+    ):
+        read(path, nothing, TOY)
+
+
+@pytest.mark.parametrize("library", ["duckdb", "pyarrow"])
+def test_parquet_is_read_with_its_names_and_instants_are_taken_in_utc(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    pytest.importorskip(library)
+    if library == "pyarrow":
+        monkeypatch.setitem(sys.modules, "duckdb", None)
+    path, nothing = str(tmp_path / "t.parquet"), io.TextIOWrapper(io.BytesIO())
+    duckdb.sql('select * from (values (1, 2.0), (3, 4)) t("left", "right")').write_parquet(path)
+    np.testing.assert_array_equal(list(read(path, nothing, TOY).rows), [[1, 2], [3, 4]])
+    legend = read_legend({"features": ["hour"], "calendar": {"hour": "hour"}, "timestamp": "at"}, "x", (1,))
+    for zone in ("Asia/Tokyo", "UTC"):
+        with duckdb.connect() as database:
+            database.execute(f"set timezone = '{zone}'")
+            database.sql("select timestamptz '2024-01-31 13:00:00+02' as at").write_parquet(path)
+        rows = read(path, nothing, Rows([Input("x", (1,), False, legend)])).rows
+        assert next(rows).tolist() == [11]
+    duckdb.sql('select 1 as "left", null::int as "right"').write_parquet(path)
     with pytest.raises(BadTable, match=r"t\.parquet: row 1: column 'right' holds '', and a number was expected"):
-        list(read(str(path), nothing, TOY).rows)
-    path.write_text("left,right\n1,2\n")
+        list(read(path, nothing, TOY).rows)
+    Path(path).write_text("left,right\n1,2\n")
     with pytest.raises(BadTable, match=r"t\.parquet: this is no Parquet"):
-        read(str(path), nothing, TOY)
-    monkeypatch.setitem(sys.modules, "duckdb", None)
-    with pytest.raises(BadTable, match="not installed; install it with pip install duckdb, or write the table as CSV"):
-        read(str(path), nothing, TOY)
+        read(path, nothing, TOY)
 
 
 def test_columns_of_several_inputs_stand_one_after_the_other() -> None:

@@ -91,10 +91,12 @@ def test_what_is_known_ahead_makes_forecasts_better_that_nothing_else_could(know
     assert errors[True] < 0.4 * errors[False]
 
 
+@pytest.mark.parametrize("series", [("shop",), ("shop", "town")])
 def test_the_very_table_is_read_ahead_by_the_client_and_gives_the_rows_that_were_learnt_from(
-    known_table: Callable[..., Table], promotions: str
+    known_table: Callable[..., Table], promotions: str, series: tuple[str, ...]
 ) -> None:
-    task = known_table(known=("promotion", "kind")).task()
+    task = known_table(known=("promotion", "kind"), series=series).task()
+    assert task.look.grid.names == (("a", "b") if series == ("shop",) else ("a, Ulm", "b, Bonn"))
     entry = metadata_of(task)
     assert entry["ahead"] == {"promotion_in_1": 1, "promotion_in_3": 3, "kind_in_1": 1, "kind_in_3": 3}
     assert entry["time_step"] == "3600000000 microseconds"
