@@ -63,9 +63,11 @@ def pytest_configure() -> None:
     """Puts right what the environment may say and tests cannot do with.
 
     A shell's background job begins with SIGINT ignored, under nohup SIGHUP too: so would what a test is to stop. Where
-    no bytecode is written, each of the hundreds of interpreters that tests start compiles all that it imports.
+    no bytecode is written, each of the hundreds of interpreters that tests start compiles all that it imports. Threads
+    of torch (OpenMP) spin while they wait for one another, most of all where more workers run than there are cores.
     """
     gc.disable()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch is not imported yet
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
