@@ -96,7 +96,8 @@ def _check(model: onnx.ModelProto) -> None:
     copy = copied(model)
     weights.as_inputs(copy)
     for output in copy.graph.output:
-        output.type.tensor_type.shape.SetInParent()
+        if output.type.WhichOneof("value") in (None, "tensor_type"):
+            output.type.tensor_type.shape.SetInParent()
     onnx.checker.check_model(copy)
 
 

@@ -65,6 +65,11 @@ class Graph:
         known = self._initializers.get(name)
         return helper.tensor_dtype_to_np_dtype(known.data_type if known else self._types[name].elem_type)
 
+    def known_dtype(self, name: str) -> np.dtype | None:
+        """As `dtype`; None where it cannot be inferred."""
+        known = name in self._initializers or (name in self._types and self._types[name].elem_type)
+        return self.dtype(name) if known else None
+
     def value(self, name: str) -> np.ndarray | None:
         """A tensor's value, not to be changed; None if it depends on an input."""
         if name not in self._values:

@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
+from onnx import helper
 
 from stepgraph.errors import ModelRefused
 from stepgraph.file import sidecar
 from stepgraph.graphs.graph import MEASURING, Graph
-from stepgraph.graphs.nodes import captured, copied, reachable, refill
+from stepgraph.graphs.nodes import attributes, captured, copied, reachable, refill
 from stepgraph.rewriting.ports import Facts
 
 _ROUNDING = frozenset({"Ceil", "Floor", "Round"})
@@ -51,11 +52,18 @@ def on_their_grid(facts: Facts, graph: Graph) -> Facts:
     return replace(facts, outputs=ports)
 
 
+def _cuts_off(node: onnx.NodeProto, graph: Graph) -> bool:
+    """Whether it makes whole numbers of others."""
+    if node.op_type != "Cast" or helper.tensor_dtype_to_np_dtype(attributes(node)["to"]).kind not in "iu":
+        return False
+    return graph.known_dtype(node.input[0]) in (np.float16, np.float32, np.float64)
+
+
 def _unit(tensor: str, graph: Graph) -> float:
     unit = 1.0
     while tensor in graph.makers:
         node = graph.makers[tensor]
-        if node.op_type in _ROUNDING:
+        if node.op_type in _ROUNDING or _cuts_off(node, graph):
             return unit
         tensor = node.input[0] if node.input else ""
         if node.op_type in ("Div", "Mul"):

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.parser
 import onnxruntime
 import pytest
+from onnx import numpy_helper
 
 from stepgraph.errors import ModelRefused
 from stepgraph.file import servable
@@ -52,6 +54,107 @@ def test_it_is_served_with_the_numbers_of_the_untouched_file(name: str, toleranc
     wanted = whole(CASES / f"{name}.onnx", x)
     for output, got in streamed(loaded, x).items():
         np.testing.assert_allclose(got.astype(float), wanted[output].astype(float), atol=tolerance)
+
+
+GRU = """<ir_version: 9, opset_import: ["": 19, "ai.onnx.ml": 3]> g (float[batch, time, 4] x) => (OUT) {
+  turned = Transpose<perm = [1, 0, 2]>(x)
+  Y, last = GRU<hidden_size = 8>(turned, W, R)
+  flat = Squeeze(Y, one)
+  h = Transpose<perm = [1, 0, 2]>(flat)
+  BODY
+}"""
+ALL = "float[batch, time, n] y"
+CONSTANTS = {"one": np.array([1]), "hundred": np.float32(100), "scale": np.float32(0.01), "zero": np.uint8(128)}
+WORDS = onnx.helper.make_tensor("words", onnx.TensorProto.STRING, [2], [b"no", b"yes"])
+
+
+def written(folder: Path, body: str, out: str = ALL) -> Path:
+    """A file of the same kind as one of the cases, made for the test."""
+    model, random = onnx.parser.parse_model(GRU.replace("OUT", out).replace("BODY", body)), np.random.default_rng(0)
+    weights = {"W": random.standard_normal((1, 24, 4), np.float32), "R": random.standard_normal((1, 24, 8), np.float32)}
+    made = (numpy_helper.from_array(value, name) for name, value in (CONSTANTS | weights).items())
+    model.graph.initializer.extend([*made, WORDS])
+    onnx.save(model, folder / "model.onnx")
+    return folder / "model.onnx"
+
+
+GRIDS = {
+    "whole numbers of 16 bits": "s = Mul(h, hundred)  y = Cast<to = 5>(s)",
+    "rounded down": "s = Mul(h, hundred)  y = Floor(s)",
+    "two places behind the point": "s = Mul(h, hundred)  r = Round(s)  y = Div(r, hundred)",
+    "8 bits and their scale": "q = QuantizeLinear(h, scale, zero)  y = DequantizeLinear(q, scale, zero)",
+}
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_answers_on_a_grid_are_those_of_the_file_or_their_neighbours(grid: str, tmp_path: Path) -> None:
+    out = ALL.replace("float", "int16") if "16 bits" in grid else ALL
+    path = written(tmp_path, GRIDS[grid], out)
+    loaded = load(path, 4, 1.0)
+    (port,) = loaded.facts.outputs
+    unit = 0.01 if "places" in grid or "8 bits" in grid else 1.0
+    assert port.unit == pytest.approx(unit) or "8 bits" in grid, "these are proved without their rounding"
+    x = np.random.default_rng(0).standard_normal((2, STEPS, 4), np.float32)
+    wanted, got = whole(path, x)["y"].astype(float), streamed(loaded, x)["y"].astype(float)
+    assert np.abs(got - wanted).max() <= 1.001 * unit
+    assert np.isclose(got, wanted, atol=unit / 100).mean() > 0.99
+
+
+OF_NO_STEP = {
+    "a version": ("v = Constant<value_ints = [3]>()  y = Identity(h)", f"{ALL}, int64[1] v"),
+    "the size of a memory": ("v = Constant<value_float = 8.0>()  y = Identity(h)", f"{ALL}, float v"),
+    "the shape of the weights": ("v = Shape(R)  y = Identity(h)", f"{ALL}, int64[3] v"),
+}
+
+
+@pytest.mark.parametrize("kind", OF_NO_STEP)
+def test_whatever_belongs_to_no_step_is_left_out_and_the_rest_is_served(kind: str, tmp_path: Path) -> None:
+    path = written(tmp_path, *OF_NO_STEP[kind])
+    loaded = load(path, 4, 1.0)
+    assert loaded.facts.left_out == ("v",)
+    x = np.random.default_rng(0).standard_normal((2, STEPS, 4), np.float32)
+    got = streamed(loaded, x)
+    assert got.keys() == {"y"}
+    np.testing.assert_allclose(got["y"], whole(path, x)["y"], atol=1e-5)
+
+
+NOT_CARRIED = {
+    "words by their place": (
+        "a = ArgMax<axis = 2, keepdims = 0>(h)  b = Clip(a, zero_, one_)  v = Gather(words, b)  y = Identity(h)",
+        f"{ALL}, string[batch, time] v",
+        r"output 'v' returns text.*leave_out = \[\"v\"\]",
+    ),
+    "a list": (
+        "v = SplitToSequence<axis = 2>(h)  y = Identity(h)",
+        f"{ALL}, seq(float[batch, time, 1]) v",
+        r"output 'v' returns a value that is no tensor \(sequence\)",
+    ),
+    "numbers of a short type": (
+        "v = Cast<to = 16>(h)  y = Identity(h)",
+        f"{ALL}, bfloat16[batch, time, 8] v",
+        r"returns numbers of the type bfloat16",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", NOT_CARRIED)
+def test_an_output_that_no_message_carries_is_refused_by_its_name(kind: str, tmp_path: Path) -> None:
+    body, out, match = NOT_CARRIED[kind]
+    body = "zero_ = Constant<value_int = 0>()  one_ = Constant<value_int = 1>()  " + body
+    with pytest.raises(ModelRefused, match=match):
+        load(written(tmp_path, body, out), 4, 1.0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nodes_in_any_order_give_the_same_answers(seed: int, tmp_path: Path) -> None:
+    path = written(tmp_path, "s = Mul(h, scale)  t = Tanh(s)  y = Sub(t, h)")
+    x = np.random.default_rng(0).standard_normal((2, STEPS, 4), np.float32)
+    wanted, model = whole(path, x)["y"], onnx.load(path)
+    nodes = [model.graph.node[i] for i in np.random.default_rng(seed).permutation(len(model.graph.node))]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, path)
+    np.testing.assert_allclose(streamed(load(path, 4, 1.0), x)["y"], wanted, atol=1e-5)
 
 
 def test_an_output_that_belongs_to_no_step_is_left_out_with_a_note() -> None:
