@@ -1,4 +1,4 @@
-"""Windows, random numbers and narrower weights, as model.toml has them, over the wire: nothing changes them unasked."""
+"""Models of unusual kinds over the wire: windows, random numbers and narrow weights by model.toml; refused ones."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 
 import tidegate
 from bench.processes.child import free_port
+from tests.models.test_without_rule import UNREAD, written
 from tests.running_server import RunningServer
 from tests.torch_models import Spec, write
 from tidegate.cli import pages
@@ -40,6 +41,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "policy" / "1").mkdir(parents=True)
     shutil.copy(CASE, folder / "policy" / "1" / "model.onnx")
     (folder / "policy" / "1" / "model.toml").write_text("[random]\nallow = true\n")
+    for name in ("strings", "labels"):
+        (folder / name / "1").mkdir(parents=True)
+        shutil.copy(CASE.with_name(f"{name}.onnx"), folder / name / "1" / "model.onnx")
+    (folder / "tried" / "1").mkdir(parents=True)
+    written(UNREAD["TfIdfVectorizer"], folder / "tried" / "1")
     return folder
 
 
@@ -53,6 +59,24 @@ def address(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def whole(answer: tidegate.Answer) -> bytes:
     inside = [answer.layer[0][part].tobytes() for part in answer.layer[0].parts]
     return b"".join([*(array.tobytes() for array in answer.outputs.values()), *inside])
+
+
+def test_a_file_that_no_message_carries_is_listed_with_its_reason_and_disturbs_no_other(address: str) -> None:
+    with tidegate.connect(address) as client:
+        listed = {model.name: model for model in client.models()}
+        assert {name for name, model in listed.items() if model.status == "refused"} == {"strings", "labels"}
+        assert "takes text" in listed["strings"].reason
+        assert "returns text" in client.describe("labels").reason
+        with client.sequence("every") as sequence:
+            assert np.isfinite(sequence.step(ROWS[0, 0]).output).all()
+
+
+def test_what_was_tried_and_is_not_proved_is_said_in_the_list(address: str) -> None:
+    with tidegate.connect(address) as client:
+        (model,) = (model for model in client.models() if model.name == "tried")
+    assert model.status == "ready"
+    assert "it was tried and is not proved: the TfIdfVectorizer that makes" in " ".join(model.remarks)
+    assert "TfIdfVectorizer" in model.proof.unread
 
 
 def test_the_model_says_its_window_and_an_answer_says_whether_it_is_one(address: str) -> None:
