@@ -75,7 +75,7 @@ class Parking:
 
         Sleeping ones are put back into slots; later checkpoints of branched ones are deleted.
         """
-        self._store.run(self._make_ready(sequences), then)
+        self._store.run(self._make_ready(sequences), then, len(sequences))
 
     async def _make_ready(self, sequences: Sequence[ServedSequence]) -> None:
         asleep = [sequence for sequence in sequences if sequence.life is Life.ASLEEP]

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _TOOK = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 1.0, 2.5, 10.0)  # seconds
+_CROWD = 5_000  # sequences whose work may take as long again
 _CALM = 3.0  # seconds in which no call fails until a store counts as working again: some call may work meanwhile
 
 _until: ContextVar[float] = ContextVar("until")  # when the caller stops waiting, by the event loop's clock
@@ -93,18 +94,21 @@ class StoreThread:
         except TimeoutError as error:
             raise _silent("too slow") from error
 
-    def run(self, work: Coroutine[Any, Any, T], then: "Callable[[T | TidegateError], None]") -> None:
-        """Runs work of several calls, which together may take no longer than one.
+    def run(
+        self, work: Coroutine[Any, Any, T], then: "Callable[[T | TidegateError], None]", sequences: int = 1
+    ) -> None:
+        """Runs work of several calls, which together may take no longer than one; of a crowd longer.
 
         `then` is given the result or the error, and once more a failure if it raises.
         """
-        task = asyncio.get_running_loop().create_task(_tried(self.in_time(work), then))
+        task = asyncio.get_running_loop().create_task(_tried(self.in_time(work, sequences), then))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
 
-    async def in_time(self, work: Coroutine[Any, Any, T]) -> T:
+    async def in_time(self, work: Coroutine[Any, Any, T], sequences: int = 1) -> T:
         """See `run`."""
-        begun = _until.set(asyncio.get_running_loop().time() + self._patience)
+        patience = self._patience * (1 + sequences // _CROWD)
+        begun = _until.set(asyncio.get_running_loop().time() + patience)
         try:
             return await work
         finally:

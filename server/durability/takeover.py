@@ -68,7 +68,7 @@ class Takeovers:
             request.then(refusal)
             return
         self._expect(request)
-        self._store.run(self._taken_over(request), request.then)
+        self._store.run(self._taken_over(request), request.then, len(request.ids))
 
     def _expect(self, request: ResumeRequest) -> None:
         request.asked = self._registry.clock()

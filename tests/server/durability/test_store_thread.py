@@ -82,6 +82,20 @@ def test_all_that_is_asked_for_somebody_who_waits_takes_together_no_longer_than_
     assert again.result().sequences == 0
 
 
+def test_what_is_asked_for_a_crowd_has_time_in_proportion(loop: StandingLoop) -> None:
+    desk = Desk()
+    store_thread = make(desk)
+
+    async def errand() -> None:
+        await store_thread.ask_soon(lambda store: store.usage())
+
+    asking = loop.create_task(store_thread.in_time(errand(), 50_000))
+    loop.advance(54.0, loop.quiet)
+    assert not asking.done()
+    loop.advance(2.0, loop.quiet)
+    assert isinstance(asking.exception(), StoreSilent)
+
+
 def test_what_comes_when_nobody_waits_any_more_is_not_begun(loop: StandingLoop) -> None:
     desk = Desk()
     store_thread = make(desk)
