@@ -46,6 +46,7 @@ class Codec:
         self.most_frame = FRAME_SIZE
         self.ready = False  # the client has shown that it speaks HTTP/2: its preface and settings came
         self.leaving = False  # no further stream is begun
+        self._left = False  # and the client was told which was the last
         self._acceptor = acceptor
         self._limits = limits
         self.account = Account(limits, clock)
@@ -66,10 +67,15 @@ class Codec:
         }
         self.put(frames.settings(values) + frames.credit(0, _ROOM - frames.WINDOW))
 
+    def retire(self, why: str) -> None:
+        """The client is to begin nothing further: that is refused, stream by stream. What is under way goes on."""
+        self.leaving = True
+        self.put(frames.go_away(MOST_WINDOW, Code.NO_ERROR, why))
+
     def leave(self, code: Code = Code.NO_ERROR, why: str = "") -> None:
-        """Tells the client to begin nothing further on this connection; what is under way goes on."""
-        if not self.leaving:
-            self.leaving = True
+        """Likewise, and says which stream was the last that was seen: nothing is read any more."""
+        if not self._left:
+            self.leaving = self._left = True
             self.put(frames.go_away(self._last, code, why))
 
     def forget(self, stream: int) -> None:
@@ -174,7 +180,7 @@ class Codec:
             self._take_rare(kind, flags, number, payload)
 
     def _take_rare(self, kind: int, flags: int, number: int, payload: bytes) -> None:
-        match kind:
+        match kind:  # of others, which are extensions, nothing is made
             case frames.CONTINUATION:
                 self._fields(self._blocks.go_on(flags, number, payload))
             case frames.SETTINGS:
@@ -189,8 +195,6 @@ class Codec:
                 control.check_go_away(number, payload)
             case frames.PUSH_PROMISE:
                 raise ConnectionFault(Code.PROTOCOL_ERROR, "a client may not push")
-            case _:
-                pass  # an extension, to be passed over
 
     def _window_update(self, number: int, more: int) -> None:
         if not number:

@@ -191,7 +191,7 @@ class Connection(asyncio.Protocol):
         if not self._codec.streams and not self._closing:
             self._without_calls_since = self.server.loop.time()
             if self._codec.leaving:
-                self.close()
+                self._look_after(self.server.options.ping_seconds)
 
     # Writing ----------------------------------------------------------------------------------------------------------
 
@@ -207,14 +207,18 @@ class Connection(asyncio.Protocol):
 
     # The end ----------------------------------------------------------------------------------------------------------
 
-    def leave(self) -> None:
-        """No further calls; closed once those that are under way have ended."""
-        self._codec.leave(Code.NO_ERROR, "the server is stopping")
-        if not self._codec.streams:
-            self.close()
+    def retire(self, why: str) -> None:
+        """No further calls. The client closes it once those that are under way have ended, or this side a little later.
+
+        A call that it has begun meanwhile is refused by itself, and clients begin it elsewhere. Were this closed at
+        once, the call would be lost; one that a GOAWAY refuses by its number grpc-js begins here again, and fails.
+        """
+        self._codec.retire(why)
+        self.left()
 
     def close(self) -> None:
         """After what was put is written, for which a client that does not read has `ping_seconds`."""
+        self._codec.leave()
         self._closing = True
         self.flush()
         self._transport.close()
@@ -237,9 +241,10 @@ class Connection(asyncio.Protocol):
         if not self._codec.ready:
             return self._fail(Code.SETTINGS_TIMEOUT, "no preface and settings came")
         options, now = self.server.options, self.server.loop.time()
-        if not self._codec.streams and now - self._without_calls_since >= options.idle_seconds:
-            self._codec.leave(Code.NO_ERROR, "a connection without calls")
+        if not self._codec.streams and self._codec.leaving:
             return self.close()
+        if not self._codec.streams and now - self._without_calls_since >= options.idle_seconds:
+            return self.retire("a connection without calls")
         unsent, self._unsent = self._unsent, self._transport.get_write_buffer_size()
         if self.full:
             if unsent == self._unsent:  # it has not read a byte since

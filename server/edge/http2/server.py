@@ -122,14 +122,14 @@ class Http2Server:
 
     async def stop(self, grace: float) -> None:
         """Takes nothing further, lets calls end within `grace` seconds, and cancels the others."""
-        self._stops = True
         if self._open is not None:
             self._open.stop_listening()
+        self._stops = True
         for made in self._sockets:
             made.close()
         for connection in tuple(self._connections):
-            connection.leave()
-        await self._until_none(self._calls, grace)
+            connection.retire("the server is stopping")
+        await self._until_none(self._connections, grace)  # clients close them once their calls have ended
         if tasks := [call.task for call in self._calls if call.task is not None]:
             for task in tasks:
                 task.cancel()

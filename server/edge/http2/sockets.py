@@ -56,7 +56,10 @@ class Sockets:
         self.watch(listening.fileno(), door, select.EPOLLIN)
 
     def stop_listening(self) -> None:
+        """After those were accepted that wait for it: else the system resets them."""
         for door in self._doors:
+            while door.accept():
+                pass
             door.close()
         self._doors.clear()
 
@@ -97,14 +100,20 @@ class _Door:
     def ready(self, _: int) -> None:
         """See _Watched."""
         for _ in range(_ACCEPTED):
-            try:
-                accepted, _ = self._listening.accept()
-            except (*_NOT_NOW, ConnectionAbortedError):
+            if not self.accept():
                 break
-            except OSError as error:
-                self._refuse(error)
-                break
-            Socket(self._sockets, accepted).begin(self._made())
+
+    def accept(self) -> bool:
+        """Takes the next connection, if there is one."""
+        try:
+            accepted, _ = self._listening.accept()
+        except (*_NOT_NOW, ConnectionAbortedError):
+            return False
+        except OSError as error:
+            self._refuse(error)
+            return False
+        Socket(self._sockets, accepted).begin(self._made())
+        return True
 
     def _refuse(self, error: OSError) -> None:
         """No descriptor is left but the one kept for this: so a client sees its connection end, and need not wait."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections import deque
 from itertools import repeat
 from typing import TYPE_CHECKING
@@ -238,21 +237,24 @@ def test_further_streams_than_are_allowed_are_refused_and_may_be_tried_again() -
     assert wired.said() == frames.reset(5, Code.REFUSED_STREAM)
 
 
-def test_a_connection_that_is_left_takes_no_further_call_and_serves_those_it_has() -> None:
+def test_a_connection_that_is_retired_refuses_each_further_call_by_itself_and_serves_those_it_has() -> None:
     wired = Wired()
-    number = wired.call()
+    wired.call()
     late = wired.client.get_next_available_stream_id()
     wired.client.send_headers(late, HEADERS)
     data = wired.client.data_to_send()
-    wired.codec.leave(Code.NO_ERROR, "bye")
+    wired.codec.retire("bye")
     wired.codec.receive(data)
     assert len(wired.calls) == 1
     wired.calls[0].stream.send(b"still here")
     wired.calls[0].stream.finish(0)
     said = wired.said()
-    assert struct.pack(">I", number) in said[said.index(b"bye") - 8 : said.index(b"bye")]
+    assert frames.go_away(2**31 - 1, Code.NO_ERROR, "bye") in said
     assert b"still here" in said
     assert frames.reset(late, Code.REFUSED_STREAM) in said
+    for _ in range(2):
+        wired.codec.leave(Code.NO_ERROR, "gone")
+    assert wired.said() == frames.go_away(late, Code.NO_ERROR, "gone")
 
 
 def test_a_smaller_first_window_of_the_client_applies_to_streams_that_are_open() -> None:

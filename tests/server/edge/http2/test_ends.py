@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import gzip
+import socket
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +76,46 @@ async def test_a_connection_that_comes_while_the_server_stops_is_closed() -> Non
         server._stops = True
         async with raw(address) as (further, _writer):
             assert await further.read() == b""
+
+
+async def test_a_call_that_comes_with_the_end_of_its_server_is_refused_by_itself_and_may_go_elsewhere() -> None:
+    async with serving() as (address, service, server), raw(address) as (reader, writer):
+        writer.write(PING)
+        await read_until(reader, b"in order")
+        stopping = asyncio.create_task(server.stop(120))
+        await read_until(reader, b"the server is stopping")
+        writer.write(request(b"/t.T/Wait"))
+        await read_until(reader, frames.reset(1, Code.REFUSED_STREAM))
+        writer.close()
+        await stopping
+        assert not service.begun.is_set()
+
+
+async def test_a_call_that_comes_when_its_idle_connection_is_closed_is_refused_by_itself() -> None:
+    idle = {"silent_seconds": 120, "keepalive_seconds": 0.05, "idle_seconds": 0.1}
+    async with serving(**idle) as (address, _, server), raw(address) as (reader, writer):
+        await read_until(reader, b"a connection without calls")
+        writer.write(request(b"/t.T/Wait"))
+        await read_until(reader, frames.reset(1, Code.REFUSED_STREAM))
+        assert len(server._connections) == 1
+
+
+async def test_a_client_that_does_not_close_the_connection_of_a_stopping_server_is_left_in_time() -> None:
+    async with serving(**QUICK) as (address, _, server), raw(address) as (reader, writer):
+        writer.write(PING)
+        await read_until(reader, b"in order")
+        await asyncio.wait_for(server.stop(120), 60)
+        assert b"the server is stopping" in await reader.read()
+
+
+async def test_clients_that_a_stopping_server_has_not_accepted_yet_are_told_that_it_stops() -> None:
+    async with serving() as (address, _, server):
+        host, port = address.split(":")
+        waiting = [socket.create_connection((host, int(port))) for _ in range(9)]  # more than a turn accepts
+        await server.stop(0)
+        for one in waiting:
+            with one, one.makefile("rb") as said:
+                assert b"the server is stopping" in said.read()
 
 
 async def test_the_longest_deadline_is_taken() -> None:
