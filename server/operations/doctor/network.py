@@ -3,7 +3,9 @@
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from http.client import HTTPException
 from pathlib import Path
+from urllib.request import urlopen
 
 import grpc
 from grpc_health.v1 import health_pb2
@@ -16,6 +18,7 @@ from server.operations.workers import reserved
 from server.settings import Settings
 
 _SOON = 14 * 86_400  # seconds until a certificate expires
+_PATIENCE = 5.0  # seconds until a page of metrics has come
 
 
 def ports(settings: Settings) -> Iterator[Finding]:
@@ -30,6 +33,8 @@ def ports(settings: Settings) -> Iterator[Finding]:
         port = settings.metrics_port + number
         if (error := _error(host, port)) is None:
             yield Finding(OK, "port", f"{place(host, port)} is free, for metrics")
+        elif _has_metrics(host, port):
+            yield Finding(OK, "port", f"a server's metrics are on {place(host, port)} already")
         else:
             mend = "if that is not this server: another port with --metrics-port"
             yield Finding(WARNING, "port", f"metrics: {error}", mend)
@@ -46,6 +51,15 @@ def _error(host: str, port: int) -> str | None:
             return None
     except OSError as error:
         return str(error)
+
+
+def _has_metrics(host: str, port: int) -> bool:
+    """Whether a server like this one shows its metrics there."""
+    try:
+        with urlopen(f"http://{place(host, port)}/metrics", timeout=_PATIENCE) as page:
+            return b"\ntidegate_" in page.read()
+    except (OSError, HTTPException):
+        return False
 
 
 def _taken(where: str, error: str, settings: Settings) -> Finding:

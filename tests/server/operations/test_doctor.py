@@ -96,6 +96,18 @@ def test_a_port_is_free_or_this_servers_or_anothers(doctor: Callable[..., Any], 
     assert of(found, "port") == [("ok", f"a server is on 127.0.0.1:{port} already, and is SERVING", "")]
 
 
+def test_the_port_of_metrics_is_this_servers_or_anothers(doctor: Callable[..., Any], tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        metrics = str(free.getsockname()[1])
+    with RunningServer(tmp_path, "--metrics-port", metrics) as server:
+        server.ready()
+        found = doctor("--quick", "--metrics-port", metrics)[1]
+        assert of(found, "port")[1] == ("ok", f"a server's metrics are on 127.0.0.1:{metrics} already", "")
+        port = server.address.rpartition(":")[2]  # speaks no HTTP/1.1
+        level, text, _ = of(doctor("--quick", "--metrics-port", port)[1], "port")[1]
+        assert (level, "another program" in text) == ("warning", True)
+
+
 @pytest.mark.parametrize("transport", ["http2", "grpc"])
 def test_a_server_on_ipv6_is_named_with_brackets_and_found_by_doctor_and_health_check(
     doctor: Callable[..., Any], tmp_path: Path, transport: str, capsys: pytest.CaptureFixture[str]
