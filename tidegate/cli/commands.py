@@ -73,7 +73,7 @@ def resume(client: Client, options: Namespace) -> None:
 
     Its version is known once it is taken up: it may have been moved, and one that is superseded is loaded again for it.
     """
-    if not tables.is_live(options.file):
+    if options.file != "-" and not tables.is_live(options.file):
         Path(options.file).open("rb").close()  # one that is not there is found out before anything is taken up
     trace = _trace(options, options.bookmark.trace)
     sequence, bookmark = kept.take_up(client, options.bookmark, trace)

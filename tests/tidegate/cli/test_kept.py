@@ -68,6 +68,15 @@ def test_a_kept_sequence_goes_on_with_the_next_table(server: FakeServer, keep: s
     assert server.servicer.routes == [route] * 3
 
 
+def test_a_kept_sequence_goes_on_with_a_file_as_standard_input(server: FakeServer, keep: str, tmp_path: Path) -> None:
+    run(server, "stream", "toy", "--no-trace", "--keep", keep, given=TABLE)
+    (tmp_path / "more.csv").write_text(table(MORE))
+    command = [*COMMAND, "--server", server.address, "resume", keep]
+    with (tmp_path / "more.csv").open() as file:
+        went_on = subprocess.run(command, stdin=file, capture_output=True, text=True, check=False)
+    assert (went_on.returncode, lines(went_on.stdout)) == (0, answers(np.concatenate([ROWS, MORE]), 10)), went_on.stderr
+
+
 @pytest.mark.parametrize("shown", [[], ["--no-trace"], ["--layers", "1"], ["--every", "2"]])
 def test_a_kept_sequence_shows_of_its_inside_what_was_shown_before(
     server: FakeServer, keep: str, tmp_path: Path, shown: list[str]
