@@ -73,7 +73,7 @@ const cases = {
       if (step === 100) console.log("streaming");
       call.write(rows(step++, 1));
     });
-    call.on("status", ({ code }) => say(status[code]));
+    call.on("status", ({ code, details }) => say(step > 100 ? status[code] : `${status[code]}, ${step} steps: ${details}`));
     call.write(open);
   },
 };
