@@ -21,20 +21,20 @@ _AT_ONCE = 1000
 
 def json_table(lines: Iterable[str], maker: RowMaker) -> Table:
     """The table of a JSON array, or of JSON lines. Raises BadTable."""
-    return _table(_json(lines, maker), maker)
+    return _table(_json(lines, maker), maker, may_lack=True)
 
 
 def parquet_table(path: str, maker: RowMaker) -> Table:
     """The table of a Parquet file. Raises BadTable."""
-    return _table(_parquet(path, maker), maker)
+    return _table(_parquet(path, maker), maker, may_lack=False)
 
 
-def _table(records: Iterator[Record], maker: RowMaker) -> Table:
+def _table(records: Iterator[Record], maker: RowMaker, *, may_lack: bool) -> Table:
     first = next(records, None)
     if first is None:
         return Table(iter(()))
     place, given = first
-    lacking = maker.columns.lacking(given)
+    lacking = maker.columns.lacking(given) if may_lack else []
     names = [*given, *lacking]
     rows = ((where, [_cell(record.get(name)) for name in names]) for where, record in chain([first], records))
     table = maker.named(names, rows, _DELIMITER, place)

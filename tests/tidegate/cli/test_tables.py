@@ -192,6 +192,10 @@ def test_parquet_is_read_with_its_names_and_instants_are_taken_in_utc(
     duckdb.sql('select 1 as "left", null::int as "right"').write_parquet(path)
     with pytest.raises(BadTable, match=r"t\.parquet: row 1: column 'right' holds '', and a number was expected"):
         list(read(path, nothing, TOY).rows)
+    legend = read_legend({"features": ["a", "b"], "missing": ["b"]}, "x", (2,))
+    duckdb.sql("select 1 as a").write_parquet(path)
+    with pytest.raises(BadTable, match=r"t\.parquet: row 1: there is no column b; the model takes a, b"):
+        read(path, nothing, Rows([Input("x", (2,), False, legend)]))
     Path(path).write_text("left,right\n1,2\n")
     with pytest.raises(BadTable, match=r"t\.parquet: this is no Parquet"):
         read(path, nothing, TOY)
