@@ -65,6 +65,12 @@ def _whole(time: int, steps: int, rows: int, sequences: int, streams: bool) -> P
     return Pace(time // steps, rows // sequences, streams)
 
 
+_BOTH = (
+    ". It lays steps and sequences along one axis: let it keep both, or export the file with a batch axis that is "
+    "fixed to 1"
+)
+
+
 def output_port(name: str, runs: Sequence[np.ndarray], batched: bool, lenient: bool, lead: int = 0) -> Port:
     """The port of an output that had these values at the three sizes: its axes that grew with batch and with time.
 
@@ -81,7 +87,7 @@ def output_port(name: str, runs: Sequence[np.ndarray], batched: bool, lenient: b
         raise ModelRefused(
             f"output '{name}' of shape {shape} for 2 sequences of 3 steps becomes {list(runs[1].shape)} for "
             f"4 sequences and {list(runs[2].shape)} for 6 steps: it must have one batch axis and at most one time "
-            "axis, so that each step of each sequence gets its own answer"
+            f"axis, so that each step of each sequence gets its own answer{_BOTH if (2, 2) in growths else ''}"
         )
     batch, time = next(iter(batches), None), next(iter(times), None)
     if batch is not None and batched and shape[batch] != _BATCH:

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
@@ -98,6 +100,11 @@ class Pooling(nn.Module):
 def later(y: Tensor) -> Tensor:
     """What comes one step later."""
     return torch.cat([y[:, 1:], torch.zeros_like(y[:, :1])], 1)
+
+
+def flat(y: Tensor) -> Tensor:
+    """One row for each step of each sequence."""
+    return y.reshape(-1, HIDDEN)
 
 
 WITH_BUFFER = r"export the file for one step at a time, with that buffer as an input and an output.*\[state\]"
@@ -253,3 +260,17 @@ def test_a_cell_that_runs_reverse_over_reversed_steps_is_refused_for_the_reversa
     onnx.save(model, file)
     with pytest.raises(ModelRefused, match=r"runs reverse over steps that .*\(Slice\) has reversed: the two cancel"):
         load(file, 1, 0.0)
+
+
+def test_rows_along_one_axis_are_served_once_the_batch_axis_is_fixed_to_one_as_the_refusal_says(export: Export) -> None:
+    with pytest.raises(
+        ModelRefused, match=r"lays steps and sequences along one axis: let it keep both, or .* fixed to 1"
+    ):
+        load(export(Around(after=flat), (X,), "x", "y", FREE), 4, 0.0)
+    path = export(Around(after=flat), (X[:1],), "x", "y", {"x": {1: "time"}, "y": {0: "time"}})
+    loaded = load(path, 4, 0.0)
+    assert loaded.engine.alone
+    x = np.random.default_rng(0).standard_normal((1, 50, INPUTS), np.float32)
+    (wanted,) = onnxruntime.InferenceSession(path).run(None, {"x": x})
+    got = loaded.engine.run({"x": x.swapaxes(0, 1)}, loaded.graph.start(1), trace=False).outputs["y"]
+    np.testing.assert_allclose(got[:, 0], wanted, atol=1e-6)
