@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from tests.security.certificates import Authority
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+pytestmark = pytest.mark.skipif(shutil.which("h2load") is None, reason="apt-get install nghttp2-client")
 
 CALLS = 5_000
 HEADERS = ["-H", "content-type: application/grpc", "-H", "te: trailers"]

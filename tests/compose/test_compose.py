@@ -72,7 +72,7 @@ def test_an_operator_lists_backs_up_and_restores_inside_the_container(up: Projec
     written = (tmp_path / "a.backup").read_bytes()
     command = ["docker", "exec", "--interactive", up.server, "sh", "-c", "cat > /state/b.backup"]
     subprocess.run(command, input=written, check=True)
-    assert "restored" in up.inside("tidegate", "store", "restore", "/state/b.backup").stdout
+    assert " put; " in up.inside("tidegate", "store", "restore", "/state/b.backup").stdout
 
 
 def test_a_model_trained_in_a_container_is_served_without_a_restart(up: Project) -> None:
