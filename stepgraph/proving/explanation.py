@@ -94,8 +94,15 @@ _EXPLAINED: tuple[tuple[frozenset[str], tuple[str, str]], ...] = (
         ),
     ),
     (
-        frozenset({"Concat", "Expand", "Gather", "GatherND", "Pad", "ReverseSequence", "Slice", "Split", "Tile"}),
+        frozenset({"Concat", "Expand", "Gather", "Pad", "ReverseSequence", "Slice", "Split", "Tile"}),
         ("it moves values from one step to another: it shifts, delays, cuts or reverses the sequence", ADVICE),
+    ),
+    (
+        frozenset({"GatherElements", "GatherND"}),
+        (
+            "it picks steps by their numbers, which the file is given or computes",
+            "In a stream the newest step is the last one: let it take that, `y[:, -1]`, in place of one by its number",
+        ),
     ),
     (
         frozenset({"ArgMax", "ArgMin", "Hardmax", "TopK", "NonZero", "Unique"}),

@@ -8,9 +8,12 @@ from stepgraph.graphs.labels import name_of
 from stepgraph.proving import explanation
 from stepgraph.rewriting.ports import Facts
 from stepgraph.rings import forms
-from stepgraph.rules.value import COUNTED, Finding
+from stepgraph.rules.value import COUNTED, NO_RULE, Finding
 
 _COUNT_INSTEAD = "Let what it makes of it be an input with a value for each step, or a state that it counts up"
+_BEFORE_OPTIMISED = (
+    "If the operator is none of the standard, serve the file as it was before it was optimised for one runtime"
+)
 
 
 def told(refused: ModelRefused, finding: Finding | None) -> ModelRefused:
@@ -30,10 +33,9 @@ def failing(finding: Finding, failed: StepFailed) -> ModelRefused:
     """The refusal of a file of which one step alone does not run, with what the rules found."""
     if finding.kind == "mixes":
         return ModelRefused(f"{finding}, so this model cannot answer a stream ({failed})", finding.node)
+    what = _BEFORE_OPTIMISED if finding.words == NO_RULE else explanation.ADVICE
     return ModelRefused(
-        f"{finding}, and one step alone does not run, so it cannot be cut into steps. If the operator is none of the "
-        f"standard, serve the file as it was before it was optimised for one runtime ({failed})",
-        finding.node,
+        f"{finding}, and one step alone does not run, so it cannot be cut into steps. {what} ({failed})", finding.node
     )
 
 

@@ -22,7 +22,7 @@ from stepgraph.rules.axes import ROWS, TIME, Axis, Time, has_rows, has_time, pla
 from stepgraph.rules.families import RULES
 from stepgraph.rules.size import STEPS, Size, size
 from stepgraph.rules.table import Call
-from stepgraph.rules.value import Finding, Found, Value, nothing, steps
+from stepgraph.rules.value import NO_RULE, Finding, Found, Value, nothing, steps
 
 Cut = Callable[[Call, Sequence[Value]], Sequence[Value]]
 
@@ -147,7 +147,7 @@ class Reader:
     ) -> Iterator[Value]:
         entry = RULES.get(node.op_type) if node.domain in ("", "ai.onnx", "com.microsoft") else None
         if entry is None:
-            raise Found("unknown", "has no rule")
+            raise Found("unknown", NO_RULE)
         if not entry.lists and any(value and value.listed for value in inputs):
             raise Found("unknown", "takes a list of tensors in a way that is not read")
         call = Call(node, inputs, self._opset, self._constant, self._inner(values), self._kept)

@@ -11,6 +11,7 @@ from stepgraph.rules.axes import ROWS, Axes, Axis, Time, has_time, length, time_
 from stepgraph.rules.size import ITERATION, STEPS, Size
 
 COUNTED = "depends on the number of the step"
+NO_RULE = "has no rule"
 
 
 @dataclass(frozen=True)

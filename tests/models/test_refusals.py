@@ -131,6 +131,14 @@ REFUSED: dict[str, tuple[Callable[[], Around], str]] = {
         lambda: Around(before=lambda x: (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True)),
         r"^node '/ReduceMean' \(ReduceMean\) averages over all steps, so this model cannot answer a stream",
     ),
+    "a step by its number, which may be the second": (
+        lambda: Around(after=lambda y: y.gather(1, (y[:, -1:] > 0).long())),
+        r"\(GatherElements\) picks steps .* one step alone does not run, .* Only recurrent cells",
+    ),
+    "a step by its number": (
+        lambda: Around(after=lambda y: y.gather(1, (y[:, -1:] > 2).long())),
+        r"\(GatherElements\) mixes steps .*picks steps by their numbers.*let it take that, `y\[:, -1\]`",
+    ),
     "a mean over time": (
         lambda: Around(after=lambda y: y.mean(1)),
         rf"\(ReduceMean\) mixes steps .*: it takes the mean over all steps of a sequence\. .*{WITH_STATE}",
