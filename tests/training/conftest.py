@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 
 from tests.training.card import CARD, Card
-from training.fitting import device
+from training.fitting import device, plot
 from training.recipes.named import recall
 from training.recipes.weather import weather
 
@@ -29,6 +29,22 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+DRAW = plot.draw
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_pictures() -> Iterator[None]:
+    """The picture of its losses takes longer than a small fit: it is drawn only for a test that has `pictures`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plot, "draw", lambda *_: None)
+        yield
+
+
+@pytest.fixture
+def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plot, "draw", DRAW)
 
 
 @pytest.fixture

@@ -122,6 +122,7 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path, capsy
     assert said.count("\n") == 1
 
 
+@pytest.mark.usefixtures("pictures")
 def test_a_pipe_gets_few_plain_lines_and_a_run_leaves_its_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -150,6 +150,7 @@ def yaml_of(text: str) -> Any:  # noqa: ANN401 - whatever it says
     return import_module("yaml").safe_load(text)
 
 
+@pytest.mark.usefixtures("pictures")
 def test_the_card_says_first_what_the_model_is_worth_and_has_its_pictures(
     brief_table: Callable[..., Table], console: Console
 ) -> None:
