@@ -60,7 +60,7 @@ def test_with_tls_and_a_token_it_is_as_the_page_says_and_both_are_renewed_while_
         second = secured.inside("python", "-m", "server", "token", "renew", "mill").stdout.strip()
         running.advance(300)
         with tidegate.connect(address, ca=issuer.file, token=second) as client:
-            assert [model.name for model in client.models()] == ["recall"]
+            assert "recall" in {model.name for model in client.models()}  # and what other tests have trained
 
 
 def put(files: tuple[Path, Path], folder: Path) -> None:
