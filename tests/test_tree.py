@@ -181,7 +181,7 @@ def test_the_wheel_is_said_to_hold_the_client_alone() -> None:
         project = tomllib.load(file)
     assert project["tool"]["hatch"]["build"]["targets"]["wheel"] == {"packages": ["tidegate"]}
     names = {requirement.split(">")[0] for requirement in project["project"]["dependencies"]}
-    assert names == {"grpcio", "grpcio-status", "numpy", "protobuf"}
+    assert names == {"grpcio", "grpcio-status", "hpack", "numpy", "protobuf"}
 
 
 def test_the_wheel_holds_the_client_alone(tmp_path: Path) -> None:

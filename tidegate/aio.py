@@ -73,9 +73,11 @@ class AsyncClient(ModelCalls[AsyncConnection, Pending[AsyncSequence], Pending[As
         return self._calls
 
     def _connected(self, order: Order | Claim) -> AsyncConnection:
-        stub = self._stub
+        stub = self._stub  # checks the event loop, too
         if self._connection is None or not self._connection.alive:
-            self._connection = AsyncConnection(stub, self._endpoint, order.route(), self._resuming, self._resume_within)
+            own = not self._options and self._endpoint.direct() is not None
+            ways = self._endpoint, order.route(), self._resuming, self._resume_within
+            self._connection = AsyncConnection(None if own else stub, *ways)
         return self._connection
 
     async def _sleep(self, seconds: float) -> None:

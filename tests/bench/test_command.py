@@ -66,6 +66,19 @@ def test_parked_sequences_are_measured_at_a_server_with_few_and_one_with_many() 
     assert "resuming one of the many takes" in ran.stdout
 
 
+def test_the_client_for_asyncio_is_measured_over_both_of_its_transports() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "bench.clients", "--seconds", "0.2", "--rounds", "1"],
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    rows = [line.split()[:2] for line in ran.stdout.splitlines()[-4:]]
+    assert rows == [["1", "gRPC's"], ["1", "own"], ["64", "gRPC's"], ["64", "own"]]
+
+
 def test_an_outage_of_the_store_is_measured_in_three_phases() -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "bench.outage", "--seconds", "1.5", "--well", "1"],

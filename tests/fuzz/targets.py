@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import numpy as np
 
-from server.edge.http2 import frames
 from server.edge.native import requests
 from server.edge.oip import requests as oip_requests
 from server.edge.oip.stubs import grpc_service_pb2 as inference_pb2
@@ -24,6 +23,7 @@ from tests.hold.tally import Tally
 from tests.server.edge.http2.fuzz import Drawn, Ours, damaged
 from tests.server.world import World, versions
 from tidegate import wire
+from tidegate.http2 import frames
 from tidegate.v1 import sequence_pb2, tidegate_pb2
 
 if TYPE_CHECKING:

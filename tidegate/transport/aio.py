@@ -1,12 +1,11 @@
 """A client's stream, for asyncio. It outlives a loss.
 
-One task reads and another writes, because leaving a read or a write of grpc.aio half-way ends the whole stream. The
-task that reads makes the next stream when one is lost.
+A task of its own reads, and makes the next stream when one is lost.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +14,12 @@ import grpc
 from tidegate.errors import ConnectionLost, TidegateError
 from tidegate.protocol.conversation import Requests
 from tidegate.protocol.promise import Promise
-from tidegate.transport.bundles import Bundler
 from tidegate.transport.endpoint import Endpoint
+from tidegate.transport.grpc_stream import GrpcStream
 from tidegate.transport.link import GOODBYE, Link
+from tidegate.transport.own_stream import OwnStream
 from tidegate.transport.recovery import Resuming
-from tidegate.transport.status import NOT_WRITTEN, explain
+from tidegate.transport.status import explain
 from tidegate.v1 import sequence_pb2 as pb
 
 if TYPE_CHECKING:
@@ -27,17 +27,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tidegate")
 
-_PAUSE, _LOOKS = 0.01, 20  # seconds, and how often
-
-Outbox = asyncio.Queue[pb.StreamRequest | None]
-
 
 class AsyncConnection(Link):
     """One stream after the other, which any number of tasks of one event loop share."""
 
     def __init__(
-        self, stub: "TidegateAsyncStub", address: Endpoint, route: str, resuming: Resuming, within: float | None
+        self, stub: "TidegateAsyncStub | None", address: Endpoint, route: str, resuming: Resuming, within: float | None
     ) -> None:
+        """`stub`: of gRPC's channel, if the streams are to be its."""
         super().__init__(address, route, resuming, within)
         self._stub = stub
         self._loop = asyncio.get_running_loop()
@@ -48,13 +45,20 @@ class AsyncConnection(Link):
         self._reader = asyncio.create_task(self._read_on())
 
     def _connect(self) -> None:
-        self._outbox: Outbox = asyncio.Queue()
-        messages = _messages(self._outbox, lambda: self.talk.max_message_bytes)
-        self._call = self._stub.Stream(messages, metadata=(*self._headers, *self._address.headers()))
+        headers = (*self._headers, *self._address.headers())
+        self._stream: OwnStream | GrpcStream
+        if self._stub is None and (place := self._address.direct()) is not None:
+            self._stream = OwnStream(place, headers, self._limit)
+        else:
+            assert self._stub is not None
+            self._stream = GrpcStream(self._stub, headers, self._limit)
+
+    def _limit(self) -> int:
+        return self.talk.max_message_bytes
 
     @property
     def alive(self) -> bool:
-        return self.talk.lost is None and (not self._call.done() or self.talk.resumable)
+        return self.talk.lost is None and (not self._stream.done or self.talk.resumable)
 
     def _check_loop(self) -> None:
         if asyncio.get_running_loop() is not self._loop:
@@ -62,11 +66,10 @@ class AsyncConnection(Link):
 
     def _put(self, requests: Requests) -> None:
         for request in requests:
-            self._outbox.put_nowait(request)
+            self._stream.put(request)
 
     def _hang_up(self) -> None:
-        self._outbox.put_nowait(None)
-        self._call.cancel()
+        self._stream.hang_up()
 
     def _after(self, seconds: float, call: Callable[[], None]) -> asyncio.TimerHandle:
         return self._loop.call_later(seconds, call)
@@ -107,17 +110,19 @@ class AsyncConnection(Link):
     async def _read_all(self) -> TidegateError:
         """Enters what comes, to the end of the stream; returns the error that ended it."""
         try:
-            async for response in self._call:
-                self._enter(response)
-                if (why := self.talk.lost or self.talk.broken) is not None:
-                    return why
+            await self._stream.read(self._took)
         except grpc.aio.AioRpcError as error:
-            return explain(await _status(self._call, error), self._address)
+            return explain(error, self._address)
         except asyncio.CancelledError:
             if (reader := asyncio.current_task()) is not None and reader.cancelling():
                 raise  # it is not the call that was cancelled
             return ConnectionLost(f"the stream of {self._address} was cancelled")
-        return ConnectionLost(f"the server at {self._address} ended the stream")
+        why = self.talk.lost or self.talk.broken
+        return why or ConnectionLost(f"the server at {self._address} ended the stream")
+
+    def _took(self, response: pb.StreamResponse) -> bool:
+        self._enter(response)
+        return (self.talk.lost or self.talk.broken) is not None
 
     async def _reconnect(self) -> None:
         wait = None if self.talk.lost is not None else self._wait_to_reconnect()
@@ -151,24 +156,6 @@ class AsyncConnection(Link):
             confirmed: asyncio.Future[None] = self._loop.create_future()
             self._confirmed = lambda: None if confirmed.done() else confirmed.set_result(None)
             await asyncio.wait({self._reader, confirmed}, timeout=GOODBYE, return_when=asyncio.FIRST_COMPLETED)
-        self._outbox.put_nowait(None)
+        self._stream.put(None)
         if not self.talk.closing:
             await asyncio.wait({self._reader}, timeout=GOODBYE)
-
-
-async def _status(call: Any, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:  # noqa: ANN401 # gRPC's
-    """What a call ended with. Where gRPC fails to write because it has ended, it often says so first, and then why."""
-    for _ in range(_LOOKS):
-        if error.details() != NOT_WRITTEN:
-            break
-        await asyncio.sleep(_PAUSE)
-        ends = await call.code(), await call.initial_metadata(), await call.trailing_metadata()
-        error = grpc.aio.AioRpcError(*ends, details=await call.details())
-    return error
-
-
-async def _messages(outbox: Outbox, limit: Callable[[], int]) -> AsyncIterator[pb.StreamRequest]:
-    """What gRPC is to send: what is in an outbox until its end, bundled where several messages wait."""
-    bundler = Bundler(outbox, limit)
-    while (request := bundler.left() or await outbox.get()) is not None:
-        yield bundler.fill(request)

@@ -51,6 +51,16 @@ class Proofs:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a server is reached without gRPC's channel."""
+
+    host: str
+    port: int
+    authority: str
+    tls: Tls | None
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """A server as a client connects to it: by `credentials` or in clear, perhaps by way of the environment's proxy."""
 
@@ -94,6 +104,13 @@ class Endpoint:
         if self.credentials is None:
             return kind.insecure_channel(self.target, options)
         return kind.secure_channel(self.target, self.credentials, options)
+
+    def direct(self) -> Place | None:
+        """Where a connection of its own leads to; None: there has to be gRPC's channel, for what it alone knows."""
+        place = self._place()
+        if place is None or self._proxy() is not None or (self.credentials is not None and self.tls is None):
+            return None
+        return Place(*place, self.target, self.tls)
 
     def headers(self) -> tuple[tuple[str, str], ...]:
         """What goes with every call."""

@@ -29,11 +29,16 @@ class Tls:
         self._context(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
         return grpc.ssl_channel_credentials(ca, key, cert)
 
+    def context(self) -> ssl.SSLContext:
+        """For HTTP/2. Raises ValueError or OSError: a file cannot be used."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if self.ca else ssl.create_default_context()
+        self._context(context).set_alpn_protocols(["h2"])
+        return context
+
     def fault(self, server: str, host: str, port: int) -> str | None:
         """What is wrong between this client and a server, found by another handshake; None: nothing that TLS knows."""
         try:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if self.ca else ssl.create_default_context()
-            self._context(context).set_alpn_protocols(["h2"])
+            context = self.context()
             with (
                 socket.create_connection((host, port), _PATIENCE) as plain,
                 context.wrap_socket(plain, server_hostname=host) as tls,

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import hpack
 
-from server.edge.http2 import frames
-from server.edge.http2.frames import END_HEADERS, END_STREAM, MOST_WINDOW, U32, Code, ConnectionFault
 from server.edge.http2.limits import Limits
+from tidegate.http2 import frames
+from tidegate.http2.frames import END_HEADERS, END_STREAM, MOST_WINDOW, U32, Code, ConnectionFault
 
 _LARGE = 2_048  # bytes of a block that take as long to decode as it takes to begin a call
 

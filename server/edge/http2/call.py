@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import grpc
 
 from server.edge.http2 import compression
-from server.edge.http2.frames import Code
 from server.edge.http2.large import LargeMessage
 from server.edge.http2.life import State
+from tidegate.http2.frames import Code
 
 if TYPE_CHECKING:
     from server.edge.dialect import Listener

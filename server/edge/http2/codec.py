@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import inf
 
-from server.edge.http2 import control, fields, frames
+from server.edge.http2 import control, fields
 from server.edge.http2.blocks import Block, Blocks
 from server.edge.http2.fields import Malformed
-from server.edge.http2.frames import ACK, END_HEADERS, END_STREAM, FRAME_SIZE, MOST_WINDOW, Code, ConnectionFault
 from server.edge.http2.life import State
 from server.edge.http2.limits import Account, Limits
 from server.edge.http2.stream import LOW, ROOM, Acceptor, CallStream
+from tidegate.http2 import frames
+from tidegate.http2.frames import ACK, END_HEADERS, END_STREAM, FRAME_SIZE, MOST_WINDOW, Code, ConnectionFault
 
 _ROOM = 4 * 2**20  # bytes of all streams that may be on their way to this side
 _MOST_FRAME = 2**20  # bytes that this side puts into one frame, if the client takes frames of any size

@@ -9,10 +9,10 @@ from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, cast
 
 from server.edge.callers import address_of
-from server.edge.http2 import frames
 from server.edge.http2.call import Call
 from server.edge.http2.codec import Codec
-from server.edge.http2.frames import Code, ConnectionFault
+from tidegate.http2 import frames
+from tidegate.http2.frames import Code, ConnectionFault
 
 if TYPE_CHECKING:
     from server.edge.http2.fields import Request

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from server.edge.http2 import frames
-from server.edge.http2.frames import ACK, FRAME_SIZE, MOST_WINDOW, SETTING, U32, Code, ConnectionFault
+from tidegate.http2 import frames
+from tidegate.http2.frames import ACK, FRAME_SIZE, MOST_WINDOW, SETTING, U32, Code, ConnectionFault
 
 
 def window_update(payload: bytes) -> int:

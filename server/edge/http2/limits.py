@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from server.edge.http2.frames import Code, ConnectionFault
+from tidegate.http2.frames import Code, ConnectionFault
 
 
 @dataclass(frozen=True, slots=True)

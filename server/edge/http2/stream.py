@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from server.edge.http2 import fields, frames
-from server.edge.http2.frames import DATA, END_HEADERS, END_STREAM, HEAD_AND_PREFIX, HEADERS, U32, Code
+from server.edge.http2 import fields
 from server.edge.http2.life import NEXT, Event, State
+from tidegate.http2 import frames
+from tidegate.http2.frames import DATA, END_HEADERS, END_STREAM, HEAD_AND_PREFIX, HEADERS, U32, Code
 
 if TYPE_CHECKING:
     from server.edge.http2.blocks import Block

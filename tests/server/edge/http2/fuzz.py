@@ -20,10 +20,10 @@ import h2.events
 import h2.exceptions
 import hpack
 
-from server.edge.http2 import frames
-from server.edge.http2.frames import Code, ConnectionFault
 from server.edge.http2.limits import Limits
 from tests.server.edge.http2.wired import HEADERS, Received, Side, message
+from tidegate.http2 import frames
+from tidegate.http2.frames import Code, ConnectionFault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

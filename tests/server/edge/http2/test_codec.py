@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import h2.events
 import pytest
 
-from server.edge.http2 import frames
-from server.edge.http2.frames import Code, ConnectionFault
 from server.edge.http2.life import NEXT, Event, State
 from server.edge.http2.limits import Limits
 from server.edge.http2.stream import ROOM
 from tests.server.edge.http2.wired import HEADERS, Side, Wired, message
+from tidegate.http2 import frames
+from tidegate.http2.frames import Code, ConnectionFault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from server.edge.http2 import frames
 from server.edge.http2.call import Call
 from server.edge.http2.codec import Codec
 from server.edge.http2.compression import Unreadable
 from server.edge.http2.connection import Connection
-from server.edge.http2.frames import Code
 from server.edge.http2.large import LargeMessage
 from server.edge.http2.stream import CallStream
 from tests.server.edge.http2.test_server import QUICK, connected, raw, read_until, request, serving
 from tests.server.edge.http2.wired import message
+from tidegate.http2 import frames
+from tidegate.http2.frames import Code
 
 if TYPE_CHECKING:
     import pytest

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import h2.events
 import pytest
 
-from server.edge.http2 import frames
-from server.edge.http2.frames import Code, ConnectionFault
 from server.edge.http2.limits import Limits
 from server.edge.http2.stream import CallStream
 from tests.server.edge.http2.wired import HEADERS, Side, Wired, message
+from tidegate.http2 import frames
+from tidegate.http2.frames import Code, ConnectionFault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

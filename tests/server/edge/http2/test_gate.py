@@ -11,13 +11,14 @@ from unittest.mock import Mock
 import hpack
 import pytest
 
-from server.edge.http2 import connection, frames
+from server.edge.http2 import connection
 from server.edge.http2.blocks import Block, Blocks
 from server.edge.http2.connection import Connection
-from server.edge.http2.frames import Code
 from server.edge.http2.gate import MOST, Gate
 from tests.server.edge.http2.test_ends import PING
 from tests.server.edge.http2.test_server import raw, request, serving
+from tidegate.http2 import frames
+from tidegate.http2.frames import Code
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,12 +11,12 @@ from unittest.mock import Mock
 import grpc
 import pytest
 
-from server.edge.http2 import frames
 from server.edge.http2.connection import Connection
 from server.edge.http2.limits import Limits
 from server.edge.http2.server import Http2Server, Options
 from server.edge.http2.timers import Timers
 from tests.server.edge.http2.wired import message
+from tidegate.http2 import frames
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
