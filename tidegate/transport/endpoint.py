@@ -108,9 +108,8 @@ class Endpoint:
     def direct(self) -> Place | None:
         """Where a connection of its own leads to; None: there has to be gRPC's channel, for what it alone knows."""
         place = self._place()
-        if place is None or self._proxy() is not None or (self.credentials is not None and self.tls is None):
-            return None
-        return Place(*place, self.target, self.tls)
+        its_own = self.credentials is not None and (self.tls is None or self.tls.ca is None)  # or its list of issuers
+        return None if place is None or its_own or self._proxy() is not None else Place(*place, self.target, self.tls)
 
     def headers(self) -> tuple[tuple[str, str], ...]:
         """What goes with every call."""

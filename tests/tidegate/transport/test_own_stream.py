@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
@@ -77,11 +78,15 @@ async def test_answers_are_the_same_over_both_and_a_lost_stream_is_made_anew(
             assert len((await sequences[0].chunk(many)).output) == len(many)
 
 
-async def test_credentials_of_ones_own_and_a_proxy_are_for_grpc(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_credentials_issuers_that_grpc_trusts_and_a_proxy_are_for_grpc(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     place = tidegate.AsyncClient("127.0.0.1:1")._endpoint.direct()
     assert place is not None
     assert (place.host, place.port, place.authority) == ("127.0.0.1", 1, "127.0.0.1:1")
     assert tidegate.AsyncClient("unix:/tmp/none")._endpoint.direct() is None
+    assert tidegate.AsyncClient("https://127.0.0.1:1")._endpoint.direct() is None, "whom does it trust?"
+    assert tidegate.AsyncClient("a:1", credentials=grpc.ssl_channel_credentials())._endpoint.direct() is None
     monkeypatch.setenv("http_proxy", "http://between:1")
     assert tidegate.AsyncClient("10.0.0.1:1")._endpoint.direct() is None
 
