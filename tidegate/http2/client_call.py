@@ -81,6 +81,7 @@ class ClientCall:
     def end(self) -> None:
         """No message follows."""
         self._ends = True
+        self._send_messages()
 
     def cancel(self) -> None:
         """The answer is not wanted any more."""
@@ -104,7 +105,6 @@ class ClientCall:
 
     def to_send(self) -> bytes:
         """What is to be written now."""
-        self._send_messages()
         out = bytes(self._out)
         self._out.clear()
         return out
@@ -143,6 +143,7 @@ class ClientCall:
         if self._owed >= WINDOW // 2:
             self._out += frames.credit(0, self._owed) + frames.credit(STREAM, self._owed)
             self._owed = 0
+        self._send_messages()  # there may be room now
         messages, self._messages = self._messages, []
         return messages
 

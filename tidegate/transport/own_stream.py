@@ -79,6 +79,7 @@ class OwnStream(asyncio.Protocol):
             await self._over
         finally:
             self._end()
+            self._over.exception()  # it was raised, or something worse was
             if self._transport is not None:
                 await asyncio.wait({self._gone}, timeout=_GOODBYE)
                 self._transport.abort()

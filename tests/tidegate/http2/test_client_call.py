@@ -131,6 +131,19 @@ def test_a_message_that_is_larger_than_the_window_leaves_as_room_is_given_and_it
     assert not call.waits
 
 
+def test_what_waited_for_room_is_ready_once_there_is_room_and_so_is_the_end() -> None:
+    call, _ = begun()
+    call.to_send()
+    call.send(bytes(70_000))
+    call.to_send()
+    assert (call.waits, call.ready) == (True, 0)
+    call.receive(frames.credit(0, 100_000) + frames.credit(STREAM, 100_000))
+    assert (call.waits, call.ready > 70_000 - 65_535) == (False, True)
+    call.to_send()
+    call.end()
+    assert call.to_send() == frames.frame(frames.DATA, frames.END_STREAM, STREAM)
+
+
 def test_a_server_may_take_room_away_that_was_used() -> None:
     call, _ = begun()
     call.send(bytes(60_000))
