@@ -157,7 +157,8 @@ class World:
         channel = Channel(self._chance.randrange(2), self._led_to)
         self.channels.append(channel)
         resuming = Resuming(clock=self.loop.time, chance=self._chance.random)
-        client = AsyncClient("servers:50051", resume_within=None, resuming=resuming)
+        by_channel = [("grpc.enable_http_proxy", 0)]  # any option of gRPC has its channel taken
+        client = AsyncClient("servers:50051", resume_within=None, resuming=resuming, options=by_channel)
         client._new_channel = lambda _: channel
         self._clients.append(client)
         return client
