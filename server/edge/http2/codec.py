@@ -1,7 +1,6 @@
 """The server's side of one HTTP/2 connection, without I/O: bytes come in by `receive`, and go out by `put`.
 
-Nearly all that a busy client sends are messages that are whole in one frame: for these there is a short way through
-`receive`.
+Nearly all that a busy client sends are messages that are whole in one frame: these have a short way through `receive`.
 """
 
 from __future__ import annotations
