@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -84,13 +84,10 @@ class Engine:
             values = self._step({name: x[k : k + 1] for name, x in inputs.items()}, state, trace)
             state = values.pop(len(self._outputs)) if self._carries else state
             taken.append(values)
-        try:
-            outputs = {
-                shaper.name: _joined([shaper.from_graph(values[i]) for values in taken])
-                for i, shaper in enumerate(self._outputs)
-            }
-        except ValueError as error:
-            raise StepFailed(f"an output of one step has not the shape that it has in a sequence: {error}") from error
+        outputs = {
+            shaper.name: _alike(shaper.from_graph(values[i]) for values in taken)
+            for i, shaper in enumerate(self._outputs)
+        }
         shown = _joined([values[-1][np.newaxis] for values in taken]) if trace and self._shows else None
         return Result(outputs, shown, state)
 
@@ -100,7 +97,7 @@ class Engine:
         for k in range(steps):
             taken.append(self.run_once({name: x[k : k + 1] for name, x in inputs.items()}, state, trace))
             state = taken[-1].state
-        outputs = {name: np.concatenate([each.outputs[name] for each in taken]) for name in taken[0].outputs}
+        outputs = {name: _alike(each.outputs[name] for each in taken) for name in taken[0].outputs}
         shown = [each.trace for each in taken if each.trace is not None]
         return Result(outputs, np.concatenate(shown) if shown else None, state.copy())
 
@@ -224,6 +221,14 @@ def _computed(run: Callable[..., T], *given: object) -> T:
 
 def _joined(steps: Sequence[np.ndarray]) -> np.ndarray:
     return steps[0] if len(steps) == 1 else np.concatenate(steps)
+
+
+def _alike(steps: Iterable[np.ndarray]) -> np.ndarray:
+    """An output of all steps. Raises StepFailed: one has another shape."""
+    try:
+        return _joined(list(steps))
+    except ValueError as error:
+        raise StepFailed(f"an output of one step has not the shape that it has in a sequence: {error}") from error
 
 
 def shaped_feeds(graph: StepGraph, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -13,8 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from stepgraph import loading
 from stepgraph.cells import kinds
-from stepgraph.errors import ModelRefused
+from stepgraph.errors import ModelRefused, StepFailed
 from stepgraph.loading import load
+from stepgraph.running.result import Result
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -133,6 +134,16 @@ def test_many_steps_in_one_call_have_the_bits_of_single_steps(kind: str, trace: 
                     assert np.array_equal(result.outputs[name][step], values[0])
                 assert single.trace is None or np.array_equal(result.trace[step], single.trace[0])
             assert np.array_equal(result.state, state)
+
+
+def test_steps_of_one_sequence_whose_output_changes_its_shape_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = loaded(operator("LSTM"), tmp_path).engine
+    outputs = iter([np.zeros((1, 1, 3)), np.zeros((1, 1, 4))])
+    monkeypatch.setattr(engine, "run_once", lambda _, state, __: Result({"y": next(outputs)}, None, state))
+    with pytest.raises(StepFailed, match="has not the shape that it has in a sequence"):
+        engine.run({"x": np.zeros((2, 1, INPUTS), np.float32)}, engine.graph.settled(1), trace=False)
 
 
 @pytest.mark.parametrize("direction", ["bidirectional", "reverse"])

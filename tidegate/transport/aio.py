@@ -14,7 +14,7 @@ import grpc
 from tidegate.errors import ConnectionLost, TidegateError
 from tidegate.protocol.conversation import Requests
 from tidegate.protocol.promise import Promise
-from tidegate.transport.endpoint import Endpoint
+from tidegate.transport.endpoint import Endpoint, Place
 from tidegate.transport.grpc_stream import GrpcStream
 from tidegate.transport.link import GOODBYE, Link
 from tidegate.transport.own_stream import OwnStream
@@ -32,11 +32,18 @@ class AsyncConnection(Link):
     """One stream after the other, which any number of tasks of one event loop share."""
 
     def __init__(
-        self, stub: "TidegateAsyncStub | None", address: Endpoint, route: str, resuming: Resuming, within: float | None
+        self,
+        stub: "TidegateAsyncStub",
+        place: Place | None,
+        address: Endpoint,
+        route: str,
+        resuming: Resuming,
+        within: float | None,
     ) -> None:
-        """`stub`: of gRPC's channel, if the streams are to be its."""
+        """`place`: where connections of its own lead to; None: the streams are those of the stub's channel."""
         super().__init__(address, route, resuming, within)
         self._stub = stub
+        self._place = place
         self._loop = asyncio.get_running_loop()
         self._lock = nullcontext()  # one thread
         self._check_place = self._check_loop
@@ -47,10 +54,9 @@ class AsyncConnection(Link):
     def _connect(self) -> None:
         headers = (*self._headers, *self._address.headers())
         self._stream: OwnStream | GrpcStream
-        if self._stub is None and (place := self._address.direct()) is not None:
-            self._stream = OwnStream(place, headers, self._limit)
+        if self._place is not None:
+            self._stream = OwnStream(self._place, headers, self._limit)
         else:
-            assert self._stub is not None
             self._stream = GrpcStream(self._stub, headers, self._limit)
 
     def _limit(self) -> int:
