@@ -27,7 +27,7 @@ from tidegate.cli import running
 from tidegate.cli.bookmark import Bookmark
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tests.running_server import RunningServer
 
@@ -234,12 +234,6 @@ def test_a_kept_sequence_goes_on_by_command_when_its_version_is_superseded_and_w
     tidegate_says("versions", "move", "lstm", "1", "2", *where)
     assert steps("resume", keep) == [4, 5]
     assert Bookmark.load(keep).version == 2
-
-
-@pytest.fixture(scope="module")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningValkey]:
-    with RunningValkey(tmp_path_factory.mktemp("valkey")) as made:
-        yield made
 
 
 def test_a_store_moves_to_another_kind_while_no_server_runs_and_clients_resume_there_bit_for_bit(
