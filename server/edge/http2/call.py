@@ -14,6 +14,7 @@ import grpc
 from server.edge.http2 import compression
 from server.edge.http2.large import LargeMessage
 from server.edge.http2.life import State
+from server.edge.pieces import Message, Pieces
 from tidegate.http2.frames import Code
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ class Call:
         """Whether further messages are here."""
         return bool(self._messages)
 
-    def send(self, message: bytes) -> None:
+    def send(self, message: Message) -> None:
         self._stream.send(message)
 
     @property
@@ -215,7 +216,7 @@ class Call:
 
     def _send(self, message: Any) -> None:  # noqa: ANN401 # what the handler's serialiser takes
         serialise = self._handler.response_serializer
-        self._stream.send(serialise(message) if serialise else message)
+        self._stream.send(message if serialise is None or isinstance(message, Pieces) else serialise(message))
 
     def _finish(self, code: grpc.StatusCode, details: str, metadata: Metadata = ()) -> None:
         number, _ = code.value

@@ -1,4 +1,4 @@
-"""How long connections are read in one turn of the event loop."""
+"""How long connections are read, or written, in one turn of the event loop."""
 
 from collections import deque
 from collections.abc import Callable

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from server.edge.http2 import fields
 from server.edge.http2.life import NEXT, Event, State
+from server.edge.pieces import PIECE, Message
 from tidegate.http2 import frames
 from tidegate.http2.frames import DATA, END_HEADERS, END_STREAM, HEAD_AND_PREFIX, HEADERS, U32, Code
 
@@ -51,18 +53,17 @@ class Acceptor(Protocol):
     def answered_ping(self) -> None:
         """The client has answered a ping."""
 
+    def write_later(self) -> None:
+        """Has `Blocked.go_on` called in a turn of the loop to come."""
+
 
 class _Nobody:
     """Takes nothing, for a call whose method there is not."""
 
     def message(self, data: bytes, compressed: bool) -> None: ...
-
     def large(self, size: int) -> None: ...
-
     def half_closed(self) -> None: ...
-
     def writable(self) -> None: ...
-
     def gone(self) -> None: ...
 
 
@@ -100,7 +101,8 @@ class CallStream:
         self._large = False  # the receiver knows that it needs room
         # outwards
         self.send_room = send_room
-        self.waiting: deque[memoryview] | None = None  # what the client's windows have no room for
+        # what the client's windows, or this turn, have no room for; the first of it is made
+        self.waiting: deque[memoryview | Iterator[bytes]] | None = None
         self._codec = codec
         self._responded = False
         self._trailers: bytes | None = None  # to be sent after what is waiting
@@ -186,8 +188,8 @@ class CallStream:
 
     # Outwards ---------------------------------------------------------------------------------------------------------
 
-    def send(self, message: bytes) -> None:
-        """One message. What the client's windows have no room for waits: see `waiting`."""
+    def send(self, message: Message) -> None:
+        """One message. What there is no room for waits: see `waiting`. Large ones leave in turns of the loop."""
         codec, size = self._codec, len(message)
         whole = size + _PREFIX
         if (
@@ -196,6 +198,7 @@ class CallStream:
             or whole > codec.send_room
             or whole > codec.most_frame
             or not self._responded
+            or not isinstance(message, bytes)
         ):
             return self._send_slowly(message)
         self.send_room -= whole
@@ -203,17 +206,23 @@ class CallStream:
         codec.put(HEAD_AND_PREFIX.pack(whole >> 16, whole & 0xFFFF, DATA, 0, self.id, 0, size) + message)
         return None
 
-    def _send_slowly(self, message: bytes) -> None:
+    def _send_slowly(self, message: Message) -> None:
         if self.state is State.CLOSED:
             return
         self.respond()
         if self.waiting is None:
             self.waiting = deque()
-        whole = len(message) < _COPIED
-        self.waiting.append(memoryview(b"\0" + U32.pack(len(message)) + (message if whole else b"")))
-        if not whole:  # as it is: the same list of models waits for many
-            self.waiting.append(memoryview(message))
-        self._drain()
+        prefix = b"\0" + U32.pack(len(message))
+        if not isinstance(message, bytes):
+            self.waiting += (memoryview(prefix), iter(message))
+        elif len(message) < _COPIED:
+            self.waiting.append(memoryview(prefix + message))
+        else:  # as it is: the same list of models waits for many
+            self.waiting += (memoryview(prefix), memoryview(message))
+        if len(message) > PIECE:
+            self._codec.blocked.add(self)
+        else:
+            self._drain()
 
     def respond(self) -> None:
         """Sends the header fields of the answer, once."""
@@ -222,7 +231,7 @@ class CallStream:
             self._codec.put(frames.frame(HEADERS, END_HEADERS, self.id, fields.RESPONSE))
 
     def drain(self) -> None:
-        """The client's windows have grown: sends of what waits as much as they take."""
+        """There is more room: sends of what waits as much as it takes."""
         if self.waiting is None or not self._drain():
             return
         if self._trailers is not None:
@@ -232,17 +241,24 @@ class CallStream:
 
     def _drain(self) -> bool:
         """Whether all has left."""
-        codec, waiting = self._codec, self.waiting
+        codec, blocked, waiting = self._codec, self._codec.blocked, self.waiting
         while waiting:
             head = waiting[0]
-            size = min(len(head), self.send_room, codec.send_room, codec.most_frame)
-            if size <= 0:
+            if not isinstance(head, memoryview):
+                if piece := next(head, None):
+                    waiting.appendleft(memoryview(piece))
+                else:
+                    waiting.popleft()
+                continue
+            size = min(len(head), self.send_room, codec.send_room, codec.most_frame, blocked.room)
+            if size <= 0 < len(head):
                 if self.send_room > 0:  # else credit of its own is what it waits for
-                    codec.blocked[self.id] = self
+                    blocked.add(self)
                 return False
             codec.put(frames.frame(DATA, 0, self.id, bytes(head[:size])))
             self.send_room -= size
             codec.send_room -= size
+            blocked.room -= size
             if size == len(head):
                 waiting.popleft()
             else:

@@ -16,6 +16,7 @@ from server.edge.native import requests, responses
 from server.edge.native.descriptions import Descriptions
 from server.edge.native.dialect import NativeDialect
 from server.edge.pace import Pace
+from server.edge.pieces import Message
 from server.edge.refusals import Refusals
 from server.edge.transports import Transport
 from server.runtime.turns import Turns
@@ -76,7 +77,7 @@ class Servicer:
         shared = backend.admission, backend.keeper, backend.settings, backend.turns, backend.pace
         return exchange(*shared, allowed, context, caller, backend.refusals)
 
-    async def predict(self, request: tidegate_pb2.PredictRequest, caller: Caller, context: Context) -> bytes:
+    async def predict(self, request: tidegate_pb2.PredictRequest, caller: Caller, context: Context) -> Message:
         manner = Manner(requests.selection(request.trace), requests.wants_values(request.encoding))
         inputs = requests.named_inputs(request.inputs)
         await asyncio.sleep(0)  # to copy large ones out of their message takes a millisecond, and so does to check them

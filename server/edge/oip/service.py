@@ -8,7 +8,7 @@ import grpc
 from google.protobuf.message import Message
 
 from server.caller import Caller, Right
-from server.edge import calls, status
+from server.edge import calls, pieces, status
 from server.edge.backend import Backend
 from server.edge.exchange import Exchange
 from server.edge.metered import carried
@@ -102,7 +102,7 @@ class InferenceServicer:
 
     # Inference --------------------------------------------------------------------------------------------------------
 
-    async def infer(self, request: pb.ModelInferRequest, caller: Caller, context: Context) -> bytes:
+    async def infer(self, request: pb.ModelInferRequest, caller: Caller, context: Context) -> pieces.Message:
         asked, user = requests.asked(request), context.client if isinstance(context, Connected) else SOMEWHERE
         caller.check_pace()
         with self._backend.admission.call():

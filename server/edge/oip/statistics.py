@@ -39,8 +39,7 @@ class Statistics:
             tally = self._tally(result.model)
             tally.answered += 1
             tally.answered_ns += int(seconds * 1e9)
-            x = next(iter(result.outputs.values()))
-            tally.steps += x.shape[0] * x.shape[1]
+            tally.steps += result.batch * result.steps
             tally.last_ms = int(time() * 1e3)
             return
         if isinstance(result, PermissionDenied):
