@@ -81,3 +81,16 @@ def made_of(parts: Sequence[Part]) -> Message:
     """A small one is bytes at once."""
     whole = Pieces(parts, size_of(parts))
     return whole if len(whole) > PIECE else bytes(whole)
+
+
+class Joined:
+    """Messages that are one after the other: joined once, until others are asked for."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._whole = b""
+
+    def of(self, parts: list[bytes]) -> bytes:
+        if parts != self._parts:
+            self._parts, self._whole = parts, b"".join(parts)
+        return self._whole

@@ -8,17 +8,19 @@ import grpc
 from google.protobuf.message import Message
 
 from server.caller import Caller, Right
-from server.edge import calls, pieces, status
+from server.edge import calls, status
 from server.edge.backend import Backend
 from server.edge.exchange import Exchange
 from server.edge.metered import carried
-from server.edge.oip import descriptions, requests
+from server.edge.oip import requests
+from server.edge.oip.descriptions import Descriptions
 from server.edge.oip.dialect import OipDialect, Visit
 from server.edge.oip.inference import Inference
 from server.edge.oip.requests import version_of
 from server.edge.oip.responses import Writer
 from server.edge.oip.served import User
 from server.edge.oip.stubs import grpc_service_pb2 as pb
+from server.edge.pieces import Joined, Pieces
 from server.edge.transports import Transport
 from server.errors import Refusal, TidegateError
 from server.repository import changes
@@ -66,6 +68,8 @@ class InferenceServicer:
         self._backend = backend
         self._inference = Inference(backend)
         self._writer = Writer()
+        self._descriptions = Descriptions(backend.repository, backend.settings)
+        self._told = Joined()  # of statistics
 
     def add_to(self, server: Transport) -> None:
         """Registers the service. gRPC gives the bytes of requests, so that a bad one is refused with a reason."""
@@ -102,7 +106,7 @@ class InferenceServicer:
 
     # Inference --------------------------------------------------------------------------------------------------------
 
-    async def infer(self, request: pb.ModelInferRequest, caller: Caller, context: Context) -> pieces.Message:
+    async def infer(self, request: pb.ModelInferRequest, caller: Caller, context: Context) -> bytes | Pieces:
         asked, user = requests.asked(request), context.client if isinstance(context, Connected) else SOMEWHERE
         caller.check_pace()
         with self._backend.admission.call():
@@ -132,15 +136,13 @@ class InferenceServicer:
         return pb.ModelReadyResponse(ready=ready).SerializeToString()
 
     async def server_metadata(self, _request: pb.ServerMetadataRequest, _caller: Caller, _context: Context) -> bytes:
-        return descriptions.server().SerializeToString()
+        return self._descriptions.server
 
     async def model_metadata(self, request: pb.ModelMetadataRequest, caller: Caller, _context: Context) -> bytes:
-        model = self._model(caller, request.name, request.version)
-        return descriptions.metadata(model, self._backend.repository).SerializeToString()
+        return self._descriptions.metadata(self._model(caller, request.name, request.version))
 
     async def model_config(self, request: pb.ModelConfigRequest, caller: Caller, _context: Context) -> bytes:
-        model = self._model(caller, request.name, request.version)
-        return descriptions.config(model, self._backend.settings).SerializeToString()
+        return self._descriptions.config(self._model(caller, request.name, request.version))
 
     async def model_statistics(self, request: pb.ModelStatisticsRequest, caller: Caller, _context: Context) -> bytes:
         """How much everybody uses a model: of those with a token, for who may observe it."""
@@ -153,16 +155,15 @@ class InferenceServicer:
             if request.name:
                 self._model(caller, request.name, "")
                 models = [model for model in models if model.name == request.name]
-        answer = pb.ModelStatisticsResponse()
+        told = list[bytes]()
         for model in models:
-            answer.model_stats.append(self._inference.statistics.of(model))
-            if not len(answer.model_stats) % _FEW:
+            told.append(self._inference.statistics.of(model))
+            if not len(told) % _FEW:
                 await asyncio.sleep(0)
-        return answer.SerializeToString()
+        return self._told.of(told)
 
     async def repository_index(self, request: pb.RepositoryIndexRequest, caller: Caller, _context: Context) -> bytes:
-        index = descriptions.index(self._backend.repository, caller, only_ready=request.ready)
-        return index.SerializeToString()
+        return self._descriptions.index(caller, only_ready=request.ready)
 
     async def load(self, request: pb.RepositoryModelLoadRequest, caller: Caller, _context: Context) -> bytes:
         """Takes back that a model was unloaded, and answers once its newest version is served, or was refused."""
