@@ -14,7 +14,8 @@ from server.edge.http2.blocks import Block, Blocks
 from server.edge.http2.fields import Malformed
 from server.edge.http2.life import State
 from server.edge.http2.limits import Account, Limits
-from server.edge.http2.stream import LOW, ROOM, Acceptor, CallStream
+from server.edge.http2.receiver import Acceptor
+from server.edge.http2.stream import LOW, ROOM, CallStream
 from server.edge.pieces import PIECE
 from tidegate.http2 import frames
 from tidegate.http2.frames import ACK, END_HEADERS, END_STREAM, FRAME_SIZE, MOST_WINDOW, Code, ConnectionFault

@@ -10,7 +10,7 @@ from itertools import islice
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, cast
 
-from server.edge.callers import address_of
+from server.edge.callers import address_of, peer_of
 from server.edge.http2.call import Call
 from server.edge.http2.codec import Codec
 from tidegate.http2 import frames
@@ -69,7 +69,7 @@ class Connection(asyncio.Protocol):
         if not self.server.take_in(self):
             self._closing = True
             return self._transport.abort()
-        self.peer = peer_of(self._transport)
+        self.peer = peer_of(self._transport.get_extra_info("peername"))
         self.address = address_of(self.peer)
         self._transport.set_write_buffer_limits(_FULL)
         self._codec = Codec(self, self.server.options.limits, self._put, monotonic)
@@ -293,12 +293,3 @@ class Connection(asyncio.Protocol):
     def answered_ping(self) -> None:
         """See Acceptor."""
         self._asked = False
-
-
-def peer_of(transport: asyncio.BaseTransport | SecureTransport) -> str:
-    """The client's name as grpc gives it."""
-    name = transport.get_extra_info("peername")
-    if not isinstance(name, tuple):
-        return "unix:"
-    host, port = name[:2]
-    return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"

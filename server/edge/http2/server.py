@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from server.edge.http2.connection import Connection
-from server.edge.http2.gate import Gate
+from server.edge.http2.gate import Gate, Reading
 from server.edge.http2.large import Rooms
 from server.edge.http2.limits import Limits
-from server.edge.http2.reading import Reading
 from server.edge.http2.secure import SecureTransport
 from server.edge.http2.sockets import Sockets
 from server.edge.http2.timers import Timers

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from server.edge.http2 import fields
 from server.edge.http2.life import NEXT, Event, State
+from server.edge.http2.receiver import NOBODY, Receiver
 from server.edge.pieces import PIECE, Message
 from tidegate.http2 import frames
 from tidegate.http2.frames import DATA, END_HEADERS, END_STREAM, HEAD_AND_PREFIX, HEADERS, U32, Code
@@ -15,7 +16,7 @@ from tidegate.http2.frames import DATA, END_HEADERS, END_STREAM, HEAD_AND_PREFIX
 if TYPE_CHECKING:
     from server.edge.http2.blocks import Block
     from server.edge.http2.codec import Codec
-    from server.edge.http2.fields import Metadata, Request
+    from server.edge.http2.fields import Metadata
 
 ROOM = frames.WINDOW  # bytes of a stream that may be unread at this side
 LOW = ROOM // 2  # so little room is left to the client that it is told of more
@@ -23,51 +24,6 @@ _COPIED = 2**14  # bytes of a message that are sent in a frame with its prefix, 
 _PREFIX = 5  # bytes before each message: whether it is compressed, and its size
 
 _RESOURCE_EXHAUSTED, _INTERNAL = 8, 13
-
-
-class Receiver(Protocol):
-    """What is done with the messages of a stream."""
-
-    def message(self, data: bytes, compressed: bool) -> None:
-        """A message came; its bytes count as unread until `CallStream.took` is called."""
-
-    def large(self, size: int) -> None:
-        """A message of so many bytes begins that needs `CallStream.make_room` to come whole."""
-
-    def half_closed(self) -> None:
-        """The client has sent its last message."""
-
-    def writable(self) -> None:
-        """All that was sent is on its way."""
-
-    def gone(self) -> None:
-        """The stream has ended; nothing comes any more. Called once."""
-
-
-class Acceptor(Protocol):
-    """What is done with a connection's calls."""
-
-    def begin(self, stream: CallStream, request: Request) -> bool:
-        """Sets the stream's receiver. False: there is no such method, and nothing was set."""
-
-    def answered_ping(self) -> None:
-        """The client has answered a ping."""
-
-    def write_later(self) -> None:
-        """Has `Blocked.go_on` called in a turn of the loop to come."""
-
-
-class _Nobody:
-    """Takes nothing, for a call whose method there is not."""
-
-    def message(self, data: bytes, compressed: bool) -> None: ...
-    def large(self, size: int) -> None: ...
-    def half_closed(self) -> None: ...
-    def writable(self) -> None: ...
-    def gone(self) -> None: ...
-
-
-_NOBODY = _Nobody()
 
 
 class CallStream:
@@ -92,7 +48,7 @@ class CallStream:
     def __init__(self, codec: Codec, number: int, send_room: int, most: int) -> None:
         self.id = number
         self.state = State.OPEN
-        self.receiver: Receiver = _NOBODY
+        self.receiver: Receiver = NOBODY
         # inwards
         self.most = most  # bytes of a message
         self.room = ROOM  # bytes that the client may send
@@ -299,5 +255,5 @@ class CallStream:
             self.send_room = 0  # so that `send` takes its slow way, which sees that the stream has ended
             self.part = bytearray()
             self._codec.forget(self.id)
-            receiver, self.receiver = self.receiver, _NOBODY  # they refer to each other
+            receiver, self.receiver = self.receiver, NOBODY  # they refer to each other
             receiver.gone()
