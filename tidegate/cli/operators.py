@@ -12,7 +12,7 @@ from pathlib import Path
 from tidegate.admin import words
 from tidegate.admin.facts import SequenceInfo, StoreInfo, Versions, chosen
 from tidegate.admin.words import counted
-from tidegate.cli.commands import style_of
+from tidegate.cli.sinks import style_of
 from tidegate.client import Client
 from tidegate.drawing.names import printable
 from tidegate.errors import TidegateError

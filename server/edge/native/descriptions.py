@@ -98,6 +98,7 @@ def _spec(port: Port) -> model_pb2.TensorSpec:
         timestamp=legend.timestamp,
         time_format=legend.time_format,
         time_step=legend.time_step,
+        series=legend.series,
     )
     if any(column != Column(column.name, column.unit) for column in legend.columns):
         message.columns.extend(map(_column, legend.columns))

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 # A regression's ridge, as a share of the rows, and the most of a target's usual change that counts.
 RIDGE, FAR = 1e-3, 10.0
+# Rows of the training part that must know a target.
+FEWEST = 20
 
 
 @dataclass(frozen=True)
@@ -129,16 +131,16 @@ class Forecast:
         self._y_NG, self._share_Q = torch.from_numpy(self.y_NG), torch.tensor(self.quantiles)
         self._level_NG: Tensor | None = None
         self.learnt_N = parts.part_N == splits.TRAINING
-        self._require_targets()
+        self._require_targets("give shorter --horizons or more rows")
 
-    def _require_targets(self) -> None:
+    def _require_targets(self, remedy: str) -> None:
         """Every horizon has something to learn from."""
         for index, wanted in enumerate(self.wanted):
-            count = int((~np.isnan(self.y_NG[self.learnt_N, index])).sum())
-            if count < 20:
+            count = int((~self._y_NG[self.learnt_N, index].isnan()).sum())
+            if count < FEWEST:
                 raise DataError(
                     f"column {wanted.target!r}: {count} rows of the training part know its value {wanted.steps} steps "
-                    f"later; give shorter --horizons or more rows"
+                    f"later; {remedy}"
                 )
 
     @property
@@ -160,11 +162,17 @@ class Forecast:
         """The last nodes, whose constants are learnt from the training part alone."""
         base_EG = torch.zeros(encoding.width, len(self.wanted))
         offset_G, spread_G = torch.zeros(len(self.wanted)), torch.ones(len(self.wanted))
-        levels = [encoding.inputs + self._lagged(encoding, each) for each in self.wanted] if encoding.least else []
-        self._level_NG = e_NE[:, levels] if levels else None
+        lagged = [self._lagged(encoding, each) for each in self.wanted] if encoding.least else []
+        levels = [encoding.inputs + place for place in lagged]
+        if levels:
+            self._level_NG = e_NE[:, levels]
+            # At the least level nothing but zeros is known of the target: no forecast is a share of that.
+            known_NG = self._level_NG > torch.tensor([encoding.least[place] for place in lagged])
+            self._y_NG = torch.where(known_NG, self._y_NG, torch.nan)
+            self._require_targets("leave --relative out")
         for index, wanted in enumerate(self.wanted):
             place = encoding.numbers.index(self.inputs.place(wanted.target))
-            y_N = self.y_NG[self.learnt_N, index]
+            y_N = self._y_NG[self.learnt_N, index].numpy()
             if self.config.f != "linear":
                 offset_G[index], spread_G[index] = reach(self.config.f, float(np.nanmin(y_N)), float(np.nanmax(y_N)))
                 continue
