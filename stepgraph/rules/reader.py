@@ -137,7 +137,7 @@ class Reader:
                 return [nothing(found)] * len(node.output)
             return [_reached(each, node) for each in self._applied(node, inputs, values, outermost)]
         except Found as found:
-            finding = Finding(found.kind, name_of(node), label(node), found.words)
+            finding = Finding(found.kind, name_of(node), label(node), found.words, found.advice)
         except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError, StepgraphError) as error:
             finding = Finding("unknown", name_of(node), label(node), f"is not as its rule expects ({error})")
         return [nothing(finding)] * len(node.output)

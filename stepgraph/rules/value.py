@@ -18,6 +18,7 @@ NO_RULE = "has no rule"
 class Finding:
     """What a node does that one step of one sequence cannot, or that no rule tells; `words` go on from the node's name.
 
+    `advice`: what to do about it, if more can be said than of any such node.
     "mixes": other steps; "rows": other sequences; "random": equal sequences differ; "unknown": it may do any of these.
     """
 
@@ -25,6 +26,7 @@ class Finding:
     node: str  # its name, or its first output's
     label: str
     words: str
+    advice: str = ""
 
     def __str__(self) -> str:
         return f"{self.label} {self.words}"
@@ -33,14 +35,14 @@ class Finding:
 class Found(Exception):  # no error: what a rule has found
     """Raised by a rule: what its node does, as `Finding` has it."""
 
-    def __init__(self, kind: Literal["mixes", "rows", "random", "unknown"], words: str) -> None:
+    def __init__(self, kind: Literal["mixes", "rows", "random", "unknown"], words: str, advice: str = "") -> None:
         super().__init__(words)
         self.kind: Literal["mixes", "rows", "random", "unknown"] = kind
-        self.words = words
+        self.words, self.advice = words, advice
 
 
-def mixes(words: str) -> Found:
-    return Found("mixes", words)
+def mixes(words: str, advice: str = "") -> Found:
+    return Found("mixes", words, advice)
 
 
 def mixes_rows(words: str) -> Found:

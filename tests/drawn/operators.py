@@ -345,6 +345,9 @@ def einsum(d: Drawing) -> str:
     letters = "abcde"[:rank]
     if d.chance(0.3):
         return d.op("Einsum", x, x, equation=f"{letters},{letters}->{letters[:-1]}")
-    kept = "".join(letter for letter in letters if d.chance(0.8))
     n = d.sized(x, rank - 1)
+    if d.chance(0.3):
+        equation = d.of("...x,xz->...z", "...x,xz", "...ax,xz->z...a", f"{letters},{letters[-1]}z")
+        return d.op("Einsum", x, d.noise(n, 3), equation=equation)
+    kept = "".join(letter for letter in letters if d.chance(0.8))
     return d.op("Einsum", x, d.noise(n, 3), equation=f"{letters},{letters[-1]}z->{kept.replace(letters[-1], '')}z")

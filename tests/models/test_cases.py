@@ -145,6 +145,26 @@ def test_an_output_that_no_message_carries_is_refused_by_its_name(kind: str, tmp
         load(written(tmp_path, body, out), 4, 1.0)
 
 
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (
+            "optional(float[1, b, 8])",
+            r"a value that is no tensor \(optional\).*Export the file with a tensor in its place",
+        ),
+        ("bfloat16[1, b, 8]", r"numbers of the type bfloat16.*Let the file take float32, and cast it"),
+        ("string[1, b, 8]", r"text.*Let clients send the index of each word"),
+    ],
+)
+def test_an_input_that_no_message_carries_is_refused_with_what_would_be_carried(
+    kind: str, words: str, tmp_path: Path
+) -> None:
+    text = f"g ({kind} x) => (float[1, b, 8] y) {{ y = Identity(x) }}"
+    onnx.save(onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["": 19]> {text}'), tmp_path / "model.onnx")
+    with pytest.raises(ModelRefused, match=words):
+        load(tmp_path / "model.onnx", 4, 1.0)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_nodes_in_any_order_give_the_same_answers(seed: int, tmp_path: Path) -> None:
     path = written(tmp_path, "s = Mul(h, scale)  t = Tanh(s)  y = Sub(t, h)")
