@@ -80,6 +80,9 @@ def test_sequences_are_listed_shown_and_ended(
     assert "there is no action 'stop'; expected list," in tidegate_says("sequences", "stop", id_, *where, status=1)[0]
     assert "1 sequence would end; say --yes" in tidegate_says("sequences", "end", id_, *where, status=1)[0]
     assert tidegate_says("sequences", "end", id_, "--yes", *where) == [id_]
+    for given in ((id_,), (id_, "--yes")):  # it has ended
+        assert f"no sequence '{id_}' is open or" in tidegate_says("sequences", "end", *given, *where, status=1)[-1]
+    assert tidegate_says("sequences", "end", "--model", "none", *where) == []
     with tidegate.connect(address) as client, pytest.raises(tidegate.SequenceLost, match="by who runs the server"):
         client.resume(id_, token, answered=5)
 
