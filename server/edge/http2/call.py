@@ -19,6 +19,7 @@ from tidegate.http2.frames import Code
 
 if TYPE_CHECKING:
     from server.edge.dialect import Listener
+    from server.edge.fields import Buffer
     from server.edge.http2.connection import Connection
     from server.edge.http2.fields import Metadata, Request
     from server.edge.http2.stream import CallStream
@@ -50,7 +51,7 @@ class Call:
         self._parse = handler.request_deserializer or bytes
         self._loop = connection.server.loop
         # inwards
-        self._messages: list[tuple[bytes, bool]] = []  # few enough, in a window of 64 KiB, to take the first of a list
+        self._messages: list[tuple[Buffer, bool]] = []  # few enough, in a window of 64 KiB, to take the first of a list
         self._half_closed = False
         self._reader: asyncio.Future[None] | None = None
         self._asked = False  # for a message that is not here
@@ -254,7 +255,7 @@ class Call:
             self._large.end()
             self._large = None
 
-    def _decompressed(self, message: bytes) -> bytes | None:
+    def _decompressed(self, message: Buffer) -> bytes | None:
         """In a thread, because it takes milliseconds: None until it is done, and then `came` is called."""
         if self._decompressing is None:
             work = partial(compression.decompressed, message, self._request.encoding, self._stream.most)
@@ -269,7 +270,7 @@ class Call:
 
     # What the stream tells --------------------------------------------------------------------------------------------
 
-    def message(self, data: bytes, compressed: bool) -> None:
+    def message(self, data: Buffer, compressed: bool) -> None:
         """See Receiver."""
         if self._large is not None:
             self._end_large()

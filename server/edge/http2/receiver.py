@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from server.edge.fields import Buffer
     from server.edge.http2.fields import Request
     from server.edge.http2.stream import CallStream
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 class Receiver(Protocol):
     """What is done with the messages of a stream."""
 
-    def message(self, data: bytes, compressed: bool) -> None:
+    def message(self, data: Buffer, compressed: bool) -> None:
         """A message came; its bytes count as unread until `CallStream.took` is called."""
 
     def large(self, size: int) -> None:
@@ -44,7 +45,7 @@ class Acceptor(Protocol):
 class _Nobody:
     """Takes nothing, for a call whose method there is not."""
 
-    def message(self, data: bytes, compressed: bool) -> None: ...
+    def message(self, data: Buffer, compressed: bool) -> None: ...
     def large(self, size: int) -> None: ...
     def half_closed(self) -> None: ...
     def writable(self) -> None: ...

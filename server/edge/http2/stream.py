@@ -6,10 +6,12 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from server.edge.http2 import fields
 from server.edge.http2.life import NEXT, Event, State
 from server.edge.http2.receiver import NOBODY, Receiver
-from server.edge.pieces import PIECE, Message
+from server.edge.pieces import PIECE, Message, Pieces
 from tidegate.http2 import frames
 from tidegate.http2.frames import DATA, END_HEADERS, END_STREAM, HEAD_AND_PREFIX, HEADERS, U32, Code
 
@@ -30,7 +32,9 @@ class CallStream:
     """A call, from the moment that its header fields are read."""
 
     __slots__ = (
+        "_body",
         "_codec",
+        "_filled",
         "_large",
         "_responded",
         "_trailers",
@@ -54,6 +58,8 @@ class CallStream:
         self.room = ROOM  # bytes that the client may send
         self.unread = 0  # bytes that came and nobody has taken
         self.part = bytearray()  # of a message
+        self._body: memoryview | None = None  # of one that is larger than the window, and how much of it has come
+        self._filled = 0
         self._large = False  # the receiver knows that it needs room
         # outwards
         self.send_room = send_room
@@ -89,10 +95,12 @@ class CallStream:
             self.client_ends()
 
     def _came(self, data: bytes) -> None:
+        self.unread += len(data)
+        if self._body is not None:
+            data = self._fill(self._body, data)
         part = self.part
         part += data
-        self.unread += len(data)
-        while len(part) >= _PREFIX and self.state is State.OPEN:
+        while len(part) >= _PREFIX and self.state is State.OPEN and self._body is None:
             size = U32.unpack_from(part, 1)[0]
             if part[0] > 1:
                 return self.finish(_INTERNAL, f"a message says of its compression {part[0]}; expected 0 or 1")
@@ -110,6 +118,23 @@ class CallStream:
             self.receiver.message(message, compressed)
         return None
 
+    def _fill(self, body: memoryview, data: bytes) -> bytes:
+        """Takes what belongs to the message, which is handed on once it is whole; returns what comes after it."""
+        more = data[: len(body) - self._filled]
+        body[self._filled : self._filled + len(more)] = more
+        self._filled += len(more)
+        if self._filled == len(body):
+            compressed = bool(self.part[0])
+            self._body, self._filled, self._large = None, 0, False
+            self.part.clear()
+            self.receiver.message(body, compressed)
+        return data[len(more) :]
+
+    @property
+    def came(self) -> int:
+        """How many bytes are here of a message that is not whole."""
+        return len(self.part) + self._filled
+
     def took(self, size: int) -> None:
         """A message of so many bytes was taken by its reader."""
         self.unread -= size + _PREFIX
@@ -124,8 +149,16 @@ class CallStream:
             self._codec.put(frames.credit(self.id, free))
 
     def make_room(self, size: int) -> None:
-        """Lets the client send the rest of a message of so many bytes that has come in part."""
-        free = size + _PREFIX - len(self.part) - self.room
+        """Lets the client send the rest of a message of so many bytes that has come in part.
+
+        What comes of it is put where it stays. Its prefix is kept.
+        """
+        if self.state is State.OPEN and self._body is None:
+            self._body = memoryview(np.empty(size, np.uint8))  # type: ignore[arg-type] # it is a buffer
+            came = bytes(self.part[_PREFIX:])
+            del self.part[_PREFIX:]
+            self._fill(self._body, came)
+        free = size + _PREFIX - self.came - self.room
         if free > 0 and self.state is State.OPEN:
             self.room += free
             self._codec.put(frames.credit(self.id, free))
@@ -134,7 +167,7 @@ class CallStream:
         if self.state is State.OPEN:
             self.state = NEXT[self.state, Event.CLIENT_ENDS]
             if self.part:
-                self.finish(_INTERNAL, f"the call ended after {len(self.part)} bytes of a message that has more")
+                self.finish(_INTERNAL, f"the call ended after {self.came} bytes of a message that has more")
             else:
                 self.receiver.half_closed()
 
@@ -169,7 +202,7 @@ class CallStream:
         if self.waiting is None:
             self.waiting = deque()
         prefix = b"\0" + U32.pack(len(message))
-        if not isinstance(message, bytes):
+        if isinstance(message, Pieces):
             self.waiting += (memoryview(prefix), iter(message))
         elif len(message) < _COPIED:
             self.waiting.append(memoryview(prefix + message))
@@ -253,7 +286,7 @@ class CallStream:
             self.state = NEXT[self.state, event]
             self.waiting = None
             self.send_room = 0  # so that `send` takes its slow way, which sees that the stream has ended
-            self.part = bytearray()
+            self.part, self._body = bytearray(), None
             self._codec.forget(self.id)
             receiver, self.receiver = self.receiver, NOBODY  # they refer to each other
             receiver.gone()

@@ -11,6 +11,7 @@ from server.caller import Caller, Right
 from server.edge import calls, status
 from server.edge.backend import Backend
 from server.edge.exchange import Exchange
+from server.edge.fields import Cut, cut
 from server.edge.metered import carried
 from server.edge.oip import requests
 from server.edge.oip.descriptions import Descriptions
@@ -82,7 +83,6 @@ class InferenceServicer:
             "ModelMetadata": (pb.ModelMetadataRequest, self.model_metadata),
             "ModelConfig": (pb.ModelConfigRequest, self.model_config),
             "ModelStatistics": (pb.ModelStatisticsRequest, self.model_statistics),
-            "ModelInfer": (pb.ModelInferRequest, self.infer),
             "RepositoryIndex": (pb.RepositoryIndexRequest, self.repository_index),
             "RepositoryModelLoad": (pb.RepositoryModelLoadRequest, self.load),
             "RepositoryModelUnload": (pb.RepositoryModelUnloadRequest, self.unload),
@@ -90,6 +90,7 @@ class InferenceServicer:
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             name: calls.unary(self._backend, kind, answer) for name, (kind, answer) in methods.items()
         }
+        handlers["ModelInfer"] = calls.unary(self._backend, pb.ModelInferRequest, self.infer, cut)
         handlers |= {name: self._absent(what) for name, what in _ABSENT.items()}
         handlers["ModelStreamInfer"] = calls.stream(
             self._backend, "ModelStreamInfer", requests.reader(most), self._exchange
@@ -106,7 +107,7 @@ class InferenceServicer:
 
     # Inference --------------------------------------------------------------------------------------------------------
 
-    async def infer(self, request: pb.ModelInferRequest, caller: Caller, context: Context) -> bytes | Pieces:
+    async def infer(self, request: Cut[pb.ModelInferRequest], caller: Caller, context: Context) -> bytes | Pieces:
         asked, user = requests.asked(request), context.client if isinstance(context, Connected) else SOMEWHERE
         caller.check_pace()
         with self._backend.admission.call():
