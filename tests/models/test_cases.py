@@ -235,3 +235,15 @@ def test_the_types_that_are_served_are_those_that_a_message_carries() -> None:
     assert {onnx.helper.tensor_dtype_to_np_dtype(number) for number in numbers} == {
         np.dtype(kind) for kind in wire._DTYPES.values()
     }
+
+
+def test_what_no_output_needs_keeps_no_file_from_being_served(tmp_path: Path) -> None:
+    """A convolution that a single step is too short for."""
+    ones = ", ".join("1" * 16)
+    path = written(
+        tmp_path,
+        f"""t = Transpose<perm = [0, 2, 1]>(h)  q = QuantizeLinear(t, scale, zero)
+        k = Constant<value = uint8[1, 8, 2] {{{ones}}}>()  dead = ConvInteger(q, k)  y = Identity(h)""",
+    )
+    x = np.random.default_rng(0).standard_normal((2, STEPS, 4), np.float32)
+    np.testing.assert_allclose(streamed(load(path, 4, 1.0), x)["y"], whole(path, x)["y"], atol=1e-5)
