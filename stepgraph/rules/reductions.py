@@ -7,7 +7,7 @@ from math import inf
 import numpy as np
 
 from stepgraph.graphs.labels import label, name_of
-from stepgraph.rules.axes import Axes, has_rows, has_time, plain
+from stepgraph.rules.axes import ROWS, Axes, has_rows, has_time, plain
 from stepgraph.rules.table import Call, over, put, rule
 from stepgraph.rules.value import COUNTED, Finding, Value, joined, unknown
 
@@ -65,6 +65,9 @@ def top(call: Call) -> list[Value]:
     x, axis = call.value(), call.axis(-1)
     over(x, [axis], "chooses")
     count = call.numbers("k", 1)
+    alike = x.number is not None and x.number.ndim == 0 and not x.live
+    if alike and count == [*x.shape] and x.axes in (((),), ((ROWS,),)):  # as lengths of whole sequences: in their order
+        return [x, Value(x.axes, ramp=np.array([0])) if x.axes[0] else Value(x.axes, number=np.zeros(1, object))]
     if count is None or not isinstance(count[0], int | np.integer):
         raise unknown("chooses a number of elements that cannot be told from the file")
     chosen = joined([x], put(x.axes, axis, plain(int(count[0]))))

@@ -64,7 +64,8 @@ class Value:
     An element of step t depends on the steps from t - `back` to t + `ahead` of the data, and on its own row alone. What
     has no axis of time is of the last step if `last`, of the step that a loop is at within its body, else of none.
     `number` is what it holds where that is known and small: as an array, or one number for all elements.
-    `ramp`: it holds whole numbers that count along its axis of time, from these on (of length 1 along that axis).
+    `ramp`: it holds whole numbers that count along its axis of time, or of sequences, from these on (of length 1 along
+    that axis).
     It `repeats` if what stands before the first step is the first element of that step again. Its elements along time
     are those of the tensor `origin`, perhaps fewer or at other places; it is the `first` of them, held at every step.
     `given` and `ends` are states of the interface: it is what such a state was, or what it becomes.
@@ -107,6 +108,11 @@ class Value:
             return self
         back, ahead = moved(self, Time(time.rate))
         return replace(self, axes=with_time(self.axes, Time(time.rate)), back=back, ahead=ahead)
+
+
+def in_order(value: Value) -> bool:
+    """Whether it holds the places of all sequences of a batch, in their order."""
+    return value.axes == ((ROWS,),) and value.ramp is not None and value.ramp.tolist() == [0]
 
 
 def nothing(finding: Finding) -> Value:
