@@ -16,6 +16,7 @@ from training.errors import DataError
 from training.fitting import processes
 from training.tabular.learning import splits
 from training.tabular.learning.surprise import Surprise
+from training.tabular.looking.grid import counted
 from training.task import Feature
 
 if TYPE_CHECKING:
@@ -130,18 +131,19 @@ class Forecast:
         self.y_NG: NDArray[np.float32] = np.stack(columns, axis=1).astype(np.float32)
         self._y_NG, self._share_Q = torch.from_numpy(self.y_NG), torch.tensor(self.quantiles)
         self._level_NG: Tensor | None = None
-        self.learnt_N = parts.part_N == splits.TRAINING
+        self._part_N, self.learnt_N = parts.part_N, parts.part_N == splits.TRAINING
         self._require_targets("give shorter --horizons or more rows")
 
     def _require_targets(self, remedy: str) -> None:
-        """Every horizon has something to learn from."""
+        """Every horizon has something to learn from, and to be judged by."""
         for index, wanted in enumerate(self.wanted):
-            count = int((~self._y_NG[self.learnt_N, index].isnan()).sum())
-            if count < FEWEST:
-                raise DataError(
-                    f"column {wanted.target!r}: {count} rows of the training part know its value {wanted.steps} steps "
-                    f"later; {remedy}"
-                )
+            for name, part in splits.PARTS.items():
+                count = int((~self._y_NG[self._part_N == part, index].isnan()).sum())
+                if count < (FEWEST if part == splits.TRAINING else 1):
+                    raise DataError(
+                        f"column {wanted.target!r}: {counted(count, 'row')} of the {name} part know its value "
+                        f"{counted(wanted.steps, 'step')} later; {remedy}"
+                    )
 
     @property
     def outputs(self) -> tuple[Feature, ...]:
