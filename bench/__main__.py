@@ -21,7 +21,6 @@ from bench import fairness, plan, report, verdict, weights
 from bench.outcome import Outcome
 from bench.plan import Comparison, Server
 from bench.processes import exports, machine
-from bench.processes.cache import Cache
 from bench.processes.child import RigError
 from bench.processes.rig import Pace, Rig
 from bench.rivals import compiled
@@ -76,9 +75,9 @@ def measure(
     comparisons: Sequence[Comparison], pace: Pace, console: Console, beside: Path | None = None
 ) -> list[Outcome]:
     """Carry out the plan, with a line that says where it is."""
-    cache, outcomes = Cache(Path(".bench").resolve()), []
+    outcomes: list[Outcome] = []
     with console.status("exporting the models") as status:
-        exports.write_missing(cache)
+        cache = exports.ready()
         servers = plan.servers(comparisons)
         if "compiled" in servers:
             status.update("building the echo in C++")
@@ -119,8 +118,7 @@ def main() -> int:
         return weights.main([])
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins with it ignored
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    console = report.console()
-    console.print(report.machine(machine.describe()))
+    console = report.begun()
     try:
         outcomes = measure(planned(options), paced(options), console, options.beside)
     except RigError as error:

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from bench import report
 from bench.attacks.speech import MODEL
-from bench.processes import exports, machine
+from bench.processes import exports
 from bench.processes.cache import Cache
 from bench.processes.child import Child, free_port
 from bench.processes.worker import Json
@@ -105,8 +105,7 @@ def place(cache: Cache) -> Iterator[Place]:
 
 def measure(rounds: int, length: float, status: Status) -> list[Figures]:
     """All rounds of all three ways, in turns."""
-    cache = Cache(Path(".bench").resolve())
-    exports.write_missing(cache)
+    cache = exports.ready()
     alone = Figures(f"the {FEW} alone")
     before = Figures(f"beside {MANY:,} ready steps, all of one account")
     after = Figures(f"beside {MANY:,} ready steps, an account each")
@@ -146,8 +145,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="length of a round (default: 3)")
     options = parser.parse_args(given)
-    console = report.console()
-    console.print(report.machine(machine.describe()))
+    console = report.begun()
     with console.status("exporting the models") as status:
         measured = measure(options.rounds, options.seconds, status)
     console.print(table(measured))

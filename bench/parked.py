@@ -88,7 +88,7 @@ class Host:
 
     def _command(self, cache: Cache, store: list[str]) -> list[str]:
         ports = ["--port", str(self.port), "--metrics-port", str(self._page)]
-        return ["server", "--models", str(cache.models), "--cache", str(cache.proofs), *ports, *store]
+        return ["server", *cache.options, *ports, *store]
 
     async def serve(self) -> None:
         """Until it serves the model."""
@@ -156,7 +156,7 @@ async def measure(stores: Sequence[Parked], cache: Cache, times: int) -> list[Ho
 async def prove(cache: Cache) -> None:
     """Has the models proved, once: a start is to be about the store."""
     port = free_port()
-    command = ["server", "--models", str(cache.models), "--cache", str(cache.proofs), "--store", "none"]
+    command = ["server", *cache.options, "--store", "none"]
     with Child("prove", [*command, "--port", str(port)], cache.log("prove")):
         await ready(port, model_name(HIDDEN))
 

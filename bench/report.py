@@ -9,6 +9,7 @@ from rich.table import Table
 
 from bench.outcome import Measure, Outcome, latency, messages, steps
 from bench.plan import Contestant, Wire
+from bench.processes.machine import describe
 from bench.scenario import Scenario
 from bench.verdict import Verdict
 
@@ -20,6 +21,13 @@ def console() -> Console:
     """Write to a terminal as wide as it is, to a pipe without colours and unwrapped."""
     terminal = Console(highlight=False)
     return terminal if terminal.is_terminal else Console(highlight=False, width=WIDTH)
+
+
+def begun() -> Console:
+    """Likewise, once it says what the figures are measured on."""
+    opened = console()
+    opened.print(machine(describe()))
+    return opened
 
 
 def label(contestant: Contestant) -> str:

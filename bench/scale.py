@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import sleep
 
@@ -20,7 +19,7 @@ from rich.table import Table
 
 from bench import report
 from bench.client.connection import ready
-from bench.processes import exports, machine
+from bench.processes import exports
 from bench.processes.cache import Cache
 from bench.processes.child import Child, free_port
 from bench.processes.gauges import memory
@@ -92,7 +91,7 @@ class Place:
 def place(cache: Cache, *options: str) -> Iterator[Place]:
     """From the server's start to its stop."""
     port = free_port()
-    command = ["server", "--models", str(cache.models), "--cache", str(cache.proofs), "--port", str(port)]
+    command = ["server", *cache.options, "--port", str(port)]
     with (
         Child("server", [*command, *LIMITS.split(), *options], cache.log("scale")) as server,
         Child("many", ["bench.client.many"], cache.log("many")) as many,
@@ -156,11 +155,9 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--share", type=float, default=1.0, help="of the numbers that it is about (default: 1)")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long the last table looks (default: 10)")
     options = parser.parse_args(given)
-    console = report.console()
-    console.print(report.machine(machine.describe()))
-    cache = Cache(Path(".bench").resolve())
+    console = report.begun()
     with console.status("exporting the models") as status:
-        exports.write_missing(cache)
+        cache = exports.ready()
         connections = sizes(cache, "connect", [int(n * options.share) for n in CONNECTIONS], status)
         console.print(table("connections with one sequence each", connections))
         opened = sizes(cache, "open", [int(n * options.share) for n in OPEN], status)

@@ -26,11 +26,14 @@ from rich.status import Status
 from rich.table import Table
 
 from bench import report
-from bench.attacks.every import ATTACKS
+from bench.attacks.crowds import CROWDS
+from bench.attacks.floods import FLOODS
+from bench.attacks.frames import FRAMES
+from bench.attacks.messages import MESSAGES
 from bench.attacks.speech import HIDDEN, IDLE, MODEL, Attack
 from bench.client.connection import ready
 from bench.parked import Parked
-from bench.processes import exports, machine
+from bench.processes import exports
 from bench.processes.cache import Cache
 from bench.processes.child import Child, free_port
 from stepgraph.file import content
@@ -199,9 +202,8 @@ def until_hopeless(
 
 def run(attacks: Mapping[str, Attack], listed: int, parked: int, status: Status) -> list[Stall]:
     """All attacks, one after the other."""
-    cache, left = Cache(Path(".bench").resolve()), list(attacks.items())
+    cache, left = exports.ready(), list(attacks.items())
     stalls: list[Stall] = []
-    exports.write_missing(cache)
     with repository(cache, listed) as models:
         while left:
             status.update("filling the stores, and starting the servers")
@@ -220,9 +222,12 @@ def main() -> int:
     parser.add_argument("--models", type=int, default=40, help="how many the server has (default: 40)")
     parser.add_argument("--parked", type=int, default=100_000, help="sequences in its store (default: 100,000)")
     options = parser.parse_args()
-    chosen = {n: a for n, a in ATTACKS.items() if not options.only or any(word in n for word in options.only)}
-    console = report.console()
-    console.print(report.machine(machine.describe()))
+    chosen = {
+        n: a
+        for n, a in (MESSAGES | FLOODS | FRAMES | CROWDS).items()
+        if not options.only or any(word in n for word in options.only)
+    }
+    console = report.begun()
     with console.status("exporting the models") as status:
         stalls = run(chosen, options.models, options.parked, status)
     console.print(table(stalls))

@@ -22,7 +22,6 @@ from rich.table import Table
 import stepgraph.loading
 from bench import report
 from bench.models import Network, write
-from bench.processes import machine
 from bench.scenario import FEATURES
 from stepgraph.file.precision import NAMES
 from stepgraph.isolation.packing import pack, unpack
@@ -115,8 +114,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.weights", description=__doc__)
     parser.add_argument("--units", type=int, nargs="+", default=UNITS, help="of each layer (default: 128 512 1024)")
     options = parser.parse_args(given)
-    console = report.console()
-    console.print(report.machine(machine.describe()))
+    console = report.begun()
     console.print(table(console, options.units))
     return 0
 

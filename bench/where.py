@@ -11,13 +11,12 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path
 
 from rich.table import Table
 
 from bench import report
 from bench.figure import Figure
-from bench.processes import exports, machine
+from bench.processes import exports
 from bench.processes.cache import Cache
 from bench.processes.child import Child, free_port
 from bench.processes.worker import Json
@@ -44,10 +43,9 @@ class Looked:
         self._counts = cache.root / "where.json"
         self._counts.unlink(missing_ok=True)
         port = free_port()
-        options = ["--models", str(cache.models), "--cache", str(cache.proofs), "--port", str(port)]
-        store = ["--store", f"sqlite:{cache.store('where')}"]
+        store = ["--port", str(port), "--store", f"sqlite:{cache.store('where')}"]
         self._load = stack.enter_context(Child("load", ["bench.client.load"], cache.log("load")))
-        command = ["bench.processes.sampled", str(self._counts), *options, *store]
+        command = ["bench.processes.sampled", str(self._counts), *cache.options, *store]
         self._server = stack.enter_context(Child("where", command, cache.log("where")))
         self._target = {"port": port, "pid": self._server.pid, "ca": ""}
 
@@ -88,11 +86,9 @@ def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.where", description=__doc__)
     parser.add_argument("--seconds", type=float, default=8.0, help="length of each window (default: 8)")
     options = parser.parse_args(given)
-    console = report.console()
-    console.print(report.machine(machine.describe()))
-    cache = Cache(Path(".bench").resolve())
+    console = report.begun()
     with console.status("exporting the models") as status, ExitStack() as stack:
-        exports.write_missing(cache)
+        cache = exports.ready()
         status.update("starting the server")
         looked = Looked(stack, cache)
         spent = {}

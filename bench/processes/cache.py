@@ -27,6 +27,11 @@ class Cache:
         """What Tidegate has proved of the models, where a start is not to do it again."""
         return self.root / "proofs"
 
+    @property
+    def options(self) -> list[str]:
+        """What tells Tidegate of both."""
+        return ["--models", str(self.models), "--cache", str(self.proofs)]
+
     def store(self, server: str) -> Path:
         """Where a server keeps its checkpoints."""
         return self.root / f"{server}.sqlite"

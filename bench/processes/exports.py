@@ -2,11 +2,19 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 from bench.processes.cache import Cache
 from bench.scenario import HIDDEN_SIZES
 
 PATIENCE = 300.0  # seconds
+
+
+def ready() -> Cache:
+    """The folder of this checkout, with all of them."""
+    cache = Cache(Path(".bench").resolve())
+    write_missing(cache)
+    return cache
 
 
 def write_missing(cache: Cache) -> None:
