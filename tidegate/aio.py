@@ -75,9 +75,7 @@ class AsyncClient(ModelCalls[AsyncConnection, Pending[AsyncSequence], Pending[As
     def _connected(self, order: Order | Claim) -> AsyncConnection:
         stub = self._stub  # checks the event loop, too
         if self._connection is None or not self._connection.alive:
-            place = None if self._options else self._endpoint.direct()
-            ways = self._endpoint, order.route(), self._resuming, self._resume_within
-            self._connection = AsyncConnection(stub, place, *ways)
+            self._connection = AsyncConnection(stub, self._endpoint, order.route(), self._resuming, self._resume_within)
         return self._connection
 
     async def _sleep(self, seconds: float) -> None:

@@ -60,13 +60,13 @@ class ClientCore(ABC, Generic[C, AnySequence, AnyFleet]):
         options: Options = (),
     ) -> None:
         proofs = Proofs(ca, cert, key, token, token_file, insecure)
-        self._endpoint = Endpoint.of(address, proofs, credentials, options)
+        self._options = tuple(options)
+        self._endpoint = Endpoint.of(address, proofs, credentials, self._options)
         self.address = address
         self._timeout = timeout
         self._resuming = resuming
         self._resume_within = resume_within
         self._owner = owner
-        self._options = options
         self._closed = False
         self._connection: C | None = None
         self._layouts: dict[tuple[str, int], InputLayout] = {}

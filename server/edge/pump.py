@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any, Protocol
 
 from server.edge.dialect import Listener
-from server.edge.pieces import Message
 
 
 class Context(Protocol):
@@ -48,9 +47,9 @@ class Pump:
         """See Call: messages come one by one."""
         return False
 
-    def send(self, message: Message) -> None:
+    def send(self, message: bytes) -> None:
         """See Call."""
-        self._answer = bytes(message)
+        self._answer = message
         self._answered.set()
 
     @property

@@ -18,13 +18,12 @@ _ARRANGING = frozenset({"Cast", "Clip", "Identity", "Reshape", "Squeeze", "Trans
 
 
 def without(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
-    """A copy without these outputs and what no other one needs, or the model itself if it needs all that it has.
+    """A copy without these outputs and what only they need, or the model itself.
 
     Raises:
         ModelRefused: there is no such output, or no other.
     """
-    needed = reachable(model.graph.node, [output.name for output in model.graph.output if output.name not in names])
-    if not names and len(needed) == len(model.graph.node):
+    if not names:
         return model
     known = [output.name for output in model.graph.output]
     unknown = [name for name in names if name not in known]
@@ -33,7 +32,7 @@ def without(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
         raise ModelRefused(f"{sidecar.FILE} {what} of the model; it has {', '.join(known)}")
     copy = copied(model)
     refill(copy.graph.output, [output for output in copy.graph.output if output.name not in names])
-    refill(copy.graph.node, needed)
+    refill(copy.graph.node, reachable(copy.graph.node, [output.name for output in copy.graph.output]))
     return copy
 
 

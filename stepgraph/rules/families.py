@@ -1,8 +1,7 @@
 """All rules: the families put theirs into the table when they are read."""
 
-from stepgraph.rules import (  # noqa: F401 # they put their rules into it
+from stepgraph.rules import (
     cells,
-    classical,
     elementwise,
     gathers,
     images,
@@ -15,6 +14,21 @@ from stepgraph.rules import (  # noqa: F401 # they put their rules into it
     shapes,
     windows,
 )
-from stepgraph.rules.table import RULES, entry_of
+from stepgraph.rules.table import RULES
 
-__all__ = ["RULES", "entry_of"]
+FAMILIES = (
+    cells,
+    elementwise,
+    gathers,
+    images,
+    loops,
+    picks,
+    products,
+    reductions,
+    reshapes,
+    sequences,
+    shapes,
+    windows,
+)
+
+__all__ = ["FAMILIES", "RULES"]

@@ -395,10 +395,13 @@ def test_the_limit_of_the_client_holds_where_a_call_has_none(server: FakeServer)
             list(sequence.stream([[1, 1]]))
 
 
-def test_nobody_who_waits_reads_the_stream_where_an_interrupt_would_leave_it_half_read(
-    client: tidegate.Client,
+def test_nobody_who_waits_reads_the_stream_of_grpc_where_an_interrupt_would_leave_it_half_read(
+    server: FakeServer,
 ) -> None:
-    with client.sequence("toy") as sequence:
+    with (
+        tidegate.connect(server.address, options=[("grpc.enable_http_proxy", 0)]) as client,
+        client.sequence("toy") as sequence,
+    ):
         assert [thread for thread in threading.enumerate() if thread.name.startswith("tidegate reader")]
         readers = []
         take = sequence._connection.talk.receive

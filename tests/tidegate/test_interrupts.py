@@ -1,5 +1,6 @@
 """Ctrl-C strikes wherever a program is. It is let in at every place of a call, in turn, and nothing hangs."""
 
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import pytest
 import tidegate
 from tests.tidegate.fake_server import FakeServer, Store, expected
 
-ROWS = np.random.default_rng(4).normal(size=(400, 2)).astype(np.float32)
+ROWS = np.random.default_rng(4).normal(size=(4_000, 2)).astype(np.float32)
 AT_ONCE = tidegate.Resuming(first_wait=0.0, longest_wait=0.0)
 OURS = str(Path(tidegate.__file__).parent)
 
@@ -36,7 +37,8 @@ def interrupted(call: Callable[[], object], at: int) -> bool:
         if event in {"call", "c_return"} and frame.f_code.co_filename.startswith(OURS):
             places += 1
             if places > at:
-                raise KeyboardInterrupt
+                sys.setprofile(None)
+                signal.raise_signal(signal.SIGINT)
 
     sys.setprofile(look)
     try:

@@ -53,6 +53,7 @@ class ClientCall:
         # what is received
         self._data = bytearray()  # a frame that is not whole
         self._part = bytearray()  # a message that is not
+        self._whole = _PREFIX  # bytes that this has at least once it is whole
         self._messages = list[bytes]()
         self._owed = 0  # bytes that came and for which the server has no credit yet
         self._decoder = Decoder()
@@ -180,20 +181,28 @@ class ClientCall:
             payload = frames.unpadded(flags, payload)
         if self._part:
             self._part += payload
-            payload = bytes(self._part)
-            self._part.clear()
-        at, end = 0, len(payload)
-        while end - at >= _PREFIX:
-            size = int.from_bytes(payload[at + 1 : at + _PREFIX])
-            if payload[at]:
-                raise ConnectionFault(Code.PROTOCOL_ERROR, "a compressed message came, which was not asked for")
-            if end - at < _PREFIX + size:
-                break
-            at += _PREFIX + size
-            self._messages.append(payload[at - size : at])
-        self._part += payload[at:]
+            if len(self._part) >= self._whole:
+                payload = bytes(self._part)
+                self._part.clear()
+                self._take_messages(payload)
+        else:
+            self._take_messages(payload)
         if flags & frames.END_STREAM:
             self._finish()
+
+    def _take_messages(self, data: bytes) -> None:
+        at, end = 0, len(data)
+        self._whole = _PREFIX
+        while end - at >= _PREFIX:
+            size = int.from_bytes(data[at + 1 : at + _PREFIX])
+            if data[at]:
+                raise ConnectionFault(Code.PROTOCOL_ERROR, "a compressed message came, which was not asked for")
+            if end - at < _PREFIX + size:
+                self._whole = _PREFIX + size
+                break
+            at += _PREFIX + size
+            self._messages.append(data[at - size : at])
+        self._part += data[at:]
 
     # Fields
 

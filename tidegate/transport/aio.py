@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from tidegate.errors import ConnectionLost, TidegateError
-from tidegate.protocol.conversation import Requests
 from tidegate.protocol.promise import Promise
-from tidegate.transport.endpoint import Endpoint, Place
+from tidegate.transport.endpoint import Endpoint
 from tidegate.transport.grpc_stream import GrpcStream
 from tidegate.transport.link import GOODBYE, Link
 from tidegate.transport.own_stream import OwnStream
 from tidegate.transport.recovery import Resuming
 from tidegate.transport.status import explain
-from tidegate.v1 import sequence_pb2 as pb
 
 if TYPE_CHECKING:
     from tidegate.v1.tidegate_pb2_grpc import TidegateAsyncStub  # a name that only type checkers know
@@ -32,18 +30,10 @@ class AsyncConnection(Link):
     """One stream after the other, which any number of tasks of one event loop share."""
 
     def __init__(
-        self,
-        stub: "TidegateAsyncStub",
-        place: Place | None,
-        address: Endpoint,
-        route: str,
-        resuming: Resuming,
-        within: float | None,
+        self, stub: "TidegateAsyncStub", address: Endpoint, route: str, resuming: Resuming, within: float | None
     ) -> None:
-        """`place`: where connections of its own lead to; None: the streams are those of the stub's channel."""
         super().__init__(address, route, resuming, within)
         self._stub = stub
-        self._place = place
         self._loop = asyncio.get_running_loop()
         self._lock = nullcontext()  # one thread
         self._check_place = self._check_loop
@@ -59,9 +49,6 @@ class AsyncConnection(Link):
         else:
             self._stream = GrpcStream(self._stub, headers, self._limit)
 
-    def _limit(self) -> int:
-        return self.talk.max_message_bytes
-
     @property
     def alive(self) -> bool:
         return self.talk.lost is None and (not self._stream.done or self.talk.resumable)
@@ -69,13 +56,6 @@ class AsyncConnection(Link):
     def _check_loop(self) -> None:
         if asyncio.get_running_loop() is not self._loop:
             raise RuntimeError("this sequence was opened in another event loop")
-
-    def _put(self, requests: Requests) -> None:
-        for request in requests:
-            self._stream.put(request)
-
-    def _hang_up(self) -> None:
-        self._stream.hang_up()
 
     def _after(self, seconds: float, call: Callable[[], None]) -> asyncio.TimerHandle:
         return self._loop.call_later(seconds, call)
@@ -86,7 +66,7 @@ class AsyncConnection(Link):
             return True
         settled = self._loop.create_future()
         promise.call(lambda: None if settled.done() else settled.set_result(None))
-        self._waiting.add(promise)
+        self._waiting[settled] = promise
         try:
             if timeout is None:
                 await settled
@@ -96,7 +76,7 @@ class AsyncConnection(Link):
         except TimeoutError:
             return promise.done
         finally:
-            self._waiting.discard(promise)
+            self._waiting.pop(settled, None)
         return True
 
     # Reading, in a task of its own.
@@ -111,7 +91,7 @@ class AsyncConnection(Link):
             raise
         except Exception as error:
             log.exception("reading from %s failed", self._address)
-            self._lose(ConnectionLost(f"this client failed while it read from {self._address}: {error!r}"))
+            self._lose(self._failed(error))
 
     async def _read_all(self) -> TidegateError:
         """Enters what comes, to the end of the stream; returns the error that ended it."""
@@ -123,12 +103,7 @@ class AsyncConnection(Link):
             if (reader := asyncio.current_task()) is not None and reader.cancelling():
                 raise  # it is not the call that was cancelled
             return ConnectionLost(f"the stream of {self._address} was cancelled")
-        why = self.talk.lost or self.talk.broken
-        return why or ConnectionLost(f"the server at {self._address} ended the stream")
-
-    def _took(self, response: pb.StreamResponse) -> bool:
-        self._enter(response)
-        return (self.talk.lost or self.talk.broken) is not None
+        return self._why_ended()
 
     async def _reconnect(self) -> None:
         wait = None if self.talk.lost is not None else self._wait_to_reconnect()

@@ -70,10 +70,15 @@ class Endpoint:
     tls: Tls | None = None  # that the credentials are made of
     token: Token | None = None
     proxied: bool = True
+    bare: bool = True  # no options of gRPC were given
 
     @classmethod
     def of(
-        cls, address: str, proofs: Proofs, credentials: grpc.ChannelCredentials | None, options: Options
+        cls,
+        address: str,
+        proofs: Proofs,
+        credentials: grpc.ChannelCredentials | None,
+        options: tuple[tuple[str, Any], ...],
     ) -> "Endpoint":
         """That of a channel with these options. Raises TypeError, ValueError or OSError: something cannot be used."""
         target, tls, token = _target(address), None, None
@@ -89,7 +94,7 @@ class Endpoint:
         if proofs.token is not None or proofs.token_file is not None:
             token = Token(proofs.token, None if proofs.token_file is None else Path(proofs.token_file))
         proxied = dict(options).get("grpc.enable_http_proxy", 1) != 0
-        made = cls(address, target, credentials, tls, token, proxied)
+        made = cls(address, target, credentials, tls, token, proxied, not options)
         if token is not None and credentials is None and not (proofs.insecure or made._is_here()):
             raise ValueError(
                 f"the token would go to {address} unencrypted: connect to https://{address}, or say insecure"
@@ -109,7 +114,9 @@ class Endpoint:
         """Where a connection of its own leads to; None: there has to be gRPC's channel, for what it alone knows."""
         place = self._place()
         its_own = self.credentials is not None and (self.tls is None or self.tls.ca is None)  # or its list of issuers
-        return None if place is None or its_own or self._proxy() is not None else Place(*place, self.target, self.tls)
+        if place is None or its_own or not self.bare or self._proxy() is not None:
+            return None
+        return Place(*place, self.target, self.tls)
 
     def headers(self) -> tuple[tuple[str, str], ...]:
         """What goes with every call."""

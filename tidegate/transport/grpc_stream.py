@@ -1,20 +1,23 @@
-"""A stream over gRPC's channel, for asyncio.
-
-One task reads and another writes, because leaving a read or a write of grpc.aio half-way ends the whole stream.
-"""
+"""Streams over gRPC's channel, for asyncio and for threads."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from tidegate.transport.bundles import Bundler
 from tidegate.transport.status import NOT_WRITTEN
+from tidegate.transport.stream_call import Headers
 from tidegate.v1 import sequence_pb2 as pb
+from tidegate.v1.tidegate_pb2_grpc import TidegateStub
 
 if TYPE_CHECKING:
-    from tidegate.v1.tidegate_pb2_grpc import TidegateAsyncStub  # a name that only type checkers know
+    from grpc import _CallIterator  # names that only type checkers know
+
+    from tidegate.v1.tidegate_pb2_grpc import TidegateAsyncStub
 
 _PAUSE, _LOOKS = 0.01, 20  # seconds, and how often
 
@@ -22,9 +25,12 @@ Outbox = asyncio.Queue[pb.StreamRequest | None]
 
 
 class GrpcStream:
-    """One stream, with the methods of OwnStream."""
+    """One stream, with the methods of OwnStream.
 
-    def __init__(self, stub: "TidegateAsyncStub", headers: Sequence[tuple[str, str]], limit: Callable[[], int]) -> None:
+    One task reads and another writes, because leaving a read or a write of grpc.aio half-way ends the whole stream.
+    """
+
+    def __init__(self, stub: "TidegateAsyncStub", headers: Headers, limit: Callable[[], int]) -> None:
         self._outbox: Outbox = asyncio.Queue()
         self._call = stub.Stream(_messages(self._outbox, limit), metadata=tuple(headers))
 
@@ -33,9 +39,10 @@ class GrpcStream:
         """Whether nothing more will come."""
         return self._call.done()
 
-    def put(self, request: pb.StreamRequest | None) -> None:
-        """Sends a request, or with None the end of them."""
-        self._outbox.put_nowait(request)
+    def put(self, *requests: pb.StreamRequest | None, waits: bool = False) -> None:  # noqa: ARG002 # gRPC's to say
+        """Sends requests, or with None the end of them."""
+        for request in requests:
+            self._outbox.put_nowait(request)
 
     def hang_up(self) -> None:
         """Ends it in both directions."""
@@ -68,3 +75,51 @@ async def _messages(outbox: Outbox, limit: Callable[[], int]) -> AsyncIterator[p
     bundler = Bundler(outbox, limit)
     while (request := bundler.left() or await outbox.get()) is not None:
         yield bundler.fill(request)
+
+
+class GrpcThreadStream:
+    """One stream, with the methods of SocketStream: an outbox for any thread, and a call that one makes and reads.
+
+    Callers call nothing of gRPC but `cancel`: Ctrl-C interrupts the main thread anywhere, and an interrupted call of
+    gRPC may hold one of its locks for ever.
+    """
+
+    led_here = False
+
+    def __init__(
+        self, stub: TidegateStub, headers: Headers, limit: Callable[[], int], lock: AbstractContextManager[object]
+    ) -> None:
+        self._stub, self._headers, self._limit, self._lock = stub, headers, limit, lock
+        self._outbox: SimpleQueue[pb.StreamRequest | None] = SimpleQueue()
+        self._call: _CallIterator[pb.StreamResponse] | None = None
+
+    def put(self, *requests: pb.StreamRequest | None, waits: bool = False) -> None:  # noqa: ARG002 # gRPC's to say
+        """Sends requests, or with None the end of them."""
+        for request in requests:
+            self._outbox.put(request)
+
+    def hang_up(self) -> None:
+        """Ends it in both directions."""
+        self._outbox.put(None)
+        if self._call is not None:
+            self._call.cancel()
+
+    def attend(self) -> None:
+        """The reader never rests."""
+
+    def lead(self, *_: object) -> bool:
+        """No caller reads."""
+        return False
+
+    def read(self, took: Callable[[pb.StreamResponse], bool]) -> None:
+        """See SocketStream."""
+        self._call = self._stub.Stream(self._messages(), metadata=tuple(self._headers))
+        for response in self._call:
+            with self._lock:
+                if took(response):
+                    return
+
+    def _messages(self) -> Iterator[pb.StreamRequest]:
+        bundler = Bundler(self._outbox, self._limit)
+        while (request := bundler.left() or self._outbox.get()) is not None:
+            yield bundler.fill(request)

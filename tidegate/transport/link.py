@@ -34,32 +34,40 @@ class Timer(Protocol):
     def cancel(self) -> None: ...
 
 
+class Stream(Protocol):
+    """The present stream of a link."""
+
+    def put(self, *requests: pb.StreamRequest | None, waits: bool = False) -> None:
+        """Sends requests, or with None the end of them. Where a caller `waits` for the answer, it may do so then."""
+
+    def hang_up(self) -> None:
+        """Ends it in both directions."""
+
+
 class Link(ABC):
     """One stream after the other to one server. `within`: for how many seconds it resumes; None: without a limit."""
 
     _lock: AbstractContextManager[object]  # guards the conversation; never held during a wait
+    _stream: Stream
     _check_place: Callable[[], None]  # raises RuntimeError in another process, or event loop, than that of the link
 
     def __init__(self, address: Endpoint, route: str, resuming: Resuming, within: float | None) -> None:
         self._address = address
+        self._place = address.direct()  # where connections of its own lead to; None: gRPC's channel has the streams
         self._headers = headers(route)
         self._resuming = resuming
         self._within = within
         self.talk = Conversation(None if within == 0 else Budget(resuming.keep_bytes, resuming.keep_steps))
         self._left: deque[Books] = deque()  # to be ended before the next message is sent
-        self._waiting: set[Promise[Any]] = set()
+        self._waiting: dict[Any, Promise[Any]] = {}  # who waits, and for what
         self._pace = Pace(resuming)
         self._recovery: Recovery | None = None
         self._later: Timer | None = None  # for what the server had no room for
         self._confirmed: Callable[[], object] | None = None  # called when nothing is left to be closed
 
     @abstractmethod
-    def _put(self, requests: Requests) -> None:
-        """Sends these on the present stream."""
-
-    @abstractmethod
-    def _hang_up(self) -> None:
-        """Ends the present stream in both directions."""
+    def _connect(self) -> None:
+        """Makes the next stream."""
 
     @abstractmethod
     def _after(self, seconds: float, call: Callable[[], None]) -> Timer: ...
@@ -83,7 +91,7 @@ class Link(ABC):
                     self._carry_out()
                 room = books.room()
                 if room is None:
-                    return self._say(build, *values)
+                    return self._say(build, *values, waits=True)
             await self._await_room(room, deadline.left)
 
     def ask(self, build: Build[K], *values: object) -> K:
@@ -128,15 +136,25 @@ class Link(ABC):
 
     # With the lock held.
 
+    def _put(self, requests: Requests, *, waits: bool = False) -> None:
+        if requests:
+            self._stream.put(*requests, waits=waits)
+
+    def _hang_up(self) -> None:
+        self._stream.hang_up()
+
+    def _limit(self) -> int:
+        return self.talk.max_message_bytes
+
     def _carry_out(self) -> None:
         while self._left:
             self._say(self.talk.close, self._left[0])
             self._left.popleft()
 
-    def _say(self, build: Build[K], *values: object) -> K:
+    def _say(self, build: Build[K], *values: object, waits: bool = False) -> K:
         try:
             promise, requests = build(*values)
-            self._put(requests)
+            self._put(requests, waits=waits)
         except Exception:
             raise
         except BaseException:  # interrupted: how much of it was sent is unknown
@@ -157,6 +175,18 @@ class Link(ABC):
             self._lose(error)
             return
         self._look_around()
+
+    def _took(self, response: pb.StreamResponse) -> bool:
+        """Enters a message; whether no more of this stream is wanted."""
+        self._enter(response)
+        return (self.talk.lost or self.talk.broken) is not None
+
+    def _why_ended(self) -> TidegateError:
+        why = self.talk.lost or self.talk.broken
+        return why or ConnectionLost(f"the server at {self._address} ended the stream")
+
+    def _failed(self, error: BaseException) -> TidegateError:
+        return ConnectionLost(f"this client failed while it read from {self._address}: {error!r}")
 
     def _look_around(self) -> None:
         """Does what a message has made due."""

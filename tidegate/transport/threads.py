@@ -1,56 +1,35 @@
 """A client's stream, for threads. It outlives a loss.
 
-One thread of its own reads, and makes the next stream when one is lost. Callers never read, although that would save a
-change of threads: Ctrl-C interrupts the main thread anywhere, and an interrupted call of gRPC may hold
-one of its locks for ever. A caller waits for its answer on a lock of its own.
+One thread of its own reads, and makes the next stream when one is lost. Over a connection of its own, a caller that
+waits reads in its stead; else it waits at a gate of its own.
 """
 
 import logging
 from _thread import start_new_thread
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from queue import SimpleQueue
+from functools import partial
+from queue import Empty, SimpleQueue
 from threading import TIMEOUT_MAX, Event, Lock, Thread, Timer, current_thread
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 
-from tidegate.errors import ConnectionLost, TidegateError
-from tidegate.protocol.conversation import Requests
+from tidegate.errors import TidegateError
 from tidegate.protocol.promise import Promise
 from tidegate.protocol.registry import Books
-from tidegate.transport.bundles import Bundler
+from tidegate.transport.deadline import Deadline
 from tidegate.transport.endpoint import Endpoint
+from tidegate.transport.grpc_stream import GrpcThreadStream
 from tidegate.transport.link import GOODBYE, Link
 from tidegate.transport.process import OwnProcess
 from tidegate.transport.recovery import Resuming
+from tidegate.transport.socket_stream import Gate, SocketStream
 from tidegate.transport.status import explain
 from tidegate.v1 import sequence_pb2 as pb
 from tidegate.v1.tidegate_pb2_grpc import TidegateStub
 
-if TYPE_CHECKING:
-    from grpc import _CallIterator  # a name that only type checkers know
-
 log = logging.getLogger("tidegate")
-
-
-class _Stream:
-    """One stream: an outbox for any thread, and a call that one thread makes and reads."""
-
-    def __init__(self) -> None:
-        self.outbox: SimpleQueue[pb.StreamRequest | None] = SimpleQueue()
-        self.call: _CallIterator[pb.StreamResponse] | None = None
-
-    def hang_up(self) -> None:
-        self.outbox.put(None)
-        if self.call is not None:
-            self.call.cancel()
-
-    def messages(self, limit: Callable[[], int]) -> Iterator[pb.StreamRequest]:
-        """What gRPC is to send: what is in the outbox until its end, bundled where several messages wait."""
-        bundler = Bundler(self.outbox, limit)
-        while (request := bundler.left() or self.outbox.get()) is not None:
-            yield bundler.fill(request)
 
 
 class Connection(Link):
@@ -66,10 +45,18 @@ class Connection(Link):
         self._process = OwnProcess()
         self._check_place = self._process.check
         self._lock = Lock()
-        self._stream = _Stream()
+        self._connect()
         self._closed = Event()
         self._reader = Thread(target=self._read_on, name=f"tidegate reader of {address}", daemon=True)
         self._reader.start()
+
+    def _connect(self) -> None:
+        headers = (*self._headers, *self._address.headers())
+        self._stream: SocketStream | GrpcThreadStream
+        if self._place is not None:
+            self._stream = SocketStream(self._place, headers, self._limit, self._lock, self._waiting)
+        else:
+            self._stream = GrpcThreadStream(self._stub, headers, self._limit, self._lock)
 
     @property
     def alive(self) -> bool:
@@ -94,13 +81,6 @@ class Connection(Link):
         with self._lock:
             self._carry_out()
 
-    def _put(self, requests: Requests) -> None:
-        for request in requests:
-            self._stream.outbox.put(request)
-
-    def _hang_up(self) -> None:
-        self._stream.hang_up()
-
     def _after(self, seconds: float, call: Callable[[], None]) -> Timer:
         timer = Timer(seconds, call)
         timer.daemon = True
@@ -109,65 +89,75 @@ class Connection(Link):
 
     async def _settled(self, promise: Promise[Any], timeout: float | None) -> bool:
         self._check_place()
-        gate = Lock()
-        gate.acquire()  # until the promise is settled
-        with self._lock:
-            if promise.done:
-                return True
-            promise.call(gate.release)
+        deadline = Deadline(timeout)
+        gate: Gate = SimpleQueue()
         try:
-            self._waiting.add(promise)
-            return gate.acquire(timeout=-1 if timeout is None else min(max(timeout, 0.0), TIMEOUT_MAX))
+            with self._lock:
+                settled = promise.done
+                if not settled:
+                    promise.call(partial(gate.put, None))
+                    self._waiting[gate] = promise
+            while not promise.done and deadline.limit > 0:
+                if not self._lead(gate, promise, deadline):
+                    with suppress(Empty):
+                        gate.get(timeout=None if deadline.left is None else min(deadline.limit, TIMEOUT_MAX))
+            return promise.done
         finally:
-            self._waiting.discard(promise)
+            self._waiting.pop(gate, None)
+
+    def _lead(self, gate: Gate, promise: Promise[Any], deadline: Deadline) -> bool:
+        try:
+            return self._stream.lead(gate, promise, deadline)
+        except Exception:
+            if self.talk.lost is None:
+                raise
+            return True  # as all who wait, this caller hears of it by its promise
 
     # Reading, in the reader's thread.
 
     def _read_on(self) -> None:
         try:
-            self._call(self._stream)
-            while (stream := self._next_stream()) is not None:
-                response = self._read(stream)
+            while self.talk.lost is None and not self._closed.is_set():
+                error = self._read_all()
                 with self._lock:
-                    self._enter(response)
-        except Exception as error:
-            log.exception("reading from %s failed", self._address)
+                    self._enter(error)
+                self._reconnect()
+        except Exception as error:  # noqa: BLE001 # whoever waits hears of it
             with self._lock:
-                self._lose(ConnectionLost(f"this client failed while it read from {self._address}: {error!r}"))
+                self._fail(error)
 
-    def _call(self, stream: _Stream) -> None:
-        messages = stream.messages(lambda: self.talk.max_message_bytes)
-        stream.call = self._stub.Stream(messages, metadata=(*self._headers, *self._address.headers()))
+    def _fail(self, error: BaseException) -> None:
+        if self.talk.lost is None:
+            log.error("reading from %s failed", self._address, exc_info=error)
+            self._lose(self._failed(error))
 
-    def _read(self, stream: _Stream) -> pb.StreamResponse | TidegateError:
-        assert stream.call is not None
+    def _read_all(self) -> TidegateError:
+        """Enters what comes, to the end of the stream; returns the error that ended it."""
         try:
-            return next(stream.call)
-        except StopIteration:
-            return ConnectionLost(f"the server at {self._address} ended the stream")
+            self._stream.read(self._took)
         except grpc.RpcError as error:
             return explain(error, self._address)
+        return self._why_ended()
 
-    def _next_stream(self) -> _Stream | None:
-        while True:
-            with self._lock:
-                if self._left:
-                    self._carry_out()
-                if self.talk.lost is not None or self._closed.is_set():
-                    return None
-                if self.talk.broken is None:
-                    return self._stream
-                wait = self._wait_to_reconnect()
-                if wait is None:
-                    return None
-            self._closed.wait(wait)
-            self._reconnect()
+    def _took(self, response: pb.StreamResponse) -> bool:
+        try:
+            if self._left:
+                self._carry_out()
+            return super()._took(response)
+        except BaseException as error:  # it is entered half
+            self._fail(error)
+            raise
 
     def _reconnect(self) -> None:
         with self._lock:
+            over = self.talk.lost is not None or self._closed.is_set()
+            wait = None if over else self._wait_to_reconnect()
+        if wait is None:
+            return
+        self._closed.wait(wait)
+        with self._lock:
             if self.talk.lost is None and not self._closed.is_set():
-                self._stream = _Stream()
-                self._call(self._stream)
+                self._connect()
                 self._put(self.talk.resume())
 
     # Closing.
@@ -177,7 +167,8 @@ class Connection(Link):
 
         What is open on a server that keeps checkpoints is parked there, and can be resumed.
         """
-        if current_thread() is self._reader:  # a garbage collection in the midst of its work, as in `leave`
+        # a garbage collection in the midst of reading, as in `leave`
+        if current_thread() is self._reader or self._stream.led_here:
             start_new_thread(self.close, (why,))
             return
         try:
@@ -197,6 +188,9 @@ class Connection(Link):
             self._confirmed = confirmed.set
             if not self.talk.closing:
                 confirmed.set()
+            self._stream.attend()
         if confirmed.wait(GOODBYE):
-            self._stream.outbox.put(None)
+            with self._lock:
+                self._stream.put(None)
+                self._stream.attend()
             self._reader.join(GOODBYE)

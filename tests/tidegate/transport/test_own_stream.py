@@ -1,7 +1,9 @@
-"""The stream of the client for asyncio: a connection of its own where that will do, else gRPC's channel."""
+"""The streams of both clients: over a connection of their own where that will do, else over gRPC's channel."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -15,14 +17,19 @@ from tidegate.errors import ConnectionLost
 from tidegate.http2 import frames
 from tidegate.protocol.opening import Order
 from tidegate.trace import choose
-from tidegate.transport import own_stream
-from tidegate.transport.grpc_stream import GrpcStream
+from tidegate.transport import stream_call
+from tidegate.transport.grpc_stream import GrpcStream, GrpcThreadStream
 from tidegate.transport.own_stream import OwnStream
+from tidegate.transport.socket_stream import SocketStream
+from tidegate.v1 import sequence_pb2
 
 ROWS = np.random.default_rng(5).normal(size=(40, 2)).astype(np.float32)
 AT_ONCE = tidegate.Resuming(first_wait=0.01, longest_wait=0.05)
 BY_GRPC = [("grpc.enable_http_proxy", 0)]
 PATIENCE = 120  # seconds
+MESSAGE = sequence_pb2.StreamRequest(steps=sequence_pb2.Steps(inputs=[{"data": bytes(100_000)}]))
+
+BOTH = pytest.mark.parametrize("kind", [tidegate.AsyncClient, tidegate.Client])
 
 
 @asynccontextmanager
@@ -48,13 +55,14 @@ async def listening(
         await asyncio.gather(*ends)
 
 
-async def opened(address: str) -> str:
+async def opened(kind: type, address: str) -> str:
     """Why no sequence can be opened there."""
-    client = tidegate.AsyncClient(address, resume_within=0)
-    sequence = client.sequence("toy", timeout=PATIENCE)
+    client = kind(address, resume_within=0)
+    threads = kind is tidegate.Client
+    opening = asyncio.to_thread(client.sequence, "toy", timeout=PATIENCE) if threads else client.sequence("toy")
     with pytest.raises(ConnectionLost) as error:
-        await sequence
-    await client.close()
+        await opening
+    await (asyncio.to_thread(client.close) if threads else client.close())
     return str(error.value)
 
 
@@ -78,20 +86,47 @@ async def test_answers_are_the_same_over_both_and_a_lost_stream_is_made_anew(
             assert len((await sequences[0].chunk(many)).output) == len(many)
 
 
-async def test_credentials_issuers_that_grpc_trusts_and_a_proxy_are_for_grpc(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(("options", "kind"), [((), SocketStream), (BY_GRPC, GrpcThreadStream)])
+def test_with_threads_likewise(options: list[tuple[str, int]], kind: type) -> None:
+    with (
+        FakeServer(store=Store()) as server,
+        tidegate.connect(server.address, options=options, resuming=AT_ONCE) as client,
+        ThreadPoolExecutor(40) as pool,
+    ):
+        sequences = [client.sequence("toy") for _ in range(40)]
+        connection = sequences[0]._connection
+        assert type(connection._stream) is kind
+        for at, row in enumerate(ROWS):
+            if at == 20:
+                before = connection._stream
+                with connection._lock:
+                    before.hang_up()
+            answers = pool.map(lambda one, row=row: one.step(row), sequences)
+            assert {float(answer.output[0]) for answer in answers} == {float(expected(ROWS)[at])}
+        assert connection._stream is not before
+        many = np.tile(ROWS, (900, 1))  # larger than a window
+        assert len(sequences[0].chunk(many).output) == len(many)
+
+
+@BOTH
+def test_options_credentials_issuers_that_grpc_trusts_and_a_proxy_are_for_grpc(
+    monkeypatch: pytest.MonkeyPatch, kind: type
 ) -> None:
-    place = tidegate.AsyncClient("127.0.0.1:1")._endpoint.direct()
+    place = kind("127.0.0.1:1")._endpoint.direct()
     assert place is not None
     assert (place.host, place.port, place.authority) == ("127.0.0.1", 1, "127.0.0.1:1")
-    assert tidegate.AsyncClient("unix:/tmp/none")._endpoint.direct() is None
-    assert tidegate.AsyncClient("https://127.0.0.1:1")._endpoint.direct() is None, "whom does it trust?"
-    assert tidegate.AsyncClient("a:1", credentials=grpc.ssl_channel_credentials())._endpoint.direct() is None
+    assert kind("127.0.0.1:1", options=iter(BY_GRPC))._endpoint.direct() is None
+    assert kind("unix:/tmp/none")._endpoint.direct() is None
+    assert kind("https://127.0.0.1:1")._endpoint.direct() is None, "whom does it trust?"
+    assert kind("a:1", credentials=grpc.ssl_channel_credentials())._endpoint.direct() is None
     monkeypatch.setenv("http_proxy", "http://between:1")
-    assert tidegate.AsyncClient("10.0.0.1:1")._endpoint.direct() is None
+    assert kind("10.0.0.1:1")._endpoint.direct() is None
 
 
-async def test_a_server_that_is_not_there_or_closes_or_speaks_something_else_is_told_as_grpc_tells_it() -> None:
+@BOTH
+async def test_a_server_that_is_not_there_or_closes_or_speaks_something_else_is_told_as_grpc_tells_it(
+    kind: type,
+) -> None:
     async def close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()
 
@@ -100,15 +135,16 @@ async def test_a_server_that_is_not_there_or_closes_or_speaks_something_else_is_
         writer.write(b"220 mail.example ready for anything but HTTP/2\r\n")
 
     async with listening(close) as address:
-        assert f"no Tidegate server answers at {address} (Socket closed" in await opened(address)
-    assert "Connection refused" in await opened(address)
+        assert f"no Tidegate server answers at {address} (Socket closed" in await opened(kind, address)
+    assert "Connection refused" in await opened(kind, address)
     async with listening(greet) as address:
-        assert "breaks HTTP/2" in await opened(address)
+        assert "breaks HTTP/2" in await opened(kind, address)
 
 
-async def test_a_server_that_gives_no_sign_of_life_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(own_stream, "_QUIET", 0.05)
-    monkeypatch.setattr(own_stream, "_PATIENCE", 0.05)
+@BOTH
+async def test_a_server_that_gives_no_sign_of_life_is_lost(monkeypatch: pytest.MonkeyPatch, kind: type) -> None:
+    monkeypatch.setattr(stream_call, "_QUIET", 0.05)
+    monkeypatch.setattr(stream_call, "_PATIENCE", 0.05)
     heard = bytearray()
 
     async def silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
@@ -116,37 +152,105 @@ async def test_a_server_that_gives_no_sign_of_life_is_lost(monkeypatch: pytest.M
             heard.extend(data)
 
     async with listening(silent) as address:
-        assert "no answer to a ping within 0.05 s" in await opened(address)
+        assert "no answer to a ping within 0.05 s" in await opened(kind, address)
     assert heard.count(frames.frame(frames.PING, 0, 0, b"tidegate")) == 1
 
 
-async def test_a_server_that_does_not_read_holds_up_what_is_sent() -> None:
-    go_on, all_heard, heard = asyncio.Event(), asyncio.Event(), 0
+class Slow:
+    """A server that gives room for all, and reads nothing until it is told to."""
 
-    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal heard
+    def __init__(self) -> None:
+        self.go_on, self.all_heard = asyncio.Event(), asyncio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard = 0
         writer.write(frames.settings({frames.INITIAL_WINDOW: 2**30}) + frames.credit(0, 2**30))
-        await go_on.wait()
+        await self.go_on.wait()
         while data := await reader.read(2**20):
             heard += len(data)
             if heard > 200 * 100_000:
-                all_heard.set()
+                self.all_heard.set()
 
-    async with listening(slow) as address:
+
+async def test_a_server_that_does_not_read_holds_up_what_is_sent() -> None:
+    slow = Slow()
+    async with listening(slow.serve) as address:
         client = tidegate.AsyncClient(address, resume_within=0)
-        connection = client._connected(Order("toy", 0, 1, choose(False)))
-        stream = connection._stream
+        stream = client._connected(Order("toy", 0, 1, choose(False)))._stream
         assert isinstance(stream, OwnStream)
-        message = own_stream.pb.StreamRequest()
-        message.steps.inputs.add(data=bytes(100_000))
         while not stream._full:
             for _ in range(20):
-                stream.put(message)
+                stream.put(MESSAGE)
             await asyncio.sleep(0)
         for _ in range(200):
-            stream.put(message)
+            stream.put(MESSAGE)
         await asyncio.sleep(0)
-        assert stream._outbox.qsize() > 100, "it has all been made into bytes"
-        go_on.set()
-        await asyncio.wait_for(all_heard.wait(), PATIENCE)
+        assert stream._call.waiting() > 100, "it has all been made into bytes"
+        slow.go_on.set()
+        await asyncio.wait_for(slow.all_heard.wait(), PATIENCE)
         await client.close()
+
+
+async def test_a_server_that_does_not_read_holds_up_no_thread() -> None:
+    slow = Slow()
+    async with listening(slow.serve) as address:
+        client = tidegate.Client(address, resume_within=0)
+        connection = client._connected(Order("toy", 0, 1, choose(False)))
+        stream = connection._stream
+        assert isinstance(stream, SocketStream)
+
+        def put(times: int) -> None:
+            with connection._lock:
+                stream.put(*[MESSAGE] * times)
+
+        while not stream._full:
+            await asyncio.to_thread(put, 20)
+        await asyncio.to_thread(put, 200)
+        assert stream._call.waiting() > 100, "it has all been made into bytes"
+        slow.go_on.set()
+        await asyncio.wait_for(slow.all_heard.wait(), PATIENCE)
+        await asyncio.to_thread(client.close)
+
+
+def test_a_client_that_is_closed_while_a_step_waits_lets_its_thread_and_its_socket_go() -> None:
+    with FakeServer() as server:
+        client = tidegate.connect(server.address)
+        sequence = client.sequence("toy")
+        connection = sequence._connection
+        server.behaviour.gate.clear()
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(sequence.step, ROWS[0])
+            while not connection._waiting:
+                pass
+            client.close()
+            with pytest.raises(ConnectionLost, match="this client was closed"):
+                waiting.result(PATIENCE)
+        server.behaviour.gate.set()
+        connection._reader.join(PATIENCE)
+        assert not connection._reader.is_alive()
+        assert connection._stream._socket is None
+
+
+def test_what_is_written_half_when_it_is_interrupted_is_lost_with_its_stream() -> None:
+    class Cut:
+        """A socket during whose first write Ctrl-C comes."""
+
+        def __init__(self, wrapped: socket.socket) -> None:
+            self._wrapped = wrapped
+
+        def send(self, data: bytes) -> int:
+            connection._stream._socket = self._wrapped
+            self._wrapped.send(data[:30])
+            raise KeyboardInterrupt
+
+    with FakeServer(store=Store()) as server, tidegate.connect(server.address, resuming=AT_ONCE) as client:
+        with client.sequence("toy") as sequence:
+            sequence.step(ROWS[0])
+            connection = sequence._connection
+            connection._stream._socket = Cut(connection._stream._socket)
+            with pytest.raises(KeyboardInterrupt):
+                sequence.step(ROWS[1])
+            taken = [*ROWS[: sequence.next_step], ROWS[2]]
+            answer = sequence.step(ROWS[2], timeout=PATIENCE)
+        assert answer.output[0] == expected(np.array(taken))[-1]
+        assert server.servicer.streams == 2
